@@ -1,0 +1,24 @@
+/** What the caller of a failed call should do next; every error of Hence carries one. */
+export type Advice =
+  /** Nothing is decided, or the decision is unknown: send the same request, with the same id, again. */
+  | 'retry'
+  /** Nothing was written: the request, the app or the option must be changed first. */
+  | 'change'
+  /** An operator must look: data is damaged, in use by another process, or of another version. */
+  | 'operator'
+
+/**
+ * The one error class of Hence. Match on `code`, which is stable; never on the message, which may improve.
+ * `docs/reference/errors.md` has an entry for every code.
+ */
+export class HenceError extends Error {
+  override readonly name = 'HenceError'
+  readonly code: string
+  readonly advice: Advice
+
+  constructor(code: string, advice: Advice, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+    this.advice = advice
+  }
+}

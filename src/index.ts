@@ -1,0 +1,1 @@
+export { type Advice, HenceError } from './failure.ts'
