@@ -1,0 +1,204 @@
+import { HenceError } from '../failure.ts'
+
+/**
+ * A record of the log, as bytes. All integers are little-endian; text is UTF-8 unless it says latin1.
+ *
+ * Request: a client's wish, as it was admitted.
+ *
+ *   0        1        2                 4                 6                 8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | kind=1 | flags  | identity bytes  |   type bytes    |    reserved     |
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | input bytes                       | identity | type | input  | output  …
+ *   +--------+--------+--------+--------+----------+------+--------+---------
+ *     flags bit 0: an output stands after the input, to the end of the record
+ *
+ * Event: what a derivation emitted to another partition.
+ *
+ *   0        1        2                 4                 6                 8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | kind=2 | flags  |   generation    | cause partition | root partition  |
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   |      depth      | identity bytes  |   type bytes    |    key bytes    |   8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | channel number (u64)                                                  |  16
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | cause offset (u64)                                                    |  24
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | root offset (u64)                                                     |  32
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | event id (16 bytes)                                                   |  40
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | identity (of the root request) | type | key | data, to the end            56
+ *   +--------------------------------+------+-----+--------------------------
+ *     flags are reserved and zero
+ *
+ * Kind 3 is reserved for control records (code versions, promotions). A reader stops at a kind or flag that it does
+ * not know; it never skips one.
+ */
+export type LogRecord = RequestRecord | EventRecord
+
+export interface RequestRecord {
+  readonly kind: 'request'
+  /** Principal and request id in one; see `request/identity.ts`. A latin1 string. */
+  readonly identity: string
+  readonly type: string
+  /** The input as it was sent: JSON text. */
+  readonly input: string
+  /** What the schema made of the input, where that differs from what was sent: JSON text. */
+  readonly output: string | undefined
+}
+
+export interface EventRecord {
+  readonly kind: 'event'
+  /** 0 until a reprocessing is promoted. */
+  readonly generation: number
+  /** The record whose derivation emitted it. `causePartition` is the channel's source too. */
+  readonly causePartition: number
+  readonly causeOffset: number
+  /** The request at the beginning of the chain. */
+  readonly rootPartition: number
+  readonly rootOffset: number
+  /** The identity of that request. A latin1 string. */
+  readonly identity: string
+  /** How many events stand between the request and this one, itself included. */
+  readonly depth: number
+  readonly type: string
+  /** The partition key that it is addressed to. */
+  readonly key: string
+  /** Its place in the channel from the cause's partition to this one, from 0 without gaps. */
+  readonly channelNumber: number
+  /** Deterministic, 16 bytes as a latin1 string: the same on every replay and for any number of partitions. */
+  readonly id: string
+  /** JSON text. */
+  readonly data: string
+}
+
+const kindRequest = 1
+const kindEvent = 2
+const flagOutput = 1
+const requestHead = 12
+const eventHead = 56
+
+/** Makes the bytes of a request record. */
+export function encodeRequest(
+  identity: string,
+  type: string,
+  input: string,
+  output: string | undefined,
+): Buffer {
+  const inputBytes = Buffer.byteLength(input)
+  const outputBytes = output === undefined ? 0 : Buffer.byteLength(output)
+  const bytes = Buffer.allocUnsafe(requestHead + identity.length + type.length + inputBytes + outputBytes)
+  bytes[0] = kindRequest
+  bytes[1] = output === undefined ? 0 : flagOutput
+  bytes.writeUInt16LE(identity.length, 2)
+  bytes.writeUInt16LE(type.length, 4)
+  bytes.writeUInt16LE(0, 6)
+  bytes.writeUInt32LE(inputBytes, 8)
+  let at = requestHead
+  at += bytes.write(identity, at, 'latin1')
+  at += bytes.write(type, at, 'latin1')
+  at += bytes.write(input, at)
+  if (output !== undefined) bytes.write(output, at)
+  return bytes
+}
+
+/** Makes the bytes of an event record. */
+export function encodeEvent(event: EventRecord): Buffer {
+  const keyBytes = Buffer.byteLength(event.key)
+  const dataBytes = Buffer.byteLength(event.data)
+  const bytes = Buffer.allocUnsafe(
+    eventHead + event.identity.length + event.type.length + keyBytes + dataBytes,
+  )
+  bytes[0] = kindEvent
+  bytes[1] = 0
+  bytes.writeUInt16LE(event.generation, 2)
+  bytes.writeUInt16LE(event.causePartition, 4)
+  bytes.writeUInt16LE(event.rootPartition, 6)
+  bytes.writeUInt16LE(event.depth, 8)
+  bytes.writeUInt16LE(event.identity.length, 10)
+  bytes.writeUInt16LE(event.type.length, 12)
+  bytes.writeUInt16LE(keyBytes, 14)
+  writeU64(bytes, event.channelNumber, 16)
+  writeU64(bytes, event.causeOffset, 24)
+  writeU64(bytes, event.rootOffset, 32)
+  bytes.write(event.id, 40, 'latin1')
+  let at = eventHead
+  at += bytes.write(event.identity, at, 'latin1')
+  at += bytes.write(event.type, at, 'latin1')
+  at += bytes.write(event.key, at)
+  bytes.write(event.data, at)
+  return bytes
+}
+
+/**
+ * Reads a record.
+ * @throws HenceError `record-unreadable` (operator) for a kind, flag or length that this version does not know
+ */
+export function decodeRecord(bytes: Buffer): LogRecord {
+  const kind = bytes[0]
+  if (kind === kindRequest && bytes.length >= requestHead) return decodeRequest(bytes)
+  if (kind === kindEvent && bytes.length >= eventHead) return decodeEvent(bytes)
+  throw unreadable(`kind ${kind}, ${bytes.length} bytes`)
+}
+
+function decodeRequest(bytes: Buffer): RequestRecord {
+  const flags = bytes[1]!
+  const identityEnd = requestHead + bytes.readUInt16LE(2)
+  const typeEnd = identityEnd + bytes.readUInt16LE(4)
+  const inputEnd = typeEnd + bytes.readUInt32LE(8)
+  const hasOutput = flags === flagOutput
+  if ((flags !== 0 && !hasOutput) || (hasOutput ? inputEnd >= bytes.length : inputEnd !== bytes.length)) {
+    throw unreadable(`request with flags ${flags}, ${bytes.length} bytes`)
+  }
+  return {
+    kind: 'request',
+    identity: bytes.toString('latin1', requestHead, identityEnd),
+    type: bytes.toString('latin1', identityEnd, typeEnd),
+    input: bytes.toString('utf8', typeEnd, inputEnd),
+    output: hasOutput ? bytes.toString('utf8', inputEnd, bytes.length) : undefined,
+  }
+}
+
+function decodeEvent(bytes: Buffer): EventRecord {
+  const identityEnd = eventHead + bytes.readUInt16LE(10)
+  const typeEnd = identityEnd + bytes.readUInt16LE(12)
+  const keyEnd = typeEnd + bytes.readUInt16LE(14)
+  if (bytes[1] !== 0 || keyEnd >= bytes.length) {
+    throw unreadable(`event with flags ${bytes[1]}, ${bytes.length} bytes`)
+  }
+  return {
+    kind: 'event',
+    generation: bytes.readUInt16LE(2),
+    causePartition: bytes.readUInt16LE(4),
+    rootPartition: bytes.readUInt16LE(6),
+    depth: bytes.readUInt16LE(8),
+    channelNumber: readU64(bytes, 16),
+    causeOffset: readU64(bytes, 24),
+    rootOffset: readU64(bytes, 32),
+    id: bytes.toString('latin1', 40, eventHead),
+    identity: bytes.toString('latin1', eventHead, identityEnd),
+    type: bytes.toString('latin1', identityEnd, typeEnd),
+    key: bytes.toString('utf8', typeEnd, keyEnd),
+    data: bytes.toString('utf8', keyEnd, bytes.length),
+  }
+}
+
+function writeU64(bytes: Buffer, value: number, at: number): void {
+  bytes.writeUInt32LE(value % 0x1_0000_0000, at)
+  bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4)
+}
+
+function readU64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000
+}
+
+function unreadable(what: string): HenceError {
+  return new HenceError(
+    'record-unreadable',
+    'operator',
+    `The log holds a record that this version of Hence cannot read (${what}). ` +
+      'It was written by a newer version, or changed: open it with the version that wrote it.',
+  )
+}
