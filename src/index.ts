@@ -1,1 +1,1 @@
-export { type Advice, HenceError } from './failure.ts'
+export * from './app/index.ts'

@@ -1,0 +1,24 @@
+/**
+ * The pure part of Hence: what a module of definitions may import. In the sandbox the name `hence` stands
+ * for this file alone.
+ */
+
+export { type Advice, HenceError } from '../failure.ts'
+export {
+  type App,
+  app,
+  type RequestInput,
+  type RequestName,
+  type RequestReason,
+  type RequestValue,
+  type TableKey,
+  type TableName,
+  type TableValue,
+} from './app.ts'
+export type { DataOf, Event } from './event.ts'
+export { type Outcome, type Rejection, reject } from './outcome.ts'
+export type { Request } from './request.ts'
+export type { Frozen, InputOf, Json, OutputOf, Schema } from './schema.ts'
+export { type Reaction, type Scope, scopes } from './scope.ts'
+export type { KeyKind, KeyPart, Query, Row, Table, ValueOf } from './table.ts'
+export type { EmitOptions, Tx } from './tx.ts'

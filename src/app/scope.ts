@@ -1,0 +1,94 @@
+import type { DataOf, Event } from './event.ts'
+import type { Request } from './request.ts'
+import type { Frozen, InputOf, OutputOf, Schema } from './schema.ts'
+import type { IndexableField, KeyKind, Table } from './table.ts'
+import type { Tx } from './tx.ts'
+
+/**
+ * What a partition key stands for: an order, a product, an account. Everything under one key is derived
+ * serially, and a derivation reaches nothing else.
+ */
+export interface Scope<S extends string = string> {
+  readonly name: S
+
+  /**
+   * A table of this scope. `key` adds parts for many rows a partition key; `indexes` names fields to find
+   * rows by. The value's schema gives the type, and is checked in dev mode only.
+   */
+  table<
+    const Name extends string,
+    V,
+    const P extends readonly KeyKind[] = [],
+    const I extends Readonly<Record<string, readonly IndexableField<V>[]>> = Record<never, never>,
+  >(
+    name: Name,
+    definition: { readonly value: Schema<unknown, V>; readonly key?: P; readonly indexes?: I },
+  ): Table<S, Name, V, P, keyof I & string>
+
+  /**
+   * A request of this scope. Its input is validated once, when it is admitted; `key` gives its partition
+   * key; `derive` decides it, and must be deterministic.
+   */
+  request<const Name extends string, X extends Schema, Result>(
+    name: Name,
+    definition: {
+      readonly input: X
+      readonly key: (input: Frozen<OutputOf<X>>) => string
+      readonly derive: (tx: Tx<S>, input: Frozen<OutputOf<X>>) => Result
+    },
+  ): Request<S, Name, InputOf<X>, Frozen<OutputOf<X>>, Result>
+
+  /** An event that is addressed to a partition key of this scope. */
+  event<const Name extends string, X extends Schema>(
+    name: Name,
+    definition: { readonly data: X; readonly key: (data: Frozen<OutputOf<X>>) => string },
+  ): Event<S, Name, OutputOf<X>>
+
+  /** What happens at an event's partition key when it arrives. An event has exactly one reaction. */
+  on<E extends Event<S>>(event: E, react: (tx: Tx<S>, data: Frozen<DataOf<E>>) => void): Reaction<S, E>
+}
+
+export interface Reaction<S extends string = string, E extends Event = Event> {
+  readonly kind: 'reaction'
+  readonly scope: S
+  readonly event: E
+  // biome-ignore lint/suspicious/noExplicitAny: a reaction to any event takes any data.
+  react(tx: Tx<S>, data: any): void
+}
+
+/** Names the scopes of an app: `const [product, order] = scopes('product', 'order')`. */
+export function scopes<const Names extends readonly string[]>(
+  ...names: Names
+): { readonly [I in keyof Names]: Scope<Names[I]> } {
+  return names.map((name) => scope(name)) as never
+}
+
+function scope<S extends string>(name: S): Scope<S> {
+  return {
+    name,
+    table: (tableName, definition) => ({
+      kind: 'table',
+      scope: name,
+      name: tableName,
+      value: definition.value,
+      parts: (definition.key ?? []) as never,
+      indexes: (definition.indexes ?? {}) as never,
+    }),
+    request: (requestName, definition) => ({
+      kind: 'request',
+      scope: name,
+      name: requestName,
+      input: definition.input as never,
+      key: definition.key,
+      derive: definition.derive,
+    }),
+    event: (eventName, definition) => ({
+      kind: 'event',
+      scope: name,
+      name: eventName,
+      data: definition.data as never,
+      key: definition.key as never,
+    }),
+    on: (event, react) => ({ kind: 'reaction', scope: name, event, react }),
+  }
+}

@@ -1,0 +1,65 @@
+import type { Frozen, Schema } from './schema.ts'
+
+/** A part of a row's key. */
+export type KeyPart = string | number
+export type KeyKind = 'string' | 'number'
+
+/** The type of the values of key parts: `['string', 'number']` → `[string, number]`. */
+export type Parts<P extends readonly KeyKind[]> = {
+  -readonly [I in keyof P]: P[I] extends 'string' ? string : number
+}
+
+/**
+ * A derived, keyed table. Every row stands under a partition key; a table with further key parts holds
+ * many rows a key.
+ */
+export interface Table<
+  Scope extends string = string,
+  Name extends string = string,
+  // biome-ignore lint/suspicious/noExplicitAny: a table of any value is what "any table" means here.
+  Value = any,
+  P extends readonly KeyKind[] = readonly KeyKind[],
+  Index extends string = string,
+> {
+  readonly kind: 'table'
+  readonly scope: Scope
+  readonly name: Name
+  readonly value: Schema<unknown, Value>
+  /** The kinds of the key parts after the partition key. */
+  readonly parts: P
+  /** Index name → the names of the indexed fields, in order. */
+  readonly indexes: { readonly [I in Index]: readonly string[] }
+}
+
+export type ValueOf<T extends Table> = T extends Table<string, string, infer V> ? V : never
+export type PartsOf<T extends Table> = T extends Table<string, string, unknown, infer P> ? Parts<P> : never
+export type IndexOf<T extends Table> =
+  T extends Table<string, string, unknown, readonly KeyKind[], infer I> ? I : never
+
+/** Fields that an index can hold: text, numbers and booleans; rows where one is missing are not in the index. */
+export type IndexableField<V> = {
+  [F in keyof V]-?: NonNullable<V[F]> extends string | number | boolean ? F : never
+}[keyof V] &
+  string
+
+/**
+ * Which rows a scan gives, and in which order. Without `index`, rows are ordered by key (text by its UTF-8
+ * bytes); with it, by the indexed fields and then by key.
+ */
+export interface Query<Index extends string = string> {
+  readonly index?: Index
+  /** Only rows whose key (or indexed fields, then key) begins with these parts. */
+  readonly prefix?: readonly (KeyPart | boolean)[]
+  /** Only rows from here on, this one included; parts that follow the prefix. */
+  readonly from?: readonly (KeyPart | boolean)[]
+  /** Only rows up to here, this one left out; parts that follow the prefix. */
+  readonly to?: readonly (KeyPart | boolean)[]
+  readonly reverse?: boolean
+  readonly limit?: number
+}
+
+/** A row with its key. */
+export interface Row<Key extends readonly KeyPart[], Value> {
+  readonly key: Key
+  readonly value: Frozen<Value>
+}
