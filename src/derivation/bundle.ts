@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto'
+import { builtinModules } from 'node:module'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build, type Message, type Plugin } from 'esbuild'
+import { HenceError } from '../failure.ts'
+
+/** The pure module of an app and all that it imports, as one script. */
+export interface Bundle {
+  readonly code: string
+  /** SHA-256 of the code, in hexadecimal: the name of this version. */
+  readonly hash: string
+}
+
+const builtins = new Set(builtinModules)
+
+/** What a pure module imports must be pure too; `hence` itself is handed in when the bundle is loaded. */
+const pureImports: Plugin = {
+  name: 'pure-imports',
+  setup({ onResolve }) {
+    onResolve({ filter: /^hence$/ }, () => ({ path: 'hence', external: true }))
+    onResolve({ filter: /^hence\// }, ({ path }) => ({
+      errors: [{ text: `"${path}" touches the world: a pure module imports only "hence" itself.` }],
+    }))
+    onResolve({ filter: /.*/ }, ({ path }) => {
+      if (!path.startsWith('node:') && !builtins.has(path)) return undefined
+      return {
+        errors: [
+          {
+            text: `"${path}" is a Node built-in: a derivation must not touch the world. Bring what it needs as the input of a request.`,
+          },
+        ],
+      }
+    })
+  },
+}
+
+/**
+ * Bundles the pure module of an app.
+ * @param module its path or file URL
+ * @throws HenceError `bundle-failed` (change) for a module that cannot be read or resolved, or that imports
+ *   a Node built-in
+ */
+export async function bundle(module: string): Promise<Bundle> {
+  const path = module.startsWith('file:') ? fileURLToPath(module) : module
+  try {
+    const result = await build({
+      entryPoints: [path],
+      absWorkingDir: dirname(path),
+      bundle: true,
+      write: false,
+      format: 'cjs',
+      platform: 'neutral',
+      mainFields: ['module', 'main'],
+      conditions: ['import'],
+      target: 'es2024',
+      // Comments and layout are no part of a version; names are kept, since errors show them.
+      minifyWhitespace: true,
+      legalComments: 'none',
+      logLevel: 'silent',
+      plugins: [pureImports],
+    })
+    const code = result.outputFiles[0]!.text
+    return { code, hash: createHash('sha256').update(code).digest('hex') }
+  } catch (error) {
+    const errors = (error as { errors?: Message[] }).errors
+    const lines = errors?.map(({ text, location: at }) => (at ? `${at.file}:${at.line}: ${text}` : text))
+    throw new HenceError(
+      'bundle-failed',
+      'change',
+      `The module ${path} could not be bundled for the sandbox:\n${lines?.join('\n') ?? (error as Error).message}`,
+      { cause: error },
+    )
+  }
+}

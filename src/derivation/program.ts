@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto'
+import { createContext, Script } from 'node:vm'
+import { type App, app, HenceError, reject, scopes } from '../app/index.ts'
+import type { Bundle } from './bundle.ts'
+import { type Deriving, installGuard, refuseImpure, takenNames } from './guard.ts'
+import { mainRealm, makeRealm, type Realm, refuseNotJson } from './realm.ts'
+
+/** An app that is ready to derive: its definitions, the realm they live in, and the guard around them. */
+export interface Program {
+  readonly app: App
+  readonly realm: Realm
+  /** Names the version of the code: what one version derived, another does not continue unasked. */
+  readonly version: string
+  /** While it is true, the guards of the realm refuse what is not deterministic. */
+  readonly deriving: Deriving
+  /** The same code in a new realm, without anything that its modules remember; itself where there is none. */
+  fresh(): Program
+  /** Takes the guards off. */
+  close(): void
+}
+
+type Wrapped = (
+  module: { exports: { default?: App } },
+  exports: object,
+  require: (name: string) => unknown,
+) => void
+
+/**
+ * Loads a bundle into a realm of its own, with no clock, randomness, timers, network or process.
+ *
+ * It is a fence against mistakes, not a prison: code that means harm can climb out of `node:vm`.
+ * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app
+ */
+export function sandboxed(bundle: Bundle): Program {
+  // The code stands in a function so that `module` and `require` are no globals of the realm.
+  const script = new Script(`(function (module, exports, require) {${bundle.code}\n})`, {
+    filename: `app-${bundle.hash.slice(0, 12)}.js`,
+  })
+  return load(script, bundle.hash)
+}
+
+function load(script: Script, version: string): Program {
+  const log = (...args: unknown[]) => console.log(...args)
+  const context = createContext(
+    { console: { log, info: log, debug: log, warn: log, error: log } },
+    { name: 'hence-app', codeGeneration: { strings: false, wasm: false } },
+  )
+  // biome-ignore lint/complexity/noBannedTypes: what counts is its source.
+  const inContext = <F extends Function>(source: F): F => new Script(`(${source})`).runInContext(context)
+  const deriving: Deriving = { active: false }
+  const realm = inContext(makeRealm)(refuseNotJson)
+  inContext(installGuard)({ deriving, refuse: refuseImpure, takenNames }, false)
+
+  const module: { exports: { default?: App } } = { exports: {} }
+  try {
+    const wrapped: Wrapped = script.runInContext(context)
+    wrapped(module, module.exports, (name) => (name === 'hence' ? pure : refuseImpure('require')))
+  } catch (error) {
+    const message = error instanceof HenceError ? error.message : String(error)
+    throw new HenceError(
+      'bundle-failed',
+      'change',
+      `The app's module threw while it was loaded: ${message}`,
+      {
+        cause: error,
+      },
+    )
+  }
+  return {
+    app: checkApp(module.exports.default),
+    realm,
+    version,
+    deriving,
+    fresh: () => load(script, version),
+    close() {},
+  }
+}
+
+/** What `import … from 'hence'` gives in the sandbox. */
+const pure = { app, HenceError, reject, scopes }
+
+function checkApp(value: App | undefined): App {
+  if (value?.requests instanceof Map) return value
+  throw new HenceError(
+    'bundle-failed',
+    'change',
+    "The app's module must export `app(…)` as its default export.",
+  )
+}
+
+const mainDeriving: Deriving = { active: false }
+let guarded = 0
+let unguard = () => {}
+
+/**
+ * Runs an app in the realm of the process, under guards: for tests, and for apps that cannot be bundled.
+ * Its version is made of the sources of its functions and the shapes of its tables; a change in what those
+ * functions call goes unnoticed, which is one reason to prefer the sandbox.
+ */
+export function inProcess(definitions: App): Program {
+  if (guarded++ === 0)
+    unguard = installGuard({ deriving: mainDeriving, refuse: refuseImpure, takenNames }, true)
+  let closed = false
+  const program: Program = {
+    app: definitions,
+    realm: mainRealm,
+    version: fingerprint(definitions),
+    deriving: mainDeriving,
+    fresh: () => program,
+    close() {
+      if (!closed && --guarded === 0) unguard()
+      closed = true
+    },
+  }
+  return program
+}
+
+function fingerprint({ name, requests, events, reactions, tables }: App): string {
+  const parts: unknown[] = [name]
+  for (const { scope, name, key, derive } of requests.values())
+    parts.push([scope, name, `${key}`, `${derive}`])
+  for (const { scope, name, key } of events.values()) parts.push([scope, name, `${key}`])
+  for (const { scope, event, react } of reactions.values()) parts.push([scope, event.name, `${react}`])
+  for (const { scope, name, parts: kinds, indexes } of tables.values())
+    parts.push([scope, name, kinds, indexes])
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
+}

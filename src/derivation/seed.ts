@@ -1,0 +1,59 @@
+import { hash } from 'node:crypto'
+
+/**
+ * Randomness that is the same whenever a record is derived again: SHA-256 in counter mode over a seed.
+ * It is not secret: whoever can read the log can work it out, so keys and passwords must not be made of it.
+ */
+export class RandomStream {
+  readonly #seed: string
+  #block = Buffer.alloc(0)
+  #blocks = 0
+  #at = 0
+
+  /** @param seed any latin1 string; equal seeds give equal streams */
+  constructor(seed: string) {
+    this.#seed = seed
+  }
+
+  /** A number in [0, 1) with 53 random bits. */
+  number(): number {
+    const bytes = this.#take(7)
+    return ((bytes.readUIntLE(0, 6) + (bytes[6]! & 31) * 2 ** 48) / 2 ** 53) as number
+  }
+
+  /** A UUID of version 8 (RFC 9562: custom content). */
+  uuid(): string {
+    const bytes = Buffer.from(this.#take(16))
+    bytes[6] = (bytes[6]! & 0x0f) | 0x80
+    bytes[8] = (bytes[8]! & 0x3f) | 0x80
+    return bytes.toString('hex').replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5')
+  }
+
+  #take(count: number): Buffer {
+    if (this.#at + count > this.#block.length) {
+      this.#block = hash('sha256', Buffer.from(`${this.#seed}\0${this.#blocks++}`, 'latin1'), 'buffer')
+      this.#at = 0
+    }
+    this.#at += count
+    return this.#block.subarray(this.#at - count, this.#at)
+  }
+}
+
+/** The seed of a request: the same for any number of partitions, another in every log. */
+export function requestSeed(logId: string, identity: string): string {
+  return digest16(`request\0${logId}\0${identity}`)
+}
+
+/**
+ * The id of an event, which is its seed too: the same on every replay and for any number of partitions.
+ * @param parent the seed of the derivation that emitted it
+ * @param key the app's own name for it, or its place among the events of its type
+ */
+export function eventId(parent: string, type: string, key: string | number): string {
+  const named = typeof key === 'string' ? `k${Buffer.from(key).toString('latin1')}` : `n${key}`
+  return digest16(`event\0${parent}\0${type}\0${named}`)
+}
+
+function digest16(text: string): string {
+  return hash('sha256', Buffer.from(text, 'latin1'), 'buffer').toString('latin1', 0, 16)
+}

@@ -1,0 +1,66 @@
+import { HenceError } from './failure.ts'
+
+/**
+ * Who a request is: its id and its principal in one latin1 string, which is also the key that its outcome is
+ * stored under. Ids of version 7 come first and sort by their time, so that old ones are one range:
+ *
+ *   '7' + the UUID in small letters + NUL + principal (UTF-8 bytes)
+ *   'x' + any other id              + NUL + principal (UTF-8 bytes)
+ */
+export type Identity = string
+
+/** Ids with a time in them: UUID version 7 (RFC 9562). */
+const uuid7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
+const visibleAscii = /^[\x21-\x7e]{1,255}$/
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
+const plainText = /^[^\x00-\x1f\x7f]*$/
+
+/**
+ * Makes the identity of a request.
+ * @param requestId 1 to 255 visible ASCII characters; a UUID is taken in either case
+ * @param principal at most 255 bytes of UTF-8 without control characters; may be empty
+ * @throws HenceError `request-id-invalid`, `principal-invalid` (change)
+ */
+export function identityOf(requestId: string, principal: string): Identity {
+  if (typeof requestId !== 'string' || !visibleAscii.test(requestId)) {
+    throw new HenceError(
+      'request-id-invalid',
+      'change',
+      'A request id must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.',
+    )
+  }
+  if (
+    typeof principal !== 'string' ||
+    !plainText.test(principal) ||
+    !principal.isWellFormed() ||
+    Buffer.byteLength(principal) > 255
+  ) {
+    throw new HenceError(
+      'principal-invalid',
+      'change',
+      'A principal must be text of at most 255 bytes without control characters.',
+    )
+  }
+  const id = uuid7.test(requestId) ? `7${requestId.toLowerCase()}` : `x${requestId}`
+  return `${id}\0${Buffer.from(principal).toString('latin1')}`
+}
+
+export function requestIdOf(identity: Identity): string {
+  return identity.slice(1, identity.indexOf('\0'))
+}
+
+export function principalOf(identity: Identity): string {
+  return Buffer.from(identity.slice(identity.indexOf('\0') + 1), 'latin1').toString()
+}
+
+/** The time in an id of version 7, in milliseconds since 1970; undefined for an id without one. */
+export function timeOf(identity: Identity): number | undefined {
+  if (identity[0] !== '7') return undefined
+  return Number.parseInt(identity.slice(1, 9) + identity.slice(10, 14), 16)
+}
+
+/** The end (not included) of the range of identities, from '7' on, whose ids are older than a time. */
+export function identitiesBefore(time: number): Identity {
+  const hex = Math.max(0, time).toString(16).padStart(12, '0')
+  return `7${hex.slice(0, 8)}-${hex.slice(8)}`
+}
