@@ -1,0 +1,348 @@
+import { crc32 } from 'node:zlib'
+import type { Outcome, Table } from '../app/index.ts'
+import { HenceError } from '../failure.ts'
+import type { EventRecord, LogRecord, RequestRecord } from '../log/record.ts'
+import type { Change, Collection, State } from '../state/state.ts'
+import type { TableState } from '../state/table.ts'
+import { Channels, type SavedChannel } from './channels.ts'
+import { takeCheckedStep } from './divergence.ts'
+import type { Program } from './program.ts'
+import { type Failure, type Step, type Surroundings, takeStep } from './step.ts'
+import type { Facts, Workplace } from './transaction.ts'
+
+/** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
+export function partitionOf(key: string, partitions: number): number {
+  return partitions === 1 ? 0 : crc32(key) % partitions
+}
+
+/** The outcome of a request, and where the request stands in the log. */
+export interface Decided {
+  readonly partition: number
+  readonly offset: number
+  readonly outcome: Outcome
+}
+
+/** A reaction that threw. */
+export interface RecordedFailure extends Failure {
+  readonly partition: number
+  readonly offset: number
+}
+
+/** What the processor tells while it works; each may be left out. */
+export interface ProcessorListener {
+  /** An event for another partition was emitted. */
+  emitted?(target: number, event: EventRecord): void
+  /** A derivation threw. */
+  failed?(failure: RecordedFailure): void
+  /** Rows changed with one record; the values are those of the program's realm. */
+  changed?(partition: number, offset: number, changes: readonly Change[]): void
+}
+
+interface Checkpoint {
+  readonly logId: string
+  readonly version: string
+  readonly positions: readonly number[]
+  readonly channels: readonly SavedChannel[]
+}
+
+/**
+ * Applies the records of all partitions, one at a time and each partition in the order of its log: derives
+ * them once, keeps their outcomes, and hands events on. It makes no difference to it whether a record has
+ * just been appended or is read again after a crash.
+ */
+export class Processor {
+  readonly partitions: number
+  readonly #program: Program
+  readonly #state: State
+  readonly #logId: string
+  readonly #place: Workplace
+  readonly #tables: ReadonlyMap<string, TableState>
+  readonly #decided: Collection<Decided>
+  readonly #failures: Collection<RecordedFailure>
+  readonly #meta: Collection<Checkpoint>
+  readonly #channels: Channels
+  readonly #positions: number[]
+  readonly #around: Surroundings
+  /** Requests with events under way: how many. */
+  readonly #unsettled = new Map<string, number>()
+  readonly #waiters = new Map<string, (() => void)[]>()
+  #fresh: Workplace | undefined
+  #appliedChecked = 0
+  listener: ProcessorListener = {}
+
+  constructor(options: {
+    readonly program: Program
+    readonly state: State
+    readonly tables: ReadonlyMap<string, TableState>
+    readonly logId: string
+    readonly partitions: number
+    readonly checked: boolean
+  }) {
+    const { program, state, tables } = options
+    this.partitions = options.partitions
+    this.#program = program
+    this.#state = state
+    this.#logId = options.logId
+    this.#tables = tables
+    this.#place = workplace(program, tables, options.checked)
+    this.#decided = state.collection('decided', decidedCodec)
+    this.#failures = state.collection('failures', jsonCodec<RecordedFailure>())
+    this.#meta = state.collection('meta', jsonCodec<Checkpoint>())
+    this.#channels = new Channels(options.partitions)
+    this.#positions = new Array(options.partitions).fill(0)
+    let here = 0
+    this.#around = {
+      logId: options.logId,
+      isHere: (key) => partitionOf(key, this.partitions) === here,
+      mark: () => state.mark(),
+      undo: (mark) => state.undo(mark),
+    }
+    this.#enter = (partition) => {
+      here = partition
+    }
+  }
+
+  readonly #enter: (partition: number) => void
+
+  /** The offset of the record that a partition applies next. */
+  position(partition: number): number {
+    return this.#positions[partition]!
+  }
+
+  /** What a request came to, if it was decided and its id is still kept. */
+  decided(identity: string): Decided | undefined {
+    return this.#decided.get(identity)
+  }
+
+  /** Forgets what was decided under ids in a range; for ids past their window. */
+  forget(from: string, to: string, limit: number): number {
+    const old: string[] = []
+    for (const [identity] of this.#decided.range({ from, to })) {
+      if (old.length >= limit) break
+      old.push(identity)
+    }
+    for (const identity of old) this.#decided.delete(identity)
+    this.#state.commit()
+    return old.length
+  }
+
+  /** Events that a partition's log must still get or has still to apply. */
+  waitingFor(partition: number): EventRecord[] {
+    return this.#channels.waitingFor(partition)
+  }
+
+  /**
+   * Applies the next record of a partition.
+   *
+   * @returns what a request came to (also when it was decided before), undefined for an event, and `early`
+   *   for an event whose cause has not been derived yet: then nothing was done
+   * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then
+   *   nothing of the record was applied
+   */
+  apply(partition: number, offset: number, time: number, record: LogRecord): Decided | 'early' | undefined {
+    if (offset !== this.#positions[partition]) {
+      throw new Error(
+        `Record ${offset} of partition ${partition} came when ${this.#positions[partition]} was due.`,
+      )
+    }
+    this.#enter(partition)
+    if (record.kind === 'request') {
+      let decided = this.#decided.get(record.identity)
+      if (decided === undefined) {
+        const step = this.#take(record, { identity: record.identity, time })
+        decided = { partition, offset, outcome: step.outcome! }
+        this.#decided.set(record.identity, decided)
+        this.#finish(step, partition, offset, record.identity, partition, offset)
+      }
+      this.#advance(partition)
+      this.#settle(partition, offset)
+      return decided
+    }
+    const derived = this.#positions[record.causePartition]! > record.causeOffset
+    const arrival = this.#channels.arrive(partition, record, derived)
+    if (arrival === 'early') return 'early'
+    if (arrival === 'apply') {
+      const { identity, rootPartition, rootOffset } = record
+      const step = this.#take(record, { identity, time })
+      this.#finish(step, partition, offset, identity, rootPartition, rootOffset)
+      this.#count(rootPartition, rootOffset, -1)
+    }
+    this.#advance(partition)
+    if (arrival === 'apply') this.#settle(record.rootPartition, record.rootOffset)
+    return undefined
+  }
+
+  /** Resolves when a request and all events that follow from it have been applied. */
+  settled(partition: number, offset: number): Promise<void> | undefined {
+    if (this.#isSettled(partition, offset)) return undefined
+    return new Promise((resolve) => {
+      const root = `${partition}:${offset}`
+      const waiters = this.#waiters.get(root)
+      if (waiters) waiters.push(resolve)
+      else this.#waiters.set(root, [resolve])
+    })
+  }
+
+  /** Saves state and positions together. Nothing else may be under way in the state. */
+  checkpoint(): Promise<void> {
+    this.#meta.set('checkpoint', {
+      logId: this.#logId,
+      version: this.#program.version,
+      positions: [...this.#positions],
+      channels: this.#channels.save(),
+    })
+    this.#state.commit()
+    return this.#state.checkpoint()
+  }
+
+  /**
+   * Takes up the last checkpoint, if there is one.
+   * @throws HenceError `state-of-another-log` (operator), `code-changed` (change)
+   */
+  restore(): void {
+    const saved = this.#meta.get('checkpoint')
+    if (saved === undefined) return
+    if (saved.logId !== this.#logId || saved.positions.length !== this.partitions) {
+      throw new HenceError(
+        'state-of-another-log',
+        'operator',
+        `The derived state belongs to log ${saved.logId}, the log here is ${this.#logId}. ` +
+          'Put back the right log, or remove the folder `state`: it is derived again from the log.',
+      )
+    }
+    if (saved.version !== this.#program.version) {
+      throw new HenceError(
+        'code-changed',
+        'change',
+        `The tables were derived by version ${saved.version.slice(0, 12)} of the app's code, and this is version ` +
+          `${this.#program.version.slice(0, 12)}. Start with \`onCodeChange: 'rebuild'\` to derive everything again with ` +
+          'the new code, or with the old code to go on as before.',
+      )
+    }
+    for (const [partition, position] of saved.positions.entries()) this.#positions[partition] = position
+    this.#channels.restore(saved.channels)
+    for (let target = 0; target < this.partitions; target++) {
+      for (const event of this.#channels.waitingFor(target))
+        this.#count(event.rootPartition, event.rootOffset, 1)
+    }
+  }
+
+  #take(record: RequestRecord | EventRecord, facts: Facts): Step {
+    try {
+      if (!this.#place.checked) return takeStep(this.#place, record, facts, this.#around)
+      return this.#takeChecked(record, facts)
+    } catch (error) {
+      this.#state.undo(0)
+      throw error
+    }
+  }
+
+  // A realm of its own finds what the usual one remembers; making one takes milliseconds, so not each time.
+  #takeChecked(record: RequestRecord | EventRecord, facts: Facts): Step {
+    const around = { ...this.#around, changes: (mark: number) => this.#state.changes(mark) }
+    if (this.#appliedChecked++ % 100 === 0) this.#fresh = workplace(this.#program.fresh(), this.#tables, true)
+    const other = this.#fresh ?? this.#place
+    this.#fresh = undefined
+    try {
+      return takeCheckedStep(this.#place, other, record, facts, around)
+    } catch (error) {
+      if (!(error instanceof HenceError) || error.advice !== 'change') throw error
+      // Dev mode only: the request fails where its author sees it, with nothing changed.
+      const { code, message } = error
+      return {
+        outcome: { status: 'failed', code, message },
+        outgoing: [],
+        failures: record.kind === 'event' ? [{ type: record.type, key: record.key, code, message }] : [],
+      }
+    }
+  }
+
+  #finish(
+    step: Step,
+    partition: number,
+    offset: number,
+    identity: string,
+    rootPartition: number,
+    rootOffset: number,
+  ) {
+    for (const { event, key, data, origin } of step.outgoing) {
+      const target = partitionOf(key, this.partitions)
+      const sent = this.#channels.send(target, {
+        kind: 'event',
+        generation: 0,
+        causePartition: partition,
+        causeOffset: offset,
+        rootPartition,
+        rootOffset,
+        identity,
+        depth: origin.depth,
+        type: event.name,
+        key,
+        id: origin.seed,
+        data: JSON.stringify(data),
+      })
+      this.#count(rootPartition, rootOffset, 1)
+      this.listener.emitted?.(target, sent)
+    }
+    for (const [i, failure] of step.failures.entries()) {
+      const recorded = { ...failure, partition, offset }
+      this.#failures.set(`${partition}:${offset}:${i}`, recorded)
+      this.listener.failed?.(recorded)
+    }
+    if (step.outcome?.status === 'failed') {
+      const { code, message } = step.outcome
+      this.listener.failed?.({ type: 'request', key: identity, code, message, partition, offset })
+    }
+    if (this.listener.changed) {
+      const changes = [...this.#state.changes(0)].filter(({ collection }) => collection.startsWith('t:'))
+      if (changes.length > 0) this.listener.changed(partition, offset, changes)
+    }
+  }
+
+  #advance(partition: number): void {
+    this.#positions[partition]!++
+    this.#state.commit()
+  }
+
+  #count(partition: number, offset: number, by: number): void {
+    const root = `${partition}:${offset}`
+    const count = (this.#unsettled.get(root) ?? 0) + by
+    if (count === 0) this.#unsettled.delete(root)
+    else this.#unsettled.set(root, count)
+  }
+
+  #settle(partition: number, offset: number): void {
+    if (this.#waiters.size === 0 || !this.#isSettled(partition, offset)) return
+    const root = `${partition}:${offset}`
+    for (const resolve of this.#waiters.get(root) ?? []) resolve()
+    this.#waiters.delete(root)
+  }
+
+  #isSettled(partition: number, offset: number): boolean {
+    return this.#positions[partition]! > offset && !this.#unsettled.has(`${partition}:${offset}`)
+  }
+}
+
+function workplace(program: Program, tables: ReadonlyMap<string, TableState>, checked: boolean): Workplace {
+  const own = new Map<Table, TableState>()
+  for (const [name, table] of program.app.tables) own.set(table, tables.get(name)!)
+  return { program, tables: own, checked }
+}
+
+/** `partition:offset outcome`, since there is one for every request. */
+const decidedCodec = {
+  encode: ({ partition, offset, outcome }: Decided) => `${partition}:${offset} ${JSON.stringify(outcome)}`,
+  decode(text: string): Decided {
+    const colon = text.indexOf(':')
+    const blank = text.indexOf(' ')
+    return {
+      partition: Number(text.slice(0, colon)),
+      offset: Number(text.slice(colon + 1, blank)),
+      outcome: JSON.parse(text.slice(blank + 1)),
+    }
+  },
+}
+
+function jsonCodec<T>() {
+  return { encode: (value: T) => JSON.stringify(value), decode: (text: string) => JSON.parse(text) as T }
+}
