@@ -17,3 +17,12 @@ export type Frozen<T> = T extends string | number | boolean | null | undefined
   : T extends object
     ? { readonly [K in keyof T]: Frozen<T[K]> }
     : T
+
+/** What a schema found wrong, as one line. */
+export function issuesText(issues: readonly StandardSchemaV1.Issue[]): string {
+  const lines = issues.map(({ path, message }) => {
+    const place = path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.')
+    return place ? `${place}: ${message}` : message
+  })
+  return lines.join('; ')
+}

@@ -1,4 +1,5 @@
 import { HenceError, type Schema } from '../app/index.ts'
+import { issuesText } from '../app/schema.ts'
 
 /**
  * Holds a value that a derivation made against its schema; in dev mode and in tests, where mistakes should
@@ -15,9 +16,9 @@ export function checkRow(what: string, schema: Schema, value: unknown): void {
     )
   }
   if (result.issues === undefined) return
-  const issues = result.issues.map(({ path, message }) => {
-    const place = path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.')
-    return place ? `${place}: ${message}` : message
-  })
-  throw new HenceError('row-invalid', 'change', `A ${what} does not fit its schema: ${issues.join('; ')}.`)
+  throw new HenceError(
+    'row-invalid',
+    'change',
+    `A ${what} does not fit its schema: ${issuesText(result.issues)}.`,
+  )
 }

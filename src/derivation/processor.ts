@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib'
-import type { Outcome, Table } from '../app/index.ts'
+import type { Outcome } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { EventRecord, LogRecord, RequestRecord } from '../log/record.ts'
 import type { Change, Collection, State } from '../state/state.ts'
@@ -8,7 +8,7 @@ import { Channels, type SavedChannel } from './channels.ts'
 import { takeCheckedStep } from './divergence.ts'
 import type { Program } from './program.ts'
 import { type Failure, type Step, type Surroundings, takeStep } from './step.ts'
-import type { Facts, Workplace } from './transaction.ts'
+import { type Facts, type Workplace, workplace } from './transaction.ts'
 
 /** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
 export function partitionOf(key: string, partitions: number): number {
@@ -42,6 +42,7 @@ interface Checkpoint {
   readonly logId: string
   readonly version: string
   readonly positions: readonly number[]
+  readonly time: number
   readonly channels: readonly SavedChannel[]
 }
 
@@ -68,6 +69,7 @@ export class Processor {
   readonly #waiters = new Map<string, (() => void)[]>()
   #fresh: Workplace | undefined
   #appliedChecked = 0
+  #time = 0
   listener: ProcessorListener = {}
 
   constructor(options: {
@@ -109,6 +111,11 @@ export class Processor {
     return this.#positions[partition]!
   }
 
+  /** Log time of the latest record that was applied, in milliseconds since 1970. */
+  get time(): number {
+    return this.#time
+  }
+
   /** What a request came to, if it was decided and its id is still kept. */
   decided(identity: string): Decided | undefined {
     return this.#decided.get(identity)
@@ -146,6 +153,7 @@ export class Processor {
       )
     }
     this.#enter(partition)
+    this.#time = Math.max(this.#time, time)
     if (record.kind === 'request') {
       let decided = this.#decided.get(record.identity)
       if (decided === undefined) {
@@ -189,6 +197,7 @@ export class Processor {
       logId: this.#logId,
       version: this.#program.version,
       positions: [...this.#positions],
+      time: this.#time,
       channels: this.#channels.save(),
     })
     this.#state.commit()
@@ -220,6 +229,7 @@ export class Processor {
       )
     }
     for (const [partition, position] of saved.positions.entries()) this.#positions[partition] = position
+    this.#time = saved.time
     this.#channels.restore(saved.channels)
     for (let target = 0; target < this.partitions; target++) {
       for (const event of this.#channels.waitingFor(target))
@@ -252,6 +262,7 @@ export class Processor {
       return {
         outcome: { status: 'failed', code, message },
         outgoing: [],
+        applied: [],
         failures: record.kind === 'event' ? [{ type: record.type, key: record.key, code, message }] : [],
       }
     }
@@ -321,12 +332,6 @@ export class Processor {
   #isSettled(partition: number, offset: number): boolean {
     return this.#positions[partition]! > offset && !this.#unsettled.has(`${partition}:${offset}`)
   }
-}
-
-function workplace(program: Program, tables: ReadonlyMap<string, TableState>, checked: boolean): Workplace {
-  const own = new Map<Table, TableState>()
-  for (const [name, table] of program.app.tables) own.set(table, tables.get(name)!)
-  return { program, tables: own, checked }
 }
 
 /** `partition:offset outcome`, since there is one for every request. */

@@ -18,6 +18,8 @@ export interface Step {
   outcome: Outcome | undefined
   /** Events for other partitions, in the order of emission. */
   readonly outgoing: Emission[]
+  /** Events that stayed in the partition and were applied with the record. */
+  readonly applied: Emission[]
   /** Reactions that threw; their own changes are undone, those of the others stand. */
   readonly failures: Failure[]
 }
@@ -57,8 +59,8 @@ export function takeStep(
   facts: Facts,
   around: Surroundings,
 ): Step {
-  const step: Step = { outcome: undefined, outgoing: [], failures: [] }
-  const here: Emission[] = []
+  const step: Step = { outcome: undefined, outgoing: [], applied: [], failures: [] }
+  const here = step.applied
   const sort = (emissions: readonly Emission[]) => {
     for (const emission of emissions) (around.isHere(emission.key) ? here : step.outgoing).push(emission)
   }

@@ -23,6 +23,17 @@ export interface Workplace {
   readonly checked: boolean
 }
 
+/** @param tables by name; the same state serves every realm that the app is loaded into */
+export function workplace(
+  program: Program,
+  tables: ReadonlyMap<string, TableState>,
+  checked: boolean,
+): Workplace {
+  const own = new Map<Table, TableState>()
+  for (const [name, table] of program.app.tables) own.set(table, tables.get(name)!)
+  return { program, tables: own, checked }
+}
+
 /** What a derivation is told of the record that it derives from. */
 export interface Facts {
   /** The identity of the request at the beginning of the chain. */

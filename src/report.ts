@@ -1,0 +1,17 @@
+/** Something that an operator may want to know. */
+export interface Report {
+  /**
+   * `info`: all is well; `warning`: it was mended, or will be; `alarm`: somebody must look.
+   */
+  readonly level: 'info' | 'warning' | 'alarm'
+  /** A stable word for programs to match on. */
+  readonly code: string
+  readonly message: string
+}
+
+export type Reporter = (report: Report) => void
+
+/** Warnings and alarms go to standard error, a line each. */
+export const printReport: Reporter = ({ level, code, message }) => {
+  if (level !== 'info') console.error(`hence: ${level}: ${code}: ${message}`)
+}

@@ -1,0 +1,196 @@
+import type { App, Outcome } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import type { Decided } from '../derivation/processor.ts'
+import { HenceError } from '../failure.ts'
+import { type Identity, identityOf, requestIdOf } from '../identity.ts'
+import { encodeRequest, type RequestRecord } from '../log/record.ts'
+import { inputText, type Message, messageOf, requestOf, sameMessage } from './message.ts'
+import { checkWindow } from './window.ts'
+import type { Draft } from './writer.ts'
+
+/** The outcome of a request, and how it was come by. */
+export type Reply<Value = unknown, Reason extends string = string> = Outcome<Value, Reason> & {
+  readonly requestId: string
+  /** Where the request stands in the log; hand it to a read as `after` to see what it changed. */
+  readonly token: string
+  /** Whether the request had arrived before; the outcome is that of the first time. */
+  readonly replayed: boolean
+}
+
+/** What admission needs of the rest of the engine. */
+export interface AdmissionHost {
+  /** Brings a request to the log. */
+  write(partition: number, draft: Draft): void
+  partitionOf(key: string): number
+  decided(identity: Identity): Decided | undefined
+  /** The request that stands at a place of the log. */
+  read(partition: number, offset: number): Promise<RequestRecord>
+  /** The time of the last record that was applied. */
+  logTime(): number
+  /** Why nothing is taken any more; undefined when it is. */
+  closed(): HenceError | undefined
+}
+
+/** A request between its admission and its outcome. */
+interface InFlight {
+  readonly identity: Identity
+  readonly type: string
+  readonly input: string
+  readonly bytes: number
+  /** The first to wait is the one who sent it; the others came with the same id meanwhile. */
+  readonly waiters: Waiter[]
+  /** Set while it is not known whether the log has it; resolves when it is. */
+  certain?: Promise<void>
+  settle?: () => void
+}
+
+interface Waiter {
+  resolve(reply: Reply): void
+  reject(error: unknown): void
+}
+
+/**
+ * Lets requests in: refuses what is wrong or too much before anything is written, brings each id to the log
+ * once, and gives every retry the first outcome.
+ */
+export class Admission {
+  readonly #app: App
+  readonly #clock: Clock
+  readonly #windowMs: number
+  readonly #queueBytesMax: number
+  readonly #host: AdmissionHost
+  readonly #inFlight = new Map<Identity, InFlight>()
+  #queuedBytes = 0
+
+  constructor(
+    app: App,
+    options: { readonly clock: Clock; readonly windowMs: number; readonly queueBytesMax: number },
+    host: AdmissionHost,
+  ) {
+    this.#app = app
+    this.#clock = options.clock
+    this.#windowMs = options.windowMs
+    this.#queueBytesMax = options.queueBytesMax
+    this.#host = host
+  }
+
+  /** Log time now: that of the clock, but never before the last record's. */
+  now(): number {
+    return Math.max(this.#host.logTime(), this.#clock.now())
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.size
+  }
+
+  submit(type: string, input: unknown, requestId: string, principal: string): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      try {
+        const closed = this.#host.closed()
+        if (closed) throw closed
+        const request = requestOf(this.#app, type)
+        const identity = identityOf(requestId, principal)
+        checkWindow(identity, this.now(), this.#windowMs)
+        const text = inputText(type, input)
+        const first = this.#inFlight.get(identity)
+        if (first)
+          return this.#attach(first, type, text, { resolve, reject }, () =>
+            this.submit(type, input, requestId, principal),
+          )
+        const decided = this.#host.decided(identity)
+        if (decided) return void this.#replay(decided, identity, type, text).then(resolve, reject)
+        this.#admit(identity, messageOf(request, text), { resolve, reject })
+      } catch (error) {
+        reject(error)
+      }
+    })
+  }
+
+  /** Called when a request has been applied; tells all who wait. */
+  decided(identity: Identity, decided: Decided): void {
+    const entry = this.#inFlight.get(identity)
+    if (entry === undefined) return
+    this.#leave(entry)
+    for (const [i, waiter] of entry.waiters.entries()) waiter.resolve(replyOf(identity, decided, i > 0))
+  }
+
+  /**
+   * Called when an append failed: tells those who wait to try again, and keeps the ids until it is known
+   * whether the log has them, so that a retry cannot come in between.
+   */
+  uncertain(identity: Identity, error: HenceError): void {
+    const entry = this.#inFlight.get(identity)
+    if (entry === undefined) return
+    for (const waiter of entry.waiters.splice(0)) waiter.reject(error)
+    entry.certain = new Promise((resolve) => {
+      entry.settle = resolve
+    })
+  }
+
+  /** Called when the log has been read again: what it has is decided, what it lacks may come as new. */
+  certain(identity: Identity): void {
+    const entry = this.#inFlight.get(identity)
+    if (entry) this.#leave(entry)
+  }
+
+  /** Tells all who still wait. */
+  abandon(error: HenceError): void {
+    for (const entry of this.#inFlight.values()) {
+      this.#leave(entry)
+      for (const waiter of entry.waiters) waiter.reject(error)
+    }
+  }
+
+  #admit(identity: Identity, message: Message, waiter: Waiter): void {
+    const { type, input, output, key } = message
+    const bytes = encodeRequest(identity, type, input, output)
+    if (this.#queuedBytes + bytes.length > this.#queueBytesMax && this.#queuedBytes > 0) {
+      throw new HenceError(
+        'overloaded',
+        'retry',
+        `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes wait already, and ${this.#queueBytesMax} bytes are ` +
+          'the limit. Nothing was written: send the same request again a little later.',
+      )
+    }
+    this.#queuedBytes += bytes.length
+    this.#inFlight.set(identity, { identity, type, input, bytes: bytes.length, waiters: [waiter] })
+    this.#host.write(this.#host.partitionOf(key), {
+      record: { kind: 'request', identity, type, input, output },
+      bytes,
+    })
+  }
+
+  #attach(first: InFlight, type: string, input: string, waiter: Waiter, again: () => Promise<Reply>): void {
+    if (first.certain) {
+      first.certain.then(again).then(waiter.resolve, waiter.reject)
+      return
+    }
+    if (!sameMessage(first, { type, input })) throw reused(first.identity, first.type)
+    first.waiters.push(waiter)
+  }
+
+  async #replay(decided: Decided, identity: Identity, type: string, input: string): Promise<Reply> {
+    const first = await this.#host.read(decided.partition, decided.offset)
+    if (!sameMessage(first, { type, input })) throw reused(identity, first.type)
+    return replyOf(identity, decided, true)
+  }
+
+  #leave(entry: InFlight): void {
+    this.#inFlight.delete(entry.identity)
+    this.#queuedBytes -= entry.bytes
+    entry.settle?.()
+  }
+}
+
+function replyOf(identity: Identity, { partition, offset, outcome }: Decided, replayed: boolean): Reply {
+  return { ...outcome, requestId: requestIdOf(identity), token: `${partition}:${offset}`, replayed }
+}
+
+function reused(identity: Identity, type: string): HenceError {
+  return new HenceError(
+    'request-id-reused',
+    'change',
+    `The request id ${requestIdOf(identity)} was sent before with another content, as "${type}". Nothing was changed: ` +
+      'a new wish needs a new id, and a retry must send the same input.',
+  )
+}

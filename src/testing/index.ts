@@ -1,0 +1,1 @@
+export { type Scenario, type SentBy, scenario } from './scenario.ts'
