@@ -1,3 +1,4 @@
+import type { TableNamed } from './app/app.ts'
 import type {
   App,
   Frozen,
@@ -12,7 +13,7 @@ import type {
   TableName,
   TableValue,
 } from './app/index.ts'
-import type { IndexOf, TableNamed } from './app/table.ts'
+import type { IndexOf } from './app/table.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { bundle } from './derivation/bundle.ts'
 import { Processor, partitionOf } from './derivation/processor.ts'
@@ -260,6 +261,7 @@ class RunningEngine<A extends App> implements Engine<A> {
         partitionOf: (key) => partitionOf(key, log.partitions),
         decided: (identity) => this.#processor.decided(identity),
         read: (partition, offset) => this.#readRequest(partition, offset),
+        logTime: () => this.#processor.time,
         closed: () => this.#closed,
       },
     )

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from './clock.ts'
 import { openFileLog } from './log/file-log/file-log.ts'
@@ -40,13 +40,10 @@ export async function openDirectory(options: {
   const { directory, partitions, clock, report } = options
   await mkdir(directory, { recursive: true })
   const lock = await lockDirectory(directory)
-  let log: Log | undefined
-  try {
-    log = await openFileLog({ directory, partitions, clock, report })
-  } catch (error) {
+  const log = await openFileLog({ directory, partitions, clock, report }).catch(async (error) => {
     await lock.release()
     throw error
-  }
+  })
   const state = join(directory, 'state')
   return {
     log,
@@ -55,7 +52,9 @@ export async function openDirectory(options: {
       return openLmdbStore({ directory: state, collections })
     },
     async keepCode(version, code) {
-      await keepFile(join(directory, 'code'), `${version}.js`, code)
+      const folder = join(directory, 'code')
+      await mkdir(folder, { recursive: true })
+      await writeFile(join(folder, `${version}.js`), code)
     },
     async close() {
       await log.close()

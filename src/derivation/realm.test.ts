@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { runInNewContext } from 'node:vm'
+import fc from 'fast-check'
+import { HenceError } from '../failure.ts'
+import { mainRealm } from './realm.ts'
+
+test('sealing keeps what JSON keeps, whatever it is', () => {
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      const sealed = mainRealm.seal(value)
+      assert.deepEqual(sealed, JSON.parse(JSON.stringify(value)))
+      assert.deepEqual(
+        mainRealm.parse(JSON.stringify(sealed)),
+        sealed,
+        'what is read again is what was sealed',
+      )
+    }),
+  )
+})
+
+test('what is sealed or read is frozen all the way down, and a copy', () => {
+  const value = { list: [{ n: 1 }] }
+  for (const sealed of [mainRealm.seal(value), mainRealm.parse(JSON.stringify(value))] as (typeof value)[]) {
+    assert.ok(Object.isFrozen(sealed) && Object.isFrozen(sealed.list) && Object.isFrozen(sealed.list[0]))
+  }
+  const sealed = mainRealm.seal(value) as typeof value
+  value.list[0]!.n = 2
+  assert.equal(sealed.list[0]!.n, 1)
+})
+
+test('undefined fields are left out and -0 becomes 0', () => {
+  assert.deepEqual(mainRealm.seal({ a: undefined, b: -0 }), { b: 0 })
+  assert.ok(Object.is((mainRealm.seal([-0]) as number[])[0], 0))
+})
+
+test('a plain object of another realm becomes one of this realm', () => {
+  const foreign = runInNewContext('({ list: [{ a: 1 }] })')
+  assert.deepStrictEqual(mainRealm.seal(foreign), { list: [{ a: 1 }] })
+})
+
+const cycle: unknown[] = []
+cycle.push(cycle)
+for (const [what, value, message] of [
+  ['undefined', undefined, /The value is a undefined/],
+  ['NaN', { a: Number.NaN }, /at a is NaN/],
+  ['infinity', { a: [1, Number.POSITIVE_INFINITY] }, /at a\.1 is Infinity/],
+  ['a bigint', { a: 1n }, /a bigint/],
+  ['a symbol', { a: Symbol('x') }, /a symbol/],
+  ['a function', { a: () => 1 }, /a function/],
+  ['a date', { at: new Date(0) }, /at at is a Date object/],
+  ['a map', new Map(), /a Map object/],
+  ['a list with a hole', [1, undefined], /at 1 is a undefined/],
+  ['a field named __proto__', JSON.parse('{"__proto__": 1}'), /__proto__/],
+  ['half a surrogate pair', { a: '\ud800' }, /surrogate/],
+  ['half a surrogate pair in a name', { '\ud800': 1 }, /surrogate/],
+  ['a cycle', cycle, /a cycle/],
+] as const) {
+  test(`sealing refuses ${what} and names the place`, () => {
+    assert.throws(
+      () => mainRealm.seal(value),
+      (error) => error instanceof HenceError && error.code === 'not-json' && message.test(error.message),
+    )
+    assert.deepEqual(mainRealm.seal({ fine: 1 }), { fine: 1 }, 'the next value is none the worse')
+  })
+}
