@@ -42,7 +42,7 @@ test('a plain object of another realm becomes one of this realm', () => {
 const cycle: unknown[] = []
 cycle.push(cycle)
 for (const [what, value, message] of [
-  ['undefined', undefined, /The value is a undefined/],
+  ['undefined', undefined, /The value is undefined/],
   ['NaN', { a: Number.NaN }, /at a is NaN/],
   ['infinity', { a: [1, Number.POSITIVE_INFINITY] }, /at a\.1 is Infinity/],
   ['a bigint', { a: 1n }, /a bigint/],
@@ -50,7 +50,7 @@ for (const [what, value, message] of [
   ['a function', { a: () => 1 }, /a function/],
   ['a date', { at: new Date(0) }, /at at is a Date object/],
   ['a map', new Map(), /a Map object/],
-  ['a list with a hole', [1, undefined], /at 1 is a undefined/],
+  ['a list with a hole', [1, undefined], /at 1 is undefined/],
   ['a field named __proto__', JSON.parse('{"__proto__": 1}'), /__proto__/],
   ['half a surrogate pair', { a: '\ud800' }, /surrogate/],
   ['half a surrogate pair in a name', { '\ud800': 1 }, /surrogate/],

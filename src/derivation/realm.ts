@@ -43,6 +43,8 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
         return value === 0 ? 0 : value
       case 'object':
         return value === null ? null : copyObject(value)
+      case 'undefined':
+        return refuse(path, 'undefined')
       default:
         return refuse(path, `a ${typeof value}`)
     }
