@@ -1,0 +1,172 @@
+import { createReadStream } from 'node:fs'
+import { pipeline } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import { parse } from 'csv-parse'
+import { HenceError } from 'hence'
+import { parseMoney } from './money.ts'
+
+/**
+ * Reads the UCI "Online Retail" data set (doi:10.24432/C5BW33) as CSV or CSV.gz: in UTF-8, with or without
+ * a byte order mark, with either kind of line end.
+ */
+export interface InvoiceFile {
+  /** How many invoices it holds. */
+  readonly count: number
+  /** The invoices, each when its last row has been read. */
+  invoices(): AsyncIterable<Invoice>
+}
+
+/** The rows of one invoice number, in the order of the file. */
+export type Invoice = readonly [InvoiceRow, ...InvoiceRow[]]
+
+export interface InvoiceRow {
+  /** Where the row ends in the file; the header is line 1. */
+  readonly lineNumber: number
+  readonly invoice: string
+  readonly stockCode: string
+  readonly description: string
+  readonly quantity: number
+  /** `2010-12-01T08:26:00` */
+  readonly at: string
+  /** In thousandths of a pound. */
+  readonly price: number
+  readonly customer: string | undefined
+  readonly country: string
+}
+
+const header = [
+  'InvoiceNo',
+  'StockCode',
+  'Description',
+  'Quantity',
+  'InvoiceDate',
+  'UnitPrice',
+  'CustomerID',
+  'Country',
+]
+
+/**
+ * Reads the file twice: now, to see that all of it is well formed and where each invoice ends, since rows of
+ * another may stand between its own; and again for the invoices themselves. So a bad file is refused before
+ * its first request is sent, and memory holds no more than the invoices that are open.
+ *
+ * @throws HenceError `csv-invalid` (change), which names the file and the line
+ */
+export async function openInvoices(path: string): Promise<InvoiceFile> {
+  const lastLines = new Map<string, number>()
+  for await (const row of readRows(path)) lastLines.set(row.invoice, row.lineNumber)
+  return {
+    count: lastLines.size,
+    async *invoices() {
+      const open = new Map<string, [InvoiceRow, ...InvoiceRow[]]>()
+      for await (const row of readRows(path)) {
+        const rows = open.get(row.invoice)
+        if (rows) rows.push(row)
+        else open.set(row.invoice, [row])
+        if (lastLines.get(row.invoice) !== row.lineNumber) continue
+        yield open.get(row.invoice)!
+        open.delete(row.invoice)
+      }
+    },
+  }
+}
+
+async function* readRows(path: string): AsyncGenerator<InvoiceRow> {
+  // The parser counts the lines of a record before it has found out that they are too few or too many.
+  const parser = parse({ info: true, relax_column_count: true })
+  const file = createReadStream(path)
+  const done = () => {} // Errors come out of the parser, which the pipeline destroys with them.
+  if (path.endsWith('.gz')) pipeline(file, createGunzip(), decodeText, parser, done)
+  else pipeline(file, decodeText, parser, done)
+  let headerSeen = false
+  try {
+    for await (const { record, info } of parser as AsyncIterable<{
+      record: string[]
+      info: { lines: number }
+    }>) {
+      if (headerSeen) yield rowOf(record, info.lines)
+      else checkHeader(record)
+      headerSeen = true
+    }
+    if (!headerSeen) throw invalid(1, 'the file is empty')
+  } catch (error) {
+    if (!(error instanceof Error)) throw error
+    const line = (error as { lines?: unknown }).lines
+    const place = line === undefined ? path : `${path}, line ${line}`
+    throw new HenceError(
+      'csv-invalid',
+      'change',
+      `${place}: ${error.message}. No row of this file was taken; mend it and start again.`,
+      { cause: error },
+    )
+  }
+}
+
+/** Refuses other encodings, which would spoil names silently; takes a byte order mark off. */
+async function* decodeText(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  const decode = (chunk?: Buffer) => {
+    try {
+      return decoder.decode(chunk, { stream: chunk !== undefined })
+    } catch (cause) {
+      throw new Error('the file is not UTF-8: convert it, such as with `iconv -f iso-8859-1 -t utf-8`', {
+        cause,
+      })
+    }
+  }
+  for await (const chunk of chunks) yield decode(chunk)
+  yield decode()
+}
+
+function checkHeader(fields: readonly string[]): void {
+  if (fields.join() === header.join()) return
+  throw invalid(1, `the header must be ${header.join()}, not ${fields.join()}`)
+}
+
+function rowOf(fields: readonly string[], lineNumber: number): InvoiceRow {
+  if (fields.length !== header.length) {
+    throw invalid(lineNumber, `a row has ${header.length} fields, not ${fields.length}`)
+  }
+  const [invoice, stockCode, description, quantity, date, price, customer, country] =
+    fields as unknown as Eight<string>
+  const read = <T>(column: string, text: string, value: T | undefined): T => {
+    if (value === undefined) throw invalid(lineNumber, `${column} cannot be ${JSON.stringify(text)}`)
+    return value
+  }
+  return {
+    lineNumber,
+    invoice: read('InvoiceNo', invoice, /^\w{1,20}$/.test(invoice) ? invoice : undefined),
+    stockCode: read('StockCode', stockCode, stockCode || undefined),
+    description,
+    quantity: read('Quantity', quantity, /^-?\d{1,9}$/.test(quantity) ? Number(quantity) : undefined),
+    at: read('InvoiceDate', date, parseTime(date)),
+    price: read('UnitPrice', price, parseMoney(price)),
+    customer:
+      read('CustomerID', customer, /^(\d+(\.0)?)?$/.test(customer) ? customer : undefined).replace(
+        '.0',
+        '',
+      ) || undefined,
+    country: read('Country', country, country || undefined),
+  }
+}
+type Eight<T> = [T, T, T, T, T, T, T, T]
+
+/** Takes `2010-12-01 08:26:00`, and the `12/1/2010 8:26` (month first) of the original spreadsheet. */
+function parseTime(text: string): string | undefined {
+  const iso =
+    /^(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[ T](?<hour>\d\d):(?<minute>\d\d)(:(?<second>\d\d))?$/
+  const us = /^(?<month>\d{1,2})\/(?<day>\d{1,2})\/(?<year>\d{4}) (?<hour>\d{1,2}):(?<minute>\d\d)$/
+  const parts = (iso.exec(text) ?? us.exec(text))?.groups
+  if (!parts) return undefined
+  const two = (part = '00') => part.padStart(2, '0')
+  const { year, month, day, hour, minute, second } = parts
+  const time = `${year}-${two(month)}-${two(day)}T${two(hour)}:${two(minute)}:${two(second)}`
+  // The 30th of February is read as the 2nd of March; only real times come out as they went in.
+  const date = new Date(`${time}Z`)
+  return !Number.isNaN(date.valueOf()) && date.toISOString().startsWith(time) ? time : undefined
+}
+
+/** In the form of the parser's own errors. */
+function invalid(lines: number, message: string): Error {
+  return Object.assign(new Error(message), { lines })
+}

@@ -1,0 +1,268 @@
+/**
+ * An online shop, whole: what may be asked of it, what it remembers, and the rules in between.
+ *
+ * A request is decided under its invoice number and nowhere else. Products, customers and days have keys of
+ * their own, possibly on other partitions, so their totals are told by events. These arrive exactly once in
+ * effect but in any order; that is why everything below adds up the same in whatever order it comes.
+ */
+import { app, type Frozen, reject, scopes, type Tx } from 'hence'
+import { z } from 'zod'
+
+/** What a partition key stands for. Orders, credit notes, write-offs and adjustments share one row of numbers. */
+const [invoice, product, customer, day] = scopes('invoice', 'product', 'customer', 'day')
+
+const name = z.string().min(1).max(64)
+/** Time on the shop's clock: `2010-12-01T08:26:00`. */
+const time = z.iso.datetime({ local: true, precision: 0 })
+/** Thousandths of a pound: whole numbers, so that sums are exact. */
+const money = z.int()
+
+const line = z.object({
+  stockCode: name,
+  description: z.string(),
+  units: z.int().min(1),
+  price: money.min(0),
+})
+const sale = z.object({
+  number: name,
+  at: time,
+  customer: name.optional(),
+  country: name,
+  lines: z.array(line).min(1),
+})
+
+// What the shop remembers.
+
+export const orders = invoice.table('orders', {
+  value: sale.omit({ number: true, lines: true }).extend({
+    owner: z.string(),
+    state: z.enum(['open', 'shipped', 'cancelled']),
+    day: z.iso.date(),
+    units: z.int(),
+    amount: money,
+  }),
+  indexes: { byCustomer: ['customer', 'at'], byDay: ['day'] },
+})
+/** An order has many lines, numbered from 1; two of them may well be for the same product. */
+export const orderLines = invoice.table('orderLines', { key: ['number'], value: line })
+export const creditNotes = invoice.table('creditNotes', {
+  value: sale.omit({ number: true }).extend({ amount: money }),
+  indexes: { byCustomer: ['customer', 'at'] },
+})
+export const writeOffs = invoice.table('writeOffs', {
+  value: z.object({ at: time, stockCode: name, units: z.int(), reason: z.string() }),
+  indexes: { byProduct: ['stockCode', 'at'] },
+})
+export const adjustments = invoice.table('adjustments', {
+  value: z.object({ at: time, description: z.string(), amount: money }),
+})
+export const products = product.table('products', {
+  value: z.object({ units: z.int(), revenue: money, writeOffUnits: z.int() }),
+  indexes: { byRevenue: ['revenue'] },
+})
+export const customers = customer.table('customers', {
+  value: z.object({
+    country: name,
+    /** Time and number of the latest invoice, which is the one that tells the country. */
+    latest: z.string(),
+    orders: z.int(),
+    creditNotes: z.int(),
+    spent: money,
+  }),
+  indexes: { byCountry: ['country', 'spent'], bySpent: ['spent'] },
+})
+export const days = day.table('days', {
+  value: z.object({ orders: z.int(), creditNotes: z.int(), revenue: money }),
+})
+
+// What one key tells another.
+
+const sold = product.event('sold', {
+  data: z.object({ stockCode: name, units: z.int(), revenue: money }),
+  key: (event) => event.stockCode,
+})
+const writtenOff = product.event('written-off', {
+  data: z.object({ stockCode: name, units: z.int() }),
+  key: (event) => event.stockCode,
+})
+const billed = customer.event('billed', {
+  data: z.object({
+    customer: name,
+    country: name,
+    invoice: z.string(),
+    orders: z.int(),
+    creditNotes: z.int(),
+    amount: money,
+  }),
+  key: (event) => event.customer,
+})
+const booked = day.event('booked', {
+  data: z.object({ day: z.iso.date(), orders: z.int(), creditNotes: z.int(), revenue: money }),
+  key: (event) => event.day,
+})
+
+// What may be asked of the shop.
+
+export const placeOrder = invoice.request('place-order', {
+  input: sale,
+  key: (order) => order.number,
+  derive(tx, order) {
+    if (tx.get(orders)) return reject('order-exists')
+    const { number, lines, ...head } = order
+    const { units, amount } = total(lines)
+    tx.put(orders, { ...head, owner: tx.principal, state: 'open', day: dayOf(order.at), units, amount })
+    for (const [i, line] of lines.entries()) tx.put(orderLines, i + 1, line)
+    book(tx, order, { sign: 1, orders: 1, creditNotes: 0 })
+    return { units, amount }
+  },
+})
+
+export const shipOrder = invoice.request('ship-order', {
+  input: z.object({ number: name }),
+  key: (order) => order.number,
+  derive(tx) {
+    const order = openOrder(tx)
+    if ('reason' in order) return order
+    tx.put(orders, { ...order, state: 'shipped' })
+    return undefined
+  },
+})
+
+export const cancelOrder = invoice.request('cancel-order', {
+  input: z.object({ number: name }),
+  key: (order) => order.number,
+  derive(tx, { number }) {
+    const order = openOrder(tx)
+    if ('reason' in order) return order
+    tx.put(orders, { ...order, state: 'cancelled' })
+    const lines = tx.scan(orderLines).map((row) => row.value)
+    book(tx, { ...order, number, lines }, { sign: -1, orders: -1, creditNotes: 0 })
+    return { amount: order.amount }
+  },
+})
+
+/** Money back for goods returned, at the prices they were bought for. It names no order. */
+export const creditNote = invoice.request('credit-note', {
+  input: sale,
+  key: (note) => note.number,
+  derive(tx, note) {
+    if (tx.get(creditNotes)) return reject('credit-note-exists')
+    const { number, ...rest } = note
+    const { amount } = total(note.lines)
+    tx.put(creditNotes, { ...rest, amount })
+    book(tx, note, { sign: -1, orders: 0, creditNotes: 1 })
+    return { amount }
+  },
+})
+
+/** Takes units that were lost or damaged from the stock: `units` is negative. */
+export const writeOffStock = invoice.request('write-off-stock', {
+  input: z.object({ number: name, at: time, stockCode: name, units: z.int().max(-1), reason: z.string() }),
+  key: (writeOff) => writeOff.number,
+  derive(tx, { number, ...writeOff }) {
+    if (tx.get(writeOffs)) return reject('write-off-exists')
+    tx.put(writeOffs, writeOff)
+    tx.emit(writtenOff, { stockCode: writeOff.stockCode, units: writeOff.units })
+    return undefined
+  },
+})
+
+/** Corrects what is owed to the shop, up or down, for no product and no customer. */
+export const adjustDebt = invoice.request('adjust-debt', {
+  input: z.object({ number: name, at: time, description: z.string(), amount: money }),
+  key: (adjustment) => adjustment.number,
+  derive(tx, { number, ...adjustment }) {
+    if (tx.get(adjustments)) return reject('adjustment-exists')
+    tx.put(adjustments, adjustment)
+    tx.emit(booked, { day: dayOf(adjustment.at), orders: 0, creditNotes: 0, revenue: adjustment.amount })
+    return undefined
+  },
+})
+
+// What happens where an event arrives.
+
+const newProduct = { units: 0, revenue: 0, writeOffUnits: 0 }
+
+const onSold = product.on(sold, (tx, { units, revenue }) => {
+  const before = tx.get(products) ?? newProduct
+  tx.put(products, { ...before, units: before.units + units, revenue: before.revenue + revenue })
+})
+
+const onWrittenOff = product.on(writtenOff, (tx, { units }) => {
+  const before = tx.get(products) ?? newProduct
+  tx.put(products, { ...before, writeOffUnits: before.writeOffUnits + units })
+})
+
+const onBilled = customer.on(billed, (tx, bill) => {
+  const before = tx.get(customers) ?? { country: '', latest: '', orders: 0, creditNotes: 0, spent: 0 }
+  const { country, latest } =
+    bill.invoice > before.latest ? { country: bill.country, latest: bill.invoice } : before
+  tx.put(customers, {
+    country,
+    latest,
+    orders: before.orders + bill.orders,
+    creditNotes: before.creditNotes + bill.creditNotes,
+    spent: before.spent + bill.amount,
+  })
+})
+
+const onBooked = day.on(booked, (tx, booking) => {
+  const before = tx.get(days) ?? { orders: 0, creditNotes: 0, revenue: 0 }
+  tx.put(days, {
+    orders: before.orders + booking.orders,
+    creditNotes: before.creditNotes + booking.creditNotes,
+    revenue: before.revenue + booking.revenue,
+  })
+})
+
+const shop = app('retail', {
+  requests: [placeOrder, shipOrder, cancelOrder, creditNote, writeOffStock, adjustDebt],
+  tables: [orders, orderLines, creditNotes, writeOffs, adjustments, products, customers, days],
+  reactions: [onSold, onWrittenOff, onBilled, onBooked],
+})
+export default shop
+export type Shop = typeof shop
+
+// What several derivations share.
+
+/** The order, when its sender may still do something about it. */
+function openOrder(tx: InvoiceTx) {
+  const order = tx.get(orders)
+  if (!order) return reject('unknown-order')
+  if (order.owner !== tx.principal) return reject('not-your-order')
+  if (order.state === 'cancelled') return reject('already-cancelled')
+  if (order.state === 'shipped') return reject('already-shipped')
+  return order
+}
+
+/** Tells the products, the customer and the day of a sale, or with `sign` -1 that it was taken back. */
+function book(tx: InvoiceTx, sale: Sale, { sign, ...counts }: Booking): void {
+  for (const [stockCode, lines] of Map.groupBy(sale.lines, (line) => line.stockCode)) {
+    const { units, amount } = total(lines)
+    tx.emit(sold, { stockCode, units: sign * units, revenue: sign * amount })
+  }
+  const amount = sign * total(sale.lines).amount
+  if (sale.customer) {
+    const { customer, country } = sale
+    tx.emit(billed, { customer, country, invoice: `${sale.at} ${sale.number}`, ...counts, amount })
+  }
+  tx.emit(booked, { day: dayOf(sale.at), ...counts, revenue: amount })
+}
+
+function total(lines: readonly Line[]) {
+  let [units, amount] = [0, 0]
+  for (const line of lines) {
+    units += line.units
+    amount += line.units * line.price
+  }
+  return { units, amount }
+}
+
+function dayOf(time: string): string {
+  return time.slice(0, 10)
+}
+
+type Line = Frozen<z.infer<typeof line>>
+type Sale = Frozen<z.infer<typeof sale>>
+type Booking = { sign: 1 | -1; orders: number; creditNotes: number }
+type InvoiceTx = Tx<typeof invoice.name>
