@@ -81,7 +81,12 @@ type RequestNamed<A extends App, N> = A extends App<infer R, Table> ? Extract<R,
 export type RequestInput<A extends App, N> =
   RequestNamed<A, N> extends Request<string, string, infer Input> ? Input : never
 /** What a request of this name gives when it is accepted. */
-export type RequestValue<A extends App, N> = AcceptedOf<ReturnType<RequestNamed<A, N>['derive']>>
+export type RequestValue<A extends App, N> =
+  RequestNamed<A, N> extends infer R
+    ? R extends Request
+      ? AcceptedOf<ReturnType<R['derive']>>
+      : never
+    : never
 /** Why a request of this name may be rejected. */
 export type RequestReason<A extends App, N> = ReasonOf<ReturnType<RequestNamed<A, N>['derive']>>
 
