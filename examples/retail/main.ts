@@ -1,0 +1,131 @@
+import { basename, join } from 'node:path'
+import { Command, InvalidArgumentError } from 'commander'
+import { createEngine, HenceError } from 'hence'
+import { openInvoices } from './csv.ts'
+import { importAll } from './import.ts'
+import { requestOf } from './invoice.ts'
+import { showProgress } from './progress.ts'
+import { sample } from './sample.ts'
+import shop from './shop.ts'
+import type { Submission } from './submission.ts'
+import { describe, describeBest, summarize } from './summary.ts'
+
+const command = new Command('npm start --')
+  .description('An online shop on Hence: imports orders, and derives tables from them.')
+  .option('--csv <file>', 'UCI "Online Retail" data, .csv or .csv.gz (default: a made-up sample)')
+  .option(
+    '--data <directory>',
+    'where the log and the tables are (default: data/retail/ and the name of the source)',
+  )
+  .option('--partitions <number>', 'partitions of a new log (default: 1)', wholeNumber)
+  .option('--once', 'exit when the import is done')
+  .option('--json', 'print the summary as one line of JSON')
+  .addHelpText(
+    'after',
+    `
+Examples:
+  npm start                                   import the sample, show the totals, stay up
+  npm start -- --once --json                  the same for a program to read
+  npm start -- --csv online-retail.csv.gz     import a real year of orders
+  npm start -- --data /tmp/shop --partitions 8
+
+Stop it whenever you like, by Ctrl-C or by kill -9, and run the same command again: it goes on where it was.
+
+Exit codes: 0 done, 1 an error or a failed request, 130 or 143 stopped by a signal during the import.`,
+  )
+  .showHelpAfterError('(--help tells more)')
+  .parse()
+const options: { csv?: string; data?: string; partitions?: number; once?: true; json?: true } = command.opts()
+
+try {
+  process.exitCode = await run()
+} catch (error) {
+  // What Hence says is meant for people; the trace of anything else is for whoever mends it.
+  console.error(error instanceof HenceError ? `${error.code}: ${error.message}` : error)
+  process.exitCode = 1
+}
+
+async function run(): Promise<number> {
+  const stop = stopSignal()
+  const source = await openSource(options.csv)
+  const data = options.data ?? join('data', 'retail', source.name)
+  const engine = await createEngine({
+    app: shop,
+    module: import.meta.resolve('./shop.ts'),
+    data,
+    ...(options.partitions !== undefined && { partitions: options.partitions }),
+  })
+  try {
+    const progress = showProgress(source.count)
+    const startedAt = performance.now()
+    const tally = await importAll(engine, source.submissions(), {
+      signal: stop.signal,
+      onDecided: progress.step,
+    }).finally(progress.stop)
+    const seconds = (performance.now() - startedAt) / 1000
+    if (stop.signal.aborted) {
+      console.error('Stopped before the end. Run the same command again to go on.')
+      return stop.exitCode()
+    }
+
+    const summary = await summarize(engine, tally, seconds)
+    console.log(options.json ? JSON.stringify(summary) : describe(summary, tally.reasons))
+    if (!options.once) {
+      // Where a program reads the summary, that stays the last line of the output.
+      const say = options.json ? console.error : console.log
+      say(`\n${await describeBest(engine)}\n\nThe log and the tables are in ${data}. Press Ctrl-C to stop.`)
+      const staysUp = setInterval(() => {}, 3_600_000)
+      await stop.asked
+      clearInterval(staysUp)
+    }
+    return summary.failed > 0 ? 1 : 0
+  } finally {
+    await engine.close()
+  }
+}
+
+interface Source {
+  readonly name: string
+  readonly count: number
+  submissions(): Iterable<Submission> | AsyncIterable<Submission>
+}
+
+async function openSource(csv: string | undefined): Promise<Source> {
+  if (csv === undefined) {
+    const submissions = sample()
+    return { name: 'sample', count: submissions.length, submissions: () => submissions }
+  }
+  const { count, invoices } = await openInvoices(csv)
+  return {
+    name: basename(csv).replace(/(\.csv)?(\.gz)?$/, ''),
+    count,
+    async *submissions() {
+      for await (const invoice of invoices()) yield requestOf(invoice)
+    },
+  }
+}
+
+/** The first SIGINT or SIGTERM asks for a graceful stop, the second one ends the process. */
+function stopSignal() {
+  const controller = new AbortController()
+  let code = 0
+  const asked = new Promise<void>((resolve) => {
+    for (const [signal, exitCode] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      process.on(signal, () => {
+        if (controller.signal.aborted) process.exit(exitCode)
+        code = exitCode
+        controller.abort()
+        resolve()
+      })
+    }
+  })
+  return { signal: controller.signal, asked, exitCode: () => code }
+}
+
+function wholeNumber(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number.')
+}
