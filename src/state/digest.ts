@@ -1,0 +1,61 @@
+import { createHash } from 'node:crypto'
+import type { TableState } from './table.ts'
+
+/**
+ * SHA-256, in hexadecimal, of all rows of some tables: equal rows give equal digests, whatever the way they
+ * came about, how often they were saved, or the order of the fields within a row.
+ *
+ * Hashed, for each table in the order of the names (lengths are 4 bytes, big-endian):
+ *
+ *   length of the name │ name │ for each row in the order of the keys:
+ *     length of the encoded key │ key │ length of the value │ the value as canonical JSON (RFC 8785), UTF-8
+ *   │ FF FF FF FF, which is no length of a key
+ */
+export function digest(tables: Iterable<TableState>): string {
+  const hash = createHash('sha256')
+  const chunk = Buffer.allocUnsafe(64 * 1024)
+  let at = 0
+  const put = (text: string, encoding: 'latin1' | 'utf8') => {
+    // A character has 3 bytes of UTF-8 at most.
+    if (at + 4 + text.length * 3 > chunk.length) {
+      hash.update(chunk.subarray(0, at))
+      at = 0
+    }
+    if (4 + text.length * 3 > chunk.length) {
+      const bytes = Buffer.from(text, encoding)
+      chunk.writeUInt32BE(bytes.length)
+      hash.update(chunk.subarray(0, 4)).update(bytes)
+    } else {
+      const length = chunk.write(text, at + 4, encoding)
+      chunk.writeUInt32BE(length, at)
+      at += 4 + length
+    }
+  }
+  for (const table of [...tables].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    put(table.name, 'utf8')
+    for (const [key, row] of table.rows()) {
+      put(key, 'latin1')
+      put(canonicalJson(row), 'utf8')
+    }
+    hash.update(chunk.subarray(0, at)).update('\xff\xff\xff\xff', 'latin1')
+    at = 0
+  }
+  return hash.digest('hex')
+}
+
+/**
+ * Canonical JSON by RFC 8785: what `canonicalize` gives, several times faster, which counts when every row
+ * of every table passes through here. What JSON has no form for comes out as `JSON.stringify` has it, since
+ * that is how rows are stored.
+ */
+export function canonicalJson(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  if (Array.isArray(value)) return `[${value.map((item) => canonicalJson(item ?? null)).join(',')}]`
+  let fields = ''
+  for (const name of Object.keys(value).sort()) {
+    const field = (value as Record<string, unknown>)[name]
+    if (field === undefined) continue
+    fields += `${fields === '' ? '' : ','}${JSON.stringify(name)}:${canonicalJson(field)}`
+  }
+  return `{${fields}}`
+}

@@ -1,0 +1,120 @@
+import { type Database, open, type RootDatabase, type RootDatabaseOptions } from 'lmdb'
+import { HenceError } from '../failure.ts'
+import type { CollectionChanges, KeyRange, Store } from './store.ts'
+
+/** Keys go to LMDB and come back as the bytes they are. */
+const keyEncoder = {
+  // LMDB's binding also calls this for the default ends of a range, which are buffers.
+  writeKey(key: string | Uint8Array, target: Buffer, at: number): number {
+    if (typeof key === 'string') target.write(key, at, 'latin1')
+    else target.set(key, at)
+    // The whole length, also when the target was too short: that is how the binding sees that it was.
+    return at + key.length
+  },
+  readKey(source: Buffer, start: number, end: number): string {
+    return source.toString('latin1', start, end)
+  },
+}
+
+/**
+ * Opens a store in a directory: one LMDB environment, in it a database for each collection. The directory
+ * and the collections are made when they are missing.
+ *
+ * @throws HenceError `state-unreadable` (operator)
+ */
+export async function openLmdbStore(options: {
+  readonly directory: string
+  readonly collections: readonly string[]
+}): Promise<Store> {
+  const { directory, collections } = options
+  let root: RootDatabase<string, string> | undefined
+  try {
+    root = open<string, string>({
+      path: directory,
+      noSubdir: false,
+      encoding: 'string',
+      maxDbs: collections.length + 1,
+    })
+    const databases = new Map<string, Database<string, string>>()
+    const settings: RootDatabaseOptions = { encoding: 'string', keyEncoder }
+    for (const name of collections) databases.set(name, root.openDB<string, string>(name, settings))
+    return new LmdbStore(directory, root, databases)
+  } catch (error) {
+    await root?.close()
+    throw unreadable(directory, error)
+  }
+}
+
+class LmdbStore implements Store {
+  readonly #directory: string
+  readonly #root: RootDatabase<string, string>
+  readonly #databases: ReadonlyMap<string, Database<string, string>>
+
+  constructor(
+    directory: string,
+    root: RootDatabase<string, string>,
+    databases: ReadonlyMap<string, Database<string, string>>,
+  ) {
+    this.#directory = directory
+    this.#root = root
+    this.#databases = databases
+  }
+
+  get(collection: string, key: string): string | undefined {
+    const database = this.#database(collection)
+    try {
+      return database.get(key)
+    } catch (error) {
+      throw unreadable(this.#directory, error)
+    }
+  }
+
+  *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[string, string]> {
+    const database = this.#database(collection)
+    // LMDB's binding takes the first end of a range as included and the second one as not, whichever the
+    // direction. Both are given always, since it has ends of its own for those left out.
+    const range = reverse
+      ? { start: to, end: from, reverse: true, exclusiveStart: true, inclusiveEnd: true }
+      : { start: from, end: to }
+    try {
+      for (const { key, value } of database.getRange(range as object)) yield [key, value]
+    } catch (error) {
+      throw unreadable(this.#directory, error)
+    }
+  }
+
+  async write(changes: Iterable<CollectionChanges>): Promise<void> {
+    // Puts to any database of the environment within one batch are one transaction.
+    await this.#root.batch(() => {
+      for (const [collection, entries] of changes) {
+        const database = this.#database(collection)
+        for (const [key, value] of entries) {
+          if (value === undefined) database.remove(key)
+          else database.put(key, value)
+        }
+      }
+    })
+    await this.#root.flushed
+  }
+
+  close(): Promise<void> {
+    return this.#root.close()
+  }
+
+  #database(collection: string): Database<string, string> {
+    const database = this.#databases.get(collection)
+    if (database === undefined) throw new Error(`The store was opened without a collection "${collection}".`)
+    return database
+  }
+}
+
+function unreadable(directory: string, cause: unknown): HenceError {
+  return new HenceError(
+    'state-unreadable',
+    'operator',
+    `The derived state in ${directory} cannot be read: ${cause instanceof Error ? cause.message : cause}. ` +
+      'It holds nothing that the log does not: stop the process, remove that folder, and start again, and it ' +
+      'is derived anew.',
+    { cause },
+  )
+}

@@ -1,0 +1,68 @@
+import { SortedMap } from './sorted-map.ts'
+import type { CollectionChanges, KeyRange, Store } from './store.ts'
+
+/** A store in memory. */
+export interface MemoryStore extends Store {
+  /** A store of its own with all that is durable now: what a process would find after a crash at this moment. */
+  snapshot(): MemoryStore
+}
+
+/** Makes an empty store that lasts as long as it is referred to. For tests and simulations. */
+export function memoryStore(): MemoryStore {
+  return new TreeStore(new Map())
+}
+
+class TreeStore implements MemoryStore {
+  readonly #trees: Map<string, SortedMap<string>>
+  #writing: Promise<void> | undefined
+
+  constructor(trees: Map<string, SortedMap<string>>) {
+    this.#trees = trees
+  }
+
+  get(collection: string, key: string): string | undefined {
+    return this.#trees.get(collection)?.get(key)
+  }
+
+  *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[string, string]> {
+    const tree = this.#trees.get(collection)
+    if (tree === undefined) return
+    if (reverse) {
+      for (const [key, value] of tree.entriesReversed(to, undefined, true)) {
+        if (from !== undefined && key < from) return
+        yield [key, value]
+      }
+    } else {
+      for (const [key, value] of tree.entries(from)) {
+        if (to !== undefined && key >= to) return
+        yield [key, value]
+      }
+    }
+  }
+
+  async write(changes: Iterable<CollectionChanges>): Promise<void> {
+    const all = Array.from(changes, ([collection, entries]) => [collection, [...entries]] as const)
+    // A write takes time, so that whoever reads too early, or stops at the wrong moment, is found out.
+    this.#writing = new Promise((resolve) => setImmediate(resolve))
+    await this.#writing
+    for (const [collection, entries] of all) {
+      let tree = this.#trees.get(collection)
+      if (tree === undefined) {
+        tree = new SortedMap<string>()
+        this.#trees.set(collection, tree)
+      }
+      for (const [key, value] of entries) {
+        if (value === undefined) tree.delete(key)
+        else tree.set(key, value)
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#writing
+  }
+
+  snapshot(): MemoryStore {
+    return new TreeStore(new Map([...this.#trees].map(([name, tree]) => [name, tree.clone()])))
+  }
+}

@@ -1,0 +1,249 @@
+import { HenceError } from '../failure.ts'
+import {
+  checkKeyLength,
+  decodeKey,
+  encodeIndexValue,
+  encodePart,
+  endOfPrefix,
+  type IndexValue,
+  type KeyKind,
+  type KeyPart,
+  skipIndexValue,
+} from './keys.ts'
+import type { Codec, Collection, State } from './state.ts'
+import type { KeyRange } from './store.ts'
+
+/** What the state has to know of a table. */
+export interface TableShape {
+  readonly name: string
+  /** The kinds of the key parts after the partition key. */
+  readonly parts: readonly KeyKind[]
+  /** Index name → the names of the indexed fields, in order. */
+  readonly indexes: Readonly<Record<string, readonly string[]>>
+}
+
+/** Which rows a scan gives, and in which order; the public `Query` says what each member means. */
+export interface TableQuery {
+  readonly index?: string | undefined
+  readonly prefix?: readonly IndexValue[] | undefined
+  readonly from?: readonly IndexValue[] | undefined
+  readonly to?: readonly IndexValue[] | undefined
+  readonly reverse?: boolean | undefined
+  readonly limit?: number | undefined
+}
+
+/**
+ * The names of the collections that tables are kept in; for opening the store.
+ *
+ *   t:TABLE         partition key, parts                  → row
+ *   i:TABLE:INDEX   indexed values, partition key, parts  → nothing
+ *   s:TABLE:INDEX   partition key, indexed values, parts  → nothing
+ *
+ * The last one serves scans within a partition key, and tables with many rows a partition key alone have it.
+ * A row in which an indexed field is missing or null is not in that index.
+ */
+export function collectionsOf(shapes: Iterable<TableShape>): string[] {
+  const names: string[] = []
+  for (const { name, parts, indexes } of shapes) {
+    names.push(`t:${name}`)
+    for (const index of Object.keys(indexes)) {
+      names.push(`i:${name}:${index}`)
+      if (parts.length > 0) names.push(`s:${name}:${index}`)
+    }
+  }
+  return names
+}
+
+/** The rows of a table and their indexes. */
+export class TableState {
+  readonly name: string
+  readonly #kinds: readonly KeyKind[]
+  readonly #rows: Collection<unknown>
+  readonly #indexes: readonly Index[]
+
+  constructor(state: State, shape: TableShape, codec: Codec<unknown>) {
+    const { name, parts, indexes } = shape
+    this.name = name
+    this.#kinds = ['string', ...parts]
+    this.#rows = state.collection(`t:${name}`, codec)
+    this.#indexes = Object.entries(indexes).map(([index, fields]) => ({
+      table: name,
+      name: index,
+      fields,
+      entries: state.collection(`i:${name}:${index}`, nothingCodec),
+      scoped: parts.length > 0 ? state.collection(`s:${name}:${index}`, nothingCodec) : undefined,
+    }))
+  }
+
+  get(rowKey: string): unknown {
+    return this.#rows.get(rowKey)
+  }
+
+  /**
+   * Sets a row, in its indexes too.
+   * @param rowKey the encoded partition key and parts
+   * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; then nothing
+   *   was changed
+   */
+  put(rowKey: string, row: unknown): void {
+    if (this.#indexes.length > 0) this.#reindex(rowKey, this.#rows.get(rowKey), row)
+    this.#rows.set(rowKey, row)
+  }
+
+  /** Removes a row, from its indexes too; says whether there was one. */
+  delete(rowKey: string): boolean {
+    const row = this.#rows.get(rowKey)
+    if (row === undefined) return false
+    if (this.#indexes.length > 0) this.#reindex(rowKey, row, undefined)
+    this.#rows.delete(rowKey)
+    return true
+  }
+
+  /**
+   * The rows that a query names, with the parts of their keys, the partition key first.
+   *
+   * @param within an encoded partition key: only rows under it are given, and the query leaves it out
+   * @throws HenceError `query-invalid`, `key-invalid`, `key-too-long` (change)
+   */
+  scan(query: TableQuery, within?: string): { key: KeyPart[]; value: unknown }[] {
+    const { limit = Number.POSITIVE_INFINITY } = query
+    if (typeof limit !== 'number' || !(limit >= 0)) throw this.#invalid(`its limit is ${limit}`)
+    const found: { key: KeyPart[]; value: unknown }[] = []
+    if (limit === 0) return found
+    for (const [rowKey, value] of this.#find(query, within)) {
+      found.push({ key: decodeKey(this.#kinds, rowKey).parts, value })
+      if (found.length >= limit) break
+    }
+    return found
+  }
+
+  /** All rows by their encoded keys, in order. For limits on its use see `Collection.range`. */
+  rows(): Iterable<[rowKey: string, row: unknown]> {
+    return this.#rows.range()
+  }
+
+  *#find(query: TableQuery, within: string | undefined): Iterable<[rowKey: string, row: unknown]> {
+    const kinds = within === undefined ? this.#kinds : this.#kinds.slice(1)
+    if (query.index === undefined) {
+      yield* this.#rows.range(this.#range(query, within ?? '', 0, kinds))
+      return
+    }
+    const index = this.#indexes.find(({ name }) => name === query.index)
+    if (index === undefined) throw this.#invalid(`it has no index ${JSON.stringify(query.index)}`)
+    const { fields, entries, scoped } = index
+    if (within === undefined) {
+      for (const [entry] of entries.range(this.#range(query, '', fields.length, kinds))) {
+        const rowKey = entry.slice(skipValues(entry, 0, fields.length))
+        yield [rowKey, this.#rows.get(rowKey)]
+      }
+    } else if (scoped !== undefined) {
+      for (const [entry] of scoped.range(this.#range(query, within, fields.length, kinds))) {
+        const rowKey = within + entry.slice(skipValues(entry, within.length, fields.length))
+        yield [rowKey, this.#rows.get(rowKey)]
+      }
+    } else {
+      // There is one row under the partition key at most, so all there is to ask is whether it is in range.
+      const { from, to } = this.#range(query, '', fields.length, kinds)
+      const row = this.#rows.get(within)
+      const values = row === undefined ? undefined : valuesOf(index, row)
+      if (values === undefined || values < from || (to !== undefined && values >= to)) return
+      yield [within, row]
+    }
+  }
+
+  /** The range of keys that a query names: `values` indexed values, then parts of the given kinds. */
+  #range(
+    query: TableQuery,
+    within: string,
+    values: number,
+    kinds: readonly KeyKind[],
+  ): KeyRange & { from: string } {
+    const { prefix = [], from = [], to, reverse } = query
+    const begin = within + this.#encode(prefix, 0, values, kinds)
+    return {
+      from: checkKeyLength(begin + this.#encode(from, prefix.length, values, kinds)),
+      to:
+        to === undefined || to.length === 0
+          ? endOfPrefix(begin)
+          : checkKeyLength(begin + this.#encode(to, prefix.length, values, kinds)),
+      reverse: reverse === true,
+    }
+  }
+
+  #encode(parts: readonly IndexValue[], at: number, values: number, kinds: readonly KeyKind[]): string {
+    let encoded = ''
+    for (const [i, part] of parts.entries()) {
+      const place = at + i - values
+      if (place >= kinds.length) {
+        throw this.#invalid(`it has ${values + kinds.length} parts to name rows by here, and more were given`)
+      }
+      if (place >= 0 && typeof part !== kinds[place]) {
+        throw this.#invalid(`${JSON.stringify(part)} stands where a ${kinds[place]} belongs`)
+      }
+      encoded += place < 0 ? encodeIndexValue(part) : encodePart(part as KeyPart)
+    }
+    return encoded
+  }
+
+  #reindex(rowKey: string, before: unknown, after: unknown): void {
+    // All entries are worked out before the first change, so that a field which cannot be indexed leaves
+    // the table as it was also for a derivation that catches the error.
+    const steps: [index: Index, old: string | undefined, fresh: string | undefined][] = []
+    for (const index of this.#indexes) {
+      const old = before === undefined ? undefined : valuesOf(index, before)
+      const fresh = after === undefined ? undefined : valuesOf(index, after)
+      if (old === fresh) continue
+      if (fresh !== undefined) checkKeyLength(fresh + rowKey)
+      steps.push([index, old, fresh])
+    }
+    if (steps.length === 0) return
+    const scope = this.#kinds.length > 1 ? rowKey.indexOf('\0') + 1 : 0
+    for (const [{ entries, scoped }, old, fresh] of steps) {
+      if (old !== undefined) {
+        entries.delete(old + rowKey)
+        scoped?.delete(rowKey.slice(0, scope) + old + rowKey.slice(scope))
+      }
+      if (fresh !== undefined) {
+        entries.set(fresh + rowKey, true)
+        scoped?.set(rowKey.slice(0, scope) + fresh + rowKey.slice(scope), true)
+      }
+    }
+  }
+
+  #invalid(why: string): HenceError {
+    return new HenceError(
+      'query-invalid',
+      'change',
+      `A query on table "${this.name}" makes no sense: ${why}. See the table's \`key\` and \`indexes\`.`,
+    )
+  }
+}
+
+interface Index {
+  readonly table: string
+  readonly name: string
+  readonly fields: readonly string[]
+  readonly entries: Collection<true>
+  /** The same entries under the partition key. */
+  readonly scoped: Collection<true> | undefined
+}
+
+/** The value of an index entry, since all that it says is in its key. */
+const nothingCodec: Codec<true> = { encode: () => '', decode: () => true }
+
+/** The encoded indexed values of a row; undefined when it is not in the index. */
+function valuesOf({ fields }: Index, row: unknown): string | undefined {
+  let values = ''
+  for (const field of fields) {
+    const value = (row as Record<string, IndexValue | null | undefined>)[field]
+    if (value === undefined || value === null) return undefined
+    values += encodeIndexValue(value)
+  }
+  return values
+}
+
+function skipValues(entry: string, at: number, count: number): number {
+  let end = at
+  for (let i = 0; i < count; i++) end = skipIndexValue(entry, end)
+  return end
+}
