@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { test } from 'node:test'
+
+// House rules: who may import whom, what is public, and that every error is explained.
+
+const root = resolve(import.meta.dirname, '../..')
+const src = join(root, 'src')
+const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+const sources = files.filter((file) => !file.endsWith('.test.ts'))
+const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
+
+/**
+ * What each part may import: the way of a request, from its arrival downwards. Words that every part
+ * shares stand alone at the top of `src`.
+ */
+const mayImport: Readonly<Record<string, readonly string[]>> = {
+  words: [],
+  app: ['words'],
+  log: ['words'],
+  state: ['words'],
+  derivation: ['words', 'app', 'log', 'state'],
+  request: ['words', 'app', 'log', 'derivation'],
+  storage: ['words', 'log', 'state'],
+  engine: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage'],
+  index: ['words', 'app', 'request', 'storage', 'engine'],
+  testing: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage', 'engine'],
+}
+const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts']
+const partOf = (file: string): string => {
+  const [first] = file.split('/') as [string]
+  return words.includes(file) ? 'words' : first.replace(/\.ts$/, '')
+}
+
+function importsOf(file: string): string[] {
+  const found = textOf(file).matchAll(
+    /^\s*(?:import|export)\s(?:[^'"]*?\sfrom\s)?'([^']+)'|\bimport\('([^']+)'\)/gm,
+  )
+  return [...found].map((match) => match[1] ?? match[2]!)
+}
+
+test('every part has its place among the imports', () => {
+  for (const file of sources)
+    assert.ok(mayImport[partOf(file)], `src/${file} stands in a part that has no rule here`)
+})
+
+for (const file of sources) {
+  test(`src/${file} imports downwards only`, () => {
+    const part = partOf(file)
+    for (const imported of importsOf(file).filter((name) => name.startsWith('.'))) {
+      const target = relative(src, resolve(join(src, dirname(file)), imported))
+      assert.ok(files.includes(target), `${imported} is no file`)
+      const allowed = partOf(target) === part || mayImport[part]?.includes(partOf(target))
+      assert.ok(allowed, `${part} must not import ${partOf(target)} (${imported})`)
+    }
+  })
+}
+
+test('packages that the sources import are dependencies, and all of those are imported', () => {
+  const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const imported = new Set<string>()
+  for (const file of sources) {
+    for (const name of importsOf(file)) {
+      if (name.startsWith('.') || name.startsWith('node:')) continue
+      imported.add(name.split('/', name.startsWith('@') ? 2 : 1).join('/'))
+    }
+  }
+  assert.deepEqual([...imported].sort(), Object.keys(dependencies).sort())
+})
+
+test('no file is imported by nothing', () => {
+  const imported = new Set(['index.ts', 'testing/index.ts'])
+  for (const file of sources) {
+    for (const name of importsOf(file)) imported.add(relative(src, resolve(join(src, dirname(file)), name)))
+  }
+  assert.deepEqual(
+    sources.filter((file) => !imported.has(file)),
+    [],
+  )
+})
+
+test('the public entries export what they say', async () => {
+  const names = async (entry: string) => Object.keys(await import(entry)).sort()
+  assert.deepEqual(await names('hence'), [
+    'HenceError',
+    'app',
+    'createEngine',
+    'reject',
+    'scopes',
+    'systemClock',
+  ])
+  assert.deepEqual(await names('hence/testing'), [
+    'logConformance',
+    'memoryLog',
+    'memoryStorage',
+    'scenario',
+    'simulatedDisk',
+  ])
+})
+
+test('docs/reference/errors.md has an entry for every error code, and none for others', () => {
+  const thrown = new Set<string>()
+  for (const file of sources) {
+    for (const match of textOf(file).matchAll(/new HenceError\(\s*'([^']+)'/g)) thrown.add(match[1]!)
+  }
+  // Codes of outcomes that are made without an error object.
+  thrown.add('derivation-threw')
+  const documented = readFileSync(join(root, 'docs/reference/errors.md'), 'utf8').matchAll(
+    /^### `([^`]+)`$/gm,
+  )
+  assert.deepEqual([...documented].map((match) => match[1]!).sort(), [...thrown].sort())
+})
