@@ -1,0 +1,68 @@
+import { HenceError } from '../failure.ts'
+import { recordBytesMax } from './log.ts'
+
+/** The largest append a log takes, in bytes of all its records together. */
+export const appendBytesMax = 64 * 1024 * 1024
+
+/**
+ * Refuses an append that no log takes, before anything is written; otherwise tells its bytes.
+ * @throws HenceError `append-empty`, `record-too-large` (change)
+ */
+export function checkRecords(records: readonly Uint8Array[]): number {
+  if (records.length === 0) {
+    throw new HenceError(
+      'append-empty',
+      'change',
+      'An append must hold at least one record: leave the call out.',
+    )
+  }
+  let bytes = 0
+  for (let index = 0; index < records.length; index++) {
+    const length = records[index]!.length
+    if (length > recordBytesMax) {
+      throw new HenceError(
+        'record-too-large',
+        'change',
+        `A record of ${length} bytes is larger than the log's limit of ${recordBytesMax}: make it smaller.`,
+      )
+    }
+    bytes += length
+  }
+  if (bytes > appendBytesMax) {
+    throw new HenceError(
+      'record-too-large',
+      'change',
+      `An append of ${bytes} bytes is larger than the log's limit of ${appendBytesMax}: append fewer records at once.`,
+    )
+  }
+  return bytes
+}
+
+/** @throws HenceError `partition-unknown` (change) */
+export function checkPartition(partition: number, partitions: number): void {
+  if (Number.isInteger(partition) && partition >= 0 && partition < partitions) return
+  throw new HenceError(
+    'partition-unknown',
+    'change',
+    `The log has the partitions 0 to ${partitions - 1}, not ${partition}.`,
+  )
+}
+
+/**
+ * Refuses to read from behind the end: whoever asks for that has seen records which the log has not.
+ * @throws HenceError `offset-out-of-range` (operator)
+ */
+export function checkOffset(partition: number, from: number, end: number): void {
+  if (Number.isInteger(from) && from >= 0 && from <= end) return
+  throw new HenceError(
+    'offset-out-of-range',
+    'operator',
+    `Partition ${partition} of the log ends at offset ${end}, but was asked for ${from}. ` +
+      'Is this the log that the derived state was made of? If it is, then it has lost records.',
+  )
+}
+
+/** What every call on a closed log throws. */
+export function logClosed(): HenceError {
+  return new HenceError('log-closed', 'retry', 'The log is closed: open it again, then retry.')
+}
