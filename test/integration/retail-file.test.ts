@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import type { Summary } from '../../examples/retail/summary.ts'
+import { importOnce, newDirectory, progressOf, startRetail } from './retail-process.ts'
+
+// Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33), which lies beside the
+// repository and not in it. The figures were counted by a program that is not Hence, and stand in the README
+// beside the file.
+const file = fileURLToPath(
+  import.meta.resolve('../../../shared/data/online-retail-2010-12-to-2011-06.csv.gz'),
+)
+const skip = existsSync(file) ? false : `there is no ${file}: the real orders are not checked`
+const invoices = 12_795
+const figures = { revenue: '4397950.761', writeOffUnits: -114_420, customers: 3_002, stockCodes: 3_651 }
+
+const kills = 20
+const seed = 20101201
+
+const figuresOf = ({ revenue, writeOffUnits, customers, stockCodes }: Summary) => ({
+  revenue,
+  writeOffUnits,
+  customers,
+  stockCodes,
+})
+const countsOf = ({ requests, accepted, rejected, failed, duplicates }: Summary) => ({
+  requests,
+  accepted,
+  rejected,
+  failed,
+  duplicates,
+})
+const allAccepted = { requests: invoices, accepted: invoices, rejected: 0, failed: 0, duplicates: 0 }
+const allDuplicates = { ...allAccepted, accepted: 0, duplicates: invoices }
+
+/** The digest of the first import; every other way must lead to the same. */
+let digest: string | undefined
+const assertSameBooks = (summary: Summary) => {
+  assert.deepEqual(figuresOf(summary), figures)
+  digest ??= summary.digest
+  assert.equal(summary.digest, digest)
+}
+
+for (const partitions of [1, 8]) {
+  test(`the real file on ${partitions} partitions: straight, again, and from the log alone`, {
+    skip,
+  }, async (context) => {
+    const data = await newDirectory(context)
+    const args = ['--csv', file, '--data', data, '--partitions', String(partitions)]
+
+    const straight = await importOnce(...args)
+    assert.deepEqual(countsOf(straight), allAccepted)
+    assertSameBooks(straight)
+
+    const again = await importOnce(...args)
+    assert.deepEqual(countsOf(again), allDuplicates)
+    assertSameBooks(again)
+
+    await rm(join(data, 'state'), { recursive: true })
+    const replayed = await importOnce(...args)
+    assert.deepEqual(countsOf(replayed), allDuplicates)
+    assertSameBooks(replayed)
+  })
+}
+
+test(`the real file on 8 partitions, killed ${kills} times on the way`, { skip }, async (context) => {
+  const args = ['--csv', file, '--data', await newDirectory(context), '--partitions', '8', '--once', '--json']
+  const random = randomFrom(seed)
+  for (let round = 0; round < kills; round++) {
+    // The rounds spread over the import up to its last line of progress; within its share of it, each is
+    // killed at a moment of its own.
+    const killAt = Math.floor(((round + random()) / kills) * 0.94 * invoices)
+    const wait = random() * 30
+    let killing: Promise<void> | undefined
+    const kill = async () => {
+      await delay(wait)
+      child.kill('SIGKILL')
+    }
+    const child = startRetail(args, (line) => {
+      const decided = progressOf(line)
+      if (decided !== undefined && decided >= killAt) killing ??= kill()
+    })
+    const { signal, err } = await child.ended
+    await killing
+    assert.equal(signal, 'SIGKILL', `it must be killed at ${killAt}, but ended before\n${err.join('\n')}`)
+  }
+  const summary = await importOnce(...args)
+  assert.equal(summary.accepted + summary.duplicates, invoices)
+  assertSameBooks(summary)
+})
+
+/** Numbers in [0, 1), the same for the same seed (Park and Miller's "minimal standard"). */
+function randomFrom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state * 48_271) % 2_147_483_647
+    return state / 2_147_483_647
+  }
+}

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { Summary } from '../../examples/retail/summary.ts'
+
+const main = fileURLToPath(import.meta.resolve('../../examples/retail/main.ts'))
+
+/** The retail example as a process of its own, so that it can be killed. */
+export interface RetailProcess {
+  kill(signal: NodeJS.Signals): void
+  readonly ended: Promise<{
+    code: number | null
+    signal: NodeJS.Signals | null
+    out: string[]
+    err: string[]
+  }>
+}
+
+/** @param onLine hears of every line that it prints, on either channel */
+export function startRetail(
+  args: readonly string[],
+  onLine: (line: string) => void = () => {},
+): RetailProcess {
+  const child = spawn(process.execPath, ['-C', 'source', main, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const gather = (stream: NodeJS.ReadableStream) => {
+    const lines: string[] = []
+    createInterface({ input: stream }).on('line', (line) => {
+      lines.push(line)
+      onLine(line)
+    })
+    return lines
+  }
+  const [out, err] = [gather(child.stdout), gather(child.stderr)]
+  return {
+    kill: (signal) => child.kill(signal),
+    ended: new Promise((resolve, reject) => {
+      child.on('error', reject)
+      child.on('close', (code, signal) => resolve({ code, signal, out, err }))
+    }),
+  }
+}
+
+/** Runs it to its end with `--once --json`. */
+export async function importOnce(...args: string[]): Promise<Summary> {
+  const { code, out, err } = await startRetail([...args, '--once', '--json']).ended
+  assert.equal(code, 0, `exit code ${code}\n${err.join('\n')}`)
+  return JSON.parse(out.at(-1)!)
+}
+
+/** How many requests have been decided, when the line tells that. */
+export function progressOf(line: string): number | undefined {
+  const count = /^(\d+) of \d+ requests$/.exec(line)?.[1]
+  return count === undefined ? undefined : Number(count)
+}
+
+export async function newDirectory(context: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'hence-retail-'))
+  context.after(() => rm(directory, { recursive: true, force: true }))
+  return directory
+}

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { sample } from '../../examples/retail/sample.ts'
+import type { Summary } from '../../examples/retail/summary.ts'
+import { importOnce, newDirectory, progressOf, startRetail } from './retail-process.ts'
+
+const requests = sample()
+const ids = new Set(requests.map(({ principal, requestId }) => `${principal} ${requestId}`))
+const half = requests.length / 2
+
+/** The digest of the first import; every other way must lead to the same. */
+let digest: string | undefined
+
+test('the sample by the command of the README, twice', async (context) => {
+  const data = await newDirectory(context)
+  const npmStart = async (): Promise<Summary> => {
+    const { stdout } = await promisify(execFile)('npm', ['start', '--', '--once', '--json', '--data', data])
+    return JSON.parse(stdout.trimEnd().split('\n').at(-1)!)
+  }
+
+  const first = await npmStart()
+  digest = first.digest
+  assert.equal(first.requests, requests.length)
+  assert.equal(first.duplicates, requests.length - ids.size)
+  assert.equal(first.failed, 0)
+  assert.ok(first.rejected > 0)
+
+  const second = await npmStart()
+  assert.deepEqual(
+    { ...second, requestsPerSecond: 0 },
+    { ...first, accepted: 0, rejected: 0, duplicates: requests.length, requestsPerSecond: 0 },
+  )
+})
+
+test('the sample on 8 partitions, killed half-way and run again', async (context) => {
+  const args = ['--data', await newDirectory(context), '--partitions', '8']
+  const child = startRetail([...args, '--once'], (line) => {
+    if ((progressOf(line) ?? 0) >= half) child.kill('SIGKILL')
+  })
+  assert.equal((await child.ended).signal, 'SIGKILL')
+
+  const summary = await importOnce(...args)
+  assert.equal(summary.requests, requests.length)
+  assert.ok(summary.duplicates > half)
+  assert.equal(summary.digest, digest)
+})
+
+test('SIGINT stops the import, then the showing', async (context) => {
+  const args = ['--data', await newDirectory(context)]
+  const importing = startRetail(args, (line) => {
+    if ((progressOf(line) ?? 0) >= half) importing.kill('SIGINT')
+  })
+  const stopped = await importing.ended
+  assert.equal(stopped.code, 130, stopped.err.join('\n'))
+  assert.deepEqual(stopped.out, [])
+  assert.match(stopped.err.at(-1)!, /Run the same command again to go on/)
+
+  const showing = startRetail(args, (line) => {
+    if (line.includes('Press Ctrl-C')) showing.kill('SIGINT')
+  })
+  const shown = await showing.ended
+  assert.equal(shown.code, 0, shown.err.join('\n'))
+  assert.ok(
+    shown.out.some((line) => line.includes(digest!)),
+    shown.out.join('\n'),
+  )
+  for (const reason of [
+    'order-exists',
+    'unknown-order',
+    'already-cancelled',
+    'already-shipped',
+    'not-your-order',
+  ]) {
+    assert.ok(
+      shown.out.some((line) => line.includes(reason)),
+      `none was rejected with ${reason}`,
+    )
+  }
+})
