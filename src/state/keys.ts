@@ -43,7 +43,11 @@ export function encodeKey(parts: readonly KeyPart[]): string {
 export function encodePart(part: KeyPart): string {
   if (typeof part === 'string') return encodeText(part)
   if (typeof part === 'number') return encodeNumber(part)
-  throw new HenceError('key-invalid', 'change', `A part of a key must be text or a number, not of type ${typeof part}.`)
+  throw new HenceError(
+    'key-invalid',
+    'change',
+    `A part of a key must be text or a number, not of type ${typeof part}.`,
+  )
 }
 
 /** @throws HenceError `key-too-long` (change) */

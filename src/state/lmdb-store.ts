@@ -1,3 +1,5 @@
+import { type FileHandle, open as openFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions } from 'lmdb'
 import { HenceError } from '../failure.ts'
 import type { CollectionChanges, KeyRange, Store } from './store.ts'
@@ -29,6 +31,7 @@ export async function openLmdbStore(options: {
   const { directory, collections } = options
   let root: RootDatabase<string, string> | undefined
   try {
+    await checkHeader(join(directory, 'data.mdb'))
     root = open<string, string>({
       path: directory,
       noSubdir: false,
@@ -105,6 +108,35 @@ class LmdbStore implements Store {
     const database = this.#databases.get(collection)
     if (database === undefined) throw new Error(`The store was opened without a collection "${collection}".`)
     return database
+  }
+}
+
+/**
+ * Looks at the beginning of LMDB's file, if there is one: the binding ends the process with a segmentation
+ * fault when it opens a file that is none of LMDB's or is of another format.
+ *
+ *   0   header of the first meta page
+ *   24  magic BE EF C0 DE, little-endian
+ *   28  format version, 2 bytes, little-endian
+ */
+async function checkHeader(path: string): Promise<void> {
+  let file: FileHandle
+  try {
+    file = await openFile(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  try {
+    const { size } = await file.stat()
+    // A process that was stopped before its first commit leaves an empty file.
+    if (size === 0) return
+    const { buffer } = await file.read(Buffer.alloc(30), 0, 30, 0)
+    if (size < 8_192 || buffer.readUInt32LE(24) !== 0xbeefc0de || buffer.readUInt16LE(28) !== 2) {
+      throw new Error('data.mdb is not a file of this version of LMDB')
+    }
+  } finally {
+    await file.close()
   }
 }
 
