@@ -289,6 +289,11 @@ test('what cannot be a request is refused before anything is written', async () 
     /at cents is NaN/,
   )
   await refused(bad('deposit', { account: 'ann', cents: 1, at: new Date() }), 'input-not-json', 'change')
+  await refused(
+    bad('deposit', { account: 'ann', cents: 1, memo: 'x'.repeat(2 ** 20) }),
+    'value-too-large',
+    'change',
+  )
   await refused(bad('deposit', good, ''), 'request-id-invalid', 'change')
   await refused(bad('deposit', good, 'x'.repeat(256)), 'request-id-invalid', 'change')
   await refused(bad('deposit', good, 'ä'), 'request-id-invalid', 'change')

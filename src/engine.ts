@@ -94,7 +94,7 @@ export interface Engine<A extends App> {
    * @throws HenceError with advice
    * - `retry` (the same id again): `overloaded`, `log-write-failed`, `engine-closed`
    * - `change`: `unknown-request`, `input-not-json`, `input-invalid`, `schema-unusable`, `key-invalid`,
-   *   `key-too-long`, `record-too-large`, `request-id-invalid`, `principal-invalid`, `request-id-reused`,
+   *   `key-too-long`, `value-too-large`, `request-id-invalid`, `principal-invalid`, `request-id-reused`,
    *   `request-id-expired`, `request-id-from-the-future`; nothing was written
    * - `operator`: `engine-stopped`, `log-damaged`
    */

@@ -64,3 +64,12 @@ for (const [what, value, message] of [
     assert.deepEqual(mainRealm.seal({ fine: 1 }), { fine: 1 }, 'the next value is none the worse')
   })
 }
+
+test('sealing refuses what is too large for a record, and takes what is just not', () => {
+  const tooLarge = (error: unknown) => error instanceof HenceError && error.code === 'value-too-large'
+  const most = 1024 * 1024 - 8
+  assert.equal(mainRealm.seal('x'.repeat(most)), 'x'.repeat(most))
+  assert.throws(() => mainRealm.seal('x'.repeat(most + 1)), tooLarge)
+  assert.throws(() => mainRealm.seal(new Array(1024 * 128).fill(1)), tooLarge)
+  assert.throws(() => mainRealm.seal({ ['x'.repeat(most)]: 1 }), tooLarge)
+})

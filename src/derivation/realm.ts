@@ -11,7 +11,7 @@ export interface Realm {
   /**
    * Copies a value of any realm into this one, frozen all the way down. Fields that are undefined are left out, -0
    * becomes 0, and whatever else JSON does not keep is refused.
-   * @throws HenceError `not-json` (change), which names the place within the value
+   * @throws HenceError `not-json` (change), which names the place within the value; `value-too-large` (change)
    */
   seal(value: unknown): unknown
 }
@@ -22,6 +22,10 @@ export interface Realm {
  */
 export function makeRealm(refuse: (path: readonly (string | number)[], why: string) => never): Realm {
   const depthMax = 64
+  // Characters of text and names, and 8 for everything else: so much is less than the largest record,
+  // whatever the values are and however JSON escapes them.
+  const sizeMax = 1024 * 1024
+  let size = 0
   const path: (string | number)[] = []
 
   function freezeAll(value: unknown): unknown {
@@ -31,17 +35,26 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
     return Object.freeze(value)
   }
 
+  function grow(by: number): void {
+    size += by + 8
+    if (size > sizeMax) refuse([], 'too large')
+  }
+
   function copy(value: unknown): unknown {
     switch (typeof value) {
       case 'string':
+        grow(value.length)
         if (!value.isWellFormed()) refuse(path, 'a string with half a surrogate pair')
         return value
       case 'boolean':
+        grow(0)
         return value
       case 'number':
+        grow(0)
         if (!Number.isFinite(value)) refuse(path, String(value))
         return value === 0 ? 0 : value
       case 'object':
+        grow(0)
         return value === null ? null : copyObject(value)
       case 'undefined':
         return refuse(path, 'undefined')
@@ -72,6 +85,7 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
       if (field === undefined) continue
       path.push(name)
       if (name === '__proto__') refuse(path, 'a field named __proto__')
+      size += name.length
       if (!name.isWellFormed()) refuse(path, 'a name with half a surrogate pair')
       fields[name] = copy(field)
       path.pop()
@@ -83,6 +97,7 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
     parse: (text) => freezeAll(JSON.parse(text)),
     seal(value) {
       path.length = 0
+      size = 0
       return copy(value)
     },
   }
@@ -90,6 +105,14 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
 
 /** What `makeRealm` is given: a realm's own errors would be unknown outside it. */
 export function refuseNotJson(path: readonly (string | number)[], why: string): never {
+  if (why === 'too large') {
+    throw new HenceError(
+      'value-too-large',
+      'change',
+      'The value has more than 1,048,576 characters (names and texts, and 8 for each value). Keep large content ' +
+        'elsewhere and its hash here.',
+    )
+  }
   const place = path.length === 0 ? 'The value' : `The value at ${path.join('.')}`
   throw new HenceError(
     'not-json',

@@ -32,12 +32,13 @@ export function requestOf(app: App, type: string): Request {
 
 /**
  * The input as JSON text: what identity compares, and what is stored.
- * @throws HenceError `input-not-json` (change)
+ * @throws HenceError `input-not-json`, `value-too-large` (change)
  */
 export function inputText(type: string, input: unknown): string {
   try {
     return JSON.stringify(mainRealm.seal(input))
   } catch (error) {
+    if (error instanceof HenceError && error.code === 'value-too-large') throw error
     throw new HenceError(
       'input-not-json',
       'change',

@@ -171,6 +171,7 @@ export class TableState {
   }
 
   #encode(parts: readonly IndexValue[], at: number, values: number, kinds: readonly KeyKind[]): string {
+    if (!Array.isArray(parts)) throw this.#invalid(`${JSON.stringify(parts)} stands where a list belongs`)
     let encoded = ''
     for (const [i, part] of parts.entries()) {
       const place = at + i - values

@@ -1,0 +1,172 @@
+import { hash } from 'node:crypto'
+import { crc32 } from 'node:zlib'
+
+/**
+ * A batch: what one group commit writes. All integers are little-endian; hashes are SHA-256; checksums are
+ * CRC-32 as in zlib.
+ *
+ *   0        1        2        3        4        5        6        7        8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | magic 'HNCB' (42434e48h)          | version = 1     | flags           |   0
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | log id (16 bytes)                                                     |   8
+ *   |                                                                       |  16
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | partition                         | epoch                             |  24
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | base offset: the offset of the first record                           |  32
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | durable offset: the end of the partition known durable when written   |  40
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | log time, ms since 1970                                               |  48
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | record count                      | payload bytes                     |  56
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | hash of the whole batch before this one in the partition (32 bytes);  |  64
+ *   | zero in the partition's first                                         |  72
+ *   |                                                                       |  80
+ *   |                                                                       |  88
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | payload checksum                  | checksum of the 100 bytes above   |  96
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | payload: for each record its length (u32) and its bytes              …  104
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *
+ *     flags bit 0: a seal. No records; it vouches for the batch before it.
+ *     flags bit 1: continued. On a seal, the last in its segment: the partition goes on in the next one.
+ */
+export const headerBytes = 104
+
+const magic = 0x42434e48
+const version = 1
+export const flagSeal = 1
+export const flagContinued = 2
+
+/** The hash that the first batch of a partition carries for the one before it. */
+export const noHash: Buffer = Buffer.alloc(32)
+
+/** What all batches of a partition have in common. */
+export interface Lineage {
+  /** The log id, 16 bytes. */
+  readonly logId: Buffer
+  readonly partition: number
+}
+
+export interface BatchHeader {
+  readonly flags: number
+  /** Counts the openings of the log: which run of the writer wrote this. */
+  readonly epoch: number
+  readonly baseOffset: number
+  readonly durableOffset: number
+  readonly time: number
+  readonly count: number
+  readonly payloadBytes: number
+}
+
+/** The bytes of a batch with these records. */
+export function batchBytes(count: number, recordBytes: number): number {
+  return headerBytes + 4 * count + recordBytes
+}
+
+/** Writes one record of a payload; returns where the next one goes. */
+export function writeRecord(into: Buffer, at: number, record: Uint8Array): number {
+  const length = record.length
+  into[at] = length
+  into[at + 1] = length >>> 8
+  into[at + 2] = length >>> 16
+  into[at + 3] = length >>> 24
+  into.set(record, at + 4)
+  return at + 4 + length
+}
+
+/** Writes the header before a payload that stands in place already: `batch` is header and payload. */
+export function writeHeader(
+  batch: Buffer,
+  lineage: Lineage,
+  header: BatchHeader,
+  previousHash: Uint8Array,
+): void {
+  batch.writeUInt32LE(magic, 0)
+  batch.writeUInt16LE(version, 4)
+  batch.writeUInt16LE(header.flags, 6)
+  batch.set(lineage.logId, 8)
+  batch.writeUInt32LE(lineage.partition, 24)
+  batch.writeUInt32LE(header.epoch, 28)
+  writeU64(batch, header.baseOffset, 32)
+  writeU64(batch, header.durableOffset, 40)
+  writeU64(batch, header.time, 48)
+  batch.writeUInt32LE(header.count, 56)
+  batch.writeUInt32LE(header.payloadBytes, 60)
+  batch.set(previousHash, 64)
+  batch.writeUInt32LE(crc32(batch.subarray(headerBytes, headerBytes + header.payloadBytes)), 96)
+  batch.writeUInt32LE(crc32(batch.subarray(0, 100)), 100)
+}
+
+/** Reads the header at a place; undefined when what stands there is not a header of this partition. */
+export function readHeader(bytes: Buffer, at: number, lineage: Lineage): BatchHeader | undefined {
+  if (at + headerBytes > bytes.length || bytes.readUInt32LE(at) !== magic) return undefined
+  if (crc32(bytes.subarray(at, at + 100)) !== bytes.readUInt32LE(at + 100)) return undefined
+  if (bytes.readUInt16LE(at + 4) !== version || bytes.readUInt16LE(at + 6) > flagSeal + flagContinued) {
+    return undefined
+  }
+  if (bytes.compare(lineage.logId, 0, 16, at + 8, at + 24) !== 0) return undefined
+  if (bytes.readUInt32LE(at + 24) !== lineage.partition) return undefined
+  return {
+    flags: bytes.readUInt16LE(at + 6),
+    epoch: bytes.readUInt32LE(at + 28),
+    baseOffset: readU64(bytes, at + 32),
+    durableOffset: readU64(bytes, at + 40),
+    time: readU64(bytes, at + 48),
+    count: bytes.readUInt32LE(at + 56),
+    payloadBytes: bytes.readUInt32LE(at + 60),
+  }
+}
+
+/** The first place in these bytes, from one on, where a valid header of this partition stands; or -1. */
+export function findHeader(bytes: Buffer, from: number, lineage: Lineage): number {
+  let at = bytes.indexOf(magicBytes, from)
+  while (at >= 0 && readHeader(bytes, at, lineage) === undefined) at = bytes.indexOf(magicBytes, at + 1)
+  return at
+}
+
+const magicBytes = Buffer.from('HNCB', 'latin1')
+
+/** Whether the payload after the header at this place is the one that was written. */
+export function payloadIsWhole(bytes: Buffer, at: number, header: BatchHeader): boolean {
+  const start = at + headerBytes
+  return crc32(bytes.subarray(start, start + header.payloadBytes)) === bytes.readUInt32LE(at + 96)
+}
+
+/** Whether the batch at this place was written right after the one with this hash. */
+export function follows(bytes: Buffer, at: number, previousHash: Uint8Array): boolean {
+  return bytes.compare(previousHash, 0, 32, at + 64, at + 96) === 0
+}
+
+export function hashOf(batch: Buffer): Buffer {
+  return hash('sha256', batch, 'buffer')
+}
+
+/** The records of the batch at this place, as views; undefined when their lengths do not add up. */
+export function recordsOf(bytes: Buffer, at: number, header: BatchHeader): Buffer[] | undefined {
+  const records = new Array<Buffer>(header.count)
+  let start = at + headerBytes
+  const end = start + header.payloadBytes
+  for (let index = 0; index < header.count; index++) {
+    if (start + 4 > end) return undefined
+    const length = bytes.readUInt32LE(start)
+    start += 4
+    if (start + length > end) return undefined
+    records[index] = bytes.subarray(start, start + length)
+    start += length
+  }
+  return start === end ? records : undefined
+}
+
+function writeU64(bytes: Buffer, value: number, at: number): void {
+  bytes.writeUInt32LE(value % 0x1_0000_0000, at)
+  bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4)
+}
+
+function readU64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000
+}

@@ -1,0 +1,129 @@
+import fs from 'node:fs'
+import { dirname } from 'node:path'
+
+/**
+ * All that the file log does to a file system. What an implementation must keep:
+ *
+ * - What was written before a `sync` or `syncDirectory` resolves survives a loss of power; anything else may
+ *   be lost, in any part and in any order, until then.
+ * - A rename replaces nothing half: after a crash there is the old name or the new one.
+ *
+ * Every sync carries a label, the place in the code that asks for it. The real disk ignores it; the
+ * simulated one can leave a label's syncs out, which is how the tests prove that each of them is needed.
+ */
+export interface Disk {
+  /** Opens a file: to read, to read and write, or to make it new (and fail if it exists). */
+  open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile>
+  /** The names in a directory, in no order; undefined when there is no such directory. */
+  list(path: string): Promise<string[] | undefined>
+  /** Makes one directory; its parent must exist. */
+  makeDirectory(path: string): Promise<void>
+  rename(from: string, to: string): Promise<void>
+  remove(path: string): Promise<void>
+  /** Makes creations, renames and removals in a directory durable. */
+  syncDirectory(path: string, label: string): Promise<void>
+}
+
+/** An open file. */
+export interface DiskFile {
+  size(): Promise<number>
+  /** Fills the buffer from a position on; resolves to the bytes read, fewer only at the end of the file. */
+  read(into: Buffer, position: number): Promise<number>
+  /** Writes the whole buffer. */
+  write(bytes: Buffer, position: number): Promise<void>
+  /** Sets the size; new bytes read as zero. */
+  truncate(size: number): Promise<void>
+  /** Makes what was written to this file, and its size, durable. */
+  sync(label: string): Promise<void>
+  close(): Promise<void>
+}
+
+/** The machine's own file system. */
+export const realDisk: Disk = {
+  async open(path, mode) {
+    const flags = mode === 'read' ? 'r' : mode === 'write' ? 'r+' : 'wx+'
+    return new RealFile(await promised<number>((done) => fs.open(path, flags, done)))
+  },
+  async list(path) {
+    try {
+      return await fs.promises.readdir(path)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
+    }
+  },
+  makeDirectory: (path) => fs.promises.mkdir(path),
+  rename: (from, to) => fs.promises.rename(from, to),
+  remove: (path) => fs.promises.unlink(path),
+  async syncDirectory(path) {
+    // Windows has no fsync of a directory, and does without.
+    if (process.platform === 'win32') return
+    const directory = await fs.promises.open(path, 'r')
+    try {
+      await directory.sync()
+    } finally {
+      await directory.close()
+    }
+  },
+}
+
+/** Plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their cost. */
+class RealFile implements DiskFile {
+  readonly #descriptor: number
+
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor
+  }
+
+  async size(): Promise<number> {
+    return (await promised<fs.Stats>((done) => fs.fstat(this.#descriptor, done))).size
+  }
+
+  async read(into: Buffer, position: number): Promise<number> {
+    let filled = 0
+    while (filled < into.length) {
+      const count = await promised<number>((done) =>
+        fs.read(this.#descriptor, into, filled, into.length - filled, position + filled, done),
+      )
+      if (count === 0) break
+      filled += count
+    }
+    return filled
+  }
+
+  async write(bytes: Buffer, position: number): Promise<void> {
+    let written = 0
+    while (written < bytes.length) {
+      written += await promised<number>((done) =>
+        fs.write(this.#descriptor, bytes, written, bytes.length - written, position + written, done),
+      )
+    }
+  }
+
+  truncate(size: number): Promise<void> {
+    return promised((done) => fs.ftruncate(this.#descriptor, size, done))
+  }
+
+  sync(): Promise<void> {
+    return promised((done) => fs.fdatasync(this.#descriptor, done))
+  }
+
+  close(): Promise<void> {
+    return promised((done) => fs.close(this.#descriptor, done))
+  }
+}
+
+function promised<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    start((error, value) => (error ? reject(error) : resolve(value as T)))
+  })
+}
+
+/** Makes a directory and, where they are missing, those above it; each made one is durable in its parent. */
+export async function makeDirectories(disk: Disk, path: string, label: string): Promise<void> {
+  if ((await disk.list(path)) !== undefined) return
+  const parent = dirname(path)
+  await makeDirectories(disk, parent, label)
+  await disk.makeDirectory(path)
+  await disk.syncDirectory(parent, label)
+}

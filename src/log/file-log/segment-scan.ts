@@ -1,0 +1,130 @@
+import {
+  flagContinued,
+  flagSeal,
+  findHeader,
+  follows,
+  hashOf,
+  headerBytes,
+  type Lineage,
+  payloadIsWhole,
+  readHeader,
+} from './batch.ts'
+import type { BatchIndex } from './batch-index.ts'
+import { damaged } from './damage.ts'
+import type { DiskFile } from './disk.ts'
+import { type Segment, segmentHeaderBytes } from './segment.ts'
+import { emptyTip, type Tip } from './tip.ts'
+import { Window } from './window.ts'
+
+const pieceBytes = 1024 * 1024
+const zeros = Buffer.alloc(pieceBytes)
+
+/** What a scan found: the tip (undefined without a good batch), and where the bytes behind it end that are not zero. */
+export interface Scan {
+  readonly tip: Tip | undefined
+  /** Equal to the tip's position when there is nothing but zeros behind it. */
+  readonly junkEnd: number
+}
+
+/**
+ * Reads a segment to the end of its good batches. What follows there is the torn end of an unfinished write,
+ * unless a later batch shows that it was once whole. A batch is written only after the one before it is
+ * durable; so any valid header further on means that this is no torn write but damage.
+ *
+ * (A record may hold bytes that look like a header of this very log. They are not searched where the torn
+ * batch's own header still tells its length. Else they make a torn end look like damage: that refuses to
+ * start where it need not, and loses nothing.)
+ * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
+ */
+export async function scanSegment(
+  file: DiskFile,
+  segment: Segment,
+  lineage: Lineage,
+  index: BatchIndex,
+): Promise<Scan> {
+  const window = new Window(file, segment.path)
+  let position = segmentHeaderBytes
+  let offset = segment.baseOffset
+  let tip: Tip | undefined
+  let beforeLast: number | undefined
+  let searchFrom = position
+  for (;;) {
+    if (window.indexOf(position, headerBytes) < 0) await window.load(position, headerBytes, segment.size)
+    const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
+    searchFrom = position
+    if (header === undefined || header.baseOffset !== offset || tip?.continued) break
+    const length = headerBytes + header.payloadBytes
+    if (window.indexOf(position, length) < 0) await window.load(position, length, segment.size)
+    const at = window.indexOf(position, length)
+    if (at < 0 || !payloadIsWhole(window.bytes, at, header)) {
+      searchFrom = position + length
+      break
+    }
+    index.note(offset, position)
+    beforeLast = tip?.lastPosition
+    offset += header.count
+    tip = {
+      position: position + length,
+      offset,
+      epoch: header.epoch,
+      time: header.time,
+      hash: emptyTip.hash,
+      lastPosition: position,
+      sealed: (header.flags & flagSeal) !== 0,
+      continued: (header.flags & flagContinued) !== 0,
+    }
+    position += length
+  }
+  const junkEnd = await searchTail(file, segment, position, searchFrom, lineage)
+  if (tip === undefined) return { tip, junkEnd }
+
+  const last = await readBytes(file, tip.lastPosition!, tip.position)
+  if (beforeLast !== undefined) {
+    const before = await readBytes(file, beforeLast, tip.lastPosition!)
+    if (!follows(last, 0, hashOf(before))) {
+      throw damaged(segment.path, tip.lastPosition!, 'the batch does not follow the one before it')
+    }
+  }
+  return { tip: { ...tip, hash: hashOf(last) }, junkEnd }
+}
+
+/** Where the bytes that are not zero end, from a position on; that position when there are none. */
+export function findJunkEnd(file: DiskFile, segment: Segment, from: number): Promise<number> {
+  return searchTail(file, segment, from, segment.size, undefined)
+}
+
+async function searchTail(
+  file: DiskFile,
+  segment: Segment,
+  from: number,
+  searchFrom: number,
+  lineage: Lineage | undefined,
+): Promise<number> {
+  const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Math.max(headerBytes, segment.size - from)))
+  let end = from
+  // Pieces overlap by a header, so that none is missed where two pieces meet.
+  for (let start = from; start < segment.size; start += Math.max(1, piece.length - headerBytes + 1)) {
+    const bytes = piece.subarray(0, await file.read(piece, start))
+    if (bytes.length === 0) break
+    if (bytes.equals(zeros.subarray(0, bytes.length))) continue
+    end = start + lastNonZero(bytes) + 1
+    if (lineage === undefined) continue
+    const header = findHeader(bytes, Math.max(0, searchFrom - start), lineage)
+    if (header >= 0) {
+      throw damaged(segment.path, from, `no whole batch stands there, but one that came later, at byte ${start + header}`)
+    }
+  }
+  return end
+}
+
+function lastNonZero(bytes: Buffer): number {
+  let index = bytes.length - 1
+  while (index >= 0 && bytes[index] === 0) index--
+  return index
+}
+
+/** Reads the bytes from one position to another. */
+export async function readBytes(file: DiskFile, from: number, to: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(to - from)
+  return bytes.subarray(0, await file.read(bytes, from))
+}

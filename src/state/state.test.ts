@@ -1,0 +1,537 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { HenceError } from '../failure.ts'
+import { digest } from './digest.ts'
+import { encodeKey, type IndexValue, type KeyPart } from './keys.ts'
+import { openLmdbStore } from './lmdb-store.ts'
+import { type MemoryStore, memoryStore } from './memory-store.ts'
+import { State } from './state.ts'
+import type { CollectionChanges, Store } from './store.ts'
+import { collectionsOf, type TableQuery, type TableShape, TableState } from './table.ts'
+
+// The state, with its overlay, undo, checkpoints and indexes, against a model that is a plain Map.
+//
+// What would be worst: a change that is lost, or half of a checkpoint. Next worst: a scan that gives other
+// rows while a checkpoint is under way, or an index that disagrees with its table.
+
+type Row = { a?: IndexValue | null; b?: IndexValue; n: number }
+
+const shapes: readonly TableShape[] = [
+  { name: 'single', parts: [], indexes: { byA: ['a'], byAB: ['a', 'b'] } },
+  { name: 'many', parts: ['number', 'string'], indexes: { byA: ['a'], byBA: ['b', 'a'] } },
+  { name: 'plain', parts: ['string'], indexes: {} },
+]
+
+const codec = { encode: (row: unknown) => JSON.stringify(row), decode: (text: string) => JSON.parse(text) }
+
+/** The model: table → JSON of the key → key and row. */
+type Model = ReadonlyMap<string, ReadonlyMap<string, { key: KeyPart[]; value: Row }>>
+
+const emptyModel: Model = new Map(shapes.map(({ name }) => [name, new Map()]))
+
+function changed(model: Model, table: string, key: KeyPart[], value: Row | undefined): Model {
+  const rows = new Map(model.get(table))
+  if (value === undefined) rows.delete(JSON.stringify(key))
+  else rows.set(JSON.stringify(key), { key, value })
+  return new Map([...model, [table, rows]])
+}
+
+function compareValues(x: IndexValue, y: IndexValue): number {
+  const types = ['boolean', 'number', 'string']
+  const byType = types.indexOf(typeof x) - types.indexOf(typeof y)
+  if (byType !== 0) return byType
+  if (typeof x === 'string') return Buffer.compare(Buffer.from(x), Buffer.from(y as string))
+  return Number(x) - Number(y)
+}
+
+/** Compares as far as the shorter one goes, so that a partial tuple equals all that begin with it. */
+function compareTuples(a: readonly IndexValue[], b: readonly IndexValue[]): number {
+  for (let i = 0; i < Math.min(a.length, b.length); i++) {
+    const order = compareValues(a[i]!, b[i]!)
+    if (order !== 0) return order
+  }
+  return 0
+}
+
+function scanModel(model: Model, shape: TableShape, query: TableQuery, within: string | undefined) {
+  const { prefix = [], from = [], to = [], limit = Number.POSITIVE_INFINITY } = query
+  const fields = query.index === undefined ? [] : shape.indexes[query.index]!
+  const found = [...model.get(shape.name)!.values()]
+    .filter(({ key }) => within === undefined || key[0] === within)
+    .map((row) => {
+      const values = fields.map((field) => (row.value as Record<string, unknown>)[field] as IndexValue | null)
+      const names = within === undefined ? row.key : row.key.slice(1)
+      return {
+        row,
+        missing: values.some((value) => value === undefined || value === null),
+        order: [...values, ...names] as IndexValue[],
+      }
+    })
+    .filter(({ missing }) => !missing)
+    .filter(({ order }) => compareTuples(order, prefix) === 0)
+    .filter(({ order }) => compareTuples(order, [...prefix, ...from]) >= 0)
+    .filter(({ order }) => to.length === 0 || compareTuples(order, [...prefix, ...to]) < 0)
+    .sort((x, y) => compareTuples(x.order, y.order))
+  if (query.reverse) found.reverse()
+  return found.slice(0, limit).map(({ row }) => row)
+}
+
+/** Passes writes on, unless told to fail: before anything was written, or when all of it was. */
+class FailingStore implements Store {
+  readonly inner: Store
+  failing: 'before' | 'after' | undefined
+
+  constructor(inner: Store) {
+    this.inner = inner
+  }
+
+  get(collection: string, key: string) {
+    return this.inner.get(collection, key)
+  }
+
+  range(collection: string, range: object) {
+    return this.inner.range(collection, range)
+  }
+
+  async write(changes: Iterable<CollectionChanges>): Promise<void> {
+    const { failing } = this
+    this.failing = undefined
+    if (failing !== 'before') await this.inner.write(changes)
+    if (failing) throw new Error('the disk is full')
+  }
+
+  close() {
+    return this.inner.close()
+  }
+}
+
+/** A place where stores are opened again and again. */
+interface Place {
+  open(): Promise<Store>
+  /** What is found when the process dies at this moment, without a close. */
+  crash?(): void
+  end(): Promise<void>
+}
+
+const places = {
+  async memory(): Promise<Place> {
+    let store: MemoryStore = memoryStore()
+    return {
+      open: async () => store,
+      crash() {
+        store = store.snapshot()
+      },
+      end: async () => {},
+    }
+  },
+  async lmdb(): Promise<Place> {
+    const directory = await mkdtemp(join(tmpdir(), 'hence-state-'))
+    return {
+      open: () => openLmdbStore({ directory, collections: collectionsOf(shapes) }),
+      end: () => rm(directory, { recursive: true, force: true }),
+    }
+  },
+}
+
+/** The state at work beside its model. */
+class Pair {
+  readonly place: Place
+  store!: FailingStore
+  state!: State
+  tables!: Map<string, TableState>
+  model: Model = emptyModel
+  /** The models that the store may hold: one, or two while a write is under way or has failed. */
+  stored: Model[] = [emptyModel]
+  marks: { mark: number; model: Model }[] = []
+  checkpoint: Promise<void> | undefined
+
+  constructor(place: Place) {
+    this.place = place
+  }
+
+  async open(): Promise<void> {
+    this.store = new FailingStore(await this.place.open())
+    this.state = new State(this.store)
+    this.tables = new Map(shapes.map((shape) => [shape.name, new TableState(this.state, shape, codec)]))
+  }
+
+  write(table: string, key: KeyPart[], row: Row | undefined): void {
+    const state = this.tables.get(table)!
+    const had = this.model.get(table)!.has(JSON.stringify(key))
+    if (row !== undefined) state.put(encodeKey(key), row)
+    else assert.equal(state.delete(encodeKey(key)), had)
+    this.model = changed(this.model, table, key, row)
+  }
+
+  mark(): void {
+    this.marks.push({ mark: this.state.mark(), model: this.model })
+  }
+
+  undo(): void {
+    const last = this.marks.pop()
+    if (last === undefined) return
+    this.state.undo(last.mark)
+    this.model = last.model
+  }
+
+  commit(): void {
+    this.state.commit()
+    this.marks = []
+  }
+
+  fail(failing: 'before' | 'after'): void {
+    if (this.checkpoint === undefined) this.store.failing = failing
+  }
+
+  /** Holds what the state says was changed since the last mark against the two models. */
+  checkChanges(): void {
+    const last = this.marks.at(-1)
+    if (last === undefined) return
+    const told = new Map<string, unknown>()
+    for (const { collection, key, before, after } of this.state.changes(last.mark)) {
+      const name = `${collection} ${key}`
+      assert.ok(!told.has(name), 'a key is told twice')
+      assert.ok(before !== undefined || after !== undefined, 'nothing became nothing')
+      told.set(name, { before, after })
+    }
+    const rows = new Set<string>()
+    for (const { name } of shapes) {
+      const [before, after] = [last.model.get(name)!, this.model.get(name)!]
+      for (const [id, { key }] of [...before, ...after]) {
+        const change = { before: before.get(id)?.value, after: after.get(id)?.value }
+        const row = `t:${name} ${encodeKey(key)}`
+        rows.add(row)
+        // A row that was put as it was before may be told or not.
+        if (told.has(row)) assert.deepEqual(told.get(row), change)
+        else assert.deepEqual(change.before, change.after)
+      }
+    }
+    for (const name of told.keys()) assert.ok(rows.has(name) || !name.startsWith('t:'), `${name} has no row`)
+  }
+
+  begin(): void {
+    if (this.checkpoint !== undefined) return
+    this.commit()
+    const moving = this.model
+    this.stored = [this.stored[0]!, moving]
+    const { failing } = this.store
+    this.checkpoint = this.state.checkpoint().then(
+      () => {
+        assert.equal(failing, undefined)
+        this.stored = [moving]
+      },
+      (error) => {
+        assert.ok(failing, String(error))
+        assert.ok(
+          error instanceof HenceError && error.code === 'checkpoint-failed' && error.advice === 'retry',
+        )
+        if (failing === 'before') this.stored.pop()
+      },
+    )
+  }
+
+  async finish(): Promise<void> {
+    await this.checkpoint
+    this.checkpoint = undefined
+  }
+
+  async reopen(crash: boolean): Promise<void> {
+    const { crash: die } = this.place
+    if (crash && die) die()
+    else await this.finish()
+    const allowed = this.stored
+    if (!crash || !die) await this.state.close()
+    await this.checkpoint
+    await this.open()
+    this.marks = []
+    this.checkpoint = undefined
+    const found = this.rows()
+    const model = allowed.find((candidate) => JSON.stringify(rowsOf(candidate)) === found)
+    assert.ok(model, 'what is found is no state that was ever saved')
+    this.stored = [model]
+    this.model = model
+  }
+
+  rows(): string {
+    return JSON.stringify(shapes.map(({ name }) => this.tables.get(name)!.scan({})))
+  }
+
+  checkAll(): void {
+    assert.equal(this.rows(), JSON.stringify(rowsOf(this.model)))
+    for (const shape of shapes) {
+      for (const index of Object.keys(shape.indexes)) {
+        this.checkScan(shape, { index }, undefined)
+        for (const pk of partitionKeys) this.checkScan(shape, { index }, pk)
+      }
+    }
+  }
+
+  checkScan(shape: TableShape, query: TableQuery, within: string | undefined): void {
+    const found = this.tables
+      .get(shape.name)!
+      .scan(query, within === undefined ? undefined : encodeKey([within]))
+    assert.deepEqual(found, scanModel(this.model, shape, query, within))
+  }
+
+  async end(): Promise<void> {
+    await this.finish()
+    await this.state.close()
+    await this.place.end()
+  }
+}
+
+function rowsOf(model: Model) {
+  return shapes.map((shape) => scanModel(model, shape, {}, undefined))
+}
+
+const partitionKeys = ['', 'a', 'a\0', 'b', 'é']
+const partitionKey = fc.constantFrom(...partitionKeys)
+const value: fc.Arbitrary<IndexValue> = fc.constantFrom(true, false, -1, 0, 2, '', 'x', '\0', '😀')
+const key = fc.oneof(
+  fc.tuple(fc.constant(shapes[0]!), fc.tuple(partitionKey)),
+  fc.tuple(
+    fc.constant(shapes[1]!),
+    fc.tuple(partitionKey, fc.constantFrom(-1.5, 0, 7, 1e300), fc.constantFrom('', 'p', 'q')),
+  ),
+  fc.tuple(fc.constant(shapes[2]!), fc.tuple(partitionKey, fc.constantFrom('', 'r', '\0'))),
+) as fc.Arbitrary<[TableShape, KeyPart[]]>
+const row: fc.Arbitrary<Row> = fc.record(
+  { a: fc.option(value), b: value, n: fc.nat(100) },
+  { requiredKeys: ['n'], noNullPrototype: true },
+)
+/** A scan: the table, the query, and the partition key that it is kept to. */
+type Scan = [shape: TableShape, query: TableQuery, within: string | undefined]
+
+const scan: fc.Arbitrary<Scan> = fc
+  .tuple(
+    fc.constantFrom(...shapes),
+    fc.nat(2),
+    fc.option(partitionKey, { nil: undefined }),
+    fc.nat(4),
+    fc.nat(4),
+  )
+  .chain(([shape, n, within, prefixed, bounded]) => {
+    const index = [undefined, ...Object.keys(shape.indexes)][n]
+    const values = index === undefined ? [] : shape.indexes[index]!.map(() => value)
+    const kinds = within === undefined ? (['string', ...shape.parts] as const) : shape.parts
+    const parts: fc.Arbitrary<IndexValue>[] = [
+      ...values,
+      ...kinds.map((kind) =>
+        kind === 'string' ? fc.constantFrom('', 'a', 'é', 'p', 'q') : fc.constantFrom(-2, 0, 7, 8),
+      ),
+    ]
+    const bound = fc.tuple(...parts.slice(prefixed, prefixed + bounded))
+    return fc
+      .record(
+        {
+          index: fc.constant(index),
+          prefix: fc.tuple(...parts.slice(0, prefixed)),
+          from: bound,
+          to: bound,
+          reverse: fc.boolean(),
+          limit: fc.nat(4),
+        },
+        { requiredKeys: ['index'], noNullPrototype: true },
+      )
+      .map((query): Scan => {
+        // Parts of the bounds stand after the prefix, so where there is no prefix they would be others.
+        const { from, to, ...rest } = query
+        return query.prefix === undefined && prefixed > 0 ? [shape, rest, within] : [shape, query, within]
+      })
+  })
+
+/** Something that happens, with a name that says all, since it is what a failing run prints. */
+type Step = [name: string, run: (pair: Pair) => void | Promise<void>]
+
+const put = fc
+  .tuple(key, row)
+  .map(
+    ([[{ name }, parts], value]): Step => [
+      `put ${name} ${JSON.stringify([parts, value])}`,
+      (pair) => pair.write(name, parts, value),
+    ],
+  )
+const remove = key.map(
+  ([{ name }, parts]): Step => [
+    `delete ${name} ${JSON.stringify(parts)}`,
+    (pair) => pair.write(name, parts, undefined),
+  ],
+)
+const get = key.map(
+  ([{ name }, parts]): Step => [
+    `get ${name} ${JSON.stringify(parts)}`,
+    (pair) => {
+      const found = pair.tables.get(name)!.get(encodeKey(parts))
+      assert.deepEqual(found, pair.model.get(name)!.get(JSON.stringify(parts))?.value)
+    },
+  ],
+)
+const look = scan.map(
+  ([shape, query, within]): Step => [
+    `scan ${shape.name} ${JSON.stringify([query, within])}`,
+    (pair) => pair.checkScan(shape, query, within),
+  ],
+)
+const record: Step[] = [
+  ['mark', (pair) => pair.mark()],
+  ['changes', (pair) => pair.checkChanges()],
+  ['undo', (pair) => pair.undo()],
+  ['commit', (pair) => pair.commit()],
+]
+const saving: Step[] = [
+  ['begin a checkpoint', (pair) => pair.begin()],
+  ['finish the checkpoint', (pair) => pair.finish()],
+  ['a turn of the event loop', () => new Promise((resolve) => setImmediate(resolve))],
+  ['the next write fails', (pair) => pair.fail('before')],
+  ['the next write fails when all is written', (pair) => pair.fail('after')],
+  ['look at everything', (pair) => pair.checkAll()],
+]
+const ending: Step[] = [
+  ['close and reopen', (pair) => pair.reopen(false)],
+  ['crash and reopen', (pair) => pair.reopen(true)],
+]
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 12, arbitrary: put },
+  { weight: 5, arbitrary: remove },
+  { weight: 4, arbitrary: get },
+  { weight: 6, arbitrary: look },
+  { weight: 4, arbitrary: fc.constantFrom(...record) },
+  { weight: 4, arbitrary: fc.constantFrom(...saving) },
+  { weight: 1, arbitrary: fc.constantFrom(...ending) },
+)
+
+for (const [name, make] of Object.entries(places)) {
+  test(`${name}: the state is what the model is, whatever happens to it`, async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 80, size: 'max' }), async (list) => {
+        const pair = new Pair(await make())
+        await pair.open()
+        try {
+          for (const [, step] of list) await step(pair)
+          pair.checkAll()
+        } finally {
+          await pair.end()
+        }
+      }),
+      { numRuns: name === 'lmdb' ? 60 : 600 },
+    )
+  })
+
+  test(`${name}: the digest is that of the rows, however they came about`, async (t) => {
+    const place = await make()
+    const pair = new Pair(place)
+    await pair.open()
+    t.after(() => pair.end())
+    const plain = new Pair(await places.memory())
+    await plain.open()
+    for (let i = 0; i < 300; i++) {
+      const key = [`k${i % 7}`, i % 11, `p${i % 3}`]
+      pair.write('many', key, { n: -i, a: `${i}` })
+      if (i % 50 === 0) {
+        pair.begin()
+        await pair.finish()
+      }
+      if (i % 5 === 0) pair.write('many', key, undefined)
+      else pair.write('many', key, i % 2 ? { n: i, b: true, a: 'é' } : { a: 'é', b: true, n: i })
+    }
+    for (const { key, value } of [...pair.model.get('many')!.values()].reverse())
+      plain.write('many', key, value)
+    assert.equal(digest(pair.tables.values()), digest([...plain.tables.values()].reverse()))
+    await pair.reopen(false)
+    pair.begin()
+    await pair.finish()
+    plain.write('single', ['one more'], { n: 1 })
+    assert.notEqual(digest(pair.tables.values()), digest(plain.tables.values()))
+  })
+}
+
+async function fresh(shape: TableShape) {
+  const state = new State(memoryStore())
+  return { state, table: new TableState(state, shape, codec) }
+}
+
+function fails(code: string, action: () => unknown): void {
+  assert.throws(
+    action,
+    (error) => error instanceof HenceError && error.code === code && error.advice === 'change',
+  )
+}
+
+test('a query that makes no sense is refused', async () => {
+  const { table } = await fresh(shapes[1]!)
+  const within = encodeKey(['a'])
+  fails('query-invalid', () => table.scan({ index: 'none' }))
+  fails('query-invalid', () => table.scan({ index: 'toString' }))
+  fails('query-invalid', () => table.scan({ prefix: [1] }))
+  fails('query-invalid', () => table.scan({ prefix: ['a', '1'] }))
+  fails('query-invalid', () => table.scan({ prefix: ['a'], from: ['1'] }))
+  fails('query-invalid', () => table.scan({ prefix: ['a', 1, 'b', 2] }))
+  fails('query-invalid', () => table.scan({ prefix: ['a', 1], to: ['b', 2] }))
+  fails('query-invalid', () => table.scan({ prefix: ['a'] }, within))
+  fails('query-invalid', () => table.scan({ index: 'byA', prefix: [true, 'a', 'x'] }))
+  fails('query-invalid', () => table.scan({ index: 'byA', prefix: [true, 1, 'x', 'y'] }, within))
+  fails('query-invalid', () => table.scan({ limit: -1 }))
+  fails('query-invalid', () => table.scan({ limit: Number.NaN }))
+  fails('query-invalid', () => table.scan({ prefix: 'a' as never }))
+  fails('key-invalid', () => table.scan({ prefix: ['a', Number.NaN] }))
+  fails('key-too-long', () => table.scan({ prefix: ['x'.repeat(2_000)] }))
+})
+
+test('a field that cannot be indexed is refused, and nothing was changed', async () => {
+  const { state, table } = await fresh(shapes[1]!)
+  const rowKey = encodeKey(['a', 1, 'x'])
+  table.put(rowKey, { a: 1, b: 2, n: 1 })
+  const before = state.mark()
+  fails('key-too-long', () => table.put(rowKey, { a: 3, b: 'x'.repeat(1_900), n: 2 }))
+  fails('key-invalid', () => table.put(rowKey, { a: 3, b: { deep: true }, n: 2 }))
+  assert.equal(state.mark(), before)
+  assert.equal(table.scan({ index: 'byA', prefix: [1] }).length, 1)
+})
+
+test('a checkpoint in the midst of a record, or of another checkpoint, is a mistake', async () => {
+  const { state, table } = await fresh(shapes[2]!)
+  table.put(encodeKey(['a', 'x']), { n: 1 })
+  await assert.rejects(state.checkpoint(), /midst of a record/)
+  state.commit()
+  const first = state.checkpoint()
+  await assert.rejects(state.checkpoint(), /under way/)
+  await first
+})
+
+test('a value that cannot be decoded is an error that says what to do', async () => {
+  const store = memoryStore()
+  await store.write([['t:plain', [[encodeKey(['a', 'x']), '{"n":']]]])
+  const table = new TableState(new State(store), shapes[2]!, codec)
+  const unreadable = (error: unknown) =>
+    error instanceof HenceError && error.code === 'state-unreadable' && error.advice === 'operator'
+  assert.throws(() => table.get(encodeKey(['a', 'x'])), unreadable)
+  assert.throws(() => table.scan({}), unreadable)
+})
+
+test('what waits for a checkpoint is counted, also when one failed', async () => {
+  const store = new FailingStore(memoryStore())
+  const state = new State(store)
+  const rows = state.collection<{ text: string }>('rows', codec)
+  for (let i = 0; i < 100; i++) rows.set(`${i}`, { text: 'x'.repeat(1_000) })
+  const mark = state.mark()
+  rows.set('one more', { text: '' })
+  assert.equal(state.dirtyCount, 101)
+  assert.ok(state.dirtyBytes > 100_000 && state.dirtyBytes < 110_000, `${state.dirtyBytes}`)
+  state.undo(mark)
+  state.commit()
+  assert.equal(state.dirtyCount, 100)
+  store.failing = 'before'
+  const failing = state.checkpoint()
+  assert.equal(state.dirtyCount, 0)
+  await assert.rejects(failing)
+  rows.set('later', { text: '' })
+  state.commit()
+  assert.equal(state.dirtyCount, 101)
+  await state.checkpoint()
+  assert.equal(state.dirtyCount, 0)
+  assert.equal([...store.inner.range('rows')].length, 101)
+})

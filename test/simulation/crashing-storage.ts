@@ -1,0 +1,80 @@
+import type { Storage } from 'hence'
+import type { Clock } from '../../src/clock.ts'
+import type { Log } from '../../src/log/log.ts'
+import { memoryLog } from '../../src/log/memory-log.ts'
+import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
+
+/**
+ * Storage in memory that can be cut off at any moment: from then on nothing that its engine does arrives, and
+ * nothing that is under way is ever answered. An append that is under way has arrived or has not, by chance.
+ */
+export class CrashingStorage {
+  readonly log: Log
+  readonly #random: () => number
+  #store: MemoryStore = memoryStore()
+  #life = 0
+
+  constructor(options: {
+    readonly partitions: number
+    readonly clock: Clock
+    readonly id: string
+    readonly random: () => number
+  }) {
+    this.log = memoryLog(options)
+    this.#random = options.random
+  }
+
+  /** What an engine is given until the next crash. */
+  open(): Storage {
+    const life = ++this.#life
+    const isCut = () => life !== this.#life
+    const never = new Promise<never>(() => {})
+    // Some turns of the event loop, so that batches gather and moments differ.
+    const delay = async () => {
+      for (let turns = Math.floor(this.#random() * 4); turns > 0; turns--) await new Promise(setImmediate)
+    }
+    const { log } = this
+    return {
+      log: {
+        id: log.id,
+        partitions: log.partitions,
+        async append(partition, records) {
+          await delay()
+          if (isCut()) return never
+          const appended = await log.append(partition, records)
+          await delay()
+          return isCut() ? never : appended
+        },
+        read: (partition, from) => log.read(partition, from),
+        end: (partition) => log.end(partition),
+        async close() {},
+      },
+      openStore: async (_, anew) => {
+        this.#store = anew ? memoryStore() : this.#store.snapshot()
+        const store = this.#store
+        return {
+          get: (collection, key) => store.get(collection, key),
+          range: (collection, range) => store.range(collection, range),
+          async write(changes) {
+            const all = [...changes].map(([name, entries]) => [name, [...entries]] as const)
+            await delay()
+            if (isCut()) return never
+            await store.write(all)
+            await delay()
+            return isCut() ? never : undefined
+          },
+          async close() {},
+        }
+      },
+      async keepCode() {},
+      async close() {},
+    }
+  }
+
+  /** Cuts off the engine of now. */
+  crash(): void {
+    this.#life++
+    // A checkpoint under way may still arrive in the old store; whoever opens next must not see half of it.
+    this.#store = this.#store.snapshot()
+  }
+}
