@@ -200,9 +200,10 @@ class Pair {
     }
     const rows = new Set<string>()
     for (const { name } of shapes) {
-      const [before, after] = [last.model.get(name)!, this.model.get(name)!]
-      for (const [id, { key }] of [...before, ...after]) {
-        const change = { before: before.get(id)?.value, after: after.get(id)?.value }
+      const now = this.model.get(name)!
+      const earlier: typeof now = last.model.get(name)!
+      for (const [id, { key }] of [...earlier, ...now]) {
+        const change = { before: earlier.get(id)?.value, after: now.get(id)?.value }
         const row = `t:${name} ${encodeKey(key)}`
         rows.add(row)
         // A row that was put as it was before may be told or not.

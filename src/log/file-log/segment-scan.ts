@@ -1,7 +1,7 @@
 import {
+  findHeader,
   flagContinued,
   flagSeal,
-  findHeader,
   follows,
   hashOf,
   headerBytes,
@@ -75,7 +75,16 @@ export async function scanSegment(
     }
     position += length
   }
-  const junkEnd = await searchTail(file, segment, position, searchFrom, lineage)
+  const junkEnd = await searchTail(file, segment.size, position, (bytes, start) => {
+    const header = findHeader(bytes, Math.max(0, searchFrom - start), lineage)
+    if (header >= 0) {
+      throw damaged(
+        segment.path,
+        position,
+        `no whole batch stands there, but one that came later, at byte ${start + header}`,
+      )
+    }
+  })
   if (tip === undefined) return { tip, junkEnd }
 
   const last = await readBytes(file, tip.lastPosition!, tip.position)
@@ -89,30 +98,25 @@ export async function scanSegment(
 }
 
 /** Where the bytes that are not zero end, from a position on; that position when there are none. */
-export function findJunkEnd(file: DiskFile, segment: Segment, from: number): Promise<number> {
-  return searchTail(file, segment, from, segment.size, undefined)
+export async function findJunkEnd(file: DiskFile, size: number, from: number): Promise<number> {
+  return searchTail(file, size, from, () => undefined)
 }
 
+/** Goes through the rest of a file in pieces that overlap by a header, so that none is missed where two meet. */
 async function searchTail(
   file: DiskFile,
-  segment: Segment,
+  size: number,
   from: number,
-  searchFrom: number,
-  lineage: Lineage | undefined,
+  look: (bytes: Buffer, position: number) => void,
 ): Promise<number> {
-  const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Math.max(headerBytes, segment.size - from)))
+  const piece = Buffer.allocUnsafe(Math.min(pieceBytes, Math.max(headerBytes, size - from)))
   let end = from
-  // Pieces overlap by a header, so that none is missed where two pieces meet.
-  for (let start = from; start < segment.size; start += Math.max(1, piece.length - headerBytes + 1)) {
+  for (let start = from; start < size; start += piece.length - headerBytes + 1) {
     const bytes = piece.subarray(0, await file.read(piece, start))
     if (bytes.length === 0) break
     if (bytes.equals(zeros.subarray(0, bytes.length))) continue
     end = start + lastNonZero(bytes) + 1
-    if (lineage === undefined) continue
-    const header = findHeader(bytes, Math.max(0, searchFrom - start), lineage)
-    if (header >= 0) {
-      throw damaged(segment.path, from, `no whole batch stands there, but one that came later, at byte ${start + header}`)
-    }
+    look(bytes, start)
   }
   return end
 }

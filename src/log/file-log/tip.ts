@@ -30,3 +30,8 @@ export const emptyTip: Tip = {
   sealed: true,
   continued: false,
 }
+
+/** The tip of a partition whose last segment is new and empty, from the tip in the segment before it. */
+export function continuedIn(before: Tip): Tip {
+  return { ...before, position: segmentHeaderBytes, lastPosition: undefined, continued: false }
+}

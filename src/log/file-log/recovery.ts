@@ -1,0 +1,170 @@
+import { basename, dirname, join } from 'node:path'
+import type { Report, Reporter } from '../../report.ts'
+import type { Lineage } from './batch.ts'
+import { BatchIndex } from './batch-index.ts'
+import { damaged } from './damage.ts'
+import { type Disk, makeDirectories } from './disk.ts'
+import {
+  checkSegment,
+  makeSegment,
+  parseSegmentName,
+  type Segment,
+  segmentName,
+  spareName,
+} from './segment.ts'
+import { readBytes, scanSegment } from './segment-scan.ts'
+import { continuedIn, emptyTip, type Tip } from './tip.ts'
+
+/** The parts of a partition that its recovery, its writing and its reading share. */
+export interface Place {
+  readonly disk: Disk
+  readonly directory: string
+  readonly lineage: Lineage
+}
+
+/** What the files of a partition hold; found by reading alone. */
+export interface Findings {
+  readonly segments: readonly Segment[]
+  readonly index: BatchIndex
+  readonly tip: Tip
+  /** Where the torn end of an unfinished write stops; equal to the tip's position when there is none. */
+  readonly tornEnd: number
+}
+
+/**
+ * Looks at a partition and changes nothing. Only the last segment is read whole (the one before it too, when
+ * the last one is still empty): those before are checked by whoever reads them.
+ * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
+ */
+export async function inspect(place: Place): Promise<Findings> {
+  const segments = await listSegments(place)
+  const active = segments.at(-1)!
+  const index = new BatchIndex(active.baseOffset)
+  const scan = await scanned(place, active, index)
+  if (scan.tip !== undefined) return { segments, index, tip: scan.tip, tornEnd: scan.junkEnd }
+
+  const before = segments.at(-2)
+  if (before === undefined) return { segments, index, tip: emptyTip, tornEnd: scan.junkEnd }
+  const last = (await scanned(place, before, new BatchIndex(before.baseOffset))).tip
+  if (last === undefined || !last.continued || last.offset !== active.baseOffset) {
+    const byte = last?.position ?? 0
+    throw damaged(before.path, byte, `it does not lead on to the segment after it, ${active.path}`)
+  }
+  return { segments, index, tip: continuedIn(last), tornEnd: scan.junkEnd }
+}
+
+/**
+ * Makes good what a crash has left: cuts off a torn end, and makes durable all that was found. What stands
+ * in a file need not be on the disk yet: it may be there only because the machine kept running.
+ */
+export async function mend(place: Place, findings: Findings, report: Reporter): Promise<void> {
+  const { disk, directory } = place
+  const { tip, tornEnd } = findings
+  const { path } = findings.segments.at(-1)!
+  await disk.syncDirectory(directory, 'recovered names')
+
+  const file = await disk.open(path, 'write')
+  try {
+    if (tip.lastPosition !== undefined) {
+      // Written again, because after a failed fsync the system may think a page clean that it never wrote.
+      await file.write(await readBytes(file, tip.lastPosition, tip.position), tip.lastPosition)
+    }
+    if (tornEnd > tip.position) {
+      const torn = await readBytes(file, tip.position, tornEnd)
+      const copy = await copyAside(place, path, torn)
+      await file.write(Buffer.alloc(torn.length), tip.position)
+      report(tornReport(path, tip.position, torn.length, copy))
+    }
+    await file.sync('recovered')
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * Makes the next segment, under a name that is not part of the partition; resolves to its size. One that a
+ * crash or a failed write has left is made anew.
+ */
+export async function makeSpare(place: Place, bytes: number): Promise<number> {
+  const { disk, directory, lineage } = place
+  const path = join(directory, spareName)
+  if ((await disk.list(directory))!.includes(spareName)) await disk.remove(path)
+  await makeSegment(disk, path, lineage, bytes)
+  return bytes
+}
+
+/** Turns the spare into the segment that follows. */
+export async function adoptSpare(
+  { disk, directory }: Place,
+  number: number,
+  baseOffset: number,
+  bytes: number,
+): Promise<Segment> {
+  const path = join(directory, segmentName(number, baseOffset))
+  await disk.rename(join(directory, spareName), path)
+  await disk.syncDirectory(directory, 'next segment')
+  return { number, baseOffset, path, size: bytes }
+}
+
+async function scanned(place: Place, segment: Segment, index: BatchIndex) {
+  const file = await place.disk.open(segment.path, 'read')
+  try {
+    return await scanSegment(file, segment, place.lineage, index)
+  } finally {
+    await file.close()
+  }
+}
+
+async function listSegments({ disk, directory, lineage }: Place): Promise<Segment[]> {
+  const names = (await disk.list(directory)) ?? []
+  const found = names
+    .map((name) => ({ name, parsed: parseSegmentName(name) }))
+    .filter(({ parsed }) => parsed !== undefined)
+    .sort((a, b) => a.parsed!.number - b.parsed!.number)
+  const segments: Segment[] = []
+  for (const { name, parsed } of found) {
+    const { number, baseOffset } = parsed!
+    if (number !== segments.length) throw missing(directory, segments.length)
+    const path = join(directory, name)
+    const file = await disk.open(path, 'read')
+    try {
+      segments.push({ number, baseOffset, path, size: await checkSegment(file, path, lineage) })
+    } finally {
+      await file.close()
+    }
+  }
+  if (segments.length === 0) throw missing(directory, 0)
+  return segments
+}
+
+function missing(directory: string, number: number) {
+  return damaged(directory, 0, `segment ${number} is missing`)
+}
+
+/** Keeps the bytes of a torn end for whoever wants to look at them. Never overwrites an earlier copy. */
+async function copyAside({ disk, directory }: Place, path: string, torn: Buffer): Promise<string> {
+  const folder = join(dirname(directory), 'torn')
+  await makeDirectories(disk, folder, 'torn copy')
+  const taken = (await disk.list(folder))!.map((name) => Number.parseInt(name, 10) || 0)
+  const number = String(Math.max(0, ...taken) + 1).padStart(4, '0')
+  const copy = join(folder, `${number}-${basename(directory)}-${basename(path)}`)
+  const file = await disk.open(copy, 'create')
+  try {
+    await file.write(torn, 0)
+    await file.sync('torn copy')
+  } finally {
+    await file.close()
+  }
+  await disk.syncDirectory(folder, 'torn copy')
+  return copy
+}
+
+function tornReport(path: string, byte: number, bytes: number, copy: string): Report {
+  return {
+    level: 'warning',
+    code: 'log-torn-tail',
+    message:
+      `An unfinished write at the end of ${path}, byte ${byte}, was cut off (${bytes} bytes; copied to ${copy}). ` +
+      'It was never acknowledged: a crash had interrupted it. Nothing needs to be done.',
+  }
+}
