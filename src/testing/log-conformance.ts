@@ -65,7 +65,7 @@ export function logConformance(name: string, made: LogConformance): void {
     const found = await offsets(...calls.map((records) => log.append(0, records)))
     const sent = calls.flat()
     assert.deepEqual(await contents(log, 0), sent)
-    calls.forEach((records, call) => assert.deepEqual(sent[found[call]!], records[0]))
+    for (const [call, records] of calls.entries()) assert.deepEqual(sent[found[call]!], records[0])
   })
 
   check('a reading may begin anywhere, and its first batch begins no later', async (log) => {

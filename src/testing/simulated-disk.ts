@@ -1,0 +1,286 @@
+import { basename, dirname } from 'node:path'
+import type { Disk, DiskFile } from '../log/file-log/disk.ts'
+
+/** What happens to an operation instead of its being done. */
+export type Fault =
+  /** The operating system reports an error; a write may be done in part, and what a failed sync missed is never written. */
+  | 'fail'
+  /** The process dies here: this and every later operation of it fails. A write may be done in part. */
+  | 'crash'
+
+/** One operation that is about to be done. */
+export interface Operation {
+  readonly kind:
+    | 'open'
+    | 'list'
+    | 'make'
+    | 'rename'
+    | 'remove'
+    | 'size'
+    | 'read'
+    | 'write'
+    | 'truncate'
+    | 'sync'
+  readonly path: string
+  /** Which sync of the log's code this is. */
+  readonly label: string | undefined
+  /** Counted from 1, over the life of the disk. */
+  readonly number: number
+}
+
+/** A disk in memory that forgets what was not made durable, as a real one may when the power fails. */
+export interface SimulatedDisk extends Disk {
+  /** Everything that dies with the process is gone; the files are as the process left them. */
+  endProcess(): void
+  /**
+   * Everything that dies with the power is gone: of the writes, sizes and directory entries not yet durable,
+   * a random subset is kept, writes sector by sector.
+   */
+  losePower(): void
+  /** How many operations were asked for. */
+  readonly operations: number
+}
+
+export interface SimulatedDiskOptions {
+  /** Gives numbers from 0 up to 1; all that is random comes from here. */
+  readonly random: () => number
+  /** Asked before each operation. */
+  readonly fault?: (operation: Operation) => Fault | undefined
+  /** Labels of the syncs that do nothing. */
+  readonly ignoredSyncs?: ReadonlySet<string>
+}
+
+const sectorBytes = 512
+
+/** A change of a file that is not durable yet. */
+type FileChange = { readonly at: number; readonly bytes: Buffer } | { readonly size: number }
+
+class SimulatedFile {
+  content = Buffer.alloc(0)
+  durable = Buffer.alloc(0)
+  changes: FileChange[] = []
+
+  change(change: FileChange): void {
+    this.content = changed(this.content, change)
+    this.changes.push(change)
+  }
+}
+
+type DirectoryChange =
+  | { readonly added: string; readonly node: Node }
+  | { readonly removed: string }
+  | { readonly renamed: string; readonly to: string }
+
+type Node = SimulatedFile | SimulatedDirectory
+
+class SimulatedDirectory {
+  entries = new Map<string, Node>()
+  durable = new Map<string, Node>()
+  changes: DirectoryChange[] = []
+
+  change(change: DirectoryChange): void {
+    applyTo(this.entries, change)
+    this.changes.push(change)
+  }
+}
+
+/** Makes an empty disk, with a root directory that is durable. */
+export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
+  const { random, fault, ignoredSyncs = new Set() } = options
+  const root = new SimulatedDirectory()
+  let process = 0
+  let dead = false
+  let operations = 0
+
+  /** Does one operation, unless a fault or the end of the process comes before it. */
+  async function operate<T>(
+    kind: Operation['kind'],
+    path: string,
+    run: () => T,
+    half?: () => void,
+    label?: string,
+  ): Promise<T> {
+    const mine = process
+    await undefined
+    if (mine !== process || dead) throw new Error(`the process that used ${path} is dead`)
+    operations++
+    const found = fault?.({ kind, path, label, number: operations })
+    if (found === undefined) return run()
+    half?.()
+    if (found === 'crash') dead = true
+    throw new Error(
+      found === 'crash' ? `the process died at ${kind} ${path}` : `simulated error: ${kind} ${path}`,
+    )
+  }
+
+  function nodeAt(path: string): Node | undefined {
+    if (path === dirname(path)) return root
+    const parent = nodeAt(dirname(path))
+    return parent instanceof SimulatedDirectory ? parent.entries.get(basename(path)) : undefined
+  }
+
+  function directoryAt(path: string): SimulatedDirectory {
+    const node = nodeAt(path)
+    if (!(node instanceof SimulatedDirectory)) throw new Error(`there is no directory ${path}`)
+    return node
+  }
+
+  function fileAt(path: string): SimulatedFile {
+    const node = nodeAt(path)
+    if (!(node instanceof SimulatedFile)) throw new Error(`there is no file ${path}`)
+    return node
+  }
+
+  function opened(file: SimulatedFile, path: string): DiskFile {
+    return {
+      size: () => operate('size', path, () => file.content.length),
+      read: (into, position) =>
+        operate('read', path, () => {
+          const there = file.content.subarray(position, position + into.length)
+          into.set(there)
+          return there.length
+        }),
+      write(bytes, position) {
+        const copy = Buffer.from(bytes)
+        const half = () => {
+          for (const piece of sectorsOf(copy, position)) if (random() < 0.5) file.change(piece)
+        }
+        return operate('write', path, () => file.change({ at: position, bytes: copy }), half)
+      },
+      truncate: (size) => operate('truncate', path, () => file.change({ size })),
+      sync(label) {
+        const run = () => {
+          if (ignoredSyncs.has(label)) return
+          file.durable = file.content
+          file.changes = []
+        }
+        // After an fsync that failed, the system thinks the pages clean: no later fsync writes them.
+        const half = () => {
+          file.durable = keptOf(file.durable, file.changes, random)
+          file.changes = []
+        }
+        return operate('sync', path, run, half, label)
+      },
+      async close() {},
+    }
+  }
+
+  function restart(): void {
+    process++
+    dead = false
+  }
+
+  return {
+    get operations() {
+      return operations
+    },
+    open: (path, mode) =>
+      operate('open', path, () => {
+        if (mode !== 'create') return opened(fileAt(path), path)
+        const parent = directoryAt(dirname(path))
+        if (parent.entries.has(basename(path))) throw new Error(`${path} exists`)
+        const file = new SimulatedFile()
+        parent.change({ added: basename(path), node: file })
+        return opened(file, path)
+      }),
+    list: (path) =>
+      operate('list', path, () => {
+        const node = nodeAt(path)
+        return node instanceof SimulatedDirectory ? [...node.entries.keys()] : undefined
+      }),
+    makeDirectory: (path) =>
+      operate('make', path, () => {
+        if (nodeAt(path) !== undefined) throw new Error(`${path} exists`)
+        directoryAt(dirname(path)).change({ added: basename(path), node: new SimulatedDirectory() })
+      }),
+    rename: (from, to) =>
+      operate('rename', from, () => {
+        const parent = directoryAt(dirname(from))
+        if (dirname(to) !== dirname(from) || !parent.entries.has(basename(from))) {
+          throw new Error(`cannot rename ${from} to ${to}`)
+        }
+        parent.change({ renamed: basename(from), to: basename(to) })
+      }),
+    remove: (path) =>
+      operate('remove', path, () => {
+        fileAt(path)
+        directoryAt(dirname(path)).change({ removed: basename(path) })
+      }),
+    syncDirectory: (path, label) =>
+      operate(
+        'sync',
+        path,
+        () => {
+          const directory = directoryAt(path)
+          if (ignoredSyncs.has(label)) return
+          directory.durable = new Map(directory.entries)
+          directory.changes = []
+        },
+        undefined,
+        label,
+      ),
+    endProcess: restart,
+    losePower() {
+      forget(root, random)
+      restart()
+    },
+  }
+}
+
+function forget(node: Node, random: () => number): void {
+  if (node instanceof SimulatedFile) {
+    node.content = keptOf(node.durable, node.changes, random)
+    node.durable = node.content
+    node.changes = []
+    return
+  }
+  for (const change of node.changes) if (random() < 0.5) applyTo(node.durable, change)
+  node.entries = new Map(node.durable)
+  node.changes = []
+  for (const entry of node.entries.values()) forget(entry, random)
+}
+
+/** A directory change on names that an earlier, lost change would have made does nothing. */
+function applyTo(entries: Map<string, Node>, change: DirectoryChange): void {
+  if ('added' in change) {
+    entries.set(change.added, change.node)
+  } else if ('removed' in change) {
+    entries.delete(change.removed)
+  } else {
+    const node = entries.get(change.renamed)
+    if (node === undefined) return
+    entries.delete(change.renamed)
+    entries.set(change.to, node)
+  }
+}
+
+/** What is left of a file when a random subset of its changes was lost. */
+function keptOf(durable: Buffer, changes: readonly FileChange[], random: () => number): Buffer {
+  let kept = durable
+  for (const change of changes) {
+    const pieces = 'size' in change ? [change] : sectorsOf(change.bytes, change.at)
+    // All or nothing is likely too, and finds other faults than a piece here and there.
+    const chance = [0, 0.5, 0.5, 1][Math.floor(random() * 4)]!
+    for (const piece of pieces) if (random() < chance) kept = changed(kept, piece)
+  }
+  return kept
+}
+
+function sectorsOf(bytes: Buffer, at: number): { readonly at: number; readonly bytes: Buffer }[] {
+  const pieces = []
+  for (let start = 0; start < bytes.length; ) {
+    const end = Math.min(bytes.length, start + sectorBytes - ((at + start) % sectorBytes))
+    pieces.push({ at: at + start, bytes: bytes.subarray(start, end) })
+    start = end
+  }
+  return pieces
+}
+
+/** A changed copy; contents are shared between what is durable and what is not, so none is changed in place. */
+function changed(content: Buffer, change: FileChange): Buffer {
+  const size = 'size' in change ? change.size : Math.max(content.length, change.at + change.bytes.length)
+  const copy = Buffer.alloc(size)
+  copy.set(content.subarray(0, size))
+  if ('bytes' in change) copy.set(change.bytes, change.at)
+  return copy
+}
