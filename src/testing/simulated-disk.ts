@@ -56,8 +56,8 @@ const sectorBytes = 512
 type FileChange = { readonly at: number; readonly bytes: Buffer } | { readonly size: number }
 
 class SimulatedFile {
-  content = Buffer.alloc(0)
-  durable = Buffer.alloc(0)
+  content: Buffer = Buffer.alloc(0)
+  durable: Buffer = Buffer.alloc(0)
   changes: FileChange[] = []
 
   change(change: FileChange): void {
@@ -151,7 +151,7 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
       sync(label) {
         const run = () => {
           if (ignoredSyncs.has(label)) return
-          file.durable = file.content
+          file.durable = file.changes.reduce(changed, file.durable)
           file.changes = []
         }
         // After an fsync that failed, the system thinks the pages clean: no later fsync writes them.
