@@ -1,0 +1,107 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { createEngine, type Engine } from 'hence'
+import app from './app.ts'
+import { BareLoop } from './bare-loop.ts'
+import { drive, type Run } from './drive.ts'
+import { bytesOf, type Payment, payments } from './payment.ts'
+import { type Bench, median, quantile, type Result } from './result.ts'
+
+const goal = 0.6
+/** A pause between turns: the engine may still save its state when its last request is answered. */
+const settleMs = 300
+
+/** The bare loop and `engine.submit` in turn, with the same requests, at three numbers in flight. */
+export async function submit({ directory, quick, progress }: Bench): Promise<Result[]> {
+  const bare = await BareLoop.open(directory)
+  const data = join(directory, 'submit')
+  await mkdir(data)
+  const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data })
+  const plans = [
+    { inFlight: 1, count: quick ? 500 : 3_000, rounds: quick ? 2 : 5 },
+    { inFlight: 64, count: quick ? 10_000 : 50_000, rounds: quick ? 2 : 5 },
+    { inFlight: 1_024, count: quick ? 30_000 : 100_000, rounds: quick ? 3 : 9 },
+  ]
+  const results: Result[] = []
+  let made = 0
+  const round = async (inFlight: number, count: number) => {
+    const wishes = payments(made, count)
+    made += count
+    const floor = await driveBare(bare, inFlight, wishes)
+    const bytes = inFlight === 1_024 ? [await driveBytes(bare, inFlight, wishes)] : []
+    await pause(settleMs)
+    const ours = await driveEngine(engine, inFlight, wishes)
+    await pause(settleMs)
+    return { floor, bytes, ours, ratio: ours.perSecond / floor.perSecond }
+  }
+  try {
+    progress('submit: warming up')
+    await round(1_024, quick ? 20_000 : 60_000)
+    for (const { inFlight, count, rounds } of plans) {
+      const done = []
+      for (let i = 1; i <= rounds; i++) {
+        const last = await round(inFlight, count)
+        const { floor, ours, ratio } = last
+        done.push(last)
+        progress(
+          `submit: ${inFlight} in flight, round ${i} of ${rounds}: bare loop ${Math.round(floor.perSecond)}/s, ` +
+            `engine ${Math.round(ours.perSecond)}/s, ratio ${ratio.toFixed(2)}`,
+        )
+      }
+      const ratio = median(done.map((each) => each.ratio))
+      const bytes = done.flatMap((each) => each.bytes)
+      results.push(
+        { ...summary(done.map(({ floor }) => floor)), what: `bare loop, ${inFlight} in flight`, ratio: 1 },
+        ...(bytes.length > 0
+          ? [{ ...summary(bytes), what: `the same with ready-made bytes, ${inFlight} in flight` }]
+          : []),
+        {
+          ...summary(done.map(({ ours }) => ours)),
+          what: `engine.submit, ${inFlight} in flight`,
+          ratio,
+          ...(inFlight === 1_024 && { goal: { text: `≥ ${goal} of the bare loop`, met: ratio >= goal } }),
+        },
+      )
+    }
+  } finally {
+    await engine.close()
+    await bare.close()
+  }
+  return results
+}
+
+/** The bare loop gets what the engine gets, a request as an object, and makes its bytes. */
+export function driveBare(bare: BareLoop, inFlight: number, wishes: readonly Payment[]): Promise<Run> {
+  return drive(inFlight, wishes.length, (i) => bare.submit(wishes[i]!, bytesOf(wishes[i]!)))
+}
+
+/** The bare loop gets bytes that were made before: what remains is the disk, and a promise a request. */
+function driveBytes(bare: BareLoop, inFlight: number, wishes: readonly Payment[]): Promise<Run> {
+  const ready = wishes.map(bytesOf)
+  return drive(inFlight, wishes.length, (i) => bare.submit(wishes[i]!, ready[i]!))
+}
+
+function driveEngine(engine: Engine<typeof app>, inFlight: number, wishes: readonly Payment[]): Promise<Run> {
+  return drive(
+    inFlight,
+    wishes.length,
+    (i) => {
+      const { input, requestId } = wishes[i]!
+      return engine.submit('pay', input, { requestId })
+    },
+    ({ status }) => {
+      if (status !== 'accepted') throw new Error(`A payment was ${status}.`)
+    },
+  )
+}
+
+export function summary(runs: readonly Run[]): Omit<Result, 'what'> {
+  const latencies = runs.flatMap((run) => [...run.latencies])
+  return {
+    figure: median(runs.map(({ perSecond }) => perSecond)),
+    unit: 'requests/s',
+    p50: median(latencies),
+    p99: quantile(latencies, 0.99),
+  }
+}
