@@ -119,11 +119,15 @@ function promised<T>(start: (done: (error: Error | null, value?: T) => void) => 
   })
 }
 
-/** Makes a directory and, where they are missing, those above it; each made one is durable in its parent. */
+/**
+ * Makes a directory and, where they are missing, those above it. Its name becomes durable even when it is
+ * there already: whoever made it may have died before seeing to that.
+ */
 export async function makeDirectories(disk: Disk, path: string, label: string): Promise<void> {
-  if ((await disk.list(path)) !== undefined) return
   const parent = dirname(path)
-  await makeDirectories(disk, parent, label)
-  await disk.makeDirectory(path)
-  await disk.syncDirectory(parent, label)
+  if ((await disk.list(path)) === undefined) {
+    await makeDirectories(disk, parent, label)
+    await disk.makeDirectory(path)
+  }
+  if (parent !== path) await disk.syncDirectory(parent, label)
 }
