@@ -144,7 +144,7 @@ class Pair {
   state!: State
   tables!: Map<string, TableState>
   model: Model = emptyModel
-  /** The models that the store may hold: one, or two while a write is under way or has failed. */
+  /** The models that the store may hold: one, or two while a write is under way. */
   stored: Model[] = [emptyModel]
   marks: { mark: number; model: Model }[] = []
   checkpoint: Promise<void> | undefined
@@ -230,7 +230,8 @@ class Pair {
         assert.ok(
           error instanceof HenceError && error.code === 'checkpoint-failed' && error.advice === 'retry',
         )
-        if (failing === 'before') this.stored.pop()
+        // A write that failed only after all of it was there leaves the store as if it had not failed.
+        this.stored = [failing === 'before' ? this.stored[0]! : moving]
       },
     )
   }
