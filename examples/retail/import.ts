@@ -23,6 +23,14 @@ export interface ImportOptions {
   readonly inFlightMax?: number
 }
 
+/** A request on its way. */
+interface Flight {
+  readonly requestId: string
+  /** The decision that it waits for before it is sent. */
+  readonly turn: Promise<void> | undefined
+  readonly decided: Promise<void>
+}
+
 /**
  * Sends requests, many at once, until each is decided. Requests about one invoice wait for one another, as a
  * client does that acts on what it was told; so they arrive in order whatever has to be sent again.
@@ -38,7 +46,7 @@ export async function importAll(
 ): Promise<Tally> {
   const tally: Tally = { accepted: 0, rejected: 0, failed: 0, duplicates: 0, reasons: new Map() }
   const inFlight = new Set<Promise<void>>()
-  const latest = new Map<string, { readonly requestId: string; readonly decided: Promise<void> }>()
+  const latest = new Map<string, Flight>()
   let failure: { readonly error: unknown } | undefined
   let landed = () => {}
 
@@ -52,9 +60,9 @@ export async function importAll(
 
     const { requestId, input } = submission
     const before = latest.get(input.number)
-    // A retry does not wait for what it is a retry of.
-    const turn = before?.requestId === requestId ? undefined : before?.decided
-    const flight = { requestId, decided: send(submission, turn) }
+    // A retry does not wait for what it is a retry of, but for the same as that one.
+    const turn = before?.requestId === requestId ? before.turn : before?.decided
+    const flight = { requestId, turn, decided: send(submission, turn) }
     latest.set(input.number, flight)
     const done = flight.decided.catch((error) => {
       failure ??= { error }

@@ -85,10 +85,9 @@ export class Partition {
     this.#epoch = tip.epoch + 1
     this.#options.time.atLeast(tip.time)
     await this.#openActive()
-    if (tip.continued) await this.#startSegment(tip, 0)
-    else this.#tip = tip
+    this.#tip = tip
     this.#sealLater()
-    return this.#tip!
+    return tip
   }
 
   append(records: readonly Uint8Array[]): Promise<Appended> {
@@ -265,23 +264,22 @@ export class Partition {
     this.#spare.catch(() => undefined) // Whoever needs it tries again.
   }
 
-  /** Ends the segment and starts the next one, with room for this many bytes. */
+  /**
+   * Ends the segment and goes on in the next one, which has room for this many bytes. That one has its name
+   * before the seal says that there is one: so a missing segment is always noticed.
+   */
   async #roll(bytes: number): Promise<void> {
-    const time = this.#options.time.now()
-    await this.#write(Buffer.alloc(headerBytes), 0, flagSeal | flagContinued, time, 'last seal')
-    await this.#startSegment(this.#tip!, bytes)
-  }
-
-  async #startSegment(tip: Tip, bytes: number): Promise<void> {
     const wanted = Math.max(this.#options.segmentBytes, segmentHeaderBytes + bytes + 2 * headerBytes)
     let size = await this.#spare?.catch(() => undefined)
     this.#spare = undefined
     if (size === undefined || size < wanted) size = await makeSpare(this.#place, wanted)
-    const segment = await adoptSpare(this.#place, this.#segments.length, tip.offset, size)
+    const next = await adoptSpare(this.#place, this.#segments.length, this.#tip!.offset, size)
+    const time = this.#options.time.now()
+    await this.#write(Buffer.alloc(headerBytes), 0, flagSeal | flagContinued, time, 'last seal')
     await this.#file!.close()
-    this.#segments = [...this.#segments, segment]
+    this.#segments = [...this.#segments, next]
     await this.#openActive()
-    this.#tip = continuedIn(tip)
+    this.#tip = continuedIn(this.#tip!)
   }
 
   async #openActive(): Promise<void> {

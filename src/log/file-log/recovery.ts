@@ -29,6 +29,10 @@ export interface Findings {
   readonly tip: Tip
   /** Where the torn end of an unfinished write stops; equal to the tip's position when there is none. */
   readonly tornEnd: number
+  /** Where the last batch stands: in the last segment, or in the one before it when that is still empty. */
+  readonly lastBatch: { readonly path: string; readonly from: number; readonly to: number } | undefined
+  /** The next segment, if a crash came after it was made and before the partition went on in it. */
+  readonly unused: Segment | undefined
 }
 
 /**
@@ -37,20 +41,30 @@ export interface Findings {
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function inspect(place: Place): Promise<Findings> {
-  const segments = await listSegments(place)
-  const active = segments.at(-1)!
-  const index = new BatchIndex(active.baseOffset)
-  const scan = await scanned(place, active, index)
-  if (scan.tip !== undefined) return { segments, index, tip: scan.tip, tornEnd: scan.junkEnd }
+  const findings = await inspectLast(place, await listSegments(place))
+  // A segment is there, durably, before the one before it says that the partition goes on in it.
+  if (findings.tip.continued) throw missing(place.directory, findings.segments.length)
+  return findings
+}
 
-  const before = segments.at(-2)
-  if (before === undefined) return { segments, index, tip: emptyTip, tornEnd: scan.junkEnd }
-  const last = (await scanned(place, before, new BatchIndex(before.baseOffset))).tip
-  if (last === undefined || !last.continued || last.offset !== active.baseOffset) {
-    const byte = last?.position ?? 0
-    throw damaged(before.path, byte, `it does not lead on to the segment after it, ${active.path}`)
+async function inspectLast(place: Place, segments: readonly Segment[]): Promise<Findings> {
+  const last = segments.at(-1)!
+  const index = new BatchIndex(last.baseOffset)
+  const { tip, junkEnd } = await scanned(place, last, index)
+  const found = { segments, index, tornEnd: junkEnd, unused: undefined }
+  if (tip !== undefined) {
+    return { ...found, tip, lastBatch: { path: last.path, from: tip.lastPosition!, to: tip.position } }
   }
-  return { segments, index, tip: continuedIn(last), tornEnd: scan.junkEnd }
+  if (last.number === 0) return { ...found, tip: emptyTip, lastBatch: undefined }
+
+  const before = await inspectLast(place, segments.slice(0, -1))
+  if (before.tip.offset === last.baseOffset) {
+    if (before.tip.continued) {
+      return { ...found, tip: continuedIn(before.tip), lastBatch: before.lastBatch }
+    }
+    if (junkEnd === emptyTip.position) return { ...before, unused: last }
+  }
+  throw damaged(before.segments.at(-1)!.path, before.tip.position, `it does not lead on to ${last.path}`)
 }
 
 /**
@@ -59,23 +73,29 @@ export async function inspect(place: Place): Promise<Findings> {
  */
 export async function mend(place: Place, findings: Findings, report: Reporter): Promise<void> {
   const { disk, directory } = place
-  const { tip, tornEnd } = findings
+  const { tip, tornEnd, lastBatch } = findings
   const { path } = findings.segments.at(-1)!
+  if (findings.unused !== undefined) await disk.remove(findings.unused.path)
   await disk.syncDirectory(directory, 'recovered names')
 
+  if (lastBatch !== undefined) {
+    const file = await disk.open(lastBatch.path, 'write')
+    try {
+      // Written again, because after a failed fsync the system may think a page clean that it never wrote.
+      await file.write(await readBytes(file, lastBatch.from, lastBatch.to), lastBatch.from)
+      await file.sync('recovered batch')
+    } finally {
+      await file.close()
+    }
+  }
+  if (tornEnd === tip.position) return
   const file = await disk.open(path, 'write')
   try {
-    if (tip.lastPosition !== undefined) {
-      // Written again, because after a failed fsync the system may think a page clean that it never wrote.
-      await file.write(await readBytes(file, tip.lastPosition, tip.position), tip.lastPosition)
-    }
-    if (tornEnd > tip.position) {
-      const torn = await readBytes(file, tip.position, tornEnd)
-      const copy = await copyAside(place, path, torn)
-      await file.write(Buffer.alloc(torn.length), tip.position)
-      report(tornReport(path, tip.position, torn.length, copy))
-    }
-    await file.sync('recovered')
+    const torn = await readBytes(file, tip.position, tornEnd)
+    const copy = await copyAside(place, path, torn)
+    // The next batch in this file makes the zeros durable with itself.
+    await file.write(Buffer.alloc(torn.length), tip.position)
+    report(tornReport(path, tip.position, torn.length, copy))
   } finally {
     await file.close()
   }
