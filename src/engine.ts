@@ -54,7 +54,7 @@ export interface EngineOptions<A extends App> {
   readonly windowMs?: number
   /** How many bytes of requests may wait for their outcome. Default 64 MiB. */
   readonly queueBytesMax?: number
-  /** How many changed rows gather in memory before they are written to the state. Default 20,000. */
+  /** How many changed rows gather in memory before they are written to the state. Default 50,000. */
   readonly checkpointRows?: number
   /** Hears what an operator should know. Default: warnings and alarms go to standard error. */
   readonly report?: Reporter
@@ -232,11 +232,11 @@ class RunningEngine<A extends App> implements Engine<A> {
     this.#state = state
     this.#report = options.report ?? printReport
     this.#windowMs = options.windowMs ?? windowMsDefault
-    this.#checkpointRows = options.checkpointRows ?? 20_000
+    this.#checkpointRows = options.checkpointRows ?? 50_000
     this.#checkpointAt = this.#checkpointRows
     const codec = {
       encode: (row: unknown) => JSON.stringify(row),
-      decode: (text: string) => program.realm.parse(text),
+      decode: (text: string) => program.realm.parseFrozen(text),
     }
     this.#tables = new Map(
       [...program.app.tables].map(([name, shape]) => [name, new TableState(state, shape, codec)]),

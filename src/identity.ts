@@ -11,6 +11,8 @@ export type Identity = string
 
 /** Ids with a time in them: UUID version 7 (RFC 9562). */
 const uuid7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
+// biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII.
+const ascii = /^[\x00-\x7f]*$/
 const visibleAscii = /^[\x21-\x7e]{1,255}$/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
 const plainText = /^[^\x00-\x1f\x7f]*$/
@@ -42,7 +44,7 @@ export function identityOf(requestId: string, principal: string): Identity {
     )
   }
   const id = uuid7.test(requestId) ? `7${requestId.toLowerCase()}` : `x${requestId}`
-  return `${id}\0${Buffer.from(principal).toString('latin1')}`
+  return `${id}\0${ascii.test(principal) ? principal : Buffer.from(principal).toString('latin1')}`
 }
 
 export function requestIdOf(identity: Identity): string {

@@ -87,9 +87,9 @@ export class Processor {
     this.#logId = options.logId
     this.#tables = tables
     this.#place = workplace(program, tables, options.checked)
-    this.#decided = state.collection('decided', decidedCodec)
-    this.#failures = state.collection('failures', jsonCodec<RecordedFailure>())
-    this.#meta = state.collection('meta', jsonCodec<Checkpoint>())
+    this.#decided = state.collection('decided', decidedCodec, false)
+    this.#failures = state.collection('failures', jsonCodec<RecordedFailure>(), false)
+    this.#meta = state.collection('meta', jsonCodec<Checkpoint>(), false)
     this.#channels = new Channels(options.partitions)
     this.#positions = new Array(options.partitions).fill(0)
     let here = 0

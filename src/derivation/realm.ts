@@ -6,14 +6,21 @@ import { HenceError } from '../failure.ts'
  * that does depends on how the app is run.
  */
 export interface Realm {
-  /** Reads JSON text to a value that is frozen all the way down. */
+  /** Reads JSON text. */
   parse(text: string): unknown
+  /** Reads JSON text to a value that is frozen all the way down. */
+  parseFrozen(text: string): unknown
   /**
    * Copies a value of any realm into this one, frozen all the way down. Fields that are undefined are left out, -0
    * becomes 0, and whatever else JSON does not keep is refused.
    * @throws HenceError `not-json` (change), which names the place within the value; `value-too-large` (change)
    */
   seal(value: unknown): unknown
+  /**
+   * Refuses what `seal` refuses, without making a copy.
+   * @returns whether the value is what a copy would be: plain, without undefined fields and -0
+   */
+  check(value: unknown): boolean
 }
 
 /**
@@ -26,7 +33,9 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
   // whatever the values are and however JSON escapes them.
   const sizeMax = 1024 * 1024
   let size = 0
-  const path: (string | number)[] = []
+  let exact = true
+  /** Thrown when a value is refused; the names on the way to it are gathered as it passes. */
+  const refusal = { why: '', path: [] as (string | number)[] }
 
   function freezeAll(value: unknown): unknown {
     if (typeof value !== 'object' || value === null) return value
@@ -35,70 +44,108 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
     return Object.freeze(value)
   }
 
-  function grow(by: number): void {
-    size += by + 8
-    if (size > sizeMax) refuse([], 'too large')
+  function stop(why: string): never {
+    refusal.why = why
+    refusal.path = []
+    throw refusal
   }
 
-  function copy(value: unknown): unknown {
+  /** Looks at a value; with `copying` it makes one of this realm, else it gives the value itself. */
+  function visit(value: unknown, depth: number, copying: boolean): unknown {
+    size += 8
     switch (typeof value) {
       case 'string':
-        grow(value.length)
-        if (!value.isWellFormed()) refuse(path, 'a string with half a surrogate pair')
+        size += value.length
+        if (size > sizeMax) stop('too large')
+        if (!value.isWellFormed()) stop('a string with half a surrogate pair')
         return value
       case 'boolean':
-        grow(0)
         return value
       case 'number':
-        grow(0)
-        if (!Number.isFinite(value)) refuse(path, String(value))
-        return value === 0 ? 0 : value
+        if (!Number.isFinite(value)) stop(String(value))
+        if (value !== 0) return value
+        if (Object.is(value, -0)) exact = false
+        return 0
       case 'object':
-        grow(0)
-        return value === null ? null : copyObject(value)
+        if (value === null) return null
+        if (size > sizeMax) stop('too large')
+        if (depth > depthMax) stop(`deeper than ${depthMax} levels, or a cycle`)
+        return Array.isArray(value) ? visitList(value, depth, copying) : visitObject(value, depth, copying)
       case 'undefined':
-        return refuse(path, 'undefined')
+        return stop('undefined')
       default:
-        return refuse(path, `a ${typeof value}`)
+        return stop(`a ${typeof value}`)
     }
   }
 
-  function copyObject(value: object): unknown {
-    if (path.length >= depthMax) refuse(path, `deeper than ${depthMax} levels, or a cycle`)
-    if (Array.isArray(value)) {
-      const items: unknown[] = new Array(value.length)
-      for (let i = 0; i < value.length; i++) {
-        path.push(i)
-        items[i] = copy(value[i])
-        path.pop()
+  function visitList(value: readonly unknown[], depth: number, copying: boolean): unknown {
+    if (Object.getPrototypeOf(value) !== Array.prototype) exact = false
+    if (size + 8 * value.length > sizeMax) stop('too large')
+    const items: unknown[] = copying ? new Array(value.length) : []
+    let i = 0
+    try {
+      for (; i < value.length; i++) {
+        const item = visit(value[i], depth + 1, copying)
+        if (copying) items[i] = item
       }
-      return Object.freeze(items)
+    } catch (error) {
+      if (error === refusal && refusal.why !== 'too large') refusal.path.unshift(i)
+      throw error
     }
+    return copying ? Object.freeze(items) : value
+  }
+
+  function visitObject(value: object, depth: number, copying: boolean): unknown {
     // A plain object's prototype has none itself, in whatever realm it was made; that of a class does.
     const prototype = Object.getPrototypeOf(value)
-    if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
-      refuse(path, `a ${prototype.constructor?.name ?? 'class'} object`)
+    if (prototype !== Object.prototype) {
+      exact = false
+      if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
+        stop(`a ${prototype.constructor?.name ?? 'class'} object`)
+      }
     }
     const fields: Record<string, unknown> = {}
-    for (const name of Object.keys(value)) {
-      const field = (value as Record<string, unknown>)[name]
-      if (field === undefined) continue
-      path.push(name)
-      if (name === '__proto__') refuse(path, 'a field named __proto__')
-      size += name.length
-      if (!name.isWellFormed()) refuse(path, 'a name with half a surrogate pair')
-      fields[name] = copy(field)
-      path.pop()
+    let name = ''
+    try {
+      for (name of Object.keys(value)) {
+        const field = (value as Record<string, unknown>)[name]
+        if (field === undefined) {
+          exact = false
+          continue
+        }
+        if (name === '__proto__') stop('a field named __proto__')
+        size += name.length
+        if (!name.isWellFormed()) stop('a name with half a surrogate pair')
+        const kept = visit(field, depth + 1, copying)
+        if (copying) fields[name] = kept
+      }
+    } catch (error) {
+      if (error === refusal && refusal.why !== 'too large') refusal.path.unshift(name)
+      throw error
     }
-    return Object.freeze(fields)
+    return copying ? Object.freeze(fields) : value
+  }
+
+  function start(value: unknown, copying: boolean): unknown {
+    size = 0
+    exact = true
+    try {
+      const visited = visit(value, 1, copying)
+      if (size > sizeMax) stop('too large')
+      return visited
+    } catch (error) {
+      if (error !== refusal) throw error
+      return refuse(refusal.path, refusal.why)
+    }
   }
 
   return {
-    parse: (text) => freezeAll(JSON.parse(text)),
-    seal(value) {
-      path.length = 0
-      size = 0
-      return copy(value)
+    parse: (text) => JSON.parse(text),
+    parseFrozen: (text) => freezeAll(JSON.parse(text)),
+    seal: (value) => start(value, true),
+    check(value) {
+      start(value, false)
+      return exact
     },
   }
 }

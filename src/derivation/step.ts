@@ -71,7 +71,7 @@ export function takeStep(
   } else {
     const { key, data, id, type, depth } = record
     const origin = new Origin(depth, () => id)
-    const react = () => reactTo(place, type, key, place.program.realm.parse(data), facts, origin)
+    const react = () => reactTo(place, type, key, place.program.realm.parseFrozen(data), facts, origin)
     attempt(around, type, key, react, sort, step.failures)
   }
 

@@ -8,7 +8,7 @@ import {
   type Tx,
 } from '../app/index.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
-import { encodeKey, type KeyPart } from '../state/keys.ts'
+import { checkKeyLength, encodeKey, encodePart, type KeyPart } from '../state/keys.ts'
 import type { TableState } from '../state/table.ts'
 import { checkRow } from './check.ts'
 import type { Program } from './program.ts'
@@ -82,6 +82,7 @@ export class Transaction implements Tx {
   readonly #facts: Facts
   readonly #origin: Origin
   readonly #prefix: string
+  #lastKey = ''
   #ended = false
   #random: RandomStream | undefined
   #counts: Map<Event, number> | undefined
@@ -251,7 +252,13 @@ export class Transaction implements Tx {
         `A row of table "${table.name}" is named by [${kinds.join(', ')}] after its partition key, not by ${JSON.stringify(parts)}.`,
       )
     }
-    return kinds.length === 0 ? this.#prefix : encodeKey([this.key, ...parts])
+    if (kinds.length === 0) return this.#prefix
+    let key = this.#prefix
+    for (let i = 0; i < parts.length; i++) key += encodePart(parts[i]!)
+    // A row is mostly read before it is put. The same string again need not be hashed again.
+    if (key === this.#lastKey) return this.#lastKey
+    this.#lastKey = checkKeyLength(key)
+    return key
   }
 
   #ordinal(event: Event): string | number {

@@ -96,11 +96,14 @@ export function encodeRequest(
   bytes.writeUInt16LE(type.length, 4)
   bytes.writeUInt16LE(0, 6)
   bytes.writeUInt32LE(inputBytes, 8)
-  let at = requestHead
-  at += bytes.write(identity, at, 'latin1')
-  at += bytes.write(type, at, 'latin1')
-  at += bytes.write(input, at)
-  if (output !== undefined) bytes.write(output, at)
+  if (inputBytes === input.length) {
+    // All of it is latin1, and one call of the buffer's costs more than making one text of three.
+    bytes.write(identity + type + input, requestHead, 'latin1')
+  } else {
+    bytes.write(identity + type, requestHead, 'latin1')
+    bytes.write(input, bytes.length - outputBytes - inputBytes)
+  }
+  if (output !== undefined) bytes.write(output, bytes.length - outputBytes)
   return bytes
 }
 

@@ -4,7 +4,7 @@ import type { Decided } from '../derivation/processor.ts'
 import { HenceError } from '../failure.ts'
 import { type Identity, identityOf, requestIdOf } from '../identity.ts'
 import { encodeRequest, type RequestRecord } from '../log/record.ts'
-import { inputText, type Message, messageOf, requestOf, sameMessage } from './message.ts'
+import { inputOf, type Message, messageOf, requestOf, sameMessage } from './message.ts'
 import { checkWindow } from './window.ts'
 import type { Draft } from './writer.ts'
 
@@ -91,15 +91,15 @@ export class Admission {
         const request = requestOf(this.#app, type)
         const identity = identityOf(requestId, principal)
         checkWindow(identity, this.now(), this.#windowMs)
-        const text = inputText(type, input)
+        const sent = inputOf(type, input)
         const first = this.#inFlight.get(identity)
         if (first)
-          return this.#attach(first, type, text, { resolve, reject }, () =>
+          return this.#attach(first, type, sent.text, { resolve, reject }, () =>
             this.submit(type, input, requestId, principal),
           )
         const decided = this.#host.decided(identity)
-        if (decided) return void this.#replay(decided, identity, type, text).then(resolve, reject)
-        this.#admit(identity, messageOf(request, text), { resolve, reject })
+        if (decided) return void this.#replay(decided, identity, type, sent.text).then(resolve, reject)
+        this.#admit(identity, messageOf(request, sent), { resolve, reject })
       } catch (error) {
         reject(error)
       }

@@ -30,13 +30,19 @@ export function requestOf(app: App, type: string): Request {
   )
 }
 
-/**
- * The input as JSON text: what identity compares, and what is stored.
- * @throws HenceError `input-not-json`, `value-too-large` (change)
- */
-export function inputText(type: string, input: unknown): string {
+/** An input that is JSON. */
+export interface Input {
+  /** What identity compares, and what is stored. */
+  readonly text: string
+  /** What the text says. */
+  readonly value: unknown
+}
+
+/** @throws HenceError `input-not-json`, `value-too-large` (change) */
+export function inputOf(type: string, value: unknown): Input {
   try {
-    return JSON.stringify(mainRealm.seal(input))
+    const exact = mainRealm.check(value) ? value : mainRealm.seal(value)
+    return { text: JSON.stringify(exact), value: exact }
   } catch (error) {
     if (error instanceof HenceError && error.code === 'value-too-large') throw error
     throw new HenceError(
@@ -49,12 +55,11 @@ export function inputText(type: string, input: unknown): string {
 
 /**
  * Validates an input once and for all: a replay works from what this returns, without the schema.
- * @param text the input as JSON
  * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`, `key-too-long` (change)
  */
-export function messageOf(request: Request, text: string): Message {
+export function messageOf(request: Request, input: Input): Message {
   const type = request.name
-  const result = request.input['~standard'].validate(JSON.parse(text))
+  const result = request.input['~standard'].validate(input.value)
   if (result instanceof Promise) {
     throw new HenceError(
       'schema-unusable',
@@ -69,9 +74,22 @@ export function messageOf(request: Request, text: string): Message {
       `The input of "${type}" does not fit its schema: ${issuesText(result.issues)}.`,
     )
   }
-  let value: unknown
+  if (sameValue(input.value, result.value)) {
+    return { type, input: input.text, output: undefined, key: keyOf(request, input.value) }
+  }
+  const value = sealed(type, result.value)
+  const output = JSON.stringify(value)
+  return {
+    type,
+    input: input.text,
+    output: output === input.text ? undefined : output,
+    key: keyOf(request, value),
+  }
+}
+
+function sealed(type: string, value: unknown): unknown {
   try {
-    value = mainRealm.seal(result.value)
+    return mainRealm.seal(value)
   } catch (error) {
     throw new HenceError(
       'schema-unusable',
@@ -79,9 +97,24 @@ export function messageOf(request: Request, text: string): Message {
       `What the schema of "${type}" makes of its input is not JSON, so it cannot be stored. ${(error as Error).message}`,
     )
   }
-  const output = JSON.stringify(value)
-  return { type, input: text, output: output === text ? undefined : output, key: keyOf(request, value) }
 }
+
+/** Whether a schema left a value as it was, in whatever order it gives its fields. */
+function sameValue(before: unknown, after: unknown): boolean {
+  if (typeof before !== 'object' || before === null) return before === after
+  if (before === after) return true
+  if (typeof after !== 'object' || after === null) return false
+  if (Object.getPrototypeOf(before) !== Object.getPrototypeOf(after)) return false
+  const names = Object.keys(after)
+  if (names.length !== Object.keys(before).length) return false
+  for (const name of names) {
+    if (!Object.hasOwn(before, name)) return false
+    if (!sameValue((before as Fields)[name], (after as Fields)[name])) return false
+  }
+  return true
+}
+
+type Fields = Record<string, unknown>
 
 function keyOf(request: Request, input: unknown): string {
   let key: unknown

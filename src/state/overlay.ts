@@ -2,65 +2,72 @@ import { compareKeys } from './keys.ts'
 import { SortedMap } from './sorted-map.ts'
 import type { KeyRange } from './store.ts'
 
-/** Stands in an overlay for a value that was deleted. */
-export const deleted = Symbol('deleted')
-
 /** How many times its size an overlay may be gone through for ranges before its keys are kept sorted. */
 const passesUnsorted = 16
 
 /**
- * Changes of a collection in memory, over what lies below: key → value, or `deleted`.
+ * The cells of a collection that lie over what the store has, to be gone through in the order of their keys.
  *
  * Keeping keys sorted costs several times what the change itself costs, and most collections are never asked
  * for a range. So the first ranges pick their keys out of all; when that has cost about as much as sorting,
  * the keys are sorted once and kept so.
  */
-export class Overlay<V> {
-  readonly entries = new Map<string, V | typeof deleted>()
-  #sorted: SortedMap<undefined> | undefined
+export class Overlay<Cell extends { readonly key: string }> {
+  readonly #cells: Cell[] = []
+  #sorted: SortedMap<Cell> | undefined
   #passes = 0
 
-  /** Must be told of every key that comes into `entries`. */
-  added(key: string): void {
-    this.#sorted?.set(key, undefined)
+  get size(): number {
+    return this.#cells.length
   }
 
-  /** Must be told of every key that goes out of `entries`. */
-  removed(key: string): void {
-    this.#sorted?.delete(key)
+  /** All cells, in the order in which they were added. */
+  cells(): readonly Cell[] {
+    return this.#cells
   }
 
-  /** The keys in a range, those of deleted values too. They must not change while one goes through them. */
-  keys(range: KeyRange): Iterator<string, undefined> {
+  /** Adds a cell that is not there yet. */
+  add(cell: Cell): void {
+    this.#cells.push(cell)
+    this.#sorted?.set(cell.key, cell)
+  }
+
+  /** The cells in a range. None may be added while one goes through them. */
+  range(range: KeyRange): Iterator<Cell, undefined> {
     if (this.#sorted === undefined && this.#passes++ < passesUnsorted) return this.#pick(range)
     if (this.#sorted === undefined) {
-      this.#sorted = new SortedMap<undefined>()
-      for (const key of [...this.entries.keys()].sort(compareKeys)) this.#sorted.set(key, undefined)
+      this.#sorted = new SortedMap<Cell>()
+      for (const cell of this.#cells.toSorted(byKey)) this.#sorted.set(cell.key, cell)
     }
     return walk(this.#sorted, range)
   }
 
-  #pick({ from, to, reverse }: KeyRange): Iterator<string, undefined> {
-    const picked: string[] = []
-    for (const key of this.entries.keys()) {
-      if ((from === undefined || key >= from) && (to === undefined || key < to)) picked.push(key)
+  #pick({ from, to, reverse }: KeyRange): Iterator<Cell, undefined> {
+    const picked: Cell[] = []
+    for (const cell of this.#cells) {
+      const { key } = cell
+      if ((from === undefined || key >= from) && (to === undefined || key < to)) picked.push(cell)
     }
-    picked.sort(compareKeys)
+    picked.sort(byKey)
     if (reverse) picked.reverse()
     return picked.values()
   }
 }
 
-function* walk(tree: SortedMap<undefined>, { from, to, reverse }: KeyRange): Generator<string, undefined> {
+function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
+  return compareKeys(a.key, b.key)
+}
+
+function* walk<Cell>(tree: SortedMap<Cell>, { from, to, reverse }: KeyRange): Generator<Cell, undefined> {
   if (reverse) {
-    for (const [key] of tree.entriesReversed(to, [], true)) {
+    for (const [key, cell] of tree.entriesReversed(to, [], true)) {
       if (from !== undefined && key < from) return
-      yield key
+      yield cell
     }
   } else {
-    for (const key of tree.keys(from)) {
+    for (const [key, cell] of tree.entries(from, [])) {
       if (to !== undefined && key >= to) return
-      yield key
+      yield cell
     }
   }
 }

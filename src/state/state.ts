@@ -1,5 +1,5 @@
 import { HenceError } from '../failure.ts'
-import { deleted, Overlay } from './overlay.ts'
+import { Overlay } from './overlay.ts'
 import type { CollectionChanges, KeyRange, Store } from './store.ts'
 
 /** How the values of a collection are written as text. */
@@ -34,48 +34,50 @@ export interface Change {
 /**
  * All derived state: collections over a store, read and changed in memory, and saved from time to time.
  *
- *   current    what changed since the last checkpoint began     ← every change goes here
- *   previous   what changed before that, until it began
- *   store      the last checkpoint that is complete
+ *   cells     what is known of keys: changed and not saved yet, or lately read or saved
+ *   dirty     the cells that changed since the last checkpoint began
+ *   saving    the cells that the checkpoint under way writes, or the last one failed to
+ *   store     the last checkpoint that is complete
  *
- * A read asks them in this order, so it makes no difference to it whether a checkpoint is under way. When
- * one is complete, `previous` says the same as the store and stays as a cache of what was lately changed.
+ * A value that is not saved is always in memory, so it makes no difference to a read whether a checkpoint is
+ * under way. The other cells are a cache with a bound on its bytes.
  *
  * Changes since the last `commit` can be undone.
  */
 export class State {
   readonly #store: Store
-  readonly #layers = new Map<string, Layers<unknown>>()
-  readonly #undo = new UndoLog()
-  /** The content of `previous` is in the store. */
-  #saved = true
+  readonly #collections = new Map<string, Cells<unknown>>()
+  readonly #shared: Shared
   #writing: Promise<void> | undefined
 
-  constructor(store: Store) {
+  /** @param cacheBytesMax about how many bytes of values that the store has too are kept in memory */
+  constructor(store: Store, cacheBytesMax = 64 * 1024 * 1024) {
     this.#store = store
+    this.#shared = { undo: new UndoLog(), checkpoint: 1, saved: 0, trim: () => this.#trim(cacheBytesMax) }
   }
 
-  /** Makes a collection available; each name once, and it must be one the store was opened with. */
-  collection<V>(name: string, codec: Codec<V>): Collection<V> {
-    if (this.#layers.has(name)) throw new Error(`The collection "${name}" is in use already.`)
-    const layers = new Layers<V>(name, codec, this.#store, this.#undo, () => this.#saved)
-    this.#layers.set(name, layers as Layers<unknown>)
-    return layers
+  /**
+   * Makes a collection available; each name once, and it must be one the store was opened with.
+   * @param kept whether values are kept in memory after they were read or saved, as far as there is room
+   */
+  collection<V>(name: string, codec: Codec<V>, kept: boolean): Collection<V> {
+    if (this.#collections.has(name)) throw new Error(`The collection "${name}" is in use already.`)
+    const cells = new Cells<V>(name, codec, this.#store, this.#shared, kept)
+    this.#collections.set(name, cells as Cells<unknown>)
+    return cells
   }
 
   /** The present position in the undo log. */
   mark(): number {
-    return this.#undo.length
+    return this.#shared.undo.length
   }
 
   /** Puts every collection back to how it was at a mark. */
   undo(mark: number): void {
-    const undo = this.#undo
+    const { undo } = this.#shared
     while (undo.length > mark) {
       undo.length--
-      const i = undo.length * 3
-      const layers = undo.slots[i] as Layers<unknown>
-      layers.restore(undo.slots[i + 1] as string, undo.slots[i + 2])
+      undo.cells[undo.length]!.value = undo.before[undo.length]
     }
   }
 
@@ -84,43 +86,30 @@ export class State {
    * touched. A key that had no value at the mark and has none now is left out.
    */
   *changes(mark: number): Iterable<Change> {
-    const undo = this.#undo
-    const seen = new Map<Layers<unknown>, Set<string>>()
-    for (let i = mark * 3; i < undo.length * 3; i += 3) {
-      const layers = undo.slots[i] as Layers<unknown>
-      const key = undo.slots[i + 1] as string
-      let keys = seen.get(layers)
-      if (keys === undefined) {
-        keys = new Set()
-        seen.set(layers, keys)
-      }
-      if (keys.has(key)) continue
-      keys.add(key)
-      const before = layers.resolve(key, undo.slots[i + 2])
-      const after = layers.get(key)
-      if (before !== undefined || after !== undefined) yield { collection: layers.name, key, before, after }
+    const { undo } = this.#shared
+    const seen = new Set<Cell<unknown>>()
+    for (let i = mark; i < undo.length; i++) {
+      const cell = undo.cells[i]!
+      if (seen.has(cell)) continue
+      seen.add(cell)
+      const { key, home } = cell
+      const before = home.resolve(key, undo.before[i])
+      const after = home.resolve(key, cell.value)
+      if (before !== undefined || after !== undefined) yield { collection: home.name, key, before, after }
     }
   }
 
   /** Forgets how to undo what was changed; to be called once for each record that was applied. */
   commit(): void {
-    this.#undo.clear()
+    this.#shared.undo.clear()
   }
 
   /** How many changed keys wait for the next checkpoint. */
   get dirtyCount(): number {
-    const failed = this.#failed
+    const failed = this.#writing === undefined
     let count = 0
-    for (const layers of this.#layers.values()) count += layers.dirtyCount(failed)
+    for (const cells of this.#collections.values()) count += cells.dirtyCount(failed)
     return count
-  }
-
-  /** About how many bytes they and their values have as text, by a sample of them. */
-  get dirtyBytes(): number {
-    const failed = this.#failed
-    let bytes = 0
-    for (const layers of this.#layers.values()) bytes += layers.dirtyCount(failed) * layers.bytesPerEntry
-    return Math.round(bytes)
   }
 
   /**
@@ -131,14 +120,14 @@ export class State {
    *   this one should have saved
    */
   async checkpoint(): Promise<void> {
-    if (this.#undo.length > 0) throw new Error('A checkpoint was asked for in the midst of a record.')
+    const shared = this.#shared
+    if (shared.undo.length > 0) throw new Error('A checkpoint was asked for in the midst of a record.')
     if (this.#writing) throw new Error('A checkpoint was asked for while another one is under way.')
-    for (const layers of this.#layers.values()) layers.moveAside(this.#saved)
-    this.#saved = false
+    const number = shared.checkpoint++
+    for (const cells of this.#collections.values()) cells.beginSaving(number)
     try {
-      this.#writing = this.#store.write(this.#previous())
+      this.#writing = this.#store.write(this.#saving())
       await this.#writing
-      this.#saved = true
     } catch (error) {
       throw new HenceError(
         'checkpoint-failed',
@@ -150,6 +139,9 @@ export class State {
     } finally {
       this.#writing = undefined
     }
+    shared.saved = number
+    for (const cells of this.#collections.values()) cells.endSaving()
+    shared.trim()
   }
 
   /** Waits for a checkpoint under way, then closes the store. What was changed since is in the log alone. */
@@ -158,54 +150,89 @@ export class State {
     await this.#store.close()
   }
 
-  /** The last checkpoint failed, and `previous` waits for the next one. */
-  get #failed(): boolean {
-    return !this.#saved && this.#writing === undefined
+  *#saving(): Iterable<CollectionChanges> {
+    for (const cells of this.#collections.values()) {
+      if (cells.saving.size > 0) yield [cells.name, cells.encoded()]
+    }
   }
 
-  *#previous(): Iterable<CollectionChanges> {
-    for (const layers of this.#layers.values()) {
-      if (layers.previous.entries.size > 0) yield [layers.name, layers.encoded()]
-    }
+  #trim(bytesMax: number): void {
+    let bytes = 0
+    for (const cells of this.#collections.values()) bytes += cells.bytes
+    if (bytes <= bytesMax) return
+    for (const cells of this.#collections.values()) cells.trim((bytesMax / bytes) * 0.9)
   }
 }
 
-/** Changes in order, three slots each: the layers, the key, and what `current` held before. */
+/** What the collections of a state have in common. */
+interface Shared {
+  readonly undo: UndoLog
+  /** The number of the checkpoint that will save what changes now. */
+  checkpoint: number
+  /** The last one that was complete. */
+  saved: number
+  /** Lets go of values that the store has, if there are too many. */
+  trim(): void
+}
+
+/** What is known of a key. */
+interface Cell<V> {
+  readonly key: string
+  readonly home: Cells<V>
+  value: V | Absence
+  /** The number of the checkpoint that saves it, or saved it. */
+  checkpoint: number
+  /** Whether it was of use since it was last thought of letting it go. */
+  used: boolean
+}
+
+/** `deleted`: there is no value. `unread`: what the store has, whatever that is. */
+type Absence = typeof deleted | typeof unread
+const deleted = Symbol('deleted')
+const unread = Symbol('unread')
+
+/** Changes in their order: the cell, and the value it had before. */
 class UndoLog {
-  readonly slots: unknown[] = []
+  readonly cells: (Cell<unknown> | undefined)[] = []
+  readonly before: unknown[] = []
   length = 0
 
   clear(): void {
     this.length = 0
     // Slots are used again, so that their growth costs nothing; but a record of unusual size must not keep
     // its rows in memory for ever.
-    if (this.slots.length > 3_000) this.slots.length = 0
+    if (this.cells.length > 1_000) this.cells.length = this.before.length = 0
   }
 }
 
-/** One entry in so many is encoded when it is set, to know how large they are. */
+/** One entry in so many is encoded when it is set or read, to know how large they are. */
 const sampled = 64
+/** What a cell takes besides the text of its key and value. */
+const cellBytes = 200
 
-class Layers<V> implements Collection<V> {
+class Cells<V> implements Collection<V> {
   readonly name: string
   readonly #codec: Codec<V>
   readonly #store: Store
-  readonly #undo: UndoLog
-  readonly #isSaved: () => boolean
+  readonly #shared: Shared
+  readonly #kept: boolean
+  readonly #cells = new Map<string, Cell<V>>()
+  #dirty = new Overlay<Cell<V>>()
+  saving = new Overlay<Cell<V>>()
   /** No key of the store is greater; most new keys are, such as ids that begin with the time. */
-  #highest: string
-  #current = new Overlay<V>()
-  previous = new Overlay<V>()
+  #highest = ''
+  #lastKey: string | undefined
+  #lastCell: Cell<V> | undefined
   #sets = 0
-  bytesPerEntry = 0
+  #loads = 0
+  #bytesPerEntry = 0
 
-  constructor(name: string, codec: Codec<V>, store: Store, undo: UndoLog, isSaved: () => boolean) {
+  constructor(name: string, codec: Codec<V>, store: Store, shared: Shared, kept: boolean) {
     this.name = name
     this.#codec = codec
     this.#store = store
-    this.#undo = undo
-    this.#isSaved = isSaved
-    this.#highest = ''
+    this.#shared = shared
+    this.#kept = kept
     for (const [key] of store.range(name, { reverse: true })) {
       this.#highest = key
       break
@@ -213,18 +240,25 @@ class Layers<V> implements Collection<V> {
   }
 
   dirtyCount(failed: boolean): number {
-    return this.#current.entries.size + (failed ? this.previous.entries.size : 0)
+    return this.#dirty.size + (failed ? this.saving.size : 0)
+  }
+
+  /** About how many bytes of memory the cells take. */
+  get bytes(): number {
+    return this.#cells.size * (cellBytes + 2 * this.#bytesPerEntry)
   }
 
   get(key: string): V | undefined {
-    const value = this.#current.entries.get(key)
-    if (value !== undefined) return value === deleted ? undefined : (value as V)
-    return this.#below(key)
+    const cell = this.#find(key)
+    if (cell === undefined) return this.#load(key)
+    cell.used = true
+    const { value } = cell
+    return value === deleted || value === unread ? this.resolve(key, value) : (value as V)
   }
 
   set(key: string, value: V): void {
     this.#change(key, value)
-    if (this.#sets++ % sampled === 0) this.#sample(key, value)
+    if (this.#sets++ % sampled === 0) this.#sample(key, this.#codec.encode(value))
   }
 
   delete(key: string): void {
@@ -233,93 +267,158 @@ class Layers<V> implements Collection<V> {
 
   *range(range: KeyRange = {}): Iterable<[string, V]> {
     const { from, reverse } = range
-    const current = this.#current
-    const previous = this.previous
-    const currentKeys = current.keys(range)
-    const previousKeys = this.#isSaved() ? noKeys : previous.keys(range)
+    const dirtyCells = this.#dirty.range(range)
+    const savingCells = this.saving.range(range)
     const stored =
       from !== undefined && from > this.#highest
         ? noEntries
         : this.#store.range(this.name, range)[Symbol.iterator]()
     try {
-      let a = currentKeys.next().value
-      let b = previousKeys.next().value
+      let a = dirtyCells.next().value
+      let b = savingCells.next().value
       let c: [string, string] | undefined = stored.next().value
       for (;;) {
-        let key = a
-        if (b !== undefined && (key === undefined || b < key !== !!reverse)) key = b
+        let key = a?.key
+        if (b !== undefined && (key === undefined || b.key < key !== !!reverse)) key = b.key
         if (c !== undefined && (key === undefined || c[0] < key !== !!reverse)) key = c[0]
         if (key === undefined) return
-        let value: V | typeof deleted
-        if (key === a) value = current.entries.get(key)!
-        else if (key === b) value = previous.entries.get(key)!
-        else value = this.#decode(key, c![1])
-        if (key === a) a = currentKeys.next().value
-        if (key === b) b = previousKeys.next().value
-        if (c !== undefined && key === c[0]) c = stored.next().value
-        if (value !== deleted) yield [key, value as V]
+        let value: V | Absence = unread
+        // A cell that changed again while it is being saved is in both, and it is the same.
+        if (key === a?.key) {
+          value = a.value
+          a = dirtyCells.next().value
+        }
+        if (key === b?.key) {
+          value = b.value
+          b = savingCells.next().value
+        }
+        if (key === c?.[0]) {
+          if (value === unread) value = this.#known(key) ?? this.#decode(key, c[1])
+          c = stored.next().value
+        }
+        if (value !== deleted && value !== unread) yield [key, value as V]
       }
     } finally {
       stored.return?.()
     }
   }
 
-  /** Puts back what `current` held for a key before it was changed. */
-  restore(key: string, before: unknown): void {
-    if (before === undefined) {
-      this.#current.entries.delete(key)
-      this.#current.removed(key)
-    } else {
-      this.#current.entries.set(key, before as V)
-    }
-  }
-
-  /** The value that a key has if `current` holds this for it. */
+  /** The value that a key has when its cell holds this. */
   resolve(key: string, held: unknown): V | undefined {
     if (held === deleted) return undefined
-    return held === undefined ? this.#below(key) : (held as V)
+    return held === unread ? this.#read(key) : (held as V)
   }
 
-  /** Makes `current` into `previous`; if that one has not been saved, the changes of both are. */
-  moveAside(saved: boolean): void {
-    const { entries } = this.#current
-    for (const key of entries.keys()) if (key > this.#highest) this.#highest = key
-    if (saved) {
-      this.previous = this.#current
-    } else {
-      for (const [key, value] of entries) {
-        if (!this.previous.entries.has(key)) this.previous.added(key)
-        this.previous.entries.set(key, value)
+  /** Takes what changed for the checkpoint with this number, and what the last one failed to save. */
+  beginSaving(number: number): void {
+    const { saved } = this.#shared
+    for (const cell of this.saving.cells()) {
+      if (cell.checkpoint > saved && cell.checkpoint < number) {
+        cell.checkpoint = number
+        this.#dirty.add(cell)
       }
     }
-    this.#current = new Overlay<V>()
+    this.saving = this.#dirty
+    this.#dirty = new Overlay<Cell<V>>()
+    for (const { key } of this.saving.cells()) if (key > this.#highest) this.#highest = key
+  }
+
+  /** The store has it all now. */
+  endSaving(): void {
+    const { saved } = this.#shared
+    for (const cell of this.saving.cells()) {
+      const useless = !this.#kept || cell.value === deleted || cell.value === unread
+      if (useless && cell.checkpoint <= saved) this.#drop(cell)
+    }
+    this.saving = new Overlay<Cell<V>>()
   }
 
   *encoded(): Iterable<[string, string | undefined]> {
-    for (const [key, value] of this.previous.entries) {
+    for (const { key, value } of this.saving.cells()) {
+      if (value === unread) continue
       yield [key, value === deleted ? undefined : this.#codec.encode(value as V)]
     }
   }
 
-  #change(key: string, value: V | typeof deleted): void {
-    const current = this.#current
-    const before = current.entries.get(key)
-    const undo = this.#undo
-    const i = undo.length * 3
-    undo.slots[i] = this
-    undo.slots[i + 1] = key
-    undo.slots[i + 2] = before
-    undo.length++
-    current.entries.set(key, value)
-    if (before === undefined) current.added(key)
+  /**
+   * Lets go of saved cells until this part of all is left, those first that were of no use for longest (as
+   * near as one bit a cell can tell: the clock algorithm).
+   */
+  trim(part: number): void {
+    const { saved } = this.#shared
+    let surplus = this.#cells.size * (1 - part)
+    let steps = 2 * this.#cells.size
+    for (const cell of this.#cells.values()) {
+      if (surplus <= 0 || steps-- <= 0) return
+      if (cell.checkpoint > saved) continue
+      this.#drop(cell)
+      if (cell.used) {
+        cell.used = false
+        this.#keep(cell)
+      } else {
+        surplus--
+      }
+    }
   }
 
-  #below(key: string): V | undefined {
-    const value = this.previous.entries.get(key)
-    if (value !== undefined) return value === deleted ? undefined : (value as V)
+  /** The cell of a key; most keys are asked for twice in a row, so that the last answer is kept. */
+  #find(key: string): Cell<V> | undefined {
+    if (key !== this.#lastKey) {
+      this.#lastKey = key
+      this.#lastCell = this.#cells.get(key)
+    }
+    return this.#lastCell
+  }
+
+  #keep(cell: Cell<V>): void {
+    this.#cells.set(cell.key, cell)
+    this.#lastKey = cell.key
+    this.#lastCell = cell
+  }
+
+  #drop(cell: Cell<V>): void {
+    this.#cells.delete(cell.key)
+    this.#lastKey = undefined
+    this.#lastCell = undefined
+  }
+
+  #change(key: string, value: V | typeof deleted): void {
+    const { undo, checkpoint } = this.#shared
+    let cell = this.#find(key)
+    if (cell === undefined) {
+      cell = { key, home: this, value: unread, checkpoint: 0, used: true }
+      this.#keep(cell)
+    }
+    if (cell.checkpoint !== checkpoint) {
+      cell.checkpoint = checkpoint
+      this.#dirty.add(cell)
+    }
+    undo.cells[undo.length] = cell as Cell<unknown>
+    undo.before[undo.length++] = cell.value
+    cell.value = value
+  }
+
+  /** Reads what the store has, and keeps it. */
+  #load(key: string): V | undefined {
+    const value = this.#read(key)
+    if (value === undefined || !this.#kept) return value
+    this.#keep({ key, home: this, value, checkpoint: 0, used: false })
+    if (this.#loads++ % 1_024 === 0) this.#shared.trim()
+    return value
+  }
+
+  /** The value of a key whose cell says it. */
+  #known(key: string): V | undefined {
+    const value = this.#cells.get(key)?.value
+    return value === unread || value === deleted ? undefined : (value as V)
+  }
+
+  #read(key: string): V | undefined {
     if (key > this.#highest) return undefined
     const text = this.#store.get(this.name, key)
-    return text === undefined ? undefined : this.#decode(key, text)
+    if (text === undefined) return undefined
+    if (this.#loads % sampled === 0) this.#sample(key, text)
+    return this.#decode(key, text)
   }
 
   #decode(key: string, text: string): V {
@@ -337,11 +436,10 @@ class Layers<V> implements Collection<V> {
     }
   }
 
-  #sample(key: string, value: V): void {
-    const bytes = key.length + this.#codec.encode(value).length
-    this.bytesPerEntry += (bytes - this.bytesPerEntry) / (this.bytesPerEntry === 0 ? 1 : 8)
+  #sample(key: string, text: string): void {
+    const bytes = key.length + text.length
+    this.#bytesPerEntry += (bytes - this.#bytesPerEntry) / (this.#bytesPerEntry === 0 ? 1 : 8)
   }
 }
 
-const noKeys: Iterator<string, undefined> = [].values()
 const noEntries: Iterator<[string, string], undefined> = [].values()

@@ -65,13 +65,13 @@ export class TableState {
     const { name, parts, indexes } = shape
     this.name = name
     this.#kinds = ['string', ...parts]
-    this.#rows = state.collection(`t:${name}`, codec)
+    this.#rows = state.collection(`t:${name}`, codec, true)
     this.#indexes = Object.entries(indexes).map(([index, fields]) => ({
       table: name,
       name: index,
       fields,
-      entries: state.collection(`i:${name}:${index}`, nothingCodec),
-      scoped: parts.length > 0 ? state.collection(`s:${name}:${index}`, nothingCodec) : undefined,
+      entries: state.collection(`i:${name}:${index}`, nothingCodec, false),
+      scoped: parts.length > 0 ? state.collection(`s:${name}:${index}`, nothingCodec, false) : undefined,
     }))
   }
 

@@ -15,7 +15,7 @@ import { inProcess } from '../derivation/program.ts'
 import type { Step } from '../derivation/step.ts'
 import { type Workplace, workplace } from '../derivation/transaction.ts'
 import { identityOf } from '../identity.ts'
-import { inputText, messageOf, requestOf } from '../request/message.ts'
+import { inputOf, messageOf, requestOf } from '../request/message.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
@@ -72,7 +72,7 @@ export class Scenario<A extends App> {
   /** The request that the following `then…` are about. */
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
     this.#assertReactionsSeen()
-    const message = messageOf(requestOf(this.#app, type), inputText(type, input))
+    const message = messageOf(requestOf(this.#app, type), inputOf(type, input))
     this.#count++
     this.#time = Math.max(this.#time, by.at ?? this.#time + 1000)
     const identity = identityOf(by.requestId ?? `request-${this.#count}`, by.principal ?? '')
