@@ -148,6 +148,7 @@ class Pair {
   stored: Model[] = [emptyModel]
   marks: { mark: number; model: Model }[] = []
   checkpoint: Promise<void> | undefined
+  #lives = 0
 
   constructor(place: Place) {
     this.place = place
@@ -155,7 +156,8 @@ class Pair {
 
   async open(): Promise<void> {
     this.store = new FailingStore(await this.place.open())
-    this.state = new State(this.store)
+    // With next to no room for what is saved already in every other life.
+    this.state = this.#lives++ % 2 === 0 ? new State(this.store, 1_000) : new State(this.store)
     this.tables = new Map(shapes.map((shape) => [shape.name, new TableState(this.state, shape, codec)]))
   }
 
@@ -534,4 +536,45 @@ test('what waits for a checkpoint is counted, also when one failed', async () =>
   await state.checkpoint()
   assert.equal(state.dirtyCount, 0)
   assert.equal([...store.inner.range('rows')].length, 101)
+})
+
+/** Counts what is read. */
+class CountingStore extends FailingStore {
+  reads = 0
+
+  override get(collection: string, key: string) {
+    this.reads++
+    return super.get(collection, key)
+  }
+}
+
+test('saved values are kept in memory up to a bound, the useful ones longest', async () => {
+  const store = new CountingStore(memoryStore())
+  const writer = new State(store).collection<number[]>('rows', codec, true)
+  const key = (i: number) => String(i).padStart(6, '0')
+  const entries = Array.from({ length: 10_000 }, (_, i) => [key(i), '[1,2,3]'] as const)
+  await store.write([['rows', entries]])
+  assert.equal(writer.get(key(1)), undefined, 'it was opened before')
+
+  const roomy = new State(store).collection<number[]>('rows', codec, true)
+  for (let i = 0; i < 20_000; i++) roomy.get(key(i % 10_000))
+  assert.equal(store.reads, 10_000, 'each is read once')
+
+  store.reads = 0
+  const tight = new State(store, 500_000).collection<number[]>('rows', codec, true)
+  for (let i = 0; i < 20_000; i++) {
+    assert.deepEqual(tight.get(key(i % 10_000)), [1, 2, 3])
+    tight.get(key(0))
+  }
+  assert.ok(
+    store.reads > 19_000,
+    `${store.reads} reads: with room for some 2,000, none is there when it comes again`,
+  )
+  assert.ok(store.reads < 20_100, `${store.reads} reads: the one that is always of use stays`)
+
+  store.reads = 0
+  const none = new State(store).collection<number[]>('rows', codec, false)
+  none.get(key(1))
+  none.get(key(1))
+  assert.equal(store.reads, 2)
 })
