@@ -147,7 +147,7 @@ export interface EngineStats {
  *
  * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `bundle-failed`,
  *   `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
- *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message` (operator)
+ *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   const { app, module, data, clock = systemClock, report = printReport } = options

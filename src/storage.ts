@@ -1,6 +1,8 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { rm } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
 import type { Clock } from './clock.ts'
+import { HenceError } from './failure.ts'
+import { makeDirectories, realDisk, writeWhole } from './log/file-log/disk.ts'
 import { openFileLog } from './log/file-log/file-log.ts'
 import { lockDirectory } from './log/file-log/lock.ts'
 import type { Log } from './log/log.ts'
@@ -29,7 +31,7 @@ export interface Storage {
  *   state/            derived, may be removed while no process runs
  *   code/             every bundle that derived something, by its hash
  *
- * @throws HenceError `data-in-use` (retry), and what opening the log throws
+ * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and what opening the log throws
  */
 export async function openDirectory(options: {
   readonly directory: string
@@ -38,12 +40,17 @@ export async function openDirectory(options: {
   readonly report: Reporter
 }): Promise<Storage> {
   const { directory, partitions, clock, report } = options
-  await mkdir(directory, { recursive: true })
-  const lock = await lockDirectory(directory)
-  const log = await openFileLog({ directory, partitions, clock, report }).catch(async (error) => {
-    await lock.release()
-    throw error
-  })
+  let lock: { release(): Promise<void> } | undefined
+  let log: Log
+  try {
+    await makeDirectories(realDisk, resolve(directory), 'data directory')
+    lock = await lockDirectory(directory)
+    log = await openFileLog({ directory, partitions, clock, report })
+  } catch (error) {
+    await lock?.release()
+    throw error instanceof HenceError ? error : unusable(directory, error)
+  }
+  const held = lock
   const state = join(directory, 'state')
   return {
     log,
@@ -52,13 +59,27 @@ export async function openDirectory(options: {
       return openLmdbStore({ directory: state, collections })
     },
     async keepCode(version, code) {
-      const folder = join(directory, 'code')
-      await mkdir(folder, { recursive: true })
-      await writeFile(join(folder, `${version}.js`), code)
+      const folder = join(resolve(directory), 'code')
+      await makeDirectories(realDisk, folder, 'code directory')
+      const path = join(folder, `${version}.js`)
+      if (!(await realDisk.list(folder))!.includes(basename(path))) {
+        await writeWhole(realDisk, path, Buffer.from(code), 'code')
+      }
+      await realDisk.syncDirectory(folder, 'code name')
     },
     async close() {
       await log.close()
-      await lock.release()
+      await held.release()
     },
   }
+}
+
+function unusable(directory: string, cause: unknown): HenceError {
+  return new HenceError(
+    'data-unusable',
+    'operator',
+    `The data directory ${resolve(directory)} cannot be used: ${cause instanceof Error ? cause.message : cause}. ` +
+      'Give a directory that this process may make and write to, on a disk with space.',
+    { cause },
+  )
 }

@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import { dirname } from 'node:path'
+import { basename, dirname } from 'node:path'
 
 /**
  * All that the file log does to a file system. What an implementation must keep:
@@ -130,4 +130,18 @@ export async function makeDirectories(disk: Disk, path: string, label: string): 
     await disk.makeDirectory(path)
   }
   if (parent !== path) await disk.syncDirectory(parent, label)
+}
+
+/** Makes a file that is there whole or not at all. Its name is durable after a `syncDirectory`. */
+export async function writeWhole(disk: Disk, path: string, bytes: Buffer, label: string): Promise<void> {
+  const unfinished = `${path}.unfinished`
+  if ((await disk.list(dirname(path)))?.includes(basename(unfinished))) await disk.remove(unfinished)
+  const file = await disk.open(unfinished, 'create')
+  try {
+    await file.write(bytes, 0)
+    await file.sync(label)
+  } finally {
+    await file.close()
+  }
+  await disk.rename(unfinished, path)
 }

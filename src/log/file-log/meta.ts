@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { HenceError } from '../../failure.ts'
 import { damaged } from './damage.ts'
-import type { Disk } from './disk.ts'
+import { type Disk, writeWhole } from './disk.ts'
 import { readBytes } from './segment-scan.ts'
 
 /**
@@ -59,19 +59,9 @@ export async function readMeta(disk: Disk, directory: string): Promise<Meta | un
   throw damaged(path, 0, 'its checksum does not match')
 }
 
-/** Writes the file whole or not at all. */
+/** Writes the file whole or not at all; its name is not durable yet. */
 export async function writeMeta(disk: Disk, directory: string, meta: Meta): Promise<void> {
-  const path = join(directory, name)
-  const unfinished = `${path}.unfinished`
-  if ((await disk.list(directory))!.includes(`${name}.unfinished`)) await disk.remove(unfinished)
-  const file = await disk.open(unfinished, 'create')
-  try {
-    await file.write(Buffer.from(metaText(meta, version), 'latin1'), 0)
-    await file.sync('meta')
-  } finally {
-    await file.close()
-  }
-  await disk.rename(unfinished, path)
+  await writeWhole(disk, join(directory, name), Buffer.from(metaText(meta, version), 'latin1'), 'meta')
 }
 
 function metaText({ logId, partitions }: Meta, formatVersion: number): string {
