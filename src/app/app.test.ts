@@ -75,6 +75,20 @@ same<TableKey<Shop, 'lines'>, readonly [key: string, number]>(true)
 same<TableValue<Shop, 'stock'>, { units: number }>(true)
 
 // What a derivation must not do is an error when it is written.
+order.request('hide', {
+  input: z.object({ order: z.string() }),
+  key: (input) => input.order,
+  // @ts-expect-error: every object fits {}, so the reason below would not be known outside.
+  derive(tx) {
+    if (tx.get(orders)) return reject('lost')
+    return {}
+  },
+})
+order.request('tell', {
+  input: z.object({ order: z.string() }),
+  key: (input) => input.order,
+  derive: (tx) => (tx.get(orders) ? { a: 1 } : tx.now > 0 ? { b: 1 } : reject('known')),
+})
 order.request('cheat', {
   input: z.object({ order: z.string() }),
   key: (input) => input.order,

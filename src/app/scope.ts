@@ -35,7 +35,7 @@ export interface Scope<S extends string = string> {
       readonly input: X
       readonly key: (input: Frozen<OutputOf<X>>) => string
       readonly derive: (tx: Tx<S>, input: Frozen<OutputOf<X>>) => Result
-    },
+    } & ReturnsNoEmptyObject<Result>,
   ): Request<S, Name, InputOf<X>, Frozen<OutputOf<X>>, Result>
 
   /** An event that is addressed to a partition key of this scope. */
@@ -47,6 +47,15 @@ export interface Scope<S extends string = string> {
   /** What happens at an event's partition key when it arrives. An event has exactly one reaction. */
   on<E extends Event<S>>(event: E, react: (tx: Tx<S>, data: Frozen<DataOf<E>>) => void): Reaction<S, E>
 }
+
+/**
+ * `{}` is a type that every other object fits, so a derivation that returns `{}` here and `reject(…)` there
+ * would lose its reasons without a word. It is refused; nothing, or null, says the same.
+ */
+type ReturnsNoEmptyObject<Result> = [EmptyObjectIn<Result>] extends [never]
+  ? unknown
+  : { readonly derive: 'return nothing instead of {}: it would hide the reasons of rejections' }
+type EmptyObjectIn<Result> = Result extends object ? ([keyof Result] extends [never] ? Result : never) : never
 
 export interface Reaction<S extends string = string, E extends Event = Event> {
   readonly kind: 'reaction'

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+
+// What the docs show is what happens. A block of a page that begins with ```ts NAME is a file: all files of a
+// page are written to one folder, compiled, and run. A block ```text NAME is what that file prints.
+
+const run = promisify(execFile)
+const root = join(import.meta.dirname, '../..')
+
+async function pages(): Promise<string[]> {
+  const names = await readdir(join(root, 'docs'), { recursive: true })
+  return ['README.md', ...names.filter((name) => name.endsWith('.md')).map((name) => join('docs', name))]
+}
+
+interface Block {
+  readonly kind: string
+  readonly name: string
+  readonly text: string
+}
+
+async function blocksOf(page: string): Promise<Block[]> {
+  const text = await readFile(join(root, page), 'utf8')
+  return [...text.matchAll(/^```(ts|text) (\S+)\n(.*?)^```$/gms)].map(([, kind, name, content]) => ({
+    kind: kind!,
+    name: name!,
+    text: content!,
+  }))
+}
+
+/** Files that a page takes from another one. */
+const borrowed: Readonly<Record<string, string>> = { 'docs/reference/engine.md': 'docs/reference/app.md' }
+
+for (const page of await pages()) {
+  const blocks = await blocksOf(page)
+  if (blocks.length === 0) continue
+
+  test(`${page}: its files compile, its tests pass, its programs print what it says`, async () => {
+    // Within the project, so that `hence` is the one whose docs they are.
+    await mkdir(join(root, 'data'), { recursive: true })
+    const folder = await mkdtemp(join(root, 'data/docs-'))
+    try {
+      const other = borrowed[page]
+      const files = [...(other ? await blocksOf(other) : []), ...blocks].filter(({ kind }) => kind === 'ts')
+      for (const { name, text } of files) await writeFile(join(folder, name), text)
+      await writeFile(
+        join(folder, 'tsconfig.json'),
+        JSON.stringify({ extends: relative(folder, join(root, 'tsconfig.json')), include: ['*.ts'] }),
+      )
+      const node = (...args: string[]) => run(process.execPath, ['-C', 'source', ...args], { cwd: folder })
+      await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch(told)
+      for (const { name } of files) {
+        if (name.endsWith('.test.ts')) await node('--test', name).catch(told)
+      }
+      for (const { kind, name, text } of blocks) {
+        if (kind !== 'text') continue
+        assert.equal((await node(name).catch(told)).stdout, text)
+        // Whatever a page runs may be run again.
+        if (page === 'docs/tutorial.md') assert.equal((await node(name).catch(told)).stdout, text)
+      }
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  })
+}
+
+/** The output of a program that failed, as the message of the failure. */
+function told(error: { stdout?: string; stderr?: string; message: string }): never {
+  assert.fail(`${error.message}\n${error.stdout ?? ''}${error.stderr ?? ''}`)
+}
+
+test('every link within the docs leads somewhere', async () => {
+  for (const page of await pages()) {
+    const text = await readFile(join(root, page), 'utf8')
+    for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)) {
+      const path = join(root, page, '..', target!)
+      await assert.doesNotReject(readFile(path), `${page} links to ${target}`)
+    }
+  }
+})
