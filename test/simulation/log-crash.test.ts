@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { simulatedDisk } from 'hence/testing'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
+import { randomFrom } from '../random.ts'
 
 // The file log on a disk that fails, dies, and forgets whatever was not made durable. A ledger keeps what the
 // log has told: every record that was acknowledged or read must stay where it was told to be.
@@ -229,14 +230,3 @@ test('without any one of its syncs the log breaks a promise', async () => {
     assert.ok(broken, `nothing tells that the sync "${label}" is left out`)
   }
 })
-
-/** Numbers in [0, 1) by mulberry32. */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let bits = Math.imul(state ^ (state >>> 15), state | 1)
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), bits | 61)) ^ bits
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32
-  }
-}
