@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { app, createEngine, HenceError } from 'hence'
+
+// One process writes a log. A second one is told so; a killed one is in nobody's way.
+
+const idle = app('idle', { requests: [], tables: [] })
+let data: string
+const holders: ChildProcess[] = []
+
+beforeEach(async () => {
+  data = await mkdtemp(join(tmpdir(), 'hence-lock-'))
+})
+afterEach(async () => {
+  for (const holder of holders.splice(0)) holder.kill('SIGKILL')
+  await rm(data, { recursive: true })
+})
+
+/** Starts a process that opens the directory; resolves when it has it, or has ended. */
+async function holder(): Promise<{ process: ChildProcess; opened: boolean; errors: () => string }> {
+  const file = fileURLToPath(import.meta.resolve('./lock-holder.ts'))
+  const child = spawn(process.execPath, ['-C', 'source', file, data], { stdio: ['pipe', 'pipe', 'pipe'] })
+  holders.push(child)
+  let errors = ''
+  child.stderr.on('data', (text) => {
+    errors += text
+  })
+  const opened = await Promise.race([
+    once(child.stdout, 'data').then(() => true),
+    once(child, 'close').then(() => false),
+  ])
+  return { process: child, opened, errors: () => errors }
+}
+
+const inUse = (error: unknown) =>
+  error instanceof HenceError &&
+  error.code === 'data-in-use' &&
+  error.advice === 'retry' &&
+  error.message.includes(data) &&
+  /"pid":\d+/.test(error.message)
+
+test('a second process is refused, and told who has the directory', async () => {
+  const first = await holder()
+  assert.ok(first.opened, first.errors())
+  await assert.rejects(createEngine({ app: idle, data }), inUse)
+  const second = await holder()
+  assert.equal(second.opened, false)
+  assert.match(
+    second.errors(),
+    new RegExp(`data-in-use.*|in use by another process.*"pid":${first.process.pid}`),
+  )
+})
+
+test('a process that was killed blocks nobody', async () => {
+  for (let round = 0; round < 5; round++) {
+    const killed = await holder()
+    assert.ok(killed.opened, killed.errors())
+    killed.process.kill('SIGKILL')
+    await once(killed.process, 'close')
+  }
+  const engine = await createEngine({ app: idle, data })
+  await engine.close()
+})
+
+test('one that has closed leaves the directory free, and nothing on its error output', async () => {
+  const first = await holder()
+  first.process.stdin!.end()
+  await once(first.process, 'close')
+  assert.equal(first.errors(), '', 'no warning of the runtime either')
+  const engine = await createEngine({ app: idle, data })
+  await engine.close()
+})
+
+test('the same process is refused a second time, and let in when it has closed', async () => {
+  const engine = await createEngine({ app: idle, data })
+  await assert.rejects(createEngine({ app: idle, data }), inUse)
+  await engine.close()
+  const again = await createEngine({ app: idle, data })
+  await again.close()
+})

@@ -1,0 +1,240 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { crc32 } from 'node:zlib'
+import { app, createEngine, scopes } from 'hence'
+import { z } from 'zod'
+import { openFileLog } from '../../src/log/file-log/file-log.ts'
+import { decodeRecord } from '../../src/log/record.ts'
+
+// docs/reference/log-format.md promises that a second reader can be written from it alone. Here is one: between
+// the two lines below nothing of ours is used.
+
+// ---------------------------------------------------------------------------------------------------------
+
+interface ReadBatch {
+  readonly offset: number
+  readonly time: number
+  readonly records: readonly Buffer[]
+}
+
+interface ReadLog {
+  readonly logId: string
+  readonly partitions: readonly (readonly ReadBatch[])[]
+  readonly segments: number
+  readonly seals: number
+}
+
+async function readLog(data: string): Promise<ReadLog> {
+  const line = await readFile(join(data, 'log', 'meta.json'), 'utf8')
+  const { checksum, ...meta } = JSON.parse(line)
+  assert.equal(crc32(JSON.stringify(meta)).toString(16).padStart(8, '0'), checksum)
+  assert.equal(line, `${JSON.stringify({ ...meta, checksum })}\n`)
+  assert.deepEqual([meta.format, meta.version], ['hence-log', 1])
+  const counts = { segments: 0, seals: 0 }
+  const partitions = []
+  for (let partition = 0; partition < meta.partitions; partition++) {
+    partitions.push(await readPartition(data, meta.logId, partition, counts))
+  }
+  return { logId: meta.logId, partitions, ...counts }
+}
+
+async function readPartition(
+  data: string,
+  logId: string,
+  partition: number,
+  counts: { segments: number; seals: number },
+): Promise<ReadBatch[]> {
+  const folder = join(data, 'log', `p${String(partition).padStart(4, '0')}`)
+  const names = (await readdir(folder)).filter((name) => /^\d{8}-\d{16}\.segment$/.test(name)).sort()
+  const batches: ReadBatch[] = []
+  let offset = 0
+  let time = 0
+  let previous = Buffer.alloc(32)
+  let goesOn = true
+  for (const [number, name] of names.entries()) {
+    assert.ok(goesOn, `${name} is there, but the segment before it is the last`)
+    goesOn = false
+    counts.segments++
+    assert.equal(Number(name.slice(0, 8)), number)
+    assert.equal(Number(name.slice(9, 25)), offset)
+    const file = await readFile(join(folder, name))
+    assert.equal(file.toString('latin1', 0, 4), 'HNCS')
+    assert.equal(file.readUInt16LE(4), 1)
+    assert.equal(file.toString('hex', 8, 24), logId)
+    assert.equal(file.readUInt32LE(24), partition)
+    assert.equal(file.readUInt32LE(28), file.length)
+    assert.equal(file.readUInt32LE(32), crc32(file.subarray(0, 32)))
+    let at = 36
+    while (at + 104 <= file.length && file.toString('latin1', at, at + 4) === 'HNCB') {
+      assert.equal(file.readUInt32LE(at + 100), crc32(file.subarray(at, at + 100)))
+      assert.equal(file.readUInt16LE(at + 4), 1)
+      const flags = file.readUInt16LE(at + 6)
+      assert.equal(file.toString('hex', at + 8, at + 24), logId)
+      assert.equal(file.readUInt32LE(at + 24), partition)
+      assert.equal(file.readBigUInt64LE(at + 32), BigInt(offset))
+      assert.ok(file.readBigUInt64LE(at + 40) <= BigInt(offset))
+      const batchTime = Number(file.readBigUInt64LE(at + 48))
+      assert.ok(batchTime >= time)
+      time = batchTime
+      const count = file.readUInt32LE(at + 56)
+      const payload = file.subarray(at + 104, at + 104 + file.readUInt32LE(at + 60))
+      assert.ok(file.subarray(at + 64, at + 96).equals(previous), 'the chain is broken')
+      assert.equal(file.readUInt32LE(at + 96), crc32(payload))
+      const records: Buffer[] = []
+      for (let place = 0; place < payload.length; ) {
+        const length = payload.readUInt32LE(place)
+        records.push(payload.subarray(place + 4, place + 4 + length))
+        place += 4 + length
+      }
+      assert.equal(records.length, count)
+      if (flags & 1) {
+        counts.seals++
+        assert.equal(count, 0)
+      } else {
+        batches.push({ offset, time, records })
+      }
+      goesOn = (flags & 2) !== 0
+      previous = createHash('sha256')
+        .update(file.subarray(at, at + 104 + payload.length))
+        .digest()
+      offset += count
+      at += 104 + payload.length
+      if (goesOn) break
+    }
+    assert.ok(file.subarray(at).equals(Buffer.alloc(file.length - at)), 'behind the last batch stand zeros')
+  }
+  assert.ok(!goesOn, 'the last batch says that there is another segment')
+  return batches
+}
+
+function readRecord(bytes: Buffer) {
+  const text = (from: number, length: number) => bytes.toString('utf8', from, from + length)
+  if (bytes[0] === 1) {
+    const identity = bytes.readUInt16LE(2)
+    const type = bytes.readUInt16LE(4)
+    const input = bytes.readUInt32LE(8)
+    return {
+      kind: 'request',
+      identity: bytes.toString('latin1', 12, 12 + identity),
+      type: bytes.toString('latin1', 12 + identity, 12 + identity + type),
+      input: text(12 + identity + type, input),
+      output: bytes[1] === 1 ? text(12 + identity + type + input, bytes.length) : undefined,
+    }
+  }
+  assert.equal(bytes[0], 2)
+  const identityEnd = 56 + bytes.readUInt16LE(10)
+  const typeEnd = identityEnd + bytes.readUInt16LE(12)
+  const keyEnd = typeEnd + bytes.readUInt16LE(14)
+  return {
+    kind: 'event',
+    generation: bytes.readUInt16LE(2),
+    causePartition: bytes.readUInt16LE(4),
+    rootPartition: bytes.readUInt16LE(6),
+    depth: bytes.readUInt16LE(8),
+    channelNumber: Number(bytes.readBigUInt64LE(16)),
+    causeOffset: Number(bytes.readBigUInt64LE(24)),
+    rootOffset: Number(bytes.readBigUInt64LE(32)),
+    id: bytes.toString('latin1', 40, 56),
+    identity: bytes.toString('latin1', 56, identityEnd),
+    type: bytes.toString('latin1', identityEnd, typeEnd),
+    key: bytes.toString('utf8', typeEnd, keyEnd),
+    data: bytes.toString('utf8', keyEnd, bytes.length),
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+async function assertSame(data: string): Promise<ReadLog> {
+  const read = await readLog(data)
+  const log = await openFileLog({ directory: data })
+  try {
+    assert.equal(log.id, read.logId)
+    assert.equal(log.partitions, read.partitions.length)
+    for (const [partition, batches] of read.partitions.entries()) {
+      const ours = []
+      for await (const { offset, time, records } of log.read(partition, 0)) {
+        ours.push({ offset, time, records: records.map((record) => record.toString('hex')) })
+      }
+      assert.deepEqual(
+        batches.map(({ offset, time, records }) => ({
+          offset,
+          time,
+          records: records.map((record) => record.toString('hex')),
+        })),
+        ours,
+      )
+    }
+  } finally {
+    await log.close()
+  }
+  return read
+}
+
+let home: string
+test.beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'hence-format-'))
+})
+test.afterEach(() => rm(home, { recursive: true }))
+
+test('segments, batches, seals and the chain through them', async () => {
+  for (let life = 0; life < 3; life++) {
+    const log = await openFileLog({ directory: home, partitions: 2, segmentBytes: 1_500, sealAfterMs: 0 })
+    for (let i = 0; i < 20; i++) {
+      await log.append(
+        i % 2,
+        Array.from({ length: 1 + (i % 3) }, (_, n) => Buffer.alloc(i * 3 + n, i)),
+      )
+    }
+    await log.close()
+  }
+  const read = await assertSame(home)
+  assert.ok(read.segments > 6 && read.seals > 20, JSON.stringify([read.segments, read.seals]))
+})
+
+const [source, target] = scopes('source', 'target')
+const sums = target.table('sums', { value: z.object({ sum: z.number() }) })
+const told = target.event('told', {
+  data: z.object({ to: z.string(), by: z.number() }),
+  key: (data) => data.to,
+})
+const tell = source.request('tell', {
+  input: z.object({ from: z.string(), to: z.string(), by: z.number().default(1) }),
+  key: (input) => input.from,
+  derive(tx, { to, by }) {
+    tx.emit(told, { to, by })
+  },
+})
+const teller = app('teller', {
+  requests: [tell],
+  tables: [sums],
+  reactions: [target.on(told, (tx, { by }) => tx.put(sums, { sum: (tx.get(sums)?.sum ?? 0) + by }))],
+})
+
+test('requests and events, with every member', async () => {
+  const engine = await createEngine({ app: teller, data: home, partitions: 3 })
+  for (let i = 0; i < 40; i++) {
+    const input = { from: `Straße ${i % 7}`, to: `終 ${i % 5}`, ...(i % 2 && { by: i }) }
+    const requestId = i % 3 ? `r-${i}` : `01920000-0000-7000-8000-${String(i).padStart(12, '0')}`
+    const ahead = i % 3 === 0
+    await engine
+      .submit('tell', input, { requestId, principal: i % 4 ? '' : 'Zoë' })
+      .catch((error) => assert.ok(ahead && error.code === 'request-id-expired', error))
+  }
+  await engine.close()
+  const kinds = { request: 0, event: 0, output: 0 }
+  for (const batches of (await assertSame(home)).partitions) {
+    for (const { records } of batches) {
+      for (const bytes of records) {
+        const record = readRecord(bytes)
+        assert.deepEqual(record, decodeRecord(bytes))
+        kinds[record.kind as 'request']++
+        if ('output' in record && record.output !== undefined) kinds.output++
+      }
+    }
+  }
+  assert.ok(kinds.request > 20 && kinds.event > 5 && kinds.output > 5, JSON.stringify(kinds))
+})
