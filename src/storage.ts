@@ -38,14 +38,16 @@ export async function openDirectory(options: {
   readonly partitions: number | undefined
   readonly clock: Clock
   readonly report: Reporter
+  /** The size of a segment of the log; see `openFileLog`. */
+  readonly segmentBytes?: number
 }): Promise<Storage> {
-  const { directory, partitions, clock, report } = options
+  const { directory } = options
   let lock: { release(): Promise<void> } | undefined
   let log: Log
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     lock = await lockDirectory(directory)
-    log = await openFileLog({ directory, partitions, clock, report })
+    log = await openFileLog(options)
   } catch (error) {
     await lock?.release()
     throw error instanceof HenceError ? error : unusable(directory, error)

@@ -1,55 +1,238 @@
 import assert from 'node:assert/strict'
+import { type ChildProcess, fork } from 'node:child_process'
 import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { closeSync, fdatasyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { randomFrom } from '../random.ts'
-import { accountsOf } from './bank.ts'
-import { BankClient, type Kill } from './bank-client.ts'
-import { Ledger, readLedger } from './ledger.ts'
+import { fileURLToPath } from 'node:url'
+import type { Reply } from 'hence'
+import type { Order, Told } from './engine-process.ts'
+import { fullAt } from './till.ts'
 
-// The engine's process is killed again and again while requests are in flight; this process is its client and
-// keeps a durable ledger of what it was told. Worse than anything is an answer that does not hold; next a
-// request that is done twice; then tables that the answers do not explain.
+// The engine in a process of its own is killed by SIGKILL, again and again, with requests under way. This process
+// is the client: it keeps a ledger on the disk of what it wished and of what it was told. Nothing that was
+// acknowledged may be lost, nothing may happen twice, and every retry must get the first outcome.
 
-const kills = Number(process.env.HENCE_KILLS ?? 50)
-const seed = Number(process.env.HENCE_SEED ?? randomInt(2 ** 31))
+const kills = Number(process.env['HENCE_KILLS'] ?? 50)
+const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
+const inFlightMax = 48
 
-test(`${kills} kills: nothing acknowledged is lost, nothing happens twice, every retry gets the first reply`, async (context) => {
-  context.diagnostic(`HENCE_SEED=${seed} gives the same requests and the same moments, as far as time allows`)
-  const directory = await mkdtemp(join(tmpdir(), 'hence-kill-'))
-  context.after(() => rm(directory, { recursive: true, force: true }))
-  const data = join(directory, 'data')
-  const path = join(directory, 'ledger')
-  const ledger = new Ledger(path)
-  const random = randomFrom(seed)
-  const client = new BankClient(data, ledger, random)
+interface Wish {
+  readonly id: string
+  readonly type: 'pay' | 'empty'
+  readonly input: { readonly till: string; readonly town?: string; readonly cents?: number }
+}
 
-  for (let i = 0; i < kills; i++) {
-    const kill: Kill =
-      random() < 0.2
-        ? { afterMs: random() * 500 }
-        : { afterReplies: 1 + Math.floor(random() * 600), thenMs: random() * 4 }
-    await client.until(kill)
+/** Lines on the disk: a wish before it is sent, an outcome before it counts as told. */
+class Ledger {
+  readonly #path: string
+  readonly #file: number
+
+  constructor(path: string) {
+    this.#path = path
+    this.#file = openSync(path, 'a')
   }
-  const { accounts, digest, applied } = await client.settle()
-  ledger.close()
 
-  const decided = [...readLedger(path).values()].map(({ sent, reply }) => {
-    assert.ok(reply, `${sent.id} was never answered`)
-    return { sent, reply }
+  write(lines: readonly object[]): void {
+    writeSync(this.#file, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+    fdatasyncSync(this.#file)
+  }
+
+  read(): { wishes: Map<string, Wish>; told: Map<string, Reply> } {
+    const wishes = new Map<string, Wish>()
+    const told = new Map<string, Reply>()
+    for (const line of readFileSync(this.#path, 'utf8').trimEnd().split('\n')) {
+      const entry = JSON.parse(line)
+      if ('wish' in entry) wishes.set(entry.wish.id, entry.wish)
+      else told.set(entry.told.requestId, entry.told)
+    }
+    return { wishes, told }
+  }
+
+  close(): void {
+    closeSync(this.#file)
+  }
+}
+
+/** mulberry32 */
+function randomFrom(start: number): () => number {
+  let state = start
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async (t) => {
+  const random = randomFrom(seed)
+  const below = (n: number) => Math.floor(random() * n)
+  const home = await mkdtemp(join(tmpdir(), 'hence-kill-'))
+  const data = join(home, 'data')
+  const ledger = new Ledger(join(home, 'ledger'))
+  const wishes = new Map<string, Wish>()
+  const told = new Map<string, Reply>()
+  const unanswered = new Map<string, Wish>()
+  const counts = { sent: 0, retried: 0, again: 0, early: 0 }
+  let child: ChildProcess | undefined
+  t.after(async () => {
+    child?.kill('SIGKILL')
+    ledger.close()
+    await rm(home, { recursive: true })
   })
-  assert.equal(decided.length, client.figures.requests)
-  const expected = accountsOf(decided)
-  assert.deepEqual(Object.fromEntries(accounts), Object.fromEntries(expected))
 
-  await rm(join(data, 'state'), { recursive: true })
-  const anew = await client.settle()
-  assert.equal(anew.digest, digest, 'the tables derived anew are others')
-  assert.deepEqual(anew.applied, applied)
+  const start = () => {
+    const path = fileURLToPath(import.meta.resolve('./engine-process.ts'))
+    child = fork(path, [data], { execArgv: ['-C', 'source'], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    return child
+  }
+  const newWish = (): Wish => {
+    const id = `wish-${counts.sent++}`
+    const till = `till ${below(12)}`
+    if (random() < 0.05) return { id, type: 'empty', input: { till } }
+    return { id, type: 'pay', input: { till, town: `town ${below(7)}`, cents: 1 + below(200) } }
+  }
 
-  const { figures } = client
-  context.diagnostic(JSON.stringify({ kills, ...figures, records: applied.reduce((a, b) => a + b) }))
-  assert.ok(figures.cutOff > kills, 'the kills came when little was in flight')
+  /** Takes what it is told into the ledger, and checks what was told before. */
+  const hear = (reply: Reply) => {
+    const { replayed, ...outcome } = reply
+    const before = told.get(reply.requestId)
+    if (before === undefined) {
+      ledger.write([{ told: outcome }])
+      told.set(reply.requestId, outcome as Reply)
+      unanswered.delete(reply.requestId)
+    } else {
+      assert.deepEqual(outcome, before, `request ${reply.requestId} got another outcome`)
+      assert.equal(replayed, true)
+      counts.again++
+    }
+  }
+
+  /** One life: sends what is open and something old, then new wishes, until it is killed. */
+  const live = async (last: boolean): Promise<void> => {
+    const process = start()
+    const send = (order: Order) => process.connected && process.send(order, () => {})
+    const submit = (wish: Wish) => send({ kind: 'submit', ...wish } as Order)
+    const early = !last && random() < 0.15
+    const killAfter = below(250)
+    let heard = 0
+    let closing = false
+    let failure: unknown
+    if (early) setTimeout(() => process.kill('SIGKILL'), below(400)).unref()
+    const under = new Set<string>()
+    const goOn = () => {
+      if (last && unanswered.size === 0 && !closing) {
+        closing = true
+        send({ kind: 'close' })
+      }
+      if (last) return
+      const fresh: Wish[] = []
+      while (under.size + fresh.length < inFlightMax) fresh.push(newWish())
+      ledger.write(fresh.map((wish) => ({ wish })))
+      for (const wish of fresh) {
+        wishes.set(wish.id, wish)
+        unanswered.set(wish.id, wish)
+        under.add(wish.id)
+        submit(wish)
+      }
+    }
+    process.on('message', (message: Told) => {
+      try {
+        if (message.kind === 'ready') {
+          counts.retried += unanswered.size
+          for (const wish of unanswered.values()) {
+            under.add(wish.id)
+            submit(wish)
+          }
+          const old = [...told.keys()]
+          for (let i = 0; i < Math.min(20, old.length); i++) submit(wishes.get(old[below(old.length)]!)!)
+          goOn()
+        } else if (message.kind === 'reply') {
+          const reply = message.reply as Reply
+          hear(reply)
+          under.delete(reply.requestId)
+          if (!last && ++heard >= killAfter) process.kill('SIGKILL')
+          if (under.size < inFlightMax / 2) goOn()
+        } else if (message.kind === 'error') {
+          assert.fail(`request ${message.id}: ${message.code}: ${message.message}`)
+        }
+      } catch (error) {
+        failure ??= error
+        process.kill('SIGKILL')
+      }
+    })
+    const [code, signal] = await once(process, 'exit')
+    if (failure) throw failure
+    if (early && heard === 0) counts.early++
+    assert.ok(last ? code === 0 : signal === 'SIGKILL', `the engine ended by itself with ${code ?? signal}`)
+  }
+
+  const look = async () => {
+    const process = start()
+    try {
+      for (;;) {
+        const [message] = (await once(process, 'message')) as [Told]
+        if (message.kind === 'ready') process.send({ kind: 'look' } satisfies Order)
+        else if (message.kind === 'seen') return message
+      }
+    } finally {
+      process.send({ kind: 'close' } satisfies Order)
+      await once(process, 'exit')
+    }
+  }
+
+  for (let life = 0; life < kills; life++) await live(false)
+  await live(true)
+
+  const kept = ledger.read()
+  assert.equal(kept.told.size, kept.wishes.size, 'every wish was decided in the end')
+  const seen = await look()
+  assert.deepEqual(seen, { kind: 'seen', ...expected(kept), digest: seen.digest })
+
+  rmSync(join(data, 'state'), { recursive: true })
+  assert.equal((await look()).digest, seen.digest, 'derived again from nothing it is the same')
+  t.diagnostic(
+    `${JSON.stringify(counts)}, rejected: ${[...kept.told.values()].filter((each) => each.status === 'rejected').length}`,
+  )
+  assert.ok(counts.retried > kills && counts.again > kills, 'there was something to lose')
 })
+
+/** What the tables must be, from what was told alone; each outcome counted once. */
+function expected({ wishes, told }: ReturnType<Ledger['read']>): { tills: unknown; towns: unknown } {
+  const tills = new Map<string, { payments: number; paid: number; taken: number; receipts: Set<string> }>()
+  const towns = new Map<string, { cents: number; payments: number }>()
+  for (const [id, reply] of told) {
+    const { type, input } = wishes.get(id)!
+    const till = tills.get(input.till) ?? { payments: 0, paid: 0, taken: 0, receipts: new Set() }
+    if (reply.status === 'rejected') {
+      assert.equal(reply.reason, type === 'pay' ? 'till-full' : 'till-empty')
+      continue
+    }
+    assert.ok(reply.status === 'accepted', JSON.stringify(reply))
+    const value = reply.value as { cents: number; payments: number; receipt: string; taken: number }
+    tills.set(input.till, till)
+    if (type === 'empty') {
+      till.taken += value.taken
+      continue
+    }
+    assert.ok(value.cents <= fullAt)
+    till.payments++
+    till.paid += input.cents!
+    till.receipts.add(`${value.payments} ${value.receipt}`)
+    const town = towns.get(input.town!) ?? { cents: 0, payments: 0 }
+    towns.set(input.town!, { cents: town.cents + input.cents!, payments: town.payments + 1 })
+  }
+  for (const { payments, receipts } of tills.values()) assert.equal(receipts.size, payments)
+  const sorted = <V>(map: Map<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1))
+  return {
+    tills: sorted(tills).map(([key, { payments, paid, taken }]) => ({
+      key: [key],
+      value: { cents: paid - taken, payments },
+    })),
+    towns: sorted(towns).map(([key, value]) => ({ key: [key], value })),
+  }
+}

@@ -1,0 +1,56 @@
+/** An engine that takes requests from its parent process, until that kills it or asks it to close. */
+import { createEngine, HenceError, systemClock } from 'hence'
+import { openDirectory } from '../../src/storage.ts'
+import app from './till.ts'
+
+export type Order =
+  | { readonly kind: 'submit'; readonly id: string; readonly type: 'pay' | 'empty'; readonly input: never }
+  | { readonly kind: 'look' }
+  | { readonly kind: 'close' }
+
+export type Told =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'reply'; readonly id: string; readonly reply: unknown }
+  | { readonly kind: 'error'; readonly id: string; readonly code: string; readonly message: string }
+  | { readonly kind: 'seen'; readonly tills: unknown; readonly towns: unknown; readonly digest: string }
+
+const directory = process.argv[2]!
+const tell = (told: Told) => process.send!(told)
+
+const engine = await createEngine({
+  app,
+  module: import.meta.resolve('./till.ts'),
+  // Small segments and few rows a checkpoint, so that much is going on whenever it dies.
+  data: await openDirectory({
+    directory,
+    partitions: 3,
+    clock: systemClock,
+    report: () => {},
+    segmentBytes: 16 * 1024,
+  }),
+  checkpointRows: 60,
+  report: () => {},
+})
+
+process.on('message', (order: Order) => void obey(order))
+tell({ kind: 'ready' })
+
+async function obey(order: Order): Promise<void> {
+  if (order.kind === 'close') {
+    await engine.close()
+    process.disconnect?.()
+  } else if (order.kind === 'look') {
+    await engine.idle()
+    const [tills, towns] = [await engine.scan('tills'), await engine.scan('towns')]
+    tell({ kind: 'seen', tills, towns, digest: await engine.digest() })
+  } else {
+    const { id, type, input } = order
+    try {
+      tell({ kind: 'reply', id, reply: await engine.submit(type, input, { requestId: id }) })
+    } catch (error) {
+      const { code, message } =
+        error instanceof HenceError ? error : { code: 'unexpected', message: `${error}` }
+      tell({ kind: 'error', id, code, message })
+    }
+  }
+}
