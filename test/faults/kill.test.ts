@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Reply } from 'hence'
+import { randomFrom } from '../random.ts'
 import type { Order, Told } from './engine-process.ts'
 import { fullAt } from './till.ts'
 
@@ -54,17 +55,6 @@ class Ledger {
 
   close(): void {
     closeSync(this.#file)
-  }
-}
-
-/** mulberry32 */
-function randomFrom(start: number): () => number {
-  let state = start
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
   }
 }
 

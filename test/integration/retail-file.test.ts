@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Summary } from '../../examples/retail/summary.ts'
+import { randomFrom } from '../random.ts'
 import { importOnce, newDirectory, progressOf, startRetail } from './retail-process.ts'
 
 // Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33), which lies beside the
@@ -92,12 +93,3 @@ test(`the real file on 8 partitions, killed ${kills} times on the way`, { skip }
   assert.equal(summary.accepted + summary.duplicates, invoices)
   assertSameBooks(summary)
 })
-
-/** Numbers in [0, 1), the same for the same seed (Park and Miller's "minimal standard"). */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state * 48_271) % 2_147_483_647
-    return state / 2_147_483_647
-  }
-}

@@ -1,0 +1,268 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createEngine, type Engine, HenceError, type Reply, type Storage } from 'hence'
+import { simulatedDisk } from 'hence/testing'
+import { openFileLog } from '../../src/log/file-log/file-log.ts'
+import type { Log } from '../../src/log/log.ts'
+import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
+import till, { fullAt } from '../faults/till.ts'
+import { randomFrom } from '../random.ts'
+
+// The whole engine on a disk that fails, dies, and forgets whatever was not made durable; all from one seed. A
+// ledger keeps what was wished and what was told: nothing acknowledged is lost, nothing happens twice, every
+// retry gets the first outcome, and the tables are what the log says.
+
+const runs = Number(process.env['HENCE_RUNS'] ?? 100)
+
+type Till = typeof till
+type Wish = { readonly id: string } & (
+  | { readonly type: 'pay'; readonly input: { till: string; town: string; cents: number } }
+  | { readonly type: 'empty'; readonly input: { till: string } }
+)
+
+class World {
+  readonly random: () => number
+  readonly partitions: number
+  readonly failing: number
+  readonly disk
+  store: MemoryStore = memoryStore()
+  life = 0
+  dieAt = Number.POSITIVE_INFINITY
+  reliable = true
+  now = 1_790_000_000_000
+  alarms: string[] = []
+
+  constructor(seed: number, ignoredSyncs: readonly string[] = []) {
+    this.random = randomFrom(seed)
+    this.partitions = 1 + this.below(4)
+    this.failing = this.random() < 0.5 ? 0 : 0.01
+    this.disk = simulatedDisk({
+      random: this.random,
+      ignoredSyncs: new Set(ignoredSyncs),
+      fault: ({ number }) => {
+        if (number >= this.dieAt) return 'crash'
+        return !this.reliable && this.random() < this.failing ? 'fail' : undefined
+      },
+    })
+  }
+
+  below(n: number): number {
+    return Math.floor(this.random() * n)
+  }
+
+  get dead(): boolean {
+    return this.disk.operations >= this.dieAt
+  }
+
+  /** What an engine is given until the process dies; from then on it hears of nothing any more. */
+  async storage(): Promise<Storage> {
+    const life = ++this.life
+    const gone = () => life !== this.life || this.dead
+    const never = new Promise<never>(() => {})
+    const alive = <T>(promise: Promise<T>): Promise<T> =>
+      promise.then(
+        (value) => (gone() ? never : value),
+        (error) => {
+          if (gone()) return never
+          throw error
+        },
+      )
+    const log = await openFileLog({
+      directory: '/data',
+      disk: this.disk,
+      partitions: this.partitions,
+      segmentBytes: 3_000,
+      sealAfterMs: 0,
+      newLogId: 'ab'.repeat(16),
+      clock: { now: () => (this.now += this.below(2_001) - 1_000) },
+      report: () => {},
+    })
+    const lasting: Log = {
+      id: log.id,
+      partitions: log.partitions,
+      append: (partition, records) => alive(log.append(partition, records)),
+      end: (partition) => alive(log.end(partition)),
+      read: (partition, from) => log.read(partition, from),
+      close: () => log.close(),
+    }
+    const delay = async () => {
+      for (let turns = this.below(4); turns > 0; turns--) await new Promise(setImmediate)
+    }
+    return {
+      log: lasting,
+      openStore: async (_, anew) => {
+        // Only what was written whole before the crash is there after it.
+        this.store = anew ? memoryStore() : this.store.snapshot()
+        const store = this.store
+        return {
+          get: (collection, key) => store.get(collection, key),
+          range: (collection, range) => store.range(collection, range),
+          write: async (changes) => {
+            const all = [...changes].map(([name, entries]) => [name, [...entries]] as const)
+            await delay()
+            if (gone()) return never
+            await store.write(all)
+            await delay()
+            return gone() ? never : undefined
+          },
+          async close() {},
+        }
+      },
+      async keepCode() {},
+      close: () => log.close(),
+    }
+  }
+
+  open(): Promise<Engine<Till>> {
+    return this.storage().then((data) =>
+      createEngine({
+        app: till,
+        data,
+        checkpointRows: 1 + this.below(30),
+        clock: { now: () => this.now },
+        report: ({ level, code, message }) => {
+          if (level === 'alarm') this.alarms.push(`${code}: ${message}`)
+        },
+      }),
+    )
+  }
+}
+
+async function live(seed: number, ignoredSyncs: readonly string[] = []) {
+  const world = new World(seed, ignoredSyncs)
+  const wishes = new Map<string, Wish>()
+  const told = new Map<string, Reply>()
+  const counts = { lives: 0, wishes: 0, again: 0, died: 0 }
+  const broken: unknown[] = []
+
+  const newWish = (): Wish => {
+    const id = `wish-${counts.wishes++}`
+    const name = `till ${world.below(6)}`
+    const wish: Wish =
+      world.random() < 0.05
+        ? { id, type: 'empty', input: { till: name } }
+        : {
+            id,
+            type: 'pay',
+            input: { till: name, town: `town ${world.below(5)}`, cents: 1 + world.below(300) },
+          }
+    wishes.set(id, wish)
+    return wish
+  }
+  const hear = (reply: Reply) => {
+    const { replayed: _, ...outcome } = reply
+    const before = told.get(reply.requestId)
+    if (before === undefined) told.set(reply.requestId, outcome as Reply)
+    else {
+      assert.deepEqual(outcome, before, `request ${reply.requestId} got another outcome`)
+      counts.again++
+    }
+  }
+  const submit = (engine: Engine<Till>, { id, type, input }: Wish) =>
+    engine.submit(type, input as never, { requestId: id }).then(hear, (error) => {
+      if (!(error instanceof HenceError) || error.advice !== 'retry') throw error
+    })
+  /** A turn of the event loop, or several. */
+  const turns = async (count: number) => {
+    for (let i = 0; i < count; i++) await new Promise(setImmediate)
+  }
+
+  const lives = 2 + world.below(6)
+  for (let life = 0; life < lives; life++) {
+    counts.lives++
+    world.reliable = true
+    world.dieAt = world.disk.operations + 1 + world.below(world.random() < 0.3 ? 60 : 500)
+    try {
+      const engine = await Promise.race([world.open(), diesWhileOpening(world)])
+      if (engine !== undefined) {
+        world.reliable = false
+        const open = [...wishes.values()].filter(({ id }) => !told.has(id))
+        const old = [...told.keys()].filter(() => world.random() < 0.1).map((id) => wishes.get(id)!)
+        const send = (wish: Wish) => void submit(engine, wish).catch((error) => broken.push(error))
+        for (const wish of [...open, ...old]) send(wish)
+        for (let i = 0; i < 300 && !world.dead; i++) {
+          if (wishes.size - told.size < 40) send(newWish())
+          if (world.random() < 0.3) await turns(world.below(3))
+        }
+        for (let i = 0; i < 2_000 && !world.dead && told.size < wishes.size; i++) await turns(1)
+      }
+    } catch (error) {
+      if (!world.dead) throw error
+    }
+    if (broken.length > 0) throw broken[0]
+    assert.deepEqual(world.alarms, [])
+    if (world.dead) counts.died++
+    const ending = world.below(3)
+    world.life++
+    world.dieAt = Number.POSITIVE_INFINITY
+    if (ending === 0) world.disk.endProcess()
+    else world.disk.losePower()
+  }
+
+  world.reliable = true
+  const engine = await world.open()
+  for (const wish of wishes.values()) await submit(engine, wish)
+  await engine.idle()
+  assert.deepEqual(world.alarms, [])
+  assert.equal(told.size, wishes.size)
+  const value = (rows: readonly { key: readonly (string | number)[]; value: unknown }[]) =>
+    Object.fromEntries(rows.map((row) => [row.key[0], row.value]))
+  assert.deepEqual(
+    { tills: value(await engine.scan('tills')), towns: value(await engine.scan('towns')) },
+    expected(wishes, told),
+  )
+  const digest = await engine.digest()
+  await engine.close()
+  world.store = memoryStore()
+  const again = await world.open()
+  assert.equal(await again.digest(), digest, 'derived again from nothing it is the same')
+  await again.close()
+  return counts
+}
+
+async function diesWhileOpening(world: World): Promise<undefined> {
+  while (!world.dead) await new Promise(setImmediate)
+}
+
+/** What the tables must be, from what was told alone; each outcome counted once. */
+function expected(wishes: ReadonlyMap<string, Wish>, told: ReadonlyMap<string, Reply>) {
+  const tills: Record<string, { cents: number; payments: number }> = {}
+  const towns: Record<string, { cents: number; payments: number }> = {}
+  const numbers = new Set<string>()
+  for (const [id, reply] of told) {
+    const wish = wishes.get(id)!
+    if (reply.status === 'rejected') continue
+    assert.ok(reply.status === 'accepted', JSON.stringify(reply))
+    tills[wish.input.till] ??= { cents: 0, payments: 0 }
+    const row = tills[wish.input.till]!
+    if (wish.type === 'empty') {
+      row.cents -= (reply.value as { taken: number }).taken
+      continue
+    }
+    const { payments, cents } = reply.value as { payments: number; cents: number }
+    assert.ok(cents <= fullAt)
+    assert.ok(!numbers.has(`${wish.input.till} ${payments}`), 'two payments have one number')
+    numbers.add(`${wish.input.till} ${payments}`)
+    row.cents += wish.input.cents
+    row.payments++
+    towns[wish.input.town] ??= { cents: 0, payments: 0 }
+    towns[wish.input.town]!.cents += wish.input.cents
+    towns[wish.input.town]!.payments++
+  }
+  return { tills, towns }
+}
+
+test(`an engine on a failing, forgetful disk: ${runs} random worlds`, async (t) => {
+  const sum = { lives: 0, wishes: 0, again: 0, died: 0 }
+  for (let seed = 1; seed <= runs; seed++) {
+    try {
+      const counts = await live(seed)
+      for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name]
+    } catch (error) {
+      throw new Error(`World ${seed}: ${error instanceof Error ? error.stack : error}`, { cause: error })
+    }
+  }
+  t.diagnostic(JSON.stringify(sum))
+  assert.ok(sum.died > sum.lives / 4, 'processes died')
+  assert.ok(sum.again > sum.wishes / 10, 'outcomes were asked for again')
+})
