@@ -454,3 +454,132 @@ test('options that make no sense are refused', async () => {
     await refused(open(bad), 'option-invalid', 'change')
   }
 })
+
+for (const partitions of [1, 4]) {
+  test(`the story of a request tells what it changed, told and came to (${partitions} partitions)`, async () => {
+    const data = memoryStorage({ partitions, clock: { now: () => 1_790_000_000_000 } })
+    let engine = await open({ data })
+    await engine.submit('deposit', { account: 'ann', cents: 500 }, { requestId: 'd1' })
+    const reply = await engine.submit(
+      'pay',
+      { from: 'ann', to: 'bob', cents: 200 },
+      { requestId: 'p1', principal: 'ann' },
+    )
+    await engine.idle()
+    const look = async () => {
+      const story = await engine.story('p1', { principal: 'ann' })
+      assert.ok(story)
+      const { steps, ...head } = story
+      assert.deepEqual(head, {
+        requestId: 'p1',
+        principal: 'ann',
+        type: 'pay',
+        input: { from: 'ann', to: 'bob', cents: 200 },
+        token: reply.token,
+        at: 1_790_000_000_000,
+        outcome: { status: 'accepted', value: { cents: 300 } },
+      })
+      assert.deepEqual(
+        steps.flatMap(({ changes }) => changes),
+        [
+          { table: 'accounts', key: ['ann'], before: { cents: 500 }, after: { cents: 300 } },
+          { table: 'accounts', key: ['bob'], before: undefined, after: { cents: 200 } },
+        ],
+      )
+      assert.deepEqual(
+        steps.flatMap(({ events }) => events),
+        [{ type: 'paid', key: 'bob', data: { to: 'bob', cents: 200 } }],
+      )
+      assert.equal(steps.length, partitions === 1 ? 1 : 2)
+    }
+    await look()
+    await engine.close()
+    engine = await open({ data })
+    await look()
+    assert.equal(await engine.story('p1'), undefined, 'another principal has another request p1')
+    await engine.close()
+  })
+
+  test(`changes go on where a reader was, after a restart too (${partitions} partitions)`, async () => {
+    const data = memoryStorage({ partitions })
+    let engine = await open({ data })
+    const begin = engine.position()
+    for (let i = 0; i < 600; i++) {
+      await engine.submit('deposit', { account: `a${i % 7}`, cents: 1 }, { requestId: `d${i}` })
+    }
+    await engine.submit('pay', { from: 'a0', to: 'a1', cents: 1_000 }, { requestId: 'rejected' })
+    const balances = new Map<unknown, unknown>()
+    let position = begin
+    const read = async (records: number) => {
+      let left = records
+      for await (const step of engine.changes({ from: position })) {
+        for (const { table, key, before, after } of step.changes) {
+          if (table !== 'accounts') continue
+          assert.deepEqual(before, balances.get(key[0]), 'each change once, in order')
+          balances.set(key[0], after)
+        }
+        position = step.position
+        if (--left === 0) return
+      }
+      assert.equal(left, 0, 'the engine closed before')
+    }
+    await read(250)
+    await engine.close()
+    engine = await open({ data })
+    await read(350)
+    const more = read(1)
+    await engine.submit('deposit', { account: 'a0', cents: 7 }, { requestId: 'late' })
+    await more
+    assert.deepEqual(
+      await engine.scan('accounts'),
+      [...balances].map(([key, value]) => ({ key: [key], value })).sort((a, b) => (a.key < b.key ? -1 : 1)),
+    )
+    assert.equal(position, engine.position())
+    const ended = (async () => {
+      for await (const _ of engine.changes()) assert.fail('nothing changed')
+    })()
+    await engine.close()
+    await ended
+  })
+}
+
+test('changes that are no longer kept, or never were, are refused; those of now are not', async () => {
+  let now = 1_790_000_000_000
+  const clock = { now: () => now }
+  const day = 86_400_000
+  const engine = await open({ data: memoryStorage({ clock }), clock, windowMs: day, checkpointRows: 10 })
+  const first = async (from: string) => {
+    for await (const { position } of engine.changes({ from })) return position
+    return undefined
+  }
+  for (let i = 0; i < 20; i++) {
+    await engine.submit('deposit', { account: 'ann', cents: 1 }, { requestId: uuid7(now) })
+  }
+  const kept = engine.position()
+  now += 3 * day
+  for (let i = 0; i < 40; i++) {
+    await engine.submit('deposit', { account: 'bob', cents: 1 }, { requestId: uuid7(now) })
+  }
+  assert.equal(await first(kept), '21')
+  await refused(first('0'), 'position-unknown', 'change')
+  await refused(first('99'), 'position-unknown', 'change')
+  await refused(first('0.0'), 'position-unknown', 'change')
+  await refused(first('x'), 'position-unknown', 'change')
+  await engine.close()
+})
+
+test('a request that is enqueued is durable, and its outcome is there for whoever asks', async () => {
+  const engine = await open()
+  const input = { account: 'ann', cents: 5 }
+  const enqueued = await engine.enqueue('deposit', input, { requestId: 'd1' })
+  assert.deepEqual(enqueued, { requestId: 'd1', token: '0:0' })
+  assert.deepEqual(await engine.enqueue('deposit', input, { requestId: 'd1' }), enqueued)
+  await refused(
+    engine.enqueue('deposit', { account: 'bob', cents: 5 }, { requestId: 'd1' }),
+    'request-id-reused',
+    'change',
+  )
+  const reply = await engine.submit('deposit', input, { requestId: 'd1' })
+  assert.ok(reply.status === 'accepted' && reply.replayed)
+  await engine.close()
+})

@@ -16,16 +16,19 @@ import type {
 import type { IndexOf } from './app/table.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { bundle } from './derivation/bundle.ts'
+import { feed } from './derivation/feed.ts'
 import { Processor, partitionOf } from './derivation/processor.ts'
 import { inProcess, type Program, sandboxed } from './derivation/program.ts'
 import { mainRealm } from './derivation/realm.ts'
 import { replay } from './derivation/replay.ts'
+import type { Story, StoryChange } from './derivation/story.ts'
+import { type Trace, Traces } from './derivation/traces.ts'
 import { HenceError } from './failure.ts'
-import { identitiesBefore } from './identity.ts'
+import { identityOf, principalOf, requestIdOf } from './identity.ts'
 import type { Log } from './log/log.ts'
 import { decodeRecord, type RequestRecord } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
-import { Admission, type Reply } from './request/admission.ts'
+import { Admission, type Enqueued, type Reply } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
 import { PartitionWriter } from './request/writer.ts'
 import { digest } from './state/digest.ts'
@@ -74,19 +77,21 @@ export interface ReadOptions {
 }
 
 /** One changed row. */
-export interface TableChange {
-  readonly table: string
-  readonly key: readonly KeyPart[]
-  /** Undefined when the row is new. */
-  readonly before: unknown
-  /** Undefined when the row was removed. */
-  readonly after: unknown
+export interface TableChange extends StoryChange {
   /** The record that changed it: `partition:offset`. */
   readonly token: string
 }
 
+/** The rows that one record changed, and where a reading of changes goes on after it. */
+export interface Changes {
+  readonly position: string
+  readonly changes: readonly TableChange[]
+}
+
 /** Takes requests, derives tables from them, and answers from the tables. */
 export interface Engine<A extends App> {
+  /** The app that it was opened with. */
+  readonly app: A
   /**
    * Sends a request; resolves when it is durable and decided. However often it is sent with one id, it is
    * derived once, and every reply is the first one.
@@ -103,6 +108,17 @@ export interface Engine<A extends App> {
     input: RequestInput<A, N>,
     options: SubmitOptions,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
+  /**
+   * Like `submit`, but resolves as soon as the request is durable; what becomes of it is told by `submit` with the
+   * same id, and by `story`. Throws what `submit` throws.
+   */
+  enqueue<N extends RequestName<A>>(
+    type: N,
+    input: RequestInput<A, N>,
+    options: SubmitOptions,
+  ): Promise<Enqueued>
+  /** All that became of a request; undefined when its id is not known (any more). */
+  story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
   /** The row under a key: `engine.get('lines', ['order-1', 3])`. */
   get<N extends TableName<A>>(
     table: N,
@@ -121,6 +137,15 @@ export interface Engine<A extends App> {
    * @returns ends it
    */
   subscribe(listener: (changes: readonly TableChange[]) => void): () => void
+  /**
+   * Changed rows, record by record, from a position on (that record left out) and then as they come; without
+   * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when
+   * the signal aborts or the engine closes.
+   * @throws HenceError `position-unknown` (change), when what came after the position is no longer kept
+   */
+  changes(options?: { readonly from?: string; readonly signal?: AbortSignal }): AsyncIterable<Changes>
+  /** The present position: take it, read a table, and hear what changes from then on by `changes`. */
+  position(): string
   /** Resolves when everything that was taken, with all events that follow, has been applied. */
   idle(): Promise<void>
   /** SHA-256 over all tables, in hexadecimal: equal tables have equal digests, however they came about. */
@@ -137,9 +162,17 @@ export interface EngineStats {
   readonly version: string
   /** Records applied, by partition. */
   readonly applied: readonly number[]
+  /** Requests that wait for their outcome, and their bytes. */
   readonly inFlight: number
+  readonly queuedBytes: number
+  /** Changed rows that wait for the next checkpoint. */
+  readonly dirtyRows: number
+  /** Log time of the last record, in milliseconds since 1970. */
+  readonly logTime: number
   /** Records that were read again from the log when the engine started. */
   readonly replayed: number
+  /** Replies since the start, by their outcome; `replayed` are those that were not the first. */
+  readonly replies: Readonly<Record<'accepted' | 'rejected' | 'failed' | 'replayed', number>>
 }
 
 /**
@@ -171,6 +204,7 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
 }
 
 class RunningEngine<A extends App> implements Engine<A> {
+  readonly app: A
   readonly #program: Program
   readonly #storage: Storage
   readonly #log: Log
@@ -181,6 +215,8 @@ class RunningEngine<A extends App> implements Engine<A> {
   readonly #writers: readonly PartitionWriter[]
   readonly #report: Reporter
   readonly #listeners = new Set<(changes: readonly TableChange[]) => void>()
+  /** Settles when the next record is applied. */
+  #nextApplied: PromiseWithResolvers<void> | undefined
   readonly #windowMs: number
   readonly #checkpointRows: number
   #checkpointing: Promise<void> | undefined
@@ -195,7 +231,7 @@ class RunningEngine<A extends App> implements Engine<A> {
     storage: Storage,
   ): Promise<RunningEngine<A>> {
     const shapes = [...program.app.tables.values()]
-    const collections = ['decided', 'failures', 'meta', ...collectionsOf(shapes)]
+    const collections = ['decided', 'failures', 'meta', ...Traces.collections, ...collectionsOf(shapes)]
     const begin = async (anew: boolean) => {
       const store = await storage.openStore(collections, anew)
       const engine = new RunningEngine(options, program, storage, new State(store))
@@ -226,6 +262,7 @@ class RunningEngine<A extends App> implements Engine<A> {
 
   private constructor(options: EngineOptions<A>, program: Program, storage: Storage, state: State) {
     const { log } = storage
+    this.app = options.app
     this.#program = program
     this.#storage = storage
     this.#log = log
@@ -260,7 +297,7 @@ class RunningEngine<A extends App> implements Engine<A> {
         write: (partition, draft) => this.#writers[partition]!.write(draft),
         partitionOf: (key) => partitionOf(key, log.partitions),
         decided: (identity) => this.#processor.decided(identity),
-        read: (partition, offset) => this.#readRequest(partition, offset),
+        read: async (partition, offset) => (await this.#readRequest(partition, offset)).record,
         logTime: () => this.#processor.time,
         closed: () => this.#closed,
       },
@@ -287,11 +324,52 @@ class RunningEngine<A extends App> implements Engine<A> {
     this.#processor.listener = {
       ...listener,
       emitted: (target, event) => this.#writers[target]!.writeEvent(event),
+      applied: (partition, offset, trace) => this.#applied(partition, offset, trace),
     }
   }
 
   submit(type: string, input: unknown, { requestId, principal = '' }: SubmitOptions): Promise<never> {
     return this.#admission.submit(type, input, requestId, principal) as Promise<never>
+  }
+
+  enqueue(type: string, input: unknown, { requestId, principal = '' }: SubmitOptions): Promise<Enqueued> {
+    return this.#admission.enqueue(type, input, requestId, principal)
+  }
+
+  async story(requestId: string, options: { readonly principal?: string } = {}): Promise<Story | undefined> {
+    const identity = identityOf(requestId, options.principal ?? '')
+    const decided = this.#processor.decided(identity)
+    if (decided === undefined) return undefined
+    const { traces } = this.#processor
+    const steps: Story['steps'][number][] = []
+    for (const place of traces.family(decided)) {
+      const trace = traces.get(place)
+      if (trace === undefined) continue
+      const { time, kind, type, key, changes, events, failures } = trace
+      steps.push({
+        token: `${place.partition}:${place.offset}`,
+        at: time,
+        kind,
+        type,
+        key,
+        changes: changes.map((change) => this.#rowOut(change)),
+        events: events.map(([type, key, data]) => ({ type, key, data: this.#out(data) })),
+        failures,
+      })
+    }
+    steps.sort((a, b) => a.at - b.at)
+    const { partition, offset, outcome } = decided
+    const { record, time } = await this.#readRequest(partition, offset)
+    return {
+      requestId: requestIdOf(identity),
+      principal: principalOf(identity),
+      type: record.type,
+      input: JSON.parse(record.input),
+      token: `${partition}:${offset}`,
+      at: time,
+      outcome,
+      steps,
+    }
   }
 
   async get(table: string, key: readonly KeyPart[], { after }: ReadOptions = {}): Promise<never> {
@@ -319,11 +397,34 @@ class RunningEngine<A extends App> implements Engine<A> {
     // The same function may listen twice, so what is kept is a function of its own.
     const heard = (changes: readonly TableChange[]) => listener(changes)
     this.#listeners.add(heard)
-    this.#listen()
-    return () => {
-      this.#listeners.delete(heard)
-      this.#listen()
+    return () => this.#listeners.delete(heard)
+  }
+
+  async *changes({
+    from,
+    signal,
+  }: {
+    readonly from?: string
+    readonly signal?: AbortSignal
+  } = {}): AsyncGenerator<Changes> {
+    const { traces } = this.#processor
+    const source = {
+      positions: () => this.#positions(),
+      keptFrom: (partition: number) => traces.keptFrom[partition]!,
+      traces: (partition: number, offset: number, limit: number) => traces.from({ partition, offset }, limit),
+      next: () => this.#next(),
     }
+    try {
+      for await (const { position, partition, offset, trace } of feed(source, from, signal)) {
+        yield { position, changes: this.#changesOut(partition, offset, trace) }
+      }
+    } catch (error) {
+      if (error !== this.#closed) throw error
+    }
+  }
+
+  position(): string {
+    return this.#positions().join('.')
   }
 
   async idle(): Promise<void> {
@@ -340,9 +441,13 @@ class RunningEngine<A extends App> implements Engine<A> {
     return {
       logId: this.#log.id,
       version: this.#program.version,
-      applied: this.#writers.map((_, partition) => this.#processor.position(partition)),
+      applied: this.#positions(),
       inFlight: this.#admission.inFlight,
+      queuedBytes: this.#admission.queuedBytes,
+      dirtyRows: this.#state.dirtyCount,
+      logTime: this.#processor.time,
       replayed: this.#replayed,
+      replies: { ...this.#admission.replies },
     }
   }
 
@@ -362,6 +467,7 @@ class RunningEngine<A extends App> implements Engine<A> {
       if (!stopped) await this.idle()
       for (const writer of this.#writers) writer.stop()
       this.#admission.abandon(this.#closed)
+      this.#nextApplied?.reject(this.#closed)
       await this.#checkpointing
       if (!stopped) await this.#processor.checkpoint()
     } catch (error) {
@@ -427,7 +533,7 @@ class RunningEngine<A extends App> implements Engine<A> {
 
   #prune(): void {
     const before = this.#admission.now() - this.#windowMs - keptMsBeyondWindow
-    this.#processor.forget('7', identitiesBefore(before), this.#checkpointRows)
+    this.#processor.forget(before, this.#checkpointRows)
   }
 
   #halt(error: unknown): void {
@@ -443,6 +549,7 @@ class RunningEngine<A extends App> implements Engine<A> {
     for (const writer of this.#writers) writer.stop()
     this.#report({ level: 'alarm', code: 'engine-stopped', message: this.#closed.message })
     this.#admission.abandon(this.#closed)
+    this.#nextApplied?.reject(this.#closed)
   }
 
   #warn(error: unknown): void {
@@ -478,10 +585,10 @@ class RunningEngine<A extends App> implements Engine<A> {
     await settled
   }
 
-  async #readRequest(partition: number, offset: number): Promise<RequestRecord> {
-    for await (const batch of this.#log.read(partition, offset)) {
-      const record = decodeRecord(batch.records[offset - batch.offset]!)
-      if (record.kind === 'request') return record
+  async #readRequest(partition: number, offset: number): Promise<{ record: RequestRecord; time: number }> {
+    for await (const { offset: first, time, records } of this.#log.read(partition, offset)) {
+      const record = decodeRecord(records[offset - first]!)
+      if (record.kind === 'request') return { record, time }
       break
     }
     throw new HenceError(
@@ -491,35 +598,42 @@ class RunningEngine<A extends App> implements Engine<A> {
     )
   }
 
-  #listen(): void {
-    const { changed: _, ...others } = this.#processor.listener
-    if (this.#listeners.size === 0) {
-      this.#processor.listener = others
-      return
+  #positions(): number[] {
+    return this.#writers.map((_, partition) => this.#processor.position(partition))
+  }
+
+  #next(): Promise<void> {
+    if (this.#closed) return Promise.reject(this.#closed)
+    this.#nextApplied ??= Promise.withResolvers()
+    return this.#nextApplied.promise
+  }
+
+  #applied(partition: number, offset: number, trace: Trace): void {
+    const next = this.#nextApplied
+    this.#nextApplied = undefined
+    next?.resolve()
+    if (this.#listeners.size === 0 || trace.changes.length === 0) return
+    const changes = this.#changesOut(partition, offset, trace)
+    for (const listener of this.#listeners) {
+      try {
+        listener(changes)
+      } catch (error) {
+        this.#warn(error)
+      }
     }
-    this.#processor.listener = {
-      ...others,
-      changed: (partition, offset, changes) => {
-        const token = `${partition}:${offset}`
-        const out = changes.map(({ collection, key, before, after }) => {
-          const table = collection.slice(2)
-          const { parts } = decodeKey(this.#table(table).kinds, key)
-          return {
-            table,
-            key: parts,
-            before: before === undefined ? undefined : this.#out(before),
-            after: after === undefined ? undefined : this.#out(after),
-            token,
-          }
-        })
-        for (const listener of this.#listeners) {
-          try {
-            listener(out)
-          } catch (error) {
-            this.#warn(error)
-          }
-        }
-      },
+  }
+
+  #changesOut(partition: number, offset: number, { changes }: Trace): TableChange[] {
+    const token = `${partition}:${offset}`
+    return changes.map((change) => ({ ...this.#rowOut(change), token }))
+  }
+
+  #rowOut([table, key, before, after]: Trace['changes'][number]): StoryChange {
+    return {
+      table,
+      key: decodeKey(this.#table(table).kinds, key).parts,
+      before: before === null ? undefined : this.#out(before),
+      after: after === null ? undefined : this.#out(after),
     }
   }
 }

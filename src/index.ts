@@ -1,6 +1,8 @@
 export * from './app/index.ts'
 export { type Clock, systemClock } from './clock.ts'
+export type { Story, StoryChange, StoryStep } from './derivation/story.ts'
 export {
+  type Changes,
   createEngine,
   type Engine,
   type EngineOptions,
@@ -10,5 +12,5 @@ export {
   type TableChange,
 } from './engine.ts'
 export type { Report, Reporter } from './report.ts'
-export type { Reply } from './request/admission.ts'
+export type { Enqueued, Reply } from './request/admission.ts'
 export type { Storage } from './storage.ts'

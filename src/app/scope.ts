@@ -1,7 +1,7 @@
 import type { DataOf, Event } from './event.ts'
 import type { Request } from './request.ts'
 import type { Frozen, InputOf, OutputOf, Schema } from './schema.ts'
-import type { IndexableField, KeyKind, Table } from './table.ts'
+import type { IndexableField, KeyKind, ReadRule, Table } from './table.ts'
 import type { Tx } from './tx.ts'
 
 /**
@@ -13,7 +13,8 @@ export interface Scope<S extends string = string> {
 
   /**
    * A table of this scope. `key` adds parts for many rows a partition key; `indexes` names fields to find
-   * rows by. The value's schema gives the type, and is checked in dev mode only.
+   * rows by. The value's schema gives the type, and is checked in dev mode only. `read` lets people without the
+   * scope `read` see the rows that are theirs: `read: (who, row) => row.owner === who.id`.
    */
   table<
     const Name extends string,
@@ -22,7 +23,12 @@ export interface Scope<S extends string = string> {
     const I extends Readonly<Record<string, readonly IndexableField<V>[]>> = Record<never, never>,
   >(
     name: Name,
-    definition: { readonly value: Schema<unknown, V>; readonly key?: P; readonly indexes?: I },
+    definition: {
+      readonly value: Schema<unknown, V>
+      readonly key?: P
+      readonly indexes?: I
+      readonly read?: ReadRule<V>
+    },
   ): Table<S, Name, V, P, keyof I & string>
 
   /**
@@ -82,6 +88,7 @@ function scope<S extends string>(name: S): Scope<S> {
       value: definition.value,
       parts: (definition.key ?? []) as never,
       indexes: (definition.indexes ?? {}) as never,
+      read: definition.read,
     }),
     request: (requestName, definition) => ({
       kind: 'request',

@@ -29,7 +29,17 @@ export interface Table<
   readonly parts: P
   /** Index name → the names of the indexed fields, in order. */
   readonly indexes: { readonly [I in Index]: readonly string[] }
+  /** Who may read a row over HTTP without the scope `read`; nobody where it is left out. */
+  // biome-ignore lint/suspicious/noExplicitAny: a rule takes rows, and would keep a table from being "any table".
+  readonly read: ReadRule<any> | undefined
 }
+
+/** Whether somebody may read a row; `who.id` is their principal. It must not change anything. */
+export type ReadRule<Value> = (
+  who: { readonly id: string },
+  row: Frozen<Value>,
+  key: readonly [partitionKey: string, ...parts: KeyPart[]],
+) => boolean
 
 export type ValueOf<T extends Table> = T extends Table<string, string, infer V> ? V : never
 export type PartsOf<T extends Table> = T extends Table<string, string, unknown, infer P> ? Parts<P> : never

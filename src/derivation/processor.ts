@@ -1,13 +1,15 @@
 import { crc32 } from 'node:zlib'
 import type { Outcome } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import { identitiesBefore } from '../identity.ts'
 import type { EventRecord, LogRecord, RequestRecord } from '../log/record.ts'
-import type { Change, Collection, State } from '../state/state.ts'
+import type { Collection, State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
 import { Channels, type SavedChannel } from './channels.ts'
 import { takeCheckedStep } from './divergence.ts'
 import type { Program } from './program.ts'
 import { type Failure, type Step, type Surroundings, takeStep } from './step.ts'
+import { type Place, rowChanges, type Trace, Traces } from './traces.ts'
 import { type Facts, type Workplace, workplace } from './transaction.ts'
 
 /** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
@@ -34,8 +36,8 @@ export interface ProcessorListener {
   emitted?(target: number, event: EventRecord): void
   /** A derivation threw. */
   failed?(failure: RecordedFailure): void
-  /** Rows changed with one record; the values are those of the program's realm. */
-  changed?(partition: number, offset: number, changes: readonly Change[]): void
+  /** A record was applied; the rows are those of the program's realm. */
+  applied?(partition: number, offset: number, trace: Trace): void
 }
 
 interface Checkpoint {
@@ -44,6 +46,7 @@ interface Checkpoint {
   readonly positions: readonly number[]
   readonly time: number
   readonly channels: readonly SavedChannel[]
+  readonly tracesFrom: readonly number[]
 }
 
 /**
@@ -61,6 +64,7 @@ export class Processor {
   readonly #decided: Collection<Decided>
   readonly #failures: Collection<RecordedFailure>
   readonly #meta: Collection<Checkpoint>
+  readonly traces: Traces
   readonly #channels: Channels
   readonly #positions: number[]
   readonly #around: Surroundings
@@ -90,6 +94,7 @@ export class Processor {
     this.#decided = state.collection('decided', decidedCodec, false)
     this.#failures = state.collection('failures', jsonCodec<RecordedFailure>(), false)
     this.#meta = state.collection('meta', jsonCodec<Checkpoint>(), false)
+    this.traces = new Traces(state, options.partitions)
     this.#channels = new Channels(options.partitions)
     this.#positions = new Array(options.partitions).fill(0)
     let here = 0
@@ -121,16 +126,22 @@ export class Processor {
     return this.#decided.get(identity)
   }
 
-  /** Forgets what was decided under ids in a range; for ids past their window. */
-  forget(from: string, to: string, limit: number): number {
+  /**
+   * Forgets outcomes of ids with a time in them that were made before a time, and the traces of records that
+   * were appended before it.
+   * @param limit how many of each are forgotten at most, so that it is done piece by piece
+   */
+  forget(before: number, limit: number): void {
     const old: string[] = []
-    for (const [identity] of this.#decided.range({ from, to })) {
+    for (const [identity] of this.#decided.range({ from: '7', to: identitiesBefore(before) })) {
       if (old.length >= limit) break
       old.push(identity)
     }
     for (const identity of old) this.#decided.delete(identity)
+    for (let partition = 0; partition < this.partitions; partition++) {
+      this.traces.forget(partition, before, limit)
+    }
     this.#state.commit()
-    return old.length
   }
 
   /** Events that a partition's log must still get or has still to apply. */
@@ -160,7 +171,8 @@ export class Processor {
         const step = this.#take(record, { identity: record.identity, time })
         decided = { partition, offset, outcome: step.outcome! }
         this.#decided.set(record.identity, decided)
-        this.#finish(step, partition, offset, record.identity, partition, offset)
+        const here = { partition, offset }
+        this.#finish(step, record, time, here, here)
       }
       this.#advance(partition)
       this.#settle(partition, offset)
@@ -172,7 +184,8 @@ export class Processor {
     if (arrival === 'apply') {
       const { identity, rootPartition, rootOffset } = record
       const step = this.#take(record, { identity, time })
-      this.#finish(step, partition, offset, identity, rootPartition, rootOffset)
+      const root = { partition: rootPartition, offset: rootOffset }
+      this.#finish(step, record, time, { partition, offset }, root)
       this.#count(rootPartition, rootOffset, -1)
     }
     this.#advance(partition)
@@ -199,6 +212,7 @@ export class Processor {
       positions: [...this.#positions],
       time: this.#time,
       channels: this.#channels.save(),
+      tracesFrom: [...this.traces.keptFrom],
     })
     this.#state.commit()
     return this.#state.checkpoint()
@@ -231,6 +245,7 @@ export class Processor {
     for (const [partition, position] of saved.positions.entries()) this.#positions[partition] = position
     this.#time = saved.time
     this.#channels.restore(saved.channels)
+    for (const [partition, offset] of saved.tracesFrom.entries()) this.traces.keptFrom[partition] = offset
     for (let target = 0; target < this.partitions; target++) {
       for (const event of this.#channels.waitingFor(target))
         this.#count(event.rootPartition, event.rootOffset, 1)
@@ -260,6 +275,7 @@ export class Processor {
       // Dev mode only: the request fails where its author sees it, with nothing changed.
       const { code, message } = error
       return {
+        key: record.kind === 'event' ? record.key : '',
         outcome: { status: 'failed', code, message },
         outgoing: [],
         applied: [],
@@ -268,14 +284,9 @@ export class Processor {
     }
   }
 
-  #finish(
-    step: Step,
-    partition: number,
-    offset: number,
-    identity: string,
-    rootPartition: number,
-    rootOffset: number,
-  ) {
+  #finish(step: Step, record: RequestRecord | EventRecord, time: number, here: Place, root: Place): void {
+    const { partition, offset } = here
+    const { identity, kind, type } = record
     for (const { event, key, data, origin } of step.outgoing) {
       const target = partitionOf(key, this.partitions)
       const sent = this.#channels.send(target, {
@@ -283,8 +294,8 @@ export class Processor {
         generation: 0,
         causePartition: partition,
         causeOffset: offset,
-        rootPartition,
-        rootOffset,
+        rootPartition: root.partition,
+        rootOffset: root.offset,
         identity,
         depth: origin.depth,
         type: event.name,
@@ -292,7 +303,7 @@ export class Processor {
         id: origin.seed,
         data: JSON.stringify(data),
       })
-      this.#count(rootPartition, rootOffset, 1)
+      this.#count(root.partition, root.offset, 1)
       this.listener.emitted?.(target, sent)
     }
     for (const [i, failure] of step.failures.entries()) {
@@ -302,12 +313,20 @@ export class Processor {
     }
     if (step.outcome?.status === 'failed') {
       const { code, message } = step.outcome
-      this.listener.failed?.({ type: 'request', key: identity, code, message, partition, offset })
+      this.listener.failed?.({ type, key: step.key, code, message, partition, offset })
     }
-    if (this.listener.changed) {
-      const changes = [...this.#state.changes(0)].filter(({ collection }) => collection.startsWith('t:'))
-      if (changes.length > 0) this.listener.changed(partition, offset, changes)
+    const trace: Trace = {
+      time,
+      kind,
+      type,
+      key: step.key,
+      identity,
+      changes: rowChanges(this.#state.changes(0)),
+      events: [...step.applied, ...step.outgoing].map(({ event, key, data }) => [event.name, key, data]),
+      failures: step.failures,
     }
+    this.traces.add(here, trace, kind === 'event' ? root : undefined)
+    this.listener.applied?.(partition, offset, trace)
   }
 
   #advance(partition: number): void {

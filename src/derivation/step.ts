@@ -14,6 +14,8 @@ import {
 
 /** What one record of the log led to, besides the changes of tables. */
 export interface Step {
+  /** The partition key of the record; empty when the request's input gives none. */
+  key: string
   /** Of the request; undefined for an event. */
   outcome: Outcome | undefined
   /** Events for other partitions, in the order of emission. */
@@ -59,7 +61,7 @@ export function takeStep(
   facts: Facts,
   around: Surroundings,
 ): Step {
-  const step: Step = { outcome: undefined, outgoing: [], applied: [], failures: [] }
+  const step: Step = { key: '', outcome: undefined, outgoing: [], applied: [], failures: [] }
   const here = step.applied
   const sort = (emissions: readonly Emission[]) => {
     for (const emission of emissions) (around.isHere(emission.key) ? here : step.outgoing).push(emission)
@@ -67,9 +69,10 @@ export function takeStep(
 
   if (record.kind === 'request') {
     const origin = new Origin(0, () => requestSeed(around.logId, record.identity))
-    step.outcome = decide(place, record, facts, origin, around, sort)
+    step.outcome = decide(place, record, facts, origin, around, step, sort)
   } else {
     const { key, data, id, type, depth } = record
+    step.key = key
     const origin = new Origin(depth, () => id)
     const react = () => reactTo(place, type, key, place.program.realm.parseFrozen(data), facts, origin)
     attempt(around, type, key, react, sort, step.failures)
@@ -92,6 +95,7 @@ function decide(
   facts: Facts,
   origin: Origin,
   around: Surroundings,
+  step: Step,
   keep: (emissions: readonly Emission[]) => void,
 ): Outcome {
   const { app, realm, deriving } = place.program
@@ -102,6 +106,7 @@ function decide(
     const input = realm.parse(record.output ?? record.input)
     const key = request.key(input)
     checkPartitionKey(key, `request "${record.type}"`)
+    step.key = key
     const tx = new Transaction(place, request.scope, key, facts, origin)
     const result = request.derive(tx, input)
     tx.end()

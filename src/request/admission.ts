@@ -17,6 +17,9 @@ export type Reply<Value = unknown, Reason extends string = string> = Outcome<Val
   readonly replayed: boolean
 }
 
+/** Where a request stands that is durable, whether it is decided or not. */
+export type Enqueued = Pick<Reply, 'requestId' | 'token'>
+
 /** What admission needs of the rest of the engine. */
 export interface AdmissionHost {
   /** Brings a request to the log. */
@@ -47,6 +50,8 @@ interface InFlight {
 interface Waiter {
   resolve(reply: Reply): void
   reject(error: unknown): void
+  /** Called when the request is durable; for those who do not wait for its outcome. */
+  durable?: (enqueued: Enqueued) => void
 }
 
 /**
@@ -61,6 +66,8 @@ export class Admission {
   readonly #host: AdmissionHost
   readonly #inFlight = new Map<Identity, InFlight>()
   #queuedBytes = 0
+  /** Replies since the start. */
+  readonly replies = { accepted: 0, rejected: 0, failed: 0, replayed: 0 }
 
   constructor(
     app: App,
@@ -83,27 +90,45 @@ export class Admission {
     return this.#inFlight.size
   }
 
+  get queuedBytes(): number {
+    return this.#queuedBytes
+  }
+
   submit(type: string, input: unknown, requestId: string, principal: string): Promise<Reply> {
+    return new Promise((resolve, reject) =>
+      this.#send(type, input, requestId, principal, { resolve, reject }),
+    )
+  }
+
+  enqueue(type: string, input: unknown, requestId: string, principal: string): Promise<Enqueued> {
     return new Promise((resolve, reject) => {
-      try {
-        const closed = this.#host.closed()
-        if (closed) throw closed
-        const request = requestOf(this.#app, type)
-        const identity = identityOf(requestId, principal)
-        checkWindow(identity, this.now(), this.#windowMs)
-        const sent = inputOf(type, input)
-        const first = this.#inFlight.get(identity)
-        if (first)
-          return this.#attach(first, type, sent.text, { resolve, reject }, () =>
-            this.submit(type, input, requestId, principal),
-          )
-        const decided = this.#host.decided(identity)
-        if (decided) return void this.#replay(decided, identity, type, sent.text).then(resolve, reject)
-        this.#admit(identity, messageOf(request, sent), { resolve, reject })
-      } catch (error) {
-        reject(error)
-      }
+      const durable = ({ requestId, token }: Enqueued) => resolve({ requestId, token })
+      this.#send(type, input, requestId, principal, { resolve: durable, reject, durable })
     })
+  }
+
+  #send(type: string, input: unknown, requestId: string, principal: string, waiter: Waiter): void {
+    try {
+      const closed = this.#host.closed()
+      if (closed) throw closed
+      const request = requestOf(this.#app, type)
+      const identity = identityOf(requestId, principal)
+      checkWindow(identity, this.now(), this.#windowMs)
+      const sent = inputOf(type, input)
+      const first = this.#inFlight.get(identity)
+      if (first) {
+        this.#attach(first, type, sent.text, waiter, () => this.submit(type, input, requestId, principal))
+        return
+      }
+      const decided = this.#host.decided(identity)
+      if (decided) {
+        this.#replay(decided, identity, type, sent.text).then(waiter.resolve, waiter.reject)
+        return
+      }
+      this.#admit(identity, messageOf(request, sent), waiter)
+    } catch (error) {
+      waiter.reject(error)
+    }
   }
 
   /** Called when a request has been applied; tells all who wait. */
@@ -111,7 +136,7 @@ export class Admission {
     const entry = this.#inFlight.get(identity)
     if (entry === undefined) return
     this.#leave(entry)
-    for (const [i, waiter] of entry.waiters.entries()) waiter.resolve(replyOf(identity, decided, i > 0))
+    for (const [i, waiter] of entry.waiters.entries()) waiter.resolve(this.#reply(identity, decided, i > 0))
   }
 
   /**
@@ -172,7 +197,12 @@ export class Admission {
   async #replay(decided: Decided, identity: Identity, type: string, input: string): Promise<Reply> {
     const first = await this.#host.read(decided.partition, decided.offset)
     if (!sameMessage(first, { type, input })) throw reused(identity, first.type)
-    return replyOf(identity, decided, true)
+    return this.#reply(identity, decided, true)
+  }
+
+  #reply(identity: Identity, { partition, offset, outcome }: Decided, replayed: boolean): Reply {
+    this.replies[replayed ? 'replayed' : outcome.status]++
+    return { ...outcome, requestId: requestIdOf(identity), token: `${partition}:${offset}`, replayed }
   }
 
   #leave(entry: InFlight): void {
@@ -180,10 +210,6 @@ export class Admission {
     this.#queuedBytes -= entry.bytes
     entry.settle?.()
   }
-}
-
-function replyOf(identity: Identity, { partition, offset, outcome }: Decided, replayed: boolean): Reply {
-  return { ...outcome, requestId: requestIdOf(identity), token: `${partition}:${offset}`, replayed }
 }
 
 function reused(identity: Identity, type: string): HenceError {

@@ -24,7 +24,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   request: ['words', 'app', 'log', 'derivation'],
   storage: ['words', 'log', 'state'],
   engine: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage'],
-  index: ['words', 'app', 'request', 'storage', 'engine'],
+  index: ['words', 'app', 'derivation', 'request', 'storage', 'engine'],
   testing: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage', 'engine'],
 }
 const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts']
