@@ -28,7 +28,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   index: ['words', 'app', 'derivation', 'request', 'storage', 'engine'],
   testing: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage', 'engine'],
 }
-const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts']
+const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts']
 const partOf = (file: string): string => {
   const [first] = file.split('/') as [string]
   return words.includes(file) ? 'words' : first.replace(/\.ts$/, '')
