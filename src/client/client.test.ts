@@ -145,6 +145,8 @@ const noDecisions: readonly [string, Script][] = [
   ['a 403 of somebody else', { status: 403, body: { error: 'blocked' } }],
   ['a 413 of a proxy', { ...html, status: 413 }],
   ['a 502 of a proxy', { ...html, status: 502 }],
+  ['an address where nothing is', problem(404, 'route-not-found', 'change')],
+  ['a page that may not use the server', problem(403, 'origin-refused', 'change')],
   ['a redirect', { status: 302, body: '', headers: { location: '/elsewhere' } }],
   ['JSON of somebody else', { status: 200, body: { ok: true } }],
   ['null', { status: 200, body: 'null' }],
