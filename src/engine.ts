@@ -1,31 +1,25 @@
-import type { TableNamed } from './app/app.ts'
 import type {
   App,
-  Frozen,
-  Query,
+  Enqueued,
+  Reply,
   RequestInput,
   RequestName,
   RequestReason,
   RequestValue,
-  Row,
-  TableKey,
-  TableName,
-  TableValue,
+  Service,
 } from './app/index.ts'
-import type { IndexOf } from './app/table.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Standing, Violation } from './constraint/tables.ts'
 import { bundle } from './derivation/bundle.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
 import { inProcess, sandboxed } from './derivation/program.ts'
-import type { Changes, KeyedViolation, TableChange } from './derivation/reader.ts'
+import type { Changes, KeyedViolation } from './derivation/reader.ts'
 import type { Story } from './derivation/story.ts'
 import type { Attempts } from './effect/delivery.ts'
 import type { Handlers } from './effect/handlers.ts'
 import type { EffectRow, EffectState } from './effect/outbox.ts'
 import { HenceError } from './failure.ts'
 import { printReport, type Reporter } from './report.ts'
-import type { Enqueued, Reply } from './request/admission.ts'
 import { RunningEngine } from './running-engine.ts'
 import { openDirectory, type Storage } from './storage.ts'
 
@@ -67,13 +61,8 @@ export interface SubmitOptions {
   readonly principal?: string
 }
 
-export interface ReadOptions {
-  /** A reply's token: the read waits until that request, and all events that follow from it, are applied. */
-  readonly after?: string
-}
-
 /** Takes requests, derives tables from them, and answers from the tables. */
-export interface Engine<A extends App> {
+export interface Engine<A extends App> extends Service<A> {
   /** The app that it was opened with. */
   readonly app: A
   /**
@@ -103,24 +92,6 @@ export interface Engine<A extends App> {
   ): Promise<Enqueued>
   /** All that became of a request; undefined when its id is not known (any more). */
   story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
-  /** The row under a key: `engine.get('lines', ['order-1', 3])`. */
-  get<N extends TableName<A>>(
-    table: N,
-    key: TableKey<A, N>,
-    options?: ReadOptions,
-  ): Promise<Frozen<TableValue<A, N>> | undefined>
-  /** The rows that a query names, in order; their keys begin with the partition key. */
-  scan<N extends TableName<A>>(
-    table: N,
-    query?: Query<IndexOf<TableNamed<A, N>>>,
-    options?: ReadOptions,
-  ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
-  /**
-   * Hears of every changed row, in the order of each partition, after its record is durable and applied.
-   * A listener that throws is reported and goes on hearing.
-   * @returns ends it
-   */
-  subscribe(listener: (changes: readonly TableChange[]) => void): () => void
   /**
    * Changed rows, record by record, from a position on (that record left out) and then as they come; without
    * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when

@@ -2,7 +2,7 @@ export * from './app/index.ts'
 export { type Clock, systemClock } from './clock.ts'
 export type { Standing, Victim, Violation } from './constraint/tables.ts'
 export type { RedriveInput, ResolveInput } from './derivation/operator.ts'
-export type { Changes, KeyedViolation, TableChange } from './derivation/reader.ts'
+export type { Changes, KeyedViolation } from './derivation/reader.ts'
 export type { Story, StoryChange, StoryStep } from './derivation/story.ts'
 export {
   type Call,
@@ -18,9 +18,7 @@ export {
   type Engine,
   type EngineOptions,
   type EngineStats,
-  type ReadOptions,
   type SubmitOptions,
 } from './engine.ts'
 export type { Report, Reporter } from './report.ts'
-export type { Enqueued, Reply } from './request/admission.ts'
 export type { Storage } from './storage.ts'

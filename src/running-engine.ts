@@ -1,21 +1,21 @@
-import type { App, Query } from './app/index.ts'
+import type { App, Enqueued, Query, ReadOptions, TableChange } from './app/index.ts'
 import { setAlarm, systemClock } from './clock.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
 import { Processor, partitionOf } from './derivation/processor.ts'
 import type { Program } from './derivation/program.ts'
-import { type Changes, Reader, type TableChange } from './derivation/reader.ts'
+import { type Changes, Reader } from './derivation/reader.ts'
 import { replay } from './derivation/replay.ts'
 import type { Story } from './derivation/story.ts'
 import { type Trace, Traces } from './derivation/traces.ts'
 import { systemTables } from './derivation/workplace.ts'
 import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
-import type { Engine, EngineOptions, EngineStats, ReadOptions, SubmitOptions } from './engine.ts'
+import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
 import type { Log } from './log/log.ts'
 import { encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
-import { Admission, type Enqueued } from './request/admission.ts'
+import { Admission } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
 import { type Draft, PartitionWriter } from './request/writer.ts'
 import { State } from './state/state.ts'
@@ -444,8 +444,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#report({ level: 'warning', code, message: error instanceof Error ? error.message : String(error) })
   }
 
-  async #reached(token: string | undefined): Promise<void> {
-    if (token === undefined) return
+  async #reached(after: ReadOptions['after']): Promise<void> {
+    if (after === undefined) return
+    for (const token of typeof after === 'string' ? [after] : after) await this.#settled(token)
+  }
+
+  async #settled(token: string): Promise<void> {
     const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
     if (partition === undefined || offset === undefined || partition >= this.#log.partitions)
       throw badToken(token)

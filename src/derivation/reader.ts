@@ -1,4 +1,4 @@
-import type { KeyPart, Query, Row } from '../app/index.ts'
+import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
 import { type Standing, standings, type Violation, violations } from '../constraint/tables.ts'
 import { type EffectRow, type EffectState, effectState } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
@@ -14,12 +14,6 @@ import type { Program } from './program.ts'
 import { mainRealm } from './realm.ts'
 import type { Story, StoryChange, StoryStep } from './story.ts'
 import type { Trace, TracedDerivation } from './traces.ts'
-
-/** One changed row. */
-export interface TableChange extends StoryChange {
-  /** The record that changed it: `partition:offset`. */
-  readonly token: string
-}
 
 /** The rows that one record changed, and where a reading of changes goes on after it. */
 export interface Changes {

@@ -1,4 +1,4 @@
-import type { KeyPart, Outcome } from '../app/index.ts'
+import type { Outcome, TableChange } from '../app/index.ts'
 import type { EffectState } from '../effect/outbox.ts'
 import type { Failure } from './step.ts'
 
@@ -39,11 +39,4 @@ export interface StoryStep {
   readonly failure: Failure | undefined
 }
 
-export interface StoryChange {
-  readonly table: string
-  readonly key: readonly KeyPart[]
-  /** Undefined when the row was new. */
-  readonly before: unknown
-  /** Undefined when the row was removed. */
-  readonly after: unknown
-}
+export type StoryChange = Omit<TableChange, 'token'>
