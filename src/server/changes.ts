@@ -1,6 +1,7 @@
 import type { KeyPart } from '../app/index.ts'
 import type { Changes, TableChange } from '../engine.ts'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
 import { parseStrict } from './json.ts'
 import { problemOf, unforeseen } from './problem.ts'
@@ -28,7 +29,7 @@ export class ChangeStreams {
     return this.#open
   }
 
-  async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Response> {
+  async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
     const tables = new Set(query.getAll('table'))
     if (tables.size === 0) {
@@ -57,14 +58,15 @@ export class ChangeStreams {
       this.#open--
       ended.abort()
     })
-    return new Response(stream.readable(from), {
+    return {
       status: 200,
       headers: {
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
         'x-accel-buffering': 'no',
       },
-    })
+      body: stream.readable(from),
+    }
   }
 }
 
