@@ -1,7 +1,8 @@
 import type { Story } from '../derivation/story.ts'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
-import { jsonResponse } from './json-response.ts'
+import { jsonAnswer } from './json-answer.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
@@ -12,7 +13,7 @@ export async function story(
   request: Request,
   requestId: string,
   query: URLSearchParams,
-): Promise<Response> {
+): Promise<Answer> {
   const principal = query.get('principal') ?? caller.principal
   const reads = allows(caller, 'read')
   if (principal !== caller.principal && !reads) throw notAllowed('read', 'requests of others')
@@ -24,7 +25,7 @@ export async function story(
       `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
     )
   }
-  return jsonResponse(request, reads ? told : redacted(serving, caller, told))
+  return jsonAnswer(request, reads ? told : redacted(serving, caller, told))
 }
 
 /**
