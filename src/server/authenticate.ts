@@ -1,0 +1,88 @@
+import type { IncomingMessage } from 'node:http'
+import { HenceError } from '../failure.ts'
+import type { Caller } from './caller.ts'
+import type { Keys } from './keys.ts'
+
+/**
+ * Finds out who sends a request: by the host's own sessions or tokens. Undefined for nobody it knows.
+ * It must not read the body.
+ */
+export type Authenticate = (request: Request) => Caller | undefined | Promise<Caller | undefined>
+
+/** In development, where neither keys nor `authenticate` are set: whoever is at the machine may do everything. */
+const anybody: Caller = { principal: '', scopes: ['admin'] }
+
+/** @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable` (operator) */
+export function authenticator(options: {
+  readonly authenticate: Authenticate | undefined
+  readonly keys: Keys | undefined
+  readonly origins: readonly string[]
+}): (request: Request, incoming: IncomingMessage | undefined) => Caller | Promise<Caller> {
+  const { authenticate, keys, origins } = options
+  if (authenticate === undefined && keys === undefined) {
+    return (request, incoming) => {
+      checkLocal(request.headers, incoming, origins)
+      return anybody
+    }
+  }
+  return async (request) => {
+    const secret = keys && secretOf(request.headers.get('authorization'))
+    const caller = (secret && (await keys.callerOf(secret))) || (await authenticate?.(request))
+    if (caller) return caller
+    throw new HenceError(
+      'not-authenticated',
+      'change',
+      keys === undefined
+        ? 'The host knows nobody who sends this.'
+        : 'Send an API key as `Authorization: Bearer hence_…`; this one is missing, unknown, revoked or expired.',
+    )
+  }
+}
+
+function secretOf(header: string | null): string | undefined {
+  return header === null ? undefined : /^Bearer +(hence_[\w-]{43})$/i.exec(header)?.[1]
+}
+
+/**
+ * Without authentication the machine itself is the fence, and a browser on it carries the pages of strangers. So the
+ * connection must come from the machine, by a name that only the machine has (a page that rebinds its own name to
+ * 127.0.0.1 sends that name as Host), and not from another page's script.
+ */
+function checkLocal(
+  headers: Headers,
+  incoming: IncomingMessage | undefined,
+  origins: readonly string[],
+): void {
+  const address = incoming?.socket.remoteAddress
+  const host = headers.get('host') ?? ''
+  const forwarded = headers.has('forwarded') || headers.has('x-forwarded-for')
+  if (address === undefined || !isLoopback(address) || forwarded || !isLoopback(nameOf(host))) {
+    throw new HenceError(
+      'host-refused',
+      'change',
+      'This server has neither keys nor `authenticate`, so it answers this machine alone, under the name localhost. ' +
+        'Make a key (`hence keys create`), or hand in `authenticate`.',
+    )
+  }
+  const origin = headers.get('origin')
+  const foreign =
+    origin === null
+      ? headers.get('sec-fetch-site') === 'cross-site'
+      : origin !== `http://${host}` && origin !== `https://${host}`
+  if (foreign && !(origin !== null && origins.includes(origin))) {
+    throw new HenceError(
+      'origin-refused',
+      'change',
+      'A page of another origin sends this to a server without authentication. Name the origin in `cors` if it may.',
+    )
+  }
+}
+
+function nameOf(host: string): string {
+  return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
+}
+
+/** Whether an address or a host name is this machine and nothing else. */
+export function isLoopback(name: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|::1|::ffff:127(\.\d{1,3}){3})$/i.test(name)
+}

@@ -1,0 +1,184 @@
+import type { KeyPart } from '../app/index.ts'
+import type { Changes, TableChange } from '../engine.ts'
+import { HenceError } from '../failure.ts'
+import type { Caller } from './caller.ts'
+import { parseStrict } from './json.ts'
+import { problemOf, unforeseen } from './problem.ts'
+import type { Serving } from './serving.ts'
+
+/**
+ * `GET /changes?table=…`: changed rows as server-sent events, record by record. The id of an event is the position
+ * behind it, so a client that comes back with `Last-Event-ID` (or `?from=`) misses nothing.
+ *
+ *   event: open     at the beginning; its id is the position to resume from when nothing else has come
+ *   event: changes  data: a JSON list of changes
+ *   event: problem  the stream cannot go on; data: the problem
+ *
+ * The engine reads what it has stored, so a slow client costs no memory; one that reads nothing is cut off.
+ */
+export class ChangeStreams {
+  readonly #serving: Serving
+  #open = 0
+
+  constructor(serving: Serving) {
+    this.#serving = serving
+  }
+
+  get open(): number {
+    return this.#open
+  }
+
+  async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Response> {
+    const { engine, limits, rules } = this.#serving
+    const tables = new Set(query.getAll('table'))
+    if (tables.size === 0) {
+      throw new HenceError(
+        'query-invalid',
+        'change',
+        'Name the tables whose changes are wanted: ?table=orders&table=….',
+      )
+    }
+    for (const table of tables) rules.of(caller, table)
+    const prefix = prefixOf(query.get('prefix'))
+    if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
+    const ended = new AbortController()
+    const from = request.headers.get('last-event-id') ?? query.get('from') ?? engine.position()
+    const feed = engine.changes({ from, signal: ended.signal })[Symbol.asyncIterator]()
+    const first = feed.next()
+    // A position that is not kept shows at once, and while nothing has been sent it can be told by a status.
+    await Promise.race([first, new Promise(setImmediate)])
+    const select = ({ changes }: Changes): TableChange[] =>
+      changes.flatMap((change) => {
+        if (!tables.has(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
+        return rules.change(caller, change) ?? []
+      })
+    this.#open++
+    const stream = new Stream(this.#serving, feed, first, select, () => {
+      this.#open--
+      ended.abort()
+    })
+    return new Response(stream.readable(from), {
+      status: 200,
+      headers: {
+        'content-type': 'text/event-stream',
+        'cache-control': 'no-store',
+        'x-accel-buffering': 'no',
+      },
+    })
+  }
+}
+
+class Stream {
+  readonly #serving: Serving
+  readonly #feed: AsyncIterator<Changes>
+  readonly #first: Promise<IteratorResult<Changes>>
+  readonly #select: (changes: Changes) => TableChange[]
+  readonly #end: () => void
+  readonly #encoder = new TextEncoder()
+  #controller!: ReadableStreamDefaultController<Uint8Array>
+  #room: PromiseWithResolvers<void> | undefined
+  #heartbeat: NodeJS.Timeout | undefined
+  #isOver = false
+
+  constructor(
+    serving: Serving,
+    feed: AsyncIterator<Changes>,
+    first: Promise<IteratorResult<Changes>>,
+    select: (changes: Changes) => TableChange[],
+    end: () => void,
+  ) {
+    this.#serving = serving
+    this.#feed = feed
+    this.#first = first
+    this.#select = select
+    this.#end = end
+  }
+
+  readable(from: string): ReadableStream<Uint8Array> {
+    const { closing, limits } = this.#serving
+    const close = () => this.#over()
+    closing.addEventListener('abort', close, { once: true })
+    return new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.#controller = controller
+          this.#write(`id: ${from}\nevent: open\ndata: {}\n\n`)
+          this.#heartbeat = setInterval(() => {
+            if (this.#room === undefined) this.#write(': here\n\n')
+          }, limits.heartbeatMs)
+          this.#heartbeat.unref()
+          void this.#run().finally(() => closing.removeEventListener('abort', close))
+          if (closing.aborted) close()
+        },
+        pull: () => {
+          this.#room?.resolve()
+          this.#room = undefined
+        },
+        cancel: () => this.#over(),
+      },
+      { highWaterMark: 16 * 1024, size: (chunk) => chunk?.length ?? 0 },
+    )
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (let next = await this.#first; !next.done && !this.#isOver; next = await this.#feed.next()) {
+        const changes = this.#select(next.value)
+        if (changes.length === 0) continue
+        this.#write(`id: ${next.value.position}\nevent: changes\ndata: ${JSON.stringify(changes)}\n\n`)
+        await this.#drained()
+      }
+    } catch (error) {
+      if (error === stalled) return this.#over(stalled)
+      const told = problemOf(error instanceof HenceError ? error : unforeseen())
+      this.#write(`event: problem\ndata: ${JSON.stringify(told)}\n\n`)
+    }
+    this.#over()
+  }
+
+  #write(text: string): void {
+    if (!this.#isOver) this.#controller.enqueue(this.#encoder.encode(text))
+  }
+
+  /** Waits until the client has read, and gives up on one that does not. */
+  async #drained(): Promise<void> {
+    if (this.#isOver || (this.#controller.desiredSize ?? 0) > 0) return
+    this.#room ??= Promise.withResolvers()
+    const { promise, reject } = this.#room
+    const timer = setTimeout(() => reject(stalled), this.#serving.limits.stalledMs)
+    await promise.finally(() => clearTimeout(timer))
+  }
+
+  #over(error?: Error): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    clearInterval(this.#heartbeat)
+    this.#room?.resolve()
+    this.#end()
+    try {
+      if (error) this.#controller.error(error)
+      else this.#controller.close()
+    } catch {
+      // The reader has gone already.
+    }
+  }
+}
+
+const stalled = new Error('The client of a stream reads nothing.')
+
+function prefixOf(text: string | null): readonly KeyPart[] {
+  if (text === null) return []
+  const value = parseStrict(text)
+  const fits =
+    Array.isArray(value) && value.every((part) => typeof part === 'string' || typeof part === 'number')
+  if (fits) return value
+  throw new HenceError('query-invalid', 'change', '`prefix` must be a JSON list of text and numbers.')
+}
+
+function tooManyStreams(max: number): HenceError {
+  return new HenceError(
+    'too-many-streams',
+    'retry',
+    `${max} streams of changes are open, the limit. Try again later.`,
+  )
+}

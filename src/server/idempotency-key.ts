@@ -1,0 +1,43 @@
+import { parseItem } from 'structured-headers'
+import { HenceError } from '../failure.ts'
+
+/**
+ * The request id in the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07), which is a
+ * structured-field string (RFC 9651): `"8e03978e-…"`. Its bare form, that Stripe and others send, is taken too: visible
+ * ASCII characters without quotes. What makes an id good is the engine's business.
+ *
+ * @throws HenceError `request-id-missing`, `request-id-invalid` (change)
+ */
+export function requestIdOf(header: string | null): string {
+  if (header === null || header === '') {
+    throw new HenceError(
+      'request-id-missing',
+      'change',
+      'The header Idempotency-Key is missing. Make an id (a UUID of version 7), store it, and send it with every try.',
+    )
+  }
+  if (header[0] !== '"') {
+    if (/^[\x21\x23-\x7e]{1,255}$/.test(header)) return header
+    throw malformed(header)
+  }
+  const plain = /^"([\x21\x23-\x5b\x5d-\x7e]+)"$/.exec(header)
+  if (plain) return plain[1]!
+  let value: unknown
+  try {
+    ;[value] = parseItem(header)
+  } catch {
+    throw malformed(header)
+  }
+  if (typeof value === 'string' && value !== '') return value
+  throw malformed(header)
+}
+
+function malformed(header: string): HenceError {
+  return new HenceError(
+    'request-id-invalid',
+    'change',
+    `The header Idempotency-Key must be one string in quotes, or 1 to 255 visible ASCII characters without quotes, not ${
+      header.length > 80 ? `${header.slice(0, 80)}…` : header
+    }.`,
+  )
+}

@@ -1,0 +1,7 @@
+export type { Authenticate } from './authenticate.ts'
+export type { Caller, Scope } from './caller.ts'
+export { createKey, type Key, listKeys, revokeKey } from './keys.ts'
+export type { Limits } from './limits.ts'
+export type { Listening } from './listen.ts'
+export type { Problem } from './problem.ts'
+export { type Server, type ServerOptions, server } from './server.ts'

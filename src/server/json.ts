@@ -1,0 +1,135 @@
+import { isUtf8 } from 'node:buffer'
+import { HenceError } from '../failure.ts'
+
+/** How deep lists and objects may stand in one another; the engine takes no more either. */
+export const depthMax = 64
+
+/**
+ * Reads JSON (RFC 8259) that has one meaning only. What `JSON.parse` lets pass and other readers understand
+ * otherwise is refused, since the bytes are kept for years and read by many: names that stand twice in an
+ * object, `__proto__`, whole numbers beyond 2^53 − 1, numbers beyond the range of a double, halves of surrogate
+ * pairs, more than 64 levels.
+ *
+ * `JSON.parse` goes first, so the scan behind it may take it that the grammar is right.
+ *
+ * @throws HenceError `json-invalid` (change), which names the place
+ */
+export function parseStrict(text: string): unknown {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw invalid(`it does not follow the grammar: ${(error as Error).message}`)
+  }
+  scan(text)
+  return value
+}
+
+/** @throws HenceError `json-invalid` (change) for bytes that are not UTF-8 */
+export function textOf(bytes: Uint8Array): string {
+  if (!isUtf8(bytes)) throw invalid('its bytes are not UTF-8')
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
+}
+
+const quote = 0x22
+const backslash = 0x5c
+const comma = 0x2c
+const minus = 0x2d
+const colon = 0x3a
+
+function scan(text: string): void {
+  /** The names met so far in each object that is open; undefined for a list. */
+  const open: (Names | undefined)[] = []
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === quote) {
+      const end = endOfString(text, at)
+      const content = contentOf(text, at, end)
+      at = end
+      if (nextCode(text, at + 1) === colon) addName(open[open.length - 1]!, content, at)
+    } else if (code === minus || (code >= 0x30 && code <= 0x39)) {
+      const end = endOfNumber(text, at)
+      checkNumber(text, at, end)
+      at = end - 1
+    } else if (code === 0x7b || code === 0x5b) {
+      if (open.length === depthMax) throw invalid(`it is deeper than ${depthMax} levels`, at)
+      open.push(code === 0x7b ? { few: [], many: undefined } : undefined)
+    } else if (code === 0x7d || code === 0x5d) {
+      open.pop()
+    }
+  }
+}
+
+/** A list is the faster set as long as it is short. */
+interface Names {
+  readonly few: string[]
+  many: Set<string> | undefined
+}
+const fewMax = 12
+
+function addName(names: Names, name: string, at: number): void {
+  const { few } = names
+  if (names.many ? names.many.has(name) : few.includes(name)) {
+    throw invalid(`the name ${JSON.stringify(name)} stands twice in one object`, at)
+  }
+  if (name === '__proto__') throw invalid('an object has the name __proto__', at)
+  if (names.many) names.many.add(name)
+  else if (few.push(name) > fewMax) names.many = new Set(few)
+}
+
+/** The place of the quote that ends the string which begins at a place. */
+function endOfString(text: string, from: number): number {
+  let at = from + 1
+  for (;;) {
+    const code = text.charCodeAt(at)
+    if (code === quote) return at
+    at += code === backslash ? 2 : 1
+  }
+}
+
+function contentOf(text: string, from: number, end: number): string {
+  const raw = text.slice(from + 1, end)
+  if (!raw.includes('\\')) return raw
+  const content = JSON.parse(text.slice(from, end + 1)) as string
+  if (!content.isWellFormed()) throw invalid('a string has half of a surrogate pair', from)
+  return content
+}
+
+function nextCode(text: string, from: number): number {
+  let at = from
+  while (text.charCodeAt(at) <= 0x20) at++
+  return text.charCodeAt(at)
+}
+
+function endOfNumber(text: string, from: number): number {
+  let at = from + 1
+  for (; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === comma || code === 0x5d || code === 0x7d || code <= 0x20) break
+  }
+  return at
+}
+
+function checkNumber(text: string, from: number, end: number): void {
+  // Fifteen digits are always safe; only an exponent makes a short number a large one.
+  const token = text.slice(from, end)
+  const plain = !/[.eE]/.test(token)
+  if (plain && token.length <= 15) return
+  const number = Number(token)
+  if (!Number.isFinite(number)) throw invalid(`the number ${shown(token)} is too large for a double`, from)
+  if (plain && !Number.isSafeInteger(number)) {
+    throw invalid(
+      `the whole number ${shown(token)} is beyond 2^53 − 1, where doubles have gaps; send it as text`,
+      from,
+    )
+  }
+}
+
+function shown(token: string): string {
+  return token.length <= 40 ? token : `${token.slice(0, 40)}…`
+}
+
+function invalid(why: string, at?: number): HenceError {
+  const place = at === undefined ? '' : ` (at character ${at})`
+  return new HenceError('json-invalid', 'change', `The JSON cannot be taken: ${why}${place}.`)
+}

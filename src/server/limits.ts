@@ -1,0 +1,66 @@
+import { HenceError } from '../failure.ts'
+
+/** The bounds of a server; each may be set. */
+export interface Limits {
+  /** The longest body of a request, and the longest line of a batch. Default 1 MiB. */
+  readonly bodyBytes: number
+  /** How many bytes of bodies may be in memory before they are admitted. Default 64 MiB. */
+  readonly bodiesBytes: number
+  /** How long a body may take to arrive; for a batch, how long nothing of it may arrive. Default 30 s. */
+  readonly bodyMs: number
+  /** How many lines of one batch may wait for their outcome. Default 1,024. */
+  readonly batchInFlight: number
+  /** How many streams of changes may be open. Default 1,000. */
+  readonly streams: number
+  /** How long a stream's client may read nothing before it is cut off. Default 30 s. */
+  readonly stalledMs: number
+  /** How often a quiet stream says that it is there. Default 15 s. */
+  readonly heartbeatMs: number
+  /** How many rows a read may look at, where a rule hides some. Default 10,000. */
+  readonly rowsLookedAt: number
+  /** How long a read may wait for `after`. Default 30 s. */
+  readonly afterMs: number
+  /** Own listener: how many connections there may be. Default 10,000. */
+  readonly connections: number
+  /** Own listener: the longest head of a request. Default 16 KiB. */
+  readonly headBytes: number
+  /** Own listener: how long a head may take to arrive. Default 10 s. */
+  readonly headMs: number
+  /** Own listener: how long a connection may be idle between two requests. Default 10 s. */
+  readonly idleMs: number
+  /** How long `close` waits for requests under way. Default 10 s. */
+  readonly drainMs: number
+}
+
+export const limitsDefault: Limits = {
+  bodyBytes: 1024 * 1024,
+  bodiesBytes: 64 * 1024 * 1024,
+  bodyMs: 30_000,
+  batchInFlight: 1_024,
+  streams: 1_000,
+  stalledMs: 30_000,
+  heartbeatMs: 15_000,
+  rowsLookedAt: 10_000,
+  afterMs: 30_000,
+  connections: 10_000,
+  headBytes: 16 * 1024,
+  headMs: 10_000,
+  idleMs: 10_000,
+  drainMs: 10_000,
+}
+
+/** @throws HenceError `option-invalid` (change) */
+export function limitsOf(given: Partial<Limits> = {}): Limits {
+  for (const [name, value] of Object.entries(given)) {
+    const known = name in limitsDefault
+    if (known && Number.isSafeInteger(value) && value > 0 && value < 2 ** 31) continue
+    throw new HenceError(
+      'option-invalid',
+      'change',
+      known
+        ? `The limit \`${name}\` must be a whole number from 1 to 2,147,483,647, not ${value}.`
+        : `There is no limit \`${name}\`; there are ${Object.keys(limitsDefault).join(', ')}.`,
+    )
+  }
+  return { ...limitsDefault, ...given }
+}

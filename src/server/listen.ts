@@ -1,0 +1,120 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { HenceError } from '../failure.ts'
+import type { Limits } from './limits.ts'
+
+/** A listener that is open. */
+export interface Listening {
+  readonly host: string
+  readonly port: number
+  /** Where it is reached: `http://127.0.0.1:8080`. */
+  readonly url: string
+}
+
+/**
+ * An HTTP listener that slow and idle clients cannot fill: heads and bodies have to arrive in time, and when there are
+ * as many connections as may be, a new one takes the place of the one that has kept the server waiting for longest.
+ */
+export class Listener {
+  readonly #server: Server
+  /** Connections that the server waits for, in the order in which the waiting began: first without a request … */
+  readonly #idle = new Set<Socket>()
+  /** … then with a part of one. */
+  readonly #sending = new Set<Socket>()
+  #count = 0
+
+  constructor(handle: (request: IncomingMessage, response: ServerResponse) => void, limits: Limits) {
+    this.#server = createServer({
+      maxHeaderSize: limits.headBytes,
+      headersTimeout: limits.headMs,
+      // Bodies are timed where they are read, since a batch may take as long as it likes.
+      requestTimeout: 0,
+      keepAliveTimeout: limits.idleMs,
+      connectionsCheckingInterval: Math.min(1_000, limits.headMs),
+    })
+    // Nothing read and nothing written for so long: a client that takes no answer.
+    this.#server.timeout = limits.stalledMs + 2 * limits.heartbeatMs
+    this.#server.on('connection', (socket) => this.#admit(socket, limits.connections))
+    this.#server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      const { socket } = request
+      this.#idle.delete(socket)
+      if (request.method !== 'GET' && request.method !== 'HEAD') {
+        this.#sending.add(socket)
+        request.once('end', () => this.#sending.delete(socket))
+      }
+      response.once('close', () => {
+        this.#sending.delete(socket)
+        if (!socket.destroyed) this.#idle.add(socket)
+      })
+      handle(request, response)
+    })
+  }
+
+  /** @throws HenceError `listen-failed` (operator) */
+  async open(host: string, port: number): Promise<Listening> {
+    const server = this.#server
+    await new Promise<void>((resolve, reject) => {
+      const refused = (error: Error) => reject(notListening(host, port, error))
+      server.once('error', refused)
+      server.listen({ host, port, backlog: 1_024 }, () => {
+        server.off('error', refused)
+        resolve()
+      })
+    })
+    const { address, port: bound, family } = server.address() as AddressInfo
+    return { host, port: bound, url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}` }
+  }
+
+  /** Takes no new connections, and ends those that have no request under way. */
+  stop(): void {
+    this.#server.close()
+    this.#server.closeIdleConnections()
+  }
+
+  /** Ends when the last connection has; those that do not end in time are cut off. */
+  async end(ms: number): Promise<void> {
+    if (this.#count === 0) return
+    await new Promise<void>((resolve) => {
+      const cut = setTimeout(() => this.#server.closeAllConnections(), ms)
+      const look = setInterval(() => {
+        this.#server.closeIdleConnections()
+        if (this.#count > 0) return
+        clearInterval(look)
+        clearTimeout(cut)
+        resolve()
+      }, 5)
+    })
+  }
+
+  #admit(socket: Socket, max: number): void {
+    if (this.#count >= max) {
+      const longest = this.#idle.values().next().value ?? this.#sending.values().next().value
+      if (longest === undefined) {
+        socket.destroy()
+        return
+      }
+      longest.destroy()
+      this.#forget(longest)
+    }
+    this.#count++
+    this.#idle.add(socket)
+    socket.once('close', () => {
+      this.#count--
+      this.#forget(socket)
+    })
+  }
+
+  #forget(socket: Socket): void {
+    this.#idle.delete(socket)
+    this.#sending.delete(socket)
+  }
+}
+
+function notListening(host: string, port: number, cause: Error): HenceError {
+  return new HenceError(
+    'listen-failed',
+    'operator',
+    `The server cannot listen on ${host}, port ${port}: ${cause.message}. Choose another, or end what holds it.`,
+    { cause },
+  )
+}

@@ -1,0 +1,65 @@
+import type { EngineStats } from '../engine.ts'
+
+/** Upper ends of the classes of durations, in seconds. */
+const classes = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
+
+/** Counts what the server does, and tells it in Prometheus's text format (version 0.0.4). */
+export class Metrics {
+  readonly #responses = new Map<string, number>()
+  readonly #durations = new Array<number>(classes.length + 1).fill(0)
+  #seconds = 0
+
+  /** @param route the form of the path, never the path: its parts are data, and there is no end of them */
+  count(route: string, status: number): void {
+    const series = `route="${route}",status="${status}"`
+    this.#responses.set(series, (this.#responses.get(series) ?? 0) + 1)
+  }
+
+  submitted(ms: number): void {
+    const seconds = ms / 1000
+    let i = 0
+    while (i < classes.length && seconds > classes[i]!) i++
+    this.#durations[i]!++
+    this.#seconds += seconds
+  }
+
+  text(stats: EngineStats, now: number, streams: number): string {
+    const lines: string[] = []
+    const metric = (name: string, kind: string, help: string, series: Iterable<[string, number]>) => {
+      lines.push(`# HELP hence_${name} ${help}`, `# TYPE hence_${name} ${kind}`)
+      for (const [labels, value] of series) lines.push(`hence_${name}${labels && `{${labels}}`} ${value}`)
+    }
+    const { applied, replies } = stats
+    metric('http_responses_total', 'counter', 'Responses by route and status.', this.#responses)
+    lines.push(
+      '# HELP hence_submit_seconds How long requests took until they were decided.',
+      '# TYPE hence_submit_seconds histogram',
+    )
+    let sum = 0
+    for (const [i, end] of [...classes, '+Inf'].entries()) {
+      sum += this.#durations[i]!
+      lines.push(`hence_submit_seconds_bucket{le="${end}"} ${sum}`)
+    }
+    lines.push(`hence_submit_seconds_sum ${this.#seconds}`, `hence_submit_seconds_count ${sum}`)
+    metric(
+      'replies_total',
+      'counter',
+      'Replies of the engine by outcome; replayed ones were not the first.',
+      Object.entries(replies).map(([outcome, count]) => [`outcome="${outcome}"`, count]),
+    )
+    metric(
+      'records_applied',
+      'counter',
+      'Records applied, by partition.',
+      applied.map((count, partition) => [`partition="${partition}"`, count]),
+    )
+    metric('requests_in_flight', 'gauge', 'Requests between admission and outcome.', [['', stats.inFlight]])
+    metric('queued_bytes', 'gauge', 'Bytes of these requests.', [['', stats.queuedBytes]])
+    metric('dirty_rows', 'gauge', 'Changed rows that wait for the next checkpoint.', [['', stats.dirtyRows]])
+    metric('log_age_seconds', 'gauge', 'Time since the last record.', [
+      ['', stats.logTime === 0 ? 0 : Math.max(0, (now - stats.logTime) / 1000)],
+    ])
+    metric('change_streams', 'gauge', 'Open streams of changes.', [['', streams]])
+    return `${lines.join('\n')}\n`
+  }
+}

@@ -1,0 +1,284 @@
+import type { App, Schema, Table } from '../app/index.ts'
+import { depthMax } from './json.ts'
+import type { Limits } from './limits.ts'
+
+type Json = Record<string, unknown>
+
+/**
+ * The OpenAPI 3.1 document of an app: a path for every request type and table, with their schemas. A schema library
+ * that cannot tell its schemas as JSON Schema (`~standard.jsonSchema`) gives `{}`, with a note.
+ */
+export function openApi(app: App, path: string, version: string, limits: Limits): Json {
+  const paths: Record<string, Json> = {}
+  for (const [name, request] of app.requests) {
+    paths[`/requests/${name}`] = {
+      post: {
+        operationId: `submit-${name}`,
+        summary: `Sends a request of type ${name}`,
+        tags: ['requests'],
+        parameters: [idempotencyKey, prefer],
+        requestBody: {
+          required: true,
+          content: { 'application/json': { schema: schemaOf(request.input, 'input', `requests/${name}`) } },
+        },
+        responses: {
+          200: { $ref: '#/components/responses/Accepted' },
+          202: { $ref: '#/components/responses/Durable' },
+          409: problemRef('Rejected by a rule of the app'),
+          ...problems('400', '401', '403', '408', '410', '413', '415', '422', '429', '500', '503'),
+        },
+      },
+    }
+  }
+  paths['/requests'] = {
+    post: {
+      operationId: 'submit-batch',
+      summary: 'Sends many requests, a line each, and streams their outcomes back in the same order',
+      description: `Each line is an object { requestId, type, input } of at most ${limits.bodyBytes} bytes.`,
+      tags: ['requests'],
+      requestBody: { required: true, content: { 'application/x-ndjson': { schema: { type: 'string' } } } },
+      responses: {
+        200: {
+          description: 'One outcome a line.',
+          content: { 'application/x-ndjson': { schema: { type: 'string' } } },
+        },
+        ...problems('401', '403', '415', '503'),
+      },
+    },
+  }
+  paths['/requests/{id}'] = {
+    get: {
+      operationId: 'story',
+      summary: 'All that became of a request',
+      tags: ['requests'],
+      parameters: [
+        { name: 'id', in: 'path', required: true, schema: { type: 'string', minLength: 1, maxLength: 255 } },
+        query('principal', { type: 'string' }, 'Whose request it is, for callers with the scope read.'),
+      ],
+      responses: {
+        200: { description: 'The story.', content: { 'application/json': { schema: { type: 'object' } } } },
+        ...problems('400', '401', '403', '404', '503'),
+      },
+    },
+  }
+  for (const [name, table] of app.tables) Object.assign(paths, tablePaths(name, table))
+  paths['/changes'] = {
+    get: {
+      operationId: 'changes',
+      summary: 'Changed rows as server-sent events, resumable by Last-Event-ID',
+      tags: ['tables'],
+      parameters: [
+        {
+          name: 'table',
+          in: 'query',
+          required: true,
+          style: 'form',
+          explode: true,
+          schema: { type: 'array', items: { enum: [...app.tables.keys()] }, minItems: 1 },
+        },
+        query('prefix', { type: 'string' }, 'The first parts of the key, as a JSON list.'),
+        query('from', { type: 'string' }, 'The position to go on from; Last-Event-ID comes first.'),
+      ],
+      responses: {
+        200: {
+          description: 'The stream.',
+          content: { 'text/event-stream': { schema: { type: 'string' } } },
+        },
+        ...problems('400', '401', '403', '404', '410', '429', '503'),
+      },
+    },
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: app.name,
+      version: version.slice(0, 12),
+      description:
+        'Requests are sent with an id that the client makes and stores; however often one is sent, it is decided once. ' +
+        `JSON is taken strictly: no doubled names, no whole numbers beyond 2^53 − 1, at most ${depthMax} levels.`,
+    },
+    servers: [{ url: path || '/' }],
+    security: [{ key: [] }, {}],
+    paths,
+    components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } }, ...components },
+  }
+}
+
+function tablePaths(name: string, table: Table): Record<string, Json> {
+  const value = schemaOf(table.value, 'output', `tables/${name}`)
+  const kinds = ['string', ...table.parts]
+  const row = {
+    type: 'object',
+    required: ['key', 'value'],
+    properties: { key: { type: 'array', prefixItems: kinds.map((type) => ({ type })) }, value },
+  }
+  const indexes = Object.keys(table.indexes)
+  const parts = query('prefix', { type: 'string' }, 'Only rows whose key begins so: a JSON list.')
+  const after = query('after', { type: 'string' }, 'A token: the read waits until that request is applied.')
+  return {
+    [`/tables/${name}`]: {
+      get: {
+        operationId: `scan-${name}`,
+        summary: `Rows of ${name}, a page at a time`,
+        tags: ['tables'],
+        parameters: [
+          ...(indexes.length > 0 ? [query('index', { enum: indexes }, 'Order by these fields.')] : []),
+          parts,
+          query('from', { type: 'string' }, 'Only rows from here on; a JSON list of parts after the prefix.'),
+          query(
+            'to',
+            { type: 'string' },
+            'Only rows up to here, left out; a JSON list of parts after the prefix.',
+          ),
+          query('reverse', { type: 'boolean' }, 'The last first.'),
+          query(
+            'limit',
+            { type: 'integer', minimum: 1, maximum: 1000, default: 100 },
+            'How many rows a page.',
+          ),
+          query('cursor', { type: 'string' }, 'Where the last page ended.'),
+          after,
+        ],
+        responses: {
+          200: {
+            description: 'A page; `cursor` where there may be more.',
+            content: {
+              'application/json': {
+                schema: {
+                  type: 'object',
+                  required: ['rows'],
+                  properties: { rows: { type: 'array', items: row }, cursor: { type: 'string' } },
+                },
+              },
+            },
+          },
+          304: { description: 'As the client has it (If-None-Match).' },
+          ...problems('400', '401', '403', '422', '503'),
+        },
+      },
+    },
+    [`/tables/${name}/${kinds.map((_, i) => `{key${i}}`).join('/')}`]: {
+      get: {
+        operationId: `get-${name}`,
+        summary: `One row of ${name}`,
+        tags: ['tables'],
+        parameters: [
+          ...kinds.map((type, i) => ({ name: `key${i}`, in: 'path', required: true, schema: { type } })),
+          after,
+        ],
+        responses: {
+          200: { description: 'The row.', content: { 'application/json': { schema: row } } },
+          304: { description: 'As the client has it (If-None-Match).' },
+          ...problems('400', '401', '403', '404', '422', '503'),
+        },
+      },
+    },
+  }
+}
+
+/** What a Standard Schema tells of itself where its library implements Standard JSON Schema. */
+interface JsonSchemaSource {
+  readonly jsonSchema?: Readonly<Record<'input' | 'output', (options: { target: string }) => Json>>
+}
+
+function schemaOf(schema: Schema, side: 'input' | 'output', id: string): Json {
+  const source = (schema['~standard'] as JsonSchemaSource).jsonSchema
+  for (const each of side === 'output' ? (['output', 'input'] as const) : (['input'] as const)) {
+    try {
+      const { $schema: _, ...told } = source![each]({ target: 'draft-2020-12' })
+      // References within it count from its own root, which the id makes it have.
+      return JSON.stringify(told).includes('"$ref"') ? { $id: `urn:hence:schema:${id}`, ...told } : told
+    } catch {
+      // The library does not say, or cannot say this one.
+    }
+  }
+  return { description: 'The schema library does not tell this schema as JSON Schema.' }
+}
+
+function query(name: string, schema: Json, description: string): Json {
+  return { name, in: 'query', required: false, schema, description }
+}
+
+const idempotencyKey = {
+  name: 'Idempotency-Key',
+  in: 'header',
+  required: true,
+  description:
+    'The id of the request, made and stored by the client; a UUID of version 7 is the standard form.',
+  schema: { type: 'string', minLength: 1, maxLength: 257 },
+}
+
+const prefer = {
+  name: 'Prefer',
+  in: 'header',
+  required: false,
+  description: '`respond-async`: answer when the request is durable, without waiting for its outcome.',
+  schema: { type: 'string' },
+}
+
+function problems(...statuses: string[]): Json {
+  return Object.fromEntries(statuses.map((status) => [status, { $ref: '#/components/responses/Problem' }]))
+}
+
+function problemRef(description: string): Json {
+  return { $ref: '#/components/responses/Problem', description }
+}
+
+const components = {
+  responses: {
+    Accepted: {
+      description: 'Decided: accepted. `replayed` tells whether it had come before.',
+      headers: {
+        'Hence-Token': { schema: { type: 'string' } },
+        'Idempotent-Replayed': { schema: { const: 'true' } },
+      },
+      content: {
+        'application/json': {
+          schema: {
+            type: 'object',
+            required: ['requestId', 'status', 'value', 'token', 'replayed'],
+            properties: {
+              requestId: { type: 'string' },
+              status: { const: 'accepted' },
+              value: {},
+              token: { type: 'string' },
+              replayed: { type: 'boolean' },
+            },
+          },
+        },
+      },
+    },
+    Durable: {
+      description: 'Durable; Location leads to what becomes of it.',
+      headers: { Location: { schema: { type: 'string' } } },
+      content: { 'application/json': { schema: { type: 'object' } } },
+    },
+    Problem: {
+      description: 'An error (RFC 9457).',
+      content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+    },
+  },
+  schemas: {
+    Problem: {
+      type: 'object',
+      required: ['type', 'title', 'status', 'detail', 'code', 'advice'],
+      properties: {
+        type: { type: 'string', description: '`urn:hence:error:` and the code.' },
+        title: { type: 'string' },
+        status: { type: 'integer' },
+        detail: { type: 'string' },
+        code: { type: 'string' },
+        advice: { enum: ['retry', 'change', 'operator'] },
+        outcome: {
+          enum: ['rejected', 'failed'],
+          description: 'The request is decided; a retry gives the same.',
+        },
+        reason: { type: 'string' },
+        details: {},
+        requestId: { type: 'string' },
+        token: { type: 'string' },
+        replayed: { type: 'boolean' },
+      },
+    },
+  },
+}

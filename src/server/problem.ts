@@ -1,0 +1,102 @@
+import { HenceError } from '../failure.ts'
+import type { Reply } from '../request/admission.ts'
+
+/**
+ * An error as RFC 9457 tells it. `type` is `urn:hence:error:` and the code, whose entry stands in
+ * docs/reference/errors.md; programs match on `code`.
+ */
+export interface Problem {
+  readonly type: string
+  readonly title: string
+  readonly status: number
+  readonly detail: string
+  readonly code: string
+  readonly advice: string
+  readonly [more: string]: unknown
+}
+
+/** Where the status does not follow from the advice. */
+const statuses: Readonly<Record<string, number>> = {
+  'not-authenticated': 401,
+  'not-allowed': 403,
+  'origin-refused': 403,
+  'host-refused': 403,
+  'unknown-request': 404,
+  'unknown-table': 404,
+  'route-not-found': 404,
+  'row-not-found': 404,
+  'request-not-found': 404,
+  'method-not-allowed': 405,
+  'body-too-slow': 408,
+  'request-id-expired': 410,
+  'position-unknown': 410,
+  'body-too-large': 413,
+  'value-too-large': 413,
+  'media-type-unsupported': 415,
+  'request-id-reused': 422,
+  'request-id-from-the-future': 422,
+  'input-invalid': 422,
+  'key-invalid': 422,
+  'key-too-long': 422,
+  'schema-unusable': 500,
+  'too-many-streams': 429,
+  'engine-stopped': 503,
+}
+const byAdvice = { change: 400, retry: 503, operator: 500 } as const
+
+/** How long a client should wait before it tries again, in seconds. */
+const retryAfterSeconds = '1'
+
+export function statusOf({ code, advice }: HenceError): number {
+  return statuses[code] ?? byAdvice[advice]
+}
+
+export function problemOf(error: HenceError): Problem {
+  return problem(error.code, error.advice, statusOf(error), error.message)
+}
+
+/** What the client of a request that was refused by a rule, or whose derivation threw, is told. */
+export function problemOfOutcome(
+  reply: Extract<Reply, { status: 'rejected' | 'failed' }>,
+): Problem & { readonly outcome: string } {
+  const { requestId, token, replayed } = reply
+  const more = { outcome: reply.status, requestId, token, replayed }
+  if (reply.status === 'failed') {
+    return { ...problem(reply.code, 'change', 500, reply.message), ...more }
+  }
+  const { reason, details } = reply
+  return {
+    ...problem('rejected', 'change', 409, `The app refused the request: ${reason}.`),
+    ...more,
+    reason,
+    ...(details !== undefined && { details }),
+  }
+}
+
+function problem(code: string, advice: string, status: number, detail: string): Problem {
+  const title = `${code[0]!.toUpperCase()}${code.slice(1).replaceAll('-', ' ')}`
+  return { type: `urn:hence:error:${code}`, title, status, detail, code, advice }
+}
+
+export function problemResponse(told: Problem, headers: Readonly<Record<string, string>> = {}): Response {
+  return new Response(JSON.stringify(told), {
+    status: told.status,
+    headers: {
+      'content-type': 'application/problem+json',
+      'cache-control': 'no-store',
+      ...(told.status === 401 && { 'www-authenticate': 'Bearer' }),
+      ...((told.status === 503 || told.status === 429) && { 'retry-after': retryAfterSeconds }),
+      ...headers,
+    },
+  })
+}
+
+/** What is told of an error that nobody foresaw: nothing of its text, which may hold anything. */
+export function unforeseen(): HenceError {
+  return new HenceError(
+    'internal-error',
+    'operator',
+    'The server met an error that it did not foresee; its report has more. Whether a request was taken is told by ' +
+      'sending it again with the same id.',
+  )
+}

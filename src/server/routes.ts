@@ -1,0 +1,155 @@
+import type { IncomingMessage } from 'node:http'
+import { HenceError } from '../failure.ts'
+import { batch } from './batch.ts'
+import { allows, type Caller } from './caller.ts'
+import { ChangeStreams } from './changes.ts'
+import { Cursors } from './cursor.ts'
+import { jsonResponse } from './json-response.ts'
+import type { Metrics } from './metrics.ts'
+import { openApi } from './openapi.ts'
+import { notAllowed } from './row-rules.ts'
+import type { Serving } from './serving.ts'
+import { story } from './story.ts'
+import { submit } from './submit.ts'
+import { page, row } from './tables.ts'
+
+/** A request as the routes see it. */
+export interface Arrival {
+  readonly request: Request
+  /** The parts of the path behind the route's own first one, decoded. */
+  readonly rest: readonly string[]
+  readonly query: URLSearchParams
+}
+
+export interface Route {
+  readonly method: 'GET' | 'POST'
+  /** Below the path that the server is mounted at, in Hono's form. */
+  readonly path: string
+  /**
+   * `open` to everybody, also while the server closes; `known`: whoever is let in at all, though what they are
+   * shown depends on their scopes.
+   */
+  readonly access: 'open' | 'known'
+  handle(arrival: Arrival, caller: Caller): Response | Promise<Response>
+}
+
+/** All that the server answers, and nothing else. */
+export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
+  const { engine, clock, closing } = serving
+  const streams = new ChangeStreams(serving)
+  const cursors = new Cursors()
+  let document: unknown
+  return [
+    {
+      method: 'POST',
+      path: '/requests/:type',
+      access: 'known',
+      async handle({ request, rest }, caller) {
+        const start = performance.now()
+        const response = await submit(serving, caller, request, rest[0]!)
+        metrics.submitted(performance.now() - start)
+        return response
+      },
+    },
+    {
+      method: 'POST',
+      path: '/requests',
+      access: 'known',
+      handle: ({ request }, caller) => batch(serving, caller, request),
+    },
+    {
+      method: 'GET',
+      path: '/requests/:id',
+      access: 'known',
+      handle: ({ request, rest, query }, caller) => story(serving, caller, request, rest[0]!, query),
+    },
+    {
+      method: 'GET',
+      path: '/tables/:table',
+      access: 'known',
+      handle: ({ request, rest, query }, caller) => page(serving, cursors, caller, request, rest[0]!, query),
+    },
+    {
+      method: 'GET',
+      path: '/tables/:table/*',
+      access: 'known',
+      handle: ({ request, rest, query }, caller) =>
+        row(serving, caller, request, rest[0]!, rest.slice(1), query),
+    },
+    {
+      method: 'GET',
+      path: '/changes',
+      access: 'known',
+      handle: ({ request, query }, caller) => streams.start(caller, request, query),
+    },
+    {
+      method: 'GET',
+      path: '/openapi.json',
+      access: 'known',
+      handle({ request }) {
+        document ??= openApi(engine.app, serving.path, engine.stats().version, serving.limits)
+        return jsonResponse(request, document)
+      },
+    },
+    {
+      method: 'GET',
+      path: '/metrics',
+      access: 'known',
+      handle(_, caller) {
+        if (!allows(caller, 'operate')) throw notAllowed('operate', 'metrics')
+        return text(200, metrics.text(engine.stats(), clock.now(), streams.open), 'text/plain; version=0.0.4')
+      },
+    },
+    // The process lives as long as it answers at all.
+    { method: 'GET', path: '/livez', access: 'open', handle: () => text(200, 'live\n') },
+    {
+      method: 'GET',
+      path: '/readyz',
+      access: 'open',
+      handle: () => (closing.aborted ? text(503, 'closing\n', undefined, '1') : text(200, 'ready\n')),
+    },
+  ]
+}
+
+function text(
+  status: number,
+  body: string,
+  type = 'text/plain; charset=utf-8',
+  retryAfter?: string,
+): Response {
+  return new Response(body, {
+    status,
+    headers: {
+      'content-type': type,
+      'cache-control': 'no-store',
+      ...(retryAfter && { 'retry-after': retryAfter }),
+    },
+  })
+}
+
+/** What stands behind the mount path and the first part of the route, and behind the question mark. */
+export function arrivalOf(request: Request, path: string): Arrival {
+  const { url } = request
+  // Behind `https://host`: a path begins with the third slash.
+  const start = url.indexOf('/', url.indexOf('//') + 2) + path.length
+  const mark = url.indexOf('?', start)
+  const hash = url.indexOf('#', start)
+  const end = Math.min(mark === -1 ? url.length : mark, hash === -1 ? url.length : hash)
+  const segments = url.slice(start + 1, end).split('/')
+  try {
+    return {
+      request,
+      rest: segments.slice(1).map(decodeURIComponent),
+      query: mark === -1 ? none : new URLSearchParams(url.slice(mark + 1, hash > mark ? hash : undefined)),
+    }
+  } catch {
+    throw new HenceError('url-invalid', 'change', 'The path of the address is not percent-encoded UTF-8.')
+  }
+}
+
+const none = new URLSearchParams()
+
+/** What the adapter for Node hands over beside the request. */
+export interface Carrier {
+  readonly incoming?: IncomingMessage
+}

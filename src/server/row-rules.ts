@@ -1,0 +1,73 @@
+import type { App, KeyPart, Table } from '../app/index.ts'
+import type { StoryChange } from '../derivation/story.ts'
+import { HenceError } from '../failure.ts'
+import type { Reporter } from '../report.ts'
+import { allows, type Caller } from './caller.ts'
+
+/** Says whether a row may be seen. */
+export type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
+
+/** Lets callers see what is theirs: all rows with the scope `read`, else those that their tables' rules name. */
+export class RowRules {
+  readonly #app: App
+  readonly #report: Reporter
+
+  constructor(app: App, report: Reporter) {
+    this.#app = app
+    this.#report = report
+  }
+
+  /**
+   * What a caller sees of a table: everything, or what passes.
+   * @throws HenceError `unknown-table`, `not-allowed` (change)
+   */
+  of(caller: Caller, table: string): 'all' | Visible {
+    const definition = this.#table(table)
+    if (allows(caller, 'read')) return 'all'
+    if (definition.read === undefined) throw notAllowed('read', `table "${table}"`)
+    return this.#rule(caller, definition)
+  }
+
+  /** A change as the caller may see it; undefined when neither the old nor the new row is theirs. */
+  change<C extends StoryChange>(caller: Caller, change: C): C | undefined {
+    if (allows(caller, 'read')) return change
+    const definition = this.#table(change.table)
+    if (definition.read === undefined) return undefined
+    const visible = this.#rule(caller, definition)
+    const { key } = change
+    const before = change.before !== undefined && visible(change.before, key) ? change.before : undefined
+    const after = change.after !== undefined && visible(change.after, key) ? change.after : undefined
+    return before === undefined && after === undefined ? undefined : { ...change, before, after }
+  }
+
+  /** A rule that throws hides the row: what it would have said is not known. */
+  #rule(caller: Caller, { name, read }: Table): Visible {
+    const who = { id: caller.principal }
+    return (row, key) => {
+      try {
+        return read!(who, row, key as never) === true
+      } catch (error) {
+        this.#report({
+          level: 'alarm',
+          code: 'read-rule-threw',
+          message: `The \`read\` rule of table "${name}" threw for row ${JSON.stringify(key)}, which stays hidden: ${error}`,
+        })
+        return false
+      }
+    }
+  }
+
+  #table(name: string): Table {
+    const definition = this.#app.tables.get(name)
+    if (definition) return definition
+    throw new HenceError(
+      'unknown-table',
+      'change',
+      `The app "${this.#app.name}" has no table ${JSON.stringify(name)}; it has ${[...this.#app.tables.keys()].join(', ')}.`,
+    )
+  }
+}
+
+export function notAllowed(scope: string, what: string): HenceError {
+  return new HenceError('not-allowed', 'change', `The scope \`${scope}\` is needed for ${what}.`)
+}

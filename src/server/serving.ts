@@ -1,0 +1,23 @@
+import type { App } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import type { Engine } from '../engine.ts'
+import type { Reporter } from '../report.ts'
+import type { Activity } from './activity.ts'
+import type { BodyReader } from './body.ts'
+import type { Limits } from './limits.ts'
+import type { RowRules } from './row-rules.ts'
+
+/** What the routes of one server share. */
+export interface Serving {
+  readonly engine: Engine<App>
+  /** The path that the server is mounted at, without a slash at its end. */
+  readonly path: string
+  readonly limits: Limits
+  readonly clock: Clock
+  readonly report: Reporter
+  readonly bodies: BodyReader
+  readonly rules: RowRules
+  readonly activity: Activity
+  /** Aborts when the server closes. */
+  readonly closing: AbortSignal
+}

@@ -1,0 +1,48 @@
+import type { Story } from '../derivation/story.ts'
+import { HenceError } from '../failure.ts'
+import { allows, type Caller } from './caller.ts'
+import { jsonResponse } from './json-response.ts'
+import { notAllowed } from './row-rules.ts'
+import type { Serving } from './serving.ts'
+
+/** `GET /requests/{id}`: all that became of a request. With `read` of anybody's, by `?principal=`. */
+export async function story(
+  serving: Serving,
+  caller: Caller,
+  request: Request,
+  requestId: string,
+  query: URLSearchParams,
+): Promise<Response> {
+  const principal = query.get('principal') ?? caller.principal
+  const reads = allows(caller, 'read')
+  if (principal !== caller.principal && !reads) throw notAllowed('read', 'requests of others')
+  const told = await serving.engine.story(requestId, { principal })
+  if (told === undefined) {
+    throw new HenceError(
+      'request-not-found',
+      'change',
+      `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
+    )
+  }
+  return jsonResponse(request, reads ? told : redacted(serving, caller, told))
+}
+
+/**
+ * What the sender of a request may see of it without `read`: the changed rows that are theirs. What was told to
+ * other keys, and under which, is other people's business, and so is why a reaction there failed.
+ */
+function redacted({ rules }: Serving, caller: Caller, told: Story): object {
+  return {
+    ...told,
+    steps: told.steps.map(({ token, at, kind, type, key, changes, events, failures }) => ({
+      token,
+      at,
+      kind,
+      type,
+      ...(kind === 'request' && { key }),
+      changes: changes.flatMap((change) => rules.change(caller, change) ?? []),
+      events: events.map((event) => ({ type: event.type })),
+      failures: failures.map(({ type, code }) => ({ type, code })),
+    })),
+  }
+}

@@ -1,0 +1,67 @@
+import { HenceError } from '../failure.ts'
+import type { Reply } from '../request/admission.ts'
+import { allows, type Caller } from './caller.ts'
+import { requestIdOf } from './idempotency-key.ts'
+import { parseStrict, textOf } from './json.ts'
+import { problemOfOutcome, problemResponse } from './problem.ts'
+import { notAllowed } from './row-rules.ts'
+import type { Serving } from './serving.ts'
+
+/** `POST /requests/{type}`: the input as the body, the id in the header Idempotency-Key. */
+export async function submit(
+  serving: Serving,
+  caller: Caller,
+  request: Request,
+  type: string,
+): Promise<Response> {
+  if (!allows(caller, `submit:${type}`)) throw notAllowed(`submit:${type}`, 'this request')
+  const { headers } = request
+  const requestId = requestIdOf(headers.get('idempotency-key'))
+  checkMediaType(headers.get('content-type'), /^application\/([\w.+-]+\+)?json *(;|$)/i, 'application/json')
+  const input = parseStrict(textOf(await serving.bodies.whole(request)))
+  const options = { requestId, principal: caller.principal }
+  const prefer = headers.get('prefer')
+  if (prefer !== null && /(^|[\s,])respond-async($|[\s,;])/i.test(prefer)) {
+    return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))
+  }
+  return replyResponse(await serving.engine.submit(type as never, input as never, options))
+}
+
+export function replyResponse(reply: Reply): Response {
+  const { token, replayed } = reply
+  const told = replayed
+    ? { 'hence-token': token, 'hence-outcome': reply.status, 'idempotent-replayed': 'true' }
+    : { 'hence-token': token, 'hence-outcome': reply.status }
+  if (reply.status !== 'accepted') return problemResponse(problemOfOutcome(reply), told)
+  const { requestId, status, value } = reply
+  return new Response(JSON.stringify({ requestId, status, value, token, replayed }), {
+    status: 200,
+    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...told },
+  })
+}
+
+function accepted({ path }: Serving, { requestId, token }: Pick<Reply, 'requestId' | 'token'>): Response {
+  return new Response(JSON.stringify({ requestId, token }), {
+    status: 202,
+    headers: {
+      'content-type': 'application/json',
+      'cache-control': 'no-store',
+      'hence-token': token,
+      'preference-applied': 'respond-async',
+      location: `${path}/requests/${encodeURIComponent(requestId)}`,
+    },
+  })
+}
+
+/**
+ * A media type that a form or plain script cannot send is also what keeps a page of another origin from sending
+ * requests with the user's cookies: the browser must ask first.
+ */
+export function checkMediaType(header: string | null, form: RegExp, name: string): void {
+  if (header !== null && form.test(header)) return
+  throw new HenceError(
+    'media-type-unsupported',
+    'change',
+    `The body must have the media type ${name}, not ${header ?? 'none'}: send the header Content-Type.`,
+  )
+}
