@@ -1,19 +1,17 @@
-import type { TableNamed } from './app/app.ts'
 import type {
   App,
-  Frozen,
+  Enqueued,
   KeyPart,
   Query,
+  ReadOptions,
+  Reply,
   RequestInput,
   RequestName,
   RequestReason,
   RequestValue,
-  Row,
-  TableKey,
-  TableName,
-  TableValue,
+  Service,
+  TableChange,
 } from './app/index.ts'
-import type { IndexOf } from './app/table.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { type Bundle, bundle } from './derivation/bundle.ts'
 import { feed } from './derivation/feed.ts'
@@ -28,7 +26,7 @@ import { identityOf, principalOf, requestIdOf } from './identity.ts'
 import type { Log } from './log/log.ts'
 import { decodeRecord, type RequestRecord } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
-import { Admission, type Enqueued, type Reply } from './request/admission.ts'
+import { Admission } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
 import { PartitionWriter } from './request/writer.ts'
 import { digest } from './state/digest.ts'
@@ -78,17 +76,6 @@ export interface SubmitOptions {
   readonly principal?: string
 }
 
-export interface ReadOptions {
-  /** A reply's token: the read waits until that request, and all events that follow from it, are applied. */
-  readonly after?: string
-}
-
-/** One changed row. */
-export interface TableChange extends StoryChange {
-  /** The record that changed it: `partition:offset`. */
-  readonly token: string
-}
-
 /** The rows that one record changed, and where a reading of changes goes on after it. */
 export interface Changes {
   readonly position: string
@@ -96,7 +83,7 @@ export interface Changes {
 }
 
 /** Takes requests, derives tables from them, and answers from the tables. */
-export interface Engine<A extends App> {
+export interface Engine<A extends App> extends Service<A> {
   /** The app that it was opened with. */
   readonly app: A
   /**
@@ -126,24 +113,6 @@ export interface Engine<A extends App> {
   ): Promise<Enqueued>
   /** All that became of a request; undefined when its id is not known (any more). */
   story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
-  /** The row under a key: `engine.get('lines', ['order-1', 3])`. */
-  get<N extends TableName<A>>(
-    table: N,
-    key: TableKey<A, N>,
-    options?: ReadOptions,
-  ): Promise<Frozen<TableValue<A, N>> | undefined>
-  /** The rows that a query names, in order; their keys begin with the partition key. */
-  scan<N extends TableName<A>>(
-    table: N,
-    query?: Query<IndexOf<TableNamed<A, N>>>,
-    options?: ReadOptions,
-  ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
-  /**
-   * Hears of every changed row, in the order of each partition, after its record is durable and applied.
-   * A listener that throws is reported and goes on hearing.
-   * @returns ends it
-   */
-  subscribe(listener: (changes: readonly TableChange[]) => void): () => void
   /**
    * Changed rows, record by record, from a position on (that record left out) and then as they come; without
    * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when

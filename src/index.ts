@@ -7,10 +7,7 @@ export {
   type Engine,
   type EngineOptions,
   type EngineStats,
-  type ReadOptions,
   type SubmitOptions,
-  type TableChange,
 } from './engine.ts'
 export type { Report, Reporter } from './report.ts'
-export type { Enqueued, Reply } from './request/admission.ts'
 export type { Storage } from './storage.ts'

@@ -11,7 +11,11 @@ export interface DerivedDiff {
   readonly tables: readonly TableDiff[]
   readonly outcomes: {
     readonly changed: number
-    readonly samples: readonly { readonly requestId: string; readonly before: Outcome; readonly after: Outcome }[]
+    readonly samples: readonly {
+      readonly requestId: string
+      readonly before: Outcome
+      readonly after: Outcome
+    }[]
   }
 }
 
@@ -98,7 +102,11 @@ function* merged(
   let was = a.next()
   let is = b.next()
   while (!was.done || !is.done) {
-    const first = was.done ? is.value![0] : is.done || was.value[0] <= is.value[0] ? was.value[0] : is.value[0]
+    const first = was.done
+      ? is.value![0]
+      : is.done || was.value[0] <= is.value[0]
+        ? was.value[0]
+        : is.value[0]
     const inOld = !was.done && was.value[0] === first
     const inFresh = !is.done && is.value![0] === first
     yield { key: first, was: inOld ? was.value![1] : undefined, is: inFresh ? is.value![1] : undefined }

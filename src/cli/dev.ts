@@ -4,7 +4,6 @@ import type { App, Outcome } from '../app/index.ts'
 import { systemClock } from '../clock.ts'
 import { sandboxed } from '../derivation/program.ts'
 import { type Engine, openEngine } from '../engine.ts'
-import { HenceError } from '../failure.ts'
 import type { Report, Reporter } from '../report.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { collectionsOf, type TableShape } from '../state/table.ts'
@@ -15,7 +14,7 @@ import { type DerivedDiff, diffDerived } from './derived-diff.ts'
 import { exitCode } from './exit-code.ts'
 import { changeText } from './explain.ts'
 import { type AppVersion, FreshModule } from './fresh-module.ts'
-import { note, paint, print, printError, printReport } from './output.ts'
+import { paint, print, printError, printReport } from './output.ts'
 import { type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { lookAtState } from './state.ts'
 import { stopSignal } from './stop-signal.ts'
@@ -23,10 +22,11 @@ import { FileWatch } from './watch.ts'
 
 /** `hence dev`: runs an app, and derives everything again whenever its files are saved. */
 export function devCommand() {
-  const dev = command('dev', 'run an app; on save, derive everything again with the new code and say what differs', [
-    'hence dev shop.ts',
-    'hence dev shop.ts --data /tmp/shop --port 4000',
-  ]).argument('<app>', 'the module that exports the app, such as shop.ts')
+  const dev = command(
+    'dev',
+    'run an app; on save, derive everything again with the new code and say what differs',
+    ['hence dev shop.ts', 'hence dev shop.ts --data /tmp/shop --port 4000'],
+  ).argument('<app>', 'the module that exports the app, such as shop.ts')
   return serveOptions(dev)
     .addOption(jsonOption())
     .addHelpText(
@@ -142,12 +142,15 @@ class DevSession {
       code,
     )
     this.#served = await serve(this.#engine, this.#options, this.#report)
-    await this.#say(`${paint.strong(app.name)} listens on ${paint.strong(this.#served.url)} ${paint.faint(named(code.hash))}`, {
-      event: 'listening',
-      listening: this.#served.url,
-      app: app.name,
-      version: code.hash,
-    })
+    await this.#say(
+      `${paint.strong(app.name)} listens on ${paint.strong(this.#served.url)} ${paint.faint(named(code.hash))}`,
+      {
+        event: 'listening',
+        listening: this.#served.url,
+        app: app.name,
+        version: code.hash,
+      },
+    )
   }
 
   async #stop(): Promise<void> {
@@ -198,7 +201,12 @@ class DevSession {
 
   async #tell(
     diff: DerivedDiff | undefined,
-    facts: { readonly version: string; readonly records: number; readonly ms: number; readonly failed: number },
+    facts: {
+      readonly version: string
+      readonly records: number
+      readonly ms: number
+      readonly failed: number
+    },
   ): Promise<void> {
     const { version, records, ms, failed } = facts
     const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]

@@ -7,10 +7,11 @@ import { withService } from './service.ts'
 
 /** `hence explain`: the whole story of a request. */
 export function explainCommand() {
-  const explain = command('explain', 'tell the whole story of a request: what it changed, and what followed', [
-    'hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11',
-    'hence explain o1 --principal ada --data data',
-  ])
+  const explain = command(
+    'explain',
+    'tell the whole story of a request: what it changed, and what followed',
+    ['hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11', 'hence explain o1 --principal ada --data data'],
+  )
     .argument('<request-id>', 'the id that the request was sent with')
     .option('--principal <name>', 'who sent it; default: who asks')
   return embeddedOptions(serverOptions(explain))

@@ -23,7 +23,9 @@ export class FreshModule {
     registerHooks({
       resolve: (specifier, context, next) => {
         const resolved = next(specifier, context)
-        return this.#fresh.has(resolved.url) ? { ...resolved, url: `${resolved.url}?load=${this.#loads}` } : resolved
+        return this.#fresh.has(resolved.url)
+          ? { ...resolved, url: `${resolved.url}?load=${this.#loads}` }
+          : resolved
       },
     })
   }

@@ -1,11 +1,18 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { completionCommand } from './completion.ts'
+import { devCommand } from './dev.ts'
 import { doctorCommand } from './doctor.ts'
 import { exitCode } from './exit-code.ts'
+import { explainCommand } from './explain.ts'
 import { initCommand } from './init.ts'
+import { keysCommand } from './keys.ts'
 import { logCommand } from './log.ts'
 import { endQuietlyWhenNobodyReads } from './output.ts'
+import { startCommand } from './start.ts'
+import { submitCommand } from './submit.ts'
+import { tableCommand } from './table.ts'
+import { tailCommand } from './tail.ts'
 
 /** Runs the command that the arguments name; sets the exit code of the process. */
 export async function run(argv: readonly string[]): Promise<void> {
@@ -35,7 +42,18 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the request was rejected or failed, 4 nothing found,
             5 try again, 6 somebody must look. See docs/reference/cli.md.`,
     )
-  const commands = [initCommand(), logCommand(), doctorCommand()]
+  const commands = [
+    initCommand(),
+    startCommand(),
+    devCommand(),
+    submitCommand(),
+    explainCommand(),
+    tailCommand(),
+    tableCommand(),
+    logCommand(),
+    keysCommand(),
+    doctorCommand(),
+  ]
   for (const each of commands) hence.addCommand(each)
   hence.addCommand(completionCommand(hence))
   strict(hence)

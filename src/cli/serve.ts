@@ -20,14 +20,20 @@ export interface ServeOptions {
 
 export function serveOptions(command: Command): Command {
   return command
-    .addOption(new Option('--data <directory>', 'where the log is, and what is derived from it').default('data'))
+    .addOption(
+      new Option('--data <directory>', 'where the log is, and what is derived from it').default('data'),
+    )
     .addOption(
       new Option('--port <number>', 'where to listen; 0: any free port')
         .env('PORT')
         .default(portDefault)
         .argParser(wholeNumber),
     )
-    .addOption(new Option('--host <address>', 'on which address; others than this machine need a key').default('127.0.0.1'))
+    .addOption(
+      new Option('--host <address>', 'on which address; others than this machine need a key').default(
+        '127.0.0.1',
+      ),
+    )
     .addOption(new Option('--partitions <number>', 'of a new log (default: 1)').argParser(wholeNumber))
 }
 
@@ -58,7 +64,7 @@ export async function serve(
       const { url } = await web.listen({ port, host })
       return { url, close: () => web.close() }
     } catch (error) {
-      const taken = (error as { code?: string; cause?: { code?: string } }).code === 'EADDRINUSE'
+      const taken = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE'
       if (!taken || performance.now() > deadline) {
         await web.close()
         throw error

@@ -1,6 +1,6 @@
-import type { App, Service } from '../app/index.ts'
+import type { App } from '../app/index.ts'
+import { type Connection, connect } from '../client/connect.ts'
 import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
-import { connect } from '../client/connect.ts'
 import type { Story } from '../derivation/story.ts'
 import type { ServiceOptions } from './address.ts'
 import { openEmbedded } from './embedded.ts'
@@ -8,7 +8,7 @@ import { printReport } from './output.ts'
 
 /** What a command works on: the server at an address, or the engine of a data directory, opened here. */
 export interface Opened {
-  readonly service: Service<App>
+  readonly service: Pick<Connection<App>, 'submit' | 'get' | 'scan' | 'subscribe' | 'close'>
   /** All that became of a request; undefined when its id is not known. */
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
 }
@@ -24,10 +24,13 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
   }
   const reach = { url, ...(key !== undefined && { key }) }
   return {
-    service: connect<App>(url, reach),
+    // A person waits, so not for as long as a program would.
+    service: connect<App>(url, { ...reach, patienceMs: 10_000 }),
     async story(requestId, principal) {
       const query = principal === undefined ? '' : `?principal=${encodeURIComponent(principal)}`
-      const answer = await new Exchange(reach).ask({ path: `/requests/${encodeURIComponent(requestId)}${query}` })
+      const answer = await new Exchange(reach).ask({
+        path: `/requests/${encodeURIComponent(requestId)}${query}`,
+      })
       if (answer.status === 200) return answer.body as Story
       const problem = problemOf(answer) ?? notUnderstood(answer)
       if (problem.code === 'request-not-found') return undefined
@@ -37,7 +40,10 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
 }
 
 /** Opens, works, and closes, however the work ends. */
-export async function withService<T>(options: ServiceOptions, work: (opened: Opened) => Promise<T>): Promise<T> {
+export async function withService<T>(
+  options: ServiceOptions,
+  work: (opened: Opened) => Promise<T>,
+): Promise<T> {
   const opened = await openService(options)
   try {
     return await work(opened)

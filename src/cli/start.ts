@@ -79,7 +79,14 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
       const records = applied.reduce((sum, n) => sum + n, 0)
       if (json) {
         await print(
-          JSON.stringify({ listening: served.url, app: app.name, version, partitions: applied.length, records, pid: process.pid }),
+          JSON.stringify({
+            listening: served.url,
+            app: app.name,
+            version,
+            partitions: applied.length,
+            records,
+            pid: process.pid,
+          }),
         )
       } else {
         await print(`${paint.strong(app.name)} listens on ${paint.strong(served.url)}`)

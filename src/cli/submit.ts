@@ -26,7 +26,8 @@ export function submitCommand() {
         const requestId = options.id ?? v7()
         if (requestId === '') throw new InvalidArgumentError('--id must not be empty.')
         // Before it is sent: whatever happens then, the same id may be sent again.
-        if (options.id === undefined) note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
+        if (options.id === undefined)
+          note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
         const reply = await withService(options, ({ service }) =>
           service.submit(type as never, input as never, { requestId }),
         )

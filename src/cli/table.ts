@@ -41,7 +41,9 @@ function getCommand() {
           note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
           return exitCode.nothingFound
         }
-        await print(options.json ? JSON.stringify({ key: parts, value: row }) : JSON.stringify(row, undefined, 2))
+        await print(
+          options.json ? JSON.stringify({ key: parts, value: row }) : JSON.stringify(row, undefined, 2),
+        )
         return exitCode.ok
       }),
     )

@@ -1,5 +1,5 @@
 import type { TableChange } from '../app/index.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
+import { type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './exit-code.ts'
 import { changeText } from './explain.ts'
@@ -29,16 +29,22 @@ export async function followChanges(
 ): Promise<number> {
   const stop = stopSignal()
   return withService(options, async ({ service }) => {
+    const ended = Promise.withResolvers<never>()
     const end = service.subscribe((changes) => {
       for (const change of changes.filter(wanted)) {
         void print(
-          options.json ? JSON.stringify(change) : `${changeText(change)} ${paint.faint(`at ${change.token}`)}`,
+          options.json
+            ? JSON.stringify(change)
+            : `${changeText(change)} ${paint.faint(`at ${change.token}`)}`,
         )
       }
-    })
-    note(options.json ? JSON.stringify({ following: options.url }) : `Following ${options.url}. Press Ctrl-C to stop.`)
-    await stop.asked
-    end()
+    }, ended.reject)
+    note(
+      options.json
+        ? JSON.stringify({ following: options.url })
+        : `Following ${options.url}. Press Ctrl-C to stop.`,
+    )
+    await Promise.race([stop.asked, ended.promise]).finally(end)
     return exitCode.ok
   })
 }

@@ -1,4 +1,4 @@
-import type { KeyPart, Outcome } from '../app/index.ts'
+import type { Outcome, TableChange } from '../app/index.ts'
 import type { Failure } from './step.ts'
 
 /** All that became of one request. */
@@ -33,11 +33,4 @@ export interface StoryStep {
   readonly failures: readonly Failure[]
 }
 
-export interface StoryChange {
-  readonly table: string
-  readonly key: readonly KeyPart[]
-  /** Undefined when the row was new. */
-  readonly before: unknown
-  /** Undefined when the row was removed. */
-  readonly after: unknown
-}
+export type StoryChange = Omit<TableChange, 'token'>

@@ -1,4 +1,4 @@
-import type { App, Outcome } from '../app/index.ts'
+import type { App, Enqueued, Reply } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
 import type { Decided } from '../derivation/processor.ts'
 import { HenceError } from '../failure.ts'
@@ -7,18 +7,6 @@ import { encodeRequest, type RequestRecord } from '../log/record.ts'
 import { inputOf, type Message, messageOf, requestOf, sameMessage } from './message.ts'
 import { checkWindow } from './window.ts'
 import type { Draft } from './writer.ts'
-
-/** The outcome of a request, and how it was come by. */
-export type Reply<Value = unknown, Reason extends string = string> = Outcome<Value, Reason> & {
-  readonly requestId: string
-  /** Where the request stands in the log; hand it to a read as `after` to see what it changed. */
-  readonly token: string
-  /** Whether the request had arrived before; the outcome is that of the first time. */
-  readonly replayed: boolean
-}
-
-/** Where a request stands that is durable, whether it is decided or not. */
-export type Enqueued = Pick<Reply, 'requestId' | 'token'>
 
 /** What admission needs of the rest of the engine. */
 export interface AdmissionHost {

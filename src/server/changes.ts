@@ -1,5 +1,5 @@
-import type { KeyPart } from '../app/index.ts'
-import type { Changes, TableChange } from '../engine.ts'
+import type { KeyPart, TableChange } from '../app/index.ts'
+import type { Changes } from '../engine.ts'
 import { HenceError } from '../failure.ts'
 import type { Caller } from './caller.ts'
 import { parseStrict } from './json.ts'

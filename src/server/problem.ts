@@ -1,5 +1,5 @@
+import type { Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
-import type { Reply } from '../request/admission.ts'
 
 /**
  * An error as RFC 9457 tells it. `type` is `urn:hence:error:` and the code, whose entry stands in

@@ -1,5 +1,5 @@
 import { HenceError } from '../failure.ts'
-import type { Reply } from '../request/admission.ts'
+import type { Reply } from '../app/index.ts'
 import { allows, type Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'
 import { parseStrict, textOf } from './json.ts'

@@ -18,6 +18,7 @@ const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   words: [],
   app: ['words'],
+  client: ['words', 'app'],
   log: ['words'],
   state: ['words'],
   derivation: ['words', 'app', 'log', 'state'],
@@ -70,7 +71,7 @@ test('packages that the sources import are dependencies, and all of those are im
 })
 
 test('no file is imported by nothing', () => {
-  const imported = new Set(['index.ts', 'testing/index.ts'])
+  const imported = new Set(['index.ts', 'client/index.ts', 'client/file.ts', 'testing/index.ts'])
   for (const file of sources) {
     for (const name of importsOf(file)) imported.add(relative(src, resolve(join(src, dirname(file)), name)))
   }
@@ -90,6 +91,8 @@ test('the public entries export what they say', async () => {
     'scopes',
     'systemClock',
   ])
+  assert.deepEqual(await names('hence/client'), ['HenceError', 'client', 'connect', 'indexedDb', 'memory'])
+  assert.deepEqual(await names('hence/client/file'), ['file'])
   assert.deepEqual(await names('hence/testing'), [
     'logConformance',
     'memoryLog',
