@@ -40,19 +40,24 @@ export function initCommand() {
 async function write(folder: string): Promise<string[]> {
   const files: string[] = []
   for (const name of (await readdir(template)).sort()) {
-    // npm leaves a `.gitignore` out of what it packs, so it lies here under another name.
-    const target = name === 'gitignore' ? '.gitignore' : name
-    if (name === 'package.json') await writePackage(folder)
+    const target = renamed[name] ?? name
+    if (target === 'package.json') await writePackage(join(template, name), folder)
     else await copyFile(join(template, name), join(folder, target))
     files.push(target)
   }
   return files
 }
 
+/**
+ * npm leaves a `.gitignore` out of what it packs, and a `package.json` would make the template a package that does not
+ * find Hence here; so they lie there under other names.
+ */
+const renamed: Readonly<Record<string, string>> = { gitignore: '.gitignore', 'app-package.json': 'package.json' }
+
 /** The new app depends on the version of Hence that wrote it. */
-async function writePackage(folder: string): Promise<void> {
+async function writePackage(from: string, folder: string): Promise<void> {
   const read = async (path: string | URL) => JSON.parse(await readFile(path, 'utf8'))
-  const content = await read(join(template, 'package.json'))
+  const content = await read(from)
   const { version } = await read(new URL('../../package.json', import.meta.url))
   const name = basename(folder)
     .toLowerCase()

@@ -25,7 +25,7 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
   const reach = { url, ...(key !== undefined && { key }) }
   return {
     // A person waits, so not for as long as a program would.
-    service: connect<App>(url, { ...reach, patienceMs: 10_000 }),
+    service: connect<App>(url, { ...reach, patienceMs: 5_000 }),
     async story(requestId, principal) {
       const query = principal === undefined ? '' : `?principal=${encodeURIComponent(principal)}`
       const answer = await new Exchange(reach).ask({
