@@ -45,12 +45,15 @@ export function devCommand() {
             watch.follow(session.files)
           })
         })
-        watch.follow(session.files)
-        await Promise.race([stop.asked, session.ended])
-        watch.close()
-        await work
-        await session.close()
-        return stop.signal.aborted ? exitCode.ok : exitCode.failed
+        try {
+          watch.follow(session.files)
+          await Promise.race([stop.asked, session.ended])
+        } finally {
+          watch.close()
+          await work
+          await session.close()
+        }
+        return exitCode.ok
       }),
     )
 }

@@ -52,7 +52,10 @@ async function write(folder: string): Promise<string[]> {
  * npm leaves a `.gitignore` out of what it packs, and a `package.json` would make the template a package that does not
  * find Hence here; so they lie there under other names.
  */
-const renamed: Readonly<Record<string, string>> = { gitignore: '.gitignore', 'app-package.json': 'package.json' }
+const renamed: Readonly<Record<string, string>> = {
+  gitignore: '.gitignore',
+  'app-package.json': 'package.json',
+}
 
 /** The new app depends on the version of Hence that wrote it. */
 async function writePackage(from: string, folder: string): Promise<void> {

@@ -77,7 +77,10 @@ test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async
 
   const start = () => {
     const path = fileURLToPath(import.meta.resolve('./engine-process.ts'))
-    child = fork(path, [data], { execArgv: ['-C', 'hence-source'], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    child = fork(path, [data], {
+      execArgv: ['-C', 'hence-source'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    })
     return child
   }
   const newWish = (): Wish => {

@@ -50,7 +50,8 @@ for (const page of await pages()) {
         join(folder, 'tsconfig.json'),
         JSON.stringify({ extends: relative(folder, join(root, 'tsconfig.json')), include: ['*.ts'] }),
       )
-      const node = (...args: string[]) => run(process.execPath, ['-C', 'hence-source', ...args], { cwd: folder })
+      const node = (...args: string[]) =>
+        run(process.execPath, ['-C', 'hence-source', ...args], { cwd: folder })
       await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch(told)
       for (const { name } of files) {
         if (name.endsWith('.test.ts')) await node('--test', name).catch(told)
