@@ -560,8 +560,12 @@ class RunningEngine<A extends App> implements Engine<A> {
     return this.#program.realm === mainRealm ? row : mainRealm.seal(row)
   }
 
-  async #reached(token: string | undefined): Promise<void> {
-    if (token === undefined) return
+  async #reached(after: ReadOptions['after']): Promise<void> {
+    if (after === undefined) return
+    for (const token of typeof after === 'string' ? [after] : after) await this.#settled(token)
+  }
+
+  async #settled(token: string): Promise<void> {
     const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
     if (partition === undefined || offset === undefined || partition >= this.#log.partitions)
       throw badToken(token)

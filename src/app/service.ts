@@ -70,8 +70,8 @@ export type Reply<Value = unknown, Reason extends string = string> = Outcome<Val
 export type Enqueued = Pick<Reply, 'requestId' | 'token'>
 
 export interface ReadOptions {
-  /** A reply's token: the read waits until that request, and all events that follow from it, are applied. */
-  readonly after?: string
+  /** Tokens of replies: the read waits until those requests, and all events that follow from them, are applied. */
+  readonly after?: string | readonly string[]
 }
 
 /** One changed row. */

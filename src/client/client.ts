@@ -26,7 +26,7 @@ import { Exchange, type ExchangeOptions } from './exchange.ts'
 import { jsonText } from './json-text.ts'
 import { Listeners, undisturbed } from './listeners.ts'
 import type { Outbox } from './outbox.ts'
-import { Reading } from './reading.ts'
+import { Reading, tokensOf } from './reading.ts'
 import { follow } from './subscription.ts'
 import { Tokens } from './tokens.ts'
 
@@ -210,10 +210,10 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
 
   /** Reads what was told is decided, or what the caller asks for instead. */
   const read = async (
-    { after }: ReadOptions,
+    options: ReadOptions,
     reading: (tokens: readonly string[]) => Promise<unknown>,
   ): Promise<never> => {
-    const awaited = after === undefined ? tokens.list() : [after]
+    const awaited = options.after === undefined ? tokens.list() : tokensOf(options)
     const found = await reading(awaited)
     tokens.seen(awaited)
     return found as never
@@ -228,8 +228,8 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     pending: () => (draining?.pending() ?? []).map((request) => pendingOf(request)),
     on: (event, listener) => listeners.on(event, listener),
     retry: goOn,
-    get: (table, key, after = {}) => read(after, (tokens) => reading.get(table, key, tokens)),
-    scan: (table, query = {}, after = {}) => read(after, (tokens) => reading.scan(table, query, tokens)),
+    get: (table, key, options = {}) => read(options, (tokens) => reading.get(table, key, tokens)),
+    scan: (table, query = {}, options = {}) => read(options, (tokens) => reading.scan(table, query, tokens)),
     subscribe({ tables, prefix, from, anew, ended }, listener) {
       const stop = new AbortController()
       const signal = AbortSignal.any([stop.signal, closing.signal])

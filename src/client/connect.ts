@@ -7,7 +7,7 @@ import { closed } from './closed.ts'
 import { type Answer, Exchange, type ExchangeOptions, type HeaderFields } from './exchange.ts'
 import { jsonText } from './json-text.ts'
 import { undisturbed } from './listeners.ts'
-import { Reading } from './reading.ts'
+import { Reading, tokensOf } from './reading.ts'
 import { trySubmission } from './submission.ts'
 import { follow } from './subscription.ts'
 import { enqueuedOf, outcomeUnknown, type Verdict, verdictOf } from './verdict.ts'
@@ -82,13 +82,12 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
     }
   }
 
-  const after = (token: string | undefined) => (token === undefined ? [] : [token])
   return {
     submit: (type, input, { requestId }) => send(type, input, requestId, verdictOf) as Promise<never>,
     enqueue: (type, input, { requestId }) =>
       send(type, input, requestId, enqueuedOf, { prefer: 'respond-async' }),
-    get: (table, key, options) => reading.get(table, key, after(options?.after)) as Promise<never>,
-    scan: (table, query = {}, options) => reading.scan(table, query, after(options?.after)) as Promise<never>,
+    get: (table, key, options) => reading.get(table, key, tokensOf(options)) as Promise<never>,
+    scan: (table, query = {}, options) => reading.scan(table, query, tokensOf(options)) as Promise<never>,
     subscribe(listener, ended) {
       const stop = new AbortController()
       const heard = {

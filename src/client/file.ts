@@ -1,13 +1,14 @@
 import { type FileHandle, open, readFile, rename } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
+import { holdFile } from '../file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
 /** When the file has so many lines more than twice its open requests, it is written anew. */
 const spareLines = 1_000
 
 /**
- * An outbox in a file, for one process at a time. What `add` resolved survives a killed process and a loss of
+ * An outbox in a file, for one client at a time; a lock file beside it sees to that. What `add` resolved survives a killed process and a loss of
  * power. The file is JSON Lines, only ever appended to until it is written anew:
  *
  *   {"stored":{"requestId":…,"type":…,"input":…,"queue":…,"since":…}}
@@ -16,17 +17,15 @@ const spareLines = 1_000
  * @throws HenceError when it is opened: `outbox-damaged` (operator), `outbox-failed` (retry)
  */
 export function file(path: string): Outbox {
-  let inUse = false
   return {
     async open() {
-      if (inUse) throw failed(path, 'it is open already')
-      inUse = true
+      let held: ReturnType<typeof holdFile>
       try {
-        return await FileOutbox.open(resolve(path), () => {
-          inUse = false
-        })
+        held = holdFile(`${resolve(path)}.lock`)
+        if (held === undefined) throw new Error('another process, or another client, has it open')
+        return await FileOutbox.open(resolve(path), held.release)
       } catch (error) {
-        inUse = false
+        held?.release()
         throw error instanceof HenceError ? error : failed(path, error)
       }
     },

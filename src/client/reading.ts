@@ -1,4 +1,4 @@
-import type { KeyPart, Query } from '../app/index.ts'
+import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Backoff, pause, pauseMs } from './backoff.ts'
@@ -112,6 +112,11 @@ export class Reading {
       await pause(waitMs, this.#closing)
     }
   }
+}
+
+/** The tokens that a caller asks a read to wait for. */
+export function tokensOf({ after = [] }: ReadOptions = {}): readonly string[] {
+  return typeof after === 'string' ? [after] : after
 }
 
 type Field = readonly [name: string, value: string | undefined]

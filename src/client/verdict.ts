@@ -30,8 +30,9 @@ export function verdictOf(requestId: string, answer: Answer): Verdict {
   const problem = problemOf(answer)
   if (problem === undefined) return again(answer)
   if (body['outcome'] !== undefined) return ours ? outcomeOf(answer, body, common) : again(answer)
-  if (status === 401 || problem.advice !== 'change') {
-    const untouched = status === 401 || status === 429 || problem.code === 'overloaded'
+  const isAboutIt = status !== 401 && !aboutTheWay.has(problem.code)
+  if (!isAboutIt || problem.advice !== 'change') {
+    const untouched = !isAboutIt || status === 429 || problem.code === 'overloaded'
     return { kind: 'again', error: problem, taken: untouched ? 'no' : 'perhaps' }
   }
   return { kind: 'refused', error: problem, blind: blindStatuses.has(status) }
@@ -46,8 +47,19 @@ export function enqueuedOf(requestId: string, answer: Answer): Verdict<Enqueued>
   return verdictOf(requestId, answer)
 }
 
-/** Permission, route, request type and age are judged before the id is looked up. */
-const blindStatuses: ReadonlySet<number> = new Set([403, 404, 405, 410])
+/** Permission, request type and age are judged before the id is looked up. */
+const blindStatuses: ReadonlySet<number> = new Set([403, 404, 410])
+
+/**
+ * These say that somebody has set up the address, the page's origin or a proxy wrong, and nothing of the request: it must
+ * not be lost to that. So it is with a missing login.
+ */
+const aboutTheWay: ReadonlySet<string> = new Set([
+  'route-not-found',
+  'method-not-allowed',
+  'host-refused',
+  'origin-refused',
+])
 
 function outcomeOf(answer: Answer, body: Fields, common: Omit<Reply, 'status'>): Verdict {
   const { outcome, reason, details, code, detail } = body

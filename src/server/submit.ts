@@ -1,5 +1,5 @@
-import { HenceError } from '../failure.ts'
 import type { Reply } from '../app/index.ts'
+import { HenceError } from '../failure.ts'
 import { allows, type Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'
 import { parseStrict, textOf } from './json.ts'

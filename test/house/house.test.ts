@@ -29,7 +29,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   testing: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage', 'engine'],
   cli: ['words', 'app', 'client', 'log', 'state', 'derivation', 'storage', 'engine', 'server'],
 }
-const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts']
+const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts']
 const partOf = (file: string): string => {
   const [first] = file.split('/') as [string]
   return words.includes(file) ? 'words' : first.replace(/\.ts$/, '')
