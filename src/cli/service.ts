@@ -8,7 +8,7 @@ import { printReport } from './output.ts'
 
 /** What a command works on: the server at an address, or the engine of a data directory, opened here. */
 export interface Opened {
-  readonly service: Pick<Connection<App>, 'submit' | 'get' | 'scan' | 'subscribe' | 'close'>
+  readonly service: Pick<Connection<App>, 'submit' | 'get' | 'scan' | 'close'>
   /** All that became of a request; undefined when its id is not known. */
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
 }

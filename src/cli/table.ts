@@ -1,10 +1,10 @@
-import type { Query } from '../app/index.ts'
+import type { KeyPart, Query } from '../app/index.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, keyParts, runs, wholeNumber } from './command.ts'
 import { exitCode } from './exit-code.ts'
 import { note, paint, print } from './output.ts'
 import { withService } from './service.ts'
-import { followChanges } from './tail.ts'
+import { printChanges } from './tail.ts'
 
 type Parts = readonly (string | number | boolean)[]
 
@@ -104,10 +104,7 @@ function watchCommand() {
     .action(
       runs(async (table: string, key: readonly string[], options: ServiceOptions, _command: unknown) => {
         const parts = key.length === 1 ? keyParts(key[0]!) : key
-        return followChanges(
-          options,
-          (change) => change.table === table && parts.every((part, i) => change.key[i] === part),
-        )
+        return printChanges(options, { tables: [table], prefix: parts as readonly KeyPart[] })
       }),
     )
 }

@@ -1,10 +1,12 @@
-import type { TableChange } from '../app/index.ts'
+import type { KeyPart } from '../app/index.ts'
+import { Exchange } from '../client/exchange.ts'
+import { type Followed, follow } from '../client/subscription.ts'
+import { systemClock } from '../clock.ts'
 import { type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './exit-code.ts'
 import { changeText } from './explain.ts'
 import { note, paint, print } from './output.ts'
-import { withService } from './service.ts'
 import { stopSignal } from './stop-signal.ts'
 
 /** `hence tail`: changed rows as they come. */
@@ -17,34 +19,49 @@ export function tailCommand() {
     .addOption(jsonOption())
     .action(
       runs(async (tables: readonly string[], options: ServiceOptions, _command: unknown) =>
-        followChanges(options, ({ table }) => tables.length === 0 || tables.includes(table)),
+        printChanges(options, { tables }),
       ),
     )
 }
 
-/** Prints the changes that are wanted until a signal ends it. */
-export async function followChanges(
-  options: ServiceOptions,
-  wanted: (change: TableChange) => boolean,
+/** Prints changes until a signal ends it, across lost connections. */
+export async function printChanges(
+  { url, key, json }: ServiceOptions,
+  followed: Followed & { readonly prefix?: readonly KeyPart[] },
 ): Promise<number> {
   const stop = stopSignal()
-  return withService(options, async ({ service }) => {
-    const ended = Promise.withResolvers<never>()
-    const end = service.subscribe((changes) => {
-      for (const change of changes.filter(wanted)) {
+  const ended = Promise.withResolvers<never>()
+  let opened = 0
+  const heard = {
+    anew() {
+      // Whoever starts something now to see its changes can rely on this line.
+      if (opened++ === 0)
+        note(json ? JSON.stringify({ following: url }) : `Following ${url}. Press Ctrl-C to stop.`)
+      else
+        note(
+          json
+            ? JSON.stringify({ missed: true })
+            : 'The connection was lost for long, and changes were missed.',
+        )
+    },
+    changes(changes: Parameters<Parameters<typeof follow>[1]['changes']>[0]) {
+      for (const change of changes) {
         void print(
-          options.json
-            ? JSON.stringify(change)
-            : `${changeText(change)} ${paint.faint(`at ${change.token}`)}`,
+          json ? JSON.stringify(change) : `${changeText(change)} ${paint.faint(`at ${change.token}`)}`,
         )
       }
-    }, ended.reject)
-    note(
-      options.json
-        ? JSON.stringify({ following: options.url })
-        : `Following ${options.url}. Press Ctrl-C to stop.`,
-    )
-    await Promise.race([stop.asked, ended.promise]).finally(end)
-    return exitCode.ok
+    },
+    ended: ended.reject,
+  }
+  const exchange = new Exchange({ url, ...(key !== undefined && { key }) })
+  const backoff = { firstMs: 50, mostMs: 5_000 }
+  const following = follow(followed, heard, {
+    exchange,
+    backoff,
+    clock: systemClock,
+    random: Math.random,
+    signal: stop.signal,
   })
+  await Promise.race([following, ended.promise])
+  return exitCode.ok
 }

@@ -30,14 +30,8 @@ export class ChangeStreams {
 
   async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Response> {
     const { engine, limits, rules } = this.#serving
+    // None named: all that the caller may read.
     const tables = new Set(query.getAll('table'))
-    if (tables.size === 0) {
-      throw new HenceError(
-        'query-invalid',
-        'change',
-        'Name the tables whose changes are wanted: ?table=orders&table=….',
-      )
-    }
     for (const table of tables) rules.of(caller, table)
     const prefix = prefixOf(query.get('prefix'))
     if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
@@ -49,7 +43,11 @@ export class ChangeStreams {
     await Promise.race([first, new Promise(setImmediate)])
     const select = ({ changes }: Changes): TableChange[] =>
       changes.flatMap((change) => {
-        if (!tables.has(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
+        if (
+          (tables.size > 0 && !tables.has(change.table)) ||
+          !prefix.every((part, i) => change.key[i] === part)
+        )
+          return []
         return rules.change(caller, change) ?? []
       })
     this.#open++

@@ -27,6 +27,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   engine: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage'],
   index: ['words', 'app', 'derivation', 'request', 'storage', 'engine'],
   testing: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage', 'engine'],
+  server: ['words', 'app', 'derivation', 'request', 'engine'],
   cli: ['words', 'app', 'client', 'log', 'state', 'derivation', 'storage', 'engine', 'server'],
 }
 const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts']

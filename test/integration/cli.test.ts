@@ -70,6 +70,7 @@ test('start, submit, explain, table and tail: one request id from the command li
   const env = { HENCE_URL: server.url }
   const tail = new Running(['table', 'watch', 'orders', 'mug', '--json'], { env })
   t.after(() => tail.stop())
+  await tail.error(/"following"/)
 
   const stocked = await hence(['submit', 'stock-product', mugs, '--json'], { env })
   assert.equal(stocked.code, 0, stocked.stderr)
