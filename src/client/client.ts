@@ -213,10 +213,16 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     options: ReadOptions,
     reading: (tokens: readonly string[]) => Promise<unknown>,
   ): Promise<never> => {
-    const awaited = options.after === undefined ? tokens.list() : tokensOf(options)
-    const found = await reading(awaited)
-    tokens.seen(awaited)
-    return found as never
+    let awaited = options.after === undefined ? tokens.list() : tokensOf(options)
+    try {
+      return (await reading(awaited)) as never
+    } catch (error) {
+      // Of another log, as after a new beginning in development; or of a caller's own making.
+      if (!(error instanceof HenceError) || error.code !== 'token-unknown') awaited = []
+      throw error
+    } finally {
+      tokens.seen(awaited)
+    }
   }
 
   return {

@@ -7,7 +7,8 @@ import { problemOf, unforeseen } from './problem.ts'
 import type { Serving } from './serving.ts'
 
 /**
- * `GET /changes?table=…`: changed rows as server-sent events, record by record. The id of an event is the position
+ * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent events, record
+ * by record. The id of an event is the position
  * behind it, so a client that comes back with `Last-Event-ID` (or `?from=`) misses nothing.
  *
  *   event: open     at the beginning; its id is the position to resume from when nothing else has come
@@ -30,9 +31,9 @@ export class ChangeStreams {
 
   async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Response> {
     const { engine, limits, rules } = this.#serving
-    // None named: all that the caller may read.
-    const tables = new Set(query.getAll('table'))
-    for (const table of tables) rules.of(caller, table)
+    const named = query.getAll('table')
+    for (const table of named) rules.of(caller, table)
+    const tables = new Set(named.length > 0 ? named : engine.app.tables.keys())
     const prefix = prefixOf(query.get('prefix'))
     if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
     const ended = new AbortController()
@@ -43,11 +44,7 @@ export class ChangeStreams {
     await Promise.race([first, new Promise(setImmediate)])
     const select = ({ changes }: Changes): TableChange[] =>
       changes.flatMap((change) => {
-        if (
-          (tables.size > 0 && !tables.has(change.table)) ||
-          !prefix.every((part, i) => change.key[i] === part)
-        )
-          return []
+        if (!tables.has(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
         return rules.change(caller, change) ?? []
       })
     this.#open++
