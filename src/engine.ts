@@ -10,7 +10,7 @@ import type {
 } from './app/index.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Standing, Violation } from './constraint/tables.ts'
-import { bundle } from './derivation/bundle.ts'
+import { type Bundle, bundle } from './derivation/bundle.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
 import { inProcess, sandboxed } from './derivation/program.ts'
 import type { Changes, KeyedViolation } from './derivation/reader.ts'
@@ -47,6 +47,13 @@ export interface EngineOptions<A extends App> {
   readonly checkpointRows?: number
   /** Does the effects that the app asks for; without it they are kept and not delivered. */
   readonly handlers?: Handlers<A>
+  /**
+   * Wait until the process that has the directory has closed it, instead of `data-in-use`: a deploy is then a
+   * hand-over. All that can be prepared without the directory is prepared before. Default false.
+   */
+  readonly wait?: boolean
+  /** Ends that waiting: `createEngine` then throws the signal's reason. */
+  readonly signal?: AbortSignal
   /** Hears what an operator should know. Default: warnings and alarms go to standard error. */
   readonly report?: Reporter
   readonly clock?: Clock
@@ -158,16 +165,27 @@ export interface EngineStats {
  *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
-  const { app, module, data, clock = systemClock, report = printReport } = options
+  const { module } = options
   checkOptions(options)
-  const code = module === undefined ? undefined : await bundle(module)
+  return openEngine(options, module === undefined ? undefined : await bundle(module))
+}
+
+/**
+ * What `createEngine` does once the module is bundled; for those who have the code of a version and perhaps not
+ * its sources any more.
+ */
+export async function openEngine<A extends App>(
+  options: EngineOptions<A>,
+  code: Pick<Bundle, 'code' | 'hash'> | undefined,
+): Promise<Engine<A>> {
+  const { app, data, partitions, wait, signal, clock = systemClock, report = printReport } = options
   const program = code === undefined ? inProcess(app) : sandboxed(code)
   let storage: Storage | undefined
   try {
     checkSameApp(app, program.app)
     storage =
       typeof data === 'string'
-        ? await openDirectory({ directory: data, partitions: options.partitions, clock, report })
+        ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
         : data
     if (code) await storage.keepCode(code.hash, code.code)
     return await RunningEngine.open(options, program, storage)

@@ -31,7 +31,7 @@ type Wrapped = (
  * It is a fence against mistakes, not a prison: code that means harm can climb out of `node:vm`.
  * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app
  */
-export function sandboxed(bundle: Bundle): Program {
+export function sandboxed(bundle: Pick<Bundle, 'code' | 'hash'>): Program {
   // The code stands in a function so that `module` and `require` are no globals of the realm.
   const script = new Script(`(function (module, exports, require) {${bundle.code}\n})`, {
     filename: `app-${bundle.hash.slice(0, 12)}.js`,
