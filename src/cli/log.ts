@@ -197,11 +197,12 @@ async function count(look: PartitionLook): Promise<PartitionStats> {
     firstAt ??= time
     lastAt = time
     for (const each of records) {
-      const { kind, type } = decodeRecord(each)
+      const record = decodeRecord(each)
+      const type = 'type' in record ? record.type : record.kind
       byType[type] = (byType[type] ?? 0) + 1
       bytes += each.length
-      if (kind === 'request') requests++
-      else events++
+      if (record.kind === 'request') requests++
+      else if (record.kind === 'event') events++
     }
   }
   return {
