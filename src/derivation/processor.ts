@@ -206,6 +206,7 @@ export class Processor {
 
   /** Saves state and positions together. Nothing else may be under way in the state. */
   checkpoint(): Promise<void> {
+    this.traces.flush()
     this.#meta.set('checkpoint', {
       logId: this.#logId,
       version: this.#program.version,

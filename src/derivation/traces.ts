@@ -25,16 +25,25 @@ export interface Place {
   readonly offset: number
 }
 
+/** A chunk is closed when it has so many characters or traces: few writes, and little to read for one trace. */
+const chunkCharactersMax = 64 * 1024
+const chunkTracesMax = 128
+
 /**
  * The traces of records, kept as long as outcomes are: by their place, and for events also by the request
  * that they follow from.
  *
- *   traces       partition, offset                                    → trace
- *   descendants  root partition, root offset, partition, offset       → nothing
+ *   traces       partition, offset of the first                        → traces of records that follow each other, one a line
+ *   descendants  root partition, root offset, partition, offset        → nothing
+ *
+ * A trace is made into text at once and the texts gather in a chunk: one value of the state for a hundred
+ * records costs far less than a hundred, and text costs the garbage collector less than the objects it says.
  */
 export class Traces {
-  readonly #traces: Collection<Trace>
+  readonly #chunks: Collection<string>
   readonly #descendants: Collection<true>
+  /** By partition: the traces that no chunk has yet. */
+  readonly #open: readonly OpenChunk[]
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
 
@@ -42,19 +51,33 @@ export class Traces {
 
   constructor(state: State, partitions: number) {
     this.keptFrom = new Array(partitions).fill(0)
-    this.#traces = state.collection('traces', traceCodec, false)
+    this.#open = Array.from({ length: partitions }, () => ({ first: 0, lines: [], characters: 0 }))
+    this.#chunks = state.collection('traces', { encode: asIs, decode: asIs }, false)
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
   }
 
   /** @param root the request that an event follows from */
   add(place: Place, trace: Trace, root: Place | undefined): void {
-    const key = keyOf(place)
-    this.#traces.set(key, trace)
-    if (root) this.#descendants.set(keyOf(root) + key, true)
+    const { partition, offset } = place
+    const open = this.#open[partition]!
+    if (open.lines.length === 0) open.first = offset
+    const line = encode(offset, trace)
+    open.lines.push(line)
+    open.characters += line.length
+    if (open.lines.length >= chunkTracesMax || open.characters >= chunkCharactersMax) this.#close(partition)
+    if (root) this.#descendants.set(keyOf(root) + keyOf(place), true)
   }
 
-  get(place: Place): Trace | undefined {
-    return this.#traces.get(keyOf(place))
+  /** Puts all traces into the state: to be called before it is saved. */
+  flush(): void {
+    for (const partition of this.#open.keys()) this.#close(partition)
+  }
+
+  get({ partition, offset }: Place): Trace | undefined {
+    for (const line of this.#lines(partition, offset)) {
+      return offsetOf(line) === offset ? decode(line) : undefined
+    }
+    return undefined
   }
 
   /** The places of a request and of the events that follow from it, as far as they have been applied. */
@@ -70,30 +93,68 @@ export class Traces {
   /** The traces of a partition from an offset on, so many at most. */
   from({ partition, offset }: Place, limit: number): { offset: number; trace: Trace }[] {
     const found: { offset: number; trace: Trace }[] = []
-    const to = endOfPrefix(encodePart(partition))
-    for (const [key, trace] of this.#traces.range({ from: keyOf({ partition, offset }), to })) {
+    for (const line of this.#lines(partition, offset)) {
       if (found.length >= limit) break
-      found.push({ offset: placeOf(key).offset, trace })
+      found.push({ offset: offsetOf(line), trace: decode(line) })
     }
     return found
   }
 
-  /** Forgets the oldest traces of a partition: those before a time, so many at most. */
+  /**
+   * Forgets the oldest traces of a partition: chunks that end before a time, with so many traces at most, or one
+   * chunk.
+   */
   forget(partition: number, before: number, limit: number): void {
     const prefix = encodePart(partition)
     const old: string[] = []
-    for (const [key, { time }] of this.#traces.range({ from: prefix, to: endOfPrefix(prefix) })) {
-      if (time >= before || old.length >= limit) break
+    let traces = 0
+    let end = 0
+    for (const [key, chunk] of this.#chunks.range({ from: prefix, to: endOfPrefix(prefix) })) {
+      const lines = chunk.split('\n')
+      const last = lines.at(-1)!
+      traces += lines.length
+      if (decode(last).time >= before || (traces > limit && old.length > 0)) break
       old.push(key)
+      end = offsetOf(last) + 1
     }
-    for (const key of old) {
-      this.#traces.delete(key)
-      this.keptFrom[partition] = placeOf(key).offset + 1
-      const children: string[] = []
-      for (const [entry] of this.#descendants.range({ from: key, to: endOfPrefix(key) })) children.push(entry)
-      for (const entry of children) this.#descendants.delete(entry)
-    }
+    if (old.length === 0) return
+    for (const key of old) this.#chunks.delete(key)
+    const children: string[] = []
+    const to = keyOf({ partition, offset: end })
+    for (const [entry] of this.#descendants.range({ from: prefix, to })) children.push(entry)
+    for (const entry of children) this.#descendants.delete(entry)
+    this.keptFrom[partition] = end
   }
+
+  #close(partition: number): void {
+    const open = this.#open[partition]!
+    if (open.lines.length === 0) return
+    this.#chunks.set(keyOf({ partition, offset: open.first }), open.lines.join('\n'))
+    open.lines = []
+    open.characters = 0
+  }
+
+  /** The traces of a partition, as text, from an offset on. For limits on its use see `Collection.range`. */
+  *#lines(partition: number, from: number): Iterable<string> {
+    const prefix = encodePart(partition)
+    const upTo = { from: prefix, to: keyOf({ partition, offset: from + 1 }), reverse: true }
+    let start = upTo.to
+    for (const [key] of this.#chunks.range(upTo)) {
+      start = key
+      break
+    }
+    for (const [, chunk] of this.#chunks.range({ from: start, to: endOfPrefix(prefix) })) {
+      for (const line of chunk.split('\n')) if (offsetOf(line) >= from) yield line
+    }
+    for (const line of this.#open[partition]!.lines) if (offsetOf(line) >= from) yield line
+  }
+}
+
+interface OpenChunk {
+  /** The offset of the first trace. */
+  first: number
+  lines: string[]
+  characters: number
 }
 
 /** The rows among some changes, in the form that a trace keeps. */
@@ -114,11 +175,23 @@ function placeOf(key: string): Place {
   return { partition, offset }
 }
 
-const traceCodec = {
-  encode: ({ time, kind, type, key, identity, changes, events, failures }: Trace) =>
-    JSON.stringify([time, kind, type, key, identity, changes, events, failures]),
-  decode(text: string): Trace {
-    const [time, kind, type, key, identity, changes, events, failures] = JSON.parse(text)
-    return { time, kind, type, key, identity, changes, events, failures }
-  },
+function asIs(text: string): string {
+  return text
+}
+
+/** JSON, which has no line breaks; the offset first, so that it is found without reading the rest. */
+function encode(
+  offset: number,
+  { time, kind, type, key, identity, changes, events, failures }: Trace,
+): string {
+  return JSON.stringify([offset, time, kind, type, key, identity, changes, events, failures])
+}
+
+function decode(line: string): Trace {
+  const [, time, kind, type, key, identity, changes, events, failures] = JSON.parse(line)
+  return { time, kind, type, key, identity, changes, events, failures }
+}
+
+function offsetOf(line: string): number {
+  return Number(line.slice(1, line.indexOf(',')))
 }
