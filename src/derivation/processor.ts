@@ -307,8 +307,8 @@ export class Processor {
       this.#count(root.partition, root.offset, 1)
       this.listener.emitted?.(target, sent)
     }
-    for (const [i, failure] of step.failures.entries()) {
-      const recorded = { ...failure, partition, offset }
+    for (let i = 0; i < step.failures.length; i++) {
+      const recorded = { ...step.failures[i]!, partition, offset }
       this.#failures.set(`${partition}:${offset}:${i}`, recorded)
       this.listener.failed?.(recorded)
     }
@@ -323,7 +323,7 @@ export class Processor {
       key: step.key,
       identity,
       changes: rowChanges(this.#state.changes(0)),
-      events: [...step.applied, ...step.outgoing].map(({ event, key, data }) => [event.name, key, data]),
+      events: step.applied.concat(step.outgoing).map(({ event, key, data }) => [event.name, key, data]),
       failures: step.failures,
     }
     this.traces.add(here, trace, kind === 'event' ? root : undefined)

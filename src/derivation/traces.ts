@@ -1,5 +1,5 @@
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
-import type { Change, Collection, State } from '../state/state.ts'
+import type { Change, Codec, Collection, State } from '../state/state.ts'
 import type { Failure } from './step.ts'
 
 /** What one record of the log came to: the row of a story, and of a feed of changes. */
@@ -25,9 +25,9 @@ export interface Place {
   readonly offset: number
 }
 
-/** A chunk is closed when it has so many characters or traces: few writes, and little to read for one trace. */
-const chunkCharactersMax = 64 * 1024
+/** A chunk has so many traces and bytes at most: few writes, and little to read for one trace. */
 const chunkTracesMax = 128
+const chunkBytesMax = 64 * 1024
 
 /**
  * The traces of records, kept as long as outcomes are: by their place, and for events also by the request
@@ -36,11 +36,12 @@ const chunkTracesMax = 128
  *   traces       partition, offset of the first                        → traces of records that follow each other, one a line
  *   descendants  root partition, root offset, partition, offset        → nothing
  *
- * A trace is made into text at once and the texts gather in a chunk: one value of the state for a hundred
- * records costs far less than a hundred, and text costs the garbage collector less than the objects it says.
+ * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a
+ * hundred, and bytes outside the heap cost the garbage collector nothing, whereas it would have to move what
+ * lives until the next checkpoint.
  */
 export class Traces {
-  readonly #chunks: Collection<string>
+  readonly #chunks: Collection<Buffer>
   readonly #descendants: Collection<true>
   /** By partition: the traces that no chunk has yet. */
   readonly #open: readonly OpenChunk[]
@@ -51,20 +52,26 @@ export class Traces {
 
   constructor(state: State, partitions: number) {
     this.keptFrom = new Array(partitions).fill(0)
-    this.#open = Array.from({ length: partitions }, () => ({ first: 0, lines: [], characters: 0 }))
-    this.#chunks = state.collection('traces', { encode: asIs, decode: asIs }, false)
+    this.#open = Array.from({ length: partitions }, () => ({ first: 0, count: 0, bytes: noBytes, length: 0 }))
+    this.#chunks = state.collection('traces', chunkCodec, false)
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
   }
 
   /** @param root the request that an event follows from */
   add(place: Place, trace: Trace, root: Place | undefined): void {
     const { partition, offset } = place
-    const open = this.#open[partition]!
-    if (open.lines.length === 0) open.first = offset
     const line = encode(offset, trace)
-    open.lines.push(line)
-    open.characters += line.length
-    if (open.lines.length >= chunkTracesMax || open.characters >= chunkCharactersMax) this.#close(partition)
+    // A character has 3 bytes of UTF-8 at most; a line break stands before every line.
+    const room = line.length * 3 + 1
+    const open = this.#open[partition]!
+    if (open.count === chunkTracesMax || open.length + room > open.bytes.length) {
+      this.#close(partition)
+      open.first = offset
+      open.bytes = Buffer.allocUnsafeSlow(Math.max(chunkBytesMax, room))
+    }
+    open.bytes[open.length++] = lineBreak
+    open.length += open.bytes.write(line, open.length)
+    open.count++
     if (root) this.#descendants.set(keyOf(root) + keyOf(place), true)
   }
 
@@ -110,7 +117,7 @@ export class Traces {
     let traces = 0
     let end = 0
     for (const [key, chunk] of this.#chunks.range({ from: prefix, to: endOfPrefix(prefix) })) {
-      const lines = chunk.split('\n')
+      const lines = linesOf(chunk)
       const last = lines.at(-1)!
       traces += lines.length
       if (decode(last).time >= before || (traces > limit && old.length > 0)) break
@@ -128,10 +135,10 @@ export class Traces {
 
   #close(partition: number): void {
     const open = this.#open[partition]!
-    if (open.lines.length === 0) return
-    this.#chunks.set(keyOf({ partition, offset: open.first }), open.lines.join('\n'))
-    open.lines = []
-    open.characters = 0
+    if (open.count === 0) return
+    this.#chunks.set(keyOf({ partition, offset: open.first }), open.bytes.subarray(0, open.length))
+    open.bytes = noBytes
+    open.count = open.length = 0
   }
 
   /** The traces of a partition, as text, from an offset on. For limits on its use see `Collection.range`. */
@@ -144,26 +151,36 @@ export class Traces {
       break
     }
     for (const [, chunk] of this.#chunks.range({ from: start, to: endOfPrefix(prefix) })) {
-      for (const line of chunk.split('\n')) if (offsetOf(line) >= from) yield line
+      for (const line of linesOf(chunk)) if (offsetOf(line) >= from) yield line
     }
-    for (const line of this.#open[partition]!.lines) if (offsetOf(line) >= from) yield line
+    const { bytes, length } = this.#open[partition]!
+    for (const line of linesOf(bytes.subarray(0, length))) if (offsetOf(line) >= from) yield line
   }
 }
 
 interface OpenChunk {
   /** The offset of the first trace. */
   first: number
-  lines: string[]
-  characters: number
+  count: number
+  bytes: Buffer
+  /** How many of the bytes are written. */
+  length: number
+}
+
+const noBytes = Buffer.alloc(0)
+const lineBreak = 10
+
+const chunkCodec: Codec<Buffer> = { encode: (bytes) => bytes, decode: (text) => Buffer.from(text) }
+
+function linesOf(chunk: Buffer): string[] {
+  return chunk.toString().split('\n').slice(1)
 }
 
 /** The rows among some changes, in the form that a trace keeps. */
-export function rowChanges(changes: Iterable<Change>): [string, string, unknown, unknown][] {
-  const rows: [string, string, unknown, unknown][] = []
-  for (const { collection, key, before, after } of changes) {
-    if (collection.startsWith('t:')) rows.push([collection.slice(2), key, before ?? null, after ?? null])
-  }
-  return rows
+export function rowChanges(changes: readonly Change[]): Trace['changes'] {
+  return changes
+    .filter(({ collection }) => collection.startsWith('t:'))
+    .map(({ collection, key, before, after }) => [collection.slice(2), key, before ?? null, after ?? null])
 }
 
 function keyOf({ partition, offset }: Place): string {
@@ -173,10 +190,6 @@ function keyOf({ partition, offset }: Place): string {
 function placeOf(key: string): Place {
   const [partition, offset] = decodeKey(['number', 'number'], key).parts as [number, number]
   return { partition, offset }
-}
-
-function asIs(text: string): string {
-  return text
 }
 
 /** JSON, which has no line breaks; the offset first, so that it is found without reading the rest. */
