@@ -61,7 +61,8 @@ export class Processor {
   readonly #logId: string
   readonly #place: Workplace
   readonly #tables: ReadonlyMap<string, TableState>
-  readonly #decided: Collection<Decided>
+  /** As text, since hardly any is ever asked for again. */
+  readonly #decided: Collection<string>
   readonly #failures: Collection<RecordedFailure>
   readonly #meta: Collection<Checkpoint>
   readonly traces: Traces
@@ -91,7 +92,7 @@ export class Processor {
     this.#logId = options.logId
     this.#tables = tables
     this.#place = workplace(program, tables, options.checked)
-    this.#decided = state.collection('decided', decidedCodec, false)
+    this.#decided = state.collection('decided', textCodec, false)
     this.#failures = state.collection('failures', jsonCodec<RecordedFailure>(), false)
     this.#meta = state.collection('meta', jsonCodec<Checkpoint>(), false)
     this.traces = new Traces(state, options.partitions)
@@ -123,7 +124,8 @@ export class Processor {
 
   /** What a request came to, if it was decided and its id is still kept. */
   decided(identity: string): Decided | undefined {
-    return this.#decided.get(identity)
+    const text = this.#decided.get(identity)
+    return text === undefined ? undefined : decodeDecided(text)
   }
 
   /**
@@ -166,11 +168,11 @@ export class Processor {
     this.#enter(partition)
     this.#time = Math.max(this.#time, time)
     if (record.kind === 'request') {
-      let decided = this.#decided.get(record.identity)
+      let decided = this.decided(record.identity)
       if (decided === undefined) {
         const step = this.#take(record, { identity: record.identity, time })
         decided = { partition, offset, outcome: step.outcome! }
-        this.#decided.set(record.identity, decided)
+        this.#decided.set(record.identity, encodeDecided(decided))
         const here = { partition, offset }
         this.#finish(step, record, time, here, here)
       }
@@ -355,18 +357,21 @@ export class Processor {
 }
 
 /** `partition:offset outcome`, since there is one for every request. */
-const decidedCodec = {
-  encode: ({ partition, offset, outcome }: Decided) => `${partition}:${offset} ${JSON.stringify(outcome)}`,
-  decode(text: string): Decided {
-    const colon = text.indexOf(':')
-    const blank = text.indexOf(' ')
-    return {
-      partition: Number(text.slice(0, colon)),
-      offset: Number(text.slice(colon + 1, blank)),
-      outcome: JSON.parse(text.slice(blank + 1)),
-    }
-  },
+function encodeDecided({ partition, offset, outcome }: Decided): string {
+  return `${partition}:${offset} ${JSON.stringify(outcome)}`
 }
+
+function decodeDecided(text: string): Decided {
+  const colon = text.indexOf(':')
+  const blank = text.indexOf(' ')
+  return {
+    partition: Number(text.slice(0, colon)),
+    offset: Number(text.slice(colon + 1, blank)),
+    outcome: JSON.parse(text.slice(blank + 1)),
+  }
+}
+
+const textCodec = { encode: (text: string) => text, decode: (text: string) => text }
 
 function jsonCodec<T>() {
   return { encode: (value: T) => JSON.stringify(value), decode: (text: string) => JSON.parse(text) as T }
