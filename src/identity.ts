@@ -24,13 +24,7 @@ const plainText = /^[^\x00-\x1f\x7f]*$/
  * @throws HenceError `request-id-invalid`, `principal-invalid` (change)
  */
 export function identityOf(requestId: string, principal: string): Identity {
-  if (typeof requestId !== 'string' || !visibleAscii.test(requestId)) {
-    throw new HenceError(
-      'request-id-invalid',
-      'change',
-      'A request id must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.',
-    )
-  }
+  checkRequestId(requestId)
   if (
     typeof principal !== 'string' ||
     !plainText.test(principal) ||
@@ -53,6 +47,16 @@ export function requestIdOf(identity: Identity): string {
 
 export function principalOf(identity: Identity): string {
   return Buffer.from(identity.slice(identity.indexOf('\0') + 1), 'latin1').toString()
+}
+
+/** @throws HenceError `request-id-invalid` (change) */
+export function checkRequestId(requestId: string): void {
+  if (typeof requestId === 'string' && visibleAscii.test(requestId)) return
+  throw new HenceError(
+    'request-id-invalid',
+    'change',
+    'A request id must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.',
+  )
 }
 
 /** The time in an id of version 7, in milliseconds since 1970; undefined for an id without one. */

@@ -31,7 +31,8 @@ export interface Storage {
  *   state/            derived, may be removed while no process runs
  *   code/             every bundle that derived something, by its hash
  *
- * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and what opening the log throws
+ * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and what opening the log throws; the
+ *   signal's reason when it ended the waiting
  */
 export async function openDirectory(options: {
   readonly directory: string
@@ -40,17 +41,22 @@ export async function openDirectory(options: {
   readonly report: Reporter
   /** The size of a segment of the log; see `openFileLog`. */
   readonly segmentBytes?: number
+  /** Wait until another process releases the directory. */
+  readonly wait?: boolean | undefined
+  /** Ends that waiting. */
+  readonly signal?: AbortSignal | undefined
 }): Promise<Storage> {
-  const { directory } = options
+  const { directory, signal } = options
   let lock: { release(): Promise<void> } | undefined
   let log: Log
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
-    lock = await lockDirectory(directory)
+    lock = await lockDirectory(directory, options)
     log = await openFileLog(options)
   } catch (error) {
     await lock?.release()
-    throw error instanceof HenceError ? error : unusable(directory, error)
+    if (error instanceof HenceError || (signal?.aborted && error === signal.reason)) throw error
+    throw unusable(directory, error)
   }
   const held = lock
   const state = join(directory, 'state')

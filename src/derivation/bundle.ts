@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { builtinModules } from 'node:module'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type Message, type Plugin } from 'esbuild'
 import { HenceError } from '../failure.ts'
@@ -10,6 +10,8 @@ export interface Bundle {
   readonly code: string
   /** SHA-256 of the code, in hexadecimal: the name of this version. */
   readonly hash: string
+  /** The files that it was made of: absolute paths, the module and all that it imports. */
+  readonly files: readonly string[]
 }
 
 const builtins = new Set(builtinModules)
@@ -49,6 +51,7 @@ export async function bundle(module: string): Promise<Bundle> {
       absWorkingDir: dirname(path),
       bundle: true,
       write: false,
+      metafile: true,
       format: 'cjs',
       platform: 'neutral',
       mainFields: ['module', 'main'],
@@ -61,7 +64,11 @@ export async function bundle(module: string): Promise<Bundle> {
       plugins: [pureImports],
     })
     const code = result.outputFiles[0]!.text
-    return { code, hash: createHash('sha256').update(code).digest('hex') }
+    return {
+      code,
+      hash: createHash('sha256').update(code).digest('hex'),
+      files: Object.keys(result.metafile.inputs).map((file) => resolve(dirname(path), file)),
+    }
   } catch (error) {
     const errors = (error as { errors?: Message[] }).errors
     const lines = errors?.map(({ text, location: at }) => (at ? `${at.file}:${at.line}: ${text}` : text))

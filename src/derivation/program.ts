@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { constants, createContext, Script } from 'node:vm'
-import { type App, app, HenceError, reject, scopes } from '../app/index.ts'
+import { type App, app, effect, HenceError, reject, scopes } from '../app/index.ts'
 import type { Bundle } from './bundle.ts'
 import { type Deriving, installGuard, refuseImpure, takenNames } from './guard.ts'
 import { mainRealm, makeRealm, type Realm, refuseNotJson } from './realm.ts'
@@ -31,7 +31,7 @@ type Wrapped = (
  * It is a fence against mistakes, not a prison: code that means harm can climb out of `node:vm`.
  * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app
  */
-export function sandboxed(bundle: Bundle): Program {
+export function sandboxed(bundle: Pick<Bundle, 'code' | 'hash'>): Program {
   // The code stands in a function so that `module` and `require` are no globals of the realm.
   const script = new Script(`(function (module, exports, require) {${bundle.code}\n})`, {
     filename: `app-${bundle.hash.slice(0, 12)}.js`,
@@ -79,7 +79,7 @@ function load(script: Script, version: string): Program {
 }
 
 /** What `import … from 'hence'` gives in the sandbox. */
-const pure = { app, HenceError, reject, scopes }
+const pure = { app, effect, HenceError, reject, scopes }
 
 function checkApp(value: App | undefined): App {
   if (value?.requests instanceof Map) return value
@@ -117,13 +117,14 @@ export function inProcess(definitions: App): Program {
   return program
 }
 
-function fingerprint({ name, requests, events, reactions, tables }: App): string {
+function fingerprint({ name, requests, events, reactions, tables, constraints, effects }: App): string {
   const parts: unknown[] = [name]
-  for (const { scope, name, key, derive } of requests.values())
-    parts.push([scope, name, `${key}`, `${derive}`])
+  for (const { scope, name, key, claims, derive, compensate } of requests.values())
+    parts.push([scope, name, `${key}`, `${claims}`, `${derive}`, `${compensate}`])
   for (const { scope, name, key } of events.values()) parts.push([scope, name, `${key}`])
-  for (const { scope, event, react } of reactions.values()) parts.push([scope, event.name, `${react}`])
+  for (const [name, { scope, react }] of reactions) parts.push([scope, name, `${react}`])
   for (const { scope, name, parts: kinds, indexes } of tables.values())
     parts.push([scope, name, kinds, indexes])
+  parts.push([...constraints.values()], [...effects.keys()])
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
 }

@@ -1,5 +1,5 @@
-import type { KeyPart } from '../app/index.ts'
-import type { Changes, TableChange } from '../engine.ts'
+import type { KeyPart, TableChange } from '../app/index.ts'
+import type { Changes } from '../derivation/reader.ts'
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
@@ -8,7 +8,8 @@ import { problemOf, unforeseen } from './problem.ts'
 import type { Serving } from './serving.ts'
 
 /**
- * `GET /changes?table=…`: changed rows as server-sent events, record by record. The id of an event is the position
+ * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent events, record
+ * by record. The id of an event is the position
  * behind it, so a client that comes back with `Last-Event-ID` (or `?from=`) misses nothing.
  *
  *   event: open     at the beginning; its id is the position to resume from when nothing else has come
@@ -31,15 +32,9 @@ export class ChangeStreams {
 
   async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
-    const tables = new Set(query.getAll('table'))
-    if (tables.size === 0) {
-      throw new HenceError(
-        'query-invalid',
-        'change',
-        'Name the tables whose changes are wanted: ?table=orders&table=….',
-      )
-    }
-    for (const table of tables) rules.of(caller, table)
+    const named = query.getAll('table')
+    for (const table of named) rules.of(caller, table)
+    const tables = new Set(named.length > 0 ? named : engine.app.tables.keys())
     const prefix = prefixOf(query.get('prefix'))
     if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
     const ended = new AbortController()

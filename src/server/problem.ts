@@ -1,5 +1,5 @@
+import type { Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
-import type { Reply } from '../request/admission.ts'
 import type { Answer } from './answer.ts'
 
 /**

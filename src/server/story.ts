@@ -35,7 +35,7 @@ export async function story(
 function redacted({ rules }: Serving, caller: Caller, told: Story): object {
   return {
     ...told,
-    steps: told.steps.map(({ token, at, kind, type, key, changes, events, failures }) => ({
+    steps: told.steps.map(({ token, at, kind, type, key, changes, events, effects, failure }) => ({
       token,
       at,
       kind,
@@ -43,7 +43,8 @@ function redacted({ rules }: Serving, caller: Caller, told: Story): object {
       ...(kind === 'request' && { key }),
       changes: changes.flatMap((change) => rules.change(caller, change) ?? []),
       events: events.map((event) => ({ type: event.type })),
-      failures: failures.map(({ type, code }) => ({ type, code })),
+      effects: effects.map(({ id, type, state }) => ({ id, type, state })),
+      ...(failure && { failure: { code: failure.code } }),
     })),
   }
 }

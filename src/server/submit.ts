@@ -1,5 +1,5 @@
+import type { Enqueued, Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
-import type { Enqueued, Reply } from '../request/admission.ts'
 import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'

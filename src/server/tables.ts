@@ -1,4 +1,4 @@
-import type { KeyPart, Query, Table } from '../app/index.ts'
+import type { KeyPart, Query, ReadOptions, Table } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
@@ -80,7 +80,7 @@ async function gather(options: {
   readonly limit: number
   readonly from: Position | undefined
   readonly found: RowAt[]
-  readonly after: { readonly after?: string }
+  readonly after: ReadOptions
 }): Promise<Position | undefined> {
   const { serving, table, asked, visible, limit, found, after } = options
   let { from } = options
@@ -108,7 +108,7 @@ async function slices(
   asked: Query,
   from: Position | undefined,
   limit: number,
-  after: { readonly after?: string },
+  after: ReadOptions,
 ): Promise<RowAt[]> {
   const scan = (query: Query) =>
     engine.scan(table.name as never, query as never, after) as unknown as Promise<RowAt[]>
@@ -195,10 +195,10 @@ function keyOf(table: Table, segments: readonly string[]): readonly KeyPart[] {
 async function read<T>(
   { limits }: Serving,
   params: URLSearchParams,
-  reading: (options: { readonly after?: string }) => Promise<T>,
+  reading: (options: ReadOptions) => Promise<T>,
 ): Promise<T> {
-  const after = params.get('after')
-  if (after === null) return reading({})
+  const after = params.getAll('after')
+  if (after.length === 0) return reading({})
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(
@@ -207,7 +207,7 @@ async function read<T>(
           new HenceError(
             'after-too-late',
             'retry',
-            `What follows from the request at ${after} was not all applied within ${limits.afterMs} ms. Read again.`,
+            `What follows from the requests at ${after.join(', ')} was not all applied within ${limits.afterMs} ms. Read again.`,
           ),
         ),
       limits.afterMs,

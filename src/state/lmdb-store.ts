@@ -27,8 +27,10 @@ const keyEncoder = {
 export async function openLmdbStore(options: {
   readonly directory: string
   readonly collections: readonly string[]
+  /** Only to look at one that is there: nothing is made, and `write` fails. Default false. */
+  readonly readOnly?: boolean
 }): Promise<Store> {
-  const { directory, collections } = options
+  const { directory, collections, readOnly = false } = options
   let root: RootDatabase<string, string> | undefined
   try {
     await checkHeader(join(directory, 'data.mdb'))
@@ -37,6 +39,7 @@ export async function openLmdbStore(options: {
       noSubdir: false,
       encoding: 'string',
       maxDbs: collections.length + 1,
+      readOnly,
     })
     const databases = new Map<string, Database<string, string>>()
     const settings: RootDatabaseOptions = { encoding: 'string', keyEncoder }

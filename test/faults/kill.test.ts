@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import type { Reply } from 'hence'
 import { randomFrom } from '../random.ts'
 import type { Order, Told } from './engine-process.ts'
-import { fullAt } from './till.ts'
+import { expected, type Wish } from './ledger.ts'
 
 // The engine in a process of its own is killed by SIGKILL, again and again, with requests under way. This process
 // is the client: it keeps a ledger on the disk of what it wished and of what it was told. Nothing that was
@@ -20,12 +20,6 @@ import { fullAt } from './till.ts'
 const kills = Number(process.env['HENCE_KILLS'] ?? 50)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const inFlightMax = 48
-
-interface Wish {
-  readonly id: string
-  readonly type: 'pay' | 'empty'
-  readonly input: { readonly till: string; readonly town?: string; readonly cents?: number }
-}
 
 /** Lines on the disk: a wish before it is sent, an outcome before it counts as told. */
 class Ledger {
@@ -77,7 +71,10 @@ test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async
 
   const start = () => {
     const path = fileURLToPath(import.meta.resolve('./engine-process.ts'))
-    child = fork(path, [data], { execArgv: ['-C', 'source'], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    child = fork(path, [data], {
+      execArgv: ['-C', 'hence-source'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    })
     return child
   }
   const newWish = (): Wish => {
@@ -190,39 +187,3 @@ test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async
   )
   assert.ok(counts.retried > kills && counts.again > kills, 'there was something to lose')
 })
-
-/** What the tables must be, from what was told alone; each outcome counted once. */
-function expected({ wishes, told }: ReturnType<Ledger['read']>): { tills: unknown; towns: unknown } {
-  const tills = new Map<string, { payments: number; paid: number; taken: number; receipts: Set<string> }>()
-  const towns = new Map<string, { cents: number; payments: number }>()
-  for (const [id, reply] of told) {
-    const { type, input } = wishes.get(id)!
-    const till = tills.get(input.till) ?? { payments: 0, paid: 0, taken: 0, receipts: new Set() }
-    if (reply.status === 'rejected') {
-      assert.equal(reply.reason, type === 'pay' ? 'till-full' : 'till-empty')
-      continue
-    }
-    assert.ok(reply.status === 'accepted', JSON.stringify(reply))
-    const value = reply.value as { cents: number; payments: number; receipt: string; taken: number }
-    tills.set(input.till, till)
-    if (type === 'empty') {
-      till.taken += value.taken
-      continue
-    }
-    assert.ok(value.cents <= fullAt)
-    till.payments++
-    till.paid += input.cents!
-    till.receipts.add(`${value.payments} ${value.receipt}`)
-    const town = towns.get(input.town!) ?? { cents: 0, payments: 0 }
-    towns.set(input.town!, { cents: town.cents + input.cents!, payments: town.payments + 1 })
-  }
-  for (const { payments, receipts } of tills.values()) assert.equal(receipts.size, payments)
-  const sorted = <V>(map: Map<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1))
-  return {
-    tills: sorted(tills).map(([key, { payments, paid, taken }]) => ({
-      key: [key],
-      value: { cents: paid - taken, payments },
-    })),
-    towns: sorted(towns).map(([key, value]) => ({ key: [key], value })),
-  }
-}

@@ -25,7 +25,9 @@ afterEach(async () => {
 /** Starts a process that opens the directory; resolves when it has it, or has ended. */
 async function holder(): Promise<{ process: ChildProcess; opened: boolean; errors: () => string }> {
   const file = fileURLToPath(import.meta.resolve('./lock-holder.ts'))
-  const child = spawn(process.execPath, ['-C', 'source', file, data], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, ['-C', 'hence-source', file, data], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
   holders.push(child)
   let errors = ''
   child.stderr.on('data', (text) => {

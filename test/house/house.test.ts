@@ -15,20 +15,26 @@ const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
  * What each part may import: the way of a request, from its arrival downwards. Words that every part
  * shares stand alone at the top of `src`.
  */
+const core = ['words', 'app', 'log', 'state', 'constraint', 'effect', 'derivation', 'request', 'storage']
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   words: [],
   app: ['words'],
+  client: ['words', 'app'],
   log: ['words'],
   state: ['words'],
-  derivation: ['words', 'app', 'log', 'state'],
+  constraint: ['words', 'app', 'state'],
+  effect: ['words', 'app', 'state'],
+  derivation: ['words', 'app', 'log', 'state', 'constraint', 'effect'],
   request: ['words', 'app', 'log', 'derivation'],
   storage: ['words', 'log', 'state'],
-  engine: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage'],
-  server: ['words', 'app', 'derivation', 'request', 'engine'],
-  index: ['words', 'app', 'derivation', 'request', 'storage', 'engine'],
-  testing: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage', 'engine'],
+  engine: [...core, 'running-engine'],
+  'running-engine': [...core, 'engine'],
+  index: [...core, 'engine'],
+  testing: [...core, 'engine'],
+  server: ['words', 'app', 'constraint', 'effect', 'derivation', 'request', 'engine'],
+  cli: [...core, 'client', 'engine', 'server'],
 }
-const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts']
+const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts']
 const partOf = (file: string): string => {
   const [first] = file.split('/') as [string]
   return words.includes(file) ? 'words' : first.replace(/\.ts$/, '')
@@ -71,7 +77,14 @@ test('packages that the sources import are dependencies, and all of those are im
 })
 
 test('no file is imported by nothing', () => {
-  const imported = new Set(['index.ts', 'server/index.ts', 'testing/index.ts'])
+  const imported = new Set([
+    'cli/main.ts',
+    'index.ts',
+    'client/index.ts',
+    'client/file.ts',
+    'server/index.ts',
+    'testing/index.ts',
+  ])
   for (const file of sources) {
     for (const name of importsOf(file)) imported.add(relative(src, resolve(join(src, dirname(file)), name)))
   }
@@ -87,10 +100,14 @@ test('the public entries export what they say', async () => {
     'HenceError',
     'app',
     'createEngine',
+    'effect',
+    'handlers',
     'reject',
     'scopes',
     'systemClock',
   ])
+  assert.deepEqual(await names('hence/client'), ['HenceError', 'client', 'connect', 'indexedDb', 'memory'])
+  assert.deepEqual(await names('hence/client/file'), ['file'])
   assert.deepEqual(await names('hence/server'), ['createKey', 'listKeys', 'revokeKey', 'server'])
   assert.deepEqual(await names('hence/testing'), [
     'logConformance',

@@ -26,7 +26,7 @@ export function startRetail(
   args: readonly string[],
   onLine: (line: string) => void = () => {},
 ): RetailProcess {
-  const child = spawn(process.execPath, ['-C', 'source', main, ...args], {
+  const child = spawn(process.execPath, ['-C', 'hence-source', main, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const gather = (stream: NodeJS.ReadableStream) => {

@@ -157,7 +157,7 @@ async function clear(disk: Disk, log: string, directory: string): Promise<void> 
   }
 }
 
-function placesOf(disk: Disk, directory: string, meta: Meta): Place[] {
+export function placesOf(disk: Disk, directory: string, meta: Meta): Place[] {
   const logId = Buffer.from(meta.logId, 'hex')
   return Array.from({ length: meta.partitions }, (_, partition) => ({
     disk,

@@ -7,23 +7,17 @@ import {
   batchBytes,
   flagContinued,
   flagSeal,
-  follows,
   hashOf,
   headerBytes,
-  noHash,
-  payloadIsWhole,
-  readHeader,
-  recordsOf,
   writeHeader,
   writeRecord,
 } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
-import { damaged } from './damage.ts'
 import type { DiskFile } from './disk.ts'
 import { adoptSpare, type Findings, inspect, makeSpare, mend, type Place } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
+import { readSegment } from './segment-read.ts'
 import { continuedIn, type Tip } from './tip.ts'
-import { readFailed, Window } from './window.ts'
 
 export interface PartitionOptions {
   readonly place: Place
@@ -108,7 +102,17 @@ export class Partition {
     let number = this.#segments.findLastIndex((segment) => segment.baseOffset <= from)
     let hash: Buffer | undefined
     for (; number < this.#segments.length; number++) {
-      hash = yield* this.#readSegment(this.#segments[number]!, from, hash)
+      const segment = this.#segments[number]!
+      const isLast = () => segment.number === this.#segments.length - 1
+      hash = yield* readSegment(this.#place, segment, {
+        from,
+        previous: hash,
+        index: this.#indexOf(segment),
+        limit: async () => {
+          const tip = await this.#recovered()
+          return isLast() ? tip.position : segment.size
+        },
+      })
       if (hash === undefined) return
     }
   }
@@ -312,58 +316,6 @@ export class Partition {
       this.#indexes.set(segment.number, index)
     }
     return index
-  }
-
-  /**
-   * Yields the batches of a segment that end behind an offset. Returns the hash of the last one if the
-   * partition goes on in the next segment.
-   * @param previous the hash of the batch before the segment; undefined: not known, so not checked
-   */
-  async *#readSegment(
-    segment: Segment,
-    from: number,
-    previous: Buffer | undefined,
-  ): AsyncGenerator<Batch, Buffer | undefined> {
-    const { lineage, disk } = this.#place
-    const index = this.#indexOf(segment)
-    let { offset, position } = index.find(from)
-    let hash = position > segmentHeaderBytes ? undefined : segment.number === 0 ? noHash : previous
-    const file = await disk.open(segment.path, 'read').catch((error) => {
-      throw readFailed(segment.path, error)
-    })
-    try {
-      const window = new Window(file, segment.path)
-      for (;;) {
-        const tip = await this.#recovered()
-        const limit = segment.number === this.#segments.length - 1 ? tip.position : segment.size
-        if (position === limit) return undefined
-        if (window.indexOf(position, headerBytes) < 0) await window.load(position, headerBytes, limit)
-        const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
-        if (header === undefined) throw damaged(segment.path, position, 'there is no batch header')
-        const length = headerBytes + header.payloadBytes
-        if (window.indexOf(position, length) < 0) await window.load(position, length, limit)
-        const at = window.indexOf(position, length)
-        if (at < 0 || !payloadIsWhole(window.bytes, at, header)) {
-          throw damaged(segment.path, position, 'the payload of the batch is not what was written')
-        }
-        if (header.baseOffset !== offset || (hash !== undefined && !follows(window.bytes, at, hash))) {
-          throw damaged(segment.path, position, 'the batch does not follow the one before it')
-        }
-        index.note(offset, position)
-        hash = hashOf(window.bytes.subarray(at, at + length))
-        position += length
-        offset += header.count
-        if ((header.flags & flagContinued) !== 0) return hash
-        if (offset <= from || header.count === 0) continue
-        const records = recordsOf(window.bytes, at, header)
-        if (records === undefined) {
-          throw damaged(segment.path, position - length, 'the lengths of the records do not add up')
-        }
-        yield { offset: header.baseOffset, time: header.time, records }
-      }
-    } finally {
-      await file.close()
-    }
   }
 }
 

@@ -135,7 +135,7 @@ async function scanned(place: Place, segment: Segment, index: BatchIndex) {
   }
 }
 
-async function listSegments({ disk, directory, lineage }: Place): Promise<Segment[]> {
+export async function listSegments({ disk, directory, lineage }: Place): Promise<Segment[]> {
   const names = (await disk.list(directory)) ?? []
   const found = names
     .map((name) => ({ name, parsed: parseSegmentName(name) }))

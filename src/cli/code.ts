@@ -1,0 +1,38 @@
+import { createHash } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HenceError } from '../failure.ts'
+
+const nameOf = (version: string) => `${version}.js`
+const hashOf = (code: string) => createHash('sha256').update(code).digest('hex')
+
+/** Holds the code that a data directory keeps against the names of its files, which are its hashes. */
+export async function checkCode(
+  directory: string,
+  version: string,
+): Promise<{ readonly missing: boolean; readonly changed: readonly string[] }> {
+  const folder = join(directory, 'code')
+  const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.js'))
+  const changed: string[] = []
+  for (const name of names) {
+    const path = join(folder, name)
+    if (nameOf(hashOf(await readFile(path, 'utf8'))) !== name) changed.push(path)
+  }
+  return { missing: !names.includes(nameOf(version)), changed }
+}
+
+/**
+ * Reads the code of a version.
+ * @throws HenceError `code-not-kept` (change)
+ */
+export async function readCode(directory: string, version: string): Promise<{ code: string; hash: string }> {
+  const path = join(directory, 'code', nameOf(version))
+  const code = await readFile(path, 'utf8').catch(() => undefined)
+  if (code !== undefined && hashOf(code) === version) return { code, hash: version }
+  throw new HenceError(
+    'code-not-kept',
+    'change',
+    `The code that derived the tables in ${directory} (version ${version.slice(0, 12)}) is not kept there` +
+      `${code === undefined ? '' : ' unchanged'}: name the app's module with --app.`,
+  )
+}

@@ -1,0 +1,64 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { exitCode, exitCodeOf } from './exit-code.ts'
+import { note, printError } from './output.ts'
+
+/** A command with its examples, which `--help` shows at its end. */
+export function command(name: string, description: string, examples: readonly string[]): Command {
+  return new Command(name)
+    .description(description)
+    .helpCommand(false)
+    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  ${example}`).join('\n')}`)
+}
+
+/** Runs a command to its exit code; what it throws is told, and becomes one too. */
+export function runs<Args extends unknown[]>(
+  action: (...args: Args) => Promise<number>,
+): (...args: Args) => Promise<void> {
+  return async (...args) => {
+    // Commander calls an action with its arguments, its options and the command itself.
+    const options = args.at(-2) as { readonly json?: boolean }
+    try {
+      process.exitCode = await action(...args)
+    } catch (error) {
+      if (error instanceof CommanderError) {
+        note(`error: ${error.message}`)
+        process.exitCode = exitCode.usage
+      } else {
+        printError(error, options.json === true)
+        process.exitCode = exitCodeOf(error)
+      }
+    }
+  }
+}
+
+/** Adds `--json`. */
+export function jsonOption(): Option {
+  return new Option('--json', 'print JSON, for a program to read')
+}
+
+export function dataOption(): Option {
+  return new Option('--data <directory>', 'the data directory: the log, and what is derived from it')
+}
+
+export function wholeNumber(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number.')
+}
+
+export function jsonValue(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new InvalidArgumentError(`It must be JSON: ${(error as Error).message}.`)
+  }
+}
+
+/** Parts of a key: JSON where it is a list, else the text itself as the one part. */
+export function keyParts(text: string): readonly (string | number | boolean)[] {
+  if (!text.startsWith('[')) return [text]
+  const value = jsonValue(text)
+  if (Array.isArray(value) && value.every((part) => ['string', 'number', 'boolean'].includes(typeof part))) {
+    return value
+  }
+  throw new InvalidArgumentError('It must be a list of texts, numbers and booleans.')
+}

@@ -1,0 +1,260 @@
+import { rename, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { App, Outcome } from '../app/index.ts'
+import { systemClock } from '../clock.ts'
+import { sandboxed } from '../derivation/program.ts'
+import { type Engine, openEngine } from '../engine.ts'
+import type { Report, Reporter } from '../report.ts'
+import { openLmdbStore } from '../state/lmdb-store.ts'
+import { collectionsOf, type TableShape } from '../state/table.ts'
+import { openDirectory, type Storage } from '../storage.ts'
+import { readCode } from './code.ts'
+import { command, jsonOption, runs } from './command.ts'
+import { type DerivedDiff, diffDerived } from './derived-diff.ts'
+import { exitCode } from './exit-code.ts'
+import { changeText } from './explain.ts'
+import { type AppVersion, FreshModule } from './fresh-module.ts'
+import { paint, print, printError, printReport } from './output.ts'
+import { type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
+import { lookAtState } from './state.ts'
+import { stopSignal } from './stop-signal.ts'
+import { FileWatch } from './watch.ts'
+
+/** `hence dev`: runs an app, and derives everything again whenever its files are saved. */
+export function devCommand() {
+  const dev = command(
+    'dev',
+    'run an app; on save, derive everything again with the new code and say what differs',
+    ['hence dev shop.ts', 'hence dev shop.ts --data /tmp/shop --port 4000'],
+  ).argument('<app>', 'the module that exports the app, such as shop.ts')
+  return serveOptions(dev)
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      '\nEvery record is derived twice and compared. Code that does not build, throws, or cannot derive what is in the\nlog is told, and the version before it goes on.',
+    )
+    .action(
+      runs(async (path: string, options: ServeOptions, _command: unknown) => {
+        const stop = stopSignal()
+        const module = new FreshModule(resolve(path))
+        const session = await DevSession.open(await module.load(), options)
+        let work = Promise.resolve()
+        const watch = new FileWatch(() => {
+          work = work.then(async () => {
+            await session.saved(() => module.load())
+            watch.follow(session.files)
+          })
+        })
+        try {
+          watch.follow(session.files)
+          await Promise.race([stop.asked, session.ended])
+        } finally {
+          watch.close()
+          await work
+          await session.close()
+        }
+        return exitCode.ok
+      }),
+    )
+}
+
+/** What is derived by the new code until it takes the place of what the old code derived. */
+const nextState = 'state.next'
+
+/** An app that runs, and gives way to its next version. */
+class DevSession {
+  readonly #options: ServeOptions
+  readonly #directory: Storage
+  readonly #report: Reporter
+  readonly #ended = Promise.withResolvers<never>()
+  #version: AppVersion
+  #engine: Engine<App> | undefined
+  #served: Served | undefined
+
+  static async open(version: AppVersion, options: ServeOptions): Promise<DevSession> {
+    const { data, partitions } = options
+    const report = printReport(options.json === true)
+    // The log stays open from one version to the next, so no other process comes in between.
+    const directory = await openDirectory({ directory: data, partitions, clock: systemClock, report })
+    const session = new DevSession(version, options, directory, report)
+    try {
+      const state = await lookAtState(data)
+      if (state !== undefined && state.version !== version.code.hash) {
+        const before = await readCode(data, state.version).then(
+          (code) => [...sandboxed(code).app.tables.values()],
+          () => undefined,
+        )
+        await session.#derive(version, before)
+      }
+      await session.#run()
+      return session
+    } catch (error) {
+      await session.close()
+      throw error
+    }
+  }
+
+  private constructor(version: AppVersion, options: ServeOptions, directory: Storage, report: Reporter) {
+    this.#version = version
+    this.#options = options
+    this.#directory = directory
+    this.#report = report
+    this.#ended.promise.catch(() => {})
+  }
+
+  /** The files to watch. */
+  get files(): readonly string[] {
+    return this.#version.code.files
+  }
+
+  /** Rejects when the app can run no more. */
+  get ended(): Promise<never> {
+    return this.#ended.promise
+  }
+
+  /** Tries the files as they are now. Whatever is wrong with them, the version that ran before runs afterwards. */
+  async saved(load: () => Promise<AppVersion>): Promise<void> {
+    const before = this.#version
+    try {
+      const version = await load()
+      if (version.code.hash === before.code.hash) return
+      await this.#stop()
+      await this.#derive(version, [...before.app.tables.values()])
+      this.#version = version
+    } catch (error) {
+      printError(error, this.#options.json === true)
+      await this.#say('The version before it goes on.', { event: 'kept', version: before.code.hash })
+    }
+    if (this.#engine) return
+    try {
+      await this.#run()
+    } catch (error) {
+      this.#ended.reject(error)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#stop()
+    await this.#directory.close()
+  }
+
+  async #run(): Promise<void> {
+    const { app, code } = this.#version
+    this.#engine = await openEngine(
+      { app, data: this.#storage('state'), check: true, report: this.#report },
+      code,
+    )
+    this.#served = await serve(this.#engine, this.#options, this.#report)
+    await this.#say(
+      `${paint.strong(app.name)} listens on ${paint.strong(this.#served.url)} ${paint.faint(named(code.hash))}`,
+      {
+        event: 'listening',
+        listening: this.#served.url,
+        app: app.name,
+        version: code.hash,
+      },
+    )
+  }
+
+  async #stop(): Promise<void> {
+    await this.#served?.close()
+    this.#served = undefined
+    await this.#engine?.close()
+    this.#engine = undefined
+  }
+
+  /** Derives everything with other code, says what differs, and puts it in the place of what was there. */
+  async #derive({ app, code }: AppVersion, before: readonly TableShape[] | undefined): Promise<void> {
+    const { data } = this.#options
+    const startedAt = performance.now()
+    await rm(join(data, nextState), { recursive: true, force: true })
+    let failed = 0
+    const report = (each: Report) => {
+      if (each.code !== 'derivation-failed' || failed++ < failuresShown) this.#report(each)
+    }
+    const engine = await openEngine({ app, data: this.#storage(nextState), check: true, report }, code)
+    const records = engine.stats().replayed
+    await engine.close()
+    const diff = before && (await this.#compare(before, [...app.tables.values()]))
+    await rm(join(data, 'state'), { recursive: true, force: true })
+    await rename(join(data, nextState), join(data, 'state'))
+    const ms = Math.round(performance.now() - startedAt)
+    await this.#tell(diff, { version: code.hash, records, ms, failed })
+  }
+
+  async #compare(before: readonly TableShape[], after: readonly TableShape[]): Promise<DerivedDiff> {
+    const open = (name: string, tables: readonly TableShape[]) =>
+      openLmdbStore({
+        directory: join(this.#options.data, name),
+        collections: ['decided', ...collectionsOf(tables)],
+        readOnly: true,
+      })
+    const old = await open('state', before)
+    try {
+      const fresh = await open(nextState, after)
+      try {
+        return diffDerived({ store: old, tables: before }, { store: fresh, tables: after })
+      } finally {
+        await fresh.close()
+      }
+    } finally {
+      await old.close()
+    }
+  }
+
+  async #tell(
+    diff: DerivedDiff | undefined,
+    facts: {
+      readonly version: string
+      readonly records: number
+      readonly ms: number
+      readonly failed: number
+    },
+  ): Promise<void> {
+    const { version, records, ms, failed } = facts
+    const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
+    if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
+    if (diff === undefined) lines.push('What derived them before is not kept, so nothing is compared.')
+    else if (diff.tables.length === 0 && diff.outcomes.changed === 0) lines.push('Nothing differs.')
+    for (const { table, added, removed, changed, samples } of diff?.tables ?? []) {
+      lines.push(`${paint.strong(table)}: ${added} rows added, ${removed} removed, ${changed} changed`)
+      for (const sample of samples) lines.push(`  ${changeText({ table, ...sample })}`)
+    }
+    const { changed = 0, samples = [] } = diff?.outcomes ?? {}
+    if (changed > 0) lines.push(`${paint.strong('outcomes')}: ${changed} differ`)
+    for (const { requestId, before, after } of samples) {
+      lines.push(`  ${requestId}: ${outcomeText(before)} → ${outcomeText(after)}`)
+    }
+    await this.#say(lines.join('\n'), { event: 'derived', ...facts, ...(diff && { diff }) })
+  }
+
+  /** One line for a program, or some for a person. */
+  async #say(text: string, told: object): Promise<void> {
+    await print(this.#options.json ? JSON.stringify(told) : text)
+  }
+
+  /** The directory, with the derived state in a folder of this name; it stays open when an engine closes. */
+  #storage(state: string): Storage {
+    const directory = this.#directory
+    const folder = join(this.#options.data, state)
+    return {
+      log: directory.log,
+      async openStore(collections, anew) {
+        if (anew) await rm(folder, { recursive: true, force: true })
+        return openLmdbStore({ directory: folder, collections })
+      },
+      keepCode: (version, code) => directory.keepCode(version, code),
+      async close() {},
+    }
+  }
+}
+
+const failuresShown = 5
+
+const named = (version: string) => `version ${version.slice(0, 12)}`
+
+function outcomeText(outcome: Outcome): string {
+  if (outcome.status === 'accepted') return `accepted ${JSON.stringify(outcome.value)}`
+  if (outcome.status === 'rejected') return `rejected ${outcome.reason}`
+  return `failed ${outcome.code}`
+}

@@ -1,0 +1,39 @@
+import { resolve } from 'node:path'
+import type { App } from '../app/index.ts'
+import { sandboxed } from '../derivation/program.ts'
+import { createEngine, type Engine, openEngine } from '../engine.ts'
+import { HenceError } from '../failure.ts'
+import type { Reporter } from '../report.ts'
+import { loadApp } from './app-module.ts'
+import { readCode } from './code.ts'
+import { lookAtData } from './data.ts'
+import { lookAtState } from './state.ts'
+
+/**
+ * Opens the engine of a data directory in this process, for a command that no server is needed for. Without a module
+ * the app is the one whose code the directory keeps, so data can be read where the sources are not.
+ * @throws HenceError `no-log`, `code-not-kept` (change), and what `createEngine` throws
+ */
+export async function openEmbedded(options: {
+  readonly data: string
+  readonly app: string | undefined
+  readonly report: Reporter
+}): Promise<Engine<App>> {
+  const { data, report } = options
+  if (options.app !== undefined) {
+    const { app, module } = await loadApp(options.app)
+    return createEngine({ app, module, data, report })
+  }
+  // Only to look: a directory that is not there must not come into being by a wrong name.
+  await lookAtData(data)
+  const state = await lookAtState(data)
+  if (state === undefined) {
+    throw new HenceError(
+      'code-not-kept',
+      'change',
+      `Nothing tells which code belongs to ${resolve(data)}, since no state was saved there yet: name the app's module with --app.`,
+    )
+  }
+  const code = await readCode(data, state.version)
+  return openEngine({ app: sandboxed(code).app, data, report }, code)
+}

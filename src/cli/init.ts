@@ -1,0 +1,81 @@
+import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { basename, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { HenceError } from '../failure.ts'
+import { command, jsonOption, runs } from './command.ts'
+import { exitCode } from './exit-code.ts'
+import { paint, print } from './output.ts'
+
+/** The files of a new app, as they are; each is compiled and tested with everything else here. */
+const template = fileURLToPath(new URL('../../template/', import.meta.url))
+
+/** `hence init`: an app that runs, with its test, in an empty folder. */
+export function initCommand() {
+  return command('init', 'write a small app that runs, with its test', [
+    'hence init shop && cd shop && npm install && npm test && npm start',
+    'hence init                                         in the folder where you are',
+  ])
+    .argument('[directory]', 'an empty folder, made when it is missing', '.')
+    .addOption(jsonOption())
+    .action(
+      runs(async (directory: string, options: { readonly json?: true }, _command: unknown) => {
+        const folder = resolve(directory)
+        await mkdir(folder, { recursive: true })
+        // What a version control has put there is in nobody's way.
+        const there = (await readdir(folder)).filter((name) => name !== '.git')
+        if (there.length > 0) throw notEmpty(folder, there)
+        const files = await write(folder)
+        if (options.json) {
+          await print(JSON.stringify({ directory: folder, files }))
+          return exitCode.ok
+        }
+        for (const file of files) await print(`${paint.good('wrote')} ${join(relative('', folder), file)}`)
+        const go = folder === process.cwd() ? '' : `cd ${relative('', folder)} && `
+        await print(`\nNow: ${paint.strong(`${go}npm install && npm test && npm start`)}`)
+        return exitCode.ok
+      }),
+    )
+}
+
+async function write(folder: string): Promise<string[]> {
+  const files: string[] = []
+  for (const name of (await readdir(template)).sort()) {
+    const target = renamed[name] ?? name
+    if (target === 'package.json') await writePackage(join(template, name), folder)
+    else await copyFile(join(template, name), join(folder, target))
+    files.push(target)
+  }
+  return files
+}
+
+/**
+ * npm leaves a `.gitignore` out of what it packs, and a `package.json` would make the template a package that does not
+ * find Hence here; so they lie there under other names.
+ */
+const renamed: Readonly<Record<string, string>> = {
+  gitignore: '.gitignore',
+  'app-package.json': 'package.json',
+}
+
+/** The new app depends on the version of Hence that wrote it. */
+async function writePackage(from: string, folder: string): Promise<void> {
+  const read = async (path: string | URL) => JSON.parse(await readFile(path, 'utf8'))
+  const content = await read(from)
+  const { version } = await read(new URL('../../package.json', import.meta.url))
+  const name = basename(folder)
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+  content.name = name || 'app'
+  content.dependencies.hence = `^${version}`
+  await writeFile(join(folder, 'package.json'), `${JSON.stringify(content, null, 2)}\n`, { flag: 'wx' })
+}
+
+function notEmpty(folder: string, there: readonly string[]): HenceError {
+  return new HenceError(
+    'folder-not-empty',
+    'change',
+    `${folder} is not empty (${there.slice(0, 3).join(', ')}${there.length > 3 ? ' …' : ''}), and nothing was written. ` +
+      'Give an empty folder, or the name of a new one.',
+  )
+}

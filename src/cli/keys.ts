@@ -1,0 +1,105 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { InvalidArgumentError } from 'commander'
+import { createKey, type Key, listKeys, revokeKey } from '../server/keys.ts'
+import { command, dataOption, jsonOption, runs } from './command.ts'
+import { exitCode } from './exit-code.ts'
+import { note, paint, print } from './output.ts'
+
+/** Where the keys of a data directory are; the server that opens the directory reads them there. */
+export const keysFile = (data: string): string => join(data, 'keys.json')
+
+/** `hence keys`: the API keys of a data directory. A running server follows the file. */
+export function keysCommand() {
+  return command('keys', 'make, list and revoke API keys; a running server takes them up by itself', [
+    'hence keys create till --data data --principal till-7 --scope submit:place-order',
+    'hence keys list --data data',
+    'hence keys revoke 1f0c9a77e2d4 --data data',
+  ])
+    .addCommand(createCommand())
+    .addCommand(listCommand())
+    .addCommand(revokeCommand())
+}
+
+function createCommand() {
+  return command('create', 'make a key; its secret is printed this once and stored nowhere', [
+    'hence keys create till --data data --principal till-7 --scope submit:place-order read',
+    'hence keys create backup --data data --scope read --expires 2027-01-01',
+  ])
+    .argument('<name>', 'what it is for')
+    .addOption(dataOption().makeOptionMandatory())
+    .option('--principal <name>', 'who sends with it; default: its name')
+    .requiredOption('--scope <scopes...>', 'what it may: submit, submit:TYPE, read, operate, admin')
+    .option('--expires <date>', 'until when: ISO 8601', dateOf)
+    .addOption(jsonOption())
+    .action(
+      runs(async (name: string, options: CreateOptions, _command: unknown) => {
+        const { data, principal = name, scope, expires, json } = options
+        await mkdir(data, { recursive: true })
+        const wanted = { name, principal, scopes: scope, ...(expires && { expires }) }
+        const { key, secret } = await createKey(keysFile(data), wanted)
+        if (json) await print(JSON.stringify({ ...key, secret }))
+        else {
+          note(`${describe(key)}\nThe secret, told this once:`)
+          await print(secret)
+        }
+        return exitCode.ok
+      }),
+    )
+}
+
+interface CreateOptions extends DataOptions {
+  readonly principal?: string
+  readonly scope: readonly string[]
+  readonly expires?: Date
+}
+
+interface DataOptions {
+  readonly data: string
+  readonly json?: true
+}
+
+function listCommand() {
+  return command('list', 'print the keys, without their secrets', ['hence keys list --data data'])
+    .addOption(dataOption().makeOptionMandatory())
+    .addOption(jsonOption())
+    .action(
+      runs(async ({ data, json }: DataOptions, _command: unknown) => {
+        const keys = await listKeys(keysFile(data))
+        if (json) await print(JSON.stringify(keys))
+        else for (const key of keys) await print(describe(key))
+        return exitCode.ok
+      }),
+    )
+}
+
+function revokeCommand() {
+  return command('revoke', 'take a key away; a running server refuses it within a second', [
+    'hence keys revoke 1f0c9a77e2d4 --data data',
+  ])
+    .argument('<id>', 'as `hence keys list` shows it')
+    .addOption(dataOption().makeOptionMandatory())
+    .addOption(jsonOption())
+    .action(
+      runs(async (id: string, { data, json }: DataOptions, _command: unknown) => {
+        const was = await revokeKey(keysFile(data), id)
+        if (!was) {
+          note(`There is no key ${id} in ${keysFile(data)}.`)
+          return exitCode.nothingFound
+        }
+        await print(json ? JSON.stringify({ revoked: id }) : `Revoked ${id}.`)
+        return exitCode.ok
+      }),
+    )
+}
+
+function describe({ id, name, principal, scopes, created, expires, last4 }: Key): string {
+  const until = expires === undefined ? '' : `, until ${expires}`
+  return `${paint.strong(id)} ${name}: ${principal} may ${scopes.join(', ')} ${paint.faint(`(…${last4}, made ${created}${until})`)}`
+}
+
+function dateOf(text: string): Date {
+  const date = new Date(text)
+  if (Number.isNaN(date.getTime())) throw new InvalidArgumentError('It must be a date, such as 2027-01-31.')
+  return date
+}

@@ -1,0 +1,75 @@
+import { stat } from 'node:fs/promises'
+import { setTimeout as pause } from 'node:timers/promises'
+import { type Command, Option } from 'commander'
+import type { App } from '../app/index.ts'
+import type { Engine } from '../engine.ts'
+import type { Reporter } from '../report.ts'
+import { server } from '../server/index.ts'
+import { portDefault } from './address.ts'
+import { wholeNumber } from './command.ts'
+import { keysFile } from './keys.ts'
+
+/** What the commands that serve an app have in common. */
+export interface ServeOptions {
+  readonly data: string
+  readonly port: number
+  readonly host: string
+  readonly partitions?: number
+  readonly json?: true
+}
+
+export function serveOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--data <directory>', 'where the log is, and what is derived from it').default('data'),
+    )
+    .addOption(
+      new Option('--port <number>', 'where to listen; 0: any free port')
+        .env('PORT')
+        .default(portDefault)
+        .argParser(wholeNumber),
+    )
+    .addOption(
+      new Option('--host <address>', 'on which address; others than this machine need a key').default(
+        '127.0.0.1',
+      ),
+    )
+    .addOption(new Option('--partitions <number>', 'of a new log (default: 1)').argParser(wholeNumber))
+}
+
+/** A server that listens. */
+export interface Served {
+  readonly url: string
+  close(): Promise<void>
+}
+
+/** How long a predecessor may take to let the port go after it let the directory go. */
+const portWaitMs = 5_000
+
+/** Serves an engine. Keys count as soon as the data directory has some; without, only this machine is answered. */
+export async function serve(
+  engine: Engine<App>,
+  { data, port, host }: ServeOptions,
+  report: Reporter,
+): Promise<Served> {
+  const file = keysFile(data)
+  const hasKeys = await stat(file).then(
+    () => true,
+    () => false,
+  )
+  const web = server(engine, { report, ...(hasKeys && { keys: file }) })
+  const deadline = performance.now() + portWaitMs
+  for (;;) {
+    try {
+      const { url } = await web.listen({ port, host })
+      return { url, close: () => web.close() }
+    } catch (error) {
+      const taken = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE'
+      if (!taken || performance.now() > deadline) {
+        await web.close()
+        throw error
+      }
+      await pause(20)
+    }
+  }
+}

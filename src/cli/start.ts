@@ -1,0 +1,103 @@
+import { Option } from 'commander'
+import { createEngine } from '../engine.ts'
+import type { Report } from '../report.ts'
+import { loadApp } from './app-module.ts'
+import { command, jsonOption, runs } from './command.ts'
+import { exitCode } from './exit-code.ts'
+import { note, paint, print, printReport } from './output.ts'
+import { type ServeOptions, serve, serveOptions } from './serve.ts'
+import { stopSignal } from './stop-signal.ts'
+
+/** `hence start`: runs an app. */
+export function startCommand() {
+  const start = command('start', 'run an app: its engine, and a server in front of it', [
+    'hence start shop.ts',
+    'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
+    'hence start shop.ts --wait                         a deploy: takes over when the old process has drained',
+    'hence start shop.ts --on-code-change rebuild       derives all tables again with new code',
+  ]).argument('<app>', 'the module that exports the app, such as shop.ts')
+  return serveOptions(start)
+    .option('--wait', 'wait until another process releases the data directory, then take over')
+    .option('--check', 'derive every record twice and compare, as `hence dev` does')
+    .addOption(
+      new Option('--on-code-change <what>', 'when the code is not that which derived the tables')
+        .choices(['refuse', 'rebuild'])
+        .default('refuse'),
+    )
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      '\nSIGTERM or SIGINT: takes nothing more, finishes what it took, saves, ends with 0. A second one ends it at once.',
+    )
+    .action(runs(start_))
+}
+
+interface StartOptions extends ServeOptions {
+  readonly wait?: true
+  readonly check?: true
+  readonly onCodeChange: 'refuse' | 'rebuild'
+}
+
+async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
+  const { data, partitions, wait, check, onCodeChange, json } = options
+  const stop = stopSignal()
+  const startedAt = performance.now()
+  const stopped = Promise.withResolvers<void>()
+  let code: number = exitCode.ok
+  const tell = printReport(json === true)
+  const report = (report: Report) => {
+    tell(report)
+    // Nothing is taken any more, so there is nothing to stay for: whoever runs this may start it again.
+    if (report.code === 'engine-stopped') {
+      code = exitCode.operator
+      stopped.resolve()
+    }
+  }
+  const { app, module } = await loadApp(path)
+  const opening = createEngine({
+    app,
+    module,
+    data,
+    onCodeChange,
+    report,
+    signal: stop.signal,
+    ...(partitions !== undefined && { partitions }),
+    ...(wait && { wait }),
+    ...(check && { check }),
+  })
+  // A signal that ends the waiting for the directory is a stop as good as any.
+  const engine = await opening.catch((error) => {
+    if (error === stop.signal.reason) return undefined
+    throw error
+  })
+  if (engine === undefined) return exitCode.ok
+  try {
+    const served = await serve(engine, options, report)
+    try {
+      const { applied, version } = engine.stats()
+      const ms = Math.round(performance.now() - startedAt)
+      const records = applied.reduce((sum, n) => sum + n, 0)
+      if (json) {
+        await print(
+          JSON.stringify({
+            listening: served.url,
+            app: app.name,
+            version,
+            partitions: applied.length,
+            records,
+            pid: process.pid,
+          }),
+        )
+      } else {
+        await print(`${paint.strong(app.name)} listens on ${paint.strong(served.url)}`)
+        note(`${records} records in ${data}, ready after ${ms} ms. Press Ctrl-C to stop.`)
+      }
+      await Promise.race([stop.asked, stopped.promise])
+    } finally {
+      await served.close()
+    }
+  } finally {
+    await engine.close()
+  }
+  return code
+}

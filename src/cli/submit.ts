@@ -1,0 +1,64 @@
+import { text } from 'node:stream/consumers'
+import { InvalidArgumentError } from 'commander'
+import { v7 } from 'uuid'
+import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
+import { command, jsonOption, jsonValue, runs } from './command.ts'
+import { exitCode } from './exit-code.ts'
+import { note, paint, print } from './output.ts'
+import { withService } from './service.ts'
+
+/** `hence submit`: sends one request. */
+export function submitCommand() {
+  const submit = command('submit', 'send a request, and print what became of it', [
+    `hence submit place-order '{"order":"o1","product":"mug","quantity":1,"customer":"ada"}'`,
+    'hence submit place-order - < order.json',
+    'hence submit place-order --id 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 - < order.json     the same one again',
+    `hence submit place-order --data data '{…}'                                            no server needed`,
+  ])
+    .argument('<type>', 'the type of the request')
+    .argument('<input>', 'its input as JSON; - reads it from standard input')
+    .option('--id <id>', 'the request id; default: a new one, printed before it is sent, for a retry')
+  return embeddedOptions(serverOptions(submit))
+    .addOption(jsonOption())
+    .action(
+      runs(async (type: string, inputText: string, options: SubmitOptions, _command: unknown) => {
+        const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
+        const requestId = options.id ?? v7()
+        if (requestId === '') throw new InvalidArgumentError('--id must not be empty.')
+        // Before it is sent: whatever happens then, the same id may be sent again.
+        if (options.id === undefined)
+          note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
+        const reply = await withService(options, ({ service }) =>
+          service.submit(type as never, input as never, { requestId }),
+        )
+        await print(options.json ? JSON.stringify(reply) : describe(reply))
+        return reply.status === 'accepted' ? exitCode.ok : exitCode.notAccepted
+      }),
+    )
+}
+
+interface SubmitOptions extends ServiceOptions {
+  readonly id?: string
+}
+
+interface Told {
+  readonly status: string
+  readonly replayed: boolean
+  readonly token: string
+  readonly value?: unknown
+  readonly reason?: string
+  readonly details?: unknown
+  readonly code?: string
+  readonly message?: string
+}
+
+function describe({ status, value, reason, details, code, message, token, replayed }: Told): string {
+  const json = (each: unknown) => (each === undefined || each === null ? '' : ` ${JSON.stringify(each)}`)
+  const told =
+    status === 'accepted'
+      ? `${paint.good('accepted')}${json(value)}`
+      : status === 'rejected'
+        ? `${paint.warn('rejected')} ${reason}${json(details)}`
+        : `${paint.bad('failed')} ${code}: ${message}`
+  return `${told} ${paint.faint(`at ${token}${replayed ? ', decided before' : ''}`)}`
+}

@@ -1,0 +1,127 @@
+import type { KeyPart, Query } from '../app/index.ts'
+import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
+import { command, jsonOption, keyParts, runs, wholeNumber } from './command.ts'
+import { exitCode } from './exit-code.ts'
+import { note, paint, print } from './output.ts'
+import { withService } from './service.ts'
+import { printChanges } from './tail.ts'
+
+type Parts = readonly (string | number | boolean)[]
+
+/** `hence table`: reads the tables. */
+export function tableCommand() {
+  return command('table', 'read the tables', [
+    'hence table get products mug',
+    'hence table scan orders --index byCustomer --prefix ada',
+    'hence table watch orders mug',
+  ])
+    .addCommand(getCommand())
+    .addCommand(scanCommand())
+    .addCommand(watchCommand())
+}
+
+function getCommand() {
+  const get = command('get', 'print a row', [
+    'hence table get products mug',
+    `hence table get orders mug o1                       a key of two parts`,
+    `hence table get lines '["o1",3]'                    one with a number in it`,
+  ])
+    .argument('<table>')
+    .argument('<key...>', 'its parts; or one JSON list')
+    .option('--after <token>', 'wait until the request with this token is applied')
+  return embeddedOptions(serverOptions(get))
+    .addOption(jsonOption())
+    .action(
+      runs(async (table: string, key: readonly string[], options: ReadingOptions, _command: unknown) => {
+        const parts = key.length === 1 ? keyParts(key[0]!) : key
+        const row = await withService(options, ({ service }) =>
+          service.get(table as never, parts as never, afterOf(options)),
+        )
+        if (row === undefined) {
+          note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
+          return exitCode.nothingFound
+        }
+        await print(
+          options.json ? JSON.stringify({ key: parts, value: row }) : JSON.stringify(row, undefined, 2),
+        )
+        return exitCode.ok
+      }),
+    )
+}
+
+function scanCommand() {
+  const scan = command('scan', 'print rows in order; with --json, one object a row', [
+    'hence table scan products',
+    'hence table scan orders --prefix mug --reverse --limit 10',
+    `hence table scan orders --index byCustomer --prefix ada`,
+    'hence table scan orders --data data --json > orders.ndjson',
+  ])
+    .argument('<table>')
+    .option('--index <name>', 'in the order of this index')
+    .option('--prefix <parts>', 'rows whose key begins with this: a text, or a JSON list', keyParts)
+    .option('--from <parts>', 'from here on; parts that follow the prefix', keyParts)
+    .option('--to <parts>', 'up to here, this one left out', keyParts)
+    .option('--reverse', 'from the last to the first')
+    .option('--limit <number>', 'at most so many rows', wholeNumber)
+    .option('--after <token>', 'wait until the request with this token is applied')
+  return embeddedOptions(serverOptions(scan))
+    .addOption(jsonOption())
+    .action(
+      runs(async (table: string, options: ScanOptions, _command: unknown) => {
+        const { index, prefix, from, to, reverse, limit } = options
+        const query: Query = {
+          ...(index !== undefined && { index }),
+          ...(prefix && { prefix }),
+          ...(from && { from }),
+          ...(to && { to }),
+          ...(reverse && { reverse }),
+          ...(limit !== undefined && { limit }),
+        }
+        await withService(options, async ({ service }) => {
+          for (const row of await service.scan(table as never, query as never, afterOf(options))) {
+            const { key, value } = row as { readonly key: Parts; readonly value: unknown }
+            await print(
+              options.json
+                ? JSON.stringify({ key, value })
+                : `${paint.strong(JSON.stringify(key))} ${JSON.stringify(value)}`,
+            )
+          }
+        })
+        return exitCode.ok
+      }),
+    )
+}
+
+function watchCommand() {
+  const watch = command('watch', 'print the changes of a table as they come, until it is stopped', [
+    'hence table watch orders',
+    'hence table watch orders mug --json                 those under a key',
+  ])
+    .argument('<table>')
+    .argument('[key...]', 'the first parts of the key')
+  return serverOptions(watch)
+    .addOption(jsonOption())
+    .action(
+      runs(async (table: string, key: readonly string[], options: ServiceOptions, _command: unknown) => {
+        const parts = key.length === 1 ? keyParts(key[0]!) : key
+        return printChanges(options, { tables: [table], prefix: parts as readonly KeyPart[] })
+      }),
+    )
+}
+
+interface ReadingOptions extends ServiceOptions {
+  readonly after?: string
+}
+
+interface ScanOptions extends ReadingOptions {
+  readonly index?: string
+  readonly prefix?: Parts
+  readonly from?: Parts
+  readonly to?: Parts
+  readonly reverse?: true
+  readonly limit?: number
+}
+
+function afterOf({ after }: ReadingOptions): { after?: string } {
+  return after === undefined ? {} : { after }
+}

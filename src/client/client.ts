@@ -1,0 +1,276 @@
+import { v7 } from 'uuid'
+import type { TableNamed } from '../app/app.ts'
+import type {
+  App,
+  Frozen,
+  KeyPart,
+  Query,
+  ReadOptions,
+  Reply,
+  RequestInput,
+  RequestName,
+  RequestReason,
+  RequestValue,
+  Row,
+  TableKey,
+  TableName,
+  TableValue,
+} from '../app/index.ts'
+import type { IndexOf } from '../app/table.ts'
+import { type Clock, systemClock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import { checkRequestId } from '../identity.ts'
+import type { Backoff } from './backoff.ts'
+import { Drain, type OpenRequest } from './drain.ts'
+import { Exchange, type ExchangeOptions } from './exchange.ts'
+import { jsonText } from './json-text.ts'
+import { Listeners, undisturbed } from './listeners.ts'
+import type { Outbox } from './outbox.ts'
+import { Reading, tokensOf } from './reading.ts'
+import { follow } from './subscription.ts'
+import { Tokens } from './tokens.ts'
+
+export interface ClientOptions extends ExchangeOptions {
+  /** Where requests are stored before they are sent: `indexedDb()`, `file(path)` or `memory()`. */
+  readonly outbox: Outbox
+  /** How many queues send at the same time. Default 6, the connections that browsers allow to one server. */
+  readonly parallel?: number
+  /** How long to wait between tries. Default: up to 250 ms after the first, doubling up to 60 s. */
+  readonly backoff?: Backoff
+  /** How long a read is tried again while no server answers, in milliseconds. Default 10,000. */
+  readonly patienceMs?: number
+  readonly clock?: Clock
+  /** Numbers in [0, 1) for the jitter of pauses. */
+  readonly random?: () => number
+}
+
+export interface ClientSubmitOptions {
+  /** Default: a new UUID of version 7. Give one to submit something again, or to know it beforehand. */
+  readonly requestId?: string
+  /**
+   * Requests of one queue are decided one after the other, in the order of their submission; different queues do not
+   * wait for each other. Name what the order matters for, such as the order or the account. Default: one queue for all.
+   */
+  readonly queue?: string
+}
+
+/** A request that is stored and undecided. */
+export type Pending<A extends App> = {
+  readonly [N in RequestName<A>]: {
+    readonly requestId: string
+    readonly type: N
+    readonly input: RequestInput<A, N>
+    readonly queue: string
+    /** When it was stored, in milliseconds since 1970. */
+    readonly since: number
+    /** Tries since this client was made. */
+    readonly attempts: number
+    /** Why the last try decided nothing. */
+    readonly problem: HenceError | undefined
+  }
+}[RequestName<A>]
+
+/** What a user interface can hear. */
+export interface ClientEvents<A extends App> {
+  /** A request is stored: a new one, one of another tab, or one that was found in the outbox at the start. */
+  readonly pending: Pending<A>
+  /** A request is decided, whoever sent it. Told at least once; rarely again, with the same reply. */
+  readonly decided: {
+    readonly [N in RequestName<A>]: Extract<Pending<A>, { readonly type: N }> & {
+      readonly reply: Reply<RequestValue<A, N>, RequestReason<A, N>>
+    }
+  }[RequestName<A>]
+  /** The server refused a request, and it left the outbox. */
+  readonly refused: Pending<A> & { readonly error: HenceError }
+  /** A try decided nothing; the next follows by itself after `inMs` milliseconds. */
+  readonly retrying: Pending<A> & { readonly inMs: number }
+  /**
+   * A request does not get on: nobody is logged in, an operator must look, or it was tried ten times. It is tried
+   * further; `retry()` does it at once.
+   */
+  readonly stuck: Pending<A>
+}
+
+/** A changed row of one of some tables. */
+export type Change<A extends App, N extends TableName<A>> = {
+  readonly [T in N]: {
+    readonly table: T
+    readonly key: TableKey<A, T>
+    /** Undefined when the row is new, or was not visible before. */
+    readonly before?: Frozen<TableValue<A, T>>
+    /** Undefined when the row was removed, or is not visible any more. */
+    readonly after?: Frozen<TableValue<A, T>>
+    readonly token: string
+  }
+}[N]
+
+export interface Subscription<A extends App, N extends TableName<A>> {
+  readonly tables: readonly N[]
+  /** Only rows whose key begins with these parts. */
+  readonly prefix?: readonly KeyPart[]
+  /** A position that a listener was given, to go on from. */
+  readonly from?: string
+  /**
+   * Called when what came before is not known, so that the tables must be read: when the subscription begins, and
+   * when it could not go on where it broke off. All later changes are told to the listener.
+   */
+  readonly anew?: () => void
+  /** Called when it cannot go on, for instance since a table is not there. */
+  readonly ended?: (error: HenceError) => void
+}
+
+/** Sends an app's requests until they are decided, and reads its tables. */
+export interface Client<A extends App> {
+  /**
+   * Stores a request, sends it, and resolves when it is decided. Whatever happens to this page or process, the request
+   * stays stored until then, and is sent again by the next client on the same outbox.
+   *
+   * @throws HenceError with advice
+   * - `change`: what the server refused, and nothing was written; `input-not-json`, `request-id-invalid`,
+   *   `request-id-reused`
+   * - `operator`: `outcome-unknown`, when an earlier try may have been taken and the server refuses to tell
+   * - `retry`: `outbox-failed`, when it could not be stored; `client-closed`, when it is still stored
+   */
+  submit<N extends RequestName<A>>(
+    type: N,
+    input: RequestInput<A, N>,
+    options?: ClientSubmitOptions,
+  ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
+  /** What is stored and undecided, in the order of each queue. */
+  pending(): readonly Pending<A>[]
+  /** @returns ends it */
+  on<E extends keyof ClientEvents<A>>(event: E, listener: (detail: ClientEvents<A>[E]) => void): () => void
+  /** Tries everything that waits now, as after a login. Browsers do so by themselves when they come online. */
+  retry(): void
+  /** The row under a key. It shows what this client was told is decided. */
+  get<N extends TableName<A>>(
+    table: N,
+    key: TableKey<A, N>,
+    options?: ReadOptions,
+  ): Promise<Frozen<TableValue<A, N>> | undefined>
+  /** The rows that a query names, in order; all of them, unless it has a limit. */
+  scan<N extends TableName<A>>(
+    table: N,
+    query?: Query<IndexOf<TableNamed<A, N>>>,
+    options?: ReadOptions,
+  ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
+  /**
+   * Hears of changed rows of some tables, across lost connections and restarts of the server.
+   * @returns ends it
+   */
+  subscribe<N extends TableName<A>>(
+    subscription: Subscription<A, N>,
+    listener: (changes: readonly Change<A, N>[], position: string) => void,
+  ): () => void
+  /** Stops sending and reading. What is undecided stays in the outbox. */
+  close(): Promise<void>
+}
+
+const defaultQueue = ''
+
+/**
+ * Makes a client of a Hence server: `client<typeof shop>({ url: '/hence', outbox: indexedDb() })`. The app is needed
+ * as a type alone.
+ * @throws HenceError `option-invalid` (change)
+ */
+export function client<A extends App>(options: ClientOptions): Client<A> {
+  const { clock = systemClock, random = Math.random, parallel = 6, patienceMs = 10_000 } = options
+  const backoff = options.backoff ?? { firstMs: 250, mostMs: 60_000 }
+  checkParallel(parallel)
+  const exchange = new Exchange(options)
+  const listeners = new Listeners<ClientEvents<A>>()
+  const tokens = new Tokens()
+  const closing = new AbortController()
+  const following = { exchange, backoff, clock, random }
+  const reading = new Reading({ ...following, patienceMs, closing: closing.signal })
+  let draining: Drain | undefined
+  const opened = options.outbox.open().then(async (outbox) => {
+    draining = await Drain.start({
+      ...following,
+      outbox,
+      parallel,
+      listener: {
+        stored: (request) => listeners.tell('pending', pendingOf(request)),
+        decided: (request, reply) => {
+          tokens.note(reply.token)
+          listeners.tell('decided', { ...pendingOf(request), reply } as never)
+        },
+        refused: (request, error) => listeners.tell('refused', { ...pendingOf(request), error }),
+        retrying: (request, inMs) => listeners.tell('retrying', { ...pendingOf(request), inMs }),
+        stuck: (request) => listeners.tell('stuck', pendingOf(request)),
+      },
+    })
+    return draining
+  })
+  // Whoever submits is told; there may be nobody who does.
+  opened.catch(() => {})
+  const goOn = () => draining?.retry()
+  const page = globalThis as { addEventListener?: OnlineTarget; removeEventListener?: OnlineTarget }
+  page.addEventListener?.('online', goOn)
+
+  /** Reads what was told is decided, or what the caller asks for instead. */
+  const read = async (
+    options: ReadOptions,
+    reading: (tokens: readonly string[]) => Promise<unknown>,
+  ): Promise<never> => {
+    let awaited = options.after === undefined ? tokens.list() : tokensOf(options)
+    try {
+      return (await reading(awaited)) as never
+    } catch (error) {
+      // Of another log, as after a new beginning in development; or of a caller's own making.
+      if (!(error instanceof HenceError) || error.code !== 'token-unknown') awaited = []
+      throw error
+    } finally {
+      tokens.seen(awaited)
+    }
+  }
+
+  return {
+    async submit(type, input, { requestId = v7({ msecs: clock.now() }), queue = defaultQueue } = {}) {
+      checkRequestId(requestId)
+      const stored = { requestId, type, input: jsonText(type, input), queue, since: clock.now() }
+      return (await opened).submit(stored) as Promise<never>
+    },
+    pending: () => (draining?.pending() ?? []).map((request) => pendingOf(request)),
+    on: (event, listener) => listeners.on(event, listener),
+    retry: goOn,
+    get: (table, key, options = {}) => read(options, (tokens) => reading.get(table, key, tokens)),
+    scan: (table, query = {}, options = {}) => read(options, (tokens) => reading.scan(table, query, tokens)),
+    subscribe({ tables, prefix, from, anew, ended }, listener) {
+      const stop = new AbortController()
+      const signal = AbortSignal.any([stop.signal, closing.signal])
+      const heard = {
+        anew: () => undisturbed(() => anew?.()),
+        changes: (changes: readonly object[], position: string) =>
+          undisturbed(() => listener(changes as never, position)),
+        ended: (error: HenceError) => undisturbed(() => ended?.(error)),
+      }
+      void follow({ tables, prefix, from }, heard, { ...following, signal })
+      return () => stop.abort()
+    },
+    async close() {
+      page.removeEventListener?.('online', goOn)
+      closing.abort()
+      await opened.then(
+        (drain) => drain.close(),
+        () => {},
+      )
+    },
+  }
+}
+
+type OnlineTarget = (type: 'online', listener: () => void) => void
+
+function pendingOf<A extends App>({ stored, attempts, problem }: OpenRequest): Pending<A> {
+  const { requestId, type, input, queue, since } = stored
+  return { requestId, type, input: JSON.parse(input), queue, since, attempts, problem } as Pending<A>
+}
+
+function checkParallel(value: number): void {
+  if (Number.isSafeInteger(value) && value >= 1) return
+  throw new HenceError(
+    'option-invalid',
+    'change',
+    `\`parallel\` must be a whole number from 1 on, not ${value}.`,
+  )
+}

@@ -1,0 +1,11 @@
+import { HenceError } from '../failure.ts'
+
+/** What whoever waits is told when a client or connection closes. */
+export function closed(): HenceError {
+  return new HenceError(
+    'client-closed',
+    'retry',
+    'The client is closed. What a client had stored stays in its outbox, and the next client on the same outbox sends ' +
+      'it; over a connection, send the same request, with the same id, again.',
+  )
+}

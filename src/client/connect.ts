@@ -1,0 +1,106 @@
+import type { App, Service, TableChange } from '../app/index.ts'
+import { type Clock, systemClock } from '../clock.ts'
+import type { HenceError } from '../failure.ts'
+import { checkRequestId } from '../identity.ts'
+import { type Backoff, pause, pauseMs } from './backoff.ts'
+import { closed } from './closed.ts'
+import { type Answer, Exchange, type ExchangeOptions, type HeaderFields } from './exchange.ts'
+import { jsonText } from './json-text.ts'
+import { undisturbed } from './listeners.ts'
+import { Reading, tokensOf } from './reading.ts'
+import { trySubmission } from './submission.ts'
+import { follow } from './subscription.ts'
+import { enqueuedOf, outcomeUnknown, type Verdict, verdictOf } from './verdict.ts'
+
+export interface ConnectOptions extends Omit<ExchangeOptions, 'url'> {
+  /** How long a call is tried again while nothing is decided, in milliseconds. Default 30,000. */
+  readonly patienceMs?: number
+  /** How long to wait between tries. Default: up to 50 ms after the first, doubling up to 5 s. */
+  readonly backoff?: Backoff
+  readonly clock?: Clock
+  /** Numbers in [0, 1) for the jitter of pauses. */
+  readonly random?: () => number
+}
+
+/** The interface of the engine, for another process than the one that has it. */
+export interface Connection<A extends App> extends Service<A> {
+  /**
+   * Hears of every changed row that this caller may read, from the moment on when the stream is open, and across lost
+   * connections; but what changes while this process cannot reach the server for longer than changes are kept is
+   * missed. A `client`'s subscription tells of that.
+   * @param ended called when it cannot go on
+   */
+  subscribe(
+    listener: (changes: readonly TableChange[]) => void,
+    ended?: (error: HenceError) => void,
+  ): () => void
+}
+
+/**
+ * Connects to a Hence server: `connect<typeof shop>('http://localhost:4400/hence', { key })`. For other processes,
+ * which get a request with its id from somebody who keeps it: nothing is stored here. A call is tried again until it
+ * is decided or patience ends; then the last error is thrown, and the caller may send the same id again.
+ *
+ * @throws HenceError `option-invalid` (change). Its calls throw what the engine's throw, and
+ * - `retry`: `server-unreachable`, `answer-not-understood`, `client-closed`
+ * - `operator`: `outcome-unknown`, when an earlier try may have been taken and the server refuses to tell
+ */
+export function connect<A extends App>(url: string, options: ConnectOptions = {}): Connection<A> {
+  const { clock = systemClock, random = Math.random, patienceMs = 30_000 } = options
+  const backoff = options.backoff ?? { firstMs: 50, mostMs: 5_000 }
+  const exchange = new Exchange({ ...options, url })
+  const closing = new AbortController()
+  const { signal } = closing
+  const trying = { exchange, backoff, clock, random }
+  const reading = new Reading({ ...trying, patienceMs, closing: signal })
+
+  /** Sends a request until the answer means something. */
+  const send = async <Result>(
+    type: string,
+    input: unknown,
+    requestId: string,
+    read: (requestId: string, answer: Answer) => Verdict<Result>,
+    headers: HeaderFields = {},
+  ): Promise<Result> => {
+    checkRequestId(requestId)
+    const submission = { requestId, type, input: jsonText(type, input) }
+    const end = clock.now() + patienceMs
+    let perhapsTaken = false
+    for (let failures = 1; ; failures++) {
+      if (signal.aborted) throw closed()
+      const tried = await trySubmission(exchange, submission, read, { now: clock.now(), signal, headers })
+      if (tried.kind === 'refused') {
+        throw tried.blind && perhapsTaken ? outcomeUnknown(requestId, tried.error) : tried.error
+      }
+      if (tried.kind === 'done') return tried.result
+      perhapsTaken ||= tried.taken === 'perhaps'
+      // Nobody logs in here, so a key that is refused once is refused.
+      if (tried.error.advice === 'change') throw tried.error
+      const waitMs = pauseMs(backoff, failures, random, tried.askedMs)
+      if (clock.now() + waitMs >= end) throw tried.error
+      await pause(waitMs, signal)
+    }
+  }
+
+  return {
+    submit: (type, input, { requestId }) => send(type, input, requestId, verdictOf) as Promise<never>,
+    enqueue: (type, input, { requestId }) =>
+      send(type, input, requestId, enqueuedOf, { prefer: 'respond-async' }),
+    get: (table, key, options) => reading.get(table, key, tokensOf(options)) as Promise<never>,
+    scan: (table, query = {}, options) => reading.scan(table, query, tokensOf(options)) as Promise<never>,
+    subscribe(listener, ended) {
+      const stop = new AbortController()
+      const heard = {
+        anew: () => {},
+        changes: (changes: readonly TableChange[]) => undisturbed(() => listener(changes)),
+        ended: (error: HenceError) => undisturbed(() => ended?.(error)),
+      }
+      const both = AbortSignal.any([stop.signal, signal])
+      void follow({ tables: [] }, heard, { ...trying, signal: both })
+      return () => stop.abort()
+    },
+    async close() {
+      closing.abort()
+    },
+  }
+}

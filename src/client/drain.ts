@@ -1,0 +1,347 @@
+import canonicalize from 'canonicalize'
+import type { Reply } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import { type Backoff, pause, pauseMs } from './backoff.ts'
+import { closed } from './closed.ts'
+import type { Exchange } from './exchange.ts'
+import type { News, OpenOutbox, StoredRequest } from './outbox.ts'
+import { Slots } from './slots.ts'
+import { type Tried, trySubmission } from './submission.ts'
+import { outcomeUnknown, verdictOf } from './verdict.ts'
+
+/** A request that is stored and undecided. */
+export interface OpenRequest {
+  readonly stored: StoredRequest
+  /** Tries since this client was made. */
+  attempts: number
+  /** Why the last try decided nothing. */
+  problem: HenceError | undefined
+  /** Whether an earlier try may have been taken though no answer came. */
+  perhapsTaken: boolean
+  /** Set when somebody was told that it does not go on by itself. */
+  stuck: boolean
+  readonly waiters: Waiter[]
+}
+
+interface Waiter {
+  resolve(reply: Reply): void
+  reject(error: HenceError): void
+}
+
+/** What a drain tells as it goes. */
+export interface DrainListener {
+  stored(request: OpenRequest): void
+  decided(request: OpenRequest, reply: Reply): void
+  refused(request: OpenRequest, error: HenceError): void
+  retrying(request: OpenRequest, inMs: number): void
+  stuck(request: OpenRequest): void
+}
+
+/** The requests of one queue, oldest first. */
+interface Lane {
+  readonly name: string
+  readonly requests: OpenRequest[]
+  running: Promise<void> | undefined
+  /** Ends the pause before the next try. */
+  wake: AbortController | undefined
+}
+
+/** After so many tries a request is said to be stuck. */
+const triesUntilStuck = 10
+
+/**
+ * Empties an outbox: sends what is stored until it is decided, queue by queue. In a queue the next request is not
+ * sent before the one ahead of it is decided; queues do not wait for each other, up to a bound.
+ */
+export class Drain {
+  readonly #exchange: Exchange
+  readonly #outbox: OpenOutbox
+  readonly #backoff: Backoff
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #listener: DrainListener
+  readonly #slots: Slots
+  readonly #open = new Map<string, OpenRequest>()
+  readonly #lanes = new Map<string, Lane>()
+  readonly #closing = new AbortController()
+
+  static async start(options: {
+    readonly exchange: Exchange
+    readonly outbox: OpenOutbox
+    readonly backoff: Backoff
+    readonly parallel: number
+    readonly clock: Clock
+    readonly random: () => number
+    readonly listener: DrainListener
+  }): Promise<Drain> {
+    const drain = new Drain(options)
+    options.outbox.others?.hear((news) => drain.#hear(news))
+    for (const stored of await options.outbox.list()) drain.#adopt(stored)
+    return drain
+  }
+
+  private constructor(options: Parameters<typeof Drain.start>[0]) {
+    this.#exchange = options.exchange
+    this.#outbox = options.outbox
+    this.#backoff = options.backoff
+    this.#clock = options.clock
+    this.#random = options.random
+    this.#listener = options.listener
+    this.#slots = new Slots(options.parallel)
+  }
+
+  /** Stores a request and sends it; resolves when it is decided. */
+  submit(stored: StoredRequest): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      if (this.#closing.signal.aborted) return reject(closed())
+      const waiter = { resolve, reject }
+      const known = this.#open.get(stored.requestId)
+      if (known) {
+        if (same(known.stored, stored)) known.waiters.push(waiter)
+        else reject(reused(known.stored))
+        return
+      }
+      const request = opened(stored, { perhapsTaken: false, waiters: [waiter] })
+      this.#open.set(stored.requestId, request)
+      this.#store(request)
+    })
+  }
+
+  /** What is stored and undecided, oldest first within a queue. */
+  pending(): OpenRequest[] {
+    return [...this.#lanes.values()].flatMap(({ requests }) => requests)
+  }
+
+  /** Ends every pause between tries. */
+  retry(): void {
+    for (const lane of this.#lanes.values()) lane.wake?.abort()
+  }
+
+  /** Stops sending. What is undecided stays stored, and whoever waits for it is told so. */
+  async close(): Promise<void> {
+    this.#closing.abort()
+    this.retry()
+    for (const { waiters } of this.#open.values()) {
+      for (const waiter of waiters.splice(0)) waiter.reject(closed())
+    }
+    await Promise.all([...this.#lanes.values()].map(({ running }) => running))
+    await this.#outbox.close()
+  }
+
+  async #store(request: OpenRequest): Promise<void> {
+    try {
+      await this.#outbox.add(request.stored)
+    } catch (error) {
+      this.#open.delete(request.stored.requestId)
+      for (const waiter of request.waiters) waiter.reject(notStored(error))
+      return
+    }
+    this.#outbox.others?.tell({ kind: 'stored', request: request.stored })
+    this.#line(request)
+  }
+
+  /** Takes up a request that another page or an earlier process stored. */
+  #adopt(stored: StoredRequest): void {
+    if (this.#open.has(stored.requestId)) return
+    const request = opened(stored, { perhapsTaken: true, waiters: [] })
+    this.#open.set(stored.requestId, request)
+    this.#line(request)
+  }
+
+  #line(request: OpenRequest): void {
+    const { queue } = request.stored
+    let lane = this.#lanes.get(queue)
+    if (lane === undefined) {
+      lane = { name: queue, requests: [], running: undefined, wake: undefined }
+      this.#lanes.set(queue, lane)
+    }
+    lane.requests.push(request)
+    lane.running ??= this.#run(lane)
+    this.#listener.stored(request)
+  }
+
+  async #run(lane: Lane): Promise<void> {
+    const { signal } = this.#closing
+    const others = this.#outbox.others
+    // Begins in a turn of its own, after `running` is set.
+    await undefined
+    for (let failures = 0; lane.requests.length > 0 && !signal.aborted; ) {
+      try {
+        if (others === undefined) await this.#empty(lane)
+        else {
+          await others.alone(lane.name, signal, async () => {
+            await this.#compare(lane)
+            await this.#empty(lane)
+          })
+        }
+        failures = 0
+      } catch {
+        // The outbox could not be asked. What is known of it is kept, and it is asked again.
+        await pause(pauseMs(this.#backoff, ++failures, this.#random), signal)
+      }
+    }
+    lane.running = undefined
+    if (lane.requests.length === 0) this.#lanes.delete(lane.name)
+  }
+
+  /**
+   * Another client may have emptied this queue, or added to it, while this one waited for its turn. What it has
+   * decided is gone; unless somebody here still waits, because then the outcome must be had, by sending it again.
+   */
+  async #compare(lane: Lane): Promise<void> {
+    const stored = (await this.#outbox.list()).filter(({ queue }) => queue === lane.name)
+    const order = new Map(stored.map(({ requestId }, i) => [requestId, i]))
+    for (const request of [...lane.requests]) {
+      if (!order.has(request.stored.requestId) && request.waiters.length === 0) this.#drop(lane, request)
+    }
+    for (const each of stored) this.#adopt(each)
+    const place = ({ stored: { requestId } }: OpenRequest) => order.get(requestId) ?? -1
+    lane.requests.sort((a, b) => place(a) - place(b))
+  }
+
+  async #empty(lane: Lane): Promise<void> {
+    for (;;) {
+      const [first] = lane.requests
+      if (first === undefined || this.#closing.signal.aborted) return
+      await this.#send(lane, first)
+    }
+  }
+
+  /** Tries until the request is decided, here or by another client, or this one is closed. */
+  async #send(lane: Lane, request: OpenRequest): Promise<void> {
+    const { signal } = this.#closing
+    const { requestId } = request.stored
+    while (this.#open.has(requestId) && !signal.aborted) {
+      await this.#slots.take()
+      let tried: Tried<Reply>
+      try {
+        if (signal.aborted) return
+        tried = await trySubmission(this.#exchange, request.stored, verdictOf, {
+          now: this.#clock.now(),
+          signal,
+        })
+      } finally {
+        this.#slots.give()
+      }
+      if (signal.aborted || !this.#open.has(requestId)) return
+      request.attempts++
+      if (tried.kind === 'done') {
+        await this.#settle(lane, request, { reply: tried.result })
+      } else if (tried.kind === 'refused') {
+        const unknown = tried.blind && request.perhapsTaken
+        await this.#settle(lane, request, {
+          error: unknown ? outcomeUnknown(requestId, tried.error) : tried.error,
+        })
+      } else {
+        await this.#wait(lane, request, tried)
+      }
+    }
+  }
+
+  async #wait(
+    lane: Lane,
+    request: OpenRequest,
+    tried: Extract<Tried<Reply>, { readonly kind: 'again' }>,
+  ): Promise<void> {
+    request.problem = tried.error
+    request.perhapsTaken ||= tried.taken !== 'no'
+    const inMs = pauseMs(this.#backoff, request.attempts, this.#random, tried.askedMs)
+    const wake = new AbortController()
+    // Listeners may call `retry` at once, so the pause can be ended before it begins.
+    lane.wake = wake
+    this.#listener.retrying(request, inMs)
+    const needsSomebody = tried.error.advice !== 'retry' || request.attempts >= triesUntilStuck
+    if (needsSomebody && !request.stuck) {
+      request.stuck = true
+      this.#listener.stuck(request)
+    }
+    await pause(inMs, wake.signal)
+    lane.wake = undefined
+  }
+
+  async #settle(lane: Lane, request: OpenRequest, told: Told): Promise<void> {
+    this.#tell(lane, request, told)
+    const { stored } = request
+    this.#outbox.others?.tell({ kind: 'settled', request: stored, ...newsOf(told) })
+    try {
+      await this.#outbox.remove(stored.requestId)
+    } catch {
+      // It is sent once more by whoever opens the outbox next, and gets the same outcome.
+    }
+  }
+
+  #tell(lane: Lane | undefined, request: OpenRequest, told: Told): void {
+    if (lane) this.#drop(lane, request)
+    const waiters = request.waiters.splice(0)
+    if ('reply' in told) {
+      for (const waiter of waiters) waiter.resolve(told.reply)
+      this.#listener.decided(request, told.reply)
+    } else {
+      for (const waiter of waiters) waiter.reject(told.error)
+      this.#listener.refused(request, told.error)
+    }
+  }
+
+  #drop(lane: Lane, request: OpenRequest): void {
+    this.#open.delete(request.stored.requestId)
+    const place = lane.requests.indexOf(request)
+    if (place >= 0) lane.requests.splice(place, 1)
+  }
+
+  #hear(news: News): void {
+    if (this.#closing.signal.aborted) return
+    if (news.kind === 'stored') {
+      this.#adopt(news.request)
+      return
+    }
+    // Also what is not open here is told: it may have been dropped a moment before its news came.
+    const { requestId, queue } = news.request
+    const request = this.#open.get(requestId) ?? opened(news.request, { perhapsTaken: true, waiters: [] })
+    const lane = this.#lanes.get(queue)
+    this.#tell(lane, request, toldBy(news))
+    lane?.wake?.abort()
+  }
+}
+
+type Told = { readonly reply: Reply } | { readonly error: HenceError }
+
+function newsOf(told: Told): Pick<Extract<News, { kind: 'settled' }>, 'reply' | 'refusal'> {
+  if ('reply' in told) return { reply: told.reply }
+  const { code, advice, message } = told.error
+  return { refusal: { code, advice, message } }
+}
+
+function toldBy({ reply, refusal }: Extract<News, { kind: 'settled' }>): Told {
+  if (refusal === undefined) return { reply: reply as Reply }
+  return { error: new HenceError(refusal.code, refusal.advice, refusal.message) }
+}
+
+function opened(stored: StoredRequest, more: Pick<OpenRequest, 'perhapsTaken' | 'waiters'>): OpenRequest {
+  return { stored, attempts: 0, problem: undefined, stuck: false, ...more }
+}
+
+function same(a: StoredRequest, b: StoredRequest): boolean {
+  if (a.type !== b.type) return false
+  return a.input === b.input || canonicalize(JSON.parse(a.input)) === canonicalize(JSON.parse(b.input))
+}
+
+function reused({ requestId, type }: StoredRequest): HenceError {
+  return new HenceError(
+    'request-id-reused',
+    'change',
+    `The request id ${requestId} is that of a request "${type}" which is on its way, with another content: ` +
+      'a new wish needs a new id.',
+  )
+}
+
+function notStored(cause: unknown): HenceError {
+  if (cause instanceof HenceError) return cause
+  return new HenceError(
+    'outbox-failed',
+    'retry',
+    `The request could not be stored, so it was not sent: ${cause instanceof Error ? cause.message : cause}. ` +
+      'Make room, or let the page store data, and try again.',
+    { cause },
+  )
+}

@@ -1,0 +1,149 @@
+import { HenceError } from '../failure.ts'
+import type { News, OpenOutbox, Others, Outbox, StoredRequest } from './outbox.ts'
+
+/**
+ * An outbox in the browser's IndexedDB: it survives reloads, crashes and restarts of the browser. All tabs of an
+ * origin that open one name share it; a request is sent by one of them at a time, and all hear its outcome. Give
+ * every user of a device a name of their own, or one would send what another had wished.
+ *
+ * @throws HenceError when it is first used: `outbox-failed` (retry), where the browser keeps no data
+ */
+export function indexedDb({ name = 'hence' }: { readonly name?: string } = {}): Outbox {
+  return { open: () => openDatabase(name) }
+}
+
+const version = 1
+const storeName = 'requests'
+
+async function openDatabase(name: string): Promise<OpenOutbox> {
+  const factory = (globalThis as { indexedDB?: Factory }).indexedDB
+  if (factory === undefined) throw unavailable(name, 'there is no IndexedDB here')
+  const opening = factory.open(name, version)
+  opening.onupgradeneeded = () => {
+    // The numbers that the store gives are the order in which requests were stored, by whichever tab.
+    const store = opening.result.createObjectStore(storeName, { autoIncrement: true })
+    store.createIndex('requestId', 'requestId', { unique: true })
+  }
+  const database = await promised(opening).catch((error) => {
+    throw unavailable(name, error)
+  })
+  // A later version of this library may need to upgrade; this connection must not hold it up.
+  database.onversionchange = () => database.close()
+  const others = othersOf(name)
+  /** Runs on one transaction, and resolves when it is on the disk. */
+  const transact = async <T>(mode: 'readonly' | 'readwrite', work: (store: Store) => Promise<T>) => {
+    try {
+      const transaction = database.transaction(storeName, mode, { durability: 'strict' })
+      const done = completed(transaction)
+      const result = await work(transaction.objectStore(storeName)).catch(async (error) => {
+        await done.catch(() => {})
+        throw error
+      })
+      await done
+      return result
+    } catch (error) {
+      throw unavailable(name, error)
+    }
+  }
+  return {
+    list: () => transact('readonly', (store) => promised(store.getAll() as DatabaseRequest<StoredRequest[]>)),
+    add: (request) =>
+      transact('readwrite', async (store) => {
+        const there = await promised(store.index('requestId').getKey(request.requestId))
+        if (there === undefined) await promised(store.add(request))
+      }),
+    remove: (requestId) =>
+      transact('readwrite', async (store) => {
+        const key = await promised(store.index('requestId').getKey(requestId))
+        if (key !== undefined) await promised(store.delete(key))
+      }),
+    async close() {
+      others.close()
+      database.close()
+    },
+    others,
+  }
+}
+
+/** Tabs speak by a channel, and take turns by Web Locks; where a browser has no locks, they just do not. */
+function othersOf(name: string): Others & { close(): void } {
+  const channel = new BroadcastChannel(`hence:${name}`)
+  // In Node a channel would keep the process alive.
+  ;(channel as { unref?: () => void }).unref?.()
+  const { locks } = navigator as { locks?: Locks }
+  return {
+    async alone(queue, signal, work) {
+      if (locks === undefined) return work()
+      await locks.request(`hence:${name}:${queue}`, { signal }, work)
+    },
+    tell: (news) => channel.postMessage(news),
+    hear: (listener) => {
+      channel.onmessage = ({ data }: { readonly data: unknown }) => listener(data as News)
+    },
+    close: () => channel.close(),
+  }
+}
+
+function promised<T>(request: DatabaseRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result)
+    request.onerror = () => reject(request.error)
+  })
+}
+
+function completed(transaction: Transaction): Promise<void> {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve()
+    transaction.onabort = () => reject(transaction.error)
+  })
+}
+
+function unavailable(name: string, cause: unknown): HenceError {
+  return new HenceError(
+    'outbox-failed',
+    'retry',
+    `The IndexedDB database "${name}" cannot be used: ${cause instanceof Error ? cause.message : cause}. ` +
+      'Nothing was sent. Make room, or let the page store data, and try again.',
+    { cause },
+  )
+}
+
+// The parts of the browser's interfaces that are used here. Node's types lack them, and the library `dom` would
+// bring all the others, so that a use of `document` in the engine would compile.
+
+interface Factory {
+  open(name: string, version: number): DatabaseRequest<Database> & { onupgradeneeded: (() => void) | null }
+}
+
+interface DatabaseRequest<T> {
+  readonly result: T
+  readonly error: unknown
+  onsuccess: (() => void) | null
+  onerror: (() => void) | null
+}
+
+interface Database {
+  onversionchange: (() => void) | null
+  createObjectStore(name: string, options: { autoIncrement: boolean }): Store
+  transaction(store: string, mode: 'readonly' | 'readwrite', options: { durability: 'strict' }): Transaction
+  close(): void
+}
+
+interface Transaction {
+  readonly error: unknown
+  oncomplete: (() => void) | null
+  onabort: (() => void) | null
+  objectStore(name: string): Store
+}
+
+interface Store {
+  createIndex(name: string, path: string, options: { unique: boolean }): unknown
+  index(name: string): { getKey(key: string): DatabaseRequest<number | undefined> }
+  getAll(): DatabaseRequest<unknown[]>
+  add(value: unknown): DatabaseRequest<unknown>
+  delete(key: number): DatabaseRequest<unknown>
+}
+
+interface Locks {
+  request(name: string, options: { signal: AbortSignal }, work: () => Promise<void>): Promise<void>
+}

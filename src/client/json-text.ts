@@ -1,0 +1,44 @@
+import { HenceError } from '../failure.ts'
+
+/**
+ * The JSON text of an input. What JSON would drop or turn into something else is refused here, before it is
+ * stored: a wish must be the same after a reload as before.
+ * @throws HenceError `input-not-json` (change)
+ */
+export function jsonText(type: string, input: unknown): string {
+  const fail = (path: readonly (string | number)[], what: string): never => {
+    throw new HenceError(
+      'input-not-json',
+      'change',
+      `The input of "${type}" is not JSON: ${path.length === 0 ? 'it' : path.join('.')} is ${what}.`,
+    )
+  }
+  const check = (value: unknown, path: readonly (string | number)[]): void => {
+    if (path.length > depthMax) fail([], `nested more than ${depthMax} deep, or within itself`)
+    if (value === null || typeof value === 'boolean') return
+    if (typeof value === 'string') {
+      if (!value.isWellFormed()) fail(path, 'text with half of a surrogate pair')
+    } else if (typeof value === 'number') {
+      if (!Number.isFinite(value)) fail(path, String(value))
+    } else if (Array.isArray(value)) {
+      for (let i = 0; i < value.length; i++) check(value[i], [...path, i])
+    } else if (typeof value === 'object') {
+      const prototype = Object.getPrototypeOf(value)
+      // An object of another realm, such as a frame, has a prototype of its own, at the end of its chain too.
+      if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
+        fail(path, `an object of class ${value.constructor.name}`)
+      }
+      // A field that is undefined is a field left out, as JSON has it.
+      for (const [name, field] of Object.entries(value)) {
+        if (field !== undefined) check(field, [...path, name])
+      }
+    } else {
+      fail(path, value === undefined ? 'undefined' : `a ${typeof value}`)
+    }
+  }
+  check(input, [])
+  return JSON.stringify(input)
+}
+
+/** What the server takes. */
+const depthMax = 64

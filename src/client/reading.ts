@@ -1,0 +1,138 @@
+import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import { type Backoff, pause, pauseMs } from './backoff.ts'
+import { type Answer, type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
+
+/** The most rows that a server gives at a time. */
+const pageRows = 1_000
+
+interface RowAt {
+  readonly key: readonly KeyPart[]
+  readonly value: unknown
+}
+
+/** Reads tables over HTTP. A read that finds nobody is tried again for a while. */
+export class Reading {
+  readonly #exchange: Exchange
+  readonly #backoff: Backoff
+  readonly #patienceMs: number
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #closing: AbortSignal
+
+  constructor(options: {
+    readonly exchange: Exchange
+    readonly backoff: Backoff
+    readonly patienceMs: number
+    readonly clock: Clock
+    readonly random: () => number
+    readonly closing: AbortSignal
+  }) {
+    this.#exchange = options.exchange
+    this.#backoff = options.backoff
+    this.#patienceMs = options.patienceMs
+    this.#clock = options.clock
+    this.#random = options.random
+    this.#closing = options.closing
+  }
+
+  /** @param after tokens whose requests the row must show */
+  async get(table: string, key: readonly KeyPart[], after: readonly string[]): Promise<unknown> {
+    // Such parts would be taken as steps within the address; a scan names them in its query.
+    if (key.some((part) => part === '' || part === '.' || part === '..')) {
+      const rows = await this.scan(table, { prefix: key, limit: 1 }, after)
+      return rows.find((row) => row.key.length === key.length)?.value
+    }
+    const path = [table, ...key].map((part) => encodeURIComponent(part)).join('/')
+    const answer = await this.#ask(`/tables/${path}${queryText(afterFields(after))}`)
+    if (answer.status === 200) return field(answer, 'value')
+    const problem = problemOf(answer)
+    if (problem?.code === 'row-not-found') return undefined
+    throw problem ?? notUnderstood(answer)
+  }
+
+  /** All rows of a query, page by page. They are no snapshot: what changes meanwhile may be seen or not. */
+  async scan(table: string, query: Query, after: readonly string[]): Promise<RowAt[]> {
+    const { limit = Number.POSITIVE_INFINITY } = query
+    const { index, prefix, from, to, reverse } = query
+    const asked: Field[] = [
+      ['index', index],
+      ['prefix', prefix && JSON.stringify(prefix)],
+      ['from', from && JSON.stringify(from)],
+      ['to', to && JSON.stringify(to)],
+      ['reverse', reverse === undefined ? undefined : String(reverse)],
+    ]
+    const rows: RowAt[] = []
+    let cursor: string | undefined
+    while (rows.length < limit) {
+      const page = String(Math.min(limit - rows.length, pageRows))
+      const fields: Field[] = [...asked, ['limit', page], ['cursor', cursor]]
+      const answer = await this.#ask(
+        `/tables/${encodeURIComponent(table)}${queryText([...fields, ...afterFields(after)])}`,
+      )
+      if (answer.status !== 200) {
+        const problem = problemOf(answer)
+        // The server was started anew, and does not know the cursor; another one will, if it stays this time.
+        if (problem?.code === 'cursor-invalid' && cursor !== undefined) {
+          cursor = undefined
+          rows.length = 0
+          continue
+        }
+        throw problem ?? notUnderstood(answer)
+      }
+      const found = field(answer, 'rows')
+      if (!Array.isArray(found)) throw notUnderstood(answer)
+      for (const row of found) rows.push(row)
+      cursor = (answer.body as { readonly cursor?: string }).cursor
+      if (cursor === undefined) break
+    }
+    return rows
+  }
+
+  /** Asks until there is an answer that is not `retry`, or patience ends. */
+  async #ask(path: string): Promise<Answer> {
+    const end = this.#clock.now() + this.#patienceMs
+    for (let failures = 1; ; failures++) {
+      let problem: HenceError
+      let askedMs: number | undefined
+      try {
+        const answer = await this.#exchange.ask({ path, signal: this.#closing })
+        const told = answer.status === 200 ? undefined : (problemOf(answer) ?? notUnderstood(answer))
+        if (told === undefined || told.advice === 'change') return answer
+        problem = told
+        askedMs = retryAfterMs(answer, this.#clock.now())
+      } catch (error) {
+        if (!(error instanceof HenceError)) throw error
+        problem = error
+      }
+      if (this.#closing.aborted) throw problem
+      const waitMs = pauseMs(this.#backoff, failures, this.#random, askedMs)
+      if (this.#clock.now() + waitMs >= end) throw problem
+      await pause(waitMs, this.#closing)
+    }
+  }
+}
+
+/** The tokens that a caller asks a read to wait for. */
+export function tokensOf({ after = [] }: ReadOptions = {}): readonly string[] {
+  return typeof after === 'string' ? [after] : after
+}
+
+type Field = readonly [name: string, value: string | undefined]
+
+function afterFields(tokens: readonly string[]): Field[] {
+  return tokens.map((token) => ['after', token])
+}
+
+function queryText(fields: readonly Field[]): string {
+  const given = fields.filter((each): each is [string, string] => each[1] !== undefined)
+  return given.length === 0 ? '' : `?${new URLSearchParams(given)}`
+}
+
+function field(answer: Answer, name: string): unknown {
+  const { body } = answer
+  if (typeof body === 'object' && body !== null && name in body)
+    return (body as Record<string, unknown>)[name]
+  throw notUnderstood(answer)
+}

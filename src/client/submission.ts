@@ -1,0 +1,49 @@
+import { HenceError } from '../failure.ts'
+import { type Answer, type Exchange, type HeaderFields, retryAfterMs } from './exchange.ts'
+import type { Verdict } from './verdict.ts'
+
+/** What goes over the wire. */
+export interface Submission {
+  readonly requestId: string
+  readonly type: string
+  /** JSON text. */
+  readonly input: string
+}
+
+export type Tried<Result> = Verdict<Result> & {
+  /** How long the server asks to wait, in milliseconds. */
+  readonly askedMs?: number
+}
+
+/**
+ * Sends a request once. It never throws: what went wrong is a verdict too.
+ * @param read what the answer means: `verdictOf`, or `enqueuedOf` with the header `prefer: respond-async`
+ */
+export async function trySubmission<Result>(
+  exchange: Exchange,
+  { requestId, type, input }: Submission,
+  read: (requestId: string, answer: Answer) => Verdict<Result>,
+  options: { readonly now: number; readonly signal: AbortSignal; readonly headers?: HeaderFields },
+): Promise<Tried<Result>> {
+  try {
+    const answer = await exchange.ask({
+      method: 'POST',
+      path: `/requests/${encodeURIComponent(type)}`,
+      headers: { 'idempotency-key': `"${requestId.replace(/["\\]/g, '\\$&')}"`, ...options.headers },
+      body: input,
+      signal: options.signal,
+    })
+    const askedMs = retryAfterMs(answer, options.now)
+    return { ...read(requestId, answer), ...(askedMs === undefined ? {} : { askedMs }) }
+  } catch (error) {
+    return { kind: 'again', error: asHenceError(error), taken: 'perhaps' }
+  }
+}
+
+/** An error of the caller's own, thrown by its `key`, `headers` or `fetch`, is told with its text. */
+function asHenceError(error: unknown): HenceError {
+  if (error instanceof HenceError) return error
+  return new HenceError('server-unreachable', 'retry', `The request could not be sent: ${error}.`, {
+    cause: error,
+  })
+}

@@ -1,0 +1,129 @@
+import { createParser, type EventSourceMessage } from 'eventsource-parser'
+import type { KeyPart, TableChange } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import { type Backoff, pause, pauseMs } from './backoff.ts'
+import { type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
+
+/** A stream on which nothing comes for so long, not even a sign of life, is given up. Servers send one every 15 s. */
+const silentMsMax = 45_000
+/** The longest event that is taken, in characters. */
+const eventLengthMax = 64 * 1024 * 1024
+
+export interface Followed {
+  /** Those to hear of; none: all that the caller may read. */
+  readonly tables: readonly string[]
+  /** Only rows whose key begins with these parts. */
+  readonly prefix?: readonly KeyPart[] | undefined
+  /** A position to go on from. */
+  readonly from?: string | undefined
+}
+
+export interface FollowListener {
+  /**
+   * What came before is not known: read the tables. Called when the stream first opens, unless it goes on from a
+   * position, and whenever it could not go on where it broke off.
+   */
+  anew(): void
+  changes(changes: readonly TableChange[], position: string): void
+  /** It cannot go on, however often it is tried. */
+  ended(error: HenceError): void
+}
+
+/** Hears of changed rows by server-sent events, from connection to connection, until the signal aborts. */
+export async function follow(
+  followed: Followed,
+  listener: FollowListener,
+  options: {
+    readonly exchange: Exchange
+    readonly backoff: Backoff
+    readonly clock: Clock
+    readonly random: () => number
+    readonly signal: AbortSignal
+    readonly silentMs?: number
+  },
+): Promise<void> {
+  const { exchange, backoff, clock, random, signal, silentMs = silentMsMax } = options
+  let position = followed.from
+  let failures = 0
+  while (!signal.aborted) {
+    let askedMs: number | undefined
+    try {
+      await stream()
+    } catch (error) {
+      if (signal.aborted) return
+      const problem = error instanceof HenceError ? error : undefined
+      if (problem?.code === 'position-unknown') {
+        position = undefined
+        continue
+      }
+      if (problem?.advice === 'change' && problem.code !== notAuthenticated) return listener.ended(problem)
+    }
+    failures++
+    await pause(pauseMs(backoff, failures, random, askedMs), signal)
+
+    /** One connection, until it ends. */
+    async function stream(): Promise<void> {
+      const lost = new AbortController()
+      const stop = () => lost.abort()
+      signal.addEventListener('abort', stop)
+      let silence = setTimeout(stop, silentMs)
+      try {
+        const resumes = position
+        const response = await exchange.open({
+          path: `/changes${queryOf(followed)}`,
+          headers: {
+            accept: 'text/event-stream',
+            ...(resumes === undefined ? {} : { 'last-event-id': resumes }),
+          },
+          signal: lost.signal,
+        })
+        const type = response.headers.get('content-type') ?? ''
+        if (response.status !== 200 || !type.startsWith('text/event-stream') || response.body === null) {
+          askedMs = retryAfterMs(response, clock.now())
+          const body = await response.json().catch(() => undefined)
+          throw problemOf({ body }) ?? notUnderstood(response)
+        }
+        const parser = createParser({
+          onEvent: (event) => hear(event, resumes),
+          maxBufferSize: eventLengthMax,
+        })
+        const decoder = new TextDecoder()
+        const reader = response.body.getReader()
+        for (;;) {
+          const { done, value } = await reader.read()
+          if (done) return
+          clearTimeout(silence)
+          silence = setTimeout(stop, silentMs)
+          parser.feed(decoder.decode(value, { stream: true }))
+        }
+      } finally {
+        clearTimeout(silence)
+        signal.removeEventListener('abort', stop)
+        lost.abort()
+      }
+    }
+  }
+
+  function hear({ event, id, data }: EventSourceMessage, resumes: string | undefined): void {
+    // What was read ahead when the listener ended it is not told any more.
+    if (signal.aborted) return
+    if (event === 'problem') {
+      throw problemOf({ body: JSON.parse(data) }) ?? notUnderstood({ status: 200 })
+    }
+    if (id === undefined) return
+    failures = 0
+    position = id
+    if (event === 'open' && resumes === undefined) listener.anew()
+    if (event === 'changes') listener.changes(JSON.parse(data), id)
+  }
+}
+
+/** Someone logs in again, or a key is renewed; then it goes on. */
+const notAuthenticated = 'not-authenticated'
+
+function queryOf({ tables, prefix }: Followed): string {
+  const fields = tables.map((table) => ['table', table] as [string, string])
+  if (prefix !== undefined) fields.push(['prefix', JSON.stringify(prefix)])
+  return fields.length === 0 ? '' : `?${new URLSearchParams(fields)}`
+}

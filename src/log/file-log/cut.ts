@@ -1,0 +1,119 @@
+import { basename, dirname, join } from 'node:path'
+import { findHeader, readHeader } from './batch.ts'
+import { BatchIndex } from './batch-index.ts'
+import type { DamagePlace } from './damage.ts'
+import { makeDirectories } from './disk.ts'
+import { listSegments, type Place } from './recovery.ts'
+import { type Segment, segmentHeaderBytes } from './segment.ts'
+import { readSegment } from './segment-read.ts'
+import { readBytes } from './segment-scan.ts'
+
+/** What it takes, and what it costs, to end a damaged partition before its damage. */
+export interface Cut {
+  readonly partition: number
+  /** The segment that is cut, and where. */
+  readonly file: string
+  readonly byte: number
+  /** The first offset that is lost; the partition ends here afterwards. */
+  readonly from: number
+  /**
+   * The end of what is lost, as far as anything behind the damage tells: equal to `from` when nothing does, and
+   * then it cannot be known whether there was more.
+   */
+  readonly to: number
+  /** The segments behind the damage, which are lost whole. */
+  readonly later: readonly string[]
+}
+
+/**
+ * Works out what a cut would lose; changes nothing. Undefined when no cut helps, since what is damaged is not a
+ * batch: the file's own header, or a file that is missing.
+ */
+export async function planCut(place: Place, damage: DamagePlace): Promise<Cut | undefined> {
+  let segments: readonly Segment[]
+  try {
+    segments = await listSegments(place)
+  } catch {
+    return undefined
+  }
+  const at = segments.findIndex(({ path }) => path === damage.file)
+  if (at < 0 || damage.byte < segmentHeaderBytes) return undefined
+  const segment = segments[at]!
+  const from = await offsetAt(place, segment, damage.byte)
+  let to = from
+  for (const later of segments.slice(at)) {
+    to = Math.max(to, await endTold(place, later, later === segment ? damage.byte : segmentHeaderBytes))
+  }
+  return {
+    partition: place.lineage.partition,
+    file: segment.path,
+    byte: damage.byte,
+    from,
+    to,
+    later: segments.slice(at + 1).map(({ path }) => path),
+  }
+}
+
+/**
+ * Ends a partition before its damage. Everything that is cut off is copied aside first. The caller must hold the
+ * directory's lock, and somebody must have agreed to the loss.
+ * @returns the copies
+ */
+export async function cutOff({ disk, directory }: Place, cut: Cut): Promise<string[]> {
+  const folder = join(dirname(directory), 'damaged')
+  await makeDirectories(disk, folder, 'damaged copy')
+  const taken = (await disk.list(folder))!.map((name) => Number.parseInt(name, 10) || 0)
+  const number = String(Math.max(0, ...taken) + 1).padStart(4, '0')
+  const nameOf = (path: string) => join(folder, `${number}-${basename(directory)}-${basename(path)}`)
+
+  const file = await disk.open(cut.file, 'write')
+  try {
+    const whole = await readBytes(file, 0, await file.size())
+    const copy = await disk.open(nameOf(cut.file), 'create')
+    try {
+      await copy.write(whole, 0)
+      await copy.sync('damaged copy')
+    } finally {
+      await copy.close()
+    }
+    // From the last one on: whatever a crash leaves of this is a partition that ends too early, which is noticed.
+    for (const path of cut.later.toReversed()) await disk.rename(path, nameOf(path))
+    await disk.syncDirectory(folder, 'damaged copy')
+    await disk.syncDirectory(directory, 'later segments')
+    await file.write(Buffer.alloc(whole.length - cut.byte), cut.byte)
+    await file.sync('cut')
+  } finally {
+    await file.close()
+  }
+  return [cut.file, ...cut.later].map(nameOf)
+}
+
+/** The offset that a batch at this position has, if all before it is whole. */
+async function offsetAt(place: Place, segment: Segment, position: number): Promise<number> {
+  let offset = segment.baseOffset
+  const index = new BatchIndex(offset)
+  const batches = readSegment(place, segment, {
+    from: offset,
+    previous: undefined,
+    index,
+    limit: () => position,
+  })
+  for await (const batch of batches) offset = batch.offset + batch.records.length
+  return offset
+}
+
+/** The end of the partition as the batch headers of a segment tell it, from a position on; 0 when none does. */
+async function endTold({ disk, lineage }: Place, segment: Segment, from: number): Promise<number> {
+  const file = await disk.open(segment.path, 'read')
+  try {
+    const bytes = await readBytes(file, from, segment.size)
+    let end = 0
+    for (let at = findHeader(bytes, 0, lineage); at >= 0; at = findHeader(bytes, at + 1, lineage)) {
+      const { baseOffset, count } = readHeader(bytes, at, lineage)!
+      end = Math.max(end, baseOffset + count)
+    }
+    return end
+  } finally {
+    await file.close()
+  }
+}

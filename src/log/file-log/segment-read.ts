@@ -1,0 +1,74 @@
+import type { Batch } from '../log.ts'
+import {
+  flagContinued,
+  follows,
+  hashOf,
+  headerBytes,
+  noHash,
+  payloadIsWhole,
+  readHeader,
+  recordsOf,
+} from './batch.ts'
+import type { BatchIndex } from './batch-index.ts'
+import { damaged } from './damage.ts'
+import type { Place } from './recovery.ts'
+import { type Segment, segmentHeaderBytes } from './segment.ts'
+import { readFailed, Window } from './window.ts'
+
+/**
+ * Yields the batches of a segment that end behind an offset, and checks each. Returns the hash of the last one
+ * if the partition goes on in the next segment.
+ * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
+ */
+export async function* readSegment(
+  { disk, lineage }: Place,
+  segment: Segment,
+  options: {
+    readonly from: number
+    /** The hash of the batch before the segment; undefined: not known, so not checked. */
+    readonly previous: Buffer | undefined
+    /** Where to begin; learns from the walk. */
+    readonly index: BatchIndex
+    /** Up to which position the segment is known to be written; asked before each batch. */
+    limit(): number | Promise<number>
+  },
+): AsyncGenerator<Batch, Buffer | undefined> {
+  const { from, previous, index } = options
+  let { offset, position } = index.find(from)
+  let hash = position > segmentHeaderBytes ? undefined : segment.number === 0 ? noHash : previous
+  const file = await disk.open(segment.path, 'read').catch((error) => {
+    throw readFailed(segment.path, error)
+  })
+  try {
+    const window = new Window(file, segment.path)
+    for (;;) {
+      const limit = await options.limit()
+      if (position === limit) return undefined
+      if (window.indexOf(position, headerBytes) < 0) await window.load(position, headerBytes, limit)
+      const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
+      if (header === undefined) throw damaged(segment.path, position, 'there is no batch header')
+      const length = headerBytes + header.payloadBytes
+      if (window.indexOf(position, length) < 0) await window.load(position, length, limit)
+      const at = window.indexOf(position, length)
+      if (at < 0 || !payloadIsWhole(window.bytes, at, header)) {
+        throw damaged(segment.path, position, 'the payload of the batch is not what was written')
+      }
+      if (header.baseOffset !== offset || (hash !== undefined && !follows(window.bytes, at, hash))) {
+        throw damaged(segment.path, position, 'the batch does not follow the one before it')
+      }
+      index.note(offset, position)
+      hash = hashOf(window.bytes.subarray(at, at + length))
+      position += length
+      offset += header.count
+      if ((header.flags & flagContinued) !== 0) return hash
+      if (offset <= from || header.count === 0) continue
+      const records = recordsOf(window.bytes, at, header)
+      if (records === undefined) {
+        throw damaged(segment.path, position - length, 'the lengths of the records do not add up')
+      }
+      yield { offset: header.baseOffset, time: header.time, records }
+    }
+  } finally {
+    await file.close()
+  }
+}

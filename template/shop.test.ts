@@ -1,0 +1,30 @@
+import { test } from 'node:test'
+import { scenario } from 'hence/testing'
+import shop from './shop.ts'
+
+const mugs = { product: 'mug', title: 'A mug', quantity: 2 }
+
+test('what is in stock can be ordered, and no more', () => {
+  scenario(shop)
+    .given('stock-product', mugs)
+    .when('place-order', { order: 'o1', product: 'mug', quantity: 2, customer: 'ada' })
+    .thenAccepted({ left: 0 })
+    .thenRow('products', ['mug'], { title: 'A mug', stock: 0 })
+    .when('place-order', { order: 'o2', product: 'mug', quantity: 1, customer: 'bob' })
+    .thenRejected('out-of-stock', { stock: 0 })
+    .thenRow('orders', ['mug', 'o2'], undefined)
+})
+
+test('an order is placed once', () => {
+  scenario(shop)
+    .given('stock-product', mugs)
+    .given('place-order', { order: 'o1', product: 'mug', quantity: 1, customer: 'ada' })
+    .when('place-order', { order: 'o1', product: 'mug', quantity: 1, customer: 'ada' })
+    .thenRejected('order-exists')
+})
+
+test('nobody orders what there is not', () => {
+  scenario(shop)
+    .when('place-order', { order: 'o1', product: 'unicorn', quantity: 1, customer: 'ada' })
+    .thenRejected('no-such-product')
+})

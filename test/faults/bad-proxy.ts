@@ -1,0 +1,183 @@
+import { once } from 'node:events'
+import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { buffer } from 'node:stream/consumers'
+
+/** What can befall one exchange, by the stage at which it does. */
+export const faults = [
+  /** Cut before anything of the request has gone on. */
+  'cut-before',
+  /** Half of the request goes on, then both ends are cut. */
+  'cut-inside-request',
+  /** The whole request goes on, and nobody waits for the answer. */
+  'cut-after-request',
+  /** The server has answered, so the request is in the log; the answer is dropped. */
+  'cut-after-append',
+  /** Half of the answer comes through. */
+  'cut-inside-response',
+  /** The request goes on twice at the same time; one answer comes through. */
+  'doubled',
+  /** The answer comes through, and later the request goes on once more. */
+  'doubled-later',
+  /** The request is held back for longer than the client waits, and then goes on all the same. */
+  'late-request',
+  /** The answer is held back for longer than the client waits. */
+  'late-response',
+  /** The proxy answers by itself, as proxies do. */
+  'bad-gateway',
+  'login-page',
+  'too-busy',
+] as const
+export type Fault = (typeof faults)[number]
+
+/**
+ * An HTTP proxy that does to each exchange what it is told, for real: connections are destroyed, and what was held back
+ * arrives late. Without a fault it passes everything on.
+ */
+export class BadProxy {
+  readonly counts = new Map<Fault | 'none', number>()
+  readonly #agent = new Agent({ keepAlive: true })
+  readonly #server = createServer((incoming, response) => void this.#handle(incoming, response))
+  readonly #port: number
+  readonly #draw: () => Fault | 'none'
+  readonly #lateMs: () => number
+  /** Work that goes on when its client has long gone. */
+  readonly #afterwards = new Set<Promise<unknown>>()
+
+  static async listen(options: {
+    /** The port of the server behind it. */
+    readonly port: number
+    readonly draw: () => Fault | 'none'
+    readonly lateMs: () => number
+  }): Promise<BadProxy> {
+    const proxy = new BadProxy(options)
+    proxy.#server.listen(0, '127.0.0.1')
+    await once(proxy.#server, 'listening')
+    return proxy
+  }
+
+  private constructor({ port, draw, lateMs }: Parameters<typeof BadProxy.listen>[0]) {
+    this.#port = port
+    this.#draw = draw
+    this.#lateMs = lateMs
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  /** Stops, when all that was held back has arrived. */
+  async close(): Promise<void> {
+    while (this.#afterwards.size > 0) await Promise.all(this.#afterwards)
+    this.#server.close()
+    this.#server.closeAllConnections()
+    this.#agent.destroy()
+    await once(this.#server, 'close')
+  }
+
+  async #handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await buffer(incoming).catch(() => undefined)
+    if (body === undefined) return
+    const fault = this.#draw()
+    this.counts.set(fault, (this.counts.get(fault) ?? 0) + 1)
+    const done = this.#exchange(fault, incoming, body, response).catch(() => response.destroy())
+    this.#afterwards.add(done)
+    await done
+    this.#afterwards.delete(done)
+  }
+
+  async #exchange(fault: Fault | 'none', incoming: IncomingMessage, body: Buffer, response: ServerResponse) {
+    const forward = () => this.#forward(incoming, body)
+    switch (fault) {
+      case 'none':
+        return pass(await forward(), response)
+      case 'cut-before':
+        return response.destroy()
+      case 'cut-inside-request':
+        await this.#forwardHalf(incoming, body)
+        return response.destroy()
+      case 'cut-after-request': {
+        const answer = forward()
+        response.destroy()
+        return answer
+      }
+      case 'cut-after-append':
+        await forward()
+        return response.destroy()
+      case 'cut-inside-response': {
+        const answer = await forward()
+        response.writeHead(answer.status, { ...answer.headers, 'content-length': answer.body.length })
+        response.write(answer.body.subarray(0, answer.body.length / 2), () => response.destroy())
+        return undefined
+      }
+      case 'doubled': {
+        const [, second] = await Promise.all([forward(), forward()])
+        return pass(second, response)
+      }
+      case 'doubled-later':
+        pass(await forward(), response)
+        await this.#late()
+        return forward()
+      case 'late-request':
+        await this.#late()
+        return pass(await forward(), response)
+      case 'late-response': {
+        const answer = await forward()
+        await this.#late()
+        return pass(answer, response)
+      }
+      case 'bad-gateway':
+        return response.writeHead(502, { 'content-type': 'text/html' }).end('<h1>Bad gateway</h1>')
+      case 'login-page':
+        return response.writeHead(200, { 'content-type': 'text/html' }).end('<h1>Welcome to our network</h1>')
+      case 'too-busy':
+        return response.writeHead(429, { 'retry-after': '0' }).end()
+    }
+  }
+
+  #late(): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, this.#lateMs()))
+  }
+
+  #open(incoming: IncomingMessage) {
+    const { method, url, headers } = incoming
+    const { connection: _, host: __, ...rest } = headers
+    return request({
+      port: this.#port,
+      host: '127.0.0.1',
+      method,
+      path: url,
+      headers: rest,
+      agent: this.#agent,
+    })
+  }
+
+  async #forward(incoming: IncomingMessage, body: Buffer): Promise<Answered> {
+    const outgoing = this.#open(incoming)
+    outgoing.end(body)
+    const [answer] = (await once(outgoing, 'response')) as [IncomingMessage]
+    const { statusCode, headers } = answer
+    const { connection: _, 'transfer-encoding': __, ...rest } = headers
+    return { status: statusCode!, headers: rest, body: await buffer(answer) }
+  }
+
+  async #forwardHalf(incoming: IncomingMessage, body: Buffer): Promise<void> {
+    const outgoing = this.#open(incoming)
+    outgoing.on('error', () => {})
+    await new Promise<void>((resolve) => {
+      outgoing.write(body.subarray(0, body.length / 2), () => resolve())
+    })
+    outgoing.destroy()
+  }
+}
+
+interface Answered {
+  readonly status: number
+  readonly headers: IncomingMessage['headers']
+  readonly body: Buffer
+}
+
+function pass(answer: Answered, response: ServerResponse): void {
+  response.writeHead(answer.status, answer.headers)
+  response.end(answer.body)
+}

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { randomInt } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Running } from '../hence-process.ts'
+import { randomFrom } from '../random.ts'
+import { ManyClients } from './many-clients.ts'
+
+// A deploy is a hand-over: the new process waits for the directory, the old one is asked to stop, drains and lets go.
+// The clients, which never stop sending, notice nothing but a retry.
+
+const deploys = Number(process.env['HENCE_DEPLOYS'] ?? 20)
+const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
+const clients = 64
+
+test(`the process replaced ${deploys} times under ${clients} clients (HENCE_SEED=${seed})`, {
+  timeout: 3_600_000,
+}, async (t) => {
+  const random = randomFrom(seed)
+  const home = await mkdtemp(join(tmpdir(), 'hence-deploy-'))
+  const app = fileURLToPath(import.meta.resolve('./till.ts'))
+  const port = await freePort()
+  const start = () => {
+    const data = join(home, 'data')
+    return new Running(['start', app, '--data', data, '--port', `${port}`, '--partitions', '3', '--wait'])
+  }
+  let load: ManyClients | undefined
+  let serving = start()
+  let next: Running | undefined
+  t.after(async () => {
+    await Promise.all([serving.stop('SIGKILL'), next?.stop('SIGKILL'), load?.close()])
+    await rm(home, { recursive: true })
+  })
+  await serving.line(/listens on/)
+  const many = new ManyClients(clients, `http://127.0.0.1:${port}`, random)
+  load = many
+
+  let pauseMsMax = 0
+  for (let deploy = 0; deploy < deploys; deploy++) {
+    await many.replies(1 + Math.floor(random() * 400))
+    next = start()
+    await next.error(/waiting for pid/)
+    const asked = performance.now()
+    const ended = serving.stop('SIGTERM')
+    await next.line(/listens on/)
+    pauseMsMax = Math.max(pauseMsMax, Math.round(performance.now() - asked))
+    assert.equal(await ended, 0, serving.errors)
+    assert.doesNotMatch(serving.errors, /warning|alarm/)
+    serving = next
+  }
+  await many.replies(500)
+  await many.stop()
+  await many.check()
+  assert.equal(await serving.stop(), 0, serving.errors)
+  t.diagnostic(JSON.stringify({ requests: many.told.size, ...many.counts, pauseMsMax }))
+})
+
+/** A port that nobody has now; all processes of this test use it, one after the other. */
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}

@@ -1,0 +1,121 @@
+/** Many concurrent clients of the app in till.ts, each of which sends one request after the other. */
+import assert from 'node:assert/strict'
+import type { Reply } from 'hence'
+import { type Client, client, connect, memory } from 'hence/client'
+import { expected, type Wish } from './ledger.ts'
+import type till from './till.ts'
+
+/** Clients that live until they are told to stop, and what they wished and were told. */
+export class ManyClients {
+  readonly wishes = new Map<string, Wish>()
+  readonly told = new Map<string, Reply>()
+  /**
+   * `replayed`: first replies whose own answer had died with a server, or on its way. `longestMs`: the longest that one
+   * request took, with its retries. `silentMsMax`: the longest time in which no client heard anything.
+   */
+  readonly counts = { retries: 0, replayed: 0, longestMs: 0, silentMsMax: 0 }
+  readonly #url: string
+  readonly #random: () => number
+  readonly #clients: Client<typeof till>[] = []
+  readonly #living: Promise<unknown>
+  #isOver = false
+  #heardAt = performance.now()
+  #heard: (() => void) | undefined
+
+  constructor(count: number, url: string, random: () => number) {
+    this.#url = url
+    this.#random = random
+    this.#living = Promise.all(Array.from({ length: count }, (_, number) => this.#live(number)))
+    this.#living.catch(() => {})
+  }
+
+  /** Waits until so many more replies have come; rejects when a client was told something that cannot be. */
+  async replies(count: number): Promise<void> {
+    let left = count
+    const enough = new Promise<void>((resolve) => {
+      this.#heard = () => {
+        if (--left <= 0) resolve()
+      }
+    })
+    await Promise.race([this.#living, enough])
+  }
+
+  /** Lets each finish its last request. */
+  async stop(): Promise<void> {
+    this.#isOver = true
+    await this.#living
+  }
+
+  async close(): Promise<void> {
+    this.#isOver = true
+    await Promise.all(this.#clients.map((each) => each.close()))
+  }
+
+  /** Holds what the tables say, and what whoever asks again is told, against what the clients were told. */
+  async check(): Promise<void> {
+    const { wishes, told } = this
+    assert.equal(told.size, wishes.size, 'every wish was decided in the end')
+    const remote = connect<typeof till>(this.#url)
+    try {
+      // With the events that follow from the last request of each partition all of the others have been applied too.
+      const after = this.#lastTokens()
+      const seen = {
+        tills: await remote.scan('tills', {}, { after }),
+        towns: await remote.scan('towns', {}, { after }),
+      }
+      assert.deepEqual(seen, expected({ wishes, told }))
+      const ids = [...told.keys()]
+      for (let i = 0; i < 500; i++) {
+        const { id, type, input } = wishes.get(ids[Math.floor(this.#random() * ids.length)]!)!
+        const { replayed, ...outcome } = await remote.submit(type, input as never, { requestId: id })
+        assert.equal(replayed, true)
+        assert.deepEqual(outcome, told.get(id))
+      }
+    } finally {
+      await remote.close()
+    }
+  }
+
+  /** The last token that was told of each partition. */
+  #lastTokens(): string[] {
+    const last = new Map<string, number>()
+    for (const { token } of this.told.values()) {
+      const [partition = '', offset] = token.split(':')
+      last.set(partition, Math.max(last.get(partition) ?? 0, Number(offset)))
+    }
+    return [...last].map(([partition, offset]) => `${partition}:${offset}`)
+  }
+
+  async #live(number: number): Promise<void> {
+    const random = this.#random
+    const below = (n: number) => Math.floor(random() * n)
+    const hence = client<typeof till>({
+      url: this.#url,
+      outbox: memory(),
+      backoff: { firstMs: 5, mostMs: 100 },
+      timeoutMs: 5_000,
+      random,
+    })
+    this.#clients.push(hence)
+    hence.on('retrying', () => this.counts.retries++)
+    for (let made = 0; !this.#isOver; made++) {
+      const id = `c${number}-${made}`
+      const into = `till ${below(12)}`
+      const wish: Wish =
+        random() < 0.2
+          ? { id, type: 'empty', input: { till: into } }
+          : { id, type: 'pay', input: { till: into, town: `town ${below(7)}`, cents: 1 + below(200) } }
+      this.wishes.set(id, wish)
+      const begun = performance.now()
+      const reply = await hence.submit(wish.type, wish.input as never, { requestId: id })
+      this.counts.longestMs = Math.max(this.counts.longestMs, Math.round(performance.now() - begun))
+      const { replayed, ...outcome } = reply
+      if (replayed) this.counts.replayed++
+      const now = performance.now()
+      this.counts.silentMsMax = Math.max(this.counts.silentMsMax, Math.round(now - this.#heardAt))
+      this.#heardAt = now
+      this.told.set(id, outcome as Reply)
+      this.#heard?.()
+    }
+  }
+}

@@ -1,0 +1,30 @@
+/** An engine with its server in a process of its own, to be killed. */
+import { createEngine, systemClock } from 'hence'
+import { server } from 'hence/server'
+import { openDirectory } from '../../src/storage.ts'
+import app from './till.ts'
+
+const [, , directory, port] = process.argv
+
+const engine = await createEngine({
+  app,
+  module: import.meta.resolve('./till.ts'),
+  // Small segments and few rows a checkpoint, so that much is going on whenever it dies.
+  data: await openDirectory({
+    directory: directory!,
+    partitions: 3,
+    clock: systemClock,
+    report: () => {},
+    segmentBytes: 16 * 1024,
+  }),
+  checkpointRows: 60,
+  report: () => {},
+})
+const web = server(engine, { report: () => {} })
+const { port: listening } = await web.listen({ port: Number(port) })
+process.send!({ port: listening })
+process.on('message', async () => {
+  await web.close()
+  await engine.close()
+  process.disconnect?.()
+})

@@ -1,0 +1,523 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import {
+  appendFile,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
+import { type Ended, hence, Running, started } from '../hence-process.ts'
+
+// Every command of `hence`, as a process, against real data.
+
+const run = promisify(execFile)
+const root = join(import.meta.dirname, '../..')
+let home: string
+let app: string
+
+before(async () => {
+  // Within the project, so that the app finds Hence.
+  await mkdir(join(root, 'data'), { recursive: true })
+  home = await mkdtemp(join(root, 'data/cli-'))
+  app = join(home, 'shop.ts')
+  await copyFile(join(root, 'template/shop.ts'), app)
+})
+after(() => rm(home, { recursive: true, force: true }))
+
+const mugs = JSON.stringify({ product: 'mug', title: 'A mug', quantity: 3 })
+const orderOf = (order: string, quantity: number, product = 'mug') =>
+  JSON.stringify({ order, product, quantity, customer: 'ada' })
+
+function json(ended: Ended): unknown[] {
+  return ended.stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+}
+
+/** A data directory with three requests in it, of which one was rejected; a running server wrote it. */
+async function filled(name: string, partitions = 1): Promise<string> {
+  const data = join(home, name)
+  const server = await started([app, '--data', data, '--partitions', String(partitions)])
+  const env = { HENCE_URL: server.url }
+  try {
+    for (const [type, input, id] of [
+      ['stock-product', mugs, 's1'],
+      ['place-order', orderOf('o1', 2), 'r1'],
+      ['place-order', orderOf('o2', 2), 'r2'],
+    ] as const) {
+      await hence(['submit', type, input, '--id', id], { env })
+    }
+  } finally {
+    await server.stop()
+  }
+  return data
+}
+
+test('start, submit, explain, table and tail: one request id from the command line to the tables', async (t) => {
+  const data = join(home, 'one')
+  const server = await started([app, '--data', data])
+  t.after(() => server.stop())
+  const env = { HENCE_URL: server.url }
+  const tail = new Running(['table', 'watch', 'orders', 'mug', '--json'], { env })
+  t.after(() => tail.stop())
+  await tail.error(/"following"/)
+
+  const stocked = await hence(['submit', 'stock-product', mugs, '--json'], { env })
+  assert.equal(stocked.code, 0, stocked.stderr)
+  const [reply] = json(stocked) as [{ requestId: string; status: string; value: unknown; token: string }]
+  assert.deepEqual(reply.value, { stock: 3 })
+  assert.match(reply.requestId, /^[0-9a-f]{8}-[0-9a-f]{4}-7/, 'an id of its own is a UUID of version 7')
+  assert.deepEqual(JSON.parse(stocked.stderr), { requestId: reply.requestId }, 'told before it is sent')
+
+  const first = await hence(['submit', 'place-order', '-', '--id', 'r1'], { env, input: orderOf('o1', 2) })
+  assert.equal(first.code, 0, first.stderr)
+  assert.match(first.stdout, /^accepted \{"left":1\} at 0:1\n$/)
+  const again = await hence(['submit', 'place-order', orderOf('o1', 2), '--id', 'r1', '--json'], { env })
+  assert.equal((json(again)[0] as { replayed: boolean }).replayed, true)
+
+  const rejected = await hence(['submit', 'place-order', orderOf('o2', 2), '--id', 'r2'], { env })
+  assert.deepEqual([rejected.code, rejected.stdout], [3, 'rejected out-of-stock {"stock":1} at 0:2\n'])
+  const reused = await hence(['submit', 'place-order', orderOf('o3', 1), '--id', 'r1', '--json'], { env })
+  assert.equal(reused.code, 1)
+  assert.equal(JSON.parse(reused.stderr).error.code, 'request-id-reused')
+
+  const told = await hence(['explain', 'r1'], { env })
+  assert.equal(told.code, 0, told.stderr)
+  assert.match(
+    told.stdout,
+    /^place-order \{"order":"o1".*r1, .*at 0:1\n├─ accepted \{"left":1\}\n└─ request place-order/,
+  )
+  assert.match(
+    told.stdout,
+    /~ products \["mug"\] \{"title":"A mug","stock":3\} → \{"title":"A mug","stock":1\}/,
+  )
+  assert.match(told.stdout, /\+ orders \["mug","o1"\]/)
+  const [story] = json(await hence(['explain', 'r2', '--json'], { env })) as [{ outcome: { reason: string } }]
+  assert.equal(story.outcome.reason, 'out-of-stock')
+  assert.equal((await hence(['explain', 'nobody'], { env })).code, 4)
+
+  const row = await hence(['table', 'get', 'products', 'mug', '--json'], { env })
+  assert.deepEqual(json(row), [{ key: ['mug'], value: { title: 'A mug', stock: 1 } }])
+  assert.equal((await hence(['table', 'get', 'products', 'cup'], { env })).code, 4)
+  const scanned = await hence(
+    ['table', 'scan', 'orders', '--index', 'byCustomer', '--prefix', 'ada', '--json'],
+    { env },
+  )
+  assert.deepEqual(
+    (json(scanned) as { key: unknown }[]).map(({ key }) => key),
+    [['mug', 'o1']],
+  )
+  const none = await hence(['table', 'scan', 'orders', '--prefix', '["mug"]', '--from', '["o2"]', '--json'], {
+    env,
+  })
+  assert.deepEqual([none.code, json(none)], [0, []])
+
+  const seen = JSON.parse(await tail.line(/"orders"/))
+  assert.deepEqual(seen.key, ['mug', 'o1'])
+  assert.equal(await tail.stop('SIGINT'), 0)
+})
+
+test('a server that is not there: try again (5); a wrong command line: usage (2); nothing is made of it', async () => {
+  const env = { HENCE_URL: 'http://127.0.0.1:9' }
+  const unreachable = await hence(['table', 'get', 'products', 'mug'], { env })
+  assert.deepEqual([unreachable.code, unreachable.stdout], [5, ''])
+  assert.match(unreachable.stderr, /^server-unreachable: /)
+  for (const args of [
+    ['start'],
+    ['sumbit', 'x'],
+    ['submit', 'place-order', '{'],
+    ['log', 'cat', '--from', '1', '--data', home],
+    ['table', 'scan', 'orders', '--limit', '-1'],
+    ['completion', 'csh'],
+  ]) {
+    const { code, stdout, stderr } = await hence(args, { env })
+    assert.deepEqual([code, stdout], [2, ''], args.join(' '))
+    assert.match(stderr, /error: /)
+  }
+  const unknown = await hence(['log', 'cat', '--data', join(home, 'nowhere')])
+  assert.equal(unknown.code, 1)
+  assert.match(unknown.stderr, /^no-log: /)
+  await assert.rejects(stat(join(home, 'nowhere')), 'looking makes no directory')
+})
+
+test('every command has help with examples', async () => {
+  const names = (text: string) => [...text.matchAll(/^ {2}(\w+) .*/gm)].map((match) => match[1]!)
+  const walk = async (path: readonly string[]): Promise<void> => {
+    const { code, stdout } = await hence([...path, '--help'])
+    assert.equal(code, 0, path.join(' '))
+    assert.match(stdout, /^Usage: hence/)
+    assert.match(stdout, /\nExamples:\n {2}(hence|source) /, `${path.join(' ')} shows no example`)
+    const commands = /\nCommands:\n([\s\S]*?)\n\n/.exec(stdout)?.[1]
+    if (commands) await Promise.all(names(commands).map((name) => walk([...path, name])))
+  }
+  await walk([])
+})
+
+test('colours are for terminals: none in a pipe, and none where NO_COLOR is set', async () => {
+  const data = await filled('colours')
+  const escapeSign = String.fromCharCode(27)
+  const plain = await hence(['log', 'cat', '--data', data])
+  assert.ok(!plain.stdout.includes(escapeSign))
+  // `script` gives the command a terminal.
+  const command = `"${process.execPath}" -C hence-source "${join(root, 'src/cli/main.ts')}" log cat --data "${data}"`
+  const inTerminal = async (env: Record<string, string>) =>
+    (
+      await run('script', ['-qec', command, '/dev/null'], {
+        env: { PATH: process.env['PATH'], TERM: 'xterm', ...env } as never,
+      })
+    ).stdout
+  assert.ok((await inTerminal({})).includes(escapeSign), 'a terminal gets colours')
+  assert.ok(!(await inTerminal({ NO_COLOR: '1' })).includes(escapeSign))
+})
+
+test('commands on a data directory, without a server and without the sources', async () => {
+  const data = await filled('embedded')
+  const scanned = await hence(['table', 'scan', 'products', '--data', data, '--json'])
+  assert.deepEqual(json(scanned), [{ key: ['mug'], value: { title: 'A mug', stock: 1 } }], scanned.stderr)
+  const more = await hence(['submit', 'place-order', orderOf('o3', 1), '--id', 'r3', '--data', data])
+  assert.deepEqual([more.code, more.stdout], [0, 'accepted {"left":0} at 0:3\n'])
+  const invalid = await hence(['submit', 'place-order', '{}', '--id', 'r4', '--data', data])
+  assert.deepEqual([invalid.code, invalid.stdout], [1, ''])
+  assert.match(invalid.stderr, /^input-invalid: /)
+  const told = await hence(['explain', 'r3', '--data', data, '--app', app])
+  assert.match(told.stdout, /accepted \{"left":0\}/, told.stderr)
+})
+
+test('log cat --json is the whole export: what was sent, byte for byte, in order; also beside a running process', async (t) => {
+  const data = await filled('export', 3)
+  const server = await started([app, '--data', data])
+  t.after(() => server.stop())
+  const sent = '{"quantity":1,  "order":"o\\u0039", "product":"mug", "customer":"ada"}'
+  await hence(['submit', 'place-order', sent, '--id', 'r9'], { env: { HENCE_URL: server.url } })
+  const exported = await hence(['log', 'cat', '--data', data, '--json'])
+  assert.equal(exported.code, 0, exported.stderr)
+  const records = json(exported) as {
+    requestId: string
+    kind: string
+    type: string
+    token: string
+    at: number
+    input: unknown
+  }[]
+  assert.deepEqual(
+    records.map(({ requestId }) => requestId),
+    ['s1', 'r1', 'r2', 'r9'],
+  )
+  assert.deepEqual(records.at(-1)!.input, JSON.parse(sent))
+  assert.ok(records.every(({ kind, at }, i) => kind === 'request' && at >= (records[i - 1]?.at ?? 0)))
+  const two = await hence(['log', 'cat', '--data', data, '--json', '--limit', '2'])
+  assert.equal(json(two).length, 2)
+  const { token } = records[0]!
+  const [partition, offset] = token.split(':') as [string, string]
+  const last = await hence([
+    'log',
+    'cat',
+    '--data',
+    data,
+    '--json',
+    '--partition',
+    partition,
+    '--from',
+    offset,
+  ])
+  assert.equal((json(last)[0] as { token: string }).token, token)
+
+  const [stats] = json(await hence(['log', 'stats', '--data', data, '--json'])) as [
+    { partitions: { records: number }[]; types: object },
+  ]
+  assert.deepEqual(stats.types, { 'stock-product': 1, 'place-order': 3 })
+  assert.equal(stats.partitions.length, 3)
+  assert.equal(await server.stop(), 0)
+})
+
+test('keys: made, listed and revoked, and followed by a running server', async (t) => {
+  const data = join(home, 'keys')
+  const unsafe = await hence(['start', app, '--data', data, '--port', '0', '--host', '0.0.0.0'])
+  assert.deepEqual([unsafe.code, unsafe.stdout], [1, ''])
+  assert.match(unsafe.stderr, /listen-unsafe/)
+
+  const create = ['keys', 'create', 'till', '--data', data, '--principal', 'till-7', '--json', '--scope']
+  const [made] = json(await hence([...create, 'submit:stock-product', 'read'])) as [
+    { id: string; secret: string },
+  ]
+  const [other] = json(await hence([...create, 'submit:place-order'])) as [{ id: string; secret: string }]
+  const listed = await hence(['keys', 'list', '--data', data])
+  assert.match(listed.stdout, /till: till-7 may submit:stock-product, read/)
+  assert.ok(!listed.stdout.includes(made.secret) && !listed.stdout.includes(other.secret))
+
+  const server = await started([app, '--data', data, '--host', '0.0.0.0'])
+  t.after(() => server.stop())
+  const url = server.url.replace('0.0.0.0', '127.0.0.1')
+  const as = (secret: string) => ({ env: { HENCE_URL: url, HENCE_KEY: secret } })
+  assert.equal((await hence(['submit', 'stock-product', mugs, '--id', 's1'], as(made.secret))).code, 0)
+  assert.equal((await hence(['explain', 's1'], as(made.secret))).code, 0)
+  const refused = await hence(['submit', 'stock-product', mugs, '--id', 's2'], as(other.secret))
+  assert.deepEqual([refused.code, refused.stdout], [1, ''])
+  assert.match(refused.stderr, /not-allowed/)
+
+  assert.equal((await hence(['keys', 'revoke', made.id, '--data', data])).code, 0)
+  assert.equal((await hence(['keys', 'revoke', made.id, '--data', data])).code, 4)
+  // A running server looks at the file once a second.
+  for (;;) {
+    const { code, stderr } = await hence(['submit', 'stock-product', mugs, '--id', 's1'], as(made.secret))
+    if (code === 0) continue
+    assert.match(stderr, /not-authenticated/)
+    break
+  }
+})
+
+test('start: a graceful end, a second process refused, and one that waits takes over', async (t) => {
+  const data = await filled('handover')
+  const first = await started([app, '--data', data])
+  t.after(() => first.stop('SIGKILL'))
+  const refused = await hence(['start', app, '--data', data, '--port', '0'])
+  assert.equal(refused.code, 5)
+  assert.match(refused.stderr, /data-in-use/)
+
+  const next = new Running(['start', app, '--data', data, '--port', '0', '--wait'])
+  t.after(() => next.stop('SIGKILL'))
+  await next.error(new RegExp(`waiting for pid ${first.process.pid}`))
+  assert.equal(next.lines.length, 0)
+  assert.equal(await first.stop(), 0)
+  await next.line(/listens on/)
+  assert.equal(await next.stop('SIGINT'), 0)
+
+  const holder = await started([app, '--data', data])
+  t.after(() => holder.stop('SIGKILL'))
+  const patient = new Running(['start', app, '--data', data, '--port', '0', '--wait'])
+  await patient.error(/waiting for pid/)
+  assert.equal(await patient.stop(), 0, 'a signal ends the waiting')
+})
+
+test('start: changed code is refused, and derives anew when asked to', async () => {
+  const data = await filled('changed')
+  const changed = join(home, 'changed.ts')
+  await writeFile(changed, (await readFile(app, 'utf8')).replace("'out-of-stock'", "'sold-out'"))
+  const refused = await hence(['start', changed, '--data', data, '--port', '0'])
+  assert.equal(refused.code, 1)
+  assert.match(refused.stderr, /^code-changed: /)
+  const server = await started([changed, '--data', data, '--on-code-change', 'rebuild'])
+  const told = await hence(['explain', 'r2'], { env: { HENCE_URL: server.url } })
+  await server.stop()
+  assert.match(told.stdout, /rejected sold-out/)
+})
+
+test('dev: on save everything is derived again and the difference told; broken code leaves the old one running', async (t) => {
+  const own = join(home, 'dev')
+  await mkdir(own)
+  const source = await readFile(app, 'utf8')
+  const file = join(own, 'shop.ts')
+  const rules = join(own, 'rules.ts')
+  await writeFile(rules, 'export const most = 0\n')
+  const imported = source.replace(
+    "import { z } from 'zod'",
+    "import { z } from 'zod'\nimport { most } from './rules.ts'",
+  )
+  await writeFile(file, imported.replace('row.stock < quantity', 'row.stock + most < quantity'))
+  const data = join(own, 'data')
+  const dev = new Running(['dev', file, '--data', data, '--port', '0', '--json'])
+  t.after(() => dev.stop('SIGKILL'))
+  const urlIn = (line: string) => ({ env: { HENCE_URL: JSON.parse(line).listening as string } })
+  let at = urlIn(await dev.line(/"listening"/))
+  await hence(['submit', 'stock-product', mugs, '--id', 's1'], at)
+  await hence(['submit', 'place-order', orderOf('o1', 5), '--id', 'r1'], at)
+
+  // A file that the app only imports is a part of it too.
+  let seen = dev.lines.length
+  await writeFile(rules, 'export const most = 5\n')
+  const derived = JSON.parse(await dev.line(/"derived"/, seen))
+  at = urlIn(await dev.line(/"listening"/, seen))
+  assert.equal(derived.records, 2)
+  assert.deepEqual(
+    derived.diff.tables.map(({ table, added, removed, changed }: Record<string, unknown>) => [
+      table,
+      added,
+      removed,
+      changed,
+    ]),
+    [
+      ['orders', 1, 0, 0],
+      ['products', 0, 0, 1],
+    ],
+  )
+  assert.deepEqual(derived.diff.outcomes.samples[0].before, {
+    status: 'rejected',
+    reason: 'out-of-stock',
+    details: { stock: 3 },
+  })
+  const row = await hence(['table', 'get', 'products', 'mug', '--json'], at)
+  assert.deepEqual(json(row), [{ key: ['mug'], value: { title: 'A mug', stock: -2 } }])
+
+  for (const [broken, what] of [
+    ['export const most =\n', /bundle-failed/],
+    ["export const most = 5\nthrow new Error('no')\n", /threw while it was loaded: Error: no/],
+  ] as const) {
+    seen = dev.lines.length
+    await writeFile(rules, broken)
+    await dev.line(/"kept"/, seen)
+    assert.match(dev.errors, what)
+    assert.equal((await hence(['table', 'get', 'products', 'mug'], at)).code, 0, 'the old version answers')
+  }
+
+  // Code that no longer knows what is in the log cannot derive it.
+  seen = dev.lines.length
+  await writeFile(rules, 'export const most = 5\n')
+  await writeFile(file, imported.replace("'stock-product'", "'stock-it'"))
+  await dev.line(/"kept"/, seen)
+  assert.match(dev.errors, /unknown-message/)
+  at = urlIn(await dev.line(/"listening"/, seen))
+  assert.equal((await hence(['submit', 'place-order', orderOf('o2', 1), '--id', 'r2'], at)).code, 0)
+
+  // A derivation that remembers gives another result the second time.
+  seen = dev.lines.length
+  await writeFile(file, `let count = 0\n${imported.replace('left: row.stock - quantity', 'left: count++')}`)
+  await dev.line(/"listening"/, seen)
+  assert.match(dev.errors, /divergence/)
+  assert.equal(await dev.stop(), 0)
+
+  // What was derived last is what the next start finds.
+  const changed = new Running(['dev', file, '--data', data, '--port', '0', '--json'])
+  t.after(() => changed.stop('SIGKILL'))
+  await changed.line(/"listening"/)
+  assert.ok(!changed.lines.some((line) => /"derived"/.test(line)), 'the same code has nothing to derive')
+  await changed.stop()
+})
+
+test('doctor: a directory in order, in use, torn, damaged; and what --repair does about it', async (t) => {
+  const findings = (ended: Ended) =>
+    (
+      json(ended)[0] as {
+        findings: {
+          code: string
+          level: string
+          file?: string
+          byte?: number
+          message: string
+          todo?: string
+        }[]
+      }
+    ).findings
+  const doctor = (data: string, ...more: string[]) => hence(['doctor', '--data', data, '--json', ...more])
+  const codes = (ended: Ended) => findings(ended).map(({ code }) => code)
+  const picture = async (data: string) => {
+    const names = (await readdir(data, { recursive: true, withFileTypes: true })).filter((entry) =>
+      entry.isFile(),
+    )
+    const files = names.filter(({ name }) => !name.startsWith('lock'))
+    return Promise.all(
+      files.map(async ({ parentPath, name }) => [
+        name,
+        (await readFile(join(parentPath, name))).toString('base64'),
+      ]),
+    )
+  }
+
+  const nowhere = await doctor(join(home, 'nowhere'))
+  assert.deepEqual([nowhere.code, codes(nowhere)], [6, ['no-log']])
+
+  const data = await filled('doctor')
+  const before = await picture(data)
+  const sound = await doctor(data)
+  assert.deepEqual(
+    [sound.code, codes(sound)],
+    [0, ['not-in-use', 'disk-space', 'partition', 'state', 'code']],
+    sound.stderr,
+  )
+  assert.deepEqual(await picture(data), before, 'it changes nothing')
+
+  const server = await started([app, '--data', data])
+  t.after(() => server.stop('SIGKILL'))
+  const inUse = await doctor(data)
+  assert.equal(inUse.code, 0)
+  assert.match(findings(inUse)[0]!.message, new RegExp(`Process ${server.process.pid} on`))
+  assert.equal((await doctor(data, '--repair')).code, 5, 'nothing is repaired under a running process')
+  await server.stop()
+
+  const segment = join(data, 'log/p0000/00000000-0000000000000000.segment')
+  const file = await open(segment, 'r+')
+  const bytes = await file.readFile()
+  const end = bytes.findLastIndex((byte) => byte !== 0) + 1
+  await file.write(Buffer.from('torn'), 0, 4, end + 8)
+  const torn = await doctor(data)
+  assert.equal(torn.code, 0, 'an ordinary start sees to it')
+  const tail = findings(torn).find(({ code }) => code === 'log-torn-tail')!
+  assert.deepEqual([tail.level, tail.file], ['mended', segment])
+  const mended = await doctor(data, '--repair')
+  assert.equal(mended.code, 0, mended.stderr)
+  assert.ok(!codes(await doctor(data)).includes('log-torn-tail'))
+  assert.equal((await readdir(join(data, 'log/torn'))).length, 1)
+
+  // The second request is damaged; what came after it vouches for it.
+  const at = bytes.indexOf('"o1"')
+  await file.write(Buffer.from('"x1"'), 0, 4, at)
+  await file.close()
+  const damaged = await doctor(data)
+  assert.equal(damaged.code, 6)
+  const damage = findings(damaged).find(({ code }) => code === 'log-damaged')!
+  assert.deepEqual([damage.level, damage.file], ['wrong', segment])
+  assert.ok(damage.byte! < at && bytes.subarray(damage.byte, damage.byte! + 4).toString() === 'HNCB')
+  assert.match(damage.todo!, /records at offsets 1 to 2 of partition 0/)
+  assert.equal((await hence(['start', app, '--data', data, '--port', '0'])).code, 6)
+  const cat = await hence(['log', 'cat', '--data', data, '--json'])
+  assert.deepEqual([cat.code, json(cat).length], [6, 1], 'what stands before the damage can be read')
+
+  const refused = await doctor(data, '--repair')
+  assert.equal(refused.code, 6)
+  assert.match(refused.stderr, /Nothing was changed/)
+  const repaired = await doctor(data, '--repair', '--yes')
+  assert.equal(repaired.code, 0, repaired.stderr)
+  const copies = await readdir(join(data, 'log/damaged'))
+  assert.equal(copies.length, 1)
+  assert.ok(
+    (await readFile(join(data, 'log/damaged', copies[0]!))).includes('"x1"'),
+    'what was cut off is kept',
+  )
+  const after = await started([app, '--data', data])
+  const told = async (id: string) => (await hence(['explain', id], { env: { HENCE_URL: after.url } })).code
+  assert.deepEqual([await told('s1'), await told('r1'), await told('r2')], [0, 4, 4])
+  await after.stop()
+})
+
+test('doctor: derived state that is of no use is set aside and derived again', async () => {
+  const data = await filled('state')
+  await writeFile(join(data, 'state/data.mdb'), 'this is no state')
+  const [code] = await readdir(join(data, 'code'))
+  await appendFile(join(data, 'code', code!), '\n')
+  const found = await hence(['doctor', '--data', data])
+  assert.equal(found.code, 6)
+  assert.match(found.stdout, /✘ The derived state in .* cannot be read/)
+  assert.equal((await hence(['doctor', '--data', data, '--repair', '--yes'])).code, 0)
+  assert.ok((await readdir(data)).includes('state.aside-1'))
+  await rm(join(data, 'code', code!))
+  const server = await started([app, '--data', data])
+  const row = await hence(['table', 'get', 'products', 'mug', '--json'], { env: { HENCE_URL: server.url } })
+  assert.deepEqual(json(row), [{ key: ['mug'], value: { title: 'A mug', stock: 1 } }])
+  await server.stop()
+})
+
+test('completion: the script that bash gets completes commands, subcommands and options', async () => {
+  const { stdout: script } = await hence(['completion', 'bash'])
+  const completed = async (...words: string[]) => {
+    const line = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _hence; echo "\${COMPREPLY[@]}"`
+    return (await run('bash', ['-c', `${script}\n${line}`])).stdout.trim().split(' ')
+  }
+  assert.deepEqual(await completed('hence', 'ta'), ['tail', 'table'])
+  assert.deepEqual(await completed('hence', 'table', 'w'), ['watch'])
+  assert.deepEqual(await completed('hence', 'log', 'cat', '--par'), ['--partition'])
+  assert.deepEqual(await completed('hence', 'completion', 'z'), ['zsh'])
+  for (const shell of ['zsh', 'fish']) {
+    const { code, stdout } = await hence(['completion', shell])
+    assert.equal(code, 0)
+    assert.match(stdout, /partition/)
+  }
+})

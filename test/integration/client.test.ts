@@ -1,0 +1,269 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { app, createEngine, type Engine, HenceError, reject, type Service, scopes } from 'hence'
+import { type Change, client, connect, memory } from 'hence/client'
+import { createKey, server } from 'hence/server'
+import { type MemoryStorage, memoryStorage } from 'hence/testing'
+import { z } from 'zod'
+
+// The client and the connection against the real server and engine.
+
+const [account, ledger] = scopes('account', 'ledger')
+const accounts = account.table('accounts', {
+  value: z.object({ owner: z.string(), cents: z.int() }),
+  indexes: { byOwner: ['owner'] },
+  read: (who, row) => row.owner === who.id,
+})
+const sums = ledger.table('sums', { value: z.object({ cents: z.int() }) })
+const entries = account.table('entries', { value: z.object({ cents: z.int() }), key: ['number'] })
+const paid = ledger.event('paid', { data: z.object({ cents: z.int() }), key: () => 'all' })
+const deposit = account.request('deposit', {
+  input: z.object({ account: z.string(), cents: z.int().min(1) }),
+  key: (input) => input.account,
+  derive(tx, { cents }) {
+    const row = tx.get(accounts)
+    if (row && row.owner !== tx.principal) return reject('not-yours', { cents })
+    if (cents === 13) throw new Error('unlucky')
+    const after = (row?.cents ?? 0) + cents
+    tx.put(accounts, { owner: tx.principal, cents: after })
+    tx.put(entries, tx.scan(entries).length, { cents })
+    tx.emit(paid, { cents })
+    return { cents: after }
+  },
+})
+const count = ledger.on(paid, (tx, { cents }) => {
+  tx.put(sums, { cents: (tx.get(sums)?.cents ?? 0) + cents })
+})
+const bank = app('bank', { requests: [deposit], tables: [accounts, entries, sums], reactions: [count] })
+type Bank = typeof bank
+
+/** A server that can be stopped and started again at its address, as at a deploy. */
+class House {
+  readonly #data: MemoryStorage = memoryStorage({ partitions: 4 })
+  readonly #keys: string | undefined
+  engine!: Engine<Bank>
+  #web!: ReturnType<typeof server>
+  #port = 0
+
+  constructor(keys?: string) {
+    this.#keys = keys
+  }
+
+  async start(): Promise<this> {
+    this.engine = await createEngine({ app: bank, data: this.#data, report: () => {} })
+    this.#web = server(this.engine, {
+      report: () => {},
+      ...(this.#keys === undefined ? {} : { keys: this.#keys }),
+    })
+    this.#port = (await this.#web.listen({ port: this.#port })).port
+    return this
+  }
+
+  async stop(): Promise<void> {
+    await this.#web.close()
+    await this.engine.close()
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`
+  }
+}
+
+async function house(t: TestContext, keys?: string): Promise<House> {
+  const made = await new House(keys).start()
+  t.after(() => made.stop())
+  return made
+}
+
+const backoff = { firstMs: 2, mostMs: 50 }
+
+test('all outcomes, and reads that see what was told on any partition', async (t) => {
+  const { url } = await house(t)
+  const hence = client<Bank>({ url, outbox: memory(), backoff })
+  t.after(() => hence.close())
+  let cents = 0
+  for (let i = 0; i < 50; i++) {
+    const reply = await hence.submit('deposit', { account: `a${i}`, cents: i + 100 })
+    assert.equal(reply.status, 'accepted')
+    cents += i + 100
+    // The sum stands in another partition, which the event may not have reached when the reply is there.
+    if (i % 10 === 9) assert.deepEqual(await hence.get('sums', ['all']), { cents })
+  }
+  assert.equal((await hence.scan('accounts')).length, 50)
+  assert.deepEqual(await hence.scan('accounts', { from: ['a47'], limit: 2 }), [
+    { key: ['a47'], value: { owner: '', cents: 147 } },
+    { key: ['a48'], value: { owner: '', cents: 148 } },
+  ])
+  assert.deepEqual(await hence.get('entries', ['a3', 0]), { cents: 103 })
+  assert.equal(await hence.get('entries', ['a3', 1]), undefined)
+
+  const failed = await hence.submit('deposit', { account: 'a1', cents: 13 }, { requestId: 'unlucky' })
+  assert.ok(failed.status === 'failed')
+  assert.equal(failed.code, 'derivation-threw')
+  const again = await hence.submit('deposit', { account: 'a1', cents: 13 }, { requestId: 'unlucky' })
+  assert.deepEqual(again, { ...failed, replayed: true })
+  await assert.rejects(
+    hence.submit('deposit', { account: 'a1', cents: 14 }, { requestId: 'unlucky' }),
+    (error) => error instanceof HenceError && error.code === 'request-id-reused',
+  )
+  await assert.rejects(
+    hence.submit('deposit', { account: 'a1', cents: -1 }),
+    (error) => error instanceof HenceError && error.code === 'input-invalid' && /cents/.test(error.message),
+  )
+  await assert.rejects(
+    hence.submit(
+      'deposit',
+      { account: 'a1', cents: 1 },
+      { requestId: '00000000-0000-7000-8000-000000000000' },
+    ),
+    (error) => error instanceof HenceError && error.code === 'request-id-expired',
+  )
+})
+
+test('keys that an address must not take for something else', async (t) => {
+  const { url } = await house(t)
+  const hence = client<Bank>({ url, outbox: memory(), backoff })
+  t.after(() => hence.close())
+  for (const account of ['.', '..', 'a/b', 'ä ü', '%2e%2e', '?x=1#y', 'a+b', '"', '\\', '🦊']) {
+    const reply = await hence.submit('deposit', { account, cents: 5 })
+    assert.equal(reply.status, 'accepted', account)
+    assert.deepEqual(await hence.get('accounts', [account]), { owner: '', cents: 5 }, account)
+    assert.deepEqual(await hence.get('entries', [account, 0]), { cents: 5 }, account)
+  }
+})
+
+test('a subscription and a retried request across a restart of the server', async (t) => {
+  const served = await house(t)
+  const hence = client<Bank>({ url: served.url, outbox: memory(), backoff })
+  t.after(() => hence.close())
+  const changes: Change<Bank, 'accounts'>[] = []
+  let anew = 0
+  let told: (() => void) | undefined
+  const opened = new Promise<void>((resolve) => {
+    const begin = () => {
+      anew++
+      resolve()
+    }
+    hence.subscribe({ tables: ['accounts'], prefix: ['a1'], anew: begin }, (some) => {
+      changes.push(...some)
+      told?.()
+    })
+  })
+  await opened
+  const until = (count: number) =>
+    new Promise<void>((resolve) => {
+      told = () => changes.length >= count && resolve()
+      told()
+    })
+  await hence.submit('deposit', { account: 'a1', cents: 1 })
+  await hence.submit('deposit', { account: 'a2', cents: 1 })
+  await until(1)
+  await served.stop()
+  const late = hence.submit('deposit', { account: 'a1', cents: 2 })
+  await new Promise((resolve) => hence.on('retrying', resolve))
+  await served.start()
+  // What happens before the stream is there again is told too.
+  await served.engine.submit('deposit', { account: 'a1', cents: 4 }, { requestId: 'd4' })
+  assert.equal((await late).status, 'accepted')
+  await until(3)
+  assert.deepEqual(
+    changes.map(({ key, before, after }) => [key[0], before?.cents ?? 0, after?.cents]).map(String),
+    [
+      ['a1', 0, 1],
+      ...(changes[1]!.after!.cents === 3
+        ? [
+            ['a1', 1, 3],
+            ['a1', 3, 7],
+          ]
+        : [
+            ['a1', 1, 5],
+            ['a1', 5, 7],
+          ]),
+    ].map(String),
+  )
+  assert.equal(anew, 1, 'it went on where it was')
+})
+
+test('the same code runs on an engine and on a connection to it', async (t) => {
+  const { engine, url } = await house(t)
+  const remote = connect<Bank>(url, { backoff })
+  t.after(() => remote.close())
+
+  const use = async (service: Service<Bank>, name: string) => {
+    const heard: string[] = []
+    let told: (() => void) | undefined
+    const stop = service.subscribe((changes) => {
+      for (const { table, key } of changes) heard.push(`${table} ${key.join(' ')}`)
+      told?.()
+    })
+    // The stream of a connection hears what comes after it is open, so there is something to hear until it is.
+    const until = (entry: string) =>
+      new Promise<void>((resolve) => {
+        told = () => heard.includes(entry) && resolve()
+        told()
+      })
+    let i = 0
+    const opened = until(`accounts ${name}-probe`)
+    let isOpen = false
+    void opened.then(() => {
+      isOpen = true
+    })
+    while (!isOpen) {
+      const requestId = `${name}-probe-${i++}`
+      await service.submit('deposit', { account: `${name}-probe`, cents: 1 }, { requestId })
+    }
+    heard.length = 0
+    const input = { account: name, cents: 500 }
+    const reply = await service.submit('deposit', input, { requestId: `${name}-1` })
+    assert.equal(reply.status, 'accepted')
+    const { token } = await service.enqueue('deposit', input, { requestId: `${name}-2` })
+    const row = await service.get('accounts', [name], { after: [reply.token, token] })
+    const rows = await service.scan('accounts', { prefix: [name] })
+    await until(`entries ${name} 1`)
+    stop()
+    return { row, rows, heard: heard.filter((each) => !each.includes('probe') && !each.startsWith('sums')) }
+  }
+
+  const expected = (name: string) => ({
+    row: { owner: '', cents: 1000 },
+    rows: [{ key: [name], value: { owner: '', cents: 1000 } }],
+    heard: [`accounts ${name}`, `entries ${name} 0`, `accounts ${name}`, `entries ${name} 1`],
+  })
+  assert.deepEqual(await use(engine, 'here'), expected('here'))
+  assert.deepEqual(await use(remote, 'there'), expected('there'))
+})
+
+test('keys: each reads and sends as its principal; a revoked one keeps requests until there is a new one', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'hence-client-keys-'))
+  t.after(() => rm(folder, { recursive: true }))
+  const path = join(folder, 'keys.json')
+  const ann = await createKey(path, { name: 'ann', principal: 'ann', scopes: ['submit'] })
+  const bob = await createKey(path, { name: 'bob', principal: 'bob', scopes: ['submit'] })
+  const { url } = await house(t, path)
+  const hers = client<Bank>({ url, outbox: memory(), backoff, key: ann.secret })
+  let key = 'hence_wrong'
+  const his = client<Bank>({ url, outbox: memory(), backoff, key: () => key })
+  t.after(() => Promise.all([hers.close(), his.close()]))
+
+  await hers.submit('deposit', { account: 'a1', cents: 500 })
+  const stuck = new Promise<string | undefined>((resolve) => {
+    his.on('stuck', ({ problem }) => resolve(problem?.code))
+  })
+  const late = his.submit('deposit', { account: 'a1', cents: 100 })
+  assert.equal(await stuck, 'not-authenticated')
+  assert.equal(his.pending().length, 1)
+  key = bob.secret
+  his.retry()
+  const reply = await late
+  assert.ok(reply.status === 'rejected')
+  assert.equal(reply.reason, 'not-yours')
+  assert.deepEqual(await hers.get('accounts', ['a1']), { owner: 'ann', cents: 500 })
+  assert.equal(await his.get('accounts', ['a1']), undefined)
+  await assert.rejects(
+    his.get('sums', ['all']),
+    (error) => error instanceof HenceError && error.code === 'not-allowed',
+  )
+})

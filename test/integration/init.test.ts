@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
+
+// What a stranger does: installs the package as it is published, makes an app in an empty folder, tests it, runs it.
+// The package comes from a tarball made here, and what it depends on from the registry.
+
+const run = promisify(execFile)
+const root = join(import.meta.dirname, '../..')
+// Scripts of npm run on the Node that runs this test, whatever else the machine has.
+const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
+const env = {
+  // Without the variable by which a test runner knows that it runs within another one, and then runs nothing.
+  ...inherited,
+  PATH: `${dirname(process.execPath)}${delimiter}${process.env['PATH']}`,
+  npm_config_update_notifier: 'false',
+  npm_config_audit: 'false',
+  npm_config_fund: 'false',
+}
+let home: string
+let tarball: string
+
+before(async () => {
+  home = await mkdtemp(join(tmpdir(), 'hence-init-'))
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', home], { cwd: root, env })
+  const [{ filename }] = JSON.parse(stdout.slice(stdout.indexOf('['))) as [{ filename: string }]
+  tarball = join(home, filename)
+})
+after(() => rm(home, { recursive: true, force: true }))
+
+test('npm install, hence init, npm install && npm test && npm start', { timeout: 300_000 }, async () => {
+  const tool = join(home, 'tool')
+  await mkdir(tool)
+  await writeFile(join(tool, 'package.json'), '{"private":true}')
+  await run('npm', ['install', '--prefer-offline', tarball], { cwd: tool, env })
+  const hence = join(tool, 'node_modules/.bin/hence')
+
+  const shop = join(home, 'My Shop')
+  const { stdout } = await run(hence, ['init', shop, '--json'], { env })
+  const { files } = JSON.parse(stdout)
+  assert.deepEqual(files.toSorted(), ['.gitignore', 'README.md', 'package.json', 'shop.test.ts', 'shop.ts'])
+  assert.deepEqual((await readdir(shop)).sort(), files.toSorted())
+  assert.ok((await readFile(join(shop, 'README.md'), 'utf8')).split('\n').length <= 13, 'ten lines or so')
+  await assert.rejects(run(hence, ['init', shop], { env }), (error: { code: number; stderr: string }) => {
+    assert.equal(error.code, 1)
+    assert.match(error.stderr, /folder-not-empty/)
+    return true
+  })
+
+  const manifest = JSON.parse(await readFile(join(shop, 'package.json'), 'utf8'))
+  const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+  assert.deepEqual([manifest.name, manifest.dependencies.hence], ['my-shop', `^${version}`])
+  // The version under test is not in the registry.
+  manifest.dependencies.hence = `file:${tarball}`
+  await writeFile(join(shop, 'package.json'), JSON.stringify(manifest))
+
+  await run('npm', ['install', '--prefer-offline'], { cwd: shop, env })
+  const tested = await run('npm', ['test'], { cwd: shop, env })
+  assert.match(tested.stdout, /pass 3/)
+
+  const started = spawn('npm', ['start', '--', '--port', '0'], {
+    cwd: shop,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    // A group of its own, since a signal to npm alone would not reach what it started.
+    detached: true,
+  })
+  try {
+    let url: string | undefined
+    for await (const line of createInterface({ input: started.stdout })) {
+      url = /listens on (http:\S+)/.exec(line)?.[1]
+      if (url) break
+    }
+    assert.ok(url, 'npm start ended before it listened')
+    const readme = await readFile(join(shop, 'README.md'), 'utf8')
+    const commands = [...readme.matchAll(/^ *npx (hence submit .*)$/gm)].map((match) => match[1]!)
+    assert.equal(commands.length, 2)
+    for (const command of commands) {
+      const { stdout } = await run('sh', ['-c', `node_modules/.bin/${command}`], {
+        cwd: shop,
+        env: { ...env, HENCE_URL: url },
+      })
+      assert.match(stdout, /^accepted /)
+    }
+  } finally {
+    process.kill(-started.pid!, 'SIGTERM')
+    await once(started, 'close')
+  }
+})
