@@ -18,6 +18,8 @@ export function responseOf({ status, headers, body }: Answer): Response {
 
 /** Writes an answer to Node's response. A stream that fails, or whose reader has gone, ends the connection. */
 export function writeAnswer(outgoing: ServerResponse, { status, headers, body }: Answer): void {
+  if (!outgoing.req.complete && !(body instanceof ReadableStream))
+    outgoing.once('finish', () => letGo(outgoing))
   if (typeof body === 'string') {
     outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
   } else if (body === null) {
@@ -26,4 +28,18 @@ export function writeAnswer(outgoing: ServerResponse, { status, headers, body }:
     outgoing.writeHead(status, headers).flushHeaders()
     pipeline(Readable.fromWeb(body as never), outgoing, () => {})
   }
+}
+
+/** How long the rest of a body that nobody wants may still come, in milliseconds. */
+const lingerMs = 100
+
+/**
+ * Ends a connection whose request was answered before its body had arrived. Not at once: a client that is still
+ * sending would be told of the broken connection and not read the answer.
+ */
+function letGo({ req }: ServerResponse): void {
+  const look = () => {
+    if (!req.complete) req.socket.destroy()
+  }
+  setTimeout(look, lingerMs).unref()
 }
