@@ -8,9 +8,9 @@ import { problemOf, unforeseen } from './problem.ts'
 import type { Serving } from './serving.ts'
 
 /**
- * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent events, record
- * by record. The id of an event is the position
- * behind it, so a client that comes back with `Last-Event-ID` (or `?from=`) misses nothing.
+ * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent events,
+ * record by record. The id of an event is the position behind it, so a client that comes back with `Last-Event-ID` (or
+ * `?from=`) misses nothing.
  *
  *   event: open     at the beginning; its id is the position to resume from when nothing else has come
  *   event: changes  data: a JSON list of changes
@@ -37,22 +37,28 @@ export class ChangeStreams {
     const tables = new Set(named.length > 0 ? named : engine.app.tables.keys())
     const prefix = prefixOf(query.get('prefix'))
     if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
+    this.#open++
     const ended = new AbortController()
+    const end = () => {
+      this.#open--
+      ended.abort()
+    }
     const from = request.headers.get('last-event-id') ?? query.get('from') ?? engine.position()
     const feed = engine.changes({ from, signal: ended.signal })[Symbol.asyncIterator]()
     const first = feed.next()
     // A position that is not kept shows at once, and while nothing has been sent it can be told by a status.
-    await Promise.race([first, new Promise(setImmediate)])
+    try {
+      await Promise.race([first, new Promise(setImmediate)])
+    } catch (error) {
+      end()
+      throw error
+    }
     const select = ({ changes }: Changes): TableChange[] =>
       changes.flatMap((change) => {
         if (!tables.has(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
         return rules.change(caller, change) ?? []
       })
-    this.#open++
-    const stream = new Stream(this.#serving, feed, first, select, () => {
-      this.#open--
-      ended.abort()
-    })
+    const stream = new Stream(this.#serving, feed, first, select, end)
     return {
       status: 200,
       headers: {

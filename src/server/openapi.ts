@@ -71,10 +71,11 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
         {
           name: 'table',
           in: 'query',
-          required: true,
+          required: false,
+          description: 'The tables; without it, all that the caller may read.',
           style: 'form',
           explode: true,
-          schema: { type: 'array', items: { enum: [...app.tables.keys()] }, minItems: 1 },
+          schema: { type: 'array', items: { enum: [...app.tables.keys()] } },
         },
         query('prefix', { type: 'string' }, 'The first parts of the key, as a JSON list.'),
         query('from', { type: 'string' }, 'The position to go on from; Last-Event-ID comes first.'),

@@ -130,14 +130,16 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
       const told = await (tracing === undefined
         ? answer(route, request, carrier)
         : tracing.run(request, below, () => answer(route, request, carrier)))
-      const { outgoing } = carrier
-      const direct = outgoing !== undefined && request.method !== 'HEAD' && !options.cors
-      if (!direct || (typeof told.body !== 'string' && told.body !== null)) return responseOf(told)
-      writeAnswer(outgoing, told)
-      return RESPONSE_ALREADY_SENT
+      return deliver(told, request, carrier)
     })
   }
-  hono.notFound((context) => responseOf(nowhere(table, path, context.req.path)))
+  const deliver = (told: Answer, { method }: Request, { outgoing }: Carrier): Response => {
+    // Hono makes the answer to HEAD of a response, and adds CORS headers to one.
+    if (outgoing === undefined || method === 'HEAD' || options.cors) return responseOf(told)
+    writeAnswer(outgoing, told)
+    return RESPONSE_ALREADY_SENT
+  }
+  hono.notFound((context) => deliver(nowhere(table, path, context.req.path), context.req.raw, context.env))
   hono.onError((error) => responseOf(refusal(error)))
 
   const node = getRequestListener((request, env) => hono.fetch(request, env as Carrier), {

@@ -34,7 +34,11 @@ async function blocksOf(page: string): Promise<Block[]> {
 }
 
 /** Files that a page takes from another one. */
-const borrowed: Readonly<Record<string, string>> = { 'docs/reference/engine.md': 'docs/reference/app.md' }
+const borrowed: Readonly<Record<string, string>> = {
+  'docs/reference/engine.md': 'docs/reference/app.md',
+  'docs/reference/http.md': 'docs/reference/app.md',
+  'docs/how-to/mount.md': 'docs/reference/app.md',
+}
 
 for (const page of await pages()) {
   const blocks = await blocksOf(page)

@@ -1,0 +1,351 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import fc from 'fast-check'
+
+// What strangers do to a server: nothing of it may be answered with a 5xx that is the server's fault, fill its
+// memory, or keep it from serving the others.
+
+interface Victim {
+  readonly url: string
+  readonly port: number
+  look(): Promise<{ residentBytes: number; reports: { code: string; message: string }[] }>
+  /** It serves a request as before. */
+  assertHealthy(): Promise<void>
+}
+
+async function start(t: TestContext, limits = {}): Promise<Victim> {
+  const child: ChildProcess = fork(join(import.meta.dirname, 'http-server.ts'), [JSON.stringify(limits)], {
+    execArgv: [...process.execArgv, '--expose-gc'],
+  })
+  t.after(async () => {
+    if (child.exitCode !== null) return
+    child.send('close')
+    await once(child, 'exit')
+  })
+  const [{ port }] = (await once(child, 'message')) as [{ port: number }]
+  const url = `http://127.0.0.1:${port}`
+  let healthy = 0
+  return {
+    url,
+    port,
+    async look() {
+      child.send('look')
+      const [told] = await once(child, 'message')
+      return told
+    },
+    async assertHealthy() {
+      const response = await fetch(`${url}/requests/write`, {
+        method: 'POST',
+        headers: {
+          authorization: 'Test admin',
+          'content-type': 'application/json',
+          'idempotency-key': `healthy-${healthy}`,
+        },
+        body: JSON.stringify({ owner: 'healthy', number: healthy++, text: '' }),
+      })
+      assert.equal(response.status, 200)
+      assert.equal((await fetch(`${url}/readyz`)).status, 200)
+    },
+  }
+}
+
+const mebibyte = 1024 * 1024
+
+/** Opens connections, a few at a time, and says something on each. */
+async function openMany(port: number, count: number, say: (i: number) => string): Promise<Socket[]> {
+  const sockets: Socket[] = []
+  for (let from = 0; from < count; from += 200) {
+    await Promise.all(
+      Array.from({ length: Math.min(200, count - from) }, async (_, i) => {
+        const socket = connect(port, '127.0.0.1')
+        socket.on('error', () => {})
+        sockets.push(socket)
+        await once(socket, 'connect')
+        socket.write(say(from + i))
+      }),
+    )
+  }
+  return sockets
+}
+
+test('10,000 connections that send their request a byte at a time, or nothing, or half a body', async (t) => {
+  const victim = await start(t, { headMs: 60_000, bodyMs: 60_000, connections: 9_000 })
+  await victim.assertHealthy()
+  const before = (await victim.look()).residentBytes
+  const head =
+    'POST /requests/write HTTP/1.1\r\nhost: localhost\r\nauthorization: Test ada\r\nidempotency-key: x\r\n'
+  const says = [
+    '',
+    'P',
+    head,
+    `${head}content-type: application/json\r\ncontent-length: 5000\r\n\r\n{"owner":`,
+  ]
+  const sockets = await openMany(victim.port, 10_000, (i) => says[i % says.length]!)
+  t.after(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  for (let i = 0; i < 20; i++) await victim.assertHealthy()
+  const { residentBytes, reports } = await victim.look()
+  t.diagnostic(`${Math.round((residentBytes - before) / mebibyte)} MiB for 10,000 slow connections`)
+  assert.ok(residentBytes - before < 400 * mebibyte, `${residentBytes - before} bytes`)
+  assert.deepEqual(reports, [])
+})
+
+test('slow clients are cut off in time: a head that does not end, a body that does not come', async (t) => {
+  const victim = await start(t, { headMs: 300, bodyMs: 300, idleMs: 300 })
+  const head =
+    'POST /requests/write HTTP/1.1\r\nhost: x\r\nauthorization: Test ada\r\nidempotency-key: x\r\ncontent-type: application/json\r\n'
+  const cases: readonly [says: string, answer: RegExp][] = [
+    ['', /^(HTTP\/1.1 408 |$)/],
+    ['GET / HT', /^HTTP\/1.1 408 /],
+    [head, /^HTTP\/1.1 408 /],
+    [`${head}content-length: 100\r\n\r\n{`, /^HTTP\/1.1 408 .*body-too-slow/s],
+    [`${head}content-length: 100000\r\n\r\n{`, /^HTTP\/1.1 408 .*body-too-slow/s],
+    [`${head}transfer-encoding: chunked\r\n\r\n1\r\n{\r\n`, /^HTTP\/1.1 408 .*body-too-slow/s],
+    ['GET /livez HTTP/1.1\r\nhost: x\r\n\r\n', /^HTTP\/1.1 200 .*live\n$/s],
+  ]
+  await Promise.all(
+    cases.map(async ([says, answer]) => {
+      const [socket] = await openMany(victim.port, 1, () => says)
+      let text = ''
+      socket!.setEncoding('latin1').on('data', (part) => {
+        text += part
+      })
+      await once(socket!, 'close')
+      assert.match(text, answer, JSON.stringify(says.slice(0, 40)))
+    }),
+  )
+  await victim.assertHealthy()
+})
+
+test('a body of 1 GiB is cut at the limit, declared or not, one request or a batch', async (t) => {
+  const victim = await start(t)
+  await victim.assertHealthy()
+  const before = (await victim.look()).residentBytes
+  const send = async (path: string, type: string, length: string, part: Buffer) => {
+    const socket = connect(victim.port, '127.0.0.1')
+    let text = ''
+    let isClosed = false
+    socket.on('data', (data) => {
+      text += data
+    })
+    socket.on('error', () => {})
+    let wake = () => {}
+    socket.on('drain', () => wake())
+    socket.on('close', () => {
+      isClosed = true
+      wake()
+    })
+    socket.write(
+      `POST ${path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Test admin\r\nidempotency-key: big\r\ncontent-type: ${type}\r\n${length}\r\n\r\n`,
+    )
+    let sent = 0
+    const chunk = length.startsWith('transfer')
+      ? Buffer.concat([Buffer.from(`${part.length.toString(16)}\r\n`), part, Buffer.from('\r\n')])
+      : part
+    while (sent < 1024 * mebibyte && !isClosed) {
+      sent += part.length
+      if (socket.write(chunk) || isClosed) continue
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+    socket.destroy()
+    return { text, sent }
+  }
+  const part = Buffer.alloc(mebibyte, 0x20)
+  for (const [path, type, length, expected] of [
+    ['/requests/write', 'application/json', `content-length: ${1024 * mebibyte}`, /^HTTP\/1.1 413 /],
+    ['/requests/write', 'application/json', 'transfer-encoding: chunked', /^HTTP\/1.1 413 /],
+    ['/requests', 'application/x-ndjson', 'transfer-encoding: chunked', /body-too-large/],
+    ['/nope', 'application/json', `content-length: ${1024 * mebibyte}`, /^HTTP\/1.1 404 /],
+  ] as const) {
+    const { text, sent } = await send(path, type, length, part)
+    assert.match(text, expected)
+    t.diagnostic(`${path}, ${length}: cut after ${Math.round(sent / mebibyte)} MiB`)
+    assert.ok(sent < 1024 * mebibyte, `${path}: all of it was taken`)
+    await victim.assertHealthy()
+  }
+  const { residentBytes, reports } = await victim.look()
+  assert.ok(residentBytes - before < 200 * mebibyte, `${residentBytes - before} bytes`)
+  assert.deepEqual(reports, [])
+})
+
+type Schema = Record<string, never> & {
+  type?: string
+  enum?: unknown[]
+  properties?: Record<string, Schema>
+  required?: string[]
+}
+
+/** Values that fit a schema of the document, more or less: bounds are overstepped now and then. */
+function fitting(schema: Schema): fc.Arbitrary<unknown> {
+  const anything = fc.oneof({ weight: 1, arbitrary: fc.jsonValue() })
+  if (schema.enum) return fc.constantFrom(...schema.enum)
+  const fits = {
+    string: () =>
+      fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.constantFrom('', '__proto__', '..', '\0')),
+    integer: () => fc.oneof(fc.integer({ min: -1, max: 9 }), fc.maxSafeInteger()),
+    number: () => fc.double({ noNaN: true, noDefaultInfinity: true }),
+    boolean: () => fc.boolean(),
+    object: () =>
+      fc.record(
+        Object.fromEntries(
+          Object.entries(schema.properties ?? {}).map(([name, each]) => [name, fitting(each)]),
+        ),
+        { requiredKeys: (schema.required ?? []) as never },
+      ),
+  }[schema.type ?? ''] as (() => fc.Arbitrary<unknown>) | undefined
+  return fits ? fc.oneof({ weight: 12, arbitrary: fits() }, anything) : anything
+}
+
+test("requests made up from the OpenAPI document: nothing is answered with a 5xx that is not the app's", async (t) => {
+  const victim = await start(t, { heartbeatMs: 1_000, bodyMs: 1_000 })
+  const headers = { authorization: 'Test admin' }
+  const document = (await (await fetch(`${victim.url}/openapi.json`, { headers })).json()) as {
+    paths: Record<
+      string,
+      Record<
+        string,
+        {
+          parameters?: { name: string; in: string; schema: Schema }[]
+          requestBody?: { content: Record<string, { schema: Schema }> }
+        }
+      >
+    >
+  }
+  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({
+      path,
+      method: method.toUpperCase(),
+      ...operation,
+    })),
+  )
+  const rough = fc.oneof(
+    fc.string(),
+    fc.json(),
+    fc
+      .array(fc.oneof(fc.string(), fc.integer(), fc.boolean()), { maxLength: 3 })
+      .map((parts) => JSON.stringify(parts)),
+    fc.constantFrom('0:0', '0:1', '[]', '{}', '-1', 'true', '%', '0', '9'.repeat(30)),
+  )
+  const headerValue = fc.oneof(
+    fc.uuid().map((id) => `"${id}"`),
+    fc.string({ unit: fc.constantFrom(...'abc"\\;,= 0:é') }).filter((text) => /^[\x20-\xff]*$/.test(text)),
+  )
+  const request = fc.constantFrom(...operations).chain(({ path, method, parameters = [], requestBody }) => {
+    const body = requestBody
+      ? fc.oneof(
+          {
+            weight: 6,
+            arbitrary: fitting(Object.values(requestBody.content)[0]!.schema).map((value) =>
+              JSON.stringify(value),
+            ),
+          },
+          { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 200 }) },
+          { weight: 1, arbitrary: fc.json() },
+        )
+      : fc.constant(undefined)
+    const given = fc.record(
+      Object.fromEntries(
+        parameters.map(({ name, in: place, schema }) => [
+          name,
+          place === 'header' ? headerValue : fc.oneof(rough, fitting(schema).map(String)),
+        ]),
+      ),
+      { requiredKeys: parameters.filter((each) => each.in === 'path').map(({ name }) => name) as never },
+    )
+    return fc.record({ given, body }).map(({ given: values, body: text }) => {
+      const all = values as Record<string, string>
+      const query = new URLSearchParams()
+      const more: Record<string, string> = {
+        'content-type': requestBody ? Object.keys(requestBody.content)[0]! : 'text/plain',
+      }
+      let at = path
+      for (const { name, in: place } of parameters) {
+        if (all[name] === undefined) continue
+        if (place === 'query') query.append(name, all[name].toWellFormed())
+        else if (place === 'header') more[name] = all[name]
+        else at = at.replace(`{${name}}`, encodeURIComponent(all[name].toWellFormed()))
+      }
+      return { url: `${at}${query.size > 0 ? `?${query}` : ''}`, method, headers: more, body: text }
+    })
+  })
+  await victim.assertHealthy()
+  const before = (await victim.look()).residentBytes
+  const seen = new Map<number, number>()
+  await fc.assert(
+    fc.asyncProperty(request, async ({ url, method, headers: more, body }) => {
+      const controller = new AbortController()
+      const response = await fetch(victim.url + url, {
+        method,
+        headers: { ...headers, ...more },
+        ...(body !== undefined && { body }),
+        signal: controller.signal,
+      })
+      seen.set(response.status, (seen.get(response.status) ?? 0) + 1)
+      if (response.headers.get('content-type') === 'text/event-stream') {
+        controller.abort()
+        return
+      }
+      const text = await response.text()
+      if (response.status < 500) {
+        if (response.status >= 400)
+          assert.equal(response.headers.get('content-type'), 'application/problem+json')
+        return
+      }
+      const problem = JSON.parse(text) as { outcome?: string; code: string }
+      assert.equal(problem.outcome, 'failed', `${method} ${url}: ${text}`)
+    }),
+    { numRuns: Number(process.env['HENCE_RUNS'] ?? 1_500) },
+  )
+  t.diagnostic(`statuses: ${JSON.stringify(Object.fromEntries([...seen].sort()))}`)
+  assert.ok((seen.get(200) ?? 0) > 50, 'some of it makes sense')
+  const { residentBytes, reports } = await victim.look()
+  assert.ok(residentBytes - before < 200 * mebibyte, `${residentBytes - before} bytes`)
+  assert.deepEqual(
+    reports.filter(({ code }) => !['derivation-failed', 'read-rule-threw'].includes(code)),
+    [],
+  )
+  await victim.assertHealthy()
+})
+
+test('bytes that are no HTTP', async (t) => {
+  const victim = await start(t, { headMs: 500, bodyMs: 500 })
+  const hostile = [
+    'GET / HTTP/9.9\r\n\r\n',
+    '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03',
+    'GET http://evil.example/tables/notes HTTP/1.1\r\nhost: localhost\r\n\r\n',
+    'GET //evil.example/tables HTTP/1.1\r\nhost: localhost\r\n\r\n',
+    'GET /tables/notes HTTP/1.1\r\n\r\n',
+    'GET /tables/notes HTTP/1.1\r\nhost: a b\r\n\r\n',
+    'GET /tables/notes HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n',
+    `GET /tables/notes HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`,
+    'POST /requests/write HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n',
+    'POST /requests/write HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n',
+    'POST /requests/write HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n',
+    'CONNECT evil.example:443 HTTP/1.1\r\nhost: evil.example:443\r\n\r\n',
+    'TRACE / HTTP/1.1\r\nhost: a\r\n\r\n',
+    'OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n',
+    'GET /tables/notes HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n',
+  ]
+  await Promise.all(
+    hostile.map(async (bytes) => {
+      const socket = connect(victim.port, '127.0.0.1')
+      socket.on('error', () => {})
+      let text = ''
+      socket.on('data', (part) => {
+        text += part
+      })
+      socket.end(bytes, 'latin1')
+      await once(socket, 'close')
+      assert.doesNotMatch(text, /^HTTP\/1.1 5/, JSON.stringify(bytes.slice(0, 60)))
+    }),
+  )
+  assert.deepEqual((await victim.look()).reports, [])
+  await victim.assertHealthy()
+})

@@ -1,0 +1,28 @@
+/** The server of test/server as a process of its own, so that what is done to it counts on its memory alone. */
+import { createEngine } from 'hence'
+import { server } from 'hence/server'
+import { memoryStorage } from 'hence/testing'
+import notes from '../server/notes.ts'
+import { callers } from '../server/serve.ts'
+
+const reports: unknown[] = []
+const engine = await createEngine({ app: notes, data: memoryStorage(), report: (told) => reports.push(told) })
+const web = server(engine, {
+  authenticate: (request) =>
+    callers[/^Test (\w+)$/.exec(request.headers.get('authorization') ?? '')?.[1] ?? ''],
+  limits: JSON.parse(process.argv[2] ?? '{}'),
+  report: (told) => reports.push(told),
+})
+const { port } = await web.listen()
+process.on('message', (asked) => {
+  if (asked === 'look') {
+    globalThis.gc?.()
+    process.send!({ residentBytes: process.memoryUsage.rss(), reports: reports.splice(0) })
+  } else {
+    void web.close().then(async () => {
+      await engine.close()
+      process.disconnect?.()
+    })
+  }
+})
+process.send!({ port })
