@@ -34,7 +34,10 @@ async function blocksOf(page: string): Promise<Block[]> {
 }
 
 /** Files that a page takes from another one. */
-const borrowed: Readonly<Record<string, string>> = { 'docs/reference/engine.md': 'docs/reference/app.md' }
+const borrowed: Readonly<Record<string, string>> = {
+  'docs/reference/engine.md': 'docs/reference/app.md',
+  'docs/reference/client.md': 'docs/reference/app.md',
+}
 
 for (const page of await pages()) {
   const blocks = await blocksOf(page)
