@@ -150,13 +150,22 @@ test('a server that is not there: try again (5); a wrong command line: usage (2)
   await assert.rejects(stat(join(home, 'nowhere')), 'looking makes no directory')
 })
 
-test('every command has help with examples', async () => {
+test('every command has help with examples, and every command and option stands in the reference', async () => {
+  const reference = await readFile(join(root, 'docs/reference/cli.md'), 'utf8')
   const names = (text: string) => [...text.matchAll(/^ {2}(\w+) .*/gm)].map((match) => match[1]!)
   const walk = async (path: readonly string[]): Promise<void> => {
     const { code, stdout } = await hence([...path, '--help'])
     assert.equal(code, 0, path.join(' '))
     assert.match(stdout, /^Usage: hence/)
     assert.match(stdout, /\nExamples:\n {2}(hence|source) /, `${path.join(' ')} shows no example`)
+    if (path.length > 0) assert.match(reference, new RegExp(`\`${path.join(' ')}`))
+    for (const [option] of stdout.matchAll(/^ {2}.*?--[a-z-]+/gm)) {
+      const name = option.slice(option.indexOf('--'))
+      assert.ok(
+        name === '--version' || reference.includes(name),
+        `${path.join(' ')} ${name} is not documented`,
+      )
+    }
     const commands = /\nCommands:\n([\s\S]*?)\n\n/.exec(stdout)?.[1]
     if (commands) await Promise.all(names(commands).map((name) => walk([...path, name])))
   }
