@@ -514,7 +514,7 @@ test('doctor: derived state that is of no use is set aside and derived again', a
   await server.stop()
 })
 
-test('completion: the script that bash gets completes commands, subcommands and options', async () => {
+test('completion: the scripts complete commands, subcommands and options', async (t) => {
   const { stdout: script } = await hence(['completion', 'bash'])
   const completed = async (...words: string[]) => {
     const line = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _hence; echo "\${COMPREPLY[@]}"`
@@ -524,9 +524,20 @@ test('completion: the script that bash gets completes commands, subcommands and 
   assert.deepEqual(await completed('hence', 'table', 'w'), ['watch'])
   assert.deepEqual(await completed('hence', 'log', 'cat', '--par'), ['--partition'])
   assert.deepEqual(await completed('hence', 'completion', 'z'), ['zsh'])
-  for (const shell of ['zsh', 'fish']) {
-    const { code, stdout } = await hence(['completion', shell])
-    assert.equal(code, 0)
-    assert.match(stdout, /partition/)
+  const { stdout: fish } = await hence(['completion', 'fish'])
+  try {
+    const { stdout } = await run('fish', ['-c', `${fish}\ncomplete -C 'hence table '`])
+    assert.deepEqual(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split('\t')[0]),
+      ['get', 'scan', 'watch'],
+    )
+    const { stdout: zsh } = await hence(['completion', 'zsh'])
+    await run('zsh', ['-nc', zsh])
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    t.diagnostic('zsh and fish are not both on this machine, so their scripts were not all tried')
   }
 })
