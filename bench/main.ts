@@ -2,6 +2,7 @@ import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { growth } from './growth.ts'
+import { http } from './http.ts'
 import { describeMachine, freshDirectory } from './place.ts'
 import { postgres } from './postgres.ts'
 import { replay } from './replay.ts'
@@ -12,6 +13,7 @@ import { submit } from './submit.ts'
 
 const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   submit,
+  http,
   replay,
   restart,
   postgres,

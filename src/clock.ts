@@ -2,7 +2,29 @@
 export interface Clock {
   /** Milliseconds since 1970. May go backwards; whoever needs it not to must see to that. */
   now(): number
+  /**
+   * Calls back once, when `now` has come to a time, or a little later. Left out: a timer of the runtime, which does not
+   * keep the process alive.
+   * @returns takes it back
+   */
+  alarm?(time: number, ring: () => void): () => void
 }
 
 /** The clock of the machine. */
 export const systemClock: Clock = { now: () => Date.now() }
+
+const timeoutMsMax = 2 ** 31 - 1
+
+/** Calls back once when a clock has come to a time; see `Clock.alarm`. */
+export function setAlarm(clock: Clock, time: number, ring: () => void): () => void {
+  if (clock.alarm) return clock.alarm(time, ring)
+  let timer: NodeJS.Timeout
+  const wait = () => {
+    const left = time - clock.now()
+    // The runtime counts other milliseconds than the clock, and takes a wait that is too long for none.
+    if (left > 0) timer = setTimeout(wait, Math.min(left, timeoutMsMax)).unref()
+    else ring()
+  }
+  timer = setTimeout(wait, Math.max(0, Math.min(time - clock.now(), timeoutMsMax))).unref()
+  return () => clearTimeout(timer)
+}

@@ -1,8 +1,19 @@
 export * from './app/index.ts'
 export { type Clock, systemClock } from './clock.ts'
+export type { Standing, Victim, Violation } from './constraint/tables.ts'
+export type { RedriveInput, ResolveInput } from './derivation/operator.ts'
+export type { Changes, KeyedViolation } from './derivation/reader.ts'
 export type { Story, StoryChange, StoryStep } from './derivation/story.ts'
 export {
-  type Changes,
+  type Call,
+  type Delivery,
+  type DeliveryOptions,
+  type Handler,
+  type Handlers,
+  handlers,
+} from './effect/handlers.ts'
+export type { EffectState } from './effect/outbox.ts'
+export {
   createEngine,
   type Engine,
   type EngineOptions,

@@ -1,82 +1,116 @@
 import { HenceError } from '../failure.ts'
+import type { Constraint } from './constraint.ts'
+import type { Effect } from './effect.ts'
 import type { Event } from './event.ts'
-import type { AcceptedOf, ReasonOf, Request } from './request.ts'
+import { checkName } from './name.ts'
+import type { AcceptedOf, ClaimedOf, ReasonOf, Request } from './request.ts'
 import type { Reaction } from './scope.ts'
 import type { KeyPart, PartsOf, Table, ValueOf } from './table.ts'
 
 /** All that Hence needs to know of an application: made of definitions alone, and pure. */
-export interface App<R extends Request = Request, T extends Table = Table> {
+export interface App<R extends Request = Request, T extends Table = Table, E extends Effect = Effect> {
   readonly name: string
   readonly requests: ReadonlyMap<string, R>
   readonly tables: ReadonlyMap<string, T>
   readonly events: ReadonlyMap<string, Event>
-  /** By the name of the event. */
+  /** By the name of the event, or what `reactionName` makes of what comes of an effect. */
   readonly reactions: ReadonlyMap<string, Reaction>
+  readonly constraints: ReadonlyMap<string, Constraint>
+  readonly effects: ReadonlyMap<string, E>
 }
 
 /**
- * Puts definitions together to an app. A table or event that a derivation uses without being listed here
- * is refused when it is used.
+ * Puts definitions together to an app. A definition that a derivation uses without being listed here is
+ * refused when it is used.
  * @throws HenceError `app-invalid` (change) for bad or doubled names, or an event with two reactions
  */
-export function app<const R extends Request, const T extends Table>(
+export function app<const R extends Request, const T extends Table, const E extends Effect = never>(
   name: string,
   parts: {
     readonly requests: readonly R[]
     readonly tables: readonly T[]
     readonly reactions?: readonly Reaction[]
+    readonly constraints?: readonly Constraint[]
+    readonly effects?: readonly E[]
   },
-): App<R, T> {
+): App<R, T, E> {
   checkName('app', name)
-  const reactions = parts.reactions ?? []
+  const { reactions = [], constraints = [], effects = [] } = parts
   for (const table of parts.tables) {
     for (const index of Object.keys(table.indexes)) checkName(`index of table "${table.name}"`, index)
   }
-  return {
+  const made: App<R, T, E> = {
     name,
     requests: byName('request', parts.requests),
     tables: byName('table', parts.tables),
     events: byName(
-      'reaction to event',
-      reactions.map((reaction) => reaction.event),
+      'event with a reaction',
+      reactions.flatMap(({ event }) => (event.kind === 'event' ? [event] : [])),
     ),
-    reactions: new Map(reactions.map((reaction) => [reaction.event.name, reaction])),
+    reactions: unique(
+      'reaction to',
+      reactions.map((reaction) => [reactionName(reaction), reaction]),
+    ),
+    constraints: byName('constraint', constraints),
+    effects: byName('effect', effects),
   }
-}
-
-function byName<D extends { readonly name: string; readonly scope: string }>(
-  kind: string,
-  definitions: readonly D[],
-): Map<string, D> {
-  const named = new Map<string, D>()
-  for (const definition of definitions) {
-    checkName(kind, definition.name)
-    checkName('scope', definition.scope)
-    if (named.has(definition.name)) {
+  for (const { event } of reactions) {
+    if (event.kind === 'effect-message' && !made.effects.has(event.effect as never)) {
       throw new HenceError(
         'app-invalid',
         'change',
-        `There are two ${kind}s named "${definition.name}": rename one.`,
+        `There is a reaction to the effect "${event.effect}", which is not listed: put it under \`effects\`.`,
       )
     }
-    named.set(definition.name, definition)
+  }
+  return made
+}
+
+/** The name that a reaction is found by; what comes of an effect may have one in each scope. */
+export function reactionName({ scope, event }: Pick<Reaction, 'scope' | 'event'>): string {
+  return event.kind === 'event' ? event.name : effectReactionName(scope, event.effect, event.part)
+}
+
+export function effectReactionName(scope: string, effect: string, part: 'result' | 'dead'): string {
+  return `${scope}/${effect}/${part}`
+}
+
+function byName<D extends { readonly name: string; readonly scope?: string }>(
+  kind: string,
+  definitions: readonly D[],
+): Map<string, D> {
+  for (const { name, scope } of definitions) {
+    checkName(kind, name)
+    if (scope !== undefined) checkName('scope', scope)
+  }
+  return unique(
+    kind,
+    definitions.map((definition) => [definition.name, definition]),
+  )
+}
+
+function unique<D>(
+  kind: string,
+  entries: readonly (readonly [name: string, definition: D])[],
+): Map<string, D> {
+  const named = new Map<string, D>()
+  for (const [name, definition] of entries) {
+    if (named.has(name)) {
+      throw new HenceError(
+        'app-invalid',
+        'change',
+        `There are two of ${kind} "${name}": rename or remove one.`,
+      )
+    }
+    named.set(name, definition)
   }
   return named
 }
 
-// Names stand in records, file names, addresses and key prefixes, so they are kept plain.
-function checkName(kind: string, name: string): void {
-  if (/^[a-z][a-zA-Z0-9-]{0,63}$/.test(name)) return
-  throw new HenceError(
-    'app-invalid',
-    'change',
-    `The ${kind} name ${JSON.stringify(name)} must be 1 to 64 letters, digits and hyphens, and begin with a small letter.`,
-  )
-}
-
 /** The names of an app's requests. */
-export type RequestName<A extends App> = A extends App<infer R, Table> ? R['name'] : never
-type RequestNamed<A extends App, N> = A extends App<infer R, Table> ? Extract<R, { readonly name: N }> : never
+export type RequestName<A extends App> = A extends App<infer R, Table, Effect> ? R['name'] : never
+type RequestNamed<A extends App, N> =
+  A extends App<infer R, Table, Effect> ? Extract<R, { readonly name: N }> : never
 /** What a request of this name is sent with. */
 export type RequestInput<A extends App, N> =
   RequestNamed<A, N> extends Request<string, string, infer Input> ? Input : never
@@ -87,16 +121,26 @@ export type RequestValue<A extends App, N> =
       ? AcceptedOf<ReturnType<R['derive']>>
       : never
     : never
-/** Why a request of this name may be rejected. */
-export type RequestReason<A extends App, N> = ReasonOf<ReturnType<RequestNamed<A, N>['derive']>>
+/**
+ * Why a request of this name may be rejected. The names of the constraints that it claims are among the reasons in
+ * both modes, so that switching the mode breaks no client.
+ */
+export type RequestReason<A extends App, N> =
+  | ReasonOf<ReturnType<RequestNamed<A, N>['derive']>>
+  | ClaimedOf<RequestNamed<A, N>>
 
 /** The names of an app's tables. */
-export type TableName<A extends App> = A extends App<Request, infer T> ? T['name'] : never
+export type TableName<A extends App> = A extends App<Request, infer T, Effect> ? T['name'] : never
 export type TableNamed<A extends App, N> =
-  A extends App<Request, infer T> ? Extract<T, { readonly name: N }> : never
+  A extends App<Request, infer T, Effect> ? Extract<T, { readonly name: N }> : never
 /** The whole key of a row: the partition key, then the table's own parts. */
 export type TableKey<A extends App, N> = readonly [
   key: string,
   ...rest: Extract<PartsOf<TableNamed<A, N>>, KeyPart[]>,
 ]
 export type TableValue<A extends App, N> = ValueOf<TableNamed<A, N>>
+
+/** The names of an app's effects. */
+export type EffectName<A extends App> = A extends App<Request, Table, infer E> ? E['name'] : never
+export type EffectNamed<A extends App, N> =
+  A extends App<Request, Table, infer E> ? Extract<E, { readonly name: N }> : never

@@ -7,6 +7,8 @@ export { type Advice, HenceError } from '../failure.ts'
 export {
   type App,
   app,
+  type EffectName,
+  type EffectNamed,
   type RequestInput,
   type RequestName,
   type RequestReason,
@@ -15,11 +17,21 @@ export {
   type TableName,
   type TableValue,
 } from './app.ts'
+export type {
+  CapacityOptions,
+  Claim,
+  Constraint,
+  ConstraintOptions,
+  Mode,
+  Overbook,
+  Victims,
+} from './constraint.ts'
+export { type Effect, type EffectMessage, effect } from './effect.ts'
 export type { DataOf, Event } from './event.ts'
 export { type Outcome, type Rejection, reject } from './outcome.ts'
-export type { Request } from './request.ts'
+export type { Request, ViolationCause } from './request.ts'
 export type { Frozen, InputOf, Json, OutputOf, Schema } from './schema.ts'
 export { type Reaction, type Scope, scopes } from './scope.ts'
 export type { Enqueued, ReadOptions, Reply, Service, TableChange } from './service.ts'
 export type { KeyKind, KeyPart, Query, ReadRule, Row, Table, ValueOf } from './table.ts'
-export type { EmitOptions, Tx } from './tx.ts'
+export type { EmitOptions, SettledClaim, Tx } from './tx.ts'

@@ -1,3 +1,4 @@
+import type { Claim } from './constraint.ts'
 import type { Rejection } from './outcome.ts'
 import type { Schema } from './schema.ts'
 import type { Tx } from './tx.ts'
@@ -10,6 +11,7 @@ export interface Request<
   Input = any,
   Output = any,
   Result = any,
+  Claimed extends string = string,
   // biome-ignore-end lint/suspicious/noExplicitAny: as above.
 > {
   readonly kind: 'request'
@@ -17,7 +19,23 @@ export interface Request<
   readonly name: Name
   readonly input: Schema<Input, Output>
   key(input: Output): string
+  /** What it wants to hold for as long as it stands, from its input alone. */
+  claims?(input: Output): readonly Claim<Claimed>[]
   derive(tx: Tx<Scope>, input: Output): Result
+  /**
+   * Runs under the request's own key when one of its claims had to give way: makes good and apologises. All its
+   * other claims are released after it.
+   */
+  compensate?(tx: Tx<Scope>, input: Output, cause: ViolationCause): void
+}
+
+/** Why a request is compensated. */
+export interface ViolationCause {
+  /** The id of the violation. */
+  readonly violation: string
+  readonly constraint: string
+  /** The partition key that the constraint is judged under. */
+  readonly key: string
 }
 
 /** What an accepted request of this kind gives; null where its derivation returns nothing. */
@@ -26,3 +44,7 @@ export type AcceptedOf<Result> =
 
 /** The reasons for which requests of this kind may be rejected. */
 export type ReasonOf<Result> = Result extends Rejection<infer R> ? R : never
+
+/** The names of the constraints that requests of this kind claim. */
+export type ClaimedOf<R> =
+  R extends Request<string, string, infer _I, infer _O, infer _R, infer C> ? C : never

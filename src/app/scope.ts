@@ -1,5 +1,13 @@
+import {
+  type CapacityOptions,
+  type Claim,
+  type Constraint,
+  type ConstraintOptions,
+  constraint,
+} from './constraint.ts'
+import type { EffectMessage } from './effect.ts'
 import type { DataOf, Event } from './event.ts'
-import type { Request } from './request.ts'
+import type { Request, ViolationCause } from './request.ts'
 import type { Frozen, InputOf, OutputOf, Schema } from './schema.ts'
 import type { IndexableField, KeyKind, ReadRule, Table } from './table.ts'
 import type { Tx } from './tx.ts'
@@ -33,16 +41,20 @@ export interface Scope<S extends string = string> {
 
   /**
    * A request of this scope. Its input is validated once, when it is admitted; `key` gives its partition
-   * key; `derive` decides it, and must be deterministic.
+   * key; `derive` decides it, and must be deterministic. With `claims` it holds parts of constraints: strict
+   * ones are granted before `derive` runs, loose ones are judged after it, and a request that must give one up is
+   * made good by `compensate`.
    */
-  request<const Name extends string, X extends Schema, Result>(
+  request<const Name extends string, X extends Schema, Result, const Claimed extends string = never>(
     name: Name,
     definition: {
       readonly input: X
       readonly key: (input: Frozen<OutputOf<X>>) => string
+      readonly claims?: (input: Frozen<OutputOf<X>>) => readonly Claim<Claimed>[]
       readonly derive: (tx: Tx<S>, input: Frozen<OutputOf<X>>) => Result
+      readonly compensate?: (tx: Tx<S>, input: Frozen<OutputOf<X>>, cause: ViolationCause) => void
     } & ReturnsNoEmptyObject<Result>,
-  ): Request<S, Name, InputOf<X>, Frozen<OutputOf<X>>, Result>
+  ): Request<S, Name, InputOf<X>, Frozen<OutputOf<X>>, Result, Claimed>
 
   /** An event that is addressed to a partition key of this scope. */
   event<const Name extends string, X extends Schema>(
@@ -50,8 +62,20 @@ export interface Scope<S extends string = string> {
     definition: { readonly data: X; readonly key: (data: Frozen<OutputOf<X>>) => string },
   ): Event<S, Name, OutputOf<X>>
 
-  /** What happens at an event's partition key when it arrives. An event has exactly one reaction. */
-  on<E extends Event<S>>(event: E, react: (tx: Tx<S>, data: Frozen<DataOf<E>>) => void): Reaction<S, E>
+  /**
+   * What happens at an event's partition key when it arrives, or when an effect of this scope's keys was done or
+   * given up. An event has exactly one reaction, what comes of an effect one in each scope at most.
+   */
+  on<E extends Event<S> | EffectMessage>(
+    event: E,
+    react: (tx: Tx<S>, data: Frozen<MessageOf<E>>) => void,
+  ): Reaction<S, E>
+
+  /** A constraint that lets one request hold a key of this scope at a time. */
+  unique<const Name extends string>(name: Name, options?: ConstraintOptions): Constraint<S, Name>
+
+  /** A constraint on how many units of a key of this scope requests may hold together. */
+  capacity<const Name extends string>(name: Name, options?: CapacityOptions): Constraint<S, Name>
 }
 
 /**
@@ -63,13 +87,20 @@ type ReturnsNoEmptyObject<Result> = [EmptyObjectIn<Result>] extends [never]
   : { readonly derive: 'return nothing instead of {}: it would hide the reasons of rejections' }
 type EmptyObjectIn<Result> = Result extends object ? ([keyof Result] extends [never] ? Result : never) : never
 
-export interface Reaction<S extends string = string, E extends Event = Event> {
+export interface Reaction<
+  S extends string = string,
+  E extends Event | EffectMessage = Event | EffectMessage,
+> {
   readonly kind: 'reaction'
   readonly scope: S
   readonly event: E
   // biome-ignore lint/suspicious/noExplicitAny: a reaction to any event takes any data.
   react(tx: Tx<S>, data: any): void
 }
+
+/** What a reaction is given. */
+export type MessageOf<E extends Event | EffectMessage> =
+  E extends EffectMessage<string, 'result' | 'dead', infer D> ? D : E extends Event ? DataOf<E> : never
 
 /** Names the scopes of an app: `const [product, order] = scopes('product', 'order')`. */
 export function scopes<const Names extends readonly string[]>(
@@ -96,7 +127,9 @@ function scope<S extends string>(name: S): Scope<S> {
       name: requestName,
       input: definition.input as never,
       key: definition.key,
+      ...(definition.claims && { claims: definition.claims }),
       derive: definition.derive,
+      ...(definition.compensate && { compensate: definition.compensate }),
     }),
     event: (eventName, definition) => ({
       kind: 'event',
@@ -106,5 +139,8 @@ function scope<S extends string>(name: S): Scope<S> {
       key: definition.key as never,
     }),
     on: (event, react) => ({ kind: 'reaction', scope: name, event, react }),
+    unique: (constraintName, options = {}) =>
+      constraint(name, constraintName, false, { ...options, limit: 1, overbook: 0 }),
+    capacity: (constraintName, options = {}) => constraint(name, constraintName, true, options),
   }
 }

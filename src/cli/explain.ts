@@ -59,10 +59,13 @@ function tree(story: Story): string[] {
             text: `told ${event.key === undefined ? 'another key' : JSON.stringify(event.key)}: ${event.type} ${valueText(event.data)}`.trimEnd(),
             branches: [],
           })),
-          ...step.failures.map(({ type, key, code, message }) => ({
-            text: paint.bad(`reaction to ${type} under ${JSON.stringify(key)} failed, ${code}: ${message}`),
+          ...step.effects.map(({ id, type, input, state }) => ({
+            text: `asked for ${paint.strong(type)} ${valueText(input)}, ${state} ${paint.faint(id)}`,
             branches: [],
           })),
+          ...(step.failure === undefined
+            ? []
+            : [{ text: paint.bad(`failed, ${step.failure.code}: ${step.failure.message}`), branches: [] }]),
         ],
       })),
     ],

@@ -89,35 +89,59 @@ async function* recordsOf(look: LogLook, only: number | undefined, from = 0): As
 
 /** One line of the export. Inputs stand in it byte for byte as they stand in the log. */
 function jsonOf({ partition, offset, time, record }: Placed): string {
-  const { kind, type, identity } = record
-  const sent = { requestId: requestIdOf(identity), principal: principalOf(identity) }
-  const head = (more: object) =>
-    JSON.stringify({ token: `${partition}:${offset}`, at: time, kind, type, ...sent, ...more }).slice(0, -1)
-  if (record.kind === 'request') {
-    const output = record.output === undefined ? '' : `,"output":${record.output}`
-    return `${head({})},"input":${record.input}${output}}`
+  const place = { token: `${partition}:${offset}`, at: time, kind: record.kind }
+  const line = (more: object, ...raw: (readonly [name: string, json: string])[]) =>
+    `${JSON.stringify({ ...place, ...more }).slice(0, -1)}${raw.map(([name, json]) => `,"${name}":${json}`).join('')}}`
+  switch (record.kind) {
+    case 'tick':
+      return line({})
+    case 'result': {
+      const { effect, done, tries, text } = record
+      return done
+        ? line({ effect, done, tries }, ['result', text])
+        : line({ effect, done, tries, error: text })
+    }
+    case 'request': {
+      const { type, input, output } = record
+      const raw = output === undefined ? [] : ([['output', output]] as const)
+      return line({ type, ...sentBy(record.identity) }, ['input', input], ...raw)
+    }
+    case 'event': {
+      const { type, identity, key, depth, channelNumber, generation, data } = record
+      const where = {
+        cause: `${record.causePartition}:${record.causeOffset}`,
+        root: `${record.rootPartition}:${record.rootOffset}`,
+        id: Buffer.from(record.id, 'latin1').toString('hex'),
+      }
+      return line({ type, ...sentBy(identity), key, ...where, depth, channelNumber, generation }, [
+        'data',
+        data,
+      ])
+    }
   }
-  const { key, causePartition, causeOffset, rootPartition, rootOffset, depth, channelNumber, generation } =
-    record
-  const where = {
-    key,
-    cause: `${causePartition}:${causeOffset}`,
-    root: `${rootPartition}:${rootOffset}`,
-    depth,
-    channelNumber,
-    generation,
-    id: Buffer.from(record.id, 'latin1').toString('hex'),
-  }
-  return `${head(where)},"data":${record.data}}`
+}
+
+function sentBy(identity: string) {
+  return { requestId: requestIdOf(identity), principal: principalOf(identity) }
 }
 
 function lineOf({ partition, offset, time, record }: Placed): string {
   const place = paint.faint(`${new Date(time).toISOString()} ${`${partition}:${offset}`.padEnd(8)}`)
-  const id = requestIdOf(record.identity)
-  if (record.kind === 'request')
-    return `${place} ${paint.strong(record.type)} ${record.input} ${paint.faint(id)}`
-  const cause = `event of ${record.causePartition}:${record.causeOffset}`
-  return `${place} ${paint.strong(record.type)} ${record.data} ${paint.faint(`${cause}, ${id}`)}`
+  switch (record.kind) {
+    case 'tick':
+      return `${place} ${paint.strong('tick')}`
+    case 'result': {
+      const { effect, done, text } = record
+      return `${place} ${paint.strong(done ? 'done' : 'given up')} ${text} ${paint.faint(`effect ${effect}`)}`
+    }
+    case 'request':
+      return `${place} ${paint.strong(record.type)} ${record.input} ${paint.faint(requestIdOf(record.identity))}`
+    case 'event': {
+      const cause = `event of ${record.causePartition}:${record.causeOffset}`
+      const id = requestIdOf(record.identity)
+      return `${place} ${paint.strong(record.type)} ${record.data} ${paint.faint(`${cause}, ${id}`)}`
+    }
+  }
 }
 
 function statsCommand() {
@@ -173,11 +197,12 @@ async function count(look: PartitionLook): Promise<PartitionStats> {
     firstAt ??= time
     lastAt = time
     for (const each of records) {
-      const { kind, type } = decodeRecord(each)
+      const record = decodeRecord(each)
+      const type = 'type' in record ? record.type : record.kind
       byType[type] = (byType[type] ?? 0) + 1
       bytes += each.length
-      if (kind === 'request') requests++
-      else events++
+      if (record.kind === 'request') requests++
+      else if (record.kind === 'event') events++
     }
   }
   return {

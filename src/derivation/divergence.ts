@@ -1,14 +1,10 @@
 import canonicalize from 'canonicalize'
 import { HenceError } from '../failure.ts'
-import type { EventRecord, RequestRecord } from '../log/record.ts'
+import { requestIdOf } from '../identity.ts'
+import type { LogRecord } from '../log/record.ts'
 import type { Change } from '../state/state.ts'
 import { type Step, type Surroundings, takeStep } from './step.ts'
-import type { Facts, Workplace } from './transaction.ts'
-
-/** What the check needs besides what a step needs. */
-export interface CheckedSurroundings extends Surroundings {
-  changes(mark: number): Iterable<Change>
-}
+import type { Workplace } from './workplace.ts'
 
 /**
  * Takes a step twice, once in another workplace, and compares what came of it: a difference shows a
@@ -20,14 +16,14 @@ export interface CheckedSurroundings extends Surroundings {
 export function takeCheckedStep(
   place: Workplace,
   other: Workplace,
-  record: RequestRecord | EventRecord,
-  facts: Facts,
-  around: CheckedSurroundings,
+  record: LogRecord,
+  around: Surroundings,
 ): Step {
   const mark = around.mark()
-  const first = picture(takeStep(other, record, facts, around), around.changes(mark))
+  const first = picture(takeStep(other, record, around), around.changes(mark))
   around.undo(mark)
-  const step = takeStep(place, record, facts, around)
+  place.timers.forgetNext()
+  const step = takeStep(place, record, around)
   const second = picture(step, around.changes(mark))
   for (const [what, value] of second) {
     if (first.get(what) !== value) throw diverged(around, mark, record, what, first.get(what), value)
@@ -43,21 +39,24 @@ function picture(step: Step, changes: Iterable<Change>): Map<string, string> {
   for (const { collection, key, after } of changes) {
     seen.set(`${collection} ${JSON.stringify(key)}`, canonicalize(after) ?? 'nothing')
   }
-  for (const [i, { event, key, data, origin }] of step.outgoing.entries()) {
+  for (const [i, { type, key, data, origin }] of step.outgoing.entries()) {
     seen.set(
       `emitted event ${i}`,
-      canonicalize([event.name, key, data, Buffer.from(origin.seed, 'latin1').toString('hex')])!,
+      canonicalize([type, key, data, Buffer.from(origin.seed, 'latin1').toString('hex')])!,
     )
   }
-  seen.set('the outcome', canonicalize(step.outcome) ?? 'nothing')
-  seen.set('the failures', canonicalize(step.failures)!)
+  for (const { chain, outcome } of step.decisions) {
+    seen.set(`the outcome of ${requestIdOf(chain.identity)}`, canonicalize(outcome) ?? 'nothing')
+  }
+  const failures = step.derivations.map(({ failure }) => failure ?? null)
+  seen.set('the failures', canonicalize(failures)!)
   return seen
 }
 
 function diverged(
-  around: CheckedSurroundings,
+  around: Surroundings,
   mark: number,
-  record: RequestRecord | EventRecord,
+  record: LogRecord,
   what: string,
   first: string | undefined,
   second: string | undefined,
@@ -66,7 +65,7 @@ function diverged(
   return new HenceError(
     'divergence',
     'change',
-    `The derivation of ${record.kind} "${record.type}" is not deterministic: ${what} was ${first ?? 'nothing'} the first time ` +
+    `The derivation of ${record.kind}${'type' in record ? ` "${record.type}"` : ''} is not deterministic: ${what} was ${first ?? 'nothing'} the first time ` +
       `and ${second ?? 'nothing'} the second. It may use its tables, its input and \`tx\` only, and no variable that outlives it.`,
   )
 }

@@ -52,7 +52,8 @@ export async function* feed(
       const traces = source.traces(partition, at[partition]!, tracesPerRead)
       for (const { offset, trace } of traces) {
         at[partition] = offset + 1
-        if (trace.changes.length > 0) yield { position: at.join('.'), partition, offset, trace }
+        if (trace.derivations.some(({ changes }) => changes.length > 0))
+          yield { position: at.join('.'), partition, offset, trace }
         if (signal?.aborted) return
       }
       // Records that came a second time leave no trace.

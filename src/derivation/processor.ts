@@ -2,15 +2,16 @@ import { crc32 } from 'node:zlib'
 import type { Outcome } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import { identitiesBefore } from '../identity.ts'
-import type { EventRecord, LogRecord, RequestRecord } from '../log/record.ts'
+import type { EventRecord, LogRecord } from '../log/record.ts'
 import type { Collection, State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
+import type { Chain, Emission } from './chain.ts'
 import { Channels, type SavedChannel } from './channels.ts'
 import { takeCheckedStep } from './divergence.ts'
 import type { Program } from './program.ts'
 import { type Failure, type Step, type Surroundings, takeStep } from './step.ts'
-import { type Place, rowChanges, type Trace, Traces } from './traces.ts'
-import { type Facts, type Workplace, workplace } from './transaction.ts'
+import { type Trace, Traces, traced } from './traces.ts'
+import { inRealmOf, type Workplace, workplace } from './workplace.ts'
 
 /** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
 export function partitionOf(key: string, partitions: number): number {
@@ -21,17 +22,25 @@ export function partitionOf(key: string, partitions: number): number {
 export interface Decided {
   readonly partition: number
   readonly offset: number
-  readonly outcome: Outcome
+  /** Undefined while it waits for its claims. */
+  readonly outcome: Outcome | undefined
 }
 
-/** A reaction that threw. */
+/** A derivation that threw. */
 export interface RecordedFailure extends Failure {
+  readonly type: string
+  readonly key: string
   readonly partition: number
   readonly offset: number
 }
 
 /** What the processor tells while it works; each may be left out. */
 export interface ProcessorListener {
+  /**
+   * A request was applied that was decided now or before, or waits for its claims (`decided` without an outcome); or one
+   * that waited is decided.
+   */
+  decided?(identity: string, decided: Decided): void
   /** An event for another partition was emitted. */
   emitted?(target: number, event: EventRecord): void
   /** A derivation threw. */
@@ -67,7 +76,7 @@ export class Processor {
   readonly traces: Traces
   readonly #channels: Channels
   readonly #positions: number[]
-  readonly #around: Surroundings
+  readonly #around: Surroundings & { partition: number; offset: number; time: number }
   /** Requests with events under way: how many. */
   readonly #unsettled = new Map<string, number>()
   readonly #waiters = new Map<string, (() => void)[]>()
@@ -97,23 +106,31 @@ export class Processor {
     this.traces = new Traces(state, options.partitions)
     this.#channels = new Channels(options.partitions)
     this.#positions = new Array(options.partitions).fill(0)
-    let here = 0
     this.#around = {
       logId: options.logId,
-      isHere: (key) => partitionOf(key, this.partitions) === here,
+      partition: 0,
+      offset: 0,
+      time: 0,
+      isHere: (key) => partitionOf(key, this.partitions) === this.#around.partition,
       mark: () => state.mark(),
       undo: (mark) => state.undo(mark),
-    }
-    this.#enter = (partition) => {
-      here = partition
+      changes: (mark) => state.changes(mark),
     }
   }
 
-  readonly #enter: (partition: number) => void
+  /** Effects and timers, as they are now. */
+  get place(): Pick<Workplace, 'outbox' | 'timers'> {
+    return this.#place
+  }
 
   /** The offset of the record that a partition applies next. */
   position(partition: number): number {
     return this.#positions[partition]!
+  }
+
+  /** The offset of the record that each partition applies next. */
+  get positions(): readonly number[] {
+    return this.#positions
   }
 
   /** Log time of the latest record that was applied, in milliseconds since 1970. */
@@ -127,8 +144,8 @@ export class Processor {
   }
 
   /**
-   * Forgets outcomes of ids with a time in them that were made before a time, and the traces of records that
-   * were appended before it.
+   * Forgets outcomes of ids with a time in them that were made before a time, the traces of records that were
+   * appended before it, and effects that were asked for before it and done.
    * @param limit how many of each are forgotten at most, so that it is done piece by piece
    */
   forget(before: number, limit: number): void {
@@ -141,6 +158,7 @@ export class Processor {
     for (let partition = 0; partition < this.partitions; partition++) {
       this.traces.forget(partition, before, limit)
     }
+    this.#place.outbox.forget(this.#program.app.effects.keys(), before, limit)
     this.#state.commit()
   }
 
@@ -152,44 +170,35 @@ export class Processor {
   /**
    * Applies the next record of a partition.
    *
-   * @returns what a request came to (also when it was decided before), undefined for an event, and `early`
-   *   for an event whose cause has not been derived yet: then nothing was done
+   * @returns `early` for an event whose cause has not been derived yet: then nothing was done
    * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then
    *   nothing of the record was applied
    */
-  apply(partition: number, offset: number, time: number, record: LogRecord): Decided | 'early' | undefined {
+  apply(partition: number, offset: number, time: number, record: LogRecord): 'early' | undefined {
     if (offset !== this.#positions[partition]) {
       throw new Error(
         `Record ${offset} of partition ${partition} came when ${this.#positions[partition]} was due.`,
       )
     }
-    this.#enter(partition)
-    this.#time = Math.max(this.#time, time)
-    if (record.kind === 'request') {
-      let decided = this.#decided.get(record.identity)
-      if (decided === undefined) {
-        const step = this.#take(record, { identity: record.identity, time })
-        decided = { partition, offset, outcome: step.outcome! }
-        this.#decided.set(record.identity, decided)
-        const here = { partition, offset }
-        this.#finish(step, record, time, here, here)
-      }
-      this.#advance(partition)
-      this.#settle(partition, offset)
-      return decided
-    }
-    const derived = this.#positions[record.causePartition]! > record.causeOffset
-    const arrival = this.#channels.arrive(partition, record, derived)
+    const arrival = this.#arrival(partition, record)
     if (arrival === 'early') return 'early'
-    if (arrival === 'apply') {
-      const { identity, rootPartition, rootOffset } = record
-      const step = this.#take(record, { identity, time })
-      const root = { partition: rootPartition, offset: rootOffset }
-      this.#finish(step, record, time, { partition, offset }, root)
-      this.#count(rootPartition, rootOffset, -1)
+    const around = this.#around
+    around.partition = partition
+    around.offset = offset
+    around.time = time
+    this.#time = Math.max(this.#time, time)
+    // One that came before derives nothing, but its time may set timers off.
+    const isNew = arrival === 'apply'
+    if (isNew || this.#place.timers.next(partition) <= time) this.#take(isNew ? record : tick)
+    this.#positions[partition]!++
+    this.#state.commit()
+    if (record.kind === 'request') {
+      this.#settle(partition, offset)
+      if (!isNew) this.listener.decided?.(record.identity, this.#decided.get(record.identity)!)
+    } else if (record.kind === 'event' && isNew) {
+      this.#count(record.rootPartition, record.rootOffset, -1)
+      this.#settle(record.rootPartition, record.rootOffset)
     }
-    this.#advance(partition)
-    if (arrival === 'apply') this.#settle(record.rootPartition, record.rootOffset)
     return undefined
   }
 
@@ -252,86 +261,107 @@ export class Processor {
     }
   }
 
-  #take(record: RequestRecord | EventRecord, facts: Facts): Step {
+  #arrival(partition: number, record: LogRecord): 'apply' | 'seen' | 'early' {
+    if (record.kind === 'request') return this.#decided.get(record.identity) ? 'seen' : 'apply'
+    if (record.kind !== 'event') return 'apply'
+    const derived = this.#positions[record.causePartition]! > record.causeOffset
+    return this.#channels.arrive(partition, record, derived)
+  }
+
+  #take(record: LogRecord): void {
+    const { partition, offset, time } = this.#around
+    let step: Step
     try {
-      if (!this.#place.checked) return takeStep(this.#place, record, facts, this.#around)
-      return this.#takeChecked(record, facts)
+      step = this.#place.checked ? this.#takeChecked(record) : takeStep(this.#place, record, this.#around)
     } catch (error) {
       this.#state.undo(0)
+      this.#place.timers.forgetNext()
       throw error
     }
+    for (const { chain, outcome } of step.decisions) {
+      const { identity, rootPartition, rootOffset } = chain
+      this.#decided.set(identity, { partition: rootPartition, offset: rootOffset, outcome })
+    }
+    const outgoing = step.outgoing.map((emission) => this.#send(emission))
+    const failures = failuresOf(step, partition, offset)
+    for (const [i, failure] of failures.entries()) this.#failures.set(`${partition}:${offset}:${i}`, failure)
+    const trace: Trace = { time, derivations: step.derivations.map(traced) }
+    if (trace.derivations.length > 0) this.traces.add({ partition, offset }, trace)
+
+    const { listener } = this
+    if (listener.emitted) for (const [target, event] of outgoing) listener.emitted(target, event)
+    for (const failure of failures) listener.failed?.(failure)
+    for (const { chain, outcome } of step.decisions) {
+      const { identity, rootPartition, rootOffset } = chain
+      listener.decided?.(identity, { partition: rootPartition, offset: rootOffset, outcome })
+    }
+    listener.applied?.(partition, offset, trace)
   }
 
   // A realm of its own finds what the usual one remembers; making one takes milliseconds, so not each time.
-  #takeChecked(record: RequestRecord | EventRecord, facts: Facts): Step {
-    const around = { ...this.#around, changes: (mark: number) => this.#state.changes(mark) }
-    if (this.#appliedChecked++ % 100 === 0) this.#fresh = workplace(this.#program.fresh(), this.#tables, true)
+  #takeChecked(record: LogRecord): Step {
+    if (this.#appliedChecked++ % 100 === 0) {
+      this.#fresh = inRealmOf(this.#program.fresh(), this.#place, this.#tables)
+    }
     const other = this.#fresh ?? this.#place
     this.#fresh = undefined
     try {
-      return takeCheckedStep(this.#place, other, record, facts, around)
+      return takeCheckedStep(this.#place, other, record, this.#around)
     } catch (error) {
       if (!(error instanceof HenceError) || error.advice !== 'change') throw error
-      // Dev mode only: the request fails where its author sees it, with nothing changed.
-      const { code, message } = error
-      return {
-        key: record.kind === 'event' ? record.key : '',
-        outcome: { status: 'failed', code, message },
-        outgoing: [],
-        applied: [],
-        failures: record.kind === 'event' ? [{ type: record.type, key: record.key, code, message }] : [],
-      }
+      return this.#failedStep(record, error)
     }
   }
 
-  #finish(step: Step, record: RequestRecord | EventRecord, time: number, here: Place, root: Place): void {
-    const { partition, offset } = here
-    const { identity, kind, type } = record
-    for (const { event, key, data, origin } of step.outgoing) {
-      const target = partitionOf(key, this.partitions)
-      const sent = this.#channels.send(target, {
-        kind: 'event',
-        generation: 0,
-        causePartition: partition,
-        causeOffset: offset,
-        rootPartition: root.partition,
-        rootOffset: root.offset,
-        identity,
-        depth: origin.depth,
-        type: event.name,
-        key,
-        id: origin.seed,
-        data: JSON.stringify(data),
-      })
-      this.#count(root.partition, root.offset, 1)
-      this.listener.emitted?.(target, sent)
+  /** Dev mode only: the request fails where its author sees it, with nothing changed. */
+  #failedStep(record: LogRecord, { code, message }: HenceError): Step {
+    const { partition, offset } = this.#around
+    const failure = { code, message }
+    const chain: Chain =
+      record.kind === 'event'
+        ? record
+        : {
+            identity: record.kind === 'request' ? record.identity : '',
+            rootPartition: partition,
+            rootOffset: offset,
+          }
+    return {
+      derivations: [
+        {
+          kind: record.kind === 'tick' ? 'timer' : record.kind,
+          type: 'type' in record ? record.type : record.kind,
+          key: record.kind === 'event' ? record.key : '',
+          chain,
+          changes: [],
+          emissions: [],
+          effects: [],
+          failure,
+        },
+      ],
+      outgoing: [],
+      decisions: record.kind === 'request' ? [{ chain, outcome: { status: 'failed', ...failure } }] : [],
     }
-    for (const [i, failure] of step.failures.entries()) {
-      const recorded = { ...failure, partition, offset }
-      this.#failures.set(`${partition}:${offset}:${i}`, recorded)
-      this.listener.failed?.(recorded)
-    }
-    if (step.outcome?.status === 'failed') {
-      const { code, message } = step.outcome
-      this.listener.failed?.({ type, key: step.key, code, message, partition, offset })
-    }
-    const trace: Trace = {
-      time,
-      kind,
+  }
+
+  #send({ type, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
+    const { partition, offset } = this.#around
+    const target = partitionOf(key, this.partitions)
+    const event = this.#channels.send(target, {
+      kind: 'event',
+      generation: 0,
+      causePartition: partition,
+      causeOffset: offset,
+      rootPartition: chain.rootPartition,
+      rootOffset: chain.rootOffset,
+      identity: chain.identity,
+      depth: origin.depth,
       type,
-      key: step.key,
-      identity,
-      changes: rowChanges(this.#state.changes(0)),
-      events: [...step.applied, ...step.outgoing].map(({ event, key, data }) => [event.name, key, data]),
-      failures: step.failures,
-    }
-    this.traces.add(here, trace, kind === 'event' ? root : undefined)
-    this.listener.applied?.(partition, offset, trace)
-  }
-
-  #advance(partition: number): void {
-    this.#positions[partition]!++
-    this.#state.commit()
+      key,
+      id: origin.seed,
+      data: JSON.stringify(data),
+    })
+    this.#count(chain.rootPartition, chain.rootOffset, 1)
+    return [target, event]
   }
 
   #count(partition: number, offset: number, by: number): void {
@@ -353,16 +383,29 @@ export class Processor {
   }
 }
 
+/** Fires timers, and nothing else. */
+const tick = { kind: 'tick' } as const
+
+/** What threw in a step: derivations, and requests that were decided by one. */
+function failuresOf(step: Step, partition: number, offset: number): RecordedFailure[] {
+  const failures: RecordedFailure[] = []
+  for (const { type, key, failure } of step.derivations) {
+    if (failure !== undefined) failures.push({ type, key, ...failure, partition, offset })
+  }
+  return failures
+}
+
 /** `partition:offset outcome`, since there is one for every request. */
 const decidedCodec = {
-  encode: ({ partition, offset, outcome }: Decided) => `${partition}:${offset} ${JSON.stringify(outcome)}`,
+  encode: ({ partition, offset, outcome }: Decided) =>
+    `${partition}:${offset} ${outcome === undefined ? '' : JSON.stringify(outcome)}`,
   decode(text: string): Decided {
     const colon = text.indexOf(':')
     const blank = text.indexOf(' ')
     return {
       partition: Number(text.slice(0, colon)),
       offset: Number(text.slice(colon + 1, blank)),
-      outcome: JSON.parse(text.slice(blank + 1)),
+      outcome: blank + 1 === text.length ? undefined : JSON.parse(text.slice(blank + 1)),
     }
   },
 }

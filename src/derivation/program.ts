@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { constants, createContext, Script } from 'node:vm'
-import { type App, app, HenceError, reject, scopes } from '../app/index.ts'
+import { type App, app, effect, HenceError, reject, scopes } from '../app/index.ts'
 import type { Bundle } from './bundle.ts'
 import { type Deriving, installGuard, refuseImpure, takenNames } from './guard.ts'
 import { mainRealm, makeRealm, type Realm, refuseNotJson } from './realm.ts'
@@ -79,7 +79,7 @@ function load(script: Script, version: string): Program {
 }
 
 /** What `import … from 'hence'` gives in the sandbox. */
-const pure = { app, HenceError, reject, scopes }
+const pure = { app, effect, HenceError, reject, scopes }
 
 function checkApp(value: App | undefined): App {
   if (value?.requests instanceof Map) return value
@@ -117,13 +117,14 @@ export function inProcess(definitions: App): Program {
   return program
 }
 
-function fingerprint({ name, requests, events, reactions, tables }: App): string {
+function fingerprint({ name, requests, events, reactions, tables, constraints, effects }: App): string {
   const parts: unknown[] = [name]
-  for (const { scope, name, key, derive } of requests.values())
-    parts.push([scope, name, `${key}`, `${derive}`])
+  for (const { scope, name, key, claims, derive, compensate } of requests.values())
+    parts.push([scope, name, `${key}`, `${claims}`, `${derive}`, `${compensate}`])
   for (const { scope, name, key } of events.values()) parts.push([scope, name, `${key}`])
-  for (const { scope, event, react } of reactions.values()) parts.push([scope, event.name, `${react}`])
+  for (const [name, { scope, react }] of reactions) parts.push([scope, name, `${react}`])
   for (const { scope, name, parts: kinds, indexes } of tables.values())
     parts.push([scope, name, kinds, indexes])
+  parts.push([...constraints.values()], [...effects.keys()])
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
 }

@@ -23,10 +23,7 @@ export class RandomStream {
 
   /** A UUID of version 8 (RFC 9562: custom content). */
   uuid(): string {
-    const bytes = Buffer.from(this.#take(16))
-    bytes[6] = (bytes[6]! & 0x0f) | 0x80
-    bytes[8] = (bytes[8]! & 0x3f) | 0x80
-    return bytes.toString('hex').replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5')
+    return uuidOf(this.#take(16))
   }
 
   #take(count: number): Buffer {
@@ -37,6 +34,18 @@ export class RandomStream {
     this.#at += count
     return this.#block.subarray(this.#at - count, this.#at)
   }
+}
+
+/** The id of an effect or a violation: a UUID of version 8, named like an event. */
+export function namedUuid(parent: string, type: string, key: string | number): string {
+  return uuidOf(Buffer.from(eventId(parent, type, key), 'latin1'))
+}
+
+function uuidOf(random: Uint8Array): string {
+  const bytes = Buffer.from(random)
+  bytes[6] = (bytes[6]! & 0x0f) | 0x80
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80
+  return bytes.toString('hex').replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5')
 }
 
 /** The seed of a request: the same for any number of partitions, another in every log. */

@@ -1,36 +1,55 @@
-import { type App, HenceError, type Outcome } from '../app/index.ts'
+import { effectReactionName } from '../app/app.ts'
+import { type App, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
 import { isRejection } from '../app/outcome.ts'
-import type { EventRecord, RequestRecord } from '../log/record.ts'
+import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } from '../constraint/holder.ts'
+import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
+import type { HeldClaim, Holder } from '../constraint/tables.ts'
+import type { Messages, Turn } from '../constraint/turn.ts'
+import type { EffectEnd } from '../effect/outbox.ts'
+import type { EventRecord, LogRecord, RequestRecord, ResultRecord } from '../log/record.ts'
+import type { Change } from '../state/state.ts'
+import { type Chain, type Emission, Origin } from './chain.ts'
+import { type Facts, HostTurn } from './host-turn.ts'
+import { operatorRequests } from './operator.ts'
 import { mainRealm } from './realm.ts'
 import { requestSeed } from './seed.ts'
-import {
-  checkPartitionKey,
-  type Emission,
-  type Facts,
-  Origin,
-  Transaction,
-  type Workplace,
-} from './transaction.ts'
+import { checkPartitionKey, Transaction } from './transaction.ts'
+import { constraintNamed, type Workplace } from './workplace.ts'
 
-/** What one record of the log led to, besides the changes of tables. */
+/** What one record of the log led to. */
 export interface Step {
-  /** The partition key of the record; empty when the request's input gives none. */
-  key: string
-  /** Of the request; undefined for an event. */
-  outcome: Outcome | undefined
+  /** What was derived, in order: timers that the record's time set off, the record, and the events that stayed. */
+  readonly derivations: Derivation[]
   /** Events for other partitions, in the order of emission. */
   readonly outgoing: Emission[]
-  /** Events that stayed in the partition and were applied with the record. */
-  readonly applied: Emission[]
-  /** Reactions that threw; their own changes are undone, those of the others stand. */
-  readonly failures: Failure[]
+  /** Requests that were decided, or, with no outcome, that wait for their claims. */
+  readonly decisions: Decision[]
 }
 
-/** A derivation that threw. */
-export interface Failure {
+/** One derivation under one partition key. */
+export interface Derivation {
+  readonly kind: 'request' | 'event' | 'timer' | 'result'
   /** The request or event that it derived from. */
   readonly type: string
-  readonly key: string
+  /** The partition key; empty when the input of a request gives none. */
+  key: string
+  chain: Chain
+  /** What became of rows, by its end. */
+  changes: readonly Change[]
+  emissions: readonly Emission[]
+  /** The ids of effects that are to be delivered. */
+  effects: readonly string[]
+  /** It threw: nothing of it stands. */
+  failure: Failure | undefined
+}
+
+export interface Decision {
+  readonly chain: Chain
+  readonly outcome: Outcome | undefined
+}
+
+/** Why a derivation threw. */
+export interface Failure {
   readonly code: string
   readonly message: string
 }
@@ -38,81 +57,253 @@ export interface Failure {
 /** What a step needs to know and may do outside its own derivations. */
 export interface Surroundings {
   readonly logId: string
+  /** Where the record stands, and its log time. */
+  readonly partition: number
+  readonly offset: number
+  readonly time: number
   /** Whether a partition key belongs to the partition that the record stands in. */
   isHere(key: string): boolean
   mark(): number
   undo(mark: number): void
+  changes(mark: number): Iterable<Change>
 }
 
-/** How many events may be applied in one step: a bound for chains that fan out without end. */
-export const eventsPerStepMax = 100_000
+/** How many derivations may follow in one step: a bound for chains that fan out without end. */
+export const derivationsPerStepMax = 100_000
 
 /**
- * Derives what follows from one record: the record itself, then the events that stay in its partition, in
- * the order of their emission. Each derivation is undone by itself when it throws, so that what becomes of
- * an event does not depend on whether it stayed in the partition.
+ * Derives what follows from one record: the timers that it sets off, then the record itself; after each of them
+ * the events that stay in the partition, in the order of their emission. Each derivation is undone by itself
+ * when it throws, so that what becomes of an event does not depend on whether it stayed in the partition.
  *
  * @throws HenceError whatever the state throws that is not the derivation's own fault, such as
  *   `state-unreadable` (operator); then nothing of the step may be kept
  */
-export function takeStep(
-  place: Workplace,
-  record: RequestRecord | EventRecord,
-  facts: Facts,
-  around: Surroundings,
-): Step {
-  const step: Step = { key: '', outcome: undefined, outgoing: [], applied: [], failures: [] }
-  const here = step.applied
-  const sort = (emissions: readonly Emission[]) => {
-    for (const emission of emissions) (around.isHere(emission.key) ? here : step.outgoing).push(emission)
-  }
-
-  if (record.kind === 'request') {
-    const origin = new Origin(0, () => requestSeed(around.logId, record.identity))
-    step.outcome = decide(place, record, facts, origin, around, step, sort)
-  } else {
-    const { key, data, id, type, depth } = record
-    step.key = key
-    const origin = new Origin(depth, () => id)
-    const react = () => reactTo(place, type, key, place.program.realm.parseFrozen(data), facts, origin)
-    attempt(around, type, key, react, sort, step.failures)
-  }
-
-  for (let i = 0; i < here.length; i++) {
-    const { event, key, data, origin } = here[i]!
-    const react = () => {
-      if (i >= eventsPerStepMax) throw tooManyEvents(event.name)
-      return reactTo(place, event.name, key, data, facts, origin)
-    }
-    attempt(around, event.name, key, react, sort, step.failures)
-  }
-  return step
+export function takeStep(place: Workplace, record: LogRecord, around: Surroundings): Step {
+  const taking = new Taking(place, around)
+  taking.timers()
+  if (record.kind === 'request') taking.request(record)
+  else if (record.kind === 'event') taking.event(record)
+  else if (record.kind === 'result') taking.result(record)
+  return taking.step
 }
 
-function decide(
-  place: Workplace,
-  record: RequestRecord,
-  facts: Facts,
-  origin: Origin,
-  around: Surroundings,
-  step: Step,
-  keep: (emissions: readonly Emission[]) => void,
-): Outcome {
-  const { app, realm, deriving } = place.program
-  const mark = around.mark()
-  deriving.active = true
-  try {
-    const request = requestNamed(app, record.type)
-    const input = realm.parse(record.output ?? record.input)
+class Taking {
+  readonly step: Step = { derivations: [], outgoing: [], decisions: [] }
+  readonly #place: Workplace
+  readonly #around: Surroundings
+  #here: Emission[] = []
+
+  constructor(place: Workplace, around: Surroundings) {
+    this.#place = place
+    this.#around = around
+  }
+
+  timers(): void {
+    const { timers, program } = this.#place
+    const { partition, time } = this.#around
+    for (let timer = timers.take(partition, time); timer; timer = timers.take(partition, time)) {
+      const { event, key, data, id, depth, at } = timer
+      const origin = new Origin(depth, () => Buffer.from(id, 'hex').toString('latin1'))
+      const parse = event.startsWith('hence:') ? JSON.parse : program.realm.parseFrozen
+      const derivation = this.#begin('timer', event, key, chainOf(timer))
+      this.#attempt(derivation, () => this.#react(derivation, parse(data), origin, at))
+      this.#drain()
+    }
+  }
+
+  request(record: RequestRecord): void {
+    const { partition, offset, logId } = this.#around
+    const { identity, type } = record
+    const chain: Chain = { identity, rootPartition: partition, rootOffset: offset }
+    const origin = new Origin(0, () => requestSeed(logId, identity))
+    const derivation = this.#begin('request', type, '', chain)
+    let outcome: Outcome | undefined
+    this.#attempt(derivation, () => {
+      outcome = operatorRequests.has(type)
+        ? this.#operate(derivation, record, origin)
+        : this.#decide(derivation, record, origin)
+    })
+    if (derivation.failure) outcome = { status: 'failed', ...derivation.failure }
+    this.step.decisions.push({ chain, outcome })
+    this.#drain()
+  }
+
+  event(record: EventRecord): void {
+    const { type, key, data, id, depth } = record
+    const { realm } = this.#place.program
+    const parse = type.startsWith('hence:') ? JSON.parse : realm.parseFrozen
+    const derivation = this.#begin('event', type, key, chainOf(record))
+    this.#attempt(derivation, () => this.#react(derivation, parse(data), new Origin(depth, () => id)))
+    this.#drain()
+  }
+
+  result({ effect: id, done, tries, text }: ResultRecord): void {
+    const { outbox, program } = this.#place
+    const before = outbox.get(id)
+    // What nobody asked for any more, after code has changed say, is of no effect.
+    if (before === undefined) return
+    const end: EffectEnd = done ? { done, tries, result: JSON.parse(text) } : { done, tries, error: text }
+    const row = outbox.end(id, end, this.#around.time)
+    if (row === undefined) return
+    const { type, scope, key, depth, input } = row
+    const part = done ? 'result' : 'dead'
+    const derivation = this.#begin('result', `${type}/${part}`, key, chainOf(row))
+    const reaction = program.app.reactions.get(effectReactionName(scope, type, part))
+    this.#attempt(derivation, () => {
+      if (reaction === undefined) return
+      const data = program.realm.seal({
+        id,
+        input: JSON.parse(input),
+        ...(end.done ? { result: end.result } : { error: end.error }),
+      })
+      const origin = new Origin(depth + 1, () => `${part} ${id} ${row.redrives ?? 0}`)
+      this.#runReaction(derivation, reaction, data, origin, this.#around.time)
+    })
+    this.#drain()
+  }
+
+  #begin(kind: Derivation['kind'], type: string, key: string, chain: Chain): Derivation {
+    const { derivations } = this.step
+    if (derivations.length >= derivationsPerStepMax) {
+      throw new HenceError(
+        'too-many-events',
+        'change',
+        `"${type}" is number ${derivationsPerStepMax + 1} that follows from one record in its partition: do reactions emit each other without end?`,
+      )
+    }
+    const derivation: Derivation = {
+      kind,
+      type,
+      key,
+      chain,
+      changes: [],
+      emissions: [],
+      effects: [],
+      failure: undefined,
+    }
+    derivations.push(derivation)
+    return derivation
+  }
+
+  /** Runs a derivation; when it throws, nothing of it stands. */
+  #attempt(derivation: Derivation, act: () => void): void {
+    const { mark, undo, changes } = this.#around
+    const start = mark()
+    try {
+      act()
+    } catch (error) {
+      this.#place.program.deriving.active = false
+      undo(start)
+      this.#place.timers.forgetNext()
+      derivation.emissions = []
+      derivation.effects = []
+      derivation.failure = describe(error)
+    }
+    derivation.changes = [...changes(start)]
+    for (const emission of derivation.emissions) {
+      ;(this.#around.isHere(emission.key) ? this.#here : this.step.outgoing).push(emission)
+    }
+  }
+
+  /** Derives the events that stayed, and what follows from them. */
+  #drain(): void {
+    const here = this.#here
+    for (let i = 0; i < here.length; i++) {
+      const { type, key, data, origin, chain } = here[i]!
+      const derivation = this.#begin('event', type, key, chain)
+      this.#attempt(derivation, () => this.#react(derivation, data, origin))
+    }
+    if (here.length > 0) this.#here = []
+  }
+
+  #react(derivation: Derivation, data: unknown, origin: Origin, time = this.#around.time): void {
+    const { type } = derivation
+    if (type.startsWith('hence:')) {
+      this.#own(derivation, data, origin, time)
+      return
+    }
+    const { app } = this.#place.program
+    const reaction = app.reactions.get(type)
+    if (reaction === undefined) throw unknownMessage(app, 'event', type)
+    this.#runReaction(derivation, reaction, data, origin, time)
+  }
+
+  #runReaction(
+    derivation: Derivation,
+    reaction: Reaction,
+    data: unknown,
+    origin: Origin,
+    time: number,
+  ): void {
+    const { deriving } = this.#place.program
+    const tx = new Transaction(
+      this.#place,
+      reaction.scope,
+      derivation.key,
+      this.#facts(derivation, time),
+      origin,
+    )
+    deriving.active = true
+    try {
+      assertSynchronous(reaction.react(tx, data))
+    } finally {
+      deriving.active = false
+    }
+    tx.end()
+    derivation.emissions = tx.emissions
+    derivation.effects = tx.effects
+  }
+
+  /** Decides a request of the app; undefined when it must wait for its claims. */
+  #decide(derivation: Derivation, record: RequestRecord, origin: Origin): Outcome | undefined {
+    const { program } = this.#place
+    const { deriving, realm } = program
+    const request = requestNamed(program.app, record.type)
+    const text = record.output ?? record.input
+    deriving.active = true
+    const input = realm.parse(text)
     const key = request.key(input)
     checkPartitionKey(key, `request "${record.type}"`)
-    step.key = key
-    const tx = new Transaction(place, request.scope, key, facts, origin)
+    derivation.key = key
+    const wanted = request.claims === undefined ? none : request.claims(input)
+    deriving.active = false
+    if (wanted.length === 0) return this.#derive(derivation, request, input, origin)
+
+    const { scope } = request
+    const { identity, rootPartition, rootOffset } = derivation.chain
+    const claims = claimsInOrder(wanted, (name) => constraintNamed(this.#place, name))
+    const emissions: Emission[] = []
+    const turn = new HostTurn(this.#place, key, this.#facts(derivation), origin, emissions)
+    const holder = { type: request.name, input: text, rootPartition, rootOffset, claims, granted: 0 }
+    if (claims[0]!.strict) {
+      setHolder(turn, scope, identity, { ...holder, state: 'asking' })
+      ask(turn, scope, identity, claims[0]!)
+      derivation.emissions = emissions
+      return undefined
+    }
+    const outcome = this.#derive(derivation, request, input, origin)
+    if (outcome.status === 'accepted') {
+      setHolder(turn, scope, identity, { ...holder, state: 'standing' })
+      for (const each of claims) ask(turn, scope, identity, each)
+      derivation.emissions = [...derivation.emissions, ...emissions]
+    }
+    return outcome
+  }
+
+  /** Runs the app's own decision; what it changed is undone when it rejects. */
+  #derive(derivation: Derivation, request: Request, input: unknown, origin: Origin): Outcome {
+    const { deriving } = this.#place.program
+    const start = this.#around.mark()
+    const tx = new Transaction(this.#place, request.scope, derivation.key, this.#facts(derivation), origin)
+    deriving.active = true
     const result = request.derive(tx, input)
     tx.end()
     assertSynchronous(result)
     if (isRejection(result)) {
-      around.undo(mark)
+      deriving.active = false
+      this.#around.undo(start)
+      this.#place.timers.forgetNext()
       const { reason, details } = result
       if (typeof reason !== 'string')
         throw new HenceError('not-json', 'change', 'The reason of a rejection must be text.')
@@ -120,57 +311,209 @@ function decide(
       return { status: 'rejected', reason, details: mainRealm.seal(details) as never }
     }
     const value = mainRealm.seal(result ?? null) as never
-    keep(tx.emissions)
+    deriving.active = false
+    derivation.emissions = tx.emissions
+    derivation.effects = tx.effects
     return { status: 'accepted', value }
-  } catch (error) {
-    deriving.active = false
-    around.undo(mark)
-    return { status: 'failed', ...describe(error) }
-  } finally {
-    deriving.active = false
+  }
+
+  #operate(derivation: Derivation, record: RequestRecord, origin: Origin): Outcome {
+    const request = operatorRequests.get(record.type)!
+    const input = JSON.parse(record.output ?? record.input) as never
+    derivation.key = request.key(input)
+    const emissions: Emission[] = []
+    const turn = new HostTurn(this.#place, derivation.key, this.#facts(derivation), origin, emissions)
+    const { outcome, effects = [] } = request.decide(turn, this.#place.outbox, input)
+    if (outcome.status !== 'accepted') return outcome
+    derivation.emissions = emissions
+    derivation.effects = effects
+    return outcome
+  }
+
+  /** Messages of Hence's own. */
+  #own(derivation: Derivation, data: unknown, origin: Origin, time: number): void {
+    const emissions: Emission[] = []
+    const turn = new HostTurn(this.#place, derivation.key, this.#facts(derivation, time), origin, emissions)
+    derivation.emissions = emissions
+    const type = derivation.type as keyof Messages
+    if (type === 'hence:verdict') {
+      this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'])
+    } else if (type === 'hence:compensate') {
+      this.#compensate(derivation, turn, emissions, data as Messages['hence:compensate'], origin)
+    } else if (type === 'hence:lapse') {
+      const gone = data as Messages['hence:lapse']
+      if (!this.#refuseIfAsking(turn, gone)) lapse(turn, gone)
+    } else {
+      const judge = judges[type]
+      if (judge === undefined) throw unknownMessage(this.#place.program.app, 'event', type)
+      judge(turn, data as never)
+    }
+  }
+
+  /** One strict claim was granted or denied: asks for the next, or decides the request. */
+  #verdict(
+    derivation: Derivation,
+    turn: HostTurn,
+    emissions: Emission[],
+    { identity, scope, constraint, key, granted }: Messages['hence:verdict'],
+  ): void {
+    const holder = holderOf(turn, scope, identity)
+    if (holder === undefined) {
+      // It was refused meanwhile, since it lost a claim that was granted before this one.
+      if (granted) turn.send('hence:release', key, { constraint, identity })
+      return
+    }
+    const { claims } = holder
+    const { chain } = derivation
+    if (!granted) {
+      this.#refuse(turn, scope, holder, chain, { constraint, key })
+      return
+    }
+    const count = holder.granted + 1
+    const next = claims[count]
+    if (next?.strict) {
+      setHolder(turn, scope, identity, { ...holder, granted: count })
+      ask(turn, scope, identity, next)
+      return
+    }
+    const { program } = this.#place
+    const request = requestNamed(program.app, holder.type)
+    const origin = new Origin(0, () => requestSeed(this.#around.logId, identity))
+    let outcome: Outcome
+    const start = this.#around.mark()
+    try {
+      outcome = this.#derive(derivation, request, program.realm.parse(holder.input), origin)
+    } catch (error) {
+      program.deriving.active = false
+      this.#around.undo(start)
+      this.#place.timers.forgetNext()
+      derivation.effects = []
+      derivation.failure = describe(error)
+      outcome = { status: 'failed', ...derivation.failure }
+    }
+    if (outcome.status === 'accepted') {
+      emissions.unshift(...derivation.emissions)
+      setHolder(turn, scope, identity, { ...holder, granted: count, state: 'standing' })
+      for (const loose of claims.slice(count)) ask(turn, scope, identity, loose)
+    } else {
+      giveBack(turn, identity, claims.slice(0, count))
+      setHolder(turn, scope, identity, undefined)
+    }
+    derivation.emissions = emissions
+    this.step.decisions.push({ chain, outcome })
+  }
+
+  /** Refuses a request that asks for claims: what it was granted is given back. */
+  #refuse(
+    turn: HostTurn,
+    scope: string,
+    holder: Holder,
+    chain: Chain,
+    { constraint, key }: { readonly constraint: string; readonly key: string },
+  ): void {
+    const granted = holder.claims.slice(0, holder.granted)
+    giveBack(turn, chain.identity, without(granted, constraint, key))
+    setHolder(turn, scope, chain.identity, undefined)
+    this.step.decisions.push({
+      chain,
+      outcome: { status: 'rejected', reason: constraint, details: { key } },
+    })
+  }
+
+  /** A claim was lost before its request was decided, so the request is refused: it has nothing to make good. */
+  #refuseIfAsking(
+    turn: HostTurn,
+    {
+      identity,
+      scope,
+      constraint,
+      key,
+    }: Pick<Messages['hence:lapse'], 'identity' | 'scope' | 'constraint' | 'key'>,
+  ): boolean {
+    const holder = holderOf(turn, scope, identity)
+    if (holder?.state !== 'asking') return false
+    const { rootPartition, rootOffset } = holder
+    this.#refuse(turn, scope, holder, { identity, rootPartition, rootOffset }, { constraint, key })
+    return true
+  }
+
+  /** A request must give way: its app makes good, and all else that it holds is given back. */
+  #compensate(
+    derivation: Derivation,
+    turn: HostTurn,
+    emissions: Emission[],
+    { identity, scope, constraint, key, violation }: Messages['hence:compensate'],
+    origin: Origin,
+  ): void {
+    const answer = (how: 'compensated' | 'released' | 'failed') =>
+      turn.send('hence:compensated', key, { violation, identity, how })
+    const holder = holderOf(turn, scope, identity)
+    const isRefused = this.#refuseIfAsking(turn, { identity, scope, constraint, key })
+    if (isRefused || holder === undefined || !holds(holder.claims, constraint, key)) {
+      answer('released')
+      return
+    }
+    const { type, input, rootPartition, rootOffset } = holder
+    const { program } = this.#place
+    const request = requestNamed(program.app, type)
+    const victim: Chain = { identity, rootPartition, rootOffset }
+    giveBack(turn, identity, without(holder.claims, constraint, key))
+    setHolder(turn, scope, identity, undefined)
+    const start = this.#around.mark()
+    try {
+      if (request.compensate !== undefined) {
+        const facts = { ...this.#facts(derivation), chain: victim }
+        const tx = new Transaction(this.#place, scope, derivation.key, facts, origin)
+        program.deriving.active = true
+        assertSynchronous(
+          request.compensate(
+            tx,
+            program.realm.parse(input),
+            program.realm.seal({ violation, constraint, key }) as never,
+          ),
+        )
+        program.deriving.active = false
+        tx.end()
+        emissions.push(...tx.emissions)
+        derivation.effects = tx.effects
+      }
+      // From here on it is a part of the victim's story.
+      derivation.chain = victim
+      answer('compensated')
+    } catch (error) {
+      program.deriving.active = false
+      this.#around.undo(start)
+      this.#place.timers.forgetNext()
+      derivation.failure = describe(error)
+      answer('failed')
+    }
+  }
+
+  #facts({ chain }: Derivation, time = this.#around.time): Facts {
+    return { chain, time, partition: this.#around.partition }
   }
 }
 
-function attempt(
-  around: Surroundings,
-  type: string,
-  key: string,
-  react: () => readonly Emission[],
-  keep: (emissions: readonly Emission[]) => void,
-  failures: Failure[],
-): void {
-  const mark = around.mark()
-  try {
-    keep(react())
-  } catch (error) {
-    around.undo(mark)
-    failures.push({ type, key, ...describe(error) })
-  }
+/** What the judge of a key does with the messages that it gets. */
+const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T]) => void } = {
+  'hence:claim': claim,
+  'hence:release': release,
+  'hence:confirm': confirm,
+  'hence:compensated': compensated,
+  'hence:deadline': deadline,
 }
 
-function reactTo(
-  place: Workplace,
-  type: string,
-  key: string,
-  data: unknown,
-  facts: Facts,
-  origin: Origin,
-): readonly Emission[] {
-  const { app, deriving } = place.program
-  const reaction = app.reactions.get(type)
-  if (reaction === undefined) throw unknownMessage(app, 'event', type)
-  const tx = new Transaction(place, reaction.scope, key, facts, origin)
-  deriving.active = true
-  try {
-    assertSynchronous(reaction.react(tx, data))
-  } finally {
-    deriving.active = false
-  }
-  tx.end()
-  return tx.emissions
+const none: readonly never[] = []
+
+function holds(claims: readonly HeldClaim[], constraint: string, key: string): boolean {
+  return claims.some((each) => each.constraint === constraint && each.key === key)
 }
 
-function requestNamed(app: App, type: string) {
+function chainOf({ identity, rootPartition, rootOffset }: Chain): Chain {
+  return { identity, rootPartition, rootOffset }
+}
+
+function requestNamed(app: App, type: string): Request {
   const request = app.requests.get(type)
   if (request === undefined) throw unknownMessage(app, 'request', type)
   return request
@@ -183,14 +526,6 @@ function unknownMessage(app: App, kind: string, type: string): HenceError {
     'operator',
     `The log holds a ${kind} "${type}", which the app "${app.name}" does not define. ` +
       'Put its definition back; what is in the log must stay readable.',
-  )
-}
-
-function tooManyEvents(type: string): HenceError {
-  return new HenceError(
-    'too-many-events',
-    'change',
-    `The event "${type}" is number ${eventsPerStepMax + 1} that follows from one record in its partition: do reactions emit each other without end?`,
   )
 }
 
@@ -210,7 +545,7 @@ function assertSynchronous(result: unknown): void {
 }
 
 /** Code and message, never a stack, which differs between engines. Errors that are not the derivation's own go on. */
-function describe(error: unknown): { code: string; message: string } {
+function describe(error: unknown): Failure {
   if (error instanceof HenceError) {
     if (error.advice !== 'change') throw error
     return { code: error.code, message: error.message }

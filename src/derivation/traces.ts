@@ -1,22 +1,28 @@
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
 import type { Change, Collection, State } from '../state/state.ts'
-import type { Failure } from './step.ts'
+import type { Chain } from './chain.ts'
+import type { Derivation, Failure } from './step.ts'
 
-/** What one record of the log came to: the row of a story, and of a feed of changes. */
+/** What one record of the log came to: the material of stories, and of a feed of changes. */
 export interface Trace {
   /** Log time of the record, in milliseconds since 1970. */
   readonly time: number
-  readonly kind: 'request' | 'event'
+  readonly derivations: readonly TracedDerivation[]
+}
+
+export interface TracedDerivation extends Chain {
+  readonly kind: Derivation['kind']
   readonly type: string
   /** The partition key that it was derived under. */
   readonly key: string
-  /** The identity of the request at the beginning of the chain. */
-  readonly identity: string
   /** Rows that changed: table, encoded key, value before and after; null where there was none. */
   readonly changes: readonly (readonly [table: string, key: string, before: unknown, after: unknown])[]
   /** What it told other keys, in the order of emission. */
   readonly events: readonly (readonly [type: string, key: string, data: unknown])[]
-  readonly failures: readonly Failure[]
+  /** The ids of effects that it asked for. */
+  readonly effects: readonly string[]
+  /** It threw: nothing of it stands. */
+  readonly failure: Failure | undefined
 }
 
 /** Where a record stands. */
@@ -26,8 +32,8 @@ export interface Place {
 }
 
 /**
- * The traces of records, kept as long as outcomes are: by their place, and for events also by the request
- * that they follow from.
+ * The traces of records, kept as long as outcomes are: by their place, and by the requests that what was derived
+ * there follows from.
  *
  *   traces       partition, offset                                    → trace
  *   descendants  root partition, root offset, partition, offset       → nothing
@@ -46,18 +52,20 @@ export class Traces {
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
   }
 
-  /** @param root the request that an event follows from */
-  add(place: Place, trace: Trace, root: Place | undefined): void {
+  add(place: Place, trace: Trace): void {
     const key = keyOf(place)
     this.#traces.set(key, trace)
-    if (root) this.#descendants.set(keyOf(root) + key, true)
+    for (const { rootPartition: partition, rootOffset: offset } of trace.derivations) {
+      if (partition === place.partition && offset === place.offset) continue
+      this.#descendants.set(keyOf({ partition, offset }) + key, true)
+    }
   }
 
   get(place: Place): Trace | undefined {
     return this.#traces.get(keyOf(place))
   }
 
-  /** The places of a request and of the events that follow from it, as far as they have been applied. */
+  /** The places of a request and of what follows from it, as far as it has been applied. */
   family(root: Place): Place[] {
     const key = keyOf(root)
     const found = [root]
@@ -96,11 +104,28 @@ export class Traces {
   }
 }
 
-/** The rows among some changes, in the form that a trace keeps. */
-export function rowChanges(changes: Iterable<Change>): [string, string, unknown, unknown][] {
+/** What a trace keeps of a derivation. */
+export function traced(derivation: Derivation): TracedDerivation {
+  const { kind, type, key, chain, changes, emissions, effects, failure } = derivation
+  return {
+    ...chain,
+    kind,
+    type,
+    key,
+    changes: rowChanges(changes),
+    events: emissions.map(({ type, key, data }) => [type, key, data]),
+    effects,
+    failure,
+  }
+}
+
+/** The rows of the app among some changes. */
+function rowChanges(changes: readonly Change[]): [string, string, unknown, unknown][] {
   const rows: [string, string, unknown, unknown][] = []
   for (const { collection, key, before, after } of changes) {
-    if (collection.startsWith('t:')) rows.push([collection.slice(2), key, before ?? null, after ?? null])
+    if (collection.startsWith('t:') && !collection.startsWith('t:hence.')) {
+      rows.push([collection.slice(2), key, before ?? null, after ?? null])
+    }
   }
   return rows
 }
@@ -115,10 +140,51 @@ function placeOf(key: string): Place {
 }
 
 const traceCodec = {
-  encode: ({ time, kind, type, key, identity, changes, events, failures }: Trace) =>
-    JSON.stringify([time, kind, type, key, identity, changes, events, failures]),
+  encode: ({ time, derivations }: Trace) =>
+    JSON.stringify([
+      time,
+      ...derivations.map((each) => [
+        each.kind,
+        each.type,
+        each.key,
+        each.identity,
+        each.rootPartition,
+        each.rootOffset,
+        each.changes,
+        each.events,
+        each.effects,
+        each.failure,
+      ]),
+    ]),
   decode(text: string): Trace {
-    const [time, kind, type, key, identity, changes, events, failures] = JSON.parse(text)
-    return { time, kind, type, key, identity, changes, events, failures }
+    const [time, ...derivations] = JSON.parse(text)
+    return {
+      time,
+      derivations: derivations.map(
+        ([
+          kind,
+          type,
+          key,
+          identity,
+          rootPartition,
+          rootOffset,
+          changes,
+          events,
+          effects,
+          failure,
+        ]: never[]) => ({
+          kind,
+          type,
+          key,
+          identity,
+          rootPartition,
+          rootOffset,
+          changes,
+          events,
+          effects,
+          failure: failure ?? undefined,
+        }),
+      ),
+    }
   },
 }

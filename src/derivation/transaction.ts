@@ -1,82 +1,33 @@
 import {
+  type Constraint,
+  type Effect,
   type EmitOptions,
   type Event,
   HenceError,
   type Query,
   type Row,
+  type SettledClaim,
   type Table,
   type Tx,
 } from '../app/index.ts'
+import { confirmHeld, releaseHeld } from '../constraint/holder.ts'
+import { setLimit, settle, standingOf } from '../constraint/judge.ts'
+import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, encodeKey, encodePart, type KeyPart } from '../state/keys.ts'
 import type { TableState } from '../state/table.ts'
+import { type Emission, emissionsMax, type Origin } from './chain.ts'
 import { checkRow } from './check.ts'
-import type { Program } from './program.ts'
-import { eventId, RandomStream } from './seed.ts'
-
-/** A program, and the state of its tables. */
-export interface Workplace {
-  readonly program: Program
-  /** By the definition, which is an object of the program's own realm. */
-  readonly tables: ReadonlyMap<Table, TableState>
-  /** Whether rows and event data are held against their schemas, and every record is derived twice. */
-  readonly checked: boolean
-}
-
-/** @param tables by name; the same state serves every realm that the app is loaded into */
-export function workplace(
-  program: Program,
-  tables: ReadonlyMap<string, TableState>,
-  checked: boolean,
-): Workplace {
-  const own = new Map<Table, TableState>()
-  for (const [name, table] of program.app.tables) own.set(table, tables.get(name)!)
-  return { program, tables: own, checked }
-}
-
-/** What a derivation is told of the record that it derives from. */
-export interface Facts {
-  /** The identity of the request at the beginning of the chain. */
-  readonly identity: string
-  /** Log time of the record, in milliseconds since 1970. */
-  readonly time: number
-}
-
-/** Where a derivation stands in its chain, and the seed that follows from it. */
-export class Origin {
-  readonly depth: number
-  readonly #seed: () => string
-  #known: string | undefined
-
-  constructor(depth: number, seed: () => string) {
-    this.depth = depth
-    this.#seed = seed
-  }
-
-  /** Worked out only when somebody asks, since most derivations never do. */
-  get seed(): string {
-    this.#known ??= this.#seed()
-    return this.#known
-  }
-}
-
-/** An event on its way from the derivation that emitted it. */
-export interface Emission {
-  readonly event: Event
-  readonly key: string
-  readonly data: unknown
-  readonly origin: Origin
-}
-
-/** The longest chain of events that may follow from one request. */
-export const chainDepthMax = 1_000
-/** How many events one derivation may emit. */
-export const emissionsMax = 10_000
+import { childOf, type Facts, HostTurn, hexOf } from './host-turn.ts'
+import { eventId, namedUuid, RandomStream } from './seed.ts'
+import { constraintNamed, type Workplace } from './workplace.ts'
 
 /** What one derivation sees; see the public interface for what each method promises. */
 export class Transaction implements Tx {
   readonly key: string
   readonly emissions: Emission[] = []
+  /** The ids of the effects that were asked for. */
+  readonly effects: string[] = []
   readonly #place: Workplace
   readonly #scope: string
   readonly #facts: Facts
@@ -85,7 +36,8 @@ export class Transaction implements Tx {
   #lastKey = ''
   #ended = false
   #random: RandomStream | undefined
-  #counts: Map<Event, number> | undefined
+  #turn: HostTurn | undefined
+  #counts: Map<Event | Effect, number> | undefined
   #names: Set<string> | undefined
 
   constructor(place: Workplace, scope: string, key: string, facts: Facts, origin: Origin) {
@@ -98,34 +50,25 @@ export class Transaction implements Tx {
   }
 
   get requestId(): string {
-    return requestIdOf(this.#facts.identity)
+    return requestIdOf(this.#facts.chain.identity)
   }
 
   get principal(): string {
-    return principalOf(this.#facts.identity)
+    return principalOf(this.#facts.chain.identity)
   }
 
   get now(): number {
     return this.#facts.time
   }
 
-  // The state below is the host's own code, which may look at a clock, so the guards are off meanwhile.
-
   get(table: Table, ...parts: KeyPart[]): never {
     const state = this.#state(table)
-    const { deriving } = this.#place.program
-    deriving.active = false
-    try {
-      return state.get(this.#rowKey(table, parts)) as never
-    } finally {
-      deriving.active = true
-    }
+    return this.#outside(() => state.get(this.#rowKey(table, parts))) as never
   }
 
   put(table: Table, ...partsThenValue: unknown[]): void {
     const state = this.#state(table)
-    const { deriving, realm } = this.#place.program
-    const row = realm.seal(partsThenValue.pop())
+    const row = this.#place.program.realm.seal(partsThenValue.pop())
     const key = this.#rowKey(table, partsThenValue as KeyPart[])
     if (typeof row !== 'object' || row === null) {
       throw new HenceError(
@@ -135,70 +78,125 @@ export class Transaction implements Tx {
       )
     }
     if (this.#place.checked) checkRow(`row of table "${table.name}"`, table.value, row)
-    deriving.active = false
-    try {
-      state.put(key, row)
-    } finally {
-      deriving.active = true
-    }
+    this.#outside(() => state.put(key, row))
   }
 
   delete(table: Table, ...parts: KeyPart[]): boolean {
     const state = this.#state(table)
-    const { deriving } = this.#place.program
-    deriving.active = false
-    try {
-      return state.delete(this.#rowKey(table, parts))
-    } finally {
-      deriving.active = true
-    }
+    return this.#outside(() => state.delete(this.#rowKey(table, parts)))
   }
 
   scan(table: Table, query: Query = {}): Row<never, never>[] {
     const state = this.#state(table)
-    const { deriving } = this.#place.program
-    deriving.active = false
-    try {
-      const rows = state.scan(query, this.#prefix)
-      return rows.map(({ key, value }) => ({ key: key.slice(1), value })) as never
-    } finally {
-      deriving.active = true
-    }
+    const rows = this.#outside(() => state.scan(query, this.#prefix))
+    return rows.map(({ key, value }) => ({ key: key.slice(1), value })) as never
   }
 
   emit(event: Event, data: unknown, options?: EmitOptions): void {
+    const [sealed, key] = this.#eventData(event, data)
+    if (this.emissions.length >= emissionsMax) throw tooMany('events')
+    const name = options?.key === undefined ? this.#ordinal(event) : this.#uniqueName(event, options.key)
+    const parent = this.#origin
+    const origin = childOf(parent, event.name, () => eventId(parent.seed, event.name, name))
+    this.emissions.push({ type: event.name, key, data: sealed, origin, chain: this.#facts.chain })
+  }
+
+  effect(effect: Effect, input: unknown, options?: EmitOptions): string {
     this.#assertOpen()
     const { app, realm } = this.#place.program
-    if (app.events.get(event.name) !== event) {
+    if (app.effects.get(effect.name) !== effect) {
       throw new HenceError(
         'unknown-definition',
         'change',
-        `The event "${event.name}" has no reaction in the app "${app.name}": list one under \`reactions\`.`,
+        `The effect "${effect.name}" is not one of the app's: list it under \`effects\`.`,
       )
     }
-    if (this.#origin.depth >= chainDepthMax) {
+    if (this.effects.length >= emissionsMax) throw tooMany('effects')
+    const sealed = realm.seal(input)
+    if (this.#place.checked) checkRow(`input of effect "${effect.name}"`, effect.input, sealed)
+    const name = options?.key === undefined ? this.#ordinal(effect) : this.#uniqueName(effect, options.key)
+    const { chain, time } = this.#facts
+    const row: EffectRow = {
+      ...chain,
+      type: effect.name,
+      input: JSON.stringify(sealed),
+      state: 'pending',
+      at: time,
+      scope: this.#scope,
+      key: this.key,
+      depth: this.#origin.depth,
+    }
+    const id = namedUuid(this.#origin.seed, `effect ${effect.name}`, name)
+    this.#outside(() => this.#place.outbox.add(id, row))
+    this.effects.push(id)
+    return id
+  }
+
+  schedule(event: Event, data: unknown, { at, key: name = '' }: { at: number; key?: string }): void {
+    const [sealed, key] = this.#eventData(event, data)
+    if (event.scope !== this.#scope || key !== this.key) {
       throw new HenceError(
-        'chain-too-deep',
+        'scope-crossed',
         'change',
-        `The event "${event.name}" would be number ${this.#origin.depth + 1} in its chain, and ${chainDepthMax} is the limit: ` +
-          'do its reactions emit each other without end?',
+        `The timer "${event.name}" is for ${JSON.stringify(key)} of scope "${event.scope}", and this is ` +
+          `${JSON.stringify(this.key)} of scope "${this.#scope}". A timer belongs to the key that sets it: emit an event there.`,
       )
     }
-    if (this.emissions.length >= emissionsMax) {
+    if (!Number.isSafeInteger(at) || at < 0) {
       throw new HenceError(
-        'too-many-events',
+        'key-invalid',
         'change',
-        `One derivation may emit ${emissionsMax} events at most.`,
+        `The timer "${event.name}" is set to ${at}; a time is a whole number of milliseconds since 1970.`,
       )
     }
-    const sealed = realm.seal(data)
-    if (this.#place.checked) checkRow(`data of event "${event.name}"`, event.data, sealed)
-    const key = event.key(sealed)
-    checkPartitionKey(key, `event "${event.name}"`)
-    const name = options?.key === undefined ? this.#ordinal(event) : this.#uniqueName(event, options.key)
+    const { chain, partition, time } = this.#facts
     const parent = this.#origin
-    const origin = new Origin(parent.depth + 1, () => eventId(parent.seed, event.name, name))
-    this.emissions.push({ event, key, data: sealed, origin })
+    const origin = childOf(parent, event.name, () => eventId(parent.seed, `timer ${event.name}`, name))
+    const timer = {
+      ...chain,
+      at: Math.max(at, time),
+      partition,
+      data: JSON.stringify(sealed),
+      id: hexOf(origin.seed),
+      depth: origin.depth,
+    }
+    this.#outside(() => this.#place.timers.set(this.#timerName(event, name), timer))
+  }
+
+  cancel(event: Event, { key: name = '' }: { key?: string } = {}): boolean {
+    this.#assertOpen()
+    return this.#outside(() => this.#place.timers.cancel(this.#timerName(event, name)))
+  }
+
+  usage(constraint: Constraint): { readonly limit: number; readonly claimed: number } {
+    const { limit, claimed } = this.#judging(constraint, (turn) => standingOf(turn, constraint))
+    return { limit, claimed }
+  }
+
+  setLimit(constraint: Constraint, limit: number): void {
+    this.#judging(constraint, (turn) => setLimit(turn, constraint, limit))
+  }
+
+  adjustLimit(constraint: Constraint, by: number): void {
+    this.#judging(constraint, (turn) => {
+      const { limit } = standingOf(turn, constraint)
+      setLimit(turn, constraint, Math.max(0, limit + by))
+    })
+  }
+
+  settle(constraint: Constraint): readonly SettledClaim[] {
+    const gone = this.#judging(constraint, (turn) => settle(turn, constraint))
+    return this.#place.program.realm.seal(gone) as SettledClaim[]
+  }
+
+  release(constraint: Constraint, key?: string): number {
+    constraintNamed(this.#place, constraint.name)
+    return this.#withTurn((turn) => releaseHeld(turn, this.#scope, constraint.name, key))
+  }
+
+  confirm(constraint: Constraint, key?: string): number {
+    constraintNamed(this.#place, constraint.name)
+    return this.#withTurn((turn) => confirmHeld(turn, this.#scope, constraint.name, key))
   }
 
   random(): number {
@@ -212,6 +210,59 @@ export class Transaction implements Tx {
   /** Called when the derivation has returned; a `tx` that leaked out of it is of no more use. */
   end(): void {
     this.#ended = true
+  }
+
+  /** The state is the host's own code, which may look at a clock, so the guards are off meanwhile. */
+  #outside<T>(act: () => T): T {
+    const { deriving } = this.#place.program
+    deriving.active = false
+    try {
+      return act()
+    } finally {
+      deriving.active = true
+    }
+  }
+
+  #withTurn<T>(act: (turn: HostTurn) => T): T {
+    this.#assertOpen()
+    this.#turn ??= new HostTurn(this.#place, this.key, this.#facts, this.#origin, this.emissions)
+    const turn = this.#turn
+    return this.#outside(() => act(turn))
+  }
+
+  #judging<T>(constraint: Constraint, act: (turn: HostTurn) => T): T {
+    const { name, scope } = constraintNamed(this.#place, constraint.name)
+    if (scope !== this.#scope) {
+      throw new HenceError(
+        'scope-crossed',
+        'change',
+        `A derivation of scope "${this.#scope}" used the constraint "${name}" of scope "${scope}", which is judged under its ` +
+          'own keys. Claim it by a request, or emit an event to that scope.',
+      )
+    }
+    return this.#withTurn(act)
+  }
+
+  #timerName({ scope, name: event }: Event, name: string) {
+    return { key: this.key, scope, event, name }
+  }
+
+  /** The data of an event as it is kept, and the partition key that it is for. */
+  #eventData(event: Event, data: unknown): [sealed: unknown, key: string] {
+    this.#assertOpen()
+    const { app, realm } = this.#place.program
+    if (app.events.get(event.name) !== event) {
+      throw new HenceError(
+        'unknown-definition',
+        'change',
+        `The event "${event.name}" has no reaction in the app "${app.name}": list one under \`reactions\`.`,
+      )
+    }
+    const sealed = realm.seal(data)
+    if (this.#place.checked) checkRow(`data of event "${event.name}"`, event.data, sealed)
+    const key = event.key(sealed)
+    checkPartitionKey(key, `event "${event.name}"`)
+    return [sealed, key]
   }
 
   #stream(): RandomStream {
@@ -261,21 +312,21 @@ export class Transaction implements Tx {
     return key
   }
 
-  #ordinal(event: Event): string | number {
+  #ordinal(event: Event | Effect): number {
     this.#counts ??= new Map()
     const count = this.#counts.get(event) ?? 0
     this.#counts.set(event, count + 1)
     return count
   }
 
-  #uniqueName(event: Event, key: string): string {
+  #uniqueName(event: Event | Effect, key: string): string {
     this.#names ??= new Set()
-    const name = `${event.name}\0${key}`
+    const name = `${event.kind}\0${event.name}\0${key}`
     if (this.#names.has(name)) {
       throw new HenceError(
         'event-key-reused',
         'change',
-        `Two events "${event.name}" of one derivation have the key ${JSON.stringify(key)}: keys tell them apart.`,
+        `Two ${event.kind}s "${event.name}" of one derivation have the key ${JSON.stringify(key)}: keys tell them apart.`,
       )
     }
     this.#names.add(name)
@@ -290,6 +341,14 @@ export class Transaction implements Tx {
       'A `tx` was used after its derivation returned. Derivations are synchronous, and keep nothing of `tx`.',
     )
   }
+}
+
+function tooMany(what: string): HenceError {
+  return new HenceError(
+    'too-many-events',
+    'change',
+    `One derivation may emit ${emissionsMax} ${what} at most.`,
+  )
 }
 
 /** @throws HenceError `key-invalid`, `key-too-long` (change) */

@@ -33,10 +33,27 @@ import { HenceError } from '../failure.ts'
  *   +--------------------------------+------+-----+--------------------------
  *     flags are reserved and zero
  *
+ * Tick: brings a time to a partition in which nothing else happens, so that its timers go off.
+ *
+ *   0        1        2                 4                                   8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | kind=4 | flags  |                  reserved, zero                     |
+ *   +--------+--------+-----------------------------------------------------+
+ *
+ * Result: what came of an effect.
+ *
+ *   0        1        2                 4                                   8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | kind=5 | flags  |    id bytes     |      tries      |    reserved     |
+ *   +--------+--------+-----------------+-----------------+-----------------+
+ *   | id | result or error, to the end                                          8
+ *   +----+-----------------------------
+ *     flags bit 0: it was given up, and the text is the error; else it was done, and the text is JSON
+ *
  * Kind 3 is reserved for control records (code versions, promotions). A reader stops at a kind or flag that it does
  * not know; it never skips one.
  */
-export type LogRecord = RequestRecord | EventRecord
+export type LogRecord = RequestRecord | EventRecord | TickRecord | ResultRecord
 
 export interface RequestRecord {
   readonly kind: 'request'
@@ -74,8 +91,28 @@ export interface EventRecord {
   readonly data: string
 }
 
+export interface TickRecord {
+  readonly kind: 'tick'
+}
+
+export interface ResultRecord {
+  readonly kind: 'result'
+  /** The effect's id: visible ASCII. */
+  readonly effect: string
+  /** Whether it was done; else it was given up. */
+  readonly done: boolean
+  /** How often it was tried, 65,535 at most. */
+  readonly tries: number
+  /** What its handler gave back, as JSON text, or the error of the last try. */
+  readonly text: string
+}
+
 const kindRequest = 1
 const kindEvent = 2
+const kindTick = 4
+const kindResult = 5
+const flagGivenUp = 1
+const shortHead = 8
 const flagOutput = 1
 const requestHead = 12
 const eventHead = 56
@@ -135,6 +172,25 @@ export function encodeEvent(event: EventRecord): Buffer {
   return bytes
 }
 
+/** Makes the bytes of a tick. */
+export function encodeTick(): Buffer {
+  const bytes = Buffer.alloc(shortHead)
+  bytes[0] = kindTick
+  return bytes
+}
+
+/** Makes the bytes of a result record. */
+export function encodeResult({ effect, done, tries, text }: ResultRecord): Buffer {
+  const bytes = Buffer.alloc(shortHead + effect.length + Buffer.byteLength(text))
+  bytes[0] = kindResult
+  bytes[1] = done ? 0 : flagGivenUp
+  bytes.writeUInt16LE(effect.length, 2)
+  bytes.writeUInt16LE(Math.min(tries, 0xffff), 4)
+  bytes.write(effect, shortHead, 'latin1')
+  bytes.write(text, shortHead + effect.length)
+  return bytes
+}
+
 /**
  * Reads a record.
  * @throws HenceError `record-unreadable` (operator) for a kind, flag or length that this version does not know
@@ -143,6 +199,8 @@ export function decodeRecord(bytes: Buffer): LogRecord {
   const kind = bytes[0]
   if (kind === kindRequest && bytes.length >= requestHead) return decodeRequest(bytes)
   if (kind === kindEvent && bytes.length >= eventHead) return decodeEvent(bytes)
+  if (kind === kindTick && bytes.length === shortHead && bytes[1] === 0) return { kind: 'tick' }
+  if (kind === kindResult && bytes.length >= shortHead) return decodeResult(bytes)
   throw unreadable(`kind ${kind}, ${bytes.length} bytes`)
 }
 
@@ -185,6 +243,20 @@ function decodeEvent(bytes: Buffer): EventRecord {
     type: bytes.toString('latin1', identityEnd, typeEnd),
     key: bytes.toString('utf8', typeEnd, keyEnd),
     data: bytes.toString('utf8', keyEnd, bytes.length),
+  }
+}
+
+function decodeResult(bytes: Buffer): ResultRecord {
+  const end = shortHead + bytes.readUInt16LE(2)
+  if (bytes[1]! > flagGivenUp || end > bytes.length) {
+    throw unreadable(`result with flags ${bytes[1]}, ${bytes.length} bytes`)
+  }
+  return {
+    kind: 'result',
+    effect: bytes.toString('latin1', shortHead, end),
+    done: bytes[1] !== flagGivenUp,
+    tries: bytes.readUInt16LE(4),
+    text: bytes.toString('utf8', end, bytes.length),
   }
 }
 

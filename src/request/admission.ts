@@ -1,4 +1,4 @@
-import type { App, Enqueued, Reply } from '../app/index.ts'
+import type { App, Enqueued, Outcome, Reply } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
 import type { Decided } from '../derivation/processor.ts'
 import { HenceError } from '../failure.ts'
@@ -30,6 +30,8 @@ interface InFlight {
   readonly bytes: number
   /** The first to wait is the one who sent it; the others came with the same id meanwhile. */
   readonly waiters: Waiter[]
+  /** Set when it was sent before, to another process say, and waits for its claims. */
+  readonly place?: Decided
   /** Set while it is not known whether the log has it; resolves when it is. */
   certain?: Promise<void>
   settle?: () => void
@@ -110,7 +112,7 @@ export class Admission {
       }
       const decided = this.#host.decided(identity)
       if (decided) {
-        this.#replay(decided, identity, type, sent.text).then(waiter.resolve, waiter.reject)
+        this.#replay(decided, identity, type, sent.text, waiter).catch(waiter.reject)
         return
       }
       this.#admit(identity, messageOf(request, sent), waiter)
@@ -119,12 +121,19 @@ export class Admission {
     }
   }
 
-  /** Called when a request has been applied; tells all who wait. */
+  /** Called when a request has been applied or decided; tells those who wait for that. */
   decided(identity: Identity, decided: Decided): void {
     const entry = this.#inFlight.get(identity)
     if (entry === undefined) return
+    const { outcome } = decided
+    if (outcome === undefined) {
+      for (const waiter of entry.waiters) waiter.durable?.(enqueuedAt(identity, decided))
+      return
+    }
     this.#leave(entry)
-    for (const [i, waiter] of entry.waiters.entries()) waiter.resolve(this.#reply(identity, decided, i > 0))
+    for (const [i, waiter] of entry.waiters.entries()) {
+      waiter.resolve(this.#reply(identity, decided, outcome, i > 0 || entry.place !== undefined))
+    }
   }
 
   /**
@@ -180,17 +189,34 @@ export class Admission {
     }
     if (!sameMessage(first, { type, input })) throw reused(first.identity, first.type)
     first.waiters.push(waiter)
+    const decided = this.#host.decided(first.identity)
+    if (decided) waiter.durable?.(enqueuedAt(first.identity, decided))
   }
 
-  async #replay(decided: Decided, identity: Identity, type: string, input: string): Promise<Reply> {
-    const first = await this.#host.read(decided.partition, decided.offset)
+  /** Gives the outcome of the first time, once there is one. */
+  async #replay(
+    place: Decided,
+    identity: Identity,
+    type: string,
+    input: string,
+    waiter: Waiter,
+  ): Promise<void> {
+    const first = await this.#host.read(place.partition, place.offset)
     if (!sameMessage(first, { type, input })) throw reused(identity, first.type)
-    return this.#reply(identity, decided, true)
+    const decided = this.#host.decided(identity) ?? place
+    if (decided.outcome !== undefined) {
+      waiter.resolve(this.#reply(identity, decided, decided.outcome, true))
+      return
+    }
+    waiter.durable?.(enqueuedAt(identity, decided))
+    const others = this.#inFlight.get(identity)
+    if (others) others.waiters.push(waiter)
+    else this.#inFlight.set(identity, { identity, type, input, bytes: 0, waiters: [waiter], place: decided })
   }
 
-  #reply(identity: Identity, { partition, offset, outcome }: Decided, replayed: boolean): Reply {
+  #reply(identity: Identity, place: Decided, outcome: Outcome, replayed: boolean): Reply {
     this.replies[replayed ? 'replayed' : outcome.status]++
-    return { ...outcome, requestId: requestIdOf(identity), token: `${partition}:${offset}`, replayed }
+    return { ...outcome, ...enqueuedAt(identity, place), replayed }
   }
 
   #leave(entry: InFlight): void {
@@ -198,6 +224,10 @@ export class Admission {
     this.#queuedBytes -= entry.bytes
     entry.settle?.()
   }
+}
+
+function enqueuedAt(identity: Identity, { partition, offset }: Decided): Enqueued {
+  return { requestId: requestIdOf(identity), token: `${partition}:${offset}` }
 }
 
 function reused(identity: Identity, type: string): HenceError {

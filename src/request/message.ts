@@ -1,6 +1,7 @@
 import canonicalize from 'canonicalize'
 import type { App, Request } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
+import { operatorRequests } from '../derivation/operator.ts'
 import { mainRealm } from '../derivation/realm.ts'
 import { checkPartitionKey } from '../derivation/transaction.ts'
 import { HenceError } from '../failure.ts'
@@ -16,12 +17,15 @@ export interface Message {
   readonly key: string
 }
 
+/** What of a request's definition admission needs. */
+export type Admitted = Pick<Request, 'name' | 'input' | 'key'>
+
 /**
- * The definition that a request is sent to.
+ * The definition that a request is sent to, one of the app or of those that operators may send.
  * @throws HenceError `unknown-request` (change)
  */
-export function requestOf(app: App, type: string): Request {
-  const request = app.requests.get(type)
+export function requestOf(app: App, type: string): Admitted {
+  const request: Admitted | undefined = app.requests.get(type) ?? operatorRequests.get(type)
   if (request) return request
   throw new HenceError(
     'unknown-request',
@@ -57,7 +61,7 @@ export function inputOf(type: string, value: unknown): Input {
  * Validates an input once and for all: a replay works from what this returns, without the schema.
  * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`, `key-too-long` (change)
  */
-export function messageOf(request: Request, input: Input): Message {
+export function messageOf(request: Admitted, input: Input): Message {
   const type = request.name
   const result = request.input['~standard'].validate(input.value)
   if (result instanceof Promise) {
@@ -116,7 +120,7 @@ function sameValue(before: unknown, after: unknown): boolean {
 
 type Fields = Record<string, unknown>
 
-function keyOf(request: Request, input: unknown): string {
+function keyOf(request: Admitted, input: unknown): string {
   let key: unknown
   try {
     key = request.key(input)

@@ -1,10 +1,10 @@
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
-import { type EventRecord, encodeEvent, type RequestRecord } from '../log/record.ts'
+import { type EventRecord, encodeEvent, type LogRecord } from '../log/record.ts'
 
 /** A record on its way to the log. */
 export interface Draft {
-  readonly record: RequestRecord | EventRecord
+  readonly record: LogRecord
   readonly bytes: Buffer
 }
 
@@ -144,9 +144,9 @@ export class PartitionWriter {
     for (let waitMs = retryMsMin; !this.#closed; waitMs = Math.min(waitMs * 2, retryMsMax)) {
       try {
         await this.#host.catchUp(this.#partition)
-        const requests = this.#inbox.filter(({ record }) => record.kind === 'request')
+        const others = this.#inbox.filter(({ record }) => record.kind !== 'event')
         const events = this.#host.waitingEvents(this.#partition)
-        this.#inbox = [...events.map((record) => ({ record, bytes: encodeEvent(record) })), ...requests]
+        this.#inbox = [...events.map((record) => ({ record, bytes: encodeEvent(record) })), ...others]
         return
       } catch (error) {
         if (!(error instanceof HenceError) || error.advice !== 'retry') throw error

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { parseStrict, textOf } from './json.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
@@ -26,7 +27,7 @@ type Told = { readonly requestId: string | undefined } & (
  * Many lines are under way at once, up to a bound; then no more is read until the oldest is decided, and an
  * overloaded engine is waited for. So an importer may send as fast as it can, as long as it reads what comes back.
  */
-export function batch(serving: Serving, caller: Caller, request: Request): Response {
+export function batch(serving: Serving, caller: Caller, request: Request): Answer {
   checkMediaType(
     request.headers.get('content-type'),
     /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i,
@@ -34,7 +35,7 @@ export function batch(serving: Serving, caller: Caller, request: Request): Respo
   )
   const outcomes = run(serving, caller, request)
   const encoder = new TextEncoder()
-  const stream = new ReadableStream<Uint8Array>({
+  const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       const { done, value } = await outcomes.next()
       if (done) controller.close()
@@ -45,10 +46,11 @@ export function batch(serving: Serving, caller: Caller, request: Request): Respo
       await outcomes.return(undefined)
     },
   })
-  return new Response(stream, {
+  return {
     status: 200,
     headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' },
-  })
+    body,
+  }
 }
 
 /** Outcomes that are ready together go out together. */

@@ -7,6 +7,7 @@ const shortBytes = 16 * 1024
 /** Reads bodies, within bounds on each, on all together, and on time. */
 export class BodyReader {
   readonly #limits: Limits
+  readonly #deadlines = new Deadlines()
   #bytes = 0
 
   constructor(limits: Limits) {
@@ -20,7 +21,7 @@ export class BodyReader {
     if (declared !== null && Number(declared) > bodyBytes) throw tooLarge(bodyBytes)
     // A declared length is kept by the HTTP parser, so a short body can be read in one go.
     if (declared !== null && Number(declared) <= shortBytes) {
-      return new Uint8Array(await inTime(request.arrayBuffer(), bodyMs))
+      return new Uint8Array(await this.#deadlines.inTime(request.arrayBuffer(), bodyMs))
     }
     const parts: Uint8Array[] = []
     let bytes = 0
@@ -49,7 +50,7 @@ export class BodyReader {
     const reader = (body as ReadableStream<Uint8Array>).getReader()
     try {
       for (;;) {
-        const { done, value } = await inTime(reader.read(), patienceMs())
+        const { done, value } = await this.#deadlines.inTime(reader.read(), patienceMs())
         if (done) return
         yield value
       }
@@ -60,17 +61,42 @@ export class BodyReader {
   }
 }
 
-async function inTime<T>(reading: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(tooSlow()), Math.max(0, ms))
-  })
-  try {
-    return await Promise.race([reading, late])
-  } catch (error) {
-    throw error instanceof HenceError ? error : cutOff(error)
-  } finally {
-    clearTimeout(timer)
+/**
+ * Ends waits that take too long, to the nearest second: one timer for all, since most bodies come with their head, and a
+ * timer for each would cost more than reading them.
+ */
+class Deadlines {
+  readonly #waits = new Set<{ readonly until: number; reject(error: HenceError): void }>()
+  #timer: NodeJS.Timeout | undefined
+
+  inTime<T>(reading: Promise<T>, ms: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const wait = { until: performance.now() + ms, reject }
+      this.#waits.add(wait)
+      this.#timer ??= setInterval(() => this.#look(), Math.min(1_000, ms)).unref()
+      reading.then(
+        (value) => {
+          this.#waits.delete(wait)
+          resolve(value)
+        },
+        (error) => {
+          this.#waits.delete(wait)
+          reject(cutOff(error))
+        },
+      )
+    })
+  }
+
+  #look(): void {
+    const now = performance.now()
+    for (const wait of this.#waits) {
+      if (wait.until > now) continue
+      this.#waits.delete(wait)
+      wait.reject(tooSlow())
+    }
+    if (this.#waits.size > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
   }
 }
 

@@ -1,6 +1,7 @@
 import type { KeyPart, TableChange } from '../app/index.ts'
-import type { Changes } from '../engine.ts'
+import type { Changes } from '../derivation/reader.ts'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
 import { parseStrict } from './json.ts'
 import { problemOf, unforeseen } from './problem.ts'
@@ -29,7 +30,7 @@ export class ChangeStreams {
     return this.#open
   }
 
-  async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Response> {
+  async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
     const named = query.getAll('table')
     for (const table of named) rules.of(caller, table)
@@ -52,14 +53,15 @@ export class ChangeStreams {
       this.#open--
       ended.abort()
     })
-    return new Response(stream.readable(from), {
+    return {
       status: 200,
       headers: {
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
         'x-accel-buffering': 'no',
       },
-    })
+      body: stream.readable(from),
+    }
   }
 }
 

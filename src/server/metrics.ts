@@ -1,18 +1,25 @@
 import type { EngineStats } from '../engine.ts'
 
+/** What responses are counted by. */
+export interface CountedRoute {
+  readonly method: string
+  readonly path: string
+}
+
 /** Upper ends of the classes of durations, in seconds. */
 const classes = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
 
 /** Counts what the server does, and tells it in Prometheus's text format (version 0.0.4). */
 export class Metrics {
-  readonly #responses = new Map<string, number>()
+  /** By route, then by status. */
+  readonly #responses = new Map<CountedRoute, Map<number, number>>()
   readonly #durations = new Array<number>(classes.length + 1).fill(0)
   #seconds = 0
 
-  /** @param route the form of the path, never the path: its parts are data, and there is no end of them */
-  count(route: string, status: number): void {
-    const series = `route="${route}",status="${status}"`
-    this.#responses.set(series, (this.#responses.get(series) ?? 0) + 1)
+  count(route: CountedRoute, status: number): void {
+    const counts = this.#responses.get(route) ?? new Map<number, number>()
+    counts.set(status, (counts.get(status) ?? 0) + 1)
+    this.#responses.set(route, counts)
   }
 
   submitted(ms: number): void {
@@ -30,7 +37,14 @@ export class Metrics {
       for (const [labels, value] of series) lines.push(`hence_${name}${labels && `{${labels}}`} ${value}`)
     }
     const { applied, replies } = stats
-    metric('http_responses_total', 'counter', 'Responses by route and status.', this.#responses)
+    // The form of a path names a series, never the path: its parts are data, and there is no end of them.
+    const responses = [...this.#responses].flatMap(([{ method, path }, counts]) =>
+      [...counts].map(([status, count]): [string, number] => [
+        `method="${method}",route="${path}",status="${status}"`,
+        count,
+      ]),
+    )
+    metric('http_responses_total', 'counter', 'Responses by route and status.', responses)
     lines.push(
       '# HELP hence_submit_seconds How long requests took until they were decided.',
       '# TYPE hence_submit_seconds histogram',

@@ -1,5 +1,6 @@
 import type { Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 
 /**
  * An error as RFC 9457 tells it. `type` is `urn:hence:error:` and the code, whose entry stands in
@@ -78,8 +79,8 @@ function problem(code: string, advice: string, status: number, detail: string): 
   return { type: `urn:hence:error:${code}`, title, status, detail, code, advice }
 }
 
-export function problemResponse(told: Problem, headers: Readonly<Record<string, string>> = {}): Response {
-  return new Response(JSON.stringify(told), {
+export function problemAnswer(told: Problem, headers: Readonly<Record<string, string>> = {}): Answer {
+  return {
     status: told.status,
     headers: {
       'content-type': 'application/problem+json',
@@ -88,7 +89,8 @@ export function problemResponse(told: Problem, headers: Readonly<Record<string, 
       ...((told.status === 503 || told.status === 429) && { 'retry-after': retryAfterSeconds }),
       ...headers,
     },
-  })
+    body: JSON.stringify(told),
+  }
 }
 
 /** What is told of an error that nobody foresaw: nothing of its text, which may hold anything. */

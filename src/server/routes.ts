@@ -1,10 +1,11 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import { batch } from './batch.ts'
 import { allows, type Caller } from './caller.ts'
 import { ChangeStreams } from './changes.ts'
 import { Cursors } from './cursor.ts'
-import { jsonResponse } from './json-response.ts'
+import { jsonAnswer } from './json-answer.ts'
 import type { Metrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import { notAllowed } from './row-rules.ts'
@@ -30,7 +31,7 @@ export interface Route {
    * shown depends on their scopes.
    */
   readonly access: 'open' | 'known'
-  handle(arrival: Arrival, caller: Caller): Response | Promise<Response>
+  handle(arrival: Arrival, caller: Caller): Answer | Promise<Answer>
 }
 
 /** All that the server answers, and nothing else. */
@@ -42,7 +43,7 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   return [
     {
       method: 'POST',
-      path: '/requests/:type',
+      path: '/requests/:name',
       access: 'known',
       async handle({ request, rest }, caller) {
         const start = performance.now()
@@ -59,19 +60,19 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
     },
     {
       method: 'GET',
-      path: '/requests/:id',
+      path: '/requests/:name',
       access: 'known',
       handle: ({ request, rest, query }, caller) => story(serving, caller, request, rest[0]!, query),
     },
     {
       method: 'GET',
-      path: '/tables/:table',
+      path: '/tables/:name',
       access: 'known',
       handle: ({ request, rest, query }, caller) => page(serving, cursors, caller, request, rest[0]!, query),
     },
     {
       method: 'GET',
-      path: '/tables/:table/*',
+      path: '/tables/:name/*',
       access: 'known',
       handle: ({ request, rest, query }, caller) =>
         row(serving, caller, request, rest[0]!, rest.slice(1), query),
@@ -88,7 +89,7 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
       access: 'known',
       handle({ request }) {
         document ??= openApi(engine.app, serving.path, engine.stats().version, serving.limits)
-        return jsonResponse(request, document)
+        return jsonAnswer(request, document)
       },
     },
     {
@@ -111,20 +112,16 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   ]
 }
 
-function text(
-  status: number,
-  body: string,
-  type = 'text/plain; charset=utf-8',
-  retryAfter?: string,
-): Response {
-  return new Response(body, {
+function text(status: number, body: string, type = 'text/plain; charset=utf-8', retryAfter?: string): Answer {
+  return {
     status,
     headers: {
       'content-type': type,
       'cache-control': 'no-store',
       ...(retryAfter && { 'retry-after': retryAfter }),
     },
-  })
+    body,
+  }
 }
 
 /** What stands behind the mount path and the first part of the route, and behind the question mark. */
@@ -152,4 +149,5 @@ const none = new URLSearchParams()
 /** What the adapter for Node hands over beside the request. */
 export interface Carrier {
   readonly incoming?: IncomingMessage
+  readonly outgoing?: ServerResponse
 }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { Hono } from 'hono'
 import { cors as corsHeaders } from 'hono/cors'
 import type { App } from '../app/index.ts'
@@ -8,6 +9,7 @@ import type { Engine } from '../engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { Activity } from './activity.ts'
+import { type Answer, responseOf, writeAnswer } from './answer.ts'
 import { type Authenticate, authenticator, isLoopback } from './authenticate.ts'
 import { closingSoon } from './batch.ts'
 import { BodyReader } from './body.ts'
@@ -15,7 +17,7 @@ import { Keys } from './keys.ts'
 import { type Limits, limitsOf } from './limits.ts'
 import { Listener, type Listening } from './listen.ts'
 import { Metrics } from './metrics.ts'
-import { problemOf, problemResponse, unforeseen } from './problem.ts'
+import { problemAnswer, problemOf, unforeseen } from './problem.ts'
 import { arrivalOf, type Carrier, type Route, routes } from './routes.ts'
 import { RowRules } from './row-rules.ts'
 import type { Serving } from './serving.ts'
@@ -90,31 +92,31 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     tracing = found
   })
 
-  const answer = async (route: Route, request: Request, carrier: Carrier): Promise<Response> => {
+  const answer = async (route: Route, request: Request, carrier: Carrier): Promise<Answer> => {
     activity.begin()
-    let response: Response
+    let told: Answer
     try {
+      const arrival = arrivalOf(request, path)
       if (route.access === 'open') {
-        response = await route.handle(arrivalOf(request, path), nobody)
+        told = await route.handle(arrival, nobody)
       } else {
         if (closing.signal.aborted) throw closingSoon()
-        const caller = await callerOf(request, carrier.incoming)
-        response = await route.handle(arrivalOf(request, path), caller)
+        told = await route.handle(arrival, await callerOf(request, carrier.incoming))
       }
     } catch (error) {
-      response = refusal(error)
+      told = refusal(error)
     } finally {
       activity.end()
     }
-    metrics.count(`${route.method} ${route.path}`, response.status)
-    return response
+    metrics.count(route, told.status)
+    return told
   }
-  const refusal = (error: unknown): Response => {
+  const refusal = (error: unknown): Answer => {
     const known = error instanceof HenceError
     if (!known) {
       report({ level: 'alarm', code: 'internal-error', message: `A request over HTTP failed: ${error}` })
     }
-    return problemResponse(problemOf(known ? error : unforeseen()))
+    return problemAnswer(problemOf(known ? error : unforeseen()))
   }
 
   const hono = new Hono<{ Bindings: Carrier }>({ strict: true })
@@ -122,22 +124,26 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   const table = routes(serving, metrics)
   for (const route of table) {
     const { method, path: below } = route
-    hono.on(method, path + below, (context) => {
+    hono.on(method, path + below, async (context) => {
       const request = context.req.raw
-      if (tracing === undefined) return answer(route, request, context.env)
-      return tracing.run(request, below, () => answer(route, request, context.env))
+      const carrier = context.env
+      const told = await (tracing === undefined
+        ? answer(route, request, carrier)
+        : tracing.run(request, below, () => answer(route, request, carrier)))
+      const { outgoing } = carrier
+      const direct = outgoing !== undefined && request.method !== 'HEAD' && !options.cors
+      if (!direct || (typeof told.body !== 'string' && told.body !== null)) return responseOf(told)
+      writeAnswer(outgoing, told)
+      return RESPONSE_ALREADY_SENT
     })
   }
-  for (const below of new Set(table.map((route) => route.path))) {
-    const methods = table.filter((route) => route.path === below).map((route) => route.method)
-    hono.all(path + below, () => wrongMethod(methods))
-  }
-  hono.notFound(() => problemResponse(problemOf(noRoute())))
-  hono.onError((error) => refusal(error))
+  hono.notFound((context) => responseOf(nowhere(table, path, context.req.path)))
+  hono.onError((error) => responseOf(refusal(error)))
 
   const node = getRequestListener((request, env) => hono.fetch(request, env as Carrier), {
+    // A library does not put its own `Request` and `Response` in the place of the host's.
     overrideGlobalObjects: false,
-    errorHandler: () => problemResponse(problemOf(badAddress())),
+    errorHandler: () => responseOf(problemAnswer(problemOf(badAddress()))),
   })
   let listener: Listener | undefined
   let closed: Promise<void> | undefined
@@ -146,7 +152,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     node(request, response, next) {
       if (next !== undefined && !isOurs(request.url ?? '', path)) return next()
       if (request.readableDidRead) {
-        void sendProblem(response, bodyIsGone())
+        writeAnswer(response, problemAnswer(problemOf(bodyIsGone())))
         return
       }
       void node(request, response)
@@ -197,19 +203,20 @@ function isOurs(url: string, path: string): boolean {
   return firstParts.has(url.slice(path.length + 1).split(/[/?#]/, 1)[0]!)
 }
 
-async function sendProblem(response: ServerResponse, error: HenceError): Promise<void> {
-  const told = problemResponse(problemOf(error))
-  response.writeHead(told.status, Object.fromEntries(told.headers))
-  response.end(await told.text())
-}
-
-function wrongMethod(methods: readonly string[]): Response {
+/** The answer to what no route takes. */
+function nowhere(table: readonly Route[], path: string, at: string): Answer {
+  const methods = table
+    .filter((route) =>
+      new RegExp(`^${path}${route.path.replace(/:[a-z]+/g, '[^/]+').replace('*', '.+')}$`).test(at),
+    )
+    .map(({ method }) => method)
+  if (methods.length === 0) return problemAnswer(problemOf(noRoute()))
   const error = new HenceError(
     'method-not-allowed',
     'change',
     `This address takes ${methods.join(' and ')}, nothing else.`,
   )
-  return problemResponse(problemOf(error), { allow: methods.join(', ') })
+  return problemAnswer(problemOf(error), { allow: methods.join(', ') })
 }
 
 function noRoute(): HenceError {

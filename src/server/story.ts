@@ -1,7 +1,8 @@
 import type { Story } from '../derivation/story.ts'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
-import { jsonResponse } from './json-response.ts'
+import { jsonAnswer } from './json-answer.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
@@ -12,7 +13,7 @@ export async function story(
   request: Request,
   requestId: string,
   query: URLSearchParams,
-): Promise<Response> {
+): Promise<Answer> {
   const principal = query.get('principal') ?? caller.principal
   const reads = allows(caller, 'read')
   if (principal !== caller.principal && !reads) throw notAllowed('read', 'requests of others')
@@ -24,7 +25,7 @@ export async function story(
       `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
     )
   }
-  return jsonResponse(request, reads ? told : redacted(serving, caller, told))
+  return jsonAnswer(request, reads ? told : redacted(serving, caller, told))
 }
 
 /**
@@ -34,7 +35,7 @@ export async function story(
 function redacted({ rules }: Serving, caller: Caller, told: Story): object {
   return {
     ...told,
-    steps: told.steps.map(({ token, at, kind, type, key, changes, events, failures }) => ({
+    steps: told.steps.map(({ token, at, kind, type, key, changes, events, effects, failure }) => ({
       token,
       at,
       kind,
@@ -42,7 +43,8 @@ function redacted({ rules }: Serving, caller: Caller, told: Story): object {
       ...(kind === 'request' && { key }),
       changes: changes.flatMap((change) => rules.change(caller, change) ?? []),
       events: events.map((event) => ({ type: event.type })),
-      failures: failures.map(({ type, code }) => ({ type, code })),
+      effects: effects.map(({ id, type, state }) => ({ id, type, state })),
+      ...(failure && { failure: { code: failure.code } }),
     })),
   }
 }

@@ -1,9 +1,10 @@
-import type { Reply } from '../app/index.ts'
+import type { Enqueued, Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'
 import { parseStrict, textOf } from './json.ts'
-import { problemOfOutcome, problemResponse } from './problem.ts'
+import { problemAnswer, problemOfOutcome } from './problem.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
@@ -13,7 +14,7 @@ export async function submit(
   caller: Caller,
   request: Request,
   type: string,
-): Promise<Response> {
+): Promise<Answer> {
   if (!allows(caller, `submit:${type}`)) throw notAllowed(`submit:${type}`, 'this request')
   const { headers } = request
   const requestId = requestIdOf(headers.get('idempotency-key'))
@@ -24,24 +25,25 @@ export async function submit(
   if (prefer !== null && /(^|[\s,])respond-async($|[\s,;])/i.test(prefer)) {
     return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))
   }
-  return replyResponse(await serving.engine.submit(type as never, input as never, options))
+  return replyAnswer(await serving.engine.submit(type as never, input as never, options))
 }
 
-export function replyResponse(reply: Reply): Response {
+export function replyAnswer(reply: Reply): Answer {
   const { token, replayed } = reply
   const told = replayed
     ? { 'hence-token': token, 'hence-outcome': reply.status, 'idempotent-replayed': 'true' }
     : { 'hence-token': token, 'hence-outcome': reply.status }
-  if (reply.status !== 'accepted') return problemResponse(problemOfOutcome(reply), told)
+  if (reply.status !== 'accepted') return problemAnswer(problemOfOutcome(reply), told)
   const { requestId, status, value } = reply
-  return new Response(JSON.stringify({ requestId, status, value, token, replayed }), {
+  return {
     status: 200,
     headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...told },
-  })
+    body: JSON.stringify({ requestId, status, value, token, replayed }),
+  }
 }
 
-function accepted({ path }: Serving, { requestId, token }: Pick<Reply, 'requestId' | 'token'>): Response {
-  return new Response(JSON.stringify({ requestId, token }), {
+function accepted({ path }: Serving, { requestId, token }: Enqueued): Answer {
+  return {
     status: 202,
     headers: {
       'content-type': 'application/json',
@@ -50,7 +52,8 @@ function accepted({ path }: Serving, { requestId, token }: Pick<Reply, 'requestI
       'preference-applied': 'respond-async',
       location: `${path}/requests/${encodeURIComponent(requestId)}`,
     },
-  })
+    body: JSON.stringify({ requestId, token }),
+  }
 }
 
 /**

@@ -1,9 +1,10 @@
 import type { KeyPart, Query, ReadOptions, Table } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
 import type { Cursors, Position } from './cursor.ts'
 import { parseStrict } from './json.ts'
-import { jsonResponse } from './json-response.ts'
+import { jsonAnswer } from './json-answer.ts'
 import type { Visible } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
@@ -15,7 +16,7 @@ export async function row(
   name: string,
   segments: readonly string[],
   query: URLSearchParams,
-): Promise<Response> {
+): Promise<Answer> {
   const visible = serving.rules.of(caller, name)
   const table = serving.engine.app.tables.get(name)!
   const key = keyOf(table, segments)
@@ -28,7 +29,7 @@ export async function row(
       `Table "${name}" has no row ${JSON.stringify(key)} for you.`,
     )
   }
-  return jsonResponse(request, { key, value })
+  return jsonAnswer(request, { key, value })
 }
 
 interface RowAt {
@@ -50,7 +51,7 @@ export async function page(
   request: Request,
   name: string,
   params: URLSearchParams,
-): Promise<Response> {
+): Promise<Answer> {
   const visible = serving.rules.of(caller, name)
   const table = serving.engine.app.tables.get(name)!
   const asked = queryOf(name, params)
@@ -61,7 +62,7 @@ export async function page(
   const end = await read(serving, params, (after) =>
     gather({ serving, table, asked, visible, limit, from, found, after }),
   )
-  return jsonResponse(request, {
+  return jsonAnswer(request, {
     rows: found.map(({ key, value }) => ({ key, value })),
     ...(end && { cursor: cursors.make(end, asked, caller, visible !== 'all') }),
   })

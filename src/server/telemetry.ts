@@ -1,8 +1,9 @@
 import type { Context, Span, Tracer } from '@opentelemetry/api'
+import type { Answer } from './answer.ts'
 
 /** A span around the handling of one request. */
 export interface Tracing {
-  run(request: Request, route: string, handle: () => Promise<Response>): Promise<Response>
+  run(request: Request, route: string, handle: () => Promise<Answer>): Promise<Answer>
 }
 
 /**
@@ -20,7 +21,7 @@ export async function openTelemetry(): Promise<Tracing | undefined> {
   const tracer: Tracer = trace.getTracer('hence')
   const carrier = { get: (headers: Headers, name: string) => headers.get(name) ?? undefined, keys: () => [] }
   return {
-    async run(request, route, handle) {
+    run(request, route, handle) {
       const parent: Context = propagation.extract(context.active(), request.headers, carrier)
       const method = request.method
       const span: Span = tracer.startSpan(
@@ -28,20 +29,24 @@ export async function openTelemetry(): Promise<Tracing | undefined> {
         { kind: SpanKind.SERVER, attributes: { 'http.request.method': method, 'http.route': route } },
         parent,
       )
-      try {
-        const response = await context.with(trace.setSpan(parent, span), handle)
-        span.setAttribute('http.response.status_code', response.status)
-        const requestId = request.headers.get('idempotency-key')
-        if (requestId !== null) span.setAttribute('hence.request_id', requestId.replace(/^"(.*)"$/, '$1'))
-        for (const name of ['hence-token', 'hence-outcome']) {
-          const value = response.headers.get(name)
-          if (value !== null) span.setAttribute(name.replace('-', '.'), value)
+      // Without a provider there is no span to keep, and nothing more is to be paid.
+      if (!span.isRecording()) return handle()
+      return context.with(trace.setSpan(parent, span), async () => {
+        try {
+          const answer = await handle()
+          const requestId = request.headers.get('idempotency-key')
+          if (requestId !== null) span.setAttribute('hence.request_id', requestId.replace(/^"(.*)"$/, '$1'))
+          span.setAttribute('http.response.status_code', answer.status)
+          for (const name of ['hence-token', 'hence-outcome']) {
+            const value = answer.headers[name]
+            if (value !== undefined) span.setAttribute(name.replace('-', '.'), value)
+          }
+          if (answer.status >= 500) span.setStatus({ code: SpanStatusCode.ERROR })
+          return answer
+        } finally {
+          span.end()
         }
-        if (response.status >= 500) span.setStatus({ code: SpanStatusCode.ERROR })
-        return response
-      } finally {
-        span.end()
-      }
+      })
     },
   }
 }

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import type {
   App,
+  Effect,
+  EffectName,
+  EffectNamed,
   Frozen,
   RequestInput,
   RequestName,
@@ -10,11 +13,14 @@ import type {
   TableName,
   TableValue,
 } from '../app/index.ts'
+import type { Violation } from '../constraint/tables.ts'
 import { takeCheckedStep } from '../derivation/divergence.ts'
 import { inProcess } from '../derivation/program.ts'
-import type { Step } from '../derivation/step.ts'
-import { type Workplace, workplace } from '../derivation/transaction.ts'
+import type { Derivation, Step } from '../derivation/step.ts'
+import { systemTables, workplace } from '../derivation/workplace.ts'
+import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
+import type { LogRecord } from '../log/record.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
@@ -29,12 +35,16 @@ export interface SentBy {
   readonly at?: number
 }
 
+/** What a handler gives back, by the type of the effect; undefined for one that gives nothing. */
+type ResultOf<A extends App, N> = EffectNamed<A, N> extends Effect<string, infer _I, infer R> ? R : never
+
 /**
  * Tests derivations without a log, a disk or a clock: what was given, what happens, what follows. Every
  * record is derived twice and compared, rows are held against their schemas, and the guards are on.
  * Events are applied in the same step, as on one partition.
  *
- * A reaction that throws fails the scenario where it happens; look for it with `thenReactionFailed`.
+ * A derivation that throws, other than the request's own, fails the scenario where it happens; look for it with
+ * `thenReactionFailed`.
  */
 export function scenario<A extends App>(app: A): Scenario<A> {
   return new Scenario(app)
@@ -44,6 +54,7 @@ export class Scenario<A extends App> {
   readonly #app: A
   readonly #state = new State(memoryStore())
   readonly #tables: ReadonlyMap<string, TableState>
+  readonly #outbox: Outbox
   #time = Date.UTC(2026, 0, 1)
   #count = 0
   #last: { readonly type: string; readonly step: Step } | undefined
@@ -52,17 +63,17 @@ export class Scenario<A extends App> {
   constructor(app: A) {
     this.#app = app
     const codec = { encode: JSON.stringify, decode: JSON.parse }
-    this.#tables = new Map(
-      [...app.tables].map(([name, shape]) => [name, new TableState(this.#state, shape, codec)]),
-    )
+    const shapes = [...app.tables.values(), ...systemTables]
+    this.#tables = new Map(shapes.map((shape) => [shape.name, new TableState(this.#state, shape, codec)]))
+    this.#outbox = new Outbox(this.#tables.get('hence.effects')!)
   }
 
   /** A request that was accepted before. */
   given<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by?: SentBy): this {
     this.when(type, input, by)
-    const { outcome } = this.#last!.step
+    const outcome = this.#outcome()
     assert.equal(
-      outcome!.status,
+      outcome.status,
       'accepted',
       `given "${type}" must be accepted, but it was ${JSON.stringify(outcome)}`,
     )
@@ -71,40 +82,37 @@ export class Scenario<A extends App> {
 
   /** The request that the following `then…` are about. */
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
-    this.#assertReactionsSeen()
     const message = messageOf(requestOf(this.#app, type), inputOf(type, input))
-    this.#count++
-    this.#time = Math.max(this.#time, by.at ?? this.#time + 1000)
-    const identity = identityOf(by.requestId ?? `request-${this.#count}`, by.principal ?? '')
-    const program = inProcess(this.#app)
-    try {
-      const place: Workplace = workplace(program, this.#tables, true)
-      const record = {
-        kind: 'request',
-        identity,
-        type,
-        input: message.input,
-        output: message.output,
-      } as const
-      const step = takeCheckedStep(
-        place,
-        place,
-        record,
-        { identity, time: this.#time },
-        {
-          logId: 'scenario',
-          isHere: () => true,
-          mark: () => this.#state.mark(),
-          undo: (mark) => this.#state.undo(mark),
-          changes: (mark) => this.#state.changes(mark),
-        },
-      )
-      this.#state.commit()
-      this.#last = { type, step }
-    } finally {
-      program.close()
-    }
-    return this
+    const identity = identityOf(by.requestId ?? `request-${this.#count + 1}`, by.principal ?? '')
+    const record = { kind: 'request', identity, type, input: message.input, output: message.output } as const
+    return this.#take(type, record, by.at ?? this.#time + 1000)
+  }
+
+  /**
+   * The oldest effect of a type that is pending was done, and its handler gave this back. What follows is what the
+   * following `then…` are about.
+   */
+  givenResult<N extends EffectName<A>>(
+    type: N,
+    ...result: null extends ResultOf<A, N> ? [] : [ResultOf<A, N>]
+  ): this {
+    const text = JSON.stringify(result[0] ?? null)
+    return this.#end(type, { done: true, text })
+  }
+
+  /** The oldest effect of a type that is pending was given up. */
+  givenDead(type: EffectName<A>, error = 'it was refused'): this {
+    return this.#end(type, { done: false, text: error })
+  }
+
+  /** Time passes: the timers that are due by then go off. In milliseconds since 1970. */
+  whenTime(at: number): this {
+    return this.#take('the time', { kind: 'tick' }, at)
+  }
+
+  /** Time passes, so many milliseconds of it. */
+  whenTimePasses(ms: number): this {
+    return this.whenTime(this.#time + ms)
   }
 
   /** It was accepted, with this value where one is given. */
@@ -134,9 +142,9 @@ export class Scenario<A extends App> {
 
   /** A reaction to an event of this type threw, and left nothing. */
   thenReactionFailed(type: string, code?: string): this {
-    const failure = this.#last?.step.failures.find((each) => each.type === type)
-    assert.ok(failure, `no reaction to "${type}" failed`)
-    if (code !== undefined) assert.equal(failure.code, code, failure.message)
+    const failed = this.#failed().find((each) => each.type === type)
+    assert.ok(failed, `no reaction to "${type}" failed`)
+    if (code !== undefined) assert.equal(failed.failure!.code, code, failed.failure!.message)
     this.#failuresExpected++
     return this
   }
@@ -155,28 +163,119 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** The events that followed, in their order, are of these types. */
+  /** The events of the app that followed, in their order, are of these types. */
   thenEvents(...types: string[]): this {
-    this.#outcome()
+    const seen = this.#derivations().flatMap(({ emissions }) => emissions.map(({ type }) => type))
     assert.deepEqual(
-      this.#last!.step.applied.map(({ event }) => event.name),
+      seen.filter((type) => !type.startsWith('hence:')),
       types,
     )
     return this
   }
 
+  /** The effects that were asked for, in their order, are of these types. */
+  thenEffects(...types: EffectName<A>[]): this {
+    assert.deepEqual(
+      this.#asked().map(({ type }) => type),
+      types,
+    )
+    return this
+  }
+
+  /** The one effect of this type that was asked for has this input. */
+  thenEffect<N extends EffectName<A>>(
+    type: N,
+    input: EffectNamed<A, N> extends Effect<string, infer I> ? Frozen<I> : never,
+  ): this {
+    const inputs = this.#asked().flatMap((each) => (each.type === type ? [each.input] : []))
+    assert.deepEqual(inputs, [input])
+    return this
+  }
+
+  /** So many units of a constraint are claimed at a key. */
+  thenClaimed(constraint: string, key: string, units: number): this {
+    const row = this.#tables.get('hence.standings')!.get(encodeKey([key, constraint])) as
+      | { claimed: number }
+      | undefined
+    assert.equal(row?.claimed ?? 0, units, `what is claimed of "${constraint}" at ${JSON.stringify(key)}`)
+    return this
+  }
+
+  /** The violations that there have ever been, oldest first. */
+  violations(): Violation[] {
+    return this.#tables
+      .get('hence.violations')!
+      .scan({})
+      .map(({ value }) => value as Violation)
+      .sort((a, b) => a.at - b.at)
+  }
+
+  #end(type: string, end: { readonly done: boolean; readonly text: string }): this {
+    const [first] = this.#outbox.list('pending', { type, limit: 1 })
+    assert.ok(first, `no effect "${type}" is pending`)
+    return this.#take(type, { kind: 'result', effect: first[0], tries: 1, ...end }, this.#time + 1000)
+  }
+
+  #take(type: string, record: LogRecord, at: number): this {
+    this.#assertReactionsSeen()
+    this.#count++
+    this.#time = Math.max(this.#time, at)
+    const program = inProcess(this.#app)
+    try {
+      const place = workplace(program, this.#tables, true)
+      const step = takeCheckedStep(place, place, record, {
+        logId: 'scenario',
+        partition: 0,
+        offset: this.#count,
+        time: this.#time,
+        isHere: () => true,
+        mark: () => this.#state.mark(),
+        undo: (mark) => this.#state.undo(mark),
+        changes: (mark) => this.#state.changes(mark),
+      })
+      this.#state.commit()
+      this.#last = { type, step }
+    } finally {
+      program.close()
+    }
+    return this
+  }
+
+  #derivations(): readonly Derivation[] {
+    assert.ok(this.#last, 'a scenario needs a `when` before its `then`')
+    return this.#last.step.derivations
+  }
+
+  #asked(): EffectState[] {
+    return this.#derivations().flatMap(({ effects }) =>
+      effects.map((id) => effectState(id, this.#outbox.get(id)!)),
+    )
+  }
+
   #outcome() {
     assert.ok(this.#last, 'a scenario needs a `when` before its `then`')
-    return this.#last.step.outcome!
+    const { outcome } = this.#last.step.decisions[0] ?? {}
+    assert.ok(this.#last.step.decisions.length > 0, `${this.#last.type} is no request that was decided`)
+    // A request with strict claims is decided in the same step, behind its claims.
+    return outcome ?? this.#last.step.decisions[1]!.outcome!
+  }
+
+  /** Derivations that threw, but for the request's own. */
+  #failed(): Derivation[] {
+    return this.#derivations().filter(
+      ({ kind, type, failure }) => failure && kind !== 'request' && type !== 'hence:verdict',
+    )
   }
 
   #assertReactionsSeen(): void {
-    const failures = this.#last?.step.failures ?? []
-    if (failures.length <= this.#failuresExpected) {
+    const failed = this.#last === undefined ? [] : this.#failed()
+    if (failed.length <= this.#failuresExpected) {
       this.#failuresExpected = 0
       return
     }
-    const [{ type, key, code, message }] = failures as [Step['failures'][number]]
-    assert.fail(`the reaction to "${type}" at ${JSON.stringify(key)} failed with ${code}: ${message}`)
+    const [{ type, key, failure }] = failed as [Derivation]
+    assert.fail(
+      `the reaction to "${type}" at ${JSON.stringify(key)} failed with ${failure!.code}: ${failure!.message}`,
+    )
   }
 }

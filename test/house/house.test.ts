@@ -15,20 +15,24 @@ const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
  * What each part may import: the way of a request, from its arrival downwards. Words that every part
  * shares stand alone at the top of `src`.
  */
+const core = ['words', 'app', 'log', 'state', 'constraint', 'effect', 'derivation', 'request', 'storage']
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   words: [],
   app: ['words'],
   client: ['words', 'app'],
   log: ['words'],
   state: ['words'],
-  derivation: ['words', 'app', 'log', 'state'],
+  constraint: ['words', 'app', 'state'],
+  effect: ['words', 'app', 'state'],
+  derivation: ['words', 'app', 'log', 'state', 'constraint', 'effect'],
   request: ['words', 'app', 'log', 'derivation'],
   storage: ['words', 'log', 'state'],
-  engine: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage'],
-  index: ['words', 'app', 'derivation', 'request', 'storage', 'engine'],
-  testing: ['words', 'app', 'log', 'state', 'derivation', 'request', 'storage', 'engine'],
-  server: ['words', 'app', 'derivation', 'request', 'engine'],
-  cli: ['words', 'app', 'client', 'log', 'state', 'derivation', 'storage', 'engine', 'server'],
+  engine: [...core, 'running-engine'],
+  'running-engine': [...core, 'engine'],
+  index: [...core, 'engine'],
+  testing: [...core, 'engine'],
+  server: ['words', 'app', 'constraint', 'effect', 'derivation', 'request', 'engine'],
+  cli: [...core, 'client', 'engine', 'server'],
 }
 const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts']
 const partOf = (file: string): string => {
@@ -95,6 +99,8 @@ test('the public entries export what they say', async () => {
     'HenceError',
     'app',
     'createEngine',
+    'effect',
+    'handlers',
     'reject',
     'scopes',
     'systemClock',

@@ -44,6 +44,7 @@ export async function modelOf(plan: AppPlan, log: Log, partitionOf: (key: string
           const seed = requestSeed(log.id, record.identity)
           outcomes.set(record.identity, derive('request', rows, todo, JSON.parse(record.input), seed, emit))
         } else {
+          assert.ok(record.kind === 'event')
           assertArrived(record, arrived, partition, offset, note)
           queue.push({ kind: Number(record.type.at(-1)), data: JSON.parse(record.data), seed: record.id })
         }

@@ -1,0 +1,63 @@
+import { connect, type Socket } from 'node:net'
+
+/** What is asked for: the head without Content-Length, and the body. */
+export interface Ask {
+  readonly head: string
+  readonly body: string
+}
+
+/**
+ * A connection that sends one request after the other and reads each answer to its end. It is written by hand, since a
+ * client that costs as much as the server would measure itself.
+ */
+export class KeptConnection {
+  readonly #socket: Socket
+  #text = ''
+  #waiting: { resolve(status: number): void; reject(error: Error): void } | undefined
+
+  private constructor(socket: Socket) {
+    this.#socket = socket
+    socket.setEncoding('latin1')
+    socket.setNoDelay(true)
+    socket.on('data', (text: string) => {
+      this.#text += text
+      this.#look()
+    })
+    socket.on('close', () => this.#waiting?.reject(new Error('The server has closed the connection.')))
+    socket.on('error', (error) => this.#waiting?.reject(error))
+  }
+
+  static open(port: number): Promise<KeptConnection> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(port, '127.0.0.1', () => resolve(new KeptConnection(socket)))
+      socket.once('error', reject)
+    })
+  }
+
+  /** Resolves to the status when the whole answer is there. */
+  send({ head, body }: Ask): Promise<number> {
+    const promise = new Promise<number>((resolve, reject) => {
+      this.#waiting = { resolve, reject }
+    })
+    const length = body === '' ? '' : `content-length: ${Buffer.byteLength(body)}\r\n`
+    this.#socket.write(`${head}${length}\r\n${body}`)
+    return promise
+  }
+
+  close(): void {
+    this.#socket.destroy()
+  }
+
+  #look(): void {
+    const end = this.#text.indexOf('\r\n\r\n')
+    if (end === -1) return
+    const length = Number(/\ncontent-length: *(\d+)/i.exec(this.#text.slice(0, end))?.[1])
+    if (Number.isNaN(length)) throw new Error('The answer does not tell its length.')
+    if (this.#text.length < end + 4 + length) return
+    const status = Number(this.#text.slice(9, 12))
+    this.#text = this.#text.slice(end + 4 + length)
+    const waiting = this.#waiting!
+    this.#waiting = undefined
+    waiting.resolve(status)
+  }
+}

@@ -1,0 +1,172 @@
+import { once } from 'node:events'
+import { mkdir } from 'node:fs/promises'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
+import { createEngine } from 'hence'
+import app from './app.ts'
+import { drive, type Run } from './drive.ts'
+import { type Ask, KeptConnection } from './http-load.ts'
+import type { Serves } from './http-serving-process.ts'
+import { type Payment, payments } from './payment.ts'
+import { startBench } from './process.ts'
+import { type Bench, median, type Result } from './result.ts'
+import { summary } from './submit.ts'
+
+const goal = 0.5
+const connections = 64
+const settleMs = 300
+
+/**
+ * Requests over HTTP against Hono's "hello" on the same adapter, each server in a process of its own and the load in this
+ * one; and a batch of NDJSON against `engine.submit` in this process.
+ */
+export async function http({ directory, quick, progress }: Bench): Promise<Result[]> {
+  await mkdir(join(directory, 'http'))
+  await mkdir(join(directory, 'http-in-process'))
+  const hello = startBench('http-serving-process.ts', ['hello'])
+  const hence = startBench('http-serving-process.ts', ['hence', join(directory, 'http')])
+  const engine = await createEngine({
+    app,
+    module: import.meta.resolve('./app.ts'),
+    data: join(directory, 'http-in-process'),
+  })
+  const rounds = quick ? 2 : 5
+  const count = quick ? 10_000 : 40_000
+  const batchCount = quick ? 20_000 : 100_000
+  let made = 0
+  const some = (number: number): Payment[] => {
+    made += number
+    return payments(made - number, number)
+  }
+  try {
+    const [[helloServes], [henceServes]] = (await Promise.all([
+      once(hello, 'message'),
+      once(hence, 'message'),
+    ])) as [[Serves], [Serves]]
+    const round = async (number: number, batchNumber: number) => {
+      const floor = await load(helloServes.port, number, () => hello200)
+      const wishes = some(number)
+      const single = await load(henceServes.port, number, (i) => askOf(wishes[i]!))
+      await pause(settleMs)
+      const inProcess = await drive(1_024, batchNumber, submitting(engine, some(batchNumber)))
+      await pause(settleMs)
+      const batch = await sendBatch(henceServes.port, some(batchNumber))
+      await pause(settleMs)
+      return { floor, single, inProcess, batch }
+    }
+    progress('http: warming up')
+    await round(count / 2, batchCount / 2)
+    const done = []
+    for (let i = 1; i <= rounds; i++) {
+      const last = await round(count, batchCount)
+      done.push(last)
+      progress(
+        `http: round ${i} of ${rounds}: hello ${perSecond(last.floor)}, single ${perSecond(last.single)}, ` +
+          `in process ${perSecond(last.inProcess)}, batch ${perSecond(last.batch)}`,
+      )
+    }
+    const singles = median(done.map((each) => each.single.perSecond / each.floor.perSecond))
+    const batches = median(done.map((each) => each.batch.perSecond / each.inProcess.perSecond))
+    return [
+      { ...summary(done.map(({ floor }) => floor)), what: `Hono "hello", ${connections} connections` },
+      {
+        ...summary(done.map(({ single }) => single)),
+        what: `POST /requests/pay, ${connections} connections`,
+        ratio: singles,
+        goal: { text: `≥ ${goal} of "hello"`, met: singles >= goal },
+        note: 'The ratio is to "hello", or to the line above, not to the bare loop.',
+      },
+      {
+        ...summary(done.map(({ inProcess }) => inProcess)),
+        what: 'engine.submit in process, 1,024 in flight',
+      },
+      {
+        figure: median(done.map(({ batch }) => batch.perSecond)),
+        unit: 'requests/s',
+        what: 'POST /requests, one batch of NDJSON',
+        ratio: batches,
+        goal: { text: `≥ ${goal} of in process`, met: batches >= goal },
+        note: 'The ratio is to "hello", or to the line above, not to the bare loop.',
+      },
+    ]
+  } finally {
+    hello.kill()
+    hence.kill()
+    await engine.close()
+  }
+}
+
+const hello200: Ask = { head: 'GET / HTTP/1.1\r\nhost: localhost\r\n', body: '' }
+
+function askOf({ requestId, input }: Payment): Ask {
+  return {
+    head:
+      'POST /requests/pay HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n' +
+      `idempotency-key: "${requestId}"\r\n`,
+    body: JSON.stringify(input),
+  }
+}
+
+async function load(port: number, count: number, askFor: (index: number) => Ask): Promise<Run> {
+  const open = await Promise.all(Array.from({ length: connections }, () => KeptConnection.open(port)))
+  const free = [...open]
+  const run = await drive(
+    connections,
+    count,
+    async (i) => {
+      const connection = free.pop()!
+      const status = await connection.send(askFor(i))
+      free.push(connection)
+      return status
+    },
+    (status) => {
+      if (status !== 200) throw new Error(`The answer was ${status}.`)
+    },
+  )
+  for (const connection of open) connection.close()
+  return run
+}
+
+function submitting(
+  engine: Awaited<ReturnType<typeof createEngine<typeof app>>>,
+  wishes: readonly Payment[],
+) {
+  return async (i: number) => {
+    const { requestId, input } = wishes[i]!
+    const { status } = await engine.submit('pay', input, { requestId })
+    if (status !== 'accepted') throw new Error(`A payment was ${status}.`)
+  }
+}
+
+async function sendBatch(port: number, wishes: readonly Payment[]): Promise<{ readonly perSecond: number }> {
+  const lines = wishes.map(({ requestId, input }) => `${JSON.stringify({ requestId, type: 'pay', input })}\n`)
+  const start = performance.now()
+  const sending = request({
+    port,
+    host: '127.0.0.1',
+    path: '/requests',
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+  })
+  const answered = once(sending, 'response')
+  const sent = (async () => {
+    for (let i = 0; i < lines.length; i += 500) {
+      if (!sending.write(lines.slice(i, i + 500).join(''))) await once(sending, 'drain')
+    }
+    sending.end()
+  })()
+  const [answer] = await answered
+  let accepted = 0
+  for await (const line of createInterface({ input: answer })) {
+    if (line.includes('"status":"accepted"')) accepted++
+  }
+  await sent
+  if (accepted !== wishes.length) throw new Error(`${accepted} of ${wishes.length} payments were accepted.`)
+  return { perSecond: (accepted / (performance.now() - start)) * 1000 }
+}
+
+function perSecond({ perSecond: figure }: { readonly perSecond: number }): string {
+  return `${Math.round(figure)}/s`
+}

@@ -1,0 +1,399 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { z } from 'zod'
+import type { CapacityOptions } from '../app/index.ts'
+import { app, type Constraint, effect, type Mode, reject, scopes } from '../app/index.ts'
+import { createEngine } from '../engine.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
+import { scenario } from '../testing/scenario.ts'
+
+// A shop whose orders claim stock. Worse than anything is a unit that two orders hold or that nobody holds.
+
+function shopWith(options: CapacityOptions) {
+  const [product, order, name] = scopes('product', 'order', 'name')
+  const sorry = effect('sorry', { input: z.object({ to: z.string() }) })
+  const stock = product.capacity('stock', options)
+  const taken = name.unique('name-taken', options.mode === undefined ? {} : { mode: options.mode })
+  const orders = order.table('orders', {
+    value: z.object({ state: z.enum(['placed', 'cancelled', 'sorry']), why: z.string().optional() }),
+  })
+  const place = order.request('place', {
+    input: z.object({
+      order: z.string(),
+      skus: z.array(z.string()),
+      name: z.string().optional(),
+      priority: z.number().optional(),
+      fail: z.enum(['reject', 'throw']).optional(),
+    }),
+    key: (input) => input.order,
+    claims: ({ skus, name, priority }) => [
+      ...skus.map((sku) => stock.claim(sku, 1, priority === undefined ? {} : { priority })),
+      ...(name === undefined ? [] : [taken.claim(name)]),
+    ],
+    derive(tx, { fail }) {
+      if (tx.get(orders)) return reject('order-exists')
+      tx.put(orders, { state: 'placed' })
+      if (fail === 'throw') throw new Error('boom')
+      if (fail === 'reject') return reject('not-wanted')
+      return { at: tx.now }
+    },
+    compensate(tx, { order }, { constraint, key }) {
+      if (order.startsWith('broken')) throw new Error('cannot')
+      tx.put(orders, { state: 'sorry', why: `${constraint} ${key}` })
+      tx.effect(sorry, { to: tx.principal })
+    },
+  })
+  const cancel = order.request('cancel', {
+    input: z.object({ order: z.string(), sku: z.string().optional() }),
+    key: (input) => input.order,
+    derive(tx, { sku }) {
+      tx.put(orders, { state: 'cancelled' })
+      return { released: tx.release(stock, sku) + tx.release(taken) }
+    },
+  })
+  const confirm = order.request('confirm', {
+    input: z.object({ order: z.string() }),
+    key: (input) => input.order,
+    derive: (tx) => ({ confirmed: tx.confirm(stock) }),
+  })
+  const restock = product.request('restock', {
+    input: z.object({ sku: z.string(), by: z.int() }),
+    key: (input) => input.sku,
+    derive(tx, { by }) {
+      tx.adjustLimit(stock, by)
+      return { ...tx.usage(stock) }
+    },
+  })
+  const settle = product.request('settle', {
+    input: z.object({ sku: z.string() }),
+    key: (input) => input.sku,
+    derive: (tx) => ({ gone: tx.settle(stock).map(({ key }) => key) }),
+  })
+  return app('shop', {
+    requests: [place, cancel, confirm, restock, settle],
+    tables: [orders],
+    constraints: [stock, taken] as Constraint[],
+    effects: [sorry],
+  })
+}
+
+for (const mode of ['strict', 'loose'] as const) {
+  test(`${mode}: what is there can be claimed, and given back`, () => {
+    scenario(shopWith({ mode }))
+      .given('restock', { sku: 'mug', by: 2 })
+      .given('place', { order: 'o1', skus: ['mug'] })
+      .when('place', { order: 'o2', skus: ['mug', 'mug'].slice(1), name: 'ann' })
+      .thenAccepted()
+      .thenClaimed('stock', 'mug', 2)
+      .thenClaimed('name-taken', 'ann', 1)
+      .when('cancel', { order: 'o1' })
+      .thenAccepted({ released: 1 })
+      .thenClaimed('stock', 'mug', 1)
+      .when('cancel', { order: 'o1' })
+      .thenAccepted({ released: 0 })
+      .thenClaimed('stock', 'mug', 1)
+      .when('restock', { sku: 'mug', by: 0 })
+      .thenAccepted({ limit: 2, claimed: 1 })
+  })
+
+  test(`${mode}: a request that is rejected or throws holds nothing`, () => {
+    const s = scenario(shopWith({ mode, limit: 5 })).given('place', { order: 'o1', skus: ['mug'] })
+    s.when('place', { order: 'o1', skus: ['mug', 'cup'] }).thenRejected('order-exists')
+    s.when('place', { order: 'o2', skus: ['mug'], fail: 'reject' }).thenRejected('not-wanted')
+    s.when('place', { order: 'o3', skus: ['mug'], fail: 'throw' }).thenFailed('derivation-threw')
+    s.thenClaimed('stock', 'mug', 1).thenClaimed('stock', 'cup', 0).thenRow('orders', ['o2'], undefined)
+  })
+}
+
+test('strict: too much is refused, by the name of the constraint; all or nothing', () => {
+  scenario(shopWith({ mode: 'strict', limit: 1 }))
+    .given('place', { order: 'o1', skus: ['mug'] })
+    .when('place', { order: 'o2', skus: ['cup', 'mug', 'urn'] })
+    .thenRejected('stock', { key: 'mug' })
+    .thenClaimed('stock', 'cup', 0)
+    .thenClaimed('stock', 'urn', 0)
+    .thenRow('orders', ['o2'], undefined)
+    .given('place', { order: 'o3', skus: ['cup'], name: 'ann' })
+    .when('place', { order: 'o4', skus: ['urn'], name: 'ann' })
+    .thenRejected('name-taken', { key: 'ann' })
+    .thenClaimed('stock', 'urn', 0)
+})
+
+test('strict: two claims on one key are one of more units', () => {
+  scenario(shopWith({ mode: 'strict', limit: 3 }))
+    .when('place', { order: 'o1', skus: ['mug', 'mug'] })
+    .thenAccepted()
+    .thenClaimed('stock', 'mug', 2)
+    .when('place', { order: 'o2', skus: ['mug', 'mug'] })
+    .thenRejected('stock')
+})
+
+test('loose: too much is accepted, noticed, compensated and apologised for', () => {
+  const s = scenario(shopWith({ mode: 'loose', limit: 1 }))
+    .given('place', { order: 'o1', skus: ['mug'] }, { principal: 'ann' })
+    .when('place', { order: 'o2', skus: ['mug', 'cup'], name: 'bob' }, { principal: 'bob' })
+    .thenAccepted()
+    .thenRow('orders', ['o2'], { state: 'sorry', why: 'stock mug' })
+    .thenEffect('sorry', { to: 'bob' })
+    .thenClaimed('stock', 'mug', 1)
+    .thenClaimed('stock', 'cup', 0)
+    .thenClaimed('name-taken', 'bob', 0)
+    .thenRow('orders', ['o1'], { state: 'placed' })
+  const [violation, ...others] = s.violations()
+  assert.deepEqual(others, [])
+  assert.equal(violation!.state, 'resolved')
+  assert.deepEqual(
+    violation!.history.map(({ what, units }) => [what, units]),
+    [
+      ['noticed', 1],
+      ['victims-chosen', 1],
+      ['resolved', 0],
+    ],
+  )
+  assert.deepEqual(violation!.victims, [
+    { requestId: 'request-2', principal: 'bob', key: 'o2', units: 1, state: 'compensated' },
+  ])
+})
+
+test('a falling limit is a violation for what was strictly granted too', () => {
+  const s = scenario(shopWith({ mode: 'strict', limit: 3, victims: 'oldest' }))
+    .given('place', { order: 'o1', skus: ['mug'] }, { principal: 'ann' })
+    .given('place', { order: 'o2', skus: ['mug'] })
+    .given('place', { order: 'o3', skus: ['mug'] })
+    .when('restock', { sku: 'mug', by: -1 })
+    .thenAccepted({ limit: 2, claimed: 2 })
+    .thenRow('orders', ['o1'], { state: 'sorry', why: 'stock mug' })
+    .thenEffects('sorry')
+    .thenClaimed('stock', 'mug', 2)
+  s.when('restock', { sku: 'mug', by: -9 }).thenClaimed('stock', 'mug', 0)
+  assert.deepEqual(
+    s.violations().map(({ victims }) => victims.map(({ key }) => key)),
+    [['o1'], ['o2', 'o3']],
+  )
+})
+
+test('victims are chosen by the policy', () => {
+  const victims = (policy: CapacityOptions['victims'], ...priorities: (number | undefined)[]) => {
+    const s = scenario(shopWith({ mode: 'loose', limit: 9, ...(policy && { victims: policy }) }))
+    for (const [i, priority] of priorities.entries()) {
+      s.given('place', { order: `o${i}`, skus: ['mug'], ...(priority !== undefined && { priority }) })
+    }
+    s.given('restock', { sku: 'mug', by: 1 - 9 })
+    return s.violations()[0]!.victims.map(({ key }) => key)
+  }
+  assert.deepEqual(victims(undefined, 0, 0, 0), ['o2', 'o1'])
+  assert.deepEqual(victims('oldest', 0, 0, 0), ['o0', 'o1'])
+  assert.deepEqual(victims('lowest-priority', 5, 1, 3, 1), ['o3', 'o1', 'o2'])
+})
+
+test('a margin is taken into account until it is settled; what nobody confirmed is released then', () => {
+  for (const [overbook, fits] of [
+    [2, 12],
+    [{ percent: 25 }, 12],
+    [{ percent: 9 }, 10],
+  ] as const) {
+    const s = scenario(shopWith({ mode: 'strict', limit: 10, overbook }))
+    for (let i = 1; i <= fits; i++) s.given('place', { order: `o${i}`, skus: ['seat'] })
+    s.when('place', { order: 'late', skus: ['seat'] }).thenRejected('stock')
+    for (let i = 2; i <= fits; i++) s.given('confirm', { order: `o${i}` })
+    s.when('settle', { sku: 'seat' })
+      .thenAccepted({ gone: ['o1'] })
+      .thenClaimed('stock', 'seat', Math.min(10, fits - 1))
+    assert.deepEqual(
+      s.violations().flatMap((each) => each.victims.map(({ key }) => key)),
+      fits === 12 ? ['o12'] : [],
+    )
+    s.when('cancel', { order: 'o1' }).thenAccepted({ released: 0 })
+    s.when('place', { order: 'later', skus: ['seat'] })
+    if (fits === 12) s.thenRejected('stock')
+    else s.thenAccepted()
+  }
+})
+
+test('a compensation that throws leaves nothing but an alarm, and the claim is gone', () => {
+  const s = scenario(shopWith({ mode: 'loose', limit: 1 }))
+    .given('place', { order: 'o1', skus: ['mug'] })
+    .when('place', { order: 'broken', skus: ['mug'] })
+    .thenReactionFailed('hence:compensate', 'derivation-threw')
+    .thenRow('orders', ['broken'], { state: 'placed' })
+    .thenClaimed('stock', 'mug', 1)
+  assert.equal(s.violations()[0]!.victims[0]!.state, 'failed')
+})
+
+test('definitions and claims that make no sense are refused', () => {
+  const [product] = scopes('product')
+  for (const options of [{ limit: -1 }, { limit: 0.5 }, { overbook: -1 }, { overbook: { percent: -1 } }]) {
+    assert.throws(() => product.capacity('stock', options), { code: 'app-invalid' })
+  }
+  const stock = product.capacity('stock')
+  const name = product.unique('name')
+  for (const units of [0, -1, 0.5, Number.NaN, 2 ** 60]) {
+    assert.throws(() => stock.claim('mug', units), { code: 'claim-invalid' })
+  }
+  assert.throws(() => name.claim('ann', 2), { code: 'claim-invalid' })
+})
+
+const skusOf = (order: number) => [`sku${order % 4}`, `sku${(order * 7 + 1) % 4}`]
+
+for (const partitions of [1, 4]) {
+  for (const mode of ['strict', 'loose'] as Mode[]) {
+    test(`${mode} on ${partitions} partitions: the engine gives what is there, to each once`, async () => {
+      const shop = shopWith({ mode, limit: 3 })
+      const reports: string[] = []
+      const engine = await createEngine({
+        app: shop,
+        data: memoryStorage({ partitions }),
+        report: ({ level, message }) => level === 'alarm' && reports.push(message),
+        handlers: { sorry: () => {} },
+      })
+      const replies = await Promise.all(
+        Array.from({ length: 60 }, (_, i) =>
+          engine.submit(
+            'place',
+            { order: `o${i}`, skus: skusOf(i) },
+            { requestId: `r${i}`, principal: `p${i}` },
+          ),
+        ),
+      )
+      await engine.idle()
+      const accepted = replies.filter(({ status }) => status === 'accepted').length
+      const rows = await engine.scan('orders')
+      const placed = rows.filter(({ value }) => value.state === 'placed').length
+      assert.equal(accepted, mode === 'strict' ? placed : 60)
+      const held = new Map<string, number>()
+      for (const { key, value } of rows) {
+        if (value.state !== 'placed') continue
+        for (const sku of skusOf(Number(key[0].slice(1)))) held.set(sku, (held.get(sku) ?? 0) + 1)
+      }
+      for (let i = 0; i < 4; i++) {
+        const { claimed } = engine.standing('stock', `sku${i}`)
+        assert.ok(claimed <= 3)
+        assert.equal(claimed, held.get(`sku${i}`) ?? 0, 'what is granted is what is held')
+      }
+      if (mode === 'strict' || partitions === 1) assert.ok(placed >= 3, `${placed} were placed`)
+      const violations = engine.violations({ limit: 1_000 })
+      assert.equal(violations.filter(({ state }) => state !== 'resolved').length, 0)
+      const told = violations.flatMap(({ victims }) => victims.filter(({ state }) => state === 'compensated'))
+      assert.equal(told.length, mode === 'strict' ? 0 : 60 - placed)
+      // A retry gets the first outcome, also when it had to wait for its claims.
+      const again = await engine.submit(
+        'place',
+        { order: 'o7', skus: skusOf(7) },
+        { requestId: 'r7', principal: 'p7' },
+      )
+      assert.deepEqual({ ...again, replayed: false }, replies[7])
+      assert.deepEqual(reports, [])
+      await engine.close()
+    })
+  }
+}
+
+test('a violation under review waits for an operator, who decides by a request', async () => {
+  let now = 1_790_000_000_000
+  const clock = { now: () => now, alarm: () => () => {} }
+  const data = memoryStorage({ clock })
+  const shop = shopWith({ mode: 'loose', limit: 1, review: 'human', deadlineMs: 60_000 })
+  const engine = await createEngine({ app: shop, data, clock, report: () => {} })
+  let count = 0
+  const place = (sku: string) =>
+    engine.submit('place', { order: `o${++count}`, skus: [sku] }, { requestId: `r${count}` })
+  const open = () => engine.violations({ state: 'open' })
+  const decide = (action: 'compensate' | 'waive' | 'raise-limit' | 'choose', more: object = {}) => {
+    const { id, key } = open()[0]!
+    return engine.resolve(
+      { violation: id, key, action, reason: 'because', ...more },
+      { requestId: `op${++count}`, principal: 'olga' },
+    )
+  }
+
+  for (const sku of ['a', 'a', 'b', 'b', 'c', 'c', 'd', 'd', 'e', 'e']) await place(sku)
+  assert.deepEqual(
+    open()
+      .map(({ key, excess, deadline }) => [key, excess, deadline])
+      .sort(),
+    [
+      ['a', 1, now + 60_000],
+      ['b', 1, now + 60_000],
+      ['c', 1, now + 60_000],
+      ['d', 1, now + 60_000],
+      ['e', 1, now + 60_000],
+    ],
+  )
+  await place('a')
+  assert.equal(engine.violations({ state: 'open' }).find(({ key }) => key === 'a')!.excess, 2)
+
+  const keys: string[] = []
+  for (const [action, more] of [
+    ['compensate', {}],
+    ['waive', {}],
+    ['raise-limit', {}],
+  ] as const) {
+    keys.push(open()[0]!.key)
+    assert.equal((await decide(action, more)).status, 'accepted')
+  }
+  await engine.idle()
+  const [compensated, waived, raised] = keys as [string, string, string]
+  const of = (key: string) => engine.violations().find((each) => each.key === key)!
+  assert.ok(of(compensated).victims.length > 0)
+  assert.deepEqual(of(waived).victims, [])
+  assert.deepEqual(of(raised).victims, [])
+  assert.ok(engine.standing('stock', waived).claimed > engine.standing('stock', waived).limit)
+  assert.equal(engine.standing('stock', raised).claimed, engine.standing('stock', raised).limit)
+  assert.deepEqual(of(waived).history[1], {
+    at: now,
+    what: 'waive',
+    units: of(waived).history[1]!.units,
+    by: { requestId: 'op13', principal: 'olga' },
+    reason: 'because',
+  })
+
+  // Other victims than the policy's: the one who came first.
+  const { key, id } = open()[0]!
+  const first = (await engine.scan('orders')).map((row) => row.key[0])
+  assert.ok(first.length > 0)
+  const index = ['a', 'b', 'c', 'd', 'e'].indexOf(key)
+  const chosen = `r${index * 2 + 1}`
+  const wrong = await engine.resolve(
+    { violation: id, key, action: 'choose', victims: [{ requestId: 'nobody' }], reason: 'x' },
+    { requestId: 'op-wrong' },
+  )
+  assert.deepEqual(
+    [wrong.status, wrong.status === 'rejected' && wrong.reason],
+    ['rejected', 'victim-unknown'],
+  )
+  await decide('choose', { victims: [{ requestId: chosen }] })
+  await engine.idle()
+  assert.deepEqual(
+    of(key).victims.map(({ requestId }) => requestId),
+    [chosen],
+  )
+  const late = await engine.resolve(
+    { violation: id, key, action: 'waive', reason: 'x' },
+    { requestId: 'op-late' },
+  )
+  assert.deepEqual(
+    [late.status, late.status === 'rejected' && late.reason],
+    ['rejected', 'violation-not-open'],
+  )
+
+  // Nobody decides the last one in time.
+  const last = open()[0]!.key
+  now += 60_000
+  await place('f')
+  await engine.idle()
+  assert.deepEqual(open(), [])
+  assert.deepEqual(
+    of(last).history.map(({ what }) => what),
+    ['noticed', 'deadline-passed', 'victims-chosen', 'resolved'],
+  )
+  await assert.rejects(
+    engine.resolve({ violation: id, key, action: 'waive', reason: '' }, { requestId: 'op-no-reason' }),
+    { code: 'input-invalid' },
+  )
+  const digest = await engine.digest()
+  await engine.close()
+  const again = await createEngine({ app: shop, data, clock, report: () => {} })
+  assert.equal(await again.digest(), digest)
+  assert.equal(again.violations().length, 5)
+  await again.close()
+})

@@ -1,0 +1,107 @@
+import type { Claim, Constraint } from '../app/index.ts'
+import { encodeKey } from '../state/keys.ts'
+import type { HeldClaim, Holder } from './tables.ts'
+import type { Messages, Turn } from './turn.ts'
+
+/**
+ * What a request holds, under its own key: what it asked for, and what it was granted.
+ */
+
+/**
+ * The claims of a request in the one order that all requests ask in: strict ones first, by constraint and key.
+ * Several claims on one key of a constraint are one.
+ * @throws HenceError `unknown-definition` (change)
+ */
+export function claimsInOrder(
+  claims: readonly Claim[],
+  constraintOf: (name: string) => Constraint,
+): HeldClaim[] {
+  const merged = new Map<string, HeldClaim>()
+  for (const { constraint, key, units, priority } of claims) {
+    const { mode, adjustable } = constraintOf(constraint)
+    const at = encodeKey([constraint, key])
+    const before = merged.get(at)
+    merged.set(at, {
+      constraint,
+      key,
+      units: before === undefined || !adjustable ? units : before.units + units,
+      priority: Math.max(before?.priority ?? priority, priority),
+      strict: mode === 'strict',
+    })
+  }
+  const rank = (at: string, { strict }: HeldClaim) => (strict ? '0' : '1') + at
+  return [...merged].sort(([a, x], [b, y]) => (rank(a, x) < rank(b, y) ? -1 : 1)).map(([, claim]) => claim)
+}
+
+export function holderOf(turn: Turn, scope: string, identity: string): Holder | undefined {
+  return turn.rows('holders').get(encodeKey([turn.key, scope, identity])) as Holder | undefined
+}
+
+/** Notes what a request asks for or holds; nothing, when it holds nothing. */
+export function setHolder(turn: Turn, scope: string, identity: string, holder: Holder | undefined): void {
+  const key = encodeKey([turn.key, scope, identity])
+  if (holder === undefined || holder.claims.length === 0) turn.rows('holders').delete(key)
+  else turn.rows('holders').put(key, holder)
+}
+
+/** Asks for one claim. */
+export function ask(turn: Turn, scope: string, identity: string, claim: HeldClaim): void {
+  const { constraint, key, units, priority, strict } = claim
+  turn.send('hence:claim', key, { constraint, identity, scope, holder: turn.key, units, priority, strict })
+}
+
+/** Gives claims back. */
+export function giveBack(turn: Turn, identity: string, claims: readonly HeldClaim[]): void {
+  for (const { constraint, key } of claims) turn.send('hence:release', key, { constraint, identity })
+}
+
+/** Gives back what the requests of this key hold of a constraint; says how many claims that were. */
+export function releaseHeld(turn: Turn, scope: string, constraint: string, key: string | undefined): number {
+  return forHeld(turn, scope, constraint, key, (identity, holder, named) => {
+    giveBack(turn, identity, named)
+    setHolder(turn, scope, identity, {
+      ...holder,
+      claims: holder.claims.filter((claim) => !named.includes(claim)),
+    })
+  })
+}
+
+/** Confirms what the requests of this key hold of a constraint; says how many claims that were. */
+export function confirmHeld(turn: Turn, scope: string, constraint: string, key: string | undefined): number {
+  return forHeld(turn, scope, constraint, key, (identity, _, named) => {
+    for (const claim of named) turn.send('hence:confirm', claim.key, { constraint, identity })
+  })
+}
+
+/** Forgets a claim that its judge has released. */
+export function lapse(turn: Turn, { identity, scope, constraint, key }: Messages['hence:lapse']): void {
+  const holder = holderOf(turn, scope, identity)
+  if (holder === undefined) return
+  setHolder(turn, scope, identity, { ...holder, claims: without(holder.claims, constraint, key) })
+}
+
+export function without(claims: readonly HeldClaim[], constraint: string, key: string): HeldClaim[] {
+  return claims.filter((claim) => claim.constraint !== constraint || claim.key !== key)
+}
+
+function forHeld(
+  turn: Turn,
+  scope: string,
+  constraint: string,
+  key: string | undefined,
+  act: (identity: string, holder: Holder, named: readonly HeldClaim[]) => void,
+): number {
+  let count = 0
+  const rows = turn.rows('holders').scan({ prefix: [scope] }, encodeKey([turn.key]))
+  for (const row of rows) {
+    const holder = row.value as Holder
+    if (holder.state !== 'standing') continue
+    const named = holder.claims.filter(
+      (claim) => claim.constraint === constraint && (key === undefined || claim.key === key),
+    )
+    if (named.length === 0) continue
+    act(row.key[2] as string, holder, named)
+    count += named.length
+  }
+  return count
+}

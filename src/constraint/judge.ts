@@ -1,0 +1,312 @@
+import type { Constraint, SettledClaim } from '../app/index.ts'
+import { HenceError } from '../failure.ts'
+import { principalOf, requestIdOf } from '../identity.ts'
+import { encodeKey } from '../state/keys.ts'
+import type { ClaimRow, HistoryEntry, Standing, Victim, Violation } from './tables.ts'
+import type { Messages, Turn } from './turn.ts'
+
+/**
+ * The one place where claims on a key are judged, in the order of its partition's log. That there is one such
+ * place for every key is what makes the verdicts agree, without locks and without a vote.
+ */
+
+/** What is claimed of a key, and its limit. */
+export function standingOf(turn: Turn, { name, limit }: Constraint): Standing {
+  const standing = turn.rows('standings').get(encodeKey([turn.key, name])) as Standing | undefined
+  return standing ?? { limit, claimed: 0, waived: 0, settled: false, count: 0, violation: null }
+}
+
+/** Judges a claim: a strict one is granted or denied, a loose one is noted in any case. */
+export function claim(turn: Turn, asked: Messages['hence:claim']): void {
+  const { constraint: name, identity, scope, holder, units, priority, strict } = asked
+  const constraint = turn.constraint(name)
+  const standing = standingOf(turn, constraint)
+  const granted = !strict || standing.claimed + units <= limitWithMargin(constraint, standing)
+  if (granted) {
+    const { victims } = constraint
+    const row: ClaimRow = {
+      constraint: name,
+      units,
+      priority,
+      at: turn.now,
+      confirmed: false,
+      holder,
+      scope,
+      rank: victims === 'lowest-priority' ? priority : 0,
+      order: victims === 'oldest' ? standing.count : -standing.count,
+    }
+    turn.rows('claims').put(encodeKey([turn.key, name, identity]), row)
+    const next = { ...standing, claimed: standing.claimed + units, count: standing.count + 1 }
+    if (strict) save(turn, constraint, next)
+    else review(turn, constraint, next)
+  }
+  if (strict)
+    turn.send('hence:verdict', holder, { identity, scope, holder, constraint: name, key: turn.key, granted })
+}
+
+/** Takes a claim back, if it is still there. */
+export function release(turn: Turn, { constraint: name, identity }: Messages['hence:release']): void {
+  const constraint = turn.constraint(name)
+  const row = take(turn, name, identity)
+  if (row === undefined) return
+  const standing = standingOf(turn, constraint)
+  review(turn, constraint, { ...standing, claimed: standing.claimed - row.units })
+}
+
+export function confirm(turn: Turn, { constraint, identity }: Messages['hence:confirm']): void {
+  const key = encodeKey([turn.key, constraint, identity])
+  const row = turn.rows('claims').get(key) as ClaimRow | undefined
+  if (row !== undefined) turn.rows('claims').put(key, { ...row, confirmed: true })
+}
+
+/** @throws HenceError `claim-invalid` (change) */
+export function setLimit(turn: Turn, constraint: Constraint, limit: number): void {
+  if (!constraint.adjustable) {
+    throw new HenceError(
+      'claim-invalid',
+      'change',
+      `The limit of the unique constraint "${constraint.name}" is 1.`,
+    )
+  }
+  if (!Number.isSafeInteger(limit) || limit < 0) {
+    throw new HenceError(
+      'claim-invalid',
+      'change',
+      `The limit of "${constraint.name}" must be a whole number from 0 on, not ${limit}.`,
+    )
+  }
+  review(turn, constraint, { ...standingOf(turn, constraint), limit })
+}
+
+/** Releases what nobody confirmed, and ends the margin. */
+export function settle(turn: Turn, constraint: Constraint): SettledClaim[] {
+  const { name } = constraint
+  const gone: SettledClaim[] = []
+  let { claimed } = standingOf(turn, constraint)
+  for (const { identity, row } of claimsOf(turn, name)) {
+    if (row.confirmed) continue
+    const { scope, holder, units } = row
+    take(turn, name, identity)
+    claimed -= units
+    turn.send('hence:lapse', holder, { identity, scope, holder, constraint: name, key: turn.key })
+    gone.push({ requestId: requestIdOf(identity), principal: principalOf(identity), key: holder, units })
+  }
+  review(turn, constraint, { ...standingOf(turn, constraint), claimed, settled: true })
+  return gone
+}
+
+/** Takes note of what became of a victim. */
+export function compensated(
+  turn: Turn,
+  { violation: id, identity, how }: Messages['hence:compensated'],
+): void {
+  const violation = violationOf(turn, id)
+  if (violation === undefined) return
+  const who = { requestId: requestIdOf(identity), principal: principalOf(identity) }
+  const victims = violation.victims.map((victim) =>
+    victim.state === 'told' && victim.requestId === who.requestId && victim.principal === who.principal
+      ? { ...victim, state: how }
+      : victim,
+  )
+  const constraint = turn.constraint(violation.constraint)
+  conclude(turn, constraint, standingOf(turn, constraint), { ...violation, victims })
+}
+
+/** The policy decides, since no operator has. */
+export function deadline(turn: Turn, { violation: id }: Messages['hence:deadline']): void {
+  const violation = violationOf(turn, id)
+  if (violation?.state !== 'open') return
+  const constraint = turn.constraint(violation.constraint)
+  const noted = note(turn, violation, { what: 'deadline-passed', units: violation.excess })
+  chooseVictims(turn, constraint, standingOf(turn, constraint), noted, undefined)
+}
+
+/** What an operator decides about an open violation. */
+export type Decision =
+  | { readonly action: 'compensate' }
+  | { readonly action: 'waive' }
+  | { readonly action: 'raise-limit'; readonly units?: number }
+  | { readonly action: 'choose'; readonly victims: readonly string[] }
+
+/**
+ * Carries out what an operator decided.
+ * @param decision `choose` names victims by their identities
+ * @returns a reason why it cannot be carried out; undefined when it was
+ */
+export function resolve(
+  turn: Turn,
+  id: string,
+  decision: Decision,
+  reason: string,
+): 'violation-unknown' | 'violation-not-open' | 'victim-unknown' | undefined {
+  const violation = violationOf(turn, id)
+  if (violation === undefined) return 'violation-unknown'
+  if (violation.state !== 'open') return 'violation-not-open'
+  const constraint = turn.constraint(violation.constraint)
+  const standing = standingOf(turn, constraint)
+  const { excess } = violation
+  const units = decision.action === 'raise-limit' ? (decision.units ?? excess) : excess
+  const by = { requestId: requestIdOf(turn.identity), principal: principalOf(turn.identity) }
+  const noted = note(turn, violation, { what: decision.action, units, by, reason })
+  switch (decision.action) {
+    case 'compensate':
+      chooseVictims(turn, constraint, standing, noted, undefined)
+      return undefined
+    case 'choose': {
+      const known = decision.victims.every((identity) =>
+        turn.rows('claims').get(encodeKey([turn.key, constraint.name, identity])),
+      )
+      if (!known || decision.victims.length === 0) return 'victim-unknown'
+      chooseVictims(turn, constraint, standing, noted, decision.victims)
+      return undefined
+    }
+    case 'waive':
+      conclude(turn, constraint, { ...standing, waived: standing.waived + units }, noted)
+      return undefined
+    case 'raise-limit':
+      conclude(turn, constraint, { ...standing, limit: standing.limit + units }, noted)
+      return undefined
+  }
+}
+
+/** Looks whether more is claimed than there is, and sees to it. */
+function review(turn: Turn, constraint: Constraint, standing: Standing): void {
+  const excess = excessOf(constraint, standing)
+  const open = standing.violation === null ? undefined : violationOf(turn, standing.violation)
+  if (open !== undefined) {
+    const grew = excess > open.excess ? note(turn, open, { what: 'grew', units: excess }) : open
+    if (constraint.review === 'auto' && excess > 0) chooseVictims(turn, constraint, standing, grew, undefined)
+    else conclude(turn, constraint, standing, grew)
+    return
+  }
+  if (excess <= 0) {
+    save(turn, constraint, standing)
+    return
+  }
+  const id = turn.id(`violation ${constraint.name} ${standing.count} ${standing.claimed} ${standing.limit}`)
+  const isReviewed = constraint.review === 'human'
+  const violation: Violation = {
+    id,
+    constraint: constraint.name,
+    scope: constraint.scope,
+    state: 'open',
+    at: turn.now,
+    excess,
+    deadline: isReviewed ? turn.now + constraint.deadlineMs : null,
+    victims: [],
+    history: [{ at: turn.now, what: 'noticed', units: excess }],
+  }
+  if (!isReviewed) {
+    chooseVictims(turn, constraint, standing, violation, undefined)
+    return
+  }
+  put(turn, violation)
+  save(turn, constraint, { ...standing, violation: id })
+  turn.schedule('hence:deadline', id, turn.now + constraint.deadlineMs, { violation: id })
+}
+
+/** Takes claims away until no more is claimed than there is, and tells those who held them. */
+function chooseVictims(
+  turn: Turn,
+  constraint: Constraint,
+  standing: Standing,
+  violation: Violation,
+  chosen: readonly string[] | undefined,
+): void {
+  const { name } = constraint
+  let { claimed } = standing
+  const victims: Victim[] = [...violation.victims]
+  const give = (identity: string) => {
+    const row = take(turn, name, identity)
+    if (row === undefined) return
+    const { units, holder, scope } = row
+    claimed -= units
+    const told = { requestId: requestIdOf(identity), principal: principalOf(identity), key: holder, units }
+    victims.push({ ...told, state: 'told' })
+    turn.send('hence:compensate', holder, {
+      identity,
+      scope,
+      holder,
+      constraint: name,
+      key: turn.key,
+      violation: violation.id,
+    })
+  }
+  if (chosen !== undefined) {
+    for (const identity of chosen) give(identity)
+  } else {
+    while (excessOf(constraint, { ...standing, claimed }) > 0) {
+      const [next] = turn
+        .rows('claims')
+        .scan({ index: 'victims', prefix: [name], limit: 1 }, encodeKey([turn.key]))
+      if (next === undefined) break
+      give(next.key[2] as string)
+    }
+  }
+  const units = standing.claimed - claimed
+  const noted = note(turn, { ...violation, victims }, { what: 'victims-chosen', units })
+  conclude(turn, constraint, { ...standing, claimed }, noted)
+}
+
+/** Saves a violation in the state that it is in now, and the standing with it. */
+function conclude(turn: Turn, constraint: Constraint, standing: Standing, violation: Violation): void {
+  // One whose victims have been told is over for the standing: what is too much now is another violation.
+  const isCurrent = violation.state === 'open'
+  const excess = isCurrent ? Math.max(0, excessOf(constraint, standing)) : 0
+  const isWaiting = violation.victims.some(({ state }) => state === 'told')
+  const state = excess > 0 ? 'open' : isWaiting ? 'compensating' : 'resolved'
+  let next: Violation = { ...violation, excess, state }
+  if (state === 'resolved' && violation.state !== 'resolved') {
+    const byItself = violation.victims.length === 0 && violation.history.at(-1)!.by === undefined
+    next = note(turn, next, { what: byItself ? 'cleared' : 'resolved', units: 0 })
+  }
+  put(turn, next)
+  if (isCurrent) save(turn, constraint, { ...standing, violation: state === 'open' ? violation.id : null })
+}
+
+function limitWithMargin({ overbook }: Constraint, { limit, settled }: Standing): number {
+  if (settled) return limit
+  return limit + (typeof overbook === 'number' ? overbook : Math.floor((limit * overbook.percent) / 100))
+}
+
+function excessOf(constraint: Constraint, standing: Standing): number {
+  return standing.claimed - limitWithMargin(constraint, standing) - standing.waived
+}
+
+function save(turn: Turn, constraint: Constraint, standing: Standing): void {
+  const { name, limit } = constraint
+  const rows = turn.rows('standings')
+  const key = encodeKey([turn.key, name])
+  // What was let stand ends with the claims that it was let stand for.
+  const over = standing.claimed - limitWithMargin(constraint, standing)
+  const waived = Math.min(standing.waived, Math.max(0, over))
+  const isAsNew =
+    standing.claimed === 0 && standing.limit === limit && !standing.settled && standing.violation === null
+  if (isAsNew) rows.delete(key)
+  else rows.put(key, { ...standing, waived })
+}
+
+function take(turn: Turn, constraint: string, identity: string): ClaimRow | undefined {
+  const rows = turn.rows('claims')
+  const key = encodeKey([turn.key, constraint, identity])
+  const row = rows.get(key) as ClaimRow | undefined
+  if (row !== undefined) rows.delete(key)
+  return row
+}
+
+function claimsOf(turn: Turn, constraint: string): { identity: string; row: ClaimRow }[] {
+  const rows = turn.rows('claims').scan({ prefix: [constraint] }, encodeKey([turn.key]))
+  return rows.map(({ key, value }) => ({ identity: key[2] as string, row: value as ClaimRow }))
+}
+
+function violationOf(turn: Turn, id: string): Violation | undefined {
+  return turn.rows('violations').get(encodeKey([turn.key, id])) as Violation | undefined
+}
+
+function put(turn: Turn, violation: Violation): void {
+  turn.rows('violations').put(encodeKey([turn.key, violation.id]), violation)
+}
+
+function note(turn: Turn, violation: Violation, entry: Omit<HistoryEntry, 'at'>): Violation {
+  return { ...violation, history: [...violation.history, { at: turn.now, ...entry }] }
+}

@@ -1,0 +1,86 @@
+import type { Constraint } from '../app/index.ts'
+import type { Messages, Turn } from '../constraint/turn.ts'
+import { HenceError } from '../failure.ts'
+import type { TableState } from '../state/table.ts'
+import { type Chain, chainDepthMax, type Emission, Origin } from './chain.ts'
+import { eventId, namedUuid } from './seed.ts'
+import { constraintNamed, type Workplace } from './workplace.ts'
+
+/** What a derivation is told of the record that it derives from. */
+export interface Facts {
+  readonly chain: Chain
+  /** Log time of the record, in milliseconds since 1970. */
+  readonly time: number
+  /** The partition that the record stands in. */
+  readonly partition: number
+}
+
+/** A turn of Hence's own code: what it tells other keys goes the way of the app's events. */
+export class HostTurn implements Turn {
+  readonly key: string
+  readonly now: number
+  readonly identity: string
+  readonly #place: Workplace
+  readonly #facts: Facts
+  readonly #origin: Origin
+  readonly #emissions: Emission[]
+  #sent = 0
+
+  constructor(place: Workplace, key: string, facts: Facts, origin: Origin, emissions: Emission[]) {
+    this.key = key
+    this.now = facts.time
+    this.identity = facts.chain.identity
+    this.#place = place
+    this.#facts = facts
+    this.#origin = origin
+    this.#emissions = emissions
+  }
+
+  constraint(name: string): Constraint {
+    return constraintNamed(this.#place, name)
+  }
+
+  rows(table: 'standings' | 'claims' | 'violations' | 'holders'): TableState {
+    return this.#place.constraints[table]
+  }
+
+  send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void {
+    const number = this.#sent++
+    const parent = this.#origin
+    const origin = childOf(parent, type, () => eventId(parent.seed, type, number))
+    this.#emissions.push({ type, key, data, origin, chain: this.#facts.chain })
+  }
+
+  schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void {
+    const { chain, partition } = this.#facts
+    const { seed, depth } = childOf(this.#origin, type, () =>
+      eventId(this.#origin.seed, `timer ${type}`, name),
+    )
+    this.#place.timers.set(
+      { key: this.key, scope: 'hence', event: type, name },
+      { ...chain, at, partition, data: JSON.stringify(data), id: hexOf(seed), depth },
+    )
+  }
+
+  id(name: string): string {
+    return namedUuid(this.#origin.seed, 'id', name)
+  }
+}
+
+/**
+ * The origin of what a derivation emits.
+ * @throws HenceError `chain-too-deep` (change)
+ */
+export function childOf(parent: Origin, type: string, seed: () => string): Origin {
+  if (parent.depth < chainDepthMax) return new Origin(parent.depth + 1, seed)
+  throw new HenceError(
+    'chain-too-deep',
+    'change',
+    `The event "${type}" would be number ${parent.depth + 1} in its chain, and ${chainDepthMax} is the limit: ` +
+      'do its reactions emit each other without end?',
+  )
+}
+
+export function hexOf(id: string): string {
+  return Buffer.from(id, 'latin1').toString('hex')
+}

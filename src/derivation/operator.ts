@@ -1,0 +1,120 @@
+import type { Outcome, Schema } from '../app/index.ts'
+import { type Decision, resolve } from '../constraint/judge.ts'
+import type { Turn } from '../constraint/turn.ts'
+import type { Outbox } from '../effect/outbox.ts'
+import { identityOf } from '../identity.ts'
+
+/**
+ * What operators may ask, besides the requests of the app: ordinary requests, with an id, a principal and a
+ * place in the log, that Hence decides itself. Their names begin with `hence:`, which no app can use.
+ */
+export interface OperatorRequest<Input = never> {
+  readonly name: string
+  readonly input: Schema<Input>
+  /** The partition key that it is decided under. */
+  key(input: Input): string
+  /** @returns the outcome, and effects that are to be delivered */
+  decide(
+    turn: Turn,
+    outbox: Outbox,
+    input: Input,
+  ): { readonly outcome: Outcome; readonly effects?: readonly string[] }
+}
+
+/** Decides about a violation that is open. */
+export interface ResolveInput {
+  /** The id of the violation, and the key that its constraint is judged under. */
+  readonly violation: string
+  readonly key: string
+  /**
+   * `compensate`: the policy chooses the victims now; `waive`: let it stand; `raise-limit`: by `units`, or by what is
+   * too much; `choose`: these requests give way.
+   */
+  readonly action: Decision['action']
+  readonly units?: number
+  readonly victims?: readonly { readonly requestId: string; readonly principal?: string }[]
+  /** Why; it stays in the violation's history. */
+  readonly reason: string
+}
+
+/** Delivers an effect again that was given up. */
+export interface RedriveInput {
+  readonly effect: string
+  /** The partition key that it was asked for under. */
+  readonly key: string
+  /** Send it again although the receiver may have forgotten by now that it got it. */
+  readonly mayRepeat?: boolean
+  readonly reason: string
+}
+
+const resolveViolation: OperatorRequest<ResolveInput> = {
+  name: 'hence:resolve-violation',
+  input: schema((value) => {
+    const { violation, key, action, units, victims, reason } = value
+    if (!isText(violation) || typeof key !== 'string') return 'violation and key must name a violation'
+    if (!isText(reason)) return 'reason must say why'
+    if (!['compensate', 'waive', 'raise-limit', 'choose'].includes(action as string)) {
+      return 'action must be compensate, waive, raise-limit or choose'
+    }
+    if (units !== undefined && (!Number.isSafeInteger(units) || (units as number) < 1)) {
+      return 'units must be a whole number from 1 on'
+    }
+    if (action !== 'choose') return undefined
+    const named =
+      Array.isArray(victims) &&
+      victims.every((victim) => isText(victim?.requestId) && typeof (victim.principal ?? '') === 'string')
+    return named ? undefined : 'victims must name requests: [{ requestId, principal }]'
+  }),
+  key: ({ key }) => key,
+  decide(turn, _, { violation, action, units, victims = [], reason }) {
+    const identities = victims.map(({ requestId, principal }) => identityOf(requestId, principal ?? ''))
+    const decision = (
+      action === 'choose'
+        ? { action, victims: identities }
+        : { action, ...(units !== undefined && { units }) }
+    ) as Decision
+    return outcomeOf(resolve(turn, violation, decision, reason))
+  },
+}
+
+const redrive: OperatorRequest<RedriveInput> = {
+  name: 'hence:redrive',
+  input: schema(({ effect, key, mayRepeat = false, reason }) =>
+    isText(effect) && typeof key === 'string' && isText(reason) && typeof mayRepeat === 'boolean'
+      ? undefined
+      : 'effect, key and reason must be text, mayRepeat true or false',
+  ),
+  key: ({ key }) => key,
+  decide: ({ now }, outbox, { effect, mayRepeat = false }) => ({
+    ...outcomeOf(outbox.redrive(effect, now, mayRepeat)),
+    effects: [effect],
+  }),
+}
+
+export const operatorRequests: ReadonlyMap<string, OperatorRequest> = new Map(
+  [resolveViolation, redrive].map((request) => [request.name, request as OperatorRequest]),
+)
+
+function outcomeOf(refusal: string | undefined): { readonly outcome: Outcome } {
+  if (refusal === undefined) return { outcome: { status: 'accepted', value: null } }
+  return { outcome: { status: 'rejected', reason: refusal } }
+}
+
+/** @param problem says what is wrong with an input; undefined when nothing is */
+function schema<Input>(problem: (value: Record<string, unknown>) => string | undefined): Schema<Input> {
+  return {
+    '~standard': {
+      version: 1,
+      vendor: 'hence',
+      validate(value) {
+        const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+        const message = isObject ? problem(value as Record<string, unknown>) : 'it must be an object'
+        return message === undefined ? { value: value as Input } : { issues: [{ message }] }
+      },
+    },
+  }
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== ''
+}

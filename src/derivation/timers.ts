@@ -1,0 +1,89 @@
+import { encodeKey } from '../state/keys.ts'
+import type { TableShape, TableState } from '../state/table.ts'
+import type { Chain } from './chain.ts'
+
+/**
+ * Timers that have not gone off: `hence.timers`, by partition key, scope, event, and the app's own name for it.
+ */
+export const timers: TableShape = {
+  name: 'hence.timers',
+  parts: ['string', 'string', 'string'],
+  indexes: { due: ['partition', 'at'] },
+}
+
+/** A timer. */
+export interface Timer extends Chain {
+  /** When it goes off: log time, in milliseconds since 1970. */
+  readonly at: number
+  readonly partition: number
+  /** JSON text. */
+  readonly data: string
+  /** The event's id, as the hexadecimal digits of its 16 bytes, and its depth. */
+  readonly id: string
+  readonly depth: number
+}
+
+/** The name of a timer: its scope, the event, and the app's own name for it. */
+export interface TimerName {
+  readonly key: string
+  readonly scope: string
+  readonly event: string
+  readonly name: string
+}
+
+export class Timers {
+  readonly #rows: TableState
+  /** For each partition when its next timer goes off; undefined when that must be looked up. */
+  readonly #next: (number | undefined)[] = []
+
+  constructor(rows: TableState) {
+    this.#rows = rows
+  }
+
+  /** Sets a timer, in the place of one with the same name. */
+  set(name: TimerName, timer: Timer): void {
+    this.#rows.put(keyOf(name), timer)
+    this.#next[timer.partition] = undefined
+  }
+
+  has(name: TimerName): boolean {
+    return this.#rows.get(keyOf(name)) !== undefined
+  }
+
+  cancel(name: TimerName): boolean {
+    this.forgetNext()
+    return this.#rows.delete(keyOf(name))
+  }
+
+  /** When the next timer of a partition goes off; infinity when there is none. */
+  next(partition: number): number {
+    let next = this.#next[partition]
+    if (next === undefined) {
+      const [first] = this.#rows.scan({ index: 'due', prefix: [partition], limit: 1 })
+      next = first === undefined ? Number.POSITIVE_INFINITY : (first.value as Timer).at
+      this.#next[partition] = next
+    }
+    return next
+  }
+
+  /** Takes out a timer that goes off at a time or before. */
+  take(partition: number, time: number): (TimerName & Timer) | undefined {
+    if (this.next(partition) > time) return undefined
+    const [{ key, value }] = this.#rows.scan({ index: 'due', prefix: [partition], limit: 1 }) as [
+      { key: string[]; value: Timer },
+    ]
+    const [partitionKey, scope, event, name] = key as [string, string, string, string]
+    this.#rows.delete(encodeKey(key))
+    this.#next[partition] = undefined
+    return { ...value, key: partitionKey, scope, event, name }
+  }
+
+  /** To be called when changes of the state were undone. */
+  forgetNext(): void {
+    this.#next.length = 0
+  }
+}
+
+function keyOf({ key, scope, event, name }: TimerName): string {
+  return encodeKey([key, scope, event, name])
+}

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createEngine } from 'hence'
+import { memoryStorage } from 'hence/testing'
+import notes from '../../test/server/notes.ts'
+import { callers, serveNotes } from '../../test/server/serve.ts'
+import { Activity } from './activity.ts'
+import { BodyReader } from './body.ts'
+import { limitsDefault } from './limits.ts'
+import { Metrics } from './metrics.ts'
+import { routes } from './routes.ts'
+import { RowRules } from './row-rules.ts'
+
+// Every route × every caller. The expectations are written per route of the server's own list, so a new route
+// without an entry here fails.
+
+type Who = keyof typeof callers | 'nobody'
+const everybody: readonly Who[] = ['nobody', ...Object.keys(callers)]
+
+interface Case {
+  readonly path: string
+  readonly body?: string
+  readonly type?: string
+  /** Who gets the answer; the others get 403, and nobody 401. */
+  readonly allowed: readonly Who[] | 'all known' | 'all'
+  readonly status?: number
+}
+
+const input = (n: number) => JSON.stringify({ owner: 'ada', number: n, text: 'x' })
+const line = (type: string) =>
+  `${JSON.stringify({ requestId: `line-${type}`, type, input: { from: 'a', to: 'b', text: '' } })}\n`
+
+const cases: Readonly<Record<string, readonly Case[]>> = {
+  'POST /requests/:name': [
+    { path: '/requests/write', body: input(9), allowed: ['ada', 'admin'] },
+    {
+      path: '/requests/send',
+      body: '{"from":"a","to":"b","text":""}',
+      allowed: ['ada', 'bob', 'admin'],
+    },
+  ],
+  // Whether a line may be sent is told in its outcome; below it is tested line by line.
+  'POST /requests': [
+    { path: '/requests', type: 'application/x-ndjson', body: line('send'), allowed: 'all known' },
+  ],
+  'GET /requests/:name': [
+    { path: '/requests/seed-1?principal=ada', allowed: ['ada', 'reader', 'admin'] },
+    { path: '/requests/seed-1', allowed: ['ada'], status: 404 },
+  ],
+  'GET /tables/:name': [
+    { path: '/tables/totals', allowed: ['reader', 'admin'] },
+    { path: '/tables/notes', allowed: 'all known' },
+  ],
+  'GET /tables/:name/*': [
+    { path: '/tables/totals/all', allowed: ['reader', 'admin'] },
+    { path: '/tables/notes/ada/1', allowed: ['ada', 'reader', 'admin'], status: 404 },
+  ],
+  'GET /changes': [
+    { path: '/changes?table=totals', allowed: ['reader', 'admin'] },
+    { path: '/changes?table=notes', allowed: 'all known' },
+    { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
+  ],
+  'GET /openapi.json': [{ path: '/openapi.json', allowed: 'all known' }],
+  'GET /metrics': [{ path: '/metrics', allowed: ['operator', 'admin'] }],
+  'GET /livez': [{ path: '/livez', allowed: 'all' }],
+  'GET /readyz': [{ path: '/readyz', allowed: 'all' }],
+}
+
+test('every route has its cases', async () => {
+  const engine = await createEngine({ app: notes, data: memoryStorage() })
+  const serving = {
+    engine: engine as never,
+    path: '',
+    limits: limitsDefault,
+    clock: { now: () => 0 },
+    report: () => {},
+    bodies: new BodyReader(limitsDefault),
+    rules: new RowRules(notes, () => {}),
+    activity: new Activity(),
+    closing: new AbortController().signal,
+  }
+  const list = routes(serving, new Metrics()).map(({ method, path }) => `${method} ${path}`)
+  assert.deepEqual(list.sort(), Object.keys(cases).sort())
+  await engine.close()
+})
+
+for (const [route, all] of Object.entries(cases)) {
+  test(`who may use ${route}`, async (t) => {
+    const { call, submit } = await serveNotes(t)
+    assert.equal((await submit('ada', 'write', 'seed-1', input(1))).status, 200)
+    for (const { path, body, type = 'application/json', allowed, status = 403 } of all) {
+      for (const who of everybody) {
+        const response = await call(who === 'nobody' ? undefined : (who as string), path, {
+          ...(body !== undefined && { method: 'POST', body }),
+          headers: { 'content-type': type, 'idempotency-key': `${path}-${who}` },
+        })
+        await response.body?.cancel()
+        const may =
+          allowed === 'all' || (who !== 'nobody' && (allowed === 'all known' || allowed.includes(who)))
+        // A second caller may find the note of the first: a rejection shows that it was let in.
+        const expected = may ? [200, 409] : [who === 'nobody' ? 401 : status]
+        assert.ok(expected.includes(response.status), `${path} as ${who}: ${response.status}`)
+        if (response.status === 401) assert.equal(response.headers.get('www-authenticate'), 'Bearer')
+      }
+    }
+  })
+}
+
+test('each line of a batch is allowed or not by itself', async (t) => {
+  const { call } = await serveNotes(t)
+  const sent = await call('bob', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body: line('send') + line('feel') + line('send').replace('line-send', 'line-2'),
+  })
+  const told = (await sent.text())
+    .trim()
+    .split('\n')
+    .map((text) => JSON.parse(text))
+  assert.deepEqual(
+    told.map(({ requestId, status, problem }) => [requestId, status, problem?.status]),
+    [
+      ['line-send', 'accepted', undefined],
+      ['line-feel', 'problem', 403],
+      ['line-2', 'accepted', undefined],
+    ],
+  )
+})

@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Served, serveNotes } from '../../test/server/serve.ts'
+
+// Two people, one engine: nobody learns anything of the other's rows, by whatever way they read.
+
+type Json = Record<string, never> & { rows: { key: unknown[]; value: { text: string } }[]; cursor?: string }
+
+const secret = /secret of/
+
+/** Notes of ada and bob in turn: `ada` has the even numbers. */
+async function fill({ submit, engine }: Served, count: number): Promise<void> {
+  for (let number = 0; number < count; number++) {
+    const owner = number % 2 === 0 ? 'ada' : 'bob'
+    const input = { owner, number, text: `secret of ${owner} ${number}`, stars: number % 5 }
+    assert.equal((await submit('admin', 'write', `fill-${number}`, input)).status, 200)
+  }
+  await engine.idle()
+}
+
+async function pages({ call }: Served, who: string, path: string): Promise<Json['rows'][]> {
+  const found: Json['rows'][] = []
+  let cursor: string | undefined
+  do {
+    const response = await call(who, cursor === undefined ? path : `${path}&cursor=${cursor}`)
+    assert.equal(response.status, 200)
+    const page = (await response.json()) as Json
+    found.push(page.rows)
+    cursor = page.cursor
+  } while (cursor !== undefined)
+  return found
+}
+
+test('a page at a time gives what one scan gives: forwards, backwards, by key, by index, with a prefix', async (t) => {
+  const served = await serveNotes(t)
+  await fill(served, 23)
+  for (const query of [
+    {},
+    { reverse: true },
+    { index: 'byStars' },
+    { index: 'byStars', reverse: true },
+    { prefix: ['ada'] },
+    { prefix: ['bob'], from: [5], to: [16] },
+    { prefix: ['bob'], from: [5], to: [16], reverse: true },
+    { index: 'byStars', prefix: [3] },
+    { index: 'byStars', from: [1], to: [4], reverse: true },
+    { index: 'byStars', prefix: [3, 'bob'] },
+    { prefix: ['ada', 4] },
+  ]) {
+    const whole = await served.engine.scan('notes', query as never)
+    const params = Object.entries(query).map(
+      ([name, value]) =>
+        `${name}=${encodeURIComponent(typeof value === 'string' ? value : JSON.stringify(value))}`,
+    )
+    for (const limit of [1, 4, 7, 100]) {
+      const found = await pages(served, 'reader', `/tables/notes?${[`limit=${limit}`, ...params].join('&')}`)
+      assert.deepEqual(found.flat(), whole, JSON.stringify(query))
+      for (const rows of found.slice(0, -1)) assert.equal(rows.length, limit)
+    }
+  }
+})
+
+test('each sees their own rows: points, scans, indexes, pages', async (t) => {
+  const served = await serveNotes(t)
+  await fill(served, 30)
+  for (const who of ['ada', 'bob']) {
+    for (const path of ['/tables/notes?limit=4', '/tables/notes?limit=4&index=byStars&reverse=true']) {
+      const found = await pages(served, who, path)
+      const rows = found.flat()
+      assert.equal(rows.length, 15)
+      for (const { key, value } of rows) {
+        assert.equal(key[0], who)
+        assert.match(value.text, new RegExp(`^secret of ${who} `))
+      }
+      // Full pages: their size tells nothing of hidden rows between.
+      assert.deepEqual(
+        found.map(({ length }) => length),
+        [4, 4, 4, 3],
+      )
+    }
+  }
+  const other = await served.call('bob', '/tables/notes/ada/0')
+  const missing = await served.call('bob', '/tables/notes/ada/999')
+  assert.equal(other.status, 404)
+  const [a, b] = [await other.text(), await missing.text()]
+  assert.equal(a.replace(',0]', ''), b.replace(',999]', ''), 'hidden and missing look the same')
+  assert.doesNotMatch(a, secret)
+})
+
+test('the cursor of a reader with a rule tells nothing, and is theirs alone', async (t) => {
+  const served = await serveNotes(t)
+  await fill(served, 30)
+  const { cursor } = (await (await served.call('bob', '/tables/notes?limit=4')).json()) as Json
+  assert.doesNotMatch(Buffer.from(cursor!, 'base64url').toString('latin1'), /ada|bob/)
+  const stolen = await served.call('ada', `/tables/notes?limit=4&cursor=${cursor}`)
+  assert.equal(stolen.status, 400)
+  assert.equal(((await stolen.json()) as { code: string }).code, 'cursor-invalid')
+  const otherQuery = await served.call('bob', `/tables/notes?limit=4&reverse=true&cursor=${cursor}`)
+  assert.equal(otherQuery.status, 400)
+  for (const made of [
+    'x',
+    '!!!',
+    Buffer.from('["zoe",1]').toString('base64url'),
+    `${cursor!.slice(0, -2)}AA`,
+  ]) {
+    assert.equal((await served.call('bob', `/tables/notes?cursor=${made}`)).status, 400)
+  }
+})
+
+test('no cursor follows when all that is left is hidden', async (t) => {
+  const served = await serveNotes(t)
+  await fill(served, 30)
+  // The notes of ada all come first, then those of bob.
+  const page = (await (await served.call('ada', '/tables/notes?limit=15')).json()) as Json
+  assert.equal(page.rows.length, 15)
+  assert.equal(page.cursor, undefined)
+})
+
+test('work is bounded: a page ends early after so many hidden rows, and goes on behind them', async (t) => {
+  const served = await serveNotes(t, { limits: { rowsLookedAt: 10 } })
+  await fill(served, 50)
+  const found = await pages(served, 'bob', '/tables/notes?limit=100')
+  assert.deepEqual(
+    found.map(({ length }) => length),
+    [0, 0, 5, 10, 10, 0],
+  )
+})
+
+test('a rule that throws hides the row and is reported, without the row', async (t) => {
+  const served = await serveNotes(t)
+  await served.submit('admin', 'feel', 'f1', { owner: 'ada', mood: 'good' })
+  await served.submit('admin', 'feel', 'f2', { owner: 'bob', mood: 'bad' })
+  const { rows } = (await (await served.call('ada', '/tables/moods')).json()) as Json
+  assert.deepEqual(
+    rows.map(({ key }) => key),
+    [['ada']],
+  )
+  assert.equal((await served.call('ada', '/tables/moods/bob')).status, 404)
+  const told = served.reports.filter(({ code }) => code === 'read-rule-threw')
+  assert.equal(told.length, 2)
+  for (const { message } of told) assert.doesNotMatch(message, /"bad"/)
+})
+
+test('a story shows its sender the rows that are theirs, and to others nothing', async (t) => {
+  const served = await serveNotes(t, { partitions: 4 })
+  const sent = await served.submit('ada', 'send', 's1', { from: 'ada', to: 'bob', text: 'secret of ada' })
+  const { token } = (await sent.json()) as { token: string }
+  await served.engine.idle()
+  assert.equal((await served.call('bob', '/requests/s1')).status, 404, 'ids are scoped by principal')
+  assert.equal((await served.call('bob', '/requests/s1?principal=ada')).status, 403)
+  const own = (await (await served.call('ada', '/requests/s1')).json()) as { steps: Record<string, never>[] }
+  assert.equal((own as never as { token: string }).token, token)
+  assert.deepEqual(
+    own.steps.flatMap(({ changes }) => changes),
+    [],
+    'the row stands in the inbox of bob',
+  )
+  assert.deepEqual(own.steps[0]!['events'], [{ type: 'sent' }])
+  const all = await (await served.call('reader', '/requests/s1?principal=ada')).text()
+  assert.match(all, /"table":"inbox"/)
+  // What bob reads himself, through his own rule.
+  assert.equal((await served.call('bob', `/tables/inbox/bob/s1?after=${token}`)).status, 200)
+})
+
+test('ETag: a reader who has it already gets 304', async (t) => {
+  const served = await serveNotes(t)
+  await fill(served, 3)
+  for (const path of ['/tables/notes/ada/0', '/tables/notes?limit=2', '/requests/fill-0', '/openapi.json']) {
+    const first = await served.call('admin', path)
+    const etag = first.headers.get('etag')!
+    assert.match(etag, /^"[\w-]{22}"$/)
+    for (const given of [etag, `W/${etag}`, `"x", ${etag}`, '*']) {
+      const again = await served.call('admin', path, { headers: { 'if-none-match': given } })
+      assert.equal(again.status, 304, `${path} ${given}`)
+      assert.equal(await again.text(), '')
+    }
+    assert.equal((await served.call('admin', path, { headers: { 'if-none-match': '"x"' } })).status, 200)
+  }
+})
+
+test('keys are decoded part by part: slashes, percent signs, spaces, text of other scripts', async (t) => {
+  const served = await serveNotes(t)
+  for (const [i, owner] of ['a/b', '100%', 'a b', 'ä😀', '%2F', 'a?b#c', '+'].entries()) {
+    await served.submit('admin', 'write', `k${i}`, { owner, number: 1, text: owner })
+    const response = await served.call('reader', `/tables/notes/${encodeURIComponent(owner)}/1`)
+    assert.deepEqual(((await response.json()) as { key: unknown }).key, [owner, 1])
+  }
+  for (const path of ['/tables/notes/a/x', '/tables/notes/a/', '/tables/notes/a', '/tables/notes/a/1/2']) {
+    const response = await served.call('reader', path)
+    assert.equal(response.status, 422, path)
+    assert.equal(((await response.json()) as { code: string }).code, 'key-invalid')
+  }
+  assert.equal((await served.call('reader', '/tables/notes/%ff/1')).status, 400)
+})
+
+test('queries that make no sense are refused', async (t) => {
+  const { call } = await serveNotes(t)
+  for (const query of [
+    'limit=0',
+    'limit=1001',
+    'limit=x',
+    'limit=-1',
+    'prefix=x',
+    'prefix={}',
+    'prefix=[null]',
+    'prefix=["a",1,2]',
+    'reverse=1',
+    'index=none',
+    'nope=1',
+    'from=[[]]',
+    'prefix=["a","b"]',
+    'after=x',
+    'after=0:99',
+    'cursor=',
+  ]) {
+    const response = await call('reader', `/tables/notes?${query}`)
+    assert.equal(response.status, 400, query)
+    assert.equal(response.headers.get('content-type'), 'application/problem+json')
+  }
+  assert.equal((await call('reader', '/tables/none')).status, 404)
+})

@@ -1,0 +1,84 @@
+import type { TestContext } from 'node:test'
+import { createEngine, type Engine, type Report } from 'hence'
+import { type Caller, type ServerOptions, server } from 'hence/server'
+import { memoryStorage } from 'hence/testing'
+import notes from './notes.ts'
+
+/** Callers that the tests know, by the token they send: `Authorization: Test NAME`. */
+export const callers: Readonly<Record<string, Caller>> = {
+  ada: { principal: 'ada', scopes: ['submit'] },
+  bob: { principal: 'bob', scopes: ['submit:send'] },
+  reader: { principal: 'reader', scopes: ['read'] },
+  operator: { principal: 'operator', scopes: ['operate'] },
+  admin: { principal: 'admin', scopes: ['admin'] },
+  nothing: { principal: 'nothing', scopes: [] },
+}
+
+export interface Served {
+  readonly engine: Engine<typeof notes>
+  readonly url: string
+  readonly reports: Report[]
+  /** As a caller of the list above; undefined for nobody. */
+  call(who: string | undefined, path: string, init?: RequestInit): Promise<Response>
+  submit(
+    who: string | undefined,
+    type: string,
+    id: string | undefined,
+    input: unknown,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<Response>
+  close(): Promise<void>
+}
+
+/** Opens an engine in memory and serves it on a port of this machine until the test ends. */
+export async function serveNotes(
+  t: TestContext,
+  options: ServerOptions & { readonly partitions?: number; readonly queueBytesMax?: number } = {},
+): Promise<Served> {
+  const { partitions = 1, queueBytesMax, ...rest } = options
+  const reports: Report[] = []
+  const report = (told: Report) => void reports.push(told)
+  const data = memoryStorage({ partitions })
+  const engine = await createEngine({
+    app: notes,
+    data,
+    report,
+    ...(queueBytesMax !== undefined && { queueBytesMax }),
+  })
+  const web = server(engine, {
+    authenticate: (request) => {
+      const name = /^Test (\w+)$/.exec(request.headers.get('authorization') ?? '')?.[1]
+      return name === undefined ? undefined : callers[name]
+    },
+    report,
+    ...rest,
+  })
+  const { url } = await web.listen()
+  const close = async () => {
+    await web.close()
+    await engine.close()
+  }
+  t.after(close)
+  const call: Served['call'] = (who, path, init = {}) =>
+    fetch(url + path, {
+      ...init,
+      headers: { ...(who !== undefined && { authorization: `Test ${who}` }), ...init.headers },
+    })
+  return {
+    engine,
+    url,
+    reports,
+    call,
+    submit: (who, type, id, input, headers = {}) =>
+      call(who, `/requests/${type}`, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          ...(id !== undefined && { 'idempotency-key': id }),
+          ...headers,
+        },
+        body: typeof input === 'string' ? input : JSON.stringify(input),
+      }),
+    close,
+  }
+}
