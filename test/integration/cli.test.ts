@@ -321,6 +321,52 @@ test('start: changed code is refused, and derives anew when asked to', async () 
   assert.match(told.stdout, /rejected sold-out/)
 })
 
+test('start --handlers: the effects that the app asks for are done', async (t) => {
+  const mail = join(home, 'mail.ts')
+  await writeFile(
+    mail,
+    `import { app, effect, scopes } from 'hence'
+import { z } from 'zod'
+const [person] = scopes('person')
+const letter = effect('letter', { input: z.object({ text: z.string() }) })
+const write = person.request('write', {
+  input: z.object({ to: z.string(), text: z.string() }),
+  key: (input) => input.to,
+  derive(tx, { text }) {
+    tx.effect(letter, { text })
+  },
+})
+export default app('mail', { requests: [write], tables: [], effects: [letter] })
+`,
+  )
+  const box = join(home, 'letters')
+  const handlers = join(home, 'handlers.ts')
+  await writeFile(
+    handlers,
+    `import { appendFile } from 'node:fs/promises'
+import { handlers } from 'hence'
+export default handlers({ letter: ({ input, id }) => appendFile(${JSON.stringify(box)}, id + ' ' + input.text + '\\n') })
+`,
+  )
+  const data = join(home, 'mailed')
+  const write = ['submit', 'write', '{"to":"ada","text":"hello"}', '--id', 'w1']
+  const without = await started([mail, '--data', data])
+  t.after(() => without.stop('SIGKILL'))
+  await hence(write, { env: { HENCE_URL: without.url } })
+  await without.stop()
+  await assert.rejects(stat(box), 'kept, and not delivered')
+
+  const server = await started([mail, '--data', data, '--handlers', handlers])
+  t.after(() => server.stop('SIGKILL'))
+  const stateOf = async () => {
+    const told = await hence(['explain', 'w1', '--json'], { env: { HENCE_URL: server.url } })
+    return (json(told)[0] as { steps: [{ effects: { state: string }[] }] }).steps[0].effects[0]!.state
+  }
+  while ((await stateOf()) === 'pending');
+  assert.equal(await stateOf(), 'done')
+  assert.match(await readFile(box, 'utf8'), /^\S+ hello\n$/)
+})
+
 test('dev: on save everything is derived again and the difference told; broken code leaves the old one running', async (t) => {
   const own = join(home, 'dev')
   await mkdir(own)
