@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import { pipeline, Readable } from 'node:stream'
 
 /**
  * What a route answers. It becomes a `Response` for hosts that speak `fetch`; under Node its parts go out as they
@@ -15,12 +16,14 @@ export function responseOf({ status, headers, body }: Answer): Response {
   return new Response(body, { status, headers })
 }
 
-/** Writes an answer that is no stream. */
+/** Writes an answer to Node's response. A stream that fails, or whose reader has gone, ends the connection. */
 export function writeAnswer(outgoing: ServerResponse, { status, headers, body }: Answer): void {
-  if (outgoing.destroyed) return
   if (typeof body === 'string') {
     outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
-  } else {
+  } else if (body === null) {
     outgoing.writeHead(status, headers).end()
+  } else {
+    outgoing.writeHead(status, headers).flushHeaders()
+    pipeline(Readable.fromWeb(body as never), outgoing, () => {})
   }
 }

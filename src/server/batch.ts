@@ -33,69 +33,128 @@ export function batch(serving: Serving, caller: Caller, request: Request): Answe
     /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i,
     'application/x-ndjson',
   )
-  const outcomes = run(serving, caller, request)
-  const encoder = new TextEncoder()
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done, value } = await outcomes.next()
-      if (done) controller.close()
-      else controller.enqueue(encoder.encode(value))
-    },
-    // A client that has gone: what it sent is decided all the same.
-    async cancel() {
-      await outcomes.return(undefined)
-    },
-  })
   return {
     status: 200,
     headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' },
-    body,
+    body: new Batch(serving, caller).run(request),
   }
 }
 
-/** Outcomes that are ready together go out together. */
+/** Outcomes that are ready together go out together, up to about so many characters. */
 const textMax = 64 * 1024
 
-async function* run(serving: Serving, caller: Caller, request: Request): AsyncGenerator<string> {
-  const { batchInFlight } = serving.limits
-  const waiting: Promise<Told>[] = []
-  /** How many of the oldest have been decided. */
-  let decided = 0
-  serving.activity.begin()
-  const send = (line: Uint8Array) => {
-    const before = waiting[waiting.length - 1]
-    const told = decide(serving, caller, line, before)
-    waiting.push(told)
-    void told.then(() => decided++)
+/** A line under way. */
+interface Line {
+  readonly outcome: Promise<Told>
+  /** Set when the outcome is there. */
+  told: Told | undefined
+}
+
+class Batch {
+  readonly #serving: Serving
+  readonly #caller: Caller
+  readonly #lines: Line[] = []
+  #isRead = false
+  #isLeft = false
+  /** Settles when a line has come or left, or the last one has come. */
+  #moved = Promise.withResolvers<void>()
+
+  constructor(serving: Serving, caller: Caller) {
+    this.#serving = serving
+    this.#caller = caller
   }
-  const oldest = async () => {
-    const told = await waiting.shift()!
-    decided--
-    return `${JSON.stringify(told)}\n`
+
+  run(request: Request): ReadableStream<Uint8Array> {
+    const { activity } = this.#serving
+    activity.begin()
+    const reading = this.#read(request).finally(() => {
+      this.#isRead = true
+      this.#move()
+    })
+    const encoder = new TextEncoder()
+    return new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        const text = await this.#outcomes()
+        if (text !== '') return controller.enqueue(encoder.encode(text))
+        controller.close()
+        activity.end()
+      },
+      // The client has gone. What it sent is decided all the same.
+      cancel: async () => {
+        this.#isLeft = true
+        this.#move()
+        await reading
+        activity.end()
+      },
+    })
   }
-  try {
-    for await (const lines of linesOf(serving, request)) {
-      let text = ''
-      for (const line of lines) {
-        while (waiting.length >= batchInFlight) text += await oldest()
-        send(line)
-        while (decided > 0 && waiting.length > 0 && text.length < textMax) text += await oldest()
+
+  /** The outcomes that come next; nothing when there are none any more. */
+  async #outcomes(): Promise<string> {
+    while (this.#lines.length === 0 && !this.#isRead) await this.#moved.promise
+    const first = this.#lines[0]
+    if (first === undefined) return ''
+    await first.outcome
+    let text = ''
+    let taken = 0
+    for (; this.#lines[taken]?.told && text.length < textMax; taken++) {
+      text += `${JSON.stringify(this.#lines[taken]!.told)}\n`
+    }
+    this.#lines.splice(0, taken)
+    this.#move()
+    return text
+  }
+
+  /** Takes the lines of the body, no more than may be under way. */
+  async #read(request: Request): Promise<void> {
+    const { bodies, closing, limits } = this.#serving
+    let rest: Uint8Array[] = []
+    let restBytes = 0
+    const keep = (part: Uint8Array) => {
+      rest.push(part)
+      restBytes += part.length
+      if (restBytes > limits.bodyBytes) throw lineTooLong(limits.bodyBytes)
+    }
+    const join = (): Uint8Array => {
+      const line = rest.length === 1 ? rest[0]! : Buffer.concat(rest)
+      rest = []
+      restBytes = 0
+      return line
+    }
+    try {
+      for await (const part of bodies.parts(request, () => limits.bodyMs)) {
+        if (this.#isLeft) return
+        if (closing.aborted) throw closingSoon()
+        let from = 0
+        for (let end = part.indexOf(10); end !== -1; end = part.indexOf(10, from)) {
+          keep(part.subarray(from, end))
+          this.#take(join())
+          from = end + 1
+          while (this.#lines.length >= limits.batchInFlight && !this.#isLeft) await this.#moved.promise
+        }
+        if (from < part.length) keep(part.subarray(from))
       }
-      if (text !== '') yield text
-      // The engine gets a turn between two parts of a body, or all would be read before the first is decided.
-      else await pause(0)
+      this.#take(join())
+    } catch (error) {
+      const told = tell(undefined, error)
+      this.#lines.push({ outcome: Promise.resolve(told), told })
     }
-    while (waiting.length > 0) {
-      let text = await oldest()
-      while (waiting.length > 0 && decided > 0 && text.length < textMax) text += await oldest()
-      yield text
-    }
-  } catch (error) {
-    while (waiting.length > 0) yield await oldest()
-    const told = error instanceof HenceError ? error : unforeseen()
-    yield `${JSON.stringify({ status: 'problem', problem: problemOf(told) })}\n`
-  } finally {
-    serving.activity.end()
+  }
+
+  #take(text: Uint8Array): void {
+    if (isBlank(text)) return
+    const before = this.#lines.at(-1)?.outcome
+    const line: Line = { outcome: decide(this.#serving, this.#caller, text, before), told: undefined }
+    void line.outcome.then((told) => {
+      line.told = told
+    })
+    this.#lines.push(line)
+    if (this.#lines.length === 1) this.#move()
+  }
+
+  #move(): void {
+    this.#moved.resolve()
+    this.#moved = Promise.withResolvers()
   }
 }
 
@@ -125,16 +184,22 @@ async function decide(
         return { requestId: reply.requestId, status, value, token, replayed }
       } catch (error) {
         if (!(error instanceof HenceError && error.code === 'overloaded') || closing.aborted) throw error
+        // The line before is decided when there is room again; without one, others fill the engine.
+        if (before === undefined) await pause(10)
         await before
-        await pause(10)
+        before = undefined
       }
     }
   } catch (error) {
-    return {
-      requestId,
-      status: 'problem',
-      problem: problemOf(error instanceof HenceError ? error : unforeseen()),
-    }
+    return tell(requestId, error)
+  }
+}
+
+function tell(requestId: string | undefined, error: unknown): Told {
+  return {
+    requestId,
+    status: 'problem',
+    problem: problemOf(error instanceof HenceError ? error : unforeseen()),
   }
 }
 
@@ -149,38 +214,6 @@ function checkLine(value: unknown): asserts value is { requestId: string; type: 
     'change',
     'A line of a batch must be an object with `requestId` and `type`, both text, and `input`, and nothing else.',
   )
-}
-
-/** The lines of a body, those of each part together; empty ones are left out. */
-async function* linesOf(serving: Serving, request: Request): AsyncGenerator<Uint8Array[]> {
-  const { bodyBytes, bodyMs } = serving.limits
-  let rest: Uint8Array[] = []
-  let restBytes = 0
-  const join = (end: Uint8Array): Uint8Array => {
-    if (restBytes + end.length > bodyBytes) throw lineTooLong(bodyBytes)
-    const line = rest.length === 0 ? end : Buffer.concat([...rest, end])
-    rest = []
-    restBytes = 0
-    return line
-  }
-  for await (const part of serving.bodies.parts(request, () => bodyMs)) {
-    if (serving.closing.aborted) throw closingSoon()
-    const lines: Uint8Array[] = []
-    let from = 0
-    for (let end = part.indexOf(10); end !== -1; end = part.indexOf(10, from)) {
-      const line = join(part.subarray(from, end))
-      if (!isBlank(line)) lines.push(line)
-      from = end + 1
-    }
-    if (from < part.length) {
-      rest.push(part.subarray(from))
-      restBytes += part.length - from
-      if (restBytes > bodyBytes) throw lineTooLong(bodyBytes)
-    }
-    yield lines
-  }
-  const last = join(new Uint8Array())
-  if (!isBlank(last)) yield [last]
 }
 
 function isBlank(line: Uint8Array): boolean {

@@ -131,8 +131,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
         ? answer(route, request, carrier)
         : tracing.run(request, below, () => answer(route, request, carrier)))
       const { outgoing } = carrier
-      const direct = outgoing !== undefined && request.method !== 'HEAD' && !options.cors
-      if (!direct || (typeof told.body !== 'string' && told.body !== null)) return responseOf(told)
+      if (outgoing === undefined || request.method === 'HEAD' || options.cors) return responseOf(told)
       writeAnswer(outgoing, told)
       return RESPONSE_ALREADY_SENT
     })

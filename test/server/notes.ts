@@ -34,7 +34,7 @@ const sent = person.event('sent', {
 const write = person.request('write', {
   input: z.object({
     number: z.int().min(0),
-    text: z.string().max(200),
+    text: z.string().max(20_000),
     stars: z.int().min(0).max(5).default(0),
     owner: z.string().min(1).max(64),
   }),

@@ -33,12 +33,24 @@ export interface Served {
 /** Opens an engine in memory and serves it on a port of this machine until the test ends. */
 export async function serveNotes(
   t: TestContext,
-  options: ServerOptions & { readonly partitions?: number; readonly queueBytesMax?: number } = {},
+  options: ServerOptions & {
+    readonly partitions?: number
+    readonly queueBytesMax?: number
+    /** Nothing becomes durable before this resolves. */
+    readonly held?: Promise<void>
+  } = {},
 ): Promise<Served> {
-  const { partitions = 1, queueBytesMax, ...rest } = options
+  const { partitions = 1, queueBytesMax, held, ...rest } = options
   const reports: Report[] = []
   const report = (told: Report) => void reports.push(told)
   const data = memoryStorage({ partitions })
+  if (held !== undefined) {
+    const append = data.log.append.bind(data.log)
+    data.log.append = async (...args) => {
+      await held
+      return append(...args)
+    }
+  }
   const engine = await createEngine({
     app: notes,
     data,

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Served, serveNotes } from '../../test/server/serve.ts'
+
+interface Told {
+  readonly requestId?: string
+  readonly status: 'accepted' | 'problem'
+  readonly replayed?: boolean
+  readonly problem?: { readonly code: string; readonly status: number; readonly outcome?: string }
+}
+
+async function send({ call }: Served, body: string | ReadableStream<Uint8Array>): Promise<Told[]> {
+  const response = await call('admin', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body,
+    duplex: 'half',
+  } as RequestInit)
+  assert.equal(response.status, 200)
+  return (await response.text())
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+}
+
+const wish = (id: string, number: number, owner = 'ada') =>
+  JSON.stringify({ requestId: id, type: 'write', input: { owner, number, text: 'x' } })
+
+test('outcomes come in the order of the lines, whatever becomes of each', async (t) => {
+  const served = await serveNotes(t, { partitions: 3 })
+  const lines: [line: string, expected: string][] = [
+    [wish('1', 1), 'accepted'],
+    [wish('1', 1), 'accepted'],
+    [wish('1', 2), 'request-id-reused'],
+    [wish('2', 1), 'rejected'],
+    ['{', 'json-invalid'],
+    ['{"requestId":"3","type":"write","input":{},"input":{}}', 'json-invalid'],
+    ['[]', 'line-invalid'],
+    ['null', 'line-invalid'],
+    ['{"requestId":3,"type":"write","input":{}}', 'line-invalid'],
+    ['{"requestId":"3","type":"write"}', 'line-invalid'],
+    ['{"requestId":"3","type":"write","input":{},"x":1}', 'line-invalid'],
+    ['{"requestId":"a b","type":"write","input":{"owner":"a","number":1,"text":""}}', 'request-id-invalid'],
+    ['{"requestId":"3","type":"nope","input":{}}', 'unknown-request'],
+    ['{"requestId":"3","type":"write","input":{}}', 'input-invalid'],
+    ['{"requestId":"4","type":"explode","input":{"owner":"ada"}}', 'derivation-threw'],
+    [`  ${wish('5', 5, 'bob')}  `, 'accepted'],
+    [wish('6', 6, 'zoe'), 'accepted'],
+  ]
+  const told = await send(served, `\n${lines.map(([line]) => line).join('\r\n')}\n\n`)
+  assert.deepEqual(
+    told.map(({ status, problem }) => problem?.code ?? status),
+    lines.map(([, expected]) => expected),
+  )
+  assert.deepEqual([told[0]!.replayed, told[1]!.replayed], [false, true])
+  assert.equal(told[3]!.problem!.outcome, 'rejected')
+  assert.equal(told[14]!.problem!.outcome, 'failed')
+})
+
+test('the last line needs no end, and a batch may be cut anywhere between its bytes', async (t) => {
+  const served = await serveNotes(t)
+  const bytes = Buffer.from(Array.from({ length: 30 }, (_, i) => wish(`c${i}`, i, 'é😀')).join('\n'))
+  let at = 0
+  let step = 1
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      if (at >= bytes.length) return controller.close()
+      controller.enqueue(bytes.subarray(at, at + step))
+      at += step
+      step = (step % 97) + 1
+    },
+  })
+  const told = await send(served, body)
+  assert.deepEqual(
+    told.map(({ requestId, status }) => [requestId, status]),
+    Array.from({ length: 30 }, (_, i) => [`c${i}`, 'accepted']),
+  )
+})
+
+test('outcomes come while the body is still arriving', async (t) => {
+  const served = await serveNotes(t)
+  const encoder = new TextEncoder()
+  let feed!: ReadableStreamDefaultController<Uint8Array>
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      feed = controller
+    },
+  })
+  feed.enqueue(encoder.encode(`${wish('1', 1)}\n`))
+  const response = await served.call('admin', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body,
+    duplex: 'half',
+  } as RequestInit)
+  const reader = response.body!.getReader()
+  for (let i = 2; i < 6; i++) {
+    const { value } = await reader.read()
+    assert.match(new TextDecoder().decode(value), new RegExp(`"requestId":"${i - 1}"`))
+    feed.enqueue(encoder.encode(`${wish(String(i), i)}\n`))
+  }
+  feed.close()
+  await reader.read()
+  assert.ok((await reader.read()).done)
+})
+
+test('an overloaded engine is waited for: no line is refused for it', async (t) => {
+  const served = await serveNotes(t, { queueBytesMax: 2_000 })
+  const told = await send(served, Array.from({ length: 500 }, (_, i) => wish(`o${i}`, i)).join('\n'))
+  assert.equal(told.filter(({ status }) => status === 'accepted').length, 500)
+})
+
+test('a line that is too long ends the batch; those before it stand', async (t) => {
+  const served = await serveNotes(t, { limits: { bodyBytes: 1_000 } })
+  const told = await send(served, `${wish('1', 1)}\n${' '.repeat(2_000)}\n${wish('2', 2)}\n`)
+  assert.deepEqual(
+    told.map(({ problem, status }) => problem?.code ?? status),
+    ['accepted', 'body-too-large'],
+  )
+  assert.equal((await served.call('admin', '/requests/2')).status, 404)
+})
+
+test('another media type is refused', async (t) => {
+  const { call } = await serveNotes(t)
+  const response = await call('admin', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'text/plain' },
+    body: wish('1', 1),
+  })
+  assert.equal(response.status, 415)
+})

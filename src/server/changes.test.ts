@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Served, serveNotes } from '../../test/server/serve.ts'
+
+interface Message {
+  readonly id?: string
+  readonly event?: string
+  readonly data: string
+}
+
+interface Reading {
+  readonly status: number
+  next(): Promise<Message | undefined>
+  stop(): Promise<void>
+}
+
+async function read({ call }: Served, who: string, path: string, headers = {}): Promise<Reading> {
+  const response = await call(who, path, { headers })
+  assert.equal(response.status, 200)
+  assert.equal(response.headers.get('content-type'), 'text/event-stream')
+  const reader = response.body!.getReader()
+  const decoder = new TextDecoder()
+  let text = ''
+  return {
+    status: response.status,
+    async next() {
+      for (;;) {
+        const end = text.indexOf('\n\n')
+        if (end !== -1) {
+          const lines = text.slice(0, end).split('\n')
+          text = text.slice(end + 2)
+          const fields = lines.filter((line) => !line.startsWith(':')).map((line) => line.split(/: (.*)/s, 2))
+          if (fields.length > 0) return Object.fromEntries(fields)
+        }
+        const { done, value } = await reader.read()
+        if (done) return undefined
+        text += decoder.decode(value, { stream: true })
+      }
+    },
+    stop: () => reader.cancel().catch(() => {}),
+  }
+}
+
+const note = (owner: string, number: number) => ({ owner, number, text: `${owner} ${number}` })
+
+test('changes come in order, each with the position behind it, and a reader who comes back misses nothing', async (t) => {
+  const served = await serveNotes(t, { partitions: 3 })
+  const first = await read(served, 'reader', '/changes?table=notes')
+  const open = await first.next()
+  assert.equal(open?.event, 'open')
+  assert.equal(open?.id, served.engine.position())
+  for (let i = 0; i < 5; i++) await served.submit('admin', 'write', `a${i}`, note('ada', i))
+  const seen: Message[] = []
+  while (seen.length < 3) seen.push((await first.next())!)
+  await first.stop()
+  for (let i = 5; i < 8; i++) await served.submit('admin', 'write', `a${i}`, note('bob', i))
+  const header = { 'last-event-id': seen.at(-1)!.id! }
+  for (const [path, headers] of [
+    ['/changes?table=notes', header],
+    [`/changes?table=notes&from=${header['last-event-id']}`, {}],
+    // A browser that reconnects to the address it was given: the header is the newer one.
+    [`/changes?table=notes&from=${open!.id}`, header],
+  ] as const) {
+    const second = await read(served, 'reader', path, headers)
+    assert.equal((await second.next())!.id, header['last-event-id'])
+    const rest: Message[] = []
+    while (rest.length < 5) rest.push((await second.next())!)
+    await second.stop()
+    const numbers = [...seen, ...rest].flatMap(({ data }) =>
+      (JSON.parse(data) as { after: { text: string } }[]).map(({ after }) => after.text),
+    )
+    assert.deepEqual(numbers.sort(), ['ada 0', 'ada 1', 'ada 2', 'ada 3', 'ada 4', 'bob 5', 'bob 6', 'bob 7'])
+  }
+})
+
+test('readers hear of their own rows alone, in the tables and under the keys they name', async (t) => {
+  const served = await serveNotes(t)
+  const position = served.engine.position()
+  for (let i = 0; i < 6; i++) await served.submit('admin', 'write', `a${i}`, note(i % 2 ? 'bob' : 'ada', i))
+  await served.submit('admin', 'send', 's', { from: 'ada', to: 'bob', text: 'hello' })
+  await served.engine.idle()
+  const from = `from=${position}`
+  const expected: readonly [who: string, query: string, keys: unknown[]][] = [
+    [
+      'ada',
+      'table=notes',
+      [
+        ['ada', 0],
+        ['ada', 2],
+        ['ada', 4],
+      ],
+    ],
+    [
+      'bob',
+      'table=notes&table=inbox',
+      [
+        ['bob', 1],
+        ['bob', 3],
+        ['bob', 5],
+        ['bob', 's'],
+      ],
+    ],
+    ['reader', 'table=inbox', [['bob', 's']]],
+    [
+      'reader',
+      `table=notes&prefix=${encodeURIComponent('["bob"]')}`,
+      [
+        ['bob', 1],
+        ['bob', 3],
+        ['bob', 5],
+      ],
+    ],
+    ['reader', `table=notes&prefix=${encodeURIComponent('["bob",3]')}`, [['bob', 3]]],
+  ]
+  for (const [who, query, keys] of expected) {
+    const reading = await read(served, who, `/changes?${query}&${from}`)
+    await reading.next()
+    const found: unknown[] = []
+    while (found.length < keys.length) {
+      for (const { key } of JSON.parse((await reading.next())!.data)) found.push(key)
+    }
+    await reading.stop()
+    assert.deepEqual(found, keys, query)
+  }
+})
+
+test('a position that is none, and tables that are none, are refused before anything is sent', async (t) => {
+  const { call } = await serveNotes(t)
+  for (const from of ['999', '0.0', 'x', '-1', '']) {
+    const response = await call('reader', `/changes?table=notes&from=${from}`)
+    assert.equal(response.status, 410, from)
+    assert.equal(((await response.json()) as { code: string }).code, 'position-unknown')
+  }
+  assert.equal((await call('reader', '/changes')).status, 400)
+  assert.equal((await call('reader', '/changes?table=none')).status, 404)
+  assert.equal((await call('reader', '/changes?table=notes&prefix=1')).status, 400)
+})
+
+test('there are only so many streams, and one that ends makes room', async (t) => {
+  const served = await serveNotes(t, { limits: { streams: 2 } })
+  const [a, b] = [
+    await read(served, 'ada', '/changes?table=notes'),
+    await read(served, 'bob', '/changes?table=notes'),
+  ]
+  const third = await served.call('ada', '/changes?table=notes')
+  assert.equal(third.status, 429)
+  assert.equal(third.headers.get('retry-after'), '1')
+  await a.stop()
+  for (;;) {
+    const again = await served.call('ada', '/changes?table=notes')
+    await again.body?.cancel()
+    if (again.status === 200) break
+  }
+  await b.stop()
+})
+
+test('a quiet stream says that it is there; closing the server ends it', async (t) => {
+  const served = await serveNotes(t, { limits: { heartbeatMs: 5 } })
+  const response = await served.call('ada', '/changes?table=notes')
+  const reader = response.body!.getReader()
+  let text = ''
+  while (!text.includes(': here')) text += new TextDecoder().decode((await reader.read()).value)
+  const closing = served.close()
+  while (!(await reader.read()).done);
+  await closing
+})
+
+test('a client that reads nothing is cut off, and costs nobody else anything', async (t) => {
+  const served = await serveNotes(t, { limits: { stalledMs: 50, heartbeatMs: 60_000 } })
+  const text = 'x'.repeat(20_000)
+  // Much more than fits into the buffers between the two ends.
+  const lines = Array.from({ length: 500 }, (_, i) =>
+    JSON.stringify({ requestId: `m${i}`, type: 'write', input: { ...note('ada', i), text } }),
+  )
+  const batch = await served.call('admin', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body: lines.join('\n'),
+  })
+  await batch.text()
+  const stalled = await served.call('reader', '/changes?table=notes&from=0')
+  const quick = await read(served, 'reader', '/changes?table=notes&from=0')
+  let last: Message | undefined
+  while (last?.id !== served.engine.position()) last = await quick.next()
+  await quick.stop()
+  // Reading begins when it is too late: what was on its way still comes, then the connection ends early.
+  const metrics = async () => (await served.call('operator', '/metrics')).text()
+  while (!/hence_change_streams 0/.test(await metrics()));
+  await assert.rejects(stalled.text())
+})

@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import type { Report } from '../report.ts'
+import { createKey, Keys, listKeys, revokeKey } from './keys.ts'
+
+async function folder(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'hence-keys-'))
+  t.after(() => rm(directory, { recursive: true }))
+  return join(directory, 'keys.json')
+}
+
+const wanted = { name: 'shop', principal: 'shop-1', scopes: ['submit', 'read'] }
+
+test('a key opens until it is revoked, and its secret is nowhere in the file', async (t) => {
+  const file = await folder(t)
+  let now = Date.now()
+  const keys = new Keys(file, { now: () => now }, () => {})
+  assert.equal(await keys.callerOf(`hence_${'a'.repeat(43)}`), undefined)
+  const { key, secret } = await createKey(file, wanted)
+  assert.match(secret, /^hence_[\w-]{43}$/)
+  const text = await readFile(file, 'utf8')
+  assert.ok(!text.includes(secret) && !text.includes(secret.slice(6, 20)))
+  assert.equal((await stat(file)).mode & 0o777, 0o600)
+  assert.equal(key.last4, secret.slice(-4))
+  // A running server looks at the file once a second.
+  now += 1_000
+  const caller = await keys.callerOf(secret)
+  assert.equal(caller?.principal, 'shop-1')
+  assert.deepEqual(caller?.scopes, ['submit', 'read'])
+  assert.equal(await keys.callerOf(`${secret.slice(0, -1)}${secret.endsWith('A') ? 'B' : 'A'}`), undefined)
+  assert.equal(await revokeKey(file, 'none'), false)
+  assert.equal(await revokeKey(file, key.id), true)
+  now += 1_000
+  assert.equal(await keys.callerOf(secret), undefined)
+  assert.deepEqual(await listKeys(file), [])
+})
+
+test('a key ends when it expires', async (t) => {
+  const file = await folder(t)
+  let now = Date.parse('2030-01-01T00:00:00Z')
+  const { secret } = await createKey(file, { ...wanted, expires: new Date(now + 5_000) }, { now: () => now })
+  const keys = new Keys(file, { now: () => now }, () => {})
+  assert.ok(await keys.callerOf(secret))
+  now += 4_999
+  assert.ok(await keys.callerOf(secret))
+  now += 1
+  assert.equal(await keys.callerOf(secret), undefined)
+})
+
+test('a file that cannot be read lets nobody in and is reported; mended, it opens again', async (t) => {
+  const file = await folder(t)
+  let now = Date.now()
+  const { secret } = await createKey(file, wanted)
+  const reports: Report[] = []
+  const keys = new Keys(file, { now: () => now }, (report) => reports.push(report))
+  assert.ok(await keys.callerOf(secret))
+  const good = await readFile(file)
+  for (const bad of ['{', '{"version":2,"keys":[]}', '{"version":1,"keys":[{"hash":"x"}]}', '[]']) {
+    await writeFile(file, bad)
+    now += 1_000
+    await utimes(file, new Date(), new Date(now))
+    await assert.rejects(async () => keys.callerOf(secret), { code: 'keys-unreadable', advice: 'operator' })
+    await assert.rejects(async () => keys.callerOf(secret), { code: 'keys-unreadable' })
+    await assert.rejects(listKeys(file), { code: 'keys-unreadable' })
+  }
+  assert.ok(reports.every(({ level, message }) => level === 'alarm' && !message.includes(secret)))
+  await writeFile(file, good)
+  assert.ok(await keys.callerOf(secret))
+})
+
+test('keys made at the same time are all there, or their makers are told', async (t) => {
+  const file = await folder(t)
+  const made = await Promise.allSettled(
+    Array.from({ length: 8 }, (_, i) => createKey(file, { ...wanted, name: `k${i}` })),
+  )
+  const done = made.flatMap((each) => (each.status === 'fulfilled' ? [each.value.key.id] : []))
+  for (const each of made) if (each.status === 'rejected') assert.equal(each.reason.code, 'keys-busy')
+  assert.deepEqual((await listKeys(file)).map(({ id }) => id).sort(), done.sort())
+  assert.ok(done.length > 0)
+})
+
+test('what a process left behind when it died in the midst of a change blocks nobody for long', async (t) => {
+  const file = await folder(t)
+  await writeFile(`${file}.unfinished`, '')
+  await assert.rejects(createKey(file, wanted), { code: 'keys-busy', advice: 'retry' })
+  const past = new Date(Date.now() - 11_000)
+  await utimes(`${file}.unfinished`, past, past)
+  await createKey(file, wanted)
+})
+
+test('options that make no sense', async (t) => {
+  const file = await folder(t)
+  for (const wrong of [
+    { name: ' ' },
+    { scopes: [] },
+    { scopes: ['write'] },
+    { scopes: ['submit:'] },
+    { principal: 'x'.repeat(256) },
+    { expires: new Date(Number.NaN) },
+  ]) {
+    await assert.rejects(createKey(file, { ...wanted, ...wrong }), { code: 'key-options-invalid' })
+  }
+  await createKey(file, { ...wanted, scopes: ['submit:place-order', 'read', 'operate', 'admin'] })
+})

@@ -1,0 +1,324 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { request as nodeRequest } from 'node:http'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { trace } from '@opentelemetry/api'
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
+import { createEngine } from 'hence'
+import { createKey, server } from 'hence/server'
+import { memoryStorage } from 'hence/testing'
+import notes from '../../test/server/notes.ts'
+import { serveNotes } from '../../test/server/serve.ts'
+
+const note = (number: number) => ({ owner: 'ada', number, text: 'x' })
+
+/** A server without keys and `authenticate`. */
+async function open(t: TestContext, options = {}) {
+  const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
+  const web = server(engine, { report: () => {}, ...options })
+  t.after(async () => {
+    await web.close()
+    await engine.close()
+  })
+  return web
+}
+
+/** By hand, since fetch does not let Host and Origin be set. */
+async function status(url: string, headers: Record<string, string>): Promise<number> {
+  const sending = nodeRequest(`${url}/tables/notes`, { headers })
+  sending.end()
+  const [response] = await once(sending, 'response')
+  response.resume()
+  return response.statusCode
+}
+
+test('without keys it answers this machine alone, and no page of a stranger', async (t) => {
+  const web = await open(t)
+  const { url, port } = await web.listen()
+  for (const host of [`127.0.0.1:${port}`, 'localhost', `localhost:${port}`, '[::1]', '127.5.5.5']) {
+    assert.equal(await status(url, { host }), 200, host)
+  }
+  for (const host of [
+    'evil.example',
+    `rebound.evil.example:${port}`,
+    'localhost.evil.example',
+    '10.0.0.1',
+    '127.0.0.1.evil.example',
+  ]) {
+    assert.equal(await status(url, { host }), 403, host)
+  }
+  const host = `localhost:${port}`
+  assert.equal(await status(url, { host, origin: `http://${host}` }), 200)
+  for (const headers of [
+    { origin: 'https://evil.example' },
+    { origin: 'null' },
+    { origin: `http://localhost:${port + 1}` },
+    { 'sec-fetch-site': 'cross-site' },
+    { 'x-forwarded-for': '203.0.113.9' },
+    { forwarded: 'for=203.0.113.9' },
+  ]) {
+    assert.equal(
+      await status(url, { host, ...headers } as Record<string, string>),
+      403,
+      JSON.stringify(headers),
+    )
+  }
+  // Through `fetch` nobody can tell where a request comes from.
+  assert.equal((await web.fetch(new Request('http://localhost/tables/notes'))).status, 403)
+})
+
+test('on another address it refuses to listen without keys', async (t) => {
+  const web = await open(t)
+  for (const host of ['0.0.0.0', '::', '192.0.2.1', 'example.com']) {
+    await assert.rejects(web.listen({ host }), { code: 'listen-unsafe', advice: 'change' })
+  }
+  const safe = await open(t, { authenticate: () => undefined })
+  const { port } = await safe.listen({ host: '0.0.0.0' })
+  assert.equal((await fetch(`http://127.0.0.1:${port}/tables/notes`)).status, 401)
+  await assert.rejects((await open(t)).listen({ port }), { code: 'listen-failed', advice: 'operator' })
+})
+
+test('keys: let in by the secret, scopes and principal of the key; nothing of it in any report', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'hence-server-'))
+  t.after(() => rm(directory, { recursive: true }))
+  const keys = join(directory, 'keys.json')
+  const { secret } = await createKey(keys, { name: 'k', principal: 'ada', scopes: ['submit:write'] })
+  const served = await serveNotes(t, { keys })
+  const by = (authorization: string) =>
+    served.call(undefined, '/tables/notes', { headers: { authorization } })
+  assert.equal((await by(`Bearer ${secret}`)).status, 200)
+  assert.equal((await by(`bearer ${secret}`)).status, 200)
+  for (const wrong of [
+    `Bearer ${secret}x`,
+    `Basic ${secret}`,
+    secret,
+    'Bearer',
+    `Bearer hence_${'A'.repeat(43)}`,
+  ]) {
+    assert.equal((await by(wrong)).status, 401, wrong)
+  }
+  const sent = await served.submit(undefined, 'write', 'id', note(1), { authorization: `Bearer ${secret}` })
+  assert.equal(sent.status, 200)
+  assert.equal((await served.engine.story('id', { principal: 'ada' }))?.type, 'write')
+  assert.equal(
+    (await served.submit(undefined, 'send', 'id2', {}, { authorization: `Bearer ${secret}` })).status,
+    403,
+  )
+  // The host's own way stands beside it.
+  assert.equal((await served.call('ada', '/tables/notes')).status, 200)
+  assert.ok(!JSON.stringify(served.reports).includes(secret.slice(6)))
+})
+
+test('an error that nobody foresaw tells the client nothing, and the operator all', async (t) => {
+  const served = await serveNotes(t, {
+    authenticate: () => {
+      throw new Error('the database of users is gone: password=hunter2')
+    },
+  })
+  const response = await served.call('ada', '/tables/notes')
+  assert.equal(response.status, 500)
+  const text = await response.text()
+  assert.match(text, /internal-error/)
+  assert.doesNotMatch(text, /database|hunter2/)
+  assert.deepEqual(
+    served.reports.map(({ level, code }) => [level, code]),
+    [['alarm', 'internal-error']],
+  )
+})
+
+test('bodies: too large, of another type, not UTF-8, with no end', async (t) => {
+  const served = await serveNotes(t, { limits: { bodyBytes: 20_000, bodyMs: 200 } })
+  const send = (body: NonNullable<RequestInit['body']>, type = 'application/json') =>
+    served.call('ada', '/requests/write', {
+      method: 'POST',
+      headers: { 'content-type': type, 'idempotency-key': 'id' },
+      body,
+      duplex: 'half',
+    } as RequestInit)
+  const text = JSON.stringify(note(1))
+  assert.equal((await send(text + ' '.repeat(20_000))).status, 413)
+  const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(5_000)) })
+  assert.equal((await send(endless)).status, 413)
+  const silent = new ReadableStream({ start: (controller) => controller.enqueue(Buffer.from('{')) })
+  assert.equal((await send(silent)).status, 408)
+  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/jsonx', '']) {
+    assert.equal((await send(text, type)).status, 415, type)
+  }
+  assert.equal((await send(Uint8Array.from([0x22, 0xff, 0x22]))).status, 400)
+  assert.equal((await send(text, 'application/vnd.shop+json; charset=utf-8')).status, 200)
+})
+
+test('addresses and methods that are none', async (t) => {
+  const { call } = await serveNotes(t)
+  for (const path of ['/', '/nope', '/requests/a/b', '/tables', '/openapi.json/x', '/requests/']) {
+    assert.equal((await call('ada', path)).status, 404, path)
+  }
+  for (const [method, path, allow] of [
+    ['DELETE', '/requests/write', 'POST, GET'],
+    ['PUT', '/tables/notes/a/1', 'GET'],
+    ['GET', '/requests', 'POST'],
+    ['POST', '/livez', 'GET'],
+  ] as const) {
+    const response = await call('ada', path, { method })
+    assert.equal(response.status, 405, path)
+    assert.equal(response.headers.get('allow'), allow)
+  }
+  const head = await call('ada', '/tables/notes', { method: 'HEAD' })
+  assert.equal(head.status, 200)
+  assert.equal(await head.text(), '')
+})
+
+test('CORS is off, unless an origin is named', async (t) => {
+  const closed = await serveNotes(t)
+  const ask = { origin: 'https://shop.example', 'access-control-request-method': 'POST' }
+  const refused = await closed.call(undefined, '/requests/write', { method: 'OPTIONS', headers: ask })
+  assert.equal(refused.headers.get('access-control-allow-origin'), null)
+  const opened = await serveNotes(t, { cors: { origins: ['https://shop.example'] } })
+  const allowed = await opened.call(undefined, '/requests/write', { method: 'OPTIONS', headers: ask })
+  assert.equal(allowed.headers.get('access-control-allow-origin'), 'https://shop.example')
+  assert.match(allowed.headers.get('access-control-allow-headers')!, /Idempotency-Key/)
+  const read = await opened.call('ada', '/tables/notes', { headers: { origin: 'https://shop.example' } })
+  assert.equal(read.headers.get('access-control-allow-origin'), 'https://shop.example')
+  assert.match(read.headers.get('access-control-expose-headers')!, /Hence-Token/i)
+  const other = await opened.call('ada', '/tables/notes', { headers: { origin: 'https://evil.example' } })
+  assert.equal(other.headers.get('access-control-allow-origin'), null)
+})
+
+test('closing: what is under way is answered, what comes is sent away, then the port is free', async () => {
+  const held = Promise.withResolvers<void>()
+  const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
+  const submit = engine.submit.bind(engine)
+  const arrived = Promise.withResolvers<void>()
+  engine.submit = (async (...args: Parameters<typeof submit>) => {
+    arrived.resolve()
+    await held.promise
+    return submit(...args)
+  }) as never
+  const web = server(engine, { report: () => {}, authenticate: () => ({ principal: '', scopes: ['admin'] }) })
+  const { url, port } = await web.listen()
+  const send = (id: string) =>
+    new Request(`${url}/requests/write`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'idempotency-key': id },
+      body: JSON.stringify(note(1)),
+    })
+  const underWay = fetch(send('a'))
+  await arrived.promise
+  assert.equal((await web.fetch(new Request(`${url}/readyz`))).status, 200)
+  const closed = web.close()
+  assert.equal(web.close(), closed)
+  assert.equal((await web.fetch(new Request(`${url}/readyz`))).status, 503)
+  assert.equal((await web.fetch(new Request(`${url}/livez`))).status, 200)
+  const late = await web.fetch(send('b'))
+  assert.equal(late.status, 503)
+  assert.equal(late.headers.get('retry-after'), '1')
+  assert.equal(((await late.json()) as { code: string }).code, 'server-closing')
+  held.resolve()
+  assert.equal((await underWay).status, 200)
+  await closed
+  const [error] = await once(connect(port, '127.0.0.1'), 'error')
+  assert.equal(error.code, 'ECONNREFUSED')
+  await engine.close()
+})
+
+test('limits and paths that make no sense', async () => {
+  const engine = await createEngine({ app: notes, data: memoryStorage() })
+  for (const options of [
+    { limits: { bodyBytes: 0 } },
+    { limits: { bodyMs: 1.5 } },
+    { limits: { nope: 1 } },
+    { path: 'hence' },
+    { path: '/hence/' },
+    { path: '/a b' },
+  ]) {
+    assert.throws(() => server(engine, options as never), { code: 'option-invalid' })
+  }
+  await engine.close()
+})
+
+test('the OpenAPI document tells the schemas of the app', async (t) => {
+  const { call } = await serveNotes(t, { path: '' })
+  const document = (await (await call('ada', '/openapi.json')).json()) as {
+    openapi: string
+    paths: Record<string, Record<string, Record<string, never>>>
+  }
+  assert.equal(document.openapi, '3.1.0')
+  assert.deepEqual(Object.keys(document.paths), [
+    '/requests/write',
+    '/requests/send',
+    '/requests/feel',
+    '/requests/explode',
+    '/requests',
+    '/requests/{id}',
+    '/tables/notes',
+    '/tables/notes/{key0}/{key1}',
+    '/tables/inbox',
+    '/tables/inbox/{key0}/{key1}',
+    '/tables/moods',
+    '/tables/moods/{key0}',
+    '/tables/totals',
+    '/tables/totals/{key0}',
+    '/changes',
+  ])
+  const input = document.paths['/requests/write']!['post']!['requestBody']!['content']['application/json'][
+    'schema'
+  ] as {
+    properties: { stars: object }
+    required: string[]
+  }
+  assert.deepEqual(input.properties.stars, { type: 'integer', minimum: 0, maximum: 5, default: 0 })
+  assert.deepEqual(input.required, ['number', 'text', 'owner'])
+  assert.ok(!JSON.stringify(document).includes('"$schema"'))
+})
+
+test('metrics count by the form of a path, never by the path', async (t) => {
+  const { call, submit } = await serveNotes(t)
+  await submit('ada', 'write', 'm', note(1))
+  await submit('ada', 'write', 'm', note(1))
+  await call('ada', '/tables/notes/secret-name/1')
+  const text = await (await call('operator', '/metrics')).text()
+  assert.match(
+    text,
+    /^hence_http_responses_total\{method="POST",route="\/requests\/:name",status="200"\} 2$/m,
+  )
+  assert.match(text, /^hence_submit_seconds_count 2$/m)
+  assert.match(text, /^hence_replies_total\{outcome="replayed"\} 1$/m)
+  assert.match(text, /^hence_records_applied\{partition="0"\} 1$/m)
+  assert.doesNotMatch(text, /secret-name/)
+  for (const line of text.trim().split('\n')) {
+    assert.match(line, /^(# (HELP|TYPE) hence_\w+ .+|hence_\w+(\{(\w+="[^"]*",?)+\})? [\d.e+-]+)$/)
+  }
+})
+
+test('OpenTelemetry: a span a request, with its id, within the trace of the caller', async (t) => {
+  const { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } = await import(
+    '@opentelemetry/sdk-trace-base'
+  )
+  const { context, propagation } = await import('@opentelemetry/api')
+  const { W3CTraceContextPropagator } = await import('@opentelemetry/core')
+  const exporter = new InMemorySpanExporter()
+  trace.setGlobalTracerProvider(
+    new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }),
+  )
+  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
+  propagation.setGlobalPropagator(new W3CTraceContextPropagator())
+  t.after(() => {
+    trace.disable()
+    context.disable()
+    propagation.disable()
+  })
+  const { submit } = await serveNotes(t)
+  const traceId = '0af7651916cd43dd8448eb211c80319c'
+  await submit('ada', 'write', '"traced"', note(1), { traceparent: `00-${traceId}-b7ad6b7169203331-01` })
+  const [span] = exporter.getFinishedSpans()
+  assert.equal(span?.name, 'POST /requests/:name')
+  assert.equal(span?.spanContext().traceId, traceId)
+  assert.equal(span?.parentSpanContext?.spanId, 'b7ad6b7169203331')
+  assert.equal(span?.attributes['hence.request_id'], 'traced')
+  assert.equal(span?.attributes['hence.token'], '0:0')
+  assert.equal(span?.attributes['http.response.status_code'], 200)
+})
