@@ -1,4 +1,5 @@
 import { HenceError } from '../failure.ts'
+import { CellMap } from './cell-map.ts'
 import { Overlay } from './overlay.ts'
 import type { CollectionChanges, KeyRange, Store } from './store.ts'
 
@@ -223,7 +224,7 @@ class Cells<V> implements Collection<V> {
   readonly #store: Store
   readonly #shared: Shared
   readonly #kept: boolean
-  readonly #cells = new Map<string, Cell<V>>()
+  readonly #cells = new CellMap<Cell<V>>()
   #dirty = new Overlay<Cell<V>>()
   saving = new Overlay<Cell<V>>()
   /** No key of the store is greater; most new keys are, such as ids that begin with the time. */
@@ -354,16 +355,17 @@ class Cells<V> implements Collection<V> {
   trim(part: number): void {
     const { saved } = this.#shared
     let surplus = this.#cells.size * (1 - part)
-    let steps = 2 * this.#cells.size
-    for (const cell of this.#cells.values()) {
-      if (surplus <= 0 || steps-- <= 0) return
-      if (cell.checkpoint > saved) continue
-      this.#drop(cell)
-      if (cell.used) {
-        cell.used = false
-        this.#keep(cell)
-      } else {
-        surplus--
+    for (let round = 1; round <= 2; round++) {
+      for (const cell of this.#cells.all()) {
+        if (surplus <= 0) return
+        if (cell.checkpoint > saved) continue
+        this.#drop(cell)
+        if (cell.used) {
+          cell.used = false
+          this.#keep(cell)
+        } else {
+          surplus--
+        }
       }
     }
   }
@@ -378,13 +380,13 @@ class Cells<V> implements Collection<V> {
   }
 
   #keep(cell: Cell<V>): void {
-    this.#cells.set(cell.key, cell)
+    this.#cells.add(cell)
     this.#lastKey = cell.key
     this.#lastCell = cell
   }
 
   #drop(cell: Cell<V>): void {
-    this.#cells.delete(cell.key)
+    this.#cells.remove(cell)
     this.#lastKey = undefined
     this.#lastCell = undefined
   }
