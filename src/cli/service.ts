@@ -2,14 +2,26 @@ import type { App } from '../app/index.ts'
 import { type Connection, connect } from '../client/connect.ts'
 import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
 import type { Story } from '../derivation/story.ts'
+import type { EffectState } from '../effect/outbox.ts'
+import type { Engine } from '../engine.ts'
 import type { ServiceOptions } from './address.ts'
 import { printReport } from './output.ts'
 
 /** What a command works on: the server at an address, or the engine of a data directory, opened here. */
 export interface Opened {
   readonly service: Pick<Connection<App>, 'submit' | 'get' | 'scan' | 'close'>
+  /** Effects in a state, the oldest first. */
+  effects(query: EffectQuery): Promise<EffectState[]>
+  /** One effect; undefined when there is none with this id. */
+  effect(id: string): Promise<ReturnType<Engine<App>['effect']>>
   /** All that became of a request; undefined when its id is not known. */
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
+}
+
+export interface EffectQuery {
+  readonly state: EffectState['state']
+  readonly type?: string
+  readonly limit: number
 }
 
 export async function openService(options: ServiceOptions): Promise<Opened> {
@@ -20,22 +32,31 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
     const engine = await openEmbedded({ data, app, report: printReport(json === true) })
     return {
       service: engine,
+      effects: async (query) => engine.effects(query),
+      effect: async (id) => engine.effect(id),
       story: (requestId, principal) => engine.story(requestId, principal === undefined ? {} : { principal }),
     }
   }
   const reach = { url, ...(key !== undefined && { key }) }
+  const ask = async (path: string, missing?: string) => {
+    const answer = await new Exchange(reach).ask({ path })
+    if (answer.status === 200) return answer.body
+    const problem = problemOf(answer) ?? notUnderstood(answer)
+    if (problem.code === missing) return undefined
+    throw problem
+  }
   return {
     // A person waits, so not for as long as a program would.
     service: connect<App>(url, { ...reach, patienceMs: 5_000 }),
+    async effects({ state, type, limit }) {
+      const query = new URLSearchParams({ state, limit: String(limit), ...(type !== undefined && { type }) })
+      return ((await ask(`/effects?${query}`)) as { effects: EffectState[] }).effects
+    },
+    effect: async (id) =>
+      (await ask(`/effects/${encodeURIComponent(id)}`, 'effect-not-found')) as EffectState,
     async story(requestId, principal) {
       const query = principal === undefined ? '' : `?principal=${encodeURIComponent(principal)}`
-      const answer = await new Exchange(reach).ask({
-        path: `/requests/${encodeURIComponent(requestId)}${query}`,
-      })
-      if (answer.status === 200) return answer.body as Story
-      const problem = problemOf(answer) ?? notUnderstood(answer)
-      if (problem.code === 'request-not-found') return undefined
-      throw problem
+      return (await ask(`/requests/${encodeURIComponent(requestId)}${query}`, 'request-not-found')) as Story
     },
   }
 }

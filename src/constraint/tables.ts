@@ -25,6 +25,9 @@ export const violations: TableShape = {
   indexes: { byState: ['state', 'at'] },
 }
 
+/** Tables of Hence's own that operators read like those of the app, with their changes. */
+export const operatorTables: ReadonlyMap<string, TableShape> = new Map([[violations.name, violations]])
+
 export const holders: TableShape = { name: 'hence.holders', parts: ['string', 'string'], indexes: {} }
 
 /** How much of a key is claimed. */

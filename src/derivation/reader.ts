@@ -1,5 +1,5 @@
 import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
-import { type Standing, standings, type Violation, violations } from '../constraint/tables.ts'
+import { operatorTables, type Standing, standings, type Violation, violations } from '../constraint/tables.ts'
 import { type EffectRow, type EffectState, effectState } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import { identityOf, principalOf, requestIdOf } from '../identity.ts'
@@ -187,7 +187,7 @@ export class Reader {
 
   #table(name: string): { readonly table: TableState; readonly kinds: readonly KeyKind[] } {
     const { app } = this.#program
-    const definition = app.tables.get(name)
+    const definition: TableShape | undefined = app.tables.get(name) ?? operatorTables.get(name)
     if (definition) return { table: this.#tables.get(name)!, kinds: ['string', ...definition.parts] }
     throw new HenceError(
       'unknown-table',

@@ -1,3 +1,4 @@
+import { operatorTables } from '../constraint/tables.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
 import type { Change, Codec, Collection, State } from '../state/state.ts'
 import type { Chain } from './chain.ts'
@@ -203,11 +204,16 @@ export function traced(derivation: Derivation): TracedDerivation {
   }
 }
 
-/** The rows of the app among some changes. */
+/** The rows among some changes that somebody may read. */
 function rowChanges(changes: readonly Change[]): TracedDerivation['changes'] {
   return changes
-    .filter(({ collection }) => collection.startsWith('t:') && !collection.startsWith('t:hence.'))
+    .filter(({ collection }) => isRead(collection))
     .map(({ collection, key, before, after }) => [collection.slice(2), key, before ?? null, after ?? null])
+}
+
+function isRead(collection: string): boolean {
+  if (!collection.startsWith('t:')) return false
+  return !collection.startsWith('t:hence.') || operatorTables.has(collection.slice(2))
 }
 
 function keyOf({ partition, offset }: Place): string {

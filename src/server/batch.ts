@@ -1,12 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
-import { allows, type Caller } from './caller.ts'
+import type { Caller } from './caller.ts'
 import { parseStrict, textOf } from './json.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
-import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
-import { checkMediaType } from './submit.ts'
+import { checkMaySend, checkMediaType } from './submit.ts'
 
 /** The outcome of one line. */
 type Told = { readonly requestId: string | undefined } & (
@@ -170,7 +169,7 @@ async function decide(
     checkLine(wish)
     requestId = wish.requestId
     const { type, input } = wish
-    if (!allows(caller, `submit:${type}`)) throw notAllowed(`submit:${type}`, 'this line')
+    checkMaySend(caller, type)
     for (;;) {
       try {
         const reply = await engine.submit(type as never, input as never, {

@@ -1,4 +1,6 @@
-import type { App, Schema, Table } from '../app/index.ts'
+import type { App, Schema } from '../app/index.ts'
+import { operatorTables } from '../constraint/tables.ts'
+import type { TableShape } from '../state/table.ts'
 import { depthMax } from './json.ts'
 import type { Limits } from './limits.ts'
 
@@ -61,7 +63,13 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
       },
     },
   }
-  for (const [name, table] of app.tables) Object.assign(paths, tablePaths(name, table))
+  for (const [name, table] of app.tables) {
+    Object.assign(paths, tablePaths(name, table, schemaOf(table.value, 'output', `tables/${name}`)))
+  }
+  for (const [name, table] of operatorTables) {
+    Object.assign(paths, tablePaths(name, table, { type: 'object' }))
+  }
+  Object.assign(paths, operatorPaths)
   paths['/changes'] = {
     get: {
       operationId: 'changes',
@@ -75,7 +83,7 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
           description: 'The tables; without it, all that the caller may read.',
           style: 'form',
           explode: true,
-          schema: { type: 'array', items: { enum: [...app.tables.keys()] } },
+          schema: { type: 'array', items: { enum: [...app.tables.keys(), ...operatorTables.keys()] } },
         },
         query('prefix', { type: 'string' }, 'The first parts of the key, as a JSON list.'),
         query('from', { type: 'string' }, 'The position to go on from; Last-Event-ID comes first.'),
@@ -105,8 +113,7 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
   }
 }
 
-function tablePaths(name: string, table: Table): Record<string, Json> {
-  const value = schemaOf(table.value, 'output', `tables/${name}`)
+function tablePaths(name: string, table: TableShape, value: Json): Record<string, Json> {
   const kinds = ['string', ...table.parts]
   const row = {
     type: 'object',
@@ -282,4 +289,90 @@ const components = {
       },
     },
   },
+}
+
+const text = { type: 'string' }
+const reason = { type: 'string', minLength: 1 }
+
+/** What operators may ask, with the scope `operate`. */
+const operatorPaths: Record<string, Json> = {
+  '/requests/hence:resolve-violation': operatorRequest('Decides about a violation that is open', {
+    type: 'object',
+    required: ['violation', 'key', 'action', 'reason'],
+    properties: {
+      violation: { ...reason, description: 'The id of the violation.' },
+      key: { ...text, description: 'The partition key that its constraint is judged under.' },
+      action: { enum: ['compensate', 'waive', 'raise-limit', 'choose'] },
+      units: { type: 'integer', minimum: 1, description: 'With raise-limit: by how much.' },
+      victims: {
+        type: 'array',
+        description: 'With choose: the requests that give way.',
+        items: {
+          type: 'object',
+          required: ['requestId'],
+          properties: { requestId: { type: 'string', minLength: 1, maxLength: 255 }, principal: text },
+        },
+      },
+      reason,
+    },
+  }),
+  '/requests/hence:redrive': operatorRequest('Delivers an effect again that was given up', {
+    type: 'object',
+    required: ['effect', 'key', 'reason'],
+    properties: {
+      effect: { ...reason, description: 'The id of the effect.' },
+      key: { ...text, description: 'The partition key that it was asked for under.' },
+      mayRepeat: {
+        type: 'boolean',
+        description: 'Also when the receiver may have forgotten that it got it.',
+      },
+      reason,
+    },
+  }),
+  '/effects': {
+    get: {
+      operationId: 'effects',
+      summary: 'Effects in a state, the oldest first',
+      tags: ['operate'],
+      parameters: [
+        query('state', { enum: ['pending', 'done', 'dead'], default: 'pending' }, 'What has become of them.'),
+        query('type', text, 'Only effects of this type.'),
+        query('limit', { type: 'integer', minimum: 1, maximum: 1000, default: 100 }, 'How many at most.'),
+      ],
+      responses: {
+        200: { description: 'The effects.', content: { 'application/json': { schema: { type: 'object' } } } },
+        ...problems('400', '401', '403', '422', '503'),
+      },
+    },
+  },
+  '/effects/{id}': {
+    get: {
+      operationId: 'effect',
+      summary: 'One effect, with its tries',
+      tags: ['operate'],
+      parameters: [{ name: 'id', in: 'path', required: true, schema: text }],
+      responses: {
+        200: { description: 'The effect.', content: { 'application/json': { schema: { type: 'object' } } } },
+        ...problems('400', '401', '403', '404', '503'),
+      },
+    },
+  },
+}
+
+function operatorRequest(summary: string, schema: Json): Json {
+  return {
+    post: {
+      operationId: summary.split(' ')[0]!.toLowerCase(),
+      summary,
+      tags: ['operate'],
+      parameters: [idempotencyKey, prefer],
+      requestBody: { required: true, content: { 'application/json': { schema } } },
+      responses: {
+        200: { $ref: '#/components/responses/Accepted' },
+        202: { $ref: '#/components/responses/Durable' },
+        409: problemRef('Rejected, such as when it was decided before'),
+        ...problems('400', '401', '403', '408', '410', '413', '415', '422', '429', '500', '503'),
+      },
+    },
+  }
 }

@@ -24,6 +24,8 @@ interface Case {
   /** Who gets the answer; the others get 403, and nobody 401. */
   readonly allowed: readonly Who[] | 'all known' | 'all'
   readonly status?: number
+  /** What it names is not there, which only those hear who may ask. */
+  readonly missing?: true
 }
 
 const input = (n: number) => JSON.stringify({ owner: 'ada', number: n, text: 'x' })
@@ -38,6 +40,12 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       body: '{"from":"a","to":"b","text":""}',
       allowed: ['ada', 'bob', 'admin'],
     },
+    {
+      // Rejected, since there is no such effect.
+      path: '/requests/hence:redrive',
+      body: '{"effect":"none","key":"k","reason":"mended"}',
+      allowed: ['operator', 'admin'],
+    },
   ],
   // Whether a line may be sent is told in its outcome; below it is tested line by line.
   'POST /requests': [
@@ -50,6 +58,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
   'GET /tables/:name': [
     { path: '/tables/totals', allowed: ['reader', 'admin'] },
     { path: '/tables/notes', allowed: 'all known' },
+    { path: '/tables/hence.violations', allowed: ['operator', 'admin'] },
   ],
   'GET /tables/:name/*': [
     { path: '/tables/totals/all', allowed: ['reader', 'admin'] },
@@ -60,6 +69,8 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/changes?table=notes', allowed: 'all known' },
     { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
   ],
+  'GET /effects': [{ path: '/effects?state=dead', allowed: ['operator', 'admin'] }],
+  'GET /effects/:name': [{ path: '/effects/none', allowed: ['operator', 'admin'], missing: true }],
   'GET /openapi.json': [{ path: '/openapi.json', allowed: 'all known' }],
   'GET /metrics': [{ path: '/metrics', allowed: ['operator', 'admin'] }],
   'GET /livez': [{ path: '/livez', allowed: 'all' }],
@@ -88,7 +99,7 @@ for (const [route, all] of Object.entries(cases)) {
   test(`who may use ${route}`, async (t) => {
     const { call, submit } = await serveNotes(t)
     assert.equal((await submit('ada', 'write', 'seed-1', input(1))).status, 200)
-    for (const { path, body, type = 'application/json', allowed, status = 403 } of all) {
+    for (const { path, body, type = 'application/json', allowed, status = 403, missing } of all) {
       for (const who of everybody) {
         const response = await call(who === 'nobody' ? undefined : (who as string), path, {
           ...(body !== undefined && { method: 'POST', body }),
@@ -98,7 +109,7 @@ for (const [route, all] of Object.entries(cases)) {
         const may =
           allowed === 'all' || (who !== 'nobody' && (allowed === 'all known' || allowed.includes(who)))
         // A second caller may find the note of the first: a rejection shows that it was let in.
-        const expected = may ? [200, 409] : [who === 'nobody' ? 401 : status]
+        const expected = may ? (missing ? [404] : [200, 409]) : [who === 'nobody' ? 401 : status]
         assert.ok(expected.includes(response.status), `${path} as ${who}: ${response.status}`)
         if (response.status === 401) assert.equal(response.headers.get('www-authenticate'), 'Bearer')
       }

@@ -5,6 +5,7 @@ import { batch } from './batch.ts'
 import { allows, type Caller } from './caller.ts'
 import { ChangeStreams } from './changes.ts'
 import { Cursors } from './cursor.ts'
+import { effect, effects } from './effects.ts'
 import { jsonAnswer } from './json-answer.ts'
 import type { Metrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
@@ -82,6 +83,18 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
       path: '/changes',
       access: 'known',
       handle: ({ request, query }, caller) => streams.start(caller, request, query),
+    },
+    {
+      method: 'GET',
+      path: '/effects',
+      access: 'known',
+      handle: ({ request, query }, caller) => effects(serving, caller, request, query),
+    },
+    {
+      method: 'GET',
+      path: '/effects/:name',
+      access: 'known',
+      handle: ({ request, rest }, caller) => effect(serving, caller, request, rest[0]!),
     },
     {
       method: 'GET',

@@ -1,7 +1,9 @@
 import type { App, KeyPart, Table } from '../app/index.ts'
+import { operatorTables } from '../constraint/tables.ts'
 import type { StoryChange } from '../derivation/story.ts'
 import { HenceError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
+import type { TableShape } from '../state/table.ts'
 import { allows, type Caller } from './caller.ts'
 
 /** Says whether a row may be seen. */
@@ -22,7 +24,11 @@ export class RowRules {
    * @throws HenceError `unknown-table`, `not-allowed` (change)
    */
   of(caller: Caller, table: string): 'all' | Visible {
-    const definition = this.#table(table)
+    if (operatorTables.has(table)) {
+      if (allows(caller, 'operate')) return 'all'
+      throw notAllowed('operate', `table "${table}"`)
+    }
+    const definition = this.#appTable(table)
     if (allows(caller, 'read')) return 'all'
     if (definition.read === undefined) throw notAllowed('read', `table "${table}"`)
     return this.#rule(caller, definition)
@@ -30,8 +36,9 @@ export class RowRules {
 
   /** A change as the caller may see it; undefined when neither the old nor the new row is theirs. */
   change<C extends StoryChange>(caller: Caller, change: C): C | undefined {
+    if (operatorTables.has(change.table)) return allows(caller, 'operate') ? change : undefined
     if (allows(caller, 'read')) return change
-    const definition = this.#table(change.table)
+    const definition = this.#appTable(change.table)
     if (definition.read === undefined) return undefined
     const visible = this.#rule(caller, definition)
     const { key } = change
@@ -57,7 +64,12 @@ export class RowRules {
     }
   }
 
-  #table(name: string): Table {
+  /** A table of the app, or one that operators read. */
+  table(name: string): TableShape {
+    return operatorTables.get(name) ?? this.#appTable(name)
+  }
+
+  #appTable(name: string): Table {
     const definition = this.#app.tables.get(name)
     if (definition) return definition
     throw new HenceError(

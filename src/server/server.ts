@@ -198,7 +198,16 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
   })
 }
 
-const firstParts = new Set(['requests', 'tables', 'changes', 'openapi.json', 'metrics', 'livez', 'readyz'])
+const firstParts = new Set([
+  'requests',
+  'tables',
+  'changes',
+  'effects',
+  'openapi.json',
+  'metrics',
+  'livez',
+  'readyz',
+])
 
 function isOurs(url: string, path: string): boolean {
   if (!url.startsWith(`${path}/`)) return false

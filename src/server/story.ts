@@ -25,7 +25,16 @@ export async function story(
       `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
     )
   }
-  return jsonAnswer(request, reads ? told : redacted(serving, caller, told))
+  return jsonAnswer(request, reads ? forReader(serving, caller, told) : redacted(serving, caller, told))
+}
+
+/** All of it, but for violations, which are for operators. */
+function forReader({ rules }: Serving, caller: Caller, told: Story): object {
+  const steps = told.steps.map((step) => ({
+    ...step,
+    changes: step.changes.flatMap((change) => rules.change(caller, change) ?? []),
+  }))
+  return { ...told, steps }
 }
 
 /**

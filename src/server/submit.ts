@@ -15,7 +15,7 @@ export async function submit(
   request: Request,
   type: string,
 ): Promise<Answer> {
-  if (!allows(caller, `submit:${type}`)) throw notAllowed(`submit:${type}`, 'this request')
+  checkMaySend(caller, type)
   const { headers } = request
   const requestId = requestIdOf(headers.get('idempotency-key'))
   checkMediaType(headers.get('content-type'), /^application\/([\w.+-]+\+)?json *(;|$)/i, 'application/json')
@@ -26,6 +26,15 @@ export async function submit(
     return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))
   }
   return replyAnswer(await serving.engine.submit(type as never, input as never, options))
+}
+
+/**
+ * Requests of Hence's own, which decide about violations and effects, are for operators.
+ * @throws HenceError `not-allowed` (change)
+ */
+export function checkMaySend(caller: Caller, type: string): void {
+  const scope = type.startsWith('hence:') ? 'operate' : (`submit:${type}` as const)
+  if (!allows(caller, scope)) throw notAllowed(scope, `requests of type "${type}"`)
 }
 
 export function replyAnswer(reply: Reply): Answer {

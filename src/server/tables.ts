@@ -1,5 +1,6 @@
-import type { KeyPart, Query, ReadOptions, Table } from '../app/index.ts'
+import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
 import type { Cursors, Position } from './cursor.ts'
@@ -18,7 +19,7 @@ export async function row(
   query: URLSearchParams,
 ): Promise<Answer> {
   const visible = serving.rules.of(caller, name)
-  const table = serving.engine.app.tables.get(name)!
+  const table = serving.rules.table(name)
   const key = keyOf(table, segments)
   const value = await read(serving, query, (after) => serving.engine.get(name as never, key as never, after))
   // A row that is hidden and one that is not there look the same.
@@ -53,7 +54,7 @@ export async function page(
   params: URLSearchParams,
 ): Promise<Answer> {
   const visible = serving.rules.of(caller, name)
-  const table = serving.engine.app.tables.get(name)!
+  const table = serving.rules.table(name)
   const asked = queryOf(name, params)
   const limit = limitOf(params.get('limit'))
   const cursor = params.get('cursor')
@@ -74,7 +75,7 @@ export async function page(
  */
 async function gather(options: {
   readonly serving: Serving
-  readonly table: Table
+  readonly table: TableShape
   readonly asked: Query
   readonly visible: 'all' | Visible
   readonly limit: number
@@ -104,7 +105,7 @@ async function gather(options: {
 /** So many rows behind a position. */
 async function slices(
   { engine }: Serving,
-  table: Table,
+  table: TableShape,
   asked: Query,
   from: Position | undefined,
   limit: number,
@@ -124,7 +125,7 @@ async function slices(
 }
 
 /** Where a row stands in the order of a query: the indexed values, then the key. */
-function positionOf(table: Table, { index }: Query, { key, value }: RowAt): Position {
+function positionOf(table: TableShape, { index }: Query, { key, value }: RowAt): Position {
   if (index === undefined) return key
   const fields = table.indexes[index] ?? []
   return [...fields.map((field) => (value as Record<string, KeyPart | boolean>)[field]!), ...key]
@@ -175,7 +176,7 @@ function limitOf(text: string | null): number {
   )
 }
 
-function keyOf(table: Table, segments: readonly string[]): readonly KeyPart[] {
+function keyOf(table: TableShape, segments: readonly string[]): readonly KeyPart[] {
   const kinds = ['string', ...table.parts]
   return segments.map((segment, i) => {
     if (kinds[i] !== 'number') return segment

@@ -1,0 +1,173 @@
+import { Option } from 'commander'
+import { v7 } from 'uuid'
+import type { Violation } from '../constraint/tables.ts'
+import type { KeyedViolation } from '../derivation/reader.ts'
+import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
+import { command, jsonOption, runs, wholeNumber } from './command.ts'
+import { exitCode } from './exit-code.ts'
+import { note, paint, print } from './output.ts'
+import { type Opened, withService } from './service.ts'
+
+/** `hence violations`: what is claimed too much, and what is done about it. */
+export function violationsCommand() {
+  return command('violations', 'look at violations of constraints, and decide about those under review', [
+    'hence violations list',
+    'hence violations show 5f1e4c0a-…',
+    'hence violations resolve 5f1e4c0a-… --action waive --reason "the extra chair is there"',
+  ])
+    .addCommand(listCommand())
+    .addCommand(showCommand())
+    .addCommand(resolveCommand())
+}
+
+function listCommand() {
+  const list = command('list', 'list violations, the oldest first', [
+    'hence violations list',
+    'hence violations list --state resolved --json',
+  ]).addOption(
+    new Option('--state <state>', 'those in this state alone')
+      .choices(['open', 'compensating', 'resolved', 'all'])
+      .default('open'),
+  )
+  return embeddedOptions(serverOptions(list))
+    .addOption(jsonOption())
+    .action(
+      runs(async (options: ServiceOptions & { state: Violation['state'] | 'all' }, _command: unknown) => {
+        const found = await withService(options, (opened) => violationsOf(opened, options.state))
+        for (const each of found) await print(options.json ? JSON.stringify(each) : lineOf(each))
+        if (found.length > 0) return exitCode.ok
+        note(options.state === 'all' ? 'There is no violation.' : `No violation is ${options.state}.`)
+        return exitCode.nothingFound
+      }),
+    )
+}
+
+function showCommand() {
+  const show = command('show', 'tell all of a violation: who gives way, and its history', [
+    'hence violations show 5f1e4c0a-…',
+  ]).argument('<id>', 'the id of the violation')
+  return embeddedOptions(serverOptions(show))
+    .addOption(jsonOption())
+    .action(
+      runs(async (id: string, options: ServiceOptions, _command: unknown) => {
+        const found = await withService(options, (opened) => violationOf(opened, id))
+        if (found === undefined) return nothing(id)
+        if (options.json) await print(JSON.stringify(found))
+        else for (const line of describe(found)) await print(line)
+        return exitCode.ok
+      }),
+    )
+}
+
+interface ResolveOptions extends ServiceOptions {
+  readonly action: 'compensate' | 'waive' | 'raise-limit' | 'choose'
+  readonly units?: number
+  readonly victim: readonly string[]
+  readonly reason: string
+  readonly id?: string
+}
+
+function resolveCommand() {
+  const resolve = command('resolve', 'decide about a violation that is open', [
+    'hence violations resolve 5f1e4c0a-… --action compensate --reason "sold out"',
+    'hence violations resolve 5f1e4c0a-… --action raise-limit --units 2 --reason "two came in"',
+    'hence violations resolve 5f1e4c0a-… --action choose --victim REQUEST-ID --victim REQUEST-ID@ann --reason "they agreed"',
+  ])
+    .argument('<violation>', 'the id of the violation')
+    .addOption(
+      new Option(
+        '--action <what>',
+        'compensate by the policy, waive it, raise the limit, or choose who gives way',
+      )
+        .choices(['compensate', 'waive', 'raise-limit', 'choose'])
+        .makeOptionMandatory(),
+    )
+    .option('--units <number>', 'with raise-limit: by how much; default: by what is too much', wholeNumber)
+    .option(
+      '--victim <request>',
+      'with choose: the request id of one that gives way, and @principal behind it; may be repeated',
+      (each: string, before: readonly string[]) => [...before, each],
+      [] as readonly string[],
+    )
+    .requiredOption('--reason <text>', 'why; it stays in the history')
+    .option('--id <id>', 'the request id; default: a new one, printed before it is sent, for a retry')
+  return embeddedOptions(serverOptions(resolve))
+    .addOption(jsonOption())
+    .action(
+      runs(async (id: string, options: ResolveOptions, _command: unknown) => {
+        const { action, units, victim, reason } = options
+        return withService(options, async (opened) => {
+          const found = await violationOf(opened, id)
+          if (found === undefined) return nothing(id)
+          const requestId = options.id ?? v7()
+          if (options.id === undefined)
+            note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
+          const input = {
+            violation: id,
+            key: found.key,
+            action,
+            reason,
+            ...(units !== undefined && { units }),
+            ...(action === 'choose' && { victims: victim.map(requestNamed) }),
+          }
+          const reply = await opened.service.submit('hence:resolve-violation' as never, input as never, {
+            requestId,
+          })
+          const { status, reason: why } = reply as { status: string; reason?: string }
+          const told = status === 'accepted' ? paint.good('resolved') : `${paint.warn(status)} ${why ?? ''}`
+          await print(options.json ? JSON.stringify(reply) : told)
+          return status === 'accepted' ? exitCode.ok : exitCode.notAccepted
+        })
+      }),
+    )
+}
+
+/** `REQUEST-ID` or `REQUEST-ID@principal`. */
+function requestNamed(text: string): { requestId: string; principal?: string } {
+  const at = text.indexOf('@')
+  return at === -1 ? { requestId: text } : { requestId: text.slice(0, at), principal: text.slice(at + 1) }
+}
+
+async function violationsOf(
+  { service }: Opened,
+  state: Violation['state'] | 'all',
+): Promise<KeyedViolation[]> {
+  const query = { index: 'byState', prefix: state === 'all' ? [] : [state] }
+  const rows = (await service.scan('hence.violations' as never, query as never)) as {
+    readonly key: readonly string[]
+    readonly value: Violation
+  }[]
+  return rows.map(({ key, value }) => ({ ...value, key: key[0]! }))
+}
+
+async function violationOf(opened: Opened, id: string): Promise<KeyedViolation | undefined> {
+  return (await violationsOf(opened, 'all')).find((each) => each.id === id)
+}
+
+function nothing(id: string): number {
+  note(`There is no violation ${id}.`)
+  return exitCode.nothingFound
+}
+
+function lineOf({ id, constraint, key, state, excess, at, deadline, victims }: KeyedViolation): string {
+  const colour = { open: paint.bad, compensating: paint.warn, resolved: paint.good }[state]
+  const what =
+    state === 'open'
+      ? `${excess} too much${deadline === null ? '' : `, decided by the policy at ${new Date(deadline).toISOString()}`}`
+      : `${victims.length} gave way`
+  return `${colour(state)} ${paint.strong(constraint)} at ${JSON.stringify(key)}: ${what} ${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
+}
+
+function describe(violation: KeyedViolation): string[] {
+  return [
+    lineOf(violation),
+    ...violation.victims.map(
+      ({ requestId, principal, key, units, state }) =>
+        `  ${state} request ${requestId}${principal === '' ? '' : ` of ${principal}`} under ${JSON.stringify(key)}, ${units} unit${units === 1 ? '' : 's'}`,
+    ),
+    ...violation.history.map(({ at, what, units, by, reason }) => {
+      const who = by === undefined ? '' : ` by ${by.principal || 'somebody'}, request ${by.requestId}`
+      return `  ${paint.faint(new Date(at).toISOString())} ${what} ${units}${who}${reason === undefined ? '' : `: ${reason}`}`
+    }),
+  ]
+}
