@@ -262,6 +262,12 @@ test('the OpenAPI document tells the schemas of the app', async (t) => {
     '/tables/moods/{key0}',
     '/tables/totals',
     '/tables/totals/{key0}',
+    '/tables/hence.violations',
+    '/tables/hence.violations/{key0}/{key1}',
+    '/requests/hence:resolve-violation',
+    '/requests/hence:redrive',
+    '/effects',
+    '/effects/{id}',
     '/changes',
   ])
   const input = document.paths['/requests/write']!['post']!['requestBody']!['content']['application/json'][

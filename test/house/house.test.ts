@@ -31,7 +31,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'running-engine': [...core, 'engine'],
   index: [...core, 'engine'],
   testing: [...core, 'engine'],
-  server: ['words', 'app', 'constraint', 'effect', 'derivation', 'request', 'engine'],
+  server: ['words', 'app', 'state', 'constraint', 'effect', 'derivation', 'request', 'engine'],
   cli: [...core, 'client', 'engine', 'server'],
 }
 const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts']
