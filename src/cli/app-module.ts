@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { App } from '../app/index.ts'
+import type { Handlers } from '../effect/handlers.ts'
 import { HenceError } from '../failure.ts'
 
 /**
@@ -9,24 +10,42 @@ import { HenceError } from '../failure.ts'
  * @throws HenceError `app-unusable` (change)
  */
 export async function loadApp(path: string): Promise<{ readonly app: App; readonly module: string }> {
-  const file = resolve(path)
-  const module = pathToFileURL(file).href
-  let app: unknown
-  try {
-    await stat(file)
-    app = (await import(module)).default
-  } catch (error) {
-    throw unusable(file, `it could not be loaded: ${error instanceof Error ? error.message : error}`, error)
-  }
-  if ((app as Partial<App> | undefined)?.requests instanceof Map) return { app: app as App, module }
-  throw unusable(file, 'it does not export `app(…)` as its default export')
+  const { exported, module } = await load(path, 'app')
+  if ((exported as Partial<App> | undefined)?.requests instanceof Map) return { app: exported as App, module }
+  throw unusable(path, 'app', 'it does not export `app(…)` as its default export')
 }
 
-function unusable(file: string, why: string, cause?: unknown): HenceError {
+/**
+ * Loads the module that exports the handlers of an app's effects as its default.
+ * @throws HenceError `app-unusable` (change)
+ */
+export async function loadHandlers(path: string): Promise<Handlers<App>> {
+  const { exported } = await load(path, 'handlers')
+  if (typeof exported === 'object' && exported !== null) return exported as Handlers<App>
+  throw unusable(path, 'handlers', 'it does not export `handlers(…)` as its default export')
+}
+
+async function load(path: string, what: string): Promise<{ exported: unknown; module: string }> {
+  const file = resolve(path)
+  const module = pathToFileURL(file).href
+  try {
+    await stat(file)
+    return { exported: (await import(module)).default, module }
+  } catch (error) {
+    throw unusable(
+      path,
+      what,
+      `it could not be loaded: ${error instanceof Error ? error.message : error}`,
+      error,
+    )
+  }
+}
+
+function unusable(path: string, what: string, why: string, cause?: unknown): HenceError {
   return new HenceError(
     'app-unusable',
     'change',
-    `The module ${file} gives no app: ${why}. Give the pure module of the app, such as shop.ts.`,
+    `The module ${resolve(path)} gives no ${what}: ${why}. Give the path of the module, such as shop.ts.`,
     { cause },
   )
 }

@@ -8,6 +8,7 @@ import type { Report, Reporter } from '../report.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { collectionsOf, type TableShape } from '../state/table.ts'
 import { openDirectory, type Storage } from '../storage.ts'
+import { loadHandlers } from './app-module.ts'
 import { readCode } from './code.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { type DerivedDiff, diffDerived } from './derived-diff.ts'
@@ -140,8 +141,15 @@ class DevSession {
 
   async #run(): Promise<void> {
     const { app, code } = this.#version
+    const { handlers } = this.#options
     this.#engine = await openEngine(
-      { app, data: this.#storage('state'), check: true, report: this.#report },
+      {
+        app,
+        data: this.#storage('state'),
+        check: true,
+        report: this.#report,
+        ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
+      },
       code,
     )
     this.#served = await serve(this.#engine, this.#options, this.#report)

@@ -190,13 +190,14 @@ interface PartitionStats {
 
 async function count(look: PartitionLook): Promise<PartitionStats> {
   const byType: Record<string, number> = {}
-  let [requests, events, bytes] = [0, 0, 0]
+  let [records, requests, events, bytes] = [0, 0, 0, 0]
   let firstAt: number | null = null
   let lastAt: number | null = null
-  for await (const { time, records } of readLooked(look)) {
-    firstAt ??= time
-    lastAt = time
-    for (const each of records) {
+  for await (const batch of readLooked(look)) {
+    firstAt ??= batch.time
+    lastAt = batch.time
+    for (const each of batch.records) {
+      records++
       const record = decodeRecord(each)
       const type = 'type' in record ? record.type : record.kind
       byType[type] = (byType[type] ?? 0) + 1
@@ -207,7 +208,7 @@ async function count(look: PartitionLook): Promise<PartitionStats> {
   }
   return {
     partition: look.place.lineage.partition,
-    records: requests + events,
+    records,
     requests,
     events,
     bytes,

@@ -1,24 +1,27 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { completionCommand } from './completion.ts'
-import { devCommand } from './dev.ts'
-import { doctorCommand } from './doctor.ts'
 import { exitCode } from './exit-code.ts'
-import { explainCommand } from './explain.ts'
-import { initCommand } from './init.ts'
-import { keysCommand } from './keys.ts'
-import { logCommand } from './log.ts'
 import { endQuietlyWhenNobodyReads } from './output.ts'
-import { startCommand } from './start.ts'
-import { submitCommand } from './submit.ts'
-import { tableCommand } from './table.ts'
-import { tailCommand } from './tail.ts'
+
+/** Only the command that is run is loaded: a start of the whole takes several times as long. */
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  init: async () => (await import('./init.ts')).initCommand(),
+  start: async () => (await import('./start.ts')).startCommand(),
+  dev: async () => (await import('./dev.ts')).devCommand(),
+  submit: async () => (await import('./submit.ts')).submitCommand(),
+  explain: async () => (await import('./explain.ts')).explainCommand(),
+  tail: async () => (await import('./tail.ts')).tailCommand(),
+  table: async () => (await import('./table.ts')).tableCommand(),
+  log: async () => (await import('./log.ts')).logCommand(),
+  keys: async () => (await import('./keys.ts')).keysCommand(),
+  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
+}
 
 /** Runs the command that the arguments name; sets the exit code of the process. */
 export async function run(argv: readonly string[]): Promise<void> {
   endQuietlyWhenNobodyReads()
   try {
-    await program().parseAsync(argv)
+    await (await program(argv[2])).parseAsync(argv)
   } catch (error) {
     // What is wrong with a command line, Commander has printed by now; `--help` and `--version` come here too.
     if (!(error instanceof CommanderError)) throw error
@@ -26,7 +29,8 @@ export async function run(argv: readonly string[]): Promise<void> {
   }
 }
 
-function program(): Command {
+/** The command line, with the command of this name alone, or with all when there is none. */
+async function program(name: string | undefined): Promise<Command> {
   const hence = new Command('hence')
     .description('Write one message. Hence, everything else.')
     .version(version())
@@ -42,20 +46,9 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the request was rejected or failed, 4 nothing found,
             5 try again, 6 somebody must look. See docs/reference/cli.md.`,
     )
-  const commands = [
-    initCommand(),
-    startCommand(),
-    devCommand(),
-    submitCommand(),
-    explainCommand(),
-    tailCommand(),
-    tableCommand(),
-    logCommand(),
-    keysCommand(),
-    doctorCommand(),
-  ]
-  for (const each of commands) hence.addCommand(each)
-  hence.addCommand(completionCommand(hence))
+  const one = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name]
+  for (const load of one ? [one] : Object.values(commands)) hence.addCommand(await load())
+  if (!one) hence.addCommand((await import('./completion.ts')).completionCommand(hence))
   strict(hence)
   return hence
 }

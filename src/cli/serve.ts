@@ -15,6 +15,8 @@ export interface ServeOptions {
   readonly port: number
   readonly host: string
   readonly partitions?: number
+  /** The module of the handlers that do the app's effects. */
+  readonly handlers?: string
   readonly json?: true
 }
 
@@ -33,6 +35,10 @@ export function serveOptions(command: Command): Command {
       new Option('--host <address>', 'on which address; others than this machine need a key').default(
         '127.0.0.1',
       ),
+    )
+    .option(
+      '--handlers <module>',
+      "the module that does the app's effects; without it they are kept and not delivered",
     )
     .addOption(new Option('--partitions <number>', 'of a new log (default: 1)').argParser(wholeNumber))
 }

@@ -3,7 +3,6 @@ import { type Connection, connect } from '../client/connect.ts'
 import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
 import type { Story } from '../derivation/story.ts'
 import type { ServiceOptions } from './address.ts'
-import { openEmbedded } from './embedded.ts'
 import { printReport } from './output.ts'
 
 /** What a command works on: the server at an address, or the engine of a data directory, opened here. */
@@ -16,6 +15,8 @@ export interface Opened {
 export async function openService(options: ServiceOptions): Promise<Opened> {
   const { url, key, data, app, json } = options
   if (data !== undefined) {
+    // The engine is large, and whoever asks a server needs none of it.
+    const { openEmbedded } = await import('./embedded.ts')
     const engine = await openEmbedded({ data, app, report: printReport(json === true) })
     return {
       service: engine,

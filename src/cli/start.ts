@@ -1,7 +1,7 @@
 import { Option } from 'commander'
 import { createEngine } from '../engine.ts'
 import type { Report } from '../report.ts'
-import { loadApp } from './app-module.ts'
+import { loadApp, loadHandlers } from './app-module.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './exit-code.ts'
 import { note, paint, print, printReport } from './output.ts'
@@ -13,6 +13,7 @@ export function startCommand() {
   const start = command('start', 'run an app: its engine, and a server in front of it', [
     'hence start shop.ts',
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
+    'hence start shop.ts --handlers handlers.ts         sends the e-mails that the app asks for',
     'hence start shop.ts --wait                         a deploy: takes over when the old process has drained',
     'hence start shop.ts --on-code-change rebuild       derives all tables again with new code',
   ]).argument('<app>', 'the module that exports the app, such as shop.ts')
@@ -39,7 +40,7 @@ interface StartOptions extends ServeOptions {
 }
 
 async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
-  const { data, partitions, wait, check, onCodeChange, json } = options
+  const { data, partitions, handlers, wait, check, onCodeChange, json } = options
   const stop = stopSignal()
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()
@@ -62,6 +63,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     report,
     signal: stop.signal,
     ...(partitions !== undefined && { partitions }),
+    ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(wait && { wait }),
     ...(check && { check }),
   })

@@ -453,14 +453,38 @@ test('reads wait for what this client was told, once', async (t) => {
   await hence.submit('place', mug, { requestId: '0:5' })
   await hence.submit('place', mug, { requestId: '0:3' })
   await hence.submit('place', mug, { requestId: '2:9' })
+  // A token stands for its own request alone, so none does for another.
   server.asked.length = 0
   assert.deepEqual(await hence.get('orders', ['o1']), { owner: 'ann', state: 'open' })
   await hence.get('orders', ['o1'])
   await hence.get('orders', ['o1'], { after: '1:1' })
   assert.deepEqual(
     server.asked.map(({ path }) => path),
-    ['/tables/orders/o1?after=0%3A5&after=2%3A9', '/tables/orders/o1', '/tables/orders/o1?after=1%3A1'],
+    [
+      '/tables/orders/o1?after=0%3A5&after=0%3A3&after=2%3A9',
+      '/tables/orders/o1',
+      '/tables/orders/o1?after=1%3A1',
+    ],
   )
+})
+
+test('more tokens than an address holds are waited for in turns, and the last thousand are kept', async (t) => {
+  const { server, hence } = await open(t, (asked) => {
+    if (asked.method === 'POST') return accepted(asked, null, asked.id)
+    return { status: 200, body: { value: null, rows: [] } }
+  })
+  for (let i = 0; i < 1_050; i++) await hence.submit('place', mug, { requestId: `0:${i}` })
+  server.asked.length = 0
+  await hence.get('orders', ['o1'])
+  const asked = server.asked.map(({ path }) => new URLSearchParams(path.split('?')[1]).getAll('after'))
+  assert.equal(asked.length, 10)
+  assert.deepEqual(
+    asked.flat(),
+    Array.from({ length: 1_000 }, (_, i) => `0:${i + 50}`),
+  )
+  assert.match(server.asked.at(-1)!.path, /^\/tables\/orders\/o1\?/)
+  await hence.scan('orders')
+  assert.equal(server.asked.at(-1)!.path, '/tables/orders?limit=1000')
 })
 
 test('rows: keys in addresses, those that are not there, and errors', async (t) => {

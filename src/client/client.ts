@@ -192,7 +192,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
       listener: {
         stored: (request) => listeners.tell('pending', pendingOf(request)),
         decided: (request, reply) => {
-          tokens.note(reply.token)
+          if (reply.status === 'accepted') tokens.note(reply.token)
           listeners.tell('decided', { ...pendingOf(request), reply } as never)
         },
         refused: (request, error) => listeners.tell('refused', { ...pendingOf(request), error }),

@@ -164,6 +164,47 @@ test('without locks both may send, and both get the outcome', async (t) => {
   assert.ok(server.asked.length >= 2)
 })
 
+test('a tab that misses the news looks into the outbox when its turn comes', async (t) => {
+  const real = BroadcastChannel.prototype.postMessage
+  BroadcastChannel.prototype.postMessage = () => {}
+  t.after(() => {
+    BroadcastChannel.prototype.postMessage = real
+  })
+  const answers: (() => void)[] = []
+  const { server, tab } = await browser(t, async (asked) => {
+    await new Promise<void>((resolve) => answers.push(resolve))
+    return accepted(asked)
+  })
+  const until = async (count: number) => {
+    while (answers.length < count) await new Promise(setImmediate)
+  }
+  const a = tab()
+  const first = a.submit('place', mug, { requestId: 'r1' })
+  await until(1)
+  // The second tab finds one that the first is sending, and never hears of the next two, nor of any outcome.
+  const b = tab()
+  while (b.pending().length === 0) await new Promise(setImmediate)
+  const second = a.submit('place', mug, { requestId: 'r2' })
+  a.submit('place', mug, { requestId: 'r3' }).catch(() => {})
+  answers[0]!()
+  await first
+  await until(2)
+  answers[1]!()
+  await second
+  await until(3)
+  const decided = told(b, 'decided')
+  await a.close()
+  await until(4)
+  answers[3]!()
+  assert.deepEqual(await decided, ['r3'])
+  assert.deepEqual(
+    server.asked.map(({ id }) => id),
+    ['r1', 'r2', 'r3', 'r3'],
+    'what is decided is not sent again, what nobody finished is',
+  )
+  assert.deepEqual(b.pending(), [])
+})
+
 test('a name of its own for each user keeps their requests apart', async (t) => {
   const one = await browser(t, () => () => {})
   const other = await browser(t, (asked) => accepted(asked))

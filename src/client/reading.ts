@@ -6,6 +6,8 @@ import { type Answer, type Exchange, notUnderstood, problemOf, retryAfterMs } fr
 
 /** The most rows that a server gives at a time. */
 const pageRows = 1_000
+/** So many tokens make an address of about 2,000 characters, which all that stands between takes. */
+const tokensMax = 100
 
 interface RowAt {
   readonly key: readonly KeyPart[]
@@ -44,8 +46,9 @@ export class Reading {
       const rows = await this.scan(table, { prefix: key, limit: 1 }, after)
       return rows.find((row) => row.key.length === key.length)?.value
     }
+    const last = await this.#await(table, after)
     const path = [table, ...key].map((part) => encodeURIComponent(part)).join('/')
-    const answer = await this.#ask(`/tables/${path}${queryText(afterFields(after))}`)
+    const answer = await this.#ask(`/tables/${path}${queryText(last)}`)
     if (answer.status === 200) return field(answer, 'value')
     const problem = problemOf(answer)
     if (problem?.code === 'row-not-found') return undefined
@@ -63,14 +66,13 @@ export class Reading {
       ['to', to && JSON.stringify(to)],
       ['reverse', reverse === undefined ? undefined : String(reverse)],
     ]
+    const last = await this.#await(table, after)
     const rows: RowAt[] = []
     let cursor: string | undefined
     while (rows.length < limit) {
       const page = String(Math.min(limit - rows.length, pageRows))
       const fields: Field[] = [...asked, ['limit', page], ['cursor', cursor]]
-      const answer = await this.#ask(
-        `/tables/${encodeURIComponent(table)}${queryText([...fields, ...afterFields(after)])}`,
-      )
+      const answer = await this.#ask(`/tables/${encodeURIComponent(table)}${queryText([...fields, ...last])}`)
       if (answer.status !== 200) {
         const problem = problemOf(answer)
         // The server was started anew, and does not know the cursor; another one will, if it stays this time.
@@ -88,6 +90,20 @@ export class Reading {
       if (cursor === undefined) break
     }
     return rows
+  }
+
+  /** Waits for all tokens but so many as fit into the address of the read itself, which are given back. */
+  async #await(table: string, tokens: readonly string[]): Promise<Field[]> {
+    const fields = tokens.map((token): Field => ['after', token])
+    let done = 0
+    for (; fields.length - done > tokensMax; done += tokensMax) {
+      const some = fields.slice(done, done + tokensMax)
+      const answer = await this.#ask(
+        `/tables/${encodeURIComponent(table)}${queryText([['limit', '1'], ...some])}`,
+      )
+      if (answer.status !== 200) throw problemOf(answer) ?? notUnderstood(answer)
+    }
+    return fields.slice(done)
   }
 
   /** Asks until there is an answer that is not `retry`, or patience ends. */
@@ -120,10 +136,6 @@ export function tokensOf({ after = [] }: ReadOptions = {}): readonly string[] {
 }
 
 type Field = readonly [name: string, value: string | undefined]
-
-function afterFields(tokens: readonly string[]): Field[] {
-  return tokens.map((token) => ['after', token])
-}
 
 function queryText(fields: readonly Field[]): string {
   const given = fields.filter((each): each is [string, string] => each[1] !== undefined)

@@ -1,31 +1,27 @@
+/** So many are kept; the events of requests that were decided longer ago have long been applied. */
+const tokensMax = 1_000
+
 /**
- * What this client has been told is decided, and has not yet read: the latest token of each partition. Reads wait
- * for these, so that whoever was told of a change sees it. Once a read has waited for a token, all later ones see
- * what it stood for, so it is forgotten.
+ * What this client has been told is accepted, and has not read since. Reads wait for these tokens, so that whoever was
+ * told of a change sees it, in whatever partition it is. Each stands for its own request alone, so the latest does not
+ * do for those before it. Once a read has waited for a token, all later ones see what it stood for.
  */
 export class Tokens {
-  readonly #offsets = new Map<string, number>()
+  readonly #tokens = new Set<string>()
 
-  /** @param token `partition:offset` */
   note(token: string): void {
-    const [partition, offset] = partsOf(token)
-    if (offset > (this.#offsets.get(partition) ?? -1)) this.#offsets.set(partition, offset)
+    this.#tokens.add(token)
+    if (this.#tokens.size <= tokensMax) return
+    const [oldest] = this.#tokens
+    this.#tokens.delete(oldest!)
   }
 
   list(): string[] {
-    return [...this.#offsets].map(([partition, offset]) => `${partition}:${offset}`)
+    return [...this.#tokens]
   }
 
   /** Called when a read that waited for these tokens has answered. */
   seen(tokens: readonly string[]): void {
-    for (const token of tokens) {
-      const [partition, offset] = partsOf(token)
-      if (this.#offsets.get(partition) === offset) this.#offsets.delete(partition)
-    }
+    for (const token of tokens) this.#tokens.delete(token)
   }
-}
-
-function partsOf(token: string): [partition: string, offset: number] {
-  const [partition = '', offset = ''] = token.split(':')
-  return [partition, Number(offset)]
 }

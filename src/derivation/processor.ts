@@ -70,7 +70,8 @@ export class Processor {
   readonly #logId: string
   readonly #place: Workplace
   readonly #tables: ReadonlyMap<string, TableState>
-  readonly #decided: Collection<Decided>
+  /** As text, since hardly any is ever asked for again. */
+  readonly #decided: Collection<string>
   readonly #failures: Collection<RecordedFailure>
   readonly #meta: Collection<Checkpoint>
   readonly traces: Traces
@@ -100,7 +101,7 @@ export class Processor {
     this.#logId = options.logId
     this.#tables = tables
     this.#place = workplace(program, tables, options.checked)
-    this.#decided = state.collection('decided', decidedCodec, false)
+    this.#decided = state.collection('decided', textCodec, false)
     this.#failures = state.collection('failures', jsonCodec<RecordedFailure>(), false)
     this.#meta = state.collection('meta', jsonCodec<Checkpoint>(), false)
     this.traces = new Traces(state, options.partitions)
@@ -140,7 +141,8 @@ export class Processor {
 
   /** What a request came to, if it was decided and its id is still kept. */
   decided(identity: string): Decided | undefined {
-    return this.#decided.get(identity)
+    const text = this.#decided.get(identity)
+    return text === undefined ? undefined : decodeDecided(text)
   }
 
   /**
@@ -194,7 +196,7 @@ export class Processor {
     this.#state.commit()
     if (record.kind === 'request') {
       this.#settle(partition, offset)
-      if (!isNew) this.listener.decided?.(record.identity, this.#decided.get(record.identity)!)
+      if (!isNew) this.listener.decided?.(record.identity, this.decided(record.identity)!)
     } else if (record.kind === 'event' && isNew) {
       this.#count(record.rootPartition, record.rootOffset, -1)
       this.#settle(record.rootPartition, record.rootOffset)
@@ -215,6 +217,7 @@ export class Processor {
 
   /** Saves state and positions together. Nothing else may be under way in the state. */
   checkpoint(): Promise<void> {
+    this.traces.flush()
     this.#meta.set('checkpoint', {
       logId: this.#logId,
       version: this.#program.version,
@@ -280,7 +283,7 @@ export class Processor {
     }
     for (const { chain, outcome } of step.decisions) {
       const { identity, rootPartition, rootOffset } = chain
-      this.#decided.set(identity, { partition: rootPartition, offset: rootOffset, outcome })
+      this.#decided.set(identity, encodeDecided({ partition: rootPartition, offset: rootOffset, outcome }))
     }
     const outgoing = step.outgoing.map((emission) => this.#send(emission))
     const failures = failuresOf(step, partition, offset)
@@ -395,20 +398,22 @@ function failuresOf(step: Step, partition: number, offset: number): RecordedFail
   return failures
 }
 
-/** `partition:offset outcome`, since there is one for every request. */
-const decidedCodec = {
-  encode: ({ partition, offset, outcome }: Decided) =>
-    `${partition}:${offset} ${outcome === undefined ? '' : JSON.stringify(outcome)}`,
-  decode(text: string): Decided {
-    const colon = text.indexOf(':')
-    const blank = text.indexOf(' ')
-    return {
-      partition: Number(text.slice(0, colon)),
-      offset: Number(text.slice(colon + 1, blank)),
-      outcome: blank + 1 === text.length ? undefined : JSON.parse(text.slice(blank + 1)),
-    }
-  },
+/** `partition:offset outcome`, since there is one for every request; without the outcome while there is none. */
+function encodeDecided({ partition, offset, outcome }: Decided): string {
+  return `${partition}:${offset} ${outcome === undefined ? '' : JSON.stringify(outcome)}`
 }
+
+function decodeDecided(text: string): Decided {
+  const colon = text.indexOf(':')
+  const blank = text.indexOf(' ')
+  return {
+    partition: Number(text.slice(0, colon)),
+    offset: Number(text.slice(colon + 1, blank)),
+    outcome: blank + 1 === text.length ? undefined : JSON.parse(text.slice(blank + 1)),
+  }
+}
+
+const textCodec = { encode: (text: string) => text, decode: (text: string) => text }
 
 function jsonCodec<T>() {
   return { encode: (value: T) => JSON.stringify(value), decode: (text: string) => JSON.parse(text) as T }

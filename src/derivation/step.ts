@@ -65,7 +65,7 @@ export interface Surroundings {
   isHere(key: string): boolean
   mark(): number
   undo(mark: number): void
-  changes(mark: number): Iterable<Change>
+  changes(mark: number): readonly Change[]
 }
 
 /** How many derivations may follow in one step: a bound for chains that fan out without end. */
@@ -200,7 +200,7 @@ class Taking {
       derivation.effects = []
       derivation.failure = describe(error)
     }
-    derivation.changes = [...changes(start)]
+    derivation.changes = changes(start)
     for (const emission of derivation.emissions) {
       ;(this.#around.isHere(emission.key) ? this.#here : this.step.outgoing).push(emission)
     }

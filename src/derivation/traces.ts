@@ -1,5 +1,5 @@
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
-import type { Change, Collection, State } from '../state/state.ts'
+import type { Change, Codec, Collection, State } from '../state/state.ts'
 import type { Chain } from './chain.ts'
 import type { Derivation, Failure } from './step.ts'
 
@@ -31,16 +31,26 @@ export interface Place {
   readonly offset: number
 }
 
+/** A chunk has so many traces and bytes at most: few writes, and little to read for one trace. */
+const chunkTracesMax = 128
+const chunkBytesMax = 64 * 1024
+
 /**
  * The traces of records, kept as long as outcomes are: by their place, and by the requests that what was derived
  * there follows from.
  *
- *   traces       partition, offset                                    → trace
- *   descendants  root partition, root offset, partition, offset       → nothing
+ *   traces       partition, offset of the first                        → traces of records that follow each other, one a line
+ *   descendants  root partition, root offset, partition, offset        → nothing
+ *
+ * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a
+ * hundred, and bytes outside the heap cost the garbage collector nothing, whereas it would have to move what
+ * lives until the next checkpoint.
  */
 export class Traces {
-  readonly #traces: Collection<Trace>
+  readonly #chunks: Collection<Buffer>
   readonly #descendants: Collection<true>
+  /** By partition: the traces that no chunk has yet. */
+  readonly #open: readonly OpenChunk[]
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
 
@@ -48,21 +58,42 @@ export class Traces {
 
   constructor(state: State, partitions: number) {
     this.keptFrom = new Array(partitions).fill(0)
-    this.#traces = state.collection('traces', traceCodec, false)
+    this.#open = Array.from({ length: partitions }, () => ({ first: 0, count: 0, bytes: noBytes, length: 0 }))
+    this.#chunks = state.collection('traces', chunkCodec, false)
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
   }
 
   add(place: Place, trace: Trace): void {
-    const key = keyOf(place)
-    this.#traces.set(key, trace)
-    for (const { rootPartition: partition, rootOffset: offset } of trace.derivations) {
-      if (partition === place.partition && offset === place.offset) continue
-      this.#descendants.set(keyOf({ partition, offset }) + key, true)
+    const { partition, offset } = place
+    const line = encode(offset, trace)
+    // A character has 3 bytes of UTF-8 at most; a line break stands before every line.
+    const room = line.length * 3 + 1
+    const open = this.#open[partition]!
+    if (open.count === chunkTracesMax || open.length + room > open.bytes.length) {
+      this.#close(partition)
+      open.first = offset
+      open.bytes = Buffer.allocUnsafeSlow(Math.max(chunkBytesMax, room))
+    }
+    open.bytes[open.length++] = lineBreak
+    open.length += open.bytes.write(line, open.length)
+    open.count++
+    for (const { rootPartition, rootOffset } of trace.derivations) {
+      if (rootPartition === partition && rootOffset === offset) continue
+      const root = keyOf({ partition: rootPartition, offset: rootOffset })
+      this.#descendants.set(root + keyOf(place), true)
     }
   }
 
-  get(place: Place): Trace | undefined {
-    return this.#traces.get(keyOf(place))
+  /** Puts all traces into the state: to be called before it is saved. */
+  flush(): void {
+    for (const partition of this.#open.keys()) this.#close(partition)
+  }
+
+  get({ partition, offset }: Place): Trace | undefined {
+    for (const line of this.#lines(partition, offset)) {
+      return offsetOf(line) === offset ? decode(line) : undefined
+    }
+    return undefined
   }
 
   /** The places of a request and of what follows from it, as far as it has been applied. */
@@ -78,40 +109,93 @@ export class Traces {
   /** The traces of a partition from an offset on, so many at most. */
   from({ partition, offset }: Place, limit: number): { offset: number; trace: Trace }[] {
     const found: { offset: number; trace: Trace }[] = []
-    const to = endOfPrefix(encodePart(partition))
-    for (const [key, trace] of this.#traces.range({ from: keyOf({ partition, offset }), to })) {
+    for (const line of this.#lines(partition, offset)) {
       if (found.length >= limit) break
-      found.push({ offset: placeOf(key).offset, trace })
+      found.push({ offset: offsetOf(line), trace: decode(line) })
     }
     return found
   }
 
-  /** Forgets the oldest traces of a partition: those before a time, so many at most. */
+  /**
+   * Forgets the oldest traces of a partition: chunks that end before a time, with so many traces at most, or one
+   * chunk.
+   */
   forget(partition: number, before: number, limit: number): void {
     const prefix = encodePart(partition)
     const old: string[] = []
-    for (const [key, { time }] of this.#traces.range({ from: prefix, to: endOfPrefix(prefix) })) {
-      if (time >= before || old.length >= limit) break
+    let traces = 0
+    let end = 0
+    for (const [key, chunk] of this.#chunks.range({ from: prefix, to: endOfPrefix(prefix) })) {
+      const lines = linesOf(chunk)
+      const last = lines.at(-1)!
+      traces += lines.length
+      if (decode(last).time >= before || (traces > limit && old.length > 0)) break
       old.push(key)
+      end = offsetOf(last) + 1
     }
-    for (const key of old) {
-      this.#traces.delete(key)
-      this.keptFrom[partition] = placeOf(key).offset + 1
-      const children: string[] = []
-      for (const [entry] of this.#descendants.range({ from: key, to: endOfPrefix(key) })) children.push(entry)
-      for (const entry of children) this.#descendants.delete(entry)
-    }
+    if (old.length === 0) return
+    for (const key of old) this.#chunks.delete(key)
+    const children: string[] = []
+    const to = keyOf({ partition, offset: end })
+    for (const [entry] of this.#descendants.range({ from: prefix, to })) children.push(entry)
+    for (const entry of children) this.#descendants.delete(entry)
+    this.keptFrom[partition] = end
   }
+
+  #close(partition: number): void {
+    const open = this.#open[partition]!
+    if (open.count === 0) return
+    this.#chunks.set(keyOf({ partition, offset: open.first }), open.bytes.subarray(0, open.length))
+    open.bytes = noBytes
+    open.count = open.length = 0
+  }
+
+  /** The traces of a partition, as text, from an offset on. For limits on its use see `Collection.range`. */
+  *#lines(partition: number, from: number): Iterable<string> {
+    const prefix = encodePart(partition)
+    const upTo = { from: prefix, to: keyOf({ partition, offset: from + 1 }), reverse: true }
+    let start = upTo.to
+    for (const [key] of this.#chunks.range(upTo)) {
+      start = key
+      break
+    }
+    for (const [, chunk] of this.#chunks.range({ from: start, to: endOfPrefix(prefix) })) {
+      for (const line of linesOf(chunk)) if (offsetOf(line) >= from) yield line
+    }
+    const { bytes, length } = this.#open[partition]!
+    for (const line of linesOf(bytes.subarray(0, length))) if (offsetOf(line) >= from) yield line
+  }
+}
+
+interface OpenChunk {
+  /** The offset of the first trace. */
+  first: number
+  count: number
+  bytes: Buffer
+  /** How many of the bytes are written. */
+  length: number
+}
+
+const noBytes = Buffer.alloc(0)
+const lineBreak = 10
+
+const chunkCodec: Codec<Buffer> = { encode: (bytes) => bytes, decode: (text) => Buffer.from(text) }
+
+function linesOf(chunk: Buffer): string[] {
+  return chunk.toString().split('\n').slice(1)
 }
 
 /** What a trace keeps of a derivation. */
 export function traced(derivation: Derivation): TracedDerivation {
   const { kind, type, key, chain, changes, emissions, effects, failure } = derivation
+  const { identity, rootPartition, rootOffset } = chain
   return {
-    ...chain,
     kind,
     type,
     key,
+    identity,
+    rootPartition,
+    rootOffset,
     changes: rowChanges(changes),
     events: emissions.map(({ type, key, data }) => [type, key, data]),
     effects,
@@ -120,14 +204,10 @@ export function traced(derivation: Derivation): TracedDerivation {
 }
 
 /** The rows of the app among some changes. */
-function rowChanges(changes: readonly Change[]): [string, string, unknown, unknown][] {
-  const rows: [string, string, unknown, unknown][] = []
-  for (const { collection, key, before, after } of changes) {
-    if (collection.startsWith('t:') && !collection.startsWith('t:hence.')) {
-      rows.push([collection.slice(2), key, before ?? null, after ?? null])
-    }
-  }
-  return rows
+function rowChanges(changes: readonly Change[]): TracedDerivation['changes'] {
+  return changes
+    .filter(({ collection }) => collection.startsWith('t:') && !collection.startsWith('t:hence.'))
+    .map(({ collection, key, before, after }) => [collection.slice(2), key, before ?? null, after ?? null])
 }
 
 function keyOf({ partition, offset }: Place): string {
@@ -139,52 +219,47 @@ function placeOf(key: string): Place {
   return { partition, offset }
 }
 
-const traceCodec = {
-  encode: ({ time, derivations }: Trace) =>
-    JSON.stringify([
-      time,
-      ...derivations.map((each) => [
-        each.kind,
-        each.type,
-        each.key,
-        each.identity,
-        each.rootPartition,
-        each.rootOffset,
-        each.changes,
-        each.events,
-        each.effects,
-        each.failure,
-      ]),
+/** JSON, which has no line breaks; the offset first, so that it is found without reading the rest. */
+function encode(offset: number, { time, derivations }: Trace): string {
+  return JSON.stringify([
+    offset,
+    time,
+    ...derivations.map((each) => [
+      each.kind,
+      each.type,
+      each.key,
+      each.identity,
+      each.rootPartition,
+      each.rootOffset,
+      each.changes,
+      each.events,
+      each.effects,
+      each.failure,
     ]),
-  decode(text: string): Trace {
-    const [time, ...derivations] = JSON.parse(text)
-    return {
-      time,
-      derivations: derivations.map(
-        ([
-          kind,
-          type,
-          key,
-          identity,
-          rootPartition,
-          rootOffset,
-          changes,
-          events,
-          effects,
-          failure,
-        ]: never[]) => ({
-          kind,
-          type,
-          key,
-          identity,
-          rootPartition,
-          rootOffset,
-          changes,
-          events,
-          effects,
-          failure: failure ?? undefined,
-        }),
-      ),
-    }
-  },
+  ])
+}
+
+function decode(line: string): Trace {
+  const [, time, ...derivations] = JSON.parse(line)
+  return { time, derivations: derivations.map(decodeDerivation) }
+}
+
+function decodeDerivation(fields: never[]): TracedDerivation {
+  const [kind, type, key, identity, rootPartition, rootOffset, changes, events, effects, failure] = fields
+  return {
+    kind: kind!,
+    type: type!,
+    key: key!,
+    identity: identity!,
+    rootPartition: rootPartition!,
+    rootOffset: rootOffset!,
+    changes: changes!,
+    events: events!,
+    effects: effects!,
+    failure: failure ?? undefined,
+  }
+}
+
+function offsetOf(line: string): number {
+  return Number(line.slice(1, line.indexOf(',')))
 }

@@ -96,7 +96,7 @@ class LmdbStore implements Store {
         const database = this.#database(collection)
         for (const [key, value] of entries) {
           if (value === undefined) database.remove(key)
-          else database.put(key, value)
+          else database.put(key, value as string) // The binding takes a string's bytes as well.
         }
       }
     })

@@ -53,7 +53,7 @@ class TreeStore implements MemoryStore {
       }
       for (const [key, value] of entries) {
         if (value === undefined) tree.delete(key)
-        else tree.set(key, value)
+        else tree.set(key, value.toString())
       }
     }
   }

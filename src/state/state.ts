@@ -1,10 +1,11 @@
 import { HenceError } from '../failure.ts'
+import { CellMap } from './cell-map.ts'
 import { Overlay } from './overlay.ts'
 import type { CollectionChanges, KeyRange, Store } from './store.ts'
 
-/** How the values of a collection are written as text. */
+/** How the values of a collection are written as text, or as the UTF-8 bytes of a text. */
 export interface Codec<V> {
-  encode(value: V): string
+  encode(value: V): string | Buffer
   decode(text: string): V
 }
 
@@ -49,6 +50,8 @@ export class State {
   readonly #collections = new Map<string, Cells<unknown>>()
   readonly #shared: Shared
   #writing: Promise<void> | undefined
+  /** How often changes were asked for. */
+  #rounds = 0
 
   /** @param cacheBytesMax about how many bytes of values that the store has too are kept in memory */
   constructor(store: Store, cacheBytesMax = 64 * 1024 * 1024) {
@@ -85,18 +88,21 @@ export class State {
    * What became of the keys that were changed since a mark: each once, in the order in which they were first
    * touched. A key that had no value at the mark and has none now is left out.
    */
-  *changes(mark: number): Iterable<Change> {
+  changes(mark: number): Change[] {
     const { undo } = this.#shared
-    const seen = new Set<Cell<unknown>>()
+    const found: Change[] = []
+    const round = ++this.#rounds
     for (let i = mark; i < undo.length; i++) {
       const cell = undo.cells[i]!
-      if (seen.has(cell)) continue
-      seen.add(cell)
+      if (cell.round === round) continue
+      cell.round = round
       const { key, home } = cell
       const before = home.resolve(key, undo.before[i])
       const after = home.resolve(key, cell.value)
-      if (before !== undefined || after !== undefined) yield { collection: home.name, key, before, after }
+      if (before !== undefined || after !== undefined)
+        found.push({ collection: home.name, key, before, after })
     }
+    return found
   }
 
   /** Forgets how to undo what was changed; to be called once for each record that was applied. */
@@ -182,6 +188,8 @@ interface Cell<V> {
   value: V | Absence
   /** The number of the checkpoint that saves it, or saved it. */
   checkpoint: number
+  /** The last asking for changes that it was told in. */
+  round: number
   /** Whether it was of use since it was last thought of letting it go. */
   used: boolean
 }
@@ -216,7 +224,7 @@ class Cells<V> implements Collection<V> {
   readonly #store: Store
   readonly #shared: Shared
   readonly #kept: boolean
-  readonly #cells = new Map<string, Cell<V>>()
+  readonly #cells = new CellMap<Cell<V>>()
   #dirty = new Overlay<Cell<V>>()
   saving = new Overlay<Cell<V>>()
   /** No key of the store is greater; most new keys are, such as ids that begin with the time. */
@@ -333,7 +341,7 @@ class Cells<V> implements Collection<V> {
     this.saving = new Overlay<Cell<V>>()
   }
 
-  *encoded(): Iterable<[string, string | undefined]> {
+  *encoded(): Iterable<[string, string | Buffer | undefined]> {
     for (const { key, value } of this.saving.cells()) {
       if (value === unread) continue
       yield [key, value === deleted ? undefined : this.#codec.encode(value as V)]
@@ -347,16 +355,17 @@ class Cells<V> implements Collection<V> {
   trim(part: number): void {
     const { saved } = this.#shared
     let surplus = this.#cells.size * (1 - part)
-    let steps = 2 * this.#cells.size
-    for (const cell of this.#cells.values()) {
-      if (surplus <= 0 || steps-- <= 0) return
-      if (cell.checkpoint > saved) continue
-      this.#drop(cell)
-      if (cell.used) {
-        cell.used = false
-        this.#keep(cell)
-      } else {
-        surplus--
+    for (let round = 1; round <= 2; round++) {
+      for (const cell of this.#cells.all()) {
+        if (surplus <= 0) return
+        if (cell.checkpoint > saved) continue
+        this.#drop(cell)
+        if (cell.used) {
+          cell.used = false
+          this.#keep(cell)
+        } else {
+          surplus--
+        }
       }
     }
   }
@@ -371,13 +380,13 @@ class Cells<V> implements Collection<V> {
   }
 
   #keep(cell: Cell<V>): void {
-    this.#cells.set(cell.key, cell)
+    this.#cells.add(cell)
     this.#lastKey = cell.key
     this.#lastCell = cell
   }
 
   #drop(cell: Cell<V>): void {
-    this.#cells.delete(cell.key)
+    this.#cells.remove(cell)
     this.#lastKey = undefined
     this.#lastCell = undefined
   }
@@ -386,7 +395,7 @@ class Cells<V> implements Collection<V> {
     const { undo, checkpoint } = this.#shared
     let cell = this.#find(key)
     if (cell === undefined) {
-      cell = { key, home: this, value: unread, checkpoint: 0, used: true }
+      cell = { key, home: this, value: unread, checkpoint: 0, round: 0, used: true }
       this.#keep(cell)
     }
     if (cell.checkpoint !== checkpoint) {
@@ -402,7 +411,7 @@ class Cells<V> implements Collection<V> {
   #load(key: string): V | undefined {
     const value = this.#read(key)
     if (value === undefined || !this.#kept) return value
-    this.#keep({ key, home: this, value, checkpoint: 0, used: false })
+    this.#keep({ key, home: this, value, checkpoint: 0, round: 0, used: false })
     if (this.#loads++ % 1_024 === 0) this.#shared.trim()
     return value
   }
@@ -436,7 +445,7 @@ class Cells<V> implements Collection<V> {
     }
   }
 
-  #sample(key: string, text: string): void {
+  #sample(key: string, text: string | Buffer): void {
     const bytes = key.length + text.length
     this.#bytesPerEntry += (bytes - this.#bytesPerEntry) / (this.#bytesPerEntry === 0 ? 1 : 8)
   }

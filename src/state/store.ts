@@ -27,7 +27,10 @@ export interface Store {
    * @throws HenceError `state-unreadable` (operator)
    */
   range(collection: string, options?: KeyRange): Iterable<[key: string, value: string]>
-  /** Sets keys to values, and removes those whose value is undefined. */
+  /**
+   * Sets keys to values, given as text or as its bytes in UTF-8, and removes those whose value is undefined.
+   * Bytes must not change until the write is through.
+   */
   write(changes: Iterable<CollectionChanges>): Promise<void>
   /** Waits for a write under way, then releases the store. */
   close(): Promise<void>
@@ -46,5 +49,5 @@ export interface KeyRange {
 /** What changes in one collection. */
 export type CollectionChanges = readonly [
   collection: string,
-  entries: Iterable<readonly [key: string, value: string | undefined]>,
+  entries: Iterable<readonly [key: string, value: string | Buffer | undefined]>,
 ]

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Running } from '../hence-process.ts'
+import { hence, Running } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import { ManyClients } from './many-clients.ts'
 
@@ -23,9 +23,9 @@ test(`the process replaced ${deploys} times under ${clients} clients (HENCE_SEED
   const random = randomFrom(seed)
   const home = await mkdtemp(join(tmpdir(), 'hence-deploy-'))
   const app = fileURLToPath(import.meta.resolve('./till.ts'))
+  const data = join(home, 'data')
   const port = await freePort()
   const start = () => {
-    const data = join(home, 'data')
     return new Running(['start', app, '--data', data, '--port', `${port}`, '--partitions', '3', '--wait'])
   }
   let load: ManyClients | undefined
@@ -44,6 +44,11 @@ test(`the process replaced ${deploys} times under ${clients} clients (HENCE_SEED
     await many.replies(1 + Math.floor(random() * 400))
     next = start()
     await next.error(/waiting for pid/)
+    // Whoever looks from outside, while requests pour in, harms nobody and sees no damage where there is none.
+    for (const look of deploy % 5 === 0 ? [['log', 'stats'], ['doctor']] : []) {
+      const { code, stdout, stderr } = await hence([...look, '--data', data])
+      assert.equal(code, 0, `${stdout}${stderr}`)
+    }
     const asked = performance.now()
     const ended = serving.stop('SIGTERM')
     await next.line(/listens on/)

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { app, createEngine, HenceError } from 'hence'
+import { app, createEngine, HenceError, type Report } from 'hence'
+import { holderOf } from '../../src/log/file-log/lock.ts'
 
 // One process writes a log. A second one is told so; a killed one is in nobody's way.
 
@@ -23,8 +24,10 @@ afterEach(async () => {
 })
 
 /** Starts a process that opens the directory; resolves when it has it, or has ended. */
-async function holder(): Promise<{ process: ChildProcess; opened: boolean; errors: () => string }> {
-  const file = fileURLToPath(import.meta.resolve('./lock-holder.ts'))
+async function holder(
+  script = './lock-holder.ts',
+): Promise<{ process: ChildProcess; opened: boolean; errors: () => string }> {
+  const file = fileURLToPath(import.meta.resolve(script))
   const child = spawn(process.execPath, ['-C', 'hence-source', file, data], {
     stdio: ['pipe', 'pipe', 'pipe'],
   })
@@ -85,4 +88,45 @@ test('the same process is refused a second time, and let in when it has closed',
   await engine.close()
   const again = await createEngine({ app: idle, data })
   await again.close()
+})
+
+test('one that waits is told for whom, and is let in when that one has closed or was killed', async () => {
+  for (const end of ['close', 'kill'] as const) {
+    const first = await holder()
+    assert.ok(first.opened, first.errors())
+    const waiting = Promise.withResolvers<Report>()
+    const report = (each: Report) => waiting.resolve(each)
+    const opening = createEngine({ app: idle, data, wait: true, report })
+    const { code, message } = await waiting.promise
+    assert.equal(code, 'waiting-for-data')
+    assert.match(message, new RegExp(`waiting for pid ${first.process.pid}`))
+    if (end === 'kill') first.process.kill('SIGKILL')
+    else first.process.stdin!.end()
+    await (await opening).close()
+  }
+})
+
+test('the waiting can be ended', async () => {
+  const engine = await createEngine({ app: idle, data })
+  const ended = new AbortController()
+  const report = () => ended.abort(new Error('enough'))
+  await assert.rejects(createEngine({ app: idle, data, wait: true, signal: ended.signal, report }), /enough/)
+  await engine.close()
+})
+
+test('looking who has the directory makes nothing, and keeps nobody out', async () => {
+  assert.equal(await holderOf(data), undefined)
+  assert.deepEqual(await readdir(data), [])
+  const first = await holder()
+  const seen = await holderOf(data)
+  assert.ok(typeof seen === 'object' && seen.pid === first.process.pid, JSON.stringify(seen))
+  first.process.kill('SIGKILL')
+  await once(first.process, 'close')
+  assert.equal(await holderOf(data), undefined, 'a killed process holds nothing, whatever it wrote down')
+
+  // Another process looks all the time while this one opens and closes.
+  const looker = await holder('./lock-looker.ts')
+  assert.ok(looker.opened, looker.errors())
+  for (let round = 0; round < 30; round++) await (await createEngine({ app: idle, data })).close()
+  assert.equal(looker.process.exitCode, null, looker.errors())
 })

@@ -150,13 +150,22 @@ test('a server that is not there: try again (5); a wrong command line: usage (2)
   await assert.rejects(stat(join(home, 'nowhere')), 'looking makes no directory')
 })
 
-test('every command has help with examples', async () => {
+test('every command has help with examples, and every command and option stands in the reference', async () => {
+  const reference = await readFile(join(root, 'docs/reference/cli.md'), 'utf8')
   const names = (text: string) => [...text.matchAll(/^ {2}(\w+) .*/gm)].map((match) => match[1]!)
   const walk = async (path: readonly string[]): Promise<void> => {
     const { code, stdout } = await hence([...path, '--help'])
     assert.equal(code, 0, path.join(' '))
     assert.match(stdout, /^Usage: hence/)
     assert.match(stdout, /\nExamples:\n {2}(hence|source) /, `${path.join(' ')} shows no example`)
+    if (path.length > 0) assert.match(reference, new RegExp(`\`${path.join(' ')}`))
+    for (const [option] of stdout.matchAll(/^ {2}.*?--[a-z-]+/gm)) {
+      const name = option.slice(option.indexOf('--'))
+      assert.ok(
+        name === '--version' || reference.includes(name),
+        `${path.join(' ')} ${name} is not documented`,
+      )
+    }
     const commands = /\nCommands:\n([\s\S]*?)\n\n/.exec(stdout)?.[1]
     if (commands) await Promise.all(names(commands).map((name) => walk([...path, name])))
   }
@@ -310,6 +319,52 @@ test('start: changed code is refused, and derives anew when asked to', async () 
   const told = await hence(['explain', 'r2'], { env: { HENCE_URL: server.url } })
   await server.stop()
   assert.match(told.stdout, /rejected sold-out/)
+})
+
+test('start --handlers: the effects that the app asks for are done', async (t) => {
+  const mail = join(home, 'mail.ts')
+  await writeFile(
+    mail,
+    `import { app, effect, scopes } from 'hence'
+import { z } from 'zod'
+const [person] = scopes('person')
+const letter = effect('letter', { input: z.object({ text: z.string() }) })
+const write = person.request('write', {
+  input: z.object({ to: z.string(), text: z.string() }),
+  key: (input) => input.to,
+  derive(tx, { text }) {
+    tx.effect(letter, { text })
+  },
+})
+export default app('mail', { requests: [write], tables: [], effects: [letter] })
+`,
+  )
+  const box = join(home, 'letters')
+  const handlers = join(home, 'handlers.ts')
+  await writeFile(
+    handlers,
+    `import { appendFile } from 'node:fs/promises'
+import { handlers } from 'hence'
+export default handlers({ letter: ({ input, id }) => appendFile(${JSON.stringify(box)}, id + ' ' + input.text + '\\n') })
+`,
+  )
+  const data = join(home, 'mailed')
+  const write = ['submit', 'write', '{"to":"ada","text":"hello"}', '--id', 'w1']
+  const without = await started([mail, '--data', data])
+  t.after(() => without.stop('SIGKILL'))
+  await hence(write, { env: { HENCE_URL: without.url } })
+  await without.stop()
+  await assert.rejects(stat(box), 'kept, and not delivered')
+
+  const server = await started([mail, '--data', data, '--handlers', handlers])
+  t.after(() => server.stop('SIGKILL'))
+  const stateOf = async () => {
+    const told = await hence(['explain', 'w1', '--json'], { env: { HENCE_URL: server.url } })
+    return (json(told)[0] as { steps: [{ effects: { state: string }[] }] }).steps[0].effects[0]!.state
+  }
+  while ((await stateOf()) === 'pending');
+  assert.equal(await stateOf(), 'done')
+  assert.match(await readFile(box, 'utf8'), /^\S+ hello\n$/)
 })
 
 test('dev: on save everything is derived again and the difference told; broken code leaves the old one running', async (t) => {
@@ -505,7 +560,7 @@ test('doctor: derived state that is of no use is set aside and derived again', a
   await server.stop()
 })
 
-test('completion: the script that bash gets completes commands, subcommands and options', async () => {
+test('completion: the scripts complete commands, subcommands and options', async (t) => {
   const { stdout: script } = await hence(['completion', 'bash'])
   const completed = async (...words: string[]) => {
     const line = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _hence; echo "\${COMPREPLY[@]}"`
@@ -515,9 +570,20 @@ test('completion: the script that bash gets completes commands, subcommands and 
   assert.deepEqual(await completed('hence', 'table', 'w'), ['watch'])
   assert.deepEqual(await completed('hence', 'log', 'cat', '--par'), ['--partition'])
   assert.deepEqual(await completed('hence', 'completion', 'z'), ['zsh'])
-  for (const shell of ['zsh', 'fish']) {
-    const { code, stdout } = await hence(['completion', shell])
-    assert.equal(code, 0)
-    assert.match(stdout, /partition/)
+  const { stdout: fish } = await hence(['completion', 'fish'])
+  try {
+    const { stdout } = await run('fish', ['-c', `${fish}\ncomplete -C 'hence table '`])
+    assert.deepEqual(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split('\t')[0]),
+      ['get', 'scan', 'watch'],
+    )
+    const { stdout: zsh } = await hence(['completion', 'zsh'])
+    await run('zsh', ['-nc', zsh])
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    t.diagnostic('zsh and fish are not both on this machine, so their scripts were not all tried')
   }
 })

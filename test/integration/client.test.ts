@@ -89,7 +89,7 @@ test('all outcomes, and reads that see what was told on any partition', async (t
     const reply = await hence.submit('deposit', { account: `a${i}`, cents: i + 100 })
     assert.equal(reply.status, 'accepted')
     cents += i + 100
-    // The sum stands in another partition, which the event may not have reached when the reply is there.
+    // The sum stands in another partition, which an event of any of them may not have reached when its reply is there.
     if (i % 10 === 9) assert.deepEqual(await hence.get('sums', ['all']), { cents })
   }
   assert.equal((await hence.scan('accounts')).length, 50)

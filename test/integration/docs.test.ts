@@ -38,6 +38,7 @@ const borrowed: Readonly<Record<string, string>> = {
   'docs/reference/engine.md': 'docs/reference/app.md',
   'docs/reference/http.md': 'docs/reference/app.md',
   'docs/how-to/mount.md': 'docs/reference/app.md',
+  'docs/reference/client.md': 'docs/reference/app.md',
 }
 
 for (const page of await pages()) {

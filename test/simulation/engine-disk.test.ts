@@ -82,7 +82,15 @@ class World {
       partitions: log.partitions,
       append: (partition, records) => alive(log.append(partition, records)),
       end: (partition) => alive(log.end(partition)),
-      read: (partition, from) => log.read(partition, from),
+      // An engine that is dead must not go on trying to read, or this process never ends.
+      async *read(partition, from) {
+        const batches = log.read(partition, from)[Symbol.asyncIterator]()
+        for (;;) {
+          const next = await alive(batches.next())
+          if (next.done) return
+          yield next.value
+        }
+      },
       close: () => log.close(),
     }
     const delay = async () => {
@@ -173,7 +181,7 @@ async function live(seed: number, ignoredSyncs: readonly string[] = []) {
     world.reliable = true
     world.dieAt = world.disk.operations + 1 + world.below(world.random() < 0.3 ? 60 : 500)
     try {
-      const engine = await Promise.race([world.open(), diesWhileOpening(world)])
+      const engine = await openUnlessItDies(world)
       if (engine !== undefined) {
         world.reliable = false
         const open = [...wishes.values()].filter(({ id }) => !told.has(id))
@@ -220,8 +228,18 @@ async function live(seed: number, ignoredSyncs: readonly string[] = []) {
   return counts
 }
 
-async function diesWhileOpening(world: World): Promise<undefined> {
-  while (!world.dead) await new Promise(setImmediate)
+/** Opens an engine; undefined when the process dies before that is done. */
+async function openUnlessItDies(world: World): Promise<Engine<Till> | undefined> {
+  let isOpening = true
+  const dies = async () => {
+    while (isOpening && !world.dead) await new Promise(setImmediate)
+    return undefined
+  }
+  try {
+    return await Promise.race([world.open(), dies()])
+  } finally {
+    isOpening = false
+  }
 }
 
 /** What the tables must be, from what was told alone; each outcome counted once. */

@@ -2,7 +2,7 @@ import { basename, dirname, join } from 'node:path'
 import { findHeader, readHeader } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { DamagePlace } from './damage.ts'
-import { makeDirectories } from './disk.ts'
+import { type Disk, makeDirectories } from './disk.ts'
 import { listSegments, type Place } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readSegment } from './segment-read.ts'
@@ -64,28 +64,43 @@ export async function cutOff({ disk, directory }: Place, cut: Cut): Promise<stri
   await makeDirectories(disk, folder, 'damaged copy')
   const taken = (await disk.list(folder))!.map((name) => Number.parseInt(name, 10) || 0)
   const number = String(Math.max(0, ...taken) + 1).padStart(4, '0')
-  const nameOf = (path: string) => join(folder, `${number}-${basename(directory)}-${basename(path)}`)
+  const copies: string[] = []
+  for (const path of [cut.file, ...cut.later]) {
+    const copy = join(folder, `${number}-${basename(directory)}-${basename(path)}`)
+    await copyFile(disk, path, copy)
+    copies.push(copy)
+  }
+  await disk.syncDirectory(folder, 'damaged copy')
 
+  // First this, while later segments show that there was more: whatever a crash leaves is never taken for a torn end.
   const file = await disk.open(cut.file, 'write')
   try {
-    const whole = await readBytes(file, 0, await file.size())
-    const copy = await disk.open(nameOf(cut.file), 'create')
-    try {
-      await copy.write(whole, 0)
-      await copy.sync('damaged copy')
-    } finally {
-      await copy.close()
-    }
-    // From the last one on: whatever a crash leaves of this is a partition that ends too early, which is noticed.
-    for (const path of cut.later.toReversed()) await disk.rename(path, nameOf(path))
-    await disk.syncDirectory(folder, 'damaged copy')
-    await disk.syncDirectory(directory, 'later segments')
-    await file.write(Buffer.alloc(whole.length - cut.byte), cut.byte)
+    await file.write(Buffer.alloc((await file.size()) - cut.byte), cut.byte)
     await file.sync('cut')
   } finally {
     await file.close()
   }
-  return [cut.file, ...cut.later].map(nameOf)
+  // From the last one on, and one by one: there must be no gap in their numbers at any moment.
+  for (const path of cut.later.toReversed()) {
+    await disk.remove(path)
+    await disk.syncDirectory(directory, 'later segments')
+  }
+  return copies
+}
+
+async function copyFile(disk: Disk, from: string, to: string): Promise<void> {
+  const source = await disk.open(from, 'read')
+  try {
+    const copy = await disk.open(to, 'create')
+    try {
+      await copy.write(await readBytes(source, 0, await source.size()), 0)
+      await copy.sync('damaged copy')
+    } finally {
+      await copy.close()
+    }
+  } finally {
+    await source.close()
+  }
 }
 
 /** The offset that a batch at this position has, if all before it is whole. */

@@ -80,7 +80,7 @@ export async function* readLooked(
       previous = yield* readSegment(place, segment, { from, previous, index, limit: () => limit })
     } catch (error) {
       // Where the end is not known, the reading runs into it; what is wrong there was found before.
-      throw damage ?? error
+      throw isLast && damage ? damage : error
     }
     if (previous === undefined) break
   }
