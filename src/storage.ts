@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import type { Clock } from './clock.ts'
 import { HenceError } from './failure.ts'
-import { makeDirectories, realDisk, writeWhole } from './log/file-log/disk.ts'
+import { type Disk, makeDirectories, realDisk, writeWhole } from './log/file-log/disk.ts'
 import { openFileLog } from './log/file-log/file-log.ts'
 import { lockDirectory } from './log/file-log/lock.ts'
 import type { Log } from './log/log.ts'
@@ -66,20 +66,23 @@ export async function openDirectory(options: {
       if (anew) await rm(state, { recursive: true, force: true })
       return openLmdbStore({ directory: state, collections })
     },
-    async keepCode(version, code) {
-      const folder = join(resolve(directory), 'code')
-      await makeDirectories(realDisk, folder, 'code directory')
-      const path = join(folder, `${version}.js`)
-      if (!(await realDisk.list(folder))!.includes(basename(path))) {
-        await writeWhole(realDisk, path, Buffer.from(code), 'code')
-      }
-      await realDisk.syncDirectory(folder, 'code name')
-    },
+    keepCode: (version, code) => keepCode(realDisk, resolve(directory), version, code),
     async close() {
       await log.close()
       await held.release()
     },
   }
+}
+
+/** Keeps the code of a version in a data directory, for good when it resolves. */
+export async function keepCode(disk: Disk, directory: string, version: string, code: string): Promise<void> {
+  const folder = join(directory, 'code')
+  await makeDirectories(disk, folder, 'code directory')
+  const path = join(folder, `${version}.js`)
+  if (!(await disk.list(folder))!.includes(basename(path))) {
+    await writeWhole(disk, path, Buffer.from(code), 'code')
+  }
+  await disk.syncDirectory(folder, 'code name')
 }
 
 function unusable(directory: string, cause: unknown): HenceError {

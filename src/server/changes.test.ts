@@ -175,7 +175,7 @@ test('a quiet stream says that it is there; closing the server ends it', async (
 })
 
 test('a client that reads nothing is cut off, and costs nobody else anything', async (t) => {
-  const served = await serveNotes(t, { limits: { stalledMs: 50, heartbeatMs: 60_000 } })
+  const served = await serveNotes(t, { limits: { stalledMs: 1_000, heartbeatMs: 60_000 } })
   const text = 'x'.repeat(20_000)
   // Much more than fits into the buffers between the two ends.
   const lines = Array.from({ length: 500 }, (_, i) =>
