@@ -129,3 +129,24 @@ test('another media type is refused', async (t) => {
   })
   assert.equal(response.status, 415)
 })
+
+test('closing the server ends a batch whose body is still arriving, and says so', async (t) => {
+  const served = await serveNotes(t)
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      controller.enqueue(Buffer.from(`${wish('1', 1)}\n${wish('2', 2).slice(0, 20)}`))
+    },
+  })
+  const response = await served.call('admin', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body,
+    duplex: 'half',
+  } as RequestInit)
+  const reader = response.body!.getReader()
+  assert.match(new TextDecoder().decode((await reader.read()).value), /"requestId":"1","status":"accepted"/)
+  const closed = served.close()
+  assert.match(new TextDecoder().decode((await reader.read()).value), /"code":"server-closing"/)
+  await closed
+  assert.equal(await served.engine.story('2', { principal: 'admin' }).catch(() => undefined), undefined)
+})

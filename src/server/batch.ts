@@ -121,9 +121,8 @@ class Batch {
       return line
     }
     try {
-      for await (const part of bodies.parts(request, () => limits.bodyMs)) {
+      for await (const part of bodies.parts(request, () => limits.bodyMs, closing)) {
         if (this.#isLeft) return
-        if (closing.aborted) throw closingSoon()
         let from = 0
         for (let end = part.indexOf(10); end !== -1; end = part.indexOf(10, from)) {
           keep(part.subarray(from, end))
@@ -133,6 +132,7 @@ class Batch {
         }
         if (from < part.length) keep(part.subarray(from))
       }
+      if (closing.aborted) throw closingSoon()
       this.#take(join())
     } catch (error) {
       const told = tell(undefined, error)

@@ -43,11 +43,14 @@ export class BodyReader {
   /**
    * The parts of a body as they arrive.
    * @param patienceMs how long the next part may take
+   * @param signal ends the body where it is when it aborts
    */
-  async *parts(request: Request, patienceMs: () => number): AsyncGenerator<Uint8Array> {
+  async *parts(request: Request, patienceMs: () => number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
     const { body } = request
     if (body === null) return
     const reader = (body as ReadableStream<Uint8Array>).getReader()
+    const leave = () => void reader.cancel().catch(() => {})
+    signal?.addEventListener('abort', leave)
     try {
       for (;;) {
         const { done, value } = await this.#deadlines.inTime(reader.read(), patienceMs())
@@ -56,7 +59,8 @@ export class BodyReader {
       }
     } finally {
       // Left early, the rest is of no use: whoever carries the connection may end it.
-      reader.cancel().catch(() => {})
+      leave()
+      signal?.removeEventListener('abort', leave)
     }
   }
 }
