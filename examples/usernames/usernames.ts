@@ -80,4 +80,6 @@ export function usernames(mode: Mode) {
   })
 }
 
-export default usernames('strict')
+const strict = usernames('strict')
+export default strict
+export type Usernames = typeof strict

@@ -130,4 +130,6 @@ export function warehouse(mode: Mode) {
   })
 }
 
-export default warehouse('loose')
+const loose = warehouse('loose')
+export default loose
+export type Warehouse = typeof loose
