@@ -34,6 +34,7 @@ export class Batches {
   readonly #ending = new AbortController()
   #next: Promise<IteratorResult<Changes>>
   #position: string
+  #isWaiting = false
 
   constructor(engine: Engine<App>, from: string, tables: ReadonlySet<string>) {
     this.#engine = engine
@@ -52,7 +53,7 @@ export class Batches {
     let records = 0
     let characters = 0
     let isAll = false
-    let item = wait ? await this.#next : await orNothing(this.#next)
+    let item = await (wait ? this.#wait() : orNothing(this.#next))
     while (item !== undefined && !item.done) {
       this.#position = item.value.position
       for (const { table, key, after } of item.value.changes) {
@@ -81,6 +82,11 @@ export class Batches {
     }
   }
 
+  /** Whether it has given all that there is, and waits for more. */
+  get isWaiting(): boolean {
+    return this.#isWaiting
+  }
+
   /** Whether no more will come. */
   async hasEnded(): Promise<boolean> {
     const next = await orNothing(this.#next.catch(() => undefined))
@@ -89,6 +95,15 @@ export class Batches {
 
   end(): void {
     this.#ending.abort()
+  }
+
+  async #wait(): Promise<IteratorResult<Changes>> {
+    this.#isWaiting = true
+    try {
+      return await this.#next
+    } finally {
+      this.#isWaiting = false
+    }
   }
 
   #ask(): Promise<IteratorResult<Changes>> {

@@ -121,11 +121,7 @@ function storable(text: string): string {
   return text.replaceAll('\0', '\ufffd')
 }
 
-/**
- * The same for JSON text, where NUL and half a surrogate pair stand as escapes. One behind an even number of backslashes
- * is an escape, behind an odd number it is text.
- */
+/** The same for JSON text, where NUL is an escape: behind an even number of backslashes, else it is text. */
 function storableJson(json: string): string {
-  if (!json.includes('\\u')) return json
-  return json.replace(/(?<!\\)((?:\\\\)*)\\u(?:0000|d[89a-f][0-9a-f]{2})/gi, '$1\ufffd')
+  return json.includes('\\u0000') ? json.replace(/(?<!\\)((?:\\\\)*)\\u0000/g, '$1\ufffd') : json
 }

@@ -7,7 +7,7 @@ import { parseStrict } from '../server/json.ts'
 import { type Connection, keepWorking, makeSchema, pause, quoted } from './work.ts'
 
 export interface PostgresOutboxOptions<A extends App> {
-  readonly engine: Pick<Engine<A>, 'submit'>
+  readonly engine: Engine<A>
   /** Where from: a connection string, or what `Client` of pg takes. */
   readonly connection: Connection
   /** Where the table of requests is made. Default `public`. */

@@ -66,8 +66,8 @@ class Sink implements PostgresSink {
   #position: string | undefined
   #snapshots = 0
   #commits = 0
-  /** All that it has heard of is committed, and it waits for more. */
-  #isWaiting = false
+  /** What it follows; it asks for more when what came before is committed. */
+  #batches: Batches | undefined
   #ended = false
   #progress = Promise.withResolvers<void>()
 
@@ -99,7 +99,7 @@ class Sink implements PostgresSink {
       const progress = this.#progress.promise
       // Whatever the engine has applied reaches the sink within this turn; so if it still waits it has seen it.
       await turn()
-      if (this.#isWaiting) return
+      if (this.#batches?.isWaiting) return
       if (this.#ended) {
         throw new HenceError('sink-closed', 'retry', `The PostgreSQL sink "${this.#name}" has ended.`)
       }
@@ -133,7 +133,7 @@ class Sink implements PostgresSink {
         if (!(error instanceof HenceError) || error.code !== 'position-unknown') throw error
         stored = undefined
       } finally {
-        this.#isWaiting = false
+        this.#batches = undefined
         signal.removeEventListener('abort', stop)
         batches.end()
       }
@@ -212,10 +212,9 @@ class Sink implements PostgresSink {
     let position = from
     for (;;) {
       this.#position = position
-      this.#isWaiting = true
+      this.#batches = batches
       this.#went()
       const batch = await batches.take(true)
-      this.#isWaiting = false
       if (!batch.isEmpty) {
         await inTransaction(client, async () => {
           await this.#apply(client, batch.rows)
