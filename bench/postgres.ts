@@ -1,10 +1,10 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client } from 'pg'
+import { type Cluster, NoPostgres, startCluster } from '../test/postgres-cluster.ts'
 import { BareLoop } from './bare-loop.ts'
 import { drive } from './drive.ts'
 import { type Payment, payments } from './payment.ts'
-import { type Cluster, NoPostgres, startCluster } from './postgres-cluster.ts'
 import { type Bench, median, type Result } from './result.ts'
 import { driveBare, summary } from './submit.ts'
 

@@ -3,8 +3,8 @@ export interface Clock {
   /** Milliseconds since 1970. May go backwards; whoever needs it not to must see to that. */
   now(): number
   /**
-   * Calls back once, when `now` has come to a time, or a little later. Left out: a timer of the runtime, which does not
-   * keep the process alive.
+   * Calls back once, when `now` has come to a time, or a little later; or when the clock was set back meanwhile, since
+   * that time may now be years away. Left out: a timer of the runtime, which does not keep the process alive.
    * @returns takes it back
    */
   alarm?(time: number, ring: () => void): () => void
@@ -15,14 +15,18 @@ export const systemClock: Clock = { now: () => Date.now() }
 
 const timeoutMsMax = 2 ** 31 - 1
 
-/** Calls back once when a clock has come to a time; see `Clock.alarm`. */
+/** Calls back once when a clock has come to a time, or was set back; see `Clock.alarm`. */
 export function setAlarm(clock: Clock, time: number, ring: () => void): () => void {
   if (clock.alarm) return clock.alarm(time, ring)
   let timer: NodeJS.Timeout
+  let before = clock.now()
   const wait = () => {
-    const left = time - clock.now()
+    const now = clock.now()
+    const left = time - now
+    const isSetBack = now < before
+    before = now
     // The runtime counts other milliseconds than the clock, and takes a wait that is too long for none.
-    if (left > 0) timer = setTimeout(wait, Math.min(left, timeoutMsMax)).unref()
+    if (left > 0 && !isSetBack) timer = setTimeout(wait, Math.min(left, timeoutMsMax)).unref()
     else ring()
   }
   timer = setTimeout(wait, Math.max(0, Math.min(time - clock.now(), timeoutMsMax))).unref()

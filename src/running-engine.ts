@@ -473,7 +473,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       for (const { effects } of trace.derivations) {
         for (const id of effects) {
           const row = this.#processor.place.outbox.get(id)
-          if (row?.state === 'pending') this.#deliverer.asked(row.type)
+          if (row?.state === 'pending') this.#deliverer.asked(id, row)
         }
       }
     }

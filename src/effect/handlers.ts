@@ -2,6 +2,8 @@ import type { App, Effect, EffectName, EffectNamed, Frozen } from '../app/index.
 
 /** What a handler is given to do. */
 export interface Call<Input = unknown> {
+  /** The name of the effect. */
+  readonly type: string
   readonly input: Frozen<Input>
   /** Names the effect: the same for every try, after a crash too. Hand it to the receiver as its idempotency key. */
   readonly id: string
@@ -20,8 +22,8 @@ export interface Call<Input = unknown> {
 
 /**
  * Does an effect. It is called until it returns; what it returns comes back to the app as the effect's result. When it
- * throws it is called again later, unless it throws a `HenceError` with the advice `change`: then the effect is
- * given up at once.
+ * throws it is called again later, and not before the milliseconds that the error has as `retryAfterMs`, where it
+ * has; unless it throws a `HenceError` with the advice `change`: then the effect is given up at once.
  */
 export type Handler<Input = unknown, Result = unknown> = (call: Call<Input>) => Promise<Result> | Result
 
@@ -39,6 +41,11 @@ export interface DeliveryOptions {
   readonly delayMsMax?: number
   /** How long one try may take, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number
+  /**
+   * How long the receiver keeps the ids of what it has done, in milliseconds. An effect that may have been tried longer
+   * ago than that, since this process was down meanwhile, say, is given up instead of done twice. Default: no limit.
+   */
+  readonly idsKeptMs?: number
 }
 
 /** A handler with how it is to be called. */

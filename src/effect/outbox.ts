@@ -12,8 +12,9 @@ export const effects: TableShape = {
 }
 
 /**
- * How long after its last try an effect may be sent again without a second thought: so long do receivers at least
- * remember ids that they have seen (Stripe documents 24 hours for its idempotency keys).
+ * How long after it was asked for an effect may be sent again without a second thought: so long do receivers at least
+ * remember ids that they have seen (Stripe documents 24 hours for its idempotency keys). It counts from the
+ * beginning, since any try may have been the one that was done, and a receiver counts from when it first saw an id.
  */
 export const receiversRememberMs = 24 * 60 * 60 * 1000
 
@@ -43,8 +44,9 @@ export interface EffectRow {
   readonly result?: string
   /** Why it was given up. */
   readonly error?: string
-  /** How often an operator has sent it again. */
+  /** How often an operator has sent it again, and when last, in log time. */
   readonly redrives?: number
+  readonly redrivenAt?: number
 }
 
 /** An effect, for people to look at. */
@@ -127,20 +129,27 @@ export class Outbox {
     const row = this.get(id)
     if (row === undefined) return 'effect-unknown'
     if (row.state !== 'dead') return 'effect-not-dead'
-    if (!mayRepeat && now > row.endedAt! + receiversRememberMs) return 'effect-may-repeat'
-    this.add(id, { ...row, state: 'pending', redrives: (row.redrives ?? 0) + 1 })
+    if (!mayRepeat && now > row.at + receiversRememberMs) return 'effect-may-repeat'
+    this.add(id, { ...row, state: 'pending', redrives: (row.redrives ?? 0) + 1, redrivenAt: now })
     return undefined
   }
 
-  /** Effects in a state, those of one type or all, oldest first within a type. */
+  /**
+   * Effects in a state, those of one type or all, oldest first within a type.
+   * @param options.from only those from here on, of one type: when it was asked for, and its id
+   */
   list(
     state: EffectRow['state'],
-    options: { readonly type?: string; readonly limit: number },
+    options: {
+      readonly type?: string
+      readonly limit: number
+      readonly from?: readonly [at: number, id: string] | undefined
+    },
   ): [string, EffectRow][] {
-    const { type, limit } = options
+    const { type, limit, from } = options
     const prefix = type === undefined ? [state] : [state, type]
     return this.#rows
-      .scan({ index: 'byState', prefix, limit })
+      .scan({ index: 'byState', prefix, limit, from })
       .map(({ key, value }) => [key[0] as string, value as EffectRow])
   }
 

@@ -32,6 +32,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   index: [...core, 'engine'],
   testing: [...core, 'engine'],
   server: ['words', 'app', 'state', 'constraint', 'effect', 'derivation', 'request', 'engine'],
+  // It reads JSON that others have written as strictly as the server does.
+  postgres: [...core, 'engine', 'server'],
   cli: [...core, 'client', 'engine', 'server'],
 }
 const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts']
@@ -64,16 +66,31 @@ for (const file of sources) {
   })
 }
 
-test('packages that the sources import are dependencies, and all of those are imported', () => {
-  const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+/** Packages that sources import: their names. */
+function packagesOf(files: readonly string[], importsIn: (file: string) => string[]): string[] {
   const imported = new Set<string>()
-  for (const file of sources) {
-    for (const name of importsOf(file)) {
-      if (name.startsWith('.') || name.startsWith('node:')) continue
-      imported.add(name.split('/', name.startsWith('@') ? 2 : 1).join('/'))
-    }
+  for (const name of files.flatMap(importsIn)) {
+    if (name.startsWith('.') || name.startsWith('node:')) continue
+    imported.add(name.split('/', name.startsWith('@') ? 2 : 1).join('/'))
   }
-  assert.deepEqual([...imported].sort(), Object.keys({ ...dependencies, ...peerDependencies }).sort())
+  return [...imported].sort()
+}
+
+test('packages that the sources import are dependencies, and all of those are imported', () => {
+  const { dependencies, peerDependencies, peerDependenciesMeta } = JSON.parse(
+    readFileSync(join(root, 'package.json'), 'utf8'),
+  )
+  const all = { ...dependencies, ...peerDependencies }
+  assert.deepEqual(packagesOf(sources, importsOf), Object.keys(all).sort())
+  // Who does not use what an optional peer is for does without it: only types are imported as a file is loaded.
+  const loaded = (file: string) =>
+    [...textOf(file).matchAll(/^\s*(?:import|export)\s(?!type\s)(?:[^'"]*?\sfrom\s)?'([^']+)'/gm)].map(
+      (match) => match[1]!,
+    )
+  for (const name of packagesOf(sources, loaded)) {
+    assert.ok(!(name in peerDependencies), `${name} is a peer, and must be imported where it is used`)
+  }
+  assert.deepEqual(Object.keys(peerDependenciesMeta).sort(), Object.keys(peerDependencies).sort())
 })
 
 test('no file is imported by nothing', () => {
@@ -83,6 +100,8 @@ test('no file is imported by nothing', () => {
     'client/index.ts',
     'client/file.ts',
     'server/index.ts',
+    'effect/index.ts',
+    'postgres/index.ts',
     'testing/index.ts',
   ])
   for (const file of sources) {
@@ -109,6 +128,8 @@ test('the public entries export what they say', async () => {
   assert.deepEqual(await names('hence/client'), ['HenceError', 'client', 'connect', 'indexedDb', 'memory'])
   assert.deepEqual(await names('hence/client/file'), ['file'])
   assert.deepEqual(await names('hence/server'), ['createKey', 'listKeys', 'revokeKey', 'server'])
+  assert.deepEqual(await names('hence/effects'), ['email', 'webhook'])
+  assert.deepEqual(await names('hence/postgres'), ['postgresOutbox', 'postgresOutboxSql', 'postgresSink'])
   assert.deepEqual(await names('hence/testing'), [
     'logConformance',
     'memoryLog',

@@ -1,0 +1,603 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { z } from 'zod'
+import { app, effect, reject, scopes } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import { createEngine } from '../engine.ts'
+import { HenceError } from '../failure.ts'
+import type { Report } from '../report.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
+import { type Call, type DeliveryOptions, type Handler, type Handlers, handlers } from './handlers.ts'
+
+// An engine whose handlers are driven by hand, under a clock that moves when it is told to. Worse than anything is
+// an effect that is lost, or one that is done under two ids.
+
+const [order] = scopes('order')
+const charge = effect('charge', {
+  input: z.object({ cents: z.int() }),
+  result: z.object({ paid: z.boolean() }),
+})
+const note = effect('note', { input: z.object({ text: z.string() }) })
+const orders = order.table('orders', {
+  value: z.object({ state: z.string(), error: z.string().optional() }),
+})
+const place = order.request('place', {
+  input: z.object({ order: z.string(), cents: z.int() }),
+  key: (input) => input.order,
+  derive(tx, { cents }) {
+    tx.put(orders, { state: 'paying' })
+    tx.effect(charge, { cents })
+    if (cents < 0) return reject('no-such-price')
+    if (cents === 0) throw new Error('boom')
+  },
+})
+const remark = order.request('remark', {
+  input: z.object({ order: z.string(), times: z.int() }),
+  key: (input) => input.order,
+  derive(tx, { times }) {
+    for (let i = 0; i < times; i++) tx.effect(note, { text: `${tx.key} ${i}` })
+  },
+})
+const charged = order.on(charge.result, (tx, { id, input, result }) => {
+  tx.put(orders, { state: result.paid ? `paid ${input.cents}` : 'declined' })
+  tx.effect(note, { text: id })
+})
+const notCharged = order.on(charge.dead, (tx, { error }) => {
+  tx.put(orders, { state: 'given up', error })
+})
+const shop = app('shop', {
+  requests: [place, remark],
+  tables: [orders],
+  reactions: [charged, notCharged],
+  effects: [charge, note],
+})
+
+/** A clock that rings when it is moved, as one does that goes on by itself. */
+class HandClock implements Clock {
+  #now = Date.UTC(2026, 0, 1)
+  readonly #alarms = new Set<{ readonly time: number; readonly ring: () => void }>()
+
+  now(): number {
+    return this.#now
+  }
+
+  alarm(time: number, ring: () => void): () => void {
+    const alarm = { time, ring }
+    this.#alarms.add(alarm)
+    return () => this.#alarms.delete(alarm)
+  }
+
+  /** When the next alarm rings, from now, in milliseconds. */
+  get next(): number {
+    return Math.min(...[...this.#alarms].map(({ time }) => time)) - this.#now
+  }
+
+  pass(ms: number): void {
+    const isBack = ms < 0
+    this.#now += ms
+    for (const alarm of [...this.#alarms]) {
+      if (alarm.time > this.#now && !isBack) continue
+      this.#alarms.delete(alarm)
+      alarm.ring()
+    }
+  }
+}
+
+/** Lets everything happen that waits for no time. */
+async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+}
+
+interface Held extends Call {
+  done(value?: unknown): void
+  fail(error: unknown): void
+}
+
+/** Calls that a handler got and that wait to be ended. */
+class Calls {
+  readonly all: Held[] = []
+  readonly handler: Handler = (call) =>
+    new Promise((resolve, reject) => {
+      this.all.push({ ...call, done: resolve, fail: reject })
+    })
+
+  get last(): Held {
+    return this.all.at(-1)!
+  }
+}
+
+async function start(
+  options: {
+    data?: ReturnType<typeof memoryStorage>
+    clock?: HandClock
+    charging?: DeliveryOptions
+    noting?: DeliveryOptions
+    random?: () => number
+    partitions?: number
+  } = {},
+) {
+  const { clock = new HandClock(), charging, noting, random = () => 1, partitions = 1 } = options
+  const { data = memoryStorage({ clock, partitions }) } = options
+  const charges = new Calls()
+  const notes = new Calls()
+  const reports: Report[] = []
+  const engine = await createEngine({
+    app: shop,
+    data,
+    clock,
+    random,
+    report: (each) => reports.push(each),
+    handlers: {
+      charge: { deliver: charges.handler as Handler<{ cents: number }, { paid: boolean }>, ...charging },
+      note: { deliver: notes.handler, ...noting },
+    },
+  })
+  let count = 0
+  return {
+    engine,
+    data,
+    clock,
+    charges,
+    notes,
+    reports,
+    async place(name: string, cents = 5) {
+      const reply = await engine.submit('place', { order: name, cents }, { requestId: `place-${name}` })
+      await settle()
+      return reply
+    },
+    async remark(times: number) {
+      const requestId = `remark-${count++}`
+      await engine.submit('remark', { order: requestId, times }, { requestId })
+      await settle()
+    },
+    /** Closes the engine; what is under way need not be waited for. */
+    async close() {
+      for (const call of [...charges.all, ...notes.all]) call.fail(new Error('it closes'))
+      await engine.close()
+    },
+    redrive(effect: string, key: string, mayRepeat?: boolean) {
+      const input = { effect, key, reason: 'because', ...(mayRepeat !== undefined && { mayRepeat }) }
+      return engine.redrive(input, { requestId: `redrive-${count++}`, principal: 'olga' })
+    },
+  }
+}
+
+test('an effect is delivered with its id, and its result comes back as a record', async () => {
+  const { engine, charges, notes, place, close } = await start({ partitions: 3 })
+  await engine.submit('place', { order: 'o1', cents: 7 }, { requestId: 'r1', principal: 'ann' })
+  await settle()
+  const { done, fail: _, signal, ...call } = charges.last
+  assert.equal(signal.aborted, false)
+  assert.deepEqual(call, {
+    type: 'charge',
+    input: { cents: 7 },
+    id: call.id,
+    attempt: 1,
+    at: Date.UTC(2026, 0, 1),
+    requestId: 'r1',
+    principal: 'ann',
+    key: 'o1',
+  })
+  assert.match(call.id, /^[0-9a-f-]{36}$/)
+  assert.equal(engine.effect(call.id)!.state, 'pending')
+  done({ paid: true })
+  await settle()
+  assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 7' })
+  const { state, result, tries } = engine.effect(call.id)!
+  assert.deepEqual([state, result, tries], ['done', { paid: true }, 1])
+  assert.deepEqual(notes.last.input, { text: call.id })
+  // What an effect without a result gives back is of no interest.
+  notes.last.done({ any: 'thing' })
+  await place('o2')
+  assert.equal(engine.effect(notes.last.id)!.result, null)
+  const story = await engine.story('r1', { principal: 'ann' })
+  assert.deepEqual(
+    story!.steps.map(({ kind, type, effects }) => [kind, type, effects.map((each) => each.type)]),
+    [
+      ['request', 'place', ['charge']],
+      ['result', 'charge/result', ['note']],
+      ['result', 'note/result', []],
+    ],
+  )
+  charges.last.done({ paid: false })
+  await settle()
+  assert.deepEqual(await engine.get('orders', ['o2']), { state: 'declined' })
+  notes.last.done()
+  await close()
+})
+
+test('an effect of a request that was rejected or threw never exists', async () => {
+  const { engine, charges, place, close } = await start()
+  assert.equal((await place('o1', -1)).status, 'rejected')
+  assert.equal((await place('o2', 0)).status, 'failed')
+  assert.deepEqual(charges.all, [])
+  for (const state of ['pending', 'done', 'dead'] as const) assert.deepEqual(engine.effects({ state }), [])
+  await close()
+})
+
+test('a try that fails is made again, later each time, by half at least of a delay that doubles', async () => {
+  let random = 0
+  const { engine, clock, charges, place, close } = await start({
+    random: () => random,
+    charging: { delayMs: 100, delayMsMax: 1_000 },
+  })
+  await place('o1')
+  const { id } = charges.last
+  const delays: number[] = []
+  for (random of [0, 0.5, 0.999, 0, 0.5, 0.999]) {
+    charges.last.fail(new Error('not now'))
+    await settle()
+    const { attempts } = engine.effect(id)!
+    assert.deepEqual([attempts!.tries, attempts!.error], [charges.all.length, 'not now'])
+    const delay = clock.next
+    assert.equal(attempts!.nextAt, clock.now() + delay)
+    delays.push(delay)
+    clock.pass(delay - 1)
+    await settle()
+    const before = charges.all.length
+    clock.pass(1)
+    await settle()
+    assert.deepEqual([charges.all.length, charges.last.attempt], [before + 1, before + 1])
+    assert.equal(charges.last.id, id)
+  }
+  assert.deepEqual(delays, [50, 150, 400, 400, 750, 1_000])
+  charges.last.done({ paid: true })
+  await settle()
+  assert.equal(engine.effect(id)!.tries, 7)
+  await close()
+})
+
+test('a receiver may put the next try off, for a day at most', async () => {
+  const { clock, charges, place, close } = await start({ charging: { delayMs: 100 } })
+  await place('o1')
+  for (const [retryAfterMs, expected] of [
+    [5_000, 5_000],
+    [1, 200],
+    [1e12, 24 * 60 * 60 * 1000],
+    ['soon', 800],
+    [Number.NaN, 1_600],
+  ]) {
+    charges.last.fail(Object.assign(new Error('busy'), { retryAfterMs }))
+    await settle()
+    assert.equal(clock.next, expected)
+    clock.pass(clock.next)
+    await settle()
+  }
+  charges.last.done({ paid: true })
+  await close()
+})
+
+test('a clock that is set back or forward leaves delays what they are, or shortens them', async () => {
+  const { engine, clock, charges, place, close } = await start({
+    charging: { delayMs: 1_000, perSecond: 1_000 },
+  })
+  await place('o1')
+  charges.last.fail(new Error('not now'))
+  await settle()
+  clock.pass(400)
+  clock.pass(-3650 * 86_400_000)
+  await settle()
+  // How much of it had passed nobody can tell now.
+  assert.equal(clock.next, 1_000)
+  clock.pass(1_000)
+  await settle()
+  assert.equal(charges.all.length, 2)
+  charges.last.fail(new Error('not now'))
+  await settle()
+  clock.pass(7300 * 86_400_000)
+  await settle()
+  assert.equal(charges.all.length, 3)
+  charges.last.done({ paid: true })
+  await settle()
+  assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 5' })
+  await close()
+})
+
+test('so many at once, so many a second, in the order of their asking', async () => {
+  const { engine, clock, notes, remark, close } = await start({ noting: { concurrency: 3, perSecond: 4 } })
+  await remark(10)
+  assert.equal(notes.all.length, 1)
+  for (let i = 0; i < 4; i++) {
+    clock.pass(250)
+    await settle()
+  }
+  assert.equal(notes.all.length, 3, 'three under way, and the fourth waits for one of them')
+  notes.all[1]!.done()
+  await settle()
+  assert.equal(notes.all.length, 4)
+  notes.all[0]!.done()
+  await settle()
+  assert.equal(notes.all.length, 4, 'its slot comes later')
+  while (notes.all.length < 10) {
+    for (const call of notes.all) call.done()
+    await settle()
+    clock.pass(250)
+    await settle()
+  }
+  notes.last.done()
+  await settle()
+  const texts = notes.all.map(({ input }) => Number((input as { text: string }).text.split(' ')[1]))
+  assert.deepEqual(
+    [...texts].sort((a, b) => a - b),
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+  )
+  assert.equal(engine.effects({ state: 'done' }).length, 10)
+  await close()
+})
+
+test('a try that takes too long is aborted and counts as failed, whatever comes of it later', async () => {
+  const { engine, clock, charges, reports, place, close } = await start({
+    charging: { timeoutMs: 20, triesMax: 2, delayMs: 1 },
+  })
+  await place('o1')
+  const { id, signal, done } = charges.last
+  await new Promise((resolve) => signal.addEventListener('abort', resolve))
+  await settle()
+  assert.equal(engine.effect(id)!.attempts!.error, 'it took longer than 20 ms')
+  done({ paid: true })
+  await settle()
+  assert.equal(engine.effect(id)!.state, 'pending')
+  clock.pass(1)
+  await settle()
+  assert.equal(charges.all.length, 2)
+  await new Promise((resolve) => charges.last.signal.addEventListener('abort', resolve))
+  await settle()
+  const { state, error, tries } = engine.effect(id)!
+  assert.deepEqual([state, error, tries], ['dead', 'it took longer than 20 ms', 2])
+  assert.equal(reports.filter(({ code }) => code === 'effect-dead').length, 1)
+  await close()
+})
+
+test('an effect is given up after its last try, or at once when it is refused; then it reacts to that', async () => {
+  const { engine, clock, charges, reports, place, close } = await start({
+    charging: { triesMax: 3, delayMs: 10 },
+  })
+  await place('o1')
+  for (let i = 0; i < 3; i++) {
+    charges.last.fail(new Error(`no ${i} ${'x'.repeat(5_000)}`))
+    await settle()
+    clock.pass(1_000)
+    await settle()
+  }
+  assert.equal(charges.all.length, 3)
+  assert.equal(engine.effect(charges.last.id)!.state, 'dead')
+  const row = await engine.get('orders', ['o1'])
+  assert.deepEqual([row!.state, row!.error!.length, row!.error!.slice(0, 6)], ['given up', 1_000, 'no 2 x'])
+
+  await place('o2')
+  charges.last.fail(new HenceError('effect-refused', 'change', 'no such card'))
+  await settle()
+  assert.deepEqual(await engine.get('orders', ['o2']), { state: 'given up', error: 'no such card' })
+  assert.equal(engine.effect(charges.last.id)!.tries, 1)
+
+  // An error of Hence that asks for another try gets one.
+  await place('o3')
+  charges.last.fail(new HenceError('engine-closed', 'retry', 'later'))
+  await settle()
+  assert.equal(engine.effect(charges.last.id)!.state, 'pending')
+
+  // What was done and gave back nonsense is not done again.
+  for (const [name, nonsense] of [
+    ['o4', { paid: 'yes' }],
+    ['o5', undefined],
+  ] as const) {
+    await place(name)
+    charges.last.done(nonsense)
+    await settle()
+    const { state, error } = engine.effect(charges.last.id)!
+    assert.equal(state, 'dead')
+    assert.match(error!, /^it was done, but its result does not fit/)
+  }
+  assert.deepEqual(
+    reports.filter(({ level }) => level === 'alarm').map(({ code }) => code),
+    ['effect-dead', 'effect-dead', 'effect-dead', 'effect-dead'],
+  )
+  await close()
+})
+
+test('what was given up is sent again under its id; after a day only when it may be done twice', async () => {
+  const { engine, clock, charges, place, redrive, close } = await start()
+  await place('o1')
+  const { id } = charges.last
+  const reasonOf = async (reply: ReturnType<typeof redrive>) => {
+    const told = await reply
+    return told.status === 'rejected' ? told.reason : told.status
+  }
+  const refuse = async () => {
+    charges.last.fail(new HenceError('effect-refused', 'change', 'no'))
+    await settle()
+  }
+  assert.equal(await reasonOf(redrive(id, 'o1')), 'effect-not-dead')
+  assert.equal(await reasonOf(redrive('nobody', 'o1')), 'effect-unknown')
+  await refuse()
+  clock.pass(86_400_000)
+  assert.equal(await reasonOf(redrive(id, 'o1')), 'accepted')
+  await settle()
+  assert.deepEqual([charges.all.length, charges.last.id, charges.last.attempt], [2, id, 1])
+  await refuse()
+  clock.pass(1)
+  assert.equal(await reasonOf(redrive(id, 'o1')), 'effect-may-repeat')
+  await settle()
+  assert.equal(charges.all.length, 2)
+  assert.equal(await reasonOf(redrive(id, 'o1', true)), 'accepted')
+  await settle()
+  assert.equal(charges.all.length, 3)
+  charges.last.done({ paid: true })
+  await settle()
+  const { state, redrives } = engine.effect(id)!
+  assert.deepEqual([state, redrives], ['done', 2])
+  assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 5' })
+  assert.equal(await reasonOf(redrive(id, 'o1', true)), 'effect-not-dead')
+  await close()
+})
+
+test('what an earlier process may have done is given up when its receiver may have forgotten that', async () => {
+  const clock = new HandClock()
+  const data = memoryStorage({ clock })
+  const first = await start({ clock, data })
+  await first.place('o1')
+  first.charges.last.fail(new Error('not now'))
+  await settle()
+  await first.engine.close()
+  clock.pass(3_600_001)
+  const second = await start({ clock, data, charging: { idsKeptMs: 3_600_000 } })
+  await settle()
+  assert.equal(second.charges.all.length, 0)
+  const [dead] = second.engine.effects({ state: 'dead' })
+  assert.match(dead!.error!, /may have been tried more than 3600000 ms ago/)
+  // What is asked for now was tried by nobody; and what a person sends again is sent.
+  await second.place('o2')
+  assert.equal(second.charges.all.length, 1)
+  await second.redrive(dead!.id, 'o1', true)
+  await settle()
+  assert.equal(second.charges.all.length, 2)
+  for (const call of second.charges.all) call.done({ paid: true })
+  await settle()
+  assert.equal(second.engine.effects({ state: 'done', type: 'charge' }).length, 2)
+  for (const call of second.notes.all) call.done()
+  await second.close()
+})
+
+test('what was not acknowledged is delivered by the next engine, under the same id', async () => {
+  const clock = new HandClock()
+  const data = memoryStorage({ clock })
+  const first = await start({ clock, data })
+  await first.place('o1')
+  await first.remark(5)
+  for (const call of [...first.charges.all, ...first.notes.all]) call.fail(new Error('not now'))
+  await settle()
+  await first.engine.close()
+  const second = await start({ clock, data })
+  await settle()
+  assert.deepEqual(second.notes.all.map(({ id }) => id).sort(), first.notes.all.map(({ id }) => id).sort())
+  assert.equal(second.charges.last.id, first.charges.last.id)
+  assert.equal(second.charges.last.attempt, 1)
+  for (const call of [...second.charges.all, ...second.notes.all]) call.done({ paid: true })
+  await settle()
+  for (const call of second.notes.all) call.done()
+  await second.engine.close()
+  const third = await start({ clock, data })
+  await settle()
+  assert.deepEqual([third.notes.all.length, third.charges.all.length], [0, 0])
+  assert.equal(third.engine.effects({ state: 'done' }).length, 7)
+  await third.engine.close()
+})
+
+test('a receiver that is down for thousands keeps no other effects from being tried', async () => {
+  const { engine, notes, remark, clock, close } = await start({
+    noting: { concurrency: 4_000, delayMs: 1_000_000 },
+  })
+  await remark(3_000)
+  assert.equal(notes.all.length, 3_000)
+  for (const call of notes.all) call.fail(new Error('down'))
+  await settle()
+  await remark(2)
+  assert.equal(notes.all.length, 3_002)
+  for (const call of notes.all.slice(3_000)) call.done()
+  await settle()
+  assert.equal(engine.effects({ state: 'done' }).length, 2)
+  clock.pass(2_000_000)
+  await settle()
+  assert.equal(notes.all.length, 6_002)
+  for (const call of notes.all) call.done()
+  await settle()
+  assert.equal(engine.effects({ state: 'done', limit: 10_000 }).length, 3_002)
+  await close()
+})
+
+test('more effects than are known at once are all delivered, and once', async () => {
+  const done = new Map<string, number>()
+  const clock = new HandClock()
+  const engine = await createEngine({
+    app: shop,
+    data: memoryStorage({ clock, partitions: 2 }),
+    clock,
+    report: () => {},
+    handlers: {
+      charge: () => ({ paid: true }),
+      note: {
+        concurrency: 500,
+        async deliver({ id }) {
+          // The first ones wait till all have been asked for.
+          await asked
+          done.set(id, (done.get(id) ?? 0) + 1)
+        },
+      },
+    },
+  })
+  const { promise: asked, resolve } = Promise.withResolvers<void>()
+  await Promise.all(
+    Array.from({ length: 25 }, (_, i) =>
+      engine.submit('remark', { order: `o${i}`, times: 1_000 }, { requestId: `r${i}` }),
+    ),
+  )
+  resolve()
+  while (done.size < 25_000) await settle()
+  await engine.idle()
+  assert.deepEqual(engine.effects(), [])
+  assert.deepEqual(new Set(done.values()), new Set([1]))
+  await engine.close()
+})
+
+test('handlers are for effects of the app; without them effects are kept', async () => {
+  const data = memoryStorage()
+  const unknown = createEngine({
+    app: shop,
+    data,
+    report: () => {},
+    handlers: { ...handlers<typeof shop>({ charge: () => ({ paid: true }), note() {} }), fax() {} } as never,
+  })
+  await assert.rejects(unknown, { code: 'app-mismatch' })
+  for (const bad of [
+    { concurrency: 0 },
+    { triesMax: Number.NaN },
+    { timeoutMs: 2 ** 31 },
+    { perSecond: 0 },
+  ]) {
+    const charge = { deliver: () => ({ paid: true }), ...bad }
+    const opening = createEngine({ app: shop, data, report: () => {}, handlers: { charge, note() {} } })
+    await assert.rejects(opening, { code: 'option-invalid' })
+  }
+  const reports: Report[] = []
+  const report = (each: Report) => reports.push(each)
+  let engine = await createEngine({ app: shop, data, report })
+  await engine.submit('place', { order: 'o1', cents: 3 }, { requestId: 'r1' })
+  assert.equal(engine.effects().length, 1)
+  await engine.close()
+  engine = await createEngine({
+    app: shop,
+    data,
+    report,
+    handlers: { charge: () => ({ paid: true }) } as never,
+  })
+  assert.deepEqual(
+    reports.map(({ code }) => code),
+    ['effect-without-handler'],
+  )
+  while ((await engine.get('orders', ['o1']))!.state === 'paying') await settle()
+  assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 3' })
+  assert.deepEqual(
+    engine.effects().map(({ type }) => type),
+    ['note'],
+  )
+  await engine.close()
+})
+
+test('a module of handlers that lacks one, or has one too many, is a type error', () => {
+  const fine = { charge: () => ({ paid: true }), note: () => {} }
+  handlers<typeof shop>(fine)
+  handlers<typeof shop>({ ...fine, note: { deliver: async ({ input }) => input.text.length, perSecond: 5 } })
+  // @ts-expect-error: there is no handler for "note".
+  handlers<typeof shop>({ charge: fine.charge })
+  // @ts-expect-error: the app has no effect "fax".
+  handlers<typeof shop>({ charge: fine.charge, note: fine.note, fax: () => {} })
+  // @ts-expect-error: a charge has a result.
+  handlers<typeof shop>({ charge: () => {}, note: fine.note })
+  handlers<typeof shop>({
+    ...fine,
+    // @ts-expect-error: a note has no cents.
+    note: ({ input }) => input.cents,
+  })
+  const both: Handlers<typeof shop> = fine
+  assert.ok(both)
+})

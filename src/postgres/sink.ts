@@ -1,0 +1,266 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import type { Client } from 'pg'
+import type { App, KeyPart, TableName } from '../app/index.ts'
+import type { Engine } from '../engine.ts'
+import { HenceError } from '../failure.ts'
+import { printReport, type Reporter } from '../report.ts'
+import { Batches, type MirroredRow } from './batches.ts'
+import { Mirror } from './mirror.ts'
+import { type Connection, inTransaction, keepWorking, makeSchema, quoted } from './work.ts'
+
+export interface PostgresSinkOptions<A extends App> {
+  readonly engine: Engine<A>
+  /** Where to: a connection string, or what `Client` of pg takes. */
+  readonly connection: Connection
+  /** The tables to mirror; as an object, with the names that they get. Default name: `order-lines` → `order_lines`. */
+  readonly tables: readonly TableName<A>[] | { readonly [N in TableName<A>]?: string }
+  /** The schema that the tables are made in. Default `public`. */
+  readonly schema?: string
+  /** Tells sinks of one schema apart. Default: the name of the app. */
+  readonly name?: string
+  readonly report?: Reporter
+}
+
+export interface PostgresSink {
+  /** Resolves when all that the engine has applied by now is committed there; rejects when the sink ends before. */
+  caughtUp(): Promise<void>
+  stats(): PostgresSinkStats
+  /** Finishes the transaction that is under way, and lets go of the database. */
+  close(): Promise<void>
+}
+
+export interface PostgresSinkStats {
+  /** How far the target is; undefined before that is known. */
+  readonly position: string | undefined
+  /** How often everything was copied anew, and how often changes were committed, since the start. */
+  readonly snapshots: number
+  readonly commits: number
+}
+
+const rowsPerRead = 500
+
+/**
+ * Mirrors tables into PostgreSQL, exactly once: the rows and the position that they are of change in one transaction. It
+ * begins with a copy of all rows and goes on with every change. Whatever happens to the database or to this process, it
+ * goes on from the position that stands there, or copies anew where that is not possible: when the target belongs to another
+ * log, was derived by other code, or was restored from a copy that is older than what the engine keeps of changes.
+ *
+ * One process at a time works on a target; another one waits. It needs the npm package `pg`, which you install.
+ *
+ * @throws HenceError `package-missing`, `option-invalid` (change)
+ */
+export function postgresSink<A extends App>(options: PostgresSinkOptions<A>): PostgresSink {
+  return new Sink(options as unknown as PostgresSinkOptions<App>)
+}
+
+class Sink implements PostgresSink {
+  readonly #engine: Engine<App>
+  readonly #schema: string
+  readonly #name: string
+  readonly #positions: string
+  /** By the name of the table in the app. */
+  readonly #mirrors: ReadonlyMap<string, Mirror>
+  /** What the target is made from; one that was made from something else is copied anew. */
+  readonly #made: { readonly log: string; readonly code: string; readonly shapes: string }
+  readonly #working: ReturnType<typeof keepWorking>
+  #position: string | undefined
+  #snapshots = 0
+  #commits = 0
+  /** What it follows; it asks for more when what came before is committed. */
+  #batches: Batches | undefined
+  #ended = false
+  #progress = Promise.withResolvers<void>()
+
+  constructor(options: PostgresSinkOptions<App>) {
+    const { engine, connection, schema = 'public', name = engine.app.name, report = printReport } = options
+    this.#engine = engine
+    this.#schema = schema
+    this.#name = name
+    this.#positions = `${quoted(schema)}.hence_sinks`
+    this.#mirrors = mirrorsOf(options, schema)
+    const { logId, version } = engine.stats()
+    const shapes = [...this.#mirrors].map(([table, { shape }]) => `${table}: ${shape}`)
+    this.#made = { log: logId, code: version, shapes: shapes.sort().join('; ') }
+    this.#working = keepWorking({
+      name: `The PostgreSQL sink "${name}"`,
+      connection,
+      lock: `hence sink ${schema}.${name}`,
+      report,
+      run: (client, signal) => this.#run(client, signal),
+    })
+    void this.#working.ended.then(() => {
+      this.#ended = true
+      this.#went()
+    })
+  }
+
+  async caughtUp(): Promise<void> {
+    for (;;) {
+      const progress = this.#progress.promise
+      // Whatever the engine has applied reaches the sink within this turn; so if it still waits it has seen it.
+      await turn()
+      if (this.#batches?.isWaiting) return
+      if (this.#ended) {
+        throw new HenceError('sink-closed', 'retry', `The PostgreSQL sink "${this.#name}" has ended.`)
+      }
+      await progress
+    }
+  }
+
+  stats(): PostgresSinkStats {
+    return { position: this.#position, snapshots: this.#snapshots, commits: this.#commits }
+  }
+
+  close(): Promise<void> {
+    return this.#working.stop()
+  }
+
+  async #run(client: Client, signal: AbortSignal): Promise<void> {
+    await this.#makePositions(client)
+    let stored = await this.#storedPosition(client)
+    for (;;) {
+      const tables = new Set(this.#mirrors.keys())
+      const batches = new Batches(this.#engine, stored ?? this.#engine.position(), tables)
+      const stop = () => batches.end()
+      signal.addEventListener('abort', stop)
+      try {
+        const position = stored ?? (await this.#snapshot(client, batches, signal))
+        await this.#follow(client, batches, position)
+        return
+      } catch (error) {
+        // There is nothing more to be had of an engine that closes.
+        if (signal.aborted || (await batches.hasEnded())) return
+        if (!(error instanceof HenceError) || error.code !== 'position-unknown') throw error
+        stored = undefined
+      } finally {
+        this.#batches = undefined
+        signal.removeEventListener('abort', stop)
+        batches.end()
+      }
+    }
+  }
+
+  async #makePositions(client: Client): Promise<void> {
+    await makeSchema(client, this.#schema)
+    await client.query(
+      `CREATE TABLE IF NOT EXISTS ${this.#positions} (
+        name text PRIMARY KEY, log text NOT NULL, code text NOT NULL, shapes text NOT NULL,
+        position text NOT NULL, changed_at timestamptz NOT NULL DEFAULT now())`,
+    )
+  }
+
+  /** Where the target is; undefined when it is of another log or code, or has other tables. */
+  async #storedPosition(client: Client): Promise<string | undefined> {
+    const { rows } = await client.query(`SELECT * FROM ${this.#positions} WHERE name = $1`, [this.#name])
+    const { log, code, shapes } = this.#made
+    const [row] = rows
+    const fits = row !== undefined && row.log === log && row.code === code && row.shapes === shapes
+    return fits ? row.position : undefined
+  }
+
+  /**
+   * Copies all rows. The engine goes on meanwhile, so what has changed since the copying began is added in the same
+   * transaction: what others see is always a state that there was.
+   * @returns the position that the target has then
+   */
+  async #snapshot(client: Client, batches: Batches, signal: AbortSignal): Promise<string> {
+    const position = await inTransaction(client, async () => {
+      const { log, code, shapes } = this.#made
+      const found = await client.query(`SELECT shapes FROM ${this.#positions} WHERE name = $1`, [this.#name])
+      const isReshaped = found.rows[0] !== undefined && found.rows[0].shapes !== shapes
+      for (const [name, mirror] of this.#mirrors) {
+        await mirror.make(client, isReshaped)
+        await mirror.gather(client)
+        for await (const page of this.#pages(name)) {
+          signal.throwIfAborted()
+          await mirror.gatherRows(client, page)
+        }
+        await mirror.replace(client)
+      }
+      let batch = await batches.take(false)
+      while (!batch.isAll && !batch.isLast) {
+        await this.#apply(client, batch.rows)
+        batch = await batches.take(false)
+      }
+      await this.#apply(client, batch.rows)
+      await client.query(
+        `INSERT INTO ${this.#positions} (name, log, code, shapes, position) VALUES ($1, $2, $3, $4, $5)
+          ON CONFLICT (name) DO UPDATE SET log = $2, code = $3, shapes = $4, position = $5, changed_at = now()`,
+        [this.#name, log, code, shapes, batch.position],
+      )
+      return batch.position
+    })
+    this.#snapshots++
+    return position
+  }
+
+  async *#pages(table: string): AsyncGenerator<MirroredRow[]> {
+    let last: readonly KeyPart[] | undefined
+    for (;;) {
+      const query = { limit: rowsPerRead, ...(last && { from: last }) }
+      const page = await this.#engine.scan(table, query)
+      // A page begins with the last row of the one before, if that is still there.
+      const isAgain = last !== undefined && page[0]?.key.every((part, i) => part === last![i])
+      yield page.slice(isAgain ? 1 : 0).map(({ key, value }) => ({ key, json: JSON.stringify(value) }))
+      if (page.length < rowsPerRead) return
+      last = page.at(-1)!.key
+    }
+  }
+
+  /** Takes over what changes, until the reading ends. */
+  async #follow(client: Client, batches: Batches, from: string): Promise<void> {
+    let position = from
+    for (;;) {
+      this.#position = position
+      this.#batches = batches
+      this.#went()
+      const batch = await batches.take(true)
+      if (!batch.isEmpty) {
+        await inTransaction(client, async () => {
+          await this.#apply(client, batch.rows)
+          const { rowCount } = await client.query(
+            `UPDATE ${this.#positions} SET position = $1, changed_at = now() WHERE name = $2 AND position = $3 AND log = $4`,
+            [batch.position, this.#name, position, this.#made.log],
+          )
+          if (rowCount !== 1) throw new Error('somebody else has changed the position in its target')
+        })
+        position = batch.position
+        this.#commits++
+      }
+      if (batch.isLast) return
+    }
+  }
+
+  async #apply(client: Client, rows: ReadonlyMap<string, readonly MirroredRow[]>): Promise<void> {
+    for (const [table, changed] of rows) await this.#mirrors.get(table)!.apply(client, changed)
+  }
+
+  #went(): void {
+    this.#progress.resolve()
+    this.#progress = Promise.withResolvers()
+  }
+}
+
+function mirrorsOf({ engine, tables }: PostgresSinkOptions<App>, schema: string): Map<string, Mirror> {
+  const names: [string, string | undefined][] = Array.isArray(tables)
+    ? tables.map((name) => [name, undefined])
+    : Object.entries(tables)
+  const mirrors = new Map<string, Mirror>()
+  const taken = new Set(['hence_sinks'])
+  for (const [name, given] of names) {
+    const table = engine.app.tables.get(name)
+    const target =
+      given ?? name.replaceAll('-', '_').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+    if (table === undefined || target === '' || Buffer.byteLength(target) > 63 || taken.has(target)) {
+      throw new HenceError(
+        'option-invalid',
+        'change',
+        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, and its name in PostgreSQL one of ` +
+          'at most 63 bytes that no other table of the sink has.',
+      )
+    }
+    taken.add(target)
+    mirrors.set(name, new Mirror(schema, target, table))
+  }
+  return mirrors
+}

