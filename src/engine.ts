@@ -151,6 +151,10 @@ export interface EngineStats {
   readonly dirtyRows: number
   /** Log time of the last record, in milliseconds since 1970. */
   readonly logTime: number
+  /** When the next timer goes off, in log time; undefined when there is none. */
+  readonly nextTimerAt: number | undefined
+  /** When the oldest effect that is not delivered was asked for, in log time; undefined when there is none. */
+  readonly oldestEffectAt: number | undefined
   /** Records that were read again from the log when the engine started. */
   readonly replayed: number
   /** Replies since the start, by their outcome; `replayed` are those that were not the first. */

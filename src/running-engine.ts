@@ -277,9 +277,25 @@ export class RunningEngine<A extends App> implements Engine<A> {
       queuedBytes: this.#admission.queuedBytes,
       dirtyRows: this.#state.dirtyCount,
       logTime: this.#processor.time,
+      nextTimerAt: this.#nextTimerAt(),
+      oldestEffectAt: this.#oldestEffectAt(),
       replayed: this.#replayed,
       replies: { ...this.#admission.replies },
     }
+  }
+
+  #nextTimerAt(): number | undefined {
+    const { timers } = this.#processor.place
+    const next = Math.min(...this.#writers.map((_, partition) => timers.next(partition)))
+    return Number.isFinite(next) ? next : undefined
+  }
+
+  #oldestEffectAt(): number | undefined {
+    const { outbox } = this.#processor.place
+    const oldest = [...this.app.effects.keys()].flatMap((type) =>
+      outbox.list('pending', { type, limit: 1 }).map(([, { at }]) => at),
+    )
+    return oldest.length > 0 ? Math.min(...oldest) : undefined
   }
 
   close(): Promise<void> {

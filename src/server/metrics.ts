@@ -73,6 +73,9 @@ export class Metrics {
     metric('log_age_seconds', 'gauge', 'Time since the last record.', [
       ['', stats.logTime === 0 ? 0 : Math.max(0, (now - stats.logTime) / 1000)],
     ])
+    metric('oldest_effect_age_seconds', 'gauge', 'How long the oldest undelivered effect has waited.', [
+      ['', stats.oldestEffectAt === undefined ? 0 : Math.max(0, (now - stats.oldestEffectAt) / 1000)],
+    ])
     metric('change_streams', 'gauge', 'Open streams of changes.', [['', streams]])
     return `${lines.join('\n')}\n`
   }

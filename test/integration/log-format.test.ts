@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { crc32 } from 'node:zlib'
-import { app, createEngine, scopes } from 'hence'
+import { app, createEngine, effect, HenceError, scopes } from 'hence'
 import { z } from 'zod'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { decodeRecord } from '../../src/log/record.ts'
@@ -125,6 +125,17 @@ function readRecord(bytes: Buffer) {
       output: bytes[1] === 1 ? text(12 + identity + type + input, bytes.length) : undefined,
     }
   }
+  if (bytes[0] === 4) return { kind: 'tick' }
+  if (bytes[0] === 5) {
+    const end = 8 + bytes.readUInt16LE(2)
+    return {
+      kind: 'result',
+      effect: bytes.toString('latin1', 8, end),
+      done: (bytes[1]! & 1) === 0,
+      tries: bytes.readUInt16LE(4),
+      text: text(end, bytes.length - end),
+    }
+  }
   assert.equal(bytes[0], 2)
   const identityEnd = 56 + bytes.readUInt16LE(10)
   const typeEnd = identityEnd + bytes.readUInt16LE(12)
@@ -204,18 +215,37 @@ const told = target.event('told', {
 const tell = source.request('tell', {
   input: z.object({ from: z.string(), to: z.string(), by: z.number().default(1) }),
   key: (input) => input.from,
-  derive(tx, { to, by }) {
+  derive(tx, { from, to, by }) {
     tx.emit(told, { to, by })
+    tx.effect(shout, { to })
+    tx.schedule(later, { from }, { at: tx.now + 1 })
   },
 })
+const shout = effect('shout', { input: z.object({ to: z.string() }), result: z.string() })
+const later = source.event('later', { data: z.object({ from: z.string() }), key: (data) => data.from })
 const teller = app('teller', {
   requests: [tell],
   tables: [sums],
-  reactions: [target.on(told, (tx, { by }) => tx.put(sums, { sum: (tx.get(sums)?.sum ?? 0) + by }))],
+  effects: [shout],
+  reactions: [
+    target.on(told, (tx, { by }) => tx.put(sums, { sum: (tx.get(sums)?.sum ?? 0) + by })),
+    source.on(later, () => {}),
+  ],
 })
 
-test('requests and events, with every member', async () => {
-  const engine = await createEngine({ app: teller, data: home, partitions: 3 })
+test('requests, events, ticks and results, with every member', async () => {
+  const engine = await createEngine({
+    app: teller,
+    data: home,
+    partitions: 3,
+    report: () => {},
+    handlers: {
+      shout({ input }) {
+        if (input.to === '終 0') throw new HenceError('deaf', 'change', 'keine Antwort')
+        return `ja, ${input.to}`
+      },
+    },
+  })
   for (let i = 0; i < 40; i++) {
     const input = { from: `Straße ${i % 7}`, to: `終 ${i % 5}`, ...(i % 2 && { by: i }) }
     const requestId = i % 3 ? `r-${i}` : `01920000-0000-7000-8000-${String(i).padStart(12, '0')}`
@@ -224,8 +254,14 @@ test('requests and events, with every member', async () => {
       .submit('tell', input, { requestId, principal: i % 4 ? '' : 'Zoë' })
       .catch((error) => assert.ok(ahead && error.code === 'request-id-expired', error))
   }
+  // Time passes by ticks, and effects come to their ends.
+  const isOpen = () => {
+    const { nextTimerAt, oldestEffectAt } = engine.stats()
+    return nextTimerAt !== undefined || oldestEffectAt !== undefined
+  }
+  while (isOpen()) await new Promise(setImmediate)
   await engine.close()
-  const kinds = { request: 0, event: 0, output: 0 }
+  const kinds = { request: 0, event: 0, output: 0, tick: 0, result: 0 }
   for (const batches of (await assertSame(home)).partitions) {
     for (const { records } of batches) {
       for (const bytes of records) {
@@ -237,4 +273,5 @@ test('requests and events, with every member', async () => {
     }
   }
   assert.ok(kinds.request > 20 && kinds.event > 5 && kinds.output > 5, JSON.stringify(kinds))
+  assert.ok(kinds.tick > 0 && kinds.result === kinds.request, JSON.stringify(kinds))
 })
