@@ -1,6 +1,7 @@
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { claims } from './claims.ts'
 import { growth } from './growth.ts'
 import { http } from './http.ts'
 import { describeMachine, freshDirectory } from './place.ts'
@@ -13,6 +14,7 @@ import { submit } from './submit.ts'
 
 const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   submit,
+  claims,
   http,
   replay,
   restart,

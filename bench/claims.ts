@@ -1,0 +1,85 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { createEngine, type Engine } from 'hence'
+import { partitionOf } from '../src/derivation/processor.ts'
+import app from './claims-app.ts'
+import { drive, type Run } from './drive.ts'
+import { type Bench, median, type Result } from './result.ts'
+import { summary } from './submit.ts'
+
+const inFlight = 64
+const settleMs = 300
+const productCount = 100
+
+/** Requests with a claim against the same requests without: in one partition, and from one partition to another. */
+export async function claims({ directory, quick, progress }: Bench): Promise<Result[]> {
+  const results: Result[] = []
+  for (const partitions of [1, 8]) {
+    const data = join(directory, `claims-${partitions}`)
+    await mkdir(data)
+    const engine = await createEngine({
+      app,
+      module: import.meta.resolve('./claims-app.ts'),
+      data,
+      partitions,
+    })
+    const where = partitions === 1 ? 'in one partition' : 'across partitions'
+    try {
+      const rounds = quick ? 2 : 5
+      const count = quick ? 3_000 : 20_000
+      const types =
+        partitions === 1 ? (['plain', 'strict'] as const) : (['plain', 'strict', 'loose'] as const)
+      const runs = new Map<string, Run[]>(types.map((type) => [type, []]))
+      for (let i = 0; i <= rounds; i++) {
+        for (const type of types) {
+          const run = await send(engine, type, count, partitions)
+          await engine.idle()
+          await pause(settleMs)
+          if (i > 0) runs.get(type)!.push(run)
+        }
+        progress(`claims: ${where}, ${i === 0 ? 'warming up' : `round ${i} of ${rounds}`}`)
+      }
+      for (const type of types) {
+        const own = runs.get(type)!
+        const ratios = own.map(({ perSecond }, i) => perSecond / runs.get('plain')![i]!.perSecond)
+        results.push({
+          ...summary(own),
+          what: `${type === 'plain' ? 'without a claim' : `one ${type} claim`}, ${where}`,
+          ratio: median(ratios),
+          note: `${inFlight} in flight; the ratio is to the same request without a claim`,
+        })
+      }
+    } finally {
+      await engine.close()
+    }
+  }
+  return results
+}
+
+function send(
+  engine: Engine<typeof app>,
+  type: 'plain' | 'strict' | 'loose',
+  count: number,
+  partitions: number,
+) {
+  const wishes = Array.from({ length: count }, (_, i) => ({
+    requestId: randomUUID(),
+    input: { order: randomUUID(), sku: `product-${i % productCount}` },
+  }))
+  // Judge and holder stand in different partitions, or what is measured is a claim that stays at home.
+  for (const { input } of wishes) {
+    while (partitions > 1 && partitionOf(input.order, partitions) === partitionOf(input.sku, partitions)) {
+      input.order = randomUUID()
+    }
+  }
+  return drive(
+    inFlight,
+    count,
+    (i) => engine.submit(type, wishes[i]!.input, { requestId: wishes[i]!.requestId }),
+    ({ status }) => {
+      if (status !== 'accepted') throw new Error(`An order was ${status}.`)
+    },
+  )
+}
