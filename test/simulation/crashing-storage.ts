@@ -33,8 +33,12 @@ export class CrashingStorage {
     this.#saved = options.saved ?? (() => {})
   }
 
-  /** What an engine is given until the next crash. */
-  open(): Storage {
+  /**
+   * What an engine is given until the next crash.
+   * @param isBare the log alone, as if all that was derived from it were lost
+   */
+  open(isBare = false): Storage {
+    if (isBare) this.#store = memoryStore()
     const life = ++this.#life
     const isCut = () => life !== this.#life
     const never = new Promise<never>(() => {})
@@ -86,11 +90,6 @@ export class CrashingStorage {
       async keepCode() {},
       async close() {},
     }
-  }
-
-  /** The log alone, as if all that was derived from it were lost. */
-  openWithout(): Storage {
-    return { ...this.open(), openStore: async () => memoryStore() }
   }
 
   /** Cuts off the engine of now. */

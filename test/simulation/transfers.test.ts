@@ -184,7 +184,7 @@ async function live(seed: number) {
   const digest = await engine.digest()
   await engine.close()
 
-  const anew = await createEngine({ app: bank, data: storage.openWithout(), clock, report: () => {} })
+  const anew = await createEngine({ app: bank, data: storage.open(true), clock, report: () => {} })
   assert.equal(await anew.digest(), digest, 'derived again from nothing it is the same')
   await anew.close()
   if (broken.length > 0) throw broken[0]
