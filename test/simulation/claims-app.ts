@@ -14,7 +14,7 @@ export interface ClaimsPlan {
   }[]
 }
 
-export const keyCount = 4
+export const keyCount = 3
 export const deadlineMs = 1_000
 
 const mode = fc.constantFrom<Mode>('strict', 'loose')

@@ -13,7 +13,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 // Random apps of claims, on random numbers of partitions, with crashes in between. Worse than anything is a claim that
 // nobody holds, or that somebody holds and nobody granted; next a request that waits for ever.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 150)
+const runs = Number(process.env['HENCE_RUNS'] ?? 300)
 
 type Moment =
   | { readonly want: Wants }
@@ -34,7 +34,7 @@ const moment: fc.Arbitrary<Moment> = fc.oneof(
     weight: 5,
     arbitrary: fc.record({ drop: fc.constantFrom('release', 'confirm'), holder: fc.nat(5), of }),
   },
-  { weight: 4, arbitrary: fc.record({ limit: fc.nat(6), of, key }) },
+  { weight: 7, arbitrary: fc.record({ limit: fc.nat(6), of, key }) },
   { weight: 1, arbitrary: fc.record({ settle: of, key }) },
   { weight: 4, arbitrary: fc.record({ wait: fc.nat(5) }) },
   { weight: 1, arbitrary: fc.record({ pass: fc.nat(2_000) }) },
