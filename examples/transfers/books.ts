@@ -8,33 +8,48 @@ export interface Books {
   readonly underWay: number
   /** What a reader sees who counts only transfers that are done, as if no other had begun. */
   readonly byDoneOnly: number
+  /** What the poorest account has. */
   readonly lowest: number
 }
 
-/**
- * Adds up all accounts. The tables must be read in one moment, so this is for the engine in this process: there, scans that
- * begin together read together.
- * @throws Error when a transfer is done and its receipt is missing or says something else
- */
-export async function addUp(engine: Pick<Engine<Bank>, 'scan'>): Promise<Books> {
+/** All rows of the three tables at one moment. */
+export interface BankRows {
+  readonly accounts: Awaited<ReturnType<typeof scanAccounts>>
+  readonly transfers: Awaited<ReturnType<typeof scanTransfers>>
+  readonly receipts: Awaited<ReturnType<typeof scanReceipts>>
+}
+
+type Scanned = Pick<Engine<Bank>, 'scan'>
+const scanAccounts = (engine: Scanned) => engine.scan('accounts')
+const scanTransfers = (engine: Scanned) => engine.scan('transfers')
+const scanReceipts = (engine: Scanned) => engine.scan('receipts')
+
+/** Adds up what an engine in this process has: there, scans that begin together read at one moment. */
+export async function addUp(engine: Scanned): Promise<Books> {
   const [accounts, transfers, receipts] = await Promise.all([
-    engine.scan('accounts'),
-    engine.scan('transfers'),
-    engine.scan('receipts'),
+    scanAccounts(engine),
+    scanTransfers(engine),
+    scanReceipts(engine),
   ])
+  return booksOf({ accounts, transfers, receipts })
+}
+
+/** @throws Error when a transfer is done and its receipt is missing or says something else */
+export function booksOf({ accounts, transfers, receipts }: BankRows): Books {
   const got = new Map(receipts.map(({ key: [to, transfer], value }) => [transfer, { to, ...value }]))
   const inAccounts = accounts.reduce((sum, { value }) => sum + value.cents, 0)
-  const lowest = Math.min(0, ...accounts.map(({ value }) => value.cents))
+  const lowest = accounts.reduce((least, { value }) => Math.min(least, value.cents), Number.POSITIVE_INFINITY)
   let underWay = 0
   let byDoneOnly = inAccounts
   for (const { key, value } of transfers) {
     const [from, transfer] = key
     const receipt = got.get(transfer)
     if (value.state === 'done') {
-      if (receipt?.to !== value.to || receipt.from !== from || receipt.cents !== value.cents)
+      if (receipt?.to !== value.to || receipt.from !== from || receipt.cents !== value.cents) {
         throw new Error(
-          `Transfer ${transfer} from ${from} is done, and its receipt is ${JSON.stringify(receipt)}.`,
+          `Transfer ${transfer} from ${from} is done; its receipt is ${JSON.stringify(receipt)}.`,
         )
+      }
     } else if (value.state === 'under-way') {
       if (!receipt) underWay += value.cents
       // Undone in the mind of the reader: given back here, and taken away where it has arrived.

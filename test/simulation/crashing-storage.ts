@@ -1,4 +1,4 @@
-import type { Storage } from 'hence'
+import { HenceError, type Storage } from 'hence'
 import type { Clock } from '../../src/clock.ts'
 import type { Log } from '../../src/log/log.ts'
 import { memoryLog } from '../../src/log/memory-log.ts'
@@ -6,11 +6,14 @@ import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
 
 /**
  * Storage in memory that can be cut off at any moment: from then on nothing that its engine does arrives, and
- * nothing that is under way is ever answered. An append that is under way has arrived or has not, by chance.
+ * nothing that is under way is ever answered. An append that is under way has arrived or has not, by chance; and so
+ * has one that fails, which its engine has to find out.
  */
 export class CrashingStorage {
   readonly log: Log
   readonly #random: () => number
+  readonly #failing: number
+  readonly #saved: (store: MemoryStore) => void
   #store: MemoryStore = memoryStore()
   #life = 0
 
@@ -19,13 +22,23 @@ export class CrashingStorage {
     readonly clock: Clock
     readonly id: string
     readonly random: () => number
+    /** How probable it is that an append fails; default 0. */
+    readonly failing?: number
+    /** Sees every checkpoint, as an engine would find it. */
+    readonly saved?: (store: MemoryStore) => void
   }) {
     this.log = memoryLog(options)
     this.#random = options.random
+    this.#failing = options.failing ?? 0
+    this.#saved = options.saved ?? (() => {})
   }
 
-  /** What an engine is given until the next crash. */
-  open(): Storage {
+  /**
+   * What an engine is given until the next crash.
+   * @param isBare the log alone, as if all that was derived from it were lost
+   */
+  open(isBare = false): Storage {
+    if (isBare) this.#store = memoryStore()
     const life = ++this.#life
     const isCut = () => life !== this.#life
     const never = new Promise<never>(() => {})
@@ -34,6 +47,9 @@ export class CrashingStorage {
       for (let turns = Math.floor(this.#random() * 4); turns > 0; turns--) await new Promise(setImmediate)
     }
     const { log } = this
+    const fails = () => this.#failing > 0 && this.#random() < this.#failing
+    const hasArrived = () => this.#random() < 0.5
+    const saved = this.#saved
     return {
       log: {
         id: log.id,
@@ -41,9 +57,13 @@ export class CrashingStorage {
         async append(partition, records) {
           await delay()
           if (isCut()) return never
+          const isFailing = fails()
+          if (isFailing && !hasArrived()) throw failed()
           const appended = await log.append(partition, records)
           await delay()
-          return isCut() ? never : appended
+          if (isCut()) return never
+          if (isFailing) throw failed()
+          return appended
         },
         read: (partition, from) => log.read(partition, from),
         end: (partition) => log.end(partition),
@@ -60,6 +80,7 @@ export class CrashingStorage {
             await delay()
             if (isCut()) return never
             await store.write(all)
+            saved(store.snapshot())
             await delay()
             return isCut() ? never : undefined
           },
@@ -77,4 +98,8 @@ export class CrashingStorage {
     // A checkpoint under way may still arrive in the old store; whoever opens next must not see half of it.
     this.#store = this.#store.snapshot()
   }
+}
+
+function failed(): HenceError {
+  return new HenceError('log-write-failed', 'retry', 'The disk did not answer.')
 }

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { app, createEngine, type Reply, scopes } from 'hence'
+import { z } from 'zod'
+import { randomFrom } from '../random.ts'
+import { CrashingStorage } from './crashing-storage.ts'
+
+// Two requests want the same two things, in opposite order, again and again on 16 partitions, while the process dies
+// now and then. Never both, never neither, never stuck: whoever takes locks one by one gets at least one of these.
+
+const duels = Number(process.env['HENCE_DUELS'] ?? 20_000)
+const duelsPerWorld = 5_000
+const partitions = 16
+const pairs = 64
+
+const [thing, hand] = scopes('thing', 'hand')
+const taken = thing.unique('taken')
+const hands = hand.table('hands', { key: ['string'], value: z.object({ things: z.array(z.string()) }) })
+const take = hand.request('take', {
+  input: z.object({ hand: z.string(), things: z.array(z.string()) }),
+  key: (input) => input.hand,
+  claims: ({ things }) => things.map((each) => taken.claim(each)),
+  derive: (tx, { things }) => tx.put(hands, tx.requestId, { things }),
+})
+const drop = hand.request('drop', {
+  input: z.object({ hand: z.string() }),
+  key: (input) => input.hand,
+  derive(tx) {
+    for (const { key } of tx.scan(hands)) tx.delete(hands, key[0])
+    return { released: tx.release(taken) }
+  },
+})
+const duel = app('duel', { requests: [take, drop], tables: [hands], constraints: [taken] })
+
+async function world(seed: number, count: number) {
+  const random = randomFrom(seed)
+  const clock = { now: () => 1_790_000_000_000 + Math.floor(random() * 1_000), alarm: () => () => {} }
+  const storage = new CrashingStorage({ partitions, clock, id: seed.toString(16).padStart(32, '0'), random })
+  const alarms: string[] = []
+  const open = () =>
+    createEngine({
+      app: duel,
+      data: storage.open(),
+      clock,
+      report: ({ level, message }) => level === 'alarm' && alarms.push(message),
+    })
+  let engine = await open()
+  let isDying = false
+  let died = Promise.withResolvers<'died'>()
+  const crash = async () => {
+    isDying = true
+    storage.crash()
+    const { resolve } = died
+    engine = await open()
+    died = Promise.withResolvers()
+    isDying = false
+    resolve('died')
+  }
+  /** Does something with the engine, and with the next one if it dies meanwhile. */
+  const lasting = async <T>(act: () => Promise<T>): Promise<T> => {
+    for (;;) {
+      const death = died.promise
+      if (isDying) await death
+      const result = await Promise.race([act(), death])
+      if (result !== 'died') return result as T
+    }
+  }
+
+  let begun = 0
+  let crashes = 0
+  const wins = [0, 0]
+  const fight = async (pair: number) => {
+    for (let round = 0; begun < count; round++) {
+      begun++
+      // Hands and things stand in other partitions each time.
+      const [x, y] = [`x${pair}-${round % 7}`, `y${pair}-${round % 5}`]
+      const sides = [
+        { hand: `left-${pair}-${round % 3}`, things: [x, y], id: `l${pair}-${round}` },
+        { hand: `right-${pair}-${round % 3}`, things: [y, x], id: `r${pair}-${round}` },
+      ]
+      if (round % 2 === 1) sides.reverse()
+      const replies: Reply[] = await Promise.all(
+        sides.map(({ hand, things, id }) =>
+          lasting<Reply>(() => engine.submit('take', { hand, things }, { requestId: id })),
+        ),
+      )
+      const winners = sides.filter((_, i) => replies[i]!.status === 'accepted')
+      assert.equal(winners.length, 1, `${JSON.stringify(replies)}: neither or both`)
+      wins[winners[0]!.id.startsWith('l') ? 0 : 1]!++
+      const { token } = await lasting<Reply>(() =>
+        engine.submit('drop', { hand: winners[0]!.hand }, { requestId: `d${pair}-${round}` }),
+      )
+      // Until what was given back, and what the loser was granted, has come home.
+      const after = [token, ...replies.map((reply) => reply.token)]
+      await lasting(() => engine.get('hands', [winners[0]!.hand, ''], { after }))
+    }
+  }
+  const crashing = (async () => {
+    while (begun < count) {
+      for (let turns = 100 + Math.floor(random() * 400); turns > 0 && begun < count; turns--)
+        await new Promise(setImmediate)
+      if (begun >= count) break
+      crashes++
+      await crash()
+    }
+  })()
+  await Promise.all(Array.from({ length: pairs }, (_, pair) => fight(pair)))
+  await crashing
+  await engine.idle()
+  assert.deepEqual(await engine.scan('hands'), [])
+  for (let pair = 0; pair < pairs; pair++) {
+    for (let i = 0; i < 7; i++) assert.equal(engine.standing('taken', `x${pair}-${i}`).claimed, 0)
+    for (let i = 0; i < 5; i++) assert.equal(engine.standing('taken', `y${pair}-${i}`).claimed, 0)
+  }
+  assert.deepEqual(alarms, [])
+  await engine.close()
+  return { begun, crashes, left: wins[0]!, right: wins[1]! }
+}
+
+test(`${duels} times two requests want the same two things in opposite order`, async (t) => {
+  const sum = { begun: 0, crashes: 0, left: 0, right: 0 }
+  for (let seed = 1; sum.begun < duels; seed++) {
+    const counts = await world(seed, Math.min(duelsPerWorld, duels - sum.begun))
+    for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name]
+  }
+  t.diagnostic(JSON.stringify(sum))
+  assert.equal(sum.left + sum.right, sum.begun)
+  assert.ok(Math.min(sum.left, sum.right) > duels / 10, 'either side wins often enough to be a fight')
+})
