@@ -7,7 +7,10 @@ import { HenceError } from '../failure.ts'
  */
 export type Mode = 'strict' | 'loose'
 
-/** Who must give way when more is claimed than there is. */
+/**
+ * Who must give way when more is claimed than there is. Claims that were confirmed (a passenger has checked in,
+ * goods have been shipped) give way after all that were not.
+ */
 export type Victims =
   /** Those who claimed last. */
   | 'newest'

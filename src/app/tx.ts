@@ -86,7 +86,10 @@ export interface Tx<Scope extends string = string> {
    * @returns how many claims
    */
   release(constraint: Constraint, key?: string): number
-  /** Confirms what requests of this partition key hold of a constraint, so that `settle` keeps it. */
+  /**
+   * Confirms what requests of this partition key hold of a constraint: `settle` keeps it, and it gives way last.
+   * @returns how many claims
+   */
   confirm(constraint: Constraint, key?: string): number
 
   /** A number in [0, 1), seeded by the record. */

@@ -186,6 +186,18 @@ test('victims are chosen by the policy', () => {
   assert.deepEqual(victims('lowest-priority', 5, 1, 3, 1), ['o3', 'o1', 'o2'])
 })
 
+test('what was confirmed gives way last', () => {
+  const s = scenario(shopWith({ mode: 'loose', limit: 3 }))
+  for (const order of ['o1', 'o2', 'o3']) s.given('place', { order, skus: ['mug'] })
+  s.given('confirm', { order: 'o3' })
+    .given('restock', { sku: 'mug', by: -2 })
+    .given('restock', { sku: 'mug', by: -1 })
+  assert.deepEqual(
+    s.violations().map(({ victims }) => victims.map(({ key }) => key)),
+    [['o2', 'o1'], ['o3']],
+  )
+})
+
 test('a margin is taken into account until it is settled; what nobody confirmed is released then', () => {
   for (const [overbook, fits] of [
     [2, 12],

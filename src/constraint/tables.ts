@@ -15,8 +15,8 @@ export const standings: TableShape = { name: 'hence.standings', parts: ['string'
 export const claims: TableShape = {
   name: 'hence.claims',
   parts: ['string', 'string'],
-  // In this order claims give way.
-  indexes: { victims: ['constraint', 'rank', 'order'] },
+  // In this order claims give way: what was confirmed cannot be helped easily any more, so it comes last.
+  indexes: { victims: ['constraint', 'confirmed', 'rank', 'order'] },
 }
 
 export const violations: TableShape = {

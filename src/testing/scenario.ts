@@ -155,11 +155,7 @@ export class Scenario<A extends App> {
     key: TableKey<A, N>,
     row: Frozen<TableValue<A, N>> | undefined,
   ): this {
-    this.#assertReactionsSeen()
-    const state = this.#tables.get(table)
-    assert.ok(state, `the app has no table "${table}"`)
-    const found = state.get(encodeKey(key))
-    assert.deepEqual(found === undefined ? undefined : JSON.parse(JSON.stringify(found)), row)
+    assert.deepEqual(this.row(table, key), row)
     return this
   }
 
@@ -199,6 +195,15 @@ export class Scenario<A extends App> {
       | undefined
     assert.equal(row?.claimed ?? 0, units, `what is claimed of "${constraint}" at ${JSON.stringify(key)}`)
     return this
+  }
+
+  /** A row as it is now, for what a scenario cannot know beforehand, such as a UUID; undefined when there is none. */
+  row<N extends TableName<A>>(table: N, key: TableKey<A, N>): Frozen<TableValue<A, N>> | undefined {
+    this.#assertReactionsSeen()
+    const state = this.#tables.get(table)
+    assert.ok(state, `the app has no table "${table}"`)
+    const found = state.get(encodeKey(key))
+    return found === undefined ? undefined : JSON.parse(JSON.stringify(found))
   }
 
   /** The violations that there have ever been, oldest first. */

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createEngine } from 'hence'
+import { memoryStorage, scenario } from 'hence/testing'
+import { airline } from './airline.ts'
+
+const by = (principal: string) => ({ principal })
+const saver = (booking: string) => ({ booking, flight: 'HE1', fare: 'saver' }) as const
+const flex = (booking: string) => ({ booking, flight: 'HE1', fare: 'flex' }) as const
+const row = (
+  owner: string,
+  fare: 'saver' | 'flex',
+  state: 'booked' | 'checked-in' | 'denied' | 'no-show',
+) => ({
+  owner,
+  flight: 'HE1',
+  fare,
+  state,
+})
+
+for (const mode of ['strict', 'loose'] as const) {
+  const opened = (seats: number) =>
+    scenario(airline(mode, { percent: 50 })).given('open-flight', { flight: 'HE1', seats })
+
+  test(`${mode}: no-shows make room, so nobody is denied`, () => {
+    const s = opened(2)
+    for (const name of ['ann', 'bob', 'cyd']) s.given('book', saver(name), by(name))
+    for (const name of ['bob', 'cyd']) s.given('check-in', { booking: name }, by(name))
+    s.when('depart', { flight: 'HE1' })
+      .thenAccepted({ boarded: 2, noShows: 1 })
+      .thenEffects()
+      .thenRow('bookings', ['ann'], row('ann', 'saver', 'no-show'))
+      .thenRow('bookings', ['cyd'], row('cyd', 'saver', 'checked-in'))
+      .when('check-in', { booking: 'ann' }, by('ann'))
+      .thenRejected('not-booked')
+      .when('depart', { flight: 'HE1' })
+      .thenRejected('flight-not-open')
+  })
+
+  test(`${mode}: when all come, the lower fare is denied, paid and rebooked`, () => {
+    const s = opened(2)
+    s.given('book', flex('ann'), by('ann')).given('book', saver('bob'), by('bob'))
+    s.given('book', flex('cyd'), by('cyd'))
+    for (const name of ['ann', 'bob', 'cyd']) s.given('check-in', { booking: name }, by(name))
+    s.when('depart', { flight: 'HE1' })
+      .thenAccepted({ boarded: 2, noShows: 0 })
+      .thenEffects('rebook', 'pay')
+      .thenEffect('pay', { booking: 'bob', to: 'bob', euros: 250 })
+      .thenRow('bookings', ['bob'], row('bob', 'saver', 'denied'))
+      .givenResult('rebook', { flight: 'HE2' })
+      .thenRow('bookings', ['bob'], { ...row('bob', 'saver', 'denied'), state: 'rebooked', instead: 'HE2' })
+  })
+
+  test(`${mode}: where there is no other flight, money makes good`, () => {
+    opened(1)
+      .given('book', saver('ann'), by('ann'))
+      .when('change-aircraft', { flight: 'HE1', seats: 0 })
+      .thenEffects('rebook')
+      .givenDead('rebook')
+      .thenEffect('pay', { booking: 'ann', to: 'ann', euros: 600 })
+      .thenRow('bookings', ['ann'], { ...row('ann', 'saver', 'denied'), state: 'paid' })
+  })
+
+  test(`${mode}: a smaller plane denies those who have not checked in first`, () => {
+    const s = opened(2)
+    s.given('book', saver('ann'), by('ann')).given('book', flex('bob'), by('bob'))
+    s.given('check-in', { booking: 'ann' }, by('ann'))
+      .when('change-aircraft', { flight: 'HE1', seats: 1 })
+      .thenAccepted()
+      .thenRow('bookings', ['bob'], row('bob', 'flex', 'denied'))
+      .thenRow('bookings', ['ann'], row('ann', 'saver', 'checked-in'))
+      .thenClaimed('seats', 'HE1', 1)
+  })
+
+  test(`${mode}: a cancelled seat can be sold again`, () => {
+    opened(1)
+      .given('book', saver('ann'), by('ann'))
+      .when('cancel', { booking: 'ann' }, by('bob'))
+      .thenRejected('not-booked')
+      .given('cancel', { booking: 'ann' }, by('ann'))
+      .when('book', saver('bob'), by('bob'))
+      .thenAccepted()
+      .thenClaimed('seats', 'HE1', 1)
+      .when('book', saver('bob'), by('bob'))
+      .thenClaimed('seats', 'HE1', 1)
+  })
+
+  test(`${mode}: on 4 partitions, whoever boards has a seat, and every other passenger hears why`, async () => {
+    const alarms: string[] = []
+    const engine = await createEngine({
+      app: airline(mode),
+      data: memoryStorage({ partitions: 4 }),
+      report: ({ message }) => alarms.push(message),
+      handlers: { rebook: ({ input }) => ({ flight: `${input.flight}-next` }), pay: () => {} },
+    })
+    const bookings = Array.from({ length: 60 }, (_, i) => `b${i}`)
+    await engine.submit('open-flight', { flight: 'HE1', seats: 40 }, { requestId: 'open' })
+    const replies = await Promise.all(
+      bookings.map((booking, i) =>
+        engine.submit(
+          'book',
+          { booking, flight: 'HE1', fare: i % 3 ? 'saver' : 'flex' },
+          { requestId: booking },
+        ),
+      ),
+    )
+    await engine.idle()
+    assert.equal(engine.standing('seats', 'HE1').claimed, 42, '5 % more than 40')
+    assert.equal(replies.filter(({ status }) => status === 'accepted').length, mode === 'strict' ? 42 : 60)
+    // The plane leaves while people still check in.
+    const checkIn = (booking: string) =>
+      engine.submit('check-in', { booking }, { requestId: `in-${booking}` })
+    await Promise.all(bookings.slice(0, 30).map(checkIn))
+    const late = bookings.slice(30, 50).map(checkIn)
+    const departed = await engine.submit('depart', { flight: 'HE1' }, { requestId: 'depart' })
+    await Promise.all(late)
+    await engine.submit('book', { ...saver('after'), fare: 'flex' }, { requestId: 'after' })
+    await settled(engine)
+    const states = (await engine.scan('bookings')).map(({ value }) => value.state)
+    const count = (state: string) => states.filter((each) => each === state).length
+    assert.ok(departed.status === 'accepted')
+    assert.equal(count('checked-in'), departed.value.boarded)
+    assert.ok(departed.value.boarded <= 40)
+    assert.equal(count('booked') + count('denied'), 0, 'nobody is left waiting')
+    assert.equal(count('rebooked') + count('no-show') + count('checked-in'), states.length)
+    assert.equal(engine.standing('seats', 'HE1').claimed, departed.value.boarded)
+    assert.deepEqual(alarms, [])
+    await engine.close()
+  })
+}
+
+/** Nothing is under way any more, and no effect waits. */
+async function settled(engine: { idle(): Promise<void>; effects(): unknown[] }): Promise<void> {
+  do {
+    await engine.idle()
+    await new Promise(setImmediate)
+  } while (engine.effects().length > 0)
+}
+
+test('strict: 5 % more than there are seats can be sold, and no more', () => {
+  const s = scenario(airline('strict')).given('open-flight', { flight: 'HE1', seats: 20 })
+  for (let i = 1; i <= 21; i++) s.given('book', saver(`b${i}`))
+  s.when('book', saver('b22')).thenRejected('seats', { key: 'HE1' }).thenRow('bookings', ['b22'], undefined)
+})
+
+test('loose: a passenger too many is accepted, and rebooked at once', () => {
+  const s = scenario(airline('loose')).given('open-flight', { flight: 'HE1', seats: 20 })
+  for (let i = 1; i <= 21; i++) s.given('book', saver(`b${i}`), by(`p${i}`))
+  s.when('book', flex('b22'), by('p22'))
+    .thenAccepted()
+    .thenEffect('rebook', { booking: 'b21', flight: 'HE1' })
+    .thenRow('bookings', ['b22'], row('p22', 'flex', 'booked'))
+})

@@ -1,0 +1,3 @@
+import { hotel } from './hotel.ts'
+
+export default hotel('loose')

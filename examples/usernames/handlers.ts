@@ -1,0 +1,11 @@
+import { handlers } from 'hence'
+import type { Usernames } from './usernames.ts'
+
+/** What touches the world; here it only prints. */
+export default handlers<Usernames>({
+  'ask-for-name'({ input, id }) {
+    console.log(
+      `${id}: to ${input.to}: somebody had the name ${input.lost} before you. Please choose another one.`,
+    )
+  },
+})

@@ -1,0 +1,3 @@
+import { usernames } from './usernames.ts'
+
+export default usernames('loose')

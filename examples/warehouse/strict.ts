@@ -1,0 +1,3 @@
+import { warehouse } from './warehouse.ts'
+
+export default warehouse('strict')

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createEngine } from 'hence'
+import { memoryStorage, scenario } from 'hence/testing'
+import { discountPercent, warehouse } from './warehouse.ts'
+
+const ann = { principal: 'ann' }
+const bob = { principal: 'bob' }
+const mugs = (order: string, units: number, voucher?: string) => ({
+  order,
+  sku: 'mug',
+  units,
+  ...(voucher !== undefined && { voucher }),
+})
+const placed = (owner: string, units: number) =>
+  ({ owner, sku: 'mug', units, discountPercent: 0, state: 'placed' }) as const
+
+for (const mode of ['strict', 'loose'] as const) {
+  const app = warehouse(mode)
+  const stocked = () => scenario(app).given('receive-goods', { sku: 'mug', units: 10 })
+
+  test(`${mode}: what is cancelled is there again, what was shipped is not`, () => {
+    stocked()
+      .given('place-order', mugs('o1', 4), ann)
+      .given('place-order', mugs('o2', 6), bob)
+      .given('ship-order', { order: 'o1' })
+      .when('cancel-order', { order: 'o1' }, ann)
+      .thenRejected('no-open-order')
+      .when('cancel-order', { order: 'o2' }, ann)
+      .thenRejected('no-open-order')
+      .when('cancel-order', { order: 'o2' }, bob)
+      .thenAccepted()
+      .thenClaimed('stock', 'mug', 4)
+  })
+
+  test(`${mode}: the forklift: whoever ordered last gets an apology and a voucher, which works once`, () => {
+    const s = stocked()
+      .given('place-order', mugs('o1', 4), ann)
+      .given('place-order', mugs('o2', 6), bob)
+      .given('ship-order', { order: 'o2' })
+      .when('write-off', { sku: 'mug', units: 1, reason: 'forklift' })
+      .thenAccepted()
+      .thenEffects('apology')
+      .thenClaimed('stock', 'mug', 6)
+    const voucher = s.row('orders', ['o1'])?.voucher
+    assert.ok(voucher)
+    s.thenEffect('apology', { to: 'ann', order: 'o1', sku: 'mug', voucher, percent: discountPercent })
+      .thenRow('orders', ['o1'], { ...placed('ann', 4), state: 'sorry', voucher })
+      .when('place-order', mugs('o3', 1, voucher), ann)
+      .thenAccepted({ discountPercent })
+      .when('place-order', mugs('o4', 1, voucher), bob)
+      .thenRejected('voucher', { key: voucher })
+      .thenRow('orders', ['o4'], undefined)
+      .thenClaimed('stock', 'mug', 7)
+      .given('cancel-order', { order: 'o3' }, ann)
+      .when('place-order', mugs('o5', 1, voucher), ann)
+      .thenAccepted({ discountPercent })
+  })
+
+  test(`${mode}: a voucher that nobody made is none`, () => {
+    stocked()
+      .when('place-order', mugs('o1', 1, '00000000-0000-4000-8000-000000000000'), ann)
+      .thenRejected('voucher')
+      .thenClaimed('stock', 'mug', 0)
+  })
+
+  test(`${mode}: what was never received cannot be written off, and an order number is taken once`, () => {
+    stocked()
+      .when('write-off', { sku: 'mug', units: 11, reason: 'forklift' })
+      .thenRejected('never-received')
+      .given('place-order', mugs('o1', 4), ann)
+      .when('place-order', mugs('o1', 5), ann)
+      .thenRejected('order-exists')
+      .thenClaimed('stock', 'mug', 4)
+  })
+
+  test(`${mode}: on 4 partitions 60 orders want what 30 can have, while goods arrive and break`, async () => {
+    const alarms: string[] = []
+    const engine = await createEngine({
+      app,
+      data: memoryStorage({ partitions: 4 }),
+      report: ({ message }) => alarms.push(message),
+    })
+    const skus = ['mug', 'cup', 'urn']
+    for (const sku of skus)
+      await engine.submit('receive-goods', { sku, units: 12 }, { requestId: `in-${sku}` })
+    await Promise.all([
+      ...Array.from({ length: 60 }, (_, i) =>
+        engine.submit('place-order', { order: `o${i}`, sku: skus[i % 3]!, units: 1 }, { requestId: `r${i}` }),
+      ),
+      ...Array.from({ length: 60 }, (_, i) =>
+        i % 2 === 0
+          ? engine.submit('ship-order', { order: `o${i}` }, { requestId: `s${i}` })
+          : engine.submit('cancel-order', { order: `o${i}` }, { requestId: `c${i}` }),
+      ),
+      ...skus.map((sku) =>
+        engine.submit('write-off', { sku, units: 2, reason: 'forklift' }, { requestId: `off-${sku}` }),
+      ),
+    ])
+    await engine.idle()
+    const orders = await engine.scan('orders')
+    for (const sku of skus) {
+      const of = (state: string) =>
+        orders.filter(({ value }) => value.sku === sku && value.state === state).length
+      const { limit, claimed } = engine.standing('stock', sku)
+      assert.ok(of('placed') + of('shipped') <= 12)
+      assert.ok(claimed <= limit)
+      assert.equal(limit - claimed, 10 - of('placed') - of('shipped'), 'what is free is what nobody has')
+    }
+    const sorry = orders.filter(({ value }) => value.state === 'sorry').length
+    assert.equal(engine.effects({ type: 'apology' }).length, sorry)
+    assert.deepEqual(alarms, [])
+    await engine.close()
+  })
+}
+
+test('strict: too little is refused', () => {
+  scenario(warehouse('strict'))
+    .given('receive-goods', { sku: 'mug', units: 3 })
+    .when('place-order', mugs('o1', 4), ann)
+    .thenRejected('stock', { key: 'mug' })
+    .thenRow('orders', ['o1'], undefined)
+})
+
+test('loose: too little is accepted and made good', () => {
+  scenario(warehouse('loose'))
+    .given('receive-goods', { sku: 'mug', units: 3 })
+    .given('place-order', mugs('o1', 3), ann)
+    .when('place-order', mugs('o2', 1), bob)
+    .thenAccepted()
+    .thenEffects('apology')
+    .thenRow('orders', ['o1'], placed('ann', 3))
+    .thenClaimed('stock', 'mug', 3)
+})

@@ -1,0 +1,135 @@
+/**
+ * A warehouse: orders claim units of its stock, and a forklift may run over what they claim.
+ *
+ * The limit of `stock` is what has come in and was not written off; what orders claim of it, they have for good when
+ * they are shipped. Whoever must give way gets an apology with a voucher, and a voucher can be used once.
+ */
+import { app, effect, type Mode, reject, scopes } from 'hence'
+import { z } from 'zod'
+
+const name = z.string().min(1).max(64)
+const units = z.int().min(1).max(1_000_000)
+export const discountPercent = 10
+
+/** @param mode `loose`: an order is accepted at once, also when there is too little, and made good afterwards */
+export function warehouse(mode: Mode) {
+  const [product, order, voucher] = scopes('product', 'order', 'voucher')
+
+  // What was ordered last gives way first; what was shipped is confirmed, and gives way last.
+  const stock = product.capacity('stock', { mode, victims: 'newest' })
+  /** Strict in both modes: a discount that was given twice cannot be made good. A voucher that nobody made has limit 0. */
+  const discount = voucher.capacity('voucher', { mode: 'strict', limit: 0 })
+
+  const products = product.table('products', {
+    value: z.object({ received: z.int(), writtenOff: z.int() }),
+    read: () => true,
+  })
+  const orders = order.table('orders', {
+    value: z.object({
+      owner: z.string(),
+      sku: name,
+      units,
+      discountPercent: z.int(),
+      state: z.enum(['placed', 'shipped', 'cancelled', 'sorry']),
+      /** What makes good for it. */
+      voucher: z.string().optional(),
+    }),
+    read: (who, row) => row.owner === who.id,
+  })
+  const apology = effect('apology', {
+    input: z.object({ to: z.string(), order: name, sku: name, voucher: z.string(), percent: z.int() }),
+  })
+  const voucherMade = voucher.event('voucher-made', {
+    data: z.object({ voucher: z.string() }),
+    key: (data) => data.voucher,
+  })
+  const left = product.event('left', {
+    data: z.object({ sku: name, units }),
+    key: (data) => data.sku,
+  })
+
+  const receive = product.request('receive-goods', {
+    input: z.object({ sku: name, units }),
+    key: (input) => input.sku,
+    derive(tx, { units }) {
+      const row = tx.get(products) ?? { received: 0, writtenOff: 0 }
+      tx.put(products, { ...row, received: row.received + units })
+      tx.adjustLimit(stock, units)
+      return { claimed: tx.usage(stock).claimed }
+    },
+  })
+
+  /** The forklift. Orders that had these units are made good, in either mode. */
+  const writeOff = product.request('write-off', {
+    input: z.object({ sku: name, units, reason: z.string() }),
+    key: (input) => input.sku,
+    derive(tx, { units }) {
+      const row = tx.get(products)
+      if (!row || units > row.received - row.writtenOff) return reject('never-received')
+      tx.put(products, { ...row, writtenOff: row.writtenOff + units })
+      tx.adjustLimit(stock, -units)
+    },
+  })
+
+  const place = order.request('place-order', {
+    input: z.object({ order: name, sku: name, units, voucher: z.uuid().optional() }),
+    key: (input) => input.order,
+    claims: ({ sku, units, voucher }) => [
+      stock.claim(sku, units),
+      ...(voucher === undefined ? [] : [discount.claim(voucher)]),
+    ],
+    derive(tx, { sku, units, voucher }) {
+      if (tx.get(orders)) return reject('order-exists')
+      const percent = voucher === undefined ? 0 : discountPercent
+      tx.put(orders, { owner: tx.principal, sku, units, discountPercent: percent, state: 'placed' })
+      return { discountPercent: percent }
+    },
+    compensate(tx, { order, sku, units }) {
+      const row = tx.get(orders)!
+      // It was on its way before it heard: its units are not in the stock any more, so somebody else must give way.
+      if (row.state === 'shipped') return tx.emit(left, { sku, units })
+      const made = tx.uuid()
+      tx.put(orders, { ...row, state: 'sorry', voucher: made })
+      tx.emit(voucherMade, { voucher: made })
+      tx.effect(apology, { to: row.owner, order, sku, voucher: made, percent: discountPercent })
+    },
+  })
+
+  const cancel = order.request('cancel-order', {
+    input: z.object({ order: name }),
+    key: (input) => input.order,
+    derive(tx) {
+      const row = tx.get(orders)
+      if (row?.state !== 'placed' || row.owner !== tx.principal) return reject('no-open-order')
+      tx.put(orders, { ...row, state: 'cancelled' })
+      tx.release(stock)
+      tx.release(discount)
+    },
+  })
+
+  const ship = order.request('ship-order', {
+    input: z.object({ order: name }),
+    key: (input) => input.order,
+    derive(tx) {
+      const row = tx.get(orders)
+      if (row?.state !== 'placed') return reject('no-open-order')
+      tx.put(orders, { ...row, state: 'shipped' })
+      tx.confirm(stock)
+    },
+  })
+
+  return app('warehouse', {
+    requests: [receive, writeOff, place, cancel, ship],
+    tables: [products, orders],
+    constraints: [stock, discount],
+    reactions: [
+      voucher.on(voucherMade, (tx) => tx.setLimit(discount, 1)),
+      product.on(left, (tx, { units }) => tx.adjustLimit(stock, -units)),
+    ],
+    effects: [apology],
+  })
+}
+
+const loose = warehouse('loose')
+export default loose
+export type Warehouse = typeof loose
