@@ -55,9 +55,17 @@ const portWaitMs = 5_000
 /** Serves an engine. Keys count as soon as the data directory has some; without, only this machine is answered. */
 export async function serve(
   engine: Engine<App>,
-  { data, port, host }: ServeOptions,
+  { data, port, host, handlers }: ServeOptions,
   report: Reporter,
 ): Promise<Served> {
+  const { name, effects } = engine.app
+  if (effects.size > 0 && handlers === undefined) {
+    report({
+      level: 'warning',
+      code: 'effects-not-delivered',
+      message: `"${name}" asks for effects (${[...effects.keys()].join(', ')}), which are kept and not delivered: give --handlers.`,
+    })
+  }
   const file = keysFile(data)
   const hasKeys = await stat(file).then(
     () => true,

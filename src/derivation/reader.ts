@@ -24,6 +24,13 @@ export interface Changes {
 /** A violation, and the partition key that its constraint is judged under. */
 export type KeyedViolation = Violation & { readonly key: string }
 
+/** Hence's own messages name requests by their identity, whose form is nobody else's business. */
+function withSender(data: { readonly identity?: string }): object {
+  const { identity, ...rest } = data
+  if (identity === undefined) return rest
+  return { requestId: requestIdOf(identity), principal: principalOf(identity), ...rest }
+}
+
 /** All that is read from the derived state. Values leave as objects of the process's own realm. */
 export class Reader {
   readonly #program: Program
@@ -170,7 +177,11 @@ export class Reader {
       type,
       key,
       changes: changes.map((change) => this.#row(change)),
-      events: events.map(([type, key, data]) => ({ type, key, data: this.#out(data) })),
+      events: events.map(([type, key, data]) => ({
+        type,
+        key,
+        data: type.startsWith('hence:') ? withSender(data as object) : this.#out(data),
+      })),
       effects: effects.flatMap((id) => this.effect(id) ?? []),
       failure,
     }
