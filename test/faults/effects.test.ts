@@ -196,7 +196,7 @@ test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (
     }
     for (let i = 0; i < Math.max(killAt, 5); i++) {
       const order = `order-${orders.size}`
-      const wish = { sku: `sku-${below(5)}-${life >> 1}`, cents: 1 + below(9_999) }
+      const wish = { sku: `sku-${below(3)}-${life >> 2}`, cents: 1 + below(9_999) }
       orders.set(order, { ...wish, taken: false })
       send(process, { kind: 'place', order, ...wish })
     }
@@ -239,7 +239,7 @@ test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (
 
   // One apology for each victim, and one e-mail at least for each apology.
   const sorry = finished.orders.filter(({ value }) => value.state === 'sorry')
-  assert.ok(sorry.length > 10, 'there was something to be sorry for')
+  assert.ok(sorry.length > kills, 'there was something to be sorry for')
   assert.equal(of('apology').length, sorry.length)
   assert.equal(finished.victims, sorry.length)
   const copies = Map.groupBy(mails.accepted, ({ messageId }) => messageId)
