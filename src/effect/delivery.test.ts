@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { z } from 'zod'
+import { HandClock, settle } from '../../test/hand-clock.ts'
 import { app, effect, reject, scopes } from '../app/index.ts'
-import type { Clock } from '../clock.ts'
 import { createEngine } from '../engine.ts'
 import { HenceError } from '../failure.ts'
 import type { Report } from '../report.ts'
@@ -51,42 +51,6 @@ const shop = app('shop', {
   reactions: [charged, notCharged],
   effects: [charge, note],
 })
-
-/** A clock that rings when it is moved, as one does that goes on by itself. */
-class HandClock implements Clock {
-  #now = Date.UTC(2026, 0, 1)
-  readonly #alarms = new Set<{ readonly time: number; readonly ring: () => void }>()
-
-  now(): number {
-    return this.#now
-  }
-
-  alarm(time: number, ring: () => void): () => void {
-    const alarm = { time, ring }
-    this.#alarms.add(alarm)
-    return () => this.#alarms.delete(alarm)
-  }
-
-  /** When the next alarm rings, from now, in milliseconds. */
-  get next(): number {
-    return Math.min(...[...this.#alarms].map(({ time }) => time)) - this.#now
-  }
-
-  pass(ms: number): void {
-    const isBack = ms < 0
-    this.#now += ms
-    for (const alarm of [...this.#alarms]) {
-      if (alarm.time > this.#now && !isBack) continue
-      this.#alarms.delete(alarm)
-      alarm.ring()
-    }
-  }
-}
-
-/** Lets everything happen that waits for no time. */
-async function settle(): Promise<void> {
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
-}
 
 interface Held extends Call {
   done(value?: unknown): void
@@ -537,6 +501,29 @@ test('more effects than are known at once are all delivered, and once', async ()
   assert.deepEqual(engine.effects(), [])
   assert.deepEqual(new Set(done.values()), new Set([1]))
   await engine.close()
+})
+
+test('closing waits for tries under way, aborts what takes longer, and loses nothing', async () => {
+  const clock = new HandClock()
+  const data = memoryStorage({ clock })
+  const first = await start({ clock, data })
+  await first.place('soon')
+  await first.place('never')
+  const [soon, never] = first.charges.all as [Held, Held]
+  const closing = first.engine.close()
+  soon.done({ paid: true })
+  await closing
+  assert.deepEqual([soon.signal.aborted, never.signal.aborted], [false, true])
+  never.done({ paid: true })
+  await settle()
+  const second = await start({ clock, data })
+  await settle()
+  assert.deepEqual(await second.engine.get('orders', ['soon']), { state: 'paid 5' })
+  assert.deepEqual(
+    second.charges.all.map(({ id, attempt }) => [id, attempt]),
+    [[never.id, 1]],
+  )
+  await second.close()
 })
 
 test('handlers are for effects of the app; without them effects are kept', async () => {

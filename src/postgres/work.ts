@@ -14,7 +14,8 @@ export interface Work {
   readonly report: Reporter
   /**
    * Begins with a new connection that holds the lock, and may throw at any time: then it is called again, later, with
-   * another one. It ends when the signal aborts, or when there is nothing more to do.
+   * another one. It ends when the signal aborts, as it does when the connection is lost, or when there is nothing more
+   * to do.
    */
   run(client: Client, signal: AbortSignal): Promise<void>
 }
@@ -83,13 +84,17 @@ async function once(work: Work, signal: AbortSignal, working: () => void): Promi
     keepAlive: true,
     ...given,
   })
-  // A connection that breaks while nothing is asked of it is an event; the next statement throws.
-  client.on('error', () => {})
+  // A connection that breaks while nothing is asked of it is an event: then the lock is gone too.
+  const losing = new AbortController()
+  client.on('error', (error) => losing.abort(error))
+  const either = AbortSignal.any([signal, losing.signal])
   try {
     await client.connect()
-    if (!(await takeLock(work, client, signal))) return
-    working()
-    await work.run(client, signal)
+    if (await takeLock(work, client, either)) {
+      working()
+      await work.run(client, either)
+    }
+    if (!signal.aborted) losing.signal.throwIfAborted()
   } finally {
     await client.end().catch(() => {})
   }

@@ -8,6 +8,7 @@ import { postgresOutbox, postgresSink } from 'hence/postgres'
 import { memoryStorage } from 'hence/testing'
 import { Client } from 'pg'
 import { z } from 'zod'
+import { HandClock, settle } from '../hand-clock.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 
 // The ways between an engine and a real PostgreSQL. Worse than anything is a row there that differs from the engine's
@@ -178,6 +179,46 @@ test('a target of another log, of other tables, or ahead of the log is copied an
   assert.equal(Number(rows[0].count), 12)
   assert.throws(() => postgresSink({ engine, connection, tables: { boxes: '' } }), { code: 'option-invalid' })
   for (const each of engines) await each.close()
+})
+
+test('a target that is older than what is kept of changes is copied anew', async (t) => {
+  if (!cluster) return t.skip(why)
+  const clock = new HandClock()
+  const data = memoryStorage({ clock, partitions: 3 })
+  const engine = await createEngine({
+    app: store,
+    data,
+    clock,
+    windowMs: 60_000,
+    checkpointRows: 20,
+    ...quiet,
+  })
+  const options = {
+    engine,
+    connection: cluster.connection,
+    tables: ['boxes', 'boxThings'],
+    schema: 'old',
+  } as const
+  let sink = postgresSink({ ...options, ...quiet })
+  let count = 0
+  const put = (box: string) => engine.submit('put', { box, n: 1 }, { requestId: `r${++count}` })
+  await put('first')
+  await sink.caughtUp()
+  await sink.close()
+  for (let i = 0; i < 50; i++) await put(`missed ${i}`)
+  await engine.submit('clear', { box: 'first' }, { requestId: 'clear' })
+  clock.pass(86_400_000)
+  for (let i = 0; i < 200; i++) {
+    await put(`later ${i}`)
+    await settle()
+  }
+  sink = postgresSink({ ...options, ...quiet })
+  await sink.caughtUp()
+  assert.equal(sink.stats().snapshots, 1)
+  const { ours, theirs } = await sides(engine, 'old')
+  assert.deepEqual(theirs, ours)
+  await sink.close()
+  await engine.close()
 })
 
 test('text that PostgreSQL cannot hold becomes U+FFFD, and holds nothing up', async (t) => {

@@ -1,0 +1,37 @@
+import type { Clock } from 'hence'
+
+/** A clock that is moved by hand, and rings what is due then. */
+export class HandClock implements Clock {
+  #now = Date.UTC(2026, 0, 1)
+  readonly #alarms = new Set<{ readonly time: number; readonly ring: () => void }>()
+
+  now(): number {
+    return this.#now
+  }
+
+  alarm(time: number, ring: () => void): () => void {
+    const alarm = { time, ring }
+    this.#alarms.add(alarm)
+    return () => this.#alarms.delete(alarm)
+  }
+
+  /** When the next alarm rings, from now, in milliseconds. */
+  get next(): number {
+    return Math.min(...[...this.#alarms].map(({ time }) => time)) - this.#now
+  }
+
+  /** Moves it, also back. */
+  pass(ms: number): void {
+    this.#now += ms
+    for (const alarm of [...this.#alarms]) {
+      if (alarm.time > this.#now && ms >= 0) continue
+      this.#alarms.delete(alarm)
+      alarm.ring()
+    }
+  }
+}
+
+/** Lets everything happen that waits for no time. */
+export async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+}

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { app, createEngine, scopes } from 'hence'
+import { memoryStorage } from 'hence/testing'
+import { z } from 'zod'
+import { HandClock, settle } from '../hand-clock.ts'
+
+// The system clock is set back ten years and forward ten. Log time never goes backwards, timers go off once, at their
+// time, and a replay comes to the same.
+
+const hour = 3_600_000
+const year = 365 * 24 * hour
+
+const [desk] = scopes('desk')
+const seen = desk.table('seen', { key: ['string'], value: z.object({ at: z.int(), times: z.int() }) })
+const rang = desk.event('rang', {
+  data: z.object({ desk: z.string(), name: z.string() }),
+  key: (data) => data.desk,
+})
+const set = desk.request('set', {
+  input: z.object({ desk: z.string(), name: z.string(), inMs: z.int() }),
+  key: (input) => input.desk,
+  derive(tx, { desk, name, inMs }) {
+    tx.schedule(rang, { desk, name }, { at: tx.now + inMs, key: name })
+    return tx.now
+  },
+})
+const ring = desk.on(rang, (tx, { name }) => {
+  const { times } = tx.get(seen, name) ?? { times: 0 }
+  tx.put(seen, name, { at: tx.now, times: times + 1 })
+})
+const alarms = app('alarms', { requests: [set], tables: [seen], reactions: [ring] })
+
+for (const partitions of [1, 3]) {
+  test(`the clock set back and forward, ${partitions} partitions`, async () => {
+    const clock = new HandClock()
+    const data = memoryStorage({ clock, partitions })
+    const options = { app: alarms, clock, report: () => {}, checkpointRows: 1 }
+    let engine = await createEngine({ ...options, data })
+    let count = 0
+    const started = clock.now()
+    const setAlarm = async (name: string, inMs: number) => {
+      const requestId = `r${count++}`
+      const reply = await engine.submit('set', { desk: `desk ${name}`, name, inMs }, { requestId })
+      await settle()
+      assert.ok(reply.status === 'accepted')
+      return reply.value - started
+    }
+    const fired = async () =>
+      (await engine.scan('seen')).map(({ key, value }) => [key[1], value.at - started, value.times])
+    const expected: (string | number)[][] = []
+    const sees = async (...more: (string | number)[][]) => {
+      await settle()
+      expected.push(...more)
+      assert.deepEqual((await fired()).sort(), expected.sort())
+    }
+
+    assert.equal(await setAlarm('a', hour), 0)
+    await setAlarm('b', 24 * hour)
+    await setAlarm('c', 11 * year)
+    clock.pass(-10 * year)
+    assert.equal(await setAlarm('d', 2 * hour), 0, 'log time stands still')
+    await sees()
+    clock.pass(10 * year + hour - 1)
+    await sees()
+    clock.pass(1)
+    await sees(['a', hour, 1])
+    // It closes and comes back while the clock is wrong.
+    await engine.close()
+    clock.pass(10 * year - hour)
+    engine = await createEngine({ ...options, data })
+    await engine.idle()
+    await sees(['b', 24 * hour, 1], ['d', 2 * hour, 1])
+    clock.pass(-10 * year)
+    assert.equal(await setAlarm('e', hour), 10 * year)
+    await sees()
+    await engine.close()
+    engine = await createEngine({ ...options, data })
+    await sees()
+    clock.pass(12 * year)
+    await sees(['c', 11 * year, 1], ['e', 10 * year + hour, 1])
+
+    const digest = await engine.digest()
+    await engine.close()
+    const anew = await createEngine({
+      ...options,
+      data: { ...data, openStore: (names) => data.openStore(names, true) },
+    })
+    assert.equal(await anew.digest(), digest)
+    assert.ok(anew.stats().replayed > 0)
+    await anew.close()
+  })
+}
