@@ -36,7 +36,6 @@ async function run(): Promise<void> {
     app: seats,
     module: import.meta.resolve('./seats.ts'),
     data: options.data,
-    wait: true,
   })
   const site = await openSite(engine)
   const web = createServer(site.listener).listen(Number(options.port), '127.0.0.1')

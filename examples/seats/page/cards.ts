@@ -9,7 +9,7 @@ export interface CardFace {
   readonly can: ReadonlySet<WishType>
 }
 
-/** The passenger's own seats, a card each, with what can be done about them. */
+/** The passenger's own seats, a card each, the latest first, with what can be done about them. */
 export class Cards {
   readonly #list: HTMLElement
   readonly #asked: (type: WishType, seat: SeatName) => void
@@ -31,7 +31,7 @@ export class Cards {
       if (card === undefined) {
         card = makeCard(name, (type) => this.#asked(type, name))
         this.#cards.set(name, card)
-        this.#list.append(card.element)
+        this.#list.prepend(card.element)
       }
       drawCard(card, face)
     }
@@ -46,6 +46,7 @@ export class Cards {
 
 interface Card {
   readonly element: HTMLElement
+  readonly heading: HTMLElement
   readonly text: HTMLElement
   readonly buttons: ReadonlyMap<WishType, HTMLButtonElement>
 }
@@ -55,6 +56,7 @@ function makeCard(name: SeatName, asked: (type: WishType) => void): Card {
   element.tabIndex = -1
   element.dataset['seat'] = name
   const heading = document.createElement('h3')
+  heading.className = 'chair'
   heading.textContent = name
   const text = document.createElement('p')
   const actions = document.createElement('div')
@@ -72,11 +74,12 @@ function makeCard(name: SeatName, asked: (type: WishType) => void): Card {
     actions.append(button)
   }
   element.append(heading, text, actions)
-  return { element, text, buttons }
+  return { element, heading, text, buttons }
 }
 
-function drawCard({ element, text, buttons }: Card, face: CardFace): void {
+function drawCard({ element, heading, text, buttons }: Card, face: CardFace): void {
   element.dataset['look'] = face.look
+  heading.dataset['look'] = face.look
   // A text that is set anew is read out anew.
   if (text.textContent !== face.text) text.textContent = face.text
   for (const [type, button] of buttons) {

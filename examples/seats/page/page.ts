@@ -38,7 +38,7 @@ const wishes = new Wishes(hence, {
   read: () => known.read(),
   changed: draw,
   ended(type, seat, end) {
-    const note = ending(type, seat, end, known.seats.get(seat), known.own.has(seat))
+    const note = ending(type, seat, end, known.own.has(seat))
     // A hold that was refused takes the booking behind it along; the first note said why.
     const follows = type === 'book-seat' && note.tone === 'sorry' && notes.toneOf(seat) === 'sorry'
     if (!follows) notes.show(seat, note)

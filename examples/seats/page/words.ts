@@ -51,13 +51,7 @@ export function having({ state, until }: Seat): string {
 }
 
 /** What became of a wish, in words for whoever had it. */
-export function ending(
-  type: WishType,
-  name: SeatName,
-  end: WishEnd,
-  seat: Seat | undefined,
-  own: boolean,
-): Note {
+export function ending(type: WishType, name: SeatName, end: WishEnd, own: boolean): Note {
   if ('error' in end) return sorry(`${name}: ${end.error.message}`)
   const { reply } = end
   if (reply.status === 'failed') {
@@ -78,8 +72,7 @@ export function ending(
   }
   if (type === 'book-seat') return good(`Seat ${name} is booked.`)
   if (type === 'release-seat') return good(`Seat ${name} is free again.`)
-  const until = seat?.until
-  return good(`Seat ${name} is held for you${until === undefined ? '' : ` until ${time(until)}`}.`)
+  return good(`Seat ${name} is held for you.`)
 }
 
 function good(text: string): Note {
