@@ -37,15 +37,20 @@ async function run(): Promise<void> {
     module: import.meta.resolve('./seats.ts'),
     data: options.data,
   })
-  const site = await openSite(engine)
-  const web = createServer(site.listener).listen(Number(options.port), '127.0.0.1')
-  await once(web, 'listening')
-  console.log(
-    `The seats are at http://localhost:${(web.address() as AddressInfo).port}. Press Ctrl-C to stop.`,
-  )
-  await stopped
-  await site.close()
-  web.close()
-  web.closeAllConnections()
-  await engine.close()
+  try {
+    const site = await openSite(engine)
+    const web = createServer(site.listener).listen(Number(options.port), '127.0.0.1')
+    try {
+      await once(web, 'listening')
+      const { port } = web.address() as AddressInfo
+      console.log(`The seats are at http://localhost:${port}. Press Ctrl-C to stop.`)
+      await stopped
+    } finally {
+      await site.close()
+      web.close()
+      web.closeAllConnections()
+    }
+  } finally {
+    await engine.close()
+  }
 }

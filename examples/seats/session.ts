@@ -4,8 +4,8 @@ import { parse } from 'hono/utils/cookie'
 /**
  * Who is at a browser: whoever has its cookie. A real site has logins; here every browser is a passenger of its own.
  *
- *   session    the secret, which no script of the page can read
- *   passenger  the name that follows from it, for the page; it opens the outbox of this passenger also offline
+ *   seats-session    the secret, which no script of the page can read
+ *   seats-passenger  the name that follows from it, for the page; it opens the outbox of this passenger also offline
  *
  * The name goes into the log with every request and stays there. The secret cannot be told from it.
  */
@@ -14,7 +14,8 @@ export interface Session {
   readonly passenger: string
 }
 
-export const cookie = { secret: 'session', passenger: 'passenger' }
+/** Named after the example: cookies of localhost are those of whatever runs there, on every port. */
+export const cookie = { secret: 'seats-session', passenger: 'seats-passenger' }
 
 /** How long the cookies last, in seconds: as long as browsers let them. */
 export const cookieSeconds = 400 * 24 * 60 * 60

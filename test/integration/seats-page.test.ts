@@ -211,7 +211,7 @@ test('a seat that was taken while one was offline is refused kindly', options, a
   await button(page, 'Book', '3A').click()
   await hold(faster, '3A')
   await late.setOffline(false)
-  await says(page, 'Somebody else was faster: seat 3A is taken. Please choose another one.')
+  await says(page, 'Somebody else was faster: seat 3A is taken. Please choose another.')
   await shows(page, '3A', 'taken')
   assert.equal(
     await page.locator('#notes .note').count(),

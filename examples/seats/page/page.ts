@@ -98,12 +98,15 @@ function draw(): void {
   if (isOld) part('as-of').textContent = `The map is as of ${time(known.at!)}.`
 }
 
-// A hidden tab needs no stream, of which a browser opens six to one server; and a connection that slept with the
-// machine, or was there before the network changed, may be dead without knowing it.
-addEventListener('online', () => known.follow())
-document.addEventListener('visibilitychange', () => {
+/**
+ * A hidden tab needs no stream, of which a browser opens six to one server. And a stream that slept with the machine,
+ * or was there before the network changed, may be dead without knowing it.
+ */
+function watch(): void {
   if (document.hidden) known.rest()
   else known.follow()
-})
-known.follow()
+}
+addEventListener('online', watch)
+document.addEventListener('visibilitychange', watch)
+watch()
 draw()

@@ -16,7 +16,7 @@ export async function passenger(): Promise<string> {
 }
 
 function named(): string | undefined {
-  return /(?:^|; )passenger=(\w+)/.exec(document.cookie)?.[1]
+  return /(?:^|; )seats-passenger=(\w+)/.exec(document.cookie)?.[1]
 }
 
 /** Keeps the session that there is, or begins a new one. */

@@ -65,7 +65,7 @@ export function ending(type: WishType, name: SeatName, end: WishEnd, own: boolea
     if (reply.reason === 'no-such-seat') return sorry(`There is no seat ${name}.`)
     if (reply.reason === 'seat-taken') {
       if (own) return good(`Seat ${name} is yours already.`)
-      return sorry(`Somebody else was faster: seat ${name} is taken. Please choose another one.`)
+      return sorry(`Somebody else was faster: seat ${name} is taken. Please choose another.`)
     }
     if (type === 'release-seat') return good(`Seat ${name} was not yours any more.`)
     return sorry(`Seat ${name} was not booked: it was not held for you any more. Please choose a seat again.`)
