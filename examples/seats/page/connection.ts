@@ -1,0 +1,39 @@
+/**
+ * - `unanswered`: there is a network, but nobody answers at the other end
+ * - `stranger`: the server answers, and does not know this passenger (any more)
+ */
+export type Standing = 'online' | 'offline' | 'unanswered' | 'stranger'
+
+/** Watches whether the server answers, by everything that the client asks of it. */
+export class Connection {
+  readonly #changed: () => void
+  #heard: Exclude<Standing, 'offline'> = 'online'
+
+  constructor(changed: () => void) {
+    this.#changed = changed
+    addEventListener('online', changed)
+    addEventListener('offline', changed)
+  }
+
+  get standing(): Standing {
+    return navigator.onLine ? this.#heard : 'offline'
+  }
+
+  readonly fetch: typeof globalThis.fetch = async (input, init) => {
+    try {
+      const response = await globalThis.fetch(input, init)
+      this.#note(response.status === 401 ? 'stranger' : response.status < 500 ? 'online' : 'unanswered')
+      return response
+    } catch (error) {
+      // What the page itself broke off says nothing about the server.
+      if (!init?.signal?.aborted) this.#note('unanswered')
+      throw error
+    }
+  }
+
+  #note(heard: Exclude<Standing, 'offline'>): void {
+    if (this.#heard === heard) return
+    this.#heard = heard
+    this.#changed()
+  }
+}

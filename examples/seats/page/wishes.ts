@@ -1,0 +1,110 @@
+import type { Client, ClientEvents, Pending } from 'hence/client'
+import type { Seats } from '../seats.ts'
+import type { SeatName } from './known-seats.ts'
+
+export type Wish = Extract<Pending<Seats>, { readonly type: WishType }>
+export type WishType = 'hold-seat' | 'book-seat' | 'release-seat'
+type Decided = Extract<ClientEvents<Seats>['decided'], { readonly type: WishType }>
+export type WishReply = Decided['reply']
+/** How a wish ended: decided, refused by the server, or not even stored. */
+export type WishEnd = { readonly reply: WishReply } | { readonly error: Error }
+
+/** What the passenger has asked for, from the click until the map shows what became of it. */
+export class Wishes {
+  readonly #hence: Client<Seats>
+  readonly #flight: string
+  readonly #changed: () => void
+  readonly #ended: (type: WishType, seat: SeatName, end: WishEnd) => void
+  /** Clicked, and not stored yet. A second click finds it here. */
+  readonly #clicked = new Set<string>()
+  /** Decided, and not read yet: a seat must not look free between the two. */
+  readonly #settling = new Map<string, Wish>()
+
+  /**
+   * @param read reads what the map shows of a decision
+   * @param ended called once the map shows it
+   */
+  constructor(
+    hence: Client<Seats>,
+    options: {
+      flight: string
+      read: () => Promise<void>
+      changed: () => void
+      ended: (type: WishType, seat: SeatName, end: WishEnd) => void
+    },
+  ) {
+    const { flight, read, changed, ended } = options
+    this.#hence = hence
+    this.#flight = flight
+    this.#changed = changed
+    this.#ended = ended
+    hence.on('pending', ({ type, input }) => {
+      if (isWish(type)) this.#clicked.delete(clickOf(type, seatOf({ input })))
+      changed()
+    })
+    hence.on('retrying', changed)
+    hence.on('refused', (refused) => {
+      if (isWish(refused.type)) ended(refused.type, seatOf(refused), { error: refused.error })
+      changed()
+    })
+    hence.on('decided', async (decided) => {
+      if (!isWish(decided.type)) return
+      const { reply, ...wish } = decided as Decided
+      this.#settling.set(wish.requestId, wish as Wish)
+      // When that cannot be read now, it is told when the page hears from the server again.
+      await read().catch(() => {})
+      this.#settling.delete(wish.requestId)
+      ended(wish.type, seatOf(wish), { reply })
+      changed()
+    })
+  }
+
+  /** Those that concern a seat, in their order. */
+  of(seat: SeatName): readonly WishType[] {
+    const stored = this.#all().filter((wish) => seatOf(wish) === seat)
+    const clicked = [...this.#clicked].filter((click) => click.endsWith(` ${seat}`))
+    return [...stored.map(({ type }) => type), ...clicked.map((click) => click.split(' ')[0] as WishType)]
+  }
+
+  /** The seats that something is wished for. */
+  seats(): ReadonlySet<SeatName> {
+    return new Set([...this.#all().map(seatOf), ...[...this.#clicked].map((click) => click.split(' ')[1]!)])
+  }
+
+  /**
+   * Asks for something. The client stores it before it sends it; from then on it is sent until it is decided, by this
+   * page, another tab, or the next page that is opened. What became of it is heard by the events, so the promise of
+   * `submit`, which ends with the page, tells nothing but that it could not be stored.
+   */
+  ask(type: WishType, seat: SeatName): void {
+    if (this.of(seat).includes(type)) return
+    this.#clicked.add(clickOf(type, seat))
+    this.#changed()
+    const [, row, letter] = /^(\d+)(\w)$/.exec(seat)!
+    const input = { flight: this.#flight, row: Number(row), letter: letter! }
+    // One queue a seat: its holding, booking and letting go keep their order, and no seat waits for another.
+    this.#hence.submit(type, input, { queue: seat }).catch((error: Error) => {
+      if (!this.#clicked.delete(clickOf(type, seat))) return
+      this.#ended(type, seat, { error })
+      this.#changed()
+    })
+  }
+
+  #all(): readonly Wish[] {
+    const waiting = this.#hence.pending().filter((wish): wish is Wish => isWish(wish.type))
+    return [...this.#settling.values(), ...waiting]
+  }
+}
+
+function isWish(type: string): type is WishType {
+  return type === 'hold-seat' || type === 'book-seat' || type === 'release-seat'
+}
+
+function seatOf({ input }: { readonly input: object }): SeatName {
+  const { row, letter } = input as Wish['input']
+  return `${row}${letter}`
+}
+
+function clickOf(type: WishType, seat: SeatName): string {
+  return `${type} ${seat}`
+}

@@ -1,0 +1,84 @@
+import type { Standing } from './connection.ts'
+import type { Seat, SeatName } from './known-seats.ts'
+import type { WishEnd, WishType } from './wishes.ts'
+
+/** What a seat is to this passenger. */
+export type Look = 'free' | 'taken' | 'held' | 'booked' | 'waiting'
+
+export const looks: Readonly<Record<Look, string>> = {
+  free: 'free',
+  taken: 'taken',
+  held: 'held for you',
+  booked: 'booked by you',
+  waiting: 'your request is on its way',
+}
+
+export const standings: Readonly<Record<Standing, string>> = {
+  online: 'Online',
+  offline: 'Offline',
+  unanswered: 'No answer',
+  stranger: 'Not known',
+}
+
+export interface Note {
+  readonly tone: 'good' | 'sorry'
+  readonly text: string
+}
+
+export function time(ms: number): string {
+  return new Date(ms).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+}
+
+const waits: Readonly<Record<WishType, string>> = {
+  'hold-seat': 'To be held for you.',
+  'book-seat': 'To be booked.',
+  'release-seat': 'To be given back.',
+}
+
+/** What stands on the card of a seat whose last wish is not decided. */
+export function waiting(type: WishType, standing: Standing): string {
+  if (standing === 'offline') return `${waits[type]} It will be sent when you are online.`
+  if (standing === 'unanswered')
+    return `${waits[type]} The server does not answer; it is sent again by itself.`
+  if (standing === 'stranger') return `${waits[type]} It cannot be sent now.`
+  return `${waits[type]} Sending …`
+}
+
+/** What stands on the card of a seat that is held or booked. */
+export function having({ state, until }: Seat): string {
+  if (state === 'booked') return 'Booked. Have a good flight.'
+  return until === undefined ? 'Held for you.' : `Held for you until ${time(until)}.`
+}
+
+/** What became of a wish, in words for whoever had it. */
+export function ending(type: WishType, name: SeatName, end: WishEnd, own: boolean): Note {
+  if ('error' in end) return sorry(`${name}: ${end.error.message}`)
+  const { reply } = end
+  if (reply.status === 'failed') {
+    return sorry(
+      `Something went wrong with seat ${name} on our side, and nothing was changed. We look into it.`,
+    )
+  }
+  if (reply.status === 'rejected') {
+    if (reply.reason === 'already-booked')
+      return good(`Seat ${name} is booked for you already. Once is enough.`)
+    if (reply.reason === 'no-such-seat') return sorry(`There is no seat ${name}.`)
+    if (reply.reason === 'seat-taken') {
+      if (own) return good(`Seat ${name} is yours already.`)
+      return sorry(`Somebody else was faster: seat ${name} is taken. Please choose another.`)
+    }
+    if (type === 'release-seat') return good(`Seat ${name} was not yours any more.`)
+    return sorry(`Seat ${name} was not booked: it was not held for you any more. Please choose a seat again.`)
+  }
+  if (type === 'book-seat') return good(`Seat ${name} is booked.`)
+  if (type === 'release-seat') return good(`Seat ${name} is free again.`)
+  return good(`Seat ${name} is held for you.`)
+}
+
+function good(text: string): Note {
+  return { tone: 'good', text }
+}
+
+function sorry(text: string): Note {
+  return { tone: 'sorry', text }
+}

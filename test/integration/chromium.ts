@@ -1,0 +1,49 @@
+import { execFile } from 'node:child_process'
+import { access } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { type Browser, chromium } from 'playwright-core'
+
+const path = '/usr/bin/chromium'
+/** Nothing that talks to the maker's servers, or needs a screen. */
+const flags = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+]
+
+/**
+ * Starts Debian's Chromium. Where it is missing it is installed, on a machine that has apt-get and is root's: a
+ * container, or a machine for tests.
+ * @returns why not, where there is none
+ */
+export async function openChromium(): Promise<Browser | string> {
+  if (!(await isThere())) {
+    if (process.getuid?.() !== 0) return `${path} is missing: \`apt-get install chromium\``
+    try {
+      await install()
+    } catch (error) {
+      return `${path} is missing and could not be installed: ${(error as Error).message.split('\n')[0]}`
+    }
+  }
+  return chromium.launch({ executablePath: path, args: flags, timeout: 120_000 })
+}
+
+function isThere(): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function install(): Promise<void> {
+  console.error('chromium is missing; it is installed by apt-get.')
+  const options = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, timeout: 600_000 }
+  const aptGet = (...args: string[]) => promisify(execFile)('apt-get', ['-qq', ...args], options)
+  await aptGet('update')
+  await aptGet('install', '-y', '--no-install-recommends', 'chromium')
+}
