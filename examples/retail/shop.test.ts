@@ -83,12 +83,12 @@ test('cancelling an order takes back all that it told', () => {
     .thenRow('days', ['2010-12-01'], { orders: 0, creditNotes: 0, revenue: 0 })
 })
 
-test('shipping an order changes its state and nothing else', () => {
+test('shipping an order changes its state and the stock, and no totals', () => {
   scenario(shop)
     .given('place-order', order, ann)
     .when('ship-order', number, ann)
     .thenAccepted(null)
-    .thenEvents()
+    .thenEvents('stock-moved', 'stock-moved')
     .thenRow('orders', ['536365'], { ...orderRow, state: 'shipped' })
 })
 
@@ -207,4 +207,52 @@ test('the latest invoice tells the country, in whatever order invoices arrive', 
       .when('place-order', second)
       .thenRow('customers', ['17850'], row)
   }
+})
+
+const claimed = (units: number, limit = 1_000_000) =>
+  scenario(shop)
+    .given('place-order', order, ann)
+    .thenClaimed('stock', '21071', units)
+    .given('count-stock', { stockCode: '21071', units: limit })
+
+test('an order claims its units, and a cancellation gives them back', () => {
+  claimed(7)
+    .thenClaimed('stock', '22193', 2)
+    .given('cancel-order', number, ann)
+    .thenClaimed('stock', '21071', 0)
+    .thenClaimed('stock', '22193', 0)
+})
+
+test('units that are shipped are not in the house any more', () => {
+  claimed(7, 10)
+    .given('ship-order', number, ann)
+    .thenClaimed('stock', '21071', 0)
+    .when('write-off-stock', { number: 'w1', at: order.at, stockCode: '21071', units: -1, reason: 'broken' })
+    .thenAccepted()
+    .when('count-stock', { stockCode: '21071', units: 2 })
+    .thenAccepted({ limit: 2, claimed: 0 })
+    .given('credit-note', note)
+    .when('place-order', { ...order, number: '536366', lines: [{ ...mug, units: 4 }] }, ann)
+    .thenAccepted()
+    .thenEffects()
+    .when('place-order', { ...order, number: '536367', lines: [{ ...mug, units: 1 }] }, ann)
+    .thenEffects('apology')
+})
+
+test('a forklift: the latest order is made good, whole, and taken out of the books', () => {
+  claimed(7, 7)
+    .when('write-off-stock', {
+      number: 'w1',
+      at: order.at,
+      stockCode: '21071',
+      units: -1,
+      reason: 'forklift',
+    })
+    .thenEffect('apology', { to: 'ann', number: '536365', stockCode: '21071', amount })
+    .thenRow('orders', ['536365'], { ...orderRow, state: 'sold-out' })
+    .thenRow('products', ['22193'], { units: 0, revenue: 0, writeOffUnits: 0 })
+    .thenRow('days', ['2010-12-01'], { orders: 0, creditNotes: 0, revenue: 0 })
+    .thenClaimed('stock', '22193', 0)
+    .when('ship-order', number, ann)
+    .thenRejected('sold-out')
 })

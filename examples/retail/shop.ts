@@ -5,7 +5,7 @@
  * their own, possibly on other partitions, so their totals are told by events. These arrive exactly once in
  * effect but in any order; that is why everything below adds up the same in whatever order it comes.
  */
-import { app, type Frozen, reject, scopes, type Tx } from 'hence'
+import { app, effect, type Frozen, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'
 
 /** What a partition key stands for. Orders, credit notes, write-offs and adjustments share one row of numbers. */
@@ -31,12 +31,27 @@ const sale = z.object({
   lines: z.array(line).min(1),
 })
 
+// What the shop has.
+
+/**
+ * Units of a product that orders may claim: an order is accepted at once, and made good if it turns out that there was too
+ * little. Cancellations and credit notes give back, write-offs take away, `count-stock` says how much there is.
+ *
+ * The files that are imported tell no purchases, so a product that nobody has counted has more than they ever sell.
+ */
+export const stock = product.capacity('stock', { mode: 'loose', limit: 1_000_000 })
+
+/** An order that was accepted cannot be delivered. */
+export const apology = effect('apology', {
+  input: z.object({ to: z.string(), number: name, stockCode: name, amount: money }),
+})
+
 // What the shop remembers.
 
 export const orders = invoice.table('orders', {
   value: sale.omit({ number: true, lines: true }).extend({
     owner: z.string(),
-    state: z.enum(['open', 'shipped', 'cancelled']),
+    state: z.enum(['open', 'shipped', 'cancelled', 'sold-out']),
     day: z.iso.date(),
     units: z.int(),
     amount: money,
@@ -81,6 +96,10 @@ const sold = product.event('sold', {
   data: z.object({ stockCode: name, units: z.int(), revenue: money }),
   key: (event) => event.stockCode,
 })
+const stockMoved = product.event('stock-moved', {
+  data: z.object({ stockCode: name, units: z.int() }),
+  key: (event) => event.stockCode,
+})
 const writtenOff = product.event('written-off', {
   data: z.object({ stockCode: name, units: z.int() }),
   key: (event) => event.stockCode,
@@ -106,6 +125,7 @@ const booked = day.event('booked', {
 export const placeOrder = invoice.request('place-order', {
   input: sale,
   key: (order) => order.number,
+  claims: (order) => unitsByProduct(order.lines).map(([stockCode, units]) => stock.claim(stockCode, units)),
   derive(tx, order) {
     if (tx.get(orders)) return reject('order-exists')
     const { number, lines, ...head } = order
@@ -114,6 +134,12 @@ export const placeOrder = invoice.request('place-order', {
     for (const [i, line] of lines.entries()) tx.put(orderLines, i + 1, line)
     book(tx, order, { sign: 1, orders: 1, creditNotes: 0 })
     return { units, amount }
+  },
+  compensate(tx, { number, lines }, { key: stockCode }) {
+    const order = tx.get(orders)!
+    tx.put(orders, { ...order, state: 'sold-out' })
+    book(tx, { ...order, number, lines }, { sign: -1, orders: -1, creditNotes: 0 })
+    tx.effect(apology, { to: order.owner, number, stockCode, amount: order.amount })
   },
 })
 
@@ -124,6 +150,10 @@ export const shipOrder = invoice.request('ship-order', {
     const order = openOrder(tx)
     if ('reason' in order) return order
     tx.put(orders, { ...order, state: 'shipped' })
+    // The claim goes, and its units with it; both arrive at the product one right after the other.
+    tx.release(stock)
+    const lines = tx.scan(orderLines).map((row) => row.value)
+    for (const [stockCode, units] of unitsByProduct(lines)) tx.emit(stockMoved, { stockCode, units: -units })
     return undefined
   },
 })
@@ -135,6 +165,7 @@ export const cancelOrder = invoice.request('cancel-order', {
     const order = openOrder(tx)
     if ('reason' in order) return order
     tx.put(orders, { ...order, state: 'cancelled' })
+    tx.release(stock)
     const lines = tx.scan(orderLines).map((row) => row.value)
     book(tx, { ...order, number, lines }, { sign: -1, orders: -1, creditNotes: 0 })
     return { amount: order.amount }
@@ -151,6 +182,7 @@ export const creditNote = invoice.request('credit-note', {
     const { amount } = total(note.lines)
     tx.put(creditNotes, { ...rest, amount })
     book(tx, note, { sign: -1, orders: 0, creditNotes: 1 })
+    for (const [stockCode, units] of unitsByProduct(note.lines)) tx.emit(stockMoved, { stockCode, units })
     return { amount }
   },
 })
@@ -164,6 +196,16 @@ export const writeOffStock = invoice.request('write-off-stock', {
     tx.put(writeOffs, writeOff)
     tx.emit(writtenOff, { stockCode: writeOff.stockCode, units: writeOff.units })
     return undefined
+  },
+})
+
+/** Somebody has counted what is in the house. What open orders claim beyond that is made good. */
+export const countStock = product.request('count-stock', {
+  input: z.object({ stockCode: name, units: z.int().min(0) }),
+  key: (count) => count.stockCode,
+  derive(tx, { units }) {
+    tx.setLimit(stock, units)
+    return tx.usage(stock)
   },
 })
 
@@ -191,7 +233,10 @@ const onSold = product.on(sold, (tx, { units, revenue }) => {
 const onWrittenOff = product.on(writtenOff, (tx, { units }) => {
   const before = tx.get(products) ?? newProduct
   tx.put(products, { ...before, writeOffUnits: before.writeOffUnits + units })
+  tx.adjustLimit(stock, units)
 })
+
+const onStockMoved = product.on(stockMoved, (tx, { units }) => tx.adjustLimit(stock, units))
 
 const onBilled = customer.on(billed, (tx, bill) => {
   const before = tx.get(customers) ?? { country: '', latest: '', orders: 0, creditNotes: 0, spent: 0 }
@@ -216,9 +261,11 @@ const onBooked = day.on(booked, (tx, booking) => {
 })
 
 const shop = app('retail', {
-  requests: [placeOrder, shipOrder, cancelOrder, creditNote, writeOffStock, adjustDebt],
+  requests: [placeOrder, shipOrder, cancelOrder, creditNote, writeOffStock, countStock, adjustDebt],
   tables: [orders, orderLines, creditNotes, writeOffs, adjustments, products, customers, days],
-  reactions: [onSold, onWrittenOff, onBilled, onBooked],
+  reactions: [onSold, onStockMoved, onWrittenOff, onBilled, onBooked],
+  constraints: [stock],
+  effects: [apology],
 })
 export default shop
 export type Shop = typeof shop
@@ -232,6 +279,7 @@ function openOrder(tx: InvoiceTx) {
   if (order.owner !== tx.principal) return reject('not-your-order')
   if (order.state === 'cancelled') return reject('already-cancelled')
   if (order.state === 'shipped') return reject('already-shipped')
+  if (order.state === 'sold-out') return reject('sold-out')
   return order
 }
 
@@ -247,6 +295,13 @@ function book(tx: InvoiceTx, sale: Sale, { sign, ...counts }: Booking): void {
     tx.emit(billed, { customer, country, invoice: `${sale.at} ${sale.number}`, ...counts, amount })
   }
   tx.emit(booked, { day: dayOf(sale.at), ...counts, revenue: amount })
+}
+
+function unitsByProduct(lines: readonly Line[]): [stockCode: string, units: number][] {
+  return [...Map.groupBy(lines, (line) => line.stockCode)].map(([stockCode, lines]) => [
+    stockCode,
+    total(lines).units,
+  ])
 }
 
 function total(lines: readonly Line[]) {

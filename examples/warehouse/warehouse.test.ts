@@ -30,7 +30,10 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRejected('no-open-order')
       .when('cancel-order', { order: 'o2' }, bob)
       .thenAccepted()
-      .thenClaimed('stock', 'mug', 4)
+      .thenClaimed('stock', 'mug', 0)
+      .thenRow('products', ['mug'], { received: 10, shipped: 4, writtenOff: 0 })
+      .when('receive-goods', { sku: 'mug', units: 1 })
+      .thenAccepted({ limit: 7, claimed: 0 })
   })
 
   test(`${mode}: the forklift: whoever ordered last gets an apology and a voucher, which works once`, () => {
@@ -41,7 +44,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .when('write-off', { sku: 'mug', units: 1, reason: 'forklift' })
       .thenAccepted()
       .thenEffects('apology')
-      .thenClaimed('stock', 'mug', 6)
+      .thenClaimed('stock', 'mug', 0)
     const voucher = s.row('orders', ['o1'])?.voucher
     assert.ok(voucher)
     s.thenEffect('apology', { to: 'ann', order: 'o1', sku: 'mug', voucher, percent: discountPercent })
@@ -51,7 +54,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .when('place-order', mugs('o4', 1, voucher), bob)
       .thenRejected('voucher', { key: voucher })
       .thenRow('orders', ['o4'], undefined)
-      .thenClaimed('stock', 'mug', 7)
+      .thenClaimed('stock', 'mug', 1)
       .given('cancel-order', { order: 'o3' }, ann)
       .when('place-order', mugs('o5', 1, voucher), ann)
       .thenAccepted({ discountPercent })
@@ -64,10 +67,10 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenClaimed('stock', 'mug', 0)
   })
 
-  test(`${mode}: what was never received cannot be written off, and an order number is taken once`, () => {
+  test(`${mode}: what is not there cannot be written off, and an order number is taken once`, () => {
     stocked()
       .when('write-off', { sku: 'mug', units: 11, reason: 'forklift' })
-      .thenRejected('never-received')
+      .thenRejected('not-there')
       .given('place-order', mugs('o1', 4), ann)
       .when('place-order', mugs('o1', 5), ann)
       .thenRejected('order-exists')
@@ -103,9 +106,9 @@ for (const mode of ['strict', 'loose'] as const) {
       const of = (state: string) =>
         orders.filter(({ value }) => value.sku === sku && value.state === state).length
       const { limit, claimed } = engine.standing('stock', sku)
-      assert.ok(of('placed') + of('shipped') <= 12)
+      assert.equal(claimed, of('placed'), 'what is claimed is what is placed')
+      assert.equal(limit, 10 - of('shipped'), 'the limit is what is in the house')
       assert.ok(claimed <= limit)
-      assert.equal(limit - claimed, 10 - of('placed') - of('shipped'), 'what is free is what nobody has')
     }
     const sorry = orders.filter(({ value }) => value.state === 'sorry').length
     assert.equal(engine.effects({ type: 'apology' }).length, sorry)

@@ -1,8 +1,7 @@
 /**
  * A warehouse: orders claim units of its stock, and a forklift may run over what they claim.
  *
- * The limit of `stock` is what has come in and was not written off; what orders claim of it, they have for good when
- * they are shipped. Whoever must give way gets an apology with a voucher, and a voucher can be used once.
+ * The limit of `stock` is what is in the house, and orders claim of it until they are shipped. Whoever must give way gets an apology with a voucher, and a voucher can be used once.
  */
 import { app, effect, type Mode, reject, scopes } from 'hence'
 import { z } from 'zod'
@@ -10,18 +9,19 @@ import { z } from 'zod'
 const name = z.string().min(1).max(64)
 const units = z.int().min(1).max(1_000_000)
 export const discountPercent = 10
+const nothing = { received: 0, shipped: 0, writtenOff: 0 }
 
 /** @param mode `loose`: an order is accepted at once, also when there is too little, and made good afterwards */
 export function warehouse(mode: Mode) {
   const [product, order, voucher] = scopes('product', 'order', 'voucher')
 
-  // What was ordered last gives way first; what was shipped is confirmed, and gives way last.
+  // What was ordered last gives way first.
   const stock = product.capacity('stock', { mode, victims: 'newest' })
   /** Strict in both modes: a discount that was given twice cannot be made good. A voucher that nobody made has limit 0. */
   const discount = voucher.capacity('voucher', { mode: 'strict', limit: 0 })
 
   const products = product.table('products', {
-    value: z.object({ received: z.int(), writtenOff: z.int() }),
+    value: z.object({ received: z.int(), shipped: z.int(), writtenOff: z.int() }),
     read: () => true,
   })
   const orders = order.table('orders', {
@@ -52,10 +52,10 @@ export function warehouse(mode: Mode) {
     input: z.object({ sku: name, units }),
     key: (input) => input.sku,
     derive(tx, { units }) {
-      const row = tx.get(products) ?? { received: 0, writtenOff: 0 }
+      const row = tx.get(products) ?? nothing
       tx.put(products, { ...row, received: row.received + units })
       tx.adjustLimit(stock, units)
-      return { claimed: tx.usage(stock).claimed }
+      return tx.usage(stock)
     },
   })
 
@@ -65,7 +65,7 @@ export function warehouse(mode: Mode) {
     key: (input) => input.sku,
     derive(tx, { units }) {
       const row = tx.get(products)
-      if (!row || units > row.received - row.writtenOff) return reject('never-received')
+      if (!row || units > row.received - row.shipped - row.writtenOff) return reject('not-there')
       tx.put(products, { ...row, writtenOff: row.writtenOff + units })
       tx.adjustLimit(stock, -units)
     },
@@ -84,10 +84,8 @@ export function warehouse(mode: Mode) {
       tx.put(orders, { owner: tx.principal, sku, units, discountPercent: percent, state: 'placed' })
       return { discountPercent: percent }
     },
-    compensate(tx, { order, sku, units }) {
+    compensate(tx, { order, sku }) {
       const row = tx.get(orders)!
-      // It was on its way before it heard: its units are not in the stock any more, so somebody else must give way.
-      if (row.state === 'shipped') return tx.emit(left, { sku, units })
       const made = tx.uuid()
       tx.put(orders, { ...row, state: 'sorry', voucher: made })
       tx.emit(voucherMade, { voucher: made })
@@ -114,7 +112,10 @@ export function warehouse(mode: Mode) {
       const row = tx.get(orders)
       if (row?.state !== 'placed') return reject('no-open-order')
       tx.put(orders, { ...row, state: 'shipped' })
-      tx.confirm(stock)
+      // The claim goes, and its units with it. Both arrive at the product one right after the other; if the claim was
+      // taken away meanwhile, the units are gone all the same, and somebody else must give way.
+      tx.release(stock)
+      tx.emit(left, { sku: row.sku, units: row.units })
     },
   })
 
@@ -124,7 +125,11 @@ export function warehouse(mode: Mode) {
     constraints: [stock, discount],
     reactions: [
       voucher.on(voucherMade, (tx) => tx.setLimit(discount, 1)),
-      product.on(left, (tx, { units }) => tx.adjustLimit(stock, -units)),
+      product.on(left, (tx, { units }) => {
+        const row = tx.get(products) ?? nothing
+        tx.put(products, { ...row, shipped: row.shipped + units })
+        tx.adjustLimit(stock, -units)
+      }),
     ],
     effects: [apology],
   })
