@@ -8,20 +8,16 @@ import type {
   RequestValue,
   Service,
 } from './app/index.ts'
-import { type Clock, systemClock } from './clock.ts'
+import type { Clock } from './clock.ts'
 import type { Standing, Violation } from './constraint/tables.ts'
-import { type Bundle, bundle } from './derivation/bundle.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
-import { inProcess, sandboxed } from './derivation/program.ts'
 import type { Changes, KeyedViolation } from './derivation/reader.ts'
 import type { Story } from './derivation/story.ts'
 import type { Attempts } from './effect/delivery.ts'
 import type { Handlers } from './effect/handlers.ts'
 import type { EffectRow, EffectState } from './effect/outbox.ts'
-import { HenceError } from './failure.ts'
-import { printReport, type Reporter } from './report.ts'
-import { RunningEngine } from './running-engine.ts'
-import { openDirectory, type Storage } from './storage.ts'
+import type { Reporter } from './report.ts'
+import type { Storage } from './storage.ts'
 
 export interface EngineOptions<A extends App> {
   /** The app; its schemas validate inputs, its definitions give the types. */
@@ -159,71 +155,4 @@ export interface EngineStats {
   readonly replayed: number
   /** Replies since the start, by their outcome; `replayed` are those that were not the first. */
   readonly replies: Readonly<Record<'accepted' | 'rejected' | 'failed' | 'replayed', number>>
-}
-
-/**
- * Opens an engine: recovers the log, takes up the last checkpoint, derives what came after it, and is ready.
- *
- * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `bundle-failed`,
- *   `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
- *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
- */
-export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
-  const { module } = options
-  checkOptions(options)
-  return openEngine(options, module === undefined ? undefined : await bundle(module))
-}
-
-/**
- * What `createEngine` does once the module is bundled; for those who have the code of a version and perhaps not
- * its sources any more.
- */
-export async function openEngine<A extends App>(
-  options: EngineOptions<A>,
-  code: Pick<Bundle, 'code' | 'hash'> | undefined,
-): Promise<Engine<A>> {
-  const { app, data, partitions, wait, signal, clock = systemClock, report = printReport } = options
-  const program = code === undefined ? inProcess(app) : sandboxed(code)
-  let storage: Storage | undefined
-  try {
-    checkSameApp(app, program.app)
-    storage =
-      typeof data === 'string'
-        ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
-        : data
-    if (code) await storage.keepCode(code.hash, code.code)
-    return await RunningEngine.open(options, program, storage)
-  } catch (error) {
-    program.close()
-    await storage?.close()
-    throw error
-  }
-}
-
-function checkOptions({ partitions, windowMs, queueBytesMax, checkpointRows }: EngineOptions<App>): void {
-  const check = (name: string, value: number | undefined, min: number, max: number) => {
-    if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return
-    throw new HenceError(
-      'option-invalid',
-      'change',
-      `\`${name}\` must be a whole number from ${min} to ${max}, not ${value}.`,
-    )
-  }
-  check('partitions', partitions, 1, 1024)
-  check('windowMs', windowMs, 60_000, Number.MAX_SAFE_INTEGER)
-  check('queueBytesMax', queueBytesMax, 1, Number.MAX_SAFE_INTEGER)
-  check('checkpointRows', checkpointRows, 1, 10_000_000)
-}
-
-/** What validates and what derives must be the same app. */
-function checkSameApp(given: App, loaded: App): void {
-  const names = ({ name, requests, tables }: App) =>
-    JSON.stringify([name, [...requests.keys()], [...tables.keys()]])
-  if (names(given) === names(loaded)) return
-  throw new HenceError(
-    'app-mismatch',
-    'change',
-    `\`module\` exports the app "${loaded.name}", which is not the app "${given.name}" given as \`app\`: ` +
-      'give the module that the app was imported from.',
-  )
 }

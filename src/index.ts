@@ -13,12 +13,7 @@ export {
   handlers,
 } from './effect/handlers.ts'
 export type { EffectState } from './effect/outbox.ts'
-export {
-  createEngine,
-  type Engine,
-  type EngineOptions,
-  type EngineStats,
-  type SubmitOptions,
-} from './engine.ts'
+export type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
+export { createEngine } from './open-engine.ts'
 export type { Report, Reporter } from './report.ts'
 export type { Storage } from './storage.ts'

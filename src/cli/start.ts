@@ -1,5 +1,5 @@
 import { Option } from 'commander'
-import { createEngine } from '../engine.ts'
+import { createEngine } from '../open-engine.ts'
 import type { Report } from '../report.ts'
 import { loadApp, loadHandlers } from './app-module.ts'
 import { command, jsonOption, runs } from './command.ts'
