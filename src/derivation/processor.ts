@@ -288,7 +288,7 @@ export class Processor {
     const outgoing = step.outgoing.map((emission) => this.#send(emission))
     const failures = failuresOf(step, partition, offset)
     for (const [i, failure] of failures.entries()) this.#failures.set(`${partition}:${offset}:${i}`, failure)
-    const trace: Trace = { time, derivations: step.derivations.map(traced) }
+    const trace: Trace = { time, derivations: step.derivations.flatMap((each) => traced(each) ?? []) }
     if (trace.derivations.length > 0) this.traces.add({ partition, offset }, trace)
 
     const { listener } = this

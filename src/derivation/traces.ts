@@ -186,9 +186,15 @@ function linesOf(chunk: Buffer): string[] {
   return chunk.toString().split('\n').slice(1)
 }
 
-/** What a trace keeps of a derivation. */
-export function traced(derivation: Derivation): TracedDerivation {
-  const { kind, type, key, chain, changes, emissions, effects, failure } = derivation
+/**
+ * What a trace keeps of a derivation; nothing of a message of Hence's own that came to nothing anybody sees, such as a
+ * claim that was granted, since there are many.
+ */
+export function traced(derivation: Derivation): TracedDerivation | undefined {
+  const { kind, type, key, chain, emissions, effects, failure } = derivation
+  const changes = rowChanges(derivation.changes)
+  const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
+  if (isQuiet && type.startsWith('hence:') && kind !== 'request') return undefined
   const { identity, rootPartition, rootOffset } = chain
   return {
     kind,
@@ -197,7 +203,7 @@ export function traced(derivation: Derivation): TracedDerivation {
     identity,
     rootPartition,
     rootOffset,
-    changes: rowChanges(changes),
+    changes,
     events: emissions.map(({ type, key, data }) => [type, key, data]),
     effects,
     failure,
