@@ -300,6 +300,36 @@ for (const partitions of [1, 4]) {
   }
 }
 
+test('violations that were resolved are forgotten with the window, open ones are not', async () => {
+  let now = 1_790_000_000_000
+  const day = 86_400_000
+  const clock = { now: () => now, alarm: () => () => {} }
+  const shop = shopWith({ mode: 'loose', limit: 1, review: 'human', deadlineMs: 100 * day })
+  const engine = await createEngine({
+    app: shop,
+    data: memoryStorage({ clock }),
+    clock,
+    windowMs: day,
+    checkpointRows: 5,
+    report: () => {},
+  })
+  for (const [i, sku] of ['a', 'a', 'b', 'b'].entries()) {
+    await engine.submit('place', { order: `o${i}`, skus: [sku] }, { requestId: `r${i}` })
+  }
+  const { id, key } = engine.violations()[0]!
+  await engine.resolve({ violation: id, key, action: 'waive', reason: 'so be it' }, { requestId: 'op' })
+  assert.equal(engine.violations().length, 2)
+  now += 3 * day
+  for (let i = 10; i < 30; i++) {
+    await engine.submit('place', { order: `o${i}`, skus: [`sku${i}`] }, { requestId: `r${i}` })
+  }
+  assert.deepEqual(
+    engine.violations().map(({ state }) => state),
+    ['open'],
+  )
+  await engine.close()
+})
+
 test('a violation under review waits for an operator, who decides by a request', async () => {
   let now = 1_790_000_000_000
   const clock = { now: () => now, alarm: () => () => {} }

@@ -2,6 +2,7 @@ import type { Constraint, SettledClaim } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
+import type { TableState } from '../state/table.ts'
 import type { ClaimRow, HistoryEntry, Standing, Victim, Violation } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 
@@ -167,6 +168,12 @@ export function resolve(
       conclude(turn, constraint, { ...standing, limit: standing.limit + units }, noted)
       return undefined
   }
+}
+
+/** Forgets violations that were noticed before a time and are resolved, so many at most. */
+export function forgetResolved(violations: TableState, before: number, limit: number): void {
+  const old = violations.scan({ index: 'byState', prefix: ['resolved'], to: [before], limit })
+  for (const { key } of old) violations.delete(encodeKey(key))
 }
 
 /** Looks whether more is claimed than there is, and sees to it. */

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
 import type { Outcome } from '../app/index.ts'
+import { forgetResolved } from '../constraint/judge.ts'
 import { HenceError } from '../failure.ts'
 import { identitiesBefore } from '../identity.ts'
 import type { EventRecord, LogRecord } from '../log/record.ts'
@@ -147,7 +148,8 @@ export class Processor {
 
   /**
    * Forgets outcomes of ids with a time in them that were made before a time, the traces of records that were
-   * appended before it, and effects that were asked for before it and done.
+   * appended before it, effects that were asked for before it and done, and violations that were noticed before it and
+   * resolved.
    * @param limit how many of each are forgotten at most, so that it is done piece by piece
    */
   forget(before: number, limit: number): void {
@@ -161,6 +163,7 @@ export class Processor {
       this.traces.forget(partition, before, limit)
     }
     this.#place.outbox.forget(this.#program.app.effects.keys(), before, limit)
+    forgetResolved(this.#place.constraints.violations, before, limit)
     this.#state.commit()
   }
 
