@@ -469,9 +469,13 @@ test('a receiver that is down for thousands keeps no other effects from being tr
   await close()
 })
 
-test('more effects than are known at once are all delivered, and once', async () => {
+test('more effects than are known at once are all delivered, and once', { timeout: 60_000 }, async () => {
   const done = new Map<string, number>()
   const clock = new HandClock()
+  const { promise: asked, resolve: allAsked } = Promise.withResolvers<void>()
+  const { promise: redriven, resolve: goOn } = Promise.withResolvers<void>()
+  let isOpen = false
+  let begun = 0
   const engine = await createEngine({
     app: shop,
     data: memoryStorage({ clock, partitions: 2 }),
@@ -482,21 +486,30 @@ test('more effects than are known at once are all delivered, and once', async ()
       note: {
         concurrency: 500,
         async deliver({ id }) {
-          // The first ones wait till all have been asked for.
-          await asked
+          if (!isOpen) throw new HenceError('effect-refused', 'change', 'not yet')
+          // The first ones wait till all have been asked for, the others till one was sent again.
+          await (begun++ < 600 ? asked : redriven)
           done.set(id, (done.get(id) ?? 0) + 1)
         },
       },
     },
   })
-  const { promise: asked, resolve } = Promise.withResolvers<void>()
-  await Promise.all(
-    Array.from({ length: 25 }, (_, i) =>
-      engine.submit('remark', { order: `o${i}`, times: 1_000 }, { requestId: `r${i}` }),
-    ),
-  )
-  resolve()
-  while (done.size < 25_000) await settle()
+  const remark = (order: string, times: number) =>
+    engine.submit('remark', { order, times }, { requestId: order })
+  await remark('first', 1)
+  await settle()
+  const [dead] = engine.effects({ state: 'dead' })
+  isOpen = true
+  clock.pass(1)
+  await Promise.all(Array.from({ length: 25 }, (_, i) => remark(`o${i}`, 1_000)))
+  await settle()
+  allAsked()
+  while (done.size < 600) await settle()
+  // It is older than those that are not known yet.
+  await engine.redrive({ effect: dead!.id, key: 'first', reason: 'because' }, { requestId: 'redrive' })
+  await settle()
+  goOn()
+  while (done.size < 25_001) await settle()
   await engine.idle()
   assert.deepEqual(engine.effects(), [])
   assert.deepEqual(new Set(done.values()), new Set([1]))

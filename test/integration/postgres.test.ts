@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, afterEach, before, test } from 'node:test'
 import { app, createEngine, type Engine, type Report, reject, scopes } from 'hence'
-import { postgresOutbox, postgresSink } from 'hence/postgres'
+import * as ways from 'hence/postgres'
 import { memoryStorage } from 'hence/testing'
 import { Client } from 'pg'
 import { z } from 'zod'
@@ -37,6 +37,18 @@ after(async () => {
   await cluster?.stop()
   await rm(directory, { recursive: true, force: true })
 })
+
+/** What a test that fails leaves open, and would keep this process going. */
+const open: { close(): Promise<void> }[] = []
+afterEach(async () => {
+  for (const each of open.splice(0).reverse()) await each.close()
+})
+function closedAfter<T extends { close(): Promise<void> }>(each: T): T {
+  open.push(each)
+  return each
+}
+const postgresSink: typeof ways.postgresSink = (options) => closedAfter(ways.postgresSink(options))
+const postgresOutbox: typeof ways.postgresOutbox = (options) => closedAfter(ways.postgresOutbox(options))
 
 const [box] = scopes('box')
 const boxes = box.table('boxes', { value: z.object({ sum: z.number(), note: z.string().optional() }) })
@@ -87,14 +99,14 @@ async function sides(engine: Engine<typeof store>, schema: string) {
   return { ours: JSON.parse(JSON.stringify(ours)), theirs }
 }
 
-async function open(data = memoryStorage({ partitions: 3 })) {
-  return createEngine({ app: store, data, ...quiet })
+async function opened(data = memoryStorage({ partitions: 3 })) {
+  return closedAfter(await createEngine({ app: store, data, ...quiet }))
 }
 
 test('a sink copies what is there, follows what changes, and goes on after a restart of either side', async (t) => {
   if (!cluster) return t.skip(why)
   const data = memoryStorage({ partitions: 3 })
-  let engine = await open(data)
+  let engine = await opened(data)
   let count = 0
   const send = (type: 'put' | 'clear' | 'idle', input: object) =>
     engine.submit(type, input as never, { requestId: `r${++count}` })
@@ -121,7 +133,7 @@ test('a sink copies what is there, follows what changes, and goes on after a res
   // The engine closes and comes back: the sink goes on, and copies nothing anew.
   await engine.close()
   await assert.rejects(sink.caughtUp(), { code: 'sink-closed' })
-  engine = await open(data)
+  engine = await opened(data)
   await send('put', { box: 'b9', n: 9 })
   sink = postgresSink({ engine, ...options, ...quiet })
   await sink.caughtUp()
@@ -140,14 +152,48 @@ test('a sink copies what is there, follows what changes, and goes on after a res
   both = await sides(engine, 'first')
   assert.deepEqual(both.theirs, both.ours)
   assert.equal(sink.stats().snapshots, 0)
-  await sink.close()
-  await engine.close()
+})
+
+test('rows and position change together: what is refused there is tried again, and nothing is left out', async (t) => {
+  if (!cluster) return t.skip(why)
+  const engine = await opened()
+  const held = Promise.withResolvers<void>()
+  const report = ({ message }: Report) => message.includes('not now') && held.resolve()
+  const options = {
+    engine,
+    connection: cluster.connection,
+    tables: ['boxes', 'boxThings'],
+    schema: 'together',
+  } as const
+  const sink = postgresSink({ ...options, report })
+  await engine.submit('put', { box: 'b0', n: 0 }, { requestId: 'r0' })
+  await sink.caughtUp()
+  await client.query(`CREATE FUNCTION together.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'not now'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON together.box_things FOR EACH STATEMENT EXECUTE FUNCTION together.refuse()`)
+  const before = await client.query('SELECT position FROM together.hence_sinks')
+  await engine.submit('put', { box: 'b1', n: 1 }, { requestId: 'r1' })
+  await held.promise
+  assert.deepEqual((await client.query('SELECT position FROM together.hence_sinks')).rows, before.rows)
+  assert.equal((await client.query('SELECT FROM together.boxes')).rowCount, 1)
+  await client.query('DROP TRIGGER refuse ON together.box_things')
+  await sink.caughtUp()
+  const { ours, theirs } = await sides(engine, 'together')
+  assert.deepEqual(theirs, ours)
+  assert.equal(theirs.boxes.length, 2)
+
+  // Somebody else moves the position: what stands there counts.
+  await client.query('UPDATE together.hence_sinks SET position = $1', [before.rows[0].position])
+  await engine.submit('put', { box: 'b2', n: 2 }, { requestId: 'r2' })
+  await sink.caughtUp()
+  const after = await sides(engine, 'together')
+  assert.deepEqual(after.theirs, after.ours)
 })
 
 test('a target of another log, of other tables, or ahead of the log is copied anew', async (t) => {
   if (!cluster) return t.skip(why)
   const { connection } = cluster
-  const engines = [await open(), await open()]
+  const engines = [await opened(), await opened()]
   for (const [i, engine] of engines.entries()) {
     for (let n = 0; n <= 10 + i; n++)
       await engine.submit('put', { box: `b${i}${n}`, n }, { requestId: `r${n}` })
@@ -178,7 +224,6 @@ test('a target of another log, of other tables, or ahead of the log is copied an
   const { rows } = await client.query('SELECT count(*) FROM second.chests')
   assert.equal(Number(rows[0].count), 12)
   assert.throws(() => postgresSink({ engine, connection, tables: { boxes: '' } }), { code: 'option-invalid' })
-  for (const each of engines) await each.close()
 })
 
 test('a target that is older than what is kept of changes is copied anew', async (t) => {
@@ -217,13 +262,11 @@ test('a target that is older than what is kept of changes is copied anew', async
   assert.equal(sink.stats().snapshots, 1)
   const { ours, theirs } = await sides(engine, 'old')
   assert.deepEqual(theirs, ours)
-  await sink.close()
-  await engine.close()
 })
 
 test('text that PostgreSQL cannot hold becomes U+FFFD, and holds nothing up', async (t) => {
   if (!cluster) return t.skip(why)
-  const engine = await open()
+  const engine = await opened()
   const notes = ['a\0b', '\\u0000', '\\\0', '\\\\\0\0', '\\\\u0000 \ud83d\ude00', 'plain']
   for (const [i, note] of notes.entries())
     await engine.submit('put', { box: `b${i}`, n: 1, note }, { requestId: `r${i}` })
@@ -237,13 +280,11 @@ test('text that PostgreSQL cannot hold becomes U+FFFD, and holds nothing up', as
     rows.map(({ key, value }) => [key, value.note]),
     [...notes.map((note, i) => [`b${i}`, shown(note)]), ['nul \ufffd', undefined]],
   )
-  await sink.close()
-  await engine.close()
 })
 
 test('one sink at a time works on a target; the other takes over', async (t) => {
   if (!cluster) return t.skip(why)
-  const engine = await open()
+  const engine = await opened()
   await engine.submit('put', { box: 'b', n: 1 }, { requestId: 'r1' })
   const options = { engine, connection: cluster.connection, tables: ['boxes'], schema: 'fourth' } as const
   const one = postgresSink({ ...options, ...quiet })
@@ -259,7 +300,6 @@ test('one sink at a time works on a target; the other takes over', async (t) => 
   const { rows } = await client.query('SELECT value FROM fourth.boxes')
   assert.deepEqual(rows, [{ value: { sum: 3 } }])
   assert.equal(two.stats().snapshots, 0)
-  await engine.close()
 })
 
 /** Resolves when all rows of an outbox are decided. */
@@ -273,7 +313,7 @@ async function decided(table: string) {
 
 test('requests that a service inserts are sent, once in effect, and get their outcome or their error', async (t) => {
   if (!cluster) return t.skip(why)
-  const engine = await open()
+  const engine = await opened()
   const { connection } = cluster
   const reports: Report[] = []
   const report = (each: Report) => reports.push(each)
@@ -325,6 +365,4 @@ test('requests that a service inserts are sent, once in effect, and get their ou
     if (rows.length === 4) break
   }
   assert.deepEqual(await engine.get('boxes', ['b']), { sum: 7 })
-  await relay.close()
-  await engine.close()
 })
