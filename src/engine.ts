@@ -110,11 +110,14 @@ export interface Engine<A extends App> extends Service<A> {
   violation(key: string, id: string): KeyedViolation | undefined
   /** The limit of a constraint at a key, without its margin, and how much of it is claimed. */
   standing(constraint: string, key: string): Pick<Standing, 'limit' | 'claimed'>
-  /** Decides about an open violation. A request like any other: it has an id, a principal and a place in the log. */
+  /**
+   * Decides about an open violation. A request like any other: it has an id, a principal and a place in the log. The limit
+   * of a unique constraint stays 1: `limit-fixed`.
+   */
   resolve(
     decision: ResolveInput,
     options: SubmitOptions,
-  ): Promise<Reply<null, 'violation-unknown' | 'violation-not-open' | 'victim-unknown'>>
+  ): Promise<Reply<null, 'violation-unknown' | 'violation-not-open' | 'victim-unknown' | 'limit-fixed'>>
   /** Effects in a state (default `pending`), of one type or all, the oldest first, so many at most (default 100). */
   effects(options?: { state?: EffectRow['state']; type?: string; limit?: number }): EffectState[]
   /** One effect by its id, and its tries by this process that did not succeed. */

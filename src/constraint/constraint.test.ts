@@ -439,3 +439,40 @@ test('a violation under review waits for an operator, who decides by a request',
   assert.equal(again.violations().length, 5)
   await again.close()
 })
+
+test('the history of a violation that nobody decides does not grow with every claim', () => {
+  const s = scenario(shopWith({ mode: 'loose', limit: 1, review: 'human' }))
+  for (let i = 0; i < 50; i++) s.given('place', { order: `o${i}`, skus: ['mug'] })
+  const [violation] = s.violations()
+  assert.equal(violation!.excess, 49)
+  assert.deepEqual(
+    violation!.history.map(({ what, units }) => [what, units]),
+    [
+      ['noticed', 1],
+      ['grew', 49],
+    ],
+  )
+})
+
+test('an operator cannot let two hold what one may hold at a time', async () => {
+  const [name, account] = scopes('name', 'account')
+  const taken = name.unique('taken', { mode: 'loose', review: 'human' })
+  const register = account.request('register', {
+    input: z.object({ account: z.string(), name: z.string() }),
+    key: (input) => input.account,
+    claims: (input) => [taken.claim(input.name)],
+    derive: () => null,
+  })
+  const names = app('names', { requests: [register], tables: [], constraints: [taken] })
+  const engine = await createEngine({ app: names, data: memoryStorage(), report: () => {} })
+  for (const account of ['a', 'b'])
+    await engine.submit('register', { account, name: 'ann' }, { requestId: account })
+  const [open] = engine.violations()
+  const decide = (action: 'raise-limit' | 'compensate', requestId: string) =>
+    engine.resolve({ violation: open!.id, key: 'ann', action, reason: 'twins' }, { requestId })
+  const reply = await decide('raise-limit', 'op1')
+  assert.deepEqual([reply.status, reply.status === 'rejected' && reply.reason], ['rejected', 'limit-fixed'])
+  assert.equal((await decide('compensate', 'op2')).status, 'accepted')
+  assert.deepEqual(engine.standing('taken', 'ann'), { limit: 1, claimed: 1 })
+  await engine.close()
+})

@@ -139,11 +139,12 @@ export function resolve(
   id: string,
   decision: Decision,
   reason: string,
-): 'violation-unknown' | 'violation-not-open' | 'victim-unknown' | undefined {
+): 'violation-unknown' | 'violation-not-open' | 'victim-unknown' | 'limit-fixed' | undefined {
   const violation = violationOf(turn, id)
   if (violation === undefined) return 'violation-unknown'
   if (violation.state !== 'open') return 'violation-not-open'
   const constraint = turn.constraint(violation.constraint)
+  if (decision.action === 'raise-limit' && !constraint.adjustable) return 'limit-fixed'
   const standing = standingOf(turn, constraint)
   const { excess } = violation
   const units = decision.action === 'raise-limit' ? (decision.units ?? excess) : excess
@@ -181,7 +182,7 @@ function review(turn: Turn, constraint: Constraint, standing: Standing): void {
   const excess = excessOf(constraint, standing)
   const open = standing.violation === null ? undefined : violationOf(turn, standing.violation)
   if (open !== undefined) {
-    const grew = excess > open.excess ? note(turn, open, { what: 'grew', units: excess }) : open
+    const grew = excess > open.excess ? noteGrowth(turn, open, excess) : open
     if (constraint.review === 'auto' && excess > 0) chooseVictims(turn, constraint, standing, grew, undefined)
     else conclude(turn, constraint, standing, grew)
     return
@@ -312,6 +313,16 @@ function violationOf(turn: Turn, id: string): Violation | undefined {
 
 function put(turn: Turn, violation: Violation): void {
   turn.rows('violations').put(encodeKey([turn.key, violation.id]), violation)
+}
+
+/**
+ * One entry for growth until something else happens: the history of a violation that waits for a person must not grow
+ * with every claim, and each claim has its own place in the log.
+ */
+function noteGrowth(turn: Turn, violation: Violation, units: number): Violation {
+  const { history } = violation
+  const before = history.at(-1)!.what === 'grew' ? history.slice(0, -1) : history
+  return note(turn, { ...violation, history: before }, { what: 'grew', units })
 }
 
 function note(turn: Turn, violation: Violation, entry: Omit<HistoryEntry, 'at'>): Violation {

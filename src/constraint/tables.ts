@@ -115,6 +115,7 @@ export interface Victim {
 
 export interface HistoryEntry {
   readonly at: number
+  /** `grew`: more was claimed; one entry for the last time and the amount by then, until something else happens. */
   readonly what:
     | 'noticed'
     | 'grew'
