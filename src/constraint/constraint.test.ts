@@ -439,3 +439,25 @@ test('a violation under review waits for an operator, who decides by a request',
   assert.equal(again.violations().length, 5)
   await again.close()
 })
+
+test('claims that no judge could keep are refused where they are asked for', () => {
+  const [product] = scopes('product')
+  const stock = product.capacity('stock')
+  for (const priority of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    assert.throws(() => stock.claim('mug', 1, { priority }), { code: 'claim-invalid' })
+  }
+  assert.throws(() => stock.claim(5 as never), { code: 'claim-invalid' })
+  for (const mode of ['strict', 'loose'] as const) {
+    for (const [length, fits] of [
+      [1_200, true],
+      [1_700, false],
+      [1_890, false],
+    ] as const) {
+      const s = scenario(shopWith({ mode, limit: 1 }))
+        .given('place', { order: 'o1', skus: [] }, { principal: 'p'.repeat(255) })
+        .when('place', { order: 'o2', skus: ['x'.repeat(length)] }, { principal: 'p'.repeat(255) })
+      if (fits) s.thenAccepted().thenClaimed('stock', 'x'.repeat(length), 1)
+      else s.thenFailed('key-too-long')
+    }
+  }
+})

@@ -272,7 +272,7 @@ class Taking {
 
     const { scope } = request
     const { identity, rootPartition, rootOffset } = derivation.chain
-    const claims = claimsInOrder(wanted, (name) => constraintNamed(this.#place, name))
+    const claims = claimsInOrder(identity, wanted, (name) => constraintNamed(this.#place, name))
     const emissions: Emission[] = []
     const turn = new HostTurn(this.#place, key, this.#facts(derivation), origin, emissions)
     const holder = { type: request.name, input: text, rootPartition, rootOffset, claims, granted: 0 }
