@@ -333,10 +333,13 @@ class Taking {
   /** Messages of Hence's own. */
   #own(derivation: Derivation, data: unknown, origin: Origin, time: number): void {
     const emissions: Emission[] = []
-    const turn = new HostTurn(this.#place, derivation.key, this.#facts(derivation, time), origin, emissions)
-    derivation.emissions = emissions
     const type = derivation.type as keyof Messages
-    if (type === 'hence:verdict') {
+    const isVerdict = type === 'hence:verdict'
+    // A verdict takes the request itself further, however many claims it asks for: its chain begins here.
+    const from = isVerdict ? new Origin(0, () => origin.seed) : origin
+    const turn = new HostTurn(this.#place, derivation.key, this.#facts(derivation, time), from, emissions)
+    derivation.emissions = emissions
+    if (isVerdict) {
       this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'])
     } else if (type === 'hence:compensate') {
       this.#compensate(derivation, turn, emissions, data as Messages['hence:compensate'], origin)
