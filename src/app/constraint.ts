@@ -109,7 +109,14 @@ export function constraint<S extends string, Name extends string>(
     review,
     deadlineMs,
     claim: (key, units = 1, { priority = 0 } = {}) => {
-      if (!isCount(units) || units === 0 || (!adjustable && units !== 1) || typeof priority !== 'number') {
+      if (typeof key !== 'string' || !Number.isFinite(priority)) {
+        throw new HenceError(
+          'claim-invalid',
+          'change',
+          `A claim on "${name}" must be on a key that is text, with a finite number as its priority.`,
+        )
+      }
+      if (!isCount(units) || units === 0 || (!adjustable && units !== 1)) {
         throw new HenceError(
           'claim-invalid',
           'change',

@@ -475,4 +475,76 @@ test('an operator cannot let two hold what one may hold at a time', async () => 
   assert.equal((await decide('compensate', 'op2')).status, 'accepted')
   assert.deepEqual(engine.standing('taken', 'ann'), { limit: 1, claimed: 1 })
   await engine.close()
+test('claims that no judge could keep are refused where they are asked for', () => {
+  const [product] = scopes('product')
+  const stock = product.capacity('stock')
+  for (const priority of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    assert.throws(() => stock.claim('mug', 1, { priority }), { code: 'claim-invalid' })
+  }
+  assert.throws(() => stock.claim(5 as never), { code: 'claim-invalid' })
+  for (const mode of ['strict', 'loose'] as const) {
+    for (const [length, fits] of [
+      [1_200, true],
+      [1_700, false],
+      [1_890, false],
+    ] as const) {
+      const s = scenario(shopWith({ mode, limit: 1 }))
+        .given('place', { order: 'o1', skus: [] }, { principal: 'p'.repeat(255) })
+        .when('place', { order: 'o2', skus: ['x'.repeat(length)] }, { principal: 'p'.repeat(255) })
+      if (fits) s.thenAccepted().thenClaimed('stock', 'x'.repeat(length), 1)
+      else s.thenFailed('key-too-long')
+    }
+  }
+})
+
+test('a request may ask for any number of claims, which is no chain of events', () => {
+  const skus = Array.from({ length: 1_200 }, (_, i) => `sku${i}`)
+  scenario(shopWith({ mode: 'strict', limit: 1 }))
+    .when('place', { order: 'o1', skus })
+    .thenAccepted()
+    .thenClaimed('stock', 'sku1199', 1)
+    .when('place', { order: 'o2', skus: ['sku1200', ...skus] })
+    .thenRejected('stock')
+    .thenClaimed('stock', 'sku1200', 0)
+})
+
+test('a victim is made good also at the end of the longest chain', () => {
+  const [product, order] = scopes('product', 'order')
+  const stock = product.capacity('stock', { limit: 1 })
+  const orders = order.table('orders', { value: z.object({ sorry: z.boolean() }) })
+  const input = z.object({ order: z.string(), sku: z.string() })
+  const place = order.request('place', {
+    input,
+    key: (input) => input.order,
+    claims: ({ sku }) => [stock.claim(sku)],
+    derive: (tx) => tx.put(orders, { sorry: false }),
+    compensate: (tx) => tx.put(orders, { sorry: true }),
+  })
+  const hop = product.event('hop', {
+    data: z.object({ sku: z.string(), left: z.int() }),
+    key: (data) => data.sku,
+  })
+  const hopped = product.on(hop, (tx, { sku, left }) => {
+    if (left > 0) tx.emit(hop, { sku, left: left - 1 })
+    else tx.setLimit(stock, 0)
+  })
+  const shrink = product.request('shrink', {
+    input: z.object({ sku: z.string(), hops: z.int() }),
+    key: (input) => input.sku,
+    derive: (tx, { sku, hops }) => tx.emit(hop, { sku, left: hops - 1 }),
+  })
+  const shop = app('shop', {
+    requests: [place, shrink],
+    tables: [orders],
+    reactions: [hopped],
+    constraints: [stock],
+  })
+  for (const hops of [998, 999, 1_000]) {
+    const s = scenario(shop)
+      .given('place', { order: 'o1', sku: 'mug' })
+      .when('shrink', { sku: 'mug', hops })
+      .thenRow('orders', ['o1'], { sorry: true })
+      .thenClaimed('stock', 'mug', 0)
+    assert.equal(s.violations()[0]!.state, 'resolved')
+  }
 })

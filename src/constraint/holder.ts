@@ -1,5 +1,6 @@
 import type { Claim, Constraint } from '../app/index.ts'
-import { encodeKey } from '../state/keys.ts'
+import { HenceError } from '../failure.ts'
+import { encodeKey, keyBytesMax } from '../state/keys.ts'
 import type { HeldClaim, Holder } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 
@@ -10,15 +11,17 @@ import type { Messages, Turn } from './turn.ts'
 /**
  * The claims of a request in the one order that all requests ask in: strict ones first, by constraint and key.
  * Several claims on one key of a constraint are one.
- * @throws HenceError `unknown-definition` (change)
+ * @throws HenceError `unknown-definition`, `key-too-long` (change)
  */
 export function claimsInOrder(
+  identity: string,
   claims: readonly Claim[],
   constraintOf: (name: string) => Constraint,
 ): HeldClaim[] {
   const merged = new Map<string, HeldClaim>()
   for (const { constraint, key, units, priority } of claims) {
     const { mode, adjustable } = constraintOf(constraint)
+    checkJudgedKey(constraint, key, identity)
     const at = encodeKey([constraint, key])
     const before = merged.get(at)
     merged.set(at, {
@@ -31,6 +34,21 @@ export function claimsInOrder(
   }
   const rank = (at: string, { strict }: HeldClaim) => (strict ? '0' : '1') + at
   return [...merged].sort(([a, x], [b, y]) => (rank(a, x) < rank(b, y) ? -1 : 1)).map(([, claim]) => claim)
+}
+
+/** Of the keys that a judge keeps rows under: what stands there besides names, in bytes (times, ids, tags). */
+const otherKeyBytes = 128
+
+/** Said to the one who asks: a judge that cannot keep the row could not answer. */
+function checkJudgedKey(constraint: string, key: string, identity: string): void {
+  const bytes = encodeKey([key, constraint, constraint, identity]).length + otherKeyBytes
+  if (bytes <= keyBytesMax) return
+  throw new HenceError(
+    'key-too-long',
+    'change',
+    `A claim on "${constraint}" is on a key that is too long: together with the id and the principal of its request, ` +
+      `${bytes} bytes of ${keyBytesMax}. Use a shorter key, or a hash of the long one.`,
+  )
 }
 
 export function holderOf(turn: Turn, scope: string, identity: string): Holder | undefined {

@@ -25,7 +25,7 @@ export class Channels {
   /**
    * What to do with an event that stands in the target's log.
    *
-   * - `apply`: it is the next of its channel; it has left the channel with this call.
+   * - `apply`: it is the next of its channel; once it was applied, `applied` takes it out.
    * - `seen`: it was applied before.
    * - `early`: its cause has not been derived yet (in a replay, where partitions advance side by side).
    *
@@ -48,9 +48,14 @@ export class Channels {
         `"${emitted.type}" for ${JSON.stringify(emitted.key)} with ${emitted.data}`,
       )
     }
+    return 'apply'
+  }
+
+  /** Takes an event that was applied out of its channel. */
+  applied(target: number, { causePartition }: EventRecord): void {
+    const channel = this.#channel(causePartition, target)
     channel.waiting.shift()
     channel.applied++
-    return 'apply'
   }
 
   /** All events that a partition has not applied yet, each channel in its order. */

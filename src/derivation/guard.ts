@@ -3,6 +3,8 @@ import { HenceError } from '../failure.ts'
 /** Says whether a derivation is running; the guards refuse only then. */
 export interface Deriving {
   active: boolean
+  /** What `tx` threw that is not the app's own fault, such as a state that cannot be read. */
+  fault?: unknown
 }
 
 /** What is taken away from a derivation, and what it should use instead. */

@@ -47,18 +47,19 @@ export class HostTurn implements Turn {
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void {
     const number = this.#sent++
     const parent = this.#origin
-    const origin = childOf(parent, type, () => eventId(parent.seed, type, number))
+    // The limit of a chain ends endless ones of the app. An answer of Hence's own that it cut off would leave the one
+    // who waits for it waiting for ever; by themselves these come to an end.
+    const origin = new Origin(parent.depth + 1, () => eventId(parent.seed, type, number))
     this.#emissions.push({ type, key, data, origin, chain: this.#facts.chain })
   }
 
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void {
     const { chain, partition } = this.#facts
-    const { seed, depth } = childOf(this.#origin, type, () =>
-      eventId(this.#origin.seed, `timer ${type}`, name),
-    )
+    const { depth } = this.#origin
+    const seed = eventId(this.#origin.seed, `timer ${type}`, name)
     this.#place.timers.set(
       { key: this.key, scope: 'hence', event: type, name },
-      { ...chain, at, partition, data: JSON.stringify(data), id: hexOf(seed), depth },
+      { ...chain, at, partition, data: JSON.stringify(data), id: hexOf(seed), depth: depth + 1 },
     )
   }
 

@@ -195,6 +195,8 @@ export class Processor {
     // One that came before derives nothing, but its time may set timers off.
     const isNew = arrival === 'apply'
     if (isNew || this.#place.timers.next(partition) <= time) this.#take(isNew ? record : tick)
+    // Now and not before: what threw must be found as it was, should a checkpoint be taken all the same.
+    if (record.kind === 'event' && isNew) this.#channels.applied(partition, record)
     this.#positions[partition]!++
     this.#state.commit()
     if (record.kind === 'request') {

@@ -192,18 +192,36 @@ class Taking {
     const start = mark()
     try {
       act()
+      this.#throwFault()
     } catch (error) {
-      this.#place.program.deriving.active = false
+      derivation.failure = this.#failureOf(error)
       undo(start)
       this.#place.timers.forgetNext()
       derivation.emissions = []
       derivation.effects = []
-      derivation.failure = describe(error)
     }
     derivation.changes = changes(start)
     for (const emission of derivation.emissions) {
       ;(this.#around.isHere(emission.key) ? this.#here : this.step.outgoing).push(emission)
     }
+  }
+
+  /** Ends the turn of the app, if it is its turn, and tells why it threw. Throws what is not the app's own fault. */
+  #failureOf(error: unknown): Failure {
+    const { deriving } = this.#place.program
+    const isApps = deriving.active
+    deriving.active = false
+    this.#throwFault()
+    // Hence's own code runs with the guards off. What the app throws is its own, whatever it advises.
+    if (error instanceof HenceError && error.advice !== 'change' && !isApps) throw error
+    return describe(error)
+  }
+
+  #throwFault(): void {
+    const { deriving } = this.#place.program
+    const { fault } = deriving
+    deriving.fault = undefined
+    if (fault !== undefined) throw fault
   }
 
   /** Derives the events that stayed, and what follows from them. */
@@ -245,11 +263,8 @@ class Taking {
       origin,
     )
     deriving.active = true
-    try {
-      assertSynchronous(reaction.react(tx, data))
-    } finally {
-      deriving.active = false
-    }
+    assertSynchronous(reaction.react(tx, data))
+    deriving.active = false
     tx.end()
     derivation.emissions = tx.emissions
     derivation.effects = tx.effects
@@ -272,7 +287,7 @@ class Taking {
 
     const { scope } = request
     const { identity, rootPartition, rootOffset } = derivation.chain
-    const claims = claimsInOrder(wanted, (name) => constraintNamed(this.#place, name))
+    const claims = claimsInOrder(identity, wanted, (name) => constraintNamed(this.#place, name))
     const emissions: Emission[] = []
     const turn = new HostTurn(this.#place, key, this.#facts(derivation), origin, emissions)
     const holder = { type: request.name, input: text, rootPartition, rootOffset, claims, granted: 0 }
@@ -333,10 +348,13 @@ class Taking {
   /** Messages of Hence's own. */
   #own(derivation: Derivation, data: unknown, origin: Origin, time: number): void {
     const emissions: Emission[] = []
-    const turn = new HostTurn(this.#place, derivation.key, this.#facts(derivation, time), origin, emissions)
-    derivation.emissions = emissions
     const type = derivation.type as keyof Messages
-    if (type === 'hence:verdict') {
+    const isVerdict = type === 'hence:verdict'
+    // A verdict takes the request itself further, however many claims it asks for: its chain begins here.
+    const from = isVerdict ? new Origin(0, () => origin.seed) : origin
+    const turn = new HostTurn(this.#place, derivation.key, this.#facts(derivation, time), from, emissions)
+    derivation.emissions = emissions
+    if (isVerdict) {
       this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'])
     } else if (type === 'hence:compensate') {
       this.#compensate(derivation, turn, emissions, data as Messages['hence:compensate'], origin)
@@ -384,11 +402,10 @@ class Taking {
     try {
       outcome = this.#derive(derivation, request, program.realm.parse(holder.input), origin)
     } catch (error) {
-      program.deriving.active = false
+      derivation.failure = this.#failureOf(error)
       this.#around.undo(start)
       this.#place.timers.forgetNext()
       derivation.effects = []
-      derivation.failure = describe(error)
       outcome = { status: 'failed', ...derivation.failure }
     }
     if (outcome.status === 'accepted') {
@@ -481,10 +498,9 @@ class Taking {
       derivation.chain = victim
       answer('compensated')
     } catch (error) {
-      program.deriving.active = false
+      derivation.failure = this.#failureOf(error)
       this.#around.undo(start)
       this.#place.timers.forgetNext()
-      derivation.failure = describe(error)
       answer('failed')
     }
   }
@@ -544,12 +560,9 @@ function assertSynchronous(result: unknown): void {
   )
 }
 
-/** Code and message, never a stack, which differs between engines. Errors that are not the derivation's own go on. */
+/** Code and message, never a stack, which differs between engines. */
 function describe(error: unknown): Failure {
-  if (error instanceof HenceError) {
-    if (error.advice !== 'change') throw error
-    return { code: error.code, message: error.message }
-  }
+  if (error instanceof HenceError) return { code: error.code, message: error.message }
   let message = 'It threw something that has no text.'
   try {
     const thrown = error as { name?: unknown; message?: unknown }

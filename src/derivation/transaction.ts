@@ -218,6 +218,10 @@ export class Transaction implements Tx {
     deriving.active = false
     try {
       return act()
+    } catch (error) {
+      // The app may catch it and go on; but what it derives then is not derived from the tables.
+      if (error instanceof HenceError && error.advice !== 'change') deriving.fault = error
+      throw error
     } finally {
       deriving.active = true
     }

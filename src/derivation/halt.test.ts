@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { z } from 'zod'
+import { app, HenceError, scopes } from '../app/index.ts'
+import { createEngine } from '../open-engine.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
+import { partitionOf } from './processor.ts'
+
+// An engine that stops in the middle of a record must find that record again, and leave nobody waiting.
+
+const [box] = scopes('box')
+const boxes = box.table('boxes', { value: z.object({ count: z.int() }) })
+const data = z.object({ to: z.string() })
+const sent = box.event('sent', { data, key: ({ to }) => to })
+const send = box.request('send', {
+  input: z.object({ from: z.string(), to: z.string() }),
+  key: ({ from }) => from,
+  derive: (tx, { to }) => tx.emit(sent, { to }),
+})
+const receive = box.on(sent, (tx) => tx.put(boxes, { count: (tx.get(boxes)?.count ?? 0) + 1 }))
+const post = app('post', { requests: [send], tables: [boxes], reactions: [receive] })
+
+const keys = ['a', 'b', 'c', 'd', 'e']
+const from = keys.find((key) => partitionOf(key, 2) === 0)!
+const to = keys.find((key) => partitionOf(key, 2) === 1)!
+
+/** Storage whose state cannot be read for boxes as long as it is said to be broken. */
+function breakable() {
+  const storage = memoryStorage({ partitions: 2 })
+  const state = { broken: true }
+  return {
+    state,
+    data: {
+      ...storage,
+      async openStore(collections: readonly string[], anew: boolean) {
+        const store = await storage.openStore(collections, anew)
+        await store.write([['t:boxes', [['z\0', '{"count":0}']]]])
+        return {
+          range: store.range.bind(store),
+          write: store.write.bind(store),
+          close: store.close.bind(store),
+          get(collection: string, key: string) {
+            if (state.broken && collection === 't:boxes')
+              throw new HenceError('state-unreadable', 'operator', 'A bad block.')
+            return store.get(collection, key)
+          },
+        }
+      },
+    },
+  }
+}
+
+test('an event whose application stopped an engine that was closing is applied by the next one', async () => {
+  const { data, state } = breakable()
+  const first = await createEngine({ app: post, data, report: () => {} })
+  const sending = first.submit('send', { from, to }, { requestId: '1' })
+  await Promise.all([sending, first.close()])
+  state.broken = false
+  const second = await createEngine({ app: post, data, report: () => {} })
+  await second.idle()
+  assert.deepEqual(await second.get('boxes', [to]), { count: 1 })
+  await second.close()
+})
