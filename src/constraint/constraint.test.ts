@@ -475,6 +475,8 @@ test('an operator cannot let two hold what one may hold at a time', async () => 
   assert.equal((await decide('compensate', 'op2')).status, 'accepted')
   assert.deepEqual(engine.standing('taken', 'ann'), { limit: 1, claimed: 1 })
   await engine.close()
+})
+
 test('claims that no judge could keep are refused where they are asked for', () => {
   const [product] = scopes('product')
   const stock = product.capacity('stock')
