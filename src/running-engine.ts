@@ -315,8 +315,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       await this.#deliverer?.stop(stopped ? 0 : graceMs)
       if (!stopped) await this.idle()
       for (const writer of this.#writers) writer.stop()
-      this.#admission.abandon(this.#closed)
-      this.#nextApplied?.reject(this.#closed)
+      this.#abandon(this.#closed)
       await this.#checkpointing
       if (!stopped) await this.#processor.checkpoint()
     } catch (error) {
@@ -451,8 +450,14 @@ export class RunningEngine<A extends App> implements Engine<A> {
     for (const writer of this.#writers) writer.stop()
     void this.#deliverer?.stop(0)
     this.#report({ level: 'alarm', code: 'engine-stopped', message: this.#closed.message })
-    this.#admission.abandon(this.#closed)
-    this.#nextApplied?.reject(this.#closed)
+    this.#abandon(this.#closed)
+  }
+
+  /** Tells all who still wait for something. */
+  #abandon(error: HenceError): void {
+    this.#admission.abandon(error)
+    this.#processor.abandon(error)
+    this.#nextApplied?.reject(error)
   }
 
   #warn(error: unknown): void {
