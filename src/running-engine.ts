@@ -438,7 +438,11 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #halt(error: unknown): void {
-    if (this.#closed) return
+    // What closes need not be stopped; but it does not finish what was taken then, and says so.
+    if (this.#closed) {
+      this.#warn(error)
+      return
+    }
     const message = error instanceof Error ? error.message : String(error)
     this.#closed = new HenceError(
       'engine-stopped',

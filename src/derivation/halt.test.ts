@@ -52,9 +52,11 @@ function breakable() {
 
 test('an event whose application stopped an engine that was closing is applied by the next one', async () => {
   const { data, state } = breakable()
-  const first = await createEngine({ app: post, data, report: () => {} })
+  const reports: string[] = []
+  const first = await createEngine({ app: post, data, report: ({ code }) => reports.push(code) })
   const sending = first.submit('send', { from, to }, { requestId: '1' })
   await Promise.all([sending, first.close()])
+  assert.deepEqual(reports, ['state-unreadable'])
   state.broken = false
   const second = await createEngine({ app: post, data, report: () => {} })
   await second.idle()
