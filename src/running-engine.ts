@@ -13,7 +13,7 @@ import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
 import type { Log } from './log/log.ts'
-import { encodeResult, encodeTick } from './log/record.ts'
+import { decodeRecord, encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
 import { Admission } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
@@ -374,9 +374,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
   #endEffect(effect: string, row: EffectRow, end: EffectEnd): void {
     const { done, tries } = end
     const text = done ? JSON.stringify(end.result) : end.error
-    const record = { kind: 'result', effect, done, tries, text } as const
+    const bytes = encodeResult({ kind: 'result', effect, done, tries, text })
     const partition = partitionOf(row.key, this.#log.partitions)
-    this.#writers[partition]!.write({ record, bytes: encodeResult(record) })
+    // What is derived from is what a replay will read: bytes keep no half of a surrogate pair, nor any number of tries.
+    this.#writers[partition]!.write({ record: decodeRecord(bytes), bytes })
   }
 
   #effectEnded(id: string): void {
