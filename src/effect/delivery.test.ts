@@ -375,6 +375,7 @@ test('what was given up is sent again under its id; after a day only when it may
   assert.equal(await reasonOf(redrive('nobody', 'o1')), 'effect-unknown')
   await refuse()
   clock.pass(86_400_000)
+  assert.equal(await reasonOf(redrive(id, 'o2')), 'effect-unknown', 'it was asked for under another key')
   assert.equal(await reasonOf(redrive(id, 'o1')), 'accepted')
   await settle()
   assert.deepEqual([charges.all.length, charges.last.id, charges.last.attempt], [2, id, 1])
