@@ -434,7 +434,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #prune(): void {
-    const before = this.#admission.now() - this.#windowMs - keptMsBeyondWindow
+    // By log time, which never goes back: a replay must still know what comes twice in an old log, and a clock that
+    // is wrong for a while must not make an id that was decided a new one.
+    const before = this.#processor.time - this.#windowMs - keptMsBeyondWindow
     this.#processor.forget(before, this.#checkpointRows)
   }
 
