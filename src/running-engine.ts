@@ -13,7 +13,7 @@ import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
 import type { Log } from './log/log.ts'
-import { encodeResult, encodeTick } from './log/record.ts'
+import { decodeRecord, encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
 import { Admission } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
@@ -315,8 +315,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       await this.#deliverer?.stop(stopped ? 0 : graceMs)
       if (!stopped) await this.idle()
       for (const writer of this.#writers) writer.stop()
-      this.#admission.abandon(this.#closed)
-      this.#nextApplied?.reject(this.#closed)
+      this.#abandon(this.#closed)
       await this.#checkpointing
       if (!stopped) await this.#processor.checkpoint()
     } catch (error) {
@@ -375,9 +374,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
   #endEffect(effect: string, row: EffectRow, end: EffectEnd): void {
     const { done, tries } = end
     const text = done ? JSON.stringify(end.result) : end.error
-    const record = { kind: 'result', effect, done, tries, text } as const
+    const bytes = encodeResult({ kind: 'result', effect, done, tries, text })
     const partition = partitionOf(row.key, this.#log.partitions)
-    this.#writers[partition]!.write({ record, bytes: encodeResult(record) })
+    // What is derived from is what a replay will read: bytes keep no half of a surrogate pair, nor any number of tries.
+    this.#writers[partition]!.write({ record: decodeRecord(bytes), bytes })
   }
 
   #effectEnded(id: string): void {
@@ -434,12 +434,18 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #prune(): void {
-    const before = this.#admission.now() - this.#windowMs - keptMsBeyondWindow
+    // By log time, which never goes back: a replay must still know what comes twice in an old log, and a clock that
+    // is wrong for a while must not make an id that was decided a new one.
+    const before = this.#processor.time - this.#windowMs - keptMsBeyondWindow
     this.#processor.forget(before, this.#checkpointRows)
   }
 
   #halt(error: unknown): void {
-    if (this.#closed) return
+    // What closes need not be stopped; but it does not finish what was taken then, and says so.
+    if (this.#closed) {
+      this.#warn(error)
+      return
+    }
     const message = error instanceof Error ? error.message : String(error)
     this.#closed = new HenceError(
       'engine-stopped',
@@ -451,8 +457,14 @@ export class RunningEngine<A extends App> implements Engine<A> {
     for (const writer of this.#writers) writer.stop()
     void this.#deliverer?.stop(0)
     this.#report({ level: 'alarm', code: 'engine-stopped', message: this.#closed.message })
-    this.#admission.abandon(this.#closed)
-    this.#nextApplied?.reject(this.#closed)
+    this.#abandon(this.#closed)
+  }
+
+  /** Tells all who still wait for something. */
+  #abandon(error: HenceError): void {
+    this.#admission.abandon(error)
+    this.#processor.abandon(error)
+    this.#nextApplied?.reject(error)
   }
 
   #warn(error: unknown): void {

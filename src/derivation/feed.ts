@@ -39,7 +39,6 @@ export async function* feed(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<FeedItem> {
   const at = from === undefined ? [...source.positions()] : positionsOf(from, source.positions())
-  const aborted = signal && new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
   while (!signal?.aborted) {
     // Asked for first, so that what is applied while the traces are read is not missed.
     const next = source.next()
@@ -60,7 +59,20 @@ export async function* feed(
       if (traces.length < tracesPerRead) at[partition] = Math.max(at[partition]!, end)
       isBehind = true
     }
-    if (!isBehind) await (aborted ? Promise.race([next, aborted]) : next)
+    if (!isBehind) await orAborted(next, signal)
+  }
+}
+
+/** Waits for a promise or for the signal, and leaves nothing at the signal, which may serve for a long time. */
+async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return promise
+  const { promise: aborted, resolve } = Promise.withResolvers<void>()
+  const stop = () => resolve()
+  signal.addEventListener('abort', stop)
+  try {
+    await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', stop)
   }
 }
 

@@ -52,12 +52,81 @@ function breakable() {
 
 test('an event whose application stopped an engine that was closing is applied by the next one', async () => {
   const { data, state } = breakable()
-  const first = await createEngine({ app: post, data, report: () => {} })
+  const reports: string[] = []
+  const first = await createEngine({ app: post, data, report: ({ code }) => reports.push(code) })
   const sending = first.submit('send', { from, to }, { requestId: '1' })
   await Promise.all([sending, first.close()])
+  assert.deepEqual(reports, ['state-unreadable'])
   state.broken = false
   const second = await createEngine({ app: post, data, report: () => {} })
   await second.idle()
   assert.deepEqual(await second.get('boxes', [to]), { count: 1 })
+  await second.close()
+})
+
+/** Storage whose log takes nothing in partition 1 until a gate opens, and then fails for good; reading may be held up. */
+function gated(storage = memoryStorage({ partitions: 2 })) {
+  const gate = Promise.withResolvers<void>()
+  const reading = { until: Promise.resolve() }
+  const { log } = storage
+  const data = {
+    ...storage,
+    log: {
+      id: log.id,
+      partitions: 2,
+      end: (partition: number) => log.end(partition),
+      close: () => log.close(),
+      async *read(partition: number, offset: number) {
+        await reading.until
+        yield* log.read(partition, offset)
+      },
+      async append(partition: number, records: Uint8Array[]) {
+        if (partition === 0) return log.append(partition, records)
+        await gate.promise
+        throw new HenceError('log-damaged', 'operator', 'The disk is gone.')
+      },
+    },
+  }
+  return { storage, data: data as never, reading, fail: () => gate.resolve() }
+}
+
+test('whoever waits for what follows from a request hears that the engine has stopped', async () => {
+  const { data, fail } = gated()
+  const engine = await createEngine({ app: post, data, report: () => {} })
+  const { token } = await engine.enqueue('send', { from, to }, { requestId: '1' })
+  const reading = engine.get('boxes', [to], { after: token })
+  await engine.get('boxes', [to])
+  fail()
+  await assert.rejects(reading, { code: 'engine-stopped' })
+  await engine.close()
+})
+
+test('a retry of a request that waits for its claims hears that the engine has stopped', async () => {
+  const [seat, trip] = scopes('seat', 'trip')
+  const taken = seat.unique('taken')
+  const book = trip.request('book', {
+    input: z.object({ trip: z.string(), seat: z.string() }),
+    key: (input) => input.trip,
+    claims: (input) => [taken.claim(input.seat)],
+    derive: () => null,
+  })
+  const house = app('house', { requests: [book], tables: [], constraints: [taken] })
+  const input = { trip: from, seat: to }
+  const before = gated()
+  const first = await createEngine({ app: house, data: before.data, report: () => {} })
+  await first.enqueue('book', input, { requestId: '1' })
+  before.fail()
+  await first.close()
+
+  const { data, fail, reading } = gated(before.storage)
+  const second = await createEngine({ app: house, data, report: () => {} })
+  const read = Promise.withResolvers<void>()
+  reading.until = read.promise
+  const retry = second.submit('book', input, { requestId: '1' })
+  fail()
+  // Only now does the engine look at what was sent the first time.
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
+  read.resolve()
+  await assert.rejects(retry, { code: 'engine-stopped' })
   await second.close()
 })

@@ -85,8 +85,8 @@ const redrive: OperatorRequest<RedriveInput> = {
       : 'effect, key and reason must be text, mayRepeat true or false',
   ),
   key: ({ key }) => key,
-  decide: ({ now }, outbox, { effect, mayRepeat = false }) => ({
-    ...outcomeOf(outbox.redrive(effect, now, mayRepeat)),
+  decide: ({ key, now }, outbox, { effect, mayRepeat = false }) => ({
+    ...outcomeOf(outbox.redrive(effect, key, now, mayRepeat)),
     effects: [effect],
   }),
 }

@@ -81,7 +81,7 @@ export class Processor {
   readonly #around: Surroundings & { partition: number; offset: number; time: number }
   /** Requests with events under way: how many. */
   readonly #unsettled = new Map<string, number>()
-  readonly #waiters = new Map<string, (() => void)[]>()
+  readonly #waiters = new Map<string, PromiseWithResolvers<void>>()
   #fresh: Workplace | undefined
   #appliedChecked = 0
   #time = 0
@@ -209,15 +209,23 @@ export class Processor {
     return undefined
   }
 
-  /** Resolves when a request and all events that follow from it have been applied. */
+  /** Resolves when a request and all events that follow from it have been applied; rejects when `abandon` comes first. */
   settled(partition: number, offset: number): Promise<void> | undefined {
     if (this.#isSettled(partition, offset)) return undefined
-    return new Promise((resolve) => {
-      const root = `${partition}:${offset}`
-      const waiters = this.#waiters.get(root)
-      if (waiters) waiters.push(resolve)
-      else this.#waiters.set(root, [resolve])
-    })
+    const root = `${partition}:${offset}`
+    const known = this.#waiters.get(root)
+    if (known) return known.promise
+    const waiter = Promise.withResolvers<void>()
+    // Whoever asked may have gone by then.
+    waiter.promise.catch(() => {})
+    this.#waiters.set(root, waiter)
+    return waiter.promise
+  }
+
+  /** Tells all who wait for what will not be applied any more. */
+  abandon(error: HenceError): void {
+    for (const waiter of this.#waiters.values()) waiter.reject(error)
+    this.#waiters.clear()
   }
 
   /** Saves state and positions together. Nothing else may be under way in the state. */
@@ -382,7 +390,7 @@ export class Processor {
   #settle(partition: number, offset: number): void {
     if (this.#waiters.size === 0 || !this.#isSettled(partition, offset)) return
     const root = `${partition}:${offset}`
-    for (const resolve of this.#waiters.get(root) ?? []) resolve()
+    this.#waiters.get(root)?.resolve()
     this.#waiters.delete(root)
   }
 

@@ -21,6 +21,8 @@ export interface Realm {
    * @returns whether the value is what a copy would be: plain, without undefined fields and -0
    */
   check(value: unknown): boolean
+  /** Rows under their keys, which leave out the first part, as a list of this realm; the values are taken as they are. */
+  rows(found: readonly { readonly key: readonly unknown[]; readonly value: unknown }[]): unknown
 }
 
 /**
@@ -146,6 +148,15 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
     check(value) {
       start(value, false)
       return exact
+    },
+    rows(found) {
+      const rows: unknown[] = []
+      for (const { key, value } of found) {
+        const parts: unknown[] = []
+        for (let i = 1; i < key.length; i++) parts.push(key[i])
+        rows.push({ key: parts, value })
+      }
+      return rows
     },
   }
 }

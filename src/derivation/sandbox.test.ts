@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { type App, app, HenceError, scopes, type Tx } from '../app/index.ts'
+import { openEngine } from '../open-engine.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
 import { bundle } from './bundle.ts'
 import { inProcess, type Program, sandboxed } from './program.ts'
 
@@ -236,3 +238,36 @@ for (const [what, source, message] of [
     )
   })
 }
+
+test('what tx gives belongs to the realm of the derivation, in dev mode too', async () => {
+  const path = await moduleOf(`
+    import { app, scopes } from 'hence'
+    const [s] = scopes('s')
+    const any = { '~standard': { version: 1, vendor: 'test', validate: (value: unknown) => ({ value }) } }
+    const t = s.table('t', { value: any as any, key: ['number'] })
+    const c = s.capacity('c', { limit: 5 })
+    const r = s.request('r', {
+      input: any as any,
+      key: (i: any) => i.key,
+      derive(tx: any): any {
+        const rows = tx.scan(t)
+        tx.put(t, rows.length, { list: [rows.length] })
+        const seen = [rows, tx.usage(c), tx.get(t, 0), tx.get(t, 0).list, tx.settle(c)]
+        for (const row of rows) seen.push(row, row.key, row.value, row.value.list)
+        return seen.map((value: any) => value instanceof (Array.isArray(value) ? Array : Object))
+      },
+    })
+    export default app('a', { requests: [r], tables: [t], constraints: [c] })
+  `)
+  const { code, hash } = await bundle(path)
+  for (const check of [false, true]) {
+    const { app } = sandboxed({ code, hash })
+    const engine = await openEngine({ app, data: memoryStorage(), check, report: () => {} }, { code, hash })
+    for (let i = 0; i < 102; i++) {
+      const reply = await engine.submit('r', { key: 'k' }, { requestId: `r${i}` })
+      assert.equal(reply.status, 'accepted', JSON.stringify(reply))
+      assert.ok(reply.status === 'accepted' && (reply.value as boolean[]).every(Boolean), `record ${i}`)
+    }
+    await engine.close()
+  }
+})

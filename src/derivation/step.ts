@@ -152,11 +152,9 @@ class Taking {
     const reaction = program.app.reactions.get(effectReactionName(scope, type, part))
     this.#attempt(derivation, () => {
       if (reaction === undefined) return
-      const data = program.realm.seal({
-        id,
-        input: JSON.parse(input),
-        ...(end.done ? { result: end.result } : { error: end.error }),
-      })
+      // Read, and not sealed: the limits of values are for what a derivation makes, and this is in the log already.
+      const came = done ? `"result":${text}` : `"error":${JSON.stringify(text)}`
+      const data = program.realm.parseFrozen(`{"id":${JSON.stringify(id)},"input":${input},${came}}`)
       const origin = new Origin(depth + 1, () => `${part} ${id} ${row.redrives ?? 0}`)
       this.#runReaction(derivation, reaction, data, origin, this.#around.time)
     })

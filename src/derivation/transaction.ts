@@ -15,12 +15,11 @@ import { setLimit, settle, standingOf } from '../constraint/judge.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, encodeKey, encodePart, type KeyPart } from '../state/keys.ts'
-import type { TableState } from '../state/table.ts'
 import { type Emission, emissionsMax, type Origin } from './chain.ts'
 import { checkRow } from './check.ts'
 import { childOf, type Facts, HostTurn, hexOf } from './host-turn.ts'
 import { eventId, namedUuid, RandomStream } from './seed.ts'
-import { constraintNamed, type Workplace } from './workplace.ts'
+import { constraintNamed, type Rows, type Workplace } from './workplace.ts'
 
 /** What one derivation sees; see the public interface for what each method promises. */
 export class Transaction implements Tx {
@@ -89,7 +88,7 @@ export class Transaction implements Tx {
   scan(table: Table, query: Query = {}): Row<never, never>[] {
     const state = this.#state(table)
     const rows = this.#outside(() => state.scan(query, this.#prefix))
-    return rows.map(({ key, value }) => ({ key: key.slice(1), value })) as never
+    return this.#place.program.realm.rows(rows) as never
   }
 
   emit(event: Event, data: unknown, options?: EmitOptions): void {
@@ -170,7 +169,7 @@ export class Transaction implements Tx {
 
   usage(constraint: Constraint): { readonly limit: number; readonly claimed: number } {
     const { limit, claimed } = this.#judging(constraint, (turn) => standingOf(turn, constraint))
-    return { limit, claimed }
+    return this.#place.program.realm.seal({ limit, claimed }) as { limit: number; claimed: number }
   }
 
   setLimit(constraint: Constraint, limit: number): void {
@@ -275,7 +274,7 @@ export class Transaction implements Tx {
     return this.#random
   }
 
-  #state(table: Table): TableState {
+  #state(table: Table): Rows {
     this.#assertOpen()
     const state = this.#place.tables.get(table)
     if (state === undefined) {

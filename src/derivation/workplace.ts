@@ -9,11 +9,14 @@ import { Timers, timers } from './timers.ts'
 /** The tables that Hence keeps for itself, beside those of the app. */
 export const systemTables: readonly TableShape[] = [standings, claims, violations, holders, effects, timers]
 
+/** What a derivation does with a table. */
+export type Rows = Pick<TableState, 'get' | 'put' | 'delete' | 'scan'>
+
 /** A program, and all state that it derives. */
 export interface Workplace {
   readonly program: Program
   /** By the definition, which is an object of the program's own realm. */
-  readonly tables: ReadonlyMap<Table, TableState>
+  readonly tables: ReadonlyMap<Table, Rows>
   readonly constraints: Readonly<Record<'standings' | 'claims' | 'violations' | 'holders', TableState>>
   readonly outbox: Outbox
   readonly timers: Timers
@@ -51,9 +54,21 @@ export function inRealmOf(
   place: Workplace,
   tables: ReadonlyMap<string, TableState>,
 ): Workplace {
-  const own = new Map<Table, TableState>()
-  for (const [name, table] of program.app.tables) own.set(table, tables.get(name)!)
+  const own = new Map<Table, Rows>()
+  for (const [name, table] of program.app.tables) own.set(table, sealedIn(program, tables.get(name)!))
   return { ...place, program, tables: own }
+}
+
+/** The rows of a table as values of another realm than that which the state makes them in. */
+function sealedIn({ realm }: Program, table: TableState): Rows {
+  const sealed = (row: unknown) => (row === undefined ? undefined : realm.seal(row))
+  return {
+    get: (key) => sealed(table.get(key)),
+    put: (key, row) => table.put(key, row),
+    delete: (key) => table.delete(key),
+    scan: (query, within) =>
+      table.scan(query, within).map(({ key, value }) => ({ key, value: sealed(value) })),
+  }
 }
 
 /** @throws HenceError `unknown-definition` (change) */

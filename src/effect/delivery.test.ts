@@ -375,6 +375,7 @@ test('what was given up is sent again under its id; after a day only when it may
   assert.equal(await reasonOf(redrive('nobody', 'o1')), 'effect-unknown')
   await refuse()
   clock.pass(86_400_000)
+  assert.equal(await reasonOf(redrive(id, 'o2')), 'effect-unknown', 'it was asked for under another key')
   assert.equal(await reasonOf(redrive(id, 'o1')), 'accepted')
   await settle()
   assert.deepEqual([charges.all.length, charges.last.id, charges.last.attempt], [2, id, 1])
@@ -600,4 +601,72 @@ test('a module of handlers that lacks one, or has one too many, is a type error'
   })
   const both: Handlers<typeof shop> = fine
   assert.ok(both)
+})
+
+test('what comes of an effect reaches the app whatever its size, and is the same on a replay', async () => {
+  const [box] = scopes('box')
+  const any = z.any()
+  const ask = effect('ask', { input: any, result: any })
+  const boxes = box.table('boxes', { value: z.object({ got: z.string() }) })
+  const put = box.request('put', {
+    input: z.object({ box: z.string(), text: z.string() }),
+    key: (input) => input.box,
+    derive(tx, { text }) {
+      tx.effect(ask, { text })
+    },
+  })
+  const answered = box.on(ask.result, (tx, { input, result }) => {
+    tx.put(boxes, { got: `${input.text.length} ${result.length} ${Object.isFrozen(result)}` })
+  })
+  const unanswered = box.on(ask.dead, (tx, { error }) => {
+    tx.put(boxes, { got: `${error.length} ${error.codePointAt(error.length - 1)}` })
+  })
+  const house = app('house', {
+    requests: [put],
+    tables: [boxes],
+    reactions: [answered, unanswered],
+    effects: [ask],
+  })
+  const data = memoryStorage()
+  const alarms: Report[] = []
+  const report = (each: Report) => {
+    if (each.code === 'derivation-failed') alarms.push(each)
+  }
+  const engine = await createEngine({
+    app: house,
+    data,
+    report,
+    handlers: {
+      ask({ key }) {
+        if (key === 'many') return new Array(200_000).fill(1)
+        if (key === 'long') return 'x'.repeat(600_000)
+        // The error is cut in the middle of a character.
+        throw new HenceError('no', 'change', `${'x'.repeat(999)}😀`)
+      },
+    },
+  })
+  for (const [key, text] of [
+    ['many', ''],
+    ['long', 'x'.repeat(600_000)],
+    ['cut', ''],
+  ] as const) {
+    await engine.submit('put', { box: key, text }, { requestId: key })
+  }
+  while (engine.effects().length > 0) await settle()
+  await engine.idle()
+  const rows = await engine.scan('boxes')
+  assert.deepEqual(
+    rows.map(({ value }) => value.got),
+    ['1000 65533', '600000 600000 true', '0 200000 true'],
+  )
+  assert.deepEqual(alarms, [])
+  const dead = engine.effects({ state: 'dead' })
+  await engine.close()
+  const again = await createEngine({
+    app: house,
+    data: { ...data, openStore: () => data.openStore([], true) },
+    report,
+  })
+  assert.deepEqual(again.effects({ state: 'dead' }), dead)
+  await again.close()
 })

@@ -120,14 +120,16 @@ export class Outbox {
     return ended
   }
 
-  /** Puts one that was given up among those to be delivered. */
+  /** Puts one that was given up among those to be delivered; `key` is where it was asked for. */
   redrive(
     id: string,
+    key: string,
     now: number,
     mayRepeat: boolean,
   ): 'effect-unknown' | 'effect-not-dead' | 'effect-may-repeat' | undefined {
     const row = this.get(id)
-    if (row === undefined) return 'effect-unknown'
+    // Under another key it would be changed out of the order of its own partition.
+    if (row === undefined || row.key !== key) return 'effect-unknown'
     if (row.state !== 'dead') return 'effect-not-dead'
     if (!mayRepeat && now > row.at + receiversRememberMs) return 'effect-may-repeat'
     this.add(id, { ...row, state: 'pending', redrives: (row.redrives ?? 0) + 1, redrivenAt: now })

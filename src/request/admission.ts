@@ -208,6 +208,9 @@ export class Admission {
       waiter.resolve(this.#reply(identity, decided, decided.outcome, true))
       return
     }
+    // Whoever comes to wait now would not hear of it.
+    const closed = this.#host.closed()
+    if (closed) throw closed
     waiter.durable?.(enqueuedAt(identity, decided))
     const others = this.#inFlight.get(identity)
     if (others) others.waiters.push(waiter)
