@@ -291,7 +291,7 @@ export class Processor {
       step = this.#place.checked ? this.#takeChecked(record) : takeStep(this.#place, record, this.#around)
     } catch (error) {
       this.#state.undo(0)
-      this.#place.timers.forgetNext()
+      this.#place.timers.forgetTaken()
       throw error
     }
     for (const { chain, outcome } of step.decisions) {
