@@ -22,7 +22,7 @@ export function takeCheckedStep(
   const mark = around.mark()
   const first = picture(takeStep(other, record, around), around.changes(mark))
   around.undo(mark)
-  place.timers.forgetNext()
+  place.timers.forgetTaken()
   const step = takeStep(place, record, around)
   const second = picture(step, around.changes(mark))
   for (const [what, value] of second) {

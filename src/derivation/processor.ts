@@ -291,7 +291,7 @@ export class Processor {
       step = this.#place.checked ? this.#takeChecked(record) : takeStep(this.#place, record, this.#around)
     } catch (error) {
       this.#state.undo(0)
-      this.#place.timers.forgetNext()
+      this.#place.timers.forgetTaken()
       throw error
     }
     for (const { chain, outcome } of step.decisions) {
@@ -325,11 +325,17 @@ export class Processor {
       return takeCheckedStep(this.#place, other, record, this.#around)
     } catch (error) {
       if (!(error instanceof HenceError) || error.advice !== 'change') throw error
-      return this.#failedStep(record, error)
+      this.#state.undo(0)
+      this.#place.timers.forgetTaken()
+      const failed = this.#failedStep(record, error)
+      if (record.kind === 'request') return failed
+      // Nobody would do again what anything else does, such as a timer that goes off, or a verdict that a request waits for.
+      const step = takeStep(this.#place, record, this.#around)
+      return { ...step, derivations: [...step.derivations, ...failed.derivations] }
     }
   }
 
-  /** Dev mode only: the request fails where its author sees it, with nothing changed. */
+  /** Dev mode only: what came of a record that is not derived the same twice; of a request, nothing but its failure. */
   #failedStep(record: LogRecord, { code, message }: HenceError): Step {
     const { partition, offset } = this.#around
     const failure = { code, message }

@@ -68,8 +68,8 @@ export interface Surroundings {
   changes(mark: number): readonly Change[]
 }
 
-/** How many derivations may follow in one step: a bound for chains that fan out without end. */
-export const derivationsPerStepMax = 100_000
+/** How many events may follow in one step from the record, or from a timer: a bound for chains that fan out without end. */
+const eventsPerRootMax = 100_000
 
 /**
  * Derives what follows from one record: the timers that it sets off, then the record itself; after each of them
@@ -93,6 +93,8 @@ class Taking {
   readonly #place: Workplace
   readonly #around: Surroundings
   #here: Emission[] = []
+  /** How many events of the app have followed. */
+  #followed = 0
 
   constructor(place: Workplace, around: Surroundings) {
     this.#place = place
@@ -162,14 +164,6 @@ class Taking {
   }
 
   #begin(kind: Derivation['kind'], type: string, key: string, chain: Chain): Derivation {
-    const { derivations } = this.step
-    if (derivations.length >= derivationsPerStepMax) {
-      throw new HenceError(
-        'too-many-events',
-        'change',
-        `"${type}" is number ${derivationsPerStepMax + 1} that follows from one record in its partition: do reactions emit each other without end?`,
-      )
-    }
     const derivation: Derivation = {
       kind,
       type,
@@ -180,7 +174,7 @@ class Taking {
       effects: [],
       failure: undefined,
     }
-    derivations.push(derivation)
+    this.step.derivations.push(derivation)
     return derivation
   }
 
@@ -228,9 +222,14 @@ class Taking {
     for (let i = 0; i < here.length; i++) {
       const { type, key, data, origin, chain } = here[i]!
       const derivation = this.#begin('event', type, key, chain)
-      this.#attempt(derivation, () => this.#react(derivation, data, origin))
+      this.#attempt(derivation, () => {
+        // Messages of Hence's own follow from those of the app, and come to an end by themselves.
+        if (!type.startsWith('hence:') && ++this.#followed > eventsPerRootMax) throw endless(type)
+        this.#react(derivation, data, origin)
+      })
     }
     if (here.length > 0) this.#here = []
+    this.#followed = 0
   }
 
   #react(derivation: Derivation, data: unknown, origin: Origin, time = this.#around.time): void {
@@ -540,6 +539,14 @@ function unknownMessage(app: App, kind: string, type: string): HenceError {
     'operator',
     `The log holds a ${kind} "${type}", which the app "${app.name}" does not define. ` +
       'Put its definition back; what is in the log must stay readable.',
+  )
+}
+
+function endless(type: string): HenceError {
+  return new HenceError(
+    'too-many-events',
+    'change',
+    `"${type}" comes after ${eventsPerRootMax} others that follow from one record in its partition: do reactions emit each other without end?`,
   )
 }
 

@@ -35,6 +35,11 @@ export class Timers {
   readonly #rows: TableState
   /** For each partition when its next timer goes off; undefined when that must be looked up. */
   readonly #next: (number | undefined)[] = []
+  /**
+   * For each partition a place in the order of timers that all of them are at or behind. Those that were taken leave gaps
+   * until they are saved, and a search from the beginning would go through them one by one.
+   */
+  readonly #from: (readonly [at: number, ...key: string[]] | undefined)[] = []
 
   constructor(rows: TableState) {
     this.#rows = rows
@@ -43,7 +48,13 @@ export class Timers {
   /** Sets a timer, in the place of one with the same name. */
   set(name: TimerName, timer: Timer): void {
     this.#rows.put(keyOf(name), timer)
-    this.#next[timer.partition] = undefined
+    const { at, partition } = timer
+    this.#next[partition] = undefined
+    const from = this.#from[partition]
+    if (from === undefined) return
+    const { key, scope, event, name: own } = name
+    const place = [at, key, scope, event, own] as const
+    if (encodeKey(place) < encodeKey(from)) this.#from[partition] = place
   }
 
   has(name: TimerName): boolean {
@@ -59,7 +70,7 @@ export class Timers {
   next(partition: number): number {
     let next = this.#next[partition]
     if (next === undefined) {
-      const [first] = this.#rows.scan({ index: 'due', prefix: [partition], limit: 1 })
+      const first = this.#first(partition)
       next = first === undefined ? Number.POSITIVE_INFINITY : (first.value as Timer).at
       this.#next[partition] = next
     }
@@ -69,18 +80,33 @@ export class Timers {
   /** Takes out a timer that goes off at a time or before. */
   take(partition: number, time: number): (TimerName & Timer) | undefined {
     if (this.next(partition) > time) return undefined
-    const [{ key, value }] = this.#rows.scan({ index: 'due', prefix: [partition], limit: 1 }) as [
-      { key: string[]; value: Timer },
-    ]
+    const { key, value } = this.#first(partition) as { key: string[]; value: Timer }
     const [partitionKey, scope, event, name] = key as [string, string, string, string]
     this.#rows.delete(encodeKey(key))
+    this.#from[partition] = [value.at, ...key]
     this.#next[partition] = undefined
     return { ...value, key: partitionKey, scope, event, name }
   }
 
-  /** To be called when changes of the state were undone. */
+  #first(partition: number) {
+    const [first] = this.#rows.scan({
+      index: 'due',
+      prefix: [partition],
+      from: this.#from[partition],
+      limit: 1,
+    })
+    return first
+  }
+
+  /** To be called when timers that were set or cancelled were undone. */
   forgetNext(): void {
     this.#next.length = 0
+  }
+
+  /** To be called when also timers that were taken are there again. */
+  forgetTaken(): void {
+    this.#from.length = 0
+    this.forgetNext()
   }
 }
 
