@@ -1,4 +1,6 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from './app/index.ts'
+import { Auditor } from './audit/auditor.ts'
+import type { Receipt } from './audit/receipt.ts'
 import { setAlarm, systemClock } from './clock.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
 import { Processor, partitionOf } from './derivation/processor.ts'
@@ -12,6 +14,7 @@ import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
+import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
 import { decodeRecord, encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
@@ -37,6 +40,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #admission: Admission
   readonly #writers: readonly PartitionWriter[]
   readonly #deliverer: Deliverer | undefined
+  #auditor: Auditor | undefined
   readonly #clock
   readonly #report: Reporter
   readonly #listeners = new Set<(changes: readonly TableChange[]) => void>()
@@ -82,8 +86,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
       engine = await begin(true)
     }
     try {
+      await engine.#audit(options)
       await engine.#recover()
     } catch (error) {
+      await engine.#auditor?.close()
       await engine.#state.close()
       throw error
     }
@@ -174,6 +180,17 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#deliverer?.start()
   }
 
+  async #audit({ audit = false }: EngineOptions<A>): Promise<void> {
+    if (audit === false) return
+    this.#auditor = await Auditor.open({
+      log: this.#log,
+      folder: this.#storage.audit,
+      clock: this.#clock,
+      report: this.#report,
+      ...(audit !== true && { publish: audit.publish }),
+    })
+  }
+
   submit(type: string, input: unknown, { requestId, principal = '' }: SubmitOptions): Promise<never> {
     return this.#admission.submit(type, input, requestId, principal) as Promise<never>
   }
@@ -187,6 +204,21 @@ export class RunningEngine<A extends App> implements Engine<A> {
     { principal = '' }: { readonly principal?: string } = {},
   ): Promise<Story | undefined> {
     return this.#reader.story(requestId, principal)
+  }
+
+  async receipt(
+    requestId: string,
+    { principal = '' }: { readonly principal?: string } = {},
+  ): Promise<Receipt | undefined> {
+    if (this.#auditor === undefined) {
+      throw new HenceError(
+        'audit-off',
+        'change',
+        'This engine signs no tree heads, so it gives no receipts: start it with the option `audit` (`hence start --audit`).',
+      )
+    }
+    const decided = this.#processor.decided(identityOf(requestId, principal))
+    return decided && this.#auditor.receipt(decided.partition, decided.offset)
   }
 
   async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
@@ -279,6 +311,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       logTime: this.#processor.time,
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),
+      headAt: this.#auditor?.head?.time,
       replayed: this.#replayed,
       replies: { ...this.#admission.replies },
     }
@@ -322,6 +355,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       this.#warn(error)
     } finally {
       await this.#state.close()
+      await this.#auditor?.close().catch((error) => this.#warn(error))
       await this.#storage.close()
       this.#program.close()
     }

@@ -10,6 +10,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   dev: async () => (await import('./dev.ts')).devCommand(),
   submit: async () => (await import('./submit.ts')).submitCommand(),
   explain: async () => (await import('./explain.ts')).explainCommand(),
+  receipt: async () => (await import('./receipt.ts')).receiptCommand(),
   tail: async () => (await import('./tail.ts')).tailCommand(),
   table: async () => (await import('./table.ts')).tableCommand(),
   violations: async () => (await import('./violations.ts')).violationsCommand(),

@@ -76,6 +76,9 @@ export class Metrics {
     metric('oldest_effect_age_seconds', 'gauge', 'How long the oldest undelivered effect has waited.', [
       ['', stats.oldestEffectAt === undefined ? 0 : Math.max(0, (now - stats.oldestEffectAt) / 1000)],
     ])
+    metric('head_age_seconds', 'gauge', 'Time since the newest tree head was signed.', [
+      ['', stats.headAt === undefined ? 0 : Math.max(0, (now - stats.headAt) / 1000)],
+    ])
     metric('change_streams', 'gauge', 'Open streams of changes.', [['', streams]])
     return `${lines.join('\n')}\n`
   }
