@@ -2,14 +2,14 @@ import type { App, Enqueued, Query, ReadOptions, TableChange } from './app/index
 import { Auditor } from './audit/auditor.ts'
 import type { Receipt } from './audit/receipt.ts'
 import { setAlarm, systemClock } from './clock.ts'
+import { collectionsFor, tablesFor } from './derivation/derived-state.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
 import { Processor, partitionOf } from './derivation/processor.ts'
 import type { Program } from './derivation/program.ts'
 import { type Changes, Reader } from './derivation/reader.ts'
 import { replay } from './derivation/replay.ts'
 import type { Story } from './derivation/story.ts'
-import { type Trace, Traces } from './derivation/traces.ts'
-import { systemTables } from './derivation/workplace.ts'
+import type { Trace } from './derivation/traces.ts'
 import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
@@ -22,7 +22,6 @@ import { Admission } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
 import { type Draft, PartitionWriter } from './request/writer.ts'
 import { State } from './state/state.ts'
-import { collectionsOf, TableState } from './state/table.ts'
 import type { Storage } from './storage.ts'
 
 /** How long tries of effects that are under way may go on when the engine closes, in milliseconds. */
@@ -64,8 +63,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     program: Program,
     storage: Storage,
   ): Promise<RunningEngine<A>> {
-    const shapes = [...program.app.tables.values(), ...systemTables]
-    const collections = ['decided', 'failures', 'meta', ...Traces.collections, ...collectionsOf(shapes)]
+    const collections = collectionsFor(program)
     const begin = async (anew: boolean) => {
       const store = await storage.openStore(collections, anew)
       const engine = new RunningEngine(options, program, storage, new State(store))
@@ -108,15 +106,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#windowMs = options.windowMs ?? windowMsDefault
     this.#checkpointRows = options.checkpointRows ?? 50_000
     this.#checkpointAt = this.#checkpointRows
-    const rows = {
-      encode: (row: unknown) => JSON.stringify(row),
-      decode: (text: string) => program.realm.parseFrozen(text),
-    }
-    const tables = new Map<string, TableState>()
-    for (const shape of program.app.tables.values())
-      tables.set(shape.name, new TableState(state, shape, rows))
-    for (const shape of systemTables)
-      tables.set(shape.name, new TableState(state, shape, { encode: JSON.stringify, decode: JSON.parse }))
+    const tables = tablesFor(program, state)
     this.#processor = new Processor({
       program,
       state,

@@ -52,3 +52,26 @@ export async function* readHeads(path: string): AsyncGenerator<SignedHead> {
   }
   if (line?.endsWith('}')) yield parseHead(line)
 }
+
+/** How many partitions the heads that are gathered have in all: what bounds the memory that they take. */
+const gatheredMax = 100_000
+
+/**
+ * The newest head of a file and others, spread over it evenly: all when there are not too many. What each head vouches
+ * for, every later one vouches for too; more of them only tell more exactly where something was changed.
+ * @throws HenceError `head-invalid` (change)
+ */
+export async function someHeads(path: string): Promise<SignedHead[]> {
+  let heads: SignedHead[] = []
+  let newest: SignedHead | undefined
+  let [seen, step] = [0, 1]
+  for await (const head of readHeads(path)) {
+    newest = head
+    if (seen++ % step > 0) continue
+    heads.push(head)
+    if (heads.length * Math.max(1, head.partitions.length) <= gatheredMax) continue
+    heads = heads.filter((_, i) => i % 2 === 0)
+    step *= 2
+  }
+  return newest === undefined || heads.at(-1) === newest ? heads : [...heads, newest]
+}

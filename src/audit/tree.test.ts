@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
+import { Frontier } from './frontier.ts'
 import { hashMemory } from './hash-memory.ts'
 import { isConsistent, rootOfInclusion } from './proof.ts'
 import { emptyRoot, type Hash, hashesOf, Tree } from './tree.ts'
@@ -127,4 +128,14 @@ test('a tree is taken up again from what it has kept', () => {
   again.append(Buffer.from('11'))
   assert.deepEqual(again.root(), mth(Array.from({ length: 12 }, (_, i) => Buffer.from(`${i}`))))
   assert.throws(() => new Tree(hashes, 11), RangeError)
+})
+
+test('the frontier has the root of the tree at every size', () => {
+  const tree = new Tree(hashMemory())
+  const frontier = new Frontier()
+  for (let size = 0; size < 70; size++) {
+    assert.deepEqual(frontier.root(), tree.root())
+    tree.append(Buffer.from(`${size}`))
+    frontier.append(Buffer.from(`${size}`))
+  }
 })

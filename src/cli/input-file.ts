@@ -11,11 +11,15 @@ export async function readInput(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
-    throw new HenceError(
-      'file-unreadable',
-      'change',
-      `The file ${path} cannot be read: ${(error as Error).message}. Give one that is there and may be read.`,
-      { cause: error },
-    )
+    throw unreadableFile(path, error)
   }
+}
+
+export function unreadableFile(path: string, cause: unknown): HenceError {
+  return new HenceError(
+    'file-unreadable',
+    'change',
+    `The file ${path} cannot be read: ${(cause as Error).message}. Give one that is there and may be read.`,
+    { cause },
+  )
 }

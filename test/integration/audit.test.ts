@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, cp, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { hence, started } from '../hence-process.ts'
 
 // Receipts from the request to the check, through the command line, as a client and an auditor would.
@@ -65,3 +66,111 @@ test('without --audit there are no receipts', async (t) => {
   assert.equal(code, 1)
   assert.match(stderr, /audit-off/)
 })
+
+test('verify passes what is right, beside a running process too, and names what is not', async (t) => {
+  const folder = await folderFor(t)
+  const file = (name: string) => join(folder, name)
+  const data = file('data')
+  const verify = async (...more: string[]) => {
+    const { code, stdout, stderr } = await hence(['verify', '--data', data, '--json', ...more])
+    return { code, stderr, told: stdout === '' ? undefined : JSON.parse(stdout) }
+  }
+  assert.equal((await verify()).code, 1)
+
+  const server = await started([notes, '--data', data, '--partitions', '2', '--audit'])
+  const lines = Array.from({ length: 300 }, (_, number) =>
+    JSON.stringify({
+      requestId: `n${number}`,
+      type: 'write',
+      input: { owner: `o${number % 7}`, number, text: 'x' },
+    }),
+  )
+  const sent = await fetch(`${server.url}/requests`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body: `${lines.join('\n')}\n`,
+  })
+  assert.equal((await sent.text()).match(/"accepted"/g)?.length, 300)
+  const beside = await verify()
+  assert.equal(beside.code, 0, JSON.stringify(beside))
+  assert.equal(await server.stop(), 0)
+
+  const right = await verify()
+  assert.equal(right.code, 0, JSON.stringify(right))
+  const { ok, records, heads, history, flaws } = right.told
+  assert.deepEqual([ok, history.checked, history.tables, flaws], [true, true, 4, []])
+  assert.ok(records >= 300 && heads >= 1)
+  assert.equal(history.records, records)
+  assert.deepEqual(await verify('--no-history').then(({ told }) => told.history.checked), false)
+
+  // A row that nobody derived.
+  await cp(join(data, 'state'), file('state'), { recursive: true })
+  await tamper(join(data, 'state'))
+  const tampered = await verify()
+  assert.equal(tampered.code, 6)
+  assert.deepEqual(
+    tampered.told.flaws.map(({ code }: { code: string }) => code),
+    ['table-differs'],
+  )
+  await rm(join(data, 'state'), { recursive: true })
+  await cp(file('state'), join(data, 'state'), { recursive: true })
+
+  const log = join(data, 'log/p0001')
+  const segment = join(log, (await readdir(log)).find((name) => name.endsWith('.segment'))!)
+  const bytes = await readFile(segment)
+  const at = bytes.indexOf('"owner"')
+  const handle = await open(segment, 'r+')
+  await handle.write('"OWNER"', at)
+  await handle.close()
+  const damaged = await verify()
+  assert.equal(damaged.code, 6)
+  const [flaw] = damaged.told.flaws
+  assert.deepEqual([flaw.code, flaw.file], ['log-damaged', segment])
+  assert.ok(flaw.byte < at)
+  assert.equal(damaged.told.history.checked, false)
+  await writeFile(segment, bytes)
+
+  await writeFile(file('heads.ndjson'), 'nothing\n')
+  assert.match((await verify('--head', file('heads.ndjson'))).stderr, /head-invalid/)
+  assert.match((await verify('--head', file('nowhere'))).stderr, /file-unreadable/)
+})
+
+test('a log that took the place of another does not pass a head that was published', async (t) => {
+  const folder = await folderFor(t)
+  const file = (name: string) => join(folder, name)
+  const published = file('published.ndjson')
+  const run = async (data: string, ids: readonly string[], ...more: string[]) => {
+    const server = await started([notes, '--data', data, '--audit', ...more])
+    for (const [i, id] of ids.entries()) await hence([...write(i), '--id', id, '--url', server.url])
+    assert.equal(await server.stop(), 0)
+  }
+  await run(file('data'), ['a', 'b', 'c'], '--publish-heads', published)
+  await copyFile(file('data/audit/public-key.pem'), file('key.pem'))
+  const meta = await readFile(file('data/log/meta.json'))
+  await run(file('data2'), ['a'])
+  const { logId } = JSON.parse(meta.toString())
+  assert.equal(
+    (await hence(['verify', '--data', file('data'), '--head', published, '--key', file('key.pem')])).code,
+    0,
+  )
+  const other = await hence([
+    'verify',
+    '--data',
+    file('data2'),
+    '--head',
+    published,
+    '--json',
+    '--key',
+    file('key.pem'),
+  ])
+  assert.equal(other.code, 6)
+  assert.ok(other.stdout.includes(logId))
+})
+
+/** Changes a row in the derived state, as somebody with a tool for LMDB could. */
+async function tamper(directory: string): Promise<void> {
+  const store = await openLmdbStore({ directory, collections: ['t:notes'] })
+  const [[key, row]] = [...store.range('t:notes')] as [[string, string]]
+  await store.write([['t:notes', [[key, row.replace('"stars":0', '"stars":5')]]]])
+  await store.close()
+}
