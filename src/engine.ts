@@ -54,7 +54,8 @@ export interface EngineOptions<A extends App> {
   readonly signal?: AbortSignal
   /**
    * Hash the log into trees, behind its end, and sign their heads, at least every second while there is something
-   * new; `receipt` needs it. `publish` hears every head, to show it to somebody else. Default false.
+   * new; `receipt` needs it. Also read the whole log again, slowly, for damage that nobody has met yet. `publish`
+   * hears every head, to show it to somebody else. Default false.
    */
   readonly audit?: boolean | { readonly publish: (head: SignedHead) => void | Promise<void> }
   /** Hears what an operator should know. Default: warnings and alarms go to standard error. */
@@ -169,6 +170,11 @@ export interface EngineStats {
   readonly oldestEffectAt: number | undefined
   /** When the newest tree head was signed, in milliseconds since 1970; undefined without one. */
   readonly headAt: number | undefined
+  /**
+   * When the whole log was last read again in the background and found right, in milliseconds since 1970; undefined
+   * before that, and without `audit`.
+   */
+  readonly scrubbedAt: number | undefined
   /** Records that were read again from the log when the engine started. */
   readonly replayed: number
   /** Replies since the start, by their outcome; `replayed` are those that were not the first. */

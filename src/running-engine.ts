@@ -1,6 +1,7 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from './app/index.ts'
 import { Auditor } from './audit/auditor.ts'
 import type { Receipt } from './audit/receipt.ts'
+import { Scrubber } from './audit/scrubber.ts'
 import { setAlarm, systemClock } from './clock.ts'
 import { collectionsFor, tablesFor } from './derivation/derived-state.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
@@ -40,6 +41,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #writers: readonly PartitionWriter[]
   readonly #deliverer: Deliverer | undefined
   #auditor: Auditor | undefined
+  #scrubber: Scrubber | undefined
   readonly #clock
   readonly #report: Reporter
   readonly #listeners = new Set<(changes: readonly TableChange[]) => void>()
@@ -87,6 +89,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       await engine.#audit(options)
       await engine.#recover()
     } catch (error) {
+      await engine.#scrubber?.close()
       await engine.#auditor?.close()
       await engine.#state.close()
       throw error
@@ -172,13 +175,14 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   async #audit({ audit = false }: EngineOptions<A>): Promise<void> {
     if (audit === false) return
-    this.#auditor = await Auditor.open({
+    const given = {
       log: this.#log,
       folder: this.#storage.audit,
       clock: this.#clock,
       report: this.#report,
-      ...(audit !== true && { publish: audit.publish }),
-    })
+    }
+    this.#auditor = await Auditor.open({ ...given, ...(audit !== true && { publish: audit.publish }) })
+    this.#scrubber = await Scrubber.open(given)
   }
 
   submit(type: string, input: unknown, { requestId, principal = '' }: SubmitOptions): Promise<never> {
@@ -301,6 +305,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       logTime: this.#processor.time,
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),
+      scrubbedAt: this.#scrubber?.passedAt,
       headAt: this.#auditor?.head?.time,
       replayed: this.#replayed,
       replies: { ...this.#admission.replies },
@@ -345,6 +350,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       this.#warn(error)
     } finally {
       await this.#state.close()
+      await this.#scrubber?.close().catch((error) => this.#warn(error))
       await this.#auditor?.close().catch((error) => this.#warn(error))
       await this.#storage.close()
       this.#program.close()
