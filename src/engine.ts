@@ -8,6 +8,8 @@ import type {
   RequestValue,
   Service,
 } from './app/index.ts'
+import type { SignedHead } from './audit/head.ts'
+import type { Receipt } from './audit/receipt.ts'
 import type { Clock } from './clock.ts'
 import type { Standing, Violation } from './constraint/tables.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
@@ -50,6 +52,12 @@ export interface EngineOptions<A extends App> {
   readonly wait?: boolean
   /** Ends that waiting: `createEngine` then throws the signal's reason. */
   readonly signal?: AbortSignal
+  /**
+   * Hash the log into trees, behind its end, and sign their heads, at least every second while there is something
+   * new; `receipt` needs it. Also read the whole log again, slowly, for damage that nobody has met yet. `publish`
+   * hears every head, to show it to somebody else. Default false.
+   */
+  readonly audit?: boolean | { readonly publish: (head: SignedHead) => void | Promise<void> }
   /** Hears what an operator should know. Default: warnings and alarms go to standard error. */
   readonly report?: Reporter
   readonly clock?: Clock
@@ -95,6 +103,12 @@ export interface Engine<A extends App> extends Service<A> {
   ): Promise<Enqueued>
   /** All that became of a request; undefined when its id is not known (any more). */
   story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
+  /**
+   * Proof that a request is in the log, for whoever has the log's public key; undefined when its id is not known (any
+   * more). Waits for a signed head that covers it, which is made at once.
+   * @throws HenceError `audit-off` (change) without the option `audit`; `head-mismatch`, `audit-failed` (operator)
+   */
+  receipt(requestId: string, options?: { readonly principal?: string }): Promise<Receipt | undefined>
   /**
    * Changed rows, record by record, from a position on (that record left out) and then as they come; without
    * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when
@@ -154,6 +168,13 @@ export interface EngineStats {
   readonly nextTimerAt: number | undefined
   /** When the oldest effect that is not delivered was asked for, in log time; undefined when there is none. */
   readonly oldestEffectAt: number | undefined
+  /** When the newest tree head was signed, in milliseconds since 1970; undefined without one. */
+  readonly headAt: number | undefined
+  /**
+   * When the whole log was last read again in the background and found right, in milliseconds since 1970; undefined
+   * before that, and without `audit`.
+   */
+  readonly scrubbedAt: number | undefined
   /** Records that were read again from the log when the engine started. */
   readonly replayed: number
   /** Replies since the start, by their outcome; `replayed` are those that were not the first. */

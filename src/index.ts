@@ -1,4 +1,7 @@
 export * from './app/index.ts'
+export type { Head, PartitionHead, SignedHead } from './audit/head.ts'
+export { checkReceipt, type Proven, type Receipt } from './audit/receipt.ts'
+export { readPublicKey } from './audit/signing-key.ts'
 export { type Clock, systemClock } from './clock.ts'
 export type { Standing, Victim, Violation } from './constraint/tables.ts'
 export type { RedriveInput, ResolveInput } from './derivation/operator.ts'

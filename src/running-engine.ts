@@ -1,17 +1,21 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from './app/index.ts'
+import { Auditor } from './audit/auditor.ts'
+import type { Receipt } from './audit/receipt.ts'
+import { Scrubber } from './audit/scrubber.ts'
 import { setAlarm, systemClock } from './clock.ts'
+import { collectionsFor, tablesFor } from './derivation/derived-state.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
 import { Processor, partitionOf } from './derivation/processor.ts'
 import type { Program } from './derivation/program.ts'
 import { type Changes, Reader } from './derivation/reader.ts'
 import { replay } from './derivation/replay.ts'
 import type { Story } from './derivation/story.ts'
-import { type Trace, Traces } from './derivation/traces.ts'
-import { systemTables } from './derivation/workplace.ts'
+import type { Trace } from './derivation/traces.ts'
 import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
+import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
 import { decodeRecord, encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
@@ -19,7 +23,6 @@ import { Admission } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
 import { type Draft, PartitionWriter } from './request/writer.ts'
 import { State } from './state/state.ts'
-import { collectionsOf, TableState } from './state/table.ts'
 import type { Storage } from './storage.ts'
 
 /** How long tries of effects that are under way may go on when the engine closes, in milliseconds. */
@@ -37,6 +40,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #admission: Admission
   readonly #writers: readonly PartitionWriter[]
   readonly #deliverer: Deliverer | undefined
+  #auditor: Auditor | undefined
+  #scrubber: Scrubber | undefined
   readonly #clock
   readonly #report: Reporter
   readonly #listeners = new Set<(changes: readonly TableChange[]) => void>()
@@ -60,8 +65,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     program: Program,
     storage: Storage,
   ): Promise<RunningEngine<A>> {
-    const shapes = [...program.app.tables.values(), ...systemTables]
-    const collections = ['decided', 'failures', 'meta', ...Traces.collections, ...collectionsOf(shapes)]
+    const collections = collectionsFor(program)
     const begin = async (anew: boolean) => {
       const store = await storage.openStore(collections, anew)
       const engine = new RunningEngine(options, program, storage, new State(store))
@@ -82,8 +86,11 @@ export class RunningEngine<A extends App> implements Engine<A> {
       engine = await begin(true)
     }
     try {
+      await engine.#audit(options)
       await engine.#recover()
     } catch (error) {
+      await engine.#scrubber?.close()
+      await engine.#auditor?.close()
       await engine.#state.close()
       throw error
     }
@@ -102,15 +109,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#windowMs = options.windowMs ?? windowMsDefault
     this.#checkpointRows = options.checkpointRows ?? 50_000
     this.#checkpointAt = this.#checkpointRows
-    const rows = {
-      encode: (row: unknown) => JSON.stringify(row),
-      decode: (text: string) => program.realm.parseFrozen(text),
-    }
-    const tables = new Map<string, TableState>()
-    for (const shape of program.app.tables.values())
-      tables.set(shape.name, new TableState(state, shape, rows))
-    for (const shape of systemTables)
-      tables.set(shape.name, new TableState(state, shape, { encode: JSON.stringify, decode: JSON.parse }))
+    const tables = tablesFor(program, state)
     this.#processor = new Processor({
       program,
       state,
@@ -174,6 +173,18 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#deliverer?.start()
   }
 
+  async #audit({ audit = false }: EngineOptions<A>): Promise<void> {
+    if (audit === false) return
+    const given = {
+      log: this.#log,
+      folder: this.#storage.audit,
+      clock: this.#clock,
+      report: this.#report,
+    }
+    this.#auditor = await Auditor.open({ ...given, ...(audit !== true && { publish: audit.publish }) })
+    this.#scrubber = await Scrubber.open(given)
+  }
+
   submit(type: string, input: unknown, { requestId, principal = '' }: SubmitOptions): Promise<never> {
     return this.#admission.submit(type, input, requestId, principal) as Promise<never>
   }
@@ -187,6 +198,21 @@ export class RunningEngine<A extends App> implements Engine<A> {
     { principal = '' }: { readonly principal?: string } = {},
   ): Promise<Story | undefined> {
     return this.#reader.story(requestId, principal)
+  }
+
+  async receipt(
+    requestId: string,
+    { principal = '' }: { readonly principal?: string } = {},
+  ): Promise<Receipt | undefined> {
+    if (this.#auditor === undefined) {
+      throw new HenceError(
+        'audit-off',
+        'change',
+        'This engine signs no tree heads, so it gives no receipts: start it with the option `audit` (`hence start --audit`).',
+      )
+    }
+    const decided = this.#processor.decided(identityOf(requestId, principal))
+    return decided && this.#auditor.receipt(decided.partition, decided.offset)
   }
 
   async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
@@ -279,6 +305,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
       logTime: this.#processor.time,
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),
+      scrubbedAt: this.#scrubber?.passedAt,
+      headAt: this.#auditor?.head?.time,
       replayed: this.#replayed,
       replies: { ...this.#admission.replies },
     }
@@ -322,6 +350,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
       this.#warn(error)
     } finally {
       await this.#state.close()
+      await this.#scrubber?.close().catch((error) => this.#warn(error))
+      await this.#auditor?.close().catch((error) => this.#warn(error))
       await this.#storage.close()
       this.#program.close()
     }

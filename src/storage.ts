@@ -13,6 +13,8 @@ import type { Store } from './state/store.ts'
 /** Where an engine keeps its log and what it derives from it. */
 export interface Storage {
   readonly log: Log
+  /** The folder for signed tree heads and what proves them; undefined: in memory. */
+  readonly audit?: string
   /**
    * Opens the derived state.
    * @param anew begin with an empty one; what was there is lost, and is derived again from the log
@@ -30,6 +32,7 @@ export interface Storage {
  *   log/              the truth; see docs/reference/log-format.md
  *   state/            derived, may be removed while no process runs
  *   code/             every bundle that derived something, by its hash
+ *   audit/            signed tree heads, their key, and the trees, which are derived; see `Auditor`
  *
  * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and what opening the log throws; the
  *   signal's reason when it ended the waiting
@@ -62,6 +65,7 @@ export async function openDirectory(options: {
   const state = join(directory, 'state')
   return {
     log,
+    audit: join(directory, 'audit'),
     async openStore(collections, anew) {
       if (anew) await rm(state, { recursive: true, force: true })
       return openLmdbStore({ directory: state, collections })

@@ -32,5 +32,7 @@ export interface ServiceOptions {
   readonly key?: string
   readonly data?: string
   readonly app?: string
+  /** With `data`: the engine signs tree heads. */
+  readonly audit?: boolean
   readonly json?: true
 }

@@ -18,12 +18,14 @@ import { lookAtState } from './state.ts'
 export async function openEmbedded(options: {
   readonly data: string
   readonly app: string | undefined
+  /** Whether it signs tree heads, as receipts need it. */
+  readonly audit?: boolean
   readonly report: Reporter
 }): Promise<Engine<App>> {
-  const { data, report } = options
+  const { data, report, audit = false } = options
   if (options.app !== undefined) {
     const { app, module } = await loadApp(options.app)
-    return createEngine({ app, module, data, report })
+    return createEngine({ app, module, data, report, audit })
   }
   // Only to look: a directory that is not there must not come into being by a wrong name.
   await lookAtData(data)
@@ -36,5 +38,5 @@ export async function openEmbedded(options: {
     )
   }
   const code = await readCode(data, state.version)
-  return openEngine({ app: sandboxed(code).app, data, report }, code)
+  return openEngine({ app: sandboxed(code).app, data, report, audit }, code)
 }

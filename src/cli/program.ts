@@ -10,12 +10,16 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   dev: async () => (await import('./dev.ts')).devCommand(),
   submit: async () => (await import('./submit.ts')).submitCommand(),
   explain: async () => (await import('./explain.ts')).explainCommand(),
+  receipt: async () => (await import('./receipt.ts')).receiptCommand(),
   tail: async () => (await import('./tail.ts')).tailCommand(),
   table: async () => (await import('./table.ts')).tableCommand(),
   violations: async () => (await import('./violations.ts')).violationsCommand(),
   effects: async () => (await import('./effects.ts')).effectsCommand(),
   log: async () => (await import('./log.ts')).logCommand(),
   keys: async () => (await import('./keys.ts')).keysCommand(),
+  backup: async () => (await import('./backup.ts')).backupCommand(),
+  restore: async () => (await import('./restore.ts')).restoreCommand(),
+  verify: async () => (await import('./verify.ts')).verifyCommand(),
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
 }
 

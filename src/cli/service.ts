@@ -1,4 +1,5 @@
 import type { App } from '../app/index.ts'
+import type { Receipt } from '../audit/receipt.ts'
 import { type Connection, connect } from '../client/connect.ts'
 import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
 import type { Story } from '../derivation/story.ts'
@@ -16,6 +17,8 @@ export interface Opened {
   effect(id: string): Promise<ReturnType<Engine<App>['effect']>>
   /** All that became of a request; undefined when its id is not known. */
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
+  /** Proof that a request is in the log; undefined when its id is not known. */
+  receipt(requestId: string, principal: string | undefined): Promise<Receipt | undefined>
 }
 
 export interface EffectQuery {
@@ -25,16 +28,18 @@ export interface EffectQuery {
 }
 
 export async function openService(options: ServiceOptions): Promise<Opened> {
-  const { url, key, data, app, json } = options
+  const { url, key, data, app, json, audit = false } = options
   if (data !== undefined) {
     // The engine is large, and whoever asks a server needs none of it.
     const { openEmbedded } = await import('./embedded.ts')
-    const engine = await openEmbedded({ data, app, report: printReport(json === true) })
+    const engine = await openEmbedded({ data, app, audit, report: printReport(json === true) })
     return {
       service: engine,
       effects: async (query) => engine.effects(query),
       effect: async (id) => engine.effect(id),
       story: (requestId, principal) => engine.story(requestId, principal === undefined ? {} : { principal }),
+      receipt: (requestId, principal) =>
+        engine.receipt(requestId, principal === undefined ? {} : { principal }),
     }
   }
   const reach = { url, ...(key !== undefined && { key }) }
@@ -54,11 +59,16 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
     },
     effect: async (id) =>
       (await ask(`/effects/${encodeURIComponent(id)}`, 'effect-not-found')) as EffectState,
-    async story(requestId, principal) {
-      const query = principal === undefined ? '' : `?principal=${encodeURIComponent(principal)}`
-      return (await ask(`/requests/${encodeURIComponent(requestId)}${query}`, 'request-not-found')) as Story
-    },
+    story: async (requestId, principal) =>
+      (await ask(requestPath(requestId, '', principal), 'request-not-found')) as Story,
+    receipt: async (requestId, principal) =>
+      (await ask(requestPath(requestId, '/receipt', principal), 'request-not-found')) as Receipt,
   }
+}
+
+function requestPath(requestId: string, below: string, principal: string | undefined): string {
+  const query = principal === undefined ? '' : `?principal=${encodeURIComponent(principal)}`
+  return `/requests/${encodeURIComponent(requestId)}${below}${query}`
 }
 
 /** Opens, works, and closes, however the work ends. */

@@ -1,4 +1,6 @@
+import { appendFile } from 'node:fs/promises'
 import { Option } from 'commander'
+import { headLine, type SignedHead } from '../audit/head.ts'
 import { createEngine } from '../open-engine.ts'
 import type { Report } from '../report.ts'
 import { loadApp, loadHandlers } from './app-module.ts'
@@ -19,6 +21,11 @@ export function startCommand() {
   ]).argument('<app>', 'the module that exports the app, such as shop.ts')
   return serveOptions(start)
     .option('--wait', 'wait until another process releases the data directory, then take over')
+    .option('--audit', 'sign tree heads of the log, at least every second; receipts need them')
+    .option(
+      '--publish-heads <file>',
+      'sign them, and add each to this file too, where somebody else keeps it',
+    )
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
     .addOption(
       new Option('--on-code-change <what>', 'when the code is not that which derived the tables')
@@ -36,11 +43,13 @@ export function startCommand() {
 interface StartOptions extends ServeOptions {
   readonly wait?: true
   readonly check?: true
+  readonly audit?: true
+  readonly publishHeads?: string
   readonly onCodeChange: 'refuse' | 'rebuild'
 }
 
 async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
-  const { data, partitions, handlers, wait, check, onCodeChange, json } = options
+  const { data, partitions, handlers, wait, check, audit, publishHeads, onCodeChange, json } = options
   const stop = stopSignal()
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()
@@ -66,6 +75,11 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(wait && { wait }),
     ...(check && { check }),
+    ...(publishHeads === undefined
+      ? audit && { audit }
+      : {
+          audit: { publish: (head: SignedHead) => appendFile(publishHeads, `${headLine(head)}\n`) },
+        }),
   })
   // A signal that ends the waiting for the directory is a stop as good as any.
   const engine = await opening.catch((error) => {

@@ -16,8 +16,8 @@ export interface StateLook {
  * Looks at the last checkpoint of a data directory, also while a process has it open; undefined when there is none.
  * @throws HenceError `state-unreadable` (operator)
  */
-export async function lookAtState(directory: string): Promise<StateLook | undefined> {
-  const folder = join(directory, 'state')
+export async function lookAtState(directory: string, name = 'state'): Promise<StateLook | undefined> {
+  const folder = join(directory, name)
   const names: string[] = await readdir(folder).catch(() => [])
   if (!names.includes('data.mdb')) return undefined
   const store = await openLmdbStore({ directory: folder, collections: ['meta'], readOnly: true })

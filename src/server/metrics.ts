@@ -76,6 +76,16 @@ export class Metrics {
     metric('oldest_effect_age_seconds', 'gauge', 'How long the oldest undelivered effect has waited.', [
       ['', stats.oldestEffectAt === undefined ? 0 : Math.max(0, (now - stats.oldestEffectAt) / 1000)],
     ])
+    // Before the first time there is no age, so there is no value either.
+    const age = (at: number | undefined): [string, number][] =>
+      at === undefined ? [] : [['', Math.max(0, (now - at) / 1000)]]
+    metric('head_age_seconds', 'gauge', 'Time since the newest tree head was signed.', age(stats.headAt))
+    metric(
+      'scrub_age_seconds',
+      'gauge',
+      'Time since the whole log was last read again and found right.',
+      age(stats.scrubbedAt),
+    )
     metric('change_streams', 'gauge', 'Open streams of changes.', [['', streams]])
     return `${lines.join('\n')}\n`
   }

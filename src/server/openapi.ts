@@ -63,6 +63,21 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
       },
     },
   }
+  paths['/requests/{id}/receipt'] = {
+    get: {
+      operationId: 'receipt',
+      summary: 'Proof that a request is in the log, to be checked with the public key of the log alone',
+      tags: ['requests'],
+      parameters: [
+        { name: 'id', in: 'path', required: true, schema: { type: 'string', minLength: 1, maxLength: 255 } },
+        query('principal', { type: 'string' }, 'Whose request it is, for callers with the scope read.'),
+      ],
+      responses: {
+        200: { description: 'The receipt.', content: { 'application/json': { schema: { type: 'object' } } } },
+        ...problems('400', '401', '403', '404', '503'),
+      },
+    },
+  }
   for (const [name, table] of app.tables) {
     Object.assign(paths, tablePaths(name, table, schemaOf(table.value, 'output', `tables/${name}`)))
   }

@@ -27,6 +27,7 @@ const statuses: Readonly<Record<string, number>> = {
   'route-not-found': 404,
   'row-not-found': 404,
   'request-not-found': 404,
+  'audit-off': 404,
   'effect-not-found': 404,
   'method-not-allowed': 405,
   'body-too-slow': 408,

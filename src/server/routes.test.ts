@@ -55,6 +55,10 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/requests/seed-1?principal=ada', allowed: ['ada', 'reader', 'admin'] },
     { path: '/requests/seed-1', allowed: ['ada'], status: 404 },
   ],
+  'GET /requests/:name/receipt': [
+    { path: '/requests/seed-1/receipt?principal=ada', allowed: ['ada', 'reader', 'admin'] },
+    { path: '/requests/seed-1/receipt', allowed: ['ada'], status: 404 },
+  ],
   'GET /tables/:name': [
     { path: '/tables/totals', allowed: ['reader', 'admin'] },
     { path: '/tables/notes', allowed: 'all known' },

@@ -9,6 +9,7 @@ import { effect, effects } from './effects.ts'
 import { jsonAnswer } from './json-answer.ts'
 import type { Metrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
+import { receipt } from './receipt.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 import { story } from './story.ts'
@@ -64,6 +65,12 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
       path: '/requests/:name',
       access: 'known',
       handle: ({ request, rest, query }, caller) => story(serving, caller, request, rest[0]!, query),
+    },
+    {
+      method: 'GET',
+      path: '/requests/:name/receipt',
+      access: 'known',
+      handle: ({ request, rest, query }, caller) => receipt(serving, caller, request, rest[0]!, query),
     },
     {
       method: 'GET',

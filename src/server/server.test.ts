@@ -254,6 +254,7 @@ test('the OpenAPI document tells the schemas of the app', async (t) => {
     '/requests/explode',
     '/requests',
     '/requests/{id}',
+    '/requests/{id}/receipt',
     '/tables/notes',
     '/tables/notes/{key0}/{key1}',
     '/tables/inbox',

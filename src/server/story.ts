@@ -14,18 +14,30 @@ export async function story(
   requestId: string,
   query: URLSearchParams,
 ): Promise<Answer> {
-  const principal = query.get('principal') ?? caller.principal
-  const reads = allows(caller, 'read')
-  if (principal !== caller.principal && !reads) throw notAllowed('read', 'requests of others')
+  const principal = senderOf(caller, query)
   const told = await serving.engine.story(requestId, { principal })
-  if (told === undefined) {
-    throw new HenceError(
-      'request-not-found',
-      'change',
-      `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
-    )
-  }
+  if (told === undefined) throw requestNotFound(requestId)
+  const reads = allows(caller, 'read')
   return jsonAnswer(request, reads ? forReader(serving, caller, told) : redacted(serving, caller, told))
+}
+
+/**
+ * Whose request it is about: the caller's own, unless they say otherwise and may.
+ * @throws HenceError `not-allowed` (change)
+ */
+export function senderOf(caller: Caller, query: URLSearchParams): string {
+  const principal = query.get('principal') ?? caller.principal
+  if (principal !== caller.principal && !allows(caller, 'read'))
+    throw notAllowed('read', 'requests of others')
+  return principal
+}
+
+export function requestNotFound(requestId: string): HenceError {
+  return new HenceError(
+    'request-not-found',
+    'change',
+    `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
+  )
 }
 
 /** All of it, but for violations, which are for operators. */

@@ -51,6 +51,23 @@ export async function openLmdbStore(options: {
   }
 }
 
+/**
+ * Copies a store that another process may have open into an empty directory: as it was at one moment.
+ * @throws HenceError `state-unreadable` (operator)
+ */
+export async function copyLmdbStore(from: string, to: string): Promise<void> {
+  let root: RootDatabase | undefined
+  try {
+    await checkHeader(join(from, 'data.mdb'))
+    root = open({ path: from, noSubdir: false, maxDbs: 1, readOnly: true })
+    await root.backup(to, false)
+  } catch (error) {
+    throw unreadable(from, error)
+  } finally {
+    await root?.close()
+  }
+}
+
 class LmdbStore implements Store {
   readonly #directory: string
   readonly #root: RootDatabase<string, string>

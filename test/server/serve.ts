@@ -55,6 +55,7 @@ export async function serveNotes(
     app: notes,
     data,
     report,
+    audit: true,
     ...(queueBytesMax !== undefined && { queueBytesMax }),
   })
   const web = server(engine, {

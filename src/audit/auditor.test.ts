@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import { appendFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { systemClock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import type { Log } from '../log/log.ts'
+import { memoryLog } from '../log/memory-log.ts'
+import type { Report } from '../report.ts'
+import { Auditor } from './auditor.ts'
+import { hashMemory } from './hash-memory.ts'
+import { isSignedBy, parseHead, type SignedHead, signHead } from './head.ts'
+import { readHeads } from './head-file.ts'
+import { isConsistent } from './proof.ts'
+import { checkReceipt } from './receipt.ts'
+import { readPublicKey } from './signing-key.ts'
+import { Tree } from './tree.ts'
+
+// Worse than no proof is one that is not true: a head that does not cover what it says, or a receipt that checks
+// although its record is another.
+
+async function folderFor(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'hence-audit-'))
+  t.after(() => rm(directory, { recursive: true }))
+  return join(directory, 'audit')
+}
+
+function opened(log: Log, folder: string | undefined, reports: Report[] = []) {
+  return Auditor.open({ log, folder, clock: systemClock, report: (each) => void reports.push(each) })
+}
+
+const append = (log: Log, partition: number, ...texts: string[]) =>
+  log.append(
+    partition,
+    texts.map((text) => Buffer.from(text)),
+  )
+
+function rootOf(...texts: string[]): string {
+  const tree = new Tree(hashMemory())
+  for (const text of texts) tree.append(Buffer.from(text))
+  return tree.root().toString('hex')
+}
+
+async function headsOf(folder: string): Promise<SignedHead[]> {
+  const heads = []
+  for await (const head of readHeads(join(folder, 'heads.ndjson'))) heads.push(head)
+  return heads
+}
+
+const withCode = (code: string) => (error: unknown) => error instanceof HenceError && error.code === code
+
+test('a head covers all partitions, is signed, stored, and published', async (t) => {
+  const folder = await folderFor(t)
+  const log = memoryLog({ partitions: 2 })
+  const published: SignedHead[] = []
+  const auditor = await Auditor.open({
+    log,
+    folder,
+    clock: { now: () => 7 },
+    report: () => {},
+    publish: (head) => void published.push(head),
+  })
+  await append(log, 0, 'a', 'b')
+  await append(log, 1, 'c')
+  await auditor.receipt(1, 0)
+  await auditor.close()
+  const heads = await headsOf(folder)
+  assert.deepEqual(heads, published)
+  assert.deepEqual(heads.at(-1), auditor.head)
+  const { signature: _, ...head } = heads.at(-1)!
+  assert.deepEqual(head, {
+    logId: log.id,
+    time: 7,
+    partitions: [
+      { size: 2, root: rootOf('a', 'b') },
+      { size: 1, root: rootOf('c') },
+    ],
+  })
+  const key = readPublicKey(await readFile(join(folder, 'public-key.pem'), 'utf8'))
+  assert.ok(isSignedBy(key, heads[0]!))
+  assert.ok(!isSignedBy(key, { ...heads[0]!, time: 8 }))
+  assert.equal((await stat(join(folder, 'key.pem'))).mode & 0o777, 0o600)
+})
+
+test('it goes on where it was, with the same key, and later heads are consistent with earlier ones', async (t) => {
+  const folder = await folderFor(t)
+  const log = memoryLog()
+  const texts: string[] = []
+  for (let run = 0; run < 5; run++) {
+    const auditor = await opened(log, folder)
+    const more = Array.from({ length: 3 + run }, (_, i) => `run ${run}, record ${i}`)
+    await append(log, 0, ...more)
+    texts.push(...more)
+    await auditor.close()
+    if (run === 1) await rm(join(folder, 'tree'), { recursive: true })
+    // As a crash leaves it: hashes that no head covers, and a head that is cut short.
+    if (run === 2) await appendFile(join(folder, 'tree/p0000'), 'x'.repeat(77))
+    if (run === 3) await appendFile(join(folder, 'heads.ndjson'), '{"format":"hence-he')
+  }
+  const heads = await headsOf(folder)
+  const key = readPublicKey(await readFile(join(folder, 'public-key.pem'), 'utf8'))
+  assert.equal(heads.length, 5)
+  const tree = new Tree(hashMemory())
+  for (const text of texts) tree.append(Buffer.from(text))
+  const views = heads.map(({ partitions: [only] }) => ({
+    size: only!.size,
+    root: Buffer.from(only!.root, 'hex'),
+  }))
+  assert.equal(views.at(-1)!.size, texts.length)
+  for (const [i, later] of views.entries()) {
+    assert.ok(isSignedBy(key, heads[i]!))
+    assert.equal(later.root.toString('hex'), rootOf(...texts.slice(0, later.size)))
+    for (const earlier of views.slice(0, i)) {
+      assert.ok(isConsistent(earlier, later, tree.consistency(earlier.size, later.size)))
+    }
+  }
+})
+
+test('every receipt checks with the public key alone, and nothing of it can be changed', async (t) => {
+  const log = memoryLog({ partitions: 2 })
+  const auditor = await opened(log, await folderFor(t))
+  t.after(() => auditor.close())
+  for (let i = 0; i < 9; i++) await append(log, i % 2, `record ${i}`)
+  for (const [partition, size] of [5, 4].entries()) {
+    for (let offset = 0; offset < size; offset++) {
+      const receipt = JSON.parse(JSON.stringify(await auditor.receipt(partition, offset)))
+      const proven = checkReceipt(auditor.publicKey, receipt)
+      assert.equal(proven.record.toString(), `record ${offset * 2 + partition}`)
+      assert.deepEqual([proven.logId, proven.partition, proven.offset], [log.id, partition, offset])
+      const other = '0'.repeat(64)
+      const changed = [
+        { record: Buffer.from('another').toString('base64') },
+        { offset: offset + 1 },
+        { offset: -1 },
+        { partition: 1 - partition },
+        { partition: 9 },
+        { path: receipt.path.slice(1) },
+        { path: [...receipt.path, other] },
+        { path: [other, ...receipt.path.slice(1)] },
+        { head: { ...receipt.head, time: 0 } },
+        { head: { ...receipt.head, logId: '0'.repeat(32) } },
+        { format: 'hence-head' },
+      ]
+      for (const change of changed) {
+        assert.throws(
+          () => checkReceipt(auditor.publicKey, { ...receipt, ...change }),
+          withCode('receipt-invalid'),
+          JSON.stringify(change),
+        )
+      }
+      const { publicKey } = generateKeyPairSync('ed25519')
+      assert.throws(() => checkReceipt(publicKey, receipt), withCode('receipt-invalid'))
+    }
+  }
+  for (const nothing of [null, undefined, 7, 'x', {}]) {
+    assert.throws(() => checkReceipt(auditor.publicKey, nothing), withCode('receipt-invalid'))
+  }
+})
+
+test('a log that is not what was signed ends the signing, with an alarm', async (t) => {
+  const folder = await folderFor(t)
+  const log = memoryLog()
+  const auditor = await opened(log, folder)
+  await append(log, 0, 'a', 'b', 'c')
+  await auditor.close()
+  for (const texts of [
+    ['a', 'B', 'c', 'd'],
+    ['a', 'b'],
+  ]) {
+    const rewritten = memoryLog({ id: log.id })
+    await append(rewritten, 0, ...texts)
+    const reports: Report[] = []
+    // The hashes are gone too, as whoever rewrites a log would see to.
+    await rm(join(folder, 'tree'), { recursive: true })
+    const after = await opened(rewritten, folder, reports)
+    await assert.rejects(after.receipt(0, 3), withCode('head-mismatch'))
+    await after.close()
+    assert.deepEqual(
+      reports.map(({ level, code }) => [level, code]),
+      [['alarm', 'head-mismatch']],
+    )
+    assert.equal((await headsOf(folder)).length, 1)
+  }
+})
+
+test('damaged hashes are made again from the log', async (t) => {
+  const folder = await folderFor(t)
+  const log = memoryLog()
+  const first = await opened(log, folder)
+  await append(log, 0, ...Array.from({ length: 100 }, (_, i) => `${i}`))
+  await first.close()
+  const path = join(folder, 'tree/p0000')
+  await truncate(path, 3000)
+  const second = await opened(log, folder)
+  checkReceipt(second.publicKey, await second.receipt(0, 99))
+  await second.close()
+  await writeFile(path, Buffer.alloc((await stat(path)).size))
+  const third = await opened(log, folder)
+  await append(log, 0, 'more')
+  checkReceipt(third.publicKey, await third.receipt(0, 100))
+  await third.close()
+})
+
+test('what is no head is refused', () => {
+  const { privateKey } = generateKeyPairSync('ed25519')
+  const head = signHead(privateKey, { logId: '0'.repeat(32), time: 1, partitions: [] })
+  for (const line of ['', 'x', 'null', '[]', '{}', JSON.stringify({ format: 'hence-head', version: 2 })]) {
+    assert.throws(() => parseHead(line), withCode('head-invalid'), line)
+  }
+  assert.throws(
+    () => parseHead(JSON.stringify({ format: 'hence-head', version: 1, ...head, partitions: [{}] })),
+    withCode('head-invalid'),
+  )
+})

@@ -1,0 +1,258 @@
+import { createPublicKey, type KeyObject } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { Clock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import type { Log } from '../log/log.ts'
+import type { Reporter } from '../report.ts'
+import { HashFile } from './hash-file.ts'
+import { hashMemory } from './hash-memory.ts'
+import { type Head, type SignedHead, signHead } from './head.ts'
+import { HeadFile } from './head-file.ts'
+import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
+import { newSigningKey, openSigningKey } from './signing-key.ts'
+import { hashesOf, Tree } from './tree.ts'
+
+export interface AuditorOptions {
+  readonly log: Log
+  /** The folder that it keeps its own in; undefined: in memory, with a key that ends with it. */
+  readonly folder: string | undefined
+  readonly clock: Clock
+  readonly report: Reporter
+  /** Hears every head once it is stored, one after the other: to show it to somebody else. */
+  readonly publish?: ((head: SignedHead) => void | Promise<void>) | undefined
+}
+
+/** How long after the last one a head may come, while there is something new, in milliseconds. */
+const headEveryMs = 1_000
+/** So many records are hashed in one turn of the event loop at most: about half a millisecond. */
+const recordsPerTurn = 256
+const unsavedMax = 16 * 1024
+
+/** A tree, and where its hashes are kept. */
+interface Grown {
+  readonly tree: Tree
+  readonly hashes: HashFile | undefined
+}
+
+/**
+ * Follows the log behind its end and signs what it has seen. It is not on the way of a request: what is slow here
+ * makes a head later, and nothing else.
+ *
+ *   audit/key.pem, public-key.pem   made once
+ *   audit/heads.ndjson              every head that was signed
+ *   audit/tree/p0000 …              derived: made again from the log when missing, or when their root is not the last head's
+ */
+export class Auditor {
+  readonly #options: AuditorOptions
+  readonly #key: KeyObject
+  /** What heads are checked with. */
+  readonly publicKey: KeyObject
+  readonly #heads: HeadFile | undefined
+  readonly #grown: readonly Grown[]
+  #last: SignedHead | undefined
+  /** The trees were made again, and must come by what was signed before. */
+  readonly #owed: Map<number, Head['partitions'][number]>
+  /** Resolves to what was in the way, if anything was. */
+  #round: Promise<HenceError | undefined> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #stopped: HenceError | undefined
+  #closed = false
+
+  /** @throws HenceError `signing-key-unusable`, `head-invalid`, `audit-failed` (operator) */
+  static async open(options: AuditorOptions): Promise<Auditor> {
+    const { folder, log } = options
+    const all = Array.from({ length: log.partitions }, (_, partition) => partition)
+    if (folder === undefined) {
+      const grown = all.map(() => ({ tree: new Tree(hashMemory()), hashes: undefined }))
+      return new Auditor(options, newSigningKey(), undefined, grown, new Map())
+    }
+    try {
+      await mkdir(join(folder, 'tree'), { recursive: true, mode: 0o700 })
+      const key = await openSigningKey(folder)
+      const heads = await HeadFile.open(join(folder, 'heads.ndjson'))
+      const owed = new Map<number, Head['partitions'][number]>()
+      const grown = []
+      for (const partition of all) {
+        const path = join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)
+        const signed = heads.last?.partitions[partition] ?? { size: 0, root: '' }
+        let kept = await takeUp(path, signed.size)
+        if (signed.size > 0 && kept?.tree.root().toString('hex') !== signed.root) {
+          await kept?.hashes.close()
+          kept = await takeUp(path, 0)
+          owed.set(partition, signed)
+        }
+        grown.push(kept!)
+      }
+      return new Auditor(options, key, heads, grown, owed)
+    } catch (error) {
+      throw error instanceof HenceError ? error : failed(error)
+    }
+  }
+
+  private constructor(
+    options: AuditorOptions,
+    key: KeyObject,
+    heads: HeadFile | undefined,
+    grown: readonly Grown[],
+    owed: Map<number, Head['partitions'][number]>,
+  ) {
+    this.#options = options
+    this.#key = key
+    this.publicKey = createPublicKey(key)
+    this.#heads = heads
+    this.#last = heads?.last
+    this.#grown = grown
+    this.#owed = owed
+    this.#later()
+  }
+
+  /** The newest head. */
+  get head(): SignedHead | undefined {
+    return this.#last
+  }
+
+  /**
+   * A receipt for a record; waits for a head that covers it.
+   * @throws HenceError `head-mismatch`, `audit-failed` (operator), and what reading the log throws
+   */
+  async receipt(partition: number, offset: number): Promise<Receipt> {
+    const { tree } = this.#grown[partition]!
+    const signed = () => this.#last?.partitions[partition]?.size ?? 0
+    // A round that is under way may have passed this partition, and a tree that is made again is behind its head.
+    while (signed() <= offset || tree.size < signed()) await this.#covered()
+    const head = this.#last!
+    const path = tree.inclusion(offset, signed())
+    for await (const batch of this.#options.log.read(partition, offset)) {
+      const receipt = makeReceipt({ partition, offset }, batch.records[offset - batch.offset]!, path, head)
+      // Whoever gets it may need it in years; that the kept hashes were damaged must show now.
+      checkReceipt(this.publicKey, receipt)
+      return receipt
+    }
+    throw failed(new Error(`The log has no record ${offset} in partition ${partition}.`))
+  }
+
+  /** Signs what is still new, and lets the files go. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    clearTimeout(this.#timer)
+    await this.#round
+    if (!this.#stopped) await this.#follow().catch((error) => this.#failed(error))
+    await this.#heads?.close()
+    for (const { hashes } of this.#grown) await hashes?.close()
+  }
+
+  async #covered(): Promise<void> {
+    if (this.#stopped) throw this.#stopped
+    if (this.#closed) throw failed(new Error('The auditor is closed.'))
+    clearTimeout(this.#timer)
+    const failure = await this.#run()
+    if (failure) throw failure
+  }
+
+  #later(): void {
+    if (this.#closed || this.#stopped) return
+    this.#timer = setTimeout(() => void this.#run(), headEveryMs)
+    this.#timer.unref()
+  }
+
+  #run(): Promise<HenceError | undefined> {
+    this.#round ??= this.#follow()
+      .then(
+        () => undefined,
+        (error) => this.#failed(error),
+      )
+      .finally(() => {
+        this.#round = undefined
+        this.#later()
+      })
+    return this.#round
+  }
+
+  /** Goes on to where every partition ends now, and signs that if there is something new. */
+  async #follow(): Promise<void> {
+    for (const [partition, grown] of this.#grown.entries()) {
+      const end = await this.#options.log.end(partition)
+      await this.#grow(partition, grown, end)
+      const owed = this.#owed.get(partition)
+      if (owed !== undefined) throw mismatch(partition, owed.size, `it has only ${end} records now`)
+    }
+    const isNew = this.#grown.some(({ tree }, i) => tree.size > (this.#last?.partitions[i]?.size ?? 0))
+    if (!isNew) return
+    const head = signHead(this.#key, {
+      logId: this.#options.log.id,
+      time: this.#options.clock.now(),
+      partitions: this.#grown.map(({ tree }) => ({ size: tree.size, root: tree.root().toString('hex') })),
+    })
+    await this.#heads?.add(head)
+    this.#last = head
+    try {
+      await this.#options.publish?.(head)
+    } catch (error) {
+      const message = `A tree head was not published; the next one covers it too. ${(error as Error).message}`
+      this.#options.report({ level: 'warning', code: 'head-not-published', message })
+    }
+  }
+
+  async #grow(partition: number, { tree, hashes }: Grown, end: number): Promise<void> {
+    if (tree.size >= end) return
+    let hashed = 0
+    for await (const batch of this.#options.log.read(partition, tree.size)) {
+      for (const record of batch.records.slice(tree.size - batch.offset)) {
+        tree.append(record)
+        this.#settle(partition, tree)
+        if (++hashed % recordsPerTurn === 0) await turn()
+      }
+      if (hashes && hashes.unsaved > unsavedMax) await hashes.save()
+      // The rest is for the next round: under load there would be no end of it.
+      if (tree.size >= end) break
+    }
+    await hashes?.save()
+  }
+
+  /** A tree that is made again must have been what was signed. */
+  #settle(partition: number, tree: Tree): void {
+    const owed = this.#owed.get(partition)
+    if (owed?.size !== tree.size) return
+    if (tree.root().toString('hex') !== owed.root) {
+      throw mismatch(partition, owed.size, 'its records are others now')
+    }
+    this.#owed.delete(partition)
+  }
+
+  /** What passes is tried again with the next round; all else ends the signing. */
+  #failed(error: unknown): HenceError {
+    const failure = error instanceof HenceError ? error : failed(error)
+    const passes = failure.advice === 'retry'
+    if (!passes) this.#stopped = failure
+    const { code, message } = failure
+    this.#options.report({ level: passes ? 'warning' : 'alarm', code, message })
+    return failure
+  }
+}
+
+async function takeUp(path: string, size: number): Promise<{ tree: Tree; hashes: HashFile } | undefined> {
+  const hashes = await HashFile.open(path, hashesOf(size))
+  return hashes && { tree: new Tree(hashes, size), hashes }
+}
+
+function mismatch(partition: number, size: number, what: string): HenceError {
+  return new HenceError(
+    'head-mismatch',
+    'operator',
+    `The last signed tree head says that partition ${partition} had ${size} records of a certain content, but ${what}. ` +
+      'The log was changed after it was signed. No more heads are signed; `hence verify` tells the place.',
+  )
+}
+
+function failed(cause: unknown): HenceError {
+  return new HenceError(
+    'audit-failed',
+    'operator',
+    `Tree heads are not signed any more: ${(cause as Error).message} Requests are taken all the same. ` +
+      'Mend the cause and start the engine again.',
+    { cause },
+  )
+}

@@ -1,0 +1,86 @@
+import { type KeyObject, sign, verify } from 'node:crypto'
+import { HenceError } from '../failure.ts'
+
+/** What all trees of a log were at one time. */
+export interface Head {
+  readonly logId: string
+  /** By the clock of the signer, in milliseconds since 1970. */
+  readonly time: number
+  readonly partitions: readonly PartitionHead[]
+}
+
+export interface PartitionHead {
+  /** How many records the tree has. */
+  readonly size: number
+  /** Its root, in 64 hexadecimal digits. */
+  readonly root: string
+}
+
+/**
+ * A head that its log's key has signed, one line of JSON:
+ *
+ *   {"format":"hence-head","version":1,"logId":"…","time":1700000000000,"partitions":[{"size":3,"root":"…"}],"signature":"…"}
+ *
+ * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member.
+ */
+export interface SignedHead extends Head {
+  readonly signature: string
+}
+
+const format = 'hence-head'
+const version = 1
+
+export function signHead(key: KeyObject, head: Head): SignedHead {
+  return { ...head, signature: sign(null, Buffer.from(signedText(head)), key).toString('base64') }
+}
+
+export function isSignedBy(key: KeyObject, head: SignedHead): boolean {
+  return verify(null, Buffer.from(signedText(head)), key, Buffer.from(head.signature, 'base64'))
+}
+
+/** The line of a head, without a line break. */
+export function headLine(head: SignedHead): string {
+  return `${signedText(head).slice(0, -1)},"signature":${JSON.stringify(head.signature)}}`
+}
+
+function signedText({ logId, time, partitions }: Head): string {
+  const trees = partitions.map(({ size, root }) => ({ size, root }))
+  return JSON.stringify({ format, version, logId, time, partitions: trees })
+}
+
+/**
+ * Reads a head; whether it is signed is not looked at.
+ * @throws HenceError `head-invalid` (change)
+ */
+export function parseHead(line: string): SignedHead {
+  let head: Partial<SignedHead> & { readonly format?: unknown; readonly version?: unknown }
+  try {
+    head = JSON.parse(line)
+  } catch {
+    throw invalid('it is not JSON')
+  }
+  if (head === null || typeof head !== 'object' || head.format !== format)
+    throw invalid('it has another format')
+  if (head.version !== version)
+    throw invalid(`it has version ${head.version}, and this Hence knows only ${version}`)
+  const { logId, time, partitions, signature } = head
+  const isWhole =
+    typeof logId === 'string' &&
+    /^[0-9a-f]{32}$/.test(logId) &&
+    Number.isSafeInteger(time) &&
+    typeof signature === 'string' &&
+    Array.isArray(partitions) &&
+    partitions.every(
+      (each) => Number.isSafeInteger(each?.size) && each.size >= 0 && /^[0-9a-f]{64}$/.test(each.root),
+    )
+  if (!isWhole) throw invalid('something is missing in it')
+  return { logId, time: time!, partitions, signature }
+}
+
+function invalid(what: string): HenceError {
+  return new HenceError(
+    'head-invalid',
+    'change',
+    `This is no signed tree head: ${what}. Give a line of audit/heads.ndjson, or of a copy that was published.`,
+  )
+}

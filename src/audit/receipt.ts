@@ -1,0 +1,82 @@
+import type { KeyObject } from 'node:crypto'
+import { HenceError } from '../failure.ts'
+import { headLine, isSignedBy, parseHead, type SignedHead } from './head.ts'
+import { rootOfInclusion } from './proof.ts'
+
+/** Proves that a record is in a log, to whoever has the log's public key: no server is asked, and none is trusted. */
+export interface Receipt {
+  readonly format: 'hence-receipt'
+  readonly version: 1
+  readonly partition: number
+  readonly offset: number
+  /** The bytes of the record as they stand in the log, in Base64; see docs/reference/log-format.md. */
+  readonly record: string
+  /** The inclusion path (RFC 9162, 2.1.3.1) in the partition's tree of that head: hashes in hexadecimal digits. */
+  readonly path: readonly string[]
+  readonly head: SignedHead & { readonly format: 'hence-head'; readonly version: 1 }
+}
+
+export function makeReceipt(
+  place: { readonly partition: number; readonly offset: number },
+  record: Buffer,
+  path: readonly Buffer[],
+  head: SignedHead,
+): Receipt {
+  return {
+    format: 'hence-receipt',
+    version: 1,
+    ...place,
+    record: record.toString('base64'),
+    path: path.map((hash) => hash.toString('hex')),
+    head: JSON.parse(headLine(head)),
+  }
+}
+
+/** What a receipt proves. */
+export interface Proven {
+  readonly logId: string
+  readonly partition: number
+  readonly offset: number
+  readonly record: Buffer
+  /** When the head was signed at the latest, the record was in the log: milliseconds since 1970. */
+  readonly headTime: number
+}
+
+/**
+ * Checks a receipt with the public key alone.
+ * @throws HenceError `receipt-invalid` (change) when it does not prove what it says
+ */
+export function checkReceipt(key: KeyObject, receipt: unknown): Proven {
+  const { format, version, partition, offset, record, path, head } = (receipt ?? {}) as Partial<Receipt>
+  if (format !== 'hence-receipt' || version !== 1) throw invalid('it has another format or version')
+  const isWhole =
+    typeof record === 'string' &&
+    Number.isSafeInteger(partition) &&
+    Number.isSafeInteger(offset) &&
+    Array.isArray(path) &&
+    path.every((hash) => typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash))
+  if (!isWhole) throw invalid('something is missing in it')
+  const signed = parseHead(JSON.stringify(head ?? null))
+  if (!isSignedBy(key, signed)) throw invalid('its head was not signed with this key')
+  const tree = signed.partitions[partition!]
+  if (tree === undefined) throw invalid('its head has no such partition')
+  const bytes = Buffer.from(record, 'base64')
+  const hashes = path.map((hash) => Buffer.from(hash, 'hex'))
+  const root = rootOfInclusion(bytes, offset!, tree.size, hashes)
+  if (root?.toString('hex') !== tree.root) throw invalid('the record is not in the tree that was signed')
+  return {
+    logId: signed.logId,
+    partition: partition!,
+    offset: offset!,
+    record: bytes,
+    headTime: signed.time,
+  }
+}
+
+function invalid(what: string): HenceError {
+  return new HenceError(
+    'receipt-invalid',
+    'change',
+    `The receipt proves nothing: ${what}. Either it was changed, or the key is that of another log.`,
+  )
+}

@@ -1,0 +1,150 @@
+import { hash } from 'node:crypto'
+
+/** A hash of the tree: 32 bytes of SHA-256. */
+export type Hash = Buffer
+
+/** Where a tree keeps the hashes of its whole subtrees; it only ever adds to the end. */
+export interface HashList {
+  readonly length: number
+  at(index: number): Hash
+  push(hash: Hash): void
+}
+
+/**
+ * The Merkle tree over the records of a partition, as RFC 9162 (2.1) and RFC 6962 define it: a leaf is the hash of
+ * the byte 0 and a record, a node that of the byte 1 and its two children.
+ *
+ * Kept are the hashes of subtrees that are whole, in the order in which they became so: behind the leaf that
+ * completes them, the smallest first. Such a hash never changes, so a record adds two hashes on average to the end of
+ * a file, and any root or proof, of the present tree or an earlier one, reads a few dozen of them.
+ *
+ *   records        0  1     2  3        4
+ *   kept hashes    0  1 01  2  3 23 03  4
+ */
+export class Tree {
+  readonly #hashes: HashList
+  /** How many leaves there are. */
+  #size: number
+
+  /** Takes up what is kept; hashes behind the last whole leaf, left by a crash, must have been removed. */
+  constructor(hashes: HashList, size = 0) {
+    if (hashes.length !== hashesOf(size))
+      throw new RangeError(`${size} leaves do not have ${hashes.length} hashes`)
+    this.#hashes = hashes
+    this.#size = size
+  }
+
+  get size(): number {
+    return this.#size
+  }
+
+  append(record: Uint8Array): void {
+    let subtree = leafHash(record)
+    this.#hashes.push(subtree)
+    let leaves = 1
+    for (let left = this.#size; left % 2 === 1; left = (left - 1) / 2) {
+      subtree = nodeHash(this.#whole(this.#size + 1 - 2 * leaves, leaves), subtree)
+      this.#hashes.push(subtree)
+      leaves *= 2
+    }
+    this.#size++
+  }
+
+  /** The root of the tree, or of the tree that its first leaves were. */
+  root(size = this.#size): Hash {
+    this.#check(size, this.#size)
+    return size === 0 ? emptyRoot : this.#subtree(0, size)
+  }
+
+  /** The inclusion path of a leaf in the tree of the first `size` leaves (RFC 9162, 2.1.3.1), from the leaf upwards. */
+  inclusion(index: number, size = this.#size): Hash[] {
+    this.#check(size, this.#size)
+    this.#check(index, size - 1)
+    const path: Hash[] = []
+    let [from, to] = [0, size]
+    while (to - from > 1) {
+      const middle = from + leftLeaves(to - from)
+      if (index < middle) {
+        path.push(this.#subtree(middle, to))
+        to = middle
+      } else {
+        path.push(this.#subtree(from, middle))
+        from = middle
+      }
+    }
+    return path.reverse()
+  }
+
+  /** Proves that the first `from` leaves of the tree of `to` leaves are the tree that there was (RFC 9162, 2.1.4.1). */
+  consistency(from: number, to = this.#size): Hash[] {
+    this.#check(to, this.#size)
+    this.#check(from, to)
+    const path: Hash[] = []
+    if (from === 0) return path
+    let [low, high] = [0, to]
+    while (from !== high) {
+      const middle = low + leftLeaves(high - low)
+      if (from <= middle) {
+        path.push(this.#subtree(middle, high))
+        high = middle
+      } else {
+        path.push(this.#subtree(low, middle))
+        low = middle
+      }
+    }
+    // The verifier has the hash of what is left over only when that is the whole of the earlier tree.
+    if (low > 0) path.push(this.#subtree(low, high))
+    return path.reverse()
+  }
+
+  /** The hash over the leaves of a range, as the tree splits it. */
+  #subtree(from: number, to: number): Hash {
+    const leaves = to - from
+    const left = leftLeaves(leaves)
+    if (leaves === 1 || left * 2 === leaves) return this.#whole(from, leaves)
+    return nodeHash(this.#subtree(from, from + left), this.#subtree(from + left, to))
+  }
+
+  /** The kept hash of the subtree of `leaves` leaves, a power of two, that begins with the leaf `from`. */
+  #whole(from: number, leaves: number): Hash {
+    // It stands behind its last leaf, after the smaller subtrees that this leaf completed.
+    return this.#hashes.at(hashesOf(from + leaves - 1) + Math.log2(leaves))
+  }
+
+  #check(value: number, max: number): void {
+    if (!Number.isSafeInteger(value) || value < 0 || value > max)
+      throw new RangeError(`${value} is not in the tree`)
+  }
+}
+
+/** How many hashes are kept of so many leaves. */
+export function hashesOf(size: number): number {
+  let count = 0
+  for (let level = size; level > 0; level = Math.floor(level / 2)) count += level
+  return count
+}
+
+/** The root of a tree without a leaf: the hash of nothing. */
+export const emptyRoot: Hash = hash('sha256', '', 'buffer')
+
+export function leafHash(record: Uint8Array): Hash {
+  const bytes = Buffer.allocUnsafe(record.length + 1)
+  bytes[0] = 0
+  bytes.set(record, 1)
+  return hash('sha256', bytes, 'buffer')
+}
+
+export function nodeHash(left: Hash, right: Hash): Hash {
+  pair.set(left, 1)
+  pair.set(right, 33)
+  return hash('sha256', pair, 'buffer')
+}
+
+const pair = Buffer.alloc(65, 1)
+
+/** How many leaves stand left in a tree: the largest power of two that is less than all of them. */
+function leftLeaves(leaves: number): number {
+  let left = 1
+  while (left * 2 < leaves) left *= 2
+  return left
+}

@@ -1,0 +1,119 @@
+import { HenceError } from '../failure.ts'
+import { BatchIndex } from '../log/file-log/batch-index.ts'
+import { damagePlace } from '../log/file-log/damage.ts'
+import { type Disk, realDisk } from '../log/file-log/disk.ts'
+import { type PartitionLook, readLooked } from '../log/file-log/look.ts'
+import type { Segment } from '../log/file-log/segment.ts'
+import { scanSegment } from '../log/file-log/segment-scan.ts'
+import { decodeRecord } from '../log/record.ts'
+import { Frontier } from './frontier.ts'
+import type { HeadCheck } from './head-check.ts'
+
+/** Something that is not as it was written or signed. */
+export interface Flaw {
+  readonly code: string
+  readonly message: string
+  readonly file?: string
+  readonly byte?: number
+  readonly partition?: number
+  /** The records in question. */
+  readonly from?: number
+  readonly to?: number
+}
+
+export interface PartitionVerified {
+  readonly records: number
+  /** Of records, without what is around them. */
+  readonly bytes: number
+  readonly flaws: readonly Flaw[]
+}
+
+/**
+ * Reads all bytes of a partition, as they were when it was looked at: checksums, the chain of hashes, the form of each
+ * record, the heads that were signed, and that behind the batches there is nothing. It changes nothing.
+ * @param inUse a process has the log open, so what is being written at its end is no flaw
+ * @param progress hears how many bytes were read since it was called last
+ */
+export async function verifyPartition(
+  look: PartitionLook,
+  options: {
+    readonly heads: HeadCheck | undefined
+    readonly inUse: boolean
+    readonly progress?: (bytes: number) => void
+    readonly disk?: Disk
+  },
+): Promise<PartitionVerified> {
+  const { heads, inUse, progress = () => {}, disk = realDisk } = options
+  const { partition } = look.place.lineage
+  const flaws: Flaw[] = []
+  const frontier = new Frontier()
+  let bytes = 0
+  try {
+    for await (const { records } of readLooked(look)) {
+      let read = 0
+      for (const record of records) {
+        checkForm(partition, frontier.size, record, flaws)
+        frontier.append(record)
+        if (heads?.asks(partition, frontier.size)) {
+          heads.compare(partition, frontier.size, frontier.root().toString('hex'))
+        }
+        read += record.length
+      }
+      bytes += read
+      progress(read)
+    }
+  } catch (error) {
+    flaws.push(flawOf(error))
+    return { records: frontier.size, bytes, flaws }
+  }
+  heads?.end(partition, frontier.size)
+  const { segments, tip, tornEnd } = look.findings!
+  for (const segment of segments.slice(0, -1)) flaws.push(...(await behindBatches(disk, look, segment)))
+  if (tornEnd > tip.position && !inUse) {
+    const file = segments.at(-1)!.path
+    flaws.push({
+      code: 'log-torn-tail',
+      message:
+        `What stands at the end of ${file}, byte ${tip.position}, is no whole batch. After a crash it is an unfinished write that ` +
+        'was never acknowledged, and the next start cuts it off; after an orderly stop the file was changed.',
+      file,
+      byte: tip.position,
+      partition,
+    })
+  }
+  return { records: frontier.size, bytes, flaws }
+}
+
+/** What is wrong, of an error of the log. */
+export function flawOf(error: unknown): Flaw {
+  if (!(error instanceof HenceError)) throw error
+  return { code: error.code, message: error.message, ...damagePlace(error) }
+}
+
+function checkForm(partition: number, offset: number, record: Buffer, flaws: Flaw[]): void {
+  try {
+    decodeRecord(record)
+  } catch (error) {
+    flaws.push({ ...flawOf(error), partition, from: offset, to: offset + 1 })
+  }
+}
+
+/** A segment that the partition has left ends with zeros, and nobody reads them but this. */
+async function behindBatches(disk: Disk, { place }: PartitionLook, segment: Segment): Promise<Flaw[]> {
+  const file = await disk.open(segment.path, 'read')
+  try {
+    const { tip, junkEnd } = await scanSegment(
+      file,
+      segment,
+      place.lineage,
+      new BatchIndex(segment.baseOffset),
+    )
+    if (tip === undefined || junkEnd === tip.position) return []
+    const message = `Behind the last batch of ${segment.path}, at byte ${tip.position} or after, stands something that Hence has not written.`
+    return [{ code: 'log-damaged', message, file: segment.path, byte: tip.position }]
+  } catch (error) {
+    return [flawOf(error)]
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { simulatedDisk } from 'hence/testing'
+import { Frontier } from '../../src/audit/frontier.ts'
+import { type SignedHead, signHead } from '../../src/audit/head.ts'
+import { HeadCheck } from '../../src/audit/head-check.ts'
+import { type Flaw, flawOf, verifyPartition } from '../../src/audit/verify.ts'
+import { type Disk, makeDirectories } from '../../src/log/file-log/disk.ts'
+import { openFileLog } from '../../src/log/file-log/file-log.ts'
+import { lookAtLog } from '../../src/log/file-log/look.ts'
+import { encodeRequest } from '../../src/log/record.ts'
+
+// Every byte of a log that was closed in order is changed, one at a time, and each must be found, with its place. The
+// files are in memory, since there are thousands of cases.
+
+const logId = '00112233445566778899aabbccddeeff'
+const newDisk = () => simulatedDisk({ random: () => 0.5 })
+const { privateKey, publicKey } = generateKeyPairSync('ed25519')
+
+interface Written {
+  readonly files: ReadonlyMap<string, Buffer>
+  /** A head after every append. */
+  readonly heads: readonly SignedHead[]
+}
+
+/** Writes a log of two partitions and several segments; `text` makes its inputs. */
+async function written(text: (n: number) => string): Promise<Written> {
+  const disk = newDisk()
+  const log = await openFileLog({
+    directory: '/data',
+    partitions: 2,
+    segmentBytes: 700,
+    sealAfterMs: 60_000,
+    newLogId: logId,
+    report: () => {},
+    disk,
+  })
+  const trees = [new Frontier(), new Frontier()]
+  const heads: SignedHead[] = []
+  for (let n = 0; n < 10; n++) {
+    const records = [0, 1].map((i) => encodeRequest(`x${n}-${i}\0`, 'note', text(n), undefined))
+    await log.append(n % 2, records)
+    for (const record of records) trees[n % 2]!.append(record)
+    const partitions = trees.map((tree) => ({ size: tree.size, root: tree.root().toString('hex') }))
+    heads.push(signHead(privateKey, { logId, time: n, partitions }))
+  }
+  await log.close()
+  return { files: await filesOf(disk, '/data/log'), heads }
+}
+
+async function filesOf(disk: Disk, directory: string): Promise<Map<string, Buffer>> {
+  const files = new Map<string, Buffer>()
+  for (const name of (await disk.list(directory)) ?? []) {
+    const path = join(directory, name)
+    if ((await disk.list(path)) !== undefined) {
+      for (const [inner, bytes] of await filesOf(disk, path)) files.set(inner, bytes)
+    } else {
+      const file = await disk.open(path, 'read')
+      const bytes = Buffer.alloc(await file.size())
+      await file.read(bytes, 0)
+      files.set(path, bytes)
+    }
+  }
+  return files
+}
+
+async function diskWith(files: Written['files']): Promise<Disk> {
+  const disk = newDisk()
+  for (const [path, bytes] of files) {
+    await makeDirectories(disk, dirname(path), 'test')
+    const file = await disk.open(path, 'create')
+    await file.write(bytes, 0)
+    await file.close()
+  }
+  return disk
+}
+
+async function verified(disk: Disk, heads: readonly SignedHead[]): Promise<Flaw[]> {
+  const check = new HeadCheck(logId, publicKey)
+  for (const head of heads) assert.equal(check.add(head, 'heads'), undefined)
+  const flaws: Flaw[] = []
+  try {
+    const look = (await lookAtLog('/data', disk))!
+    for (const each of look.partitions) {
+      flaws.push(...(await verifyPartition(each, { heads: check, inUse: false, disk })).flaws)
+    }
+  } catch (error) {
+    flaws.push(flawOf(error))
+  }
+  return [...flaws, ...check.flaws.map((flaw) => ({ code: 'head-mismatch', ...flaw }))]
+}
+
+const plain = (n: number) => JSON.stringify({ n, text: 'x'.repeat(n * 5) })
+
+test('every changed byte of a closed log is found, and its file named', async () => {
+  const { files, heads } = await written(plain)
+  assert.ok(files.size > 6, 'there are several segments')
+  const disk = await diskWith(files)
+  const newest = heads.slice(-1)
+  assert.deepEqual(await verified(disk, heads), [])
+  let cases = 0
+  for (const [path, bytes] of files) {
+    // What was made ahead of need is no part of the log yet.
+    if (path.endsWith('spare')) continue
+    const file = await disk.open(path, 'write')
+    for (const [at, byte] of bytes.entries()) {
+      await file.write(Buffer.of(byte ^ (1 << (at % 8))), at)
+      const flaws = await verified(disk, newest)
+      await file.write(Buffer.of(byte), at)
+      const named = flaws.find((flaw) => flaw.file === path)
+      assert.ok(named, `byte ${at} of ${path}: ${JSON.stringify(flaws)}`)
+      assert.ok(named.byte! <= at, `byte ${at} of ${path} is said to be wrong from byte ${named.byte} on`)
+      cases++
+    }
+    await file.close()
+  }
+  assert.ok(cases > 4_000)
+})
+
+test('a log that its owner has written anew, with a chain that is right, does not pass an older head', async () => {
+  const { heads } = await written(plain)
+  const rewritten = await written((n) => (n === 6 ? JSON.stringify({ n, text: 'other' }) : plain(n)))
+  assert.deepEqual(await verified(await diskWith(rewritten.files), rewritten.heads), [])
+  const flaws = await verified(await diskWith(rewritten.files), [heads.at(-1)!])
+  assert.deepEqual(
+    flaws.map(({ code, partition, from, to }) => [code, partition, from, to]),
+    [['head-mismatch', 0, 0, 10]],
+  )
+  // With more heads the place is told more exactly.
+  assert.deepEqual(
+    (await verified(await diskWith(rewritten.files), heads)).map(({ code, partition, from, to }) => [
+      code,
+      partition,
+      from,
+      to,
+    ]),
+    [['head-mismatch', 0, 6, 8]],
+  )
+})
+
+test('a log that lacks what was signed does not pass', async () => {
+  const { files, heads } = await written(plain)
+  const roots = heads.at(-1)!.partitions
+  const longer = signHead(privateKey, {
+    logId,
+    time: 11,
+    partitions: [roots[0]!, { size: roots[1]!.size + 3, root: roots[1]!.root }],
+  })
+  const flaws = await verified(await diskWith(files), [...heads, longer])
+  assert.deepEqual(
+    flaws.map(({ code, partition, from, to }) => [code, partition, from, to]),
+    [['head-mismatch', 1, 10, 13]],
+  )
+})
+
+test('heads of another log, or of another key, are told', () => {
+  const check = new HeadCheck(logId, publicKey)
+  const head = { logId, time: 1, partitions: [] }
+  assert.match(check.add(signHead(privateKey, { ...head, logId: 'f'.repeat(32) }), 'there')!, /is of log f+;/)
+  const other = generateKeyPairSync('ed25519').privateKey
+  assert.match(check.add(signHead(other, head), 'there')!, /not signed with the key/)
+  assert.equal(check.add(signHead(privateKey, head), 'there'), undefined)
+})

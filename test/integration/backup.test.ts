@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { createEngine, systemClock } from 'hence'
+import { v7 } from 'uuid'
+import { copyLog } from '../../src/log/file-log/copy.ts'
+import { openFileLog } from '../../src/log/file-log/file-log.ts'
+import { lookAtLog } from '../../src/log/file-log/look.ts'
+import { hence } from '../hence-process.ts'
+import notes from '../server/notes.ts'
+
+// A copy that lacks an acknowledged request, or has an event without its cause, would be worse than none.
+
+const module = fileURLToPath(import.meta.resolve('../server/notes.ts'))
+
+async function folderFor(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'hence-backup-'))
+  t.after(() => rm(folder, { recursive: true }))
+  return folder
+}
+
+const open = (data: string) =>
+  createEngine({ app: notes, module, data, partitions: 3, audit: true, report: () => {} })
+
+type Engine = Awaited<ReturnType<typeof open>>
+
+const send = (engine: Engine, number: number) =>
+  engine.submit('write', { owner: `o${number % 5}`, number, text: 'x' }, { requestId: v7() })
+
+test('a backup beside a running engine has all that was acknowledged before it', async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const engine = await open(data)
+  for (let i = 0; i < 50; i++) await send(engine, i)
+  let stopped = false
+  let sent = 50
+  const load = (async () => {
+    while (!stopped) await send(engine, sent++)
+  })()
+  const { code, stdout, stderr } = await hence([
+    'backup',
+    '--data',
+    data,
+    '--to',
+    join(folder, 'copy'),
+    '--json',
+  ])
+  stopped = true
+  await load
+  assert.equal(code, 0, stdout + stderr)
+  const { ok, records } = JSON.parse(stdout)
+  assert.ok(ok && records >= 50)
+  const { logId } = engine.stats()
+  await engine.close()
+
+  const restored = await hence([
+    'restore',
+    '--from',
+    join(folder, 'copy'),
+    '--to',
+    join(folder, 'again'),
+    '--json',
+  ])
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.equal(JSON.parse(restored.stdout).records, records)
+  const again = await open(join(folder, 'again'))
+  t.after(() => again.close())
+  assert.equal(again.stats().logId, logId)
+  await again.idle()
+  for (let number = 0; number < 50; number++) {
+    assert.ok(await again.get('notes', [`o${number % 5}`, number]), `note ${number}`)
+  }
+  // The signing goes on from the heads that were copied.
+  assert.equal((await stat(join(folder, 'again/audit/key.pem'))).mode & 0o777, 0o600)
+  const reply = await send(again, 1_000_000)
+  assert.equal(reply.status, 'accepted')
+  assert.ok(await again.receipt(reply.requestId))
+})
+
+test('a restore until a time has the tables that were live then', async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const engine = await open(data)
+  const moments: { readonly until: number; readonly digest: string }[] = []
+  for (let i = 0; i < 40; i++) {
+    await send(engine, i)
+    await engine.idle()
+    const { logTime } = engine.stats()
+    // A time is told from the next one by its milliseconds.
+    if (i % 13 === 0) moments.push({ until: logTime, digest: await engine.digest() })
+    while (systemClock.now() <= logTime) await engine.idle()
+  }
+  await engine.close()
+  for (const [i, { until, digest }] of moments.entries()) {
+    const to = join(folder, `until-${i}`)
+    const { code, stderr } = await hence(['restore', '--from', data, '--to', to, '--until', String(until)])
+    assert.equal(code, 0, stderr)
+    const then = await open(to)
+    await then.idle()
+    assert.equal(await then.digest(), digest)
+    await then.close()
+    assert.equal((await hence(['verify', '--data', to])).code, 0)
+  }
+  const taken = await hence(['restore', '--from', data, '--to', join(folder, 'until-0')])
+  assert.equal(taken.code, 1)
+  assert.match(taken.stderr, /folder-not-empty/)
+  assert.equal(
+    (await hence(['restore', '--from', data, '--to', join(folder, 'x'), '--until', 'then'])).code,
+    2,
+  )
+})
+
+test('a log of many segments is cut at every time there is', async (t) => {
+  const folder = await folderFor(t)
+  let now = 0
+  const log = await openFileLog({
+    directory: join(folder, 'data'),
+    segmentBytes: 600,
+    sealAfterMs: 60_000,
+    clock: { now: () => now },
+  })
+  for (now = 1; now <= 12; now++)
+    await log.append(0, [Buffer.from(`record ${now}`), Buffer.alloc(now * 9, 'x')])
+  const look = (await lookAtLog(join(folder, 'data')))!
+  assert.ok(look.partitions[0]!.findings!.segments.length > 4)
+  for (let until = 0; until <= 13; until++) {
+    const to = join(folder, `until-${until}`)
+    await copyLog(look, to, until)
+    const copy = await openFileLog({ directory: to, report: assert.fail as never })
+    const records: string[] = []
+    for await (const batch of copy.read(0, 0)) records.push(...batch.records.map(String))
+    assert.deepEqual(
+      records.filter((_, i) => i % 2 === 0),
+      Array.from({ length: Math.min(until, 12) }, (_, i) => `record ${i + 1}`),
+    )
+    await copy.append(0, [Buffer.from('more')])
+    await copy.close()
+  }
+  await log.close()
+})
