@@ -15,15 +15,18 @@ export class SeatsHouse {
   engine!: Engine<Seats>
   /** Answers to these requests are cut off once they are decided. */
   cuts: string | undefined
-  /** Requests that have arrived, of whatever kind. */
-  arrived = 0
+  #isUnplugged = false
   #cut: PromiseWithResolvers<void> | undefined
+  #gathering: { readonly type: string; readonly count: number; readonly waiting: (() => void)[] } | undefined
 
   static async open(): Promise<SeatsHouse> {
     const house = new SeatsHouse()
     house.engine = await createEngine({ app: seats, data: house.#data })
     house.#site = await openSite(house.engine)
     house.#web = createServer((request, response) => house.#take(request, response)).listen(0, '127.0.0.1')
+    house.#web.on('connection', (socket) => {
+      if (house.#isUnplugged) socket.destroy()
+    })
     await once(house.#web, 'listening')
     return house
   }
@@ -32,10 +35,21 @@ export class SeatsHouse {
     return `http://localhost:${(this.#web.address() as AddressInfo).port}/`
   }
 
+  /** Ends all connections, and every new one as it comes, or takes them again. */
+  unplug(unplugged: boolean): void {
+    this.#isUnplugged = unplugged
+    if (unplugged) this.#web.closeAllConnections()
+  }
+
   /** Resolves when the next answer has been cut off. */
   cut(): Promise<void> {
     this.#cut = Promise.withResolvers()
     return this.#cut.promise
+  }
+
+  /** Lets no request of a type on before so many have arrived. */
+  gather(type: string, count: number): void {
+    this.#gathering = { type, count, waiting: [] }
   }
 
   /** The types of all requests in the log, in their order. */
@@ -58,7 +72,6 @@ export class SeatsHouse {
   }
 
   #take(request: IncomingMessage, response: ServerResponse): void {
-    this.arrived++
     if (request.url === `/hence/requests/${this.cuts}`) {
       // Hence answers when the request is durable and decided.
       response.end = () => {
@@ -67,6 +80,12 @@ export class SeatsHouse {
         return response
       }
     }
-    this.#site.listener(request, response)
+    const go = () => this.#site.listener(request, response)
+    const gathering = this.#gathering
+    if (request.url === `/hence/requests/${gathering?.type}`) gathering?.waiting.push(go)
+    else go()
+    if (gathering === undefined || gathering.waiting.length < gathering.count) return
+    this.#gathering = undefined
+    for (const each of gathering.waiting) each()
   }
 }

@@ -50,6 +50,14 @@ async function tab(context: BrowserContext, url: string): Promise<Page> {
 
 type Worked = { navigator: { serviceWorker: { ready: Promise<unknown> } } }
 
+/**
+ * A browser that plays being offline forgets it for a moment when a page is reloaded, so the other end goes away too.
+ */
+async function network(context: BrowserContext, house: SeatsHouse, isThere: boolean): Promise<void> {
+  house.unplug(!isThere)
+  await context.setOffline(!isThere)
+}
+
 const seat = (page: Page, name: string) => page.locator(`#map button[name="${name}"]`)
 const card = (page: Page, name: string) => page.locator(`#cards [data-seat="${name}"]`)
 const button = (page: Page, action: 'Book' | 'Give back', name: string) =>
@@ -69,21 +77,19 @@ test('offline in the middle of a booking, reloaded offline, back online: booked 
   const context = await passenger(t)
   const page = await tab(context, url)
   await hold(page, '4C')
-  await context.setOffline(true)
+  await network(context, at, false)
   await button(page, 'Book', '4C').click()
   await says(page, 'To be booked. It will be sent when you are online.')
   assert.equal(await page.locator('#standing').textContent(), 'Offline')
 
-  const arrived = at.arrived
   await page.reload()
   await says(page, 'To be booked. It will be sent when you are online.')
   await shows(page, '4C', 'waiting')
   assert.equal(await seat(page, '4D').getAttribute('data-look'), 'free', 'the map as it was')
   await look(page, 'offline')
-  assert.equal(at.arrived, arrived, 'nothing gets through')
   assert.deepEqual(await at.log(), ['open-flight', 'hold-seat'])
 
-  await context.setOffline(false)
+  await network(context, at, true)
   await shows(page, '4C', 'booked')
   await says(page, 'Seat 4C is booked.')
   await look(page, 'booked')
@@ -101,13 +107,13 @@ test('the answer to a booking is lost, then the network, then the page: booked o
   const cut = at.cut()
   await button(page, 'Book', '7F').click()
   await cut
-  await context.setOffline(true)
+  await network(context, at, false)
   await says(page, 'It will be sent when you are online.')
   assert.equal((await engine.get('seats', ['HE101', 7, 'F']))?.state, 'booked', 'though nobody was told')
   await page.reload()
   await says(page, 'It will be sent when you are online.')
   at.cuts = undefined
-  await context.setOffline(false)
+  await network(context, at, true)
   await says(page, 'Seat 7F is booked.')
   await shows(page, '7F', 'booked')
   const { replies } = engine.stats()
@@ -176,8 +182,11 @@ for (const offline of [false, true]) {
 }
 
 test('two passengers want one seat: one has it, the other is told', options, async (t) => {
-  const { engine, url } = await house(t)
+  const at = await house(t)
+  const { engine, url } = at
   const pages = [await tab(await passenger(t), url), await tab(await passenger(t), url)]
+  // Both have asked before either is answered; a seat that is seen to be taken cannot be asked for.
+  at.gather('hold-seat', 2)
   await Promise.all(pages.map((page) => seat(page, '5D').click()))
   const outcomes = await Promise.all(
     pages.map((page) =>

@@ -73,7 +73,7 @@ function faceOf(seat: SeatName): CardFace {
   const last = wished.at(-1)
   if (last !== undefined) {
     // What is asked for next waits its turn, so a booking can be asked for before the hold is granted.
-    const can: WishType[] = last === 'hold-seat' ? ['book-seat', 'release-seat'] : []
+    const can: WishType[] = last.type === 'hold-seat' ? ['book-seat', 'release-seat'] : []
     return { look: 'waiting', text: waiting(last, connection.standing), can: new Set(can) }
   }
   const found = known.seats.get(seat)!

@@ -6,6 +6,12 @@ export type Wish = Extract<Pending<Seats>, { readonly type: WishType }>
 export type WishType = 'hold-seat' | 'book-seat' | 'release-seat'
 type Decided = Extract<ClientEvents<Seats>['decided'], { readonly type: WishType }>
 export type WishReply = Decided['reply']
+/** A wish, as far as it has come. Until it is stored it ends with the page, so nothing may be promised. */
+export interface Asked {
+  readonly type: WishType
+  readonly isStored: boolean
+}
+
 /** How a wish ended: decided, refused by the server, or not even stored. */
 export type WishEnd = { readonly reply: WishReply } | { readonly error: Error }
 
@@ -60,10 +66,13 @@ export class Wishes {
   }
 
   /** Those that concern a seat, in their order. */
-  of(seat: SeatName): readonly WishType[] {
+  of(seat: SeatName): readonly Asked[] {
     const stored = this.#all().filter((wish) => seatOf(wish) === seat)
     const clicked = [...this.#clicked].filter((click) => click.endsWith(` ${seat}`))
-    return [...stored.map(({ type }) => type), ...clicked.map((click) => click.split(' ')[0] as WishType)]
+    return [
+      ...stored.map(({ type }) => ({ type, isStored: true })),
+      ...clicked.map((click) => ({ type: click.split(' ')[0] as WishType, isStored: false })),
+    ]
   }
 
   /** The seats that something is wished for. */
@@ -77,7 +86,7 @@ export class Wishes {
    * `submit`, which ends with the page, tells nothing but that it could not be stored.
    */
   ask(type: WishType, seat: SeatName): void {
-    if (this.of(seat).includes(type)) return
+    if (this.of(seat).some((asked) => asked.type === type)) return
     this.#clicked.add(clickOf(type, seat))
     this.#changed()
     const [, row, letter] = /^(\d+)(\w)$/.exec(seat)!

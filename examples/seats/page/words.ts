@@ -1,6 +1,6 @@
 import type { Standing } from './connection.ts'
 import type { Seat, SeatName } from './known-seats.ts'
-import type { WishEnd, WishType } from './wishes.ts'
+import type { Asked, WishEnd, WishType } from './wishes.ts'
 
 /** What a seat is to this passenger. */
 export type Look = 'free' | 'taken' | 'held' | 'booked' | 'waiting'
@@ -36,7 +36,8 @@ const waits: Readonly<Record<WishType, string>> = {
 }
 
 /** What stands on the card of a seat whose last wish is not decided. */
-export function waiting(type: WishType, standing: Standing): string {
+export function waiting({ type, isStored }: Asked, standing: Standing): string {
+  if (!isStored) return `${waits[type]} One moment …`
   if (standing === 'offline') return `${waits[type]} It will be sent when you are online.`
   if (standing === 'unanswered')
     return `${waits[type]} The server does not answer; it is sent again by itself.`
