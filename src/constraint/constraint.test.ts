@@ -550,3 +550,25 @@ test('a victim is made good also at the end of the longest chain', () => {
     assert.equal(s.violations()[0]!.state, 'resolved')
   }
 })
+
+test('thousands give way at once, in seconds and with traces of a bearable size', async () => {
+  const count = 3_000
+  const engine = await createEngine({
+    app: shopWith({ mode: 'strict', limit: count }),
+    data: memoryStorage(),
+    report: () => {},
+  })
+  await Promise.all(
+    Array.from({ length: count }, (_, i) =>
+      engine.submit('place', { order: `o${i}`, skus: ['mug'] }, { requestId: `r${i}` }),
+    ),
+  )
+  const reply = await engine.submit('restock', { sku: 'mug', by: -count }, { requestId: 'forklift' })
+  assert.equal(reply.status, 'accepted')
+  const [violation] = engine.violations()
+  assert.equal(violation!.state, 'resolved')
+  assert.equal(violation!.victims.filter(({ state }) => state === 'compensated').length, count)
+  const story = (await engine.story('forklift'))!
+  assert.ok(JSON.stringify(story).length < 10_000_000)
+  await engine.close()
+})

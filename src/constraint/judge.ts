@@ -243,12 +243,12 @@ function chooseVictims(
   if (chosen !== undefined) {
     for (const identity of chosen) give(identity)
   } else {
-    while (excessOf(constraint, { ...standing, claimed }) > 0) {
-      const [next] = turn
-        .rows('claims')
-        .scan({ index: 'victims', prefix: [name], limit: 1 }, encodeKey([turn.key]))
-      if (next === undefined) break
-      give(next.key[2] as string)
+    // A claim has one unit at least, so there are no more victims than units that are too much.
+    const limit = Math.max(0, excessOf(constraint, standing))
+    const rows = turn.rows('claims').scan({ index: 'victims', prefix: [name], limit }, encodeKey([turn.key]))
+    for (const { key } of rows) {
+      if (excessOf(constraint, { ...standing, claimed }) <= 0) break
+      give(key[2] as string)
     }
   }
   const units = standing.claimed - claimed

@@ -56,12 +56,12 @@ export class Reader {
       )
     }
     const row = table.get(encodeKey(key))
-    return row === undefined ? undefined : this.#out(row)
+    return row === undefined ? undefined : this.#out(name, row)
   }
 
   scan(name: string, query: Query): Row<KeyPart[], unknown>[] {
     const { table } = this.#table(name)
-    return table.scan(query).map(({ key, value }) => ({ key, value: this.#out(value) as never }))
+    return table.scan(query).map(({ key, value }) => ({ key, value: this.#out(name, value) as never }))
   }
 
   /** SHA-256 of the app's tables. */
@@ -180,7 +180,7 @@ export class Reader {
       events: events.map(([type, key, data]) => ({
         type,
         key,
-        data: type.startsWith('hence:') ? withSender(data as object) : this.#out(data),
+        data: type.startsWith('hence:') ? withSender(data as object) : this.#inMain(data),
       })),
       effects: effects.flatMap((id) => this.effect(id) ?? []),
       failure,
@@ -191,8 +191,8 @@ export class Reader {
     return {
       table,
       key: decodeKey(this.#table(table).kinds, key).parts,
-      before: before === null ? undefined : this.#out(before),
-      after: after === null ? undefined : this.#out(after),
+      before: before === null ? undefined : this.#out(table, before),
+      after: after === null ? undefined : this.#out(table, after),
     }
   }
 
@@ -207,7 +207,12 @@ export class Reader {
     )
   }
 
-  #out(value: unknown): unknown {
+  /** A row as a value of the main realm; those of Hence's own tables are that, and may be larger than an app's. */
+  #out(table: string, row: unknown): unknown {
+    return operatorTables.has(table) ? row : this.#inMain(row)
+  }
+
+  #inMain(value: unknown): unknown {
     return this.#program.realm === mainRealm ? value : mainRealm.seal(value)
   }
 }

@@ -271,3 +271,32 @@ test('what tx gives belongs to the realm of the derivation, in dev mode too', as
     await engine.close()
   }
 })
+
+test('a violation may name more victims than a value of the app may hold', async () => {
+  const path = await moduleOf(`
+    import { app, scopes } from 'hence'
+    const [s, judge] = scopes('s', 'judge')
+    const any = { '~standard': { version: 1, vendor: 'test', validate: (value: unknown) => ({ value }) } }
+    const c = judge.capacity('c', { limit: 10_000 })
+    const take = s.request('take', {
+      input: any as any, key: (i: any) => i.key, claims: () => [c.claim('x')], derive: () => null, compensate() {},
+    })
+    const cut = judge.request('cut', { input: any as any, key: () => 'x', derive: (tx: any) => tx.setLimit(c, 0) })
+    export default app('a', { requests: [take, cut], tables: [], constraints: [c] })
+  `)
+  const { code, hash } = await bundle(path)
+  const { app } = sandboxed({ code, hash })
+  const engine = await openEngine({ app, data: memoryStorage(), report: () => {} }, { code, hash })
+  const requests = Array.from({ length: 2_200 }, (_, i) => `${'r'.repeat(250)}${i}`)
+  const principal = 'p'.repeat(250)
+  await Promise.all(
+    requests.map((requestId) =>
+      engine.submit('take', { key: requestId.slice(-4) }, { requestId, principal }),
+    ),
+  )
+  const heard: string[] = []
+  engine.subscribe((changes) => heard.push(...changes.map(({ table }) => table)))
+  assert.equal((await engine.submit('cut', {}, { requestId: 'cut' })).status, 'accepted')
+  assert.equal(heard[0], 'hence.violations')
+  await engine.close()
+})

@@ -1,4 +1,4 @@
-import { operatorTables } from '../constraint/tables.ts'
+import { operatorTables, type Violation } from '../constraint/tables.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
 import type { Change, Codec, Collection, State } from '../state/state.ts'
 import type { Chain } from './chain.ts'
@@ -192,7 +192,7 @@ function linesOf(chunk: Buffer): string[] {
  */
 export function traced(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure } = derivation
-  const changes = rowChanges(derivation.changes)
+  const changes = rowChanges(derivation).map(traceOf)
   const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
   if (isQuiet && type.startsWith('hence:') && kind !== 'request') return undefined
   const { identity, rootPartition, rootOffset } = chain
@@ -210,11 +210,22 @@ export function traced(derivation: Derivation): TracedDerivation | undefined {
   }
 }
 
-/** The rows among some changes that somebody may read. */
-function rowChanges(changes: readonly Change[]): TracedDerivation['changes'] {
-  return changes
-    .filter(({ collection }) => isRead(collection))
-    .map(({ collection, key, before, after }) => [collection.slice(2), key, before ?? null, after ?? null])
+/** The changes of rows that somebody may read. */
+function rowChanges({ type, changes }: Derivation): readonly Change[] {
+  const rows = changes.filter(({ collection }) => isRead(collection))
+  // A violation names all its victims: told of again with each one that was made good, a thousand of them would make
+  // hundreds of megabytes. Its end tells what became of them.
+  return type === 'hence:compensated'
+    ? rows.filter(({ before, after }) => stateOf(before) !== stateOf(after))
+    : rows
+}
+
+function stateOf(row: unknown): Violation['state'] | undefined {
+  return (row as Violation | undefined)?.state
+}
+
+function traceOf({ collection, key, before, after }: Change): TracedDerivation['changes'][number] {
+  return [collection.slice(2), key, before ?? null, after ?? null]
 }
 
 function isRead(collection: string): boolean {
