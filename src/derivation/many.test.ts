@@ -60,3 +60,41 @@ test('any number of timers may be due at once', async () => {
   assert.deepEqual(await engine.get('counts', ['a']), { count: 101_000 })
   await engine.close()
 })
+
+test('a timer that sets itself again goes off for as long as the app lives', async () => {
+  const [job] = scopes('job')
+  const runs = job.table('runs', { value: z.object({ count: z.int() }) })
+  const due = job.event('due', {
+    data: z.object({ job: z.string(), everyMs: z.int() }),
+    key: (data) => data.job,
+  })
+  const start = job.request('start', {
+    input: z.object({ job: z.string(), everyMs: z.int() }),
+    key: (input) => input.job,
+    derive: (tx, input) => tx.schedule(due, input, { at: tx.now }),
+  })
+  const run = job.on(due, (tx, data) => {
+    tx.put(runs, { count: (tx.get(runs)?.count ?? 0) + 1 })
+    tx.schedule(due, data, { at: tx.now + data.everyMs })
+  })
+  const jobs = app('jobs', { requests: [start], tables: [runs], reactions: [run] })
+  const clock = new HandClock()
+  const codes: string[] = []
+  const engine = await createEngine({
+    app: jobs,
+    data: memoryStorage({ clock }),
+    clock,
+    report: ({ message }) => codes.push(/failed with ([\w-]+)/.exec(message)?.[1] ?? message),
+  })
+  await engine.submit('start', { job: 'hourly', everyMs: 3_600_000 }, { requestId: '1' })
+  clock.pass(3_600_000 * 1_500)
+  await engine.idle()
+  assert.deepEqual(await engine.get('runs', ['hourly']), { count: 1_501 })
+  assert.deepEqual(codes, [])
+  // One that is due again at the same moment would go off without end.
+  await engine.submit('start', { job: 'mad', everyMs: 0 }, { requestId: '2' })
+  clock.pass(1)
+  await engine.idle()
+  assert.deepEqual(codes, ['chain-too-deep'])
+  await engine.close()
+})

@@ -15,7 +15,7 @@ import { setLimit, settle, standingOf } from '../constraint/judge.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, encodeKey, encodePart, type KeyPart } from '../state/keys.ts'
-import { type Emission, emissionsMax, type Origin } from './chain.ts'
+import { type Emission, emissionsMax, Origin } from './chain.ts'
 import { checkRow } from './check.ts'
 import { childOf, type Facts, HostTurn, hexOf } from './host-turn.ts'
 import { eventId, namedUuid, RandomStream } from './seed.ts'
@@ -149,7 +149,8 @@ export class Transaction implements Tx {
       )
     }
     const { chain, partition, time } = this.#facts
-    const parent = this.#origin
+    // Time ends a chain: a timer that sets itself again for later is no loop, one for the same moment is.
+    const parent = at > time ? new Origin(0, () => this.#origin.seed) : this.#origin
     const origin = childOf(parent, event.name, () => eventId(parent.seed, `timer ${event.name}`, name))
     const timer = {
       ...chain,
