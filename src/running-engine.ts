@@ -341,6 +341,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#cancelAlarm()
     try {
       await this.#deliverer?.stop(stopped ? 0 : graceMs)
+      for (const writer of this.#writers) writer.finish()
       if (!stopped) await this.idle()
       for (const writer of this.#writers) writer.stop()
       this.#abandon(this.#closed)

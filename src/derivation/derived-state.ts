@@ -7,7 +7,7 @@ import { systemTables } from './workplace.ts'
 /** The collections of the store that everything a program derives goes into. */
 export function collectionsFor({ app }: Program): string[] {
   const shapes = [...app.tables.values(), ...systemTables]
-  return ['decided', 'failures', 'meta', ...Traces.collections, ...collectionsOf(shapes)]
+  return ['decided', 'meta', ...Traces.collections, ...collectionsOf(shapes)]
 }
 
 /** The tables of a program, and those of Hence's own, over a state; by name. */

@@ -73,7 +73,6 @@ export class Processor {
   readonly #tables: ReadonlyMap<string, TableState>
   /** As text, since hardly any is ever asked for again. */
   readonly #decided: Collection<string>
-  readonly #failures: Collection<RecordedFailure>
   readonly #meta: Collection<Checkpoint>
   readonly traces: Traces
   readonly #channels: Channels
@@ -103,7 +102,6 @@ export class Processor {
     this.#tables = tables
     this.#place = workplace(program, tables, options.checked)
     this.#decided = state.collection('decided', textCodec, false)
-    this.#failures = state.collection('failures', jsonCodec<RecordedFailure>(), false)
     this.#meta = state.collection('meta', jsonCodec<Checkpoint>(), false)
     this.traces = new Traces(state, options.partitions)
     this.#channels = new Channels(options.partitions)
@@ -300,7 +298,6 @@ export class Processor {
     }
     const outgoing = step.outgoing.map((emission) => this.#send(emission))
     const failures = failuresOf(step, partition, offset)
-    for (const [i, failure] of failures.entries()) this.#failures.set(`${partition}:${offset}:${i}`, failure)
     const trace: Trace = { time, derivations: step.derivations.flatMap((each) => traced(each) ?? []) }
     if (trace.derivations.length > 0) this.traces.add({ partition, offset }, trace)
 

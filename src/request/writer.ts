@@ -44,6 +44,9 @@ export class PartitionWriter {
   #busy = false
   #idle: (() => void)[] = []
   #closed = false
+  #isFinishing = false
+  /** How many appends have failed since one succeeded. */
+  #failedInRow = 0
   #wake: (() => void) | undefined
 
   constructor(partition: number, log: Log, host: WriterHost) {
@@ -75,6 +78,12 @@ export class PartitionWriter {
     return new Promise((resolve) => this.#idle.push(resolve))
   }
 
+  /** Writes what there is, but does not try again what fails. */
+  finish(): void {
+    this.#isFinishing = true
+    this.#wake?.()
+  }
+
   /** Writes nothing more. */
   stop(): void {
     this.#closed = true
@@ -89,6 +98,7 @@ export class PartitionWriter {
         next = undefined
         try {
           const { offset, time } = await appended
+          this.#failedInRow = 0
           const room = this.#host.room()
           if (room) await room
           next = this.#append()
@@ -96,6 +106,9 @@ export class PartitionWriter {
         } catch (error) {
           if (!(error instanceof HenceError) || error.advice !== 'retry') throw error
           this.#host.uncertain(drafts, error)
+          // What cannot be written while the engine closes is left to the next one.
+          if (this.#isFinishing) throw error
+          if (this.#failedInRow++ > 0) await this.#pause(backoffMs(this.#failedInRow))
           await this.#recover()
           next = this.#append()
         }
@@ -141,7 +154,7 @@ export class PartitionWriter {
    * since later ones of the same channel may already wait.
    */
   async #recover(): Promise<void> {
-    for (let waitMs = retryMsMin; !this.#closed; waitMs = Math.min(waitMs * 2, retryMsMax)) {
+    for (let failed = 1; !this.#closed; failed++) {
       try {
         await this.#host.catchUp(this.#partition)
         const others = this.#inbox.filter(({ record }) => record.kind !== 'event')
@@ -149,8 +162,8 @@ export class PartitionWriter {
         this.#inbox = [...events.map((record) => ({ record, bytes: encodeEvent(record) })), ...others]
         return
       } catch (error) {
-        if (!(error instanceof HenceError) || error.advice !== 'retry') throw error
-        await this.#pause(waitMs)
+        if (!(error instanceof HenceError) || error.advice !== 'retry' || this.#isFinishing) throw error
+        await this.#pause(backoffMs(failed))
       }
     }
   }
@@ -167,4 +180,9 @@ export class PartitionWriter {
       this.#wake = done
     })
   }
+}
+
+/** How long to wait after so many failures in a row, in milliseconds. */
+function backoffMs(failed: number): number {
+  return Math.min(retryMsMin * 2 ** Math.min(failed - 1, 16), retryMsMax)
 }
