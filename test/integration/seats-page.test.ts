@@ -154,7 +154,7 @@ for (const offline of [false, true]) {
     await hold(tabs[0]!, '2B')
     const books = tabs.map((page) => button(page, 'Book', '2B'))
     await Promise.all(books.map((book) => book.waitFor()))
-    await context.setOffline(offline)
+    if (offline) await context.setOffline(true)
     const handles = await Promise.all(books.map((book) => book.elementHandle()))
     await Promise.all(
       handles.map((handle) =>

@@ -28,7 +28,8 @@ const hence = client<Seats>({
   // Should the browser's passenger change under this page, the site refuses what it sends.
   headers: { passenger: name },
   fetch: connection.fetch,
-  // People are waiting: after an outage the page is back within five seconds.
+  // People are waiting: what gets no answer is asked again soon, and after an outage the page is back in seconds.
+  timeoutMs: 10_000,
   backoff: { firstMs: 250, mostMs: 5_000 },
 })
 const known = new KnownSeats(hence, { flight, passenger: name, changed: draw })
