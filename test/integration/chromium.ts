@@ -29,6 +29,7 @@ export async function openChromium(): Promise<Browser | string> {
     } catch (error) {
       return `${path} is missing and could not be installed: ${(error as Error).message.split('\n')[0]}`
     }
+    if (!(await isThere())) return `${path} is missing: apt-get put it elsewhere`
   }
   return chromium.launch({ executablePath: path, args: flags, timeout: 120_000 })
 }
