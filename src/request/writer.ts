@@ -45,8 +45,6 @@ export class PartitionWriter {
   #idle: (() => void)[] = []
   #closed = false
   #isFinishing = false
-  /** How many appends have failed since one succeeded. */
-  #failedInRow = 0
   #wake: (() => void) | undefined
 
   constructor(partition: number, log: Log, host: WriterHost) {
@@ -98,7 +96,6 @@ export class PartitionWriter {
         next = undefined
         try {
           const { offset, time } = await appended
-          this.#failedInRow = 0
           const room = this.#host.room()
           if (room) await room
           next = this.#append()
@@ -108,7 +105,6 @@ export class PartitionWriter {
           this.#host.uncertain(drafts, error)
           // What cannot be written while the engine closes is left to the next one.
           if (this.#isFinishing) throw error
-          if (this.#failedInRow++ > 0) await this.#pause(backoffMs(this.#failedInRow))
           await this.#recover()
           next = this.#append()
         }

@@ -92,10 +92,16 @@ async function live(seed: number) {
       clock,
       report: ({ level, message }) => level === 'alarm' && broken.push(new Error(message)),
     })
-    const picture = new Picture()
-    for (const name of ['accounts', 'transfers', 'receipts'] as const) {
-      for (const { key, value } of await engine.scan(name)) picture.set(name, key, value)
-    }
+    // The tables of one moment, from which on every change is heard: events that were under way go on at once.
+    let picture: Picture
+    let at: string
+    do {
+      at = engine.position()
+      picture = new Picture()
+      for (const name of ['accounts', 'transfers', 'receipts'] as const) {
+        for (const { key, value } of await engine.scan(name)) picture.set(name, key, value)
+      }
+    } while (engine.position() !== at)
     check(picture, 'after opening')
     engine.subscribe((changes) => {
       for (const { table, key, after } of changes) picture.set(table, key, after)
