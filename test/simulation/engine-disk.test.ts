@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEngine, type Engine, HenceError, type Reply, type Storage } from 'hence'
 import { simulatedDisk } from 'hence/testing'
+import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
 import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
@@ -69,7 +70,7 @@ class World {
       )
     const log = await openFileLog({
       directory: '/data',
-      disk: this.disk,
+      disk: ofProcess(this.disk, gone),
       partitions: this.partitions,
       segmentBytes: 3_000,
       sealAfterMs: 0,
@@ -133,6 +134,29 @@ class World {
         },
       }),
     )
+  }
+}
+
+/** The disk as one process has it: when that is gone, nothing that it was about to do arrives any more. */
+function ofProcess(disk: Disk, gone: () => boolean): Disk {
+  const unlessGone = <T>(act: () => Promise<T>): Promise<T> => (gone() ? new Promise(() => {}) : act())
+  return {
+    async open(path, mode) {
+      const file = await unlessGone(() => disk.open(path, mode))
+      return {
+        size: () => unlessGone(() => file.size()),
+        read: (into, position) => unlessGone(() => file.read(into, position)),
+        write: (bytes, position) => unlessGone(() => file.write(bytes, position)),
+        truncate: (size) => unlessGone(() => file.truncate(size)),
+        sync: (label) => unlessGone(() => file.sync(label)),
+        close: () => unlessGone(() => file.close()),
+      }
+    },
+    list: (path) => unlessGone(() => disk.list(path)),
+    makeDirectory: (path) => unlessGone(() => disk.makeDirectory(path)),
+    rename: (from, to) => unlessGone(() => disk.rename(from, to)),
+    remove: (path) => unlessGone(() => disk.remove(path)),
+    syncDirectory: (path, label) => unlessGone(() => disk.syncDirectory(path, label)),
   }
 }
 
