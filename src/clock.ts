@@ -32,3 +32,17 @@ export function setAlarm(clock: Clock, time: number, ring: () => void): () => vo
   timer = setTimeout(wait, Math.max(0, Math.min(time - clock.now(), timeoutMsMax))).unref()
   return () => clearTimeout(timer)
 }
+
+/** Waits; ends early, without an error, when the signal aborts. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    const end = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer = setTimeout(end, ms)
+    signal.addEventListener('abort', end)
+  })
+}

@@ -22,17 +22,3 @@ export function pauseMs(
   const most = Math.min(mostMs, firstMs * 2 ** Math.min(failures - 1, 40))
   return Math.round(Math.min(askedMs, askedMsMax) + random() * most)
 }
-
-/** Waits; ends early, without an error, when the signal aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve()
-    const end = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', end)
-      resolve()
-    }
-    const timer = setTimeout(end, ms)
-    signal.addEventListener('abort', end)
-  })
-}

@@ -1,7 +1,7 @@
 import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { type Backoff, pause, pauseMs } from './backoff.ts'
+import { type Backoff, pauseMs } from './backoff.ts'
 import { type Answer, type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
 
 /** The most rows that a server gives at a time. */

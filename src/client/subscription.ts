@@ -1,8 +1,8 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import type { KeyPart, TableChange } from '../app/index.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { type Backoff, pause, pauseMs } from './backoff.ts'
+import { type Backoff, pauseMs } from './backoff.ts'
 import { type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
 
 /** A stream on which nothing comes for so long, not even a sign of life, is given up. Servers send one every 15 s. */

@@ -1,4 +1,5 @@
 import { HenceError } from '../failure.ts'
+import { requirePackage } from '../optional-package.ts'
 import type { Call, Handler } from './handlers.ts'
 
 /** An e-mail: what the input of an effect is, or what `message` makes of it. */
@@ -73,7 +74,8 @@ export function email<Input>(
   }
   let transport: MailTransport | undefined
   if ('transport' in options) transport = options.transport
-  else checkInstalled()
+  // Told when the handler is made, where somebody reads it, and not by the first e-mail that is not sent.
+  else requirePackage('nodemailer', 'E-mails need')
   return async (call) => {
     if (transport === undefined) {
       const { createTransport } = await import('nodemailer')
@@ -103,20 +105,6 @@ export function email<Input>(
         ? new HenceError('effect-refused', 'change', (error as Error).message, { cause: error })
         : error
     }
-  }
-}
-
-/** Told when the handler is made, where somebody reads it, and not by the first e-mail that is not sent. */
-function checkInstalled(): void {
-  try {
-    import.meta.resolve('nodemailer')
-  } catch (cause) {
-    throw new HenceError(
-      'package-missing',
-      'change',
-      'E-mails need the package "nodemailer", which is not installed here: `npm install nodemailer`.',
-      { cause },
-    )
   }
 }
 

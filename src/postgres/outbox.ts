@@ -1,10 +1,11 @@
 import type { Client } from 'pg'
 import type { App } from '../app/index.ts'
+import { pause } from '../clock.ts'
 import type { Engine } from '../engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { parseStrict } from '../server/json.ts'
-import { type Connection, keepWorking, makeSchema, pause, quoted } from './work.ts'
+import { type Connection, keepWorking, makeSchema, quoted } from './work.ts'
 
 export interface PostgresOutboxOptions<A extends App> {
   readonly engine: Engine<A>

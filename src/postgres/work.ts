@@ -1,5 +1,6 @@
 import type { Client, ClientConfig } from 'pg'
-import { HenceError } from '../failure.ts'
+import { pause } from '../clock.ts'
+import { requirePackage } from '../optional-package.ts'
 import type { Reporter } from '../report.ts'
 
 export type Connection = string | ClientConfig
@@ -38,7 +39,7 @@ const lockMs = 500
  * @throws HenceError `package-missing` (change)
  */
 export function keepWorking(work: Work): { readonly ended: Promise<void>; stop(): Promise<void> } {
-  checkInstalled()
+  requirePackage('pg', 'PostgreSQL needs')
   const stopping = new AbortController()
   const ended = goOn(work, stopping.signal)
   return {
@@ -117,20 +118,6 @@ async function takeLock({ lock, name, report }: Work, client: Client, signal: Ab
   return false
 }
 
-/** Waits; less when the signal aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve()
-    const end = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', end)
-      resolve()
-    }
-    const timer = setTimeout(end, ms)
-    signal.addEventListener('abort', end)
-  })
-}
-
 /** Does something in one transaction. */
 export async function inTransaction<T>(client: Client, act: () => Promise<T>): Promise<T> {
   await client.query('BEGIN')
@@ -153,17 +140,4 @@ export function quoted(name: string): string {
 export async function makeSchema(client: Client, schema: string): Promise<void> {
   const { rowCount } = await client.query('SELECT FROM pg_namespace WHERE nspname = $1', [schema])
   if (rowCount === 0) await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`)
-}
-
-function checkInstalled(): void {
-  try {
-    import.meta.resolve('pg')
-  } catch (cause) {
-    throw new HenceError(
-      'package-missing',
-      'change',
-      'PostgreSQL needs the package "pg", which is not installed here: `npm install pg`.',
-      { cause },
-    )
-  }
 }
