@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { HenceError, type Report } from 'hence'
-import { simulatedDisk } from 'hence/testing'
-import { type Disk, makeDirectories } from '../../src/log/file-log/disk.ts'
+import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
+import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
 // A small log whose files are shortened at every byte, changed in every bit, and taken away. What is left must
 // be what was written, or a refusal that names file and byte. Never a silent loss. Only of the last batch before a
@@ -19,7 +19,6 @@ type Files = ReadonlyMap<string, Buffer>
 const partitions = 2
 const logId = '00112233445566778899aabbccddeeff'
 const options = { directory: '/data', sealAfterMs: 60_000, report: () => {} }
-const newDisk = () => simulatedDisk({ random: () => 0.5 })
 
 interface Sample {
   readonly files: Files
@@ -50,32 +49,6 @@ async function sample(closed: boolean, newLogId = logId): Promise<Sample> {
   if (!closed) await log.close()
   assert.ok(files.size > 5, 'there are several segments')
   return { files, sent, lastBatch }
-}
-
-async function filesOf(disk: Disk, directory: string): Promise<Map<string, Buffer>> {
-  const files = new Map<string, Buffer>()
-  for (const name of (await disk.list(directory)) ?? []) {
-    const path = join(directory, name)
-    if ((await disk.list(path)) !== undefined) {
-      for (const [inner, bytes] of await filesOf(disk, path)) files.set(inner, bytes)
-    } else {
-      const file = await disk.open(path, 'read')
-      const bytes = Buffer.alloc(await file.size())
-      await file.read(bytes, 0)
-      files.set(path, bytes)
-    }
-  }
-  return files
-}
-
-async function diskWith(files: Files): Promise<Disk> {
-  const disk = newDisk()
-  for (const [path, bytes] of files) {
-    await makeDirectories(disk, dirname(path), 'test')
-    const file = await disk.open(path, 'create')
-    await file.write(bytes, 0)
-  }
-  return disk
 }
 
 /** All records by partition, or the error that refused them. */

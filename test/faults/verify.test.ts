@@ -1,22 +1,20 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { dirname, join } from 'node:path'
 import { test } from 'node:test'
-import { simulatedDisk } from 'hence/testing'
 import { Frontier } from '../../src/audit/frontier.ts'
 import { type SignedHead, signHead } from '../../src/audit/head.ts'
 import { HeadCheck } from '../../src/audit/head-check.ts'
 import { type Flaw, flawOf, verifyPartition } from '../../src/audit/verify.ts'
-import { type Disk, makeDirectories } from '../../src/log/file-log/disk.ts'
+import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { lookAtLog } from '../../src/log/file-log/look.ts'
 import { encodeRequest } from '../../src/log/record.ts'
+import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
 // Every byte of a log that was closed in order is changed, one at a time, and each must be found, with its place. The
 // files are in memory, since there are thousands of cases.
 
 const logId = '00112233445566778899aabbccddeeff'
-const newDisk = () => simulatedDisk({ random: () => 0.5 })
 const { privateKey, publicKey } = generateKeyPairSync('ed25519')
 
 interface Written {
@@ -48,33 +46,6 @@ async function written(text: (n: number) => string): Promise<Written> {
   }
   await log.close()
   return { files: await filesOf(disk, '/data/log'), heads }
-}
-
-async function filesOf(disk: Disk, directory: string): Promise<Map<string, Buffer>> {
-  const files = new Map<string, Buffer>()
-  for (const name of (await disk.list(directory)) ?? []) {
-    const path = join(directory, name)
-    if ((await disk.list(path)) !== undefined) {
-      for (const [inner, bytes] of await filesOf(disk, path)) files.set(inner, bytes)
-    } else {
-      const file = await disk.open(path, 'read')
-      const bytes = Buffer.alloc(await file.size())
-      await file.read(bytes, 0)
-      files.set(path, bytes)
-    }
-  }
-  return files
-}
-
-async function diskWith(files: Written['files']): Promise<Disk> {
-  const disk = newDisk()
-  for (const [path, bytes] of files) {
-    await makeDirectories(disk, dirname(path), 'test')
-    const file = await disk.open(path, 'create')
-    await file.write(bytes, 0)
-    await file.close()
-  }
-  return disk
 }
 
 async function verified(disk: Disk, heads: readonly SignedHead[]): Promise<Flaw[]> {
