@@ -12,3 +12,8 @@ export function checkName(kind: string, name: string): void {
     `The ${kind} name ${JSON.stringify(name)} must be 1 to 64 letters, digits and hyphens, and begin with a small letter.`,
   )
 }
+
+/** Whether a message is one of Hence's own, such as a claim or what an operator decides; no app can use such a name. */
+export function isOwnMessage(type: string): boolean {
+  return type.startsWith('hence:')
+}

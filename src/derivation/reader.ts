@@ -1,4 +1,5 @@
 import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
+import { isOwnMessage } from '../app/name.ts'
 import { operatorTables, type Standing, standings, type Violation, violations } from '../constraint/tables.ts'
 import { type EffectRow, type EffectState, effectState } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
@@ -180,7 +181,7 @@ export class Reader {
       events: events.map(([type, key, data]) => ({
         type,
         key,
-        data: type.startsWith('hence:') ? withSender(data as object) : this.#inMain(data),
+        data: isOwnMessage(type) ? withSender(data as object) : this.#inMain(data),
       })),
       effects: effects.flatMap((id) => this.effect(id) ?? []),
       failure,

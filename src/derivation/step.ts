@@ -1,5 +1,6 @@
 import { effectReactionName } from '../app/app.ts'
 import { type App, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
+import { isOwnMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
 import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } from '../constraint/holder.ts'
 import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
@@ -102,14 +103,13 @@ class Taking {
   }
 
   timers(): void {
-    const { timers, program } = this.#place
+    const { timers } = this.#place
     const { partition, time } = this.#around
     for (let timer = timers.take(partition, time); timer; timer = timers.take(partition, time)) {
       const { event, key, data, id, depth, at } = timer
       const origin = new Origin(depth, () => Buffer.from(id, 'hex').toString('latin1'))
-      const parse = event.startsWith('hence:') ? JSON.parse : program.realm.parseFrozen
       const derivation = this.#begin('timer', event, key, chainOf(timer))
-      this.#attempt(derivation, () => this.#react(derivation, parse(data), origin, at))
+      this.#attempt(derivation, () => this.#react(derivation, this.#parse(event, data), origin, at))
       this.#drain()
     }
   }
@@ -133,10 +133,9 @@ class Taking {
 
   event(record: EventRecord): void {
     const { type, key, data, id, depth } = record
-    const { realm } = this.#place.program
-    const parse = type.startsWith('hence:') ? JSON.parse : realm.parseFrozen
+    const origin = new Origin(depth, () => id)
     const derivation = this.#begin('event', type, key, chainOf(record))
-    this.#attempt(derivation, () => this.#react(derivation, parse(data), new Origin(depth, () => id)))
+    this.#attempt(derivation, () => this.#react(derivation, this.#parse(type, data), origin))
     this.#drain()
   }
 
@@ -163,6 +162,11 @@ class Taking {
     this.#drain()
   }
 
+  /** Messages of Hence's own are for its own code, so they belong to the main realm. */
+  #parse(type: string, data: string): unknown {
+    return isOwnMessage(type) ? JSON.parse(data) : this.#place.program.realm.parseFrozen(data)
+  }
+
   #begin(kind: Derivation['kind'], type: string, key: string, chain: Chain): Derivation {
     const derivation: Derivation = {
       kind,
@@ -180,15 +184,14 @@ class Taking {
 
   /** Runs a derivation; when it throws, nothing of it stands. */
   #attempt(derivation: Derivation, act: () => void): void {
-    const { mark, undo, changes } = this.#around
+    const { mark, changes } = this.#around
     const start = mark()
     try {
       act()
       this.#throwFault()
     } catch (error) {
       derivation.failure = this.#failureOf(error)
-      undo(start)
-      this.#place.timers.forgetNext()
+      this.#undo(start)
       derivation.emissions = []
       derivation.effects = []
     }
@@ -196,6 +199,11 @@ class Taking {
     for (const emission of derivation.emissions) {
       ;(this.#around.isHere(emission.key) ? this.#here : this.step.outgoing).push(emission)
     }
+  }
+
+  #undo(mark: number): void {
+    this.#around.undo(mark)
+    this.#place.timers.forgetNext()
   }
 
   /** Ends the turn of the app, if it is its turn, and tells why it threw. Throws what is not the app's own fault. */
@@ -224,7 +232,7 @@ class Taking {
       const derivation = this.#begin('event', type, key, chain)
       this.#attempt(derivation, () => {
         // Messages of Hence's own follow from those of the app, and come to an end by themselves.
-        if (!type.startsWith('hence:') && ++this.#followed > eventsPerRootMax) throw endless(type)
+        if (!isOwnMessage(type) && ++this.#followed > eventsPerRootMax) throw endless(type)
         this.#react(derivation, data, origin)
       })
     }
@@ -234,7 +242,7 @@ class Taking {
 
   #react(derivation: Derivation, data: unknown, origin: Origin, time = this.#around.time): void {
     const { type } = derivation
-    if (type.startsWith('hence:')) {
+    if (isOwnMessage(type)) {
       this.#own(derivation, data, origin, time)
       return
     }
@@ -314,8 +322,7 @@ class Taking {
     assertSynchronous(result)
     if (isRejection(result)) {
       deriving.active = false
-      this.#around.undo(start)
-      this.#place.timers.forgetNext()
+      this.#undo(start)
       const { reason, details } = result
       if (typeof reason !== 'string')
         throw new HenceError('not-json', 'change', 'The reason of a rejection must be text.')
@@ -400,8 +407,7 @@ class Taking {
       outcome = this.#derive(derivation, request, program.realm.parse(holder.input), origin)
     } catch (error) {
       derivation.failure = this.#failureOf(error)
-      this.#around.undo(start)
-      this.#place.timers.forgetNext()
+      this.#undo(start)
       derivation.effects = []
       outcome = { status: 'failed', ...derivation.failure }
     }
@@ -496,8 +502,7 @@ class Taking {
       answer('compensated')
     } catch (error) {
       derivation.failure = this.#failureOf(error)
-      this.#around.undo(start)
-      this.#place.timers.forgetNext()
+      this.#undo(start)
       answer('failed')
     }
   }

@@ -57,10 +57,6 @@ export class Timers {
     if (encodeKey(place) < encodeKey(from)) this.#from[partition] = place
   }
 
-  has(name: TimerName): boolean {
-    return this.#rows.get(keyOf(name)) !== undefined
-  }
-
   cancel(name: TimerName): boolean {
     this.forgetNext()
     return this.#rows.delete(keyOf(name))

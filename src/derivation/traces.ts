@@ -1,3 +1,4 @@
+import { isOwnMessage } from '../app/name.ts'
 import { operatorTables, type Violation } from '../constraint/tables.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
 import type { Change, Codec, Collection, State } from '../state/state.ts'
@@ -194,7 +195,7 @@ export function traced(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure } = derivation
   const changes = rowChanges(derivation).map(traceOf)
   const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
-  if (isQuiet && type.startsWith('hence:') && kind !== 'request') return undefined
+  if (isQuiet && isOwnMessage(type) && kind !== 'request') return undefined
   const { identity, rootPartition, rootOffset } = chain
   return {
     kind,

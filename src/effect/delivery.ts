@@ -1,23 +1,8 @@
 import type { App } from '../app/index.ts'
-import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import type { Reporter } from '../report.ts'
 import type { Delivery, Handler } from './handlers.ts'
-import { type Attempts, Lane } from './lane.ts'
-import type { EffectEnd, EffectRow, Outbox } from './outbox.ts'
-
-export type { Attempts }
-
-/** What delivery needs of the rest of the engine. */
-export interface DeliveryHost {
-  readonly outbox: Outbox
-  readonly clock: Clock
-  /** A number in [0, 1). */
-  random(): number
-  readonly report: Reporter
-  /** Brings an effect's end to the log. It may get lost when the engine stops: then the effect is tried again. */
-  end(id: string, row: EffectRow, end: EffectEnd): void
-}
+import { type Attempts, type DeliveryHost, Lane } from './lane.ts'
+import type { EffectRow } from './outbox.ts'
 
 /**
  * Delivers effects until each is acknowledged or given up. What an effect came to goes to the log as a record; until

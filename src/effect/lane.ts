@@ -1,13 +1,24 @@
 import type { Effect } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
-import { setAlarm } from '../clock.ts'
+import { type Clock, setAlarm } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
+import type { Reporter } from '../report.ts'
 import { encodeKey } from '../state/keys.ts'
 import { SortedMap } from '../state/sorted-map.ts'
-import type { DeliveryHost } from './delivery.ts'
 import type { Delivery, DeliveryOptions, Handler } from './handlers.ts'
-import type { EffectEnd, EffectRow } from './outbox.ts'
+import type { EffectEnd, EffectRow, Outbox } from './outbox.ts'
+
+/** What delivery needs of the rest of the engine. */
+export interface DeliveryHost {
+  readonly outbox: Outbox
+  readonly clock: Clock
+  /** A number in [0, 1). */
+  random(): number
+  readonly report: Reporter
+  /** Brings an effect's end to the log. It may get lost when the engine stops: then the effect is tried again. */
+  end(id: string, row: EffectRow, end: EffectEnd): void
+}
 
 /** How a try went wrong, and when the next one is. */
 export interface Attempts {

@@ -1,5 +1,6 @@
 import type { Client } from 'pg'
 import type { App } from '../app/index.ts'
+import { isOwnMessage } from '../app/name.ts'
 import { pause } from '../clock.ts'
 import type { Engine } from '../engine.ts'
 import { HenceError } from '../failure.ts'
@@ -202,7 +203,7 @@ class Relay {
     const sent = rows.map(async (row) => {
       const { number, id, type, input, principal } = row
       try {
-        if (type.startsWith('hence:')) throw notOfTheApp(type)
+        if (isOwnMessage(type)) throw notOfTheApp(type)
         const reply = await this.#options.engine.submit(type, parseStrict(input) as never, {
           requestId: id,
           principal,

@@ -13,6 +13,7 @@ import type {
   TableName,
   TableValue,
 } from '../app/index.ts'
+import { isOwnMessage } from '../app/name.ts'
 import type { Violation } from '../constraint/tables.ts'
 import { takeCheckedStep } from '../derivation/divergence.ts'
 import { inProcess } from '../derivation/program.ts'
@@ -163,7 +164,7 @@ export class Scenario<A extends App> {
   thenEvents(...types: string[]): this {
     const seen = this.#derivations().flatMap(({ emissions }) => emissions.map(({ type }) => type))
     assert.deepEqual(
-      seen.filter((type) => !type.startsWith('hence:')),
+      seen.filter((type) => !isOwnMessage(type)),
       types,
     )
     return this
