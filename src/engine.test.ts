@@ -411,8 +411,8 @@ test('changed code does not go on with what other code derived, unless it is tol
     tables: [accounts, entries],
     reactions: [arrived],
   })
-  await refused(createEngine({ app: doubled, data }), 'code-changed', 'change', /onCodeChange: 'rebuild'/)
-  const next = await createEngine({ app: doubled, data, onCodeChange: 'rebuild' })
+  await refused(createEngine({ app: doubled, data }), 'code-changed', 'change', /onCodeChange: 'reprocess'/)
+  const next = await createEngine({ app: doubled, data, onCodeChange: 'reprocess' })
   assert.deepEqual(await next.get('accounts', ['ann']), { cents: 10 })
   await next.close()
 })

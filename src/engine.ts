@@ -19,6 +19,7 @@ import type { Handlers } from './effect/handlers.ts'
 import type { Attempts } from './effect/lane.ts'
 import type { EffectRow, EffectState } from './effect/outbox.ts'
 import type { Reporter } from './report.ts'
+import type { Reprocessing } from './reprocessing.ts'
 import type { Storage } from './storage.ts'
 
 export interface EngineOptions<A extends App> {
@@ -33,8 +34,17 @@ export interface EngineOptions<A extends App> {
   readonly data: string | Storage
   /** How many partitions a new log gets, 1 to 1,024; an existing log has what it has. Default 1. */
   readonly partitions?: number
-  /** What to do when the code is not that which derived the tables. Default `refuse`. */
-  readonly onCodeChange?: 'refuse' | 'rebuild'
+  /**
+   * What to do when the code is not that which is in force.
+   *
+   * - `refuse`, the default: `code-changed`, and nothing is touched.
+   * - `continue`: what is derived stays, and the new code derives what comes from here on; the log records where.
+   * - `reprocess`: everything is derived again with the new code and promoted before the engine is ready, with the corrections
+   *   that follow; to look at the differences first, use `reprocessing` with the old code running.
+   */
+  readonly onCodeChange?: 'refuse' | 'continue' | 'reprocess'
+  /** The apps of earlier versions that the log was derived by, for engines without `module`; those with one keep their code. */
+  readonly earlier?: readonly App[]
   /** Dev mode: derive every record twice and compare, and hold rows against their schemas. Default false. */
   readonly check?: boolean
   /** How long a request id is taken after its making, in milliseconds. Default 30 days. */
@@ -74,7 +84,7 @@ export interface SubmitOptions {
 
 /** Takes requests, derives tables from them, and answers from the tables. */
 export interface Engine<A extends App> extends Service<A> {
-  /** The app that it was opened with. */
+  /** The app that it was opened with, or that was promoted since. */
   readonly app: A
   /**
    * Sends a request; resolves when it is durable and decided. However often it is sent with one id, it is
@@ -141,6 +151,8 @@ export interface Engine<A extends App> extends Service<A> {
     input: RedriveInput,
     options: SubmitOptions,
   ): Promise<Reply<null, 'effect-unknown' | 'effect-not-dead' | 'effect-may-repeat'>>
+  /** Deriving everything again with other code, comparing, and making it live. */
+  readonly reprocessing: Reprocessing
   /** Resolves when everything that was taken, with all events that follow, has been applied. */
   idle(): Promise<void>
   /** SHA-256 over all tables, in hexadecimal: equal tables have equal digests, however they came about. */
@@ -155,6 +167,8 @@ export interface EngineStats {
   readonly logId: string
   /** The version of the code. */
   readonly version: string
+  /** The generation of derived state that is live: 0 until another one is promoted. */
+  readonly generation: number
   /** Records applied, by partition. */
   readonly applied: readonly number[]
   /** Requests that wait for their outcome, and their bytes. */

@@ -31,6 +31,7 @@ const graceMs = 5_000
 /** An engine at work; `createEngine` makes it, and `Engine` says what it does. */
 export class RunningEngine<A extends App> implements Engine<A> {
   readonly app: A
+  readonly reprocessing = undefined as never
   readonly #program: Program
   readonly #storage: Storage
   readonly #log: Log
@@ -82,7 +83,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       engine = await begin(false)
     } catch (error) {
       const changed = error instanceof HenceError && error.code === 'code-changed'
-      if (!changed || options.onCodeChange !== 'rebuild') throw error
+      if (!changed || options.onCodeChange !== 'reprocess') throw error
       engine = await begin(true)
     }
     try {
@@ -298,6 +299,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return {
       logId: this.#log.id,
       version: this.#program.version,
+      generation: 0,
       applied: [...this.#processor.positions],
       inFlight: this.#admission.inFlight,
       queuedBytes: this.#admission.queuedBytes,

@@ -68,11 +68,19 @@ export function app<const R extends Request, const T extends Table, const E exte
 
 /** The name that a reaction is found by; what comes of an effect may have one in each scope. */
 export function reactionName({ scope, event }: Pick<Reaction, 'scope' | 'event'>): string {
-  return event.kind === 'event' ? event.name : effectReactionName(scope, event.effect, event.part)
+  if (event.kind === 'event') return event.name
+  return event.kind === 'corrections'
+    ? correctionReactionName(scope)
+    : effectReactionName(scope, event.effect, event.part)
 }
 
 export function effectReactionName(scope: string, effect: string, part: 'result' | 'dead'): string {
   return `${scope}/${effect}/${part}`
+}
+
+/** A scope has one at most; no name of an effect's reaction is like it. */
+export function correctionReactionName(scope: string): string {
+  return `${scope}/correct`
 }
 
 function byName<D extends { readonly name: string; readonly scope?: string }>(

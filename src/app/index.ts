@@ -26,6 +26,7 @@ export type {
   Overbook,
   Victims,
 } from './constraint.ts'
+export type { Correction, EffectCorrection, OutcomeCorrection, RowCorrection } from './correction.ts'
 export { type Effect, type EffectMessage, effect } from './effect.ts'
 export type { DataOf, Event } from './event.ts'
 export { type Outcome, type Rejection, reject } from './outcome.ts'

@@ -5,6 +5,7 @@ import {
   type ConstraintOptions,
   constraint,
 } from './constraint.ts'
+import type { Correction, Corrections } from './correction.ts'
 import type { EffectMessage } from './effect.ts'
 import type { DataOf, Event } from './event.ts'
 import type { Request, ViolationCause } from './request.ts'
@@ -71,6 +72,12 @@ export interface Scope<S extends string = string> {
     react: (tx: Tx<S>, data: Frozen<MessageOf<E>>) => void,
   ): Reaction<S, E>
 
+  /**
+   * What is to be done at a key of this scope for each difference that other code made there, once a person has
+   * promoted what it derived: make good, and apologise. At most one in each scope.
+   */
+  correct(correct: (tx: Tx<S>, correction: Frozen<Correction>) => void): Reaction<S, Corrections>
+
   /** A constraint that lets one request hold a key of this scope at a time. */
   unique<const Name extends string>(name: Name, options?: ConstraintOptions): Constraint<S, Name>
 
@@ -89,7 +96,7 @@ type EmptyObjectIn<Result> = Result extends object ? ([keyof Result] extends [ne
 
 export interface Reaction<
   S extends string = string,
-  E extends Event | EffectMessage = Event | EffectMessage,
+  E extends Event | EffectMessage | Corrections = Event | EffectMessage | Corrections,
 > {
   readonly kind: 'reaction'
   readonly scope: S
@@ -139,6 +146,7 @@ function scope<S extends string>(name: S): Scope<S> {
       key: definition.key as never,
     }),
     on: (event, react) => ({ kind: 'reaction', scope: name, event, react }),
+    correct: (react) => ({ kind: 'reaction', scope: name, event: { kind: 'corrections' }, react }),
     unique: (constraintName, options = {}) =>
       constraint(name, constraintName, false, { ...options, limit: 1, overbook: 0 }),
     capacity: (constraintName, options = {}) => constraint(name, constraintName, true, options),

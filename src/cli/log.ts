@@ -2,7 +2,7 @@ import { InvalidArgumentError } from 'commander'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { type LogLook, type PartitionLook, readLooked } from '../log/file-log/look.ts'
 import type { Batch } from '../log/log.ts'
-import { decodeRecord, type LogRecord } from '../log/record.ts'
+import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
 import { lookAtData } from './data.ts'
 import { exitCode } from './exit-code.ts'
@@ -95,6 +95,10 @@ function jsonOf({ partition, offset, time, record }: Placed): string {
   switch (record.kind) {
     case 'tick':
       return line({})
+    case 'control':
+      return line({ generation: record.generation, ...record.control })
+    case 'correction':
+      return line({ generation: record.generation, ...correctionOf(record.correction) })
     case 'result': {
       const { effect, done, tries, text } = record
       return done
@@ -121,6 +125,10 @@ function jsonOf({ partition, offset, time, record }: Placed): string {
   }
 }
 
+function correctionOf({ identity, rootPartition, rootOffset, ...rest }: RecordedCorrection): object {
+  return { ...rest, ...sentBy(identity), root: `${rootPartition}:${rootOffset}` }
+}
+
 function sentBy(identity: string) {
   return { requestId: requestIdOf(identity), principal: principalOf(identity) }
 }
@@ -130,6 +138,14 @@ function lineOf({ partition, offset, time, record }: Placed): string {
   switch (record.kind) {
     case 'tick':
       return `${place} ${paint.strong('tick')}`
+    case 'control': {
+      const { generation, control } = record
+      return `${place} ${paint.strong(control.type)} generation ${generation} ${paint.faint(`code ${control.version.slice(0, 12)}`)}`
+    }
+    case 'correction': {
+      const { key, what } = record.correction
+      return `${place} ${paint.strong('correction')} ${what.kind} ${JSON.stringify(key)}`
+    }
     case 'result': {
       const { effect, done, text } = record
       return `${place} ${paint.strong(done ? 'done' : 'given up')} ${text} ${paint.faint(`effect ${effect}`)}`

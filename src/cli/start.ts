@@ -17,7 +17,7 @@ export function startCommand() {
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
     'hence start shop.ts --handlers handlers.ts         sends the e-mails that the app asks for',
     'hence start shop.ts --wait                         a deploy: takes over when the old process has drained',
-    'hence start shop.ts --on-code-change rebuild       derives all tables again with new code',
+    'hence start shop.ts --on-code-change reprocess      derives all tables again with new code',
   ]).argument('<app>', 'the module that exports the app, such as shop.ts')
   return serveOptions(start)
     .option('--wait', 'wait until another process releases the data directory, then take over')
@@ -29,7 +29,7 @@ export function startCommand() {
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
     .addOption(
       new Option('--on-code-change <what>', 'when the code is not that which derived the tables')
-        .choices(['refuse', 'rebuild'])
+        .choices(['refuse', 'reprocess'])
         .default('refuse'),
     )
     .addOption(jsonOption())
@@ -45,7 +45,7 @@ interface StartOptions extends ServeOptions {
   readonly check?: true
   readonly audit?: true
   readonly publishHeads?: string
-  readonly onCodeChange: 'refuse' | 'rebuild'
+  readonly onCodeChange: 'refuse' | 'reprocess'
 }
 
 async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {

@@ -261,7 +261,7 @@ export class Processor {
         'code-changed',
         'change',
         `The tables were derived by version ${saved.version.slice(0, 12)} of the app's code, and this is version ` +
-          `${this.#program.version.slice(0, 12)}. Start with \`onCodeChange: 'rebuild'\` to derive everything again with ` +
+          `${this.#program.version.slice(0, 12)}. Start with \`onCodeChange: 'reprocess'\` to derive everything again with ` +
           'the new code, or with the old code to go on as before.',
       )
     }
@@ -347,7 +347,7 @@ export class Processor {
     return {
       derivations: [
         {
-          kind: record.kind === 'tick' ? 'timer' : record.kind,
+          kind: 'type' in record ? record.kind : record.kind === 'result' ? 'result' : 'timer',
           type: 'type' in record ? record.type : record.kind,
           key: record.kind === 'event' ? record.key : '',
           chain,

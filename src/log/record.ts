@@ -50,10 +50,26 @@ import { HenceError } from '../failure.ts'
  *   +----+-----------------------------
  *     flags bit 0: it was given up, and the text is the error; else it was done, and the text is JSON
  *
- * Kind 3 is reserved for control records (code versions, promotions). A reader stops at a kind or flag that it does
- * not know; it never skips one.
+ * Control: from here on other code is in force, or another generation is live. It stands in every partition.
+ * Correction: a difference between two generations, for the one that was promoted.
+ *
+ *   0        1        2                 4                                   8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | 3 or 6 | flags  |   generation    |          reserved, zero           |
+ *   +--------+--------+-----------------+-----------------------------------+
+ *   | JSON text, to the end                                                   8
+ *   +------------------------------
+ *     kind 3: control; kind 6: correction; flags are reserved and zero
+ *
+ * A reader stops at a kind or flag that it does not know; it never skips one.
  */
-export type LogRecord = RequestRecord | EventRecord | TickRecord | ResultRecord
+export type LogRecord =
+  | RequestRecord
+  | EventRecord
+  | TickRecord
+  | ResultRecord
+  | ControlRecord
+  | CorrectionRecord
 
 export interface RequestRecord {
   readonly kind: 'request'
@@ -68,7 +84,7 @@ export interface RequestRecord {
 
 export interface EventRecord {
   readonly kind: 'event'
-  /** 0 until a reprocessing is promoted. */
+  /** The generation that emitted it, which was live then: 0 until another one is promoted. */
   readonly generation: number
   /** The record whose derivation emitted it. `causePartition` is the channel's source too. */
   readonly causePartition: number
@@ -107,10 +123,96 @@ export interface ResultRecord {
   readonly text: string
 }
 
+/** Stands in every partition, where nothing was under way: all that came before is derived before anything behind it. */
+export interface ControlRecord {
+  readonly kind: 'control'
+  readonly generation: number
+  readonly control: Control
+}
+
+/** `number` counts the control records of a log, from 0 without gaps. */
+export type Control =
+  | {
+      /** The code of the generation is this version from here on. */
+      readonly type: 'version'
+      readonly number: number
+      /** SHA-256 of the bundle, in hexadecimal. */
+      readonly version: string
+    }
+  | {
+      /** The generation is live from here on. */
+      readonly type: 'promotion'
+      readonly number: number
+      /** The version of its code at the beginning of the log. */
+      readonly base: string
+      /** The version of its code that is in force here. */
+      readonly version: string
+      /** The generation that was live before. */
+      readonly before: number
+      /** Who approved it, under which id: as an identity, see `identity.ts`. */
+      readonly identity: string
+      /** The hash of the diff that was approved. */
+      readonly diff: string
+      readonly note?: string
+      /** How many corrections follow, and the SHA-256 of their texts. */
+      readonly corrections: number
+      readonly correctionsHash: string
+    }
+
+export interface CorrectionRecord {
+  readonly kind: 'correction'
+  readonly generation: number
+  readonly correction: RecordedCorrection
+}
+
+/** A correction, and the key that the app answers it under. */
+export interface RecordedCorrection {
+  /** The number of the promotion's control record. */
+  readonly promotion: number
+  /** Counts the corrections of a promotion, from 0. */
+  readonly n: number
+  readonly scope: string
+  readonly key: string
+  /** The request that it concerns, or the promotion itself. A latin1 string. */
+  readonly identity: string
+  readonly rootPartition: number
+  readonly rootOffset: number
+  readonly what: CorrectedOutcome | CorrectedEffect | CorrectedRow
+}
+
+export interface CorrectedOutcome {
+  readonly kind: 'outcome'
+  readonly type: string
+  /** The input as it was sent. */
+  readonly input: unknown
+  readonly before: unknown
+  readonly after: unknown
+}
+
+export interface CorrectedEffect {
+  readonly kind: 'effect'
+  readonly id: string
+  readonly type: string
+  /** What the generation before made of it: a row of the outbox. */
+  readonly before: unknown
+  /** What this generation asks for instead, JSON text; undefined when it does not ask. */
+  readonly after?: string
+}
+
+export interface CorrectedRow {
+  readonly kind: 'row'
+  readonly table: string
+  readonly rowKey: readonly (string | number)[]
+  readonly before?: unknown
+  readonly after?: unknown
+}
+
 const kindRequest = 1
 const kindEvent = 2
+const kindControl = 3
 const kindTick = 4
 const kindResult = 5
+const kindCorrection = 6
 const flagGivenUp = 1
 const shortHead = 8
 const flagOutput = 1
@@ -191,6 +293,36 @@ export function encodeResult({ effect, done, tries, text }: ResultRecord): Buffe
   return bytes
 }
 
+/** Makes the bytes of a control record. */
+export function encodeControl({ generation, control }: Omit<ControlRecord, 'kind'>): Buffer {
+  return encodeText(kindControl, generation, control)
+}
+
+/** Makes the bytes of a correction. */
+export function encodeCorrection({ generation, correction }: Omit<CorrectionRecord, 'kind'>): Buffer {
+  return encodeText(kindCorrection, generation, correction)
+}
+
+function encodeText(kind: number, generation: number, value: unknown): Buffer {
+  const text = JSON.stringify(value)
+  const bytes = Buffer.alloc(shortHead + Buffer.byteLength(text))
+  bytes[0] = kind
+  bytes.writeUInt16LE(generation, 2)
+  bytes.write(text, shortHead)
+  return bytes
+}
+
+/** Whether these are the bytes of a control record. */
+export function isControl(bytes: Buffer): boolean {
+  return bytes[0] === kindControl
+}
+
+/** The generation and the id of an event, if these are its bytes, without reading the rest. */
+export function eventIn(bytes: Buffer): { readonly generation: number; readonly id: string } | undefined {
+  if (bytes[0] !== kindEvent || bytes.length < eventHead) return undefined
+  return { generation: bytes.readUInt16LE(2), id: bytes.toString('latin1', 40, eventHead) }
+}
+
 /**
  * Reads a record.
  * @throws HenceError `record-unreadable` (operator) for a kind, flag or length that this version does not know
@@ -201,7 +333,22 @@ export function decodeRecord(bytes: Buffer): LogRecord {
   if (kind === kindEvent && bytes.length >= eventHead) return decodeEvent(bytes)
   if (kind === kindTick && bytes.length === shortHead && bytes[1] === 0) return { kind: 'tick' }
   if (kind === kindResult && bytes.length >= shortHead) return decodeResult(bytes)
+  if ((kind === kindControl || kind === kindCorrection) && bytes.length > shortHead && bytes[1] === 0) {
+    const generation = bytes.readUInt16LE(2)
+    const value = textOf(bytes)
+    return kind === kindControl
+      ? { kind: 'control', generation, control: value as Control }
+      : { kind: 'correction', generation, correction: value as RecordedCorrection }
+  }
   throw unreadable(`kind ${kind}, ${bytes.length} bytes`)
+}
+
+function textOf(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8', shortHead))
+  } catch {
+    throw unreadable(`kind ${bytes[0]}, not JSON`)
+  }
 }
 
 function decodeRequest(bytes: Buffer): RequestRecord {

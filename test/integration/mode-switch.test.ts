@@ -4,13 +4,13 @@ import { createEngine, type Mode } from 'hence'
 import { memoryStorage } from 'hence/testing'
 import { warehouse } from '../../examples/warehouse/warehouse.ts'
 
-// A mode is part of the code, so switching it is a change of code. What `rebuild` makes of it is said here; see
+// A mode is part of the code, so switching it is a change of code. What `reprocess` makes of it is said here; see
 // docs/how-to/constraints.md.
 
 function logOf(partitions: number) {
   const data = memoryStorage({ partitions })
   const alarms: string[] = []
-  const open = (mode: Mode, onCodeChange: 'refuse' | 'rebuild' = 'refuse') =>
+  const open = (mode: Mode, onCodeChange: 'refuse' | 'reprocess' = 'refuse') =>
     createEngine({
       app: warehouse(mode),
       data,
@@ -30,7 +30,7 @@ const statesOf = async (engine: Engine) => {
   return Object.fromEntries((await engine.scan('orders')).map(({ key, value }) => [key[0], value.state]))
 }
 
-test('strict, loose and strict again: a rebuild decides everything as if the mode had been that from the beginning', async () => {
+test('strict, loose and strict again: reprocessing decides everything as if the mode had been that from the beginning', async () => {
   const { alarms, open } = logOf(1)
   let engine = await open('strict')
   await receive(engine)
@@ -44,19 +44,19 @@ test('strict, loose and strict again: a rebuild decides everything as if the mod
 
   // Not by accident.
   await assert.rejects(open('loose'), { code: 'code-changed' })
-  engine = await open('loose', 'rebuild')
+  engine = await open('loose', 'reprocess')
   assert.deepEqual(await statesOf(engine), { a: 'placed', b: 'placed', c: 'sorry' })
   assert.equal(await place(engine, 'c'), 'accepted', 'which was told otherwise before')
   assert.equal(engine.standing('stock', 'mug').claimed, 2)
   await engine.close()
 
-  engine = await open('strict', 'rebuild')
+  engine = await open('strict', 'reprocess')
   assert.equal(await engine.digest(), digest)
   assert.equal(await place(engine, 'd'), 'rejected')
   await engine.close()
 
   // On it goes, with what was decided under either mode.
-  engine = await open('loose', 'rebuild')
+  engine = await open('loose', 'reprocess')
   assert.equal(await place(engine, 'e'), 'accepted')
   assert.deepEqual(await statesOf(engine), { a: 'placed', b: 'placed', c: 'sorry', d: 'sorry', e: 'sorry' })
   assert.equal(engine.standing('stock', 'mug').claimed, 2)
@@ -64,7 +64,7 @@ test('strict, loose and strict again: a rebuild decides everything as if the mod
   await engine.close()
 })
 
-test('on several partitions the log holds what the other mode said: a rebuild refuses, and harms nothing', async () => {
+test('on several partitions the log holds what the other mode said: reprocessing refuses, and harms nothing', async () => {
   const { alarms, open } = logOf(4)
   let engine = await open('strict')
   await receive(engine)
@@ -72,8 +72,8 @@ test('on several partitions the log holds what the other mode said: a rebuild re
   const states = await statesOf(engine)
   const digest = await engine.digest()
   await engine.close()
-  await assert.rejects(open('loose', 'rebuild'), { code: 'divergence' })
-  engine = await open('strict', 'rebuild')
+  await assert.rejects(open('loose', 'reprocess'), { code: 'divergence' })
+  engine = await open('strict', 'reprocess')
   assert.deepEqual(await statesOf(engine), states)
   assert.equal(await engine.digest(), digest)
   assert.equal(await place(engine, 'd'), 'rejected')

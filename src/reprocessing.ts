@@ -1,0 +1,134 @@
+import type { App } from './app/index.ts'
+import type { SubmitOptions } from './engine.ts'
+
+/** The code of a version, in one of three forms. */
+export type CodeOf =
+  /** Path or file URL of the pure module of the app, which is bundled. */
+  | { readonly module: string }
+  /** The hash of a bundle that the data directory keeps in `code/`. */
+  | { readonly version: string }
+  /** An app without a module, for engines that run without a sandbox. */
+  | { readonly app: App }
+
+/**
+ * Deriving everything again with other code, beside what is live: a second generation of all derived state, from the
+ * first record on. Nothing that it asks for is sent before it is promoted. There is one besides the live one at
+ * most: one that is being derived, or after a promotion the one that was live before, which goes on following
+ * the log so that promoting it is the way back.
+ */
+export interface Reprocessing {
+  /**
+   * Begins, or resolves at once when this code is being derived already; it goes on in the background, and after a restart.
+   * @param options.share how much of the time between live work it may take, over 0 to 1; default 0.5. All of it while nothing else is to do
+   * @throws HenceError `reprocess-exists` (change) when there is another generation: discard it first;
+   *   `reprocess-same-code` (change) only for code that is live, unless `options.again`; `bundle-failed`, `code-not-kept` (change)
+   */
+  start(
+    code: CodeOf,
+    options?: { readonly share?: number; readonly again?: boolean },
+  ): Promise<ReprocessStatus>
+  /** How far it is; undefined when there is one generation only. */
+  status(): ReprocessStatus | undefined
+  /** Stops until `resume`; a restart changes nothing of it. Throws `reprocess-none` (change). */
+  pause(): Promise<ReprocessStatus>
+  resume(): Promise<ReprocessStatus>
+  /** Resolves when it has reached the end of the log; rejects when it failed, or the signal aborts. Throws `reprocess-none`. */
+  caughtUp(signal?: AbortSignal): Promise<ReprocessStatus>
+  /**
+   * Compares the other generation with the live one, at one moment for both, which is when it is caught up; requests go on meanwhile.
+   * @param options.samples how many differences of each kind the summary holds; default 5
+   * @param options.each is given every difference as a line of JSON, in their order
+   * @throws HenceError `reprocess-none` (change); what `caughtUp` throws
+   */
+  diff(options?: {
+    readonly samples?: number
+    readonly each?: (line: string) => void
+    readonly signal?: AbortSignal
+  }): Promise<Diff>
+  /**
+   * Makes the other generation live, in one moment: requests wait while the last differences are worked out, and no read sees a
+   * mixture. Differences become corrections; new effects are sent. However often it is sent with one id, it is done once.
+   * @param approval.diff the hash of the diff that was looked at; it must be the last one that was made
+   * @throws HenceError `diff-unknown` (change) for another hash than that of the last diff of this generation; `reprocess-none` (change); `request-id-reused` (change)
+   */
+  promote(
+    approval: { readonly diff: string; readonly note?: string },
+    options: SubmitOptions,
+  ): Promise<Promotion>
+  /** Gives up the other generation: it cannot be promoted any more. Throws `reprocess-none` (change). */
+  discard(): Promise<void>
+  /** All promotions and changes of code of this log, the oldest first. */
+  history(): readonly ControlFact[]
+}
+
+export interface ReprocessStatus {
+  readonly generation: number
+  /** The version of its code. */
+  readonly version: string
+  /**
+   * `deriving`: on its way; `following`: it has reached the end of the log, and follows; `paused`; `failed`: see `error`.
+   */
+  readonly state: 'deriving' | 'following' | 'paused' | 'failed'
+  /** It was live before, and is kept for the way back. */
+  readonly wasLive: boolean
+  /** Records derived, of so many that the log has. */
+  readonly records: number
+  readonly of: number
+  /** Records a second, lately; undefined when nothing is being derived. */
+  readonly perSecond?: number
+  /** How long it will still take, in milliseconds, as it looks now. */
+  readonly leftMs?: number
+  /** Derivations that threw. */
+  readonly failures: number
+  readonly share: number
+  readonly error?: { readonly code: string; readonly message: string }
+  /** The hash of the last diff, if one was made since it began. */
+  readonly diff?: string
+}
+
+interface DiffSummary {
+  readonly hash: string
+}
+
+/** A diff, and what was compared. */
+export interface Diff extends DiffSummary {
+  readonly before: { readonly generation: number; readonly version: string }
+  readonly after: { readonly generation: number; readonly version: string }
+  /** The offset of each partition that both were derived up to. */
+  readonly positions: readonly number[]
+}
+
+export interface Promotion {
+  readonly generation: number
+  readonly version: string
+  /** The generation that was live before; it is kept for the way back until it is discarded. */
+  readonly before: number
+  /** How many corrections were recorded, by kind. */
+  readonly corrections: { readonly outcome: number; readonly effect: number; readonly row: number }
+  /** Effects that are new, and are sent now. */
+  readonly effectsNew: number
+  /** It was done before, under the same id. */
+  readonly replayed: boolean
+}
+
+/** A change of code or of the live generation, as it stands in the log. */
+export type ControlFact = {
+  readonly number: number
+  readonly generation: number
+  readonly version: string
+  /** Log time, in milliseconds since 1970. */
+  readonly at: number
+  /** Its offset in each partition. */
+  readonly positions: readonly number[]
+} & (
+  | { readonly type: 'version' }
+  | {
+      readonly type: 'promotion'
+      readonly before: number
+      readonly principal: string
+      readonly requestId: string
+      readonly diff: string
+      readonly note?: string
+      readonly corrections: number
+    }
+)
