@@ -34,7 +34,9 @@ export class ChangeStreams {
     const { engine, limits, rules } = this.#serving
     const named = query.getAll('table')
     for (const table of named) rules.of(caller, table)
-    const tables = new Set(named.length > 0 ? named : engine.app.tables.keys())
+    // The app, and so its tables, may become another one while the stream is open.
+    const isAsked = (table: string) =>
+      named.length > 0 ? named.includes(table) : engine.app.tables.has(table)
     const prefix = prefixOf(query.get('prefix'))
     if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
     this.#open++
@@ -55,7 +57,7 @@ export class ChangeStreams {
     }
     const select = ({ changes }: Changes): TableChange[] =>
       changes.flatMap((change) => {
-        if (!tables.has(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
+        if (!isAsked(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
         return rules.change(caller, change) ?? []
       })
     const stream = new Stream(this.#serving, feed, first, select, end)

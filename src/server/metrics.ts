@@ -1,4 +1,5 @@
 import type { EngineStats } from '../engine.ts'
+import type { ReprocessStatus } from '../reprocessing.ts'
 
 /** What responses are counted by. */
 export interface CountedRoute {
@@ -30,7 +31,7 @@ export class Metrics {
     this.#seconds += seconds
   }
 
-  text(stats: EngineStats, now: number, streams: number): string {
+  text(stats: EngineStats, reprocess: ReprocessStatus | undefined, now: number, streams: number): string {
     const lines: string[] = []
     const metric = (name: string, kind: string, help: string, series: Iterable<[string, number]>) => {
       lines.push(`# HELP hence_${name} ${help}`, `# TYPE hence_${name} ${kind}`)
@@ -85,6 +86,34 @@ export class Metrics {
       'gauge',
       'Time since the whole log was last read again and found right.',
       age(stats.scrubbedAt),
+    )
+    metric('generation', 'gauge', 'The generation of derived state that is live.', [['', stats.generation]])
+    // Without another generation there is nothing to tell of it, and 0 would look like one that is done.
+    const other = (value: (status: ReprocessStatus) => number): [string, number][] =>
+      reprocess === undefined ? [] : [[`generation="${reprocess.generation}"`, value(reprocess)]]
+    metric(
+      'reprocess_records',
+      'gauge',
+      'Records that the other generation has derived.',
+      other(({ records }) => records),
+    )
+    metric(
+      'reprocess_records_left',
+      'gauge',
+      'Records that it has still to derive.',
+      other(({ records, of }) => of - records),
+    )
+    metric(
+      'reprocess_failures',
+      'gauge',
+      'Derivations of it that threw.',
+      other(({ failures }) => failures),
+    )
+    metric(
+      'reprocess_failed',
+      'gauge',
+      'Whether it cannot go on.',
+      other(({ state }) => (state === 'failed' ? 1 : 0)),
     )
     metric('change_streams', 'gauge', 'Open streams of changes.', [['', streams]])
     return `${lines.join('\n')}\n`

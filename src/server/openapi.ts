@@ -84,7 +84,7 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
   for (const [name, table] of operatorTables) {
     Object.assign(paths, tablePaths(name, table, { type: 'object' }))
   }
-  Object.assign(paths, operatorPaths)
+  Object.assign(paths, operatorPaths, reprocessPaths)
   paths['/changes'] = {
     get: {
       operationId: 'changes',
@@ -390,4 +390,114 @@ function operatorRequest(summary: string, schema: Json): Json {
       },
     },
   }
+}
+
+const hash = { type: 'string', pattern: '^[0-9a-f]{64}$' }
+
+/** Reprocessing, with the scope `admin`. */
+const reprocessPaths: Record<string, Json> = {
+  '/reprocess': {
+    get: {
+      operationId: 'generations',
+      summary: 'The live generation, the other one and how far it is, and all promotions and changes of code',
+      tags: ['admin'],
+      responses: { 200: jsonObject('The generations.'), ...problems('401', '403', '503') },
+    },
+    post: adminPost(
+      'reprocess',
+      'Begins to derive everything again with code that the data directory keeps',
+      {
+        type: 'object',
+        required: ['version'],
+        properties: {
+          version: { ...hash, description: 'The hash of the bundle.' },
+          share: {
+            type: 'number',
+            exclusiveMinimum: 0,
+            maximum: 1,
+            description: 'How much of the time between live work it may take.',
+          },
+          again: { type: 'boolean', description: 'Also when this code is live.' },
+        },
+      },
+      '409',
+    ),
+  },
+  '/reprocess/pause': { post: adminPost('pause-reprocess', 'Stops until it is resumed', empty()) },
+  '/reprocess/resume': { post: adminPost('resume-reprocess', 'Goes on', empty()) },
+  '/reprocess/discard': {
+    post: {
+      ...adminPost('discard-reprocess', 'Gives up the other generation', empty()),
+      responses: {
+        204: { description: 'There is one generation only.' },
+        ...problems('400', '401', '403', '404', '415', '503'),
+      },
+    },
+  },
+  '/reprocess/diff': {
+    get: {
+      operationId: 'diff',
+      summary: 'What differs between the other generation and the live one',
+      tags: ['admin'],
+      parameters: [
+        query(
+          'samples',
+          { type: 'integer', minimum: 0, maximum: 1000, default: 5 },
+          'How many differences of each kind the summary holds.',
+        ),
+      ],
+      responses: {
+        200: {
+          description: 'The summary; or as application/x-ndjson every difference, a line each.',
+          headers: {
+            'Hence-Diff': { schema: hash, description: 'Of application/x-ndjson: the hash of the diff.' },
+          },
+          content: {
+            'application/json': { schema: { type: 'object' } },
+            'application/x-ndjson': { schema: { type: 'string' } },
+          },
+        },
+        ...problems('400', '401', '403', '404', '503'),
+      },
+    },
+  },
+  '/reprocess/promote': {
+    post: {
+      ...adminPost(
+        'promote',
+        'Makes the other generation live',
+        {
+          type: 'object',
+          required: ['diff'],
+          properties: {
+            diff: { ...hash, description: 'The hash of the diff that was looked at, the last one.' },
+            note: { type: 'string' },
+          },
+        },
+        '409',
+      ),
+      parameters: [idempotencyKey],
+    },
+  },
+}
+
+function adminPost(operationId: string, summary: string, schema: Json, ...more: string[]): Json {
+  return {
+    operationId,
+    summary,
+    tags: ['admin'],
+    requestBody: { required: true, content: { 'application/json': { schema } } },
+    responses: {
+      200: jsonObject('What came of it.'),
+      ...problems('400', '401', '403', '404', ...more, '415', '422', '503'),
+    },
+  }
+}
+
+function jsonObject(description: string): Json {
+  return { description, content: { 'application/json': { schema: { type: 'object' } } } }
+}
+
+function empty(): Json {
+  return { type: 'object', maxProperties: 0 }
 }

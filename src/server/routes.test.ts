@@ -24,8 +24,8 @@ interface Case {
   /** Who gets the answer; the others get 403, and nobody 401. */
   readonly allowed: readonly Who[] | 'all known' | 'all'
   readonly status?: number
-  /** What it names is not there, which only those hear who may ask. */
-  readonly missing?: true
+  /** How those are answered that are let in, where it is about something that is not there. */
+  readonly answered?: number
 }
 
 const input = (n: number) => JSON.stringify({ owner: 'ada', number: n, text: 'x' })
@@ -74,7 +74,18 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
   ],
   'GET /effects': [{ path: '/effects?state=dead', allowed: ['operator', 'admin'] }],
-  'GET /effects/:name': [{ path: '/effects/none', allowed: ['operator', 'admin'], missing: true }],
+  'GET /effects/:name': [{ path: '/effects/none', allowed: ['operator', 'admin'], answered: 404 }],
+  'GET /reprocess': [{ path: '/reprocess', allowed: ['admin'] }],
+  'POST /reprocess': [
+    { path: '/reprocess', body: `{"version":"${'0'.repeat(64)}"}`, allowed: ['admin'], answered: 422 },
+  ],
+  'POST /reprocess/pause': [{ path: '/reprocess/pause', body: '{}', allowed: ['admin'], answered: 404 }],
+  'POST /reprocess/resume': [{ path: '/reprocess/resume', body: '{}', allowed: ['admin'], answered: 404 }],
+  'POST /reprocess/discard': [{ path: '/reprocess/discard', body: '{}', allowed: ['admin'], answered: 404 }],
+  'GET /reprocess/diff': [{ path: '/reprocess/diff', allowed: ['admin'], answered: 404 }],
+  'POST /reprocess/promote': [
+    { path: '/reprocess/promote', body: `{"diff":"${'0'.repeat(64)}"}`, allowed: ['admin'], answered: 404 },
+  ],
   'GET /openapi.json': [{ path: '/openapi.json', allowed: 'all known' }],
   'GET /metrics': [{ path: '/metrics', allowed: ['operator', 'admin'] }],
   'GET /livez': [{ path: '/livez', allowed: 'all' }],
@@ -90,7 +101,7 @@ test('every route has its cases', async () => {
     clock: { now: () => 0 },
     report: () => {},
     bodies: new BodyReader(limitsDefault),
-    rules: new RowRules(notes, () => {}),
+    rules: new RowRules(engine, () => {}),
     activity: new Activity(),
     closing: new AbortController().signal,
   }
@@ -103,7 +114,7 @@ for (const [route, all] of Object.entries(cases)) {
   test(`who may use ${route}`, async (t) => {
     const { call, submit } = await serveNotes(t)
     assert.equal((await submit('ada', 'write', 'seed-1', input(1))).status, 200)
-    for (const { path, body, type = 'application/json', allowed, status = 403, missing } of all) {
+    for (const { path, body, type = 'application/json', allowed, status = 403, answered } of all) {
       for (const who of everybody) {
         const response = await call(who === 'nobody' ? undefined : (who as string), path, {
           ...(body !== undefined && { method: 'POST', body }),
@@ -113,7 +124,11 @@ for (const [route, all] of Object.entries(cases)) {
         const may =
           allowed === 'all' || (who !== 'nobody' && (allowed === 'all known' || allowed.includes(who)))
         // A second caller may find the note of the first: a rejection shows that it was let in.
-        const expected = may ? (missing ? [404] : [200, 409]) : [who === 'nobody' ? 401 : status]
+        const expected = may
+          ? answered === undefined
+            ? [200, 409]
+            : [answered]
+          : [who === 'nobody' ? 401 : status]
         assert.ok(expected.includes(response.status), `${path} as ${who}: ${response.status}`)
         if (response.status === 401) assert.equal(response.headers.get('www-authenticate'), 'Bearer')
       }

@@ -10,6 +10,7 @@ import { jsonAnswer } from './json-answer.ts'
 import type { Metrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import { receipt } from './receipt.ts'
+import * as reprocess from './reprocess.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 import { story } from './story.ts'
@@ -41,7 +42,7 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   const { engine, clock, closing } = serving
   const streams = new ChangeStreams(serving)
   const cursors = new Cursors()
-  let document: unknown
+  let document: { readonly version: string; readonly content: unknown } | undefined
   return [
     {
       method: 'POST',
@@ -105,11 +106,52 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
     },
     {
       method: 'GET',
+      path: '/reprocess',
+      access: 'known',
+      handle: ({ request }, caller) => reprocess.generations(serving, caller, request),
+    },
+    {
+      method: 'POST',
+      path: '/reprocess',
+      access: 'known',
+      handle: ({ request }, caller) => reprocess.start(serving, caller, request),
+    },
+    ...(['pause', 'resume'] as const).map(
+      (what): Route => ({
+        method: 'POST',
+        path: `/reprocess/${what}`,
+        access: 'known',
+        handle: ({ request }, caller) => reprocess.pauseOrResume(serving, caller, request, what),
+      }),
+    ),
+    {
+      method: 'POST',
+      path: '/reprocess/discard',
+      access: 'known',
+      handle: ({ request }, caller) => reprocess.discard(serving, caller, request),
+    },
+    {
+      method: 'GET',
+      path: '/reprocess/diff',
+      access: 'known',
+      handle: ({ request, query }, caller) => reprocess.diff(serving, caller, request, query),
+    },
+    {
+      method: 'POST',
+      path: '/reprocess/promote',
+      access: 'known',
+      handle: ({ request }, caller) => reprocess.promote(serving, caller, request),
+    },
+    {
+      method: 'GET',
       path: '/openapi.json',
       access: 'known',
       handle({ request }) {
-        document ??= openApi(engine.app, serving.path, engine.stats().version, serving.limits)
-        return jsonAnswer(request, document)
+        const { version } = engine.stats()
+        if (document?.version !== version) {
+          document = { version, content: openApi(engine.app, serving.path, version, serving.limits) }
+        }
+        return jsonAnswer(request, document.content)
       },
     },
     {
@@ -118,7 +160,9 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
       access: 'known',
       handle(_, caller) {
         if (!allows(caller, 'operate')) throw notAllowed('operate', 'metrics')
-        return text(200, metrics.text(engine.stats(), clock.now(), streams.open), 'text/plain; version=0.0.4')
+        const { reprocessing } = engine
+        const told = metrics.text(engine.stats(), reprocessing.status(), clock.now(), streams.open)
+        return text(200, told, 'text/plain; version=0.0.4')
       },
     },
     // The process lives as long as it answers at all.

@@ -11,11 +11,12 @@ export type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
 
 /** Lets callers see what is theirs: all rows with the scope `read`, else those that their tables' rules name. */
 export class RowRules {
-  readonly #app: App
+  readonly #engine: { readonly app: App }
   readonly #report: Reporter
 
-  constructor(app: App, report: Reporter) {
-    this.#app = app
+  /** @param engine whose app may become another one at any time */
+  constructor(engine: { readonly app: App }, report: Reporter) {
+    this.#engine = engine
     this.#report = report
   }
 
@@ -70,12 +71,13 @@ export class RowRules {
   }
 
   #appTable(name: string): Table {
-    const definition = this.#app.tables.get(name)
+    const { app } = this.#engine
+    const definition = app.tables.get(name)
     if (definition) return definition
     throw new HenceError(
       'unknown-table',
       'change',
-      `The app "${this.#app.name}" has no table ${JSON.stringify(name)}; it has ${[...this.#app.tables.keys()].join(', ')}.`,
+      `The app "${app.name}" has no table ${JSON.stringify(name)}; it has ${[...app.tables.keys()].join(', ')}.`,
     )
   }
 }

@@ -81,7 +81,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     clock,
     report,
     bodies: new BodyReader(limits),
-    rules: new RowRules(engine.app, report),
+    rules: new RowRules(engine, report),
     activity,
     closing: closing.signal,
   }
@@ -192,7 +192,15 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
       'Traceparent',
       'Tracestate',
     ],
-    exposeHeaders: ['ETag', 'Hence-Outcome', 'Hence-Token', 'Idempotent-Replayed', 'Location', 'Retry-After'],
+    exposeHeaders: [
+      'ETag',
+      'Hence-Diff',
+      'Hence-Outcome',
+      'Hence-Token',
+      'Idempotent-Replayed',
+      'Location',
+      'Retry-After',
+    ],
     maxAge: 600,
     ...(credentials !== undefined && { credentials }),
   })
@@ -203,6 +211,7 @@ const firstParts = new Set([
   'tables',
   'changes',
   'effects',
+  'reprocess',
   'openapi.json',
   'metrics',
   'livez',
