@@ -1,4 +1,5 @@
 import type { App } from './app/index.ts'
+import type { DiffSummary } from './derivation/diff-summary.ts'
 import type { SubmitOptions } from './engine.ts'
 
 /** The code of a version, in one of three forms. */
@@ -86,10 +87,6 @@ export interface ReprocessStatus {
   readonly diff?: string
 }
 
-interface DiffSummary {
-  readonly hash: string
-}
-
 /** A diff, and what was compared. */
 export interface Diff extends DiffSummary {
   readonly before: { readonly generation: number; readonly version: string }
@@ -130,5 +127,9 @@ export type ControlFact = {
       readonly diff: string
       readonly note?: string
       readonly corrections: number
+      /** SHA-256 of their texts. */
+      readonly correctionsHash: string
+      /** The version of its code at the beginning of the log. */
+      readonly base: string
     }
 )

@@ -45,6 +45,13 @@ export function wholeNumber(text: string): number {
   throw new InvalidArgumentError('It must be a whole number.')
 }
 
+/** A log time in milliseconds since 1970. */
+export function logTime(text: string): number {
+  const time = /^\d{1,16}$/.test(text) ? Number(text) : Date.parse(text)
+  if (Number.isNaN(time)) throw new InvalidArgumentError('It must be a time, such as 2027-01-31T12:00:00Z.')
+  return time
+}
+
 export function jsonValue(text: string): unknown {
   try {
     return JSON.parse(text)

@@ -1,6 +1,5 @@
 import { rename, stat, statfs } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { createInterface } from 'node:readline/promises'
 import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Cut, cutOff, planCut } from '../log/file-log/cut.ts'
@@ -11,6 +10,7 @@ import { type LogLook, lookAtLog, type PartitionLook, readLooked } from '../log/
 import { decodeRecord } from '../log/record.ts'
 import { checkCode } from './code.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
+import { confirmed } from './confirm.ts'
 import { exitCode } from './exit-code.ts'
 import { note, paint, paintError, print, printReport } from './output.ts'
 import { lookAtState } from './state.ts'
@@ -318,22 +318,5 @@ async function setAside(data: string, name: string): Promise<string> {
       continue
     await rename(join(data, name), aside)
     return aside
-  }
-}
-
-async function confirmed(word: string, yes: boolean): Promise<boolean> {
-  if (yes) return true
-  if (!process.stdin.isTTY) {
-    note(`Nothing was changed: confirm with --yes, or on a terminal by typing "${word}".`)
-    return false
-  }
-  const asked = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const answer = await asked.question(`Type ${paintError.strong(word)} to go on: `)
-    if (answer.trim() === word) return true
-    note('Nothing more was changed.')
-    return false
-  } finally {
-    asked.close()
   }
 }

@@ -18,6 +18,10 @@ export const exitCode = {
   tryAgain: 5,
   /** Somebody must look: data is damaged, or the engine has stopped. */
   operator: 6,
+  /** `check --fail-on differences`: the new code derives something differently. */
+  differs: 7,
+  /** `check`: the log holds what the new code cannot read. */
+  unreadable: 8,
 } as const
 
 export function exitCodeOf(error: unknown): number {

@@ -14,6 +14,8 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   tail: async () => (await import('./tail.ts')).tailCommand(),
   table: async () => (await import('./table.ts')).tableCommand(),
   violations: async () => (await import('./violations.ts')).violationsCommand(),
+  reprocess: async () => (await import('./reprocess/reprocess.ts')).reprocessCommand(),
+  check: async () => (await import('./check.ts')).checkCommand(),
   effects: async () => (await import('./effects.ts')).effectsCommand(),
   log: async () => (await import('./log.ts')).logCommand(),
   keys: async () => (await import('./keys.ts')).keysCommand(),
@@ -50,7 +52,7 @@ Examples:
   hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the request was rejected or failed, 4 nothing found,
-            5 try again, 6 somebody must look. See docs/reference/cli.md.`,
+            5 try again, 6 somebody must look, 7 and 8 what a check found. See docs/reference/cli.md.`,
     )
   const one = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name]
   for (const load of one ? [one] : Object.values(commands)) hence.addCommand(await load())

@@ -7,14 +7,18 @@ export class Progress {
 
   /** So much more is done of something. */
   add(what: string, amount: number, unit: string): void {
-    if (!this.#shown) return
     if (what !== this.#what) this.#done = 0
     this.#what = what
     this.#done += amount
+    this.show(() => `${what} ${Math.floor(this.#done)} ${unit}`)
+  }
+
+  /** This is how far it is. */
+  show(text: (columns: number) => string): void {
     const now = performance.now()
-    if (now - this.#at < everyMs) return
+    if (!this.#shown || now - this.#at < everyMs) return
     this.#at = now
-    process.stderr.write(`\r\x1b[K${what} ${Math.floor(this.#done)} ${unit}`)
+    process.stderr.write(`\r\x1b[K${text(process.stderr.columns)}`)
   }
 
   /** Takes the line away. */

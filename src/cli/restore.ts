@@ -1,6 +1,5 @@
-import { InvalidArgumentError } from 'commander'
 import { tellCopied } from './backup.ts'
-import { command, jsonOption, runs } from './command.ts'
+import { command, jsonOption, logTime, runs } from './command.ts'
 import { copyData } from './copy-data.ts'
 
 /** `hence restore`: a data directory out of a backup, or of another directory, as it was at a time. */
@@ -18,7 +17,7 @@ export function restoreCommand() {
     .option(
       '--until <time>',
       'leave out what came later, by log time: ISO 8601, or milliseconds since 1970',
-      timeOf,
+      logTime,
     )
     .addOption(jsonOption())
     .addHelpText('after', '\nThe tables are derived from the log at the next start.')
@@ -35,10 +34,4 @@ interface RestoreOptions {
   readonly to: string
   readonly until?: number
   readonly json?: true
-}
-
-function timeOf(text: string): number {
-  const time = /^\d{1,16}$/.test(text) ? Number(text) : Date.parse(text)
-  if (Number.isNaN(time)) throw new InvalidArgumentError('It must be a time, such as 2027-01-31T12:00:00Z.')
-  return time
 }

@@ -1,6 +1,7 @@
 import { appendFile } from 'node:fs/promises'
 import { Option } from 'commander'
 import { headLine, type SignedHead } from '../audit/head.ts'
+import { HenceError } from '../failure.ts'
 import { createEngine } from '../open-engine.ts'
 import type { Report } from '../report.ts'
 import { loadApp, loadHandlers } from './app-module.ts'
@@ -17,7 +18,7 @@ export function startCommand() {
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
     'hence start shop.ts --handlers handlers.ts         sends the e-mails that the app asks for',
     'hence start shop.ts --wait                         a deploy: takes over when the old process has drained',
-    'hence start shop.ts --on-code-change reprocess      derives all tables again with new code',
+    'hence start shop.ts --on-code-change continue       new code derives what comes from here on',
   ]).argument('<app>', 'the module that exports the app, such as shop.ts')
   return serveOptions(start)
     .option('--wait', 'wait until another process releases the data directory, then take over')
@@ -28,8 +29,11 @@ export function startCommand() {
     )
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
     .addOption(
-      new Option('--on-code-change <what>', 'when the code is not that which derived the tables')
-        .choices(['refuse', 'reprocess'])
+      new Option(
+        '--on-code-change <what>',
+        'when the code is not the one in force: refuse; continue what is derived with it; or derive everything again and promote that',
+      )
+        .choices(['refuse', 'continue', 'reprocess'])
         .default('refuse'),
     )
     .addOption(jsonOption())
@@ -45,7 +49,7 @@ interface StartOptions extends ServeOptions {
   readonly check?: true
   readonly audit?: true
   readonly publishHeads?: string
-  readonly onCodeChange: 'refuse' | 'reprocess'
+  readonly onCodeChange: 'refuse' | 'continue' | 'reprocess'
 }
 
 async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
@@ -84,7 +88,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
   // A signal that ends the waiting for the directory is a stop as good as any.
   const engine = await opening.catch((error) => {
     if (error === stop.signal.reason) return undefined
-    throw error
+    throw error instanceof HenceError && error.code === 'code-changed' ? whatToRun(error, path, data) : error
   })
   if (engine === undefined) return exitCode.ok
   try {
@@ -116,4 +120,25 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     await engine.close()
   }
   return code
+}
+
+/** A refusal that can be acted on by copying a line. */
+function whatToRun(error: HenceError, path: string, data: string): HenceError {
+  const [app, directory] = [path, data].map(shellWord)
+  return new HenceError(
+    'code-changed',
+    'change',
+    `${error.message}
+To see what the new code would derive differently, and then make it live:
+  hence reprocess run ${app} --data ${directory}
+  hence reprocess diff --data ${directory}
+  hence reprocess promote --data ${directory} --diff HASH
+To leave what is derived as it is, and derive what comes from here on with the new code:
+  hence start ${app} --data ${directory} --on-code-change continue`,
+    { cause: error },
+  )
+}
+
+function shellWord(text: string): string {
+  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }

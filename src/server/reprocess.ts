@@ -111,7 +111,7 @@ export async function diff(
       headers: {
         'content-type': 'application/x-ndjson',
         'cache-control': 'no-store',
-        'hence-diff': made.hash,
+        'hence-diff': made.sha256,
       },
       body: spool.stream(),
     }

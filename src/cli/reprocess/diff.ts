@@ -1,0 +1,113 @@
+import { createWriteStream } from 'node:fs'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { type Command, Option } from 'commander'
+import { HenceError } from '../../failure.ts'
+import type { Diff } from '../../reprocessing.ts'
+import type { ServiceOptions } from '../address.ts'
+import { command, jsonOption, runs, wholeNumber } from '../command.ts'
+import { type DiffForm, diffForms, formed } from '../diff-form.ts'
+import { exitCode } from '../exit-code.ts'
+import { note } from '../output.ts'
+import { Progress } from '../progress.ts'
+import { stopSignal } from '../stop-signal.ts'
+import { catchUp, failureOf } from './catch-up.ts'
+import { type Reach, reachOptions, withReach } from './reach.ts'
+import { none } from './run.ts'
+import { barText, versionText } from './status-text.ts'
+
+/** The forms of a diff, and all of it: a line of JSON for each difference. */
+export type DiffFormat = DiffForm | 'ndjson'
+
+export interface DiffOptions extends ServiceOptions {
+  readonly format?: DiffFormat
+  readonly samples: number
+  readonly out?: string
+}
+
+/** `hence reprocess diff` */
+export function diffCommand() {
+  const diff = command('diff', 'tell what the other generation has made differently', [
+    'hence reprocess diff',
+    'hence reprocess diff --format markdown --out diff.md             for a pull request',
+    'hence reprocess diff --format ndjson --out diff.ndjson           every difference; its SHA-256 is the hash to approve',
+  ])
+  return formatOptions(reachOptions(diff)).action(
+    runs(async (options: DiffOptions, self: Command) => {
+      const stop = stopSignal()
+      return withReach(options, self, async (reach) => {
+        await caughtUp(reach, stop.signal)
+        const format = formatOf(options)
+        if (format === 'ndjson') {
+          const { lines, hash } = await reach.differences()
+          await write(Readable.fromWeb(lines as never), options.out)
+          note(options.json ? JSON.stringify({ diff: hash }) : `diff ${hash}`)
+        } else {
+          await write([diffFormed(format, await reach.diff(options.samples))], options.out)
+        }
+        return exitCode.ok
+      })
+    }),
+  )
+}
+
+/** Adds the options that say how a diff is told. */
+export function formatOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--format <form>', 'for a person, a program, every difference, a pull request').choices([
+        ...diffForms,
+        'ndjson',
+      ]),
+    )
+    .addOption(
+      new Option('--samples <number>', 'how many differences of each kind are shown')
+        .default(5)
+        .argParser(wholeNumber),
+    )
+    .option('--out <file>', 'write it there')
+    .addOption(jsonOption())
+}
+
+/** `--json` is another way to say `--format json`. */
+export function formatOf({ format, json }: Pick<DiffOptions, 'format' | 'json'>): DiffFormat {
+  return format ?? (json ? 'json' : 'text')
+}
+
+/** A diff as text of a form, with a line break at its end. */
+export function diffFormed(form: DiffForm, diff: Diff): string {
+  const [before, after] = [diff.before, diff.after].map(({ version }) => version.slice(0, 12)) as [
+    string,
+    string,
+  ]
+  const heading =
+    form === 'text'
+      ? `generation ${diff.before.generation}, ${versionText(before)} → generation ${diff.after.generation}, ${versionText(after)}\n`
+      : ''
+  return `${heading}${formed(form, diff, { before, after })}\n`
+}
+
+/** Writes to a file, or to standard output at the pace of whoever reads it. */
+export async function write(
+  text: Iterable<string> | AsyncIterable<Uint8Array>,
+  file: string | undefined,
+): Promise<void> {
+  if (file !== undefined) return pipeline(text, createWriteStream(file))
+  return pipeline(text, process.stdout, { end: false })
+}
+
+async function caughtUp(reach: Reach, signal: AbortSignal): Promise<void> {
+  const progress = new Progress()
+  const other = await catchUp(reach, signal, (status) => progress.show((columns) => barText(status, columns)))
+  progress.end()
+  if (other === undefined) throw none()
+  if (other.state === 'failed') throw failureOf(other)
+  if (other.state === 'following' || other.records === other.of) return
+  throw new HenceError(
+    'reprocess-behind',
+    'retry',
+    other.state === 'paused'
+      ? 'The other generation is paused before the end of the log, so it cannot be compared: hence reprocess resume.'
+      : 'The other generation has not reached the end of the log, so it cannot be compared yet.',
+  )
+}

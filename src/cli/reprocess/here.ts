@@ -1,0 +1,44 @@
+import { resolve } from 'node:path'
+import type { Report, Reporter } from '../../report.ts'
+import { generationsOf } from '../../server/reprocess.ts'
+import { Spool } from '../../server/spool.ts'
+import type { ServiceOptions } from '../address.ts'
+import { openEmbedded } from '../embedded.ts'
+import { printReport } from '../output.ts'
+import type { Reach } from './reach.ts'
+
+/** Opens a directory with the code that is in force there. Nothing is served, and no effect is delivered. */
+export async function openHere({ app, json }: ServiceOptions, data: string): Promise<Reach> {
+  const engine = await openEmbedded({ data, app, report: fewFailures(printReport(json === true)) })
+  const { reprocessing } = engine
+  return {
+    generations: async () => generationsOf(engine),
+    start: (module, options) => reprocessing.start({ module: resolve(module) }, options),
+    pause: () => reprocessing.pause(),
+    resume: () => reprocessing.resume(),
+    diff: (samples) => reprocessing.diff({ samples }),
+    async differences() {
+      const spool = new Spool()
+      try {
+        const { sha256 } = await reprocessing.diff({ samples: 0, each: (line) => spool.add(line) })
+        return { lines: spool.stream(), hash: sha256 }
+      } catch (error) {
+        spool.drop()
+        throw error
+      }
+    },
+    promote: (approval, options) => reprocessing.promote(approval, options),
+    discard: () => reprocessing.discard(),
+    close: () => engine.close(),
+  }
+}
+
+/** Code that fails on every record would drown everything else; how many failed, the status tells. */
+function fewFailures(report: Reporter): Reporter {
+  let failures = 0
+  return (each: Report) => {
+    if (each.code !== 'derivation-failed' || failures++ < failuresShown) report(each)
+  }
+}
+
+const failuresShown = 5

@@ -1,0 +1,64 @@
+import { resolve } from 'node:path'
+import { type Answer, type Call, Exchange, notUnderstood, problemOf } from '../../client/exchange.ts'
+import { bundle } from '../../derivation/bundle.ts'
+import { sandboxed } from '../../derivation/program.ts'
+import { HenceError } from '../../failure.ts'
+import { realDisk } from '../../log/file-log/disk.ts'
+import type { Diff, Promotion, ReprocessStatus } from '../../reprocessing.ts'
+import type { Generations } from '../../server/reprocess.ts'
+import { keepCode } from '../../storage.ts'
+import type { ServiceOptions } from '../address.ts'
+import { lookAtData } from '../data.ts'
+import type { Reach } from './reach.ts'
+
+/** A diff reads all that is derived, and a promotion may wait for one. */
+const patienceMs = 30 * 60_000
+
+/** Asks a server. Code goes to it by way of its directory, on the same machine: from the network it takes none. */
+export function overHttp({ url, key, data }: ServiceOptions): Reach {
+  const exchange = new Exchange({ url, timeoutMs: patienceMs, ...(key !== undefined && { key }) })
+  const understood = (answer: Answer): Answer => {
+    if (answer.status === 200 || answer.status === 204) return answer
+    throw problemOf(answer) ?? notUnderstood(answer)
+  }
+  const ask = async (call: Call) => understood(await exchange.ask(call)).body
+  const post = (path: string, body: object = {}, headers = {}) =>
+    ask({ method: 'POST', path, body: JSON.stringify(body), headers })
+  return {
+    generations: async () => (await ask({ path: '/reprocess' })) as Generations,
+    async start(module, options) {
+      if (data === undefined) throw noDirectory()
+      // Nothing is written where a wrong name leads.
+      await lookAtData(data)
+      const { code, hash } = await bundle(module)
+      sandboxed({ code, hash }).close()
+      await keepCode(realDisk, resolve(data), hash, code)
+      return (await post('/reprocess', { version: hash, ...options })) as ReprocessStatus
+    },
+    pause: async () => (await post('/reprocess/pause')) as ReprocessStatus,
+    resume: async () => (await post('/reprocess/resume')) as ReprocessStatus,
+    diff: async (samples) => (await ask({ path: `/reprocess/diff?samples=${samples}` })) as Diff,
+    async differences() {
+      const headers = { accept: 'application/x-ndjson, application/problem+json' }
+      const response = await exchange.open({ path: '/reprocess/diff?samples=0', headers })
+      const hash = response.headers.get('hence-diff')
+      if (response.ok && response.body !== null && hash !== null) return { lines: response.body, hash }
+      const told: unknown = await response.json().catch(() => undefined)
+      throw problemOf({ body: told }) ?? notUnderstood(response)
+    },
+    promote: async (approval, { requestId }) =>
+      (await post('/reprocess/promote', approval, { 'idempotency-key': `"${requestId}"` })) as Promotion,
+    discard: async () => {
+      await post('/reprocess/discard')
+    },
+    close: async () => {},
+  }
+}
+
+function noDirectory(): HenceError {
+  return new HenceError(
+    'code-not-kept',
+    'change',
+    'A server takes no code over HTTP. On its machine, name its data directory too (--data DIR --url URL): the code is put there.',
+  )
+}

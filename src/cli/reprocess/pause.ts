@@ -1,0 +1,26 @@
+import type { Command } from 'commander'
+import type { ServiceOptions } from '../address.ts'
+import { command, jsonOption, runs } from '../command.ts'
+import { exitCode } from '../exit-code.ts'
+import { print } from '../output.ts'
+import { reachOptions, withReach } from './reach.ts'
+import { statusText } from './status-text.ts'
+
+/** `hence reprocess pause` */
+export const pauseCommand = () => switchCommand('pause', 'stop deriving until it is resumed')
+
+/** `hence reprocess resume` */
+export const resumeCommand = () => switchCommand('resume', 'go on deriving')
+
+function switchCommand(what: 'pause' | 'resume', description: string) {
+  return reachOptions(command(what, description, [`hence reprocess ${what}`]))
+    .addOption(jsonOption())
+    .action(
+      runs(async (options: ServiceOptions, self: Command) => {
+        const status = await withReach(options, self, (reach) => reach[what]())
+        if (options.json) await print(JSON.stringify(status))
+        else for (const line of statusText(status)) await print(line)
+        return exitCode.ok
+      }),
+    )
+}

@@ -1,0 +1,169 @@
+import { resolve } from 'node:path'
+import type { App } from '../../app/index.ts'
+import { bundle } from '../../derivation/bundle.ts'
+import { sandboxed } from '../../derivation/program.ts'
+import { HenceError } from '../../failure.ts'
+import type { LogLook } from '../../log/file-log/look.ts'
+import { readCode } from '../code.ts'
+import { command, dataOption, jsonOption, runs } from '../command.ts'
+import { lookAtData } from '../data.ts'
+import { dryRun } from '../dry-run.ts'
+import { exitCode } from '../exit-code.ts'
+import { paint, print } from '../output.ts'
+import { Progress } from '../progress.ts'
+import { stopSignal } from '../stop-signal.ts'
+import { type MessageCount, type Survey, survey, unreadable } from '../survey.ts'
+import { versionInForce } from '../version-in-force.ts'
+import { count, durationText, versionText } from './status-text.ts'
+
+interface PlanOptions {
+  readonly data: string
+  readonly json?: true
+}
+
+/** What reprocessing would do. */
+interface Plan {
+  /** The version in force, and the new one. */
+  readonly before: string
+  readonly after: string
+  readonly records: number
+  readonly bytes: number
+  readonly messages: readonly MessageCount[]
+  /** Requests among them that the new code does not know; reprocessing stops at the first of them. */
+  readonly unreadable: readonly MessageCount[]
+  /** Definitions that only one of the two has, or whose shape differs; undefined where the code in force is not kept. */
+  readonly definitions: readonly DefinitionChange[] | undefined
+  /** How long it takes with nothing else to do, as a trial with the first records tells; undefined where there was none. */
+  readonly estimateMs: number | undefined
+}
+
+interface DefinitionChange {
+  readonly kind: 'request' | 'event' | 'table' | 'constraint' | 'effect'
+  readonly name: string
+  readonly change: 'added' | 'removed' | 'changed'
+}
+
+/** `hence reprocess plan` */
+export function planCommand() {
+  return command('plan', 'tell what deriving everything again would take; changes nothing', [
+    'hence reprocess plan shop.ts --data data',
+  ])
+    .argument('<app>', 'the module of the new code, such as shop.ts')
+    .addOption(dataOption().makeOptionMandatory())
+    .addOption(jsonOption())
+    .addHelpText('after', '\nIt reads the log, and may run beside a running process.')
+    .action(
+      runs(async (path: string, options: PlanOptions, _command: unknown) => {
+        const plan = await planned(resolve(path), options.data)
+        if (options.json) await print(JSON.stringify(plan))
+        else for (const line of planText(plan)) await print(line)
+        return plan.unreadable.length > 0 ? exitCode.unreadable : exitCode.ok
+      }),
+    )
+}
+
+async function planned(module: string, data: string): Promise<Plan> {
+  const code = await bundle(module)
+  const { app } = sandboxed(code)
+  const look = await lookAtData(data)
+  const progress = new Progress()
+  try {
+    const whole = await survey(look, {}, (records) => progress.add('read', records, 'records'))
+    const before = await versionInForce(data, whole)
+    const kept = await readCode(data, before).catch(() => undefined)
+    const unknown = unreadable(whole.messages, app)
+    const mayTry = kept !== undefined && unknown.length === 0 && whole.records > 0
+    return {
+      before,
+      after: code.hash,
+      records: whole.records,
+      bytes: whole.bytes,
+      messages: whole.messages,
+      unreadable: unknown,
+      definitions: kept && definitionChanges(sandboxed(kept).app, app),
+      estimateMs: mayTry ? await estimate(module, data, look, whole) : undefined,
+    }
+  } finally {
+    progress.end()
+  }
+}
+
+/** So many records are derived to see how fast it goes. */
+const trialRecords = 20_000
+
+async function estimate(
+  module: string,
+  data: string,
+  look: LogLook,
+  { records: all }: Survey,
+): Promise<number | undefined> {
+  const first = await survey(look, { records: trialRecords }, () => {})
+  try {
+    const { ms } = await dryRun({
+      data,
+      look,
+      survey: first,
+      version: await versionInForce(data, first),
+      module,
+      samples: 0,
+      read: () => {},
+      heard: () => {},
+      signal: stopSignal().signal,
+    })
+    return Math.ceil((ms / first.records) * all)
+  } catch (error) {
+    // What stops the trial would stop the work too, but a plan only tells what there is.
+    if (error instanceof HenceError) return undefined
+    throw error
+  }
+}
+
+function definitionChanges(before: App, after: App): DefinitionChange[] {
+  const changes: DefinitionChange[] = []
+  const compare = <T>(
+    kind: DefinitionChange['kind'],
+    was: ReadonlyMap<string, T>,
+    is: ReadonlyMap<string, T>,
+    shapeOf: (definition: T) => unknown = () => undefined,
+  ) => {
+    for (const name of [...new Set([...was.keys(), ...is.keys()])].sort()) {
+      const [old, fresh] = [was.get(name), is.get(name)]
+      if (old === undefined) changes.push({ kind, name, change: 'added' })
+      else if (fresh === undefined) changes.push({ kind, name, change: 'removed' })
+      else if (JSON.stringify(shapeOf(old)) !== JSON.stringify(shapeOf(fresh))) {
+        changes.push({ kind, name, change: 'changed' })
+      }
+    }
+  }
+  compare('request', before.requests, after.requests, ({ scope }) => scope)
+  compare('event', before.events, after.events, ({ scope }) => scope)
+  compare('table', before.tables, after.tables, ({ scope, parts, indexes }) => [scope, parts, indexes])
+  compare('constraint', before.constraints, after.constraints, (definition) => definition)
+  compare('effect', before.effects, after.effects)
+  return changes
+}
+
+function planText(plan: Plan): string[] {
+  const { before, after, records, bytes, messages, definitions, estimateMs } = plan
+  const isUnknown = new Set(plan.unreadable)
+  const lines = [
+    before === after
+      ? `The code is that which is in force, ${versionText(before)}.`
+      : `${versionText(before)} is in force, the new one is ${versionText(after)}.`,
+    `${count(records)} records, ${count(bytes)} bytes, would be derived again.`,
+    ...messages.map((each) => {
+      const { kind, type, version, count: many, first } = each
+      const known = isUnknown.has(each) ? ` ${paint.bad(`unknown to the new code, first at ${first}`)}` : ''
+      return `  ${kind} ${paint.strong(type)}${version === 1 ? '' : ` version ${version}`}: ${count(many)}${known}`
+    }),
+  ]
+  if (definitions === undefined) lines.push('The code in force is not kept, so definitions are not compared.')
+  for (const { kind, name, change } of definitions ?? [])
+    lines.push(`${kind} ${paint.strong(name)} ${change}`)
+  if (estimateMs !== undefined) {
+    lines.push(
+      `It takes about ${durationText(estimateMs)} with nothing else to do; beside live work, by --share, longer.`,
+    )
+  }
+  return lines
+}

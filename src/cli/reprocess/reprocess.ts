@@ -1,0 +1,33 @@
+import { command } from '../command.ts'
+import { diffCommand } from './diff.ts'
+import { discardCommand } from './discard.ts'
+import { pauseCommand, resumeCommand } from './pause.ts'
+import { planCommand } from './plan.ts'
+import { promoteCommand } from './promote.ts'
+import { rollbackCommand } from './rollback.ts'
+import { runCommand } from './run.ts'
+import { statusCommand } from './status.ts'
+
+/** `hence reprocess`: derives everything again with other code, compares, and makes it live. */
+export function reprocessCommand() {
+  return command(
+    'reprocess',
+    'derive everything again with other code beside what is live, compare, and make it live',
+    [
+      'hence reprocess plan shop.ts --data data           what would be done; changes nothing',
+      'hence reprocess run shop.ts --data data',
+      'hence reprocess diff --data data',
+      'hence reprocess promote --data data --diff 5f1e4c0a…',
+      'hence reprocess rollback --data data               the way back, until `discard`',
+    ],
+  )
+    .addCommand(planCommand())
+    .addCommand(runCommand())
+    .addCommand(statusCommand())
+    .addCommand(diffCommand())
+    .addCommand(promoteCommand())
+    .addCommand(rollbackCommand())
+    .addCommand(discardCommand())
+    .addCommand(pauseCommand())
+    .addCommand(resumeCommand())
+}

@@ -1,0 +1,72 @@
+import type { ControlFact, ReprocessStatus } from '../../reprocessing.ts'
+import type { Generations } from '../../server/reprocess.ts'
+import { paint } from '../output.ts'
+
+export const versionText = (version: string): string => `version ${version.slice(0, 12)}`
+
+/** The generations, a line each, and the last steps that led to them. */
+export function generationsText({ live, other, history }: Generations): string[] {
+  return [
+    `generation ${live.generation} ${paint.good('live')}, ${versionText(live.version)}`,
+    ...(other === undefined ? ['There is no other generation.'] : statusText(other)),
+    ...history.slice(-historyShown).map((fact) => `  ${factText(fact)}`),
+  ]
+}
+
+const historyShown = 20
+
+export function statusText(status: ReprocessStatus): string[] {
+  const { generation, version, state, wasLive, records, of, failures, error, diff } = status
+  const colour = { deriving: paint.strong, following: paint.good, paused: paint.warn, failed: paint.bad }[
+    state
+  ]
+  const lines = [
+    `generation ${generation} ${colour(state)}, ${versionText(version)}${wasLive ? ', live before and kept' : ''}: ${count(records)} of ${count(of)} records${paceText(status)}`,
+  ]
+  if (failures > 0) lines.push(paint.bad(`  ${count(failures)} derivations failed`))
+  if (error !== undefined) lines.push(`  ${paint.bad(error.code)}: ${error.message}`)
+  if (diff !== undefined) lines.push(`  diff ${diff}`)
+  return lines
+}
+
+/** One line that fits a terminal. */
+export function barText(status: ReprocessStatus, columns: number): string {
+  const { records, of } = status
+  const share = of === 0 ? 1 : Math.min(1, records / of)
+  const end = ` ${Math.floor(share * 100)} % of ${count(of)} records${paceText(status)}`
+  const width = Math.min(40, columns - end.length - 3)
+  if (width < 5) return end.slice(1, columns)
+  const full = Math.floor(share * width)
+  return `[${'#'.repeat(full)}${'-'.repeat(width - full)}]${end}`
+}
+
+function paceText({ perSecond, leftMs }: ReprocessStatus): string {
+  const pace = perSecond === undefined ? '' : `, ${count(Math.round(perSecond))} a second`
+  return leftMs === undefined ? pace : `${pace}, ${durationText(leftMs)} left`
+}
+
+/** How long something takes, as exactly as a person wants to know. */
+export function durationText(ms: number): string {
+  const seconds = Math.ceil(ms / 1000)
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.ceil(seconds / 60)
+  if (minutes < 120) return `${minutes} min`
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+}
+
+/** Digits in groups, of which terminals and languages make the same. */
+export function count(n: number): string {
+  return String(n).replace(/\B(?=(\d{3})+$)/g, ' ')
+}
+
+function factText(fact: ControlFact): string {
+  const at = paint.faint(new Date(fact.at).toISOString())
+  if (fact.type === 'version') {
+    return `${at} ${versionText(fact.version)} took over in generation ${fact.generation}`
+  }
+  const { principal, requestId, diff, note, corrections } = fact
+  return (
+    `${at} generation ${fact.generation} promoted by ${principal || 'somebody'}, ${versionText(fact.version)}, ${corrections} corrections` +
+    `${note === undefined ? '' : `: ${JSON.stringify(note)}`} ${paint.faint(`request ${requestId}, diff ${diff.slice(0, 12)}`)}`
+  )
+}

@@ -1,0 +1,122 @@
+import type { App } from '../app/index.ts'
+import { isOwnMessage } from '../app/name.ts'
+import { type LogLook, readLooked } from '../log/file-log/look.ts'
+import type { Batch } from '../log/log.ts'
+import { decodeRecord, type LogRecord } from '../log/record.ts'
+
+/** What a log holds, up to some moment of it. */
+export interface Survey {
+  readonly records: number
+  /** Of the records themselves. */
+  readonly bytes: number
+  /** Log time of the last record, in milliseconds since 1970; 0 without one. */
+  readonly until: number
+  /** The offset that each partition was read up to. */
+  readonly ends: readonly number[]
+  /** Whether the log goes on behind it. */
+  readonly isPart: boolean
+  /** Requests and events, by type and version, in order. */
+  readonly messages: readonly MessageCount[]
+  /** The version of the code that is in force there; undefined where the log does not tell. */
+  readonly version: string | undefined
+}
+
+export interface MessageCount {
+  readonly kind: 'request' | 'event'
+  readonly type: string
+  /** Of its schema. */
+  readonly version: number
+  readonly count: number
+  /** The place of the first one: `partition:offset`. */
+  readonly first: string
+}
+
+/** Where a survey ends: behind so many records, or behind a log time; then at the end of that moment. */
+export interface Bounds {
+  readonly records?: number
+  readonly until?: number
+}
+
+/**
+ * Reads and decodes the records of a log, in the order of log time. A part of it ends between two moments, so that no event is
+ * in it without its cause.
+ * @throws HenceError `log-damaged`, `record-unreadable` (operator)
+ */
+export async function survey(
+  look: LogLook,
+  bounds: Bounds,
+  read: (records: number) => void,
+): Promise<Survey> {
+  const messages = new Map<string, MessageCount & { count: number }>()
+  const ends = look.partitions.map(() => 0)
+  let [records, bytes, until, live] = [0, 0, 0, 0]
+  let version: string | undefined
+  let isPart = false
+  for await (const [partition, batch] of batchesOf(look)) {
+    const isBehind =
+      batch.time > (bounds.until ?? Number.POSITIVE_INFINITY) ||
+      (records >= (bounds.records ?? Number.POSITIVE_INFINITY) && batch.time > until)
+    if (isBehind) {
+      isPart = true
+      break
+    }
+    for (const [i, each] of batch.records.entries()) {
+      const record = decodeRecord(each)
+      bytes += each.length
+      count(messages, record, `${partition}:${batch.offset + i}`)
+      // A control record stands in every partition.
+      if (record.kind !== 'control' || partition !== 0) continue
+      if (record.control.type === 'promotion') live = record.generation
+      if (record.generation === live) version = record.control.version
+    }
+    records += batch.records.length
+    read(batch.records.length)
+    until = batch.time
+    ends[partition] = batch.offset + batch.records.length
+  }
+  const inOrder = [...messages].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each)
+  return { records, bytes, until, ends, isPart, messages: inOrder, version }
+}
+
+/** Requests that the code cannot read: of a type or a version that it does not know. Events it emits anew. */
+export function unreadable(messages: readonly MessageCount[], app: App): MessageCount[] {
+  return messages.filter(({ kind, type, version }) => {
+    if (kind !== 'request' || isOwnMessage(type)) return false
+    const definition = app.requests.get(type)
+    return definition === undefined || version > versionOf(definition)
+  })
+}
+
+function count(
+  messages: Map<string, MessageCount & { count: number }>,
+  record: LogRecord,
+  place: string,
+): void {
+  if (record.kind !== 'request' && record.kind !== 'event') return
+  const { kind, type } = record
+  const version = versionOf(record)
+  // Blanks stand before all that a type is made of, so the order is that of the types.
+  const name = `${kind} ${type} ${String(version).padStart(3)}`
+  const known = messages.get(name)
+  if (known) known.count++
+  else messages.set(name, { kind, type, version, count: 1, first: place })
+}
+
+const versionOf = (each: object): number => (each as { readonly version?: number }).version ?? 1
+
+/** The batches of all partitions, by log time, then by partition. */
+async function* batchesOf(look: LogLook): AsyncGenerator<[partition: number, batch: Batch]> {
+  const heads: { readonly partition: number; readonly rest: AsyncGenerator<Batch>; batch: Batch }[] = []
+  for (const [partition, each] of look.partitions.entries()) {
+    const rest = readLooked(each)
+    const { value } = await rest.next()
+    if (value) heads.push({ partition, rest, batch: value })
+  }
+  while (heads.length > 0) {
+    const head = heads.reduce((a, b) => (b.batch.time < a.batch.time ? b : a))
+    yield [head.partition, head.batch]
+    const { value } = await head.rest.next()
+    if (value) head.batch = value
+    else heads.splice(heads.indexOf(head), 1)
+  }
+}
