@@ -78,6 +78,20 @@ function load(script: Script, version: string): Program {
   }
 }
 
+/**
+ * The app of a bundle as an object of the process's own realm, for what is done outside derivations: validating, routing.
+ * @throws HenceError `bundle-failed` (change)
+ */
+export function hostApp({ code, hash }: Pick<Bundle, 'code' | 'hash'>): App {
+  const module: { exports: { default?: App } } = { exports: {} }
+  const script = new Script(`(function (module, exports, require) {${code}\n})`, {
+    filename: `app-${hash.slice(0, 12)}.js`,
+  })
+  const wrapped: Wrapped = script.runInThisContext()
+  wrapped(module, module.exports, (name) => (name === 'hence' ? pure : refuseImpure('require')))
+  return checkApp(module.exports.default)
+}
+
 /** What `import … from 'hence'` gives in the sandbox. */
 const pure = { app, effect, HenceError, reject, scopes }
 
@@ -106,7 +120,7 @@ export function inProcess(definitions: App): Program {
   const program: Program = {
     app: definitions,
     realm: mainRealm,
-    version: fingerprint(definitions),
+    version: versionOfApp(definitions),
     deriving: mainDeriving,
     fresh: () => program,
     close() {
@@ -117,7 +131,8 @@ export function inProcess(definitions: App): Program {
   return program
 }
 
-function fingerprint({ name, requests, events, reactions, tables, constraints, effects }: App): string {
+/** The version of an app that runs without a sandbox: see `inProcess`. */
+export function versionOfApp({ name, requests, events, reactions, tables, constraints, effects }: App): string {
   const parts: unknown[] = [name]
   for (const { scope, name, key, claims, derive, compensate } of requests.values())
     parts.push([scope, name, `${key}`, `${claims}`, `${derive}`, `${compensate}`])

@@ -138,6 +138,8 @@ export type Control =
       readonly number: number
       /** SHA-256 of the bundle, in hexadecimal. */
       readonly version: string
+      /** The one that was in force until here; left out at the beginning of a log. */
+      readonly before?: string
     }
   | {
       /** The generation is live from here on. */

@@ -235,7 +235,7 @@ export class Scenario<A extends App> {
         offset: this.#count,
         time: this.#time,
         root: undefined,
-      isHere: () => true,
+        isHere: () => true,
         mark: () => this.#state.mark(),
         undo: (mark) => this.#state.undo(mark),
         changes: (mark) => this.#state.changes(mark),
