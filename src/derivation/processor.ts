@@ -354,7 +354,7 @@ export class Processor {
     }
   }
 
-  #send({ type, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
+  #send({ type, version, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
     const { partition, offset } = this.#around
     const target = partitionOf(key, this.partitions)
     const event = this.#channels.send(target, {
@@ -367,6 +367,7 @@ export class Processor {
       identity: chain.identity,
       depth: origin.depth,
       type,
+      version,
       key,
       id: origin.seed,
       data: JSON.stringify(data),

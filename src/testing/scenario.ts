@@ -85,7 +85,8 @@ export class Scenario<A extends App> {
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
     const message = messageOf(requestOf(this.#app, type), inputOf(type, input))
     const identity = identityOf(by.requestId ?? `request-${this.#count + 1}`, by.principal ?? '')
-    const record = { kind: 'request', identity, type, input: message.input, output: message.output } as const
+    const { version, input: sent, output } = message
+    const record = { kind: 'request', identity, type, version, input: sent, output } as const
     return this.#take(type, record, by.at ?? this.#time + 1000)
   }
 
