@@ -211,10 +211,14 @@ test('segments, batches, seals and the chain through them', async () => {
 const [source, target] = scopes('source', 'target')
 const sums = target.table('sums', { value: z.object({ sum: z.number() }) })
 const told = target.event('told', {
+  version: 3,
+  upcast: { 1: (data) => data, 2: (data) => data },
   data: z.object({ to: z.string(), by: z.number() }),
   key: (data) => data.to,
 })
 const tell = source.request('tell', {
+  version: 2,
+  upcast: { 1: (input) => input },
   input: z.object({ from: z.string(), to: z.string(), by: z.number().default(1) }),
   key: (input) => input.from,
   derive(tx, { from, to, by }) {
