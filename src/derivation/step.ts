@@ -271,9 +271,9 @@ class Taking {
   /** For errors: the record that a message stands in, or, for a timer's, the one that it follows from. */
   #sourceOf({ kind, chain }: Derivation): string {
     const { partition, offset } = this.#around
-    return kind === 'timer'
-      ? `A timer that follows from record ${chain.rootPartition}:${chain.rootOffset}`
-      : `Record ${partition}:${offset}`
+    const root = `${chain.rootPartition}:${chain.rootOffset}`
+    if (kind === 'timer') return `A timer that follows from record ${root}`
+    return `Record ${kind === 'request' ? root : `${partition}:${offset}`}`
   }
 
   #begin(kind: Derivation['kind'], type: string, key: string, chain: Chain): Derivation {

@@ -81,7 +81,7 @@ test('requests of all versions are derived as of the newest, and stay what was s
 
 test('a message that the code does not know stops the engine, which names its record', async () => {
   const known = old('1', 1, { account: 'ann', euros: '1' })
-  const unknown = encodeRequest(identity('2'), 'withdraw', '{}', undefined)
+  const unknown = encodeRequest(identity('2'), 'withdraw', '{}', undefined, 1)
   for (const [record, code, message] of [
     [
       old('2', 4, { account: 'ann', cents: 1 }),
@@ -131,7 +131,7 @@ for (const [what, [step, code]] of Object.entries(broken)) {
     })
     const data = memoryStorage()
     await data.log.append(0, [
-      encodeRequest(identity('1'), 'fill', '{"n":1}', undefined),
+      encodeRequest(identity('1'), 'fill', '{"n":1}', undefined, 1),
       encodeRequest(identity('2'), 'fill', '{"n":7}', undefined, 2),
     ])
     const alarms: string[] = []
@@ -281,6 +281,7 @@ function take(
     partition: 0,
     offset,
     time,
+    root: undefined,
     isHere: (key) => here === undefined || key === here,
     mark: () => state.mark(),
     undo: (mark) => state.undo(mark),

@@ -232,7 +232,7 @@ export function encodeRequest(
   type: string,
   input: string,
   output: string | undefined,
-  version = 1,
+  version: number,
 ): Buffer {
   const inputBytes = Buffer.byteLength(input)
   const outputBytes = output === undefined ? 0 : Buffer.byteLength(output)
