@@ -98,8 +98,8 @@ const eventsPerRootMax = 100_000
  * the events that stay in the partition, in the order of their emission. Each derivation is undone by itself
  * when it throws, so that what becomes of an event does not depend on whether it stayed in the partition.
  *
- * @throws HenceError whatever the state throws that is not the derivation's own fault, such as
- *   `state-unreadable` (operator); then nothing of the step may be kept
+ * @throws HenceError `unknown-message`, `unknown-version` (operator), and whatever the state throws that is not the
+ *   derivation's own fault, such as `state-unreadable` (operator); then nothing of the step may be kept
  */
 export function takeStep(place: Workplace, record: LogRecord, around: Surroundings): Step {
   const taking = new Taking(place, around)
