@@ -1,17 +1,24 @@
-import type { App } from '../app/index.ts'
 import { correctionReactionName } from '../app/app.ts'
+import type { App } from '../app/index.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { RecordedCorrection } from '../log/record.ts'
-import { encodeKey } from '../state/keys.ts'
+import { decodeKey, encodeKey } from '../state/keys.ts'
+import type { Store } from '../state/store.ts'
 import { decodeDecided } from './decided.ts'
-import { type Derived, differences } from './diff.ts'
-import type { Difference, EffectDifference, OutcomeDifference } from './difference.ts'
+import { type Derived as Compared, differences } from './diff.ts'
+import type { Difference, EffectDifference } from './difference.ts'
+
+/** A derivation whose rows are looked up, too. */
+type Derived = Compared & { readonly store: Pick<Store, 'range' | 'get'> }
 
 /** What was asked of the log for a correction. */
 export interface CorrectionSources {
   /** The request that stands at a place: its type, and its input as it was sent. */
-  request(partition: number, offset: number): Promise<{ readonly type: string; readonly input: unknown; readonly key: string }>
+  request(
+    partition: number,
+    offset: number,
+  ): Promise<{ readonly type: string; readonly input: unknown; readonly key: string }>
 }
 
 export interface CorrectionCounts {
@@ -52,15 +59,22 @@ export async function correctionsOf(
     else if (difference.kind === 'effect' && difference.before === undefined) effectsNew++
   }
   const list: RecordedCorrection[] = []
+  const corrected = new Set<string>()
   const counts = { outcome: 0, effect: 0, row: 0 }
   const add = (correction: Omit<RecordedCorrection, 'promotion' | 'n'>) => {
     list.push({ promotion: promotion.number, n: list.length, ...correction })
-    counts[correction.what.kind]++
+    const { what } = correction
+    if (!('kept' in what) && !('settled' in what)) counts[what.kind]++
   }
   for (const each of found) {
-    if (each.kind === 'outcome') add(await ofOutcome(each, after.app, sources))
-    else if (each.kind === 'effect') add(ofEffect(each, before))
-    else if (each.kind === 'row') {
+    if (each.kind === 'outcome') {
+      const identity = identityOf(each.requestId, each.principal)
+      const told = decodeDecided(before.store.get('decided', identity)!).outcome
+      corrected.add(identity)
+      add(await ofOutcome({ ...each, identity, told }, after.app, sources))
+    }
+    if (each.kind === 'effect') add(ofEffect(each, before))
+    if (each.kind === 'row') {
       const { table, scope, key, before: was, after: is } = each
       const { identity, partition: rootPartition, offset: rootOffset } = promotion
       add({
@@ -79,6 +93,12 @@ export async function correctionsOf(
       })
     }
   }
+  for (const [identity, text] of before.store.range('decided')) {
+    if (!text.includes('\t') || corrected.has(identity)) continue
+    const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
+    const difference = { identity, partition, offset, told, before: is, after: is, kept: true } as const
+    add(await ofOutcome(difference, after.app, sources))
+  }
   for (const settled of settledEffects(before, after)) add(settled)
   return { list, counts, effectsNew }
 }
@@ -93,22 +113,34 @@ function isCorrected(difference: Difference, app: App): boolean {
 }
 
 async function ofOutcome(
-  { requestId, principal, partition, offset, before, after }: OutcomeDifference,
+  difference: {
+    readonly identity: string
+    readonly partition: number
+    readonly offset: number
+    readonly told: unknown
+    readonly before: unknown
+    readonly after: unknown
+    readonly kept?: true
+  },
   app: App,
   sources: CorrectionSources,
 ): Promise<Omit<RecordedCorrection, 'promotion' | 'n'>> {
+  const { identity, partition, offset, told, before, after, kept } = difference
   const { type, input, key } = await sources.request(partition, offset)
   return {
     scope: app.requests.get(type)?.scope ?? '',
     key,
-    identity: identityOf(requestId, principal),
+    identity,
     rootPartition: partition,
     rootOffset: offset,
-    what: { kind: 'outcome', type, input, before, after },
+    what: { kind: 'outcome', type, input, told, before, after, ...(kept && { kept }) },
   }
 }
 
-function ofEffect({ id, after }: EffectDifference, before: Derived): Omit<RecordedCorrection, 'promotion' | 'n'> {
+function ofEffect(
+  { id, after }: EffectDifference,
+  before: Derived,
+): Omit<RecordedCorrection, 'promotion' | 'n'> {
   const row = effectRow(before, id)!
   const { type, scope, key, identity, rootPartition, rootOffset } = row
   return {
@@ -122,7 +154,10 @@ function ofEffect({ id, after }: EffectDifference, before: Derived): Omit<Record
 }
 
 /** Effects that both ask for, and that had come to an end before the one that is promoted asked for them. */
-function* settledEffects(before: Derived, after: Derived): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'>> {
+function* settledEffects(
+  before: Derived,
+  after: Derived,
+): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'>> {
   for (const [key, text] of after.store.range('t:hence.effects')) {
     const row = JSON.parse(text) as EffectRow
     if (row.state !== 'pending') continue
@@ -131,7 +166,7 @@ function* settledEffects(before: Derived, after: Derived): Iterable<Omit<Recorde
     if (ended === undefined || ended.state === 'pending') continue
     if (ended.type !== row.type || ended.input !== row.input || ended.key !== row.key) continue
     const { type, scope, key: at, identity, rootPartition, rootOffset } = row
-    const id = key.slice(0, -1)
+    const id = decodeKey(['string'], key).parts[0] as string
     yield {
       scope,
       key: at,

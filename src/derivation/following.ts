@@ -174,7 +174,10 @@ export class Following {
           },
         })
         if (this.#isStopping) return
-        if (this.#state === 'deriving' && isNear(this.generation.processor.positions, this.#host.cut().positions)) {
+        if (
+          this.#state === 'deriving' &&
+          isNear(this.generation.processor.positions, this.#host.cut().positions)
+        ) {
           this.#state = 'following'
           this.#reached.resolve()
           this.#host.changed()
@@ -264,5 +267,9 @@ function sum(numbers: readonly number[]): number {
 }
 
 function isPaused(): HenceError {
-  return new HenceError('reprocess-paused', 'change', 'Deriving again is paused: let it go on with `resume` first.')
+  return new HenceError(
+    'reprocess-paused',
+    'change',
+    'Deriving again is paused: let it go on with `resume` first.',
+  )
 }

@@ -178,7 +178,8 @@ export async function savedCheckpoint(
   } finally {
     await store.close()
   }
-  if (saved === undefined || (saved.logId === log.id && saved.positions.length === log.partitions)) return saved
+  if (saved === undefined || (saved.logId === log.id && saved.positions.length === log.partitions))
+    return saved
   throw new HenceError(
     'state-of-another-log',
     'operator',

@@ -159,7 +159,7 @@ function encoded(record: Due['record']): string {
       ? encodeEvent(record)
       : record.kind === 'result'
         ? encodeResult(record)
-        : encodeRequest(record.identity, record.type, record.input, record.output)
+        : encodeRequest(record.identity, record.type, record.input, record.output, record.version)
   return bytes.toString('base64')
 }
 

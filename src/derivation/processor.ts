@@ -5,6 +5,7 @@ import { HenceError } from '../failure.ts'
 import { identitiesBefore, principalOf, requestIdOf } from '../identity.ts'
 import type { ControlRecord, CorrectionRecord, EventRecord, LogRecord } from '../log/record.ts'
 import type { ControlFact } from '../reprocessing.ts'
+import { canonicalJson } from '../state/digest.ts'
 import type { Collection, State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
 import type { Chain, Emission } from './chain.ts'
@@ -535,11 +536,9 @@ export class Processor {
     if (what.kind !== 'outcome') return
     const decided = this.decided(identity)
     if (decided === undefined) return
-    const told = what.before as Outcome
-    this.#decided.set(
-      identity,
-      encodeDecided({ ...decided, outcome: told, corrected: what.after as Outcome }),
-    )
+    const [outcome, corrected] = [what.told as Outcome, what.after as Outcome]
+    const isSame = canonicalJson(outcome) === canonicalJson(corrected)
+    this.#decided.set(identity, encodeDecided({ ...decided, outcome, ...(!isSame && { corrected }) }))
   }
 
   /** By this code a request or a result belongs to another partition than that which it stands in. */
@@ -562,7 +561,7 @@ export class Processor {
     this.#untraced[partition] = []
   }
 
-  #send({ type, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
+  #send({ type, version, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
     const { partition, offset, time } = this.#around
     const target = partitionOf(key, this.partitions)
     const sent: Omit<EventRecord, 'channelNumber'> = {
@@ -575,6 +574,7 @@ export class Processor {
       identity: chain.identity,
       depth: origin.depth,
       type,
+      version,
       key,
       id: origin.seed,
       data: JSON.stringify(data),

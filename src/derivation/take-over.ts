@@ -38,7 +38,9 @@ export async function takeOverTables(store: Store, before: App, after: App): Pro
       if (fieldsOf(old, index) === fieldsOf(table, index)) continue
       for (const collection of indexOf(old, index).collections) await clear(store, collection)
     }
-    const fresh = Object.keys(table.indexes).filter((index) => fieldsOf(old, index) !== fieldsOf(table, index))
+    const fresh = Object.keys(table.indexes).filter(
+      (index) => fieldsOf(old, index) !== fieldsOf(table, index),
+    )
     if (fresh.length > 0) await fill(store, table, fresh)
   }
 }
