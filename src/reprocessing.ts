@@ -118,7 +118,11 @@ export type ControlFact = {
   /** Its offset in each partition. */
   readonly positions: readonly number[]
 } & (
-  | { readonly type: 'version' }
+  | {
+      readonly type: 'version'
+      /** The version that was in force until here; undefined at the beginning of a log. */
+      readonly before?: string
+    }
   | {
       readonly type: 'promotion'
       readonly before: number
