@@ -79,7 +79,7 @@ async function check_(path: string, options: CheckOptions, _command: unknown): P
       data,
       look,
       survey: surveyed,
-      version: await versionInForce(data, surveyed),
+      version: surveyed.version ?? (await versionInForce(data, look)),
       module,
       samples,
       ...(spool && { each: (line: string) => spool.add(line) }),

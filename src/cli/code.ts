@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { HenceError } from '../failure.ts'
+import { codeName } from '../storage.ts'
 
-const nameOf = (version: string) => `${version}.js`
+const nameOf = (version: string) => basename(codeName(version))
 const hashOf = (code: string) => createHash('sha256').update(code).digest('hex')
 
 /** Holds the code that a data directory keeps against the names of its files, which are its hashes. */
@@ -26,8 +27,7 @@ export async function checkCode(
  * @throws HenceError `code-not-kept` (change)
  */
 export async function readCode(directory: string, version: string): Promise<{ code: string; hash: string }> {
-  const path = join(directory, 'code', nameOf(version))
-  const code = await readFile(path, 'utf8').catch(() => undefined)
+  const code = await keptIn(directory, codeName(version))
   if (code !== undefined && hashOf(code) === version) return { code, hash: version }
   throw new HenceError(
     'code-not-kept',
@@ -35,4 +35,9 @@ export async function readCode(directory: string, version: string): Promise<{ co
     `The code that derived the tables in ${directory} (version ${version.slice(0, 12)}) is not kept there` +
       `${code === undefined ? '' : ' unchanged'}: name the app's module with --app.`,
   )
+}
+
+/** A text that a data directory keeps; undefined when there is none. */
+export function keptIn(directory: string, name: string): Promise<string | undefined> {
+  return readFile(join(directory, name), 'utf8').catch(() => undefined)
 }

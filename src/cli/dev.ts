@@ -1,25 +1,26 @@
-import { rename, rm } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
-import type { App, Outcome } from '../app/index.ts'
-import { systemClock } from '../clock.ts'
-import { sandboxed } from '../derivation/program.ts'
+import { resolve } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { v7 } from 'uuid'
+import type { App } from '../app/index.ts'
+import { type Bundle, bundle } from '../derivation/bundle.ts'
+import { hostApp, sandboxed } from '../derivation/program.ts'
 import type { Engine } from '../engine.ts'
+import { HenceError } from '../failure.ts'
+import { realDisk } from '../log/file-log/disk.ts'
+import { lookAtLog } from '../log/file-log/look.ts'
 import { openEngine } from '../open-engine.ts'
-import type { Report, Reporter } from '../report.ts'
-import { openLmdbStore } from '../state/lmdb-store.ts'
-import { collectionsOf, type TableShape } from '../state/table.ts'
-import { openDirectory, type Storage } from '../storage.ts'
+import type { Report } from '../report.ts'
+import type { Diff } from '../reprocessing.ts'
+import { codeName, keep } from '../storage.ts'
 import { loadHandlers } from './app-module.ts'
 import { readCode } from './code.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { type DerivedDiff, diffDerived } from './derived-diff.ts'
+import { formed } from './diff-form.ts'
 import { exitCode } from './exit-code.ts'
-import { changeText } from './explain.ts'
-import { type AppVersion, FreshModule } from './fresh-module.ts'
 import { paint, print, printError, printReport } from './output.ts'
 import { type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
-import { lookAtState } from './state.ts'
 import { stopSignal } from './stop-signal.ts'
+import { versionInForce } from './version-in-force.ts'
 import { FileWatch } from './watch.ts'
 
 /** `hence dev`: runs an app, and derives everything again whenever its files are saved. */
@@ -33,237 +34,181 @@ export function devCommand() {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nEvery record is derived twice and compared. Code that does not build, throws, or cannot derive what is in the\nlog is told, and the version before it goes on.',
+      '\nEvery record is derived twice and compared. Code that does not build, throws, or cannot derive what is in the\nlog is told, and the version before it goes on. New code is promoted as soon as what differs is told.',
     )
     .action(
       runs(async (path: string, options: ServeOptions, _command: unknown) => {
         const stop = stopSignal()
-        const module = new FreshModule(resolve(path))
-        const session = await DevSession.open(await module.load(), options)
+        const module = resolve(path)
+        const session = await DevSession.open(await load(module), options)
         let work = Promise.resolve()
         const watch = new FileWatch(() => {
           work = work.then(async () => {
-            await session.saved(() => module.load())
+            await session.saved(() => load(module))
             watch.follow(session.files)
           })
         })
         try {
           watch.follow(session.files)
-          await Promise.race([stop.asked, session.ended])
+          return await Promise.race([stop.asked.then(() => exitCode.ok), session.stopped])
         } finally {
           watch.close()
           await work
           await session.close()
         }
-        return exitCode.ok
       }),
     )
 }
 
-/** What is derived by the new code until it takes the place of what the old code derived. */
-const nextState = 'state.next'
+/**
+ * The app as its files are now.
+ * @throws HenceError `bundle-failed` (change)
+ */
+async function load(module: string): Promise<Bundle> {
+  const code = await bundle(module)
+  // What throws while it loads does so here, where nothing depends on it yet.
+  sandboxed(code).close()
+  return code
+}
 
 /** An app that runs, and gives way to its next version. */
 class DevSession {
   readonly #options: ServeOptions
-  readonly #directory: Storage
-  readonly #report: Reporter
-  readonly #ended = Promise.withResolvers<never>()
-  #version: AppVersion
-  #engine: Engine<App> | undefined
-  #served: Served | undefined
+  readonly #engine: Engine<App>
+  readonly #served: Served
+  #code: Bundle
+  /** Resolves to the exit code when the engine can run no more. */
+  readonly stopped: Promise<number>
 
-  static async open(version: AppVersion, options: ServeOptions): Promise<DevSession> {
-    const { data, partitions } = options
-    const report = printReport(options.json === true)
-    // The log stays open from one version to the next, so no other process comes in between.
-    const directory = await openDirectory({ directory: data, partitions, clock: systemClock, report })
-    const session = new DevSession(version, options, directory, report)
+  static async open(code: Bundle, options: ServeOptions): Promise<DevSession> {
+    const { data, partitions, handlers, json } = options
+    const before = await codeInForce(data)
+    const tell = printReport(json === true)
+    const stopped = Promise.withResolvers<number>()
+    const report = (each: Report) => {
+      tell(each)
+      if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
+    }
+    const engine = await openEngine(
+      {
+        app: hostApp(before ?? code),
+        data,
+        check: true,
+        report,
+        // Where the code of before is not kept there is nothing to compare with.
+        onCodeChange: 'reprocess',
+        ...(partitions !== undefined && { partitions }),
+        ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
+      },
+      before ?? code,
+    )
     try {
-      const state = await lookAtState(data)
-      if (state !== undefined && state.version !== version.code.hash) {
-        const before = await readCode(data, state.version).then(
-          (code) => [...sandboxed(code).app.tables.values()],
-          () => undefined,
-        )
-        await session.#derive(version, before)
-      }
-      await session.#run()
-      return session
+      // What was saved while nothing ran is taken up before anybody is answered.
+      if (before !== undefined && before.hash !== code.hash) await takeUp(engine, code, options)
+      const served = await serve(engine, options, report)
+      await say(
+        options,
+        `${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)} ${paint.faint(named(code.hash))}`,
+        { event: 'listening', listening: served.url, app: engine.app.name, version: code.hash },
+      )
+      return new DevSession(options, engine, served, code, stopped.promise)
     } catch (error) {
-      await session.close()
+      await engine.close()
       throw error
     }
   }
 
-  private constructor(version: AppVersion, options: ServeOptions, directory: Storage, report: Reporter) {
-    this.#version = version
+  private constructor(
+    options: ServeOptions,
+    engine: Engine<App>,
+    served: Served,
+    code: Bundle,
+    stopped: Promise<number>,
+  ) {
     this.#options = options
-    this.#directory = directory
-    this.#report = report
-    this.#ended.promise.catch(() => {})
+    this.#engine = engine
+    this.#served = served
+    this.#code = code
+    this.stopped = stopped
   }
 
   /** The files to watch. */
   get files(): readonly string[] {
-    return this.#version.code.files
+    return this.#code.files
   }
 
-  /** Rejects when the app can run no more. */
-  get ended(): Promise<never> {
-    return this.#ended.promise
-  }
-
-  /** Tries the files as they are now. Whatever is wrong with them, the version that ran before runs afterwards. */
-  async saved(load: () => Promise<AppVersion>): Promise<void> {
-    const before = this.#version
+  /** Tries the files as they are now. Whatever is wrong with them, the version that runs goes on. */
+  async saved(load: () => Promise<Bundle>): Promise<void> {
     try {
-      const version = await load()
-      if (version.code.hash === before.code.hash) return
-      await this.#stop()
-      await this.#derive(version, [...before.app.tables.values()])
-      this.#version = version
+      const code = await load()
+      if (code.hash !== this.#code.hash) await takeUp(this.#engine, code, this.#options)
+      this.#code = code
     } catch (error) {
       printError(error, this.#options.json === true)
-      await this.#say('The version before it goes on.', { event: 'kept', version: before.code.hash })
-    }
-    if (this.#engine) return
-    try {
-      await this.#run()
-    } catch (error) {
-      this.#ended.reject(error)
+      await say(this.#options, 'The version before it goes on.', { event: 'kept', version: this.#code.hash })
     }
   }
 
   async close(): Promise<void> {
-    await this.#stop()
-    await this.#directory.close()
-  }
-
-  async #run(): Promise<void> {
-    const { app, code } = this.#version
-    const { handlers } = this.#options
-    this.#engine = await openEngine(
-      {
-        app,
-        data: this.#storage('state'),
-        check: true,
-        report: this.#report,
-        ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
-      },
-      code,
-    )
-    this.#served = await serve(this.#engine, this.#options, this.#report)
-    await this.#say(
-      `${paint.strong(app.name)} listens on ${paint.strong(this.#served.url)} ${paint.faint(named(code.hash))}`,
-      {
-        event: 'listening',
-        listening: this.#served.url,
-        app: app.name,
-        version: code.hash,
-      },
-    )
-  }
-
-  async #stop(): Promise<void> {
-    await this.#served?.close()
-    this.#served = undefined
-    await this.#engine?.close()
-    this.#engine = undefined
-  }
-
-  /** Derives everything with other code, says what differs, and puts it in the place of what was there. */
-  async #derive({ app, code }: AppVersion, before: readonly TableShape[] | undefined): Promise<void> {
-    const { data } = this.#options
-    const startedAt = performance.now()
-    await rm(join(data, nextState), { recursive: true, force: true })
-    let failed = 0
-    const report = (each: Report) => {
-      if (each.code !== 'derivation-failed' || failed++ < failuresShown) this.#report(each)
-    }
-    const engine = await openEngine({ app, data: this.#storage(nextState), check: true, report }, code)
-    const records = engine.stats().replayed
-    await engine.close()
-    const diff = before && (await this.#compare(before, [...app.tables.values()]))
-    await rm(join(data, 'state'), { recursive: true, force: true })
-    await rename(join(data, nextState), join(data, 'state'))
-    const ms = Math.round(performance.now() - startedAt)
-    await this.#tell(diff, { version: code.hash, records, ms, failed })
-  }
-
-  async #compare(before: readonly TableShape[], after: readonly TableShape[]): Promise<DerivedDiff> {
-    const open = (name: string, tables: readonly TableShape[]) =>
-      openLmdbStore({
-        directory: join(this.#options.data, name),
-        collections: ['decided', ...collectionsOf(tables)],
-        readOnly: true,
-      })
-    const old = await open('state', before)
-    try {
-      const fresh = await open(nextState, after)
-      try {
-        return diffDerived({ store: old, tables: before }, { store: fresh, tables: after })
-      } finally {
-        await fresh.close()
-      }
-    } finally {
-      await old.close()
-    }
-  }
-
-  async #tell(
-    diff: DerivedDiff | undefined,
-    facts: {
-      readonly version: string
-      readonly records: number
-      readonly ms: number
-      readonly failed: number
-    },
-  ): Promise<void> {
-    const { version, records, ms, failed } = facts
-    const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
-    if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
-    if (diff === undefined) lines.push('What derived them before is not kept, so nothing is compared.')
-    else if (diff.tables.length === 0 && diff.outcomes.changed === 0) lines.push('Nothing differs.')
-    for (const { table, added, removed, changed, samples } of diff?.tables ?? []) {
-      lines.push(`${paint.strong(table)}: ${added} rows added, ${removed} removed, ${changed} changed`)
-      for (const sample of samples) lines.push(`  ${changeText({ table, ...sample })}`)
-    }
-    const { changed = 0, samples = [] } = diff?.outcomes ?? {}
-    if (changed > 0) lines.push(`${paint.strong('outcomes')}: ${changed} differ`)
-    for (const { requestId, before, after } of samples) {
-      lines.push(`  ${requestId}: ${outcomeText(before)} → ${outcomeText(after)}`)
-    }
-    await this.#say(lines.join('\n'), { event: 'derived', ...facts, ...(diff && { diff }) })
-  }
-
-  /** One line for a program, or some for a person. */
-  async #say(text: string, told: object): Promise<void> {
-    await print(this.#options.json ? JSON.stringify(told) : text)
-  }
-
-  /** The directory, with the derived state in a folder of this name; it stays open when an engine closes. */
-  #storage(state: string): Storage {
-    const directory = this.#directory
-    const folder = join(this.#options.data, state)
-    return {
-      log: directory.log,
-      async openStore(collections, anew) {
-        if (anew) await rm(folder, { recursive: true, force: true })
-        return openLmdbStore({ directory: folder, collections })
-      },
-      keepCode: (version, code) => directory.keepCode(version, code),
-      async close() {},
-    }
+    await this.#served.close()
+    await this.#engine.close()
   }
 }
 
-const failuresShown = 5
+/** Derives everything with other code beside what is live, says what differs, and makes it live. */
+async function takeUp({ reprocessing }: Engine<App>, code: Bundle, options: ServeOptions): Promise<void> {
+  const startedAt = performance.now()
+  await keep(realDisk, resolve(options.data), codeName(code.hash), code.code)
+  // One that a session before this one has left.
+  if (reprocessing.status()) await reprocessing.discard()
+  try {
+    await reprocessing.start({ version: code.hash }, { share: 1 })
+    const { records, failures } = await reprocessing.caughtUp()
+    const diff = await reprocessing.diff()
+    const ms = Math.round(performance.now() - startedAt)
+    await tell(options, diff, { version: code.hash, records, ms, failed: failures })
+    await reprocessing.promote(
+      { diff: diff.sha256, note: 'hence dev' },
+      { requestId: v7(), principal: 'dev' },
+    )
+  } finally {
+    // The way back is to save the code of before.
+    if (reprocessing.status()) await reprocessing.discard()
+  }
+}
+
+async function tell(
+  options: ServeOptions,
+  diff: Diff,
+  facts: {
+    readonly version: string
+    readonly records: number
+    readonly ms: number
+    readonly failed: number
+  },
+): Promise<void> {
+  const { version, records, ms, failed } = facts
+  const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
+  if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
+  lines.push(formed('text', diff, { before: named(diff.before.version), after: named(version) }))
+  await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
+}
+
+/** One line for a program, or some for a person. */
+async function say({ json }: ServeOptions, text: string, told: object): Promise<void> {
+  await print(json ? JSON.stringify(told) : text)
+}
+
+/** The code that derived what is there; undefined where there is nothing yet, or it is not kept. */
+async function codeInForce(data: string): Promise<{ code: string; hash: string } | undefined> {
+  const look = await lookAtLog(data)
+  if (look === undefined) return undefined
+  try {
+    return await readCode(data, await versionInForce(data, look))
+  } catch (error) {
+    if (error instanceof HenceError && error.code === 'code-not-kept') return undefined
+    throw error
+  }
+}
 
 const named = (version: string) => `version ${version.slice(0, 12)}`
-
-function outcomeText(outcome: Outcome): string {
-  if (outcome.status === 'accepted') return `accepted ${JSON.stringify(outcome.value)}`
-  if (outcome.status === 'rejected') return `rejected ${outcome.reason}`
-  return `failed ${outcome.code}`
-}

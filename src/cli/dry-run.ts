@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { App } from '../app/index.ts'
@@ -10,7 +10,7 @@ import { openEngine } from '../open-engine.ts'
 import type { Diff, ReprocessStatus } from '../reprocessing.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Storage } from '../storage.ts'
-import { readCode } from './code.ts'
+import { keptIn, readCode } from './code.ts'
 import { catchUp, failureOf } from './reprocess/catch-up.ts'
 import { shadowLog } from './shadow-log.ts'
 import type { Survey } from './survey.ts'
@@ -50,7 +50,7 @@ export async function dryRun(options: {
     engine = await openEngine(
       {
         app: sandboxed(code).app,
-        data: await temporaryStorage(temporary, log),
+        data: temporaryStorage(temporary, data, log),
         // Nothing that is yet to come goes off: what the log holds is compared, and nothing else.
         clock: stoppedAt(survey.until),
         report: () => {},
@@ -73,15 +73,20 @@ export async function dryRun(options: {
   }
 }
 
-async function temporaryStorage(temporary: string, log: Storage['log']): Promise<Storage> {
-  const state = join(temporary, 'state')
-  await mkdir(state)
-  const codes = new Map<string, string>()
+/** What is derived goes to a folder, what is kept stays in memory; code that the directory keeps is read there. */
+function temporaryStorage(folder: string, data: string, log: Storage['log']): Storage {
+  const texts = new Map<string, string>()
+  const storeFolder = (generation: number) => join(folder, String(generation))
   return {
     log,
-    openStore: (collections) => openLmdbStore({ directory: state, collections }),
-    async keepCode(version, code) {
-      codes.set(version, code)
+    openStore: (generation, collections) =>
+      openLmdbStore({ directory: storeFolder(generation), collections }),
+    dropStore: (generation) => rm(storeFolder(generation), { recursive: true, force: true }),
+    async keep(name, text) {
+      texts.set(name, text)
+    },
+    async kept(name) {
+      return texts.get(name) ?? (name.startsWith('code/') ? keptIn(data, name) : undefined)
     },
     close: () => log.close(),
   }

@@ -1,14 +1,12 @@
-import { resolve } from 'node:path'
 import type { App } from '../app/index.ts'
 import { sandboxed } from '../derivation/program.ts'
 import type { Engine } from '../engine.ts'
-import { HenceError } from '../failure.ts'
 import { createEngine, openEngine } from '../open-engine.ts'
 import type { Reporter } from '../report.ts'
 import { loadApp } from './app-module.ts'
 import { readCode } from './code.ts'
 import { lookAtData } from './data.ts'
-import { lookAtState } from './state.ts'
+import { versionInForce } from './version-in-force.ts'
 
 /**
  * Opens the engine of a data directory in this process, for a command that no server is needed for. Without a module
@@ -28,15 +26,7 @@ export async function openEmbedded(options: {
     return createEngine({ app, module, data, report, audit })
   }
   // Only to look: a directory that is not there must not come into being by a wrong name.
-  await lookAtData(data)
-  const state = await lookAtState(data)
-  if (state === undefined) {
-    throw new HenceError(
-      'code-not-kept',
-      'change',
-      `Nothing tells which code belongs to ${resolve(data)}, since no state was saved there yet: name the app's module with --app.`,
-    )
-  }
-  const code = await readCode(data, state.version)
+  const look = await lookAtData(data)
+  const code = await readCode(data, await versionInForce(data, look))
   return openEngine({ app: sandboxed(code).app, data, report, audit }, code)
 }

@@ -83,7 +83,7 @@ export function unreadable(messages: readonly MessageCount[], app: App): Message
   return messages.filter(({ kind, type, version }) => {
     if (kind !== 'request' || isOwnMessage(type)) return false
     const definition = app.requests.get(type)
-    return definition === undefined || version > versionOf(definition)
+    return definition === undefined || version > definition.version
   })
 }
 
@@ -93,16 +93,13 @@ function count(
   place: string,
 ): void {
   if (record.kind !== 'request' && record.kind !== 'event') return
-  const { kind, type } = record
-  const version = versionOf(record)
+  const { kind, type, version } = record
   // Blanks stand before all that a type is made of, so the order is that of the types.
   const name = `${kind} ${type} ${String(version).padStart(3)}`
   const known = messages.get(name)
   if (known) known.count++
   else messages.set(name, { kind, type, version, count: 1, first: place })
 }
-
-const versionOf = (each: object): number => (each as { readonly version?: number }).version ?? 1
 
 /** The batches of all partitions, by log time, then by partition. */
 async function* batchesOf(look: LogLook): AsyncGenerator<[partition: number, batch: Batch]> {

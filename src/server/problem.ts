@@ -34,6 +34,7 @@ const statuses: Readonly<Record<string, number>> = {
   'body-too-slow': 408,
   'reprocess-exists': 409,
   'reprocess-same-code': 409,
+  'reprocess-paused': 409,
   'diff-unknown': 409,
   'request-id-expired': 410,
   'position-unknown': 410,

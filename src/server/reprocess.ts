@@ -137,14 +137,12 @@ export async function promote(serving: Serving, caller: Caller, request: Request
 
 /** @throws HenceError `reprocess-behind` (retry): nobody should hold a connection for as long as deriving may take */
 function checkCaughtUp(status: ReprocessStatus | undefined): void {
-  const isBehind = status?.state === 'deriving' || (status?.state === 'paused' && status.records < status.of)
-  if (!isBehind) return
+  if (status?.state !== 'deriving') return
+  const { records, of } = status
   throw new HenceError(
     'reprocess-behind',
     'retry',
-    `The other generation is at ${status.records} of ${status.of} records, so it cannot be compared yet: ${
-      status.state === 'paused' ? 'it is paused, resume it' : 'ask again when its state is `following`'
-    }.`,
+    `The other generation is at ${records} of ${of} records, so it cannot be compared yet: ask again when its state is \`following\`.`,
   )
 }
 

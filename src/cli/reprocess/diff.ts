@@ -102,12 +102,14 @@ async function caughtUp(reach: Reach, signal: AbortSignal): Promise<void> {
   progress.end()
   if (other === undefined) throw none()
   if (other.state === 'failed') throw failureOf(other)
-  if (other.state === 'following' || other.records === other.of) return
-  throw new HenceError(
+  // That it is paused is told by whoever compares.
+  if (other.state === 'deriving') throw stopped()
+}
+
+function stopped(): HenceError {
+  return new HenceError(
     'reprocess-behind',
     'retry',
-    other.state === 'paused'
-      ? 'The other generation is paused before the end of the log, so it cannot be compared: hence reprocess resume.'
-      : 'The other generation has not reached the end of the log, so it cannot be compared yet.',
+    'Stopped: the other generation has not reached the end of the log, so it cannot be compared yet.',
   )
 }

@@ -6,7 +6,7 @@ import { HenceError } from '../../failure.ts'
 import { realDisk } from '../../log/file-log/disk.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../reprocessing.ts'
 import type { Generations } from '../../server/reprocess.ts'
-import { keepCode } from '../../storage.ts'
+import { codeName, keep } from '../../storage.ts'
 import type { ServiceOptions } from '../address.ts'
 import { lookAtData } from '../data.ts'
 import type { Reach } from './reach.ts'
@@ -32,7 +32,7 @@ export function overHttp({ url, key, data }: ServiceOptions): Reach {
       await lookAtData(data)
       const { code, hash } = await bundle(module)
       sandboxed({ code, hash }).close()
-      await keepCode(realDisk, resolve(data), hash, code)
+      await keep(realDisk, resolve(data), codeName(hash), code)
       return (await post('/reprocess', { version: hash, ...options })) as ReprocessStatus
     },
     pause: async () => (await post('/reprocess/pause')) as ReprocessStatus,

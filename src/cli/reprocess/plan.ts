@@ -12,7 +12,7 @@ import { exitCode } from '../exit-code.ts'
 import { paint, print } from '../output.ts'
 import { Progress } from '../progress.ts'
 import { stopSignal } from '../stop-signal.ts'
-import { type MessageCount, type Survey, survey, unreadable } from '../survey.ts'
+import { type MessageCount, survey, unreadable } from '../survey.ts'
 import { versionInForce } from '../version-in-force.ts'
 import { count, durationText, versionText } from './status-text.ts'
 
@@ -69,7 +69,7 @@ async function planned(module: string, data: string): Promise<Plan> {
   const progress = new Progress()
   try {
     const whole = await survey(look, {}, (records) => progress.add('read', records, 'records'))
-    const before = await versionInForce(data, whole)
+    const before = whole.version ?? (await versionInForce(data, look))
     const kept = await readCode(data, before).catch(() => undefined)
     const unknown = unreadable(whole.messages, app)
     const mayTry = kept !== undefined && unknown.length === 0 && whole.records > 0
@@ -81,7 +81,7 @@ async function planned(module: string, data: string): Promise<Plan> {
       messages: whole.messages,
       unreadable: unknown,
       definitions: kept && definitionChanges(sandboxed(kept).app, app),
-      estimateMs: mayTry ? await estimate(module, data, look, whole) : undefined,
+      estimateMs: mayTry ? await estimate({ module, data, look, before }, whole.records) : undefined,
     }
   } finally {
     progress.end()
@@ -92,19 +92,15 @@ async function planned(module: string, data: string): Promise<Plan> {
 const trialRecords = 20_000
 
 async function estimate(
-  module: string,
-  data: string,
-  look: LogLook,
-  { records: all }: Survey,
+  { before, ...where }: { module: string; data: string; look: LogLook; before: string },
+  all: number,
 ): Promise<number | undefined> {
-  const first = await survey(look, { records: trialRecords }, () => {})
+  const first = await survey(where.look, { records: trialRecords }, () => {})
   try {
     const { ms } = await dryRun({
-      data,
-      look,
+      ...where,
       survey: first,
-      version: await versionInForce(data, first),
-      module,
+      version: first.version ?? before,
       samples: 0,
       read: () => {},
       heard: () => {},
