@@ -248,11 +248,13 @@ class DevSession {
     const folder = join(this.#options.data, state)
     return {
       log: directory.log,
-      async openStore(collections, anew) {
+      async openStore(_, collections, anew) {
         if (anew) await rm(folder, { recursive: true, force: true })
         return openLmdbStore({ directory: folder, collections })
       },
-      keepCode: (version, code) => directory.keepCode(version, code),
+      dropStore: async () => {},
+      keep: (name, text) => directory.keep(name, text),
+      kept: (name) => directory.kept(name),
       async close() {},
     }
   }
