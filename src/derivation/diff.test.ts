@@ -533,3 +533,21 @@ test('delivery is told and is no part of the line', async () => {
   })
   assert.ok(!lineOf(difference!).includes('delivery'))
 })
+
+test('whoever leaves a diff in the middle leaves both ranges', () => {
+  const left: string[] = []
+  const ranged = (which: App, name: string): Derived => ({
+    app: which,
+    store: {
+      *range(collection) {
+        try {
+          for (let n = 0; ; n++) yield [encodeKey([n]), `{"${name}":${n}}`]
+        } finally {
+          left.push(`${name} ${collection}`)
+        }
+      },
+    },
+  })
+  for (const _ of differences(ranged(before, 'was'), ranged(before, 'is'))) break
+  assert.deepEqual(left, ['was t:gone', 'is t:gone'])
+})
