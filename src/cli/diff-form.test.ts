@@ -191,6 +191,16 @@ test('more than is shown is counted, of samples, groups and sections', () => {
     ),
   )
   assert.ok(shown > 100 && page.length < 61_000, `${shown} sections, ${page.length} characters`)
+  // One too long for the page, and a short one behind it, which would be taken for the next.
+  const long = Array.from({ length: 400 }, (_, i) =>
+    row(`k${i}`, { after: { text: 'x'.repeat(190) } }, 'long'),
+  )
+  const cutShort = diffMarkdown(
+    summarise([...long, row('k', { after: {} }, 'short')], { samples: 400 }),
+    versions,
+  )
+  assert.match(cutShort, /2 more groups are left out/)
+  assert.ok(!cutShort.includes('### `short`'))
   assert.ok(JSON.parse(formed('json', summary, versions)).tables[1].samples[0].after.text.length === 1_000)
 })
 
@@ -240,6 +250,10 @@ test('no value breaks out of its line, its cell or its block, and no line of tex
       const [, table, sections] = page.match(/\n(\| \| \|[\s\S]*?)\n\n(## [\s\S]*)$/)!
       for (const line of table!.split('\n')) {
         assert.equal(line.replaceAll('\\|', '').match(/\|/g)!.length, 6, line)
+      }
+      for (const [, fence, name] of sections!.matchAll(/^### (`+)(.*)\1$/gm)) {
+        const runs = name!.match(/`+/g) ?? []
+        assert.ok(!runs.some((run) => run.length === fence!.length), 'the name ends its code by itself')
       }
       let inBlock = false
       for (const line of sections!.split('\n')) {
