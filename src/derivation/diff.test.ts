@@ -86,7 +86,12 @@ function kindsOf({ tables }: App): Record<string, Kind> {
     ...kinds,
     decided: {
       key: fc.tuple(identities),
-      value: outcomes.map((outcome) => ({ partition: 0, offset: 1, outcome })),
+      value: fc.tuple(outcomes, outcomes).map(([outcome, corrected]) => ({
+        partition: 0,
+        offset: 1,
+        outcome,
+        ...(outcome && corrected && { corrected }),
+      })),
     },
     't:hence.effects': {
       key: fc.tuple(fc.constantFrom('e1', 'e2', 'e3')),
@@ -207,7 +212,8 @@ async function stored(model: Model, options: { otherwise: boolean }): Promise<St
 
 /** What counts of a value of Hence's own. */
 const essences: Readonly<Record<string, (value: Record<string, never>) => unknown>> = {
-  decided: ({ outcome }) => outcome,
+  // What was told does not count, where the code that is compared makes something else of it.
+  decided: ({ outcome, corrected }) => corrected ?? outcome,
   't:hence.effects': ({ type, input, scope, key }) => [
     type,
     typeof input === 'string' ? JSON.parse(input) : input,
