@@ -28,7 +28,9 @@ before(async () => {
   }
   old = await write('old.ts', source.replace(right, 'tx.put(products, { ...row })'))
   fresh = await write('fresh.ts', source)
-  slow = await write('slow.ts', source.replace(right, `let n = 0\n    while (n < 200_000) n++\n    ${right}`))
+  const begin = 'const row = tx.get(products)\n    if (!row)'
+  assert.ok(source.includes(begin))
+  slow = await write('slow.ts', source.replace(begin, `let n = 0\n    while (n < 2e6) n++\n    ${begin}`))
 })
 after(() => rm(home, { recursive: true, force: true }))
 
@@ -183,32 +185,30 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
 })
 
 test('a run that is killed or stopped goes on, and ends in the same diff as one that is not', async () => {
-  const orders = 3_000
-  const data = await filled('killed', orders, 2)
+  const data = await filled('killed', 2_000, 2)
   const whole = join(home, 'whole')
   await cp(data, whole, { recursive: true })
   assert.equal((await hence(['reprocess', 'run', slow, '--data', whole])).code, 0)
   const expected = one<Diff>(await hence(['reprocess', 'diff', '--data', whole, '--json']))
-  assert.equal(expected.differences > 0, true)
+  assert.ok(expected.differences > 0)
 
-  // Killed while it derives: the first time is begun, the others go on.
-  let stoppedHalfWay = 0
-  for (const [i, signal] of (['SIGKILL', 'SIGKILL', 'SIGINT'] as const).entries()) {
-    const run = new Running(['reprocess', 'run', ...(i === 0 ? [slow] : []), '--data', data, '--json'])
-    if (i === 0) {
-      await until(async () => (await readdir(join(data, 'state'))).includes('1'))
-    } else await new Promise((resolve) => setTimeout(resolve, 400 * i))
+  const note = join(data, 'state/generations.json')
+  const isBegun = async () => /"other"/.test(await readFile(note, 'utf8').catch(() => ''))
+  for (const signal of ['SIGKILL', 'SIGKILL', 'SIGINT'] as const) {
+    const run = new Running(['reprocess', 'run', slow, '--data', data, '--json'])
+    await until(isBegun)
+    // What it is stopped in is another thing each time; that it is rarely the end, the length of the log sees to.
+    await new Promise((resolve) => setTimeout(resolve, 700))
     const code = await run.stop(signal)
-    if (signal === 'SIGINT' && code === 5) {
-      stoppedHalfWay++
-      assert.match(run.errors, /goes on where it was/)
+    if (signal === 'SIGINT' && code !== 0) {
+      assert.equal(code, 5)
+      assert.match(run.errors, /the same command goes on where it was/)
     }
   }
   const done = one<Status>(await hence(['reprocess', 'run', '--data', data, '--json']))
   assert.deepEqual([done.generation, done.state, done.records], [1, 'following', done.of])
   const diff = one<Diff>(await hence(['reprocess', 'diff', '--data', data, '--json']))
   assert.equal(diff.sha256, expected.sha256)
-  assert.ok(stoppedHalfWay <= 1)
 })
 
 test('against a server: code by way of its directory, beside requests; it goes on after a kill', async (t) => {
@@ -238,10 +238,12 @@ test('against a server: code by way of its directory, beside requests; it goes o
   ])
   const { version } = one<Status>(begun)
   assert.ok((await readdir(join(data, 'code'))).includes(`${version}.js`))
+  assert.equal(one<Status>(await at('pause', '--json')).state, 'paused')
   await server.stop('SIGKILL')
   server = await started([old, '--data', data])
-
-  assert.equal(one<Status>(await at('pause', '--json')).state, 'paused')
+  const generations = one<{ other: Status }>(await at('status', '--json'))
+  assert.deepEqual([generations.other.state, generations.other.version], ['paused', version])
+  assert.equal(refusal(await at('diff', '--json')).code, 'reprocess-paused')
   assert.equal(one<Status>(await at('resume', '--json')).state, 'deriving')
   await batch(server.url, ordersOf(100, 500))
   const watched = await at('status', '--watch', '--json')
@@ -342,7 +344,7 @@ test('start says what to run when the code has changed; continue leaves what is 
   const data = await filled('changed')
   const refused = await hence(['start', fresh, '--data', data, '--port', '0'])
   assert.equal(refused.code, 1)
-  const line = refused.stderr.split('\n').find((text) => text.includes('hence reprocess run'))!
+  const line = refused.stderr.split('\n').find((text) => text.startsWith('  hence reprocess run'))!
   assert.deepEqual(line.trim().split(' '), ['hence', 'reprocess', 'run', fresh, '--data', data])
   assert.match(refused.stderr, /--on-code-change continue/)
   const server = await started([fresh, '--data', data, '--on-code-change', 'continue'])
