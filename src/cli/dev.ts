@@ -171,6 +171,7 @@ async function takeUp({ reprocessing }: Engine<App>, code: Bundle, options: Serv
       { diff: diff.sha256, note: 'hence dev' },
       { requestId: v7(), principal: 'dev' },
     )
+    await say(options, `${paint.good('live')} ${named(code.hash)}`, { event: 'live', version: code.hash })
   } finally {
     // The way back is to save the code of before.
     if (reprocessing.status()) await reprocessing.discard()

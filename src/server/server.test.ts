@@ -269,6 +269,12 @@ test('the OpenAPI document tells the schemas of the app', async (t) => {
     '/requests/hence:redrive',
     '/effects',
     '/effects/{id}',
+    '/reprocess',
+    '/reprocess/pause',
+    '/reprocess/resume',
+    '/reprocess/discard',
+    '/reprocess/diff',
+    '/reprocess/promote',
     '/changes',
   ])
   const input = document.paths['/requests/write']!['post']!['requestBody']!['content']['application/json'][
