@@ -40,11 +40,15 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   audit: ['words', 'app', 'log', 'state', 'derivation'],
   request: ['words', 'app', 'log', 'derivation'],
   storage: ['words', 'log', 'state'],
-  reprocessing: [...core, 'engine'],
+  // The interfaces of the engine.
   engine: [...core, 'reprocessing'],
-  'running-engine': [...core, 'engine'],
-  'open-engine': [...core, 'engine', 'running-engine'],
-  index: [...core, 'engine', 'open-engine'],
+  reprocessing: ['app', 'derivation', 'engine'],
+  // What implements them.
+  codes: ['words', 'app', 'derivation', 'storage', 'engine', 'reprocessing'],
+  generations: [...core, 'engine', 'reprocessing', 'codes'],
+  'running-engine': [...core, 'engine', 'reprocessing', 'codes', 'generations'],
+  'open-engine': [...core, 'engine', 'codes', 'running-engine'],
+  index: [...core, 'engine', 'reprocessing', 'open-engine'],
   testing: [...core, 'engine'],
   server: [
     'words',
@@ -60,7 +64,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   ],
   // It reads JSON that others have written as strictly as the server does.
   postgres: [...core, 'engine', 'server'],
-  cli: [...core, 'client', 'engine', 'open-engine', 'reprocessing', 'server'],
+  cli: [...core, 'client', 'engine', 'reprocessing', 'generations', 'open-engine', 'server'],
 }
 const words = [
   'failure.ts',
