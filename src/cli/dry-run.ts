@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
-import { sandboxed } from '../derivation/program.ts'
+import { hostApp } from '../derivation/program.ts'
 import type { Engine } from '../engine.ts'
 import type { LogLook } from '../log/file-log/look.ts'
 import { openEngine } from '../open-engine.ts'
@@ -49,7 +49,7 @@ export async function dryRun(options: {
     const log = shadowLog(look, { ends: survey.ends, until: survey.until, read })
     engine = await openEngine(
       {
-        app: sandboxed(code).app,
+        app: hostApp(code),
         data: temporaryStorage(temporary, data, log),
         // Nothing that is yet to come goes off: what the log holds is compared, and nothing else.
         clock: stoppedAt(survey.until),

@@ -1,5 +1,5 @@
 import type { App } from '../app/index.ts'
-import { sandboxed } from '../derivation/program.ts'
+import { hostApp } from '../derivation/program.ts'
 import type { Engine } from '../engine.ts'
 import { createEngine, openEngine } from '../open-engine.ts'
 import type { Reporter } from '../report.ts'
@@ -28,5 +28,5 @@ export async function openEmbedded(options: {
   // Only to look: a directory that is not there must not come into being by a wrong name.
   const look = await lookAtData(data)
   const code = await readCode(data, await versionInForce(data, look))
-  return openEngine({ app: sandboxed(code).app, data, report, audit }, code)
+  return openEngine({ app: hostApp(code), data, report, audit }, code)
 }

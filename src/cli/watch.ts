@@ -12,6 +12,7 @@ export class FileWatch {
   readonly #changed: () => void
   #watchers: FSWatcher[] = []
   #timer: NodeJS.Timeout | undefined
+  #isClosed = false
 
   constructor(changed: () => void) {
     this.#changed = changed
@@ -20,6 +21,8 @@ export class FileWatch {
   /** Watches these files from now on, instead of those before. */
   follow(files: readonly string[]): void {
     this.#stop()
+    // What was begun before the end may go on after it.
+    if (this.#isClosed) return
     const folders = Map.groupBy(files, (file) => dirname(file))
     for (const [folder, those] of folders) {
       const names = new Set(those.map((file) => basename(file)))
@@ -34,6 +37,7 @@ export class FileWatch {
   }
 
   close(): void {
+    this.#isClosed = true
     this.#stop()
     clearTimeout(this.#timer)
   }

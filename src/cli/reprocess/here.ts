@@ -1,5 +1,4 @@
 import { resolve } from 'node:path'
-import type { Report, Reporter } from '../../report.ts'
 import { generationsOf } from '../../server/reprocess.ts'
 import { Spool } from '../../server/spool.ts'
 import type { ServiceOptions } from '../address.ts'
@@ -9,7 +8,7 @@ import type { Reach } from './reach.ts'
 
 /** Opens a directory with the code that is in force there. Nothing is served, and no effect is delivered. */
 export async function openHere({ app, json }: ServiceOptions, data: string): Promise<Reach> {
-  const engine = await openEmbedded({ data, app, report: fewFailures(printReport(json === true)) })
+  const engine = await openEmbedded({ data, app, report: printReport(json === true) })
   const { reprocessing } = engine
   return {
     generations: async () => generationsOf(engine),
@@ -32,13 +31,3 @@ export async function openHere({ app, json }: ServiceOptions, data: string): Pro
     close: () => engine.close(),
   }
 }
-
-/** Code that fails on every record would drown everything else; how many failed, the status tells. */
-function fewFailures(report: Reporter): Reporter {
-  let failures = 0
-  return (each: Report) => {
-    if (each.code !== 'derivation-failed' || failures++ < failuresShown) report(each)
-  }
-}
-
-const failuresShown = 5
