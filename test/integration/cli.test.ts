@@ -81,12 +81,12 @@ test('start, submit, explain, table and tail: one request id from the command li
 
   const first = await hence(['submit', 'place-order', '-', '--id', 'r1'], { env, input: orderOf('o1', 2) })
   assert.equal(first.code, 0, first.stderr)
-  assert.match(first.stdout, /^accepted \{"left":1\} at 0:1\n$/)
+  assert.match(first.stdout, /^accepted \{"left":1\} at 0:2\n$/)
   const again = await hence(['submit', 'place-order', orderOf('o1', 2), '--id', 'r1', '--json'], { env })
   assert.equal((json(again)[0] as { replayed: boolean }).replayed, true)
 
   const rejected = await hence(['submit', 'place-order', orderOf('o2', 2), '--id', 'r2'], { env })
-  assert.deepEqual([rejected.code, rejected.stdout], [3, 'rejected out-of-stock {"stock":1} at 0:2\n'])
+  assert.deepEqual([rejected.code, rejected.stdout], [3, 'rejected out-of-stock {"stock":1} at 0:3\n'])
   const reused = await hence(['submit', 'place-order', orderOf('o3', 1), '--id', 'r1', '--json'], { env })
   assert.equal(reused.code, 1)
   assert.equal(JSON.parse(reused.stderr).error.code, 'request-id-reused')
@@ -95,7 +95,7 @@ test('start, submit, explain, table and tail: one request id from the command li
   assert.equal(told.code, 0, told.stderr)
   assert.match(
     told.stdout,
-    /^place-order \{"order":"o1".*r1, .*at 0:1\n├─ accepted \{"left":1\}\n└─ request place-order/,
+    /^place-order \{"order":"o1".*r1, .*at 0:2\n├─ accepted \{"left":1\}\n└─ request place-order/,
   )
   assert.match(
     told.stdout,
@@ -194,7 +194,7 @@ test('commands on a data directory, without a server and without the sources', a
   const scanned = await hence(['table', 'scan', 'products', '--data', data, '--json'])
   assert.deepEqual(json(scanned), [{ key: ['mug'], value: { title: 'A mug', stock: 1 } }], scanned.stderr)
   const more = await hence(['submit', 'place-order', orderOf('o3', 1), '--id', 'r3', '--data', data])
-  assert.deepEqual([more.code, more.stdout], [0, 'accepted {"left":0} at 0:3\n'])
+  assert.deepEqual([more.code, more.stdout], [0, 'accepted {"left":0} at 0:4\n'])
   const invalid = await hence(['submit', 'place-order', '{}', '--id', 'r4', '--data', data])
   assert.deepEqual([invalid.code, invalid.stdout], [1, ''])
   assert.match(invalid.stderr, /^input-invalid: /)
@@ -210,7 +210,7 @@ test('log cat --json is the whole export: what was sent, byte for byte, in order
   await hence(['submit', 'place-order', sent, '--id', 'r9'], { env: { HENCE_URL: server.url } })
   const exported = await hence(['log', 'cat', '--data', data, '--json'])
   assert.equal(exported.code, 0, exported.stderr)
-  const records = json(exported) as {
+  const lines = json(exported) as {
     requestId: string
     kind: string
     type: string
@@ -219,6 +219,12 @@ test('log cat --json is the whole export: what was sent, byte for byte, in order
     at: number
     input: unknown
   }[]
+  // Which code derives the log stands at the beginning of each partition.
+  assert.deepEqual(
+    lines.slice(0, 3).map(({ kind, type }) => [kind, type]),
+    new Array(3).fill(['control', 'version']),
+  )
+  const records = lines.slice(3)
   assert.deepEqual(
     records.map(({ requestId }) => requestId),
     ['s1', 'r1', 'r2', 'r9'],
@@ -246,7 +252,7 @@ test('log cat --json is the whole export: what was sent, byte for byte, in order
   const [stats] = json(await hence(['log', 'stats', '--data', data, '--json'])) as [
     { partitions: { records: number }[]; types: object },
   ]
-  assert.deepEqual(stats.types, { 'stock-product': 1, 'place-order': 3 })
+  assert.deepEqual(stats.types, { control: 3, 'stock-product': 1, 'place-order': 3 })
   assert.equal(stats.partitions.length, 3)
   assert.equal(await server.stop(), 0)
 })
@@ -522,10 +528,10 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
   const damage = findings(damaged).find(({ code }) => code === 'log-damaged')!
   assert.deepEqual([damage.level, damage.file], ['wrong', segment])
   assert.ok(damage.byte! < at && bytes.subarray(damage.byte, damage.byte! + 4).toString() === 'HNCB')
-  assert.match(damage.todo!, /records at offsets 1 to 2 of partition 0/)
+  assert.match(damage.todo!, /records at offsets 2 to 3 of partition 0/)
   assert.equal((await hence(['start', app, '--data', data, '--port', '0'])).code, 6)
   const cat = await hence(['log', 'cat', '--data', data, '--json'])
-  assert.deepEqual([cat.code, json(cat).length], [6, 1], 'what stands before the damage can be read')
+  assert.deepEqual([cat.code, json(cat).length], [6, 2], 'what stands before the damage can be read')
 
   const refused = await doctor(data, '--repair')
   assert.equal(refused.code, 6)
@@ -546,7 +552,7 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
 
 test('doctor: derived state that is of no use is set aside and derived again', async () => {
   const data = await filled('state')
-  await writeFile(join(data, 'state/data.mdb'), 'this is no state')
+  await writeFile(join(data, 'state/0/data.mdb'), 'this is no state')
   const [code] = await readdir(join(data, 'code'))
   await appendFile(join(data, 'code', code!), '\n')
   const found = await hence(['doctor', '--data', data])
