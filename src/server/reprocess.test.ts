@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { type TestContext, test } from 'node:test'
+import { app, createEngine, scopes } from 'hence'
+import { type Caller, server } from 'hence/server'
+import { memoryStorage } from 'hence/testing'
+import { z } from 'zod'
+
+// Reprocessing over HTTP, and that all a server answers is of the app that is live.
+
+const [person] = scopes('person')
+const write = (double: boolean) =>
+  person.request('write', {
+    input: z.object({ name: z.string(), n: z.int() }),
+    key: (input) => input.name,
+    derive: double
+      ? (tx, { n }) => {
+          tx.put(sums, { n: 2 * n })
+          tx.put(notes, { n })
+        }
+      : (tx, { n }) => {
+          tx.put(sums, { n })
+        },
+  })
+const value = z.object({ n: z.int() })
+const sums = person.table('sums', { value })
+const notes = person.table('notes', { value, read: (who, _, [name]) => who.id === name })
+const before = app('book', { requests: [write(false)], tables: [sums] })
+const after = app('book', { requests: [write(true)], tables: [sums, notes] })
+
+const callers: Readonly<Record<string, Caller>> = {
+  ada: { principal: 'ada', scopes: [] },
+  root: { principal: 'root', scopes: ['admin'] },
+}
+
+async function versionOf(definitions: typeof after): Promise<string> {
+  const engine = await createEngine({ app: definitions, data: memoryStorage() })
+  const { version } = engine.stats()
+  await engine.close()
+  return version
+}
+
+async function served(t: TestContext) {
+  const version = await versionOf(after)
+  const engine = await createEngine({
+    app: before,
+    earlier: [after],
+    data: memoryStorage(),
+    report: () => {},
+  })
+  const web = server(engine as never, {
+    authenticate: (request) => callers[request.headers.get('authorization') ?? ''],
+    report: () => {},
+  })
+  const { url } = await web.listen()
+  t.after(async () => {
+    await web.close()
+    await engine.close()
+  })
+  const call = (who: string, path: string, init: RequestInit = {}) =>
+    fetch(url + path, { ...init, headers: { authorization: who, ...init.headers } })
+  const post = (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}) =>
+    call('root', path, {
+      method: 'POST',
+      body: JSON.stringify(body),
+      headers: { 'content-type': 'application/json', ...headers },
+    })
+  return { engine, version, call, post }
+}
+
+async function codeOf(response: Response): Promise<[status: number, code: string]> {
+  return [response.status, ((await response.json()) as { code: string }).code]
+}
+
+test('a generation is begun, compared, promoted once, and the server answers with the new app', async (t) => {
+  const { engine, version, call, post } = await served(t)
+  for (const name of ['ada', 'bob']) {
+    await engine.submit('write', { name, n: 1 }, { requestId: `w-${name}` })
+  }
+  const info = async () =>
+    ((await (await call('ada', '/openapi.json')).json()) as { paths: Record<string, unknown> }).paths
+  assert.ok(!('/tables/notes' in (await info())))
+  assert.deepEqual(await codeOf(await call('ada', '/tables/notes')), [404, 'unknown-table'])
+
+  assert.equal((await post('/reprocess', { version, share: 1 })).status, 200)
+  await engine.reprocessing.caughtUp()
+  const whole = await call('root', '/reprocess/diff', { headers: { accept: 'application/x-ndjson' } })
+  const lines = await whole.text()
+  const hash = createHash('sha256').update(lines).digest('hex')
+  assert.equal(whole.headers.get('hence-diff'), hash)
+  assert.equal(lines.trim().split('\n').length, 4, 'two sums are others, two notes are new')
+  const summary = (await (await call('root', '/reprocess/diff?samples=1')).json()) as {
+    sha256: string
+    differences: number
+    tables: { samples: unknown[] }[]
+  }
+  assert.deepEqual([summary.sha256, summary.differences], [hash, 4])
+  assert.deepEqual(
+    summary.tables.map(({ samples }) => samples.length),
+    [1, 1],
+  )
+
+  const changes = await call('root', '/changes')
+  const promote = () => post('/reprocess/promote', { diff: hash, note: 'twice' }, { 'idempotency-key': 'p' })
+  const first = await promote()
+  assert.deepEqual([first.status, first.headers.get('idempotent-replayed')], [200, null])
+  const again = await promote()
+  assert.deepEqual([again.status, again.headers.get('idempotent-replayed')], [200, 'true'])
+
+  // What other code has changed in rows is not told change by change: whoever follows reads anew.
+  assert.match(await changes.text(), /event: problem\ndata: .*"position-unknown"/)
+  assert.ok('/tables/notes' in (await info()), 'the document is that of the new app')
+  const seen = (await (await call('ada', '/tables/notes')).json()) as { rows: unknown[] }
+  assert.deepEqual(seen.rows, [{ key: ['ada'], value: { n: 1 } }], 'and so are tables and their rules')
+  const generations = (await (await call('root', '/reprocess')).json()) as {
+    live: { generation: number; version: string }
+    other: { wasLive: boolean }
+    history: { type: string; principal: string; note: string }[]
+  }
+  assert.deepEqual(generations.live, { generation: 1, version })
+  assert.equal(generations.other.wasLive, true)
+  const { type, principal, note } = generations.history.at(-1)!
+  assert.deepEqual([type, principal, note], ['promotion', 'root', 'twice'])
+  assert.equal((await post('/reprocess/discard', {})).status, 204)
+  assert.deepEqual(await codeOf(await post('/reprocess/pause', {})), [404, 'reprocess-none'])
+})
+
+test('what is not rightly asked for is refused, and nothing begins', async (t) => {
+  const { engine, version, call, post } = await served(t)
+  const diff = '0'.repeat(64)
+  for (const body of [{}, [], null, { version: '../keys' }, { version, share: 0 }, { version, more: 1 }]) {
+    assert.deepEqual(
+      await codeOf(await post('/reprocess', body)),
+      [400, 'body-invalid'],
+      JSON.stringify(body),
+    )
+  }
+  assert.deepEqual(await codeOf(await post('/reprocess', { version: diff })), [422, 'code-not-kept'])
+  assert.deepEqual(await codeOf(await post('/reprocess/pause', { now: true })), [400, 'body-invalid'])
+  // What a page of another origin can send with a user's cookies is not taken.
+  const plain = await call('root', '/reprocess/discard', { method: 'POST', body: '{}' })
+  assert.deepEqual(await codeOf(plain), [415, 'media-type-unsupported'])
+  assert.deepEqual(await codeOf(await call('root', '/reprocess/diff?samples=-1')), [400, 'query-invalid'])
+  assert.deepEqual(await codeOf(await post('/reprocess/promote', { diff })), [400, 'request-id-missing'])
+  assert.equal(engine.reprocessing.status(), undefined)
+
+  assert.equal((await post('/reprocess', { version })).status, 200)
+  await engine.reprocessing.caughtUp()
+  const unknown = await post('/reprocess/promote', { diff }, { 'idempotency-key': 'p' })
+  assert.deepEqual(await codeOf(unknown), [409, 'diff-unknown'])
+  assert.equal((await post('/reprocess/pause', {})).status, 200)
+  assert.deepEqual(await codeOf(await call('root', '/reprocess/diff')), [409, 'reprocess-paused'])
+})
