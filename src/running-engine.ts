@@ -21,7 +21,7 @@ import { HenceError } from './failure.ts'
 import { Generations, notedGenerations } from './generations.ts'
 import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
-import { decodeRecord, encodeResult, encodeTick } from './log/record.ts'
+import { decodeRecord, encodeCorrection, encodeEvent, encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
 import type { ControlFact, Reprocessing } from './reprocessing.ts'
 import { Admission } from './request/admission.ts'
@@ -100,9 +100,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
       engine = new RunningEngine(options, codes, storage, host, generation)
       await engine.#audit(options)
       await engine.#recover()
+      await engine.#generations.finishCorrections()
       if (version !== codes.version && onCodeChange === 'continue') await engine.#takeOver(version)
       await engine.#generations.restore(noted)
-      await engine.#generations.finishCorrections()
       if (version !== codes.version && onCodeChange === 'reprocess') await engine.#reprocess()
       engine.#startDelivery()
       engine.#ring()
@@ -528,7 +528,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
         for (const draft of known) this.#certain(partition, draft)
         this.#ring()
       },
-      waitingEvents: () => this.#processor.waitingFor(partition),
+      waiting: () => [
+        ...this.#processor.waitingFor(partition).map((record) => ({ record, bytes: encodeEvent(record) })),
+        ...this.#generations
+          .waitingFor(partition)
+          .map((record) => ({ record, bytes: encodeCorrection(record) })),
+      ],
       halt: (error) => this.#halt(error),
       room: () => (this.#live.state.dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined),
     })
