@@ -1,5 +1,4 @@
 import { crc32 } from 'node:zlib'
-import type { Outcome } from '../app/index.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import { HenceError } from '../failure.ts'
 import { identitiesBefore } from '../identity.ts'
@@ -8,6 +7,7 @@ import type { Collection, State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
 import type { Chain, Emission } from './chain.ts'
 import { Channels, type SavedChannel } from './channels.ts'
+import { type Decided, decodeDecided, encodeDecided } from './decided.ts'
 import { takeCheckedStep } from './divergence.ts'
 import type { Program } from './program.ts'
 import { type Failure, type Step, type Surroundings, takeStep } from './step.ts'
@@ -17,14 +17,6 @@ import { inRealmOf, type Workplace, workplace } from './workplace.ts'
 /** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
 export function partitionOf(key: string, partitions: number): number {
   return partitions === 1 ? 0 : crc32(key) % partitions
-}
-
-/** The outcome of a request, and where the request stands in the log. */
-export interface Decided {
-  readonly partition: number
-  readonly offset: number
-  /** Undefined while it waits for its claims. */
-  readonly outcome: Outcome | undefined
 }
 
 /** A derivation that threw. */
@@ -412,21 +404,6 @@ function failuresOf(step: Step, partition: number, offset: number): RecordedFail
     if (failure !== undefined) failures.push({ type, key, ...failure, partition, offset })
   }
   return failures
-}
-
-/** `partition:offset outcome`, since there is one for every request; without the outcome while there is none. */
-function encodeDecided({ partition, offset, outcome }: Decided): string {
-  return `${partition}:${offset} ${outcome === undefined ? '' : JSON.stringify(outcome)}`
-}
-
-function decodeDecided(text: string): Decided {
-  const colon = text.indexOf(':')
-  const blank = text.indexOf(' ')
-  return {
-    partition: Number(text.slice(0, colon)),
-    offset: Number(text.slice(colon + 1, blank)),
-    outcome: blank + 1 === text.length ? undefined : JSON.parse(text.slice(blank + 1)),
-  }
 }
 
 const textCodec = { encode: (text: string) => text, decode: (text: string) => text }

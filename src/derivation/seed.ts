@@ -53,6 +53,11 @@ export function requestSeed(logId: string, identity: string): string {
   return digest16(`request\0${logId}\0${identity}`)
 }
 
+/** The seed of what the app does about a correction. */
+export function correctionSeed(logId: string, promotion: number, n: number): string {
+  return digest16(`correction\0${logId}\0${promotion}\0${n}`)
+}
+
 /**
  * The id of an event, which is its seed too: the same on every replay and for any number of partitions.
  * @param parent the seed of the derivation that emitted it

@@ -1,19 +1,34 @@
-import { effectReactionName } from '../app/app.ts'
-import { type App, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
+import { correctionReactionName, effectReactionName } from '../app/app.ts'
+import {
+  type App,
+  type Correction,
+  HenceError,
+  type Outcome,
+  type Reaction,
+  type Request,
+} from '../app/index.ts'
 import { isOwnMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
 import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } from '../constraint/holder.ts'
 import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
 import type { HeldClaim, Holder } from '../constraint/tables.ts'
 import type { Messages, Turn } from '../constraint/turn.ts'
-import type { EffectEnd } from '../effect/outbox.ts'
-import type { EventRecord, LogRecord, RequestRecord, ResultRecord } from '../log/record.ts'
+import type { EffectEnd, EffectRow } from '../effect/outbox.ts'
+import { principalOf, requestIdOf } from '../identity.ts'
+import type {
+  CorrectedEffect,
+  CorrectionRecord,
+  EventRecord,
+  LogRecord,
+  RequestRecord,
+  ResultRecord,
+} from '../log/record.ts'
 import type { Change } from '../state/state.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
 import { type Facts, HostTurn } from './host-turn.ts'
 import { operatorRequests } from './operator.ts'
 import { mainRealm } from './realm.ts'
-import { requestSeed } from './seed.ts'
+import { correctionSeed, namedUuid, requestSeed } from './seed.ts'
 import { checkPartitionKey, Transaction } from './transaction.ts'
 import { constraintNamed, type Workplace } from './workplace.ts'
 
@@ -25,11 +40,13 @@ export interface Step {
   readonly outgoing: Emission[]
   /** Requests that were decided, or, with no outcome, that wait for their claims. */
   readonly decisions: Decision[]
+  /** What belongs to another partition by this code, and was not derived here. */
+  readonly moved: { readonly record: RequestRecord | ResultRecord; readonly key: string }[]
 }
 
 /** One derivation under one partition key. */
 export interface Derivation {
-  readonly kind: 'request' | 'event' | 'timer' | 'result'
+  readonly kind: 'request' | 'event' | 'timer' | 'result' | 'correction'
   /** The request or event that it derived from. */
   readonly type: string
   /** The partition key; empty when the input of a request gives none. */
@@ -62,6 +79,8 @@ export interface Surroundings {
   readonly partition: number
   readonly offset: number
   readonly time: number
+  /** Where a request stands that this code derives in another partition than that of its record. */
+  readonly root: { readonly partition: number; readonly offset: number } | undefined
   /** Whether a partition key belongs to the partition that the record stands in. */
   isHere(key: string): boolean
   mark(): number
@@ -86,11 +105,12 @@ export function takeStep(place: Workplace, record: LogRecord, around: Surroundin
   if (record.kind === 'request') taking.request(record)
   else if (record.kind === 'event') taking.event(record)
   else if (record.kind === 'result') taking.result(record)
+  else if (record.kind === 'correction') taking.correction(record)
   return taking.step
 }
 
 class Taking {
-  readonly step: Step = { derivations: [], outgoing: [], decisions: [] }
+  readonly step: Step = { derivations: [], outgoing: [], decisions: [], moved: [] }
   readonly #place: Workplace
   readonly #around: Surroundings
   #here: Emission[] = []
@@ -115,7 +135,8 @@ class Taking {
   }
 
   request(record: RequestRecord): void {
-    const { partition, offset, logId } = this.#around
+    const { logId, root = this.#around } = this.#around
+    const { partition, offset } = root
     const { identity, type } = record
     const chain: Chain = { identity, rootPartition: partition, rootOffset: offset }
     const origin = new Origin(0, () => requestSeed(logId, identity))
@@ -126,6 +147,11 @@ class Taking {
         ? this.#operate(derivation, record, origin)
         : this.#decide(derivation, record, origin)
     })
+    if (this.step.moved.length > 0) {
+      // Nothing of it happened here.
+      this.step.derivations.pop()
+      return
+    }
     if (derivation.failure) outcome = { status: 'failed', ...derivation.failure }
     this.step.decisions.push({ chain, outcome })
     this.#drain()
@@ -139,11 +165,16 @@ class Taking {
     this.#drain()
   }
 
-  result({ effect: id, done, tries, text }: ResultRecord): void {
+  result(record: ResultRecord): void {
+    const { effect: id, done, tries, text } = record
     const { outbox, program } = this.#place
     const before = outbox.get(id)
     // What nobody asked for any more, after code has changed say, is of no effect.
     if (before === undefined) return
+    if (!this.#around.isHere(before.key)) {
+      this.step.moved.push({ record, key: before.key })
+      return
+    }
     const end: EffectEnd = done ? { done, tries, result: JSON.parse(text) } : { done, tries, error: text }
     const row = outbox.end(id, end, this.#around.time)
     if (row === undefined) return
@@ -160,6 +191,56 @@ class Taking {
       this.#runReaction(derivation, reaction, data, origin, this.#around.time)
     })
     this.#drain()
+  }
+
+  /** What a promotion changed: the app makes good. */
+  correction({ correction }: CorrectionRecord): void {
+    const { scope, key, identity, rootPartition, rootOffset, promotion, n, what } = correction
+    const { program } = this.#place
+    const { logId, time } = this.#around
+    const chain: Chain = { identity, rootPartition, rootOffset }
+    const origin = new Origin(0, () => correctionSeed(logId, promotion, n))
+    if (what.kind === 'effect') {
+      if (what.settled) {
+        this.result(endedRecord(what))
+        return
+      }
+      this.#keepFirst(what)
+    }
+    const derivation = this.#begin('correction', what.kind, key, chain)
+    const reaction = program.app.reactions.get(correctionReactionName(scope))
+    this.#attempt(derivation, () => {
+      if (reaction !== undefined) {
+        const data = program.realm.parseFrozen(JSON.stringify(correctionFor(correction)))
+        this.#runReaction(derivation, reaction, data, origin, time)
+      } else if (what.kind === 'effect' && what.after !== undefined) {
+        const { type, after: input } = what
+        const id = namedUuid(origin.seed, type, 0)
+        const { state: _, endedAt: _e, tries: _t, result: _r, error: _f, ...asked } = what.before as EffectRow
+        this.#place.outbox.add(id, { ...asked, input, state: 'pending', at: time })
+        derivation.effects = [id]
+      }
+    })
+    this.#drain()
+  }
+
+  /** What was sent under an id stays what it was: nothing else ever goes out under it. */
+  #keepFirst({ id, before, after }: CorrectedEffect): void {
+    if (after === undefined) return
+    const sent = before as EffectRow
+    const isKnown = sent.state !== 'pending'
+    this.#place.outbox.add(
+      id,
+      isKnown
+        ? sent
+        : {
+            ...sent,
+            state: 'dead',
+            endedAt: this.#around.time,
+            tries: 0,
+            error: 'other code asks for something else',
+          },
+    )
   }
 
   /** Messages of Hence's own are for its own code, so they belong to the main realm. */
@@ -286,6 +367,11 @@ class Taking {
     const key = request.key(input)
     checkPartitionKey(key, `request "${record.type}"`)
     derivation.key = key
+    if (!this.#around.isHere(key)) {
+      deriving.active = false
+      this.step.moved.push({ record, key })
+      return undefined
+    }
     const wanted = request.claims === undefined ? none : request.claims(input)
     deriving.active = false
     if (wanted.length === 0) return this.#derive(derivation, request, input, origin)
@@ -522,6 +608,35 @@ const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T])
 }
 
 const none: readonly never[] = []
+
+/** The record of what came of an effect, made anew of its row. */
+function endedRecord({ id, before }: CorrectedEffect): ResultRecord {
+  const { state, tries = 0, result = 'null', error = '' } = before as EffectRow
+  const done = state === 'done'
+  return { kind: 'result', effect: id, done, tries, text: done ? result : error }
+}
+
+/** A correction as the app gets it. */
+function correctionFor({ identity, what }: CorrectionRecord['correction']): Correction {
+  if (what.kind === 'outcome') {
+    const { kind, type, input, before, after } = what
+    const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }
+    return { kind, ...sender, type, input, before: before as Outcome, after: after as Outcome }
+  }
+  if (what.kind === 'effect') {
+    const { kind, id, type, after } = what
+    const { input, state } = what.before as EffectRow
+    return {
+      kind,
+      id,
+      type,
+      before: { input: JSON.parse(input), state },
+      after: after === undefined ? undefined : { input: JSON.parse(after) },
+    }
+  }
+  const { kind, table, rowKey, before, after } = what
+  return { kind, table, key: rowKey.slice(1), before, after }
+}
 
 function holds(claims: readonly HeldClaim[], constraint: string, key: string): boolean {
   return claims.some((each) => each.constraint === constraint && each.key === key)

@@ -25,7 +25,7 @@ export interface StoryStep {
   readonly token: string
   /** Log time of that record, in milliseconds since 1970. */
   readonly at: number
-  readonly kind: 'request' | 'event' | 'timer' | 'result'
+  readonly kind: 'request' | 'event' | 'timer' | 'result' | 'correction'
   /** Of the request or event; messages of Hence's own, such as claims, begin with `hence:`. */
   readonly type: string
   /** The partition key that it was derived under. */

@@ -197,6 +197,8 @@ export interface CorrectedEffect {
   readonly before: unknown
   /** What this generation asks for instead, JSON text; undefined when it does not ask. */
   readonly after?: string
+  /** It asks for the same, but did so after the record of what came of it: that counts now. */
+  readonly settled?: true
 }
 
 export interface CorrectedRow {

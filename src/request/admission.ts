@@ -1,6 +1,6 @@
 import type { App, Enqueued, Outcome, Reply } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
-import type { Decided } from '../derivation/processor.ts'
+import type { Decided } from '../derivation/decided.ts'
 import { HenceError } from '../failure.ts'
 import { type Identity, identityOf, requestIdOf } from '../identity.ts'
 import { encodeRequest, type RequestRecord } from '../log/record.ts'
