@@ -60,7 +60,7 @@ export function payments(from: number, count: number): Payment[] {
 
 /** The very bytes that the engine brings to its log for this payment. */
 export function bytesOf({ requestId, input }: Payment): Buffer {
-  return encodeRequest(`7${requestId}\0`, 'pay', JSON.stringify(input), undefined)
+  return encodeRequest(`7${requestId}\0`, 'pay', JSON.stringify(input), undefined, 1)
 }
 
 /** A UUID of version 7. */

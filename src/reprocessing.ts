@@ -1,4 +1,5 @@
 import type { App } from './app/index.ts'
+import type { DiffSummary } from './derivation/diff-summary.ts'
 import type { SubmitOptions } from './engine.ts'
 
 /** The code of a version, in one of three forms. */
@@ -86,10 +87,6 @@ export interface ReprocessStatus {
   readonly diff?: string
 }
 
-interface DiffSummary {
-  readonly hash: string
-}
-
 /** A diff, and what was compared. */
 export interface Diff extends DiffSummary {
   readonly before: { readonly generation: number; readonly version: string }
@@ -121,7 +118,11 @@ export type ControlFact = {
   /** Its offset in each partition. */
   readonly positions: readonly number[]
 } & (
-  | { readonly type: 'version' }
+  | {
+      readonly type: 'version'
+      /** The version that was in force until here; undefined at the beginning of a log. */
+      readonly before?: string
+    }
   | {
       readonly type: 'promotion'
       readonly before: number
@@ -130,5 +131,9 @@ export type ControlFact = {
       readonly diff: string
       readonly note?: string
       readonly corrections: number
+      /** SHA-256 of their texts. */
+      readonly correctionsHash: string
+      /** The version of its code at the beginning of the log. */
+      readonly base: string
     }
 )

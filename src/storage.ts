@@ -1,5 +1,5 @@
-import { rm } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { readFile, rm } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import type { Clock } from './clock.ts'
 import { HenceError } from './failure.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from './log/file-log/disk.ts'
@@ -16,13 +16,25 @@ export interface Storage {
   /** The folder for signed tree heads and what proves them; undefined: in memory. */
   readonly audit?: string
   /**
-   * Opens the derived state.
+   * Opens the derived state of a generation.
    * @param anew begin with an empty one; what was there is lost, and is derived again from the log
    */
-  openStore(collections: readonly string[], anew: boolean): Promise<Store>
-  /** Keeps the code that derived the state. */
-  keepCode(version: string, code: string): Promise<void>
+  openStore(generation: number, collections: readonly string[], anew: boolean): Promise<Store>
+  /** Removes the derived state of a generation, which is not open. */
+  dropStore(generation: number): Promise<void>
+  /**
+   * Keeps a text under a name such as `code/HASH.js`, in the place of one that was kept there; it is there for good when
+   * this resolves. What is named `state/…` may be lost with the derived state.
+   */
+  keep(name: string, text: string): Promise<void>
+  /** The text that is kept under a name; undefined when there is none. */
+  kept(name: string): Promise<string | undefined>
   close(): Promise<void>
+}
+
+/** The name that the code of a version is kept under. */
+export function codeName(version: string): string {
+  return `code/${version}.js`
 }
 
 /**
@@ -30,8 +42,9 @@ export interface Storage {
  *
  *   lock, lock.json   held by the one process that has the directory open
  *   log/              the truth; see docs/reference/log-format.md
- *   state/            derived, may be removed while no process runs
+ *   state/N/          derived by generation N, may be removed while no process runs
  *   code/             every bundle that derived something, by its hash
+ *   promotions/       the corrections of each promotion, until they are in the log
  *   audit/            signed tree heads, their key, and the trees, which are derived; see `Auditor`
  *
  * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and what opening the log throws; the
@@ -66,11 +79,14 @@ export async function openDirectory(options: {
   return {
     log,
     audit: join(directory, 'audit'),
-    async openStore(collections, anew) {
-      if (anew) await rm(state, { recursive: true, force: true })
-      return openLmdbStore({ directory: state, collections })
+    async openStore(generation, collections, anew) {
+      const folder = join(state, String(generation))
+      if (anew) await rm(folder, { recursive: true, force: true })
+      return openLmdbStore({ directory: folder, collections })
     },
-    keepCode: (version, code) => keepCode(realDisk, resolve(directory), version, code),
+    dropStore: (generation) => rm(join(state, String(generation)), { recursive: true, force: true }),
+    keep: (name, text) => keep(realDisk, resolve(directory), name, text),
+    kept: (name) => readFile(join(directory, name), 'utf8').catch(absent),
     async close() {
       await log.close()
       await held.release()
@@ -78,15 +94,17 @@ export async function openDirectory(options: {
   }
 }
 
-/** Keeps the code of a version in a data directory, for good when it resolves. */
-export async function keepCode(disk: Disk, directory: string, version: string, code: string): Promise<void> {
-  const folder = join(directory, 'code')
-  await makeDirectories(disk, folder, 'code directory')
-  const path = join(folder, `${version}.js`)
-  if (!(await disk.list(folder))!.includes(basename(path))) {
-    await writeWhole(disk, path, Buffer.from(code), 'code')
-  }
-  await disk.syncDirectory(folder, 'code name')
+/** Keeps a text in a data directory, for good when it resolves. */
+export async function keep(disk: Disk, directory: string, name: string, text: string): Promise<void> {
+  const path = join(directory, name)
+  const folder = dirname(path)
+  await makeDirectories(disk, folder, 'folder of kept texts')
+  await writeWhole(disk, path, Buffer.from(text), 'kept text')
+  await disk.syncDirectory(folder, 'name of a kept text')
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
 }
 
 function unusable(directory: string, cause: unknown): HenceError {

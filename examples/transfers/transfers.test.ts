@@ -98,8 +98,10 @@ function unhurried(storage: Storage): Storage {
       end: (partition) => log.end(partition),
       close: () => log.close(),
     },
-    openStore: (collections, anew) => storage.openStore(collections, anew),
-    keepCode: (version, code) => storage.keepCode(version, code),
+    openStore: (generation, collections, anew) => storage.openStore(generation, collections, anew),
+    dropStore: (generation) => storage.dropStore(generation),
+    keep: (name, text) => storage.keep(name, text),
+    kept: (name) => storage.kept(name),
     close: () => storage.close(),
   }
 }

@@ -131,6 +131,38 @@ order.request('bad', {
   derive() {},
 })
 
+// The versions of a message: every step is there, and the last one leads to the schema of today.
+const renamed = order.request('rename', {
+  version: 3,
+  upcast: {
+    1: ({ name }: { name: string }) => ({ names: name.split(' ') }),
+    2: (older) => ({ order: 'none', names: older.names as readonly string[] }),
+  },
+  input: z.object({ order: z.string(), names: z.array(z.string()) }),
+  key: (input) => input.order,
+  derive(tx, input) {
+    same<typeof input.names, readonly string[]>(true)
+    return tx.get(orders) ? reject('order-exists') : { count: input.names.length }
+  },
+})
+const renaming = app('shop', { requests: [renamed], tables: [] })
+same<RequestValue<typeof renaming, 'rename'>, { count: number }>(true)
+same<RequestReason<typeof renaming, 'rename'>, 'order-exists'>(true)
+const names = { data: z.object({ names: z.array(z.string()) }), key: () => 'all' }
+product.event('renamed', { version: 2, upcast: { 1: ({ name }) => ({ names: [name as string] }) }, ...names })
+product.event('renamed', {
+  version: 2,
+  // @ts-expect-error the last step gives what the schema does not
+  upcast: { 1: () => ({ names: 'Ann' }) },
+  ...names,
+})
+// @ts-expect-error a step is missing
+product.event('renamed', { version: 3, upcast: { 1: () => 1 }, ...names })
+// @ts-expect-error a version without upcasters
+product.event('renamed', { version: 2, ...names })
+// @ts-expect-error upcasters without a version
+product.event('renamed', { upcast: { 1: () => ({ names: [] }) }, ...names })
+
 test('an app finds its definitions by name', () => {
   assert.deepEqual([...shop.requests.keys()], ['place', 'ship'])
   assert.deepEqual([...shop.tables.keys()], ['orders', 'lines', 'stock'])
@@ -151,8 +183,38 @@ for (const [what, make] of [
         tables: [order.table('t', { value: z.object({ a: z.string() }), indexes: { 'by a': ['a'] } })],
       }),
   ],
+  ['a request without a step', () => app('x', { requests: [versioned(3, { 2: same })], tables: [] })],
+  ['a step that is no function', () => app('x', { requests: [versioned(2, { 1: 'x' })], tables: [] })],
+  ['a step that leads nowhere', () => app('x', { requests: [versioned(1, { 1: same })], tables: [] })],
+  ['a step from no version', () => app('x', { requests: [versioned(2, { 1: same, 0: same })], tables: [] })],
+  ['a version 0', () => app('x', { requests: [versioned(0, {})], tables: [] })],
+  ['half a version', () => app('x', { requests: [versioned(1.5, { 1: same })], tables: [] })],
+  [
+    'a version that no record can hold',
+    () => app('x', { requests: [versioned(256, every(255))], tables: [] }),
+  ],
+  [
+    'an event without a step',
+    () => {
+      const moved = product.event('moved', { version: 2, upcast: {}, ...names } as never)
+      app('x', { requests: [], tables: [], reactions: [product.on(moved, () => {})] })
+    },
+  ],
 ] as const) {
   test(`an app with ${what} is refused`, () => {
     assert.throws(make, (error) => error instanceof HenceError && error.code === 'app-invalid')
   })
+}
+
+test('a request may have 255 versions', () => {
+  app('x', { requests: [versioned(255, every(254))], tables: [] })
+})
+
+function versioned(version: number, upcast: object) {
+  const input = z.object({ order: z.string() })
+  return order.request('r', { version, upcast, input, key: (input) => input.order, derive() {} })
+}
+
+function every(count: number) {
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [i + 1, same]))
 }

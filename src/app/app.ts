@@ -6,6 +6,7 @@ import { checkName } from './name.ts'
 import type { AcceptedOf, ClaimedOf, ReasonOf, Request } from './request.ts'
 import type { Reaction } from './scope.ts'
 import type { KeyPart, PartsOf, Table, ValueOf } from './table.ts'
+import { checkVersions } from './version.ts'
 
 /** All that Hence needs to know of an application: made of definitions alone, and pure. */
 export interface App<R extends Request = Request, T extends Table = Table, E extends Effect = Effect> {
@@ -22,7 +23,8 @@ export interface App<R extends Request = Request, T extends Table = Table, E ext
 /**
  * Puts definitions together to an app. A definition that a derivation uses without being listed here is
  * refused when it is used.
- * @throws HenceError `app-invalid` (change) for bad or doubled names, or an event with two reactions
+ * @throws HenceError `app-invalid` (change) for bad or doubled names, an event with two reactions, or a version that has
+ *   no upcaster
  */
 export function app<const R extends Request, const T extends Table, const E extends Effect = never>(
   name: string,
@@ -54,6 +56,8 @@ export function app<const R extends Request, const T extends Table, const E exte
     constraints: byName('constraint', constraints),
     effects: byName('effect', effects),
   }
+  for (const request of made.requests.values()) checkVersions(`request "${request.name}"`, request)
+  for (const event of made.events.values()) checkVersions(`event "${event.name}"`, event)
   for (const { event } of reactions) {
     if (event.kind === 'effect-message' && !made.effects.has(event.effect as never)) {
       throw new HenceError(

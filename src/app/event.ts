@@ -1,4 +1,5 @@
 import type { Schema } from './schema.ts'
+import type { Versioned } from './version.ts'
 
 /** An immutable message that a derivation emits to a partition key of its scope. */
 export interface Event<
@@ -6,7 +7,7 @@ export interface Event<
   Name extends string = string,
   // biome-ignore lint/suspicious/noExplicitAny: an event of any data is what "any event" means here.
   Data = any,
-> {
+> extends Versioned {
   readonly kind: 'event'
   readonly scope: Scope
   readonly name: Name

@@ -2,6 +2,7 @@ import type { Claim } from './constraint.ts'
 import type { Rejection } from './outcome.ts'
 import type { Schema } from './schema.ts'
 import type { Tx } from './tx.ts'
+import type { Versioned } from './version.ts'
 
 /** A kind of wish that clients may send, and the derivation that decides it. */
 export interface Request<
@@ -13,7 +14,7 @@ export interface Request<
   Result = any,
   Claimed extends string = string,
   // biome-ignore-end lint/suspicious/noExplicitAny: as above.
-> {
+> extends Versioned {
   readonly kind: 'request'
   readonly scope: Scope
   readonly name: Name

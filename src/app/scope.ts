@@ -12,6 +12,7 @@ import type { Request, ViolationCause } from './request.ts'
 import type { Frozen, InputOf, OutputOf, Schema } from './schema.ts'
 import type { IndexableField, KeyKind, ReadRule, Table } from './table.ts'
 import type { Tx } from './tx.ts'
+import type { UpcastersTo } from './version.ts'
 
 /**
  * What a partition key stands for: an order, a product, an account. Everything under one key is derived
@@ -45,22 +46,37 @@ export interface Scope<S extends string = string> {
    * key; `derive` decides it, and must be deterministic. With `claims` it holds parts of constraints: strict
    * ones are granted before `derive` runs, loose ones are judged after it, and a request that must give one up is
    * made good by `compensate`.
+   *
+   * When the schema changes in a way that old messages do not fit, give the new one the next `version`, and in `upcast`
+   * for each older one a pure function that makes of what it was what the next one is.
    */
-  request<const Name extends string, X extends Schema, Result, const Claimed extends string = never>(
+  request<
+    const Name extends string,
+    X extends Schema,
+    Result,
+    const Claimed extends string = never,
+    const Version extends number = 1,
+  >(
     name: Name,
     definition: {
+      readonly version?: Version
       readonly input: X
       readonly key: (input: Frozen<OutputOf<X>>) => string
       readonly claims?: (input: Frozen<OutputOf<X>>) => readonly Claim<Claimed>[]
       readonly derive: (tx: Tx<S>, input: Frozen<OutputOf<X>>) => Result
       readonly compensate?: (tx: Tx<S>, input: Frozen<OutputOf<X>>, cause: ViolationCause) => void
-    } & ReturnsNoEmptyObject<Result>,
+    } & UpcastersTo<Version, Frozen<OutputOf<X>>> &
+      ReturnsNoEmptyObject<Result>,
   ): Request<S, Name, InputOf<X>, Frozen<OutputOf<X>>, Result, Claimed>
 
-  /** An event that is addressed to a partition key of this scope. */
-  event<const Name extends string, X extends Schema>(
+  /** An event that is addressed to a partition key of this scope. Its versions are as those of a request. */
+  event<const Name extends string, X extends Schema, const Version extends number = 1>(
     name: Name,
-    definition: { readonly data: X; readonly key: (data: Frozen<OutputOf<X>>) => string },
+    definition: {
+      readonly version?: Version
+      readonly data: X
+      readonly key: (data: Frozen<OutputOf<X>>) => string
+    } & UpcastersTo<Version, Frozen<OutputOf<X>>>,
   ): Event<S, Name, OutputOf<X>>
 
   /**
@@ -132,6 +148,8 @@ function scope<S extends string>(name: S): Scope<S> {
       kind: 'request',
       scope: name,
       name: requestName,
+      version: definition.version ?? 1,
+      upcast: definition.upcast ?? {},
       input: definition.input as never,
       key: definition.key,
       ...(definition.claims && { claims: definition.claims }),
@@ -142,6 +160,8 @@ function scope<S extends string>(name: S): Scope<S> {
       kind: 'event',
       scope: name,
       name: eventName,
+      version: definition.version ?? 1,
+      upcast: definition.upcast ?? {},
       data: definition.data as never,
       key: definition.key as never,
     }),

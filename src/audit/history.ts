@@ -1,35 +1,34 @@
-import { tablesFor } from '../derivation/derived-state.ts'
-import { Processor } from '../derivation/processor.ts'
-import type { Program } from '../derivation/program.ts'
+import type { GenerationHost } from '../derivation/generation.ts'
+import { Generation } from '../derivation/generation.ts'
 import { replay } from '../derivation/replay.ts'
-import type { Log } from '../log/log.ts'
 import { digest } from '../state/digest.ts'
-import { State } from '../state/state.ts'
-import type { Store } from '../state/store.ts'
 
 /** Changed rows gather in memory up to this many. */
 const rowsMax = 50_000
 
 /**
- * Derives what comes in a log after the checkpoint in a store, or all of it when the store is empty.
- * @param store is written to, and stays open
- * @returns the digest of each table of the app
+ * Derives what comes in a log after the checkpoint of a generation, or all of it when there is none, with the code that was
+ * in force at each place.
+ * @param base the version of the generation's code at the beginning of the log
+ * @returns the digest of each table of the app that is in force at the end
  */
 export async function derivedDigests(
-  log: Log,
-  program: Program,
-  store: Store,
+  host: GenerationHost,
+  number: number,
+  base: string,
   progress: (records: number) => void,
 ): Promise<ReadonlyMap<string, string>> {
-  const state = new State(store)
-  const tables = tablesFor(program, state)
-  const { id: logId, partitions } = log
-  const processor = new Processor({ program, state, tables, logId, partitions, checked: false })
-  processor.restore()
-  const all = Array.from({ length: partitions }, (_, partition) => partition)
-  await replay(log, processor, all, (applied) => {
-    progress(applied)
-    return state.dirtyCount < rowsMax ? undefined : processor.checkpoint()
-  })
-  return new Map([...program.app.tables.keys()].map((name) => [name, digest([tables.get(name)!])]))
+  const generation = await Generation.open(host, number, () => host.programOf(base))
+  try {
+    await replay(host.log, generation, {
+      pause(applied) {
+        progress(applied)
+        return generation.state.dirtyCount < rowsMax ? undefined : generation.processor.checkpoint()
+      },
+    })
+    const { program, tables } = generation
+    return new Map([...program.app.tables.keys()].map((name) => [name, digest([tables.get(name)!])]))
+  } finally {
+    await generation.close()
+  }
 }

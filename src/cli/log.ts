@@ -106,18 +106,18 @@ function jsonOf({ partition, offset, time, record }: Placed): string {
         : line({ effect, done, tries, error: text })
     }
     case 'request': {
-      const { type, input, output } = record
+      const { type, version, input, output } = record
       const raw = output === undefined ? [] : ([['output', output]] as const)
-      return line({ type, ...sentBy(record.identity) }, ['input', input], ...raw)
+      return line({ type, version, ...sentBy(record.identity) }, ['input', input], ...raw)
     }
     case 'event': {
-      const { type, identity, key, depth, channelNumber, generation, data } = record
+      const { type, version, identity, key, depth, channelNumber, generation, data } = record
       const where = {
         cause: `${record.causePartition}:${record.causeOffset}`,
         root: `${record.rootPartition}:${record.rootOffset}`,
         id: Buffer.from(record.id, 'latin1').toString('hex'),
       }
-      return line({ type, ...sentBy(identity), key, ...where, depth, channelNumber, generation }, [
+      return line({ type, version, ...sentBy(identity), key, ...where, depth, channelNumber, generation }, [
         'data',
         data,
       ])

@@ -73,7 +73,9 @@ export interface Holder {
   /** `asking`: strict claims are not all granted yet; `standing`: the request was accepted. */
   readonly state: 'asking' | 'standing'
   readonly type: string
-  /** JSON text of what derivations are given. */
+  /** The version of the request that the input is of; rows without it are of version 1. */
+  readonly version?: number
+  /** JSON text of what its schema gave. */
   readonly input: string
   readonly rootPartition: number
   readonly rootOffset: number

@@ -66,7 +66,7 @@ test('an error of Hence that an app throws fails its derivation and nothing else
 
 test('a state that cannot be read stops the engine also when the app catches the error', async () => {
   const data = memoryStorage()
-  const store = await data.openStore([], false)
+  const store = await data.openStore(0, [], false)
   const failing = {
     ...data,
     openStore: async () => ({

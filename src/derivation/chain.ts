@@ -28,6 +28,8 @@ export class Origin {
 export interface Emission {
   /** The name of the event; those of Hence's own begin with `hence:`. */
   readonly type: string
+  /** The version of its type that the data is of; 1 for those of Hence's own. */
+  readonly version: number
   readonly key: string
   /** Of the realm of the program; for messages of Hence's own, of the main realm. */
   readonly data: unknown

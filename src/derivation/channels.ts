@@ -45,7 +45,7 @@ export class Channels {
       throw diverged(
         target,
         event,
-        `"${emitted.type}" for ${JSON.stringify(emitted.key)} with ${emitted.data}`,
+        `"${emitted.type}" (version ${emitted.version}) for ${JSON.stringify(emitted.key)} with ${emitted.data}`,
       )
     }
     return 'apply'
@@ -162,7 +162,7 @@ function diverged(target: number, event: EventRecord, emitted: string): HenceErr
   return new HenceError(
     'divergence',
     'operator',
-    `The log of partition ${target} holds the event "${event.type}" for ${JSON.stringify(event.key)} with ${event.data}, ` +
+    `The log of partition ${target} holds the event "${event.type}" (version ${event.version}) for ${JSON.stringify(event.key)} with ${event.data}, ` +
       `caused by record ${event.causeOffset} of partition ${event.causePartition}; derived again, that record emits ${emitted}. ` +
       'The code has changed, or is not deterministic.',
   )

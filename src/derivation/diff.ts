@@ -2,7 +2,7 @@ import type { App, Table } from '../app/index.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
-import { decodeDecided } from './decided.ts'
+import { decodeDecided, derivedOutcome } from './decided.ts'
 import type { Difference } from './difference.ts'
 import { ownTables } from './own-differences.ts'
 import { type Readable, unequal } from './side-by-side.ts'
@@ -80,8 +80,8 @@ function* outcomeDifferences(before: Derived, after: Derived): Generator<Differe
   for (const { key: identity, before: was, after: is } of pairs) {
     // A request that only one of them has forgotten by now is no difference of the code's.
     if (was === undefined || is === undefined) continue
-    const { partition, offset, outcome: old } = decodeDecided(was)
-    const { outcome: fresh } = decodeDecided(is)
+    const { partition, offset } = decodeDecided(was)
+    const [old, fresh] = [derivedOutcome(decodeDecided(was)), derivedOutcome(decodeDecided(is))]
     // `null` stands for one that is not decided yet, and is no outcome.
     if (canonicalJson(old ?? null) === canonicalJson(fresh ?? null)) continue
     yield {

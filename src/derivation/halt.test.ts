@@ -32,8 +32,8 @@ function breakable() {
     state,
     data: {
       ...storage,
-      async openStore(collections: readonly string[], anew: boolean) {
-        const store = await storage.openStore(collections, anew)
+      async openStore(generation: number, collections: readonly string[], anew: boolean) {
+        const store = await storage.openStore(generation, collections, anew)
         await store.write([['t:boxes', [['z\0', '{"count":0}']]]])
         return {
           range: store.range.bind(store),

@@ -50,7 +50,7 @@ export class HostTurn implements Turn {
     // The limit of a chain ends endless ones of the app. An answer of Hence's own that it cut off would leave the one
     // who waits for it waiting for ever; by themselves these come to an end.
     const origin = new Origin(parent.depth + 1, () => eventId(parent.seed, type, number))
-    this.#emissions.push({ type, key, data, origin, chain: this.#facts.chain })
+    this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain })
   }
 
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void {

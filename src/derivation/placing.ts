@@ -55,7 +55,15 @@ export class Placing {
   /** Takes an event on its way. */
   send(target: number, event: EventRecord, time: number): void {
     if (this.#recorded[target]!.has(event.id)) this.#waiting[target]!.set(event.id, event)
-    else this.add({ time, target, partition: event.causePartition, offset: event.causeOffset, record: event, root: undefined })
+    else
+      this.add({
+        time,
+        target,
+        partition: event.causePartition,
+        offset: event.causeOffset,
+        record: event,
+        root: undefined,
+      })
   }
 
   /** Takes a message that no place is recorded for. */
@@ -65,12 +73,26 @@ export class Placing {
     this.#due.splice(at, 0, due)
   }
 
-  /** The target passes an event of the live generation: the event of the same id, which is applied there. */
-  pass(target: number, id: string): EventRecord | undefined {
+  /** The event that is applied where the target's log holds the live generation's event of this id. */
+  at(target: number, id: string): EventRecord | undefined {
+    return this.#waiting[target]!.get(id)
+  }
+
+  /** The target has passed that place. */
+  pass(target: number, id: string): void {
     this.#recorded[target]!.delete(id)
-    const event = this.#waiting[target]!.get(id)
-    if (event !== undefined) this.#waiting[target]!.delete(id)
-    return event
+    this.#waiting[target]!.delete(id)
+  }
+
+  /** Where everything comes to an end, no event waits any longer for a place that did not come. */
+  releaseWaiting(time: number): void {
+    for (const [target, events] of this.#waiting.entries()) {
+      for (const event of [...events.values()].sort((a, b) => (a.id < b.id ? -1 : 1))) {
+        const { causePartition: partition, causeOffset: offset } = event
+        this.add({ time, target, partition, offset, record: event, root: undefined })
+      }
+      events.clear()
+    }
   }
 
   /** Takes out the first message whose time is before this one. */
@@ -137,7 +159,7 @@ function encoded(record: Due['record']): string {
       ? encodeEvent(record)
       : record.kind === 'result'
         ? encodeResult(record)
-        : encodeRequest(record.identity, record.type, record.input, record.output)
+        : encodeRequest(record.identity, record.type, record.input, record.output, record.version)
   return bytes.toString('base64')
 }
 

@@ -1,17 +1,21 @@
 import { crc32 } from 'node:zlib'
+import type { Outcome } from '../app/index.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import { HenceError } from '../failure.ts'
-import { identitiesBefore } from '../identity.ts'
-import type { EventRecord, LogRecord } from '../log/record.ts'
+import { identitiesBefore, principalOf, requestIdOf } from '../identity.ts'
+import type { ControlRecord, CorrectionRecord, EventRecord, LogRecord } from '../log/record.ts'
+import type { ControlFact } from '../reprocessing.ts'
+import { canonicalJson } from '../state/digest.ts'
 import type { Collection, State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
 import type { Chain, Emission } from './chain.ts'
 import { Channels, type SavedChannel } from './channels.ts'
 import { type Decided, decodeDecided, encodeDecided } from './decided.ts'
 import { takeCheckedStep } from './divergence.ts'
+import { type Due, Placing, type SavedPlacing } from './placing.ts'
 import type { Program } from './program.ts'
 import { type Failure, type Step, type Surroundings, takeStep } from './step.ts'
-import { type Trace, Traces, traced } from './traces.ts'
+import { type Trace, type TracedDerivation, Traces, traced } from './traces.ts'
 import { inRealmOf, type Workplace, workplace } from './workplace.ts'
 
 /** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
@@ -42,13 +46,26 @@ export interface ProcessorListener {
   applied?(partition: number, offset: number, trace: Trace): void
 }
 
-interface Checkpoint {
+/** What is saved beside the rows. */
+export interface Checkpoint {
   readonly logId: string
+  readonly generation: number
+  /** The version of the code that derives what comes next. */
   readonly version: string
   readonly positions: readonly number[]
   readonly time: number
   readonly channels: readonly SavedChannel[]
   readonly tracesFrom: readonly number[]
+  readonly feedFrom: readonly number[]
+  /** Log time of the last record of each partition. */
+  readonly times: readonly number[]
+  /** The control records so far. */
+  readonly history: readonly ControlFact[]
+  /** By partition: the number of the last correction of the last promotion, or -1. */
+  readonly corrected: readonly number[]
+  readonly placing: SavedPlacing
+  /** By partition: what was derived since its last record. */
+  readonly untraced: readonly (readonly TracedDerivation[])[]
 }
 
 /**
@@ -68,8 +85,16 @@ export class Processor {
   readonly #meta: Collection<Checkpoint>
   readonly traces: Traces
   readonly #channels: Channels
+  readonly #placing: Placing
   readonly #positions: number[]
-  readonly #around: Surroundings & { partition: number; offset: number; time: number }
+  readonly #times: number[]
+  readonly #around: Changing<Surroundings>
+  readonly generation: number
+  #history: readonly ControlFact[] = []
+  readonly #corrected: number[]
+  /** By partition: the first offset from which the traces tell all that became of rows. */
+  readonly #feedFrom: number[]
+  readonly #untraced: TracedDerivation[][]
   /** Requests with events under way: how many. */
   readonly #unsettled = new Map<string, number>()
   readonly #waiters = new Map<string, PromiseWithResolvers<void>>()
@@ -84,9 +109,11 @@ export class Processor {
     readonly tables: ReadonlyMap<string, TableState>
     readonly logId: string
     readonly partitions: number
+    readonly generation: number
     readonly checked: boolean
   }) {
     const { program, state, tables } = options
+    this.generation = options.generation
     this.partitions = options.partitions
     this.#program = program
     this.#state = state
@@ -97,12 +124,18 @@ export class Processor {
     this.#meta = state.collection('meta', jsonCodec<Checkpoint>(), false)
     this.traces = new Traces(state, options.partitions)
     this.#channels = new Channels(options.partitions)
+    this.#placing = new Placing(options.partitions)
     this.#positions = new Array(options.partitions).fill(0)
+    this.#times = new Array(options.partitions).fill(0)
+    this.#corrected = new Array(options.partitions).fill(-1)
+    this.#feedFrom = new Array(options.partitions).fill(0)
+    this.#untraced = Array.from({ length: options.partitions }, () => [])
     this.#around = {
       logId: options.logId,
       partition: 0,
       offset: 0,
       time: 0,
+      root: undefined,
       isHere: (key) => partitionOf(key, this.partitions) === this.#around.partition,
       mark: () => state.mark(),
       undo: (mark) => state.undo(mark),
@@ -128,6 +161,47 @@ export class Processor {
   /** Log time of the latest record that was applied, in milliseconds since 1970. */
   get time(): number {
     return this.#time
+  }
+
+  /** Log time of the last record of a partition that was applied. */
+  timeOf(partition: number): number {
+    return this.#times[partition]!
+  }
+
+  /** The control records that were applied. */
+  get history(): readonly ControlFact[] {
+    return this.#history
+  }
+
+  /** The generation that is live at the positions. */
+  get live(): number {
+    return liveOf(this.#history)
+  }
+
+  /** Whether this generation is live at the positions: then its events stand in the log. */
+  get isLive(): boolean {
+    return this.live === this.generation
+  }
+
+  /** The version of the code that derives what comes next; undefined when no record says so. */
+  get version(): string | undefined {
+    return versionOf(this.#history, this.generation)
+  }
+
+  /** The number of the last correction of the last promotion that a partition has applied, or -1. */
+  corrected(partition: number): number {
+    return this.#corrected[partition]!
+  }
+
+  /** The first offset from which the traces of a partition tell all that became of rows that somebody reads. */
+  feedFrom(partition: number): number {
+    if (!this.isLive) return Number.POSITIVE_INFINITY
+    return Math.max(this.#feedFrom[partition]!, this.traces.keptFrom[partition]!)
+  }
+
+  /** Whether nothing is under way between partitions. */
+  get isStill(): boolean {
+    return this.#unsettled.size === 0 && this.#placing.isEmpty
   }
 
   /** What a request came to, if it was decided and its id is still kept. */
@@ -163,40 +237,92 @@ export class Processor {
   }
 
   /**
-   * Applies the next record of a partition.
+   * Applies the next record of a partition; not a control record, see `applyControl`.
    *
    * @returns `early` for an event whose cause has not been derived yet: then nothing was done
    * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then
    *   nothing of the record was applied
    */
   apply(partition: number, offset: number, time: number, record: LogRecord): 'early' | undefined {
-    if (offset !== this.#positions[partition]) {
-      throw new Error(
-        `Record ${offset} of partition ${partition} came when ${this.#positions[partition]} was due.`,
-      )
+    this.#checkNext(partition, offset)
+    const derived = this.#toDerive(partition, record)
+    if (derived === 'early') return 'early'
+    this.#at(partition, offset, time)
+    // What derives nothing may set timers off all the same, by its time.
+    if (derived !== tick || this.#place.timers.next(partition) <= time) this.#take(derived)
+    this.#traceRest(partition, offset, time)
+    if (record.kind === 'event') {
+      // Now and not before: what threw must be found as it was, should a checkpoint be taken all the same.
+      if (derived === record) this.#channels.applied(partition, record)
+      else if (record.generation !== this.generation) this.#placing.pass(partition, record.id)
+    } else if (derived.kind === 'correction') {
+      this.#corrected[partition] = derived.correction.n
     }
-    const arrival = this.#arrival(partition, record)
-    if (arrival === 'early') return 'early'
-    const around = this.#around
-    around.partition = partition
-    around.offset = offset
-    around.time = time
-    this.#time = Math.max(this.#time, time)
-    // One that came before derives nothing, but its time may set timers off.
-    const isNew = arrival === 'apply'
-    if (isNew || this.#place.timers.next(partition) <= time) this.#take(isNew ? record : tick)
-    // Now and not before: what threw must be found as it was, should a checkpoint be taken all the same.
-    if (record.kind === 'event' && isNew) this.#channels.applied(partition, record)
     this.#positions[partition]!++
     this.#state.commit()
     if (record.kind === 'request') {
       this.#settle(partition, offset)
-      if (!isNew) this.listener.decided?.(record.identity, this.decided(record.identity)!)
-    } else if (record.kind === 'event' && isNew) {
-      this.#count(record.rootPartition, record.rootOffset, -1)
-      this.#settle(record.rootPartition, record.rootOffset)
+      if (derived === tick) this.listener.decided?.(record.identity, this.decided(record.identity)!)
     }
+    if (derived.kind === 'event') this.#leave(derived)
     return undefined
+  }
+
+  /**
+   * Applies a control record, which stands in all partitions: nothing may be under way.
+   * @param places where it stands, by partition
+   */
+  applyControl(
+    { generation, control }: ControlRecord,
+    places: readonly { readonly offset: number; readonly time: number }[],
+  ): void {
+    if (!this.isStill) throw unstill(control.number)
+    for (const [partition, { offset, time }] of places.entries()) {
+      this.#checkNext(partition, offset)
+      this.#traceRest(partition, offset, time)
+      this.#pass(partition, time)
+    }
+    if (control.number >= this.#history.length) {
+      this.#history = [...this.#history, factOf(generation, control, places)]
+      if (control.type === 'promotion') {
+        this.#corrected.fill(-1)
+        if (this.isLive) this.#placing.forgetRecorded()
+        // What other code has changed in rows stands in no trace: whoever follows the changes reads anew.
+        for (const [partition, position] of this.#positions.entries()) this.#feedFrom[partition] = position
+      }
+    }
+    this.#state.commit()
+  }
+
+  /** Passes a control record that stands in one partition twice. */
+  passControl(partition: number, offset: number, time: number): void {
+    this.#checkNext(partition, offset)
+    this.#pass(partition, time)
+  }
+
+  /** Notes, for a generation that is not live, that the live one's event stands behind the position of its target. */
+  noteRecorded(target: number, id: string): void {
+    this.#placing.noteRecorded(target, id)
+  }
+
+  /**
+   * Applies, for a generation that is not live, the messages that have no place of their own in the log and come before a
+   * time: all records up to the time of each must have been applied.
+   * @returns how many there were
+   */
+  applyDue(before: number): number {
+    let count = 0
+    if (before === Number.POSITIVE_INFINITY) this.#placing.releaseWaiting(this.#time)
+    for (let due = this.#placing.take(before); due !== undefined; due = this.#placing.take(before)) {
+      const { target, time, record, root } = due
+      this.#at(target, this.#positions[target]!, time, root)
+      this.#take(record)
+      this.#state.commit()
+      if (record.kind === 'event') this.#leave(record)
+      count++
+      if (before === Number.POSITIVE_INFINITY) this.#placing.releaseWaiting(this.#time)
+    }
+    return count
   }
 
   /** Resolves when a request and all events that follow from it have been applied; rejects when `abandon` comes first. */
@@ -223,55 +349,101 @@ export class Processor {
     this.traces.flush()
     this.#meta.set('checkpoint', {
       logId: this.#logId,
+      generation: this.generation,
       version: this.#program.version,
       positions: [...this.#positions],
       time: this.#time,
       channels: this.#channels.save(),
       tracesFrom: [...this.traces.keptFrom],
+      feedFrom: [...this.#feedFrom],
+      times: [...this.#times],
+      history: this.#history,
+      corrected: [...this.#corrected],
+      placing: this.#placing.save(),
+      untraced: this.#untraced,
     })
     this.#state.commit()
     return this.#state.checkpoint()
   }
 
-  /**
-   * Takes up the last checkpoint, if there is one.
-   * @throws HenceError `state-of-another-log` (operator), `code-changed` (change)
-   */
+  /** Takes up the last checkpoint, if there is one. */
   restore(): void {
     const saved = this.#meta.get('checkpoint')
     if (saved === undefined) return
-    if (saved.logId !== this.#logId || saved.positions.length !== this.partitions) {
-      throw new HenceError(
-        'state-of-another-log',
-        'operator',
-        `The derived state belongs to log ${saved.logId}, the log here is ${this.#logId}. ` +
-          'Put back the right log, or remove the folder `state`: it is derived again from the log.',
-      )
-    }
-    if (saved.version !== this.#program.version) {
-      throw new HenceError(
-        'code-changed',
-        'change',
-        `The tables were derived by version ${saved.version.slice(0, 12)} of the app's code, and this is version ` +
-          `${this.#program.version.slice(0, 12)}. Start with \`onCodeChange: 'reprocess'\` to derive everything again with ` +
-          'the new code, or with the old code to go on as before.',
-      )
-    }
-    for (const [partition, position] of saved.positions.entries()) this.#positions[partition] = position
+    const take = (to: number[], from: readonly number[]) => to.splice(0, to.length, ...from)
+    take(this.#positions, saved.positions)
+    take(this.#times, saved.times)
+    take(this.#corrected, saved.corrected)
+    take(this.traces.keptFrom, saved.tracesFrom)
+    take(this.#feedFrom, saved.feedFrom)
     this.#time = saved.time
+    this.#history = saved.history
     this.#channels.restore(saved.channels)
-    for (const [partition, offset] of saved.tracesFrom.entries()) this.traces.keptFrom[partition] = offset
+    this.#placing.restore(saved.placing)
+    for (const [partition, derivations] of saved.untraced.entries()) {
+      this.#untraced[partition] = [...derivations]
+    }
     for (let target = 0; target < this.partitions; target++) {
       for (const event of this.#channels.waitingFor(target))
         this.#count(event.rootPartition, event.rootOffset, 1)
     }
+    for (const event of this.#placing.events()) this.#count(event.rootPartition, event.rootOffset, 1)
   }
 
-  #arrival(partition: number, record: LogRecord): 'apply' | 'seen' | 'early' {
-    if (record.kind === 'request') return this.#decided.get(record.identity) ? 'seen' : 'apply'
-    if (record.kind !== 'event') return 'apply'
-    const derived = this.#positions[record.causePartition]! > record.causeOffset
-    return this.#channels.arrive(partition, record, derived)
+  #checkNext(partition: number, offset: number): void {
+    if (offset === this.#positions[partition]) return
+    throw new Error(
+      `Record ${offset} of partition ${partition} came when ${this.#positions[partition]} was due.`,
+    )
+  }
+
+  #at(partition: number, offset: number, time: number, root?: Due['root']): void {
+    const around = this.#around
+    around.partition = partition
+    around.offset = offset
+    around.time = time
+    around.root = root
+    this.#passTime(partition, time)
+  }
+
+  #passTime(partition: number, time: number): void {
+    this.#times[partition] = Math.max(this.#times[partition]!, time)
+    this.#time = Math.max(this.#time, time)
+  }
+
+  #pass(partition: number, time: number): void {
+    this.#passTime(partition, time)
+    this.#positions[partition]!++
+  }
+
+  /** What is to be derived at a record: the record, an event of its own generation in its place, or nothing but the time. */
+  #toDerive(partition: number, record: LogRecord): LogRecord | 'early' {
+    if (record.kind === 'request') return this.#decided.get(record.identity) ? tick : record
+    if (record.kind === 'correction') return this.#isNextCorrection(partition, record) ? record : tick
+    if (record.kind !== 'event') return record
+    const isCauseDerived = this.#positions[record.causePartition]! > record.causeOffset
+    if (record.generation !== this.generation) {
+      if (this.isLive) throw foreign(partition, record, this.generation)
+      return isCauseDerived ? (this.#placing.at(partition, record.id) ?? tick) : 'early'
+    }
+    const arrival = this.#channels.arrive(partition, record, isCauseDerived)
+    return arrival === 'apply' ? record : arrival === 'seen' ? tick : 'early'
+  }
+
+  #isNextCorrection(partition: number, { generation, correction }: CorrectionRecord): boolean {
+    const { promotion, n } = correction
+    return generation === this.generation && promotion === this.#promotion && n > this.#corrected[partition]!
+  }
+
+  /** The number of the last promotion. */
+  get #promotion(): number | undefined {
+    return this.#history.findLast(({ type }) => type === 'promotion')?.number
+  }
+
+  /** An event was applied. */
+  #leave({ rootPartition, rootOffset }: EventRecord): void {
+    this.#count(rootPartition, rootOffset, -1)
+    this.#settle(rootPartition, rootOffset)
   }
 
   #take(record: LogRecord): void {
@@ -288,10 +460,14 @@ export class Processor {
       const { identity, rootPartition, rootOffset } = chain
       this.#decided.set(identity, encodeDecided({ partition: rootPartition, offset: rootOffset, outcome }))
     }
+    if (record.kind === 'correction') this.#correctOutcome(record)
+    for (const moved of step.moved) this.#move(moved)
     const outgoing = step.outgoing.map((emission) => this.#send(emission))
     const failures = failuresOf(step, partition, offset)
-    const trace: Trace = { time, derivations: step.derivations.flatMap((each) => traced(each) ?? []) }
-    if (trace.derivations.length > 0) this.traces.add({ partition, offset }, trace)
+    const before = this.#untraced[partition]!
+    const derivations = step.derivations.flatMap((each) => traced(each) ?? [])
+    this.#untraced[partition] = before.length === 0 ? derivations : [...before, ...derivations]
+    const trace: Trace = { time, derivations }
 
     const { listener } = this
     if (listener.emitted) for (const [target, event] of outgoing) listener.emitted(target, event)
@@ -351,15 +527,46 @@ export class Processor {
       ],
       outgoing: [],
       decisions: record.kind === 'request' ? [{ chain, outcome: { status: 'failed', ...failure } }] : [],
+      moved: [],
     }
   }
 
-  #send({ type, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
-    const { partition, offset } = this.#around
+  /** What was told of a request stays told, whatever other code makes of it. */
+  #correctOutcome({ correction: { identity, what } }: CorrectionRecord): void {
+    if (what.kind !== 'outcome') return
+    const decided = this.decided(identity)
+    if (decided === undefined) return
+    const [outcome, corrected] = [what.told as Outcome, what.after as Outcome]
+    const isSame = canonicalJson(outcome) === canonicalJson(corrected)
+    this.#decided.set(identity, encodeDecided({ ...decided, outcome, ...(!isSame && { corrected }) }))
+  }
+
+  /** By this code a request or a result belongs to another partition than that which it stands in. */
+  #move({ record, key }: Step['moved'][number]): void {
+    const { partition, offset, time, root = { partition, offset } } = this.#around
+    if (this.isLive) throw misplaced(partition, offset, key)
+    if (record.kind === 'request') {
+      // Whoever sends it again before it is derived must not make it another one.
+      this.#decided.set(record.identity, encodeDecided({ ...root, outcome: undefined }))
+    }
     const target = partitionOf(key, this.partitions)
-    const event = this.#channels.send(target, {
+    this.#placing.add({ time, target, partition, offset, record, root })
+  }
+
+  /** What was derived at a record, and since the one before it, goes into its trace. */
+  #traceRest(partition: number, offset: number, time: number): void {
+    const derivations = this.#untraced[partition]!
+    if (derivations.length === 0) return
+    this.traces.add({ partition, offset }, { time, derivations })
+    this.#untraced[partition] = []
+  }
+
+  #send({ type, version, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
+    const { partition, offset, time } = this.#around
+    const target = partitionOf(key, this.partitions)
+    const sent: Omit<EventRecord, 'channelNumber'> = {
       kind: 'event',
-      generation: 0,
+      generation: this.generation,
       causePartition: partition,
       causeOffset: offset,
       rootPartition: chain.rootPartition,
@@ -367,10 +574,18 @@ export class Processor {
       identity: chain.identity,
       depth: origin.depth,
       type,
+      version,
       key,
       id: origin.seed,
       data: JSON.stringify(data),
-    })
+    }
+    let event: EventRecord
+    if (this.isLive) {
+      event = this.#channels.send(target, sent)
+    } else {
+      event = { ...sent, channelNumber: 0 }
+      this.#placing.send(target, event, time)
+    }
     this.#count(chain.rootPartition, chain.rootOffset, 1)
     return [target, event]
   }
@@ -395,7 +610,79 @@ export class Processor {
 }
 
 /** Fires timers, and nothing else. */
-const tick = { kind: 'tick' } as const
+const tick: LogRecord = { kind: 'tick' }
+
+type Changing<T> = { -readonly [K in keyof T]: T[K] }
+
+/** The generation that is live after some control records. */
+export function liveOf(history: readonly ControlFact[]): number {
+  return history.findLast(({ type }) => type === 'promotion')?.generation ?? 0
+}
+
+/** The version of a generation's code after some control records; undefined when none says it. */
+export function versionOf(history: readonly ControlFact[], generation: number): string | undefined {
+  return history.findLast((fact) => fact.generation === generation)?.version
+}
+
+/** The version of a generation's code at the beginning of the log; undefined when no control record says it. */
+export function baseOf(history: readonly ControlFact[], generation: number): string | undefined {
+  const first = history.find((fact) => fact.generation === generation)
+  if (first === undefined) return undefined
+  return first.type === 'promotion' ? first.base : (first.before ?? first.version)
+}
+
+export function factOf(
+  generation: number,
+  control: ControlRecord['control'],
+  places: readonly { readonly offset: number; readonly time: number }[],
+): ControlFact {
+  const { number, version } = control
+  const at = Math.max(...places.map(({ time }) => time))
+  const fact = { number, generation, version, at, positions: places.map(({ offset }) => offset) }
+  if (control.type === 'version') {
+    return { ...fact, type: 'version', ...(control.before !== undefined && { before: control.before }) }
+  }
+  const { before, base, identity, diff, note, corrections, correctionsHash } = control
+  return {
+    ...fact,
+    type: 'promotion',
+    before,
+    base,
+    principal: principalOf(identity),
+    requestId: requestIdOf(identity),
+    diff,
+    ...(note !== undefined && { note }),
+    corrections,
+    correctionsHash,
+  }
+}
+
+function foreign(partition: number, event: EventRecord, live: number): HenceError {
+  return new HenceError(
+    'divergence',
+    'operator',
+    `The log of partition ${partition} holds the event "${event.type}" of generation ${event.generation} where generation ${live} is live. ` +
+      'The log is damaged, or was written by two processes.',
+  )
+}
+
+function misplaced(partition: number, offset: number, key: string): HenceError {
+  return new HenceError(
+    'divergence',
+    'operator',
+    `Record ${offset} of partition ${partition} has the key ${JSON.stringify(key)}, which belongs to another partition: ` +
+      'the code that gives keys has changed, or is not deterministic.',
+  )
+}
+
+function unstill(number: number): HenceError {
+  return new HenceError(
+    'divergence',
+    'operator',
+    `Control record ${number} stands where events were under way that come to nothing before it. ` +
+      'The code has changed, or is not deterministic.',
+  )
+}
 
 /** What threw in a step: derivations, and requests that were decided by one. */
 function failuresOf(step: Step, partition: number, offset: number): RecordedFailure[] {

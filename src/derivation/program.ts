@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { constants, createContext, Script } from 'node:vm'
 import { type App, app, effect, HenceError, reject, scopes } from '../app/index.ts'
+import type { Versioned } from '../app/version.ts'
 import type { Bundle } from './bundle.ts'
 import { type Deriving, installGuard, refuseImpure, takenNames } from './guard.ts'
 import { mainRealm, makeRealm, type Realm, refuseNotJson } from './realm.ts'
@@ -78,6 +79,20 @@ function load(script: Script, version: string): Program {
   }
 }
 
+/**
+ * The app of a bundle as an object of the process's own realm, for what is done outside derivations: validating, routing.
+ * @throws HenceError `bundle-failed` (change)
+ */
+export function hostApp({ code, hash }: Pick<Bundle, 'code' | 'hash'>): App {
+  const module: { exports: { default?: App } } = { exports: {} }
+  const script = new Script(`(function (module, exports, require) {${code}\n})`, {
+    filename: `app-${hash.slice(0, 12)}.js`,
+  })
+  const wrapped: Wrapped = script.runInThisContext()
+  wrapped(module, module.exports, (name) => (name === 'hence' ? pure : refuseImpure('require')))
+  return checkApp(module.exports.default)
+}
+
 /** What `import … from 'hence'` gives in the sandbox. */
 const pure = { app, effect, HenceError, reject, scopes }
 
@@ -106,7 +121,7 @@ export function inProcess(definitions: App): Program {
   const program: Program = {
     app: definitions,
     realm: mainRealm,
-    version: fingerprint(definitions),
+    version: versionOfApp(definitions),
     deriving: mainDeriving,
     fresh: () => program,
     close() {
@@ -117,14 +132,30 @@ export function inProcess(definitions: App): Program {
   return program
 }
 
-function fingerprint({ name, requests, events, reactions, tables, constraints, effects }: App): string {
+/** The version of an app that runs without a sandbox: see `inProcess`. */
+export function versionOfApp({
+  name,
+  requests,
+  events,
+  reactions,
+  tables,
+  constraints,
+  effects,
+}: App): string {
   const parts: unknown[] = [name]
-  for (const { scope, name, key, claims, derive, compensate } of requests.values())
-    parts.push([scope, name, `${key}`, `${claims}`, `${derive}`, `${compensate}`])
-  for (const { scope, name, key } of events.values()) parts.push([scope, name, `${key}`])
+  for (const request of requests.values()) {
+    const { scope, name, key, claims, derive, compensate } = request
+    parts.push([scope, name, versionsOf(request), `${key}`, `${claims}`, `${derive}`, `${compensate}`])
+  }
+  for (const event of events.values())
+    parts.push([event.scope, event.name, versionsOf(event), `${event.key}`])
   for (const [name, { scope, react }] of reactions) parts.push([scope, name, `${react}`])
   for (const { scope, name, parts: kinds, indexes } of tables.values())
     parts.push([scope, name, kinds, indexes])
   parts.push([...constraints.values()], [...effects.keys()])
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
+}
+
+function versionsOf({ version, upcast }: Versioned): unknown[] {
+  return [version, Object.entries(upcast).map(([from, step]) => [from, `${step}`])]
 }

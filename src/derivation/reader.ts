@@ -108,7 +108,7 @@ export class Reader {
     const { traces } = this.#processor
     const source = {
       positions: () => this.#processor.positions,
-      keptFrom: (partition: number) => traces.keptFrom[partition]!,
+      keptFrom: (partition: number) => this.#processor.feedFrom(partition),
       traces: (partition: number, offset: number, limit: number) => traces.from({ partition, offset }, limit),
       next,
     }

@@ -29,7 +29,9 @@ import { type Facts, HostTurn } from './host-turn.ts'
 import { operatorRequests } from './operator.ts'
 import { mainRealm } from './realm.ts'
 import { correctionSeed, namedUuid, requestSeed } from './seed.ts'
+import { assertSynchronous } from './synchronous.ts'
 import { checkPartitionKey, Transaction } from './transaction.ts'
+import { unknownVersion, upcast } from './upcast.ts'
 import { constraintNamed, type Workplace } from './workplace.ts'
 
 /** What one record of the log led to. */
@@ -96,8 +98,8 @@ const eventsPerRootMax = 100_000
  * the events that stay in the partition, in the order of their emission. Each derivation is undone by itself
  * when it throws, so that what becomes of an event does not depend on whether it stayed in the partition.
  *
- * @throws HenceError whatever the state throws that is not the derivation's own fault, such as
- *   `state-unreadable` (operator); then nothing of the step may be kept
+ * @throws HenceError `unknown-message`, `unknown-version` (operator), and whatever the state throws that is not the
+ *   derivation's own fault, such as `state-unreadable` (operator); then nothing of the step may be kept
  */
 export function takeStep(place: Workplace, record: LogRecord, around: Surroundings): Step {
   const taking = new Taking(place, around)
@@ -126,10 +128,12 @@ class Taking {
     const { timers } = this.#place
     const { partition, time } = this.#around
     for (let timer = timers.take(partition, time); timer; timer = timers.take(partition, time)) {
-      const { event, key, data, id, depth, at } = timer
+      const { event, version = 1, key, data, id, depth, at } = timer
       const origin = new Origin(depth, () => Buffer.from(id, 'hex').toString('latin1'))
       const derivation = this.#begin('timer', event, key, chainOf(timer))
-      this.#attempt(derivation, () => this.#react(derivation, this.#parse(event, data), origin, at))
+      this.#attempt(derivation, () =>
+        this.#react(derivation, this.#parse(derivation, version, data), origin, at),
+      )
       this.#drain()
     }
   }
@@ -158,10 +162,10 @@ class Taking {
   }
 
   event(record: EventRecord): void {
-    const { type, key, data, id, depth } = record
+    const { type, version, key, data, id, depth } = record
     const origin = new Origin(depth, () => id)
     const derivation = this.#begin('event', type, key, chainOf(record))
-    this.#attempt(derivation, () => this.#react(derivation, this.#parse(type, data), origin))
+    this.#attempt(derivation, () => this.#react(derivation, this.#parse(derivation, version, data), origin))
     this.#drain()
   }
 
@@ -200,6 +204,7 @@ class Taking {
     const { logId, time } = this.#around
     const chain: Chain = { identity, rootPartition, rootOffset }
     const origin = new Origin(0, () => correctionSeed(logId, promotion, n))
+    if (what.kind === 'outcome' && what.kept) return
     if (what.kind === 'effect') {
       if (what.settled) {
         this.result(endedRecord(what))
@@ -243,9 +248,33 @@ class Taking {
     )
   }
 
-  /** Messages of Hence's own are for its own code, so they belong to the main realm. */
-  #parse(type: string, data: string): unknown {
-    return isOwnMessage(type) ? JSON.parse(data) : this.#place.program.realm.parseFrozen(data)
+  /** The data of an event, as the app knows it today. */
+  #parse(derivation: Derivation, version: number, data: string): unknown {
+    const { type } = derivation
+    if (isOwnMessage(type)) {
+      if (version !== 1) throw unknownVersion(this.#sourceOf(derivation), 'an event', type, version, 1)
+      // It is for Hence's own code, so it belongs to the main realm.
+      return JSON.parse(data)
+    }
+    const { app, realm } = this.#place.program
+    const event = app.events.get(type)
+    if (event === undefined) throw unknownMessage(app, this.#sourceOf(derivation), 'an event', type)
+    if (version === event.version) return realm.parseFrozen(data)
+    return upcast(this.#place, event, version, data, this.#sourceOf(derivation))
+  }
+
+  /** The input of a request, as the app knows it today. */
+  #inputOf(request: Request, version: number, text: string, { rootPartition, rootOffset }: Root): unknown {
+    if (version === request.version) return this.#place.program.realm.parse(text)
+    return upcast(this.#place, request, version, text, `Record ${rootPartition}:${rootOffset}`)
+  }
+
+  /** For errors: the record that a message stands in, or, for a timer's, the one that it follows from. */
+  #sourceOf({ kind, chain }: Derivation): string {
+    const { partition, offset } = this.#around
+    const root = `${chain.rootPartition}:${chain.rootOffset}`
+    if (kind === 'timer') return `A timer that follows from record ${root}`
+    return `Record ${kind === 'request' ? root : `${partition}:${offset}`}`
   }
 
   #begin(kind: Derivation['kind'], type: string, key: string, chain: Chain): Derivation {
@@ -329,7 +358,7 @@ class Taking {
     }
     const { app } = this.#place.program
     const reaction = app.reactions.get(type)
-    if (reaction === undefined) throw unknownMessage(app, 'event', type)
+    if (reaction === undefined) throw unknownMessage(app, this.#sourceOf(derivation), 'an event', type)
     this.#runReaction(derivation, reaction, data, origin, time)
   }
 
@@ -358,14 +387,14 @@ class Taking {
 
   /** Decides a request of the app; undefined when it must wait for its claims. */
   #decide(derivation: Derivation, record: RequestRecord, origin: Origin): Outcome | undefined {
-    const { program } = this.#place
-    const { deriving, realm } = program
-    const request = requestNamed(program.app, record.type)
+    const { app, deriving } = this.#place.program
+    const { type, version } = record
+    const request = requestNamed(app, type, derivation.chain)
     const text = record.output ?? record.input
+    const input = this.#inputOf(request, version, text, derivation.chain)
     deriving.active = true
-    const input = realm.parse(text)
     const key = request.key(input)
-    checkPartitionKey(key, `request "${record.type}"`)
+    checkPartitionKey(key, `request "${type}"`)
     derivation.key = key
     if (!this.#around.isHere(key)) {
       deriving.active = false
@@ -381,7 +410,8 @@ class Taking {
     const claims = claimsInOrder(identity, wanted, (name) => constraintNamed(this.#place, name))
     const emissions: Emission[] = []
     const turn = new HostTurn(this.#place, key, this.#facts(derivation), origin, emissions)
-    const holder = { type: request.name, input: text, rootPartition, rootOffset, claims, granted: 0 }
+    const root = { rootPartition, rootOffset }
+    const holder = { type, version, input: text, ...root, claims, granted: 0 }
     if (claims[0]!.strict) {
       setHolder(turn, scope, identity, { ...holder, state: 'asking' })
       ask(turn, scope, identity, claims[0]!)
@@ -423,7 +453,9 @@ class Taking {
   }
 
   #operate(derivation: Derivation, record: RequestRecord, origin: Origin): Outcome {
-    const request = operatorRequests.get(record.type)!
+    const { type, version } = record
+    if (version !== 1) throw unknownVersion(this.#sourceOf(derivation), 'a request', type, version, 1)
+    const request = operatorRequests.get(type)!
     const input = JSON.parse(record.output ?? record.input) as never
     derivation.key = request.key(input)
     const emissions: Emission[] = []
@@ -453,7 +485,9 @@ class Taking {
       if (!this.#refuseIfAsking(turn, gone)) lapse(turn, gone)
     } else {
       const judge = judges[type]
-      if (judge === undefined) throw unknownMessage(this.#place.program.app, 'event', type)
+      if (judge === undefined) {
+        throw unknownMessage(this.#place.program.app, this.#sourceOf(derivation), 'an event', type)
+      }
       judge(turn, data as never)
     }
   }
@@ -484,13 +518,14 @@ class Taking {
       ask(turn, scope, identity, next)
       return
     }
-    const { program } = this.#place
-    const request = requestNamed(program.app, holder.type)
+    const { version = 1 } = holder
+    const request = requestNamed(this.#place.program.app, holder.type, holder)
     const origin = new Origin(0, () => requestSeed(this.#around.logId, identity))
     let outcome: Outcome
     const start = this.#around.mark()
     try {
-      outcome = this.#derive(derivation, request, program.realm.parse(holder.input), origin)
+      const input = this.#inputOf(request, version, holder.input, holder)
+      outcome = this.#derive(derivation, request, input, origin)
     } catch (error) {
       derivation.failure = this.#failureOf(error)
       this.#undo(start)
@@ -559,9 +594,9 @@ class Taking {
       answer('released')
       return
     }
-    const { type, input, rootPartition, rootOffset } = holder
+    const { type, version = 1, rootPartition, rootOffset } = holder
     const { program } = this.#place
-    const request = requestNamed(program.app, type)
+    const request = requestNamed(program.app, type, holder)
     const victim: Chain = { identity, rootPartition, rootOffset }
     giveBack(turn, identity, without(holder.claims, constraint, key))
     setHolder(turn, scope, identity, undefined)
@@ -570,13 +605,10 @@ class Taking {
       if (request.compensate !== undefined) {
         const facts = { ...this.#facts(derivation), chain: victim }
         const tx = new Transaction(this.#place, scope, derivation.key, facts, origin)
+        const input = this.#inputOf(request, version, holder.input, holder)
         program.deriving.active = true
         assertSynchronous(
-          request.compensate(
-            tx,
-            program.realm.parse(input),
-            program.realm.seal({ violation, constraint, key }) as never,
-          ),
+          request.compensate(tx, input, program.realm.seal({ violation, constraint, key }) as never),
         )
         program.deriving.active = false
         tx.end()
@@ -606,6 +638,9 @@ const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T])
   'hence:compensated': compensated,
   'hence:deadline': deadline,
 }
+
+/** Where a request stands in the log. */
+type Root = Pick<Chain, 'rootPartition' | 'rootOffset'>
 
 const none: readonly never[] = []
 
@@ -646,18 +681,18 @@ function chainOf({ identity, rootPartition, rootOffset }: Chain): Chain {
   return { identity, rootPartition, rootOffset }
 }
 
-function requestNamed(app: App, type: string): Request {
+function requestNamed(app: App, type: string, { rootPartition, rootOffset }: Root): Request {
   const request = app.requests.get(type)
-  if (request === undefined) throw unknownMessage(app, 'request', type)
-  return request
+  if (request !== undefined) return request
+  throw unknownMessage(app, `Record ${rootPartition}:${rootOffset}`, 'a request', type)
 }
 
 /** A message that the code does not know is no failure of a derivation: going on would lose it. */
-function unknownMessage(app: App, kind: string, type: string): HenceError {
+function unknownMessage(app: App, where: string, what: string, type: string): HenceError {
   return new HenceError(
     'unknown-message',
     'operator',
-    `The log holds a ${kind} "${type}", which the app "${app.name}" does not define. ` +
+    `${where} holds ${what} "${type}", which the app "${app.name}" does not define. ` +
       'Put its definition back; what is in the log must stay readable.',
   )
 }
@@ -667,21 +702,6 @@ function endless(type: string): HenceError {
     'too-many-events',
     'change',
     `"${type}" comes after ${eventsPerRootMax} others that follow from one record in its partition: do reactions emit each other without end?`,
-  )
-}
-
-function assertSynchronous(result: unknown): void {
-  if (
-    typeof result !== 'object' ||
-    result === null ||
-    typeof (result as Promise<unknown>).then !== 'function'
-  )
-    return // Whatever it comes to, nobody waits for it; unheard, a rejection would end the process.
-  ;(result as Promise<unknown>).then(undefined, () => {})
-  throw new HenceError(
-    'derivation-asynchronous',
-    'change',
-    'A derivation returned a promise. Derivations are synchronous: bring what it waits for as the input of a request.',
   )
 }
 

@@ -16,6 +16,8 @@ export interface Timer extends Chain {
   /** When it goes off: log time, in milliseconds since 1970. */
   readonly at: number
   readonly partition: number
+  /** The version of the event that the data is of; rows without it are of version 1. */
+  readonly version?: number
   /** JSON text. */
   readonly data: string
   /** The event's id, as the hexadecimal digits of its 16 bytes, and its depth. */

@@ -97,7 +97,8 @@ export class Transaction implements Tx {
     const name = options?.key === undefined ? this.#ordinal(event) : this.#uniqueName(event, options.key)
     const parent = this.#origin
     const origin = childOf(parent, event.name, () => eventId(parent.seed, event.name, name))
-    this.emissions.push({ type: event.name, key, data: sealed, origin, chain: this.#facts.chain })
+    const { name: type, version } = event
+    this.emissions.push({ type, version, key, data: sealed, origin, chain: this.#facts.chain })
   }
 
   effect(effect: Effect, input: unknown, options?: EmitOptions): string {
@@ -156,6 +157,7 @@ export class Transaction implements Tx {
       ...chain,
       at: Math.max(at, time),
       partition,
+      version: event.version,
       data: JSON.stringify(sealed),
       id: hexOf(origin.seed),
       depth: origin.depth,

@@ -664,7 +664,7 @@ test('what comes of an effect reaches the app whatever its size, and is the same
   await engine.close()
   const again = await createEngine({
     app: house,
-    data: { ...data, openStore: () => data.openStore([], true) },
+    data: { ...data, openStore: () => data.openStore(0, [], true) },
     report,
   })
   assert.deepEqual(again.effects({ state: 'dead' }), dead)

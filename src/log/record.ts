@@ -7,17 +7,18 @@ import { HenceError } from '../failure.ts'
  *
  *   0        1        2                 4                 6                 8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | kind=1 | flags  | identity bytes  |   type bytes    |    reserved     |
+ *   | kind=1 | flags  | identity bytes  |   type bytes    |     version     |
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | input bytes                       | identity | type | input  | output  …
  *   +--------+--------+--------+--------+----------+------+--------+---------
  *     flags bit 0: an output stands after the input, to the end of the record
+ *     version: that of the schema which let it in; 0 means 1, and 1 is written so, as it was before there were versions
  *
  * Event: what a derivation emitted to another partition.
  *
  *   0        1        2                 4                 6                 8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | kind=2 | flags  |   generation    | cause partition | root partition  |
+ *   | kind=2 | version|   generation    | cause partition | root partition  |
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   |      depth      | identity bytes  |   type bytes    |    key bytes    |   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -31,7 +32,7 @@ import { HenceError } from '../failure.ts'
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | identity (of the root request) | type | key | data, to the end            56
  *   +--------------------------------+------+-----+--------------------------
- *     flags are reserved and zero
+ *     version: that of the definition which it was emitted by, written as a request's
  *
  * Tick: brings a time to a partition in which nothing else happens, so that its timers go off.
  *
@@ -76,6 +77,8 @@ export interface RequestRecord {
   /** Principal and request id in one; see `request/identity.ts`. A latin1 string. */
   readonly identity: string
   readonly type: string
+  /** The version of the type whose schema let it in. */
+  readonly version: number
   /** The input as it was sent: JSON text. */
   readonly input: string
   /** What the schema made of the input, where that differs from what was sent: JSON text. */
@@ -97,6 +100,8 @@ export interface EventRecord {
   /** How many events stand between the request and this one, itself included. */
   readonly depth: number
   readonly type: string
+  /** The version of the type that the data is of. */
+  readonly version: number
   /** The partition key that it is addressed to. */
   readonly key: string
   /** Its place in the channel from the cause's partition to this one, from 0 without gaps. */
@@ -138,6 +143,8 @@ export type Control =
       readonly number: number
       /** SHA-256 of the bundle, in hexadecimal. */
       readonly version: string
+      /** The one that was in force until here; left out at the beginning of a log. */
+      readonly before?: string
     }
   | {
       /** The generation is live from here on. */
@@ -185,8 +192,12 @@ export interface CorrectedOutcome {
   readonly type: string
   /** The input as it was sent. */
   readonly input: unknown
+  /** What was told first, and still is. */
+  readonly told: unknown
   readonly before: unknown
   readonly after: unknown
+  /** Nothing differs; another promotion has corrected it before, and what was told is kept. */
+  readonly kept?: true
 }
 
 export interface CorrectedEffect {
@@ -227,6 +238,7 @@ export function encodeRequest(
   type: string,
   input: string,
   output: string | undefined,
+  version: number,
 ): Buffer {
   const inputBytes = Buffer.byteLength(input)
   const outputBytes = output === undefined ? 0 : Buffer.byteLength(output)
@@ -235,7 +247,7 @@ export function encodeRequest(
   bytes[1] = output === undefined ? 0 : flagOutput
   bytes.writeUInt16LE(identity.length, 2)
   bytes.writeUInt16LE(type.length, 4)
-  bytes.writeUInt16LE(0, 6)
+  bytes.writeUInt16LE(writtenVersion(version), 6)
   bytes.writeUInt32LE(inputBytes, 8)
   if (inputBytes === input.length) {
     // All of it is latin1, and one call of the buffer's costs more than making one text of three.
@@ -256,7 +268,7 @@ export function encodeEvent(event: EventRecord): Buffer {
     eventHead + event.identity.length + event.type.length + keyBytes + dataBytes,
   )
   bytes[0] = kindEvent
-  bytes[1] = 0
+  bytes[1] = writtenVersion(event.version)
   bytes.writeUInt16LE(event.generation, 2)
   bytes.writeUInt16LE(event.causePartition, 4)
   bytes.writeUInt16LE(event.rootPartition, 6)
@@ -366,6 +378,7 @@ function decodeRequest(bytes: Buffer): RequestRecord {
     kind: 'request',
     identity: bytes.toString('latin1', requestHead, identityEnd),
     type: bytes.toString('latin1', identityEnd, typeEnd),
+    version: readVersion(bytes.readUInt16LE(6)),
     input: bytes.toString('utf8', typeEnd, inputEnd),
     output: hasOutput ? bytes.toString('utf8', inputEnd, bytes.length) : undefined,
   }
@@ -375,9 +388,7 @@ function decodeEvent(bytes: Buffer): EventRecord {
   const identityEnd = eventHead + bytes.readUInt16LE(10)
   const typeEnd = identityEnd + bytes.readUInt16LE(12)
   const keyEnd = typeEnd + bytes.readUInt16LE(14)
-  if (bytes[1] !== 0 || keyEnd >= bytes.length) {
-    throw unreadable(`event with flags ${bytes[1]}, ${bytes.length} bytes`)
-  }
+  if (keyEnd >= bytes.length) throw unreadable(`event of ${bytes.length} bytes`)
   return {
     kind: 'event',
     generation: bytes.readUInt16LE(2),
@@ -390,6 +401,7 @@ function decodeEvent(bytes: Buffer): EventRecord {
     id: bytes.toString('latin1', 40, eventHead),
     identity: bytes.toString('latin1', eventHead, identityEnd),
     type: bytes.toString('latin1', identityEnd, typeEnd),
+    version: readVersion(bytes[1]!),
     key: bytes.toString('utf8', typeEnd, keyEnd),
     data: bytes.toString('utf8', keyEnd, bytes.length),
   }
@@ -407,6 +419,14 @@ function decodeResult(bytes: Buffer): ResultRecord {
     tries: bytes.readUInt16LE(4),
     text: bytes.toString('utf8', end, bytes.length),
   }
+}
+
+function writtenVersion(version: number): number {
+  return version === 1 ? 0 : version
+}
+
+function readVersion(written: number): number {
+  return written === 0 ? 1 : written
 }
 
 function writeU64(bytes: Buffer, value: number, at: number): void {

@@ -164,8 +164,8 @@ export class Admission {
   }
 
   #admit(identity: Identity, message: Message, waiter: Waiter): void {
-    const { type, input, output, key } = message
-    const bytes = encodeRequest(identity, type, input, output)
+    const { type, version, input, output, key } = message
+    const bytes = encodeRequest(identity, type, input, output, version)
     if (this.#queuedBytes + bytes.length > this.#queueBytesMax && this.#queuedBytes > 0) {
       throw new HenceError(
         'overloaded',
@@ -177,7 +177,7 @@ export class Admission {
     this.#queuedBytes += bytes.length
     this.#inFlight.set(identity, { identity, type, input, bytes: bytes.length, waiters: [waiter] })
     this.#host.write(this.#host.partitionOf(key), {
-      record: { kind: 'request', identity, type, input, output },
+      record: { kind: 'request', identity, type, version, input, output },
       bytes,
     })
   }

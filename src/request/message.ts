@@ -9,6 +9,8 @@ import { HenceError } from '../failure.ts'
 /** A request that may be appended. */
 export interface Message {
   readonly type: string
+  /** The version of the definition that lets it in. */
+  readonly version: number
   /** JSON text, as it was sent. */
   readonly input: string
   /** JSON text of what the schema made of it, where that differs. */
@@ -17,8 +19,8 @@ export interface Message {
   readonly key: string
 }
 
-/** What of a request's definition admission needs. */
-export type Admitted = Pick<Request, 'name' | 'input' | 'key'>
+/** What of a request's definition admission needs; those that operators may send have the version 1. */
+export type Admitted = Pick<Request, 'name' | 'input' | 'key'> & Partial<Pick<Request, 'version'>>
 
 /**
  * The definition that a request is sent to, one of the app or of those that operators may send.
@@ -62,7 +64,7 @@ export function inputOf(type: string, value: unknown): Input {
  * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`, `key-too-long` (change)
  */
 export function messageOf(request: Admitted, input: Input): Message {
-  const type = request.name
+  const { name: type, version = 1 } = request
   const result = request.input['~standard'].validate(input.value)
   if (result instanceof Promise) {
     throw new HenceError(
@@ -79,12 +81,13 @@ export function messageOf(request: Admitted, input: Input): Message {
     )
   }
   if (sameValue(input.value, result.value)) {
-    return { type, input: input.text, output: undefined, key: keyOf(request, input.value) }
+    return { type, version, input: input.text, output: undefined, key: keyOf(request, input.value) }
   }
   const value = sealed(type, result.value)
   const output = JSON.stringify(value)
   return {
     type,
+    version,
     input: input.text,
     output: output === input.text ? undefined : output,
     key: keyOf(request, value),

@@ -54,6 +54,30 @@ export function collectionsOf(shapes: Iterable<TableShape>): string[] {
   return names
 }
 
+/** The collections of one index, and the entries of a row in them, for filling an index that is new. */
+export function indexOf(
+  { name, parts, indexes }: TableShape,
+  index: string,
+): {
+  readonly collections: readonly string[]
+  entries(rowKey: string, row: unknown): readonly (readonly [collection: string, key: string])[]
+} {
+  const fields = indexes[index]!
+  const [all, scoped] = [`i:${name}:${index}`, `s:${name}:${index}`]
+  const isScoped = parts.length > 0
+  return {
+    collections: isScoped ? [all, scoped] : [all],
+    entries(rowKey, row) {
+      const values = valuesOf({ fields }, row)
+      if (values === undefined) return []
+      const entry = [all, checkKeyLength(values + rowKey)] as const
+      if (!isScoped) return [entry]
+      const scope = rowKey.indexOf('\0') + 1
+      return [entry, [scoped, rowKey.slice(0, scope) + values + rowKey.slice(scope)]]
+    },
+  }
+}
+
 /** The rows of a table and their indexes. */
 export class TableState {
   readonly name: string
@@ -233,7 +257,7 @@ interface Index {
 const nothingCodec: Codec<true> = { encode: () => '', decode: () => true }
 
 /** The encoded indexed values of a row; undefined when it is not in the index. */
-function valuesOf({ fields }: Index, row: unknown): string | undefined {
+function valuesOf({ fields }: Pick<Index, 'fields'>, row: unknown): string | undefined {
   let values = ''
   for (const field of fields) {
     const value = (row as Record<string, IndexValue | null | undefined>)[field]

@@ -18,15 +18,24 @@ export function memoryStorage({
   readonly clock?: Clock
 } = {}): MemoryStorage {
   const log = memoryLog({ partitions, clock })
-  let store: MemoryStore | undefined
+  const stores = new Map<number, MemoryStore>()
+  const texts = new Map<string, string>()
   return {
     log,
-    async openStore(_, anew) {
+    async openStore(generation, _, anew) {
+      const before = stores.get(generation)
       // A snapshot holds what was durable, so an engine that was dropped half-way cannot reach into the next one.
-      store = anew || !store ? memoryStore() : store.snapshot()
+      const store = anew || !before ? memoryStore() : before.snapshot()
+      stores.set(generation, store)
       return store
     },
-    async keepCode() {},
+    async dropStore(generation) {
+      stores.delete(generation)
+    },
+    async keep(name, text) {
+      texts.set(name, text)
+    },
+    kept: async (name) => texts.get(name),
     async close() {},
   }
 }

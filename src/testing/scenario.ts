@@ -5,6 +5,7 @@ import type {
   EffectName,
   EffectNamed,
   Frozen,
+  Json,
   RequestInput,
   RequestName,
   RequestReason,
@@ -71,21 +72,26 @@ export class Scenario<A extends App> {
 
   /** A request that was accepted before. */
   given<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by?: SentBy): this {
-    this.when(type, input, by)
-    const outcome = this.#outcome()
-    assert.equal(
-      outcome.status,
-      'accepted',
-      `given "${type}" must be accepted, but it was ${JSON.stringify(outcome)}`,
-    )
-    return this
+    return this.when(type, input, by).#assertAccepted(type)
+  }
+
+  /**
+   * A request that was let in by an older version of its schema, and is accepted. The input is what that schema gave; what
+   * upcasters make of it is derived.
+   */
+  givenOlder(version: number, type: RequestName<A>, input: Json, by: SentBy = {}): this {
+    const identity = this.#identity(by)
+    const sent = JSON.stringify(input)
+    const record = { kind: 'request', identity, type, version, input: sent, output: undefined } as const
+    return this.#take(type, record, by.at ?? this.#time + 1000).#assertAccepted(type)
   }
 
   /** The request that the following `then…` are about. */
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
     const message = messageOf(requestOf(this.#app, type), inputOf(type, input))
-    const identity = identityOf(by.requestId ?? `request-${this.#count + 1}`, by.principal ?? '')
-    const record = { kind: 'request', identity, type, input: message.input, output: message.output } as const
+    const identity = this.#identity(by)
+    const { version, input: sent, output } = message
+    const record = { kind: 'request', identity, type, version, input: sent, output } as const
     return this.#take(type, record, by.at ?? this.#time + 1000)
   }
 
@@ -216,6 +222,20 @@ export class Scenario<A extends App> {
       .sort((a, b) => a.at - b.at)
   }
 
+  #identity({ requestId = `request-${this.#count + 1}`, principal = '' }: SentBy) {
+    return identityOf(requestId, principal)
+  }
+
+  #assertAccepted(type: string): this {
+    const outcome = this.#outcome()
+    assert.equal(
+      outcome.status,
+      'accepted',
+      `given "${type}" must be accepted, but it was ${JSON.stringify(outcome)}`,
+    )
+    return this
+  }
+
   #end(type: string, end: { readonly done: boolean; readonly text: string }): this {
     const [first] = this.#outbox.list('pending', { type, limit: 1 })
     assert.ok(first, `no effect "${type}" is pending`)
@@ -235,7 +255,7 @@ export class Scenario<A extends App> {
         offset: this.#count,
         time: this.#time,
         root: undefined,
-      isHere: () => true,
+        isHere: () => true,
         mark: () => this.#state.mark(),
         undo: (mark) => this.#state.undo(mark),
         changes: (mark) => this.#state.changes(mark),

@@ -38,7 +38,7 @@ async function written(text: (n: number) => string): Promise<Written> {
   const trees = [new Frontier(), new Frontier()]
   const heads: SignedHead[] = []
   for (let n = 0; n < 10; n++) {
-    const records = [0, 1].map((i) => encodeRequest(`x${n}-${i}\0`, 'note', text(n), undefined))
+    const records = [0, 1].map((i) => encodeRequest(`x${n}-${i}\0`, 'note', text(n), undefined, 1))
     await log.append(n % 2, records)
     for (const record of records) trees[n % 2]!.append(record)
     const partitions = trees.map((tree) => ({ size: tree.size, root: tree.root().toString('hex') }))

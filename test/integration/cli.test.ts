@@ -214,6 +214,7 @@ test('log cat --json is the whole export: what was sent, byte for byte, in order
     requestId: string
     kind: string
     type: string
+    version: number
     token: string
     at: number
     input: unknown
@@ -222,6 +223,7 @@ test('log cat --json is the whole export: what was sent, byte for byte, in order
     records.map(({ requestId }) => requestId),
     ['s1', 'r1', 'r2', 'r9'],
   )
+  assert.ok(records.every(({ version }) => version === 1))
   assert.deepEqual(records.at(-1)!.input, JSON.parse(sent))
   assert.ok(records.every(({ kind, at }, i) => kind === 'request' && at >= (records[i - 1]?.at ?? 0)))
   const two = await hence(['log', 'cat', '--data', data, '--json', '--limit', '2'])

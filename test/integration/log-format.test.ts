@@ -121,6 +121,7 @@ function readRecord(bytes: Buffer) {
       kind: 'request',
       identity: bytes.toString('latin1', 12, 12 + identity),
       type: bytes.toString('latin1', 12 + identity, 12 + identity + type),
+      version: bytes.readUInt16LE(6) || 1,
       input: text(12 + identity + type, input),
       output: bytes[1] === 1 ? text(12 + identity + type + input, bytes.length) : undefined,
     }
@@ -152,6 +153,7 @@ function readRecord(bytes: Buffer) {
     id: bytes.toString('latin1', 40, 56),
     identity: bytes.toString('latin1', 56, identityEnd),
     type: bytes.toString('latin1', identityEnd, typeEnd),
+    version: bytes[1] || 1,
     key: bytes.toString('utf8', typeEnd, keyEnd),
     data: bytes.toString('utf8', keyEnd, bytes.length),
   }
@@ -209,10 +211,14 @@ test('segments, batches, seals and the chain through them', async () => {
 const [source, target] = scopes('source', 'target')
 const sums = target.table('sums', { value: z.object({ sum: z.number() }) })
 const told = target.event('told', {
+  version: 3,
+  upcast: { 1: (data) => data, 2: (data) => data },
   data: z.object({ to: z.string(), by: z.number() }),
   key: (data) => data.to,
 })
 const tell = source.request('tell', {
+  version: 2,
+  upcast: { 1: (input) => input },
   input: z.object({ from: z.string(), to: z.string(), by: z.number().default(1) }),
   key: (input) => input.from,
   derive(tx, { from, to, by }) {

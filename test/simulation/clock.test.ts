@@ -84,7 +84,7 @@ for (const partitions of [1, 3]) {
     await engine.close()
     const anew = await createEngine({
       ...options,
-      data: { ...data, openStore: (names) => data.openStore(names, true) },
+      data: { ...data, openStore: (generation, names) => data.openStore(generation, names, true) },
     })
     assert.equal(await anew.digest(), digest)
     assert.ok(anew.stats().replayed > 0)

@@ -14,7 +14,8 @@ export class CrashingStorage {
   readonly #random: () => number
   readonly #failing: number
   readonly #saved: (store: MemoryStore) => void
-  #store: MemoryStore = memoryStore()
+  readonly #stores = new Map<number, MemoryStore>()
+  readonly #texts = new Map<string, string>()
   #life = 0
 
   constructor(options: {
@@ -38,7 +39,10 @@ export class CrashingStorage {
    * @param isBare the log alone, as if all that was derived from it were lost
    */
   open(isBare = false): Storage {
-    if (isBare) this.#store = memoryStore()
+    if (isBare) {
+      this.#stores.clear()
+      for (const name of this.#texts.keys()) if (name.startsWith('state/')) this.#texts.delete(name)
+    }
     const life = ++this.#life
     const isCut = () => life !== this.#life
     const never = new Promise<never>(() => {})
@@ -75,9 +79,10 @@ export class CrashingStorage {
         end: (partition) => (isCut() ? never : log.end(partition)),
         async close() {},
       },
-      openStore: async (_, anew) => {
-        this.#store = anew ? memoryStore() : this.#store.snapshot()
-        const store = this.#store
+      openStore: async (generation, _, anew) => {
+        const before = this.#stores.get(generation)
+        const store = anew || !before ? memoryStore() : before.snapshot()
+        this.#stores.set(generation, store)
         return {
           get: (collection, key) => store.get(collection, key),
           range: (collection, range) => store.range(collection, range),
@@ -93,7 +98,19 @@ export class CrashingStorage {
           async close() {},
         }
       },
-      async keepCode() {},
+      dropStore: async (generation) => {
+        await delay()
+        if (isCut()) return never
+        this.#stores.delete(generation)
+      },
+      keep: async (name, text) => {
+        await delay()
+        if (isCut()) return never
+        this.#texts.set(name, text)
+        await delay()
+        return isCut() ? never : undefined
+      },
+      kept: async (name) => this.#texts.get(name),
       async close() {},
     }
   }
@@ -102,7 +119,7 @@ export class CrashingStorage {
   crash(): void {
     this.#life++
     // A checkpoint under way may still arrive in the old store; whoever opens next must not see half of it.
-    this.#store = this.#store.snapshot()
+    for (const [generation, store] of this.#stores) this.#stores.set(generation, store.snapshot())
   }
 }
 

@@ -99,7 +99,7 @@ class World {
     }
     return {
       log: lasting,
-      openStore: async (_, anew) => {
+      openStore: async (_generation, _, anew) => {
         // Only what was written whole before the crash is there after it.
         this.store = anew ? memoryStore() : this.store.snapshot()
         const store = this.store
@@ -117,7 +117,11 @@ class World {
           async close() {},
         }
       },
-      async keepCode() {},
+      async dropStore() {},
+      async keep() {},
+      async kept() {
+        return undefined
+      },
       close: () => log.close(),
     }
   }

@@ -122,7 +122,7 @@ test('whatever the app, the requests, the partitions and the crashes: tables and
           data: {
             ...storage.open(),
             openStore: async () =>
-              new CrashingStorage({ partitions: 1, clock, id: '', random }).open().openStore([], true),
+              new CrashingStorage({ partitions: 1, clock, id: '', random }).open().openStore(0, [], true),
           },
           clock,
           report: () => {},

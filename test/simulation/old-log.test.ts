@@ -22,7 +22,7 @@ test('what stands twice in an old log is derived once, however late it is replay
   const record = (box: string, id: number) => {
     const hex = clock.now().toString(16).padStart(12, '0')
     const uuid = `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-${String(id).padStart(12, '0')}`
-    return encodeRequest(`7${uuid}\0`, 'add', JSON.stringify({ box }), undefined)
+    return encodeRequest(`7${uuid}\0`, 'add', JSON.stringify({ box }), undefined, 1)
   }
   const twice = record('a', 0)
   await data.log.append(0, [twice])

@@ -1,0 +1,184 @@
+import { correctionReactionName } from '../app/app.ts'
+import type { App } from '../app/index.ts'
+import type { EffectRow } from '../effect/outbox.ts'
+import { identityOf } from '../identity.ts'
+import type { RecordedCorrection } from '../log/record.ts'
+import { decodeKey, encodeKey } from '../state/keys.ts'
+import type { Store } from '../state/store.ts'
+import { decodeDecided } from './decided.ts'
+import { type Derived as Compared, differences } from './diff.ts'
+import type { Difference, EffectDifference } from './difference.ts'
+
+/** A derivation whose rows are looked up, too. */
+type Derived = Compared & { readonly store: Pick<Store, 'range' | 'get'> }
+
+/** What was asked of the log for a correction. */
+export interface CorrectionSources {
+  /** The request that stands at a place: its type, and its input as it was sent. */
+  request(
+    partition: number,
+    offset: number,
+  ): Promise<{ readonly type: string; readonly input: unknown; readonly key: string }>
+}
+
+export interface CorrectionCounts {
+  readonly outcome: number
+  readonly effect: number
+  readonly row: number
+}
+
+/** What comes of promoting one derivation of the log in the place of another. */
+export interface Corrections {
+  readonly list: readonly RecordedCorrection[]
+  readonly counts: CorrectionCounts
+  /** Effects that are asked for anew. */
+  readonly effectsNew: number
+}
+
+/**
+ * Works out the corrections of a promotion: of every outcome that was told otherwise, of effects that were asked for and are
+ * now others, and, where the app has a `correct` for the scope, of effects that are asked for no longer and of rows.
+ *
+ * @param promotion its number, the identity that approved it, and where it is going to stand
+ */
+export async function correctionsOf(
+  before: Derived,
+  after: Derived,
+  promotion: {
+    readonly number: number
+    readonly identity: string
+    readonly partition: number
+    readonly offset: number
+  },
+  sources: CorrectionSources,
+): Promise<Corrections> {
+  const found: Difference[] = []
+  let effectsNew = 0
+  for (const difference of differences(before, after)) {
+    if (isCorrected(difference, after.app)) found.push(difference)
+    else if (difference.kind === 'effect' && difference.before === undefined) effectsNew++
+  }
+  const list: RecordedCorrection[] = []
+  const corrected = new Set<string>()
+  const counts = { outcome: 0, effect: 0, row: 0 }
+  const add = (correction: Omit<RecordedCorrection, 'promotion' | 'n'>) => {
+    list.push({ promotion: promotion.number, n: list.length, ...correction })
+    const { what } = correction
+    if (!('kept' in what) && !('settled' in what)) counts[what.kind]++
+  }
+  for (const each of found) {
+    if (each.kind === 'outcome') {
+      const identity = identityOf(each.requestId, each.principal)
+      const told = decodeDecided(before.store.get('decided', identity)!).outcome
+      corrected.add(identity)
+      add(await ofOutcome({ ...each, identity, told }, after.app, sources))
+    }
+    if (each.kind === 'effect') add(ofEffect(each, before))
+    if (each.kind === 'row') {
+      const { table, scope, key, before: was, after: is } = each
+      const { identity, partition: rootPartition, offset: rootOffset } = promotion
+      add({
+        scope,
+        key: key[0] as string,
+        identity,
+        rootPartition,
+        rootOffset,
+        what: {
+          kind: 'row',
+          table,
+          rowKey: key,
+          ...(was !== undefined && { before: was }),
+          ...(is !== undefined && { after: is }),
+        },
+      })
+    }
+  }
+  for (const [identity, text] of before.store.range('decided')) {
+    if (!text.includes('\t') || corrected.has(identity)) continue
+    const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
+    const difference = { identity, partition, offset, told, before: is, after: is, kept: true } as const
+    add(await ofOutcome(difference, after.app, sources))
+  }
+  for (const settled of settledEffects(before, after)) add(settled)
+  return { list, counts, effectsNew }
+}
+
+function isCorrected(difference: Difference, app: App): boolean {
+  const { kind } = difference
+  const corrects = (scope: string) => app.reactions.has(correctionReactionName(scope))
+  if (kind === 'outcome') return difference.before !== undefined && difference.after !== undefined
+  if (kind === 'row') return app.tables.has(difference.table) && corrects(difference.scope)
+  if (kind !== 'effect' || difference.before === undefined) return false
+  return difference.after !== undefined || corrects(difference.before.scope)
+}
+
+async function ofOutcome(
+  difference: {
+    readonly identity: string
+    readonly partition: number
+    readonly offset: number
+    readonly told: unknown
+    readonly before: unknown
+    readonly after: unknown
+    readonly kept?: true
+  },
+  app: App,
+  sources: CorrectionSources,
+): Promise<Omit<RecordedCorrection, 'promotion' | 'n'>> {
+  const { identity, partition, offset, told, before, after, kept } = difference
+  const { type, input, key } = await sources.request(partition, offset)
+  return {
+    scope: app.requests.get(type)?.scope ?? '',
+    key,
+    identity,
+    rootPartition: partition,
+    rootOffset: offset,
+    what: { kind: 'outcome', type, input, told, before, after, ...(kept && { kept }) },
+  }
+}
+
+function ofEffect(
+  { id, after }: EffectDifference,
+  before: Derived,
+): Omit<RecordedCorrection, 'promotion' | 'n'> {
+  const row = effectRow(before, id)!
+  const { type, scope, key, identity, rootPartition, rootOffset } = row
+  return {
+    scope,
+    key,
+    identity,
+    rootPartition,
+    rootOffset,
+    what: { kind: 'effect', id, type, before: row, ...(after && { after: JSON.stringify(after.input) }) },
+  }
+}
+
+/** Effects that both ask for, and that had come to an end before the one that is promoted asked for them. */
+function* settledEffects(
+  before: Derived,
+  after: Derived,
+): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'>> {
+  for (const [key, text] of after.store.range('t:hence.effects')) {
+    const row = JSON.parse(text) as EffectRow
+    if (row.state !== 'pending') continue
+    const old = before.store.get('t:hence.effects', key)
+    const ended = old === undefined ? undefined : (JSON.parse(old) as EffectRow)
+    if (ended === undefined || ended.state === 'pending') continue
+    if (ended.type !== row.type || ended.input !== row.input || ended.key !== row.key) continue
+    const { type, scope, key: at, identity, rootPartition, rootOffset } = row
+    const id = decodeKey(['string'], key).parts[0] as string
+    yield {
+      scope,
+      key: at,
+      identity,
+      rootPartition,
+      rootOffset,
+      what: { kind: 'effect', id, type, before: ended, after: row.input, settled: true },
+    }
+  }
+}
+
+function effectRow({ store }: Derived, id: string): EffectRow | undefined {
+  const text = store.get('t:hence.effects', encodeKey([id]))
+  return text === undefined ? undefined : JSON.parse(text)
+}

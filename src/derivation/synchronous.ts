@@ -1,0 +1,18 @@
+import { HenceError } from '../failure.ts'
+
+/**
+ * Refuses a promise where a derivation, or what belongs to it, should give a value.
+ * @throws HenceError `derivation-asynchronous` (change)
+ */
+export function assertSynchronous(result: unknown): void {
+  const isPromise =
+    typeof result === 'object' && result !== null && typeof (result as Promise<unknown>).then === 'function'
+  if (!isPromise)
+    return // Whatever it comes to, nobody waits for it; unheard, a rejection would end the process.
+  ;(result as Promise<unknown>).then(undefined, () => {})
+  throw new HenceError(
+    'derivation-asynchronous',
+    'change',
+    'A derivation returned a promise. Derivations are synchronous: bring what it waits for as the input of a request.',
+  )
+}

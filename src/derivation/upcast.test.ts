@@ -1,0 +1,435 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { z } from 'zod'
+import { type App, app, HenceError, reject, scopes } from '../app/index.ts'
+import type { Upcasters } from '../app/version.ts'
+import { identityOf } from '../identity.ts'
+import { decodeRecord, type EventRecord, encodeEvent, encodeRequest, type LogRecord } from '../log/record.ts'
+import { createEngine } from '../open-engine.ts'
+import { encodeKey } from '../state/keys.ts'
+import { memoryStore } from '../state/memory-store.ts'
+import { State } from '../state/state.ts'
+import { TableState } from '../state/table.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
+import { bundle } from './bundle.ts'
+import { inProcess, type Program, sandboxed } from './program.ts'
+import { type Step, takeStep } from './step.ts'
+import { systemTables, workplace } from './workplace.ts'
+
+// What is in the log stays as it was written, for years, and code comes and goes. The worst would be a message that is
+// taken for what it is not; the next worst one that is passed over.
+
+const [account] = scopes('account')
+const accounts = account.table('accounts', { value: z.object({ cents: z.int(), currency: z.string() }) })
+
+// Version 1 said euros, as text; version 2 cents; version 3 in which currency.
+const deposit = account.request('deposit', {
+  version: 3,
+  upcast: {
+    1: ({ account, euros }) => ({ account, cents: Math.round(Number(euros) * 100) }),
+    2: (older) => ({ ...older, currency: 'EUR' }),
+  },
+  input: z.object({ account: z.string(), cents: z.int(), currency: z.string() }),
+  key: (input) => input.account,
+  derive(tx, { cents, currency }) {
+    const row = tx.get(accounts) ?? { cents: 0, currency }
+    if (row.currency !== currency) return reject('other-currency')
+    tx.put(accounts, { cents: row.cents + cents, currency })
+    return { cents: row.cents + cents }
+  },
+})
+const bank = app('bank', { requests: [deposit], tables: [accounts] })
+
+const identity = (id: string) => identityOf(id, '')
+const old = (id: string, version: number, input: object, output?: object) =>
+  encodeRequest(identity(id), 'deposit', JSON.stringify(input), output && JSON.stringify(output), version)
+
+test('requests of all versions are derived as of the newest, and stay what was sent', async () => {
+  const data = memoryStorage()
+  await data.log.append(0, [
+    old('1', 1, { account: 'ann', euros: '1.50' }),
+    old('2', 2, { account: 'ann' }, { account: 'ann', cents: 250 }),
+    old('3', 3, { account: 'ann', cents: 100, currency: 'EUR' }),
+    old('4', 3, { account: 'ann', cents: 100, currency: 'CHF' }),
+  ])
+  const engine = await createEngine({ app: bank, data, report: () => {} })
+  assert.deepEqual(await engine.get('accounts', ['ann']), { cents: 500, currency: 'EUR' })
+  const first = await engine.story('1')
+  assert.deepEqual(first?.input, { account: 'ann', euros: '1.50' })
+  assert.deepEqual(first?.outcome, { status: 'accepted', value: { cents: 150 } })
+  assert.equal((await engine.story('4'))?.outcome?.status, 'rejected')
+
+  // A retry is held against what was sent then, though no such input would be let in today.
+  const again = { account: 'ann', euros: '1.50' } as never
+  const reply = await engine.submit('deposit', again, { requestId: '1' })
+  assert.ok(reply.status === 'accepted' && reply.replayed && reply.value.cents === 150)
+  const upcast = { account: 'ann', cents: 150, currency: 'EUR' }
+  await assert.rejects(engine.submit('deposit', upcast, { requestId: '1' }), { code: 'request-id-reused' })
+  await assert.rejects(engine.submit('deposit', again, { requestId: 'new' }), { code: 'input-invalid' })
+
+  await engine.submit('deposit', upcast, { requestId: 'new' })
+  for await (const { offset, records } of data.log.read(0, 4)) {
+    const record = decodeRecord(records[0]!)
+    assert.ok(offset === 4 && record.kind === 'request')
+    assert.equal(record.version, 3)
+  }
+  await engine.close()
+})
+
+test('a message that the code does not know stops the engine, which names its record', async () => {
+  const known = old('1', 1, { account: 'ann', euros: '1' })
+  const unknown = encodeRequest(identity('2'), 'withdraw', '{}', undefined, 1)
+  for (const [record, code, message] of [
+    [
+      old('2', 4, { account: 'ann', cents: 1 }),
+      'unknown-version',
+      /^Record 0:1 holds a request "deposit" of version 4, and this code knows the versions 1 to 3\. .*start with/,
+    ],
+    [
+      unknown,
+      'unknown-message',
+      /^Record 0:1 holds a request "withdraw", which the app "bank" does not define/,
+    ],
+    [
+      encodeRequest(identity('2'), 'hence:redrive', '{}', undefined, 2),
+      'unknown-version',
+      /^Record 0:1 holds a request "hence:redrive" of version 2, and this code knows version 1 alone\. .*Hence/,
+    ],
+  ] as const) {
+    const data = memoryStorage()
+    await data.log.append(0, [known, record])
+    await assert.rejects(createEngine({ app: bank, data, report: () => {} }), (error) => {
+      assert.ok(error instanceof HenceError, String(error))
+      assert.equal(error.code, code)
+      assert.equal(error.advice, 'operator')
+      assert.match(error.message, message)
+      return true
+    })
+  }
+})
+
+const broken: Readonly<Record<string, readonly [step: (older: { n: number }) => unknown, code: string]>> = {
+  throws: [() => assert.fail('no such thing'), 'derivation-threw'],
+  'looks at the clock': [(older) => ({ ...older, at: Date.now() }), 'impure'],
+  'changes what it is given': [(older) => Object.assign(older, { n: 2 }), 'derivation-threw'],
+  'gives nothing': [() => {}, 'not-json'],
+  waits: [async () => assert.fail('late'), 'derivation-asynchronous'],
+}
+for (const [what, [step, code]] of Object.entries(broken)) {
+  test(`an upcaster that ${what} fails its request, and those after it are derived`, async () => {
+    const [box] = scopes('box')
+    const boxes = box.table('boxes', { value: z.object({ n: z.int() }) })
+    const fill = box.request('fill', {
+      version: 2,
+      upcast: { 1: step as never },
+      input: z.object({ n: z.int() }),
+      key: () => 'box',
+      derive: (tx, { n }) => tx.put(boxes, { n }),
+    })
+    const data = memoryStorage()
+    await data.log.append(0, [
+      encodeRequest(identity('1'), 'fill', '{"n":1}', undefined, 1),
+      encodeRequest(identity('2'), 'fill', '{"n":7}', undefined, 2),
+    ])
+    const alarms: string[] = []
+    const engine = await createEngine({
+      app: app('house', { requests: [fill], tables: [boxes] }),
+      data,
+      report: ({ message }) => alarms.push(message),
+    })
+    const outcome = (await engine.story('1'))?.outcome
+    assert.ok(outcome?.status === 'failed', JSON.stringify(outcome))
+    assert.equal(outcome.code, code)
+    assert.deepEqual(await engine.get('boxes', ['box']), { n: 7 })
+    assert.equal(alarms.length, 1)
+    // The guards are off again.
+    assert.ok(Date.now() > 0)
+    await engine.close()
+  })
+}
+
+test('in the sandbox, upcasters work with values of their own realm', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'hence-upcast-'))
+  try {
+    const path = join(folder, 'app.ts')
+    await writeFile(
+      path,
+      `import { app, scopes } from 'hence'
+      const [s] = scopes('s')
+      const input = { '~standard': { version: 1, vendor: 'test', validate: (value: unknown) => ({ value }) } }
+      export default app('a', { tables: [], requests: [s.request('r', {
+        version: 3,
+        upcast: {
+          1: (older: any) => ({ list: older.list, own: older.list instanceof Array && Object.isFrozen(older.list) }),
+          2: (older: any) => ({ ...older, again: older.list instanceof Array && older instanceof Object }),
+        },
+        input,
+        key: () => 'k',
+        derive: (_: any, input: any) => ({ ...input, frozen: Object.isFrozen(input) }),
+      } as any)] })`,
+    )
+    const program = sandboxed(await bundle(path))
+    const step = take(program, place(program), { offset: 0 }, requestOf('r', 1, { list: [1] }))
+    assert.deepEqual(step.decisions[0]!.outcome, {
+      status: 'accepted',
+      value: { list: [1], own: true, again: true, frozen: true },
+    })
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+})
+
+test('another upcaster or version is another version of the code', () => {
+  const of = (version: number, upcast: object) => {
+    const [box] = scopes('box')
+    const told = box.event('told', { version, upcast, data: z.object({}), key: () => 'box' } as never)
+    const program = inProcess(app('house', { requests: [], tables: [], reactions: [box.on(told, () => {})] }))
+    program.close()
+    return program.version
+  }
+  const versions = [
+    of(1, {}),
+    of(2, { 1: () => 1 }),
+    of(2, { 1: () => 2 }),
+    of(3, { 1: () => 1, 2: () => 1 }),
+  ]
+  assert.equal(new Set(versions).size, versions.length)
+  assert.equal(of(2, { 1: () => 1 }), versions[1])
+})
+
+// ---------------------------------------------------------------------------------------------------------
+// What the old app has left in the state is taken up by the new one, which has newer versions of everything.
+
+/** A seller of seats. In version 1 a name was text, in version 2 it is a list of its parts. */
+function seller(version: number, step: Upcasters[1] = split): App {
+  const [order, seat] = scopes('order', 'seat')
+  const name: z.ZodType<unknown> = version === 1 ? z.string() : z.array(z.string())
+  const message = { version, upcast: version === 1 ? {} : { 1: step } }
+  const input = z.object({ order: z.string(), name })
+  const key = (input: { readonly order: string }) => input.order
+
+  const orders = order.table('orders', { value: z.object({ name, state: z.string() }) })
+  const heard = seat.table('heard', { value: z.object({ name }) })
+  const seats = seat.capacity('seats', { mode: 'loose', limit: 1 })
+  const desk = seat.unique('desk')
+  const remind = order.event('remind', { ...message, data: input, key })
+  const told = seat.event('told', { ...message, data: input, key: () => 'seat' })
+
+  const book = order.request('book', {
+    ...message,
+    input,
+    key,
+    claims: () => [seats.claim('seat')],
+    derive: (tx, { name }) => tx.put(orders, { name, state: 'booked' }),
+    compensate: (tx, { name }) => tx.put(orders, { name, state: 'sorry' }),
+  })
+  const queue = order.request('queue', {
+    ...message,
+    input,
+    key,
+    claims: () => [desk.claim('seat')],
+    derive: (tx, { name }) => tx.put(orders, { name, state: 'served' }),
+  })
+  const later = order.request('later', {
+    ...message,
+    input,
+    key,
+    derive: (tx, input) => tx.schedule(remind, input, { at: tx.now + 10 }),
+  })
+  const tell = order.request('tell', { ...message, input, key, derive: (tx, input) => tx.emit(told, input) })
+  const shrink = seat.request('shrink', {
+    input: z.object({}),
+    key: () => 'seat',
+    derive: (tx) => tx.setLimit(seats, 0),
+  })
+  return app('seller', {
+    requests: [book, queue, later, tell, shrink],
+    tables: [orders, heard],
+    constraints: [seats, desk],
+    reactions: [
+      order.on(remind, (tx, { name }) => tx.put(orders, { name, state: 'reminded' })),
+      seat.on(told, (tx, { name }) => tx.put(heard, { name })),
+    ],
+  })
+}
+
+const split = ({ name, ...older }: { readonly name: string }) => ({ ...older, name: name.split(' ') })
+const ann = { order: 'order', name: 'Ann Lee' }
+
+/** State that outlasts the programs that derive it. */
+function place(program: Program) {
+  const state = new State(memoryStore())
+  const codec = { encode: JSON.stringify, decode: JSON.parse }
+  const shapes = [...program.app.tables.values(), ...systemTables]
+  const tables = new Map(shapes.map((shape) => [shape.name, new TableState(state, shape, codec)]))
+  return { state, tables }
+}
+
+/** Takes one record. What is for another scope than its own goes by a record of its own. */
+function take(
+  program: Program,
+  { state, tables }: ReturnType<typeof place>,
+  { offset, time = 1_000, here }: { offset: number; time?: number; here?: string },
+  record: LogRecord,
+  failures: readonly string[] = [],
+): Step {
+  const step = takeStep(workplace(program, tables, true), record, {
+    logId: 'test',
+    partition: 0,
+    offset,
+    time,
+    root: undefined,
+    isHere: (key) => here === undefined || key === here,
+    mark: () => state.mark(),
+    undo: (mark) => state.undo(mark),
+    changes: (mark) => state.changes(mark),
+  })
+  state.commit()
+  assert.deepEqual(
+    step.derivations.flatMap(({ failure }) => failure?.code ?? []),
+    failures,
+  )
+  return step
+}
+
+function requestOf(type: string, version: number, input: object): LogRecord {
+  return {
+    kind: 'request',
+    identity: identity(type),
+    type,
+    version,
+    input: JSON.stringify(input),
+    output: undefined,
+  }
+}
+
+/** What a step sent, as it arrives: through the bytes of a record. */
+function sentBy(step: Step, causeOffset: number): EventRecord {
+  const [{ type, version, key, data, origin, chain }] = step.outgoing as [Step['outgoing'][number]]
+  const event = { kind: 'event', generation: 0, causePartition: 0, causeOffset, channelNumber: 0 } as const
+  const more = { depth: origin.depth, id: origin.seed, data: JSON.stringify(data) }
+  return decodeRecord(encodeEvent({ ...event, ...chain, ...more, type, version, key })) as EventRecord
+}
+
+/** The old app, and the new one that takes its state up. */
+function bothSellers(t: TestContext) {
+  const [older, newer] = [inProcess(seller(1)), inProcess(seller(2))]
+  t.after(() => [older, newer].map((program) => program.close()))
+  const home = place(older)
+  const row = (table: string, key: string) => home.tables.get(table)!.get(encodeKey([key]))
+  return { older, newer, home, row }
+}
+
+test('a timer that old code set goes off as an event of today', (t) => {
+  const { older, newer, home, row } = bothSellers(t)
+  take(older, home, { offset: 0 }, requestOf('later', 1, ann))
+  take(newer, home, { offset: 1, time: 2_000 }, { kind: 'tick' })
+  assert.deepEqual(row('orders', 'order'), { name: ['Ann', 'Lee'], state: 'reminded' })
+
+  // Timers of before there were versions have none in their rows.
+  take(older, home, { offset: 2, time: 3_000 }, requestOf('later', 1, { ...ann, name: 'Bo' }))
+  const [timer] = home.tables.get('hence.timers')!.scan({}) as [{ key: string[]; value: object }]
+  const { version, ...bare } = timer.value as { version: number }
+  assert.equal(version, 1)
+  home.tables.get('hence.timers')!.put(encodeKey(timer.key), bare)
+  take(newer, home, { offset: 3, time: 4_000 }, { kind: 'tick' })
+  assert.deepEqual(row('orders', 'order'), { name: ['Bo'], state: 'reminded' })
+})
+
+test('a timer that newer code set stops older code, and names where it comes from', (t) => {
+  const { older, newer, home, row } = bothSellers(t)
+  take(newer, home, { offset: 0 }, requestOf('later', 2, { ...ann, name: ['Ann'] }))
+  const tick = { offset: 1, time: 2_000 }
+  const message =
+    /^A timer that follows from record 0:0 holds an event "remind" of version 2, .* version 1 alone/
+  const start = home.state.mark()
+  assert.throws(() => take(older, home, tick, { kind: 'tick' }), { code: 'unknown-version', message })
+  home.state.undo(start)
+  take(newer, home, tick, { kind: 'tick' })
+  assert.deepEqual(row('orders', 'order'), { name: ['Ann'], state: 'reminded' })
+})
+
+test('an event that old code sent arrives as one of today', (t) => {
+  const { older, newer, home, row } = bothSellers(t)
+  const old = sentBy(take(older, home, { offset: 0, here: 'order' }, requestOf('tell', 1, ann)), 0)
+  assert.equal(old.version, 1)
+  take(newer, home, { offset: 1 }, old)
+  assert.deepEqual(row('heard', 'seat'), { name: ['Ann', 'Lee'] })
+
+  const list = { ...ann, name: ['Ann'] }
+  const made = sentBy(take(newer, home, { offset: 2, here: 'order' }, requestOf('tell', 2, list)), 2)
+  assert.equal(made.version, 2)
+  take(newer, home, { offset: 3 }, made)
+  assert.deepEqual(row('heard', 'seat'), { name: ['Ann'] })
+  const message = /^Record 0:4 holds an event "told" of version 2, and this code knows version 1 alone/
+  assert.throws(() => take(older, home, { offset: 4 }, made), { code: 'unknown-version', message })
+  const gone = { ...made, type: 'gone' }
+  const unknown = { code: 'unknown-message', message: /^Record 0:5 holds an event "gone", which/ }
+  assert.throws(() => take(newer, home, { offset: 5 }, gone), unknown)
+  // Of what stopped it, nothing stands.
+  assert.deepEqual(row('heard', 'seat'), { name: ['Ann'] })
+})
+
+test('a request that asked for its claims under old code is decided under new code', (t) => {
+  const { older, newer, home, row } = bothSellers(t)
+  const asking = take(older, home, { offset: 0, here: 'order' }, requestOf('queue', 1, ann))
+  assert.deepEqual(
+    asking.decisions.map(({ outcome }) => outcome),
+    [undefined],
+  )
+  const judged = take(newer, home, { offset: 1, here: 'seat' }, sentBy(asking, 0))
+  const step = take(newer, home, { offset: 2, here: 'order' }, sentBy(judged, 1))
+  assert.deepEqual(
+    step.decisions.map(({ outcome }) => outcome?.status),
+    ['accepted'],
+  )
+  assert.deepEqual(row('orders', 'order'), { name: ['Ann', 'Lee'], state: 'served' })
+})
+
+test('a request of today waits for its claims as what it is', (t) => {
+  const { newer, home, row } = bothSellers(t)
+  take(newer, home, { offset: 0 }, requestOf('queue', 2, { ...ann, name: ['Ann'] }))
+  assert.deepEqual(row('orders', 'order'), { name: ['Ann'], state: 'served' })
+})
+
+test('a request that old code accepted is made good by new code', (t) => {
+  for (const isBare of [false, true]) {
+    const { older, newer, home, row } = bothSellers(t)
+    take(older, home, { offset: 0 }, requestOf('book', 1, ann))
+    assert.deepEqual(row('orders', 'order'), { name: 'Ann Lee', state: 'booked' })
+    if (isBare) {
+      // Rows of before there were versions have none.
+      const key = encodeKey(['order', 'order', identity('book')])
+      const { version: _, ...holder } = home.tables.get('hence.holders')!.get(key) as { version: number }
+      home.tables.get('hence.holders')!.put(key, holder)
+    }
+    take(newer, home, { offset: 1 }, requestOf('shrink', 1, {}))
+    assert.deepEqual(row('orders', 'order'), { name: ['Ann', 'Lee'], state: 'sorry' })
+  }
+})
+
+test('what newer code let in stops older code that should make it good, which names the request', (t) => {
+  const { older, newer, home, row } = bothSellers(t)
+  take(newer, home, { offset: 0 }, requestOf('book', 2, { ...ann, name: ['Ann'] }))
+  const message = /^Record 0:0 holds a request "book" of version 2, and this code knows version 1 alone/
+  const start = home.state.mark()
+  assert.throws(() => take(older, home, { offset: 1 }, requestOf('shrink', 1, {})), {
+    code: 'unknown-version',
+    message,
+  })
+  home.state.undo(start)
+  take(newer, home, { offset: 1 }, requestOf('shrink', 1, {}))
+  assert.deepEqual(row('orders', 'order'), { name: ['Ann'], state: 'sorry' })
+})
+
+test('dev mode shows an upcaster that makes of an event what does not fit its schema', (t) => {
+  const { older, home, row } = bothSellers(t)
+  const wrong = inProcess(seller(2, (older) => older))
+  t.after(() => wrong.close())
+  const old = sentBy(take(older, home, { offset: 0, here: 'order' }, requestOf('tell', 1, ann)), 0)
+  take(wrong, home, { offset: 1 }, old, ['row-invalid'])
+  assert.equal(row('heard', 'seat'), undefined)
+})
