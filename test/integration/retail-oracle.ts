@@ -35,6 +35,14 @@ export function wrongBy(papers: readonly Paper[]): Wrong[] {
   })
 }
 
+/** What all days bring in, in thousandths of a pound, by each version. */
+export function revenueBy(papers: readonly Paper[], version: 1 | 2): number {
+  return [...booksOf(papers, version)].reduce(
+    (sum, [name, row]) => sum + (name.startsWith('days ') ? row['revenue']! : 0),
+    0,
+  )
+}
+
 /** The fields of a row that differ; undefined when none does. */
 export function differingFields<Row extends object>(
   before: Row | undefined,

@@ -9,7 +9,8 @@ import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Summary } from '../../examples/retail/summary.ts'
 
-const main = fileURLToPath(import.meta.resolve('../../examples/retail/main.ts'))
+const scriptOf = (name: 'main' | 'mend') =>
+  fileURLToPath(import.meta.resolve(`../../examples/retail/${name}.ts`))
 
 /**
  * Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33), which lies beside the repository and not
@@ -31,12 +32,16 @@ export interface RetailProcess {
   }>
 }
 
-/** @param onLine hears of every line that it prints, on either channel */
+/**
+ * @param onLine hears of every line that it prints, on either channel
+ * @param script `main` imports orders, `mend` mends the books of version 1
+ */
 export function startRetail(
   args: readonly string[],
   onLine: (line: string) => void = () => {},
+  script: 'main' | 'mend' = 'main',
 ): RetailProcess {
-  const child = spawn(process.execPath, ['-C', 'hence-source', main, ...args], {
+  const child = spawn(process.execPath, ['-C', 'hence-source', scriptOf(script), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const gather = (stream: NodeJS.ReadableStream) => {
