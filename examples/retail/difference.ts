@@ -1,28 +1,33 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Diff } from 'hence'
 
 /** For people: what two versions make differently, with examples. `hence reprocess diff` tells it at greater length. */
 export function describeDiff(diff: Diff, file: string): string {
-  const groups = [
-    ...diff.tables.map((group) => ({ ...group, name: `rows of ${group.name}` })),
-    ...diff.outcomes,
-  ]
+  const rows = diff.tables.map((group) => ({ ...group, what: `rows of ${group.name}` }))
+  const outcomes = diff.outcomes.map((group) => ({ ...group, what: `outcomes ${group.name}` }))
   return [
-    `It differs in ${diff.differences} places (${file}):`,
-    ...groups.flatMap(({ name, added, removed, changed, samples }) => [
-      `  ${changed + added + removed} ${name}`,
-      ...samples.map((sample) => `    ${nameOf(sample)}  ${textOf(sample.before)} → ${textOf(sample.after)}`),
+    `It makes ${diff.differences} rows and outcomes differently (${file}):`,
+    ...[...rows, ...outcomes].flatMap(({ what, added, removed, changed, samples }) => [
+      `  ${added + removed + changed} ${what}`,
+      ...samples.map((sample) => `    ${describeSample(sample)}`),
     ]),
   ].join('\n')
 }
 
-type Sample = Diff['tables'][number]['samples'][number]
-
-function nameOf(sample: Sample): string {
-  if (sample.kind === 'row') return sample.key.join(' ')
-  return sample.kind === 'outcome' ? sample.requestId : sample.kind
+function describeSample(sample: Diff['tables'][number]['samples'][number]): string {
+  const name =
+    sample.kind === 'row' ? sample.key.join(' ') : sample.kind === 'outcome' ? sample.requestId : sample.kind
+  return `${name}: ${textOf(sample.before, sample.after)} → ${textOf(sample.after, sample.before)}`
 }
 
-function textOf(side: unknown): string {
-  const text = side === undefined ? 'none' : JSON.stringify(side)
-  return text.length > 100 ? `${text.slice(0, 99)}…` : text
+/** What of a row or an outcome is not in the other one. */
+function textOf(side: unknown, other: unknown): string {
+  if (side === undefined) return 'none'
+  if (!isObject(side) || !isObject(other)) return JSON.stringify(side)
+  const fields = Object.entries(side).filter(([name, value]) => !isDeepStrictEqual(value, other[name]))
+  return JSON.stringify(Object.fromEntries(fields))
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
 }
