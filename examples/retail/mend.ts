@@ -40,7 +40,7 @@ const tell = (step: Step, facts: Readonly<Record<string, unknown>>, text: string
   console.log(options.json ? JSON.stringify({ step, ...facts }) : text)
 /** What happens next: whoever kills this process learns where it stands. */
 const begin = (step: Step) => options.json && console.log(JSON.stringify({ step, begins: true }))
-type Step = 'import' | 'reprocess' | 'compare' | 'promote' | 'correct' | 'deliver' | 'roll-back'
+type Step = 'import' | 'reprocess' | 'compare' | 'promote' | 'deliver' | 'roll-back'
 
 try {
   await run()
@@ -74,8 +74,6 @@ async function run(): Promise<void> {
       await tellBooks('promote', engine, 'Version 2 is live')
     }
     if (promotions() === 1) {
-      begin('correct')
-      await engine.idle()
       begin('deliver')
       await delivered(engine)
       const letters = await readPost(postFile)
@@ -144,7 +142,7 @@ async function compare(engine: Engine<Shop>, file: string): Promise<Diff> {
   return diff
 }
 
-/** The ids make sure that it happens once, however often this is run. */
+/** Makes the other version live and corrects what follows from that: once, however often it is sent with one id. */
 async function promote(
   engine: Engine<Shop>,
   { sha256 }: Diff,

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { createHash, randomInt } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { formatMoney } from '../../examples/retail/money.ts'
 import { readPost } from '../../examples/retail/post.ts'
@@ -28,16 +28,7 @@ const rounds = Number(process.env['HENCE_ROUNDS'] ?? 1)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 
 /** In the order in which they come; `start` is what is done before the first of them, which is recovery. */
-const steps = [
-  'start',
-  'import',
-  'reprocess',
-  'compare',
-  'promote',
-  'correct',
-  'deliver',
-  'roll-back',
-] as const
+const steps = ['start', 'import', 'reprocess', 'compare', 'promote', 'deliver', 'roll-back'] as const
 type Step = (typeof steps)[number]
 
 /** What the process tells of a step, as it begins and when it is done. */
@@ -51,18 +42,33 @@ type Told = { readonly step: Step } & (
     }
 )
 
+/** When to kill: in a step, or the first one after it that is still to be done; `correct` is the second half of `promote`. */
 interface Killing {
-  readonly step: Step
-  /** After its beginning. */
-  readonly afterMs: number
+  readonly step: Step | 'correct'
+  /** How far into it, from 0 to 1. */
+  readonly part: number
+  lengthMs(step: Step): number
 }
 
+/** How long it takes to write corrections and to act on them, about. */
+const correctMs = 60
+
 /** Runs until it ends or is killed; gives what it told, and how long after its start. */
-async function mend(args: readonly string[], killing?: Killing) {
+async function mend(source: readonly string[], directory: string, killing?: Killing) {
   const told: { readonly fact: Told; readonly atMs: number }[] = []
   let dying: Promise<void> | undefined
-  const die = async () => {
-    await delay(killing!.afterMs)
+  const isDue = (step: Step) => {
+    const wanted = killing?.step === 'correct' ? 'promote' : killing?.step
+    return wanted !== undefined && steps.indexOf(step) >= steps.indexOf(wanted)
+  }
+  const dieIn = async (step: Step) => {
+    const { part, lengthMs } = killing!
+    if (killing!.step === 'correct' && step === 'promote') {
+      await correctionsAreKept(join(directory, 'shop'), child.ended)
+      await delay(part * correctMs)
+    } else {
+      await delay(part * lengthMs(step))
+    }
     child.kill('SIGKILL')
   }
   const startedAt = performance.now()
@@ -70,14 +76,24 @@ async function mend(args: readonly string[], killing?: Killing) {
     if (!line.startsWith('{"step"')) return
     const fact: Told = JSON.parse(line)
     told.push({ fact, atMs: performance.now() - startedAt })
-    if (fact.step === killing?.step && fact.begins) dying ??= die()
+    if (fact.begins && isDue(fact.step)) dying ??= dieIn(fact.step)
   }
-  const child = startRetail([...args, '--json'], hear, 'mend')
-  if (killing?.step === 'start') dying = die()
+  const child = startRetail([...source, '--data', directory, '--json'], hear, 'mend')
+  if (killing?.step === 'start') dying = dieIn('start')
   const { code, signal, err } = await child.ended
   await dying
   assert.ok(signal === 'SIGKILL' || code === 0, `exit code ${code}\n${err.join('\n')}`)
   return { told, isKilled: signal === 'SIGKILL' }
+}
+
+/** Resolves when a promotion has put down what is to be corrected, just before it is recorded; or the process has ended. */
+async function correctionsAreKept(data: string, ended: Promise<unknown>): Promise<void> {
+  let isOver = false
+  void ended.then(() => {
+    isOver = true
+  })
+  const names = async () => await readdir(join(data, 'promotions')).catch(() => [])
+  while (!isOver && (await names()).length === 0) await delay(1)
 }
 
 const sources: { name: string; args: string[]; papers(): Promise<Paper[]> }[] = [
@@ -96,7 +112,7 @@ for (const source of sources) {
     assert.equal(right.revenue, formatMoney(revenueBy(papers, 2)))
 
     const directory = await newDirectory(context)
-    const { told } = await mend([...source.args, '--data', directory])
+    const { told } = await mend(source.args, directory)
     const digest = await assertMended(
       directory,
       papers,
@@ -113,28 +129,24 @@ for (const source of sources) {
     context.diagnostic(steps.map((step) => `${step} ${Math.round(lengthMs(step))} ms`).join(', '))
 
     const random = randomFrom(seed)
+    const killings = (): Killing[] =>
+      steps
+        .flatMap((step) => (step === 'promote' ? [step, 'correct' as const] : [step]))
+        .map((step) => ({ step, part: random(), lengthMs }))
     for (let round = 0; round < rounds; round++) {
       await context.test(`killed in every step, seed ${seed}, round ${round}`, async (context) => {
-        const killings = steps.map((step) => ({ step, afterMs: random() * lengthMs(step) }))
-        assert.equal(await mendUnderKills(context, killings, right.digest), digest)
+        const directory = await newDirectory(context)
+        const told: Told[] = []
+        const diedIn: string[] = []
+        for (const killing of [...killings(), undefined]) {
+          const life = await mend(source.args, directory, killing)
+          told.push(...life.told.map(({ fact }) => fact))
+          if (life.isKilled) diedIn.push(life.told.at(-1)?.fact.step ?? 'start')
+        }
+        context.diagnostic(`it died in ${diedIn.join(', ')}`)
+        assert.ok(diedIn.length > 4, 'it was killed on the way')
+        assert.equal(await assertMended(directory, papers, told, right.digest), digest)
       })
-    }
-
-    async function mendUnderKills(context: TestContext, killings: readonly Killing[], rightDigest: string) {
-      const directory = await newDirectory(context)
-      const args = [...source.args, '--data', directory]
-      const told: Told[] = []
-      const diedIn: string[] = []
-      for (const killing of killings) {
-        const life = await mend(args, killing)
-        told.push(...life.told.map(({ fact }) => fact))
-        if (life.isKilled) diedIn.push(life.told.findLast(({ fact }) => fact.begins)?.fact.step ?? 'start')
-      }
-      const last = await mend(args)
-      told.push(...last.told.map(({ fact }) => fact))
-      context.diagnostic(`it died in ${diedIn.join(', ')}`)
-      assert.ok(diedIn.length >= killings.length / 2, 'it was killed on the way')
-      return await assertMended(directory, papers, told, rightDigest)
     }
   })
 }
