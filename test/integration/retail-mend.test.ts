@@ -51,7 +51,7 @@ interface Killing {
 }
 
 /** How long it takes to write corrections and to act on them, about. */
-const correctMs = 60
+const correctMs = 30
 
 /** Runs until it ends or is killed; gives what it told, and how long after its start. */
 async function mend(source: readonly string[], directory: string, killing?: Killing) {
@@ -108,6 +108,8 @@ for (const source of sources) {
   const { name } = source
   test(`${name}: version 2 names what version 1 made wrong, mends it, says sorry, and goes back`, async (context) => {
     const papers = await source.papers()
+    const counts = Map.groupBy(wrongBy(papers), ({ name }) => name.split(' ')[0]!)
+    context.diagnostic(`wrong: ${[...counts].map(([what, { length }]) => `${length} ${what}`).join(', ')}`)
     const right = await importOnce(...source.args, '--data', await newDirectory(context))
     assert.equal(right.revenue, formatMoney(revenueBy(papers, 2)))
 
