@@ -1,7 +1,8 @@
 import type { App } from './app/index.ts'
 import { systemClock } from './clock.ts'
+import { Codes } from './codes.ts'
 import { type Bundle, bundle } from './derivation/bundle.ts'
-import { inProcess, sandboxed } from './derivation/program.ts'
+import { sandboxed } from './derivation/program.ts'
 import type { Engine, EngineOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
 import { printReport } from './report.ts'
@@ -11,8 +12,8 @@ import { openDirectory, type Storage } from './storage.ts'
 /**
  * Opens an engine: recovers the log, takes up the last checkpoint, derives what came after it, and is ready.
  *
- * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `bundle-failed`,
- *   `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
+ * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
+ *   `table-shape-changed`, `bundle-failed`, `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
  *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
@@ -30,18 +31,19 @@ export async function openEngine<A extends App>(
   code: Pick<Bundle, 'code' | 'hash'> | undefined,
 ): Promise<Engine<A>> {
   const { app, data, partitions, wait, signal, clock = systemClock, report = printReport } = options
-  const program = code === undefined ? inProcess(app) : sandboxed(code)
+  if (code !== undefined) {
+    const program = sandboxed(code)
+    program.close()
+    checkSameApp(app, program.app)
+  }
   let storage: Storage | undefined
   try {
-    checkSameApp(app, program.app)
     storage =
       typeof data === 'string'
         ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
         : data
-    if (code) await storage.keepCode(code.hash, code.code)
-    return await RunningEngine.open(options, program, storage)
+    return await RunningEngine.open(options, await Codes.open(options, code, storage), storage)
   } catch (error) {
-    program.close()
     await storage?.close()
     throw error
   }

@@ -3,44 +3,55 @@ import { Auditor } from './audit/auditor.ts'
 import type { Receipt } from './audit/receipt.ts'
 import { Scrubber } from './audit/scrubber.ts'
 import { setAlarm, systemClock } from './clock.ts'
-import { collectionsFor, tablesFor } from './derivation/derived-state.ts'
+import type { Codes } from './codes.ts'
+import { appendControl, findControls } from './derivation/controls.ts'
+import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
-import { Processor, partitionOf } from './derivation/processor.ts'
-import type { Program } from './derivation/program.ts'
-import { type Changes, Reader } from './derivation/reader.ts'
+import {
+  baseOf,
+  liveOf,
+  type Processor,
+  partitionOf,
+  type RecordedFailure,
+  versionOf,
+} from './derivation/processor.ts'
+import type { Changes, Reader } from './derivation/reader.ts'
 import { replay } from './derivation/replay.ts'
 import type { Story } from './derivation/story.ts'
+import { checkTakeOver } from './derivation/take-over.ts'
 import type { Trace } from './derivation/traces.ts'
 import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
+import { Generations, notedGenerations } from './generations.ts'
 import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
 import { decodeRecord, encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
+import type { ControlFact, Reprocessing } from './reprocessing.ts'
 import { Admission } from './request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from './request/window.ts'
 import { type Draft, PartitionWriter } from './request/writer.ts'
-import { State } from './state/state.ts'
 import type { Storage } from './storage.ts'
 
 /** How long tries of effects that are under way may go on when the engine closes, in milliseconds. */
 const graceMs = 5_000
 
+/** How many requests may wait while nothing is let in, for a promotion say. */
+const heldMax = 100_000
+
 /** An engine at work; `createEngine` makes it, and `Engine` says what it does. */
 export class RunningEngine<A extends App> implements Engine<A> {
-  readonly app: A
-  readonly reprocessing = undefined as never
-  readonly #program: Program
+  #app: A
+  readonly #options: EngineOptions<A>
+  readonly #codes: Codes
   readonly #storage: Storage
   readonly #log: Log
-  readonly #state: State
-  readonly #processor: Processor
-  readonly #reader: Reader
+  readonly #generations: Generations
   readonly #admission: Admission
   readonly #writers: readonly PartitionWriter[]
-  readonly #deliverer: Deliverer | undefined
+  #deliverer: Deliverer | undefined
   #auditor: Auditor | undefined
   #scrubber: Scrubber | undefined
   readonly #clock
@@ -55,6 +66,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
   #cancelAlarm = () => {}
   /** Partitions that a tick is on its way to. */
   readonly #ticking = new Set<number>()
+  /** Set while nothing is let in. */
+  #gate: PromiseWithResolvers<void> | undefined
+  /** How many wait for it. */
+  #held = 0
   #checkpointing: Promise<void> | undefined
   #checkpointAt: number
   #replayed = 0
@@ -63,71 +78,73 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   static async open<A extends App>(
     options: EngineOptions<A>,
-    program: Program,
+    codes: Codes,
     storage: Storage,
   ): Promise<RunningEngine<A>> {
-    const collections = collectionsFor(program)
-    const begin = async (anew: boolean) => {
-      const store = await storage.openStore(collections, anew)
-      const engine = new RunningEngine(options, program, storage, new State(store))
-      try {
-        engine.#processor.restore()
-        return engine
-      } catch (error) {
-        await engine.#state.close()
-        throw error
-      }
+    const { log } = storage
+    const host: GenerationHost = {
+      log,
+      openStore: (generation, collections, anew) => storage.openStore(generation, collections, anew),
+      programOf: (version) => codes.programOf(version),
+      checked: options.check ?? false,
     }
-    let engine: RunningEngine<A>
-    try {
-      engine = await begin(false)
-    } catch (error) {
-      const changed = error instanceof HenceError && error.code === 'code-changed'
-      if (!changed || options.onCodeChange !== 'reprocess') throw error
-      engine = await begin(true)
+    const noted = await notedGenerations((name) => storage.kept(name))
+    const history = await controlsOf(host, noted.live)
+    const live = liveOf(history)
+    const saved = await savedCheckpoint(host, live)
+    const version = versionOf(history, live) ?? saved?.version ?? codes.version
+    const { onCodeChange = 'refuse' } = options
+    if (version !== codes.version && onCodeChange === 'refuse') throw codeChanged(version, codes.version)
+    if (codes.isSandboxed && history.length === 0 && saved === undefined && (await isEmpty(log))) {
+      const control = { type: 'version' as const, number: 0, version }
+      await appendControl(log, { generation: 0, control }, everyPartition(log))
     }
+    const base = baseOf(history, live) ?? version
+    const generation = await Generation.open(host, live, () => codes.programOf(base))
+    let engine: RunningEngine<A> | undefined
     try {
+      engine = new RunningEngine(options, codes, storage, host, generation)
       await engine.#audit(options)
       await engine.#recover()
+      if (version !== codes.version && onCodeChange === 'continue') await engine.#takeOver(version)
+      await engine.#generations.restore(noted)
+      await engine.#generations.finishCorrections()
+      if (version !== codes.version && onCodeChange === 'reprocess') await engine.#reprocess()
+      engine.#startDelivery()
+      engine.#ring()
+      return engine
     } catch (error) {
-      await engine.#scrubber?.close()
-      await engine.#auditor?.close()
-      await engine.#state.close()
+      await (engine === undefined ? generation.close() : engine.#giveUp())
       throw error
     }
-    return engine
   }
 
-  private constructor(options: EngineOptions<A>, program: Program, storage: Storage, state: State) {
+  private constructor(
+    options: EngineOptions<A>,
+    codes: Codes,
+    storage: Storage,
+    generationHost: GenerationHost,
+    live: Generation,
+  ) {
     const { log } = storage
-    this.app = options.app
-    this.#program = program
+    this.#app = options.app
+    this.#options = options
+    this.#codes = codes
     this.#storage = storage
     this.#log = log
-    this.#state = state
     this.#clock = options.clock ?? systemClock
     this.#report = options.report ?? printReport
     this.#windowMs = options.windowMs ?? windowMsDefault
     this.#checkpointRows = options.checkpointRows ?? 50_000
     this.#checkpointAt = this.#checkpointRows
-    const tables = tablesFor(program, state)
-    this.#processor = new Processor({
-      program,
-      state,
-      tables,
-      logId: log.id,
-      partitions: log.partitions,
-      checked: options.check ?? false,
-    })
-    this.#reader = new Reader(program, tables, this.#processor, log)
     this.#admission = new Admission(
-      options.app,
       {
         clock: this.#clock,
         windowMs: this.#windowMs,
         queueBytesMax: options.queueBytesMax ?? 64 * 1024 * 1024,
       },
       {
+        app: () => this.#app,
         write: (partition, draft) => this.#writers[partition]!.write(draft),
         partitionOf: (key) => partitionOf(key, log.partitions),
         decided: (identity) => this.#processor.decided(identity),
@@ -137,41 +154,172 @@ export class RunningEngine<A extends App> implements Engine<A> {
       },
     )
     this.#writers = Array.from({ length: log.partitions }, (_, partition) => this.#writer(partition))
-    if (options.handlers !== undefined) {
-      this.#deliverer = new Deliverer(options.app, options.handlers as never, {
-        outbox: this.#processor.place.outbox,
-        clock: this.#clock,
-        random: options.random ?? Math.random,
-        report: this.#report,
-        end: (id, row, end) => this.#endEffect(id, row, end),
-      })
-    }
-    this.#processor.listener = {
-      failed: ({ partition, offset, type, key, code, message }) =>
-        this.#report({
-          level: 'alarm',
-          code: 'derivation-failed',
-          message: `Record ${offset} of partition ${partition} (${type} ${JSON.stringify(key)}) failed with ${code}: ${message}`,
-        }),
-    }
+    this.#generations = new Generations(
+      { log, storage, codes, generationHost, live },
+      {
+        checkpointRows: this.#checkpointRows,
+        next: () => this.#next(),
+        isBusy: () => this.#admission.inFlight > 0,
+        frontier: () => this.#frontier(),
+        still: (act) => this.#still(act),
+        stopDelivery: async () => {
+          await this.#deliverer?.stop(graceMs)
+          this.#deliverer = undefined
+        },
+        startDelivery: () => this.#startDelivery(),
+        switched: (app) => this.#switched(app as A),
+        write: (partition, record, bytes) => this.#writers[partition]!.write({ record, bytes }),
+        idle: () => this.idle(),
+        prune: (generation) => this.#prune(generation, Number.POSITIVE_INFINITY),
+        halt: (error) => this.#halt(error),
+      },
+    )
+    live.listener = { failed: (failure) => this.#failed(failure) }
+  }
+
+  get app(): A {
+    return this.#app
+  }
+
+  get reprocessing(): Reprocessing {
+    return this.#generations
+  }
+
+  get #live(): Generation {
+    return this.#generations.live
+  }
+
+  get #processor(): Processor {
+    return this.#live.processor
+  }
+
+  get #reader(): Reader {
+    return this.#live.reader
   }
 
   async #recover(): Promise<void> {
-    const all = Array.from(this.#writers.keys())
-    this.#replayed = await replay(this.#log, this.#processor, all, () => this.#saveIfDue())
+    this.#replayed = await replay(this.#log, this.#live, { pause: () => this.#saveIfDue() })
     // What the last process had no time to hand on is handed on now.
-    for (const partition of all) {
-      for (const event of this.#processor.waitingFor(partition)) this.#writers[partition]!.writeEvent(event)
+    for (const [partition, writer] of this.#writers.entries()) {
+      for (const event of this.#processor.waitingFor(partition)) writer.writeEvent(event)
     }
-    const { listener } = this.#processor
-    this.#processor.listener = {
-      ...listener,
+    this.#listen()
+  }
+
+  /** Hears what the live generation derives. */
+  #listen(): void {
+    this.#live.listener = {
+      failed: (failure) => this.#failed(failure),
       decided: (identity, decided) => this.#admission.decided(identity, decided),
       emitted: (target, event) => this.#writers[target]!.writeEvent(event),
       applied: (partition, offset, trace) => this.#applied(partition, offset, trace),
     }
-    this.#ring()
-    this.#deliverer?.start()
+  }
+
+  #failed({ partition, offset, type, key, code, message }: RecordedFailure): void {
+    this.#report({
+      level: 'alarm',
+      code: 'derivation-failed',
+      message: `Record ${offset} of partition ${partition} (${type} ${JSON.stringify(key)}) failed with ${code}: ${message}`,
+    })
+  }
+
+  /** New code derives what comes from here on; what the old one left under way it finishes. */
+  async #takeOver(before: string): Promise<void> {
+    const program = await this.#codes.programOf(this.#codes.version)
+    program.close()
+    checkTakeOver(this.#live.program.app, program.app)
+    await this.idle()
+    const { version } = this.#codes
+    const { number: generation } = this.#live
+    const control = { type: 'version' as const, number: this.#processor.history.length, version, before }
+    await appendControl(this.#log, { generation, control }, everyPartition(this.#log))
+    await replay(this.#log, this.#live, { pause: () => undefined })
+  }
+
+  /** Derives everything again with the code that the engine was opened with, and makes that live. */
+  async #reprocess(): Promise<void> {
+    const { version } = this.#codes
+    const { reprocessing } = this
+    const status = reprocessing.status()
+    if (status !== undefined && status.version !== version) await reprocessing.discard()
+    if (status?.version !== version) await reprocessing.start({ version }, { share: 1 })
+    else if (status.state === 'paused' || status.state === 'failed') await reprocessing.resume()
+    const { sha256: diff } = await reprocessing.diff()
+    const requestId = `code-change-${this.#processor.history.length}-${version.slice(0, 12)}`
+    await reprocessing.promote({ diff, note: 'onCodeChange: reprocess' }, { requestId })
+  }
+
+  /** Leaves what was opened, after a start that failed. */
+  async #giveUp(): Promise<void> {
+    for (const writer of this.#writers) writer.stop()
+    await this.#generations.close()
+    await this.#scrubber?.close()
+    await this.#auditor?.close()
+    await this.#live.close()
+  }
+
+  /** Another generation is live. */
+  #switched(app: A): void {
+    this.#app = app
+    this.#listen()
+    // Whoever follows the changes sees that they must read anew.
+    this.#nextApplied?.resolve()
+    this.#nextApplied = undefined
+  }
+
+  #startDelivery(): void {
+    const { handlers } = this.#options
+    if (handlers === undefined || this.#closed) return
+    const known = Object.entries(handlers).filter(
+      ([name]) => this.#app === this.#options.app || this.#app.effects.has(name),
+    )
+    this.#deliverer = new Deliverer(this.#app, Object.fromEntries(known) as never, {
+      outbox: this.#processor.place.outbox,
+      clock: this.#clock,
+      random: this.#options.random ?? Math.random,
+      report: this.#report,
+      end: (id, row, end) => this.#endEffect(id, row, end),
+    })
+    this.#deliverer.start()
+  }
+
+  /** Lets nothing in and finishes what is under way, then acts; what comes meanwhile waits. */
+  async #still<T>(act: () => Promise<T>): Promise<T> {
+    while (this.#gate) await this.#gate.promise
+    const gate = Promise.withResolvers<void>()
+    this.#gate = gate
+    try {
+      await this.idle()
+      await this.#checkpointing
+      if (this.#closed) throw this.#closed
+      return await act()
+    } finally {
+      this.#gate = undefined
+      gate.resolve()
+      this.#ring()
+    }
+  }
+
+  /** Acts now, or once things are let in again. */
+  #whenOpen<T>(act: () => Promise<T>): Promise<T> {
+    const gate = this.#gate
+    if (gate === undefined) return act()
+    if (this.#held >= heldMax) return Promise.reject(tooManyHeld())
+    this.#held++
+    return gate.promise.then(() => {
+      this.#held--
+      return this.#whenOpen(act)
+    })
+  }
+
+  /** The least log time that a record to come may have: one is on its way since the last of its partition, or comes after all. */
+  #frontier(): number {
+    let frontier = this.#processor.time
+    for (const [partition, writer] of this.#writers.entries()) {
+      if (writer.busy) frontier = Math.min(frontier, this.#processor.timeOf(partition))
+    }
+    return frontier
   }
 
   async #audit({ audit = false }: EngineOptions<A>): Promise<void> {
@@ -187,11 +335,11 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   submit(type: string, input: unknown, { requestId, principal = '' }: SubmitOptions): Promise<never> {
-    return this.#admission.submit(type, input, requestId, principal) as Promise<never>
+    return this.#whenOpen(() => this.#admission.submit(type, input, requestId, principal)) as Promise<never>
   }
 
   enqueue(type: string, input: unknown, { requestId, principal = '' }: SubmitOptions): Promise<Enqueued> {
-    return this.#admission.enqueue(type, input, requestId, principal)
+    return this.#whenOpen(() => this.#admission.enqueue(type, input, requestId, principal))
   }
 
   async story(
@@ -256,7 +404,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   standing(constraint: string, key: string) {
-    const definition = this.#program.app.constraints.get(constraint)
+    const definition = this.#live.program.app.constraints.get(constraint)
     if (definition === undefined) {
       throw new HenceError(
         'unknown-definition',
@@ -298,12 +446,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
   stats(): EngineStats {
     return {
       logId: this.#log.id,
-      version: this.#program.version,
-      generation: 0,
+      version: this.#live.program.version,
+      generation: this.#live.number,
       applied: [...this.#processor.positions],
       inFlight: this.#admission.inFlight,
       queuedBytes: this.#admission.queuedBytes,
-      dirtyRows: this.#state.dirtyCount,
+      dirtyRows: this.#live.state.dirtyCount,
       logTime: this.#processor.time,
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),
@@ -342,21 +490,21 @@ export class RunningEngine<A extends App> implements Engine<A> {
     )
     this.#cancelAlarm()
     try {
+      await this.#generations.close()
       await this.#deliverer?.stop(stopped ? 0 : graceMs)
       for (const writer of this.#writers) writer.finish()
       if (!stopped) await this.idle()
       for (const writer of this.#writers) writer.stop()
       this.#abandon(this.#closed)
       await this.#checkpointing
-      if (!stopped) await this.#processor.checkpoint()
+      if (!stopped) await this.#live.checkpoint()
     } catch (error) {
       this.#warn(error)
     } finally {
-      await this.#state.close()
       await this.#scrubber?.close().catch((error) => this.#warn(error))
       await this.#auditor?.close().catch((error) => this.#warn(error))
+      await this.#live.close()
       await this.#storage.close()
-      this.#program.close()
     }
   }
 
@@ -380,7 +528,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
         }
       },
       catchUp: async () => {
-        await replay(this.#log, this.#processor, [partition], () => this.#saveIfDue())
+        await replay(this.#log, this.#live, { partitions: [partition], pause: () => this.#saveIfDue() })
         const known = uncertain
         uncertain = []
         for (const draft of known) this.#certain(partition, draft)
@@ -388,7 +536,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       },
       waitingEvents: () => this.#processor.waitingFor(partition),
       halt: (error) => this.#halt(error),
-      room: () => (this.#state.dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined),
+      room: () => (this.#live.state.dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined),
     })
   }
 
@@ -410,7 +558,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
     const bytes = encodeResult({ kind: 'result', effect, done, tries, text })
     const partition = partitionOf(row.key, this.#log.partitions)
     // What is derived from is what a replay will read: bytes keep no half of a surrogate pair, nor any number of tries.
-    this.#writers[partition]!.write({ record: decodeRecord(bytes), bytes })
+    const draft = { record: decodeRecord(bytes), bytes }
+    if (this.#gate) void this.#gate.promise.then(() => this.#writers[partition]!.write(draft))
+    else this.#writers[partition]!.write(draft)
   }
 
   #effectEnded(id: string): void {
@@ -431,6 +581,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   /** Brings the time to partitions with timers that are due. */
   #ring(): void {
+    if (this.#gate) return
     const now = this.#admission.now()
     for (const [partition, writer] of this.#writers.entries()) {
       const next = this.#processor.place.timers.next(partition)
@@ -445,18 +596,18 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   /** Saves the state now and then; gives something to wait for only when memory would fill otherwise. */
   #saveIfDue(): Promise<void> | undefined {
-    const { dirtyCount } = this.#state
+    const { dirtyCount } = this.#live.state
     if (this.#checkpointing) return dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined
     if (dirtyCount < this.#checkpointAt) return undefined
-    this.#prune()
-    this.#checkpointing = this.#processor
+    this.#prune(this.#live, this.#checkpointRows)
+    this.#checkpointing = this.#live
       .checkpoint()
       .then(() => {
         this.#checkpointAt = this.#checkpointRows
       })
       .catch((error) => {
         // The log has everything; but what cannot be saved fills the memory, so there is an end to it.
-        this.#checkpointAt = this.#state.dirtyCount + this.#checkpointRows
+        this.#checkpointAt = this.#live.state.dirtyCount + this.#checkpointRows
         if (this.#checkpointAt > 32 * this.#checkpointRows) this.#halt(error)
         else this.#warn(error)
       })
@@ -466,11 +617,11 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return undefined
   }
 
-  #prune(): void {
+  #prune({ processor }: Generation, limit: number): void {
     // By log time, which never goes back: a replay must still know what comes twice in an old log, and a clock that
     // is wrong for a while must not make an id that was decided a new one.
-    const before = this.#processor.time - this.#windowMs - keptMsBeyondWindow
-    this.#processor.forget(before, this.#checkpointRows)
+    const before = processor.time - this.#windowMs - keptMsBeyondWindow
+    processor.forget(before, limit)
   }
 
   #halt(error: unknown): void {
@@ -549,6 +700,48 @@ export class RunningEngine<A extends App> implements Engine<A> {
       }
     }
   }
+}
+
+function everyPartition({ partitions }: Log): number[] {
+  return Array.from({ length: partitions }, (_, partition) => partition)
+}
+
+async function isEmpty(log: Log): Promise<boolean> {
+  const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
+  return ends.every((end) => end === 0)
+}
+
+/** All control records of a log; one that a process could not finish is finished. */
+async function controlsOf(host: GenerationHost, live: number): Promise<readonly ControlFact[]> {
+  const { log } = host
+  const saved = await savedCheckpoint(host, live)
+  const known = saved?.history ?? []
+  const from = saved?.positions ?? everyPartition(log).map(() => 0)
+  let found = await findControls(log, from)
+  if (found.unfinished) {
+    await appendControl(log, found.unfinished.record, found.unfinished.missing)
+    found = await findControls(log, from)
+  }
+  return [...known, ...found.facts.filter(({ number }) => number >= known.length)]
+}
+
+function codeChanged(before: string, now: string): HenceError {
+  return new HenceError(
+    'code-changed',
+    'change',
+    `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ${now.slice(0, 12)}. Nothing was touched. ` +
+      'To go on from here with the new code, start with `--on-code-change continue`. To derive the past anew as well, start the old code and run ' +
+      '`hence reprocess run`, which shows what differs before anything changes; or start with `--on-code-change reprocess`, which does not ask. ' +
+      '(In code: `onCodeChange`.)',
+  )
+}
+
+function tooManyHeld(): HenceError {
+  return new HenceError(
+    'overloaded',
+    'retry',
+    'Too many requests wait while another generation becomes live. Nothing was written: send the same request again a little later.',
+  )
 }
 
 function badToken(token: string): HenceError {

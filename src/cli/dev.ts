@@ -1,20 +1,20 @@
 import { rename, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import type { App, Outcome } from '../app/index.ts'
+import type { App } from '../app/index.ts'
 import { systemClock } from '../clock.ts'
+import { comparedCollections, differences } from '../derivation/diff.ts'
+import { type DiffSummary, summarise } from '../derivation/diff-summary.ts'
 import { sandboxed } from '../derivation/program.ts'
 import type { Engine } from '../engine.ts'
 import { openEngine } from '../open-engine.ts'
 import type { Report, Reporter } from '../report.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
-import { collectionsOf, type TableShape } from '../state/table.ts'
 import { openDirectory, type Storage } from '../storage.ts'
 import { loadHandlers } from './app-module.ts'
 import { readCode } from './code.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { type DerivedDiff, diffDerived } from './derived-diff.ts'
+import { formed } from './diff-form.ts'
 import { exitCode } from './exit-code.ts'
-import { changeText } from './explain.ts'
 import { type AppVersion, FreshModule } from './fresh-module.ts'
 import { paint, print, printError, printReport } from './output.ts'
 import { type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
@@ -63,6 +63,12 @@ export function devCommand() {
 /** What is derived by the new code until it takes the place of what the old code derived. */
 const nextState = 'state.next'
 
+/** The version that what is there was derived by. */
+interface Compared {
+  readonly app: App
+  readonly hash: string
+}
+
 /** An app that runs, and gives way to its next version. */
 class DevSession {
   readonly #options: ServeOptions
@@ -83,7 +89,7 @@ class DevSession {
       const state = await lookAtState(data)
       if (state !== undefined && state.version !== version.code.hash) {
         const before = await readCode(data, state.version).then(
-          (code) => [...sandboxed(code).app.tables.values()],
+          (code) => ({ app: sandboxed(code).app, hash: state.version }),
           () => undefined,
         )
         await session.#derive(version, before)
@@ -121,7 +127,7 @@ class DevSession {
       const version = await load()
       if (version.code.hash === before.code.hash) return
       await this.#stop()
-      await this.#derive(version, [...before.app.tables.values()])
+      await this.#derive(version, { app: before.app, hash: before.code.hash })
       this.#version = version
     } catch (error) {
       printError(error, this.#options.json === true)
@@ -173,7 +179,7 @@ class DevSession {
   }
 
   /** Derives everything with other code, says what differs, and puts it in the place of what was there. */
-  async #derive({ app, code }: AppVersion, before: readonly TableShape[] | undefined): Promise<void> {
+  async #derive({ app, code }: AppVersion, before: Compared | undefined): Promise<void> {
     const { data } = this.#options
     const startedAt = performance.now()
     await rm(join(data, nextState), { recursive: true, force: true })
@@ -184,25 +190,25 @@ class DevSession {
     const engine = await openEngine({ app, data: this.#storage(nextState), check: true, report }, code)
     const records = engine.stats().replayed
     await engine.close()
-    const diff = before && (await this.#compare(before, [...app.tables.values()]))
+    const diff = before && (await this.#compare(before.app, app))
     await rm(join(data, 'state'), { recursive: true, force: true })
     await rename(join(data, nextState), join(data, 'state'))
     const ms = Math.round(performance.now() - startedAt)
-    await this.#tell(diff, { version: code.hash, records, ms, failed })
+    await this.#tell(diff, before?.hash, { version: code.hash, records, ms, failed })
   }
 
-  async #compare(before: readonly TableShape[], after: readonly TableShape[]): Promise<DerivedDiff> {
-    const open = (name: string, tables: readonly TableShape[]) =>
+  async #compare(before: App, after: App): Promise<DiffSummary> {
+    const open = (name: string, app: App) =>
       openLmdbStore({
         directory: join(this.#options.data, name),
-        collections: ['decided', ...collectionsOf(tables)],
+        collections: comparedCollections(app),
         readOnly: true,
       })
     const old = await open('state', before)
     try {
       const fresh = await open(nextState, after)
       try {
-        return diffDerived({ store: old, tables: before }, { store: fresh, tables: after })
+        return summarise(differences({ app: before, store: old }, { app: after, store: fresh }))
       } finally {
         await fresh.close()
       }
@@ -212,7 +218,8 @@ class DevSession {
   }
 
   async #tell(
-    diff: DerivedDiff | undefined,
+    diff: DiffSummary | undefined,
+    before: string | undefined,
     facts: {
       readonly version: string
       readonly records: number
@@ -224,16 +231,7 @@ class DevSession {
     const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
     if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
     if (diff === undefined) lines.push('What derived them before is not kept, so nothing is compared.')
-    else if (diff.tables.length === 0 && diff.outcomes.changed === 0) lines.push('Nothing differs.')
-    for (const { table, added, removed, changed, samples } of diff?.tables ?? []) {
-      lines.push(`${paint.strong(table)}: ${added} rows added, ${removed} removed, ${changed} changed`)
-      for (const sample of samples) lines.push(`  ${changeText({ table, ...sample })}`)
-    }
-    const { changed = 0, samples = [] } = diff?.outcomes ?? {}
-    if (changed > 0) lines.push(`${paint.strong('outcomes')}: ${changed} differ`)
-    for (const { requestId, before, after } of samples) {
-      lines.push(`  ${requestId}: ${outcomeText(before)} → ${outcomeText(after)}`)
-    }
+    else lines.push(formed('text', diff, { before: named(before!), after: named(version) }))
     await this.#say(lines.join('\n'), { event: 'derived', ...facts, ...(diff && { diff }) })
   }
 
@@ -248,11 +246,13 @@ class DevSession {
     const folder = join(this.#options.data, state)
     return {
       log: directory.log,
-      async openStore(collections, anew) {
+      async openStore(_, collections, anew) {
         if (anew) await rm(folder, { recursive: true, force: true })
         return openLmdbStore({ directory: folder, collections })
       },
-      keepCode: (version, code) => directory.keepCode(version, code),
+      dropStore: async () => {},
+      keep: (name, text) => directory.keep(name, text),
+      kept: (name) => directory.kept(name),
       async close() {},
     }
   }
@@ -261,9 +261,3 @@ class DevSession {
 const failuresShown = 5
 
 const named = (version: string) => `version ${version.slice(0, 12)}`
-
-function outcomeText(outcome: Outcome): string {
-  if (outcome.status === 'accepted') return `accepted ${JSON.stringify(outcome.value)}`
-  if (outcome.status === 'rejected') return `rejected ${outcome.reason}`
-  return `failed ${outcome.code}`
-}

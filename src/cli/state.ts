@@ -1,12 +1,14 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HenceError } from '../failure.ts'
+import { notedGenerations } from '../generations.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 
 /** What the derived state says of itself, of which only this much is looked at here. */
 export interface StateLook {
   readonly logId: string
-  /** The version of the code that derived it. */
+  /** The generation whose state it is, and the version of the code that derives what comes next. */
+  readonly generation: number
   readonly version: string
   /** The offset that each partition was derived up to. */
   readonly positions: readonly number[]
@@ -16,8 +18,20 @@ export interface StateLook {
  * Looks at the last checkpoint of a data directory, also while a process has it open; undefined when there is none.
  * @throws HenceError `state-unreadable` (operator)
  */
-export async function lookAtState(directory: string, name = 'state'): Promise<StateLook | undefined> {
-  const folder = join(directory, name)
+export async function lookAtState(directory: string): Promise<StateLook | undefined> {
+  return lookAtStore(await liveState(directory))
+}
+
+/** The folder of the state that is live, or was when it was last noted. */
+export async function liveState(directory: string): Promise<string> {
+  const { live } = await notedGenerations((name) =>
+    readFile(join(directory, name), 'utf8').catch(() => undefined),
+  )
+  return join(directory, 'state', String(live))
+}
+
+/** Looks at the last checkpoint in a folder of state; undefined when there is none. */
+export async function lookAtStore(folder: string): Promise<StateLook | undefined> {
   const names: string[] = await readdir(folder).catch(() => [])
   if (!names.includes('data.mdb')) return undefined
   const store = await openLmdbStore({ directory: folder, collections: ['meta'], readOnly: true })

@@ -8,7 +8,9 @@ import { derivedDigests } from '../audit/history.ts'
 import { lookedLog } from '../audit/looked-log.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
-import { collectionsFor } from '../derivation/derived-state.ts'
+import { findControls } from '../derivation/controls.ts'
+import type { GenerationHost } from '../derivation/generation.ts'
+import { baseOf } from '../derivation/processor.ts'
 import { sandboxed } from '../derivation/program.ts'
 import { HenceError } from '../failure.ts'
 import { holderOf } from '../log/file-log/lock.ts'
@@ -21,7 +23,7 @@ import { exitCode } from './exit-code.ts'
 import { readInput, unreadableFile } from './input-file.ts'
 import { paint, print } from './output.ts'
 import { Progress } from './progress.ts'
-import { lookAtState } from './state.ts'
+import { liveState, lookAtState, lookAtStore } from './state.ts'
 
 /** `hence verify`: whether a data directory is what was written, signed and derived. */
 export function verifyCommand() {
@@ -155,7 +157,7 @@ async function copiedState(data: string, temporary: string): Promise<string | un
   const live = join(temporary, 'live')
   await mkdir(live)
   if ((await lookAtState(data)) === undefined) return ''
-  await copyLmdbStore(join(data, 'state'), live)
+  await copyLmdbStore(await liveState(data), live)
   return live
 }
 
@@ -168,28 +170,39 @@ async function derivedAgain(
   progress: Progress,
 ): Promise<History> {
   if (live === '') return { checked: false, reason: 'no state was saved yet, so there is nothing to compare' }
-  const version = (await lookAtState(temporary, 'live'))!.version
-  const code = await readCode(data, version).catch(() => undefined)
-  if (code === undefined)
-    return { checked: false, reason: `the code of version ${version.slice(0, 12)} is not kept` }
-  const program = sandboxed(code)
+  const { version, generation } = (await lookAtStore(live))!
+  const log = lookedLog(look)
+  const { facts } = await findControls(
+    log,
+    look.partitions.map(() => 0),
+  )
+  const base = baseOf(facts, generation) ?? version
+  const versions = new Set([
+    base,
+    version,
+    ...facts.filter((fact) => fact.generation === generation).map((fact) => fact.version),
+  ])
+  for (const each of versions) {
+    if ((await readCode(data, each).catch(() => undefined)) === undefined)
+      return { checked: false, reason: `the code of version ${each.slice(0, 12)} is not kept` }
+  }
   try {
-    const log = lookedLog(look)
     const digests = []
     let records = 0
     for (const directory of [live, join(temporary, 'again')]) {
-      const store = await openLmdbStore({ directory, collections: collectionsFor(program) })
       let told = 0
-      try {
-        digests.push(
-          await derivedDigests(log, program, store, (applied) => {
-            progress.add('derived', applied - told, 'records')
-            told = applied
-          }),
-        )
-      } finally {
-        await store.close()
+      const host: GenerationHost = {
+        log,
+        openStore: (_, collections) => openLmdbStore({ directory, collections }),
+        programOf: async (version) => sandboxed(await readCode(data, version)),
+        checked: false,
       }
+      digests.push(
+        await derivedDigests(host, generation, base, (applied) => {
+          progress.add('derived', applied - told, 'records')
+          told = applied
+        }),
+      )
       records = told
     }
     const [before, again] = digests
@@ -204,8 +217,6 @@ async function derivedAgain(
   } catch (error) {
     flaws.push(flawOf(error))
     return { checked: false, reason: 'it could not be, as told above' }
-  } finally {
-    program.close()
   }
 }
 

@@ -118,8 +118,8 @@ async function ofOutcome(
     readonly partition: number
     readonly offset: number
     readonly told: unknown
-    readonly before: unknown
-    readonly after: unknown
+    readonly before?: unknown
+    readonly after?: unknown
     readonly kept?: true
   },
   app: App,

@@ -86,7 +86,12 @@ function kindsOf({ tables }: App): Record<string, Kind> {
     ...kinds,
     decided: {
       key: fc.tuple(identities),
-      value: outcomes.map((outcome) => ({ partition: 0, offset: 1, outcome })),
+      value: fc.tuple(outcomes, outcomes).map(([outcome, corrected]) => ({
+        partition: 0,
+        offset: 1,
+        outcome,
+        ...(outcome && corrected && { corrected }),
+      })),
     },
     't:hence.effects': {
       key: fc.tuple(fc.constantFrom('e1', 'e2', 'e3')),
@@ -207,7 +212,8 @@ async function stored(model: Model, options: { otherwise: boolean }): Promise<St
 
 /** What counts of a value of Hence's own. */
 const essences: Readonly<Record<string, (value: Record<string, never>) => unknown>> = {
-  decided: ({ outcome }) => outcome,
+  // What was told does not count, where the code that is compared makes something else of it.
+  decided: ({ outcome, corrected }) => corrected ?? outcome,
   't:hence.effects': ({ type, input, scope, key }) => [
     type,
     typeof input === 'string' ? JSON.parse(input) : input,
@@ -532,4 +538,22 @@ test('delivery is told and is no part of the line', async () => {
     delivery: 'done',
   })
   assert.ok(!lineOf(difference!).includes('delivery'))
+})
+
+test('whoever leaves a diff in the middle leaves both ranges', () => {
+  const left: string[] = []
+  const ranged = (which: App, name: string): Derived => ({
+    app: which,
+    store: {
+      *range(collection) {
+        try {
+          for (let n = 0; ; n++) yield [encodeKey([n]), `{"${name}":${n}}`]
+        } finally {
+          left.push(`${name} ${collection}`)
+        }
+      },
+    },
+  })
+  for (const _ of differences(ranged(before, 'was'), ranged(before, 'is'))) break
+  assert.deepEqual(left, ['was t:gone', 'is t:gone'])
 })

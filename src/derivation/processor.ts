@@ -63,6 +63,7 @@ export interface Checkpoint {
   readonly history: readonly ControlFact[]
   /** By partition: the number of the last correction of the last promotion, or -1. */
   readonly corrected: readonly number[]
+  readonly correctedCount: number
   readonly placing: SavedPlacing
   /** By partition: what was derived since its last record. */
   readonly untraced: readonly (readonly TracedDerivation[])[]
@@ -92,6 +93,7 @@ export class Processor {
   readonly generation: number
   #history: readonly ControlFact[] = []
   readonly #corrected: number[]
+  #correctedCount = 0
   /** By partition: the first offset from which the traces tell all that became of rows. */
   readonly #feedFrom: number[]
   readonly #untraced: TracedDerivation[][]
@@ -199,6 +201,11 @@ export class Processor {
     return Math.max(this.#feedFrom[partition]!, this.traces.keptFrom[partition]!)
   }
 
+  /** How many corrections of the last promotion were applied. */
+  get correctedCount(): number {
+    return this.#correctedCount
+  }
+
   /** Whether nothing is under way between partitions. */
   get isStill(): boolean {
     return this.#unsettled.size === 0 && this.#placing.isEmpty
@@ -257,6 +264,7 @@ export class Processor {
       else if (record.generation !== this.generation) this.#placing.pass(partition, record.id)
     } else if (derived.kind === 'correction') {
       this.#corrected[partition] = derived.correction.n
+      this.#correctedCount++
     }
     this.#positions[partition]!++
     this.#state.commit()
@@ -286,6 +294,7 @@ export class Processor {
       this.#history = [...this.#history, factOf(generation, control, places)]
       if (control.type === 'promotion') {
         this.#corrected.fill(-1)
+        this.#correctedCount = 0
         if (this.isLive) this.#placing.forgetRecorded()
         // What other code has changed in rows stands in no trace: whoever follows the changes reads anew.
         for (const [partition, position] of this.#positions.entries()) this.#feedFrom[partition] = position
@@ -359,6 +368,7 @@ export class Processor {
       times: [...this.#times],
       history: this.#history,
       corrected: [...this.#corrected],
+      correctedCount: this.#correctedCount,
       placing: this.#placing.save(),
       untraced: this.#untraced,
     })
@@ -378,6 +388,7 @@ export class Processor {
     take(this.#feedFrom, saved.feedFrom)
     this.#time = saved.time
     this.#history = saved.history
+    this.#correctedCount = saved.correctedCount
     this.#channels.restore(saved.channels)
     this.#placing.restore(saved.placing)
     for (const [partition, derivations] of saved.untraced.entries()) {

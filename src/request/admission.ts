@@ -10,6 +10,8 @@ import type { Draft } from './writer.ts'
 
 /** What admission needs of the rest of the engine. */
 export interface AdmissionHost {
+  /** The app whose requests are taken. */
+  app(): App
   /** Brings a request to the log. */
   write(partition: number, draft: Draft): void
   partitionOf(key: string): number
@@ -49,7 +51,6 @@ interface Waiter {
  * once, and gives every retry the first outcome.
  */
 export class Admission {
-  readonly #app: App
   readonly #clock: Clock
   readonly #windowMs: number
   readonly #queueBytesMax: number
@@ -60,11 +61,9 @@ export class Admission {
   readonly replies = { accepted: 0, rejected: 0, failed: 0, replayed: 0 }
 
   constructor(
-    app: App,
     options: { readonly clock: Clock; readonly windowMs: number; readonly queueBytesMax: number },
     host: AdmissionHost,
   ) {
-    this.#app = app
     this.#clock = options.clock
     this.#windowMs = options.windowMs
     this.#queueBytesMax = options.queueBytesMax
@@ -101,7 +100,7 @@ export class Admission {
     try {
       const closed = this.#host.closed()
       if (closed) throw closed
-      const request = requestOf(this.#app, type)
+      const request = requestOf(this.#host.app(), type)
       const identity = identityOf(requestId, principal)
       checkWindow(identity, this.now(), this.#windowMs)
       const sent = inputOf(type, input)

@@ -396,8 +396,8 @@ test('dev: on save everything is derived again and the difference told; broken c
   at = urlIn(await dev.line(/"listening"/, seen))
   assert.equal(derived.records, 2)
   assert.deepEqual(
-    derived.diff.tables.map(({ table, added, removed, changed }: Record<string, unknown>) => [
-      table,
+    derived.diff.tables.map(({ name, added, removed, changed }: Record<string, unknown>) => [
+      name,
       added,
       removed,
       changed,
@@ -407,7 +407,7 @@ test('dev: on save everything is derived again and the difference told; broken c
       ['products', 0, 0, 1],
     ],
   )
-  assert.deepEqual(derived.diff.outcomes.samples[0].before, {
+  assert.deepEqual(derived.diff.outcomes[0].samples[0].before, {
     status: 'rejected',
     reason: 'out-of-stock',
     details: { stock: 3 },

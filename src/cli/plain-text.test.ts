@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { cut, cutToDifference, plain, widthOf } from './plain-text.ts'
+
+const hostile = fc.string({ unit: 'binary', maxLength: 300 })
+// Characters that a terminal or a page would obey instead of showing them.
+const acting = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u
+
+test('nothing in plain text acts, whatever it was', () => {
+  assert.equal(
+    plain('a\x1b[31mb\r\n\u202ec\x9b\u2028'),
+    'a\\u{1b}[31mb\\u{d}\\u{a}\\u{202e}c\\u{9b}\\u{2028}',
+  )
+  assert.equal(plain('\ud800'), '\\u{d800}')
+  assert.equal(plain('Ordinary: {"a":[1,"ä 漢 😀"]} | `x`'), 'Ordinary: {"a":[1,"ä 漢 😀"]} | `x`')
+  fc.assert(fc.property(hostile, (text) => !acting.test(plain(text)) && plain(text).isWellFormed()))
+})
+
+test('what is cut keeps within its columns, is whole characters, and is left alone where it fits', () => {
+  assert.equal(cut('abc', 3), 'abc')
+  assert.equal(cut('abcd', 3), 'ab…')
+  assert.equal(cut('漢字漢', 5), '漢字…')
+  assert.equal(cut('漢字漢', 6), '漢字漢')
+  assert.equal(cut('😀😀', 3), '😀…')
+  fc.assert(
+    fc.property(hostile, fc.integer({ min: 1, max: 100 }), (text, columns) => {
+      const shown = cut(plain(text), columns)
+      assert.ok(widthOf(shown) <= columns)
+      assert.ok(shown.isWellFormed())
+      if (widthOf(plain(text)) <= columns) assert.equal(shown, plain(text))
+      else assert.ok(shown.endsWith('…') && plain(text).startsWith(shown.slice(0, -1)))
+    }),
+  )
+})
+
+test('two texts are cut so that it is seen where they differ', () => {
+  const long = 'x'.repeat(1_000)
+  assert.deepEqual(cutToDifference('12.000000001', '12', 20), ['12.000000001', '12'])
+  assert.deepEqual(cutToDifference(`${long}1`, `${long}2`, 20), ['…xxxxx1', '…xxxxx2'])
+  fc.assert(
+    fc.property(hostile, hostile, hostile, fc.integer({ min: 12, max: 100 }), (same, x, y, columns) => {
+      const [a, b] = [plain(same + x), plain(same + y)]
+      fc.pre(a !== b)
+      const [was, is] = cutToDifference(a, b, columns)
+      assert.notEqual(was, is)
+      for (const shown of [was, is]) assert.ok(widthOf(shown) <= columns && shown.isWellFormed())
+    }),
+  )
+})

@@ -1,0 +1,537 @@
+import { createHash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
+import type { App } from './app/index.ts'
+import type { Codes } from './codes.ts'
+import { appendControl } from './derivation/controls.ts'
+import { type CorrectionCounts, correctionsOf } from './derivation/corrections.ts'
+import { differences } from './derivation/diff.ts'
+import { summarise } from './derivation/diff-summary.ts'
+import { type Cut, Following } from './derivation/following.ts'
+import { Generation, type GenerationHost } from './derivation/generation.ts'
+import { operatorRequests } from './derivation/operator.ts'
+import { baseOf, partitionOf } from './derivation/processor.ts'
+import { replay } from './derivation/replay.ts'
+import type { SubmitOptions } from './engine.ts'
+import { HenceError } from './failure.ts'
+import { identityOf } from './identity.ts'
+import type { Log } from './log/log.ts'
+import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from './log/record.ts'
+import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocessing.ts'
+import type { Storage } from './storage.ts'
+
+/** What the generations need of the engine around them. */
+export interface GenerationsHost {
+  readonly checkpointRows: number
+  /** Resolves when the live generation has applied another record. */
+  next(): Promise<void>
+  isBusy(): boolean
+  /** The least log time that a record to come may have. */
+  frontier(): number
+  /** Lets nothing in and finishes what is under way, then acts. */
+  still<T>(act: () => Promise<T>): Promise<T>
+  /** Ends the tries of effects that are under way. */
+  stopDelivery(): Promise<void>
+  /** Begins to deliver what the live generation asks for. */
+  startDelivery(): void
+  /** Another generation is live, and this is its app. */
+  switched(app: App): void
+  /** Brings a correction to the log. */
+  write(partition: number, record: CorrectionRecord, bytes: Buffer): void
+  /** Resolves when all that was written is applied. */
+  idle(): Promise<void>
+  /** Forgets in a generation what is older than is kept. */
+  prune(generation: Generation): void
+  halt(error: unknown): void
+}
+
+/** What is kept of the generations beside their state; derived, as they are. */
+interface Note {
+  readonly live: number
+  readonly other?: {
+    readonly generation: number
+    readonly version: string
+    readonly wasLive: boolean
+    readonly paused: boolean
+    readonly share: number
+    readonly diff?: string
+  }
+}
+
+const noteName = 'state/generations.json'
+
+/** Reads which generations there were, as far as it was noted. */
+export async function notedGenerations(kept: Storage['kept']): Promise<Note> {
+  const text = await kept(noteName)
+  try {
+    return text === undefined ? { live: 0 } : JSON.parse(text)
+  } catch {
+    // It holds nothing that the log and the states do not; a derivation that was not finished begins again.
+    return { live: 0 }
+  }
+}
+
+const shareDefault = 0.5
+
+/** The generation that is live, and the one beside it; see `Reprocessing`. */
+export class Generations implements Reprocessing {
+  readonly #log: Log
+  readonly #storage: Storage
+  readonly #codes: Codes
+  readonly #generationHost: GenerationHost
+  readonly #host: GenerationsHost
+  #live: Generation
+  #other: Following | undefined
+  /** The hash of the last diff of the other one. */
+  #diff: string | undefined
+  #noting: Promise<void> = Promise.resolve()
+  /** One change at a time. */
+  #changing: Promise<unknown> = Promise.resolve()
+
+  constructor(
+    given: {
+      readonly log: Log
+      readonly storage: Storage
+      readonly codes: Codes
+      readonly generationHost: GenerationHost
+      readonly live: Generation
+    },
+    host: GenerationsHost,
+  ) {
+    this.#log = given.log
+    this.#storage = given.storage
+    this.#codes = given.codes
+    this.#generationHost = given.generationHost
+    this.#live = given.live
+    this.#host = host
+  }
+
+  get live(): Generation {
+    return this.#live
+  }
+
+  /** Takes up the other generation where it was when the last process ended. */
+  async restore(note: Note): Promise<void> {
+    const live = this.#live.number
+    let { other } = note
+    if (note.live !== live && (other === undefined || other.generation === live)) {
+      // The process ended between the record of a promotion and its note.
+      const version = baseOf(this.history(), note.live)
+      other =
+        version === undefined
+          ? undefined
+          : { generation: note.live, version, wasLive: true, paused: false, share: shareDefault }
+    }
+    if (other !== undefined && other.generation !== live) {
+      const { generation: number, version, wasLive, paused, share } = other
+      const generation = await Generation.open(this.#generationHost, number, () =>
+        this.#codes.programOf(version),
+      )
+      this.#diff = other.diff
+      this.#other = new Following(generation, this.#followingHost(), { wasLive, share, paused })
+      if (!paused) this.#other.start()
+    }
+    await this.#note()
+  }
+
+  async close(): Promise<void> {
+    await this.#changing.catch(() => {})
+    const other = this.#other
+    if (other !== undefined) {
+      await other.stop()
+      await other.generation.checkpoint().catch(() => {})
+      await other.close()
+    }
+    await this.#noting.catch(() => {})
+  }
+
+  history(): readonly ControlFact[] {
+    return this.#live.processor.history
+  }
+
+  start(
+    code: CodeOf,
+    { share = shareDefault, again = false }: { readonly share?: number; readonly again?: boolean } = {},
+  ): Promise<ReprocessStatus> {
+    if (!(share > 0 && share <= 1)) {
+      throw new HenceError(
+        'option-invalid',
+        'change',
+        `\`share\` must be over 0 and at most 1, not ${share}.`,
+      )
+    }
+    return this.#change(async () => {
+      const version = await this.#codes.add(code)
+      if (this.#other !== undefined) {
+        if (this.#other.generation.program.version !== version || this.#other.wasLive)
+          throw exists(this.#other)
+        this.#other.share = share
+        this.#other.start()
+      } else {
+        if (version === this.#live.program.version && !again) throw sameCode(version)
+        const used = [this.#live.number, ...this.history().map(({ generation }) => generation)]
+        const number = Math.max(...used) + 1
+        const program = () => this.#codes.programOf(version)
+        const generation = await Generation.open(this.#generationHost, number, program, true)
+        this.#diff = undefined
+        this.#other = new Following(generation, this.#followingHost(), {
+          wasLive: false,
+          share,
+          paused: false,
+        })
+        this.#other.start()
+      }
+      await this.#note()
+      return this.#status()
+    })
+  }
+
+  status(): ReprocessStatus | undefined {
+    return this.#other?.status(this.#diff)
+  }
+
+  pause(): Promise<ReprocessStatus> {
+    return this.#change(async () => {
+      await this.#needed().pause()
+      await this.#note()
+      return this.#status()
+    })
+  }
+
+  resume(): Promise<ReprocessStatus> {
+    return this.#change(async () => {
+      this.#needed().start()
+      await this.#note()
+      return this.#status()
+    })
+  }
+
+  async caughtUp(signal?: AbortSignal): Promise<ReprocessStatus> {
+    await this.#needed().caughtUp(signal)
+    return this.#status()
+  }
+
+  async diff(
+    options: {
+      readonly samples?: number
+      readonly each?: (line: string) => void
+      readonly signal?: AbortSignal
+    } = {},
+  ): Promise<Diff> {
+    const { signal, ...how } = options
+    await this.#needed().caughtUp(signal)
+    return this.#change(async () => {
+      const other = this.#needed()
+      const made = await this.#host.still(async () => {
+        await this.#level(other)
+        const [before, after] = [this.#live, other.generation]
+        const summary = summarise(differences(derivedOf(before), derivedOf(after)), how)
+        return {
+          ...summary,
+          before: { generation: before.number, version: before.program.version },
+          after: { generation: after.number, version: after.program.version },
+          positions: [...before.processor.positions],
+        }
+      })
+      this.#diff = made.sha256
+      other.start()
+      await this.#note()
+      return made
+    })
+  }
+
+  async promote(
+    { diff, note }: { readonly diff: string; readonly note?: string },
+    { requestId, principal = '' }: SubmitOptions,
+  ): Promise<Promotion> {
+    const identity = identityOf(requestId, principal)
+    return this.#change(async () => {
+      const before = this.history().find(
+        (fact) => fact.type === 'promotion' && fact.requestId === requestId && fact.principal === principal,
+      )
+      if (before !== undefined) return this.#promotedBefore(before as Promoted, diff)
+      const other = this.#needed()
+      if (diff !== this.#diff) throw unknownDiff(diff, this.#diff)
+      await other.caughtUp()
+      await this.#host.stopDelivery()
+      try {
+        return await this.#host.still(() => this.#promote(other, { diff, note, identity }))
+      } finally {
+        this.#host.startDelivery()
+        this.#other?.start()
+      }
+    })
+  }
+
+  discard(): Promise<void> {
+    return this.#change(async () => {
+      const other = this.#needed()
+      await other.close()
+      this.#other = undefined
+      this.#diff = undefined
+      await this.#note()
+      await this.#storage.dropStore(other.generation.number)
+    })
+  }
+
+  /** Writes what a process that ended during a promotion had no time to write. Nothing else may be written meanwhile. */
+  async finishCorrections(): Promise<void> {
+    const last = this.history().findLast((fact) => fact.type === 'promotion') as Promoted | undefined
+    if (last === undefined || last.corrections === 0) return
+    const { processor } = this.#live
+    if (processor.correctedCount === last.corrections) return
+    const list = await this.#keptCorrections(last)
+    this.#write(list.filter(({ key, n }) => n > processor.corrected(partitionOf(key, this.#log.partitions))))
+    await this.#host.idle()
+  }
+
+  async #promote(
+    other: Following,
+    approval: { readonly diff: string; readonly note: string | undefined; readonly identity: string },
+  ): Promise<Promotion> {
+    await this.#level(other)
+    const [before, after] = [this.#live, other.generation]
+    const number = this.history().length
+    const app = await this.#codes.hostAppOf(after.program.version)
+    const corrections = await correctionsOf(
+      derivedOf(before),
+      derivedOf(after),
+      { number, identity: approval.identity, partition: 0, offset: before.processor.position(0) },
+      { request: (partition, offset) => this.#request(app, partition, offset) },
+    )
+    const { list, counts, effectsNew } = corrections
+    const text = [JSON.stringify({ counts, effectsNew }), ...list.map((each) => JSON.stringify(each))].join(
+      '\n',
+    )
+    if (list.length > 0) await this.#storage.keep(correctionsName(number), text)
+    const { note } = approval
+    const version = after.program.version
+    const record = {
+      generation: after.number,
+      control: {
+        type: 'promotion' as const,
+        number,
+        base: baseOf(this.history(), after.number) ?? version,
+        version,
+        before: before.number,
+        identity: approval.identity,
+        diff: approval.diff,
+        ...(note !== undefined && { note }),
+        corrections: list.length,
+        correctionsHash: createHash('sha256').update(text).digest('hex'),
+      },
+    }
+    const all = [...before.processor.positions.keys()]
+    try {
+      await appendControl(this.#log, record, all)
+      for (const each of [before, after]) await replay(this.#log, each, { pause: () => undefined })
+    } catch (error) {
+      if (!(error instanceof HenceError) || error.advice !== 'retry') this.#host.halt(error)
+      throw error
+    }
+    // From here to the next turn of the event loop nobody reads.
+    this.#live = after
+    this.#other = new Following(before, this.#followingHost(), {
+      wasLive: true,
+      share: other.share,
+      paused: false,
+    })
+    this.#diff = undefined
+    this.#host.switched(app)
+    this.#write(list)
+    await this.#host.idle()
+    await this.#note()
+    return {
+      generation: after.number,
+      version,
+      before: before.number,
+      corrections: counts,
+      effectsNew,
+      replayed: false,
+    }
+  }
+
+  #write(list: readonly RecordedCorrection[]): void {
+    for (const correction of list) {
+      const record: CorrectionRecord = { kind: 'correction', generation: this.#live.number, correction }
+      const partition = partitionOf(correction.key, this.#log.partitions)
+      this.#host.write(partition, record, encodeCorrection(record))
+    }
+  }
+
+  async #promotedBefore(fact: Promoted, diff: string): Promise<Promotion> {
+    if (fact.diff !== diff) throw reused(fact)
+    const { generation, version, before } = fact
+    const head: Head = fact.corrections > 0 ? await this.#keptHead(fact) : nothing
+    return {
+      generation,
+      version,
+      before,
+      corrections: head.counts,
+      effectsNew: head.effectsNew,
+      replayed: true,
+    }
+  }
+
+  async #keptHead(fact: Promoted): Promise<Head> {
+    const text = await this.#storage.kept(correctionsName(fact.number))
+    return text === undefined ? nothing : JSON.parse(text.slice(0, text.indexOf('\n')))
+  }
+
+  async #keptCorrections(fact: Promoted): Promise<RecordedCorrection[]> {
+    const text = await this.#storage.kept(correctionsName(fact.number))
+    if (text === undefined || createHash('sha256').update(text).digest('hex') !== fact.correctionsHash) {
+      throw new HenceError(
+        'corrections-lost',
+        'operator',
+        `The corrections of promotion ${fact.number} are not whole in the log, and \`${correctionsName(fact.number)}\` is not in the data directory as it was. ` +
+          'Put that file back from a copy.',
+      )
+    }
+    return text
+      .split('\n')
+      .slice(1)
+      .map((line) => JSON.parse(line))
+  }
+
+  /** Brings the other generation to where the live one stands still, with what both keep, and saves both. */
+  async #level(other: Following): Promise<void> {
+    await other.catchUp()
+    for (const each of [this.#live, other.generation]) {
+      this.#host.prune(each)
+      await each.checkpoint()
+    }
+  }
+
+  /** A request of the log, and its partition key by an app. */
+  async #request(app: App, partition: number, offset: number) {
+    const { record } = await this.#live.reader.request(partition, offset)
+    const { type, input, output, version } = record
+    const definition = app.requests.get(type)
+    let value = JSON.parse(output ?? input)
+    let key: string
+    if (definition === undefined) {
+      key = operatorRequests.get(type)!.key(value as never)
+    } else {
+      for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
+      key = definition.key(value)
+    }
+    return { type, input: JSON.parse(input), key }
+  }
+
+  #followingHost() {
+    return {
+      log: this.#log,
+      cut: () => this.#cut(),
+      next: () => this.#host.next(),
+      isBusy: () => this.#host.isBusy(),
+      checkpointRows: this.#host.checkpointRows,
+      changed: () => void this.#note().catch(() => {}),
+    }
+  }
+
+  #cut(): Cut {
+    const { processor } = this.#live
+    const { positions } = processor
+    return {
+      positions: [...positions],
+      frontier: this.#host.frontier(),
+      waiting: positions.map((_, target) => processor.waitingFor(target).map(({ id }) => id)),
+    }
+  }
+
+  #needed(): Following {
+    if (this.#other !== undefined) return this.#other
+    throw new HenceError(
+      'reprocess-none',
+      'change',
+      'There is one generation of derived state only. Begin another one first (`hence reprocess run`).',
+    )
+  }
+
+  #status(): ReprocessStatus {
+    return this.#needed().status(this.#diff)
+  }
+
+  #change<T>(act: () => Promise<T>): Promise<T> {
+    const result = this.#changing.catch(() => {}).then(act)
+    this.#changing = result.catch(() => {})
+    return result
+  }
+
+  #note(): Promise<void> {
+    this.#noting = this.#noting
+      .catch(() => {})
+      .then(async () => {
+        await setImmediate()
+        const other = this.#other
+        const note: Note = {
+          live: this.#live.number,
+          ...(other && {
+            other: {
+              generation: other.generation.number,
+              version: other.generation.program.version,
+              wasLive: other.wasLive,
+              paused: other.paused,
+              share: other.share,
+              ...(this.#diff !== undefined && { diff: this.#diff }),
+            },
+          }),
+        }
+        await this.#storage.keep(noteName, JSON.stringify(note))
+      })
+    return this.#noting
+  }
+}
+
+type Promoted = Extract<ControlFact, { type: 'promotion' }>
+
+interface Head {
+  readonly counts: CorrectionCounts
+  readonly effectsNew: number
+}
+
+const nothing: Head = { counts: { outcome: 0, effect: 0, row: 0 }, effectsNew: 0 }
+
+function derivedOf({ program, store }: Generation) {
+  return { app: program.app, store }
+}
+
+function correctionsName(promotion: number): string {
+  return `promotions/${promotion}.ndjson`
+}
+
+function exists({ generation, wasLive }: Following): HenceError {
+  const what = wasLive
+    ? `Generation ${generation.number}, which was live before, is kept for the way back`
+    : `Generation ${generation.number} is being derived by version ${generation.program.version.slice(0, 12)} of the code`
+  return new HenceError(
+    'reprocess-exists',
+    'change',
+    `${what}, and there can be one beside the live one only. Give it up first (\`hence reprocess discard\`).`,
+  )
+}
+
+function sameCode(version: string): HenceError {
+  return new HenceError(
+    'reprocess-same-code',
+    'change',
+    `Version ${version.slice(0, 12)} of the code is in force already. To derive everything again with it all the same, to see that nothing differs, say so (\`--again\`).`,
+  )
+}
+
+function unknownDiff(diff: string, last: string | undefined): HenceError {
+  return new HenceError(
+    'diff-unknown',
+    'change',
+    `${JSON.stringify(diff)} is not the last diff of this generation, ${last === undefined ? 'of which none was made yet' : `which is ${last}`}. ` +
+      'Look at the differences as they are now (`hence reprocess diff`), and approve those.',
+  )
+}
+
+function reused({ requestId, number }: Promoted): HenceError {
+  return new HenceError(
+    'request-id-reused',
+    'change',
+    `The request id ${requestId} has approved another diff before, in promotion ${number}. Nothing was changed: use a new id for a new approval.`,
+  )
+}
