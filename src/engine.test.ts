@@ -411,8 +411,8 @@ test('changed code does not go on with what other code derived, unless it is tol
     tables: [accounts, entries],
     reactions: [arrived],
   })
-  await refused(createEngine({ app: doubled, data }), 'code-changed', 'change', /onCodeChange: 'reprocess'/)
-  const next = await createEngine({ app: doubled, data, onCodeChange: 'reprocess' })
+  await refused(createEngine({ app: doubled, data }), 'code-changed', 'change', /--on-code-change continue/)
+  const next = await createEngine({ app: doubled, data, onCodeChange: 'reprocess', earlier: [bank] })
   assert.deepEqual(await next.get('accounts', ['ann']), { cents: 10 })
   await next.close()
 })

@@ -19,4 +19,12 @@ export type { EffectState } from './effect/outbox.ts'
 export type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 export { createEngine } from './open-engine.ts'
 export type { Report, Reporter } from './report.ts'
+export type {
+  CodeOf,
+  ControlFact,
+  Diff,
+  Promotion,
+  Reprocessing,
+  ReprocessStatus,
+} from './reprocessing.ts'
 export type { Storage } from './storage.ts'

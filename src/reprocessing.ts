@@ -1,6 +1,11 @@
 import type { App } from './app/index.ts'
+import type { ControlFact } from './derivation/control-history.ts'
 import type { DiffSummary } from './derivation/diff-summary.ts'
+import type { ReprocessStatus } from './derivation/following.ts'
 import type { SubmitOptions } from './engine.ts'
+
+export type { ControlFact } from './derivation/control-history.ts'
+export type { ReprocessStatus } from './derivation/following.ts'
 
 /** The code of a version, in one of three forms. */
 export type CodeOf =
@@ -62,31 +67,6 @@ export interface Reprocessing {
   history(): readonly ControlFact[]
 }
 
-export interface ReprocessStatus {
-  readonly generation: number
-  /** The version of its code. */
-  readonly version: string
-  /**
-   * `deriving`: on its way; `following`: it has reached the end of the log, and follows; `paused`; `failed`: see `error`.
-   */
-  readonly state: 'deriving' | 'following' | 'paused' | 'failed'
-  /** It was live before, and is kept for the way back. */
-  readonly wasLive: boolean
-  /** Records derived, of so many that the log has. */
-  readonly records: number
-  readonly of: number
-  /** Records a second, lately; undefined when nothing is being derived. */
-  readonly perSecond?: number
-  /** How long it will still take, in milliseconds, as it looks now. */
-  readonly leftMs?: number
-  /** Derivations that threw. */
-  readonly failures: number
-  readonly share: number
-  readonly error?: { readonly code: string; readonly message: string }
-  /** The hash of the last diff, if one was made since it began. */
-  readonly diff?: string
-}
-
 /** A diff, and what was compared. */
 export interface Diff extends DiffSummary {
   readonly before: { readonly generation: number; readonly version: string }
@@ -107,33 +87,3 @@ export interface Promotion {
   /** It was done before, under the same id. */
   readonly replayed: boolean
 }
-
-/** A change of code or of the live generation, as it stands in the log. */
-export type ControlFact = {
-  readonly number: number
-  readonly generation: number
-  readonly version: string
-  /** Log time, in milliseconds since 1970. */
-  readonly at: number
-  /** Its offset in each partition. */
-  readonly positions: readonly number[]
-} & (
-  | {
-      readonly type: 'version'
-      /** The version that was in force until here; undefined at the beginning of a log. */
-      readonly before?: string
-    }
-  | {
-      readonly type: 'promotion'
-      readonly before: number
-      readonly principal: string
-      readonly requestId: string
-      readonly diff: string
-      readonly note?: string
-      readonly corrections: number
-      /** SHA-256 of their texts. */
-      readonly correctionsHash: string
-      /** The version of its code at the beginning of the log. */
-      readonly base: string
-    }
-)

@@ -4,17 +4,11 @@ import type { Receipt } from './audit/receipt.ts'
 import { Scrubber } from './audit/scrubber.ts'
 import { setAlarm, systemClock } from './clock.ts'
 import type { Codes } from './codes.ts'
+import { baseOf, liveOf, versionOf } from './derivation/control-history.ts'
 import { appendControl, findControls } from './derivation/controls.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
-import {
-  baseOf,
-  liveOf,
-  type Processor,
-  partitionOf,
-  type RecordedFailure,
-  versionOf,
-} from './derivation/processor.ts'
+import { type Processor, partitionOf, type RecordedFailure } from './derivation/processor.ts'
 import type { Changes, Reader } from './derivation/reader.ts'
 import { replay } from './derivation/replay.ts'
 import type { Story } from './derivation/story.ts'

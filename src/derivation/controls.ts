@@ -1,8 +1,7 @@
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import { type ControlRecord, decodeRecord, encodeControl, isControl } from '../log/record.ts'
-import type { ControlFact } from '../reprocessing.ts'
-import { factOf } from './processor.ts'
+import { type ControlFact, factOf } from './control-history.ts'
 
 /** The control records that a log holds from some positions on. */
 export interface FoundControls {

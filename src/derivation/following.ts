@@ -1,8 +1,33 @@
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
-import type { ReprocessStatus } from '../reprocessing.ts'
 import type { Generation } from './generation.ts'
 import { replay } from './replay.ts'
+
+/** How far a generation is that is not live. */
+export interface ReprocessStatus {
+  readonly generation: number
+  /** The version of its code. */
+  readonly version: string
+  /**
+   * `deriving`: on its way; `following`: it has reached the end of the log, and follows; `paused`; `failed`: see `error`.
+   */
+  readonly state: 'deriving' | 'following' | 'paused' | 'failed'
+  /** It was live before, and is kept for the way back. */
+  readonly wasLive: boolean
+  /** Records derived, of so many that the log has. */
+  readonly records: number
+  readonly of: number
+  /** Records a second, lately; undefined when nothing is being derived. */
+  readonly perSecond?: number
+  /** How long it will still take, in milliseconds, as it looks now. */
+  readonly leftMs?: number
+  /** Derivations that threw. */
+  readonly failures: number
+  readonly share: number
+  readonly error?: { readonly code: string; readonly message: string }
+  /** The hash of the last diff, if one was made since it began. */
+  readonly diff?: string
+}
 
 /** What following needs of the engine. */
 export interface FollowingHost {
@@ -182,7 +207,7 @@ export class Following {
           this.#reached.resolve()
           this.#host.changed()
         }
-        await next
+        await this.#orWoken(next)
         await this.#rest(restMs)
       }
     } catch (error) {
@@ -217,7 +242,18 @@ export class Following {
     return this.#rest(Math.max(1, sliceMs * (1 / this.share - 1)))
   }
 
+  /** Waits for a promise, or until `stop` wakes it. */
+  #orWoken(promise: Promise<void>): Promise<void> {
+    if (this.#isStopping) return Promise.resolve()
+    const woken = Promise.withResolvers<void>()
+    this.#wake = woken.resolve
+    return Promise.race([promise, woken.promise]).finally(() => {
+      this.#wake = undefined
+    })
+  }
+
   #rest(ms: number): Promise<void> {
+    if (this.#isStopping) return Promise.resolve()
     return new Promise((resolve) => {
       const done = () => {
         this.#wake = undefined

@@ -2,14 +2,14 @@ import { crc32 } from 'node:zlib'
 import type { Outcome } from '../app/index.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import { HenceError } from '../failure.ts'
-import { identitiesBefore, principalOf, requestIdOf } from '../identity.ts'
+import { identitiesBefore } from '../identity.ts'
 import type { ControlRecord, CorrectionRecord, EventRecord, LogRecord } from '../log/record.ts'
-import type { ControlFact } from '../reprocessing.ts'
 import { canonicalJson } from '../state/digest.ts'
 import type { Collection, State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
 import type { Chain, Emission } from './chain.ts'
 import { Channels, type SavedChannel } from './channels.ts'
+import { type ControlFact, factOf, liveOf, versionOf } from './control-history.ts'
 import { type Decided, decodeDecided, encodeDecided } from './decided.ts'
 import { takeCheckedStep } from './divergence.ts'
 import { type Due, Placing, type SavedPlacing } from './placing.ts'
@@ -624,49 +624,6 @@ export class Processor {
 const tick: LogRecord = { kind: 'tick' }
 
 type Changing<T> = { -readonly [K in keyof T]: T[K] }
-
-/** The generation that is live after some control records. */
-export function liveOf(history: readonly ControlFact[]): number {
-  return history.findLast(({ type }) => type === 'promotion')?.generation ?? 0
-}
-
-/** The version of a generation's code after some control records; undefined when none says it. */
-export function versionOf(history: readonly ControlFact[], generation: number): string | undefined {
-  return history.findLast((fact) => fact.generation === generation)?.version
-}
-
-/** The version of a generation's code at the beginning of the log; undefined when no control record says it. */
-export function baseOf(history: readonly ControlFact[], generation: number): string | undefined {
-  const first = history.find((fact) => fact.generation === generation)
-  if (first === undefined) return undefined
-  return first.type === 'promotion' ? first.base : (first.before ?? first.version)
-}
-
-export function factOf(
-  generation: number,
-  control: ControlRecord['control'],
-  places: readonly { readonly offset: number; readonly time: number }[],
-): ControlFact {
-  const { number, version } = control
-  const at = Math.max(...places.map(({ time }) => time))
-  const fact = { number, generation, version, at, positions: places.map(({ offset }) => offset) }
-  if (control.type === 'version') {
-    return { ...fact, type: 'version', ...(control.before !== undefined && { before: control.before }) }
-  }
-  const { before, base, identity, diff, note, corrections, correctionsHash } = control
-  return {
-    ...fact,
-    type: 'promotion',
-    before,
-    base,
-    principal: principalOf(identity),
-    requestId: requestIdOf(identity),
-    diff,
-    ...(note !== undefined && { note }),
-    corrections,
-    correctionsHash,
-  }
-}
 
 function foreign(partition: number, event: EventRecord, live: number): HenceError {
   return new HenceError(

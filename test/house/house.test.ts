@@ -40,15 +40,31 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   audit: ['words', 'app', 'log', 'state', 'derivation'],
   request: ['words', 'app', 'log', 'derivation'],
   storage: ['words', 'log', 'state'],
-  engine: core,
-  'running-engine': [...core, 'engine'],
-  'open-engine': [...core, 'engine', 'running-engine'],
-  index: [...core, 'engine', 'open-engine'],
+  // The interfaces of the engine.
+  engine: [...core, 'reprocessing'],
+  reprocessing: ['app', 'derivation', 'engine'],
+  // What implements them.
+  codes: ['words', 'app', 'derivation', 'storage', 'engine', 'reprocessing'],
+  generations: [...core, 'engine', 'reprocessing', 'codes'],
+  'running-engine': [...core, 'engine', 'reprocessing', 'codes', 'generations'],
+  'open-engine': [...core, 'engine', 'codes', 'running-engine'],
+  index: [...core, 'engine', 'reprocessing', 'open-engine'],
   testing: [...core, 'engine'],
-  server: ['words', 'app', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request', 'engine'],
+  server: [
+    'words',
+    'app',
+    'state',
+    'constraint',
+    'effect',
+    'derivation',
+    'audit',
+    'request',
+    'engine',
+    'reprocessing',
+  ],
   // It reads JSON that others have written as strictly as the server does.
   postgres: [...core, 'engine', 'server'],
-  cli: [...core, 'client', 'engine', 'open-engine', 'server'],
+  cli: [...core, 'client', 'engine', 'reprocessing', 'generations', 'open-engine', 'server'],
 }
 const words = [
   'failure.ts',

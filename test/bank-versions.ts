@@ -1,0 +1,91 @@
+import { crc32 } from 'node:zlib'
+import { z } from 'zod'
+import { type App, app, effect, reject, scopes } from '../src/index.ts'
+
+const [account, till] = scopes('account', 'till')
+
+export interface Variant {
+  /** Takes so many cents for each payment. */
+  readonly fee?: number
+  /** Payments of more than this are refused. */
+  readonly most?: number
+  /** Payments go by the till of the payer's first letter, and not directly. */
+  readonly detour?: boolean
+  /** Accounts are kept under other keys. */
+  readonly rename?: (name: string) => string
+  /** What a statement says. */
+  readonly statement?: 'none' | 'paid' | 'paid a lot'
+  readonly corrects?: boolean
+  readonly indexed?: boolean
+}
+
+export const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
+
+/** A bank that moves money between accounts of all partitions, in a version. */
+export function bank(variant: Variant = {}): App {
+  const {
+    fee = 0,
+    most = 1_000,
+    detour = false,
+    rename = (name: string) => name,
+    statement = 'none',
+  } = variant
+  const accounts = account.table('accounts', {
+    value: z.object({ cents: z.int(), moves: z.int() }),
+    ...(variant.indexed && { indexes: { byCents: ['cents'] } }),
+  })
+  const tills = till.table('tills', { value: z.object({ count: z.int() }) })
+  const paid = account.event('paid', {
+    data: z.object({ to: z.string(), cents: z.int() }),
+    key: ({ to }) => to,
+  })
+  const passed = till.event('passed', {
+    data: z.object({ till: z.string(), to: z.string(), cents: z.int() }),
+    key: (data) => data.till,
+  })
+  const late = account.event('late', { data: z.object({ to: z.string() }), key: ({ to }) => to })
+  const pay = account.request('pay', {
+    input: z.object({ from: z.string(), to: z.string(), cents: z.int() }),
+    key: ({ from }) => rename(from),
+    derive(tx, { from, to, cents }) {
+      if (cents > most) return reject('too-much')
+      const { cents: had, moves } = tx.get(accounts) ?? { cents: 0, moves: 0 }
+      tx.put(accounts, { cents: had - cents - fee, moves: moves + 1 })
+      if (detour) tx.emit(passed, { till: from[0]!, to: rename(to), cents })
+      else tx.emit(paid, { to: rename(to), cents })
+      if (cents % 7 === 0) tx.schedule(late, { to: rename(from) }, { at: tx.now + 5, key: String(cents) })
+      if (statement !== 'none' && cents % 5 === 0)
+        tx.effect(letter, { to: from, text: `${statement} ${cents}` })
+      return { left: had - cents - fee }
+    },
+  })
+  const arrives = account.on(paid, (tx, { cents }) => {
+    const { cents: had, moves } = tx.get(accounts) ?? { cents: 0, moves: 0 }
+    tx.put(accounts, { cents: had + cents, moves: moves * 3 + 1 })
+  })
+  const passes = till.on(passed, (tx, { to, cents }) => {
+    tx.put(tills, { count: (tx.get(tills)?.count ?? 0) + 1 })
+    tx.emit(paid, { to, cents })
+  })
+  const isLate = account.on(late, (tx) => {
+    const { cents, moves } = tx.get(accounts)!
+    tx.put(accounts, { cents, moves: moves + 1_000 })
+  })
+  const sorry = account.correct((tx, correction) => {
+    if (correction.kind === 'outcome')
+      tx.effect(letter, {
+        to: tx.key,
+        text: `sorry: ${correction.before.status} → ${correction.after.status}`,
+      })
+    else if (correction.kind === 'effect')
+      tx.effect(letter, { to: tx.key, text: `not ${JSON.stringify(correction.before)}` })
+  })
+  // What a closure holds is no part of the version that an app without a module has: its name is.
+  const text = JSON.stringify(variant, (_, value) => (typeof value === 'function' ? String(value) : value))
+  return app(`bank-${crc32(text)}`, {
+    requests: [pay],
+    tables: [accounts, tills],
+    reactions: [arrives, passes, isLate, ...(variant.corrects ? [sorry] : [])],
+    effects: [letter],
+  }) as App
+}

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type App, createEngine, type Engine, HenceError, type Reply } from 'hence'
+import { memoryStorage } from 'hence/testing'
+import { bank, type Variant } from '../bank-versions.ts'
+import { randomFrom } from '../random.ts'
+import { CrashingStorage } from './crashing-storage.ts'
+
+// Versions of an app take over from each other, are derived beside each other, promoted and rolled back, under load and with
+// crashes at any moment. In the end the log alone must give what is live, and nobody was told two things.
+
+const runs = Number(process.env['HENCE_RUNS'] ?? 40)
+
+const variants: readonly Variant[] = [
+  {},
+  { fee: 3, statement: 'paid' },
+  { most: 500, corrects: true, statement: 'paid a lot' },
+  { detour: true, indexed: true },
+  { rename: (name) => `${name}x`, corrects: true },
+]
+
+/** What may go wrong with a wish, since others were quicker. */
+const unlucky = new Set([
+  'engine-closed',
+  'reprocess-exists',
+  'reprocess-none',
+  'reprocess-same-code',
+  'reprocess-paused',
+  'diff-unknown',
+])
+
+async function world(seed: number): Promise<void> {
+  const random = randomFrom(seed)
+  const below = (count: number) => Math.floor(random() * count)
+  const partitions = [1, 2, 3, 8][below(4)]!
+  let time = 1_790_000_000_000
+  const clock = {
+    now() {
+      if (random() < 0.3) time++
+      return time
+    },
+  }
+  const failing = random() < 0.3 ? 0.01 : 0
+  const storage = new CrashingStorage({ partitions, clock, id: '0'.repeat(32), random, failing })
+  const versions = variants.map(bank)
+  const problems: string[] = []
+  const letters = new Map<string, string>()
+  let code = 0
+  const options = {
+    earlier: versions,
+    checkpointRows: [5, 50, 5_000][below(3)]!,
+    clock,
+    random,
+    report: ({ level, code, message }: { level: string; code: string; message: string }) => {
+      if (level === 'alarm' && code !== 'derivation-failed') problems.push(`${code}: ${message}`)
+    },
+    handlers: {
+      letter({ id, input }: { id: string; input: unknown }) {
+        const text = JSON.stringify(input)
+        if ((letters.get(id) ?? text) !== text)
+          problems.push(`${id} says ${text}, and said ${letters.get(id)}`)
+        letters.set(id, text)
+      },
+    },
+  }
+  const open = async (onCodeChange: 'refuse' | 'continue' | 'reprocess' = 'refuse'): Promise<Engine<App>> => {
+    // Whoever starts knows perhaps not what is in force.
+    for (let i = 0; ; i++) {
+      const app = versions[(code + i) % versions.length]!
+      try {
+        const engine = await createEngine({ app, data: storage.open(), onCodeChange, ...options } as never)
+        code = (code + i) % versions.length
+        return engine as Engine<App>
+      } catch (error) {
+        if (!(error instanceof HenceError) || (error.code !== 'code-changed' && error.advice !== 'retry'))
+          throw error
+        if (error.advice === 'retry') i--
+        if (i === versions.length) throw error
+      }
+    }
+  }
+  const replies = new Map<string, Reply>()
+  const inputs = new Map<string, object>()
+  let engine = await open()
+  const send = async (requestId: string) => {
+    const input = inputs.get(requestId)!
+    try {
+      const reply = await engine.submit('pay', input as never, { requestId })
+      const { replayed: _, ...told } = reply
+      const { replayed: __, ...before } = replies.get(requestId) ?? reply
+      assert.deepEqual(told, before, 'a retry got another reply')
+      replies.set(requestId, reply)
+    } catch (error) {
+      if (error instanceof HenceError && error.advice === 'retry') return
+      problems.push(String(error))
+    }
+  }
+  const wish = (act: () => Promise<unknown>): Promise<unknown> =>
+    act().catch((error) => {
+      if (error instanceof HenceError && (error.advice === 'retry' || unlucky.has(error.code))) return
+      problems.push(String((error as Error).stack))
+    })
+  const steps: (() => unknown)[] = [
+    () => {
+      for (let i = below(30); i >= 0; i--) {
+        const requestId = `r${inputs.size}`
+        const someone = () => `${'abcdefgh'[below(8)]}1`
+        inputs.set(requestId, { from: someone(), to: someone(), cents: below(1_000) })
+        void send(requestId)
+      }
+    },
+    () => inputs.size > 0 && send(`r${below(inputs.size)}`),
+    async () => {
+      for (let turns = below(60); turns > 0; turns--) await new Promise(setImmediate)
+    },
+    () => wish(() => engine.reprocessing.start({ app: versions[below(versions.length)]! }, { again: true })),
+    () => void wish(() => engine.reprocessing.diff()),
+    () =>
+      void wish(async () => {
+        const { sha256: diff } = await engine.reprocessing.diff()
+        await engine.reprocessing.promote({ diff }, { requestId: `p${below(1_000_000)}` })
+      }),
+    () => wish(() => (random() < 0.5 ? engine.reprocessing.pause() : engine.reprocessing.resume())),
+    () => random() < 0.2 && wish(() => engine.reprocessing.discard()),
+    async () => {
+      if (random() < 0.6) storage.crash()
+      else await engine.close()
+      engine = await open()
+    },
+    async () => {
+      if (random() > 0.3) return
+      await engine.close()
+      code = below(versions.length)
+      engine = await open(random() < 0.5 ? 'continue' : 'reprocess')
+    },
+  ]
+  const weights = [5, 2, 6, 2, 1, 2, 1, 1, 2, 1]
+  const bag = steps.flatMap((step, i) => new Array<() => unknown>(weights[i]!).fill(step))
+  for (let i = 0; i < 60; i++) await bag[below(bag.length)]!()
+
+  await wish(() => engine.reprocessing.discard())
+  for (const requestId of inputs.keys()) await send(requestId)
+  while (engine.stats().nextTimerAt !== undefined) await new Promise(setImmediate)
+  await engine.idle()
+  const digest = await engine.digest()
+  const history = engine.reprocessing.history()
+  await engine.close()
+  assert.deepEqual(problems, [])
+  assert.equal(replies.size, inputs.size, 'a request was lost')
+
+  let bare: Engine<App> | undefined
+  for (const each of versions) {
+    bare = (await createEngine({
+      app: each,
+      ...options,
+      handlers: {},
+      data: { ...memoryStorage({ partitions }), log: storage.log },
+    } as never).catch((error) => {
+      if (error.code !== 'code-changed') throw error
+    })) as Engine<App> | undefined
+    if (bare) break
+  }
+  assert.deepEqual(bare!.reprocessing.history(), history)
+  assert.equal(await bare!.digest(), digest, 'the log alone gives something else')
+  for (const [requestId, reply] of replies) {
+    const { outcome } = (await bare!.story(requestId))!
+    const { status } = reply
+    assert.equal(outcome?.status, status, `${requestId} was told ${status}`)
+  }
+  await bare!.close()
+}
+
+const from = Number(process.env['HENCE_SEED'] ?? 1)
+test('versions take over, are promoted and rolled back, under load and crashes: the log gives what is live', async () => {
+  for (let seed = from; seed < from + runs; seed++) {
+    try {
+      await world(seed)
+    } catch (error) {
+      throw new Error(`In the world of seed ${seed}: ${(error as Error).stack}`, { cause: error })
+    }
+  }
+})
