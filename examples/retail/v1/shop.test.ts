@@ -1,6 +1,7 @@
+import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { RequestInput } from 'hence'
-import { scenario } from 'hence/testing'
+import { createEngine, type RequestInput } from 'hence'
+import { memoryStorage, scenario } from 'hence/testing'
 import shop, { type Shop } from '../shop.ts'
 import firstShop from './shop.ts'
 
@@ -41,4 +42,48 @@ test('version 1 forgets credit notes of nobody in particular', () => {
     .given('place-order', order)
     .when('credit-note', note)
     .thenRow('days', ['2010-12-01'], { ...credited, revenue: 0 })
+})
+
+test('version 2 mends it, and says sorry to the customer whose total was wrong', async () => {
+  const engine = await createEngine({ app: firstShop, data: memoryStorage({ partitions: 2 }) })
+  const [line] = order.lines
+  const ofAnother = { ...order, number: '536367', customer: '13047', lines: [{ ...line!, price: 4_021 }] }
+  for (const each of [order, ofAnother]) {
+    await engine.submit('place-order', each, { requestId: each.number })
+  }
+  await engine.submit('credit-note', note, { requestId: note.number })
+  await engine.idle()
+  const digest = await engine.digest()
+
+  const { reprocessing } = engine
+  await reprocessing.start({ app: shop })
+  const diff = await reprocessing.diff()
+  assert.deepEqual(
+    diff.tables.map(({ name, changed, added, removed }) => [name, changed, added, removed]),
+    [
+      ['creditNotes', 1, 0, 0],
+      ['customers', 1, 0, 0],
+      ['days', 1, 0, 0],
+      ['orders', 1, 0, 0],
+    ],
+  )
+  assert.deepEqual(engine.effects(), [])
+  await reprocessing.promote({ diff: diff.sha256 }, { requestId: 'mend' })
+  await engine.idle()
+  assert.deepEqual(
+    engine.effects().map(({ type, input }) => [type, input]),
+    [
+      [
+        'revised-statement',
+        { to: 'customer-17850@example.com', customer: '17850', before: 4_019, after: 4_020 },
+      ],
+    ],
+  )
+
+  const back = await reprocessing.diff()
+  await reprocessing.promote({ diff: back.sha256 }, { requestId: 'back' })
+  await engine.idle()
+  assert.equal(await engine.digest(), digest)
+  assert.deepEqual(engine.effects(), [])
+  await engine.close()
 })
