@@ -8,7 +8,7 @@ import type {
   RequestValue,
   Service,
 } from './app/index.ts'
-import type { SignedHead } from './audit/head.ts'
+import type { Publish } from './audit/publisher.ts'
 import type { Receipt } from './audit/receipt.ts'
 import type { Clock } from './clock.ts'
 import type { Standing, Violation } from './constraint/tables.ts'
@@ -65,9 +65,9 @@ export interface EngineOptions<A extends App> {
   /**
    * Hash the log into trees, behind its end, and sign their heads, at least every second while there is something
    * new; `receipt` needs it. Also read the whole log again, slowly, for damage that nobody has met yet. `publish`
-   * hears every head, to show it to somebody else. Default false.
+   * shows the newest head to somebody else, or to several. Default false.
    */
-  readonly audit?: boolean | { readonly publish: (head: SignedHead) => void | Promise<void> }
+  readonly audit?: boolean | { readonly publish: Publish | readonly Publish[] }
   /** Hears what an operator should know. Default: warnings and alarms go to standard error. */
   readonly report?: Reporter
   readonly clock?: Clock

@@ -316,15 +316,16 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return frontier
   }
 
-  async #audit({ audit = false }: EngineOptions<A>): Promise<void> {
+  async #audit({ audit = false, random }: EngineOptions<A>): Promise<void> {
     if (audit === false) return
+    const publish = audit === true ? [] : [audit.publish].flat()
     const given = {
       log: this.#log,
       folder: this.#storage.audit,
       clock: this.#clock,
       report: this.#report,
     }
-    this.#auditor = await Auditor.open({ ...given, ...(audit !== true && { publish: audit.publish }) })
+    this.#auditor = await Auditor.open({ ...given, publish, random })
     this.#scrubber = await Scrubber.open(given)
   }
 

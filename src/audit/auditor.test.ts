@@ -60,7 +60,7 @@ test('a head covers all partitions, is signed, stored, and published', async (t)
     folder,
     clock: { now: () => 7 },
     report: () => {},
-    publish: (head) => void published.push(head),
+    publish: [(head) => void published.push(head)],
   })
   await append(log, 0, 'a', 'b')
   await append(log, 1, 'c')

@@ -10,6 +10,7 @@ import { HashFile } from './hash-file.ts'
 import { hashMemory } from './hash-memory.ts'
 import { type Head, type SignedHead, signHead } from './head.ts'
 import { HeadFile } from './head-file.ts'
+import { type Publish, Publisher } from './publisher.ts'
 import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
 import { newSigningKey, openSigningKey } from './signing-key.ts'
 import { hashesOf, Tree } from './tree.ts'
@@ -20,8 +21,9 @@ export interface AuditorOptions {
   readonly folder: string | undefined
   readonly clock: Clock
   readonly report: Reporter
-  /** Hears every head once it is stored, one after the other: to show it to somebody else. */
-  readonly publish?: ((head: SignedHead) => void | Promise<void>) | undefined
+  /** Each shows the newest head to somebody else, once it is stored. */
+  readonly publish?: readonly Publish[]
+  readonly random?: (() => number) | undefined
 }
 
 /** How long after the last one a head may come, while there is something new, in milliseconds. */
@@ -51,6 +53,7 @@ export class Auditor {
   readonly publicKey: KeyObject
   readonly #heads: HeadFile | undefined
   readonly #grown: readonly Grown[]
+  readonly #publishers: readonly Publisher[]
   #last: SignedHead | undefined
   /** The trees were made again, and must come by what was signed before. */
   readonly #owed: Map<number, Head['partitions'][number]>
@@ -105,6 +108,10 @@ export class Auditor {
     this.#last = heads?.last
     this.#grown = grown
     this.#owed = owed
+    const { publish = [], clock, report, random } = options
+    this.#publishers = publish.map((each) => new Publisher({ publish: each, clock, report, random }))
+    // Whether the process before this one has shown its last head to everybody is not known.
+    if (this.#last !== undefined) this.#show(this.#last)
     this.#later()
   }
 
@@ -140,6 +147,7 @@ export class Auditor {
     clearTimeout(this.#timer)
     await this.#round
     if (!this.#stopped) await this.#follow().catch((error) => this.#failed(error))
+    await Promise.all(this.#publishers.map((publisher) => publisher.close()))
     await this.#heads?.close()
     for (const { hashes } of this.#grown) await hashes?.close()
   }
@@ -188,12 +196,11 @@ export class Auditor {
     })
     await this.#heads?.add(head)
     this.#last = head
-    try {
-      await this.#options.publish?.(head)
-    } catch (error) {
-      const message = `A tree head was not published; the next one covers it too. ${(error as Error).message}`
-      this.#options.report({ level: 'warning', code: 'head-not-published', message })
-    }
+    this.#show(head)
+  }
+
+  #show(head: SignedHead): void {
+    for (const publisher of this.#publishers) publisher.offer(head)
   }
 
   async #grow(partition: number, { tree, hashes }: Grown, end: number): Promise<void> {

@@ -37,7 +37,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   effect: ['words', 'app', 'state'],
   derivation: ['words', 'app', 'log', 'state', 'constraint', 'effect'],
   // It looks at what the others have made, and none of them knows of it.
-  audit: ['words', 'app', 'log', 'state', 'derivation'],
+  audit: ['words', 'app', 'log', 'state', 'effect', 'derivation'],
   request: ['words', 'app', 'log', 'derivation'],
   storage: ['words', 'log', 'state'],
   // The interfaces of the engine.
@@ -160,6 +160,8 @@ test('the public entries export what they say', async () => {
     'createEngine',
     'effect',
     'handlers',
+    'publishToFile',
+    'publishToWebhook',
     'readPublicKey',
     'reject',
     'scopes',
