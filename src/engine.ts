@@ -8,6 +8,8 @@ import type {
   RequestValue,
   Service,
 } from './app/index.ts'
+import type { Consistency } from './audit/consistency.ts'
+import type { SignedHead } from './audit/head.ts'
 import type { Publish } from './audit/publisher.ts'
 import type { Receipt } from './audit/receipt.ts'
 import type { Clock } from './clock.ts'
@@ -119,6 +121,19 @@ export interface Engine<A extends App> extends Service<A> {
    * @throws HenceError `audit-off` (change) without the option `audit`; `head-mismatch`, `audit-failed` (operator)
    */
   receipt(requestId: string, options?: { readonly principal?: string }): Promise<Receipt | undefined>
+  /**
+   * The newest signed tree head. Whoever holds it can find out later whether anything that it covers was changed.
+   * @throws HenceError `audit-off`, and `head-not-found` while the log is empty (change); `head-mismatch`, `audit-failed` (operator)
+   */
+  head(): Promise<SignedHead>
+  /**
+   * Proof, for whoever holds an earlier head, that the log has only grown between that and the newest one; `checkConsistency`
+   * checks it.
+   * @param from the sizes in the earlier head, by partition
+   * @throws HenceError `audit-off`, `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`, `head-mismatch`,
+   *   `audit-failed` (operator)
+   */
+  consistency(from: readonly number[]): Promise<Consistency>
   /**
    * Changed rows, record by record, from a position on (that record left out) and then as they come; without
    * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when

@@ -1,4 +1,5 @@
 export * from './app/index.ts'
+export { type Consistency, checkConsistency, type Grown } from './audit/consistency.ts'
 export type { Head, PartitionHead, SignedHead } from './audit/head.ts'
 export { publishToFile, publishToWebhook, type WebhookPublication } from './audit/publish.ts'
 export type { Publish } from './audit/publisher.ts'

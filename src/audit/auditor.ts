@@ -6,10 +6,12 @@ import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
+import { type Consistency, makeConsistency } from './consistency.ts'
 import { HashFile } from './hash-file.ts'
 import { hashMemory } from './hash-memory.ts'
 import { type Head, type SignedHead, signHead } from './head.ts'
 import { HeadFile } from './head-file.ts'
+import { isConsistent } from './proof.ts'
 import { type Publish, Publisher } from './publisher.ts'
 import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
 import { newSigningKey, openSigningKey } from './signing-key.ts'
@@ -31,6 +33,8 @@ const headEveryMs = 1_000
 /** So many records are hashed in one turn of the event loop at most: about half a millisecond. */
 const recordsPerTurn = 256
 const unsavedMax = 16 * 1024
+/** Of so many partitions a proof is made in one turn of the event loop at most. */
+const partitionsPerTurn = 8
 
 /** A tree, and where its hashes are kept. */
 interface Grown {
@@ -118,6 +122,47 @@ export class Auditor {
   /** The newest head. */
   get head(): SignedHead | undefined {
     return this.#last
+  }
+
+  /**
+   * The newest head; one that is new is waited for when the last one was signed a second ago or more.
+   * @throws HenceError `head-not-found` (change) while the log is empty; `head-mismatch`, `audit-failed` (operator)
+   */
+  async newest(): Promise<SignedHead> {
+    // After an opening what is behind the last head may be old. Who asks often brings no more heads than the timer does.
+    const isOld = this.#last === undefined || this.#options.clock.now() - this.#last.time >= headEveryMs
+    if (isOld) await this.#covered()
+    if (this.#last !== undefined) return this.#last
+    throw new HenceError(
+      'head-not-found',
+      'change',
+      'No tree head was signed yet, since nothing is in the log. Ask again when a request was taken.',
+    )
+  }
+
+  /**
+   * Proves that the log has only grown between a head of these sizes, by partition, and the newest head.
+   * @throws HenceError `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`, `head-mismatch`, `audit-failed`
+   *   (operator)
+   */
+  async consistency(from: readonly number[]): Promise<Consistency> {
+    const head = await this.newest()
+    checkSizes(from, head)
+    const paths: Buffer[][] = []
+    for (const [partition, { size, root }] of head.partitions.entries()) {
+      const { tree } = this.#grown[partition]!
+      // One that is made again is behind its head.
+      while (tree.size < size) await this.#covered()
+      const before = from[partition]!
+      const path = tree.consistency(before, size)
+      // As with a receipt, that the kept hashes were damaged must show now.
+      const earlier = { size: before, root: tree.root(before) }
+      if (!isConsistent(earlier, { size, root: Buffer.from(root, 'hex') }, path))
+        throw failed(new Error(`The kept hashes of partition ${partition} are not what they were.`))
+      paths.push(path)
+      if (paths.length % partitionsPerTurn === 0) await turn()
+    }
+    return makeConsistency(from, paths, head)
   }
 
   /**
@@ -238,6 +283,24 @@ export class Auditor {
     this.#options.report({ level: passes ? 'warning' : 'alarm', code, message })
     return failure
   }
+}
+
+function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
+  if (from.length !== partitions.length || !from.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+    throw new HenceError(
+      'head-sizes-invalid',
+      'change',
+      `These are not the sizes of a head of this log: it has ${partitions.length} partitions, and a size for each is the number of its records.`,
+    )
+  }
+  const partition = partitions.findIndex(({ size }, i) => size < from[i]!)
+  if (partition < 0) return
+  throw new HenceError(
+    'log-shorter-than-head',
+    'operator',
+    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, and the one that is asked ` +
+      `about ${from[partition]}: the log was put back to an earlier time, or the head is not of this log.`,
+  )
 }
 
 async function takeUp(path: string, size: number): Promise<{ tree: Tree; hashes: HashFile } | undefined> {

@@ -39,7 +39,7 @@ export function publishToWebhook({ url, secret }: WebhookPublication): Publish {
     const body = {
       type: 'hence.head',
       timestamp: new Date(head.time).toISOString(),
-      data: JSON.parse(headLine(head)),
+      data: head,
     }
     const response = await postSigned({ address, signers, id: idOf(head), body, signal })
     await response.body?.cancel()

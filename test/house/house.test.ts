@@ -156,6 +156,7 @@ test('the public entries export what they say', async () => {
   assert.deepEqual(await names('hence'), [
     'HenceError',
     'app',
+    'checkConsistency',
     'checkReceipt',
     'createEngine',
     'effect',

@@ -99,6 +99,68 @@ test('heads are posted to a receiver that is down at first, and a process that e
   }
 })
 
+test('whoever holds an earlier head finds out whether the log has only grown since', async (t) => {
+  const folder = await folderFor(t)
+  const file = (name: string) => join(folder, name)
+  const data = file('data')
+  const save = async (name: string, args: readonly string[]) => {
+    const { code, stdout, stderr } = await hence(args)
+    assert.equal(code, 0, stderr)
+    await writeFile(file(name), stdout)
+  }
+  const server = await started([notes, '--data', data, '--audit', '--partitions', '2'])
+  const at = ['--url', server.url]
+  assert.equal((await hence(['head', 'get', ...at])).code, 4)
+  for (let i = 0; i < 3; i++) assert.equal((await hence([...write(i), '--id', `n${i}`, ...at])).code, 0)
+  await save('receipt.json', ['receipt', 'get', 'n1', ...at])
+  await save('monday.json', ['head', 'get', ...at])
+  for (let i = 3; i < 6; i++) assert.equal((await hence([...write(i), '--id', `n${i}`, ...at])).code, 0)
+  await save('later.json', ['receipt', 'get', 'n5', ...at])
+  await save('tuesday.json', ['head', 'get', ...at])
+  for (const name of ['monday', 'receipt']) {
+    await save(`${name}-proof.json`, ['head', 'get', '--since', file(`${name}.json`), ...at])
+  }
+  assert.equal(await server.stop(), 0)
+  await copyFile(join(data, 'audit/public-key.pem'), file('key.pem'))
+
+  const check = async (earlier: string, later: string, key = 'key.pem') => {
+    const args = ['head', 'check', file(earlier), file(later), '--key', file(key), '--json']
+    const { code, stdout, stderr } = await hence(args)
+    return { code, stderr, told: stdout === '' ? undefined : JSON.parse(stdout) }
+  }
+  for (const name of ['monday', 'receipt']) {
+    const { code, told, stderr } = await check(`${name}.json`, `${name}-proof.json`)
+    assert.equal(code, 0, stderr)
+    assert.ok(told.proven && told.records > 0)
+  }
+  const alone = await check('monday.json', 'tuesday.json')
+  assert.deepEqual([alone.code, alone.told.proven], [4, false])
+  assert.equal((await check('tuesday.json', 'later.json')).code, 0)
+  const other = await check('tuesday.json', 'monday-proof.json')
+  assert.equal(other.code, 1)
+  assert.match(other.stderr, /consistency-invalid/)
+  const proof = JSON.parse(await readFile(file('monday-proof.json'), 'utf8'))
+  await writeFile(file('forged.json'), JSON.stringify({ ...proof, paths: proof.paths.map(() => []) }))
+  const forged = await check('monday.json', 'forged.json')
+  assert.equal(forged.code, 6)
+  assert.match(forged.stderr, /not-consistent/)
+
+  // The log is put back to where it was on Monday, under the same key, and goes on in another way.
+  const { code, stderr } = await hence(['restore', '--from', data, '--to', file('again'), '--at', '0:0,1:0'])
+  assert.equal(code, 0, stderr)
+  const there = ['--data', file('again'), '--app', notes]
+  const refused = await hence(['head', 'get', '--since', file('tuesday.json'), ...there])
+  assert.equal(refused.code, 6)
+  assert.match(refused.stderr, /log-shorter-than-head/)
+  for (let i = 10; i < 20; i++) {
+    assert.equal((await hence([...write(i), '--id', `n${i}`, ...there])).code, 0)
+  }
+  await save('rewritten.json', ['head', 'get', '--since', file('tuesday.json'), ...there])
+  const rewritten = await check('tuesday.json', 'rewritten.json')
+  assert.equal(rewritten.code, 6)
+  assert.match(rewritten.stderr, /not-consistent/)
+})
+
 test('without --audit there are no receipts', async (t) => {
   const folder = await folderFor(t)
   const server = await started([notes, '--data', join(folder, 'data')])
