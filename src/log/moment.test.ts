@@ -29,7 +29,15 @@ async function logOf(all: readonly Made[]) {
   for (const { partition, cause, later } of all) {
     now += later
     times.push(now)
-    const event = { generation: 0, rootPartition: 0, rootOffset: 0, identity: 'i', depth: 1, type: 't' }
+    const event = {
+      generation: 0,
+      rootPartition: 0,
+      rootOffset: 0,
+      identity: 'i',
+      depth: 1,
+      type: 't',
+      version: 1,
+    }
     const record =
       cause === undefined
         ? encodeTick()
