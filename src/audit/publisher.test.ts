@@ -140,3 +140,33 @@ test('a closing shows what waits, tries a receiver that is down once more, and i
   assert.ok(signal?.aborted)
   assert.deepEqual(hanging.told(), ['warning heads-not-published'])
 })
+
+test('a call that takes too long is aborted and told, and no other begins before it is over', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const calls: { readonly signal: AbortSignal; readonly ends: PromiseWithResolvers<void> }[] = []
+  const { publisher, clock, told } = publisherOf((_, signal) => {
+    calls.push({ signal, ends: Promise.withResolvers() })
+    return calls.at(-1)!.ends.promise
+  })
+  publisher.offer(headOf(1))
+  t.mock.timers.tick(9_999)
+  assert.ok(!calls[0]!.signal.aborted)
+  t.mock.timers.tick(1)
+  assert.ok(calls[0]!.signal.aborted)
+  await settle()
+  assert.deepEqual(told(), ['warning heads-not-published'])
+  publisher.offer(headOf(2))
+  t.mock.timers.tick(1e6)
+  clock.pass(1e6)
+  await settle()
+  assert.equal(calls.length, 1)
+  calls[0]!.ends.resolve()
+  await settle()
+  clock.pass(clock.next)
+  await settle()
+  assert.equal(calls.length, 2)
+  calls[1]!.ends.resolve()
+  await settle()
+  assert.equal(told().length, 2)
+  await publisher.close()
+})
