@@ -1,5 +1,7 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from './app/index.ts'
 import { Auditor } from './audit/auditor.ts'
+import type { Consistency } from './audit/consistency.ts'
+import type { SignedHead } from './audit/head.ts'
 import type { Receipt } from './audit/receipt.ts'
 import { Scrubber } from './audit/scrubber.ts'
 import { setAlarm, systemClock } from './clock.ts'
@@ -316,15 +318,16 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return frontier
   }
 
-  async #audit({ audit = false }: EngineOptions<A>): Promise<void> {
+  async #audit({ audit = false, random }: EngineOptions<A>): Promise<void> {
     if (audit === false) return
+    const publish = audit === true ? [] : [audit.publish].flat()
     const given = {
       log: this.#log,
       folder: this.#storage.audit,
       clock: this.#clock,
       report: this.#report,
     }
-    this.#auditor = await Auditor.open({ ...given, ...(audit !== true && { publish: audit.publish }) })
+    this.#auditor = await Auditor.open({ ...given, publish, random })
     this.#scrubber = await Scrubber.open(given)
   }
 
@@ -347,15 +350,26 @@ export class RunningEngine<A extends App> implements Engine<A> {
     requestId: string,
     { principal = '' }: { readonly principal?: string } = {},
   ): Promise<Receipt | undefined> {
-    if (this.#auditor === undefined) {
-      throw new HenceError(
-        'audit-off',
-        'change',
-        'This engine signs no tree heads, so it gives no receipts: start it with the option `audit` (`hence start --audit`).',
-      )
-    }
+    const auditor = this.#signing()
     const decided = this.#processor.decided(identityOf(requestId, principal))
-    return decided && this.#auditor.receipt(decided.partition, decided.offset)
+    return decided && auditor.receipt(decided.partition, decided.offset)
+  }
+
+  async head(): Promise<SignedHead> {
+    return this.#signing().newest()
+  }
+
+  async consistency(from: readonly number[]): Promise<Consistency> {
+    return this.#signing().consistency(from)
+  }
+
+  #signing(): Auditor {
+    if (this.#auditor !== undefined) return this.#auditor
+    throw new HenceError(
+      'audit-off',
+      'change',
+      'This engine signs no tree heads, so it proves nothing: start it with the option `audit` (`hence start --audit`).',
+    )
   }
 
   async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {

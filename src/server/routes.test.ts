@@ -75,6 +75,8 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
   ],
   'GET /effects': [{ path: '/effects?state=dead', allowed: ['operator', 'admin'] }],
   'GET /effects/:name': [{ path: '/effects/none', allowed: ['operator', 'admin'], missing: true }],
+  'GET /audit/head': [{ path: '/audit/head', allowed: 'all known' }],
+  'GET /audit/consistency': [{ path: '/audit/consistency?from=1', allowed: 'all known' }],
   'GET /openapi.json': [{ path: '/openapi.json', allowed: 'all known' }],
   'GET /metrics': [{ path: '/metrics', allowed: ['operator', 'admin'] }],
   'GET /livez': [{ path: '/livez', allowed: 'all' }],
