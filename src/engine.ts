@@ -8,7 +8,9 @@ import type {
   RequestValue,
   Service,
 } from './app/index.ts'
+import type { Consistency } from './audit/consistency.ts'
 import type { SignedHead } from './audit/head.ts'
+import type { Publish } from './audit/publisher.ts'
 import type { Receipt } from './audit/receipt.ts'
 import type { Clock } from './clock.ts'
 import type { Standing, Violation } from './constraint/tables.ts'
@@ -65,9 +67,9 @@ export interface EngineOptions<A extends App> {
   /**
    * Hash the log into trees, behind its end, and sign their heads, at least every second while there is something
    * new; `receipt` needs it. Also read the whole log again, slowly, for damage that nobody has met yet. `publish`
-   * hears every head, to show it to somebody else. Default false.
+   * shows the newest head to somebody else, or to several. Default false.
    */
-  readonly audit?: boolean | { readonly publish: (head: SignedHead) => void | Promise<void> }
+  readonly audit?: boolean | { readonly publish: Publish | readonly Publish[] }
   /** Hears what an operator should know. Default: warnings and alarms go to standard error. */
   readonly report?: Reporter
   readonly clock?: Clock
@@ -119,6 +121,19 @@ export interface Engine<A extends App> extends Service<A> {
    * @throws HenceError `audit-off` (change) without the option `audit`; `head-mismatch`, `audit-failed` (operator)
    */
   receipt(requestId: string, options?: { readonly principal?: string }): Promise<Receipt | undefined>
+  /**
+   * The newest signed tree head. Whoever holds it can find out later whether anything that it covers was changed.
+   * @throws HenceError `audit-off`, and `head-not-found` while the log is empty (change); `head-mismatch`, `audit-failed` (operator)
+   */
+  head(): Promise<SignedHead>
+  /**
+   * Proof, for whoever holds an earlier head, that the log has only grown between that and the newest one; `checkConsistency`
+   * checks it.
+   * @param from the sizes in the earlier head, by partition
+   * @throws HenceError `audit-off`, `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`, `head-mismatch`,
+   *   `audit-failed` (operator)
+   */
+  consistency(from: readonly number[]): Promise<Consistency>
   /**
    * Changed rows, record by record, from a position on (that record left out) and then as they come; without
    * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when

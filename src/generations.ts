@@ -84,6 +84,8 @@ export class Generations implements Reprocessing {
   #other: Following | undefined
   /** The hash of the last diff of the other one. */
   #diff: string | undefined
+  /** Those of a promotion that is under way. */
+  #corrections: readonly RecordedCorrection[] = []
   #noting: Promise<void> = Promise.resolve()
   /** One change at a time. */
   #changing: Promise<unknown> = Promise.resolve()
@@ -280,9 +282,16 @@ export class Generations implements Reprocessing {
     if (last === undefined || last.corrections === 0) return
     const { processor } = this.#live
     if (processor.correctedCount === last.corrections) return
-    const list = await this.#keptCorrections(last)
-    this.#write(list.filter(({ key, n }) => n > processor.corrected(partitionOf(key, this.#log.partitions))))
-    await this.#host.idle()
+    await this.#write(await this.#keptCorrections(last))
+  }
+
+  /** Corrections that the log of a partition may lack: what was written of them has perhaps not arrived. */
+  waitingFor(partition: number): CorrectionRecord[] {
+    const done = this.#live.processor.corrected(partition)
+    const generation = this.#live.number
+    return this.#corrections
+      .filter(({ key, n }) => n > done && partitionOf(key, this.#log.partitions) === partition)
+      .map((correction) => ({ kind: 'correction', generation, correction }))
   }
 
   async #promote(
@@ -338,8 +347,7 @@ export class Generations implements Reprocessing {
     })
     this.#diff = undefined
     this.#host.switched(app)
-    this.#write(list)
-    await this.#host.idle()
+    await this.#write(list)
     await this.#note()
     return {
       generation: after.number,
@@ -351,12 +359,18 @@ export class Generations implements Reprocessing {
     }
   }
 
-  #write(list: readonly RecordedCorrection[]): void {
+  /** Brings those to the log that it lacks, each partition's in their order. */
+  async #write(list: readonly RecordedCorrection[]): Promise<void> {
+    this.#corrections = list
+    const generation = this.#live.number
     for (const correction of list) {
-      const record: CorrectionRecord = { kind: 'correction', generation: this.#live.number, correction }
       const partition = partitionOf(correction.key, this.#log.partitions)
+      if (correction.n <= this.#live.processor.corrected(partition)) continue
+      const record: CorrectionRecord = { kind: 'correction', generation, correction }
       this.#host.write(partition, record, encodeCorrection(record))
     }
+    await this.#host.idle()
+    this.#corrections = []
   }
 
   async #promotedBefore(fact: Promoted, diff: string): Promise<Promotion> {
@@ -436,7 +450,7 @@ export class Generations implements Reprocessing {
     return {
       positions: [...positions],
       frontier: this.#host.frontier(),
-      waiting: positions.map((_, target) => processor.waitingFor(target).map(({ id }) => id)),
+      waiting: positions.map((_, target) => processor.waitingFor(target)),
     }
   }
 

@@ -1,5 +1,8 @@
 export * from './app/index.ts'
+export { type Consistency, checkConsistency, type Grown } from './audit/consistency.ts'
 export type { Head, PartitionHead, SignedHead } from './audit/head.ts'
+export { publishToFile, publishToWebhook, type WebhookPublication } from './audit/publish.ts'
+export type { Publish } from './audit/publisher.ts'
 export { checkReceipt, type Proven, type Receipt } from './audit/receipt.ts'
 export { readPublicKey } from './audit/signing-key.ts'
 export { type Clock, systemClock } from './clock.ts'

@@ -1,5 +1,7 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from './app/index.ts'
 import { Auditor } from './audit/auditor.ts'
+import type { Consistency } from './audit/consistency.ts'
+import type { SignedHead } from './audit/head.ts'
 import type { Receipt } from './audit/receipt.ts'
 import { Scrubber } from './audit/scrubber.ts'
 import { setAlarm, systemClock } from './clock.ts'
@@ -21,7 +23,7 @@ import { HenceError } from './failure.ts'
 import { Generations, notedGenerations } from './generations.ts'
 import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
-import { decodeRecord, encodeResult, encodeTick } from './log/record.ts'
+import { decodeRecord, encodeCorrection, encodeEvent, encodeResult, encodeTick } from './log/record.ts'
 import { printReport, type Reporter } from './report.ts'
 import type { ControlFact, Reprocessing } from './reprocessing.ts'
 import { Admission } from './request/admission.ts'
@@ -100,9 +102,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
       engine = new RunningEngine(options, codes, storage, host, generation)
       await engine.#audit(options)
       await engine.#recover()
+      await engine.#generations.finishCorrections()
       if (version !== codes.version && onCodeChange === 'continue') await engine.#takeOver(version)
       await engine.#generations.restore(noted)
-      await engine.#generations.finishCorrections()
       if (version !== codes.version && onCodeChange === 'reprocess') await engine.#reprocess()
       engine.#startDelivery()
       engine.#ring()
@@ -316,15 +318,16 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return frontier
   }
 
-  async #audit({ audit = false }: EngineOptions<A>): Promise<void> {
+  async #audit({ audit = false, random }: EngineOptions<A>): Promise<void> {
     if (audit === false) return
+    const publish = audit === true ? [] : [audit.publish].flat()
     const given = {
       log: this.#log,
       folder: this.#storage.audit,
       clock: this.#clock,
       report: this.#report,
     }
-    this.#auditor = await Auditor.open({ ...given, ...(audit !== true && { publish: audit.publish }) })
+    this.#auditor = await Auditor.open({ ...given, publish, random })
     this.#scrubber = await Scrubber.open(given)
   }
 
@@ -347,15 +350,26 @@ export class RunningEngine<A extends App> implements Engine<A> {
     requestId: string,
     { principal = '' }: { readonly principal?: string } = {},
   ): Promise<Receipt | undefined> {
-    if (this.#auditor === undefined) {
-      throw new HenceError(
-        'audit-off',
-        'change',
-        'This engine signs no tree heads, so it gives no receipts: start it with the option `audit` (`hence start --audit`).',
-      )
-    }
+    const auditor = this.#signing()
     const decided = this.#processor.decided(identityOf(requestId, principal))
-    return decided && this.#auditor.receipt(decided.partition, decided.offset)
+    return decided && auditor.receipt(decided.partition, decided.offset)
+  }
+
+  async head(): Promise<SignedHead> {
+    return this.#signing().newest()
+  }
+
+  async consistency(from: readonly number[]): Promise<Consistency> {
+    return this.#signing().consistency(from)
+  }
+
+  #signing(): Auditor {
+    if (this.#auditor !== undefined) return this.#auditor
+    throw new HenceError(
+      'audit-off',
+      'change',
+      'This engine signs no tree heads, so it proves nothing: start it with the option `audit` (`hence start --audit`).',
+    )
   }
 
   async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
@@ -528,7 +542,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
         for (const draft of known) this.#certain(partition, draft)
         this.#ring()
       },
-      waitingEvents: () => this.#processor.waitingFor(partition),
+      waiting: () => [
+        ...this.#processor.waitingFor(partition).map((record) => ({ record, bytes: encodeEvent(record) })),
+        ...this.#generations
+          .waitingFor(partition)
+          .map((record) => ({ record, bytes: encodeCorrection(record) })),
+      ],
       halt: (error) => this.#halt(error),
       room: () => (this.#live.state.dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined),
     })

@@ -1,13 +1,10 @@
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
 import { createEngine, HenceError } from 'hence'
-import { openInvoices } from './csv.ts'
 import { importAll } from './import.ts'
-import { requestOf } from './invoice.ts'
 import { showProgress } from './progress.ts'
-import { sample } from './sample.ts'
 import shop from './shop.ts'
-import type { Submission } from './submission.ts'
+import { openSource } from './source.ts'
 import { describe, describeBest, summarize } from './summary.ts'
 
 const command = new Command('npm start --')
@@ -81,27 +78,6 @@ async function run(): Promise<number> {
     return summary.failed > 0 ? 1 : 0
   } finally {
     await engine.close()
-  }
-}
-
-interface Source {
-  readonly name: string
-  readonly count: number
-  submissions(): Iterable<Submission> | AsyncIterable<Submission>
-}
-
-async function openSource(csv: string | undefined): Promise<Source> {
-  if (csv === undefined) {
-    const submissions = sample()
-    return { name: 'sample', count: submissions.length, submissions: () => submissions }
-  }
-  const { count, invoices } = await openInvoices(csv)
-  return {
-    name: basename(csv).replace(/(\.csv)?(\.gz)?$/, ''),
-    count,
-    async *submissions() {
-      for await (const invoice of invoices()) yield requestOf(invoice)
-    },
   }
 }
 

@@ -4,8 +4,10 @@
  * A request is decided under its invoice number and nowhere else. Products, customers and days have keys of
  * their own, possibly on other partitions, so their totals are told by events. These arrive exactly once in
  * effect but in any order; that is why everything below adds up the same in whatever order it comes.
+ *
+ * It is the second version: `v1/shop.ts` is the first one, with the bugs that this one mends.
  */
-import { app, effect, type Frozen, reject, scopes, type Tx } from 'hence'
+import { app, effect, type Frozen, type Reaction, reject, scopes, type Tx, type ValueOf } from 'hence'
 import { z } from 'zod'
 
 /** What a partition key stands for. Orders, credit notes, write-offs and adjustments share one row of numbers. */
@@ -44,6 +46,10 @@ export const stock = product.capacity('stock', { mode: 'loose', limit: 1_000_000
 /** An order that was accepted cannot be delivered. */
 export const apology = effect('apology', {
   input: z.object({ to: z.string(), number: name, stockCode: name, amount: money }),
+})
+/** A customer was told a wrong total. */
+export const revisedStatement = effect('revised-statement', {
+  input: z.object({ to: z.email(), customer: name, before: money, after: money }),
 })
 
 // What the shop remembers.
@@ -122,26 +128,60 @@ const booked = day.event('booked', {
 
 // What may be asked of the shop.
 
-export const placeOrder = invoice.request('place-order', {
-  input: sale,
-  key: (order) => order.number,
-  claims: (order) => unitsByProduct(order.lines).map(([stockCode, units]) => stock.claim(stockCode, units)),
-  derive(tx, order) {
-    if (tx.get(orders)) return reject('order-exists')
-    const { number, lines, ...head } = order
-    const { units, amount } = total(lines)
-    tx.put(orders, { ...head, owner: tx.principal, state: 'open', day: dayOf(order.at), units, amount })
-    for (const [i, line] of lines.entries()) tx.put(orderLines, i + 1, line)
-    book(tx, order, { sign: 1, orders: 1, creditNotes: 0 })
-    return { units, amount }
-  },
-  compensate(tx, { number, lines }, { key: stockCode }) {
-    const order = tx.get(orders)!
-    tx.put(orders, { ...order, state: 'sold-out' })
-    book(tx, { ...order, number, lines }, { sign: -1, orders: -1, creditNotes: 0 })
-    tx.effect(apology, { to: order.owner, number, stockCode, amount: order.amount })
-  },
-})
+/** The requests that move money. */
+function sales(books: Books) {
+  const placeOrder = invoice.request('place-order', {
+    input: sale,
+    key: (order) => order.number,
+    claims: (order) => unitsByProduct(order.lines).map(([stockCode, units]) => stock.claim(stockCode, units)),
+    derive(tx, order) {
+      if (tx.get(orders)) return reject('order-exists')
+      const { number, lines, ...head } = order
+      const [units, amount] = [unitsOf(lines), books.amountOf(lines)]
+      tx.put(orders, { ...head, owner: tx.principal, state: 'open', day: dayOf(order.at), units, amount })
+      for (const [i, line] of lines.entries()) tx.put(orderLines, i + 1, line)
+      book(tx, books, order, { sign: 1, orders: 1, creditNotes: 0 })
+      return { units, amount }
+    },
+    compensate(tx, { number, lines }, { key: stockCode }) {
+      const order = tx.get(orders)!
+      tx.put(orders, { ...order, state: 'sold-out' })
+      book(tx, books, { ...order, number, lines }, { sign: -1, orders: -1, creditNotes: 0 })
+      tx.effect(apology, { to: order.owner, number, stockCode, amount: order.amount })
+    },
+  })
+
+  const cancelOrder = invoice.request('cancel-order', {
+    input: z.object({ number: name }),
+    key: (order) => order.number,
+    derive(tx, { number }) {
+      const order = openOrder(tx)
+      if ('reason' in order) return order
+      tx.put(orders, { ...order, state: 'cancelled' })
+      tx.release(stock)
+      const lines = tx.scan(orderLines).map((row) => row.value)
+      book(tx, books, { ...order, number, lines }, { sign: -1, orders: -1, creditNotes: 0 })
+      return { amount: order.amount }
+    },
+  })
+
+  /** Money back for goods returned, at the prices they were bought for. It names no order. */
+  const creditNote = invoice.request('credit-note', {
+    input: sale,
+    key: (note) => note.number,
+    derive(tx, note) {
+      if (tx.get(creditNotes)) return reject('credit-note-exists')
+      const { number, ...rest } = note
+      const amount = books.amountOf(note.lines)
+      tx.put(creditNotes, { ...rest, amount })
+      book(tx, books, note, { sign: -1, orders: 0, creditNotes: 1 })
+      for (const [stockCode, units] of unitsByProduct(note.lines)) tx.emit(stockMoved, { stockCode, units })
+      return { amount }
+    },
+  })
+
+  return [placeOrder, cancelOrder, creditNote] as const
+}
 
 export const shipOrder = invoice.request('ship-order', {
   input: z.object({ number: name }),
@@ -155,35 +195,6 @@ export const shipOrder = invoice.request('ship-order', {
     const lines = tx.scan(orderLines).map((row) => row.value)
     for (const [stockCode, units] of unitsByProduct(lines)) tx.emit(stockMoved, { stockCode, units: -units })
     return undefined
-  },
-})
-
-export const cancelOrder = invoice.request('cancel-order', {
-  input: z.object({ number: name }),
-  key: (order) => order.number,
-  derive(tx, { number }) {
-    const order = openOrder(tx)
-    if ('reason' in order) return order
-    tx.put(orders, { ...order, state: 'cancelled' })
-    tx.release(stock)
-    const lines = tx.scan(orderLines).map((row) => row.value)
-    book(tx, { ...order, number, lines }, { sign: -1, orders: -1, creditNotes: 0 })
-    return { amount: order.amount }
-  },
-})
-
-/** Money back for goods returned, at the prices they were bought for. It names no order. */
-export const creditNote = invoice.request('credit-note', {
-  input: sale,
-  key: (note) => note.number,
-  derive(tx, note) {
-    if (tx.get(creditNotes)) return reject('credit-note-exists')
-    const { number, ...rest } = note
-    const { amount } = total(note.lines)
-    tx.put(creditNotes, { ...rest, amount })
-    book(tx, note, { sign: -1, orders: 0, creditNotes: 1 })
-    for (const [stockCode, units] of unitsByProduct(note.lines)) tx.emit(stockMoved, { stockCode, units })
-    return { amount }
   },
 })
 
@@ -260,13 +271,38 @@ const onBooked = day.on(booked, (tx, booking) => {
   })
 })
 
-const shop = app('retail', {
-  requests: [placeOrder, shipOrder, cancelOrder, creditNote, writeOffStock, countStock, adjustDebt],
-  tables: [orders, orderLines, creditNotes, writeOffs, adjustments, products, customers, days],
-  reactions: [onSold, onStockMoved, onWrittenOff, onBilled, onBooked],
-  constraints: [stock],
-  effects: [apology],
+// What happens when what it remembers was wrong.
+
+/** A customer who was told another total than the right one gets the right one, and the shop's apologies. */
+const apologise = customer.correct((tx, correction) => {
+  if (correction.kind !== 'row' || correction.table !== customers.name) return
+  const { before, after } = correction as { before?: Customer; after?: Customer }
+  const [wrong, right] = [before?.spent ?? 0, after?.spent ?? 0]
+  if (wrong === right) return
+  // The files that are imported tell no addresses.
+  const to = `customer-${tx.key}@example.com`
+  tx.effect(revisedStatement, { to, customer: tx.key, before: wrong, after: right })
 })
+
+/** What versions of the shop do differently. */
+export interface Books {
+  amountOf(lines: readonly Line[]): number
+  /** Whether a day's books tell of a sale, or of a credit note. */
+  countsForDay(sale: Sale, booking: Booking): boolean
+}
+
+/** The shop in a version of its own, with what makes good the mistakes of the version before. */
+export function retail(books: Books, ...corrections: Reaction[]) {
+  return app('retail', {
+    requests: [...sales(books), shipOrder, writeOffStock, countStock, adjustDebt],
+    tables: [orders, orderLines, creditNotes, writeOffs, adjustments, products, customers, days],
+    reactions: [onSold, onStockMoved, onWrittenOff, onBilled, onBooked, ...corrections],
+    constraints: [stock],
+    effects: [apology, revisedStatement],
+  })
+}
+
+const shop = retail({ amountOf, countsForDay: () => true }, apologise)
 export default shop
 export type Shop = typeof shop
 
@@ -284,40 +320,38 @@ function openOrder(tx: InvoiceTx) {
 }
 
 /** Tells the products, the customer and the day of a sale, or with `sign` -1 that it was taken back. */
-function book(tx: InvoiceTx, sale: Sale, { sign, ...counts }: Booking): void {
+function book(tx: InvoiceTx, books: Books, sale: Sale, booking: Booking): void {
+  const { sign, ...counts } = booking
   for (const [stockCode, lines] of Map.groupBy(sale.lines, (line) => line.stockCode)) {
-    const { units, amount } = total(lines)
-    tx.emit(sold, { stockCode, units: sign * units, revenue: sign * amount })
+    tx.emit(sold, { stockCode, units: sign * unitsOf(lines), revenue: sign * books.amountOf(lines) })
   }
-  const amount = sign * total(sale.lines).amount
+  const amount = sign * books.amountOf(sale.lines)
   if (sale.customer) {
     const { customer, country } = sale
     tx.emit(billed, { customer, country, invoice: `${sale.at} ${sale.number}`, ...counts, amount })
   }
-  tx.emit(booked, { day: dayOf(sale.at), ...counts, revenue: amount })
+  if (books.countsForDay(sale, booking)) tx.emit(booked, { day: dayOf(sale.at), ...counts, revenue: amount })
 }
 
 function unitsByProduct(lines: readonly Line[]): [stockCode: string, units: number][] {
-  return [...Map.groupBy(lines, (line) => line.stockCode)].map(([stockCode, lines]) => [
-    stockCode,
-    total(lines).units,
-  ])
+  return [...Map.groupBy(lines, (line) => line.stockCode)].map(([code, lines]) => [code, unitsOf(lines)])
 }
 
-function total(lines: readonly Line[]) {
-  let [units, amount] = [0, 0]
-  for (const line of lines) {
-    units += line.units
-    amount += line.units * line.price
-  }
-  return { units, amount }
+function unitsOf(lines: readonly Line[]): number {
+  return lines.reduce((units, line) => units + line.units, 0)
+}
+
+/** The amount of an invoice, or of a part of it, in thousandths of a pound. */
+export function amountOf(lines: readonly Line[]): number {
+  return lines.reduce((amount, line) => amount + line.units * line.price, 0)
 }
 
 function dayOf(time: string): string {
   return time.slice(0, 10)
 }
 
-type Line = Frozen<z.infer<typeof line>>
-type Sale = Frozen<z.infer<typeof sale>>
-type Booking = { sign: 1 | -1; orders: number; creditNotes: number }
+export type Line = Frozen<z.infer<typeof line>>
+export type Sale = Frozen<z.infer<typeof sale>>
+export type Booking = { readonly sign: 1 | -1; readonly orders: number; readonly creditNotes: number }
+type Customer = ValueOf<typeof customers>
 type InvoiceTx = Tx<typeof invoice.name>

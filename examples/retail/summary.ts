@@ -28,7 +28,6 @@ export async function summarize(
 ): Promise<Summary> {
   await engine.idle()
   const requests = accepted + rejected + failed + duplicates
-  const days = await engine.scan('days')
   const products = await engine.scan('products')
   const customers = await engine.scan('customers')
   return {
@@ -38,12 +37,17 @@ export async function summarize(
     failed,
     duplicates,
     requestsPerSecond: Math.round(requests / seconds),
-    revenue: formatMoney(sum(days, (row) => row.revenue)),
+    revenue: await revenueOf(engine),
     writeOffUnits: sum(products, (row) => row.writeOffUnits),
     customers: customers.length,
     stockCodes: products.length,
     digest: await engine.digest(),
   }
+}
+
+/** What all days have brought in, in pounds with three decimals. */
+export async function revenueOf(engine: Engine<Shop>): Promise<string> {
+  return formatMoney(sum(await engine.scan('days'), (row) => row.revenue))
 }
 
 /** The summary for people to read, with the reasons of rejections. */

@@ -6,10 +6,13 @@ import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
+import { type Consistency, makeConsistency } from './consistency.ts'
 import { HashFile } from './hash-file.ts'
 import { hashMemory } from './hash-memory.ts'
 import { type Head, type SignedHead, signHead } from './head.ts'
 import { HeadFile } from './head-file.ts'
+import { isConsistent } from './proof.ts'
+import { type Publish, Publisher } from './publisher.ts'
 import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
 import { newSigningKey, openSigningKey } from './signing-key.ts'
 import { hashesOf, Tree } from './tree.ts'
@@ -20,8 +23,9 @@ export interface AuditorOptions {
   readonly folder: string | undefined
   readonly clock: Clock
   readonly report: Reporter
-  /** Hears every head once it is stored, one after the other: to show it to somebody else. */
-  readonly publish?: ((head: SignedHead) => void | Promise<void>) | undefined
+  /** Each shows the newest head to somebody else, once it is stored. */
+  readonly publish?: readonly Publish[]
+  readonly random?: (() => number) | undefined
 }
 
 /** How long after the last one a head may come, while there is something new, in milliseconds. */
@@ -29,6 +33,8 @@ const headEveryMs = 1_000
 /** So many records are hashed in one turn of the event loop at most: about half a millisecond. */
 const recordsPerTurn = 256
 const unsavedMax = 16 * 1024
+/** Of so many partitions a proof is made in one turn of the event loop at most. */
+const partitionsPerTurn = 8
 
 /** A tree, and where its hashes are kept. */
 interface Grown {
@@ -51,6 +57,7 @@ export class Auditor {
   readonly publicKey: KeyObject
   readonly #heads: HeadFile | undefined
   readonly #grown: readonly Grown[]
+  readonly #publishers: readonly Publisher[]
   #last: SignedHead | undefined
   /** The trees were made again, and must come by what was signed before. */
   readonly #owed: Map<number, Head['partitions'][number]>
@@ -105,12 +112,57 @@ export class Auditor {
     this.#last = heads?.last
     this.#grown = grown
     this.#owed = owed
+    const { publish = [], clock, report, random } = options
+    this.#publishers = publish.map((each) => new Publisher({ publish: each, clock, report, random }))
+    // Whether the process before this one has shown its last head to everybody is not known.
+    if (this.#last !== undefined) this.#show(this.#last)
     this.#later()
   }
 
   /** The newest head. */
   get head(): SignedHead | undefined {
     return this.#last
+  }
+
+  /**
+   * The newest head; one that is new is waited for when the last one was signed a second ago or more.
+   * @throws HenceError `head-not-found` (change) while the log is empty; `head-mismatch`, `audit-failed` (operator)
+   */
+  async newest(): Promise<SignedHead> {
+    // After an opening what is behind the last head may be old. Who asks often brings no more heads than the timer does.
+    const isOld = this.#last === undefined || this.#options.clock.now() - this.#last.time >= headEveryMs
+    if (isOld) await this.#covered()
+    if (this.#last !== undefined) return this.#last
+    throw new HenceError(
+      'head-not-found',
+      'change',
+      'No tree head was signed yet, since nothing is in the log. Ask again when a request was taken.',
+    )
+  }
+
+  /**
+   * Proves that the log has only grown between a head of these sizes, by partition, and the newest head.
+   * @throws HenceError `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`, `head-mismatch`, `audit-failed`
+   *   (operator)
+   */
+  async consistency(from: readonly number[]): Promise<Consistency> {
+    const head = await this.newest()
+    checkSizes(from, head)
+    const paths: Buffer[][] = []
+    for (const [partition, { size, root }] of head.partitions.entries()) {
+      const { tree } = this.#grown[partition]!
+      // One that is made again is behind its head.
+      while (tree.size < size) await this.#covered()
+      const before = from[partition]!
+      const path = tree.consistency(before, size)
+      // As with a receipt, that the kept hashes were damaged must show now.
+      const earlier = { size: before, root: tree.root(before) }
+      if (!isConsistent(earlier, { size, root: Buffer.from(root, 'hex') }, path))
+        throw failed(new Error(`The kept hashes of partition ${partition} are not what they were.`))
+      paths.push(path)
+      if (paths.length % partitionsPerTurn === 0) await turn()
+    }
+    return makeConsistency(from, paths, head)
   }
 
   /**
@@ -140,6 +192,7 @@ export class Auditor {
     clearTimeout(this.#timer)
     await this.#round
     if (!this.#stopped) await this.#follow().catch((error) => this.#failed(error))
+    await Promise.all(this.#publishers.map((publisher) => publisher.close()))
     await this.#heads?.close()
     for (const { hashes } of this.#grown) await hashes?.close()
   }
@@ -188,12 +241,11 @@ export class Auditor {
     })
     await this.#heads?.add(head)
     this.#last = head
-    try {
-      await this.#options.publish?.(head)
-    } catch (error) {
-      const message = `A tree head was not published; the next one covers it too. ${(error as Error).message}`
-      this.#options.report({ level: 'warning', code: 'head-not-published', message })
-    }
+    this.#show(head)
+  }
+
+  #show(head: SignedHead): void {
+    for (const publisher of this.#publishers) publisher.offer(head)
   }
 
   async #grow(partition: number, { tree, hashes }: Grown, end: number): Promise<void> {
@@ -231,6 +283,24 @@ export class Auditor {
     this.#options.report({ level: passes ? 'warning' : 'alarm', code, message })
     return failure
   }
+}
+
+function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
+  if (from.length !== partitions.length || !from.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+    throw new HenceError(
+      'head-sizes-invalid',
+      'change',
+      `These are not the sizes of a head of this log: it has ${partitions.length} partitions, and a size for each is the number of its records.`,
+    )
+  }
+  const partition = partitions.findIndex(({ size }, i) => size < from[i]!)
+  if (partition < 0) return
+  throw new HenceError(
+    'log-shorter-than-head',
+    'operator',
+    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, and the one that is asked ` +
+      `about ${from[partition]}: the log was put back to an earlier time, or the head is not of this log.`,
+  )
 }
 
 async function takeUp(path: string, size: number): Promise<{ tree: Tree; hashes: HashFile } | undefined> {

@@ -1,9 +1,12 @@
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
+import { realDisk } from '../log/file-log/disk.ts'
 import { headLine, parseHead, type SignedHead } from './head.ts'
 
-const tailBytes = 1024 * 1024
+/** What is read from the end of a file at first: with one partition this is a dozen heads. */
+const tailBytesMin = 4096
 
 /** Signed heads in a file, a line each, the newest last; only ever added to. */
 export class HeadFile {
@@ -11,17 +14,22 @@ export class HeadFile {
   /** The newest. */
   readonly last: SignedHead | undefined
 
-  /** Opens it, or makes it. A line that a crash has cut short goes: nobody was told of it. */
-  static async open(path: string): Promise<HeadFile> {
-    const file = await open(path, 'a+', 0o600)
-    const { size } = await file.stat()
-    const tail = Buffer.alloc(Math.min(size, tailBytes))
-    await file.read(tail, 0, tail.length, size - tail.length)
-    const end = tail.lastIndexOf('\n') + 1
-    if (end < tail.length) await file.truncate(size - tail.length + end)
-    const start = end > 1 ? tail.lastIndexOf('\n', end - 2) + 1 : 0
-    const line = tail.toString('utf8', start, Math.max(0, end - 1))
-    return new HeadFile(file, line === '' ? undefined : parseHead(line))
+  /**
+   * Opens it, or makes it. A line that a crash has cut short goes: nobody was told of it.
+   * @param mode who may read and write a file that is made here
+   * @throws HenceError `head-invalid` (change) when its last line is none
+   */
+  static async open(path: string, mode = 0o600): Promise<HeadFile> {
+    const file = await open(path, 'a+', mode)
+    try {
+      const { size } = await file.stat()
+      if (size === 0) await realDisk.syncDirectory(dirname(path), 'heads')
+      const line = await lastLine(file, size)
+      return new HeadFile(file, line === '' ? undefined : parseHead(line))
+    } catch (error) {
+      await file.close()
+      throw error
+    }
   }
 
   private constructor(file: FileHandle, last: SignedHead | undefined) {
@@ -36,6 +44,20 @@ export class HeadFile {
 
   close(): Promise<void> {
     return this.#file.close()
+  }
+}
+
+/** The last whole line; what stands behind it is cut off. */
+async function lastLine(file: FileHandle, size: number): Promise<string> {
+  for (let bytes = tailBytesMin; ; bytes *= 4) {
+    const tail = Buffer.alloc(Math.min(size, bytes))
+    await file.read(tail, 0, tail.length, size - tail.length)
+    const end = tail.lastIndexOf('\n') + 1
+    const start = end > 1 ? tail.lastIndexOf('\n', end - 2) + 1 : 0
+    // With more heads before it the line is whole; without, there must be no more of the file.
+    if (start === 0 && tail.length < size) continue
+    if (end < tail.length) await file.truncate(size - tail.length + end)
+    return tail.toString('utf8', start, Math.max(0, end - 1))
   }
 }
 

@@ -21,9 +21,12 @@ export interface PartitionHead {
  *
  *   {"format":"hence-head","version":1,"logId":"…","time":1700000000000,"partitions":[{"size":3,"root":"…"}],"signature":"…"}
  *
- * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member.
+ * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member. `JSON.stringify` of one that
+ * Hence has made or read is this line, too.
  */
 export interface SignedHead extends Head {
+  readonly format: 'hence-head'
+  readonly version: 1
   readonly signature: string
 }
 
@@ -31,7 +34,8 @@ const format = 'hence-head'
 const version = 1
 
 export function signHead(key: KeyObject, head: Head): SignedHead {
-  return { ...head, signature: sign(null, Buffer.from(signedText(head)), key).toString('base64') }
+  const signature = sign(null, Buffer.from(signedText(head)), key).toString('base64')
+  return { format, version, ...head, signature }
 }
 
 export function isSignedBy(key: KeyObject, head: SignedHead): boolean {
@@ -74,7 +78,8 @@ export function parseHead(line: string): SignedHead {
       (each) => Number.isSafeInteger(each?.size) && each.size >= 0 && /^[0-9a-f]{64}$/.test(each.root),
     )
   if (!isWhole) throw invalid('something is missing in it')
-  return { logId, time: time!, partitions, signature }
+  const trees = partitions.map(({ size, root }) => ({ size, root }))
+  return { format, version, logId, time: time!, partitions: trees, signature }
 }
 
 function invalid(what: string): HenceError {

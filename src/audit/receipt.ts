@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto'
 import { HenceError } from '../failure.ts'
-import { headLine, isSignedBy, parseHead, type SignedHead } from './head.ts'
+import { isSignedBy, parseHead, type SignedHead } from './head.ts'
 import { rootOfInclusion } from './proof.ts'
 
 /** Proves that a record is in a log, to whoever has the log's public key: no server is asked, and none is trusted. */
@@ -13,7 +13,7 @@ export interface Receipt {
   readonly record: string
   /** The inclusion path (RFC 9162, 2.1.3.1) in the partition's tree of that head: hashes in hexadecimal digits. */
   readonly path: readonly string[]
-  readonly head: SignedHead & { readonly format: 'hence-head'; readonly version: 1 }
+  readonly head: SignedHead
 }
 
 export function makeReceipt(
@@ -28,7 +28,7 @@ export function makeReceipt(
     ...place,
     record: record.toString('base64'),
     path: path.map((hash) => hash.toString('hex')),
-    head: JSON.parse(headLine(head)),
+    head,
   }
 }
 

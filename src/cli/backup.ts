@@ -26,10 +26,10 @@ export function backupCommand() {
 
 /** Tells what was copied, and gives the exit code. */
 export async function tellCopied(copied: Copied, to: string, json: boolean): Promise<number> {
-  const { logId, records, flaws } = copied
+  const { logId, records, ends, flaws } = copied
   const ok = flaws.length === 0
   if (json) {
-    await print(JSON.stringify({ directory: to, ok, logId, records, flaws }))
+    await print(JSON.stringify({ directory: to, ok, logId, records, ends, flaws }))
   } else {
     for (const { message } of flaws) await print(`${paint.bad('✘')} ${message}`)
     await print(

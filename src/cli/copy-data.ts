@@ -3,10 +3,12 @@ import { join, resolve } from 'node:path'
 import { headLine } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
+import { lookedLog } from '../audit/looked-log.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
 import { HenceError } from '../failure.ts'
 import { copyLog } from '../log/file-log/copy.ts'
+import { endsRightAfter } from '../log/moment.ts'
 import { lookAtData } from './data.ts'
 import { readInput } from './input-file.ts'
 
@@ -14,21 +16,33 @@ import { readInput } from './input-file.ts'
 export interface Copied {
   readonly logId: string
   readonly records: number
+  /** By partition: the offset behind its last record. */
+  readonly ends: readonly number[]
   /** What is not as it was written or signed. */
   readonly flaws: readonly Flaw[]
+}
+
+/** How much of the log is copied: up to a log time, or to right after some records, given by partition and offset. */
+export interface Moment {
+  readonly until?: number
+  readonly after?: ReadonlyMap<number, number>
 }
 
 /**
  * Copies what is not derived of a data directory (log, code, keys, signed heads) into a new one, and verifies the copy. A
  * process may have the directory open.
- * @param until what has a later log time is left out, and signed heads that cover it
- * @throws HenceError `no-log`, `folder-not-empty` (change), and what reading the log throws
+ * @param moment what came later is left out, and signed heads that cover it; see `endsRightAfter` for what that is
+ * @throws HenceError `no-log`, `folder-not-empty`, `token-unknown` (change), and what reading the log throws
  */
-export async function copyData(from: string, to: string, until?: number): Promise<Copied> {
+export async function copyData(from: string, to: string, moment: Moment = {}): Promise<Copied> {
   const look = await lookAtData(from)
   const there = await readdir(to).catch(() => [])
   if (there.length > 0) throw notEmpty(to)
-  await copyLog(look, to, until)
+  const { until, after } = moment
+  await copyLog(look, to, {
+    ...(until !== undefined && { until }),
+    ...(after !== undefined && { ends: await endsRightAfter(lookedLog(look), after) }),
+  })
   await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
   await copyFolder(from, to, (name) => name === 'keys.json')
   await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))
@@ -45,7 +59,7 @@ export async function copyData(from: string, to: string, until?: number): Promis
     flaws.push(...verified.flaws)
   }
   for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
-  return { logId: copy.id, records, flaws }
+  return { logId: copy.id, records, ends, flaws }
 }
 
 async function copyFolder(from: string, to: string, wanted: (name: string) => boolean): Promise<void> {

@@ -11,6 +11,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   submit: async () => (await import('./submit.ts')).submitCommand(),
   explain: async () => (await import('./explain.ts')).explainCommand(),
   receipt: async () => (await import('./receipt.ts')).receiptCommand(),
+  head: async () => (await import('./head.ts')).headCommand(),
   tail: async () => (await import('./tail.ts')).tailCommand(),
   table: async () => (await import('./table.ts')).tableCommand(),
   violations: async () => (await import('./violations.ts')).violationsCommand(),

@@ -1,10 +1,13 @@
 import type { App } from '../app/index.ts'
+import type { Consistency } from '../audit/consistency.ts'
+import type { SignedHead } from '../audit/head.ts'
 import type { Receipt } from '../audit/receipt.ts'
 import { type Connection, connect } from '../client/connect.ts'
 import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
 import type { Story } from '../derivation/story.ts'
 import type { EffectState } from '../effect/outbox.ts'
 import type { Engine } from '../engine.ts'
+import { HenceError } from '../failure.ts'
 import type { ServiceOptions } from './address.ts'
 import { printReport } from './output.ts'
 
@@ -19,6 +22,10 @@ export interface Opened {
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
   /** Proof that a request is in the log; undefined when its id is not known. */
   receipt(requestId: string, principal: string | undefined): Promise<Receipt | undefined>
+  /** The newest signed head; undefined while the log is empty. */
+  head(): Promise<SignedHead | undefined>
+  /** Proof that the log has only grown since a head of these sizes. */
+  consistency(from: readonly number[]): Promise<Consistency>
 }
 
 export interface EffectQuery {
@@ -40,6 +47,12 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
       story: (requestId, principal) => engine.story(requestId, principal === undefined ? {} : { principal }),
       receipt: (requestId, principal) =>
         engine.receipt(requestId, principal === undefined ? {} : { principal }),
+      head: () =>
+        engine.head().catch((error) => {
+          if (error instanceof HenceError && error.code === 'head-not-found') return undefined
+          throw error
+        }),
+      consistency: (from) => engine.consistency(from),
     }
   }
   const reach = { url, ...(key !== undefined && { key }) }
@@ -63,6 +76,8 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
       (await ask(requestPath(requestId, '', principal), 'request-not-found')) as Story,
     receipt: async (requestId, principal) =>
       (await ask(requestPath(requestId, '/receipt', principal), 'request-not-found')) as Receipt,
+    head: async () => (await ask('/audit/head', 'head-not-found')) as SignedHead | undefined,
+    consistency: async (from) => (await ask(`/audit/consistency?from=${from.join(',')}`)) as Consistency,
   }
 }
 

@@ -1,6 +1,6 @@
-import { appendFile } from 'node:fs/promises'
-import { Option } from 'commander'
-import { headLine, type SignedHead } from '../audit/head.ts'
+import { InvalidArgumentError, Option } from 'commander'
+import { publishToFile, publishToWebhook } from '../audit/publish.ts'
+import type { Publish } from '../audit/publisher.ts'
 import { HenceError } from '../failure.ts'
 import { createEngine } from '../open-engine.ts'
 import type { Report } from '../report.ts'
@@ -24,8 +24,14 @@ export function startCommand() {
     .option('--wait', 'wait until another process releases the data directory, then take over')
     .option('--audit', 'sign tree heads of the log, at least every second; receipts need them')
     .option(
-      '--publish-heads <file>',
-      'sign them, and add each to this file too, where somebody else keeps it',
+      '--publish <file-or-url>',
+      'with --audit: show each to somebody else, by adding it to a file or posting it; may be given again',
+      (target: string, before: readonly string[] = []) => [...before, target],
+    )
+    .addOption(
+      new Option('--publish-secret <secret>', 'what posts are signed with; better in the environment').env(
+        'HENCE_PUBLISH_SECRET',
+      ),
     )
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
     .addOption(
@@ -48,12 +54,14 @@ interface StartOptions extends ServeOptions {
   readonly wait?: true
   readonly check?: true
   readonly audit?: true
-  readonly publishHeads?: string
+  readonly publish?: readonly string[]
+  readonly publishSecret?: string
   readonly onCodeChange: 'refuse' | 'continue' | 'reprocess'
 }
 
 async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
-  const { data, partitions, handlers, wait, check, audit, publishHeads, onCodeChange, json } = options
+  const { data, partitions, handlers, wait, check, audit, onCodeChange, json } = options
+  const publish = publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()
@@ -79,11 +87,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(wait && { wait }),
     ...(check && { check }),
-    ...(publishHeads === undefined
-      ? audit && { audit }
-      : {
-          audit: { publish: (head: SignedHead) => appendFile(publishHeads, `${headLine(head)}\n`) },
-        }),
+    ...(audit && { audit: publish.length > 0 ? { publish } : audit }),
   })
   // A signal that ends the waiting for the directory is a stop as good as any.
   const engine = await opening.catch((error) => {
@@ -120,6 +124,21 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     await engine.close()
   }
   return code
+}
+
+/** Who is shown the heads. */
+function publications({ audit, publish = [], publishSecret }: StartOptions): Publish[] {
+  if (publish.length > 0 && !audit) throw new InvalidArgumentError('--publish takes --audit, which signs.')
+  return publish.map((target) => {
+    if (!/^https?:/i.test(target)) return publishToFile(target)
+    if (publishSecret === undefined) {
+      throw new InvalidArgumentError(
+        'HENCE_PUBLISH_SECRET is missing: what posts are signed with, base64, such as "whsec_MfKQ9r8GKYqrTwjU".',
+      )
+    }
+    // Several stand there while a receiver changes from one to another.
+    return publishToWebhook({ url: target, secret: publishSecret.split(/\s+/).filter(Boolean) })
+  })
 }
 
 /** A refusal that can be acted on by copying a line. */

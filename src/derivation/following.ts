@@ -1,6 +1,7 @@
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Generation } from './generation.ts'
+import type { Recorded } from './placing.ts'
 import { replay } from './replay.ts'
 
 /** How far a generation is that is not live. */
@@ -49,8 +50,8 @@ export interface Cut {
   readonly positions: readonly number[]
   /** No record that is still to come has an earlier log time. */
   readonly frontier: number
-  /** Ids of events that were emitted and not applied yet, by target. */
-  readonly waiting: readonly (readonly string[])[]
+  /** Events that were emitted and not applied yet, by target. */
+  readonly waiting: readonly (readonly Recorded[])[]
 }
 
 /** Between two pauses it works about so long, in milliseconds: what a live request may have to wait for. */
@@ -231,9 +232,11 @@ export class Following {
   }
 
   #note(waiting: Cut['waiting']): void {
+    // Also when it has still to pass the control record that made another one live.
     const { processor } = this.generation
-    if (processor.isLive) return
-    for (const [target, ids] of waiting.entries()) for (const id of ids) processor.noteRecorded(target, id)
+    for (const [target, events] of waiting.entries()) {
+      for (const event of events) processor.noteRecorded(target, event)
+    }
   }
 
   /** Lets others work; when somebody waits for the live generation, for as long as this one's share of the time allows. */

@@ -24,21 +24,21 @@ export interface Due {
 /**
  * Where the messages of a generation that is not live are applied. They are in no log: those of the live generation are.
  *
- * An event has the place that the live generation's event of the same id has in the target's log, if that emitted one. Any other
- * message comes right after the last record of the target whose log time is not later than its cause's; and several such
+ * An event has the place that the live generation's event of the same id and the same cause has in the target's log, if that
+ * emitted one: as it has applied the cause too, that is known. Any other message comes right after the last record of the target whose log time is not later than its cause's; and several such
  * in the order of time, partition and offset of their causes. So the places are a function of the log alone, however fast
  * the two generations follow each other.
  */
 export class Placing {
-  /** By target: ids of the live generation's events that are known to stand, or to come to stand, behind the position. */
-  readonly #recorded: readonly Set<string>[]
+  /** By target: the live generation's events that stand, or will stand, behind the position: their causes by their ids. */
+  readonly #recorded: readonly Map<string, number>[]
   /** By target: events that wait for such a place, by their ids. */
   readonly #waiting: readonly Map<string, EventRecord>[]
   #due: Due[] = []
   #taken = 0
 
   constructor(partitions: number) {
-    this.#recorded = Array.from({ length: partitions }, () => new Set())
+    this.#recorded = Array.from({ length: partitions }, () => new Map())
     this.#waiting = Array.from({ length: partitions }, () => new Map())
   }
 
@@ -48,22 +48,16 @@ export class Placing {
   }
 
   /** Notes that the live generation emitted an event which the target has still to pass. */
-  noteRecorded(target: number, id: string): void {
-    this.#recorded[target]!.add(id)
+  noteRecorded(target: number, { id, causePartition, causeOffset }: Recorded): void {
+    this.#recorded[target]!.set(id, placeNumber(causePartition, causeOffset))
   }
 
   /** Takes an event on its way. */
   send(target: number, event: EventRecord, time: number): void {
-    if (this.#recorded[target]!.has(event.id)) this.#waiting[target]!.set(event.id, event)
-    else
-      this.add({
-        time,
-        target,
-        partition: event.causePartition,
-        offset: event.causeOffset,
-        record: event,
-        root: undefined,
-      })
+    const { id, causePartition: partition, causeOffset: offset } = event
+    const isRecorded = this.#recorded[target]!.get(id) === placeNumber(partition, offset)
+    if (isRecorded) this.#waiting[target]!.set(id, event)
+    else this.add({ time, target, partition, offset, record: event, root: undefined })
   }
 
   /** Takes a message that no place is recorded for. */
@@ -136,6 +130,14 @@ export class Placing {
     for (const events of this.#waiting) yield* events.values()
     for (const { record } of this.#due.slice(this.#taken)) if (record.kind === 'event') yield record
   }
+}
+
+/** What is noted of an event that stands in the log. */
+export type Recorded = Pick<EventRecord, 'id' | 'causePartition' | 'causeOffset'>
+
+/** A place as one number: there are 1,024 partitions at most, and no partition has 2^43 records. */
+function placeNumber(partition: number, offset: number): number {
+  return offset * 1_024 + partition
 }
 
 export interface SavedPlacing {

@@ -12,7 +12,7 @@ import { Channels, type SavedChannel } from './channels.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from './control-history.ts'
 import { type Decided, decodeDecided, encodeDecided } from './decided.ts'
 import { takeCheckedStep } from './divergence.ts'
-import { type Due, Placing, type SavedPlacing } from './placing.ts'
+import { type Due, Placing, type Recorded, type SavedPlacing } from './placing.ts'
 import type { Program } from './program.ts'
 import { type Failure, type Step, type Surroundings, takeStep } from './step.ts'
 import { type Trace, type TracedDerivation, Traces, traced } from './traces.ts'
@@ -310,8 +310,8 @@ export class Processor {
   }
 
   /** Notes, for a generation that is not live, that the live one's event stands behind the position of its target. */
-  noteRecorded(target: number, id: string): void {
-    this.#placing.noteRecorded(target, id)
+  noteRecorded(target: number, event: Recorded): void {
+    this.#placing.noteRecorded(target, event)
   }
 
   /**
@@ -573,7 +573,9 @@ export class Processor {
   }
 
   #send({ type, version, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
-    const { partition, offset, time } = this.#around
+    // What follows from a request that moved is caused by the record of the request, wherever it is derived.
+    const { time, root } = this.#around
+    const { partition, offset } = root ?? this.#around
     const target = partitionOf(key, this.partitions)
     const sent: Omit<EventRecord, 'channelNumber'> = {
       kind: 'event',

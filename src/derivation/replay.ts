@@ -68,6 +68,7 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
       break
     }
     if (applied === before) {
+      if (readers.some(({ batch }) => batch.time > frontier)) return applied
       // What stands before a control record of which the others lack their part is as far as it goes.
       if (readers.every(({ control }) => control)) {
         if (!isWhole || readers.length < log.partitions) return applied
@@ -115,7 +116,7 @@ export async function noteRange(
       if (offset + i < from || offset + i >= to) continue
       const event = eventIn(record)
       if (event !== undefined && event.generation !== processor.generation)
-        processor.noteRecorded(partition, event.id)
+        processor.noteRecorded(partition, event)
     }
     if (offset + records.length >= to) break
   }

@@ -331,10 +331,17 @@ export function isControl(bytes: Buffer): boolean {
   return bytes[0] === kindControl
 }
 
-/** The generation and the id of an event, if these are its bytes, without reading the rest. */
-export function eventIn(bytes: Buffer): { readonly generation: number; readonly id: string } | undefined {
+/** Of an event, if these are its bytes: what tells where it comes from, without reading the rest. */
+export function eventIn(
+  bytes: Buffer,
+): Pick<EventRecord, 'generation' | 'id' | 'causePartition' | 'causeOffset'> | undefined {
   if (bytes[0] !== kindEvent || bytes.length < eventHead) return undefined
-  return { generation: bytes.readUInt16LE(2), id: bytes.toString('latin1', 40, eventHead) }
+  return {
+    generation: bytes.readUInt16LE(2),
+    causePartition: bytes.readUInt16LE(4),
+    causeOffset: readU64(bytes, 24),
+    id: bytes.toString('latin1', 40, eventHead),
+  }
 }
 
 /**

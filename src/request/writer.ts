@@ -16,8 +16,8 @@ export interface WriterHost {
   uncertain(drafts: readonly Draft[], error: HenceError): void
   /** Reads and applies what the log holds behind the partition's position. */
   catchUp(partition: number): Promise<void>
-  /** Events that the log of the partition may lack. */
-  waitingEvents(partition: number): EventRecord[]
+  /** Events and corrections that the log of the partition may lack, in their order. */
+  waiting(partition: number): Draft[]
   /** Nothing more can be applied: the state or the log needs an operator. */
   halt(error: unknown): void
   /** Resolves when the state has room again; undefined when it has. */
@@ -146,16 +146,15 @@ export class PartitionWriter {
   }
 
   /**
-   * After a failed write: finds out what the log holds, and puts the events that it lacks before all else,
+   * After a failed write: finds out what the log holds, and puts the events and corrections that it lacks before all else,
    * since later ones of the same channel may already wait.
    */
   async #recover(): Promise<void> {
     for (let failed = 1; !this.#closed; failed++) {
       try {
         await this.#host.catchUp(this.#partition)
-        const others = this.#inbox.filter(({ record }) => record.kind !== 'event')
-        const events = this.#host.waitingEvents(this.#partition)
-        this.#inbox = [...events.map((record) => ({ record, bytes: encodeEvent(record) })), ...others]
+        const others = this.#inbox.filter(({ record: { kind } }) => kind !== 'event' && kind !== 'correction')
+        this.#inbox = [...this.#host.waiting(this.#partition), ...others]
         return
       } catch (error) {
         if (!(error instanceof HenceError) || error.advice !== 'retry' || this.#isFinishing) throw error

@@ -78,6 +78,7 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
       },
     },
   }
+  Object.assign(paths, auditPaths)
   for (const [name, table] of app.tables) {
     Object.assign(paths, tablePaths(name, table, schemaOf(table.value, 'output', `tables/${name}`)))
   }
@@ -308,6 +309,78 @@ const components = {
 
 const text = { type: 'string' }
 const reason = { type: 'string', minLength: 1 }
+
+const head = {
+  type: 'object',
+  required: ['format', 'version', 'logId', 'time', 'partitions', 'signature'],
+  properties: {
+    format: { const: 'hence-head' },
+    version: { const: 1 },
+    logId: { type: 'string', pattern: '^[0-9a-f]{32}$' },
+    time: { type: 'integer', description: 'When it was signed, in milliseconds since 1970.' },
+    partitions: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['size', 'root'],
+        properties: {
+          size: { type: 'integer', minimum: 0 },
+          root: { type: 'string', pattern: '^[0-9a-f]{64}$' },
+        },
+      },
+    },
+    signature: { type: 'string', contentEncoding: 'base64' },
+  },
+}
+
+/** What anybody who is let in may have, to find out whether the log was changed. */
+const auditPaths: Record<string, Json> = {
+  '/audit/head': {
+    get: {
+      operationId: 'head',
+      summary: 'The newest signed tree head of the log',
+      tags: ['audit'],
+      responses: {
+        200: { description: 'The head.', content: { 'application/json': { schema: head } } },
+        ...problems('401', '403', '404', '503'),
+      },
+    },
+  },
+  '/audit/consistency': {
+    get: {
+      operationId: 'consistency',
+      summary: 'Proof that the log has only grown between an earlier head and the newest one',
+      tags: ['audit'],
+      parameters: [
+        {
+          ...query('from', text, 'The sizes in the earlier head, by partition, with commas between.'),
+          required: true,
+        },
+      ],
+      responses: {
+        200: {
+          description: 'The proof, with the newest head.',
+          content: {
+            'application/json': {
+              schema: {
+                type: 'object',
+                required: ['format', 'version', 'from', 'paths', 'head'],
+                properties: {
+                  format: { const: 'hence-consistency' },
+                  version: { const: 1 },
+                  from: { type: 'array', items: { type: 'integer', minimum: 0 } },
+                  paths: { type: 'array', items: { type: 'array', items: text } },
+                  head,
+                },
+              },
+            },
+          },
+        },
+        ...problems('400', '401', '403', '404', '409', '503'),
+      },
+    },
+  },
+}
 
 /** What operators may ask, with the scope `operate`. */
 const operatorPaths: Record<string, Json> = {

@@ -86,6 +86,8 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
   'POST /reprocess/promote': [
     { path: '/reprocess/promote', body: `{"diff":"${'0'.repeat(64)}"}`, allowed: ['admin'], answered: 404 },
   ],
+  'GET /audit/head': [{ path: '/audit/head', allowed: 'all known' }],
+  'GET /audit/consistency': [{ path: '/audit/consistency?from=1', allowed: 'all known' }],
   'GET /openapi.json': [{ path: '/openapi.json', allowed: 'all known' }],
   'GET /metrics': [{ path: '/metrics', allowed: ['operator', 'admin'] }],
   'GET /livez': [{ path: '/livez', allowed: 'all' }],

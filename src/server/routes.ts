@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
+import { consistency, head } from './audit.ts'
 import { batch } from './batch.ts'
 import { allows, type Caller } from './caller.ts'
 import { ChangeStreams } from './changes.ts'
@@ -103,6 +104,14 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
       path: '/effects/:name',
       access: 'known',
       handle: ({ request, rest }, caller) => effect(serving, caller, request, rest[0]!),
+    },
+    // What they disclose, every receipt does too: how many records there are.
+    { method: 'GET', path: '/audit/head', access: 'known', handle: ({ request }) => head(serving, request) },
+    {
+      method: 'GET',
+      path: '/audit/consistency',
+      access: 'known',
+      handle: ({ request, query }) => consistency(serving, request, query),
     },
     {
       method: 'GET',

@@ -255,6 +255,8 @@ test('the OpenAPI document tells the schemas of the app', async (t) => {
     '/requests',
     '/requests/{id}',
     '/requests/{id}/receipt',
+    '/audit/head',
+    '/audit/consistency',
     '/tables/notes',
     '/tables/notes/{key0}/{key1}',
     '/tables/inbox',

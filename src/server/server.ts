@@ -212,6 +212,7 @@ const firstParts = new Set([
   'changes',
   'effects',
   'reprocess',
+  'audit',
   'openapi.json',
   'metrics',
   'livez',

@@ -37,7 +37,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   effect: ['words', 'app', 'state'],
   derivation: ['words', 'app', 'log', 'state', 'constraint', 'effect'],
   // It looks at what the others have made, and none of them knows of it.
-  audit: ['words', 'app', 'log', 'state', 'derivation'],
+  audit: ['words', 'app', 'log', 'state', 'effect', 'derivation'],
   request: ['words', 'app', 'log', 'derivation'],
   storage: ['words', 'log', 'state'],
   // The interfaces of the engine.
@@ -156,10 +156,13 @@ test('the public entries export what they say', async () => {
   assert.deepEqual(await names('hence'), [
     'HenceError',
     'app',
+    'checkConsistency',
     'checkReceipt',
     'createEngine',
     'effect',
     'handlers',
+    'publishToFile',
+    'publishToWebhook',
     'readPublicKey',
     'reject',
     'scopes',

@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createEngine, systemClock } from 'hence'
+import { memoryStorage } from 'hence/testing'
 import { v7 } from 'uuid'
+import { copyData } from '../../src/cli/copy-data.ts'
 import { copyLog } from '../../src/log/file-log/copy.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
-import { lookAtLog } from '../../src/log/file-log/look.ts'
+import { lookAtLog, readLooked } from '../../src/log/file-log/look.ts'
 import { hence } from '../hence-process.ts'
 import notes from '../server/notes.ts'
 
@@ -128,7 +130,7 @@ test('a log of many segments is cut at every time there is', async (t) => {
   assert.ok(look.partitions[0]!.findings!.segments.length > 4)
   for (let until = 0; until <= 13; until++) {
     const to = join(folder, `until-${until}`)
-    await copyLog(look, to, until)
+    await copyLog(look, to, { until })
     const copy = await openFileLog({ directory: to, report: assert.fail as never })
     const records: string[] = []
     for await (const batch of copy.read(0, 0)) records.push(...batch.records.map(String))
@@ -140,4 +142,128 @@ test('a log of many segments is cut at every time there is', async (t) => {
     await copy.close()
   }
   await log.close()
+})
+
+test('a log of many segments is cut at every offset there is, within batches too, and never within damage', async (t) => {
+  const folder = await folderFor(t)
+  const log = await openFileLog({ directory: join(folder, 'data'), segmentBytes: 600, sealAfterMs: 60_000 })
+  for (let i = 0; i < 12; i++)
+    await log.append(0, [Buffer.from(`record ${2 * i}`), Buffer.from(`record ${2 * i + 1}`.padEnd(i * 9))])
+  await log.close()
+  const look = (await lookAtLog(join(folder, 'data')))!
+  assert.ok(look.partitions[0]!.findings!.segments.length > 4)
+  for (let end = 0; end <= 24; end++) {
+    const to = join(folder, `end-${end}`)
+    await copyLog(look, to, { ends: [end] })
+    const copy = await openFileLog({ directory: to, report: assert.fail as never })
+    assert.equal((await copy.append(0, [Buffer.from('more')])).offset, end)
+    const records: string[] = []
+    for await (const batch of copy.read(0, 0))
+      records.push(...batch.records.map((each) => String(each).trim()))
+    assert.deepEqual(records, [...Array.from({ length: end }, (_, i) => `record ${i}`), 'more'])
+    await copy.close()
+  }
+  const { path } = look.partitions[0]!.findings!.segments[1]!
+  const bytes = await readFile(path)
+  const record = /record (\d+)/.exec(bytes.toString('latin1'))!
+  bytes[record.index] = bytes[record.index]! ^ 1
+  await writeFile(path, bytes)
+  const within = copyLog(look, join(folder, 'damaged'), { ends: [Number(record[1]) + 1] })
+  await assert.rejects(within, { code: 'log-damaged' })
+})
+
+test('a restore to right after a record has the tables that were there then, at every record', async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const requests = Array.from({ length: 12 }, (_, i) => ({ owner: `o${i % 3}`, number: i % 9, text: 'x' }))
+  const engine = await createEngine({ app: notes, module, data, audit: true, report: () => {} })
+  // All at once, so that batches have several records, and most records are not the last of theirs.
+  const replies = await Promise.all(
+    requests.map((input) => engine.submit('write', input, { requestId: v7() })),
+  )
+  await engine.close()
+  assert.deepEqual(
+    replies.map(({ token }) => token),
+    requests.map((_, i) => `0:${i}`),
+  )
+  const batches = (await lookAtLog(data))!
+  let count = 0
+  for await (const _ of readLooked(batches.partitions[0]!)) count++
+  assert.ok(count < requests.length / 2)
+
+  const again = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
+  t.after(() => again.close())
+  for (const [i, input] of requests.entries()) {
+    await again.submit('write', input, { requestId: v7() })
+    const to = join(folder, `at-${i}`)
+    const { records, ends, flaws } = await copyData(data, to, { after: new Map([[0, i]]) })
+    assert.deepEqual([records, ends, flaws], [i + 1, [i + 1], []])
+    const then = await createEngine({
+      app: notes,
+      module,
+      data: to,
+      audit: true,
+      report: assert.fail as never,
+    })
+    assert.equal(await then.digest(), await again.digest(), `after record ${i}`)
+    const reply = await then.submit('feel', { owner: 'o1', mood: 'good' }, { requestId: v7() })
+    assert.equal(reply.token, `0:${i + 1}`)
+    await then.close()
+  }
+})
+
+test('with several partitions nothing stands in the copy without its cause, whatever the record', async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const engine = await open(data)
+  const moments: { readonly at: string; readonly digest: string }[] = []
+  for (let round = 0; round < 3; round++) {
+    await Promise.all(Array.from({ length: 12 }, (_, i) => send(engine, round * 12 + i)))
+    await engine.idle()
+    const at = engine.stats().applied.flatMap((end, i) => (end > 0 ? [`${i}:${end - 1}`] : []))
+    moments.push({ at: at.join(','), digest: await engine.digest() })
+  }
+  const { applied } = engine.stats()
+  await engine.close()
+  for (const [i, { at, digest }] of moments.entries()) {
+    const to = join(folder, `moment-${i}`)
+    const { code, stdout, stderr } = await hence([
+      'restore',
+      '--from',
+      data,
+      '--to',
+      to,
+      '--at',
+      at,
+      '--json',
+    ])
+    assert.equal(code, 0, stdout + stderr)
+    const then = await open(to)
+    await then.idle()
+    assert.equal(await then.digest(), digest)
+    await then.close()
+  }
+  for (const [partition, end] of applied.entries()) {
+    for (let offset = 0; offset < end; offset += 12) {
+      const to = join(folder, `at-${partition}-${offset}`)
+      const { ends, flaws } = await copyData(data, to, { after: new Map([[partition, offset]]) })
+      assert.equal(ends[partition], offset + 1)
+      assert.deepEqual(flaws, [])
+      const then = await createEngine({ app: notes, module, data: to, report: assert.fail as never })
+      await then.idle()
+      await then.close()
+    }
+  }
+  const to = join(folder, 'later')
+  const far = await hence(['restore', '--from', data, '--to', to, '--at', `0:${applied[0]}`])
+  assert.equal(far.code, 1)
+  assert.match(far.stderr, /token-unknown/)
+  for (const at of ['0', '0:1,0:2', '0:1:2', '']) {
+    assert.equal((await hence(['restore', '--from', data, '--to', to, '--at', at])).code, 2, at)
+  }
+  assert.equal((await hence(['restore', '--from', data, '--to', to, '--at', '0:1', '--until', '0'])).code, 2)
+  // Partition 0 is wanted whole, and the others without anything: events have lost their causes.
+  const early = await hence(['restore', '--from', data, '--to', to, '--at', `0:${applied[0]! - 1},1:0,2:0`])
+  assert.equal(early.code, 0, early.stderr)
+  assert.match(early.stderr, /Partition 0 ends before 0:\d+, not after/)
 })

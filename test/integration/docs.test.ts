@@ -37,6 +37,7 @@ async function blocksOf(page: string): Promise<Block[]> {
 const borrowed: Readonly<Record<string, string>> = {
   'docs/reference/engine.md': 'docs/reference/app.md',
   'docs/reference/http.md': 'docs/reference/app.md',
+  'docs/how-to/audit.md': 'docs/reference/app.md',
   'docs/how-to/mount.md': 'docs/reference/app.md',
   'docs/reference/client.md': 'docs/reference/app.md',
 }

@@ -1,21 +1,15 @@
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import type { Summary } from '../../examples/retail/summary.ts'
 import { randomFrom } from '../random.ts'
-import { importOnce, newDirectory, progressOf, startRetail } from './retail-process.ts'
+import { importOnce, newDirectory, progressOf, realOrders, startRetail } from './retail-process.ts'
 
-// Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33), which lies beside the
-// repository and not in it. The figures were counted by a program that is not Hence, and stand in the README
-// beside the file.
-const file = fileURLToPath(
-  import.meta.resolve('../../../shared/data/online-retail-2010-12-to-2011-06.csv.gz'),
-)
-const skip = existsSync(file) ? false : `there is no ${file}: the real orders are not checked`
+// The figures were counted by a program that is not Hence, and stand in the README beside the file.
+const file = realOrders ?? ''
+const skip = realOrders ? false : 'the file of real orders is not there (HENCE_RETAIL_CSV): it is not checked'
 const invoices = 12_795
 const figures = { revenue: '4397950.761', writeOffUnits: -114_420, customers: 3_002, stockCodes: 3_651 }
 

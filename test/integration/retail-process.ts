@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,7 +9,17 @@ import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Summary } from '../../examples/retail/summary.ts'
 
-const main = fileURLToPath(import.meta.resolve('../../examples/retail/main.ts'))
+const scriptOf = (name: 'main' | 'mend') =>
+  fileURLToPath(import.meta.resolve(`../../examples/retail/${name}.ts`))
+
+/**
+ * Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33), which lies beside the repository and not
+ * in it, or where HENCE_RETAIL_CSV says. Undefined where there is none.
+ */
+export const realOrders = [
+  process.env['HENCE_RETAIL_CSV'] ??
+    fileURLToPath(import.meta.resolve('../../../shared/data/online-retail-2010-12-to-2011-06.csv.gz')),
+].find((file) => existsSync(file))
 
 /** The retail example as a process of its own, so that it can be killed. */
 export interface RetailProcess {
@@ -21,12 +32,16 @@ export interface RetailProcess {
   }>
 }
 
-/** @param onLine hears of every line that it prints, on either channel */
+/**
+ * @param onLine hears of every line that it prints, on either channel
+ * @param script `main` imports orders, `mend` mends the books of version 1
+ */
 export function startRetail(
   args: readonly string[],
   onLine: (line: string) => void = () => {},
+  script: 'main' | 'mend' = 'main',
 ): RetailProcess {
-  const child = spawn(process.execPath, ['-C', 'hence-source', main, ...args], {
+  const child = spawn(process.execPath, ['-C', 'hence-source', scriptOf(script), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const gather = (stream: NodeJS.ReadableStream) => {

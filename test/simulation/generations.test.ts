@@ -139,7 +139,11 @@ async function world(seed: number): Promise<void> {
   for (let i = 0; i < 60; i++) await bag[below(bag.length)]!()
 
   await wish(() => engine.reprocessing.discard())
-  for (const requestId of inputs.keys()) await send(requestId)
+  for (const requestId of inputs.keys()) {
+    // An append fails now and then.
+    do await send(requestId)
+    while (!replies.has(requestId) && problems.length === 0)
+  }
   while (engine.stats().nextTimerAt !== undefined) await new Promise(setImmediate)
   await engine.idle()
   const digest = await engine.digest()

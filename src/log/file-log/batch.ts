@@ -142,6 +142,11 @@ export function follows(bytes: Buffer, at: number, previousHash: Uint8Array): bo
   return bytes.compare(previousHash, 0, 32, at + 64, at + 96) === 0
 }
 
+/** The hash that the batch at this place carries for the one before it. */
+export function previousHashOf(bytes: Buffer, at: number): Buffer {
+  return bytes.subarray(at + 64, at + 96)
+}
+
 export function hashOf(batch: Buffer): Buffer {
   return hash('sha256', batch, 'buffer')
 }

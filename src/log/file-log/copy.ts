@@ -1,5 +1,16 @@
 import { basename, join } from 'node:path'
-import { flagContinued, headerBytes, readHeader } from './batch.ts'
+import {
+  type BatchHeader,
+  batchBytes,
+  flagContinued,
+  headerBytes,
+  type Lineage,
+  payloadIsWhole,
+  previousHashOf,
+  readHeader,
+  recordsOf,
+  writeHeader,
+} from './batch.ts'
 import { damaged } from './damage.ts'
 import { type DiskFile, makeDirectories, realDisk } from './disk.ts'
 import { placesOf } from './file-log.ts'
@@ -7,29 +18,38 @@ import type { LogLook, PartitionLook } from './look.ts'
 import { writeMeta } from './meta.ts'
 import type { Place } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
+import { readBytes } from './segment-scan.ts'
 import { Window } from './window.ts'
 
 const pieceBytes = 1024 * 1024
 
+/** Where a copy ends, when that is before the log does. */
+export interface CopyEnd {
+  /**
+   * Batches with a later log time are left out, of all partitions: what follows from a record never has an earlier time
+   * than it, so nothing is there without its cause.
+   */
+  readonly until?: number
+  /** By partition: records from this offset on are left out. That nothing lacks its cause is for the caller to see to. */
+  readonly ends?: readonly number[]
+}
+
 /**
  * Copies a log that was looked at, as it was then, into a directory without one. What stands in a log never changes,
  * so this may go on beside the process that writes it.
- * @param until batches with a later log time are left out, of all partitions: what follows from a record never has an
- *   earlier time than it, so nothing is there without its cause
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
-export async function copyLog(
-  look: LogLook,
-  directory: string,
-  until = Number.POSITIVE_INFINITY,
-): Promise<void> {
+export async function copyLog(look: LogLook, directory: string, end: CopyEnd = {}): Promise<void> {
   const folder = join(directory, 'log')
   const meta = { logId: look.id, partitions: look.partitions.length }
   const disk = realDisk
   await makeDirectories(disk, folder, 'log directory')
   for (const [partition, place] of placesOf(disk, folder, meta).entries()) {
     await makeDirectories(disk, place.directory, 'partition directory')
-    await copyPartition(look.partitions[partition]!, place, until)
+    await copyPartition(look.partitions[partition]!, place, {
+      until: end.until ?? Number.POSITIVE_INFINITY,
+      offset: end.ends?.[partition] ?? Number.POSITIVE_INFINITY,
+    })
     await disk.syncDirectory(place.directory, 'copied names')
   }
   // It comes last, as when a log is made: without it the copy is none.
@@ -37,11 +57,13 @@ export async function copyLog(
   await disk.syncDirectory(folder, 'meta name')
 }
 
-async function copyPartition(
-  { place, findings, damage }: PartitionLook,
-  to: Place,
-  until: number,
-): Promise<void> {
+/** Where the copy of a partition ends: before a batch with a later time, or before an offset. */
+interface End {
+  readonly until: number
+  readonly offset: number
+}
+
+async function copyPartition({ place, findings, damage }: PartitionLook, to: Place, end: End): Promise<void> {
   if (findings === undefined) throw damage
   const { segments, tip } = findings
   for (const segment of segments) {
@@ -49,47 +71,94 @@ async function copyPartition(
     const limit = isLast ? tip.position : segment.size
     const file = await place.disk.open(segment.path, 'read')
     try {
-      const end = await endUntil(file, place, segment, limit, until)
-      await copySegment(file, join(to.directory, basename(segment.path)), segment.size, end.position)
+      const kept = await keptOf(file, place, segment, limit, end)
+      await copySegment(file, join(to.directory, basename(segment.path)), segment.size, kept)
       // A segment is there as soon as the one before it says that the partition goes on in it, though it may be empty.
-      if (!end.continued) return
+      if (!kept.continued) return
     } finally {
       await file.close()
     }
   }
 }
 
-/** Where the batches of a segment end whose log time is not later. */
-async function endUntil(
+/** What is kept of a segment. */
+interface Kept {
+  /** Where its whole batches end. */
+  readonly position: number
+  /** What comes behind them: the beginning of a batch, as a batch of its own. */
+  readonly shortened?: Buffer
+  readonly continued: boolean
+}
+
+async function keptOf(
   file: DiskFile,
   { lineage }: Place,
   { path }: Segment,
   limit: number,
-  until: number,
-): Promise<{ readonly position: number; readonly continued: boolean }> {
+  end: End,
+): Promise<Kept> {
   const window = new Window(file, path)
   let position = segmentHeaderBytes
   while (position < limit) {
     if (window.indexOf(position, headerBytes) < 0) await window.load(position, headerBytes, limit)
     const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
     if (header === undefined) throw damaged(path, position, 'there is no batch header')
-    if (header.time > until) break
+    if (header.time > end.until) break
+    const count = end.offset - header.baseOffset
+    if (count < header.count) {
+      if (count === 0) break
+      const batch = await readBytes(file, position, position + headerBytes + header.payloadBytes)
+      const shortened = shortenedTo(count, batch, header, lineage)
+      if (shortened === undefined)
+        throw damaged(path, position, 'the payload of the batch is not what was written')
+      return { position, shortened, continued: false }
+    }
     position += headerBytes + header.payloadBytes
     if ((header.flags & flagContinued) !== 0) return { position, continued: true }
   }
   return { position, continued: false }
 }
 
-/** Copies the beginning of a file into a new one of the same size. */
-async function copySegment(from: DiskFile, path: string, size: number, bytes: number): Promise<void> {
+/** The batch that its first records would have made; undefined when it is not what was written. */
+function shortenedTo(
+  count: number,
+  batch: Buffer,
+  header: BatchHeader,
+  lineage: Lineage,
+): Buffer | undefined {
+  if (!payloadIsWhole(batch, 0, header)) return undefined
+  const records = recordsOf(batch, 0, header)?.slice(0, count)
+  if (records === undefined) return undefined
+  const bytes = batchBytes(
+    count,
+    records.reduce((sum, { length }) => sum + length, 0),
+  )
+  const shortened = Buffer.from(batch.subarray(0, bytes))
+  writeHeader(
+    shortened,
+    lineage,
+    { ...header, count, payloadBytes: bytes - headerBytes },
+    previousHashOf(batch, 0),
+  )
+  return shortened
+}
+
+/** Copies what is kept of a file into a new one of the same size. */
+async function copySegment(
+  from: DiskFile,
+  path: string,
+  size: number,
+  { position, shortened }: Kept,
+): Promise<void> {
   const file = await realDisk.open(path, 'create')
   try {
     await file.truncate(size)
     const piece = Buffer.allocUnsafe(pieceBytes)
-    for (let at = 0; at < bytes; at += pieceBytes) {
-      const part = piece.subarray(0, Math.min(pieceBytes, bytes - at))
+    for (let at = 0; at < position; at += pieceBytes) {
+      const part = piece.subarray(0, Math.min(pieceBytes, position - at))
       await file.write(part.subarray(0, await from.read(part, at)), at)
     }
+    if (shortened !== undefined) await file.write(shortened, position)
     await file.sync('copied segment')
   } finally {
     await file.close()

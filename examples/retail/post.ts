@@ -1,0 +1,55 @@
+import { appendFile, readFile } from 'node:fs/promises'
+import { type Handlers, handlers } from 'hence'
+import { formatMoney } from './money.ts'
+import type { Shop } from './shop.ts'
+
+/** A letter that somebody got. */
+export interface Letter {
+  /** The id of the effect: a letter that comes twice is known by it. */
+  readonly id: string
+  readonly to: string
+  readonly text: string
+}
+
+/**
+ * Writes letters to a file, one a line, which stands for the world outside. Like the post it may deliver a letter twice, when the
+ * process dies between the letter and the record that it was sent.
+ */
+export function postTo(file: string): Handlers<Shop> {
+  const post = (letter: Letter) => appendFile(file, `${JSON.stringify(letter)}\n`, { flush: true })
+  return handlers<Shop>({
+    apology: ({ id, input: { to, number, stockCode, amount } }) =>
+      post({
+        id,
+        to,
+        text: `We are out of ${stockCode}, so order ${number} over £${formatMoney(amount)} is cancelled. We are sorry.`,
+      }),
+    'revised-statement': ({ id, input: { to, before, after } }) =>
+      post({
+        id,
+        to,
+        text: `We had told you that you have spent £${formatMoney(before)} with us. It is £${formatMoney(after)}. We are sorry.`,
+      }),
+  })
+}
+
+/** All letters in the order of their arrival, with those that came twice. */
+export async function readPost(file: string): Promise<Letter[]> {
+  const text = await readFile(file, 'utf8').catch((error) => {
+    if (error.code === 'ENOENT') return ''
+    throw error
+  })
+  return text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line))
+}
+
+/** For people: how many there are, and the first ones. */
+export function describeLetters(letters: readonly Letter[], file: string): string {
+  const once = [...new Map(letters.map((letter) => [letter.id, letter])).values()]
+  return [
+    `${once.length} customers got a letter (${file}):`,
+    ...once.slice(0, 2).map(({ to, text }) => `  To ${to}: ${text}`),
+  ].join('\n')
+}

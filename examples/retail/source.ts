@@ -1,0 +1,31 @@
+import { basename } from 'node:path'
+import { openInvoices } from './csv.ts'
+import { requestOf } from './invoice.ts'
+import { sample } from './sample.ts'
+import type { Submission } from './submission.ts'
+
+/** Where the shop's requests come from. */
+export interface Source {
+  readonly name: string
+  readonly count: number
+  submissions(): Iterable<Submission> | AsyncIterable<Submission>
+}
+
+/**
+ * @param csv a file of the data set; without it, the sample
+ * @throws HenceError `csv-invalid` (change)
+ */
+export async function openSource(csv: string | undefined): Promise<Source> {
+  if (csv === undefined) {
+    const submissions = sample()
+    return { name: 'sample', count: submissions.length, submissions: () => submissions }
+  }
+  const { count, invoices } = await openInvoices(csv)
+  return {
+    name: basename(csv).replace(/(\.csv)?(\.gz)?$/, ''),
+    count,
+    async *submissions() {
+      for await (const invoice of invoices()) yield requestOf(invoice)
+    },
+  }
+}

@@ -1,0 +1,122 @@
+import type { KeyObject } from 'node:crypto'
+import { HenceError } from '../failure.ts'
+import { isSignedBy, parseHead, type SignedHead } from './head.ts'
+import { isConsistent } from './proof.ts'
+
+/** Proves to whoever holds an earlier head that the log has only grown since, and that nothing before was changed. */
+export interface Consistency {
+  readonly format: 'hence-consistency'
+  readonly version: 1
+  /** By partition: how many records the earlier head covers. */
+  readonly from: readonly number[]
+  /** By partition: the consistency path (RFC 9162, 2.1.4.1) to the tree of `head`: hashes in hexadecimal digits. */
+  readonly paths: readonly (readonly string[])[]
+  readonly head: SignedHead
+}
+
+export function makeConsistency(
+  from: readonly number[],
+  paths: readonly (readonly Buffer[])[],
+  head: SignedHead,
+): Consistency {
+  return {
+    format: 'hence-consistency',
+    version: 1,
+    from,
+    paths: paths.map((path) => path.map((hash) => hash.toString('hex'))),
+    head,
+  }
+}
+
+/** What two heads and a proof between them show. */
+export interface Grown {
+  readonly logId: string
+  /** When the earlier and the later head were signed, in milliseconds since 1970. */
+  readonly from: number
+  readonly to: number
+  /** How many records came between them. */
+  readonly records: number
+}
+
+/**
+ * Checks, with the public key alone, that a log has only grown since a head: of all that the earlier head covers, nothing was
+ * changed, removed or put in between up to the head in the proof.
+ * @throws HenceError `head-invalid`, `consistency-invalid` (change) for what can be no proof; `not-consistent` (operator) when
+ *   it does not prove it, though the key has signed both heads: then the log was rewritten, unless another path proves it
+ */
+export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknown): Grown {
+  const { format, version, from, paths, head } = (proof ?? {}) as Partial<Consistency>
+  if (format !== 'hence-consistency' || version !== 1)
+    throw invalid('the proof has another format or version')
+  const [before, after] = [earlier, head].map((each) => parseHead(JSON.stringify(each ?? null))) as [
+    SignedHead,
+    SignedHead,
+  ]
+  const hashes = pathsOf(paths, before.partitions.length)
+  if (hashes === undefined) throw invalid('something is missing in the proof')
+  const differs = compareHeads(key, before, after)
+  if (before.partitions.some(({ size }, partition) => from?.[partition] !== size))
+    throw invalid('the proof is about another earlier head')
+  for (const partition of differs) {
+    const [one, other] = [before, after].map(({ partitions }) => {
+      const { size, root } = partitions[partition]!
+      return { size, root: Buffer.from(root, 'hex') }
+    }) as [{ size: number; root: Buffer }, { size: number; root: Buffer }]
+    if (isConsistent(one, other, hashes[partition]!)) continue
+    throw notConsistent(
+      `it is not proven that partition ${partition} still begins with its first ${one.size} records`,
+    )
+  }
+  const count = ({ partitions }: SignedHead) => partitions.reduce((sum, { size }) => sum + size, 0)
+  return { logId: after.logId, from: before.time, to: after.time, records: count(after) - count(before) }
+}
+
+/**
+ * Looks for what two heads alone show: that they are signed, of one log, and do not contradict each other.
+ * @returns the partitions that have grown, about which the heads alone prove nothing
+ * @throws HenceError `consistency-invalid` (change); `not-consistent` (operator) when they contradict each other
+ */
+export function compareHeads(key: KeyObject, earlier: SignedHead, later: SignedHead): number[] {
+  for (const head of [earlier, later]) {
+    if (!isSignedBy(key, head)) {
+      throw invalid(`the head of ${new Date(head.time).toISOString()} was not signed with this key`)
+    }
+  }
+  if (earlier.logId !== later.logId || earlier.partitions.length !== later.partitions.length)
+    throw invalid(`one head is of log ${earlier.logId}, the other of ${later.logId}`)
+  const grown = earlier.partitions.map(({ size }, partition) => later.partitions[partition]!.size - size)
+  if (later.time <= earlier.time && grown.some((by) => by < 0) && grown.every((by) => by <= 0))
+    throw invalid('the head that should be the later one is the earlier one')
+  for (const [partition, by] of grown.entries()) {
+    const [{ size, root }, after] = [earlier.partitions[partition]!, later.partitions[partition]!]
+    if (by < 0)
+      throw notConsistent(`partition ${partition} had ${size} records, and later only ${after.size}`)
+    if (by === 0 && root !== after.root)
+      throw notConsistent(`the ${size} records of partition ${partition} were others later`)
+  }
+  return [...grown.keys()].filter((partition) => grown[partition]! > 0)
+}
+
+function pathsOf(paths: unknown, partitions: number): Buffer[][] | undefined {
+  if (!Array.isArray(paths) || paths.length !== partitions) return undefined
+  const isHash = (hash: unknown) => typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash)
+  if (!paths.every((path) => Array.isArray(path) && path.every(isHash))) return undefined
+  return paths.map((path) => path.map((hash: string) => Buffer.from(hash, 'hex')))
+}
+
+function invalid(what: string): HenceError {
+  return new HenceError(
+    'consistency-invalid',
+    'change',
+    `Nothing is proven: ${what}. Give the earlier head, a proof that was asked for with it, and the key of that log.`,
+  )
+}
+
+function notConsistent(what: string): HenceError {
+  return new HenceError(
+    'not-consistent',
+    'operator',
+    `The log has not only grown: ${what}, though its key has signed both heads. Ask for the proof once more; if it stays so, ` +
+      'the log was rewritten, or put back to an earlier time, after the earlier head was signed.',
+  )
+}

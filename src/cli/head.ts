@@ -1,0 +1,122 @@
+import { checkConsistency, compareHeads, type Grown } from '../audit/consistency.ts'
+import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
+import { readPublicKey } from '../audit/signing-key.ts'
+import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
+import { command, jsonOption, runs } from './command.ts'
+import { exitCode } from './exit-code.ts'
+import { readInput } from './input-file.ts'
+import { note, paint, print } from './output.ts'
+import { withService } from './service.ts'
+
+/** `hence head`: for those who want to know whether a log that is not theirs was changed. */
+export function headCommand() {
+  return command('head', 'get what was signed of a log, and check that it has only grown since', [
+    'hence head get > monday.json',
+    'hence head get --since monday.json > proof.json',
+    'hence head check monday.json proof.json --key public-key.pem',
+  ])
+    .addCommand(getCommand())
+    .addCommand(checkCommand())
+}
+
+function getCommand() {
+  const get = command('get', 'print the newest signed head, or proof that the log has only grown since one', [
+    'hence head get --url https://shop.example/hence > monday.json',
+    'hence head get --since monday.json > proof.json',
+    'hence head get --since receipt.json --data data',
+  ]).option(
+    '--since <file>',
+    'prove it since this head, or that in this receipt or proof; of several heads the last; - reads standard input',
+  )
+  return embeddedOptions(serverOptions(get)).action(
+    runs(async ({ since, ...options }: ServiceOptions & { since?: string }, _command: unknown) => {
+      const earlier = since === undefined ? undefined : headIn(await readInput(since))
+      return withService({ ...options, audit: true }, async (opened) => {
+        if (earlier !== undefined) {
+          await print(JSON.stringify(await opened.consistency(earlier.partitions.map(({ size }) => size))))
+          return exitCode.ok
+        }
+        const head = await opened.head()
+        if (head === undefined) {
+          note('No tree head was signed yet, since nothing is in the log.')
+          return exitCode.nothingFound
+        }
+        await print(headLine(head))
+        return exitCode.ok
+      })
+    }),
+  )
+}
+
+interface CheckOptions {
+  readonly key: string
+  readonly json?: true
+}
+
+function checkCommand() {
+  return command('check', 'check, with the public key alone, that a log has only grown between two heads', [
+    'hence head check monday.json proof.json --key public-key.pem',
+    'hence head check monday.json tuesday.json --key public-key.pem     whether two heads contradict each other',
+  ])
+    .argument('<earlier>', 'the earlier head, or a receipt or proof with it; of several heads the last')
+    .argument('<later>', 'the proof from `hence head get --since`; or a later head')
+    .requiredOption('--key <file>', 'the public key: audit/public-key.pem of the data directory, or a copy')
+    .addOption(jsonOption())
+    .action(runs(check))
+}
+
+async function check(
+  earlierPath: string,
+  laterPath: string,
+  { key: keyPath, json }: CheckOptions,
+  _command: unknown,
+): Promise<number> {
+  const key = readPublicKey(await readInput(keyPath))
+  const earlier = headIn(await readInput(earlierPath))
+  const text = await readInput(laterPath)
+  const proof = jsonIn(text)
+  if (proof?.format === 'hence-consistency') {
+    const grown = checkConsistency(key, earlier, proof)
+    await print(json ? JSON.stringify({ proven: true, ...grown }) : describe(grown))
+    return exitCode.ok
+  }
+  const later = headIn(text)
+  const open = compareHeads(key, earlier, later)
+  const told = { logId: later.logId, from: earlier.time, to: later.time }
+  if (open.length === 0) {
+    await print(
+      json ? JSON.stringify({ proven: true, ...told, records: 0 }) : describe({ ...told, records: 0 }),
+    )
+    return exitCode.ok
+  }
+  if (json) await print(JSON.stringify({ proven: false, ...told, partitions: open }))
+  note(
+    `The heads do not contradict each other, but two heads alone prove nothing about partitions that have grown (${open.join(', ')}): ` +
+      'get the proof with `hence head get --since`.',
+  )
+  return exitCode.nothingFound
+}
+
+/** The head in a text: itself, that of a receipt or a proof, or the last of many lines. */
+function headIn(text: string): SignedHead {
+  const value = jsonIn(text)
+  if (value?.format === 'hence-receipt' || value?.format === 'hence-consistency')
+    return parseHead(JSON.stringify(value.head ?? null))
+  return parseHead(value === undefined ? (text.trimEnd().split('\n').at(-1) ?? '') : text)
+}
+
+function jsonIn(text: string): { readonly format?: unknown; readonly head?: unknown } | undefined {
+  try {
+    return JSON.parse(text) ?? undefined
+  } catch {
+    return undefined
+  }
+}
+
+function describe({ logId, from, to, records }: Grown): string {
+  const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
+  return (
+    `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:\n` +
+    '  nothing that was signed then has been changed since, as its key has signed.'
+  )
+}

@@ -1,0 +1,111 @@
+import { Webhook } from 'standardwebhooks'
+import { HenceError } from '../failure.ts'
+
+/** What is posted, and to whom. */
+export interface SignedPost {
+  readonly address: URL
+  readonly signers: readonly Webhook[]
+  /** The same for every try, so that the receiver knows them for one: `webhook-id` and `Idempotency-Key`. */
+  readonly id: string
+  readonly body: { readonly type: string; readonly timestamp: string; readonly data: unknown }
+  readonly further?: Readonly<Record<string, string>>
+  readonly signal: AbortSignal
+}
+
+/**
+ * Posts JSON, signed by Standard Webhooks; resolves to an answer of 2xx, whose body is still to be read or cancelled.
+ * Redirects are not followed.
+ * @throws HenceError `effect-refused` (change) when the receiver will not have it; an Error, maybe with `retryAfterMs`,
+ *   when another try may do. None tells a secret, nor more of the address than its host.
+ */
+export async function postSigned(post: SignedPost): Promise<Response> {
+  const { address, signers, id, further, signal } = post
+  const body = JSON.stringify(post.body)
+  const now = new Date()
+  let response: Response
+  try {
+    const headers = new Headers(further)
+    headers.set('content-type', 'application/json')
+    headers.set('idempotency-key', id)
+    headers.set('webhook-id', id)
+    headers.set('webhook-timestamp', String(Math.floor(now.getTime() / 1000)))
+    headers.set('webhook-signature', signers.map((signer) => signer.sign(id, now, body)).join(' '))
+    response = await fetch(address, { method: 'POST', body, headers, redirect: 'manual', signal })
+  } catch (error) {
+    throw noAnswer(address, error, signal)
+  }
+  if (response.ok) return response
+  await response.body?.cancel().catch(() => {})
+  throw refusal(response, address)
+}
+
+/** Answers that may be another one at the next try: the rest of 4xx are refusals. */
+const notRefused = new Set([
+  408, // It took the receiver too long to read the request.
+  409, // Another try under this id is being worked on.
+  425, // It does not want to be replayed to so early.
+  429, // It has too much to do.
+])
+
+/**
+ * Where to, of what was given.
+ * @throws HenceError of this code (change) for what is no such address
+ */
+export function addressOf(given: string | URL, code: 'option-invalid' | 'effect-refused'): URL {
+  const url = URL.parse(String(given))
+  if (url && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '') return url
+  throw failing(
+    code,
+    'The `url` of a webhook must be an address with http: or https:, without user name and password.',
+  )
+}
+
+/**
+ * What signs, of one secret or several.
+ * @throws HenceError of this code (change) for what is no secret
+ */
+export function signersOf(
+  given: string | readonly string[],
+  code: 'option-invalid' | 'effect-refused',
+): readonly Webhook[] {
+  const secrets = typeof given === 'string' ? [given] : given
+  try {
+    if (secrets.length === 0) throw new Error('there is none')
+    return secrets.map((secret) => new Webhook(secret))
+  } catch {
+    // What the library says may quote the secret.
+    throw failing(code, 'The `secret` of a webhook must be base64, as in "whsec_MfKQ9r8GKYqrTwjU".')
+  }
+}
+
+/** The two codes are written out, so that each is found where it is thrown. */
+function failing(code: 'option-invalid' | 'effect-refused', message: string): HenceError {
+  if (code === 'option-invalid') return new HenceError('option-invalid', 'change', message)
+  return new HenceError('effect-refused', 'change', message)
+}
+
+function refusal({ status, headers }: Response, { host }: URL): Error {
+  const isRefused = status >= 400 && status < 500 && !notRefused.has(status)
+  if (isRefused) {
+    return new HenceError('effect-refused', 'change', `${host} refused it with status ${status}`)
+  }
+  const isRedirect = status >= 300 && status < 400
+  const text = `${host} answered with status ${status}${isRedirect ? ', and redirects are not followed' : ''}`
+  const retryAfterMs = retryAfterMsOf(headers.get('retry-after'))
+  return Object.assign(new Error(text), retryAfterMs !== undefined && { retryAfterMs })
+}
+
+/** Seconds, or the time of day (RFC 9110, 10.2.3). */
+function retryAfterMsOf(text: string | null): number | undefined {
+  if (text === null) return undefined
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now()
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms)
+}
+
+/** No whole answer came. Only the error's code is told: its text may quote headers. */
+export function noAnswer({ host }: URL, error: unknown, signal: AbortSignal): Error {
+  if (signal.aborted) return signal.reason
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
+  const why = cause?.code ?? code
+  return new Error(`${host} gave no answer${typeof why === 'string' ? ` (${why})` : ''}`)
+}

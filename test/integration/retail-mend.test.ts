@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict'
+import { createHash, randomInt } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { formatMoney } from '../../examples/retail/money.ts'
+import { readPost } from '../../examples/retail/post.ts'
+import { sample } from '../../examples/retail/sample.ts'
+import { randomFrom } from '../random.ts'
+import {
+  differingFields,
+  type Paper,
+  papersOfFile,
+  papersOfSample,
+  revenueBy,
+  type Wrong,
+  wrongBy,
+} from './retail-oracle.ts'
+import { importOnce, newDirectory, realOrders, startRetail } from './retail-process.ts'
+
+// The books of version 1 are derived again by version 2, compared, promoted, made good, and taken back, by a process that is
+// killed by SIGKILL in each of these steps. Worst is a letter to somebody who was told nothing wrong, or a row that is
+// wrong and not named; then a letter that is missing; then two letters to one customer.
+
+/** How often the whole way is gone with a kill in every step. */
+const rounds = Number(process.env['HENCE_ROUNDS'] ?? 1)
+const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
+
+/** In the order in which they come; `start` is what is done before the first of them, which is recovery. */
+const steps = ['start', 'import', 'reprocess', 'compare', 'promote', 'deliver', 'roll-back'] as const
+type Step = (typeof steps)[number]
+
+/** What the process tells of a step, as it begins and when it is done. */
+type Told = { readonly step: Step } & (
+  | { readonly begins: true }
+  | {
+      readonly begins?: undefined
+      readonly revenue: string
+      readonly digest: string
+      readonly sha256: string
+    }
+)
+
+/** When to kill: in a step, or the first one after it that is still to be done; `correct` is the second half of `promote`. */
+interface Killing {
+  readonly step: Step | 'correct'
+  /** How far into it, from 0 to 1. */
+  readonly part: number
+  lengthMs(step: Step): number
+}
+
+/** How long it takes to write corrections and to act on them, about. */
+const correctMs = 30
+
+/** Runs until it ends or is killed; gives what it told, and how long after its start. */
+async function mend(source: readonly string[], directory: string, killing?: Killing) {
+  const told: { readonly fact: Told; readonly atMs: number }[] = []
+  let dying: Promise<void> | undefined
+  const isDue = (step: Step) => {
+    const wanted = killing?.step === 'correct' ? 'promote' : killing?.step
+    return wanted !== undefined && steps.indexOf(step) >= steps.indexOf(wanted)
+  }
+  const dieIn = async (step: Step) => {
+    const { part, lengthMs } = killing!
+    if (killing!.step === 'correct' && step === 'promote') {
+      await correctionsAreKept(join(directory, 'shop'), child.ended)
+      await delay(part * correctMs)
+    } else {
+      await delay(part * lengthMs(step))
+    }
+    child.kill('SIGKILL')
+  }
+  const startedAt = performance.now()
+  const hear = (line: string) => {
+    if (!line.startsWith('{"step"')) return
+    const fact: Told = JSON.parse(line)
+    told.push({ fact, atMs: performance.now() - startedAt })
+    if (fact.begins && isDue(fact.step)) dying ??= dieIn(fact.step)
+  }
+  const child = startRetail([...source, '--data', directory, '--json'], hear, 'mend')
+  if (killing?.step === 'start') dying = dieIn('start')
+  const { code, signal, err } = await child.ended
+  await dying
+  assert.ok(signal === 'SIGKILL' || code === 0, `exit code ${code}\n${err.join('\n')}`)
+  return { told, isKilled: signal === 'SIGKILL' }
+}
+
+/** Resolves when a promotion has put down what is to be corrected, just before it is recorded; or the process has ended. */
+async function correctionsAreKept(data: string, ended: Promise<unknown>): Promise<void> {
+  let isOver = false
+  void ended.then(() => {
+    isOver = true
+  })
+  const names = async () => await readdir(join(data, 'promotions')).catch(() => [])
+  while (!isOver && (await names()).length === 0) await delay(1)
+}
+
+const sources: { name: string; args: string[]; papers(): Promise<Paper[]> }[] = [
+  { name: 'the sample', args: ['--partitions', '4'], papers: async () => papersOfSample(sample()) },
+]
+if (realOrders) {
+  const file = realOrders
+  sources.push({ name: 'the real file', args: ['--csv', file], papers: () => papersOfFile(file) })
+}
+
+for (const source of sources) {
+  const { name } = source
+  test(`${name}: version 2 names what version 1 made wrong, mends it, says sorry, and goes back`, async (context) => {
+    const papers = await source.papers()
+    const counts = Map.groupBy(wrongBy(papers), ({ name }) => name.split(' ')[0]!)
+    context.diagnostic(`wrong: ${[...counts].map(([what, { length }]) => `${length} ${what}`).join(', ')}`)
+    const right = await importOnce(...source.args, '--data', await newDirectory(context))
+    assert.equal(right.revenue, formatMoney(revenueBy(papers, 2)))
+
+    const directory = await newDirectory(context)
+    const { told } = await mend(source.args, directory)
+    const digest = await assertMended(
+      directory,
+      papers,
+      told.map(({ fact }) => fact),
+      right.digest,
+    )
+    const begun = told.filter(({ fact }) => fact.begins)
+    assert.deepEqual(['start', ...begun.map(({ fact }) => fact.step)], steps)
+    const beginnings = [0, ...begun.map(({ atMs }) => atMs), told.at(-1)!.atMs]
+    const lengthMs = (step: Step) => {
+      const i = steps.indexOf(step)
+      return beginnings[i + 1]! - beginnings[i]!
+    }
+    context.diagnostic(steps.map((step) => `${step} ${Math.round(lengthMs(step))} ms`).join(', '))
+
+    const random = randomFrom(seed)
+    const killings = (): Killing[] =>
+      steps
+        .flatMap((step) => (step === 'promote' ? [step, 'correct' as const] : [step]))
+        .map((step) => ({ step, part: random(), lengthMs }))
+    for (let round = 0; round < rounds; round++) {
+      await context.test(`killed in every step, seed ${seed}, round ${round}`, async (context) => {
+        const directory = await newDirectory(context)
+        const told: Told[] = []
+        const diedIn: string[] = []
+        for (const killing of [...killings(), undefined]) {
+          const life = await mend(source.args, directory, killing)
+          told.push(...life.told.map(({ fact }) => fact))
+          if (life.isKilled) diedIn.push(life.told.at(-1)?.fact.step ?? 'start')
+        }
+        context.diagnostic(`it died in ${diedIn.join(', ')}`)
+        assert.ok(diedIn.length > 4, 'it was killed on the way')
+        assert.equal(await assertMended(directory, papers, told, right.digest), digest)
+      })
+    }
+  })
+}
+
+/**
+ * @param told by all processes that worked on this directory
+ * @returns the digest of version 1's books
+ */
+async function assertMended(
+  directory: string,
+  papers: readonly Paper[],
+  told: readonly Told[],
+  rightDigest: string,
+): Promise<string> {
+  const facts = (step: Step) => {
+    const of = told.flatMap((fact) => (fact.step === step && !fact.begins ? [fact] : []))
+    for (const fact of of) assert.deepEqual(fact, of[0], 'told again, it is the same')
+    return of[0]
+  }
+  // What was told may have been lost with the process, but not all of it.
+  const [imported, compared, promoted, back] = (['import', 'compare', 'promote', 'roll-back'] as const).map(
+    facts,
+  )
+
+  const wrong = wrongBy(papers)
+  const differences = await readFile(join(directory, 'differences.ndjson'), 'utf8')
+  assert.deepEqual(differences.trimEnd().split('\n').map(nameDifference).sort(byName), wrong)
+  if (compared) assert.equal(createHash('sha256').update(differences).digest('hex'), compared.sha256)
+
+  assert.ok(back)
+  assert.equal(back.revenue, formatMoney(revenueBy(papers, 1)))
+  if (imported) assert.equal(back.digest, imported.digest)
+  if (promoted) {
+    assert.equal(promoted.revenue, formatMoney(revenueBy(papers, 2)))
+    assert.equal(promoted.digest, rightDigest)
+  }
+  assert.notEqual(back.digest, rightDigest)
+
+  // The post may bring a letter twice, under one id; but nobody gets another one, and nobody else gets any.
+  const letters = new Map<string, { to: string; text: string }>()
+  for (const { id, to, text } of await readPost(join(directory, 'post.ndjson'))) {
+    assert.deepEqual(letters.get(id) ?? { to, text }, { to, text })
+    letters.set(id, { to, text })
+  }
+  const expected = wrong.flatMap(({ name, before, after }) => {
+    const [table, customer] = name.split(' ') as [string, string]
+    return table === 'customers' ? [{ customer, before: before!['spent']!, after: after!['spent']! }] : []
+  })
+  assert.deepEqual(
+    [...letters.values()].map(({ to }) => to).sort(),
+    expected.map(({ customer }) => `customer-${customer}@example.com`).sort(),
+  )
+  const texts = new Map([...letters.values()].map(({ to, text }) => [to, text]))
+  for (const { customer, before, after } of expected) {
+    const text = texts.get(`customer-${customer}@example.com`)!
+    assert.deepEqual(text.match(/-?\d+\.\d{3}/g), [formatMoney(before), formatMoney(after)])
+  }
+  return back.digest
+}
+
+/** A line of the diff in the words of the oracle. */
+function nameDifference(line: string): Wrong {
+  const { kind, table, key, principal, requestId, before, after } = JSON.parse(line)
+  if (kind === 'row') return { name: `${table} ${key.join(' ')}`, ...differingFields(before, after)! }
+  if (kind === 'outcome' && before?.status === 'accepted' && after?.status === 'accepted') {
+    return {
+      name: `outcome ${principal} ${requestId}`,
+      ...differingFields(before.value, after.value)!,
+    } as Wrong
+  }
+  return { name: line, before: undefined, after: undefined }
+}
+
+function byName(a: Wrong, b: Wrong): number {
+  return a.name < b.name ? -1 : 1
+}
