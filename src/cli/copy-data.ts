@@ -29,7 +29,7 @@ export interface Moment {
 }
 
 /**
- * Copies what is not derived of a data directory (log, code, keys, signed heads) into a new one, and verifies the copy. A
+ * Copies what is not derived of a data directory (log, code, corrections, keys, signed heads) into a new one, and verifies the copy. A
  * process may have the directory open.
  * @param moment what came later is left out, and signed heads that cover it; see `endsRightAfter` for what that is
  * @throws HenceError `no-log`, `folder-not-empty`, `token-unknown` (change), and what reading the log throws
@@ -44,6 +44,8 @@ export async function copyData(from: string, to: string, moment: Moment = {}): P
     ...(after !== undefined && { ends: await endsRightAfter(lookedLog(look), after) }),
   })
   await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
+  // They are written before the log says that there is a promotion, and the log was looked at before.
+  await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => name.endsWith('.ndjson'))
   await copyFolder(from, to, (name) => name === 'keys.json')
   await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))
   const copy = await lookAtData(to)
