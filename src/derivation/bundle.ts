@@ -39,12 +39,12 @@ const pureImports: Plugin = {
 
 /**
  * Bundles the pure module of an app.
- * @param module its path or file URL
+ * @param module its path or file URL; a relative path is from the working directory
  * @throws HenceError `bundle-failed` (change) for a module that cannot be read or resolved, or that imports
  *   a Node built-in
  */
 export async function bundle(module: string): Promise<Bundle> {
-  const path = module.startsWith('file:') ? fileURLToPath(module) : module
+  const path = resolve(module.startsWith('file:') ? fileURLToPath(module) : module)
   try {
     const result = await build({
       entryPoints: [path],

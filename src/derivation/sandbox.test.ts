@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
 import { type App, app, HenceError, scopes, type Tx } from '../app/index.ts'
 import { openEngine } from '../open-engine.ts'
@@ -299,4 +299,13 @@ test('a violation may name more victims than a value of the app may hold', async
   assert.equal((await engine.submit('cut', {}, { requestId: 'cut' })).status, 'accepted')
   assert.equal(heard[0], 'hence.violations')
   await engine.close()
+})
+
+test('a module may be named by a path from the working directory, and is the same version', async () => {
+  const path = await moduleOf(`
+    import { app } from 'hence'
+    export default app('a', { requests: [], tables: [] })
+  `)
+  const { hash } = await bundle(path)
+  assert.equal((await bundle(relative(process.cwd(), path))).hash, hash)
 })
