@@ -150,3 +150,96 @@ for (const partitions of [1, 4, 16]) {
     })
   }
 }
+
+/** Promotes code, and waits until what it asks for is sent. */
+async function promoted(engine: Engine<App>, code: App, requestId: string): Promise<void> {
+  await engine.reprocessing.start({ app: code })
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff }, { requestId })
+  await delivered(engine)
+}
+
+async function delivered(engine: Engine<App>): Promise<void> {
+  while (engine.effects({ state: 'pending' }).length > 0) await new Promise(setImmediate)
+}
+
+for (const [what, before, after, texts] of [
+  ['asks for the same', 'paid', 'paid', []],
+  ['asks for what is new', 'none', 'paid', ['a1: paid 5', 'b1: paid 10']],
+  ['asks for something else', 'paid', 'paid a lot', ['a1: paid a lot 5', 'b1: paid a lot 10']],
+  ['asks for nothing', 'paid', 'none', []],
+] as const) {
+  for (const partitions of [1, 4]) {
+    test(`code that ${what} sends what it must once, and the way back sends nothing (${partitions} partitions)`, async () => {
+      const [old, fresh] = [bank({ statement: before }), bank({ statement: after, fee: 1 })]
+      const { open, sent } = house(partitions, [old, fresh])
+      let engine = await open(old)
+      for (const [from, cents] of [
+        ['a1', 5],
+        ['b1', 10],
+        ['c1', 11],
+      ] as const) {
+        await engine.submit('pay', { from, to: 'd1', cents } as never, { requestId: `${from}-${cents}` })
+      }
+      await delivered(engine)
+      const first = sent.splice(0)
+      assert.equal(first.length, before === 'none' ? 0 : 2)
+      await promoted(engine, fresh, 'p1')
+      assert.deepEqual(sent.map((line) => line.slice(37)).sort(), texts)
+      const ids = new Set([...first, ...sent].map((line) => line.slice(0, 36)))
+      assert.equal(ids.size, first.length + sent.length, 'an id was sent twice')
+      sent.splice(0)
+      await engine.close()
+      engine = await open(fresh)
+      await delivered(engine)
+      const { sha256: diff } = await engine.reprocessing.diff()
+      await engine.reprocessing.promote({ diff }, { requestId: 'p2' })
+      await delivered(engine)
+      assert.deepEqual(sent, [])
+      await engine.close()
+    })
+  }
+}
+
+test('an effect that is asked for no longer, and an outcome that is another, are told to the app', async () => {
+  const [old, fresh] = [bank({ statement: 'paid' }), bank({ most: 8, corrects: true })]
+  const { open, sent } = house(4, [old, fresh])
+  const engine = await open(old)
+  for (const cents of [5, 10]) {
+    await engine.submit('pay', { from: 'a1', to: 'b1', cents } as never, { requestId: `r${cents}` })
+  }
+  await delivered(engine)
+  sent.splice(0)
+  await promoted(engine, fresh, 'p1')
+  const input = (cents: number) =>
+    JSON.stringify({ input: { to: 'a1', text: `paid ${cents}` }, state: 'done' })
+  assert.deepEqual(sent.map((line) => line.slice(37)).sort(), [
+    `a1: not ${input(10)}`,
+    `a1: not ${input(5)}`,
+    'a1: sorry: accepted → rejected',
+  ])
+  await engine.close()
+})
+
+test('what is on its way when another generation becomes live is sent under its first id, and nothing else under that', async () => {
+  const [old, fresh] = [bank({ statement: 'paid' }), bank({ statement: 'paid a lot' })]
+  const { open, sent } = house(1, [old, fresh])
+  // The receiver is down.
+  let engine = await open(old, { handlers: undefined })
+  await engine.submit('pay', { from: 'a1', to: 'b1', cents: 5 } as never, { requestId: 'r1' })
+  const [asked] = engine.effects({ state: 'pending' })
+  await engine.reprocessing.start({ app: fresh })
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff }, { requestId: 'p1' })
+  await engine.close()
+  engine = await open(fresh)
+  await delivered(engine)
+  // It may have been sent before, so its id is used up.
+  assert.deepEqual(
+    sent.map((line) => line.slice(37)),
+    ['a1: paid a lot 5'],
+  )
+  assert.ok(!sent[0]!.startsWith(asked!.id))
+  assert.equal(engine.effect(asked!.id)?.state, 'dead')
+  await engine.close()
+})
