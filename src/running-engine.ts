@@ -266,7 +266,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   #startDelivery(): void {
     const { handlers } = this.#options
-    if (handlers === undefined || this.#closed) return
+    // A promotion at the start has begun it: two would send everything twice.
+    if (handlers === undefined || this.#closed || this.#deliverer !== undefined) return
     const known = Object.entries(handlers).filter(
       ([name]) => this.#app === this.#options.app || this.#app.effects.has(name),
     )

@@ -1,8 +1,9 @@
 import { correctionReactionName } from '../app/app.ts'
 import type { App } from '../app/index.ts'
-import type { EffectRow } from '../effect/outbox.ts'
+import { type EffectRow, replacedError } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { RecordedCorrection } from '../log/record.ts'
+import { canonicalJson } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
 import { decodeDecided } from './decided.ts'
@@ -109,7 +110,10 @@ function isCorrected(difference: Difference, app: App): boolean {
   if (kind === 'outcome') return difference.before !== undefined && difference.after !== undefined
   if (kind === 'row') return app.tables.has(difference.table) && corrects(difference.scope)
   if (kind !== 'effect' || difference.before === undefined) return false
-  return difference.after !== undefined || corrects(difference.before.scope)
+  const { before, after } = difference
+  // Where it is asked for is nobody's business outside: what went out is what it says now, too.
+  if (after !== undefined) return canonicalJson(before.input) !== canonicalJson(after.input)
+  return corrects(before.scope)
 }
 
 async function ofOutcome(
@@ -164,7 +168,9 @@ function* settledEffects(
     const old = before.store.get('t:hence.effects', key)
     const ended = old === undefined ? undefined : (JSON.parse(old) as EffectRow)
     if (ended === undefined || ended.state === 'pending') continue
-    if (ended.type !== row.type || ended.input !== row.input || ended.key !== row.key) continue
+    // What was given up for something else has not been sent, and is asked for again.
+    if (ended.state === 'dead' && ended.error === replacedError) continue
+    if (!isSameInput(ended, row)) continue
     const { type, scope, key: at, identity, rootPartition, rootOffset } = row
     const id = decodeKey(['string'], key).parts[0] as string
     yield {
@@ -176,6 +182,11 @@ function* settledEffects(
       what: { kind: 'effect', id, type, before: ended, after: row.input, settled: true },
     }
   }
+}
+
+/** An id says of which type an effect is. */
+function isSameInput(a: EffectRow, b: EffectRow): boolean {
+  return a.input === b.input || canonicalJson(JSON.parse(a.input)) === canonicalJson(JSON.parse(b.input))
 }
 
 function effectRow({ store }: Derived, id: string): EffectRow | undefined {

@@ -13,7 +13,7 @@ import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } fro
 import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
 import type { HeldClaim, Holder } from '../constraint/tables.ts'
 import type { Messages, Turn } from '../constraint/turn.ts'
-import type { EffectEnd, EffectRow } from '../effect/outbox.ts'
+import { type EffectEnd, type EffectRow, replacedError } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import type {
   CorrectedEffect,
@@ -243,7 +243,7 @@ class Taking {
             state: 'dead',
             endedAt: this.#around.time,
             tries: 0,
-            error: 'other code asks for something else',
+            error: replacedError,
           },
     )
   }

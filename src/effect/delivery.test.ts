@@ -231,6 +231,23 @@ test('a receiver may put the next try off, for a day at most', async () => {
   await close()
 })
 
+test('tries without a delay have none, however many there were', async () => {
+  const { clock, charges, place, close, engine } = await start({
+    charging: { delayMs: 0, triesMax: 2_000 },
+  })
+  await place('o1')
+  while (charges.all.length <= 1_100) {
+    charges.last.fail(new Error('busy'))
+    await settle()
+    clock.pass(1)
+    await settle()
+  }
+  charges.last.done({ paid: true })
+  await settle()
+  assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 5' })
+  await close()
+})
+
 test('a clock that is set back or forward leaves delays what they are, or shortens them', async () => {
   const { engine, clock, charges, place, close } = await start({
     charging: { delayMs: 1_000, perSecond: 1_000 },

@@ -55,6 +55,8 @@ const least: Required<DeliveryOptions> = {
  */
 const knownMax = 20_000
 const rowsPerRead = 1_000
+/** More of them would make of no delay at all something that is no number. */
+const doublingsMax = 60
 /** How long a receiver may put off the next try, in milliseconds. */
 const retryAfterMsMax = 24 * 60 * 60 * 1000
 const timeoutMsMax = 2 ** 31 - 1
@@ -308,7 +310,7 @@ export class Lane {
   /** Doubles with each try; from half of it to the whole is taken, so that those that failed together part. */
   #delay(tries: number): number {
     const { delayMs, delayMsMax } = this.#options
-    const longest = Math.min(delayMsMax, delayMs * 2 ** (tries - 1))
+    const longest = Math.min(delayMsMax, delayMs * 2 ** Math.min(tries - 1, doublingsMax))
     return Math.ceil(longest * (0.5 + this.#host.random() / 2))
   }
 

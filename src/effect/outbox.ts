@@ -18,6 +18,9 @@ export const effects: TableShape = {
  */
 export const receiversRememberMs = 24 * 60 * 60 * 1000
 
+/** Why an effect was given up in whose place other code asks for something else, before it was sent. */
+export const replacedError = 'other code asks for something else'
+
 /** An effect and what has become of it. */
 export interface EffectRow {
   readonly type: string
