@@ -43,6 +43,8 @@ export interface GenerationsHost {
   /** Forgets in a generation what is older than is kept. */
   prune(generation: Generation): void
   halt(error: unknown): void
+  /** Why nothing more is done; undefined while it is. */
+  closed(): HenceError | undefined
 }
 
 /** What is kept of the generations beside their state; derived, as they are. */
@@ -136,13 +138,16 @@ export class Generations implements Reprocessing {
     await this.#note()
   }
 
-  async close(): Promise<void> {
+  /** To be called when the engine is closed already: then no change begins any more. */
+  async close(why: HenceError): Promise<void> {
+    // A promotion may wait for what would take hours.
+    this.#other?.end(why)
     await this.#changing.catch(() => {})
     const other = this.#other
     if (other !== undefined) {
       await other.stop()
       await other.generation.checkpoint().catch(() => {})
-      await other.close()
+      await other.close(why)
     }
     await this.#noting.catch(() => {})
   }
@@ -221,9 +226,19 @@ export class Generations implements Reprocessing {
     } = {},
   ): Promise<Diff> {
     const { signal, ...how } = options
-    await this.#needed().caughtUp(signal)
-    return this.#change(async () => {
-      const other = this.#needed()
+    for (;;) {
+      await this.#needed().caughtUp(signal)
+      // Meanwhile it may have been paused, or be another one.
+      const made = await this.#change(async () =>
+        this.#needed().hasCaughtUp ? this.#compare(how) : undefined,
+      )
+      if (made !== undefined) return made
+    }
+  }
+
+  async #compare(how: { readonly samples?: number; readonly each?: (line: string) => void }): Promise<Diff> {
+    const other = this.#needed()
+    try {
       const made = await this.#host.still(async () => {
         await this.#level(other)
         const [before, after] = [this.#live, other.generation]
@@ -236,10 +251,11 @@ export class Generations implements Reprocessing {
         }
       })
       this.#diff = made.sha256
+      return made
+    } finally {
       other.start()
       await this.#note()
-      return made
-    })
+    }
   }
 
   async promote(
@@ -268,7 +284,7 @@ export class Generations implements Reprocessing {
   discard(): Promise<void> {
     return this.#change(async () => {
       const other = this.#needed()
-      await other.close()
+      await other.close(none())
       this.#other = undefined
       this.#diff = undefined
       await this.#note()
@@ -456,11 +472,7 @@ export class Generations implements Reprocessing {
 
   #needed(): Following {
     if (this.#other !== undefined) return this.#other
-    throw new HenceError(
-      'reprocess-none',
-      'change',
-      'There is one generation of derived state only. Begin another one first (`hence reprocess run`).',
-    )
+    throw none()
   }
 
   #status(): ReprocessStatus {
@@ -468,7 +480,14 @@ export class Generations implements Reprocessing {
   }
 
   #change<T>(act: () => Promise<T>): Promise<T> {
-    const result = this.#changing.catch(() => {}).then(act)
+    const result = this.#changing
+      .catch(() => {})
+      .then(() => {
+        // Its directory may be another process's by now.
+        const closed = this.#host.closed()
+        if (closed) throw closed
+        return act()
+      })
     this.#changing = result.catch(() => {})
     return result
   }
@@ -513,6 +532,14 @@ function derivedOf({ program, store }: Generation) {
 
 function correctionsName(promotion: number): string {
   return `promotions/${promotion}.ndjson`
+}
+
+function none(): HenceError {
+  return new HenceError(
+    'reprocess-none',
+    'change',
+    'There is one generation of derived state only. Begin another one first (`hence reprocess run`).',
+  )
 }
 
 function exists({ generation, wasLive }: Following): HenceError {

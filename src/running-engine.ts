@@ -168,6 +168,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
         idle: () => this.idle(),
         prune: (generation) => this.#prune(generation, Number.POSITIVE_INFINITY),
         halt: (error) => this.#halt(error),
+        closed: () => this.#closed,
       },
     )
     live.listener = { failed: (failure) => this.#failed(failure) }
@@ -249,7 +250,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
   /** Leaves what was opened, after a start that failed. */
   async #giveUp(): Promise<void> {
     for (const writer of this.#writers) writer.stop()
-    await this.#generations.close()
+    this.#closed ??= engineClosed()
+    await this.#generations.close(this.#closed)
     await this.#scrubber?.close()
     await this.#auditor?.close()
     await this.#live.close()
@@ -492,14 +494,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   async #close(): Promise<void> {
     const stopped = this.#closed
-    this.#closed ??= new HenceError(
-      'engine-closed',
-      'retry',
-      'The engine is closed. Send the same request to the next one.',
-    )
+    this.#closed ??= engineClosed()
     this.#cancelAlarm()
     try {
-      await this.#generations.close()
+      await this.#generations.close(this.#closed)
       await this.#deliverer?.stop(stopped ? 0 : graceMs)
       for (const writer of this.#writers) writer.finish()
       if (!stopped) await this.idle()
@@ -737,6 +735,14 @@ async function controlsOf(host: GenerationHost, live: number): Promise<readonly 
     found = await findControls(log, from)
   }
   return [...known, ...found.facts.filter(({ number }) => number >= known.length)]
+}
+
+function engineClosed(): HenceError {
+  return new HenceError(
+    'engine-closed',
+    'retry',
+    'The engine is closed. Send the same request to the next one.',
+  )
 }
 
 function codeChanged(before: string, now: string): HenceError {

@@ -76,6 +76,8 @@ export class Following {
   #since: { readonly at: number; readonly records: number } | undefined
   #perSecond: number | undefined
   #reached = Promise.withResolvers<void>()
+  /** Why it never goes on. */
+  #ended: HenceError | undefined
   #wake: (() => void) | undefined
 
   constructor(
@@ -100,6 +102,10 @@ export class Following {
     return this.#state === 'paused'
   }
 
+  get hasCaughtUp(): boolean {
+    return this.#state === 'following'
+  }
+
   status(diff: string | undefined): ReprocessStatus {
     const { positions } = this.generation.processor
     const records = sum(positions)
@@ -122,7 +128,7 @@ export class Following {
 
   /** Begins, or goes on after a pause or a failure. */
   start(): void {
-    if (this.#running) return
+    if (this.#running || this.#ended) return
     this.#state = 'deriving'
     this.#error = undefined
     this.#isStopping = false
@@ -141,12 +147,14 @@ export class Following {
     this.#isStopping = true
     this.#wake?.()
     await this.#running
-    await this.#checkpoint
+    // That one failed is in the status.
+    await this.#checkpoint?.catch(() => {})
   }
 
-  /** Resolves when it has reached the live generation; rejects when it failed. */
+  /** Resolves when it has reached the live generation; rejects when it failed, or is ended. */
   async caughtUp(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted()
+    if (this.#ended) throw this.#ended
     if (this.#state === 'following') return
     if (this.#error) throw this.#error
     if (this.#state === 'paused') throw isPaused()
@@ -170,7 +178,16 @@ export class Following {
     await this.#checkpoint
   }
 
-  async close(): Promise<void> {
+  /** It goes on no more, and whoever waits for it is told why. */
+  end(why: HenceError): void {
+    this.#ended ??= why
+    this.#isStopping = true
+    this.#wake?.()
+    this.#reached.reject(this.#ended)
+  }
+
+  async close(why: HenceError): Promise<void> {
+    this.end(why)
     await this.stop()
     await this.generation.close()
   }

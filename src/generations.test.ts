@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { bank } from '../test/bank-versions.ts'
+import { type App, createEngine, type Engine } from './index.ts'
+import type { Storage } from './storage.ts'
+import { type MemoryStorage, memoryStorage } from './testing/index.ts'
+
+// What may come between the steps of deriving again: an end, an error, a loss.
+
+const [plain, costly] = [bank(), bank({ fee: 3 })]
+
+function open(data: Storage, code: App = plain, options: object = {}): Promise<Engine<App>> {
+  const given = { app: code, data, earlier: [plain, costly], report: () => {}, handlers: {}, ...options }
+  return createEngine(given as never) as Promise<Engine<App>>
+}
+
+async function pay(engine: Engine<App>, count: number, name = 'r'): Promise<void> {
+  const payments = Array.from({ length: count }, (_, i) =>
+    engine.submit('pay', { from: 'a1', to: `b${i % 5}`, cents: 11 } as never, { requestId: `${name}${i}` }),
+  )
+  await Promise.all(payments)
+}
+
+/** Storage whose reads of the log stand still while `held` is set, so that a generation is on its way and stays there. */
+function holding(data: MemoryStorage) {
+  const gate: { held?: Promise<void> } = {}
+  const { log } = data
+  return {
+    gate,
+    data: {
+      ...data,
+      log: {
+        ...boundTo(log),
+        async *read(partition: number, from: number) {
+          await gate.held
+          yield* log.read(partition, from)
+        },
+      },
+    } as Storage,
+  }
+}
+
+function boundTo(log: MemoryStorage['log']) {
+  const { id, partitions } = log
+  return {
+    id,
+    partitions,
+    append: log.append.bind(log),
+    end: log.end.bind(log),
+    close: log.close.bind(log),
+  }
+}
+
+for (const [how, code, end] of [
+  ['is given up', 'reprocess-none', (engine: Engine<App>) => engine.reprocessing.discard()],
+  ['is left by an engine that closes', 'engine-closed', (engine: Engine<App>) => engine.close()],
+] as const) {
+  test(`whoever waits for a generation that ${how} is told so`, { timeout: 5_000 }, async () => {
+    const { data, gate } = holding(memoryStorage({ partitions: 2 }))
+    const engine = await open(data)
+    await pay(engine, 3_000)
+    const held = Promise.withResolvers<void>()
+    gate.held = held.promise
+    await engine.reprocessing.start({ app: costly })
+    const waiting = [engine.reprocessing.caughtUp(), engine.reprocessing.diff()]
+    const told = Promise.all(waiting.map((each) => assert.rejects(each, { code })))
+    const ended = end(engine)
+    held.resolve()
+    await Promise.all([ended, told])
+    await engine.close()
+  })
+}
+
+test('nothing is begun or given up once the engine is closed', async () => {
+  const data = memoryStorage()
+  const engine = await open(data)
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.caughtUp()
+  await engine.close()
+  const closed = { code: 'engine-closed' }
+  await assert.rejects(engine.reprocessing.discard(), closed)
+  await assert.rejects(engine.reprocessing.pause(), closed)
+  await assert.rejects(engine.reprocessing.resume(), closed)
+  await assert.rejects(engine.reprocessing.start({ app: costly }), closed)
+  // The next one finds it where it was.
+  const next = await open(data)
+  assert.equal((await next.reprocessing.caughtUp()).generation, 1)
+  await next.close()
+})
+
+test('a diff whose reader throws leaves the generation following', async () => {
+  const engine = await open(memoryStorage())
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  const each = () => {
+    throw new Error('the reader has gone')
+  }
+  await assert.rejects(engine.reprocessing.diff({ each }), /gone/)
+  await pay(engine, 10, 's')
+  const end = engine.stats().applied[0]
+  while (engine.reprocessing.status()!.records < end!) await new Promise(setImmediate)
+  await engine.close()
+})
+
+test('a diff leaves a generation paused that was paused meanwhile', async () => {
+  const engine = await open(memoryStorage())
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.caughtUp()
+  const diff = engine.reprocessing.diff()
+  const pausing = engine.reprocessing.pause()
+  await Promise.allSettled([diff, pausing])
+  assert.equal(engine.reprocessing.status()!.state, 'paused')
+  await engine.close()
+})
