@@ -12,11 +12,17 @@ import { Generation, type GenerationHost } from './derivation/generation.ts'
 import { operatorRequests } from './derivation/operator.ts'
 import { partitionOf } from './derivation/processor.ts'
 import { replay } from './derivation/replay.ts'
+import { checkPartitionKey } from './derivation/transaction.ts'
 import type { SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
 import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
-import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from './log/record.ts'
+import {
+  type CorrectionRecord,
+  encodeCorrection,
+  type RecordedCorrection,
+  type RequestRecord,
+} from './log/record.ts'
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocessing.ts'
 import type { Storage } from './storage.ts'
 
@@ -318,11 +324,12 @@ export class Generations implements Reprocessing {
     const [before, after] = [this.#live, other.generation]
     const number = this.history().length
     const app = await this.#codes.hostAppOf(after.program.version)
+    const apps = [app, await this.#codes.hostAppOf(before.program.version)]
     const corrections = await correctionsOf(
       derivedOf(before),
       derivedOf(after),
       { number, identity: approval.identity, partition: 0, offset: before.processor.position(0) },
-      { request: (partition, offset) => this.#request(app, partition, offset) },
+      { request: (partition, offset) => this.#request(apps, partition, offset) },
     )
     const { list, counts, effectsNew } = corrections
     const text = [JSON.stringify({ counts, effectsNew }), ...list.map((each) => JSON.stringify(each))].join(
@@ -433,19 +440,12 @@ export class Generations implements Reprocessing {
     }
   }
 
-  /** A request of the log, and its partition key by an app. */
-  async #request(app: App, partition: number, offset: number) {
+  /** A request of the log, and its partition key by the first app that gives one. */
+  async #request(apps: readonly App[], partition: number, offset: number) {
     const { record } = await this.#live.reader.request(partition, offset)
-    const { type, input, output, version } = record
-    const definition = app.requests.get(type)
-    let value = JSON.parse(output ?? input)
-    let key: string
-    if (definition === undefined) {
-      key = operatorRequests.get(type)!.key(value as never)
-    } else {
-      for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
-      key = definition.key(value)
-    }
+    const { type, input } = record
+    let key = operatorRequests.get(type)?.key(JSON.parse(input) as never)
+    for (const app of apps) key ??= keyBy(app, record)
     return { type, input: JSON.parse(input), key }
   }
 
@@ -525,6 +525,22 @@ interface Head {
 }
 
 const nothing: Head = { counts: { outcome: 0, effect: 0, row: 0 }, effectsNew: 0 }
+
+/** The partition key of a request by an app; undefined when the app gives none, or throws. */
+function keyBy({ requests }: App, { type, version, input, output }: RequestRecord): string | undefined {
+  const definition = requests.get(type)
+  if (definition === undefined) return undefined
+  try {
+    let value = JSON.parse(output ?? input)
+    for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
+    const key: unknown = definition.key(value)
+    checkPartitionKey(key, `request "${type}"`)
+    return key
+  } catch {
+    // Then that is why the outcome is another one, and no reason not to correct it.
+    return undefined
+  }
+}
 
 function derivedOf({ program, store }: Generation) {
   return { app: program.app, store }

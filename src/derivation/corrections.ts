@@ -15,11 +15,11 @@ type Derived = Compared & { readonly store: Pick<Store, 'range' | 'get'> }
 
 /** What was asked of the log for a correction. */
 export interface CorrectionSources {
-  /** The request that stands at a place: its type, and its input as it was sent. */
+  /** The request that stands at a place: its type, its input as it was sent, and its partition key if there is code that gives one. */
   request(
     partition: number,
     offset: number,
-  ): Promise<{ readonly type: string; readonly input: unknown; readonly key: string }>
+  ): Promise<{ readonly type: string; readonly input: unknown; readonly key: string | undefined }>
 }
 
 export interface CorrectionCounts {
@@ -132,8 +132,9 @@ async function ofOutcome(
   const { identity, partition, offset, told, before, after, kept } = difference
   const { type, input, key } = await sources.request(partition, offset)
   return {
-    scope: app.requests.get(type)?.scope ?? '',
-    key,
+    // Without a key there are no rows that the app could make good.
+    scope: (key !== undefined && app.requests.get(type)?.scope) || '',
+    key: key ?? '',
     identity,
     rootPartition: partition,
     rootOffset: offset,
