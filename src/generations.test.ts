@@ -114,3 +114,108 @@ test('a diff leaves a generation paused that was paused meanwhile', async () => 
   assert.equal(engine.reprocessing.status()!.state, 'paused')
   await engine.close()
 })
+
+async function promote(engine: Engine<App>, requestId: string) {
+  const { sha256: diff } = await engine.reprocessing.diff()
+  return engine.reprocessing.promote({ diff }, { requestId })
+}
+
+test('the generation kept for the way back is derived anew with all versions that it had, when its state is lost', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const detour = bank({ detour: true })
+  const all = { earlier: [plain, costly, detour] }
+  let engine = await open(data, plain, all)
+  await pay(engine, 20)
+  await engine.close()
+  engine = await open(data, costly, { ...all, onCodeChange: 'continue' })
+  await pay(engine, 20, 's')
+  const before = await engine.digest()
+  await engine.reprocessing.start({ app: detour })
+  await promote(engine, 'p1')
+  await engine.close()
+  await data.dropStore(0)
+  engine = await open(data, detour, all)
+  await promote(engine, 'p2')
+  assert.equal(await engine.digest(), before)
+  await engine.close()
+})
+
+test('what was live before is kept for the way back, also when the process ends before it has noted that', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  let isCut = false
+  const cutting: Storage = {
+    ...data,
+    keep: (name, text) =>
+      isCut && name.startsWith('state/') ? new Promise(() => {}) : data.keep(name, text),
+  }
+  const first = await open(cutting)
+  await pay(first, 20)
+  const before = await first.digest()
+  await first.reprocessing.start({ app: costly })
+  const { sha256: diff } = await first.reprocessing.diff()
+  isCut = true
+  void first.reprocessing.promote({ diff }, { requestId: 'p1' })
+  while (first.stats().generation === 0) await new Promise(setImmediate)
+  await first.idle()
+
+  const engine = await open(data, costly)
+  assert.equal(engine.reprocessing.status()?.wasLive, true)
+  await promote(engine, 'p2')
+  assert.equal(await engine.digest(), before)
+  await engine.close()
+})
+
+test('a note that says nothing of use is as good as none', async () => {
+  for (const text of ['null', '{}', '{"live":"x"}', '{"live":0,"other":{}}', 'no']) {
+    const data = memoryStorage()
+    const engine = await open(data)
+    await pay(engine, 3)
+    await engine.close()
+    await data.keep('state/generations.json', text)
+    const next = await open(data)
+    assert.equal(next.reprocessing.status(), undefined)
+    await next.close()
+  }
+})
+
+test('a generation whose code is missing does not keep the live one from its work, and says what it lacks', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  let engine = await open(data)
+  await pay(engine, 20)
+  await engine.reprocessing.start({ app: costly })
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.close()
+
+  const without = { earlier: [] }
+  for (let starts = 0; starts < 2; starts++) {
+    engine = await open(data, plain, without)
+    await pay(engine, 5, `s${starts}`)
+    const status = engine.reprocessing.status()!
+    assert.deepEqual([status.state, status.error?.code, status.generation], ['failed', 'code-not-kept', 1])
+    const lacking = { code: 'code-not-kept' }
+    await assert.rejects(engine.reprocessing.diff(), lacking)
+    await assert.rejects(engine.reprocessing.caughtUp(), lacking)
+    await assert.rejects(engine.reprocessing.resume(), lacking)
+    await assert.rejects(engine.reprocessing.pause(), lacking)
+    await assert.rejects(engine.reprocessing.promote({ diff }, { requestId: 'p' }), lacking)
+    await assert.rejects(engine.reprocessing.start({ app: bank({ detour: true }) }), {
+      code: 'reprocess-exists',
+    })
+    await engine.close()
+  }
+
+  // With the code it goes on where it was.
+  engine = await open(data)
+  assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
+  await engine.close()
+  engine = await open(data, plain, without)
+  await engine.reprocessing.start({ app: costly })
+  assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
+  await engine.close()
+  engine = await open(data, plain, without)
+  await engine.reprocessing.discard()
+  assert.equal(engine.reprocessing.status(), undefined)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.diff()
+  await engine.close()
+})

@@ -8,7 +8,7 @@ import { type CorrectionCounts, correctionsOf } from './derivation/corrections.t
 import { differences } from './derivation/diff.ts'
 import { summarise } from './derivation/diff-summary.ts'
 import { type Cut, Following } from './derivation/following.ts'
-import { Generation, type GenerationHost } from './derivation/generation.ts'
+import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
 import { operatorRequests } from './derivation/operator.ts'
 import { partitionOf } from './derivation/processor.ts'
 import { replay } from './derivation/replay.ts'
@@ -56,14 +56,16 @@ export interface GenerationsHost {
 /** What is kept of the generations beside their state; derived, as they are. */
 interface Note {
   readonly live: number
-  readonly other?: {
-    readonly generation: number
-    readonly version: string
-    readonly wasLive: boolean
-    readonly paused: boolean
-    readonly share: number
-    readonly diff?: string
-  }
+  readonly other?: NotedOther
+}
+
+interface NotedOther {
+  readonly generation: number
+  readonly version: string
+  readonly wasLive: boolean
+  readonly paused: boolean
+  readonly share: number
+  readonly diff?: string
 }
 
 const noteName = 'state/generations.json'
@@ -72,11 +74,21 @@ const noteName = 'state/generations.json'
 export async function notedGenerations(kept: Storage['kept']): Promise<Note> {
   const text = await kept(noteName)
   try {
-    return text === undefined ? { live: 0 } : JSON.parse(text)
+    const note = text === undefined ? undefined : JSON.parse(text)
+    if (isNote(note)) return note
   } catch {
-    // It holds nothing that the log and the states do not; a derivation that was not finished begins again.
-    return { live: 0 }
+    // See below.
   }
+  // It holds nothing that the log and the states do not; a derivation that was not finished begins again.
+  return { live: 0 }
+}
+
+function isNote(note: unknown): note is Note {
+  const { live, other } = (note ?? {}) as Partial<Note>
+  return (
+    Number.isSafeInteger(live) &&
+    (other === undefined || (Number.isSafeInteger(other.generation) && typeof other.version === 'string'))
+  )
 }
 
 const shareDefault = 0.5
@@ -90,6 +102,8 @@ export class Generations implements Reprocessing {
   readonly #host: GenerationsHost
   #live: Generation
   #other: Following | undefined
+  /** One that could not be opened, and why: the live one goes on without it. */
+  #unopened: { readonly other: NotedOther; readonly error: HenceError } | undefined
   /** The hash of the last diff of the other one. */
   #diff: string | undefined
   /** Those of a promotion that is under way. */
@@ -126,22 +140,40 @@ export class Generations implements Reprocessing {
     let { other } = note
     if (note.live !== live && (other === undefined || other.generation === live)) {
       // The process ended between the record of a promotion and its note.
-      const version = baseOf(this.history(), note.live)
+      const version =
+        baseOf(this.history(), note.live) ?? (await savedCheckpoint(this.#generationHost, note.live))?.version
       other =
         version === undefined
           ? undefined
           : { generation: note.live, version, wasLive: true, paused: false, share: shareDefault }
     }
     if (other !== undefined && other.generation !== live) {
-      const { generation: number, version, wasLive, paused, share } = other
-      const generation = await Generation.open(this.#generationHost, number, () =>
-        this.#codes.programOf(version),
-      )
-      this.#diff = other.diff
-      this.#other = new Following(generation, this.#followingHost(), { wasLive, share, paused })
-      if (!paused) this.#other.start()
+      await this.#openOther(other).catch((error) => {
+        this.#unopened = {
+          other,
+          error:
+            error instanceof HenceError
+              ? error
+              : new HenceError(
+                  'reprocess-failed',
+                  'operator',
+                  `Generation ${other.generation} could not be opened: ${error}`,
+                  { cause: error },
+                ),
+        }
+      })
     }
     await this.#note()
+  }
+
+  async #openOther(other: NotedOther): Promise<void> {
+    const { generation: number, version, wasLive, paused, share } = other
+    const base = baseOf(this.history(), number) ?? version
+    const generation = await Generation.open(this.#generationHost, number, () => this.#codes.programOf(base))
+    this.#unopened = undefined
+    this.#diff = other.diff
+    this.#other = new Following(generation, this.#followingHost(), { wasLive, share, paused })
+    if (!paused) this.#other.start()
   }
 
   /** To be called when the engine is closed already: then no change begins any more. */
@@ -175,9 +207,11 @@ export class Generations implements Reprocessing {
     }
     return this.#change(async () => {
       const version = await this.#codes.add(code)
+      const noted = this.#noted()
+      if (noted !== undefined && (noted.version !== version || noted.wasLive)) throw exists(noted)
+      // Perhaps it was this code that was missing.
+      if (this.#unopened !== undefined) await this.#openOther(this.#unopened.other)
       if (this.#other !== undefined) {
-        if (this.#other.generation.program.version !== version || this.#other.wasLive)
-          throw exists(this.#other)
         this.#other.share = share
         this.#other.start()
       } else {
@@ -200,7 +234,20 @@ export class Generations implements Reprocessing {
   }
 
   status(): ReprocessStatus | undefined {
-    return this.#other?.status(this.#diff)
+    if (this.#unopened === undefined) return this.#other?.status(this.#diff)
+    const { other, error } = this.#unopened
+    const { generation, version, wasLive, share } = other
+    return {
+      generation,
+      version,
+      state: 'failed',
+      wasLive,
+      records: 0,
+      of: this.#live.processor.positions.reduce((sum, position) => sum + position, 0),
+      failures: 0,
+      share,
+      error: { code: error.code, message: error.message },
+    }
   }
 
   pause(): Promise<ReprocessStatus> {
@@ -213,6 +260,7 @@ export class Generations implements Reprocessing {
 
   resume(): Promise<ReprocessStatus> {
     return this.#change(async () => {
+      if (this.#unopened !== undefined) await this.#openOther({ ...this.#unopened.other, paused: false })
       this.#needed().start()
       await this.#note()
       return this.#status()
@@ -289,12 +337,13 @@ export class Generations implements Reprocessing {
 
   discard(): Promise<void> {
     return this.#change(async () => {
-      const other = this.#needed()
-      await other.close(none())
+      const { generation } = this.#noted() ?? raise(none())
+      await this.#other?.close(none())
       this.#other = undefined
+      this.#unopened = undefined
       this.#diff = undefined
       await this.#note()
-      await this.#storage.dropStore(other.generation.number)
+      await this.#storage.dropStore(generation)
     })
   }
 
@@ -472,7 +521,21 @@ export class Generations implements Reprocessing {
 
   #needed(): Following {
     if (this.#other !== undefined) return this.#other
-    throw none()
+    throw this.#unopened?.error ?? none()
+  }
+
+  /** What is to be kept of the other one. */
+  #noted(): NotedOther | undefined {
+    const other = this.#other
+    if (other === undefined) return this.#unopened?.other
+    return {
+      generation: other.generation.number,
+      version: other.generation.program.version,
+      wasLive: other.wasLive,
+      paused: other.paused,
+      share: other.share,
+      ...(this.#diff !== undefined && { diff: this.#diff }),
+    }
   }
 
   #status(): ReprocessStatus {
@@ -497,20 +560,8 @@ export class Generations implements Reprocessing {
       .catch(() => {})
       .then(async () => {
         await setImmediate()
-        const other = this.#other
-        const note: Note = {
-          live: this.#live.number,
-          ...(other && {
-            other: {
-              generation: other.generation.number,
-              version: other.generation.program.version,
-              wasLive: other.wasLive,
-              paused: other.paused,
-              share: other.share,
-              ...(this.#diff !== undefined && { diff: this.#diff }),
-            },
-          }),
-        }
+        const other = this.#noted()
+        const note: Note = { live: this.#live.number, ...(other && { other }) }
         await this.#storage.keep(noteName, JSON.stringify(note))
       })
     return this.#noting
@@ -558,10 +609,14 @@ function none(): HenceError {
   )
 }
 
-function exists({ generation, wasLive }: Following): HenceError {
+function raise(error: HenceError): never {
+  throw error
+}
+
+function exists({ generation, version, wasLive }: NotedOther): HenceError {
   const what = wasLive
-    ? `Generation ${generation.number}, which was live before, is kept for the way back`
-    : `Generation ${generation.number} is being derived by version ${generation.program.version.slice(0, 12)} of the code`
+    ? `Generation ${generation}, which was live before, is kept for the way back`
+    : `Generation ${generation} is being derived by version ${version.slice(0, 12)} of the code`
   return new HenceError(
     'reprocess-exists',
     'change',
