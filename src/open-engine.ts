@@ -13,7 +13,7 @@ import { openDirectory, type Storage } from './storage.ts'
  * Opens an engine: recovers the log, takes up the last checkpoint, derives what came after it, and is ready.
  *
  * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
- *   `table-shape-changed`, `bundle-failed`, `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
+ *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
  *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {

@@ -14,7 +14,7 @@ import { type Processor, partitionOf, type RecordedFailure } from './derivation/
 import type { Changes, Reader } from './derivation/reader.ts'
 import { replay } from './derivation/replay.ts'
 import type { Story } from './derivation/story.ts'
-import { checkTakeOver } from './derivation/take-over.ts'
+import { checkTakeOver } from './derivation/take-over-check.ts'
 import type { Trace } from './derivation/traces.ts'
 import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
@@ -225,8 +225,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
   async #takeOver(before: string): Promise<void> {
     const program = await this.#codes.programOf(this.#codes.version)
     program.close()
-    checkTakeOver(this.#live.program.app, program.app)
     await this.idle()
+    await this.#live.checkpoint()
+    checkTakeOver(this.#live.store, this.#live.program.app, program.app)
     const { version } = this.#codes
     const { number: generation } = this.#live
     const control = { type: 'version' as const, number: this.#processor.history.length, version, before }

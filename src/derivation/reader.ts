@@ -119,7 +119,7 @@ export class Reader {
 
   changesOf(partition: number, offset: number, { derivations }: Trace): TableChange[] {
     const token = `${partition}:${offset}`
-    return derivations.flatMap(({ changes }) => changes.map((change) => ({ ...this.#row(change), token })))
+    return derivations.flatMap(({ changes }) => this.#rows(changes).map((row) => ({ ...row, token })))
   }
 
   effect(id: string): EffectState | undefined {
@@ -177,7 +177,7 @@ export class Reader {
       kind,
       type,
       key,
-      changes: changes.map((change) => this.#row(change)),
+      changes: this.#rows(changes),
       events: events.map(([type, key, data]) => ({
         type,
         key,
@@ -186,6 +186,14 @@ export class Reader {
       effects: effects.flatMap((id) => this.effect(id) ?? []),
       failure,
     }
+  }
+
+  /** Without those of tables that the code has given up since. */
+  #rows(changes: TracedDerivation['changes']): StoryChange[] {
+    const { tables } = this.#program.app
+    return changes
+      .filter(([table]) => tables.has(table) || operatorTables.has(table))
+      .map((change) => this.#row(change))
   }
 
   #row([table, key, before, after]: TracedDerivation['changes'][number]): StoryChange {

@@ -1,26 +1,8 @@
 import type { App, Table } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
 import type { KeyRange, Store } from '../state/store.ts'
 import { collectionsOf, indexOf } from '../state/table.ts'
 
 const entriesPerWrite = 10_000
-
-/**
- * Sees whether new code can go on with the rows that other code derived.
- * @throws HenceError `table-shape-changed` (change) when a table is keyed otherwise
- */
-export function checkTakeOver(before: App, after: App): void {
-  for (const table of after.tables.values()) {
-    const old = before.tables.get(table.name)
-    if (old === undefined || shapeOf(old) === shapeOf(table)) continue
-    throw new HenceError(
-      'table-shape-changed',
-      'change',
-      `Rows of table "${table.name}" were named by ${shapeOf(old)}, and the new code names them by ${shapeOf(table)}, so it cannot go on ` +
-        'with those that are there. Derive everything again with the new code (`hence reprocess`), or give the table another name.',
-    )
-  }
-}
 
 /**
  * Makes a store that one code derived ready for another: indexes that are new are filled, and what belongs to tables and
@@ -38,9 +20,7 @@ export async function takeOverTables(store: Store, before: App, after: App): Pro
       if (fieldsOf(old, index) === fieldsOf(table, index)) continue
       for (const collection of indexOf(old, index).collections) await clear(store, collection)
     }
-    const fresh = Object.keys(table.indexes).filter(
-      (index) => fieldsOf(old, index) !== fieldsOf(table, index),
-    )
+    const fresh = newIndexes(old, table)
     if (fresh.length > 0) await fill(store, table, fresh)
   }
 }
@@ -83,8 +63,9 @@ function some(store: Store, collection: string, range: KeyRange): [key: string, 
   return found
 }
 
-function shapeOf({ scope, parts }: Table): string {
-  return `[${[`a key of scope ${scope}`, ...parts].join(', ')}]`
+/** The names of the indexes that a table has and the old one has not, or over other fields. */
+export function newIndexes(old: Table, table: Table): string[] {
+  return Object.keys(table.indexes).filter((index) => fieldsOf(old, index) !== fieldsOf(table, index))
 }
 
 function fieldsOf({ indexes }: Table, index: string): string | undefined {
