@@ -76,6 +76,7 @@ export class Following {
   #since: { readonly at: number; readonly records: number } | undefined
   #perSecond: number | undefined
   #reached = Promise.withResolvers<void>()
+  #hasReached = false
   /** Why it never goes on. */
   #ended: HenceError | undefined
   #wake: (() => void) | undefined
@@ -129,6 +130,7 @@ export class Following {
   /** Begins, or goes on after a pause or a failure. */
   start(): void {
     if (this.#running || this.#ended) return
+    if (this.#hasReached) this.#reachAgain()
     this.#state = 'deriving'
     this.#error = undefined
     this.#isStopping = false
@@ -168,13 +170,19 @@ export class Following {
     }
   }
 
-  /** Applies all that the live generation has applied, while that stands still: then nothing is under way in either. */
+  /**
+   * Applies all that the live generation has applied, while that stands still. What is still under way in this one then
+   * belongs behind records that may have the log time of the last one and are still to come.
+   */
   async catchUp(): Promise<void> {
     await this.stop()
-    const { positions, waiting } = this.#host.cut()
+    const { positions, frontier, waiting } = this.#host.cut()
     this.#note(waiting)
-    await replay(this.#host.log, this.generation, { ends: positions, pause: () => this.#saveIfDue() })
-    this.generation.processor.applyDue(Number.POSITIVE_INFINITY)
+    await replay(this.#host.log, this.generation, {
+      ends: positions,
+      frontier,
+      pause: () => this.#saveIfDue(),
+    })
     await this.#checkpoint
   }
 
@@ -222,6 +230,7 @@ export class Following {
           isNear(this.generation.processor.positions, this.#host.cut().positions)
         ) {
           this.#state = 'following'
+          this.#hasReached = true
           this.#reached.resolve()
           this.#host.changed()
         }
@@ -243,9 +252,14 @@ export class Following {
     if (this.#error.code === 'engine-closed') return
     this.#state = 'failed'
     this.#reached.reject(this.#error)
+    this.#reachAgain()
+    this.#host.changed()
+  }
+
+  #reachAgain(): void {
+    this.#hasReached = false
     this.#reached = Promise.withResolvers()
     this.#reached.promise.catch(() => {})
-    this.#host.changed()
   }
 
   #note(waiting: Cut['waiting']): void {
