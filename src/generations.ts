@@ -407,7 +407,8 @@ export class Generations implements Reprocessing {
         correctionsHash: createHash('sha256').update(text).digest('hex'),
       },
     }
-    await this.#record(record, after)
+    await this.#record(record)
+    await this.#pass(after)
     // From here to the next turn of the event loop nobody reads.
     this.#live = after
     this.#other = new Following(before, this.#followingHost(), {
@@ -478,14 +479,24 @@ export class Generations implements Reprocessing {
       .map((line) => JSON.parse(line))
   }
 
-  /** Writes a control record, and has both generations pass it. */
-  async #record(record: Parameters<typeof appendControl>[1], other: Generation): Promise<void> {
+  /** Writes a control record, and has the live generation pass it. */
+  async #record(record: Parameters<typeof appendControl>[1]): Promise<void> {
     const all = [...this.#live.processor.positions.keys()]
     try {
       await appendControl(this.#log, record, all)
-      for (const each of [this.#live, other]) await replay(this.#log, each, { pause: () => undefined })
     } catch (error) {
       if (!(error instanceof HenceError) || error.advice !== 'retry') this.#host.halt(error)
+      throw error
+    }
+    await this.#pass(this.#live)
+  }
+
+  /** Has a generation that is live, or has just become it, pass the control record that says so: it cannot go on otherwise. */
+  async #pass(generation: Generation): Promise<void> {
+    try {
+      await replay(this.#log, generation, { pause: () => undefined })
+    } catch (error) {
+      this.#host.halt(error)
       throw error
     }
   }
@@ -500,7 +511,8 @@ export class Generations implements Reprocessing {
       const { version } = program
       const number = this.#history.length
       const control = { type: 'version' as const, number, version, before: version }
-      await this.#record({ generation, control }, other.generation)
+      await this.#record({ generation, control })
+      await replay(this.#log, other.generation, { pause: () => undefined })
     }
     for (const each of [this.#live, other.generation]) {
       this.#host.prune(each)
