@@ -7,7 +7,7 @@ import { canonicalJson } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
 import { decodeDecided } from './decided.ts'
-import { type Derived as Compared, differences } from './diff.ts'
+import { type Derived as Compared, comparison } from './diff.ts'
 import type { Difference, EffectDifference } from './difference.ts'
 
 /** A derivation whose rows are looked up, too. */
@@ -20,6 +20,8 @@ export interface CorrectionSources {
     partition: number,
     offset: number,
   ): Promise<{ readonly type: string; readonly input: unknown; readonly key: string }>
+  /** Is waited for now and then, so that others can work. */
+  pause(): Promise<void> | undefined
 }
 
 export interface CorrectionCounts {
@@ -40,6 +42,8 @@ export interface Corrections {
  * Works out the corrections of a promotion: of every outcome that was told otherwise, of effects that were asked for and are
  * now others, and, where the app has a `correct` for the scope, of effects that are asked for no longer and of rows.
  *
+ * The stores may not change meanwhile, and are views if `pause` gives control back to the event loop.
+ *
  * @param promotion its number, the identity that approved it, and where it is going to stand
  */
 export async function correctionsOf(
@@ -55,7 +59,10 @@ export async function correctionsOf(
 ): Promise<Corrections> {
   const found: Difference[] = []
   let effectsNew = 0
-  for (const difference of differences(before, after)) {
+  for (const difference of comparison(before, after)) {
+    const pause = sources.pause()
+    if (pause) await pause
+    if (difference === undefined) continue
     if (isCorrected(difference, after.app)) found.push(difference)
     else if (difference.kind === 'effect' && difference.before === undefined) effectsNew++
   }
@@ -95,12 +102,18 @@ export async function correctionsOf(
     }
   }
   for (const [identity, text] of before.store.range('decided')) {
+    const pause = sources.pause()
+    if (pause) await pause
     if (!text.includes('\t') || corrected.has(identity)) continue
     const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
     const difference = { identity, partition, offset, told, before: is, after: is, kept: true } as const
     add(await ofOutcome(difference, after.app, sources))
   }
-  for (const settled of settledEffects(before, after)) add(settled)
+  for (const settled of settledEffects(before, after)) {
+    const pause = sources.pause()
+    if (pause) await pause
+    if (settled !== undefined) add(settled)
+  }
   return { list, counts, effectsNew }
 }
 
@@ -157,12 +170,13 @@ function ofEffect(
   }
 }
 
-/** Effects that both ask for, and that had come to an end before the one that is promoted asked for them. */
+/** Effects that both ask for, and that had come to an end before the one that is promoted asked for them; `undefined` between. */
 function* settledEffects(
   before: Derived,
   after: Derived,
-): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'>> {
+): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'> | undefined> {
   for (const [key, text] of after.store.range('t:hence.effects')) {
+    yield undefined
     const row = JSON.parse(text) as EffectRow
     if (row.state !== 'pending') continue
     const old = before.store.get('t:hence.effects', key)
