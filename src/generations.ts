@@ -4,7 +4,7 @@ import type { App } from './app/index.ts'
 import type { Codes } from './codes.ts'
 import { baseOf } from './derivation/control-history.ts'
 import { appendControl } from './derivation/controls.ts'
-import { type CorrectionCounts, correctionsOf } from './derivation/corrections.ts'
+import { type CorrectedRequest, type CorrectionCounts, correctionsOf } from './derivation/corrections.ts'
 import { comparison } from './derivation/diff.ts'
 import { type DiffSummary, type SummaryOptions, Summing } from './derivation/diff-summary.ts'
 import { type Cut, Following } from './derivation/following.ts'
@@ -13,11 +13,19 @@ import { operatorRequests } from './derivation/operator.ts'
 import { Pace } from './derivation/pace.ts'
 import { partitionOf } from './derivation/processor.ts'
 import { replay } from './derivation/replay.ts'
+import type { Place } from './derivation/traces.ts'
 import type { SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
 import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
-import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from './log/record.ts'
+import {
+  type CorrectionRecord,
+  decodeRecord,
+  encodeCorrection,
+  type RecordedCorrection,
+  type RequestRecord,
+} from './log/record.ts'
+import { recordsAt } from './log/records-at.ts'
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocessing.ts'
 import type { StoreView } from './state/store.ts'
 import type { Storage } from './storage.ts'
@@ -353,7 +361,7 @@ export class Generations implements Reprocessing {
       sides.after,
       { number, identity: approval.identity, partition: 0, offset: before.processor.position(0) },
       {
-        request: (partition, offset) => this.#request(app, partition, offset),
+        requests: (places) => this.#requests(app, places),
         pause: everyTurn(),
       },
     ).finally(() => sides.close())
@@ -471,20 +479,15 @@ export class Generations implements Reprocessing {
     }
   }
 
-  /** A request of the log, and its partition key by an app. */
-  async #request(app: App, partition: number, offset: number) {
-    const { record } = await this.#live.reader.request(partition, offset)
-    const { type, input, output, version } = record
-    const definition = app.requests.get(type)
-    let value = JSON.parse(output ?? input)
-    let key: string
-    if (definition === undefined) {
-      key = operatorRequests.get(type)!.key(value as never)
-    } else {
-      for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
-      key = definition.key(value)
+  /** Requests of the log, and their partition keys by an app. */
+  async #requests(app: App, places: readonly Place[]): Promise<ReadonlyMap<string, CorrectedRequest>> {
+    const found = new Map<string, CorrectedRequest>()
+    for (const [partition, here] of Map.groupBy(places, ({ partition }) => partition)) {
+      const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
+      for await (const { offset, bytes } of recordsAt(this.#log, partition, offsets))
+        found.set(`${partition}:${offset}`, requestOf(app, decodeRecord(bytes) as RequestRecord))
     }
-    return { type, input: JSON.parse(input), key }
+    return found
   }
 
   #followingHost() {
@@ -588,6 +591,19 @@ interface Side {
 
 function sideOf({ program, store }: Generation): Side {
   return { app: program.app, store: store.view() }
+}
+
+function requestOf(app: App, { type, input, output, version }: RequestRecord): CorrectedRequest {
+  const definition = app.requests.get(type)
+  let value = JSON.parse(output ?? input)
+  let key: string
+  if (definition === undefined) {
+    key = operatorRequests.get(type)!.key(value as never)
+  } else {
+    for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
+    key = definition.key(value)
+  }
+  return { type, input: JSON.parse(input), key }
 }
 
 /** Lets reads come in now and then while requests wait. */

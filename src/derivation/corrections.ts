@@ -8,20 +8,25 @@ import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
 import { decodeDecided } from './decided.ts'
 import { type Derived as Compared, comparison } from './diff.ts'
-import type { Difference, EffectDifference } from './difference.ts'
+import type { Difference, EffectDifference, OutcomeDifference, RowDifference } from './difference.ts'
+import type { Place } from './traces.ts'
 
 /** A derivation whose rows are looked up, too. */
 type Derived = Compared & { readonly store: Pick<Store, 'range' | 'get'> }
 
 /** What was asked of the log for a correction. */
 export interface CorrectionSources {
-  /** The request that stands at a place: its type, and its input as it was sent. */
-  request(
-    partition: number,
-    offset: number,
-  ): Promise<{ readonly type: string; readonly input: unknown; readonly key: string }>
+  /** The requests that stand at some places, by their tokens. */
+  requests(places: readonly Place[]): Promise<ReadonlyMap<string, CorrectedRequest>>
   /** Is waited for now and then, so that others can work. */
   pause(): Promise<void> | undefined
+}
+
+/** A request: its type, its input as it was sent, and its partition key. */
+export interface CorrectedRequest {
+  readonly type: string
+  readonly input: unknown
+  readonly key: string
 }
 
 export interface CorrectionCounts {
@@ -57,29 +62,35 @@ export async function correctionsOf(
   },
   sources: CorrectionSources,
 ): Promise<Corrections> {
-  const found: Difference[] = []
+  const found: (RowDifference | EffectDifference | OutcomeChange)[] = []
   let effectsNew = 0
   for (const difference of comparison(before, after)) {
     const pause = sources.pause()
     if (pause) await pause
     if (difference === undefined) continue
-    if (isCorrected(difference, after.app)) found.push(difference)
-    else if (difference.kind === 'effect' && difference.before === undefined) effectsNew++
+    if (isCorrected(difference, after.app)) {
+      found.push(difference.kind === 'outcome' ? outcomeChange(difference, before) : difference)
+    } else if (isNewEffect(difference)) effectsNew++
+  }
+  const corrected = new Set(outcomesOf(found).map(({ identity }) => identity))
+  for (const [identity, text] of before.store.range('decided')) {
+    const pause = sources.pause()
+    if (pause) await pause
+    if (!text.includes('\t') || corrected.has(identity)) continue
+    const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
+    found.push({ kind: 'outcome', identity, partition, offset, told, before: is, after: is, kept: true })
   }
   const list: RecordedCorrection[] = []
-  const corrected = new Set<string>()
   const counts = { outcome: 0, effect: 0, row: 0 }
   const add = (correction: Omit<RecordedCorrection, 'promotion' | 'n'>) => {
     list.push({ promotion: promotion.number, n: list.length, ...correction })
     const { what } = correction
     if (!('kept' in what) && !('settled' in what)) counts[what.kind]++
   }
+  const requests = await sources.requests(outcomesOf(found))
   for (const each of found) {
     if (each.kind === 'outcome') {
-      const identity = identityOf(each.requestId, each.principal)
-      const told = decodeDecided(before.store.get('decided', identity)!).outcome
-      corrected.add(identity)
-      add(await ofOutcome({ ...each, identity, told }, after.app, sources))
+      add(ofOutcome(each, after.app, requests.get(`${each.partition}:${each.offset}`)!))
     }
     if (each.kind === 'effect') add(ofEffect(each, before))
     if (each.kind === 'row') {
@@ -101,14 +112,6 @@ export async function correctionsOf(
       })
     }
   }
-  for (const [identity, text] of before.store.range('decided')) {
-    const pause = sources.pause()
-    if (pause) await pause
-    if (!text.includes('\t') || corrected.has(identity)) continue
-    const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
-    const difference = { identity, partition, offset, told, before: is, after: is, kept: true } as const
-    add(await ofOutcome(difference, after.app, sources))
-  }
   for (const settled of settledEffects(before, after)) {
     const pause = sources.pause()
     if (pause) await pause
@@ -117,7 +120,13 @@ export async function correctionsOf(
   return { list, counts, effectsNew }
 }
 
-function isCorrected(difference: Difference, app: App): boolean {
+type Corrected = RowDifference | EffectDifference | OutcomeDifference
+
+function isNewEffect(difference: Difference): boolean {
+  return difference.kind === 'effect' && difference.before === undefined
+}
+
+function isCorrected(difference: Difference, app: App): difference is Corrected {
   const { kind } = difference
   const corrects = (scope: string) => app.reactions.has(correctionReactionName(scope))
   if (kind === 'outcome') return difference.before !== undefined && difference.after !== undefined
@@ -129,21 +138,30 @@ function isCorrected(difference: Difference, app: App): boolean {
   return corrects(before.scope)
 }
 
-async function ofOutcome(
-  difference: {
-    readonly identity: string
-    readonly partition: number
-    readonly offset: number
-    readonly told: unknown
-    readonly before?: unknown
-    readonly after?: unknown
-    readonly kept?: true
-  },
+/** What becomes of an outcome. */
+interface OutcomeChange extends Place {
+  readonly kind: 'outcome'
+  readonly identity: string
+  readonly told: unknown
+  readonly before?: unknown
+  readonly after?: unknown
+  readonly kept?: true
+}
+
+function outcomesOf(found: readonly { readonly kind: string }[]): OutcomeChange[] {
+  return found.filter(({ kind }) => kind === 'outcome') as OutcomeChange[]
+}
+
+function outcomeChange(difference: OutcomeDifference, { store }: Derived): OutcomeChange {
+  const identity = identityOf(difference.requestId, difference.principal)
+  return { ...difference, identity, told: decodeDecided(store.get('decided', identity)!).outcome }
+}
+
+function ofOutcome(
+  { identity, partition, offset, told, before, after, kept }: OutcomeChange,
   app: App,
-  sources: CorrectionSources,
-): Promise<Omit<RecordedCorrection, 'promotion' | 'n'>> {
-  const { identity, partition, offset, told, before, after, kept } = difference
-  const { type, input, key } = await sources.request(partition, offset)
+  { type, input, key }: CorrectedRequest,
+): Omit<RecordedCorrection, 'promotion' | 'n'> {
   return {
     scope: app.requests.get(type)?.scope ?? '',
     key,
