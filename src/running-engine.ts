@@ -166,7 +166,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
         switched: (app) => this.#switched(app as A),
         write: (partition, record, bytes) => this.#writers[partition]!.write({ record, bytes }),
         idle: () => this.idle(),
-        prune: (generation) => this.#prune(generation, Number.POSITIVE_INFINITY),
+        prune: (generation, limit) => this.#prune(generation, limit),
         halt: (error) => this.#halt(error),
         closed: () => this.#closed,
       },
