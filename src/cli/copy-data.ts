@@ -9,7 +9,7 @@ import { type Flaw, verifyPartition } from '../audit/verify.ts'
 import { HenceError } from '../failure.ts'
 import { copyLog } from '../log/file-log/copy.ts'
 import { endsRightAfter } from '../log/moment.ts'
-import { lookAtData } from './data.ts'
+import { lookAtData, lookAtMoment } from './data.ts'
 import { readInput } from './input-file.ts'
 
 /** What came to stand in the copy. */
@@ -35,14 +35,12 @@ export interface Moment {
  * @throws HenceError `no-log`, `folder-not-empty`, `token-unknown` (change), and what reading the log throws
  */
 export async function copyData(from: string, to: string, moment: Moment = {}): Promise<Copied> {
-  const look = await lookAtData(from)
+  const { look, ends: steady } = await lookAtMoment(from)
   const there = await readdir(to).catch(() => [])
   if (there.length > 0) throw notEmpty(to)
   const { until, after } = moment
-  await copyLog(look, to, {
-    ...(until !== undefined && { until }),
-    ...(after !== undefined && { ends: await endsRightAfter(lookedLog(look), after) }),
-  })
+  const cut = after === undefined ? steady : await endsRightAfter(lookedLog(look, steady), after)
+  await copyLog(look, to, { ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
   await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
   // They are written before the log says that there is a promotion, and the log was looked at before.
   await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => name.endsWith('.ndjson'))
