@@ -29,7 +29,7 @@ import {
 import { recordsAt } from './log/records-at.ts'
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocessing.ts'
 import type { StoreView } from './state/store.ts'
-import type { Storage } from './storage.ts'
+import { correctionsName, type Storage } from './storage.ts'
 
 /** What the generations need of the engine around them. */
 export interface GenerationsHost {
@@ -677,10 +677,6 @@ function everyTurn(): () => Promise<void> | undefined {
   const pace = new Pace({ isBusy: () => false, next: () => Promise.resolve() }, 1)
   pace.begin()
   return () => pace.rest()
-}
-
-function correctionsName(promotion: number): string {
-  return `promotions/${promotion}.ndjson`
 }
 
 function none(): HenceError {

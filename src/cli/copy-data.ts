@@ -6,11 +6,13 @@ import { readHeads, someHeads } from '../audit/head-file.ts'
 import { lookedLog } from '../audit/looked-log.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
+import { findControls } from '../derivation/controls.ts'
 import { HenceError } from '../failure.ts'
 import { copyLog } from '../log/file-log/copy.ts'
 import { endsRightAfter } from '../log/moment.ts'
 import { lookAtData, lookAtMoment } from './data.ts'
 import { readInput } from './input-file.ts'
+import { checkPromotions } from './promotions.ts'
 
 /** What came to stand in the copy. */
 export interface Copied {
@@ -59,6 +61,14 @@ export async function copyData(from: string, to: string, moment: Moment = {}): P
     flaws.push(...verified.flaws)
   }
   for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
+  if (flaws.length === 0) {
+    const log = lookedLog(copy)
+    const { facts } = await findControls(
+      log,
+      ends.map(() => 0),
+    )
+    flaws.push(...(await checkPromotions(to, log, facts)))
+  }
   return { logId: copy.id, records, ends, flaws }
 }
 
