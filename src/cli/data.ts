@@ -41,10 +41,15 @@ export async function lookAtMoment(directory: string): Promise<SteadyLook> {
   const before = await holderOf(directory)
   const look = await lookAtData(directory)
   const holder = before ?? (await holderOf(directory))
-  const isWhole = look.partitions.every(({ damage }) => damage === undefined)
-  const ends =
-    holder === undefined || !isWhole || look.partitions.length === 1 ? undefined : await endsTogether(look)
-  return { look, ends }
+  const isEnough = look.partitions.length === 1 || look.partitions.some(({ damage }) => damage)
+  if (holder === undefined || isEnough) return { look, ends: undefined }
+  try {
+    return { look, ends: await endsTogether(look) }
+  } catch (error) {
+    // Whoever reads on meets the damage too, and tells of it.
+    if (error instanceof HenceError) return { look, ends: undefined }
+    throw error
+  }
 }
 
 async function endsTogether(look: LogLook): Promise<number[]> {
