@@ -441,7 +441,8 @@ export class Generations implements Reprocessing {
     const all = [...before.processor.positions.keys()]
     try {
       await appendControl(this.#log, record, all)
-      for (const each of [before, after]) await replay(this.#log, each, { pause: () => undefined })
+      // The other one passes it when it is live no more: until then its position is that of the rows that are read.
+      await replay(this.#log, after, { pause: () => undefined })
     } catch (error) {
       if (!(error instanceof HenceError) || error.advice !== 'retry') this.#host.halt(error)
       throw error
