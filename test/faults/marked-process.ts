@@ -1,4 +1,5 @@
 /** An engine under load with a sink, whose generations are promoted by turns, until it is killed. */
+import { once } from 'node:events'
 import { postgresSink } from 'hence/postgres'
 import { v7 } from 'uuid'
 import { versions } from './marked.ts'
@@ -7,7 +8,7 @@ import { openMarked } from './marked-engine.ts'
 const [, , data, connectionText] = process.argv as string[]
 const engine = await openMarked(data!)
 const options = { connection: JSON.parse(connectionText!), tables: ['boxes', 'shelves'], schema: 'mirror' }
-postgresSink({ engine, ...options, name: 'marked', report: () => {} } as never)
+const sink = postgresSink({ engine, ...options, name: 'marked', report: () => {} } as never)
 process.send!('ready')
 
 const lanes = Array.from({ length: 4 }, async (_, lane) => {
@@ -27,7 +28,10 @@ const turns = (async () => {
   for (;;) {
     const { sha256: diff } = await reprocessing.diff()
     await reprocessing.promote({ diff }, { requestId: v7() })
-    process.send!('promoted')
+    await sink.caughtUp()
+    const told = once(process, 'message')
+    process.send!(engine.app.name)
+    await told
   }
 })()
 await Promise.all([...lanes, turns])

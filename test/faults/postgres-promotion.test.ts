@@ -44,7 +44,22 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   await reader.connect()
   const data = join(home, 'data')
 
+  /** What is there: one statement sees one state. */
+  const marksNow = async (): Promise<string[]> => {
+    try {
+      const { rows } = await reader.query(
+        `SELECT coalesce(array_agg(DISTINCT value->>'mark'), '{}') AS marks
+          FROM (SELECT value FROM mirror.boxes UNION ALL SELECT value FROM mirror.shelves) AS all_rows`,
+      )
+      return rows[0].marks
+    } catch (error) {
+      // There is nothing yet.
+      if ((error as { code?: string }).code !== '42P01') throw error
+      return []
+    }
+  }
   let promotions = 0
+  const checks: Promise<void>[] = []
   const start = async () => {
     const args = [data, JSON.stringify(cluster.connection)]
     child = fork(fileURLToPath(import.meta.resolve('./marked-process.ts')), args, {
@@ -52,7 +67,17 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     })
     await once(child, 'message')
-    child.on('message', () => promotions++)
+    const promoting = child
+    child.on('message', (name) => {
+      promotions++
+      // The sink says that it has caught up, so what is there now is of that generation, and stays so until it may go on.
+      checks.push(
+        marksNow().then((marks) => {
+          assert.deepEqual([name, ...marks], [name, `${name}`.slice(-1)])
+          if (promoting.connected) promoting.send('go on', () => {})
+        }),
+      )
+    })
   }
 
   const seen = new Set<string>()
@@ -60,18 +85,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   let looking = true
   const looked = (async () => {
     while (looking) {
-      // One statement sees one state.
-      const { rows } = await reader
-        .query(
-          `SELECT coalesce(array_agg(DISTINCT value->>'mark'), '{}') AS marks
-           FROM (SELECT value FROM mirror.boxes UNION ALL SELECT value FROM mirror.shelves) AS all_rows`,
-        )
-        .catch((error) => {
-          // There is nothing yet.
-          if (error.code !== '42P01') throw error
-          return { rows: [{ marks: [] }] }
-        })
-      const { marks } = rows[0] as { marks: string[] }
+      const marks = await marksNow()
       assert.ok(marks.length <= 1, `rows of ${marks.join(' and ')} at once, seed ${seed}`)
       for (const mark of marks) seen.add(mark)
       looks++
@@ -84,7 +98,8 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   for (let life = 0; life < kills; life++) {
     const before = promotions
     while (promotions < before + 1 && child!.exitCode === null) await pause(5)
-    await pause(random() * 150)
+    await Promise.all(checks)
+    await pause(random() * 300)
     assert.equal(child!.exitCode, null, 'it ends only when it is killed')
     const exited = once(child!, 'exit')
     child!.kill('SIGKILL')
@@ -109,7 +124,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   t.after(() => sink.close())
   await sink.caughtUp()
   looking = false
-  await looked
+  await Promise.all([looked, ...checks])
   for (const table of ['boxes', 'shelves']) {
     const { rows } = await reader.query(`SELECT key, value FROM mirror.${table} ORDER BY key`)
     const own = await engine.scan(table as never)
