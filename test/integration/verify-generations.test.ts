@@ -285,3 +285,20 @@ test('what is noted of the generations may be lost, or garbage', async () => {
     assert.equal((await doctor(directory)).code, 0)
   }
 })
+
+test('explain tells what was told, what it would be now, and who approved that', async () => {
+  const directory = await copied('explained')
+  // The stricter version was live when it came; the way back would have taken it.
+  const { code, stdout, stderr } = await hence(['explain', 'r90', '--data', directory])
+  assert.equal(code, 0, stderr)
+  assert.match(stdout, /├─ rejected too-much/)
+  assert.match(stdout, /├─ corrected: it would be accepted/)
+  const [, correction] = stdout.split(/correction outcome under "a3" at \d:\d+\n/)
+  const lines = correction!.split('\n').map((line) => line.replace(/^[ │├└─]+/, ''))
+  assert.equal(lines[0], 'rejected too-much → accepted')
+  assert.match(
+    lines[1]!,
+    /^promotion 3, of generation 0 with version [0-9a-f]{12}, approved \(p2, 20\S+Z\) on diff [0-9a-f]{12}$/,
+  )
+  assert.match(lines[2]!, /^asked for letter \{"to":"a3","text":"sorry"\}, pending/)
+})
