@@ -19,7 +19,8 @@ export function wallets({ most, fee }: { readonly most: number; readonly fee: nu
       const { cents: had, moves } = tx.get(balances) ?? { cents: 0, moves: 0 }
       tx.put(balances, { cents: had - cents - fee, moves: moves + 1 })
       tx.emit(moved, { from, to, cents })
-      return { moves: moves + 1 }
+      // Nothing of what came before: else nearly all outcomes would differ in the end.
+      return { cents }
     },
   })
   const arrives = wallet.on(moved, (tx, { cents }) => {
