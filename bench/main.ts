@@ -8,6 +8,7 @@ import { describeMachine, freshDirectory } from './place.ts'
 import { postgres } from './postgres.ts'
 import { replay } from './replay.ts'
 import { describe } from './report.ts'
+import { reprocess } from './reprocess.ts'
 import { restart } from './restart.ts'
 import type { Bench, Result } from './result.ts'
 import { submit } from './submit.ts'
@@ -17,6 +18,7 @@ const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   claims,
   http,
   replay,
+  reprocess,
   restart,
   postgres,
 }
@@ -36,7 +38,7 @@ const command = new Command('npm run bench --')
     'after',
     `
 Examples:
-  npm run bench                     all parts, about three minutes
+  npm run bench                     all parts, about five minutes
   npm run bench -- --quick          the same in less than one
   npm run bench -- --only submit    one part
   npm run bench -- --long 10        ten million records as well: minutes, and 10 GB of disk

@@ -2,7 +2,7 @@
 export interface Result {
   readonly what: string
   readonly figure: number
-  readonly unit: 'requests/s' | 'records/s' | 's' | 'MiB' | '×'
+  readonly unit: 'requests/s' | 'records/s' | 'rows/s' | 'MB/s' | 's' | 'MiB' | '×'
   /** By how many times it is faster than what it is measured against, 1 being the same. */
   readonly ratio?: number
   /** Latency in milliseconds: of half of the requests at most, and of 99 in 100. */

@@ -4,14 +4,16 @@ import type { App } from './app/index.ts'
 import type { Codes } from './codes.ts'
 import { baseOf } from './derivation/control-history.ts'
 import { appendControl } from './derivation/controls.ts'
-import { type CorrectionCounts, correctionsOf } from './derivation/corrections.ts'
-import { differences } from './derivation/diff.ts'
-import { summarise } from './derivation/diff-summary.ts'
+import { type CorrectedRequest, type CorrectionCounts, correctionsOf } from './derivation/corrections.ts'
+import { comparison } from './derivation/diff.ts'
+import { type DiffSummary, type SummaryOptions, Summing } from './derivation/diff-summary.ts'
 import { type Cut, Following } from './derivation/following.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
 import { operatorRequests } from './derivation/operator.ts'
+import { Pace } from './derivation/pace.ts'
 import { partitionOf } from './derivation/processor.ts'
 import { replay } from './derivation/replay.ts'
+import type { Place } from './derivation/traces.ts'
 import { checkPartitionKey } from './derivation/transaction.ts'
 import type { SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
@@ -19,12 +21,15 @@ import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
 import {
   type CorrectionRecord,
+  decodeRecord,
   encodeCorrection,
   type RecordedCorrection,
   type RequestRecord,
 } from './log/record.ts'
+import { recordsAt } from './log/records-at.ts'
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocessing.ts'
-import type { Storage } from './storage.ts'
+import type { StoreView } from './state/store.ts'
+import { correctionsName, type Storage } from './storage.ts'
 
 /** What the generations need of the engine around them. */
 export interface GenerationsHost {
@@ -46,8 +51,8 @@ export interface GenerationsHost {
   write(partition: number, record: CorrectionRecord, bytes: Buffer): void
   /** Resolves when all that was written is applied. */
   idle(): Promise<void>
-  /** Forgets in a generation what is older than is kept. */
-  prune(generation: Generation): void
+  /** Forgets in a generation what is older than is kept, so much of each kind at most. */
+  prune(generation: Generation, limit: number): void
   halt(error: unknown): void
   /** Why nothing more is done; undefined while it is. */
   closed(): HenceError | undefined
@@ -64,7 +69,7 @@ interface NotedOther {
   readonly version: string
   readonly wasLive: boolean
   readonly paused: boolean
-  readonly share: number
+  readonly share?: number
   readonly diff?: string
 }
 
@@ -91,7 +96,8 @@ function isNote(note: unknown): note is Note {
   )
 }
 
-const shareDefault = 0.5
+/** How much of the time between live work a diff takes, if nobody has said how much deriving may. */
+const diffShare = 0.5
 
 /** The generation that is live, and the one beside it; see `Reprocessing`. */
 export class Generations implements Reprocessing {
@@ -143,9 +149,7 @@ export class Generations implements Reprocessing {
       const version =
         baseOf(this.#history, note.live) ?? (await savedCheckpoint(this.#generationHost, note.live))?.version
       other =
-        version === undefined
-          ? undefined
-          : { generation: note.live, version, wasLive: true, paused: false, share: shareDefault }
+        version === undefined ? undefined : { generation: note.live, version, wasLive: true, paused: false }
     }
     if (other !== undefined && other.generation !== live) {
       await this.#openOther(other).catch((error) => {
@@ -201,9 +205,9 @@ export class Generations implements Reprocessing {
 
   start(
     code: CodeOf,
-    { share = shareDefault, again = false }: { readonly share?: number; readonly again?: boolean } = {},
+    { share, again = false }: { readonly share?: number; readonly again?: boolean } = {},
   ): Promise<ReprocessStatus> {
-    if (!(share > 0 && share <= 1)) {
+    if (share !== undefined && !(share > 0 && share <= 1)) {
       throw new HenceError(
         'option-invalid',
         'change',
@@ -250,7 +254,7 @@ export class Generations implements Reprocessing {
       records: 0,
       of: this.#live.processor.positions.reduce((sum, position) => sum + position, 0),
       failures: 0,
-      share,
+      share: share ?? diffShare,
       error: { code: error.code, message: error.message },
     }
   }
@@ -289,32 +293,59 @@ export class Generations implements Reprocessing {
       await this.#needed().caughtUp(signal)
       // Meanwhile it may have been paused, or be another one.
       const made = await this.#change(async () =>
-        this.#needed().hasCaughtUp ? this.#compare(how) : undefined,
+        this.#needed().hasCaughtUp ? this.#compare(how, signal) : undefined,
       )
       if (made !== undefined) return made
     }
   }
 
-  async #compare(how: { readonly samples?: number; readonly each?: (line: string) => void }): Promise<Diff> {
+  async #compare(how: SummaryOptions, signal: AbortSignal | undefined): Promise<Diff> {
     const other = this.#needed()
+    const [before, after] = [this.#live, other.generation]
+    let sides: ComparedSides | undefined
     try {
-      const made = await this.#host.still(async () => {
+      await this.#saveAhead(other)
+      const positions = await this.#host.still(async () => {
         await this.#level(other)
-        const [before, after] = [this.#live, other.generation]
-        const summary = summarise(differences(derivedOf(before), derivedOf(after)), how)
-        return {
-          ...summary,
-          before: { generation: before.number, version: before.program.version },
-          after: { generation: after.number, version: after.program.version },
-          positions: [...before.processor.positions],
-        }
+        sides = new ComparedSides(before, after)
+        return [...before.processor.positions]
       })
-      this.#diff = made.sha256
-      return made
+      const summary = await this.#sumUp(sides!, other.share ?? diffShare, how, signal)
+      this.#diff = summary.sha256
+      return {
+        ...summary,
+        before: { generation: before.number, version: before.program.version },
+        after: { generation: after.number, version: after.program.version },
+        positions,
+      }
     } finally {
+      sides?.close()
+      // Not before: live work is to share the time with one of them only.
       other.start()
       await this.#note()
     }
+  }
+
+  /** Compares what both were at one moment, a little at a time: requests go on. */
+  async #sumUp(
+    { before, after }: ComparedSides,
+    share: number,
+    how: SummaryOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<DiffSummary> {
+    const summing = new Summing(how)
+    const pace = new Pace(this.#host, share)
+    pace.begin()
+    for (const difference of comparison(before, after)) {
+      if (difference !== undefined) summing.add(difference)
+      const rest = pace.rest()
+      if (rest === undefined) continue
+      await rest
+      signal?.throwIfAborted()
+      const closed = this.#host.closed()
+      if (closed) throw closed
+    }
+    return summing.end()
   }
 
   async promote(
@@ -330,6 +361,7 @@ export class Generations implements Reprocessing {
       const other = this.#needed()
       if (diff !== this.#diff) throw unknownDiff(diff, this.#diff)
       await other.caughtUp()
+      await this.#saveAhead(other)
       await this.#host.stopDelivery()
       try {
         return await this.#host.still(() => this.#promote(other, { diff, note, identity }))
@@ -379,12 +411,16 @@ export class Generations implements Reprocessing {
     const number = this.#history.length
     const app = await this.#codes.hostAppOf(after.program.version)
     const apps = [app, await this.#codes.hostAppOf(before.program.version)]
+    const sides = new ComparedSides(before, after)
     const corrections = await correctionsOf(
-      derivedOf(before),
-      derivedOf(after),
+      sides.before,
+      sides.after,
       { number, identity: approval.identity, partition: 0, offset: before.processor.position(0) },
-      { request: (partition, offset) => this.#request(apps, partition, offset) },
-    )
+      {
+        requests: (places) => this.#requests(apps, places),
+        pause: everyTurn(),
+      },
+    ).finally(() => sides.close())
     const { list, counts, effectsNew } = corrections
     const text = [JSON.stringify({ counts, effectsNew }), ...list.map((each) => JSON.stringify(each))].join(
       '\n',
@@ -408,6 +444,7 @@ export class Generations implements Reprocessing {
       },
     }
     await this.#record(record)
+    // The other one passes it when it is live no more: until then its position is that of the rows that are read.
     await this.#pass(after)
     // From here to the next turn of the event loop nobody reads.
     this.#live = after
@@ -479,19 +516,22 @@ export class Generations implements Reprocessing {
       .map((line) => JSON.parse(line))
   }
 
-  /** Writes a control record, and has the live generation pass it. */
+  /** Saves both while requests go on, so that little is left to save while they wait. */
+  async #saveAhead(other: Following): Promise<void> {
+    for (const each of [this.#live, other.generation]) await each.checkpoint()
+  }
+
+  /** Writes a control record into all partitions. */
   async #record(record: Parameters<typeof appendControl>[1]): Promise<void> {
-    const all = [...this.#live.processor.positions.keys()]
     try {
-      await appendControl(this.#log, record, all)
+      await appendControl(this.#log, record, [...this.#live.processor.positions.keys()])
     } catch (error) {
       if (!(error instanceof HenceError) || error.advice !== 'retry') this.#host.halt(error)
       throw error
     }
-    await this.#pass(this.#live)
   }
 
-  /** Has a generation that is live, or has just become it, pass the control record that says so: it cannot go on otherwise. */
+  /** Has the generation that is live behind a control record pass it: nothing goes on otherwise. */
   async #pass(generation: Generation): Promise<void> {
     try {
       await replay(this.#log, generation, { pause: () => undefined })
@@ -510,23 +550,28 @@ export class Generations implements Reprocessing {
       const { number: generation, program } = this.#live
       const { version } = program
       const number = this.#history.length
-      const control = { type: 'version' as const, number, version, before: version }
-      await this.#record({ generation, control })
+      await this.#record({ generation, control: { type: 'version', number, version, before: version } })
+      await this.#pass(this.#live)
       await replay(this.#log, other.generation, { pause: () => undefined })
     }
     for (const each of [this.#live, other.generation]) {
-      this.#host.prune(each)
+      this.#host.prune(each, Number.POSITIVE_INFINITY)
       await each.checkpoint()
     }
   }
 
-  /** A request of the log, and its partition key by the first app that gives one. */
-  async #request(apps: readonly App[], partition: number, offset: number) {
-    const { record } = await this.#live.reader.request(partition, offset)
-    const { type, input } = record
-    let key = operatorRequests.get(type)?.key(JSON.parse(input) as never)
-    for (const app of apps) key ??= keyBy(app, record)
-    return { type, input: JSON.parse(input), key }
+  /** Requests of the log, and their partition keys by the first app that gives one. */
+  async #requests(
+    apps: readonly App[],
+    places: readonly Place[],
+  ): Promise<ReadonlyMap<string, CorrectedRequest>> {
+    const found = new Map<string, CorrectedRequest>()
+    for (const [partition, here] of Map.groupBy(places, ({ partition }) => partition)) {
+      const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
+      for await (const { offset, bytes } of recordsAt(this.#log, partition, offsets))
+        found.set(`${partition}:${offset}`, requestOf(apps, decodeRecord(bytes) as RequestRecord))
+    }
+    return found
   }
 
   #followingHost() {
@@ -536,6 +581,7 @@ export class Generations implements Reprocessing {
       next: () => this.#host.next(),
       isBusy: () => this.#host.isBusy(),
       checkpointRows: this.#host.checkpointRows,
+      prune: (generation: Generation) => this.#host.prune(generation, this.#host.checkpointRows),
       changed: () => void this.#note().catch(() => {}),
     }
   }
@@ -564,7 +610,7 @@ export class Generations implements Reprocessing {
       version: other.generation.program.version,
       wasLive: other.wasLive,
       paused: other.paused,
-      share: other.share,
+      ...(other.share !== undefined && { share: other.share }),
       ...(this.#diff !== undefined && { diff: this.#diff }),
     }
   }
@@ -608,6 +654,13 @@ interface Head {
 
 const nothing: Head = { counts: { outcome: 0, effect: 0, row: 0 }, effectsNew: 0 }
 
+function requestOf(apps: readonly App[], record: RequestRecord): CorrectedRequest {
+  const { type, input } = record
+  let key = operatorRequests.get(type)?.key(JSON.parse(input) as never)
+  for (const app of apps) key ??= keyBy(app, record)
+  return { type, input: JSON.parse(input), key }
+}
+
 /** The partition key of a request by an app; undefined when the app gives none, or throws. */
 function keyBy({ requests }: App, { type, version, input, output }: RequestRecord): string | undefined {
   const definition = requests.get(type)
@@ -624,12 +677,36 @@ function keyBy({ requests }: App, { type, version, input, output }: RequestRecor
   }
 }
 
-function derivedOf({ program, store }: Generation) {
-  return { app: program.app, store }
+/** What two generations have saved, as it is now; to be closed. */
+class ComparedSides {
+  readonly before: Side
+  readonly after: Side
+
+  constructor(before: Generation, after: Generation) {
+    this.before = sideOf(before)
+    this.after = sideOf(after)
+  }
+
+  close(): void {
+    this.before.store.close()
+    this.after.store.close()
+  }
 }
 
-function correctionsName(promotion: number): string {
-  return `promotions/${promotion}.ndjson`
+interface Side {
+  readonly app: App
+  readonly store: StoreView
+}
+
+function sideOf({ program, store }: Generation): Side {
+  return { app: program.app, store: store.view() }
+}
+
+/** Lets reads come in now and then while requests wait. */
+function everyTurn(): () => Promise<void> | undefined {
+  const pace = new Pace({ isBusy: () => false, next: () => Promise.resolve() }, 1)
+  pace.begin()
+  return () => pace.rest()
 }
 
 function none(): HenceError {

@@ -9,7 +9,13 @@ export { type Clock, systemClock } from './clock.ts'
 export type { Standing, Victim, Violation } from './constraint/tables.ts'
 export type { RedriveInput, ResolveInput } from './derivation/operator.ts'
 export type { Changes, KeyedViolation } from './derivation/reader.ts'
-export type { Story, StoryChange, StoryStep } from './derivation/story.ts'
+export type {
+  Story,
+  StoryChange,
+  StoryCorrection,
+  StoryPromotion,
+  StoryStep,
+} from './derivation/story.ts'
 export {
   type Call,
   type Delivery,

@@ -243,3 +243,52 @@ test('what is on its way when another generation becomes live is sent under its 
   assert.equal(engine.effect(asked!.id)?.state, 'dead')
   await engine.close()
 })
+
+test('requests are decided while a diff is made, and are no part of it', async () => {
+  const [old, fresh] = [bank(), bank({ fee: 1 })]
+  const { open } = house(4, [old, fresh])
+  const engine = await open(old)
+  const order: string[] = []
+  const pay = (from: string, requestId: string) =>
+    engine.submit('pay', { from, to: from, cents: 1 } as never, { requestId })
+  await Promise.all(Array.from({ length: 2_000 }, (_, i) => pay(`p${i}`, `r${i}`)))
+  await quiet(engine)
+  await engine.reprocessing.start({ app: fresh })
+  const expected = await engine.reprocessing.diff()
+  let sent: Promise<unknown> | undefined
+  const diff = engine.reprocessing.diff({
+    each() {
+      sent ??= pay('p0', 'meanwhile').then(() => order.push('decided'))
+    },
+  })
+  const made = await diff
+  order.push('compared')
+  await sent
+  assert.deepEqual(order, ['decided', 'compared'])
+  assert.deepEqual(made, expected)
+  assert.notEqual((await engine.reprocessing.diff()).sha256, expected.sha256)
+  await engine.close()
+})
+
+test('a diff that is being made does not keep an engine from closing', async () => {
+  const [old, fresh] = [bank(), bank({ fee: 1 })]
+  const { open } = house(1, [old, fresh])
+  const engine = await open(old)
+  const pays = Array.from({ length: 2_000 }, (_, i) =>
+    engine.submit('pay', { from: `p${i}`, to: `p${i}`, cents: 1 } as never, { requestId: `r${i}` }),
+  )
+  await Promise.all(pays)
+  await quiet(engine)
+  await engine.reprocessing.start({ app: fresh })
+  let closing: Promise<void> | undefined
+  let lines = 0
+  const diff = engine.reprocessing.diff({
+    each() {
+      lines++
+      closing ??= engine.close()
+    },
+  })
+  await assert.rejects(diff, { code: 'engine-closed' })
+  await closing
+  assert.ok(lines < 4_000)
+})

@@ -25,7 +25,8 @@ export type CodeOf =
 export interface Reprocessing {
   /**
    * Begins, or resolves at once when this code is being derived already; it goes on in the background, and after a restart.
-   * @param options.share how much of the time between live work it may take, over 0 to 1; default 0.5. All of it while nothing else is to do
+   * @param options.share how much of the time between live work it takes, over 0 to 1; all of it while nothing else is to do. Default:
+   *   a half, and up to 0.8 while that is not enough to catch up with a log that grows fast
    * @throws HenceError `reprocess-exists` (change) when there is another generation: discard it first;
    *   `reprocess-same-code` (change) only for code that is live, unless `options.again`; `bundle-failed`, `code-not-kept` (change)
    */

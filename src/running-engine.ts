@@ -166,7 +166,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
         switched: (app) => this.#switched(app as A),
         write: (partition, record, bytes) => this.#writers[partition]!.write({ record, bytes }),
         idle: () => this.idle(),
-        prune: (generation) => this.#prune(generation, Number.POSITIVE_INFINITY),
+        prune: (generation, limit) => this.#prune(generation, limit),
         halt: (error) => this.#halt(error),
         closed: () => this.#closed,
       },
@@ -396,8 +396,20 @@ export class RunningEngine<A extends App> implements Engine<A> {
   async *changes(
     options: { readonly from?: string; readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<Changes> {
+    const live = this.#live
+    const check = () => {
+      if (this.#live !== live) throw otherIsLive()
+    }
+    const next = async () => {
+      check()
+      await this.#next()
+      check()
+    }
     try {
-      yield* this.#reader.changes(options.from, options.signal, () => this.#next())
+      for await (const changes of this.#reader.changes(options.from, options.signal, next)) {
+        check()
+        yield changes
+      }
     } catch (error) {
       if (error !== this.#closed) throw error
     }
@@ -762,6 +774,15 @@ function tooManyHeld(): HenceError {
     'overloaded',
     'retry',
     'Too many requests wait while another generation becomes live. Nothing was written: send the same request again a little later.',
+  )
+}
+
+function otherIsLive(): HenceError {
+  return new HenceError(
+    'position-unknown',
+    'change',
+    'Another generation of the tables is live since, and what that changed in them is told to nobody row by row. ' +
+      'Read the tables anew, and go on from the present position.',
   )
 }
 

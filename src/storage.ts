@@ -37,6 +37,11 @@ export function codeName(version: string): string {
   return `code/${version}.js`
 }
 
+/** The name that the corrections of a promotion are kept under. */
+export function correctionsName(promotion: number): string {
+  return `promotions/${promotion}.ndjson`
+}
+
 /**
  * Storage in a directory:
  *

@@ -6,18 +6,27 @@ import { digest } from '../state/digest.ts'
 /** Changed rows gather in memory up to this many. */
 const rowsMax = 50_000
 
+/** What a generation has come to at the end of a log. */
+export interface DerivedDigests {
+  /** How many records it has applied. */
+  readonly records: number
+  /** By table of the app that is in force there. */
+  readonly tables: ReadonlyMap<string, string>
+  /** Whether nothing that it emitted is still under way. */
+  readonly isStill: boolean
+}
+
 /**
  * Derives what comes in a log after the checkpoint of a generation, or all of it when there is none, with the code that was
  * in force at each place.
  * @param base the version of the generation's code at the beginning of the log
- * @returns the digest of each table of the app that is in force at the end
  */
 export async function derivedDigests(
   host: GenerationHost,
   number: number,
   base: string,
   progress: (records: number) => void,
-): Promise<ReadonlyMap<string, string>> {
+): Promise<DerivedDigests> {
   const generation = await Generation.open(host, number, () => host.programOf(base))
   try {
     await replay(host.log, generation, {
@@ -26,8 +35,13 @@ export async function derivedDigests(
         return generation.state.dirtyCount < rowsMax ? undefined : generation.processor.checkpoint()
       },
     })
-    const { program, tables } = generation
-    return new Map([...program.app.tables.keys()].map((name) => [name, digest([tables.get(name)!])]))
+    const { program, tables, processor } = generation
+    const names = [...program.app.tables.keys()]
+    return {
+      records: processor.positions.reduce((sum, position) => sum + position, 0),
+      tables: new Map(names.map((name) => [name, digest([tables.get(name)!])])),
+      isStill: processor.isStill,
+    }
   } finally {
     await generation.close()
   }

@@ -16,6 +16,8 @@ export interface Flaw {
   readonly file?: string
   readonly byte?: number
   readonly partition?: number
+  /** Of derived state. */
+  readonly generation?: number
   /** The records in question. */
   readonly from?: number
   readonly to?: number

@@ -1,11 +1,12 @@
 import { resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { Option } from 'commander'
+import { lookedLog } from '../audit/looked-log.ts'
 import { bundle } from '../derivation/bundle.ts'
 import { sandboxed } from '../derivation/program.ts'
 import { Spool } from '../server/spool.ts'
 import { command, dataOption, logTime, runs, wholeNumber } from './command.ts'
-import { lookAtData } from './data.ts'
+import { lookAtMoment } from './data.ts'
 import { type DryRun, dryRun } from './dry-run.ts'
 import { exitCode } from './exit-code.ts'
 import { note, paint } from './output.ts'
@@ -63,9 +64,11 @@ async function check_(path: string, options: CheckOptions, _command: unknown): P
   const code = await bundle(module)
   const { app } = sandboxed(code)
   const progress = new Progress()
-  const look = await lookAtData(data)
+  const { look, ends } = await lookAtMoment(data)
   const bounds = { ...(sample !== undefined && { records: sample }), ...(until !== undefined && { until }) }
-  const surveyed = await survey(look, bounds, (records) => progress.add('read', records, 'records'))
+  const surveyed = await survey(lookedLog(look, ends), bounds, (records) =>
+    progress.add('read', records, 'records'),
+  )
   const unknown = unreadable(surveyed.messages, app)
   if (unknown.length > 0) {
     progress.end()

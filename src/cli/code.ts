@@ -7,11 +7,13 @@ import { codeName } from '../storage.ts'
 const nameOf = (version: string) => basename(codeName(version))
 const hashOf = (code: string) => createHash('sha256').update(code).digest('hex')
 
-/** Holds the code that a data directory keeps against the names of its files, which are its hashes. */
+/**
+ * Holds the code that a data directory keeps against the names of its files, which are its hashes.
+ * @returns the versions that are kept, and the files that are not what their names say
+ */
 export async function checkCode(
   directory: string,
-  version: string,
-): Promise<{ readonly missing: boolean; readonly changed: readonly string[] }> {
+): Promise<{ readonly kept: ReadonlySet<string>; readonly changed: readonly string[] }> {
   const folder = join(directory, 'code')
   const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.js'))
   const changed: string[] = []
@@ -19,7 +21,8 @@ export async function checkCode(
     const path = join(folder, name)
     if (nameOf(hashOf(await readFile(path, 'utf8'))) !== name) changed.push(path)
   }
-  return { missing: !names.includes(nameOf(version)), changed }
+  const whole = names.filter((name) => !changed.includes(join(folder, name)))
+  return { kept: new Set(whole.map((name) => basename(name, '.js'))), changed }
 }
 
 /**

@@ -6,11 +6,13 @@ import { readHeads, someHeads } from '../audit/head-file.ts'
 import { lookedLog } from '../audit/looked-log.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
+import { findControls } from '../derivation/controls.ts'
 import { HenceError } from '../failure.ts'
 import { copyLog } from '../log/file-log/copy.ts'
 import { endsRightAfter } from '../log/moment.ts'
-import { lookAtData } from './data.ts'
+import { lookAtData, lookAtMoment } from './data.ts'
 import { readInput } from './input-file.ts'
+import { checkPromotions } from './promotions.ts'
 
 /** What came to stand in the copy. */
 export interface Copied {
@@ -35,14 +37,12 @@ export interface Moment {
  * @throws HenceError `no-log`, `folder-not-empty`, `token-unknown` (change), and what reading the log throws
  */
 export async function copyData(from: string, to: string, moment: Moment = {}): Promise<Copied> {
-  const look = await lookAtData(from)
+  const { look, ends: steady } = await lookAtMoment(from)
   const there = await readdir(to).catch(() => [])
   if (there.length > 0) throw notEmpty(to)
   const { until, after } = moment
-  await copyLog(look, to, {
-    ...(until !== undefined && { until }),
-    ...(after !== undefined && { ends: await endsRightAfter(lookedLog(look), after) }),
-  })
+  const cut = after === undefined ? steady : await endsRightAfter(lookedLog(look, steady), after)
+  await copyLog(look, to, { ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
   await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
   // They are written before the log says that there is a promotion, and the log was looked at before.
   await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => name.endsWith('.ndjson'))
@@ -61,6 +61,14 @@ export async function copyData(from: string, to: string, moment: Moment = {}): P
     flaws.push(...verified.flaws)
   }
   for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
+  if (flaws.length === 0) {
+    const log = lookedLog(copy)
+    const { facts } = await findControls(
+      log,
+      ends.map(() => 0),
+    )
+    flaws.push(...(await checkPromotions(to, log, facts)))
+  }
   return { logId: copy.id, records, ends, flaws }
 }
 

@@ -8,33 +8,12 @@ import { openFileLog } from '../log/file-log/file-log.ts'
 import { type Holder, holderOf, lockDirectory } from '../log/file-log/lock.ts'
 import { type LogLook, lookAtLog, type PartitionLook, readLooked } from '../log/file-log/look.ts'
 import { decodeRecord } from '../log/record.ts'
-import { checkCode } from './code.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
 import { confirmed } from './confirm.ts'
+import { examineState } from './examine-state.ts'
 import { exitCode } from './exit-code.ts'
+import type { Finding, Remedies, Say } from './finding.ts'
 import { note, paint, paintError, print, printReport } from './output.ts'
-import { lookAtState } from './state.ts'
-
-/** What the doctor found. */
-interface Finding {
-  /** `fine`; `mended`: an ordinary start sees to it; `wrong`: it does not start, or not for long. */
-  readonly level: 'fine' | 'mended' | 'wrong'
-  /** A stable word for programs to match on. */
-  readonly code: string
-  readonly message: string
-  readonly file?: string
-  readonly byte?: number
-  /** What to do about it, other than to start. */
-  readonly todo?: string
-}
-
-/** What may be done about what was found. */
-interface Remedies {
-  tornTail: boolean
-  readonly cuts: { readonly look: PartitionLook; readonly cut: Cut }[]
-  /** Why the derived state is of no use. */
-  state: string | undefined
-}
 
 /** `hence doctor`: what a start would find in a data directory, and what can be done about it. */
 export function doctorCommand() {
@@ -80,7 +59,7 @@ interface DoctorOptions {
 
 async function examine(data: string) {
   const findings: Finding[] = []
-  const remedies: Remedies = { tornTail: false, cuts: [], state: undefined }
+  const remedies: Remedies = { tornTail: false, cuts: [], state: undefined, generations: [] }
   const say = (level: Finding['level'], code: string, message: string, more: Partial<Finding> = {}) => {
     findings.push({ level, code, message, ...more })
   }
@@ -117,8 +96,6 @@ async function examine(data: string) {
   await examineState(data, look, ends, say, remedies)
   return { findings, remedies, look, holder }
 }
-
-type Say = (level: Finding['level'], code: string, message: string, more?: Partial<Finding>) => void
 
 async function findSpace(data: string, say: Say): Promise<void> {
   const { bavail, bsize } = await statfs(data)
@@ -197,64 +174,6 @@ function lossOf({ partition, from, to, later }: Cut): string {
   return `${records} of partition ${partition}, and any that came after them without a trace${files}`
 }
 
-async function examineState(
-  data: string,
-  look: LogLook,
-  ends: readonly (number | undefined)[],
-  say: Say,
-  remedies: Remedies,
-): Promise<void> {
-  const useless = (code: string, message: string) => {
-    remedies.state = message
-    say('wrong', code, message, {
-      todo: 'Remove the folder `state` (`--repair` sets it aside): everything in it is derived again from the log.',
-    })
-  }
-  try {
-    const state = await lookAtState(data)
-    if (state === undefined) {
-      say('fine', 'no-state', 'No derived state was saved yet; a start derives it from the log.')
-      return
-    }
-    if (state.logId !== look.id || state.positions.length !== look.partitions.length) {
-      useless(
-        'state-of-another-log',
-        `The derived state belongs to log ${state.logId}; the log here is ${look.id}.`,
-      )
-      return
-    }
-    const ahead = state.positions.findIndex((position, partition) => position > (ends[partition] ?? position))
-    if (ahead >= 0) {
-      say(
-        'wrong',
-        'log-shorter-than-state',
-        `Partition ${ahead} ends at offset ${ends[ahead]}, but the tables were derived from ${state.positions[ahead]} records: a part of the log is gone.`,
-        { todo: 'Put the log back from a copy. Only if there is none, remove the folder `state`.' },
-      )
-    } else {
-      const behind = state.positions.reduce((sum, at, partition) => sum + ((ends[partition] ?? at) - at), 0)
-      say(
-        'fine',
-        'state',
-        `The derived state can be read; a start derives ${behind} records that came after it.`,
-      )
-    }
-    const kept = await checkCode(data, state.version)
-    if (kept.missing)
-      say('fine', 'code-not-kept', `The code of version ${state.version.slice(0, 12)} is not kept here.`)
-    else say('fine', 'code', `The code that derived it (version ${state.version.slice(0, 12)}) is kept.`)
-    for (const file of kept.changed) {
-      say('wrong', 'code-changed-on-disk', `${file} is not the code that its name says.`, {
-        file,
-        todo: 'Put the file back from a copy, or remove it: a start with the same code keeps it again.',
-      })
-    }
-  } catch (error) {
-    if (error instanceof HenceError && error.code === 'state-unreadable') useless(error.code, error.message)
-    else throw error
-  }
-}
-
 function sayError(error: unknown, say: Say, todo: string): void {
   if (!(error instanceof HenceError)) throw error
   say('wrong', error.code, error.message, { ...damagePlace(error), todo })
@@ -290,6 +209,12 @@ async function repaired(
       note(`The derived state is of no use: ${remedies.state} It is derived again from the log.`)
       if (!(await confirmed('derive again', yes))) return exitCode.operator
       note(`The old state is in ${await setAside(data, 'state')}.`)
+    } else {
+      for (const { name, why } of remedies.generations) {
+        note(`\`${name}\` is of no use: ${why} It is derived again from the log.`)
+        if (!(await confirmed('derive again', yes))) return exitCode.operator
+        note(`The old one is in ${await setAside(data, name)}.`)
+      }
     }
     if (remedies.tornTail && look) {
       const log = await openFileLog({ directory: data, clock: systemClock, report })

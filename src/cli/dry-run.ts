@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { App } from '../app/index.ts'
+import { lookedLog } from '../audit/looked-log.ts'
 import type { Clock } from '../clock.ts'
 import { hostApp } from '../derivation/program.ts'
 import type { Engine } from '../engine.ts'
@@ -46,7 +47,7 @@ export async function dryRun(options: {
   let engine: Engine<App> | undefined
   try {
     const code = await readCode(data, version)
-    const log = shadowLog(look, { ends: survey.ends, until: survey.until, read })
+    const log = shadowLog(lookedLog(look, survey.ends), { ends: survey.ends, until: survey.until, read })
     engine = await openEngine(
       {
         app: hostApp(code),

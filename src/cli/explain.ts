@@ -1,4 +1,5 @@
-import type { Story, StoryChange } from '../derivation/story.ts'
+import type { Outcome } from '../app/index.ts'
+import type { Story, StoryChange, StoryCorrection } from '../derivation/story.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './exit-code.ts'
@@ -37,23 +38,19 @@ interface Branch {
 
 /** The story as a tree: a request, and under it what each record of it did. */
 function tree(story: Story): string[] {
-  const { requestId, principal, type, input, token, at, outcome, steps } = story
+  const { requestId, principal, type, input, token, at, outcome, corrected, steps } = story
   const by = principal === '' ? '' : ` by ${principal}`
-  const told =
-    outcome === undefined
-      ? 'not decided yet'
-      : outcome.status === 'accepted'
-        ? `${paint.good('accepted')} ${valueText(outcome.value)}`
-        : outcome.status === 'rejected'
-          ? `${paint.warn('rejected')} ${outcome.reason} ${valueText(outcome.details)}`
-          : `${paint.bad('failed')} ${outcome.code}: ${outcome.message}`
   const root: Branch = {
     text: `${paint.strong(type)} ${JSON.stringify(input)} ${paint.faint(`${requestId}${by}, ${new Date(at).toISOString()}, at ${token}`)}`,
     branches: [
-      { text: told.trimEnd(), branches: [] },
+      { text: outcomeText(outcome), branches: [] },
+      ...(corrected === undefined
+        ? []
+        : [{ text: `${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`, branches: [] }]),
       ...steps.map((step) => ({
         text: `${step.kind} ${paint.strong(step.type)} under ${JSON.stringify(step.key)} ${paint.faint(`at ${step.token}`)}`,
         branches: [
+          ...(step.correction === undefined ? [] : [correctionBranch(step.correction)]),
           ...step.changes.map((change) => ({ text: changeText(change), branches: [] })),
           ...step.events.map((event) => ({
             text: `told ${event.key === undefined ? 'another key' : JSON.stringify(event.key)}: ${event.type} ${valueText(event.data)}`.trimEnd(),
@@ -71,6 +68,37 @@ function tree(story: Story): string[] {
     ],
   }
   return [root.text, ...drawn(root.branches)]
+}
+
+function outcomeText(outcome: Outcome | undefined): string {
+  if (outcome === undefined) return 'not decided yet'
+  const text =
+    outcome.status === 'accepted'
+      ? `${paint.good('accepted')} ${valueText(outcome.value)}`
+      : outcome.status === 'rejected'
+        ? `${paint.warn('rejected')} ${outcome.reason} ${valueText(outcome.details)}`
+        : `${paint.bad('failed')} ${outcome.code}: ${outcome.message}`
+  return text.trimEnd()
+}
+
+/** What was corrected, and below it who had approved that, when, and on which diff. */
+function correctionBranch(correction: StoryCorrection): Branch {
+  const { number, at, generation, version, principal, requestId, diff, note } = correction.promotion
+  const by = principal === '' ? '' : ` by ${principal}`
+  const approved =
+    `promotion ${number}, of generation ${generation} with version ${version.slice(0, 12)}, approved${by} ` +
+    `(${requestId}, ${new Date(at).toISOString()}) on diff ${diff.slice(0, 12)}${note === undefined ? '' : `: ${note}`}`
+  return { text: correctedText(correction), branches: [{ text: approved, branches: [] }] }
+}
+
+function correctedText(correction: StoryCorrection): string {
+  if (correction.kind === 'outcome') {
+    const [before, after] = [outcomeText(correction.before), outcomeText(correction.after)]
+    return before === after ? `still ${after}, and not what was told` : `${before} → ${after}`
+  }
+  const { effect, before, after } = correction
+  const now = after === undefined ? 'nothing' : valueText(after.input)
+  return `effect ${valueText(before.input)}, ${before.state} → ${now} ${paint.faint(effect)}`
 }
 
 function drawn(branches: readonly Branch[]): string[] {

@@ -1,16 +1,14 @@
-import { lookedLog } from '../audit/looked-log.ts'
-import type { LogLook } from '../log/file-log/look.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 
 /**
- * A log as it was looked at, up to some offsets, which goes on in memory: what is appended reaches no disk and nobody else.
- * @param options.ends where each partition ends: between two batches
+ * A log that was looked at, which goes on in memory: what is appended reaches no disk and nobody else.
+ * @param options.ends where each partition of it ends
  * @param options.until log time of the last record before them; what is appended has it too
  * @param options.read is told how many records were read
  */
 export function shadowLog(
-  look: LogLook,
+  looked: Log,
   options: {
     readonly ends: readonly number[]
     readonly until: number
@@ -18,7 +16,6 @@ export function shadowLog(
   },
 ): Log {
   const { ends, until, read } = options
-  const looked = lookedLog(look)
   const { id, partitions } = looked
   const tail = memoryLog({ id, partitions, clock: { now: () => until } })
   return {
@@ -32,7 +29,6 @@ export function shadowLog(
       const end = ends[partition]!
       if (from < end) {
         for await (const batch of looked.read(partition, from)) {
-          if (batch.offset >= end) break
           read(batch.records.length)
           yield batch
         }

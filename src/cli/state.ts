@@ -30,6 +30,15 @@ export async function liveState(directory: string): Promise<string> {
   return join(directory, 'state', String(live))
 }
 
+/** The generations that have a folder of state in a data directory, in order. */
+export async function keptStates(directory: string): Promise<{ generation: number; folder: string }[]> {
+  const names: string[] = await readdir(join(directory, 'state')).catch(() => [])
+  const numbers = names.flatMap((name) => (/^\d{1,5}$/.test(name) ? Number(name) : []))
+  return numbers
+    .sort((a, b) => a - b)
+    .map((generation) => ({ generation, folder: join(directory, 'state', String(generation)) }))
+}
+
 /** Looks at the last checkpoint in a folder of state; undefined when there is none. */
 export async function lookAtStore(folder: string): Promise<StateLook | undefined> {
   const names: string[] = await readdir(folder).catch(() => [])

@@ -1,7 +1,6 @@
 import type { App } from '../app/index.ts'
 import { isOwnMessage } from '../app/name.ts'
-import { type LogLook, readLooked } from '../log/file-log/look.ts'
-import type { Batch } from '../log/log.ts'
+import type { Batch, Log } from '../log/log.ts'
 import { decodeRecord, type LogRecord } from '../log/record.ts'
 
 /** What a log holds, up to some moment of it. */
@@ -42,17 +41,13 @@ export interface Bounds {
  * in it without its cause.
  * @throws HenceError `log-damaged`, `record-unreadable` (operator)
  */
-export async function survey(
-  look: LogLook,
-  bounds: Bounds,
-  read: (records: number) => void,
-): Promise<Survey> {
+export async function survey(log: Log, bounds: Bounds, read: (records: number) => void): Promise<Survey> {
   const messages = new Map<string, MessageCount & { count: number }>()
-  const ends = look.partitions.map(() => 0)
+  const ends = Array.from({ length: log.partitions }, () => 0)
   let [records, bytes, until, live] = [0, 0, 0, 0]
   let version: string | undefined
   let isPart = false
-  for await (const [partition, batch] of batchesOf(look)) {
+  for await (const [partition, batch] of batchesOf(log)) {
     const isBehind =
       batch.time > (bounds.until ?? Number.POSITIVE_INFINITY) ||
       (records >= (bounds.records ?? Number.POSITIVE_INFINITY) && batch.time > until)
@@ -102,10 +97,10 @@ function count(
 }
 
 /** The batches of all partitions, by log time, then by partition. */
-async function* batchesOf(look: LogLook): AsyncGenerator<[partition: number, batch: Batch]> {
-  const heads: { readonly partition: number; readonly rest: AsyncGenerator<Batch>; batch: Batch }[] = []
-  for (const [partition, each] of look.partitions.entries()) {
-    const rest = readLooked(each)
+async function* batchesOf(log: Log): AsyncGenerator<[partition: number, batch: Batch]> {
+  const heads: { readonly partition: number; readonly rest: AsyncIterator<Batch>; batch: Batch }[] = []
+  for (let partition = 0; partition < log.partitions; partition++) {
+    const rest = log.read(partition, 0)[Symbol.asyncIterator]()
     const { value } = await rest.next()
     if (value) heads.push({ partition, rest, batch: value })
   }

@@ -1,29 +1,22 @@
-import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseHead, type SignedHead } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { someHeads } from '../audit/head-file.ts'
-import { derivedDigests } from '../audit/history.ts'
 import { lookedLog } from '../audit/looked-log.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
-import { baseOf } from '../derivation/control-history.ts'
-import { findControls } from '../derivation/controls.ts'
-import type { GenerationHost } from '../derivation/generation.ts'
-import { sandboxed } from '../derivation/program.ts'
 import { HenceError } from '../failure.ts'
 import { holderOf } from '../log/file-log/lock.ts'
 import type { LogLook } from '../log/file-log/look.ts'
-import { copyLmdbStore, openLmdbStore } from '../state/lmdb-store.ts'
-import { readCode } from './code.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
-import { lookAtData } from './data.ts'
+import { lookAtMoment } from './data.ts'
 import { exitCode } from './exit-code.ts'
 import { readInput, unreadableFile } from './input-file.ts'
 import { paint, print } from './output.ts'
 import { Progress } from './progress.ts'
-import { liveState, lookAtState, lookAtStore } from './state.ts'
+import { copyStates, type History, verifyHistory } from './verify-history.ts'
 
 /** `hence verify`: whether a data directory is what was written, signed and derived. */
 export function verifyCommand() {
@@ -53,11 +46,6 @@ interface VerifyOptions {
   readonly json?: true
 }
 
-/** What came of deriving everything again. */
-type History =
-  | { readonly checked: true; readonly tables: number; readonly records: number }
-  | { readonly checked: false; readonly reason: string }
-
 async function verify(options: VerifyOptions, _command: unknown): Promise<number> {
   const { data, json } = options
   const flaws: Flaw[] = []
@@ -70,10 +58,11 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
   let logId: string | null = null
   let history: History = { checked: false, reason: 'it was not asked for' }
   try {
-    const state = options.history ? await copiedState(data, temporary) : undefined
+    const states = options.history ? await copyStates(data, temporary, flaws) : undefined
     let look: LogLook | undefined
+    let ends: readonly number[] | undefined
     try {
-      look = await lookAtData(data)
+      ;({ look, ends } = await lookAtMoment(data))
     } catch (error) {
       if (error instanceof HenceError && error.code === 'no-log') throw error
       flaws.push(flawOf(error))
@@ -85,6 +74,7 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
         const wrong = check!.add(each, source)
         if (wrong !== undefined) flaws.push({ code: 'head-mismatch', message: wrong, file: source })
       }
+      let isWhole = true
       for (const each of look.partitions) {
         const verified = await verifyPartition(each, {
           heads: check,
@@ -94,13 +84,14 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
         records += verified.records
         bytes += verified.bytes
         flaws.push(...verified.flaws)
+        isWhole &&= verified.flaws.length === 0
       }
       for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
       checked = check?.count ?? 0
-      if (state !== undefined) {
-        const isWhole = flaws.every(({ code }) => code === 'head-mismatch')
+      if (states !== undefined) {
+        const log = lookedLog(look, ends)
         history = isWhole
-          ? await derivedAgain(data, look, temporary, state, flaws, progress)
+          ? await verifyHistory({ data, log, states, temporary, flaws, progress })
           : { checked: false, reason: 'the log is not whole' }
       }
     }
@@ -118,13 +109,21 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
     await print(
       `${ok ? paint.good('✔') : '·'} ${records} records, ${bytes} bytes, read and checked; ${checked} signed heads.`,
     )
-    await print(
-      history.checked
-        ? `${paint.good('✔')} ${history.tables} tables, as they are derived again from ${history.records} records.`
-        : `${paint.warn('!')} Not derived again: ${history.reason}.`,
-    )
+    const { generations = [] } = history
+    if (generations.length === 0) await print(derivedText(history, ''))
+    for (const each of generations) {
+      const which =
+        generations.length === 1 ? '' : `Generation ${each.generation}${each.live ? ', which is live' : ''}: `
+      await print(derivedText(each, which))
+    }
   }
   return ok ? exitCode.ok : exitCode.operator
+}
+
+function derivedText(history: History, which: string): string {
+  return history.checked
+    ? `${paint.good('✔')} ${which}${history.tables} tables, as they are derived again from ${history.records} records.`
+    : `${paint.warn('!')} ${which}Not derived again: ${history.reason}.`
 }
 
 /** The heads of the data directory, those that were named, and the key to check them with. */
@@ -149,74 +148,6 @@ async function headsOf(file: string): Promise<SignedHead[]> {
   } catch (error) {
     if (error instanceof HenceError) throw error
     throw unreadableFile(file, error)
-  }
-}
-
-/** Copies the checkpoint, before the log is looked at, which is then never behind it; undefined without one. */
-async function copiedState(data: string, temporary: string): Promise<string | undefined> {
-  const live = join(temporary, 'live')
-  await mkdir(live)
-  if ((await lookAtState(data)) === undefined) return ''
-  await copyLmdbStore(await liveState(data), live)
-  return live
-}
-
-async function derivedAgain(
-  data: string,
-  look: LogLook,
-  temporary: string,
-  live: string,
-  flaws: Flaw[],
-  progress: Progress,
-): Promise<History> {
-  if (live === '') return { checked: false, reason: 'no state was saved yet, so there is nothing to compare' }
-  const { version, generation } = (await lookAtStore(live))!
-  const log = lookedLog(look)
-  const { facts } = await findControls(
-    log,
-    look.partitions.map(() => 0),
-  )
-  const base = baseOf(facts, generation) ?? version
-  const versions = new Set([
-    base,
-    version,
-    ...facts.filter((fact) => fact.generation === generation).map((fact) => fact.version),
-  ])
-  for (const each of versions) {
-    if ((await readCode(data, each).catch(() => undefined)) === undefined)
-      return { checked: false, reason: `the code of version ${each.slice(0, 12)} is not kept` }
-  }
-  try {
-    const digests = []
-    let records = 0
-    for (const directory of [live, join(temporary, 'again')]) {
-      let told = 0
-      const host: GenerationHost = {
-        log,
-        openStore: (_, collections) => openLmdbStore({ directory, collections }),
-        programOf: async (version) => sandboxed(await readCode(data, version)),
-        checked: false,
-      }
-      digests.push(
-        await derivedDigests(host, generation, base, (applied) => {
-          progress.add('derived', applied - told, 'records')
-          told = applied
-        }),
-      )
-      records = told
-    }
-    const [before, again] = digests
-    for (const [table, digest] of again!) {
-      if (before!.get(table) === digest) continue
-      const message =
-        `Table "${table}" is not what the log and the code that is kept derive. Remove the folder \`state\` while no process runs, and it is derived again; ` +
-        'find out who wrote to it, or what in the code is not deterministic.'
-      flaws.push({ code: 'table-differs', message })
-    }
-    return { checked: true, tables: again!.size, records }
-  } catch (error) {
-    flaws.push(flawOf(error))
-    return { checked: false, reason: 'it could not be, as told above' }
   }
 }
 

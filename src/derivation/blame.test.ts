@@ -72,6 +72,7 @@ test('a state that cannot be read stops the engine also when the app catches the
     openStore: async () => ({
       range: store.range.bind(store),
       write: store.write.bind(store),
+      view: store.view.bind(store),
       close: store.close.bind(store),
       get(collection: string, key: string) {
         if (collection === 't:boxes') throw new HenceError('state-unreadable', 'operator', 'A bad block.')

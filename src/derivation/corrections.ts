@@ -7,19 +7,26 @@ import { canonicalJson } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
 import { decodeDecided } from './decided.ts'
-import { type Derived as Compared, differences } from './diff.ts'
-import type { Difference, EffectDifference } from './difference.ts'
+import { type Derived as Compared, comparison } from './diff.ts'
+import type { Difference, EffectDifference, OutcomeDifference, RowDifference } from './difference.ts'
+import type { Place } from './traces.ts'
 
 /** A derivation whose rows are looked up, too. */
 type Derived = Compared & { readonly store: Pick<Store, 'range' | 'get'> }
 
 /** What was asked of the log for a correction. */
 export interface CorrectionSources {
-  /** The request that stands at a place: its type, its input as it was sent, and its partition key if there is code that gives one. */
-  request(
-    partition: number,
-    offset: number,
-  ): Promise<{ readonly type: string; readonly input: unknown; readonly key: string | undefined }>
+  /** The requests that stand at some places, by their tokens. */
+  requests(places: readonly Place[]): Promise<ReadonlyMap<string, CorrectedRequest>>
+  /** Is waited for now and then, so that others can work. */
+  pause(): Promise<void> | undefined
+}
+
+/** A request: its type, its input as it was sent, and its partition key if there is code that gives one. */
+export interface CorrectedRequest {
+  readonly type: string
+  readonly input: unknown
+  readonly key: string | undefined
 }
 
 export interface CorrectionCounts {
@@ -40,6 +47,8 @@ export interface Corrections {
  * Works out the corrections of a promotion: of every outcome that was told otherwise, of effects that were asked for and are
  * now others, and, where the app has a `correct` for the scope, of effects that are asked for no longer and of rows.
  *
+ * The stores may not change meanwhile, and are views if `pause` gives control back to the event loop.
+ *
  * @param promotion its number, the identity that approved it, and where it is going to stand
  */
 export async function correctionsOf(
@@ -53,26 +62,35 @@ export async function correctionsOf(
   },
   sources: CorrectionSources,
 ): Promise<Corrections> {
-  const found: Difference[] = []
+  const found: (RowDifference | EffectDifference | OutcomeChange)[] = []
   let effectsNew = 0
-  for (const difference of differences(before, after)) {
-    if (isCorrected(difference, after.app)) found.push(difference)
-    else if (difference.kind === 'effect' && difference.before === undefined) effectsNew++
+  for (const difference of comparison(before, after)) {
+    const pause = sources.pause()
+    if (pause) await pause
+    if (difference === undefined) continue
+    if (isCorrected(difference, after.app)) {
+      found.push(difference.kind === 'outcome' ? outcomeChange(difference, before) : difference)
+    } else if (isNewEffect(difference)) effectsNew++
+  }
+  const corrected = new Set(outcomesOf(found).map(({ identity }) => identity))
+  for (const [identity, text] of before.store.range('decided')) {
+    const pause = sources.pause()
+    if (pause) await pause
+    if (!text.includes('\t') || corrected.has(identity)) continue
+    const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
+    found.push({ kind: 'outcome', identity, partition, offset, told, before: is, after: is, kept: true })
   }
   const list: RecordedCorrection[] = []
-  const corrected = new Set<string>()
   const counts = { outcome: 0, effect: 0, row: 0 }
   const add = (correction: Omit<RecordedCorrection, 'promotion' | 'n'>) => {
     list.push({ promotion: promotion.number, n: list.length, ...correction })
     const { what } = correction
     if (!('kept' in what) && !('settled' in what)) counts[what.kind]++
   }
+  const requests = await sources.requests(outcomesOf(found))
   for (const each of found) {
     if (each.kind === 'outcome') {
-      const identity = identityOf(each.requestId, each.principal)
-      const told = decodeDecided(before.store.get('decided', identity)!).outcome
-      corrected.add(identity)
-      add(await ofOutcome({ ...each, identity, told }, after.app, sources))
+      add(ofOutcome(each, after.app, requests.get(`${each.partition}:${each.offset}`)!))
     }
     if (each.kind === 'effect') add(ofEffect(each, before))
     if (each.kind === 'row') {
@@ -94,17 +112,21 @@ export async function correctionsOf(
       })
     }
   }
-  for (const [identity, text] of before.store.range('decided')) {
-    if (!text.includes('\t') || corrected.has(identity)) continue
-    const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
-    const difference = { identity, partition, offset, told, before: is, after: is, kept: true } as const
-    add(await ofOutcome(difference, after.app, sources))
+  for (const settled of settledEffects(before, after)) {
+    const pause = sources.pause()
+    if (pause) await pause
+    if (settled !== undefined) add(settled)
   }
-  for (const settled of settledEffects(before, after)) add(settled)
   return { list, counts, effectsNew }
 }
 
-function isCorrected(difference: Difference, app: App): boolean {
+type Corrected = RowDifference | EffectDifference | OutcomeDifference
+
+function isNewEffect(difference: Difference): boolean {
+  return difference.kind === 'effect' && difference.before === undefined
+}
+
+function isCorrected(difference: Difference, app: App): difference is Corrected {
   const { kind } = difference
   const corrects = (scope: string) => app.reactions.has(correctionReactionName(scope))
   if (kind === 'outcome') return difference.before !== undefined && difference.after !== undefined
@@ -116,21 +138,30 @@ function isCorrected(difference: Difference, app: App): boolean {
   return corrects(before.scope)
 }
 
-async function ofOutcome(
-  difference: {
-    readonly identity: string
-    readonly partition: number
-    readonly offset: number
-    readonly told: unknown
-    readonly before?: unknown
-    readonly after?: unknown
-    readonly kept?: true
-  },
+/** What becomes of an outcome. */
+interface OutcomeChange extends Place {
+  readonly kind: 'outcome'
+  readonly identity: string
+  readonly told: unknown
+  readonly before?: unknown
+  readonly after?: unknown
+  readonly kept?: true
+}
+
+function outcomesOf(found: readonly { readonly kind: string }[]): OutcomeChange[] {
+  return found.filter(({ kind }) => kind === 'outcome') as OutcomeChange[]
+}
+
+function outcomeChange(difference: OutcomeDifference, { store }: Derived): OutcomeChange {
+  const identity = identityOf(difference.requestId, difference.principal)
+  return { ...difference, identity, told: decodeDecided(store.get('decided', identity)!).outcome }
+}
+
+function ofOutcome(
+  { identity, partition, offset, told, before, after, kept }: OutcomeChange,
   app: App,
-  sources: CorrectionSources,
-): Promise<Omit<RecordedCorrection, 'promotion' | 'n'>> {
-  const { identity, partition, offset, told, before, after, kept } = difference
-  const { type, input, key } = await sources.request(partition, offset)
+  { type, input, key }: CorrectedRequest,
+): Omit<RecordedCorrection, 'promotion' | 'n'> {
   return {
     // Without a key there are no rows that the app could make good.
     scope: (key !== undefined && app.requests.get(type)?.scope) || '',
@@ -158,12 +189,13 @@ function ofEffect(
   }
 }
 
-/** Effects that both ask for, and that had come to an end before the one that is promoted asked for them. */
+/** Effects that both ask for, and that had come to an end before the one that is promoted asked for them; `undefined` between. */
 function* settledEffects(
   before: Derived,
   after: Derived,
-): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'>> {
+): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'> | undefined> {
   for (const [key, text] of after.store.range('t:hence.effects')) {
+    yield undefined
     const row = JSON.parse(text) as EffectRow
     if (row.state !== 'pending') continue
     const old = before.store.get('t:hence.effects', key)

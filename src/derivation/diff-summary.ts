@@ -57,19 +57,20 @@ const partOf: Readonly<Record<Difference['kind'], DiffPart>> = {
 /** All other groups are as many as the apps have definitions; reasons of rejections may be made up at run time. */
 const outcomeGroupsMax = 100
 
-/**
- * Counts differences, in one pass. What it holds grows with the groups and their samples, and not with the differences.
- *
- * @param options.samples how many of each group are kept; default 5
- * @param options.each is called with the line of every difference, without its line break
- */
-export function summarise(
-  differences: Iterable<Difference>,
-  options: { readonly samples?: number; readonly each?: (line: string) => void } = {},
-): DiffSummary {
-  const { samples: samplesMax = 5, each } = options
-  const hash = createHash('sha256')
-  const parts: Record<DiffPart, Map<string, OpenGroup>> = {
+/** How differences are summed up. */
+export interface SummaryOptions {
+  /** How many of each group are kept; default 5. */
+  readonly samples?: number
+  /** Is called with the line of every difference, without its line break. */
+  readonly each?: (line: string) => void
+}
+
+/** Counts differences, in one pass. What it holds grows with the groups and their samples, and not with the differences. */
+export class Summing {
+  readonly #samplesMax: number
+  readonly #each: SummaryOptions['each']
+  readonly #hash = createHash('sha256')
+  readonly #parts: Readonly<Record<DiffPart, Map<string, OpenGroup>>> = {
     tables: new Map(),
     outcomes: new Map(),
     effects: new Map(),
@@ -78,13 +79,19 @@ export function summarise(
     violations: new Map(),
     timers: new Map(),
   }
-  let count = 0
-  for (const difference of differences) {
+  #count = 0
+
+  constructor({ samples = 5, each }: SummaryOptions = {}) {
+    this.#samplesMax = samples
+    this.#each = each
+  }
+
+  add(difference: Difference): void {
     const line = lineOf(difference)
-    hash.update(line).update('\n')
-    each?.(line)
-    count++
-    const groups = parts[partOf[difference.kind]]
+    this.#hash.update(line).update('\n')
+    this.#each?.(line)
+    this.#count++
+    const groups = this.#parts[partOf[difference.kind]]
     const name = groupNameOf(difference, groups)
     let group = groups.get(name)
     if (group === undefined) {
@@ -93,21 +100,34 @@ export function summarise(
     }
     group[changeOf(difference)]++
     if (difference.kind === 'effect' && difference.delivery === 'done') group.delivered++
-    if (group.samples.length < samplesMax) group.samples.push(difference)
+    if (group.samples.length < this.#samplesMax) group.samples.push(difference)
   }
-  const plain = (part: DiffPart): DiffGroup[] =>
-    inOrder(parts[part]).map(({ delivered: _, ...group }) => group)
-  return {
-    differences: count,
-    sha256: hash.digest('hex'),
-    tables: plain('tables'),
-    outcomes: plain('outcomes'),
-    effects: inOrder(parts.effects),
-    claims: plain('claims'),
-    standings: plain('standings'),
-    violations: plain('violations'),
-    timers: plain('timers'),
+
+  /** The summary; nothing may be added any more. */
+  end(): DiffSummary {
+    return {
+      differences: this.#count,
+      sha256: this.#hash.digest('hex'),
+      tables: this.#plain('tables'),
+      outcomes: this.#plain('outcomes'),
+      effects: inOrder(this.#parts.effects),
+      claims: this.#plain('claims'),
+      standings: this.#plain('standings'),
+      violations: this.#plain('violations'),
+      timers: this.#plain('timers'),
+    }
   }
+
+  #plain(part: DiffPart): DiffGroup[] {
+    return inOrder(this.#parts[part]).map(({ delivered: _, ...group }) => group)
+  }
+}
+
+/** Sums up differences that are all there. */
+export function summarise(differences: Iterable<Difference>, options: SummaryOptions = {}): DiffSummary {
+  const summing = new Summing(options)
+  for (const difference of differences) summing.add(difference)
+  return summing.end()
 }
 
 /** Whether something is there now that was not, is gone, or is another one. */

@@ -26,18 +26,23 @@ export function comparedCollections(app: App): string[] {
  * is the same whatever the stores went through.
  *
  * Each store is read once, in order, and nothing is held but the pair that is compared. Stores may not change meanwhile:
- * use all of it up, or leave it, before control goes back to the event loop.
+ * use all of it up, or leave it, before control goes back to the event loop; or give views of them.
  *
  * @throws HenceError `state-unreadable` (operator)
  */
 export function* differences(before: Derived, after: Derived): Generator<Difference> {
+  for (const each of comparison(before, after)) if (each !== undefined) yield each
+}
+
+/** The same in small steps: now and then it gives `undefined`, also where there is no difference for long. */
+export function* comparison(before: Derived, after: Derived): Generator<Difference | undefined> {
   const names = new Set([...before.app.tables.keys(), ...after.app.tables.keys()])
   for (const name of [...names].sort()) yield* rowDifferences(name, before, after)
   yield* outcomeDifferences(before, after)
-  for (const table of ownTables) yield* table.differences(before, after)
+  for (const table of ownTables) yield* table.comparison(before, after)
 }
 
-function* rowDifferences(name: string, before: Derived, after: Derived): Generator<Difference> {
+function* rowDifferences(name: string, before: Derived, after: Derived): Generator<Difference | undefined> {
   const old = before.app.tables.get(name)
   const fresh = after.app.tables.get(name)
   if (old && fresh && isKeyedAlike(old, fresh)) {
@@ -56,10 +61,14 @@ function isKeyedAlike(a: Table, b: Table): boolean {
 
 type Entries = ReturnType<Readable['range']>
 
-function* rowsOf(table: Table, before: Entries, after: Entries): Generator<Difference> {
+function* rowsOf(table: Table, before: Entries, after: Entries): Generator<Difference | undefined> {
   const { name, scope, parts } = table
   const kinds = ['string', ...parts] as const
   for (const each of unequal(before, after)) {
+    if (each === undefined) {
+      yield undefined
+      continue
+    }
     const was = each.before === undefined ? undefined : JSON.parse(each.before)
     const is = each.after === undefined ? undefined : JSON.parse(each.after)
     // Rows are the same whatever the order of their fields, as they are for the digest.
@@ -75,9 +84,14 @@ function* rowsOf(table: Table, before: Entries, after: Entries): Generator<Diffe
   }
 }
 
-function* outcomeDifferences(before: Derived, after: Derived): Generator<Difference> {
+function* outcomeDifferences(before: Derived, after: Derived): Generator<Difference | undefined> {
   const pairs = unequal(before.store.range('decided'), after.store.range('decided'))
-  for (const { key: identity, before: was, after: is } of pairs) {
+  for (const each of pairs) {
+    if (each === undefined) {
+      yield undefined
+      continue
+    }
+    const { key: identity, before: was, after: is } = each
     // A request that only one of them has forgotten by now is no difference of the code's.
     if (was === undefined || is === undefined) continue
     const { partition, offset } = decodeDecided(was)

@@ -1,6 +1,7 @@
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Generation } from './generation.ts'
+import { type Foreground, Pace } from './pace.ts'
 import type { Recorded } from './placing.ts'
 import { replay } from './replay.ts'
 
@@ -24,6 +25,7 @@ export interface ReprocessStatus {
   readonly leftMs?: number
   /** Derivations that threw. */
   readonly failures: number
+  /** How much of the time between live work it takes now. */
   readonly share: number
   readonly error?: { readonly code: string; readonly message: string }
   /** The hash of the last diff, if one was made since it began. */
@@ -31,16 +33,14 @@ export interface ReprocessStatus {
 }
 
 /** What following needs of the engine. */
-export interface FollowingHost {
+export interface FollowingHost extends Foreground {
   readonly log: Log
   /** How far the live generation is, at one moment. */
   cut(): Cut
-  /** Resolves when the live generation has applied another record; rejects when it will not any more. */
-  next(): Promise<void>
-  /** Whether somebody waits for what the live generation does. */
-  isBusy(): boolean
-  /** After so many changed rows the state is saved. */
+  /** After so many changed rows the live state is saved. */
   readonly checkpointRows: number
+  /** Forgets what is older than is kept, a part of it at a time. */
+  prune(generation: Generation): void
   /** The state of it has changed in a way that should outlast this process. */
   changed(): void
 }
@@ -54,9 +54,10 @@ export interface Cut {
   readonly waiting: readonly (readonly Recorded[])[]
 }
 
-/** Between two pauses it works about so long, in milliseconds: what a live request may have to wait for. */
-const sliceMs = 1
-const recordsPerSlice = 32
+/** After so many records it looks whether its slice of the time is over. */
+const recordsAtOnce = 8
+/** It saves in smaller portions than the live generation does: while one goes out, nothing else is done. */
+const portions = 8
 /** When it has caught up, it takes what has gathered, and does not wake for each record. */
 const restMs = 20
 
@@ -65,7 +66,8 @@ export class Following {
   readonly generation: Generation
   readonly wasLive: boolean
   readonly #host: FollowingHost
-  share: number
+  readonly #pace: Pace
+  #share: number | undefined
   #state: 'deriving' | 'following' | 'paused' | 'failed'
   #error: HenceError | undefined
   #running: Promise<void> | undefined
@@ -73,10 +75,9 @@ export class Following {
   #failures = 0
   #checkpoint: Promise<void> | undefined
   /** For the speed: when, and how many records had been applied by then. */
-  #since: { readonly at: number; readonly records: number } | undefined
+  #since: Measured | undefined
   #perSecond: number | undefined
-  #reached = Promise.withResolvers<void>()
-  #hasReached = false
+  #reached = settlement()
   /** Why it never goes on. */
   #ended: HenceError | undefined
   #wake: (() => void) | undefined
@@ -84,14 +85,14 @@ export class Following {
   constructor(
     generation: Generation,
     host: FollowingHost,
-    options: { readonly wasLive: boolean; readonly share: number; readonly paused: boolean },
+    options: { readonly wasLive: boolean; readonly share: number | undefined; readonly paused: boolean },
   ) {
     this.generation = generation
     this.#host = host
     this.wasLive = options.wasLive
-    this.share = options.share
+    this.#share = options.share
+    this.#pace = new Pace(host, options.share ?? shareMin)
     this.#state = options.paused ? 'paused' : 'deriving'
-    this.#reached.promise.catch(() => {})
     generation.listener = {
       failed: () => {
         this.#failures++
@@ -104,7 +105,17 @@ export class Following {
   }
 
   get hasCaughtUp(): boolean {
-    return this.#state === 'following'
+    return this.#state === 'following' && this.#isNear()
+  }
+
+  /** How much of the time it was told to take; undefined when it finds that out. */
+  get share(): number | undefined {
+    return this.#share
+  }
+
+  set share(share: number | undefined) {
+    this.#share = share
+    this.#pace.share = share ?? shareMin
   }
 
   status(diff: string | undefined): ReprocessStatus {
@@ -121,7 +132,7 @@ export class Following {
       of,
       ...(perSecond && { perSecond, leftMs: Math.round(((of - records) / perSecond) * 1_000) }),
       failures: this.#failures,
-      share: this.share,
+      share: this.#pace.share,
       ...(this.#error && { error: { code: this.#error.code, message: this.#error.message } }),
       ...(diff !== undefined && { diff }),
     }
@@ -130,7 +141,6 @@ export class Following {
   /** Begins, or goes on after a pause or a failure. */
   start(): void {
     if (this.#running || this.#ended) return
-    if (this.#hasReached) this.#reachAgain()
     this.#state = 'deriving'
     this.#error = undefined
     this.#isStopping = false
@@ -147,6 +157,7 @@ export class Following {
   /** Stops working; `start` goes on. */
   async stop(): Promise<void> {
     this.#isStopping = true
+    this.#pace.hurry()
     this.#wake?.()
     await this.#running
     // That one failed is in the status.
@@ -157,7 +168,7 @@ export class Following {
   async caughtUp(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted()
     if (this.#ended) throw this.#ended
-    if (this.#state === 'following') return
+    if (this.hasCaughtUp) return
     if (this.#error) throw this.#error
     if (this.#state === 'paused') throw isPaused()
     const aborted = Promise.withResolvers<never>()
@@ -190,6 +201,7 @@ export class Following {
   end(why: HenceError): void {
     this.#ended ??= why
     this.#isStopping = true
+    this.#pace.hurry()
     this.#wake?.()
     this.#reached.reject(this.#ended)
   }
@@ -207,40 +219,44 @@ export class Following {
         next.catch(() => {})
         const { positions, frontier, waiting } = this.#host.cut()
         this.#note(waiting)
-        let sliceEnd = performance.now() + sliceMs
-        this.#since ??= { at: performance.now(), records: sum(this.generation.processor.positions) }
+        this.#pace.begin()
+        this.#since ??= this.#measured()
         await replay(this.#host.log, this.generation, {
           ends: positions,
           frontier,
-          atOnce: recordsPerSlice,
+          atOnce: recordsAtOnce,
           pause: () => {
             if (this.#isStopping) return Promise.resolve('stop')
             const saving = this.#saveIfDue()
             if (saving) return saving
-            if (performance.now() < sliceEnd) return undefined
-            this.#measure()
-            return this.#yield().then(() => {
-              sliceEnd = performance.now() + sliceMs
-            })
+            const resting = this.#pace.rest()
+            if (resting) this.#measure()
+            return resting
           },
         })
         if (this.#isStopping) return
-        if (
-          this.#state === 'deriving' &&
-          isNear(this.generation.processor.positions, this.#host.cut().positions)
-        ) {
-          this.#state = 'following'
-          this.#hasReached = true
+        if (this.#isNear()) {
           this.#reached.resolve()
-          this.#host.changed()
+          this.#reached = settlement()
+          if (this.#state === 'deriving') {
+            this.#state = 'following'
+            this.#host.changed()
+          }
         }
+        if (!this.#isNear()) continue
         await this.#orWoken(next)
-        await this.#rest(restMs)
+        await this.#pace.sleep(restMs)
       }
     } catch (error) {
       if (this.#isStopping) return
       this.#fail(error)
     }
+  }
+
+  /** Whether it is about as far as the live generation, which may go on all the time. */
+  #isNear(): boolean {
+    const behind = sum(this.#host.cut().positions) - sum(this.generation.processor.positions)
+    return behind <= Math.max(nearRecords, ((this.#perSecond ?? 0) * nearMs) / 1_000)
   }
 
   #fail(error: unknown): void {
@@ -252,14 +268,8 @@ export class Following {
     if (this.#error.code === 'engine-closed') return
     this.#state = 'failed'
     this.#reached.reject(this.#error)
-    this.#reachAgain()
+    this.#reached = settlement()
     this.#host.changed()
-  }
-
-  #reachAgain(): void {
-    this.#hasReached = false
-    this.#reached = Promise.withResolvers()
-    this.#reached.promise.catch(() => {})
   }
 
   #note(waiting: Cut['waiting']): void {
@@ -268,12 +278,6 @@ export class Following {
     for (const [target, events] of waiting.entries()) {
       for (const event of events) processor.noteRecorded(target, event)
     }
-  }
-
-  /** Lets others work; when somebody waits for the live generation, for as long as this one's share of the time allows. */
-  #yield(): Promise<void> {
-    if (!this.#host.isBusy()) return new Promise((resolve) => setImmediate(resolve))
-    return this.#rest(Math.max(1, sliceMs * (1 / this.share - 1)))
   }
 
   /** Waits for a promise, or until `stop` wakes it. */
@@ -286,25 +290,14 @@ export class Following {
     })
   }
 
-  #rest(ms: number): Promise<void> {
-    if (this.#isStopping) return Promise.resolve()
-    return new Promise((resolve) => {
-      const done = () => {
-        this.#wake = undefined
-        clearTimeout(timer)
-        resolve()
-      }
-      const timer = setTimeout(done, ms)
-      this.#wake = done
-    })
-  }
-
   #saveIfDue(): Promise<void> | undefined {
-    const { state } = this.generation
-    const { checkpointRows } = this.#host
-    if (this.#checkpoint) return state.dirtyCount > 4 * checkpointRows ? this.#checkpoint : undefined
-    if (state.dirtyCount < checkpointRows) return undefined
-    this.#checkpoint = this.generation.checkpoint().finally(() => {
+    const { generation } = this
+    const { dirtyCount } = generation.state
+    const rows = Math.ceil(this.#host.checkpointRows / portions)
+    if (this.#checkpoint) return dirtyCount > 4 * rows ? this.#checkpoint : undefined
+    if (dirtyCount < rows) return undefined
+    this.#host.prune(generation)
+    this.#checkpoint = generation.checkpoint().finally(() => {
       this.#checkpoint = undefined
     })
     this.#checkpoint.catch((error) => {
@@ -314,22 +307,53 @@ export class Following {
     return undefined
   }
 
+  /** Finds out its speed, once a second. */
   #measure(): void {
-    const now = performance.now()
-    const { at, records } = this.#since!
-    if (now - at < 1_000) return
-    const is = sum(this.generation.processor.positions)
-    const speed = ((is - records) * 1_000) / (now - at)
+    const since = this.#since!
+    const now = this.#measured()
+    const ms = now.at - since.at
+    if (ms < 1_000) return
+    this.#since = now
+    const derived = now.records - since.records
+    const speed = (derived * 1_000) / ms
     this.#perSecond = Math.round(this.#perSecond === undefined ? speed : (this.#perSecond + speed) / 2)
-    this.#since = { at: now, records: is }
+    if (this.#share !== undefined) return
+    const lead = derived / (now.live - since.live)
+    if (lead < leadMin) this.#pace.share = Math.min(shareMax, this.#pace.share + shareStep)
+    else if (lead > 2 * leadMin) this.#pace.share = Math.max(shareMin, this.#pace.share - shareStep)
+  }
+
+  #measured(): Measured {
+    const { positions } = this.generation.processor
+    return { at: performance.now(), records: sum(positions), live: sum(this.#host.cut().positions) }
   }
 }
 
-/** Records that it may still be behind, to count as having caught up: there may be new ones all the time. */
-const nearRecords = 1_000
+/** How many records both had applied at a time. */
+interface Measured {
+  readonly at: number
+  readonly records: number
+  readonly live: number
+}
 
-function isNear(positions: readonly number[], ends: readonly number[]): boolean {
-  return sum(ends) - sum(positions) <= nearRecords
+/**
+ * Of the time between live work it takes a half, which doubles the time of live work at most where there is no time to spare. It
+ * takes more while that is not enough to get ahead so many times as fast as the log grows: it must arrive.
+ */
+const shareMin = 0.5
+const shareMax = 0.8
+const shareStep = 0.05
+const leadMin = 1.5
+
+/** So many records, or what it derives in so many milliseconds, it may be behind and count as having caught up. */
+const nearRecords = 1_000
+const nearMs = 200
+
+/** A promise that nobody need wait for. */
+function settlement(): PromiseWithResolvers<void> {
+  const made = Promise.withResolvers<void>()
+  made.promise.catch(() => {})
+  return made
 }
 
 function sum(numbers: readonly number[]): number {

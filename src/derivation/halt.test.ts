@@ -38,6 +38,7 @@ function breakable() {
         return {
           range: store.range.bind(store),
           write: store.write.bind(store),
+          view: store.view.bind(store),
           close: store.close.bind(store),
           get(collection: string, key: string) {
             if (state.broken && collection === 't:boxes')

@@ -23,7 +23,7 @@ import { type Timer, timers } from './timers.ts'
  */
 interface OwnTable {
   readonly shape: TableShape
-  differences(before: Side, after: Side): Iterable<Difference>
+  comparison(before: Side, after: Side): Iterable<Difference | undefined>
 }
 
 interface Side {
@@ -53,8 +53,12 @@ function ownTable<Row, Told>(
   const essence = (side: Told | undefined) => (side === undefined ? '' : canonicalJson(compared(side)))
   return {
     shape,
-    *differences(before, after) {
+    *comparison(before, after) {
       for (const each of unequal(before.store.range(collection), after.store.range(collection))) {
+        if (each === undefined) {
+          yield undefined
+          continue
+        }
         const parts = decodeKey(kinds, each.key).parts as string[]
         const was = read(before.app, parts, each.before)
         const is = read(after.app, parts, each.after)

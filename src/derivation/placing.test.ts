@@ -127,6 +127,7 @@ test('a message that could not be applied is not left out when the generation go
           return store.get(collection, key)
         },
         range: store.range.bind(store),
+        view: store.view.bind(store),
         write: store.write.bind(store),
         close: store.close.bind(store),
       }

@@ -5,7 +5,7 @@ import { type EffectRow, type EffectState, effectState } from '../effect/outbox.
 import { HenceError } from '../failure.ts'
 import { identityOf, principalOf, requestIdOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
-import { decodeRecord, type RequestRecord } from '../log/record.ts'
+import { type CorrectionRecord, decodeRecord, type LogRecord, type RequestRecord } from '../log/record.ts'
 import { digest } from '../state/digest.ts'
 import { decodeKey, encodeKey, type KeyKind } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
@@ -13,8 +13,9 @@ import { feed } from './feed.ts'
 import type { Processor } from './processor.ts'
 import type { Program } from './program.ts'
 import { mainRealm } from './realm.ts'
-import type { Story, StoryChange, StoryStep } from './story.ts'
-import type { Trace, TracedDerivation } from './traces.ts'
+import { correctionFor } from './step.ts'
+import type { Story, StoryChange, StoryCorrection, StoryStep } from './story.ts'
+import type { Place, Trace, TracedDerivation } from './traces.ts'
 
 /** The rows that one record changed, and where a reading of changes goes on after it. */
 export interface Changes {
@@ -75,7 +76,7 @@ export class Reader {
     const identity = identityOf(requestId, principal)
     const decided = this.#processor.decided(identity)
     if (decided === undefined) return undefined
-    const { partition, offset, outcome } = decided
+    const { partition, offset, outcome, corrected } = decided
     const { traces } = this.#processor
     const steps: StoryStep[] = []
     for (const place of traces.family(decided)) {
@@ -84,7 +85,8 @@ export class Reader {
         ({ rootPartition, rootOffset }) => rootPartition === partition && rootOffset === offset,
       )
       for (const derivation of own ?? []) {
-        steps.push(this.#step(derivation, `${place.partition}:${place.offset}`, trace!.time))
+        const step = this.#step(derivation, `${place.partition}:${place.offset}`, trace!.time)
+        steps.push(step.kind === 'correction' ? { ...step, correction: await this.#correction(place) } : step)
       }
     }
     const { record, time } = await this.request(partition, offset)
@@ -96,6 +98,7 @@ export class Reader {
       token: `${partition}:${offset}`,
       at: time,
       outcome,
+      ...(corrected && { corrected }),
       steps: steps.sort((a, b) => a.at - b.at),
     }
   }
@@ -157,16 +160,43 @@ export class Reader {
 
   /** The request that stands at a place of the log. */
   async request(partition: number, offset: number): Promise<{ record: RequestRecord; time: number }> {
+    const { record, time } = await this.#record(partition, offset)
+    if (record.kind === 'request') return { record, time }
+    throw otherRecord(partition, offset, 'a request, since an outcome is stored for it')
+  }
+
+  async #record(partition: number, offset: number): Promise<{ record: LogRecord; time: number }> {
     for await (const { offset: first, time, records } of this.#log.read(partition, offset)) {
-      const record = decodeRecord(records[offset - first]!)
-      if (record.kind === 'request') return { record, time }
-      break
+      return { record: decodeRecord(records[offset - first]!), time }
     }
-    throw new HenceError(
-      'log-damaged',
-      'operator',
-      `Record ${offset} of partition ${partition} should be a request, since an outcome is stored for it, and is not.`,
-    )
+    throw otherRecord(partition, offset, 'there, since something was derived from it')
+  }
+
+  /** What stands in the log of a correction, and of the promotion that it came with. */
+  async #correction({ partition, offset }: Place): Promise<StoryCorrection> {
+    const { record } = await this.#record(partition, offset)
+    const { history } = this.#processor
+    const fact = record.kind === 'correction' ? history[record.correction.promotion] : undefined
+    if (fact?.type !== 'promotion') throw otherRecord(partition, offset, 'a correction')
+    const { number, at, generation, version, principal, requestId, diff, note } = fact
+    const promotion = {
+      number,
+      at,
+      generation,
+      version,
+      principal,
+      requestId,
+      diff,
+      ...(note !== undefined && { note }),
+    }
+    const made = correctionFor((record as CorrectionRecord).correction)
+    if (made.kind === 'outcome') {
+      return { promotion, kind: 'outcome', before: made.before, after: made.after }
+    }
+    if (made.kind === 'effect') {
+      return { promotion, kind: 'effect', effect: made.id, before: made.before, after: made.after }
+    }
+    throw otherRecord(partition, offset, 'a correction of a request')
   }
 
   #step(derivation: TracedDerivation, token: string, at: number): StoryStep {
@@ -224,4 +254,12 @@ export class Reader {
   #inMain(value: unknown): unknown {
     return this.#program.realm === mainRealm ? value : mainRealm.seal(value)
   }
+}
+
+function otherRecord(partition: number, offset: number, what: string): HenceError {
+  return new HenceError(
+    'log-damaged',
+    'operator',
+    `Record ${offset} of partition ${partition} should be ${what}, and is not. \`hence doctor\` tells what can be done.`,
+  )
 }

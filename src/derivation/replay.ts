@@ -52,7 +52,9 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
     if (end > position) readers.push(await Reader.open(log, partition, position, end))
   }
   const isWhole = partitions.length === log.partitions
-  if (isWhole && !replayed.processor.isLive) await noteAhead(log, replayed.processor, ends)
+  if (isWhole && !replayed.processor.isLive) {
+    if ((await noteAhead(log, replayed.processor, ends, pause)) === 'stop') return applied
+  }
   while (readers.length > 0) {
     const { processor } = replayed
     readers.sort((a, b) => a.batch.time - b.batch.time || a.partition - b.partition)
@@ -94,32 +96,31 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
   return applied
 }
 
-/** Notes the events of other generations that the log holds ahead of the positions. */
-async function noteAhead(log: Log, processor: Processor, ends: readonly number[]): Promise<void> {
-  // With one partition every event stays where it was emitted, and stands in no log.
-  if (log.partitions === 1) return
-  for (const [partition, end] of ends.entries())
-    await noteRange(log, processor, partition, processor.position(partition), end)
-}
-
-/** Notes the events of other generations that a range of a partition holds. */
-export async function noteRange(
+/** Notes the events of other generations that the log holds ahead of the positions, before any of it is applied. */
+async function noteAhead(
   log: Log,
   processor: Processor,
-  partition: number,
-  from: number,
-  to: number,
-): Promise<void> {
-  if (from >= to) return
-  for await (const { offset, records } of log.read(partition, from)) {
-    for (const [i, record] of records.entries()) {
-      if (offset + i < from || offset + i >= to) continue
-      const event = eventIn(record)
-      if (event !== undefined && event.generation !== processor.generation)
-        processor.noteRecorded(partition, event)
+  ends: readonly number[],
+  pause: ReplayOptions['pause'] = () => undefined,
+): Promise<'stop' | undefined> {
+  // With one partition every event stays where it was emitted, and stands in no log.
+  if (log.partitions === 1) return undefined
+  for (const [partition, to] of ends.entries()) {
+    const from = processor.position(partition)
+    if (from >= to) continue
+    for await (const { offset, records } of log.read(partition, from)) {
+      for (const [i, record] of records.entries()) {
+        if (offset + i < from || offset + i >= to) continue
+        const event = eventIn(record)
+        if (event !== undefined && event.generation !== processor.generation)
+          processor.noteRecorded(partition, event)
+      }
+      if (offset + records.length >= to) break
+      const paused = pause(0)
+      if (paused && (await paused) === 'stop') return 'stop'
     }
-    if (offset + records.length >= to) break
   }
+  return undefined
 }
 
 /** One partition of the log, a batch at a time. */

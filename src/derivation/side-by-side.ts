@@ -13,17 +13,23 @@ type Entries = Iterable<readonly [key: string, text: string]>
 /** What a store is compared by. */
 export type Readable = Pick<Store, 'range'>
 
+/** After so many keys whoever goes through them may do something else. */
+const entriesAtOnce = 500
+
 /**
  * Walks through two ordered collections at once and gives the keys under which their texts differ, in order. Equal texts,
- * mostly all of them, cost a comparison and nothing else.
+ * mostly all of them, cost a comparison and nothing else. Now and then it gives `undefined`, so that others can work between
+ * two steps.
  */
-export function* unequal(before: Entries, after: Entries): Generator<Unequal> {
+export function* unequal(before: Entries, after: Entries): Generator<Unequal | undefined> {
   const a = before[Symbol.iterator]()
   const b = after[Symbol.iterator]()
   try {
     let was = a.next()
     let is = b.next()
+    let walked = 0
     while (!was.done || !is.done) {
+      if (++walked % entriesAtOnce === 0) yield undefined
       if (is.done || (!was.done && was.value[0] < is.value[0])) {
         yield { key: was.value![0], before: was.value![1], after: undefined }
         was = a.next()

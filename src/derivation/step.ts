@@ -204,7 +204,6 @@ class Taking {
     const { logId, time } = this.#around
     const chain: Chain = { identity, rootPartition, rootOffset }
     const origin = new Origin(0, () => correctionSeed(logId, promotion, n))
-    if (what.kind === 'outcome' && what.kept) return
     if (what.kind === 'effect') {
       if (what.settled) {
         this.result(endedRecord(what))
@@ -213,6 +212,8 @@ class Taking {
       this.#keepFirst(what)
     }
     const derivation = this.#begin('correction', what.kind, key, chain)
+    // It leaves its trace, and nobody is told again.
+    if (what.kind === 'outcome' && what.kept) return
     const reaction = program.app.reactions.get(correctionReactionName(scope))
     this.#attempt(derivation, () => {
       if (reaction !== undefined) {
@@ -652,7 +653,7 @@ function endedRecord({ id, before }: CorrectedEffect): ResultRecord {
 }
 
 /** A correction as the app gets it. */
-function correctionFor({ identity, what }: CorrectionRecord['correction']): Correction {
+export function correctionFor({ identity, what }: CorrectionRecord['correction']): Correction {
   if (what.kind === 'outcome') {
     const { kind, type, input, before, after } = what
     const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }

@@ -13,9 +13,11 @@ export interface Story {
   readonly token: string
   /** Log time, in milliseconds since 1970. */
   readonly at: number
-  /** Undefined while it is not decided. */
+  /** What was told, and still is; undefined while it is not decided. */
   readonly outcome: Outcome | undefined
-  /** The request itself, then what follows from it: events, timers, results of effects, compensations. */
+  /** What the code that is live makes of it, where that differs from what was told. */
+  readonly corrected?: Outcome
+  /** The request itself, then what follows from it: events, timers, results of effects, compensations, corrections. */
   readonly steps: readonly StoryStep[]
 }
 
@@ -37,6 +39,41 @@ export interface StoryStep {
   readonly effects: readonly EffectState[]
   /** It threw, and nothing of it stands. */
   readonly failure: Failure | undefined
+  /** Of a correction: what was corrected, and who had approved that. */
+  readonly correction?: StoryCorrection
+}
+
+/** What a promotion changed of a request: its outcome, or an effect that it had asked for. */
+export type StoryCorrection = { readonly promotion: StoryPromotion } & (
+  | {
+      readonly kind: 'outcome'
+      /** What the code that was live before made of it, and what this one does. */
+      readonly before: Outcome
+      readonly after: Outcome
+    }
+  | {
+      readonly kind: 'effect'
+      readonly effect: string
+      readonly before: { readonly input: unknown; readonly state: EffectState['state'] }
+      /** Undefined when it is asked for no longer. */
+      readonly after: { readonly input: unknown } | undefined
+    }
+)
+
+/** The promotion of a generation; see `Reprocessing.promote`. */
+export interface StoryPromotion {
+  /** Its number among the control records of the log. */
+  readonly number: number
+  /** Log time, in milliseconds since 1970. */
+  readonly at: number
+  readonly generation: number
+  /** The version of the code that became live. */
+  readonly version: string
+  /** Who approved it, under which id, and the hash of the diff that was approved. */
+  readonly principal: string
+  readonly requestId: string
+  readonly diff: string
+  readonly note?: string
 }
 
 export type StoryChange = Omit<TableChange, 'token'>

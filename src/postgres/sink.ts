@@ -43,7 +43,9 @@ const rowsPerRead = 500
  * Mirrors tables into PostgreSQL, exactly once: the rows and the position that they are of change in one transaction. It
  * begins with a copy of all rows and goes on with every change. Whatever happens to the database or to this process, it
  * goes on from the position that stands there, or copies anew where that is not possible: when the target belongs to another
- * log, was derived by other code, or was restored from a copy that is older than what the engine keeps of changes.
+ * log, was derived by other code, or was restored from a copy that is older than what the engine keeps of changes. When another
+ * generation is promoted, it copies what that has derived, in one transaction; while the promoted app lacks one of the tables it
+ * leaves the target as it is, and reports that.
  *
  * One process at a time works on a target; another one waits. It needs the npm package `pg`, which you install.
  *
@@ -53,15 +55,28 @@ export function postgresSink<A extends App>(options: PostgresSinkOptions<A>): Po
   return new Sink(options as unknown as PostgresSinkOptions<App>)
 }
 
+/** What a target is made from; one that was made from something else is copied anew. */
+interface Source {
+  /** By the name of the table in the app. */
+  readonly mirrors: ReadonlyMap<string, Mirror>
+  readonly log: string
+  readonly code: string
+  readonly shapes: string
+}
+
+/** What the target says of itself. */
+type Target = Omit<Source, 'mirrors'> & { readonly position: string }
+
+function isOf(target: Target, { log, code, shapes }: Source): boolean {
+  return target.log === log && target.code === code && target.shapes === shapes
+}
+
 class Sink implements PostgresSink {
   readonly #engine: Engine<App>
   readonly #schema: string
   readonly #name: string
   readonly #positions: string
-  /** By the name of the table in the app. */
-  readonly #mirrors: ReadonlyMap<string, Mirror>
-  /** What the target is made from; one that was made from something else is copied anew. */
-  readonly #made: { readonly log: string; readonly code: string; readonly shapes: string }
+  readonly #tables: PostgresSinkOptions<App>['tables']
   readonly #working: ReturnType<typeof keepWorking>
   #position: string | undefined
   #snapshots = 0
@@ -77,10 +92,9 @@ class Sink implements PostgresSink {
     this.#schema = schema
     this.#name = name
     this.#positions = `${quoted(schema)}.hence_sinks`
-    this.#mirrors = mirrorsOf(options, schema)
-    const { logId, version } = engine.stats()
-    const shapes = [...this.#mirrors].map(([table, { shape }]) => `${table}: ${shape}`)
-    this.#made = { log: logId, code: version, shapes: shapes.sort().join('; ') }
+    this.#tables = options.tables
+    // What cannot be mirrored is told at once.
+    this.#source()
     this.#working = keepWorking({
       name: `The PostgreSQL sink "${name}"`,
       connection,
@@ -117,27 +131,41 @@ class Sink implements PostgresSink {
 
   async #run(client: Client, signal: AbortSignal): Promise<void> {
     await this.#makePositions(client)
-    let stored = await this.#storedPosition(client)
-    for (;;) {
-      const tables = new Set(this.#mirrors.keys())
+    for (let isKnown = true; ; ) {
+      const target = isKnown ? await this.#target(client) : undefined
+      // Another generation may be live each time, with another app; from here to the reading of changes nothing may come in between.
+      const source = this.#source()
+      const stored = target && isOf(target, source) ? target.position : undefined
+      const tables = new Set(source.mirrors.keys())
       const batches = new Batches(this.#engine, stored ?? this.#engine.position(), tables)
       const stop = () => batches.end()
       signal.addEventListener('abort', stop)
       try {
-        const position = stored ?? (await this.#snapshot(client, batches, signal))
-        await this.#follow(client, batches, position)
+        const position = stored ?? (await this.#snapshot(client, source, batches, signal))
+        await this.#follow(client, source, batches, position)
         return
       } catch (error) {
         // There is nothing more to be had of an engine that closes.
         if (signal.aborted || (await batches.hasEnded())) return
         if (!(error instanceof HenceError) || error.code !== 'position-unknown') throw error
-        stored = undefined
+        isKnown = false
       } finally {
         this.#batches = undefined
         signal.removeEventListener('abort', stop)
         batches.end()
       }
     }
+  }
+
+  /**
+   * What is mirrored now.
+   * @throws HenceError `option-invalid` (change) when the app does not have it, or no longer
+   */
+  #source(): Source {
+    const { logId, version } = this.#engine.stats()
+    const mirrors = mirrorsOf(this.#engine.app, this.#tables, this.#schema)
+    const shapes = [...mirrors].map(([table, { shape }]) => `${table}: ${shape}`)
+    return { mirrors, log: logId, code: version, shapes: shapes.sort().join('; ') }
   }
 
   async #makePositions(client: Client): Promise<void> {
@@ -149,26 +177,23 @@ class Sink implements PostgresSink {
     )
   }
 
-  /** Where the target is; undefined when it is of another log or code, or has other tables. */
-  async #storedPosition(client: Client): Promise<string | undefined> {
+  async #target(client: Client): Promise<Target | undefined> {
     const { rows } = await client.query(`SELECT * FROM ${this.#positions} WHERE name = $1`, [this.#name])
-    const { log, code, shapes } = this.#made
-    const [row] = rows
-    const fits = row !== undefined && row.log === log && row.code === code && row.shapes === shapes
-    return fits ? row.position : undefined
+    return rows[0]
   }
 
   /**
    * Copies all rows. The engine goes on meanwhile, so what has changed since the copying began is added in the same
-   * transaction: what others see is always a state that there was.
+   * transaction: what others see is always a state that there was. When another generation becomes live meanwhile, the batches
+   * say so, and nothing of the copy stands.
    * @returns the position that the target has then
    */
-  async #snapshot(client: Client, batches: Batches, signal: AbortSignal): Promise<string> {
+  async #snapshot(client: Client, source: Source, batches: Batches, signal: AbortSignal): Promise<string> {
+    const { mirrors, log, code, shapes } = source
     const position = await inTransaction(client, async () => {
-      const { log, code, shapes } = this.#made
-      const found = await client.query(`SELECT shapes FROM ${this.#positions} WHERE name = $1`, [this.#name])
-      const isReshaped = found.rows[0] !== undefined && found.rows[0].shapes !== shapes
-      for (const [name, mirror] of this.#mirrors) {
+      const target = await this.#target(client)
+      const isReshaped = target !== undefined && target.shapes !== shapes
+      for (const [name, mirror] of mirrors) {
         await mirror.make(client, isReshaped)
         await mirror.gather(client)
         for await (const page of this.#pages(name)) {
@@ -179,10 +204,10 @@ class Sink implements PostgresSink {
       }
       let batch = await batches.take(false)
       while (!batch.isAll && !batch.isLast) {
-        await this.#apply(client, batch.rows)
+        await apply(client, mirrors, batch.rows)
         batch = await batches.take(false)
       }
-      await this.#apply(client, batch.rows)
+      await apply(client, mirrors, batch.rows)
       await client.query(
         `INSERT INTO ${this.#positions} (name, log, code, shapes, position) VALUES ($1, $2, $3, $4, $5)
           ON CONFLICT (name) DO UPDATE SET log = $2, code = $3, shapes = $4, position = $5, changed_at = now()`,
@@ -208,7 +233,8 @@ class Sink implements PostgresSink {
   }
 
   /** Takes over what changes, until the reading ends. */
-  async #follow(client: Client, batches: Batches, from: string): Promise<void> {
+  async #follow(client: Client, source: Source, batches: Batches, from: string): Promise<void> {
+    const { mirrors, log } = source
     let position = from
     for (;;) {
       this.#position = position
@@ -217,10 +243,10 @@ class Sink implements PostgresSink {
       const batch = await batches.take(true)
       if (!batch.isEmpty) {
         await inTransaction(client, async () => {
-          await this.#apply(client, batch.rows)
+          await apply(client, mirrors, batch.rows)
           const { rowCount } = await client.query(
             `UPDATE ${this.#positions} SET position = $1, changed_at = now() WHERE name = $2 AND position = $3 AND log = $4`,
-            [batch.position, this.#name, position, this.#made.log],
+            [batch.position, this.#name, position, log],
           )
           if (rowCount !== 1) throw new Error('somebody else has changed the position in its target')
         })
@@ -231,24 +257,32 @@ class Sink implements PostgresSink {
     }
   }
 
-  async #apply(client: Client, rows: ReadonlyMap<string, readonly MirroredRow[]>): Promise<void> {
-    for (const [table, changed] of rows) await this.#mirrors.get(table)!.apply(client, changed)
-  }
-
   #went(): void {
     this.#progress.resolve()
     this.#progress = Promise.withResolvers()
   }
 }
 
-function mirrorsOf({ engine, tables }: PostgresSinkOptions<App>, schema: string): Map<string, Mirror> {
+async function apply(
+  client: Client,
+  mirrors: ReadonlyMap<string, Mirror>,
+  rows: ReadonlyMap<string, readonly MirroredRow[]>,
+): Promise<void> {
+  for (const [table, changed] of rows) await mirrors.get(table)!.apply(client, changed)
+}
+
+function mirrorsOf(
+  app: App,
+  tables: PostgresSinkOptions<App>['tables'],
+  schema: string,
+): Map<string, Mirror> {
   const names: [string, string | undefined][] = Array.isArray(tables)
     ? tables.map((name) => [name, undefined])
     : Object.entries(tables)
   const mirrors = new Map<string, Mirror>()
   const taken = new Set(['hence_sinks'])
   for (const [name, given] of names) {
-    const table = engine.app.tables.get(name)
+    const table = app.tables.get(name)
     const target =
       given ?? name.replaceAll('-', '_').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
     if (table === undefined || target === '' || Buffer.byteLength(target) > 63 || taken.has(target)) {

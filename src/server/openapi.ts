@@ -58,7 +58,7 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
         query('principal', { type: 'string' }, 'Whose request it is, for callers with the scope read.'),
       ],
       responses: {
-        200: { description: 'The story.', content: { 'application/json': { schema: { type: 'object' } } } },
+        200: { description: 'The story.', content: { 'application/json': { schema: story } } },
         ...problems('400', '401', '403', '404', '503'),
       },
     },
@@ -309,6 +309,61 @@ const components = {
 
 const text = { type: 'string' }
 const reason = { type: 'string', minLength: 1 }
+
+const outcome = {
+  type: 'object',
+  required: ['status'],
+  properties: { status: { enum: ['accepted', 'rejected', 'failed'] } },
+}
+
+const story = {
+  type: 'object',
+  required: ['requestId', 'principal', 'type', 'input', 'token', 'at', 'steps'],
+  properties: {
+    requestId: text,
+    principal: text,
+    type: text,
+    input: {},
+    token: text,
+    at: { type: 'integer', description: 'Log time, in milliseconds since 1970.' },
+    outcome: { ...outcome, description: 'What was told, and still is; left out while it is not decided.' },
+    corrected: {
+      ...outcome,
+      description: 'What the code that is live makes of it, where that differs from what was told.',
+    },
+    steps: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['token', 'at', 'kind', 'type', 'changes', 'events', 'effects'],
+        properties: {
+          token: text,
+          at: { type: 'integer' },
+          kind: { enum: ['request', 'event', 'timer', 'result', 'correction'] },
+          type: text,
+          key: text,
+          changes: { type: 'array', items: { type: 'object' } },
+          events: { type: 'array', items: { type: 'object' } },
+          effects: { type: 'array', items: { type: 'object' } },
+          failure: { type: 'object' },
+          correction: {
+            type: 'object',
+            description: 'Of a correction: what was corrected, and the promotion that did it.',
+            required: ['promotion', 'kind'],
+            properties: {
+              kind: { enum: ['outcome', 'effect'] },
+              promotion: {
+                type: 'object',
+                required: ['number', 'at'],
+                properties: { number: { type: 'integer' }, at: { type: 'integer' } },
+              },
+            },
+          },
+        },
+      },
+    },
+  },
+}
 
 const head = {
   type: 'object',

@@ -1,4 +1,4 @@
-import type { Story } from '../derivation/story.ts'
+import type { Story, StoryCorrection } from '../derivation/story.ts'
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
@@ -50,22 +50,34 @@ function forReader({ rules }: Serving, caller: Caller, told: Story): object {
 }
 
 /**
- * What the sender of a request may see of it without `read`: the changed rows that are theirs. What was told to
- * other keys, and under which, is other people's business, and so is why a reaction there failed.
+ * What the sender of a request may see of it without `read`: the changed rows that are theirs, and when it was corrected. What was
+ * told to other keys, and under which, is other people's business, and so are why a reaction there failed, and who approved
+ * a correction.
  */
 function redacted({ rules }: Serving, caller: Caller, told: Story): object {
   return {
     ...told,
-    steps: told.steps.map(({ token, at, kind, type, key, changes, events, effects, failure }) => ({
-      token,
-      at,
-      kind,
-      type,
-      ...(kind === 'request' && { key }),
-      changes: changes.flatMap((change) => rules.change(caller, change) ?? []),
-      events: events.map((event) => ({ type: event.type })),
-      effects: effects.map(({ id, type, state }) => ({ id, type, state })),
-      ...(failure && { failure: { code: failure.code } }),
-    })),
+    steps: told.steps.map(
+      ({ token, at, kind, type, key, changes, events, effects, failure, correction }) => ({
+        token,
+        at,
+        kind,
+        type,
+        ...(kind === 'request' && { key }),
+        changes: changes.flatMap((change) => rules.change(caller, change) ?? []),
+        events: events.map((event) => ({ type: event.type })),
+        effects: effects.map(({ id, type, state }) => ({ id, type, state })),
+        ...(failure && { failure: { code: failure.code } }),
+        ...(correction && { correction: ownPart(correction) }),
+      }),
+    ),
   }
+}
+
+function ownPart(correction: StoryCorrection): object {
+  const { number, at } = correction.promotion
+  const promotion = { number, at }
+  if (correction.kind === 'effect') return { promotion, kind: 'effect', effect: correction.effect }
+  const { kind, before, after } = correction
+  return { promotion, kind, before, after }
 }

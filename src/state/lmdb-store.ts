@@ -1,8 +1,8 @@
 import { type FileHandle, open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Database, open, type RootDatabase, type RootDatabaseOptions } from 'lmdb'
+import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
 import { HenceError } from '../failure.ts'
-import type { CollectionChanges, KeyRange, Store } from './store.ts'
+import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /** Keys go to LMDB and come back as the bytes they are. */
 const keyEncoder = {
@@ -68,41 +68,73 @@ export async function copyLmdbStore(from: string, to: string): Promise<void> {
   }
 }
 
-class LmdbStore implements Store {
-  readonly #directory: string
-  readonly #root: RootDatabase<string, string>
-  readonly #databases: ReadonlyMap<string, Database<string, string>>
+type Databases = ReadonlyMap<string, Database<string, string>>
 
-  constructor(
-    directory: string,
-    root: RootDatabase<string, string>,
-    databases: ReadonlyMap<string, Database<string, string>>,
-  ) {
+/** Reads what was written last, or what a transaction sees. */
+class LmdbReading implements Pick<Store, 'get' | 'range'> {
+  readonly #directory: string
+  readonly #databases: Databases
+  readonly #options: { readonly transaction?: Transaction }
+
+  constructor(directory: string, databases: Databases, transaction?: Transaction) {
     this.#directory = directory
-    this.#root = root
     this.#databases = databases
+    this.#options = transaction === undefined ? {} : { transaction }
   }
 
   get(collection: string, key: string): string | undefined {
-    const database = this.#database(collection)
+    const database = databaseOf(this.#databases, collection)
     try {
-      return database.get(key)
+      return database.get(key, this.#options)
     } catch (error) {
       throw unreadable(this.#directory, error)
     }
   }
 
   *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[string, string]> {
-    const database = this.#database(collection)
+    const database = databaseOf(this.#databases, collection)
     // LMDB's binding takes the first end of a range as included and the second one as not, whichever the
     // direction. Both are given always, since it has ends of its own for those left out.
     const range = reverse
       ? { start: to, end: from, reverse: true, exclusiveStart: true, inclusiveEnd: true }
       : { start: from, end: to }
     try {
-      for (const { key, value } of database.getRange(range as object)) yield [key, value]
+      for (const { key, value } of database.getRange({ ...range, ...this.#options } as object))
+        yield [key, value]
     } catch (error) {
       throw unreadable(this.#directory, error)
+    }
+  }
+}
+
+class LmdbStore implements Store {
+  readonly #directory: string
+  readonly #root: RootDatabase<string, string>
+  readonly #databases: Databases
+  readonly #newest: LmdbReading
+
+  constructor(directory: string, root: RootDatabase<string, string>, databases: Databases) {
+    this.#directory = directory
+    this.#root = root
+    this.#databases = databases
+    this.#newest = new LmdbReading(directory, databases)
+  }
+
+  get(collection: string, key: string): string | undefined {
+    return this.#newest.get(collection, key)
+  }
+
+  range(collection: string, range: KeyRange = {}): Iterable<[string, string]> {
+    return this.#newest.range(collection, range)
+  }
+
+  view(): StoreView {
+    const transaction = this.#root.useReadTransaction()
+    const then = new LmdbReading(this.#directory, this.#databases, transaction)
+    return {
+      get: (collection, key) => then.get(collection, key),
+      range: (collection, range) => then.range(collection, range),
+      close: () => transaction.done(),
     }
   }
 
@@ -110,7 +142,7 @@ class LmdbStore implements Store {
     // Puts to any database of the environment within one batch are one transaction.
     await this.#root.batch(() => {
       for (const [collection, entries] of changes) {
-        const database = this.#database(collection)
+        const database = databaseOf(this.#databases, collection)
         for (const [key, value] of entries) {
           if (value === undefined) database.remove(key)
           else database.put(key, value as string) // The binding takes a string's bytes as well.
@@ -123,12 +155,12 @@ class LmdbStore implements Store {
   close(): Promise<void> {
     return this.#root.close()
   }
+}
 
-  #database(collection: string): Database<string, string> {
-    const database = this.#databases.get(collection)
-    if (database === undefined) throw new Error(`The store was opened without a collection "${collection}".`)
-    return database
-  }
+function databaseOf(databases: Databases, collection: string): Database<string, string> {
+  const database = databases.get(collection)
+  if (database === undefined) throw new Error(`The store was opened without a collection "${collection}".`)
+  return database
 }
 
 /**

@@ -1,5 +1,5 @@
 import { SortedMap } from './sorted-map.ts'
-import type { CollectionChanges, KeyRange, Store } from './store.ts'
+import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /** A store in memory. */
 export interface MemoryStore extends Store {
@@ -60,6 +60,15 @@ class TreeStore implements MemoryStore {
 
   async close(): Promise<void> {
     await this.#writing
+  }
+
+  view(): StoreView {
+    const then = this.snapshot()
+    return {
+      get: (collection, key) => then.get(collection, key),
+      range: (collection, range) => then.range(collection, range),
+      close() {},
+    }
   }
 
   snapshot(): MemoryStore {

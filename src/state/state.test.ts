@@ -104,6 +104,10 @@ class FailingStore implements Store {
     if (failing) throw new Error('the disk is full')
   }
 
+  view() {
+    return this.inner.view()
+  }
+
   close() {
     return this.inner.close()
   }

@@ -251,9 +251,14 @@ class Cells<V> implements Collection<V> {
     return this.#dirty.size + (failed ? this.saving.size : 0)
   }
 
-  /** About how many bytes of memory the cells take. */
+  /** About how many bytes of memory the cells take that could be let go of. */
   get bytes(): number {
-    return this.#cells.size * (cellBytes + 2 * this.#bytesPerEntry)
+    return this.#savedCount * (cellBytes + 2 * this.#bytesPerEntry)
+  }
+
+  /** How many cells are neither changed nor being saved. */
+  get #savedCount(): number {
+    return Math.max(0, this.#cells.size - this.#dirty.size - this.saving.size)
   }
 
   get(key: string): V | undefined {
@@ -354,7 +359,7 @@ class Cells<V> implements Collection<V> {
    */
   trim(part: number): void {
     const { saved } = this.#shared
-    let surplus = this.#cells.size * (1 - part)
+    let surplus = this.#savedCount * (1 - part)
     for (let round = 1; round <= 2; round++) {
       for (const cell of this.#cells.all()) {
         if (surplus <= 0) return

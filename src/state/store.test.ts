@@ -94,6 +94,32 @@ for (const [name, make] of Object.entries(stores)) {
     }
   })
 
+  test(`${name}: a view is what the store was, whatever is written meanwhile and however long a range stays open`, async (t) => {
+    const store = await make(t)
+    t.after(() => store.close())
+    const keys = Array.from({ length: 2_000 }, (_, i) => `k${String(i).padStart(4, '0')}`)
+    const all = (value: string) => keys.map((key) => [key, value] as const)
+    await store.write([['one', all('old')]])
+    const view = store.view()
+    const seen: string[] = []
+    for (const [key, value] of view.range('one')) {
+      if (seen.length % 500 === 0) {
+        await store.write([['one', seen.length % 1_000 === 0 ? all('new') : keys.map((k) => [k, undefined])]])
+      }
+      assert.equal(value, 'old')
+      assert.equal(view.get('one', key), 'old')
+      seen.push(key)
+    }
+    assert.deepEqual(seen, keys)
+    assert.deepEqual([...store.range('one')], [])
+    const later = store.view()
+    assert.deepEqual([[...later.range('one')], [...view.range('one', { reverse: true })].length], [[], 2_000])
+    later.close()
+    view.close()
+    await store.write([['one', [['k', 'v']]]])
+    assert.deepEqual([...store.range('one')], [['k', 'v']])
+  })
+
   test(`${name}: the longest keys and large values are held, and ranges left early do no harm`, async (t) => {
     const store = await make(t)
     t.after(() => store.close())

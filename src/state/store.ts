@@ -32,8 +32,18 @@ export interface Store {
    * Bytes must not change until the write is through.
    */
   write(changes: Iterable<CollectionChanges>): Promise<void>
+  /**
+   * All that the store has now, for reading while writes go on: none of them is seen in it. It keeps room on the disk occupied, so
+   * it is closed as soon as it is not needed any more, and before the store.
+   */
+  view(): StoreView
   /** Waits for a write under way, then releases the store. */
   close(): Promise<void>
+}
+
+/** A store as it was at one moment. Here a range may stay open while control goes back to the event loop. */
+export interface StoreView extends Pick<Store, 'get' | 'range'> {
+  close(): void
 }
 
 /** A range of keys. */

@@ -6,9 +6,11 @@ import app from './till.ts'
 export type Order =
   | { readonly kind: 'submit'; readonly id: string; readonly type: 'pay' | 'empty'; readonly input: never }
   | { readonly kind: 'look' }
+  | { readonly kind: 'mark' }
   | { readonly kind: 'close' }
 
 export type Told =
+  | { readonly kind: 'mark'; readonly position: string; readonly digest: string }
   | { readonly kind: 'ready' }
   | { readonly kind: 'reply'; readonly id: string; readonly reply: unknown }
   | { readonly kind: 'error'; readonly id: string; readonly code: string; readonly message: string }
@@ -39,6 +41,10 @@ async function obey(order: Order): Promise<void> {
   if (order.kind === 'close') {
     await engine.close()
     process.disconnect?.()
+  } else if (order.kind === 'mark') {
+    // At one moment: nothing is applied between the two.
+    const [position, digest] = [engine.position(), await engine.digest()]
+    tell({ kind: 'mark', position, digest })
   } else if (order.kind === 'look') {
     await engine.idle()
     const [tills, towns] = [await engine.scan('tills'), await engine.scan('towns')]

@@ -272,3 +272,33 @@ test('with several partitions nothing stands in the copy without its cause, what
   assert.equal(early.code, 0, early.stderr)
   assert.match(early.stderr, /Partition 0 ends before 0:\d+, not after/)
 })
+
+test('a backup beside a running engine has no event without its cause, whichever partition it looked at first', async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const engine = await createEngine({ app: notes, module, data, partitions: 4, report: () => {} })
+  t.after(() => engine.close())
+  let stopped = false
+  let sent = 0
+  const people = 'abcdefghijklmnop'.split('')
+  const lanes = Array.from({ length: 16 }, async (_, lane) => {
+    while (!stopped) {
+      const input = { from: people[lane]!, to: people[sent++ % people.length]!, text: 'x' }
+      await engine.submit('send', input, { requestId: v7() })
+    }
+  })
+  const copies: string[] = []
+  for (let i = 0; i < 4; i++) {
+    while (sent < 400 * (i + 1)) await new Promise(setImmediate)
+    copies.push(join(folder, `copy-${i}`))
+    const { flaws } = await copyData(data, copies.at(-1)!)
+    assert.deepEqual(flaws, [])
+  }
+  stopped = true
+  await Promise.all(lanes)
+  for (const copy of copies) {
+    const again = await createEngine({ app: notes, module, data: copy, report: assert.fail as never })
+    await again.idle()
+    await again.close()
+  }
+})

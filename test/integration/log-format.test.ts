@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { crc32 } from 'node:zlib'
-import { app, createEngine, effect, HenceError, scopes } from 'hence'
+import { type App, app, createEngine, type Engine, effect, HenceError, reject, scopes } from 'hence'
 import { z } from 'zod'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
-import { decodeRecord } from '../../src/log/record.ts'
+import { type CorrectionRecord, decodeRecord } from '../../src/log/record.ts'
 
 // docs/reference/log-format.md promises that a second reader can be written from it alone. Here is one: between
 // the two lines below nothing of ours is used.
@@ -136,6 +136,15 @@ function readRecord(bytes: Buffer) {
       tries: bytes.readUInt16LE(4),
       text: text(end, bytes.length - end),
     }
+  }
+  if (bytes[0] === 3 || bytes[0] === 6) {
+    assert.ok(bytes.subarray(4, 8).equals(Buffer.alloc(4)))
+    assert.equal(bytes[1], 0)
+    const json = JSON.parse(text(8, bytes.length - 8))
+    const generation = bytes.readUInt16LE(2)
+    return bytes[0] === 3
+      ? { kind: 'control', generation, control: json }
+      : { kind: 'correction', generation, correction: json }
   }
   assert.equal(bytes[0], 2)
   const identityEnd = 56 + bytes.readUInt16LE(10)
@@ -280,4 +289,147 @@ test('requests, events, ticks and results, with every member', async () => {
   }
   assert.ok(kinds.request > 20 && kinds.event > 5 && kinds.output > 5, JSON.stringify(kinds))
   assert.ok(kinds.tick > 0 && kinds.result === kinds.request, JSON.stringify(kinds))
+})
+
+const louder = app('teller-2', {
+  requests: [tell],
+  tables: [sums],
+  effects: [shout],
+  reactions: [
+    target.on(told, (tx, { by }) => {
+      if (by === 13) throw new Error('bad luck')
+      tx.put(sums, { sum: (tx.get(sums)?.sum ?? 0) + 2 * by })
+    }),
+    source.on(later, () => {}),
+    target.correct((tx, correction) => {
+      if (correction.kind === 'row') tx.emit(told, { to: tx.key, by: 0 })
+    }),
+  ],
+})
+const silent = app('teller-3', {
+  requests: [
+    source.request('tell', {
+      version: 2,
+      upcast: { 1: (input) => input },
+      input: z.object({ from: z.string(), to: z.string(), by: z.number().default(1) }),
+      key: (input) => input.from,
+      derive: (_, { by }) => (by > 20 ? reject('too-many') : undefined),
+    }),
+  ],
+  tables: [sums],
+  effects: [shout],
+  reactions: [
+    source.on(later, () => {}),
+    target.on(told, () => {}),
+    source.correct(() => {}),
+    target.correct(() => {}),
+  ],
+})
+
+test('changes of code, promotions and corrections, with every member, and what they promise', async () => {
+  const house = (opened: App, options: object = {}) =>
+    createEngine({
+      app: opened,
+      earlier: [teller, louder, silent] as never,
+      data: home,
+      partitions: 3,
+      report: () => {},
+      handlers: { shout: () => 'yes' } as never,
+      ...options,
+    })
+  const send = (engine: Engine<App>, from: number, to: number) =>
+    Promise.all(
+      Array.from({ length: to - from }, (_, i) =>
+        engine.submit('tell', { from: `a${i % 7}`, to: `b${i % 5}`, by: from + i } as never, {
+          requestId: `r-${from + i}`,
+        }),
+      ),
+    )
+  let engine: Engine<App> = await house(teller as never)
+  await send(engine, 0, 20)
+  await engine.close()
+  engine = await house(louder as never, { onCodeChange: 'continue' })
+  await send(engine, 20, 40)
+  const promote = async (requestId: string, note?: string) => {
+    const { sha256: diff } = await engine.reprocessing.diff()
+    const approval = { diff, ...(note !== undefined && { note }) }
+    await engine.reprocessing.promote(approval, { requestId, principal: 'Zoë' })
+  }
+  await engine.reprocessing.start({ app: silent as never })
+  await promote('p1', 'warum nicht')
+  await send(engine, 40, 60)
+  await promote('01920000-0000-7000-8000-000000000000')
+  const history = engine.reprocessing.history()
+  await engine.close()
+
+  const { partitions } = await assertSame(home)
+  const found = partitions.map((batches) =>
+    batches.flatMap(({ offset, records }) =>
+      records.map((bytes, i) => {
+        const record = readRecord(bytes)
+        assert.deepEqual(record, decodeRecord(bytes))
+        return { at: offset + i, bytes, record }
+      }),
+    ),
+  )
+  const controls = found.map((records) => records.filter(({ record }) => record.kind === 'control'))
+  for (const [partition, each] of controls.entries()) {
+    assert.deepEqual(
+      each.map(({ at }) => at),
+      history.map(({ positions }) => positions[partition]),
+    )
+    assert.deepEqual(
+      each.map(({ bytes }) => bytes.toString('hex')),
+      controls[0]!.map(({ bytes }) => bytes.toString('hex')),
+    )
+  }
+  const members = controls[0]!.map(({ record }) => Object.keys((record as { control: object }).control))
+  const promotion = 'type number base version before identity diff note corrections correctionsHash'.split(
+    ' ',
+  )
+  assert.deepEqual(members, [
+    ['type', 'number', 'version', 'before'],
+    promotion,
+    promotion.filter((member) => member !== 'note'),
+  ])
+  // No event stands on another side of a control record than its cause.
+  const era = (partition: number, at: number) =>
+    controls[partition]!.filter((control) => control.at < at).length
+  for (const [partition, records] of found.entries()) {
+    for (const { at, record } of records) {
+      if (record.kind !== 'event') continue
+      const { causePartition, causeOffset } = record as { causePartition: number; causeOffset: number }
+      assert.equal(era(partition, at), era(causePartition, causeOffset))
+    }
+  }
+  const kinds = new Set<string>()
+  for (const fact of history) {
+    if (fact.type !== 'promotion') continue
+    const file = await readFile(join(home, 'promotions', `${fact.number}.ndjson`))
+    assert.equal(createHash('sha256').update(file).digest('hex'), fact.correctionsHash)
+    const lines = file.toString().split('\n').slice(1)
+    assert.equal(lines.length, fact.corrections)
+    assert.ok(lines.length > 0)
+    const logged = found.flatMap((records, partition) => {
+      const own = records.flatMap(({ at, record }) => {
+        if (record.kind !== 'correction') return []
+        const { correction, generation } = record as CorrectionRecord
+        if (correction.promotion !== fact.number) return []
+        assert.equal(generation, fact.generation)
+        assert.ok(at > fact.positions[partition]!)
+        return [correction]
+      })
+      assert.deepEqual(
+        own,
+        own.toSorted((a, b) => a.n - b.n),
+      )
+      return own
+    })
+    assert.deepEqual(
+      logged.toSorted((a, b) => a.n - b.n).map((each) => JSON.stringify(each)),
+      lines,
+    )
+    for (const { what } of logged) kinds.add(what.kind)
+  }
+  assert.deepEqual([...kinds].sort(), ['effect', 'outcome', 'row'])
 })

@@ -87,16 +87,19 @@ async function sides(engine: Engine<typeof store>, schema: string) {
     boxes: await engine.scan('boxes'),
     things: await engine.scan('boxThings'),
   }
+  return { ours: JSON.parse(JSON.stringify(ours)), theirs: await mirrored(schema) }
+}
+
+async function mirrored(schema: string) {
   const rows = async (table: string, columns: string[]) =>
     (await client.query(`SELECT * FROM ${schema}.${table} ORDER BY ${columns}`)).rows.map((row) => ({
       key: columns.map((column) => row[column]),
       value: row.value,
     }))
-  const theirs = {
+  return {
     boxes: await rows('boxes', ['key']),
     things: await rows('box_things', ['key', 'part1', 'part2']),
   }
-  return { ours: JSON.parse(JSON.stringify(ours)), theirs }
 }
 
 async function opened(data = memoryStorage({ partitions: 3 })) {
@@ -262,6 +265,94 @@ test('a target that is older than what is kept of changes is copied anew', async
   assert.equal(sink.stats().snapshots, 1)
   const { ours, theirs } = await sides(engine, 'old')
   assert.deepEqual(theirs, ours)
+})
+
+const numbered = box.table('boxThings', { key: ['number'], value: z.object({ n: z.number() }) })
+const thinner = app('store', {
+  requests: [
+    box.request('put', {
+      input: z.object({ box: z.string(), n: z.number(), note: z.string().optional() }),
+      key: (input) => input.box,
+      derive(tx, { n }) {
+        tx.put(numbered, n, { n: -n })
+        return { sum: 0 }
+      },
+    }),
+    clear,
+    idle,
+  ],
+  tables: [numbered],
+})
+
+test('the promoted app has a table by other keys, or not at all: what is there is of one generation, or stays', async (t) => {
+  if (!cluster) return t.skip(why)
+  const { connection } = cluster
+  const engine = closedAfter(
+    await createEngine({
+      app: store,
+      earlier: [thinner],
+      data: memoryStorage({ partitions: 3 }),
+      ...quiet,
+    }),
+  )
+  const held = Promise.withResolvers<void>()
+  const report = ({ code, message }: Report) => {
+    if (code === 'postgres-held-up' && message.includes('"boxes" cannot be mirrored')) held.resolve()
+  }
+  const all = postgresSink({
+    engine,
+    connection,
+    tables: ['boxes', 'boxThings'],
+    schema: 'promoted',
+    name: 'all',
+    report,
+  })
+  const some = postgresSink({
+    engine,
+    connection,
+    tables: { boxThings: 'numbered' },
+    schema: 'promoted',
+    name: 'some',
+    ...quiet,
+  })
+  const send = (n: number) => engine.submit('put', { box: `b${n % 5}`, n }, { requestId: `r${n}` })
+  const promote = async (requestId: string) => {
+    const { sha256: diff } = await engine.reprocessing.diff()
+    await engine.reprocessing.promote({ diff }, { requestId })
+  }
+  for (let n = 0; n < 40; n++) await send(n)
+  await all.caughtUp()
+  const before = await sides(engine, 'promoted')
+  assert.deepEqual(before.theirs, before.ours)
+  await engine.reprocessing.start({ app: thinner })
+  await promote('p1')
+  await send(40)
+  await some.caughtUp()
+  const { rows, fields } = await client.query('SELECT * FROM promoted.numbered ORDER BY key, part1')
+  assert.deepEqual(
+    fields.map(({ name }) => name),
+    ['key', 'part1', 'value'],
+  )
+  assert.deepEqual(
+    rows.map(({ key, part1, value }) => ({ key: [key, part1], value })),
+    await engine.scan('boxThings'),
+  )
+  // The other one has no table to mirror any more: what others see is what there was, whole.
+  await held.promise
+  assert.deepEqual(await mirrored('promoted'), before.theirs)
+  const late = { engine, connection, tables: ['boxes'], schema: 'promoted' } as const
+  assert.throws(() => postgresSink({ ...late, ...quiet }), { code: 'option-invalid' })
+
+  // The way back leads back.
+  await promote('p2')
+  await send(41)
+  await all.caughtUp()
+  await some.caughtUp()
+  const after = await sides(engine, 'promoted')
+  assert.deepEqual(after.theirs, after.ours)
+  assert.equal(after.theirs.things.length, 42)
+  const back = await client.query('SELECT FROM promoted.numbered')
+  assert.equal(back.rowCount, 42)
 })
 
 test('text that PostgreSQL cannot hold becomes U+FFFD, and holds nothing up', async (t) => {

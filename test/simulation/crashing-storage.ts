@@ -95,6 +95,7 @@ export class CrashingStorage {
             await delay()
             return isCut() ? never : undefined
           },
+          view: () => store.view(),
           async close() {},
         }
       },

@@ -114,6 +114,7 @@ class World {
             await delay()
             return gone() ? never : undefined
           },
+          view: () => store.view(),
           async close() {},
         }
       },

@@ -1,12 +1,14 @@
 import { resolve } from 'node:path'
 import type { App } from '../../app/index.ts'
+import { lookedLog } from '../../audit/looked-log.ts'
 import { bundle } from '../../derivation/bundle.ts'
 import { sandboxed } from '../../derivation/program.ts'
 import { HenceError } from '../../failure.ts'
 import type { LogLook } from '../../log/file-log/look.ts'
+import type { Log } from '../../log/log.ts'
 import { readCode } from '../code.ts'
 import { command, dataOption, jsonOption, runs } from '../command.ts'
-import { lookAtData } from '../data.ts'
+import { lookAtMoment } from '../data.ts'
 import { dryRun } from '../dry-run.ts'
 import { exitCode } from '../exit-code.ts'
 import { paint, print } from '../output.ts'
@@ -65,10 +67,11 @@ export function planCommand() {
 async function planned(module: string, data: string): Promise<Plan> {
   const code = await bundle(module)
   const { app } = sandboxed(code)
-  const look = await lookAtData(data)
+  const { look, ends } = await lookAtMoment(data)
+  const log = lookedLog(look, ends)
   const progress = new Progress()
   try {
-    const whole = await survey(look, {}, (records) => progress.add('read', records, 'records'))
+    const whole = await survey(log, {}, (records) => progress.add('read', records, 'records'))
     const before = whole.version ?? (await versionInForce(data, look))
     const kept = await readCode(data, before).catch(() => undefined)
     const unknown = unreadable(whole.messages, app)
@@ -81,7 +84,7 @@ async function planned(module: string, data: string): Promise<Plan> {
       messages: whole.messages,
       unreadable: unknown,
       definitions: kept && definitionChanges(sandboxed(kept).app, app),
-      estimateMs: mayTry ? await estimate({ module, data, look, before }, whole.records) : undefined,
+      estimateMs: mayTry ? await estimate({ module, data, look, log, before }, whole.records) : undefined,
     }
   } finally {
     progress.end()
@@ -92,10 +95,10 @@ async function planned(module: string, data: string): Promise<Plan> {
 const trialRecords = 20_000
 
 async function estimate(
-  { before, ...where }: { module: string; data: string; look: LogLook; before: string },
+  { before, log, ...where }: { module: string; data: string; look: LogLook; log: Log; before: string },
   all: number,
 ): Promise<number | undefined> {
-  const first = await survey(where.look, { records: trialRecords }, () => {})
+  const first = await survey(log, { records: trialRecords }, () => {})
   try {
     const { ms } = await dryRun({
       ...where,

@@ -26,7 +26,11 @@ export function runCommand() {
     'hence reprocess run --data data                                 goes on where it was',
   ])
     .argument('[app]', 'the module of the new code, such as shop.ts; default: go on with what has begun')
-    .option('--share <part>', 'how much of the time between live work it may take; default: 0.5', shareOf)
+    .option(
+      '--share <part>',
+      'how much of the time between live work it takes; default: a half, and more as far as it would not catch up',
+      shareOf,
+    )
     .option('--again', 'also when this code is live')
     .option('--detach', 'with a server: end when it has begun')
   return reachOptions(run)

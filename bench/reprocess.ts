@@ -1,0 +1,103 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Latencies } from './latency-process.ts'
+import type { PlainlyDerived } from './plain-deriving-process.ts'
+import { runBench } from './process.ts'
+import type { Reprocessed } from './reprocessing-process.ts'
+import { type Bench, median, type Result } from './result.ts'
+import type { Verified } from './verifying-process.ts'
+
+const goal = 500_000
+const latencyGoal = 2
+
+/** Everything derived again beside what is live, compared and verified, and what requests notice of it. */
+export async function reprocess({ directory, quick, progress }: Bench): Promise<Result[]> {
+  const count = quick ? 100_000 : 500_000
+  const rounds = quick ? 2 : 5
+  const data = join(directory, 'reprocess')
+  await mkdir(data)
+  progress(`reprocess: making a log of ${count} records`)
+  await runBench('submitting-process.ts', [data, String(count)])
+  const anew = async () => {
+    await rm(join(data, 'state/1'), { recursive: true, force: true })
+    await rm(join(data, 'state/generations.json'), { force: true })
+  }
+
+  const plain: PlainlyDerived[] = []
+  const again: Reprocessed[] = []
+  const verified: Verified[] = []
+  for (let i = 1; i <= rounds; i++) {
+    plain.push(await runBench<PlainlyDerived>('plain-deriving-process.ts', [data]))
+    await anew()
+    again.push(await runBench<Reprocessed>('reprocessing-process.ts', [data]))
+    verified.push(await runBench<Verified>('verifying-process.ts', [data]))
+    progress(
+      `reprocess: round ${i} of ${rounds}: plain loop ${plain.at(-1)!.seconds.toFixed(2)} s, derived again in ` +
+        `${again.at(-1)!.seconds.toFixed(2)} s, verified in ${verified.at(-1)!.byteSeconds.toFixed(2)} s`,
+    )
+  }
+  const plainly = median(plain.map(({ records, seconds }) => records / seconds))
+  const deriving = median(again.map(({ records, seconds }) => records / seconds))
+  await anew()
+  progress('reprocess: latency of requests with and without it')
+  const { results } = await runBench<{ results: Latencies[] }>('latency-process.ts', [
+    data,
+    String(rounds),
+    String(quick ? 10_000 : 40_000),
+  ])
+  return [
+    { what: 'a plain loop over the records', figure: plainly, unit: 'records/s', ratio: 1 },
+    {
+      what: 'reprocess beside an idle engine',
+      figure: deriving,
+      unit: 'records/s',
+      ratio: deriving / plainly,
+      goal: { text: `≥ ${goal}/s`, met: deriving >= goal },
+      note: 'the ratio is to the plain loop',
+    },
+    {
+      what: 'diff of two generations that are equal',
+      figure: median(again.map(({ entries, compareSeconds }) => entries / compareSeconds)),
+      unit: 'rows/s',
+      note: 'rows and outcomes of both, read and compared',
+    },
+    {
+      what: 'verify: bytes, checksums, chain, tree',
+      figure: median(verified.map(({ bytes, byteSeconds }) => bytes / byteSeconds / 1e6)),
+      unit: 'MB/s',
+    },
+    {
+      what: 'verify: history derived again',
+      figure: median(verified.map(({ records, historySeconds }) => records / historySeconds)),
+      unit: 'records/s',
+    },
+    ...results.flatMap(besideResults),
+  ]
+}
+
+function besideResults({ inFlight, alone, beside, derivedPerSecond }: Latencies): Result[] {
+  const [half, most] = [beside.p50 / alone.p50, beside.p99 / alone.p99]
+  return [
+    {
+      what: `submit, ${inFlight} in flight, nothing beside it`,
+      figure: alone.perSecond,
+      unit: 'requests/s',
+      p50: alone.p50,
+      p99: alone.p99,
+    },
+    {
+      what: `submit, ${inFlight} in flight, beside a reprocess`,
+      figure: beside.perSecond,
+      unit: 'requests/s',
+      p50: beside.p50,
+      p99: beside.p99,
+      goal: {
+        text: `p50 and p99 ≤ ${latencyGoal} ×`,
+        met: half <= latencyGoal && most <= latencyGoal,
+      },
+      note:
+        `p50 ${half.toFixed(2)} ×, p99 ${most.toFixed(2)} × that of the line above; meanwhile ` +
+        `${Math.round(derivedPerSecond).toLocaleString('en-US')} records/s were derived again`,
+    },
+  ]
+}

@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { bank } from '../../test/bank-versions.ts'
+import { type App, createEngine, type Engine } from '../index.ts'
+import { memoryStorage } from '../testing/index.ts'
+
+// What was told of a request stays in its story, and so does who approved that the past is another one now.
+
+const old = bank({ statement: 'paid' })
+const strict = bank({ statement: 'paid a lot', most: 500, corrects: true })
+
+/** Makes an engine of some versions; three payments are made by the first. */
+async function paid(partitions: number) {
+  const sent: string[] = []
+  const engine: Engine<App> = await createEngine({
+    app: old,
+    earlier: [strict],
+    data: memoryStorage({ partitions }),
+    report: () => {},
+    handlers: { letter: ({ input }: { input: { text: string } }) => void sent.push(input.text) } as never,
+  })
+  const pay = (requestId: string, cents: number) =>
+    engine.submit('pay', { from: 'ann', to: 'bob', cents } as never, { requestId })
+  for (const [requestId, cents] of [
+    ['small', 11],
+    ['letter', 45],
+    ['large', 601],
+  ] as const) {
+    assert.equal((await pay(requestId, cents)).status, 'accepted')
+  }
+  return { engine, sent, promote: promoter(engine) }
+}
+
+function promoter(engine: Engine<App>) {
+  return async (requestId: string, note?: string): Promise<string> => {
+    const { sha256: diff } = await engine.reprocessing.diff()
+    const approval = { diff, ...(note !== undefined && { note }) }
+    await engine.reprocessing.promote(approval, { requestId, principal: 'mo' })
+    return diff
+  }
+}
+
+for (const partitions of [1, 4]) {
+  test(`a story tells what was told, what it was corrected to, by whom, and what was done about it (${partitions} partitions)`, async (t) => {
+    const { engine, promote } = await paid(partitions)
+    t.after(() => engine.close())
+    const [small, large] = [(await engine.story('small'))!, (await engine.story('large'))!]
+    await engine.reprocessing.start({ app: strict })
+    const diff = await promote('p1', 'limit of 5.00 forgotten')
+    await engine.idle()
+
+    // Nothing was corrected of a payment that is what it was.
+    const still = (await engine.story('small'))!
+    assert.deepEqual({ ...still, steps: [] }, { ...small, steps: [] })
+    assert.ok(still.steps.every(({ correction }) => correction === undefined))
+
+    const told = (await engine.story('large'))!
+    assert.deepEqual(told.outcome, large.outcome)
+    assert.deepEqual(told.corrected, { status: 'rejected', reason: 'too-much' })
+    const corrections = told.steps.filter(({ kind }) => kind === 'correction')
+    assert.equal(corrections.length, 1)
+    const [{ correction, effects, key }] = corrections as [(typeof corrections)[0]]
+    const [fact] = engine.reprocessing.history()
+    assert.deepEqual(correction, {
+      kind: 'outcome',
+      before: large.outcome,
+      after: told.corrected,
+      promotion: {
+        number: 0,
+        at: fact!.at,
+        generation: 1,
+        version: engine.stats().version,
+        principal: 'mo',
+        requestId: 'p1',
+        diff,
+        note: 'limit of 5.00 forgotten',
+      },
+    })
+    assert.equal(key, 'ann')
+    assert.deepEqual(
+      effects.map(({ type, input }) => [type, input]),
+      [['letter', { to: 'ann', text: 'sorry: accepted → rejected' }]],
+    )
+
+    // An effect that would have been another one.
+    const letter = (await engine.story('letter'))!
+    assert.equal(letter.corrected, undefined)
+    const [step] = letter.steps.filter(({ kind }) => kind === 'correction')
+    const [first] = letter.steps.flatMap(({ kind, effects }) => (kind === 'request' ? effects : []))
+    const other = step?.correction
+    assert.ok(other?.kind === 'effect')
+    assert.equal(other.effect, first!.id)
+    assert.deepEqual(other.before.input, { to: 'ann', text: 'paid 45' })
+    assert.deepEqual(other.after, { input: { to: 'ann', text: 'paid a lot 45' } })
+
+    // The way back: what was told is right again, and the story says who said so.
+    const back = await promote('p2')
+    const again = (await engine.story('large'))!
+    assert.deepEqual([again.outcome, again.corrected], [large.outcome, undefined])
+    const [last] = again.steps.flatMap(({ correction }) => correction ?? [])
+    assert.ok(last!.kind === 'outcome')
+    assert.deepEqual([last!.before, last!.after], [told.corrected, large.outcome])
+    assert.deepEqual([last!.promotion.requestId, last!.promotion.diff], ['p2', back])
+  })
+}
+
+test('what one promotion corrected, and the next keeps, is told with the one that keeps it', async (t) => {
+  const { engine, promote } = await paid(2)
+  t.after(() => engine.close())
+  await engine.reprocessing.start({ app: strict })
+  await promote('p1')
+  await engine.reprocessing.discard()
+  await engine.reprocessing.start({ app: strict }, { again: true })
+  await promote('p2')
+  const { outcome, corrected, steps } = (await engine.story('large'))!
+  assert.deepEqual([outcome?.status, corrected?.status], ['accepted', 'rejected'])
+  const [kept] = steps.filter(({ correction }) => correction?.kind === 'outcome')
+  assert.ok(kept?.correction?.kind === 'outcome')
+  const { before, after, promotion } = kept.correction
+  assert.deepEqual([before, after, promotion.requestId], [corrected, corrected, 'p2'])
+  assert.deepEqual(kept.effects, [], 'nobody hears of it again')
+})

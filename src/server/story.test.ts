@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { bank } from '../../test/bank-versions.ts'
+import { createEngine } from '../index.ts'
+import { memoryStorage } from '../testing/index.ts'
+import type { Caller } from './caller.ts'
+import { server } from './server.ts'
+
+test('senders see that their request was corrected, and when; by whom and on which diff is for readers', async (t) => {
+  const [old, strict] = [
+    bank({ statement: 'paid' }),
+    bank({ statement: 'paid a lot', most: 500, corrects: true }),
+  ]
+  const engine = await createEngine({
+    app: old,
+    earlier: [strict],
+    data: memoryStorage({ partitions: 3 }),
+    report: () => {},
+  })
+  const callers: Readonly<Record<string, Caller>> = {
+    ann: { principal: 'ann', scopes: ['submit'] },
+    bob: { principal: 'bob', scopes: ['submit'] },
+    reader: { principal: 'reader', scopes: ['read'] },
+  }
+  const web = server(engine, {
+    authenticate: (request) => callers[request.headers.get('authorization') ?? ''],
+    report: () => {},
+  })
+  const { url } = await web.listen()
+  t.after(async () => {
+    await web.close()
+    await engine.close()
+  })
+  const storyFor = async (who: string) => {
+    const answer = await fetch(`${url}/requests/large?principal=ann`, { headers: { authorization: who } })
+    return [
+      answer.status,
+      (await answer.json()) as { outcome: object; corrected: object; steps: Step[] },
+    ] as const
+  }
+  interface Step {
+    readonly kind: string
+    readonly correction?: { readonly kind: string; readonly promotion: object }
+  }
+
+  const input = { from: 'ann', to: 'bob', cents: 605 }
+  await engine.submit('pay', input as never, { requestId: 'large', principal: 'ann' })
+  await engine.reprocessing.start({ app: strict })
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff, note: 'between us' }, { requestId: 'p1', principal: 'mo' })
+  await engine.idle()
+
+  const [, read] = await storyFor('reader')
+  const [, own] = await storyFor('ann')
+  assert.deepEqual(own.outcome, { status: 'accepted', value: { left: -605 } })
+  assert.deepEqual(own.corrected, { status: 'rejected', reason: 'too-much' })
+  assert.deepEqual([read.outcome, read.corrected], [own.outcome, own.corrected])
+  const corrections = ({ steps }: { steps: Step[] }) => steps.flatMap(({ correction }) => correction ?? [])
+  const [fact] = engine.reprocessing.history()
+  assert.deepEqual(
+    corrections(own)
+      .map(({ kind }) => kind)
+      .sort(),
+    ['effect', 'outcome'],
+  )
+  for (const { promotion } of corrections(own)) assert.deepEqual(promotion, { number: 0, at: fact!.at })
+  assert.doesNotMatch(JSON.stringify(own), /between us|"mo"|"p1"|sorry/)
+  assert.deepEqual(
+    corrections(read).map(({ promotion }) => promotion),
+    corrections(own).map(() => ({
+      number: 0,
+      at: fact!.at,
+      generation: 1,
+      version: engine.stats().version,
+      principal: 'mo',
+      requestId: 'p1',
+      diff,
+      note: 'between us',
+    })),
+  )
+  assert.equal((await storyFor('bob'))[0], 403)
+})

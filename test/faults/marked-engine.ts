@@ -1,0 +1,21 @@
+import { type App, createEngine, type Engine, HenceError } from 'hence'
+import { versions } from './marked.ts'
+
+/** Opens an engine with the version that is in force, whichever a process that was killed has left. */
+export async function openMarked(data: string): Promise<Engine<App>> {
+  for (const app of versions) {
+    try {
+      return await createEngine({
+        app,
+        earlier: versions,
+        data,
+        partitions: 3,
+        checkpointRows: 50,
+        report: () => {},
+      })
+    } catch (error) {
+      if (!(error instanceof HenceError) || error.code !== 'code-changed') throw error
+    }
+  }
+  throw new Error('None of the versions is in force.')
+}

@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict'
+import { fork } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { lookedLog } from '../../src/audit/looked-log.ts'
+import { readCode } from '../../src/cli/code.ts'
+import { copyData } from '../../src/cli/copy-data.ts'
+import { lookAtData } from '../../src/cli/data.ts'
+import { findControls } from '../../src/derivation/controls.ts'
+import { Generation } from '../../src/derivation/generation.ts'
+import { sandboxed } from '../../src/derivation/program.ts'
+import { replay } from '../../src/derivation/replay.ts'
+import type { Log } from '../../src/log/log.ts'
+import { memoryStore } from '../../src/state/memory-store.ts'
+import { hence } from '../hence-process.ts'
+import { randomFrom } from '../random.ts'
+import type { Order, Told } from './engine-process.ts'
+
+// While an engine runs, and is killed again and again, its clients note at which places its tables had which digest. Whoever
+// goes back to one of these places must find those tables. Worse than none would be a past that never was.
+
+const lives = Number(process.env['HENCE_LIVES'] ?? 6)
+const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
+const requestsPerLife = 300
+
+/** The tables had this digest when so much of each partition was applied. */
+interface Mark {
+  readonly ends: readonly number[]
+  readonly digest: string
+}
+
+/** Runs an engine with requests under way all the time, until it is killed; gives what it told of its tables meanwhile. */
+async function live(data: string, life: number, random: () => number): Promise<Mark[]> {
+  const below = (n: number) => Math.floor(random() * n)
+  const path = fileURLToPath(import.meta.resolve('./engine-process.ts'))
+  const engine = fork(path, [data], {
+    execArgv: ['-C', 'hence-source'],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  const marks: Mark[] = []
+  const died = once(engine, 'exit')
+  const send = (order: Order) => engine.connected && engine.send(order, () => {})
+  let sent = 0
+  let told = 0
+  const wish = () => {
+    const till = `till ${below(12)}`
+    const id = `wish-${life}-${sent++}`
+    if (random() < 0.05) send({ kind: 'submit', id, type: 'empty', input: { till } as never })
+    else {
+      const input = { till, town: `town ${below(7)}`, cents: 1 + below(200) }
+      send({ kind: 'submit', id, type: 'pay', input: input as never })
+    }
+    if (random() < 0.05) send({ kind: 'mark' })
+  }
+  engine.on('message', (message: Told) => {
+    if (message.kind === 'mark') {
+      marks.push({ ends: message.position.split('.').map(Number), digest: message.digest })
+    } else if (message.kind === 'ready') {
+      send({ kind: 'mark' })
+      for (let i = 0; i < 24; i++) wish()
+    } else if (message.kind === 'reply') {
+      if (++told === requestsPerLife) engine.kill('SIGKILL')
+      else wish()
+    } else if (message.kind === 'error') {
+      engine.kill('SIGKILL')
+      assert.fail(`${message.id}: ${message.code}: ${message.message}`)
+    }
+  })
+  await died
+  return marks
+}
+
+/** The digest of the tables that a log gives up to some ends, with the code that was in force. */
+async function digestAt(data: string, log: Log, ends: readonly number[]): Promise<string> {
+  const { facts } = await findControls(
+    log,
+    ends.map(() => 0),
+  )
+  const generation = await Generation.open(
+    {
+      log,
+      openStore: async () => memoryStore(),
+      programOf: async (version) => sandboxed(await readCode(data, version)),
+      checked: false,
+    },
+    0,
+    async () => sandboxed(await readCode(data, facts[0]!.version)),
+  )
+  try {
+    await replay(log, generation, { ends, pause: () => undefined })
+    assert.deepEqual(generation.processor.positions, ends)
+    return generation.reader.digest()
+  } finally {
+    await generation.close()
+  }
+}
+
+async function folderFor(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'hence-travel-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+test(`the tables of every place are those that were live there, over ${lives} lives (HENCE_SEED=${seed})`, {
+  timeout: 600_000,
+}, async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const random = randomFrom(seed)
+  const marks: Mark[] = []
+  for (let life = 0; life < lives; life++) marks.push(...(await live(data, life, random)))
+  assert.ok(marks.length > lives)
+  const log = lookedLog(await lookAtData(data))
+  for (const { ends, digest } of marks) {
+    assert.equal(await digestAt(data, log, ends), digest, `at ${ends}`)
+  }
+  t.diagnostic(
+    `${marks.length} places of a log with ${await Promise.all([0, 1, 2].map((p) => log.end(p)))} records`,
+  )
+
+  // A directory that is restored to a place has that place at its end.
+  const some = marks.filter((_, i) => i % Math.ceil(marks.length / 5) === 0 || i === marks.length - 1)
+  for (const [i, { ends, digest }] of some.entries()) {
+    const to = join(folder, `then-${i}`)
+    const at = ends.flatMap((end, partition) => (end > 0 ? [[partition, end - 1] as const] : []))
+    if (at.length === 0) continue
+    if (i === 1) {
+      const tokens = at.map((place) => place.join(':')).join(',')
+      const restored = await hence(['restore', '--from', data, '--to', to, '--at', tokens])
+      assert.equal(restored.code, 0, restored.stderr)
+    } else {
+      const { ends: copied, flaws } = await copyData(data, to, { after: new Map(at) })
+      assert.deepEqual(flaws, [])
+      assert.deepEqual(copied, ends)
+    }
+    assert.equal(await digestAt(to, lookedLog(await lookAtData(to)), ends), digest, `restored to ${ends}`)
+  }
+})

@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type App, createEngine, type Engine } from 'hence'
+import { copyData } from '../../src/cli/copy-data.ts'
+import { bank } from '../bank-versions.ts'
+
+// A promotion takes many writes: a control record in each partition, then corrections. A copy may end between any two of
+// them, and a start on it must come to what is derived from that log alone.
+
+const old = bank({ statement: 'paid' })
+const fresh = bank({ statement: 'paid a lot', most: 500, corrects: true })
+const people = 'abcdefghijkl'.split('')
+
+async function folderFor(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'hence-backup-promotion-'))
+  t.after(() => rm(folder, { recursive: true }))
+  return folder
+}
+
+const open = (app: App, data: string, options: object = {}): Promise<Engine<App>> =>
+  createEngine({
+    app,
+    earlier: [old, fresh],
+    data,
+    partitions: 3,
+    handlers: { letter: () => {} } as never,
+    report: ({ level, message }) => assert.ok(level !== 'alarm', message),
+    ...options,
+  })
+
+async function pay(engine: Engine<App>, name: string, count: number): Promise<void> {
+  await Promise.all(
+    Array.from({ length: count }, (_, i) => {
+      const [from, to] = [people[i % 12]!, people[(i * 5 + 1) % 12]!]
+      const input = { from, to, cents: 5 * (1 + ((i * 37) % 160)) }
+      return engine.submit('pay', input as never, { requestId: `${name}-${i}` })
+    }),
+  )
+  await engine.idle()
+}
+
+async function promote(engine: Engine<App>, requestId: string): Promise<void> {
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff }, { requestId, principal: 'mo' })
+}
+
+/** A data directory with a promotion in its middle, and the way back at its end. */
+async function promoted(data: string) {
+  const engine = await open(old, data)
+  await pay(engine, 'one', 40)
+  await engine.reprocessing.start({ app: fresh })
+  await promote(engine, 'p1')
+  await pay(engine, 'two', 12)
+  await promote(engine, 'p2')
+  await pay(engine, 'three', 12)
+  const history = engine.reprocessing.history()
+  const { applied } = engine.stats()
+  await engine.close()
+  return { history, applied }
+}
+
+test('a copy that ends anywhere within a promotion is started on, and comes to what its log says', async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const { history, applied } = await promoted(data)
+  const corrections = history.map((fact) => (fact.type === 'promotion' ? fact.corrections : 0))
+  assert.ok(corrections.every((count) => count > 10))
+  const seen = { before: 0, within: 0, after: 0 }
+  const partition = 1
+  const from = history[0]!.positions[partition]! - 2
+  for (let offset = from; offset < applied[partition]!; offset += 3) {
+    const to = join(folder, `at-${offset}`)
+    const { ends, flaws } = await copyData(data, to, { after: new Map([[partition, offset]]) })
+    assert.deepEqual(flaws, [])
+    const past = history.filter(({ positions }) => positions.every((at, i) => ends[i]! > at))
+    assert.ok(
+      history.slice(past.length).every(({ positions }) => positions.every((at, i) => ends[i]! <= at)),
+      'a control record is there in all partitions or in none',
+    )
+    const live = past.length === 1 ? fresh : old
+    // Nothing is delivered, so what is written are corrections alone.
+    let engine = await open(live, to, { handlers: undefined })
+    await engine.idle()
+    const written = engine.stats().applied.reduce((sum, each) => sum + each, 0)
+    const ended = ends.reduce((sum, each) => sum + each, 0)
+    seen[past.length === 0 ? 'before' : written > ended ? 'within' : 'after']++
+    await pay(engine, 'more', 3)
+    const last = await engine.digest()
+    await engine.close()
+    await rm(join(to, 'state'), { recursive: true })
+    engine = await open(live, to)
+    assert.equal(await engine.digest(), last, `${partition}:${offset}`)
+    await engine.close()
+    await rm(to, { recursive: true })
+  }
+  assert.ok(seen.before > 0 && seen.within > 3 && seen.after > 0, JSON.stringify(seen))
+})
+
+test('a copy that lacks corrections which its log does not have is told, and not started on', async (t) => {
+  const folder = await folderFor(t)
+  const data = join(folder, 'data')
+  const { history } = await promoted(data)
+  const kept = join(data, 'promotions', '0.ndjson')
+  const [promotion] = history
+  const within = new Map(promotion!.positions.map((at, partition) => [partition, at + 1]))
+  const text = await readFile(kept, 'utf8')
+  const codesOf = async (name: string, moment = {}) =>
+    (await copyData(data, join(folder, name), moment)).flaws.map(({ code }) => code)
+
+  await rm(kept)
+  // All of them are in the log.
+  assert.deepEqual(await codesOf('whole'), [])
+  assert.deepEqual(await codesOf('part', { after: within }), ['corrections-lost'])
+  await assert.rejects(open(fresh, join(folder, 'part')), { code: 'corrections-lost' })
+  await writeFile(kept, text.replace('paid', 'owed'))
+  assert.deepEqual(await codesOf('changed', { after: within }), ['corrections-changed-on-disk'])
+  await assert.rejects(open(fresh, join(folder, 'changed')), { code: 'corrections-lost' })
+})
