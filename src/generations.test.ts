@@ -272,3 +272,31 @@ test('a generation that goes on after a pause has caught up only once it is ther
   await there
   await engine.close()
 })
+
+test('a generation that stops in the middle leaves no reading of the log open', async () => {
+  const data = memoryStorage({ partitions: 8 })
+  const { log } = data
+  let readings = 0
+  const counting: Storage = {
+    ...data,
+    log: {
+      ...boundTo(log),
+      async *read(partition, from) {
+        readings++
+        try {
+          yield* log.read(partition, from)
+        } finally {
+          readings--
+        }
+      },
+    },
+  }
+  const engine = await open(counting)
+  for (let i = 0; i < 200; i++) await pay(engine, 10, `r${i}-`)
+  await engine.reprocessing.start({ app: costly })
+  while (engine.reprocessing.status()!.records === 0) await new Promise(setImmediate)
+  const { records, of } = await engine.reprocessing.pause()
+  assert.ok(records < of)
+  assert.equal(readings, 0)
+  await engine.close()
+})

@@ -36,13 +36,28 @@ export interface ReplayOptions {
  *   (operator) when the log ends before a position
  */
 export async function replay(log: Log, replayed: Replayed, options: ReplayOptions): Promise<number> {
+  const readers: Reader[] = []
+  try {
+    return await replayBy(readers, log, replayed, options)
+  } finally {
+    // Those that have not come to their end hold files open.
+    for (const reader of readers) await reader.close()
+  }
+}
+
+/** @param readers holds those, at any moment, that have not come to their end */
+async function replayBy(
+  readers: Reader[],
+  log: Log,
+  replayed: Replayed,
+  options: ReplayOptions,
+): Promise<number> {
   const {
     partitions = [...replayed.processor.positions.keys()],
     frontier = Number.POSITIVE_INFINITY,
     pause,
   } = options
   let applied = 0
-  const readers: Reader[] = []
   const ends: number[] = []
   for (const partition of partitions) {
     const position = replayed.processor.position(partition)
@@ -157,7 +172,7 @@ class Reader {
 
   async next(): Promise<boolean> {
     if (this.batch !== undefined && this.batch.offset + this.#at >= this.#end) {
-      await this.#batches.return?.()
+      await this.close()
       return false
     }
     const { done, value } = await this.#batches.next()
@@ -165,6 +180,11 @@ class Reader {
     this.batch = value
     this.#at = 0
     return true
+  }
+
+  /** Reads no more. */
+  async close(): Promise<void> {
+    await this.#batches.return?.()
   }
 
   /** Leaves the control record behind. */
