@@ -161,3 +161,74 @@ test('a message that could not be applied is not left out when the generation go
   assert.deepEqual(await engine.get('values', [clockKey] as never), { value: 6 })
   await engine.close()
 })
+
+test('what moves to a partition without records is traced, and not held until one comes', async () => {
+  const two = 2
+  const [here, there] = [0, 1].map((partition) => {
+    for (let i = 0; ; i++) if (partitionOf(`k${i}`, two) === partition) return `k${i}`
+  }) as [string, string]
+  const values = place.table('sums', { value: z.object({ sum: z.int() }) })
+  const add = (isMoved: boolean) =>
+    app(isMoved ? 'moved' : 'stayed', {
+      requests: [
+        place.request('add', {
+          input: z.object({ at: z.string() }),
+          key: () => (isMoved ? there : here),
+          derive(tx) {
+            tx.put(values, { sum: (tx.get(values)?.sum ?? 0) + 1 })
+            return null
+          },
+        }),
+      ],
+      tables: [values],
+      reactions: [],
+    }) as App
+  const [stayed, moved] = [add(false), add(true)]
+  const data = memoryStorage({ partitions: two })
+  let heldMost = 0
+  const watched: Storage = {
+    ...data,
+    async openStore(...given) {
+      const store = await data.openStore(...given)
+      return {
+        get: store.get.bind(store),
+        range: store.range.bind(store),
+        view: store.view.bind(store),
+        close: store.close.bind(store),
+        async write(changes) {
+          await store.write(changes)
+          const { untraced } = JSON.parse(store.get('meta', 'checkpoint') ?? '{"untraced":[]}')
+          for (const each of untraced) heldMost = Math.max(heldMost, each.length)
+        },
+      }
+    },
+  }
+  const engine = (await createEngine({
+    app: stayed,
+    earlier: [stayed, moved],
+    data: watched,
+    checkpointRows: 1_000,
+    report: () => {},
+  } as never)) as Engine<App>
+  const count = 5_000
+  const sent = Array.from({ length: count }, (_, i) =>
+    engine.submit('add', { at: 'x' } as never, { requestId: `r${i}` }),
+  )
+  await Promise.all(sent)
+  await engine.reprocessing.start({ app: moved })
+  await engine.reprocessing.caughtUp()
+  await engine.reprocessing.pause()
+  await engine.reprocessing.resume()
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff }, { requestId: 'p' })
+  for (const i of [0, 1, 999, 1_000, 1_001, 2_500, count - 1]) {
+    const { steps } = (await engine.story(`r${i}`))!
+    assert.deepEqual(
+      steps.filter(({ kind }) => kind === 'request').map(({ changes }) => changes[0]?.after),
+      [{ sum: i + 1 }],
+      `r${i}`,
+    )
+  }
+  await engine.close()
+  assert.ok(heldMost <= 1_000, `${heldMost} were held`)
+})

@@ -485,9 +485,10 @@ export class Processor {
     for (const moved of step.moved) this.#move(moved)
     const outgoing = step.outgoing.map((emission) => this.#send(emission))
     const failures = failuresOf(step, partition, offset)
-    const before = this.#untraced[partition]!
+    const untraced = this.#untraced[partition]!
     const derivations = step.derivations.flatMap((each) => traced(each) ?? [])
-    this.#untraced[partition] = before.length === 0 ? derivations : [...before, ...derivations]
+    for (const each of derivations) untraced.push(each)
+    if (untraced.length > untracedMax) this.#traceRest(partition, offset, time)
     const trace: Trace = { time, derivations }
 
     const { listener } = this
@@ -631,6 +632,9 @@ export class Processor {
     return this.#positions[partition]! > offset && !this.#unsettled.has(`${partition}:${offset}`)
   }
 }
+
+/** So much may be derived between two records before it is put where the next one will stand, which may never come. */
+const untracedMax = 256
 
 /** Fires timers, and nothing else. */
 const tick: LogRecord = { kind: 'tick' }

@@ -41,8 +41,10 @@ const chunkBytesMax = 64 * 1024
  * The traces of records, kept as long as outcomes are: by their place, and by the requests that what was derived
  * there follows from.
  *
- *   traces       partition, offset of the first                        → traces of records that follow each other, one a line
+ *   traces       partition, offset of the first, how many begin there  → traces of records that follow each other, one a line
  *   descendants  root partition, root offset, partition, offset        → nothing
+ *
+ * What is derived between two records stands at the offset of the second, in as many lines as it takes.
  *
  * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a
  * hundred, and bytes outside the heap cost the garbage collector nothing, whereas it would have to move what
@@ -92,10 +94,16 @@ export class Traces {
   }
 
   get({ partition, offset }: Place): Trace | undefined {
+    let trace: Trace | undefined
     for (const line of this.#lines(partition, offset)) {
-      return offsetOf(line) === offset ? decode(line) : undefined
+      if (offsetOf(line) !== offset) break
+      const { time, derivations } = decode(line)
+      trace = {
+        time,
+        derivations: trace === undefined ? derivations : [...trace.derivations, ...derivations],
+      }
     }
-    return undefined
+    return trace
   }
 
   /** The places of a request and of what follows from it, as far as it has been applied. */
@@ -147,7 +155,10 @@ export class Traces {
   #close(partition: number): void {
     const open = this.#open[partition]!
     if (open.count === 0) return
-    this.#chunks.set(keyOf({ partition, offset: open.first }), open.bytes.subarray(0, open.length))
+    const place = keyOf({ partition, offset: open.first })
+    let key = place + encodePart(0)
+    for (let count = 1; this.#chunks.get(key) !== undefined; count++) key = place + encodePart(count)
+    this.#chunks.set(key, open.bytes.subarray(0, open.length))
     open.bytes = noBytes
     open.count = open.length = 0
   }
@@ -155,8 +166,9 @@ export class Traces {
   /** The traces of a partition, as text, from an offset on. For limits on its use see `Collection.range`. */
   *#lines(partition: number, from: number): Iterable<string> {
     const prefix = encodePart(partition)
-    const upTo = { from: prefix, to: keyOf({ partition, offset: from + 1 }), reverse: true }
-    let start = upTo.to
+    // One that begins with it may not be the first that has some of it.
+    const upTo = { from: prefix, to: keyOf({ partition, offset: from }), reverse: true }
+    let start: string = upTo.to
     for (const [key] of this.#chunks.range(upTo)) {
       start = key
       break
