@@ -219,3 +219,56 @@ test('a generation whose code is missing does not keep the live one from its wor
   await engine.reprocessing.diff()
   await engine.close()
 })
+
+for (const [what, variant] of [
+  ['tells others by a detour', { detour: true }],
+  ['keys otherwise', { rename: (name: string) => `${name}x` }],
+] as const) {
+  test(`a diff changes nothing of what is derived by code that ${what}, also when more comes in the same millisecond`, async () => {
+    const clock = { now: () => Date.UTC(2026, 0, 1) }
+    const other = bank(variant)
+    const all = { clock, earlier: [plain, other] }
+    const data = memoryStorage({ partitions: 4, clock })
+    const engine = await open(data, plain, all)
+    const payAll = async (name: string) => {
+      for (let i = 0; i < 30; i++) {
+        const input = { from: `${'abcdef'[i % 6]}1`, to: `${'abcdef'[(i * 7 + 1) % 6]}1`, cents: 11 }
+        await engine.submit('pay', input as never, { requestId: `${name}${i}` })
+      }
+    }
+    await payAll('r')
+    await engine.reprocessing.start({ app: other })
+    await engine.reprocessing.diff()
+    await payAll('s')
+    await promote(engine, 'p')
+    assert.equal(engine.reprocessing.history().length, 1)
+    const digest = await engine.digest()
+    await engine.close()
+    const bare = await open({ ...memoryStorage({ partitions: 4 }), log: data.log }, other, all)
+    assert.equal(await bare.digest(), digest)
+    await bare.close()
+  })
+}
+
+test('a generation that goes on after a pause has caught up only once it is there again', async () => {
+  const { data, gate } = holding(memoryStorage())
+  const engine = await open(data)
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.caughtUp()
+  await engine.reprocessing.pause()
+  await pay(engine, 2_000, 's')
+  const held = Promise.withResolvers<void>()
+  gate.held = held.promise
+  await engine.reprocessing.resume()
+  let isThere = false
+  const there = engine.reprocessing.caughtUp().then(({ records, of }) => {
+    isThere = true
+    assert.ok(of - records <= 1_000, `${records} of ${of}`)
+  })
+  for (let turns = 0; turns < 50; turns++) await new Promise(setImmediate)
+  assert.equal(isThere, false)
+  held.resolve()
+  await there
+  await engine.close()
+})

@@ -147,7 +147,7 @@ export class Generations implements Reprocessing {
     if (note.live !== live && (other === undefined || other.generation === live)) {
       // The process ended between the record of a promotion and its note.
       const version =
-        baseOf(this.history(), note.live) ?? (await savedCheckpoint(this.#generationHost, note.live))?.version
+        baseOf(this.#history, note.live) ?? (await savedCheckpoint(this.#generationHost, note.live))?.version
       other =
         version === undefined ? undefined : { generation: note.live, version, wasLive: true, paused: false }
     }
@@ -172,7 +172,7 @@ export class Generations implements Reprocessing {
 
   async #openOther(other: NotedOther): Promise<void> {
     const { generation: number, version, wasLive, paused, share } = other
-    const base = baseOf(this.history(), number) ?? version
+    const base = baseOf(this.#history, number) ?? version
     const generation = await Generation.open(this.#generationHost, number, () => this.#codes.programOf(base))
     this.#unopened = undefined
     this.#diff = other.diff
@@ -195,6 +195,11 @@ export class Generations implements Reprocessing {
   }
 
   history(): readonly ControlFact[] {
+    // A diff changes nothing, though it may have left a mark.
+    return this.#history.filter((fact) => fact.type === 'promotion' || fact.before !== fact.version)
+  }
+
+  get #history(): readonly ControlFact[] {
     return this.#live.processor.history
   }
 
@@ -220,7 +225,7 @@ export class Generations implements Reprocessing {
         this.#other.start()
       } else {
         if (version === this.#live.program.version && !again) throw sameCode(version)
-        const used = [this.#live.number, ...this.history().map(({ generation }) => generation)]
+        const used = [this.#live.number, ...this.#history.map(({ generation }) => generation)]
         const number = Math.max(...used) + 1
         const program = () => this.#codes.programOf(version)
         const generation = await Generation.open(this.#generationHost, number, program, true)
@@ -349,7 +354,7 @@ export class Generations implements Reprocessing {
   ): Promise<Promotion> {
     const identity = identityOf(requestId, principal)
     return this.#change(async () => {
-      const before = this.history().find(
+      const before = this.#history.find(
         (fact) => fact.type === 'promotion' && fact.requestId === requestId && fact.principal === principal,
       )
       if (before !== undefined) return this.#promotedBefore(before as Promoted, diff)
@@ -381,7 +386,7 @@ export class Generations implements Reprocessing {
 
   /** Writes what a process that ended during a promotion had no time to write. Nothing else may be written meanwhile. */
   async finishCorrections(): Promise<void> {
-    const last = this.history().findLast((fact) => fact.type === 'promotion') as Promoted | undefined
+    const last = this.#history.findLast((fact) => fact.type === 'promotion') as Promoted | undefined
     if (last === undefined || last.corrections === 0) return
     const { processor } = this.#live
     if (processor.correctedCount === last.corrections) return
@@ -403,7 +408,7 @@ export class Generations implements Reprocessing {
   ): Promise<Promotion> {
     await this.#level(other)
     const [before, after] = [this.#live, other.generation]
-    const number = this.history().length
+    const number = this.#history.length
     const app = await this.#codes.hostAppOf(after.program.version)
     const apps = [app, await this.#codes.hostAppOf(before.program.version)]
     const sides = new ComparedSides(before, after)
@@ -428,7 +433,7 @@ export class Generations implements Reprocessing {
       control: {
         type: 'promotion' as const,
         number,
-        base: baseOf(this.history(), after.number) ?? version,
+        base: baseOf(this.#history, after.number) ?? version,
         version,
         before: before.number,
         identity: approval.identity,
@@ -438,15 +443,8 @@ export class Generations implements Reprocessing {
         correctionsHash: createHash('sha256').update(text).digest('hex'),
       },
     }
-    const all = [...before.processor.positions.keys()]
-    try {
-      await appendControl(this.#log, record, all)
-      // The other one passes it when it is live no more: until then its position is that of the rows that are read.
-      await replay(this.#log, after, { pause: () => undefined })
-    } catch (error) {
-      if (!(error instanceof HenceError) || error.advice !== 'retry') this.#host.halt(error)
-      throw error
-    }
+    // The other one passes it when it is live no more: until then its position is that of the rows that are read.
+    await this.#record(record, [after])
     // From here to the next turn of the event loop nobody reads.
     this.#live = after
     this.#other = new Following(before, this.#followingHost(), {
@@ -522,9 +520,33 @@ export class Generations implements Reprocessing {
     for (const each of [this.#live, other.generation]) await each.checkpoint()
   }
 
+  /** Writes a control record, and has generations pass it. */
+  async #record(
+    record: Parameters<typeof appendControl>[1],
+    generations: readonly Generation[],
+  ): Promise<void> {
+    const all = [...this.#live.processor.positions.keys()]
+    try {
+      await appendControl(this.#log, record, all)
+      for (const each of generations) await replay(this.#log, each, { pause: () => undefined })
+    } catch (error) {
+      if (!(error instanceof HenceError) || error.advice !== 'retry') this.#host.halt(error)
+      throw error
+    }
+  }
+
   /** Brings the other generation to where the live one stands still, with what both keep, and saves both. */
   async #level(other: Following): Promise<void> {
     await other.catchUp()
+    if (!other.generation.processor.isStill) {
+      // Records of the same millisecond may still come, and its last messages belong behind them. To have them applied here
+      // all the same, this place must be one in the log: a record that the code in force stays in force.
+      const { number: generation, program } = this.#live
+      const { version } = program
+      const number = this.#history.length
+      const control = { type: 'version' as const, number, version, before: version }
+      await this.#record({ generation, control }, [this.#live, other.generation])
+    }
     for (const each of [this.#live, other.generation]) {
       this.#host.prune(each, Number.POSITIVE_INFINITY)
       await each.checkpoint()

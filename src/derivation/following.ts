@@ -181,13 +181,19 @@ export class Following {
     }
   }
 
-  /** Applies all that the live generation has applied, while that stands still: then nothing is under way in either. */
+  /**
+   * Applies all that the live generation has applied, while that stands still. What is still under way in this one then
+   * belongs behind records that may have the log time of the last one and are still to come.
+   */
   async catchUp(): Promise<void> {
     await this.stop()
-    const { positions, waiting } = this.#host.cut()
+    const { positions, frontier, waiting } = this.#host.cut()
     this.#note(waiting)
-    await replay(this.#host.log, this.generation, { ends: positions, pause: () => this.#saveIfDue() })
-    this.generation.processor.applyDue(Number.POSITIVE_INFINITY)
+    await replay(this.#host.log, this.generation, {
+      ends: positions,
+      frontier,
+      pause: () => this.#saveIfDue(),
+    })
     await this.#checkpoint
   }
 
