@@ -443,8 +443,9 @@ export class Generations implements Reprocessing {
         correctionsHash: createHash('sha256').update(text).digest('hex'),
       },
     }
+    await this.#record(record)
     // The other one passes it when it is live no more: until then its position is that of the rows that are read.
-    await this.#record(record, [after])
+    await this.#pass(after)
     // From here to the next turn of the event loop nobody reads.
     this.#live = after
     this.#other = new Following(before, this.#followingHost(), {
@@ -520,17 +521,22 @@ export class Generations implements Reprocessing {
     for (const each of [this.#live, other.generation]) await each.checkpoint()
   }
 
-  /** Writes a control record, and has generations pass it. */
-  async #record(
-    record: Parameters<typeof appendControl>[1],
-    generations: readonly Generation[],
-  ): Promise<void> {
-    const all = [...this.#live.processor.positions.keys()]
+  /** Writes a control record into all partitions. */
+  async #record(record: Parameters<typeof appendControl>[1]): Promise<void> {
     try {
-      await appendControl(this.#log, record, all)
-      for (const each of generations) await replay(this.#log, each, { pause: () => undefined })
+      await appendControl(this.#log, record, [...this.#live.processor.positions.keys()])
     } catch (error) {
       if (!(error instanceof HenceError) || error.advice !== 'retry') this.#host.halt(error)
+      throw error
+    }
+  }
+
+  /** Has the generation that is live behind a control record pass it: nothing goes on otherwise. */
+  async #pass(generation: Generation): Promise<void> {
+    try {
+      await replay(this.#log, generation, { pause: () => undefined })
+    } catch (error) {
+      this.#host.halt(error)
       throw error
     }
   }
@@ -544,8 +550,9 @@ export class Generations implements Reprocessing {
       const { number: generation, program } = this.#live
       const { version } = program
       const number = this.#history.length
-      const control = { type: 'version' as const, number, version, before: version }
-      await this.#record({ generation, control }, [this.#live, other.generation])
+      await this.#record({ generation, control: { type: 'version', number, version, before: version } })
+      await this.#pass(this.#live)
+      await replay(this.#log, other.generation, { pause: () => undefined })
     }
     for (const each of [this.#live, other.generation]) {
       this.#host.prune(each, Number.POSITIVE_INFINITY)

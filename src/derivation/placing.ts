@@ -52,10 +52,14 @@ export class Placing {
     this.#recorded[target]!.set(id, placeNumber(causePartition, causeOffset))
   }
 
-  /** Takes an event on its way. */
-  send(target: number, event: EventRecord, time: number): void {
+  /**
+   * Takes an event on its way.
+   * @param isBetween its cause is applied between two records, so that no record has its place: the one that comes next may
+   *   be known by now or not, and may emit the same event
+   */
+  send(target: number, event: EventRecord, time: number, isBetween: boolean): void {
     const { id, causePartition: partition, causeOffset: offset } = event
-    const isRecorded = this.#recorded[target]!.get(id) === placeNumber(partition, offset)
+    const isRecorded = !isBetween && this.#recorded[target]!.get(id) === placeNumber(partition, offset)
     if (isRecorded) this.#waiting[target]!.set(id, event)
     else this.add({ time, target, partition, offset, record: event, root: undefined })
   }
@@ -99,6 +103,11 @@ export class Placing {
       this.#taken = 0
     }
     return due
+  }
+
+  /** Takes the message that was taken out last, which could not be applied, as if it had not been. */
+  putBack(due: Due): void {
+    this.#due.splice(this.#taken, 0, due)
   }
 
   /** Everything that waits, of one generation that becomes live: there is nothing recorded for it any more. */

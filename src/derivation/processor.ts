@@ -91,6 +91,8 @@ export class Processor {
   readonly #times: number[]
   readonly #around: Changing<Surroundings>
   readonly generation: number
+  /** Something is applied that has no place of its own in the log. */
+  #isBetween = false
   #history: readonly ControlFact[] = []
   readonly #corrected: number[]
   #correctedCount = 0
@@ -325,7 +327,15 @@ export class Processor {
     for (let due = this.#placing.take(before); due !== undefined; due = this.#placing.take(before)) {
       const { target, time, record, root } = due
       this.#at(target, this.#positions[target]!, time, root)
-      this.#take(record)
+      this.#isBetween = true
+      try {
+        this.#take(record)
+      } catch (error) {
+        this.#placing.putBack(due)
+        throw error
+      } finally {
+        this.#isBetween = false
+      }
       this.#state.commit()
       if (record.kind === 'event') this.#leave(record)
       count++
@@ -597,7 +607,7 @@ export class Processor {
       event = this.#channels.send(target, sent)
     } else {
       event = { ...sent, channelNumber: 0 }
-      this.#placing.send(target, event, time)
+      this.#placing.send(target, event, time, this.#isBetween && root === undefined)
     }
     this.#count(chain.rootPartition, chain.rootOffset, 1)
     return [target, event]
