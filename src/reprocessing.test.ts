@@ -218,6 +218,11 @@ test('an effect that is asked for no longer, and an outcome that is another, are
     `a1: not ${input(5)}`,
     'a1: sorry: accepted → rejected',
   ])
+  // An apology is no effect that other code would have to ask for.
+  sent.splice(0)
+  await engine.reprocessing.discard()
+  await promoted(engine, bank({ most: 8, corrects: true, fee: 0, detour: true }), 'p2')
+  assert.deepEqual(sent, [])
   await engine.close()
 })
 

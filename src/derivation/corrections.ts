@@ -68,6 +68,8 @@ export async function correctionsOf(
     const pause = sources.pause()
     if (pause) await pause
     if (difference === undefined) continue
+    // Nobody apologises for an apology.
+    if (difference.kind === 'effect' && effectRow(before, difference.id)?.correction) continue
     if (isCorrected(difference, after.app)) {
       found.push(difference.kind === 'outcome' ? outcomeChange(difference, before) : difference)
     } else if (isNewEffect(difference)) effectsNew++

@@ -219,6 +219,8 @@ class Taking {
       if (reaction !== undefined) {
         const data = program.realm.parseFrozen(JSON.stringify(correctionFor(correction)))
         this.#runReaction(derivation, reaction, data, origin, time)
+        const { outbox } = this.#place
+        for (const id of derivation.effects) outbox.add(id, { ...outbox.get(id)!, correction: true })
       } else if (what.kind === 'effect' && what.after !== undefined) {
         const { type, after: input } = what
         const id = namedUuid(origin.seed, type, 0)

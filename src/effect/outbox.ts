@@ -47,6 +47,8 @@ export interface EffectRow {
   readonly result?: string
   /** Why it was given up. */
   readonly error?: string
+  /** A `correct` asked for it: it makes good a promotion, and no other code is expected to ask for it. */
+  readonly correction?: true
   /** How often an operator has sent it again, and when last, in log time. */
   readonly redrives?: number
   readonly redrivenAt?: number
