@@ -17,6 +17,8 @@ const variants: readonly Variant[] = [
   { most: 500, corrects: true, statement: 'paid a lot' },
   { detour: true, indexed: true },
   { rename: (name) => `${name}x`, corrects: true },
+  { lateMs: 2, detour: true, places: { limit: 12, mode: 'strict' } },
+  { lateMs: 9, places: { limit: 12, mode: 'loose' }, rename: (name) => `y${name}` },
 ]
 
 /** What may go wrong with a wish, since others were quicker. */
@@ -138,6 +140,14 @@ async function world(seed: number): Promise<void> {
   const bag = steps.flatMap((step, i) => new Array<() => unknown>(weights[i]!).fill(step))
   for (let i = 0; i < 60; i++) await bag[below(bag.length)]!()
 
+  // What followed all that time is live at the end, sometimes: the log must give that too.
+  if (random() < 0.5) {
+    await wish(() => engine.reprocessing.resume())
+    await wish(async () => {
+      const { sha256: diff } = await engine.reprocessing.diff()
+      await engine.reprocessing.promote({ diff }, { requestId: 'last' })
+    })
+  }
   await wish(() => engine.reprocessing.discard())
   for (const requestId of inputs.keys()) {
     // An append fails now and then.
