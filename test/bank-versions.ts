@@ -17,6 +17,10 @@ export interface Variant {
   readonly statement?: 'none' | 'paid' | 'paid a lot'
   readonly corrects?: boolean
   readonly indexed?: boolean
+  /** When a payment that is remarkable is late, after so many milliseconds. */
+  readonly lateMs?: number
+  /** Each payee takes so many payments, which are refused beyond that, or made good. */
+  readonly places?: { readonly limit: number; readonly mode: 'strict' | 'loose' }
 }
 
 export const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
@@ -29,7 +33,11 @@ export function bank(variant: Variant = {}): App {
     detour = false,
     rename = (name: string) => name,
     statement = 'none',
+    lateMs = 5,
+    places,
   } = variant
+  const { limit = 1, mode = 'strict' } = places ?? {}
+  const room = till.capacity('room', { limit, mode })
   const accounts = account.table('accounts', {
     value: z.object({ cents: z.int(), moves: z.int() }),
     ...(variant.indexed && { indexes: { byCents: ['cents'] } }),
@@ -47,13 +55,21 @@ export function bank(variant: Variant = {}): App {
   const pay = account.request('pay', {
     input: z.object({ from: z.string(), to: z.string(), cents: z.int() }),
     key: ({ from }) => rename(from),
+    claims: ({ to }) => (places ? [room.claim(to, 1)] : []),
+    compensate(tx, { from, to, cents }) {
+      const { cents: had, moves } = tx.get(accounts)!
+      tx.put(accounts, { cents: had + cents, moves: moves * 2 })
+      tx.emit(paid, { to: rename(to), cents: -cents })
+      tx.effect(letter, { to: from, text: `no room at ${to} for ${cents}` })
+    },
     derive(tx, { from, to, cents }) {
       if (cents > most) return reject('too-much')
       const { cents: had, moves } = tx.get(accounts) ?? { cents: 0, moves: 0 }
       tx.put(accounts, { cents: had - cents - fee, moves: moves + 1 })
       if (detour) tx.emit(passed, { till: from[0]!, to: rename(to), cents })
       else tx.emit(paid, { to: rename(to), cents })
-      if (cents % 7 === 0) tx.schedule(late, { to: rename(from) }, { at: tx.now + 5, key: String(cents) })
+      if (cents % 7 === 0)
+        tx.schedule(late, { to: rename(from) }, { at: tx.now + lateMs, key: String(cents) })
       if (statement !== 'none' && cents % 5 === 0)
         tx.effect(letter, { to: from, text: `${statement} ${cents}` })
       return { left: had - cents - fee }
@@ -70,6 +86,7 @@ export function bank(variant: Variant = {}): App {
   const isLate = account.on(late, (tx) => {
     const { cents, moves } = tx.get(accounts)!
     tx.put(accounts, { cents, moves: moves + 1_000 })
+    tx.emit(paid, { to: rename('a1'), cents: 0 })
   })
   const sorry = account.correct((tx, correction) => {
     if (correction.kind === 'outcome')
@@ -85,6 +102,7 @@ export function bank(variant: Variant = {}): App {
   return app(`bank-${crc32(text)}`, {
     requests: [pay],
     tables: [accounts, tills],
+    constraints: [room],
     reactions: [arrives, passes, isLate, ...(variant.corrects ? [sorry] : [])],
     effects: [letter],
   }) as App

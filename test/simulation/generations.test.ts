@@ -17,6 +17,8 @@ const variants: readonly Variant[] = [
   { most: 500, corrects: true, statement: 'paid a lot' },
   { detour: true, indexed: true },
   { rename: (name) => `${name}x`, corrects: true },
+  { lateMs: 2, detour: true, places: { limit: 12, mode: 'strict' } },
+  { lateMs: 9, places: { limit: 12, mode: 'loose' }, rename: (name) => `y${name}` },
 ]
 
 /** What may go wrong with a wish, since others were quicker. */
@@ -34,9 +36,11 @@ async function world(seed: number): Promise<void> {
   const below = (count: number) => Math.floor(random() * count)
   const partitions = [1, 2, 3, 8][below(4)]!
   let time = 1_790_000_000_000
+  // Where time hardly moves, many records have the same, and only their places tell which comes first.
+  const pace = [0.01, 0.1, 0.3][below(3)]!
   const clock = {
     now() {
-      if (random() < 0.3) time++
+      if (random() < pace) time++
       return time
     },
   }
@@ -138,6 +142,14 @@ async function world(seed: number): Promise<void> {
   const bag = steps.flatMap((step, i) => new Array<() => unknown>(weights[i]!).fill(step))
   for (let i = 0; i < 60; i++) await bag[below(bag.length)]!()
 
+  // What followed all that time is live at the end, sometimes: the log must give that too.
+  if (random() < 0.5) {
+    await wish(() => engine.reprocessing.resume())
+    await wish(async () => {
+      const { sha256: diff } = await engine.reprocessing.diff()
+      await engine.reprocessing.promote({ diff }, { requestId: 'last' })
+    })
+  }
   await wish(() => engine.reprocessing.discard())
   for (const requestId of inputs.keys()) {
     // An append fails now and then.
