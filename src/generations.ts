@@ -7,7 +7,7 @@ import { appendControl } from './derivation/controls.ts'
 import { type CorrectedRequest, type CorrectionCounts, correctionsOf } from './derivation/corrections.ts'
 import { comparison } from './derivation/diff.ts'
 import { type DiffSummary, type SummaryOptions, Summing } from './derivation/diff-summary.ts'
-import { type Cut, Following } from './derivation/following.ts'
+import { type Cut, Following, reprocessFailure } from './derivation/following.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
 import { operatorRequests } from './derivation/operator.ts'
 import { Pace } from './derivation/pace.ts'
@@ -153,18 +153,8 @@ export class Generations implements Reprocessing {
     }
     if (other !== undefined && other.generation !== live) {
       await this.#openOther(other).catch((error) => {
-        this.#unopened = {
-          other,
-          error:
-            error instanceof HenceError
-              ? error
-              : new HenceError(
-                  'reprocess-failed',
-                  'operator',
-                  `Generation ${other.generation} could not be opened: ${error}`,
-                  { cause: error },
-                ),
-        }
+        const what = `Generation ${other.generation} could not be opened`
+        this.#unopened = { other, error: reprocessFailure(error, what) }
       })
     }
     await this.#note()
@@ -655,10 +645,11 @@ interface Head {
 const nothing: Head = { counts: { outcome: 0, effect: 0, row: 0 }, effectsNew: 0 }
 
 function requestOf(apps: readonly App[], record: RequestRecord): CorrectedRequest {
-  const { type, input } = record
-  let key = operatorRequests.get(type)?.key(JSON.parse(input) as never)
+  const { type } = record
+  const input = JSON.parse(record.input)
+  let key = operatorRequests.get(type)?.key(input as never)
   for (const app of apps) key ??= keyBy(app, record)
-  return { type, input: JSON.parse(input), key }
+  return { type, input, key }
 }
 
 /** The partition key of a request by an app; undefined when the app gives none, or throws. */

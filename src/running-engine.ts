@@ -10,7 +10,7 @@ import { baseOf, liveOf, versionOf } from './derivation/control-history.ts'
 import { appendControl, findControls } from './derivation/controls.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
-import { type Processor, partitionOf, type RecordedFailure } from './derivation/processor.ts'
+import { type Checkpoint, type Processor, partitionOf, type RecordedFailure } from './derivation/processor.ts'
 import type { Changes, Reader } from './derivation/reader.ts'
 import { replay } from './derivation/replay.ts'
 import type { Story } from './derivation/story.ts'
@@ -85,9 +85,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
       checked: options.check ?? false,
     }
     const noted = await notedGenerations((name) => storage.kept(name))
-    const history = await controlsOf(host, noted.live)
+    const noticed = await savedCheckpoint(host, noted.live)
+    const history = await controlsOf(log, noticed)
     const live = liveOf(history)
-    const saved = await savedCheckpoint(host, live)
+    const saved = live === noted.live ? noticed : await savedCheckpoint(host, live)
     const version = versionOf(history, live) ?? saved?.version ?? codes.version
     const { onCodeChange = 'refuse' } = options
     if (version !== codes.version && onCodeChange === 'refuse') throw codeChanged(version, codes.version)
@@ -736,10 +737,8 @@ async function isEmpty(log: Log): Promise<boolean> {
   return ends.every((end) => end === 0)
 }
 
-/** All control records of a log; one that a process could not finish is finished. */
-async function controlsOf(host: GenerationHost, live: number): Promise<readonly ControlFact[]> {
-  const { log } = host
-  const saved = await savedCheckpoint(host, live)
+/** All control records of a log, those of a checkpoint and those behind it; one that a process could not finish is finished. */
+async function controlsOf(log: Log, saved: Checkpoint | undefined): Promise<readonly ControlFact[]> {
   const known = saved?.history ?? []
   const from = saved?.positions ?? everyPartition(log).map(() => 0)
   let found = await findControls(log, from)

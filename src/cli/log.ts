@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander'
 import { principalOf, requestIdOf } from '../identity.ts'
+import { batchesByTime } from '../log/batches-by-time.ts'
 import { type LogLook, type PartitionLook, readLooked } from '../log/file-log/look.ts'
-import type { Batch } from '../log/log.ts'
 import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
 import { lookAtData } from './data.ts'
@@ -68,22 +68,15 @@ async function* recordsOf(look: LogLook, only: number | undefined, from = 0): As
   if (chosen.length === 0) {
     throw new InvalidArgumentError(`The log has the partitions 0 to ${look.partitions.length - 1}.`)
   }
-  const heads: { batch: Batch; partition: number; batches: AsyncGenerator<Batch> }[] = []
-  for (const each of chosen) {
-    const batches = readLooked(each, from)
-    const { value } = await batches.next()
-    if (value) heads.push({ batch: value, partition: each.place.lineage.partition, batches })
-  }
-  while (heads.length > 0) {
-    const head = heads.reduce((a, b) => (b.batch.time < a.batch.time ? b : a))
-    const { offset, time, records } = head.batch
+  const sources = chosen.map((each) => ({
+    partition: each.place.lineage.partition,
+    batches: readLooked(each, from),
+  }))
+  for await (const [partition, { offset, time, records }] of batchesByTime(sources)) {
     for (const [i, bytes] of records.entries()) {
       if (offset + i < from) continue
-      yield { partition: head.partition, offset: offset + i, time, record: decodeRecord(bytes) }
+      yield { partition, offset: offset + i, time, record: decodeRecord(bytes) }
     }
-    const { value } = await head.batches.next()
-    if (value) head.batch = value
-    else heads.splice(heads.indexOf(head), 1)
   }
 }
 

@@ -1,18 +1,12 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Checkpoint } from '../derivation/processor.ts'
 import { HenceError } from '../failure.ts'
 import { notedGenerations } from '../generations.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 
 /** What the derived state says of itself, of which only this much is looked at here. */
-export interface StateLook {
-  readonly logId: string
-  /** The generation whose state it is, and the version of the code that derives what comes next. */
-  readonly generation: number
-  readonly version: string
-  /** The offset that each partition was derived up to. */
-  readonly positions: readonly number[]
-}
+export type StateLook = Pick<Checkpoint, 'logId' | 'generation' | 'version' | 'positions' | 'history'>
 
 /**
  * Looks at the last checkpoint of a data directory, also while a process has it open; undefined when there is none.

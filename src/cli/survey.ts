@@ -1,6 +1,8 @@
 import type { App } from '../app/index.ts'
 import { isOwnMessage } from '../app/name.ts'
-import type { Batch, Log } from '../log/log.ts'
+import { type ControlFact, factOf, liveOf, versionOf } from '../derivation/control-history.ts'
+import { batchesByTime } from '../log/batches-by-time.ts'
+import type { Log } from '../log/log.ts'
 import { decodeRecord, type LogRecord } from '../log/record.ts'
 
 /** What a log holds, up to some moment of it. */
@@ -44,10 +46,11 @@ export interface Bounds {
 export async function survey(log: Log, bounds: Bounds, read: (records: number) => void): Promise<Survey> {
   const messages = new Map<string, MessageCount & { count: number }>()
   const ends = Array.from({ length: log.partitions }, () => 0)
-  let [records, bytes, until, live] = [0, 0, 0, 0]
-  let version: string | undefined
+  const all = ends.map((from, partition) => ({ partition, batches: log.read(partition, from) }))
+  let [records, bytes, until] = [0, 0, 0]
+  const history: ControlFact[] = []
   let isPart = false
-  for await (const [partition, batch] of batchesOf(log)) {
+  for await (const [partition, batch] of batchesByTime(all)) {
     const isBehind =
       batch.time > (bounds.until ?? Number.POSITIVE_INFINITY) ||
       (records >= (bounds.records ?? Number.POSITIVE_INFINITY) && batch.time > until)
@@ -57,12 +60,12 @@ export async function survey(log: Log, bounds: Bounds, read: (records: number) =
     }
     for (const [i, each] of batch.records.entries()) {
       const record = decodeRecord(each)
+      const offset = batch.offset + i
       bytes += each.length
-      count(messages, record, `${partition}:${batch.offset + i}`)
+      count(messages, record, `${partition}:${offset}`)
       // A control record stands in every partition.
       if (record.kind !== 'control' || partition !== 0) continue
-      if (record.control.type === 'promotion') live = record.generation
-      if (record.generation === live) version = record.control.version
+      history.push(factOf(record.generation, record.control, [{ offset, time: batch.time }]))
     }
     records += batch.records.length
     read(batch.records.length)
@@ -70,6 +73,7 @@ export async function survey(log: Log, bounds: Bounds, read: (records: number) =
     ends[partition] = batch.offset + batch.records.length
   }
   const inOrder = [...messages].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each)
+  const version = versionOf(history, liveOf(history))
   return { records, bytes, until, ends, isPart, messages: inOrder, version }
 }
 
@@ -94,21 +98,4 @@ function count(
   const known = messages.get(name)
   if (known) known.count++
   else messages.set(name, { kind, type, version, count: 1, first: place })
-}
-
-/** The batches of all partitions, by log time, then by partition. */
-async function* batchesOf(log: Log): AsyncGenerator<[partition: number, batch: Batch]> {
-  const heads: { readonly partition: number; readonly rest: AsyncIterator<Batch>; batch: Batch }[] = []
-  for (let partition = 0; partition < log.partitions; partition++) {
-    const rest = log.read(partition, 0)[Symbol.asyncIterator]()
-    const { value } = await rest.next()
-    if (value) heads.push({ partition, rest, batch: value })
-  }
-  while (heads.length > 0) {
-    const head = heads.reduce((a, b) => (b.batch.time < a.batch.time ? b : a))
-    yield [head.partition, head.batch]
-    const { value } = await head.rest.next()
-    if (value) head.batch = value
-    else heads.splice(heads.indexOf(head), 1)
-  }
 }

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { lookedLog } from '../audit/looked-log.ts'
+import { factOf, liveOf, versionOf } from '../derivation/control-history.ts'
 import { findControls } from '../derivation/controls.ts'
 import { HenceError } from '../failure.ts'
 import type { LogLook } from '../log/file-log/look.ts'
@@ -14,14 +15,10 @@ export async function versionInForce(data: string, look: LogLook): Promise<strin
   const state = await lookAtState(data)
   const from = state?.positions ?? look.partitions.map(() => 0)
   const { facts, unfinished } = await findControls(lookedLog(look), from)
-  let live = state?.generation ?? 0
-  let version = state?.version
+  const history = [...(state?.history ?? []), ...facts]
   // A start finishes what a process that ended had begun to write.
-  const begun = unfinished && { ...unfinished.record, ...unfinished.record.control }
-  for (const each of begun ? [...facts, begun] : facts) {
-    if (each.type === 'promotion') live = each.generation
-    if (each.generation === live) version = each.version
-  }
+  if (unfinished) history.push(factOf(unfinished.record.generation, unfinished.record.control, []))
+  const version = versionOf(history, liveOf(history)) ?? state?.version
   if (version !== undefined) return version
   throw unknownVersion(data)
 }

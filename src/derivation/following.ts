@@ -260,10 +260,7 @@ export class Following {
   }
 
   #fail(error: unknown): void {
-    this.#error =
-      error instanceof HenceError
-        ? error
-        : new HenceError('reprocess-failed', 'operator', `Deriving again stopped: ${error}`, { cause: error })
+    this.#error = reprocessFailure(error, 'Deriving again stopped')
     // Whoever goes on to a closed engine is told so by the engine.
     if (this.#error.code === 'engine-closed') return
     this.#state = 'failed'
@@ -358,6 +355,12 @@ function settlement(): PromiseWithResolvers<void> {
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, each) => total + each, 0)
+}
+
+/** What is told of an error: itself if it is one of Hence's own, or `reprocess-failed` (operator). */
+export function reprocessFailure(error: unknown, what: string): HenceError {
+  if (error instanceof HenceError) return error
+  return new HenceError('reprocess-failed', 'operator', `${what}: ${error}`, { cause: error })
 }
 
 function isPaused(): HenceError {

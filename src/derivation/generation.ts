@@ -92,10 +92,6 @@ export class Generation implements Replayed {
     this.processor.listener = listener
   }
 
-  get listener(): ProcessorListener {
-    return this.#listener
-  }
-
   /** Saves state and positions together; one such at a time. */
   async checkpoint(): Promise<void> {
     while (this.#saving) await this.#saving.catch(() => {})

@@ -52,6 +52,7 @@ export interface Checkpoint {
   readonly generation: number
   /** The version of the code that derives what comes next. */
   readonly version: string
+  /** The offset that each partition was derived up to. */
   readonly positions: readonly number[]
   readonly time: number
   readonly channels: readonly SavedChannel[]
@@ -177,14 +178,9 @@ export class Processor {
     return this.#history
   }
 
-  /** The generation that is live at the positions. */
-  get live(): number {
-    return liveOf(this.#history)
-  }
-
   /** Whether this generation is live at the positions: then its events stand in the log. */
   get isLive(): boolean {
-    return this.live === this.generation
+    return liveOf(this.#history) === this.generation
   }
 
   /** The version of the code that derives what comes next; undefined when no record says so. */
