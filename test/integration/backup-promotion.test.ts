@@ -10,8 +10,10 @@ import { bank } from '../bank-versions.ts'
 // A promotion takes many writes: a control record in each partition, then corrections. A copy may end between any two of
 // them, and a start on it must come to what is derived from that log alone.
 
-const old = bank({ statement: 'paid' })
-const fresh = bank({ statement: 'paid a lot', most: 500, corrects: true })
+// No timer goes off: a start would write what that sets off.
+const lateMs = 24 * 60 * 60 * 1000
+const old = bank({ statement: 'paid', lateMs })
+const fresh = bank({ statement: 'paid a lot', most: 500, corrects: true, lateMs })
 const people = 'abcdefghijkl'.split('')
 
 async function folderFor(t: TestContext): Promise<string> {
@@ -103,8 +105,8 @@ test('a copy that lacks corrections which its log does not have is told, and not
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const { history } = await promoted(data)
-  const kept = join(data, 'promotions', '0.ndjson')
   const [promotion] = history
+  const kept = join(data, 'promotions', `${promotion!.number}.ndjson`)
   const within = new Map(promotion!.positions.map((at, partition) => [partition, at + 1]))
   const text = await readFile(kept, 'utf8')
   const codesOf = async (name: string, moment = {}) =>
