@@ -78,15 +78,23 @@ export class Codes {
   async #codeOf(version: string): Promise<Code> {
     const { code: given } = this.#given
     if (given?.hash === version) return given
-    const code = await this.#storage.kept(codeName(version))
-    if (code !== undefined && createHash('sha256').update(code).digest('hex') === version) {
-      return { code, hash: version }
-    }
-    throw new HenceError(
-      'code-not-kept',
-      'change',
-      `The code of version ${version.slice(0, 12)} is not kept in the folder \`code\` of the data directory. ` +
-        'Put it back from a copy; without it, what it derived cannot be derived again. (An engine without `module` needs the app under `earlier`.)',
-    )
+    return keptCode((name) => this.#storage.kept(name), version)
   }
+}
+
+/**
+ * The code of a version as it is kept beside the log.
+ * @throws HenceError `code-not-kept` (change)
+ */
+export async function keptCode(kept: Storage['kept'], version: string): Promise<Code> {
+  const code = await kept(codeName(version))
+  if (code !== undefined && createHash('sha256').update(code).digest('hex') === version) {
+    return { code, hash: version }
+  }
+  throw new HenceError(
+    'code-not-kept',
+    'change',
+    `The code of version ${version.slice(0, 12)} is not kept in the folder \`code\` of the data directory. ` +
+      'Put it back from a copy; without it, what it derived cannot be derived again. (An engine without `module` needs the app under `earlier`.)',
+  )
 }

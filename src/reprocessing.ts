@@ -1,11 +1,23 @@
 import type { App } from './app/index.ts'
 import type { ControlFact } from './derivation/control-history.ts'
 import type { DiffSummary } from './derivation/diff-summary.ts'
-import type { ReprocessStatus } from './derivation/following.ts'
+import type { Progress } from './derivation/following.ts'
 import type { SubmitOptions } from './engine.ts'
 
 export type { ControlFact } from './derivation/control-history.ts'
-export type { ReprocessStatus } from './derivation/following.ts'
+
+/** How far a generation is that is not live. */
+export interface ReprocessStatus extends Progress {
+  readonly generation: number
+  /** It was live before, and is kept for the way back. */
+  readonly wasLive: boolean
+  /** How many records the log has. */
+  readonly of: number
+  /** How long it will still take, in milliseconds, as it looks now. */
+  readonly leftMs?: number
+  /** The hash of the last diff, if one was made since it began. */
+  readonly diff?: string
+}
 
 /** The code of a version, in one of three forms. */
 export type CodeOf =
@@ -44,12 +56,12 @@ export interface Reprocessing {
   /**
    * Compares the other generation with the live one, at one moment for both, which is when it is caught up; requests go on meanwhile.
    * @param options.samples how many differences of each kind the summary holds; default 5
-   * @param options.each is given every difference as a line of JSON, in their order
+   * @param options.each is given every difference as a line of JSON, in their order; may give a promise to wait for
    * @throws HenceError `reprocess-none` (change); what `caughtUp` throws
    */
   diff(options?: {
     readonly samples?: number
-    readonly each?: (line: string) => void
+    readonly each?: (line: string) => unknown
     readonly signal?: AbortSignal
   }): Promise<Diff>
   /**

@@ -20,7 +20,7 @@ import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
 import { HenceError } from './failure.ts'
-import { Generations, notedGenerations } from './generations.ts'
+import { Generations, notedGenerations } from './generations/generations.ts'
 import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
 import { decodeRecord, encodeCorrection, encodeEvent, encodeResult, encodeTick } from './log/record.ts'
@@ -53,7 +53,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #clock
   readonly #report: Reporter
   readonly #listeners = new Set<(changes: readonly TableChange[]) => void>()
-  readonly #windowMs: number
+  /** For how long outcomes and traces are kept at least. */
+  readonly #keptMs: number
   readonly #checkpointRows: number
   /** Settles when the next record is applied. */
   #nextApplied: PromiseWithResolvers<void> | undefined
@@ -131,13 +132,14 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#log = log
     this.#clock = options.clock ?? systemClock
     this.#report = options.report ?? printReport
-    this.#windowMs = options.windowMs ?? windowMsDefault
+    const windowMs = options.windowMs ?? windowMsDefault
+    this.#keptMs = windowMs + keptMsBeyondWindow
     this.#checkpointRows = options.checkpointRows ?? 50_000
     this.#checkpointAt = this.#checkpointRows
     this.#admission = new Admission(
       {
         clock: this.#clock,
-        windowMs: this.#windowMs,
+        windowMs,
         queueBytesMax: options.queueBytesMax ?? 64 * 1024 * 1024,
       },
       {
@@ -167,7 +169,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
         switched: (app) => this.#switched(app as A),
         write: (partition, record, bytes) => this.#writers[partition]!.write({ record, bytes }),
         idle: () => this.idle(),
-        prune: (generation, limit) => this.#prune(generation, limit),
+        keptMs: this.#keptMs,
         halt: (error) => this.#halt(error),
         closed: () => this.#closed,
       },
@@ -348,7 +350,15 @@ export class RunningEngine<A extends App> implements Engine<A> {
     requestId: string,
     { principal = '' }: { readonly principal?: string } = {},
   ): Promise<Story | undefined> {
-    return this.#reader.story(requestId, principal)
+    for (;;) {
+      const reader = this.#reader
+      try {
+        return await reader.story(requestId, principal)
+      } catch (error) {
+        // Another generation is live since, and this one was closed.
+        if (reader === this.#reader) throw error
+      }
+    }
   }
 
   async receipt(
@@ -412,6 +422,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
         yield changes
       }
     } catch (error) {
+      // What is not live any more is closed, perhaps while it is read.
+      if (this.#live !== live) throw otherIsLive()
       if (error !== this.#closed) throw error
     }
   }
@@ -625,7 +637,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     const { dirtyCount } = this.#live.state
     if (this.#checkpointing) return dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined
     if (dirtyCount < this.#checkpointAt) return undefined
-    this.#prune(this.#live, this.#checkpointRows)
+    this.#live.prune(this.#keptMs, this.#checkpointRows)
     this.#checkpointing = this.#live
       .checkpoint()
       .then(() => {
@@ -641,13 +653,6 @@ export class RunningEngine<A extends App> implements Engine<A> {
         this.#checkpointing = undefined
       })
     return undefined
-  }
-
-  #prune({ processor }: Generation, limit: number): void {
-    // By log time, which never goes back: a replay must still know what comes twice in an old log, and a clock that
-    // is wrong for a while must not make an id that was decided a new one.
-    const before = processor.time - this.#windowMs - keptMsBeyondWindow
-    processor.forget(before, limit)
   }
 
   #halt(error: unknown): void {

@@ -1,7 +1,9 @@
 import { readFile, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Clock } from './clock.ts'
 import { HenceError } from './failure.ts'
+import { isHeld } from './file-lock.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from './log/file-log/disk.ts'
 import { openFileLog } from './log/file-log/file-log.ts'
 import { lockDirectory } from './log/file-log/lock.ts'
@@ -13,6 +15,8 @@ import type { Store } from './state/store.ts'
 /** Where an engine keeps its log and what it derives from it. */
 export interface Storage {
   readonly log: Log
+  /** The data directory, if this is one: then another process can read what is in it. */
+  readonly directory?: string
   /** The folder for signed tree heads and what proves them; undefined: in memory. */
   readonly audit?: string
   /**
@@ -41,6 +45,9 @@ export function codeName(version: string): string {
 export function correctionsName(promotion: number): string {
   return `promotions/${promotion}.ndjson`
 }
+
+/** What the process holds that derives a generation beside the live one. */
+export const derivingLock = 'state/deriving.lock'
 
 /**
  * Storage in a directory:
@@ -73,6 +80,7 @@ export async function openDirectory(options: {
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     lock = await lockDirectory(directory, options)
+    await untilNobodyDerives(directory)
     log = await openFileLog(options)
   } catch (error) {
     await lock?.release()
@@ -80,22 +88,45 @@ export async function openDirectory(options: {
     throw unusable(directory, error)
   }
   const held = lock
-  const state = join(directory, 'state')
   return {
     log,
+    directory: resolve(directory),
     audit: join(directory, 'audit'),
-    async openStore(generation, collections, anew) {
-      const folder = join(state, String(generation))
-      if (anew) await rm(folder, { recursive: true, force: true })
-      return openLmdbStore({ directory: folder, collections })
-    },
-    dropStore: (generation) => rm(join(state, String(generation)), { recursive: true, force: true }),
+    openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
+    dropStore: (generation) => rm(stateFolder(directory, generation), { recursive: true, force: true }),
     keep: (name, text) => keep(realDisk, resolve(directory), name, text),
-    kept: (name) => readFile(join(directory, name), 'utf8').catch(absent),
+    kept: (name) => kept(directory, name),
     async close() {
       await log.close()
       await held.release()
     },
+  }
+}
+
+function stateFolder(directory: string, generation: number): string {
+  return join(directory, 'state', String(generation))
+}
+
+/** Opens the derived state of a generation in a data directory; see `Storage`. */
+export async function openState(
+  directory: string,
+  generation: number,
+  collections: readonly string[],
+  anew: boolean,
+): Promise<Store> {
+  const folder = stateFolder(directory, generation)
+  if (anew) await rm(folder, { recursive: true, force: true })
+  return openLmdbStore({ directory: folder, collections })
+}
+
+const nobodyMsMax = 30_000
+
+/** A process that was killed may have started another one to derive, which ends as soon as it notices. */
+async function untilNobodyDerives(directory: string): Promise<void> {
+  const until = Date.now() + nobodyMsMax
+  while (isHeld(join(directory, derivingLock))) {
+    if (Date.now() > until) throw stillDeriving(directory)
+    await pause(20)
   }
 }
 
@@ -106,6 +137,21 @@ export async function keep(disk: Disk, directory: string, name: string, text: st
   await makeDirectories(disk, folder, 'folder of kept texts')
   await writeWhole(disk, path, Buffer.from(text), 'kept text')
   await disk.syncDirectory(folder, 'name of a kept text')
+}
+
+/** The text that is kept under a name in a data directory; undefined when there is none. */
+export function kept(directory: string, name: string): Promise<string | undefined> {
+  return readFile(join(directory, name), 'utf8').catch(absent)
+}
+
+/** @returns the error for a process that goes on to derive though its engine has ended */
+export function stillDeriving(directory: string): HenceError {
+  return new HenceError(
+    'data-in-use',
+    'retry',
+    `A process of an engine that has ended still derives in ${resolve(directory)}. It ends by itself as soon as it notices; ` +
+      'if it does not, stop it: it holds `state/deriving.lock`.',
+  )
 }
 
 function absent(error: NodeJS.ErrnoException): undefined {

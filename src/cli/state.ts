@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Checkpoint } from '../derivation/processor.ts'
 import { HenceError } from '../failure.ts'
-import { notedGenerations } from '../generations.ts'
+import { notedGenerations } from '../generations/generations.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 
 /** What the derived state says of itself, of which only this much is looked at here. */

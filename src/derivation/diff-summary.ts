@@ -61,8 +61,8 @@ const outcomeGroupsMax = 100
 export interface SummaryOptions {
   /** How many of each group are kept; default 5. */
   readonly samples?: number
-  /** Is called with the line of every difference, without its line break. */
-  readonly each?: (line: string) => void
+  /** Is called with the line of every difference, without its line break; may give a promise to wait for. */
+  readonly each?: (line: string) => unknown
 }
 
 /** Counts differences, in one pass. What it holds grows with the groups and their samples, and not with the differences. */
@@ -86,10 +86,10 @@ export class Summing {
     this.#each = each
   }
 
-  add(difference: Difference): void {
+  /** @returns what is to be waited for before another one is added, if anything */
+  add(difference: Difference): Promise<unknown> | undefined {
     const line = lineOf(difference)
     this.#hash.update(line).update('\n')
-    this.#each?.(line)
     this.#count++
     const groups = this.#parts[partOf[difference.kind]]
     const name = groupNameOf(difference, groups)
@@ -101,6 +101,8 @@ export class Summing {
     group[changeOf(difference)]++
     if (difference.kind === 'effect' && difference.delivery === 'done') group.delivered++
     if (group.samples.length < this.#samplesMax) group.samples.push(difference)
+    const room = this.#each?.(line)
+    return room instanceof Promise ? room : undefined
   }
 
   /** The summary; nothing may be added any more. */

@@ -6,38 +6,32 @@ import type { Recorded } from './placing.ts'
 import { replay } from './replay.ts'
 
 /** How far a generation is that is not live. */
-export interface ReprocessStatus {
-  readonly generation: number
+export interface Progress {
   /** The version of its code. */
   readonly version: string
   /**
    * `deriving`: on its way; `following`: it has reached the end of the log, and follows; `paused`; `failed`: see `error`.
    */
   readonly state: 'deriving' | 'following' | 'paused' | 'failed'
-  /** It was live before, and is kept for the way back. */
-  readonly wasLive: boolean
-  /** Records derived, of so many that the log has. */
+  /** Records derived. */
   readonly records: number
-  readonly of: number
   /** Records a second, lately; undefined when nothing is being derived. */
   readonly perSecond?: number
-  /** How long it will still take, in milliseconds, as it looks now. */
-  readonly leftMs?: number
   /** Derivations that threw. */
   readonly failures: number
   /** How much of the time between live work it takes now. */
   readonly share: number
   readonly error?: { readonly code: string; readonly message: string }
-  /** The hash of the last diff, if one was made since it began. */
-  readonly diff?: string
 }
 
-/** What following needs of the engine. */
+/** What following needs of its surroundings. */
 export interface FollowingHost extends Foreground {
   readonly log: Log
-  /** How far the live generation is, at one moment. */
-  cut(): Cut
-  /** After so many changed rows the live state is saved. */
+  /** How far the live generation is, at one moment; once it is further than these positions, if there are some. */
+  cut(than?: readonly number[]): Promise<Cut>
+  /** How many records the live generation has applied, as far as is known here. */
+  applied(): number
+  /** After so many changed rows the state is saved. */
   readonly checkpointRows: number
   /** Forgets what is older than is kept, a part of it at a time. */
   prune(generation: Generation): void
@@ -56,15 +50,12 @@ export interface Cut {
 
 /** After so many records it looks whether its slice of the time is over. */
 const recordsAtOnce = 8
-/** It saves in smaller portions than the live generation does: while one goes out, nothing else is done. */
-const portions = 8
-/** When it has caught up, it takes what has gathered, and does not wake for each record. */
+/** So long it lets things gather when it has caught up, in milliseconds. */
 const restMs = 20
 
 /** A generation that is not live follows the log, beside the one that is, in slices of time. */
 export class Following {
   readonly generation: Generation
-  readonly wasLive: boolean
   readonly #host: FollowingHost
   readonly #pace: Pace
   #share: number | undefined
@@ -85,11 +76,10 @@ export class Following {
   constructor(
     generation: Generation,
     host: FollowingHost,
-    options: { readonly wasLive: boolean; readonly share: number | undefined; readonly paused: boolean },
+    options: { readonly share: number | undefined; readonly paused: boolean },
   ) {
     this.generation = generation
     this.#host = host
-    this.wasLive = options.wasLive
     this.#share = options.share
     this.#pace = new Pace(host, options.share ?? shareMin)
     this.#state = options.paused ? 'paused' : 'deriving'
@@ -100,41 +90,22 @@ export class Following {
     }
   }
 
-  get paused(): boolean {
-    return this.#state === 'paused'
-  }
-
-  get hasCaughtUp(): boolean {
-    return this.#state === 'following' && this.#isNear()
-  }
-
-  /** How much of the time it was told to take; undefined when it finds that out. */
-  get share(): number | undefined {
-    return this.#share
-  }
-
+  /** How much of the time it takes; undefined: it finds that out. */
   set share(share: number | undefined) {
     this.#share = share
     this.#pace.share = share ?? shareMin
   }
 
-  status(diff: string | undefined): ReprocessStatus {
-    const { positions } = this.generation.processor
-    const records = sum(positions)
-    const of = Math.max(records, sum(this.#host.cut().positions))
+  get progress(): Progress {
     const perSecond = this.#state === 'deriving' ? this.#perSecond : undefined
     return {
-      generation: this.generation.number,
       version: this.generation.program.version,
       state: this.#state,
-      wasLive: this.wasLive,
-      records,
-      of,
-      ...(perSecond && { perSecond, leftMs: Math.round(((of - records) / perSecond) * 1_000) }),
+      records: sum(this.generation.processor.positions),
+      ...(perSecond && { perSecond }),
       failures: this.#failures,
       share: this.#pace.share,
       ...(this.#error && { error: { code: this.#error.code, message: this.#error.message } }),
-      ...(diff !== undefined && { diff }),
     }
   }
 
@@ -168,7 +139,7 @@ export class Following {
   async caughtUp(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted()
     if (this.#ended) throw this.#ended
-    if (this.hasCaughtUp) return
+    if (this.#state === 'following' && this.#isNear()) return
     if (this.#error) throw this.#error
     if (this.#state === 'paused') throw isPaused()
     const aborted = Promise.withResolvers<never>()
@@ -185,9 +156,8 @@ export class Following {
    * Applies all that the live generation has applied, while that stands still. What is still under way in this one then
    * belongs behind records that may have the log time of the last one and are still to come.
    */
-  async catchUp(): Promise<void> {
+  async catchUp({ positions, frontier, waiting }: Cut): Promise<void> {
     await this.stop()
-    const { positions, frontier, waiting } = this.#host.cut()
     this.#note(waiting)
     await replay(this.#host.log, this.generation, {
       ends: positions,
@@ -214,16 +184,14 @@ export class Following {
 
   async #run(): Promise<void> {
     try {
-      while (!this.#isStopping) {
-        const next = this.#host.next()
-        next.catch(() => {})
-        const { positions, frontier, waiting } = this.#host.cut()
-        this.#note(waiting)
+      let cut = await this.#orWoken(this.#host.cut())
+      while (cut !== undefined) {
+        this.#note(cut.waiting)
         this.#pace.begin()
         this.#since ??= this.#measured()
         await replay(this.#host.log, this.generation, {
-          ends: positions,
-          frontier,
+          ends: cut.positions,
+          frontier: cut.frontier,
           atOnce: recordsAtOnce,
           pause: () => {
             if (this.#isStopping) return Promise.resolve('stop')
@@ -234,18 +202,14 @@ export class Following {
             return resting
           },
         })
-        if (this.#isStopping) return
-        if (this.#isNear()) {
-          this.#reached.resolve()
-          this.#reached = settlement()
-          if (this.#state === 'deriving') {
-            this.#state = 'following'
-            this.#host.changed()
-          }
-        }
-        if (!this.#isNear()) continue
-        await this.#orWoken(next)
+        const { positions } = cut
+        cut = await this.#orWoken(this.#host.cut())
+        if (cut === undefined || !this.#isNear()) continue
+        this.#arrive()
+        // It takes what has gathered, and does not wake for each record.
+        if ((await this.#orWoken(this.#host.cut(positions))) === undefined) return
         await this.#pace.sleep(restMs)
+        cut = await this.#orWoken(this.#host.cut())
       }
     } catch (error) {
       if (this.#isStopping) return
@@ -255,8 +219,16 @@ export class Following {
 
   /** Whether it is about as far as the live generation, which may go on all the time. */
   #isNear(): boolean {
-    const behind = sum(this.#host.cut().positions) - sum(this.generation.processor.positions)
+    const behind = this.#host.applied() - sum(this.generation.processor.positions)
     return behind <= Math.max(nearRecords, ((this.#perSecond ?? 0) * nearMs) / 1_000)
+  }
+
+  #arrive(): void {
+    this.#reached.resolve()
+    this.#reached = settlement()
+    if (this.#state !== 'deriving') return
+    this.#state = 'following'
+    this.#host.changed()
   }
 
   #fail(error: unknown): void {
@@ -277,11 +249,13 @@ export class Following {
     }
   }
 
-  /** Waits for a promise, or until `stop` wakes it. */
-  #orWoken(promise: Promise<void>): Promise<void> {
-    if (this.#isStopping) return Promise.resolve()
-    const woken = Promise.withResolvers<void>()
-    this.#wake = woken.resolve
+  /** Waits for a promise, or until `stop` wakes it: then it gives undefined. */
+  #orWoken<T>(promise: Promise<T>): Promise<T | undefined> {
+    // It may fail when nobody waits for it any more.
+    promise.catch(() => {})
+    if (this.#isStopping) return Promise.resolve(undefined)
+    const woken = Promise.withResolvers<undefined>()
+    this.#wake = () => woken.resolve(undefined)
     return Promise.race([promise, woken.promise]).finally(() => {
       this.#wake = undefined
     })
@@ -290,7 +264,7 @@ export class Following {
   #saveIfDue(): Promise<void> | undefined {
     const { generation } = this
     const { dirtyCount } = generation.state
-    const rows = Math.ceil(this.#host.checkpointRows / portions)
+    const rows = this.#host.checkpointRows
     if (this.#checkpoint) return dirtyCount > 4 * rows ? this.#checkpoint : undefined
     if (dirtyCount < rows) return undefined
     this.#host.prune(generation)
@@ -322,7 +296,7 @@ export class Following {
 
   #measured(): Measured {
     const { positions } = this.generation.processor
-    return { at: performance.now(), records: sum(positions), live: sum(this.#host.cut().positions) }
+    return { at: performance.now(), records: sum(positions), live: this.#host.applied() }
   }
 }
 
@@ -363,7 +337,7 @@ export function reprocessFailure(error: unknown, what: string): HenceError {
   return new HenceError('reprocess-failed', 'operator', `${what}: ${error}`, { cause: error })
 }
 
-function isPaused(): HenceError {
+export function isPaused(): HenceError {
   return new HenceError(
     'reprocess-paused',
     'change',

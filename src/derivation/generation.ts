@@ -92,6 +92,16 @@ export class Generation implements Replayed {
     this.processor.listener = listener
   }
 
+  /**
+   * Forgets what is older than is kept, so much of each kind at most.
+   * @param keptMs for how long it is kept. By log time, which never goes back: a replay must still know what comes twice in an
+   *   old log, and a clock that is wrong for a while must not make an id that was decided a new one
+   */
+  prune(keptMs: number, limit: number): void {
+    const { processor } = this
+    processor.forget(processor.time - keptMs, limit)
+  }
+
   /** Saves state and positions together; one such at a time. */
   async checkpoint(): Promise<void> {
     while (this.#saving) await this.#saving.catch(() => {})

@@ -1,35 +1,25 @@
 import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
-import type { App } from './app/index.ts'
-import type { Codes } from './codes.ts'
-import { baseOf } from './derivation/control-history.ts'
-import { appendControl } from './derivation/controls.ts'
-import { type CorrectedRequest, type CorrectionCounts, correctionsOf } from './derivation/corrections.ts'
-import { comparison } from './derivation/diff.ts'
-import { type DiffSummary, type SummaryOptions, Summing } from './derivation/diff-summary.ts'
-import { type Cut, Following, reprocessFailure } from './derivation/following.ts'
-import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
-import { operatorRequests } from './derivation/operator.ts'
-import { Pace } from './derivation/pace.ts'
-import { partitionOf } from './derivation/processor.ts'
-import { replay } from './derivation/replay.ts'
-import type { Place } from './derivation/traces.ts'
-import { checkPartitionKey } from './derivation/transaction.ts'
-import type { SubmitOptions } from './engine.ts'
-import { HenceError } from './failure.ts'
-import { identityOf } from './identity.ts'
-import type { Log } from './log/log.ts'
-import {
-  type CorrectionRecord,
-  decodeRecord,
-  encodeCorrection,
-  type RecordedCorrection,
-  type RequestRecord,
-} from './log/record.ts'
-import { recordsAt } from './log/records-at.ts'
-import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocessing.ts'
-import type { StoreView } from './state/store.ts'
-import { correctionsName, type Storage } from './storage.ts'
+import type { App } from '../app/index.ts'
+import type { Codes } from '../codes.ts'
+import { baseOf } from '../derivation/control-history.ts'
+import { appendControl } from '../derivation/controls.ts'
+import type { CorrectionCounts } from '../derivation/corrections.ts'
+import type { SummaryOptions } from '../derivation/diff-summary.ts'
+import { type Cut, reprocessFailure } from '../derivation/following.ts'
+import { Generation, type GenerationHost, savedCheckpoint } from '../derivation/generation.ts'
+import { partitionOf } from '../derivation/processor.ts'
+import { replay } from '../derivation/replay.ts'
+import type { SubmitOptions } from '../engine.ts'
+import { HenceError } from '../failure.ts'
+import { identityOf } from '../identity.ts'
+import type { Log } from '../log/log.ts'
+import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from '../log/record.ts'
+import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from '../reprocessing.ts'
+import { correctionsName, type Storage } from '../storage.ts'
+import type { Other, OtherOptions } from './other.ts'
+import { canDeriveApart, OtherApart } from './other-apart.ts'
+import { OtherHere, type Surroundings } from './other-here.ts'
 
 /** What the generations need of the engine around them. */
 export interface GenerationsHost {
@@ -51,8 +41,8 @@ export interface GenerationsHost {
   write(partition: number, record: CorrectionRecord, bytes: Buffer): void
   /** Resolves when all that was written is applied. */
   idle(): Promise<void>
-  /** Forgets in a generation what is older than is kept, so much of each kind at most. */
-  prune(generation: Generation, limit: number): void
+  /** For how long outcomes and traces are kept at least, in milliseconds of log time. */
+  readonly keptMs: number
   halt(error: unknown): void
   /** Why nothing more is done; undefined while it is. */
   closed(): HenceError | undefined
@@ -96,8 +86,10 @@ function isNote(note: unknown): note is Note {
   )
 }
 
-/** How much of the time between live work a diff takes, if nobody has said how much deriving may. */
+/** How much of the time between live work a diff takes in this process, if nobody has said how much deriving may. */
 const diffShare = 0.5
+/** What is derived in this process is saved in smaller portions than the live one: while one goes out, nothing else is done. */
+const portions = 8
 
 /** The generation that is live, and the one beside it; see `Reprocessing`. */
 export class Generations implements Reprocessing {
@@ -107,7 +99,7 @@ export class Generations implements Reprocessing {
   readonly #generationHost: GenerationHost
   readonly #host: GenerationsHost
   #live: Generation
-  #other: Following | undefined
+  #other: Other | undefined
   /** One that could not be opened, and why: the live one goes on without it. */
   #unopened: { readonly other: NotedOther; readonly error: HenceError } | undefined
   /** The hash of the last diff of the other one. */
@@ -152,22 +144,32 @@ export class Generations implements Reprocessing {
         version === undefined ? undefined : { generation: note.live, version, wasLive: true, paused: false }
     }
     if (other !== undefined && other.generation !== live) {
-      await this.#openOther(other).catch((error) => {
-        const what = `Generation ${other.generation} could not be opened`
-        this.#unopened = { other, error: reprocessFailure(error, what) }
-      })
+      await this.#reopen(other)
     }
     await this.#note()
   }
 
-  async #openOther(other: NotedOther): Promise<void> {
-    const { generation: number, version, wasLive, paused, share } = other
-    const base = baseOf(this.#history, number) ?? version
-    const generation = await Generation.open(this.#generationHost, number, () => this.#codes.programOf(base))
+  async #openOther(noted: NotedOther, anew = false): Promise<void> {
+    const { generation, version, wasLive, paused, share } = noted
+    const base = baseOf(this.#history, generation) ?? version
+    this.#other = await this.#opened({ generation, base, anew, wasLive, paused, share })
     this.#unopened = undefined
-    this.#diff = other.diff
-    this.#other = new Following(generation, this.#followingHost(), { wasLive, share, paused })
-    if (!paused) this.#other.start()
+    this.#diff = noted.diff
+  }
+
+  /** Opens one in a process of its own, if another process can read what there is. */
+  async #opened(options: OtherOptions): Promise<Other> {
+    const { directory } = this.#storage
+    const { checkpointRows, keptMs } = this.#host
+    const { checked } = this.#generationHost
+    if (directory !== undefined && this.#codes.isSandboxed && canDeriveApart()) {
+      const side = {
+        cut: (than?: readonly number[]) => this.#cut(than),
+        changed: () => void this.#note().catch(() => {}),
+      }
+      return OtherApart.open(side, { ...options, directory, checkpointRows, keptMs, checked })
+    }
+    return OtherHere.open(this.#surroundings(), options)
   }
 
   /** To be called when the engine is closed already: then no change begins any more. */
@@ -175,12 +177,7 @@ export class Generations implements Reprocessing {
     // A promotion may wait for what would take hours.
     this.#other?.end(why)
     await this.#changing.catch(() => {})
-    const other = this.#other
-    if (other !== undefined) {
-      await other.stop()
-      await other.generation.checkpoint().catch(() => {})
-      await other.close(why)
-    }
+    await this.#other?.close(why)
     await this.#noting.catch(() => {})
   }
 
@@ -212,20 +209,15 @@ export class Generations implements Reprocessing {
       if (this.#unopened !== undefined) await this.#openOther(this.#unopened.other)
       if (this.#other !== undefined) {
         this.#other.share = share
-        this.#other.start()
+        await this.#other.start()
       } else {
         if (version === this.#live.program.version && !again) throw sameCode(version)
         const used = [this.#live.number, ...this.#history.map(({ generation }) => generation)]
-        const number = Math.max(...used) + 1
-        const program = () => this.#codes.programOf(version)
-        const generation = await Generation.open(this.#generationHost, number, program, true)
-        this.#diff = undefined
-        this.#other = new Following(generation, this.#followingHost(), {
-          wasLive: false,
-          share,
-          paused: false,
-        })
-        this.#other.start()
+        const generation = Math.max(...used) + 1
+        await this.#openOther(
+          { generation, version, wasLive: false, paused: false, ...(share !== undefined && { share }) },
+          true,
+        )
       }
       await this.#note()
       return this.#status()
@@ -233,19 +225,32 @@ export class Generations implements Reprocessing {
   }
 
   status(): ReprocessStatus | undefined {
-    if (this.#unopened === undefined) return this.#other?.status(this.#diff)
-    const { other, error } = this.#unopened
-    const { generation, version, wasLive, share } = other
+    const of = sum(this.#live.processor.positions)
+    if (this.#unopened !== undefined) {
+      const { other, error } = this.#unopened
+      const { generation, version, wasLive, share = diffShare } = other
+      const { code, message } = error
+      const failed = {
+        state: 'failed',
+        records: 0,
+        of,
+        failures: 0,
+        share,
+        error: { code, message },
+      } as const
+      return { generation, version, wasLive, ...failed }
+    }
+    if (this.#other === undefined) return undefined
+    const { generation, wasLive, progress } = this.#other
+    const { records, perSecond } = progress
+    const left = Math.max(0, of - records)
     return {
       generation,
-      version,
-      state: 'failed',
       wasLive,
-      records: 0,
-      of: this.#live.processor.positions.reduce((sum, position) => sum + position, 0),
-      failures: 0,
-      share: share ?? diffShare,
-      error: { code: error.code, message: error.message },
+      ...progress,
+      of: records + left,
+      ...(perSecond && { leftMs: Math.round((left / perSecond) * 1_000) }),
+      ...(this.#diff !== undefined && { diff: this.#diff }),
     }
   }
 
@@ -260,7 +265,7 @@ export class Generations implements Reprocessing {
   resume(): Promise<ReprocessStatus> {
     return this.#change(async () => {
       if (this.#unopened !== undefined) await this.#openOther({ ...this.#unopened.other, paused: false })
-      this.#needed().start()
+      await this.#needed().start()
       await this.#note()
       return this.#status()
     })
@@ -274,7 +279,7 @@ export class Generations implements Reprocessing {
   async diff(
     options: {
       readonly samples?: number
-      readonly each?: (line: string) => void
+      readonly each?: (line: string) => unknown
       readonly signal?: AbortSignal
     } = {},
   ): Promise<Diff> {
@@ -283,7 +288,7 @@ export class Generations implements Reprocessing {
       await this.#needed().caughtUp(signal)
       // Meanwhile it may have been paused, or be another one.
       const made = await this.#change(async () =>
-        this.#needed().hasCaughtUp ? this.#compare(how, signal) : undefined,
+        this.#needed().progress.state === 'following' ? this.#compare(how, signal) : undefined,
       )
       if (made !== undefined) return made
     }
@@ -291,51 +296,24 @@ export class Generations implements Reprocessing {
 
   async #compare(how: SummaryOptions, signal: AbortSignal | undefined): Promise<Diff> {
     const other = this.#needed()
-    const [before, after] = [this.#live, other.generation]
-    let sides: ComparedSides | undefined
+    const live = { generation: this.#live.number, version: this.#live.program.version }
     try {
       await this.#saveAhead(other)
       const positions = await this.#host.still(async () => {
         await this.#level(other)
-        sides = new ComparedSides(before, after)
-        return [...before.processor.positions]
+        await other.look(live)
+        return [...this.#live.processor.positions]
       })
-      const summary = await this.#sumUp(sides!, other.share ?? diffShare, how, signal)
+      const summary = await other.sumUp({ ...how, signal })
       this.#diff = summary.sha256
-      return {
-        ...summary,
-        before: { generation: before.number, version: before.program.version },
-        after: { generation: after.number, version: after.program.version },
-        positions,
-      }
+      const { version } = other.progress
+      return { ...summary, before: live, after: { generation: other.generation, version }, positions }
     } finally {
-      sides?.close()
-      // Not before: live work is to share the time with one of them only.
-      other.start()
+      await other.unlook()
+      // Not before: live work is to share the time with one of them only. Why it cannot go on is in its status.
+      await other.start().catch(() => {})
       await this.#note()
     }
-  }
-
-  /** Compares what both were at one moment, a little at a time: requests go on. */
-  async #sumUp(
-    { before, after }: ComparedSides,
-    share: number,
-    how: SummaryOptions,
-    signal: AbortSignal | undefined,
-  ): Promise<DiffSummary> {
-    const summing = new Summing(how)
-    const pace = new Pace(this.#host, share)
-    pace.begin()
-    for (const difference of comparison(before, after)) {
-      if (difference !== undefined) summing.add(difference)
-      const rest = pace.rest()
-      if (rest === undefined) continue
-      await rest
-      signal?.throwIfAborted()
-      const closed = this.#host.closed()
-      if (closed) throw closed
-    }
-    return summing.end()
   }
 
   async promote(
@@ -357,7 +335,7 @@ export class Generations implements Reprocessing {
         return await this.#host.still(() => this.#promote(other, { diff, note, identity }))
       } finally {
         this.#host.startDelivery()
-        this.#other?.start()
+        await this.#other?.start().catch(() => {})
       }
     })
   }
@@ -393,59 +371,50 @@ export class Generations implements Reprocessing {
   }
 
   async #promote(
-    other: Following,
+    other: Other,
     approval: { readonly diff: string; readonly note: string | undefined; readonly identity: string },
   ): Promise<Promotion> {
     await this.#level(other)
-    const [before, after] = [this.#live, other.generation]
+    const before = this.#live
     const number = this.#history.length
-    const app = await this.#codes.hostAppOf(after.program.version)
-    const apps = [app, await this.#codes.hostAppOf(before.program.version)]
-    const sides = new ComparedSides(before, after)
-    const corrections = await correctionsOf(
-      sides.before,
-      sides.after,
-      { number, identity: approval.identity, partition: 0, offset: before.processor.position(0) },
-      {
-        requests: (places) => this.#requests(apps, places),
-        pause: everyTurn(),
-      },
-    ).finally(() => sides.close())
-    const { list, counts, effectsNew } = corrections
-    const text = [JSON.stringify({ counts, effectsNew }), ...list.map((each) => JSON.stringify(each))].join(
-      '\n',
-    )
-    if (list.length > 0) await this.#storage.keep(correctionsName(number), text)
-    const { note } = approval
-    const version = after.program.version
-    const record = {
-      generation: after.number,
-      control: {
-        type: 'promotion' as const,
-        number,
-        base: baseOf(this.#history, after.number) ?? version,
-        version,
-        before: before.number,
-        identity: approval.identity,
-        diff: approval.diff,
-        ...(note !== undefined && { note }),
-        corrections: list.length,
-        correctionsHash: createHash('sha256').update(text).digest('hex'),
-      },
+    const { identity, diff, note } = approval
+    const { version } = other.progress
+    const app = await this.#codes.hostAppOf(version)
+    await other.look({ generation: before.number, version: before.program.version })
+    const offset = before.processor.position(0)
+    const { count, hash, counts, effectsNew } = await other
+      .correct({ number, identity, offset })
+      .finally(() => other.unlook())
+    const noted = this.#noted()!
+    const after = await this.#taken(other, noted)
+    const base = baseOf(this.#history, after.number) ?? version
+    const control = {
+      type: 'promotion' as const,
+      number,
+      base,
+      version,
+      before: before.number,
+      identity,
+      diff,
+      ...(note !== undefined && { note }),
+      corrections: count,
+      correctionsHash: hash,
     }
-    await this.#record(record)
+    try {
+      await this.#record({ generation: after.number, control })
+    } catch (error) {
+      await after.close()
+      await this.#reopen(noted)
+      throw error
+    }
     // The other one passes it when it is live no more: until then its position is that of the rows that are read.
     await this.#pass(after)
     // From here to the next turn of the event loop nobody reads.
     this.#live = after
-    this.#other = new Following(before, this.#followingHost(), {
-      wasLive: true,
-      share: other.share,
-      paused: false,
-    })
     this.#diff = undefined
     this.#host.switched(app)
-    await this.#write(list)
+    if (count > 0) await this.#write(await this.#keptCorrections(this.#history[number] as Promoted))
+    await this.#keepBeside(before, other.share)
     await this.#note()
     return {
       generation: after.number,
@@ -454,6 +423,43 @@ export class Generations implements Reprocessing {
       corrections: counts,
       effectsNew,
       replayed: false,
+    }
+  }
+
+  /** Takes over the other one, which was saved whole, from where it was derived. */
+  async #taken(other: Other, noted: NotedOther): Promise<Generation> {
+    this.#other = undefined
+    try {
+      await other.close(none())
+      const program = () => this.#codes.programOf(noted.version)
+      return await Generation.open(this.#generationHost, other.generation, program)
+    } catch (error) {
+      await this.#reopen(noted)
+      throw error
+    }
+  }
+
+  /** Keeps the one that was live until now for the way back. */
+  async #keepBeside(before: Generation, share: number | undefined): Promise<void> {
+    const { number: generation, program } = before
+    const { version } = program
+    await before.close()
+    await this.#reopen({
+      generation,
+      version,
+      wasLive: true,
+      paused: false,
+      ...(share !== undefined && { share }),
+    })
+  }
+
+  /** Opens one if that is possible: the live one goes on without it. */
+  async #reopen(other: NotedOther): Promise<void> {
+    try {
+      await this.#openOther(other)
+    } catch (error) {
+      const what = `Generation ${other.generation} could not be opened`
+      this.#unopened = { other, error: reprocessFailure(error, what) }
     }
   }
 
@@ -507,8 +513,9 @@ export class Generations implements Reprocessing {
   }
 
   /** Saves both while requests go on, so that little is left to save while they wait. */
-  async #saveAhead(other: Following): Promise<void> {
-    for (const each of [this.#live, other.generation]) await each.checkpoint()
+  async #saveAhead(other: Other): Promise<void> {
+    await this.#live.checkpoint()
+    await other.save(false)
   }
 
   /** Writes a control record into all partitions. */
@@ -532,9 +539,9 @@ export class Generations implements Reprocessing {
   }
 
   /** Brings the other generation to where the live one stands still, with what both keep, and saves both. */
-  async #level(other: Following): Promise<void> {
-    await other.catchUp()
-    if (!other.generation.processor.isStill) {
+  async #level(other: Other): Promise<void> {
+    const { isStill } = await other.level(await this.#cut())
+    if (!isStill) {
       // Records of the same millisecond may still come, and its last messages belong behind them. To have them applied here
       // all the same, this place must be one in the log: a record that the code in force stays in force.
       const { number: generation, program } = this.#live
@@ -542,41 +549,43 @@ export class Generations implements Reprocessing {
       const number = this.#history.length
       await this.#record({ generation, control: { type: 'version', number, version, before: version } })
       await this.#pass(this.#live)
-      await replay(this.#log, other.generation, { pause: () => undefined })
+      await other.pass(this.#live.processor.positions)
     }
-    for (const each of [this.#live, other.generation]) {
-      this.#host.prune(each, Number.POSITIVE_INFINITY)
-      await each.checkpoint()
-    }
+    this.#live.prune(this.#host.keptMs, Number.POSITIVE_INFINITY)
+    await this.#live.checkpoint()
+    await other.save(true)
   }
 
-  /** Requests of the log, and their partition keys by the first app that gives one. */
-  async #requests(
-    apps: readonly App[],
-    places: readonly Place[],
-  ): Promise<ReadonlyMap<string, CorrectedRequest>> {
-    const found = new Map<string, CorrectedRequest>()
-    for (const [partition, here] of Map.groupBy(places, ({ partition }) => partition)) {
-      const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
-      for await (const { offset, bytes } of recordsAt(this.#log, partition, offsets))
-        found.set(`${partition}:${offset}`, requestOf(apps, decodeRecord(bytes) as RequestRecord))
-    }
-    return found
-  }
-
-  #followingHost() {
+  /** What one needs that is derived in this process. */
+  #surroundings(): Surroundings {
+    const host = this.#host
     return {
-      log: this.#log,
-      cut: () => this.#cut(),
-      next: () => this.#host.next(),
-      isBusy: () => this.#host.isBusy(),
-      checkpointRows: this.#host.checkpointRows,
-      prune: (generation: Generation) => this.#host.prune(generation, this.#host.checkpointRows),
+      generations: this.#generationHost,
+      hostAppOf: (version) => this.#codes.hostAppOf(version),
+      cut: (than) => this.#cut(than),
+      applied: () => sum(this.#live.processor.positions),
+      next: () => host.next(),
+      isBusy: () => host.isBusy(),
+      checkpointRows: Math.ceil(host.checkpointRows / portions),
+      keptMs: host.keptMs,
+      diffShare,
+      viewLive: async () => {
+        const { app, version } = this.#live.program
+        return { app, version, store: this.#live.store.view() }
+      },
+      keep: (name, text) => this.#storage.keep(name, text),
       changed: () => void this.#note().catch(() => {}),
+      check: () => {
+        const closed = host.closed()
+        if (closed) throw closed
+      },
     }
   }
 
-  #cut(): Cut {
+  /** How far the live generation is; once it is further than some positions, if they are given. */
+  async #cut(than?: readonly number[]): Promise<Cut> {
+    const isFurther = (position: number, partition: number) => position > than![partition]!
+    while (than !== undefined && !this.#live.processor.positions.some(isFurther)) await this.#host.next()
     const { processor } = this.#live
     const { positions } = processor
     return {
@@ -586,7 +595,7 @@ export class Generations implements Reprocessing {
     }
   }
 
-  #needed(): Following {
+  #needed(): Other {
     if (this.#other !== undefined) return this.#other
     throw this.#unopened?.error ?? none()
   }
@@ -595,18 +604,20 @@ export class Generations implements Reprocessing {
   #noted(): NotedOther | undefined {
     const other = this.#other
     if (other === undefined) return this.#unopened?.other
+    const { generation, wasLive, share, progress } = other
     return {
-      generation: other.generation.number,
-      version: other.generation.program.version,
-      wasLive: other.wasLive,
-      paused: other.paused,
-      ...(other.share !== undefined && { share: other.share }),
+      generation,
+      version: progress.version,
+      wasLive,
+      paused: progress.state === 'paused',
+      ...(share !== undefined && { share }),
       ...(this.#diff !== undefined && { diff: this.#diff }),
     }
   }
 
   #status(): ReprocessStatus {
-    return this.#needed().status(this.#diff)
+    this.#needed()
+    return this.status()!
   }
 
   #change<T>(act: () => Promise<T>): Promise<T> {
@@ -644,60 +655,8 @@ interface Head {
 
 const nothing: Head = { counts: { outcome: 0, effect: 0, row: 0 }, effectsNew: 0 }
 
-function requestOf(apps: readonly App[], record: RequestRecord): CorrectedRequest {
-  const { type } = record
-  const input = JSON.parse(record.input)
-  let key = operatorRequests.get(type)?.key(input as never)
-  for (const app of apps) key ??= keyBy(app, record)
-  return { type, input, key }
-}
-
-/** The partition key of a request by an app; undefined when the app gives none, or throws. */
-function keyBy({ requests }: App, { type, version, input, output }: RequestRecord): string | undefined {
-  const definition = requests.get(type)
-  if (definition === undefined) return undefined
-  try {
-    let value = JSON.parse(output ?? input)
-    for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
-    const key: unknown = definition.key(value)
-    checkPartitionKey(key, `request "${type}"`)
-    return key
-  } catch {
-    // Then that is why the outcome is another one, and no reason not to correct it.
-    return undefined
-  }
-}
-
-/** What two generations have saved, as it is now; to be closed. */
-class ComparedSides {
-  readonly before: Side
-  readonly after: Side
-
-  constructor(before: Generation, after: Generation) {
-    this.before = sideOf(before)
-    this.after = sideOf(after)
-  }
-
-  close(): void {
-    this.before.store.close()
-    this.after.store.close()
-  }
-}
-
-interface Side {
-  readonly app: App
-  readonly store: StoreView
-}
-
-function sideOf({ program, store }: Generation): Side {
-  return { app: program.app, store: store.view() }
-}
-
-/** Lets reads come in now and then while requests wait. */
-function everyTurn(): () => Promise<void> | undefined {
-  const pace = new Pace({ isBusy: () => false, next: () => Promise.resolve() }, 1)
-  pace.begin()
-  return () => pace.rest()
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0)
 }
 
 function none(): HenceError {

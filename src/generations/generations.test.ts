@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { bank } from '../test/bank-versions.ts'
-import { type App, createEngine, type Engine } from './index.ts'
-import type { Storage } from './storage.ts'
-import { type MemoryStorage, memoryStorage } from './testing/index.ts'
+import { bank } from '../../test/bank-versions.ts'
+import { type App, createEngine, type Engine } from '../index.ts'
+import type { Storage } from '../storage.ts'
+import { type MemoryStorage, memoryStorage } from '../testing/index.ts'
 
 // What may come between the steps of deriving again: an end, an error, a loss.
 

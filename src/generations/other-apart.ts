@@ -1,0 +1,262 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { DiffSummary, SummaryOptions } from '../derivation/diff-summary.ts'
+import { type Cut, isPaused, type Progress } from '../derivation/following.ts'
+import { HenceError } from '../failure.ts'
+import type { Deriving, DerivingCalls, EngineCalls } from './calls.ts'
+import type { KeptCorrections, Live, Other, PromotionToCome } from './other.ts'
+import { Peer } from './peer.ts'
+
+/** What one that is derived in a process of its own needs of the engine. */
+export interface EngineSide {
+  /** See `FollowingHost`. */
+  cut(than?: readonly number[]): Promise<Cut>
+  /** It has come further in a way that others should know of. */
+  changed(): void
+}
+
+/** The file of that process: source or built, whatever this file is. */
+const file = fileURLToPath(
+  new URL(`./process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
+)
+
+/** Whether there can be such processes: whoever has packed everything into one file has no other one. */
+export function canDeriveApart(): boolean {
+  return existsSync(file)
+}
+
+/**
+ * A generation that is derived beside the live one in a process of its own: it costs live requests neither the turns of their
+ * event loop nor pauses of their garbage collector.
+ */
+export class OtherApart implements Other {
+  readonly #deriving: Deriving
+  readonly #engine: EngineSide
+  #child: ChildProcess | undefined
+  #peer: Peer<DerivingCalls> | undefined
+  #ended: Promise<void> = Promise.resolve()
+  #progress: Progress
+  #share: number | undefined
+  #over: HenceError | undefined
+  #each: SummaryOptions['each']
+
+  static async open(engine: EngineSide, deriving: Deriving): Promise<OtherApart> {
+    const other = new OtherApart(engine, deriving)
+    await other.#begin(deriving)
+    return other
+  }
+
+  private constructor(engine: EngineSide, deriving: Deriving) {
+    this.#engine = engine
+    this.#deriving = deriving
+    this.#share = deriving.share
+    const { base: version, paused, share = 1 } = deriving
+    this.#progress = { version, state: paused ? 'paused' : 'deriving', records: 0, failures: 0, share }
+  }
+
+  get generation(): number {
+    return this.#deriving.generation
+  }
+
+  get wasLive(): boolean {
+    return this.#deriving.wasLive
+  }
+
+  get progress(): Progress {
+    return this.#progress
+  }
+
+  get share(): number | undefined {
+    return this.#share
+  }
+
+  set share(share: number | undefined) {
+    this.#share = share
+    void this.#call('share', share).catch(() => {})
+  }
+
+  async start(): Promise<void> {
+    // The process may have ended: then the generation goes on where it was saved.
+    if (this.#peer === undefined)
+      await this.#begin({ ...this.#deriving, anew: false, share: this.#share, paused: false })
+    else await this.#call('start')
+  }
+
+  pause(): Promise<void> {
+    return this.#call('pause')
+  }
+
+  async caughtUp(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted()
+    const aborted = Promise.withResolvers<never>()
+    const abort = () => aborted.reject(signal?.reason)
+    signal?.addEventListener('abort', abort)
+    try {
+      await Promise.race([this.#call('caughtUp'), aborted.promise])
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  level(cut: Cut): Promise<{ isStill: boolean }> {
+    return this.#call('level', plain(cut))
+  }
+
+  pass(ends: readonly number[]): Promise<void> {
+    return this.#call('pass', ends)
+  }
+
+  save(isWhole: boolean): Promise<void> {
+    return this.#call('save', isWhole)
+  }
+
+  look(live: Live): Promise<void> {
+    return this.#call('look', live)
+  }
+
+  async sumUp({
+    samples,
+    each,
+    signal,
+  }: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
+    const stop = () => void this.#call('stopSumUp').catch(() => {})
+    this.#each = each
+    signal?.addEventListener('abort', stop)
+    try {
+      return await this.#call('sumUp', { samples, lines: each !== undefined })
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', stop)
+      this.#each = undefined
+    }
+  }
+
+  correct(promotion: PromotionToCome): Promise<KeptCorrections> {
+    return this.#call('correct', promotion)
+  }
+
+  async unlook(): Promise<void> {
+    // What a process had looked at is gone with it.
+    if (this.#peer) await this.#call('unlook')
+  }
+
+  end(why: HenceError): void {
+    this.#over ??= why
+    this.#peer?.abandon(why)
+  }
+
+  async close(why: HenceError): Promise<void> {
+    const peer = this.#peer
+    this.#over ??= why
+    await peer?.call('close').catch(() => {})
+    peer?.lose(why)
+    this.#child?.disconnect()
+    await this.#ended
+  }
+
+  async #begin(deriving: Deriving): Promise<void> {
+    const child = fork(file, [], {
+      serialization: 'advanced',
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      execArgv: process.execArgv.filter((each) => each.startsWith('--max-')),
+    })
+    const ended = Promise.withResolvers<void>()
+    this.#child = child
+    this.#ended = ended.promise
+    const ours: EngineCalls = {
+      cut: async (than) => plain(await this.#engine.cut(than)),
+      progress: (progress) => this.#tell(progress),
+      lines: async (lines) => {
+        for (const line of lines) await this.#each?.(line)
+      },
+    }
+    const peer = new Peer<DerivingCalls>(
+      {
+        // That it is gone is told by its end.
+        send: (message) => child.connected && child.send(message as object, () => {}),
+        receive: (listener) => child.on('message', listener),
+      },
+      ours,
+    )
+    this.#peer = peer
+    child.on('error', (error) => this.#gone(peer, `${error.message}`))
+    child.on('exit', (code, signal) => {
+      ended.resolve()
+      this.#gone(peer, signal === null ? `it ended with code ${code}` : `it was ended by ${signal}`)
+    })
+    child.unref()
+    try {
+      await this.#call('open', deriving)
+    } catch (error) {
+      child.disconnect()
+      await this.#ended
+      throw error
+    }
+  }
+
+  async #call<Name extends keyof DerivingCalls>(
+    name: Name,
+    ...values: Parameters<DerivingCalls[Name]>
+  ): Promise<Awaited<ReturnType<DerivingCalls[Name]>>> {
+    const peer = this.#peer
+    if (this.#over) throw this.#over
+    if (peer === undefined) throw this.#error()
+    // As long as something is waited for, this process does not end by itself.
+    this.#child?.channel?.ref()
+    try {
+      return await peer.call(name, ...values)
+    } finally {
+      this.#hold()
+    }
+  }
+
+  /** Lets this process end by itself when nothing is derived and nobody waits. */
+  #hold(): void {
+    const channel = this.#child?.channel
+    if (this.#progress.state === 'deriving' || this.#peer?.waitingCount) channel?.ref()
+    else channel?.unref()
+  }
+
+  #tell(progress: Progress): void {
+    const before = this.#progress
+    this.#progress = progress
+    this.#hold()
+    if (progress.state !== before.state) this.#engine.changed()
+  }
+
+  #gone(peer: Peer<DerivingCalls>, why: string): void {
+    if (this.#peer !== peer) return
+    this.#peer = undefined
+    this.#child = undefined
+    const error = new HenceError(
+      'reprocess-failed',
+      'operator',
+      `The process that derives generation ${this.generation} is gone: ${why}. What it has saved stays, and requests go on; \`hence reprocess resume\` goes on from there.`,
+    )
+    peer.lose(this.#over ?? error)
+    if (this.#over) return
+    const { code, message } = error
+    const { perSecond: _, ...progress } = this.#progress
+    this.#tell({ ...progress, state: 'failed', error: { code, message } })
+  }
+
+  #error(): HenceError {
+    const { state, error } = this.#progress
+    if (state === 'paused') return isPaused()
+    return new HenceError(error?.code ?? 'reprocess-failed', 'operator', error?.message ?? 'It is gone.')
+  }
+}
+
+/** Of events that wait, only what is noted of them goes to another process. */
+function plain({ positions, frontier, waiting }: Cut): Cut {
+  return {
+    positions,
+    frontier,
+    waiting: waiting.map((events) =>
+      events.map(({ id, causePartition, causeOffset }) => ({ id, causePartition, causeOffset })),
+    ),
+  }
+}

@@ -1,0 +1,233 @@
+import { createHash } from 'node:crypto'
+import type { App } from '../app/index.ts'
+import { type CorrectedRequest, correctionsOf } from '../derivation/corrections.ts'
+import { comparison } from '../derivation/diff.ts'
+import { type DiffSummary, type SummaryOptions, Summing } from '../derivation/diff-summary.ts'
+import { type Cut, Following, type Progress } from '../derivation/following.ts'
+import { Generation, type GenerationHost } from '../derivation/generation.ts'
+import { operatorRequests } from '../derivation/operator.ts'
+import { type Foreground, Pace } from '../derivation/pace.ts'
+import { replay } from '../derivation/replay.ts'
+import type { Place } from '../derivation/traces.ts'
+import { checkPartitionKey } from '../derivation/transaction.ts'
+import type { HenceError } from '../failure.ts'
+import { decodeRecord, type RequestRecord } from '../log/record.ts'
+import { recordsAt } from '../log/records-at.ts'
+import type { StoreView } from '../state/store.ts'
+import { correctionsName } from '../storage.ts'
+import type { KeptCorrections, Live, Other, OtherOptions, PromotionToCome } from './other.ts'
+
+/** What one that is derived in this process needs of what is around it. */
+export interface Surroundings extends Foreground {
+  readonly generations: GenerationHost
+  /** The app of a version as what is outside derivations needs it. */
+  hostAppOf(version: string): Promise<App>
+  /** See `FollowingHost`. */
+  cut(than?: readonly number[]): Promise<Cut>
+  applied(): number
+  /** After so many changed rows it saves them. */
+  readonly checkpointRows: number
+  /** For how long outcomes and traces are kept at least, in milliseconds of log time. */
+  readonly keptMs: number
+  /** How much of the time a diff takes, when nobody has said how much deriving may. */
+  readonly diffShare: number
+  /** What the live generation has saved. */
+  viewLive(live: Live): Promise<Side>
+  keep(name: string, text: string): Promise<void>
+  /** It has come further in a way that others should know of. */
+  changed(): void
+  /** Throws when nothing more is to be done. */
+  check(): void
+}
+
+/** What is compared: an app, and what it has derived. */
+export interface Side {
+  readonly app: App
+  readonly version: string
+  readonly store: StoreView
+}
+
+/** A generation that is derived beside the live one in this process. */
+export class OtherHere implements Other {
+  readonly wasLive: boolean
+  readonly #around: Surroundings
+  readonly #derived: Generation
+  readonly #following: Following
+  #share: number | undefined
+  #sides: { readonly before: Side; readonly after: Side } | undefined
+
+  static async open(around: Surroundings, options: OtherOptions): Promise<OtherHere> {
+    const { generation, base, anew } = options
+    const program = () => around.generations.programOf(base)
+    const derived = await Generation.open(around.generations, generation, program, anew)
+    const other = new OtherHere(around, derived, options)
+    if (!options.paused) await other.start()
+    return other
+  }
+
+  private constructor(around: Surroundings, derived: Generation, { wasLive, share, paused }: OtherOptions) {
+    this.#around = around
+    this.#derived = derived
+    this.wasLive = wasLive
+    this.#share = share
+    const { checkpointRows } = around
+    const host = {
+      log: around.generations.log,
+      cut: (than?: readonly number[]) => around.cut(than),
+      applied: () => around.applied(),
+      next: () => around.next(),
+      isBusy: () => around.isBusy(),
+      checkpointRows,
+      prune: () => derived.prune(around.keptMs, checkpointRows),
+      changed: () => around.changed(),
+    }
+    this.#following = new Following(derived, host, { share, paused })
+  }
+
+  get generation(): number {
+    return this.#derived.number
+  }
+
+  get progress(): Progress {
+    return this.#following.progress
+  }
+
+  get share(): number | undefined {
+    return this.#share
+  }
+
+  set share(share: number | undefined) {
+    this.#share = share
+    this.#following.share = share
+  }
+
+  async start(): Promise<void> {
+    this.#following.start()
+  }
+
+  pause(): Promise<void> {
+    return this.#following.pause()
+  }
+
+  caughtUp(signal?: AbortSignal): Promise<void> {
+    return this.#following.caughtUp(signal)
+  }
+
+  async level(cut: Cut): Promise<{ isStill: boolean }> {
+    await this.#following.catchUp(cut)
+    return { isStill: this.#derived.processor.isStill }
+  }
+
+  async pass(ends: readonly number[]): Promise<void> {
+    await replay(this.#around.generations.log, this.#derived, { ends, pause: () => undefined })
+  }
+
+  async save(isWhole: boolean): Promise<void> {
+    if (isWhole) this.#derived.prune(this.#around.keptMs, Number.POSITIVE_INFINITY)
+    await this.#derived.checkpoint()
+  }
+
+  async look(live: Live): Promise<void> {
+    const before = await this.#around.viewLive(live)
+    const { program, store } = this.#derived
+    this.#sides = { before, after: { app: program.app, version: program.version, store: store.view() } }
+  }
+
+  async unlook(): Promise<void> {
+    this.#sides?.before.store.close()
+    this.#sides?.after.store.close()
+    this.#sides = undefined
+  }
+
+  async sumUp({
+    signal,
+    ...how
+  }: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
+    const { before, after } = this.#sides!
+    const summing = new Summing(how)
+    const pace = new Pace(this.#around, this.#share ?? this.#around.diffShare)
+    pace.begin()
+    for (const difference of comparison(before, after)) {
+      if (difference !== undefined) {
+        const room = summing.add(difference)
+        if (room) await room
+      }
+      const rest = pace.rest()
+      if (rest === undefined) continue
+      await rest
+      signal?.throwIfAborted()
+      this.#around.check()
+    }
+    return summing.end()
+  }
+
+  async correct({ number, identity, offset }: PromotionToCome): Promise<KeptCorrections> {
+    const { before, after } = this.#sides!
+    const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
+    // Reads come in now and then while requests wait.
+    const pace = new Pace({ isBusy: () => false, next: () => Promise.resolve() }, 1)
+    pace.begin()
+    const { list, counts, effectsNew } = await correctionsOf(
+      before,
+      after,
+      { number, identity, partition: 0, offset },
+      { requests: (places) => this.#requests(apps, places), pause: () => pace.rest() },
+    )
+    const lines = [JSON.stringify({ counts, effectsNew }), ...list.map((each) => JSON.stringify(each))]
+    const text = lines.join('\n')
+    if (list.length > 0) await this.#around.keep(correctionsName(number), text)
+    const hash = createHash('sha256').update(text).digest('hex')
+    return { count: list.length, hash, counts, effectsNew }
+  }
+
+  end(why: HenceError): void {
+    this.#following.end(why)
+  }
+
+  async close(why: HenceError): Promise<void> {
+    this.end(why)
+    await this.#following.stop()
+    await this.unlook()
+    await this.#derived.checkpoint().catch(() => {})
+    await this.#derived.close()
+  }
+
+  /** Requests of the log, and their partition keys by the first app that gives one. */
+  async #requests(
+    apps: readonly App[],
+    places: readonly Place[],
+  ): Promise<ReadonlyMap<string, CorrectedRequest>> {
+    const found = new Map<string, CorrectedRequest>()
+    const { log } = this.#around.generations
+    for (const [partition, here] of Map.groupBy(places, ({ partition }) => partition)) {
+      const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
+      for await (const { offset, bytes } of recordsAt(log, partition, offsets))
+        found.set(`${partition}:${offset}`, requestOf(apps, decodeRecord(bytes) as RequestRecord))
+    }
+    return found
+  }
+}
+
+function requestOf(apps: readonly App[], record: RequestRecord): CorrectedRequest {
+  const { type } = record
+  const input = JSON.parse(record.input)
+  let key = operatorRequests.get(type)?.key(input as never)
+  for (const app of apps) key ??= keyBy(app, record)
+  return { type, input, key }
+}
+
+/** The partition key of a request by an app; undefined when the app gives none, or throws. */
+function keyBy({ requests }: App, { type, version, input, output }: RequestRecord): string | undefined {
+  const definition = requests.get(type)
+  if (definition === undefined) return undefined
+  try {
+    let value = JSON.parse(output ?? input)
+    for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
+    const key: unknown = definition.key(value)
+    checkPartitionKey(key, `request "${type}"`)
+    return key
+  } catch {
+    // Then that is why the outcome is another one, and no reason not to correct it.
+    return undefined
+  }
+}

@@ -1,0 +1,187 @@
+/** The process that derives a generation beside the live one, which is in the process that has started it. */
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { App } from '../app/index.ts'
+import { keptCode } from '../codes.ts'
+import { comparedCollections } from '../derivation/diff.ts'
+import type { DiffSummary } from '../derivation/diff-summary.ts'
+import { hostApp, sandboxed } from '../derivation/program.ts'
+import { HenceError } from '../failure.ts'
+import { holdFile } from '../file-lock.ts'
+import { realDisk } from '../log/file-log/disk.ts'
+import { type GrowingLog, openGrowingLog } from '../log/file-log/growing-log.ts'
+import { openLmdbStore } from '../state/lmdb-store.ts'
+import { derivingLock, keep, kept, openState, stillDeriving } from '../storage.ts'
+import type { Deriving, DerivingCalls, EngineCalls } from './calls.ts'
+import type { Live } from './other.ts'
+import { OtherHere, type Side, type Surroundings } from './other-here.ts'
+import { Peer } from './peer.ts'
+
+/** So often it tells how far it is, in milliseconds. */
+const progressMs = 100
+/** Lines of a diff go out together, in pieces of about so many characters. */
+const pieceLength = 64 * 1024
+/** Without being told otherwise it never rests: which process has the processor is for the operating system to say. */
+const shareUsual = 1
+const triesMax = 100
+const tryMs = 50
+
+let other: OtherHere | undefined
+let log: GrowingLog | undefined
+let summing: AbortController | undefined
+
+// The one of the engine says when to end, or is gone.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
+process.on('disconnect', () => process.exit())
+
+/** After each call the other side knows how far it is. */
+function telling<Values extends unknown[], T>(act: (...values: Values) => T | Promise<T>) {
+  return async (...values: Values): Promise<T> => {
+    try {
+      return await act(...values)
+    } finally {
+      tell()
+    }
+  }
+}
+
+const ours: DerivingCalls = {
+  open: telling(open),
+  start: telling(() => other!.start()),
+  pause: telling(() => other!.pause()),
+  share: telling((share) => {
+    other!.share = share ?? shareUsual
+  }),
+  caughtUp: telling(() => other!.caughtUp()),
+  level: telling((cut) => {
+    log!.grow(cut.positions)
+    return other!.level(cut)
+  }),
+  pass: telling((ends) => {
+    log!.grow(ends)
+    return other!.pass(ends)
+  }),
+  save: telling((isWhole) => other!.save(isWhole)),
+  look: telling((live) => other!.look(live)),
+  sumUp: telling(sumUp),
+  stopSumUp: () => summing?.abort(),
+  correct: telling((promotion) => other!.correct(promotion)),
+  unlook: telling(() => other!.unlook()),
+  close: async () => {
+    await other?.close(closed())
+    other = undefined
+  },
+}
+
+const peer = new Peer<EngineCalls>(
+  {
+    // What cannot be sent any more nobody waits for.
+    send: (message) => process.send!(message, undefined, undefined, () => {}),
+    receive: (listener) => process.on('message', listener),
+  },
+  ours,
+)
+
+let told = ''
+function tell(): void {
+  if (other === undefined) return
+  const { progress } = other
+  const text = JSON.stringify(progress)
+  if (text !== told) void peer.call('progress', progress).catch(() => {})
+  told = text
+}
+
+async function open(deriving: Deriving): Promise<void> {
+  const { directory, share = shareUsual, checkpointRows, keptMs, checked } = deriving
+  // One that was started before may be about to end.
+  for (let tries = 0; holdFile(join(directory, derivingLock)) === undefined; tries++) {
+    if (tries === triesMax) throw stillDeriving(directory)
+    await pause(tryMs)
+  }
+  const growing = await openGrowingLog(directory)
+  log = growing
+  let applied = 0
+  const codeOf = (version: string) => keptCode((name) => kept(directory, name), version)
+  const around: Surroundings = {
+    generations: {
+      log,
+      openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
+      programOf: async (version) => sandboxed(await codeOf(version)),
+      checked,
+    },
+    hostAppOf: async (version) => hostApp(await codeOf(version)),
+    async cut(than) {
+      const cut = await peer.call('cut', than)
+      growing.grow(cut.positions)
+      applied = cut.positions.reduce((sum, position) => sum + position, 0)
+      return cut
+    },
+    applied: () => applied,
+    // Live work has a process of its own: here there is nothing to be waited for, but it rests as it was told.
+    isBusy: () => (other?.share ?? share) < 1,
+    next: () => new Promise(() => {}),
+    checkpointRows,
+    keptMs,
+    diffShare: shareUsual,
+    viewLive: async (live) => viewOf(directory, live, sandboxed(await codeOf(live.version)).app),
+    keep: (name, text) => keep(realDisk, directory, name, text),
+    changed: tell,
+    check: () => {},
+  }
+  other = await OtherHere.open(around, { ...deriving, share })
+  setInterval(tell, progressMs)
+}
+
+async function viewOf(directory: string, { generation, version }: Live, app: App): Promise<Side> {
+  const store = await openLmdbStore({
+    directory: join(directory, 'state', String(generation)),
+    collections: comparedCollections(app),
+    readOnly: true,
+  })
+  const { get, range, close } = store.view()
+  return {
+    app,
+    version,
+    store: {
+      get,
+      range,
+      close() {
+        close()
+        void store.close()
+      },
+    },
+  }
+}
+
+async function sumUp({ samples, lines }: Parameters<DerivingCalls['sumUp']>[0]): Promise<DiffSummary> {
+  summing = new AbortController()
+  const { signal } = summing
+  let piece: string[] = []
+  let length = 0
+  const send = () => {
+    const full = piece
+    piece = []
+    length = 0
+    return peer.call('lines', full)
+  }
+  const each = (line: string) => {
+    piece.push(line)
+    length += line.length
+    return length < pieceLength ? undefined : send()
+  }
+  const summary = await other!.sumUp({
+    ...(samples !== undefined && { samples }),
+    ...(lines && { each }),
+    signal,
+  })
+  if (piece.length > 0) await send()
+  return summary
+}
+
+function closed(): HenceError {
+  return new HenceError(
+    'engine-closed',
+    'retry',
+    'The engine is closed. Send the same request to the next one.',
+  )
+}
