@@ -149,11 +149,14 @@ export class OtherApart implements Other {
   }
 
   async close(why: HenceError): Promise<void> {
-    const peer = this.#peer
     this.#over ??= why
+    const peer = this.#peer
+    const child = this.#child
+    child?.ref()
+    child?.channel?.ref()
     await peer?.call('close').catch(() => {})
     peer?.lose(why)
-    this.#child?.disconnect()
+    if (child?.connected) child.disconnect()
     await this.#ended
   }
 
@@ -191,7 +194,8 @@ export class OtherApart implements Other {
     try {
       await this.#call('open', deriving)
     } catch (error) {
-      child.disconnect()
+      child.ref()
+      if (child.connected) child.disconnect()
       await this.#ended
       throw error
     }
