@@ -5,7 +5,9 @@ import { identityOf } from '../identity.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
+import type { Keys } from '../state/noting-store.ts'
 import type { Store } from '../state/store.ts'
+import type { Chain } from './chain.ts'
 import { decodeDecided } from './decided.ts'
 import { type Derived as Compared, comparison } from './diff.ts'
 import type { Difference, EffectDifference, OutcomeDifference, RowDifference } from './difference.ts'
@@ -35,96 +37,165 @@ export interface CorrectionCounts {
   readonly row: number
 }
 
-/** What comes of promoting one derivation of the log in the place of another. */
-export interface Corrections {
-  readonly list: readonly RecordedCorrection[]
-  readonly counts: CorrectionCounts
-  /** Effects that are asked for anew. */
-  readonly effectsNew: number
-}
+/** A correction whose place in the list and in the log is not known yet. */
+type Draft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
+
+type Kind = 'outcome' | 'effect' | 'row' | 'kept' | 'settled' | 'new'
+
+/** What is new is no correction. */
+const kindsInOrder = ['row', 'outcome', 'effect', 'kept', 'settled'] as const
+
+/** Outcomes are looked up in the log so many at a time. */
+const outcomesAtOnce = 10_000
 
 /**
- * Works out the corrections of a promotion: of every outcome that was told otherwise, of effects that were asked for and are
+ * The corrections of a promotion: of every outcome that was told otherwise, of effects that were asked for and are
  * now others, and, where the app has a `correct` for the scope, of effects that are asked for no longer and of rows.
  *
- * The stores may not change meanwhile, and are views if `pause` gives control back to the event loop.
- *
- * @param promotion its number, the identity that approved it, and where it is going to stand
+ * What is worked out while both derivations go on need not be worked out again when they stand still, but where keys have changed
+ * since: whatever is corrected depends on what both have under one key.
  */
-export async function correctionsOf(
-  before: Derived,
-  after: Derived,
-  promotion: {
-    readonly number: number
-    readonly identity: string
-    readonly partition: number
-    readonly offset: number
-  },
-  sources: CorrectionSources,
-): Promise<Corrections> {
-  const found: (RowDifference | EffectDifference | OutcomeChange)[] = []
-  let effectsNew = 0
-  for (const difference of comparison(before, after)) {
-    const pause = sources.pause()
-    if (pause) await pause
-    if (difference === undefined) continue
-    // Nobody apologises for an apology.
-    if (difference.kind === 'effect' && effectRow(before, difference.id)?.correction) continue
-    if (isCorrected(difference, after.app)) {
-      found.push(difference.kind === 'outcome' ? outcomeChange(difference, before) : difference)
-    } else if (isNewEffect(difference)) effectsNew++
-  }
-  const corrected = new Set(outcomesOf(found).map(({ identity }) => identity))
-  for (const [identity, text] of before.store.range('decided')) {
-    const pause = sources.pause()
-    if (pause) await pause
-    if (!text.includes('\t') || corrected.has(identity)) continue
-    const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
-    found.push({ kind: 'outcome', identity, partition, offset, told, before: is, after: is, kept: true })
-  }
-  const list: RecordedCorrection[] = []
-  const counts = { outcome: 0, effect: 0, row: 0 }
-  const add = (correction: Omit<RecordedCorrection, 'promotion' | 'n'>) => {
-    list.push({ promotion: promotion.number, n: list.length, ...correction })
-    const { what } = correction
-    if (!('kept' in what) && !('settled' in what)) counts[what.kind]++
-  }
-  const requests = await sources.requests(outcomesOf(found))
-  for (const each of found) {
-    if (each.kind === 'outcome') {
-      add(ofOutcome(each, after.app, requests.get(`${each.partition}:${each.offset}`)!))
+export class Corrections {
+  /** By collection and key: the kind of what is there, and the text of its correction. */
+  readonly #found = new Map<string, readonly [kind: Kind, text: string]>()
+
+  /**
+   * Compares two derivations.
+   * @param keys those that may have changed since it was called last; undefined: all. The stores may not change meanwhile, and are views
+   *   if `pause` gives control back to the event loop
+   */
+  async look(before: Derived, after: Derived, sources: CorrectionSources, keys?: Keys): Promise<void> {
+    if (keys === undefined) return this.#lookAt(before, after, sources)
+    for (const [collection, changed] of keys) {
+      for (const key of changed) this.#found.delete(placeOf(collection, key))
     }
-    if (each.kind === 'effect') add(ofEffect(each, before))
-    if (each.kind === 'row') {
-      const { table, scope, key, before: was, after: is } = each
-      const { identity, partition: rootPartition, offset: rootOffset } = promotion
-      add({
-        scope,
-        key: key[0] as string,
+    await this.#lookAt(only(before, keys), only(after, keys), sources)
+  }
+
+  async #lookAt(before: Derived, after: Derived, sources: CorrectionSources): Promise<void> {
+    const { pause } = sources
+    const corrected = new Set<string>()
+    let outcomes: OutcomeChange[] = []
+    const addOutcome = async (change: OutcomeChange) => {
+      outcomes.push(change)
+      if (outcomes.length === outcomesAtOnce) await flush()
+    }
+    const flush = async () => {
+      const requests = await sources.requests(outcomes)
+      for (const each of outcomes) {
+        const draft = ofOutcome(each, after.app, requests.get(`${each.partition}:${each.offset}`)!)
+        this.#add('decided', each.identity, each.kept ? 'kept' : 'outcome', draft)
+      }
+      outcomes = []
+    }
+    for (const difference of comparison(before, after)) {
+      const paused = pause()
+      if (paused) await paused
+      if (difference === undefined) continue
+      // Nobody apologises for an apology.
+      if (difference.kind === 'effect' && effectRow(before, difference.id)?.correction) continue
+      if (isNewEffect(difference))
+        this.#found.set(placeOf(effectRows, encodeKey([difference.id])), ['new', ''])
+      if (!isCorrected(difference, after.app)) continue
+      if (difference.kind === 'outcome') {
+        const change = outcomeChange(difference, before)
+        corrected.add(change.identity)
+        await addOutcome(change)
+      } else if (difference.kind === 'row') {
+        const collection = `t:${difference.table}`
+        this.#add(collection, encodeKey(difference.key), 'row', ofRow(difference))
+      } else this.#add(effectRows, encodeKey([difference.id]), 'effect', ofEffect(difference, before))
+    }
+    for (const [identity, text] of before.store.range('decided')) {
+      const paused = pause()
+      if (paused) await paused
+      if (!text.includes('\t') || corrected.has(identity)) continue
+      const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
+      await addOutcome({
+        kind: 'outcome',
         identity,
-        rootPartition,
-        rootOffset,
-        what: {
-          kind: 'row',
-          table,
-          rowKey: key,
-          ...(was !== undefined && { before: was }),
-          ...(is !== undefined && { after: is }),
-        },
+        partition,
+        offset,
+        told,
+        before: is,
+        after: is,
+        kept: true,
       })
     }
+    await flush()
+    for (const settled of settledEffects(before, after)) {
+      const paused = pause()
+      if (paused) await paused
+      if (settled !== undefined) this.#add(effectRows, settled.at, 'settled', settled.draft)
+    }
   }
-  for (const settled of settledEffects(before, after)) {
-    const pause = sources.pause()
-    if (pause) await pause
-    if (settled !== undefined) add(settled)
+
+  #add(collection: string, key: string, kind: Kind, draft: Draft): void {
+    this.#found.set(placeOf(collection, key), [kind, JSON.stringify(draft)])
   }
-  return { list, counts, effectsNew }
+
+  get counts(): CorrectionCounts {
+    return { outcome: this.#count('outcome'), effect: this.#count('effect'), row: this.#count('row') }
+  }
+
+  /** Effects that are asked for anew. */
+  get effectsNew(): number {
+    return this.#count('new')
+  }
+
+  #count(kind: Kind): number {
+    let count = 0
+    for (const [each] of this.#found.values()) if (each === kind) count++
+    return count
+  }
+
+  /**
+   * The corrections as JSON, numbered.
+   * @param promotion its number, the identity that approved it, and where it is going to stand in the first partition
+   */
+  *lines(promotion: {
+    readonly number: number
+    readonly identity: string
+    readonly offset: number
+  }): Generator<string> {
+    const { number, identity, offset } = promotion
+    // What follows from no request follows from the promotion.
+    const chain = JSON.stringify({ identity, rootPartition: 0, rootOffset: offset }).slice(1, -1)
+    let n = 0
+    for (const kind of kindsInOrder) {
+      for (const [each, text] of this.#found.values()) {
+        if (each !== kind) continue
+        yield `{"promotion":${number},"n":${n++},${kind === 'row' ? `${chain},` : ''}${text.slice(1)}`
+      }
+    }
+  }
+}
+
+const effectRows = 't:hence.effects'
+
+function placeOf(collection: string, key: string): string {
+  return `${collection}\0${key}`
+}
+
+/** A derivation as if it had those keys only; single ones are looked up in all of it. */
+function only({ app, store }: Derived, keys: Keys): Derived {
+  return {
+    app,
+    store: {
+      get: (collection, key) => store.get(collection, key),
+      *range(collection) {
+        for (const key of [...(keys.get(collection) ?? [])].sort()) {
+          const text = store.get(collection, key)
+          if (text !== undefined) yield [key, text]
+        }
+      },
+    },
+  }
 }
 
 type Corrected = RowDifference | EffectDifference | OutcomeDifference
 
-function isNewEffect(difference: Difference): boolean {
+function isNewEffect(difference: Difference): difference is EffectDifference {
   return difference.kind === 'effect' && difference.before === undefined
 }
 
@@ -150,10 +221,6 @@ interface OutcomeChange extends Place {
   readonly kept?: true
 }
 
-function outcomesOf(found: readonly { readonly kind: string }[]): OutcomeChange[] {
-  return found.filter(({ kind }) => kind === 'outcome') as OutcomeChange[]
-}
-
 function outcomeChange(difference: OutcomeDifference, { store }: Derived): OutcomeChange {
   const identity = identityOf(difference.requestId, difference.principal)
   return { ...difference, identity, told: decodeDecided(store.get('decided', identity)!).outcome }
@@ -163,7 +230,7 @@ function ofOutcome(
   { identity, partition, offset, told, before, after, kept }: OutcomeChange,
   app: App,
   { type, input, key }: CorrectedRequest,
-): Omit<RecordedCorrection, 'promotion' | 'n'> {
+): Draft {
   return {
     // Without a key there are no rows that the app could make good.
     scope: (key !== undefined && app.requests.get(type)?.scope) || '',
@@ -175,10 +242,21 @@ function ofOutcome(
   }
 }
 
-function ofEffect(
-  { id, after }: EffectDifference,
-  before: Derived,
-): Omit<RecordedCorrection, 'promotion' | 'n'> {
+function ofRow({ table, scope, key, before, after }: RowDifference): Draft {
+  return {
+    scope,
+    key: key[0] as string,
+    what: {
+      kind: 'row',
+      table,
+      rowKey: key,
+      ...(before !== undefined && { before }),
+      ...(after !== undefined && { after }),
+    },
+  }
+}
+
+function ofEffect({ id, after }: EffectDifference, before: Derived): Draft {
   const row = effectRow(before, id)!
   const { type, scope, key, identity, rootPartition, rootOffset } = row
   return {
@@ -195,26 +273,29 @@ function ofEffect(
 function* settledEffects(
   before: Derived,
   after: Derived,
-): Iterable<Omit<RecordedCorrection, 'promotion' | 'n'> | undefined> {
-  for (const [key, text] of after.store.range('t:hence.effects')) {
+): Iterable<{ readonly at: string; readonly draft: Draft } | undefined> {
+  for (const [key, text] of after.store.range(effectRows)) {
     yield undefined
     const row = JSON.parse(text) as EffectRow
     if (row.state !== 'pending') continue
-    const old = before.store.get('t:hence.effects', key)
+    const old = before.store.get(effectRows, key)
     const ended = old === undefined ? undefined : (JSON.parse(old) as EffectRow)
     if (ended === undefined || ended.state === 'pending') continue
     // What was given up for something else has not been sent, and is asked for again.
     if (ended.state === 'dead' && ended.error === replacedError) continue
     if (!isSameInput(ended, row)) continue
-    const { type, scope, key: at, identity, rootPartition, rootOffset } = row
+    const { type, scope, identity, rootPartition, rootOffset } = row
     const id = decodeKey(['string'], key).parts[0] as string
     yield {
-      scope,
-      key: at,
-      identity,
-      rootPartition,
-      rootOffset,
-      what: { kind: 'effect', id, type, before: ended, after: row.input, settled: true },
+      at: key,
+      draft: {
+        scope,
+        key: row.key,
+        identity,
+        rootPartition,
+        rootOffset,
+        what: { kind: 'effect', id, type, before: ended, after: row.input, settled: true },
+      },
     }
   }
 }
@@ -225,6 +306,6 @@ function isSameInput(a: EffectRow, b: EffectRow): boolean {
 }
 
 function effectRow({ store }: Derived, id: string): EffectRow | undefined {
-  const text = store.get('t:hence.effects', encodeKey([id]))
+  const text = store.get(effectRows, encodeKey([id]))
   return text === undefined ? undefined : JSON.parse(text)
 }

@@ -1,5 +1,6 @@
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
+import { NotingStore } from '../state/noting-store.ts'
 import { State } from '../state/state.ts'
 import type { Store } from '../state/store.ts'
 import type { TableState } from '../state/table.ts'
@@ -70,7 +71,7 @@ export class Generation implements Replayed {
     return this.#parts.state
   }
 
-  get store(): Store {
+  get store(): NotingStore {
     return this.#parts.store
   }
 
@@ -141,7 +142,7 @@ export class Generation implements Replayed {
 
 interface Parts {
   readonly program: Program
-  readonly store: Store
+  readonly store: NotingStore
   readonly state: State
   readonly tables: ReadonlyMap<string, TableState>
   readonly processor: Processor
@@ -154,7 +155,7 @@ async function partsOf(
   program: Program,
   anew: boolean,
 ): Promise<Parts> {
-  const store = await openStore(generation, collectionsFor(program), anew)
+  const store = new NotingStore(await openStore(generation, collectionsFor(program), anew))
   const state = new State(store)
   const tables = tablesFor(program, state)
   const { id: logId, partitions } = log

@@ -1,5 +1,6 @@
 import type { DiffSummary } from '../derivation/diff-summary.ts'
 import type { Cut, Progress } from '../derivation/following.ts'
+import type { Keys } from '../state/noting-store.ts'
 import type { KeptCorrections, Live, OtherOptions, PromotionToCome } from './other.ts'
 
 /** How a process is told to derive a generation. */
@@ -26,7 +27,8 @@ export type DerivingCalls = {
   sumUp(options: { readonly samples: number | undefined; readonly lines: boolean }): Promise<DiffSummary>
   /** Ends `sumUp`, which then throws. */
   stopSumUp(): void
-  correct(promotion: PromotionToCome): Promise<KeptCorrections>
+  correctAhead(live: Live, changed: Keys | undefined): Promise<number>
+  correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections>
   unlook(): Promise<void>
   close(): Promise<void>
 }

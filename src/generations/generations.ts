@@ -5,6 +5,7 @@ import type { Codes } from '../codes.ts'
 import { baseOf } from '../derivation/control-history.ts'
 import { appendControl } from '../derivation/controls.ts'
 import type { CorrectionCounts } from '../derivation/corrections.ts'
+import { comparedCollections } from '../derivation/diff.ts'
 import type { SummaryOptions } from '../derivation/diff-summary.ts'
 import { type Cut, reprocessFailure } from '../derivation/following.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../derivation/generation.ts'
@@ -16,8 +17,9 @@ import { identityOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
 import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from '../log/record.ts'
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from '../reprocessing.ts'
+import type { Keys } from '../state/noting-store.ts'
 import { correctionsName, type Storage } from '../storage.ts'
-import type { Other, OtherOptions } from './other.ts'
+import type { Live, Other, OtherOptions } from './other.ts'
 import { canDeriveApart, OtherApart } from './other-apart.ts'
 import { OtherHere, type Surroundings } from './other-here.ts'
 
@@ -146,7 +148,7 @@ export class Generations implements Reprocessing {
     if (other !== undefined && other.generation !== live) {
       await this.#reopen(other)
     }
-    await this.#note()
+    await this.#keepNote()
   }
 
   async #openOther(noted: NotedOther, anew = false): Promise<void> {
@@ -165,7 +167,7 @@ export class Generations implements Reprocessing {
     if (directory !== undefined && this.#codes.isSandboxed && canDeriveApart()) {
       const side = {
         cut: (than?: readonly number[]) => this.#cut(than),
-        changed: () => void this.#note().catch(() => {}),
+        changed: () => void this.#keepNote().catch(() => {}),
       }
       return OtherApart.open(side, { ...options, directory, checkpointRows, keptMs, checked })
     }
@@ -219,7 +221,7 @@ export class Generations implements Reprocessing {
           true,
         )
       }
-      await this.#note()
+      await this.#keepNote()
       return this.#status()
     })
   }
@@ -257,7 +259,7 @@ export class Generations implements Reprocessing {
   pause(): Promise<ReprocessStatus> {
     return this.#change(async () => {
       await this.#needed().pause()
-      await this.#note()
+      await this.#keepNote()
       return this.#status()
     })
   }
@@ -266,7 +268,7 @@ export class Generations implements Reprocessing {
     return this.#change(async () => {
       if (this.#unopened !== undefined) await this.#openOther({ ...this.#unopened.other, paused: false })
       await this.#needed().start()
-      await this.#note()
+      await this.#keepNote()
       return this.#status()
     })
   }
@@ -296,7 +298,7 @@ export class Generations implements Reprocessing {
 
   async #compare(how: SummaryOptions, signal: AbortSignal | undefined): Promise<Diff> {
     const other = this.#needed()
-    const live = { generation: this.#live.number, version: this.#live.program.version }
+    const live = this.#asLive()
     try {
       await this.#saveAhead(other)
       const positions = await this.#host.still(async () => {
@@ -312,7 +314,7 @@ export class Generations implements Reprocessing {
       await other.unlook()
       // Not before: live work is to share the time with one of them only. Why it cannot go on is in its status.
       await other.start().catch(() => {})
-      await this.#note()
+      await this.#keepNote()
     }
   }
 
@@ -328,13 +330,14 @@ export class Generations implements Reprocessing {
       if (before !== undefined) return this.#promotedBefore(before as Promoted, diff)
       const other = this.#needed()
       if (diff !== this.#diff) throw unknownDiff(diff, this.#diff)
-      await other.caughtUp()
-      await this.#saveAhead(other)
-      await this.#host.stopDelivery()
       try {
+        await this.#correctAhead(other)
+        await this.#host.stopDelivery()
         return await this.#host.still(() => this.#promote(other, { diff, note, identity }))
       } finally {
+        this.#live.store.forget()
         this.#host.startDelivery()
+        await this.#other?.unlook().catch(() => {})
         await this.#other?.start().catch(() => {})
       }
     })
@@ -347,7 +350,7 @@ export class Generations implements Reprocessing {
       this.#other = undefined
       this.#unopened = undefined
       this.#diff = undefined
-      await this.#note()
+      await this.#keepNote()
       await this.#storage.dropStore(generation)
     })
   }
@@ -380,11 +383,8 @@ export class Generations implements Reprocessing {
     const { identity, diff, note } = approval
     const { version } = other.progress
     const app = await this.#codes.hostAppOf(version)
-    await other.look({ generation: before.number, version: before.program.version })
-    const offset = before.processor.position(0)
-    const { count, hash, counts, effectsNew } = await other
-      .correct({ number, identity, offset })
-      .finally(() => other.unlook())
+    const promotion = { number, identity, offset: before.processor.position(0) }
+    const { count, hash, counts, effectsNew } = await other.correct(this.#asLive(), this.#note(), promotion)
     const noted = this.#noted()!
     const after = await this.#taken(other, noted)
     const base = baseOf(this.#history, after.number) ?? version
@@ -415,7 +415,7 @@ export class Generations implements Reprocessing {
     this.#host.switched(app)
     if (count > 0) await this.#write(await this.#keptCorrections(this.#history[number] as Promoted))
     await this.#keepBeside(before, other.share)
-    await this.#note()
+    await this.#keepNote()
     return {
       generation: after.number,
       version,
@@ -424,6 +424,38 @@ export class Generations implements Reprocessing {
       effectsNew,
       replayed: false,
     }
+  }
+
+  /**
+   * Works out the corrections while requests go on, first of everything and then of what changed meanwhile, until that is little:
+   * requests wait for the last of it only.
+   */
+  async #correctAhead(other: Other): Promise<void> {
+    await other.caughtUp()
+    this.#note()
+    await this.#live.checkpoint()
+    await other.correctAhead(this.#asLive(), undefined)
+    for (let [before, count] = [Number.POSITIVE_INFINITY, 0]; ; before = count) {
+      await other.start()
+      await other.caughtUp()
+      const changed = this.#note()
+      await this.#live.checkpoint()
+      count = await other.correctAhead(this.#asLive(), changed)
+      // It gets no less when requests come faster than that.
+      if (count <= changedFew || count > before / 2) break
+    }
+    await other.start()
+    await other.caughtUp()
+    await this.#saveAhead(other)
+  }
+
+  /** The keys that were saved of the live generation since this was last asked. */
+  #note(): Keys {
+    return this.#live.store.note(comparedCollections(this.#live.program.app))
+  }
+
+  #asLive(): Live {
+    return { generation: this.#live.number, version: this.#live.program.version }
   }
 
   /** Takes over the other one, which was saved whole, from where it was derived. */
@@ -465,15 +497,17 @@ export class Generations implements Reprocessing {
 
   /** Brings those to the log that it lacks, each partition's in their order. */
   async #write(list: readonly RecordedCorrection[]): Promise<void> {
-    this.#corrections = list
     const generation = this.#live.number
-    for (const correction of list) {
-      const partition = partitionOf(correction.key, this.#log.partitions)
-      if (correction.n <= this.#live.processor.corrected(partition)) continue
-      const record: CorrectionRecord = { kind: 'correction', generation, correction }
-      this.#host.write(partition, record, encodeCorrection(record))
+    for (let from = 0; from < list.length; from += correctionsAtOnce) {
+      this.#corrections = list.slice(from, from + correctionsAtOnce)
+      for (const correction of this.#corrections) {
+        const partition = partitionOf(correction.key, this.#log.partitions)
+        if (correction.n <= this.#live.processor.corrected(partition)) continue
+        const record: CorrectionRecord = { kind: 'correction', generation, correction }
+        this.#host.write(partition, record, encodeCorrection(record))
+      }
+      await this.#host.idle()
     }
-    await this.#host.idle()
     this.#corrections = []
   }
 
@@ -574,7 +608,7 @@ export class Generations implements Reprocessing {
         return { app, version, store: this.#live.store.view() }
       },
       keep: (name, text) => this.#storage.keep(name, text),
-      changed: () => void this.#note().catch(() => {}),
+      changed: () => void this.#keepNote().catch(() => {}),
       check: () => {
         const closed = host.closed()
         if (closed) throw closed
@@ -633,7 +667,7 @@ export class Generations implements Reprocessing {
     return result
   }
 
-  #note(): Promise<void> {
+  #keepNote(): Promise<void> {
     this.#noting = this.#noting
       .catch(() => {})
       .then(async () => {
@@ -645,6 +679,12 @@ export class Generations implements Reprocessing {
     return this.#noting
   }
 }
+
+/** So many corrections are on their way to the log at a time. */
+const correctionsAtOnce = 10_000
+
+/** So many keys may have changed when requests are made to wait for a promotion; comparing them takes milliseconds. */
+const changedFew = 5_000
 
 type Promoted = Extract<ControlFact, { type: 'promotion' }>
 

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { DiffSummary, SummaryOptions } from '../derivation/diff-summary.ts'
 import { type Cut, isPaused, type Progress } from '../derivation/following.ts'
 import { HenceError } from '../failure.ts'
+import type { Keys } from '../state/noting-store.ts'
 import type { Deriving, DerivingCalls, EngineCalls } from './calls.ts'
 import type { KeptCorrections, Live, Other, PromotionToCome } from './other.ts'
 import { Peer } from './peer.ts'
@@ -134,8 +135,12 @@ export class OtherApart implements Other {
     }
   }
 
-  correct(promotion: PromotionToCome): Promise<KeptCorrections> {
-    return this.#call('correct', promotion)
+  correctAhead(live: Live, changed: Keys | undefined): Promise<number> {
+    return this.#call('correctAhead', live, changed)
+  }
+
+  correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections> {
+    return this.#call('correct', live, changed, promotion)
   }
 
   async unlook(): Promise<void> {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { App } from '../app/index.ts'
-import { type CorrectedRequest, correctionsOf } from '../derivation/corrections.ts'
-import { comparison } from '../derivation/diff.ts'
+import { type CorrectedRequest, Corrections } from '../derivation/corrections.ts'
+import { comparedCollections, comparison } from '../derivation/diff.ts'
 import { type DiffSummary, type SummaryOptions, Summing } from '../derivation/diff-summary.ts'
 import { type Cut, Following, type Progress } from '../derivation/following.ts'
 import { Generation, type GenerationHost } from '../derivation/generation.ts'
@@ -13,6 +13,7 @@ import { checkPartitionKey } from '../derivation/transaction.ts'
 import type { HenceError } from '../failure.ts'
 import { decodeRecord, type RequestRecord } from '../log/record.ts'
 import { recordsAt } from '../log/records-at.ts'
+import type { Keys } from '../state/noting-store.ts'
 import type { StoreView } from '../state/store.ts'
 import { correctionsName } from '../storage.ts'
 import type { KeptCorrections, Live, Other, OtherOptions, PromotionToCome } from './other.ts'
@@ -55,6 +56,8 @@ export class OtherHere implements Other {
   readonly #following: Following
   #share: number | undefined
   #sides: { readonly before: Side; readonly after: Side } | undefined
+  /** Those of a promotion that is on its way. */
+  #corrections = new Corrections()
 
   static async open(around: Surroundings, options: OtherOptions): Promise<OtherHere> {
     const { generation, base, anew } = options
@@ -134,6 +137,12 @@ export class OtherHere implements Other {
   }
 
   async unlook(): Promise<void> {
+    this.#unview()
+    this.#derived.store.forget()
+    this.#corrections = new Corrections()
+  }
+
+  #unview(): void {
     this.#sides?.before.store.close()
     this.#sides?.after.store.close()
     this.#sides = undefined
@@ -161,23 +170,49 @@ export class OtherHere implements Other {
     return summing.end()
   }
 
-  async correct({ number, identity, offset }: PromotionToCome): Promise<KeptCorrections> {
-    const { before, after } = this.#sides!
-    const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
+  async correctAhead(live: Live, changed: Keys | undefined): Promise<number> {
+    await this.#following.stop()
+    const mine = this.#note()
+    await this.save(false)
+    if (changed === undefined) this.#corrections = new Corrections()
+    return this.#lookAt(live, changed && union(changed, mine), this.#share ?? this.#around.diffShare)
+  }
+
+  async correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections> {
     // Reads come in now and then while requests wait.
-    const pace = new Pace({ isBusy: () => false, next: () => Promise.resolve() }, 1)
-    pace.begin()
-    const { list, counts, effectsNew } = await correctionsOf(
-      before,
-      after,
-      { number, identity, partition: 0, offset },
-      { requests: (places) => this.#requests(apps, places), pause: () => pace.rest() },
-    )
-    const lines = [JSON.stringify({ counts, effectsNew }), ...list.map((each) => JSON.stringify(each))]
+    await this.#lookAt(live, union(changed, this.#note()), 1)
+    const { counts, effectsNew } = this.#corrections
+    const lines = [JSON.stringify({ counts, effectsNew }), ...this.#corrections.lines(promotion)]
     const text = lines.join('\n')
-    if (list.length > 0) await this.#around.keep(correctionsName(number), text)
-    const hash = createHash('sha256').update(text).digest('hex')
-    return { count: list.length, hash, counts, effectsNew }
+    const count = lines.length - 1
+    if (count > 0) await this.#around.keep(correctionsName(promotion.number), text)
+    return { count, hash: createHash('sha256').update(text).digest('hex'), counts, effectsNew }
+  }
+
+  #note(): Keys {
+    return this.#derived.store.note(comparedCollections(this.#derived.program.app))
+  }
+
+  async #lookAt(live: Live, keys: Keys | undefined, share: number): Promise<number> {
+    await this.look(live)
+    try {
+      const { before, after } = this.#sides!
+      const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
+      const pace = new Pace(this.#around, share)
+      pace.begin()
+      const pause = () => {
+        const rest = pace.rest()
+        if (rest) this.#around.check()
+        return rest
+      }
+      const requests = (places: readonly Place[]) => this.#requests(apps, places)
+      await this.#corrections.look(before, after, { requests, pause }, keys)
+    } finally {
+      this.#unview()
+    }
+    let count = 0
+    for (const each of keys?.values() ?? []) count += each.size
+    return count
   }
 
   end(why: HenceError): void {
@@ -206,6 +241,13 @@ export class OtherHere implements Other {
     }
     return found
   }
+}
+
+function union(a: Keys, b: Keys): Keys {
+  const both = new Map<string, ReadonlySet<string>>(a)
+  for (const [collection, keys] of b)
+    both.set(collection, new Set([...(both.get(collection) ?? []), ...keys]))
+  return both
 }
 
 function requestOf(apps: readonly App[], record: RequestRecord): CorrectedRequest {

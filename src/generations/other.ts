@@ -2,6 +2,7 @@ import type { CorrectionCounts } from '../derivation/corrections.ts'
 import type { DiffSummary, SummaryOptions } from '../derivation/diff-summary.ts'
 import type { Cut, Progress } from '../derivation/following.ts'
 import type { HenceError } from '../failure.ts'
+import type { Keys } from '../state/noting-store.ts'
 
 /** The generation beside the live one, wherever it is derived: in this process, or in one of its own. */
 export interface Other {
@@ -31,9 +32,15 @@ export interface Other {
   look(live: Live): Promise<void>
   /** Compares what was looked at, a little at a time. */
   sumUp(options: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary>
-  /** Works out the corrections of a promotion from what was looked at, and keeps their text. */
-  correct(promotion: PromotionToCome): Promise<KeptCorrections>
-  /** Lets go of what was looked at. */
+  /**
+   * Works out the corrections of a promotion ahead, while both go on: saves, and compares with what the live one has saved.
+   * @param changed the keys that the live one has saved since it was called last; undefined: all, anew
+   * @returns how many keys that were, with those of this one
+   */
+  correctAhead(live: Live, changed: Keys | undefined): Promise<number>
+  /** Works out what has changed since, and keeps the text of all corrections: both stand still, and are saved. */
+  correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections>
+  /** Lets go of what was looked at, and of corrections that were worked out ahead. */
   unlook(): Promise<void>
   /** It goes on no more, and whoever waits for it is told why. */
   end(why: HenceError): void

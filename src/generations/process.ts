@@ -65,7 +65,8 @@ const ours: DerivingCalls = {
   look: telling((live) => other!.look(live)),
   sumUp: telling(sumUp),
   stopSumUp: () => summing?.abort(),
-  correct: telling((promotion) => other!.correct(promotion)),
+  correctAhead: telling((live, changed) => other!.correctAhead(live, changed)),
+  correct: telling((live, changed, promotion) => other!.correct(live, changed, promotion)),
   unlook: telling(() => other!.unlook()),
   close: async () => {
     await other?.close(closed())
