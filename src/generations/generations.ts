@@ -104,6 +104,8 @@ export class Generations implements Reprocessing {
   #other: Other | undefined
   /** One that could not be opened, and why: the live one goes on without it. */
   #unopened: { readonly other: NotedOther; readonly error: HenceError } | undefined
+  /** One that is being opened. */
+  #coming: NotedOther | undefined
   /** The hash of the last diff of the other one. */
   #diff: string | undefined
   /** Those of a promotion that is under way. */
@@ -242,6 +244,10 @@ export class Generations implements Reprocessing {
       } as const
       return { generation, version, wasLive, ...failed }
     }
+    if (this.#coming !== undefined) {
+      const { generation, version, wasLive, share = diffShare } = this.#coming
+      return { generation, version, wasLive, state: 'deriving', records: 0, of, failures: 0, share }
+    }
     if (this.#other === undefined) return undefined
     const { generation, wasLive, progress } = this.#other
     const { records, perSecond } = progress
@@ -330,13 +336,15 @@ export class Generations implements Reprocessing {
       if (before !== undefined) return this.#promotedBefore(before as Promoted, diff)
       const other = this.#needed()
       if (diff !== this.#diff) throw unknownDiff(diff, this.#diff)
+      const live = this.#live
       try {
         await this.#correctAhead(other)
         await this.#host.stopDelivery()
         return await this.#host.still(() => this.#promote(other, { diff, note, identity }))
       } finally {
-        this.#live.store.forget()
+        live.store.forget()
         this.#host.startDelivery()
+        if (this.#live !== live) await this.#keepBeside(live)
         await this.#other?.unlook().catch(() => {})
         await this.#other?.start().catch(() => {})
       }
@@ -411,11 +419,17 @@ export class Generations implements Reprocessing {
     await this.#pass(after)
     // From here to the next turn of the event loop nobody reads.
     this.#live = after
+    const { number: generation, program } = before
+    this.#coming = {
+      generation,
+      version: program.version,
+      wasLive: true,
+      paused: false,
+      ...(noted.share !== undefined && { share: noted.share }),
+    }
     this.#diff = undefined
     this.#host.switched(app)
     if (count > 0) await this.#write(await this.#keptCorrections(this.#history[number] as Promoted))
-    await this.#keepBeside(before, other.share)
-    await this.#keepNote()
     return {
       generation: after.number,
       version,
@@ -461,6 +475,7 @@ export class Generations implements Reprocessing {
   /** Takes over the other one, which was saved whole, from where it was derived. */
   async #taken(other: Other, noted: NotedOther): Promise<Generation> {
     this.#other = undefined
+    this.#coming = noted
     try {
       await other.close(none())
       const program = () => this.#codes.programOf(noted.version)
@@ -472,27 +487,23 @@ export class Generations implements Reprocessing {
   }
 
   /** Keeps the one that was live until now for the way back. */
-  async #keepBeside(before: Generation, share: number | undefined): Promise<void> {
-    const { number: generation, program } = before
-    const { version } = program
+  async #keepBeside(before: Generation): Promise<void> {
     await before.close()
-    await this.#reopen({
-      generation,
-      version,
-      wasLive: true,
-      paused: false,
-      ...(share !== undefined && { share }),
-    })
+    if (this.#host.closed()) return
+    await this.#reopen(this.#coming!)
+    await this.#keepNote()
   }
 
   /** Opens one if that is possible: the live one goes on without it. */
   async #reopen(other: NotedOther): Promise<void> {
+    this.#coming = other
     try {
       await this.#openOther(other)
     } catch (error) {
       const what = `Generation ${other.generation} could not be opened`
       this.#unopened = { other, error: reprocessFailure(error, what) }
     }
+    this.#coming = undefined
   }
 
   /** Brings those to the log that it lacks, each partition's in their order. */
@@ -637,7 +648,7 @@ export class Generations implements Reprocessing {
   /** What is to be kept of the other one. */
   #noted(): NotedOther | undefined {
     const other = this.#other
-    if (other === undefined) return this.#unopened?.other
+    if (other === undefined) return this.#unopened?.other ?? this.#coming
     const { generation, wasLive, share, progress } = other
     return {
       generation,
