@@ -37,8 +37,9 @@ export type CodeOf =
 export interface Reprocessing {
   /**
    * Begins, or resolves at once when this code is being derived already; it goes on in the background, and after a restart.
-   * @param options.share how much of the time between live work it takes, over 0 to 1; all of it while nothing else is to do. Default:
-   *   a half, and up to 0.8 while that is not enough to catch up with a log that grows fast
+   * It has a process of its own where the data is a directory and the app a module. Elsewhere it shares the turns of the event loop with live
+   * work, and then it takes a half of them when it was told nothing else, and up to 0.8 while it would not catch up.
+   * @param options.share for how much of the time it works, over 0 to 1; default all of it
    * @throws HenceError `reprocess-exists` (change) when there is another generation: discard it first;
    *   `reprocess-same-code` (change) only for code that is live, unless `options.again`; `bundle-failed`, `code-not-kept` (change)
    */

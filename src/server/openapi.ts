@@ -543,7 +543,7 @@ const reprocessPaths: Record<string, Json> = {
             type: 'number',
             exclusiveMinimum: 0,
             maximum: 1,
-            description: 'How much of the time between live work it may take.',
+            description: 'For how much of the time it works; all of it when left out.',
           },
           again: { type: 'boolean', description: 'Also when this code is live.' },
         },

@@ -161,7 +161,7 @@ function planText(plan: Plan): string[] {
     lines.push(`${kind} ${paint.strong(name)} ${change}`)
   if (estimateMs !== undefined) {
     lines.push(
-      `It takes about ${durationText(estimateMs)} with nothing else to do; beside live work, by --share, longer.`,
+      `It takes about ${durationText(estimateMs)} on a processor of its own; with less than that, or by --share, longer.`,
     )
   }
   return lines

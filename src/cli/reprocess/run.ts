@@ -28,7 +28,7 @@ export function runCommand() {
     .argument('[app]', 'the module of the new code, such as shop.ts; default: go on with what has begun')
     .option(
       '--share <part>',
-      'how much of the time between live work it takes; default: a half, and more as far as it would not catch up',
+      'for how much of the time it works, over 0 to 1; default: all of it, in a process of its own',
       shareOf,
     )
     .option('--again', 'also when this code is live')
