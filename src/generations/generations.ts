@@ -620,10 +620,6 @@ export class Generations implements Reprocessing {
       },
       keep: (name, text) => this.#storage.keep(name, text),
       changed: () => void this.#keepNote().catch(() => {}),
-      check: () => {
-        const closed = host.closed()
-        if (closed) throw closed
-      },
     }
   }
 

@@ -37,8 +37,6 @@ export interface Surroundings extends Foreground {
   keep(name: string, text: string): Promise<void>
   /** It has come further in a way that others should know of. */
   changed(): void
-  /** Throws when nothing more is to be done. */
-  check(): void
 }
 
 /** What is compared: an app, and what it has derived. */
@@ -56,6 +54,9 @@ export class OtherHere implements Other {
   readonly #following: Following
   #share: number | undefined
   #sides: { readonly before: Side; readonly after: Side } | undefined
+  /** What reads the views of both. */
+  #reading: Promise<unknown> = Promise.resolve()
+  #over: HenceError | undefined
   /** Those of a promotion that is on its way. */
   #corrections = new Corrections()
 
@@ -148,7 +149,11 @@ export class OtherHere implements Other {
     this.#sides = undefined
   }
 
-  async sumUp({
+  sumUp(options: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
+    return this.#read(() => this.#sumUp(options))
+  }
+
+  async #sumUp({
     signal,
     ...how
   }: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
@@ -165,7 +170,7 @@ export class OtherHere implements Other {
       if (rest === undefined) continue
       await rest
       signal?.throwIfAborted()
-      this.#around.check()
+      if (this.#over) throw this.#over
     }
     return summing.end()
   }
@@ -196,17 +201,7 @@ export class OtherHere implements Other {
   async #lookAt(live: Live, keys: Keys | undefined, share: number): Promise<number> {
     await this.look(live)
     try {
-      const { before, after } = this.#sides!
-      const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
-      const pace = new Pace(this.#around, share)
-      pace.begin()
-      const pause = () => {
-        const rest = pace.rest()
-        if (rest) this.#around.check()
-        return rest
-      }
-      const requests = (places: readonly Place[]) => this.#requests(apps, places)
-      await this.#corrections.look(before, after, { requests, pause }, keys)
+      await this.#read(() => this.#lookAtViews(keys, share))
     } finally {
       this.#unview()
     }
@@ -215,13 +210,36 @@ export class OtherHere implements Other {
     return count
   }
 
+  async #lookAtViews(keys: Keys | undefined, share: number): Promise<void> {
+    const { before, after } = this.#sides!
+    const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
+    const pace = new Pace(this.#around, share)
+    pace.begin()
+    const pause = () => {
+      const rest = pace.rest()
+      if (rest && this.#over) throw this.#over
+      return rest
+    }
+    const requests = (places: readonly Place[]) => this.#requests(apps, places)
+    await this.#corrections.look(before, after, { requests, pause }, keys)
+  }
+
+  /** Reads what was looked at; whoever closes waits for it, since a view must not go while it is read. */
+  #read<T>(act: () => Promise<T>): Promise<T> {
+    const reading = act()
+    this.#reading = reading.catch(() => {})
+    return reading
+  }
+
   end(why: HenceError): void {
+    this.#over ??= why
     this.#following.end(why)
   }
 
   async close(why: HenceError): Promise<void> {
     this.end(why)
     await this.#following.stop()
+    await this.#reading
     await this.unlook()
     await this.#derived.checkpoint().catch(() => {})
     await this.#derived.close()

@@ -32,7 +32,11 @@ let summing: AbortController | undefined
 
 // The one of the engine says when to end, or is gone.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
-process.on('disconnect', () => process.exit())
+process.on('disconnect', () => {
+  if (other === undefined) process.exit()
+  // Nothing may hold it up, such as a write of LMDB: what it has not saved is derived again.
+  process.kill(process.pid, 'SIGKILL')
+})
 
 /** After each call the other side knows how far it is. */
 function telling<Values extends unknown[], T>(act: (...values: Values) => T | Promise<T>) {
@@ -127,7 +131,6 @@ async function open(deriving: Deriving): Promise<void> {
     viewLive: async (live) => viewOf(directory, live, sandboxed(await codeOf(live.version)).app),
     keep: (name, text) => keep(realDisk, directory, name, text),
     changed: tell,
-    check: () => {},
   }
   other = await OtherHere.open(around, { ...deriving, share })
   setInterval(tell, progressMs)
