@@ -271,7 +271,8 @@ test('state of the generation that is kept, of no use: only that is set aside', 
       [true],
     )
     assert.equal((await hence(['doctor', '--data', data, '--repair', '--yes'])).code, 0)
-    assert.deepEqual((await readdir(join(data, 'state'))).sort(), ['0', '1.aside-1', 'generations.json'])
+    const names = (await readdir(join(data, 'state'))).filter((name) => name !== 'deriving.lock')
+    assert.deepEqual(names.sort(), ['0', '1.aside-1', 'generations.json'])
     const engine = await open('later')
     assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
     await engine.close()
