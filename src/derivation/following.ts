@@ -3,6 +3,7 @@ import type { Log } from '../log/log.ts'
 import type { Generation } from './generation.ts'
 import { type Foreground, Pace } from './pace.ts'
 import type { Recorded } from './placing.ts'
+import type { RecordedFailure } from './processor.ts'
 import { replay } from './replay.ts'
 
 /** How far a generation is that is not live. */
@@ -17,8 +18,9 @@ export interface Progress {
   readonly records: number
   /** Records a second, lately; undefined when nothing is being derived. */
   readonly perSecond?: number
-  /** Derivations that threw. */
+  /** Derivations that threw since it was opened, and the last of them. */
   readonly failures: number
+  readonly lastFailure?: RecordedFailure
   /** How much of the time between live work it takes now. */
   readonly share: number
   readonly error?: { readonly code: string; readonly message: string }
@@ -64,6 +66,7 @@ export class Following {
   #running: Promise<void> | undefined
   #isStopping = false
   #failures = 0
+  #lastFailure: RecordedFailure | undefined
   #checkpoint: Promise<void> | undefined
   /** For the speed: when, and how many records had been applied by then. */
   #since: Measured | undefined
@@ -84,8 +87,9 @@ export class Following {
     this.#pace = new Pace(host, options.share ?? shareMin)
     this.#state = options.paused ? 'paused' : 'deriving'
     generation.listener = {
-      failed: () => {
+      failed: (failure) => {
         this.#failures++
+        this.#lastFailure = failure
       },
     }
   }
@@ -104,6 +108,7 @@ export class Following {
       records: sum(this.generation.processor.positions),
       ...(perSecond && { perSecond }),
       failures: this.#failures,
+      ...(this.#lastFailure && { lastFailure: this.#lastFailure }),
       share: this.#pace.share,
       ...(this.#error && { error: { code: this.#error.code, message: this.#error.message } }),
     }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { z } from 'zod'
 import { bank } from '../../test/bank-versions.ts'
-import { type App, createEngine, type Engine } from '../index.ts'
+import { type App, app, createEngine, type Engine, scopes } from '../index.ts'
 import type { Storage } from '../storage.ts'
 import { type MemoryStorage, memoryStorage } from '../testing/index.ts'
 
@@ -298,5 +299,39 @@ test('a generation that stops in the middle leaves no reading of the log open', 
   const { records, of } = await engine.reprocessing.pause()
   assert.ok(records < of)
   assert.equal(readings, 0)
+  await engine.close()
+})
+
+test('the status names the last derivation that threw in the other generation', async () => {
+  const [account] = scopes('account')
+  const made = (most: number) =>
+    app('wallet', {
+      requests: [
+        account.request('add', {
+          input: z.object({ to: z.string(), cents: z.int() }),
+          key: ({ to }) => to,
+          derive(_, { cents }) {
+            if (cents > most) throw new RangeError(`${cents} cents are more than ${most}`)
+          },
+        }),
+      ],
+    })
+  const [before, after] = [made(1_000), made(10)]
+  const data = memoryStorage()
+  const engine = await open(data, before, { earlier: [before, after] })
+  for (const [i, cents] of [5, 11, 12, 6].entries()) {
+    await engine.submit('add', { to: 'a', cents } as never, { requestId: `r${i}` })
+  }
+  await engine.reprocessing.start({ app: after })
+  const { failures, lastFailure } = await engine.reprocessing.caughtUp()
+  assert.equal(failures, 2)
+  assert.deepEqual(lastFailure, {
+    type: 'add',
+    key: 'a',
+    code: 'derivation-threw',
+    message: 'RangeError: 12 cents are more than 10',
+    partition: 0,
+    offset: 2,
+  })
   await engine.close()
 })

@@ -194,7 +194,7 @@ export class Generations implements Reprocessing {
     return this.#live.processor.history
   }
 
-  start(
+  async start(
     code: CodeOf,
     { share, again = false }: { readonly share?: number; readonly again?: boolean } = {},
   ): Promise<ReprocessStatus> {

@@ -16,7 +16,7 @@ export function generationsText({ live, other, history }: Generations): string[]
 const historyShown = 20
 
 export function statusText(status: ReprocessStatus): string[] {
-  const { generation, version, state, wasLive, records, of, failures, error, diff } = status
+  const { generation, version, state, wasLive, records, of, failures, lastFailure, error, diff } = status
   const colour = { deriving: paint.strong, following: paint.good, paused: paint.warn, failed: paint.bad }[
     state
   ]
@@ -24,6 +24,12 @@ export function statusText(status: ReprocessStatus): string[] {
     `generation ${generation} ${colour(state)}, ${versionText(version)}${wasLive ? ', live before and kept' : ''}: ${count(records)} of ${count(of)} records${paceText(status)}`,
   ]
   if (failures > 0) lines.push(paint.bad(`  ${count(failures)} derivations failed`))
+  if (lastFailure !== undefined) {
+    const { partition, offset, type, key, code, message } = lastFailure
+    lines.push(
+      `  the last: record ${partition}:${offset}, ${type} ${JSON.stringify(key)}: ${code}: ${message}`,
+    )
+  }
   if (error !== undefined) lines.push(`  ${paint.bad(error.code)}: ${error.message}`)
   if (diff !== undefined) lines.push(`  diff ${diff}`)
   return lines
