@@ -306,6 +306,7 @@ test('the status names the last derivation that threw in the other generation', 
   const [account] = scopes('account')
   const made = (most: number) =>
     app('wallet', {
+      tables: [],
       requests: [
         account.request('add', {
           input: z.object({ to: z.string(), cents: z.int() }),
