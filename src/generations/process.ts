@@ -28,6 +28,8 @@ const tryMs = 50
 
 let other: OtherHere | undefined
 let log: GrowingLog | undefined
+/** Kept in mind until this process ends: what nobody knows of any more is collected, and lets go of its file then. */
+let lock: ReturnType<typeof holdFile>
 let summing: AbortController | undefined
 
 // The one of the engine says when to end, or is gone.
@@ -99,9 +101,10 @@ function tell(): void {
 async function open(deriving: Deriving): Promise<void> {
   const { directory, share = shareUsual, checkpointRows, keptMs, checked } = deriving
   // One that was started before may be about to end.
-  for (let tries = 0; holdFile(join(directory, derivingLock)) === undefined; tries++) {
+  for (let tries = 0; lock === undefined; tries++) {
     if (tries === triesMax) throw stillDeriving(directory)
-    await pause(tryMs)
+    if (tries > 0) await pause(tryMs)
+    lock = holdFile(join(directory, derivingLock))
   }
   const growing = await openGrowingLog(directory)
   log = growing

@@ -94,7 +94,10 @@ class GrowingPartition {
   }
 
   async #list(): Promise<void> {
-    this.#segments = await listSegments(this.#place)
+    // One that holds nothing durable yet may be given up after a write that failed: another one then gets its number.
+    const { end } = this
+    const segments = await listSegments(this.#place)
+    this.#segments = segments.filter(({ number, baseOffset }) => number === 0 || baseOffset < end)
     for (const { number, baseOffset } of this.#segments) this.#indexes[number] ??= new BatchIndex(baseOffset)
   }
 }
