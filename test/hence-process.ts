@@ -11,6 +11,8 @@ export interface HenceOptions {
   readonly env?: Readonly<Record<string, string>>
   /** What it reads from standard input. */
   readonly input?: string
+  /** In a process group of its own, as a shell makes one of what it runs. */
+  readonly detached?: boolean
 }
 
 export interface Ended {
@@ -19,12 +21,13 @@ export interface Ended {
   readonly stderr: string
 }
 
-function spawned(args: readonly string[], { cwd, env, input }: HenceOptions): ChildProcess {
+function spawned(args: readonly string[], { cwd, env, input, detached = false }: HenceOptions): ChildProcess {
   const { NO_COLOR: _, FORCE_COLOR: __, ...inherited } = process.env
   const child = spawn(process.execPath, ['-C', 'hence-source', main, ...args], {
     cwd,
     env: { ...inherited, ...env },
     stdio: 'pipe',
+    detached,
   })
   child.stdin!.on('error', () => {})
   child.stdin!.end(input ?? '')

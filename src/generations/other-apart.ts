@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { DiffSummary, SummaryOptions } from '../derivation/diff-summary.ts'
-import { type Cut, isPaused, type Progress } from '../derivation/following.ts'
+import { type Cut, isPaused, type Progress, reprocessFailure } from '../derivation/following.ts'
 import { HenceError } from '../failure.ts'
 import type { Keys } from '../state/noting-store.ts'
 import type { Deriving, DerivingCalls, EngineCalls } from './calls.ts'
@@ -121,14 +121,24 @@ export class OtherApart implements Other {
     each,
     signal,
   }: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
+    signal?.throwIfAborted()
     const stop = () => void this.#call('stopSumUp').catch(() => {})
-    this.#each = each
+    let thrown: { readonly error: unknown } | undefined
+    // Of what it throws only a copy comes back from the other process.
+    this.#each = async (line) => {
+      try {
+        await each?.(line)
+      } catch (error) {
+        thrown = { error }
+        throw error
+      }
+    }
     signal?.addEventListener('abort', stop)
     try {
       return await this.#call('sumUp', { samples, lines: each !== undefined })
     } catch (error) {
       signal?.throwIfAborted()
-      throw error
+      throw thrown ? thrown.error : error
     } finally {
       signal?.removeEventListener('abort', stop)
       this.#each = undefined
@@ -176,7 +186,10 @@ export class OtherApart implements Other {
     this.#ended = ended.promise
     const ours: EngineCalls = {
       cut: async (than) => plain(await this.#engine.cut(than)),
-      progress: (progress) => this.#tell(progress),
+      progress: (progress) => {
+        // What was on its way when the process ended comes after its end.
+        if (this.#peer === peer) this.#tell(progress)
+      },
       lines: async (lines) => {
         for (const line of lines) await this.#each?.(line)
       },
@@ -199,9 +212,12 @@ export class OtherApart implements Other {
     try {
       await this.#call('open', deriving)
     } catch (error) {
+      // Its end is not the reason, but what comes of it.
+      if (this.#peer === peer) this.#peer = this.#child = undefined
       child.ref()
       if (child.connected) child.disconnect()
       await this.#ended
+      this.#fail(reprocessFailure(error, `Generation ${this.generation} could not be opened`))
       throw error
     }
   }
@@ -246,8 +262,11 @@ export class OtherApart implements Other {
       `The process that derives generation ${this.generation} is gone: ${why}. What it has saved stays, and requests go on; \`hence reprocess resume\` goes on from there.`,
     )
     peer.lose(this.#over ?? error)
+    this.#fail(error)
+  }
+
+  #fail({ code, message }: HenceError): void {
     if (this.#over) return
-    const { code, message } = error
     const { perSecond: _, ...progress } = this.#progress
     this.#tell({ ...progress, state: 'failed', error: { code, message } })
   }

@@ -1,0 +1,94 @@
+/** An engine that takes requests and derives again beside them, until its parent process kills it or tells it how to end. */
+import { randomUUID } from 'node:crypto'
+import { createEngine, systemClock } from 'hence'
+import { openDirectory } from '../../src/storage.ts'
+import { derivingIn } from './deriving-processes.ts'
+import app from './wallets-old.ts'
+
+export type Order =
+  /** Begins to derive again with the same code; answered by `derives`. */
+  | { readonly kind: 'derive'; readonly share: number }
+  /** Answered by `reached` after so many more records, or at the end of the log. */
+  | { readonly kind: 'reach'; readonly more: number }
+  /** Answered by `reached` at the end of the log. */
+  | { readonly kind: 'catch up' }
+  | { readonly kind: 'pause' }
+  /** Ends at once. */
+  | { readonly kind: 'exit' }
+  /** Does nothing more, and so ends as soon as nothing holds it. */
+  | { readonly kind: 'leave' }
+
+export type Told =
+  | { readonly kind: 'waiting' }
+  /** It has the directory; these processes derived in it at this moment. */
+  | { readonly kind: 'opened'; readonly deriving: readonly number[] }
+  | { readonly kind: 'ready' | 'derives' | 'reached'; readonly records: number; readonly state: string }
+
+const directory = process.argv[2]!
+const tell = (told: Told) => process.send?.(told, () => {})
+// Whoever killed it need not wait for it.
+process.on('disconnect', () => {
+  isLeft = true
+})
+
+let isLeft = false
+tell({ kind: 'waiting' })
+const data = await openDirectory({
+  directory,
+  partitions: 3,
+  clock: systemClock,
+  report: () => {},
+  segmentBytes: 64 * 1024,
+  wait: true,
+})
+tell({ kind: 'opened', deriving: derivingIn(directory) })
+const module = import.meta.resolve('./wallets-old.ts')
+const engine = await createEngine({
+  app,
+  module,
+  data,
+  // Few rows a checkpoint, so that something is being saved whenever it dies.
+  checkpointRows: 300,
+  report: () => {},
+})
+const { reprocessing } = engine
+const progress = () => {
+  const { records, state } = reprocessing.status() ?? { records: 0, state: 'none' }
+  return { records, state }
+}
+process.on('message', (order: Order) => void obey(order))
+tell({ kind: 'ready', ...progress() })
+void send()
+
+async function obey(order: Order): Promise<void> {
+  switch (order.kind) {
+    case 'derive':
+      await reprocessing.start({ module }, { again: true, share: order.share })
+      return void tell({ kind: 'derives', ...progress() })
+    case 'reach': {
+      const { records } = progress()
+      while (progress().records < records + order.more && progress().state === 'deriving')
+        await new Promise(setImmediate)
+      return void tell({ kind: 'reached', ...progress() })
+    }
+    case 'catch up':
+      await reprocessing.caughtUp()
+      return void tell({ kind: 'reached', ...progress() })
+    case 'pause':
+      await reprocessing.pause()
+      return void tell({ kind: 'reached', ...progress() })
+    case 'exit':
+      return process.exit()
+    case 'leave':
+      isLeft = true
+      process.disconnect!()
+  }
+}
+
+/** A client that sends one request after the other. */
+async function send(): Promise<void> {
+  for (let i = 0; !isLeft; i++) {
+    const input = { from: `wallet ${i % 50}`, to: `wallet ${(i * 7) % 60}`, cents: 1 + (i % 1_000) }
+    await engine.submit('move', input, { requestId: randomUUID() })
+  }
+}

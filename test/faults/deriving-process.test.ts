@@ -1,0 +1,565 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, fork } from 'node:child_process'
+import { createHash, randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { createEngine, type Engine, type HenceError } from 'hence'
+import { systemClock } from '../../src/clock.ts'
+import { isHeld } from '../../src/file-lock.ts'
+import { derivingLock, openDirectory } from '../../src/storage.ts'
+import { hence, started } from '../hence-process.ts'
+import { randomFrom } from '../random.ts'
+import type { Order, Told } from './deriving-engine-process.ts'
+import {
+  derivingIn as allDerivingIn,
+  canFindProcesses,
+  derivingChildrenOf,
+  ended,
+  isDeriving,
+} from './deriving-processes.ts'
+import newApp from './wallets-new.ts'
+import type wallets from './wallets-old.ts'
+import oldApp from './wallets-old.ts'
+
+// A generation beside the live one is derived by a process of its own. Either process may end at any moment, and neither may
+// take anything of the other with it: worse than a derivation that must begin again would be two processes that derive into one
+// state, or one that nobody can end.
+
+const kills = Number(process.env['HENCE_KILLS'] ?? 5)
+const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
+const skip = canFindProcesses ? false : 'processes are found by /proc'
+const options = { skip, timeout: 600_000 }
+const partitions = 3
+const modules = {
+  old: import.meta.resolve('./wallets-old.ts'),
+  new: import.meta.resolve('./wallets-new.ts'),
+  closed: import.meta.resolve('./wallets-closed.ts'),
+}
+
+/** The engines of this process, by their directories. */
+const engines = new Map<string, Engine<typeof wallets>>()
+/** Engines in processes of their own. */
+const processes: Process[] = []
+
+async function place(t: TestContext): Promise<string> {
+  // As the system names the files that a process has open.
+  const home = await realpath(await mkdtemp(join(tmpdir(), 'hence-deriving-')))
+  const directory = join(home, 'data')
+  t.after(async () => {
+    for (const { child, exit } of processes.splice(0)) {
+      child.kill('SIGKILL')
+      await exit
+    }
+    await engines.get(directory)?.close()
+    await rm(home, { recursive: true })
+  })
+  return directory
+}
+
+async function open(directory: string, app: typeof wallets = oldApp): Promise<Engine<typeof wallets>> {
+  const data = await openDirectory({
+    directory,
+    partitions,
+    clock: systemClock,
+    report: () => {},
+    segmentBytes: 64 * 1024,
+  })
+  const module = app === oldApp ? modules.old : modules.new
+  // Few rows a checkpoint, so that something is being saved whenever it dies.
+  const engine = await createEngine({ app, module, data, checkpointRows: 300, report: () => {} })
+  engines.set(directory, engine)
+  return engine
+}
+
+async function move(engine: Engine<typeof wallets>, count: number, name = 'r', among = 300): Promise<void> {
+  const requests = Array.from({ length: count }, (_, i) => {
+    const input = { from: `from ${i % among}`, to: `to ${(i * 7) % among}`, cents: 1 + (i % 1_000) }
+    return engine.submit('move', input, { requestId: `${name}${i}` })
+  })
+  await Promise.all(requests)
+}
+
+/** The only process that derives in a directory. */
+function derivingIn(directory: string): number {
+  const [pid, ...others] = allDerivingIn(directory)
+  assert.ok(pid !== undefined)
+  assert.deepEqual(others, [])
+  return pid
+}
+
+/** Resolves as soon as something holds, looked at in every turn. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise(setImmediate)
+}
+
+async function kill(engine: Engine<typeof wallets>, pid: number): Promise<void> {
+  process.kill(pid, 'SIGKILL')
+  await until(() => engine.reprocessing.status()?.state === 'failed')
+}
+
+/** Acts until the process that derives does not end meanwhile. */
+async function persistently<T>({ reprocessing }: Engine<typeof wallets>, act: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      if (reprocessing.status()!.state === 'failed') await reprocessing.resume()
+      return await act()
+    } catch (error) {
+      assert.equal((error as HenceError).code, 'reprocess-failed')
+    }
+  }
+}
+
+const gone = { code: 'reprocess-failed', message: /SIGKILL/ }
+
+test(
+  `the deriving process is killed ${kills} times (HENCE_SEED=${seed}): requests go on, and it goes on from what it saved`,
+  options,
+  async (t) => {
+    const random = randomFrom(seed)
+    const below = (n: number) => Math.floor(random() * n)
+    const directory = await place(t)
+    const engine = await open(directory)
+    const { reprocessing } = engine
+    await move(engine, 4_000)
+    await reprocessing.start({ module: modules.old }, { again: true, share: 0.2 })
+    const reached: number[] = []
+    for (let round = 0; round < kills; round++) {
+      const { records: begun } = reprocessing.status()!
+      const goal = begun + below(1_500)
+      // Also at once, and when it has caught up.
+      if (round % 3 > 0)
+        await until(
+          () => reprocessing.status()!.records >= goal || reprocessing.status()!.state === 'following',
+        )
+      const waiting = reprocessing.caughtUp().catch((error) => error)
+      const isThere = reprocessing.status()!.state === 'following'
+      await kill(engine, derivingIn(directory))
+      const { state, error, records } = reprocessing.status()!
+      assert.deepEqual([state, error?.code], ['failed', 'reprocess-failed'])
+      assert.match(error!.message, /generation 1 .*SIGKILL/)
+      if (!isThere) assert.equal((await waiting).code, 'reprocess-failed')
+      await assert.rejects(reprocessing.caughtUp(), gone)
+      await assert.rejects(reprocessing.diff(), gone)
+      await move(engine, 50, `round-${round}-`)
+      assert.equal(engine.stats().generation, 0)
+
+      const resumed = await reprocessing.resume()
+      assert.notEqual(resumed.state, 'failed')
+      assert.equal(resumed.error, undefined)
+      assert.ok(resumed.records >= begun, 'what was saved is not derived again')
+      if (records > 3_000) assert.ok(resumed.records > 0, `nothing was saved of ${records} records`)
+      reached.push(resumed.records)
+    }
+    t.diagnostic(`resumed at ${reached.join(', ')} records`)
+    await reprocessing.start({ module: modules.old }, { again: true, share: 1 })
+    assert.equal((await reprocessing.diff()).differences, 0)
+  },
+)
+
+test(
+  'killed while paused it is resumed where it was; killed while it follows, it follows again',
+  options,
+  async (t) => {
+    const directory = await place(t)
+    const engine = await open(directory)
+    const { reprocessing } = engine
+    await move(engine, 1_000)
+    await reprocessing.start({ module: modules.new })
+    const { sha256 } = await reprocessing.diff()
+    const { records } = await reprocessing.pause()
+    await kill(engine, derivingIn(directory))
+    await assert.rejects(reprocessing.pause(), gone)
+    assert.deepEqual(allDerivingIn(directory), [])
+    const resumed = await reprocessing.resume()
+    assert.ok(resumed.records >= records)
+    await reprocessing.caughtUp()
+    await kill(engine, derivingIn(directory))
+    await reprocessing.resume()
+    assert.equal((await reprocessing.diff()).sha256, sha256)
+  },
+)
+
+test(
+  'killed while a diff is being made: the diff fails and says so, and the next one is as it would have been',
+  options,
+  async (t) => {
+    const directory = await place(t)
+    const engine = await open(directory)
+    const { reprocessing } = engine
+    await move(engine, 1_000)
+    await reprocessing.start({ module: modules.new })
+    const { sha256 } = await reprocessing.diff()
+    for (let round = 0; round < 2; round++) {
+      const each = () => {
+        process.kill(derivingIn(directory), 'SIGKILL')
+        return new Promise(() => {})
+      }
+      await assert.rejects(reprocessing.diff({ each }), gone)
+      await move(engine, 1, `round-${round}-`)
+      if (reprocessing.status()!.state === 'failed') await reprocessing.resume()
+      await reprocessing.caughtUp()
+      derivingIn(directory)
+    }
+    assert.equal((await reprocessing.diff()).differences > 0, true)
+    assert.match(sha256, /^[0-9a-f]{64}$/)
+  },
+)
+
+test(
+  `killed during ${kills} promotions (HENCE_SEED=${seed}): they happen whole or not at all`,
+  options,
+  async (t) => {
+    const random = randomFrom(seed)
+    const directory = await place(t)
+    const engine = await open(directory)
+    const { reprocessing } = engine
+    await move(engine, 2_000)
+    await reprocessing.start({ module: modules.new })
+    const counts = { done: 0, failed: 0 }
+    let promotionMs = 500
+    for (let round = 0; round < kills; round++) {
+      const { sha256: diff } = await persistently(engine, () => reprocessing.diff())
+      const { generation } = engine.stats()
+      const startedAt = performance.now()
+      const promotion = reprocessing.promote({ diff }, { requestId: `promotion-${round}` }).then(
+        () => undefined,
+        (error) => error,
+      )
+      await new Promise((resolve) => setTimeout(resolve, random() * promotionMs))
+      // The one that derives what is promoted, or already the one for the way back.
+      for (const pid of derivingChildrenOf(process.pid)) process.kill(pid, 'SIGKILL')
+      const error = await promotion
+      promotionMs = Math.max(promotionMs, performance.now() - startedAt)
+      if (error === undefined) counts.done++
+      else {
+        assert.equal(error.code, 'reprocess-failed')
+        counts.failed++
+      }
+      assert.equal(engine.stats().generation === generation, error !== undefined)
+      await move(engine, 50, `round-${round}-`)
+    }
+    t.diagnostic(JSON.stringify(counts))
+    await persistently(engine, () => reprocessing.caughtUp())
+    await engine.idle()
+    const { generation } = engine.stats()
+    const app = generation % 2 === 0 ? oldApp : newApp
+    const digest = await engine.digest()
+    await engine.close()
+    await rm(join(directory, 'state'), { recursive: true })
+    const anew = await open(directory, app)
+    assert.deepEqual([anew.stats().generation, await anew.digest()], [generation, digest])
+  },
+)
+
+test('the deriving process holds its lock as long as it lives', options, async (t) => {
+  const directory = await place(t)
+  const { reprocessing } = await open(directory)
+  await move(engines.get(directory)!, 5_000)
+  await reprocessing.start({ module: modules.new })
+  // Time enough for its garbage to be collected.
+  await reprocessing.diff()
+  const lock = join(directory, derivingLock)
+  assert.equal(isHeld(lock), true)
+  await kill(engines.get(directory)!, derivingIn(directory))
+  assert.equal(isHeld(lock), false)
+})
+
+/** An engine in a process of its own. */
+class Process {
+  readonly child: ChildProcess
+  readonly exit: Promise<readonly [number | null, NodeJS.Signals | null]>
+  readonly #told: Told[] = []
+  #heard: () => void = () => {}
+
+  constructor(directory: string) {
+    this.child = fork(fileURLToPath(import.meta.resolve('./deriving-engine-process.ts')), [directory], {
+      execArgv: ['-C', 'hence-source'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    })
+    this.exit = once(this.child, 'exit') as never
+    this.child.on('message', (told: Told) => {
+      this.#told.push(told)
+      this.#heard()
+    })
+    this.child.on('exit', () => this.#heard())
+    processes.push(this)
+  }
+
+  get pid(): number {
+    return this.child.pid!
+  }
+
+  /** Waits for the next message of a kind; those before it are gone. */
+  async told<Kind extends Told['kind']>(kind: Kind): Promise<Told & { readonly kind: Kind }> {
+    for (;;) {
+      const told = this.#told.shift()
+      if (told?.kind === kind) return told as never
+      if (told !== undefined) continue
+      const { exitCode, signalCode } = this.child
+      assert.ok(exitCode === null && signalCode === null, `it ended before it told ${kind}`)
+      await new Promise<void>((resolve) => {
+        this.#heard = resolve
+      })
+    }
+  }
+
+  send(order: Order): void {
+    this.child.send(order)
+  }
+
+  /** Resolves to its deriving process once there is one. */
+  async deriving(): Promise<number> {
+    await until(() => derivingChildrenOf(this.pid).length > 0)
+    return derivingChildrenOf(this.pid)[0]!
+  }
+}
+
+/** A directory with so many requests in its log. */
+async function filled(t: TestContext, requests: number): Promise<string> {
+  const directory = await place(t)
+  const engine = await open(directory)
+  await move(engine, requests)
+  await engine.close()
+  return directory
+}
+
+test(
+  `the engine is killed ${kills} times while another one waits (HENCE_SEED=${seed}): one process derives at a time`,
+  options,
+  async (t) => {
+    const random = randomFrom(seed)
+    const below = (n: number) => Math.floor(random() * n)
+    const directory = await filled(t, 4_000)
+    let one = new Process(directory)
+    await one.told('ready')
+    one.send({ kind: 'derive', share: 0.2 })
+    let { records } = await one.told('derives')
+    const seen: string[] = []
+    for (let round = 0; round < kills; round++) {
+      const how = (['at work', 'stopped', 'starting', 'starting, stopped'] as const)[round % 4]!
+      const next = new Process(directory)
+      await next.told('waiting')
+      if (!how.startsWith('starting')) {
+        if (round > 0) records = (await one.told('ready')).records
+        one.send({ kind: 'reach', more: below(1_500) })
+        records = (await one.told('reached')).records
+      }
+      const pid = await one.deriving()
+      // It notices nothing before it goes on.
+      if (how.endsWith('stopped')) process.kill(pid, 'SIGSTOP')
+      process.kill(one.pid, 'SIGKILL')
+      await one.exit
+      if (how.endsWith('stopped')) {
+        while (!(await readFile(join(directory, 'lock.json'), 'utf8')).includes(`"pid":${next.pid},`))
+          await new Promise(setImmediate)
+        process.kill(pid, 'SIGCONT')
+      }
+      let deriving: readonly number[] | undefined
+      const opening = next.told('opened').then((told) => {
+        deriving = told.deriving
+      })
+      await until(() => {
+        // Looked at again, since one may end and another begin while they are looked at.
+        if (allDerivingIn(directory).length > 1) assert.equal(allDerivingIn(directory).length, 1, how)
+        return deriving !== undefined && !isDeriving(pid)
+      })
+      await opening
+      // One that has not begun yet may still come so far as to notice that nobody wants it.
+      if (!how.startsWith('starting')) assert.deepEqual(deriving, [], how)
+      seen.push(`${how} at ${records}`)
+      one = next
+    }
+    t.diagnostic(seen.join(', '))
+    const last = await one.told('ready')
+    assert.notEqual(last.state, 'failed')
+    assert.ok(records < 3_000 || last.records > 0, 'it went on from what was saved')
+    const pid = derivingIn(directory)
+    process.kill(one.pid, 'SIGKILL')
+    await ended(pid)
+
+    const engine = await open(directory)
+    const { reprocessing } = engine
+    await reprocessing.start({ module: modules.old }, { again: true, share: 1 })
+    const { sha256: diff, differences } = await reprocessing.diff()
+    assert.equal(differences, 0)
+    const { generation } = await reprocessing.promote({ diff }, { requestId: 'promotion' })
+    const digest = await engine.digest()
+    await engine.close()
+    await rm(join(directory, 'state'), { recursive: true })
+    const anew = await open(directory)
+    assert.deepEqual([anew.stats().generation, await anew.digest()], [generation, digest])
+  },
+)
+
+for (const [how, state] of [
+  ['exit', 'deriving'],
+  ['exit', 'following'],
+  ['leave', 'deriving'],
+  ['leave', 'following'],
+  ['leave', 'paused'],
+] as const) {
+  test(
+    `an engine that ends without being closed (${how}, ${state}) takes the deriving process with it`,
+    options,
+    async (t) => {
+      const directory = await filled(t, 1_000)
+      const one = new Process(directory)
+      await one.told('ready')
+      one.send({ kind: 'derive', share: state === 'deriving' ? 0.2 : 1 })
+      await one.told('derives')
+      if (state !== 'deriving') {
+        one.send({ kind: state === 'paused' ? 'pause' : 'catch up' })
+        assert.equal((await one.told('reached')).state, state)
+      }
+      const pid = await one.deriving()
+      one.send({ kind: how })
+      assert.deepEqual(await one.exit, [0, null])
+      await ended(pid)
+      const { reprocessing } = await open(directory)
+      assert.equal(reprocessing.status()!.generation, 1)
+      if (state === 'paused') await reprocessing.resume()
+      await reprocessing.caughtUp()
+    },
+  )
+}
+
+test('Ctrl-C reaches both: the engine closes gracefully, and the next one goes on', options, async (t) => {
+  const directory = await filled(t, 3_000)
+  const file = fileURLToPath(modules.old)
+  let server = await started([file, '--data', directory], { detached: true })
+  t.after(() => server.process.kill('SIGKILL'))
+  const slowly = ['--share', '0.1', '--detach', '--json', '--data', directory]
+  const begun = await hence(['reprocess', 'run', fileURLToPath(modules.new), ...slowly, '--url', server.url])
+  assert.equal(begun.code, 0, begun.stderr)
+  const pid = derivingIn(directory)
+  // A shell makes a group of what it runs, and a terminal signals all of it.
+  process.kill(-server.process.pid!, 'SIGINT')
+  assert.equal(await server.ended, 0)
+  assert.equal(isDeriving(pid), false)
+  assert.doesNotMatch(server.errors, /error|failed|gone/i)
+
+  server = await started([file, '--data', directory])
+  const watched = await hence(['reprocess', 'status', '--watch', '--json'], {
+    env: { HENCE_URL: server.url },
+  })
+  assert.equal(watched.code, 0, watched.stderr)
+  const { other } = JSON.parse(watched.stdout.trim().split('\n').at(-1)!)
+  assert.deepEqual([other.state, other.generation], ['following', 1])
+  assert.equal(await server.stop('SIGINT'), 0)
+})
+
+/** One whose generations differ in everything. */
+async function differing(t: TestContext, requests: number) {
+  const engine = await open(await place(t))
+  await move(engine, requests, 'r', requests)
+  await engine.reprocessing.start({ module: modules.closed })
+  await engine.reprocessing.caughtUp()
+  return engine.reprocessing
+}
+
+test(
+  'a diff of very many differences comes whole and in order to whoever is slow, and can be given up',
+  options,
+  async (t) => {
+    const reprocessing = await differing(t, 34_000)
+    const hash = createHash('sha256')
+    let lines = 0
+    let isTaking = false
+    const { differences, sha256 } = await reprocessing.diff({
+      async each(line) {
+        assert.equal(isTaking, false, 'a line comes while another one is being taken')
+        isTaking = true
+        await new Promise(setImmediate)
+        hash.update(`${line}\n`)
+        lines++
+        isTaking = false
+      },
+    })
+    assert.ok(differences > 100_000, `${differences}`)
+    assert.deepEqual([lines, hash.digest('hex')], [differences, sha256])
+
+    const aborting = new AbortController()
+    const why = new Error('enough')
+    let taken = 0
+    const each = async () => {
+      if (++taken === 1_000) aborting.abort(why)
+      await new Promise(setImmediate)
+    }
+    await assert.rejects(reprocessing.diff({ each, signal: aborting.signal }), (error) => error === why)
+    assert.ok(taken < differences)
+    assert.equal((await reprocessing.diff()).sha256, sha256)
+  },
+)
+
+test('a diff that is given up before its turn has come is not made', options, async (t) => {
+  const reprocessing = await differing(t, 100)
+  const gate = Promise.withResolvers<void>()
+  const begun = Promise.withResolvers<void>()
+  const each = () => {
+    begun.resolve()
+    return gate.promise
+  }
+  const first = reprocessing.diff({ each })
+  await begun.promise
+  const aborting = new AbortController()
+  const why = new Error('enough')
+  const told = assert.rejects(reprocessing.diff({ signal: aborting.signal }), (error) => error === why)
+  // By then it knows that the generation has caught up, and waits for its turn only.
+  await reprocessing.caughtUp()
+  await new Promise(setImmediate)
+  aborting.abort(why)
+  gate.resolve()
+  await Promise.all([first, told])
+  await reprocessing.diff()
+})
+
+test('what a reader of a diff throws is what the diff throws', options, async (t) => {
+  const reprocessing = await differing(t, 100)
+  const why = Object.assign(new Error('there is no space left'), { code: 'ENOSPC' })
+  const each = () => Promise.reject(why)
+  await assert.rejects(reprocessing.diff({ each }), (error) => error === why)
+  await reprocessing.diff()
+})
+
+for (const harm of ['removed', 'changed'] as const) {
+  test(
+    `code that was ${harm} while deriving is paused is missed by name; once it is back, resume goes on`,
+    options,
+    async (t) => {
+      const directory = await place(t)
+      let engine = await open(directory)
+      await move(engine, 1_000)
+      const { version } = await engine.reprocessing.start({ module: modules.new })
+      await engine.reprocessing.caughtUp()
+      await engine.reprocessing.pause()
+      const file = join(directory, 'code', `${version}.js`)
+      const code = await readFile(file)
+      const missing = { code: 'code-not-kept' }
+      const harmed = () => (harm === 'removed' ? rm(file) : writeFile(file, `${code}// changed`))
+      const check = async () => {
+        const { reprocessing } = engine
+        await assert.rejects(reprocessing.resume(), missing)
+        const { state, error, generation } = reprocessing.status()!
+        assert.deepEqual([state, error?.code, generation], ['failed', 'code-not-kept', 1])
+        await assert.rejects(reprocessing.caughtUp(), missing)
+        await move(engine, 1, 'meanwhile')
+        await writeFile(file, code)
+        await reprocessing.resume()
+        await reprocessing.caughtUp()
+        assert.deepEqual([reprocessing.status()!.error, reprocessing.status()!.version], [undefined, version])
+      }
+      await kill(engine, derivingIn(directory))
+      await harmed()
+      await check()
+      await engine.reprocessing.pause()
+      await engine.close()
+      await harmed()
+      engine = await open(directory)
+      await check()
+    },
+  )
+}
