@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { randomFrom } from '../test/random.ts'
-import { keep } from './storage.ts'
+import { systemClock } from './clock.ts'
+import { holdFile } from './file-lock.ts'
+import { derivingLock, keep, openDirectory, type Storage } from './storage.ts'
 import { simulatedDisk } from './testing/index.ts'
 
 const code = 'module.exports = {}'
@@ -28,4 +33,24 @@ test('the code of a version survives a loss of power, whole, and none of its syn
     for (let seed = 1; seed <= 200 && !isLost; seed++) isLost = (await keptThrough(seed, [label])) !== code
     assert.ok(isLost, `nothing tells that the sync "${label}" is left out`)
   }
+})
+
+test('a directory in which a process of an earlier engine still derives is opened when that has ended', async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'hence-storage-'))
+  t.after(() => rm(home, { recursive: true }))
+  const open = (name: string) =>
+    openDirectory({ directory: join(home, name), partitions: 1, clock: systemClock, report: () => {} })
+  await mkdir(join(home, 'derived/state'), { recursive: true })
+  const held = holdFile(join(home, 'derived', derivingLock))
+  assert.ok(held)
+  let opened: Storage | undefined
+  const opening = open('derived').then((storage) => {
+    opened = storage
+  })
+  // What takes several times as long as an opening.
+  for (const name of ['a', 'b', 'c', 'd']) await (await open(name)).close()
+  assert.equal(opened, undefined)
+  held.release()
+  await opening
+  await opened!.close()
 })

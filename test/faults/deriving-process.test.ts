@@ -129,7 +129,7 @@ test(
     const reached: number[] = []
     for (let round = 0; round < kills; round++) {
       const { records: begun } = reprocessing.status()!
-      const goal = begun + below(1_500)
+      const goal = begun + 500 + below(1_500)
       // Also at once, and when it has caught up.
       if (round % 3 > 0)
         await until(
@@ -151,7 +151,7 @@ test(
       assert.notEqual(resumed.state, 'failed')
       assert.equal(resumed.error, undefined)
       assert.ok(resumed.records >= begun, 'what was saved is not derived again')
-      if (records > 3_000) assert.ok(resumed.records > 0, `nothing was saved of ${records} records`)
+      if (records > 2_000) assert.ok(resumed.records > 200, `${resumed.records} of ${records} were saved`)
       reached.push(resumed.records)
     }
     t.diagnostic(`resumed at ${reached.join(', ')} records`)
@@ -358,6 +358,8 @@ test(
       if (how.endsWith('stopped')) {
         while (!(await readFile(join(directory, 'lock.json'), 'utf8')).includes(`"pid":${next.pid},`))
           await new Promise(setImmediate)
+        // What takes as long as the next one would need if it did not wait.
+        await filled(t, 1)
         process.kill(pid, 'SIGCONT')
       }
       let deriving: readonly number[] | undefined
