@@ -199,13 +199,11 @@ test(
         return new Promise(() => {})
       }
       await assert.rejects(reprocessing.diff({ each }), gone)
-      await move(engine, 1, `round-${round}-`)
-      if (reprocessing.status()!.state === 'failed') await reprocessing.resume()
+      // What a diff has stopped goes on after it, in another process.
       await reprocessing.caughtUp()
-      derivingIn(directory)
+      assert.equal((await reprocessing.diff()).sha256, sha256)
     }
-    assert.equal((await reprocessing.diff()).differences > 0, true)
-    assert.match(sha256, /^[0-9a-f]{64}$/)
+    await move(engine, 1, 'after')
   },
 )
 
