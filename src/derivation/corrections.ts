@@ -111,6 +111,7 @@ export class Corrections {
       if (paused) await paused
       if (!text.includes('\t') || corrected.has(identity)) continue
       const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
+      if (isTold(after.store.get('decided', identity), told)) continue
       await addOutcome({
         kind: 'outcome',
         identity,
@@ -169,6 +170,12 @@ export class Corrections {
       }
     }
   }
+}
+
+/** Whether it says already what was told, since it has applied the correction that did. */
+function isTold(text: string | undefined, told: unknown): boolean {
+  if (!text?.includes('\t')) return false
+  return canonicalJson(decodeDecided(text).outcome) === canonicalJson(told)
 }
 
 const effectRows = 't:hence.effects'

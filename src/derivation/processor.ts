@@ -10,7 +10,7 @@ import type { TableState } from '../state/table.ts'
 import type { Chain, Emission } from './chain.ts'
 import { Channels, type SavedChannel } from './channels.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from './control-history.ts'
-import { type Decided, decodeDecided, encodeDecided } from './decided.ts'
+import { type Decided, decodeDecided, derivedOutcome, encodeDecided } from './decided.ts'
 import { takeCheckedStep } from './divergence.ts'
 import { type Due, Placing, type Recorded, type SavedPlacing } from './placing.ts'
 import type { Program } from './program.ts'
@@ -447,9 +447,18 @@ export class Processor {
     return arrival === 'apply' ? record : arrival === 'seen' ? tick : 'early'
   }
 
+  /**
+   * Whether a correction is to be applied, and was not yet. Those of the generations before it are what was made good in the tables that it
+   * is to follow, until it is live itself; those of one that takes its place are not its own.
+   */
   #isNextCorrection(partition: number, { generation, correction }: CorrectionRecord): boolean {
     const { promotion, n } = correction
-    return generation === this.generation && promotion === this.#promotion && n > this.#corrected[partition]!
+    if (promotion !== this.#promotion || n <= this.#corrected[partition]!) return false
+    return generation === this.generation || (generation < this.generation && !this.#wasLive)
+  }
+
+  get #wasLive(): boolean {
+    return this.#history.some((fact) => fact.type === 'promotion' && fact.generation === this.generation)
   }
 
   /** The number of the last promotion. */
@@ -554,7 +563,9 @@ export class Processor {
     if (what.kind !== 'outcome') return
     const decided = this.decided(identity)
     if (decided === undefined) return
-    const [outcome, corrected] = [what.told as Outcome, what.after as Outcome]
+    const corrected = derivedOutcome(decided)
+    if (corrected === undefined) return
+    const outcome = what.told as Outcome
     const isSame = canonicalJson(outcome) === canonicalJson(corrected)
     this.#decided.set(identity, encodeDecided({ ...decided, outcome, ...(!isSame && { corrected }) }))
   }

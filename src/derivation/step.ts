@@ -23,6 +23,7 @@ import type {
   RequestRecord,
   ResultRecord,
 } from '../log/record.ts'
+import { canonicalJson } from '../state/digest.ts'
 import type { Change } from '../state/state.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
 import { type Facts, HostTurn } from './host-turn.ts'
@@ -204,12 +205,15 @@ class Taking {
     const { logId, time } = this.#around
     const chain: Chain = { identity, rootPartition, rootOffset }
     const origin = new Origin(0, () => correctionSeed(logId, promotion, n))
+    // A later generation may ask for something else than what was promoted then: nothing takes its place there.
+    let isAsked = false
     if (what.kind === 'effect') {
       if (what.settled) {
         this.result(endedRecord(what))
         return
       }
-      this.#keepFirst(what)
+      isAsked = what.after !== undefined && this.#isAsked(what.id, what.after)
+      if (isAsked) this.#keepFirst(what)
     }
     const derivation = this.#begin('correction', what.kind, key, chain)
     // It leaves its trace, and nobody is told again.
@@ -221,7 +225,7 @@ class Taking {
         this.#runReaction(derivation, reaction, data, origin, time)
         const { outbox } = this.#place
         for (const id of derivation.effects) outbox.add(id, { ...outbox.get(id)!, correction: true })
-      } else if (what.kind === 'effect' && what.after !== undefined) {
+      } else if (isAsked && what.kind === 'effect' && what.after !== undefined) {
         const { type, after: input } = what
         const id = namedUuid(origin.seed, type, 0)
         const { state: _, endedAt: _e, tries: _t, result: _r, error: _f, ...asked } = what.before as EffectRow
@@ -232,9 +236,14 @@ class Taking {
     this.#drain()
   }
 
+  /** Whether an effect is asked for with this input. */
+  #isAsked(id: string, input: string): boolean {
+    const row = this.#place.outbox.get(id)
+    return row !== undefined && canonicalJson(JSON.parse(row.input)) === canonicalJson(JSON.parse(input))
+  }
+
   /** What was sent under an id stays what it was: nothing else ever goes out under it. */
-  #keepFirst({ id, before, after }: CorrectedEffect): void {
-    if (after === undefined) return
+  #keepFirst({ id, before }: CorrectedEffect): void {
     const sent = before as EffectRow
     const isKnown = sent.state !== 'pending'
     this.#place.outbox.add(
