@@ -473,28 +473,36 @@ export class Processor {
       this.#place.timers.forgetTaken()
       throw error
     }
-    for (const { chain, outcome } of step.decisions) {
+    const { decisions } = step
+    for (const { chain, outcome } of decisions) {
       const { identity, rootPartition, rootOffset } = chain
       this.#decided.set(identity, encodeDecided({ partition: rootPartition, offset: rootOffset, outcome }))
     }
     if (record.kind === 'correction') this.#correctOutcome(record)
     for (const moved of step.moved) this.#move(moved)
-    const outgoing = step.outgoing.map((emission) => this.#send(emission))
-    const failures = failuresOf(step, partition, offset)
-    const untraced = this.#untraced[partition]!
-    const derivations = step.derivations.flatMap((each) => traced(each) ?? [])
-    for (const each of derivations) untraced.push(each)
-    if (untraced.length > untracedMax) this.#traceRest(partition, offset, time)
-    const trace: Trace = { time, derivations }
-
     const { listener } = this
-    if (listener.emitted) for (const [target, event] of outgoing) listener.emitted(target, event)
-    for (const failure of failures) listener.failed?.(failure)
-    for (const { chain, outcome } of step.decisions) {
-      const { identity, rootPartition, rootOffset } = chain
-      listener.decided?.(identity, { partition: rootPartition, offset: rootOffset, outcome })
+    for (const emission of step.outgoing) {
+      const [target, event] = this.#send(emission)
+      listener.emitted?.(target, event)
     }
-    listener.applied?.(partition, offset, trace)
+    const untraced = this.#untraced[partition]!
+    const derivations: TracedDerivation[] = []
+    for (const derivation of step.derivations) {
+      const each = traced(derivation)
+      if (each === undefined) continue
+      derivations.push(each)
+      untraced.push(each)
+    }
+    if (untraced.length > untracedMax) this.#traceRest(partition, offset, time)
+
+    if (listener.failed) for (const failure of failuresOf(step, partition, offset)) listener.failed(failure)
+    if (listener.decided) {
+      for (const { chain, outcome } of decisions) {
+        const { identity, rootPartition, rootOffset } = chain
+        listener.decided(identity, { partition: rootPartition, offset: rootOffset, outcome })
+      }
+    }
+    listener.applied?.(partition, offset, { time, derivations })
   }
 
   // A realm of its own finds what the usual one remembers; making one takes milliseconds, so not each time.

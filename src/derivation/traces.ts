@@ -205,7 +205,12 @@ function linesOf(chunk: Buffer): string[] {
  */
 export function traced(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure } = derivation
-  const changes = rowChanges(derivation).map(traceOf)
+  const changes: TracedDerivation['changes'][number][] = []
+  for (const change of derivation.changes) {
+    if (!isTold(derivation, change)) continue
+    const { collection, key, before, after } = change
+    changes.push([collection.slice(2), key, before ?? null, after ?? null])
+  }
   const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
   if (isQuiet && isOwnMessage(type) && kind !== 'request') return undefined
   const { identity, rootPartition, rootOffset } = chain
@@ -217,28 +222,24 @@ export function traced(derivation: Derivation): TracedDerivation | undefined {
     rootPartition,
     rootOffset,
     changes,
-    events: emissions.map(({ type, key, data }) => [type, key, data]),
+    events: emissions.length === 0 ? none : emissions.map(({ type, key, data }) => [type, key, data]),
     effects,
     failure,
   }
 }
 
-/** The changes of rows that somebody may read. */
-function rowChanges({ type, changes }: Derivation): readonly Change[] {
-  const rows = changes.filter(({ collection }) => isRead(collection))
+const none: readonly never[] = []
+
+/** Whether the trace of a derivation tells of a change: of those of rows that somebody may read. */
+function isTold({ type }: Derivation, { collection, before, after }: Change): boolean {
+  if (!isRead(collection)) return false
   // A violation names all its victims: told of again with each one that was made good, a thousand of them would make
   // hundreds of megabytes. Its end tells what became of them.
-  return type === 'hence:compensated'
-    ? rows.filter(({ before, after }) => stateOf(before) !== stateOf(after))
-    : rows
+  return type !== 'hence:compensated' || stateOf(before) !== stateOf(after)
 }
 
 function stateOf(row: unknown): Violation['state'] | undefined {
   return (row as Violation | undefined)?.state
-}
-
-function traceOf({ collection, key, before, after }: Change): TracedDerivation['changes'][number] {
-  return [collection.slice(2), key, before ?? null, after ?? null]
 }
 
 function isRead(collection: string): boolean {
