@@ -12,7 +12,7 @@ export interface Trace {
   readonly derivations: readonly TracedDerivation[]
 }
 
-export interface TracedDerivation extends Chain {
+export interface TracedDerivation extends Omit<Chain, 'identity'> {
   readonly kind: Derivation['kind']
   readonly type: string
   /** The partition key that it was derived under. */
@@ -213,12 +213,11 @@ export function traced(derivation: Derivation): TracedDerivation | undefined {
   }
   const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
   if (isQuiet && isOwnMessage(type) && kind !== 'request') return undefined
-  const { identity, rootPartition, rootOffset } = chain
+  const { rootPartition, rootOffset } = chain
   return {
     kind,
     type,
     key,
-    identity,
     rootPartition,
     rootOffset,
     changes,
@@ -256,7 +255,10 @@ function placeOf(key: string): Place {
   return { partition, offset }
 }
 
-/** JSON, which has no line breaks; the offset first, so that it is found without reading the rest. */
+/**
+ * JSON, which has no line breaks; the offset first, so that it is found without reading the rest. Once the identity of the
+ * request stood before the place of its record, which tells it.
+ */
 function encode(offset: number, { time, derivations }: Trace): string {
   return JSON.stringify([
     offset,
@@ -265,7 +267,7 @@ function encode(offset: number, { time, derivations }: Trace): string {
       each.kind,
       each.type,
       each.key,
-      each.identity,
+      '',
       each.rootPartition,
       each.rootOffset,
       each.changes,
@@ -282,12 +284,11 @@ function decode(line: string): Trace {
 }
 
 function decodeDerivation(fields: never[]): TracedDerivation {
-  const [kind, type, key, identity, rootPartition, rootOffset, changes, events, effects, failure] = fields
+  const [kind, type, key, , rootPartition, rootOffset, changes, events, effects, failure] = fields
   return {
     kind: kind!,
     type: type!,
     key: key!,
-    identity: identity!,
     rootPartition: rootPartition!,
     rootOffset: rootOffset!,
     changes: changes!,
