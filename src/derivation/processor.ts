@@ -99,7 +99,7 @@ export class Processor {
   #correctedCount = 0
   /** By partition: the first offset from which the traces tell all that became of rows. */
   readonly #feedFrom: number[]
-  readonly #untraced: TracedDerivation[][]
+  readonly #untraced: (readonly TracedDerivation[])[]
   /** Requests with events under way: how many. */
   readonly #unsettled = new Map<string, number>()
   readonly #waiters = new Map<string, PromiseWithResolvers<void>>()
@@ -134,7 +134,7 @@ export class Processor {
     this.#times = new Array(options.partitions).fill(0)
     this.#corrected = new Array(options.partitions).fill(-1)
     this.#feedFrom = new Array(options.partitions).fill(0)
-    this.#untraced = Array.from({ length: options.partitions }, () => [])
+    this.#untraced = new Array(options.partitions).fill(none)
     this.#around = {
       logId: options.logId,
       partition: 0,
@@ -485,15 +485,10 @@ export class Processor {
       const [target, event] = this.#send(emission)
       listener.emitted?.(target, event)
     }
-    const untraced = this.#untraced[partition]!
-    const derivations: TracedDerivation[] = []
-    for (const derivation of step.derivations) {
-      const each = traced(derivation)
-      if (each === undefined) continue
-      derivations.push(each)
-      untraced.push(each)
-    }
-    if (untraced.length > untracedMax) this.#traceRest(partition, offset, time)
+    const derivations = traced(step.derivations)
+    const before = this.#untraced[partition]!
+    this.#untraced[partition] = before.length === 0 ? derivations : [...before, ...derivations]
+    if (before.length + derivations.length > untracedMax) this.#traceRest(partition, offset, time)
 
     if (listener.failed) for (const failure of failuresOf(step, partition, offset)) listener.failed(failure)
     if (listener.decided) {
@@ -584,7 +579,7 @@ export class Processor {
     const derivations = this.#untraced[partition]!
     if (derivations.length === 0) return
     this.traces.add({ partition, offset }, { time, derivations })
-    this.#untraced[partition] = []
+    this.#untraced[partition] = none
   }
 
   #send({ type, version, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
@@ -636,6 +631,8 @@ export class Processor {
     return this.#positions[partition]! > offset && !this.#unsettled.has(`${partition}:${offset}`)
   }
 }
+
+const none: readonly never[] = []
 
 /** So much may be derived between two records before it is put where the next one will stand, which may never come. */
 const untracedMax = 256

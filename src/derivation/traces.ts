@@ -199,11 +199,22 @@ function linesOf(chunk: Buffer): string[] {
   return chunk.toString().split('\n').slice(1)
 }
 
+/** What a trace keeps of some derivations. */
+export function traced(derivations: readonly Derivation[]): readonly TracedDerivation[] {
+  // Of a record that leads to one derivation, as most do, no list grows.
+  if (derivations.length === 1) return listOf(tracedOne(derivations[0]!))
+  return derivations.flatMap((each) => listOf(tracedOne(each)))
+}
+
+function listOf<T>(item: T | undefined): readonly T[] {
+  return item === undefined ? none : [item]
+}
+
 /**
  * What a trace keeps of a derivation; nothing of a message of Hence's own that came to nothing anybody sees, such as a
  * claim that was granted, since there are many.
  */
-export function traced(derivation: Derivation): TracedDerivation | undefined {
+function tracedOne(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure } = derivation
   const changes: TracedDerivation['changes'][number][] = []
   for (const change of derivation.changes) {
