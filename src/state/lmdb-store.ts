@@ -8,10 +8,8 @@ import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 const keyEncoder = {
   // LMDB's binding also calls this for the default ends of a range, which are buffers.
   writeKey(key: string | Uint8Array, target: Buffer, at: number): number {
-    if (typeof key !== 'string') target.set(key, at)
-    // Most keys are short, and for those a call of the buffer's costs more than the writing.
-    else if (key.length > 64) target.write(key, at, 'latin1')
-    else for (let i = 0; i < key.length; i++) target[at + i] = key.charCodeAt(i)
+    if (typeof key === 'string') target.write(key, at, 'latin1')
+    else target.set(key, at)
     // The whole length, also when the target was too short: that is how the binding sees that it was.
     return at + key.length
   },
