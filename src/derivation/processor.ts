@@ -99,7 +99,7 @@ export class Processor {
   #correctedCount = 0
   /** By partition: the first offset from which the traces tell all that became of rows. */
   readonly #feedFrom: number[]
-  readonly #untraced: TracedDerivation[][]
+  readonly #untraced: (readonly TracedDerivation[])[]
   /** Requests with events under way: how many. */
   readonly #unsettled = new Map<string, number>()
   readonly #waiters = new Map<string, PromiseWithResolvers<void>>()
@@ -134,7 +134,7 @@ export class Processor {
     this.#times = new Array(options.partitions).fill(0)
     this.#corrected = new Array(options.partitions).fill(-1)
     this.#feedFrom = new Array(options.partitions).fill(0)
-    this.#untraced = Array.from({ length: options.partitions }, () => [])
+    this.#untraced = new Array(options.partitions).fill(none)
     this.#around = {
       logId: options.logId,
       partition: 0,
@@ -482,28 +482,31 @@ export class Processor {
       this.#place.timers.forgetTaken()
       throw error
     }
-    for (const { chain, outcome } of step.decisions) {
+    const { decisions } = step
+    for (const { chain, outcome } of decisions) {
       const { identity, rootPartition, rootOffset } = chain
       this.#decided.set(identity, encodeDecided({ partition: rootPartition, offset: rootOffset, outcome }))
     }
     if (record.kind === 'correction') this.#correctOutcome(record)
     for (const moved of step.moved) this.#move(moved)
-    const outgoing = step.outgoing.map((emission) => this.#send(emission))
-    const failures = failuresOf(step, partition, offset)
-    const untraced = this.#untraced[partition]!
-    const derivations = step.derivations.flatMap((each) => traced(each) ?? [])
-    for (const each of derivations) untraced.push(each)
-    if (untraced.length > untracedMax) this.#traceRest(partition, offset, time)
-    const trace: Trace = { time, derivations }
-
     const { listener } = this
-    if (listener.emitted) for (const [target, event] of outgoing) listener.emitted(target, event)
-    for (const failure of failures) listener.failed?.(failure)
-    for (const { chain, outcome } of step.decisions) {
-      const { identity, rootPartition, rootOffset } = chain
-      listener.decided?.(identity, { partition: rootPartition, offset: rootOffset, outcome })
+    for (const emission of step.outgoing) {
+      const [target, event] = this.#send(emission)
+      listener.emitted?.(target, event)
     }
-    listener.applied?.(partition, offset, trace)
+    const derivations = traced(step.derivations)
+    const before = this.#untraced[partition]!
+    this.#untraced[partition] = before.length === 0 ? derivations : [...before, ...derivations]
+    if (before.length + derivations.length > untracedMax) this.#traceRest(partition, offset, time)
+
+    if (listener.failed) for (const failure of failuresOf(step, partition, offset)) listener.failed(failure)
+    if (listener.decided) {
+      for (const { chain, outcome } of decisions) {
+        const { identity, rootPartition, rootOffset } = chain
+        listener.decided(identity, { partition: rootPartition, offset: rootOffset, outcome })
+      }
+    }
+    listener.applied?.(partition, offset, { time, derivations })
   }
 
   // A realm of its own finds what the usual one remembers; making one takes milliseconds, so not each time.
@@ -587,7 +590,7 @@ export class Processor {
     const derivations = this.#untraced[partition]!
     if (derivations.length === 0) return
     this.traces.add({ partition, offset }, { time, derivations })
-    this.#untraced[partition] = []
+    this.#untraced[partition] = none
   }
 
   #send({ type, version, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
@@ -639,6 +642,8 @@ export class Processor {
     return this.#positions[partition]! > offset && !this.#unsettled.has(`${partition}:${offset}`)
   }
 }
+
+const none: readonly never[] = []
 
 /** So much may be derived between two records before it is put where the next one will stand, which may never come. */
 const untracedMax = 256

@@ -107,9 +107,11 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
       }
     }
     const fields: Record<string, unknown> = {}
+    const names = Object.keys(value)
     let name = ''
     try {
-      for (name of Object.keys(value)) {
+      for (let i = 0; i < names.length; i++) {
+        name = names[i]!
         const field = (value as Record<string, unknown>)[name]
         if (field === undefined) {
           exact = false

@@ -12,7 +12,7 @@ export interface Trace {
   readonly derivations: readonly TracedDerivation[]
 }
 
-export interface TracedDerivation extends Chain {
+export interface TracedDerivation extends Omit<Chain, 'identity'> {
   readonly kind: Derivation['kind']
   readonly type: string
   /** The partition key that it was derived under. */
@@ -199,46 +199,57 @@ function linesOf(chunk: Buffer): string[] {
   return chunk.toString().split('\n').slice(1)
 }
 
+/** What a trace keeps of some derivations. */
+export function traced(derivations: readonly Derivation[]): readonly TracedDerivation[] {
+  // Of a record that leads to one derivation, as most do, no list grows.
+  if (derivations.length === 1) return listOf(tracedOne(derivations[0]!))
+  return derivations.flatMap((each) => listOf(tracedOne(each)))
+}
+
+function listOf<T>(item: T | undefined): readonly T[] {
+  return item === undefined ? none : [item]
+}
+
 /**
  * What a trace keeps of a derivation; nothing of a message of Hence's own that came to nothing anybody sees, such as a
  * claim that was granted, since there are many.
  */
-export function traced(derivation: Derivation): TracedDerivation | undefined {
+function tracedOne(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure } = derivation
-  const changes = rowChanges(derivation).map(traceOf)
+  const changes: TracedDerivation['changes'][number][] = []
+  for (const change of derivation.changes) {
+    if (!isTold(derivation, change)) continue
+    const { collection, key, before, after } = change
+    changes.push([collection.slice(2), key, before ?? null, after ?? null])
+  }
   const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
   if (isQuiet && isOwnMessage(type) && kind !== 'request') return undefined
-  const { identity, rootPartition, rootOffset } = chain
+  const { rootPartition, rootOffset } = chain
   return {
     kind,
     type,
     key,
-    identity,
     rootPartition,
     rootOffset,
     changes,
-    events: emissions.map(({ type, key, data }) => [type, key, data]),
+    events: emissions.length === 0 ? none : emissions.map(({ type, key, data }) => [type, key, data]),
     effects,
     failure,
   }
 }
 
-/** The changes of rows that somebody may read. */
-function rowChanges({ type, changes }: Derivation): readonly Change[] {
-  const rows = changes.filter(({ collection }) => isRead(collection))
+const none: readonly never[] = []
+
+/** Whether the trace of a derivation tells of a change: of those of rows that somebody may read. */
+function isTold({ type }: Derivation, { collection, before, after }: Change): boolean {
+  if (!isRead(collection)) return false
   // A violation names all its victims: told of again with each one that was made good, a thousand of them would make
   // hundreds of megabytes. Its end tells what became of them.
-  return type === 'hence:compensated'
-    ? rows.filter(({ before, after }) => stateOf(before) !== stateOf(after))
-    : rows
+  return type !== 'hence:compensated' || stateOf(before) !== stateOf(after)
 }
 
 function stateOf(row: unknown): Violation['state'] | undefined {
   return (row as Violation | undefined)?.state
-}
-
-function traceOf({ collection, key, before, after }: Change): TracedDerivation['changes'][number] {
-  return [collection.slice(2), key, before ?? null, after ?? null]
 }
 
 function isRead(collection: string): boolean {
@@ -255,7 +266,10 @@ function placeOf(key: string): Place {
   return { partition, offset }
 }
 
-/** JSON, which has no line breaks; the offset first, so that it is found without reading the rest. */
+/**
+ * JSON, which has no line breaks; the offset first, so that it is found without reading the rest. Once the identity of the
+ * request stood before the place of its record, which tells it.
+ */
 function encode(offset: number, { time, derivations }: Trace): string {
   return JSON.stringify([
     offset,
@@ -264,7 +278,7 @@ function encode(offset: number, { time, derivations }: Trace): string {
       each.kind,
       each.type,
       each.key,
-      each.identity,
+      '',
       each.rootPartition,
       each.rootOffset,
       each.changes,
@@ -281,12 +295,11 @@ function decode(line: string): Trace {
 }
 
 function decodeDerivation(fields: never[]): TracedDerivation {
-  const [kind, type, key, identity, rootPartition, rootOffset, changes, events, effects, failure] = fields
+  const [kind, type, key, , rootPartition, rootOffset, changes, events, effects, failure] = fields
   return {
     kind: kind!,
     type: type!,
     key: key!,
-    identity: identity!,
     rootPartition: rootPartition!,
     rootOffset: rootOffset!,
     changes: changes!,

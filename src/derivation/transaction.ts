@@ -61,8 +61,17 @@ export class Transaction implements Tx {
   }
 
   get(table: Table, ...parts: KeyPart[]): never {
+    const { deriving } = this.#place.program
     const state = this.#state(table)
-    return this.#outside(() => state.get(this.#rowKey(table, parts))) as never
+    // As `outside` does, without a function made for each of the many.
+    deriving.active = false
+    try {
+      return state.get(this.#rowKey(table, parts)) as never
+    } catch (error) {
+      throw this.#faulty(error)
+    } finally {
+      deriving.active = true
+    }
   }
 
   put(table: Table, ...partsThenValue: unknown[]): void {
@@ -76,8 +85,16 @@ export class Transaction implements Tx {
         `A row of table "${table.name}" must be an object or a list.`,
       )
     }
-    if (this.#place.checked) checkRow(`row of table "${table.name}"`, table.value, row)
-    this.#outside(() => state.put(key, row))
+    const { checked, program } = this.#place
+    if (checked) checkRow(`row of table "${table.name}"`, table.value, row)
+    program.deriving.active = false
+    try {
+      state.put(key, row)
+    } catch (error) {
+      throw this.#faulty(error)
+    } finally {
+      program.deriving.active = true
+    }
   }
 
   delete(table: Table, ...parts: KeyPart[]): boolean {
@@ -221,12 +238,16 @@ export class Transaction implements Tx {
     try {
       return act()
     } catch (error) {
-      // The app may catch it and go on; but what it derives then is not derived from the tables.
-      if (error instanceof HenceError && error.advice !== 'change') deriving.fault = error
-      throw error
+      throw this.#faulty(error)
     } finally {
       deriving.active = true
     }
+  }
+
+  /** The app may catch an error and go on; but what it derives then is not derived from the tables. */
+  #faulty(error: unknown): unknown {
+    if (error instanceof HenceError && error.advice !== 'change') this.#place.program.deriving.fault = error
+    return error
   }
 
   #withTurn<T>(act: (turn: HostTurn) => T): T {

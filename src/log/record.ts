@@ -384,7 +384,7 @@ function decodeRequest(bytes: Buffer): RequestRecord {
   return {
     kind: 'request',
     identity: bytes.toString('latin1', requestHead, identityEnd),
-    type: bytes.toString('latin1', identityEnd, typeEnd),
+    type: typeIn(bytes, identityEnd, typeEnd),
     version: readVersion(bytes.readUInt16LE(6)),
     input: bytes.toString('utf8', typeEnd, inputEnd),
     output: hasOutput ? bytes.toString('utf8', inputEnd, bytes.length) : undefined,
@@ -407,11 +407,21 @@ function decodeEvent(bytes: Buffer): EventRecord {
     rootOffset: readU64(bytes, 32),
     id: bytes.toString('latin1', 40, eventHead),
     identity: bytes.toString('latin1', eventHead, identityEnd),
-    type: bytes.toString('latin1', identityEnd, typeEnd),
+    type: typeIn(bytes, identityEnd, typeEnd),
     version: readVersion(bytes[1]!),
     key: bytes.toString('utf8', typeEnd, keyEnd),
     data: bytes.toString('utf8', keyEnd, bytes.length),
   }
+}
+
+let lastType = ''
+
+/** Most records are of the type of the one before, and a text that is there already costs less than one that is made anew. */
+function typeIn(bytes: Buffer, start: number, end: number): string {
+  let isLast = lastType.length === end - start
+  for (let i = 0; isLast && i < lastType.length; i++) isLast = bytes[start + i] === lastType.charCodeAt(i)
+  if (!isLast) lastType = bytes.toString('latin1', start, end)
+  return lastType
 }
 
 function decodeResult(bytes: Buffer): ResultRecord {
