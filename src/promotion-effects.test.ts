@@ -126,3 +126,76 @@ test('a start that reprocesses delivers by one deliverer', async () => {
   assert.deepEqual(texts(sent), ['ann: bye'])
   await engine.close()
 })
+
+test('after a letter was replaced, the same code again sends nothing, and other code what it says instead, once', async () => {
+  const hello = greeter({ name: 'g1' })
+  const bye = greeter({ name: 'g2', letter: (to) => ({ to, text: 'bye' }) })
+  const later = greeter({ name: 'g3', letter: (to) => ({ to, text: to === 'ann' ? 'later' : 'bye' }) })
+  const { open, sent } = house([hello, bye, later])
+  const engine = await open(hello)
+  for (const to of ['ann', 'bob']) await engine.submit('greet', { to } as never, { requestId: to })
+  await delivered(engine)
+  await engine.reprocessing.start({ app: bye })
+  await promote(engine, 'p1')
+  await delivered(engine)
+  const both = ['ann: bye', 'ann: hello', 'bob: bye', 'bob: hello']
+  assert.deepEqual(texts(sent), both)
+
+  await engine.reprocessing.discard()
+  await engine.reprocessing.start({ app: bye }, { again: true })
+  const { differences, sha256: diff } = await engine.reprocessing.diff()
+  assert.equal(differences, 0)
+  const digest = await engine.digest()
+  await engine.reprocessing.promote({ diff }, { requestId: 'p2' })
+  assert.equal(await engine.digest(), digest)
+  await delivered(engine)
+  assert.deepEqual(texts(sent), both)
+
+  for (const requestId of ['p3', 'p4']) {
+    await engine.reprocessing.discard()
+    await engine.reprocessing.start({ app: later }, { again: true })
+    await promote(engine, requestId)
+    await delivered(engine)
+    assert.deepEqual(texts(sent), ['ann: bye', 'ann: hello', 'ann: later', 'bob: bye', 'bob: hello'])
+  }
+  await engine.close()
+})
+
+test('what was made good stays made good when everything is derived again', async () => {
+  const [account] = scopes('account')
+  const rows = account.table('rows', { value: z.object({ cents: z.int() }) })
+  const shop = (name: string, fee: number) => {
+    const pay = account.request('pay', {
+      input: z.object({ who: z.string(), cents: z.int() }),
+      key: ({ who }) => who,
+      derive(tx, { cents }) {
+        const was = tx.get(rows)?.cents ?? 0
+        const left = name === 'dear' ? was - cents - 3 : was - cents
+        tx.put(rows, { cents: left })
+        return { left }
+      },
+    })
+    const good = account.correct((tx, correction) => {
+      if (correction.kind === 'outcome') tx.put(rows, { cents: (tx.get(rows)?.cents ?? 0) + 100 })
+    })
+    return app(`${name}${fee}`, { requests: [pay], tables: [rows], reactions: [good] }) as App
+  }
+  const [cheap, dear] = [shop('cheap', 0), shop('dear', 3)]
+  const { open } = house([cheap, dear])
+  const engine = await open(cheap, { handlers: {} })
+  await engine.submit('pay', { who: 'ann', cents: 10 } as never, { requestId: 'r1' })
+  await engine.reprocessing.start({ app: dear })
+  await promote(engine, 'p1')
+  assert.deepEqual(await engine.get('rows', ['ann'] as never), { cents: 87 })
+  await engine.reprocessing.discard()
+  await engine.reprocessing.start({ app: dear }, { again: true })
+  await promote(engine, 'p2')
+  assert.deepEqual(await engine.get('rows', ['ann'] as never), { cents: 87 })
+  // What was told first is still told.
+  const { outcome, corrected } = (await engine.story('r1'))!
+  assert.deepEqual(
+    [outcome, corrected].map((each) => (each as { value: unknown }).value),
+    [{ left: -10 }, { left: -13 }],
+  )
+  await engine.close()
+})
