@@ -90,3 +90,36 @@ test('the way back leads to code that has forgotten a request', async () => {
   assert.deepEqual((await engine.story('ra'))?.outcome, { status: 'accepted', value: { text: 'a' } })
   await engine.close()
 })
+
+test('rows of a table that belongs to another scope by now are corrected in both', async () => {
+  const [yard, hall] = scopes('yard', 'hall')
+  const told: string[] = []
+  const made = (scope: 'yard' | 'hall') => {
+    const home = (scope === 'yard' ? yard : hall) as typeof yard
+    const things = home.table('things', { value: z.object({ n: z.int() }) })
+    const put = home.request('put', {
+      input: z.object({ k: z.string() }),
+      key: ({ k }) => k,
+      derive(tx) {
+        tx.put(things, { n: scope === 'yard' ? 1 : 2 })
+      },
+    })
+    const corrects = [yard, hall].map((each) =>
+      each.correct((tx, correction) => {
+        if (correction.kind !== 'row') return
+        const { before, after } = correction as { before?: unknown; after?: unknown }
+        told.push(`${tx.key} ${JSON.stringify(before)} ${JSON.stringify(after)}`)
+      }),
+    )
+    return app(scope, { requests: [put], tables: [things], reactions: corrects }) as unknown as App
+  }
+  const [first, second] = [made('yard'), made('hall')]
+  const engine = await open(memoryStorage(), first, [second])
+  for (const k of ['p', 'q']) await engine.submit('put', { k } as never, { requestId: k })
+  await engine.reprocessing.start({ app: second })
+  const { corrections } = await promote(engine, 'pr')
+  assert.deepEqual(corrections, { outcome: 0, effect: 0, row: 4 })
+  const both = ['p', 'q'].flatMap((k) => [`${k} undefined {"n":2}`, `${k} {"n":1} undefined`])
+  assert.deepEqual(told.sort(), both.sort())
+  await engine.close()
+})

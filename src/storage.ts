@@ -80,7 +80,7 @@ export async function openDirectory(options: {
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     lock = await lockDirectory(directory, options)
-    await untilNobodyDerives(directory)
+    await untilNobodyDerives(directory, signal)
     log = await openFileLog(options)
   } catch (error) {
     await lock?.release()
@@ -122,9 +122,10 @@ export async function openState(
 const nobodyMsMax = 30_000
 
 /** A process that was killed may have started another one to derive, which ends as soon as it notices. */
-async function untilNobodyDerives(directory: string): Promise<void> {
+async function untilNobodyDerives(directory: string, signal: AbortSignal | undefined): Promise<void> {
   const until = Date.now() + nobodyMsMax
   while (isHeld(join(directory, derivingLock))) {
+    signal?.throwIfAborted()
     if (Date.now() > until) throw stillDeriving(directory)
     await pause(20)
   }

@@ -40,6 +40,9 @@ export interface CorrectionCounts {
 /** A correction whose place in the list and in the log is not known yet. */
 type Draft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
 
+/** What was found, and the text of its correction. */
+type Found = readonly [kind: Kind, text: string]
+
 type Kind = 'outcome' | 'effect' | 'row' | 'kept' | 'settled' | 'new'
 
 /** What is new is no correction. */
@@ -56,8 +59,8 @@ const outcomesAtOnce = 10_000
  * since: whatever is corrected depends on what both have under one key.
  */
 export class Corrections {
-  /** By collection and key: the kind of what is there, and the text of its correction. */
-  readonly #found = new Map<string, readonly [kind: Kind, text: string]>()
+  /** By collection and key, what is there: mostly one, and two where a table is of another scope by now. */
+  readonly #found = new Map<string, Found[]>()
 
   /**
    * Compares two derivations.
@@ -94,8 +97,7 @@ export class Corrections {
       if (difference === undefined) continue
       // Nobody apologises for an apology.
       if (difference.kind === 'effect' && effectRow(before, difference.id)?.correction) continue
-      if (isNewEffect(difference))
-        this.#found.set(placeOf(effectRows, encodeKey([difference.id])), ['new', ''])
+      if (isNewEffect(difference)) this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
       if (!isCorrected(difference, after.app)) continue
       if (difference.kind === 'outcome') {
         const change = outcomeChange(difference, before)
@@ -132,7 +134,14 @@ export class Corrections {
   }
 
   #add(collection: string, key: string, kind: Kind, draft: Draft): void {
-    this.#found.set(placeOf(collection, key), [kind, JSON.stringify(draft)])
+    this.#put(collection, key, [kind, JSON.stringify(draft)])
+  }
+
+  #put(collection: string, key: string, found: Found): void {
+    const place = placeOf(collection, key)
+    const there = this.#found.get(place)
+    if (there === undefined) this.#found.set(place, [found])
+    else there.push(found)
   }
 
   get counts(): CorrectionCounts {
@@ -146,7 +155,7 @@ export class Corrections {
 
   #count(kind: Kind): number {
     let count = 0
-    for (const [each] of this.#found.values()) if (each === kind) count++
+    for (const there of this.#found.values()) for (const [each] of there) if (each === kind) count++
     return count
   }
 
@@ -164,9 +173,11 @@ export class Corrections {
     const chain = JSON.stringify({ identity, rootPartition: 0, rootOffset: offset }).slice(1, -1)
     let n = 0
     for (const kind of kindsInOrder) {
-      for (const [each, text] of this.#found.values()) {
-        if (each !== kind) continue
-        yield `{"promotion":${number},"n":${n++},${kind === 'row' ? `${chain},` : ''}${text.slice(1)}`
+      for (const there of this.#found.values()) {
+        for (const [each, text] of there) {
+          if (each !== kind) continue
+          yield `{"promotion":${number},"n":${n++},${kind === 'row' ? `${chain},` : ''}${text.slice(1)}`
+        }
       }
     }
   }

@@ -36,7 +36,7 @@ export interface FollowingHost extends Foreground {
   /** After so many changed rows the state is saved. */
   readonly checkpointRows: number
   /** Forgets what is older than is kept, a part of it at a time. */
-  prune(generation: Generation): void
+  prune(): void
   /** The state of it has changed in a way that should outlast this process. */
   changed(): void
 }
@@ -272,7 +272,7 @@ export class Following {
     const rows = this.#host.checkpointRows
     if (this.#checkpoint) return dirtyCount > 4 * rows ? this.#checkpoint : undefined
     if (dirtyCount < rows) return undefined
-    this.#host.prune(generation)
+    this.#host.prune()
     this.#checkpoint = generation.checkpoint().finally(() => {
       this.#checkpoint = undefined
     })

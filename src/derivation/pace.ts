@@ -4,11 +4,11 @@ export interface Foreground {
   isBusy(): boolean
   /** Resolves when the live generation has applied another record; rejects when it will not any more. */
   next(): Promise<void>
+  /** For how long work in the background goes on at a time at most, in milliseconds: what others may have to wait for. */
+  readonly sliceMsMax: number
 }
 
-/** Work in the background goes on for so long at a time, in milliseconds: what a live request may have to wait for. */
 const sliceMsMin = 0.25
-const sliceMsMax = 2
 
 /**
  * Gives work in the background its share of the time of the event loop: a slice, and then a rest. While somebody waits for live
@@ -68,6 +68,7 @@ export class Pace {
     do await this.#turn(until)
     while (performance.now() < until && this.#foreground.isBusy() && !this.#isHurried)
     const restedMs = performance.now() - stopped
+    const { sliceMsMax } = this.#foreground
     this.#sliceMs = Math.min(Math.max(ratio > 0 ? restedMs / ratio : sliceMsMax, sliceMsMin), sliceMsMax)
     this.#begun = performance.now()
   }

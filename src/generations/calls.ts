@@ -7,6 +7,8 @@ import type { KeptCorrections, Live, OtherOptions, PromotionToCome } from './oth
 export interface Deriving extends OtherOptions {
   /** The data directory. */
   readonly directory: string
+  /** The id of the process of the engine. */
+  readonly engine: number
   readonly checkpointRows: number
   readonly keptMs: number
   /** Whether every record is derived twice. */
@@ -28,7 +30,7 @@ export type DerivingCalls = {
   /** Ends `sumUp`, which then throws. */
   stopSumUp(): void
   correctAhead(live: Live, changed: Keys | undefined): Promise<number>
-  correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections>
+  correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<KeptCorrections>
   unlook(): Promise<void>
   close(): Promise<void>
 }

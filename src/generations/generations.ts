@@ -17,7 +17,6 @@ import { identityOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
 import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from '../log/record.ts'
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from '../reprocessing.ts'
-import type { Keys } from '../state/noting-store.ts'
 import { correctionsName, type Storage } from '../storage.ts'
 import type { Live, Other, OtherOptions } from './other.ts'
 import { canDeriveApart, OtherApart } from './other-apart.ts'
@@ -88,6 +87,8 @@ function isNote(note: unknown): note is Note {
   )
 }
 
+/** A live request may have to wait for so long for what is derived in this process. */
+const sliceMsMax = 2
 /** How much of the time between live work a diff takes in this process, if nobody has said how much deriving may. */
 const diffShare = 0.5
 /** What is derived in this process is saved in smaller portions than the live one: while one goes out, nothing else is done. */
@@ -171,7 +172,14 @@ export class Generations implements Reprocessing {
         cut: (than?: readonly number[]) => this.#cut(than),
         changed: () => void this.#keepNote().catch(() => {}),
       }
-      return OtherApart.open(side, { ...options, directory, checkpointRows, keptMs, checked })
+      return OtherApart.open(side, {
+        ...options,
+        directory,
+        engine: process.pid,
+        checkpointRows,
+        keptMs,
+        checked,
+      })
     }
     return OtherHere.open(this.#surroundings(), options)
   }
@@ -280,6 +288,7 @@ export class Generations implements Reprocessing {
   }
 
   async caughtUp(signal?: AbortSignal): Promise<ReprocessStatus> {
+    await this.#opening()
     await this.#needed().caughtUp(signal)
     return this.#status()
   }
@@ -293,6 +302,7 @@ export class Generations implements Reprocessing {
   ): Promise<Diff> {
     const { signal, ...how } = options
     for (;;) {
+      await this.#opening()
       await this.#needed().caughtUp(signal)
       // Meanwhile it may have been paused, or be another one.
       const made = await this.#change(async () =>
@@ -317,11 +327,16 @@ export class Generations implements Reprocessing {
       const { version } = other.progress
       return { ...summary, before: live, after: { generation: other.generation, version }, positions }
     } finally {
-      await other.unlook()
-      // Not before: live work is to share the time with one of them only. Why it cannot go on is in its status.
-      await other.start().catch(() => {})
+      // Not before: live work is to share the time with one of them only.
+      await this.#goOn()
       await this.#keepNote()
     }
+  }
+
+  /** Lets the other one go on after it stood still; if that has failed, its status says why, and `resume` tries again. */
+  async #goOn(): Promise<void> {
+    await this.#other?.unlook().catch(() => {})
+    if (this.#other?.progress.state !== 'failed') await this.#other?.start().catch(() => {})
   }
 
   async promote(
@@ -337,16 +352,15 @@ export class Generations implements Reprocessing {
       const other = this.#needed()
       if (diff !== this.#diff) throw unknownDiff(diff, this.#diff)
       const live = this.#live
+      await other.caughtUp()
       try {
         await this.#correctAhead(other)
-        await this.#host.stopDelivery()
         return await this.#host.still(() => this.#promote(other, { diff, note, identity }))
       } finally {
         live.store.forget()
         this.#host.startDelivery()
         if (this.#live !== live) await this.#keepBeside(live)
-        await this.#other?.unlook().catch(() => {})
-        await this.#other?.start().catch(() => {})
+        await this.#goOn()
       }
     })
   }
@@ -392,7 +406,11 @@ export class Generations implements Reprocessing {
     const { version } = other.progress
     const app = await this.#codes.hostAppOf(version)
     const promotion = { number, identity, offset: before.processor.position(0) }
-    const { count, hash, counts, effectsNew } = await other.correct(this.#asLive(), this.#note(), promotion)
+    const { count, hash, counts, effectsNew } = await other.correct(
+      this.#asLive(),
+      this.#live.store.taken(),
+      promotion,
+    )
     const noted = this.#noted()!
     const after = await this.#taken(other, noted)
     const base = baseOf(this.#history, after.number) ?? version
@@ -445,27 +463,27 @@ export class Generations implements Reprocessing {
    * requests wait for the last of it only.
    */
   async #correctAhead(other: Other): Promise<void> {
-    await other.caughtUp()
-    this.#note()
+    this.#beginNoting()
     await this.#live.checkpoint()
     await other.correctAhead(this.#asLive(), undefined)
     for (let [before, count] = [Number.POSITIVE_INFINITY, 0]; ; before = count) {
       await other.start()
       await other.caughtUp()
-      const changed = this.#note()
+      const changed = this.#live.store.taken()
       await this.#live.checkpoint()
       count = await other.correctAhead(this.#asLive(), changed)
       // It gets no less when requests come faster than that.
-      if (count <= changedFew || count > before / 2) break
+      if (count <= changedFew || count >= before / 2) break
     }
+    // It takes a while to end the tries that are under way.
+    await this.#host.stopDelivery()
     await other.start()
     await other.caughtUp()
     await this.#saveAhead(other)
   }
 
-  /** The keys that were saved of the live generation since this was last asked. */
-  #note(): Keys {
-    return this.#live.store.note(comparedCollections(this.#live.program.app))
+  #beginNoting(): void {
+    this.#live.store.note(comparedCollections(this.#live.program.app))
   }
 
   #asLive(): Live {
@@ -611,6 +629,7 @@ export class Generations implements Reprocessing {
       applied: () => sum(this.#live.processor.positions),
       next: () => host.next(),
       isBusy: () => host.isBusy(),
+      sliceMsMax,
       checkpointRows: Math.ceil(host.checkpointRows / portions),
       keptMs: host.keptMs,
       diffShare,
@@ -634,6 +653,11 @@ export class Generations implements Reprocessing {
       frontier: this.#host.frontier(),
       waiting: positions.map((_, target) => processor.waitingFor(target)),
     }
+  }
+
+  /** Waits for one that is being opened after a promotion. */
+  async #opening(): Promise<void> {
+    while (this.#coming !== undefined && !this.#host.closed()) await this.#changing
   }
 
   #needed(): Other {

@@ -149,7 +149,7 @@ export class OtherApart implements Other {
     return this.#call('correctAhead', live, changed)
   }
 
-  correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections> {
+  correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<KeptCorrections> {
     return this.#call('correct', live, changed, promotion)
   }
 
@@ -169,10 +169,13 @@ export class OtherApart implements Other {
     const child = this.#child
     child?.ref()
     child?.channel?.ref()
+    // What does not come back from a derivation saves nothing any more.
+    const timer = setTimeout(() => child?.kill('SIGKILL'), closeMsMax)
     await peer?.call('close').catch(() => {})
     peer?.lose(why)
     if (child?.connected) child.disconnect()
     await this.#ended
+    clearTimeout(timer)
   }
 
   async #begin(deriving: Deriving): Promise<void> {
@@ -182,6 +185,7 @@ export class OtherApart implements Other {
       execArgv: process.execArgv.filter((each) => each.startsWith('--max-')),
     })
     const ended = Promise.withResolvers<void>()
+    let silentTicks = 0
     this.#child = child
     this.#ended = ended.promise
     const ours: EngineCalls = {
@@ -198,15 +202,35 @@ export class OtherApart implements Other {
       {
         // That it is gone is told by its end.
         send: (message) => child.connected && child.send(message as object, () => {}),
-        receive: (listener) => child.on('message', listener),
+        receive: (listener) =>
+          child.on('message', (message) => {
+            silentTicks = 0
+            listener(message)
+          }),
       },
       ours,
     )
     this.#peer = peer
-    child.on('error', (error) => this.#gone(peer, `${error.message}`))
-    child.on('exit', (code, signal) => {
+    const ticking = setInterval(() => {
+      // Ticks, and not time: a machine that sleeps does not count.
+      if (++silentTicks < silentTicksMax) return
+      this.#gone(
+        peer,
+        'it did not answer for a minute, so it was ended; perhaps a derivation does not return',
+      )
+      child.kill('SIGKILL')
+    }, tickMs).unref()
+    const end = (why: string) => {
+      clearInterval(ticking)
       ended.resolve()
-      this.#gone(peer, signal === null ? `it ended with code ${code}` : `it was ended by ${signal}`)
+      this.#gone(peer, why)
+    }
+    child.on('error', (error) => {
+      // One that was never there does not end.
+      if (child.pid === undefined) end(error.message)
+    })
+    child.on('exit', (code, signal) => {
+      end(signal === null ? `it ended with code ${code}` : `it was ended by ${signal}`)
     })
     child.unref()
     try {
@@ -277,6 +301,12 @@ export class OtherApart implements Other {
     return new HenceError(error?.code ?? 'reprocess-failed', 'operator', error?.message ?? 'It is gone.')
   }
 }
+
+/** So long it may take to save and to end, in milliseconds, when the engine closes. */
+const closeMsMax = 10_000
+/** It says something every second; after so many ticks of so many milliseconds without a word it is stuck. */
+const tickMs = 5_000
+const silentTicksMax = 12
 
 /** Of events that wait, only what is noted of them goes to another process. */
 function plain({ positions, frontier, waiting }: Cut): Cut {

@@ -57,8 +57,10 @@ export class OtherHere implements Other {
   /** What reads the views of both. */
   #reading: Promise<unknown> = Promise.resolve()
   #over: HenceError | undefined
+  /** Ends a comparison that waits for its reader. */
+  #stop: (why: HenceError) => void = () => {}
   /** Those of a promotion that is on its way. */
-  #corrections = new Corrections()
+  #corrections: Corrections | undefined
 
   static async open(around: Surroundings, options: OtherOptions): Promise<OtherHere> {
     const { generation, base, anew } = options
@@ -81,6 +83,7 @@ export class OtherHere implements Other {
       applied: () => around.applied(),
       next: () => around.next(),
       isBusy: () => around.isBusy(),
+      sliceMsMax: around.sliceMsMax,
       checkpointRows,
       prune: () => derived.prune(around.keptMs, checkpointRows),
       changed: () => around.changed(),
@@ -140,7 +143,7 @@ export class OtherHere implements Other {
   async unlook(): Promise<void> {
     this.#unview()
     this.#derived.store.forget()
-    this.#corrections = new Corrections()
+    this.#corrections = undefined
   }
 
   #unview(): void {
@@ -158,13 +161,18 @@ export class OtherHere implements Other {
     ...how
   }: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
     const { before, after } = this.#sides!
+    // Whoever is given the lines may never take one.
+    const stopped = Promise.withResolvers<never>()
+    stopped.promise.catch(() => {})
+    this.#stop = stopped.reject
+    signal?.addEventListener('abort', () => stopped.reject(signal.reason))
     const summing = new Summing(how)
     const pace = new Pace(this.#around, this.#share ?? this.#around.diffShare)
     pace.begin()
     for (const difference of comparison(before, after)) {
       if (difference !== undefined) {
         const room = summing.add(difference)
-        if (room) await room
+        if (room) await Promise.race([room, stopped.promise])
       }
       const rest = pace.rest()
       if (rest === undefined) continue
@@ -177,36 +185,48 @@ export class OtherHere implements Other {
 
   async correctAhead(live: Live, changed: Keys | undefined): Promise<number> {
     await this.#following.stop()
-    const mine = this.#note()
+    const mine = this.#changed()
     await this.save(false)
-    if (changed === undefined) this.#corrections = new Corrections()
-    return this.#lookAt(live, changed && union(changed, mine), this.#share ?? this.#around.diffShare)
+    return this.#lookAt(live, changed, mine, this.#share ?? this.#around.diffShare)
   }
 
-  async correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections> {
+  /** The keys that were saved here since it was last asked; from then on they are noted. */
+  #changed(): Keys | undefined {
+    const { store, program } = this.#derived
+    const changed = this.#corrections && store.taken()
+    if (changed === undefined) store.note(comparedCollections(program.app))
+    return changed
+  }
+
+  async correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<KeptCorrections> {
     // Reads come in now and then while requests wait.
-    await this.#lookAt(live, union(changed, this.#note()), 1)
-    const { counts, effectsNew } = this.#corrections
-    const lines = [JSON.stringify({ counts, effectsNew }), ...this.#corrections.lines(promotion)]
+    await this.#lookAt(live, changed, this.#changed(), 1)
+    const { counts, effectsNew } = this.#corrections!
+    const lines = [JSON.stringify({ counts, effectsNew }), ...this.#corrections!.lines(promotion)]
     const text = lines.join('\n')
     const count = lines.length - 1
     if (count > 0) await this.#around.keep(correctionsName(promotion.number), text)
     return { count, hash: createHash('sha256').update(text).digest('hex'), counts, effectsNew }
   }
 
-  #note(): Keys {
-    return this.#derived.store.note(comparedCollections(this.#derived.program.app))
-  }
-
-  async #lookAt(live: Live, keys: Keys | undefined, share: number): Promise<number> {
+  /** Compares the keys that have changed in either; all of them, anew, unless both are known. */
+  async #lookAt(
+    live: Live,
+    theirs: Keys | undefined,
+    mine: Keys | undefined,
+    share: number,
+  ): Promise<number> {
+    const keys = theirs && mine && union(theirs, mine)
+    if (keys === undefined) this.#corrections = new Corrections()
     await this.look(live)
     try {
       await this.#read(() => this.#lookAtViews(keys, share))
     } finally {
       this.#unview()
     }
+    if (keys === undefined) return Number.POSITIVE_INFINITY
     let count = 0
-    for (const each of keys?.values() ?? []) count += each.size
+    for (const each of keys.values()) count += each.size
     return count
   }
 
@@ -221,7 +241,7 @@ export class OtherHere implements Other {
       return rest
     }
     const requests = (places: readonly Place[]) => this.#requests(apps, places)
-    await this.#corrections.look(before, after, { requests, pause }, keys)
+    await this.#corrections!.look(before, after, { requests, pause }, keys)
   }
 
   /** Reads what was looked at; whoever closes waits for it, since a view must not go while it is read. */
@@ -233,6 +253,7 @@ export class OtherHere implements Other {
 
   end(why: HenceError): void {
     this.#over ??= why
+    this.#stop(why)
     this.#following.end(why)
   }
 

@@ -34,12 +34,12 @@ export interface Other {
   sumUp(options: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary>
   /**
    * Works out the corrections of a promotion ahead, while both go on: saves, and compares with what the live one has saved.
-   * @param changed the keys that the live one has saved since it was called last; undefined: all, anew
-   * @returns how many keys that were, with those of this one
+   * @param changed the keys that the live one has saved since it was called last; undefined: not known, so all are compared
+   * @returns how many keys had changed, with those of this one; infinitely many when that is not known
    */
   correctAhead(live: Live, changed: Keys | undefined): Promise<number>
   /** Works out what has changed since, and keeps the text of all corrections: both stand still, and are saved. */
-  correct(live: Live, changed: Keys, promotion: PromotionToCome): Promise<KeptCorrections>
+  correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<KeptCorrections>
   /** Lets go of what was looked at, and of corrections that were worked out ahead. */
   unlook(): Promise<void>
   /** It goes on no more, and whoever waits for it is told why. */

@@ -1,6 +1,9 @@
 /** The process that derives a generation beside the live one, which is in the process that has started it. */
+import { readdirSync } from 'node:fs'
+import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
 import type { App } from '../app/index.ts'
 import { keptCode } from '../codes.ts'
 import { comparedCollections } from '../derivation/diff.ts'
@@ -23,14 +26,22 @@ const progressMs = 100
 const pieceLength = 64 * 1024
 /** Without being told otherwise it never rests: which process has the processor is for the operating system to say. */
 const shareUsual = 1
+/** So long a call may have to wait. */
+const sliceMsMax = 20
 const triesMax = 100
 const tryMs = 50
+/** How nice it is: live work comes first where there is no processor to spare, and yet it gets on. */
+const niceness = 5
+/** It says something so often at least, in milliseconds, to be known to be alive. */
+const aliveMs = 1_000
 
 let other: OtherHere | undefined
 let log: GrowingLog | undefined
 /** Kept in mind until this process ends: what nobody knows of any more is collected, and lets go of its file then. */
 let lock: ReturnType<typeof holdFile>
 let summing: AbortController | undefined
+
+giveWay()
 
 // The one of the engine says when to end, or is gone.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
@@ -90,16 +101,38 @@ const peer = new Peer<EngineCalls>(
 )
 
 let told = ''
+let toldAt = 0
 function tell(): void {
   if (other === undefined) return
   const { progress } = other
   const text = JSON.stringify(progress)
-  if (text !== told) void peer.call('progress', progress).catch(() => {})
+  const now = performance.now()
+  if (text === told && now - toldAt < aliveMs) return
   told = text
+  toldAt = now
+  void peer.call('progress', progress).catch(() => {})
+}
+
+function giveWay(): void {
+  try {
+    // Linux knows the priority of a thread, and others have it from the one that makes them.
+    const threads = process.platform === 'linux' ? readdirSync('/proc/self/task').map(Number) : [0]
+    for (const thread of threads) setPriority(thread, niceness)
+  } catch {
+    // Where it may not, or when a thread has just ended, the priority is that of all.
+  }
+}
+
+/** Ends this process soon after its engine's, also while a derivation does not return. */
+function endWith(engine: number): void {
+  const watch = `setInterval(() => { if (process.ppid !== ${engine}) process.kill(process.pid, 'SIGKILL') }, 500)`
+  // Windows tells the parent that a process was started by, be that there or not.
+  if (process.platform !== 'win32') new Worker(watch, { eval: true }).unref()
 }
 
 async function open(deriving: Deriving): Promise<void> {
-  const { directory, share = shareUsual, checkpointRows, keptMs, checked } = deriving
+  const { directory, engine, share = shareUsual, checkpointRows, keptMs, checked } = deriving
+  endWith(engine)
   // One that was started before may be about to end.
   for (let tries = 0; lock === undefined; tries++) {
     if (tries === triesMax) throw stillDeriving(directory)
@@ -110,6 +143,12 @@ async function open(deriving: Deriving): Promise<void> {
   log = growing
   let applied = 0
   const codeOf = (version: string) => keptCode((name) => kept(directory, name), version)
+  const apps = new Map<string, App>()
+  const appOf = async (version: string): Promise<App> => {
+    const app = apps.get(version) ?? hostApp(await codeOf(version))
+    apps.set(version, app)
+    return app
+  }
   const around: Surroundings = {
     generations: {
       log,
@@ -117,7 +156,7 @@ async function open(deriving: Deriving): Promise<void> {
       programOf: async (version) => sandboxed(await codeOf(version)),
       checked,
     },
-    hostAppOf: async (version) => hostApp(await codeOf(version)),
+    hostAppOf: appOf,
     async cut(than) {
       const cut = await peer.call('cut', than)
       growing.grow(cut.positions)
@@ -128,10 +167,11 @@ async function open(deriving: Deriving): Promise<void> {
     // Live work has a process of its own: here there is nothing to be waited for, but it rests as it was told.
     isBusy: () => (other?.share ?? share) < 1,
     next: () => new Promise(() => {}),
+    sliceMsMax,
     checkpointRows,
     keptMs,
     diffShare: shareUsual,
-    viewLive: async (live) => viewOf(directory, live, sandboxed(await codeOf(live.version)).app),
+    viewLive: async (live) => viewOf(directory, live, await appOf(live.version)),
     keep: (name, text) => keep(realDisk, directory, name, text),
     changed: tell,
   }

@@ -34,7 +34,7 @@ export async function openGrowingLog(directory: string, disk: Disk = realDisk): 
     end: async (partition) => partitions[partition]!.end,
     async close() {},
     grow(ends) {
-      for (const [partition, end] of ends.entries()) partitions[partition]!.end = end
+      for (const [i, end] of ends.entries()) partitions[i]!.end = Math.max(partitions[i]!.end, end)
     },
   }
 }
