@@ -34,7 +34,7 @@ await derivedDigests(
     programOf: async (code) => sandboxed(await readCode(data, code)),
     checked: false,
   },
-  0,
+  [0],
   version,
   () => {},
 )

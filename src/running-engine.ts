@@ -6,7 +6,7 @@ import type { Receipt } from './audit/receipt.ts'
 import { Scrubber } from './audit/scrubber.ts'
 import { setAlarm, systemClock } from './clock.ts'
 import type { Codes } from './codes.ts'
-import { baseOf, liveOf, versionOf } from './derivation/control-history.ts'
+import { baseOf, lineageOf, liveOf, versionOf } from './derivation/control-history.ts'
 import { appendControl, findControls } from './derivation/controls.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from './derivation/generation.ts'
 import type { RedriveInput, ResolveInput } from './derivation/operator.ts'
@@ -98,7 +98,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       await appendControl(log, { generation: 0, control }, everyPartition(log))
     }
     const base = baseOf(history, live) ?? version
-    const generation = await Generation.open(host, live, () => codes.programOf(base))
+    const generation = await Generation.open(host, lineageOf(history, live), () => codes.programOf(base))
     let engine: RunningEngine<A> | undefined
     try {
       engine = new RunningEngine(options, codes, storage, host, generation)

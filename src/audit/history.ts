@@ -19,15 +19,16 @@ export interface DerivedDigests {
 /**
  * Derives what comes in a log after the checkpoint of a generation, or all of it when there is none, with the code that was
  * in force at each place.
+ * @param lineage the generation, and those whose place it takes; see `lineageOf`
  * @param base the version of the generation's code at the beginning of the log
  */
 export async function derivedDigests(
   host: GenerationHost,
-  number: number,
+  lineage: readonly number[],
   base: string,
   progress: (records: number) => void,
 ): Promise<DerivedDigests> {
-  const generation = await Generation.open(host, number, () => host.programOf(base))
+  const generation = await Generation.open(host, lineage, () => host.programOf(base))
   try {
     await replay(host.log, generation, {
       pause(applied) {

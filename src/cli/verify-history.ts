@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { derivedDigests } from '../audit/history.ts'
 import { type Flaw, flawOf } from '../audit/verify.ts'
-import { baseOf, type ControlFact, liveOf } from '../derivation/control-history.ts'
+import { baseOf, type ControlFact, lineageOf, liveOf } from '../derivation/control-history.ts'
 import { findControls } from '../derivation/controls.ts'
 import type { GenerationHost } from '../derivation/generation.ts'
 import { sandboxed } from '../derivation/program.ts'
@@ -162,7 +162,7 @@ async function derivedAgain(
       programOf: async (version) => sandboxed(await readCode(data, version)),
       checked: false,
     }
-    return derivedDigests(host, generation, base, (applied) => {
+    return derivedDigests(host, lineageOf(facts, generation), base, (applied) => {
       progress.add('derived', applied - told, 'records')
       told = applied
     })

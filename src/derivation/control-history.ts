@@ -36,6 +36,17 @@ export function liveOf(history: readonly ControlFact[]): number {
   return history.findLast(({ type }) => type === 'promotion')?.generation ?? 0
 }
 
+/**
+ * A generation, the one that was live when it was promoted, or is live as long as it was not, the one that was live before that, and so on:
+ * what was made good in the tables of those was made good in its own.
+ */
+export function lineageOf(history: readonly ControlFact[], generation: number): readonly number[] {
+  const first = history.find((fact) => fact.type === 'promotion' && fact.generation === generation)
+  const before = first?.type === 'promotion' ? first.before : liveOf(history)
+  // Each has a greater number than all that were there when it began; the first one follows none.
+  return before < generation ? [generation, ...lineageOf(history, before)] : [generation]
+}
+
 /** The version of a generation's code after some control records; undefined when none says it. */
 export function versionOf(history: readonly ControlFact[], generation: number): string | undefined {
   return history.findLast((fact) => fact.generation === generation)?.version

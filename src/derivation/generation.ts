@@ -28,6 +28,7 @@ export interface GenerationHost {
 /** One derivation of the whole log: code, all state that it derived, and what applies the next record. */
 export class Generation implements Replayed {
   readonly number: number
+  readonly #lineage: readonly number[]
   readonly #host: GenerationHost
   #parts: Parts
   #listener: ProcessorListener = {}
@@ -35,18 +36,19 @@ export class Generation implements Replayed {
 
   /**
    * Opens a generation at its last checkpoint, or at the beginning of the log.
+   * @param lineage its number, and those whose place it takes; see `lineageOf`
    * @param base the code at the beginning of the log, as far as no checkpoint says which it is
    * @param anew begin with nothing; what was there is lost
    */
   static async open(
     host: GenerationHost,
-    number: number,
+    lineage: readonly number[],
     base: () => Promise<Program>,
     anew = false,
   ): Promise<Generation> {
-    const saved = anew ? undefined : await savedCheckpoint(host, number)
+    const saved = anew ? undefined : await savedCheckpoint(host, lineage[0]!)
     const program = await (saved === undefined ? base() : host.programOf(saved.version))
-    const generation = new Generation(number, host, await partsOf(host, number, program, anew))
+    const generation = new Generation(lineage, host, await partsOf(host, lineage, program, anew))
     try {
       // A process that ended while the code changed has not saved anything of the new one's yet.
       await generation.followCode()
@@ -57,8 +59,9 @@ export class Generation implements Replayed {
     }
   }
 
-  private constructor(number: number, host: GenerationHost, parts: Parts) {
-    this.number = number
+  private constructor(lineage: readonly number[], host: GenerationHost, parts: Parts) {
+    this.number = lineage[0]!
+    this.#lineage = lineage
     this.#host = host
     this.#parts = parts
   }
@@ -129,7 +132,7 @@ export class Generation implements Replayed {
     } finally {
       await store.close()
     }
-    this.#parts = await partsOf(this.#host, this.number, program, false)
+    this.#parts = await partsOf(this.#host, this.#lineage, program, false)
     this.processor.listener = this.#listener
     before.close()
   }
@@ -151,15 +154,15 @@ interface Parts {
 
 async function partsOf(
   { log, openStore, checked }: GenerationHost,
-  generation: number,
+  lineage: readonly number[],
   program: Program,
   anew: boolean,
 ): Promise<Parts> {
-  const store = new NotingStore(await openStore(generation, collectionsFor(program), anew))
+  const store = new NotingStore(await openStore(lineage[0]!, collectionsFor(program), anew))
   const state = new State(store)
   const tables = tablesFor(program, state)
   const { id: logId, partitions } = log
-  const processor = new Processor({ program, state, tables, logId, partitions, generation, checked })
+  const processor = new Processor({ program, state, tables, logId, partitions, lineage, checked })
   try {
     processor.restore()
   } catch (error) {

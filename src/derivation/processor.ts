@@ -92,6 +92,7 @@ export class Processor {
   readonly #times: number[]
   readonly #around: Changing<Surroundings>
   readonly generation: number
+  readonly #lineage: readonly number[]
   /** Something is applied that has no place of its own in the log. */
   #isBetween = false
   #history: readonly ControlFact[] = []
@@ -114,11 +115,13 @@ export class Processor {
     readonly tables: ReadonlyMap<string, TableState>
     readonly logId: string
     readonly partitions: number
-    readonly generation: number
+    /** See `lineageOf`. */
+    readonly lineage: readonly number[]
     readonly checked: boolean
   }) {
     const { program, state, tables } = options
-    this.generation = options.generation
+    this.#lineage = options.lineage
+    this.generation = options.lineage[0]!
     this.partitions = options.partitions
     this.#program = program
     this.#state = state
@@ -447,18 +450,20 @@ export class Processor {
     return arrival === 'apply' ? record : arrival === 'seen' ? tick : 'early'
   }
 
-  /**
-   * Whether a correction is to be applied, and was not yet. Those of the generations before it are what was made good in the tables that it
-   * is to follow, until it is live itself; those of one that takes its place are not its own.
-   */
+  /** Whether a correction is to be applied, and was not yet: one of its own, or of those whose place it takes, as long as they had it. */
   #isNextCorrection(partition: number, { generation, correction }: CorrectionRecord): boolean {
     const { promotion, n } = correction
     if (promotion !== this.#promotion || n <= this.#corrected[partition]!) return false
-    return generation === this.generation || (generation < this.generation && !this.#wasLive)
+    for (const each of this.#lineage) {
+      if (each === generation) return true
+      // What was made good in the one that took its place was not in its own tables.
+      if (this.#wasLive(each)) return false
+    }
+    return false
   }
 
-  get #wasLive(): boolean {
-    return this.#history.some((fact) => fact.type === 'promotion' && fact.generation === this.generation)
+  #wasLive(generation: number): boolean {
+    return this.#history.some((fact) => fact.type === 'promotion' && fact.generation === generation)
   }
 
   /** The number of the last promotion. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { App } from '../app/index.ts'
 import type { Codes } from '../codes.ts'
-import { baseOf } from '../derivation/control-history.ts'
+import { baseOf, lineageOf } from '../derivation/control-history.ts'
 import { appendControl } from '../derivation/controls.ts'
 import type { CorrectionCounts } from '../derivation/corrections.ts'
 import { comparedCollections } from '../derivation/diff.ts'
@@ -157,7 +157,8 @@ export class Generations implements Reprocessing {
   async #openOther(noted: NotedOther, anew = false): Promise<void> {
     const { generation, version, wasLive, paused, share } = noted
     const base = baseOf(this.#history, generation) ?? version
-    this.#other = await this.#opened({ generation, base, anew, wasLive, paused, share })
+    const lineage = lineageOf(this.#history, generation)
+    this.#other = await this.#opened({ lineage, base, anew, wasLive, paused, share })
     this.#unopened = undefined
     this.#diff = noted.diff
   }
@@ -497,7 +498,8 @@ export class Generations implements Reprocessing {
     try {
       await other.close(none())
       const program = () => this.#codes.programOf(noted.version)
-      return await Generation.open(this.#generationHost, other.generation, program)
+      const lineage = lineageOf(this.#history, other.generation)
+      return await Generation.open(this.#generationHost, lineage, program)
     } catch (error) {
       await this.#reopen(noted)
       throw error

@@ -57,7 +57,7 @@ export class OtherApart implements Other {
   }
 
   get generation(): number {
-    return this.#deriving.generation
+    return this.#deriving.lineage[0]!
   }
 
   get wasLive(): boolean {

@@ -63,9 +63,9 @@ export class OtherHere implements Other {
   #corrections: Corrections | undefined
 
   static async open(around: Surroundings, options: OtherOptions): Promise<OtherHere> {
-    const { generation, base, anew } = options
+    const { lineage, base, anew } = options
     const program = () => around.generations.programOf(base)
-    const derived = await Generation.open(around.generations, generation, program, anew)
+    const derived = await Generation.open(around.generations, lineage, program, anew)
     const other = new OtherHere(around, derived, options)
     if (!options.paused) await other.start()
     return other

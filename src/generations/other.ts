@@ -75,7 +75,8 @@ export interface KeptCorrections {
 
 /** How one is to be opened. */
 export interface OtherOptions {
-  readonly generation: number
+  /** Its number, and those whose place it takes; see `lineageOf`. */
+  readonly lineage: readonly number[]
   /** The version of its code at the beginning of the log. */
   readonly base: string
   /** Begin with nothing; what was there is lost. */

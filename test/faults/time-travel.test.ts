@@ -88,7 +88,7 @@ async function digestAt(data: string, log: Log, ends: readonly number[]): Promis
       programOf: async (version) => sandboxed(await readCode(data, version)),
       checked: false,
     },
-    0,
+    [0],
     async () => sandboxed(await readCode(data, facts[0]!.version)),
   )
   try {
