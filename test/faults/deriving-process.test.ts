@@ -20,6 +20,7 @@ import {
   derivingChildrenOf,
   ended,
   isDeriving,
+  processorMs,
 } from './deriving-processes.ts'
 import newApp from './wallets-new.ts'
 import type wallets from './wallets-old.ts'
@@ -199,8 +200,9 @@ test(
         return new Promise(() => {})
       }
       await assert.rejects(reprocessing.diff({ each }), gone)
-      // What a diff has stopped goes on after it, in another process.
-      await reprocessing.caughtUp()
+      // Nobody begins it again unasked.
+      assert.equal(reprocessing.status()?.state, 'failed')
+      await reprocessing.resume()
       assert.equal((await reprocessing.diff()).sha256, sha256)
     }
     await move(engine, 1, 'after')
@@ -563,3 +565,20 @@ for (const harm of ['removed', 'changed'] as const) {
     },
   )
 }
+
+test(
+  'a derivation that does not return keeps nobody from closing the engine, nor from opening another one',
+  options,
+  async (t) => {
+    const directory = await place(t)
+    const engine = await open(directory)
+    await move(engine, 10)
+    await engine.reprocessing.start({ module: import.meta.resolve('./wallets-endless.ts') })
+    const pid = derivingIn(directory)
+    // It is known by nothing but the time that it uses up: more than it needs to begin.
+    await until(() => processorMs(pid) > 3_000)
+    await move(engine, 10, 'meanwhile')
+    await engine.close()
+    assert.equal(isDeriving(pid), false)
+  },
+)

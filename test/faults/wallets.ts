@@ -8,13 +8,23 @@ export const sorry = effect('sorry', { input: z.object({ to: z.string(), text: z
 
 const movement = z.object({ from: z.string(), to: z.string(), cents: z.int().min(1) })
 
-export function wallets({ most, fee }: { readonly most: number; readonly fee: number }) {
+export function wallets({
+  most,
+  fee,
+  isEndless = false,
+}: {
+  readonly most: number
+  readonly fee: number
+  /** Whether a derivation never returns. */
+  readonly isEndless?: boolean
+}) {
   const balances = wallet.table('balances', { value: z.object({ cents: z.int(), moves: z.int() }) })
   const moved = wallet.event('moved', { data: movement, key: ({ to }) => to })
   const move = wallet.request('move', {
     input: movement,
     key: ({ from }) => from,
     derive(tx, { from, to, cents }) {
+      while (isEndless);
       if (cents > most) return reject('too-much')
       const { cents: had, moves } = tx.get(balances) ?? { cents: 0, moves: 0 }
       tx.put(balances, { cents: had - cents - fee, moves: moves + 1 })
