@@ -22,3 +22,12 @@ export class HenceError extends Error {
     this.advice = advice
   }
 }
+
+/** What whoever calls a closed engine, or waits for it, is told. */
+export function engineClosed(): HenceError {
+  return new HenceError(
+    'engine-closed',
+    'retry',
+    'The engine is closed. Send the same request to the next one.',
+  )
+}

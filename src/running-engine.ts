@@ -19,7 +19,7 @@ import type { Trace } from './derivation/traces.ts'
 import { Deliverer } from './effect/delivery.ts'
 import type { EffectEnd, EffectRow } from './effect/outbox.ts'
 import type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
-import { HenceError } from './failure.ts'
+import { engineClosed, HenceError } from './failure.ts'
 import { Generations, notedGenerations } from './generations/generations.ts'
 import { identityOf } from './identity.ts'
 import type { Log } from './log/log.ts'
@@ -752,14 +752,6 @@ async function controlsOf(log: Log, saved: Checkpoint | undefined): Promise<read
     found = await findControls(log, from)
   }
   return [...known, ...found.facts.filter(({ number }) => number >= known.length)]
-}
-
-function engineClosed(): HenceError {
-  return new HenceError(
-    'engine-closed',
-    'retry',
-    'The engine is closed. Send the same request to the next one.',
-  )
 }
 
 function codeChanged(before: string, now: string): HenceError {

@@ -103,7 +103,8 @@ export async function openDirectory(options: {
   }
 }
 
-function stateFolder(directory: string, generation: number): string {
+/** Where the derived state of a generation is in a data directory. */
+export function stateFolder(directory: string, generation: number): string {
   return join(directory, 'state', String(generation))
 }
 

@@ -1,5 +1,6 @@
 import type { GenerationHost } from '../derivation/generation.ts'
 import { Generation } from '../derivation/generation.ts'
+import { recordsBefore } from '../derivation/processor.ts'
 import { replay } from '../derivation/replay.ts'
 import { digest } from '../state/digest.ts'
 
@@ -39,7 +40,7 @@ export async function derivedDigests(
     const { program, tables, processor } = generation
     const names = [...program.app.tables.keys()]
     return {
-      records: processor.positions.reduce((sum, position) => sum + position, 0),
+      records: recordsBefore(processor.positions),
       tables: new Map(names.map((name) => [name, digest([tables.get(name)!])])),
       isStill: processor.isStill,
     }

@@ -4,6 +4,7 @@ import type { Checkpoint } from '../derivation/processor.ts'
 import { HenceError } from '../failure.ts'
 import { notedGenerations } from '../generations/generations.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
+import { stateFolder } from '../storage.ts'
 
 /** What the derived state says of itself, of which only this much is looked at here. */
 export type StateLook = Pick<Checkpoint, 'logId' | 'generation' | 'version' | 'positions' | 'history'>
@@ -21,7 +22,7 @@ export async function liveState(directory: string): Promise<string> {
   const { live } = await notedGenerations((name) =>
     readFile(join(directory, name), 'utf8').catch(() => undefined),
   )
-  return join(directory, 'state', String(live))
+  return stateFolder(directory, live)
 }
 
 /** The generations that have a folder of state in a data directory, in order. */
@@ -30,7 +31,7 @@ export async function keptStates(directory: string): Promise<{ generation: numbe
   const numbers = names.flatMap((name) => (/^\d{1,5}$/.test(name) ? Number(name) : []))
   return numbers
     .sort((a, b) => a - b)
-    .map((generation) => ({ generation, folder: join(directory, 'state', String(generation)) }))
+    .map((generation) => ({ generation, folder: stateFolder(directory, generation) }))
 }
 
 /** Looks at the last checkpoint in a folder of state; undefined when there is none. */

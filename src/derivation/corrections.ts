@@ -77,7 +77,6 @@ export class Corrections {
 
   async #lookAt(before: Derived, after: Derived, sources: CorrectionSources): Promise<void> {
     const { pause } = sources
-    const corrected = new Set<string>()
     let outcomes: OutcomeChange[] = []
     const addOutcome = async (change: OutcomeChange) => {
       outcomes.push(change)
@@ -100,18 +99,17 @@ export class Corrections {
       if (isNewEffect(difference)) this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
       if (!isCorrected(difference, after.app)) continue
       if (difference.kind === 'outcome') {
-        const change = outcomeChange(difference, before)
-        corrected.add(change.identity)
-        await addOutcome(change)
+        await addOutcome(outcomeChange(difference, before))
       } else if (difference.kind === 'row') {
         const collection = `t:${difference.table}`
         this.#add(collection, encodeKey(difference.key), 'row', ofRow(difference))
       } else this.#add(effectRows, encodeKey([difference.id]), 'effect', ofEffect(difference, before))
     }
+    await flush()
     for (const [identity, text] of before.store.range('decided')) {
       const paused = pause()
       if (paused) await paused
-      if (!text.includes('\t') || corrected.has(identity)) continue
+      if (!text.includes('\t') || this.#found.has(placeOf('decided', identity))) continue
       const { partition, offset, outcome: told, corrected: is } = decodeDecided(text)
       if (isTold(after.store.get('decided', identity), told)) continue
       await addOutcome({

@@ -63,8 +63,8 @@ export async function* feed(
   }
 }
 
-/** Waits for a promise or for the signal, and leaves nothing at the signal, which may serve for a long time. */
-async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+/** Waits for a promise or for the signal, whichever comes first, and leaves nothing at the signal, which may serve for a long time. */
+export async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return promise
   const { promise: aborted, resolve } = Promise.withResolvers<void>()
   const stop = () => resolve()

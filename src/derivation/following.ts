@@ -3,7 +3,7 @@ import type { Log } from '../log/log.ts'
 import type { Generation } from './generation.ts'
 import { type Foreground, Pace } from './pace.ts'
 import type { Recorded } from './placing.ts'
-import type { RecordedFailure } from './processor.ts'
+import { type RecordedFailure, recordsBefore } from './processor.ts'
 import { replay } from './replay.ts'
 
 /** How far a generation is that is not live. */
@@ -105,7 +105,7 @@ export class Following {
     return {
       version: this.generation.program.version,
       state: this.#state,
-      records: sum(this.generation.processor.positions),
+      records: recordsBefore(this.generation.processor.positions),
       ...(perSecond && { perSecond }),
       failures: this.#failures,
       ...(this.#lastFailure && { lastFailure: this.#lastFailure }),
@@ -141,20 +141,12 @@ export class Following {
   }
 
   /** Resolves when it has reached the live generation; rejects when it failed, or is ended. */
-  async caughtUp(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted()
+  async caughtUp(): Promise<void> {
     if (this.#ended) throw this.#ended
     if (this.#state === 'following' && this.#isNear()) return
     if (this.#error) throw this.#error
     if (this.#state === 'paused') throw isPaused()
-    const aborted = Promise.withResolvers<never>()
-    const abort = () => aborted.reject(signal?.reason)
-    signal?.addEventListener('abort', abort)
-    try {
-      await Promise.race([this.#reached.promise, aborted.promise])
-    } finally {
-      signal?.removeEventListener('abort', abort)
-    }
+    await this.#reached.promise
   }
 
   /**
@@ -224,7 +216,7 @@ export class Following {
 
   /** Whether it is about as far as the live generation, which may go on all the time. */
   #isNear(): boolean {
-    const behind = this.#host.applied() - sum(this.generation.processor.positions)
+    const behind = this.#host.applied() - recordsBefore(this.generation.processor.positions)
     return behind <= Math.max(nearRecords, ((this.#perSecond ?? 0) * nearMs) / 1_000)
   }
 
@@ -301,7 +293,7 @@ export class Following {
 
   #measured(): Measured {
     const { positions } = this.generation.processor
-    return { at: performance.now(), records: sum(positions), live: this.#host.applied() }
+    return { at: performance.now(), records: recordsBefore(positions), live: this.#host.applied() }
   }
 }
 
@@ -330,10 +322,6 @@ function settlement(): PromiseWithResolvers<void> {
   const made = Promise.withResolvers<void>()
   made.promise.catch(() => {})
   return made
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, each) => total + each, 0)
 }
 
 /** What is told of an error: itself if it is one of Hence's own, or `reprocess-failed` (operator). */

@@ -23,6 +23,11 @@ export function partitionOf(key: string, partitions: number): number {
   return partitions === 1 ? 0 : crc32(key) % partitions
 }
 
+/** How many records stand before some positions, in all partitions. */
+export function recordsBefore(positions: readonly number[]): number {
+  return positions.reduce((total, each) => total + each, 0)
+}
+
 /** A derivation that threw. */
 export interface RecordedFailure extends Failure {
   readonly type: string

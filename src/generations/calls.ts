@@ -1,7 +1,6 @@
 import type { DiffSummary } from '../derivation/diff-summary.ts'
 import type { Cut, Progress } from '../derivation/following.ts'
-import type { Keys } from '../state/noting-store.ts'
-import type { KeptCorrections, Live, OtherOptions, PromotionToCome } from './other.ts'
+import type { Other, OtherOptions } from './other.ts'
 
 /** How a process is told to derive a generation. */
 export interface Deriving extends OtherOptions {
@@ -16,22 +15,23 @@ export interface Deriving extends OtherOptions {
 }
 
 /** What the process of the engine asks of the one that derives; see `Other`. */
-export type DerivingCalls = {
+export type DerivingCalls = Pick<
+  Other,
+  | 'start'
+  | 'pause'
+  | 'caughtUp'
+  | 'level'
+  | 'pass'
+  | 'save'
+  | 'look'
+  | 'stopSumUp'
+  | 'correctAhead'
+  | 'correct'
+  | 'unlook'
+> & {
   open(deriving: Deriving): Promise<void>
-  start(): Promise<void>
-  pause(): Promise<void>
   share(share: number | undefined): void
-  caughtUp(): Promise<void>
-  level(cut: Cut): Promise<{ isStill: boolean }>
-  pass(ends: readonly number[]): Promise<void>
-  save(isWhole: boolean): Promise<void>
-  look(live: Live): Promise<void>
   sumUp(options: { readonly samples: number | undefined; readonly lines: boolean }): Promise<DiffSummary>
-  /** Ends `sumUp`, which then throws. */
-  stopSumUp(): void
-  correctAhead(live: Live, changed: Keys | undefined): Promise<number>
-  correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<KeptCorrections>
-  unlook(): Promise<void>
   close(): Promise<void>
 }
 

@@ -6,10 +6,11 @@ import { baseOf, lineageOf } from '../derivation/control-history.ts'
 import { appendControl } from '../derivation/controls.ts'
 import type { CorrectionCounts } from '../derivation/corrections.ts'
 import { comparedCollections } from '../derivation/diff.ts'
-import type { SummaryOptions } from '../derivation/diff-summary.ts'
+import type { DiffSummary, SummaryOptions } from '../derivation/diff-summary.ts'
+import { orAborted } from '../derivation/feed.ts'
 import { type Cut, reprocessFailure } from '../derivation/following.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../derivation/generation.ts'
-import { partitionOf } from '../derivation/processor.ts'
+import { partitionOf, recordsBefore } from '../derivation/processor.ts'
 import { replay } from '../derivation/replay.ts'
 import type { SubmitOptions } from '../engine.ts'
 import { HenceError } from '../failure.ts'
@@ -238,24 +239,14 @@ export class Generations implements Reprocessing {
   }
 
   status(): ReprocessStatus | undefined {
-    const of = sum(this.#live.processor.positions)
-    if (this.#unopened !== undefined) {
-      const { other, error } = this.#unopened
-      const { generation, version, wasLive, share = diffShare } = other
-      const { code, message } = error
-      const failed = {
-        state: 'failed',
-        records: 0,
-        of,
-        failures: 0,
-        share,
-        error: { code, message },
-      } as const
-      return { generation, version, wasLive, ...failed }
-    }
-    if (this.#coming !== undefined) {
-      const { generation, version, wasLive, share = diffShare } = this.#coming
-      return { generation, version, wasLive, state: 'deriving', records: 0, of, failures: 0, share }
+    const of = recordsBefore(this.#live.processor.positions)
+    const unopened = this.#unopened?.other ?? this.#coming
+    if (unopened !== undefined) {
+      const { generation, version, wasLive, share = diffShare } = unopened
+      const is = { generation, version, wasLive, records: 0, of, failures: 0, share }
+      if (this.#unopened === undefined) return { ...is, state: 'deriving' }
+      const { code, message } = this.#unopened.error
+      return { ...is, state: 'failed', error: { code, message } }
     }
     if (this.#other === undefined) return undefined
     const { generation, wasLive, progress } = this.#other
@@ -289,8 +280,7 @@ export class Generations implements Reprocessing {
   }
 
   async caughtUp(signal?: AbortSignal): Promise<ReprocessStatus> {
-    await this.#opening()
-    await this.#needed().caughtUp(signal)
+    await this.#reached(signal)
     return this.#status()
   }
 
@@ -303,8 +293,7 @@ export class Generations implements Reprocessing {
   ): Promise<Diff> {
     const { signal, ...how } = options
     for (;;) {
-      await this.#opening()
-      await this.#needed().caughtUp(signal)
+      await this.#reached(signal)
       // Meanwhile it may have been paused, or be another one.
       const made = await this.#change(async () =>
         this.#needed().progress.state === 'following' ? this.#compare(how, signal) : undefined,
@@ -323,7 +312,7 @@ export class Generations implements Reprocessing {
         await other.look(live)
         return [...this.#live.processor.positions]
       })
-      const summary = await other.sumUp({ ...how, signal })
+      const summary = await this.#sumUp(other, how, signal)
       this.#diff = summary.sha256
       const { version } = other.progress
       return { ...summary, before: live, after: { generation: other.generation, version }, positions }
@@ -331,6 +320,21 @@ export class Generations implements Reprocessing {
       // Not before: live work is to share the time with one of them only.
       await this.#goOn()
       await this.#keepNote()
+    }
+  }
+
+  async #sumUp(other: Other, how: SummaryOptions, signal: AbortSignal | undefined): Promise<DiffSummary> {
+    // It may have come while this waited for its turn, and comes once only.
+    signal?.throwIfAborted()
+    const stop = () => other.stopSumUp()
+    signal?.addEventListener('abort', stop)
+    try {
+      return await other.sumUp(how)
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', stop)
     }
   }
 
@@ -356,7 +360,8 @@ export class Generations implements Reprocessing {
       await other.caughtUp()
       try {
         await this.#correctAhead(other)
-        return await this.#host.still(() => this.#promote(other, { diff, note, identity }))
+        const app = await this.#codes.hostAppOf(other.progress.version)
+        return await this.#host.still(() => this.#promote(other, app, { diff, note, identity }))
       } finally {
         live.store.forget()
         this.#host.startDelivery()
@@ -398,6 +403,7 @@ export class Generations implements Reprocessing {
 
   async #promote(
     other: Other,
+    app: App,
     approval: { readonly diff: string; readonly note: string | undefined; readonly identity: string },
   ): Promise<Promotion> {
     await this.#level(other)
@@ -405,7 +411,6 @@ export class Generations implements Reprocessing {
     const number = this.#history.length
     const { identity, diff, note } = approval
     const { version } = other.progress
-    const app = await this.#codes.hostAppOf(version)
     const promotion = { number, identity, offset: before.processor.position(0) }
     const { count, hash, counts, effectsNew } = await other.correct(
       this.#asLive(),
@@ -464,7 +469,7 @@ export class Generations implements Reprocessing {
    * requests wait for the last of it only.
    */
   async #correctAhead(other: Other): Promise<void> {
-    this.#beginNoting()
+    this.#live.store.note(comparedCollections(this.#live.program.app))
     await this.#live.checkpoint()
     await other.correctAhead(this.#asLive(), undefined)
     for (let [before, count] = [Number.POSITIVE_INFINITY, 0]; ; before = count) {
@@ -481,10 +486,6 @@ export class Generations implements Reprocessing {
     await other.start()
     await other.caughtUp()
     await this.#saveAhead(other)
-  }
-
-  #beginNoting(): void {
-    this.#live.store.note(comparedCollections(this.#live.program.app))
   }
 
   #asLive(): Live {
@@ -628,7 +629,7 @@ export class Generations implements Reprocessing {
       generations: this.#generationHost,
       hostAppOf: (version) => this.#codes.hostAppOf(version),
       cut: (than) => this.#cut(than),
-      applied: () => sum(this.#live.processor.positions),
+      applied: () => recordsBefore(this.#live.processor.positions),
       next: () => host.next(),
       isBusy: () => host.isBusy(),
       sliceMsMax,
@@ -657,9 +658,14 @@ export class Generations implements Reprocessing {
     }
   }
 
-  /** Waits for one that is being opened after a promotion. */
-  async #opening(): Promise<void> {
+  /** Resolves when the other one has reached the live one; rejects when it failed, or the signal aborts. */
+  async #reached(signal: AbortSignal | undefined): Promise<void> {
+    // After a promotion it has to be opened first.
     while (this.#coming !== undefined && !this.#host.closed()) await this.#changing
+    const other = this.#needed()
+    signal?.throwIfAborted()
+    await orAborted(other.caughtUp(), signal)
+    signal?.throwIfAborted()
   }
 
   #needed(): Other {
@@ -727,10 +733,6 @@ interface Head {
 }
 
 const nothing: Head = { counts: { outcome: 0, effect: 0, row: 0 }, effectsNew: 0 }
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, each) => total + each, 0)
-}
 
 function none(): HenceError {
   return new HenceError(

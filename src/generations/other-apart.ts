@@ -88,16 +88,8 @@ export class OtherApart implements Other {
     return this.#call('pause')
   }
 
-  async caughtUp(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted()
-    const aborted = Promise.withResolvers<never>()
-    const abort = () => aborted.reject(signal?.reason)
-    signal?.addEventListener('abort', abort)
-    try {
-      await Promise.race([this.#call('caughtUp'), aborted.promise])
-    } finally {
-      signal?.removeEventListener('abort', abort)
-    }
+  caughtUp(): Promise<void> {
+    return this.#call('caughtUp')
   }
 
   level(cut: Cut): Promise<{ isStill: boolean }> {
@@ -116,13 +108,7 @@ export class OtherApart implements Other {
     return this.#call('look', live)
   }
 
-  async sumUp({
-    samples,
-    each,
-    signal,
-  }: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
-    signal?.throwIfAborted()
-    const stop = () => void this.#call('stopSumUp').catch(() => {})
+  async sumUp({ samples, each }: SummaryOptions): Promise<DiffSummary> {
     let thrown: { readonly error: unknown } | undefined
     // Of what it throws only a copy comes back from the other process.
     this.#each = async (line) => {
@@ -133,16 +119,17 @@ export class OtherApart implements Other {
         throw error
       }
     }
-    signal?.addEventListener('abort', stop)
     try {
       return await this.#call('sumUp', { samples, lines: each !== undefined })
     } catch (error) {
-      signal?.throwIfAborted()
       throw thrown ? thrown.error : error
     } finally {
-      signal?.removeEventListener('abort', stop)
       this.#each = undefined
     }
+  }
+
+  stopSumUp(): void {
+    void this.#call('stopSumUp').catch(() => {})
   }
 
   correctAhead(live: Live, changed: Keys | undefined): Promise<number> {

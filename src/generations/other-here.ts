@@ -3,10 +3,10 @@ import type { App } from '../app/index.ts'
 import { type CorrectedRequest, Corrections } from '../derivation/corrections.ts'
 import { comparedCollections, comparison } from '../derivation/diff.ts'
 import { type DiffSummary, type SummaryOptions, Summing } from '../derivation/diff-summary.ts'
-import { type Cut, Following, type Progress } from '../derivation/following.ts'
+import { type Cut, Following, type FollowingHost, type Progress } from '../derivation/following.ts'
 import { Generation, type GenerationHost } from '../derivation/generation.ts'
 import { operatorRequests } from '../derivation/operator.ts'
-import { type Foreground, Pace } from '../derivation/pace.ts'
+import { Pace } from '../derivation/pace.ts'
 import { replay } from '../derivation/replay.ts'
 import type { Place } from '../derivation/traces.ts'
 import { checkPartitionKey } from '../derivation/transaction.ts'
@@ -19,15 +19,10 @@ import { correctionsName } from '../storage.ts'
 import type { KeptCorrections, Live, Other, OtherOptions, PromotionToCome } from './other.ts'
 
 /** What one that is derived in this process needs of what is around it. */
-export interface Surroundings extends Foreground {
+export interface Surroundings extends Omit<FollowingHost, 'log' | 'prune'> {
   readonly generations: GenerationHost
   /** The app of a version as what is outside derivations needs it. */
   hostAppOf(version: string): Promise<App>
-  /** See `FollowingHost`. */
-  cut(than?: readonly number[]): Promise<Cut>
-  applied(): number
-  /** After so many changed rows it saves them. */
-  readonly checkpointRows: number
   /** For how long outcomes and traces are kept at least, in milliseconds of log time. */
   readonly keptMs: number
   /** How much of the time a diff takes, when nobody has said how much deriving may. */
@@ -35,8 +30,6 @@ export interface Surroundings extends Foreground {
   /** What the live generation has saved. */
   viewLive(live: Live): Promise<Side>
   keep(name: string, text: string): Promise<void>
-  /** It has come further in a way that others should know of. */
-  changed(): void
 }
 
 /** What is compared: an app, and what it has derived. */
@@ -58,7 +51,7 @@ export class OtherHere implements Other {
   #reading: Promise<unknown> = Promise.resolve()
   #over: HenceError | undefined
   /** Ends a comparison that waits for its reader. */
-  #stop: (why: HenceError) => void = () => {}
+  #stop: (why: Error) => void = () => {}
   /** Those of a promotion that is on its way. */
   #corrections: Corrections | undefined
 
@@ -76,17 +69,10 @@ export class OtherHere implements Other {
     this.#derived = derived
     this.wasLive = wasLive
     this.#share = share
-    const { checkpointRows } = around
-    const host = {
+    const host: FollowingHost = {
+      ...around,
       log: around.generations.log,
-      cut: (than?: readonly number[]) => around.cut(than),
-      applied: () => around.applied(),
-      next: () => around.next(),
-      isBusy: () => around.isBusy(),
-      sliceMsMax: around.sliceMsMax,
-      checkpointRows,
-      prune: () => derived.prune(around.keptMs, checkpointRows),
-      changed: () => around.changed(),
+      prune: () => derived.prune(around.keptMs, around.checkpointRows),
     }
     this.#following = new Following(derived, host, { share, paused })
   }
@@ -116,8 +102,8 @@ export class OtherHere implements Other {
     return this.#following.pause()
   }
 
-  caughtUp(signal?: AbortSignal): Promise<void> {
-    return this.#following.caughtUp(signal)
+  caughtUp(): Promise<void> {
+    return this.#following.caughtUp()
   }
 
   async level(cut: Cut): Promise<{ isStill: boolean }> {
@@ -152,21 +138,21 @@ export class OtherHere implements Other {
     this.#sides = undefined
   }
 
-  sumUp(options: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
+  sumUp(options: SummaryOptions): Promise<DiffSummary> {
     return this.#read(() => this.#sumUp(options))
   }
 
-  async #sumUp({
-    signal,
-    ...how
-  }: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary> {
+  async #sumUp(options: SummaryOptions): Promise<DiffSummary> {
     const { before, after } = this.#sides!
     // Whoever is given the lines may never take one.
     const stopped = Promise.withResolvers<never>()
     stopped.promise.catch(() => {})
-    this.#stop = stopped.reject
-    signal?.addEventListener('abort', () => stopped.reject(signal.reason))
-    const summing = new Summing(how)
+    let why: Error | undefined = this.#over
+    this.#stop = (reason) => {
+      why ??= reason
+      stopped.reject(reason)
+    }
+    const summing = new Summing(options)
     const pace = new Pace(this.#around, this.#share ?? this.#around.diffShare)
     pace.begin()
     for (const difference of comparison(before, after)) {
@@ -177,10 +163,13 @@ export class OtherHere implements Other {
       const rest = pace.rest()
       if (rest === undefined) continue
       await rest
-      signal?.throwIfAborted()
-      if (this.#over) throw this.#over
+      if (why) throw why
     }
     return summing.end()
+  }
+
+  stopSumUp(): void {
+    this.#stop(new Error('The comparison was given up.'))
   }
 
   async correctAhead(live: Live, changed: Keys | undefined): Promise<number> {

@@ -18,7 +18,7 @@ export interface Other {
   /** Stops until `start`. */
   pause(): Promise<void>
   /** Resolves when it has reached the live one; rejects when it failed, is paused or is ended. */
-  caughtUp(signal?: AbortSignal): Promise<void>
+  caughtUp(): Promise<void>
   /** Applies what the live one has applied, which stands still, and no more until `start`. */
   level(cut: Cut): Promise<{ readonly isStill: boolean }>
   /** Applies what stands in the log before these offsets, with no more to come; see `level`. */
@@ -31,7 +31,9 @@ export interface Other {
   /** Keeps how the live one and this one are now, to be compared: both must be saved. */
   look(live: Live): Promise<void>
   /** Compares what was looked at, a little at a time. */
-  sumUp(options: SummaryOptions & { readonly signal?: AbortSignal | undefined }): Promise<DiffSummary>
+  sumUp(options: SummaryOptions): Promise<DiffSummary>
+  /** Ends `sumUp`, which then throws; also while it waits for its reader. */
+  stopSumUp(): void
   /**
    * Works out the corrections of a promotion ahead, while both go on: saves, and compares with what the live one has saved.
    * @param changed the keys that the live one has saved since it was called last; undefined: not known, so all are compared

@@ -8,13 +8,14 @@ import type { App } from '../app/index.ts'
 import { keptCode } from '../codes.ts'
 import { comparedCollections } from '../derivation/diff.ts'
 import type { DiffSummary } from '../derivation/diff-summary.ts'
+import { recordsBefore } from '../derivation/processor.ts'
 import { hostApp, sandboxed } from '../derivation/program.ts'
-import { HenceError } from '../failure.ts'
+import { engineClosed } from '../failure.ts'
 import { holdFile } from '../file-lock.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { type GrowingLog, openGrowingLog } from '../log/file-log/growing-log.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
-import { derivingLock, keep, kept, openState, stillDeriving } from '../storage.ts'
+import { derivingLock, keep, kept, openState, stateFolder, stillDeriving } from '../storage.ts'
 import type { Deriving, DerivingCalls, EngineCalls } from './calls.ts'
 import type { Live } from './other.ts'
 import { OtherHere, type Side, type Surroundings } from './other-here.ts'
@@ -39,7 +40,6 @@ let other: OtherHere | undefined
 let log: GrowingLog | undefined
 /** Kept in mind until this process ends: what nobody knows of any more is collected, and lets go of its file then. */
 let lock: ReturnType<typeof holdFile>
-let summing: AbortController | undefined
 
 giveWay()
 
@@ -81,12 +81,12 @@ const ours: DerivingCalls = {
   save: telling((isWhole) => other!.save(isWhole)),
   look: telling((live) => other!.look(live)),
   sumUp: telling(sumUp),
-  stopSumUp: () => summing?.abort(),
+  stopSumUp: () => other!.stopSumUp(),
   correctAhead: telling((live, changed) => other!.correctAhead(live, changed)),
   correct: telling((live, changed, promotion) => other!.correct(live, changed, promotion)),
   unlook: telling(() => other!.unlook()),
   close: async () => {
-    await other?.close(closed())
+    await other?.close(engineClosed())
     other = undefined
   },
 }
@@ -160,7 +160,7 @@ async function open(deriving: Deriving): Promise<void> {
     async cut(than) {
       const cut = await peer.call('cut', than)
       growing.grow(cut.positions)
-      applied = cut.positions.reduce((sum, position) => sum + position, 0)
+      applied = recordsBefore(cut.positions)
       return cut
     },
     applied: () => applied,
@@ -181,7 +181,7 @@ async function open(deriving: Deriving): Promise<void> {
 
 async function viewOf(directory: string, { generation, version }: Live, app: App): Promise<Side> {
   const store = await openLmdbStore({
-    directory: join(directory, 'state', String(generation)),
+    directory: stateFolder(directory, generation),
     collections: comparedCollections(app),
     readOnly: true,
   })
@@ -201,8 +201,6 @@ async function viewOf(directory: string, { generation, version }: Live, app: App
 }
 
 async function sumUp({ samples, lines }: Parameters<DerivingCalls['sumUp']>[0]): Promise<DiffSummary> {
-  summing = new AbortController()
-  const { signal } = summing
   let piece: string[] = []
   let length = 0
   const send = () => {
@@ -219,16 +217,7 @@ async function sumUp({ samples, lines }: Parameters<DerivingCalls['sumUp']>[0]):
   const summary = await other!.sumUp({
     ...(samples !== undefined && { samples }),
     ...(lines && { each }),
-    signal,
   })
   if (piece.length > 0) await send()
   return summary
-}
-
-function closed(): HenceError {
-  return new HenceError(
-    'engine-closed',
-    'retry',
-    'The engine is closed. Send the same request to the next one.',
-  )
 }

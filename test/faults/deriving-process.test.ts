@@ -84,6 +84,16 @@ async function move(engine: Engine<typeof wallets>, count: number, name = 'r', a
   await Promise.all(requests)
 }
 
+/** An engine with some requests, of which other code has been derived and compared. */
+async function compared(t: TestContext) {
+  const directory = await place(t)
+  const engine = await open(directory)
+  await move(engine, 1_000)
+  await engine.reprocessing.start({ module: modules.new })
+  const { sha256 } = await engine.reprocessing.diff()
+  return { directory, engine, sha256 }
+}
+
 /** The only process that derives in a directory. */
 function derivingIn(directory: string): number {
   const [pid, ...others] = allDerivingIn(directory)
@@ -165,12 +175,8 @@ test(
   'killed while paused it is resumed where it was; killed while it follows, it follows again',
   options,
   async (t) => {
-    const directory = await place(t)
-    const engine = await open(directory)
+    const { directory, engine, sha256 } = await compared(t)
     const { reprocessing } = engine
-    await move(engine, 1_000)
-    await reprocessing.start({ module: modules.new })
-    const { sha256 } = await reprocessing.diff()
     const { records } = await reprocessing.pause()
     await kill(engine, derivingIn(directory))
     await assert.rejects(reprocessing.pause(), gone)
@@ -188,12 +194,8 @@ test(
   'killed while a diff is being made: the diff fails and says so, and the next one is as it would have been',
   options,
   async (t) => {
-    const directory = await place(t)
-    const engine = await open(directory)
+    const { directory, engine, sha256 } = await compared(t)
     const { reprocessing } = engine
-    await move(engine, 1_000)
-    await reprocessing.start({ module: modules.new })
-    const { sha256 } = await reprocessing.diff()
     for (let round = 0; round < 2; round++) {
       const each = () => {
         process.kill(derivingIn(directory), 'SIGKILL')

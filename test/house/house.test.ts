@@ -66,15 +66,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   postgres: [...core, 'engine', 'server'],
   cli: [...core, 'client', 'engine', 'reprocessing', 'generations', 'open-engine', 'server'],
 }
-const words = [
-  'failure.ts',
-  'clock.ts',
-  'identity.ts',
-  'report.ts',
-  'file-lock.ts',
-  'pause.ts',
-  'optional-package.ts',
-]
+const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts', 'optional-package.ts']
 const partOf = (file: string): string => {
   const [first] = file.split('/') as [string]
   return words.includes(file) ? 'words' : first.replace(/\.ts$/, '')
