@@ -117,7 +117,8 @@ export class Following {
   /** Begins, or goes on after a pause or a failure. */
   start(): void {
     if (this.#running || this.#ended) return
-    this.#state = 'deriving'
+    // One that stood still, or was closed, where the live one is has nothing to derive.
+    this.#state = this.#behind > 0 ? 'deriving' : 'following'
     this.#error = undefined
     this.#isStopping = false
     this.#running = this.#run().finally(() => {
@@ -216,8 +217,12 @@ export class Following {
 
   /** Whether it is about as far as the live generation, which may go on all the time. */
   #isNear(): boolean {
-    const behind = this.#host.applied() - recordsBefore(this.generation.processor.positions)
-    return behind <= Math.max(nearRecords, ((this.#perSecond ?? 0) * nearMs) / 1_000)
+    return this.#behind <= Math.max(nearRecords, ((this.#perSecond ?? 0) * nearMs) / 1_000)
+  }
+
+  /** How many records it has still to apply, as far as is known. */
+  get #behind(): number {
+    return this.#host.applied() - recordsBefore(this.generation.processor.positions)
   }
 
   #arrive(): void {

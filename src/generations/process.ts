@@ -175,6 +175,8 @@ async function open(deriving: Deriving): Promise<void> {
     keep: (name, text) => keep(realDisk, directory, name, text),
     changed: tell,
   }
+  // What it is told first is whether there is anything to derive.
+  await around.cut()
   other = await OtherHere.open(around, { ...deriving, share })
   setInterval(tell, progressMs)
 }
