@@ -1,14 +1,20 @@
-/** How long requests take while nothing else is done, and while everything is derived again beside them, in turn. */
+/**
+ * How long requests take while nothing else is done, beside a plain loop that keeps a processor busy, and while everything is
+ * derived again beside them, in turn.
+ */
+import { once } from 'node:events'
 import { createEngine } from 'hence'
 import app from './app.ts'
 import { drive, type Run } from './drive.ts'
 import { tellParent } from './parent.ts'
 import { payments } from './payment.ts'
+import { startBench } from './process.ts'
 import { median, quantile } from './result.ts'
 
 export interface Latencies {
   readonly inFlight: number
   readonly alone: Latency
+  readonly besideLoop: Latency
   readonly beside: Latency
   /** Records derived again each second meanwhile. */
   readonly derivedPerSecond: number
@@ -21,6 +27,9 @@ export interface Latency {
   readonly p99: number
   readonly max: number
 }
+
+/** The priority of the process that derives again. */
+const niceness = 5
 
 const [data, roundsText, countText] = process.argv.slice(2)
 const rounds = Number(roundsText)
@@ -40,11 +49,17 @@ for (const [inFlight, count] of [
   [64, Number(countText)],
 ] as const) {
   const alone: Run[] = []
+  const besideLoop: Run[] = []
   const beside: Run[] = []
   let derived = 0
   let seconds = 0
   for (let round = 0; round < rounds; round++) {
     alone.push(await send(inFlight, count))
+    const loop = startBench('busy-process.ts', [String(niceness)])
+    await once(loop, 'message')
+    besideLoop.push(await send(inFlight, count))
+    loop.kill('SIGKILL')
+    await once(loop, 'exit')
     if (reprocessing.status()) await reprocessing.resume()
     else await reprocessing.start({ module }, { again: true })
     const before = reprocessing.status()!.records
@@ -60,6 +75,7 @@ for (const [inFlight, count] of [
   results.push({
     inFlight,
     alone: latencyOf(alone),
+    besideLoop: latencyOf(besideLoop),
     beside: latencyOf(beside),
     derivedPerSecond: derived / seconds,
   })

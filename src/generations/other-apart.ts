@@ -169,7 +169,8 @@ export class OtherApart implements Other {
     const child = fork(file, [], {
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      execArgv: process.execArgv.filter((each) => each.startsWith('--max-')),
+      // Threads that collect garbage and compile for it would keep those of live work waiting for a processor.
+      execArgv: ['--single-threaded', ...process.execArgv.filter((each) => each.startsWith('--max-'))],
     })
     const ended = Promise.withResolvers<void>()
     let silentTicks = 0
