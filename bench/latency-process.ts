@@ -45,7 +45,7 @@ const send = (inFlight: number, count: number) => {
 await send(64, 20_000)
 const results: Latencies[] = []
 for (const [inFlight, count] of [
-  [1, Number(countText) / 20],
+  [1, Number(countText) / 8],
   [64, Number(countText)],
 ] as const) {
   const alone: Run[] = []
