@@ -41,11 +41,6 @@ export function codeName(version: string): string {
   return `code/${version}.js`
 }
 
-/** The name that the corrections of a promotion are kept under. */
-export function correctionsName(promotion: number): string {
-  return `promotions/${promotion}.ndjson`
-}
-
 /** What the process holds that derives a generation beside the live one. */
 export const derivingLock = 'state/deriving.lock'
 

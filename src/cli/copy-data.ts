@@ -45,7 +45,7 @@ export async function copyData(from: string, to: string, moment: Moment = {}): P
   await copyLog(look, to, { ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
   await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
   // They are written before the log says that there is a promotion, and the log was looked at before.
-  await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => name.endsWith('.ndjson'))
+  await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
   await copyFolder(from, to, (name) => name === 'keys.json')
   await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))
   const copy = await lookAtData(to)

@@ -1,10 +1,9 @@
-import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Flaw } from '../audit/verify.ts'
 import type { ControlFact } from '../derivation/control-history.ts'
+import { keptFlaws } from '../generations/kept-corrections.ts'
 import type { Log } from '../log/log.ts'
 import { decodeRecord } from '../log/record.ts'
-import { correctionsName } from '../storage.ts'
 import { keptIn } from './code.ts'
 
 /**
@@ -19,17 +18,19 @@ export async function checkPromotions(
   const flaws: Flaw[] = []
   for (const fact of facts) {
     if (fact.type !== 'promotion' || fact.corrections === 0) continue
-    const { number, corrections, correctionsHash } = fact
-    const file = join(data, correctionsName(number))
-    const text = await keptIn(data, correctionsName(number))
-    if (text === undefined) {
-      const found = await correctionsIn(log, fact)
-      if (found === corrections) continue
-      const message = `The log has ${found} of ${corrections} corrections of promotion ${number}, and ${file}, which has all of them, is not there. Put it back from a copy.`
-      flaws.push({ code: 'corrections-lost', message, file })
-    } else if (createHash('sha256').update(text).digest('hex') !== correctionsHash) {
+    const { number, corrections } = fact
+    const { missing, changed } = await keptFlaws((name) => keptIn(data, name), fact)
+    for (const name of changed) {
+      const file = join(data, name)
       const message = `${file} is not what promotion ${number} has written. Put it back from a copy; what of it is in the log already is as it was.`
       flaws.push({ code: 'corrections-changed-on-disk', message, file })
+    }
+    const found = missing.length === 0 ? corrections : await correctionsIn(log, fact)
+    if (found === corrections) continue
+    for (const name of missing) {
+      const file = join(data, name)
+      const message = `The log has ${found} of ${corrections} corrections of promotion ${number}, and ${file}, which has the others, is not there. Put it back from a copy.`
+      flaws.push({ code: 'corrections-lost', message, file })
     }
   }
   return flaws

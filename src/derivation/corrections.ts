@@ -165,7 +165,7 @@ export class Corrections {
     readonly number: number
     readonly identity: string
     readonly offset: number
-  }): Generator<string> {
+  }): Iterable<string> {
     const { number, identity, offset } = promotion
     // What follows from no request follows from the promotion.
     const chain = JSON.stringify({ identity, rootPartition: 0, rootOffset: offset }).slice(1, -1)

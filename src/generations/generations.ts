@@ -1,10 +1,8 @@
-import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { App } from '../app/index.ts'
 import type { Codes } from '../codes.ts'
 import { baseOf, lineageOf } from '../derivation/control-history.ts'
 import { appendControl } from '../derivation/controls.ts'
-import type { CorrectionCounts } from '../derivation/corrections.ts'
 import { comparedCollections } from '../derivation/diff.ts'
 import type { DiffSummary, SummaryOptions } from '../derivation/diff-summary.ts'
 import { orAborted } from '../derivation/feed.ts'
@@ -18,7 +16,8 @@ import { identityOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
 import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from '../log/record.ts'
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from '../reprocessing.ts'
-import { correctionsName, type Storage } from '../storage.ts'
+import type { Storage } from '../storage.ts'
+import { keptCorrections, keptCounts, type Promoted } from './kept-corrections.ts'
 import type { Live, Other, OtherOptions } from './other.ts'
 import { canDeriveApart, OtherApart } from './other-apart.ts'
 import { OtherHere, type Surroundings } from './other-here.ts'
@@ -110,7 +109,7 @@ export class Generations implements Reprocessing {
   #coming: NotedOther | undefined
   /** The hash of the last diff of the other one. */
   #diff: string | undefined
-  /** Those of a promotion that is under way. */
+  /** Those of a promotion that are on their way to the log. */
   #corrections: readonly RecordedCorrection[] = []
   #noting: Promise<void> = Promise.resolve()
   /** One change at a time. */
@@ -389,7 +388,7 @@ export class Generations implements Reprocessing {
     if (last === undefined || last.corrections === 0) return
     const { processor } = this.#live
     if (processor.correctedCount === last.corrections) return
-    await this.#write(await this.#keptCorrections(last))
+    await this.#write(last)
   }
 
   /** Corrections that the log of a partition may lack: what was written of them has perhaps not arrived. */
@@ -453,7 +452,7 @@ export class Generations implements Reprocessing {
     }
     this.#diff = undefined
     this.#host.switched(app)
-    if (count > 0) await this.#write(await this.#keptCorrections(this.#history[number] as Promoted))
+    if (count > 0) await this.#write(this.#history[number] as Promoted)
     return {
       generation: after.number,
       version,
@@ -527,12 +526,12 @@ export class Generations implements Reprocessing {
     this.#coming = undefined
   }
 
-  /** Brings those to the log that it lacks, each partition's in their order. */
-  async #write(list: readonly RecordedCorrection[]): Promise<void> {
+  /** Brings those corrections to the log that it lacks, each partition's in their order. */
+  async #write(promoted: Promoted): Promise<void> {
     const generation = this.#live.number
-    for (let from = 0; from < list.length; from += correctionsAtOnce) {
-      this.#corrections = list.slice(from, from + correctionsAtOnce)
-      for (const correction of this.#corrections) {
+    for await (const portion of keptCorrections((name) => this.#storage.kept(name), promoted)) {
+      this.#corrections = portion
+      for (const correction of portion) {
         const partition = partitionOf(correction.key, this.#log.partitions)
         if (correction.n <= this.#live.processor.corrected(partition)) continue
         const record: CorrectionRecord = { kind: 'correction', generation, correction }
@@ -546,36 +545,8 @@ export class Generations implements Reprocessing {
   async #promotedBefore(fact: Promoted, diff: string): Promise<Promotion> {
     if (fact.diff !== diff) throw reused(fact)
     const { generation, version, before } = fact
-    const head: Head = fact.corrections > 0 ? await this.#keptHead(fact) : nothing
-    return {
-      generation,
-      version,
-      before,
-      corrections: head.counts,
-      effectsNew: head.effectsNew,
-      replayed: true,
-    }
-  }
-
-  async #keptHead(fact: Promoted): Promise<Head> {
-    const text = await this.#storage.kept(correctionsName(fact.number))
-    return text === undefined ? nothing : JSON.parse(text.slice(0, text.indexOf('\n')))
-  }
-
-  async #keptCorrections(fact: Promoted): Promise<RecordedCorrection[]> {
-    const text = await this.#storage.kept(correctionsName(fact.number))
-    if (text === undefined || createHash('sha256').update(text).digest('hex') !== fact.correctionsHash) {
-      throw new HenceError(
-        'corrections-lost',
-        'operator',
-        `The corrections of promotion ${fact.number} are not whole in the log, and \`${correctionsName(fact.number)}\` is not in the data directory as it was. ` +
-          'Put that file back from a copy.',
-      )
-    }
-    return text
-      .split('\n')
-      .slice(1)
-      .map((line) => JSON.parse(line))
+    const { counts, effectsNew } = await keptCounts((name) => this.#storage.kept(name), fact)
+    return { generation, version, before, corrections: counts, effectsNew, replayed: true }
   }
 
   /** Saves both while requests go on, so that little is left to save while they wait. */
@@ -719,20 +690,8 @@ export class Generations implements Reprocessing {
   }
 }
 
-/** So many corrections are on their way to the log at a time. */
-const correctionsAtOnce = 10_000
-
 /** So many keys may have changed when requests are made to wait for a promotion; comparing them takes milliseconds. */
 const changedFew = 5_000
-
-type Promoted = Extract<ControlFact, { type: 'promotion' }>
-
-interface Head {
-  readonly counts: CorrectionCounts
-  readonly effectsNew: number
-}
-
-const nothing: Head = { counts: { outcome: 0, effect: 0, row: 0 }, effectsNew: 0 }
 
 function none(): HenceError {
   return new HenceError(

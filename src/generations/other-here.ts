@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import type { App } from '../app/index.ts'
 import { type CorrectedRequest, Corrections } from '../derivation/corrections.ts'
 import { comparedCollections, comparison } from '../derivation/diff.ts'
@@ -15,7 +14,7 @@ import { decodeRecord, type RequestRecord } from '../log/record.ts'
 import { recordsAt } from '../log/records-at.ts'
 import type { Keys } from '../state/noting-store.ts'
 import type { StoreView } from '../state/store.ts'
-import { correctionsName } from '../storage.ts'
+import { keepCorrections } from './kept-corrections.ts'
 import type { KeptCorrections, Live, Other, OtherOptions, PromotionToCome } from './other.ts'
 
 /** What one that is derived in this process needs of what is around it. */
@@ -190,12 +189,7 @@ export class OtherHere implements Other {
   async correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<KeptCorrections> {
     // Reads come in now and then while requests wait.
     await this.#lookAt(live, changed, this.#changed(), 1)
-    const { counts, effectsNew } = this.#corrections!
-    const lines = [JSON.stringify({ counts, effectsNew }), ...this.#corrections!.lines(promotion)]
-    const text = lines.join('\n')
-    const count = lines.length - 1
-    if (count > 0) await this.#around.keep(correctionsName(promotion.number), text)
-    return { count, hash: createHash('sha256').update(text).digest('hex'), counts, effectsNew }
+    return keepCorrections(this.#corrections!, promotion, this.#around.keep)
   }
 
   /** Compares the keys that have changed in either; all of them, anew, unless both are known. */

@@ -40,7 +40,7 @@ export interface Other {
    * @returns how many keys had changed, with those of this one; infinitely many when that is not known
    */
   correctAhead(live: Live, changed: Keys | undefined): Promise<number>
-  /** Works out what has changed since, and keeps the text of all corrections: both stand still, and are saved. */
+  /** Works out what has changed since, and keeps all corrections: both stand still, and are saved. */
   correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<KeptCorrections>
   /** Lets go of what was looked at, and of corrections that were worked out ahead. */
   unlook(): Promise<void>
@@ -68,7 +68,7 @@ export interface PromotionToCome {
 /** Corrections that were worked out and kept. */
 export interface KeptCorrections {
   readonly count: number
-  /** SHA-256 of the text. */
+  /** SHA-256 of what tells of all of them; see `kept-corrections.ts`. */
   readonly hash: string
   readonly counts: CorrectionCounts
   /** Effects that are asked for anew. */

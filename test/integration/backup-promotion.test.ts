@@ -106,7 +106,7 @@ test('a copy that lacks corrections which its log does not have is told, and not
   const data = join(folder, 'data')
   const { history } = await promoted(data)
   const [promotion] = history
-  const kept = join(data, 'promotions', `${promotion!.number}.ndjson`)
+  const kept = join(data, 'promotions', `${promotion!.number}-0.ndjson`)
   const within = new Map(promotion!.positions.map((at, partition) => [partition, at + 1]))
   const text = await readFile(kept, 'utf8')
   const codesOf = async (name: string, moment = {}) =>

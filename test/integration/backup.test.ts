@@ -38,7 +38,7 @@ test('a backup beside a running engine has all that was acknowledged before it',
   const engine = await open(data)
   for (let i = 0; i < 50; i++) await send(engine, i)
   await mkdir(join(data, 'promotions'), { recursive: true })
-  await writeFile(join(data, 'promotions/1.ndjson'), '{}\n')
+  await writeFile(join(data, 'promotions/1-0.ndjson'), '{}\n')
   let stopped = false
   let sent = 50
   const load = (async () => {
@@ -70,7 +70,7 @@ test('a backup beside a running engine has all that was acknowledged before it',
   ])
   assert.equal(restored.code, 0, restored.stderr)
   assert.equal(JSON.parse(restored.stdout).records, records)
-  assert.equal(await readFile(join(folder, 'again/promotions/1.ndjson'), 'utf8'), '{}\n')
+  assert.equal(await readFile(join(folder, 'again/promotions/1-0.ndjson'), 'utf8'), '{}\n')
   const again = await open(join(folder, 'again'))
   t.after(() => again.close())
   assert.equal(again.stats().logId, logId)

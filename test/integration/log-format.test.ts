@@ -413,9 +413,15 @@ test('changes of code, promotions and corrections, with every member, and what t
   const kinds = new Set<string>()
   for (const fact of history) {
     if (fact.type !== 'promotion') continue
-    const file = await readFile(join(home, 'promotions', `${fact.number}.ndjson`))
-    assert.equal(createHash('sha256').update(file).digest('hex'), fact.correctionsHash)
-    const lines = file.toString().split('\n').slice(1)
+    const keptWhole = async (name: string, hash: string) => {
+      const file = await readFile(join(home, 'promotions', name))
+      assert.equal(createHash('sha256').update(file).digest('hex'), hash)
+      return file.toString()
+    }
+    const head = JSON.parse(await keptWhole(`${fact.number}.json`, fact.correctionsHash))
+    const lines: string[] = []
+    for (const [portion, hash] of (head.portions as string[]).entries())
+      lines.push(...(await keptWhole(`${fact.number}-${portion}.ndjson`, hash)).split('\n'))
     assert.equal(lines.length, fact.corrections)
     assert.ok(lines.length > 0)
     const logged = found.flatMap((records, partition) => {

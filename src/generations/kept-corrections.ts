@@ -1,0 +1,131 @@
+/**
+ * The corrections of a promotion, as they are kept until the log has all of them:
+ *
+ *   promotions/N.json        what they come to, and the hashes of the portions; its own hash is in the log
+ *   promotions/N-P.ndjson    portion P: a correction a line
+ *
+ * A portion is written and read by itself, so that it makes no difference to the memory of the live engine how many there are.
+ */
+import { createHash } from 'node:crypto'
+import type { ControlFact } from '../derivation/control-history.ts'
+import type { CorrectionCounts, Corrections } from '../derivation/corrections.ts'
+import { HenceError } from '../failure.ts'
+import type { RecordedCorrection } from '../log/record.ts'
+import type { Storage } from '../storage.ts'
+import type { KeptCorrections, PromotionToCome } from './other.ts'
+
+type Kept = Storage['kept']
+
+export type Promoted = Extract<ControlFact, { type: 'promotion' }>
+
+interface Head {
+  readonly counts: CorrectionCounts
+  readonly effectsNew: number
+  /** SHA-256 of each portion. */
+  readonly portions: readonly string[]
+}
+
+/** A portion has so many corrections and characters at most, or one correction. */
+const portionMax = 10_000
+const portionLengthMax = 16 * 1024 * 1024
+
+const headName = (promotion: number) => `promotions/${promotion}.json`
+const portionName = (promotion: number, portion: number) => `promotions/${promotion}-${portion}.ndjson`
+const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
+
+/** Keeps them, for good when it resolves. */
+export async function keepCorrections(
+  corrections: Pick<Corrections, 'counts' | 'effectsNew' | 'lines'>,
+  promotion: PromotionToCome,
+  keep: Storage['keep'],
+): Promise<KeptCorrections> {
+  const { counts, effectsNew } = corrections
+  const portions: string[] = []
+  let count = 0
+  for (const lines of portionsOf(corrections.lines(promotion))) {
+    const text = lines.join('\n')
+    await keep(portionName(promotion.number, portions.length), text)
+    portions.push(hashOf(text))
+    count += lines.length
+  }
+  const head: Head = { counts, effectsNew, portions }
+  const text = JSON.stringify(head)
+  if (count > 0) await keep(headName(promotion.number), text)
+  return { count, hash: hashOf(text), counts, effectsNew }
+}
+
+function* portionsOf(lines: Iterable<string>): Iterable<readonly string[]> {
+  let portion: string[] = []
+  let length = 0
+  for (const line of lines) {
+    if (portion.length === portionMax || (length > 0 && length + line.length > portionLengthMax)) {
+      yield portion
+      portion = []
+      length = 0
+    }
+    portion.push(line)
+    length += line.length
+  }
+  if (portion.length > 0) yield portion
+}
+
+/**
+ * The corrections of a promotion, a portion at a time.
+ * @throws HenceError `corrections-lost` (operator)
+ */
+export async function* keptCorrections(
+  kept: Kept,
+  { number, correctionsHash }: Promoted,
+): AsyncGenerator<readonly RecordedCorrection[]> {
+  const whole = async (name: string, hash: string) => {
+    const text = await kept(name)
+    if (text !== undefined && hashOf(text) === hash) return text
+    throw lost(number, name)
+  }
+  const { portions }: Head = JSON.parse(await whole(headName(number), correctionsHash))
+  for (const [portion, hash] of portions.entries()) {
+    const text = await whole(portionName(number, portion), hash)
+    yield text.split('\n').map((line) => JSON.parse(line))
+  }
+}
+
+/** What the corrections of a promotion came to; zeros when that is not kept any more. */
+export async function keptCounts(
+  kept: Kept,
+  { number }: Promoted,
+): Promise<Pick<KeptCorrections, 'counts' | 'effectsNew'>> {
+  const text = await kept(headName(number))
+  const none = { outcome: 0, effect: 0, row: 0 }
+  const { counts, effectsNew }: Head =
+    text === undefined ? { counts: none, effectsNew: 0, portions: [] } : JSON.parse(text)
+  return { counts, effectsNew }
+}
+
+/** Which of the files are not there, and which are not what was written. */
+export async function keptFlaws(
+  kept: Kept,
+  { number, correctionsHash }: Promoted,
+): Promise<{ readonly missing: readonly string[]; readonly changed: readonly string[] }> {
+  const missing: string[] = []
+  const changed: string[] = []
+  const look = async (name: string, hash: string) => {
+    const text = await kept(name)
+    if (text === undefined) missing.push(name)
+    else if (hashOf(text) !== hash) changed.push(name)
+    else return text
+    return undefined
+  }
+  const head = await look(headName(number), correctionsHash)
+  const portions = head === undefined ? [] : (JSON.parse(head) as Head).portions
+  for (const [portion, hash] of portions.entries()) await look(portionName(number, portion), hash)
+  return { missing, changed }
+}
+
+function lost(promotion: number, name: string): HenceError {
+  return new HenceError(
+    'corrections-lost',
+    'operator',
+    `The corrections of promotion ${promotion} are not whole in the log, and \`${name}\` is not in the data directory as it was. ` +
+      'Put that file back from a copy.',
+  )
+}
