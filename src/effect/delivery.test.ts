@@ -231,7 +231,7 @@ test('a receiver may put the next try off, for a day at most', async () => {
   await close()
 })
 
-test('tries without a delay have none, however many there were', async () => {
+test('tries without a delay leave a millisecond to others, however many there were', async () => {
   const { clock, charges, place, close, engine } = await start({
     charging: { delayMs: 0, triesMax: 2_000 },
   })
@@ -239,6 +239,7 @@ test('tries without a delay have none, however many there were', async () => {
   while (charges.all.length <= 1_100) {
     charges.last.fail(new Error('busy'))
     await settle()
+    assert.equal(clock.next, 1)
     clock.pass(1)
     await settle()
   }

@@ -35,7 +35,7 @@ export interface DeliveryOptions {
   readonly perSecond?: number
   /** After how many tries an effect is given up. Default 20: with the delays below, about a day. */
   readonly triesMax?: number
-  /** The delay after the first try, in milliseconds; it doubles with each one, and a random part of it is taken. Default 1,000. */
+  /** The delay after the first try, in milliseconds; it doubles with each one, and a random part of it is taken, of a millisecond at least. Default 1,000. */
   readonly delayMs?: number
   /** The longest delay, in milliseconds. Default two hours. */
   readonly delayMsMax?: number

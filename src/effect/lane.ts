@@ -311,7 +311,8 @@ export class Lane {
   #delay(tries: number): number {
     const { delayMs, delayMsMax } = this.#options
     const longest = Math.min(delayMsMax, delayMs * 2 ** Math.min(tries - 1, doublingsMax))
-    return Math.ceil(longest * (0.5 + this.#host.random() / 2))
+    // Not in the same turn of the event loop: nothing else would ever come to its own.
+    return Math.max(1, Math.ceil(longest * (0.5 + this.#host.random() / 2)))
   }
 
   /** What a handler gave back, as the app expects it. */
