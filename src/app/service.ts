@@ -49,7 +49,8 @@ export interface Service<A extends App> {
     options?: ReadOptions,
   ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
   /**
-   * Hears of every changed row, in the order of each partition, after its record is durable and applied.
+   * Hears of every changed row, in the order of each partition, after its record is durable and applied. Of what another
+   * generation has otherwise it hears nothing when that is promoted: `changes` ends then, so that its reader begins anew.
    * @returns ends it
    */
   subscribe(listener: (changes: readonly TableChange[]) => void): () => void
