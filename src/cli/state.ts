@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Checkpoint } from '../derivation/processor.ts'
 import { HenceError } from '../failure.ts'
-import { notedGenerations } from '../generations/generations.ts'
+import { notedGenerations } from '../generations/note.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { stateFolder } from '../storage.ts'
 

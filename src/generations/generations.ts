@@ -18,9 +18,11 @@ import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from
 import type { CodeOf, ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from '../reprocessing.ts'
 import type { Storage } from '../storage.ts'
 import { keptCorrections, keptCounts, type Promoted } from './kept-corrections.ts'
+import { type Note, type NotedOther, noteName } from './note.ts'
 import type { Live, Other, OtherOptions } from './other.ts'
 import { canDeriveApart, OtherApart } from './other-apart.ts'
 import { OtherHere, type Surroundings } from './other-here.ts'
+import { approvalReused, noneBeside, oneExists, sameCode, unknownDiff } from './refusals.ts'
 
 /** What the generations need of the engine around them. */
 export interface GenerationsHost {
@@ -47,44 +49,6 @@ export interface GenerationsHost {
   halt(error: unknown): void
   /** Why nothing more is done; undefined while it is. */
   closed(): HenceError | undefined
-}
-
-/** What is kept of the generations beside their state; derived, as they are. */
-interface Note {
-  readonly live: number
-  readonly other?: NotedOther
-}
-
-interface NotedOther {
-  readonly generation: number
-  readonly version: string
-  readonly wasLive: boolean
-  readonly paused: boolean
-  readonly share?: number
-  readonly diff?: string
-}
-
-const noteName = 'state/generations.json'
-
-/** Reads which generations there were, as far as it was noted. */
-export async function notedGenerations(kept: Storage['kept']): Promise<Note> {
-  const text = await kept(noteName)
-  try {
-    const note = text === undefined ? undefined : JSON.parse(text)
-    if (isNote(note)) return note
-  } catch {
-    // See below.
-  }
-  // It holds nothing that the log and the states do not; a derivation that was not finished begins again.
-  return { live: 0 }
-}
-
-function isNote(note: unknown): note is Note {
-  const { live, other } = (note ?? {}) as Partial<Note>
-  return (
-    Number.isSafeInteger(live) &&
-    (other === undefined || (Number.isSafeInteger(other.generation) && typeof other.version === 'string'))
-  )
 }
 
 /** A live request may have to wait for so long for what is derived in this process. */
@@ -217,7 +181,7 @@ export class Generations implements Reprocessing {
     return this.#change(async () => {
       const version = await this.#codes.add(code)
       const noted = this.#noted()
-      if (noted !== undefined && (noted.version !== version || noted.wasLive)) throw exists(noted)
+      if (noted !== undefined && (noted.version !== version || noted.wasLive)) throw oneExists(noted)
       // Perhaps it was this code that was missing.
       if (this.#unopened !== undefined) await this.#openOther(this.#unopened.other)
       if (this.#other !== undefined) {
@@ -372,13 +336,14 @@ export class Generations implements Reprocessing {
 
   discard(): Promise<void> {
     return this.#change(async () => {
-      const { generation } = this.#noted() ?? raise(none())
-      await this.#other?.close(none())
+      const noted = this.#noted()
+      if (noted === undefined) throw noneBeside()
+      await this.#other?.close(noneBeside())
       this.#other = undefined
       this.#unopened = undefined
       this.#diff = undefined
       await this.#keepNote()
-      await this.#storage.dropStore(generation)
+      await this.#storage.dropStore(noted.generation)
     })
   }
 
@@ -496,7 +461,7 @@ export class Generations implements Reprocessing {
     this.#other = undefined
     this.#coming = noted
     try {
-      await other.close(none())
+      await other.close(noneBeside())
       const program = () => this.#codes.programOf(noted.version)
       const lineage = lineageOf(this.#history, other.generation)
       return await Generation.open(this.#generationHost, lineage, program)
@@ -543,7 +508,7 @@ export class Generations implements Reprocessing {
   }
 
   async #promotedBefore(fact: Promoted, diff: string): Promise<Promotion> {
-    if (fact.diff !== diff) throw reused(fact)
+    if (fact.diff !== diff) throw approvalReused(fact)
     const { generation, version, before } = fact
     const { counts, effectsNew } = await keptCounts((name) => this.#storage.kept(name), fact)
     return { generation, version, before, corrections: counts, effectsNew, replayed: true }
@@ -641,7 +606,7 @@ export class Generations implements Reprocessing {
 
   #needed(): Other {
     if (this.#other !== undefined) return this.#other
-    throw this.#unopened?.error ?? none()
+    throw this.#unopened?.error ?? noneBeside()
   }
 
   /** What is to be kept of the other one. */
@@ -692,51 +657,3 @@ export class Generations implements Reprocessing {
 
 /** So many keys may have changed when requests are made to wait for a promotion; comparing them takes milliseconds. */
 const changedFew = 5_000
-
-function none(): HenceError {
-  return new HenceError(
-    'reprocess-none',
-    'change',
-    'There is one generation of derived state only. Begin another one first (`hence reprocess run`).',
-  )
-}
-
-function raise(error: HenceError): never {
-  throw error
-}
-
-function exists({ generation, version, wasLive }: NotedOther): HenceError {
-  const what = wasLive
-    ? `Generation ${generation}, which was live before, is kept for the way back`
-    : `Generation ${generation} is being derived by version ${version.slice(0, 12)} of the code`
-  return new HenceError(
-    'reprocess-exists',
-    'change',
-    `${what}, and there can be one beside the live one only. Give it up first (\`hence reprocess discard\`).`,
-  )
-}
-
-function sameCode(version: string): HenceError {
-  return new HenceError(
-    'reprocess-same-code',
-    'change',
-    `Version ${version.slice(0, 12)} of the code is in force already. To derive everything again with it all the same, to see that nothing differs, say so (\`--again\`).`,
-  )
-}
-
-function unknownDiff(diff: string, last: string | undefined): HenceError {
-  return new HenceError(
-    'diff-unknown',
-    'change',
-    `${JSON.stringify(diff)} is not the last diff of this generation, ${last === undefined ? 'of which none was made yet' : `which is ${last}`}. ` +
-      'Look at the differences as they are now (`hence reprocess diff`), and approve those.',
-  )
-}
-
-function reused({ requestId, number }: Promoted): HenceError {
-  return new HenceError(
-    'request-id-reused',
-    'change',
-    `The request id ${requestId} has approved another diff before, in promotion ${number}. Nothing was changed: use a new id for a new approval.`,
-  )
-}
