@@ -93,7 +93,7 @@ async function correctionsAreKept(data: string, ended: Promise<unknown>): Promis
     isOver = true
   })
   const names = async () => await readdir(join(data, 'promotions')).catch(() => [])
-  while (!isOver && (await names()).length === 0) await delay(1)
+  while (!isOver && !(await names()).some((name) => name.endsWith('.json'))) await delay(1)
 }
 
 const sources: { name: string; args: string[]; papers(): Promise<Paper[]> }[] = [
