@@ -249,14 +249,17 @@ test('code that is not kept, and code that is not what its name says', async () 
 })
 
 test('corrections on the disk that are not those of the promotion', async () => {
-  const directory = await copied('corrections')
-  const names = promotions.map((number) => `${number}.ndjson`)
-  assert.deepEqual((await readdir(join(directory, 'promotions'))).sort(), names)
-  const [first, second] = names.map((name) => join(directory, 'promotions', name)) as [string, string]
-  await copyFile(first, second)
-  const { code, flaws } = await verify(directory)
-  assert.deepEqual([code, codesOf(flaws)], [6, ['corrections-changed-on-disk']])
-  assert.ok((await doctor(directory)).findings.some((each) => each.code === 'corrections-changed-on-disk'))
+  const [first, second] = promotions as [number, number]
+  for (const nameOf of [(number: number) => `${number}.json`, (number: number) => `${number}-0.ndjson`]) {
+    const directory = await copied('corrections')
+    const folder = join(directory, 'promotions')
+    await copyFile(join(folder, nameOf(first)), join(folder, nameOf(second)))
+    const { code, flaws } = await verify(directory)
+    assert.deepEqual([code, codesOf(flaws)], [6, ['corrections-changed-on-disk']])
+    const { findings } = await doctor(directory)
+    assert.ok(findings.some((each) => each.code === 'corrections-changed-on-disk'))
+    await rm(directory, { recursive: true })
+  }
 })
 
 test('state of the generation that is kept, of no use: only that is set aside', async () => {
