@@ -5,7 +5,7 @@ import { HenceError } from '../failure.ts'
 import { type Cut, cutOff, planCut } from '../log/file-log/cut.ts'
 import { damagePlace } from '../log/file-log/damage.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
-import { type Holder, holderOf, lockDirectory } from '../log/file-log/lock.ts'
+import { type Holder, holderOf, lockDirectory, nameOf } from '../log/file-log/lock.ts'
 import { type LogLook, lookAtLog, type PartitionLook, readLooked } from '../log/file-log/look.ts'
 import { decodeRecord } from '../log/record.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
@@ -42,7 +42,7 @@ export function doctorCommand() {
           throw new HenceError(
             'data-in-use',
             'retry',
-            `${resolve(data)} is in use by another process (${JSON.stringify(holder)}), so nothing was repaired. Stop it first.`,
+            `${resolve(data)} is in use by ${nameOf(holder)}, so nothing was repaired. Stop it first.`,
           )
         }
         return repaired(options, look, remedies)

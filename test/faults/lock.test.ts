@@ -48,7 +48,7 @@ const inUse = (error: unknown) =>
   error.code === 'data-in-use' &&
   error.advice === 'retry' &&
   error.message.includes(data) &&
-  /"pid":\d+/.test(error.message)
+  /another process \(\d+ on /.test(error.message)
 
 test('a second process is refused, and told who has the directory', async () => {
   const first = await holder()
@@ -58,7 +58,7 @@ test('a second process is refused, and told who has the directory', async () => 
   assert.equal(second.opened, false)
   assert.match(
     second.errors(),
-    new RegExp(`data-in-use.*|in use by another process.*"pid":${first.process.pid}`),
+    new RegExp(`in use by another process \\(${first.process.pid} on .*, since 20.*\\)`),
   )
 })
 

@@ -57,6 +57,8 @@ const correctMs = 30
 async function mend(source: readonly string[], directory: string, killing?: Killing) {
   const told: { readonly fact: Told; readonly atMs: number }[] = []
   let dying: Promise<void> | undefined
+  // A step may take less time than when it was measured.
+  const next = Promise.withResolvers<void>()
   const isDue = (step: Step) => {
     const wanted = killing?.step === 'correct' ? 'promote' : killing?.step
     return wanted !== undefined && steps.indexOf(step) >= steps.indexOf(wanted)
@@ -67,7 +69,7 @@ async function mend(source: readonly string[], directory: string, killing?: Kill
       await correctionsAreKept(join(directory, 'shop'), child.ended)
       await delay(part * correctMs)
     } else {
-      await delay(part * lengthMs(step))
+      await Promise.race([delay(part * lengthMs(step)), next.promise])
     }
     child.kill('SIGKILL')
   }
@@ -76,7 +78,9 @@ async function mend(source: readonly string[], directory: string, killing?: Kill
     if (!line.startsWith('{"step"')) return
     const fact: Told = JSON.parse(line)
     told.push({ fact, atMs: performance.now() - startedAt })
-    if (fact.begins && isDue(fact.step)) dying ??= dieIn(fact.step)
+    if (!fact.begins) return
+    if (dying) next.resolve()
+    else if (isDue(fact.step)) dying = dieIn(fact.step)
   }
   const child = startRetail([...source, '--data', directory, '--json'], hear, 'mend')
   if (killing?.step === 'start') dying = dieIn('start')

@@ -80,11 +80,17 @@ async function readHolder(directory: string): Promise<Holder | undefined> {
   }
 }
 
+/** Names a process in a sentence. */
+export function nameOf(holder: Holder | 'unknown' | undefined): string {
+  if (holder === undefined || holder === 'unknown') return 'another process'
+  return `another process (${holder.pid} on ${holder.host}, since ${holder.since})`
+}
+
 function inUse(directory: string, holder: Holder | undefined): HenceError {
   return new HenceError(
     'data-in-use',
     'retry',
-    `${directory} is in use by another process${holder === undefined ? '' : ` (${JSON.stringify(holder)})`}. ` +
-      'Stop that process first, wait for it (`wait`), or give another directory.',
+    `${directory} is in use by ${nameOf(holder)}. ` +
+      'Stop that process first, wait for it (`wait`; `--wait` on the command line), or give another directory.',
   )
 }
