@@ -28,9 +28,6 @@ export interface Latency {
   readonly max: number
 }
 
-/** The priority of the process that derives again. */
-const niceness = 5
-
 const [data, roundsText, countText] = process.argv.slice(2)
 const rounds = Number(roundsText)
 const module = import.meta.resolve('./app.ts')
@@ -55,7 +52,7 @@ for (const [inFlight, count] of [
   let seconds = 0
   for (let round = 0; round < rounds; round++) {
     alone.push(await send(inFlight, count))
-    const loop = startBench('busy-process.ts', [String(niceness)])
+    const loop = startBench('busy-process.ts', [])
     await once(loop, 'message')
     besideLoop.push(await send(inFlight, count))
     loop.kill('SIGKILL')

@@ -1,6 +1,4 @@
 /** The process that derives a generation beside the live one, which is in the process that has started it. */
-import { readdirSync } from 'node:fs'
-import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
@@ -31,8 +29,6 @@ const shareUsual = 1
 const sliceMsMax = 20
 const triesMax = 100
 const tryMs = 50
-/** How nice it is: live work comes first where there is no processor to spare, and yet it gets on. */
-const niceness = 5
 /** It says something so often at least, in milliseconds, to be known to be alive. */
 const aliveMs = 1_000
 
@@ -40,8 +36,6 @@ let other: OtherHere | undefined
 let log: GrowingLog | undefined
 /** Kept in mind until this process ends: what nobody knows of any more is collected, and lets go of its file then. */
 let lock: ReturnType<typeof holdFile>
-
-giveWay()
 
 // The one of the engine says when to end, or is gone.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
@@ -111,16 +105,6 @@ function tell(): void {
   told = text
   toldAt = now
   void peer.call('progress', progress).catch(() => {})
-}
-
-function giveWay(): void {
-  try {
-    // Linux knows the priority of a thread, and others have it from the one that makes them.
-    const threads = process.platform === 'linux' ? readdirSync('/proc/self/task').map(Number) : [0]
-    for (const thread of threads) setPriority(thread, niceness)
-  } catch {
-    // Where it may not, or when a thread has just ended, the priority is that of all.
-  }
 }
 
 /** Ends this process soon after its engine's, also while a derivation does not return. */
