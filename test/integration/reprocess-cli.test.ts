@@ -200,7 +200,8 @@ test('a run that is killed or stopped goes on, and ends in the same diff as one 
     // What it is stopped in is another thing each time; that it is rarely the end, the length of the log sees to.
     await new Promise((resolve) => setTimeout(resolve, 700))
     const code = await run.stop(signal)
-    if (signal === 'SIGINT' && code !== 0) {
+    // On a slow machine it may not listen to signals yet: then it has ended as any process would.
+    if (signal === 'SIGINT' && code !== 0 && code !== null) {
       assert.equal(code, 5)
       assert.match(run.errors, /the same command goes on where it was/)
     }
