@@ -250,9 +250,12 @@ test('code that is not kept, and code that is not what its name says', async () 
 
 test('corrections on the disk that are not those of the promotion', async () => {
   const [first, second] = promotions as [number, number]
-  for (const nameOf of [(number: number) => `${number}.json`, (number: number) => `${number}-0.ndjson`]) {
+  const kinds = [(number: number) => `${number}-0.ndjson`, (number: number) => `${number}.json`]
+  for (const nameOf of kinds) {
     const directory = await copied('corrections')
     const folder = join(directory, 'promotions')
+    const names = promotions.flatMap((number) => kinds.map((kind) => kind(number)))
+    assert.deepEqual((await readdir(folder)).sort(), names)
     await copyFile(join(folder, nameOf(first)), join(folder, nameOf(second)))
     const { code, flaws } = await verify(directory)
     assert.deepEqual([code, codesOf(flaws)], [6, ['corrections-changed-on-disk']])
