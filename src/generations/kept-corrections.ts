@@ -69,23 +69,40 @@ function* portionsOf(lines: Iterable<string>): Iterable<readonly string[]> {
   if (portion.length > 0) yield portion
 }
 
+/** A file that the corrections of a promotion are kept in. */
+interface KeptFile {
+  readonly name: string
+  readonly isThere: boolean
+  /** As it was written; undefined when that is lost. */
+  readonly text: string | undefined
+}
+
+/** The head, and then the portions, if the head says which those are. */
+async function* filesOf(kept: Kept, { number, correctionsHash }: Promoted): AsyncGenerator<KeptFile> {
+  const read = async (name: string, hash: string): Promise<KeptFile> => {
+    const text = await kept(name)
+    const isWhole = text !== undefined && hashOf(text) === hash
+    return { name, isThere: text !== undefined, text: isWhole ? text : undefined }
+  }
+  const head = await read(headName(number), correctionsHash)
+  yield head
+  if (head.text === undefined) return
+  const { portions }: Head = JSON.parse(head.text)
+  for (const [portion, hash] of portions.entries()) yield read(portionName(number, portion), hash)
+}
+
 /**
  * The corrections of a promotion, a portion at a time.
  * @throws HenceError `corrections-lost` (operator)
  */
 export async function* keptCorrections(
   kept: Kept,
-  { number, correctionsHash }: Promoted,
+  promoted: Promoted,
 ): AsyncGenerator<readonly RecordedCorrection[]> {
-  const whole = async (name: string, hash: string) => {
-    const text = await kept(name)
-    if (text !== undefined && hashOf(text) === hash) return text
-    throw lost(number, name)
-  }
-  const { portions }: Head = JSON.parse(await whole(headName(number), correctionsHash))
-  for (const [portion, hash] of portions.entries()) {
-    const text = await whole(portionName(number, portion), hash)
-    yield text.split('\n').map((line) => JSON.parse(line))
+  const { number } = promoted
+  for await (const { name, text } of filesOf(kept, promoted)) {
+    if (text === undefined) throw lost(number, name)
+    if (name !== headName(number)) yield text.split('\n').map((line) => JSON.parse(line))
   }
 }
 
@@ -104,20 +121,14 @@ export async function keptCounts(
 /** Which of the files are not there, and which are not what was written. */
 export async function keptFlaws(
   kept: Kept,
-  { number, correctionsHash }: Promoted,
+  promoted: Promoted,
 ): Promise<{ readonly missing: readonly string[]; readonly changed: readonly string[] }> {
   const missing: string[] = []
   const changed: string[] = []
-  const look = async (name: string, hash: string) => {
-    const text = await kept(name)
-    if (text === undefined) missing.push(name)
-    else if (hashOf(text) !== hash) changed.push(name)
-    else return text
-    return undefined
+  for await (const { name, isThere, text } of filesOf(kept, promoted)) {
+    if (!isThere) missing.push(name)
+    else if (text === undefined) changed.push(name)
   }
-  const head = await look(headName(number), correctionsHash)
-  const portions = head === undefined ? [] : (JSON.parse(head) as Head).portions
-  for (const [portion, hash] of portions.entries()) await look(portionName(number, portion), hash)
   return { missing, changed }
 }
 
