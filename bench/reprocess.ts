@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Latencies } from './latency-process.ts'
+import type { Latencies, Latency } from './latency-process.ts'
 import type { PlainlyDerived } from './plain-deriving-process.ts'
 import { runBench } from './process.ts'
 import type { Reprocessed } from './reprocessing-process.ts'
@@ -77,28 +77,21 @@ export async function reprocess({ directory, quick, progress }: Bench): Promise<
 
 function besideResults({ inFlight, alone, besideLoop, beside, derivedPerSecond }: Latencies): Result[] {
   const [half, most] = [beside.p50 / alone.p50, beside.p99 / alone.p99]
+  const result = (beside: string, { perSecond, p50, p99 }: Latency): Result => ({
+    what: `submit, ${inFlight} in flight, ${beside}`,
+    figure: perSecond,
+    unit: 'requests/s',
+    p50,
+    p99,
+  })
   return [
+    result('nothing beside it', alone),
     {
-      what: `submit, ${inFlight} in flight, nothing beside it`,
-      figure: alone.perSecond,
-      unit: 'requests/s',
-      p50: alone.p50,
-      p99: alone.p99,
-    },
-    {
-      what: `submit, ${inFlight} in flight, beside a plain busy loop`,
-      figure: besideLoop.perSecond,
-      unit: 'requests/s',
-      p50: besideLoop.p50,
-      p99: besideLoop.p99,
+      ...result('beside a plain busy loop', besideLoop),
       note: `p99 ${(besideLoop.p99 / alone.p99).toFixed(2)} × that of the line above`,
     },
     {
-      what: `submit, ${inFlight} in flight, beside a reprocess`,
-      figure: beside.perSecond,
-      unit: 'requests/s',
-      p50: beside.p50,
-      p99: beside.p99,
+      ...result('beside a reprocess', beside),
       goal: {
         text: `p50 and p99 ≤ ${latencyGoal} ×`,
         met: half <= latencyGoal && most <= latencyGoal,
