@@ -64,6 +64,15 @@ export async function submit({ directory, quick, progress }: Bench): Promise<Res
         },
       )
     }
+    const sent = payments(made, quick ? 10_000 : 100_000)
+    await driveEngine(engine, 1_024, sent)
+    for (const { inFlight, count, rounds } of plans) {
+      const retries = Array.from({ length: count }, (_, i) => sent[(i * 7_919) % sent.length]!)
+      const done = []
+      for (let i = 0; i < rounds; i++) done.push(await driveEngine(engine, inFlight, retries))
+      progress(`submit: retries, ${inFlight} in flight`)
+      results.push({ ...summary(done), what: `the same id again, ${inFlight} in flight` })
+    }
   } finally {
     await engine.close()
     await bare.close()

@@ -6,6 +6,7 @@ import { HenceError } from '../failure.ts'
 import { identityOf, principalOf, requestIdOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
 import { type CorrectionRecord, decodeRecord, type LogRecord, type RequestRecord } from '../log/record.ts'
+import { otherRecord, RecordReader } from '../log/records-at.ts'
 import { digest } from '../state/digest.ts'
 import { decodeKey, encodeKey, type KeyKind } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
@@ -38,13 +39,13 @@ export class Reader {
   readonly #program: Program
   readonly #tables: ReadonlyMap<string, TableState>
   readonly #processor: Processor
-  readonly #log: Log
+  readonly #records: RecordReader
 
   constructor(program: Program, tables: ReadonlyMap<string, TableState>, processor: Processor, log: Log) {
     this.#program = program
     this.#tables = tables
     this.#processor = processor
-    this.#log = log
+    this.#records = new RecordReader(log)
   }
 
   get(name: string, key: readonly KeyPart[]): unknown {
@@ -166,10 +167,8 @@ export class Reader {
   }
 
   async #record(partition: number, offset: number): Promise<{ record: LogRecord; time: number }> {
-    for await (const { offset: first, time, records } of this.#log.read(partition, offset)) {
-      return { record: decodeRecord(records[offset - first]!), time }
-    }
-    throw otherRecord(partition, offset, 'there, since something was derived from it')
+    const { bytes, time } = await this.#records.read(partition, offset)
+    return { record: decodeRecord(bytes), time }
   }
 
   /** What stands in the log of a correction, and of the promotion that it came with. */
@@ -254,12 +253,4 @@ export class Reader {
   #inMain(value: unknown): unknown {
     return this.#program.realm === mainRealm ? value : mainRealm.seal(value)
   }
-}
-
-function otherRecord(partition: number, offset: number, what: string): HenceError {
-  return new HenceError(
-    'log-damaged',
-    'operator',
-    `Record ${offset} of partition ${partition} should be ${what}, and is not. \`hence doctor\` tells what can be done.`,
-  )
 }

@@ -1,7 +1,7 @@
 import { segmentHeaderBytes } from './segment.ts'
 
 /** How far apart the remembered batches of a segment stand: what a read of one record may have to walk. */
-const gapBytes = 64 * 1024
+const gapBytes = 16 * 1024
 
 /**
  * Where some batches of a segment begin, so that a read of one record need not walk through the whole

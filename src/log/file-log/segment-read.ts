@@ -1,3 +1,4 @@
+import type { HenceError } from '../../failure.ts'
 import type { Batch } from '../log.ts'
 import {
   flagContinued,
@@ -16,8 +17,8 @@ import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readFailed, Window } from './window.ts'
 
 /**
- * Yields the batches of a segment that end behind an offset, and checks each. Returns the hash of the last one
- * if the partition goes on in the next segment.
+ * Yields the batches of a segment that end behind an offset, and checks each; those before it are passed by, by their headers
+ * alone. Returns the hash of the last one if the partition goes on in the next segment.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* readSegment(
@@ -48,27 +49,37 @@ export async function* readSegment(
       const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
       if (header === undefined) throw damaged(segment.path, position, 'there is no batch header')
       const length = headerBytes + header.payloadBytes
-      if (window.indexOf(position, length) < 0) await window.load(position, length, limit)
-      const at = window.indexOf(position, length)
-      if (at < 0 || !payloadIsWhole(window.bytes, at, header)) {
-        throw damaged(segment.path, position, 'the payload of the batch is not what was written')
-      }
-      if (header.baseOffset !== offset || (hash !== undefined && !follows(window.bytes, at, hash))) {
-        throw damaged(segment.path, position, 'the batch does not follow the one before it')
-      }
+      const isContinued = (header.flags & flagContinued) !== 0
+      if (header.baseOffset !== offset) throw doesNotFollow(segment, position)
       index.note(offset, position)
-      hash = hashOf(window.bytes.subarray(at, at + length))
+      if (offset + header.count <= from && !isContinued) {
+        hash = undefined
+      } else {
+        if (window.indexOf(position, length) < 0) await window.load(position, length, limit)
+        const at = window.indexOf(position, length)
+        if (at < 0 || !payloadIsWhole(window.bytes, at, header)) {
+          throw damaged(segment.path, position, 'the payload of the batch is not what was written')
+        }
+        if (hash !== undefined && !follows(window.bytes, at, hash)) throw doesNotFollow(segment, position)
+        if (header.count > 0) {
+          const records = recordsOf(window.bytes, at, header)
+          if (records === undefined) {
+            throw damaged(segment.path, position, 'the lengths of the records do not add up')
+          }
+          yield { offset, time: header.time, records }
+        }
+        // Whoever wanted one record has gone by now.
+        hash = hashOf(window.bytes.subarray(at, at + length))
+        if (isContinued) return hash
+      }
       position += length
       offset += header.count
-      if ((header.flags & flagContinued) !== 0) return hash
-      if (offset <= from || header.count === 0) continue
-      const records = recordsOf(window.bytes, at, header)
-      if (records === undefined) {
-        throw damaged(segment.path, position - length, 'the lengths of the records do not add up')
-      }
-      yield { offset: header.baseOffset, time: header.time, records }
     }
   } finally {
     await file.close()
   }
+}
+
+function doesNotFollow({ path }: Segment, position: number): HenceError {
+  return damaged(path, position, 'the batch does not follow the one before it')
 }
