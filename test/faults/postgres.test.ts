@@ -144,7 +144,9 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
     told.set(id, { ...outcome, requestId: id } as Reply)
   }
 
-  // And once: what was told adds up to what the engine has, and that is what PostgreSQL has.
+  // And once: what was told adds up to what the engine has, and that is what PostgreSQL has. On a slow machine the mirror may
+  // be copied for the first time only now.
+  while (!(await ask(isMirrored))) await pause(20)
   await killEngine()
   const engine = await createEngine({ app: till, data: parts.engine, report: () => {} })
   open.push(engine)
@@ -199,6 +201,13 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
   await engine.close()
   t.diagnostic(`${wishes.size} requests, ${undone} undone, ${commits} commits of the last sink`)
 })
+
+/** Whether the position of the mirror stands in its database. */
+async function isMirrored(client: Client): Promise<boolean> {
+  const made = await client.query(`SELECT to_regclass('mirror.hence_sinks') AS positions`)
+  if (made.rows[0].positions === null) return false
+  return (await client.query('SELECT FROM mirror.hence_sinks')).rowCount === 1
+}
 
 /** Gives a directory and all in it to whoever owns another one, and closes it to others, as PostgreSQL wants it. */
 async function giveTo(owned: string, directory: string): Promise<void> {
