@@ -10,6 +10,7 @@ import { describe, describeBest, summarize } from './summary.ts'
 const command = new Command('npm start --')
   .description('An online shop on Hence: imports orders, and derives tables from them.')
   .option('--csv <file>', 'UCI "Online Retail" data, .csv or .csv.gz (default: a made-up sample)')
+  .option('--orders <number>', 'orders of the sample (default: 20000)', wholeNumber)
   .option(
     '--data <directory>',
     'where the log and the tables are (default: data/retail/ and the name of the source)',
@@ -32,7 +33,14 @@ Exit codes: 0 done, 1 an error or a failed request, 130 or 143 stopped by a sign
   )
   .showHelpAfterError('(--help tells more)')
   .parse()
-const options: { csv?: string; data?: string; partitions?: number; once?: true; json?: true } = command.opts()
+const options: {
+  csv?: string
+  orders?: number
+  data?: string
+  partitions?: number
+  once?: true
+  json?: true
+} = command.opts()
 
 try {
   process.exitCode = await run()
@@ -44,7 +52,7 @@ try {
 
 async function run(): Promise<number> {
   const stop = stopSignal()
-  const source = await openSource(options.csv)
+  const source = await openSource(options)
   const data = options.data ?? join('data', 'retail', source.name)
   const engine = await createEngine({
     app: shop,

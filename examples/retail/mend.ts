@@ -17,6 +17,7 @@ const command = new Command('npm run retail:mend --')
     'Derives the orders of a shop with version 1, which has bugs, mends them with version 2, and goes back.',
   )
   .option('--csv <file>', 'UCI "Online Retail" data, .csv or .csv.gz (default: a made-up sample)')
+  .option('--orders <number>', 'orders of the sample (default: 20000)', wholeNumber)
   .option(
     '--data <directory>',
     'where everything is put (default: data/retail-mend/ and the name of the source)',
@@ -33,7 +34,8 @@ Stop it whenever you like, by Ctrl-C or by kill -9, and run the same command aga
   )
   .showHelpAfterError('(--help tells more)')
   .parse()
-const options: { csv?: string; data?: string; partitions?: number; json?: true } = command.opts()
+const options: { csv?: string; orders?: number; data?: string; partitions?: number; json?: true } =
+  command.opts()
 
 /** What has happened, for people and for programs. */
 const tell = (step: Step, facts: Readonly<Record<string, unknown>>, text: string) =>
@@ -51,7 +53,7 @@ try {
 }
 
 async function run(): Promise<void> {
-  const source = await openSource(options.csv)
+  const source = await openSource(options)
   const directory = options.data ?? join('data', 'retail-mend', source.name)
   await mkdir(directory, { recursive: true })
   const postFile = join(directory, 'post.ndjson')

@@ -13,12 +13,14 @@ export interface Source {
 
 /**
  * @param csv a file of the data set; without it, the sample
+ * @param orders how many orders the sample has
  * @throws HenceError `csv-invalid` (change)
  */
-export async function openSource(csv: string | undefined): Promise<Source> {
+export async function openSource({ csv, orders }: { csv?: string; orders?: number }): Promise<Source> {
   if (csv === undefined) {
-    const submissions = sample()
-    return { name: 'sample', count: submissions.length, submissions: () => submissions }
+    const submissions = sample({ ...(orders !== undefined && { orders }) })
+    const name = orders === undefined ? 'sample' : `sample-${orders}`
+    return { name, count: submissions.length, submissions: () => submissions }
   }
   const { count, invoices } = await openInvoices(csv)
   return {

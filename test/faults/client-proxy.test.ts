@@ -18,7 +18,7 @@ import till from './till.ts'
 // themselves closed and opened again on their outboxes. Each request must be decided once, and every client be
 // told what the tables say; in the order of its queue.
 
-const count = Number(process.env['HENCE_REQUESTS'] ?? 1_000)
+const count = Number(process.env['HENCE_REQUESTS'] ?? 400)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const clients = 4
 const openMax = 64

@@ -13,7 +13,7 @@ import { ManyClients } from './many-clients.ts'
 // A deploy is a hand-over: the new process waits for the directory, the old one is asked to stop, drains and lets go.
 // The clients, which never stop sending, notice nothing but a retry.
 
-const deploys = Number(process.env['HENCE_DEPLOYS'] ?? 8)
+const deploys = Number(process.env['HENCE_DEPLOYS'] ?? 4)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const clients = 64
 

@@ -30,7 +30,7 @@ import oldApp from './wallets-old.ts'
 // take anything of the other with it: worse than a derivation that must begin again would be two processes that derive into one
 // state, or one that nobody can end.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 3)
+const kills = Number(process.env['HENCE_KILLS'] ?? 2)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const skip = canFindProcesses ? false : 'processes are found by /proc'
 const options = { skip, timeout: 600_000 }

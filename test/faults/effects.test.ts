@@ -18,7 +18,7 @@ import type { Order, Told } from './effects-process.ts'
 // badly in every way. Worst is an effect that is never done; then one that a receiver which keeps ids does twice; then a
 // copy of an e-mail for which there was no need.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 10)
+const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const random = randomFrom(seed)
 const below = (limit: number) => Math.floor(random() * limit)

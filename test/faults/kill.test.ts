@@ -17,7 +17,7 @@ import { expected, type Wish } from './ledger.ts'
 // is the client: it keeps a ledger on the disk of what it wished and of what it was told. Nothing that was
 // acknowledged may be lost, nothing may happen twice, and every retry must get the first outcome.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 10)
+const kills = Number(process.env['HENCE_KILLS'] ?? 6)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const inFlightMax = 48
 

@@ -8,7 +8,7 @@ import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
-// A small log whose files are shortened at every byte, changed in every bit, and taken away. What is left must
+// A small log whose files are shortened at every byte, changed in every byte, and taken away. What is left must
 // be what was written, or a refusal that names file and byte. Never a silent loss. Only of the last batch before a
 // crash nobody can say whether it was torn or damaged: it may go, with a report and a copy of its bytes.
 //
@@ -16,6 +16,8 @@ import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
 type Files = ReadonlyMap<string, Buffer>
 
+/** How many bits of each byte are turned, one at a time. */
+const bits = Number(process.env['HENCE_BITS'] ?? 1)
 const partitions = 2
 const logId = '00112233445566778899aabbccddeeff'
 const options = { directory: '/data', sealAfterMs: 60_000, report: () => {} }
@@ -127,25 +129,27 @@ function* damages(
     }
     // Behind the last batch stand zeros, all alike: some of them are enough.
     const end = Math.min(bytes.length, bytes.findLastIndex((byte) => byte !== 0) + 3)
-    for (let bit = 0; bit < end * 8; bit++) {
-      const turned = Buffer.from(bytes)
-      turned[bit >> 3]! ^= 1 << (bit & 7)
-      yield [file, 'bit', bit, new Map(files).set(file, turned)]
+    for (let at = 0; at < end; at++) {
+      for (let bit = at; bit < at + bits; bit++) {
+        const turned = Buffer.from(bytes)
+        turned[at]! ^= 1 << (bit & 7)
+        yield [file, 'bit', at * 8 + (bit & 7), new Map(files).set(file, turned)]
+      }
     }
   }
 }
 
 for (const closed of [true, false]) {
-  test(`a log that was ${closed ? 'closed' : 'left by a killed process'}: every cut, every bit, every file gone`, async () => {
+  test(`a log that was ${closed ? 'closed' : 'left by a killed process'}: every cut, every byte, every file gone`, async () => {
     const whole = await sample(closed)
     assert.deepEqual(await read(await diskWith(whole.files), '/data', []), whole.sent)
     const counts = { kept: 0, refused: 0, torn: 0 }
     for (const [file, what, place, files] of damages(whole.files)) {
       counts[await fateOf(whole, files, file, `${what} ${place}`)]++
     }
-    assert.ok(counts.refused > 6_000, JSON.stringify(counts))
+    assert.ok(counts.refused > 1_000, JSON.stringify(counts))
     if (closed) assert.equal(counts.torn, 0, 'a batch that is sealed is never taken for torn')
-    else assert.ok(counts.torn > 500, JSON.stringify(counts))
+    else assert.ok(counts.torn > 100, JSON.stringify(counts))
   })
 }
 

@@ -17,7 +17,7 @@ import { openMarked } from './marked-engine.ts'
 // Generations are promoted by turns under load, and the process with the engine and the sink is killed at any moment. Whoever
 // reads in PostgreSQL never sees rows of two generations together, and in the end the rows there are those of the engine.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 4)
+const kills = Number(process.env['HENCE_KILLS'] ?? 2)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const random = randomFrom(seed)
 

@@ -20,7 +20,7 @@ import till from './till.ts'
 // database. Engine and database are killed at any moment, each by itself. In the end every request that was committed has
 // been decided once, none that was undone has, and the rows there are those of the engine.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 8)
+const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const random = randomFrom(seed)
 const below = (limit: number) => Math.floor(random() * limit)

@@ -14,7 +14,7 @@ import oldApp from './wallets-old.ts'
 // Everything is derived again while clients send all the time, compared, and made live in their midst. Worse than slow would
 // be a request that is lost, refused or answered otherwise because of it; worse still, tables that the log does not give.
 
-const records = Number(process.env['HENCE_RECORDS'] ?? 20_000)
+const records = Number(process.env['HENCE_RECORDS'] ?? 8_000)
 const clients = 64
 const partitions = 4
 

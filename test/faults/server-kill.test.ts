@@ -13,7 +13,7 @@ import { ManyClients } from './many-clients.ts'
 // The server's process is killed by SIGKILL, again and again, under many concurrent clients, each of which sends one
 // request after the other and retries by itself. What they were told, and what the tables say, must agree.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 10)
+const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const clients = 64
 

@@ -24,7 +24,7 @@ import type { Order, Told } from './engine-process.ts'
 // While an engine runs, and is killed again and again, its clients note at which places its tables had which digest. Whoever
 // goes back to one of these places must find those tables. Worse than none would be a past that never was.
 
-const lives = Number(process.env['HENCE_LIVES'] ?? 6)
+const lives = Number(process.env['HENCE_LIVES'] ?? 3)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const requestsPerLife = 300
 

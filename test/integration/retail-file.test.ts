@@ -5,7 +5,15 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Summary } from '../../examples/retail/summary.ts'
 import { randomFrom } from '../random.ts'
-import { importOnce, newDirectory, progressOf, realOrders, startRetail } from './retail-process.ts'
+import {
+  importOnce,
+  isLong,
+  newDirectory,
+  progressOf,
+  realOrders,
+  rounds,
+  startRetail,
+} from './retail-process.ts'
 
 // The figures were counted by a program that is not Hence, and stand in the README beside the file.
 const file = realOrders ?? ''
@@ -13,7 +21,7 @@ const skip = realOrders ? false : 'the file of real orders is not there (HENCE_R
 const invoices = 12_795
 const figures = { revenue: '4397950.761', writeOffUnits: -114_420, customers: 3_002, stockCodes: 3_651 }
 
-const kills = Number(process.env['HENCE_ROUNDS'] ?? 3)
+const kills = rounds ?? 2
 const seed = 20101201
 
 const figuresOf = ({ revenue, writeOffUnits, customers, stockCodes }: Summary) => ({
@@ -40,8 +48,11 @@ const assertSameBooks = (summary: Summary) => {
   assert.equal(summary.digest, digest)
 }
 
-test('the real file on one partition: straight, and again', { skip }, async (context) => {
-  const args = ['--csv', file, '--data', await newDirectory(context)]
+test('the real file on one partition: straight, again, and from the log alone', {
+  skip: skip || (!isLong && 'takes long: npm run test:soak'),
+}, async (context) => {
+  const data = await newDirectory(context)
+  const args = ['--csv', file, '--data', data]
   const straight = await importOnce(...args)
   assert.deepEqual(countsOf(straight), allAccepted)
   assertSameBooks(straight)
@@ -49,13 +60,15 @@ test('the real file on one partition: straight, and again', { skip }, async (con
   const again = await importOnce(...args)
   assert.deepEqual(countsOf(again), allDuplicates)
   assertSameBooks(again)
+
+  await rm(join(data, 'state'), { recursive: true })
+  const replayed = await importOnce(...args)
+  assert.deepEqual(countsOf(replayed), allDuplicates)
+  assertSameBooks(replayed)
 })
 
-test(`the real file on 8 partitions: killed ${kills} times on the way, then from the log alone`, {
-  skip,
-}, async (context) => {
-  const data = await newDirectory(context)
-  const args = ['--csv', file, '--data', data, '--partitions', '8']
+test(`the real file on 8 partitions, killed ${kills} times on the way`, { skip }, async (context) => {
+  const args = ['--csv', file, '--data', await newDirectory(context), '--partitions', '8']
   const random = randomFrom(seed)
   for (let round = 0; round < kills; round++) {
     // The rounds spread over the import up to its last line of progress; within its share of it, each is
@@ -78,9 +91,4 @@ test(`the real file on 8 partitions: killed ${kills} times on the way, then from
   const summary = await importOnce(...args)
   assert.equal(summary.accepted + summary.duplicates, invoices)
   assertSameBooks(summary)
-
-  await rm(join(data, 'state'), { recursive: true })
-  const replayed = await importOnce(...args)
-  assert.deepEqual(countsOf(replayed), allDuplicates)
-  assertSameBooks(replayed)
 })

@@ -17,14 +17,14 @@ import {
   type Wrong,
   wrongBy,
 } from './retail-oracle.ts'
-import { importOnce, newDirectory, realOrders, startRetail } from './retail-process.ts'
+import { importOnce, isLong, newDirectory, realOrders, rounds, startRetail } from './retail-process.ts'
 
 // The books of version 1 are derived again by version 2, compared, promoted, made good, and taken back, by a process that is
 // killed by SIGKILL in each of these steps. Worst is a letter to somebody who was told nothing wrong, or a row that is
 // wrong and not named; then a letter that is missing; then two letters to one customer.
 
-/** How often the whole way is gone with a kill in every step; of the real file, which takes long, only where this is set. */
-const givenRounds = process.env['HENCE_ROUNDS']
+/** Of the sample, so many orders are enough where there is not much time. */
+const orders = isLong ? 20_000 : 4_000
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 
 /** In the order in which they come; `start` is what is done before the first of them, which is recovery. */
@@ -100,27 +100,20 @@ async function correctionsAreKept(data: string, ended: Promise<unknown>): Promis
   while (!isOver && !(await names()).some((name) => name.endsWith('.json'))) await delay(1)
 }
 
-const sources: { name: string; args: string[]; rounds: number; papers(): Promise<Paper[]> }[] = [
+const sources: { name: string; args: string[]; papers(): Promise<Paper[]> }[] = [
   {
     name: 'the sample',
-    args: ['--partitions', '4'],
-    rounds: Number(givenRounds ?? 1),
-    papers: async () => papersOfSample(sample()),
+    args: ['--orders', String(orders), '--partitions', '4'],
+    papers: async () => papersOfSample(sample({ orders })),
   },
 ]
-if (realOrders) {
+if (realOrders && isLong) {
   const file = realOrders
-  const args = ['--csv', file]
-  sources.push({
-    name: 'the real file',
-    args,
-    rounds: Number(givenRounds ?? 0),
-    papers: () => papersOfFile(file),
-  })
+  sources.push({ name: 'the real file', args: ['--csv', file], papers: () => papersOfFile(file) })
 }
 
 for (const source of sources) {
-  const { name, rounds } = source
+  const { name } = source
   test(`${name}: version 2 names what version 1 made wrong, mends it, says sorry, and goes back`, async (context) => {
     const papers = await source.papers()
     const counts = Map.groupBy(wrongBy(papers), ({ name }) => name.split(' ')[0]!)
@@ -150,7 +143,7 @@ for (const source of sources) {
       steps
         .flatMap((step) => (step === 'promote' ? [step, 'correct' as const] : [step]))
         .map((step) => ({ step, part: random(), lengthMs }))
-    for (let round = 0; round < rounds; round++) {
+    for (let round = 0; round < (rounds ?? 1); round++) {
       await context.test(`killed in every step, seed ${seed}, round ${round}`, async (context) => {
         const directory = await newDirectory(context)
         const told: Told[] = []

@@ -13,7 +13,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 // Random apps of claims, on random numbers of partitions, with crashes in between. Worse than anything is a claim that
 // nobody holds, or that somebody holds and nobody granted; next a request that waits for ever.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 300)
+const runs = Number(process.env['HENCE_RUNS'] ?? 150)
 
 type Moment =
   | { readonly want: Wants }

@@ -8,7 +8,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 // Two requests want the same two things, in opposite order, again and again on 16 partitions, while the process dies
 // now and then. Never both, never neither, never stuck: whoever takes locks one by one gets at least one of these.
 
-const duels = Number(process.env['HENCE_DUELS'] ?? 20_000)
+const duels = Number(process.env['HENCE_DUELS'] ?? 4_000)
 const duelsPerWorld = 5_000
 const partitions = 16
 const pairs = 64

@@ -13,7 +13,7 @@ import { randomFrom } from '../random.ts'
 // ledger keeps what was wished and what was told: nothing acknowledged is lost, nothing happens twice, every
 // retry gets the first outcome, and the tables are what the log says.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 100)
+const runs = Number(process.env['HENCE_RUNS'] ?? 50)
 
 type Till = typeof till
 type Wish = { readonly id: string } & (

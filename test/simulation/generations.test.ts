@@ -10,7 +10,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 // Versions of an app take over from each other, are derived beside each other, promoted and rolled back, under load and with
 // crashes at any moment. In the end the log alone must give what is live, and nobody was told two things.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 40)
+const runs = Number(process.env['HENCE_RUNS'] ?? 20)
 
 const variants: readonly Variant[] = [
   {},

@@ -8,7 +8,7 @@ import { randomFrom } from '../random.ts'
 // The file log on a disk that fails, dies, and forgets whatever was not made durable. A ledger keeps what the
 // log has told: every record that was acknowledged or read must stay where it was told to be.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 300)
+const runs = Number(process.env['HENCE_RUNS'] ?? 150)
 const partitions = 2
 
 type Ending = 'process' | 'power' | 'process, then power'

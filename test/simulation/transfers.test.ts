@@ -13,7 +13,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 // are sent twice, and partitions are slow by turns. Worse than anything is a cent that is lost or made; next an
 // account below zero; next a reply that does not hold.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 60)
+const runs = Number(process.env['HENCE_RUNS'] ?? 30)
 const partitions = 16
 const accountCount = 24
 const centsEach = 1_000
