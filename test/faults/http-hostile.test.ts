@@ -278,6 +278,7 @@ test("requests made up from the OpenAPI document: nothing is answered with a 5xx
   await victim.assertHealthy()
   const before = (await victim.look()).residentBytes
   const seen = new Map<number, number>()
+  const numRuns = Number(process.env['HENCE_RUNS'] ?? 700)
   await fc.assert(
     fc.asyncProperty(request, async ({ url, method, headers: more, body }) => {
       const controller = new AbortController()
@@ -301,10 +302,10 @@ test("requests made up from the OpenAPI document: nothing is answered with a 5xx
       const problem = JSON.parse(text) as { outcome?: string; code: string }
       assert.equal(problem.outcome, 'failed', `${method} ${url}: ${text}`)
     }),
-    { numRuns: Number(process.env['HENCE_RUNS'] ?? 500) },
+    { numRuns },
   )
   t.diagnostic(`statuses: ${JSON.stringify(Object.fromEntries([...seen].sort()))}`)
-  assert.ok((seen.get(200) ?? 0) > 50, 'some of it makes sense')
+  assert.ok((seen.get(200) ?? 0) > numRuns / 60, 'some of it makes sense')
   const { residentBytes, reports } = await victim.look()
   assert.ok(residentBytes - before < 200 * mebibyte, `${residentBytes - before} bytes`)
   assert.deepEqual(

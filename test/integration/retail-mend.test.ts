@@ -24,7 +24,7 @@ import { importOnce, isLong, newDirectory, realOrders, rounds, startRetail } fro
 // wrong and not named; then a letter that is missing; then two letters to one customer.
 
 /** Of the sample, so many orders are enough where there is not much time. */
-const orders = isLong ? 20_000 : 4_000
+const orders = isLong ? 20_000 : 2_500
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 
 /** In the order in which they come; `start` is what is done before the first of them, which is recovery. */
