@@ -1,5 +1,6 @@
+import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import { createKey, type Key, listKeys, revokeKey } from '../server/keys.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
@@ -38,6 +39,8 @@ function createCommand() {
         await mkdir(data, { recursive: true })
         const wanted = { name, principal, scopes: scope, ...(expires && { expires }) }
         const { key, secret } = await createKey(keysFile(data), wanted)
+        if (!existsSync(join(data, 'log')))
+          note(`There is no log in ${resolve(data)} yet; a start with this directory makes one.`)
         if (json) await print(JSON.stringify({ ...key, secret }))
         else {
           note(`${describe(key)}\nThe secret, told this once:`)

@@ -264,9 +264,11 @@ test('keys: made, listed and revoked, and followed by a running server', async (
   assert.match(unsafe.stderr, /listen-unsafe/)
 
   const create = ['keys', 'create', 'till', '--data', data, '--principal', 'till-7', '--json', '--scope']
-  const [made] = json(await hence([...create, 'submit:stock-product', 'read'])) as [
-    { id: string; secret: string },
-  ]
+  const mistyped = ['keys', 'create', 'till', '--data', join(home, 'kyes'), '--scope', 'read']
+  assert.match((await hence(mistyped)).stderr, /There is no log in .*kyes yet/)
+  const first = await hence([...create, 'submit:stock-product', 'read'])
+  assert.equal(first.stderr, '')
+  const [made] = json(first) as [{ id: string; secret: string }]
   const [other] = json(await hence([...create, 'submit:place-order'])) as [{ id: string; secret: string }]
   const listed = await hence(['keys', 'list', '--data', data])
   assert.match(listed.stdout, /till: till-7 may submit:stock-product, read/)
