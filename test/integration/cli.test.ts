@@ -150,17 +150,21 @@ test('a server that is not there: try again (5); a wrong command line: usage (2)
   await assert.rejects(stat(join(home, 'nowhere')), 'looking makes no directory')
 })
 
-test('every command has help with examples, and every command and option stands in the reference', async () => {
+test('every command has help with examples, stands in the reference with its options, and is shown with those it has', async () => {
   const reference = await readFile(join(root, 'docs/reference/cli.md'), 'utf8')
   const names = (text: string) => [...text.matchAll(/^ {2}(\w+) .*/gm)].map((match) => match[1]!)
+  const known = new Map<string, Set<string>>()
   const walk = async (path: readonly string[]): Promise<void> => {
     const { code, stdout } = await hence([...path, '--help'])
     assert.equal(code, 0, path.join(' '))
     assert.match(stdout, /^Usage: hence/)
     assert.match(stdout, /\nExamples:\n {2}(hence|source) /, `${path.join(' ')} shows no example`)
     if (path.length > 0) assert.match(reference, new RegExp(`\`${path.join(' ')}`))
+    const options = new Set<string>()
+    known.set(path.join(' '), options)
     for (const [option] of stdout.matchAll(/^ {2}.*?--[a-z-]+/gm)) {
       const name = option.slice(option.indexOf('--'))
+      options.add(name)
       assert.ok(
         name === '--version' || reference.includes(name),
         `${path.join(' ')} ${name} is not documented`,
@@ -170,6 +174,28 @@ test('every command has help with examples, and every command and option stands 
     if (commands) await Promise.all(names(commands).map((name) => walk([...path, name])))
   }
   await walk([])
+
+  let shown = 0
+  for (const page of ['README.md', ...(await readdir(join(root, 'docs'), { recursive: true }))]) {
+    if (!page.endsWith('.md')) continue
+    const text = await readFile(join(root, page === 'README.md' ? '' : 'docs', page), 'utf8')
+    // In a block of its own or within a sentence, up to where the shell goes on with something else.
+    for (const [, line] of text
+      .replaceAll('\\\n', ' ')
+      .matchAll(/(?:^|`|\$ |npx )hence ([a-z][^`|>&#\n]*)/gm)) {
+      const words = line!.split(' ')
+      let path = ''
+      for (const word of words) {
+        if (!known.has(`${path} ${word}`.trim())) break
+        path = `${path} ${word}`.trim()
+      }
+      if (path === '') continue
+      shown++
+      for (const [option] of line!.matchAll(/(?<= )--[a-z-]+/g))
+        assert.ok(known.get(path)!.has(option), `${page}: "hence ${line}": ${path} has no ${option}`)
+    }
+  }
+  assert.ok(shown > 50, `${shown} commands are shown`)
 })
 
 test('colours are for terminals: none in a pipe, and none where NO_COLOR is set', async () => {
