@@ -18,7 +18,7 @@ import { command, jsonOption, runs } from './command.ts'
 import { formed } from './diff-form.ts'
 import { exitCode } from './exit-code.ts'
 import { paint, print, printError, printReport } from './output.ts'
-import { type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
+import { checkHost, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { stopSignal } from './stop-signal.ts'
 import { versionInForce } from './version-in-force.ts'
 import { FileWatch } from './watch.ts'
@@ -82,6 +82,7 @@ class DevSession {
 
   static async open(code: Bundle, options: ServeOptions): Promise<DevSession> {
     const { data, partitions, handlers, json } = options
+    await checkHost(options)
     const before = await codeInForce(data)
     const tell = printReport(json === true)
     const stopped = Promise.withResolvers<number>()

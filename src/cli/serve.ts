@@ -5,6 +5,7 @@ import type { App } from '../app/index.ts'
 import type { Engine } from '../engine.ts'
 import type { Reporter } from '../report.ts'
 import { server } from '../server/index.ts'
+import { checkUnguarded } from '../server/server.ts'
 import { portDefault } from './address.ts'
 import { wholeNumber } from './command.ts'
 import { keysFile } from './keys.ts'
@@ -52,6 +53,23 @@ export interface Served {
 /** How long a predecessor may take to let the port go after it let the directory go. */
 const portWaitMs = 5_000
 
+/**
+ * Looks at where it is to listen before anything is made or opened for it.
+ * @throws HenceError `listen-unsafe` (change)
+ */
+export async function checkHost({ data, host }: ServeOptions): Promise<void> {
+  if ((await keysOf(data)) === undefined) checkUnguarded(host)
+}
+
+/** The file of the keys, if there are some. */
+async function keysOf(data: string): Promise<string | undefined> {
+  const file = keysFile(data)
+  return await stat(file).then(
+    () => file,
+    () => undefined,
+  )
+}
+
 /** Serves an engine. Keys count as soon as the data directory has some; without, only this machine is answered. */
 export async function serve(
   engine: Engine<App>,
@@ -66,12 +84,8 @@ export async function serve(
       message: `"${name}" asks for effects (${[...effects.keys()].join(', ')}), which are kept and not delivered: give --handlers.`,
     })
   }
-  const file = keysFile(data)
-  const hasKeys = await stat(file).then(
-    () => true,
-    () => false,
-  )
-  const web = server(engine, { report, ...(hasKeys && { keys: file }) })
+  const keys = await keysOf(data)
+  const web = server(engine, { report, ...(keys && { keys }) })
   const deadline = performance.now() + portWaitMs
   for (;;) {
     try {

@@ -8,7 +8,7 @@ import { loadApp, loadHandlers } from './app-module.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './exit-code.ts'
 import { note, paint, print, printReport } from './output.ts'
-import { type ServeOptions, serve, serveOptions } from './serve.ts'
+import { checkHost, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { stopSignal } from './stop-signal.ts'
 
 /** `hence start`: runs an app. */
@@ -75,6 +75,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
       stopped.resolve()
     }
   }
+  await checkHost(options)
   const { app, module } = await loadApp(path)
   const opening = createEngine({
     app,

@@ -160,7 +160,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
       void node(request, response)
     },
     async listen({ port = 0, host = '127.0.0.1' } = {}) {
-      if (authenticate === undefined && keys === undefined && !isLoopback(host)) throw unsafe(host)
+      if (authenticate === undefined && keys === undefined) checkUnguarded(host)
       listener = new Listener((request, response) => void node(request, response), limits)
       return listener.open(host, port)
     },
@@ -260,8 +260,13 @@ function bodyIsGone(): HenceError {
   )
 }
 
-function unsafe(host: string): HenceError {
-  return new HenceError(
+/**
+ * Whoever asks nobody who he is may be reached from this machine only.
+ * @throws HenceError `listen-unsafe` (change)
+ */
+export function checkUnguarded(host: string): void {
+  if (isLoopback(host)) return
+  throw new HenceError(
     'listen-unsafe',
     'change',
     `Without keys or \`authenticate\`, everybody who reaches ${host} could do everything. Set one of them, or listen on ` +

@@ -288,12 +288,11 @@ test('keys: made, listed and revoked, and followed by a running server', async (
   const unsafe = await hence(['start', app, '--data', data, '--port', '0', '--host', '0.0.0.0'])
   assert.deepEqual([unsafe.code, unsafe.stdout], [1, ''])
   assert.match(unsafe.stderr, /listen-unsafe/)
+  await assert.rejects(stat(data), { code: 'ENOENT' }, 'what is refused makes nothing')
 
   const create = ['keys', 'create', 'till', '--data', data, '--principal', 'till-7', '--json', '--scope']
-  const mistyped = ['keys', 'create', 'till', '--data', join(home, 'kyes'), '--scope', 'read']
-  assert.match((await hence(mistyped)).stderr, /There is no log in .*kyes yet/)
   const first = await hence([...create, 'submit:stock-product', 'read'])
-  assert.equal(first.stderr, '')
+  assert.match(first.stderr, /There is no log in .*keys yet/)
   const [made] = json(first) as [{ id: string; secret: string }]
   const [other] = json(await hence([...create, 'submit:place-order'])) as [{ id: string; secret: string }]
   const listed = await hence(['keys', 'list', '--data', data])
@@ -302,6 +301,7 @@ test('keys: made, listed and revoked, and followed by a running server', async (
 
   const server = await started([app, '--data', data, '--host', '0.0.0.0'])
   t.after(() => server.stop())
+  assert.equal((await hence([...create, 'read'])).stderr, '')
   const url = server.url.replace('0.0.0.0', '127.0.0.1')
   const as = (secret: string) => ({ env: { HENCE_URL: url, HENCE_KEY: secret } })
   assert.equal((await hence(['submit', 'stock-product', mugs, '--id', 's1'], as(made.secret))).code, 0)
