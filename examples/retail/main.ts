@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { createEngine, HenceError } from 'hence'
 import { importAll } from './import.ts'
 import { showProgress } from './progress.ts'
@@ -10,7 +10,11 @@ import { describe, describeBest, summarize } from './summary.ts'
 const command = new Command('npm start --')
   .description('An online shop on Hence: imports orders, and derives tables from them.')
   .option('--csv <file>', 'UCI "Online Retail" data, .csv or .csv.gz (default: a made-up sample)')
-  .option('--orders <number>', 'orders of the sample (default: 20000)', wholeNumber)
+  .addOption(
+    new Option('--orders <number>', 'orders of the sample (default: 20000)')
+      .argParser(wholeNumber)
+      .conflicts('csv'),
+  )
   .option(
     '--data <directory>',
     'where the log and the tables are (default: data/retail/ and the name of the source)',

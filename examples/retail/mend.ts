@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { createEngine, type Diff, type Engine, type Handlers, HenceError } from 'hence'
 import { describeDiff } from './difference.ts'
 import { importAll } from './import.ts'
@@ -17,7 +17,11 @@ const command = new Command('npm run retail:mend --')
     'Derives the orders of a shop with version 1, which has bugs, mends them with version 2, and goes back.',
   )
   .option('--csv <file>', 'UCI "Online Retail" data, .csv or .csv.gz (default: a made-up sample)')
-  .option('--orders <number>', 'orders of the sample (default: 20000)', wholeNumber)
+  .addOption(
+    new Option('--orders <number>', 'orders of the sample (default: 20000)')
+      .argParser(wholeNumber)
+      .conflicts('csv'),
+  )
   .option(
     '--data <directory>',
     'where everything is put (default: data/retail-mend/ and the name of the source)',
@@ -87,7 +91,6 @@ async function run(): Promise<void> {
       begin('roll-back')
       await promote(engine, await reprocessing.diff(), 'roll-back', 'Only to show that there is a way back.')
     }
-    await engine.idle()
     await tellBooks('roll-back', engine, 'Rolled back: version 1 is live')
   } finally {
     await engine.close()
@@ -160,6 +163,8 @@ async function delivered(engine: Engine<Shop>): Promise<void> {
 }
 
 async function tellBooks(step: Step, engine: Engine<Shop>, what: string): Promise<void> {
+  // Whoever sends a request is answered before all that follows from it has reached the other partitions.
+  await engine.idle()
   const [revenue, digest] = [await revenueOf(engine), await engine.digest()]
   tell(step, { revenue, digest }, `${what}: revenue £${revenue}, digest ${digest.slice(0, 16)}…`)
 }

@@ -44,7 +44,10 @@ interface Waiting {
   reject(error: unknown): void
 }
 
-/** Reads single records: those that are asked for while a reading is under way are read together in the next one. */
+/** So many are read in one round at most: whoever comes meanwhile waits for it. */
+const roundMax = 256
+
+/** Reads single records: those that are asked for while others are read are read together in the next round. */
 export class RecordReader {
   readonly #log: Log
   /** By partition: what is to be read next. */
@@ -71,14 +74,14 @@ export class RecordReader {
   async #work(partition: number, waiting: Waiting[]): Promise<void> {
     await undefined // What is asked for in the same turn is read together.
     while (waiting.length > 0) {
-      const taken = waiting.splice(0).sort((a, b) => a.offset - b.offset)
+      const taken = waiting.splice(0, roundMax).sort((a, b) => a.offset - b.offset)
       for (let at = 0; at < taken.length; ) {
         const before = at
         try {
           const offsets = taken.slice(at).map(({ offset }) => offset)
           for await (const found of recordsAt(this.#log, partition, offsets)) taken[at++]!.resolve(found)
         } catch (error) {
-          // What stands in the way of one does not stand in the way of others.
+          // A record that is damaged does not stand in the way of others.
           if (at === before) taken[at++]!.reject(error)
         }
       }

@@ -22,7 +22,7 @@ const count = Number(process.env['HENCE_REQUESTS'] ?? 400)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const clients = 4
 const openMax = 64
-const reopenEvery = 600
+const reopenEvery = Math.min(600, Math.floor(count / clients / 3))
 const timeoutMs = 150
 
 test(`${count} requests through a bad proxy (HENCE_SEED=${seed})`, { timeout: 600_000 }, async (t) => {

@@ -344,7 +344,7 @@ test(
     let { records } = await one.told('derives')
     const seen: string[] = []
     for (let round = 0; round < kills; round++) {
-      const how = (['at work', 'stopped', 'starting', 'starting, stopped'] as const)[round % 4]!
+      const how = (['at work', 'starting', 'stopped', 'starting, stopped'] as const)[round % 4]!
       const next = new Process(directory)
       await next.told('waiting')
       if (!how.startsWith('starting')) {

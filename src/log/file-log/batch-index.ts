@@ -1,6 +1,6 @@
 import { segmentHeaderBytes } from './segment.ts'
 
-/** How far apart the remembered batches of a segment stand: what a read of one record may have to walk. */
+/** How far apart the remembered batches of a segment stand: what a read of one record may have to walk. 1 MB for each GB of log. */
 const gapBytes = 16 * 1024
 
 /**

@@ -54,7 +54,7 @@ async function lookAtPartition(place: Place): Promise<PartitionLook> {
 }
 
 /**
- * Reads what a partition held when it was looked at, from an offset on, and checks every byte of it.
+ * Reads what a partition held when it was looked at, from an offset on, and checks every byte of that; from 0 on, of all.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry); after the batches before the damage
  */
 export async function* readLooked(

@@ -18,7 +18,8 @@ import { readFailed, Window } from './window.ts'
 
 /**
  * Yields the batches of a segment that end behind an offset, and checks each; those before it are passed by, by their headers
- * alone. Returns the hash of the last one if the partition goes on in the next segment.
+ * alone, and the first one behind them is not held against them. Returns the hash of the last one if the partition goes on in the
+ * next segment.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* readSegment(
