@@ -17,7 +17,7 @@ import { openMarked } from './marked-engine.ts'
 // Generations are promoted by turns under load, and the process with the engine and the sink is killed at any moment. Whoever
 // reads in PostgreSQL never sees rows of two generations together, and in the end the rows there are those of the engine.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 2)
+const kills = Number(process.env['HENCE_KILLS'] ?? 4)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const random = randomFrom(seed)
 
@@ -35,8 +35,11 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   }
   let child: ChildProcess | undefined
   const reader = new Client(cluster.connection)
+  const open: { close(): Promise<void> }[] = []
   t.after(async () => {
     child?.kill('SIGKILL')
+    // What works on the database and the directory ends before they go.
+    for (const each of open.reverse()) await each.close()
     await reader.end()
     await cluster.stop()
     for (const each of [home, place]) await rm(each, { recursive: true, force: true })
@@ -111,7 +114,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   await exited
 
   const engine = await openMarked(data)
-  t.after(() => engine.close())
+  open.push(engine)
   await engine.idle()
   const sink = postgresSink({
     engine,
@@ -121,7 +124,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
     name: 'marked',
     report: () => {},
   })
-  t.after(() => sink.close())
+  open.push(sink)
   await sink.caughtUp()
   looking = false
   await Promise.all([looked, ...checks])
