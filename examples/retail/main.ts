@@ -1,25 +1,17 @@
 import { join } from 'node:path'
-import { Command, InvalidArgumentError, Option } from 'commander'
 import { createEngine, HenceError } from 'hence'
+import { type ShopOptions, shopCommand } from './command.ts'
 import { importAll } from './import.ts'
 import { showProgress } from './progress.ts'
 import shop from './shop.ts'
 import { openSource } from './source.ts'
 import { describe, describeBest, summarize } from './summary.ts'
 
-const command = new Command('npm start --')
+const command = shopCommand(
+  'npm start --',
+  'where the log and the tables are (default: data/retail/ and the name of the source)',
+)
   .description('An online shop on Hence: imports orders, and derives tables from them.')
-  .option('--csv <file>', 'UCI "Online Retail" data, .csv or .csv.gz (default: a made-up sample)')
-  .addOption(
-    new Option('--orders <number>', 'orders of the sample (default: 20000)')
-      .argParser(wholeNumber)
-      .conflicts('csv'),
-  )
-  .option(
-    '--data <directory>',
-    'where the log and the tables are (default: data/retail/ and the name of the source)',
-  )
-  .option('--partitions <number>', 'partitions of a new log (default: 1)', wholeNumber)
   .option('--once', 'exit when the import is done')
   .option('--json', 'print the summary as one line of JSON')
   .addHelpText(
@@ -35,16 +27,8 @@ Stop it whenever you like, by Ctrl-C or by kill -9, and run the same command aga
 
 Exit codes: 0 done, 1 an error or a failed request, 130 or 143 stopped by a signal during the import.`,
   )
-  .showHelpAfterError('(--help tells more)')
   .parse()
-const options: {
-  csv?: string
-  orders?: number
-  data?: string
-  partitions?: number
-  once?: true
-  json?: true
-} = command.opts()
+const options: ShopOptions & { readonly once?: true } = command.opts()
 
 try {
   process.exitCode = await run()
@@ -111,9 +95,4 @@ function stopSignal() {
     }
   })
   return { signal: controller.signal, asked, exitCode: () => code }
-}
-
-function wholeNumber(text: string): number {
-  if (/^\d+$/.test(text)) return Number(text)
-  throw new InvalidArgumentError('It must be a whole number.')
 }

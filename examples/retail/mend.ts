@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Command, InvalidArgumentError, Option } from 'commander'
 import { createEngine, type Diff, type Engine, type Handlers, HenceError } from 'hence'
+import { type ShopOptions, shopCommand } from './command.ts'
 import { describeDiff } from './difference.ts'
 import { importAll } from './import.ts'
 import { describeLetters, postTo, readPost } from './post.ts'
@@ -12,21 +12,13 @@ import { openSource, type Source } from './source.ts'
 import { revenueOf } from './summary.ts'
 import firstShop from './v1/shop.ts'
 
-const command = new Command('npm run retail:mend --')
+const command = shopCommand(
+  'npm run retail:mend --',
+  'where everything is put (default: data/retail-mend/ and the name of the source)',
+)
   .description(
     'Derives the orders of a shop with version 1, which has bugs, mends them with version 2, and goes back.',
   )
-  .option('--csv <file>', 'UCI "Online Retail" data, .csv or .csv.gz (default: a made-up sample)')
-  .addOption(
-    new Option('--orders <number>', 'orders of the sample (default: 20000)')
-      .argParser(wholeNumber)
-      .conflicts('csv'),
-  )
-  .option(
-    '--data <directory>',
-    'where everything is put (default: data/retail-mend/ and the name of the source)',
-  )
-  .option('--partitions <number>', 'partitions of a new log (default: 1)', wholeNumber)
   .option('--json', 'tell each step as a line of JSON')
   .addHelpText(
     'after',
@@ -36,10 +28,8 @@ The directory holds, besides the shop's own data, differences.ndjson (what versi
 
 Stop it whenever you like, by Ctrl-C or by kill -9, and run the same command again: it goes on where it was.`,
   )
-  .showHelpAfterError('(--help tells more)')
   .parse()
-const options: { csv?: string; orders?: number; data?: string; partitions?: number; json?: true } =
-  command.opts()
+const options: ShopOptions = command.opts()
 
 /** What has happened, for people and for programs. */
 const tell = (step: Step, facts: Readonly<Record<string, unknown>>, text: string) =>
@@ -167,9 +157,4 @@ async function tellBooks(step: Step, engine: Engine<Shop>, what: string): Promis
   await engine.idle()
   const [revenue, digest] = [await revenueOf(engine), await engine.digest()]
   tell(step, { revenue, digest }, `${what}: revenue £${revenue}, digest ${digest.slice(0, 16)}…`)
-}
-
-function wholeNumber(text: string): number {
-  if (/^\d+$/.test(text)) return Number(text)
-  throw new InvalidArgumentError('It must be a whole number.')
 }

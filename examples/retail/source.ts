@@ -1,4 +1,5 @@
 import { basename } from 'node:path'
+import type { ShopOptions } from './command.ts'
 import { openInvoices } from './csv.ts'
 import { requestOf } from './invoice.ts'
 import { sample } from './sample.ts'
@@ -16,7 +17,7 @@ export interface Source {
  * @param orders how many orders the sample has
  * @throws HenceError `csv-invalid` (change)
  */
-export async function openSource({ csv, orders }: { csv?: string; orders?: number }): Promise<Source> {
+export async function openSource({ csv, orders }: Pick<ShopOptions, 'csv' | 'orders'>): Promise<Source> {
   if (csv === undefined) {
     const submissions = sample({ ...(orders !== undefined && { orders }) })
     const name = orders === undefined ? 'sample' : `sample-${orders}`

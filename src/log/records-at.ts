@@ -60,14 +60,11 @@ export class RecordReader {
   /** @throws HenceError `log-damaged`, `offset-out-of-range` (operator), `log-read-failed` (retry) */
   read(partition: number, offset: number): Promise<Found> {
     return new Promise((resolve, reject) => {
-      const waiting = this.#waiting.get(partition)
-      if (waiting) {
-        waiting.push({ offset, resolve, reject })
-        return
-      }
-      const all = [{ offset, resolve, reject }]
-      this.#waiting.set(partition, all)
-      void this.#work(partition, all)
+      const waiting = this.#waiting.get(partition) ?? []
+      waiting.push({ offset, resolve, reject })
+      if (this.#waiting.has(partition)) return
+      this.#waiting.set(partition, waiting)
+      void this.#work(partition, waiting)
     })
   }
 

@@ -305,7 +305,7 @@ test("requests made up from the OpenAPI document: nothing is answered with a 5xx
     { numRuns },
   )
   t.diagnostic(`statuses: ${JSON.stringify(Object.fromEntries([...seen].sort()))}`)
-  assert.ok((seen.get(200) ?? 0) > numRuns / 60, 'some of it makes sense')
+  assert.ok((seen.get(200) ?? 0) > numRuns / 30, 'some of it makes sense')
   const { residentBytes, reports } = await victim.look()
   assert.ok(residentBytes - before < 200 * mebibyte, `${residentBytes - before} bytes`)
   assert.deepEqual(

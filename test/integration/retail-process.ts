@@ -21,10 +21,11 @@ export const realOrders = [
     fileURLToPath(import.meta.resolve('../../../shared/data/online-retail-2010-12-to-2011-06.csv.gz')),
 ].find((file) => existsSync(file))
 
-/** Whether all ways are gone, however long they take: `npm run test:soak`. */
-export const isLong = process.env['HENCE_ROUNDS'] !== undefined
+const givenRounds = process.env['HENCE_ROUNDS']
 /** How often a long way is gone, or a process killed on it; undefined: as often as there is time for. */
-export const rounds = isLong ? Number(process.env['HENCE_ROUNDS']) : undefined
+export const rounds = givenRounds === undefined ? undefined : Number(givenRounds)
+/** Whether all ways are gone, however long they take: `npm run test:soak`. */
+export const isLong = rounds !== undefined
 
 /** The retail example as a process of its own, so that it can be killed. */
 export interface RetailProcess {

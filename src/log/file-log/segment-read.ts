@@ -50,31 +50,32 @@ export async function* readSegment(
       const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
       if (header === undefined) throw damaged(segment.path, position, 'there is no batch header')
       const length = headerBytes + header.payloadBytes
-      const isContinued = (header.flags & flagContinued) !== 0
       if (header.baseOffset !== offset) throw doesNotFollow(segment, position)
       index.note(offset, position)
-      if (offset + header.count <= from && !isContinued) {
-        hash = undefined
-      } else {
-        if (window.indexOf(position, length) < 0) await window.load(position, length, limit)
-        const at = window.indexOf(position, length)
-        if (at < 0 || !payloadIsWhole(window.bytes, at, header)) {
-          throw damaged(segment.path, position, 'the payload of the batch is not what was written')
-        }
-        if (hash !== undefined && !follows(window.bytes, at, hash)) throw doesNotFollow(segment, position)
-        if (header.count > 0) {
-          const records = recordsOf(window.bytes, at, header)
-          if (records === undefined) {
-            throw damaged(segment.path, position, 'the lengths of the records do not add up')
-          }
-          yield { offset, time: header.time, records }
-        }
-        // Whoever wanted one record has gone by now.
-        hash = hashOf(window.bytes.subarray(at, at + length))
-        if (isContinued) return hash
-      }
-      position += length
+      const isContinued = (header.flags & flagContinued) !== 0
+      const [first, start] = [offset, position]
       offset += header.count
+      position += length
+      if (offset <= from && !isContinued) {
+        hash = undefined
+        continue
+      }
+      if (window.indexOf(start, length) < 0) await window.load(start, length, limit)
+      const at = window.indexOf(start, length)
+      if (at < 0 || !payloadIsWhole(window.bytes, at, header)) {
+        throw damaged(segment.path, start, 'the payload of the batch is not what was written')
+      }
+      if (hash !== undefined && !follows(window.bytes, at, hash)) throw doesNotFollow(segment, start)
+      if (header.count > 0) {
+        const records = recordsOf(window.bytes, at, header)
+        if (records === undefined) {
+          throw damaged(segment.path, start, 'the lengths of the records do not add up')
+        }
+        yield { offset: first, time: header.time, records }
+      }
+      // Whoever wanted one record has gone by now.
+      hash = hashOf(window.bytes.subarray(at, at + length))
+      if (isContinued) return hash
     }
   } finally {
     await file.close()
