@@ -1,7 +1,7 @@
 /** Derives everything again beside what is live, with the code that is live, and compares the two. */
 import { createEngine } from 'hence'
-import { comparedCollections, differences } from '../src/derivation/diff.ts'
-import { summarise } from '../src/derivation/diff-summary.ts'
+import { comparedCollections, differences } from '../src/diff/diff.ts'
+import { summarise } from '../src/diff/diff-summary.ts'
 import { openLmdbStore } from '../src/state/lmdb-store.ts'
 import app from './app.ts'
 import { tellParent } from './parent.ts'

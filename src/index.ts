@@ -1,4 +1,5 @@
 export * from './app/index.ts'
+export type { SubmitOptions } from './app/service.ts'
 export { type Consistency, checkConsistency, type Grown } from './audit/consistency.ts'
 export type { Head, PartitionHead, SignedHead } from './audit/head.ts'
 export { publishToFile, publishToWebhook, type WebhookPublication } from './audit/publish.ts'
@@ -8,14 +9,6 @@ export { readPublicKey } from './audit/signing-key.ts'
 export { type Clock, systemClock } from './clock.ts'
 export type { Standing, Victim, Violation } from './constraint/tables.ts'
 export type { RedriveInput, ResolveInput } from './derivation/operator.ts'
-export type { Changes, KeyedViolation } from './derivation/reader.ts'
-export type {
-  Story,
-  StoryChange,
-  StoryCorrection,
-  StoryPromotion,
-  StoryStep,
-} from './derivation/story.ts'
 export {
   type Call,
   type Delivery,
@@ -25,15 +18,17 @@ export {
   handlers,
 } from './effect/handlers.ts'
 export type { EffectState } from './effect/outbox.ts'
-export type { Engine, EngineOptions, EngineStats, SubmitOptions } from './engine.ts'
-export { createEngine } from './open-engine.ts'
-export type { Report, Reporter } from './report.ts'
+export type { Engine, EngineOptions, EngineStats } from './engine/engine.ts'
+export { createEngine } from './engine/open-engine.ts'
+export type { CodeOf } from './generation/codes.ts'
+export type { Changes, KeyedViolation } from './query/reader.ts'
 export type {
-  CodeOf,
-  ControlFact,
-  Diff,
-  Promotion,
-  Reprocessing,
-  ReprocessStatus,
-} from './reprocessing.ts'
-export type { Storage } from './storage.ts'
+  Story,
+  StoryChange,
+  StoryCorrection,
+  StoryPromotion,
+  StoryStep,
+} from './query/story.ts'
+export type { Report, Reporter } from './report.ts'
+export type { ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocess/reprocessing.ts'
+export type { Storage } from './storage/storage.ts'

@@ -14,6 +14,6 @@ export function checkName(kind: string, name: string): void {
 }
 
 /** Whether a message is one of Hence's own, such as a claim or what an operator decides; no app can use such a name. */
-export function isOwnMessage(type: string): boolean {
+export function isSystemMessage(type: string): boolean {
   return type.startsWith('hence:')
 }

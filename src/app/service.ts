@@ -86,3 +86,10 @@ export interface TableChange {
   /** The record that changed it: `partition:offset`. */
   readonly token: string
 }
+
+export interface SubmitOptions {
+  /** Made by the client and stored before it is sent; see `identityOf` for its form. */
+  readonly requestId: string
+  /** Who sends it; ids of different principals are different ids. Default: the empty string. */
+  readonly principal?: string
+}

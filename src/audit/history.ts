@@ -1,7 +1,7 @@
-import type { GenerationHost } from '../derivation/generation.ts'
-import { Generation } from '../derivation/generation.ts'
-import { recordsBefore } from '../derivation/processor.ts'
-import { replay } from '../derivation/replay.ts'
+import type { GenerationHost } from '../generation/generation.ts'
+import { Generation } from '../generation/generation.ts'
+import { recordsBefore } from '../log/partitions.ts'
+import { replay } from '../processor/replay.ts'
 import { digest } from '../state/digest.ts'
 
 /** Changed rows gather in memory up to this many. */

@@ -1,7 +1,7 @@
+import { type Copied, copyData } from '../offline/copy-data.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
-import { type Copied, copyData } from './copy-data.ts'
-import { exitCode } from './exit-code.ts'
-import { paint, print } from './output.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { paint, print } from './terminal/output.ts'
 
 /** `hence backup`: a copy of a data directory, also while a process has it open. */
 export function backupCommand() {

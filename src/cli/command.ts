@@ -1,6 +1,6 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { exitCode, exitCodeOf } from './exit-code.ts'
-import { note, printError } from './output.ts'
+import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
+import { note, printError } from './terminal/output.ts'
 
 /** A command with its examples, which `--help` shows at its end. */
 export function command(name: string, description: string, examples: readonly string[]): Command {

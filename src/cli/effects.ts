@@ -3,9 +3,9 @@ import { v7 } from 'uuid'
 import type { EffectState } from '../effect/outbox.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs, wholeNumber } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { note, paint, print } from './output.ts'
 import { withService } from './service.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 /** `hence effects`: what was asked of the outside world, and what became of it. */
 export function effectsCommand() {

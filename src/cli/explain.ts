@@ -1,10 +1,10 @@
 import type { Outcome } from '../app/index.ts'
-import type { Story, StoryChange, StoryCorrection } from '../derivation/story.ts'
+import type { Story, StoryChange, StoryCorrection } from '../query/story.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { note, paint, print } from './output.ts'
 import { withService } from './service.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 /** `hence explain`: the whole story of a request. */
 export function explainCommand() {

@@ -1,12 +1,12 @@
 import { checkConsistency, compareHeads, type Grown } from '../audit/consistency.ts'
 import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
+import { readInput } from '../offline/input-file.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { readInput } from './input-file.ts'
-import { note, paint, print } from './output.ts'
 import { withService } from './service.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 /** `hence head`: for those who want to know whether a log that is not theirs was changed. */
 export function headCommand() {

@@ -3,8 +3,8 @@ import { basename, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { HenceError } from '../failure.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { paint, print } from './output.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { paint, print } from './terminal/output.ts'
 
 /** The files of a new app, as they are; each is compiled and tested with everything else here. */
 const template = fileURLToPath(new URL('../../template/', import.meta.url))

@@ -4,8 +4,8 @@ import { join, resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import { createKey, type Key, listKeys, revokeKey } from '../server/keys.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { note, paint, print } from './output.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 /** Where the keys of a data directory are; the server that opens the directory reads them there. */
 export const keysFile = (data: string): string => join(data, 'keys.json')

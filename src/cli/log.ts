@@ -1,12 +1,12 @@
 import { InvalidArgumentError } from 'commander'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { batchesByTime } from '../log/batches-by-time.ts'
-import { type LogLook, type PartitionLook, readLooked } from '../log/file-log/look.ts'
+import { type LogLook, type PartitionLook, readLooked } from '../log/file-log/snapshot.ts'
 import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
+import { lookAtData } from '../offline/data.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
-import { lookAtData } from './data.ts'
-import { exitCode } from './exit-code.ts'
-import { paint, print } from './output.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { paint, print } from './terminal/output.ts'
 
 /** `hence log`: reads the log itself, without the app, and also while a process has it open. */
 export function logCommand() {

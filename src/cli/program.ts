@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { exitCode } from './exit-code.ts'
-import { endQuietlyWhenNobodyReads } from './output.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { endQuietlyWhenNobodyReads } from './terminal/output.ts'
 
 /** Only the command that is run is loaded: a start of the whole takes several times as long. */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
@@ -57,7 +57,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the request was rejected or faile
     )
   const one = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name]
   for (const load of one ? [one] : Object.values(commands)) hence.addCommand(await load())
-  if (!one) hence.addCommand((await import('./completion.ts')).completionCommand(hence))
+  if (!one) hence.addCommand((await import('./terminal/completion.ts')).completionCommand(hence))
   strict(hence)
   return hence
 }

@@ -2,12 +2,12 @@ import { checkReceipt, type Proven } from '../audit/receipt.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { decodeRecord } from '../log/record.ts'
+import { readInput } from '../offline/input-file.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, jsonValue, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { readInput } from './input-file.ts'
-import { note, paint, print } from './output.ts'
 import { withService } from './service.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 /** `hence receipt`: proof that a request was taken, to keep and to check. */
 export function receiptCommand() {

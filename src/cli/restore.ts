@@ -1,8 +1,8 @@
 import { InvalidArgumentError, Option } from 'commander'
+import { copyData } from '../offline/copy-data.ts'
 import { tellCopied } from './backup.ts'
 import { command, jsonOption, logTime, runs } from './command.ts'
-import { copyData } from './copy-data.ts'
-import { note, paintError } from './output.ts'
+import { note, paintError } from './terminal/output.ts'
 
 /** `hence restore`: a data directory out of a backup, or of another directory, as it was at a time. */
 export function restoreCommand() {

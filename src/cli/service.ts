@@ -4,12 +4,12 @@ import type { SignedHead } from '../audit/head.ts'
 import type { Receipt } from '../audit/receipt.ts'
 import { type Connection, connect } from '../client/connect.ts'
 import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
-import type { Story } from '../derivation/story.ts'
 import type { EffectState } from '../effect/outbox.ts'
-import type { Engine } from '../engine.ts'
+import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
+import type { Story } from '../query/story.ts'
 import type { ServiceOptions } from './address.ts'
-import { printReport } from './output.ts'
+import { printReport } from './terminal/output.ts'
 
 /** What a command works on: the server at an address, or the engine of a data directory, opened here. */
 export interface Opened {
@@ -38,7 +38,7 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
   const { url, key, data, app, json, audit = false } = options
   if (data !== undefined) {
     // The engine is large, and whoever asks a server needs none of it.
-    const { openEmbedded } = await import('./embedded.ts')
+    const { openEmbedded } = await import('../offline/embedded.ts')
     const engine = await openEmbedded({ data, app, audit, report: printReport(json === true) })
     return {
       service: engine,

@@ -1,15 +1,15 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { publishToFile, publishToWebhook } from '../audit/publish.ts'
 import type { Publish } from '../audit/publisher.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
-import { createEngine } from '../open-engine.ts'
+import { loadApp, loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
-import { loadApp, loadHandlers } from './app-module.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { note, paint, print, printReport } from './output.ts'
 import { checkHost, type ServeOptions, serve, serveOptions } from './serve.ts'
-import { stopSignal } from './stop-signal.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print, printReport } from './terminal/output.ts'
+import { stopSignal } from './terminal/stop-signal.ts'
 
 /** `hence start`: runs an app. */
 export function startCommand() {

@@ -3,9 +3,9 @@ import { InvalidArgumentError } from 'commander'
 import { v7 } from 'uuid'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, jsonValue, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { note, paint, print } from './output.ts'
 import { withService } from './service.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 /** `hence submit`: sends one request. */
 export function submitCommand() {

@@ -1,10 +1,10 @@
 import type { KeyPart, Query } from '../app/index.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, keyParts, runs, wholeNumber } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { note, paint, print } from './output.ts'
 import { withService } from './service.ts'
 import { printChanges } from './tail.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 type Parts = readonly (string | number | boolean)[]
 

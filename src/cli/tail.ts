@@ -4,10 +4,10 @@ import { type Followed, follow } from '../client/subscription.ts'
 import { systemClock } from '../clock.ts'
 import { type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { exitCode } from './exit-code.ts'
 import { changeText } from './explain.ts'
-import { note, paint, print } from './output.ts'
-import { stopSignal } from './stop-signal.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
+import { stopSignal } from './terminal/stop-signal.ts'
 
 /** `hence tail`: changed rows as they come. */
 export function tailCommand() {
@@ -36,7 +36,7 @@ export async function printChanges(
     anew() {
       // Whoever starts something now to see its changes can rely on this line.
       if (opened++ === 0)
-        note(json ? JSON.stringify({ following: url }) : `Following ${url}. Press Ctrl-C to stop.`)
+        note(json ? JSON.stringify({ following: url }) : `Follower ${url}. Press Ctrl-C to stop.`)
       else
         note(
           json

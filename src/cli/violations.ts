@@ -1,12 +1,12 @@
 import { Option } from 'commander'
 import { v7 } from 'uuid'
 import type { Violation } from '../constraint/tables.ts'
-import type { KeyedViolation } from '../derivation/reader.ts'
+import type { KeyedViolation } from '../query/reader.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs, wholeNumber } from './command.ts'
-import { exitCode } from './exit-code.ts'
-import { note, paint, print } from './output.ts'
 import { type Opened, withService } from './service.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { note, paint, print } from './terminal/output.ts'
 
 /** `hence violations`: what is claimed too much, and what is done about it. */
 export function violationsCommand() {

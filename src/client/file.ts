@@ -1,7 +1,7 @@
 import { type FileHandle, open, readFile, rename } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
-import { holdFile } from '../file-lock.ts'
+import { holdFile } from '../storage/file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
 /** When the file has so many lines more than twice its open requests, it is written anew. */

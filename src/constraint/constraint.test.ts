@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { z } from 'zod'
 import type { CapacityOptions } from '../app/index.ts'
 import { app, type Constraint, effect, type Mode, reject, scopes } from '../app/index.ts'
-import { createEngine } from '../open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { scenario } from '../testing/scenario.ts'
 

@@ -3,9 +3,9 @@ import { test } from 'node:test'
 import { z } from 'zod'
 import { HandClock, settle } from '../../test/hand-clock.ts'
 import { app, scopes } from '../app/index.ts'
-import { createEngine } from '../open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
+import { partitionOf } from '../log/partitions.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
-import { partitionOf } from './processor.ts'
 
 // Dev mode tells of derivations that are not deterministic, and then goes on: no timer goes off without end, and
 // nobody waits for ever.

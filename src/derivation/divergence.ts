@@ -3,21 +3,21 @@ import { HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
 import type { Change } from '../state/state.ts'
-import { type Step, type Surroundings, takeStep } from './step.ts'
-import type { Workplace } from './workplace.ts'
+import type { DerivationContext } from './context.ts'
+import { type RecordContext, type Step, takeStep } from './step.ts'
 
 /**
- * Takes a step twice, once in another workplace, and compares what came of it: a difference shows a
+ * Takes a step twice, once in another derivationContext, and compares what came of it: a difference shows a
  * derivation that depends on more than its tables and its record, such as on a variable of its module.
  * The changes of the second time stand.
  *
  * @throws HenceError `divergence` (change), which names the table and key, with nothing left changed
  */
 export function takeCheckedStep(
-  place: Workplace,
-  other: Workplace,
+  place: DerivationContext,
+  other: DerivationContext,
   record: LogRecord,
-  around: Surroundings,
+  around: RecordContext,
 ): Step {
   const mark = around.mark()
   const first = picture(takeStep(other, record, around), around.changes(mark))
@@ -54,7 +54,7 @@ function picture(step: Step, changes: Iterable<Change>): Map<string, string> {
 }
 
 function diverged(
-  around: Surroundings,
+  around: RecordContext,
   mark: number,
   record: LogRecord,
   what: string,

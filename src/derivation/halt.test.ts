@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { z } from 'zod'
 import { app, HenceError, scopes } from '../app/index.ts'
-import { createEngine } from '../open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
+import { partitionOf } from '../log/partitions.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
-import { partitionOf } from './processor.ts'
 
 // An engine that stops in the middle of a record must find that record again, and leave nobody waiting.
 

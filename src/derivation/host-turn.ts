@@ -3,8 +3,8 @@ import type { Messages, Turn } from '../constraint/turn.ts'
 import { HenceError } from '../failure.ts'
 import type { TableState } from '../state/table.ts'
 import { type Chain, chainDepthMax, type Emission, Origin } from './chain.ts'
+import { constraintNamed, type DerivationContext } from './context.ts'
 import { eventId, namedUuid } from './seed.ts'
-import { constraintNamed, type Workplace } from './workplace.ts'
 
 /** What a derivation is told of the record that it derives from. */
 export interface Facts {
@@ -20,13 +20,13 @@ export class HostTurn implements Turn {
   readonly key: string
   readonly now: number
   readonly identity: string
-  readonly #place: Workplace
+  readonly #place: DerivationContext
   readonly #facts: Facts
   readonly #origin: Origin
   readonly #emissions: Emission[]
   #sent = 0
 
-  constructor(place: Workplace, key: string, facts: Facts, origin: Origin, emissions: Emission[]) {
+  constructor(place: DerivationContext, key: string, facts: Facts, origin: Origin, emissions: Emission[]) {
     this.key = key
     this.now = facts.time
     this.identity = facts.chain.identity

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { z } from 'zod'
 import { HandClock } from '../../test/hand-clock.ts'
 import { app, scopes } from '../app/index.ts'
-import { createEngine } from '../open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
 // However much follows from one record, it never stops the engine: the next start would find the same record.

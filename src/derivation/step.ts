@@ -7,7 +7,7 @@ import {
   type Reaction,
   type Request,
 } from '../app/index.ts'
-import { isOwnMessage } from '../app/name.ts'
+import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
 import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } from '../constraint/holder.ts'
 import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
@@ -23,17 +23,18 @@ import type {
   RequestRecord,
   ResultRecord,
 } from '../log/record.ts'
+import { mainRealm } from '../sandbox/realm.ts'
+import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { canonicalJson } from '../state/digest.ts'
+import { checkPartitionKey } from '../state/keys.ts'
 import type { Change } from '../state/state.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
+import { constraintNamed, type DerivationContext } from './context.ts'
 import { type Facts, HostTurn } from './host-turn.ts'
 import { operatorRequests } from './operator.ts'
-import { mainRealm } from './realm.ts'
 import { correctionSeed, namedUuid, requestSeed } from './seed.ts'
-import { assertSynchronous } from './synchronous.ts'
-import { checkPartitionKey, Transaction } from './transaction.ts'
+import { Transaction } from './transaction.ts'
 import { unknownVersion, upcast } from './upcast.ts'
-import { constraintNamed, type Workplace } from './workplace.ts'
 
 /** What one record of the log led to. */
 export interface Step {
@@ -76,7 +77,7 @@ export interface Failure {
 }
 
 /** What a step needs to know and may do outside its own derivations. */
-export interface Surroundings {
+export interface RecordContext {
   readonly logId: string
   /** Where the record stands, and its log time. */
   readonly partition: number
@@ -102,7 +103,7 @@ const eventsPerRootMax = 100_000
  * @throws HenceError `unknown-message`, `unknown-version` (operator), and whatever the state throws that is not the
  *   derivation's own fault, such as `state-unreadable` (operator); then nothing of the step may be kept
  */
-export function takeStep(place: Workplace, record: LogRecord, around: Surroundings): Step {
+export function takeStep(place: DerivationContext, record: LogRecord, around: RecordContext): Step {
   const taking = new Taking(place, around)
   taking.timers()
   if (record.kind === 'request') taking.request(record)
@@ -114,13 +115,13 @@ export function takeStep(place: Workplace, record: LogRecord, around: Surroundin
 
 class Taking {
   readonly step: Step = { derivations: [], outgoing: [], decisions: [], moved: [] }
-  readonly #place: Workplace
-  readonly #around: Surroundings
+  readonly #place: DerivationContext
+  readonly #around: RecordContext
   #here: Emission[] = []
   /** How many events of the app have followed. */
   #followed = 0
 
-  constructor(place: Workplace, around: Surroundings) {
+  constructor(place: DerivationContext, around: RecordContext) {
     this.#place = place
     this.#around = around
   }
@@ -263,7 +264,7 @@ class Taking {
   /** The data of an event, as the app knows it today. */
   #parse(derivation: Derivation, version: number, data: string): unknown {
     const { type } = derivation
-    if (isOwnMessage(type)) {
+    if (isSystemMessage(type)) {
       if (version !== 1) throw unknownVersion(this.#sourceOf(derivation), 'an event', type, version, 1)
       // It is for Hence's own code, so it belongs to the main realm.
       return JSON.parse(data)
@@ -354,7 +355,7 @@ class Taking {
       const derivation = this.#begin('event', type, key, chain)
       this.#attempt(derivation, () => {
         // Messages of Hence's own follow from those of the app, and come to an end by themselves.
-        if (!isOwnMessage(type) && ++this.#followed > eventsPerRootMax) throw endless(type)
+        if (!isSystemMessage(type) && ++this.#followed > eventsPerRootMax) throw endless(type)
         this.#react(derivation, data, origin)
       })
     }
@@ -364,7 +365,7 @@ class Taking {
 
   #react(derivation: Derivation, data: unknown, origin: Origin, time = this.#around.time): void {
     const { type } = derivation
-    if (isOwnMessage(type)) {
+    if (isSystemMessage(type)) {
       this.#own(derivation, data, origin, time)
       return
     }

@@ -14,12 +14,12 @@ import { confirmHeld, releaseHeld } from '../constraint/holder.ts'
 import { setLimit, settle, standingOf } from '../constraint/judge.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
-import { checkKeyLength, encodeKey, encodePart, type KeyPart } from '../state/keys.ts'
+import { checkKeyLength, checkPartitionKey, encodeKey, encodePart, type KeyPart } from '../state/keys.ts'
 import { type Emission, emissionsMax, Origin } from './chain.ts'
 import { checkRow } from './check.ts'
+import { constraintNamed, type DerivationContext, type Rows } from './context.ts'
 import { childOf, type Facts, HostTurn, hexOf } from './host-turn.ts'
 import { eventId, namedUuid, RandomStream } from './seed.ts'
-import { constraintNamed, type Rows, type Workplace } from './workplace.ts'
 
 /** What one derivation sees; see the public interface for what each method promises. */
 export class Transaction implements Tx {
@@ -27,7 +27,7 @@ export class Transaction implements Tx {
   readonly emissions: Emission[] = []
   /** The ids of the effects that were asked for. */
   readonly effects: string[] = []
-  readonly #place: Workplace
+  readonly #place: DerivationContext
   readonly #scope: string
   readonly #facts: Facts
   readonly #origin: Origin
@@ -39,7 +39,7 @@ export class Transaction implements Tx {
   #counts: Map<Event | Effect, number> | undefined
   #names: Set<string> | undefined
 
-  constructor(place: Workplace, scope: string, key: string, facts: Facts, origin: Origin) {
+  constructor(place: DerivationContext, scope: string, key: string, facts: Facts, origin: Origin) {
     this.#place = place
     this.#scope = scope
     this.key = key
@@ -376,16 +376,4 @@ function tooMany(what: string): HenceError {
     'change',
     `One derivation may emit ${emissionsMax} ${what} at most.`,
   )
-}
-
-/** @throws HenceError `key-invalid`, `key-too-long` (change) */
-export function checkPartitionKey(key: unknown, of: string): asserts key is string {
-  if (typeof key !== 'string') {
-    throw new HenceError(
-      'key-invalid',
-      'change',
-      `The partition key of ${of} must be text, not ${typeof key}.`,
-    )
-  }
-  encodeKey([key])
 }

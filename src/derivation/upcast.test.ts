@@ -6,18 +6,18 @@ import { type TestContext, test } from 'node:test'
 import { z } from 'zod'
 import { type App, app, HenceError, reject, scopes } from '../app/index.ts'
 import type { Upcasters } from '../app/version.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { identityOf } from '../identity.ts'
 import { decodeRecord, type EventRecord, encodeEvent, encodeRequest, type LogRecord } from '../log/record.ts'
-import { createEngine } from '../open-engine.ts'
+import { bundle } from '../sandbox/bundle.ts'
+import { inProcess, type Program, sandboxed } from '../sandbox/program.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
 import { TableState } from '../state/table.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
-import { bundle } from './bundle.ts'
-import { inProcess, type Program, sandboxed } from './program.ts'
+import { derivationContext, systemTables } from './context.ts'
 import { type Step, takeStep } from './step.ts'
-import { systemTables, workplace } from './workplace.ts'
 
 // What is in the log stays as it was written, for years, and code comes and goes. The worst would be a message that is
 // taken for what it is not; the next worst one that is passed over.
@@ -276,7 +276,7 @@ function take(
   record: LogRecord,
   failures: readonly string[] = [],
 ): Step {
-  const step = takeStep(workplace(program, tables, true), record, {
+  const step = takeStep(derivationContext(program, tables, true), record, {
     logId: 'test',
     partition: 0,
     offset,

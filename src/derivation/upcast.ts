@@ -1,8 +1,8 @@
 import { type Event, HenceError, type Request } from '../app/index.ts'
-import { isOwnMessage } from '../app/name.ts'
+import { isSystemMessage } from '../app/name.ts'
+import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { checkRow } from './check.ts'
-import { assertSynchronous } from './synchronous.ts'
-import type { Workplace } from './workplace.ts'
+import type { DerivationContext } from './context.ts'
 
 /**
  * Makes of a message of an older version one of the version that the app knows: one step after the other, by the app's
@@ -13,7 +13,7 @@ import type { Workplace } from './workplace.ts'
  * @throws HenceError `unknown-version` (operator) for a version that is newer than the definition's, and what the app throws
  */
 export function upcast(
-  { program: { realm, deriving }, checked }: Workplace,
+  { program: { realm, deriving }, checked }: DerivationContext,
   message: Request | Event,
   version: number,
   text: string,
@@ -47,7 +47,7 @@ export function unknownVersion(
   newest: number,
 ): HenceError {
   const known = newest === 1 ? 'version 1 alone' : `the versions 1 to ${newest}`
-  const needed = isOwnMessage(type)
+  const needed = isSystemMessage(type)
     ? 'the version of Hence that wrote it'
     : `code that defines "${type}" with version ${version} or a later one`
   return new HenceError(

@@ -62,3 +62,9 @@ export interface Batch {
 
 /** The largest record a log takes, in bytes. */
 export const recordBytesMax = 16 * 1024 * 1024
+
+/** Where a record stands. */
+export interface Position {
+  readonly partition: number
+  readonly offset: number
+}

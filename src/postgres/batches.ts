@@ -1,6 +1,6 @@
 import type { App, KeyPart } from '../app/index.ts'
-import type { Changes } from '../derivation/reader.ts'
-import type { Engine } from '../engine.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Changes } from '../query/reader.ts'
 import { encodeKey } from '../state/keys.ts'
 
 /** A row as it is now. */

@@ -1,8 +1,8 @@
 import type { Client } from 'pg'
 import type { App } from '../app/index.ts'
-import { isOwnMessage } from '../app/name.ts'
+import { isSystemMessage } from '../app/name.ts'
 import { pause } from '../clock.ts'
-import type { Engine } from '../engine.ts'
+import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { parseStrict } from '../server/json.ts'
@@ -120,7 +120,7 @@ interface WaitingRow {
 }
 
 /** What a row gets. */
-interface Decided {
+interface StoredOutcome {
   readonly number: string
   readonly outcome: string | null
   readonly token: string | null
@@ -197,13 +197,13 @@ class Relay {
   async #send(
     rows: readonly WaitingRow[],
     signal: AbortSignal,
-  ): Promise<{ decided: Decided[]; again: boolean }> {
-    const decided: Decided[] = []
+  ): Promise<{ decided: StoredOutcome[]; again: boolean }> {
+    const decided: StoredOutcome[] = []
     let again = false
     const sent = rows.map(async (row) => {
       const { number, id, type, input, principal } = row
       try {
-        if (isOwnMessage(type)) throw notOfTheApp(type)
+        if (isSystemMessage(type)) throw notOfTheApp(type)
         const reply = await this.#options.engine.submit(type, parseStrict(input) as never, {
           requestId: id,
           principal,
@@ -231,9 +231,9 @@ class Relay {
     return { decided: [...decided], again }
   }
 
-  async #note(client: Client, decided: readonly Decided[]): Promise<void> {
+  async #note(client: Client, decided: readonly StoredOutcome[]): Promise<void> {
     if (decided.length === 0) return
-    const column = (name: keyof Decided) => decided.map((each) => each[name])
+    const column = (name: keyof StoredOutcome) => decided.map((each) => each[name])
     await client.query(
       `UPDATE ${this.#name} AS row SET decided_at = now(), outcome = new.outcome, token = new.token, error = new.error
         FROM unnest($1::bigint[], $2::json[], $3::text[], $4::json[]) AS new (number, outcome, token, error)

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Client } from 'pg'
 import type { App, KeyPart, TableName } from '../app/index.ts'
-import type { Engine } from '../engine.ts'
+import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { Batches, type MirroredRow } from './batches.ts'

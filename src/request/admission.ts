@@ -1,6 +1,6 @@
 import type { App, Enqueued, Outcome, Reply } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
-import type { Decided } from '../derivation/decided.ts'
+import type { StoredOutcome } from '../derivation/stored-outcome.ts'
 import { HenceError } from '../failure.ts'
 import { type Identity, identityOf, requestIdOf } from '../identity.ts'
 import { encodeRequest, type RequestRecord } from '../log/record.ts'
@@ -15,7 +15,7 @@ export interface AdmissionHost {
   /** Brings a request to the log. */
   write(partition: number, draft: Draft): void
   partitionOf(key: string): number
-  decided(identity: Identity): Decided | undefined
+  decided(identity: Identity): StoredOutcome | undefined
   /** The request that stands at a place of the log. */
   read(partition: number, offset: number): Promise<RequestRecord>
   /** The time of the last record that was applied. */
@@ -33,7 +33,7 @@ interface InFlight {
   /** The first to wait is the one who sent it; the others came with the same id meanwhile. */
   readonly waiters: Waiter[]
   /** Set when it was sent before, to another process say, and waits for its claims. */
-  readonly place?: Decided
+  readonly place?: StoredOutcome
   /** Set while it is not known whether the log has it; resolves when it is. */
   certain?: Promise<void>
   settle?: () => void
@@ -121,7 +121,7 @@ export class Admission {
   }
 
   /** Called when a request has been applied or decided; tells those who wait for that. */
-  decided(identity: Identity, decided: Decided): void {
+  decided(identity: Identity, decided: StoredOutcome): void {
     const entry = this.#inFlight.get(identity)
     if (entry === undefined) return
     const { outcome } = decided
@@ -194,7 +194,7 @@ export class Admission {
 
   /** Gives the outcome of the first time, once there is one. */
   async #replay(
-    place: Decided,
+    place: StoredOutcome,
     identity: Identity,
     type: string,
     input: string,
@@ -216,7 +216,7 @@ export class Admission {
     else this.#inFlight.set(identity, { identity, type, input, bytes: 0, waiters: [waiter], place: decided })
   }
 
-  #reply(identity: Identity, place: Decided, outcome: Outcome, replayed: boolean): Reply {
+  #reply(identity: Identity, place: StoredOutcome, outcome: Outcome, replayed: boolean): Reply {
     this.replies[replayed ? 'replayed' : outcome.status]++
     return { ...outcome, ...enqueuedAt(identity, place), replayed }
   }
@@ -228,7 +228,7 @@ export class Admission {
   }
 }
 
-function enqueuedAt(identity: Identity, { partition, offset }: Decided): Enqueued {
+function enqueuedAt(identity: Identity, { partition, offset }: StoredOutcome): Enqueued {
   return { requestId: requestIdOf(identity), token: `${partition}:${offset}` }
 }
 

@@ -2,9 +2,9 @@ import canonicalize from 'canonicalize'
 import type { App, Request } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
-import { mainRealm } from '../derivation/realm.ts'
-import { checkPartitionKey } from '../derivation/transaction.ts'
 import { HenceError } from '../failure.ts'
+import { mainRealm } from '../sandbox/realm.ts'
+import { checkPartitionKey } from '../state/keys.ts'
 
 /** A request that may be appended. */
 export interface Message {

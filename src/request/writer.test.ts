@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { z } from 'zod'
 import { app, HenceError, scopes } from '../app/index.ts'
-import { createEngine } from '../open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
 const [box] = scopes('box')

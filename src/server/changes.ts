@@ -1,6 +1,6 @@
 import type { KeyPart, TableChange } from '../app/index.ts'
-import type { Changes } from '../derivation/reader.ts'
 import { HenceError } from '../failure.ts'
+import type { Changes } from '../query/reader.ts'
 import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
 import { parseStrict } from './json.ts'

@@ -1,5 +1,5 @@
-import type { EngineStats } from '../engine.ts'
-import type { ReprocessStatus } from '../reprocessing.ts'
+import type { EngineStats } from '../engine/engine.ts'
+import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 
 /** What responses are counted by. */
 export interface CountedRoute {

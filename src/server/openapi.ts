@@ -251,7 +251,7 @@ function problemRef(description: string): Json {
 const components = {
   responses: {
     Accepted: {
-      description: 'Decided: accepted. `replayed` tells whether it had come before.',
+      description: 'StoredOutcome: accepted. `replayed` tells whether it had come before.',
       headers: {
         'Hence-Token': { schema: { type: 'string' } },
         'Idempotent-Replayed': { schema: { const: 'true' } },

@@ -1,7 +1,7 @@
 import type { App, KeyPart, Table } from '../app/index.ts'
 import { operatorTables } from '../constraint/tables.ts'
-import type { StoryChange } from '../derivation/story.ts'
 import { HenceError } from '../failure.ts'
+import type { StoryChange } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import type { TableShape } from '../state/table.ts'
 import { allows, type Caller } from './caller.ts'

@@ -1,6 +1,6 @@
 import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
-import type { Engine } from '../engine.ts'
+import type { Engine } from '../engine/engine.ts'
 import type { Reporter } from '../report.ts'
 import type { Activity } from './activity.ts'
 import type { BodyReader } from './body.ts'

@@ -1,5 +1,5 @@
-import type { Story, StoryCorrection } from '../derivation/story.ts'
 import { HenceError } from '../failure.ts'
+import type { Story, StoryCorrection } from '../query/story.ts'
 import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { jsonAnswer } from './json-answer.ts'

@@ -1,5 +1,5 @@
 import type { Enqueued, Reply } from '../app/index.ts'
-import { isOwnMessage } from '../app/name.ts'
+import { isSystemMessage } from '../app/name.ts'
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
@@ -34,7 +34,7 @@ export async function submit(
  * @throws HenceError `not-allowed` (change)
  */
 export function checkMaySend(caller: Caller, type: string): void {
-  const scope = isOwnMessage(type) ? 'operate' : (`submit:${type}` as const)
+  const scope = isSystemMessage(type) ? 'operate' : (`submit:${type}` as const)
   if (!allows(caller, scope)) throw notAllowed(scope, `requests of type "${type}"`)
 }
 

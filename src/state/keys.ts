@@ -211,3 +211,15 @@ function decode32(key: string, at: number): number {
 export function compareKeys(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
+
+/** @throws HenceError `key-invalid`, `key-too-long` (change) */
+export function checkPartitionKey(key: unknown, of: string): asserts key is string {
+  if (typeof key !== 'string') {
+    throw new HenceError(
+      'key-invalid',
+      'change',
+      `The partition key of ${of} must be text, not ${typeof key}.`,
+    )
+  }
+  encodeKey([key])
+}

@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import { type MemoryStore, memoryStore } from '../state/memory-store.ts'
-import type { Storage } from '../storage.ts'
+import type { Storage } from '../storage/storage.ts'
 
 /** Storage in memory: it outlasts the engines that use it one after another, as a directory would. */
 export interface MemoryStorage extends Storage {

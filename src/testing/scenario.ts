@@ -14,16 +14,16 @@ import type {
   TableName,
   TableValue,
 } from '../app/index.ts'
-import { isOwnMessage } from '../app/name.ts'
+import { isSystemMessage } from '../app/name.ts'
 import type { Violation } from '../constraint/tables.ts'
+import { derivationContext, systemTables } from '../derivation/context.ts'
 import { takeCheckedStep } from '../derivation/divergence.ts'
-import { inProcess } from '../derivation/program.ts'
 import type { Derivation, Step } from '../derivation/step.ts'
-import { systemTables, workplace } from '../derivation/workplace.ts'
 import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
+import { inProcess } from '../sandbox/program.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
@@ -170,7 +170,7 @@ export class Scenario<A extends App> {
   thenEvents(...types: string[]): this {
     const seen = this.#derivations().flatMap(({ emissions }) => emissions.map(({ type }) => type))
     assert.deepEqual(
-      seen.filter((type) => !isOwnMessage(type)),
+      seen.filter((type) => !isSystemMessage(type)),
       types,
     )
     return this
@@ -248,7 +248,7 @@ export class Scenario<A extends App> {
     this.#time = Math.max(this.#time, at)
     const program = inProcess(this.#app)
     try {
-      const place = workplace(program, this.#tables, true)
+      const place = derivationContext(program, this.#tables, true)
       const step = takeCheckedStep(place, place, record, {
         logId: 'scenario',
         partition: 0,

@@ -1,7 +1,7 @@
 /** An engine that takes requests and derives again beside them, until its parent process kills it or tells it how to end. */
 import { randomUUID } from 'node:crypto'
 import { createEngine, systemClock } from 'hence'
-import { openDirectory } from '../../src/storage.ts'
+import { openDirectory } from '../../src/storage/storage.ts'
 import { derivingIn } from './deriving-processes.ts'
 import app from './wallets-old.ts'
 

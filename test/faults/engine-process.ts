@@ -1,6 +1,6 @@
 /** An engine that takes requests from its parent process, until that kills it or asks it to close. */
 import { createEngine, HenceError, systemClock } from 'hence'
-import { openDirectory } from '../../src/storage.ts'
+import { openDirectory } from '../../src/storage/storage.ts'
 import app from './till.ts'
 
 export type Order =

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { app, createEngine, HenceError, type Report } from 'hence'
-import { holderOf } from '../../src/log/file-log/lock.ts'
+import { holderOf } from '../../src/storage/directory-lock.ts'
 
 // One process writes a log. A second one is told so; a killed one is in nobody's way.
 

@@ -1,7 +1,7 @@
 /** An engine with its server in a process of its own, to be killed. */
 import { createEngine, systemClock } from 'hence'
 import { server } from 'hence/server'
-import { openDirectory } from '../../src/storage.ts'
+import { openDirectory } from '../../src/storage/storage.ts'
 import app from './till.ts'
 
 const [, , directory, port] = process.argv

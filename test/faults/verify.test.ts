@@ -7,7 +7,7 @@ import { HeadCheck } from '../../src/audit/head-check.ts'
 import { type Flaw, flawOf, verifyPartition } from '../../src/audit/verify.ts'
 import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
-import { lookAtLog } from '../../src/log/file-log/look.ts'
+import { lookAtLog } from '../../src/log/file-log/snapshot.ts'
 import { encodeRequest } from '../../src/log/record.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 

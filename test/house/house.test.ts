@@ -12,64 +12,64 @@ const sources = files.filter((file) => !file.endsWith('.test.ts'))
 const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
 
 /**
- * What each part may import: the way of a request, from its arrival downwards. Words that every part
- * shares stand alone at the top of `src`.
+ * The rooms of `src`, one for each scale, and the rooms that each may import. The way of one request runs downwards
+ * through them; a room knows nothing of those above it.
  */
-const core = [
-  'words',
-  'app',
-  'log',
-  'state',
-  'constraint',
-  'effect',
-  'derivation',
-  'audit',
-  'request',
-  'storage',
-]
 const mayImport: Readonly<Record<string, readonly string[]>> = {
-  words: [],
-  app: ['words'],
-  client: ['words', 'app'],
-  log: ['words'],
-  state: ['words'],
-  constraint: ['words', 'app', 'state'],
-  effect: ['words', 'app', 'state'],
-  derivation: ['words', 'app', 'log', 'state', 'constraint', 'effect'],
-  // It looks at what the others have made, and none of them knows of it.
-  audit: ['words', 'app', 'log', 'state', 'effect', 'derivation'],
-  request: ['words', 'app', 'log', 'derivation'],
-  storage: ['words', 'log', 'state'],
-  // The interfaces of the engine.
-  engine: [...core, 'reprocessing'],
-  reprocessing: ['app', 'derivation', 'engine'],
-  // What implements them.
-  codes: ['words', 'app', 'derivation', 'storage', 'engine', 'reprocessing'],
-  generations: [...core, 'engine', 'reprocessing', 'codes'],
-  'running-engine': [...core, 'engine', 'reprocessing', 'codes', 'generations'],
-  'open-engine': [...core, 'engine', 'codes', 'running-engine'],
-  index: [...core, 'engine', 'reprocessing', 'open-engine'],
-  testing: [...core, 'engine'],
-  server: [
-    'words',
-    'app',
-    'state',
-    'constraint',
-    'effect',
-    'derivation',
-    'audit',
-    'request',
-    'engine',
-    'reprocessing',
+  shared: [],
+  app: ['shared'],
+  client: ['shared', 'app', 'storage'],
+  // The code of an app, in its fence.
+  sandbox: ['shared', 'app'],
+  log: ['shared'],
+  state: ['shared'],
+  constraint: ['shared', 'app', 'state'],
+  effect: ['shared', 'app', 'state'],
+  storage: ['shared', 'log', 'state'],
+  // One record.
+  derivation: ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox'],
+  request: ['shared', 'app', 'log', 'derivation', 'sandbox', 'state'],
+  // All records in order.
+  processor: ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox', 'derivation'],
+  query: ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox', 'derivation', 'processor'],
+  diff: ['shared', 'app', 'state', 'constraint', 'effect', 'derivation'],
+  // One whole derivation.
+  generation: [...below('derivation'), 'derivation', 'processor', 'query', 'storage'],
+  // It reads what the others have made, and none of them knows it.
+  audit: ['shared', 'app', 'log', 'state', 'effect', 'derivation', 'processor', 'generation'],
+  // Two whole derivations.
+  reprocess: [...below('derivation'), 'derivation', 'processor', 'query', 'diff', 'generation', 'storage'],
+  // It wires the flow.
+  engine: [
+    ...below('derivation'),
+    ...['derivation', 'request', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess'],
   ],
-  // It reads JSON that others have written as strictly as the server does.
-  postgres: [...core, 'engine', 'server'],
-  cli: [...core, 'client', 'engine', 'reprocessing', 'generations', 'open-engine', 'server'],
+  // A directory at rest.
+  offline: [
+    ...below('derivation'),
+    ...['derivation', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess', 'engine'],
+  ],
+  testing: [...below('derivation'), 'derivation', 'request', 'storage', 'processor', 'engine'],
+  server: [
+    ...['shared', 'app', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request', 'query', 'diff'],
+    ...['reprocess', 'engine'],
+  ],
+  postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine', 'server'],
+  cli: [
+    ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],
+    ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server'],
+  ],
 }
-const words = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'file-lock.ts', 'optional-package.ts']
-const partOf = (file: string): string => {
-  const [first] = file.split('/') as [string]
-  return words.includes(file) ? 'words' : first.replace(/\.ts$/, '')
+
+/** The rooms that a room below `derivation` or `derivation` itself may know. */
+function below(_: 'derivation'): readonly string[] {
+  return ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox']
+}
+
+const shared = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'optional-package.ts']
+const roomOf = (file: string): string => {
+  if (shared.includes(file)) return 'shared'
+  return file.includes('/') ? file.slice(0, file.indexOf('/')) : 'public'
 }
 
 function importsOf(file: string): string[] {
@@ -79,22 +79,73 @@ function importsOf(file: string): string[] {
   return [...found].map((match) => match[1] ?? match[2]!)
 }
 
-test('every part has its place among the imports', () => {
-  for (const file of sources)
-    assert.ok(mayImport[partOf(file)], `src/${file} stands in a part that has no rule here`)
+test('every room has a rule', () => {
+  for (const file of sources) {
+    const room = roomOf(file)
+    if (room === 'public') assert.equal(file, 'index.ts', `src/${file} stands in no room`)
+    else assert.ok(mayImport[room], `src/${file} stands in a room that has no rule here`)
+  }
 })
 
-for (const file of sources) {
+/** The files of `src` that a file imports. */
+function neighboursOf(file: string): string[] {
+  return importsOf(file)
+    .filter((name) => name.startsWith('.'))
+    .map((name) => relative(src, resolve(join(src, dirname(file)), name)))
+}
+
+for (const file of sources.filter((file) => roomOf(file) !== 'public')) {
   test(`src/${file} imports downwards only`, () => {
-    const part = partOf(file)
-    for (const imported of importsOf(file).filter((name) => name.startsWith('.'))) {
-      const target = relative(src, resolve(join(src, dirname(file)), imported))
-      assert.ok(files.includes(target), `${imported} is no file`)
-      const allowed = partOf(target) === part || mayImport[part]?.includes(partOf(target))
-      assert.ok(allowed, `${part} must not import ${partOf(target)} (${imported})`)
+    const room = roomOf(file)
+    for (const target of neighboursOf(file)) {
+      assert.ok(files.includes(target), `${target} is no file`)
+      const allowed = roomOf(target) === room || mayImport[room]!.includes(roomOf(target))
+      assert.ok(allowed, `${room} must not import ${roomOf(target)} (${target})`)
     }
   })
 }
+
+/** The groups of nodes that reach each other, largest first (Tarjan, 1972). */
+function circlesOf(nodes: readonly string[], next: (node: string) => Iterable<string>): string[][] {
+  const order = new Map<string, number>()
+  const low = new Map<string, number>()
+  const stack: string[] = []
+  const circles: string[][] = []
+  const visit = (node: string): void => {
+    order.set(node, order.size)
+    low.set(node, order.get(node)!)
+    stack.push(node)
+    for (const other of next(node)) {
+      if (!order.has(other)) visit(other)
+      if (stack.includes(other)) low.set(node, Math.min(low.get(node)!, low.get(other)!))
+    }
+    if (low.get(node) !== order.get(node)) return
+    const circle = stack.splice(stack.indexOf(node))
+    if (circle.length > 1) circles.push(circle.sort())
+  }
+  for (const node of nodes) if (!order.has(node)) visit(node)
+  return circles
+}
+
+test('no files import each other in a circle', () => {
+  assert.deepEqual(
+    circlesOf(sources, (file) => neighboursOf(file)),
+    [],
+  )
+})
+
+test('no folders import each other in a circle', () => {
+  const rooms = new Map<string, Set<string>>()
+  for (const file of sources) {
+    const room = roomOf(file)
+    if (!rooms.has(room)) rooms.set(room, new Set())
+    for (const target of neighboursOf(file)) if (roomOf(target) !== room) rooms.get(room)!.add(roomOf(target))
+  }
+  assert.deepEqual(
+    circlesOf([...rooms.keys()], (room) => rooms.get(room) ?? []),
+    [],
+  )
+})
 
 /** Packages that sources import: their names. */
 function packagesOf(files: readonly string[], importsIn: (file: string) => string[]): string[] {
@@ -134,7 +185,7 @@ test('no file is imported by nothing', () => {
     'postgres/index.ts',
     'testing/index.ts',
     // It is started as a process.
-    'generations/process.ts',
+    'reprocess/child-process.ts',
   ])
   for (const file of sources) {
     for (const name of importsOf(file)) imported.add(relative(src, resolve(join(src, dirname(file)), name)))

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { type App, createEngine, type Engine } from 'hence'
-import { copyData } from '../../src/cli/copy-data.ts'
+import { copyData } from '../../src/offline/copy-data.ts'
 import { bank } from '../bank-versions.ts'
 
 // A promotion takes many writes: a control record in each partition, then corrections. A copy may end between any two of

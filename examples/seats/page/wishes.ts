@@ -4,8 +4,8 @@ import type { SeatName } from './known-seats.ts'
 
 export type Wish = Extract<Pending<Seats>, { readonly type: WishType }>
 export type WishType = 'hold-seat' | 'book-seat' | 'release-seat'
-type Decided = Extract<ClientEvents<Seats>['decided'], { readonly type: WishType }>
-export type WishReply = Decided['reply']
+type StoredOutcome = Extract<ClientEvents<Seats>['decided'], { readonly type: WishType }>
+export type WishReply = StoredOutcome['reply']
 /** A wish, as far as it has come. Until it is stored it ends with the page, so nothing may be promised. */
 export interface Asked {
   readonly type: WishType
@@ -23,7 +23,7 @@ export class Wishes {
   readonly #ended: (type: WishType, seat: SeatName, end: WishEnd) => void
   /** Clicked, and not stored yet. A second click finds it here. */
   readonly #clicked = new Set<string>()
-  /** Decided, and not read yet: a seat must not look free between the two. */
+  /** StoredOutcome, and not read yet: a seat must not look free between the two. */
   readonly #settling = new Map<string, Wish>()
 
   /**
@@ -55,7 +55,7 @@ export class Wishes {
     })
     hence.on('decided', async (decided) => {
       if (!isWish(decided.type)) return
-      const { reply, ...wish } = decided as Decided
+      const { reply, ...wish } = decided as StoredOutcome
       this.#settling.set(wish.requestId, wish as Wish)
       // When that cannot be read now, it is told when the page hears from the server again.
       await read().catch(() => {})

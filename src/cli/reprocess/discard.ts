@@ -1,12 +1,13 @@
 import type { Command } from 'commander'
 import type { ServiceOptions } from '../address.ts'
 import { command, jsonOption, runs } from '../command.ts'
-import { confirmed } from '../confirm.ts'
-import { exitCode } from '../exit-code.ts'
-import { note, print } from '../output.ts'
-import { reachOptions, withReach } from './reach.ts'
+import { confirmed } from '../terminal/confirm.ts'
+import { exitCode } from '../terminal/exit-code.ts'
+import { note, print } from '../terminal/output.ts'
+import { reachOptions } from './reach.ts'
 import { none } from './run.ts'
 import { statusText } from './status-text.ts'
+import { withReach } from './with-reach.ts'
 
 /** `hence reprocess discard` */
 export function discardCommand() {

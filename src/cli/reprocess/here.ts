@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
+import { openEmbedded } from '../../offline/embedded.ts'
 import { generationsOf } from '../../server/reprocess.ts'
 import { Spool } from '../../server/spool.ts'
 import type { ServiceOptions } from '../address.ts'
-import { openEmbedded } from '../embedded.ts'
-import { printReport } from '../output.ts'
+import { printReport } from '../terminal/output.ts'
 import type { Reach } from './reach.ts'
 
 /** Opens a directory with the code that is in force there. Nothing is served, and no effect is delivered. */

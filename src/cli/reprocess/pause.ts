@@ -1,10 +1,11 @@
 import type { Command } from 'commander'
 import type { ServiceOptions } from '../address.ts'
 import { command, jsonOption, runs } from '../command.ts'
-import { exitCode } from '../exit-code.ts'
-import { print } from '../output.ts'
-import { reachOptions, withReach } from './reach.ts'
+import { exitCode } from '../terminal/exit-code.ts'
+import { print } from '../terminal/output.ts'
+import { reachOptions } from './reach.ts'
 import { statusText } from './status-text.ts'
+import { withReach } from './with-reach.ts'
 
 /** `hence reprocess pause` */
 export const pauseCommand = () => switchCommand('pause', 'stop deriving until it is resumed')

@@ -1,13 +1,14 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { v7 } from 'uuid'
-import type { Promotion } from '../../reprocessing.ts'
+import type { Promotion } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command, jsonOption, runs } from '../command.ts'
-import { confirmed } from '../confirm.ts'
-import { exitCode } from '../exit-code.ts'
-import { note, paint, print } from '../output.ts'
-import { type Reach, reachOptions, withReach } from './reach.ts'
+import { confirmed } from '../terminal/confirm.ts'
+import { exitCode } from '../terminal/exit-code.ts'
+import { note, paint, print } from '../terminal/output.ts'
+import { type Reach, reachOptions } from './reach.ts'
 import { statusText, versionText } from './status-text.ts'
+import { withReach } from './with-reach.ts'
 
 export interface ApprovalOptions extends ServiceOptions {
   readonly diff?: string

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
-import type { Diff, Promotion, ReprocessStatus } from '../../reprocessing.ts'
+import type { Diff, Promotion, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { Generations } from '../../server/reprocess.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from '../address.ts'
+import { embeddedOptions, serverOptions } from '../address.ts'
 
 /** What the commands work on: a directory that is opened here, or a server. */
 export interface Reach {
@@ -30,25 +30,4 @@ export interface StartOptions {
 /** Adds the options that say where the generations are. */
 export function reachOptions(command: Command): Command {
   return embeddedOptions(serverOptions(command))
-}
-
-/**
- * Opens, works, and closes, however the work ends. With `--data` the directory is opened here; with `--url` beside it,
- * the work is the server's, and the directory is where the code of a new version is put.
- */
-export async function withReach<T>(
-  options: ServiceOptions,
-  command: Command,
-  work: (reach: Reach) => Promise<T>,
-): Promise<T> {
-  const isHere = options.data !== undefined && command.getOptionValueSource('url') !== 'cli'
-  // The engine is large, and whoever asks a server needs none of it.
-  const reach = isHere
-    ? await (await import('./here.ts')).openHere(options, options.data)
-    : (await import('./over-http.ts')).overHttp(options)
-  try {
-    return await work(reach)
-  } finally {
-    await reach.close()
-  }
 }

@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { HenceError } from '../../failure.ts'
 import { command, runs } from '../command.ts'
-import { note } from '../output.ts'
+import { note } from '../terminal/output.ts'
 import { diffFormed } from './diff.ts'
 import { type ApprovalOptions, approvalOptions, approved } from './promote.ts'
-import { withReach } from './reach.ts'
+import { withReach } from './with-reach.ts'
 
 /** `hence reprocess rollback` */
 export function rollbackCommand() {

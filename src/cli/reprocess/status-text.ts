@@ -1,6 +1,6 @@
-import type { ControlFact, ReprocessStatus } from '../../reprocessing.ts'
+import type { ControlFact, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { Generations } from '../../server/reprocess.ts'
-import { paint } from '../output.ts'
+import { paint } from '../terminal/output.ts'
 
 export const versionText = (version: string): string => `version ${version.slice(0, 12)}`
 

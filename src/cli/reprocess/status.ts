@@ -1,12 +1,13 @@
 import type { Command } from 'commander'
+import { catchUp } from '../../reprocess/catch-up.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command, jsonOption, runs } from '../command.ts'
-import { exitCode } from '../exit-code.ts'
-import { print } from '../output.ts'
-import { stopSignal } from '../stop-signal.ts'
-import { catchUp } from './catch-up.ts'
-import { type Reach, reachOptions, withReach } from './reach.ts'
+import { exitCode } from '../terminal/exit-code.ts'
+import { print } from '../terminal/output.ts'
+import { stopSignal } from '../terminal/stop-signal.ts'
+import { type Reach, reachOptions } from './reach.ts'
 import { generationsText, statusText } from './status-text.ts'
+import { withReach } from './with-reach.ts'
 
 /** `hence reprocess status` */
 export function statusCommand() {

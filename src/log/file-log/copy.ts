@@ -14,11 +14,11 @@ import {
 import { damaged } from './damage.ts'
 import { type DiskFile, makeDirectories, realDisk } from './disk.ts'
 import { placesOf } from './file-log.ts'
-import type { LogLook, PartitionLook } from './look.ts'
 import { writeMeta } from './meta.ts'
 import type { Place } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readBytes } from './segment-scan.ts'
+import type { LogLook, PartitionLook } from './snapshot.ts'
 import { Window } from './window.ts'
 
 const pieceBytes = 1024 * 1024

@@ -5,8 +5,8 @@ import { cutOff, planCut } from './cut.ts'
 import { damagePlace } from './damage.ts'
 import type { Disk } from './disk.ts'
 import { openFileLog } from './file-log.ts'
-import { lookAtLog, type PartitionLook, readLooked } from './look.ts'
 import { readBytes } from './segment-scan.ts'
+import { lookAtLog, type PartitionLook, readLooked } from './snapshot.ts'
 
 // A damaged partition is ended before its damage only when somebody agreed to lose exactly that: so what the plan says
 // must be what is lost, all that is cut off must be kept aside, and a crash half-way must not lose anything else.

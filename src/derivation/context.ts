@@ -1,0 +1,83 @@
+import type { Constraint, Table } from '../app/index.ts'
+import { claims, holders, standings, violations } from '../constraint/tables.ts'
+import { effects, Outbox } from '../effect/outbox.ts'
+import { HenceError } from '../failure.ts'
+import type { Program } from '../sandbox/program.ts'
+import type { TableShape, TableState } from '../state/table.ts'
+import { Timers, timers } from './timers.ts'
+
+/** The tables that Hence keeps for itself, beside those of the app. */
+export const systemTables: readonly TableShape[] = [standings, claims, violations, holders, effects, timers]
+
+/** What a derivation does with a table. */
+export type Rows = Pick<TableState, 'get' | 'put' | 'delete' | 'scan'>
+
+/** A program, and all state that it derives. */
+export interface DerivationContext {
+  readonly program: Program
+  /** By the definition, which is an object of the program's own realm. */
+  readonly tables: ReadonlyMap<Table, Rows>
+  readonly constraints: Readonly<Record<'standings' | 'claims' | 'violations' | 'holders', TableState>>
+  readonly outbox: Outbox
+  readonly timers: Timers
+  /** Whether rows and event data are held against their schemas, and every record is derived twice. */
+  readonly checked: boolean
+}
+
+/** @param tables by name, those of Hence's own too; the same state serves every realm that the app is loaded into */
+export function derivationContext(
+  program: Program,
+  tables: ReadonlyMap<string, TableState>,
+  checked: boolean,
+): DerivationContext {
+  const own = new Map<Table, TableState>()
+  for (const [name, table] of program.app.tables) own.set(table, tables.get(name)!)
+  const system = ({ name }: TableShape) => tables.get(name)!
+  return {
+    program,
+    tables: own,
+    constraints: {
+      standings: system(standings),
+      claims: system(claims),
+      violations: system(violations),
+      holders: system(holders),
+    },
+    outbox: new Outbox(system(effects)),
+    timers: new Timers(system(timers)),
+    checked,
+  }
+}
+
+/** The same state under the app of another realm. */
+export function inRealmOf(
+  program: Program,
+  place: DerivationContext,
+  tables: ReadonlyMap<string, TableState>,
+): DerivationContext {
+  const own = new Map<Table, Rows>()
+  for (const [name, table] of program.app.tables) own.set(table, sealedIn(program, tables.get(name)!))
+  return { ...place, program, tables: own }
+}
+
+/** The rows of a table as values of another realm than that which the state makes them in. */
+function sealedIn({ realm }: Program, table: TableState): Rows {
+  const sealed = (row: unknown) => (row === undefined ? undefined : realm.seal(row))
+  return {
+    get: (key) => sealed(table.get(key)),
+    put: (key, row) => table.put(key, row),
+    delete: (key) => table.delete(key),
+    scan: (query, within) =>
+      table.scan(query, within).map(({ key, value }) => ({ key, value: sealed(value) })),
+  }
+}
+
+/** @throws HenceError `unknown-definition` (change) */
+export function constraintNamed({ program: { app } }: DerivationContext, name: string): Constraint {
+  const constraint = app.constraints.get(name)
+  if (constraint !== undefined) return constraint
+  throw new HenceError(
+    'unknown-definition',
+    'change',
+    `The constraint "${name}" is not one of the app's: list it under \`constraints\`.`,
+  )
+}

@@ -1,0 +1,78 @@
+import type { App } from '../app/index.ts'
+import { systemClock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import { Codes } from '../generation/codes.ts'
+import { printReport } from '../report.ts'
+import { type Bundle, bundle } from '../sandbox/bundle.ts'
+import { sandboxed } from '../sandbox/program.ts'
+import { openDirectory, type Storage } from '../storage/storage.ts'
+import type { Engine, EngineOptions } from './engine.ts'
+import { RunningEngine } from './running-engine.ts'
+
+/**
+ * Opens an engine: recovers the log, takes up the last checkpoint, derives what came after it, and is ready.
+ *
+ * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
+ *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
+ *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
+ */
+export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
+  const { module } = options
+  checkOptions(options)
+  return openEngine(options, module === undefined ? undefined : await bundle(module))
+}
+
+/**
+ * What `createEngine` does once the module is bundled; for those who have the code of a version and perhaps not
+ * its sources any more.
+ */
+export async function openEngine<A extends App>(
+  options: EngineOptions<A>,
+  code: Pick<Bundle, 'code' | 'hash'> | undefined,
+): Promise<Engine<A>> {
+  const { app, data, partitions, wait, signal, clock = systemClock, report = printReport } = options
+  if (code !== undefined) {
+    const program = sandboxed(code)
+    program.close()
+    checkSameApp(app, program.app)
+  }
+  let storage: Storage | undefined
+  try {
+    storage =
+      typeof data === 'string'
+        ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
+        : data
+    return await RunningEngine.open(options, await Codes.open(options, code, storage), storage)
+  } catch (error) {
+    await storage?.close()
+    throw error
+  }
+}
+
+function checkOptions({ partitions, windowMs, queueBytesMax, checkpointRows }: EngineOptions<App>): void {
+  const check = (name: string, value: number | undefined, min: number, max: number) => {
+    if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return
+    throw new HenceError(
+      'option-invalid',
+      'change',
+      `\`${name}\` must be a whole number from ${min} to ${max}, not ${value}.`,
+    )
+  }
+  check('partitions', partitions, 1, 1024)
+  check('windowMs', windowMs, 60_000, Number.MAX_SAFE_INTEGER)
+  check('queueBytesMax', queueBytesMax, 1, Number.MAX_SAFE_INTEGER)
+  check('checkpointRows', checkpointRows, 1, 10_000_000)
+}
+
+/** What validates and what derives must be the same app. */
+function checkSameApp(given: App, loaded: App): void {
+  const names = ({ name, requests, tables }: App) =>
+    JSON.stringify([name, [...requests.keys()], [...tables.keys()]])
+  if (names(given) === names(loaded)) return
+  throw new HenceError(
+    'app-mismatch',
+    'change',
+    `\`module\` exports the app "${loaded.name}", which is not the app "${given.name}" given as \`app\`: ` +
+      'give the module that the app was imported from.',
+  )
+}

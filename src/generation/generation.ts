@@ -1,0 +1,200 @@
+import { HenceError } from '../failure.ts'
+import type { Log } from '../log/log.ts'
+import type { Checkpoint } from '../processor/checkpoint.ts'
+import { collectionsFor, tablesFor } from '../processor/derived-state.ts'
+import { Processor, type ProcessorListener } from '../processor/processor.ts'
+import type { Replayed } from '../processor/replay.ts'
+import { Reader } from '../query/reader.ts'
+import type { Program } from '../sandbox/program.ts'
+import { NotingStore } from '../state/noting-store.ts'
+import { State } from '../state/state.ts'
+import type { Store } from '../state/store.ts'
+import type { TableState } from '../state/table.ts'
+import { takeOverTables } from './take-over.ts'
+
+/** What a generation needs of its surroundings. */
+export interface GenerationHost {
+  readonly log: Log
+  /** Opens the store of a generation. */
+  openStore(generation: number, collections: readonly string[], anew: boolean): Promise<Store>
+  /**
+   * The code of a version.
+   * @throws HenceError `code-not-kept` (change)
+   */
+  programOf(version: string): Promise<Program>
+  /** Whether every record is derived twice. */
+  readonly checked: boolean
+}
+
+/** One derivation of the whole log: code, all state that it derived, and what applies the next record. */
+export class Generation implements Replayed {
+  readonly number: number
+  readonly #lineage: readonly number[]
+  readonly #host: GenerationHost
+  #parts: Parts
+  #listener: ProcessorListener = {}
+  #saving: Promise<void> | undefined
+
+  /**
+   * Opens a generation at its last checkpoint, or at the beginning of the log.
+   * @param lineage its number, and those whose place it takes; see `lineageOf`
+   * @param base the code at the beginning of the log, as far as no checkpoint says which it is
+   * @param anew begin with nothing; what was there is lost
+   */
+  static async open(
+    host: GenerationHost,
+    lineage: readonly number[],
+    base: () => Promise<Program>,
+    anew = false,
+  ): Promise<Generation> {
+    const saved = anew ? undefined : await savedCheckpoint(host, lineage[0]!)
+    const program = await (saved === undefined ? base() : host.programOf(saved.version))
+    const generation = new Generation(lineage, host, await partsOf(host, lineage, program, anew))
+    try {
+      // A process that ended while the code changed has not saved anything of the new one's yet.
+      await generation.followCode()
+      return generation
+    } catch (error) {
+      await generation.close()
+      throw error
+    }
+  }
+
+  private constructor(lineage: readonly number[], host: GenerationHost, parts: Parts) {
+    this.number = lineage[0]!
+    this.#lineage = lineage
+    this.#host = host
+    this.#parts = parts
+  }
+
+  get program(): Program {
+    return this.#parts.program
+  }
+
+  get state(): State {
+    return this.#parts.state
+  }
+
+  get store(): NotingStore {
+    return this.#parts.store
+  }
+
+  get tables(): ReadonlyMap<string, TableState> {
+    return this.#parts.tables
+  }
+
+  get processor(): Processor {
+    return this.#parts.processor
+  }
+
+  get reader(): Reader {
+    return this.#parts.reader
+  }
+
+  /** Hears what the processor tells, also when it is another one after the code has changed. */
+  set listener(listener: ProcessorListener) {
+    this.#listener = listener
+    this.processor.listener = listener
+  }
+
+  /**
+   * Forgets what is older than is kept, so much of each kind at most.
+   * @param keptMs for how long it is kept. By log time, which never goes back: a replay must still know what comes twice in an
+   *   old log, and a clock that is wrong for a while must not make an id that was decided a new one
+   */
+  prune(keptMs: number, limit: number): void {
+    const { processor } = this
+    processor.forget(processor.time - keptMs, limit)
+  }
+
+  /** Saves state and positions together; one such at a time. */
+  async checkpoint(): Promise<void> {
+    while (this.#saving) await this.#saving.catch(() => {})
+    this.#saving = this.processor.checkpoint().finally(() => {
+      this.#saving = undefined
+    })
+    return this.#saving
+  }
+
+  async followCode(): Promise<void> {
+    const { version } = this.processor
+    if (version === undefined || version === this.program.version) return
+    const { program: before, state } = this.#parts
+    const program = await this.#host.programOf(version)
+    await this.checkpoint()
+    await state.close()
+    const store = await this.#host.openStore(
+      this.number,
+      [...new Set([...collectionsFor(before), ...collectionsFor(program)])],
+      false,
+    )
+    try {
+      await takeOverTables(store, before.app, program.app)
+    } finally {
+      await store.close()
+    }
+    this.#parts = await partsOf(this.#host, this.#lineage, program, false)
+    this.processor.listener = this.#listener
+    before.close()
+  }
+
+  async close(): Promise<void> {
+    await this.state.close()
+    this.program.close()
+  }
+}
+
+interface Parts {
+  readonly program: Program
+  readonly store: NotingStore
+  readonly state: State
+  readonly tables: ReadonlyMap<string, TableState>
+  readonly processor: Processor
+  readonly reader: Reader
+}
+
+async function partsOf(
+  { log, openStore, checked }: GenerationHost,
+  lineage: readonly number[],
+  program: Program,
+  anew: boolean,
+): Promise<Parts> {
+  const store = new NotingStore(await openStore(lineage[0]!, collectionsFor(program), anew))
+  const state = new State(store)
+  const tables = tablesFor(program, state)
+  const { id: logId, partitions } = log
+  const processor = new Processor({ program, state, tables, logId, partitions, lineage, checked })
+  try {
+    processor.restore()
+  } catch (error) {
+    await state.close()
+    throw error
+  }
+  return { program, store, state, tables, processor, reader: new Reader(program, tables, processor, log) }
+}
+
+/**
+ * The last checkpoint of a generation; undefined when there is none.
+ * @throws HenceError `state-of-another-log` (operator)
+ */
+export async function savedCheckpoint(
+  { log, openStore }: Pick<GenerationHost, 'log' | 'openStore'>,
+  generation: number,
+): Promise<Checkpoint | undefined> {
+  const store = await openStore(generation, ['meta'], false)
+  let saved: Checkpoint | undefined
+  try {
+    const text = store.get('meta', 'checkpoint')
+    saved = text === undefined ? undefined : (JSON.parse(text) as Checkpoint)
+  } finally {
+    await store.close()
+  }
+  if (saved === undefined || (saved.logId === log.id && saved.positions.length === log.partitions))
+    return saved
+  throw new HenceError(
+    'state-of-another-log',
+    'operator',
+    `The derived state belongs to log ${saved.logId}, the log here is ${log.id}. ` +
+      'Put back the right log, or remove the folder `state`: it is derived again from the log.',
+  )
+}

@@ -1,0 +1,109 @@
+import type { App, Event, Request, Table } from '../app/index.ts'
+import { isSystemMessage } from '../app/name.ts'
+import { type Holder, holders } from '../constraint/tables.ts'
+import { type Timer, timers } from '../derivation/timers.ts'
+import { type EffectRow, effects } from '../effect/outbox.ts'
+import { HenceError } from '../failure.ts'
+import { principalOf, requestIdOf } from '../identity.ts'
+import { decodeKey, type KeyKind } from '../state/keys.ts'
+import type { Store } from '../state/store.ts'
+import { indexOf, type TableShape } from '../state/table.ts'
+import { newIndexes } from './take-over.ts'
+
+/**
+ * Sees whether new code can go on with what other code derived. It must be asked before the log says that the new code is in
+ * force: from then on neither could start without what is missing.
+ *
+ * @param store holds all that was derived, and nothing is under way
+ * @throws HenceError `table-shape-changed` (change) when a table is keyed otherwise, or has a row that a new index cannot
+ *   take; `take-over-incomplete` (change) when a timer, a claim or an effect needs a definition that is gone
+ */
+export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: App): void {
+  for (const table of after.tables.values()) {
+    const old = before.tables.get(table.name)
+    if (old === undefined) continue
+    if (shapeOf(old) !== shapeOf(table)) throw keyedOtherwise(old, table)
+    checkIndexes(store, table, newIndexes(old, table))
+  }
+  for (const [[key, , event], timer] of rowsOf<Timer>(store, timers)) {
+    const { version = 1 } = timer
+    if (!isSystemMessage(event!) && !knows(after.events.get(event!), version))
+      throw incomplete(`a timer of ${JSON.stringify(key)}`, `the event "${event}" (version ${version})`)
+  }
+  for (const [[, , identity], holder] of rowsOf<Holder>(store, holders)) {
+    const { type, version = 1 } = holder
+    if (knows(after.requests.get(type), version)) continue
+    const who = `${requestIdOf(identity!)} of ${JSON.stringify(principalOf(identity!))}`
+    throw incomplete(
+      `the request ${who}, which holds claims and may have to be made good`,
+      `"${type}" (version ${version})`,
+    )
+  }
+  for (const [[id], { type, state }] of rowsOf<EffectRow>(store, effects)) {
+    if (state === 'pending' && !after.effects.has(type))
+      throw incomplete(`the effect ${id}, which is not delivered yet`, `"${type}"`)
+  }
+}
+
+function* rowsOf<Row>(
+  store: Pick<Store, 'range'>,
+  { name, parts }: TableShape,
+): Iterable<[key: string[], row: Row]> {
+  const kinds: KeyKind[] = ['string', ...parts]
+  for (const [key, text] of store.range(`t:${name}`))
+    yield [decodeKey(kinds, key).parts as string[], JSON.parse(text)]
+}
+
+function knows(message: Event | Request | undefined, version: number): boolean {
+  return message !== undefined && version <= message.version
+}
+
+function checkIndexes(store: Pick<Store, 'range'>, table: Table, names: readonly string[]): void {
+  if (names.length === 0) return
+  const indexes = names.map((name) => ({ name, ...indexOf(table, name) }))
+  for (const [rowKey, text] of store.range(`t:${table.name}`)) {
+    const row = JSON.parse(text)
+    for (const { name, entries } of indexes) {
+      try {
+        entries(rowKey, row)
+      } catch (error) {
+        throw notIndexed(table, name, rowKey, error)
+      }
+    }
+  }
+}
+
+function shapeOf({ scope, parts }: Table): string {
+  return `[${[`a key of scope ${scope}`, ...parts].join(', ')}]`
+}
+
+const otherwise =
+  'Nothing was changed. Derive everything again with the new code (`hence reprocess`), or give the table another name.'
+
+function keyedOtherwise(old: Table, table: Table): HenceError {
+  return new HenceError(
+    'table-shape-changed',
+    'change',
+    `Rows of table "${table.name}" were named by ${shapeOf(old)}, and the new code names them by ${shapeOf(table)}, so it cannot go on ` +
+      `with those that are there. ${otherwise}`,
+  )
+}
+
+function notIndexed({ name, parts }: Table, index: string, rowKey: string, cause: unknown): HenceError {
+  const key = JSON.stringify(decodeKey(['string', ...parts], rowKey).parts)
+  return new HenceError(
+    'table-shape-changed',
+    'change',
+    `The new index "${index}" cannot take the row of table "${name}" at ${key}: ${cause instanceof Error ? cause.message : cause} ${otherwise}`,
+    { cause },
+  )
+}
+
+function incomplete(what: string, lacks: string): HenceError {
+  return new HenceError(
+    'take-over-incomplete',
+    'change',
+    `The new code cannot go on: there is ${what}, and it does not define ${lacks}. Nothing was changed. ` +
+      'Put the definition back until nothing needs it any more, or derive everything again with the new code (`hence reprocess`).',
+  )
+}

@@ -1,0 +1,21 @@
+import { crc32 } from 'node:zlib'
+import type { Log } from './log.ts'
+
+/** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
+export function partitionOf(key: string, partitions: number): number {
+  return partitions === 1 ? 0 : crc32(key) % partitions
+}
+
+/** How many records stand before some positions, in all partitions. */
+export function recordsBefore(positions: readonly number[]): number {
+  return positions.reduce((total, each) => total + each, 0)
+}
+
+export function everyPartition({ partitions }: Log): number[] {
+  return Array.from({ length: partitions }, (_, partition) => partition)
+}
+
+export async function isEmpty(log: Log): Promise<boolean> {
+  const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
+  return ends.every((end) => end === 0)
+}

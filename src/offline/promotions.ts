@@ -1,0 +1,52 @@
+import { join } from 'node:path'
+import type { Flaw } from '../audit/verify.ts'
+import type { ControlFact } from '../log/control-history.ts'
+import type { Log } from '../log/log.ts'
+import { decodeRecord } from '../log/record.ts'
+import { keptFlaws } from '../reprocess/correction-files.ts'
+import { keptIn } from './code.ts'
+
+/**
+ * Holds the corrections that a data directory keeps against what its log says of them. A start needs those that the log does
+ * not have yet, after a process that ended while it wrote them.
+ */
+export async function checkPromotions(
+  data: string,
+  log: Log,
+  facts: readonly ControlFact[],
+): Promise<Flaw[]> {
+  const flaws: Flaw[] = []
+  for (const fact of facts) {
+    if (fact.type !== 'promotion' || fact.corrections === 0) continue
+    const { number, corrections } = fact
+    const { missing, changed } = await keptFlaws((name) => keptIn(data, name), fact)
+    for (const name of changed) {
+      const file = join(data, name)
+      const message = `${file} is not what promotion ${number} has written. Put it back from a copy; what of it is in the log already is as it was.`
+      flaws.push({ code: 'corrections-changed-on-disk', message, file })
+    }
+    const found = missing.length === 0 ? corrections : await correctionsIn(log, fact)
+    if (found === corrections) continue
+    for (const name of missing) {
+      const file = join(data, name)
+      const message = `The log has ${found} of ${corrections} corrections of promotion ${number}, and ${file}, which has the others, is not there. Put it back from a copy.`
+      flaws.push({ code: 'corrections-lost', message, file })
+    }
+  }
+  return flaws
+}
+
+/** How many corrections of a promotion the log has. */
+async function correctionsIn(log: Log, { number, positions }: ControlFact): Promise<number> {
+  const found = new Set<number>()
+  for (const [partition, position] of positions.entries()) {
+    for await (const { records } of log.read(partition, position)) {
+      for (const bytes of records) {
+        const record = decodeRecord(bytes)
+        if (record.kind === 'correction' && record.correction.promotion === number)
+          found.add(record.correction.n)
+      }
+    }
+  }
+  return found.size
+}

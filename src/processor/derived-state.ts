@@ -1,0 +1,24 @@
+import { systemTables } from '../derivation/context.ts'
+import type { Program } from '../sandbox/program.ts'
+import type { State } from '../state/state.ts'
+import { collectionsOf, TableState } from '../state/table.ts'
+import { Traces } from './traces.ts'
+
+/** The collections of the store that everything a program derives goes into. */
+export function collectionsFor({ app }: Program): string[] {
+  const shapes = [...app.tables.values(), ...systemTables]
+  return ['decided', 'meta', ...Traces.collections, ...collectionsOf(shapes)]
+}
+
+/** The tables of a program, and those of Hence's own, over a state; by name. */
+export function tablesFor({ app, realm }: Program, state: State): Map<string, TableState> {
+  const rows = {
+    encode: (row: unknown) => JSON.stringify(row),
+    decode: (text: string) => realm.parseFrozen(text),
+  }
+  const tables = new Map<string, TableState>()
+  for (const shape of app.tables.values()) tables.set(shape.name, new TableState(state, shape, rows))
+  for (const shape of systemTables)
+    tables.set(shape.name, new TableState(state, shape, { encode: JSON.stringify, decode: JSON.parse }))
+  return tables
+}

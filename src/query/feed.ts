@@ -1,0 +1,80 @@
+import { orAborted } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import type { Trace } from '../processor/traces.ts'
+
+/** What a feed needs of the rest of the engine. */
+export interface FeedSource {
+  /** The offset of the record that each partition applies next. */
+  positions(): readonly number[]
+  /** The traces of a partition from an offset on, so many at most. */
+  traces(partition: number, offset: number, limit: number): readonly { offset: number; trace: Trace }[]
+  /** The first offset of a partition whose trace is kept. */
+  keptFrom(partition: number): number
+  /** Resolves when a record is applied; rejects when none will be any more. */
+  next(): Promise<void>
+}
+
+/** A record that changed rows. */
+export interface FeedItem {
+  /** Where to go on after this one. */
+  readonly position: string
+  readonly partition: number
+  readonly offset: number
+  readonly trace: Trace
+}
+
+/** How many traces are read in one turn of the event loop. */
+const tracesPerRead = 256
+
+/**
+ * The records that changed rows, from a position on and then as they come. It reads what is stored, so a slow
+ * reader costs no memory, and it goes on where it was after a crash of either side.
+ *
+ * A position is the offset of the next record of each partition, in decimal, joined by dots.
+ *
+ * @throws HenceError `position-unknown` (change)
+ */
+export async function* feed(
+  source: FeedSource,
+  from: string | undefined,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<FeedItem> {
+  const at = from === undefined ? [...source.positions()] : positionsOf(from, source.positions())
+  while (!signal?.aborted) {
+    // Asked for first, so that what is applied while the traces are read is not missed.
+    const next = source.next()
+    next.catch(() => {})
+    let isBehind = false
+    for (let partition = 0; partition < at.length; partition++) {
+      const end = source.positions()[partition]!
+      if (at[partition]! < source.keptFrom(partition)) throw unknownPosition(at.join('.'))
+      if (at[partition]! === end) continue
+      const traces = source.traces(partition, at[partition]!, tracesPerRead)
+      for (const { offset, trace } of traces) {
+        at[partition] = offset + 1
+        if (trace.derivations.some(({ changes }) => changes.length > 0))
+          yield { position: at.join('.'), partition, offset, trace }
+        if (signal?.aborted) return
+      }
+      // Records that came a second time leave no trace.
+      if (traces.length < tracesPerRead) at[partition] = Math.max(at[partition]!, end)
+      isBehind = true
+    }
+    if (!isBehind) await orAborted(next, signal)
+  }
+}
+
+function positionsOf(text: string, ends: readonly number[]): number[] {
+  const at = /^\d{1,16}(\.\d{1,16})*$/.test(text) ? text.split('.').map(Number) : []
+  if (at.length === ends.length && at.every((offset, i) => offset <= ends[i]!)) return at
+  throw unknownPosition(text)
+}
+
+function unknownPosition(text: string): HenceError {
+  return new HenceError(
+    'position-unknown',
+    'change',
+    `The position ${JSON.stringify(text)} is none of this log's, or what came after it is no longer kept. ` +
+      'Read the tables anew, and go on from the present position.',
+  )
+}

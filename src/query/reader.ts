@@ -1,0 +1,256 @@
+import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
+import { isSystemMessage } from '../app/name.ts'
+import { operatorTables, type Standing, standings, type Violation, violations } from '../constraint/tables.ts'
+import { correctionFor } from '../derivation/step.ts'
+import { type EffectRow, type EffectState, effectState } from '../effect/outbox.ts'
+import { HenceError } from '../failure.ts'
+import { identityOf, principalOf, requestIdOf } from '../identity.ts'
+import type { Log, Position } from '../log/log.ts'
+import { type CorrectionRecord, decodeRecord, type LogRecord, type RequestRecord } from '../log/record.ts'
+import { otherRecord, RecordReader } from '../log/records-at.ts'
+import type { Processor } from '../processor/processor.ts'
+import type { Trace, TracedDerivation } from '../processor/traces.ts'
+import type { Program } from '../sandbox/program.ts'
+import { mainRealm } from '../sandbox/realm.ts'
+import { digest } from '../state/digest.ts'
+import { decodeKey, encodeKey, type KeyKind } from '../state/keys.ts'
+import type { TableShape, TableState } from '../state/table.ts'
+import { feed } from './feed.ts'
+import type { Story, StoryChange, StoryCorrection, StoryStep } from './story.ts'
+
+/** The rows that one record changed, and where a reading of changes goes on after it. */
+export interface Changes {
+  readonly position: string
+  readonly changes: readonly TableChange[]
+}
+
+/** A violation, and the partition key that its constraint is judged under. */
+export type KeyedViolation = Violation & { readonly key: string }
+
+/** Hence's own messages name requests by their identity, whose form is nobody else's business. */
+function withSender(data: { readonly identity?: string }): object {
+  const { identity, ...rest } = data
+  if (identity === undefined) return rest
+  return { requestId: requestIdOf(identity), principal: principalOf(identity), ...rest }
+}
+
+/** All that is read from the derived state. Values leave as objects of the process's own realm. */
+export class Reader {
+  readonly #program: Program
+  readonly #tables: ReadonlyMap<string, TableState>
+  readonly #processor: Processor
+  readonly #records: RecordReader
+
+  constructor(program: Program, tables: ReadonlyMap<string, TableState>, processor: Processor, log: Log) {
+    this.#program = program
+    this.#tables = tables
+    this.#processor = processor
+    this.#records = new RecordReader(log)
+  }
+
+  get(name: string, key: readonly KeyPart[]): unknown {
+    const { table, kinds } = this.#table(name)
+    const fits = key.length === kinds.length && key.every((part, i) => typeof part === kinds[i])
+    if (!fits) {
+      throw new HenceError(
+        'key-invalid',
+        'change',
+        `A row of table "${name}" is named by [${kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
+      )
+    }
+    const row = table.get(encodeKey(key))
+    return row === undefined ? undefined : this.#out(name, row)
+  }
+
+  scan(name: string, query: Query): Row<KeyPart[], unknown>[] {
+    const { table } = this.#table(name)
+    return table.scan(query).map(({ key, value }) => ({ key, value: this.#out(name, value) as never }))
+  }
+
+  /** SHA-256 of the app's tables. */
+  digest(): string {
+    const tables = [...this.#program.app.tables.keys()].map((name) => this.#tables.get(name)!)
+    return digest(tables)
+  }
+
+  async story(requestId: string, principal: string): Promise<Story | undefined> {
+    const identity = identityOf(requestId, principal)
+    const decided = this.#processor.decided(identity)
+    if (decided === undefined) return undefined
+    const { partition, offset, outcome, corrected } = decided
+    const { traces } = this.#processor
+    const steps: StoryStep[] = []
+    for (const place of traces.family(decided)) {
+      const trace = traces.get(place)
+      const own = trace?.derivations.filter(
+        ({ rootPartition, rootOffset }) => rootPartition === partition && rootOffset === offset,
+      )
+      for (const derivation of own ?? []) {
+        const step = this.#step(derivation, `${place.partition}:${place.offset}`, trace!.time)
+        steps.push(step.kind === 'correction' ? { ...step, correction: await this.#correction(place) } : step)
+      }
+    }
+    const { record, time } = await this.request(partition, offset)
+    return {
+      requestId: requestIdOf(identity),
+      principal: principalOf(identity),
+      type: record.type,
+      input: JSON.parse(record.input),
+      token: `${partition}:${offset}`,
+      at: time,
+      outcome,
+      ...(corrected && { corrected }),
+      steps: steps.sort((a, b) => a.at - b.at),
+    }
+  }
+
+  async *changes(
+    from: string | undefined,
+    signal: AbortSignal | undefined,
+    next: () => Promise<void>,
+  ): AsyncGenerator<Changes> {
+    const { traces } = this.#processor
+    const source = {
+      positions: () => this.#processor.positions,
+      keptFrom: (partition: number) => this.#processor.feedFrom(partition),
+      traces: (partition: number, offset: number, limit: number) => traces.from({ partition, offset }, limit),
+      next,
+    }
+    for await (const { position, partition, offset, trace } of feed(source, from, signal)) {
+      yield { position, changes: this.changesOf(partition, offset, trace) }
+    }
+  }
+
+  changesOf(partition: number, offset: number, { derivations }: Trace): TableChange[] {
+    const token = `${partition}:${offset}`
+    return derivations.flatMap(({ changes }) => this.#rows(changes).map((row) => ({ ...row, token })))
+  }
+
+  effect(id: string): EffectState | undefined {
+    const row = this.#processor.place.outbox.get(id)
+    return row && effectState(id, row)
+  }
+
+  effects(options: { state: EffectRow['state']; type?: string; limit: number }): EffectState[] {
+    return this.#processor.place.outbox.list(options.state, options).map(([id, row]) => effectState(id, row))
+  }
+
+  violation(key: string, id: string): KeyedViolation | undefined {
+    const row = this.#own(violations).get(encodeKey([key, id]))
+    return row === undefined ? undefined : { ...(row as Violation), key }
+  }
+
+  /** Violations, oldest first within a state. */
+  violations(options: { state?: Violation['state']; limit: number }): KeyedViolation[] {
+    const { state, limit } = options
+    const query = { index: 'byState', prefix: state === undefined ? [] : [state], limit }
+    return this.#own(violations)
+      .scan(query)
+      .map(({ key, value }) => ({ ...(value as Violation), key: key[0] as string }))
+  }
+
+  /** The limit of a key and what is claimed of it; undefined when nothing is and the limit is that of the definition. */
+  standing(constraint: string, key: string): Pick<Standing, 'limit' | 'claimed'> | undefined {
+    const row = this.#own(standings).get(encodeKey([key, constraint])) as Standing | undefined
+    return row && { limit: row.limit, claimed: row.claimed }
+  }
+
+  #own({ name }: TableShape): TableState {
+    return this.#tables.get(name)!
+  }
+
+  /** The request that stands at a place of the log. */
+  async request(partition: number, offset: number): Promise<{ record: RequestRecord; time: number }> {
+    const { record, time } = await this.#record(partition, offset)
+    if (record.kind === 'request') return { record, time }
+    throw otherRecord(partition, offset, 'a request, since an outcome is stored for it')
+  }
+
+  async #record(partition: number, offset: number): Promise<{ record: LogRecord; time: number }> {
+    const { bytes, time } = await this.#records.read(partition, offset)
+    return { record: decodeRecord(bytes), time }
+  }
+
+  /** What stands in the log of a correction, and of the promotion that it came with. */
+  async #correction({ partition, offset }: Position): Promise<StoryCorrection> {
+    const { record } = await this.#record(partition, offset)
+    const { history } = this.#processor
+    const fact = record.kind === 'correction' ? history[record.correction.promotion] : undefined
+    if (fact?.type !== 'promotion') throw otherRecord(partition, offset, 'a correction')
+    const { number, at, generation, version, principal, requestId, diff, note } = fact
+    const promotion = {
+      number,
+      at,
+      generation,
+      version,
+      principal,
+      requestId,
+      diff,
+      ...(note !== undefined && { note }),
+    }
+    const made = correctionFor((record as CorrectionRecord).correction)
+    if (made.kind === 'outcome') {
+      return { promotion, kind: 'outcome', before: made.before, after: made.after }
+    }
+    if (made.kind === 'effect') {
+      return { promotion, kind: 'effect', effect: made.id, before: made.before, after: made.after }
+    }
+    throw otherRecord(partition, offset, 'a correction of a request')
+  }
+
+  #step(derivation: TracedDerivation, token: string, at: number): StoryStep {
+    const { kind, type, key, changes, events, effects, failure } = derivation
+    return {
+      token,
+      at,
+      kind,
+      type,
+      key,
+      changes: this.#rows(changes),
+      events: events.map(([type, key, data]) => ({
+        type,
+        key,
+        data: isSystemMessage(type) ? withSender(data as object) : this.#inMain(data),
+      })),
+      effects: effects.flatMap((id) => this.effect(id) ?? []),
+      failure,
+    }
+  }
+
+  /** Without those of tables that the code has given up since. */
+  #rows(changes: TracedDerivation['changes']): StoryChange[] {
+    const { tables } = this.#program.app
+    return changes
+      .filter(([table]) => tables.has(table) || operatorTables.has(table))
+      .map((change) => this.#row(change))
+  }
+
+  #row([table, key, before, after]: TracedDerivation['changes'][number]): StoryChange {
+    return {
+      table,
+      key: decodeKey(this.#table(table).kinds, key).parts,
+      before: before === null ? undefined : this.#out(table, before),
+      after: after === null ? undefined : this.#out(table, after),
+    }
+  }
+
+  #table(name: string): { readonly table: TableState; readonly kinds: readonly KeyKind[] } {
+    const { app } = this.#program
+    const definition: TableShape | undefined = app.tables.get(name) ?? operatorTables.get(name)
+    if (definition) return { table: this.#tables.get(name)!, kinds: ['string', ...definition.parts] }
+    throw new HenceError(
+      'unknown-table',
+      'change',
+      `The app "${app.name}" has no table "${name}"; it has ${[...app.tables.keys()].join(', ')}.`,
+    )
+  }
+
+  /** A row as a value of the main realm; those of Hence's own tables are that, and may be larger than an app's. */
+  #out(table: string, row: unknown): unknown {
+    return operatorTables.has(table) ? row : this.#inMain(row)
+  }
+
+  #inMain(value: unknown): unknown {
+    return this.#program.realm === mainRealm ? value : mainRealm.seal(value)
+  }
+}

@@ -1,0 +1,339 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { z } from 'zod'
+import { bank } from '../../test/bank-versions.ts'
+import { type App, app, createEngine, type Engine, scopes } from '../index.ts'
+import type { Storage } from '../storage/storage.ts'
+import { type MemoryStorage, memoryStorage } from '../testing/index.ts'
+
+// What may come between the steps of deriving again: an end, an error, a loss.
+
+const [plain, costly] = [bank(), bank({ fee: 3 })]
+
+function open(data: Storage, code: App = plain, options: object = {}): Promise<Engine<App>> {
+  const given = { app: code, data, earlier: [plain, costly], report: () => {}, handlers: {}, ...options }
+  return createEngine(given as never) as Promise<Engine<App>>
+}
+
+async function pay(engine: Engine<App>, count: number, name = 'r'): Promise<void> {
+  const payments = Array.from({ length: count }, (_, i) =>
+    engine.submit('pay', { from: 'a1', to: `b${i % 5}`, cents: 11 } as never, { requestId: `${name}${i}` }),
+  )
+  await Promise.all(payments)
+}
+
+/** Storage whose reads of the log stand still while `held` is set, so that a generation is on its way and stays there. */
+function holding(data: MemoryStorage) {
+  const gate: { held?: Promise<void> } = {}
+  const { log } = data
+  return {
+    gate,
+    data: {
+      ...data,
+      log: {
+        ...boundTo(log),
+        async *read(partition: number, from: number) {
+          await gate.held
+          yield* log.read(partition, from)
+        },
+      },
+    } as Storage,
+  }
+}
+
+function boundTo(log: MemoryStorage['log']) {
+  const { id, partitions } = log
+  return {
+    id,
+    partitions,
+    append: log.append.bind(log),
+    end: log.end.bind(log),
+    close: log.close.bind(log),
+  }
+}
+
+for (const [how, code, end] of [
+  ['is given up', 'reprocess-none', (engine: Engine<App>) => engine.reprocessing.discard()],
+  ['is left by an engine that closes', 'engine-closed', (engine: Engine<App>) => engine.close()],
+] as const) {
+  test(`whoever waits for a generation that ${how} is told so`, { timeout: 5_000 }, async () => {
+    const { data, gate } = holding(memoryStorage({ partitions: 2 }))
+    const engine = await open(data)
+    await pay(engine, 3_000)
+    const held = Promise.withResolvers<void>()
+    gate.held = held.promise
+    await engine.reprocessing.start({ app: costly })
+    const waiting = [engine.reprocessing.caughtUp(), engine.reprocessing.diff()]
+    const told = Promise.all(waiting.map((each) => assert.rejects(each, { code })))
+    const ended = end(engine)
+    held.resolve()
+    await Promise.all([ended, told])
+    await engine.close()
+  })
+}
+
+test('nothing is begun or given up once the engine is closed', async () => {
+  const data = memoryStorage()
+  const engine = await open(data)
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.caughtUp()
+  await engine.close()
+  const closed = { code: 'engine-closed' }
+  await assert.rejects(engine.reprocessing.discard(), closed)
+  await assert.rejects(engine.reprocessing.pause(), closed)
+  await assert.rejects(engine.reprocessing.resume(), closed)
+  await assert.rejects(engine.reprocessing.start({ app: costly }), closed)
+  // The next one finds it where it was.
+  const next = await open(data)
+  assert.equal((await next.reprocessing.caughtUp()).generation, 1)
+  await next.close()
+})
+
+test('a diff whose reader throws leaves the generation following', async () => {
+  const engine = await open(memoryStorage())
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  const each = () => {
+    throw new Error('the reader has gone')
+  }
+  await assert.rejects(engine.reprocessing.diff({ each }), /gone/)
+  await pay(engine, 10, 's')
+  const end = engine.stats().applied[0]
+  while (engine.reprocessing.status()!.records < end!) await new Promise(setImmediate)
+  await engine.close()
+})
+
+test('a diff leaves a generation paused that was paused meanwhile', async () => {
+  const engine = await open(memoryStorage())
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.caughtUp()
+  const diff = engine.reprocessing.diff()
+  const pausing = engine.reprocessing.pause()
+  await Promise.allSettled([diff, pausing])
+  assert.equal(engine.reprocessing.status()!.state, 'paused')
+  await engine.close()
+})
+
+async function promote(engine: Engine<App>, requestId: string) {
+  const { sha256: diff } = await engine.reprocessing.diff()
+  return engine.reprocessing.promote({ diff }, { requestId })
+}
+
+test('the generation kept for the way back is derived anew with all versions that it had, when its state is lost', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const detour = bank({ detour: true })
+  const all = { earlier: [plain, costly, detour] }
+  let engine = await open(data, plain, all)
+  await pay(engine, 20)
+  await engine.close()
+  engine = await open(data, costly, { ...all, onCodeChange: 'continue' })
+  await pay(engine, 20, 's')
+  const before = await engine.digest()
+  await engine.reprocessing.start({ app: detour })
+  await promote(engine, 'p1')
+  await engine.close()
+  await data.dropStore(0)
+  engine = await open(data, detour, all)
+  await promote(engine, 'p2')
+  assert.equal(await engine.digest(), before)
+  await engine.close()
+})
+
+test('what was live before is kept for the way back, also when the process ends before it has noted that', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  let isCut = false
+  const cutting: Storage = {
+    ...data,
+    keep: (name, text) =>
+      isCut && name.startsWith('state/') ? new Promise(() => {}) : data.keep(name, text),
+  }
+  const first = await open(cutting)
+  await pay(first, 20)
+  const before = await first.digest()
+  await first.reprocessing.start({ app: costly })
+  const { sha256: diff } = await first.reprocessing.diff()
+  isCut = true
+  void first.reprocessing.promote({ diff }, { requestId: 'p1' })
+  while (first.stats().generation === 0) await new Promise(setImmediate)
+  await first.idle()
+
+  const engine = await open(data, costly)
+  assert.equal(engine.reprocessing.status()?.wasLive, true)
+  await promote(engine, 'p2')
+  assert.equal(await engine.digest(), before)
+  await engine.close()
+})
+
+test('a note that says nothing of use is as good as none', async () => {
+  for (const text of ['null', '{}', '{"live":"x"}', '{"live":0,"other":{}}', 'no']) {
+    const data = memoryStorage()
+    const engine = await open(data)
+    await pay(engine, 3)
+    await engine.close()
+    await data.keep('state/generations.json', text)
+    const next = await open(data)
+    assert.equal(next.reprocessing.status(), undefined)
+    await next.close()
+  }
+})
+
+test('a generation whose code is missing does not keep the live one from its work, and says what it lacks', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  let engine = await open(data)
+  await pay(engine, 20)
+  await engine.reprocessing.start({ app: costly })
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.close()
+
+  const without = { earlier: [] }
+  for (let starts = 0; starts < 2; starts++) {
+    engine = await open(data, plain, without)
+    await pay(engine, 5, `s${starts}`)
+    const status = engine.reprocessing.status()!
+    assert.deepEqual([status.state, status.error?.code, status.generation], ['failed', 'code-not-kept', 1])
+    const lacking = { code: 'code-not-kept' }
+    await assert.rejects(engine.reprocessing.diff(), lacking)
+    await assert.rejects(engine.reprocessing.caughtUp(), lacking)
+    await assert.rejects(engine.reprocessing.resume(), lacking)
+    await assert.rejects(engine.reprocessing.pause(), lacking)
+    await assert.rejects(engine.reprocessing.promote({ diff }, { requestId: 'p' }), lacking)
+    await assert.rejects(engine.reprocessing.start({ app: bank({ detour: true }) }), {
+      code: 'reprocess-exists',
+    })
+    await engine.close()
+  }
+
+  // With the code it goes on where it was.
+  engine = await open(data)
+  assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
+  await engine.close()
+  engine = await open(data, plain, without)
+  await engine.reprocessing.start({ app: costly })
+  assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
+  await engine.close()
+  engine = await open(data, plain, without)
+  await engine.reprocessing.discard()
+  assert.equal(engine.reprocessing.status(), undefined)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.diff()
+  await engine.close()
+})
+
+for (const [what, variant] of [
+  ['tells others by a detour', { detour: true }],
+  ['keys otherwise', { rename: (name: string) => `${name}x` }],
+] as const) {
+  test(`a diff changes nothing of what is derived by code that ${what}, also when more comes in the same millisecond`, async () => {
+    const clock = { now: () => Date.UTC(2026, 0, 1) }
+    const other = bank(variant)
+    const all = { clock, earlier: [plain, other] }
+    const data = memoryStorage({ partitions: 4, clock })
+    const engine = await open(data, plain, all)
+    const payAll = async (name: string) => {
+      for (let i = 0; i < 30; i++) {
+        const input = { from: `${'abcdef'[i % 6]}1`, to: `${'abcdef'[(i * 7 + 1) % 6]}1`, cents: 11 }
+        await engine.submit('pay', input as never, { requestId: `${name}${i}` })
+      }
+    }
+    await payAll('r')
+    await engine.reprocessing.start({ app: other })
+    await engine.reprocessing.diff()
+    await payAll('s')
+    await promote(engine, 'p')
+    assert.equal(engine.reprocessing.history().length, 1)
+    const digest = await engine.digest()
+    await engine.close()
+    const bare = await open({ ...memoryStorage({ partitions: 4 }), log: data.log }, other, all)
+    assert.equal(await bare.digest(), digest)
+    await bare.close()
+  })
+}
+
+test('a generation that goes on after a pause has caught up only once it is there again', async () => {
+  const { data, gate } = holding(memoryStorage())
+  const engine = await open(data)
+  await pay(engine, 10)
+  await engine.reprocessing.start({ app: costly })
+  await engine.reprocessing.caughtUp()
+  await engine.reprocessing.pause()
+  await pay(engine, 2_000, 's')
+  const held = Promise.withResolvers<void>()
+  gate.held = held.promise
+  await engine.reprocessing.resume()
+  let isThere = false
+  const there = engine.reprocessing.caughtUp().then(({ records, of }) => {
+    isThere = true
+    assert.ok(of - records <= 1_000, `${records} of ${of}`)
+  })
+  for (let turns = 0; turns < 50; turns++) await new Promise(setImmediate)
+  assert.equal(isThere, false)
+  held.resolve()
+  await there
+  await engine.close()
+})
+
+test('a generation that stops in the middle leaves no reading of the log open', async () => {
+  const data = memoryStorage({ partitions: 8 })
+  const { log } = data
+  let readings = 0
+  const counting: Storage = {
+    ...data,
+    log: {
+      ...boundTo(log),
+      async *read(partition, from) {
+        readings++
+        try {
+          yield* log.read(partition, from)
+        } finally {
+          readings--
+        }
+      },
+    },
+  }
+  const engine = await open(counting)
+  for (let i = 0; i < 200; i++) await pay(engine, 10, `r${i}-`)
+  await engine.reprocessing.start({ app: costly })
+  while (engine.reprocessing.status()!.records === 0) await new Promise(setImmediate)
+  const { records, of } = await engine.reprocessing.pause()
+  assert.ok(records < of)
+  assert.equal(readings, 0)
+  await engine.close()
+})
+
+test('the status names the last derivation that threw in the other generation', async () => {
+  const [account] = scopes('account')
+  const made = (derive: (tx: unknown, input: { readonly cents: number }) => void) =>
+    app('wallet', {
+      tables: [],
+      requests: [
+        account.request('add', {
+          input: z.object({ to: z.string(), cents: z.int() }),
+          key: ({ to }) => to,
+          derive,
+        }),
+      ],
+    })
+  const before = made(() => {})
+  const after = made((_, { cents }) => {
+    if (cents > 10) throw new RangeError(`${cents} cents are too many`)
+  })
+  const data = memoryStorage()
+  const engine = await open(data, before, { earlier: [before, after] })
+  for (const [i, cents] of [5, 11, 12, 6].entries()) {
+    await engine.submit('add', { to: 'a', cents } as never, { requestId: `r${i}` })
+  }
+  await engine.reprocessing.start({ app: after })
+  const { failures, lastFailure } = await engine.reprocessing.caughtUp()
+  assert.equal(failures, 2)
+  assert.deepEqual(lastFailure, {
+    type: 'add',
+    key: 'a',
+    code: 'derivation-threw',
+    message: 'RangeError: 12 cents are too many',
+    partition: 0,
+    offset: 2,
+  })
+  await engine.close()
+})

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { randomFrom } from '../../test/random.ts'
+import { systemClock } from '../clock.ts'
+import { simulatedDisk } from '../testing/index.ts'
+import { holdFile } from './file-lock.ts'
+import { derivingLock, keep, openDirectory, type Storage } from './storage.ts'
+
+const code = 'module.exports = {}'
+
+/** Keeps code twice, as two starts do, loses power, and tells what is there then. */
+async function keptThrough(seed: number, ignoredSyncs: readonly string[]): Promise<string | undefined> {
+  const disk = simulatedDisk({ random: randomFrom(seed), ignoredSyncs: new Set(ignoredSyncs) })
+  await keep(disk, '/data', 'code/v1.js', code)
+  await keep(disk, '/data', 'code/v1.js', code)
+  disk.losePower()
+  const names = await disk.list('/data/code').catch(() => undefined)
+  if (!names?.includes('v1.js')) return undefined
+  const file = await disk.open('/data/code/v1.js', 'read')
+  const bytes = Buffer.alloc(await file.size())
+  await file.read(bytes, 0)
+  await file.close()
+  return bytes.toString()
+}
+
+test('the code of a version survives a loss of power, whole, and none of its syncs can be left out', async () => {
+  for (let seed = 1; seed <= 200; seed++) assert.equal(await keptThrough(seed, []), code)
+  for (const label of ['folder of kept texts', 'kept text', 'name of a kept text']) {
+    let isLost = false
+    for (let seed = 1; seed <= 200 && !isLost; seed++) isLost = (await keptThrough(seed, [label])) !== code
+    assert.ok(isLost, `nothing tells that the sync "${label}" is left out`)
+  }
+})
+
+test('a directory in which a process of an earlier engine still derives is opened when that has ended', async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'hence-storage-'))
+  t.after(() => rm(home, { recursive: true }))
+  const open = (name: string) =>
+    openDirectory({ directory: join(home, name), partitions: 1, clock: systemClock, report: () => {} })
+  await mkdir(join(home, 'derived/state'), { recursive: true })
+  const held = holdFile(join(home, 'derived', derivingLock))
+  assert.ok(held)
+  let opened: Storage | undefined
+  const opening = open('derived').then((storage) => {
+    opened = storage
+  })
+  // What takes several times as long as an opening.
+  for (const name of ['a', 'b', 'c', 'd']) await (await open(name)).close()
+  assert.equal(opened, undefined)
+  held.release()
+  await opening
+  await opened!.close()
+})

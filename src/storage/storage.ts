@@ -1,0 +1,166 @@
+import { readFile, rm } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Clock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-log/disk.ts'
+import { openFileLog } from '../log/file-log/file-log.ts'
+import type { Log } from '../log/log.ts'
+import type { Reporter } from '../report.ts'
+import { openLmdbStore } from '../state/lmdb-store.ts'
+import type { Store } from '../state/store.ts'
+import { lockDirectory } from './directory-lock.ts'
+import { isHeld } from './file-lock.ts'
+
+/** Where an engine keeps its log and what it derives from it. */
+export interface Storage {
+  readonly log: Log
+  /** The data directory, if this is one: then another process can read what is in it. */
+  readonly directory?: string
+  /** The folder for signed tree heads and what proves them; undefined: in memory. */
+  readonly audit?: string
+  /**
+   * Opens the derived state of a generation.
+   * @param anew begin with an empty one; what was there is lost, and is derived again from the log
+   */
+  openStore(generation: number, collections: readonly string[], anew: boolean): Promise<Store>
+  /** Removes the derived state of a generation, which is not open. */
+  dropStore(generation: number): Promise<void>
+  /**
+   * Keeps a text under a name such as `code/HASH.js`, in the place of one that was kept there; it is there for good when
+   * this resolves. What is named `state/…` may be lost with the derived state.
+   */
+  keep(name: string, text: string): Promise<void>
+  /** The text that is kept under a name; undefined when there is none. */
+  kept(name: string): Promise<string | undefined>
+  close(): Promise<void>
+}
+
+/** The name that the code of a version is kept under. */
+export function codeName(version: string): string {
+  return `code/${version}.js`
+}
+
+/** What the process holds that derives a generation beside the live one. */
+export const derivingLock = 'state/deriving.lock'
+
+/**
+ * Storage in a directory:
+ *
+ *   lock, lock.json   held by the one process that has the directory open
+ *   log/              the truth; see docs/reference/log-format.md
+ *   state/N/          derived by generation N, may be removed while no process runs
+ *   code/             every bundle that derived something, by its hash
+ *   promotions/       the corrections of each promotion, until they are in the log
+ *   audit/            signed tree heads, their key, and the trees, which are derived; see `Auditor`
+ *
+ * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and what opening the log throws; the
+ *   signal's reason when it ended the waiting
+ */
+export async function openDirectory(options: {
+  readonly directory: string
+  readonly partitions: number | undefined
+  readonly clock: Clock
+  readonly report: Reporter
+  /** The size of a segment of the log; see `openFileLog`. */
+  readonly segmentBytes?: number
+  /** Wait until another process releases the directory. */
+  readonly wait?: boolean | undefined
+  /** Ends that waiting. */
+  readonly signal?: AbortSignal | undefined
+}): Promise<Storage> {
+  const { directory, signal } = options
+  let lock: { release(): Promise<void> } | undefined
+  let log: Log
+  try {
+    await makeDirectories(realDisk, resolve(directory), 'data directory')
+    lock = await lockDirectory(directory, options)
+    await untilNobodyDerives(directory, signal)
+    log = await openFileLog(options)
+  } catch (error) {
+    await lock?.release()
+    if (error instanceof HenceError || (signal?.aborted && error === signal.reason)) throw error
+    throw unusable(directory, error)
+  }
+  const held = lock
+  return {
+    log,
+    directory: resolve(directory),
+    audit: join(directory, 'audit'),
+    openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
+    dropStore: (generation) => rm(stateFolder(directory, generation), { recursive: true, force: true }),
+    keep: (name, text) => keep(realDisk, resolve(directory), name, text),
+    kept: (name) => kept(directory, name),
+    async close() {
+      await log.close()
+      await held.release()
+    },
+  }
+}
+
+/** Where the derived state of a generation is in a data directory. */
+export function stateFolder(directory: string, generation: number): string {
+  return join(directory, 'state', String(generation))
+}
+
+/** Opens the derived state of a generation in a data directory; see `Storage`. */
+export async function openState(
+  directory: string,
+  generation: number,
+  collections: readonly string[],
+  anew: boolean,
+): Promise<Store> {
+  const folder = stateFolder(directory, generation)
+  if (anew) await rm(folder, { recursive: true, force: true })
+  return openLmdbStore({ directory: folder, collections })
+}
+
+const nobodyMsMax = 30_000
+
+/** A process that was killed may have started another one to derive, which ends as soon as it notices. */
+async function untilNobodyDerives(directory: string, signal: AbortSignal | undefined): Promise<void> {
+  const until = Date.now() + nobodyMsMax
+  while (isHeld(join(directory, derivingLock))) {
+    signal?.throwIfAborted()
+    if (Date.now() > until) throw stillDeriving(directory)
+    await pause(20)
+  }
+}
+
+/** Keeps a text in a data directory, for good when it resolves. */
+export async function keep(disk: Disk, directory: string, name: string, text: string): Promise<void> {
+  const path = join(directory, name)
+  const folder = dirname(path)
+  await makeDirectories(disk, folder, 'folder of kept texts')
+  await writeWhole(disk, path, Buffer.from(text), 'kept text')
+  await disk.syncDirectory(folder, 'name of a kept text')
+}
+
+/** The text that is kept under a name in a data directory; undefined when there is none. */
+export function kept(directory: string, name: string): Promise<string | undefined> {
+  return readFile(join(directory, name), 'utf8').catch(absent)
+}
+
+/** @returns the error for a process that goes on to derive though its engine has ended */
+export function stillDeriving(directory: string): HenceError {
+  return new HenceError(
+    'data-in-use',
+    'retry',
+    `A process of an engine that has ended still derives in ${resolve(directory)}. It ends by itself as soon as it notices; ` +
+      'if it does not, stop it: it holds `state/deriving.lock`.',
+  )
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
+}
+
+function unusable(directory: string, cause: unknown): HenceError {
+  return new HenceError(
+    'data-unusable',
+    'operator',
+    `The data directory ${resolve(directory)} cannot be used: ${cause instanceof Error ? cause.message : cause}. ` +
+      'Give a directory that this process may make and write to, on a disk with space.',
+    { cause },
+  )
+}
