@@ -1,4 +1,5 @@
 import type { Outcome } from '../app/index.ts'
+import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import type { Chain, Emission } from '../derivation/chain.ts'
 import { type DerivationContext, derivationContext, inRealmOf } from '../derivation/context.ts'
@@ -388,10 +389,8 @@ export class Processor {
   }
 
   #checkNext(partition: number, offset: number): void {
-    if (offset === this.#positions[partition]) return
-    throw new Error(
-      `Record ${offset} of partition ${partition} came when ${this.#positions[partition]} was due.`,
-    )
+    const position = this.#positions[partition]
+    assert(offset === position, 'a partition applies the record at its position next', offset, position)
   }
 
   #at(partition: number, offset: number, time: number, root?: Due['root']): void {

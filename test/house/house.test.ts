@@ -66,7 +66,7 @@ function below(_: 'derivation'): readonly string[] {
   return ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox']
 }
 
-const shared = ['failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'optional-package.ts']
+const shared = ['assert.ts', 'failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'optional-package.ts']
 const roomOf = (file: string): string => {
   if (shared.includes(file)) return 'shared'
   return file.includes('/') ? file.slice(0, file.indexOf('/')) : 'public'
