@@ -6,7 +6,7 @@ import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
-import { lookAtLog } from '../log/file-log/snapshot.ts'
+import { snapshotLog } from '../log/file-log/snapshot.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import { readCode } from '../offline/code.ts'
 import { versionInForce } from '../offline/version-in-force.ts'
@@ -203,7 +203,7 @@ async function say({ json }: ServeOptions, text: string, told: object): Promise<
 
 /** The code that derived what is there; undefined where there is nothing yet, or it is not kept. */
 async function codeInForce(data: string): Promise<{ code: string; hash: string } | undefined> {
-  const look = await lookAtLog(data)
+  const look = await snapshotLog(data)
   if (look === undefined) return undefined
   try {
     return await readCode(data, await versionInForce(data, look))

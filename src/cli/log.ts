@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { batchesByTime } from '../log/batches-by-time.ts'
-import { type LogLook, type PartitionLook, readLooked } from '../log/file-log/snapshot.ts'
+import { type LogSnapshot, type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
 import { lookAtData } from '../offline/data.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
@@ -63,14 +63,14 @@ interface CatOptions {
 }
 
 /** The records of the partitions side by side: by log time, then by partition. */
-async function* recordsOf(look: LogLook, only: number | undefined, from = 0): AsyncGenerator<Placed> {
+async function* recordsOf(look: LogSnapshot, only: number | undefined, from = 0): AsyncGenerator<Placed> {
   const chosen = look.partitions.filter((_, partition) => only === undefined || partition === only)
   if (chosen.length === 0) {
     throw new InvalidArgumentError(`The log has the partitions 0 to ${look.partitions.length - 1}.`)
   }
   const sources = chosen.map((each) => ({
-    partition: each.place.lineage.partition,
-    batches: readLooked(each, from),
+    partition: each.files.lineage.partition,
+    batches: readSnapshot(each, from),
   }))
   for await (const [partition, { offset, time, records }] of batchesByTime(sources)) {
     for (const [i, bytes] of records.entries()) {
@@ -197,12 +197,12 @@ interface PartitionStats {
   readonly byType: Readonly<Record<string, number>>
 }
 
-async function count(look: PartitionLook): Promise<PartitionStats> {
+async function count(look: PartitionSnapshot): Promise<PartitionStats> {
   const byType: Record<string, number> = {}
   let [records, requests, events, bytes] = [0, 0, 0, 0]
   let firstAt: number | null = null
   let lastAt: number | null = null
-  for await (const batch of readLooked(look)) {
+  for await (const batch of readSnapshot(look)) {
     firstAt ??= batch.time
     lastAt = batch.time
     for (const each of batch.records) {
@@ -216,7 +216,7 @@ async function count(look: PartitionLook): Promise<PartitionStats> {
     }
   }
   return {
-    partition: look.place.lineage.partition,
+    partition: look.files.lineage.partition,
     records,
     requests,
     events,

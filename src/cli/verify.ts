@@ -7,12 +7,12 @@ import { someHeads } from '../audit/head-file.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
 import { HenceError } from '../failure.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { lookAtMoment } from '../offline/data.ts'
 import { readInput, unreadableFile } from '../offline/input-file.ts'
 import { lookedLog } from '../offline/snapshot-log.ts'
 import { copyStates, type History, verifyHistory } from '../offline/verify-history.ts'
-import { holderOf } from '../storage/directory-lock.ts'
+import { lockHolderOf } from '../storage/directory-lock.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print } from './terminal/output.ts'
@@ -51,7 +51,7 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
   const flaws: Flaw[] = []
   const progress = new Progress()
   // Before the log is looked at: what was signed until now, it has to hold.
-  const inUse = (await holderOf(data)) !== undefined
+  const inUse = (await lockHolderOf(data)) !== undefined
   const heads = await gatheredHeads(options)
   const temporary = await mkdtemp(join(tmpdir(), 'hence-verify-'))
   let [records, bytes, checked] = [0, 0, 0]
@@ -59,7 +59,7 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
   let history: History = { checked: false, reason: 'it was not asked for' }
   try {
     const states = options.history ? await copyStates(data, temporary, flaws) : undefined
-    let look: LogLook | undefined
+    let look: LogSnapshot | undefined
     let ends: readonly number[] | undefined
     try {
       ;({ look, ends } = await lookAtMoment(data))

@@ -2,16 +2,16 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
-import { type LogLook, lookAtLog } from '../log/file-log/snapshot.ts'
-import { holderOf } from '../storage/directory-lock.ts'
+import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
+import { lockHolderOf } from '../storage/directory-lock.ts'
 import { lookedLog } from './snapshot-log.ts'
 
 /**
  * Looks at the log of a data directory, also while a process has it open.
  * @throws HenceError `no-log` (change) when there is none
  */
-export async function lookAtData(directory: string): Promise<LogLook> {
-  const look = await lookAtLog(directory)
+export async function lookAtData(directory: string): Promise<LogSnapshot> {
+  const look = await snapshotLog(directory)
   if (look) return look
   const there = await stat(directory).then(
     () => 'holds no log',
@@ -26,7 +26,7 @@ export async function lookAtData(directory: string): Promise<LogLook> {
 
 /** A log that was looked at, and where its partitions end at one moment for all of them. */
 export interface SteadyLook {
-  readonly look: LogLook
+  readonly look: LogSnapshot
   /** Undefined: where they end. */
   readonly ends: readonly number[] | undefined
 }
@@ -38,9 +38,9 @@ export interface SteadyLook {
  * @throws HenceError `no-log` (change), and what reading the log throws
  */
 export async function lookAtMoment(directory: string): Promise<SteadyLook> {
-  const before = await holderOf(directory)
+  const before = await lockHolderOf(directory)
   const look = await lookAtData(directory)
-  const holder = before ?? (await holderOf(directory))
+  const holder = before ?? (await lockHolderOf(directory))
   const isEnough = look.partitions.length === 1 || look.partitions.some(({ damage }) => damage)
   if (holder === undefined || isEnough) return { look, ends: undefined }
   try {
@@ -52,7 +52,7 @@ export async function lookAtMoment(directory: string): Promise<SteadyLook> {
   }
 }
 
-async function endsTogether(look: LogLook): Promise<number[]> {
+async function endsTogether(look: LogSnapshot): Promise<number[]> {
   const last = look.partitions.flatMap(({ findings }, partition) => {
     const end = findings!.tip.offset
     return end === 0 ? [] : [[partition, end - 1] as const]

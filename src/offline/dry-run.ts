@@ -5,7 +5,7 @@ import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open-engine.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { catchUp, failureOf } from '../reprocess/catch-up.ts'
 import type { Diff, ReprocessStatus } from '../reprocess/reprocessing.ts'
 import { hostApp } from '../sandbox/program.ts'
@@ -31,7 +31,7 @@ export interface DryRun {
  */
 export async function dryRun(options: {
   readonly data: string
-  readonly look: LogLook
+  readonly look: LogSnapshot
   readonly survey: Survey
   /** The version in force. */
   readonly version: string

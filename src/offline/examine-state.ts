@@ -2,7 +2,7 @@ import { basename } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { baseOf, type ControlFact, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { codeName } from '../storage/storage.ts'
 import { checkCode } from './code.ts'
 import type { Finding, Remedies, Say } from './finding.ts'
@@ -17,7 +17,7 @@ import { keptStates, lookAtStore, type StateLook } from './state.ts'
  */
 export async function examineState(
   data: string,
-  look: LogLook,
+  look: LogSnapshot,
   ends: readonly (number | undefined)[],
   say: Say,
   remedies: Remedies,
@@ -41,7 +41,7 @@ export async function examineState(
 /** The control records of a log, and what they need; undefined where the log is damaged. */
 async function examineControls(
   data: string,
-  look: LogLook,
+  look: LogSnapshot,
   ends: readonly (number | undefined)[],
   say: Say,
 ): Promise<readonly ControlFact[] | undefined> {
@@ -73,7 +73,7 @@ async function examineGeneration(
     readonly isLive: boolean
     readonly facts: readonly ControlFact[] | undefined
   },
-  look: LogLook,
+  look: LogSnapshot,
   ends: readonly (number | undefined)[],
   say: Say,
   remedies: Remedies,

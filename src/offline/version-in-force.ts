@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { factOf, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { lookedLog } from './snapshot-log.ts'
 import { lookAtState } from './state.ts'
 
@@ -11,7 +11,7 @@ import { lookAtState } from './state.ts'
  * other code took over since.
  * @throws HenceError `code-not-kept` (change) where neither does
  */
-export async function versionInForce(data: string, look: LogLook): Promise<string> {
+export async function versionInForce(data: string, look: LogSnapshot): Promise<string> {
   const state = await lookAtState(data)
   const from = state?.positions ?? look.partitions.map(() => 0)
   const { facts, unfinished } = await findControls(lookedLog(look), from)

@@ -9,7 +9,7 @@ import { memoryStorage } from 'hence/testing'
 import { v7 } from 'uuid'
 import { copyLog } from '../../src/log/file-log/copy.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
-import { lookAtLog, readLooked } from '../../src/log/file-log/snapshot.ts'
+import { readSnapshot, snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { copyData } from '../../src/offline/copy-data.ts'
 import { hence } from '../hence-process.ts'
 import notes from '../server/notes.ts'
@@ -129,7 +129,7 @@ test('a log of many segments is cut at every time there is', async (t) => {
   })
   for (now = 1; now <= 12; now++)
     await log.append(0, [Buffer.from(`record ${now}`), Buffer.alloc(now * 9, 'x')])
-  const look = (await lookAtLog(join(folder, 'data')))!
+  const look = (await snapshotLog(join(folder, 'data')))!
   assert.ok(look.partitions[0]!.findings!.segments.length > 4)
   for (let until = 0; until <= 13; until++) {
     const to = join(folder, `until-${until}`)
@@ -153,7 +153,7 @@ test('a log of many segments is cut at every offset there is, within batches too
   for (let i = 0; i < 12; i++)
     await log.append(0, [Buffer.from(`record ${2 * i}`), Buffer.from(`record ${2 * i + 1}`.padEnd(i * 9))])
   await log.close()
-  const look = (await lookAtLog(join(folder, 'data')))!
+  const look = (await snapshotLog(join(folder, 'data')))!
   assert.ok(look.partitions[0]!.findings!.segments.length > 4)
   for (let end = 0; end <= 24; end++) {
     const to = join(folder, `end-${end}`)
@@ -191,9 +191,9 @@ test('a restore to right after a record has the tables that were there then, at 
     replies.map(({ token }) => token),
     requests.map((_, i) => `0:${i + before}`),
   )
-  const batches = (await lookAtLog(data))!
+  const batches = (await snapshotLog(data))!
   let count = 0
-  for await (const _ of readLooked(batches.partitions[0]!)) count++
+  for await (const _ of readSnapshot(batches.partitions[0]!)) count++
   assert.ok(count < requests.length / 2)
 
   const again = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })

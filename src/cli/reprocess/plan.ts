@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { App } from '../../app/index.ts'
 import { HenceError } from '../../failure.ts'
-import type { LogLook } from '../../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../../log/file-log/snapshot.ts'
 import type { Log } from '../../log/log.ts'
 import { readCode } from '../../offline/code.ts'
 import { lookAtMoment } from '../../offline/data.ts'
@@ -95,7 +95,7 @@ async function planned(module: string, data: string): Promise<Plan> {
 const trialRecords = 20_000
 
 async function estimate(
-  { before, log, ...where }: { module: string; data: string; look: LogLook; log: Log; before: string },
+  { before, log, ...where }: { module: string; data: string; look: LogSnapshot; log: Log; before: string },
   all: number,
 ): Promise<number | undefined> {
   const first = await survey(log, { records: trialRecords }, () => {})
