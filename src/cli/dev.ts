@@ -17,7 +17,7 @@ import { hostApp, sandboxed } from '../sandbox/program.ts'
 import { codeName, keep } from '../storage/storage.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { checkHost, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
-import { formed } from './terminal/diff-form.ts'
+import { formatSummary } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print, printError, printReport } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
@@ -192,7 +192,7 @@ async function tell(
   const { version, records, ms, failed } = facts
   const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
   if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
-  lines.push(formed('text', diff, { before: named(diff.before.version), after: named(version) }))
+  lines.push(formatSummary('text', diff, { before: named(diff.before.version), after: named(version) }))
   await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
 }
 

@@ -5,9 +5,7 @@ import fc from 'fast-check'
 import type { Violation } from '../../constraint/tables.ts'
 import { summarise } from '../../diff/diff-summary.ts'
 import type { AskedEffect, Difference } from '../../diff/difference.ts'
-import { diffForms, formed } from './diff-form.ts'
-import { diffMarkdown } from './diff-markdown.ts'
-import { diffText } from './diff-text.ts'
+import { formatSummary, summaryFormats } from './diff-format.ts'
 import { widthOf } from './plain-text.ts'
 
 // What a person approves is what they are shown, so values that others have made must not act as anything else.
@@ -95,7 +93,7 @@ const sha256 = '976be4680c47aa7c2ef1531a81572cfa944743da1345d4eda355f453db12476e
 
 test('text for a terminal: the counts, then a section for each group', () => {
   assert.equal(
-    stripVTControlCharacters(formed('text', summarise(oneOfEach), versions)),
+    stripVTControlCharacters(formatSummary('text', summarise(oneOfEach), versions)),
     `10 differences
 sha256 ${sha256}
 
@@ -149,7 +147,7 @@ Timers, expire: 1 changed
 
 test('Markdown: a table of the counts, then a section for each group', () => {
   assert.equal(
-    formed('markdown', summarise(oneOfEach), versions),
+    formatSummary('markdown', summarise(oneOfEach), versions),
     `# What differs: \`1a2b\` → \`3c4d\`
 
 10 differences. SHA-256 of the full output: \`${sha256}\`
@@ -271,14 +269,17 @@ test('JSON: the summary, on one line, with its members in a fixed order', () => 
     violations: [group('seats', 0, 0, 1, 8)],
     timers: [group('expire', 0, 0, 1, 9)],
   }
-  assert.equal(formed('json', summarise(oneOfEach), versions), JSON.stringify(expected))
+  assert.equal(formatSummary('json', summarise(oneOfEach), versions), JSON.stringify(expected))
 })
 
 test('each form says plainly that nothing differs', () => {
   const nothing = summarise([])
-  assert.equal(formed('text', nothing, versions), 'Nothing differs.')
-  assert.equal(formed('markdown', nothing, versions), '# What differs: `1a2b` → `3c4d`\n\nNothing differs.')
-  assert.equal(JSON.parse(formed('json', nothing, versions)).differences, 0)
+  assert.equal(formatSummary('text', nothing, versions), 'Nothing differs.')
+  assert.equal(
+    formatSummary('markdown', nothing, versions),
+    '# What differs: `1a2b` → `3c4d`\n\nNothing differs.',
+  )
+  assert.equal(JSON.parse(formatSummary('json', nothing, versions)).differences, 0)
 })
 
 test('more than is shown is counted, of samples, groups and sections', () => {
@@ -289,31 +290,32 @@ test('more than is shown is counted, of samples, groups and sections', () => {
     ),
   ]
   const summary = summarise(many)
-  const text = diffText(summary).map(stripVTControlCharacters)
+  const text = stripVTControlCharacters(formatSummary('text', summary, versions)).split('\n')
   assert.ok(text.includes('  … and 7 more'), 'of the first group')
   assert.ok(text.includes('  … and 2,951 more'), 'groups')
-  const page = diffMarkdown(summary, versions)
+  const page = formatSummary('markdown', summary, versions)
   assert.match(page, /\n… and 7 more\.\n/)
   assert.match(page, /\| Rows \| … and 2,951 more \|/)
   const shown = page.match(/^### /gm)!.length
   assert.match(
     page,
-    new RegExp(
-      `The page ends here: ${(3_001 - shown).toLocaleString('en-US')} more groups are left out\\.\n$`,
-    ),
+    new RegExp(`The page ends here: ${(3_001 - shown).toLocaleString('en-US')} more groups are left out\\.$`),
   )
   assert.ok(shown > 100 && page.length < 61_000, `${shown} sections, ${page.length} characters`)
   // One too long for the page, and a short one behind it, which would be taken for the next.
   const long = Array.from({ length: 400 }, (_, i) =>
     row(`k${i}`, { after: { text: 'x'.repeat(190) } }, 'long'),
   )
-  const cutShort = diffMarkdown(
+  const cutShort = formatSummary(
+    'markdown',
     summarise([...long, row('k', { after: {} }, 'short')], { samples: 400 }),
     versions,
   )
   assert.match(cutShort, /2 more groups are left out/)
   assert.ok(!cutShort.includes('### `short`'))
-  assert.ok(JSON.parse(formed('json', summary, versions)).tables[1].samples[0].after.text.length === 1_000)
+  assert.ok(
+    JSON.parse(formatSummary('json', summary, versions)).tables[1].samples[0].after.text.length === 1_000,
+  )
 })
 
 const hostile = fc.oneof(
@@ -352,12 +354,12 @@ test('no value breaks out of its line, its cell or its block, and no line of tex
   fc.assert(
     fc.property(hostileDifferences, (differences) => {
       const summary = summarise(differences)
-      for (const line of diffText(summary)) {
+      for (const line of formatSummary('text', summary, versions).split('\n')) {
         const shown = stripVTControlCharacters(line)
         assert.ok(widthOf(shown) <= 80, shown)
         assert.ok(!/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(shown), JSON.stringify(shown))
       }
-      const page = diffMarkdown(summary, versions)
+      const page = formatSummary('markdown', summary, versions)
       assert.ok(!/[\p{Cf}\p{Zl}\p{Zp}]/u.test(page) && !/[^\P{Cc}\n]/u.test(page))
       const [, table, sections] = page.match(/\n(\| \| \|[\s\S]*?)\n\n(## [\s\S]*)$/)!
       for (const line of table!.split('\n')) {
@@ -388,6 +390,6 @@ test('no value breaks out of its line, its cell or its block, and no line of tex
 test('JSON is not cut', () => {
   const text = 'long '.repeat(100_000)
   const summary = summarise([row('k', { after: { text } })])
-  assert.equal(JSON.parse(formed('json', summary, versions)).tables[0].samples[0].after.text, text)
-  assert.deepEqual(diffForms, ['text', 'markdown', 'json'])
+  assert.equal(JSON.parse(formatSummary('json', summary, versions)).tables[0].samples[0].after.text, text)
+  assert.deepEqual(summaryFormats, ['text', 'markdown', 'json'])
 })
