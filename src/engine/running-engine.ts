@@ -31,7 +31,7 @@ import type { ControlFact, Reprocessing } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
 import { Admission } from '../request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from '../request/window.ts'
-import { type Draft, PartitionWriter } from '../request/writer.ts'
+import { type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Engine, EngineOptions, EngineStats } from './engine.ts'
 
@@ -546,7 +546,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #writer(partition: number): PartitionWriter {
-    let uncertain: Draft[] = []
+    let uncertain: OutgoingRecord[] = []
     return new PartitionWriter(partition, this.#log, {
       appended: (_, offset, time, drafts) => {
         for (const [i, { record }] of drafts.entries()) {
@@ -583,7 +583,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   /** It is known now whether the log has a record whose append had failed. */
-  #certain(partition: number, draft: Draft): void {
+  #certain(partition: number, draft: OutgoingRecord): void {
     const { record } = draft
     if (record.kind === 'request') this.#admission.certain(record.identity)
     else if (record.kind === 'tick') this.#ticking.delete(partition)

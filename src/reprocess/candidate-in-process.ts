@@ -9,8 +9,8 @@ import { decodeRecord, type RequestRecord } from '../log/record.ts'
 import { recordsAt } from '../log/records-at.ts'
 import { replay } from '../processor/replay.ts'
 import { checkPartitionKey } from '../state/keys.ts'
-import type { Keys } from '../state/noting-store.ts'
 import type { StoreView } from '../state/store.ts'
+import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { Candidate, CandidateOptions, CorrectionFiles, Live, PromotionToCome } from './candidate.ts'
 import { writeCorrectionFiles } from './correction-files.ts'
 import { type CorrectedRequest, Corrections } from './corrections.ts'
@@ -131,7 +131,7 @@ export class CandidateInProcess implements Candidate {
 
   async unlook(): Promise<void> {
     this.#unview()
-    this.#derived.store.forget()
+    this.#derived.store.stopTracking()
     this.#corrections = undefined
   }
 
@@ -175,7 +175,7 @@ export class CandidateInProcess implements Candidate {
     this.#stop(new Error('The comparison was given up.'))
   }
 
-  async correctAhead(live: Live, changed: Keys | undefined): Promise<number> {
+  async correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number> {
     await this.#following.stop()
     const mine = this.#changed()
     await this.save(false)
@@ -183,14 +183,18 @@ export class CandidateInProcess implements Candidate {
   }
 
   /** The keys that were saved here since it was last asked; from then on they are noted. */
-  #changed(): Keys | undefined {
+  #changed(): WrittenKeys | undefined {
     const { store, program } = this.#derived
-    const changed = this.#corrections && store.taken()
-    if (changed === undefined) store.note(comparedCollections(program.app))
+    const changed = this.#corrections && store.takeWrittenKeys()
+    if (changed === undefined) store.track(comparedCollections(program.app))
     return changed
   }
 
-  async correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles> {
+  async correct(
+    live: Live,
+    changed: WrittenKeys | undefined,
+    promotion: PromotionToCome,
+  ): Promise<CorrectionFiles> {
     // Reads come in now and then while requests wait.
     await this.#lookAt(live, changed, this.#changed(), 1)
     return writeCorrectionFiles(this.#corrections!, promotion, this.#around.keep)
@@ -199,8 +203,8 @@ export class CandidateInProcess implements Candidate {
   /** Compares the keys that have changed in either; all of them, anew, unless both are known. */
   async #lookAt(
     live: Live,
-    theirs: Keys | undefined,
-    mine: Keys | undefined,
+    theirs: WrittenKeys | undefined,
+    mine: WrittenKeys | undefined,
     share: number,
   ): Promise<number> {
     const keys = theirs && mine && union(theirs, mine)
@@ -217,7 +221,7 @@ export class CandidateInProcess implements Candidate {
     return count
   }
 
-  async #lookAtViews(keys: Keys | undefined, share: number): Promise<void> {
+  async #lookAtViews(keys: WrittenKeys | undefined, share: number): Promise<void> {
     const { before, after } = this.#sides!
     const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
     const pace = new Pace(this.#around, share)
@@ -269,7 +273,7 @@ export class CandidateInProcess implements Candidate {
   }
 }
 
-function union(a: Keys, b: Keys): Keys {
+function union(a: WrittenKeys, b: WrittenKeys): WrittenKeys {
   const both = new Map<string, ReadonlySet<string>>(a)
   for (const [collection, keys] of b)
     both.set(collection, new Set([...(both.get(collection) ?? []), ...keys]))

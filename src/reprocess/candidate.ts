@@ -1,6 +1,6 @@
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import type { HenceError } from '../failure.ts'
-import type { Keys } from '../state/noting-store.ts'
+import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { CorrectionCounts } from './corrections.ts'
 import type { Cut, Progress } from './follower.ts'
 
@@ -39,9 +39,9 @@ export interface Candidate {
    * @param changed the keys that the live one has saved since it was called last; undefined: not known, so all are compared
    * @returns how many keys had changed, with those of this one; infinitely many when that is not known
    */
-  correctAhead(live: Live, changed: Keys | undefined): Promise<number>
+  correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number>
   /** Works out what has changed since, and keeps all corrections: both stand still, and are saved. */
-  correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles>
+  correct(live: Live, changed: WrittenKeys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles>
   /** Lets go of what was looked at, and of corrections that were worked out ahead. */
   unlook(): Promise<void>
   /** It goes on no more, and whoever waits for it is told why. */
