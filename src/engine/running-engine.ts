@@ -282,7 +282,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       ([name]) => this.#app === this.#options.app || this.#app.effects.has(name),
     )
     this.#deliverer = new Deliverer(this.#app, Object.fromEntries(known) as never, {
-      outbox: this.#processor.place.outbox,
+      outbox: this.#processor.outbox,
       clock: this.#clock,
       random: this.#options.random ?? Math.random,
       report: this.#report,
@@ -504,13 +504,13 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #nextTimerAt(): number | undefined {
-    const { timers } = this.#processor.place
+    const { timers } = this.#processor
     const next = Math.min(...this.#writers.map((_, partition) => timers.next(partition)))
     return Number.isFinite(next) ? next : undefined
   }
 
   #oldestEffectAt(): number | undefined {
-    const { outbox } = this.#processor.place
+    const { outbox } = this.#processor
     const oldest = [...this.app.effects.keys()].flatMap((type) =>
       outbox.list('pending', { type, limit: 1 }).map(([, { at }]) => at),
     )
@@ -554,7 +554,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
           if (record.kind === 'result') this.#effectEnded(record.effect)
           else if (record.kind === 'tick') this.#ticking.delete(partition)
         }
-        this.#ringAt(this.#processor.place.timers.next(partition))
+        this.#ringAt(this.#processor.timers.next(partition))
         void this.#saveIfDue()
       },
       uncertain: (drafts, error) => {
@@ -588,7 +588,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     if (record.kind === 'request') this.#admission.certain(record.identity)
     else if (record.kind === 'tick') this.#ticking.delete(partition)
     else if (record.kind === 'result') {
-      const isLost = this.#processor.place.outbox.get(record.effect)?.state === 'pending'
+      const isLost = this.#processor.outbox.get(record.effect)?.state === 'pending'
       if (isLost) this.#writers[partition]!.write(draft)
       else this.#effectEnded(record.effect)
     }
@@ -606,7 +606,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #effectEnded(id: string): void {
-    const row = this.#processor.place.outbox.get(id)
+    const row = this.#processor.outbox.get(id)
     if (row !== undefined) this.#deliverer?.ended(row.type, id)
   }
 
@@ -626,7 +626,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     if (this.#gate) return
     const now = this.#admission.now()
     for (const [partition, writer] of this.#writers.entries()) {
-      const next = this.#processor.place.timers.next(partition)
+      const next = this.#processor.timers.next(partition)
       if (next > now) {
         this.#ringAt(next)
       } else if (!this.#ticking.has(partition)) {
@@ -693,18 +693,18 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   async #reached(after: ReadOptions['after']): Promise<void> {
     if (after === undefined) return
-    for (const token of typeof after === 'string' ? [after] : after) await this.#settled(token)
+    for (const token of typeof after === 'string' ? [after] : after) await this.#requestComplete(token)
   }
 
-  async #settled(token: string): Promise<void> {
+  async #requestComplete(token: string): Promise<void> {
     const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
     if (partition === undefined || offset === undefined || partition >= this.#log.partitions)
       throw badToken(token)
-    const settled = this.#processor.settled(partition, offset)
-    if (settled === undefined) return
+    const complete = this.#processor.whenComplete(partition, offset)
+    if (complete === undefined) return
     if (offset >= (await this.#log.end(partition))) throw badToken(token)
     if (this.#closed) throw this.#closed
-    await settled
+    await complete
   }
 
   #next(): Promise<void> {
@@ -719,7 +719,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     if (this.#deliverer) {
       for (const { effects } of trace.derivations) {
         for (const id of effects) {
-          const row = this.#processor.place.outbox.get(id)
+          const row = this.#processor.outbox.get(id)
           if (row?.state === 'pending') this.#deliverer.asked(id, row)
         }
       }

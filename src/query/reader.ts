@@ -128,12 +128,12 @@ export class Reader {
   }
 
   effect(id: string): EffectState | undefined {
-    const row = this.#processor.place.outbox.get(id)
+    const row = this.#processor.outbox.get(id)
     return row && effectState(id, row)
   }
 
   effects(options: { state: EffectRow['state']; type?: string; limit: number }): EffectState[] {
-    return this.#processor.place.outbox.list(options.state, options).map(([id, row]) => effectState(id, row))
+    return this.#processor.outbox.list(options.state, options).map(([id, row]) => effectState(id, row))
   }
 
   violation(key: string, id: string): KeyedViolation | undefined {

@@ -111,7 +111,7 @@ export class CandidateInProcess implements Candidate {
 
   async level(cut: Cut): Promise<{ isStill: boolean }> {
     await this.#following.catchUp(cut)
-    return { isStill: this.#derived.processor.isStill }
+    return { isStill: this.#derived.processor.isDrained }
   }
 
   async pass(ends: readonly number[]): Promise<void> {
