@@ -18,8 +18,8 @@ export interface Site {
   close(): Promise<void>
 }
 
-/** What a passenger may do. Without the scope `read` they see the rows that the tables' own rules let them see. */
-const scopes = ['submit:hold-seat', 'submit:book-seat', 'submit:release-seat']
+/** What a passenger may do. without the permission `read` they see the rows that the tables' own rules let them see. */
+const permissions = ['submit:hold-seat', 'submit:book-seat', 'submit:release-seat']
 
 export async function openSite(engine: Engine<Seats>): Promise<Site> {
   // One id for ever: the flight is opened by the first start, and every later one hears the same answer.
@@ -31,7 +31,7 @@ export async function openSite(engine: Engine<Seats>): Promise<Site> {
       const session = sessionOf(headers)
       // The page says who it takes its user for; a tab that was left open may be behind the cookie.
       if (session === undefined || headers.get('passenger') !== session.passenger) return undefined
-      return { principal: session.passenger, scopes }
+      return { principal: session.passenger, permissions }
     },
   })
 

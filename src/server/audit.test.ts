@@ -38,7 +38,10 @@ test('an outsider gets heads and the proof between them, and hears what is wrong
 
 test('an engine that signs nothing has no heads', async (t) => {
   const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
-  const web = server(engine, { authenticate: () => ({ principal: 'ada', scopes: [] }), report: () => {} })
+  const web = server(engine, {
+    authenticate: () => ({ principal: 'ada', permissions: [] }),
+    report: () => {},
+  })
   t.after(async () => {
     await web.close()
     await engine.close()

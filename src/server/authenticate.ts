@@ -10,7 +10,7 @@ import type { Keys } from './keys.ts'
 export type Authenticate = (request: Request) => Caller | undefined | Promise<Caller | undefined>
 
 /** In development, where neither keys nor `authenticate` are set: whoever is at the machine may do everything. */
-const anybody: Caller = { principal: '', scopes: ['admin'] }
+const anybody: Caller = { principal: '', permissions: ['admin'] }
 
 /** @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable` (operator) */
 export function authenticator(options: {

@@ -1,13 +1,13 @@
 /** Who sends a request, and what they may do. */
 export interface Caller {
-  /** A stable name; ids of requests are told apart by it. At most 255 bytes of UTF-8; may be empty. */
+  /** A stable name; request ids are scoped by it. At most 255 bytes of UTF-8; may be empty. */
   readonly principal: string
-  /** See `Scope`; words that are none are ignored. */
-  readonly scopes: readonly string[]
+  /** See `Permission`; other words are ignored. */
+  readonly permissions: readonly string[]
 }
 
 /**
- * What a caller may be allowed:
+ * A caller may be allowed to:
  *
  *   submit        send requests of every type; `submit:TYPE` of one type
  *   read          see all rows, and the story of anybody's request
@@ -16,9 +16,9 @@ export interface Caller {
  *
  * Without `read`, a caller sees the rows that the `read` rules of their tables let them see.
  */
-export type Scope = 'submit' | `submit:${string}` | 'read' | 'operate' | 'admin'
+export type Permission = 'submit' | `submit:${string}` | 'read' | 'operate' | 'admin'
 
-export function allows({ scopes }: Caller, scope: Scope): boolean {
-  if (scopes.includes(scope) || scopes.includes('admin')) return true
-  return scope.startsWith('submit:') && scopes.includes('submit')
+export function allows({ permissions }: Caller, permission: Permission): boolean {
+  if (permissions.includes(permission) || permissions.includes('admin')) return true
+  return permission.startsWith('submit:') && permissions.includes('submit')
 }

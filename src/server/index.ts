@@ -1,5 +1,5 @@
 export type { Authenticate } from './authenticate.ts'
-export type { Caller, Scope } from './caller.ts'
+export type { Caller, Permission } from './caller.ts'
 export { createKey, type Key, listKeys, revokeKey } from './keys.ts'
 export type { Limits } from './limits.ts'
 export type { Listening } from './listen.ts'

@@ -12,7 +12,7 @@ async function folder(t: TestContext): Promise<string> {
   return join(directory, 'keys.json')
 }
 
-const wanted = { name: 'shop', principal: 'shop-1', scopes: ['submit', 'read'] }
+const wanted = { name: 'shop', principal: 'shop-1', permissions: ['submit', 'read'] }
 
 test('a key opens until it is revoked, and its secret is nowhere in the file', async (t) => {
   const file = await folder(t)
@@ -29,7 +29,7 @@ test('a key opens until it is revoked, and its secret is nowhere in the file', a
   now += 1_000
   const caller = await keys.callerOf(secret)
   assert.equal(caller?.principal, 'shop-1')
-  assert.deepEqual(caller?.scopes, ['submit', 'read'])
+  assert.deepEqual(caller?.permissions, ['submit', 'read'])
   assert.equal(await keys.callerOf(`${secret.slice(0, -1)}${secret.endsWith('A') ? 'B' : 'A'}`), undefined)
   assert.equal(await revokeKey(file, 'none'), false)
   assert.equal(await revokeKey(file, key.id), true)
@@ -95,13 +95,13 @@ test('options that make no sense', async (t) => {
   const file = await folder(t)
   for (const wrong of [
     { name: ' ' },
-    { scopes: [] },
-    { scopes: ['write'] },
-    { scopes: ['submit:'] },
+    { permissions: [] },
+    { permissions: ['write'] },
+    { permissions: ['submit:'] },
     { principal: 'x'.repeat(256) },
     { expires: new Date(Number.NaN) },
   ]) {
     await assert.rejects(createKey(file, { ...wanted, ...wrong }), { code: 'key-options-invalid' })
   }
-  await createKey(file, { ...wanted, scopes: ['submit:place-order', 'read', 'operate', 'admin'] })
+  await createKey(file, { ...wanted, permissions: ['submit:place-order', 'read', 'operate', 'admin'] })
 })

@@ -12,7 +12,7 @@ export interface Key {
   /** For people: what it is used for. */
   readonly name: string
   readonly principal: string
-  readonly scopes: readonly string[]
+  readonly permissions: readonly string[]
   /** ISO 8601, as `expires` is. */
   readonly created: string
   /** From then on it is refused; without it, it never is. */
@@ -34,7 +34,7 @@ interface KeyFile {
   readonly keys: readonly StoredKey[]
 }
 
-const scopeForm = /^(submit(:[a-z][a-zA-Z0-9-]{0,63})?|read|operate|admin)$/
+const permissionForm = /^(submit(:[a-z][a-zA-Z0-9-]{0,63})?|read|operate|admin)$/
 
 /**
  * Makes a key and adds it to a file, which is made where it is missing, readable by its owner alone.
@@ -47,7 +47,7 @@ export async function createKey(
   wanted: {
     readonly name: string
     readonly principal: string
-    readonly scopes: readonly string[]
+    readonly permissions: readonly string[]
     readonly expires?: Date
   },
   clock: Clock = systemClock,
@@ -58,7 +58,7 @@ export async function createKey(
     id: randomBytes(6).toString('hex'),
     name: wanted.name,
     principal: wanted.principal,
-    scopes: [...wanted.scopes],
+    permissions: [...wanted.permissions],
     created: new Date(clock.now()).toISOString(),
     ...(wanted.expires && { expires: wanted.expires.toISOString() }),
     last4: secret.slice(-4),
@@ -153,8 +153,8 @@ async function read(file: string): Promise<readonly StoredKey[]> {
   }
   try {
     const { version, keys } = JSON.parse(text) as KeyFile
-    const sound = keys.every(({ hash, principal, scopes, expires }) => {
-      const whose = typeof principal === 'string' && Array.isArray(scopes)
+    const sound = keys.every(({ hash, principal, permissions, expires }) => {
+      const whose = typeof principal === 'string' && Array.isArray(permissions)
       const until = expires === undefined || !Number.isNaN(Date.parse(expires))
       return /^[0-9a-f]{64}$/.test(hash) && whose && until
     })
@@ -196,20 +196,22 @@ async function change(file: string, by: (keys: readonly StoredKey[]) => readonly
 function checkWanted({
   name,
   principal,
-  scopes,
+  permissions,
   expires,
 }: Omit<Parameters<typeof createKey>[1], never>): void {
   const wrong =
     (name.trim() === '' && 'a key needs a name') ||
     (Buffer.byteLength(principal) > 255 && 'the principal has more than 255 bytes') ||
-    (scopes.length === 0 && 'a key needs a scope') ||
+    (permissions.length === 0 && 'a key needs a permission') ||
     (expires !== undefined && Number.isNaN(expires.getTime()) && '`expires` is no date') ||
-    scopes.filter((scope) => !scopeForm.test(scope)).map((scope) => `${JSON.stringify(scope)} is no scope`)[0]
+    permissions
+      .filter((permission) => !permissionForm.test(permission))
+      .map((permission) => `${JSON.stringify(permission)} is no permission`)[0]
   if (!wrong) return
   throw new HenceError(
     'key-options-invalid',
     'change',
-    `No key was made: ${wrong}. Scopes are submit, submit:TYPE, read, operate and admin.`,
+    `No key was made: ${wrong}. Permissions are submit, submit:TYPE, read, operate and admin.`,
   )
 }
 

@@ -55,7 +55,7 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
       tags: ['requests'],
       parameters: [
         { name: 'id', in: 'path', required: true, schema: { type: 'string', minLength: 1, maxLength: 255 } },
-        query('principal', { type: 'string' }, 'Whose request it is, for callers with the scope read.'),
+        query('principal', { type: 'string' }, 'Whose request it is, for callers with the permission read.'),
       ],
       responses: {
         200: { description: 'The story.', content: { 'application/json': { schema: story } } },
@@ -70,7 +70,7 @@ export function openApi(app: App, path: string, version: string, limits: Limits)
       tags: ['requests'],
       parameters: [
         { name: 'id', in: 'path', required: true, schema: { type: 'string', minLength: 1, maxLength: 255 } },
-        query('principal', { type: 'string' }, 'Whose request it is, for callers with the scope read.'),
+        query('principal', { type: 'string' }, 'Whose request it is, for callers with the permission read.'),
       ],
       responses: {
         200: { description: 'The receipt.', content: { 'application/json': { schema: { type: 'object' } } } },
@@ -437,7 +437,7 @@ const auditPaths: Record<string, Json> = {
   },
 }
 
-/** What operators may ask, with the scope `operate`. */
+/** What operators may ask, with the permission `operate`. */
 const operatorPaths: Record<string, Json> = {
   '/requests/hence:resolve-violation': operatorRequest('Decides about a violation that is open', {
     type: 'object',
@@ -522,7 +522,7 @@ function operatorRequest(summary: string, schema: Json): Json {
 
 const hash = { type: 'string', pattern: '^[0-9a-f]{64}$' }
 
-/** Reprocessing, with the scope `admin`. */
+/** Reprocessing, with the permission `admin`. */
 const reprocessPaths: Record<string, Json> = {
   '/reprocess': {
     get: {

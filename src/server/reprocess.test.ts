@@ -29,8 +29,8 @@ const before = app('book', { requests: [write(false)], tables: [sums] })
 const after = app('book', { requests: [write(true)], tables: [sums, notes] })
 
 const callers: Readonly<Record<string, Caller>> = {
-  ada: { principal: 'ada', scopes: [] },
-  root: { principal: 'root', scopes: ['admin'] },
+  ada: { principal: 'ada', permissions: [] },
+  root: { principal: 'root', permissions: ['admin'] },
 }
 
 async function versionOf(definitions: typeof after): Promise<string> {

@@ -32,7 +32,7 @@ export interface Route {
   readonly path: string
   /**
    * `open` to everybody, also while the server closes; `known`: whoever is let in at all, though what they are
-   * shown depends on their scopes.
+   * shown depends on their permissions.
    */
   readonly access: 'open' | 'known'
   handle(arrival: Arrival, caller: Caller): Answer | Promise<Answer>

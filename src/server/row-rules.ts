@@ -9,7 +9,7 @@ import { allows, type Caller } from './caller.ts'
 /** Says whether a row may be seen. */
 export type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
 
-/** Lets callers see what is theirs: all rows with the scope `read`, else those that their tables' rules name. */
+/** Lets callers see what is theirs: all rows with the permission `read`, else those that their tables' rules name. */
 export class RowRules {
   readonly #engine: { readonly app: App }
   readonly #report: Reporter
@@ -82,6 +82,6 @@ export class RowRules {
   }
 }
 
-export function notAllowed(scope: string, what: string): HenceError {
-  return new HenceError('not-allowed', 'change', `The scope \`${scope}\` is needed for ${what}.`)
+export function notAllowed(permission: string, what: string): HenceError {
+  return new HenceError('not-allowed', 'change', `The permission \`${permission}\` is needed for ${what}.`)
 }

@@ -82,11 +82,11 @@ test('on another address it refuses to listen without keys', async (t) => {
   await assert.rejects((await open(t)).listen({ port }), { code: 'listen-failed', advice: 'operator' })
 })
 
-test('keys: let in by the secret, scopes and principal of the key; nothing of it in any report', async (t) => {
+test('keys: let in by the secret, permissions and principal of the key; nothing of it in any report', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'hence-server-'))
   t.after(() => rm(directory, { recursive: true }))
   const keys = join(directory, 'keys.json')
-  const { secret } = await createKey(keys, { name: 'k', principal: 'ada', scopes: ['submit:write'] })
+  const { secret } = await createKey(keys, { name: 'k', principal: 'ada', permissions: ['submit:write'] })
   const served = await serveNotes(t, { keys })
   const by = (authorization: string) =>
     served.call(undefined, '/tables/notes', { headers: { authorization } })
@@ -198,7 +198,10 @@ test('closing: what is under way is answered, what comes is sent away, then the 
     await held.promise
     return submit(...args)
   }) as never
-  const web = server(engine, { report: () => {}, authenticate: () => ({ principal: '', scopes: ['admin'] }) })
+  const web = server(engine, {
+    report: () => {},
+    authenticate: () => ({ principal: '', permissions: ['admin'] }),
+  })
   const { url, port } = await web.listen()
   const send = (id: string) =>
     new Request(`${url}/requests/write`, {

@@ -176,7 +176,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   }
 }
 
-const nobody = { principal: '', scopes: [] }
+const nobody = { principal: '', permissions: [] }
 
 function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
   return corsHeaders({

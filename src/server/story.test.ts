@@ -18,9 +18,9 @@ test('senders see that their request was corrected, and when; by whom and on whi
     report: () => {},
   })
   const callers: Readonly<Record<string, Caller>> = {
-    ann: { principal: 'ann', scopes: ['submit'] },
-    bob: { principal: 'bob', scopes: ['submit'] },
-    reader: { principal: 'reader', scopes: ['read'] },
+    ann: { principal: 'ann', permissions: ['submit'] },
+    bob: { principal: 'bob', permissions: ['submit'] },
+    reader: { principal: 'reader', permissions: ['read'] },
   }
   const web = server(engine, {
     authenticate: (request) => callers[request.headers.get('authorization') ?? ''],

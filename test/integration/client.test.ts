@@ -240,8 +240,8 @@ test('keys: each reads and sends as its principal; a revoked one keeps requests 
   const folder = await mkdtemp(join(tmpdir(), 'hence-client-keys-'))
   t.after(() => rm(folder, { recursive: true }))
   const path = join(folder, 'keys.json')
-  const ann = await createKey(path, { name: 'ann', principal: 'ann', scopes: ['submit'] })
-  const bob = await createKey(path, { name: 'bob', principal: 'bob', scopes: ['submit'] })
+  const ann = await createKey(path, { name: 'ann', principal: 'ann', permissions: ['submit'] })
+  const bob = await createKey(path, { name: 'bob', principal: 'bob', permissions: ['submit'] })
   const { url } = await house(t, path)
   const hers = client<Bank>({ url, outbox: memory(), backoff, key: ann.secret })
   let key = 'hence_wrong'

@@ -22,7 +22,7 @@ async function serve<A extends App>(t: TestContext, app: A, partitions: number) 
   const web = server(engine, {
     authenticate: (request) => ({
       principal: request.headers.get('authorization')!.slice('Bearer '.length),
-      scopes: ['submit'],
+      permissions: ['submit'],
     }),
   })
   const { url } = await web.listen()

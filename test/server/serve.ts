@@ -6,12 +6,12 @@ import notes from './notes.ts'
 
 /** Callers that the tests know, by the token they send: `Authorization: Test NAME`. */
 export const callers: Readonly<Record<string, Caller>> = {
-  ada: { principal: 'ada', scopes: ['submit'] },
-  bob: { principal: 'bob', scopes: ['submit:send'] },
-  reader: { principal: 'reader', scopes: ['read'] },
-  operator: { principal: 'operator', scopes: ['operate'] },
-  admin: { principal: 'admin', scopes: ['admin'] },
-  nothing: { principal: 'nothing', scopes: [] },
+  ada: { principal: 'ada', permissions: ['submit'] },
+  bob: { principal: 'bob', permissions: ['submit:send'] },
+  reader: { principal: 'reader', permissions: ['read'] },
+  operator: { principal: 'operator', permissions: ['operate'] },
+  admin: { principal: 'admin', permissions: ['admin'] },
+  nothing: { principal: 'nothing', permissions: [] },
 }
 
 export interface Served {
