@@ -37,7 +37,7 @@ export interface PartitionVerified {
  * @param progress hears how many bytes were read since it was called last
  */
 export async function verifyPartition(
-  look: PartitionSnapshot,
+  snapshot: PartitionSnapshot,
   options: {
     readonly heads: HeadCheck | undefined
     readonly inUse: boolean
@@ -46,12 +46,12 @@ export async function verifyPartition(
   },
 ): Promise<PartitionVerified> {
   const { heads, inUse, progress = () => {}, disk = realDisk } = options
-  const { partition } = look.files.lineage
+  const { partition } = snapshot.files.lineage
   const flaws: Flaw[] = []
   const frontier = new Frontier()
   let bytes = 0
   try {
-    for await (const { records } of readSnapshot(look)) {
+    for await (const { records } of readSnapshot(snapshot)) {
       let read = 0
       for (const record of records) {
         checkForm(partition, frontier.size, record, flaws)
@@ -69,8 +69,8 @@ export async function verifyPartition(
     return { records: frontier.size, bytes, flaws }
   }
   heads?.end(partition, frontier.size)
-  const { segments, tip, tornEnd } = look.findings!
-  for (const segment of segments.slice(0, -1)) flaws.push(...(await behindBatches(disk, look, segment)))
+  const { segments, tip, tornEnd } = snapshot.findings!
+  for (const segment of segments.slice(0, -1)) flaws.push(...(await behindBatches(disk, snapshot, segment)))
   if (tornEnd > tip.position && !inUse) {
     const file = segments.at(-1)!.path
     flaws.push({

@@ -203,10 +203,10 @@ async function say({ json }: ServeOptions, text: string, told: object): Promise<
 
 /** The code that derived what is there; undefined where there is nothing yet, or it is not kept. */
 async function codeInForce(data: string): Promise<{ code: string; hash: string } | undefined> {
-  const look = await snapshotLog(data)
-  if (look === undefined) return undefined
+  const snapshot = await snapshotLog(data)
+  if (snapshot === undefined) return undefined
   try {
-    return await readCode(data, await versionInForce(data, look))
+    return await readCode(data, await versionInForce(data, snapshot))
   } catch (error) {
     if (error instanceof HenceError && error.code === 'code-not-kept') return undefined
     throw error

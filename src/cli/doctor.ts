@@ -35,7 +35,7 @@ export function doctorCommand() {
     .action(
       runs(async (options: DoctorOptions) => {
         const { data, json, repair } = options
-        const { findings, remedies, look, holder } = await examine(data)
+        const { findings, remedies, snapshot, holder } = await examine(data)
         if (json) {
           const ok = findings.every(({ level }) => level !== 'wrong')
           await print(JSON.stringify({ directory: resolve(data), ok, findings }))
@@ -50,7 +50,7 @@ export function doctorCommand() {
             `${resolve(data)} is in use by ${nameOf(holder)}, so nothing was repaired. Stop it first.`,
           )
         }
-        return repaired(options, look, remedies)
+        return repaired(options, snapshot, remedies)
       }),
     )
 }
@@ -69,11 +69,11 @@ async function examine(data: string) {
     findings.push({ level, code, message, ...more })
   }
   let holder: LockHolder | 'unknown' | undefined
-  let look: LogSnapshot | undefined
+  let snapshot: LogSnapshot | undefined
   const directory = await stat(data).catch(() => undefined)
   if (!directory?.isDirectory()) {
     say('wrong', 'no-log', `The directory ${resolve(data)} does not exist.`, { todo: 'Give another one.' })
-    return { findings, remedies, look, holder }
+    return { findings, remedies, snapshot, holder }
   }
   holder = await lockHolderOf(data)
   if (holder === 'unknown') say('fine', 'in-use', 'A process has the directory open.')
@@ -86,20 +86,20 @@ async function examine(data: string) {
   } else say('fine', 'not-in-use', 'No process has the directory open.')
   await findSpace(data, say)
   try {
-    look = await snapshotLog(data)
+    snapshot = await snapshotLog(data)
   } catch (error) {
     sayError(error, say, 'Put the file back from a copy of the data directory.')
-    return { findings, remedies, look, holder }
+    return { findings, remedies, snapshot, holder }
   }
-  if (look === undefined) {
+  if (snapshot === undefined) {
     say('fine', 'no-log', 'There is no log yet; a start makes one.')
-    return { findings, remedies, look, holder }
+    return { findings, remedies, snapshot, holder }
   }
   const ends: (number | undefined)[] = []
-  for (const each of look.partitions)
+  for (const each of snapshot.partitions)
     ends.push(await examinePartition(each, say, remedies, holder !== undefined))
-  await examineState(data, look, ends, say, remedies)
-  return { findings, remedies, look, holder }
+  await examineState(data, snapshot, ends, say, remedies)
+  return { findings, remedies, snapshot, holder }
 }
 
 async function findSpace(data: string, say: Say): Promise<void> {
@@ -119,30 +119,30 @@ const spaceMinMebibytes = 256
 
 /** Reads a partition to its end; gives the offset where it ends, if that is known. */
 async function examinePartition(
-  look: PartitionSnapshot,
+  snapshot: PartitionSnapshot,
   say: Say,
   remedies: Remedies,
   inUse: boolean,
 ): Promise<number | undefined> {
-  const { partition } = look.files.lineage
+  const { partition } = snapshot.files.lineage
   let end = 0
   try {
-    for await (const { offset, records } of readSnapshot(look)) {
+    for await (const { offset, records } of readSnapshot(snapshot)) {
       for (const bytes of records) decodeRecord(bytes)
       end = offset + records.length
     }
   } catch (error) {
     const location = damageLocation(error)
-    const truncation = location && (await planTruncation(look.files, location))
+    const truncation = location && (await planTruncation(snapshot.files, location))
     if (truncation) {
-      remedies.truncations.push({ look, truncation })
+      remedies.truncations.push({ snapshot, truncation })
       say('wrong', 'log-damaged', (error as Error).message, { ...location, todo: costOf(truncation) })
     } else {
       sayError(error, say, 'Put the file back from a copy of the data directory.')
     }
     return undefined
   }
-  const { tip, tornEnd, segments } = look.findings!
+  const { tip, tornEnd, segments } = snapshot.findings!
   say(
     'fine',
     'partition',
@@ -192,20 +192,20 @@ function describe({ level, message, todo }: Finding): string {
 /** Does what it may; everything beyond an ordinary start only after a confirmation. */
 async function repaired(
   options: DoctorOptions,
-  look: LogSnapshot | undefined,
+  snapshot: LogSnapshot | undefined,
   remedies: Remedies,
 ): Promise<number> {
   const { data, yes = false } = options
   const report = printReport(options.json === true)
   const lock = await lockDirectory(data)
   try {
-    for (const { look, truncation } of remedies.truncations) {
+    for (const { snapshot, truncation } of remedies.truncations) {
       const word = `lose ${truncation.partition}:${truncation.from}`
       note(
         `Ending partition ${truncation.partition} at byte ${truncation.byte} of ${truncation.file} loses ${lossOf(truncation)}.`,
       )
       if (!(await confirmed(word, yes))) return exitCode.operator
-      const copies = await truncatePartition(look.files, truncation)
+      const copies = await truncatePartition(snapshot.files, truncation)
       remedies.tornTail = true
       remedies.state = 'It may have been derived from what is lost.'
       note(
@@ -223,7 +223,7 @@ async function repaired(
         note(`The old one is in ${await setAside(data, name)}.`)
       }
     }
-    if (remedies.tornTail && look) {
+    if (remedies.tornTail && snapshot) {
       const log = await openFileLog({ directory: data, clock: systemClock, report })
       await log.close()
     }

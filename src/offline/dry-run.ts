@@ -12,8 +12,8 @@ import { hostApp } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Storage } from '../storage/storage.ts'
 import { keptIn, readCode } from './code.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
 import { shadowLog } from './shadow-log.ts'
-import { lookedLog } from './snapshot-log.ts'
 import type { Survey } from './survey.ts'
 
 export interface DryRun {
@@ -31,7 +31,7 @@ export interface DryRun {
  */
 export async function dryRun(options: {
   readonly data: string
-  readonly look: LogSnapshot
+  readonly snapshot: LogSnapshot
   readonly survey: Survey
   /** The version in force. */
   readonly version: string
@@ -42,12 +42,16 @@ export async function dryRun(options: {
   readonly heard: (status: ReprocessStatus) => void
   readonly signal: AbortSignal
 }): Promise<DryRun> {
-  const { data, look, survey, version, module, samples, each, read, heard, signal } = options
+  const { data, snapshot, survey, version, module, samples, each, read, heard, signal } = options
   const temporary = await mkdtemp(join(tmpdir(), 'hence-check-'))
   let engine: Engine<App> | undefined
   try {
     const code = await readCode(data, version)
-    const log = shadowLog(lookedLog(look, survey.ends), { ends: survey.ends, until: survey.until, read })
+    const log = shadowLog(logOfSnapshot(snapshot, survey.ends), {
+      ends: survey.ends,
+      until: survey.until,
+      read,
+    })
     engine = await openEngine(
       {
         app: hostApp(code),

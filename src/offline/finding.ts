@@ -21,7 +21,7 @@ export type Say = (level: Finding['level'], code: string, message: string, more?
 /** What may be done about what was found. */
 export interface Remedies {
   tornTail: boolean
-  readonly truncations: { readonly look: PartitionSnapshot; readonly truncation: Truncation }[]
+  readonly truncations: { readonly snapshot: PartitionSnapshot; readonly truncation: Truncation }[]
   /** Why the derived state is of no use. */
   state: string | undefined
   /** The same of single generations that are not live, by the names of their folders. */

@@ -104,8 +104,8 @@ export class CandidateChild implements Candidate {
     return this.#call('save', isWhole)
   }
 
-  look(live: Live): Promise<void> {
-    return this.#call('look', live)
+  snapshot(live: Live): Promise<void> {
+    return this.#call('snapshot', live)
   }
 
   async sumUp({ samples, each }: SummaryOptions): Promise<DiffSummary> {
@@ -144,9 +144,9 @@ export class CandidateChild implements Candidate {
     return this.#call('correct', live, changed, promotion)
   }
 
-  async unlook(): Promise<void> {
-    // What a process had looked at is gone with it.
-    if (this.#peer) await this.#call('unlook')
+  async release(): Promise<void> {
+    // The snapshots of a process end with it.
+    if (this.#peer) await this.#call('release')
   }
 
   end(why: HenceError): void {

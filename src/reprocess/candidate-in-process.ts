@@ -123,19 +123,19 @@ export class CandidateInProcess implements Candidate {
     await this.#derived.checkpoint()
   }
 
-  async look(live: Live): Promise<void> {
+  async snapshot(live: Live): Promise<void> {
     const before = await this.#around.viewLive(live)
     const { program, store } = this.#derived
     this.#sides = { before, after: { app: program.app, version: program.version, store: store.view() } }
   }
 
-  async unlook(): Promise<void> {
-    this.#unview()
+  async release(): Promise<void> {
+    this.#closeViews()
     this.#derived.store.stopTracking()
     this.#corrections = undefined
   }
 
-  #unview(): void {
+  #closeViews(): void {
     this.#sides?.before.store.close()
     this.#sides?.after.store.close()
     this.#sides = undefined
@@ -179,7 +179,7 @@ export class CandidateInProcess implements Candidate {
     await this.#following.stop()
     const mine = this.#changed()
     await this.save(false)
-    return this.#lookAt(live, changed, mine, this.#share ?? this.#around.diffShare)
+    return this.#updateCorrections(live, changed, mine, this.#share ?? this.#around.diffShare)
   }
 
   /** The keys that were saved here since it was last asked; from then on they are noted. */
@@ -196,12 +196,12 @@ export class CandidateInProcess implements Candidate {
     promotion: PromotionToCome,
   ): Promise<CorrectionFiles> {
     // Reads come in now and then while requests wait.
-    await this.#lookAt(live, changed, this.#changed(), 1)
+    await this.#updateCorrections(live, changed, this.#changed(), 1)
     return writeCorrectionFiles(this.#corrections!, promotion, this.#around.keep)
   }
 
   /** Compares the keys that have changed in either; all of them, anew, unless both are known. */
-  async #lookAt(
+  async #updateCorrections(
     live: Live,
     theirs: WrittenKeys | undefined,
     mine: WrittenKeys | undefined,
@@ -209,11 +209,11 @@ export class CandidateInProcess implements Candidate {
   ): Promise<number> {
     const keys = theirs && mine && union(theirs, mine)
     if (keys === undefined) this.#corrections = new Corrections()
-    await this.look(live)
+    await this.snapshot(live)
     try {
-      await this.#read(() => this.#lookAtViews(keys, share))
+      await this.#read(() => this.#readCorrections(keys, share))
     } finally {
-      this.#unview()
+      this.#closeViews()
     }
     if (keys === undefined) return Number.POSITIVE_INFINITY
     let count = 0
@@ -221,7 +221,7 @@ export class CandidateInProcess implements Candidate {
     return count
   }
 
-  async #lookAtViews(keys: WrittenKeys | undefined, share: number): Promise<void> {
+  async #readCorrections(keys: WrittenKeys | undefined, share: number): Promise<void> {
     const { before, after } = this.#sides!
     const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
     const pace = new Pace(this.#around, share)
@@ -232,10 +232,10 @@ export class CandidateInProcess implements Candidate {
       return rest
     }
     const requests = (places: readonly Position[]) => this.#requests(apps, places)
-    await this.#corrections!.look(before, after, { requests, pause }, keys)
+    await this.#corrections!.update(before, after, { requests, pause }, keys)
   }
 
-  /** Reads what was looked at; whoever closes waits for it, since a view must not go while it is read. */
+  /** Reads the snapshots. `close` waits for the reading, since a view must not be closed while it is read. */
   #read<T>(act: () => Promise<T>): Promise<T> {
     const reading = act()
     this.#reading = reading.catch(() => {})
@@ -252,7 +252,7 @@ export class CandidateInProcess implements Candidate {
     this.end(why)
     await this.#following.stop()
     await this.#reading
-    await this.unlook()
+    await this.release()
     await this.#derived.checkpoint().catch(() => {})
     await this.#derived.close()
   }

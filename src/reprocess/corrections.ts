@@ -67,15 +67,20 @@ export class Corrections {
    * @param keys those that may have changed since it was called last; undefined: all. The stores may not change meanwhile, and are views
    *   if `pause` gives control back to the event loop
    */
-  async look(before: Derived, after: Derived, sources: CorrectionSources, keys?: WrittenKeys): Promise<void> {
-    if (keys === undefined) return this.#lookAt(before, after, sources)
+  async update(
+    before: Derived,
+    after: Derived,
+    sources: CorrectionSources,
+    keys?: WrittenKeys,
+  ): Promise<void> {
+    if (keys === undefined) return this.#compare(before, after, sources)
     for (const [collection, changed] of keys) {
       for (const key of changed) this.#found.delete(placeOf(collection, key))
     }
-    await this.#lookAt(only(before, keys), only(after, keys), sources)
+    await this.#compare(only(before, keys), only(after, keys), sources)
   }
 
-  async #lookAt(before: Derived, after: Derived, sources: CorrectionSources): Promise<void> {
+  async #compare(before: Derived, after: Derived, sources: CorrectionSources): Promise<void> {
     const { pause } = sources
     let outcomes: OutcomeChange[] = []
     const addOutcome = async (change: OutcomeChange) => {

@@ -272,7 +272,7 @@ export class Reprocessor implements Reprocessing {
       await this.#saveAhead(other)
       const positions = await this.#host.still(async () => {
         await this.#level(other)
-        await other.look(live)
+        await other.snapshot(live)
         return [...this.#live.processor.positions]
       })
       const summary = await this.#sumUp(other, how, signal)
@@ -303,7 +303,7 @@ export class Reprocessor implements Reprocessing {
 
   /** Lets the other one go on after it stood still; if that has failed, its status says why, and `resume` tries again. */
   async #goOn(): Promise<void> {
-    await this.#other?.unlook().catch(() => {})
+    await this.#other?.release().catch(() => {})
     if (this.#other?.progress.state !== 'failed') await this.#other?.start().catch(() => {})
   }
 

@@ -53,8 +53,8 @@ async function verified(disk: Disk, heads: readonly SignedHead[]): Promise<Flaw[
   for (const head of heads) assert.equal(check.add(head, 'heads'), undefined)
   const flaws: Flaw[] = []
   try {
-    const look = (await snapshotLog('/data', disk))!
-    for (const each of look.partitions) {
+    const snapshot = (await snapshotLog('/data', disk))!
+    for (const each of snapshot.partitions) {
       flaws.push(...(await verifyPartition(each, { heads: check, inUse: false, disk })).flaws)
     }
   } catch (error) {

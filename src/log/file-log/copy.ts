@@ -39,14 +39,14 @@ export interface CopyEnd {
  * so this may go on beside the process that writes it.
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
-export async function copyLog(look: LogSnapshot, directory: string, end: CopyEnd = {}): Promise<void> {
+export async function copyLog(snapshot: LogSnapshot, directory: string, end: CopyEnd = {}): Promise<void> {
   const folder = join(directory, 'log')
-  const meta = { logId: look.id, partitions: look.partitions.length }
+  const meta = { logId: snapshot.id, partitions: snapshot.partitions.length }
   const disk = realDisk
   await makeDirectories(disk, folder, 'log directory')
   for (const [partition, files] of partitionFilesOf(disk, folder, meta).entries()) {
     await makeDirectories(disk, files.directory, 'partition directory')
-    await copyPartition(look.partitions[partition]!, files, {
+    await copyPartition(snapshot.partitions[partition]!, files, {
       until: end.until ?? Number.POSITIVE_INFINITY,
       offset: end.ends?.[partition] ?? Number.POSITIVE_INFINITY,
     })

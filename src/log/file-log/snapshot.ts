@@ -35,7 +35,7 @@ export async function snapshotLog(
   const meta = await readMeta(disk, folder)
   if (meta === undefined) return undefined
   const partitions: PartitionSnapshot[] = []
-  for (const files of partitionFilesOf(disk, folder, meta)) partitions.push(await lookAtPartition(files))
+  for (const files of partitionFilesOf(disk, folder, meta)) partitions.push(await snapshotPartition(files))
   return { id: meta.logId, partitions }
 }
 
@@ -43,7 +43,7 @@ export async function snapshotLog(
  * A batch that a process is writing right now looks torn at first and is followed by another one a moment later,
  * which makes it look damaged. Damage stays where it is when one looks again, and that does not.
  */
-async function lookAtPartition(files: PartitionFiles): Promise<PartitionSnapshot> {
+async function snapshotPartition(files: PartitionFiles): Promise<PartitionSnapshot> {
   for (let before: string | undefined; ; ) {
     try {
       return { files, findings: await inspect(files), damage: undefined }
