@@ -57,9 +57,9 @@ for (const [inFlight, count] of [
     besideLoop.push(await send(inFlight, count))
     loop.kill('SIGKILL')
     await once(loop, 'exit')
-    if (reprocessing.status()) await reprocessing.resume()
+    if (await reprocessing.status()) await reprocessing.resume()
     else await reprocessing.start({ module }, { again: true })
-    const before = reprocessing.status()!.records
+    const before = (await reprocessing.status())!.records
     const startedAt = performance.now()
     beside.push(await send(inFlight, count))
     seconds += (performance.now() - startedAt) / 1000

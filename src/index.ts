@@ -1,7 +1,7 @@
 export * from './app/index.ts'
 export type { SubmitOptions } from './app/service.ts'
-export { type Consistency, checkConsistency, type Growth } from './audit/consistency.ts'
-export type { PartitionHead, SignedHead, TreeHead } from './audit/head.ts'
+export { type Consistency, checkConsistency, type Grown } from './audit/consistency.ts'
+export type { Head, PartitionHead, SignedHead } from './audit/head.ts'
 export { publishToFile, publishToWebhook, type WebhookPublication } from './audit/publish.ts'
 export type { Publish } from './audit/publisher.ts'
 export { checkReceipt, type Proven, type Receipt } from './audit/receipt.ts'
@@ -18,8 +18,11 @@ export {
   handlers,
 } from './effect/handlers.ts'
 export type { EffectState } from './effect/outbox.ts'
+export type { Audit } from './engine/audit.ts'
+export type { Effects } from './engine/effects.ts'
 export type { Engine, EngineOptions, EngineStats } from './engine/engine.ts'
 export { createEngine } from './engine/open-engine.ts'
+export type { Violations } from './engine/violations.ts'
 export type { CodeOf } from './generation/codes.ts'
 export type { Changes, KeyedViolation } from './query/reader.ts'
 export type {

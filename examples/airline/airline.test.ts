@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createEngine } from 'hence'
+import { type App, createEngine, type Engine } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
 import { airline } from './airline.ts'
 
@@ -105,7 +105,7 @@ for (const mode of ['strict', 'loose'] as const) {
       ),
     )
     await engine.idle()
-    assert.equal(engine.standing('seats', 'HE1').claimed, 42, '5 % more than 40')
+    assert.equal((await engine.violations.standing('seats', 'HE1')).claimed, 42, '5 % more than 40')
     assert.equal(replies.filter(({ status }) => status === 'accepted').length, mode === 'strict' ? 42 : 60)
     // The plane leaves while people still check in.
     const checkIn = (booking: string) =>
@@ -123,18 +123,18 @@ for (const mode of ['strict', 'loose'] as const) {
     assert.ok(departed.value.boarded <= 40)
     assert.equal(count('booked') + count('denied'), 0, 'nobody is left waiting')
     assert.equal(count('rebooked') + count('no-show') + count('checked-in'), states.length)
-    assert.equal(engine.standing('seats', 'HE1').claimed, departed.value.boarded)
+    assert.equal((await engine.violations.standing('seats', 'HE1')).claimed, departed.value.boarded)
     assert.deepEqual(alarms, [])
     await engine.close()
   })
 }
 
 /** Nothing is under way any more, and no effect waits. */
-async function settled(engine: { idle(): Promise<void>; effects(): unknown[] }): Promise<void> {
+async function settled(engine: Pick<Engine<App>, 'idle' | 'effects'>): Promise<void> {
   do {
     await engine.idle()
     await new Promise(setImmediate)
-  } while (engine.effects().length > 0)
+  } while ((await engine.effects.list()).length > 0)
 }
 
 test('strict: 5 % more than there are seats can be sold, and no more', () => {

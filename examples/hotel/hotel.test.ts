@@ -102,13 +102,13 @@ for (const mode of ['strict', 'loose'] as const) {
         const first = all.indexOf(value.from)
         return first <= i && i < first + value.nights
       }).length
-      const { claimed } = engine.standing('rooms', `inn/double/${night}`)
+      const { claimed } = await engine.violations.standing('rooms', `inn/double/${night}`)
       assert.equal(claimed, held)
       assert.ok(held <= 5)
     }
     const accepted = replies.filter(({ status }) => status === 'accepted').length
     assert.equal(accepted, mode === 'strict' ? booked.length : 40)
-    assert.equal(engine.effects().length, mode === 'strict' ? 0 : 40 - booked.length)
+    assert.equal((await engine.effects.list()).length, mode === 'strict' ? 0 : 40 - booked.length)
     assert.deepEqual(alarms, [])
     await engine.close()
   })

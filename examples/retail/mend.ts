@@ -55,9 +55,10 @@ async function run(): Promise<void> {
   try {
     // Where an earlier run was stopped is in the log, and nowhere else.
     const { reprocessing } = engine
-    const promotions = () => reprocessing.history().filter(({ type }) => type === 'promotion').length
-    if (promotions() === 0) {
-      if (reprocessing.status() === undefined) await importWithFirst(engine, source)
+    const promotions = async () =>
+      (await reprocessing.history()).filter(({ type }) => type === 'promotion').length
+    if ((await promotions()) === 0) {
+      if ((await reprocessing.status()) === undefined) await importWithFirst(engine, source)
       await reprocess(engine)
       const diff = await compare(engine, join(directory, 'differences.ndjson'))
       begin('promote')
@@ -69,7 +70,7 @@ async function run(): Promise<void> {
       )
       await tellBooks('promote', engine, 'Version 2 is live')
     }
-    if (promotions() === 1) {
+    if ((await promotions()) === 1) {
       begin('deliver')
       await delivered(engine)
       const letters = await readPost(postFile)
@@ -149,7 +150,7 @@ async function promote(
 
 /** Resolves when no effect waits to be delivered. */
 async function delivered(engine: Engine<Shop>): Promise<void> {
-  while (engine.effects({ limit: 1 }).length > 0) await delay(20)
+  while ((await engine.effects.list({ limit: 1 })).length > 0) await delay(20)
 }
 
 async function tellBooks(step: Step, engine: Engine<Shop>, what: string): Promise<void> {

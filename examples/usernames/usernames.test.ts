@@ -55,7 +55,7 @@ for (const mode of ['strict', 'loose'] as const) {
     const named = (await engine.scan('accounts')).flatMap(({ value }) => value.name ?? [])
     assert.deepEqual(named.sort(), ['name0', 'name1', 'name2', 'name3', 'name4', 'name5', 'name6', 'name7'])
     assert.equal(replies.filter(({ status }) => status === 'accepted').length, mode === 'strict' ? 8 : 40)
-    assert.equal(engine.effects({ type: 'ask-for-name' }).length, mode === 'strict' ? 0 : 32)
+    assert.equal((await engine.effects.list({ type: 'ask-for-name' })).length, mode === 'strict' ? 0 : 32)
     assert.deepEqual(alarms, [])
     await engine.close()
   })

@@ -105,13 +105,13 @@ for (const mode of ['strict', 'loose'] as const) {
     for (const sku of skus) {
       const of = (state: string) =>
         orders.filter(({ value }) => value.sku === sku && value.state === state).length
-      const { limit, claimed } = engine.standing('stock', sku)
+      const { limit, claimed } = await engine.violations.standing('stock', sku)
       assert.equal(claimed, of('placed'), 'what is claimed is what is placed')
       assert.equal(limit, 10 - of('shipped'), 'the limit is what is in the house')
       assert.ok(claimed <= limit)
     }
     const sorry = orders.filter(({ value }) => value.state === 'sorry').length
-    assert.equal(engine.effects({ type: 'apology' }).length, sorry)
+    assert.equal((await engine.effects.list({ type: 'apology' })).length, sorry)
     assert.deepEqual(alarms, [])
     await engine.close()
   })

@@ -6,7 +6,7 @@ import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
-import { snapshotLog } from '../log/file-log/snapshot.ts'
+import { lookAtLog } from '../log/file-log/snapshot.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import { readCode } from '../offline/code.ts'
 import { versionInForce } from '../offline/version-in-force.ts'
@@ -17,7 +17,7 @@ import { hostApp, sandboxed } from '../sandbox/program.ts'
 import { codeName, keep } from '../storage/storage.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { checkHost, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
-import { formatSummary } from './terminal/diff-format.ts'
+import { formed } from './terminal/diff-form.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print, printError, printReport } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
@@ -161,7 +161,7 @@ async function takeUp({ reprocessing }: Engine<App>, code: Bundle, options: Serv
   const startedAt = performance.now()
   await keep(realDisk, resolve(options.data), codeName(code.hash), code.code)
   // One that a session before this one has left.
-  if (reprocessing.status()) await reprocessing.discard()
+  if (await reprocessing.status()) await reprocessing.discard()
   try {
     await reprocessing.start({ version: code.hash }, { share: 1 })
     const { records, failures } = await reprocessing.caughtUp()
@@ -175,7 +175,7 @@ async function takeUp({ reprocessing }: Engine<App>, code: Bundle, options: Serv
     await say(options, `${paint.good('live')} ${named(code.hash)}`, { event: 'live', version: code.hash })
   } finally {
     // The way back is to save the code of before.
-    if (reprocessing.status()) await reprocessing.discard()
+    if (await reprocessing.status()) await reprocessing.discard()
   }
 }
 
@@ -192,7 +192,7 @@ async function tell(
   const { version, records, ms, failed } = facts
   const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
   if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
-  lines.push(formatSummary('text', diff, { before: named(diff.before.version), after: named(version) }))
+  lines.push(formed('text', diff, { before: named(diff.before.version), after: named(version) }))
   await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
 }
 
@@ -203,10 +203,10 @@ async function say({ json }: ServeOptions, text: string, told: object): Promise<
 
 /** The code that derived what is there; undefined where there is nothing yet, or it is not kept. */
 async function codeInForce(data: string): Promise<{ code: string; hash: string } | undefined> {
-  const snapshot = await snapshotLog(data)
-  if (snapshot === undefined) return undefined
+  const look = await lookAtLog(data)
+  if (look === undefined) return undefined
   try {
-    return await readCode(data, await versionInForce(data, snapshot))
+    return await readCode(data, await versionInForce(data, look))
   } catch (error) {
     if (error instanceof HenceError && error.code === 'code-not-kept') return undefined
     throw error

@@ -2,19 +2,14 @@ import { rename, stat, statfs } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { damageLocation } from '../log/file-log/damage.ts'
+import { type Cut, cutOff, planCut } from '../log/file-log/cut.ts'
+import { damagePlace } from '../log/file-log/damage.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
-import {
-  type LogSnapshot,
-  type PartitionSnapshot,
-  readSnapshot,
-  snapshotLog,
-} from '../log/file-log/snapshot.ts'
-import { planTruncation, type Truncation, truncatePartition } from '../log/file-log/truncation.ts'
+import { type LogLook, lookAtLog, type PartitionLook, readLooked } from '../log/file-log/snapshot.ts'
 import { decodeRecord } from '../log/record.ts'
 import { examineState } from '../offline/examine-state.ts'
 import type { Finding, Remedies, Say } from '../offline/finding.ts'
-import { type LockHolder, lockDirectory, lockHolderOf, nameOf } from '../storage/directory-lock.ts'
+import { type Holder, holderOf, lockDirectory, nameOf } from '../storage/directory-lock.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -35,7 +30,7 @@ export function doctorCommand() {
     .action(
       runs(async (options: DoctorOptions) => {
         const { data, json, repair } = options
-        const { findings, remedies, snapshot, holder } = await examine(data)
+        const { findings, remedies, look, holder } = await examine(data)
         if (json) {
           const ok = findings.every(({ level }) => level !== 'wrong')
           await print(JSON.stringify({ directory: resolve(data), ok, findings }))
@@ -50,7 +45,7 @@ export function doctorCommand() {
             `${resolve(data)} is in use by ${nameOf(holder)}, so nothing was repaired. Stop it first.`,
           )
         }
-        return repaired(options, snapshot, remedies)
+        return repaired(options, look, remedies)
       }),
     )
 }
@@ -64,18 +59,18 @@ interface DoctorOptions {
 
 async function examine(data: string) {
   const findings: Finding[] = []
-  const remedies: Remedies = { tornTail: false, truncations: [], state: undefined, generations: [] }
+  const remedies: Remedies = { tornTail: false, cuts: [], state: undefined, generations: [] }
   const say = (level: Finding['level'], code: string, message: string, more: Partial<Finding> = {}) => {
     findings.push({ level, code, message, ...more })
   }
-  let holder: LockHolder | 'unknown' | undefined
-  let snapshot: LogSnapshot | undefined
+  let holder: Holder | 'unknown' | undefined
+  let look: LogLook | undefined
   const directory = await stat(data).catch(() => undefined)
   if (!directory?.isDirectory()) {
     say('wrong', 'no-log', `The directory ${resolve(data)} does not exist.`, { todo: 'Give another one.' })
-    return { findings, remedies, snapshot, holder }
+    return { findings, remedies, look, holder }
   }
-  holder = await lockHolderOf(data)
+  holder = await holderOf(data)
   if (holder === 'unknown') say('fine', 'in-use', 'A process has the directory open.')
   else if (holder) {
     say(
@@ -86,20 +81,20 @@ async function examine(data: string) {
   } else say('fine', 'not-in-use', 'No process has the directory open.')
   await findSpace(data, say)
   try {
-    snapshot = await snapshotLog(data)
+    look = await lookAtLog(data)
   } catch (error) {
     sayError(error, say, 'Put the file back from a copy of the data directory.')
-    return { findings, remedies, snapshot, holder }
+    return { findings, remedies, look, holder }
   }
-  if (snapshot === undefined) {
+  if (look === undefined) {
     say('fine', 'no-log', 'There is no log yet; a start makes one.')
-    return { findings, remedies, snapshot, holder }
+    return { findings, remedies, look, holder }
   }
   const ends: (number | undefined)[] = []
-  for (const each of snapshot.partitions)
+  for (const each of look.partitions)
     ends.push(await examinePartition(each, say, remedies, holder !== undefined))
-  await examineState(data, snapshot, ends, say, remedies)
-  return { findings, remedies, snapshot, holder }
+  await examineState(data, look, ends, say, remedies)
+  return { findings, remedies, look, holder }
 }
 
 async function findSpace(data: string, say: Say): Promise<void> {
@@ -119,30 +114,30 @@ const spaceMinMebibytes = 256
 
 /** Reads a partition to its end; gives the offset where it ends, if that is known. */
 async function examinePartition(
-  snapshot: PartitionSnapshot,
+  look: PartitionLook,
   say: Say,
   remedies: Remedies,
   inUse: boolean,
 ): Promise<number | undefined> {
-  const { partition } = snapshot.files.lineage
+  const { partition } = look.place.lineage
   let end = 0
   try {
-    for await (const { offset, records } of readSnapshot(snapshot)) {
+    for await (const { offset, records } of readLooked(look)) {
       for (const bytes of records) decodeRecord(bytes)
       end = offset + records.length
     }
   } catch (error) {
-    const location = damageLocation(error)
-    const truncation = location && (await planTruncation(snapshot.files, location))
-    if (truncation) {
-      remedies.truncations.push({ snapshot, truncation })
-      say('wrong', 'log-damaged', (error as Error).message, { ...location, todo: costOf(truncation) })
+    const place = damagePlace(error)
+    const cut = place && (await planCut(look.place, place))
+    if (cut) {
+      remedies.cuts.push({ look, cut })
+      say('wrong', 'log-damaged', (error as Error).message, { ...place, todo: costOf(cut) })
     } else {
       sayError(error, say, 'Put the file back from a copy of the data directory.')
     }
     return undefined
   }
-  const { tip, tornEnd, segments } = snapshot.findings!
+  const { tip, tornEnd, segments } = look.findings!
   say(
     'fine',
     'partition',
@@ -155,20 +150,20 @@ async function examinePartition(
     'mended',
     'log-torn-tail',
     `${tornEnd - tip.position} bytes of an unfinished write stand at the end of ${file}, byte ${tip.position}. ` +
-      'It was never acknowledged. A start copies them aside and truncations them off.',
+      'It was never acknowledged. A start copies them aside and cuts them off.',
     { file, byte: tip.position },
   )
   return end
 }
 
-function costOf(truncation: Truncation): string {
+function costOf(cut: Cut): string {
   return (
     `Put the file back from a copy of the data directory. If there is none, \`--repair\` can set aside what stands behind ` +
-    `the damage and end the partition there. That loses ${lossOf(truncation)}.`
+    `the damage and end the partition there. That loses ${lossOf(cut)}.`
   )
 }
 
-function lossOf({ partition, from, to, later }: Truncation): string {
+function lossOf({ partition, from, to, later }: Cut): string {
   const files =
     later.length === 0 ? '' : `, with ${later.length} later segment${later.length === 1 ? '' : 's'}`
   if (to === from) {
@@ -181,7 +176,7 @@ function lossOf({ partition, from, to, later }: Truncation): string {
 
 function sayError(error: unknown, say: Say, todo: string): void {
   if (!(error instanceof HenceError)) throw error
-  say('wrong', error.code, error.message, { ...damageLocation(error), todo })
+  say('wrong', error.code, error.message, { ...damagePlace(error), todo })
 }
 
 function describe({ level, message, todo }: Finding): string {
@@ -192,24 +187,22 @@ function describe({ level, message, todo }: Finding): string {
 /** Does what it may; everything beyond an ordinary start only after a confirmation. */
 async function repaired(
   options: DoctorOptions,
-  snapshot: LogSnapshot | undefined,
+  look: LogLook | undefined,
   remedies: Remedies,
 ): Promise<number> {
   const { data, yes = false } = options
   const report = printReport(options.json === true)
   const lock = await lockDirectory(data)
   try {
-    for (const { snapshot, truncation } of remedies.truncations) {
-      const word = `lose ${truncation.partition}:${truncation.from}`
-      note(
-        `Ending partition ${truncation.partition} at byte ${truncation.byte} of ${truncation.file} loses ${lossOf(truncation)}.`,
-      )
+    for (const { look, cut } of remedies.cuts) {
+      const word = `lose ${cut.partition}:${cut.from}`
+      note(`Ending partition ${cut.partition} at byte ${cut.byte} of ${cut.file} loses ${lossOf(cut)}.`)
       if (!(await confirmed(word, yes))) return exitCode.operator
-      const copies = await truncatePartition(snapshot.files, truncation)
+      const copies = await cutOff(look.place, cut)
       remedies.tornTail = true
       remedies.state = 'It may have been derived from what is lost.'
       note(
-        `Partition ${truncation.partition} ends at offset ${truncation.from} now. What was cut off is in ${copies.join(', ')}.`,
+        `Partition ${cut.partition} ends at offset ${cut.from} now. What was cut off is in ${copies.join(', ')}.`,
       )
     }
     if (remedies.state !== undefined) {
@@ -223,7 +216,7 @@ async function repaired(
         note(`The old one is in ${await setAside(data, name)}.`)
       }
     }
-    if (remedies.tornTail && snapshot) {
+    if (remedies.tornTail && look) {
       const log = await openFileLog({ directory: data, clock: systemClock, report })
       await log.close()
     }

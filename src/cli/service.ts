@@ -17,7 +17,7 @@ export interface Opened {
   /** Effects in a state, the oldest first. */
   effects(query: EffectQuery): Promise<EffectState[]>
   /** One effect; undefined when there is none with this id. */
-  effect(id: string): Promise<ReturnType<Engine<App>['effect']>>
+  effect(id: string): ReturnType<Engine<App>['effects']['get']>
   /** All that became of a request; undefined when its id is not known. */
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
   /** Proof that a request is in the log; undefined when its id is not known. */
@@ -42,17 +42,17 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
     const engine = await openEmbedded({ data, app, audit, report: printReport(json === true) })
     return {
       service: engine,
-      effects: async (query) => engine.effects(query),
-      effect: async (id) => engine.effect(id),
+      effects: (query) => engine.effects.list(query),
+      effect: (id) => engine.effects.get(id),
       story: (requestId, principal) => engine.story(requestId, principal === undefined ? {} : { principal }),
       receipt: (requestId, principal) =>
-        engine.receipt(requestId, principal === undefined ? {} : { principal }),
+        engine.audit.receipt(requestId, principal === undefined ? {} : { principal }),
       head: () =>
-        engine.head().catch((error) => {
+        engine.audit.head().catch((error) => {
           if (error instanceof HenceError && error.code === 'head-not-found') return undefined
           throw error
         }),
-      consistency: (from) => engine.consistency(from),
+      consistency: (from) => engine.audit.consistency(from),
     }
   }
   const reach = { url, ...(key !== undefined && { key }) }

@@ -278,12 +278,12 @@ for (const partitions of [1, 4]) {
         for (const sku of skusOf(Number(key[0].slice(1)))) held.set(sku, (held.get(sku) ?? 0) + 1)
       }
       for (let i = 0; i < 4; i++) {
-        const { claimed } = engine.standing('stock', `sku${i}`)
+        const { claimed } = await engine.violations.standing('stock', `sku${i}`)
         assert.ok(claimed <= 3)
         assert.equal(claimed, held.get(`sku${i}`) ?? 0, 'what is granted is what is held')
       }
       if (mode === 'strict' || partitions === 1) assert.ok(placed >= 3, `${placed} were placed`)
-      const violations = engine.violations({ limit: 1_000 })
+      const violations = await engine.violations.list({ limit: 1_000 })
       assert.equal(violations.filter(({ state }) => state !== 'resolved').length, 0)
       const told = violations.flatMap(({ victims }) => victims.filter(({ state }) => state === 'compensated'))
       assert.equal(told.length, mode === 'strict' ? 0 : 60 - placed)
@@ -316,15 +316,18 @@ test('violations that were resolved are forgotten with the window, open ones are
   for (const [i, sku] of ['a', 'a', 'b', 'b'].entries()) {
     await engine.submit('place', { order: `o${i}`, skus: [sku] }, { requestId: `r${i}` })
   }
-  const { id, key } = engine.violations()[0]!
-  await engine.resolve({ violation: id, key, action: 'waive', reason: 'so be it' }, { requestId: 'op' })
-  assert.equal(engine.violations().length, 2)
+  const { id, key } = (await engine.violations.list())[0]!
+  await engine.violations.resolve(
+    { violation: id, key, action: 'waive', reason: 'so be it' },
+    { requestId: 'op' },
+  )
+  assert.equal((await engine.violations.list()).length, 2)
   now += 3 * day
   for (let i = 10; i < 30; i++) {
     await engine.submit('place', { order: `o${i}`, skus: [`sku${i}`] }, { requestId: `r${i}` })
   }
   assert.deepEqual(
-    engine.violations().map(({ state }) => state),
+    (await engine.violations.list()).map(({ state }) => state),
     ['open'],
   )
   await engine.close()
@@ -339,30 +342,25 @@ test('a violation under review waits for an operator, who decides by a request',
   let count = 0
   const place = (sku: string) =>
     engine.submit('place', { order: `o${++count}`, skus: [sku] }, { requestId: `r${count}` })
-  const open = () => engine.violations({ state: 'open' })
-  const decide = (action: 'compensate' | 'waive' | 'raise-limit' | 'choose', more: object = {}) => {
-    const { id, key } = open()[0]!
-    return engine.resolve(
+  const open = () => engine.violations.list({ state: 'open' })
+  const decide = async (action: 'compensate' | 'waive' | 'raise-limit' | 'choose', more: object = {}) => {
+    const { id, key } = (await open())[0]!
+    return engine.violations.resolve(
       { violation: id, key, action, reason: 'because', ...more },
       { requestId: `op${++count}`, principal: 'olga' },
     )
   }
 
   for (const sku of ['a', 'a', 'b', 'b', 'c', 'c', 'd', 'd', 'e', 'e']) await place(sku)
-  assert.deepEqual(
-    open()
-      .map(({ key, excess, deadline }) => [key, excess, deadline])
-      .sort(),
-    [
-      ['a', 1, now + 60_000],
-      ['b', 1, now + 60_000],
-      ['c', 1, now + 60_000],
-      ['d', 1, now + 60_000],
-      ['e', 1, now + 60_000],
-    ],
-  )
+  assert.deepEqual((await open()).map(({ key, excess, deadline }) => [key, excess, deadline]).sort(), [
+    ['a', 1, now + 60_000],
+    ['b', 1, now + 60_000],
+    ['c', 1, now + 60_000],
+    ['d', 1, now + 60_000],
+    ['e', 1, now + 60_000],
+  ])
   await place('a')
-  assert.equal(engine.violations({ state: 'open' }).find(({ key }) => key === 'a')!.excess, 2)
+  assert.equal((await engine.violations.list({ state: 'open' })).find(({ key }) => key === 'a')!.excess, 2)
 
   const keys: string[] = []
   for (const [action, more] of [
@@ -370,32 +368,38 @@ test('a violation under review waits for an operator, who decides by a request',
     ['waive', {}],
     ['raise-limit', {}],
   ] as const) {
-    keys.push(open()[0]!.key)
+    keys.push((await open())[0]!.key)
     assert.equal((await decide(action, more)).status, 'accepted')
   }
   await engine.idle()
   const [compensated, waived, raised] = keys as [string, string, string]
-  const of = (key: string) => engine.violations().find((each) => each.key === key)!
-  assert.ok(of(compensated).victims.length > 0)
-  assert.deepEqual(of(waived).victims, [])
-  assert.deepEqual(of(raised).victims, [])
-  assert.ok(engine.standing('stock', waived).claimed > engine.standing('stock', waived).limit)
-  assert.equal(engine.standing('stock', raised).claimed, engine.standing('stock', raised).limit)
-  assert.deepEqual(of(waived).history[1], {
+  const of = async (key: string) => (await engine.violations.list()).find((each) => each.key === key)!
+  assert.ok((await of(compensated)).victims.length > 0)
+  assert.deepEqual((await of(waived)).victims, [])
+  assert.deepEqual((await of(raised)).victims, [])
+  assert.ok(
+    (await engine.violations.standing('stock', waived)).claimed >
+      (await engine.violations.standing('stock', waived)).limit,
+  )
+  assert.equal(
+    (await engine.violations.standing('stock', raised)).claimed,
+    (await engine.violations.standing('stock', raised)).limit,
+  )
+  assert.deepEqual((await of(waived)).history[1], {
     at: now,
     what: 'waive',
-    units: of(waived).history[1]!.units,
+    units: (await of(waived)).history[1]!.units,
     by: { requestId: 'op13', principal: 'olga' },
     reason: 'because',
   })
 
   // Other victims than the policy's: the one who came first.
-  const { key, id } = open()[0]!
+  const { key, id } = (await open())[0]!
   const first = (await engine.scan('orders')).map((row) => row.key[0])
   assert.ok(first.length > 0)
   const index = ['a', 'b', 'c', 'd', 'e'].indexOf(key)
   const chosen = `r${index * 2 + 1}`
-  const wrong = await engine.resolve(
+  const wrong = await engine.violations.resolve(
     { violation: id, key, action: 'choose', victims: [{ requestId: 'nobody' }], reason: 'x' },
     { requestId: 'op-wrong' },
   )
@@ -406,10 +410,10 @@ test('a violation under review waits for an operator, who decides by a request',
   await decide('choose', { victims: [{ requestId: chosen }] })
   await engine.idle()
   assert.deepEqual(
-    of(key).victims.map(({ requestId }) => requestId),
+    (await of(key)).victims.map(({ requestId }) => requestId),
     [chosen],
   )
-  const late = await engine.resolve(
+  const late = await engine.violations.resolve(
     { violation: id, key, action: 'waive', reason: 'x' },
     { requestId: 'op-late' },
   )
@@ -419,24 +423,27 @@ test('a violation under review waits for an operator, who decides by a request',
   )
 
   // Nobody decides the last one in time.
-  const last = open()[0]!.key
+  const last = (await open())[0]!.key
   now += 60_000
   await place('f')
   await engine.idle()
-  assert.deepEqual(open(), [])
+  assert.deepEqual(await open(), [])
   assert.deepEqual(
-    of(last).history.map(({ what }) => what),
+    (await of(last)).history.map(({ what }) => what),
     ['noticed', 'deadline-passed', 'victims-chosen', 'resolved'],
   )
   await assert.rejects(
-    engine.resolve({ violation: id, key, action: 'waive', reason: '' }, { requestId: 'op-no-reason' }),
+    engine.violations.resolve(
+      { violation: id, key, action: 'waive', reason: '' },
+      { requestId: 'op-no-reason' },
+    ),
     { code: 'input-invalid' },
   )
   const digest = await engine.digest()
   await engine.close()
   const again = await createEngine({ app: shop, data, clock, report: () => {} })
   assert.equal(await again.digest(), digest)
-  assert.equal(again.violations().length, 5)
+  assert.equal((await again.violations.list()).length, 5)
   await again.close()
 })
 
@@ -467,13 +474,13 @@ test('an operator cannot let two hold what one may hold at a time', async () => 
   const engine = await createEngine({ app: names, data: memoryStorage(), report: () => {} })
   for (const account of ['a', 'b'])
     await engine.submit('register', { account, name: 'ann' }, { requestId: account })
-  const [open] = engine.violations()
+  const [open] = await engine.violations.list()
   const decide = (action: 'raise-limit' | 'compensate', requestId: string) =>
-    engine.resolve({ violation: open!.id, key: 'ann', action, reason: 'twins' }, { requestId })
+    engine.violations.resolve({ violation: open!.id, key: 'ann', action, reason: 'twins' }, { requestId })
   const reply = await decide('raise-limit', 'op1')
   assert.deepEqual([reply.status, reply.status === 'rejected' && reply.reason], ['rejected', 'limit-fixed'])
   assert.equal((await decide('compensate', 'op2')).status, 'accepted')
-  assert.deepEqual(engine.standing('taken', 'ann'), { limit: 1, claimed: 1 })
+  assert.deepEqual(await engine.violations.standing('taken', 'ann'), { limit: 1, claimed: 1 })
   await engine.close()
 })
 
@@ -565,7 +572,7 @@ test('thousands give way at once, in seconds and with traces of a bearable size'
   )
   const reply = await engine.submit('restock', { sku: 'mug', by: -count }, { requestId: 'forklift' })
   assert.equal(reply.status, 'accepted')
-  const [violation] = engine.violations()
+  const [violation] = await engine.violations.list()
   assert.equal(violation!.state, 'resolved')
   assert.equal(violation!.victims.filter(({ state }) => state === 'compensated').length, count)
   const story = (await engine.story('forklift'))!

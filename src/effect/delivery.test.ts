@@ -121,7 +121,7 @@ async function start(
     },
     redrive(effect: string, key: string, mayRepeat?: boolean) {
       const input = { effect, key, reason: 'because', ...(mayRepeat !== undefined && { mayRepeat }) }
-      return engine.redrive(input, { requestId: `redrive-${count++}`, principal: 'olga' })
+      return engine.effects.redrive(input, { requestId: `redrive-${count++}`, principal: 'olga' })
     },
   }
 }
@@ -143,17 +143,17 @@ test('an effect is delivered with its id, and its result comes back as a record'
     key: 'o1',
   })
   assert.match(call.id, /^[0-9a-f-]{36}$/)
-  assert.equal(engine.effect(call.id)!.state, 'pending')
+  assert.equal((await engine.effects.get(call.id))!.state, 'pending')
   done({ paid: true })
   await settle()
   assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 7' })
-  const { state, result, tries } = engine.effect(call.id)!
+  const { state, result, tries } = (await engine.effects.get(call.id))!
   assert.deepEqual([state, result, tries], ['done', { paid: true }, 1])
   assert.deepEqual(notes.last.input, { text: call.id })
   // What an effect without a result gives back is of no interest.
   notes.last.done({ any: 'thing' })
   await place('o2')
-  assert.equal(engine.effect(notes.last.id)!.result, null)
+  assert.equal((await engine.effects.get(notes.last.id))!.result, null)
   const story = await engine.story('r1', { principal: 'ann' })
   assert.deepEqual(
     story!.steps.map(({ kind, type, effects }) => [kind, type, effects.map((each) => each.type)]),
@@ -175,7 +175,8 @@ test('an effect of a request that was rejected or threw never exists', async () 
   assert.equal((await place('o1', -1)).status, 'rejected')
   assert.equal((await place('o2', 0)).status, 'failed')
   assert.deepEqual(charges.all, [])
-  for (const state of ['pending', 'done', 'dead'] as const) assert.deepEqual(engine.effects({ state }), [])
+  for (const state of ['pending', 'done', 'dead'] as const)
+    assert.deepEqual(await engine.effects.list({ state }), [])
   await close()
 })
 
@@ -191,7 +192,7 @@ test('a try that fails is made again, later each time, by half at least of a del
   for (random of [0, 0.5, 0.999, 0, 0.5, 0.999]) {
     charges.last.fail(new Error('not now'))
     await settle()
-    const { attempts } = engine.effect(id)!
+    const { attempts } = (await engine.effects.get(id))!
     assert.deepEqual([attempts!.tries, attempts!.error], [charges.all.length, 'not now'])
     const delay = clock.next
     assert.equal(attempts!.nextAt, clock.now() + delay)
@@ -207,7 +208,7 @@ test('a try that fails is made again, later each time, by half at least of a del
   assert.deepEqual(delays, [50, 150, 400, 400, 750, 1_000])
   charges.last.done({ paid: true })
   await settle()
-  assert.equal(engine.effect(id)!.tries, 7)
+  assert.equal((await engine.effects.get(id))!.tries, 7)
   await close()
 })
 
@@ -303,7 +304,7 @@ test('so many at once, so many a second, in the order of their asking', async ()
     [...texts].sort((a, b) => a - b),
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
   )
-  assert.equal(engine.effects({ state: 'done' }).length, 10)
+  assert.equal((await engine.effects.list({ state: 'done' })).length, 10)
   await close()
 })
 
@@ -315,16 +316,16 @@ test('a try that takes too long is aborted and counts as failed, whatever comes 
   const { id, signal, done } = charges.last
   await new Promise((resolve) => signal.addEventListener('abort', resolve))
   await settle()
-  assert.equal(engine.effect(id)!.attempts!.error, 'it took longer than 20 ms')
+  assert.equal((await engine.effects.get(id))!.attempts!.error, 'it took longer than 20 ms')
   done({ paid: true })
   await settle()
-  assert.equal(engine.effect(id)!.state, 'pending')
+  assert.equal((await engine.effects.get(id))!.state, 'pending')
   clock.pass(1)
   await settle()
   assert.equal(charges.all.length, 2)
   await new Promise((resolve) => charges.last.signal.addEventListener('abort', resolve))
   await settle()
-  const { state, error, tries } = engine.effect(id)!
+  const { state, error, tries } = (await engine.effects.get(id))!
   assert.deepEqual([state, error, tries], ['dead', 'it took longer than 20 ms', 2])
   assert.equal(reports.filter(({ code }) => code === 'effect-dead').length, 1)
   await close()
@@ -342,7 +343,7 @@ test('an effect is given up after its last try, or at once when it is refused; t
     await settle()
   }
   assert.equal(charges.all.length, 3)
-  assert.equal(engine.effect(charges.last.id)!.state, 'dead')
+  assert.equal((await engine.effects.get(charges.last.id))!.state, 'dead')
   const row = await engine.get('orders', ['o1'])
   assert.deepEqual([row!.state, row!.error!.length, row!.error!.slice(0, 6)], ['given up', 1_000, 'no 2 x'])
 
@@ -350,13 +351,13 @@ test('an effect is given up after its last try, or at once when it is refused; t
   charges.last.fail(new HenceError('effect-refused', 'change', 'no such card'))
   await settle()
   assert.deepEqual(await engine.get('orders', ['o2']), { state: 'given up', error: 'no such card' })
-  assert.equal(engine.effect(charges.last.id)!.tries, 1)
+  assert.equal((await engine.effects.get(charges.last.id))!.tries, 1)
 
   // An error of Hence that asks for another try gets one.
   await place('o3')
   charges.last.fail(new HenceError('engine-closed', 'retry', 'later'))
   await settle()
-  assert.equal(engine.effect(charges.last.id)!.state, 'pending')
+  assert.equal((await engine.effects.get(charges.last.id))!.state, 'pending')
 
   // What was done and gave back nonsense is not done again.
   for (const [name, nonsense] of [
@@ -366,7 +367,7 @@ test('an effect is given up after its last try, or at once when it is refused; t
     await place(name)
     charges.last.done(nonsense)
     await settle()
-    const { state, error } = engine.effect(charges.last.id)!
+    const { state, error } = (await engine.effects.get(charges.last.id))!
     assert.equal(state, 'dead')
     assert.match(error!, /^it was done, but its result does not fit/)
   }
@@ -407,7 +408,7 @@ test('what was given up is sent again under its id; after a day only when it may
   assert.equal(charges.all.length, 3)
   charges.last.done({ paid: true })
   await settle()
-  const { state, redrives } = engine.effect(id)!
+  const { state, redrives } = (await engine.effects.get(id))!
   assert.deepEqual([state, redrives], ['done', 2])
   assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 5' })
   assert.equal(await reasonOf(redrive(id, 'o1', true)), 'effect-not-dead')
@@ -426,7 +427,7 @@ test('what an earlier process may have done is given up when its receiver may ha
   const second = await start({ clock, data, charging: { idsKeptMs: 3_600_000 } })
   await settle()
   assert.equal(second.charges.all.length, 0)
-  const [dead] = second.engine.effects({ state: 'dead' })
+  const [dead] = await second.engine.effects.list({ state: 'dead' })
   assert.match(dead!.error!, /may have been tried more than 3600000 ms ago/)
   // What is asked for now was tried by nobody; and what a person sends again is sent.
   await second.place('o2')
@@ -436,7 +437,7 @@ test('what an earlier process may have done is given up when its receiver may ha
   assert.equal(second.charges.all.length, 2)
   for (const call of second.charges.all) call.done({ paid: true })
   await settle()
-  assert.equal(second.engine.effects({ state: 'done', type: 'charge' }).length, 2)
+  assert.equal((await second.engine.effects.list({ state: 'done', type: 'charge' })).length, 2)
   for (const call of second.notes.all) call.done()
   await second.close()
 })
@@ -462,7 +463,7 @@ test('what was not acknowledged is delivered by the next engine, under the same 
   const third = await start({ clock, data })
   await settle()
   assert.deepEqual([third.notes.all.length, third.charges.all.length], [0, 0])
-  assert.equal(third.engine.effects({ state: 'done' }).length, 7)
+  assert.equal((await third.engine.effects.list({ state: 'done' })).length, 7)
   await third.engine.close()
 })
 
@@ -478,13 +479,13 @@ test('a receiver that is down for thousands keeps no other effects from being tr
   assert.equal(notes.all.length, 3_002)
   for (const call of notes.all.slice(3_000)) call.done()
   await settle()
-  assert.equal(engine.effects({ state: 'done' }).length, 2)
+  assert.equal((await engine.effects.list({ state: 'done' })).length, 2)
   clock.pass(2_000_000)
   await settle()
   assert.equal(notes.all.length, 6_002)
   for (const call of notes.all) call.done()
   await settle()
-  assert.equal(engine.effects({ state: 'done', limit: 10_000 }).length, 3_002)
+  assert.equal((await engine.effects.list({ state: 'done', limit: 10_000 })).length, 3_002)
   await close()
 })
 
@@ -517,7 +518,7 @@ test('more effects than are known at once are all delivered, and once', { timeou
     engine.submit('remark', { order, times }, { requestId: order })
   await remark('first', 1)
   await settle()
-  const [dead] = engine.effects({ state: 'dead' })
+  const [dead] = await engine.effects.list({ state: 'dead' })
   isOpen = true
   clock.pass(1)
   await Promise.all(Array.from({ length: 25 }, (_, i) => remark(`o${i}`, 1_000)))
@@ -525,12 +526,15 @@ test('more effects than are known at once are all delivered, and once', { timeou
   allAsked()
   while (done.size < 600) await settle()
   // It is older than those that are not known yet.
-  await engine.redrive({ effect: dead!.id, key: 'first', reason: 'because' }, { requestId: 'redrive' })
+  await engine.effects.redrive(
+    { effect: dead!.id, key: 'first', reason: 'because' },
+    { requestId: 'redrive' },
+  )
   await settle()
   goOn()
   while (done.size < 25_001) await settle()
   await engine.idle()
-  assert.deepEqual(engine.effects(), [])
+  assert.deepEqual(await engine.effects.list(), [])
   assert.deepEqual(new Set(done.values()), new Set([1]))
   await engine.close()
 })
@@ -581,7 +585,7 @@ test('handlers are for effects of the app; without them effects are kept', async
   const report = (each: Report) => reports.push(each)
   let engine = await createEngine({ app: shop, data, report })
   await engine.submit('place', { order: 'o1', cents: 3 }, { requestId: 'r1' })
-  assert.equal(engine.effects().length, 1)
+  assert.equal((await engine.effects.list()).length, 1)
   await engine.close()
   engine = await createEngine({
     app: shop,
@@ -596,7 +600,7 @@ test('handlers are for effects of the app; without them effects are kept', async
   while ((await engine.get('orders', ['o1']))!.state === 'paying') await settle()
   assert.deepEqual(await engine.get('orders', ['o1']), { state: 'paid 3' })
   assert.deepEqual(
-    engine.effects().map(({ type }) => type),
+    (await engine.effects.list()).map(({ type }) => type),
     ['note'],
   )
   await engine.close()
@@ -670,7 +674,7 @@ test('what comes of an effect reaches the app whatever its size, and is the same
   ] as const) {
     await engine.submit('put', { box: key, text }, { requestId: key })
   }
-  while (engine.effects().length > 0) await settle()
+  while ((await engine.effects.list()).length > 0) await settle()
   await engine.idle()
   const rows = await engine.scan('boxes')
   assert.deepEqual(
@@ -678,13 +682,13 @@ test('what comes of an effect reaches the app whatever its size, and is the same
     ['1000 65533', '600000 600000 true', '0 200000 true'],
   )
   assert.deepEqual(alarms, [])
-  const dead = engine.effects({ state: 'dead' })
+  const dead = await engine.effects.list({ state: 'dead' })
   await engine.close()
   const again = await createEngine({
     app: house,
     data: { ...data, openStore: () => data.openStore(0, [], true) },
     report,
   })
-  assert.deepEqual(again.effects({ state: 'dead' }), dead)
+  assert.deepEqual(await again.effects.list({ state: 'dead' }), dead)
   await again.close()
 })

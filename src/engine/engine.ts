@@ -9,21 +9,17 @@ import type {
   Service,
 } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
-import type { Consistency } from '../audit/consistency.ts'
-import type { SignedHead } from '../audit/head.ts'
 import type { Publish } from '../audit/publisher.ts'
-import type { Receipt } from '../audit/receipt.ts'
 import type { Clock } from '../clock.ts'
-import type { Standing, Violation } from '../constraint/tables.ts'
-import type { RedriveInput, ResolveInput } from '../derivation/operator.ts'
 import type { Handlers } from '../effect/handlers.ts'
-import type { Attempts } from '../effect/lane.ts'
-import type { EffectRow, EffectState } from '../effect/outbox.ts'
-import type { Changes, KeyedViolation } from '../query/reader.ts'
+import type { Changes } from '../query/reader.ts'
 import type { Story } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { Audit } from './audit.ts'
+import type { Effects } from './effects.ts'
+import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
   /** The app; its schemas validate inputs, its definitions give the types. */
@@ -110,25 +106,6 @@ export interface Engine<A extends App> extends Service<A> {
   /** All that became of a request; undefined when its id is not known (any more). */
   story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
   /**
-   * Proof that a request is in the log, for whoever has the log's public key; undefined when its id is not known (any
-   * more). Waits for a signed head that covers it, which is made at once.
-   * @throws HenceError `audit-off` (change) without the option `audit`; `head-mismatch`, `audit-failed` (operator)
-   */
-  receipt(requestId: string, options?: { readonly principal?: string }): Promise<Receipt | undefined>
-  /**
-   * The newest signed tree head. Whoever holds it can find out later whether anything that it covers was changed.
-   * @throws HenceError `audit-off`, and `head-not-found` while the log is empty (change); `head-mismatch`, `audit-failed` (operator)
-   */
-  head(): Promise<SignedHead>
-  /**
-   * Proof, for whoever holds an earlier head, that the log has only grown between that and the newest one; `checkConsistency`
-   * checks it.
-   * @param from the sizes in the earlier head, by partition
-   * @throws HenceError `audit-off`, `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`, `head-mismatch`,
-   *   `audit-failed` (operator)
-   */
-  consistency(from: readonly number[]): Promise<Consistency>
-  /**
    * Changed rows, record by record, from a position on (that record left out) and then as they come; without
    * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when
    * the signal aborts or the engine closes.
@@ -137,36 +114,19 @@ export interface Engine<A extends App> extends Service<A> {
   changes(options?: { readonly from?: string; readonly signal?: AbortSignal }): AsyncIterable<Changes>
   /** The present position: take it, read a table, and hear what changes from then on by `changes`. */
   position(): string
-  /** Violations of constraints, the oldest first; those in one state, or all, so many at most (default 100). */
-  violations(options?: { state?: Violation['state']; limit?: number }): KeyedViolation[]
-  /** One violation, by the key that its constraint is judged under and its id. */
-  violation(key: string, id: string): KeyedViolation | undefined
-  /** The limit of a constraint at a key, without its margin, and how much of it is claimed. */
-  standing(constraint: string, key: string): Pick<Standing, 'limit' | 'claimed'>
-  /**
-   * Decides about an open violation. A request like any other: it has an id, a principal and a place in the log. The limit
-   * of a unique constraint stays 1: `limit-fixed`.
-   */
-  resolve(
-    decision: ResolveInput,
-    options: SubmitOptions,
-  ): Promise<Reply<null, 'violation-unknown' | 'violation-not-open' | 'victim-unknown' | 'limit-fixed'>>
-  /** Effects in a state (default `pending`), of one type or all, the oldest first, so many at most (default 100). */
-  effects(options?: { state?: EffectRow['state']; type?: string; limit?: number }): EffectState[]
-  /** One effect by its id, and its tries by this process that did not succeed. */
-  effect(id: string): (EffectState & { readonly attempts?: Attempts }) | undefined
-  /** Delivers an effect again that was given up. A request like any other. */
-  redrive(
-    input: RedriveInput,
-    options: SubmitOptions,
-  ): Promise<Reply<null, 'effect-unknown' | 'effect-not-dead' | 'effect-may-repeat'>>
+  /** Violations of constraints, and decisions about them. */
+  readonly violations: Violations
+  /** The effects that the app asked for. */
+  readonly effects: Effects
+  /** Signed tree heads and proofs over the log. */
+  readonly audit: Audit
   /** Deriving everything again with other code, comparing, and making it live. */
   readonly reprocessing: Reprocessing
   /** Resolves when everything that was taken, with all events that follow, has been applied. */
   idle(): Promise<void>
   /** SHA-256 over all tables, in hexadecimal: equal tables have equal digests, however they came about. */
   digest(): Promise<string>
-  /** How much there is. */
+  /** A snapshot of the engine's counters, which live in memory; nothing is read. */
   stats(): EngineStats
   /** Takes nothing more, finishes what was taken, saves the state, and releases the directory. */
   close(): Promise<void>

@@ -61,7 +61,7 @@ function house(versions: readonly App[], isOpen = () => true, clock = systemCloc
 const texts = (sent: readonly string[]) => sent.map((each) => each.slice(each.indexOf(' ') + 1)).sort()
 
 async function delivered(engine: Engine<App>): Promise<void> {
-  while (engine.effects({ state: 'pending' }).length > 0) await new Promise(setImmediate)
+  while ((await engine.effects.list({ state: 'pending' })).length > 0) await new Promise(setImmediate)
   await engine.idle()
 }
 

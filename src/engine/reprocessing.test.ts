@@ -118,7 +118,7 @@ for (const partitions of [1, 4, 16]) {
 
       // And back.
       engine = await open(fresh)
-      assert.equal(engine.reprocessing.status()?.wasLive, true)
+      assert.equal((await engine.reprocessing.status())?.wasLive, true)
       assert.equal(await engine.digest(), digest)
       const back = await engine.reprocessing.diff()
       await engine.reprocessing.promote({ diff: back.sha256 }, { requestId: 'p2' })
@@ -129,9 +129,9 @@ for (const partitions of [1, 4, 16]) {
       await load(engine, 'three', 100)
       const last = await engine.digest()
       assert.deepEqual(
-        engine.reprocessing
-          .history()
-          .map((fact) => fact.type === 'promotion' && [fact.generation, fact.principal]),
+        (await engine.reprocessing.history()).map(
+          (fact) => fact.type === 'promotion' && [fact.generation, fact.principal],
+        ),
         [
           [1, 'ann'],
           [0, ''],
@@ -160,7 +160,7 @@ async function promoted(engine: Engine<App>, code: App, requestId: string): Prom
 }
 
 async function delivered(engine: Engine<App>): Promise<void> {
-  while (engine.effects({ state: 'pending' }).length > 0) await new Promise(setImmediate)
+  while ((await engine.effects.list({ state: 'pending' })).length > 0) await new Promise(setImmediate)
 }
 
 for (const [what, before, after, texts] of [
@@ -232,7 +232,7 @@ test('what is on its way when another generation becomes live is sent under its 
   // The receiver is down.
   let engine = await open(old, { handlers: undefined })
   await engine.submit('pay', { from: 'a1', to: 'b1', cents: 5 } as never, { requestId: 'r1' })
-  const [asked] = engine.effects({ state: 'pending' })
+  const [asked] = await engine.effects.list({ state: 'pending' })
   await engine.reprocessing.start({ app: fresh })
   const { sha256: diff } = await engine.reprocessing.diff()
   await engine.reprocessing.promote({ diff }, { requestId: 'p1' })
@@ -245,7 +245,7 @@ test('what is on its way when another generation becomes live is sent under its 
     ['a1: paid a lot 5'],
   )
   assert.ok(!sent[0]!.startsWith(asked!.id))
-  assert.equal(engine.effect(asked!.id)?.state, 'dead')
+  assert.equal((await engine.effects.get(asked!.id))?.state, 'dead')
   await engine.close()
 })
 

@@ -1,19 +1,14 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { Auditor } from '../audit/auditor.ts'
-import type { Consistency } from '../audit/consistency.ts'
-import type { SignedHead } from '../audit/head.ts'
-import type { Receipt } from '../audit/receipt.ts'
 import { Scrubber } from '../audit/scrubber.ts'
 import { setAlarm, systemClock } from '../clock.ts'
-import type { RedriveInput, ResolveInput } from '../derivation/operator.ts'
 import { Deliverer } from '../effect/delivery.ts'
 import type { EffectEnd, EffectRow } from '../effect/outbox.ts'
 import { engineClosed, HenceError } from '../failure.ts'
 import type { Codes } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
 import { checkTakeOver } from '../generation/take-over-check.ts'
-import { identityOf } from '../identity.ts'
 import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
 import { appendControl, findControls } from '../log/controls.ts'
 import type { Log } from '../log/log.ts'
@@ -31,9 +26,12 @@ import type { ControlFact, Reprocessing } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
 import { Admission } from '../request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from '../request/window.ts'
-import { type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
+import { type Draft, PartitionWriter } from '../request/writer.ts'
 import type { Storage } from '../storage/storage.ts'
+import { type Audit, auditOf } from './audit.ts'
+import { type Effects, effectsOf } from './effects.ts'
 import type { Engine, EngineOptions, EngineStats } from './engine.ts'
+import { type Violations, violationsOf } from './violations.ts'
 
 /** How long tries of effects that are under way may go on when the engine closes, in milliseconds. */
 const graceMs = 5_000
@@ -43,6 +41,9 @@ const heldMax = 100_000
 
 /** An engine at work; `createEngine` makes it, and `Engine` says what it does. */
 export class RunningEngine<A extends App> implements Engine<A> {
+  readonly violations: Violations
+  readonly effects: Effects
+  readonly audit: Audit
   #app: A
   readonly #options: EngineOptions<A>
   readonly #codes: Codes
@@ -106,7 +107,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     let engine: RunningEngine<A> | undefined
     try {
       engine = new RunningEngine(options, codes, storage, host, generation)
-      await engine.#audit(options)
+      await engine.#openAudit(options)
       await engine.#recover()
       await engine.#generations.finishCorrections()
       if (version !== codes.version && onCodeChange === 'continue') await engine.#takeOver(version)
@@ -179,6 +180,17 @@ export class RunningEngine<A extends App> implements Engine<A> {
       },
     )
     live.listener = { failed: (failure) => this.#failed(failure) }
+    const submit = (type: string, input: unknown, options: SubmitOptions) => this.submit(type, input, options)
+    this.violations = violationsOf(() => ({ app: this.#live.program.app, reader: this.#reader }), submit)
+    this.effects = effectsOf(
+      () => this.#reader,
+      (type, id) => this.#deliverer?.attempts(type, id),
+      submit,
+    )
+    this.audit = auditOf(
+      () => this.#auditor,
+      (identity) => this.#processor.decided(identity),
+    )
   }
 
   get app(): A {
@@ -246,7 +258,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   async #reprocess(): Promise<void> {
     const { version } = this.#codes
     const { reprocessing } = this
-    const status = reprocessing.status()
+    const status = await reprocessing.status()
     if (status !== undefined && status.version !== version) await reprocessing.discard()
     if (status?.version !== version) await reprocessing.start({ version }, { share: 1 })
     else if (status.state === 'paused' || status.state === 'failed') await reprocessing.resume()
@@ -282,7 +294,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       ([name]) => this.#app === this.#options.app || this.#app.effects.has(name),
     )
     this.#deliverer = new Deliverer(this.#app, Object.fromEntries(known) as never, {
-      outbox: this.#processor.outbox,
+      outbox: this.#processor.place.outbox,
       clock: this.#clock,
       random: this.#options.random ?? Math.random,
       report: this.#report,
@@ -329,7 +341,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return frontier
   }
 
-  async #audit({ audit = false, random }: EngineOptions<A>): Promise<void> {
+  async #openAudit({ audit = false, random }: EngineOptions<A>): Promise<void> {
     if (audit === false) return
     const publish = audit === true ? [] : [audit.publish].flat()
     const given = {
@@ -363,32 +375,6 @@ export class RunningEngine<A extends App> implements Engine<A> {
         if (reader === this.#reader) throw error
       }
     }
-  }
-
-  async receipt(
-    requestId: string,
-    { principal = '' }: { readonly principal?: string } = {},
-  ): Promise<Receipt | undefined> {
-    const auditor = this.#signing()
-    const decided = this.#processor.decided(identityOf(requestId, principal))
-    return decided && auditor.receipt(decided.partition, decided.offset)
-  }
-
-  async head(): Promise<SignedHead> {
-    return this.#signing().newest()
-  }
-
-  async consistency(from: readonly number[]): Promise<Consistency> {
-    return this.#signing().consistency(from)
-  }
-
-  #signing(): Auditor {
-    if (this.#auditor !== undefined) return this.#auditor
-    throw new HenceError(
-      'audit-off',
-      'change',
-      'This engine signs no tree heads, so it proves nothing: start it with the option `audit` (`hence start --audit`).',
-    )
   }
 
   async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
@@ -436,44 +422,6 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return this.#processor.positions.join('.')
   }
 
-  violations({ state, limit = 100 }: Parameters<Engine<A>['violations']>[0] = {}) {
-    return this.#reader.violations({ limit, ...(state !== undefined && { state }) })
-  }
-
-  violation(key: string, id: string) {
-    return this.#reader.violation(key, id)
-  }
-
-  standing(constraint: string, key: string) {
-    const definition = this.#live.program.app.constraints.get(constraint)
-    if (definition === undefined) {
-      throw new HenceError(
-        'unknown-definition',
-        'change',
-        `The app "${this.app.name}" has no constraint "${constraint}"; it has ${[...this.app.constraints.keys()].join(', ')}.`,
-      )
-    }
-    return this.#reader.standing(constraint, key) ?? { limit: definition.limit, claimed: 0 }
-  }
-
-  resolve(decision: ResolveInput, options: SubmitOptions): Promise<never> {
-    return this.submit('hence:resolve-violation', decision, options)
-  }
-
-  effects({ state = 'pending', type, limit = 100 }: Parameters<Engine<A>['effects']>[0] = {}) {
-    return this.#reader.effects({ state, limit, ...(type !== undefined && { type }) })
-  }
-
-  effect(id: string) {
-    const effect = this.#reader.effect(id)
-    const attempts = effect && this.#deliverer?.attempts(effect.type, id)
-    return effect && (attempts === undefined ? effect : { ...effect, attempts })
-  }
-
-  redrive(input: RedriveInput, options: SubmitOptions): Promise<never> {
-    return this.submit('hence:redrive', input, options)
-  }
-
   async idle(): Promise<void> {
     // A partition that was drained may get events from one that was not.
     do await Promise.all(this.#writers.map((writer) => writer.drained()))
@@ -504,13 +452,13 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #nextTimerAt(): number | undefined {
-    const { timers } = this.#processor
+    const { timers } = this.#processor.place
     const next = Math.min(...this.#writers.map((_, partition) => timers.next(partition)))
     return Number.isFinite(next) ? next : undefined
   }
 
   #oldestEffectAt(): number | undefined {
-    const { outbox } = this.#processor
+    const { outbox } = this.#processor.place
     const oldest = [...this.app.effects.keys()].flatMap((type) =>
       outbox.list('pending', { type, limit: 1 }).map(([, { at }]) => at),
     )
@@ -546,7 +494,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #writer(partition: number): PartitionWriter {
-    let uncertain: OutgoingRecord[] = []
+    let uncertain: Draft[] = []
     return new PartitionWriter(partition, this.#log, {
       appended: (_, offset, time, drafts) => {
         for (const [i, { record }] of drafts.entries()) {
@@ -554,7 +502,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
           if (record.kind === 'result') this.#effectEnded(record.effect)
           else if (record.kind === 'tick') this.#ticking.delete(partition)
         }
-        this.#ringAt(this.#processor.timers.next(partition))
+        this.#ringAt(this.#processor.place.timers.next(partition))
         void this.#saveIfDue()
       },
       uncertain: (drafts, error) => {
@@ -583,12 +531,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   /** It is known now whether the log has a record whose append had failed. */
-  #certain(partition: number, draft: OutgoingRecord): void {
+  #certain(partition: number, draft: Draft): void {
     const { record } = draft
     if (record.kind === 'request') this.#admission.certain(record.identity)
     else if (record.kind === 'tick') this.#ticking.delete(partition)
     else if (record.kind === 'result') {
-      const isLost = this.#processor.outbox.get(record.effect)?.state === 'pending'
+      const isLost = this.#processor.place.outbox.get(record.effect)?.state === 'pending'
       if (isLost) this.#writers[partition]!.write(draft)
       else this.#effectEnded(record.effect)
     }
@@ -606,7 +554,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #effectEnded(id: string): void {
-    const row = this.#processor.outbox.get(id)
+    const row = this.#processor.place.outbox.get(id)
     if (row !== undefined) this.#deliverer?.ended(row.type, id)
   }
 
@@ -626,7 +574,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     if (this.#gate) return
     const now = this.#admission.now()
     for (const [partition, writer] of this.#writers.entries()) {
-      const next = this.#processor.timers.next(partition)
+      const next = this.#processor.place.timers.next(partition)
       if (next > now) {
         this.#ringAt(next)
       } else if (!this.#ticking.has(partition)) {
@@ -693,18 +641,18 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   async #reached(after: ReadOptions['after']): Promise<void> {
     if (after === undefined) return
-    for (const token of typeof after === 'string' ? [after] : after) await this.#requestComplete(token)
+    for (const token of typeof after === 'string' ? [after] : after) await this.#settled(token)
   }
 
-  async #requestComplete(token: string): Promise<void> {
+  async #settled(token: string): Promise<void> {
     const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
     if (partition === undefined || offset === undefined || partition >= this.#log.partitions)
       throw badToken(token)
-    const complete = this.#processor.whenComplete(partition, offset)
-    if (complete === undefined) return
+    const settled = this.#processor.settled(partition, offset)
+    if (settled === undefined) return
     if (offset >= (await this.#log.end(partition))) throw badToken(token)
     if (this.#closed) throw this.#closed
-    await complete
+    await settled
   }
 
   #next(): Promise<void> {
@@ -719,7 +667,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     if (this.#deliverer) {
       for (const { effects } of trace.derivations) {
         for (const id of effects) {
-          const row = this.#processor.outbox.get(id)
+          const row = this.#processor.place.outbox.get(id)
           if (row?.state === 'pending') this.#deliverer.asked(id, row)
         }
       }

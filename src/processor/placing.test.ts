@@ -70,7 +70,7 @@ function submitterOf(engine: Engine<App>) {
 /** Waits until the other generation has applied every record that there is. */
 async function followed(engine: Engine<App>): Promise<void> {
   for (;;) {
-    const { records, of, state } = engine.reprocessing.status()!
+    const { records, of, state } = (await engine.reprocessing.status())!
     if (records === of || state === 'failed') return
     await new Promise(setImmediate)
   }
@@ -153,7 +153,7 @@ test('a message that could not be applied is not left out when the generation go
   clock.pass(10)
   isBroken = true
   await submitterOf(engine)('set', pingKey)
-  while (engine.reprocessing.status()!.state !== 'failed') await new Promise(setImmediate)
+  while ((await engine.reprocessing.status())!.state !== 'failed') await new Promise(setImmediate)
   isBroken = false
   await engine.reprocessing.resume()
   const { sha256: diff } = await engine.reprocessing.diff()

@@ -60,7 +60,7 @@ for (const partitions of [1, 4]) {
     const corrections = told.steps.filter(({ kind }) => kind === 'correction')
     assert.equal(corrections.length, 1)
     const [{ correction, effects, key }] = corrections as [(typeof corrections)[0]]
-    const [fact] = engine.reprocessing.history()
+    const [fact] = await engine.reprocessing.history()
     assert.deepEqual(correction, {
       kind: 'outcome',
       before: large.outcome,

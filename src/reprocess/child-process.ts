@@ -73,12 +73,12 @@ const ours: DerivingCalls = {
     return other!.pass(ends)
   }),
   save: telling((isWhole) => other!.save(isWhole)),
-  snapshot: telling((live) => other!.snapshot(live)),
+  look: telling((live) => other!.look(live)),
   sumUp: telling(sumUp),
   stopSumUp: () => other!.stopSumUp(),
   correctAhead: telling((live, changed) => other!.correctAhead(live, changed)),
   correct: telling((live, changed, promotion) => other!.correct(live, changed, promotion)),
-  release: telling(() => other!.release()),
+  unlook: telling(() => other!.unlook()),
   close: async () => {
     await other?.close(engineClosed())
     other = undefined

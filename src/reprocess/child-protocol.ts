@@ -23,11 +23,11 @@ export type DerivingCalls = Pick<
   | 'level'
   | 'pass'
   | 'save'
-  | 'snapshot'
+  | 'look'
   | 'stopSumUp'
   | 'correctAhead'
   | 'correct'
-  | 'release'
+  | 'unlook'
 > & {
   open(deriving: Deriving): Promise<void>
   share(share: number | undefined): void

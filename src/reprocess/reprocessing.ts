@@ -39,7 +39,7 @@ export interface Reprocessing {
     options?: { readonly share?: number; readonly again?: boolean },
   ): Promise<ReprocessStatus>
   /** How far it is; undefined when there is one generation only. */
-  status(): ReprocessStatus | undefined
+  status(): Promise<ReprocessStatus | undefined>
   /** Stops until `resume`; a restart changes nothing of it. Throws `reprocess-none` (change). */
   pause(): Promise<ReprocessStatus>
   resume(): Promise<ReprocessStatus>
@@ -69,7 +69,7 @@ export interface Reprocessing {
   /** Gives up the other generation: it cannot be promoted any more. Throws `reprocess-none` (change). */
   discard(): Promise<void>
   /** All promotions and changes of code of this log, the oldest first. */
-  history(): readonly ControlFact[]
+  history(): Promise<readonly ControlFact[]>
 }
 
 /** A diff, and what was compared. */

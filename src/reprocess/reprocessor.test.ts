@@ -100,7 +100,7 @@ test('a diff whose reader throws leaves the generation following', async () => {
   await assert.rejects(engine.reprocessing.diff({ each }), /gone/)
   await pay(engine, 10, 's')
   const end = engine.stats().applied[0]
-  while (engine.reprocessing.status()!.records < end!) await new Promise(setImmediate)
+  while ((await engine.reprocessing.status())!.records < end!) await new Promise(setImmediate)
   await engine.close()
 })
 
@@ -112,7 +112,7 @@ test('a diff leaves a generation paused that was paused meanwhile', async () => 
   const diff = engine.reprocessing.diff()
   const pausing = engine.reprocessing.pause()
   await Promise.allSettled([diff, pausing])
-  assert.equal(engine.reprocessing.status()!.state, 'paused')
+  assert.equal((await engine.reprocessing.status())!.state, 'paused')
   await engine.close()
 })
 
@@ -160,7 +160,7 @@ test('what was live before is kept for the way back, also when the process ends 
   await first.idle()
 
   const engine = await open(data, costly)
-  assert.equal(engine.reprocessing.status()?.wasLive, true)
+  assert.equal((await engine.reprocessing.status())?.wasLive, true)
   await promote(engine, 'p2')
   assert.equal(await engine.digest(), before)
   await engine.close()
@@ -174,7 +174,7 @@ test('a note that says nothing of use is as good as none', async () => {
     await engine.close()
     await data.keep('state/generations.json', text)
     const next = await open(data)
-    assert.equal(next.reprocessing.status(), undefined)
+    assert.equal(await next.reprocessing.status(), undefined)
     await next.close()
   }
 })
@@ -191,7 +191,7 @@ test('a generation whose code is missing does not keep the live one from its wor
   for (let starts = 0; starts < 2; starts++) {
     engine = await open(data, plain, without)
     await pay(engine, 5, `s${starts}`)
-    const status = engine.reprocessing.status()!
+    const status = (await engine.reprocessing.status())!
     assert.deepEqual([status.state, status.error?.code, status.generation], ['failed', 'code-not-kept', 1])
     const lacking = { code: 'code-not-kept' }
     await assert.rejects(engine.reprocessing.diff(), lacking)
@@ -215,7 +215,7 @@ test('a generation whose code is missing does not keep the live one from its wor
   await engine.close()
   engine = await open(data, plain, without)
   await engine.reprocessing.discard()
-  assert.equal(engine.reprocessing.status(), undefined)
+  assert.equal(await engine.reprocessing.status(), undefined)
   await engine.reprocessing.start({ app: costly })
   await engine.reprocessing.diff()
   await engine.close()
@@ -242,7 +242,7 @@ for (const [what, variant] of [
     await engine.reprocessing.diff()
     await payAll('s')
     await promote(engine, 'p')
-    assert.equal(engine.reprocessing.history().length, 1)
+    assert.equal((await engine.reprocessing.history()).length, 1)
     const digest = await engine.digest()
     await engine.close()
     const bare = await open({ ...memoryStorage({ partitions: 4 }), log: data.log }, other, all)
@@ -295,7 +295,7 @@ test('a generation that stops in the middle leaves no reading of the log open', 
   const engine = await open(counting)
   for (let i = 0; i < 200; i++) await pay(engine, 10, `r${i}-`)
   await engine.reprocessing.start({ app: costly })
-  while (engine.reprocessing.status()!.records === 0) await new Promise(setImmediate)
+  while ((await engine.reprocessing.status())!.records === 0) await new Promise(setImmediate)
   const { records, of } = await engine.reprocessing.pause()
   assert.ok(records < of)
   assert.equal(readings, 0)

@@ -158,7 +158,7 @@ export class Reprocessor implements Reprocessing {
     await this.#noting.catch(() => {})
   }
 
-  history(): readonly ControlFact[] {
+  async history(): Promise<readonly ControlFact[]> {
     // A diff changes nothing, though it may have left a mark.
     return this.#history.filter((fact) => fact.type === 'promotion' || fact.before !== fact.version)
   }
@@ -201,7 +201,11 @@ export class Reprocessor implements Reprocessing {
     })
   }
 
-  status(): ReprocessStatus | undefined {
+  async status(): Promise<ReprocessStatus | undefined> {
+    return this.#statusOrNone()
+  }
+
+  #statusOrNone(): ReprocessStatus | undefined {
     const of = recordsBefore(this.#live.processor.positions)
     const unopened = this.#unopened?.other ?? this.#coming
     if (unopened !== undefined) {
@@ -272,7 +276,7 @@ export class Reprocessor implements Reprocessing {
       await this.#saveAhead(other)
       const positions = await this.#host.still(async () => {
         await this.#level(other)
-        await other.snapshot(live)
+        await other.look(live)
         return [...this.#live.processor.positions]
       })
       const summary = await this.#sumUp(other, how, signal)
@@ -303,7 +307,7 @@ export class Reprocessor implements Reprocessing {
 
   /** Lets the other one go on after it stood still; if that has failed, its status says why, and `resume` tries again. */
   async #goOn(): Promise<void> {
-    await this.#other?.release().catch(() => {})
+    await this.#other?.unlook().catch(() => {})
     if (this.#other?.progress.state !== 'failed') await this.#other?.start().catch(() => {})
   }
 
@@ -326,7 +330,7 @@ export class Reprocessor implements Reprocessing {
         const app = await this.#codes.hostAppOf(other.progress.version)
         return await this.#host.still(() => this.#promote(other, app, { diff, note, identity }))
       } finally {
-        live.store.stopTracking()
+        live.store.forget()
         this.#host.startDelivery()
         if (this.#live !== live) await this.#keepBeside(live)
         await this.#goOn()
@@ -378,7 +382,7 @@ export class Reprocessor implements Reprocessing {
     const promotion = { number, identity, offset: before.processor.position(0) }
     const { count, hash, counts, effectsNew } = await other.correct(
       this.#asLive(),
-      this.#live.store.takeWrittenKeys(),
+      this.#live.store.taken(),
       promotion,
     )
     const noted = this.#noted()!
@@ -433,13 +437,13 @@ export class Reprocessor implements Reprocessing {
    * requests wait for the last of it only.
    */
   async #correctAhead(other: Candidate): Promise<void> {
-    this.#live.store.track(comparedCollections(this.#live.program.app))
+    this.#live.store.note(comparedCollections(this.#live.program.app))
     await this.#live.checkpoint()
     await other.correctAhead(this.#asLive(), undefined)
     for (let [before, count] = [Number.POSITIVE_INFINITY, 0]; ; before = count) {
       await other.start()
       await other.caughtUp()
-      const changed = this.#live.store.takeWrittenKeys()
+      const changed = this.#live.store.taken()
       await this.#live.checkpoint()
       count = await other.correctAhead(this.#asLive(), changed)
       // It gets no less when requests come faster than that.
@@ -626,7 +630,7 @@ export class Reprocessor implements Reprocessing {
 
   #status(): ReprocessStatus {
     this.#needed()
-    return this.status()!
+    return this.#statusOrNone()!
   }
 
   #change<T>(act: () => Promise<T>): Promise<T> {

@@ -5,7 +5,7 @@ import type { Serving } from './serving.ts'
 
 /** `GET /audit/head`: the newest signed tree head. */
 export async function head({ engine }: Serving, request: Request): Promise<Answer> {
-  return jsonAnswer(request, await engine.head())
+  return jsonAnswer(request, await engine.audit.head())
 }
 
 /** `GET /audit/consistency?from=3,0`: proof that the log has only grown since a head of these sizes, by partition. */
@@ -16,7 +16,7 @@ export async function consistency(
 ): Promise<Answer> {
   const from = query.get('from') ?? ''
   if (/^\d{1,15}(,\d{1,15})*$/.test(from))
-    return jsonAnswer(request, await engine.consistency(from.split(',').map(Number)))
+    return jsonAnswer(request, await engine.audit.consistency(from.split(',').map(Number)))
   throw new HenceError(
     'head-sizes-invalid',
     'change',

@@ -85,7 +85,7 @@ class Deadlines {
         },
         (error) => {
           this.#waits.delete(wait)
-          reject(truncatePartition(error))
+          reject(cutOff(error))
         },
       )
     })
@@ -120,7 +120,7 @@ function tooSlow(): HenceError {
   )
 }
 
-function truncatePartition(cause: unknown): HenceError {
+function cutOff(cause: unknown): HenceError {
   return new HenceError(
     'body-cut-off',
     'retry',

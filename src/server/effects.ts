@@ -9,12 +9,12 @@ const states = ['pending', 'done', 'dead'] as const
 const limitMax = 1_000
 
 /** `GET /effects?state=&type=&limit=`: effects in a state, the oldest first; needs `operate`. */
-export function effects(
+export async function effects(
   { engine }: Serving,
   caller: Caller,
   request: Request,
   query: URLSearchParams,
-): Answer {
+): Promise<Answer> {
   checkOperates(caller)
   const state = query.get('state') ?? 'pending'
   const type = query.get('type')
@@ -26,13 +26,20 @@ export function effects(
       `\`state\` must be ${states.join(', ')}, and \`limit\` a whole number from 1 to ${limitMax}.`,
     )
   }
-  return jsonAnswer(request, { effects: engine.effects({ state, limit, ...(type !== null && { type }) }) })
+  return jsonAnswer(request, {
+    effects: await engine.effects.list({ state, limit, ...(type !== null && { type }) }),
+  })
 }
 
 /** `GET /effects/{id}`: one effect, with its tries by this process; needs `operate`. */
-export function effect({ engine }: Serving, caller: Caller, request: Request, id: string): Answer {
+export async function effect(
+  { engine }: Serving,
+  caller: Caller,
+  request: Request,
+  id: string,
+): Promise<Answer> {
   checkOperates(caller)
-  const found = engine.effect(id)
+  const found = await engine.effects.get(id)
   if (found !== undefined) return jsonAnswer(request, found)
   throw new HenceError(
     'effect-not-found',

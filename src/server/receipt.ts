@@ -12,7 +12,7 @@ export async function receipt(
   requestId: string,
   query: URLSearchParams,
 ): Promise<Answer> {
-  const given = await engine.receipt(requestId, { principal: senderOf(caller, query) })
+  const given = await engine.audit.receipt(requestId, { principal: senderOf(caller, query) })
   if (given === undefined) throw requestNotFound(requestId)
   return jsonAnswer(request, given)
 }

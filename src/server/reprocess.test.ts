@@ -142,7 +142,7 @@ test('what is not rightly asked for is refused, and nothing begins', async (t) =
   assert.deepEqual(await codeOf(plain), [415, 'media-type-unsupported'])
   assert.deepEqual(await codeOf(await call('root', '/reprocess/diff?samples=-1')), [400, 'query-invalid'])
   assert.deepEqual(await codeOf(await post('/reprocess/promote', { diff })), [400, 'request-id-missing'])
-  assert.equal(engine.reprocessing.status(), undefined)
+  assert.equal(await engine.reprocessing.status(), undefined)
 
   assert.equal((await post('/reprocess', { version })).status, 200)
   await engine.reprocessing.caughtUp()

@@ -22,20 +22,22 @@ export interface Generations {
   readonly history: readonly ControlFact[]
 }
 
-export function generationsOf(engine: Pick<Engine<App>, 'stats' | 'reprocessing'>): Generations {
+export async function generationsOf(
+  engine: Pick<Engine<App>, 'stats' | 'reprocessing'>,
+): Promise<Generations> {
   const { generation, version } = engine.stats()
-  const other = engine.reprocessing.status()
+  const other = await engine.reprocessing.status()
   return {
     live: { generation, version },
     ...(other && { other }),
-    history: engine.reprocessing.history(),
+    history: await engine.reprocessing.history(),
   }
 }
 
 /** `GET /reprocess`: the generations, and how far the other one is. */
-export function generations({ engine }: Serving, caller: Caller, request: Request): Answer {
+export async function generations({ engine }: Serving, caller: Caller, request: Request): Promise<Answer> {
   checkAdministers(caller)
-  return jsonAnswer(request, generationsOf(engine))
+  return jsonAnswer(request, await generationsOf(engine))
 }
 
 /**
@@ -95,7 +97,7 @@ export async function diff(
       `\`samples\` must be a whole number from 0 to ${samplesMax}; all differences come as application/x-ndjson.`,
     )
   }
-  checkCaughtUp(engine.reprocessing.status())
+  checkCaughtUp(await engine.reprocessing.status())
   const signal = AbortSignal.any([closing, request.signal])
   const isWhole = /^application\/x-ndjson *(;|,|$)/i.test(request.headers.get('accept') ?? '')
   const spool = isWhole ? new Spool() : undefined

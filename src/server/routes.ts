@@ -167,10 +167,10 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
       method: 'GET',
       path: '/metrics',
       access: 'known',
-      handle(_, caller) {
+      async handle(_, caller) {
         if (!allows(caller, 'operate')) throw notAllowed('operate', 'metrics')
         const { reprocessing } = engine
-        const told = metrics.text(engine.stats(), reprocessing.status(), clock.now(), streams.open)
+        const told = metrics.text(engine.stats(), await reprocessing.status(), clock.now(), streams.open)
         return text(200, told, 'text/plain; version=0.0.4')
       },
     },

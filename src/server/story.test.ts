@@ -56,7 +56,7 @@ test('senders see that their request was corrected, and when; by whom and on whi
   assert.deepEqual(own.corrected, { status: 'rejected', reason: 'too-much' })
   assert.deepEqual([read.outcome, read.corrected], [own.outcome, own.corrected])
   const corrections = ({ steps }: { steps: Step[] }) => steps.flatMap(({ correction }) => correction ?? [])
-  const [fact] = engine.reprocessing.history()
+  const [fact] = await engine.reprocessing.history()
   assert.deepEqual(
     corrections(own)
       .map(({ kind }) => kind)

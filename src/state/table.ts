@@ -1,4 +1,3 @@
-import type { KeyKind, KeyPart } from '../app/table.ts'
 import { HenceError } from '../failure.ts'
 import {
   checkKeyLength,
@@ -7,6 +6,8 @@ import {
   encodePart,
   endOfPrefix,
   type IndexValue,
+  type KeyKind,
+  type KeyPart,
   skipIndexValue,
 } from './keys.ts'
 import type { Codec, Collection, State } from './state.ts'

@@ -52,31 +52,33 @@ const engine = await createEngine({
   report: () => {},
 })
 const { reprocessing } = engine
-const progress = () => {
-  const { records, state } = reprocessing.status() ?? { records: 0, state: 'none' }
+const progress = async () => {
+  const { records, state } = (await reprocessing.status()) ?? { records: 0, state: 'none' }
   return { records, state }
 }
 process.on('message', (order: Order) => void obey(order))
-tell({ kind: 'ready', ...progress() })
+tell({ kind: 'ready', ...(await progress()) })
 void send()
 
 async function obey(order: Order): Promise<void> {
   switch (order.kind) {
     case 'derive':
       await reprocessing.start({ module }, { again: true, share: order.share })
-      return void tell({ kind: 'derives', ...progress() })
+      return void tell({ kind: 'derives', ...(await progress()) })
     case 'reach': {
-      const { records } = progress()
-      while (progress().records < records + order.more && progress().state === 'deriving')
+      const { records } = await progress()
+      for (let now = await progress(); now.records < records + order.more && now.state === 'deriving'; ) {
         await new Promise(setImmediate)
-      return void tell({ kind: 'reached', ...progress() })
+        now = await progress()
+      }
+      return void tell({ kind: 'reached', ...(await progress()) })
     }
     case 'catch up':
       await reprocessing.caughtUp()
-      return void tell({ kind: 'reached', ...progress() })
+      return void tell({ kind: 'reached', ...(await progress()) })
     case 'pause':
       await reprocessing.pause()
-      return void tell({ kind: 'reached', ...progress() })
+      return void tell({ kind: 'reached', ...(await progress()) })
     case 'exit':
       return process.exit()
     case 'leave':

@@ -103,20 +103,20 @@ function derivingIn(directory: string): number {
 }
 
 /** Resolves as soon as something holds, looked at in every turn. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise(setImmediate)
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise(setImmediate)
 }
 
 async function kill(engine: Engine<typeof wallets>, pid: number): Promise<void> {
   process.kill(pid, 'SIGKILL')
-  await until(() => engine.reprocessing.status()?.state === 'failed')
+  await until(async () => (await engine.reprocessing.status())?.state === 'failed')
 }
 
 /** Acts until the process that derives does not end meanwhile. */
 async function persistently<T>({ reprocessing }: Engine<typeof wallets>, act: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
-      if (reprocessing.status()!.state === 'failed') await reprocessing.resume()
+      if ((await reprocessing.status())!.state === 'failed') await reprocessing.resume()
       return await act()
     } catch (error) {
       assert.equal((error as HenceError).code, 'reprocess-failed')
@@ -139,16 +139,17 @@ test(
     await reprocessing.start({ module: modules.old }, { again: true, share: 0.2 })
     const reached: number[] = []
     for (let round = 0; round < kills; round++) {
-      const { records: begun } = reprocessing.status()!
+      const { records: begun } = (await reprocessing.status())!
       const goal = begun + 500 + below(1_500)
       // Also at once, and when it has caught up.
       if (round % 3 > 0)
-        await until(
-          () => reprocessing.status()!.records >= goal || reprocessing.status()!.state === 'following',
-        )
+        await until(async () => {
+          const { records, state } = (await reprocessing.status())!
+          return records >= goal || state === 'following'
+        })
       const waiting = reprocessing.caughtUp().catch((error) => error)
       await kill(engine, derivingIn(directory))
-      const { state, error, records } = reprocessing.status()!
+      const { state, error, records } = (await reprocessing.status())!
       assert.deepEqual([state, error?.code], ['failed', 'reprocess-failed'])
       assert.match(error!.message, /generation 1 .*SIGKILL/)
       const told = await waiting
@@ -203,7 +204,7 @@ test(
       }
       await assert.rejects(reprocessing.diff({ each }), gone)
       // Nobody begins it again unasked.
-      assert.equal(reprocessing.status()?.state, 'failed')
+      assert.equal((await reprocessing.status())?.state, 'failed')
       await reprocessing.resume()
       assert.equal((await reprocessing.diff()).sha256, sha256)
     }
@@ -426,7 +427,7 @@ for (const [how, state] of [
       assert.deepEqual(await one.exit, [0, null])
       await ended(pid)
       const { reprocessing } = await open(directory)
-      assert.equal(reprocessing.status()!.generation, 1)
+      assert.equal((await reprocessing.status())!.generation, 1)
       if (state === 'paused') await reprocessing.resume()
       await reprocessing.caughtUp()
     },
@@ -452,7 +453,7 @@ test('Ctrl-C reaches both: the engine closes gracefully, and the next one goes o
   assert.doesNotMatch(server.errors, /error|failed|gone/i)
 
   const { reprocessing } = await open(directory)
-  assert.ok(reprocessing.status()!.records >= records, 'what was derived was saved')
+  assert.ok((await reprocessing.status())!.records >= records, 'what was derived was saved')
   assert.equal((await reprocessing.caughtUp()).generation, 1)
 })
 
@@ -547,14 +548,17 @@ for (const harm of ['removed', 'changed'] as const) {
       const check = async () => {
         const { reprocessing } = engine
         await assert.rejects(reprocessing.resume(), missing)
-        const { state, error, generation } = reprocessing.status()!
+        const { state, error, generation } = (await reprocessing.status())!
         assert.deepEqual([state, error?.code, generation], ['failed', 'code-not-kept', 1])
         await assert.rejects(reprocessing.caughtUp(), missing)
         await move(engine, 1, 'meanwhile')
         await writeFile(file, code)
         await reprocessing.resume()
         await reprocessing.caughtUp()
-        assert.deepEqual([reprocessing.status()!.error, reprocessing.status()!.version], [undefined, version])
+        assert.deepEqual(
+          [(await reprocessing.status())!.error, (await reprocessing.status())!.version],
+          [undefined, version],
+        )
       }
       await kill(engine, derivingIn(directory))
       await harmed()

@@ -59,12 +59,16 @@ async function obey(message: Order): Promise<void> {
     tell({ kind: 'taken', order })
   } else {
     await engine.idle()
-    while (engine.effects({ limit: 1 }).length > 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    while ((await engine.effects.list({ limit: 1 })).length > 0)
+      await new Promise((resolve) => setTimeout(resolve, 20))
     await engine.idle()
-    const effects = (['pending', 'done', 'dead'] as const).flatMap((state) =>
-      engine.effects({ state, limit: 100_000 }),
+    const states = ['pending', 'done', 'dead'] as const
+    const lists = await Promise.all(states.map((state) => engine.effects.list({ state, limit: 100_000 })))
+    const effects = lists.flat()
+    const victims = (await engine.violations.list({ limit: 100_000 })).reduce(
+      (sum, each) => sum + each.victims.length,
+      0,
     )
-    const victims = engine.violations({ limit: 100_000 }).reduce((sum, each) => sum + each.victims.length, 0)
     const orders = (await engine.scan('orders')) as never
     tell({ kind: 'finished', digest: await engine.digest(), orders, effects, victims })
   }

@@ -21,7 +21,7 @@ const lanes = Array.from({ length: 4 }, async (_, lane) => {
 })
 const turns = (async () => {
   const { reprocessing } = engine
-  if (reprocessing.status() === undefined) {
+  if ((await reprocessing.status()) === undefined) {
     const other = versions.find(({ name }) => name !== engine.app.name)!
     await reprocessing.start({ app: other })
   }

@@ -148,7 +148,8 @@ test(`other code, derived again from ${records} records and made live under load
   await engine.idle()
   await checkTold(engine, load)
   // Effects that are sent end as records, so nothing may be under way.
-  while (engine.effects({ state: 'pending', limit: 1 }).length > 0) await new Promise(setImmediate)
+  while ((await engine.effects.list({ state: 'pending', limit: 1 })).length > 0)
+    await new Promise(setImmediate)
   await engine.idle()
   const digest = await engine.digest()
   await engine.close()

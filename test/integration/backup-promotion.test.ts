@@ -58,7 +58,7 @@ async function promoted(data: string) {
   await pay(engine, 'two', 12)
   await promote(engine, 'p2')
   await pay(engine, 'three', 12)
-  const history = engine.reprocessing.history()
+  const history = await engine.reprocessing.history()
   const { applied } = engine.stats()
   await engine.close()
   return { history, applied }

@@ -84,7 +84,7 @@ for (const partitions of [1, 8]) {
     for (const reply of replies)
       assert.ok(isAccepted(reply) || (reply.status === 'rejected' && reply.reason === 'seats'))
     await engine.idle()
-    assert.deepEqual(engine.standing('seats', 'f1'), { limit: 100, claimed: 100 })
+    assert.deepEqual(await engine.violations.standing('seats', 'f1'), { limit: 100, claimed: 100 })
     assert.equal((await engine.scan('bookings')).length, 100)
   })
 
@@ -101,17 +101,17 @@ for (const partitions of [1, 8]) {
     )
     assert.equal(replies.filter(isAccepted).length, 192)
     await engine.idle()
-    assert.deepEqual(engine.standing('seats', 'f1'), { limit: 100, claimed: 105 })
+    assert.deepEqual(await engine.violations.standing('seats', 'f1'), { limit: 100, claimed: 105 })
     const rows = await engine.scan('bookings')
     const denied = rows.filter(({ value }) => value.state === 'denied').map(({ key }) => key[0])
     assert.equal(denied.length, 192 - 105)
-    const apologies = engine.effects({ type: 'rebook', limit: 1_000 }).map(({ key }) => key)
+    const apologies = (await engine.effects.list({ type: 'rebook', limit: 1_000 })).map(({ key }) => key)
     assert.deepEqual(
       apologies.sort(),
       denied.sort(),
       'one apology for each who gave way, and for nobody else',
     )
-    const violations = engine.violations({ limit: 1_000 })
+    const violations = await engine.violations.list({ limit: 1_000 })
     assert.ok(violations.every(({ state }) => state === 'resolved'))
     const gaveWay = violations.flatMap(({ victims }) => victims.map(({ key }) => key))
     assert.deepEqual(gaveWay.sort(), denied)

@@ -365,7 +365,7 @@ test('changes of code, promotions and corrections, with every member, and what t
   await promote('p1', 'warum nicht')
   await send(engine, 40, 60)
   await promote('01920000-0000-7000-8000-000000000000')
-  const history = engine.reprocessing.history()
+  const history = await engine.reprocessing.history()
   await engine.close()
 
   const { partitions } = await assertSame(home)

@@ -96,12 +96,13 @@ before(async () => {
   await promote(engine, 'p2')
   await pay(engine, 120)
   versions = { first, later, strict }
-  promotions = engine.reprocessing
-    .history()
+  promotions = (await engine.reprocessing.history())
     .filter(({ type }) => type === 'promotion')
     .map(({ number }) => number)
   assert.equal(promotions.length, 2)
-  assert.ok(engine.reprocessing.history().every((fact) => !('corrections' in fact) || fact.corrections > 0))
+  assert.ok(
+    (await engine.reprocessing.history()).every((fact) => !('corrections' in fact) || fact.corrections > 0),
+  )
   await engine.close()
 })
 after(() => rm(home, { recursive: true, force: true }))

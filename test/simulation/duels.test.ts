@@ -109,8 +109,10 @@ async function world(seed: number, count: number) {
   await engine.idle()
   assert.deepEqual(await engine.scan('hands'), [])
   for (let pair = 0; pair < pairs; pair++) {
-    for (let i = 0; i < 7; i++) assert.equal(engine.standing('taken', `x${pair}-${i}`).claimed, 0)
-    for (let i = 0; i < 5; i++) assert.equal(engine.standing('taken', `y${pair}-${i}`).claimed, 0)
+    for (let i = 0; i < 7; i++)
+      assert.equal((await engine.violations.standing('taken', `x${pair}-${i}`)).claimed, 0)
+    for (let i = 0; i < 5; i++)
+      assert.equal((await engine.violations.standing('taken', `y${pair}-${i}`)).claimed, 0)
   }
   assert.deepEqual(alarms, [])
   await engine.close()

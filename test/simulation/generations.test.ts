@@ -161,7 +161,7 @@ async function world(seed: number): Promise<void> {
   while (engine.stats().nextTimerAt !== undefined) await new Promise(setImmediate)
   await engine.idle()
   const digest = await engine.digest()
-  const history = engine.reprocessing.history()
+  const history = await engine.reprocessing.history()
   await engine.close()
   assert.deepEqual(problems, [])
   assert.equal(replies.size, inputs.size, 'a request was lost')
@@ -178,7 +178,7 @@ async function world(seed: number): Promise<void> {
     })) as Engine<App> | undefined
     if (bare) break
   }
-  assert.deepEqual(bare!.reprocessing.history(), history)
+  assert.deepEqual(await bare!.reprocessing.history(), history)
   assert.equal(await bare!.digest(), digest, 'the log alone gives something else')
   for (const [requestId, reply] of replies) {
     const { outcome } = (await bare!.story(requestId))!
@@ -195,7 +195,7 @@ async function comesToTheSame(
   wish: (act: () => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
   const { generation, version } = engine.stats()
-  const facts = engine.reprocessing.history().filter((fact) => fact.generation === generation)
+  const facts = (await engine.reprocessing.history()).filter((fact) => fact.generation === generation)
   const took = facts.some((fact) =>
     fact.type === 'promotion' ? fact.base !== version : fact.before !== undefined,
   )

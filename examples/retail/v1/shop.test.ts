@@ -67,11 +67,11 @@ test('version 2 mends it, and says sorry to the customer whose total was wrong',
       ['orders', 1, 0, 0],
     ],
   )
-  assert.deepEqual(engine.effects(), [])
+  assert.deepEqual(await engine.effects.list(), [])
   await reprocessing.promote({ diff: diff.sha256 }, { requestId: 'mend' })
   await engine.idle()
   assert.deepEqual(
-    engine.effects().map(({ type, input }) => [type, input]),
+    (await engine.effects.list()).map(({ type, input }) => [type, input]),
     [
       [
         'revised-statement',
@@ -84,6 +84,6 @@ test('version 2 mends it, and says sorry to the customer whose total was wrong',
   await reprocessing.promote({ diff: back.sha256 }, { requestId: 'back' })
   await engine.idle()
   assert.equal(await engine.digest(), digest)
-  assert.deepEqual(engine.effects(), [])
+  assert.deepEqual(await engine.effects.list(), [])
   await engine.close()
 })

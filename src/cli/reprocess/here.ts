@@ -11,7 +11,7 @@ export async function openHere({ app, json }: ServiceOptions, data: string): Pro
   const engine = await openEmbedded({ data, app, report: printReport(json === true) })
   const { reprocessing } = engine
   return {
-    generations: async () => generationsOf(engine),
+    generations: () => generationsOf(engine),
     start: (module, options) => reprocessing.start({ module: resolve(module) }, options),
     pause: () => reprocessing.pause(),
     resume: () => reprocessing.resume(),

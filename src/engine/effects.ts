@@ -1,0 +1,42 @@
+import type { Reply } from '../app/index.ts'
+import type { SubmitOptions } from '../app/service.ts'
+import type { RedriveInput } from '../derivation/operator.ts'
+import type { Attempts } from '../effect/lane.ts'
+import type { EffectRow, EffectState } from '../effect/outbox.ts'
+import type { Reader } from '../query/reader.ts'
+
+/** The effects that an app asked for. */
+export interface Effects {
+  /** The oldest first: those in one state (default `pending`), of one type or all. At most `limit`, by default 100. */
+  list(options?: {
+    readonly state?: EffectRow['state']
+    readonly type?: string
+    readonly limit?: number
+  }): Promise<EffectState[]>
+  /** One effect by its id, and the attempts of this process that failed. */
+  get(id: string): Promise<(EffectState & { readonly attempts?: Attempts }) | undefined>
+  /** Delivers an effect that was given up again. This is a request like any other. */
+  redrive(
+    input: RedriveInput,
+    options: SubmitOptions,
+  ): Promise<Reply<null, 'effect-unknown' | 'effect-not-dead' | 'effect-may-repeat'>>
+}
+
+/** @param reader returns that of the live generation, which a promotion replaces */
+export function effectsOf(
+  reader: () => Reader,
+  attemptsOf: (type: string, id: string) => Attempts | undefined,
+  submit: (type: string, input: unknown, options: SubmitOptions) => Promise<never>,
+): Effects {
+  return {
+    async list({ state = 'pending', type, limit = 100 } = {}) {
+      return reader().effects({ state, limit, ...(type !== undefined && { type }) })
+    },
+    async get(id) {
+      const effect = reader().effect(id)
+      const attempts = effect && attemptsOf(effect.type, id)
+      return effect && (attempts === undefined ? effect : { ...effect, attempts })
+    },
+    redrive: (input, options) => submit('hence:redrive', input, options),
+  }
+}
