@@ -4,7 +4,7 @@ import shop from './shop.ts'
 
 const mugs = { product: 'mug', title: 'A mug', quantity: 2 }
 
-test('what is in stock can be ordered, and no more', () => {
+test('no more is sold than is in stock', () => {
   scenario(shop)
     .given('stock-product', mugs)
     .when('place-order', { order: 'o1', product: 'mug', quantity: 2, customer: 'ada' })
@@ -15,7 +15,7 @@ test('what is in stock can be ordered, and no more', () => {
     .thenRow('orders', ['mug', 'o2'], undefined)
 })
 
-test('an order is placed once', () => {
+test('an order number is used once', () => {
   scenario(shop)
     .given('stock-product', mugs)
     .given('place-order', { order: 'o1', product: 'mug', quantity: 1, customer: 'ada' })
@@ -23,7 +23,7 @@ test('an order is placed once', () => {
     .thenRejected('order-exists')
 })
 
-test('nobody orders what there is not', () => {
+test('an unknown product is rejected', () => {
   scenario(shop)
     .when('place-order', { order: 'o1', product: 'unicorn', quantity: 1, customer: 'ada' })
     .thenRejected('no-such-product')

@@ -1,13 +1,13 @@
 import { app, reject, scopes } from 'hence'
 import { z } from 'zod'
 
-// What a partition key stands for. Everything under one key happens one after the other.
+// A scope says what a partition key stands for. Requests under one key are decided one at a time.
 const [product] = scopes('product')
 
 const products = product.table('products', {
   value: z.object({ title: z.string(), stock: z.int() }),
 })
-// Many rows under a product: the key goes on with the order.
+// A product has many orders, so the key of a row has a second part: the order.
 const orders = product.table('orders', {
   key: ['string'],
   value: z.object({ quantity: z.int(), customer: z.string(), at: z.int() }),
