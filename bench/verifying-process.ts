@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { derivedDigests } from '../src/audit/history.ts'
 import { verifyPartition } from '../src/audit/verify.ts'
 import { readCode } from '../src/offline/code.ts'
-import { lookAtData } from '../src/offline/data.ts'
-import { lookedLog } from '../src/offline/snapshot-log.ts'
-import { lookAtState } from '../src/offline/state.ts'
+import { snapshotData } from '../src/offline/data-snapshot.ts'
+import { logOfSnapshot } from '../src/offline/log-of-snapshot.ts'
+import { readLiveCheckpoint } from '../src/offline/state.ts'
 import { sandboxed } from '../src/sandbox/program.ts'
 import { openLmdbStore } from '../src/state/lmdb-store.ts'
 import { tellParent } from './parent.ts'
@@ -20,16 +20,16 @@ export interface Verified {
 
 const data = process.argv[2]!
 const startedAt = performance.now()
-const look = await lookAtData(data)
-const verified = await verifyPartition(look.partitions[0]!, { heads: undefined, inUse: false })
+const snapshot = await snapshotData(data)
+const verified = await verifyPartition(snapshot.partitions[0]!, { heads: undefined, inUse: false })
 const readAt = performance.now()
 if (verified.flaws.length > 0) throw new Error(verified.flaws[0]!.message)
-const { version } = (await lookAtState(data))!
+const { version } = (await readLiveCheckpoint(data))!
 const directory = await mkdtemp(join(data, 'again-'))
 const beganAt = performance.now()
 await derivedDigests(
   {
-    log: lookedLog(look),
+    log: logOfSnapshot(snapshot),
     openStore: (_, collections) => openLmdbStore({ directory, collections }),
     programOf: async (code) => sandboxed(await readCode(data, code)),
     checked: false,

@@ -18,7 +18,7 @@ export interface Site {
   close(): Promise<void>
 }
 
-/** What a passenger may do. Without the permission `read` they see the rows that the tables' own rules let them see. */
+/** What a passenger may do. without the permission `read` they see the rows that the tables' own rules let them see. */
 const permissions = ['submit:hold-seat', 'submit:book-seat', 'submit:release-seat']
 
 export async function openSite(engine: Engine<Seats>): Promise<Site> {

@@ -51,6 +51,6 @@ export interface RowCorrection {
 }
 
 /** Carries the type of what `scope.correct` reacts to. */
-export interface Corrections {
+export interface CorrectionMessage {
   readonly kind: 'corrections'
 }

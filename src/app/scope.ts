@@ -5,7 +5,7 @@ import {
   type ConstraintOptions,
   constraint,
 } from './constraint.ts'
-import type { Correction, Corrections } from './correction.ts'
+import type { Correction, CorrectionMessage } from './correction.ts'
 import type { EffectMessage } from './effect.ts'
 import type { DataOf, Event } from './event.ts'
 import type { Request, ViolationCause } from './request.ts'
@@ -92,7 +92,7 @@ export interface Scope<S extends string = string> {
    * What is to be done at a key of this scope for each difference that other code made there, once a person has
    * promoted what it derived: make good, and apologise. At most one in each scope.
    */
-  correct(correct: (tx: Tx<S>, correction: Frozen<Correction>) => void): Reaction<S, Corrections>
+  correct(correct: (tx: Tx<S>, correction: Frozen<Correction>) => void): Reaction<S, CorrectionMessage>
 
   /** A constraint that lets one request hold a key of this scope at a time. */
   unique<const Name extends string>(name: Name, options?: ConstraintOptions): Constraint<S, Name>
@@ -112,7 +112,7 @@ type EmptyObjectIn<Result> = Result extends object ? ([keyof Result] extends [ne
 
 export interface Reaction<
   S extends string = string,
-  E extends Event | EffectMessage | Corrections = Event | EffectMessage | Corrections,
+  E extends Event | EffectMessage | CorrectionMessage = Event | EffectMessage | CorrectionMessage,
 > {
   readonly kind: 'reaction'
   readonly scope: S

@@ -5,7 +5,7 @@ export type KeyPart = string | number
 export type KeyKind = 'string' | 'number'
 
 /** The type of the values of key parts: `['string', 'number']` → `[string, number]`. */
-export type Parts<P extends readonly KeyKind[]> = {
+export type KeyParts<P extends readonly KeyKind[]> = {
   -readonly [I in keyof P]: P[I] extends 'string' ? string : number
 }
 
@@ -42,7 +42,7 @@ export type ReadRule<Value> = (
 ) => boolean
 
 export type ValueOf<T extends Table> = T extends Table<string, string, infer V> ? V : never
-export type PartsOf<T extends Table> = T extends Table<string, string, unknown, infer P> ? Parts<P> : never
+export type PartsOf<T extends Table> = T extends Table<string, string, unknown, infer P> ? KeyParts<P> : never
 export type IndexOf<T extends Table> =
   T extends Table<string, string, unknown, readonly KeyKind[], infer I> ? I : never
 

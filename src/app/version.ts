@@ -24,9 +24,9 @@ type Steps<
   Found = unknown,
 > = Counted['length'] extends Version
   ? Found
-  : Steps<Version, Newest, [...Counted, 0], Found & Step<Counted['length'], Version, Newest, Counted>>
+  : Steps<Version, Newest, [...Counted, 0], Found & UpcastStep<Counted['length'], Version, Newest, Counted>>
 
-type Step<From extends number, Version extends number, Newest, Counted extends 0[]> = {
+type UpcastStep<From extends number, Version extends number, Newest, Counted extends 0[]> = {
   // biome-ignore lint/suspicious/noExplicitAny: as above.
   readonly [V in From]: (older: any) => [...Counted, 0]['length'] extends Version ? Newest : unknown
 }

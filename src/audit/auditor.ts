@@ -9,7 +9,7 @@ import type { Reporter } from '../report.ts'
 import { type Consistency, makeConsistency } from './consistency.ts'
 import { HashFile } from './hash-file.ts'
 import { hashMemory } from './hash-memory.ts'
-import { type Head, type SignedHead, signHead } from './head.ts'
+import { type SignedHead, signHead, type TreeHead } from './head.ts'
 import { HeadFile } from './head-file.ts'
 import { isConsistent } from './proof.ts'
 import { type Publish, Publisher } from './publisher.ts'
@@ -37,7 +37,7 @@ const unsavedMax = 16 * 1024
 const partitionsPerTurn = 8
 
 /** A tree, and where its hashes are kept. */
-interface Grown {
+interface PartitionTree {
   readonly tree: Tree
   readonly hashes: HashFile | undefined
 }
@@ -56,11 +56,11 @@ export class Auditor {
   /** What heads are checked with. */
   readonly publicKey: KeyObject
   readonly #heads: HeadFile | undefined
-  readonly #grown: readonly Grown[]
+  readonly #trees: readonly PartitionTree[]
   readonly #publishers: readonly Publisher[]
   #last: SignedHead | undefined
   /** The trees were made again, and must come by what was signed before. */
-  readonly #owed: Map<number, Head['partitions'][number]>
+  readonly #owed: Map<number, TreeHead['partitions'][number]>
   /** Resolves to what was in the way, if anything was. */
   #round: Promise<HenceError | undefined> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -72,15 +72,15 @@ export class Auditor {
     const { folder, log } = options
     const all = Array.from({ length: log.partitions }, (_, partition) => partition)
     if (folder === undefined) {
-      const grown = all.map(() => ({ tree: new Tree(hashMemory()), hashes: undefined }))
-      return new Auditor(options, newSigningKey(), undefined, grown, new Map())
+      const trees = all.map(() => ({ tree: new Tree(hashMemory()), hashes: undefined }))
+      return new Auditor(options, newSigningKey(), undefined, trees, new Map())
     }
     try {
       await mkdir(join(folder, 'tree'), { recursive: true, mode: 0o700 })
       const key = await openSigningKey(folder)
       const heads = await HeadFile.open(join(folder, 'heads.ndjson'))
-      const owed = new Map<number, Head['partitions'][number]>()
-      const grown = []
+      const owed = new Map<number, TreeHead['partitions'][number]>()
+      const trees = []
       for (const partition of all) {
         const path = join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)
         const signed = heads.last?.partitions[partition] ?? { size: 0, root: '' }
@@ -90,9 +90,9 @@ export class Auditor {
           kept = await takeUp(path, 0)
           owed.set(partition, signed)
         }
-        grown.push(kept!)
+        trees.push(kept!)
       }
-      return new Auditor(options, key, heads, grown, owed)
+      return new Auditor(options, key, heads, trees, owed)
     } catch (error) {
       throw error instanceof HenceError ? error : failed(error)
     }
@@ -102,15 +102,15 @@ export class Auditor {
     options: AuditorOptions,
     key: KeyObject,
     heads: HeadFile | undefined,
-    grown: readonly Grown[],
-    owed: Map<number, Head['partitions'][number]>,
+    trees: readonly PartitionTree[],
+    owed: Map<number, TreeHead['partitions'][number]>,
   ) {
     this.#options = options
     this.#key = key
     this.publicKey = createPublicKey(key)
     this.#heads = heads
     this.#last = heads?.last
-    this.#grown = grown
+    this.#trees = trees
     this.#owed = owed
     const { publish = [], clock, report, random } = options
     this.#publishers = publish.map((each) => new Publisher({ publish: each, clock, report, random }))
@@ -150,7 +150,7 @@ export class Auditor {
     checkSizes(from, head)
     const paths: Buffer[][] = []
     for (const [partition, { size, root }] of head.partitions.entries()) {
-      const { tree } = this.#grown[partition]!
+      const { tree } = this.#trees[partition]!
       // One that is made again is behind its head.
       while (tree.size < size) await this.#covered()
       const before = from[partition]!
@@ -170,7 +170,7 @@ export class Auditor {
    * @throws HenceError `head-mismatch`, `audit-failed` (operator), and what reading the log throws
    */
   async receipt(partition: number, offset: number): Promise<Receipt> {
-    const { tree } = this.#grown[partition]!
+    const { tree } = this.#trees[partition]!
     const signed = () => this.#last?.partitions[partition]?.size ?? 0
     // A round that is under way may have passed this partition, and a tree that is made again is behind its head.
     while (signed() <= offset || tree.size < signed()) await this.#covered()
@@ -194,7 +194,7 @@ export class Auditor {
     if (!this.#stopped) await this.#follow().catch((error) => this.#failed(error))
     await Promise.all(this.#publishers.map((publisher) => publisher.close()))
     await this.#heads?.close()
-    for (const { hashes } of this.#grown) await hashes?.close()
+    for (const { hashes } of this.#trees) await hashes?.close()
   }
 
   async #covered(): Promise<void> {
@@ -226,18 +226,18 @@ export class Auditor {
 
   /** Goes on to where every partition ends now, and signs that if there is something new. */
   async #follow(): Promise<void> {
-    for (const [partition, grown] of this.#grown.entries()) {
+    for (const [partition, tree] of this.#trees.entries()) {
       const end = await this.#options.log.end(partition)
-      await this.#grow(partition, grown, end)
+      await this.#grow(partition, tree, end)
       const owed = this.#owed.get(partition)
       if (owed !== undefined) throw mismatch(partition, owed.size, `it has only ${end} records now`)
     }
-    const isNew = this.#grown.some(({ tree }, i) => tree.size > (this.#last?.partitions[i]?.size ?? 0))
+    const isNew = this.#trees.some(({ tree }, i) => tree.size > (this.#last?.partitions[i]?.size ?? 0))
     if (!isNew) return
     const head = signHead(this.#key, {
       logId: this.#options.log.id,
       time: this.#options.clock.now(),
-      partitions: this.#grown.map(({ tree }) => ({ size: tree.size, root: tree.root().toString('hex') })),
+      partitions: this.#trees.map(({ tree }) => ({ size: tree.size, root: tree.root().toString('hex') })),
     })
     await this.#heads?.add(head)
     this.#last = head
@@ -248,7 +248,7 @@ export class Auditor {
     for (const publisher of this.#publishers) publisher.offer(head)
   }
 
-  async #grow(partition: number, { tree, hashes }: Grown, end: number): Promise<void> {
+  async #grow(partition: number, { tree, hashes }: PartitionTree, end: number): Promise<void> {
     if (tree.size >= end) return
     let hashed = 0
     for await (const batch of this.#options.log.read(partition, tree.size)) {

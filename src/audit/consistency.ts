@@ -29,7 +29,7 @@ export function makeConsistency(
 }
 
 /** What two heads and a proof between them show. */
-export interface Grown {
+export interface Growth {
   readonly logId: string
   /** When the earlier and the later head were signed, in milliseconds since 1970. */
   readonly from: number
@@ -44,7 +44,7 @@ export interface Grown {
  * @throws HenceError `head-invalid`, `consistency-invalid` (change) for what can be no proof; `not-consistent` (operator) when
  *   it does not prove it, though the key has signed both heads: then the log was rewritten, unless another path proves it
  */
-export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknown): Grown {
+export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknown): Growth {
   const { format, version, from, paths, head } = (proof ?? {}) as Partial<Consistency>
   if (format !== 'hence-consistency' || version !== 1)
     throw invalid('the proof has another format or version')

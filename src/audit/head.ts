@@ -2,7 +2,7 @@ import { type KeyObject, sign, verify } from 'node:crypto'
 import { HenceError } from '../failure.ts'
 
 /** What all trees of a log were at one time. */
-export interface Head {
+export interface TreeHead {
   readonly logId: string
   /** By the clock of the signer, in milliseconds since 1970. */
   readonly time: number
@@ -24,7 +24,7 @@ export interface PartitionHead {
  * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member. `JSON.stringify` of one that
  * Hence has made or read is this line, too.
  */
-export interface SignedHead extends Head {
+export interface SignedHead extends TreeHead {
   readonly format: 'hence-head'
   readonly version: 1
   readonly signature: string
@@ -33,7 +33,7 @@ export interface SignedHead extends Head {
 const format = 'hence-head'
 const version = 1
 
-export function signHead(key: KeyObject, head: Head): SignedHead {
+export function signHead(key: KeyObject, head: TreeHead): SignedHead {
   const signature = sign(null, Buffer.from(signedText(head)), key).toString('base64')
   return { format, version, ...head, signature }
 }
@@ -47,7 +47,7 @@ export function headLine(head: SignedHead): string {
   return `${signedText(head).slice(0, -1)},"signature":${JSON.stringify(head.signature)}}`
 }
 
-function signedText({ logId, time, partitions }: Head): string {
+function signedText({ logId, time, partitions }: TreeHead): string {
   const trees = partitions.map(({ size, root }) => ({ size, root }))
   return JSON.stringify({ format, version, logId, time, partitions: trees })
 }

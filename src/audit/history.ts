@@ -42,7 +42,7 @@ export async function derivedDigests(
     return {
       records: recordsBefore(processor.positions),
       tables: new Map(names.map((name) => [name, digest([tables.get(name)!])])),
-      isStill: processor.isStill,
+      isStill: processor.isDrained,
     }
   } finally {
     await generation.close()

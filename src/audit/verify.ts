@@ -1,10 +1,10 @@
 import { HenceError } from '../failure.ts'
 import { BatchIndex } from '../log/file-log/batch-index.ts'
-import { damagePlace } from '../log/file-log/damage.ts'
+import { damageLocation } from '../log/file-log/damage.ts'
 import { type Disk, realDisk } from '../log/file-log/disk.ts'
 import type { Segment } from '../log/file-log/segment.ts'
 import { scanSegment } from '../log/file-log/segment-scan.ts'
-import { type PartitionLook, readLooked } from '../log/file-log/snapshot.ts'
+import { type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import { decodeRecord } from '../log/record.ts'
 import { Frontier } from './frontier.ts'
 import type { HeadCheck } from './head-check.ts'
@@ -37,7 +37,7 @@ export interface PartitionVerified {
  * @param progress hears how many bytes were read since it was called last
  */
 export async function verifyPartition(
-  look: PartitionLook,
+  snapshot: PartitionSnapshot,
   options: {
     readonly heads: HeadCheck | undefined
     readonly inUse: boolean
@@ -46,12 +46,12 @@ export async function verifyPartition(
   },
 ): Promise<PartitionVerified> {
   const { heads, inUse, progress = () => {}, disk = realDisk } = options
-  const { partition } = look.place.lineage
+  const { partition } = snapshot.files.lineage
   const flaws: Flaw[] = []
   const frontier = new Frontier()
   let bytes = 0
   try {
-    for await (const { records } of readLooked(look)) {
+    for await (const { records } of readSnapshot(snapshot)) {
       let read = 0
       for (const record of records) {
         checkForm(partition, frontier.size, record, flaws)
@@ -69,8 +69,8 @@ export async function verifyPartition(
     return { records: frontier.size, bytes, flaws }
   }
   heads?.end(partition, frontier.size)
-  const { segments, tip, tornEnd } = look.findings!
-  for (const segment of segments.slice(0, -1)) flaws.push(...(await behindBatches(disk, look, segment)))
+  const { segments, tip, tornEnd } = snapshot.findings!
+  for (const segment of segments.slice(0, -1)) flaws.push(...(await behindBatches(disk, snapshot, segment)))
   if (tornEnd > tip.position && !inUse) {
     const file = segments.at(-1)!.path
     flaws.push({
@@ -89,7 +89,7 @@ export async function verifyPartition(
 /** What is wrong, of an error of the log. */
 export function flawOf(error: unknown): Flaw {
   if (!(error instanceof HenceError)) throw error
-  return { code: error.code, message: error.message, ...damagePlace(error) }
+  return { code: error.code, message: error.message, ...damageLocation(error) }
 }
 
 function checkForm(partition: number, offset: number, record: Buffer, flaws: Flaw[]): void {
@@ -101,13 +101,13 @@ function checkForm(partition: number, offset: number, record: Buffer, flaws: Fla
 }
 
 /** A segment that the partition has left ends with zeros, and nobody reads them but this. */
-async function behindBatches(disk: Disk, { place }: PartitionLook, segment: Segment): Promise<Flaw[]> {
+async function behindBatches(disk: Disk, { files }: PartitionSnapshot, segment: Segment): Promise<Flaw[]> {
   const file = await disk.open(segment.path, 'read')
   try {
     const { tip, junkEnd } = await scanSegment(
       file,
       segment,
-      place.lineage,
+      files.lineage,
       new BatchIndex(segment.baseOffset),
     )
     if (tip === undefined || junkEnd === tip.position) return []

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { Option } from 'commander'
-import { lookAtMoment } from '../offline/data.ts'
+import { snapshotConsistently } from '../offline/data-snapshot.ts'
 import { type DryRun, dryRun } from '../offline/dry-run.ts'
-import { lookedLog } from '../offline/snapshot-log.ts'
+import { logOfSnapshot } from '../offline/log-of-snapshot.ts'
 import { type MessageCount, type Survey, survey, unreadable } from '../offline/survey.ts'
 import { versionInForce } from '../offline/version-in-force.ts'
 import { bundle } from '../sandbox/bundle.ts'
@@ -64,9 +64,9 @@ async function check_(path: string, options: CheckOptions, _command: unknown): P
   const code = await bundle(module)
   const { app } = sandboxed(code)
   const progress = new Progress()
-  const { look, ends } = await lookAtMoment(data)
+  const { snapshot, ends } = await snapshotConsistently(data)
   const bounds = { ...(sample !== undefined && { records: sample }), ...(until !== undefined && { until }) }
-  const surveyed = await survey(lookedLog(look, ends), bounds, (records) =>
+  const surveyed = await survey(logOfSnapshot(snapshot, ends), bounds, (records) =>
     progress.add('read', records, 'records'),
   )
   const unknown = unreadable(surveyed.messages, app)
@@ -80,9 +80,9 @@ async function check_(path: string, options: CheckOptions, _command: unknown): P
   try {
     made = await dryRun({
       data,
-      look,
+      snapshot,
       survey: surveyed,
-      version: surveyed.version ?? (await versionInForce(data, look)),
+      version: surveyed.version ?? (await versionInForce(data, snapshot)),
       module,
       samples,
       ...(spool && { each: (line: string) => spool.add(line) }),

@@ -6,7 +6,7 @@ import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
-import { lookAtLog } from '../log/file-log/snapshot.ts'
+import { snapshotLog } from '../log/file-log/snapshot.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import { readCode } from '../offline/code.ts'
 import { versionInForce } from '../offline/version-in-force.ts'
@@ -17,7 +17,7 @@ import { hostApp, sandboxed } from '../sandbox/program.ts'
 import { codeName, keep } from '../storage/storage.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { checkHost, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
-import { formed } from './terminal/diff-form.ts'
+import { formatSummary } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print, printError, printReport } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
@@ -192,7 +192,7 @@ async function tell(
   const { version, records, ms, failed } = facts
   const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
   if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
-  lines.push(formed('text', diff, { before: named(diff.before.version), after: named(version) }))
+  lines.push(formatSummary('text', diff, { before: named(diff.before.version), after: named(version) }))
   await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
 }
 
@@ -203,10 +203,10 @@ async function say({ json }: ServeOptions, text: string, told: object): Promise<
 
 /** The code that derived what is there; undefined where there is nothing yet, or it is not kept. */
 async function codeInForce(data: string): Promise<{ code: string; hash: string } | undefined> {
-  const look = await lookAtLog(data)
-  if (look === undefined) return undefined
+  const snapshot = await snapshotLog(data)
+  if (snapshot === undefined) return undefined
   try {
-    return await readCode(data, await versionInForce(data, look))
+    return await readCode(data, await versionInForce(data, snapshot))
   } catch (error) {
     if (error instanceof HenceError && error.code === 'code-not-kept') return undefined
     throw error

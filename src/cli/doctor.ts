@@ -2,14 +2,19 @@ import { rename, stat, statfs } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { type Cut, cutOff, planCut } from '../log/file-log/cut.ts'
-import { damagePlace } from '../log/file-log/damage.ts'
+import { damageLocation } from '../log/file-log/damage.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
-import { type LogLook, lookAtLog, type PartitionLook, readLooked } from '../log/file-log/snapshot.ts'
+import {
+  type LogSnapshot,
+  type PartitionSnapshot,
+  readSnapshot,
+  snapshotLog,
+} from '../log/file-log/snapshot.ts'
+import { planTruncation, type Truncation, truncatePartition } from '../log/file-log/truncation.ts'
 import { decodeRecord } from '../log/record.ts'
 import { examineState } from '../offline/examine-state.ts'
 import type { Finding, Remedies, Say } from '../offline/finding.ts'
-import { type Holder, holderOf, lockDirectory, nameOf } from '../storage/directory-lock.ts'
+import { type LockHolder, lockDirectory, lockHolderOf, nameOf } from '../storage/directory-lock.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -30,7 +35,7 @@ export function doctorCommand() {
     .action(
       runs(async (options: DoctorOptions) => {
         const { data, json, repair } = options
-        const { findings, remedies, look, holder } = await examine(data)
+        const { findings, remedies, snapshot, holder } = await examine(data)
         if (json) {
           const ok = findings.every(({ level }) => level !== 'wrong')
           await print(JSON.stringify({ directory: resolve(data), ok, findings }))
@@ -45,7 +50,7 @@ export function doctorCommand() {
             `${resolve(data)} is in use by ${nameOf(holder)}, so nothing was repaired. Stop it first.`,
           )
         }
-        return repaired(options, look, remedies)
+        return repaired(options, snapshot, remedies)
       }),
     )
 }
@@ -59,18 +64,18 @@ interface DoctorOptions {
 
 async function examine(data: string) {
   const findings: Finding[] = []
-  const remedies: Remedies = { tornTail: false, cuts: [], state: undefined, generations: [] }
+  const remedies: Remedies = { tornTail: false, truncations: [], state: undefined, generations: [] }
   const say = (level: Finding['level'], code: string, message: string, more: Partial<Finding> = {}) => {
     findings.push({ level, code, message, ...more })
   }
-  let holder: Holder | 'unknown' | undefined
-  let look: LogLook | undefined
+  let holder: LockHolder | 'unknown' | undefined
+  let snapshot: LogSnapshot | undefined
   const directory = await stat(data).catch(() => undefined)
   if (!directory?.isDirectory()) {
     say('wrong', 'no-log', `The directory ${resolve(data)} does not exist.`, { todo: 'Give another one.' })
-    return { findings, remedies, look, holder }
+    return { findings, remedies, snapshot, holder }
   }
-  holder = await holderOf(data)
+  holder = await lockHolderOf(data)
   if (holder === 'unknown') say('fine', 'in-use', 'A process has the directory open.')
   else if (holder) {
     say(
@@ -81,20 +86,20 @@ async function examine(data: string) {
   } else say('fine', 'not-in-use', 'No process has the directory open.')
   await findSpace(data, say)
   try {
-    look = await lookAtLog(data)
+    snapshot = await snapshotLog(data)
   } catch (error) {
     sayError(error, say, 'Put the file back from a copy of the data directory.')
-    return { findings, remedies, look, holder }
+    return { findings, remedies, snapshot, holder }
   }
-  if (look === undefined) {
+  if (snapshot === undefined) {
     say('fine', 'no-log', 'There is no log yet; a start makes one.')
-    return { findings, remedies, look, holder }
+    return { findings, remedies, snapshot, holder }
   }
   const ends: (number | undefined)[] = []
-  for (const each of look.partitions)
+  for (const each of snapshot.partitions)
     ends.push(await examinePartition(each, say, remedies, holder !== undefined))
-  await examineState(data, look, ends, say, remedies)
-  return { findings, remedies, look, holder }
+  await examineState(data, snapshot, ends, say, remedies)
+  return { findings, remedies, snapshot, holder }
 }
 
 async function findSpace(data: string, say: Say): Promise<void> {
@@ -114,30 +119,30 @@ const spaceMinMebibytes = 256
 
 /** Reads a partition to its end; gives the offset where it ends, if that is known. */
 async function examinePartition(
-  look: PartitionLook,
+  snapshot: PartitionSnapshot,
   say: Say,
   remedies: Remedies,
   inUse: boolean,
 ): Promise<number | undefined> {
-  const { partition } = look.place.lineage
+  const { partition } = snapshot.files.lineage
   let end = 0
   try {
-    for await (const { offset, records } of readLooked(look)) {
+    for await (const { offset, records } of readSnapshot(snapshot)) {
       for (const bytes of records) decodeRecord(bytes)
       end = offset + records.length
     }
   } catch (error) {
-    const place = damagePlace(error)
-    const cut = place && (await planCut(look.place, place))
-    if (cut) {
-      remedies.cuts.push({ look, cut })
-      say('wrong', 'log-damaged', (error as Error).message, { ...place, todo: costOf(cut) })
+    const location = damageLocation(error)
+    const truncation = location && (await planTruncation(snapshot.files, location))
+    if (truncation) {
+      remedies.truncations.push({ snapshot, truncation })
+      say('wrong', 'log-damaged', (error as Error).message, { ...location, todo: costOf(truncation) })
     } else {
       sayError(error, say, 'Put the file back from a copy of the data directory.')
     }
     return undefined
   }
-  const { tip, tornEnd, segments } = look.findings!
+  const { tip, tornEnd, segments } = snapshot.findings!
   say(
     'fine',
     'partition',
@@ -150,20 +155,20 @@ async function examinePartition(
     'mended',
     'log-torn-tail',
     `${tornEnd - tip.position} bytes of an unfinished write stand at the end of ${file}, byte ${tip.position}. ` +
-      'It was never acknowledged. A start copies them aside and cuts them off.',
+      'It was never acknowledged. A start copies them aside and truncations them off.',
     { file, byte: tip.position },
   )
   return end
 }
 
-function costOf(cut: Cut): string {
+function costOf(truncation: Truncation): string {
   return (
     `Put the file back from a copy of the data directory. If there is none, \`--repair\` can set aside what stands behind ` +
-    `the damage and end the partition there. That loses ${lossOf(cut)}.`
+    `the damage and end the partition there. That loses ${lossOf(truncation)}.`
   )
 }
 
-function lossOf({ partition, from, to, later }: Cut): string {
+function lossOf({ partition, from, to, later }: Truncation): string {
   const files =
     later.length === 0 ? '' : `, with ${later.length} later segment${later.length === 1 ? '' : 's'}`
   if (to === from) {
@@ -176,7 +181,7 @@ function lossOf({ partition, from, to, later }: Cut): string {
 
 function sayError(error: unknown, say: Say, todo: string): void {
   if (!(error instanceof HenceError)) throw error
-  say('wrong', error.code, error.message, { ...damagePlace(error), todo })
+  say('wrong', error.code, error.message, { ...damageLocation(error), todo })
 }
 
 function describe({ level, message, todo }: Finding): string {
@@ -187,22 +192,24 @@ function describe({ level, message, todo }: Finding): string {
 /** Does what it may; everything beyond an ordinary start only after a confirmation. */
 async function repaired(
   options: DoctorOptions,
-  look: LogLook | undefined,
+  snapshot: LogSnapshot | undefined,
   remedies: Remedies,
 ): Promise<number> {
   const { data, yes = false } = options
   const report = printReport(options.json === true)
   const lock = await lockDirectory(data)
   try {
-    for (const { look, cut } of remedies.cuts) {
-      const word = `lose ${cut.partition}:${cut.from}`
-      note(`Ending partition ${cut.partition} at byte ${cut.byte} of ${cut.file} loses ${lossOf(cut)}.`)
+    for (const { snapshot, truncation } of remedies.truncations) {
+      const word = `lose ${truncation.partition}:${truncation.from}`
+      note(
+        `Ending partition ${truncation.partition} at byte ${truncation.byte} of ${truncation.file} loses ${lossOf(truncation)}.`,
+      )
       if (!(await confirmed(word, yes))) return exitCode.operator
-      const copies = await cutOff(look.place, cut)
+      const copies = await truncatePartition(snapshot.files, truncation)
       remedies.tornTail = true
       remedies.state = 'It may have been derived from what is lost.'
       note(
-        `Partition ${cut.partition} ends at offset ${cut.from} now. What was cut off is in ${copies.join(', ')}.`,
+        `Partition ${truncation.partition} ends at offset ${truncation.from} now. What was cut off is in ${copies.join(', ')}.`,
       )
     }
     if (remedies.state !== undefined) {
@@ -216,7 +223,7 @@ async function repaired(
         note(`The old one is in ${await setAside(data, name)}.`)
       }
     }
-    if (remedies.tornTail && look) {
+    if (remedies.tornTail && snapshot) {
       const log = await openFileLog({ directory: data, clock: systemClock, report })
       await log.close()
     }

@@ -1,4 +1,4 @@
-import { checkConsistency, compareHeads, type Grown } from '../audit/consistency.ts'
+import { checkConsistency, compareHeads, type Growth } from '../audit/consistency.ts'
 import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
 import { readInput } from '../offline/input-file.ts'
@@ -113,7 +113,7 @@ function jsonIn(text: string): { readonly format?: unknown; readonly head?: unkn
   }
 }
 
-function describe({ logId, from, to, records }: Grown): string {
+function describe({ logId, from, to, records }: Growth): string {
   const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
   return (
     `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:\n` +

@@ -13,7 +13,7 @@ export const keysFile = (data: string): string => join(data, 'keys.json')
 /** `hence keys`: the API keys of a data directory. A running server follows the file. */
 export function keysCommand() {
   return command('keys', 'make, list and revoke API keys; a running server takes them up by itself', [
-    'hence keys create till --data data --principal till-7 --scope submit:place-order',
+    'hence keys create till --data data --principal till-7 --permission submit:place-order',
     'hence keys list --data data',
     'hence keys revoke 1f0c9a77e2d4 --data data',
   ])
@@ -24,24 +24,24 @@ export function keysCommand() {
 
 function createCommand() {
   return command('create', 'make a key; its secret is printed this once and stored nowhere', [
-    'hence keys create till --data data --principal till-7 --scope submit:place-order read',
-    'hence keys create backup --data data --scope read --expires 2027-01-01',
+    'hence keys create till --data data --principal till-7 --permission submit:place-order read',
+    'hence keys create backup --data data --permission read --expires 2027-01-01',
   ])
     .argument('<name>', 'what it is for')
     .addOption(dataOption().makeOptionMandatory())
     .option('--principal <name>', 'who sends with it; default: its name')
-    .requiredOption('--scope <scopes...>', 'what it may: submit, submit:TYPE, read, operate, admin')
+    .requiredOption('--permission <permissions...>', 'what it may: submit, submit:TYPE, read, operate, admin')
     .option('--expires <date>', 'until when: ISO 8601', dateOf)
     .addOption(jsonOption())
     .action(
       runs(async (name: string, options: CreateOptions, _command: unknown) => {
-        const { data, principal = name, scope, expires, json } = options
+        const { data, principal = name, permission, expires, json } = options
         await mkdir(data, { recursive: true })
-        const wanted = { name, principal, permissions: scope, ...(expires && { expires }) }
+        const wanted = { name, principal, permissions: permission, ...(expires && { expires }) }
         const { key, secret } = await createKey(keysFile(data), wanted)
         if (!existsSync(join(data, 'log')))
           note(`There is no log in ${resolve(data)} yet; a start with this directory makes one.`)
-        if (json) await print(JSON.stringify({ ...jsonForm(key), secret }))
+        if (json) await print(JSON.stringify({ ...key, secret }))
         else {
           note(`${describe(key)}\nThe secret, told this once:`)
           await print(secret)
@@ -53,7 +53,7 @@ function createCommand() {
 
 interface CreateOptions extends DataOptions {
   readonly principal?: string
-  readonly scope: readonly string[]
+  readonly permission: readonly string[]
   readonly expires?: Date
 }
 
@@ -69,7 +69,7 @@ function listCommand() {
     .action(
       runs(async ({ data, json }: DataOptions, _command: unknown) => {
         const keys = await listKeys(keysFile(data))
-        if (json) await print(JSON.stringify(keys.map(jsonForm)))
+        if (json) await print(JSON.stringify(keys))
         else for (const key of keys) await print(describe(key))
         return exitCode.ok
       }),
@@ -94,11 +94,6 @@ function revokeCommand() {
         return exitCode.ok
       }),
     )
-}
-
-/** The command line and the file of keys call permissions scopes. */
-function jsonForm({ id, name, principal, permissions: scopes, ...rest }: Key): object {
-  return { id, name, principal, scopes, ...rest }
 }
 
 function describe({ id, name, principal, permissions, created, expires, last4 }: Key): string {

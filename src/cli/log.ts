@@ -1,9 +1,9 @@
 import { InvalidArgumentError } from 'commander'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { batchesByTime } from '../log/batches-by-time.ts'
-import { type LogLook, type PartitionLook, readLooked } from '../log/file-log/snapshot.ts'
+import { type LogSnapshot, type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
-import { lookAtData } from '../offline/data.ts'
+import { snapshotData } from '../offline/data-snapshot.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print } from './terminal/output.ts'
@@ -42,10 +42,10 @@ function catCommand() {
         if (options.from !== undefined && options.partition === undefined) {
           throw new InvalidArgumentError('--from counts within one partition: give --partition too.')
         }
-        const look = await lookAtData(options.data)
+        const snapshot = await snapshotData(options.data)
         let left = options.limit ?? Number.POSITIVE_INFINITY
         if (left === 0) return exitCode.ok
-        for await (const placed of recordsOf(look, options.partition, options.from)) {
+        for await (const placed of recordsOf(snapshot, options.partition, options.from)) {
           await print(options.json ? jsonOf(placed) : lineOf(placed))
           if (--left === 0) break
         }
@@ -63,14 +63,14 @@ interface CatOptions {
 }
 
 /** The records of the partitions side by side: by log time, then by partition. */
-async function* recordsOf(look: LogLook, only: number | undefined, from = 0): AsyncGenerator<Placed> {
-  const chosen = look.partitions.filter((_, partition) => only === undefined || partition === only)
+async function* recordsOf(snapshot: LogSnapshot, only: number | undefined, from = 0): AsyncGenerator<Placed> {
+  const chosen = snapshot.partitions.filter((_, partition) => only === undefined || partition === only)
   if (chosen.length === 0) {
-    throw new InvalidArgumentError(`The log has the partitions 0 to ${look.partitions.length - 1}.`)
+    throw new InvalidArgumentError(`The log has the partitions 0 to ${snapshot.partitions.length - 1}.`)
   }
   const sources = chosen.map((each) => ({
-    partition: each.place.lineage.partition,
-    batches: readLooked(each, from),
+    partition: each.files.lineage.partition,
+    batches: readSnapshot(each, from),
   }))
   for await (const [partition, { offset, time, records }] of batchesByTime(sources)) {
     for (const [i, bytes] of records.entries()) {
@@ -162,19 +162,19 @@ function statsCommand() {
     .addOption(jsonOption())
     .action(
       runs(async (options: { readonly data: string; readonly json?: true }) => {
-        const look = await lookAtData(options.data)
+        const snapshot = await snapshotData(options.data)
         const partitions: PartitionStats[] = []
-        for (const each of look.partitions) partitions.push(await count(each))
+        for (const each of snapshot.partitions) partitions.push(await count(each))
         const types: Record<string, number> = {}
         for (const { byType } of partitions) {
           for (const [type, n] of Object.entries(byType)) types[type] = (types[type] ?? 0) + n
         }
         if (options.json) {
-          await print(JSON.stringify({ logId: look.id, partitions, types }))
+          await print(JSON.stringify({ logId: snapshot.id, partitions, types }))
           return exitCode.ok
         }
         await print(
-          `log ${look.id}, ${look.partitions.length} partition${look.partitions.length === 1 ? '' : 's'}`,
+          `log ${snapshot.id}, ${snapshot.partitions.length} partition${snapshot.partitions.length === 1 ? '' : 's'}`,
         )
         for (const stats of partitions) await print(describe(stats))
         for (const [type, n] of Object.entries(types).sort())
@@ -197,12 +197,12 @@ interface PartitionStats {
   readonly byType: Readonly<Record<string, number>>
 }
 
-async function count(look: PartitionLook): Promise<PartitionStats> {
+async function count(snapshot: PartitionSnapshot): Promise<PartitionStats> {
   const byType: Record<string, number> = {}
   let [records, requests, events, bytes] = [0, 0, 0, 0]
   let firstAt: number | null = null
   let lastAt: number | null = null
-  for await (const batch of readLooked(look)) {
+  for await (const batch of readSnapshot(snapshot)) {
     firstAt ??= batch.time
     lastAt = batch.time
     for (const each of batch.records) {
@@ -216,12 +216,12 @@ async function count(look: PartitionLook): Promise<PartitionStats> {
     }
   }
   return {
-    partition: look.place.lineage.partition,
+    partition: snapshot.files.lineage.partition,
     records,
     requests,
     events,
     bytes,
-    segments: look.findings?.segments.length ?? 0,
+    segments: snapshot.findings?.segments.length ?? 0,
     firstAt,
     lastAt,
     byType,

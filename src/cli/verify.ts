@@ -7,12 +7,12 @@ import { someHeads } from '../audit/head-file.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
 import { HenceError } from '../failure.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
-import { lookAtMoment } from '../offline/data.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { snapshotConsistently } from '../offline/data-snapshot.ts'
 import { readInput, unreadableFile } from '../offline/input-file.ts'
-import { lookedLog } from '../offline/snapshot-log.ts'
+import { logOfSnapshot } from '../offline/log-of-snapshot.ts'
 import { copyStates, type History, verifyHistory } from '../offline/verify-history.ts'
-import { holderOf } from '../storage/directory-lock.ts'
+import { lockHolderOf } from '../storage/directory-lock.ts'
 import { command, dataOption, jsonOption, runs } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print } from './terminal/output.ts'
@@ -50,8 +50,8 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
   const { data, json } = options
   const flaws: Flaw[] = []
   const progress = new Progress()
-  // Before the log is looked at: what was signed until now, it has to hold.
-  const inUse = (await holderOf(data)) !== undefined
+  // Read before the log: the log must hold all that was signed until now.
+  const inUse = (await lockHolderOf(data)) !== undefined
   const heads = await gatheredHeads(options)
   const temporary = await mkdtemp(join(tmpdir(), 'hence-verify-'))
   let [records, bytes, checked] = [0, 0, 0]
@@ -59,23 +59,23 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
   let history: History = { checked: false, reason: 'it was not asked for' }
   try {
     const states = options.history ? await copyStates(data, temporary, flaws) : undefined
-    let look: LogLook | undefined
+    let snapshot: LogSnapshot | undefined
     let ends: readonly number[] | undefined
     try {
-      ;({ look, ends } = await lookAtMoment(data))
+      ;({ snapshot, ends } = await snapshotConsistently(data))
     } catch (error) {
       if (error instanceof HenceError && error.code === 'no-log') throw error
       flaws.push(flawOf(error))
     }
-    if (look !== undefined) {
-      logId = look.id
-      const check = heads.key && new HeadCheck(look.id, heads.key)
+    if (snapshot !== undefined) {
+      logId = snapshot.id
+      const check = heads.key && new HeadCheck(snapshot.id, heads.key)
       for (const [source, each] of heads.found) {
         const wrong = check!.add(each, source)
         if (wrong !== undefined) flaws.push({ code: 'head-mismatch', message: wrong, file: source })
       }
       let isWhole = true
-      for (const each of look.partitions) {
+      for (const each of snapshot.partitions) {
         const verified = await verifyPartition(each, {
           heads: check,
           inUse,
@@ -89,7 +89,7 @@ async function verify(options: VerifyOptions, _command: unknown): Promise<number
       for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
       checked = check?.count ?? 0
       if (states !== undefined) {
-        const log = lookedLog(look, ends)
+        const log = logOfSnapshot(snapshot, ends)
         history = isWhole
           ? await verifyHistory({ data, log, states, temporary, flaws, progress })
           : { checked: false, reason: 'the log is not whole' }

@@ -1,7 +1,7 @@
 import type { Claim, Constraint } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import { encodeKey, keyBytesMax } from '../state/keys.ts'
-import type { HeldClaim, Holder } from './tables.ts'
+import type { ClaimHolder, HeldClaim } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 
 /**
@@ -51,12 +51,17 @@ function checkJudgedKey(constraint: string, key: string, identity: string): void
   )
 }
 
-export function holderOf(turn: Turn, scope: string, identity: string): Holder | undefined {
-  return turn.rows('holders').get(encodeKey([turn.key, scope, identity])) as Holder | undefined
+export function holderOf(turn: Turn, scope: string, identity: string): ClaimHolder | undefined {
+  return turn.rows('holders').get(encodeKey([turn.key, scope, identity])) as ClaimHolder | undefined
 }
 
 /** Notes what a request asks for or holds; nothing, when it holds nothing. */
-export function setHolder(turn: Turn, scope: string, identity: string, holder: Holder | undefined): void {
+export function setHolder(
+  turn: Turn,
+  scope: string,
+  identity: string,
+  holder: ClaimHolder | undefined,
+): void {
   const key = encodeKey([turn.key, scope, identity])
   if (holder === undefined || holder.claims.length === 0) turn.rows('holders').delete(key)
   else turn.rows('holders').put(key, holder)
@@ -107,12 +112,12 @@ function forHeld(
   scope: string,
   constraint: string,
   key: string | undefined,
-  act: (identity: string, holder: Holder, named: readonly HeldClaim[]) => void,
+  act: (identity: string, holder: ClaimHolder, named: readonly HeldClaim[]) => void,
 ): number {
   let count = 0
   const rows = turn.rows('holders').scan({ prefix: [scope] }, encodeKey([turn.key]))
   for (const row of rows) {
-    const holder = row.value as Holder
+    const holder = row.value as ClaimHolder
     if (holder.state !== 'standing') continue
     const named = holder.claims.filter(
       (claim) => claim.constraint === constraint && (key === undefined || claim.key === key),

@@ -123,7 +123,7 @@ export function deadline(turn: Turn, { violation: id }: Messages['hence:deadline
 }
 
 /** What an operator decides about an open violation. */
-export type Decision =
+export type OperatorDecision =
   | { readonly action: 'compensate' }
   | { readonly action: 'waive' }
   | { readonly action: 'raise-limit'; readonly units?: number }
@@ -137,7 +137,7 @@ export type Decision =
 export function resolve(
   turn: Turn,
   id: string,
-  decision: Decision,
+  decision: OperatorDecision,
   reason: string,
 ): 'violation-unknown' | 'violation-not-open' | 'victim-unknown' | 'limit-fixed' | undefined {
   const violation = violationOf(turn, id)

@@ -69,7 +69,7 @@ export interface HeldClaim {
 }
 
 /** A request that holds claims or asks for them. */
-export interface Holder {
+export interface ClaimHolder {
   /** `asking`: strict claims are not all granted yet; `standing`: the request was accepted. */
   readonly state: 'asking' | 'standing'
   readonly type: string

@@ -2,7 +2,7 @@ import canonicalize from 'canonicalize'
 import { HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
-import type { Change } from '../state/state.ts'
+import type { StateChange } from '../state/state.ts'
 import type { DerivationContext } from './context.ts'
 import { type RecordContext, type Step, takeStep } from './step.ts'
 
@@ -34,7 +34,7 @@ export function takeCheckedStep(
 }
 
 /** All that a step did, by the name that a person would look it up by. */
-function picture(step: Step, changes: Iterable<Change>): Map<string, string> {
+function picture(step: Step, changes: Iterable<StateChange>): Map<string, string> {
   const seen = new Map<string, string>()
   for (const { collection, key, after } of changes) {
     seen.set(`${collection} ${JSON.stringify(key)}`, canonicalize(after) ?? 'nothing')

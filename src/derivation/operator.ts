@@ -1,5 +1,5 @@
 import type { Outcome, Schema } from '../app/index.ts'
-import { type Decision, resolve } from '../constraint/judge.ts'
+import { type OperatorDecision, resolve } from '../constraint/judge.ts'
 import type { Turn } from '../constraint/turn.ts'
 import type { Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
@@ -30,7 +30,7 @@ export interface ResolveInput {
    * `compensate`: the policy chooses the victims now; `waive`: let it stand; `raise-limit`: by `units`, or by what is
    * too much; `choose`: these requests give way.
    */
-  readonly action: Decision['action']
+  readonly action: OperatorDecision['action']
   readonly units?: number
   readonly victims?: readonly { readonly requestId: string; readonly principal?: string }[]
   /** Why; it stays in the violation's history. */
@@ -72,7 +72,7 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
       action === 'choose'
         ? { action, victims: identities }
         : { action, ...(units !== undefined && { units }) }
-    ) as Decision
+    ) as OperatorDecision
     return outcomeOf(resolve(turn, violation, decision, reason))
   },
 }

@@ -11,7 +11,7 @@ import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
 import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } from '../constraint/holder.ts'
 import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
-import type { HeldClaim, Holder } from '../constraint/tables.ts'
+import type { ClaimHolder, HeldClaim } from '../constraint/tables.ts'
 import type { Messages, Turn } from '../constraint/turn.ts'
 import { type EffectEnd, type EffectRow, replacedError } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
@@ -27,7 +27,7 @@ import { mainRealm } from '../sandbox/realm.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { checkPartitionKey } from '../state/keys.ts'
-import type { Change } from '../state/state.ts'
+import type { StateChange } from '../state/state.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
 import { constraintNamed, type DerivationContext } from './context.ts'
 import { type Facts, HostTurn } from './host-turn.ts'
@@ -57,7 +57,7 @@ export interface Derivation {
   key: string
   chain: Chain
   /** What became of rows, by its end. */
-  changes: readonly Change[]
+  changes: readonly StateChange[]
   emissions: readonly Emission[]
   /** The ids of effects that are to be delivered. */
   effects: readonly string[]
@@ -89,7 +89,7 @@ export interface RecordContext {
   isHere(key: string): boolean
   mark(): number
   undo(mark: number): void
-  changes(mark: number): readonly Change[]
+  changes(mark: number): readonly StateChange[]
 }
 
 /** How many events may follow in one step from the record, or from a timer: a bound for chains that fan out without end. */
@@ -561,7 +561,7 @@ class Taking {
   #refuse(
     turn: HostTurn,
     scope: string,
-    holder: Holder,
+    holder: ClaimHolder,
     chain: Chain,
     { constraint, key }: { readonly constraint: string; readonly key: string },
   ): void {

@@ -10,11 +10,12 @@ import {
   type Table,
   type Tx,
 } from '../app/index.ts'
+import type { KeyPart } from '../app/table.ts'
 import { confirmHeld, releaseHeld } from '../constraint/holder.ts'
 import { setLimit, settle, standingOf } from '../constraint/judge.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
-import { checkKeyLength, checkPartitionKey, encodeKey, encodePart, type KeyPart } from '../state/keys.ts'
+import { checkKeyLength, checkPartitionKey, encodeKey, encodePart } from '../state/keys.ts'
 import { type Emission, emissionsMax, Origin } from './chain.ts'
 import { checkRow } from './check.ts'
 import { constraintNamed, type DerivationContext, type Rows } from './context.ts'

@@ -1,8 +1,8 @@
 import type { Outcome } from '../app/index.ts'
+import type { KeyPart } from '../app/table.ts'
 import type { Standing, Violation } from '../constraint/tables.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { canonicalJson } from '../state/digest.ts'
-import type { KeyPart } from '../state/keys.ts'
 
 /** One thing that two derivations of the same messages have made differently. */
 export type Difference =

@@ -26,7 +26,7 @@ import type { ControlFact, Reprocessing } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
 import { Admission } from '../request/admission.ts'
 import { keptMsBeyondWindow, windowMsDefault } from '../request/window.ts'
-import { type Draft, PartitionWriter } from '../request/writer.ts'
+import { type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type Audit, auditOf } from './audit.ts'
 import { type Effects, effectsOf } from './effects.ts'
@@ -294,7 +294,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       ([name]) => this.#app === this.#options.app || this.#app.effects.has(name),
     )
     this.#deliverer = new Deliverer(this.#app, Object.fromEntries(known) as never, {
-      outbox: this.#processor.place.outbox,
+      outbox: this.#processor.outbox,
       clock: this.#clock,
       random: this.#options.random ?? Math.random,
       report: this.#report,
@@ -452,13 +452,13 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #nextTimerAt(): number | undefined {
-    const { timers } = this.#processor.place
+    const { timers } = this.#processor
     const next = Math.min(...this.#writers.map((_, partition) => timers.next(partition)))
     return Number.isFinite(next) ? next : undefined
   }
 
   #oldestEffectAt(): number | undefined {
-    const { outbox } = this.#processor.place
+    const { outbox } = this.#processor
     const oldest = [...this.app.effects.keys()].flatMap((type) =>
       outbox.list('pending', { type, limit: 1 }).map(([, { at }]) => at),
     )
@@ -494,7 +494,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #writer(partition: number): PartitionWriter {
-    let uncertain: Draft[] = []
+    let uncertain: OutgoingRecord[] = []
     return new PartitionWriter(partition, this.#log, {
       appended: (_, offset, time, drafts) => {
         for (const [i, { record }] of drafts.entries()) {
@@ -502,7 +502,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
           if (record.kind === 'result') this.#effectEnded(record.effect)
           else if (record.kind === 'tick') this.#ticking.delete(partition)
         }
-        this.#ringAt(this.#processor.place.timers.next(partition))
+        this.#ringAt(this.#processor.timers.next(partition))
         void this.#saveIfDue()
       },
       uncertain: (drafts, error) => {
@@ -531,12 +531,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   /** It is known now whether the log has a record whose append had failed. */
-  #certain(partition: number, draft: Draft): void {
+  #certain(partition: number, draft: OutgoingRecord): void {
     const { record } = draft
     if (record.kind === 'request') this.#admission.certain(record.identity)
     else if (record.kind === 'tick') this.#ticking.delete(partition)
     else if (record.kind === 'result') {
-      const isLost = this.#processor.place.outbox.get(record.effect)?.state === 'pending'
+      const isLost = this.#processor.outbox.get(record.effect)?.state === 'pending'
       if (isLost) this.#writers[partition]!.write(draft)
       else this.#effectEnded(record.effect)
     }
@@ -554,7 +554,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #effectEnded(id: string): void {
-    const row = this.#processor.place.outbox.get(id)
+    const row = this.#processor.outbox.get(id)
     if (row !== undefined) this.#deliverer?.ended(row.type, id)
   }
 
@@ -574,7 +574,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     if (this.#gate) return
     const now = this.#admission.now()
     for (const [partition, writer] of this.#writers.entries()) {
-      const next = this.#processor.place.timers.next(partition)
+      const next = this.#processor.timers.next(partition)
       if (next > now) {
         this.#ringAt(next)
       } else if (!this.#ticking.has(partition)) {
@@ -641,18 +641,18 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   async #reached(after: ReadOptions['after']): Promise<void> {
     if (after === undefined) return
-    for (const token of typeof after === 'string' ? [after] : after) await this.#settled(token)
+    for (const token of typeof after === 'string' ? [after] : after) await this.#requestComplete(token)
   }
 
-  async #settled(token: string): Promise<void> {
+  async #requestComplete(token: string): Promise<void> {
     const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
     if (partition === undefined || offset === undefined || partition >= this.#log.partitions)
       throw badToken(token)
-    const settled = this.#processor.settled(partition, offset)
-    if (settled === undefined) return
+    const complete = this.#processor.whenComplete(partition, offset)
+    if (complete === undefined) return
     if (offset >= (await this.#log.end(partition))) throw badToken(token)
     if (this.#closed) throw this.#closed
-    await settled
+    await complete
   }
 
   #next(): Promise<void> {
@@ -667,7 +667,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     if (this.#deliverer) {
       for (const { effects } of trace.derivations) {
         for (const id of effects) {
-          const row = this.#processor.place.outbox.get(id)
+          const row = this.#processor.outbox.get(id)
           if (row?.state === 'pending') this.#deliverer.asked(id, row)
         }
       }

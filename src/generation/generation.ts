@@ -6,10 +6,10 @@ import { Processor, type ProcessorListener } from '../processor/processor.ts'
 import type { Replayed } from '../processor/replay.ts'
 import { Reader } from '../query/reader.ts'
 import type { Program } from '../sandbox/program.ts'
-import { NotingStore } from '../state/noting-store.ts'
 import { State } from '../state/state.ts'
 import type { Store } from '../state/store.ts'
 import type { TableState } from '../state/table.ts'
+import { TrackingStore } from '../state/tracking-store.ts'
 import { takeOverTables } from './take-over.ts'
 
 /** What a generation needs of its surroundings. */
@@ -75,7 +75,7 @@ export class Generation implements Replayed {
     return this.#parts.state
   }
 
-  get store(): NotingStore {
+  get store(): TrackingStore {
     return this.#parts.store
   }
 
@@ -146,7 +146,7 @@ export class Generation implements Replayed {
 
 interface Parts {
   readonly program: Program
-  readonly store: NotingStore
+  readonly store: TrackingStore
   readonly state: State
   readonly tables: ReadonlyMap<string, TableState>
   readonly processor: Processor
@@ -159,7 +159,7 @@ async function partsOf(
   program: Program,
   anew: boolean,
 ): Promise<Parts> {
-  const store = new NotingStore(await openStore(lineage[0]!, collectionsFor(program), anew))
+  const store = new TrackingStore(await openStore(lineage[0]!, collectionsFor(program), anew))
   const state = new State(store)
   const tables = tablesFor(program, state)
   const { id: logId, partitions } = log

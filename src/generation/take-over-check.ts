@@ -1,11 +1,12 @@
 import type { App, Event, Request, Table } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import { type Holder, holders } from '../constraint/tables.ts'
+import type { KeyKind } from '../app/table.ts'
+import { type ClaimHolder, holders } from '../constraint/tables.ts'
 import { type Timer, timers } from '../derivation/timers.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
-import { decodeKey, type KeyKind } from '../state/keys.ts'
+import { decodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
 import { indexOf, type TableShape } from '../state/table.ts'
 import { newIndexes } from './take-over.ts'
@@ -30,7 +31,7 @@ export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: A
     if (!isSystemMessage(event!) && !knows(after.events.get(event!), version))
       throw incomplete(`a timer of ${JSON.stringify(key)}`, `the event "${event}" (version ${version})`)
   }
-  for (const [[, , identity], holder] of rowsOf<Holder>(store, holders)) {
+  for (const [[, , identity], holder] of rowsOf<ClaimHolder>(store, holders)) {
     const { type, version = 1 } = holder
     if (knows(after.requests.get(type), version)) continue
     const who = `${requestIdOf(identity!)} of ${JSON.stringify(principalOf(identity!))}`

@@ -9,10 +9,10 @@ import { HenceError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { findControls } from '../log/controls.ts'
 import { copyLog } from '../log/file-log/copy.ts'
-import { lookAtData, lookAtMoment } from './data.ts'
+import { snapshotConsistently, snapshotData } from './data-snapshot.ts'
 import { readInput } from './input-file.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
 import { checkPromotions } from './promotions.ts'
-import { lookedLog } from './snapshot-log.ts'
 
 /** What came to stand in the copy. */
 export interface Copied {
@@ -37,18 +37,18 @@ export interface Moment {
  * @throws HenceError `no-log`, `folder-not-empty`, `token-unknown` (change), and what reading the log throws
  */
 export async function copyData(from: string, to: string, moment: Moment = {}): Promise<Copied> {
-  const { look, ends: steady } = await lookAtMoment(from)
+  const { snapshot, ends: steady } = await snapshotConsistently(from)
   const there = await readdir(to).catch(() => [])
   if (there.length > 0) throw notEmpty(to)
   const { until, after } = moment
-  const cut = after === undefined ? steady : await endsRightAfter(lookedLog(look, steady), after)
-  await copyLog(look, to, { ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
+  const cut = after === undefined ? steady : await endsRightAfter(logOfSnapshot(snapshot, steady), after)
+  await copyLog(snapshot, to, { ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
   await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
-  // They are written before the log says that there is a promotion, and the log was looked at before.
+  // A promotion writes its corrections before its control record, so every promotion in the snapshot has them.
   await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
   await copyFolder(from, to, (name) => name === 'keys.json')
   await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))
-  const copy = await lookAtData(to)
+  const copy = await snapshotData(to)
   const ends = copy.partitions.map(({ findings }) => findings?.tip.offset ?? 0)
   await copyHeads(from, to, ends)
 
@@ -62,7 +62,7 @@ export async function copyData(from: string, to: string, moment: Moment = {}): P
   }
   for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
   if (flaws.length === 0) {
-    const log = lookedLog(copy)
+    const log = logOfSnapshot(copy)
     const { facts } = await findControls(
       log,
       ends.map(() => 0),

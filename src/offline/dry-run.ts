@@ -5,15 +5,15 @@ import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open-engine.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { catchUp, failureOf } from '../reprocess/catch-up.ts'
 import type { Diff, ReprocessStatus } from '../reprocess/reprocessing.ts'
 import { hostApp } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Storage } from '../storage/storage.ts'
 import { keptIn, readCode } from './code.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
 import { shadowLog } from './shadow-log.ts'
-import { lookedLog } from './snapshot-log.ts'
 import type { Survey } from './survey.ts'
 
 export interface DryRun {
@@ -31,7 +31,7 @@ export interface DryRun {
  */
 export async function dryRun(options: {
   readonly data: string
-  readonly look: LogLook
+  readonly snapshot: LogSnapshot
   readonly survey: Survey
   /** The version in force. */
   readonly version: string
@@ -42,12 +42,16 @@ export async function dryRun(options: {
   readonly heard: (status: ReprocessStatus) => void
   readonly signal: AbortSignal
 }): Promise<DryRun> {
-  const { data, look, survey, version, module, samples, each, read, heard, signal } = options
+  const { data, snapshot, survey, version, module, samples, each, read, heard, signal } = options
   const temporary = await mkdtemp(join(tmpdir(), 'hence-check-'))
   let engine: Engine<App> | undefined
   try {
     const code = await readCode(data, version)
-    const log = shadowLog(lookedLog(look, survey.ends), { ends: survey.ends, until: survey.until, read })
+    const log = shadowLog(logOfSnapshot(snapshot, survey.ends), {
+      ends: survey.ends,
+      until: survey.until,
+      read,
+    })
     engine = await openEngine(
       {
         app: hostApp(code),

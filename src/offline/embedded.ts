@@ -5,7 +5,7 @@ import type { Reporter } from '../report.ts'
 import { hostApp } from '../sandbox/program.ts'
 import { loadApp } from './app-module.ts'
 import { readCode } from './code.ts'
-import { lookAtData } from './data.ts'
+import { snapshotData } from './data-snapshot.ts'
 import { versionInForce } from './version-in-force.ts'
 
 /**
@@ -26,7 +26,7 @@ export async function openEmbedded(options: {
     return createEngine({ app, module, data, report, audit })
   }
   // Only to look: a directory that is not there must not come into being by a wrong name.
-  const look = await lookAtData(data)
-  const code = await readCode(data, await versionInForce(data, look))
+  const snapshot = await snapshotData(data)
+  const code = await readCode(data, await versionInForce(data, snapshot))
   return openEngine({ app: hostApp(code), data, report, audit }, code)
 }

@@ -2,13 +2,13 @@ import { basename } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { baseOf, type ControlFact, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { codeName } from '../storage/storage.ts'
 import { checkCode } from './code.ts'
 import type { Finding, Remedies, Say } from './finding.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
 import { checkPromotions } from './promotions.ts'
-import { lookedLog } from './snapshot-log.ts'
-import { keptStates, lookAtStore, type StateLook } from './state.ts'
+import { type CheckpointSummary, keptStates, readCheckpoint } from './state.ts'
 
 /**
  * Looks at what is kept beside a log: the state of each generation, the code that derived it, and the corrections that
@@ -17,19 +17,26 @@ import { keptStates, lookAtStore, type StateLook } from './state.ts'
  */
 export async function examineState(
   data: string,
-  look: LogLook,
+  snapshot: LogSnapshot,
   ends: readonly (number | undefined)[],
   say: Say,
   remedies: Remedies,
 ): Promise<void> {
-  const facts = await examineControls(data, look, ends, say)
+  const facts = await examineControls(data, snapshot, ends, say)
   const states = await keptStates(data)
   // Where the log does not tell, because it is damaged, what is there may be any of them.
   const live = facts && liveOf(facts)
-  const found = new Map<number, StateLook>()
+  const found = new Map<number, CheckpointSummary>()
   for (const { generation, folder } of states) {
     const isLive = generation === (live ?? generation)
-    const state = await examineGeneration(folder, { generation, isLive, facts }, look, ends, say, remedies)
+    const state = await examineGeneration(
+      folder,
+      { generation, isLive, facts },
+      snapshot,
+      ends,
+      say,
+      remedies,
+    )
     if (state !== undefined) found.set(generation, state)
   }
   const isThere =
@@ -41,12 +48,12 @@ export async function examineState(
 /** The control records of a log, and what they need; undefined where the log is damaged. */
 async function examineControls(
   data: string,
-  look: LogLook,
+  snapshot: LogSnapshot,
   ends: readonly (number | undefined)[],
   say: Say,
 ): Promise<readonly ControlFact[] | undefined> {
   if (ends.includes(undefined)) return undefined
-  const log = lookedLog(look)
+  const log = logOfSnapshot(snapshot)
   const { facts, unfinished } = await findControls(
     log,
     ends.map(() => 0),
@@ -73,11 +80,11 @@ async function examineGeneration(
     readonly isLive: boolean
     readonly facts: readonly ControlFact[] | undefined
   },
-  look: LogLook,
+  snapshot: LogSnapshot,
   ends: readonly (number | undefined)[],
   say: Say,
   remedies: Remedies,
-): Promise<StateLook | undefined> {
+): Promise<CheckpointSummary | undefined> {
   const { generation, isLive, facts } = is
   const more: Partial<Finding> = { generation }
   const useless = (code: string, message: string) => {
@@ -87,9 +94,9 @@ async function examineGeneration(
     const todo = `Remove the folder \`${what}\` (\`--repair\` sets it aside): everything in it is derived again from the log.`
     say('wrong', code, message, { ...more, todo })
   }
-  let state: StateLook | undefined
+  let state: CheckpointSummary | undefined
   try {
-    state = await lookAtStore(folder)
+    state = await readCheckpoint(folder)
   } catch (error) {
     if (!(error instanceof HenceError) || error.code !== 'state-unreadable') throw error
     useless(error.code, error.message)
@@ -100,8 +107,8 @@ async function examineGeneration(
     return undefined
   }
   const { logId, positions } = state
-  if (logId !== look.id || positions.length !== look.partitions.length) {
-    const message = `The derived state of generation ${generation} belongs to log ${logId}; the log here is ${look.id}.`
+  if (logId !== snapshot.id || positions.length !== snapshot.partitions.length) {
+    const message = `The derived state of generation ${generation} belongs to log ${logId}; the log here is ${snapshot.id}.`
     useless('state-of-another-log', message)
     return undefined
   }
@@ -132,7 +139,7 @@ function standingOf(generation: number, isLive: boolean, facts: readonly Control
 async function examineCode(
   data: string,
   facts: readonly ControlFact[] | undefined,
-  states: ReadonlyMap<number, StateLook>,
+  states: ReadonlyMap<number, CheckpointSummary>,
   say: Say,
 ): Promise<void> {
   const { kept, changed } = await checkCode(data)

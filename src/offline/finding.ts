@@ -1,5 +1,5 @@
-import type { Cut } from '../log/file-log/cut.ts'
-import type { PartitionLook } from '../log/file-log/snapshot.ts'
+import type { PartitionSnapshot } from '../log/file-log/snapshot.ts'
+import type { Truncation } from '../log/file-log/truncation.ts'
 
 /** What the doctor found. */
 export interface Finding {
@@ -21,7 +21,7 @@ export type Say = (level: Finding['level'], code: string, message: string, more?
 /** What may be done about what was found. */
 export interface Remedies {
   tornTail: boolean
-  readonly cuts: { readonly look: PartitionLook; readonly cut: Cut }[]
+  readonly truncations: { readonly snapshot: PartitionSnapshot; readonly truncation: Truncation }[]
   /** Why the derived state is of no use. */
   state: string | undefined
   /** The same of single generations that are not live, by the names of their folders. */

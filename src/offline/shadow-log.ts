@@ -2,13 +2,13 @@ import type { Batch, Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 
 /**
- * A log that was looked at, which goes on in memory: what is appended reaches no disk and nobody else.
+ * The snapshot of a log, continued in memory: appended records reach neither the disk nor another reader.
  * @param options.ends where each partition of it ends
  * @param options.until log time of the last record before them; what is appended has it too
  * @param options.read is told how many records were read
  */
 export function shadowLog(
-  looked: Log,
+  snapshot: Log,
   options: {
     readonly ends: readonly number[]
     readonly until: number
@@ -16,7 +16,7 @@ export function shadowLog(
   },
 ): Log {
   const { ends, until, read } = options
-  const { id, partitions } = looked
+  const { id, partitions } = snapshot
   const tail = memoryLog({ id, partitions, clock: { now: () => until } })
   return {
     id,
@@ -28,7 +28,7 @@ export function shadowLog(
     async *read(partition, from): AsyncGenerator<Batch> {
       const end = ends[partition]!
       if (from < end) {
-        for await (const batch of looked.read(partition, from)) {
+        for await (const batch of snapshot.read(partition, from)) {
           read(batch.records.length)
           yield batch
         }

@@ -6,15 +6,15 @@ import { readManifest } from '../reprocess/manifest.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { stateFolder } from '../storage/storage.ts'
 
-/** What the derived state says of itself, of which only this much is looked at here. */
-export type StateLook = Pick<Checkpoint, 'logId' | 'generation' | 'version' | 'positions' | 'history'>
+/** The part of a checkpoint that the offline commands read. */
+export type CheckpointSummary = Pick<Checkpoint, 'logId' | 'generation' | 'version' | 'positions' | 'history'>
 
 /**
- * Looks at the last checkpoint of a data directory, also while a process has it open; undefined when there is none.
+ * Reads the last checkpoint of the live generation; undefined when there is none. A process may have the directory open.
  * @throws HenceError `state-unreadable` (operator)
  */
-export async function lookAtState(directory: string): Promise<StateLook | undefined> {
-  return lookAtStore(await liveState(directory))
+export async function readLiveCheckpoint(directory: string): Promise<CheckpointSummary | undefined> {
+  return readCheckpoint(await liveState(directory))
 }
 
 /** The folder of the state that is live, or was when it was last noted. */
@@ -34,8 +34,8 @@ export async function keptStates(directory: string): Promise<{ generation: numbe
     .map((generation) => ({ generation, folder: stateFolder(directory, generation) }))
 }
 
-/** Looks at the last checkpoint in a folder of state; undefined when there is none. */
-export async function lookAtStore(folder: string): Promise<StateLook | undefined> {
+/** Reads the last checkpoint in a folder of state; undefined when there is none. */
+export async function readCheckpoint(folder: string): Promise<CheckpointSummary | undefined> {
   const names: string[] = await readdir(folder).catch(() => [])
   if (!names.includes('data.mdb')) return undefined
   const store = await openLmdbStore({ directory: folder, collections: ['meta'], readOnly: true })

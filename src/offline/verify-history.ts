@@ -10,7 +10,7 @@ import { sandboxed } from '../sandbox/program.ts'
 import { copyLmdbStore, openLmdbStore } from '../state/lmdb-store.ts'
 import { checkCode, readCode } from './code.ts'
 import { checkPromotions } from './promotions.ts'
-import { keptStates, lookAtStore, type StateLook } from './state.ts'
+import { type CheckpointSummary, keptStates, readCheckpoint } from './state.ts'
 
 /** What came of deriving everything again: of the generation that is live, and of each that is kept. */
 export type History = Checked & { readonly generations?: readonly GenerationChecked[] }
@@ -27,12 +27,12 @@ export type GenerationChecked = Checked & {
 }
 
 /** The last checkpoint of a generation, copied. */
-export interface CopiedState extends StateLook {
+export interface CopiedState extends CheckpointSummary {
   readonly directory: string
 }
 
 /**
- * Copies the checkpoints of all generations. It comes before the log is looked at, which then is never behind them.
+ * Copies the checkpoints of all generations. It must run before the log is read, so that the log is never behind them.
  * @param flaws gets what is wrong with one that cannot be read
  */
 export async function copyStates(data: string, temporary: string, flaws: Flaw[]): Promise<CopiedState[]> {
@@ -40,10 +40,10 @@ export async function copyStates(data: string, temporary: string, flaws: Flaw[])
   for (const { generation, folder } of await keptStates(data)) {
     const directory = join(temporary, `kept-${generation}`)
     try {
-      if ((await lookAtStore(folder)) === undefined) continue
+      if ((await readCheckpoint(folder)) === undefined) continue
       await mkdir(directory)
       await copyLmdbStore(folder, directory)
-      copied.push({ ...(await lookAtStore(directory))!, directory })
+      copied.push({ ...(await readCheckpoint(directory))!, directory })
     } catch (error) {
       // One that was given up meanwhile is none.
       if ((await keptStates(data)).some((each) => each.generation === generation))
@@ -142,7 +142,7 @@ function reasonAgainst(
   return undefined
 }
 
-function versionsOf({ generation, version }: StateLook, facts: readonly ControlFact[]): Set<string> {
+function versionsOf({ generation, version }: CheckpointSummary, facts: readonly ControlFact[]): Set<string> {
   const own = facts.filter((fact) => fact.generation === generation).map((fact) => fact.version)
   return new Set([baseOf(facts, generation) ?? version, ...own, version])
 }

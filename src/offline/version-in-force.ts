@@ -2,19 +2,19 @@ import { resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { factOf, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
-import type { LogLook } from '../log/file-log/snapshot.ts'
-import { lookedLog } from './snapshot-log.ts'
-import { lookAtState } from './state.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
+import { readLiveCheckpoint } from './state.ts'
 
 /**
  * The version of the code that derives what is live at the end of a log. The last checkpoint tells, and the log behind it where
  * other code took over since.
  * @throws HenceError `code-not-kept` (change) where neither does
  */
-export async function versionInForce(data: string, look: LogLook): Promise<string> {
-  const state = await lookAtState(data)
-  const from = state?.positions ?? look.partitions.map(() => 0)
-  const { facts, unfinished } = await findControls(lookedLog(look), from)
+export async function versionInForce(data: string, snapshot: LogSnapshot): Promise<string> {
+  const state = await readLiveCheckpoint(data)
+  const from = state?.positions ?? snapshot.partitions.map(() => 0)
+  const { facts, unfinished } = await findControls(logOfSnapshot(snapshot), from)
   const history = [...(state?.history ?? []), ...facts]
   // A start finishes what a process that ended had begun to write.
   if (unfinished) history.push(factOf(unfinished.record.generation, unfinished.record.control, []))

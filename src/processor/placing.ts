@@ -48,7 +48,7 @@ export class Placing {
   }
 
   /** Notes that the live generation emitted an event which the target has still to pass. */
-  noteRecorded(target: number, { id, causePartition, causeOffset }: Recorded): void {
+  noteRecorded(target: number, { id, causePartition, causeOffset }: RecordedEvent): void {
     this.#recorded[target]!.set(id, placeNumber(causePartition, causeOffset))
   }
 
@@ -142,7 +142,7 @@ export class Placing {
 }
 
 /** What is noted of an event that stands in the log. */
-export type Recorded = Pick<EventRecord, 'id' | 'causePartition' | 'causeOffset'>
+export type RecordedEvent = Pick<EventRecord, 'id' | 'causePartition' | 'causeOffset'>
 
 /** A place as one number: there are 1,024 partitions at most, and no partition has 2^43 records. */
 function placeNumber(partition: number, offset: number): number {

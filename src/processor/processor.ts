@@ -11,6 +11,8 @@ import {
   encodeStoredOutcome,
   type StoredOutcome,
 } from '../derivation/stored-outcome.ts'
+import type { Timers } from '../derivation/timers.ts'
+import type { Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import { identitiesBefore } from '../identity.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
@@ -22,7 +24,7 @@ import type { Collection, State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
 import { Channels } from './channels.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { type Due, Placing, type Recorded } from './placing.ts'
+import { type Due, Placing, type RecordedEvent } from './placing.ts'
 import { type Trace, type TracedDerivation, Traces, traced } from './traces.ts'
 
 /** A derivation that threw. */
@@ -129,9 +131,14 @@ export class Processor {
     }
   }
 
-  /** Effects and timers, as they are now. */
-  get place(): Pick<DerivationContext, 'outbox' | 'timers'> {
-    return this.#place
+  /** The effects that derivations have asked for. */
+  get outbox(): Outbox {
+    return this.#place.outbox
+  }
+
+  /** Timers that have not gone off. */
+  get timers(): Timers {
+    return this.#place.timers
   }
 
   /** The offset of the record that a partition applies next. */
@@ -186,7 +193,7 @@ export class Processor {
   }
 
   /** Whether nothing is under way between partitions. */
-  get isStill(): boolean {
+  get isDrained(): boolean {
     return this.#unsettled.size === 0 && this.#placing.isEmpty
   }
 
@@ -263,7 +270,7 @@ export class Processor {
     { generation, control }: ControlRecord,
     places: readonly { readonly offset: number; readonly time: number }[],
   ): void {
-    if (!this.isStill) throw unstill(control.number)
+    if (!this.isDrained) throw unstill(control.number)
     for (const [partition, { offset, time }] of places.entries()) {
       this.#checkNext(partition, offset)
       this.#traceRest(partition, offset, time)
@@ -289,7 +296,7 @@ export class Processor {
   }
 
   /** Notes, for a generation that is not live, that the live one's event stands behind the position of its target. */
-  noteRecorded(target: number, event: Recorded): void {
+  noteRecorded(target: number, event: RecordedEvent): void {
     this.#placing.noteRecorded(target, event)
   }
 
@@ -322,7 +329,7 @@ export class Processor {
   }
 
   /** Resolves when a request and all events that follow from it have been applied; rejects when `abandon` comes first. */
-  settled(partition: number, offset: number): Promise<void> | undefined {
+  whenComplete(partition: number, offset: number): Promise<void> | undefined {
     if (this.#isSettled(partition, offset)) return undefined
     const root = `${partition}:${offset}`
     const known = this.#waiters.get(root)

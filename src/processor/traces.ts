@@ -4,7 +4,7 @@ import type { Chain } from '../derivation/chain.ts'
 import type { Derivation, Failure } from '../derivation/step.ts'
 import type { Position } from '../log/log.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
-import type { Change, Codec, Collection, State } from '../state/state.ts'
+import type { Codec, Collection, State, StateChange } from '../state/state.ts'
 
 /** What one record of the log came to: the material of stories, and of a feed of changes. */
 export interface Trace {
@@ -236,7 +236,7 @@ function tracedOne(derivation: Derivation): TracedDerivation | undefined {
 const none: readonly never[] = []
 
 /** Whether the trace of a derivation tells of a change: of those of rows that somebody may read. */
-function isTold({ type }: Derivation, { collection, before, after }: Change): boolean {
+function isTold({ type }: Derivation, { collection, before, after }: StateChange): boolean {
   if (!isRead(collection)) return false
   // A violation names all its victims: told of again with each one that was made good, a thousand of them would make
   // hundreds of megabytes. Its end tells what became of them.

@@ -1,5 +1,6 @@
 import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
+import type { KeyKind } from '../app/table.ts'
 import { operatorTables, type Standing, standings, type Violation, violations } from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/step.ts'
 import { type EffectRow, type EffectState, effectState } from '../effect/outbox.ts'
@@ -13,7 +14,7 @@ import type { Trace, TracedDerivation } from '../processor/traces.ts'
 import type { Program } from '../sandbox/program.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import { digest } from '../state/digest.ts'
-import { decodeKey, encodeKey, type KeyKind } from '../state/keys.ts'
+import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
 import type { Story, StoryChange, StoryCorrection, StoryStep } from './story.ts'
@@ -127,12 +128,12 @@ export class Reader {
   }
 
   effect(id: string): EffectState | undefined {
-    const row = this.#processor.place.outbox.get(id)
+    const row = this.#processor.outbox.get(id)
     return row && effectState(id, row)
   }
 
   effects(options: { state: EffectRow['state']; type?: string; limit: number }): EffectState[] {
-    return this.#processor.place.outbox.list(options.state, options).map(([id, row]) => effectState(id, row))
+    return this.#processor.outbox.list(options.state, options).map(([id, row]) => effectState(id, row))
   }
 
   violation(key: string, id: string): KeyedViolation | undefined {

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import { HenceError } from '../failure.ts'
-import type { Keys } from '../state/noting-store.ts'
+import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { Candidate, CorrectionFiles, Live, PromotionToCome } from './candidate.ts'
 import type { Deriving, DerivingCalls, EngineCalls } from './child-protocol.ts'
 import { type Cut, isPaused, type Progress, reprocessFailure } from './follower.ts'
@@ -104,8 +104,8 @@ export class CandidateChild implements Candidate {
     return this.#call('save', isWhole)
   }
 
-  look(live: Live): Promise<void> {
-    return this.#call('look', live)
+  snapshot(live: Live): Promise<void> {
+    return this.#call('snapshot', live)
   }
 
   async sumUp({ samples, each }: SummaryOptions): Promise<DiffSummary> {
@@ -132,17 +132,21 @@ export class CandidateChild implements Candidate {
     void this.#call('stopSumUp').catch(() => {})
   }
 
-  correctAhead(live: Live, changed: Keys | undefined): Promise<number> {
+  correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number> {
     return this.#call('correctAhead', live, changed)
   }
 
-  correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles> {
+  correct(
+    live: Live,
+    changed: WrittenKeys | undefined,
+    promotion: PromotionToCome,
+  ): Promise<CorrectionFiles> {
     return this.#call('correct', live, changed, promotion)
   }
 
-  async unlook(): Promise<void> {
-    // What a process had looked at is gone with it.
-    if (this.#peer) await this.#call('unlook')
+  async release(): Promise<void> {
+    // The snapshots of a process end with it.
+    if (this.#peer) await this.#call('release')
   }
 
   end(why: HenceError): void {

@@ -9,8 +9,8 @@ import { decodeRecord, type RequestRecord } from '../log/record.ts'
 import { recordsAt } from '../log/records-at.ts'
 import { replay } from '../processor/replay.ts'
 import { checkPartitionKey } from '../state/keys.ts'
-import type { Keys } from '../state/noting-store.ts'
 import type { StoreView } from '../state/store.ts'
+import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { Candidate, CandidateOptions, CorrectionFiles, Live, PromotionToCome } from './candidate.ts'
 import { writeCorrectionFiles } from './correction-files.ts'
 import { type CorrectedRequest, Corrections } from './corrections.ts'
@@ -111,7 +111,7 @@ export class CandidateInProcess implements Candidate {
 
   async level(cut: Cut): Promise<{ isStill: boolean }> {
     await this.#following.catchUp(cut)
-    return { isStill: this.#derived.processor.isStill }
+    return { isStill: this.#derived.processor.isDrained }
   }
 
   async pass(ends: readonly number[]): Promise<void> {
@@ -123,19 +123,19 @@ export class CandidateInProcess implements Candidate {
     await this.#derived.checkpoint()
   }
 
-  async look(live: Live): Promise<void> {
+  async snapshot(live: Live): Promise<void> {
     const before = await this.#around.viewLive(live)
     const { program, store } = this.#derived
     this.#sides = { before, after: { app: program.app, version: program.version, store: store.view() } }
   }
 
-  async unlook(): Promise<void> {
-    this.#unview()
-    this.#derived.store.forget()
+  async release(): Promise<void> {
+    this.#closeViews()
+    this.#derived.store.stopTracking()
     this.#corrections = undefined
   }
 
-  #unview(): void {
+  #closeViews(): void {
     this.#sides?.before.store.close()
     this.#sides?.after.store.close()
     this.#sides = undefined
@@ -175,41 +175,45 @@ export class CandidateInProcess implements Candidate {
     this.#stop(new Error('The comparison was given up.'))
   }
 
-  async correctAhead(live: Live, changed: Keys | undefined): Promise<number> {
+  async correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number> {
     await this.#following.stop()
     const mine = this.#changed()
     await this.save(false)
-    return this.#lookAt(live, changed, mine, this.#share ?? this.#around.diffShare)
+    return this.#updateCorrections(live, changed, mine, this.#share ?? this.#around.diffShare)
   }
 
   /** The keys that were saved here since it was last asked; from then on they are noted. */
-  #changed(): Keys | undefined {
+  #changed(): WrittenKeys | undefined {
     const { store, program } = this.#derived
-    const changed = this.#corrections && store.taken()
-    if (changed === undefined) store.note(comparedCollections(program.app))
+    const changed = this.#corrections && store.takeWrittenKeys()
+    if (changed === undefined) store.track(comparedCollections(program.app))
     return changed
   }
 
-  async correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles> {
+  async correct(
+    live: Live,
+    changed: WrittenKeys | undefined,
+    promotion: PromotionToCome,
+  ): Promise<CorrectionFiles> {
     // Reads come in now and then while requests wait.
-    await this.#lookAt(live, changed, this.#changed(), 1)
+    await this.#updateCorrections(live, changed, this.#changed(), 1)
     return writeCorrectionFiles(this.#corrections!, promotion, this.#around.keep)
   }
 
   /** Compares the keys that have changed in either; all of them, anew, unless both are known. */
-  async #lookAt(
+  async #updateCorrections(
     live: Live,
-    theirs: Keys | undefined,
-    mine: Keys | undefined,
+    theirs: WrittenKeys | undefined,
+    mine: WrittenKeys | undefined,
     share: number,
   ): Promise<number> {
     const keys = theirs && mine && union(theirs, mine)
     if (keys === undefined) this.#corrections = new Corrections()
-    await this.look(live)
+    await this.snapshot(live)
     try {
-      await this.#read(() => this.#lookAtViews(keys, share))
+      await this.#read(() => this.#readCorrections(keys, share))
     } finally {
-      this.#unview()
+      this.#closeViews()
     }
     if (keys === undefined) return Number.POSITIVE_INFINITY
     let count = 0
@@ -217,7 +221,7 @@ export class CandidateInProcess implements Candidate {
     return count
   }
 
-  async #lookAtViews(keys: Keys | undefined, share: number): Promise<void> {
+  async #readCorrections(keys: WrittenKeys | undefined, share: number): Promise<void> {
     const { before, after } = this.#sides!
     const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
     const pace = new Pace(this.#around, share)
@@ -228,10 +232,10 @@ export class CandidateInProcess implements Candidate {
       return rest
     }
     const requests = (places: readonly Position[]) => this.#requests(apps, places)
-    await this.#corrections!.look(before, after, { requests, pause }, keys)
+    await this.#corrections!.update(before, after, { requests, pause }, keys)
   }
 
-  /** Reads what was looked at; whoever closes waits for it, since a view must not go while it is read. */
+  /** Reads the snapshots. `close` waits for the reading, since a view must not be closed while it is read. */
   #read<T>(act: () => Promise<T>): Promise<T> {
     const reading = act()
     this.#reading = reading.catch(() => {})
@@ -248,7 +252,7 @@ export class CandidateInProcess implements Candidate {
     this.end(why)
     await this.#following.stop()
     await this.#reading
-    await this.unlook()
+    await this.release()
     await this.#derived.checkpoint().catch(() => {})
     await this.#derived.close()
   }
@@ -269,7 +273,7 @@ export class CandidateInProcess implements Candidate {
   }
 }
 
-function union(a: Keys, b: Keys): Keys {
+function union(a: WrittenKeys, b: WrittenKeys): WrittenKeys {
   const both = new Map<string, ReadonlySet<string>>(a)
   for (const [collection, keys] of b)
     both.set(collection, new Set([...(both.get(collection) ?? []), ...keys]))

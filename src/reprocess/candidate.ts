@@ -1,6 +1,6 @@
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import type { HenceError } from '../failure.ts'
-import type { Keys } from '../state/noting-store.ts'
+import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { CorrectionCounts } from './corrections.ts'
 import type { Cut, Progress } from './follower.ts'
 
@@ -28,9 +28,9 @@ export interface Candidate {
    * @param isWhole all that is not kept any more is forgotten first
    */
   save(isWhole: boolean): Promise<void>
-  /** Keeps how the live one and this one are now, to be compared: both must be saved. */
-  look(live: Live): Promise<void>
-  /** Compares what was looked at, a little at a time. */
+  /** Takes a snapshot of the live generation and of this one, to compare them. Both must be saved. */
+  snapshot(live: Live): Promise<void>
+  /** Compares the two snapshots, a little at a time. */
   sumUp(options: SummaryOptions): Promise<DiffSummary>
   /** Ends `sumUp`, which then throws; also while it waits for its reader. */
   stopSumUp(): void
@@ -39,11 +39,11 @@ export interface Candidate {
    * @param changed the keys that the live one has saved since it was called last; undefined: not known, so all are compared
    * @returns how many keys had changed, with those of this one; infinitely many when that is not known
    */
-  correctAhead(live: Live, changed: Keys | undefined): Promise<number>
+  correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number>
   /** Works out what has changed since, and keeps all corrections: both stand still, and are saved. */
-  correct(live: Live, changed: Keys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles>
-  /** Lets go of what was looked at, and of corrections that were worked out ahead. */
-  unlook(): Promise<void>
+  correct(live: Live, changed: WrittenKeys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles>
+  /** Releases the snapshot, and corrections that were worked out ahead. */
+  release(): Promise<void>
   /** It goes on no more, and whoever waits for it is told why. */
   end(why: HenceError): void
   /** Ends it, saved as far as it was. */

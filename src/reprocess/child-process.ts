@@ -73,12 +73,12 @@ const ours: DerivingCalls = {
     return other!.pass(ends)
   }),
   save: telling((isWhole) => other!.save(isWhole)),
-  look: telling((live) => other!.look(live)),
+  snapshot: telling((live) => other!.snapshot(live)),
   sumUp: telling(sumUp),
   stopSumUp: () => other!.stopSumUp(),
   correctAhead: telling((live, changed) => other!.correctAhead(live, changed)),
   correct: telling((live, changed, promotion) => other!.correct(live, changed, promotion)),
-  unlook: telling(() => other!.unlook()),
+  release: telling(() => other!.release()),
   close: async () => {
     await other?.close(engineClosed())
     other = undefined

@@ -23,11 +23,11 @@ export type DerivingCalls = Pick<
   | 'level'
   | 'pass'
   | 'save'
-  | 'look'
+  | 'snapshot'
   | 'stopSumUp'
   | 'correctAhead'
   | 'correct'
-  | 'unlook'
+  | 'release'
 > & {
   open(deriving: Deriving): Promise<void>
   share(share: number | undefined): void

@@ -10,8 +10,8 @@ import type { Position } from '../log/log.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
-import type { Keys } from '../state/noting-store.ts'
 import type { Store } from '../state/store.ts'
+import type { WrittenKeys } from '../state/tracking-store.ts'
 
 /** A derivation whose rows are looked up, too. */
 type Derived = Compared & { readonly store: Pick<Store, 'range' | 'get'> }
@@ -67,15 +67,20 @@ export class Corrections {
    * @param keys those that may have changed since it was called last; undefined: all. The stores may not change meanwhile, and are views
    *   if `pause` gives control back to the event loop
    */
-  async look(before: Derived, after: Derived, sources: CorrectionSources, keys?: Keys): Promise<void> {
-    if (keys === undefined) return this.#lookAt(before, after, sources)
+  async update(
+    before: Derived,
+    after: Derived,
+    sources: CorrectionSources,
+    keys?: WrittenKeys,
+  ): Promise<void> {
+    if (keys === undefined) return this.#compare(before, after, sources)
     for (const [collection, changed] of keys) {
       for (const key of changed) this.#found.delete(placeOf(collection, key))
     }
-    await this.#lookAt(only(before, keys), only(after, keys), sources)
+    await this.#compare(only(before, keys), only(after, keys), sources)
   }
 
-  async #lookAt(before: Derived, after: Derived, sources: CorrectionSources): Promise<void> {
+  async #compare(before: Derived, after: Derived, sources: CorrectionSources): Promise<void> {
     const { pause } = sources
     let outcomes: OutcomeChange[] = []
     const addOutcome = async (change: OutcomeChange) => {
@@ -194,7 +199,7 @@ function placeOf(collection: string, key: string): string {
 }
 
 /** A derivation as if it had those keys only; single ones are looked up in all of it. */
-function only({ app, store }: Derived, keys: Keys): Derived {
+function only({ app, store }: Derived, keys: WrittenKeys): Derived {
   return {
     app,
     store: {

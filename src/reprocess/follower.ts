@@ -2,7 +2,7 @@ import { HenceError } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
-import type { Recorded } from '../processor/placing.ts'
+import type { RecordedEvent } from '../processor/placing.ts'
 import type { RecordedFailure } from '../processor/processor.ts'
 import { replay } from '../processor/replay.ts'
 import { type Foreground, Pace } from './pace.ts'
@@ -48,7 +48,7 @@ export interface Cut {
   /** No record that is still to come has an earlier log time. */
   readonly frontier: number
   /** Events that were emitted and not applied yet, by target. */
-  readonly waiting: readonly (readonly Recorded[])[]
+  readonly waiting: readonly (readonly RecordedEvent[])[]
 }
 
 /** After so many records it looks whether its slice of the time is over. */

@@ -276,7 +276,7 @@ export class Reprocessor implements Reprocessing {
       await this.#saveAhead(other)
       const positions = await this.#host.still(async () => {
         await this.#level(other)
-        await other.look(live)
+        await other.snapshot(live)
         return [...this.#live.processor.positions]
       })
       const summary = await this.#sumUp(other, how, signal)
@@ -307,7 +307,7 @@ export class Reprocessor implements Reprocessing {
 
   /** Lets the other one go on after it stood still; if that has failed, its status says why, and `resume` tries again. */
   async #goOn(): Promise<void> {
-    await this.#other?.unlook().catch(() => {})
+    await this.#other?.release().catch(() => {})
     if (this.#other?.progress.state !== 'failed') await this.#other?.start().catch(() => {})
   }
 
@@ -330,7 +330,7 @@ export class Reprocessor implements Reprocessing {
         const app = await this.#codes.hostAppOf(other.progress.version)
         return await this.#host.still(() => this.#promote(other, app, { diff, note, identity }))
       } finally {
-        live.store.forget()
+        live.store.stopTracking()
         this.#host.startDelivery()
         if (this.#live !== live) await this.#keepBeside(live)
         await this.#goOn()
@@ -382,7 +382,7 @@ export class Reprocessor implements Reprocessing {
     const promotion = { number, identity, offset: before.processor.position(0) }
     const { count, hash, counts, effectsNew } = await other.correct(
       this.#asLive(),
-      this.#live.store.taken(),
+      this.#live.store.takeWrittenKeys(),
       promotion,
     )
     const noted = this.#noted()!
@@ -437,13 +437,13 @@ export class Reprocessor implements Reprocessing {
    * requests wait for the last of it only.
    */
   async #correctAhead(other: Candidate): Promise<void> {
-    this.#live.store.note(comparedCollections(this.#live.program.app))
+    this.#live.store.track(comparedCollections(this.#live.program.app))
     await this.#live.checkpoint()
     await other.correctAhead(this.#asLive(), undefined)
     for (let [before, count] = [Number.POSITIVE_INFINITY, 0]; ; before = count) {
       await other.start()
       await other.caughtUp()
-      const changed = this.#live.store.taken()
+      const changed = this.#live.store.takeWrittenKeys()
       await this.#live.checkpoint()
       count = await other.correctAhead(this.#asLive(), changed)
       // It gets no less when requests come faster than that.

@@ -4,16 +4,16 @@ import type { StoredOutcome } from '../derivation/stored-outcome.ts'
 import { HenceError } from '../failure.ts'
 import { type Identity, identityOf, requestIdOf } from '../identity.ts'
 import { encodeRequest, type RequestRecord } from '../log/record.ts'
-import { inputOf, type Message, messageOf, requestOf, sameMessage } from './message.ts'
+import { type AdmittedRequest, inputOf, messageOf, requestOf, sameMessage } from './message.ts'
 import { checkWindow } from './window.ts'
-import type { Draft } from './writer.ts'
+import type { OutgoingRecord } from './writer.ts'
 
 /** What admission needs of the rest of the engine. */
 export interface AdmissionHost {
   /** The app whose requests are taken. */
   app(): App
   /** Brings a request to the log. */
-  write(partition: number, draft: Draft): void
+  write(partition: number, draft: OutgoingRecord): void
   partitionOf(key: string): number
   decided(identity: Identity): StoredOutcome | undefined
   /** The request that stands at a place of the log. */
@@ -162,7 +162,7 @@ export class Admission {
     }
   }
 
-  #admit(identity: Identity, message: Message, waiter: Waiter): void {
+  #admit(identity: Identity, message: AdmittedRequest, waiter: Waiter): void {
     const { type, version, input, output, key } = message
     const bytes = encodeRequest(identity, type, input, output, version)
     if (this.#queuedBytes + bytes.length > this.#queueBytesMax && this.#queuedBytes > 0) {

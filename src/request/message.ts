@@ -7,7 +7,7 @@ import { mainRealm } from '../sandbox/realm.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 
 /** A request that may be appended. */
-export interface Message {
+export interface AdmittedRequest {
   readonly type: string
   /** The version of the definition that lets it in. */
   readonly version: number
@@ -63,7 +63,7 @@ export function inputOf(type: string, value: unknown): Input {
  * Validates an input once and for all: a replay works from what this returns, without the schema.
  * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`, `key-too-long` (change)
  */
-export function messageOf(request: Admitted, input: Input): Message {
+export function messageOf(request: Admitted, input: Input): AdmittedRequest {
   const { name: type, version = 1 } = request
   const result = request.input['~standard'].validate(input.value)
   if (result instanceof Promise) {

@@ -3,7 +3,7 @@ import type { Log } from '../log/log.ts'
 import { type EventRecord, encodeEvent, type LogRecord } from '../log/record.ts'
 
 /** A record on its way to the log. */
-export interface Draft {
+export interface OutgoingRecord {
   readonly record: LogRecord
   readonly bytes: Buffer
 }
@@ -11,13 +11,13 @@ export interface Draft {
 /** What the writer of a partition needs of its surroundings. */
 export interface WriterHost {
   /** Applies records that have just become durable. May throw: then the engine stops. */
-  appended(partition: number, offset: number, time: number, drafts: readonly Draft[]): void
+  appended(partition: number, offset: number, time: number, drafts: readonly OutgoingRecord[]): void
   /** The append of these was refused or cut off: whether they are in the log is not known. */
-  uncertain(drafts: readonly Draft[], error: HenceError): void
+  uncertain(drafts: readonly OutgoingRecord[], error: HenceError): void
   /** Reads and applies what the log holds behind the partition's position. */
   catchUp(partition: number): Promise<void>
   /** Events and corrections that the log of the partition may lack, in their order. */
-  waiting(partition: number): Draft[]
+  waiting(partition: number): OutgoingRecord[]
   /** Nothing more can be applied: the state or the log needs an operator. */
   halt(error: unknown): void
   /** Resolves when the state has room again; undefined when it has. */
@@ -39,7 +39,7 @@ export class PartitionWriter {
   readonly #partition: number
   readonly #log: Log
   readonly #host: WriterHost
-  #inbox: Draft[] = []
+  #inbox: OutgoingRecord[] = []
   /** The pump runs, or the partition is being caught up after a failed write. */
   #busy = false
   #idle: (() => void)[] = []
@@ -54,7 +54,7 @@ export class PartitionWriter {
   }
 
   /** Takes a record; requests that arrive in one turn of the event loop go out together. */
-  write(draft: Draft): void {
+  write(draft: OutgoingRecord): void {
     this.#inbox.push(draft)
     if (this.#busy) return
     this.#busy = true
@@ -131,7 +131,7 @@ export class PartitionWriter {
     return { drafts, appended }
   }
 
-  #take(): Draft[] {
+  #take(): OutgoingRecord[] {
     let count = 0
     let bytes = 0
     while (count < this.#inbox.length && count < recordsPerAppendMax && bytes < bytesPerAppendMax) {

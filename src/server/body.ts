@@ -85,7 +85,7 @@ class Deadlines {
         },
         (error) => {
           this.#waits.delete(wait)
-          reject(cutOff(error))
+          reject(truncatePartition(error))
         },
       )
     })
@@ -120,7 +120,7 @@ function tooSlow(): HenceError {
   )
 }
 
-function cutOff(cause: unknown): HenceError {
+function truncatePartition(cause: unknown): HenceError {
   return new HenceError(
     'body-cut-off',
     'retry',

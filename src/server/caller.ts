@@ -1,13 +1,13 @@
 /** Who sends a request, and what they may do. */
 export interface Caller {
-  /** A stable name; ids of requests are told apart by it. At most 255 bytes of UTF-8; may be empty. */
+  /** A stable name; request ids are scoped by it. At most 255 bytes of UTF-8; may be empty. */
   readonly principal: string
   /** See `Permission`; other words are ignored. */
   readonly permissions: readonly string[]
 }
 
 /**
- * What a caller may be allowed:
+ * A caller may be allowed to:
  *
  *   submit        send requests of every type; `submit:TYPE` of one type
  *   read          see all rows, and the story of anybody's request
@@ -18,7 +18,7 @@ export interface Caller {
  */
 export type Permission = 'submit' | `submit:${string}` | 'read' | 'operate' | 'admin'
 
-export function allows({ permissions }: Caller, needed: Permission): boolean {
-  if (permissions.includes(needed) || permissions.includes('admin')) return true
-  return needed.startsWith('submit:') && permissions.includes('submit')
+export function allows({ permissions }: Caller, permission: Permission): boolean {
+  if (permissions.includes(permission) || permissions.includes('admin')) return true
+  return permission.startsWith('submit:') && permissions.includes('submit')
 }

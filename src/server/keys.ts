@@ -12,7 +12,6 @@ export interface Key {
   /** For people: what it is used for. */
   readonly name: string
   readonly principal: string
-  /** See `Permission`. */
   readonly permissions: readonly string[]
   /** ISO 8601, as `expires` is. */
   readonly created: string
@@ -30,12 +29,9 @@ interface StoredKey extends Key {
   readonly hash: string
 }
 
-/** As the file has it, which calls permissions scopes. */
-type KeyInFile = Omit<StoredKey, 'permissions'> & { readonly scopes: readonly string[] }
-
 interface KeyFile {
   readonly version: 1
-  readonly keys: readonly KeyInFile[]
+  readonly keys: readonly StoredKey[]
 }
 
 const permissionForm = /^(submit(:[a-z][a-zA-Z0-9-]{0,63})?|read|operate|admin)$/
@@ -157,13 +153,13 @@ async function read(file: string): Promise<readonly StoredKey[]> {
   }
   try {
     const { version, keys } = JSON.parse(text) as KeyFile
-    const sound = keys.every(({ hash, principal, scopes, expires }) => {
-      const whose = typeof principal === 'string' && Array.isArray(scopes)
+    const sound = keys.every(({ hash, principal, permissions, expires }) => {
+      const whose = typeof principal === 'string' && Array.isArray(permissions)
       const until = expires === undefined || !Number.isNaN(Date.parse(expires))
       return /^[0-9a-f]{64}$/.test(hash) && whose && until
     })
     if (version !== 1 || !sound) throw new Error('it has not the form of version 1')
-    return keys.map(({ scopes: permissions, ...rest }) => ({ ...rest, permissions }))
+    return keys
   } catch (error) {
     throw unreadable(file, error)
   }
@@ -183,8 +179,7 @@ async function change(file: string, by: (keys: readonly StoredKey[]) => readonly
     return open(unfinished, 'wx', 0o600)
   })
   try {
-    const keys = by(await read(file)).map(fileForm)
-    const content: KeyFile = { version: 1, keys }
+    const content: KeyFile = { version: 1, keys: by(await read(file)) }
     await handle.writeFile(`${JSON.stringify(content, undefined, 2)}\n`)
     await handle.sync()
     await rename(unfinished, file)
@@ -196,10 +191,6 @@ async function change(file: string, by: (keys: readonly StoredKey[]) => readonly
   }
   const directory = await open(dirname(file))
   await directory.sync().finally(() => directory.close())
-}
-
-function fileForm({ id, name, principal, permissions: scopes, ...rest }: StoredKey): KeyInFile {
-  return { id, name, principal, scopes, ...rest }
 }
 
 function checkWanted({
@@ -214,8 +205,8 @@ function checkWanted({
     (permissions.length === 0 && 'a key needs a permission') ||
     (expires !== undefined && Number.isNaN(expires.getTime()) && '`expires` is no date') ||
     permissions
-      .filter((each) => !permissionForm.test(each))
-      .map((each) => `${JSON.stringify(each)} is no permission`)[0]
+      .filter((permission) => !permissionForm.test(permission))
+      .map((permission) => `${JSON.stringify(permission)} is no permission`)[0]
   if (!wrong) return
   throw new HenceError(
     'key-options-invalid',

@@ -4,7 +4,7 @@ import { HenceError } from '../failure.ts'
 import type { StoryChange } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import type { TableShape } from '../state/table.ts'
-import { allows, type Caller, type Permission } from './caller.ts'
+import { allows, type Caller } from './caller.ts'
 
 /** Says whether a row may be seen. */
 export type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
@@ -82,6 +82,6 @@ export class RowRules {
   }
 }
 
-export function notAllowed(needed: Permission, what: string): HenceError {
-  return new HenceError('not-allowed', 'change', `The permission \`${needed}\` is needed for ${what}.`)
+export function notAllowed(permission: string, what: string): HenceError {
+  return new HenceError('not-allowed', 'change', `The permission \`${permission}\` is needed for ${what}.`)
 }

@@ -82,7 +82,7 @@ test('on another address it refuses to listen without keys', async (t) => {
   await assert.rejects((await open(t)).listen({ port }), { code: 'listen-failed', advice: 'operator' })
 })
 
-test('keys: let in by the secret, scopes and principal of the key; nothing of it in any report', async (t) => {
+test('keys: let in by the secret, permissions and principal of the key; nothing of it in any report', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'hence-server-'))
   t.after(() => rm(directory, { recursive: true }))
   const keys = join(directory, 'keys.json')

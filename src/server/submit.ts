@@ -34,8 +34,8 @@ export async function submit(
  * @throws HenceError `not-allowed` (change)
  */
 export function checkMaySend(caller: Caller, type: string): void {
-  const needed = isSystemMessage(type) ? 'operate' : (`submit:${type}` as const)
-  if (!allows(caller, needed)) throw notAllowed(needed, `requests of type "${type}"`)
+  const permission = isSystemMessage(type) ? 'operate' : (`submit:${type}` as const)
+  if (!allows(caller, permission)) throw notAllowed(permission, `requests of type "${type}"`)
 }
 
 export function replyAnswer(reply: Reply): Answer {

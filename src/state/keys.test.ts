@@ -1,17 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import type { KeyKind, KeyPart } from '../app/table.ts'
 import { HenceError } from '../failure.ts'
 import {
   compareKeys,
-  decodeIndexValue,
   decodeKey,
   encodeIndexValue,
   encodeKey,
   endOfPrefix,
   type IndexValue,
-  type KeyKind,
-  type KeyPart,
   keyBytesMax,
   skipIndexValue,
 } from './keys.ts'
@@ -106,7 +104,8 @@ test('indexed values are in order over all their types, and give themselves back
     fc.property(value, value, (a, b) => {
       const [x, y] = [encodeIndexValue(a), encodeIndexValue(b)]
       assert.equal(compareKeys(x, y), compareParts([a], [b]))
-      assert.deepEqual(decodeIndexValue(x + y, 0), { value: Object.is(a, -0) ? 0 : a, end: x.length })
+      assert.equal(skipIndexValue(x + y, 0), x.length)
+      if (compareParts([a], [b]) !== 0) assert.notEqual(x, y)
       assert.equal(skipIndexValue(x + y, x.length), x.length + y.length)
     }),
     { numRuns: 5_000 },

@@ -1,3 +1,4 @@
+import type { KeyKind, KeyPart } from '../app/table.ts'
 import { HenceError } from '../failure.ts'
 
 /**
@@ -17,9 +18,6 @@ import { HenceError } from '../failure.ts'
  * first byte of a large number is FF.)
  */
 
-/** A part of a row's key. */
-export type KeyPart = string | number
-export type KeyKind = 'string' | 'number'
 /** What an index can hold. */
 export type IndexValue = string | number | boolean
 
@@ -92,21 +90,6 @@ export function encodeIndexValue(value: IndexValue): string {
     'change',
     `An indexed value must be text, a number or a boolean, not ${Array.isArray(value) ? 'a list' : `of type ${typeof value}`}.`,
   )
-}
-
-/** Decodes the indexed value at a position of a key; `end` is where the next part begins. */
-export function decodeIndexValue(key: string, at: number): { value: IndexValue; end: number } {
-  const end = skipIndexValue(key, at)
-  switch (key.charCodeAt(at)) {
-    case 1:
-      return { value: false, end }
-    case 2:
-      return { value: true, end }
-    case 3:
-      return { value: decodeNumber(key, at + 1), end }
-    default:
-      return { value: decodeText(key.slice(at + 1, end - 1)), end }
-  }
 }
 
 /** The position after the indexed value that begins at a position. */

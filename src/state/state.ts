@@ -23,7 +23,7 @@ export interface Collection<V> {
 }
 
 /** What became of one key. */
-export interface Change {
+export interface StateChange {
   readonly collection: string
   readonly key: string
   /** Undefined when there was no value. */
@@ -88,9 +88,9 @@ export class State {
    * What became of the keys that were changed since a mark: each once, in the order in which they were first
    * touched. A key that had no value at the mark and has none now is left out.
    */
-  changes(mark: number): Change[] {
+  changes(mark: number): StateChange[] {
     const { undo } = this.#shared
-    const found: Change[] = []
+    const found: StateChange[] = []
     const round = ++this.#rounds
     for (let i = mark; i < undo.length; i++) {
       const cell = undo.cells[i]!

@@ -1,3 +1,4 @@
+import type { KeyKind, KeyPart } from '../app/table.ts'
 import { HenceError } from '../failure.ts'
 import {
   checkKeyLength,
@@ -6,8 +7,6 @@ import {
   encodePart,
   endOfPrefix,
   type IndexValue,
-  type KeyKind,
-  type KeyPart,
   skipIndexValue,
 } from './keys.ts'
 import type { Codec, Collection, State } from './state.ts'

@@ -15,7 +15,7 @@ export interface LockOptions {
 }
 
 /** The process that has a directory open, as it wrote it down. */
-export interface Holder {
+export interface LockHolder {
   readonly pid: number
   readonly host: string
   /** When it took the directory: ISO 8601. */
@@ -66,12 +66,12 @@ export async function lockDirectory(
  * Who has the directory open right now; undefined when nobody has. It changes nothing, and a process that opens
  * the directory at this very moment is let in all the same.
  */
-export async function holderOf(directory: string): Promise<Holder | 'unknown' | undefined> {
+export async function lockHolderOf(directory: string): Promise<LockHolder | 'unknown' | undefined> {
   if (!isHeld(join(directory, lockName))) return undefined
   return (await readHolder(directory)) ?? 'unknown'
 }
 
-async function readHolder(directory: string): Promise<Holder | undefined> {
+async function readHolder(directory: string): Promise<LockHolder | undefined> {
   try {
     return JSON.parse(await readFile(join(directory, holderName), 'utf8'))
   } catch {
@@ -81,12 +81,12 @@ async function readHolder(directory: string): Promise<Holder | undefined> {
 }
 
 /** Names a process in a sentence. */
-export function nameOf(holder: Holder | 'unknown' | undefined): string {
+export function nameOf(holder: LockHolder | 'unknown' | undefined): string {
   if (holder === undefined || holder === 'unknown') return 'another process'
   return `another process (${holder.pid} on ${holder.host}, since ${holder.since})`
 }
 
-function inUse(directory: string, holder: Holder | undefined): HenceError {
+function inUse(directory: string, holder: LockHolder | undefined): HenceError {
   return new HenceError(
     'data-in-use',
     'retry',

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { app, createEngine, HenceError, type Report } from 'hence'
-import { holderOf } from '../../src/storage/directory-lock.ts'
+import { lockHolderOf } from '../../src/storage/directory-lock.ts'
 
 // One process writes a log. A second one is told so; a killed one is in nobody's way.
 
@@ -115,14 +115,14 @@ test('the waiting can be ended', async () => {
 })
 
 test('looking who has the directory makes nothing, and keeps nobody out', async () => {
-  assert.equal(await holderOf(data), undefined)
+  assert.equal(await lockHolderOf(data), undefined)
   assert.deepEqual(await readdir(data), [])
   const first = await holder()
-  const seen = await holderOf(data)
+  const seen = await lockHolderOf(data)
   assert.ok(typeof seen === 'object' && seen.pid === first.process.pid, JSON.stringify(seen))
   first.process.kill('SIGKILL')
   await once(first.process, 'close')
-  assert.equal(await holderOf(data), undefined, 'a killed process holds nothing, whatever it wrote down')
+  assert.equal(await lockHolderOf(data), undefined, 'a killed process holds nothing, whatever it wrote down')
 
   // Another process looks all the time while this one opens and closes.
   const looker = await holder('./lock-looker.ts')

@@ -12,8 +12,8 @@ import { findControls } from '../../src/log/controls.ts'
 import type { Log } from '../../src/log/log.ts'
 import { readCode } from '../../src/offline/code.ts'
 import { copyData } from '../../src/offline/copy-data.ts'
-import { lookAtData } from '../../src/offline/data.ts'
-import { lookedLog } from '../../src/offline/snapshot-log.ts'
+import { snapshotData } from '../../src/offline/data-snapshot.ts'
+import { logOfSnapshot } from '../../src/offline/log-of-snapshot.ts'
 import { replay } from '../../src/processor/replay.ts'
 import { sandboxed } from '../../src/sandbox/program.ts'
 import { memoryStore } from '../../src/state/memory-store.ts'
@@ -115,7 +115,7 @@ test(`the tables of every place are those that were live there, over ${lives} li
   const marks: Mark[] = []
   for (let life = 0; life < lives; life++) marks.push(...(await live(data, life, random)))
   assert.ok(marks.length > lives)
-  const log = lookedLog(await lookAtData(data))
+  const log = logOfSnapshot(await snapshotData(data))
   for (const { ends, digest } of marks) {
     assert.equal(await digestAt(data, log, ends), digest, `at ${ends}`)
   }
@@ -138,6 +138,10 @@ test(`the tables of every place are those that were live there, over ${lives} li
       assert.deepEqual(flaws, [])
       assert.deepEqual(copied, ends)
     }
-    assert.equal(await digestAt(to, lookedLog(await lookAtData(to)), ends), digest, `restored to ${ends}`)
+    assert.equal(
+      await digestAt(to, logOfSnapshot(await snapshotData(to)), ends),
+      digest,
+      `restored to ${ends}`,
+    )
   }
 })

@@ -7,7 +7,7 @@ import { HeadCheck } from '../../src/audit/head-check.ts'
 import { type Flaw, flawOf, verifyPartition } from '../../src/audit/verify.ts'
 import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
-import { lookAtLog } from '../../src/log/file-log/snapshot.ts'
+import { snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { encodeRequest } from '../../src/log/record.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
@@ -53,8 +53,8 @@ async function verified(disk: Disk, heads: readonly SignedHead[]): Promise<Flaw[
   for (const head of heads) assert.equal(check.add(head, 'heads'), undefined)
   const flaws: Flaw[] = []
   try {
-    const look = (await lookAtLog('/data', disk))!
-    for (const each of look.partitions) {
+    const snapshot = (await snapshotLog('/data', disk))!
+    for (const each of snapshot.partitions) {
       flaws.push(...(await verifyPartition(each, { heads: check, inUse: false, disk })).flaws)
     }
   } catch (error) {

@@ -22,7 +22,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   // The code of an app, in its fence.
   sandbox: ['shared', 'app'],
   log: ['shared'],
-  state: ['shared'],
+  state: ['shared', 'app'],
   constraint: ['shared', 'app', 'state'],
   effect: ['shared', 'app', 'state'],
   storage: ['shared', 'log', 'state'],

@@ -9,7 +9,7 @@ import { memoryStorage } from 'hence/testing'
 import { v7 } from 'uuid'
 import { copyLog } from '../../src/log/file-log/copy.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
-import { lookAtLog, readLooked } from '../../src/log/file-log/snapshot.ts'
+import { readSnapshot, snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { copyData } from '../../src/offline/copy-data.ts'
 import { hence } from '../hence-process.ts'
 import notes from '../server/notes.ts'
@@ -129,11 +129,11 @@ test('a log of many segments is cut at every time there is', async (t) => {
   })
   for (now = 1; now <= 12; now++)
     await log.append(0, [Buffer.from(`record ${now}`), Buffer.alloc(now * 9, 'x')])
-  const look = (await lookAtLog(join(folder, 'data')))!
-  assert.ok(look.partitions[0]!.findings!.segments.length > 4)
+  const snapshot = (await snapshotLog(join(folder, 'data')))!
+  assert.ok(snapshot.partitions[0]!.findings!.segments.length > 4)
   for (let until = 0; until <= 13; until++) {
     const to = join(folder, `until-${until}`)
-    await copyLog(look, to, { until })
+    await copyLog(snapshot, to, { until })
     const copy = await openFileLog({ directory: to, report: assert.fail as never })
     const records: string[] = []
     for await (const batch of copy.read(0, 0)) records.push(...batch.records.map(String))
@@ -153,11 +153,11 @@ test('a log of many segments is cut at every offset there is, within batches too
   for (let i = 0; i < 12; i++)
     await log.append(0, [Buffer.from(`record ${2 * i}`), Buffer.from(`record ${2 * i + 1}`.padEnd(i * 9))])
   await log.close()
-  const look = (await lookAtLog(join(folder, 'data')))!
-  assert.ok(look.partitions[0]!.findings!.segments.length > 4)
+  const snapshot = (await snapshotLog(join(folder, 'data')))!
+  assert.ok(snapshot.partitions[0]!.findings!.segments.length > 4)
   for (let end = 0; end <= 24; end++) {
     const to = join(folder, `end-${end}`)
-    await copyLog(look, to, { ends: [end] })
+    await copyLog(snapshot, to, { ends: [end] })
     const copy = await openFileLog({ directory: to, report: assert.fail as never })
     assert.equal((await copy.append(0, [Buffer.from('more')])).offset, end)
     const records: string[] = []
@@ -166,12 +166,12 @@ test('a log of many segments is cut at every offset there is, within batches too
     assert.deepEqual(records, [...Array.from({ length: end }, (_, i) => `record ${i}`), 'more'])
     await copy.close()
   }
-  const { path } = look.partitions[0]!.findings!.segments[1]!
+  const { path } = snapshot.partitions[0]!.findings!.segments[1]!
   const bytes = await readFile(path)
   const record = /record (\d+)/.exec(bytes.toString('latin1'))!
   bytes[record.index] = bytes[record.index]! ^ 1
   await writeFile(path, bytes)
-  const within = copyLog(look, join(folder, 'damaged'), { ends: [Number(record[1]) + 1] })
+  const within = copyLog(snapshot, join(folder, 'damaged'), { ends: [Number(record[1]) + 1] })
   await assert.rejects(within, { code: 'log-damaged' })
 })
 
@@ -191,9 +191,9 @@ test('a restore to right after a record has the tables that were there then, at 
     replies.map(({ token }) => token),
     requests.map((_, i) => `0:${i + before}`),
   )
-  const batches = (await lookAtLog(data))!
+  const batches = (await snapshotLog(data))!
   let count = 0
-  for await (const _ of readLooked(batches.partitions[0]!)) count++
+  for await (const _ of readSnapshot(batches.partitions[0]!)) count++
   assert.ok(count < requests.length / 2)
 
   const again = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
@@ -273,7 +273,7 @@ test('with several partitions nothing stands in the copy without its cause, what
   assert.match(early.stderr, /Partition 0 ends before 0:\d+, not after/)
 })
 
-test('a backup beside a running engine has no event without its cause, whichever partition it looked at first', async (t) => {
+test('a backup beside a running engine has no event without its cause, whichever partition it reads first', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const engine = await createEngine({ app: notes, module, data, partitions: 4, report: () => {} })

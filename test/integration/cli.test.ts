@@ -294,7 +294,7 @@ test('keys: made, listed and revoked, and followed by a running server', async (
   assert.match(unsafe.stderr, /listen-unsafe/)
   await assert.rejects(stat(data), { code: 'ENOENT' }, 'what is refused makes nothing')
 
-  const create = ['keys', 'create', 'till', '--data', data, '--principal', 'till-7', '--json', '--scope']
+  const create = ['keys', 'create', 'till', '--data', data, '--principal', 'till-7', '--json', '--permission']
   const first = await hence([...create, 'submit:stock-product', 'read'])
   assert.match(first.stderr, /There is no log in .*keys yet/)
   const [made] = json(first) as [{ id: string; secret: string }]

@@ -22,7 +22,7 @@ const moods = person.table('moods', {
     return who.id !== ''
   },
 })
-/** It has no rule, so it takes the scope `read`. */
+/** It has no rule, so it takes the permission `read`. */
 const totals = all.table('totals', { value: z.object({ notes: z.int() }) })
 
 const written = all.event('written', { data: z.object({ all: z.string() }), key: (data) => data.all })

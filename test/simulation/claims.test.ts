@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createEngine, HenceError, type Reply } from 'hence'
-import type { ClaimRow, Holder, Standing, Violation } from '../../src/constraint/tables.ts'
+import type { ClaimHolder, ClaimRow, Standing, Violation } from '../../src/constraint/tables.ts'
 import { systemTables } from '../../src/derivation/context.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
 import { State } from '../../src/state/state.ts'
@@ -73,7 +73,7 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
     add(granted, `${constraint} ${judgedKey}`, value.units)
   }
   const held = new Map<string, number>()
-  for (const { key, value } of all<Holder>(rows, 'hence.holders')) {
+  for (const { key, value } of all<ClaimHolder>(rows, 'hence.holders')) {
     assert.equal(value.state, 'standing', `a request is stuck: ${JSON.stringify([key, value])}`)
     for (const { constraint, key: judgedKey, units } of value.claims)
       add(held, `${constraint} ${judgedKey} ${key[2]}`, units)

@@ -7,7 +7,7 @@ import { catchUp, failureOf } from '../../reprocess/catch-up.ts'
 import type { Diff } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command, jsonOption, runs, wholeNumber } from '../command.ts'
-import { type DiffForm, diffForms, formed } from '../terminal/diff-form.ts'
+import { formatSummary, type SummaryFormat, summaryFormats } from '../terminal/diff-format.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { note } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
@@ -18,7 +18,7 @@ import { barText, versionText } from './status-text.ts'
 import { withReach } from './with-reach.ts'
 
 /** The forms of a diff, and all of it: a line of JSON for each difference. */
-export type DiffFormat = DiffForm | 'ndjson'
+export type DiffFormat = SummaryFormat | 'ndjson'
 
 export interface DiffOptions extends ServiceOptions {
   readonly format?: DiffFormat
@@ -57,7 +57,7 @@ export function formatOptions(command: Command): Command {
   return command
     .addOption(
       new Option('--format <form>', 'for a person, a program, every difference, a pull request').choices([
-        ...diffForms,
+        ...summaryFormats,
         'ndjson',
       ]),
     )
@@ -76,7 +76,7 @@ export function formatOf({ format, json }: Pick<DiffOptions, 'format' | 'json'>)
 }
 
 /** A diff as text of a form, with a line break at its end. */
-export function diffFormed(form: DiffForm, diff: Diff): string {
+export function diffFormed(form: SummaryFormat, diff: Diff): string {
   const [before, after] = [diff.before, diff.after].map(({ version }) => version.slice(0, 12)) as [
     string,
     string,
@@ -85,7 +85,7 @@ export function diffFormed(form: DiffForm, diff: Diff): string {
     form === 'text'
       ? `generation ${diff.before.generation}, ${versionText(before)} → generation ${diff.after.generation}, ${versionText(after)}\n`
       : ''
-  return `${heading}${formed(form, diff, { before, after })}\n`
+  return `${heading}${formatSummary(form, diff, { before, after })}\n`
 }
 
 /** Writes to a file, or to standard output at the pace of whoever reads it. */

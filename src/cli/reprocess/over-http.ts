@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { type Answer, type Call, Exchange, notUnderstood, problemOf } from '../../client/exchange.ts'
 import { HenceError } from '../../failure.ts'
 import { realDisk } from '../../log/file-log/disk.ts'
-import { lookAtData } from '../../offline/data.ts'
+import { snapshotData } from '../../offline/data-snapshot.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import { bundle } from '../../sandbox/bundle.ts'
 import { sandboxed } from '../../sandbox/program.ts'
@@ -29,7 +29,7 @@ export function overHttp({ url, key, data }: ServiceOptions): Reach {
     async start(module, options) {
       if (data === undefined) throw noDirectory()
       // Nothing is written where a wrong name leads.
-      await lookAtData(data)
+      await snapshotData(data)
       const { code, hash } = await bundle(module)
       sandboxed({ code, hash }).close()
       await keep(realDisk, resolve(data), codeName(hash), code)

@@ -1,12 +1,12 @@
 import { resolve } from 'node:path'
 import type { App } from '../../app/index.ts'
 import { HenceError } from '../../failure.ts'
-import type { LogLook } from '../../log/file-log/snapshot.ts'
+import type { LogSnapshot } from '../../log/file-log/snapshot.ts'
 import type { Log } from '../../log/log.ts'
 import { readCode } from '../../offline/code.ts'
-import { lookAtMoment } from '../../offline/data.ts'
+import { snapshotConsistently } from '../../offline/data-snapshot.ts'
 import { dryRun } from '../../offline/dry-run.ts'
-import { lookedLog } from '../../offline/snapshot-log.ts'
+import { logOfSnapshot } from '../../offline/log-of-snapshot.ts'
 import { type MessageCount, survey, unreadable } from '../../offline/survey.ts'
 import { versionInForce } from '../../offline/version-in-force.ts'
 import { bundle } from '../../sandbox/bundle.ts'
@@ -67,12 +67,12 @@ export function planCommand() {
 async function planned(module: string, data: string): Promise<Plan> {
   const code = await bundle(module)
   const { app } = sandboxed(code)
-  const { look, ends } = await lookAtMoment(data)
-  const log = lookedLog(look, ends)
+  const { snapshot, ends } = await snapshotConsistently(data)
+  const log = logOfSnapshot(snapshot, ends)
   const progress = new Progress()
   try {
     const whole = await survey(log, {}, (records) => progress.add('read', records, 'records'))
-    const before = whole.version ?? (await versionInForce(data, look))
+    const before = whole.version ?? (await versionInForce(data, snapshot))
     const kept = await readCode(data, before).catch(() => undefined)
     const unknown = unreadable(whole.messages, app)
     const mayTry = kept !== undefined && unknown.length === 0 && whole.records > 0
@@ -84,7 +84,7 @@ async function planned(module: string, data: string): Promise<Plan> {
       messages: whole.messages,
       unreadable: unknown,
       definitions: kept && definitionChanges(sandboxed(kept).app, app),
-      estimateMs: mayTry ? await estimate({ module, data, look, log, before }, whole.records) : undefined,
+      estimateMs: mayTry ? await estimate({ module, data, snapshot, log, before }, whole.records) : undefined,
     }
   } finally {
     progress.end()
@@ -95,7 +95,11 @@ async function planned(module: string, data: string): Promise<Plan> {
 const trialRecords = 20_000
 
 async function estimate(
-  { before, log, ...where }: { module: string; data: string; look: LogLook; log: Log; before: string },
+  {
+    before,
+    log,
+    ...where
+  }: { module: string; data: string; snapshot: LogSnapshot; log: Log; before: string },
   all: number,
 ): Promise<number | undefined> {
   const first = await survey(log, { records: trialRecords }, () => {})

@@ -13,12 +13,12 @@ import {
 } from './batch.ts'
 import { damaged } from './damage.ts'
 import { type DiskFile, makeDirectories, realDisk } from './disk.ts'
-import { placesOf } from './file-log.ts'
+import { partitionFilesOf } from './file-log.ts'
 import { writeMeta } from './meta.ts'
-import type { Place } from './recovery.ts'
+import type { PartitionFiles } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readBytes } from './segment-scan.ts'
-import type { LogLook, PartitionLook } from './snapshot.ts'
+import type { LogSnapshot, PartitionSnapshot } from './snapshot.ts'
 import { Window } from './window.ts'
 
 const pieceBytes = 1024 * 1024
@@ -39,18 +39,18 @@ export interface CopyEnd {
  * so this may go on beside the process that writes it.
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
-export async function copyLog(look: LogLook, directory: string, end: CopyEnd = {}): Promise<void> {
+export async function copyLog(snapshot: LogSnapshot, directory: string, end: CopyEnd = {}): Promise<void> {
   const folder = join(directory, 'log')
-  const meta = { logId: look.id, partitions: look.partitions.length }
+  const meta = { logId: snapshot.id, partitions: snapshot.partitions.length }
   const disk = realDisk
   await makeDirectories(disk, folder, 'log directory')
-  for (const [partition, place] of placesOf(disk, folder, meta).entries()) {
-    await makeDirectories(disk, place.directory, 'partition directory')
-    await copyPartition(look.partitions[partition]!, place, {
+  for (const [partition, files] of partitionFilesOf(disk, folder, meta).entries()) {
+    await makeDirectories(disk, files.directory, 'partition directory')
+    await copyPartition(snapshot.partitions[partition]!, files, {
       until: end.until ?? Number.POSITIVE_INFINITY,
       offset: end.ends?.[partition] ?? Number.POSITIVE_INFINITY,
     })
-    await disk.syncDirectory(place.directory, 'copied names')
+    await disk.syncDirectory(files.directory, 'copied names')
   }
   // It comes last, as when a log is made: without it the copy is none.
   await writeMeta(disk, folder, meta)
@@ -63,15 +63,19 @@ interface End {
   readonly offset: number
 }
 
-async function copyPartition({ place, findings, damage }: PartitionLook, to: Place, end: End): Promise<void> {
+async function copyPartition(
+  { files, findings, damage }: PartitionSnapshot,
+  to: PartitionFiles,
+  end: End,
+): Promise<void> {
   if (findings === undefined) throw damage
   const { segments, tip } = findings
   for (const segment of segments) {
     const isLast = segment.number === segments.length - 1
     const limit = isLast ? tip.position : segment.size
-    const file = await place.disk.open(segment.path, 'read')
+    const file = await files.disk.open(segment.path, 'read')
     try {
-      const kept = await keptOf(file, place, segment, limit, end)
+      const kept = await keptOf(file, files, segment, limit, end)
       await copySegment(file, join(to.directory, basename(segment.path)), segment.size, kept)
       // A segment is there as soon as the one before it says that the partition goes on in it, though it may be empty.
       if (!kept.continued) return
@@ -92,7 +96,7 @@ interface Kept {
 
 async function keptOf(
   file: DiskFile,
-  { lineage }: Place,
+  { lineage }: PartitionFiles,
   { path }: Segment,
   limit: number,
   end: End,

@@ -10,7 +10,7 @@ import { damaged } from './damage.ts'
 import { type Disk, makeDirectories, realDisk } from './disk.ts'
 import { type Meta, readMeta, writeMeta } from './meta.ts'
 import { Partition } from './partition.ts'
-import { inspect, type Place } from './recovery.ts'
+import { inspect, type PartitionFiles } from './recovery.ts'
 import { makeSegment, parseSegmentName, segmentHeaderBytes, segmentName, spareName } from './segment.ts'
 import { findJunkEnd } from './segment-scan.ts'
 
@@ -60,13 +60,15 @@ export async function openFileLog(options: FileLogOptions): Promise<Log> {
   // After a crash the name may be there only because the machine kept running.
   await disk.syncDirectory(directory, 'meta name')
 
-  const places = placesOf(disk, directory, meta)
+  const partitionsFiles = partitionFilesOf(disk, directory, meta)
   // All are looked at before one is changed: damage in one leaves the others as they are.
   const findings = []
-  for (const place of places) findings.push(await inspect(place))
+  for (const files of partitionsFiles) findings.push(await inspect(files))
   const time = new LogTime(clock)
   const segmentBytes = options.segmentBytes ?? segmentBytesFor(meta.partitions)
-  const partitions = places.map((place) => new Partition({ place, segmentBytes, sealAfterMs, time, report }))
+  const partitions = partitionsFiles.map(
+    (files) => new Partition({ files, segmentBytes, sealAfterMs, time, report }),
+  )
   for (const [index, partition] of partitions.entries()) await partition.open(findings[index]!)
   return new FileLog(meta, partitions)
 }
@@ -127,10 +129,10 @@ async function make(
   for (const name of (await disk.list(directory)) ?? []) {
     if (/^p\d{4}$/.test(name)) await clear(disk, directory, join(directory, name))
   }
-  for (const place of placesOf(disk, directory, meta)) {
-    await makeDirectories(disk, place.directory, 'partition directory')
-    await makeSegment(disk, join(place.directory, segmentName(0, 0)), place.lineage, segmentBytes)
-    await disk.syncDirectory(place.directory, 'first segment')
+  for (const files of partitionFilesOf(disk, directory, meta)) {
+    await makeDirectories(disk, files.directory, 'partition directory')
+    await makeSegment(disk, join(files.directory, segmentName(0, 0)), files.lineage, segmentBytes)
+    await disk.syncDirectory(files.directory, 'first segment')
   }
   await writeMeta(disk, directory, meta)
   return meta
@@ -157,7 +159,7 @@ async function clear(disk: Disk, log: string, directory: string): Promise<void> 
   }
 }
 
-export function placesOf(disk: Disk, directory: string, meta: Meta): Place[] {
+export function partitionFilesOf(disk: Disk, directory: string, meta: Meta): PartitionFiles[] {
   const logId = Buffer.from(meta.logId, 'hex')
   return Array.from({ length: meta.partitions }, (_, partition) => ({
     disk,

@@ -3,9 +3,9 @@ import type { Batch, Log } from '../log.ts'
 import { BatchIndex } from './batch-index.ts'
 import { damaged } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
-import { placesOf } from './file-log.ts'
+import { partitionFilesOf } from './file-log.ts'
 import { readMeta } from './meta.ts'
-import { listSegments, type Place } from './recovery.ts'
+import { listSegments, type PartitionFiles } from './recovery.ts'
 import type { Segment } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 
@@ -25,7 +25,7 @@ export async function openGrowingLog(directory: string, disk: Disk = realDisk): 
   const folder = join(directory, 'log')
   const meta = await readMeta(disk, folder)
   if (meta === undefined) throw new Error(`There is no log in ${folder}.`)
-  const partitions = placesOf(disk, folder, meta).map((place) => new GrowingPartition(place))
+  const partitions = partitionFilesOf(disk, folder, meta).map((files) => new GrowingPartition(files))
   return {
     id: meta.logId,
     partitions: meta.partitions,
@@ -41,13 +41,13 @@ export async function openGrowingLog(directory: string, disk: Disk = realDisk): 
 
 class GrowingPartition {
   end = 0
-  readonly #place: Place
+  readonly #files: PartitionFiles
   #segments: readonly Segment[] = []
   /** Where some batches begin, so that a reading of what is new does not walk through what is old. */
   readonly #indexes: BatchIndex[] = []
 
-  constructor(place: Place) {
-    this.#place = place
+  constructor(files: PartitionFiles) {
+    this.#files = files
   }
 
   async *read(from: number): AsyncGenerator<Batch> {
@@ -57,7 +57,7 @@ class GrowingPartition {
     let previous: Buffer | undefined
     for (let number = await this.#segmentOf(from); last < end; number++) {
       const segment = await this.#segment(number)
-      const batches = readSegment(this.#place, segment, {
+      const batches = readSegment(this.#files, segment, {
         from,
         previous,
         index: this.#indexes[number]!,
@@ -90,13 +90,13 @@ class GrowingPartition {
     if (this.#segments[number] === undefined) await this.#list()
     const segment = this.#segments[number]
     if (segment !== undefined) return segment
-    throw damaged(this.#place.directory, 0, `segment ${number} is missing`)
+    throw damaged(this.#files.directory, 0, `segment ${number} is missing`)
   }
 
   async #list(): Promise<void> {
     // One that holds nothing durable yet may be given up after a write that failed: another one then gets its number.
     const { end } = this
-    const segments = await listSegments(this.#place)
+    const segments = await listSegments(this.#files)
     this.#segments = segments.filter(({ number, baseOffset }) => number === 0 || baseOffset < end)
     for (const { number, baseOffset } of this.#segments) this.#indexes[number] ??= new BatchIndex(baseOffset)
   }

@@ -14,13 +14,13 @@ import {
 } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { DiskFile } from './disk.ts'
-import { adoptSpare, type Findings, inspect, makeSpare, mend, type Place } from './recovery.ts'
+import { adoptSpare, type Findings, inspect, makeSpare, mend, type PartitionFiles } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 import { continuedIn, type Tip } from './tip.ts'
 
 export interface PartitionOptions {
-  readonly place: Place
+  readonly files: PartitionFiles
   readonly segmentBytes: number
   /** How long after the last append the seal is written, in milliseconds; 0: at once. */
   readonly sealAfterMs: number
@@ -46,7 +46,7 @@ const commitBytesMax = 8 * 1024 * 1024
  */
 export class Partition {
   readonly #options: PartitionOptions
-  readonly #place: Place
+  readonly #files: PartitionFiles
   /** Undefined when a write has failed and recovery has not been through yet. */
   #tip: Tip | undefined
   #epoch = 0
@@ -67,12 +67,12 @@ export class Partition {
 
   constructor(options: PartitionOptions) {
     this.#options = options
-    this.#place = options.place
+    this.#files = options.files
   }
 
   /** Takes the partition into use after its files were looked at. */
   async open(findings: Findings): Promise<Tip> {
-    await mend(this.#place, findings, this.#options.report)
+    await mend(this.#files, findings, this.#options.report)
     const { tip } = findings
     this.#segments = findings.segments
     this.#indexes.set(this.#segments.length - 1, findings.index)
@@ -98,13 +98,13 @@ export class Partition {
   }
 
   async *read(from: number): AsyncGenerator<Batch> {
-    checkOffset(this.#place.lineage.partition, from, (await this.#recovered()).offset)
+    checkOffset(this.#files.lineage.partition, from, (await this.#recovered()).offset)
     let number = this.#segments.findLastIndex((segment) => segment.baseOffset <= from)
     let hash: Buffer | undefined
     for (; number < this.#segments.length; number++) {
       const segment = this.#segments[number]!
       const isLast = () => segment.number === this.#segments.length - 1
-      hash = yield* readSegment(this.#place, segment, {
+      hash = yield* readSegment(this.#files, segment, {
         from,
         previous: hash,
         index: this.#indexOf(segment),
@@ -239,7 +239,7 @@ export class Partition {
       count,
       payloadBytes: batch.length - headerBytes,
     }
-    writeHeader(batch, this.#place.lineage, header, hash)
+    writeHeader(batch, this.#files.lineage, header, hash)
     await this.#file!.write(batch, position)
     await this.#file!.sync(label)
     this.#indexOf(this.#segments.at(-1)!).note(offset, position)
@@ -264,7 +264,7 @@ export class Partition {
     if (!this.#roomFor(bytes)) await this.#roll(bytes)
     const { size } = this.#segments.at(-1)!
     if (this.#tip!.position + bytes <= size / 2 || this.#spare !== undefined) return
-    this.#spare = makeSpare(this.#place, this.#options.segmentBytes)
+    this.#spare = makeSpare(this.#files, this.#options.segmentBytes)
     this.#spare.catch(() => undefined) // Whoever needs it tries again.
   }
 
@@ -276,8 +276,8 @@ export class Partition {
     const wanted = Math.max(this.#options.segmentBytes, segmentHeaderBytes + bytes + 2 * headerBytes)
     let size = await this.#spare?.catch(() => undefined)
     this.#spare = undefined
-    if (size === undefined || size < wanted) size = await makeSpare(this.#place, wanted)
-    const next = await adoptSpare(this.#place, this.#segments.length, this.#tip!.offset, size)
+    if (size === undefined || size < wanted) size = await makeSpare(this.#files, wanted)
+    const next = await adoptSpare(this.#files, this.#segments.length, this.#tip!.offset, size)
     const time = this.#options.time.now()
     await this.#write(Buffer.alloc(headerBytes), 0, flagSeal | flagContinued, time, 'last seal')
     await this.#file!.close()
@@ -287,14 +287,14 @@ export class Partition {
   }
 
   async #openActive(): Promise<void> {
-    this.#file = await this.#place.disk.open(this.#segments.at(-1)!.path, 'write')
+    this.#file = await this.#files.disk.open(this.#segments.at(-1)!.path, 'write')
   }
 
   /** Stops: tells all who wait, and trusts nothing in the files until they have been recovered. */
   #fail(error: unknown, taken: readonly Waiting[]): void {
     this.#tip = undefined
     this.#sealDue = false
-    const failure = error instanceof HenceError ? error : writeFailed(this.#place.directory, error)
+    const failure = error instanceof HenceError ? error : writeFailed(this.#files.directory, error)
     for (const append of taken) append.reject(failure)
     for (const append of this.#queue.splice(0)) append.reject(failure)
     for (const waiting of this.#waitingForTip.splice(0)) waiting.reject(failure)
@@ -306,7 +306,7 @@ export class Partition {
     const file = this.#file
     this.#file = undefined
     await file?.close().catch(() => undefined) // It is of no use any more, whatever it says.
-    await this.open(await inspect(this.#place))
+    await this.open(await inspect(this.#files))
   }
 
   #indexOf(segment: Segment): BatchIndex {

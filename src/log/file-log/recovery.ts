@@ -16,7 +16,7 @@ import { readBytes, scanSegment } from './segment-scan.ts'
 import { continuedIn, emptyTip, type Tip } from './tip.ts'
 
 /** The parts of a partition that its recovery, its writing and its reading share. */
-export interface Place {
+export interface PartitionFiles {
   readonly disk: Disk
   readonly directory: string
   readonly lineage: Lineage
@@ -40,24 +40,24 @@ export interface Findings {
  * the last one is still empty): those before are checked by whoever reads them.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
-export async function inspect(place: Place): Promise<Findings> {
-  const findings = await inspectLast(place, await listSegments(place))
+export async function inspect(files: PartitionFiles): Promise<Findings> {
+  const findings = await inspectLast(files, await listSegments(files))
   // A segment is there, durably, before the one before it says that the partition goes on in it.
-  if (findings.tip.continued) throw missing(place.directory, findings.segments.length)
+  if (findings.tip.continued) throw missing(files.directory, findings.segments.length)
   return findings
 }
 
-async function inspectLast(place: Place, segments: readonly Segment[]): Promise<Findings> {
+async function inspectLast(files: PartitionFiles, segments: readonly Segment[]): Promise<Findings> {
   const last = segments.at(-1)!
   const index = new BatchIndex(last.baseOffset)
-  const { tip, junkEnd } = await scanned(place, last, index)
+  const { tip, junkEnd } = await scanned(files, last, index)
   const found = { segments, index, tornEnd: junkEnd, unused: undefined }
   if (tip !== undefined) {
     return { ...found, tip, lastBatch: { path: last.path, from: tip.lastPosition!, to: tip.position } }
   }
   if (last.number === 0) return { ...found, tip: emptyTip, lastBatch: undefined }
 
-  const before = await inspectLast(place, segments.slice(0, -1))
+  const before = await inspectLast(files, segments.slice(0, -1))
   if (before.tip.offset === last.baseOffset) {
     if (before.tip.continued) {
       return { ...found, tip: continuedIn(before.tip), lastBatch: before.lastBatch }
@@ -71,8 +71,8 @@ async function inspectLast(place: Place, segments: readonly Segment[]): Promise<
  * Makes good what a crash has left: cuts off a torn end, and makes durable all that was found. What stands
  * in a file need not be on the disk yet: it may be there only because the machine kept running.
  */
-export async function mend(place: Place, findings: Findings, report: Reporter): Promise<void> {
-  const { disk, directory } = place
+export async function mend(files: PartitionFiles, findings: Findings, report: Reporter): Promise<void> {
+  const { disk, directory } = files
   const { tip, tornEnd, lastBatch } = findings
   const { path } = findings.segments.at(-1)!
   if (findings.unused !== undefined) await disk.remove(findings.unused.path)
@@ -92,7 +92,7 @@ export async function mend(place: Place, findings: Findings, report: Reporter): 
   const file = await disk.open(path, 'write')
   try {
     const torn = await readBytes(file, tip.position, tornEnd)
-    const copy = await copyAside(place, path, torn)
+    const copy = await copyAside(files, path, torn)
     // The next batch in this file makes the zeros durable with itself.
     await file.write(Buffer.alloc(torn.length), tip.position)
     report(tornReport(path, tip.position, torn.length, copy))
@@ -105,8 +105,8 @@ export async function mend(place: Place, findings: Findings, report: Reporter): 
  * Makes the next segment, under a name that is not part of the partition; resolves to its size. One that a
  * crash or a failed write has left is made anew.
  */
-export async function makeSpare(place: Place, bytes: number): Promise<number> {
-  const { disk, directory, lineage } = place
+export async function makeSpare(files: PartitionFiles, bytes: number): Promise<number> {
+  const { disk, directory, lineage } = files
   const path = join(directory, spareName)
   if ((await disk.list(directory))!.includes(spareName)) await disk.remove(path)
   await makeSegment(disk, path, lineage, bytes)
@@ -115,7 +115,7 @@ export async function makeSpare(place: Place, bytes: number): Promise<number> {
 
 /** Turns the spare into the segment that follows. */
 export async function adoptSpare(
-  { disk, directory }: Place,
+  { disk, directory }: PartitionFiles,
   number: number,
   baseOffset: number,
   bytes: number,
@@ -126,16 +126,16 @@ export async function adoptSpare(
   return { number, baseOffset, path, size: bytes }
 }
 
-async function scanned(place: Place, segment: Segment, index: BatchIndex) {
-  const file = await place.disk.open(segment.path, 'read')
+async function scanned(files: PartitionFiles, segment: Segment, index: BatchIndex) {
+  const file = await files.disk.open(segment.path, 'read')
   try {
-    return await scanSegment(file, segment, place.lineage, index)
+    return await scanSegment(file, segment, files.lineage, index)
   } finally {
     await file.close()
   }
 }
 
-export async function listSegments({ disk, directory, lineage }: Place): Promise<Segment[]> {
+export async function listSegments({ disk, directory, lineage }: PartitionFiles): Promise<Segment[]> {
   const names = (await disk.list(directory)) ?? []
   const found = names
     .map((name) => ({ name, parsed: parseSegmentName(name) }))
@@ -162,7 +162,7 @@ function missing(directory: string, number: number) {
 }
 
 /** Keeps the bytes of a torn end for whoever wants to look at them. Never overwrites an earlier copy. */
-async function copyAside({ disk, directory }: Place, path: string, torn: Buffer): Promise<string> {
+async function copyAside({ disk, directory }: PartitionFiles, path: string, torn: Buffer): Promise<string> {
   const folder = join(dirname(directory), 'torn')
   await makeDirectories(disk, folder, 'torn copy')
   const taken = (await disk.list(folder))!.map((name) => Number.parseInt(name, 10) || 0)

@@ -12,7 +12,7 @@ import {
 } from './batch.ts'
 import type { BatchIndex } from './batch-index.ts'
 import { damaged } from './damage.ts'
-import type { Place } from './recovery.ts'
+import type { PartitionFiles } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readFailed, Window } from './window.ts'
 
@@ -23,7 +23,7 @@ import { readFailed, Window } from './window.ts'
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* readSegment(
-  { disk, lineage }: Place,
+  { disk, lineage }: PartitionFiles,
   segment: Segment,
   options: {
     readonly from: number

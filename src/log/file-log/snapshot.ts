@@ -1,21 +1,21 @@
 import { join } from 'node:path'
 import type { Batch } from '../log.ts'
 import { BatchIndex } from './batch-index.ts'
-import { damagePlace } from './damage.ts'
+import { damageLocation } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
-import { placesOf } from './file-log.ts'
+import { partitionFilesOf } from './file-log.ts'
 import { readMeta } from './meta.ts'
-import { type Findings, inspect, listSegments, type Place } from './recovery.ts'
+import { type Findings, inspect, listSegments, type PartitionFiles } from './recovery.ts'
 import { readSegment } from './segment-read.ts'
 
 /** What reading alone tells of a log: for looking at it from outside, also while a process writes it. */
-export interface LogLook {
+export interface LogSnapshot {
   readonly id: string
-  readonly partitions: readonly PartitionLook[]
+  readonly partitions: readonly PartitionSnapshot[]
 }
 
-export interface PartitionLook {
-  readonly place: Place
+export interface PartitionSnapshot {
+  readonly files: PartitionFiles
   /** Undefined when it is damaged where it ends. */
   readonly findings: Findings | undefined
   /** What an opening would refuse it for. */
@@ -27,12 +27,15 @@ export interface PartitionLook {
  * @throws HenceError `log-damaged`, `log-format-unknown` (operator) for the file that describes the log,
  *   `log-read-failed` (retry)
  */
-export async function lookAtLog(directory: string, disk: Disk = realDisk): Promise<LogLook | undefined> {
+export async function snapshotLog(
+  directory: string,
+  disk: Disk = realDisk,
+): Promise<LogSnapshot | undefined> {
   const folder = join(directory, 'log')
   const meta = await readMeta(disk, folder)
   if (meta === undefined) return undefined
-  const partitions: PartitionLook[] = []
-  for (const place of placesOf(disk, folder, meta)) partitions.push(await lookAtPartition(place))
+  const partitions: PartitionSnapshot[] = []
+  for (const files of partitionFilesOf(disk, folder, meta)) partitions.push(await snapshotPartition(files))
   return { id: meta.logId, partitions }
 }
 
@@ -40,14 +43,14 @@ export async function lookAtLog(directory: string, disk: Disk = realDisk): Promi
  * A batch that a process is writing right now looks torn at first and is followed by another one a moment later,
  * which makes it look damaged. Damage stays where it is when one looks again, and that does not.
  */
-async function lookAtPartition(place: Place): Promise<PartitionLook> {
+async function snapshotPartition(files: PartitionFiles): Promise<PartitionSnapshot> {
   for (let before: string | undefined; ; ) {
     try {
-      return { place, findings: await inspect(place), damage: undefined }
+      return { files, findings: await inspect(files), damage: undefined }
     } catch (error) {
-      if (damagePlace(error) === undefined) throw error
+      if (damageLocation(error) === undefined) throw error
       const { message } = error as Error
-      if (message === before) return { place, findings: undefined, damage: error as Error }
+      if (message === before) return { files, findings: undefined, damage: error as Error }
       before = message
     }
   }
@@ -57,11 +60,11 @@ async function lookAtPartition(place: Place): Promise<PartitionLook> {
  * Reads what a partition held when it was looked at, from an offset on, and checks every byte of that; from 0 on, of all.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry); after the batches before the damage
  */
-export async function* readLooked(
-  { place, findings, damage }: PartitionLook,
+export async function* readSnapshot(
+  { files, findings, damage }: PartitionSnapshot,
   from = 0,
 ): AsyncGenerator<Batch> {
-  const segments = findings?.segments ?? (await listSegments(place))
+  const segments = findings?.segments ?? (await listSegments(files))
   let previous: Buffer | undefined
   for (
     let number = Math.max(
@@ -77,7 +80,7 @@ export async function* readLooked(
     const limit = findings && isLast ? findings.tip.position : segment.size
     const index = new BatchIndex(segment.baseOffset)
     try {
-      previous = yield* readSegment(place, segment, { from, previous, index, limit: () => limit })
+      previous = yield* readSegment(files, segment, { from, previous, index, limit: () => limit })
     } catch (error) {
       // Where the end is not known, the reading runs into it; what is wrong there was found before.
       throw isLast && damage ? damage : error

@@ -1,17 +1,17 @@
-import { type LogLook, readLooked } from '../log/file-log/snapshot.ts'
+import { type LogSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import type { Batch, Log } from '../log/log.ts'
 
 /**
- * The log as it was when it was looked at, to be read only.
- * @param ends by partition: where it ends, if that is before what was looked at
+ * A snapshot of a log as a `Log` that can only be read.
+ * @param ends the offset at which each partition ends; default: the end of the snapshot
  */
-export function lookedLog({ id, partitions }: LogLook, ends?: readonly number[]): Log {
+export function logOfSnapshot({ id, partitions }: LogSnapshot, ends?: readonly number[]): Log {
   return {
     id,
     partitions: partitions.length,
-    append: () => Promise.reject(new Error('This log is only looked at.')),
+    append: () => Promise.reject(new Error('A snapshot of a log cannot be appended to.')),
     read: (partition, from) => {
-      const batches = readLooked(partitions[partition]!, from)
+      const batches = readSnapshot(partitions[partition]!, from)
       return ends === undefined ? batches : upTo(ends[partition]!, batches)
     },
     end: async (partition) => {

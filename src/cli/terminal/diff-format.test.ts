@@ -2,11 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import fc from 'fast-check'
+import type { Violation } from '../../constraint/tables.ts'
 import { summarise } from '../../diff/diff-summary.ts'
 import type { AskedEffect, Difference } from '../../diff/difference.ts'
-import { diffForms, formed } from './diff-form.ts'
-import { diffMarkdown } from './diff-markdown.ts'
-import { diffText } from './diff-text.ts'
+import { formatSummary, summaryFormats } from './diff-format.ts'
 import { widthOf } from './plain-text.ts'
 
 // What a person approves is what they are shown, so values that others have made must not act as anything else.
@@ -27,6 +26,18 @@ const asked = (text: string): AskedEffect => ({
   requestId: 'r1',
   principal: 'ann',
   at: 1,
+})
+
+const violation = (state: 'compensating' | 'resolved'): Violation => ({
+  id: 'v1',
+  constraint: 'seats',
+  scope: 'flight',
+  state,
+  at: 1,
+  excess: 0,
+  deadline: null,
+  victims: [],
+  history: [],
 })
 
 const oneOfEach: readonly Difference[] = [
@@ -60,6 +71,14 @@ const oneOfEach: readonly Difference[] = [
     after: { limit: 1, claimed: 1, waived: 0, settled: false },
   },
   {
+    kind: 'violation',
+    constraint: 'seats',
+    key: '12A',
+    id: 'v1',
+    before: violation('compensating'),
+    after: violation('resolved'),
+  },
+  {
     kind: 'timer',
     event: 'expire',
     scope: 'order',
@@ -70,66 +89,78 @@ const oneOfEach: readonly Difference[] = [
   },
 ]
 
-test('a terminal is shown the counts, then what differs', () => {
-  const summary = summarise(oneOfEach)
-  assert.deepEqual(diffText(summary).map(stripVTControlCharacters), [
-    '9 differences',
-    `sha256 ${summary.sha256}`,
-    '',
-    '                                                     added    removed    changed',
-    'Rows',
-    '  orders                                                 1          1          1',
-    'Outcomes',
-    '  rejected sold-out → accepted                           0          0          1',
-    'Effects',
-    '  mail                                                   0          1          1',
-    'Claims',
-    '  seats                                                  1          0          0',
-    'Limits and use',
-    '  seats                                                  0          0          1',
-    'Timers',
-    '  expire                                                 0          0          1',
-    '',
-    'Rows, orders: 1 added, 1 removed, 1 changed',
-    '  + ["o1"] {"cents":5}',
-    '  ~ ["o2"]',
-    '      cents: 12.1 → 12',
-    '  - ["o3"] {"cents":5}',
-    '',
-    'Outcomes, rejected sold-out → accepted: 1 changed',
-    '  ~ r1 by ann at 2:40',
-    '      rejected sold-out {"left":0} → accepted {"left":1}',
-    '',
-    'Effects, mail: 1 removed, 1 changed, 1 already delivered',
-    '  - e1 of r1 by ann, delivered {"text":"hello"}',
-    '  ~ e2 of r1 by ann',
-    '      input: {"text":"hello"} → {"text":"bye"}',
-    '',
-    'Claims, seats: 1 added',
-    '  + "12A" for r1 by ann {"confirmed":false,"holder":"b1","priority":0,"scope":"…',
-    '',
-    'Limits and use, seats: 1 changed',
-    '  ~ "12A"',
-    '      claimed: 0 → 1',
-    '',
-    'Timers, expire: 1 changed',
-    '  ~ ["order","o1"]',
-    '      at: 1 → 2',
-  ])
+const sha256 = '976be4680c47aa7c2ef1531a81572cfa944743da1345d4eda355f453db12476e'
+
+test('text for a terminal: the counts, then a section for each group', () => {
+  assert.equal(
+    stripVTControlCharacters(formatSummary('text', summarise(oneOfEach), versions)),
+    `10 differences
+sha256 ${sha256}
+
+                                                     added    removed    changed
+Rows
+  orders                                                 1          1          1
+Outcomes
+  rejected sold-out → accepted                           0          0          1
+Effects
+  mail                                                   0          1          1
+Claims
+  seats                                                  1          0          0
+Limits and use
+  seats                                                  0          0          1
+Violations
+  seats                                                  0          0          1
+Timers
+  expire                                                 0          0          1
+
+Rows, orders: 1 added, 1 removed, 1 changed
+  + ["o1"] {"cents":5}
+  ~ ["o2"]
+      cents: 12.1 → 12
+  - ["o3"] {"cents":5}
+
+Outcomes, rejected sold-out → accepted: 1 changed
+  ~ r1 by ann at 2:40
+      rejected sold-out {"left":0} → accepted {"left":1}
+
+Effects, mail: 1 removed, 1 changed, 1 already delivered
+  - e1 of r1 by ann, delivered {"text":"hello"}
+  ~ e2 of r1 by ann
+      input: {"text":"hello"} → {"text":"bye"}
+
+Claims, seats: 1 added
+  + "12A" for r1 by ann {"confirmed":false,"holder":"b1","priority":0,"scope":"…
+
+Limits and use, seats: 1 changed
+  ~ "12A"
+      claimed: 0 → 1
+
+Violations, seats: 1 changed
+  ~ "12A" v1
+      state: "compensating" → "resolved"
+
+Timers, expire: 1 changed
+  ~ ["order","o1"]
+      at: 1 → 2`,
+  )
 })
 
-test('a page of Markdown has a table of the counts, and a section for each group', () => {
-  const summary = summarise(oneOfEach.slice(0, 4))
+test('Markdown: a table of the counts, then a section for each group', () => {
   assert.equal(
-    diffMarkdown(summary, versions),
+    formatSummary('markdown', summarise(oneOfEach), versions),
     `# What differs: \`1a2b\` → \`3c4d\`
 
-4 differences. SHA-256 of the full output: \`${summary.sha256}\`
+10 differences. SHA-256 of the full output: \`${sha256}\`
 
 | | | added | removed | changed |
 | --- | --- | ---: | ---: | ---: |
 | Rows | \`orders\` | 1 | 1 | 1 |
 | Outcomes | \`rejected sold-out → accepted\` | 0 | 0 | 1 |
+| Effects | \`mail\` | 0 | 1 | 1 |
+| Claims | \`seats\` | 1 | 0 | 0 |
+| Limits and use | \`seats\` | 0 | 0 | 1 |
+| Violations | \`seats\` | 0 | 0 | 1 |
+| Timers | \`expire\` | 0 | 0 | 1 |
 
 ## Rows
 
@@ -158,15 +189,97 @@ test('a page of Markdown has a table of the counts, and a section for each group
 - rejected sold-out {"left":0}
 + accepted {"left":1}
 \`\`\`
-`,
+
+## Effects
+
+### \`mail\`
+
+1 removed, 1 changed, 1 already delivered
+
+\`\`\`diff
+@@ e1 of r1 by ann, delivered @@
+- {"text":"hello"}
+@@ e2 of r1 by ann @@
+- input: {"text":"hello"}
++ input: {"text":"bye"}
+\`\`\`
+
+## Claims
+
+### \`seats\`
+
+1 added
+
+\`\`\`diff
+@@ "12A" for r1 by ann @@
++ {"confirmed":false,"holder":"b1","priority":0,"scope":"booking","units":1}
+\`\`\`
+
+## Limits and use
+
+### \`seats\`
+
+1 changed
+
+\`\`\`diff
+@@ "12A" @@
+- claimed: 0
++ claimed: 1
+\`\`\`
+
+## Violations
+
+### \`seats\`
+
+1 changed
+
+\`\`\`diff
+@@ "12A" v1 @@
+- state: "compensating"
++ state: "resolved"
+\`\`\`
+
+## Timers
+
+### \`expire\`
+
+1 changed
+
+\`\`\`diff
+@@ ["order","o1"] @@
+- at: 1
++ at: 2
+\`\`\``,
   )
+})
+
+test('JSON: the summary, on one line, with its members in a fixed order', () => {
+  const group = (name: string, added: number, removed: number, changed: number, from: number) => {
+    const samples = oneOfEach.slice(from, from + added + removed + changed)
+    return { name, added, removed, changed, ...(name === 'mail' && { delivered: 1 }), samples }
+  }
+  const expected = {
+    differences: 10,
+    sha256,
+    tables: [group('orders', 1, 1, 1, 0)],
+    outcomes: [group('rejected sold-out → accepted', 0, 0, 1, 3)],
+    effects: [group('mail', 0, 1, 1, 4)],
+    claims: [group('seats', 1, 0, 0, 6)],
+    standings: [group('seats', 0, 0, 1, 7)],
+    violations: [group('seats', 0, 0, 1, 8)],
+    timers: [group('expire', 0, 0, 1, 9)],
+  }
+  assert.equal(formatSummary('json', summarise(oneOfEach), versions), JSON.stringify(expected))
 })
 
 test('each form says plainly that nothing differs', () => {
   const nothing = summarise([])
-  assert.equal(formed('text', nothing, versions), 'Nothing differs.')
-  assert.equal(formed('markdown', nothing, versions), '# What differs: `1a2b` → `3c4d`\n\nNothing differs.')
-  assert.equal(JSON.parse(formed('json', nothing, versions)).differences, 0)
+  assert.equal(formatSummary('text', nothing, versions), 'Nothing differs.')
+  assert.equal(
+    formatSummary('markdown', nothing, versions),
+    '# What differs: `1a2b` → `3c4d`\n\nNothing differs.',
+  )
+  assert.equal(JSON.parse(formatSummary('json', nothing, versions)).differences, 0)
 })
 
 test('more than is shown is counted, of samples, groups and sections', () => {
@@ -177,31 +290,32 @@ test('more than is shown is counted, of samples, groups and sections', () => {
     ),
   ]
   const summary = summarise(many)
-  const text = diffText(summary).map(stripVTControlCharacters)
+  const text = stripVTControlCharacters(formatSummary('text', summary, versions)).split('\n')
   assert.ok(text.includes('  … and 7 more'), 'of the first group')
   assert.ok(text.includes('  … and 2,951 more'), 'groups')
-  const page = diffMarkdown(summary, versions)
+  const page = formatSummary('markdown', summary, versions)
   assert.match(page, /\n… and 7 more\.\n/)
   assert.match(page, /\| Rows \| … and 2,951 more \|/)
   const shown = page.match(/^### /gm)!.length
   assert.match(
     page,
-    new RegExp(
-      `The page ends here: ${(3_001 - shown).toLocaleString('en-US')} more groups are left out\\.\n$`,
-    ),
+    new RegExp(`The page ends here: ${(3_001 - shown).toLocaleString('en-US')} more groups are left out\\.$`),
   )
   assert.ok(shown > 100 && page.length < 61_000, `${shown} sections, ${page.length} characters`)
   // One too long for the page, and a short one behind it, which would be taken for the next.
   const long = Array.from({ length: 400 }, (_, i) =>
     row(`k${i}`, { after: { text: 'x'.repeat(190) } }, 'long'),
   )
-  const cutShort = diffMarkdown(
+  const cutShort = formatSummary(
+    'markdown',
     summarise([...long, row('k', { after: {} }, 'short')], { samples: 400 }),
     versions,
   )
   assert.match(cutShort, /2 more groups are left out/)
   assert.ok(!cutShort.includes('### `short`'))
-  assert.ok(JSON.parse(formed('json', summary, versions)).tables[1].samples[0].after.text.length === 1_000)
+  assert.ok(
+    JSON.parse(formatSummary('json', summary, versions)).tables[1].samples[0].after.text.length === 1_000,
+  )
 })
 
 const hostile = fc.oneof(
@@ -240,12 +354,12 @@ test('no value breaks out of its line, its cell or its block, and no line of tex
   fc.assert(
     fc.property(hostileDifferences, (differences) => {
       const summary = summarise(differences)
-      for (const line of diffText(summary)) {
+      for (const line of formatSummary('text', summary, versions).split('\n')) {
         const shown = stripVTControlCharacters(line)
         assert.ok(widthOf(shown) <= 80, shown)
         assert.ok(!/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(shown), JSON.stringify(shown))
       }
-      const page = diffMarkdown(summary, versions)
+      const page = formatSummary('markdown', summary, versions)
       assert.ok(!/[\p{Cf}\p{Zl}\p{Zp}]/u.test(page) && !/[^\P{Cc}\n]/u.test(page))
       const [, table, sections] = page.match(/\n(\| \| \|[\s\S]*?)\n\n(## [\s\S]*)$/)!
       for (const line of table!.split('\n')) {
@@ -276,6 +390,6 @@ test('no value breaks out of its line, its cell or its block, and no line of tex
 test('JSON is not cut', () => {
   const text = 'long '.repeat(100_000)
   const summary = summarise([row('k', { after: { text } })])
-  assert.equal(JSON.parse(formed('json', summary, versions)).tables[0].samples[0].after.text, text)
-  assert.deepEqual(diffForms, ['text', 'markdown', 'json'])
+  assert.equal(JSON.parse(formatSummary('json', summary, versions)).tables[0].samples[0].after.text, text)
+  assert.deepEqual(summaryFormats, ['text', 'markdown', 'json'])
 })

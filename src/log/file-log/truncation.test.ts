@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { simulatedDisk } from '../../testing/simulated-disk.ts'
-import { cutOff, planCut } from './cut.ts'
-import { damagePlace } from './damage.ts'
+import { damageLocation } from './damage.ts'
 import type { Disk } from './disk.ts'
 import { openFileLog } from './file-log.ts'
 import { readBytes } from './segment-scan.ts'
-import { lookAtLog, type PartitionLook, readLooked } from './snapshot.ts'
+import { type PartitionSnapshot, readSnapshot, snapshotLog } from './snapshot.ts'
+import { planTruncation, truncatePartition } from './truncation.ts'
 
 // A damaged partition is ended before its damage only when somebody agreed to lose exactly that: so what the plan says
 // must be what is lost, all that is cut off must be kept aside, and a crash half-way must not lose anything else.
@@ -33,23 +33,23 @@ async function damagedAt(index: number, fault?: () => 'crash' | undefined) {
 }
 
 /** What can be read, and the damage that ends it. */
-async function lookAt(disk: Disk): Promise<{ look: PartitionLook; found: string[]; error: unknown }> {
-  const look = (await lookAtLog('/data', disk))!.partitions[0]!
+async function lookAt(disk: Disk): Promise<{ look: PartitionSnapshot; found: string[]; error: unknown }> {
+  const look = (await snapshotLog('/data', disk))!.partitions[0]!
   const found: string[] = []
   try {
-    for await (const batch of readLooked(look)) found.push(...batch.records.map(String))
+    for await (const batch of readSnapshot(look)) found.push(...batch.records.map(String))
     return { look, found, error: undefined }
   } catch (error) {
     return { look, found, error }
   }
 }
 
-async function cut(disk: Disk): Promise<Awaited<ReturnType<typeof planCut>>> {
+async function cut(disk: Disk): Promise<Awaited<ReturnType<typeof planTruncation>>> {
   const { look, error } = await lookAt(disk)
-  const place = damagePlace(error)
-  assert.ok(place, `there is damage: ${error}`)
-  const plan = await planCut(look.place, place)
-  if (plan) await cutOff(look.place, plan)
+  const location = damageLocation(error)
+  assert.ok(location, `there is damage: ${error}`)
+  const plan = await planTruncation(look.files, location)
+  if (plan) await truncatePartition(look.files, plan)
   return plan
 }
 
@@ -131,9 +131,9 @@ test('what is no batch cannot be cut off: a changed segment header, a missing se
       await file.write(Buffer.from('?'), 0)
       await file.close()
     }
-    const look = (await lookAtLog('/data', disk))!.partitions[0]!
-    const place = damagePlace(look.damage)
-    assert.ok(place)
-    assert.equal(await planCut(look.place, place), undefined)
+    const look = (await snapshotLog('/data', disk))!.partitions[0]!
+    const location = damageLocation(look.damage)
+    assert.ok(location)
+    assert.equal(await planTruncation(look.files, location), undefined)
   }
 })

@@ -1,0 +1,73 @@
+import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
+
+/** Keys, by their collections. */
+export type WrittenKeys = ReadonlyMap<string, ReadonlySet<string>>
+
+/** Beyond this many written keys, tracking stops and the keys count as unknown. */
+const keysMax = 1_000_000
+
+/** A store that can report which keys were written since a moment. */
+export class TrackingStore implements Store {
+  readonly #store: Store
+  #collections: readonly string[] = []
+  #tracked: ReadonlyMap<string, Set<string>> | undefined
+  #count = 0
+
+  constructor(store: Store) {
+    this.#store = store
+  }
+
+  /** Starts to track the written keys of some collections; a write under way may or may not be included. */
+  track(collections: readonly string[]): void {
+    this.#collections = collections
+    this.#tracked = new Map(collections.map((collection) => [collection, new Set()]))
+    this.#count = 0
+  }
+
+  /** Returns the keys written since the last call or since `track`, undefined if unknown. Tracking continues. */
+  takeWrittenKeys(): WrittenKeys | undefined {
+    const tracked = this.#tracked
+    this.track(this.#collections)
+    return tracked
+  }
+
+  stopTracking(): void {
+    this.#tracked = undefined
+  }
+
+  get(collection: string, key: string): string | undefined {
+    return this.#store.get(collection, key)
+  }
+
+  range(collection: string, range?: KeyRange): Iterable<[key: string, value: string]> {
+    return this.#store.range(collection, range)
+  }
+
+  write(changes: Iterable<CollectionChanges>): Promise<void> {
+    if (this.#count > keysMax) this.stopTracking()
+    return this.#store.write(this.#tracked === undefined ? changes : this.#tracking(changes))
+  }
+
+  view(): StoreView {
+    return this.#store.view()
+  }
+
+  close(): Promise<void> {
+    return this.#store.close()
+  }
+
+  *#tracking(changes: Iterable<CollectionChanges>): Iterable<CollectionChanges> {
+    for (const [collection, entries] of changes) {
+      const keys = this.#tracked?.get(collection)
+      yield [collection, keys === undefined ? entries : this.#trackingKeys(keys, entries)]
+    }
+  }
+
+  *#trackingKeys(keys: Set<string>, entries: CollectionChanges[1]): CollectionChanges[1] {
+    for (const entry of entries) {
+      keys.add(entry[0])
+      this.#count++
+      yield entry
+    }
+  }
+}
