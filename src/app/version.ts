@@ -64,3 +64,18 @@ export function checkVersions(of: string, { version, upcast }: Versioned): void 
 function invalid(message: string): HenceError {
   return new HenceError('app-invalid', 'change', message)
 }
+
+/**
+ * Turns a value of an older version into one of the newest, one upcaster after the other.
+ * @param check takes what an upcaster returned; its result is what the next one gets
+ */
+export function upcastToNewest(
+  { version: newest, upcast }: Versioned,
+  version: number,
+  value: unknown,
+  check: (value: unknown) => unknown = (value) => value,
+): unknown {
+  let upcasted = value
+  for (let from = version; from < newest; from++) upcasted = check(upcast[from]!(upcasted))
+  return upcasted
+}

@@ -3,6 +3,7 @@ import { claims, holders, standings, violations } from '../constraint/tables.ts'
 import { effects, Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import type { Program } from '../sandbox/program.ts'
+import type { StateChange } from '../state/state.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import { Timers, timers } from './timers.ts'
 
@@ -22,6 +23,23 @@ export interface DerivationContext {
   readonly timers: Timers
   /** Whether rows and event data are held against their schemas, and every record is derived twice. */
   readonly checked: boolean
+}
+
+/** The record that is derived, and what a step may do to the state. */
+export interface RecordContext {
+  readonly logId: string
+  /** The position of the record, and its log time. */
+  readonly partition: number
+  readonly offset: number
+  readonly time: number
+  /** The position of a request that this code derives in another partition than that of its record. */
+  readonly root: { readonly partition: number; readonly offset: number } | undefined
+  /** Whether a partition key belongs to the partition of the record. */
+  isHere(key: string): boolean
+  mark(): number
+  undo(mark: number): void
+  /** What has changed since a mark. */
+  changes(mark: number): readonly StateChange[]
 }
 
 /** @param tables by name, those of Hence's own too; the same state serves every realm that the app is loaded into */
@@ -51,12 +69,12 @@ export function derivationContext(
 /** The same state under the app of another realm. */
 export function inRealmOf(
   program: Program,
-  place: DerivationContext,
+  context: DerivationContext,
   tables: ReadonlyMap<string, TableState>,
 ): DerivationContext {
   const own = new Map<Table, Rows>()
   for (const [name, table] of program.app.tables) own.set(table, sealedIn(program, tables.get(name)!))
-  return { ...place, program, tables: own }
+  return { ...context, program, tables: own }
 }
 
 /** The rows of a table as values of another realm than that which the state makes them in. */

@@ -2,66 +2,148 @@ import canonicalize from 'canonicalize'
 import { HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
+import type { Program } from '../sandbox/program.ts'
 import type { StateChange } from '../state/state.ts'
-import type { DerivationContext } from './context.ts'
-import { type RecordContext, type Step, takeStep } from './step.ts'
+import type { TableState } from '../state/table.ts'
+import type { Chain } from './chain.ts'
+import { type DerivationContext, inRealmOf, type RecordContext } from './context.ts'
+import { Deriver } from './step.ts'
+import type { StepResult } from './step-result.ts'
+
+/** Making a realm takes milliseconds, so only one record in so many is derived in a fresh one. */
+const recordsPerRealm = 100
 
 /**
- * Takes a step twice, once in another derivationContext, and compares what came of it: a difference shows a
- * derivation that depends on more than its tables and its record, such as on a variable of its module.
- * The changes of the second time stand.
- *
- * @throws HenceError `divergence` (change), which names the table and key, with nothing left changed
+ * Derives every record twice, for dev mode: at times in a fresh realm, which shows variables that outlive a derivation. A
+ * record that is not derived the same twice counts as failed.
  */
-export function takeCheckedStep(
-  place: DerivationContext,
-  other: DerivationContext,
-  record: LogRecord,
-  around: RecordContext,
-): Step {
-  const mark = around.mark()
-  const first = picture(takeStep(other, record, around), around.changes(mark))
-  around.undo(mark)
-  place.timers.forgetTaken()
-  const step = takeStep(place, record, around)
-  const second = picture(step, around.changes(mark))
-  for (const [what, value] of second) {
-    if (first.get(what) !== value) throw diverged(around, mark, record, what, first.get(what), value)
-    first.delete(what)
+export class CheckingDeriver {
+  readonly #program: Program
+  readonly #tables: ReadonlyMap<string, TableState>
+  readonly #deriver: Deriver
+  #count = 0
+
+  constructor(
+    program: Program,
+    tables: ReadonlyMap<string, TableState>,
+    context: DerivationContext,
+    recordContext: RecordContext,
+  ) {
+    this.#program = program
+    this.#tables = tables
+    this.#deriver = new Deriver(context, recordContext)
   }
-  for (const [what, value] of first) throw diverged(around, mark, record, what, value, undefined)
-  return step
+
+  /** Throws what `Deriver.derive` throws. */
+  derive(record: LogRecord): StepResult {
+    const { context, recordContext } = this.#deriver
+    const other =
+      this.#count++ % recordsPerRealm === 0
+        ? new Deriver(inRealmOf(this.#program.fresh(), context, this.#tables), recordContext)
+        : this.#deriver
+    try {
+      return deriveTwice(this.#deriver, other, record)
+    } catch (error) {
+      if (!(error instanceof HenceError) || error.advice !== 'change') throw error
+      recordContext.undo(0)
+      context.timers.forgetTaken()
+      const failed = failedResult(record, recordContext, error)
+      if (record.kind === 'request') return failed
+      // Only a request can fail as a whole. For example, a timer must go off, and a request waits for its verdict.
+      const result = this.#deriver.derive(record)
+      return { ...result, derivations: [...result.derivations, ...failed.derivations] }
+    }
+  }
 }
 
-/** All that a step did, by the name that a person would look it up by. */
-function picture(step: Step, changes: Iterable<StateChange>): Map<string, string> {
+/**
+ * Derives a record twice, with two derivers over the same state, and compares the results: a difference shows a derivation that
+ * depends on more than its tables and its record, for example on a variable of its module. The second result stands.
+ *
+ * @throws HenceError `divergence` (change), which names the table and key; the changes of state are then undone
+ */
+export function deriveTwice(deriver: Deriver, other: Deriver, record: LogRecord): StepResult {
+  const { context, recordContext } = deriver
+  const mark = recordContext.mark()
+  const first = picture(other.derive(record), recordContext.changes(mark))
+  recordContext.undo(mark)
+  context.timers.forgetTaken()
+  const result = deriver.derive(record)
+  const second = picture(result, recordContext.changes(mark))
+  for (const [what, value] of second) {
+    if (first.get(what) !== value) {
+      recordContext.undo(mark)
+      throw notDeterministic(record, what, first.get(what), value)
+    }
+    first.delete(what)
+  }
+  for (const [what, value] of first) {
+    recordContext.undo(mark)
+    throw notDeterministic(record, what, value, undefined)
+  }
+  return result
+}
+
+/** Everything that a step did, by the name that a person would look for. */
+function picture(result: StepResult, changes: Iterable<StateChange>): Map<string, string> {
   const seen = new Map<string, string>()
   for (const { collection, key, after } of changes) {
     seen.set(`${collection} ${JSON.stringify(key)}`, canonicalize(after) ?? 'nothing')
   }
-  for (const [i, { type, key, data, origin }] of step.outgoing.entries()) {
+  for (const [i, { type, key, data, origin }] of result.outgoing.entries()) {
     seen.set(
       `emitted event ${i}`,
       canonicalize([type, key, data, Buffer.from(origin.seed, 'latin1').toString('hex')])!,
     )
   }
-  for (const { chain, outcome } of step.decisions) {
+  for (const { chain, outcome } of result.decisions) {
     seen.set(`the outcome of ${requestIdOf(chain.identity)}`, canonicalize(outcome) ?? 'nothing')
   }
-  const failures = step.derivations.map(({ failure }) => failure ?? null)
+  const failures = result.derivations.map(({ failure }) => failure ?? null)
   seen.set('the failures', canonicalize(failures)!)
   return seen
 }
 
-function diverged(
-  around: RecordContext,
-  mark: number,
+/** The result of a record that is not derived the same twice: for a request, nothing but its failure. */
+function failedResult(
+  record: LogRecord,
+  { partition, offset }: RecordContext,
+  { code, message }: HenceError,
+): StepResult {
+  const failure = { code, message }
+  const chain: Chain =
+    record.kind === 'event'
+      ? record
+      : {
+          identity: record.kind === 'request' ? record.identity : '',
+          rootPartition: partition,
+          rootOffset: offset,
+        }
+  return {
+    derivations: [
+      {
+        kind: 'type' in record ? record.kind : record.kind === 'result' ? 'result' : 'timer',
+        type: 'type' in record ? record.type : record.kind,
+        key: record.kind === 'event' ? record.key : '',
+        chain,
+        changes: [],
+        emissions: [],
+        effects: [],
+        failure,
+      },
+    ],
+    outgoing: [],
+    decisions: record.kind === 'request' ? [{ chain, outcome: { status: 'failed', ...failure } }] : [],
+    moved: [],
+  }
+}
+
+function notDeterministic(
   record: LogRecord,
   what: string,
   first: string | undefined,
   second: string | undefined,
 ): HenceError {
-  around.undo(mark)
   return new HenceError(
     'divergence',
     'change',

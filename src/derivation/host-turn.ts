@@ -20,28 +20,28 @@ export class HostTurn implements Turn {
   readonly key: string
   readonly now: number
   readonly identity: string
-  readonly #place: DerivationContext
+  readonly #context: DerivationContext
   readonly #facts: Facts
   readonly #origin: Origin
   readonly #emissions: Emission[]
   #sent = 0
 
-  constructor(place: DerivationContext, key: string, facts: Facts, origin: Origin, emissions: Emission[]) {
+  constructor(context: DerivationContext, key: string, facts: Facts, origin: Origin, emissions: Emission[]) {
     this.key = key
     this.now = facts.time
     this.identity = facts.chain.identity
-    this.#place = place
+    this.#context = context
     this.#facts = facts
     this.#origin = origin
     this.#emissions = emissions
   }
 
   constraint(name: string): Constraint {
-    return constraintNamed(this.#place, name)
+    return constraintNamed(this.#context, name)
   }
 
   rows(table: 'standings' | 'claims' | 'violations' | 'holders'): TableState {
-    return this.#place.constraints[table]
+    return this.#context.constraints[table]
   }
 
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void {
@@ -57,7 +57,7 @@ export class HostTurn implements Turn {
     const { chain, partition } = this.#facts
     const { depth } = this.#origin
     const seed = eventId(this.#origin.seed, `timer ${type}`, name)
-    this.#place.timers.set(
+    this.#context.timers.set(
       { key: this.key, scope: 'hence', event: type, name },
       { ...chain, at, partition, data: JSON.stringify(data), id: hexOf(seed), depth: depth + 1 },
     )

@@ -76,7 +76,7 @@ export class Timers {
   }
 
   /** Takes out a timer that goes off at a time or before. */
-  take(partition: number, time: number): (TimerName & Timer) | undefined {
+  takeDue(partition: number, time: number): (TimerName & Timer) | undefined {
     if (this.next(partition) > time) return undefined
     const { key, value } = this.#first(partition) as { key: string[]; value: Timer }
     const [partitionKey, scope, event, name] = key as [string, string, string, string]

@@ -28,7 +28,7 @@ export class Transaction implements Tx {
   readonly emissions: Emission[] = []
   /** The ids of the effects that were asked for. */
   readonly effects: string[] = []
-  readonly #place: DerivationContext
+  readonly #context: DerivationContext
   readonly #scope: string
   readonly #facts: Facts
   readonly #origin: Origin
@@ -40,8 +40,8 @@ export class Transaction implements Tx {
   #counts: Map<Event | Effect, number> | undefined
   #names: Set<string> | undefined
 
-  constructor(place: DerivationContext, scope: string, key: string, facts: Facts, origin: Origin) {
-    this.#place = place
+  constructor(context: DerivationContext, scope: string, key: string, facts: Facts, origin: Origin) {
+    this.#context = context
     this.#scope = scope
     this.key = key
     this.#facts = facts
@@ -62,7 +62,7 @@ export class Transaction implements Tx {
   }
 
   get(table: Table, ...parts: KeyPart[]): never {
-    const { deriving } = this.#place.program
+    const { deriving } = this.#context.program
     const state = this.#state(table)
     // As `outside` does, without a function made for each of the many.
     deriving.active = false
@@ -77,7 +77,7 @@ export class Transaction implements Tx {
 
   put(table: Table, ...partsThenValue: unknown[]): void {
     const state = this.#state(table)
-    const row = this.#place.program.realm.seal(partsThenValue.pop())
+    const row = this.#context.program.realm.seal(partsThenValue.pop())
     const key = this.#rowKey(table, partsThenValue as KeyPart[])
     if (typeof row !== 'object' || row === null) {
       throw new HenceError(
@@ -86,7 +86,7 @@ export class Transaction implements Tx {
         `A row of table "${table.name}" must be an object or a list.`,
       )
     }
-    const { checked, program } = this.#place
+    const { checked, program } = this.#context
     if (checked) checkRow(`row of table "${table.name}"`, table.value, row)
     program.deriving.active = false
     try {
@@ -106,7 +106,7 @@ export class Transaction implements Tx {
   scan(table: Table, query: Query = {}): Row<never, never>[] {
     const state = this.#state(table)
     const rows = this.#outside(() => state.scan(query, this.#prefix))
-    return this.#place.program.realm.rows(rows) as never
+    return this.#context.program.realm.rows(rows) as never
   }
 
   emit(event: Event, data: unknown, options?: EmitOptions): void {
@@ -121,7 +121,7 @@ export class Transaction implements Tx {
 
   effect(effect: Effect, input: unknown, options?: EmitOptions): string {
     this.#assertOpen()
-    const { app, realm } = this.#place.program
+    const { app, realm } = this.#context.program
     if (app.effects.get(effect.name) !== effect) {
       throw new HenceError(
         'unknown-definition',
@@ -131,7 +131,7 @@ export class Transaction implements Tx {
     }
     if (this.effects.length >= emissionsMax) throw tooMany('effects')
     const sealed = realm.seal(input)
-    if (this.#place.checked) checkRow(`input of effect "${effect.name}"`, effect.input, sealed)
+    if (this.#context.checked) checkRow(`input of effect "${effect.name}"`, effect.input, sealed)
     const name = options?.key === undefined ? this.#ordinal(effect) : this.#uniqueName(effect, options.key)
     const { chain, time } = this.#facts
     const row: EffectRow = {
@@ -145,7 +145,7 @@ export class Transaction implements Tx {
       depth: this.#origin.depth,
     }
     const id = namedUuid(this.#origin.seed, `effect ${effect.name}`, name)
-    this.#outside(() => this.#place.outbox.add(id, row))
+    this.#outside(() => this.#context.outbox.add(id, row))
     this.effects.push(id)
     return id
   }
@@ -180,17 +180,17 @@ export class Transaction implements Tx {
       id: hexOf(origin.seed),
       depth: origin.depth,
     }
-    this.#outside(() => this.#place.timers.set(this.#timerName(event, name), timer))
+    this.#outside(() => this.#context.timers.set(this.#timerName(event, name), timer))
   }
 
   cancel(event: Event, { key: name = '' }: { key?: string } = {}): boolean {
     this.#assertOpen()
-    return this.#outside(() => this.#place.timers.cancel(this.#timerName(event, name)))
+    return this.#outside(() => this.#context.timers.cancel(this.#timerName(event, name)))
   }
 
   usage(constraint: Constraint): { readonly limit: number; readonly claimed: number } {
     const { limit, claimed } = this.#judging(constraint, (turn) => standingOf(turn, constraint))
-    return this.#place.program.realm.seal({ limit, claimed }) as { limit: number; claimed: number }
+    return this.#context.program.realm.seal({ limit, claimed }) as { limit: number; claimed: number }
   }
 
   setLimit(constraint: Constraint, limit: number): void {
@@ -206,16 +206,16 @@ export class Transaction implements Tx {
 
   settle(constraint: Constraint): readonly SettledClaim[] {
     const gone = this.#judging(constraint, (turn) => settle(turn, constraint))
-    return this.#place.program.realm.seal(gone) as SettledClaim[]
+    return this.#context.program.realm.seal(gone) as SettledClaim[]
   }
 
   release(constraint: Constraint, key?: string): number {
-    constraintNamed(this.#place, constraint.name)
+    constraintNamed(this.#context, constraint.name)
     return this.#withTurn((turn) => releaseHeld(turn, this.#scope, constraint.name, key))
   }
 
   confirm(constraint: Constraint, key?: string): number {
-    constraintNamed(this.#place, constraint.name)
+    constraintNamed(this.#context, constraint.name)
     return this.#withTurn((turn) => confirmHeld(turn, this.#scope, constraint.name, key))
   }
 
@@ -234,7 +234,7 @@ export class Transaction implements Tx {
 
   /** The state is the host's own code, which may look at a clock, so the guards are off meanwhile. */
   #outside<T>(act: () => T): T {
-    const { deriving } = this.#place.program
+    const { deriving } = this.#context.program
     deriving.active = false
     try {
       return act()
@@ -247,19 +247,19 @@ export class Transaction implements Tx {
 
   /** The app may catch an error and go on; but what it derives then is not derived from the tables. */
   #faulty(error: unknown): unknown {
-    if (error instanceof HenceError && error.advice !== 'change') this.#place.program.deriving.fault = error
+    if (error instanceof HenceError && error.advice !== 'change') this.#context.program.deriving.fault = error
     return error
   }
 
   #withTurn<T>(act: (turn: HostTurn) => T): T {
     this.#assertOpen()
-    this.#turn ??= new HostTurn(this.#place, this.key, this.#facts, this.#origin, this.emissions)
+    this.#turn ??= new HostTurn(this.#context, this.key, this.#facts, this.#origin, this.emissions)
     const turn = this.#turn
     return this.#outside(() => act(turn))
   }
 
   #judging<T>(constraint: Constraint, act: (turn: HostTurn) => T): T {
-    const { name, scope } = constraintNamed(this.#place, constraint.name)
+    const { name, scope } = constraintNamed(this.#context, constraint.name)
     if (scope !== this.#scope) {
       throw new HenceError(
         'scope-crossed',
@@ -278,7 +278,7 @@ export class Transaction implements Tx {
   /** The data of an event as it is kept, and the partition key that it is for. */
   #eventData(event: Event, data: unknown): [sealed: unknown, key: string] {
     this.#assertOpen()
-    const { app, realm } = this.#place.program
+    const { app, realm } = this.#context.program
     if (app.events.get(event.name) !== event) {
       throw new HenceError(
         'unknown-definition',
@@ -287,7 +287,7 @@ export class Transaction implements Tx {
       )
     }
     const sealed = realm.seal(data)
-    if (this.#place.checked) checkRow(`data of event "${event.name}"`, event.data, sealed)
+    if (this.#context.checked) checkRow(`data of event "${event.name}"`, event.data, sealed)
     const key = event.key(sealed)
     checkPartitionKey(key, `event "${event.name}"`)
     return [sealed, key]
@@ -301,7 +301,7 @@ export class Transaction implements Tx {
 
   #state(table: Table): Rows {
     this.#assertOpen()
-    const state = this.#place.tables.get(table)
+    const state = this.#context.tables.get(table)
     if (state === undefined) {
       throw new HenceError(
         'unknown-definition',

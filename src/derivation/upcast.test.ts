@@ -17,7 +17,8 @@ import { State } from '../state/state.ts'
 import { TableState } from '../state/table.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { derivationContext, systemTables } from './context.ts'
-import { type Step, takeStep } from './step.ts'
+import { Deriver } from './step.ts'
+import type { StepResult } from './step-result.ts'
 
 // What is in the log stays as it was written, for years, and code comes and goes. The worst would be a message that is
 // taken for what it is not; the next worst one that is passed over.
@@ -275,8 +276,8 @@ function take(
   { offset, time = 1_000, here }: { offset: number; time?: number; here?: string },
   record: LogRecord,
   failures: readonly string[] = [],
-): Step {
-  const step = takeStep(derivationContext(program, tables, true), record, {
+): StepResult {
+  const deriver = new Deriver(derivationContext(program, tables, true), {
     logId: 'test',
     partition: 0,
     offset,
@@ -287,6 +288,7 @@ function take(
     undo: (mark) => state.undo(mark),
     changes: (mark) => state.changes(mark),
   })
+  const step = deriver.derive(record)
   state.commit()
   assert.deepEqual(
     step.derivations.flatMap(({ failure }) => failure?.code ?? []),
@@ -307,8 +309,8 @@ function requestOf(type: string, version: number, input: object): LogRecord {
 }
 
 /** What a step sent, as it arrives: through the bytes of a record. */
-function sentBy(step: Step, causeOffset: number): EventRecord {
-  const [{ type, version, key, data, origin, chain }] = step.outgoing as [Step['outgoing'][number]]
+function sentBy(step: StepResult, causeOffset: number): EventRecord {
+  const [{ type, version, key, data, origin, chain }] = step.outgoing as [StepResult['outgoing'][number]]
   const event = { kind: 'event', generation: 0, causePartition: 0, causeOffset, channelNumber: 0 } as const
   const more = { depth: origin.depth, id: origin.seed, data: JSON.stringify(data) }
   return decodeRecord(encodeEvent({ ...event, ...chain, ...more, type, version, key })) as EventRecord

@@ -1,15 +1,16 @@
 import { type Event, HenceError, type Request } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
+import { upcastToNewest } from '../app/version.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { checkRow } from './check.ts'
 import type { DerivationContext } from './context.ts'
 
 /**
- * Makes of a message of an older version one of the version that the app knows: one step after the other, by the app's
- * own code. When a step throws, the derivation does; the guards are still on then, which tells whose fault it was.
+ * Turns a message of an older version into the version that the app knows, by the app's own upcasters. If one throws, the
+ * derivation does; the guards are still on then, which shows that the error is the app's.
  *
- * @param text JSON of what the schema of that version gave
- * @param where names the record that the message goes back to, for an error
+ * @param text JSON of what the schema of that version returned
+ * @param where names the record that the message comes from, for errors
  * @throws HenceError `unknown-version` (operator) for a version that is newer than the definition's, and what the app throws
  */
 export function upcast(
@@ -19,26 +20,24 @@ export function upcast(
   text: string,
   where: string,
 ): unknown {
-  const { kind, name, version: newest, upcast: steps } = message
+  const { kind, name, version: newest } = message
   if (version > newest) {
     throw unknownVersion(where, kind === 'event' ? 'an event' : 'a request', name, version, newest)
   }
   deriving.active = true
-  let value = realm.parseFrozen(text)
-  for (let from = version; from < newest; from++) {
-    const next = steps[from]!(value)
+  const value = upcastToNewest(message, version, realm.parseFrozen(text), (next) => {
     assertSynchronous(next)
-    // What a step makes is kept to what a record could hold, so that the next one is given nothing else.
-    value = realm.seal(next)
-  }
-  // A request's schema may change what fits it, so only data of events can be held against theirs once more.
+    // Sealed, so that the next step gets only what a record could hold.
+    return realm.seal(next)
+  })
+  // Only for events: the output of a request's schema need not fit the schema again.
   if (checked && kind === 'event')
     checkRow(`data of event "${name}" (upcast from version ${version})`, message.data, value)
   deriving.active = false
   return value
 }
 
-/** A message of a version that is to come is no failure of a derivation: going on would lose it. */
+/** A version that the code does not know yet is not a failure of the derivation: going on would lose the message. */
 export function unknownVersion(
   where: string,
   what: 'a request' | 'an event',

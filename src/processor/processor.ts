@@ -1,10 +1,11 @@
 import type { Outcome } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/judge.ts'
-import type { Chain, Emission } from '../derivation/chain.ts'
-import { type DerivationContext, derivationContext, inRealmOf } from '../derivation/context.ts'
-import { takeCheckedStep } from '../derivation/divergence.ts'
-import { type Failure, type RecordContext, type Step, takeStep } from '../derivation/step.ts'
+import type { Emission } from '../derivation/chain.ts'
+import { type DerivationContext, derivationContext, type RecordContext } from '../derivation/context.ts'
+import { CheckingDeriver } from '../derivation/divergence.ts'
+import { Deriver } from '../derivation/step.ts'
+import type { Failure, StepResult } from '../derivation/step-result.ts'
 import {
   decodeStoredOutcome,
   derivedOutcome,
@@ -60,8 +61,7 @@ export class Processor {
   readonly #program: Program
   readonly #state: State
   readonly #logId: string
-  readonly #place: DerivationContext
-  readonly #tables: ReadonlyMap<string, TableState>
+  readonly #context: DerivationContext
   /** As text, since hardly any is ever asked for again. */
   readonly #decided: Collection<string>
   readonly #meta: Collection<Checkpoint>
@@ -70,7 +70,8 @@ export class Processor {
   readonly #placing: Placing
   readonly #positions: number[]
   readonly #times: number[]
-  readonly #around: Changing<RecordContext>
+  readonly #record: Changing<RecordContext>
+  readonly #deriver: Pick<Deriver, 'derive'>
   readonly generation: number
   readonly #lineage: readonly number[]
   /** Something is applied that has no place of its own in the log. */
@@ -84,8 +85,6 @@ export class Processor {
   /** Requests with events under way: how many. */
   readonly #unsettled = new Map<string, number>()
   readonly #waiters = new Map<string, PromiseWithResolvers<void>>()
-  #fresh: DerivationContext | undefined
-  #appliedChecked = 0
   #time = 0
   listener: ProcessorListener = {}
 
@@ -106,8 +105,7 @@ export class Processor {
     this.#program = program
     this.#state = state
     this.#logId = options.logId
-    this.#tables = tables
-    this.#place = derivationContext(program, tables, options.checked)
+    this.#context = derivationContext(program, tables, options.checked)
     this.#decided = state.collection('decided', textCodec, false)
     this.#meta = state.collection('meta', jsonCodec<Checkpoint>(), false)
     this.traces = new Traces(state, options.partitions)
@@ -118,27 +116,30 @@ export class Processor {
     this.#corrected = new Array(options.partitions).fill(-1)
     this.#feedFrom = new Array(options.partitions).fill(0)
     this.#untraced = new Array(options.partitions).fill(none)
-    this.#around = {
+    this.#record = {
       logId: options.logId,
       partition: 0,
       offset: 0,
       time: 0,
       root: undefined,
-      isHere: (key) => partitionOf(key, this.partitions) === this.#around.partition,
+      isHere: (key) => partitionOf(key, this.partitions) === this.#record.partition,
       mark: () => state.mark(),
       undo: (mark) => state.undo(mark),
       changes: (mark) => state.changes(mark),
     }
+    this.#deriver = options.checked
+      ? new CheckingDeriver(program, tables, this.#context, this.#record)
+      : new Deriver(this.#context, this.#record)
   }
 
   /** The effects that derivations have asked for. */
   get outbox(): Outbox {
-    return this.#place.outbox
+    return this.#context.outbox
   }
 
   /** Timers that have not gone off. */
   get timers(): Timers {
-    return this.#place.timers
+    return this.#context.timers
   }
 
   /** The offset of the record that a partition applies next. */
@@ -219,8 +220,8 @@ export class Processor {
     for (let partition = 0; partition < this.partitions; partition++) {
       this.traces.forget(partition, before, limit)
     }
-    this.#place.outbox.forget(this.#program.app.effects.keys(), before, limit)
-    forgetResolved(this.#place.constraints.violations, before, limit)
+    this.#context.outbox.forget(this.#program.app.effects.keys(), before, limit)
+    forgetResolved(this.#context.constraints.violations, before, limit)
     this.#state.commit()
   }
 
@@ -242,7 +243,7 @@ export class Processor {
     if (derived === 'early') return 'early'
     this.#at(partition, offset, time)
     // What derives nothing may set timers off all the same, by its time.
-    if (derived !== tick || this.#place.timers.next(partition) <= time) this.#take(derived)
+    if (derived !== tick || this.#context.timers.next(partition) <= time) this.#take(derived)
     this.#traceRest(partition, offset, time)
     if (record.kind === 'event') {
       // Now and not before: what threw must be found as it was, should a checkpoint be taken all the same.
@@ -401,7 +402,7 @@ export class Processor {
   }
 
   #at(partition: number, offset: number, time: number, root?: Due['root']): void {
-    const around = this.#around
+    const around = this.#record
     around.partition = partition
     around.offset = offset
     around.time = time
@@ -461,13 +462,13 @@ export class Processor {
   }
 
   #take(record: LogRecord): void {
-    const { partition, offset, time } = this.#around
-    let step: Step
+    const { partition, offset, time } = this.#record
+    let step: StepResult
     try {
-      step = this.#place.checked ? this.#takeChecked(record) : takeStep(this.#place, record, this.#around)
+      step = this.#deriver.derive(record)
     } catch (error) {
       this.#state.undo(0)
-      this.#place.timers.forgetTaken()
+      this.#context.timers.forgetTaken()
       throw error
     }
     const { decisions } = step
@@ -500,58 +501,6 @@ export class Processor {
     listener.applied?.(partition, offset, { time, derivations })
   }
 
-  // A realm of its own finds what the usual one remembers; making one takes milliseconds, so not each time.
-  #takeChecked(record: LogRecord): Step {
-    if (this.#appliedChecked++ % 100 === 0) {
-      this.#fresh = inRealmOf(this.#program.fresh(), this.#place, this.#tables)
-    }
-    const other = this.#fresh ?? this.#place
-    this.#fresh = undefined
-    try {
-      return takeCheckedStep(this.#place, other, record, this.#around)
-    } catch (error) {
-      if (!(error instanceof HenceError) || error.advice !== 'change') throw error
-      this.#state.undo(0)
-      this.#place.timers.forgetTaken()
-      const failed = this.#failedStep(record, error)
-      if (record.kind === 'request') return failed
-      // Nobody would do again what anything else does, such as a timer that goes off, or a verdict that a request waits for.
-      const step = takeStep(this.#place, record, this.#around)
-      return { ...step, derivations: [...step.derivations, ...failed.derivations] }
-    }
-  }
-
-  /** Dev mode only: what came of a record that is not derived the same twice; of a request, nothing but its failure. */
-  #failedStep(record: LogRecord, { code, message }: HenceError): Step {
-    const { partition, offset } = this.#around
-    const failure = { code, message }
-    const chain: Chain =
-      record.kind === 'event'
-        ? record
-        : {
-            identity: record.kind === 'request' ? record.identity : '',
-            rootPartition: partition,
-            rootOffset: offset,
-          }
-    return {
-      derivations: [
-        {
-          kind: 'type' in record ? record.kind : record.kind === 'result' ? 'result' : 'timer',
-          type: 'type' in record ? record.type : record.kind,
-          key: record.kind === 'event' ? record.key : '',
-          chain,
-          changes: [],
-          emissions: [],
-          effects: [],
-          failure,
-        },
-      ],
-      outgoing: [],
-      decisions: record.kind === 'request' ? [{ chain, outcome: { status: 'failed', ...failure } }] : [],
-      moved: [],
-    }
-  }
-
   /** What was told of a request stays told, whatever other code makes of it. */
   #correctOutcome({ correction: { identity, what } }: CorrectionRecord): void {
     if (what.kind !== 'outcome') return
@@ -565,8 +514,8 @@ export class Processor {
   }
 
   /** By this code a request or a result belongs to another partition than that which it stands in. */
-  #move({ record, key }: Step['moved'][number]): void {
-    const { partition, offset, time, root = { partition, offset } } = this.#around
+  #move({ record, key }: StepResult['moved'][number]): void {
+    const { partition, offset, time, root = { partition, offset } } = this.#record
     if (this.isLive) throw misplaced(partition, offset, key)
     if (record.kind === 'request') {
       // Whoever sends it again before it is derived must not make it another one.
@@ -586,8 +535,8 @@ export class Processor {
 
   #send({ type, version, key, data, origin, chain }: Emission): [target: number, event: EventRecord] {
     // What follows from a request that moved is caused by the record of the request, wherever it is derived.
-    const { time, root } = this.#around
-    const { partition, offset } = root ?? this.#around
+    const { time, root } = this.#record
+    const { partition, offset } = root ?? this.#record
     const target = partitionOf(key, this.partitions)
     const sent: Omit<EventRecord, 'channelNumber'> = {
       kind: 'event',
@@ -672,7 +621,7 @@ function unstill(number: number): HenceError {
 }
 
 /** What threw in a step: derivations, and requests that were decided by one. */
-function failuresOf(step: Step, partition: number, offset: number): RecordedFailure[] {
+function failuresOf(step: StepResult, partition: number, offset: number): RecordedFailure[] {
   const failures: RecordedFailure[] = []
   for (const { type, key, failure } of step.derivations) {
     if (failure !== undefined) failures.push({ type, key, ...failure, partition, offset })

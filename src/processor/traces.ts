@@ -1,7 +1,7 @@
 import { isSystemMessage } from '../app/name.ts'
 import { operatorTables, type Violation } from '../constraint/tables.ts'
 import type { Chain } from '../derivation/chain.ts'
-import type { Derivation, Failure } from '../derivation/step.ts'
+import type { Derivation, Failure } from '../derivation/step-result.ts'
 import type { Position } from '../log/log.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
 import type { Codec, Collection, State, StateChange } from '../state/state.ts'

@@ -1,5 +1,5 @@
 import type { Outcome, TableChange } from '../app/index.ts'
-import type { Failure } from '../derivation/step.ts'
+import type { Failure } from '../derivation/step-result.ts'
 import type { EffectState } from '../effect/outbox.ts'
 
 /** All that became of one request. */

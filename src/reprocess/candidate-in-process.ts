@@ -1,4 +1,5 @@
 import type { App } from '../app/index.ts'
+import { upcastToNewest } from '../app/version.ts'
 import { operatorRequests } from '../derivation/operator.ts'
 import { comparedCollections, comparison } from '../diff/diff.ts'
 import { type DiffSummary, type SummaryOptions, Summing } from '../diff/diff-summary.ts'
@@ -293,9 +294,7 @@ function keyBy({ requests }: App, { type, version, input, output }: RequestRecor
   const definition = requests.get(type)
   if (definition === undefined) return undefined
   try {
-    let value = JSON.parse(output ?? input)
-    for (let from = version; from < definition.version; from++) value = definition.upcast[from]!(value)
-    const key: unknown = definition.key(value)
+    const key: unknown = definition.key(upcastToNewest(definition, version, JSON.parse(output ?? input)))
     checkPartitionKey(key, `request "${type}"`)
     return key
   } catch {

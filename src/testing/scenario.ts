@@ -17,8 +17,9 @@ import type {
 import { isSystemMessage } from '../app/name.ts'
 import type { Violation } from '../constraint/tables.ts'
 import { derivationContext, systemTables } from '../derivation/context.ts'
-import { takeCheckedStep } from '../derivation/divergence.ts'
-import type { Derivation, Step } from '../derivation/step.ts'
+import { deriveTwice } from '../derivation/divergence.ts'
+import { Deriver } from '../derivation/step.ts'
+import type { Derivation, StepResult } from '../derivation/step-result.ts'
 import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
@@ -59,7 +60,7 @@ export class Scenario<A extends App> {
   readonly #outbox: Outbox
   #time = Date.UTC(2026, 0, 1)
   #count = 0
-  #last: { readonly type: string; readonly step: Step } | undefined
+  #last: { readonly type: string; readonly step: StepResult } | undefined
   #failuresExpected = 0
 
   constructor(app: A) {
@@ -248,8 +249,7 @@ export class Scenario<A extends App> {
     this.#time = Math.max(this.#time, at)
     const program = inProcess(this.#app)
     try {
-      const place = derivationContext(program, this.#tables, true)
-      const step = takeCheckedStep(place, place, record, {
+      const deriver = new Deriver(derivationContext(program, this.#tables, true), {
         logId: 'scenario',
         partition: 0,
         offset: this.#count,
@@ -260,6 +260,7 @@ export class Scenario<A extends App> {
         undo: (mark) => this.#state.undo(mark),
         changes: (mark) => this.#state.changes(mark),
       })
+      const step = deriveTwice(deriver, deriver, record)
       this.#state.commit()
       this.#last = { type, step }
     } finally {

@@ -1,0 +1,217 @@
+import type { Claim } from '../app/index.ts'
+import { type App, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
+import { isSystemMessage } from '../app/name.ts'
+import { isRejection } from '../app/outcome.ts'
+import { mainRealm } from '../sandbox/realm.ts'
+import { assertSynchronous } from '../sandbox/synchronous.ts'
+import { checkPartitionKey } from '../state/keys.ts'
+import type { Chain, Origin } from './chain.ts'
+import type { DerivationContext, RecordContext } from './context.ts'
+import type { Facts } from './host-turn.ts'
+import type { Derivation, Failure } from './step-result.ts'
+import { Transaction } from './transaction.ts'
+import { unknownVersion, upcast } from './upcast.ts'
+
+/**
+ * Calls the code of the app for one derivation: with the guards of its realm on, on messages of the version that the app
+ * knows, and undone by itself if it throws.
+ */
+export class AppCode {
+  readonly #context: DerivationContext
+  readonly #recordContext: RecordContext
+
+  constructor(context: DerivationContext, recordContext: RecordContext) {
+    this.#context = context
+    this.#recordContext = recordContext
+  }
+
+  /**
+   * Runs a part of a derivation. If it throws, the changes of state since `start` are undone.
+   * @returns why it threw; undefined if it did not
+   * @throws anything that is not the app's own fault, such as HenceError `state-unreadable` (operator)
+   */
+  attempt(start: number, act: () => void): Failure | undefined {
+    try {
+      act()
+      this.#throwFault()
+      return undefined
+    } catch (error) {
+      const failure = this.#failureOf(error)
+      this.#undo(start)
+      return failure
+    }
+  }
+
+  /** The data of an event, in the version that the app knows. */
+  dataOf(derivation: Derivation, version: number, data: string): unknown {
+    const { type } = derivation
+    if (isSystemMessage(type)) {
+      if (version !== 1) throw unknownVersion(this.sourceOf(derivation), 'an event', type, version, 1)
+      // Hence's own code reads it, so it belongs to the main realm.
+      return JSON.parse(data)
+    }
+    const { app, realm } = this.#context.program
+    const event = app.events.get(type)
+    if (event === undefined) throw unknownMessage(app, this.sourceOf(derivation), 'an event', type)
+    if (version === event.version) return realm.parseFrozen(data)
+    return upcast(this.#context, event, version, data, this.sourceOf(derivation))
+  }
+
+  /** The input of a request, in the version that the app knows. */
+  inputOf(request: Request, version: number, text: string, { rootPartition, rootOffset }: Root): unknown {
+    if (version === request.version) return this.#context.program.realm.parse(text)
+    return upcast(this.#context, request, version, text, `Record ${rootPartition}:${rootOffset}`)
+  }
+
+  /** Names the record that a message comes from, for errors; for a timer, the request that it follows from. */
+  sourceOf({ kind, chain }: Derivation): string {
+    const { partition, offset } = this.#recordContext
+    const root = `${chain.rootPartition}:${chain.rootOffset}`
+    if (kind === 'timer') return `A timer that follows from record ${root}`
+    return `Record ${kind === 'request' ? root : `${partition}:${offset}`}`
+  }
+
+  /** @throws HenceError `unknown-message` (operator) */
+  request(type: string, { rootPartition, rootOffset }: Root): Request {
+    const { app } = this.#context.program
+    const request = app.requests.get(type)
+    if (request !== undefined) return request
+    throw unknownMessage(app, `Record ${rootPartition}:${rootOffset}`, 'a request', type)
+  }
+
+  /** The partition key of a request, as the app computes it from the input. */
+  keyOf(request: Request, input: unknown): string {
+    const { deriving } = this.#context.program
+    deriving.active = true
+    const key = request.key(input)
+    checkPartitionKey(key, `request "${request.name}"`)
+    deriving.active = false
+    return key
+  }
+
+  claimsOf(request: Request, input: unknown): readonly Claim[] {
+    if (request.claims === undefined) return none
+    const { deriving } = this.#context.program
+    deriving.active = true
+    const claims = request.claims(input)
+    deriving.active = false
+    return claims
+  }
+
+  react(derivation: Derivation, reaction: Reaction, data: unknown, origin: Origin, time: number): void {
+    const tx = this.#transaction(reaction.scope, derivation.key, this.facts(derivation, time), origin)
+    const { deriving } = this.#context.program
+    deriving.active = true
+    const result = reaction.react(tx, data)
+    tx.end()
+    assertSynchronous(result)
+    deriving.active = false
+    derivation.emissions = tx.emissions
+    derivation.effects = tx.effects
+  }
+
+  /** Decides a request. If the app rejects it, the changes of state are undone. */
+  decide(derivation: Derivation, request: Request, input: unknown, origin: Origin): Outcome {
+    const { deriving } = this.#context.program
+    const start = this.#recordContext.mark()
+    const tx = this.#transaction(request.scope, derivation.key, this.facts(derivation), origin)
+    deriving.active = true
+    const result = request.derive(tx, input)
+    tx.end()
+    assertSynchronous(result)
+    if (isRejection(result)) {
+      deriving.active = false
+      this.#undo(start)
+      const { reason, details } = result
+      if (typeof reason !== 'string')
+        throw new HenceError('not-json', 'change', 'The reason of a rejection must be text.')
+      if (details === undefined) return { status: 'rejected', reason }
+      return { status: 'rejected', reason, details: mainRealm.seal(details) as never }
+    }
+    const value = mainRealm.seal(result ?? null) as never
+    deriving.active = false
+    derivation.emissions = tx.emissions
+    derivation.effects = tx.effects
+    return { status: 'accepted', value }
+  }
+
+  /** Compensates a request that lost a claim; the request is that of the chain. */
+  compensate(
+    derivation: Derivation,
+    request: Request,
+    chain: Chain,
+    input: unknown,
+    lost: { readonly violation: string; readonly constraint: string; readonly key: string },
+    origin: Origin,
+  ): Pick<Transaction, 'emissions' | 'effects'> {
+    const { deriving, realm } = this.#context.program
+    const facts = { ...this.facts(derivation), chain }
+    const tx = this.#transaction(request.scope, derivation.key, facts, origin)
+    deriving.active = true
+    const result = request.compensate?.(tx, input, realm.seal(lost) as never)
+    tx.end()
+    assertSynchronous(result)
+    deriving.active = false
+    return tx
+  }
+
+  /** @param time log time; that of the record if it is left out, and of a timer the time that it was set to */
+  facts({ chain }: Derivation, time = this.#recordContext.time): Facts {
+    return { chain, time, partition: this.#recordContext.partition }
+  }
+
+  #transaction(scope: string, key: string, facts: Facts, origin: Origin): Transaction {
+    return new Transaction(this.#context, scope, key, facts, origin)
+  }
+
+  #undo(mark: number): void {
+    this.#recordContext.undo(mark)
+    this.#context.timers.forgetNext()
+  }
+
+  /** Turns the guards off, and returns why the app's code threw. Throws anything that is not the app's own fault. */
+  #failureOf(error: unknown): Failure {
+    const { deriving } = this.#context.program
+    const isApps = deriving.active
+    deriving.active = false
+    this.#throwFault()
+    // Hence's own code runs with the guards off. An error of the app's code is the app's, whatever its advice.
+    if (error instanceof HenceError && error.advice !== 'change' && !isApps) throw error
+    return describe(error)
+  }
+
+  #throwFault(): void {
+    const { deriving } = this.#context.program
+    const { fault } = deriving
+    deriving.fault = undefined
+    if (fault !== undefined) throw fault
+  }
+}
+
+/** Where a request stands in the log. */
+type Root = Pick<Chain, 'rootPartition' | 'rootOffset'>
+
+const none: readonly never[] = []
+
+/** A type that the code does not know is not a failure of the derivation: going on would lose the message. */
+export function unknownMessage(app: App, where: string, what: string, type: string): HenceError {
+  return new HenceError(
+    'unknown-message',
+    'operator',
+    `${where} holds ${what} "${type}", which the app "${app.name}" does not define. ` +
+      'Put its definition back; what is in the log must stay readable.',
+  )
+}
+
+/** Code and message, never a stack, which differs between engines. */
+function describe(error: unknown): Failure {
+  if (error instanceof HenceError) return { code: error.code, message: error.message }
+  let message = 'It threw something that has no text.'
+  try {
+    const thrown = error as { name?: unknown; message?: unknown }
+    message = thrown?.message === undefined ? String(error) : `${thrown.name}: ${thrown.message}`
+  } catch {
+    // A thrown value may refuse even to be read.
+  }
+  return { code: 'derivation-threw', message }
+}

@@ -1,0 +1,228 @@
+import type { Claim, Outcome, Request } from '../app/index.ts'
+import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } from '../constraint/holder.ts'
+import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
+import type { ClaimHolder, HeldClaim } from '../constraint/tables.ts'
+import type { Messages, Turn } from '../constraint/turn.ts'
+import type { RequestRecord } from '../log/record.ts'
+import { type AppCode, unknownMessage } from './app-code.ts'
+import { type Chain, type Emission, Origin } from './chain.ts'
+import { constraintNamed, type DerivationContext, type RecordContext } from './context.ts'
+import { HostTurn } from './host-turn.ts'
+import { requestSeed } from './seed.ts'
+import type { Decision, Derivation } from './step-result.ts'
+
+/**
+ * Derives the system messages between a request that claims something and the keys that judge its claims.
+ *
+ *   request's key ── claim, release, confirm ──► judged key      see `constraint/judge.ts`
+ *   request's key ◄── verdict, lapse, compensate ── judged key   see `constraint/holder.ts`
+ */
+export class ClaimMessages {
+  readonly #context: DerivationContext
+  readonly #recordContext: RecordContext
+  readonly #app: AppCode
+
+  constructor(context: DerivationContext, recordContext: RecordContext, app: AppCode) {
+    this.#context = context
+    this.#recordContext = recordContext
+    this.#app = app
+  }
+
+  /**
+   * Takes a request that claims something: asks for its first strict claim, or, if all are loose, decides it and asks for
+   * them if it was accepted.
+   * @returns undefined while the request waits for verdicts
+   */
+  request(
+    derivation: Derivation,
+    request: Request,
+    { version, input: sent, output }: RequestRecord,
+    input: unknown,
+    wanted: readonly Claim[],
+    origin: Origin,
+  ): Outcome | undefined {
+    const { scope } = request
+    const { identity, rootPartition, rootOffset } = derivation.chain
+    const claims = claimsInOrder(identity, wanted, (name) => constraintNamed(this.#context, name))
+    const emissions: Emission[] = []
+    const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), origin, emissions)
+    const root = { rootPartition, rootOffset }
+    const holder = { type: request.name, version, input: output ?? sent, ...root, claims, granted: 0 }
+    if (claims[0]!.strict) {
+      setHolder(turn, scope, identity, { ...holder, state: 'asking' })
+      ask(turn, scope, identity, claims[0]!)
+      derivation.emissions = emissions
+      return undefined
+    }
+    const outcome = this.#app.decide(derivation, request, input, origin)
+    if (outcome.status === 'accepted') {
+      setHolder(turn, scope, identity, { ...holder, state: 'standing' })
+      for (const each of claims) ask(turn, scope, identity, each)
+      derivation.emissions = [...derivation.emissions, ...emissions]
+    }
+    return outcome
+  }
+
+  /**
+   * Derives one system message.
+   * @returns the decision about a request, if the message led to one
+   * @throws HenceError `unknown-message` (operator)
+   */
+  message(derivation: Derivation, data: unknown, origin: Origin, time: number): Decision | undefined {
+    const emissions: Emission[] = []
+    const type = derivation.type as keyof Messages
+    // A verdict resumes the request itself, so its chain starts anew, however many claims were asked for before.
+    const from = type === 'hence:verdict' ? new Origin(0, () => origin.seed) : origin
+    const turn = new HostTurn(
+      this.#context,
+      derivation.key,
+      this.#app.facts(derivation, time),
+      from,
+      emissions,
+    )
+    derivation.emissions = emissions
+    if (type === 'hence:verdict') {
+      return this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'])
+    }
+    if (type === 'hence:compensate') {
+      return this.#compensate(derivation, turn, emissions, data as Messages['hence:compensate'], origin)
+    }
+    if (type === 'hence:lapse') {
+      const lapsed = data as Messages['hence:lapse']
+      const refusal = this.#refuseIfAsking(turn, lapsed)
+      if (refusal === undefined) lapse(turn, lapsed)
+      return refusal
+    }
+    const judge = judges[type]
+    if (judge === undefined) {
+      throw unknownMessage(this.#context.program.app, this.#app.sourceOf(derivation), 'an event', type)
+    }
+    judge(turn, data as never)
+    return undefined
+  }
+
+  /** A strict claim was granted or denied: asks for the next one, or decides the request. */
+  #verdict(
+    derivation: Derivation,
+    turn: HostTurn,
+    emissions: Emission[],
+    { identity, scope, constraint, key, granted }: Messages['hence:verdict'],
+  ): Decision | undefined {
+    const holder = holderOf(turn, scope, identity)
+    if (holder === undefined) {
+      // The request was refused while this verdict was under way, because it lost a claim granted before.
+      if (granted) turn.send('hence:release', key, { constraint, identity })
+      return undefined
+    }
+    const { claims } = holder
+    const { chain } = derivation
+    if (!granted) return this.#refuse(turn, scope, holder, chain, { constraint, key })
+    const count = holder.granted + 1
+    const next = claims[count]
+    if (next?.strict) {
+      setHolder(turn, scope, identity, { ...holder, granted: count })
+      ask(turn, scope, identity, next)
+      return undefined
+    }
+    const { version = 1 } = holder
+    const request = this.#app.request(holder.type, holder)
+    const origin = new Origin(0, () => requestSeed(this.#recordContext.logId, identity))
+    let outcome: Outcome | undefined
+    const failure = this.#app.attempt(this.#recordContext.mark(), () => {
+      const input = this.#app.inputOf(request, version, holder.input, holder)
+      outcome = this.#app.decide(derivation, request, input, origin)
+    })
+    if (failure !== undefined) {
+      derivation.failure = failure
+      derivation.effects = []
+      outcome = { status: 'failed', ...failure }
+    }
+    if (outcome!.status === 'accepted') {
+      emissions.unshift(...derivation.emissions)
+      setHolder(turn, scope, identity, { ...holder, granted: count, state: 'standing' })
+      for (const loose of claims.slice(count)) ask(turn, scope, identity, loose)
+    } else {
+      giveBack(turn, identity, claims.slice(0, count))
+      setHolder(turn, scope, identity, undefined)
+    }
+    derivation.emissions = emissions
+    return { chain, outcome }
+  }
+
+  /** Refuses a request that waits for verdicts, and releases the claims it was granted. */
+  #refuse(
+    turn: HostTurn,
+    scope: string,
+    holder: ClaimHolder,
+    chain: Chain,
+    { constraint, key }: { readonly constraint: string; readonly key: string },
+  ): Decision {
+    const granted = holder.claims.slice(0, holder.granted)
+    giveBack(turn, chain.identity, without(granted, constraint, key))
+    setHolder(turn, scope, chain.identity, undefined)
+    return { chain, outcome: { status: 'rejected', reason: constraint, details: { key } } }
+  }
+
+  /** A request that loses a claim before it is decided is refused; there is nothing to compensate. */
+  #refuseIfAsking(
+    turn: HostTurn,
+    lost: Pick<Messages['hence:lapse'], 'identity' | 'scope' | 'constraint' | 'key'>,
+  ): Decision | undefined {
+    const { identity, scope } = lost
+    const holder = holderOf(turn, scope, identity)
+    if (holder?.state !== 'asking') return undefined
+    const { rootPartition, rootOffset } = holder
+    return this.#refuse(turn, scope, holder, { identity, rootPartition, rootOffset }, lost)
+  }
+
+  /** A request must give way: its app compensates, and its other claims are released. */
+  #compensate(
+    derivation: Derivation,
+    turn: HostTurn,
+    emissions: Emission[],
+    lost: Messages['hence:compensate'],
+    origin: Origin,
+  ): Decision | undefined {
+    const { identity, scope, constraint, key, violation } = lost
+    const answer = (how: 'compensated' | 'released' | 'failed') =>
+      turn.send('hence:compensated', key, { violation, identity, how })
+    const holder = holderOf(turn, scope, identity)
+    const refusal = this.#refuseIfAsking(turn, lost)
+    if (refusal !== undefined || holder === undefined || !holds(holder.claims, constraint, key)) {
+      answer('released')
+      return refusal
+    }
+    const { type, version = 1, rootPartition, rootOffset } = holder
+    const request = this.#app.request(type, holder)
+    const victim: Chain = { identity, rootPartition, rootOffset }
+    giveBack(turn, identity, without(holder.claims, constraint, key))
+    setHolder(turn, scope, identity, undefined)
+    const failure = this.#app.attempt(this.#recordContext.mark(), () => {
+      if (request.compensate !== undefined) {
+        const input = this.#app.inputOf(request, version, holder.input, holder)
+        const claim = { violation, constraint, key }
+        const done = this.#app.compensate(derivation, request, victim, input, claim, origin)
+        emissions.push(...done.emissions)
+        derivation.effects = done.effects
+      }
+      // From here on the derivation belongs to the story of the victim.
+      derivation.chain = victim
+    })
+    if (failure !== undefined) derivation.failure = failure
+    answer(failure === undefined ? 'compensated' : 'failed')
+    return undefined
+  }
+}
+
+/** What the judge of a key does with each message that it receives. */
+const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T]) => void } = {
+  'hence:claim': claim,
+  'hence:release': release,
+  'hence:confirm': confirm,
+  'hence:compensated': compensated,
+  'hence:deadline': deadline,
+}
+
+function holds(claims: readonly HeldClaim[], constraint: string, key: string): boolean {
+  return claims.some((each) => each.constraint === constraint && each.key === key)
+}

@@ -1,0 +1,77 @@
+import type { Correction, Outcome } from '../app/index.ts'
+import { type EffectRow, type Outbox, replacedError } from '../effect/outbox.ts'
+import { principalOf, requestIdOf } from '../identity.ts'
+import type { CorrectedEffect, CorrectionRecord, ResultRecord } from '../log/record.ts'
+import { canonicalJson } from '../state/digest.ts'
+import type { Origin } from './chain.ts'
+import { namedUuid } from './seed.ts'
+
+/** The correction as the app receives it. */
+export function correctionFor({ identity, what }: CorrectionRecord['correction']): Correction {
+  if (what.kind === 'outcome') {
+    const { kind, type, input, before, after } = what
+    const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }
+    return { kind, ...sender, type, input, before: before as Outcome, after: after as Outcome }
+  }
+  if (what.kind === 'effect') {
+    const { kind, id, type, after } = what
+    const { input, state } = what.before as EffectRow
+    return {
+      kind,
+      id,
+      type,
+      before: { input: JSON.parse(input), state },
+      after: after === undefined ? undefined : { input: JSON.parse(after) },
+    }
+  }
+  const { kind, table, rowKey, before, after } = what
+  return { kind, table, key: rowKey.slice(1), before, after }
+}
+
+/** The result of an effect that ended before the promotion, as the record that its row was made from. */
+export function endedRecord({ id, before }: CorrectedEffect): ResultRecord {
+  const { state, tries = 0, result = 'null', error = '' } = before as EffectRow
+  const done = state === 'done'
+  return { kind: 'result', effect: id, done, tries, text: done ? result : error }
+}
+
+/** An effect for which the promoted generation asks with another input. */
+type ReplacedEffect = CorrectedEffect & { readonly after: string }
+
+/**
+ * Whether this generation asks for what the promoted one asked for. A later generation may ask for something else; then
+ * there is nothing to replace.
+ */
+export function isAskedFor(outbox: Outbox, effect: CorrectedEffect): effect is ReplacedEffect {
+  const { id, after } = effect
+  if (after === undefined) return false
+  const row = outbox.get(id)
+  return row !== undefined && canonicalJson(JSON.parse(row.input)) === canonicalJson(JSON.parse(after))
+}
+
+/**
+ * Puts the row of the generation that was live before in the place of the new one: an id is never used for two contents.
+ * An effect that was still pending there ends, so that it is not delivered.
+ * @param time log time, in milliseconds since 1970
+ */
+export function keepFirstContent(outbox: Outbox, { id, before }: CorrectedEffect, time: number): void {
+  const row = before as EffectRow
+  if (row.state !== 'pending') outbox.add(id, row)
+  else outbox.add(id, { ...row, state: 'dead', endedAt: time, tries: 0, error: replacedError })
+}
+
+/**
+ * Asks for the new content of an effect under an id of its own.
+ * @returns the id
+ */
+export function askAgain(
+  outbox: Outbox,
+  { type, before, after }: ReplacedEffect,
+  origin: Origin,
+  time: number,
+): string {
+  const id = namedUuid(origin.seed, type, 0)
+  const { state: _, endedAt: _e, tries: _t, result: _r, error: _f, ...asked } = before as EffectRow
+  outbox.add(id, { ...asked, input: after, state: 'pending', at: time })
+  return id
+}

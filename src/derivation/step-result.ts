@@ -1,0 +1,45 @@
+import type { Outcome } from '../app/index.ts'
+import type { RequestRecord, ResultRecord } from '../log/record.ts'
+import type { StateChange } from '../state/state.ts'
+import type { Chain, Emission } from './chain.ts'
+
+/** The result of deriving one record of the log. */
+export interface StepResult {
+  /** In order: timers that the record's time set off, the record, and the events that stayed in its partition. */
+  readonly derivations: Derivation[]
+  /** Events for other partitions, in the order of emission. */
+  readonly outgoing: Emission[]
+  /** Requests that were decided or, without an outcome, wait for their claims. */
+  readonly decisions: Decision[]
+  /** Records that by this code belong to another partition; they were not derived. */
+  readonly moved: { readonly record: RequestRecord | ResultRecord; readonly key: string }[]
+}
+
+/** One derivation under one partition key. */
+export interface Derivation {
+  readonly kind: 'request' | 'event' | 'timer' | 'result' | 'correction'
+  /** The type of the request or event. */
+  readonly type: string
+  /** The partition key; empty if the input of a request gives none. */
+  key: string
+  chain: Chain
+  /** The changes of rows; one entry for each key, however often it changed. */
+  changes: readonly StateChange[]
+  emissions: readonly Emission[]
+  /** The ids of effects to deliver. */
+  effects: readonly string[]
+  /** Set if the derivation threw; everything it did was then undone. */
+  failure: Failure | undefined
+}
+
+export interface Decision {
+  readonly chain: Chain
+  /** Undefined while the request waits for its claims. */
+  readonly outcome: Outcome | undefined
+}
+
+/** Why a derivation threw. */
+export interface Failure {
+  readonly code: string
+  readonly message: string
+}
