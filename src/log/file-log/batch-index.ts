@@ -1,11 +1,11 @@
 import { segmentHeaderBytes } from './segment.ts'
 
-/** How far apart the remembered batches of a segment stand: what a read of one record may have to walk. 1 MB for each GB of log. */
+/** The distance between remembered batches: how far a read of one record may have to walk. Costs 1 MB per GB of log. */
 const gapBytes = 16 * 1024
 
 /**
- * Where some batches of a segment begin, so that a read of one record need not walk through the whole
- * segment. It is learned by whoever writes or walks the segment from front to back.
+ * Where some batches of a segment begin, so that a read of one record need not walk through the whole segment. Whoever
+ * writes or reads the segment from front to back adds to it.
  */
 export class BatchIndex {
   readonly #offsets: number[]
@@ -16,14 +16,14 @@ export class BatchIndex {
     this.#positions = [segmentHeaderBytes]
   }
 
-  /** Takes note that the batch at a position begins with an offset, if it is far enough from the last one. */
-  note(offset: number, position: number): void {
+  /** Remembers that the batch at a position begins with an offset, if it is far enough from the last one remembered. */
+  add(offset: number, position: number): void {
     if (position < this.#positions.at(-1)! + gapBytes) return
     this.#offsets.push(offset)
     this.#positions.push(position)
   }
 
-  /** The last known batch that begins at or before an offset. */
+  /** Returns the last known batch that begins at or before an offset. */
   find(offset: number): { offset: number; position: number } {
     let low = 0
     let high = this.#offsets.length

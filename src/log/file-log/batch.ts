@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 /**
- * A batch: what one group commit writes. All integers are little-endian; hashes are SHA-256; checksums are
+ * A batch: the bytes that one group commit writes. All integers are little-endian; hashes are SHA-256; checksums are
  * CRC-32 as in zlib.
  *
  *   0        1        2        3        4        5        6        7        8
@@ -33,7 +33,7 @@ import { crc32 } from 'node:zlib'
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *
  *     flags bit 0: a seal. No records; it vouches for the batch before it.
- *     flags bit 1: continued. On a seal, the last in its segment: the partition goes on in the next one.
+ *     flags bit 1: continued. On a seal, the last batch of its segment: the partition continues in the next segment.
  */
 export const headerBytes = 104
 
@@ -42,10 +42,10 @@ const version = 1
 export const flagSeal = 1
 export const flagContinued = 2
 
-/** The hash that the first batch of a partition carries for the one before it. */
+/** The previous hash in the first batch of a partition. */
 export const noHash: Buffer = Buffer.alloc(32)
 
-/** What all batches of a partition have in common. */
+/** The fields that all batches of a partition share. */
 export interface Lineage {
   /** The log id, 16 bytes. */
   readonly logId: Buffer
@@ -54,7 +54,7 @@ export interface Lineage {
 
 export interface BatchHeader {
   readonly flags: number
-  /** Counts the openings of the log: which run of the writer wrote this. */
+  /** Counts the openings of the partition: the run of the writer that wrote this batch. */
   readonly epoch: number
   readonly baseOffset: number
   readonly durableOffset: number
@@ -63,12 +63,12 @@ export interface BatchHeader {
   readonly payloadBytes: number
 }
 
-/** The bytes of a batch with these records. */
+/** Returns the size of a batch in bytes. */
 export function batchBytes(count: number, recordBytes: number): number {
   return headerBytes + 4 * count + recordBytes
 }
 
-/** Writes one record of a payload; returns where the next one goes. */
+/** Writes one record of a payload; returns the index after it. */
 export function writeRecord(into: Buffer, at: number, record: Uint8Array): number {
   const length = record.length
   into[at] = length
@@ -79,7 +79,7 @@ export function writeRecord(into: Buffer, at: number, record: Uint8Array): numbe
   return at + 4 + length
 }
 
-/** Writes the header before a payload that stands in place already: `batch` is header and payload. */
+/** Writes the header of a batch whose payload is already in place. */
 export function writeHeader(
   batch: Buffer,
   lineage: Lineage,
@@ -102,7 +102,7 @@ export function writeHeader(
   batch.writeUInt32LE(crc32(batch.subarray(0, 100)), 100)
 }
 
-/** Reads the header at a place; undefined when what stands there is not a header of this partition. */
+/** Reads the header at an index; undefined if there is no valid header of this partition. */
 export function readHeader(bytes: Buffer, at: number, lineage: Lineage): BatchHeader | undefined {
   if (at + headerBytes > bytes.length || bytes.readUInt32LE(at) !== magic) return undefined
   if (crc32(bytes.subarray(at, at + 100)) !== bytes.readUInt32LE(at + 100)) return undefined
@@ -122,7 +122,7 @@ export function readHeader(bytes: Buffer, at: number, lineage: Lineage): BatchHe
   }
 }
 
-/** The first place in these bytes, from one on, where a valid header of this partition stands; or -1. */
+/** Returns the first index, from one on, of a valid header of this partition; or -1. */
 export function findHeader(bytes: Buffer, from: number, lineage: Lineage): number {
   let at = bytes.indexOf(magicBytes, from)
   while (at >= 0 && readHeader(bytes, at, lineage) === undefined) at = bytes.indexOf(magicBytes, at + 1)
@@ -131,18 +131,18 @@ export function findHeader(bytes: Buffer, from: number, lineage: Lineage): numbe
 
 const magicBytes = Buffer.from('HNCB', 'latin1')
 
-/** Whether the payload after the header at this place is the one that was written. */
+/** Whether the payload after the header at this index is the one that was written. */
 export function payloadIsWhole(bytes: Buffer, at: number, header: BatchHeader): boolean {
   const start = at + headerBytes
   return crc32(bytes.subarray(start, start + header.payloadBytes)) === bytes.readUInt32LE(at + 96)
 }
 
-/** Whether the batch at this place was written right after the one with this hash. */
+/** Whether the batch at this index was written right after the one with this hash. */
 export function follows(bytes: Buffer, at: number, previousHash: Uint8Array): boolean {
   return bytes.compare(previousHash, 0, 32, at + 64, at + 96) === 0
 }
 
-/** The hash that the batch at this place carries for the one before it. */
+/** Returns the hash of the batch before, as the batch at this index carries it. */
 export function previousHashOf(bytes: Buffer, at: number): Buffer {
   return bytes.subarray(at + 64, at + 96)
 }
@@ -151,7 +151,7 @@ export function hashOf(batch: Buffer): Buffer {
   return hash('sha256', batch, 'buffer')
 }
 
-/** The records of the batch at this place, as views; undefined when their lengths do not add up. */
+/** Returns the records of the batch at this index, as views; undefined if their lengths do not add up. */
 export function recordsOf(bytes: Buffer, at: number, header: BatchHeader): Buffer[] | undefined {
   const records = new Array<Buffer>(header.count)
   let start = at + headerBytes

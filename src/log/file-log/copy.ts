@@ -13,9 +13,8 @@ import {
 } from './batch.ts'
 import { damaged } from './damage.ts'
 import { type DiskFile, makeDirectories, realDisk } from './disk.ts'
-import { partitionFilesOf } from './file-log.ts'
 import { writeMeta } from './meta.ts'
-import type { PartitionFiles } from './recovery.ts'
+import { type PartitionFiles, partitionFilesOf } from './partition-files.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readBytes } from './segment-scan.ts'
 import type { LogSnapshot, PartitionSnapshot } from './snapshot.ts'
@@ -23,20 +22,20 @@ import { Window } from './window.ts'
 
 const pieceBytes = 1024 * 1024
 
-/** Where a copy ends, when that is before the log does. */
+/** Where a copy ends, if before the log does. */
 export interface CopyEnd {
   /**
-   * Batches with a later log time are left out, of all partitions: what follows from a record never has an earlier time
-   * than it, so nothing is there without its cause.
+   * Leaves out batches with a later log time, in all partitions. A record never has an earlier time than its cause, so
+   * nothing is copied without its cause.
    */
   readonly until?: number
-  /** By partition: records from this offset on are left out. That nothing lacks its cause is for the caller to see to. */
+  /** By partition: leaves out records from this offset on. The caller makes sure that no event lacks its cause. */
   readonly ends?: readonly number[]
 }
 
 /**
- * Copies a log that was looked at, as it was then, into a directory without one. What stands in a log never changes,
- * so this may go on beside the process that writes it.
+ * Copies a log, as a snapshot found it, into a directory without one. Records never change, so this may run beside the
+ * process that writes the log.
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
 export async function copyLog(snapshot: LogSnapshot, directory: string, end: CopyEnd = {}): Promise<void> {
@@ -52,7 +51,7 @@ export async function copyLog(snapshot: LogSnapshot, directory: string, end: Cop
     })
     await disk.syncDirectory(files.directory, 'copied names')
   }
-  // It comes last, as when a log is made: without it the copy is none.
+  // Last, as when a log is made: without it the copy is no log.
   await writeMeta(disk, folder, meta)
   await disk.syncDirectory(folder, 'meta name')
 }
@@ -77,7 +76,7 @@ async function copyPartition(
     try {
       const kept = await keptOf(file, files, segment, limit, end)
       await copySegment(file, join(to.directory, basename(segment.path)), segment.size, kept)
-      // A segment is there as soon as the one before it says that the partition goes on in it, though it may be empty.
+      // A segment exists as soon as the one before it says that the partition continues, even if it is still empty.
       if (!kept.continued) return
     } finally {
       await file.close()
@@ -85,11 +84,11 @@ async function copyPartition(
   }
 }
 
-/** What is kept of a segment. */
+/** The part of a segment that a copy keeps. */
 interface Kept {
-  /** Where its whole batches end. */
+  /** The position after its last whole batch. */
   readonly position: number
-  /** What comes behind them: the beginning of a batch, as a batch of its own. */
+  /** The first records of the next batch, as a batch. */
   readonly shortened?: Buffer
   readonly continued: boolean
 }
@@ -123,7 +122,7 @@ async function keptOf(
   return { position, continued: false }
 }
 
-/** The batch that its first records would have made; undefined when it is not what was written. */
+/** Returns the batch that its first records would have made; undefined if its payload is damaged. */
 function shortenedTo(
   count: number,
   batch: Buffer,
@@ -147,7 +146,7 @@ function shortenedTo(
   return shortened
 }
 
-/** Copies what is kept of a file into a new one of the same size. */
+/** Copies the kept part of a file into a new one of the same size. */
 async function copySegment(
   from: DiskFile,
   path: string,

@@ -2,21 +2,21 @@ import fs from 'node:fs'
 import { basename, dirname } from 'node:path'
 
 /**
- * All that the file log does to a file system. What an implementation must keep:
+ * Everything that the file log does to a file system. An implementation must guarantee:
  *
- * - What was written before a `sync` or `syncDirectory` resolves survives a loss of power; anything else may
- *   be lost, in any part and in any order, until then.
- * - A rename replaces nothing half: after a crash there is the old name or the new one.
+ * - Bytes written before a `sync` or `syncDirectory` resolves survive a loss of power. Until then they may be lost, in any
+ *   part and in any order.
+ * - A rename is atomic: after a crash there is the old name or the new one.
  *
- * Every sync carries a label, the place in the code that asks for it. The real disk ignores it; the
- * simulated one can leave a label's syncs out, which is how the tests prove that each of them is needed.
+ * Each sync carries a label, which names the place in the code that asks for it. The real disk ignores it; the simulated
+ * disk can leave out the syncs of a label, and so the tests prove that each of them is needed.
  */
 export interface Disk {
-  /** Opens a file: to read, to read and write, or to make it new (and fail if it exists). */
+  /** Opens a file: to read, to read and write, or to create it (an error if it exists). */
   open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile>
-  /** The names in a directory, in no order; undefined when there is no such directory. */
+  /** Returns the names in a directory, in no order; undefined if there is no such directory. */
   list(path: string): Promise<string[] | undefined>
-  /** Makes one directory; its parent must exist. */
+  /** Makes a directory; its parent must exist. */
   makeDirectory(path: string): Promise<void>
   rename(from: string, to: string): Promise<void>
   remove(path: string): Promise<void>
@@ -27,18 +27,18 @@ export interface Disk {
 /** An open file. */
 export interface DiskFile {
   size(): Promise<number>
-  /** Fills the buffer from a position on; resolves to the bytes read, fewer only at the end of the file. */
+  /** Fills the buffer from a position on; resolves to the number of bytes read, fewer only at the end of the file. */
   read(into: Buffer, position: number): Promise<number>
   /** Writes the whole buffer. */
   write(bytes: Buffer, position: number): Promise<void>
   /** Sets the size; new bytes read as zero. */
   truncate(size: number): Promise<void>
-  /** Makes what was written to this file, and its size, durable. */
+  /** Makes the bytes written to this file, and its size, durable. */
   sync(label: string): Promise<void>
   close(): Promise<void>
 }
 
-/** The machine's own file system. */
+/** The file system of the machine. */
 export const realDisk: Disk = {
   async open(path, mode) {
     const flags = mode === 'read' ? 'r' : mode === 'write' ? 'r+' : 'wx+'
@@ -56,7 +56,7 @@ export const realDisk: Disk = {
   rename: (from, to) => fs.promises.rename(from, to),
   remove: (path) => fs.promises.unlink(path),
   async syncDirectory(path) {
-    // Windows has no fsync of a directory, and does without.
+    // Windows has no fsync of a directory, and needs none.
     if (process.platform === 'win32') return
     const directory = await fs.promises.open(path, 'r')
     try {
@@ -67,7 +67,7 @@ export const realDisk: Disk = {
   },
 }
 
-/** Plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their cost. */
+/** Uses plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their cost. */
 class RealFile implements DiskFile {
   readonly #descriptor: number
 
@@ -120,8 +120,8 @@ function promised<T>(start: (done: (error: Error | null, value?: T) => void) => 
 }
 
 /**
- * Makes a directory and, where they are missing, those above it. Its name becomes durable even when it is
- * there already: whoever made it may have died before seeing to that.
+ * Makes a directory and the missing ones above it. Makes its name durable even if it exists already: the process that
+ * made it may have died before doing so.
  */
 export async function makeDirectories(disk: Disk, path: string, label: string): Promise<void> {
   const parent = dirname(path)
@@ -132,7 +132,7 @@ export async function makeDirectories(disk: Disk, path: string, label: string): 
   if (parent !== path) await disk.syncDirectory(parent, label)
 }
 
-/** Makes a file that is there whole or not at all. Its name is durable after a `syncDirectory`. */
+/** Writes a file whole or not at all. Its name is durable after a `syncDirectory`. */
 export async function writeWhole(disk: Disk, path: string, bytes: Buffer, label: string): Promise<void> {
   const unfinished = `${path}.unfinished`
   if ((await disk.list(dirname(path)))?.includes(basename(unfinished))) await disk.remove(unfinished)

@@ -10,32 +10,33 @@ import { damaged } from './damage.ts'
 import { type Disk, makeDirectories, realDisk } from './disk.ts'
 import { type Meta, readMeta, writeMeta } from './meta.ts'
 import { Partition } from './partition.ts'
-import { inspect, type PartitionFiles } from './recovery.ts'
+import { partitionFilesOf } from './partition-files.ts'
+import { inspect } from './recovery.ts'
 import { makeSegment, parseSegmentName, segmentHeaderBytes, segmentName, spareName } from './segment.ts'
 import { findJunkEnd } from './segment-scan.ts'
 
 export interface FileLogOptions {
   /** The data directory; the log is its folder `log`. */
   readonly directory: string
-  /** How many partitions a new log gets, 1 to 1,024; an existing log must have as many. Default: 1, or what it has. */
+  /** The number of partitions, 1 to 1,024. An existing log must have as many. Default: those of the log, or 1. */
   readonly partitions?: number | undefined
   readonly clock?: Clock
   readonly report?: Reporter
-  /** The size of a segment file. Default 64 MiB, and less for many partitions. */
+  /** The size of a segment file. Default 64 MiB; less for many partitions. */
   readonly segmentBytes?: number
-  /** How long after the last append a partition is sealed, in milliseconds. Default 200. */
+  /** How long after its last append a partition is sealed, in milliseconds. Default 200. */
   readonly sealAfterMs?: number
   readonly disk?: Disk
-  /** The id that a new log gets: 32 lower-case hexadecimal digits. Default: random. */
+  /** The id of a new log: 32 lower-case hexadecimal digits. Default: random. */
   readonly newLogId?: string
 }
 
 /**
- * Opens the log of a directory, or makes it. The bytes are described in docs/reference/log-format.md. The
- * caller must hold the directory's lock.
+ * Opens the log in a directory, or makes a new one; docs/reference/log-format.md describes the bytes. The caller must hold
+ * the directory's lock.
  *
- * A torn end, left by a crash in the middle of a write, is copied aside, cut off and reported; everything else
- * that is not as it was written is damage, and nothing is changed then.
+ * A torn end, left by a crash in the middle of a write, is copied aside, cut off and reported. Anything else that is not as
+ * it was written is damage; then nothing is changed.
  * @throws HenceError `partitions-mismatch` (change), `log-damaged`, `log-format-unknown` (operator),
  *   `log-read-failed` (retry)
  */
@@ -57,11 +58,11 @@ export async function openFileLog(options: FileLogOptions): Promise<Log> {
   if (options.partitions !== undefined && options.partitions !== meta.partitions) {
     throw mismatch(options.directory, meta.partitions, options.partitions)
   }
-  // After a crash the name may be there only because the machine kept running.
+  // After a crash the name may exist only in memory, because the machine kept running.
   await disk.syncDirectory(directory, 'meta name')
 
   const partitionsFiles = partitionFilesOf(disk, directory, meta)
-  // All are looked at before one is changed: damage in one leaves the others as they are.
+  // All are inspected before any is changed: damage in one leaves the others as they are.
   const findings = []
   for (const files of partitionsFiles) findings.push(await inspect(files))
   const time = new LogTime(clock)
@@ -111,7 +112,7 @@ class FileLog implements Log {
 
 const partitionsMax = 1024
 
-/** Makes a new log. The file that says so comes last; what an unfinished making has left is made anew. */
+/** Makes a new log. `meta.json` comes last; files left by an attempt that did not finish are replaced. */
 async function make(
   disk: Disk,
   directory: string,
@@ -138,7 +139,7 @@ async function make(
   return meta
 }
 
-/** Removes the files of a partition whose making was not finished, after a look that it holds nothing. */
+/** Removes the files of a partition whose making was not finished, once it is certain that they hold no record. */
 async function clear(disk: Disk, log: string, directory: string): Promise<void> {
   const names = (await disk.list(directory))!.filter(
     (name) => name === spareName || parseSegmentName(name) !== undefined,
@@ -159,16 +160,7 @@ async function clear(disk: Disk, log: string, directory: string): Promise<void> 
   }
 }
 
-export function partitionFilesOf(disk: Disk, directory: string, meta: Meta): PartitionFiles[] {
-  const logId = Buffer.from(meta.logId, 'hex')
-  return Array.from({ length: meta.partitions }, (_, partition) => ({
-    disk,
-    directory: join(directory, `p${String(partition).padStart(4, '0')}`),
-    lineage: { logId, partition },
-  }))
-}
-
-/** Recovery reads the last segment of each partition, so many partitions have smaller ones. */
+/** Recovery reads the last segment of each partition, so a log of many partitions has smaller segments. */
 function segmentBytesFor(partitions: number): number {
   const mebibyte = 1024 * 1024
   return Math.max(4 * mebibyte, Math.min(64 * mebibyte, Math.floor((256 * mebibyte) / partitions)))
@@ -178,7 +170,7 @@ function mismatch(directory: string, has: number, wanted: number): HenceError {
   return new HenceError(
     'partitions-mismatch',
     'change',
-    `The log in ${directory} has ${has} partitions, and that cannot be changed; it was asked for with ${wanted}. ` +
+    `The log in ${directory} has ${has} partitions, and that cannot be changed; the option says ${wanted}. ` +
       `Leave the option out, or give ${has}, or begin in another directory.`,
   )
 }

@@ -1,23 +1,21 @@
 import { join } from 'node:path'
 import type { Batch, Log } from '../log.ts'
 import { BatchIndex } from './batch-index.ts'
-import { damaged } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
-import { partitionFilesOf } from './file-log.ts'
 import { readMeta } from './meta.ts'
-import { listSegments, type PartitionFiles } from './recovery.ts'
+import { listSegments, type PartitionFiles, partitionFilesOf } from './partition-files.ts'
+import { readPartition, segmentOf } from './partition-read.ts'
 import type { Segment } from './segment.ts'
-import { readSegment } from './segment-read.ts'
 
-/** A log that another process writes, to be read up to where that one says that it is durable. */
+/** A log that another process writes, read up to the ends that the writer reports as durable. */
 export interface GrowingLog extends Log {
-  /** By partition: where it ends now. It never ends earlier than before. */
+  /** Takes the new end of each partition; an end never moves back. */
   grow(ends: readonly number[]): void
 }
 
 /**
- * Opens the log of a directory that another process holds. Nothing is read behind the ends that are told, so that a batch that
- * is being written is never taken for a damaged one.
+ * Opens the log of a directory that another process holds. Nothing is read past the reported ends, so a batch that is
+ * being written is never taken for a damaged one.
  *
  * @throws HenceError `log-damaged`, `log-format-unknown` (operator), `log-read-failed` (retry)
  */
@@ -43,7 +41,7 @@ class GrowingPartition {
   end = 0
   readonly #files: PartitionFiles
   #segments: readonly Segment[] = []
-  /** Where some batches begin, so that a reading of what is new does not walk through what is old. */
+  /** Kept between readings, so that reading what is new does not walk through what is old. */
   readonly #indexes: BatchIndex[] = []
 
   constructor(files: PartitionFiles) {
@@ -51,50 +49,30 @@ class GrowingPartition {
   }
 
   async *read(from: number): AsyncGenerator<Batch> {
-    // Not what is told meanwhile: of that, a piece of the file may be in memory as it was before.
+    // Not beyond the end at this moment: a piece of the file may be in memory as it was before the next batch.
     const { end } = this
-    let last = from
-    let previous: Buffer | undefined
-    for (let number = await this.#segmentOf(from); last < end; number++) {
-      const segment = await this.#segment(number)
-      const batches = readSegment(this.#files, segment, {
-        from,
-        previous,
-        index: this.#indexes[number]!,
-        limit: () => segment.size,
-      })
-      try {
-        for (;;) {
-          const { done, value } = await batches.next()
-          if (done) {
-            previous = value
-            break
-          }
-          yield value
-          last = value.offset + value.records.length
-          if (last >= end) return
-        }
-      } finally {
-        await batches.return(undefined)
-      }
+    if (from >= end) return
+    if (this.#segments.length === 0) await this.#list()
+    const batches = readPartition(this.#files, from, {
+      // A segment made since the last listing is found by reading on.
+      first: segmentOf(this.#segments, from),
+      segment: (number) => this.#segment(number),
+      index: ({ number }) => this.#indexes[number]!,
+      limit: ({ size }) => size,
+    })
+    for await (const batch of batches) {
+      yield batch
+      if (batch.offset + batch.records.length >= end) return
     }
   }
 
-  /** The last segment that is known to begin at an offset or before it; one made since is found by reading on. */
-  async #segmentOf(from: number): Promise<number> {
-    if (this.#segments.length === 0) await this.#list()
-    return this.#segments.findLastIndex(({ baseOffset }) => baseOffset <= from)
-  }
-
-  async #segment(number: number): Promise<Segment> {
+  async #segment(number: number): Promise<Segment | undefined> {
     if (this.#segments[number] === undefined) await this.#list()
-    const segment = this.#segments[number]
-    if (segment !== undefined) return segment
-    throw damaged(this.#files.directory, 0, `segment ${number} is missing`)
+    return this.#segments[number]
   }
 
   async #list(): Promise<void> {
-    // One that holds nothing durable yet may be given up after a write that failed: another one then gets its number.
+    // A segment without a durable record may be removed after a failed write; another one then gets its number.
     const { end } = this
     const segments = await listSegments(this.#files)
     this.#segments = segments.filter(({ number, baseOffset }) => number === 0 || baseOffset < end)

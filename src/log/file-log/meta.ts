@@ -6,8 +6,8 @@ import { type Disk, writeWhole } from './disk.ts'
 import { readBytes } from './segment-scan.ts'
 
 /**
- * What never changes about a log, in `meta.json`. It is written last when a log is made: a log without it was
- * not finished, and never held a record. The file is this one line of JSON, and nothing else is accepted:
+ * The facts about a log that never change, in `meta.json`. It is written last when a log is made: a log without it was
+ * not finished, and never held a record. The file is this one line of JSON; Hence accepts nothing else:
  *
  *   {"format":"hence-log","version":1,"logId":"…","partitions":8,"checksum":"…"}
  *
@@ -23,7 +23,7 @@ const name = 'meta.json'
 const version = 1
 
 /**
- * Reads what is written about the log in a directory; undefined when there is none.
+ * Reads `meta.json` in the folder of a log; undefined if there is none.
  * @throws HenceError `log-damaged`, `log-format-unknown` (operator)
  */
 export async function readMeta(disk: Disk, directory: string): Promise<Meta | undefined> {

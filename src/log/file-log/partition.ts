@@ -1,3 +1,4 @@
+import { assert } from '../../assert.ts'
 import { HenceError } from '../../failure.ts'
 import type { Reporter } from '../../report.ts'
 import { checkOffset, checkRecords, logClosed } from '../append-check.ts'
@@ -14,15 +15,16 @@ import {
 } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { DiskFile } from './disk.ts'
-import { adoptSpare, type Findings, inspect, makeSpare, mend, type PartitionFiles } from './recovery.ts'
+import { adoptSpare, makeSpare, type PartitionFiles } from './partition-files.ts'
+import { readPartition, segmentOf } from './partition-read.ts'
+import { type Findings, inspect, mend } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
-import { readSegment } from './segment-read.ts'
 import { continuedIn, type Tip } from './tip.ts'
 
 export interface PartitionOptions {
   readonly files: PartitionFiles
   readonly segmentBytes: number
-  /** How long after the last append the seal is written, in milliseconds; 0: at once. */
+  /** How long after the last append the partition is sealed, in milliseconds; 0: at once. */
   readonly sealAfterMs: number
   readonly time: LogTime
   readonly report: Reporter
@@ -36,24 +38,24 @@ interface Waiting {
   readonly reject: (error: Error) => void
 }
 
-/** How many bytes of records one group commit takes, if there is more than one append. */
+/** The bytes of records in one group commit at most, if it holds more than one append. */
 const commitBytesMax = 8 * 1024 * 1024
 
 /**
- * One partition: group commit, segments, reading. While a batch is being made durable the next one gathers,
- * and there is one writing at a time. After a write that failed nothing is known of the files any more, so
- * the next use goes through the same recovery as an opening.
+ * One partition: group commit, segments, reading. While one batch is being made durable the next one gathers; there is
+ * one write at a time. After a failed write nothing is known about the files, so the next use recovers the partition
+ * first, as an opening does.
  */
 export class Partition {
   readonly #options: PartitionOptions
   readonly #files: PartitionFiles
-  /** Undefined when a write has failed and recovery has not been through yet. */
+  /** Undefined from a failed write until the partition has been recovered. */
   #tip: Tip | undefined
   #epoch = 0
   #segments: readonly Segment[] = []
-  /** For each segment, where some of its batches begin; learned as they are written or read. */
+  /** By segment number: where some batches begin, as far as they have been written or read. */
   readonly #indexes = new Map<number, BatchIndex>()
-  /** The last segment, open to write. */
+  /** The last segment, open for writing. */
   #file: DiskFile | undefined
   /** The next segment, made ahead of need; resolves to its size. */
   #spare: Promise<number> | undefined
@@ -70,7 +72,7 @@ export class Partition {
     this.#files = options.files
   }
 
-  /** Takes the partition into use after its files were looked at. */
+  /** Takes the partition into use, after its files were inspected. */
   async open(findings: Findings): Promise<Tip> {
     await mend(this.#files, findings, this.#options.report)
     const { tip } = findings
@@ -99,25 +101,18 @@ export class Partition {
 
   async *read(from: number): AsyncGenerator<Batch> {
     checkOffset(this.#files.lineage.partition, from, (await this.#recovered()).offset)
-    let number = this.#segments.findLastIndex((segment) => segment.baseOffset <= from)
-    let hash: Buffer | undefined
-    for (; number < this.#segments.length; number++) {
-      const segment = this.#segments[number]!
-      const isLast = () => segment.number === this.#segments.length - 1
-      hash = yield* readSegment(this.#files, segment, {
-        from,
-        previous: hash,
-        index: this.#indexOf(segment),
-        limit: async () => {
-          const tip = await this.#recovered()
-          return isLast() ? tip.position : segment.size
-        },
-      })
-      if (hash === undefined) return
-    }
+    yield* readPartition(this.#files, from, {
+      first: segmentOf(this.#segments, from),
+      segment: (number) => this.#segments[number],
+      index: (segment) => this.#indexOf(segment),
+      limit: async ({ number, size }) => {
+        const tip = await this.#recovered()
+        return number === this.#segments.length - 1 ? tip.position : size
+      },
+    })
   }
 
-  /** Waits for what was appended, seals, and lets the files go. */
+  /** Waits for pending appends, seals, and closes the files. */
   async close(): Promise<void> {
     if (this.#closed) return this.#running
     this.#closed = true
@@ -129,7 +124,7 @@ export class Partition {
     await this.#file?.close()
   }
 
-  /** The tip; first through a recovery when a write has failed. */
+  /** Returns the tip; after a failed write, recovers the partition first. */
   #recovered(): Tip | Promise<Tip> {
     if (this.#closed) throw logClosed()
     if (this.#tip !== undefined) return this.#tip
@@ -143,13 +138,13 @@ export class Partition {
     this.#running ??= this.#work()
   }
 
-  /** Does all that is due, one thing after the other. */
+  /** Does everything that is due, one thing after the other. */
   async #work(): Promise<void> {
-    await undefined // What is appended in the same turn goes into the same batch.
+    await undefined // Appends of one turn of the event loop go into one batch.
     while (this.#queue.length > 0 || this.#waitingForTip.length > 0 || this.#sealDue) {
       let taken: readonly Waiting[] = []
       try {
-        // There is nothing to seal when a write has failed: recovery comes with the next use.
+        // After a failed write there is nothing to seal; the next use recovers.
         if (this.#tip === undefined && (this.#queue.length > 0 || this.#waitingForTip.length > 0)) {
           await this.#recover()
         }
@@ -164,7 +159,7 @@ export class Partition {
     this.#running = undefined
   }
 
-  /** The appends that go into the next batch. */
+  /** Takes the appends of the next batch from the queue. */
   #takeQueued(): readonly Waiting[] {
     let count = 0
     for (let bytes = 0; count < this.#queue.length; count++) {
@@ -189,6 +184,7 @@ export class Partition {
     for (const append of appends) {
       for (const record of append.records) at = writeRecord(this.#buffer, at, record)
     }
+    assert(at === total, 'a batch is as long as its records', at, total)
     const time = this.#options.time.now()
     let { offset } = this.#tip!
     await this.#write(this.#buffer.subarray(0, total), count, 0, time, 'batch')
@@ -196,21 +192,23 @@ export class Partition {
       append.resolve({ offset, time })
       offset += append.records.length
     }
+    assert(offset === this.#tip!.offset, 'every record of a batch gets an offset', offset, this.#tip!.offset)
     this.#sealLater()
   }
 
-  /** Vouches for the last batch, so that later damage to it is told from a torn write. */
+  /** Writes a seal: it vouches for the last batch, so that later damage to that is not taken for a torn write. */
   async #seal(): Promise<void> {
     this.#sealDue = false
     if (this.#tip === undefined || this.#tip.sealed) return
     if (this.#roomFor(headerBytes)) {
-      await this.#write(Buffer.alloc(headerBytes), 0, flagSeal, this.#options.time.now(), 'seal')
+      const time = this.#options.time.now()
+      await this.#write(Buffer.alloc(headerBytes), 0, flagSeal, time, 'seal')
     } else {
       await this.#roll(0)
     }
   }
 
-  /** Seals when no append comes for a while. */
+  /** Seals the partition when no append comes for a while. */
   #sealLater(): void {
     if (this.#closed || this.#tip!.sealed) return
     if (this.#options.sealAfterMs === 0) {
@@ -227,9 +225,20 @@ export class Partition {
     }
   }
 
-  /** Completes a batch whose payload stands in place, and makes it durable. */
-  async #write(batch: Buffer, count: number, flags: number, time: number, label: string): Promise<void> {
-    const { position, offset, hash } = this.#tip!
+  /**
+   * Writes the header of a batch whose payload is in place, then the batch, and makes it durable.
+   * @param next the segment in which the partition continues after the batch
+   */
+  async #write(
+    batch: Buffer,
+    count: number,
+    flags: number,
+    time: number,
+    label: string,
+    next?: Segment,
+  ): Promise<void> {
+    const { position, offset, hash, time: before } = this.#tip!
+    assert(time >= before, 'log time never goes backwards', time, before)
     const header = {
       flags,
       epoch: this.#epoch,
@@ -242,8 +251,8 @@ export class Partition {
     writeHeader(batch, this.#files.lineage, header, hash)
     await this.#file!.write(batch, position)
     await this.#file!.sync(label)
-    this.#indexOf(this.#segments.at(-1)!).note(offset, position)
-    this.#tip = {
+    this.#indexOf(this.#segments.at(-1)!).add(offset, position)
+    const tip = {
       position: position + batch.length,
       offset: offset + count,
       epoch: this.#epoch,
@@ -251,11 +260,14 @@ export class Partition {
       hash: hashOf(batch),
       lastPosition: position,
       sealed: (flags & flagSeal) !== 0,
-      continued: (flags & flagContinued) !== 0,
+      continued: next !== undefined,
     }
+    // Both at once, so that no reader finds a segment that continues in none.
+    if (next !== undefined) this.#segments = [...this.#segments, next]
+    this.#tip = next === undefined ? tip : continuedIn(tip)
   }
 
-  /** Whether this many bytes fit into the segment, and the seal that ends it after them. */
+  /** Whether this many bytes fit into the segment, and after them the seal that ends it. */
   #roomFor(bytes: number): boolean {
     return this.#tip!.position + bytes + headerBytes <= this.#segments.at(-1)!.size
   }
@@ -265,12 +277,12 @@ export class Partition {
     const { size } = this.#segments.at(-1)!
     if (this.#tip!.position + bytes <= size / 2 || this.#spare !== undefined) return
     this.#spare = makeSpare(this.#files, this.#options.segmentBytes)
-    this.#spare.catch(() => undefined) // Whoever needs it tries again.
+    this.#spare.catch(() => undefined) // The roll that needs it tries again.
   }
 
   /**
-   * Ends the segment and goes on in the next one, which has room for this many bytes. That one has its name
-   * before the seal says that there is one: so a missing segment is always noticed.
+   * Ends the segment and continues in the next one, which has room for this many bytes. The next one gets its name before
+   * the seal says that it exists, so a missing segment is always noticed.
    */
   async #roll(bytes: number): Promise<void> {
     const wanted = Math.max(this.#options.segmentBytes, segmentHeaderBytes + bytes + 2 * headerBytes)
@@ -279,18 +291,16 @@ export class Partition {
     if (size === undefined || size < wanted) size = await makeSpare(this.#files, wanted)
     const next = await adoptSpare(this.#files, this.#segments.length, this.#tip!.offset, size)
     const time = this.#options.time.now()
-    await this.#write(Buffer.alloc(headerBytes), 0, flagSeal | flagContinued, time, 'last seal')
+    await this.#write(Buffer.alloc(headerBytes), 0, flagSeal | flagContinued, time, 'last seal', next)
     await this.#file!.close()
-    this.#segments = [...this.#segments, next]
     await this.#openActive()
-    this.#tip = continuedIn(this.#tip!)
   }
 
   async #openActive(): Promise<void> {
     this.#file = await this.#files.disk.open(this.#segments.at(-1)!.path, 'write')
   }
 
-  /** Stops: tells all who wait, and trusts nothing in the files until they have been recovered. */
+  /** Rejects everything that waits, and trusts nothing in the files until the partition has been recovered. */
   #fail(error: unknown, taken: readonly Waiting[]): void {
     this.#tip = undefined
     this.#sealDue = false
@@ -305,7 +315,7 @@ export class Partition {
     this.#spare = undefined
     const file = this.#file
     this.#file = undefined
-    await file?.close().catch(() => undefined) // It is of no use any more, whatever it says.
+    await file?.close().catch(() => undefined) // The file is given up either way.
     await this.open(await inspect(this.#files))
   }
 
@@ -324,7 +334,7 @@ function writeFailed(directory: string, cause: unknown): HenceError {
     'log-write-failed',
     'retry',
     `The log could not write to ${directory}: ${(cause as Error).message}. ` +
-      'What was being written is in the log whole or not at all; retry, and the log recovers first.',
+      'The records being written are in the log whole or not at all; retry, and the log recovers first.',
     { cause },
   )
 }

@@ -12,14 +12,14 @@ import {
 } from './batch.ts'
 import type { BatchIndex } from './batch-index.ts'
 import { damaged } from './damage.ts'
-import type { PartitionFiles } from './recovery.ts'
+import type { PartitionFiles } from './partition-files.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readFailed, Window } from './window.ts'
 
 /**
- * Yields the batches of a segment that end behind an offset, and checks each; those before it are passed by, by their headers
- * alone, and the first one behind them is not held against them. Returns the hash of the last one if the partition goes on in the
- * next segment.
+ * Yields the batches of a segment that end after an offset, and checks each. Batches before the offset are skipped by
+ * their headers alone, so the first batch after them is not checked against the hash of the one before it.
+ * @returns if the partition continues in the next segment: the hash of the last batch, and the offset that follows
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* readSegment(
@@ -27,17 +27,18 @@ export async function* readSegment(
   segment: Segment,
   options: {
     readonly from: number
-    /** The hash of the batch before the segment; undefined: not known, so not checked. */
+    /** The hash of the batch before the segment; undefined if it is not known, and then it is not checked. */
     readonly previous: Buffer | undefined
-    /** Where to begin; learns from the walk. */
+    /** Where to begin; the reading adds the positions that it passes. */
     readonly index: BatchIndex
-    /** Up to which position the segment is known to be written; asked before each batch. */
+    /** Returns the position up to which the segment has been written; called before each batch. */
     limit(): number | Promise<number>
   },
-): AsyncGenerator<Batch, Buffer | undefined> {
+): AsyncGenerator<Batch, { hash: Buffer; offset: number } | undefined> {
   const { from, previous, index } = options
   let { offset, position } = index.find(from)
   let hash = position > segmentHeaderBytes ? undefined : segment.number === 0 ? noHash : previous
+  let time = 0
   const file = await disk.open(segment.path, 'read').catch((error) => {
     throw readFailed(segment.path, error)
   })
@@ -50,8 +51,9 @@ export async function* readSegment(
       const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
       if (header === undefined) throw damaged(segment.path, position, 'there is no batch header')
       const length = headerBytes + header.payloadBytes
-      if (header.baseOffset !== offset) throw doesNotFollow(segment, position)
-      index.note(offset, position)
+      if (header.baseOffset !== offset || header.time < time) throw doesNotFollow(segment, position)
+      time = header.time
+      index.add(offset, position)
       const isContinued = (header.flags & flagContinued) !== 0
       const [first, start] = [offset, position]
       offset += header.count
@@ -73,9 +75,9 @@ export async function* readSegment(
         }
         yield { offset: first, time: header.time, records }
       }
-      // Whoever wanted one record has gone by now.
+      // Hashed after the yield: a caller that wanted a single record has left by then.
       hash = hashOf(window.bytes.subarray(at, at + length))
-      if (isContinued) return hash
+      if (isContinued) return { hash, offset }
     }
   } finally {
     await file.close()

@@ -19,21 +19,22 @@ import { Window } from './window.ts'
 const pieceBytes = 1024 * 1024
 const zeros = Buffer.alloc(pieceBytes)
 
-/** What a scan found: the tip (undefined without a good batch), and where the bytes behind it end that are not zero. */
+/** The result of a scan. */
 export interface Scan {
+  /** Undefined if the segment has no whole batch. */
   readonly tip: Tip | undefined
-  /** Equal to the tip's position when there is nothing but zeros behind it. */
+  /** The position after the last byte that is not zero; equal to the tip's position if only zeros follow it. */
   readonly junkEnd: number
 }
 
 /**
- * Reads a segment to the end of its good batches. What follows there is the torn end of an unfinished write,
- * unless a later batch shows that it was once whole. A batch is written only after the one before it is
- * durable; so any valid header further on means that this is no torn write but damage.
+ * Reads a segment to the end of its whole batches. The bytes that follow are the torn end of an unfinished write, unless
+ * a later batch shows that they were once whole: a batch is written only after the one before it is durable, so a valid
+ * header further on means damage.
  *
- * (A record may hold bytes that look like a header of this very log. They are not searched where the torn
- * batch's own header still tells its length. Else they make a torn end look like damage: that refuses to
- * start where it need not, and loses nothing.)
+ * A record may hold bytes that look like a header of this very log. The search skips them where the header of the torn
+ * batch still says its length. Otherwise a torn end looks like damage: then a start is refused without need, and nothing
+ * is lost.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function scanSegment(
@@ -44,7 +45,7 @@ export async function scanSegment(
 ): Promise<Scan> {
   const window = new Window(file, segment.path)
   let position = segmentHeaderBytes
-  let offset = segment.baseOffset
+  let { baseOffset: offset } = segment
   let tip: Tip | undefined
   let beforeLast: number | undefined
   let searchFrom = position
@@ -53,6 +54,7 @@ export async function scanSegment(
     const header = readHeader(window.bytes, window.indexOf(position, 0), lineage)
     searchFrom = position
     if (header === undefined || header.baseOffset !== offset || tip?.continued) break
+    if (tip !== undefined && header.time < tip.time) break
     const length = headerBytes + header.payloadBytes
     if (window.indexOf(position, length) < 0) await window.load(position, length, segment.size)
     const at = window.indexOf(position, length)
@@ -60,7 +62,7 @@ export async function scanSegment(
       searchFrom = position + length
       break
     }
-    index.note(offset, position)
+    index.add(offset, position)
     beforeLast = tip?.lastPosition
     offset += header.count
     tip = {
@@ -97,12 +99,12 @@ export async function scanSegment(
   return { tip: { ...tip, hash: hashOf(last) }, junkEnd }
 }
 
-/** Where the bytes that are not zero end, from a position on; that position when there are none. */
+/** Returns the position after the last byte that is not zero, from a position on; that position if all are zero. */
 export async function findJunkEnd(file: DiskFile, size: number, from: number): Promise<number> {
   return searchTail(file, size, from, () => undefined)
 }
 
-/** Goes through the rest of a file in pieces that overlap by a header, so that none is missed where two meet. */
+/** Goes through the rest of a file in pieces that overlap by a header, so that none is missed at a boundary. */
 async function searchTail(
   file: DiskFile,
   size: number,
@@ -127,7 +129,7 @@ function lastNonZero(bytes: Buffer): number {
   return index
 }
 
-/** Reads the bytes from one position to another. */
+/** Reads the bytes from one position to another, or to the end of the file. */
 export async function readBytes(file: DiskFile, from: number, to: number): Promise<Buffer> {
   const bytes = Buffer.allocUnsafe(to - from)
   return bytes.subarray(0, await file.read(bytes, from))

@@ -5,8 +5,7 @@ import type { Disk, DiskFile } from './disk.ts'
 
 /**
  * A segment: a file of a fixed size that begins with this header; batches follow without gaps, then zeros.
- * The size is set when the file is made, so that a shortened file is noticed, and so that a commit changes no
- * file size. All integers are little-endian.
+ * The size is set when the file is made, so that a shortened file is noticed and a commit changes no file size. All integers are little-endian.
  *
  *   0        1        2        3        4        5        6        7        8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -28,10 +27,10 @@ export const segmentHeaderBytes = 36
 const magic = 0x53434e48
 const version = 1
 
-/** The name under which the next segment is made, before it has a base offset. */
+/** The name of the next segment while it has no base offset yet. */
 export const spareName = 'spare'
 
-/** Which segment, where it is, and its size in bytes. */
+/** A segment file: its number in the partition, the offset that it begins with, and its size in bytes. */
 export interface Segment {
   readonly number: number
   readonly baseOffset: number
@@ -43,13 +42,13 @@ export function segmentName(number: number, baseOffset: number): string {
   return `${String(number).padStart(8, '0')}-${String(baseOffset).padStart(16, '0')}.segment`
 }
 
-/** The number and base offset in a segment's name; undefined for other files. */
+/** Returns the number and base offset in a segment's name; undefined for other files. */
 export function parseSegmentName(name: string): { number: number; baseOffset: number } | undefined {
   const parts = /^(\d{8})-(\d{16})\.segment$/.exec(name)
   return parts === null ? undefined : { number: Number(parts[1]), baseOffset: Number(parts[2]) }
 }
 
-/** Makes a segment whose size and header are durable, but whose name is not yet. */
+/** Makes a segment; its size and header are durable when this resolves, its name is not. */
 export async function makeSegment(disk: Disk, path: string, lineage: Lineage, size: number): Promise<void> {
   const header = Buffer.alloc(segmentHeaderBytes)
   header.writeUInt32LE(magic, 0)
@@ -69,7 +68,8 @@ export async function makeSegment(disk: Disk, path: string, lineage: Lineage, si
 }
 
 /**
- * Checks the header and the size of a segment; resolves to the size.
+ * Checks the header and the size of a segment.
+ * @returns its size in bytes
  * @throws HenceError `log-damaged` (operator)
  */
 export async function checkSegment(file: DiskFile, path: string, lineage: Lineage): Promise<number> {

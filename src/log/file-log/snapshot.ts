@@ -3,12 +3,12 @@ import type { Batch } from '../log.ts'
 import { BatchIndex } from './batch-index.ts'
 import { damageLocation } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
-import { partitionFilesOf } from './file-log.ts'
 import { readMeta } from './meta.ts'
-import { type Findings, inspect, listSegments, type PartitionFiles } from './recovery.ts'
-import { readSegment } from './segment-read.ts'
+import { listSegments, type PartitionFiles, partitionFilesOf } from './partition-files.ts'
+import { readPartition, segmentOf } from './partition-read.ts'
+import { type Findings, inspect } from './recovery.ts'
 
-/** What reading alone tells of a log: for looking at it from outside, also while a process writes it. */
+/** A log as it is at one moment, found by reading alone: from outside, also while a process writes it. */
 export interface LogSnapshot {
   readonly id: string
   readonly partitions: readonly PartitionSnapshot[]
@@ -16,14 +16,14 @@ export interface LogSnapshot {
 
 export interface PartitionSnapshot {
   readonly files: PartitionFiles
-  /** Undefined when it is damaged where it ends. */
+  /** Undefined if the partition is damaged where it ends. */
   readonly findings: Findings | undefined
-  /** What an opening would refuse it for. */
+  /** The damage for which a start would refuse the partition. */
   readonly damage: Error | undefined
 }
 
 /**
- * Looks at the log of a data directory and changes nothing; undefined when there is none.
+ * Takes a snapshot of the log in a data directory, and changes nothing; undefined if there is no log.
  * @throws HenceError `log-damaged`, `log-format-unknown` (operator) for the file that describes the log,
  *   `log-read-failed` (retry)
  */
@@ -40,8 +40,8 @@ export async function snapshotLog(
 }
 
 /**
- * A batch that a process is writing right now looks torn at first and is followed by another one a moment later,
- * which makes it look damaged. Damage stays where it is when one looks again, and that does not.
+ * A batch that a process is writing looks torn at first; once the next batch follows it, it looks damaged. Real damage
+ * is found again in the same place, so the partition is inspected until two results agree.
  */
 async function snapshotPartition(files: PartitionFiles): Promise<PartitionSnapshot> {
   for (let before: string | undefined; ; ) {
@@ -57,7 +57,8 @@ async function snapshotPartition(files: PartitionFiles): Promise<PartitionSnapsh
 }
 
 /**
- * Reads what a partition held when it was looked at, from an offset on, and checks every byte of that; from 0 on, of all.
+ * Reads a partition from an offset up to where the snapshot ends, and checks every byte; from 0, every byte of the
+ * partition.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry); after the batches before the damage
  */
 export async function* readSnapshot(
@@ -65,27 +66,21 @@ export async function* readSnapshot(
   from = 0,
 ): AsyncGenerator<Batch> {
   const segments = findings?.segments ?? (await listSegments(files))
-  let previous: Buffer | undefined
-  for (
-    let number = Math.max(
-      0,
-      segments.findLastIndex(({ baseOffset }) => baseOffset <= from),
-    );
-    ;
-    number++
-  ) {
-    const segment = segments[number]
-    if (segment === undefined) break
-    const isLast = number === segments.length - 1
-    const limit = findings && isLast ? findings.tip.position : segment.size
-    const index = new BatchIndex(segment.baseOffset)
-    try {
-      previous = yield* readSegment(files, segment, { from, previous, index, limit: () => limit })
-    } catch (error) {
-      // Where the end is not known, the reading runs into it; what is wrong there was found before.
-      throw isLast && damage ? damage : error
-    }
-    if (previous === undefined) break
+  let current = 0
+  try {
+    yield* readPartition(files, from, {
+      first: segmentOf(segments, from),
+      segment(number) {
+        current = number
+        return segments[number]
+      },
+      index: ({ baseOffset }) => new BatchIndex(baseOffset),
+      limit: ({ number, size }) =>
+        findings && number === segments.length - 1 ? findings.tip.position : size,
+    })
+  } catch (error) {
+    // Where the end is not known, the reading runs into it; the snapshot already says what is wrong there.
+    throw current >= segments.length - 1 && damage ? damage : error
   }
   if (damage) throw damage
 }

@@ -1,21 +1,22 @@
 import { noHash } from './batch.ts'
 import { segmentHeaderBytes } from './segment.ts'
 
-/** Where a partition ends: the last good batch, and all that the next one must join on to. */
+/** The end of a partition: its last whole batch, and everything that the next batch must continue from. */
 export interface Tip {
-  /** Where in the active segment the next batch goes. */
+  /** The position of the next batch in the active segment. */
   readonly position: number
   /** The offset of the next record. */
   readonly offset: number
   readonly epoch: number
+  /** Log time of the last batch, in milliseconds since 1970. */
   readonly time: number
   /** The hash of the last batch. */
   readonly hash: Buffer
-  /** Where the last batch in the active segment stands; undefined when that holds none yet. */
+  /** The position of the last batch in the active segment; undefined while that segment holds none. */
   readonly lastPosition: number | undefined
   /** Whether the last batch is a seal, so that the one before it is vouched for. */
   readonly sealed: boolean
-  /** Whether the last batch says that the partition goes on in the next segment. */
+  /** Whether the last batch says that the partition continues in the next segment. */
   readonly continued: boolean
 }
 
@@ -31,7 +32,7 @@ export const emptyTip: Tip = {
   continued: false,
 }
 
-/** The tip of a partition whose last segment is new and empty, from the tip in the segment before it. */
+/** Returns the tip in a new, empty segment, from the tip in the segment before it. */
 export function continuedIn(before: Tip): Tip {
   return { ...before, position: segmentHeaderBytes, lastPosition: undefined, continued: false }
 }

@@ -1,33 +1,32 @@
-import { basename, dirname, join } from 'node:path'
+import { copyAside } from './aside.ts'
 import { findHeader, readHeader } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { DamageLocation } from './damage.ts'
-import { type Disk, makeDirectories } from './disk.ts'
-import { listSegments, type PartitionFiles } from './recovery.ts'
+import { listSegments, type PartitionFiles } from './partition-files.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 import { readBytes } from './segment-scan.ts'
 
-/** What it takes, and what it costs, to end a damaged partition before its damage. */
+/** The plan to end a damaged partition before its damage, and its cost. */
 export interface Truncation {
   readonly partition: number
-  /** The segment that is cut, and where. */
+  /** The segment to truncate, and the position to do it at. */
   readonly file: string
   readonly byte: number
   /** The first offset that is lost; the partition ends here afterwards. */
   readonly from: number
   /**
-   * The end of what is lost, as far as anything behind the damage tells: equal to `from` when nothing does, and
-   * then it cannot be known whether there was more.
+   * The end of what is lost, as far as batch headers after the damage show it. Equal to `from` if there are none; then
+   * nobody can know whether there was more.
    */
   readonly to: number
-  /** The segments behind the damage, which are lost whole. */
+  /** The segments after the damage, which are lost whole. */
   readonly later: readonly string[]
 }
 
 /**
- * Works out what a cut would lose; changes nothing. Undefined when no cut helps, since what is damaged is not a
- * batch: the file's own header, or a file that is missing.
+ * Works out what a truncation would lose; changes nothing. Undefined if none helps, because the damage is not in a
+ * batch: it is in the header of the file, or the file is missing.
  */
 export async function planTruncation(
   files: PartitionFiles,
@@ -45,7 +44,7 @@ export async function planTruncation(
   const from = await offsetAt(files, segment, damage.byte)
   let to = from
   for (const later of segments.slice(at)) {
-    to = Math.max(to, await endTold(files, later, later === segment ? damage.byte : segmentHeaderBytes))
+    to = Math.max(to, await endByHeaders(files, later, later === segment ? damage.byte : segmentHeaderBytes))
   }
   return {
     partition: files.lineage.partition,
@@ -58,58 +57,35 @@ export async function planTruncation(
 }
 
 /**
- * Ends a partition before its damage. Everything that is cut off is copied aside first. The caller must hold the
- * directory's lock, and somebody must have agreed to the loss.
- * @returns the copies
+ * Ends a partition before its damage. Copies every affected segment aside first. The caller must hold the directory's
+ * lock, and a person must have accepted the loss.
+ * @returns the paths of the copies
  */
 export async function truncatePartition(
-  { disk, directory }: PartitionFiles,
-  truncation: Truncation,
+  files: PartitionFiles,
+  { file: path, byte, later }: Truncation,
 ): Promise<string[]> {
-  const folder = join(dirname(directory), 'damaged')
-  await makeDirectories(disk, folder, 'damaged copy')
-  const taken = (await disk.list(folder))!.map((name) => Number.parseInt(name, 10) || 0)
-  const number = String(Math.max(0, ...taken) + 1).padStart(4, '0')
-  const copies: string[] = []
-  for (const path of [truncation.file, ...truncation.later]) {
-    const copy = join(folder, `${number}-${basename(directory)}-${basename(path)}`)
-    await copyFile(disk, path, copy)
-    copies.push(copy)
-  }
-  await disk.syncDirectory(folder, 'damaged copy')
+  const { disk, directory } = files
+  const whole = [path, ...later].map((each) => ({ path: each, from: 0, to: Number.POSITIVE_INFINITY }))
+  const copies = await copyAside(files, 'damaged', whole)
 
-  // First this, while later segments show that there was more: whatever a crash leaves is never taken for a torn end.
-  const file = await disk.open(truncation.file, 'write')
+  // First this, while later segments show that there was more: then no crash leaves what looks like a torn end.
+  const file = await disk.open(path, 'write')
   try {
-    await file.write(Buffer.alloc((await file.size()) - truncation.byte), truncation.byte)
+    await file.write(Buffer.alloc((await file.size()) - byte), byte)
     await file.sync('cut')
   } finally {
     await file.close()
   }
-  // From the last one on, and one by one: there must be no gap in their numbers at any moment.
-  for (const path of truncation.later.toReversed()) {
-    await disk.remove(path)
+  // From the last one on, one by one: there must be no gap in their numbers at any moment.
+  for (const each of later.toReversed()) {
+    await disk.remove(each)
     await disk.syncDirectory(directory, 'later segments')
   }
   return copies
 }
 
-async function copyFile(disk: Disk, from: string, to: string): Promise<void> {
-  const source = await disk.open(from, 'read')
-  try {
-    const copy = await disk.open(to, 'create')
-    try {
-      await copy.write(await readBytes(source, 0, await source.size()), 0)
-      await copy.sync('damaged copy')
-    } finally {
-      await copy.close()
-    }
-  } finally {
-    await source.close()
-  }
-}
-
-/** The offset that a batch at this position has, if all before it is whole. */
+/** Returns the offset that a batch at this position would have, if all before it is whole. */
 async function offsetAt(files: PartitionFiles, segment: Segment, position: number): Promise<number> {
   let offset = segment.baseOffset
   const index = new BatchIndex(offset)
@@ -123,8 +99,12 @@ async function offsetAt(files: PartitionFiles, segment: Segment, position: numbe
   return offset
 }
 
-/** The end of the partition as the batch headers of a segment tell it, from a position on; 0 when none does. */
-async function endTold({ disk, lineage }: PartitionFiles, segment: Segment, from: number): Promise<number> {
+/** Returns the end of the partition by the batch headers of a segment from a position on; 0 if there are none. */
+async function endByHeaders(
+  { disk, lineage }: PartitionFiles,
+  segment: Segment,
+  from: number,
+): Promise<number> {
   const file = await disk.open(segment.path, 'read')
   try {
     const bytes = await readBytes(file, from, segment.size)

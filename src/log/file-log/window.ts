@@ -5,9 +5,8 @@ const bytesMin = 64 * 1024
 const bytesMax = 1024 * 1024
 
 /**
- * The part of a file that is in memory while it is read forward. A reading begins with a small piece, for
- * those who want one record, and goes on with larger ones. Every piece is a buffer of its own, because the
- * records handed out are views of it.
+ * The part of a file that is in memory while the file is read forward. It begins with a small piece, for readers that
+ * want one record, and continues with larger ones. Each piece is a new buffer, because records are returned as views.
  */
 export class Window {
   bytes: Buffer = Buffer.alloc(0)
@@ -21,14 +20,14 @@ export class Window {
     this.#path = path
   }
 
-  /** Where in `bytes` a position of the file stands, if this many bytes from it on are there; else -1. */
+  /** Returns the index in `bytes` of a position of the file, if this many bytes from it on are in memory; else -1. */
   indexOf(position: number, length: number): number {
     const index = position - this.#start
     return index >= 0 && index + length <= this.bytes.length ? index : -1
   }
 
   /**
-   * Moves to a position, with at least this many bytes if they stand before `limit` and the file has them.
+   * Moves to a position, with at least this many bytes if the file has them before `limit`.
    * @throws HenceError `log-read-failed` (retry)
    */
   async load(position: number, length: number, limit: number): Promise<void> {
@@ -46,13 +45,13 @@ export class Window {
   }
 }
 
-/** The error for a file of the log that the operating system does not let us read. */
+/** The error for a file of the log that the operating system does not let Hence read. */
 export function readFailed(path: string, cause: unknown): HenceError {
   return new HenceError(
     'log-read-failed',
     'retry',
     `The log could not read ${path}: ${(cause as Error).message}. ` +
-      'Retry; if it stays so, look at the disk and the permissions.',
+      'Retry; if it fails again, check the disk and the permissions.',
     { cause },
   )
 }

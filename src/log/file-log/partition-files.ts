@@ -1,0 +1,88 @@
+import { join } from 'node:path'
+import type { HenceError } from '../../failure.ts'
+import type { Lineage } from './batch.ts'
+import { damaged } from './damage.ts'
+import type { Disk } from './disk.ts'
+import type { Meta } from './meta.ts'
+import {
+  checkSegment,
+  makeSegment,
+  parseSegmentName,
+  type Segment,
+  segmentName,
+  spareName,
+} from './segment.ts'
+
+/** Where the files of a partition are, and what its headers say: shared by recovery, writing and reading. */
+export interface PartitionFiles {
+  readonly disk: Disk
+  readonly directory: string
+  readonly lineage: Lineage
+}
+
+/** Returns the files of each partition of a log whose folder is `directory`. */
+export function partitionFilesOf(disk: Disk, directory: string, meta: Meta): PartitionFiles[] {
+  const logId = Buffer.from(meta.logId, 'hex')
+  return Array.from({ length: meta.partitions }, (_, partition) => ({
+    disk,
+    directory: join(directory, `p${String(partition).padStart(4, '0')}`),
+    lineage: { logId, partition },
+  }))
+}
+
+/**
+ * Lists the segments of a partition in order, and checks the header and size of each.
+ * @throws HenceError `log-damaged` (operator) for a gap in their numbers, or without any
+ */
+export async function listSegments({ disk, directory, lineage }: PartitionFiles): Promise<Segment[]> {
+  const names = (await disk.list(directory)) ?? []
+  const found = names
+    .map((name) => ({ name, parsed: parseSegmentName(name) }))
+    .filter(({ parsed }) => parsed !== undefined)
+    .sort((a, b) => a.parsed!.number - b.parsed!.number)
+  const segments: Segment[] = []
+  for (const { name, parsed } of found) {
+    const { number, baseOffset } = parsed!
+    if (number !== segments.length) throw missing(directory, segments.length)
+    const path = join(directory, name)
+    const file = await disk.open(path, 'read')
+    try {
+      segments.push({ number, baseOffset, path, size: await checkSegment(file, path, lineage) })
+    } finally {
+      await file.close()
+    }
+  }
+  if (segments.length === 0) throw missing(directory, 0)
+  return segments
+}
+
+/** The error for a segment that should exist. */
+export function missing(directory: string, number: number): HenceError {
+  return damaged(directory, 0, `segment ${number} is missing`)
+}
+
+/**
+ * Makes the next segment, under a name that is not part of the partition. Replaces one that a crash or a failed write
+ * left.
+ * @returns its size in bytes
+ */
+export async function makeSpare(files: PartitionFiles, bytes: number): Promise<number> {
+  const { disk, directory, lineage } = files
+  const path = join(directory, spareName)
+  if ((await disk.list(directory))!.includes(spareName)) await disk.remove(path)
+  await makeSegment(disk, path, lineage, bytes)
+  return bytes
+}
+
+/** Gives the spare its name in the partition, durably. */
+export async function adoptSpare(
+  { disk, directory }: PartitionFiles,
+  number: number,
+  baseOffset: number,
+  bytes: number,
+): Promise<Segment> {
+  const path = join(directory, segmentName(number, baseOffset))
+  await disk.rename(join(directory, spareName), path)
+  await disk.syncDirectory(directory, 'next segment')
+  return { number, baseOffset, path, size: bytes }
+}
