@@ -14,8 +14,7 @@ import {
   type TableValue,
 } from './index.ts'
 
-// This file holds the type tests too: `npm run types` compiles it, and an @ts-expect-error without an
-// error under it fails there.
+// This file also holds type tests: `npm run types` compiles it, and fails for an @ts-expect-error without an error.
 
 /** Compiles only when both types are the same. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -63,7 +62,7 @@ const onSold = product.on(sold, (tx, sale) => {
 const shop = app('shop', { requests: [place, ship], tables: [orders, lines, stock], reactions: [onSold] })
 type Shop = typeof shop
 
-// What a client of the app can know of it, from its type alone.
+// A client derives these types from the type of the app alone.
 same<RequestName<Shop>, 'place' | 'ship'>(true)
 same<RequestInput<Shop, 'place'>, { order: string; units: string }>(true)
 same<RequestValue<Shop, 'place'>, { state: 'open' }>(true)
@@ -74,11 +73,11 @@ same<TableKey<Shop, 'orders'>, readonly [key: string]>(true)
 same<TableKey<Shop, 'lines'>, readonly [key: string, number]>(true)
 same<TableValue<Shop, 'stock'>, { units: number }>(true)
 
-// What a derivation must not do is an error when it is written.
+// Mistakes in a derivation are type errors.
 order.request('hide', {
   input: z.object({ order: z.string() }),
   key: (input) => input.order,
-  // @ts-expect-error: every object fits {}, so the reason below would not be known outside.
+  // @ts-expect-error: every object fits {}, which would hide the reason below.
   derive(tx) {
     if (tx.get(orders)) return reject('lost')
     return {}
@@ -95,11 +94,11 @@ order.request('cheat', {
   derive(tx, input) {
     // @ts-expect-error a table of another scope
     tx.get(stock)
-    // @ts-expect-error a key part too many
+    // @ts-expect-error one key part too many
     tx.get(orders, 1)
     // @ts-expect-error a key part of the wrong kind
     tx.get(lines, 'one')
-    // @ts-expect-error a key part too few
+    // @ts-expect-error one key part too few
     tx.delete(lines)
     // @ts-expect-error a value of another table
     tx.put(orders, { sku: 'mug' })
@@ -126,12 +125,12 @@ order.table('bad', {
 })
 order.request('bad', {
   input: z.object({ order: z.string() }),
-  // @ts-expect-error a partition key is text
+  // @ts-expect-error a partition key is a string
   key: () => 1,
   derive() {},
 })
 
-// The versions of a message: every step is there, and the last one leads to the schema of today.
+// The versions of a message: every upcaster exists, and the last one returns the current schema's type.
 const renamed = order.request('rename', {
   version: 3,
   upcast: {
@@ -152,11 +151,11 @@ const names = { data: z.object({ names: z.array(z.string()) }), key: () => 'all'
 product.event('renamed', { version: 2, upcast: { 1: ({ name }) => ({ names: [name as string] }) }, ...names })
 product.event('renamed', {
   version: 2,
-  // @ts-expect-error the last step gives what the schema does not
+  // @ts-expect-error the last upcaster returns another type than the schema
   upcast: { 1: () => ({ names: 'Ann' }) },
   ...names,
 })
-// @ts-expect-error a step is missing
+// @ts-expect-error an upcaster is missing
 product.event('renamed', { version: 3, upcast: { 1: () => 1 }, ...names })
 // @ts-expect-error a version without upcasters
 product.event('renamed', { version: 2, ...names })

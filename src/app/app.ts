@@ -8,23 +8,23 @@ import type { Reaction } from './scope.ts'
 import type { KeyPart, PartsOf, Table, ValueOf } from './table.ts'
 import { checkVersions } from './version.ts'
 
-/** All that Hence needs to know of an application: made of definitions alone, and pure. */
+/** An application: its definitions, and nothing that touches the world. */
 export interface App<R extends Request = Request, T extends Table = Table, E extends Effect = Effect> {
   readonly name: string
   readonly requests: ReadonlyMap<string, R>
   readonly tables: ReadonlyMap<string, T>
   readonly events: ReadonlyMap<string, Event>
-  /** By the name of the event, or what `reactionName` makes of what comes of an effect. */
+  /** By the name that `reactionName` returns. */
   readonly reactions: ReadonlyMap<string, Reaction>
   readonly constraints: ReadonlyMap<string, Constraint>
   readonly effects: ReadonlyMap<string, E>
 }
 
 /**
- * Puts definitions together to an app. A definition that a derivation uses without being listed here is
- * refused when it is used.
- * @throws HenceError `app-invalid` (change) for bad or doubled names, an event with two reactions, or a version that has
- *   no upcaster
+ * Builds an app from its definitions. A derivation may only use definitions that are listed here; any other
+ * is refused when it is used.
+ * @throws HenceError `app-invalid` (change) for an invalid or duplicate name, an event with two reactions, or a
+ *   version without an upcaster
  */
 export function app<const R extends Request, const T extends Table, const E extends Effect = never>(
   name: string,
@@ -63,15 +63,15 @@ export function app<const R extends Request, const T extends Table, const E exte
       throw new HenceError(
         'app-invalid',
         'change',
-        `There is a reaction to the effect "${event.effect}", which is not listed: put it under \`effects\`.`,
+        `The app reacts to the effect "${event.effect}" but does not list it: add it to \`effects\`.`,
       )
     }
   }
   return made
 }
 
-/** The name that a reaction is found by; what comes of an effect may have one in each scope. */
-export function reactionName({ scope, event }: Pick<Reaction, 'scope' | 'event'>): string {
+/** The key of a reaction in `App.reactions`. Each scope may have its own reaction to an effect. */
+function reactionName({ scope, event }: Pick<Reaction, 'scope' | 'event'>): string {
   if (event.kind === 'event') return event.name
   return event.kind === 'corrections'
     ? correctionReactionName(scope)
@@ -82,7 +82,7 @@ export function effectReactionName(scope: string, effect: string, part: 'result'
   return `${scope}/${effect}/${part}`
 }
 
-/** A scope has one at most; no name of an effect's reaction is like it. */
+/** Each scope has at most one. The name cannot collide with that of an effect's reaction. */
 export function correctionReactionName(scope: string): string {
   return `${scope}/correct`
 }
@@ -111,7 +111,7 @@ function unique<D>(
       throw new HenceError(
         'app-invalid',
         'change',
-        `There are two of ${kind} "${name}": rename or remove one.`,
+        `The app defines ${kind} "${name}" twice: rename or remove one.`,
       )
     }
     named.set(name, definition)
@@ -123,10 +123,10 @@ function unique<D>(
 export type RequestName<A extends App> = A extends App<infer R, Table, Effect> ? R['name'] : never
 type RequestNamed<A extends App, N> =
   A extends App<infer R, Table, Effect> ? Extract<R, { readonly name: N }> : never
-/** What a request of this name is sent with. */
+/** The input of the request with this name, as clients send it. */
 export type RequestInput<A extends App, N> =
   RequestNamed<A, N> extends Request<string, string, infer Input> ? Input : never
-/** What a request of this name gives when it is accepted. */
+/** The value of the outcome when the request with this name is accepted. */
 export type RequestValue<A extends App, N> =
   RequestNamed<A, N> extends infer R
     ? R extends Request
@@ -134,7 +134,7 @@ export type RequestValue<A extends App, N> =
       : never
     : never
 /**
- * Why a request of this name may be rejected. The names of the constraints that it claims are among the reasons in
+ * The reasons for which the request with this name may be rejected. They include the constraints it claims, in
  * both modes, so that switching the mode breaks no client.
  */
 export type RequestReason<A extends App, N> =
@@ -145,7 +145,7 @@ export type RequestReason<A extends App, N> =
 export type TableName<A extends App> = A extends App<Request, infer T, Effect> ? T['name'] : never
 export type TableNamed<A extends App, N> =
   A extends App<Request, infer T, Effect> ? Extract<T, { readonly name: N }> : never
-/** The whole key of a row: the partition key, then the table's own parts. */
+/** The whole key of a row: the partition key, then the parts that the table defines. */
 export type TableKey<A extends App, N> = readonly [
   key: string,
   ...rest: Extract<PartsOf<TableNamed<A, N>>, KeyPart[]>,

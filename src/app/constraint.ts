@@ -1,63 +1,62 @@
 import { HenceError } from '../failure.ts'
 
 /**
- * When a claim is judged. `strict`: before the client is answered; too much is refused. `loose`: the client is
- * answered at once and the claim judged afterwards; too much becomes a violation, and its victims are
- * compensated.
+ * When a claim is judged. `strict`: before the client gets its answer; a claim beyond the limit is refused.
+ * `loose`: after the client got its answer; an excess becomes a violation, and its victims are compensated.
  */
 export type Mode = 'strict' | 'loose'
 
 /**
- * Who must give way when more is claimed than there is. Claims that were confirmed (a passenger has checked in,
- * goods have been shipped) give way after all that were not.
+ * Who gives way when claims exceed the limit. Confirmed claims (a passenger has checked in, goods have shipped)
+ * give way after all others.
  */
 export type Victims =
-  /** Those who claimed last. */
+  /** The most recent claims. */
   | 'newest'
-  /** Those who claimed first. */
+  /** The earliest claims. */
   | 'oldest'
-  /** Those whose claim has the lowest `priority`; among equals, those who claimed last. */
+  /** The claims with the lowest `priority`; among equals, the most recent. */
   | 'lowest-priority'
 
-/** How much more than the limit may be claimed: so many units, or a percentage of the limit, rounded down. */
+/** How far claims may exceed the limit: in units, or as a percentage of the limit, rounded down. */
 export type Overbook = number | { readonly percent: number }
 
 /**
- * A rule about all claims on one partition key of its scope, judged in that key's partition in the order of
- * the log: the units claimed stay within a limit. A unique constraint is one with the limit 1.
+ * Keeps the units claimed on one partition key within a limit. Claims are judged in that key's partition, in
+ * log order. A unique constraint has the limit 1.
  */
 export interface Constraint<Scope extends string = string, Name extends string = string> {
   readonly kind: 'constraint'
   readonly scope: Scope
   readonly name: Name
   readonly mode: Mode
-  /** The limit of a key that none was set for. */
+  /** The limit of a key for which no derivation has set one. */
   readonly limit: number
   /** Whether derivations may change the limit. */
   readonly adjustable: boolean
   readonly overbook: Overbook
   readonly victims: Victims
-  /** `human`: a violation waits for an operator, until the deadline. */
+  /** `human`: a violation waits for an operator until the deadline. */
   readonly review: 'auto' | 'human'
-  /** How long it waits, in milliseconds of log time; then the policy decides. */
+  /** How long a violation waits, in milliseconds of log time, before the `victims` policy decides. */
   readonly deadlineMs: number
   /**
-   * A claim on a key, to be returned by a request's `claims`.
-   * @param units whole, at least 1; default 1
+   * Builds a claim on a key, for a request's `claims` to return.
+   * @param units a whole number, at least 1; default 1
    */
   claim(key: string, units?: number, options?: { readonly priority?: number }): Claim<Name>
 }
 
-/** What a request wants to hold for as long as it stands. */
+/** Units of a constraint that a request wants to hold until it releases them or gives way. */
 export interface Claim<Name extends string = string> {
   readonly constraint: Name
-  /** The partition key that it is judged under. */
+  /** The partition key under which the claim is judged. */
   readonly key: string
   readonly units: number
   readonly priority: number
 }
 
-/** What a constraint may be told besides its name. */
+/** Options of every constraint. */
 export interface ConstraintOptions {
   /** Default `strict`. */
   readonly mode?: Mode
@@ -69,9 +68,9 @@ export interface ConstraintOptions {
   readonly deadlineMs?: number
 }
 
-/** A capacity's limit besides. */
+/** Options of a capacity. */
 export interface CapacityOptions extends ConstraintOptions {
-  /** The limit of a key that none was set for by `tx.setLimit`; default 0. */
+  /** The limit of a key until `tx.setLimit` sets one; default 0. */
   readonly limit?: number
   /** Default 0. */
   readonly overbook?: Overbook
@@ -79,7 +78,7 @@ export interface CapacityOptions extends ConstraintOptions {
 
 const dayMs = 86_400_000
 
-/** @throws HenceError `app-invalid` (change) when the options make no sense */
+/** @throws HenceError `app-invalid` (change) for a limit, margin or deadline that is not a whole number from 0 */
 export function constraint<S extends string, Name extends string>(
   scope: S,
   name: Name,
@@ -94,7 +93,7 @@ export function constraint<S extends string, Name extends string>(
     throw new HenceError(
       'app-invalid',
       'change',
-      `The constraint "${name}" has a limit, a margin or a deadline that is no whole number from 0 on.`,
+      `The limit, margin and deadline of constraint "${name}" must be whole numbers from 0.`,
     )
   }
   return {
@@ -113,14 +112,14 @@ export function constraint<S extends string, Name extends string>(
         throw new HenceError(
           'claim-invalid',
           'change',
-          `A claim on "${name}" must be on a key that is text, with a finite number as its priority.`,
+          `A claim on "${name}" needs a string as its key and a finite number as its priority.`,
         )
       }
       if (!isCount(units) || units === 0 || (!adjustable && units !== 1)) {
         throw new HenceError(
           'claim-invalid',
           'change',
-          `A claim on "${name}" must be of ${adjustable ? 'a whole number of units, at least 1' : 'one unit'}, not of ${units}.`,
+          `A claim on "${name}" must be for ${adjustable ? 'a whole number of units, at least 1' : 'one unit'}, not for ${units}.`,
         )
       }
       return { constraint: name, key, units, priority }

@@ -2,12 +2,12 @@ import type { Outcome } from './outcome.ts'
 import type { KeyPart } from './table.ts'
 
 /**
- * What a promotion of other code changed, for the app to make good: `scope.correct((tx, correction) => …)`. It arrives under the
- * partition key that it concerns, after all that the new code derived is live.
+ * A difference that promoting new code made, for the app to compensate: `scope.correct((tx, correction) => …)`.
+ * It arrives under the partition key that it concerns, after the new generation is live.
  */
 export type Correction = OutcomeCorrection | EffectCorrection | RowCorrection
 
-/** A request of this scope would have been decided otherwise. Whoever sent it was told `before`, and still is. */
+/** The new code decides a request of this scope differently. Its sender got `before`; retries still return it. */
 export interface OutcomeCorrection {
   readonly kind: 'outcome'
   readonly requestId: string
@@ -21,9 +21,9 @@ export interface OutcomeCorrection {
 }
 
 /**
- * An effect that was asked for would have been another one, or none. What was sent stays sent: under its id goes nothing else.
- * What this scope's `correct` asks for instead has an id of its own; a scope without one sends `after`, under
- * a new id.
+ * The new code asks for an effect with another input, or no longer asks for it. A delivered effect stays
+ * delivered, and its id is never reused for other content. Effects that this scope's `correct` asks for get new
+ * ids; without `correct`, Hence sends `after` under a new id.
  */
 export interface EffectCorrection {
   readonly kind: 'effect'
@@ -32,14 +32,14 @@ export interface EffectCorrection {
   readonly type: string
   readonly before: {
     readonly input: unknown
-    /** `pending`: it is not known whether it was done. */
+    /** `pending`: it may or may not have been delivered. */
     readonly state: 'pending' | 'done' | 'dead'
   }
-  /** Undefined when the code asks for it no longer. */
+  /** Undefined when the new code does not ask for the effect. */
   readonly after: { readonly input: unknown } | undefined
 }
 
-/** A row of a table of this scope is another one, there anew (no `before`), or gone (no `after`). */
+/** A row of a table of this scope changed, is new (no `before`), or is gone (no `after`). */
 export interface RowCorrection {
   readonly kind: 'row'
   /** The name of the table. */
@@ -50,7 +50,7 @@ export interface RowCorrection {
   readonly after?: unknown
 }
 
-/** Carries the type of what `scope.correct` reacts to. */
+/** Stands for corrections as the message that `scope.correct` reacts to. */
 export interface CorrectionMessage {
   readonly kind: 'corrections'
 }

@@ -2,8 +2,8 @@ import { checkName } from './name.ts'
 import type { OutputOf, Schema } from './schema.ts'
 
 /**
- * Something done to the outside world. A derivation only says that it shall be done; a handler, which is no part
- * of the pure module, does it.
+ * An action on the outside world. A derivation requests it; a handler, which lives outside the pure module,
+ * performs it.
  */
 export interface Effect<
   Name extends string = string,
@@ -15,17 +15,17 @@ export interface Effect<
   readonly kind: 'effect'
   readonly name: Name
   readonly input: Schema<unknown, Input>
-  /** What its handler gives back; undefined when it gives nothing. */
+  /** The schema of the value that its handler returns; undefined when the handler returns nothing. */
   readonly output: Schema<unknown, Result> | undefined
-  /** It was done: react to it with `scope.on(charge.result, …)`. */
+  /** The handler succeeded: react with `scope.on(charge.result, …)`. */
   readonly result: EffectMessage<Name, 'result', { id: string; input: Input; result: Result }>
-  /** It was given up after its last try, and waits for an operator: `scope.on(charge.dead, …)`. */
+  /** The last try failed and the effect waits for an operator: react with `scope.on(charge.dead, …)`. */
   readonly dead: EffectMessage<Name, 'dead', { id: string; input: Input; error: string }>
 }
 
 /**
- * What comes back of an effect. It arrives at the partition key that the effect was asked for under, so any
- * scope may react to it, for the effects of its own keys.
+ * The result of an effect, or its failure. It arrives at the partition key whose derivation requested the
+ * effect, so every scope may react to the effects of its keys.
  */
 export interface EffectMessage<
   Name extends string = string,
@@ -36,14 +36,14 @@ export interface EffectMessage<
   readonly kind: 'effect-message'
   readonly effect: Name
   readonly part: Part
-  /** Carries the type only. */
+  /** For the type checker; never set. */
   readonly data?: Data
 }
 
 /**
  * Defines a kind of effect: `effect('charge', { input: z.object({ cents: z.int() }), result: z.object({ paid: z.boolean() }) })`.
- * @param definition `result` is what its handler gives back; left out when nothing
- * @throws HenceError `app-invalid` (change) for a bad name
+ * @param definition `result` is the schema of what its handler returns; omit it when the handler returns nothing
+ * @throws HenceError `app-invalid` (change) for an invalid name
  */
 export function effect<const Name extends string, X extends Schema, R extends Schema = Schema<unknown, null>>(
   name: Name,

@@ -1,7 +1,7 @@
 import type { Schema } from './schema.ts'
 import type { Versioned } from './version.ts'
 
-/** An immutable message that a derivation emits to a partition key of its scope. */
+/** An immutable message that a derivation emits to a partition key of the event's scope. */
 export interface Event<
   Scope extends string = string,
   Name extends string = string,

@@ -1,6 +1,6 @@
 /**
- * The pure part of Hence: what a module of definitions may import. In the sandbox the name `hence` stands
- * for this file alone.
+ * The pure part of Hence, which the pure module of an app may import. In the sandbox, `hence` resolves to this
+ * file.
  */
 
 export { type Advice, HenceError } from '../failure.ts'

@@ -1,7 +1,7 @@
 import { HenceError } from '../failure.ts'
 
 /**
- * Names stand in records, file names, addresses and key prefixes, so they are kept plain.
+ * Checks a name. Names appear in records, file names, URLs and key prefixes.
  * @throws HenceError `app-invalid` (change)
  */
 export function checkName(kind: string, name: string): void {
@@ -9,11 +9,11 @@ export function checkName(kind: string, name: string): void {
   throw new HenceError(
     'app-invalid',
     'change',
-    `The ${kind} name ${JSON.stringify(name)} must be 1 to 64 letters, digits and hyphens, and begin with a small letter.`,
+    `The ${kind} name ${JSON.stringify(name)} must be 1 to 64 letters, digits and hyphens, and begin with a lowercase letter.`,
   )
 }
 
-/** Whether a message is one of Hence's own, such as a claim or what an operator decides; no app can use such a name. */
+/** Whether a message is a system message, such as a claim or an operator's decision. No app can use such a name. */
 export function isSystemMessage(type: string): boolean {
   return type.startsWith('hence:')
 }

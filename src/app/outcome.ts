@@ -1,15 +1,15 @@
 import type { Json } from './schema.ts'
 
-/** What became of a request; every retry of it gets the same. */
+/** How a request was decided; every retry gets the same outcome. */
 export type Outcome<Value = Json, Reason extends string = string> =
   | { readonly status: 'accepted'; readonly value: Value }
   | { readonly status: 'rejected'; readonly reason: Reason; readonly details?: Json }
   | { readonly status: 'failed'; readonly code: string; readonly message: string }
 
-// Taken from the registry that all realms share: a rejection made in a sandbox is known outside it.
+// From the registry that all realms share, so that the host recognises a rejection made in the sandbox.
 const rejection: unique symbol = Symbol.for('hence.rejection') as never
 
-/** Returned by a derivation instead of a value: the request is refused, and nothing that it changed remains. */
+/** Returned by a derivation in place of a value: the request is rejected and its changes are undone. */
 export interface Rejection<Reason extends string = string> {
   readonly [rejection]: true
   readonly reason: Reason
@@ -17,10 +17,10 @@ export interface Rejection<Reason extends string = string> {
 }
 
 /**
- * Refuses a request by a business rule: `return reject('seat-taken')`. All that the derivation changed or
- * emitted before is undone, and the outcome is `rejected` with this reason, on every retry too.
+ * Rejects a request by a business rule: `return reject('seat-taken')`. Everything the derivation changed or
+ * emitted is undone, and the outcome, also of every retry, is `rejected` with this reason.
  *
- * @param reason a stable word for programs to match on, in the form `seat-taken`
+ * @param reason stable, for programs to match on, for example `seat-taken`
  * @param details JSON for the caller
  */
 export function reject<const Reason extends string>(reason: Reason, details?: Json): Rejection<Reason> {

@@ -4,7 +4,7 @@ import type { Schema } from './schema.ts'
 import type { Tx } from './tx.ts'
 import type { Versioned } from './version.ts'
 
-/** A kind of wish that clients may send, and the derivation that decides it. */
+/** A type of request that clients may send, and the derivation that decides it. */
 export interface Request<
   Scope extends string = string,
   Name extends string = string,
@@ -20,12 +20,12 @@ export interface Request<
   readonly name: Name
   readonly input: Schema<Input, Output>
   key(input: Output): string
-  /** What it wants to hold for as long as it stands, from its input alone. */
+  /** The claims that the request holds once it is accepted; a function of the input alone. */
   claims?(input: Output): readonly Claim<Claimed>[]
   derive(tx: Tx<Scope>, input: Output): Result
   /**
-   * Runs under the request's own key when one of its claims had to give way: makes good and apologises. All its
-   * other claims are released after it.
+   * Runs under the request's partition key when one of its claims gives way, to undo and apologise. Afterwards
+   * all its other claims are released.
    */
   compensate?(tx: Tx<Scope>, input: Output, cause: ViolationCause): void
 }
@@ -35,17 +35,17 @@ export interface ViolationCause {
   /** The id of the violation. */
   readonly violation: string
   readonly constraint: string
-  /** The partition key that the constraint is judged under. */
+  /** The partition key under which the constraint is judged. */
   readonly key: string
 }
 
-/** What an accepted request of this kind gives; null where its derivation returns nothing. */
+/** The value of an accepted request; null where its derivation returns nothing. */
 export type AcceptedOf<Result> =
   Exclude<Result, Rejection> extends infer V ? (undefined extends V ? null : V) : never
 
-/** The reasons for which requests of this kind may be rejected. */
+/** The reasons for which a derivation rejects. */
 export type ReasonOf<Result> = Result extends Rejection<infer R> ? R : never
 
-/** The names of the constraints that requests of this kind claim. */
+/** The names of the constraints that a request claims. */
 export type ClaimedOf<R> =
   R extends Request<string, string, infer _I, infer _O, infer _R, infer C> ? C : never

@@ -15,16 +15,16 @@ import type { Tx } from './tx.ts'
 import type { UpcastersTo } from './version.ts'
 
 /**
- * What a partition key stands for: an order, a product, an account. Everything under one key is derived
- * serially, and a derivation reaches nothing else.
+ * A kind of partition key, for example an order, a product or an account. Everything under one key is derived
+ * serially, and a derivation reaches nothing outside it.
  */
 export interface Scope<S extends string = string> {
   readonly name: S
 
   /**
-   * A table of this scope. `key` adds parts for many rows a partition key; `indexes` names fields to find
-   * rows by. The value's schema gives the type, and is checked in dev mode only. `read` lets people without the
-   * scope `read` see the rows that are theirs: `read: (who, row) => row.owner === who.id`.
+   * Defines a table. `key` adds key parts, for many rows per partition key; `indexes` names the fields to look rows
+   * up by. The value's schema gives the type of rows; only dev mode checks rows against it. `read` lets callers
+   * without the permission `read` see some rows: `read: (who, row) => row.owner === who.id`.
    */
   table<
     const Name extends string,
@@ -42,13 +42,12 @@ export interface Scope<S extends string = string> {
   ): Table<S, Name, V, P, keyof I & string>
 
   /**
-   * A request of this scope. Its input is validated once, when it is admitted; `key` gives its partition
-   * key; `derive` decides it, and must be deterministic. With `claims` it holds parts of constraints: strict
-   * ones are granted before `derive` runs, loose ones are judged after it, and a request that must give one up is
-   * made good by `compensate`.
+   * Defines a request. Its input is validated once, at admission; `key` returns its partition key; `derive` decides
+   * it and must be deterministic. `claims` returns claims on constraints: strict ones are granted before `derive`
+   * runs, loose ones are judged after it. `compensate` runs when the request must give up a claim.
    *
-   * When the schema changes in a way that old messages do not fit, give the new one the next `version`, and in `upcast`
-   * for each older one a pure function that makes of what it was what the next one is.
+   * When the schema changes so that old messages no longer fit it, raise `version`; `upcast[n]`, a pure function,
+   * turns version n into n + 1.
    */
   request<
     const Name extends string,
@@ -69,7 +68,7 @@ export interface Scope<S extends string = string> {
       ReturnsNoEmptyObject<Result>,
   ): Request<S, Name, InputOf<X>, Frozen<OutputOf<X>>, Result, Claimed>
 
-  /** An event that is addressed to a partition key of this scope. Its versions are as those of a request. */
+  /** Defines an event addressed to a partition key of this scope. It has versions like a request. */
   event<const Name extends string, X extends Schema, const Version extends number = 1>(
     name: Name,
     definition: {
@@ -80,8 +79,9 @@ export interface Scope<S extends string = string> {
   ): Event<S, Name, OutputOf<X>>
 
   /**
-   * What happens at an event's partition key when it arrives, or when an effect of this scope's keys was done or
-   * given up. An event has exactly one reaction, what comes of an effect one in each scope at most.
+   * Defines the reaction to an event at its partition key, or to the result or failure of an effect requested
+   * under a key of this scope. An event has exactly one reaction; an effect's result and failure have at most
+   * one per scope.
    */
   on<E extends Event<S> | EffectMessage>(
     event: E,
@@ -89,21 +89,21 @@ export interface Scope<S extends string = string> {
   ): Reaction<S, E>
 
   /**
-   * What is to be done at a key of this scope for each difference that other code made there, once a person has
-   * promoted what it derived: make good, and apologise. At most one in each scope.
+   * Defines the compensation for each difference that new code made at a key of this scope; it runs after the
+   * promotion. At most one per scope.
    */
   correct(correct: (tx: Tx<S>, correction: Frozen<Correction>) => void): Reaction<S, CorrectionMessage>
 
-  /** A constraint that lets one request hold a key of this scope at a time. */
+  /** Defines a constraint that lets one request at a time hold a key of this scope. */
   unique<const Name extends string>(name: Name, options?: ConstraintOptions): Constraint<S, Name>
 
-  /** A constraint on how many units of a key of this scope requests may hold together. */
+  /** Defines a limit on the units of a key of this scope that requests hold together. */
   capacity<const Name extends string>(name: Name, options?: CapacityOptions): Constraint<S, Name>
 }
 
 /**
- * `{}` is a type that every other object fits, so a derivation that returns `{}` here and `reject(…)` there
- * would lose its reasons without a word. It is refused; nothing, or null, says the same.
+ * Refuses derivations that return `{}`: every object fits that type, so the union with `reject(…)` would lose the
+ * reasons silently. Return nothing or null.
  */
 type ReturnsNoEmptyObject<Result> = [EmptyObjectIn<Result>] extends [never]
   ? unknown
@@ -121,11 +121,11 @@ export interface Reaction<
   react(tx: Tx<S>, data: any): void
 }
 
-/** What a reaction is given. */
-export type MessageOf<E extends Event | EffectMessage> =
+/** The data that a reaction gets. */
+type MessageOf<E extends Event | EffectMessage> =
   E extends EffectMessage<string, 'result' | 'dead', infer D> ? D : E extends Event ? DataOf<E> : never
 
-/** Names the scopes of an app: `const [product, order] = scopes('product', 'order')`. */
+/** Defines the scopes of an app: `const [product, order] = scopes('product', 'order')`. */
 export function scopes<const Names extends readonly string[]>(
   ...names: Names
 ): { readonly [I in keyof Names]: Scope<Names[I]> } {

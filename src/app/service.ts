@@ -14,13 +14,13 @@ import type { Frozen } from './schema.ts'
 import type { IndexOf, KeyPart, Query, Row } from './table.ts'
 
 /**
- * What takes an app's requests and answers from its tables: the engine in the same process, or a connection to
- * the process that has it. Code that is written against this need not know which.
+ * Takes an app's requests and reads its tables: the engine in this process, or a connection to another process
+ * that runs it. Code written against this interface works with both.
  */
 export interface Service<A extends App> {
   /**
-   * Sends a request; resolves when it is durable and decided. However often it is sent with one id, it is
-   * derived once, and every reply is the first one.
+   * Sends a request; resolves when it is durable and decided. Sent again with the same id, it is not derived again:
+   * every reply has the first outcome.
    */
   submit<N extends RequestName<A>>(
     type: N,
@@ -28,8 +28,8 @@ export interface Service<A extends App> {
     options: { readonly requestId: string },
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
   /**
-   * Like `submit`, but resolves as soon as the request is durable; what becomes of it is told by `submit` with the
-   * same id.
+   * Like `submit`, but resolves as soon as the request is durable; call `submit` with the same id to get the
+   * outcome.
    */
   enqueue<N extends RequestName<A>>(
     type: N,
@@ -42,36 +42,36 @@ export interface Service<A extends App> {
     key: TableKey<A, N>,
     options?: ReadOptions,
   ): Promise<Frozen<TableValue<A, N>> | undefined>
-  /** The rows that a query names, in order; their keys begin with the partition key. */
+  /** The rows that match a query, in order; their keys start with the partition key. */
   scan<N extends TableName<A>>(
     table: N,
     query?: Query<IndexOf<TableNamed<A, N>>>,
     options?: ReadOptions,
   ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
   /**
-   * Hears of every changed row, in the order of each partition, after its record is durable and applied. Of what another
-   * generation has otherwise it hears nothing when that is promoted: `changes` ends then, so that its reader begins anew.
-   * @returns ends it
+   * Calls a listener for every changed row, in the order of each partition, after its record is durable and
+   * applied. Promotions are not reported row by row: `changes` ends; read the tables again.
+   * @returns unsubscribes
    */
   subscribe(listener: (changes: readonly TableChange[]) => void): () => void
-  /** Takes nothing more, and lets go of what it holds. */
+  /** Stops taking requests and releases its resources. */
   close(): Promise<void>
 }
 
-/** The outcome of a request, and how it was come by. */
+/** The outcome of a request, with its id and position. */
 export type Reply<Value = unknown, Reason extends string = string> = Outcome<Value, Reason> & {
   readonly requestId: string
-  /** Where the request stands in the log; hand it to a read as `after` to see what it changed. */
+  /** The request's position in the log; pass it to a read as `after` to see what the request changed. */
   readonly token: string
-  /** Whether the request had arrived before; the outcome is that of the first time. */
+  /** Whether this was a retry; the outcome is the first one. */
   readonly replayed: boolean
 }
 
-/** A request that is durable, and may be undecided. */
+/** A request that is durable and may be undecided. */
 export type Enqueued = Pick<Reply, 'requestId' | 'token'>
 
 export interface ReadOptions {
-  /** Tokens of replies: the read waits until those requests, and all events that follow from them, are applied. */
+  /** Tokens of replies: the read waits until those requests, and all events that follow, are applied. */
   readonly after?: string | readonly string[]
 }
 
@@ -83,13 +83,13 @@ export interface TableChange {
   readonly before: unknown
   /** Undefined when the row was removed. */
   readonly after: unknown
-  /** The record that changed it: `partition:offset`. */
+  /** The position of the record that changed it: `partition:offset`. */
   readonly token: string
 }
 
 export interface SubmitOptions {
-  /** Made by the client and stored before it is sent; see `identityOf` for its form. */
+  /** Made by the client and stored before it is sent: 1 to 255 visible ASCII characters, for example a UUIDv7. */
   readonly requestId: string
-  /** Who sends it; ids of different principals are different ids. Default: the empty string. */
+  /** The sender; ids are scoped by principal. Default: the empty string. */
   readonly principal?: string
 }

@@ -4,15 +4,12 @@ import type { Frozen, Schema } from './schema.ts'
 export type KeyPart = string | number
 export type KeyKind = 'string' | 'number'
 
-/** The type of the values of key parts: `['string', 'number']` → `[string, number]`. */
+/** The types of key parts by their kinds: `['string', 'number']` → `[string, number]`. */
 export type KeyParts<P extends readonly KeyKind[]> = {
   -readonly [I in keyof P]: P[I] extends 'string' ? string : number
 }
 
-/**
- * A derived, keyed table. Every row stands under a partition key; a table with further key parts holds
- * many rows a key.
- */
+/** A derived, keyed table. Every row belongs to a partition key; with further key parts, many rows may. */
 export interface Table<
   Scope extends string = string,
   Name extends string = string,
@@ -27,14 +24,14 @@ export interface Table<
   readonly value: Schema<unknown, Value>
   /** The kinds of the key parts after the partition key. */
   readonly parts: P
-  /** Index name → the names of the indexed fields, in order. */
+  /** Index name → indexed fields, in order. */
   readonly indexes: { readonly [I in Index]: readonly string[] }
-  /** Who may read a row over HTTP without the scope `read`; nobody where it is left out. */
+  /** Decides who may read a row over HTTP without the permission `read`; without a rule, nobody may. */
   // biome-ignore lint/suspicious/noExplicitAny: a rule takes rows, and would keep a table from being "any table".
   readonly read: ReadRule<any> | undefined
 }
 
-/** Whether somebody may read a row; `who.id` is their principal. It must not change anything. */
+/** Returns whether `who` may read a row; `who.id` is the principal. It must not change anything. */
 export type ReadRule<Value> = (
   who: { readonly id: string },
   row: Frozen<Value>,
@@ -46,23 +43,23 @@ export type PartsOf<T extends Table> = T extends Table<string, string, unknown, 
 export type IndexOf<T extends Table> =
   T extends Table<string, string, unknown, readonly KeyKind[], infer I> ? I : never
 
-/** Fields that an index can hold: text, numbers and booleans; rows where one is missing are not in the index. */
+/** Fields that an index can hold: strings, numbers, booleans. A row that lacks a field is not in the index. */
 export type IndexableField<V> = {
   [F in keyof V]-?: NonNullable<V[F]> extends string | number | boolean ? F : never
 }[keyof V] &
   string
 
 /**
- * Which rows a scan gives, and in which order. Without `index`, rows are ordered by key (text by its UTF-8
- * bytes); with it, by the indexed fields and then by key.
+ * Which rows a scan returns, and in which order. Without `index`, rows are ordered by key (strings by their
+ * UTF-8 bytes); with it, by the indexed fields, then by key.
  */
 export interface Query<Index extends string = string> {
   readonly index?: Index
-  /** Only rows whose key (or indexed fields, then key) begins with these parts. */
+  /** Only rows whose key (or indexed fields, then key) starts with these parts. */
   readonly prefix?: readonly (KeyPart | boolean)[]
-  /** Only rows from here on, this one included; parts that follow the prefix. */
+  /** Lower bound, inclusive: the parts after the prefix. */
   readonly from?: readonly (KeyPart | boolean)[]
-  /** Only rows up to here, this one left out; parts that follow the prefix. */
+  /** Upper bound, exclusive: the parts after the prefix. */
   readonly to?: readonly (KeyPart | boolean)[]
   readonly reverse?: boolean
   readonly limit?: number

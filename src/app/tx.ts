@@ -5,90 +5,91 @@ import type { Frozen } from './schema.ts'
 import type { IndexOf, PartsOf, Query, Row, Table, ValueOf } from './table.ts'
 
 /**
- * What a derivation sees of the world: the rows under its own partition key, and facts of the record it
- * derives from. Everything here is the same whenever the record is derived again.
+ * Gives a derivation access to the rows under its partition key and to the record that it derives from.
+ * Deriving the record again gives the same values.
  *
- * All methods throw `HenceError`; an error that the derivation does not catch undoes it, and its outcome
+ * All methods throw `HenceError`; an error that the derivation does not catch undoes it, and the outcome
  * is `failed`:
  * - `scope-crossed` for a table of another scope,
  * - `not-json` for a value that JSON does not keep (a `Date`, `NaN`, a `bigint`, a cycle …),
  * - `key-invalid`, `key-too-long`, `query-invalid` for keys and queries,
- * - `unknown-definition` for a table, event, effect or constraint that is not listed in `app`,
- * - `claim-invalid` for a limit or a number of units that makes no sense,
+ * - `unknown-definition` for a table, event, effect or constraint that `app` does not list,
+ * - `claim-invalid` for a limit or a number of units that is not a whole number from 0,
  * - `transaction-ended` when it is used after the derivation returned.
  */
 export interface Tx<Scope extends string = string> {
-  /** The partition key that this derivation is bound to. */
+  /** The partition key of this derivation. */
   readonly key: string
   /**
-   * The id of the request at the beginning of the chain; in a reaction and a timer too. In a compensation: of
-   * the request that is compensated.
+   * The id of the request that started the chain, also in a reaction or a timer. In a compensation: of the
+   * request that is compensated.
    */
   readonly requestId: string
-  /** Who sent that request; the empty string when the host names nobody. */
+  /** The sender of that request; empty when the host names none. */
   readonly principal: string
   /** Log time of the record, in milliseconds since 1970: the only clock of a derivation. */
   readonly now: number
 
   /** The row, frozen, or undefined. */
   get<T extends Table<Scope>>(table: T, ...key: PartsOf<T>): Frozen<ValueOf<T>> | undefined
-  /** Adds or replaces a row: `tx.put(lines, 3, line)`. The value is copied; fields that are undefined are left out. */
+  /** Adds or replaces a row: `tx.put(lines, 3, line)`. The value is copied, without undefined fields. */
   put<T extends Table<Scope>>(
     table: T,
     ...keyThenValue: [...key: PartsOf<T>, value: Frozen<ValueOf<T>>]
   ): void
-  /** Removes a row; false when there was none. */
+  /** Removes a row; returns false when there was none. */
   delete<T extends Table<Scope>>(table: T, ...key: PartsOf<T>): boolean
-  /** The rows under this partition key that a query names, in order; keys without the partition key. */
+  /** The rows under this partition key that match a query, in order; their keys omit the partition key. */
   scan<T extends Table<Scope>>(table: T, query?: Query<IndexOf<T>>): Row<PartsOf<T>, ValueOf<T>>[]
 
   /**
-   * Emits an event to the partition of its key. It is applied exactly once in effect: in the same atomic
-   * step when that is this partition, else by way of the log.
+   * Emits an event to the partition of its key. Its effect is exactly once: in the same atomic step if that is
+   * this partition, otherwise through the log.
    */
   emit<E extends Event>(event: E, data: Frozen<DataOf<E>>, options?: EmitOptions): void
 
   /**
-   * Asks for something to be done to the outside world. It is done, until acknowledged, after the record is
-   * durable; its handler gets the id that this returns, the same on every replay and for every try.
+   * Requests an effect. It is delivered after the record is durable, until its handler succeeds. The handler gets
+   * the id that this method returns, which is the same on every replay and try.
    */
   effect<E extends Effect>(effect: E, input: Frozen<EffectInputOf<E>>, options?: EmitOptions): string
 
   /**
-   * Sets a timer of this partition key: the event's reaction runs just before the first record whose log time is not
-   * earlier than `at`, with `tx.now` as that time. An event that is scheduled again under the same `key` moves.
-   * @param options.at in milliseconds since 1970; one in the past is due at once
-   * @param options.key tells timers of one event apart; default: there is one
+   * Sets a timer of this partition key: the event's reaction runs just before the first record whose log time is
+   * `at` or later, with that time as `tx.now`. Scheduling the same event and `key` again moves the timer.
+   * @param options.at in milliseconds since 1970; a past time is due at once
+   * @param options.key distinguishes several timers of one event; by default there is one
    */
   schedule<E extends Event<Scope>>(
     event: E,
     data: Frozen<DataOf<E>>,
     options: { readonly at: number; readonly key?: string },
   ): void
-  /** Takes a timer back; false when there is none, such as when it went off. */
+  /** Cancels a timer; returns false when there is none, for example because it has fired. */
   cancel<E extends Event<Scope>>(event: E, options?: { readonly key?: string }): boolean
 
-  /** What is claimed of a constraint of this scope at this key, and its limit without the margin. */
+  /** The units claimed of a constraint of this scope at this key, and its limit without the margin. */
   usage(constraint: Constraint<Scope>): { readonly limit: number; readonly claimed: number }
-  /** Sets the limit at this key. One below what is claimed is a violation, in either mode. */
+  /** Sets the limit at this key. A limit below the units claimed is a violation, in either mode. */
   setLimit(constraint: Constraint<Scope>, limit: number): void
-  /** Raises or lowers the limit at this key; it does not fall below 0. */
+  /** Raises or lowers the limit at this key, to 0 at the lowest. */
   adjustLimit(constraint: Constraint<Scope>, by: number): void
   /**
-   * Settles a constraint at this key, as at a departure: claims that were not confirmed are released, and from now on
-   * the margin is 0.
-   * @returns the claims that were released
+   * Settles a constraint at this key, as at a departure: releases the claims that are not confirmed, and sets the
+   * margin to 0 from now on.
+   * @returns the released claims
    */
   settle(constraint: Constraint<Scope>): readonly SettledClaim[]
   /**
-   * Gives back what requests of this partition key hold of a constraint of any scope.
+   * Releases the claims that requests of this partition key hold on a constraint of any scope.
    * @param key only claims on this key of the constraint
-   * @returns how many claims
+   * @returns the number of claims released
    */
   release(constraint: Constraint, key?: string): number
   /**
-   * Confirms what requests of this partition key hold of a constraint: `settle` keeps it, and it gives way last.
-   * @returns how many claims
+   * Confirms the claims that requests of this partition key hold on a constraint: `settle` keeps them, and they
+   * give way last.
+   * @returns the number of claims confirmed
    */
   confirm(constraint: Constraint, key?: string): number
 
@@ -98,21 +99,21 @@ export interface Tx<Scope extends string = string> {
   uuid(): string
 }
 
-export type EffectInputOf<E extends Effect> = E extends Effect<string, infer I> ? I : never
+type EffectInputOf<E extends Effect> = E extends Effect<string, infer I> ? I : never
 
-/** A claim that was released because nobody confirmed it. */
+/** A claim that `settle` released because it was not confirmed. */
 export interface SettledClaim {
   readonly requestId: string
   readonly principal: string
-  /** The partition key of the request that held it. */
+  /** The partition key of the request that held the claim. */
   readonly key: string
   readonly units: number
 }
 
 export interface EmitOptions {
   /**
-   * Names this event or effect among those of its type that this derivation emits, so that it keeps its identity when
-   * new code emits others before it. Without it, its place among them counts.
+   * Identifies this event or effect among those of its type in this derivation, so that it keeps its id when new
+   * code emits others before it. The default is its ordinal among them.
    */
   readonly key?: string
 }

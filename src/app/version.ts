@@ -1,22 +1,22 @@
 import { HenceError } from '../failure.ts'
 
-/** The versions of a type of messages: what stands in the log stays as it was written, and is read as the newest. */
+/** The versions of a message type. The log keeps each message as written; reading upcasts it to the newest version. */
 export interface Versioned {
-  /** The version of what the schema gives, from 1 on. */
+  /** The version of the schema's output, from 1. */
   readonly version: number
   readonly upcast: Upcasters
 }
 
-/** By version: what a message of it says, in the form of the version after it. */
-// biome-ignore lint/suspicious/noExplicitAny: what an older schema gave has no type any more.
+/** By version: turns a message of version n into version n + 1. */
+// biome-ignore lint/suspicious/noExplicitAny: the output of an older schema no longer has a type.
 export type Upcasters = Readonly<Record<number, (older: any) => unknown>>
 
-/** For a definition: one upcaster for every older version; the last one gives what the schema gives. */
+/** For a definition: one upcaster for every older version; the last one returns the schema's output type. */
 export type UpcastersTo<Version extends number, Newest> = [Version] extends [1]
   ? { readonly upcast?: never }
   : { readonly upcast: Steps<Version, Newest> }
 
-/** Counts from version 1 to the one before the newest. */
+/** The upcasters from version 1 to the last but one, as one type; counts by the length of a tuple. */
 type Steps<
   Version extends number,
   Newest,
@@ -31,13 +31,13 @@ type UpcastStep<From extends number, Version extends number, Newest, Counted ext
   readonly [V in From]: (older: any) => [...Counted, 0]['length'] extends Version ? Newest : unknown
 }
 
-/** It stands in one byte of a record. */
+/** A record stores the version in one byte. */
 const versionMax = 255
 
 /**
- * All older versions must be readable, also those that no log of today holds: a gap that is found when the code is
- * written costs a line, one that is found when an old record is read stops an engine. And a step that leads to a later
- * version than the newest would never run, so the number was forgotten.
+ * Checks that there is an upcaster for every older version, even those that no present log holds: a gap found at
+ * definition costs a line, a gap found when an old record is read stops an engine. An upcaster beyond the newest
+ * version would never run, so it means that `version` was not raised.
  * @throws HenceError `app-invalid` (change)
  */
 export function checkVersions(of: string, { version, upcast }: Versioned): void {
@@ -47,16 +47,16 @@ export function checkVersions(of: string, { version, upcast }: Versioned): void 
   for (let from = 1; from < version; from++) {
     if (typeof upcast[from] === 'function') continue
     throw invalid(
-      `Version ${version} of ${of} has no upcaster from version ${from}: give \`upcast\` a function under ${from} that ` +
-        `makes of such a message one of version ${from + 1}.`,
+      `Version ${version} of ${of} has no upcaster from version ${from}: add \`${from}: (older) => …\` to \`upcast\`, ` +
+        `a function that returns the message in version ${from + 1}.`,
     )
   }
   for (const from of Object.keys(upcast)) {
     const number = Number(from)
     if (Number.isInteger(number) && number >= 1 && number < version) continue
     throw invalid(
-      `The upcaster from version ${from} of ${of} leads nowhere, since version ${version} is the newest: ` +
-        'raise `version`, or remove it.',
+      `The upcaster from version ${from} of ${of} would never run, since version ${version} is the newest: ` +
+        'raise `version` or remove the upcaster.',
     )
   }
 }

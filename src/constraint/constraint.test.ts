@@ -7,7 +7,7 @@ import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { scenario } from '../testing/scenario.ts'
 
-// A shop whose orders claim stock. Worse than anything is a unit that two orders hold or that nobody holds.
+// A shop whose orders claim stock. The worst faults are a unit that two orders hold, and one that is lost.
 
 function shopWith(options: CapacityOptions) {
   const [product, order, name] = scopes('product', 'order', 'name')
@@ -105,7 +105,7 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: too much is refused, by the name of the constraint; all or nothing', () => {
+test('strict: a claim beyond the limit is rejected with the name of the constraint; all or nothing', () => {
   scenario(shopWith({ mode: 'strict', limit: 1 }))
     .given('place', { order: 'o1', skus: ['mug'] })
     .when('place', { order: 'o2', skus: ['cup', 'mug', 'urn'] })
@@ -119,7 +119,7 @@ test('strict: too much is refused, by the name of the constraint; all or nothing
     .thenClaimed('stock', 'urn', 0)
 })
 
-test('strict: two claims on one key are one of more units', () => {
+test('strict: two claims on one key are added up', () => {
   scenario(shopWith({ mode: 'strict', limit: 3 }))
     .when('place', { order: 'o1', skus: ['mug', 'mug'] })
     .thenAccepted()
@@ -128,7 +128,7 @@ test('strict: two claims on one key are one of more units', () => {
     .thenRejected('stock')
 })
 
-test('loose: too much is accepted, noticed, compensated and apologised for', () => {
+test('loose: an excess is accepted, detected, compensated and apologised for', () => {
   const s = scenario(shopWith({ mode: 'loose', limit: 1 }))
     .given('place', { order: 'o1', skus: ['mug'] }, { principal: 'ann' })
     .when('place', { order: 'o2', skus: ['mug', 'cup'], name: 'bob' }, { principal: 'bob' })
@@ -155,7 +155,7 @@ test('loose: too much is accepted, noticed, compensated and apologised for', () 
   ])
 })
 
-test('a falling limit is a violation for what was strictly granted too', () => {
+test('a falling limit is a violation for strictly granted claims too', () => {
   const s = scenario(shopWith({ mode: 'strict', limit: 3, victims: 'oldest' }))
     .given('place', { order: 'o1', skus: ['mug'] }, { principal: 'ann' })
     .given('place', { order: 'o2', skus: ['mug'] })
@@ -186,7 +186,7 @@ test('victims are chosen by the policy', () => {
   assert.deepEqual(victims('lowest-priority', 5, 1, 3, 1), ['o3', 'o1', 'o2'])
 })
 
-test('what was confirmed gives way last', () => {
+test('confirmed claims give way last', () => {
   const s = scenario(shopWith({ mode: 'loose', limit: 3 }))
   for (const order of ['o1', 'o2', 'o3']) s.given('place', { order, skus: ['mug'] })
   s.given('confirm', { order: 'o3' })
@@ -198,7 +198,7 @@ test('what was confirmed gives way last', () => {
   )
 })
 
-test('a margin is taken into account until it is settled; what nobody confirmed is released then', () => {
+test('the margin counts until the constraint is settled, which releases unconfirmed claims', () => {
   for (const [overbook, fits] of [
     [2, 12],
     [{ percent: 25 }, 12],
@@ -222,7 +222,7 @@ test('a margin is taken into account until it is settled; what nobody confirmed 
   }
 })
 
-test('a compensation that throws leaves nothing but an alarm, and the claim is gone', () => {
+test('a compensation that throws raises an alarm and changes nothing, and the claim is gone', () => {
   const s = scenario(shopWith({ mode: 'loose', limit: 1 }))
     .given('place', { order: 'o1', skus: ['mug'] })
     .when('place', { order: 'broken', skus: ['mug'] })
@@ -232,7 +232,7 @@ test('a compensation that throws leaves nothing but an alarm, and the claim is g
   assert.equal(s.violations()[0]!.victims[0]!.state, 'failed')
 })
 
-test('definitions and claims that make no sense are refused', () => {
+test('invalid definitions and claims are refused', () => {
   const [product] = scopes('product')
   for (const options of [{ limit: -1 }, { limit: 0.5 }, { overbook: -1 }, { overbook: { percent: -1 } }]) {
     assert.throws(() => product.capacity('stock', options), { code: 'app-invalid' })
@@ -300,7 +300,7 @@ for (const partitions of [1, 4]) {
   }
 }
 
-test('violations that were resolved are forgotten with the window, open ones are not', async () => {
+test('resolved violations are deleted after the window, open ones are not', async () => {
   let now = 1_790_000_000_000
   const day = 86_400_000
   const clock = { now: () => now, alarm: () => () => {} }
@@ -393,7 +393,7 @@ test('a violation under review waits for an operator, who decides by a request',
     reason: 'because',
   })
 
-  // Other victims than the policy's: the one who came first.
+  // Another victim than the policy's: the first claim.
   const { key, id } = (await open())[0]!
   const first = (await engine.scan('orders')).map((row) => row.key[0])
   assert.ok(first.length > 0)
@@ -422,7 +422,7 @@ test('a violation under review waits for an operator, who decides by a request',
     ['rejected', 'violation-not-open'],
   )
 
-  // Nobody decides the last one in time.
+  // No operator decides the last violation in time.
   const last = (await open())[0]!.key
   now += 60_000
   await place('f')
@@ -447,7 +447,7 @@ test('a violation under review waits for an operator, who decides by a request',
   await again.close()
 })
 
-test('the history of a violation that nobody decides does not grow with every claim', () => {
+test('the history of an undecided violation does not grow with every claim', () => {
   const s = scenario(shopWith({ mode: 'loose', limit: 1, review: 'human' }))
   for (let i = 0; i < 50; i++) s.given('place', { order: `o${i}`, skus: ['mug'] })
   const [violation] = s.violations()
@@ -461,7 +461,7 @@ test('the history of a violation that nobody decides does not grow with every cl
   )
 })
 
-test('an operator cannot let two hold what one may hold at a time', async () => {
+test('an operator cannot raise the limit of a unique constraint', async () => {
   const [name, account] = scopes('name', 'account')
   const taken = name.unique('taken', { mode: 'loose', review: 'human' })
   const register = account.request('register', {
@@ -484,7 +484,7 @@ test('an operator cannot let two hold what one may hold at a time', async () => 
   await engine.close()
 })
 
-test('claims that no judge could keep are refused where they are asked for', () => {
+test('claims that no judge could store are refused at the request', () => {
   const [product] = scopes('product')
   const stock = product.capacity('stock')
   for (const priority of [Number.NaN, Number.POSITIVE_INFINITY]) {
@@ -506,7 +506,7 @@ test('claims that no judge could keep are refused where they are asked for', () 
   }
 })
 
-test('a request may ask for any number of claims, which is no chain of events', () => {
+test('a request may have any number of claims, since they are not a chain of events', () => {
   const skus = Array.from({ length: 1_200 }, (_, i) => `sku${i}`)
   scenario(shopWith({ mode: 'strict', limit: 1 }))
     .when('place', { order: 'o1', skus })
@@ -517,7 +517,7 @@ test('a request may ask for any number of claims, which is no chain of events', 
     .thenClaimed('stock', 'sku1200', 0)
 })
 
-test('a victim is made good also at the end of the longest chain', () => {
+test('a victim is compensated also at the end of the longest chain', () => {
   const [product, order] = scopes('product', 'order')
   const stock = product.capacity('stock', { limit: 1 })
   const orders = order.table('orders', { value: z.object({ sorry: z.boolean() }) })
@@ -558,7 +558,7 @@ test('a victim is made good also at the end of the longest chain', () => {
   }
 })
 
-test('thousands give way at once, in seconds and with traces of a bearable size', async () => {
+test('thousands of victims at once take seconds, with traces of a bounded size', async () => {
   const count = 3_000
   const engine = await createEngine({
     app: shopWith({ mode: 'strict', limit: count }),

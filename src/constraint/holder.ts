@@ -4,13 +4,11 @@ import { encodeKey, keyBytesMax } from '../state/keys.ts'
 import type { ClaimHolder, HeldClaim } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 
-/**
- * What a request holds, under its own key: what it asked for, and what it was granted.
- */
+// The side of the request that holds claims: under its own partition key, the claims it asked for and was granted.
 
 /**
- * The claims of a request in the one order that all requests ask in: strict ones first, by constraint and key.
- * Several claims on one key of a constraint are one.
+ * The claims of a request in the order that all requests use: strict ones first, by constraint and key. Several
+ * claims on one key of a constraint become one.
  * @throws HenceError `unknown-definition`, `key-too-long` (change)
  */
 export function claimsInOrder(
@@ -36,10 +34,10 @@ export function claimsInOrder(
   return [...merged].sort(([a, x], [b, y]) => (rank(a, x) < rank(b, y) ? -1 : 1)).map(([, claim]) => claim)
 }
 
-/** Of the keys that a judge keeps rows under: what stands there besides names, in bytes (times, ids, tags). */
+/** Room in the keys of a judge's rows for what is not a name: times, ids, tags. In bytes. */
 const otherKeyBytes = 128
 
-/** Said to the one who asks: a judge that cannot keep the row could not answer. */
+/** Refuses the claim at the request, since a judge that cannot store its row could not answer. */
 function checkJudgedKey(constraint: string, key: string, identity: string): void {
   const bytes = encodeKey([key, constraint, constraint, identity]).length + otherKeyBytes
   if (bytes <= keyBytesMax) return
@@ -55,7 +53,7 @@ export function holderOf(turn: Turn, scope: string, identity: string): ClaimHold
   return turn.rows('holders').get(encodeKey([turn.key, scope, identity])) as ClaimHolder | undefined
 }
 
-/** Notes what a request asks for or holds; nothing, when it holds nothing. */
+/** Stores the claims that a request asks for or holds; removes the row when there are none. */
 export function setHolder(
   turn: Turn,
   scope: string,
@@ -67,18 +65,18 @@ export function setHolder(
   else turn.rows('holders').put(key, holder)
 }
 
-/** Asks for one claim. */
+/** Asks the judge for one claim. */
 export function ask(turn: Turn, scope: string, identity: string, claim: HeldClaim): void {
   const { constraint, key, units, priority, strict } = claim
   turn.send('hence:claim', key, { constraint, identity, scope, holder: turn.key, units, priority, strict })
 }
 
-/** Gives claims back. */
+/** Releases claims at their judges. */
 export function giveBack(turn: Turn, identity: string, claims: readonly HeldClaim[]): void {
   for (const { constraint, key } of claims) turn.send('hence:release', key, { constraint, identity })
 }
 
-/** Gives back what the requests of this key hold of a constraint; says how many claims that were. */
+/** Releases the claims that the requests of this key hold on a constraint; returns their number. */
 export function releaseHeld(turn: Turn, scope: string, constraint: string, key: string | undefined): number {
   return forHeld(turn, scope, constraint, key, (identity, holder, named) => {
     giveBack(turn, identity, named)
@@ -89,14 +87,14 @@ export function releaseHeld(turn: Turn, scope: string, constraint: string, key: 
   })
 }
 
-/** Confirms what the requests of this key hold of a constraint; says how many claims that were. */
+/** Confirms the claims that the requests of this key hold on a constraint; returns their number. */
 export function confirmHeld(turn: Turn, scope: string, constraint: string, key: string | undefined): number {
   return forHeld(turn, scope, constraint, key, (identity, _, named) => {
     for (const claim of named) turn.send('hence:confirm', claim.key, { constraint, identity })
   })
 }
 
-/** Forgets a claim that its judge has released. */
+/** Removes a claim that its judge has released. */
 export function lapse(turn: Turn, { identity, scope, constraint, key }: Messages['hence:lapse']): void {
   const holder = holderOf(turn, scope, identity)
   if (holder === undefined) return

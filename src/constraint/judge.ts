@@ -1,4 +1,5 @@
 import type { Constraint, SettledClaim } from '../app/index.ts'
+import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
@@ -6,18 +7,16 @@ import type { TableState } from '../state/table.ts'
 import type { ClaimRow, HistoryEntry, Standing, Victim, Violation } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 
-/**
- * The one place where claims on a key are judged, in the order of its partition's log. That there is one such
- * place for every key is what makes the verdicts agree, without locks and without a vote.
- */
+// Judges the claims on a key, in the log order of its partition. Each key has exactly one judge, so verdicts agree
+// without locks and without a vote.
 
-/** What is claimed of a key, and its limit. */
+/** The limit and the claimed units of a constraint at this key. */
 export function standingOf(turn: Turn, { name, limit }: Constraint): Standing {
   const standing = turn.rows('standings').get(encodeKey([turn.key, name])) as Standing | undefined
   return standing ?? { limit, claimed: 0, waived: 0, settled: false, count: 0, violation: null }
 }
 
-/** Judges a claim: a strict one is granted or denied, a loose one is noted in any case. */
+/** Judges a claim: grants or denies a strict one; records a loose one in any case. */
 export function claim(turn: Turn, asked: Messages['hence:claim']): void {
   const { constraint: name, identity, scope, holder, units, priority, strict } = asked
   const constraint = turn.constraint(name)
@@ -45,7 +44,7 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
     turn.send('hence:verdict', holder, { identity, scope, holder, constraint: name, key: turn.key, granted })
 }
 
-/** Takes a claim back, if it is still there. */
+/** Releases a claim, if the request still holds it. */
 export function release(turn: Turn, { constraint: name, identity }: Messages['hence:release']): void {
   const constraint = turn.constraint(name)
   const row = take(turn, name, identity)
@@ -66,20 +65,20 @@ export function setLimit(turn: Turn, constraint: Constraint, limit: number): voi
     throw new HenceError(
       'claim-invalid',
       'change',
-      `The limit of the unique constraint "${constraint.name}" is 1.`,
+      `The limit of the unique constraint "${constraint.name}" is 1 and cannot be changed.`,
     )
   }
   if (!Number.isSafeInteger(limit) || limit < 0) {
     throw new HenceError(
       'claim-invalid',
       'change',
-      `The limit of "${constraint.name}" must be a whole number from 0 on, not ${limit}.`,
+      `The limit of "${constraint.name}" must be a whole number from 0, not ${limit}.`,
     )
   }
   review(turn, constraint, { ...standingOf(turn, constraint), limit })
 }
 
-/** Releases what nobody confirmed, and ends the margin. */
+/** Releases the claims that are not confirmed, and ends the margin. */
 export function settle(turn: Turn, constraint: Constraint): SettledClaim[] {
   const { name } = constraint
   const gone: SettledClaim[] = []
@@ -96,7 +95,7 @@ export function settle(turn: Turn, constraint: Constraint): SettledClaim[] {
   return gone
 }
 
-/** Takes note of what became of a victim. */
+/** Records the result of a victim's compensation. */
 export function compensated(
   turn: Turn,
   { violation: id, identity, how }: Messages['hence:compensated'],
@@ -113,7 +112,7 @@ export function compensated(
   conclude(turn, constraint, standingOf(turn, constraint), { ...violation, victims })
 }
 
-/** The policy decides, since no operator has. */
+/** Lets the policy decide a violation for which no operator decided in time. */
 export function deadline(turn: Turn, { violation: id }: Messages['hence:deadline']): void {
   const violation = violationOf(turn, id)
   if (violation?.state !== 'open') return
@@ -122,7 +121,7 @@ export function deadline(turn: Turn, { violation: id }: Messages['hence:deadline
   chooseVictims(turn, constraint, standingOf(turn, constraint), noted, undefined)
 }
 
-/** What an operator decides about an open violation. */
+/** An operator's decision about an open violation. */
 export type OperatorDecision =
   | { readonly action: 'compensate' }
   | { readonly action: 'waive' }
@@ -130,9 +129,9 @@ export type OperatorDecision =
   | { readonly action: 'choose'; readonly victims: readonly string[] }
 
 /**
- * Carries out what an operator decided.
+ * Carries out an operator's decision.
  * @param decision `choose` names victims by their identities
- * @returns a reason why it cannot be carried out; undefined when it was
+ * @returns the reason why it was not carried out; undefined when it was
  */
 export function resolve(
   turn: Turn,
@@ -171,13 +170,13 @@ export function resolve(
   }
 }
 
-/** Forgets violations that were noticed before a time and are resolved, so many at most. */
+/** Deletes resolved violations that were detected before a time, at most `limit` of them. */
 export function forgetResolved(violations: TableState, before: number, limit: number): void {
   const old = violations.scan({ index: 'byState', prefix: ['resolved'], to: [before], limit })
   for (const { key } of old) violations.delete(encodeKey(key))
 }
 
-/** Looks whether more is claimed than there is, and sees to it. */
+/** Saves the standing, and opens, updates or ends the violation if claims exceed the limit. */
 function review(turn: Turn, constraint: Constraint, standing: Standing): void {
   const excess = excessOf(constraint, standing)
   const open = standing.violation === null ? undefined : violationOf(turn, standing.violation)
@@ -213,7 +212,7 @@ function review(turn: Turn, constraint: Constraint, standing: Standing): void {
   turn.schedule('hence:deadline', id, turn.now + constraint.deadlineMs, { violation: id })
 }
 
-/** Takes claims away until no more is claimed than there is, and tells those who held them. */
+/** Takes claims away until the rest fits the limit, and sends `hence:compensate` to their holders. */
 function chooseVictims(
   turn: Turn,
   constraint: Constraint,
@@ -243,7 +242,7 @@ function chooseVictims(
   if (chosen !== undefined) {
     for (const identity of chosen) give(identity)
   } else {
-    // A claim has one unit at least, so there are no more victims than units that are too much.
+    // A claim has at least one unit, so there are at most as many victims as excess units.
     const limit = Math.max(0, excessOf(constraint, standing))
     const rows = turn.rows('claims').scan({ index: 'victims', prefix: [name], limit }, encodeKey([turn.key]))
     for (const { key } of rows) {
@@ -256,9 +255,9 @@ function chooseVictims(
   conclude(turn, constraint, { ...standing, claimed }, noted)
 }
 
-/** Saves a violation in the state that it is in now, and the standing with it. */
+/** Computes a violation's state, and saves it with the standing. */
 function conclude(turn: Turn, constraint: Constraint, standing: Standing, violation: Violation): void {
-  // One whose victims have been told is over for the standing: what is too much now is another violation.
+  // Once its victims are notified, a violation no longer counts for the standing: a new excess is a new violation.
   const isCurrent = violation.state === 'open'
   const excess = isCurrent ? Math.max(0, excessOf(constraint, standing)) : 0
   const isWaiting = violation.victims.some(({ state }) => state === 'told')
@@ -285,9 +284,12 @@ function save(turn: Turn, constraint: Constraint, standing: Standing): void {
   const { name, limit } = constraint
   const rows = turn.rows('standings')
   const key = encodeKey([turn.key, name])
-  // What was let stand ends with the claims that it was let stand for.
+  // A waiver ends with the claims that it covers.
   const over = standing.claimed - limitWithMargin(constraint, standing)
   const waived = Math.min(standing.waived, Math.max(0, over))
+  assert(standing.claimed >= 0, 'a key never has less than 0 units claimed', standing.claimed)
+  assert(standing.waived >= 0, 'a waived excess is never negative', standing.waived)
+  assert(standing.count >= 0, 'claims are counted up', standing.count)
   const isAsNew =
     standing.claimed === 0 && standing.limit === limit && !standing.settled && standing.violation === null
   if (isAsNew) rows.delete(key)
@@ -316,8 +318,8 @@ function put(turn: Turn, violation: Violation): void {
 }
 
 /**
- * One entry for growth until something else happens: the history of a violation that waits for a person must not grow
- * with every claim, and each claim has its own place in the log.
+ * Records growth, replacing a `grew` entry at the end: the history of a violation that waits for an operator must
+ * not grow with every claim. The log has each claim.
  */
 function noteGrowth(turn: Turn, violation: Violation, units: number): Violation {
   const { history } = violation

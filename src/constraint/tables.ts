@@ -1,21 +1,20 @@
 import type { TableShape } from '../state/table.ts'
 
 /**
- * What constraints remember. Two places know of a claim: the key that it is judged under, and the key of the
- * request that holds it. Messages between them go by way of the log, so what one place grants and the other
- * holds is the same when nothing is under way.
+ * The system tables of constraints. A claim is recorded twice: under the key that judges it and under the key of
+ * the request that holds it. Messages between the two go through the log, so both agree when none is under way.
  *
- *   hence.standings    judged key, constraint              → limit, claimed
- *   hence.claims       judged key, constraint, identity    → a claim that was granted
+ *   hence.standings    judged key, constraint              → limit, units claimed
+ *   hence.claims       judged key, constraint, identity    → a granted claim
  *   hence.violations   judged key, id                      → a violation and its history
- *   hence.holders      key, scope, identity of a request   → what it holds or asks for
+ *   hence.holders      key, scope, identity of a request   → the claims it holds or asks for
  */
 export const standings: TableShape = { name: 'hence.standings', parts: ['string'], indexes: {} }
 
 export const claims: TableShape = {
   name: 'hence.claims',
   parts: ['string', 'string'],
-  // In this order claims give way: what was confirmed cannot be helped easily any more, so it comes last.
+  // The order in which claims give way: confirmed ones last, since they are the hardest to undo.
   indexes: { victims: ['constraint', 'confirmed', 'rank', 'order'] },
 }
 
@@ -25,26 +24,26 @@ export const violations: TableShape = {
   indexes: { byState: ['state', 'at'] },
 }
 
-/** Tables of Hence's own that operators read like those of the app, with their changes. */
+/** System tables that operators read, with their changes, like those of the app. */
 export const operatorTables: ReadonlyMap<string, TableShape> = new Map([[violations.name, violations]])
 
 export const holders: TableShape = { name: 'hence.holders', parts: ['string', 'string'], indexes: {} }
 
-/** How much of a key is claimed. */
+/** The limit of a constraint at one key, and the units claimed. */
 export interface Standing {
   readonly limit: number
   readonly claimed: number
-  /** How much above the limit an operator has let stand. */
+  /** The excess that an operator has waived. */
   readonly waived: number
-  /** Whether the margin has ended. */
+  /** Whether `settle` has ended the margin. */
   readonly settled: boolean
-  /** How many claims there have ever been. */
+  /** The number of claims ever granted. */
   readonly count: number
-  /** The violation that is not resolved yet. */
+  /** The id of the open violation. */
   readonly violation: string | null
 }
 
-/** A claim, at the key that judges it. */
+/** A claim as stored under the key that judges it. */
 export interface ClaimRow {
   readonly constraint: string
   readonly units: number
@@ -52,14 +51,14 @@ export interface ClaimRow {
   /** Log time, in milliseconds since 1970. */
   readonly at: number
   readonly confirmed: boolean
-  /** The key of the request that holds it, and its scope. */
+  /** The partition key of the request that holds it, and its scope. */
   readonly holder: string
   readonly scope: string
   readonly rank: number
   readonly order: number
 }
 
-/** A claim, at the request that holds it. */
+/** A claim as stored with the request that holds it. */
 export interface HeldClaim {
   readonly constraint: string
   readonly key: string
@@ -70,33 +69,33 @@ export interface HeldClaim {
 
 /** A request that holds claims or asks for them. */
 export interface ClaimHolder {
-  /** `asking`: strict claims are not all granted yet; `standing`: the request was accepted. */
+  /** `asking`: some strict claims are not judged yet; `standing`: the request was accepted. */
   readonly state: 'asking' | 'standing'
   readonly type: string
-  /** The version of the request that the input is of; rows without it are of version 1. */
+  /** The version of the input; 1 if absent. */
   readonly version?: number
-  /** JSON text of what its schema gave. */
+  /** The schema's output, as JSON text. */
   readonly input: string
   readonly rootPartition: number
   readonly rootOffset: number
-  /** Strict ones first, in the order in which they are asked for. */
+  /** In the order of `claimsInOrder`, strict ones first. */
   readonly claims: readonly HeldClaim[]
-  /** How many were granted. */
+  /** The number of strict claims granted so far. */
   readonly granted: number
 }
 
-/** More is claimed than there is. */
+/** An excess of claims over the limit. */
 export interface Violation {
   readonly id: string
   readonly constraint: string
   readonly scope: string
-  /** `open`: waits for an operator; `compensating`: victims have been told; `resolved`: nothing is left to do. */
+  /** `open`: waits for an operator; `compensating`: victims are notified; `resolved`: all are compensated. */
   readonly state: 'open' | 'compensating' | 'resolved'
-  /** When it was noticed: log time, in milliseconds since 1970. */
+  /** When it was detected: log time, in milliseconds since 1970. */
   readonly at: number
-  /** How much too much is claimed now. */
+  /** The units claimed in excess now. */
   readonly excess: number
-  /** When the policy decides if no operator does; null where it decides at once. */
+  /** When the policy decides if no operator does, as log time; null if it decides at once. */
   readonly deadline: number | null
   readonly victims: readonly Victim[]
   readonly history: readonly HistoryEntry[]
@@ -109,15 +108,15 @@ export interface Victim {
   readonly key: string
   readonly units: number
   /**
-   * `told`: its compensation is under way; `compensated`: it ran; `released`: the claim had been given back by
-   * then; `failed`: the compensation threw.
+   * `told`: notified, its compensation is under way; `compensated`: the compensation ran; `released`: the request
+   * had already released the claim; `failed`: the compensation threw.
    */
   readonly state: 'told' | 'compensated' | 'released' | 'failed'
 }
 
 export interface HistoryEntry {
   readonly at: number
-  /** `grew`: more was claimed; one entry for the last time and the amount by then, until something else happens. */
+  /** `grew`: more was claimed; consecutive growth is one entry, with the latest time and excess. */
   readonly what:
     | 'noticed'
     | 'grew'
@@ -129,9 +128,9 @@ export interface HistoryEntry {
     | 'raise-limit'
     | 'victims-chosen'
     | 'resolved'
-  /** How much too much was claimed then, or what an operator let stand or added. */
+  /** The excess at that time, or the units that an operator waived or added. */
   readonly units: number
-  /** Who decided, for what an operator did. */
+  /** The operator's request, for an operator's decision. */
   readonly by?: { readonly requestId: string; readonly principal: string }
   readonly reason?: string
 }

@@ -8,41 +8,41 @@ export interface Messages {
     Holding & { readonly units: number; readonly priority: number; readonly strict: boolean }
   /** Answers a strict claim. */
   'hence:verdict': Holding & { readonly constraint: string; readonly key: string; readonly granted: boolean }
-  /** Gives a claim back. */
+  /** Releases a claim. */
   'hence:release': ClaimRef
   'hence:confirm': ClaimRef
-  /** Tells a holder that its claim was released since nobody confirmed it. */
+  /** Notifies the holder that `settle` released its unconfirmed claim. */
   'hence:lapse': Holding & { readonly constraint: string; readonly key: string }
-  /** Tells a holder that it must give way. */
+  /** Notifies the holder that it must give way. */
   'hence:compensate': Holding & {
     readonly constraint: string
     readonly key: string
     readonly violation: string
   }
-  /** Tells the judge what came of that. */
+  /** Reports the result of that compensation to the judge. */
   'hence:compensated': {
     readonly violation: string
     readonly identity: string
     readonly how: 'compensated' | 'released' | 'failed'
   }
-  /** No operator has decided in time. */
+  /** Fires when an operator's time to decide has passed. */
   'hence:deadline': { readonly violation: string }
 }
 
-/** A claim, as its judge knows it; the judged key is the key of the message. */
-export interface ClaimRef {
+/** Identifies a claim at its judge; the judged key is the key of the message. */
+interface ClaimRef {
   readonly constraint: string
   readonly identity: string
 }
 
-/** A request, as the key that it stands under knows it. */
-export interface Holding {
+/** Identifies the request that holds a claim. */
+interface Holding {
   readonly identity: string
   readonly scope: string
   readonly holder: string
 }
 
-/** What the code of constraints has to do with, within one derivation under one key. */
+/** The part of a derivation, under one key, that the judge and the holders use. */
 export interface Turn {
   /** The partition key. */
   readonly key: string
@@ -54,8 +54,8 @@ export interface Turn {
   constraint(name: string): Constraint
   rows(table: 'standings' | 'claims' | 'violations' | 'holders'): TableState
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void
-  /** Sends a message to this key at a time to come. */
+  /** Sends a message to this key at a future time. */
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void
-  /** A UUID that is the same on every replay; one for each name. */
+  /** A UUID for a name, the same on every replay. */
   id(name: string): string
 }

@@ -3,8 +3,9 @@ import { operatorTables, type Violation } from '../constraint/tables.ts'
 import type { Chain } from '../derivation/chain.ts'
 import type { Derivation, Failure } from '../derivation/step-result.ts'
 import type { Position } from '../log/log.ts'
+import type { Codec, Collection } from '../state/cells.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
-import type { Codec, Collection, State, StateChange } from '../state/state.ts'
+import type { State, StateChange } from '../state/state.ts'
 
 /** What one record of the log came to: the material of stories, and of a feed of changes. */
 export interface Trace {

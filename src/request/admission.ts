@@ -1,4 +1,5 @@
 import type { App, Enqueued, Outcome, Reply } from '../app/index.ts'
+import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import type { StoredOutcome } from '../derivation/stored-outcome.ts'
 import { HenceError } from '../failure.ts'
@@ -8,19 +9,19 @@ import { type AdmittedRequest, inputOf, messageOf, requestOf, sameMessage } from
 import { checkWindow } from './window.ts'
 import type { OutgoingRecord } from './writer.ts'
 
-/** What admission needs of the rest of the engine. */
-export interface AdmissionHost {
-  /** The app whose requests are taken. */
+/** The parts of the engine that admission calls. */
+interface AdmissionHost {
+  /** The app whose requests are admitted. */
   app(): App
-  /** Brings a request to the log. */
+  /** Queues a request for its partition's log. */
   write(partition: number, draft: OutgoingRecord): void
   partitionOf(key: string): number
   decided(identity: Identity): StoredOutcome | undefined
-  /** The request that stands at a place of the log. */
+  /** The request at a position of the log. */
   read(partition: number, offset: number): Promise<RequestRecord>
-  /** The time of the last record that was applied. */
+  /** The log time of the last applied record. */
   logTime(): number
-  /** Why nothing is taken any more; undefined when it is. */
+  /** Why no request is admitted any more; undefined while they are. */
   closed(): HenceError | undefined
 }
 
@@ -30,25 +31,25 @@ interface InFlight {
   readonly type: string
   readonly input: string
   readonly bytes: number
-  /** The first to wait is the one who sent it; the others came with the same id meanwhile. */
+  /** The first waiter sent the request; the others are retries of it. */
   readonly waiters: Waiter[]
-  /** Set when it was sent before, to another process say, and waits for its claims. */
+  /** Set when it was appended earlier, for example by another process, and waits for its claims. */
   readonly place?: StoredOutcome
-  /** Set while it is not known whether the log has it; resolves when it is. */
+  /** Set while it is unknown whether the log has it; resolves when that is known. */
   certain?: Promise<void>
-  settle?: () => void
+  setCertain?: () => void
 }
 
 interface Waiter {
   resolve(reply: Reply): void
   reject(error: unknown): void
-  /** Called when the request is durable; for those who do not wait for its outcome. */
+  /** Called when the request is durable, for `enqueue`. */
   durable?: (enqueued: Enqueued) => void
 }
 
 /**
- * Lets requests in: refuses what is wrong or too much before anything is written, brings each id to the log
- * once, and gives every retry the first outcome.
+ * Admits requests: refuses invalid ones and overload before anything is written, appends each id once, and answers
+ * every retry with the first outcome.
  */
 export class Admission {
   readonly #clock: Clock
@@ -70,7 +71,7 @@ export class Admission {
     this.#host = host
   }
 
-  /** Log time now: that of the clock, but never before the last record's. */
+  /** The current log time: that of the clock, but never earlier than the last record's. */
   now(): number {
     return Math.max(this.#host.logTime(), this.#clock.now())
   }
@@ -120,7 +121,7 @@ export class Admission {
     }
   }
 
-  /** Called when a request has been applied or decided; tells those who wait for that. */
+  /** Called when a request has been applied or decided; answers its waiters. */
   decided(identity: Identity, decided: StoredOutcome): void {
     const entry = this.#inFlight.get(identity)
     if (entry === undefined) return
@@ -136,25 +137,25 @@ export class Admission {
   }
 
   /**
-   * Called when an append failed: tells those who wait to try again, and keeps the ids until it is known
-   * whether the log has them, so that a retry cannot come in between.
+   * Called when an append failed: rejects its waiters with a retryable error, and keeps the id until it is known
+   * whether the log has the request, so that a retry cannot be appended meanwhile.
    */
   uncertain(identity: Identity, error: HenceError): void {
     const entry = this.#inFlight.get(identity)
     if (entry === undefined) return
     for (const waiter of entry.waiters.splice(0)) waiter.reject(error)
     entry.certain = new Promise((resolve) => {
-      entry.settle = resolve
+      entry.setCertain = resolve
     })
   }
 
-  /** Called when the log has been read again: what it has is decided, what it lacks may come as new. */
+  /** Called when the log has been read again: a request that it lacks may now be sent anew. */
   certain(identity: Identity): void {
     const entry = this.#inFlight.get(identity)
     if (entry) this.#leave(entry)
   }
 
-  /** Tells all who still wait. */
+  /** Rejects all waiters. */
   abandon(error: HenceError): void {
     for (const entry of this.#inFlight.values()) {
       this.#leave(entry)
@@ -169,8 +170,8 @@ export class Admission {
       throw new HenceError(
         'overloaded',
         'retry',
-        `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes wait already, and ${this.#queueBytesMax} bytes are ` +
-          'the limit. Nothing was written: send the same request again a little later.',
+        `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes are waiting, and the limit is ` +
+          `${this.#queueBytesMax} bytes. Nothing was written: send the same request again later.`,
       )
     }
     this.#queuedBytes += bytes.length
@@ -192,7 +193,7 @@ export class Admission {
     if (decided) waiter.durable?.(enqueuedAt(first.identity, decided))
   }
 
-  /** Gives the outcome of the first time, once there is one. */
+  /** Answers a retry with the first outcome, once there is one. */
   async #replay(
     place: StoredOutcome,
     identity: Identity,
@@ -207,7 +208,7 @@ export class Admission {
       waiter.resolve(this.#reply(identity, decided, decided.outcome, true))
       return
     }
-    // Whoever comes to wait now would not hear of it.
+    // The engine may have closed meanwhile: it would never answer a new waiter.
     const closed = this.#host.closed()
     if (closed) throw closed
     waiter.durable?.(enqueuedAt(identity, decided))
@@ -224,7 +225,12 @@ export class Admission {
   #leave(entry: InFlight): void {
     this.#inFlight.delete(entry.identity)
     this.#queuedBytes -= entry.bytes
-    entry.settle?.()
+    assert(
+      this.#queuedBytes >= 0,
+      'requests leave the queue with the bytes they entered with',
+      this.#queuedBytes,
+    )
+    entry.setCertain?.()
   }
 }
 
@@ -236,7 +242,7 @@ function reused(identity: Identity, type: string): HenceError {
   return new HenceError(
     'request-id-reused',
     'change',
-    `The request id ${requestIdOf(identity)} was sent before with another content, as "${type}". Nothing was changed: ` +
-      'a new wish needs a new id, and a retry must send the same input.',
+    `The request id ${requestIdOf(identity)} was sent before with other content, as "${type}". Nothing was changed: ` +
+      'a new request needs a new id, and a retry must send the same input.',
   )
 }

@@ -6,28 +6,28 @@ import { HenceError } from '../failure.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 
-/** A request that may be appended. */
+/** A validated request, ready to be appended. */
 export interface AdmittedRequest {
   readonly type: string
-  /** The version of the definition that lets it in. */
+  /** The version of the definition that validated it. */
   readonly version: number
   /** JSON text, as it was sent. */
   readonly input: string
-  /** JSON text of what the schema made of it, where that differs. */
+  /** JSON text of the schema's output, where it differs. */
   readonly output: string | undefined
   /** The partition key. */
   readonly key: string
 }
 
-/** What of a request's definition admission needs; those that operators may send have the version 1. */
-export type Admitted = Pick<Request, 'name' | 'input' | 'key'> & Partial<Pick<Request, 'version'>>
+/** The part of a request's definition that admission needs; operator requests have the version 1. */
+type AdmittedDefinition = Pick<Request, 'name' | 'input' | 'key'> & Partial<Pick<Request, 'version'>>
 
 /**
- * The definition that a request is sent to, one of the app or of those that operators may send.
+ * The definition of a request: one of the app's or an operator request.
  * @throws HenceError `unknown-request` (change)
  */
-export function requestOf(app: App, type: string): Admitted {
-  const request: Admitted | undefined = app.requests.get(type) ?? operatorRequests.get(type)
+export function requestOf(app: App, type: string): AdmittedDefinition {
+  const request: AdmittedDefinition | undefined = app.requests.get(type) ?? operatorRequests.get(type)
   if (request) return request
   throw new HenceError(
     'unknown-request',
@@ -36,11 +36,11 @@ export function requestOf(app: App, type: string): Admitted {
   )
 }
 
-/** An input that is JSON. */
+/** An input that was checked to be JSON. */
 export interface Input {
-  /** What identity compares, and what is stored. */
+  /** The stored text, which a retry is compared with. */
   readonly text: string
-  /** What the text says. */
+  /** The value of the text. */
   readonly value: unknown
 }
 
@@ -60,10 +60,10 @@ export function inputOf(type: string, value: unknown): Input {
 }
 
 /**
- * Validates an input once and for all: a replay works from what this returns, without the schema.
+ * Validates an input. This happens once: replays use the stored output and not the schema.
  * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`, `key-too-long` (change)
  */
-export function messageOf(request: Admitted, input: Input): AdmittedRequest {
+export function messageOf(request: AdmittedDefinition, input: Input): AdmittedRequest {
   const { name: type, version = 1 } = request
   const result = request.input['~standard'].validate(input.value)
   if (result instanceof Promise) {
@@ -101,12 +101,12 @@ function sealed(type: string, value: unknown): unknown {
     throw new HenceError(
       'schema-unusable',
       'change',
-      `What the schema of "${type}" makes of its input is not JSON, so it cannot be stored. ${(error as Error).message}`,
+      `The output of the schema of "${type}" is not JSON, so it cannot be stored. ${(error as Error).message}`,
     )
   }
 }
 
-/** Whether a schema left a value as it was, in whatever order it gives its fields. */
+/** Whether a schema left a value unchanged, apart from the order of its fields. */
 function sameValue(before: unknown, after: unknown): boolean {
   if (typeof before !== 'object' || before === null) return before === after
   if (before === after) return true
@@ -123,7 +123,7 @@ function sameValue(before: unknown, after: unknown): boolean {
 
 type Fields = Record<string, unknown>
 
-function keyOf(request: Admitted, input: unknown): string {
+function keyOf(request: AdmittedDefinition, input: unknown): string {
   let key: unknown
   try {
     key = request.key(input)
@@ -139,7 +139,7 @@ function keyOf(request: Admitted, input: unknown): string {
   return key
 }
 
-/** Whether two messages are the same: by the canonical form (RFC 8785) of what was sent. */
+/** Whether two requests have the same type and input, by the input's canonical form (RFC 8785). */
 export function sameMessage(
   a: { readonly type: string; readonly input: string },
   b: { readonly type: string; readonly input: string },

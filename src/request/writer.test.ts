@@ -30,7 +30,7 @@ for (const reads of ['fails', 'works'] as const) {
         append: async (partition: number, records: readonly Uint8Array[]) => {
           if (isBroken) throw broken()
           const appended = await log.append(partition, records)
-          // Requests still came through; what follows from them does not.
+          // Requests are still written; the events that follow from them are not.
           isBroken = true
           return appended
         },

@@ -8,39 +8,38 @@ export interface OutgoingRecord {
   readonly bytes: Buffer
 }
 
-/** What the writer of a partition needs of its surroundings. */
-export interface WriterHost {
-  /** Applies records that have just become durable. May throw: then the engine stops. */
+/** The parts of the engine that a partition writer calls. */
+interface WriterHost {
+  /** Applies records that have just become durable. If it throws, the engine stops. */
   appended(partition: number, offset: number, time: number, drafts: readonly OutgoingRecord[]): void
-  /** The append of these was refused or cut off: whether they are in the log is not known. */
+  /** The append of these records failed: whether they are in the log is unknown. */
   uncertain(drafts: readonly OutgoingRecord[], error: HenceError): void
-  /** Reads and applies what the log holds behind the partition's position. */
+  /** Reads and applies the log's records after the partition's position. */
   catchUp(partition: number): Promise<void>
-  /** Events and corrections that the log of the partition may lack, in their order. */
+  /** Events and corrections that the partition's log may lack, in order. */
   waiting(partition: number): OutgoingRecord[]
-  /** Nothing more can be applied: the state or the log needs an operator. */
+  /** Stops the engine: the state or the log needs an operator. */
   halt(error: unknown): void
-  /** Resolves when the state has room again; undefined when it has. */
+  /** Resolves when the state has room for more changes; undefined if it has now. */
   room(): Promise<void> | undefined
 }
 
-// One append carries at most so much: enough to fill a disk's write, and little enough to apply in
-// milliseconds.
+// Bounds of one append: large enough to use the disk well, small enough to apply in milliseconds.
 const recordsPerAppendMax = 4_096
 const bytesPerAppendMax = 1024 * 1024
 const retryMsMin = 20
 const retryMsMax = 5_000
 
 /**
- * Brings the records of one partition to the log in their order, as many at a time as have gathered while
- * the batch before became durable. While one batch is applied the next is already being written.
+ * Appends the records of one partition to the log in order (group commit: while one batch is being fsynced, the
+ * next gathers). While one batch is applied, the next is already being written.
  */
 export class PartitionWriter {
   readonly #partition: number
   readonly #log: Log
   readonly #host: WriterHost
   #inbox: OutgoingRecord[] = []
-  /** The pump runs, or the partition is being caught up after a failed write. */
+  /** Whether the pump runs, or the partition catches up after a failed write. */
   #busy = false
   #idle: (() => void)[] = []
   #closed = false
@@ -53,7 +52,7 @@ export class PartitionWriter {
     this.#host = host
   }
 
-  /** Takes a record; requests that arrive in one turn of the event loop go out together. */
+  /** Queues a record; records that arrive in one turn of the event loop go into one batch. */
   write(draft: OutgoingRecord): void {
     this.#inbox.push(draft)
     if (this.#busy) return
@@ -65,18 +64,18 @@ export class PartitionWriter {
     this.write({ record, bytes: encodeEvent(record) })
   }
 
-  /** Whether something is being written or applied. */
+  /** Whether a record is being written or applied. */
   get busy(): boolean {
     return this.#busy
   }
 
-  /** Resolves when nothing is left to write. */
+  /** Resolves when the queue is empty. */
   drained(): Promise<void> {
     if (!this.#busy) return Promise.resolve()
     return new Promise((resolve) => this.#idle.push(resolve))
   }
 
-  /** Writes what there is, but does not try again what fails. */
+  /** Writes what is queued, without retries. */
   finish(): void {
     this.#isFinishing = true
     this.#wake?.()
@@ -103,7 +102,7 @@ export class PartitionWriter {
         } catch (error) {
           if (!(error instanceof HenceError) || error.advice !== 'retry') throw error
           this.#host.uncertain(drafts, error)
-          // What cannot be written while the engine closes is left to the next one.
+          // If an append fails while the engine closes, the next engine writes its events.
           if (this.#isFinishing) throw error
           await this.#recover()
           next = this.#append()
@@ -126,7 +125,7 @@ export class PartitionWriter {
       this.#partition,
       drafts.map(({ bytes }) => bytes),
     )
-    // It is awaited later; a rejection in between is not unheard.
+    // The promise is awaited later: an earlier rejection must not count as unhandled.
     appended.catch(() => {})
     return { drafts, appended }
   }
@@ -146,8 +145,8 @@ export class PartitionWriter {
   }
 
   /**
-   * After a failed write: finds out what the log holds, and puts the events and corrections that it lacks before all else,
-   * since later ones of the same channel may already wait.
+   * After a failed write: reads what the log holds, and puts the events and corrections that it lacks first, since
+   * later ones of the same channel may already be queued.
    */
   async #recover(): Promise<void> {
     for (let failed = 1; !this.#closed; failed++) {
@@ -177,7 +176,7 @@ export class PartitionWriter {
   }
 }
 
-/** How long to wait after so many failures in a row, in milliseconds. */
+/** The pause after this many failures in a row, in milliseconds. */
 function backoffMs(failed: number): number {
   return Math.min(retryMsMin * 2 ** Math.min(failed - 1, 16), retryMsMax)
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { CellMap } from './cell-map.ts'
 
-test('a cell map holds what a Map holds, in the same order, whatever is added and removed', () => {
+test('a cell map holds the same cells as a Map, in the same order, after any adds and removes', () => {
   const key = fc.oneof(fc.string({ maxLength: 2 }), fc.integer({ min: 0, max: 400 }).map(String))
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.boolean(), key), { maxLength: 3_000, size: 'max' }), (steps) => {
@@ -29,7 +29,7 @@ test('a cell map holds what a Map holds, in the same order, whatever is added an
   )
 })
 
-test('a cell map stays as fast when cells come and go without end', () => {
+test('a cell map does not slow down as cells come and go', () => {
   const cells = new CellMap<{ readonly key: string }>()
   const kept = Array.from({ length: 100 }, (_, i) => ({ key: `kept ${i}` }))
   for (const cell of kept) cells.add(cell)

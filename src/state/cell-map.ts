@@ -1,15 +1,15 @@
 /**
- * Cells by their keys, and in the order in which they were added: a hash table with open addressing.
+ * Cells by key, in insertion order: a hash table with open addressing.
  *
- *   places   for each slot the hash of a key and its number in `cells` plus 1; 0: a free slot
- *   cells    in their order; undefined where one was removed, until the table is made anew
+ *   slots    per slot, the hash of a key and its index in `cells` plus 1; 0: free
+ *   cells    in insertion order; undefined where one was removed, until the next rehash
  *
- * A `Map` does the same in a third of the lines, but with many keys most of its time goes into waiting for
- * memory: it follows a chain of entries, and of each one the key, to compare the hash. Here hashes stand
- * together, so that one look at a slot tells, and the collector need not go through the slots.
+ * A `Map` needs a third of the lines, but with many keys it spends most of its time waiting for memory: it
+ * follows a chain of entries, and the key of each, to compare hashes. Here the hashes are adjacent, so most
+ * lookups read one slot, and the garbage collector need not visit the slots.
  */
 export class CellMap<Cell extends { readonly key: string }> {
-  #places = new Int32Array(2 * slotsMin)
+  #slots = new Int32Array(2 * slotsMin)
   #cells: (Cell | undefined)[] = []
   #size = 0
 
@@ -19,71 +19,71 @@ export class CellMap<Cell extends { readonly key: string }> {
 
   get(key: string): Cell | undefined {
     const hash = hashOf(key)
-    const mask = this.#places.length - 1
+    const mask = this.#slots.length - 1
     for (let at = (2 * hash) & mask; ; at = (at + 2) & mask) {
-      const number = this.#places[at + 1]!
+      const number = this.#slots[at + 1]!
       if (number === 0) return undefined
-      if (this.#places[at] !== hash) continue
+      if (this.#slots[at] !== hash) continue
       const cell = this.#cells[number - 1]
       if (cell !== undefined && cell.key === key) return cell
     }
   }
 
-  /** Adds a cell whose key is not there. */
+  /** Adds a cell whose key is not in the map. */
   add(cell: Cell): void {
-    if (4 * this.#cells.length >= this.#places.length) this.#renew()
+    if (4 * this.#cells.length >= this.#slots.length) this.#renew()
     this.#cells.push(cell)
     this.#size++
     this.#place(hashOf(cell.key), this.#cells.length)
   }
 
-  /** Removes a cell that is there. */
+  /** Removes a cell that is in the map. */
   remove(cell: Cell): void {
     const hash = hashOf(cell.key)
-    const mask = this.#places.length - 1
+    const mask = this.#slots.length - 1
     let at = (2 * hash) & mask
-    while (this.#places[at] !== hash || this.#cells[this.#places[at + 1]! - 1] !== cell) at = (at + 2) & mask
-    this.#cells[this.#places[at + 1]! - 1] = undefined
+    while (this.#slots[at] !== hash || this.#cells[this.#slots[at + 1]! - 1] !== cell) at = (at + 2) & mask
+    this.#cells[this.#slots[at + 1]! - 1] = undefined
     this.#size--
   }
 
-  /** All cells, in the order in which they were added. */
+  /** All cells, in insertion order. */
   all(): Cell[] {
     return this.#cells.filter((cell) => cell !== undefined)
   }
 
   #place(hash: number, number: number): void {
-    const mask = this.#places.length - 1
+    const mask = this.#slots.length - 1
     let at = (2 * hash) & mask
-    while (this.#places[at + 1] !== 0) at = (at + 2) & mask
-    this.#places[at] = hash
-    this.#places[at + 1] = number
+    while (this.#slots[at + 1] !== 0) at = (at + 2) & mask
+    this.#slots[at] = hash
+    this.#slots[at + 1] = number
   }
 
-  /** Leaves out what was removed, and makes room for as much again as there is. */
+  /** Drops removed cells, and makes room for twice as many cells as there are. */
   #renew(): void {
-    const places = this.#places
+    const slotsBefore = this.#slots
     const hashes = new Int32Array(this.#cells.length)
-    for (let at = 0; at < places.length; at += 2) {
-      if (places[at + 1] !== 0) hashes[places[at + 1]! - 1] = places[at]!
+    for (let at = 0; at < slotsBefore.length; at += 2) {
+      if (slotsBefore[at + 1] !== 0) hashes[slotsBefore[at + 1]! - 1] = slotsBefore[at]!
     }
     const before = this.#cells
     this.#cells = this.all()
     let slots = slotsMin
     while (slots < 4 * this.#size) slots *= 2
-    this.#places = new Int32Array(2 * slots)
+    this.#slots = new Int32Array(2 * slots)
     let number = 0
     for (const [i, cell] of before.entries()) if (cell !== undefined) this.#place(hashes[i]!, ++number)
   }
 }
 
-/** A power of two, as every number of slots. */
+/** A power of two, like every number of slots. */
 const slotsMin = 16
 
-/** Another one in every process, so that nobody can send keys that are known to fall into one slot. */
+/** Different in every process, so that no client can choose keys that collide. */
 const seed = Math.trunc(Math.random() * 2 ** 32)
 
-/** FNV-1a, with the upper half mixed into the lower one, which chooses the slot. */
+/** FNV-1a, with the upper half mixed into the lower half, which selects the slot. */
 function hashOf(key: string): number {
   let hash = seed
   for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)

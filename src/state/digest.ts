@@ -2,21 +2,21 @@ import { createHash } from 'node:crypto'
 import type { TableState } from './table.ts'
 
 /**
- * SHA-256, in hexadecimal, of all rows of some tables: equal rows give equal digests, whatever the way they
- * came about, how often they were saved, or the order of the fields within a row.
+ * SHA-256, in hexadecimal, over all rows of some tables. Equal rows give equal digests, however they were
+ * derived or saved, and whatever the order of the fields in a row.
  *
- * Hashed, for each table in the order of the names (lengths are 4 bytes, big-endian):
+ * The input, for each table in the order of the names (lengths are 4 bytes, big-endian):
  *
  *   length of the name │ name │ for each row in the order of the keys:
  *     length of the encoded key │ key │ length of the value │ the value as canonical JSON (RFC 8785), UTF-8
- *   │ FF FF FF FF, which is no length of a key
+ *   │ FF FF FF FF, which no key has as its length
  */
 export function digest(tables: Iterable<TableState>): string {
   const hash = createHash('sha256')
   const chunk = Buffer.allocUnsafe(64 * 1024)
   let at = 0
   const put = (text: string, encoding: 'latin1' | 'utf8') => {
-    // A character has 3 bytes of UTF-8 at most.
+    // A UTF-16 code unit takes at most 3 bytes of UTF-8.
     if (at + 4 + text.length * 3 > chunk.length) {
       hash.update(chunk.subarray(0, at))
       at = 0
@@ -44,9 +44,8 @@ export function digest(tables: Iterable<TableState>): string {
 }
 
 /**
- * Canonical JSON by RFC 8785: what `canonicalize` gives, several times faster, which counts when every row
- * of every table passes through here. What JSON has no form for comes out as `JSON.stringify` has it, since
- * that is how rows are stored.
+ * Canonical JSON (RFC 8785): the same as `canonicalize`, several times faster, which matters for every row of
+ * every table. Values outside JSON become what `JSON.stringify` makes of them, since rows are stored so.
  */
 export function canonicalJson(value: unknown): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)

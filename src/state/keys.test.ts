@@ -14,8 +14,8 @@ import {
   skipIndexValue,
 } from './keys.ts'
 
-// What would be worst: two keys that are one, or a key that is found under the prefix of another. Next worst:
-// an order that is not that of the parts, since then ranges miss rows.
+// The worst faults: two keys with one encoding, or a key within the prefix of another. Next: an order that differs
+// from that of the parts, since ranges then miss rows.
 
 const text = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 8 }),
@@ -61,7 +61,7 @@ test('the order of keys is the order of their parts', () => {
   )
 })
 
-test('keys are bytes, and give their parts back', () => {
+test('keys are bytes and decode to their parts', () => {
   fc.assert(
     fc.property(pair, text, ([kinds, parts], before) => {
       const key = encodeKey(parts)
@@ -76,7 +76,7 @@ test('keys are bytes, and give their parts back', () => {
   )
 })
 
-test('the keys that begin with some parts are exactly one range', () => {
+test('the keys that start with some parts are exactly one range', () => {
   fc.assert(
     fc.property(pair, fc.nat(), ([, a, b], n) => {
       const count = (n % a.length) + 1
@@ -92,13 +92,13 @@ test('the keys that begin with some parts are exactly one range', () => {
   )
 })
 
-test('a text that goes on with a NUL is not under the prefix of the shorter one, whatever follows', () => {
+test('a text that continues with a NUL is outside the prefix of the shorter text, whatever follows', () => {
   const shorter = encodeKey(['a', Number.MAX_VALUE])
   assert.notEqual(encodeKey(['a\0', 1]).slice(0, 2), encodeKey(['a']))
   assert.deepEqual(decodeKey(['string', 'number'], shorter).parts, ['a', Number.MAX_VALUE])
 })
 
-test('indexed values are in order over all their types, and give themselves back', () => {
+test('indexed values of all types are in order, distinct and delimited', () => {
   const value = fc.oneof(text, number, fc.boolean())
   fc.assert(
     fc.property(value, value, (a, b) => {
@@ -112,7 +112,7 @@ test('indexed values are in order over all their types, and give themselves back
   )
 })
 
-test('what has no place in a key is refused', () => {
+test('values that a key cannot hold are refused', () => {
   const invalid = (action: () => unknown) =>
     assert.throws(action, (error) => error instanceof HenceError && error.code === 'key-invalid')
   invalid(() => encodeKey([Number.NaN]))
@@ -125,7 +125,7 @@ test('what has no place in a key is refused', () => {
   invalid(() => encodeIndexValue(Number.NaN))
 })
 
-test('a key has a largest size', () => {
+test('a key has a maximum size', () => {
   assert.equal(encodeKey(['x'.repeat(keyBytesMax - 1)]).length, keyBytesMax)
   assert.throws(
     () => encodeKey(['é'.repeat(keyBytesMax / 2)]),

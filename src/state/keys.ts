@@ -2,26 +2,24 @@ import type { KeyKind, KeyPart } from '../app/table.ts'
 import { HenceError } from '../failure.ts'
 
 /**
- * Keys are latin1 strings, one character a byte, whose order (of JavaScript as of LMDB) is the order of the
- * parts they are made of. Each part says itself where it ends, and no encoded part begins with another one,
- * so the keys that begin with some parts are one range.
+ * Keys are latin1 strings, one character per byte. Their order, in JavaScript as in LMDB, is the order of their
+ * parts. The encoding is prefix-free, so all keys that start with some parts form one range.
  *
- *   text     its UTF-8 bytes, 00 written as 01 01 and 01 as 01 02, then 00
- *   number   the 8 bytes of the IEEE-754 double, big-endian: the sign bit flipped, of a negative one all bits
+ *   text     its UTF-8 bytes, with 00 written as 01 01 and 01 as 01 02, then 00
+ *   number   the IEEE-754 double, 8 bytes big-endian, with the sign bit flipped (all bits of a negative number)
  *
- * The kinds of the parts are known from the table's definition and not written. Indexed values are of kinds
- * that nobody states, so each has a tag before it:
+ * The kinds of key parts come from the table's definition and are not stored. No definition states the kinds of
+ * indexed values, so each has a tag:
  *
  *   01 false   02 true   03 number   04 text
  *
- * (Text could end in 00 with a 00 inside written as 00 FF, as elsewhere. Without tags that is ambiguous: the
- * first byte of a large number is FF.)
+ * (The usual escape, 00 FF for a 00 inside text, is ambiguous without tags: a large number starts with FF.)
  */
 
-/** What an index can hold. */
+/** A value of an index. */
 export type IndexValue = string | number | boolean
 
-/** The longest key, in bytes; LMDB takes 1,978. */
+/** The maximum length of a key in bytes; LMDB's is 1,978. */
 export const keyBytesMax = 1_900
 
 /**
@@ -35,7 +33,7 @@ export function encodeKey(parts: readonly KeyPart[]): string {
 }
 
 /**
- * Encodes one part, without a look at the length of the whole.
+ * Encodes one part, without checking the length of the key.
  * @throws HenceError `key-invalid` (change)
  */
 export function encodePart(part: KeyPart): string {
@@ -44,7 +42,7 @@ export function encodePart(part: KeyPart): string {
   throw new HenceError(
     'key-invalid',
     'change',
-    `A part of a key must be text or a number, not of type ${typeof part}.`,
+    `A part of a key must be a string or a number, not of type ${typeof part}.`,
   )
 }
 
@@ -54,12 +52,12 @@ export function checkKeyLength(key: string): string {
   throw new HenceError(
     'key-too-long',
     'change',
-    `A key of ${key.length} bytes is too long: all its parts together may have ${keyBytesMax}. ` +
+    `A key of ${key.length} bytes is too long: all its parts together may have ${keyBytesMax} bytes. ` +
       'Use shorter parts, or a hash of the long one.',
   )
 }
 
-/** Decodes parts of the given kinds, from a position in a key on; `end` is where the next one would begin. */
+/** Decodes parts of the given kinds, starting at a position of a key; `end` is the position after them. */
 export function decodeKey(kinds: readonly KeyKind[], key: string, at = 0): { parts: KeyPart[]; end: number } {
   const parts: KeyPart[] = []
   let end = at
@@ -88,11 +86,11 @@ export function encodeIndexValue(value: IndexValue): string {
   throw new HenceError(
     'key-invalid',
     'change',
-    `An indexed value must be text, a number or a boolean, not ${Array.isArray(value) ? 'a list' : `of type ${typeof value}`}.`,
+    `An indexed value must be a string, a number or a boolean, not ${Array.isArray(value) ? 'a list' : `of type ${typeof value}`}.`,
   )
 }
 
-/** The position after the indexed value that begins at a position. */
+/** The position after the indexed value that starts at `at`. */
 export function skipIndexValue(key: string, at: number): number {
   const tag = key.charCodeAt(at)
   if (tag < 3) return at + 1
@@ -100,7 +98,7 @@ export function skipIndexValue(key: string, at: number): number {
   return key.indexOf('\0', at) + 1
 }
 
-/** The end (not included) of the range of keys that begin with some parts; undefined when nothing ends it. */
+/** The exclusive end of the range of keys that start with `prefix`; undefined if the range is unbounded. */
 export function endOfPrefix(prefix: string): string | undefined {
   let last = prefix.length - 1
   while (last >= 0 && prefix.charCodeAt(last) === 0xff) last--
@@ -121,7 +119,7 @@ function encodeUnusualText(text: string): string {
     throw new HenceError(
       'key-invalid',
       'change',
-      `A part of a key is not valid Unicode, it has half of a surrogate pair: ${JSON.stringify(text)}.`,
+      `A part of a key is not valid Unicode, it has a lone surrogate: ${JSON.stringify(text)}.`,
     )
   }
   const bytes = Buffer.from(text).toString('latin1')
@@ -129,7 +127,7 @@ function encodeUnusualText(text: string): string {
   return `${bytes.replace(/[\x00\x01]/g, (byte) => (byte === '\0' ? '\x01\x01' : '\x01\x02'))}\0`
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: bytes that are not plain ASCII text in a key.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the bytes of a key that are not plain ASCII text.
 const unusual = /[\x01\x80-\xff]/
 
 function decodeText(encoded: string): string {
@@ -143,9 +141,9 @@ const bits = new DataView(new ArrayBuffer(8))
 
 function encodeNumber(number: number): string {
   if (Number.isNaN(number)) {
-    throw new HenceError('key-invalid', 'change', 'A part of a key is NaN, which has no place in any order.')
+    throw new HenceError('key-invalid', 'change', 'A part of a key is NaN, which has no order.')
   }
-  // Adding 0 makes 0 of -0: they are equal, so they must be one key.
+  // Adding 0 turns -0 into 0: they are equal, so they must be one key.
   bits.setFloat64(0, number + 0)
   let high = bits.getUint32(0)
   let low = bits.getUint32(4)
@@ -190,7 +188,7 @@ function decode32(key: string, at: number): number {
   )
 }
 
-/** The order of keys: that of their bytes. */
+/** Compares keys by their bytes. */
 export function compareKeys(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
@@ -201,7 +199,7 @@ export function checkPartitionKey(key: unknown, of: string): asserts key is stri
     throw new HenceError(
       'key-invalid',
       'change',
-      `The partition key of ${of} must be text, not ${typeof key}.`,
+      `The partition key of ${of} must be a string, not ${typeof key}.`,
     )
   }
   encodeKey([key])

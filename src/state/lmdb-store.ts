@@ -4,13 +4,13 @@ import { type Database, open, type RootDatabase, type RootDatabaseOptions, type 
 import { HenceError } from '../failure.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
-/** Keys go to LMDB and come back as the bytes they are. */
+/** Passes keys to LMDB as their bytes. */
 const keyEncoder = {
   // LMDB's binding also calls this for the default ends of a range, which are buffers.
   writeKey(key: string | Uint8Array, target: Buffer, at: number): number {
     if (typeof key === 'string') target.write(key, at, 'latin1')
     else target.set(key, at)
-    // The whole length, also when the target was too short: that is how the binding sees that it was.
+    // The full length even if the target was too short: the binding detects that by the returned length.
     return at + key.length
   },
   readKey(source: Buffer, start: number, end: number): string {
@@ -19,15 +19,15 @@ const keyEncoder = {
 }
 
 /**
- * Opens a store in a directory: one LMDB environment, in it a database for each collection. The directory
- * and the collections are made when they are missing.
+ * Opens a store in a directory: one LMDB environment with a database per collection. Creates the directory and
+ * the collections if they are missing.
  *
  * @throws HenceError `state-unreadable` (operator)
  */
 export async function openLmdbStore(options: {
   readonly directory: string
   readonly collections: readonly string[]
-  /** Only to look at one that is there: nothing is made, and `write` fails. Default false. */
+  /** Opens an existing store: nothing is created, and `write` fails. Default false. */
   readonly readOnly?: boolean
 }): Promise<Store> {
   const { directory, collections, readOnly = false } = options
@@ -52,7 +52,7 @@ export async function openLmdbStore(options: {
 }
 
 /**
- * Copies a store that another process may have open into an empty directory: as it was at one moment.
+ * Copies a store, which another process may have open, into an empty directory, as of one moment.
  * @throws HenceError `state-unreadable` (operator)
  */
 export async function copyLmdbStore(from: string, to: string): Promise<void> {
@@ -70,7 +70,7 @@ export async function copyLmdbStore(from: string, to: string): Promise<void> {
 
 type Databases = ReadonlyMap<string, Database<string, string>>
 
-/** Reads what was written last, or what a transaction sees. */
+/** Reads the latest data, or the snapshot of a transaction. */
 class LmdbReading implements Pick<Store, 'get' | 'range'> {
   readonly #directory: string
   readonly #databases: Databases
@@ -93,8 +93,8 @@ class LmdbReading implements Pick<Store, 'get' | 'range'> {
 
   *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[string, string]> {
     const database = databaseOf(this.#databases, collection)
-    // LMDB's binding takes the first end of a range as included and the second one as not, whichever the
-    // direction. Both are given always, since it has ends of its own for those left out.
+    // LMDB's binding includes the first end of a range and excludes the second, in either direction. Both ends
+    // are always passed, since the binding has defaults of its own.
     const range = reverse
       ? { start: to, end: from, reverse: true, exclusiveStart: true, inclusiveEnd: true }
       : { start: from, end: to }
@@ -139,13 +139,13 @@ class LmdbStore implements Store {
   }
 
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
-    // Puts to any database of the environment within one batch are one transaction.
+    // All puts within one batch, to any database of the environment, are one transaction.
     await this.#root.batch(() => {
       for (const [collection, entries] of changes) {
         const database = databaseOf(this.#databases, collection)
         for (const [key, value] of entries) {
           if (value === undefined) database.remove(key)
-          else database.put(key, value as string) // The binding takes a string's bytes as well.
+          else database.put(key, value as string) // The binding also takes the bytes of a string.
         }
       }
     })
@@ -159,13 +159,13 @@ class LmdbStore implements Store {
 
 function databaseOf(databases: Databases, collection: string): Database<string, string> {
   const database = databases.get(collection)
-  if (database === undefined) throw new Error(`The store was opened without a collection "${collection}".`)
+  if (database === undefined) throw new Error(`The store was opened without the collection "${collection}".`)
   return database
 }
 
 /**
- * Looks at the beginning of LMDB's file, if there is one: the binding ends the process with a segmentation
- * fault when it opens a file that is none of LMDB's or is of another format.
+ * Checks the header of LMDB's file, if it exists: the binding crashes with a segmentation fault when it opens a
+ * file that is not LMDB's, or that has another format.
  *
  *   0   header of the first meta page
  *   24  magic BE EF C0 DE, little-endian
@@ -181,11 +181,11 @@ async function checkHeader(path: string): Promise<void> {
   }
   try {
     const { size } = await file.stat()
-    // A process that was stopped before its first commit leaves an empty file.
+    // A process that was killed before its first commit leaves an empty file.
     if (size === 0) return
     const { buffer } = await file.read(Buffer.alloc(30), 0, 30, 0)
     if (size < 8_192 || buffer.readUInt32LE(24) !== 0xbeefc0de || buffer.readUInt16LE(28) !== 2) {
-      throw new Error('data.mdb is not a file of this version of LMDB')
+      throw new Error('data.mdb is not a file of this LMDB version')
     }
   } finally {
     await file.close()
@@ -197,8 +197,7 @@ function unreadable(directory: string, cause: unknown): HenceError {
     'state-unreadable',
     'operator',
     `The derived state in ${directory} cannot be read: ${cause instanceof Error ? cause.message : cause}. ` +
-      'It holds nothing that the log does not: stop the process, remove that folder, and start again, and it ' +
-      'is derived anew.',
+      'Everything in it can be derived from the log: stop the process, remove that folder, and start again.',
     { cause },
   )
 }

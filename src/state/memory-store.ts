@@ -3,11 +3,11 @@ import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /** A store in memory. */
 export interface MemoryStore extends Store {
-  /** A store of its own with all that is durable now: what a process would find after a crash at this moment. */
+  /** An independent copy of all that is durable: the store as a process would find it after a crash now. */
   snapshot(): MemoryStore
 }
 
-/** Makes an empty store that lasts as long as it is referred to. For tests and simulations. */
+/** Creates an empty store in memory, for tests and simulations. */
 export function memoryStore(): MemoryStore {
   return new TreeStore(new Map())
 }
@@ -42,7 +42,7 @@ class TreeStore implements MemoryStore {
 
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
     const all = Array.from(changes, ([collection, entries]) => [collection, [...entries]] as const)
-    // A write takes time, so that whoever reads too early, or stops at the wrong moment, is found out.
+    // A write takes a turn of the event loop, so that tests find code that reads too early or stops half-way.
     this.#writing = new Promise((resolve) => setImmediate(resolve))
     await this.#writing
     for (const [collection, entries] of all) {

@@ -2,15 +2,15 @@ import { compareKeys } from './keys.ts'
 import { SortedMap } from './sorted-map.ts'
 import type { KeyRange } from './store.ts'
 
-/** How many times its size an overlay may be gone through for ranges before its keys are kept sorted. */
+/** How many range reads scan all cells before the overlay starts to keep its keys sorted. */
 const passesUnsorted = 16
 
 /**
- * The cells of a collection that lie over what the store has, to be gone through in the order of their keys.
+ * The cells of a collection that override the store, iterable in key order.
  *
- * Keeping keys sorted costs several times what the change itself costs, and most collections are never asked
- * for a range. So the first ranges pick their keys out of all; when that has cost about as much as sorting,
- * the keys are sorted once and kept so.
+ * Keeping keys sorted costs several times as much as the change itself, and most collections get no range reads.
+ * So the first range reads filter all cells; once they have cost about as much as sorting, the keys are sorted
+ * and kept sorted.
  */
 export class Overlay<Cell extends { readonly key: string }> {
   readonly #cells: Cell[] = []
@@ -21,18 +21,18 @@ export class Overlay<Cell extends { readonly key: string }> {
     return this.#cells.length
   }
 
-  /** All cells, in the order in which they were added. */
+  /** All cells, in insertion order. */
   cells(): readonly Cell[] {
     return this.#cells
   }
 
-  /** Adds a cell that is not there yet. */
+  /** Adds a cell that is not in the overlay. */
   add(cell: Cell): void {
     this.#cells.push(cell)
     this.#sorted?.set(cell.key, cell)
   }
 
-  /** The cells in a range. None may be added while one goes through them. */
+  /** The cells in a range. None may be added during the iteration. */
   range(range: KeyRange): Iterator<Cell, undefined> {
     if (this.#sorted === undefined && this.#passes++ < passesUnsorted) return this.#pick(range)
     if (this.#sorted === undefined) {

@@ -14,10 +14,10 @@ import { State } from './state.ts'
 import type { CollectionChanges, Store } from './store.ts'
 import { collectionsOf, type TableQuery, type TableShape, TableState } from './table.ts'
 
-// The state, with its overlay, undo, checkpoints and indexes, against a model that is a plain Map.
+// Tests the state, with its overlay, undo, checkpoints and indexes, against a plain Map as the model.
 //
-// What would be worst: a change that is lost, or half of a checkpoint. Next worst: a scan that gives other
-// rows while a checkpoint is under way, or an index that disagrees with its table.
+// The worst faults: a lost change, or half of a checkpoint. Next: a scan that returns other rows during a
+// checkpoint, or an index that disagrees with its table.
 
 type Row = { a?: IndexValue | null; b?: IndexValue; n: number }
 
@@ -81,7 +81,7 @@ function scanModel(model: Model, shape: TableShape, query: TableQuery, within: s
   return found.slice(0, limit).map(({ row }) => row)
 }
 
-/** Passes writes on, unless told to fail: before anything was written, or when all of it was. */
+/** Passes writes on, or fails on request: before anything was written, or after everything was. */
 class FailingStore implements Store {
   readonly inner: Store
   failing: 'before' | 'after' | undefined
@@ -117,7 +117,7 @@ class FailingStore implements Store {
 /** A place where stores are opened again and again. */
 interface Place {
   open(): Promise<Store>
-  /** What is found when the process dies at this moment, without a close. */
+  /** The store as found if the process died now, without closing it. */
   crash?(): void
   end(): Promise<void>
 }
@@ -161,7 +161,7 @@ class Pair {
 
   async open(): Promise<void> {
     this.store = new FailingStore(await this.place.open())
-    // With next to no room for what is saved already in every other life.
+    // In every other life the cache has almost no room.
     this.state = this.#lives++ % 2 === 0 ? new State(this.store, 1_000) : new State(this.store)
     this.tables = new Map(shapes.map((shape) => [shape.name, new TableState(this.state, shape, codec)]))
   }
@@ -201,7 +201,7 @@ class Pair {
     const told = new Map<string, unknown>()
     for (const { collection, key, before, after } of this.state.changes(last.mark)) {
       const name = `${collection} ${key}`
-      assert.ok(!told.has(name), 'a key is told twice')
+      assert.ok(!told.has(name), 'a key is reported twice')
       assert.ok(before !== undefined || after !== undefined, 'nothing became nothing')
       told.set(name, { before, after })
     }
@@ -213,7 +213,7 @@ class Pair {
         const change = { before: earlier.get(id)?.value, after: now.get(id)?.value }
         const row = `t:${name} ${encodeKey(key)}`
         rows.add(row)
-        // A row that was put as it was before may be told or not.
+        // A row that was put unchanged may be reported or not.
         if (told.has(row)) assert.deepEqual(told.get(row), change)
         else assert.deepEqual(change.before, change.after)
       }
@@ -237,7 +237,7 @@ class Pair {
         assert.ok(
           error instanceof HenceError && error.code === 'checkpoint-failed' && error.advice === 'retry',
         )
-        // A write that failed only after all of it was there leaves the store as if it had not failed.
+        // A write that failed after everything was written leaves the store as if it had succeeded.
         this.stored = [failing === 'before' ? this.stored[0]! : moving]
       },
     )
@@ -347,7 +347,7 @@ const scan: fc.Arbitrary<Scan> = fc
         { requiredKeys: ['index'], noNullPrototype: true },
       )
       .map((query): Scan => {
-        // Parts of the bounds stand after the prefix, so where there is no prefix they would be others.
+        // The parts of the bounds follow the prefix, so without the prefix they would mean other parts.
         const { from, to, ...rest } = query
         return query.prefix === undefined && prefixed > 0 ? [shape, rest, within] : [shape, query, within]
       })
@@ -470,7 +470,7 @@ function fails(code: string, action: () => unknown): void {
   )
 }
 
-test('a query that makes no sense is refused', async () => {
+test('an invalid query is refused', async () => {
   const { table } = await fresh(shapes[1]!)
   const within = encodeKey(['a'])
   fails('query-invalid', () => table.scan({ index: 'none' }))
@@ -490,7 +490,7 @@ test('a query that makes no sense is refused', async () => {
   fails('key-too-long', () => table.scan({ prefix: ['x'.repeat(2_000)] }))
 })
 
-test('a field that cannot be indexed is refused, and nothing was changed', async () => {
+test('a field that cannot be indexed is refused, and nothing is changed', async () => {
   const { state, table } = await fresh(shapes[1]!)
   const rowKey = encodeKey(['a', 1, 'x'])
   table.put(rowKey, { a: 1, b: 2, n: 1 })
@@ -501,17 +501,17 @@ test('a field that cannot be indexed is refused, and nothing was changed', async
   assert.equal(table.scan({ index: 'byA', prefix: [1] }).length, 1)
 })
 
-test('a checkpoint in the midst of a record, or of another checkpoint, is a mistake', async () => {
+test('a checkpoint during a record or another checkpoint is an error', async () => {
   const { state, table } = await fresh(shapes[2]!)
   table.put(encodeKey(['a', 'x']), { n: 1 })
-  await assert.rejects(state.checkpoint(), /midst of a record/)
+  await assert.rejects(state.checkpoint(), /while a record was being applied/)
   state.commit()
   const first = state.checkpoint()
   await assert.rejects(state.checkpoint(), /under way/)
   await first
 })
 
-test('a value that cannot be decoded is an error that says what to do', async () => {
+test('an undecodable value is an error that says what to do', async () => {
   const store = memoryStore()
   await store.write([['t:plain', [[encodeKey(['a', 'x']), '{"n":']]]])
   const table = new TableState(new State(store), shapes[2]!, codec)
@@ -521,7 +521,7 @@ test('a value that cannot be decoded is an error that says what to do', async ()
   assert.throws(() => table.scan({}), unreadable)
 })
 
-test('what waits for a checkpoint is counted, also when one failed', async () => {
+test('changes that wait for a checkpoint are counted, also after a failed one', async () => {
   const store = new FailingStore(memoryStore())
   const state = new State(store)
   const rows = state.collection<{ text: string }>('rows', codec, true)
@@ -553,7 +553,7 @@ class CountingStore extends FailingStore {
   }
 }
 
-test('saved values are kept in memory up to a bound, the useful ones longest', async () => {
+test('saved values are cached up to a bound, those read lately longest', async () => {
   const store = new CountingStore(memoryStore())
   const writer = new State(store).collection<number[]>('rows', codec, true)
   const key = (i: number) => String(i).padStart(6, '0')

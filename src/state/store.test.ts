@@ -10,7 +10,7 @@ import { openLmdbStore } from './lmdb-store.ts'
 import { memoryStore } from './memory-store.ts'
 import type { KeyRange, Store } from './store.ts'
 
-// The contract in `store.ts`, held against both stores.
+// Tests both stores against the contract in `store.ts`.
 
 const collections = ['one', 'two']
 const key = fc.string({
@@ -138,7 +138,7 @@ for (const [name, make] of Object.entries(stores)) {
   })
 }
 
-test('memory: a snapshot has what is durable, and goes its own way', async () => {
+test('memory: a snapshot has what is durable, and is independent of the store', async () => {
   const store = memoryStore()
   await store.write([['one', [['a', '1']]]])
   const writing = store.write([['one', [['a', '2']]]])
@@ -149,8 +149,8 @@ test('memory: a snapshot has what is durable, and goes its own way', async () =>
   assert.deepEqual([before.get('one', 'a'), after.get('one', 'a')], ['1', '2'])
 })
 
-test('lmdb: what was written is there when it is opened again, and so are new collections', async (t) => {
-  // A name that looks like that of a file with an extension.
+test('lmdb: a reopened store has its data, and new collections', async (t) => {
+  // A name that looks like a file with an extension.
   const directory = join(await directoryFor(t), 'state.v1')
   const first = await openLmdbStore({ directory, collections })
   await first.write([['two', [['a', '1']]]])

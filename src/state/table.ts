@@ -1,5 +1,6 @@
 import type { KeyKind, KeyPart } from '../app/table.ts'
 import { HenceError } from '../failure.ts'
+import type { Codec, Collection } from './cells.ts'
 import {
   checkKeyLength,
   decodeKey,
@@ -9,19 +10,19 @@ import {
   type IndexValue,
   skipIndexValue,
 } from './keys.ts'
-import type { Codec, Collection, State } from './state.ts'
+import type { State } from './state.ts'
 import type { KeyRange } from './store.ts'
 
-/** What the state has to know of a table. */
+/** The part of a table's definition that determines how it is stored. */
 export interface TableShape {
   readonly name: string
   /** The kinds of the key parts after the partition key. */
   readonly parts: readonly KeyKind[]
-  /** Index name → the names of the indexed fields, in order. */
+  /** Index name → indexed fields, in order. */
   readonly indexes: Readonly<Record<string, readonly string[]>>
 }
 
-/** Which rows a scan gives, and in which order; the public `Query` says what each member means. */
+/** Which rows a scan returns, and in which order; see the public `Query` for its members. */
 export interface TableQuery {
   readonly index?: string | undefined
   readonly prefix?: readonly IndexValue[] | undefined
@@ -32,14 +33,14 @@ export interface TableQuery {
 }
 
 /**
- * The names of the collections that tables are kept in; for opening the store.
+ * The names of the collections of some tables, for opening the store.
  *
  *   t:TABLE         partition key, parts                  → row
  *   i:TABLE:INDEX   indexed values, partition key, parts  → nothing
  *   s:TABLE:INDEX   partition key, indexed values, parts  → nothing
  *
- * The last one serves scans within a partition key, and tables with many rows a partition key alone have it.
- * A row in which an indexed field is missing or null is not in that index.
+ * `s:` serves scans within a partition key, and exists only for tables with many rows per partition key. A row in
+ * which an indexed field is missing or null is not in that index.
  */
 export function collectionsOf(shapes: Iterable<TableShape>): string[] {
   const names: string[] = []
@@ -53,7 +54,7 @@ export function collectionsOf(shapes: Iterable<TableShape>): string[] {
   return names
 }
 
-/** The collections of one index, and the entries of a row in them, for filling an index that is new. */
+/** The collections of one index, and the entries of a row in them, for filling a new index. */
 export function indexOf(
   { name, parts, indexes }: TableShape,
   index: string,
@@ -105,15 +106,14 @@ export class TableState {
   /**
    * Sets a row, in its indexes too.
    * @param rowKey the encoded partition key and parts
-   * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; then nothing
-   *   was changed
+   * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; nothing is changed
    */
   put(rowKey: string, row: unknown): void {
     if (this.#indexes.length > 0) this.#reindex(rowKey, this.#rows.get(rowKey), row)
     this.#rows.set(rowKey, row)
   }
 
-  /** Removes a row, from its indexes too; says whether there was one. */
+  /** Removes a row, from its indexes too; returns whether there was one. */
   delete(rowKey: string): boolean {
     const row = this.#rows.get(rowKey)
     if (row === undefined) return false
@@ -123,9 +123,9 @@ export class TableState {
   }
 
   /**
-   * The rows that a query names, with the parts of their keys, the partition key first.
+   * The rows that match a query, with the parts of their keys, the partition key first.
    *
-   * @param within an encoded partition key: only rows under it are given, and the query leaves it out
+   * @param within an encoded partition key: returns only rows under it, and the query omits it
    * @throws HenceError `query-invalid`, `key-invalid`, `key-too-long` (change)
    */
   scan(query: TableQuery, within?: string): { key: KeyPart[]; value: unknown }[] {
@@ -140,7 +140,7 @@ export class TableState {
     return found
   }
 
-  /** All rows by their encoded keys, in order. For limits on its use see `Collection.range`. */
+  /** All rows by their encoded keys, in order; used like `Collection.range`. */
   rows(): Iterable<[rowKey: string, row: unknown]> {
     return this.#rows.range()
   }
@@ -165,7 +165,7 @@ export class TableState {
         yield [rowKey, this.#rows.get(rowKey)]
       }
     } else {
-      // There is one row under the partition key at most, so all there is to ask is whether it is in range.
+      // At most one row has this partition key, so only check whether it is in range.
       const { from, to } = this.#range(query, '', fields.length, kinds)
       const row = this.#rows.get(within)
       const values = row === undefined ? undefined : valuesOf(index, row)
@@ -174,7 +174,7 @@ export class TableState {
     }
   }
 
-  /** The range of keys that a query names: `values` indexed values, then parts of the given kinds. */
+  /** The range of keys of a query: `values` indexed values, then parts of the given kinds. */
   #range(
     query: TableQuery,
     within: string,
@@ -194,15 +194,15 @@ export class TableState {
   }
 
   #encode(parts: readonly IndexValue[], at: number, values: number, kinds: readonly KeyKind[]): string {
-    if (!Array.isArray(parts)) throw this.#invalid(`${JSON.stringify(parts)} stands where a list belongs`)
+    if (!Array.isArray(parts)) throw this.#invalid(`${JSON.stringify(parts)} should be a list`)
     let encoded = ''
     for (const [i, part] of parts.entries()) {
       const place = at + i - values
       if (place >= kinds.length) {
-        throw this.#invalid(`it has ${values + kinds.length} parts to name rows by here, and more were given`)
+        throw this.#invalid(`it has more than the ${values + kinds.length} parts of a key here`)
       }
       if (place >= 0 && typeof part !== kinds[place]) {
-        throw this.#invalid(`${JSON.stringify(part)} stands where a ${kinds[place]} belongs`)
+        throw this.#invalid(`${JSON.stringify(part)} should be a ${kinds[place]}`)
       }
       encoded += place < 0 ? encodeIndexValue(part) : encodePart(part as KeyPart)
     }
@@ -210,8 +210,8 @@ export class TableState {
   }
 
   #reindex(rowKey: string, before: unknown, after: unknown): void {
-    // All entries are worked out before the first change, so that a field which cannot be indexed leaves
-    // the table as it was also for a derivation that catches the error.
+    // All entries are computed before the first change, so that a field which cannot be indexed leaves the table
+    // unchanged, also for a derivation that catches the error.
     const steps: [index: Index, old: string | undefined, fresh: string | undefined][] = []
     for (const index of this.#indexes) {
       const old = before === undefined ? undefined : valuesOf(index, before)
@@ -238,7 +238,7 @@ export class TableState {
     return new HenceError(
       'query-invalid',
       'change',
-      `A query on table "${this.name}" makes no sense: ${why}. See the table's \`key\` and \`indexes\`.`,
+      `A query on table "${this.name}" is invalid: ${why}. See the table's \`key\` and \`indexes\`.`,
     )
   }
 }
@@ -252,7 +252,7 @@ interface Index {
   readonly scoped: Collection<true> | undefined
 }
 
-/** The value of an index entry, since all that it says is in its key. */
+/** Index entries have no value: their key holds everything. */
 const nothingCodec: Codec<true> = { encode: () => '', decode: () => true }
 
 /** The encoded indexed values of a row; undefined when it is not in the index. */

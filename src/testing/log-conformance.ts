@@ -4,20 +4,17 @@ import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Log, recordBytesMax } from '../log/log.ts'
 
-/** How the suite makes the logs that it tests. */
+/** Creates the logs that the suite tests. */
 export interface LogConformance {
-  /** Opens a log in the place it is given; a new place has an empty log with this many partitions. */
+  /** Opens the log of a place; a new place gets an empty log with this many partitions. */
   open(place: string, options: { readonly partitions: number; readonly clock: Clock }): Promise<Log>
-  /** Makes a place that nothing was kept in. */
+  /** Creates a new place, for example a directory. */
   newPlace(): Promise<string>
-  /** Whether what was appended is there when the place is opened again; a log in memory says no. */
+  /** Whether records survive closing and opening the place; false for a log in memory. */
   readonly durable: boolean
 }
 
-/**
- * Tests, with `node:test`, that a log keeps every promise of the contract (`Log`). Call it in a test file, once
- * for each kind of log.
- */
+/** Tests with `node:test` that a log keeps the contract of `Log`. Call it in a test file, once per kind of log. */
 export function logConformance(name: string, made: LogConformance): void {
   const check = (
     what: string,
@@ -46,7 +43,7 @@ export function logConformance(name: string, made: LogConformance): void {
     }
   })
 
-  check('records come back as they were, in order, without gaps, each partition for itself', async (log) => {
+  check('each partition returns its records unchanged, in order and without gaps', async (log) => {
     const sizes = [0, 1, 3, 255, 256, 70_000, 0, 12]
     const sent: Buffer[] = sizes.map((size, index) => Buffer.alloc(size, index + 1))
     assert.deepEqual(await offsets(log.append(1, sent.slice(0, 3))), [0])
@@ -58,7 +55,7 @@ export function logConformance(name: string, made: LogConformance): void {
     assert.equal(await log.end(1), sent.length)
   })
 
-  check('the records of one append stand together, and appends in the order of their calls', async (log) => {
+  check('the records of one append are adjacent, and appends are in call order', async (log) => {
     const calls = Array.from({ length: 300 }, (_, call) =>
       Array.from({ length: 1 + (call % 5) }, (_, index) => Buffer.from(`${call}.${index}`)),
     )
@@ -68,7 +65,7 @@ export function logConformance(name: string, made: LogConformance): void {
     for (const [call, records] of calls.entries()) assert.deepEqual(sent[found[call]!], records[0])
   })
 
-  check('a reading may begin anywhere, and its first batch begins no later', async (log) => {
+  check('a read may start at any offset, and its first batch starts there or before', async (log) => {
     const sent = Array.from({ length: 40 }, (_, index) => Buffer.from(String(index)))
     for (let index = 0; index < 40; index += 4) await log.append(0, sent.slice(index, index + 4))
     for (let from = 0; from <= 40; from++) {
@@ -88,7 +85,7 @@ export function logConformance(name: string, made: LogConformance): void {
     }
   })
 
-  check('a reading that goes on while records are appended sees a prefix', async (log) => {
+  check('a read during appends sees a prefix of the log', async (log) => {
     await log.append(0, [Buffer.from('0')])
     const seen = []
     let next = 1
@@ -103,14 +100,14 @@ export function logConformance(name: string, made: LogConformance): void {
     assert.equal(await log.end(0), 20)
   })
 
-  check('records handed out stay as they are while more is appended', async (log) => {
+  check('returned records do not change while more are appended', async (log) => {
     await log.append(0, [Buffer.from('first')])
     const [first] = await contents(log, 0)
     for (let index = 0; index < 50; index++) await log.append(0, [Buffer.alloc(1000, 7)])
     assert.equal(String(first), 'first')
   })
 
-  check('log time never goes backwards, whatever the clock does, in all partitions', async (log, at) => {
+  check('log time never goes backwards in any partition, whatever the clock does', async (log, at) => {
     let last = 0
     for (const [index, now] of [5_000, 7_000, 3_000, -1, 7_001, 0, 9_000.7].entries()) {
       at.now = now
@@ -127,7 +124,7 @@ export function logConformance(name: string, made: LogConformance): void {
     }
   })
 
-  check('what no log can do is refused, and nothing is written', async (log) => {
+  check('an invalid append or read is refused, and nothing is written', async (log) => {
     await rejects(log.append(0, []), 'append-empty')
     await rejects(log.append(0, [Buffer.from('fits'), Buffer.alloc(recordBytesMax + 1)]), 'record-too-large')
     for (const partition of [3, -1, 0.5, Number.NaN]) {
@@ -146,7 +143,7 @@ export function logConformance(name: string, made: LogConformance): void {
     assert.deepEqual(await contents(log, 0), [largest, Buffer.from('and one more')])
   })
 
-  check('closing waits for what was appended; then every call is refused', async (log) => {
+  check('closing waits for appends under way; then every call is refused', async (log) => {
     const append = log.append(0, [Buffer.from('x')])
     await Promise.all([log.close(), log.close()])
     assert.deepEqual(await offsets(append), [0])
@@ -158,7 +155,7 @@ export function logConformance(name: string, made: LogConformance): void {
 
   if (!made.durable) return
 
-  check('a log that is opened again has the same id, records and time', async (log, at) => {
+  check('a reopened log has the same id, records and log time', async (log, at) => {
     const sent = Array.from({ length: 100 }, (_, index) => Buffer.from(`record ${index}`))
     at.now = 50_000
     for (const record of sent) await log.append(1, [record])
@@ -175,7 +172,7 @@ export function logConformance(name: string, made: LogConformance): void {
   })
 }
 
-/** The records from the first batch on that a reading yields. */
+/** All records that a read yields, from the start of its first batch. */
 async function contents(log: Log, partition: number, from = 0): Promise<Buffer[]> {
   const records = []
   for await (const batch of log.read(partition, from)) records.push(...batch.records)

@@ -4,12 +4,12 @@ import { memoryLog } from '../log/memory-log.ts'
 import { type MemoryStore, memoryStore } from '../state/memory-store.ts'
 import type { Storage } from '../storage/storage.ts'
 
-/** Storage in memory: it outlasts the engines that use it one after another, as a directory would. */
+/** Storage in memory. It outlives the engines that use it one after another, like a directory. */
 export interface MemoryStorage extends Storage {
   readonly log: Log
 }
 
-/** Makes an empty one, for tests: `createEngine({ app, data: memoryStorage() })`. */
+/** Creates empty storage in memory, for tests: `createEngine({ app, data: memoryStorage() })`. */
 export function memoryStorage({
   partitions = 1,
   clock = systemClock,
@@ -24,7 +24,7 @@ export function memoryStorage({
     log,
     async openStore(generation, _, anew) {
       const before = stores.get(generation)
-      // A snapshot holds what was durable, so an engine that was dropped half-way cannot reach into the next one.
+      // A snapshot holds what was durable, so an abandoned engine cannot write into the next one's store.
       const store = anew || !before ? memoryStore() : before.snapshot()
       stores.set(generation, store)
       return store

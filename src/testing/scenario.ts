@@ -30,7 +30,7 @@ import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
 import { TableState } from '../state/table.ts'
 
-/** Who sends a request of a scenario, and when; both may be left out. */
+/** The sender of a request in a scenario, and the time; all optional. */
 export interface SentBy {
   readonly principal?: string
   readonly requestId?: string
@@ -38,16 +38,14 @@ export interface SentBy {
   readonly at?: number
 }
 
-/** What a handler gives back, by the type of the effect; undefined for one that gives nothing. */
+/** The type of a handler's result, by the effect's name. */
 type ResultOf<A extends App, N> = EffectNamed<A, N> extends Effect<string, infer _I, infer R> ? R : never
 
 /**
- * Tests derivations without a log, a disk or a clock: what was given, what happens, what follows. Every
- * record is derived twice and compared, rows are held against their schemas, and the guards are on.
- * Events are applied in the same step, as on one partition.
+ * Tests derivations without a log, a disk or a clock, by given, when and then. Every record is derived twice and
+ * compared, and rows are checked against their schemas. Events are applied in the same step, as on one partition.
  *
- * A derivation that throws, other than the request's own, fails the scenario where it happens; look for it with
- * `thenReactionFailed`.
+ * A reaction that throws fails the scenario, unless `thenReactionFailed` expects it.
  */
 export function scenario<A extends App>(app: A): Scenario<A> {
   return new Scenario(app)
@@ -71,14 +69,14 @@ export class Scenario<A extends App> {
     this.#outbox = new Outbox(this.#tables.get('hence.effects')!)
   }
 
-  /** A request that was accepted before. */
+  /** Applies a request, which must be accepted. */
   given<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by?: SentBy): this {
     return this.when(type, input, by).#assertAccepted(type)
   }
 
   /**
-   * A request that was let in by an older version of its schema, and is accepted. The input is what that schema gave; what
-   * upcasters make of it is derived.
+   * Applies a request that an older version of its schema admitted, and that must be accepted. `input` is the output
+   * of the older schema; it is upcast before it is derived.
    */
   givenOlder(version: number, type: RequestName<A>, input: Json, by: SentBy = {}): this {
     const identity = this.#identity(by)
@@ -87,7 +85,7 @@ export class Scenario<A extends App> {
     return this.#take(type, record, by.at ?? this.#time + 1000).#assertAccepted(type)
   }
 
-  /** The request that the following `then…` are about. */
+  /** Applies the request that the following `then…` calls check. */
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
     const message = messageOf(requestOf(this.#app, type), inputOf(type, input))
     const identity = this.#identity(by)
@@ -97,8 +95,8 @@ export class Scenario<A extends App> {
   }
 
   /**
-   * The oldest effect of a type that is pending was done, and its handler gave this back. What follows is what the
-   * following `then…` are about.
+   * Completes the oldest pending effect of a type, with its handler's result. The following `then…` calls check what
+   * the reactions did.
    */
   givenResult<N extends EffectName<A>>(
     type: N,
@@ -108,22 +106,22 @@ export class Scenario<A extends App> {
     return this.#end(type, { done: true, text })
   }
 
-  /** The oldest effect of a type that is pending was given up. */
+  /** Gives up the oldest pending effect of a type. */
   givenDead(type: EffectName<A>, error = 'it was refused'): this {
     return this.#end(type, { done: false, text: error })
   }
 
-  /** Time passes: the timers that are due by then go off. In milliseconds since 1970. */
+  /** Advances the time to `at`, in milliseconds since 1970, and fires the timers that are due. */
   whenTime(at: number): this {
     return this.#take('the time', { kind: 'tick' }, at)
   }
 
-  /** Time passes, so many milliseconds of it. */
+  /** Advances the time by some milliseconds. */
   whenTimePasses(ms: number): this {
     return this.whenTime(this.#time + ms)
   }
 
-  /** It was accepted, with this value where one is given. */
+  /** Checks that the request was accepted, with this value if one is given. */
   thenAccepted<N extends RequestName<A>>(...value: [] | [RequestValue<A, N>]): this {
     const outcome = this.#outcome()
     if (value.length === 0) assert.equal(outcome.status, 'accepted', `it was ${JSON.stringify(outcome)}`)
@@ -131,7 +129,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** It was rejected for this reason, with these details where they are given; so it changed nothing. */
+  /** Checks that the request was rejected for this reason, with these details if they are given. */
   thenRejected<N extends RequestName<A>>(reason: RequestReason<A, N>, ...details: [] | [unknown]): this {
     const outcome = this.#outcome()
     assert.ok(outcome.status === 'rejected', `it was ${JSON.stringify(outcome)}`)
@@ -140,7 +138,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** Its derivation threw; `code` is `derivation-threw` for errors of its own. */
+  /** Checks that the derivation threw; `code` is `derivation-threw` for the app's own errors. */
   thenFailed(code?: string): this {
     const outcome = this.#outcome()
     assert.ok(outcome.status === 'failed', `it was ${JSON.stringify(outcome)}`)
@@ -148,7 +146,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** A reaction to an event of this type threw, and left nothing. */
+  /** Checks that a reaction to an event of this type threw, so that its changes were undone. */
   thenReactionFailed(type: string, code?: string): this {
     const failed = this.#failed().find((each) => each.type === type)
     assert.ok(failed, `no reaction to "${type}" failed`)
@@ -157,7 +155,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** The row is this one; undefined when there is none. */
+  /** Checks a row; undefined means that there is none. */
   thenRow<N extends TableName<A>>(
     table: N,
     key: TableKey<A, N>,
@@ -167,7 +165,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** The events of the app that followed, in their order, are of these types. */
+  /** Checks the types of the app's events that were emitted, in order. */
   thenEvents(...types: string[]): this {
     const seen = this.#derivations().flatMap(({ emissions }) => emissions.map(({ type }) => type))
     assert.deepEqual(
@@ -177,7 +175,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** The effects that were asked for, in their order, are of these types. */
+  /** Checks the types of the effects that were requested, in order. */
   thenEffects(...types: EffectName<A>[]): this {
     assert.deepEqual(
       this.#asked().map(({ type }) => type),
@@ -186,7 +184,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** The one effect of this type that was asked for has this input. */
+  /** Checks that exactly one effect of this type was requested, with this input. */
   thenEffect<N extends EffectName<A>>(
     type: N,
     input: EffectNamed<A, N> extends Effect<string, infer I> ? Frozen<I> : never,
@@ -196,16 +194,16 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** So many units of a constraint are claimed at a key. */
+  /** Checks the units claimed of a constraint at a key. */
   thenClaimed(constraint: string, key: string, units: number): this {
     const row = this.#tables.get('hence.standings')!.get(encodeKey([key, constraint])) as
       | { claimed: number }
       | undefined
-    assert.equal(row?.claimed ?? 0, units, `what is claimed of "${constraint}" at ${JSON.stringify(key)}`)
+    assert.equal(row?.claimed ?? 0, units, `units claimed of "${constraint}" at ${JSON.stringify(key)}`)
     return this
   }
 
-  /** A row as it is now, for what a scenario cannot know beforehand, such as a UUID; undefined when there is none. */
+  /** Returns a row, for values that a test cannot know beforehand, for example a UUID; undefined if there is none. */
   row<N extends TableName<A>>(table: N, key: TableKey<A, N>): Frozen<TableValue<A, N>> | undefined {
     this.#assertReactionsSeen()
     const state = this.#tables.get(table)
@@ -214,7 +212,7 @@ export class Scenario<A extends App> {
     return found === undefined ? undefined : JSON.parse(JSON.stringify(found))
   }
 
-  /** The violations that there have ever been, oldest first. */
+  /** Returns all violations so far, oldest first. */
   violations(): Violation[] {
     return this.#tables
       .get('hence.violations')!
@@ -284,11 +282,11 @@ export class Scenario<A extends App> {
     assert.ok(this.#last, 'a scenario needs a `when` before its `then`')
     const { outcome } = this.#last.step.decisions[0] ?? {}
     assert.ok(this.#last.step.decisions.length > 0, `${this.#last.type} is no request that was decided`)
-    // A request with strict claims is decided in the same step, behind its claims.
+    // A request with strict claims is decided later in the same step, after its claims.
     return outcome ?? this.#last.step.decisions[1]!.outcome!
   }
 
-  /** Derivations that threw, but for the request's own. */
+  /** Derivations that threw, other than the request's own. */
   #failed(): Derivation[] {
     return this.#derivations().filter(
       ({ kind, type, failure }) => failure && kind !== 'request' && type !== 'hence:verdict',

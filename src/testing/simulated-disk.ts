@@ -1,14 +1,14 @@
 import { basename, dirname } from 'node:path'
 import type { Disk, DiskFile } from '../log/file-log/disk.ts'
 
-/** What happens to an operation instead of its being done. */
+/** A fault that strikes an operation. */
 export type Fault =
-  /** The operating system reports an error; a write may be done in part, and what a failed sync missed is never written. */
+  /** The operating system reports an error; a write may be partial, and the data of a failed sync may be lost. */
   | 'fail'
-  /** The process dies here: this and every later operation of it fails. A write may be done in part. */
+  /** The process dies: this and every later operation of it fails. A write may be partial. */
   | 'crash'
 
-/** One operation that is about to be done. */
+/** An operation that is about to run. */
 export interface Operation {
   readonly kind:
     | 'open'
@@ -22,37 +22,37 @@ export interface Operation {
     | 'truncate'
     | 'sync'
   readonly path: string
-  /** Which sync of the log's code this is. */
+  /** The name of the sync in the log's code. */
   readonly label: string | undefined
-  /** Counted from 1, over the life of the disk. */
+  /** Counts the disk's operations, from 1. */
   readonly number: number
 }
 
-/** A disk in memory that forgets what was not made durable, as a real one may when the power fails. */
+/** A disk in memory that loses data that is not durable, as a real one may on power loss. */
 export interface SimulatedDisk extends Disk {
-  /** Everything that dies with the process is gone; the files are as the process left them. */
+  /** Ends the process; the files stay as it left them. */
   endProcess(): void
   /**
-   * Everything that dies with the power is gone: of the writes, sizes and directory entries not yet durable,
-   * a random subset is kept, writes sector by sector.
+   * Ends the process and cuts the power: keeps a random subset of the writes (by sector), sizes and directory entries
+   * that were not durable.
    */
   losePower(): void
-  /** How many operations were asked for. */
+  /** The number of operations so far. */
   readonly operations: number
 }
 
 export interface SimulatedDiskOptions {
-  /** Gives numbers from 0 up to 1; all that is random comes from here. */
+  /** Returns numbers in [0, 1); the only source of randomness. */
   readonly random: () => number
-  /** Asked before each operation. */
+  /** Called before each operation; returns the fault that strikes it. */
   readonly fault?: (operation: Operation) => Fault | undefined
-  /** Labels of the syncs that do nothing. */
+  /** Labels of syncs to skip. */
   readonly ignoredSyncs?: ReadonlySet<string>
 }
 
 const sectorBytes = 512
 
-/** A change of a file that is not durable yet. */
+/** A change of a file that is not durable. */
 type FileChange = { readonly at: number; readonly bytes: Buffer } | { readonly size: number }
 
 class SimulatedFile {
@@ -84,7 +84,7 @@ class SimulatedDirectory {
   }
 }
 
-/** Makes an empty disk, with a root directory that is durable. */
+/** Creates an empty disk with a durable root directory. */
 export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
   const { random, fault, ignoredSyncs = new Set() } = options
   const root = new SimulatedDirectory()
@@ -92,7 +92,7 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
   let dead = false
   let operations = 0
 
-  /** Does one operation, unless a fault or the end of the process comes before it. */
+  /** Runs one operation, unless a fault strikes it or its process has ended. */
   async function operate<T>(
     kind: Operation['kind'],
     path: string,
@@ -154,7 +154,7 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
           file.durable = file.changes.reduce(changed, file.durable)
           file.changes = []
         }
-        // After an fsync that failed, the system thinks the pages clean: no later fsync writes them.
+        // After a failed fsync the system considers the pages clean: no later fsync writes them.
         const half = () => {
           file.durable = keptOf(file.durable, file.changes, random)
           file.changes = []
@@ -240,7 +240,7 @@ function forget(node: Node, random: () => number): void {
   for (const entry of node.entries.values()) forget(entry, random)
 }
 
-/** A directory change on names that an earlier, lost change would have made does nothing. */
+/** Ignores a change of a name that does not exist, since the change that would have created it was lost. */
 function applyTo(entries: Map<string, Node>, change: DirectoryChange): void {
   if ('added' in change) {
     entries.set(change.added, change.node)
@@ -254,12 +254,12 @@ function applyTo(entries: Map<string, Node>, change: DirectoryChange): void {
   }
 }
 
-/** What is left of a file when a random subset of its changes was lost. */
+/** The content of a file after a random subset of its changes was lost. */
 function keptOf(durable: Buffer, changes: readonly FileChange[], random: () => number): Buffer {
   let kept = durable
   for (const change of changes) {
     const pieces = 'size' in change ? [change] : sectorsOf(change.bytes, change.at)
-    // All or nothing is likely too, and finds other faults than a piece here and there.
+    // All or nothing must be likely too: it finds other faults than losing single sectors.
     const chance = [0, 0.5, 0.5, 1][Math.floor(random() * 4)]!
     for (const piece of pieces) if (random() < chance) kept = changed(kept, piece)
   }
@@ -276,7 +276,7 @@ function sectorsOf(bytes: Buffer, at: number): { readonly at: number; readonly b
   return pieces
 }
 
-/** A changed copy; contents are shared between what is durable and what is not, so none is changed in place. */
+/** Returns a changed copy. Durable and current contents share buffers, so no buffer is changed in place. */
 function changed(content: Buffer, change: FileChange): Buffer {
   const size = 'size' in change ? change.size : Math.max(content.length, change.at + change.bytes.length)
   const copy = Buffer.alloc(size)

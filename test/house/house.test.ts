@@ -105,6 +105,16 @@ for (const file of sources.filter((file) => roomOf(file) !== 'public')) {
   })
 }
 
+test('app imports nothing but failure.ts', () => {
+  for (const file of sources.filter((file) => roomOf(file) === 'app')) {
+    const outside = neighboursOf(file).filter((target) => roomOf(target) !== 'app')
+    assert.ok(
+      outside.every((target) => target === 'failure.ts'),
+      `src/${file} imports ${outside}`,
+    )
+  }
+})
+
 /** The groups of nodes that reach each other, largest first (Tarjan, 1972). */
 function circlesOf(nodes: readonly string[], next: (node: string) => Iterable<string>): string[][] {
   const order = new Map<string, number>()

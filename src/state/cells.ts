@@ -1,0 +1,308 @@
+import { HenceError } from '../failure.ts'
+import { CellMap } from './cell-map.ts'
+import { Overlay } from './overlay.ts'
+import type { KeyRange, Store } from './store.ts'
+
+/** Converts the values of a collection to text, or to the UTF-8 bytes of a text, and back. */
+export interface Codec<V> {
+  encode(value: V): string | Buffer
+  decode(text: string): V
+}
+
+/** A named, ordered map from keys (see `keys.ts`) to values. */
+export interface Collection<V> {
+  /** The value; two calls need not return the same object. */
+  get(key: string): V | undefined
+  set(key: string, value: V): void
+  delete(key: string): void
+  /**
+   * Iterates over a range in order. Until the iteration ends, the state must not change and control must not
+   * return to the event loop; so collect first, then change.
+   */
+  range(range?: KeyRange): Iterable<[key: string, value: V]>
+}
+
+/** State that the collections share. */
+export interface Shared {
+  readonly undo: UndoLog
+  /** The number of the checkpoint that will save present changes. */
+  checkpoint: number
+  /** The number of the last completed checkpoint. */
+  saved: number
+  /** Evicts values that the store holds, if there are too many. */
+  trim(): void
+}
+
+/** The known value of one key. */
+interface Cell<V> {
+  readonly key: string
+  readonly home: Cells<V>
+  value: V | Absence
+  /** The number of the checkpoint that saves it, or saved it. */
+  checkpoint: number
+  /** The last call of `changes` that reported this cell. */
+  round: number
+  /** Whether it was read since eviction last considered it. */
+  used: boolean
+}
+
+/** `deleted`: there is no value. `unread`: the store's value, if any. */
+type Absence = typeof deleted | typeof unread
+const deleted = Symbol('deleted')
+const unread = Symbol('unread')
+
+/** Changes in order: the cell, and its value before. */
+export class UndoLog {
+  readonly cells: (Cell<unknown> | undefined)[] = []
+  readonly before: unknown[] = []
+  length = 0
+
+  clear(): void {
+    this.length = 0
+    // The arrays keep their capacity for the next record, but a record of unusual size must not keep its rows
+    // in memory.
+    if (this.cells.length > 1_000) this.cells.length = this.before.length = 0
+  }
+}
+
+/** Every how many sets or reads an entry is encoded to estimate the size of entries. */
+const sampled = 64
+/** The memory of a cell besides the text of its key and value, in bytes. */
+const cellBytes = 200
+
+export class Cells<V> implements Collection<V> {
+  readonly name: string
+  readonly #codec: Codec<V>
+  readonly #store: Store
+  readonly #shared: Shared
+  readonly #kept: boolean
+  readonly #cells = new CellMap<Cell<V>>()
+  #dirty = new Overlay<Cell<V>>()
+  saving = new Overlay<Cell<V>>()
+  /** The greatest key of the store; most new keys are greater, for example ids that start with the time. */
+  #highest = ''
+  #lastKey: string | undefined
+  #lastCell: Cell<V> | undefined
+  #sets = 0
+  #loads = 0
+  #bytesPerEntry = 0
+
+  constructor(name: string, codec: Codec<V>, store: Store, shared: Shared, kept: boolean) {
+    this.name = name
+    this.#codec = codec
+    this.#store = store
+    this.#shared = shared
+    this.#kept = kept
+    for (const [key] of store.range(name, { reverse: true })) {
+      this.#highest = key
+      break
+    }
+  }
+
+  dirtyCount(failed: boolean): number {
+    return this.#dirty.size + (failed ? this.saving.size : 0)
+  }
+
+  /** About how many bytes of memory eviction could free. */
+  get bytes(): number {
+    return this.#savedCount * (cellBytes + 2 * this.#bytesPerEntry)
+  }
+
+  /** The number of cells that are neither changed nor being saved. */
+  get #savedCount(): number {
+    return Math.max(0, this.#cells.size - this.#dirty.size - this.saving.size)
+  }
+
+  get(key: string): V | undefined {
+    const cell = this.#find(key)
+    if (cell === undefined) return this.#load(key)
+    cell.used = true
+    const { value } = cell
+    return value === deleted || value === unread ? this.resolve(key, value) : (value as V)
+  }
+
+  set(key: string, value: V): void {
+    this.#change(key, value)
+    if (this.#sets++ % sampled === 0) this.#sample(key, this.#codec.encode(value))
+  }
+
+  delete(key: string): void {
+    this.#change(key, deleted)
+  }
+
+  *range(range: KeyRange = {}): Iterable<[string, V]> {
+    const { from, reverse } = range
+    const dirtyCells = this.#dirty.range(range)
+    const savingCells = this.saving.range(range)
+    const stored =
+      from !== undefined && from > this.#highest
+        ? noEntries
+        : this.#store.range(this.name, range)[Symbol.iterator]()
+    try {
+      let a = dirtyCells.next().value
+      let b = savingCells.next().value
+      let c: [string, string] | undefined = stored.next().value
+      for (;;) {
+        let key = a?.key
+        if (b !== undefined && (key === undefined || b.key < key !== !!reverse)) key = b.key
+        if (c !== undefined && (key === undefined || c[0] < key !== !!reverse)) key = c[0]
+        if (key === undefined) return
+        let value: V | Absence = unread
+        // A cell that changed again while it is being saved is in both, and it is the same.
+        if (key === a?.key) {
+          value = a.value
+          a = dirtyCells.next().value
+        }
+        if (key === b?.key) {
+          value = b.value
+          b = savingCells.next().value
+        }
+        if (key === c?.[0]) {
+          if (value === unread) value = this.#known(key) ?? this.#decode(key, c[1])
+          c = stored.next().value
+        }
+        if (value !== deleted && value !== unread) yield [key, value as V]
+      }
+    } finally {
+      stored.return?.()
+    }
+  }
+
+  /** The value of a key whose cell holds `held`. */
+  resolve(key: string, held: unknown): V | undefined {
+    if (held === deleted) return undefined
+    return held === unread ? this.#read(key) : (held as V)
+  }
+
+  /** Assigns the changes, and those that the last checkpoint failed to save, to checkpoint `number`. */
+  beginSaving(number: number): void {
+    const { saved } = this.#shared
+    for (const cell of this.saving.cells()) {
+      if (cell.checkpoint > saved && cell.checkpoint < number) {
+        cell.checkpoint = number
+        this.#dirty.add(cell)
+      }
+    }
+    this.saving = this.#dirty
+    this.#dirty = new Overlay<Cell<V>>()
+    for (const { key } of this.saving.cells()) if (key > this.#highest) this.#highest = key
+  }
+
+  /** Called when the checkpoint is complete. */
+  endSaving(): void {
+    const { saved } = this.#shared
+    for (const cell of this.saving.cells()) {
+      const useless = !this.#kept || cell.value === deleted || cell.value === unread
+      if (useless && cell.checkpoint <= saved) this.#drop(cell)
+    }
+    this.saving = new Overlay<Cell<V>>()
+  }
+
+  *encoded(): Iterable<[string, string | Buffer | undefined]> {
+    for (const { key, value } of this.saving.cells()) {
+      if (value === unread) continue
+      yield [key, value === deleted ? undefined : this.#codec.encode(value as V)]
+    }
+  }
+
+  /** Evicts saved cells down to this fraction, those not read lately first (the clock algorithm). */
+  trim(part: number): void {
+    const { saved } = this.#shared
+    let surplus = this.#savedCount * (1 - part)
+    for (let round = 1; round <= 2; round++) {
+      for (const cell of this.#cells.all()) {
+        if (surplus <= 0) return
+        if (cell.checkpoint > saved) continue
+        this.#drop(cell)
+        if (cell.used) {
+          cell.used = false
+          this.#keep(cell)
+        } else {
+          surplus--
+        }
+      }
+    }
+  }
+
+  /** The cell of a key. The last result is kept, since most keys are looked up twice in a row. */
+  #find(key: string): Cell<V> | undefined {
+    if (key !== this.#lastKey) {
+      this.#lastKey = key
+      this.#lastCell = this.#cells.get(key)
+    }
+    return this.#lastCell
+  }
+
+  #keep(cell: Cell<V>): void {
+    this.#cells.add(cell)
+    this.#lastKey = cell.key
+    this.#lastCell = cell
+  }
+
+  #drop(cell: Cell<V>): void {
+    this.#cells.remove(cell)
+    this.#lastKey = undefined
+    this.#lastCell = undefined
+  }
+
+  #change(key: string, value: V | typeof deleted): void {
+    const { undo, checkpoint } = this.#shared
+    let cell = this.#find(key)
+    if (cell === undefined) {
+      cell = { key, home: this, value: unread, checkpoint: 0, round: 0, used: true }
+      this.#keep(cell)
+    }
+    if (cell.checkpoint !== checkpoint) {
+      cell.checkpoint = checkpoint
+      this.#dirty.add(cell)
+    }
+    undo.cells[undo.length] = cell as Cell<unknown>
+    undo.before[undo.length++] = cell.value
+    cell.value = value
+  }
+
+  /** Reads a value from the store, and caches it. */
+  #load(key: string): V | undefined {
+    const value = this.#read(key)
+    if (value === undefined || !this.#kept) return value
+    this.#keep({ key, home: this, value, checkpoint: 0, round: 0, used: false })
+    if (this.#loads++ % 1_024 === 0) this.#shared.trim()
+    return value
+  }
+
+  /** The value that the cell of a key holds, if it holds one. */
+  #known(key: string): V | undefined {
+    const value = this.#cells.get(key)?.value
+    return value === unread || value === deleted ? undefined : (value as V)
+  }
+
+  #read(key: string): V | undefined {
+    if (key > this.#highest) return undefined
+    const text = this.#store.get(this.name, key)
+    if (text === undefined) return undefined
+    if (this.#loads % sampled === 0) this.#sample(key, text)
+    return this.#decode(key, text)
+  }
+
+  #decode(key: string, text: string): V {
+    try {
+      return this.#codec.decode(text)
+    } catch (error) {
+      throw new HenceError(
+        'state-unreadable',
+        'operator',
+        `The derived state has an unreadable value for ${JSON.stringify(key)} of "${this.name}": ` +
+          `${error instanceof Error ? error.message : error}. Everything in it can be derived from the log: stop ` +
+          'the process, remove the state folder, and start again.',
+        { cause: error },
+      )
+    }
+  }
+
+  #sample(key: string, text: string | Buffer): void {
+    const bytes = key.length + text.length
+    this.#bytesPerEntry += (bytes - this.#bytesPerEntry) / (this.#bytesPerEntry === 0 ? 1 : 8)
+  }
+}
+
+const noEntries: Iterator<[string, string], undefined> = [].values()
