@@ -6,6 +6,7 @@ import { setAlarm, systemClock } from '../clock.ts'
 import { Deliverer } from '../effect/delivery.ts'
 import type { EffectEnd, EffectRow } from '../effect/outbox.ts'
 import { engineClosed, HenceError } from '../failure.ts'
+import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Codes } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
 import { checkTakeOver } from '../generation/take-over-check.ts'
@@ -60,7 +61,6 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #listeners = new Set<(changes: readonly TableChange[]) => void>()
   /** For how long outcomes and traces are kept at least. */
   readonly #keptMs: number
-  readonly #checkpointRows: number
   /** Settles when the next record is applied. */
   #nextApplied: PromiseWithResolvers<void> | undefined
   /** When the next timer goes off, as far as an alarm is set for it. */
@@ -72,8 +72,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   #gate: PromiseWithResolvers<void> | undefined
   /** How many wait for it. */
   #held = 0
-  #checkpointing: Promise<void> | undefined
-  #checkpointAt: number
+  readonly #checkpointer: Checkpointer
   #replayed = 0
   #closed: HenceError | undefined
   #closing: Promise<void> | undefined
@@ -137,10 +136,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#log = log
     this.#clock = options.clock ?? systemClock
     this.#report = options.report ?? printReport
+    const { checkpointRows = 50_000 } = options
     const windowMs = options.windowMs ?? windowMsDefault
     this.#keptMs = windowMs + keptMsBeyondWindow
-    this.#checkpointRows = options.checkpointRows ?? 50_000
-    this.#checkpointAt = this.#checkpointRows
     this.#admission = new Admission(
       {
         clock: this.#clock,
@@ -161,7 +159,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#generations = new Reprocessor(
       { log, storage, codes, generationHost, live },
       {
-        checkpointRows: this.#checkpointRows,
+        checkpointRows,
         next: () => this.#next(),
         isBusy: () => this.#admission.inFlight > 0,
         frontier: () => this.#frontier(),
@@ -179,6 +177,11 @@ export class RunningEngine<A extends App> implements Engine<A> {
         closed: () => this.#closed,
       },
     )
+    this.#checkpointer = new Checkpointer(() => this.#live, {
+      rows: checkpointRows,
+      keptMs: this.#keptMs,
+      failed: (error, isHopeless) => (isHopeless ? this.#halt(error) : this.#warn(error)),
+    })
     live.listener = { failed: (failure) => this.#failed(failure) }
     const submit = (type: string, input: unknown, options: SubmitOptions) => this.submit(type, input, options)
     this.violations = violationsOf(() => ({ app: this.#live.program.app, reader: this.#reader }), submit)
@@ -214,7 +217,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   async #recover(): Promise<void> {
-    this.#replayed = await replay(this.#log, this.#live, { pause: () => this.#saveIfDue() })
+    this.#replayed = await replay(this.#log, this.#live, { pause: () => this.#checkpointer.saveIfDue() })
     // What the last process had no time to hand on is handed on now.
     for (const [partition, writer] of this.#writers.entries()) {
       for (const event of this.#processor.waitingFor(partition)) writer.writeEvent(event)
@@ -310,7 +313,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#gate = gate
     try {
       await this.idle()
-      await this.#checkpointing
+      await this.#checkpointer.saving
       if (this.#closed) throw this.#closed
       return await act()
     } finally {
@@ -481,7 +484,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       if (!stopped) await this.idle()
       for (const writer of this.#writers) writer.stop()
       this.#abandon(this.#closed)
-      await this.#checkpointing
+      await this.#checkpointer.saving
       if (!stopped) await this.#live.checkpoint()
     } catch (error) {
       this.#warn(error)
@@ -503,7 +506,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
           else if (record.kind === 'tick') this.#ticking.delete(partition)
         }
         this.#ringAt(this.#processor.timers.next(partition))
-        void this.#saveIfDue()
+        void this.#checkpointer.saveIfDue()
       },
       uncertain: (drafts, error) => {
         this.#warn(error)
@@ -513,7 +516,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
         }
       },
       catchUp: async () => {
-        await replay(this.#log, this.#live, { partitions: [partition], pause: () => this.#saveIfDue() })
+        await replay(this.#log, this.#live, {
+          partitions: [partition],
+          pause: () => this.#checkpointer.saveIfDue(),
+        })
         const known = uncertain
         uncertain = []
         for (const draft of known) this.#certain(partition, draft)
@@ -526,7 +532,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
           .map((record) => ({ record, bytes: encodeCorrection(record) })),
       ],
       halt: (error) => this.#halt(error),
-      room: () => (this.#live.state.dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined),
+      room: () => this.#checkpointer.room,
     })
   }
 
@@ -582,29 +588,6 @@ export class RunningEngine<A extends App> implements Engine<A> {
         writer.write({ record: { kind: 'tick' }, bytes: encodeTick() })
       }
     }
-  }
-
-  /** Saves the state now and then; gives something to wait for only when memory would fill otherwise. */
-  #saveIfDue(): Promise<void> | undefined {
-    const { dirtyCount } = this.#live.state
-    if (this.#checkpointing) return dirtyCount > 4 * this.#checkpointRows ? this.#checkpointing : undefined
-    if (dirtyCount < this.#checkpointAt) return undefined
-    this.#live.prune(this.#keptMs, this.#checkpointRows)
-    this.#checkpointing = this.#live
-      .checkpoint()
-      .then(() => {
-        this.#checkpointAt = this.#checkpointRows
-      })
-      .catch((error) => {
-        // The log has everything; but what cannot be saved fills the memory, so there is an end to it.
-        this.#checkpointAt = this.#live.state.dirtyCount + this.#checkpointRows
-        if (this.#checkpointAt > 32 * this.#checkpointRows) this.#halt(error)
-        else this.#warn(error)
-      })
-      .finally(() => {
-        this.#checkpointing = undefined
-      })
-    return undefined
   }
 
   #halt(error: unknown): void {

@@ -19,12 +19,10 @@ import { type Cut, Follower, type FollowerHost, type Progress } from './follower
 import { Pace } from './pace.ts'
 
 /** What one that is derived in this process needs of what is around it. */
-export interface Surroundings extends Omit<FollowerHost, 'log' | 'prune'> {
+export interface Surroundings extends Omit<FollowerHost, 'log'> {
   readonly generations: GenerationHost
   /** The app of a version as what is outside derivations needs it. */
   hostAppOf(version: string): Promise<App>
-  /** For how long outcomes and traces are kept at least, in milliseconds of log time. */
-  readonly keptMs: number
   /** How much of the time a diff takes, when nobody has said how much deriving may. */
   readonly diffShare: number
   /** What the live generation has saved. */
@@ -76,7 +74,6 @@ export class CandidateInProcess implements Candidate {
     const host: FollowerHost = {
       ...around,
       log: around.generations.log,
-      prune: () => derived.prune(around.keptMs, around.checkpointRows),
     }
     this.#following = new Follower(derived, host, { share, paused })
   }

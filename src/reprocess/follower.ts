@@ -1,4 +1,5 @@
 import { HenceError } from '../failure.ts'
+import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
@@ -36,8 +37,8 @@ export interface FollowerHost extends Foreground {
   applied(): number
   /** After so many changed rows the state is saved. */
   readonly checkpointRows: number
-  /** Forgets what is older than is kept, a part of it at a time. */
-  prune(): void
+  /** How long outcomes and traces are kept at least, in milliseconds of log time. */
+  readonly keptMs: number
   /** The state of it has changed in a way that should outlast this process. */
   changed(): void
 }
@@ -68,7 +69,7 @@ export class Follower {
   #isStopping = false
   #failures = 0
   #lastFailure: RecordedFailure | undefined
-  #checkpoint: Promise<void> | undefined
+  readonly #checkpointer: Checkpointer
   /** For the speed: when, and how many records had been applied by then. */
   #since: Measured | undefined
   #perSecond: number | undefined
@@ -87,6 +88,15 @@ export class Follower {
     this.#share = options.share
     this.#pace = new Pace(host, options.share ?? shareMin)
     this.#state = options.paused ? 'paused' : 'deriving'
+    this.#checkpointer = new Checkpointer(() => generation, {
+      rows: host.checkpointRows,
+      keptMs: host.keptMs,
+      failed: (error) => {
+        this.#isStopping = true
+        this.#fail(error)
+        throw error
+      },
+    })
     generation.listener = {
       failed: (failure) => {
         this.#failures++
@@ -139,7 +149,7 @@ export class Follower {
     this.#wake?.()
     await this.#running
     // That one failed is in the status.
-    await this.#checkpoint?.catch(() => {})
+    await this.#checkpointer.saving?.catch(() => {})
   }
 
   /** Resolves when it has reached the live generation; rejects when it failed, or is ended. */
@@ -161,9 +171,9 @@ export class Follower {
     await replay(this.#host.log, this.generation, {
       ends: positions,
       frontier,
-      pause: () => this.#saveIfDue(),
+      pause: () => this.#checkpointer.saveIfDue(),
     })
-    await this.#checkpoint
+    await this.#checkpointer.saving
   }
 
   /** It goes on no more, and whoever waits for it is told why. */
@@ -194,7 +204,7 @@ export class Follower {
           atOnce: recordsAtOnce,
           pause: () => {
             if (this.#isStopping) return Promise.resolve('stop')
-            const saving = this.#saveIfDue()
+            const saving = this.#checkpointer.saveIfDue()
             if (saving) return saving
             const resting = this.#pace.rest()
             if (resting) this.#measure()
@@ -262,23 +272,6 @@ export class Follower {
     return Promise.race([promise, woken.promise]).finally(() => {
       this.#wake = undefined
     })
-  }
-
-  #saveIfDue(): Promise<void> | undefined {
-    const { generation } = this
-    const { dirtyCount } = generation.state
-    const rows = this.#host.checkpointRows
-    if (this.#checkpoint) return dirtyCount > 4 * rows ? this.#checkpoint : undefined
-    if (dirtyCount < rows) return undefined
-    this.#host.prune()
-    this.#checkpoint = generation.checkpoint().finally(() => {
-      this.#checkpoint = undefined
-    })
-    this.#checkpoint.catch((error) => {
-      this.#isStopping = true
-      this.#fail(error)
-    })
-    return undefined
   }
 
   /** Finds out its speed, once a second. */

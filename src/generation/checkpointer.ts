@@ -1,0 +1,73 @@
+import type { Generation } from './generation.ts'
+
+/** At this many times the rows of a checkpoint, whoever changes rows waits for the one under way. */
+const fullAt = 4
+/** At this many times the rows of a checkpoint, a state that cannot be saved is given up. */
+const hopelessAt = 32
+
+/** Checkpoints a generation in the background whenever enough of its rows have changed, one checkpoint at a time. */
+export class Checkpointer {
+  readonly #generation: () => Generation
+  readonly #rows: number
+  readonly #keptMs: number
+  readonly #failed: (error: unknown, isHopeless: boolean) => void
+  #saving: Promise<void> | undefined
+  #dueAt: number
+
+  /**
+   * @param generation returns the generation to checkpoint, which may be replaced between two checkpoints
+   * @param options.rows a checkpoint is due after so many changed rows
+   * @param options.keptMs how long outcomes and traces are kept at least, in milliseconds of log time
+   * @param options.failed called with the error of a checkpoint, and whether the memory it would have freed is so much that
+   *   there is no point in another attempt; an error that it throws rejects the promises that were returned
+   */
+  constructor(
+    generation: () => Generation,
+    options: {
+      readonly rows: number
+      readonly keptMs: number
+      readonly failed: (error: unknown, isHopeless: boolean) => void
+    },
+  ) {
+    this.#generation = generation
+    this.#rows = options.rows
+    this.#keptMs = options.keptMs
+    this.#failed = options.failed
+    this.#dueAt = options.rows
+  }
+
+  /** The checkpoint under way. */
+  get saving(): Promise<void> | undefined {
+    return this.#saving
+  }
+
+  /** Resolves when there is room for more changed rows; undefined while there is. */
+  get room(): Promise<void> | undefined {
+    return this.#generation().state.dirtyCount > fullAt * this.#rows ? this.#saving : undefined
+  }
+
+  /** Begins a checkpoint if one is due; returns what to wait for before more rows are changed, usually nothing. */
+  saveIfDue(): Promise<void> | undefined {
+    if (this.#saving) return this.room
+    const generation = this.#generation()
+    if (generation.state.dirtyCount < this.#dueAt) return undefined
+    generation.prune(this.#keptMs, this.#rows)
+    this.#saving = this.#save(generation).finally(() => {
+      this.#saving = undefined
+    })
+    // `failed` has dealt with it, also if nobody waits.
+    this.#saving.catch(() => {})
+    return undefined
+  }
+
+  async #save(generation: Generation): Promise<void> {
+    try {
+      await generation.checkpoint()
+      this.#dueAt = this.#rows
+    } catch (error) {
+      // The log has everything, so it is tried again after as many rows.
+      this.#dueAt = generation.state.dirtyCount + this.#rows
+      this.#failed(error, this.#dueAt > hopelessAt * this.#rows)
+    }
+  }
+}
