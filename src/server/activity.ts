@@ -1,4 +1,6 @@
-/** Counts what is under way, so that a server which closes can wait for it. */
+import { assert } from '../assert.ts'
+
+/** Counts requests under way, so that a closing server can wait for them. */
 export class Activity {
   #count = 0
   readonly #waiting: (() => void)[] = []
@@ -8,11 +10,13 @@ export class Activity {
   }
 
   end(): void {
-    if (--this.#count > 0) return
+    this.#count--
+    assert(this.#count >= 0, 'a request ends once', this.#count)
+    if (this.#count > 0) return
     for (const resolve of this.#waiting.splice(0)) resolve()
   }
 
-  /** Resolves when nothing is under way, or the time is over; says whether nothing is. */
+  /** Resolves when nothing is under way, or after `ms`; true if nothing is. */
   async idle(ms: number): Promise<boolean> {
     if (this.#count === 0) return true
     let timer: NodeJS.Timeout | undefined

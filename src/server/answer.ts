@@ -2,12 +2,12 @@ import type { ServerResponse } from 'node:http'
 import { pipeline, Readable } from 'node:stream'
 
 /**
- * What a route answers. It becomes a `Response` for hosts that speak `fetch`; under Node its parts go out as they
- * are, since a `Response` in between would cost more than the request did.
+ * The answer of a route. Hosts that use `fetch` get it as a `Response`; on Node its parts are written directly,
+ * because a `Response` in between would cost more than the request.
  */
 export interface Answer {
   readonly status: number
-  /** Names in small letters. */
+  /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: string | ReadableStream<Uint8Array> | null
 }
@@ -16,10 +16,10 @@ export function responseOf({ status, headers, body }: Answer): Response {
   return new Response(body, { status, headers })
 }
 
-/** Writes an answer to Node's response. A stream that fails, or whose reader has gone, ends the connection. */
+/** Writes an answer to Node's response. A stream that fails, or whose client has left, ends the connection. */
 export function writeAnswer(outgoing: ServerResponse, { status, headers, body }: Answer): void {
   if (!outgoing.req.complete && !(body instanceof ReadableStream))
-    outgoing.once('finish', () => letGo(outgoing))
+    outgoing.once('finish', () => endUnread(outgoing))
   if (typeof body === 'string') {
     outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
   } else if (body === null) {
@@ -30,16 +30,16 @@ export function writeAnswer(outgoing: ServerResponse, { status, headers, body }:
   }
 }
 
-/** How long the rest of a body that nobody wants may still come, in milliseconds. */
+/** How long the rest of an unread body may still arrive, in milliseconds. */
 const lingerMs = 100
 
 /**
  * Ends a connection whose request was answered before its body had arrived. Not at once: a client that is still
- * sending would be told of the broken connection and not read the answer.
+ * sending would see the broken connection and not read the answer.
  */
-function letGo({ req }: ServerResponse): void {
-  const look = () => {
+function endUnread({ req }: ServerResponse): void {
+  const end = () => {
     if (!req.complete) req.socket.destroy()
   }
-  setTimeout(look, lingerMs).unref()
+  setTimeout(end, lingerMs).unref()
 }

@@ -6,7 +6,7 @@ import { memoryStorage } from 'hence/testing'
 import notes from '../../test/server/notes.ts'
 import { serveNotes } from '../../test/server/serve.ts'
 
-test('an outsider gets heads and the proof between them, and hears what is wrong with a question', async (t) => {
+test('a caller without permissions gets heads and the proof between them; wrong sizes are refused', async (t) => {
   const { call, submit, engine } = await serveNotes(t, { partitions: 2 })
   const ask = async (path: string) => {
     const response = await call('nothing', path)
@@ -36,7 +36,7 @@ test('an outsider gets heads and the proof between them, and hears what is wrong
   }
 })
 
-test('an engine that signs nothing has no heads', async (t) => {
+test('an engine without audit has no heads', async (t) => {
   const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
   const web = server(engine, {
     authenticate: () => ({ principal: 'ada', permissions: [] }),

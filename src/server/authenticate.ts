@@ -4,12 +4,12 @@ import type { Caller } from './caller.ts'
 import type { Keys } from './keys.ts'
 
 /**
- * Finds out who sends a request: by the host's own sessions or tokens. Undefined for nobody it knows.
- * It must not read the body.
+ * Identifies the caller of a request, by the host's own sessions or tokens; undefined if it knows none. It must not read
+ * the body.
  */
 export type Authenticate = (request: Request) => Caller | undefined | Promise<Caller | undefined>
 
-/** In development, where neither keys nor `authenticate` are set: whoever is at the machine may do everything. */
+/** In development, without keys and `authenticate`: everybody on this machine may do everything. */
 const anybody: Caller = { principal: '', permissions: ['admin'] }
 
 /** @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable` (operator) */
@@ -33,7 +33,7 @@ export function authenticator(options: {
       'not-authenticated',
       'change',
       keys === undefined
-        ? 'The host knows nobody who sends this.'
+        ? 'The host does not know the sender of this request.'
         : 'Send an API key as `Authorization: Bearer hence_…`; this one is missing, unknown, revoked or expired.',
     )
   }
@@ -44,9 +44,9 @@ function secretOf(header: string | null): string | undefined {
 }
 
 /**
- * Without authentication the machine itself is the fence, and a browser on it carries the pages of strangers. So the
- * connection must come from the machine, by a name that only the machine has (a page that rebinds its own name to
- * 127.0.0.1 sends that name as Host), and not from another page's script.
+ * Without authentication the machine itself is the boundary, but its browsers run the pages of strangers. So the
+ * connection must come from this machine, by a name that only this machine has (a page that rebinds its own name to
+ * 127.0.0.1 sends that name as Host), and not from a script of another origin.
  */
 function checkLocal(
   headers: Headers,
@@ -60,8 +60,8 @@ function checkLocal(
     throw new HenceError(
       'host-refused',
       'change',
-      'This server has neither keys nor `authenticate`, so it answers this machine alone, under the name localhost. ' +
-        'Make a key (`hence keys create`), or hand in `authenticate`.',
+      'This server has neither keys nor `authenticate`, so it answers this machine only, as localhost. ' +
+        'Make a key (`hence keys create`), or pass `authenticate`.',
     )
   }
   const origin = headers.get('origin')
@@ -73,7 +73,7 @@ function checkLocal(
     throw new HenceError(
       'origin-refused',
       'change',
-      'A page of another origin sends this to a server without authentication. Name the origin in `cors` if it may.',
+      'A page of another origin sent this to a server without authentication. Name the origin in `cors` to allow it.',
     )
   }
 }
@@ -82,7 +82,7 @@ function nameOf(host: string): string {
   return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
 }
 
-/** Whether an address or a host name is this machine and nothing else. */
+/** Whether an address or a host name can only mean this machine. */
 export function isLoopback(name: string): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|::1|::ffff:127(\.\d{1,3}){3})$/i.test(name)
 }

@@ -26,7 +26,7 @@ async function send({ call }: Served, body: string | ReadableStream<Uint8Array>)
 const wish = (id: string, number: number, owner = 'ada') =>
   JSON.stringify({ requestId: id, type: 'write', input: { owner, number, text: 'x' } })
 
-test('outcomes come in the order of the lines, whatever becomes of each', async (t) => {
+test('outcomes arrive in the order of the lines, accepted or not', async (t) => {
   const served = await serveNotes(t, { partitions: 3 })
   const lines: [line: string, expected: string][] = [
     [wish('1', 1), 'accepted'],
@@ -57,7 +57,7 @@ test('outcomes come in the order of the lines, whatever becomes of each', async 
   assert.equal(told[14]!.problem!.outcome, 'failed')
 })
 
-test('the last line needs no end, and a batch may be cut anywhere between its bytes', async (t) => {
+test('the last line needs no newline, and a batch may arrive in parts of any length', async (t) => {
   const served = await serveNotes(t)
   const bytes = Buffer.from(Array.from({ length: 30 }, (_, i) => wish(`c${i}`, i, 'é😀')).join('\n'))
   let at = 0
@@ -77,7 +77,7 @@ test('the last line needs no end, and a batch may be cut anywhere between its by
   )
 })
 
-test('outcomes come while the body is still arriving', async (t) => {
+test('outcomes are sent while the body is still arriving', async (t) => {
   const served = await serveNotes(t)
   const encoder = new TextEncoder()
   let feed!: ReadableStreamDefaultController<Uint8Array>
@@ -104,13 +104,13 @@ test('outcomes come while the body is still arriving', async (t) => {
   assert.ok((await reader.read()).done)
 })
 
-test('an overloaded engine is waited for: no line is refused for it', async (t) => {
+test('a batch waits for an overloaded engine: no line is refused', async (t) => {
   const served = await serveNotes(t, { queueBytesMax: 2_000 })
   const told = await send(served, Array.from({ length: 500 }, (_, i) => wish(`o${i}`, i)).join('\n'))
   assert.equal(told.filter(({ status }) => status === 'accepted').length, 500)
 })
 
-test('a line that is too long ends the batch; those before it stand', async (t) => {
+test('a line that is too long ends the batch; the lines before it count', async (t) => {
   const served = await serveNotes(t, { limits: { bodyBytes: 1_000 } })
   const told = await send(served, `${wish('1', 1)}\n${' '.repeat(2_000)}\n${wish('2', 2)}\n`)
   assert.deepEqual(
@@ -130,7 +130,7 @@ test('another media type is refused', async (t) => {
   assert.equal(response.status, 415)
 })
 
-test('closing the server ends a batch whose body is still arriving, and says so', async (t) => {
+test('closing the server ends a batch whose body is still arriving, with a problem', async (t) => {
   const served = await serveNotes(t)
   const body = new ReadableStream<Uint8Array>({
     start(controller) {

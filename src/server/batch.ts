@@ -1,14 +1,15 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
+import { checkMediaType } from './body.ts'
 import type { Caller } from './caller.ts'
 import { parseStrict, textOf } from './json.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
 import type { Serving } from './serving.ts'
-import { checkMaySend, checkMediaType } from './submit.ts'
+import { checkMaySend } from './submit.ts'
 
-/** The outcome of one line. */
-type Told = { readonly requestId: string | undefined } & (
+/** The answer to one line. */
+type LineAnswer = { readonly requestId: string | undefined } & (
   | {
       readonly status: 'accepted'
       readonly value: unknown
@@ -20,11 +21,11 @@ type Told = { readonly requestId: string | undefined } & (
 
 /**
  * `POST /requests`: one request a line, `{ requestId, type, input }`; one outcome a line, in the order of the lines, while
- * the body is still arriving. So after a cut the number of outcomes says where to go on, though sending lines again
- * does no harm. A line that is refused stops nothing.
+ * the body is still arriving. After a broken connection the number of outcomes says where to continue, though sending
+ * lines again does no harm. A refused line does not stop the batch.
  *
- * Many lines are under way at once, up to a bound; then no more is read until the oldest is decided, and an
- * overloaded engine is waited for. So an importer may send as fast as it can, as long as it reads what comes back.
+ * Up to `batchInFlight` lines are under way at once; then reading pauses until the oldest is decided. The batch waits for
+ * an overloaded engine. So an importer may send as fast as it can, as long as it reads the outcomes.
  */
 export function batch(serving: Serving, caller: Caller, request: Request): Answer {
   checkMediaType(
@@ -39,14 +40,14 @@ export function batch(serving: Serving, caller: Caller, request: Request): Answe
   }
 }
 
-/** Outcomes that are ready together go out together, up to about so many characters. */
+/** Outcomes that are ready together are sent together, up to about this many characters. */
 const textMax = 64 * 1024
 
 /** A line under way. */
 interface Line {
-  readonly outcome: Promise<Told>
-  /** Set when the outcome is there. */
-  told: Told | undefined
+  readonly answer: Promise<LineAnswer>
+  /** Set once `answer` has resolved. */
+  ready: LineAnswer | undefined
 }
 
 class Batch {
@@ -55,7 +56,7 @@ class Batch {
   readonly #lines: Line[] = []
   #isRead = false
   #isLeft = false
-  /** Settles when a line has come or left, or the last one has come. */
+  /** Resolves when a line was added or removed, or the body has ended. */
   #moved = Promise.withResolvers<void>()
 
   constructor(serving: Serving, caller: Caller) {
@@ -78,7 +79,7 @@ class Batch {
         controller.close()
         activity.end()
       },
-      // The client has gone. What it sent is decided all the same.
+      // The client has left. The lines that it sent are decided all the same.
       cancel: async () => {
         this.#isLeft = true
         this.#move()
@@ -88,23 +89,23 @@ class Batch {
     })
   }
 
-  /** The outcomes that come next; nothing when there are none any more. */
+  /** The next outcomes; empty after the last. */
   async #outcomes(): Promise<string> {
     while (this.#lines.length === 0 && !this.#isRead) await this.#moved.promise
     const first = this.#lines[0]
     if (first === undefined) return ''
-    await first.outcome
+    await first.answer
     let text = ''
     let taken = 0
-    for (; this.#lines[taken]?.told && text.length < textMax; taken++) {
-      text += `${JSON.stringify(this.#lines[taken]!.told)}\n`
+    for (; this.#lines[taken]?.ready && text.length < textMax; taken++) {
+      text += `${JSON.stringify(this.#lines[taken]!.ready)}\n`
     }
     this.#lines.splice(0, taken)
     this.#move()
     return text
   }
 
-  /** Takes the lines of the body, no more than may be under way. */
+  /** Takes the lines of the body, never more than may be under way. */
   async #read(request: Request): Promise<void> {
     const { bodies, closing, limits } = this.#serving
     let rest: Uint8Array[] = []
@@ -135,17 +136,17 @@ class Batch {
       if (closing.aborted) throw closingSoon()
       this.#take(join())
     } catch (error) {
-      const told = tell(undefined, error)
-      this.#lines.push({ outcome: Promise.resolve(told), told })
+      const ready = problemLine(undefined, error)
+      this.#lines.push({ answer: Promise.resolve(ready), ready })
     }
   }
 
   #take(text: Uint8Array): void {
     if (isBlank(text)) return
-    const before = this.#lines.at(-1)?.outcome
-    const line: Line = { outcome: decide(this.#serving, this.#caller, text, before), told: undefined }
-    void line.outcome.then((told) => {
-      line.told = told
+    const before = this.#lines.at(-1)?.answer
+    const line: Line = { answer: decide(this.#serving, this.#caller, text, before), ready: undefined }
+    void line.answer.then((answer) => {
+      line.ready = answer
     })
     this.#lines.push(line)
     if (this.#lines.length === 1) this.#move()
@@ -162,13 +163,13 @@ async function decide(
   caller: Caller,
   line: Uint8Array,
   before: Promise<unknown> | undefined,
-): Promise<Told> {
+): Promise<LineAnswer> {
   let requestId: string | undefined
   try {
-    const wish = parseStrict(textOf(line))
-    checkLine(wish)
-    requestId = wish.requestId
-    const { type, input } = wish
+    const request = parseStrict(textOf(line))
+    checkLine(request)
+    requestId = request.requestId
+    const { type, input } = request
     checkMaySend(caller, type)
     for (;;) {
       try {
@@ -183,18 +184,18 @@ async function decide(
         return { requestId: reply.requestId, status, value, token, replayed }
       } catch (error) {
         if (!(error instanceof HenceError && error.code === 'overloaded') || closing.aborted) throw error
-        // The line before is decided when there is room again; without one, others fill the engine.
+        // Once the line before is decided there is room again; if there is none, other callers fill the engine.
         if (before === undefined) await pause(10)
         await before
         before = undefined
       }
     }
   } catch (error) {
-    return tell(requestId, error)
+    return problemLine(requestId, error)
   }
 }
 
-function tell(requestId: string | undefined, error: unknown): Told {
+function problemLine(requestId: string | undefined, error: unknown): LineAnswer {
   return {
     requestId,
     status: 'problem',
@@ -211,7 +212,7 @@ function checkLine(value: unknown): asserts value is { requestId: string; type: 
   throw new HenceError(
     'line-invalid',
     'change',
-    'A line of a batch must be an object with `requestId` and `type`, both text, and `input`, and nothing else.',
+    'A line of a batch must be an object with `requestId` and `type`, both text, and `input`, and no other members.',
   )
 }
 
@@ -223,7 +224,7 @@ function lineTooLong(bytes: number): HenceError {
   return new HenceError(
     'body-too-large',
     'change',
-    `A line of the batch has more than ${bytes} bytes, the limit. The lines before it were taken; nothing after it was.`,
+    `A line of the batch has more than ${bytes} bytes, the limit. The lines before it were taken; it and those after it were not.`,
   )
 }
 
@@ -231,6 +232,6 @@ export function closingSoon(): HenceError {
   return new HenceError(
     'server-closing',
     'retry',
-    'The server is closing. Send the same request again: the next one gives the same answer.',
+    'The server is closing. Send the same request again: the next server gives the same answer.',
   )
 }

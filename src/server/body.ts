@@ -1,10 +1,12 @@
 import { HenceError } from '../failure.ts'
+import { parseStrict, textOf } from './json.ts'
+import { flawIn, type JsonSchema } from './json-schema.ts'
 import type { Limits } from './limits.ts'
 
-/** Bodies so short are not counted: there are no more of them than connections. */
+/** Bodies up to this length are not counted: there are no more of them than connections. */
 const shortBytes = 16 * 1024
 
-/** Reads bodies, within bounds on each, on all together, and on time. */
+/** Reads bodies, with bounds on the bytes of each, on the bytes of all, and on time. */
 export class BodyReader {
   readonly #limits: Limits
   readonly #deadlines = new Deadlines()
@@ -19,7 +21,7 @@ export class BodyReader {
     const { bodyBytes, bodyMs } = this.#limits
     const declared = request.headers.get('content-length')
     if (declared !== null && Number(declared) > bodyBytes) throw tooLarge(bodyBytes)
-    // A declared length is kept by the HTTP parser, so a short body can be read in one go.
+    // The HTTP parser enforces a declared length, so a short body can be read at once.
     if (declared !== null && Number(declared) <= shortBytes) {
       return new Uint8Array(await this.#deadlines.inTime(request.arrayBuffer(), bodyMs))
     }
@@ -41,9 +43,26 @@ export class BodyReader {
   }
 
   /**
+   * A JSON body of one of Hence's own routes, checked against its schema. It is required even if it is `{}`: a request
+   * without a body needs no media type; see `checkMediaType`.
+   * @throws HenceError as `whole`, and `media-type-unsupported`, `json-invalid`, `body-invalid` (change)
+   */
+  async json(request: Request, schema: JsonSchema): Promise<unknown> {
+    checkMediaType(request.headers.get('content-type'), /^application\/json *(;|$)/i, 'application/json')
+    const body = parseStrict(textOf(await this.whole(request)))
+    const flaw = flawIn(schema, body)
+    if (flaw === undefined) return body
+    throw new HenceError(
+      'body-invalid',
+      'change',
+      `The body does not fit its schema in /openapi.json: ${flaw}.`,
+    )
+  }
+
+  /**
    * The parts of a body as they arrive.
    * @param patienceMs how long the next part may take
-   * @param signal ends the body where it is when it aborts
+   * @param signal ends the body when it aborts
    */
   async *parts(request: Request, patienceMs: () => number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
     const { body } = request
@@ -58,7 +77,7 @@ export class BodyReader {
         yield value
       }
     } finally {
-      // Left early, the rest is of no use: whoever carries the connection may end it.
+      // A body left early is not read to its end: the connection may be closed.
       leave()
       signal?.removeEventListener('abort', leave)
     }
@@ -66,8 +85,8 @@ export class BodyReader {
 }
 
 /**
- * Ends waits that take too long, to the nearest second: one timer for all, since most bodies come with their head, and a
- * timer for each would cost more than reading them.
+ * Ends waits that take too long, to the nearest second. One timer serves all: most bodies arrive with their head, and a
+ * timer for each would cost more than reading it.
  */
 class Deadlines {
   readonly #waits = new Set<{ readonly until: number; reject(error: HenceError): void }>()
@@ -77,7 +96,7 @@ class Deadlines {
     return new Promise((resolve, reject) => {
       const wait = { until: performance.now() + ms, reject }
       this.#waits.add(wait)
-      this.#timer ??= setInterval(() => this.#look(), Math.min(1_000, ms)).unref()
+      this.#timer ??= setInterval(() => this.#check(), Math.min(1_000, ms)).unref()
       reading.then(
         (value) => {
           this.#waits.delete(wait)
@@ -91,7 +110,7 @@ class Deadlines {
     })
   }
 
-  #look(): void {
+  #check(): void {
     const now = performance.now()
     for (const wait of this.#waits) {
       if (wait.until > now) continue
@@ -102,6 +121,20 @@ class Deadlines {
     clearInterval(this.#timer)
     this.#timer = undefined
   }
+}
+
+/**
+ * Also keeps a page of another origin from sending requests with the user's cookies: forms and simple scripts cannot
+ * send such a media type, so the browser must ask first (a CORS preflight).
+ * @throws HenceError `media-type-unsupported` (change)
+ */
+export function checkMediaType(header: string | null, form: RegExp, name: string): void {
+  if (header !== null && form.test(header)) return
+  throw new HenceError(
+    'media-type-unsupported',
+    'change',
+    `The body must have the media type ${name}, not ${header ?? 'none'}: send the header Content-Type.`,
+  )
 }
 
 function tooLarge(bytes: number): HenceError {

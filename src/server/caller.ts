@@ -1,4 +1,4 @@
-/** Who sends a request, and what they may do. */
+/** The sender of a request, and what they may do. */
 export interface Caller {
   /** A stable name; request ids are scoped by it. At most 255 bytes of UTF-8; may be empty. */
   readonly principal: string

@@ -43,7 +43,7 @@ async function read({ call }: Served, who: string, path: string, headers = {}): 
 
 const note = (owner: string, number: number) => ({ owner, number, text: `${owner} ${number}` })
 
-test('changes come in order, each with the position behind it, and a reader who comes back misses nothing', async (t) => {
+test('changes arrive in order, each with the position behind it, and a reader who reconnects misses nothing', async (t) => {
   const served = await serveNotes(t, { partitions: 3 })
   const first = await read(served, 'reader', '/changes?table=notes')
   const open = await first.next()
@@ -58,7 +58,7 @@ test('changes come in order, each with the position behind it, and a reader who 
   for (const [path, headers] of [
     ['/changes?table=notes', header],
     [`/changes?table=notes&from=${header['last-event-id']}`, {}],
-    // A browser that reconnects to the address it was given: the header is the newer one.
+    // A browser reconnects to the same address: the header is newer.
     [`/changes?table=notes&from=${open!.id}`, header],
   ] as const) {
     const second = await read(served, 'reader', path, headers)
@@ -73,7 +73,7 @@ test('changes come in order, each with the position behind it, and a reader who 
   }
 })
 
-test('readers hear of their own rows alone, in the tables and under the keys they name', async (t) => {
+test('readers get changes of their own rows only, in the tables and under the keys they name', async (t) => {
   const served = await serveNotes(t)
   const position = served.engine.position()
   for (let i = 0; i < 6; i++) await served.submit('admin', 'write', `a${i}`, note(i % 2 ? 'bob' : 'ada', i))
@@ -101,7 +101,7 @@ test('readers hear of their own rows alone, in the tables and under the keys the
       ],
     ],
     ['reader', 'table=inbox', [['bob', 's']]],
-    // Without a table: all that are theirs.
+    // Without a table: all rows that are theirs.
     [
       'ada',
       '',
@@ -134,7 +134,7 @@ test('readers hear of their own rows alone, in the tables and under the keys the
   }
 })
 
-test('a position that is none, and tables that are none, are refused before anything is sent', async (t) => {
+test('unknown positions and tables are refused before anything is sent', async (t) => {
   const { call } = await serveNotes(t)
   for (const from of ['999', '0.0', 'x', '-1', '']) {
     const response = await call('reader', `/changes?table=notes&from=${from}`)
@@ -145,7 +145,7 @@ test('a position that is none, and tables that are none, are refused before anyt
   assert.equal((await call('reader', '/changes?table=notes&prefix=1')).status, 400)
 })
 
-test('there are only so many streams, and one that ends makes room', async (t) => {
+test('the number of streams is bounded, and a stream that ends makes room', async (t) => {
   const served = await serveNotes(t, { limits: { streams: 2 } })
   const [a, b] = [
     await read(served, 'ada', '/changes?table=notes'),
@@ -163,7 +163,7 @@ test('there are only so many streams, and one that ends makes room', async (t) =
   await b.stop()
 })
 
-test('a quiet stream says that it is there; closing the server ends it', async (t) => {
+test('an idle stream sends comments; closing the server ends it', async (t) => {
   const served = await serveNotes(t, { limits: { heartbeatMs: 5 } })
   const response = await served.call('ada', '/changes?table=notes')
   const reader = response.body!.getReader()
@@ -174,10 +174,10 @@ test('a quiet stream says that it is there; closing the server ends it', async (
   await closing
 })
 
-test('a client that reads nothing is cut off, and costs nobody else anything', async (t) => {
+test('a client that reads nothing is cut off, and delays nobody else', async (t) => {
   const served = await serveNotes(t, { limits: { stalledMs: 1_000, heartbeatMs: 60_000 } })
   const text = 'x'.repeat(20_000)
-  // Much more than fits into the buffers between the two ends.
+  // Much more than the buffers between both ends hold.
   const lines = Array.from({ length: 500 }, (_, i) =>
     JSON.stringify({ requestId: `m${i}`, type: 'write', input: { ...note('ada', i), text } }),
   )
@@ -192,7 +192,7 @@ test('a client that reads nothing is cut off, and costs nobody else anything', a
   let last: Message | undefined
   while (last?.id !== served.engine.position()) last = await quick.next()
   await quick.stop()
-  // Reading begins when it is too late: what was on its way still comes, then the connection ends early.
+  // Reading starts too late: buffered bytes still arrive, then the connection ends early.
   const metrics = async () => (await served.call('operator', '/metrics')).text()
   while (!/hence_change_streams 0/.test(await metrics()));
   await assert.rejects(stalled.text())

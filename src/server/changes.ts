@@ -3,20 +3,19 @@ import { HenceError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Answer } from './answer.ts'
 import type { Caller } from './caller.ts'
-import { parseStrict } from './json.ts'
 import { problemOf, unforeseen } from './problem.ts'
 import type { Serving } from './serving.ts'
 
 /**
  * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent events,
- * record by record. The id of an event is the position behind it, so a client that comes back with `Last-Event-ID` (or
+ * record by record. The id of an event is the position behind it, so a client that returns with `Last-Event-ID` (or
  * `?from=`) misses nothing.
  *
- *   event: open     at the beginning; its id is the position to resume from when nothing else has come
+ *   event: open     first; its id is the position to resume from if nothing else has been received
  *   event: changes  data: a JSON list of changes
- *   event: problem  the stream cannot go on; data: the problem
+ *   event: problem  the stream cannot continue; data: the problem
  *
- * The engine reads what it has stored, so a slow client costs no memory; one that reads nothing is cut off.
+ * The engine reads changes from its store, so a slow client costs no memory; a client that reads nothing is cut off.
  */
 export class ChangeStreams {
   readonly #serving: Serving
@@ -30,14 +29,13 @@ export class ChangeStreams {
     return this.#open
   }
 
-  async start(caller: Caller, request: Request, query: URLSearchParams): Promise<Answer> {
+  async start(caller: Caller, request: Request, query: ChangesQuery): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
-    const named = query.getAll('table')
+    const { table: named, prefix = [] } = query
     for (const table of named) rules.of(caller, table)
-    // The app, and so its tables, may become another one while the stream is open.
+    // A promotion may change the tables of the app while the stream is open.
     const isAsked = (table: string) =>
       named.length > 0 ? named.includes(table) : engine.app.tables.has(table)
-    const prefix = prefixOf(query.get('prefix'))
     if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
     this.#open++
     const ended = new AbortController()
@@ -45,10 +43,10 @@ export class ChangeStreams {
       this.#open--
       ended.abort()
     }
-    const from = request.headers.get('last-event-id') ?? query.get('from') ?? engine.position()
+    const from = request.headers.get('last-event-id') ?? query.from ?? engine.position()
     const feed = engine.changes({ from, signal: ended.signal })[Symbol.asyncIterator]()
     const first = feed.next()
-    // A position that is not kept shows at once, and while nothing has been sent it can be told by a status.
+    // A position that is no longer kept fails at once, while the answer can still have a status.
     try {
       await Promise.race([first, new Promise(setImmediate)])
     } catch (error) {
@@ -71,6 +69,12 @@ export class ChangeStreams {
       body: stream.readable(from),
     }
   }
+}
+
+export interface ChangesQuery {
+  readonly table: readonly string[]
+  readonly prefix: readonly (KeyPart | boolean)[] | undefined
+  readonly from: string | undefined
 }
 
 class Stream {
@@ -135,8 +139,8 @@ class Stream {
       }
     } catch (error) {
       if (error === stalled) return this.#over(stalled)
-      const told = problemOf(error instanceof HenceError ? error : unforeseen())
-      this.#write(`event: problem\ndata: ${JSON.stringify(told)}\n\n`)
+      const problem = problemOf(error instanceof HenceError ? error : unforeseen())
+      this.#write(`event: problem\ndata: ${JSON.stringify(problem)}\n\n`)
     }
     this.#over()
   }
@@ -145,7 +149,7 @@ class Stream {
     if (!this.#isOver) this.#controller.enqueue(this.#encoder.encode(text))
   }
 
-  /** Waits until the client has read, and gives up on one that does not. */
+  /** Waits until the client has read, and cuts off a client that does not. */
   async #drained(): Promise<void> {
     if (this.#isOver || (this.#controller.desiredSize ?? 0) > 0) return
     this.#room ??= Promise.withResolvers()
@@ -164,21 +168,12 @@ class Stream {
       if (error) this.#controller.error(error)
       else this.#controller.close()
     } catch {
-      // The reader has gone already.
+      // The reader has left already.
     }
   }
 }
 
 const stalled = new Error('The client of a stream reads nothing.')
-
-function prefixOf(text: string | null): readonly KeyPart[] {
-  if (text === null) return []
-  const value = parseStrict(text)
-  const fits =
-    Array.isArray(value) && value.every((part) => typeof part === 'string' || typeof part === 'number')
-  if (fits) return value
-  throw new HenceError('query-invalid', 'change', '`prefix` must be a JSON list of text and numbers.')
-}
 
 function tooManyStreams(max: number): HenceError {
   return new HenceError(

@@ -3,13 +3,13 @@ import type { KeyPart, Query } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { Caller } from './caller.ts'
 
-/** Where a row stands in the order of a query. */
+/** The position of a row in the order of a query. */
 export type Position = readonly (KeyPart | boolean)[]
 
 /**
- * Makes and reads the cursors of pages. Where a rule hides rows, the last row looked at may be a hidden one, whose key
- * nobody may learn: that cursor is encrypted, with a key of this process, and bound to the caller. So after a
- * restart such a reader begins anew; the others, who may see every row, do not notice.
+ * Makes and reads the cursors of pages. If a rule hides rows, the last row examined may be a hidden one, whose key
+ * must stay secret: that cursor is encrypted with a key of this process, and bound to the caller. So after a restart
+ * such a reader starts again; readers who may see every row do not notice.
  */
 export class Cursors {
   readonly #secret = randomBytes(32)
@@ -20,7 +20,7 @@ export class Cursors {
     const nonce = randomBytes(12)
     const cipher = createCipheriv('aes-256-gcm', this.#secret, nonce)
     cipher.setAAD(boundTo(query, caller))
-    // Padded, since the length of a hidden key is a part of it.
+    // Padded, because its length would disclose the length of a hidden key.
     const padded = Buffer.from(text.padEnd(Math.ceil(text.length / 64) * 64))
     const sealed = [nonce, cipher.update(padded), cipher.final(), cipher.getAuthTag()]
     return Buffer.concat(sealed).toString('base64url')
@@ -57,6 +57,6 @@ function invalid(): HenceError {
   return new HenceError(
     'cursor-invalid',
     'change',
-    'The cursor belongs to another query or another reader, or to a process that has ended since: begin with the first page.',
+    'The cursor belongs to another query, another reader, or a process that has ended: start with the first page.',
   )
 }

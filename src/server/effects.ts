@@ -1,44 +1,30 @@
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
-import { allows, type Caller } from './caller.ts'
 import { jsonAnswer } from './json-answer.ts'
-import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
-const states = ['pending', 'done', 'dead'] as const
-const limitMax = 1_000
+export const effectStates = ['pending', 'done', 'dead'] as const
 
-/** `GET /effects?state=&type=&limit=`: effects in a state, the oldest first; needs `operate`. */
+/** `GET /effects`: effects in a state, the oldest first. */
 export async function effects(
   { engine }: Serving,
-  caller: Caller,
   request: Request,
-  query: URLSearchParams,
+  {
+    state,
+    type,
+    limit,
+  }: {
+    readonly state: (typeof effectStates)[number]
+    readonly type: string | undefined
+    readonly limit: number
+  },
 ): Promise<Answer> {
-  checkOperates(caller)
-  const state = query.get('state') ?? 'pending'
-  const type = query.get('type')
-  const limit = Number(query.get('limit') ?? 100)
-  if (!isState(state) || !Number.isInteger(limit) || limit < 1 || limit > limitMax) {
-    throw new HenceError(
-      'query-invalid',
-      'change',
-      `\`state\` must be ${states.join(', ')}, and \`limit\` a whole number from 1 to ${limitMax}.`,
-    )
-  }
-  return jsonAnswer(request, {
-    effects: await engine.effects.list({ state, limit, ...(type !== null && { type }) }),
-  })
+  const found = await engine.effects.list({ state, limit, ...(type !== undefined && { type }) })
+  return jsonAnswer(request, { effects: found })
 }
 
-/** `GET /effects/{id}`: one effect, with its tries by this process; needs `operate`. */
-export async function effect(
-  { engine }: Serving,
-  caller: Caller,
-  request: Request,
-  id: string,
-): Promise<Answer> {
-  checkOperates(caller)
+/** `GET /effects/{id}`: one effect, with the tries of this process. */
+export async function effect({ engine }: Serving, request: Request, id: string): Promise<Answer> {
   const found = await engine.effects.get(id)
   if (found !== undefined) return jsonAnswer(request, found)
   throw new HenceError(
@@ -46,12 +32,4 @@ export async function effect(
     'change',
     `There is no effect ${JSON.stringify(id)}, or it was done long ago.`,
   )
-}
-
-function checkOperates(caller: Caller): void {
-  if (!allows(caller, 'operate')) throw notAllowed('operate', 'effects')
-}
-
-function isState(text: string): text is (typeof states)[number] {
-  return (states as readonly string[]).includes(text)
 }

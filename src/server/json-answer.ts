@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Answer } from './answer.ts'
 
-/** JSON with an ETag; 304 where the client has it already. */
+/** JSON with an ETag; 304 if the client has it already. */
 export function jsonAnswer(
   request: Request,
   body: unknown,
@@ -9,7 +9,7 @@ export function jsonAnswer(
 ): Answer {
   const text = JSON.stringify(body)
   const etag = `"${createHash('sha256').update(text).digest('base64url').slice(0, 22)}"`
-  // Rows differ by who asks and change at any time, so whoever keeps them must ask again.
+  // Rows depend on the caller and change at any time, so a cache must ask again.
   const headers = { etag, 'cache-control': 'private, no-cache', vary: 'authorization, cookie', ...more }
   if (matches(request.headers.get('if-none-match'), etag)) return { status: 304, headers, body: null }
   return { status: 200, headers: { 'content-type': 'application/json', ...headers }, body: text }

@@ -16,13 +16,13 @@ const refused = (text: string, why: RegExp) =>
     text.slice(0, 80),
   )
 
-test('what it refuses though JSON.parse does not', () => {
+test('refuses what JSON.parse accepts', () => {
   const hostile: readonly [text: string, why: RegExp][] = [
-    ['{"a":1,"a":1}', /"a" stands twice/],
-    ['{"a":1,"b":2,"\\u0061":3}', /"a" stands twice/],
-    ['[{"x":{"y":1 , "y" : 2}}]', /"y" stands twice/],
-    ['{"":1,"":2}', /"" stands twice/],
-    [`{${Array.from({ length: 40 }, (_, i) => `"n${i}":${i}`).join()},"n3":0}`, /"n3" stands twice/],
+    ['{"a":1,"a":1}', /"a" occurs twice/],
+    ['{"a":1,"b":2,"\\u0061":3}', /"a" occurs twice/],
+    ['[{"x":{"y":1 , "y" : 2}}]', /"y" occurs twice/],
+    ['{"":1,"":2}', /"" occurs twice/],
+    [`{${Array.from({ length: 40 }, (_, i) => `"n${i}":${i}`).join()},"n3":0}`, /"n3" occurs twice/],
     ['{"__proto__":{"a":1}}', /__proto__/],
     ['{"\\u005f_proto__":1}', /__proto__/],
     ['9007199254740992', /beyond 2\^53/],
@@ -43,7 +43,7 @@ test('what it refuses though JSON.parse does not', () => {
   }
 })
 
-test('what JSON.parse refuses', () => {
+test('refuses what JSON.parse refuses', () => {
   const broken = [
     '',
     ' ',
@@ -70,7 +70,7 @@ test('what JSON.parse refuses', () => {
   for (const text of broken) refused(text, /grammar/)
 })
 
-test('the largest that it takes', () => {
+test('accepts values up to each limit', () => {
   for (const text of [
     '9007199254740991',
     '-9007199254740991',
@@ -100,7 +100,7 @@ test('bytes that are not UTF-8 are refused', () => {
 
 const safe = fc.jsonValue({ maxDepth: 6 }).filter((value) => !JSON.stringify(value).includes('__proto__'))
 
-test('it reads what JSON.stringify writes, with whatever space between', () => {
+test('reads what JSON.stringify writes, with any space between', () => {
   fc.assert(
     fc.property(safe, fc.constantFrom(undefined, 1, '\t'), (value, space) => {
       const text = JSON.stringify(value, undefined, space)
@@ -115,7 +115,7 @@ test('it reads what JSON.stringify writes, with whatever space between', () => {
   )
 })
 
-test('it takes nothing that JSON.parse does not take, and gives the same', () => {
+test('accepts nothing that JSON.parse refuses, and returns the same value', () => {
   const bits = [
     '{',
     '}',
@@ -153,14 +153,14 @@ test('it takes nothing that JSON.parse does not take, and gives the same', () =>
   )
 })
 
-test('a doubled name is found wherever it stands', () => {
+test('finds a repeated name at any position', () => {
   fc.assert(
     fc.property(fc.uniqueArray(fc.string(), { minLength: 1, maxLength: 30 }), fc.nat(), (names, pick) => {
       fc.pre(!names.includes('__proto__'))
       const again = names[pick % names.length]!
       const text = (all: string[]) => `{"in":[{${all.map((name) => `${JSON.stringify(name)}:0`).join()}}]}`
       parseStrict(text(names))
-      refused(text([...names, again]), /stands twice/)
+      refused(text([...names, again]), /occurs twice/)
     }),
   )
 })

@@ -1,18 +1,17 @@
 import { isUtf8 } from 'node:buffer'
 import { HenceError } from '../failure.ts'
 
-/** How deep lists and objects may stand in one another; the engine takes no more either. */
+/** How deep lists and objects may be nested; the engine has the same limit. */
 export const depthMax = 64
 
 /**
- * Reads JSON (RFC 8259) that has one meaning only. What `JSON.parse` lets pass and other readers understand
- * otherwise is refused, since the bytes are kept for years and read by many: names that stand twice in an
- * object, `__proto__`, whole numbers beyond 2^53 − 1, numbers beyond the range of a double, halves of surrogate
- * pairs, more than 64 levels.
+ * Reads JSON (RFC 8259) that every reader understands alike, because the bytes are kept for years and read by many.
+ * Refuses, though `JSON.parse` accepts them: a name twice in an object, `__proto__`, integers beyond 2^53 − 1, numbers
+ * beyond the range of a double, lone surrogates, more than 64 levels.
  *
- * `JSON.parse` goes first, so the scan behind it may take it that the grammar is right.
+ * `JSON.parse` runs first, so the scan can rely on the grammar.
  *
- * @throws HenceError `json-invalid` (change), which names the place
+ * @throws HenceError `json-invalid` (change), which names the position
  */
 export function parseStrict(text: string): unknown {
   let value: unknown
@@ -38,7 +37,7 @@ const minus = 0x2d
 const colon = 0x3a
 
 function scan(text: string): void {
-  /** The names met so far in each object that is open; undefined for a list. */
+  /** The names seen so far in each open object; undefined for a list. */
   const open: (Names | undefined)[] = []
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)
@@ -60,7 +59,7 @@ function scan(text: string): void {
   }
 }
 
-/** A list is the faster set as long as it is short. */
+/** A short list is faster than a set. */
 interface Names {
   readonly few: string[]
   many: Set<string> | undefined
@@ -70,14 +69,14 @@ const fewMax = 12
 function addName(names: Names, name: string, at: number): void {
   const { few } = names
   if (names.many ? names.many.has(name) : few.includes(name)) {
-    throw invalid(`the name ${JSON.stringify(name)} stands twice in one object`, at)
+    throw invalid(`the name ${JSON.stringify(name)} occurs twice in one object`, at)
   }
   if (name === '__proto__') throw invalid('an object has the name __proto__', at)
   if (names.many) names.many.add(name)
   else if (few.push(name) > fewMax) names.many = new Set(few)
 }
 
-/** The place of the quote that ends the string which begins at a place. */
+/** The position of the quote that ends the string which begins at `from`. */
 function endOfString(text: string, from: number): number {
   let at = from + 1
   for (;;) {
@@ -91,7 +90,7 @@ function contentOf(text: string, from: number, end: number): string {
   const raw = text.slice(from + 1, end)
   if (!raw.includes('\\')) return raw
   const content = JSON.parse(text.slice(from, end + 1)) as string
-  if (!content.isWellFormed()) throw invalid('a string has half of a surrogate pair', from)
+  if (!content.isWellFormed()) throw invalid('a string has a lone surrogate', from)
   return content
 }
 
@@ -111,7 +110,7 @@ function endOfNumber(text: string, from: number): number {
 }
 
 function checkNumber(text: string, from: number, end: number): void {
-  // Fifteen digits are always safe; only an exponent makes a short number a large one.
+  // Fifteen digits are always safe; only an exponent makes a short number large.
   const token = text.slice(from, end)
   const plain = !/[.eE]/.test(token)
   if (plain && token.length <= 15) return
@@ -130,6 +129,6 @@ function shown(token: string): string {
 }
 
 function invalid(why: string, at?: number): HenceError {
-  const place = at === undefined ? '' : ` (at character ${at})`
-  return new HenceError('json-invalid', 'change', `The JSON cannot be taken: ${why}${place}.`)
+  const position = at === undefined ? '' : ` (at character ${at})`
+  return new HenceError('json-invalid', 'change', `The JSON is refused: ${why}${position}.`)
 }

@@ -14,7 +14,7 @@ async function folder(t: TestContext): Promise<string> {
 
 const wanted = { name: 'shop', principal: 'shop-1', permissions: ['submit', 'read'] }
 
-test('a key opens until it is revoked, and its secret is nowhere in the file', async (t) => {
+test('a key is accepted until it is revoked, and the file does not contain its secret', async (t) => {
   const file = await folder(t)
   let now = Date.now()
   const keys = new Keys(file, { now: () => now }, () => {})
@@ -25,7 +25,7 @@ test('a key opens until it is revoked, and its secret is nowhere in the file', a
   assert.ok(!text.includes(secret) && !text.includes(secret.slice(6, 20)))
   assert.equal((await stat(file)).mode & 0o777, 0o600)
   assert.equal(key.last4, secret.slice(-4))
-  // A running server looks at the file once a second.
+  // A running server checks the file once a second.
   now += 1_000
   const caller = await keys.callerOf(secret)
   assert.equal(caller?.principal, 'shop-1')
@@ -38,7 +38,7 @@ test('a key opens until it is revoked, and its secret is nowhere in the file', a
   assert.deepEqual(await listKeys(file), [])
 })
 
-test('a key ends when it expires', async (t) => {
+test('a key is refused once it has expired', async (t) => {
   const file = await folder(t)
   let now = Date.parse('2030-01-01T00:00:00Z')
   const { secret } = await createKey(file, { ...wanted, expires: new Date(now + 5_000) }, { now: () => now })
@@ -50,7 +50,7 @@ test('a key ends when it expires', async (t) => {
   assert.equal(await keys.callerOf(secret), undefined)
 })
 
-test('a file that cannot be read lets nobody in and is reported; mended, it opens again', async (t) => {
+test('an unreadable file is reported and no key is accepted; once mended, keys are accepted again', async (t) => {
   const file = await folder(t)
   let now = Date.now()
   const { secret } = await createKey(file, wanted)
@@ -71,7 +71,7 @@ test('a file that cannot be read lets nobody in and is reported; mended, it open
   assert.ok(await keys.callerOf(secret))
 })
 
-test('keys made at the same time are all there, or their makers are told', async (t) => {
+test('keys made at the same time are all stored, or refused with an error', async (t) => {
   const file = await folder(t)
   const made = await Promise.allSettled(
     Array.from({ length: 8 }, (_, i) => createKey(file, { ...wanted, name: `k${i}` })),
@@ -82,7 +82,7 @@ test('keys made at the same time are all there, or their makers are told', async
   assert.ok(done.length > 0)
 })
 
-test('what a process left behind when it died in the midst of a change blocks nobody for long', async (t) => {
+test('a change abandoned by a dead process blocks others only briefly', async (t) => {
   const file = await folder(t)
   await writeFile(`${file}.unfinished`, '')
   await assert.rejects(createKey(file, wanted), { code: 'keys-busy', advice: 'retry' })
@@ -91,7 +91,7 @@ test('what a process left behind when it died in the midst of a change blocks no
   await createKey(file, wanted)
 })
 
-test('options that make no sense', async (t) => {
+test('invalid options are refused', async (t) => {
   const file = await folder(t)
   for (const wrong of [
     { name: ' ' },

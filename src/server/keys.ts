@@ -6,24 +6,24 @@ import { HenceError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
 import type { Caller } from './caller.ts'
 
-/** An API key, without its secret, which nobody can find out again. */
+/** An API key without its secret, which cannot be recovered. */
 export interface Key {
   readonly id: string
-  /** For people: what it is used for. */
+  /** Its use, for people. */
   readonly name: string
   readonly principal: string
   readonly permissions: readonly string[]
-  /** ISO 8601, as `expires` is. */
+  /** ISO 8601, like `expires`. */
   readonly created: string
-  /** From then on it is refused; without it, it never is. */
+  /** From this time on the key is refused; without it, the key does not expire. */
   readonly expires?: string
-  /** The end of the secret, to tell keys apart by. */
+  /** The end of the secret, to distinguish keys. */
   readonly last4: string
 }
 
 /**
- * The secret is 256 random bits, so its SHA-256 says nothing of it, and nobody can try all of them: a slow hash
- * such as bcrypt protects what people make up, and would only make every request slow here.
+ * The secret is 256 random bits, so nobody can find it from its SHA-256 by trying. A slow hash such as bcrypt protects
+ * passwords that people choose; here it would only slow down every request.
  */
 interface StoredKey extends Key {
   readonly hash: string
@@ -37,9 +37,9 @@ interface KeyFile {
 const permissionForm = /^(submit(:[a-z][a-zA-Z0-9-]{0,63})?|read|operate|admin)$/
 
 /**
- * Makes a key and adds it to a file, which is made where it is missing, readable by its owner alone.
+ * Makes a key and adds it to a file, which only its owner can read; creates the file if it is missing.
  * @param file conventionally `keys.json` in the data directory
- * @returns the secret, which is told this once and stored nowhere
+ * @returns the key and its secret, which is stored nowhere
  * @throws HenceError `key-options-invalid` (change), `keys-busy` (retry), `keys-unreadable` (operator)
  */
 export async function createKey(
@@ -67,12 +67,12 @@ export async function createKey(
   return { key, secret }
 }
 
-/** The keys in a file; none where the file is missing. */
+/** The keys in a file; none if the file is missing. */
 export async function listKeys(file: string): Promise<Key[]> {
   return (await read(file)).map(({ hash: _, ...key }) => key)
 }
 
-/** Takes a key out of a file; false when it has none of this id. A running server refuses it within a second. */
+/** Removes a key from a file; false if it has no key of this id. A running server refuses the key within a second. */
 export async function revokeKey(file: string, id: string): Promise<boolean> {
   let was = false
   await change(file, (keys) => {
@@ -83,17 +83,17 @@ export async function revokeKey(file: string, id: string): Promise<boolean> {
   return was
 }
 
-/** How often a running server looks whether the file has changed. */
-const lookMs = 1_000
+/** How often a running server checks whether the file has changed. */
+const checkMs = 1_000
 
-/** The keys of a running server: it follows the file. */
+/** The keys of a running server, which follow the file. */
 export class Keys {
   readonly #file: string
   readonly #clock: Clock
   readonly #report: Reporter
   #byHash = new Map<string, StoredKey>()
-  #lookedAt = Number.NEGATIVE_INFINITY
-  #looking: Promise<void> | undefined
+  #checkedAt = Number.NEGATIVE_INFINITY
+  #checking: Promise<void> | undefined
   #seen: string | undefined
 
   constructor(file: string, clock: Clock, report: Reporter) {
@@ -103,23 +103,23 @@ export class Keys {
   }
 
   /**
-   * Whose a secret is; undefined for one that is unknown, revoked or expired.
-   * @throws HenceError `keys-unreadable` (operator): as long as the file cannot be read, nobody is let in
+   * The caller that a secret belongs to; undefined if it is unknown, revoked or expired.
+   * @throws HenceError `keys-unreadable` (operator): while the file cannot be read, every key is refused
    */
   async callerOf(secret: string): Promise<Caller | undefined> {
     const now = this.#clock.now()
-    if (Math.abs(now - this.#lookedAt) >= lookMs) {
-      this.#looking ??= this.#look(now).finally(() => {
-        this.#looking = undefined
+    if (Math.abs(now - this.#checkedAt) >= checkMs) {
+      this.#checking ??= this.#check(now).finally(() => {
+        this.#checking = undefined
       })
-      await this.#looking
+      await this.#checking
     }
     const key = this.#byHash.get(hashOf(secret))
     if (key === undefined || (key.expires !== undefined && Date.parse(key.expires) <= now)) return undefined
     return key
   }
 
-  async #look(now: number): Promise<void> {
+  async #check(now: number): Promise<void> {
     const seen = await stat(this.#file).then(
       ({ ino, mtimeMs, size }) => `${ino} ${mtimeMs} ${size}`,
       () => 'missing',
@@ -135,7 +135,7 @@ export class Keys {
       }
       this.#seen = seen
     }
-    this.#lookedAt = now
+    this.#checkedAt = now
   }
 }
 
@@ -158,18 +158,18 @@ async function read(file: string): Promise<readonly StoredKey[]> {
       const until = expires === undefined || !Number.isNaN(Date.parse(expires))
       return /^[0-9a-f]{64}$/.test(hash) && whose && until
     })
-    if (version !== 1 || !sound) throw new Error('it has not the form of version 1')
+    if (version !== 1 || !sound) throw new Error('it does not have the form of version 1')
     return keys
   } catch (error) {
     throw unreadable(file, error)
   }
 }
 
-/** A file that is being written for longer than this was left behind by a process that ended meanwhile. */
+/** An unfinished file older than this was left behind by a process that has ended. */
 const abandonedMs = 10_000
 
 async function change(file: string, by: (keys: readonly StoredKey[]) => readonly StoredKey[]): Promise<void> {
-  // The file that will replace the old one can be made by one process at a time, so no change is lost.
+  // Only one process at a time can create the file that will replace the old one, so no change is lost.
   const unfinished = `${file}.unfinished`
   const handle = await open(unfinished, 'wx', 0o600).catch(async (error) => {
     if (error.code !== 'EEXIST') throw error
@@ -203,10 +203,10 @@ function checkWanted({
     (name.trim() === '' && 'a key needs a name') ||
     (Buffer.byteLength(principal) > 255 && 'the principal has more than 255 bytes') ||
     (permissions.length === 0 && 'a key needs a permission') ||
-    (expires !== undefined && Number.isNaN(expires.getTime()) && '`expires` is no date') ||
+    (expires !== undefined && Number.isNaN(expires.getTime()) && '`expires` is not a date') ||
     permissions
       .filter((permission) => !permissionForm.test(permission))
-      .map((permission) => `${JSON.stringify(permission)} is no permission`)[0]
+      .map((permission) => `${JSON.stringify(permission)} is not a permission`)[0]
   if (!wrong) return
   throw new HenceError(
     'key-options-invalid',
@@ -227,8 +227,8 @@ function unreadable(file: string, cause: unknown): HenceError {
   return new HenceError(
     'keys-unreadable',
     'operator',
-    `The keys in ${file} cannot be read: ${(cause as Error).message}. Nobody is let in by a key until it is mended: ` +
-      'put it back from a copy, or remove it and make new keys.',
+    `The keys in ${file} cannot be read: ${(cause as Error).message}. Every key is refused until it is mended: ` +
+      'restore the file from a copy, or remove it and make new keys.',
     { cause },
   )
 }

@@ -4,9 +4,9 @@ import { HenceError } from '../failure.ts'
 export interface Limits {
   /** The longest body of a request, and the longest line of a batch. Default 1 MiB. */
   readonly bodyBytes: number
-  /** How many bytes of bodies may be in memory before they are admitted. Default 64 MiB. */
+  /** The bytes of all bodies that are in memory before their requests are admitted. Default 64 MiB. */
   readonly bodiesBytes: number
-  /** How long a body may take to arrive; for a batch, how long nothing of it may arrive. Default 30 s. */
+  /** How long a body may take to arrive; for a batch, how long its body may pause. Default 30 s. */
   readonly bodyMs: number
   /** How many lines of one batch may wait for their outcome. Default 1,024. */
   readonly batchInFlight: number
@@ -14,13 +14,13 @@ export interface Limits {
   readonly streams: number
   /** How long a stream's client may read nothing before it is cut off. Default 30 s. */
   readonly stalledMs: number
-  /** How often a quiet stream says that it is there. Default 15 s. */
+  /** How often an idle stream sends a comment, so that both ends notice a broken connection. Default 15 s. */
   readonly heartbeatMs: number
-  /** How many rows a read may look at, where a rule hides some. Default 10,000. */
+  /** How many rows a read may examine if a rule hides some. Default 10,000. */
   readonly rowsLookedAt: number
   /** How long a read may wait for `after`. Default 30 s. */
   readonly afterMs: number
-  /** Own listener: how many connections there may be. Default 10,000. */
+  /** Own listener: how many connections may be open. Default 10,000. */
   readonly connections: number
   /** Own listener: the longest head of a request. Default 16 KiB. */
   readonly headBytes: number

@@ -3,23 +3,23 @@ import type { AddressInfo, Socket } from 'node:net'
 import { HenceError } from '../failure.ts'
 import type { Limits } from './limits.ts'
 
-/** A listener that is open. */
+/** An open listener. */
 export interface Listening {
   readonly host: string
   readonly port: number
-  /** Where it is reached: `http://127.0.0.1:8080`. */
+  /** Its address: `http://127.0.0.1:8080`. */
   readonly url: string
 }
 
 /**
- * An HTTP listener that slow and idle clients cannot fill: heads and bodies have to arrive in time, and when there are
- * as many connections as may be, a new one takes the place of the one that has kept the server waiting for longest.
+ * An HTTP listener that slow and idle clients cannot fill: heads and bodies must arrive in time, and at the limit of
+ * connections a new one replaces the one that has kept the server waiting for longest.
  */
 export class Listener {
   readonly #server: Server
-  /** Connections that the server waits for, in the order in which the waiting began: first without a request … */
+  /** Connections without a request, the longest idle first. */
   readonly #idle = new Set<Socket>()
-  /** … then with a part of one. */
+  /** Connections that have sent a part of a request, the longest waited for first. */
   readonly #sending = new Set<Socket>()
   #count = 0
 
@@ -27,12 +27,12 @@ export class Listener {
     this.#server = createServer({
       maxHeaderSize: limits.headBytes,
       headersTimeout: limits.headMs,
-      // Bodies are timed where they are read, since a batch may take as long as it likes.
+      // Bodies are timed where they are read: a batch may take longer than a single request.
       requestTimeout: 0,
       keepAliveTimeout: limits.idleMs,
       connectionsCheckingInterval: Math.min(1_000, limits.headMs),
     })
-    // Nothing read and nothing written for so long: a client that takes no answer.
+    // No byte in either direction for this long: the client does not read its answer.
     this.#server.timeout = limits.stalledMs + 2 * limits.heartbeatMs
     this.#server.on('connection', (socket) => this.#admit(socket, limits.connections))
     this.#server.on('request', (request: IncomingMessage, response: ServerResponse) => {
@@ -65,21 +65,21 @@ export class Listener {
     return { host, port: bound, url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}` }
   }
 
-  /** Takes no new connections, and ends those that have no request under way. */
+  /** Accepts no new connections, and ends those without a request under way. */
   stop(): void {
     this.#server.close()
     this.#server.closeIdleConnections()
   }
 
-  /** Ends when the last connection has; those that do not end in time are cut off. */
+  /** Resolves when the last connection has ended; those that do not end in time are cut off. */
   async end(ms: number): Promise<void> {
     if (this.#count === 0) return
     await new Promise<void>((resolve) => {
       const cut = setTimeout(() => this.#server.closeAllConnections(), ms)
-      const look = setInterval(() => {
+      const check = setInterval(() => {
         this.#server.closeIdleConnections()
         if (this.#count > 0) return
-        clearInterval(look)
+        clearInterval(check)
         clearTimeout(cut)
         resolve()
       }, 5)
@@ -114,7 +114,7 @@ function notListening(host: string, port: number, cause: Error): HenceError {
   return new HenceError(
     'listen-failed',
     'operator',
-    `The server cannot listen on ${host}, port ${port}: ${cause.message}. Choose another, or end what holds it.`,
+    `The server cannot listen on ${host}, port ${port}: ${cause.message}. Choose another port, or end the process that uses it.`,
     { cause },
   )
 }

@@ -1,20 +1,20 @@
 import type { EngineStats } from '../engine/engine.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 
-/** What responses are counted by. */
+/** Responses are counted by route. */
 export interface CountedRoute {
   readonly method: string
   readonly path: string
 }
 
-/** Upper ends of the classes of durations, in seconds. */
-const classes = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
+/** Upper bounds of the buckets of durations, in seconds. */
+const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
 
-/** Counts what the server does, and tells it in Prometheus's text format (version 0.0.4). */
+/** Counts requests and durations, for Prometheus (text format, version 0.0.4). */
 export class Metrics {
   /** By route, then by status. */
   readonly #responses = new Map<CountedRoute, Map<number, number>>()
-  readonly #durations = new Array<number>(classes.length + 1).fill(0)
+  readonly #durations = new Array<number>(buckets.length + 1).fill(0)
   #seconds = 0
 
   count(route: CountedRoute, status: number): void {
@@ -26,7 +26,7 @@ export class Metrics {
   submitted(ms: number): void {
     const seconds = ms / 1000
     let i = 0
-    while (i < classes.length && seconds > classes[i]!) i++
+    while (i < buckets.length && seconds > buckets[i]!) i++
     this.#durations[i]!++
     this.#seconds += seconds
   }
@@ -38,7 +38,7 @@ export class Metrics {
       for (const [labels, value] of series) lines.push(`hence_${name}${labels && `{${labels}}`} ${value}`)
     }
     const { applied, replies } = stats
-    // The form of a path names a series, never the path: its parts are data, and there is no end of them.
+    // A series is named by the route, never by the path: the parts of a path are data, without a bound.
     const responses = [...this.#responses].flatMap(([{ method, path }, counts]) =>
       [...counts].map(([status, count]): [string, number] => [
         `method="${method}",route="${path}",status="${status}"`,
@@ -47,11 +47,11 @@ export class Metrics {
     )
     metric('http_responses_total', 'counter', 'Responses by route and status.', responses)
     lines.push(
-      '# HELP hence_submit_seconds How long requests took until they were decided.',
+      '# HELP hence_submit_seconds Time from a request to its outcome.',
       '# TYPE hence_submit_seconds histogram',
     )
     let sum = 0
-    for (const [i, end] of [...classes, '+Inf'].entries()) {
+    for (const [i, end] of [...buckets, '+Inf'].entries()) {
       sum += this.#durations[i]!
       lines.push(`hence_submit_seconds_bucket{le="${end}"} ${sum}`)
     }
@@ -59,7 +59,7 @@ export class Metrics {
     metric(
       'replies_total',
       'counter',
-      'Replies of the engine by outcome; replayed ones were not the first.',
+      'Replies of the engine by outcome; `replayed` counts retries.',
       Object.entries(replies).map(([outcome, count]) => [`outcome="${outcome}"`, count]),
     )
     metric(
@@ -69,51 +69,51 @@ export class Metrics {
       applied.map((count, partition) => [`partition="${partition}"`, count]),
     )
     metric('requests_in_flight', 'gauge', 'Requests between admission and outcome.', [['', stats.inFlight]])
-    metric('queued_bytes', 'gauge', 'Bytes of these requests.', [['', stats.queuedBytes]])
-    metric('dirty_rows', 'gauge', 'Changed rows that wait for the next checkpoint.', [['', stats.dirtyRows]])
+    metric('queued_bytes', 'gauge', 'Bytes of the requests in flight.', [['', stats.queuedBytes]])
+    metric('dirty_rows', 'gauge', 'Changed rows that are not in a checkpoint yet.', [['', stats.dirtyRows]])
     metric('log_age_seconds', 'gauge', 'Time since the last record.', [
       ['', stats.logTime === 0 ? 0 : Math.max(0, (now - stats.logTime) / 1000)],
     ])
-    metric('oldest_effect_age_seconds', 'gauge', 'How long the oldest undelivered effect has waited.', [
+    metric('oldest_effect_age_seconds', 'gauge', 'Time since the oldest undelivered effect was requested.', [
       ['', stats.oldestEffectAt === undefined ? 0 : Math.max(0, (now - stats.oldestEffectAt) / 1000)],
     ])
-    // Before the first time there is no age, so there is no value either.
+    // Before the first time there is no age, so there is no sample.
     const age = (at: number | undefined): [string, number][] =>
       at === undefined ? [] : [['', Math.max(0, (now - at) / 1000)]]
     metric('head_age_seconds', 'gauge', 'Time since the newest tree head was signed.', age(stats.headAt))
     metric(
       'scrub_age_seconds',
       'gauge',
-      'Time since the whole log was last read again and found right.',
+      'Time since the scrubber last finished a pass over the whole log.',
       age(stats.scrubbedAt),
     )
     metric('generation', 'gauge', 'The generation of derived state that is live.', [['', stats.generation]])
-    // Without another generation there is nothing to tell of it, and 0 would look like one that is done.
-    const other = (value: (status: ReprocessStatus) => number): [string, number][] =>
+    // Without a candidate there is no sample: 0 would look like a candidate that has finished.
+    const candidate = (value: (status: ReprocessStatus) => number): [string, number][] =>
       reprocess === undefined ? [] : [[`generation="${reprocess.generation}"`, value(reprocess)]]
     metric(
       'reprocess_records',
       'gauge',
-      'Records that the other generation has derived.',
-      other(({ records }) => records),
+      'Records that the candidate has derived.',
+      candidate(({ records }) => records),
     )
     metric(
       'reprocess_records_left',
       'gauge',
-      'Records that it has still to derive.',
-      other(({ records, of }) => of - records),
+      'Records that the candidate has yet to derive.',
+      candidate(({ records, of }) => of - records),
     )
     metric(
       'reprocess_failures',
       'gauge',
-      'Derivations of it that threw.',
-      other(({ failures }) => failures),
+      'Derivations of the candidate that threw.',
+      candidate(({ failures }) => failures),
     )
     metric(
       'reprocess_failed',
       'gauge',
-      'Whether it cannot go on.',
-      other(({ state }) => (state === 'failed' ? 1 : 0)),
+      '1 if the candidate has failed.',
+      candidate(({ state }) => (state === 'failed' ? 1 : 0)),
     )
     metric('change_streams', 'gauge', 'Open streams of changes.', [['', streams]])
     return `${lines.join('\n')}\n`

@@ -3,8 +3,8 @@ import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 
 /**
- * An error as RFC 9457 tells it. `type` is `urn:hence:error:` and the code, whose entry stands in
- * docs/reference/errors.md; programs match on `code`.
+ * An error as in RFC 9457. `type` is `urn:hence:error:` and the code; docs/reference/errors.md explains every code.
+ * Programs match on `code`.
  */
 export interface Problem {
   readonly type: string
@@ -16,7 +16,7 @@ export interface Problem {
   readonly [more: string]: unknown
 }
 
-/** Where the status does not follow from the advice. */
+/** Statuses that do not follow from the advice. */
 const statuses: Readonly<Record<string, number>> = {
   'not-authenticated': 401,
   'not-allowed': 403,
@@ -64,52 +64,52 @@ export function statusOf({ code, advice }: HenceError): number {
 }
 
 export function problemOf(error: HenceError): Problem {
-  return problem(error.code, error.advice, statusOf(error), error.message)
+  return problemFor(error.code, error.advice, statusOf(error), error.message)
 }
 
-/** What the client of a request that was refused by a rule, or whose derivation threw, is told. */
+/** The problem for a request that a rule rejected, or whose derivation threw. */
 export function problemOfOutcome(
   reply: Extract<Reply, { status: 'rejected' | 'failed' }>,
 ): Problem & { readonly outcome: string } {
   const { requestId, token, replayed } = reply
   const more = { outcome: reply.status, requestId, token, replayed }
   if (reply.status === 'failed') {
-    return { ...problem(reply.code, 'change', 500, reply.message), ...more }
+    return { ...problemFor(reply.code, 'change', 500, reply.message), ...more }
   }
   const { reason, details } = reply
   return {
-    ...problem('rejected', 'change', 409, `The app refused the request: ${reason}.`),
+    ...problemFor('rejected', 'change', 409, `The app refused the request: ${reason}.`),
     ...more,
     reason,
     ...(details !== undefined && { details }),
   }
 }
 
-function problem(code: string, advice: string, status: number, detail: string): Problem {
+function problemFor(code: string, advice: string, status: number, detail: string): Problem {
   const title = `${code[0]!.toUpperCase()}${code.slice(1).replaceAll('-', ' ')}`
   return { type: `urn:hence:error:${code}`, title, status, detail, code, advice }
 }
 
-export function problemAnswer(told: Problem, headers: Readonly<Record<string, string>> = {}): Answer {
+export function problemAnswer(problem: Problem, headers: Readonly<Record<string, string>> = {}): Answer {
   return {
-    status: told.status,
+    status: problem.status,
     headers: {
       'content-type': 'application/problem+json',
       'cache-control': 'no-store',
-      ...(told.status === 401 && { 'www-authenticate': 'Bearer' }),
-      ...((told.status === 503 || told.status === 429) && { 'retry-after': retryAfterSeconds }),
+      ...(problem.status === 401 && { 'www-authenticate': 'Bearer' }),
+      ...((problem.status === 503 || problem.status === 429) && { 'retry-after': retryAfterSeconds }),
       ...headers,
     },
-    body: JSON.stringify(told),
+    body: JSON.stringify(problem),
   }
 }
 
-/** What is told of an error that nobody foresaw: nothing of its text, which may hold anything. */
+/** The problem for an unexpected error: without its text, which may hold anything. */
 export function unforeseen(): HenceError {
   return new HenceError(
     'internal-error',
     'operator',
-    'The server met an error that it did not foresee; its report has more. Whether a request was taken is told by ' +
-      'sending it again with the same id.',
+    'The server failed unexpectedly; its report has the reason. Send a request again with the same id to learn ' +
+      'whether it was taken.',
   )
 }

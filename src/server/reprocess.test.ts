@@ -6,7 +6,7 @@ import { type Caller, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import { z } from 'zod'
 
-// Reprocessing over HTTP, and that all a server answers is of the app that is live.
+// Reprocessing over HTTP; after a promotion every answer is that of the live app.
 
 const [person] = scopes('person')
 const write = (double: boolean) =>
@@ -72,7 +72,7 @@ async function codeOf(response: Response): Promise<[status: number, code: string
   return [response.status, ((await response.json()) as { code: string }).code]
 }
 
-test('a generation is begun, compared, promoted once, and the server answers with the new app', async (t) => {
+test('a candidate is started, compared and promoted once, and the server answers with the new app', async (t) => {
   const { engine, version, call, post } = await served(t)
   for (const name of ['ada', 'bob']) {
     await engine.submit('write', { name, n: 1 }, { requestId: `w-${name}` })
@@ -107,7 +107,7 @@ test('a generation is begun, compared, promoted once, and the server answers wit
   const again = await promote()
   assert.deepEqual([again.status, again.headers.get('idempotent-replayed')], [200, 'true'])
 
-  // What other code has changed in rows is not told change by change: whoever follows reads anew.
+  // A promotion does not report changed rows one by one: streams end, and their readers read again.
   assert.match(await changes.text(), /event: problem\ndata: .*"position-unknown"/)
   assert.ok('/tables/notes' in (await info()), 'the document is that of the new app')
   const seen = (await (await call('ada', '/tables/notes')).json()) as { rows: unknown[] }
@@ -125,7 +125,7 @@ test('a generation is begun, compared, promoted once, and the server answers wit
   assert.deepEqual(await codeOf(await post('/reprocess/pause', {})), [404, 'reprocess-none'])
 })
 
-test('what is not rightly asked for is refused, and nothing begins', async (t) => {
+test('invalid requests are refused, and nothing starts', async (t) => {
   const { engine, version, call, post } = await served(t)
   const diff = '0'.repeat(64)
   for (const body of [{}, [], null, { version: '../keys' }, { version, share: 0 }, { version, more: 1 }]) {
@@ -137,7 +137,7 @@ test('what is not rightly asked for is refused, and nothing begins', async (t) =
   }
   assert.deepEqual(await codeOf(await post('/reprocess', { version: diff })), [422, 'code-not-kept'])
   assert.deepEqual(await codeOf(await post('/reprocess/pause', { now: true })), [400, 'body-invalid'])
-  // What a page of another origin can send with a user's cookies is not taken.
+  // A page of another origin could send this with a user's cookies.
   const plain = await call('root', '/reprocess/discard', { method: 'POST', body: '{}' })
   assert.deepEqual(await codeOf(plain), [415, 'media-type-unsupported'])
   assert.deepEqual(await codeOf(await call('root', '/reprocess/diff?samples=-1')), [400, 'query-invalid'])

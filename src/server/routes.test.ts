@@ -11,8 +11,7 @@ import { Metrics } from './metrics.ts'
 import { routes } from './routes.ts'
 import { RowRules } from './row-rules.ts'
 
-// Every route × every caller. The expectations are written per route of the server's own list, so a new route
-// without an entry here fails.
+// Every route × every caller. There must be cases for every route of the server, so a new route without any fails.
 
 type Who = keyof typeof callers | 'nobody'
 const everybody: readonly Who[] = ['nobody', ...Object.keys(callers)]
@@ -21,10 +20,10 @@ interface Case {
   readonly path: string
   readonly body?: string
   readonly type?: string
-  /** Who gets the answer; the others get 403, and nobody 401. */
+  /** The callers that get the answer; others get 403, and a request without authorization 401. */
   readonly allowed: readonly Who[] | 'all known' | 'all'
   readonly status?: number
-  /** How those are answered that are let in, where it is about something that is not there. */
+  /** The status for allowed callers, if the case asks for something that does not exist. */
   readonly answered?: number
 }
 
@@ -33,7 +32,7 @@ const line = (type: string) =>
   `${JSON.stringify({ requestId: `line-${type}`, type, input: { from: 'a', to: 'b', text: '' } })}\n`
 
 const cases: Readonly<Record<string, readonly Case[]>> = {
-  'POST /requests/:name': [
+  'POST /requests/:type': [
     { path: '/requests/write', body: input(9), allowed: ['ada', 'admin'] },
     {
       path: '/requests/send',
@@ -41,30 +40,30 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
       allowed: ['ada', 'bob', 'admin'],
     },
     {
-      // Rejected, since there is no such effect.
+      // Rejected: there is no such effect.
       path: '/requests/hence:redrive',
       body: '{"effect":"none","key":"k","reason":"mended"}',
       allowed: ['operator', 'admin'],
     },
   ],
-  // Whether a line may be sent is told in its outcome; below it is tested line by line.
+  // Each line has its own answer; the last test checks permissions line by line.
   'POST /requests': [
     { path: '/requests', type: 'application/x-ndjson', body: line('send'), allowed: 'all known' },
   ],
-  'GET /requests/:name': [
+  'GET /requests/:id': [
     { path: '/requests/seed-1?principal=ada', allowed: ['ada', 'reader', 'admin'] },
     { path: '/requests/seed-1', allowed: ['ada'], status: 404 },
   ],
-  'GET /requests/:name/receipt': [
+  'GET /requests/:id/receipt': [
     { path: '/requests/seed-1/receipt?principal=ada', allowed: ['ada', 'reader', 'admin'] },
     { path: '/requests/seed-1/receipt', allowed: ['ada'], status: 404 },
   ],
-  'GET /tables/:name': [
+  'GET /tables/:table': [
     { path: '/tables/totals', allowed: ['reader', 'admin'] },
     { path: '/tables/notes', allowed: 'all known' },
     { path: '/tables/hence.violations', allowed: ['operator', 'admin'] },
   ],
-  'GET /tables/:name/*': [
+  'GET /tables/:table/*': [
     { path: '/tables/totals/all', allowed: ['reader', 'admin'] },
     { path: '/tables/notes/ada/1', allowed: ['ada', 'reader', 'admin'], status: 404 },
   ],
@@ -74,7 +73,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
   ],
   'GET /effects': [{ path: '/effects?state=dead', allowed: ['operator', 'admin'] }],
-  'GET /effects/:name': [{ path: '/effects/none', allowed: ['operator', 'admin'], answered: 404 }],
+  'GET /effects/:id': [{ path: '/effects/none', allowed: ['operator', 'admin'], answered: 404 }],
   'GET /reprocess': [{ path: '/reprocess', allowed: ['admin'] }],
   'POST /reprocess': [
     { path: '/reprocess', body: `{"version":"${'0'.repeat(64)}"}`, allowed: ['admin'], answered: 422 },
@@ -94,7 +93,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
   'GET /readyz': [{ path: '/readyz', allowed: 'all' }],
 }
 
-test('every route has its cases', async () => {
+test('every route has cases', async () => {
   const engine = await createEngine({ app: notes, data: memoryStorage() })
   const serving = {
     engine: engine as never,
@@ -113,7 +112,7 @@ test('every route has its cases', async () => {
 })
 
 for (const [route, all] of Object.entries(cases)) {
-  test(`who may use ${route}`, async (t) => {
+  test(`which callers may use ${route}`, async (t) => {
     const { call, submit } = await serveNotes(t)
     assert.equal((await submit('ada', 'write', 'seed-1', input(1))).status, 200)
     for (const { path, body, type = 'application/json', allowed, status = 403, answered } of all) {
@@ -125,7 +124,7 @@ for (const [route, all] of Object.entries(cases)) {
         await response.body?.cancel()
         const may =
           allowed === 'all' || (who !== 'nobody' && (allowed === 'all known' || allowed.includes(who)))
-        // A second caller may find the note of the first: a rejection shows that it was let in.
+        // The note of an earlier caller may exist already: a rejection shows that this caller was allowed too.
         const expected = may
           ? answered === undefined
             ? [200, 409]
@@ -138,7 +137,7 @@ for (const [route, all] of Object.entries(cases)) {
   })
 }
 
-test('each line of a batch is allowed or not by itself', async (t) => {
+test('permissions are checked for each line of a batch', async (t) => {
   const { call } = await serveNotes(t)
   const sent = await call('bob', '/requests', {
     method: 'POST',
@@ -157,4 +156,55 @@ test('each line of a batch is allowed or not by itself', async (t) => {
       ['line-2', 'accepted', undefined],
     ],
   )
+})
+
+test('every route refuses unknown and repeated query parameters', async (t) => {
+  const { call } = await serveNotes(t)
+  for (const [route, [{ path, body, type = 'application/json' }]] of Object.entries(cases) as [
+    string,
+    readonly [Case],
+  ][]) {
+    const ask = async (query: string) => {
+      const response = await call('admin', `${path.split('?')[0]}?${query}`, {
+        ...(body !== undefined && { method: 'POST', body }),
+        headers: { 'content-type': type, 'idempotency-key': 'id' },
+      })
+      const { code } = (await response.json()) as { code: string }
+      assert.deepEqual([response.status, code], [400, 'query-invalid'], `${route} ?${query}`)
+    }
+    await ask('nope=1')
+    await ask('__proto__=1')
+  }
+  for (const query of ['limit=1&limit=2', 'index=byStars&index=byStars', 'cursor=a&cursor=b']) {
+    assert.equal((await call('admin', `/tables/notes?${query}`)).status, 400, query)
+  }
+  assert.equal((await call('admin', '/requests/x?principal=ada&principal=bob')).status, 400)
+})
+
+test('OpenAPI describes every route, and nothing else', async (t) => {
+  const { call, engine } = await serveNotes(t)
+  const document = (await (await call('nothing', '/openapi.json')).json()) as {
+    paths: Record<string, Record<string, unknown>>
+  }
+  const described = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  )
+  const names = [...engine.app.requests.keys(), 'hence:resolve-violation', 'hence:redrive']
+  const tables: { name: string; length: number }[] = [...engine.app.tables.values()].map(
+    ({ name, parts }) => ({
+      name,
+      length: parts.length + 1,
+    }),
+  )
+  tables.push({ name: 'hence.violations', length: 2 })
+  const expected = Object.keys(cases).flatMap((route) => {
+    if (route.endsWith(':type')) return names.map((name) => route.replace(':type', name))
+    if (route.endsWith(':table')) return tables.map(({ name }) => route.replace(':table', name))
+    if (!route.endsWith('*')) return [route.replace(/:(\w+)/, '{$1}')]
+    return tables.map(({ name, length }) => {
+      const key = Array.from({ length }, (_, i) => `{key${i}}`).join('/')
+      return route.replace(':table/*', `${name}/${key}`)
+    })
+  })
+  assert.deepEqual(described.sort(), expected.sort())
 })

@@ -1,191 +1,240 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
-import { consistency, head } from './audit.ts'
+import * as answers from './answer-form.ts'
 import { batch } from './batch.ts'
-import { allows, type Caller } from './caller.ts'
 import { ChangeStreams } from './changes.ts'
 import { Cursors } from './cursor.ts'
-import { effect, effects } from './effects.ts'
+import { expandGet, expandRequests, expandScan, tablesOf } from './expand.ts'
 import { jsonAnswer } from './json-answer.ts'
+import { object, text as textSchema } from './json-schema.ts'
 import type { Metrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
+import { auditRoutes, operatorRoutes, reprocessRoutes } from './operator-routes.ts'
+import { choice, integer, keyParts, text, texts } from './parameter.ts'
 import { receipt } from './receipt.ts'
-import * as reprocess from './reprocess.ts'
-import { notAllowed } from './row-rules.ts'
+import { type Header, type Route, requestIdHeader, route } from './route.ts'
 import type { Serving } from './serving.ts'
 import { story } from './story.ts'
 import { submit } from './submit.ts'
 import { page, row } from './tables.ts'
 
-/** A request as the routes see it. */
-export interface Arrival {
-  readonly request: Request
-  /** The parts of the path behind the route's own first one, decoded. */
-  readonly rest: readonly string[]
-  readonly query: URLSearchParams
-}
-
-export interface Route {
-  readonly method: 'GET' | 'POST'
-  /** Below the path that the server is mounted at, in Hono's form. */
-  readonly path: string
-  /**
-   * `open` to everybody, also while the server closes; `known`: whoever is let in at all, though what they are
-   * shown depends on their permissions.
-   */
-  readonly access: 'open' | 'known'
-  handle(arrival: Arrival, caller: Caller): Answer | Promise<Answer>
-}
-
 /** All that the server answers, and nothing else. */
 export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
-  const { engine, clock, closing } = serving
   const streams = new ChangeStreams(serving)
-  const cursors = new Cursors()
-  let document: { readonly version: string; readonly content: unknown } | undefined
+  const all: Route[] = [
+    ...requestRoutes(serving, metrics),
+    ...tableRoutes(serving, streams),
+    ...operatorRoutes(serving),
+    ...auditRoutes(serving),
+    ...reprocessRoutes(serving),
+    ...serverRoutes(serving, metrics, streams, () => all),
+  ]
+  return all
+}
+
+const prefer: Header = {
+  name: 'Prefer',
+  description: '`respond-async`: answer when the request is durable, without waiting for its outcome.',
+  schema: textSchema,
+}
+const principal = text('Whose request it is, for callers with the permission read.')
+const after = texts('Tokens of replies: the read waits until those requests are applied.')
+
+function requestRoutes(serving: Serving, metrics: Metrics): readonly Route[] {
   return [
-    {
+    route({
       method: 'POST',
-      path: '/requests/:name',
-      access: 'known',
-      async handle({ request, rest }, caller) {
+      path: '/requests/:type',
+      // The type decides which permission it takes.
+      permission: 'known',
+      id: 'submit',
+      summary: 'Sends a request',
+      tag: 'requests',
+      headers: [requestIdHeader, prefer],
+      body: { type: 'application/json', schema: {} },
+      answers: { 200: answers.accepted, 202: answers.durable },
+      problems: [404, 409, 410, 422],
+      expand: expandRequests,
+      async handle({ request, parts }, caller) {
         const start = performance.now()
-        const response = await submit(serving, caller, request, rest[0]!)
+        const answer = await submit(serving, caller, request, parts[0]!)
         metrics.submitted(performance.now() - start)
-        return response
+        return answer
       },
-    },
-    {
+    }),
+    route({
       method: 'POST',
       path: '/requests',
-      access: 'known',
+      permission: 'known',
+      id: 'submit-batch',
+      summary: 'Sends many requests, one a line, and streams their outcomes back in the same order',
+      tag: 'requests',
+      body: {
+        type: 'application/x-ndjson',
+        schema: textSchema,
+        description: `Each line is an object { requestId, type, input } of at most ${serving.limits.bodyBytes} bytes.`,
+      },
+      answers: { 200: answers.lines('One outcome a line.') },
       handle: ({ request }, caller) => batch(serving, caller, request),
-    },
-    {
+    }),
+    route({
       method: 'GET',
-      path: '/requests/:name',
-      access: 'known',
-      handle: ({ request, rest, query }, caller) => story(serving, caller, request, rest[0]!, query),
-    },
-    {
+      path: '/requests/:id',
+      permission: 'known',
+      id: 'story',
+      summary: 'Everything that followed from a request',
+      tag: 'requests',
+      query: { principal },
+      answers: { 200: answers.json('The story.', answers.story), 304: answers.notModified },
+      problems: [404, 422],
+      handle: ({ request, parts, query }, caller) =>
+        story(serving, caller, request, parts[0]!, query.principal),
+    }),
+    route({
       method: 'GET',
-      path: '/requests/:name/receipt',
-      access: 'known',
-      handle: ({ request, rest, query }, caller) => receipt(serving, caller, request, rest[0]!, query),
-    },
-    {
-      method: 'GET',
-      path: '/tables/:name',
-      access: 'known',
-      handle: ({ request, rest, query }, caller) => page(serving, cursors, caller, request, rest[0]!, query),
-    },
-    {
-      method: 'GET',
-      path: '/tables/:name/*',
-      access: 'known',
-      handle: ({ request, rest, query }, caller) =>
-        row(serving, caller, request, rest[0]!, rest.slice(1), query),
-    },
-    {
-      method: 'GET',
-      path: '/changes',
-      access: 'known',
-      handle: ({ request, query }, caller) => streams.start(caller, request, query),
-    },
-    {
-      method: 'GET',
-      path: '/effects',
-      access: 'known',
-      handle: ({ request, query }, caller) => effects(serving, caller, request, query),
-    },
-    {
-      method: 'GET',
-      path: '/effects/:name',
-      access: 'known',
-      handle: ({ request, rest }, caller) => effect(serving, caller, request, rest[0]!),
-    },
-    // What they disclose, every receipt does too: how many records there are.
-    { method: 'GET', path: '/audit/head', access: 'known', handle: ({ request }) => head(serving, request) },
-    {
-      method: 'GET',
-      path: '/audit/consistency',
-      access: 'known',
-      handle: ({ request, query }) => consistency(serving, request, query),
-    },
-    {
-      method: 'GET',
-      path: '/reprocess',
-      access: 'known',
-      handle: ({ request }, caller) => reprocess.generations(serving, caller, request),
-    },
-    {
-      method: 'POST',
-      path: '/reprocess',
-      access: 'known',
-      handle: ({ request }, caller) => reprocess.start(serving, caller, request),
-    },
-    ...(['pause', 'resume'] as const).map(
-      (what): Route => ({
-        method: 'POST',
-        path: `/reprocess/${what}`,
-        access: 'known',
-        handle: ({ request }, caller) => reprocess.pauseOrResume(serving, caller, request, what),
-      }),
-    ),
-    {
-      method: 'POST',
-      path: '/reprocess/discard',
-      access: 'known',
-      handle: ({ request }, caller) => reprocess.discard(serving, caller, request),
-    },
-    {
-      method: 'GET',
-      path: '/reprocess/diff',
-      access: 'known',
-      handle: ({ request, query }, caller) => reprocess.diff(serving, caller, request, query),
-    },
-    {
-      method: 'POST',
-      path: '/reprocess/promote',
-      access: 'known',
-      handle: ({ request }, caller) => reprocess.promote(serving, caller, request),
-    },
-    {
-      method: 'GET',
-      path: '/openapi.json',
-      access: 'known',
-      handle({ request }) {
-        const { version } = engine.stats()
-        if (document?.version !== version) {
-          document = { version, content: openApi(engine.app, serving.path, version, serving.limits) }
-        }
-        return jsonAnswer(request, document.content)
-      },
-    },
-    {
-      method: 'GET',
-      path: '/metrics',
-      access: 'known',
-      async handle(_, caller) {
-        if (!allows(caller, 'operate')) throw notAllowed('operate', 'metrics')
-        const { reprocessing } = engine
-        const told = metrics.text(engine.stats(), await reprocessing.status(), clock.now(), streams.open)
-        return text(200, told, 'text/plain; version=0.0.4')
-      },
-    },
-    // The process lives as long as it answers at all.
-    { method: 'GET', path: '/livez', access: 'open', handle: () => text(200, 'live\n') },
-    {
-      method: 'GET',
-      path: '/readyz',
-      access: 'open',
-      handle: () => (closing.aborted ? text(503, 'closing\n', undefined, '1') : text(200, 'ready\n')),
-    },
+      path: '/requests/:id/receipt',
+      permission: 'known',
+      id: 'receipt',
+      summary: 'Proof that a request is in the log; the public key of the log is enough to check it',
+      tag: 'requests',
+      query: { principal },
+      answers: { 200: answers.json('The receipt.', object({})), 304: answers.notModified },
+      problems: [404, 422],
+      handle: ({ request, parts, query }, caller) =>
+        receipt(serving, caller, request, parts[0]!, query.principal),
+    }),
   ]
 }
 
-function text(status: number, body: string, type = 'text/plain; charset=utf-8', retryAfter?: string): Answer {
+function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[] {
+  const cursors = new Cursors()
+  return [
+    route({
+      method: 'GET',
+      path: '/tables/:table',
+      permission: 'known',
+      id: 'scan',
+      summary: 'Rows of a table, a page at a time',
+      tag: 'tables',
+      query: {
+        index: text('Order by the fields of this index.'),
+        prefix: keyParts('Only rows whose key, or index fields and key, begins so: a JSON list.'),
+        from: keyParts('Only rows from here on; a JSON list of parts after the prefix.'),
+        to: keyParts('Only rows before this; a JSON list of parts after the prefix.'),
+        reverse: choice(['true', 'false'], 'false', 'The last row first.'),
+        limit: integer(1, 1_000, 100, 'How many rows a page has at most.'),
+        cursor: text('The `cursor` of the page before; the other parameters stay as they were.'),
+        after,
+      },
+      answers: { 200: answers.json('A page; `cursor` if there may be more.', {}), 304: answers.notModified },
+      problems: [404, 422],
+      expand: expandScan,
+      handle: ({ request, parts, query }, caller) =>
+        page(serving, cursors, caller, request, parts[0]!, query),
+    }),
+    route({
+      method: 'GET',
+      path: '/tables/:table/*',
+      permission: 'known',
+      id: 'get',
+      summary: 'One row of a table',
+      tag: 'tables',
+      query: { after },
+      answers: { 200: answers.json('The row.', {}), 304: answers.notModified },
+      problems: [404, 422],
+      expand: expandGet,
+      handle: ({ request, parts: [table, ...key], query }, caller) =>
+        row(serving, caller, request, table!, key, query.after),
+    }),
+    route({
+      method: 'GET',
+      path: '/changes',
+      permission: 'known',
+      id: 'changes',
+      summary: 'Changed rows as server-sent events; Last-Event-ID resumes them',
+      tag: 'tables',
+      query: {
+        table: texts('The tables; without it, all that the caller may read.'),
+        prefix: keyParts('The first parts of the key, as a JSON list.'),
+        from: text('The position to continue from; the header Last-Event-ID takes precedence.'),
+      },
+      answers: { 200: answers.events('The stream.') },
+      problems: [404, 410, 429],
+      expand: (app) => [
+        {
+          path: '/changes',
+          query: { table: { type: 'array', items: { enum: tablesOf(app).map(({ name }) => name) } } },
+        },
+      ],
+      handle: ({ request, query }, caller) => streams.start(caller, request, query),
+    }),
+  ]
+}
+
+function serverRoutes(
+  serving: Serving,
+  metrics: Metrics,
+  streams: ChangeStreams,
+  all: () => readonly Route[],
+): readonly Route[] {
+  const { engine, clock, closing } = serving
+  let document: { readonly version: string; readonly content: unknown } | undefined
+  const health = { method: 'GET', permission: 'none', tag: 'server' } as const
+  return [
+    route({
+      method: 'GET',
+      path: '/openapi.json',
+      permission: 'known',
+      id: 'openapi',
+      summary: 'This document',
+      tag: 'server',
+      answers: { 200: answers.json('The document.', object({})), 304: answers.notModified },
+      handle({ request }) {
+        const { version } = engine.stats()
+        if (document?.version !== version) {
+          document = { version, content: openApi(all(), engine.app, serving.path, version) }
+        }
+        return jsonAnswer(request, document.content)
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/metrics',
+      permission: 'operate',
+      id: 'metrics',
+      summary: 'Counters in the text format of Prometheus',
+      tag: 'server',
+      answers: { 200: answers.plain('The counters.') },
+      async handle() {
+        const { reprocessing } = engine
+        const body = metrics.text(engine.stats(), await reprocessing.status(), clock.now(), streams.open)
+        return plain(200, body, 'text/plain; version=0.0.4')
+      },
+    }),
+    route({
+      ...health,
+      path: '/livez',
+      id: 'livez',
+      summary: 'Whether the process answers at all',
+      answers: { 200: answers.plain('It does.') },
+      handle: () => plain(200, 'live\n'),
+    }),
+    route({
+      ...health,
+      path: '/readyz',
+      id: 'readyz',
+      summary: 'Whether the server takes requests',
+      answers: { 200: answers.plain('It does.'), 503: answers.plain('It is closing.') },
+      handle: () => (closing.aborted ? plain(503, 'closing\n', undefined, '1') : plain(200, 'ready\n')),
+    }),
+  ]
+}
+
+function plain(
+  status: number,
+  body: string,
+  type = 'text/plain; charset=utf-8',
+  retryAfter?: string,
+): Answer {
   return {
     status,
     headers: {
@@ -195,32 +244,4 @@ function text(status: number, body: string, type = 'text/plain; charset=utf-8', 
     },
     body,
   }
-}
-
-/** What stands behind the mount path and the first part of the route, and behind the question mark. */
-export function arrivalOf(request: Request, path: string): Arrival {
-  const { url } = request
-  // Behind `https://host`: a path begins with the third slash.
-  const start = url.indexOf('/', url.indexOf('//') + 2) + path.length
-  const mark = url.indexOf('?', start)
-  const hash = url.indexOf('#', start)
-  const end = Math.min(mark === -1 ? url.length : mark, hash === -1 ? url.length : hash)
-  const segments = url.slice(start + 1, end).split('/')
-  try {
-    return {
-      request,
-      rest: segments.slice(1).map(decodeURIComponent),
-      query: mark === -1 ? none : new URLSearchParams(url.slice(mark + 1, hash > mark ? hash : undefined)),
-    }
-  } catch {
-    throw new HenceError('url-invalid', 'change', 'The path of the address is not percent-encoded UTF-8.')
-  }
-}
-
-const none = new URLSearchParams()
-
-/** What the adapter for Node hands over beside the request. */
-export interface Carrier {
-  readonly incoming?: IncomingMessage
-  readonly outgoing?: ServerResponse
 }

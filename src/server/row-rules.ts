@@ -6,22 +6,22 @@ import type { Reporter } from '../report.ts'
 import type { TableShape } from '../state/table.ts'
 import { allows, type Caller } from './caller.ts'
 
-/** Says whether a row may be seen. */
+/** Whether a caller may see a row. */
 export type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
 
-/** Lets callers see what is theirs: all rows with the permission `read`, else those that their tables' rules name. */
+/** Decides which rows a caller sees: all with the permission `read`, else those that the tables' rules allow. */
 export class RowRules {
   readonly #engine: { readonly app: App }
   readonly #report: Reporter
 
-  /** @param engine whose app may become another one at any time */
+  /** @param engine its app may change at any time, by a promotion */
   constructor(engine: { readonly app: App }, report: Reporter) {
     this.#engine = engine
     this.#report = report
   }
 
   /**
-   * What a caller sees of a table: everything, or what passes.
+   * The rows of a table that a caller sees: all, or those that pass.
    * @throws HenceError `unknown-table`, `not-allowed` (change)
    */
   of(caller: Caller, table: string): 'all' | Visible {
@@ -35,7 +35,7 @@ export class RowRules {
     return this.#rule(caller, definition)
   }
 
-  /** A change as the caller may see it; undefined when neither the old nor the new row is theirs. */
+  /** The part of a change that the caller may see; undefined if neither the old nor the new row is theirs. */
   change<C extends StoryChange>(caller: Caller, change: C): C | undefined {
     if (operatorTables.has(change.table)) return allows(caller, 'operate') ? change : undefined
     if (allows(caller, 'read')) return change
@@ -48,7 +48,7 @@ export class RowRules {
     return before === undefined && after === undefined ? undefined : { ...change, before, after }
   }
 
-  /** A rule that throws hides the row: what it would have said is not known. */
+  /** A rule that throws hides the row. */
   #rule(caller: Caller, { name, read }: Table): Visible {
     const who = { id: caller.principal }
     return (row, key) => {
@@ -65,7 +65,7 @@ export class RowRules {
     }
   }
 
-  /** A table of the app, or one that operators read. */
+  /** A table of the app, or a system table that operators read. */
   table(name: string): TableShape {
     return operatorTables.get(name) ?? this.#appTable(name)
   }

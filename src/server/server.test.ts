@@ -27,7 +27,7 @@ async function open(t: TestContext, options = {}) {
   return web
 }
 
-/** By hand, since fetch does not let Host and Origin be set. */
+/** By hand, because fetch does not allow Host and Origin to be set. */
 async function status(url: string, headers: Record<string, string>): Promise<number> {
   const sending = nodeRequest(`${url}/tables/notes`, { headers })
   sending.end()
@@ -36,7 +36,7 @@ async function status(url: string, headers: Record<string, string>): Promise<num
   return response.statusCode
 }
 
-test('without keys it answers this machine alone, and no page of a stranger', async (t) => {
+test('without keys it answers this machine only, and no page of another origin', async (t) => {
   const web = await open(t)
   const { url, port } = await web.listen()
   for (const host of [`127.0.0.1:${port}`, 'localhost', `localhost:${port}`, '[::1]', '127.5.5.5']) {
@@ -67,7 +67,7 @@ test('without keys it answers this machine alone, and no page of a stranger', as
       JSON.stringify(headers),
     )
   }
-  // Through `fetch` nobody can tell where a request comes from.
+  // A `Request` does not say where it comes from.
   assert.equal((await web.fetch(new Request('http://localhost/tables/notes'))).status, 403)
 })
 
@@ -82,7 +82,7 @@ test('on another address it refuses to listen without keys', async (t) => {
   await assert.rejects((await open(t)).listen({ port }), { code: 'listen-failed', advice: 'operator' })
 })
 
-test('keys: let in by the secret, permissions and principal of the key; nothing of it in any report', async (t) => {
+test('a key gives its permissions and principal; no report contains its secret', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'hence-server-'))
   t.after(() => rm(directory, { recursive: true }))
   const keys = join(directory, 'keys.json')
@@ -108,12 +108,12 @@ test('keys: let in by the secret, permissions and principal of the key; nothing 
     (await served.submit(undefined, 'send', 'id2', {}, { authorization: `Bearer ${secret}` })).status,
     403,
   )
-  // The host's own way stands beside it.
+  // `authenticate` of the host works beside keys.
   assert.equal((await served.call('ada', '/tables/notes')).status, 200)
   assert.ok(!JSON.stringify(served.reports).includes(secret.slice(6)))
 })
 
-test('an error that nobody foresaw tells the client nothing, and the operator all', async (t) => {
+test('an unexpected error discloses nothing to the client, and is reported to the operator', async (t) => {
   const served = await serveNotes(t, {
     authenticate: () => {
       throw new Error('the database of users is gone: password=hunter2')
@@ -152,16 +152,16 @@ test('bodies: too large, of another type, not UTF-8, with no end', async (t) => 
   assert.equal((await send(text, 'application/vnd.shop+json; charset=utf-8')).status, 200)
 })
 
-test('addresses and methods that are none', async (t) => {
+test('unknown addresses and methods are refused', async (t) => {
   const { call } = await serveNotes(t)
   for (const path of ['/', '/nope', '/requests/a/b', '/tables', '/openapi.json/x', '/requests/']) {
     assert.equal((await call('ada', path)).status, 404, path)
   }
   for (const [method, path, allow] of [
-    ['DELETE', '/requests/write', 'POST, GET'],
-    ['PUT', '/tables/notes/a/1', 'GET'],
+    ['DELETE', '/requests/write', 'POST, GET, HEAD'],
+    ['PUT', '/tables/notes/a/1', 'GET, HEAD'],
     ['GET', '/requests', 'POST'],
-    ['POST', '/livez', 'GET'],
+    ['POST', '/livez', 'GET, HEAD'],
   ] as const) {
     const response = await call('ada', path, { method })
     assert.equal(response.status, 405, path)
@@ -172,7 +172,7 @@ test('addresses and methods that are none', async (t) => {
   assert.equal(await head.text(), '')
 })
 
-test('CORS is off, unless an origin is named', async (t) => {
+test('CORS is off unless an origin is named', async (t) => {
   const closed = await serveNotes(t)
   const ask = { origin: 'https://shop.example', 'access-control-request-method': 'POST' }
   const refused = await closed.call(undefined, '/requests/write', { method: 'OPTIONS', headers: ask })
@@ -188,7 +188,7 @@ test('CORS is off, unless an origin is named', async (t) => {
   assert.equal(other.headers.get('access-control-allow-origin'), null)
 })
 
-test('closing: what is under way is answered, what comes is sent away, then the port is free', async () => {
+test('closing: requests under way are answered, new ones refused, then the port is free', async () => {
   const held = Promise.withResolvers<void>()
   const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
   const submit = engine.submit.bind(engine)
@@ -228,7 +228,7 @@ test('closing: what is under way is answered, what comes is sent away, then the 
   await engine.close()
 })
 
-test('limits and paths that make no sense', async () => {
+test('invalid limits and paths are refused', async () => {
   const engine = await createEngine({ app: notes, data: memoryStorage() })
   for (const options of [
     { limits: { bodyBytes: 0 } },
@@ -243,44 +243,48 @@ test('limits and paths that make no sense', async () => {
   await engine.close()
 })
 
-test('the OpenAPI document tells the schemas of the app', async (t) => {
+test('the OpenAPI document has the schemas of the app', async (t) => {
   const { call } = await serveNotes(t, { path: '' })
   const document = (await (await call('ada', '/openapi.json')).json()) as {
     openapi: string
     paths: Record<string, Record<string, Record<string, never>>>
   }
   assert.equal(document.openapi, '3.1.0')
-  assert.deepEqual(Object.keys(document.paths), [
-    '/requests/write',
-    '/requests/send',
-    '/requests/feel',
-    '/requests/explode',
+  assert.deepEqual(Object.keys(document.paths).sort(), [
+    '/audit/consistency',
+    '/audit/head',
+    '/changes',
+    '/effects',
+    '/effects/{id}',
+    '/livez',
+    '/metrics',
+    '/openapi.json',
+    '/readyz',
+    '/reprocess',
+    '/reprocess/diff',
+    '/reprocess/discard',
+    '/reprocess/pause',
+    '/reprocess/promote',
+    '/reprocess/resume',
     '/requests',
+    '/requests/explode',
+    '/requests/feel',
+    '/requests/hence:redrive',
+    '/requests/hence:resolve-violation',
+    '/requests/send',
+    '/requests/write',
     '/requests/{id}',
     '/requests/{id}/receipt',
-    '/audit/head',
-    '/audit/consistency',
-    '/tables/notes',
-    '/tables/notes/{key0}/{key1}',
+    '/tables/hence.violations',
+    '/tables/hence.violations/{key0}/{key1}',
     '/tables/inbox',
     '/tables/inbox/{key0}/{key1}',
     '/tables/moods',
     '/tables/moods/{key0}',
+    '/tables/notes',
+    '/tables/notes/{key0}/{key1}',
     '/tables/totals',
     '/tables/totals/{key0}',
-    '/tables/hence.violations',
-    '/tables/hence.violations/{key0}/{key1}',
-    '/requests/hence:resolve-violation',
-    '/requests/hence:redrive',
-    '/effects',
-    '/effects/{id}',
-    '/reprocess',
-    '/reprocess/pause',
-    '/reprocess/resume',
-    '/reprocess/discard',
-    '/reprocess/diff',
-    '/reprocess/promote',
-    '/changes',
   ])
   const input = document.paths['/requests/write']!['post']!['requestBody']!['content']['application/json'][
     'schema'
@@ -293,7 +297,7 @@ test('the OpenAPI document tells the schemas of the app', async (t) => {
   assert.ok(!JSON.stringify(document).includes('"$schema"'))
 })
 
-test('metrics count by the form of a path, never by the path', async (t) => {
+test('metrics are labelled by route, never by path', async (t) => {
   const { call, submit } = await serveNotes(t)
   await submit('ada', 'write', 'm', note(1))
   await submit('ada', 'write', 'm', note(1))
@@ -301,7 +305,7 @@ test('metrics count by the form of a path, never by the path', async (t) => {
   const text = await (await call('operator', '/metrics')).text()
   assert.match(
     text,
-    /^hence_http_responses_total\{method="POST",route="\/requests\/:name",status="200"\} 2$/m,
+    /^hence_http_responses_total\{method="POST",route="\/requests\/:type",status="200"\} 2$/m,
   )
   assert.match(text, /^hence_submit_seconds_count 2$/m)
   assert.match(text, /^hence_replies_total\{outcome="replayed"\} 1$/m)
@@ -312,7 +316,7 @@ test('metrics count by the form of a path, never by the path', async (t) => {
   }
 })
 
-test('OpenTelemetry: a span a request, with its id, within the trace of the caller', async (t) => {
+test('OpenTelemetry: one span per request, with its id, in the trace of the caller', async (t) => {
   const { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } = await import(
     '@opentelemetry/sdk-trace-base'
   )
@@ -333,7 +337,7 @@ test('OpenTelemetry: a span a request, with its id, within the trace of the call
   const traceId = '0af7651916cd43dd8448eb211c80319c'
   await submit('ada', 'write', '"traced"', note(1), { traceparent: `00-${traceId}-b7ad6b7169203331-01` })
   const [span] = exporter.getFinishedSpans()
-  assert.equal(span?.name, 'POST /requests/:name')
+  assert.equal(span?.name, 'POST /requests/:type')
   assert.equal(span?.spanContext().traceId, traceId)
   assert.equal(span?.parentSpanContext?.spanId, 'b7ad6b7169203331')
   assert.equal(span?.attributes['hence.request_id'], 'traced')

@@ -13,13 +13,16 @@ import { type Answer, responseOf, writeAnswer } from './answer.ts'
 import { type Authenticate, authenticator, isLoopback } from './authenticate.ts'
 import { closingSoon } from './batch.ts'
 import { BodyReader } from './body.ts'
+import { allows, type Caller } from './caller.ts'
 import { Keys } from './keys.ts'
 import { type Limits, limitsOf } from './limits.ts'
 import { Listener, type Listening } from './listen.ts'
 import { Metrics } from './metrics.ts'
+import { readQuery } from './parameter.ts'
 import { problemAnswer, problemOf, unforeseen } from './problem.ts'
-import { arrivalOf, type Carrier, type Route, routes } from './routes.ts'
-import { RowRules } from './row-rules.ts'
+import { type Arrival, addressOf, type Carrier, type Route, Router } from './route.ts'
+import { routes } from './routes.ts'
+import { notAllowed, RowRules } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 import { openTelemetry, type Tracing } from './telemetry.ts'
 
@@ -28,32 +31,32 @@ export interface ServerOptions {
   readonly authenticate?: Authenticate
   /** The file of API keys, conventionally `keys.json` in the data directory; asked before `authenticate`. */
   readonly keys?: string
-  /** The path that the server is mounted at, where the host leaves it in the address: `/hence`. Default: none. */
+  /** The path that the server is mounted at, if the host leaves it in the address: `/hence`. Default: none. */
   readonly path?: string
-  /** Pages of which other origins may use the server. Default: none. */
+  /** Origins whose pages may use the server. Default: none but its own. */
   readonly cors?: { readonly origins: readonly string[]; readonly credentials?: boolean }
   readonly limits?: Partial<Limits>
-  /** Hears what an operator should know; no secret ever. Default: warnings and alarms go to standard error. */
+  /** Receives warnings and alarms for an operator, never a secret. Default: prints them to standard error. */
   readonly report?: Reporter
   readonly clock?: Clock
 }
 
 /** An engine over HTTP. */
 export interface Server {
-  /** Answers a request; for hosts that speak `fetch`, such as Hono and Next. */
+  /** Answers a request; for hosts that use `fetch`, such as Hono and Next. */
   fetch(request: Request): Promise<Response>
   /**
-   * Answers a request of Node's own server; for Express, Fastify and the like. Paths that are none of the server's go
-   * to `next`. It must come before whatever reads the body.
+   * Answers a request of Node's own server; for Express, Fastify and similar hosts. Paths that are not the server's go
+   * to `next`. Mount it before body parsers.
    */
   node(request: IncomingMessage, response: ServerResponse, next?: () => void): void
   /**
-   * Listens by itself.
+   * Opens a listener.
    * @throws HenceError `listen-unsafe` (change) on an address beyond this machine without `keys` or `authenticate`,
    *   `listen-failed` (operator)
    */
   listen(options?: { readonly port?: number; readonly host?: string }): Promise<Listening>
-  /** Takes nothing more, finishes what is under way, ends streams, and stops listening. The engine stays open. */
+  /** Refuses new requests, finishes those under way, ends streams, and stops listening. The engine stays open. */
   close(): Promise<void>
 }
 
@@ -92,24 +95,47 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     tracing = found
   })
 
-  const answer = async (route: Route, request: Request, carrier: Carrier): Promise<Answer> => {
-    activity.begin()
-    let told: Answer
-    try {
-      const arrival = arrivalOf(request, path)
-      if (route.access === 'open') {
-        told = await route.handle(arrival, nobody)
-      } else {
-        if (closing.signal.aborted) throw closingSoon()
-        told = await route.handle(arrival, await callerOf(request, carrier.incoming))
-      }
-    } catch (error) {
-      told = refusal(error)
-    } finally {
-      activity.end()
+  const table = routes(serving, metrics)
+  const router = new Router(table)
+
+  /** Finds the route of a request, checks what the route states, and lets it answer. */
+  const answer = async (request: Request, carrier: Carrier): Promise<Answer> => {
+    const address = addressOf(request.url, path)
+    const found = address && router.find(request.method, address.segments)
+    if (found === undefined || !('route' in found)) return nowhere(found?.methods ?? [])
+    const { route, parts } = found
+    const handle = () =>
+      counted(route, () => handled(route, { request, parts, query: address!.query }, carrier))
+    return tracing === undefined ? handle() : tracing.run(request, route.path, handle)
+  }
+  const handled = async (
+    { permission, query, body, handle }: Route,
+    { request, parts, query: given }: Omit<Arrival, 'query' | 'body'> & { readonly query: URLSearchParams },
+    { incoming }: Carrier,
+  ): Promise<Answer> => {
+    let caller = nobody
+    if (permission !== 'none') {
+      if (closing.signal.aborted) throw closingSoon()
+      caller = await callerOf(request, incoming)
+      if (permission !== 'known' && !allows(caller, permission)) throw notAllowed(permission, 'this address')
     }
-    metrics.count(route, told.status)
-    return told
+    return handle(
+      {
+        request,
+        parts,
+        query: readQuery(query ?? {}, given),
+        body: body?.isChecked && (await serving.bodies.json(request, body.schema)),
+      },
+      caller,
+    )
+  }
+  const counted = async (route: Route, handle: () => Promise<Answer>): Promise<Answer> => {
+    activity.begin()
+    const answered = await handle()
+      .catch(refusal)
+      .finally(() => activity.end())
+    metrics.count(route, answered.status)
+    return answered
   }
   const refusal = (error: unknown): Answer => {
     const known = error instanceof HenceError
@@ -121,38 +147,27 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
 
   const hono = new Hono<{ Bindings: Carrier }>({ strict: true })
   if (options.cors) hono.use(corsFor(options.cors))
-  const table = routes(serving, metrics)
-  for (const route of table) {
-    const { method, path: below } = route
-    hono.on(method, path + below, async (context) => {
-      const request = context.req.raw
-      const carrier = context.env
-      const told = await (tracing === undefined
-        ? answer(route, request, carrier)
-        : tracing.run(request, below, () => answer(route, request, carrier)))
-      return deliver(told, request, carrier)
-    })
-  }
-  const deliver = (told: Answer, { method }: Request, { outgoing }: Carrier): Response => {
+  hono.all('*', async ({ req: { raw: request }, env: { outgoing, incoming } }) => {
+    const answered = await answer(request, { ...(incoming && { incoming }) }).catch(refusal)
     // Hono makes the answer to HEAD of a response, and adds CORS headers to one.
-    if (outgoing === undefined || method === 'HEAD' || options.cors) return responseOf(told)
-    writeAnswer(outgoing, told)
+    if (outgoing === undefined || request.method === 'HEAD' || options.cors) return responseOf(answered)
+    writeAnswer(outgoing, answered)
     return RESPONSE_ALREADY_SENT
-  }
-  hono.notFound((context) => deliver(nowhere(table, path, context.req.path), context.req.raw, context.env))
-  hono.onError((error) => responseOf(refusal(error)))
+  })
 
   const node = getRequestListener((request, env) => hono.fetch(request, env as Carrier), {
-    // A library does not put its own `Request` and `Response` in the place of the host's.
+    // A library must not replace the `Request` and `Response` of its host.
     overrideGlobalObjects: false,
     errorHandler: () => responseOf(problemAnswer(problemOf(badAddress()))),
   })
+  const isOurs = (url: string) =>
+    url.startsWith(`${path}/`) && router.knows(url.slice(path.length + 1).split(/[/?#]/, 1)[0]!)
   let listener: Listener | undefined
   let closed: Promise<void> | undefined
   return {
     fetch: async (request) => hono.fetch(request, {}),
     node(request, response, next) {
-      if (next !== undefined && !isOurs(request.url ?? '', path)) return next()
+      if (next !== undefined && !isOurs(request.url ?? '')) return next()
       if (request.readableDidRead) {
         writeAnswer(response, problemAnswer(problemOf(bodyIsGone())))
         return
@@ -176,7 +191,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   }
 }
 
-const nobody = { principal: '', permissions: [] }
+const nobody: Caller = { principal: '', permissions: [] }
 
 function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
   return corsHeaders({
@@ -206,36 +221,13 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
   })
 }
 
-const firstParts = new Set([
-  'requests',
-  'tables',
-  'changes',
-  'effects',
-  'reprocess',
-  'audit',
-  'openapi.json',
-  'metrics',
-  'livez',
-  'readyz',
-])
-
-function isOurs(url: string, path: string): boolean {
-  if (!url.startsWith(`${path}/`)) return false
-  return firstParts.has(url.slice(path.length + 1).split(/[/?#]/, 1)[0]!)
-}
-
-/** The answer to what no route takes. */
-function nowhere(table: readonly Route[], path: string, at: string): Answer {
-  const methods = table
-    .filter((route) =>
-      new RegExp(`^${path}${route.path.replace(/:[a-z]+/g, '[^/]+').replace('*', '.+')}$`).test(at),
-    )
-    .map(({ method }) => method)
+/** The answer to an address that no route serves, or none by this method. */
+function nowhere(methods: readonly string[]): Answer {
   if (methods.length === 0) return problemAnswer(problemOf(noRoute()))
   const error = new HenceError(
     'method-not-allowed',
     'change',
-    `This address takes ${methods.join(' and ')}, nothing else.`,
+    `This address takes ${methods.join(', ')} only.`,
   )
   return problemAnswer(problemOf(error), { allow: methods.join(', ') })
 }
@@ -244,24 +236,24 @@ function noRoute(): HenceError {
   return new HenceError(
     'route-not-found',
     'change',
-    'There is nothing at this address; /openapi.json tells what there is.',
+    'There is nothing at this address; /openapi.json lists all addresses.',
   )
 }
 
 function badAddress(): HenceError {
-  return new HenceError('url-invalid', 'change', 'The address or the header Host makes no sense.')
+  return new HenceError('url-invalid', 'change', 'The address or the header Host is invalid.')
 }
 
 function bodyIsGone(): HenceError {
   return new HenceError(
     'body-already-read',
     'operator',
-    'Something has read the body before Hence got it, so it cannot be taken as it was sent. Mount Hence before body parsers.',
+    'The host has read the body already, so Hence cannot read it as it was sent. Mount Hence before body parsers.',
   )
 }
 
 /**
- * Whoever asks nobody who he is may be reached from this machine only.
+ * A server without authentication may be reached from this machine only.
  * @throws HenceError `listen-unsafe` (change)
  */
 export function checkUnguarded(host: string): void {
@@ -269,7 +261,7 @@ export function checkUnguarded(host: string): void {
   throw new HenceError(
     'listen-unsafe',
     'change',
-    `Without keys or \`authenticate\`, everybody who reaches ${host} could do everything. Set one of them, or listen on ` +
+    `Without keys or \`authenticate\`, anybody who reaches ${host} could do everything. Set one of them, or listen on ` +
       '127.0.0.1.',
   )
 }

@@ -7,7 +7,7 @@ import type { BodyReader } from './body.ts'
 import type { Limits } from './limits.ts'
 import type { RowRules } from './row-rules.ts'
 
-/** What the routes of one server share. */
+/** Shared by the routes of one server. */
 export interface Serving {
   readonly engine: Engine<App>
   /** The path that the server is mounted at, without a slash at its end. */

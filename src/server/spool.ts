@@ -3,16 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 
-/** Lines gather up to so many characters before they are written. */
-const gatheredMax = 256 * 1024
+/** Lines are buffered up to this many characters before they are written. */
+const bufferedMax = 256 * 1024
 
 /**
- * Lines that are made in one go, and faster than a client reads them: they go to a file of no name, so memory stays bounded,
- * and nothing is left behind whatever becomes of this process.
+ * Lines that are produced faster than a client reads them: an unlinked file holds them, so memory stays bounded and
+ * nothing is left behind if the process dies.
  */
 export class Spool {
   readonly #file: number
-  #gathered = ''
+  #buffered = ''
 
   constructor() {
     const folder = mkdtempSync(join(tmpdir(), 'hence-'))
@@ -21,25 +21,25 @@ export class Spool {
   }
 
   add(line: string): void {
-    this.#gathered += `${line}\n`
-    if (this.#gathered.length > gatheredMax) this.#flush()
+    this.#buffered += `${line}\n`
+    if (this.#buffered.length > bufferedMax) this.#flush()
   }
 
-  /** All lines, from the first; the file goes when they are read to their end or left. */
+  /** All lines, from the first. The file is freed when the stream ends or is cancelled. */
   stream(): ReadableStream<Uint8Array> {
     this.#flush()
     const file = createReadStream('', { fd: this.#file, start: 0 })
     return Readable.toWeb(file) as ReadableStream<Uint8Array>
   }
 
-  /** Lets the file go unread. */
+  /** Frees the file without reading it. */
   drop(): void {
     closeSync(this.#file)
   }
 
   #flush(): void {
-    const bytes = Buffer.from(this.#gathered)
-    this.#gathered = ''
+    const bytes = Buffer.from(this.#buffered)
+    this.#buffered = ''
     for (let at = 0; at < bytes.length; ) at += writeSync(this.#file, bytes, at)
   }
 }

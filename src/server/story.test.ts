@@ -6,7 +6,7 @@ import { memoryStorage } from '../testing/index.ts'
 import type { Caller } from './caller.ts'
 import { server } from './server.ts'
 
-test('senders see that their request was corrected, and when; by whom and on which diff is for readers', async (t) => {
+test('senders see that and when their request was corrected; only readers see by whom and on which diff', async (t) => {
   const [old, strict] = [
     bank({ statement: 'paid' }),
     bank({ statement: 'paid a lot', most: 500, corrects: true }),

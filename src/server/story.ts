@@ -6,27 +6,25 @@ import { jsonAnswer } from './json-answer.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
-/** `GET /requests/{id}`: all that became of a request. With `read` of anybody's, by `?principal=`. */
+/** `GET /requests/{id}`: everything that followed from a request; with `read`, of any principal. */
 export async function story(
   serving: Serving,
   caller: Caller,
   request: Request,
   requestId: string,
-  query: URLSearchParams,
+  principal: string | undefined,
 ): Promise<Answer> {
-  const principal = senderOf(caller, query)
-  const told = await serving.engine.story(requestId, { principal })
-  if (told === undefined) throw requestNotFound(requestId)
-  const reads = allows(caller, 'read')
-  return jsonAnswer(request, reads ? forReader(serving, caller, told) : redacted(serving, caller, told))
+  const found = await serving.engine.story(requestId, { principal: senderOf(caller, principal) })
+  if (found === undefined) throw requestNotFound(requestId)
+  const isReader = allows(caller, 'read')
+  return jsonAnswer(request, isReader ? forReader(serving, caller, found) : redacted(serving, caller, found))
 }
 
 /**
- * Whose request it is about: the caller's own, unless they say otherwise and may.
- * @throws HenceError `not-allowed` (change)
+ * The principal whose request is meant: the caller, unless another one is asked for.
+ * @throws HenceError `not-allowed` (change) for another one without the permission `read`
  */
-export function senderOf(caller: Caller, query: URLSearchParams): string {
-  const principal = query.get('principal') ?? caller.principal
+export function senderOf(caller: Caller, principal = caller.principal): string {
   if (principal !== caller.principal && !allows(caller, 'read'))
     throw notAllowed('read', 'requests of others')
   return principal
@@ -40,24 +38,23 @@ export function requestNotFound(requestId: string): HenceError {
   )
 }
 
-/** All of it, but for violations, which are for operators. */
-function forReader({ rules }: Serving, caller: Caller, told: Story): object {
-  const steps = told.steps.map((step) => ({
+/** The whole story, except for violations, which operators alone may see. */
+function forReader({ rules }: Serving, caller: Caller, found: Story): object {
+  const steps = found.steps.map((step) => ({
     ...step,
     changes: step.changes.flatMap((change) => rules.change(caller, change) ?? []),
   }))
-  return { ...told, steps }
+  return { ...found, steps }
 }
 
 /**
- * What the sender of a request may see of it without `read`: the changed rows that are theirs, and when it was corrected. What was
- * told to other keys, and under which, is other people's business, and so are why a reaction there failed, and who approved
- * a correction.
+ * The part of a story that its sender may see without `read`: changed rows that are theirs, and when it was corrected.
+ * Hidden, because they concern others: the keys and data of events, why a reaction failed, who approved a correction.
  */
-function redacted({ rules }: Serving, caller: Caller, told: Story): object {
+function redacted({ rules }: Serving, caller: Caller, found: Story): object {
   return {
-    ...told,
-    steps: told.steps.map(
+    ...found,
+    steps: found.steps.map(
       ({ token, at, kind, type, key, changes, events, effects, failure, correction }) => ({
         token,
         at,
@@ -68,13 +65,13 @@ function redacted({ rules }: Serving, caller: Caller, told: Story): object {
         events: events.map((event) => ({ type: event.type })),
         effects: effects.map(({ id, type, state }) => ({ id, type, state })),
         ...(failure && { failure: { code: failure.code } }),
-        ...(correction && { correction: ownPart(correction) }),
+        ...(correction && { correction: withoutApproval(correction) }),
       }),
     ),
   }
 }
 
-function ownPart(correction: StoryCorrection): object {
+function withoutApproval(correction: StoryCorrection): object {
   const { number, at } = correction.promotion
   const promotion = { number, at }
   if (correction.kind === 'effect') return { promotion, kind: 'effect', effect: correction.effect }

@@ -1,7 +1,7 @@
 import type { Enqueued, Reply } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
+import { checkMediaType } from './body.ts'
 import { allows, type Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'
 import { parseStrict, textOf } from './json.ts'
@@ -9,7 +9,7 @@ import { problemAnswer, problemOfOutcome } from './problem.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
-/** `POST /requests/{type}`: the input as the body, the id in the header Idempotency-Key. */
+/** `POST /requests/{type}`: the body is the input, the header Idempotency-Key the id. */
 export async function submit(
   serving: Serving,
   caller: Caller,
@@ -30,7 +30,7 @@ export async function submit(
 }
 
 /**
- * Requests of Hence's own, which decide about violations and effects, are for operators.
+ * System requests, which decide about violations and effects, take the permission `operate`.
  * @throws HenceError `not-allowed` (change)
  */
 export function checkMaySend(caller: Caller, type: string): void {
@@ -40,14 +40,14 @@ export function checkMaySend(caller: Caller, type: string): void {
 
 export function replyAnswer(reply: Reply): Answer {
   const { token, replayed } = reply
-  const told = replayed
+  const headers = replayed
     ? { 'hence-token': token, 'hence-outcome': reply.status, 'idempotent-replayed': 'true' }
     : { 'hence-token': token, 'hence-outcome': reply.status }
-  if (reply.status !== 'accepted') return problemAnswer(problemOfOutcome(reply), told)
+  if (reply.status !== 'accepted') return problemAnswer(problemOfOutcome(reply), headers)
   const { requestId, status, value } = reply
   return {
     status: 200,
-    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...told },
+    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers },
     body: JSON.stringify({ requestId, status, value, token, replayed }),
   }
 }
@@ -64,17 +64,4 @@ function accepted({ path }: Serving, { requestId, token }: Enqueued): Answer {
     },
     body: JSON.stringify({ requestId, token }),
   }
-}
-
-/**
- * A media type that a form or plain script cannot send is also what keeps a page of another origin from sending
- * requests with the user's cookies: the browser must ask first.
- */
-export function checkMediaType(header: string | null, form: RegExp, name: string): void {
-  if (header !== null && form.test(header)) return
-  throw new HenceError(
-    'media-type-unsupported',
-    'change',
-    `The body must have the media type ${name}, not ${header ?? 'none'}: send the header Content-Type.`,
-  )
 }

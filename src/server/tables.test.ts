@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
 
-// Two people, one engine: nobody learns anything of the other's rows, by whatever way they read.
+// Two people, one engine: neither learns anything about the other's rows, however they read.
 
 type Json = Record<string, never> & { rows: { key: unknown[]; value: { text: string } }[]; cursor?: string }
 
 const secret = /secret of/
 
-/** Notes of ada and bob in turn: `ada` has the even numbers. */
+/** Notes of ada and bob in turn: ada has the even numbers. */
 async function fill({ submit, engine }: Served, count: number): Promise<void> {
   for (let number = 0; number < count; number++) {
     const owner = number % 2 === 0 ? 'ada' : 'bob'
@@ -31,7 +31,7 @@ async function pages({ call }: Served, who: string, path: string): Promise<Json[
   return found
 }
 
-test('a page at a time gives what one scan gives: forwards, backwards, by key, by index, with a prefix', async (t) => {
+test('pages together equal one scan: forwards, backwards, by key, by index, with a prefix', async (t) => {
   const served = await serveNotes(t)
   await fill(served, 23)
   for (const query of [
@@ -60,7 +60,7 @@ test('a page at a time gives what one scan gives: forwards, backwards, by key, b
   }
 })
 
-test('each sees their own rows: points, scans, indexes, pages', async (t) => {
+test('each reader sees their own rows: single rows, scans, indexes, pages', async (t) => {
   const served = await serveNotes(t)
   await fill(served, 30)
   for (const who of ['ada', 'bob']) {
@@ -72,7 +72,7 @@ test('each sees their own rows: points, scans, indexes, pages', async (t) => {
         assert.equal(key[0], who)
         assert.match(value.text, new RegExp(`^secret of ${who} `))
       }
-      // Full pages: their size tells nothing of hidden rows between.
+      // Pages are full: their size discloses no hidden rows between.
       assert.deepEqual(
         found.map(({ length }) => length),
         [4, 4, 4, 3],
@@ -87,7 +87,7 @@ test('each sees their own rows: points, scans, indexes, pages', async (t) => {
   assert.doesNotMatch(a, secret)
 })
 
-test('the cursor of a reader with a rule tells nothing, and is theirs alone', async (t) => {
+test('the cursor of a reader with a rule discloses nothing, and works for that reader only', async (t) => {
   const served = await serveNotes(t)
   await fill(served, 30)
   const { cursor } = (await (await served.call('bob', '/tables/notes?limit=4')).json()) as Json
@@ -107,16 +107,16 @@ test('the cursor of a reader with a rule tells nothing, and is theirs alone', as
   }
 })
 
-test('no cursor follows when all that is left is hidden', async (t) => {
+test('no cursor is sent if only hidden rows are left', async (t) => {
   const served = await serveNotes(t)
   await fill(served, 30)
-  // The notes of ada all come first, then those of bob.
+  // The notes of ada come first, then those of bob.
   const page = (await (await served.call('ada', '/tables/notes?limit=15')).json()) as Json
   assert.equal(page.rows.length, 15)
   assert.equal(page.cursor, undefined)
 })
 
-test('work is bounded: a page ends early after so many hidden rows, and goes on behind them', async (t) => {
+test('work is bounded: a page ends early after many hidden rows, and the next continues behind them', async (t) => {
   const served = await serveNotes(t, { limits: { rowsLookedAt: 10 } })
   await fill(served, 50)
   const found = await pages(served, 'bob', '/tables/notes?limit=100')
@@ -141,7 +141,7 @@ test('a rule that throws hides the row and is reported, without the row', async 
   for (const { message } of told) assert.doesNotMatch(message, /"bad"/)
 })
 
-test('a story shows its sender the rows that are theirs, and to others nothing', async (t) => {
+test('a story shows its sender the rows that are theirs, and others nothing', async (t) => {
   const served = await serveNotes(t, { partitions: 4 })
   const sent = await served.submit('ada', 'send', 's1', { from: 'ada', to: 'bob', text: 'secret of ada' })
   const { token } = (await sent.json()) as { token: string }
@@ -158,11 +158,11 @@ test('a story shows its sender the rows that are theirs, and to others nothing',
   assert.deepEqual(own.steps[0]!['events'], [{ type: 'sent' }])
   const all = await (await served.call('reader', '/requests/s1?principal=ada')).text()
   assert.match(all, /"table":"inbox"/)
-  // What bob reads himself, through his own rule.
+  // Bob reads it himself, by his own rule.
   assert.equal((await served.call('bob', `/tables/inbox/bob/s1?after=${token}`)).status, 200)
 })
 
-test('ETag: a reader who has it already gets 304', async (t) => {
+test('ETag: a reader who has the answer already gets 304', async (t) => {
   const served = await serveNotes(t)
   await fill(served, 3)
   for (const path of ['/tables/notes/ada/0', '/tables/notes?limit=2', '/requests/fill-0', '/openapi.json']) {
@@ -193,7 +193,7 @@ test('keys are decoded part by part: slashes, percent signs, spaces, text of oth
   assert.equal((await served.call('reader', '/tables/notes/%ff/1')).status, 400)
 })
 
-test('queries that make no sense are refused', async (t) => {
+test('invalid queries are refused', async (t) => {
   const { call } = await serveNotes(t)
   for (const query of [
     'limit=0',

@@ -7,7 +7,7 @@ export interface Tracing {
 }
 
 /**
- * OpenTelemetry where the host has it: a span a request, which continues the caller's `traceparent` and carries the
+ * OpenTelemetry, if the host has it: one span per request, which continues the caller's `traceparent` and carries the
  * request id. The package is an optional peer; without it nothing is traced.
  */
 export async function openTelemetry(): Promise<Tracing | undefined> {
@@ -29,7 +29,7 @@ export async function openTelemetry(): Promise<Tracing | undefined> {
         { kind: SpanKind.SERVER, attributes: { 'http.request.method': method, 'http.route': route } },
         parent,
       )
-      // Without a provider there is no span to keep, and nothing more is to be paid.
+      // Without a provider no span is recorded, so the rest is skipped.
       if (!span.isRecording()) return handle()
       return context.with(trace.setSpan(parent, span), async () => {
         try {

@@ -1,4 +1,4 @@
-/** An app for tests of the server: people keep notes, and see their own. */
+/** An app for tests of the server: people write notes, and read their own. */
 import { app, reject, scopes } from 'hence'
 import { z } from 'zod'
 

@@ -4,7 +4,7 @@ import { type Caller, type ServerOptions, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import notes from './notes.ts'
 
-/** Callers that the tests know, by the token they send: `Authorization: Test NAME`. */
+/** The callers of the tests, by the token they send: `Authorization: Test NAME`. */
 export const callers: Readonly<Record<string, Caller>> = {
   ada: { principal: 'ada', permissions: ['submit'] },
   bob: { principal: 'bob', permissions: ['submit:send'] },
@@ -18,7 +18,7 @@ export interface Served {
   readonly engine: Engine<typeof notes>
   readonly url: string
   readonly reports: Report[]
-  /** As a caller of the list above; undefined for nobody. */
+  /** As one of `callers`; undefined: without authorization. */
   call(who: string | undefined, path: string, init?: RequestInit): Promise<Response>
   submit(
     who: string | undefined,
@@ -30,7 +30,7 @@ export interface Served {
   close(): Promise<void>
 }
 
-/** Opens an engine in memory and serves it on a port of this machine until the test ends. */
+/** Opens an engine in memory and serves it on a local port until the test ends. */
 export async function serveNotes(
   t: TestContext,
   options: ServerOptions & {

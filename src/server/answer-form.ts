@@ -1,0 +1,106 @@
+import { anything, type JsonSchema, list, object, oneOf, requestId, text, time } from './json-schema.ts'
+import type { AnswerForm } from './route.ts'
+
+// How answers look, for OpenAPI.
+
+export function json(description: string, schema: JsonSchema): AnswerForm {
+  return { description, content: { 'application/json': schema } }
+}
+export function lines(description: string): AnswerForm {
+  return { description, content: { 'application/x-ndjson': text } }
+}
+export function events(description: string): AnswerForm {
+  return { description, content: { 'text/event-stream': text } }
+}
+export function plain(description: string): AnswerForm {
+  return { description, content: { 'text/plain': text } }
+}
+export const notModified: AnswerForm = { description: 'The client has it already (If-None-Match).' }
+
+export const accepted: AnswerForm = {
+  ...json(
+    'Accepted. `replayed`: the request had arrived before.',
+    object({
+      requestId,
+      status: { const: 'accepted' },
+      value: anything,
+      token: text,
+      replayed: { type: 'boolean' },
+    }),
+  ),
+  headers: { 'Hence-Token': text, 'Hence-Outcome': text, 'Idempotent-Replayed': { const: 'true' } },
+}
+
+export const durable: AnswerForm = {
+  ...json('Durable; Location leads to its story.', object({ requestId, token: text })),
+  headers: { Location: text, 'Hence-Token': text, 'Preference-Applied': text },
+}
+
+/** RFC 9457. */
+export const problem = object({
+  type: { type: 'string', description: '`urn:hence:error:` and the code.' },
+  title: text,
+  status: { type: 'integer' },
+  detail: text,
+  code: text,
+  advice: oneOf('retry', 'change', 'operator'),
+  'outcome?': {
+    ...oneOf('rejected', 'failed'),
+    description: 'The request is decided; a retry has the same outcome.',
+  },
+  'reason?': text,
+  'details?': anything,
+  'requestId?': text,
+  'token?': text,
+  'replayed?': { type: 'boolean' },
+})
+
+const outcome = object({ status: oneOf('accepted', 'rejected', 'failed') })
+const objects = list(object({}))
+
+export const story = object({
+  requestId: text,
+  principal: text,
+  type: text,
+  input: anything,
+  token: text,
+  at: time,
+  'outcome?': { ...outcome, description: 'The first outcome; left out while the request is undecided.' },
+  'corrected?': { ...outcome, description: 'The outcome by the live code, if it differs from the first.' },
+  steps: list(
+    object({
+      token: text,
+      at: time,
+      kind: oneOf('request', 'event', 'timer', 'result', 'correction'),
+      type: text,
+      'key?': text,
+      changes: objects,
+      events: objects,
+      effects: objects,
+      'failure?': object({}),
+      'correction?': object(
+        { kind: oneOf('outcome', 'effect'), promotion: object({ number: { type: 'integer' }, at: time }) },
+        { description: 'Of a correction: which difference it answers, and the promotion that caused it.' },
+      ),
+    }),
+  ),
+})
+
+const count: JsonSchema = { type: 'integer', minimum: 0 }
+
+export const head = object({
+  format: { const: 'hence-head' },
+  version: { const: 1 },
+  logId: { type: 'string', pattern: '^[0-9a-f]{32}$' },
+  time: { ...time, description: 'When it was signed, in milliseconds since 1970.' },
+  partitions: list(object({ size: count, root: { type: 'string', pattern: '^[0-9a-f]{64}$' } })),
+  signature: { type: 'string', contentEncoding: 'base64' },
+})
+
+export const consistency = object({
+  format: { const: 'hence-consistency' },
+  version: { const: 1 },
+  from: list(count),
+  paths: list(list(text)),
+  head,
+})

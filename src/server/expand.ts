@@ -1,0 +1,116 @@
+import type { App, Schema } from '../app/index.ts'
+import { operatorTables } from '../constraint/tables.ts'
+import type { TableShape } from '../state/table.ts'
+import { type JsonSchema, list, object, oneOf, requestId, text } from './json-schema.ts'
+import type { Expansion } from './route.ts'
+
+// Routes that serve every request type or every table of an app: how OpenAPI describes each of them.
+
+export function expandRequests(app: App): readonly Expansion[] {
+  const requests = [...app.requests].map(([name, request]) => ({
+    path: `/requests/${name}`,
+    id: `submit-${name}`,
+    summary: `Sends a request of type ${name}`,
+    body: schemaOf(request.input, 'input', `requests/${name}`),
+  }))
+  return [...requests, ...operatorRequests]
+}
+
+const reason: JsonSchema = { type: 'string', minLength: 1 }
+
+const operatorRequests: readonly Expansion[] = [
+  {
+    path: '/requests/hence:resolve-violation',
+    id: 'resolve-violation',
+    summary: 'Decides about a violation that is open',
+    tag: 'operate',
+    body: object({
+      violation: { ...reason, description: 'The id of the violation.' },
+      key: { ...text, description: 'The partition key that its constraint is judged under.' },
+      action: oneOf('compensate', 'waive', 'raise-limit', 'choose'),
+      'units?': { type: 'integer', minimum: 1, description: 'With raise-limit: by how much.' },
+      'victims?': {
+        ...list(object({ requestId, 'principal?': text })),
+        description: 'With choose: the requests that give way.',
+      },
+      reason,
+    }),
+  },
+  {
+    path: '/requests/hence:redrive',
+    id: 'redrive',
+    summary: 'Delivers an effect again that was given up',
+    tag: 'operate',
+    body: object({
+      effect: { ...reason, description: 'The id of the effect.' },
+      key: { ...text, description: 'The partition key of the derivation that asked for it.' },
+      'mayRepeat?': {
+        type: 'boolean',
+        description: 'Even if the receiver may have forgotten that it got it.',
+      },
+      reason,
+    }),
+  },
+]
+
+/** Every table that has rows to read, the app's and the operators'. */
+export function tablesOf(app: App): readonly TableShape[] {
+  return [...app.tables.values(), ...operatorTables.values()]
+}
+
+export function expandScan(app: App): readonly Expansion[] {
+  return tablesOf(app).map((table) => {
+    const indexes = Object.keys(table.indexes)
+    return {
+      path: `/tables/${table.name}`,
+      id: `scan-${table.name}`,
+      summary: `Rows of ${table.name}, a page at a time`,
+      query: { index: indexes.length > 0 ? { enum: indexes } : undefined },
+      answer: object({ rows: list(rowOf(app, table)), 'cursor?': text }),
+    }
+  })
+}
+
+export function expandGet(app: App): readonly Expansion[] {
+  return tablesOf(app).map((table) => {
+    const kinds = kindsOf(table)
+    return {
+      path: `/tables/${table.name}/${kinds.map((_, i) => `{key${i}}`).join('/')}`,
+      id: `get-${table.name}`,
+      summary: `One row of ${table.name}`,
+      parts: Object.fromEntries(kinds.map((type, i) => [`key${i}`, { type }])),
+      answer: rowOf(app, table),
+    }
+  })
+}
+
+function rowOf(app: App, table: TableShape): JsonSchema {
+  const ofApp = app.tables.get(table.name)
+  const value = ofApp ? schemaOf(ofApp.value, 'output', `tables/${table.name}`) : object({})
+  return object({ key: { type: 'array', prefixItems: kindsOf(table).map((type) => ({ type })) }, value })
+}
+
+function kindsOf(table: TableShape): readonly string[] {
+  return ['string', ...table.parts]
+}
+
+/** The part of a Standard Schema that describes it as JSON Schema, where its library has that. */
+interface JsonSchemaSource {
+  readonly jsonSchema?: Readonly<Record<'input' | 'output', (options: { target: string }) => JsonSchema>>
+}
+
+function schemaOf(schema: Schema, side: 'input' | 'output', id: string): JsonSchema {
+  const source = (schema['~standard'] as JsonSchemaSource).jsonSchema
+  for (const each of side === 'output' ? (['output', 'input'] as const) : (['input'] as const)) {
+    try {
+      const { $schema: _, ...described } = source![each]({ target: 'draft-2020-12' })
+      // References within it count from its root, which the id makes it have.
+      return JSON.stringify(described).includes('"$ref"')
+        ? { $id: `urn:hence:schema:${id}`, ...described }
+        : described
+    } catch {
+      // The library has no JSON Schema of this one.
+    }
+  }
+  return { description: 'The schema library does not describe this schema as JSON Schema.' }
+}

@@ -1,0 +1,107 @@
+import type { KeyPart } from '../app/index.ts'
+import { HenceError } from '../failure.ts'
+import { parseStrict } from './json.ts'
+import { type JsonSchema, list } from './json-schema.ts'
+
+/** A query parameter of a route: the router reads it and OpenAPI describes it by this. */
+export interface Parameter<Value = unknown> {
+  readonly schema: JsonSchema
+  readonly description: string
+  readonly isRequired: boolean
+  readonly isRepeatable: boolean
+  /**
+   * @param given the values in the query; several only where the parameter may be repeated
+   * @throws HenceError `query-invalid`, `json-invalid` (change)
+   */
+  read(given: readonly string[], name: string): Value
+}
+
+export type Parameters = Readonly<Record<string, Parameter>>
+export type ValuesOf<P extends Parameters> = {
+  readonly [Name in keyof P]: P[Name] extends Parameter<infer Value> ? Value : never
+}
+
+/**
+ * Reads the query of a request. Unknown and repeated parameters are refused: a misspelt `form=` for `from=` would
+ * otherwise return rows that nobody asked for.
+ * @throws HenceError `query-invalid`, `json-invalid` (change)
+ */
+export function readQuery<P extends Parameters>(parameters: P, query: URLSearchParams): ValuesOf<P> {
+  for (const name of query.keys()) {
+    if (!Object.hasOwn(parameters, name)) {
+      const known = Object.keys(parameters).join(', ') || 'none'
+      throw queryInvalid(`there is no parameter ${JSON.stringify(name)} here; known are: ${known}`)
+    }
+  }
+  const values: Record<string, unknown> = {}
+  for (const [name, parameter] of Object.entries(parameters)) {
+    const given = query.getAll(name)
+    if (given.length > 1 && !parameter.isRepeatable) throw queryInvalid(`\`${name}\` is given more than once`)
+    values[name] = parameter.read(given, name)
+  }
+  return values as ValuesOf<P>
+}
+
+export function text(description: string): Parameter<string | undefined> {
+  return parameter<string | undefined>({ type: 'string' }, description, undefined, (given) => given)
+}
+
+/** It may be repeated. */
+export function texts(
+  description: string,
+  items: JsonSchema = { type: 'string' },
+): Parameter<readonly string[]> {
+  return { schema: list(items), description, isRequired: false, isRepeatable: true, read: (given) => given }
+}
+
+/** A whole number within bounds, both included. */
+export function integer(min: number, max: number, absent: number, description: string): Parameter<number> {
+  const schema = { type: 'integer', minimum: min, maximum: max, default: absent }
+  return parameter(schema, description, absent, (given, name) => {
+    const number = /^\d{1,15}$/.test(given) ? Number(given) : Number.NaN
+    if (number >= min && number <= max) return number
+    throw queryInvalid(`\`${name}\` must be a whole number from ${min} to ${max}`)
+  })
+}
+
+export function choice<const V extends string>(
+  values: readonly V[],
+  absent: NoInfer<V>,
+  description: string,
+): Parameter<V> {
+  return parameter({ enum: values, default: absent }, description, absent, (given, name) => {
+    const value = values.find((each) => each === given)
+    if (value !== undefined) return value
+    throw queryInvalid(`\`${name}\` must be one of ${values.join(', ')}`)
+  })
+}
+
+/** Parts of a key or of an index, as a JSON list: `["ada",3]`. */
+export function keyParts(description: string): Parameter<readonly (KeyPart | boolean)[] | undefined> {
+  type Parts = readonly (KeyPart | boolean)[]
+  return parameter<Parts | undefined>({ type: 'string' }, description, undefined, (given, name) => {
+    const parts = parseStrict(given)
+    const fits = (part: unknown) => ['string', 'number', 'boolean'].includes(typeof part)
+    if (Array.isArray(parts) && parts.every(fits)) return parts as Parts
+    throw queryInvalid(`\`${name}\` must be a JSON list of text, numbers and booleans`)
+  })
+}
+
+export function parameter<Value>(
+  schema: JsonSchema,
+  description: string,
+  absent: Value,
+  read: (given: string, name: string) => Value,
+): Parameter<Value> {
+  return {
+    schema,
+    description,
+    isRequired: false,
+    isRepeatable: false,
+    read: ([given], name) => (given === undefined ? absent : read(given, name)),
+  }
+}
+
+export function queryInvalid(why: string): HenceError {
+  return new HenceError('query-invalid', 'change', `The query of the address is invalid: ${why}.`)
+}

@@ -1,0 +1,176 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { App } from '../app/index.ts'
+import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
+import type { Caller, Permission } from './caller.ts'
+import type { JsonSchema } from './json-schema.ts'
+import type { Parameters, ValuesOf } from './parameter.ts'
+
+/** A request as a route receives it. */
+export interface Arrival<P extends Parameters = Parameters> {
+  readonly request: Request
+  /** The parts of the path that the route leaves open, decoded. */
+  readonly parts: readonly string[]
+  readonly query: ValuesOf<P>
+  /** The body as JSON that fits the route's schema; only for routes with such a body. */
+  readonly body: unknown
+}
+
+/**
+ * One operation of the server, stated once: the router matches and checks requests by it, and OpenAPI describes it by
+ * it.
+ */
+export interface Route<P extends Parameters = Parameters> {
+  readonly method: 'GET' | 'POST'
+  /** Below the path that the server is mounted at. `:name` stands for one part, a last `*` for one or more. */
+  readonly path: string
+  /**
+   * `none`: everybody, even while the server closes; `known`: every caller, though their permissions decide how much
+   * they are shown.
+   */
+  readonly permission: 'none' | 'known' | Permission
+  readonly id: string
+  readonly summary: string
+  readonly tag: string
+  readonly query?: P
+  readonly headers?: readonly Header[]
+  readonly body?: Body
+  /** Answers that are no problem, by status. */
+  readonly answers: Readonly<Record<number, AnswerForm>>
+  /** Statuses of problems, beside those that follow from the permission and the body. */
+  readonly problems?: readonly number[]
+  /** For a route that serves many names of an app: how OpenAPI describes each. */
+  expand?(app: App): readonly Expansion[]
+  handle(arrival: Arrival<P>, caller: Caller): Answer | Promise<Answer>
+}
+
+export interface Header {
+  readonly name: string
+  readonly description: string
+  readonly required?: true
+  readonly schema: JsonSchema
+}
+
+export const requestIdHeader: Header = {
+  name: 'Idempotency-Key',
+  required: true,
+  description:
+    'The id of the request, made and stored by the client; a UUID of version 7 is the standard form.',
+  schema: { type: 'string', minLength: 1, maxLength: 257 },
+}
+
+export interface Body {
+  readonly type: 'application/json' | 'application/x-ndjson'
+  readonly schema: JsonSchema
+  readonly description?: string
+  /** The router reads the body and checks it; otherwise the route does. */
+  readonly isChecked?: true
+}
+
+/** How an answer looks. */
+export interface AnswerForm {
+  readonly description: string
+  /** Media type → schema; left out for an answer without a body. */
+  readonly content?: Readonly<Record<string, JsonSchema>>
+  readonly headers?: Readonly<Record<string, JsonSchema>>
+}
+
+/** One name that a route serves; what it leaves out is as the route states it. */
+export interface Expansion {
+  /** In OpenAPI's form: `/tables/notes/{key0}`. */
+  readonly path: string
+  readonly id?: string
+  readonly summary?: string
+  readonly tag?: string
+  readonly parts?: Readonly<Record<string, JsonSchema>>
+  /** Schemas of parameters that depend on the name; undefined: it has no such parameter. */
+  readonly query?: Readonly<Record<string, JsonSchema | undefined>>
+  readonly body?: JsonSchema
+  readonly answer?: JsonSchema
+}
+
+/** Infers the types of the query that `handle` receives. */
+export function route<P extends Parameters>(definition: Route<P>): Route {
+  return definition as unknown as Route
+}
+
+/** Node's own request and response, where the server runs on Node's HTTP. */
+export interface Carrier {
+  readonly incoming?: IncomingMessage
+  readonly outgoing?: ServerResponse
+}
+
+/** Finds the route of a request among all. */
+export class Router {
+  readonly #routes: readonly { readonly route: Route; readonly parts: readonly string[] }[]
+
+  constructor(routes: readonly Route[]) {
+    this.#routes = routes.map((each) => ({ route: each, parts: each.path.slice(1).split('/') }))
+  }
+
+  /**
+   * @param segments the path below the mount path, split at its slashes and decoded
+   * @returns the route with the parts it leaves open; or the methods that this address takes, none if there is nothing
+   */
+  find(
+    method: string,
+    segments: readonly string[],
+  ): { readonly route: Route; readonly parts: readonly string[] } | { readonly methods: readonly string[] } {
+    const wanted = method === 'HEAD' ? 'GET' : method
+    const methods: string[] = []
+    for (const { route: each, parts } of this.#routes) {
+      if (!matches(parts, segments)) continue
+      if (each.method === wanted) return { route: each, parts: segments.filter((_, i) => isOpen(parts[i])) }
+      methods.push(...(each.method === 'GET' ? ['GET', 'HEAD'] : [each.method]))
+    }
+    return { methods }
+  }
+
+  /** Whether a path that begins so may be one of the server's. */
+  knows(first: string): boolean {
+    return this.#routes.some(({ parts }) => parts[0] === first)
+  }
+}
+
+function matches(parts: readonly string[], segments: readonly string[]): boolean {
+  const isLong = parts.at(-1) === '*' && segments.length > parts.length
+  if (segments.length !== parts.length && !isLong) return false
+  return parts.every(
+    (part, i) => part === '*' || (part.startsWith(':') ? segments[i] !== '' : part === segments[i]),
+  )
+}
+
+/** A part beyond the last is one that a `*` stands for. */
+function isOpen(part: string | undefined): boolean {
+  return part === undefined || part === '*' || part.startsWith(':')
+}
+
+const none = new URLSearchParams()
+
+/**
+ * The path below the mount path and the query of an address; undefined if the address is not below it.
+ * @throws HenceError `url-invalid` (change)
+ */
+export function addressOf(
+  url: string,
+  path: string,
+): { readonly segments: readonly string[]; readonly query: URLSearchParams } | undefined {
+  // The path begins with the third slash of `https://host/`.
+  const root = url.indexOf('/', url.indexOf('//') + 2)
+  if (!url.startsWith(`${path}/`, root)) return undefined
+  const start = root + path.length
+  const mark = url.indexOf('?', start)
+  const hash = url.indexOf('#', start)
+  const end = Math.min(mark === -1 ? url.length : mark, hash === -1 ? url.length : hash)
+  try {
+    return {
+      segments: url
+        .slice(start + 1, end)
+        .split('/')
+        .map(decodeURIComponent),
+      query: mark === -1 ? none : new URLSearchParams(url.slice(mark + 1, hash > mark ? hash : undefined)),
+    }
+  } catch {
+    throw new HenceError('url-invalid', 'change', 'The path of the address is not percent-encoded UTF-8.')
+  }
+}
