@@ -1,11 +1,18 @@
-import { anything, type JsonSchema, list, object, oneOf, requestId, text, time } from './json-schema.ts'
+import {
+  anything,
+  type JsonSchema,
+  list,
+  object,
+  oneOf,
+  requestId,
+  sha256,
+  text,
+  time,
+} from './json-schema.ts'
 import type { AnswerForm } from './route.ts'
 
 // How answers look, for OpenAPI.
 
-export function json(description: string, schema: JsonSchema): AnswerForm {
-  return { description, content: { 'application/json': schema } }
-}
 export function lines(description: string): AnswerForm {
   return { description, content: { 'application/x-ndjson': text } }
 }
@@ -15,25 +22,31 @@ export function events(description: string): AnswerForm {
 export function plain(description: string): AnswerForm {
   return { description, content: { 'text/plain': text } }
 }
-export const notModified: AnswerForm = { description: 'The client has it already (If-None-Match).' }
 
 export const accepted: AnswerForm = {
-  ...json(
-    'Accepted. `replayed`: the request had arrived before.',
-    object({
+  description: 'Accepted. `replayed`: the request had arrived before.',
+  headers: { 'Hence-Token': text, 'Hence-Outcome': text, 'Idempotent-Replayed': { const: 'true' } },
+  content: {
+    'application/json': object({
       requestId,
       status: { const: 'accepted' },
       value: anything,
       token: text,
       replayed: { type: 'boolean' },
     }),
-  ),
-  headers: { 'Hence-Token': text, 'Hence-Outcome': text, 'Idempotent-Replayed': { const: 'true' } },
+  },
 }
 
 export const durable: AnswerForm = {
-  ...json('Durable; Location leads to its story.', object({ requestId, token: text })),
+  description: 'Durable; Location leads to its story.',
   headers: { Location: text, 'Hence-Token': text, 'Preference-Applied': text },
+  content: { 'application/json': object({ requestId, token: text }) },
+}
+
+export const diff: AnswerForm = {
+  description: 'The summary; as application/x-ndjson every difference, one a line.',
+  headers: { 'Hence-Diff': { ...sha256, description: 'With application/x-ndjson: the hash of the diff.' } },
+  content: { 'application/json': object({}), 'application/x-ndjson': text },
 }
 
 /** RFC 9457. */

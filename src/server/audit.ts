@@ -2,12 +2,13 @@ import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import { jsonAnswer } from './json-answer.ts'
 import type { Parameter } from './parameter.ts'
+import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 
 const sizesForm = /^\d{1,15}(,\d{1,15})*$/
 
 /** `GET /audit/head`: the newest signed tree head. */
-export async function head({ engine }: Serving, request: Request): Promise<Answer> {
+export async function head({ engine }: Serving, { request }: Arrival): Promise<Answer> {
   return jsonAnswer(request, await engine.audit.head())
 }
 
@@ -26,10 +27,9 @@ export const headSizes: Parameter<readonly number[]> = {
 /** `GET /audit/consistency`: proof that the log has only grown since a head of these sizes. */
 export async function consistency(
   { engine }: Serving,
-  request: Request,
-  from: readonly number[],
+  { request, query }: Arrival<{ from: typeof headSizes }>,
 ): Promise<Answer> {
-  return jsonAnswer(request, await engine.audit.consistency(from))
+  return jsonAnswer(request, await engine.audit.consistency(query.from))
 }
 
 function sizesInvalid(): HenceError {

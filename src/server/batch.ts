@@ -5,6 +5,7 @@ import { checkMediaType } from './body.ts'
 import type { Caller } from './caller.ts'
 import { parseStrict, textOf } from './json.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
+import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { checkMaySend } from './submit.ts'
 
@@ -27,7 +28,7 @@ type LineAnswer = { readonly requestId: string | undefined } & (
  * Up to `batchInFlight` lines are under way at once; then reading pauses until the oldest is decided. The batch waits for
  * an overloaded engine. So an importer may send as fast as it can, as long as it reads the outcomes.
  */
-export function batch(serving: Serving, caller: Caller, request: Request): Answer {
+export function batch(serving: Serving, { request, caller }: Arrival): Answer {
   checkMediaType(
     request.headers.get('content-type'),
     /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i,

@@ -1,9 +1,10 @@
-import type { KeyPart, TableChange } from '../app/index.ts'
+import type { TableChange } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Answer } from './answer.ts'
-import type { Caller } from './caller.ts'
+import type { KeyPartsParameter, Parameter } from './parameter.ts'
 import { problemOf, unforeseen } from './problem.ts'
+import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 
 /**
@@ -29,7 +30,7 @@ export class ChangeStreams {
     return this.#open
   }
 
-  async start(caller: Caller, request: Request, query: ChangesQuery): Promise<Answer> {
+  async start({ request, caller, query }: Arrival<ChangesQuery>): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
     const { table: named, prefix = [] } = query
     for (const table of named) rules.of(caller, table)
@@ -71,10 +72,10 @@ export class ChangeStreams {
   }
 }
 
-export interface ChangesQuery {
-  readonly table: readonly string[]
-  readonly prefix: readonly (KeyPart | boolean)[] | undefined
-  readonly from: string | undefined
+type ChangesQuery = {
+  readonly table: Parameter<readonly string[]>
+  readonly prefix: KeyPartsParameter
+  readonly from: Parameter<string | undefined>
 }
 
 class Stream {

@@ -23,7 +23,6 @@ const operatorRequests: readonly Expansion[] = [
     path: '/requests/hence:resolve-violation',
     id: 'resolve-violation',
     summary: 'Decides about a violation that is open',
-    tag: 'operate',
     body: object({
       violation: { ...reason, description: 'The id of the violation.' },
       key: { ...text, description: 'The partition key that its constraint is judged under.' },
@@ -40,7 +39,6 @@ const operatorRequests: readonly Expansion[] = [
     path: '/requests/hence:redrive',
     id: 'redrive',
     summary: 'Delivers an effect again that was given up',
-    tag: 'operate',
     body: object({
       effect: { ...reason, description: 'The id of the effect.' },
       key: { ...text, description: 'The partition key of the derivation that asked for it.' },
@@ -54,7 +52,7 @@ const operatorRequests: readonly Expansion[] = [
 ]
 
 /** Every table that has rows to read, the app's and the operators'. */
-export function tablesOf(app: App): readonly TableShape[] {
+function tablesOf(app: App): readonly TableShape[] {
   return [...app.tables.values(), ...operatorTables.values()]
 }
 
@@ -82,6 +80,11 @@ export function expandGet(app: App): readonly Expansion[] {
       answer: rowOf(app, table),
     }
   })
+}
+
+export function expandChanges(app: App): readonly Expansion[] {
+  const names = tablesOf(app).map(({ name }) => name)
+  return [{ path: '/changes', query: { table: list({ enum: names }) } }]
 }
 
 function rowOf(app: App, table: TableShape): JsonSchema {

@@ -45,7 +45,7 @@ export function openApi(routes: readonly Route[], app: App, path: string, versio
   }
 }
 
-function operation(route: Route, { path, id, summary, tag, parts, query, body, answer }: Expansion): Json {
+function operation(route: Route, { path, id, summary, parts, query, body, answer }: Expansion): Json {
   const parameters = [
     ...[...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
       name,
@@ -73,7 +73,7 @@ function operation(route: Route, { path, id, summary, tag, parts, query, body, a
     summary: summary ?? route.summary,
     ...(permission !== 'none' &&
       permission !== 'known' && { description: `Takes the permission ${permission}.` }),
-    tags: [tag ?? route.tag],
+    tags: [route.path.split('/')[1]],
     ...(permission === 'none' && { security: [] }),
     ...(parameters.length > 0 && { parameters }),
     ...(route.body && {
@@ -85,7 +85,7 @@ function operation(route: Route, { path, id, summary, tag, parts, query, body, a
     }),
     responses: {
       ...Object.fromEntries(
-        Object.entries(route.answers).map(([status, form]) => [status, response(form, answer)]),
+        Object.entries(answersOf(route, answer)).map(([status, form]) => [status, response(form)]),
       ),
       ...Object.fromEntries(
         problemsOf(route).map((status) => [status, { $ref: '#/components/responses/Problem' }]),
@@ -94,16 +94,21 @@ function operation(route: Route, { path, id, summary, tag, parts, query, body, a
   }
 }
 
-/** A schema that depends on the name stands for the one of JSON that the route leaves open. */
-function response({ description, content, headers }: AnswerForm, answer: JsonSchema | undefined): Json {
-  const schemas = Object.entries(content ?? {}).map(([type, schema]) => {
-    return [type, { schema: type === 'application/json' && answer ? answer : schema }]
-  })
-  const described = Object.entries(headers ?? {}).map(([name, schema]) => [name, { schema }])
+/** @param json the schema of JSON answers, if it depends on the name */
+function answersOf({ method, json, answers }: Route, named = json): Readonly<Record<number, AnswerForm>> {
+  if (named === undefined) return answers ?? {}
+  const found: AnswerForm = { description: 'The answer.', content: { 'application/json': named } }
+  const notModified = { description: 'The client has it already (If-None-Match).' }
+  return { 200: found, ...(method === 'GET' && { 304: notModified }), ...answers }
+}
+
+function response({ description, content, headers }: AnswerForm): Json {
+  const schemas = (of: Readonly<Record<string, JsonSchema>>) =>
+    Object.fromEntries(Object.entries(of).map(([name, schema]) => [name, { schema }]))
   return {
     description,
-    ...(headers && { headers: Object.fromEntries(described) }),
-    ...(content && { content: Object.fromEntries(schemas) }),
+    ...(headers && { headers: schemas(headers) }),
+    ...(content && { content: schemas(content) }),
   }
 }
 

@@ -76,9 +76,11 @@ export function choice<const V extends string>(
   })
 }
 
+type Parts = readonly (KeyPart | boolean)[]
+export type KeyPartsParameter = Parameter<Parts | undefined>
+
 /** Parts of a key or of an index, as a JSON list: `["ada",3]`. */
-export function keyParts(description: string): Parameter<readonly (KeyPart | boolean)[] | undefined> {
-  type Parts = readonly (KeyPart | boolean)[]
+export function keyParts(description: string): KeyPartsParameter {
   return parameter<Parts | undefined>({ type: 'string' }, description, undefined, (given, name) => {
     const parts = parseStrict(given)
     const fits = (part: unknown) => ['string', 'number', 'boolean'].includes(typeof part)

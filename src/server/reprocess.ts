@@ -4,9 +4,10 @@ import { HenceError } from '../failure.ts'
 import type { ControlFact, ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { Answer } from './answer.ts'
 import { closingSoon } from './batch.ts'
-import type { Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'
 import { jsonAnswer } from './json-answer.ts'
+import type { Parameter } from './parameter.ts'
+import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Spool } from './spool.ts'
 
@@ -32,7 +33,7 @@ export async function generationsOf(
 }
 
 /** `GET /reprocess`: the generations, and the progress of the candidate. */
-export async function generations({ engine }: Serving, request: Request): Promise<Answer> {
+export async function generations({ engine }: Serving, { request }: Arrival): Promise<Answer> {
   return jsonAnswer(request, await generationsOf(engine))
 }
 
@@ -40,10 +41,9 @@ export async function generations({ engine }: Serving, request: Request): Promis
  * `POST /reprocess`: begins with code that the data directory keeps. Code is never taken from the network: only those
  * who can write to the directory can run code here.
  */
-export async function start(
-  { engine }: Serving,
-  { version, ...options }: { readonly version: string; readonly share?: number; readonly again?: boolean },
-): Promise<Answer> {
+export async function start({ engine }: Serving, { body }: Arrival): Promise<Answer> {
+  type Body = { readonly version: string; readonly share?: number; readonly again?: boolean }
+  const { version, ...options } = body as Body
   return answer(await engine.reprocessing.start({ version }, options))
 }
 
@@ -62,7 +62,10 @@ export async function discard({ engine }: Serving): Promise<Answer> {
  * `GET /reprocess/diff`: counts and samples; with `Accept: application/x-ndjson` every difference as a line, and the hash
  * of the diff in `Hence-Diff`.
  */
-export async function diff({ engine, closing }: Serving, request: Request, samples: number): Promise<Answer> {
+export async function diff(
+  { engine, closing }: Serving,
+  { request, query: { samples } }: Arrival<{ samples: Parameter<number> }>,
+): Promise<Answer> {
   checkCaughtUp(await engine.reprocessing.status())
   const signal = AbortSignal.any([closing, request.signal])
   const isWhole = /^application\/x-ndjson *(;|,|$)/i.test(request.headers.get('accept') ?? '')
@@ -90,12 +93,8 @@ export async function diff({ engine, closing }: Serving, request: Request, sampl
 }
 
 /** `POST /reprocess/promote`, with an id in the header Idempotency-Key. */
-export async function promote(
-  { engine }: Serving,
-  caller: Caller,
-  request: Request,
-  approval: { readonly diff: string; readonly note?: string },
-): Promise<Answer> {
+export async function promote({ engine }: Serving, { request, caller, body }: Arrival): Promise<Answer> {
+  const approval = body as { readonly diff: string; readonly note?: string }
   const requestId = requestIdOf(request.headers.get('idempotency-key'))
   const options = { requestId, principal: caller.principal }
   const promotion = await engine.reprocessing.promote(approval, options)

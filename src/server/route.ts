@@ -9,18 +9,36 @@ import type { Parameters, ValuesOf } from './parameter.ts'
 /** A request as a route receives it. */
 export interface Arrival<P extends Parameters = Parameters> {
   readonly request: Request
+  /** Anonymous where the route takes no permission. */
+  readonly caller: Caller
   /** The parts of the path that the route leaves open, decoded. */
   readonly parts: readonly string[]
   readonly query: ValuesOf<P>
-  /** The body as JSON that fits the route's schema; only for routes with such a body. */
+  /** The body, where the router reads and checks it. */
   readonly body: unknown
+}
+
+/** What a route states beside its address, permission, name and summary. */
+interface Form<P extends Parameters> {
+  readonly query?: P
+  readonly headers?: readonly Header[]
+  readonly body?: Body
+  /** The schema of an answer 200 in JSON; by GET also 304. */
+  readonly json?: JsonSchema
+  /** Other answers that are no problem, by status. */
+  readonly answers?: Readonly<Record<number, AnswerForm>>
+  /** Statuses of problems, beside those that follow from the permission and the body. */
+  readonly problems?: readonly number[]
+  /** For a route that serves many names of an app: how OpenAPI describes each. */
+  expand?(app: App): readonly Expansion[]
+  handle(arrival: Arrival<P>): Answer | Promise<Answer>
 }
 
 /**
  * One operation of the server, stated once: the router matches and checks requests by it, and OpenAPI describes it by
  * it.
  */
-export interface Route<P extends Parameters = Parameters> {
+export interface Route<P extends Parameters = Parameters> extends Form<P> {
   readonly method: 'GET' | 'POST'
   /** Below the path that the server is mounted at. `:name` stands for one part, a last `*` for one or more. */
   readonly path: string
@@ -31,17 +49,17 @@ export interface Route<P extends Parameters = Parameters> {
   readonly permission: 'none' | 'known' | Permission
   readonly id: string
   readonly summary: string
-  readonly tag: string
-  readonly query?: P
-  readonly headers?: readonly Header[]
-  readonly body?: Body
-  /** Answers that are no problem, by status. */
-  readonly answers: Readonly<Record<number, AnswerForm>>
-  /** Statuses of problems, beside those that follow from the permission and the body. */
-  readonly problems?: readonly number[]
-  /** For a route that serves many names of an app: how OpenAPI describes each. */
-  expand?(app: App): readonly Expansion[]
-  handle(arrival: Arrival<P>, caller: Caller): Answer | Promise<Answer>
+}
+
+export function route<P extends Parameters>(
+  address: `${Route['method']} /${string}`,
+  permission: Route['permission'],
+  id: string,
+  summary: string,
+  form: Form<P>,
+): Route {
+  const [method, path] = address.split(' ') as [Route['method'], string]
+  return { method, path, permission, id, summary, ...form } as unknown as Route
 }
 
 export interface Header {
@@ -49,14 +67,6 @@ export interface Header {
   readonly description: string
   readonly required?: true
   readonly schema: JsonSchema
-}
-
-export const requestIdHeader: Header = {
-  name: 'Idempotency-Key',
-  required: true,
-  description:
-    'The id of the request, made and stored by the client; a UUID of version 7 is the standard form.',
-  schema: { type: 'string', minLength: 1, maxLength: 257 },
 }
 
 export interface Body {
@@ -81,17 +91,11 @@ export interface Expansion {
   readonly path: string
   readonly id?: string
   readonly summary?: string
-  readonly tag?: string
   readonly parts?: Readonly<Record<string, JsonSchema>>
   /** Schemas of parameters that depend on the name; undefined: it has no such parameter. */
   readonly query?: Readonly<Record<string, JsonSchema | undefined>>
   readonly body?: JsonSchema
   readonly answer?: JsonSchema
-}
-
-/** Infers the types of the query that `handle` receives. */
-export function route<P extends Parameters>(definition: Route<P>): Route {
-  return definition as unknown as Route
 }
 
 /** Node's own request and response, where the server runs on Node's HTTP. */

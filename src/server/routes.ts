@@ -1,23 +1,25 @@
 import type { Answer } from './answer.ts'
-import * as answers from './answer-form.ts'
+import * as forms from './answer-form.ts'
+import { consistency, head, headSizes } from './audit.ts'
 import { batch } from './batch.ts'
 import { ChangeStreams } from './changes.ts'
 import { Cursors } from './cursor.ts'
-import { expandGet, expandRequests, expandScan, tablesOf } from './expand.ts'
+import { effect, effectStates, effects } from './effects.ts'
+import { expandChanges, expandGet, expandRequests, expandScan } from './expand.ts'
 import { jsonAnswer } from './json-answer.ts'
-import { object, text as textSchema } from './json-schema.ts'
+import { closed, object, sha256, text as textSchema } from './json-schema.ts'
 import type { Metrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
-import { auditRoutes, operatorRoutes, reprocessRoutes } from './operator-routes.ts'
 import { choice, integer, keyParts, text, texts } from './parameter.ts'
 import { receipt } from './receipt.ts'
-import { type Header, type Route, requestIdHeader, route } from './route.ts'
+import * as reprocess from './reprocess.ts'
+import { type Body, type Header, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
 import { story } from './story.ts'
 import { submit } from './submit.ts'
 import { page, row } from './tables.ts'
 
-/** All that the server answers, and nothing else. */
+/** All routes of the server. */
 export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   const streams = new ChangeStreams(serving)
   const all: Route[] = [
@@ -31,6 +33,13 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   return all
 }
 
+const requestId: Header = {
+  name: 'Idempotency-Key',
+  required: true,
+  description:
+    'The id of the request, made and stored by the client; a UUID of version 7 is the standard form.',
+  schema: { type: 'string', minLength: 1, maxLength: 257 },
+}
 const prefer: Header = {
   name: 'Prefer',
   description: '`respond-async`: answer when the request is durable, without waiting for its outcome.',
@@ -41,66 +50,40 @@ const after = texts('Tokens of replies: the read waits until those requests are 
 
 function requestRoutes(serving: Serving, metrics: Metrics): readonly Route[] {
   return [
-    route({
-      method: 'POST',
-      path: '/requests/:type',
-      // The type decides which permission it takes.
-      permission: 'known',
-      id: 'submit',
-      summary: 'Sends a request',
-      tag: 'requests',
-      headers: [requestIdHeader, prefer],
+    // The type of a request, or of a line, decides which permission it takes.
+    route('POST /requests/:type', 'known', 'submit', 'Sends a request', {
+      headers: [requestId, prefer],
       body: { type: 'application/json', schema: {} },
-      answers: { 200: answers.accepted, 202: answers.durable },
+      answers: { 200: forms.accepted, 202: forms.durable },
       problems: [404, 409, 410, 422],
       expand: expandRequests,
-      async handle({ request, parts }, caller) {
+      async handle(arrival) {
         const start = performance.now()
-        const answer = await submit(serving, caller, request, parts[0]!)
+        const answer = await submit(serving, arrival)
         metrics.submitted(performance.now() - start)
         return answer
       },
     }),
-    route({
-      method: 'POST',
-      path: '/requests',
-      permission: 'known',
-      id: 'submit-batch',
-      summary: 'Sends many requests, one a line, and streams their outcomes back in the same order',
-      tag: 'requests',
+    route('POST /requests', 'known', 'submit-batch', 'Sends many requests and streams their outcomes back', {
       body: {
         type: 'application/x-ndjson',
         schema: textSchema,
         description: `Each line is an object { requestId, type, input } of at most ${serving.limits.bodyBytes} bytes.`,
       },
-      answers: { 200: answers.lines('One outcome a line.') },
-      handle: ({ request }, caller) => batch(serving, caller, request),
+      answers: { 200: forms.lines('One outcome a line, in the order of the requests.') },
+      handle: (arrival) => batch(serving, arrival),
     }),
-    route({
-      method: 'GET',
-      path: '/requests/:id',
-      permission: 'known',
-      id: 'story',
-      summary: 'Everything that followed from a request',
-      tag: 'requests',
+    route('GET /requests/:id', 'known', 'story', 'Everything that followed from a request', {
       query: { principal },
-      answers: { 200: answers.json('The story.', answers.story), 304: answers.notModified },
+      json: forms.story,
       problems: [404, 422],
-      handle: ({ request, parts, query }, caller) =>
-        story(serving, caller, request, parts[0]!, query.principal),
+      handle: (arrival) => story(serving, arrival),
     }),
-    route({
-      method: 'GET',
-      path: '/requests/:id/receipt',
-      permission: 'known',
-      id: 'receipt',
-      summary: 'Proof that a request is in the log; the public key of the log is enough to check it',
-      tag: 'requests',
+    route('GET /requests/:id/receipt', 'known', 'receipt', 'Proof that a request is in the log', {
       query: { principal },
-      answers: { 200: answers.json('The receipt.', object({})), 304: answers.notModified },
+      json: object({}),
       problems: [404, 422],
-      handle: ({ request, parts, query }, caller) =>
-        receipt(serving, caller, request, parts[0]!, query.principal),
+      handle: (arrival) => receipt(serving, arrival),
     }),
   ]
 }
@@ -108,13 +91,7 @@ function requestRoutes(serving: Serving, metrics: Metrics): readonly Route[] {
 function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[] {
   const cursors = new Cursors()
   return [
-    route({
-      method: 'GET',
-      path: '/tables/:table',
-      permission: 'known',
-      id: 'scan',
-      summary: 'Rows of a table, a page at a time',
-      tag: 'tables',
+    route('GET /tables/:table', 'known', 'scan', 'Rows of a table, a page at a time', {
       query: {
         index: text('Order by the fields of this index.'),
         prefix: keyParts('Only rows whose key, or index fields and key, begins so: a JSON list.'),
@@ -125,47 +102,149 @@ function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[]
         cursor: text('The `cursor` of the page before; the other parameters stay as they were.'),
         after,
       },
-      answers: { 200: answers.json('A page; `cursor` if there may be more.', {}), 304: answers.notModified },
+      json: {},
       problems: [404, 422],
       expand: expandScan,
-      handle: ({ request, parts, query }, caller) =>
-        page(serving, cursors, caller, request, parts[0]!, query),
+      handle: (arrival) => page(serving, cursors, arrival),
     }),
-    route({
-      method: 'GET',
-      path: '/tables/:table/*',
-      permission: 'known',
-      id: 'get',
-      summary: 'One row of a table',
-      tag: 'tables',
+    route('GET /tables/:table/*', 'known', 'get', 'One row of a table', {
       query: { after },
-      answers: { 200: answers.json('The row.', {}), 304: answers.notModified },
+      json: {},
       problems: [404, 422],
       expand: expandGet,
-      handle: ({ request, parts: [table, ...key], query }, caller) =>
-        row(serving, caller, request, table!, key, query.after),
+      handle: (arrival) => row(serving, arrival),
     }),
-    route({
-      method: 'GET',
-      path: '/changes',
-      permission: 'known',
-      id: 'changes',
-      summary: 'Changed rows as server-sent events; Last-Event-ID resumes them',
-      tag: 'tables',
+    route('GET /changes', 'known', 'changes', 'Changed rows as server-sent events', {
       query: {
         table: texts('The tables; without it, all that the caller may read.'),
         prefix: keyParts('The first parts of the key, as a JSON list.'),
         from: text('The position to continue from; the header Last-Event-ID takes precedence.'),
       },
-      answers: { 200: answers.events('The stream.') },
+      answers: { 200: forms.events('The stream.') },
       problems: [404, 410, 429],
-      expand: (app) => [
-        {
-          path: '/changes',
-          query: { table: { type: 'array', items: { enum: tablesOf(app).map(({ name }) => name) } } },
-        },
-      ],
-      handle: ({ request, query }, caller) => streams.start(caller, request, query),
+      expand: expandChanges,
+      handle: (arrival) => streams.start(arrival),
+    }),
+  ]
+}
+
+function operatorRoutes(serving: Serving): readonly Route[] {
+  return [
+    route('GET /effects', 'operate', 'effects', 'Effects in a state, the oldest first', {
+      query: {
+        state: choice(effectStates, 'pending', 'Their state.'),
+        type: text('Only effects of this type.'),
+        limit: integer(1, 1_000, 100, 'How many at most.'),
+      },
+      json: object({}),
+      handle: (arrival) => effects(serving, arrival),
+    }),
+    route('GET /effects/:id', 'operate', 'effect', 'One effect, with its tries', {
+      json: object({}),
+      problems: [404],
+      handle: (arrival) => effect(serving, arrival),
+    }),
+  ]
+}
+
+/** Every caller may check the log. These routes disclose how many records it has, as every receipt does. */
+function auditRoutes(serving: Serving): readonly Route[] {
+  return [
+    route('GET /audit/head', 'known', 'head', 'The newest signed tree head of the log', {
+      json: forms.head,
+      problems: [404],
+      handle: (arrival) => head(serving, arrival),
+    }),
+    route(
+      'GET /audit/consistency',
+      'known',
+      'consistency',
+      'Proof that the log has only grown since a head',
+      {
+        query: { from: headSizes },
+        json: forms.consistency,
+        problems: [404, 409],
+        handle: (arrival) => consistency(serving, arrival),
+      },
+    ),
+  ]
+}
+
+const nothing: Body = { type: 'application/json', schema: closed({}), isChecked: true }
+const reprocessStart: Body = {
+  type: 'application/json',
+  isChecked: true,
+  schema: closed({
+    version: { ...sha256, description: 'The hash of the bundle.' },
+    'share?': {
+      type: 'number',
+      exclusiveMinimum: 0,
+      maximum: 1,
+      description: 'The share of time it may work.',
+    },
+    'again?': { type: 'boolean', description: 'Even if this code is live.' },
+  }),
+}
+const approval: Body = {
+  type: 'application/json',
+  isChecked: true,
+  schema: closed({ diff: { ...sha256, description: 'The hash of the last diff.' }, 'note?': textSchema }),
+}
+
+function reprocessRoutes(serving: Serving): readonly Route[] {
+  return [
+    route(
+      'GET /reprocess',
+      'admin',
+      'generations',
+      'The live generation, the candidate, and all promotions',
+      {
+        json: object({}),
+        handle: (arrival) => reprocess.generations(serving, arrival),
+      },
+    ),
+    route(
+      'POST /reprocess',
+      'admin',
+      'reprocess',
+      'Starts to derive everything again with code that is kept',
+      {
+        body: reprocessStart,
+        json: object({}),
+        problems: [404, 409, 422],
+        handle: (arrival) => reprocess.start(serving, arrival),
+      },
+    ),
+    route('POST /reprocess/pause', 'admin', 'pause-reprocess', 'Pauses the candidate', {
+      body: nothing,
+      json: object({}),
+      problems: [404],
+      handle: () => reprocess.pauseOrResume(serving, 'pause'),
+    }),
+    route('POST /reprocess/resume', 'admin', 'resume-reprocess', 'Resumes the candidate', {
+      body: nothing,
+      json: object({}),
+      problems: [404],
+      handle: () => reprocess.pauseOrResume(serving, 'resume'),
+    }),
+    route('POST /reprocess/discard', 'admin', 'discard-reprocess', 'Gives up the candidate', {
+      body: nothing,
+      answers: { 204: { description: 'Only the live generation is left.' } },
+      problems: [404],
+      handle: () => reprocess.discard(serving),
+    }),
+    route('GET /reprocess/diff', 'admin', 'diff', 'How the candidate differs from the live generation', {
+      query: { samples: integer(0, 1_000, 5, 'How many differences of each kind the summary holds.') },
+      answers: { 200: forms.diff },
+      problems: [404, 409],
+      handle: (arrival) => reprocess.diff(serving, arrival),
+    }),
+    route('POST /reprocess/promote', 'admin', 'promote', 'Makes the candidate live', {
+      headers: [requestId],
+      body: approval,
+      json: object({}),
+      problems: [404, 409, 410, 422],
+      handle: (arrival) => reprocess.promote(serving, arrival),
     }),
   ]
 }
@@ -178,16 +257,9 @@ function serverRoutes(
 ): readonly Route[] {
   const { engine, clock, closing } = serving
   let document: { readonly version: string; readonly content: unknown } | undefined
-  const health = { method: 'GET', permission: 'none', tag: 'server' } as const
   return [
-    route({
-      method: 'GET',
-      path: '/openapi.json',
-      permission: 'known',
-      id: 'openapi',
-      summary: 'This document',
-      tag: 'server',
-      answers: { 200: answers.json('The document.', object({})), 304: answers.notModified },
+    route('GET /openapi.json', 'known', 'openapi', 'This document', {
+      json: object({}),
       handle({ request }) {
         const { version } = engine.stats()
         if (document?.version !== version) {
@@ -196,34 +268,20 @@ function serverRoutes(
         return jsonAnswer(request, document.content)
       },
     }),
-    route({
-      method: 'GET',
-      path: '/metrics',
-      permission: 'operate',
-      id: 'metrics',
-      summary: 'Counters in the text format of Prometheus',
-      tag: 'server',
-      answers: { 200: answers.plain('The counters.') },
+    route('GET /metrics', 'operate', 'metrics', 'Counters in the text format of Prometheus', {
+      answers: { 200: forms.plain('The counters.') },
       async handle() {
-        const { reprocessing } = engine
-        const body = metrics.text(engine.stats(), await reprocessing.status(), clock.now(), streams.open)
+        const reprocess = await engine.reprocessing.status()
+        const body = metrics.text(engine.stats(), reprocess, clock.now(), streams.open)
         return plain(200, body, 'text/plain; version=0.0.4')
       },
     }),
-    route({
-      ...health,
-      path: '/livez',
-      id: 'livez',
-      summary: 'Whether the process answers at all',
-      answers: { 200: answers.plain('It does.') },
+    route('GET /livez', 'none', 'livez', 'Whether the process answers at all', {
+      answers: { 200: forms.plain('It does.') },
       handle: () => plain(200, 'live\n'),
     }),
-    route({
-      ...health,
-      path: '/readyz',
-      id: 'readyz',
-      summary: 'Whether the server takes requests',
-      answers: { 200: answers.plain('It does.'), 503: answers.plain('It is closing.') },
+    route('GET /readyz', 'none', 'readyz', 'Whether the server takes requests', {
+      answers: { 200: forms.plain('It does.'), 503: forms.plain('It is closing.') },
       handle: () => (closing.aborted ? plain(503, 'closing\n', undefined, '1') : plain(200, 'ready\n')),
     }),
   ]
@@ -235,13 +293,6 @@ function plain(
   type = 'text/plain; charset=utf-8',
   retryAfter?: string,
 ): Answer {
-  return {
-    status,
-    headers: {
-      'content-type': type,
-      'cache-control': 'no-store',
-      ...(retryAfter && { 'retry-after': retryAfter }),
-    },
-    body,
-  }
+  const headers = { 'content-type': type, 'cache-control': 'no-store' }
+  return { status, headers: retryAfter ? { ...headers, 'retry-after': retryAfter } : headers, body }
 }

@@ -110,7 +110,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   }
   const handled = async (
     { permission, query, body, handle }: Route,
-    { request, parts, query: given }: Omit<Arrival, 'query' | 'body'> & { readonly query: URLSearchParams },
+    { request, parts, query: given }: Pick<Arrival, 'request' | 'parts'> & { query: URLSearchParams },
     { incoming }: Carrier,
   ): Promise<Answer> => {
     let caller = nobody
@@ -119,15 +119,9 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
       caller = await callerOf(request, incoming)
       if (permission !== 'known' && !allows(caller, permission)) throw notAllowed(permission, 'this address')
     }
-    return handle(
-      {
-        request,
-        parts,
-        query: readQuery(query ?? {}, given),
-        body: body?.isChecked && (await serving.bodies.json(request, body.schema)),
-      },
-      caller,
-    )
+    const values = readQuery(query ?? {}, given)
+    const json = body?.isChecked && (await serving.bodies.json(request, body.schema))
+    return handle({ request, caller, parts, query: values, body: json })
   }
   const counted = async (route: Route, handle: () => Promise<Answer>): Promise<Answer> => {
     activity.begin()

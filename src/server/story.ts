@@ -3,18 +3,18 @@ import type { Story, StoryCorrection } from '../query/story.ts'
 import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { jsonAnswer } from './json-answer.ts'
+import type { Parameter } from './parameter.ts'
+import type { Arrival } from './route.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
+export type SenderQuery = { readonly principal: Parameter<string | undefined> }
+
 /** `GET /requests/{id}`: everything that followed from a request; with `read`, of any principal. */
-export async function story(
-  serving: Serving,
-  caller: Caller,
-  request: Request,
-  requestId: string,
-  principal: string | undefined,
-): Promise<Answer> {
-  const found = await serving.engine.story(requestId, { principal: senderOf(caller, principal) })
+export async function story(serving: Serving, arrival: Arrival<SenderQuery>): Promise<Answer> {
+  const { request, caller } = arrival
+  const requestId = arrival.parts[0]!
+  const found = await serving.engine.story(requestId, { principal: senderOf(arrival) })
   if (found === undefined) throw requestNotFound(requestId)
   const isReader = allows(caller, 'read')
   return jsonAnswer(request, isReader ? forReader(serving, caller, found) : redacted(serving, caller, found))
@@ -24,9 +24,11 @@ export async function story(
  * The principal whose request is meant: the caller, unless another one is asked for.
  * @throws HenceError `not-allowed` (change) for another one without the permission `read`
  */
-export function senderOf(caller: Caller, principal = caller.principal): string {
-  if (principal !== caller.principal && !allows(caller, 'read'))
+export function senderOf({ caller, query }: Arrival<SenderQuery>): string {
+  const { principal = caller.principal } = query
+  if (principal !== caller.principal && !allows(caller, 'read')) {
     throw notAllowed('read', 'requests of others')
+  }
   return principal
 }
 

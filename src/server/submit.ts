@@ -6,16 +6,13 @@ import { allows, type Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'
 import { parseStrict, textOf } from './json.ts'
 import { problemAnswer, problemOfOutcome } from './problem.ts'
+import type { Arrival } from './route.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
 /** `POST /requests/{type}`: the body is the input, the header Idempotency-Key the id. */
-export async function submit(
-  serving: Serving,
-  caller: Caller,
-  request: Request,
-  type: string,
-): Promise<Answer> {
+export async function submit(serving: Serving, { request, caller, parts }: Arrival): Promise<Answer> {
+  const type = parts[0]!
   checkMaySend(caller, type)
   const { headers } = request
   const requestId = requestIdOf(headers.get('idempotency-key'))

@@ -2,25 +2,23 @@ import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
-import type { Caller } from './caller.ts'
 import type { Cursors, Position } from './cursor.ts'
 import { jsonAnswer } from './json-answer.ts'
+import type { KeyPartsParameter, Parameter, ValuesOf } from './parameter.ts'
+import type { Arrival } from './route.ts'
 import type { Visible } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
 /** `GET /tables/{table}/{key…}`: one row; each part of the key is a segment of the path. */
 export async function row(
   serving: Serving,
-  caller: Caller,
-  request: Request,
-  name: string,
-  segments: readonly string[],
-  after: readonly string[],
+  { request, caller, parts, query }: Arrival<{ after: Parameter<readonly string[]> }>,
 ): Promise<Answer> {
+  const [name, ...segments] = parts as [string, ...string[]]
   const visible = serving.rules.of(caller, name)
   const table = serving.rules.table(name)
   const key = keyOf(table, segments)
-  const value = await read(serving, after, (options) =>
+  const value = await read(serving, query.after, (options) =>
     serving.engine.get(name as never, key as never, options),
   )
   // A hidden row and a missing one look the same.
@@ -39,16 +37,15 @@ interface RowAt {
   readonly value: unknown
 }
 
-/** The query of a page, as the router has read it. */
-export interface PageQuery {
-  readonly index: string | undefined
-  readonly prefix: Query['prefix'] | undefined
-  readonly from: Query['from'] | undefined
-  readonly to: Query['to'] | undefined
-  readonly reverse: 'true' | 'false'
-  readonly limit: number
-  readonly cursor: string | undefined
-  readonly after: readonly string[]
+type PageQuery = {
+  readonly index: Parameter<string | undefined>
+  readonly prefix: KeyPartsParameter
+  readonly from: KeyPartsParameter
+  readonly to: KeyPartsParameter
+  readonly reverse: Parameter<'true' | 'false'>
+  readonly limit: Parameter<number>
+  readonly cursor: Parameter<string | undefined>
+  readonly after: Parameter<readonly string[]>
 }
 
 /**
@@ -58,11 +55,10 @@ export interface PageQuery {
 export async function page(
   serving: Serving,
   cursors: Cursors,
-  caller: Caller,
-  request: Request,
-  name: string,
-  { limit, cursor, after, ...query }: PageQuery,
+  { request, caller, parts, query }: Arrival<PageQuery>,
 ): Promise<Answer> {
+  const { limit, cursor, after } = query
+  const name = parts[0]!
   const visible = serving.rules.of(caller, name)
   const table = serving.rules.table(name)
   const asked = queryOf(query)
@@ -139,7 +135,7 @@ function positionOf(table: TableShape, { index }: Query, { key, value }: RowAt):
   return [...fields.map((field) => (value as Record<string, KeyPart | boolean>)[field]!), ...key]
 }
 
-function queryOf({ index, prefix, from, to, reverse }: Omit<PageQuery, 'limit' | 'cursor' | 'after'>): Query {
+function queryOf({ index, prefix, from, to, reverse }: ValuesOf<PageQuery>): Query {
   return {
     ...(index !== undefined && { index }),
     ...(prefix && { prefix }),
