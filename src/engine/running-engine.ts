@@ -16,7 +16,8 @@ import type { Log } from '../log/log.ts'
 import { everyPartition, isEmpty, partitionOf } from '../log/partitions.ts'
 import { decodeRecord, encodeCorrection, encodeEvent, encodeResult, encodeTick } from '../log/record.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
-import type { Processor, RecordedFailure } from '../processor/processor.ts'
+import type { RecordedFailure } from '../processor/listener.ts'
+import type { Processor } from '../processor/processor.ts'
 import { replay } from '../processor/replay.ts'
 import type { Trace } from '../processor/traces.ts'
 import type { Changes, Reader } from '../query/reader.ts'
@@ -613,7 +614,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   /** Tells all who still wait for something. */
   #abandon(error: HenceError): void {
     this.#admission.abandon(error)
-    this.#processor.abandon(error)
+    this.#processor.completion.abandon(error)
     this.#nextApplied?.reject(error)
   }
 
@@ -631,7 +632,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
     if (partition === undefined || offset === undefined || partition >= this.#log.partitions)
       throw badToken(token)
-    const complete = this.#processor.whenComplete(partition, offset)
+    const complete = this.#processor.completion.wait(partition, offset)
     if (complete === undefined) return
     if (offset >= (await this.#log.end(partition))) throw badToken(token)
     if (this.#closed) throw this.#closed

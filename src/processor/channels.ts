@@ -1,61 +1,87 @@
+import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import { decodeRecord, type EventRecord, encodeEvent } from '../log/record.ts'
+import type { DueMessage, EventOrder } from './event-order.ts'
 
 /**
- * The ways of events between partitions: one channel for every source and target, counted from 0 without
- * gaps. An event stays in its channel from its emission until its target has applied it, so what the log
- * lacks after a crash can be appended again, and what stands there twice is applied once.
+ * The event order of the live generation: one channel for each source and target partition, numbered from 0 without gaps. An
+ * event stays in its channel from its emission until its target has applied it. So events that the log lacks after a crash can
+ * be appended again, and an event that stands in the log twice is applied once.
  */
-export class Channels {
+export class Channels implements EventOrder {
+  readonly #generation: number
   readonly #partitions: number
   readonly #channels = new Map<number, Channel>()
+  #waiting = 0
 
-  constructor(partitions: number) {
+  constructor(generation: number, partitions: number) {
+    this.#generation = generation
     this.#partitions = partitions
   }
 
-  /** Gives an event its number and keeps it until it is applied. */
+  get isEmpty(): boolean {
+    return this.#waiting === 0
+  }
+
   send(target: number, event: Omit<EventRecord, 'channelNumber'>): EventRecord {
     const channel = this.#channel(event.causePartition, target)
     const numbered = { ...event, channelNumber: channel.next++ }
     channel.waiting.push(numbered)
+    this.#waiting++
     return numbered
   }
 
-  /**
-   * What to do with an event that stands in the target's log.
-   *
-   * - `apply`: it is the next of its channel; once it was applied, `applied` takes it out.
-   * - `seen`: it was applied before.
-   * - `early`: its cause has not been derived yet (in a replay, where partitions advance side by side).
-   *
-   * @throws HenceError `channel-gap` (operator) when an event before it is missing, and `divergence`
-   *   (operator) when the derivation of its cause does not emit what the log holds
-   */
-  arrive(target: number, event: EventRecord, causeDerived: boolean): 'apply' | 'seen' | 'early' {
-    const channel = this.#channel(event.causePartition, target)
-    if (event.channelNumber < channel.applied) return 'seen'
-    if (event.channelNumber > channel.applied) throw gap(target, event, channel.applied)
+  move({ partition, offset }: DueMessage, key: string): never {
+    throw new HenceError(
+      'divergence',
+      'operator',
+      `Record ${offset} of partition ${partition} has the key ${JSON.stringify(key)}, which belongs to another partition: ` +
+        'the code that gives keys has changed, or is not deterministic.',
+    )
+  }
+
+  arrive(target: number, recorded: EventRecord, isCauseDerived: boolean): EventRecord | 'early' | undefined {
+    if (recorded.generation !== this.#generation) throw foreign(target, recorded, this.#generation)
+    const channel = this.#channel(recorded.causePartition, target)
+    if (recorded.channelNumber < channel.applied) return undefined
+    if (recorded.channelNumber > channel.applied) throw gap(target, recorded, channel.applied)
     const emitted = channel.waiting.at(0)
     if (emitted === undefined) {
-      if (causeDerived) throw diverged(target, event, 'nothing')
+      if (isCauseDerived) throw diverged(target, recorded, 'nothing')
       return 'early'
     }
-    if (emitted !== event && !encodeEvent(emitted).equals(encodeEvent(event))) {
+    if (emitted !== recorded && !encodeEvent(emitted).equals(encodeEvent(recorded))) {
       throw diverged(
         target,
-        event,
+        recorded,
         `"${emitted.type}" (version ${emitted.version}) for ${JSON.stringify(emitted.key)} with ${emitted.data}`,
       )
     }
-    return 'apply'
+    return recorded
   }
 
-  /** Takes an event that was applied out of its channel. */
-  applied(target: number, { causePartition }: EventRecord): void {
+  passed(target: number, { causePartition }: EventRecord, applied: EventRecord | undefined): void {
+    if (applied === undefined) return
     const channel = this.#channel(causePartition, target)
-    channel.waiting.shift()
+    const first = channel.waiting.shift()
+    assert(first !== undefined, 'an event that was applied is the first of its channel')
+    assert(
+      applied.channelNumber === channel.applied,
+      'events of a channel are applied in the order of their numbers',
+      applied.channelNumber,
+      channel.applied,
+    )
     channel.applied++
+    this.#waiting--
+  }
+
+  /** Every message of the live generation has a place in the log. */
+  applyDue(): number {
+    return 0
+  }
+
+  *underWay(): Iterable<EventRecord> {
+    for (let target = 0; target < this.#partitions; target++) yield* this.waitingFor(target)
   }
 
   /** All events that a partition has not applied yet, each channel in its order. */
@@ -81,11 +107,18 @@ export class Channels {
 
   restore(saved: readonly SavedChannel[]): void {
     for (const { source, target, next, applied, waiting } of saved) {
+      assert(
+        applied >= 0 && next - applied === waiting.length,
+        'a saved channel holds the events that were sent and not applied',
+        waiting.length,
+        next - applied,
+      )
       const channel = this.#channel(source, target)
       channel.next = next
       channel.applied = applied
       for (const event of waiting)
         channel.waiting.push(decodeRecord(Buffer.from(event, 'base64')) as EventRecord)
+      this.#waiting += waiting.length
     }
   }
 
@@ -93,6 +126,8 @@ export class Channels {
     const at = source * this.#partitions + target
     let channel = this.#channels.get(at)
     if (channel === undefined) {
+      assert(source < this.#partitions, 'the cause of an event stands in a partition of the log', source)
+      assert(target < this.#partitions, 'the target of an event is a partition of the log', target)
       channel = { next: 0, applied: 0, waiting: new Queue() }
       this.#channels.set(at, channel)
     }
@@ -101,9 +136,9 @@ export class Channels {
 }
 
 interface Channel {
-  /** The number that the source's next event gets. */
+  /** The number of the next event that the source sends. */
   next: number
-  /** How many the target has applied: the number that it expects next. */
+  /** How many events the target has applied: the number that it expects next. */
   applied: number
   readonly waiting: Queue<EventRecord>
 }
@@ -117,14 +152,10 @@ export interface SavedChannel {
   readonly waiting: readonly string[]
 }
 
-/** First in, first out, without moving what remains. */
-export class Queue<T> {
+/** First in, first out, without moving the items that remain. */
+class Queue<T> {
   #items: T[] = []
   #head = 0
-
-  get length(): number {
-    return this.#items.length - this.#head
-  }
 
   push(item: T): void {
     this.#items.push(item)
@@ -135,6 +166,7 @@ export class Queue<T> {
   }
 
   shift(): T | undefined {
+    if (this.#head === this.#items.length) return undefined
     const item = this.#items[this.#head]
     this.#items[this.#head++] = undefined as T
     if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
@@ -155,6 +187,15 @@ function gap(target: number, event: EventRecord, expected: number): HenceError {
     'operator',
     `Partition ${target} got event ${event.channelNumber} from partition ${event.causePartition} before event ${expected}. ` +
       'The log has lost an event or holds one out of order; it must be repaired from a copy.',
+  )
+}
+
+function foreign(target: number, event: EventRecord, live: number): HenceError {
+  return new HenceError(
+    'divergence',
+    'operator',
+    `The log of partition ${target} holds the event "${event.type}" of generation ${event.generation} where generation ${live} is live. ` +
+      'The log is damaged, or was written by two processes.',
   )
 }
 

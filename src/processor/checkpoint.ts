@@ -1,20 +1,20 @@
+import { assert } from '../assert.ts'
 import type { ControlFact } from '../log/control-history.ts'
+import type { Codec } from '../state/cells.ts'
 import type { SavedChannel } from './channels.ts'
-import type { SavedPlacing } from './placing.ts'
-import type { TracedDerivation } from './traces.ts'
+import type { SavedDerivedOrder } from './derived-order.ts'
+import type { SavedTraces } from './traces.ts'
 
 /** What is saved beside the rows. */
-export interface Checkpoint {
+export interface Checkpoint extends SavedTraces {
   readonly logId: string
   readonly generation: number
-  /** The version of the code that derives what comes next. */
+  /** The version of the code that derives the next records. */
   readonly version: string
   /** The offset that each partition was derived up to. */
   readonly positions: readonly number[]
   readonly time: number
   readonly channels: readonly SavedChannel[]
-  readonly tracesFrom: readonly number[]
-  readonly feedFrom: readonly number[]
   /** Log time of the last record of each partition. */
   readonly times: readonly number[]
   /** The control records so far. */
@@ -22,7 +22,42 @@ export interface Checkpoint {
   /** By partition: the number of the last correction of the last promotion, or -1. */
   readonly corrected: readonly number[]
   readonly correctedCount: number
-  readonly placing: SavedPlacing
-  /** By partition: what was derived since its last record. */
-  readonly untraced: readonly (readonly TracedDerivation[])[]
+  /** The messages under way of a generation that is not live. */
+  readonly placing: SavedDerivedOrder
+}
+
+export const checkpointCodec: Codec<Checkpoint> = { encode: JSON.stringify, decode: JSON.parse }
+
+/** Checks that a checkpoint belongs to this log and generation, and that its parts fit each other. */
+export function checkCheckpoint(
+  saved: Checkpoint,
+  logId: string,
+  generation: number,
+  partitions: number,
+): void {
+  assert(saved.logId === logId, 'a checkpoint belongs to the log', saved.logId, logId)
+  assert(
+    saved.generation === generation,
+    'a checkpoint belongs to the generation',
+    saved.generation,
+    generation,
+  )
+  const { positions, times, tracesFrom, feedFrom, corrected, untraced } = saved
+  for (const list of [positions, times, tracesFrom, feedFrom, corrected, untraced]) {
+    assert(list.length === partitions, 'a checkpoint has every partition', list.length, partitions)
+  }
+  for (const [partition, position] of positions.entries()) {
+    assert(Number.isSafeInteger(position) && position >= 0, 'a position is an offset', position)
+    const from = feedFrom[partition]!
+    assert(from <= position, 'changes are traced from a record on that was applied', from, position)
+    assert(
+      times[partition]! <= saved.time,
+      'no partition is later than the latest',
+      times[partition],
+      saved.time,
+    )
+  }
+  for (const [index, { number }] of saved.history.entries()) {
+    assert(number === index, 'control records are numbered without gaps', number, index)
+  }
 }

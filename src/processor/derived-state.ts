@@ -2,12 +2,13 @@ import { systemTables } from '../derivation/context.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { State } from '../state/state.ts'
 import { collectionsOf, TableState } from '../state/table.ts'
+import { Outcomes } from './outcomes.ts'
 import { Traces } from './traces.ts'
 
 /** The collections of the store that everything a program derives goes into. */
 export function collectionsFor({ app }: Program): string[] {
   const shapes = [...app.tables.values(), ...systemTables]
-  return ['decided', 'meta', ...Traces.collections, ...collectionsOf(shapes)]
+  return [...Outcomes.collections, 'meta', ...Traces.collections, ...collectionsOf(shapes)]
 }
 
 /** The tables of a program, and those of Hence's own, over a state; by name. */

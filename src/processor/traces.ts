@@ -29,9 +29,22 @@ export interface TracedDerivation extends Omit<Chain, 'identity'> {
   readonly failure: Failure | undefined
 }
 
+/** What a checkpoint has of the traces, beside their chunks; each by partition. */
+export interface SavedTraces {
+  /** The first offset that is kept. */
+  readonly tracesFrom: readonly number[]
+  /** The first offset from which the traces have all changes of rows. */
+  readonly feedFrom: readonly number[]
+  /** What was derived since the last record. */
+  readonly untraced: readonly (readonly TracedDerivation[])[]
+}
+
 /** A chunk has so many traces and bytes at most: few writes, and little to read for one trace. */
 const chunkTracesMax = 128
 const chunkBytesMax = 64 * 1024
+
+/** A trace may be split after so many derivations: the record that they wait for may never come. */
+const gatheredMax = 256
 
 /**
  * The traces of records, kept as long as outcomes are: by their place, and by the requests that what was derived
@@ -53,24 +66,56 @@ export class Traces {
   readonly #open: readonly OpenChunk[]
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
+  /** By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint. */
+  readonly completeFrom: number[]
+  /** By partition: what was derived since its last record, and belongs to the trace of the next one. */
+  readonly #gathered: (readonly TracedDerivation[])[]
 
   static readonly collections = ['traces', 'descendants']
 
   constructor(state: State, partitions: number) {
     this.keptFrom = new Array(partitions).fill(0)
+    this.completeFrom = new Array(partitions).fill(0)
+    this.#gathered = new Array(partitions).fill(none)
     this.#open = Array.from({ length: partitions }, () => ({ first: 0, count: 0, bytes: noBytes, length: 0 }))
     this.#chunks = state.collection('traces', chunkCodec, false)
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
   }
 
-  add(place: Position, trace: Trace): void {
+  /** By partition: what was derived since its last record. */
+  get untraced(): readonly (readonly TracedDerivation[])[] {
+    return this.#gathered
+  }
+
+  /** Takes derivations for the trace of a record; some may belong to it before the record is applied. */
+  gather(partition: number, offset: number, time: number, derivations: readonly TracedDerivation[]): void {
+    const before = this.#gathered[partition]!
+    this.#gathered[partition] = before.length === 0 ? derivations : [...before, ...derivations]
+    if (before.length + derivations.length > gatheredMax) this.close(partition, offset, time)
+  }
+
+  /** Writes the trace of a record: everything that was gathered since the one before. */
+  close(partition: number, offset: number, time: number): void {
+    const derivations = this.#gathered[partition]!
+    if (derivations.length === 0) return
+    this.#add({ partition, offset }, { time, derivations })
+    this.#gathered[partition] = none
+  }
+
+  restore({ tracesFrom, feedFrom, untraced }: SavedTraces): void {
+    this.keptFrom.splice(0, this.keptFrom.length, ...tracesFrom)
+    this.completeFrom.splice(0, this.completeFrom.length, ...feedFrom)
+    this.#gathered.splice(0, this.#gathered.length, ...untraced)
+  }
+
+  #add(place: Position, trace: Trace): void {
     const { partition, offset } = place
     const line = encode(offset, trace)
     // A character has 3 bytes of UTF-8 at most; a line break stands before every line.
     const room = line.length * 3 + 1
     const open = this.#open[partition]!
     if (open.count === chunkTracesMax || open.length + room > open.bytes.length) {
-      this.#close(partition)
+      this.#closeChunk(partition)
       open.first = offset
       open.bytes = Buffer.allocUnsafeSlow(Math.max(chunkBytesMax, room))
     }
@@ -86,7 +131,7 @@ export class Traces {
 
   /** Puts all traces into the state: to be called before it is saved. */
   flush(): void {
-    for (const partition of this.#open.keys()) this.#close(partition)
+    for (const partition of this.#open.keys()) this.#closeChunk(partition)
   }
 
   get({ partition, offset }: Position): Trace | undefined {
@@ -148,7 +193,7 @@ export class Traces {
     this.keptFrom[partition] = end
   }
 
-  #close(partition: number): void {
+  #closeChunk(partition: number): void {
     const open = this.#open[partition]!
     if (open.count === 0) return
     const place = keyOf({ partition, offset: open.first })

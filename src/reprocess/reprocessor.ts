@@ -356,13 +356,13 @@ export class Reprocessor implements Reprocessing {
     const last = this.#history.findLast((fact) => fact.type === 'promotion') as Promoted | undefined
     if (last === undefined || last.corrections === 0) return
     const { processor } = this.#live
-    if (processor.correctedCount === last.corrections) return
+    if (processor.corrections.count === last.corrections) return
     await this.#write(last)
   }
 
   /** Corrections that the log of a partition may lack: what was written of them has perhaps not arrived. */
   waitingFor(partition: number): CorrectionRecord[] {
-    const done = this.#live.processor.corrected(partition)
+    const done = this.#live.processor.corrections.last(partition)
     const generation = this.#live.number
     return this.#corrections
       .filter(({ key, n }) => n > done && partitionOf(key, this.#log.partitions) === partition)
@@ -502,7 +502,7 @@ export class Reprocessor implements Reprocessing {
       this.#corrections = portion
       for (const correction of portion) {
         const partition = partitionOf(correction.key, this.#log.partitions)
-        if (correction.n <= this.#live.processor.corrected(partition)) continue
+        if (correction.n <= this.#live.processor.corrections.last(partition)) continue
         const record: CorrectionRecord = { kind: 'correction', generation, correction }
         this.#host.write(partition, record, encodeCorrection(record))
       }

@@ -1,0 +1,71 @@
+import { assert } from '../assert.ts'
+import type { HenceError } from '../failure.ts'
+import { positionNumber } from './event-order.ts'
+
+/** Finds out which requests are complete: they and all events that follow from them have been applied. */
+export class Completion {
+  readonly #positions: readonly number[]
+  /** By the position of a request: how many of its events are under way. */
+  readonly #underWay = new Map<number, number>()
+  readonly #waiters = new Map<number, PromiseWithResolvers<void>>()
+
+  /** @param positions the offset of the record that each partition applies next; the one list, as it changes */
+  constructor(positions: readonly number[]) {
+    this.#positions = positions
+  }
+
+  /** Whether no event is under way. */
+  get isEmpty(): boolean {
+    return this.#underWay.size === 0
+  }
+
+  /** An event that follows from a request was emitted. */
+  emitted(partition: number, offset: number): void {
+    const root = positionNumber(partition, offset)
+    this.#underWay.set(root, (this.#underWay.get(root) ?? 0) + 1)
+  }
+
+  /** An event that follows from a request was applied. */
+  applied(partition: number, offset: number): void {
+    const root = positionNumber(partition, offset)
+    const count = (this.#underWay.get(root) ?? 0) - 1
+    assert(count >= 0, 'no more events of a request are applied than were emitted', `${partition}:${offset}`)
+    if (count > 0) this.#underWay.set(root, count)
+    else this.#underWay.delete(root)
+    this.check(partition, offset)
+  }
+
+  /** Notifies whoever waits for a request, if it is complete. */
+  check(partition: number, offset: number): void {
+    if (this.#waiters.size === 0 || !this.#isComplete(partition, offset)) return
+    const root = positionNumber(partition, offset)
+    this.#waiters.get(root)?.resolve()
+    this.#waiters.delete(root)
+  }
+
+  /**
+   * Waits until a request is complete.
+   * @returns undefined if it is; else a promise that rejects if `abandon` comes first
+   */
+  wait(partition: number, offset: number): Promise<void> | undefined {
+    if (this.#isComplete(partition, offset)) return undefined
+    const root = positionNumber(partition, offset)
+    const known = this.#waiters.get(root)
+    if (known) return known.promise
+    const waiter = Promise.withResolvers<void>()
+    // The caller may not wait any more when it rejects.
+    waiter.promise.catch(() => {})
+    this.#waiters.set(root, waiter)
+    return waiter.promise
+  }
+
+  /** Rejects all that wait: nothing more will be applied. */
+  abandon(error: HenceError): void {
+    for (const waiter of this.#waiters.values()) waiter.reject(error)
+    this.#waiters.clear()
+  }
+
+  #isComplete(partition: number, offset: number): boolean {
+    return this.#positions[partition]! > offset && !this.#underWay.has(positionNumber(partition, offset))
+  }
+}

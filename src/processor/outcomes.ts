@@ -1,0 +1,65 @@
+import type { Outcome } from '../app/index.ts'
+import {
+  decodeStoredOutcome,
+  derivedOutcome,
+  encodeStoredOutcome,
+  type StoredOutcome,
+} from '../derivation/stored-outcome.ts'
+import { identitiesBefore } from '../identity.ts'
+import type { CorrectionRecord } from '../log/record.ts'
+import type { Collection } from '../state/cells.ts'
+import { canonicalJson } from '../state/digest.ts'
+import type { State } from '../state/state.ts'
+
+const textCodec = { encode: (text: string) => text, decode: (text: string) => text }
+
+/** The stored outcomes, by the identity of the request. */
+export class Outcomes {
+  /** Kept as text, since hardly any is asked for again. */
+  readonly #texts: Collection<string>
+
+  static readonly collections = ['decided']
+
+  constructor(state: State) {
+    this.#texts = state.collection('decided', textCodec, false)
+  }
+
+  has(identity: string): boolean {
+    return this.#texts.get(identity) !== undefined
+  }
+
+  get(identity: string): StoredOutcome | undefined {
+    const text = this.#texts.get(identity)
+    return text === undefined ? undefined : decodeStoredOutcome(text)
+  }
+
+  set(identity: string, stored: StoredOutcome): void {
+    this.#texts.set(identity, encodeStoredOutcome(stored))
+  }
+
+  /** Puts the outcome back that clients were given first; what this code derived stands beside it if it differs. */
+  correct({ correction: { identity, what } }: CorrectionRecord): void {
+    if (what.kind !== 'outcome') return
+    const stored = this.get(identity)
+    if (stored === undefined) return
+    const corrected = derivedOutcome(stored)
+    if (corrected === undefined) return
+    const outcome = what.told as Outcome
+    const isSame = canonicalJson(outcome) === canonicalJson(corrected)
+    this.set(identity, { ...stored, outcome, ...(!isSame && { corrected }) })
+  }
+
+  /**
+   * Forgets outcomes of requests whose id holds a time before this one; ids without a time are kept.
+   * @param before in milliseconds since 1970
+   * @param limit how many are forgotten at most
+   */
+  forget(before: number, limit: number): void {
+    const old: string[] = []
+    for (const [identity] of this.#texts.range({ from: '7', to: identitiesBefore(before) })) {
+      if (old.length >= limit) break
+      old.push(identity)
+    }
+    for (const identity of old) this.#texts.delete(identity)
+  }
+}
