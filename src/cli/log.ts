@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander'
 import { principalOf, requestIdOf } from '../identity.ts'
-import { batchesByTime } from '../log/batches-by-time.ts'
 import { type LogSnapshot, type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
+import { batchesByTime } from '../log/merge-by-time.ts'
 import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
 import { snapshotData } from '../offline/data-snapshot.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'

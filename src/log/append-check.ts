@@ -5,7 +5,8 @@ import { recordBytesMax } from './log.ts'
 export const appendBytesMax = 64 * 1024 * 1024
 
 /**
- * Refuses an append that no log takes, before anything is written; otherwise tells its bytes.
+ * Checks an append before anything is written.
+ * @returns the bytes of its records together
  * @throws HenceError `append-empty`, `record-too-large` (change)
  */
 export function checkRecords(records: readonly Uint8Array[]): number {
@@ -49,7 +50,7 @@ export function checkPartition(partition: number, partitions: number): void {
 }
 
 /**
- * Refuses to read from behind the end: whoever asks for that has seen records which the log has not.
+ * Refuses a read from past the end: the caller has seen records that the log does not hold.
  * @throws HenceError `offset-out-of-range` (operator)
  */
 export function checkOffset(partition: number, from: number, end: number): void {
@@ -57,12 +58,12 @@ export function checkOffset(partition: number, from: number, end: number): void 
   throw new HenceError(
     'offset-out-of-range',
     'operator',
-    `Partition ${partition} of the log ends at offset ${end}, but was asked for ${from}. ` +
-      'Is this the log that the derived state was made of? If it is, then it has lost records.',
+    `Partition ${partition} of the log ends at offset ${end}, but a read asks for ${from}. ` +
+      'Was the state derived from this log? If so, the log has lost records.',
   )
 }
 
-/** What every call on a closed log throws. */
+/** The error of every call on a closed log. */
 export function logClosed(): HenceError {
   return new HenceError('log-closed', 'retry', 'The log is closed: open it again, then retry.')
 }

@@ -1,15 +1,14 @@
 import { HenceError } from '../failure.ts'
-import type { Batch, Log } from './log.ts'
+import type { Log } from './log.ts'
+import { MergeByTime, type PartitionCursor } from './merge-by-time.ts'
 import { decodeRecord } from './record.ts'
 
 /**
- * Where each partition of a log ended right after some records: the offset behind the last one that was there.
+ * Returns a consistent cut right after some records: by partition, the offset after the last record that is kept.
  *
- * A partition that is named ends behind its record. Of the others that is kept which has no later log time than the
- * latest record named: all that was durable before it, and maybe more of the same millisecond. From that, every event is
- * taken away whose cause is not there, with all that stands behind it; so a partition that is named may end earlier too, when
- * the records that are named were never the last ones at one time. A control record is there in all partitions or in none, with
- * all that stands before it in any.
+ * A named partition ends after its record; the others keep records up to the latest log time of a named record. Then each
+ * event whose cause lies outside the cut is dropped, with all records after it, so a named partition may end earlier too.
+ * A control record is kept in all partitions or in none.
  *
  * @param named by partition, the offset of the record
  * @throws HenceError `token-unknown` (change), and what reading the log throws
@@ -18,97 +17,60 @@ export async function endsRightAfter(log: Log, named: ReadonlyMap<number, number
   let until = 0
   for (const [partition, offset] of named) until = Math.max(until, await timeOf(log, partition, offset))
   const ends = new Array<number>(log.partitions).fill(0)
-  const walks = ends.map((_, partition) => {
+  const isWanted = (partition: number, offset: number, time: number) => {
     const last = named.get(partition)
-    return new Walk(log.read(partition, 0), (offset, time) =>
-      last === undefined ? time <= until : offset <= last,
-    )
-  })
-  // Each goes on up to a control record, or to an event whose cause is still to come.
-  for (let moves = true; moves; ) {
-    moves = false
-    for (const [partition, walk] of walks.entries()) {
-      const before = walk.end
-      ends[partition] = await walk.on(ends)
-      if (walk.end > before) moves = true
-    }
-    // When none gets any further, the causes never come; but all may stand at one control record.
-    if (!moves && arePassing(walks, named)) {
-      for (const [partition, walk] of walks.entries()) ends[partition] = walk.pass()
-      moves = true
-    }
+    return last === undefined ? time <= until : offset <= last
   }
-  for (const walk of walks) await walk.close()
-  return ends
-}
+  /** The number of the last control record that every partition has passed. */
+  let passed = -1
+  /** Takes records up to one that is not wanted, a new control record, or an event whose cause is not kept so far. */
+  const keep = ({ partition, batch, offset: from, available }: PartitionCursor): number => {
+    const end = from + available
+    for (let offset = from; offset < end; offset++) {
+      const record = decodeRecord(batch.records[offset - batch.offset]!)
+      const waits =
+        (record.kind === 'control' && record.control.number > passed) ||
+        !isWanted(partition, offset, batch.time) ||
+        (record.kind === 'event' && record.causeOffset >= ends[record.causePartition]!)
+      if (waits) break
+      ends[partition] = offset + 1
+    }
+    return ends[partition]! - from
+  }
 
-/** Whether all stand at the same control record, and pass it: the partitions that are not named go with one that does. */
-function arePassing(walks: readonly Walk[], named: ReadonlyMap<number, number>): boolean {
-  const [first] = walks
-  return (
-    first!.control !== undefined &&
-    walks.every(({ control }) => control === first!.control) &&
-    walks.every((walk, partition) => walk.isKept || !named.has(partition)) &&
-    walks.some(({ isKept }) => isKept)
+  const merge = await MergeByTime.open(
+    ends.map((_, partition) => ({ partition, batches: log.read(partition, 0) })),
   )
-}
-
-/** One partition, read from its beginning to where it has to end. */
-class Walk {
-  readonly #batches: AsyncIterator<Batch>
-  readonly #limit: (offset: number, time: number) => boolean
-  #batch: Batch | undefined
-  #passed = -1
-  /** The offset behind the last record that is there. */
-  end = 0
-  /** The number of the control record that it stands at. */
-  control: number | undefined
-
-  constructor(batches: AsyncIterable<Batch>, limit: (offset: number, time: number) => boolean) {
-    this.#batches = batches[Symbol.asyncIterator]()
-    this.#limit = limit
-  }
-
-  /** Whether the record that it stands at may be there, for what was asked. */
-  get isKept(): boolean {
-    return this.#limit(this.end, this.#batch!.time)
-  }
-
-  /** Goes on as far as the others have come; resolves to the offset behind the last record. */
-  async on(ends: readonly number[]): Promise<number> {
+  try {
     for (;;) {
-      const at = this.end - (this.#batch?.offset ?? 0)
-      if (this.#batch === undefined || at === this.#batch.records.length) {
-        const { done, value } = await this.#batches.next()
-        if (done) break
-        this.#batch = value
-        continue
-      }
-      const record = decodeRecord(this.#batch.records[at]!)
-      if (record.kind === 'control' && record.control.number > this.#passed) {
-        this.control = record.control.number
-        break
-      }
-      if (!this.isKept) break
-      if (record.kind === 'event' && record.causeOffset >= ends[record.causePartition]!) break
-      this.end++
+      if ((await merge.advance(keep)) > 0) continue
+      // No partition gets any further: the missing causes never come, unless all stand before one control record.
+      const control = controlAt(merge.cursors, log.partitions)
+      if (control === undefined) return ends
+      const wanted = merge.cursors.map(({ partition, offset, time }) => isWanted(partition, offset, time))
+      // The partitions that are not named go along with one that keeps it.
+      const isKept = merge.cursors.every(({ partition }, i) => wanted[i] || !named.has(partition))
+      if (!isKept || !wanted.includes(true)) return ends
+      for (const { partition } of merge.cursors) ends[partition]!++
+      passed = control
+      await merge.skipAll()
     }
-    return this.end
-  }
-
-  /** Leaves the control record behind. */
-  pass(): number {
-    this.#passed = this.control!
-    this.control = undefined
-    return ++this.end
-  }
-
-  async close(): Promise<void> {
-    await this.#batches.return?.()
+  } finally {
+    await merge.close()
   }
 }
 
-/** The log time of a record. */
+/** Returns the number of the control record that all partitions stand before; undefined if there is none. */
+function controlAt(cursors: readonly PartitionCursor[], partitions: number): number | undefined {
+  if (cursors.length < partitions) return undefined
+  const numbers = cursors.map(({ record: bytes }) => {
+    const record = decodeRecord(bytes)
+    return record.kind === 'control' ? record.control.number : undefined
+  })
+  return numbers.every((number) => number === numbers[0]) ? numbers[0] : undefined
+}
+
+/** Returns the log time of a record. */
 async function timeOf(log: Log, partition: number, offset: number): Promise<number> {
   if (partition < log.partitions && offset < (await log.end(partition))) {
     for await (const { time } of log.read(partition, offset)) return time

@@ -1,7 +1,7 @@
 import { principalOf, requestIdOf } from '../identity.ts'
 import type { ControlRecord } from './record.ts'
 
-/** A change of code or of the live generation, as it stands in the log. */
+/** A change of code or of the live generation, as the log records it. */
 export type ControlFact = {
   readonly number: number
   readonly generation: number
@@ -24,49 +24,50 @@ export type ControlFact = {
       readonly diff: string
       readonly note?: string
       readonly corrections: number
-      /** SHA-256 of their texts. */
+      /** SHA-256 of the corrections' texts. */
       readonly correctionsHash: string
       /** The version of its code at the beginning of the log. */
       readonly base: string
     }
 )
 
-/** The generation that is live after some control records. */
+/** Returns the generation that is live after some control records. */
 export function liveOf(history: readonly ControlFact[]): number {
   return history.findLast(({ type }) => type === 'promotion')?.generation ?? 0
 }
 
 /**
- * A generation, the one that was live when it was promoted, or is live as long as it was not, the one that was live before that, and so on:
- * what was made good in the tables of those was made good in its own.
+ * Returns a generation followed by its ancestors, whose corrections apply to it too. The parent is the generation that was
+ * live at its promotion, or is live now if it was never promoted.
  */
 export function lineageOf(history: readonly ControlFact[], generation: number): readonly number[] {
   const first = history.find((fact) => fact.type === 'promotion' && fact.generation === generation)
   const before = first?.type === 'promotion' ? first.before : liveOf(history)
-  // Each has a greater number than all that were there when it began; the first one follows none.
+  // A generation has a greater number than all that existed when it began; the first has no parent.
   return before < generation ? [generation, ...lineageOf(history, before)] : [generation]
 }
 
-/** The version of a generation's code after some control records; undefined when none says it. */
+/** Returns the version of a generation's code after some control records; undefined if they do not say. */
 export function versionOf(history: readonly ControlFact[], generation: number): string | undefined {
   return history.findLast((fact) => fact.generation === generation)?.version
 }
 
-/** The version of a generation's code at the beginning of the log; undefined when no control record says it. */
+/** Returns the version of a generation's code at the beginning of the log; undefined if no control record says. */
 export function baseOf(history: readonly ControlFact[], generation: number): string | undefined {
   const first = history.find((fact) => fact.generation === generation)
   if (first === undefined) return undefined
   return first.type === 'promotion' ? first.base : (first.before ?? first.version)
 }
 
+/** Makes a fact of a control record and its positions, by partition. */
 export function factOf(
   generation: number,
   control: ControlRecord['control'],
-  places: readonly { readonly offset: number; readonly time: number }[],
+  positions: readonly { readonly offset: number; readonly time: number }[],
 ): ControlFact {
   const { number, version } = control
-  const at = Math.max(...places.map(({ time }) => time))
-  const fact = { number, generation, version, at, positions: places.map(({ offset }) => offset) }
+  const at = Math.max(...positions.map(({ time }) => time))
+  const fact = { number, generation, version, at, positions: positions.map(({ offset }) => offset) }
   if (control.type === 'version') {
     return { ...fact, type: 'version', ...(control.before !== undefined && { before: control.before }) }
   }

@@ -3,41 +3,42 @@ import { type ControlFact, factOf } from './control-history.ts'
 import type { Log } from './log.ts'
 import { type ControlRecord, decodeRecord, encodeControl, isControl } from './record.ts'
 
-/** The control records that a log holds from some positions on. */
+/** The control records of a log from some positions on. */
 export interface FoundControls {
   readonly facts: readonly ControlFact[]
-  /** The last one, if a process ended before it stood in all partitions, and those that lack it. */
+  /** The last one, if a process ended before it was in all partitions; and the partitions that lack it. */
   readonly unfinished: { readonly record: ControlRecord; readonly missing: readonly number[] } | undefined
 }
 
-/** Looks for control records, without reading what else there is. */
+/** Finds control records, without decoding other records. */
 export async function findControls(log: Log, from: readonly number[]): Promise<FoundControls> {
-  const byNumber = new Map<number, { record: ControlRecord; places: { offset: number; time: number }[] }>()
-  for (const [partition, position] of from.entries()) {
-    if (position >= (await log.end(partition))) continue
-    for await (const { offset, time, records } of log.read(partition, position)) {
+  const byNumber = new Map<number, { record: ControlRecord; positions: { offset: number; time: number }[] }>()
+  for (const [partition, start] of from.entries()) {
+    if (start >= (await log.end(partition))) continue
+    for await (const { offset, time, records } of log.read(partition, start)) {
       for (const [i, bytes] of records.entries()) {
-        if (!isControl(bytes) || offset + i < position) continue
+        if (!isControl(bytes) || offset + i < start) continue
         const record = decodeRecord(bytes) as ControlRecord
         const { number } = record.control
-        const known = byNumber.get(number) ?? { record, places: [] }
-        known.places[partition] ??= { offset: offset + i, time }
+        const known = byNumber.get(number) ?? { record, positions: [] }
+        known.positions[partition] ??= { offset: offset + i, time }
         byNumber.set(number, known)
       }
     }
   }
   const facts: ControlFact[] = []
-  for (const [, { record, places }] of [...byNumber].sort(([a], [b]) => a - b)) {
-    const missing = from.flatMap((_, partition) => (places[partition] ? [] : [partition]))
+  for (const [, { record, positions }] of [...byNumber].sort(([a], [b]) => a - b)) {
+    const missing = from.flatMap((_, partition) => (positions[partition] ? [] : [partition]))
     if (missing.length > 0) return { facts, unfinished: { record, missing } }
-    facts.push(factOf(record.generation, record.control, places))
+    facts.push(factOf(record.generation, record.control, positions))
   }
   return { facts, unfinished: undefined }
 }
 
 /**
- * Writes a control record into partitions, in which nothing may be under way. When it throws, it stands in none of them
- * (`log-write-failed`, retry) or must be finished before anything else is written (`control-unfinished`, operator).
+ * Writes a control record to partitions in which nothing is under way.
+ * @throws HenceError `log-write-failed` (retry): it is in none of them; `control-unfinished` (operator): it is in some, and
+ *   must be written to the others before anything else is
  */
 export async function appendControl(
   log: Log,
@@ -53,8 +54,8 @@ export async function appendControl(
       throw new HenceError(
         'control-unfinished',
         'operator',
-        `A change of code or generation stands in ${i} of ${partitions.length} partitions, and could not be written to partition ${partition}: ${error.message} ` +
-          'It is finished at the next start.',
+        `A change of code or generation is in ${i} of ${partitions.length} partitions, and could not be written to partition ${partition}: ${error.message} ` +
+          'The next start finishes it.',
         { cause: error },
       )
     }
@@ -63,7 +64,7 @@ export async function appendControl(
 
 const triesMax = 5
 
-/** Writes a record that must not stand there yet; after a failed write it looks whether it does. */
+/** Appends a record exactly once: after a failed write it checks whether the record is there. */
 async function appendOnce(log: Log, partition: number, bytes: Buffer): Promise<void> {
   const end = await log.end(partition)
   for (let tries = 1; ; tries++) {

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 
-/** Log time: one for all partitions of a log, and it never goes backwards. In milliseconds since 1970. */
+/** Log time, in milliseconds since 1970: one for all partitions of a log; it never goes backwards. */
 export class LogTime {
   #last = 0
   readonly #clock: Clock
@@ -9,7 +9,7 @@ export class LogTime {
     this.#clock = clock
   }
 
-  /** Takes note of a time that stands in the log already; nothing is stamped earlier from now on. */
+  /** Takes a time that is already in the log; no later stamp is earlier than that. */
   atLeast(time: number): void {
     if (time > this.#last) this.#last = time
   }

@@ -5,8 +5,8 @@ import type { Appended, Batch, Log } from './log.ts'
 import { LogTime } from './log-time.ts'
 
 /**
- * A log in memory, for tests and for trying things out: it keeps every promise of the contract but to
- * survive its process. Records are copied when they are appended.
+ * A log in memory, for tests and experiments: it keeps every promise of the contract except to outlive its process. It
+ * copies records when they are appended.
  */
 export function memoryLog(
   options: { readonly partitions?: number; readonly clock?: Clock; readonly id?: string } = {},
@@ -73,7 +73,7 @@ function endOf(batches: readonly Batch[]): number {
   return last === undefined ? 0 : last.offset + last.records.length
 }
 
-/** The index of the first batch that ends behind the offset. */
+/** Returns the index of the first batch that ends after the offset. */
 function firstReaching(batches: readonly Batch[], offset: number): number {
   let low = 0
   let high = batches.length

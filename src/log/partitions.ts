@@ -1,12 +1,12 @@
 import { crc32 } from 'node:zlib'
 import type { Log } from './log.ts'
 
-/** The partition that a partition key belongs to: CRC-32 of its UTF-8 bytes, modulo their number. */
+/** Returns the partition of a partition key: the CRC-32 of its UTF-8 bytes modulo the number of partitions. */
 export function partitionOf(key: string, partitions: number): number {
   return partitions === 1 ? 0 : crc32(key) % partitions
 }
 
-/** How many records stand before some positions, in all partitions. */
+/** Returns the number of records before some positions, in all partitions. */
 export function recordsBefore(positions: readonly number[]): number {
   return positions.reduce((total, each) => total + each, 0)
 }

@@ -11,10 +11,10 @@ import { HenceError } from '../failure.ts'
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | input bytes                       | identity | type | input  | output  …
  *   +--------+--------+--------+--------+----------+------+--------+---------
- *     flags bit 0: an output stands after the input, to the end of the record
- *     version: that of the schema which let it in; 0 means 1, and 1 is written so, as it was before there were versions
+ *     flags bit 0: an output follows the input, to the end of the record
+ *     version: of the schema that admitted it; version 1 is written as 0, as before there were versions
  *
- * Event: what a derivation emitted to another partition.
+ * Event: a message that a derivation emitted to another partition.
  *
  *   0        1        2                 4                 6                 8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -32,16 +32,16 @@ import { HenceError } from '../failure.ts'
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | identity (of the root request) | type | key | data, to the end            56
  *   +--------------------------------+------+-----+--------------------------
- *     version: that of the definition which it was emitted by, written as a request's
+ *     version: of the definition that emitted it, written as in a request
  *
- * Tick: brings a time to a partition in which nothing else happens, so that its timers go off.
+ * Tick: brings the time to a partition without other records, so that its timers fire.
  *
  *   0        1        2                 4                                   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | kind=4 | flags  |                  reserved, zero                     |
  *   +--------+--------+-----------------------------------------------------+
  *
- * Result: what came of an effect.
+ * Result: the result of an effect.
  *
  *   0        1        2                 4                                   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -49,10 +49,10 @@ import { HenceError } from '../failure.ts'
  *   +--------+--------+-----------------+-----------------+-----------------+
  *   | id | result or error, to the end                                          8
  *   +----+-----------------------------
- *     flags bit 0: it was given up, and the text is the error; else it was done, and the text is JSON
+ *     flags bit 0: the effect was given up, and the text is the error; otherwise it was done, and the text is JSON
  *
- * Control: from here on other code is in force, or another generation is live. It stands in every partition.
- * Correction: a difference between two generations, for the one that was promoted.
+ * Control: from here on other code is in force, or another generation is live. Every partition has it.
+ * Correction: a difference between two generations, for the promoted one.
  *
  *   0        1        2                 4                                   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -74,22 +74,22 @@ export type LogRecord =
 
 export interface RequestRecord {
   readonly kind: 'request'
-  /** Principal and request id in one; see `request/identity.ts`. A latin1 string. */
+  /** Principal and request id in one; see `identity.ts`. A latin1 string. */
   readonly identity: string
   readonly type: string
-  /** The version of the type whose schema let it in. */
+  /** The version of the type whose schema admitted it. */
   readonly version: number
   /** The input as it was sent: JSON text. */
   readonly input: string
-  /** What the schema made of the input, where that differs from what was sent: JSON text. */
+  /** The input after the schema, where that differs from the input as it was sent: JSON text. */
   readonly output: string | undefined
 }
 
 export interface EventRecord {
   readonly kind: 'event'
-  /** The generation that emitted it, which was live then: 0 until another one is promoted. */
+  /** The generation that emitted it, which was live at the time: 0 until another is promoted. */
   readonly generation: number
-  /** The record whose derivation emitted it. `causePartition` is the channel's source too. */
+  /** The record whose derivation emitted it. `causePartition` is also the source of the channel. */
   readonly causePartition: number
   readonly causeOffset: number
   /** The request at the beginning of the chain. */
@@ -97,14 +97,14 @@ export interface EventRecord {
   readonly rootOffset: number
   /** The identity of that request. A latin1 string. */
   readonly identity: string
-  /** How many events stand between the request and this one, itself included. */
+  /** The number of events from the request to this one, itself included. */
   readonly depth: number
   readonly type: string
-  /** The version of the type that the data is of. */
+  /** The version of the type of its data. */
   readonly version: number
-  /** The partition key that it is addressed to. */
+  /** The partition key of its target. */
   readonly key: string
-  /** Its place in the channel from the cause's partition to this one, from 0 without gaps. */
+  /** Its number in the channel from the cause's partition to this one, from 0 without gaps. */
   readonly channelNumber: number
   /** Deterministic, 16 bytes as a latin1 string: the same on every replay and for any number of partitions. */
   readonly id: string
@@ -120,15 +120,15 @@ export interface ResultRecord {
   readonly kind: 'result'
   /** The effect's id: visible ASCII. */
   readonly effect: string
-  /** Whether it was done; else it was given up. */
+  /** Whether it was done; otherwise it was given up. */
   readonly done: boolean
-  /** How often it was tried, 65,535 at most. */
+  /** The number of tries, 65,535 at most. */
   readonly tries: number
-  /** What its handler gave back, as JSON text, or the error of the last try. */
+  /** The result of its handler as JSON text, or the error of the last try. */
   readonly text: string
 }
 
-/** Stands in every partition, where nothing was under way: all that came before is derived before anything behind it. */
+/** Written to every partition when nothing is under way: all records before it are derived before any after it. */
 export interface ControlRecord {
   readonly kind: 'control'
   readonly generation: number
@@ -143,7 +143,7 @@ export type Control =
       readonly number: number
       /** SHA-256 of the bundle, in hexadecimal. */
       readonly version: string
-      /** The one that was in force until here; left out at the beginning of a log. */
+      /** The version that was in force until here; left out at the beginning of a log. */
       readonly before?: string
     }
   | {
@@ -156,12 +156,12 @@ export type Control =
       readonly version: string
       /** The generation that was live before. */
       readonly before: number
-      /** Who approved it, under which id: as an identity, see `identity.ts`. */
+      /** The principal and request id of the approval: an identity, see `identity.ts`. */
       readonly identity: string
-      /** The hash of the diff that was approved. */
+      /** The hash of the approved diff. */
       readonly diff: string
       readonly note?: string
-      /** How many corrections follow, and the SHA-256 of their texts. */
+      /** The number of corrections that follow, and the SHA-256 of their texts. */
       readonly corrections: number
       readonly correctionsHash: string
     }
@@ -172,7 +172,7 @@ export interface CorrectionRecord {
   readonly correction: RecordedCorrection
 }
 
-/** A correction, and the key that the app answers it under. */
+/** A correction, and the key under which the app answers it. */
 export interface RecordedCorrection {
   /** The number of the promotion's control record. */
   readonly promotion: number
@@ -180,7 +180,7 @@ export interface RecordedCorrection {
   readonly n: number
   readonly scope: string
   readonly key: string
-  /** The request that it concerns, or the promotion itself. A latin1 string. */
+  /** The identity of the request that it corrects, or of the promotion. A latin1 string. */
   readonly identity: string
   readonly rootPartition: number
   readonly rootOffset: number
@@ -192,11 +192,11 @@ export interface CorrectedOutcome {
   readonly type: string
   /** The input as it was sent. */
   readonly input: unknown
-  /** What was told first, and still is. */
+  /** The first outcome, which a retry still gets. */
   readonly told: unknown
   readonly before: unknown
   readonly after: unknown
-  /** Nothing differs; another promotion has corrected it before, and what was told is kept. */
+  /** Nothing differs, but an earlier promotion has corrected it, so the first outcome is kept. */
   readonly kept?: true
 }
 
@@ -204,11 +204,11 @@ export interface CorrectedEffect {
   readonly kind: 'effect'
   readonly id: string
   readonly type: string
-  /** What the generation before made of it: a row of the outbox. */
+  /** The outbox row of the generation before. */
   readonly before: unknown
-  /** What this generation asks for instead, JSON text; undefined when it does not ask. */
+  /** The input that this generation asks for instead, JSON text; undefined if it asks for nothing. */
   readonly after?: string
-  /** It asks for the same, but did so after the record of what came of it: that counts now. */
+  /** It asks for the same input, but later in the log than its result; the result counts now. */
   readonly settled?: true
 }
 
@@ -232,7 +232,7 @@ const flagOutput = 1
 const requestHead = 12
 const eventHead = 56
 
-/** Makes the bytes of a request record. */
+/** Encodes a request record. */
 export function encodeRequest(
   identity: string,
   type: string,
@@ -250,7 +250,7 @@ export function encodeRequest(
   bytes.writeUInt16LE(writtenVersion(version), 6)
   bytes.writeUInt32LE(inputBytes, 8)
   if (inputBytes === input.length) {
-    // All of it is latin1, and one call of the buffer's costs more than making one text of three.
+    // All three are latin1. One write of a joined text costs less than three writes.
     bytes.write(identity + type + input, requestHead, 'latin1')
   } else {
     bytes.write(identity + type, requestHead, 'latin1')
@@ -260,7 +260,7 @@ export function encodeRequest(
   return bytes
 }
 
-/** Makes the bytes of an event record. */
+/** Encodes an event record. */
 export function encodeEvent(event: EventRecord): Buffer {
   const keyBytes = Buffer.byteLength(event.key)
   const dataBytes = Buffer.byteLength(event.data)
@@ -288,14 +288,14 @@ export function encodeEvent(event: EventRecord): Buffer {
   return bytes
 }
 
-/** Makes the bytes of a tick. */
+/** Encodes a tick. */
 export function encodeTick(): Buffer {
   const bytes = Buffer.alloc(shortHead)
   bytes[0] = kindTick
   return bytes
 }
 
-/** Makes the bytes of a result record. */
+/** Encodes a result record. */
 export function encodeResult({ effect, done, tries, text }: ResultRecord): Buffer {
   const bytes = Buffer.alloc(shortHead + effect.length + Buffer.byteLength(text))
   bytes[0] = kindResult
@@ -307,12 +307,12 @@ export function encodeResult({ effect, done, tries, text }: ResultRecord): Buffe
   return bytes
 }
 
-/** Makes the bytes of a control record. */
+/** Encodes a control record. */
 export function encodeControl({ generation, control }: Omit<ControlRecord, 'kind'>): Buffer {
   return encodeText(kindControl, generation, control)
 }
 
-/** Makes the bytes of a correction. */
+/** Encodes a correction. */
 export function encodeCorrection({ generation, correction }: Omit<CorrectionRecord, 'kind'>): Buffer {
   return encodeText(kindCorrection, generation, correction)
 }
@@ -331,7 +331,7 @@ export function isControl(bytes: Buffer): boolean {
   return bytes[0] === kindControl
 }
 
-/** Of an event, if these are its bytes: what tells where it comes from, without reading the rest. */
+/** Decodes only the generation, id and cause of an event; undefined if these are not the bytes of an event. */
 export function eventIn(
   bytes: Buffer,
 ): Pick<EventRecord, 'generation' | 'id' | 'causePartition' | 'causeOffset'> | undefined {
@@ -416,7 +416,7 @@ function decodeEvent(bytes: Buffer): EventRecord {
 
 let lastType = ''
 
-/** Most records are of the type of the one before, and a text that is there already costs less than one that is made anew. */
+/** Most records have the type of the record before, and reusing its text costs less than decoding it again. */
 function typeIn(bytes: Buffer, start: number, end: number): string {
   let isLast = lastType.length === end - start
   for (let i = 0; isLast && i < lastType.length; i++) isLast = bytes[start + i] === lastType.charCodeAt(i)

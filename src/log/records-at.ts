@@ -1,18 +1,18 @@
 import { HenceError } from '../failure.ts'
 import type { Log } from './log.ts'
 
-/** Up to so many records are rather passed by than left out by a reading of its own. */
+/** A gap of up to this many records is read through; a larger one is skipped by a new reading. */
 const passedMax = 200
 
-/** A record, and the log time of it. */
-export interface Found {
+/** A record of a partition, with its log time. */
+export interface RecordAt {
   readonly offset: number
   readonly bytes: Buffer
   readonly time: number
 }
 
 /**
- * Reads some records of a partition, in their order; many of them cost far less than as many readings.
+ * Reads some records of a partition, in order. One call for many records costs far less than a reading for each.
  * @param offsets ascending
  * @throws HenceError `log-damaged`, `offset-out-of-range` (operator), `log-read-failed` (retry)
  */
@@ -20,7 +20,7 @@ export async function* recordsAt(
   log: Log,
   partition: number,
   offsets: readonly number[],
-): AsyncGenerator<Found> {
+): AsyncGenerator<RecordAt> {
   let at = 0
   while (at < offsets.length) {
     const before = at
@@ -33,32 +33,32 @@ export async function* recordsAt(
       if (at === offsets.length || offsets[at]! - end > passedMax) break
     }
     if (at === before) {
-      throw otherRecord(partition, offsets[at]!, 'there, since something was derived from it')
+      throw otherRecord(partition, offsets[at]!, 'there, since state was derived from it')
     }
   }
 }
 
-interface Waiting {
+interface Call {
   readonly offset: number
-  resolve(found: Found): void
+  resolve(record: RecordAt): void
   reject(error: unknown): void
 }
 
-/** So many are read in one round at most: whoever comes meanwhile waits for it. */
+/** The records of one round at most: a call that comes meanwhile waits for its end. */
 const roundMax = 256
 
-/** Reads single records: those that are asked for while others are read are read together in the next round. */
+/** Reads single records. Calls that come during a round are served together in the next one. */
 export class RecordReader {
   readonly #log: Log
-  /** By partition: what is to be read next. */
-  readonly #waiting = new Map<number, Waiting[]>()
+  /** By partition: the calls for the next round. */
+  readonly #waiting = new Map<number, Call[]>()
 
   constructor(log: Log) {
     this.#log = log
   }
 
   /** @throws HenceError `log-damaged`, `offset-out-of-range` (operator), `log-read-failed` (retry) */
-  read(partition: number, offset: number): Promise<Found> {
+  read(partition: number, offset: number): Promise<RecordAt> {
     return new Promise((resolve, reject) => {
       const waiting = this.#waiting.get(partition) ?? []
       waiting.push({ offset, resolve, reject })
@@ -68,8 +68,8 @@ export class RecordReader {
     })
   }
 
-  async #work(partition: number, waiting: Waiting[]): Promise<void> {
-    await undefined // What is asked for in the same turn is read together.
+  async #work(partition: number, waiting: Call[]): Promise<void> {
+    await undefined // Calls of one turn of the event loop are served together.
     while (waiting.length > 0) {
       const taken = waiting.splice(0, roundMax).sort((a, b) => a.offset - b.offset)
       for (let at = 0; at < taken.length; ) {
@@ -78,7 +78,7 @@ export class RecordReader {
           const offsets = taken.slice(at).map(({ offset }) => offset)
           for await (const found of recordsAt(this.#log, partition, offsets)) taken[at++]!.resolve(found)
         } catch (error) {
-          // A record that is damaged does not stand in the way of others.
+          // A damaged record does not fail the others.
           if (at === before) taken[at++]!.reject(error)
         }
       }
@@ -91,6 +91,6 @@ export function otherRecord(partition: number, offset: number, what: string): He
   return new HenceError(
     'log-damaged',
     'operator',
-    `Record ${offset} of partition ${partition} should be ${what}, and is not. \`hence doctor\` tells what can be done.`,
+    `Record ${offset} of partition ${partition} should be ${what}, and is not. \`hence doctor\` shows what can be done.`,
   )
 }

@@ -1,8 +1,8 @@
 import type { App } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import { batchesByTime } from '../log/batches-by-time.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
 import type { Log } from '../log/log.ts'
+import { batchesByTime } from '../log/merge-by-time.ts'
 import { decodeRecord, type LogRecord } from '../log/record.ts'
 
 /** What a log holds, up to some moment of it. */

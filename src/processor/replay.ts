@@ -1,6 +1,7 @@
 import { HenceError } from '../failure.ts'
-import type { Batch, Log } from '../log/log.ts'
-import { type ControlRecord, decodeRecord, eventIn, isControl } from '../log/record.ts'
+import type { Log } from '../log/log.ts'
+import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
+import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
 import type { Processor } from './processor.ts'
 
 /** What is replayed: the processor is another one after its code has changed. */
@@ -36,79 +37,95 @@ export interface ReplayOptions {
  *   (operator) when the log ends before a position
  */
 export async function replay(log: Log, replayed: Replayed, options: ReplayOptions): Promise<number> {
-  const readers: Reader[] = []
+  const { partitions = [...replayed.processor.positions.keys()] } = options
+  const ends: number[] = []
+  const sources: MergeSource[] = []
+  for (const partition of partitions) {
+    const from = replayed.processor.position(partition)
+    const end = options.ends?.[partition] ?? (await log.end(partition))
+    if (end < from) throw shorter(partition, end, from)
+    ends[partition] = end
+    if (end > from) sources.push({ partition, batches: log.read(partition, from), from, end })
+  }
+  const merge = await MergeByTime.open(sources)
   try {
-    return await replayBy(readers, log, replayed, options)
+    return await replayMerged(merge, log, replayed, ends, options)
   } finally {
-    // Those that have not come to their end hold files open.
-    for (const reader of readers) await reader.close()
+    await merge.close()
   }
 }
 
-/** @param readers holds those, at any moment, that have not come to their end */
-async function replayBy(
-  readers: Reader[],
+async function replayMerged(
+  merge: MergeByTime,
   log: Log,
   replayed: Replayed,
+  ends: readonly number[],
   options: ReplayOptions,
 ): Promise<number> {
-  const {
-    partitions = [...replayed.processor.positions.keys()],
-    frontier = Number.POSITIVE_INFINITY,
-    pause,
-  } = options
+  const { partitions, frontier = Number.POSITIVE_INFINITY, atOnce, pause } = options
+  const isWhole = (partitions?.length ?? log.partitions) === log.partitions
   let applied = 0
-  const ends: number[] = []
-  for (const partition of partitions) {
-    const position = replayed.processor.position(partition)
-    const end = options.ends?.[partition] ?? (await log.end(partition))
-    if (end < position) throw shorter(partition, end, position)
-    ends[partition] = end
-    if (end > position) readers.push(await Reader.open(log, partition, position, end))
-  }
-  const isWhole = partitions.length === log.partitions
   if (isWhole && !replayed.processor.isLive) {
     if ((await noteAhead(log, replayed.processor, ends, pause)) === 'stop') return applied
   }
-  while (readers.length > 0) {
+  while (merge.cursors.length > 0) {
     const { processor } = replayed
-    readers.sort((a, b) => a.batch.time - b.batch.time || a.partition - b.partition)
-    const time = readers[0]!.batch.time
+    const { time } = merge.cursors[0]!
     if (!processor.isLive) applied += processor.applyDue(Math.min(time, frontier))
     if (time > frontier) return applied
-    const before = applied
-    for (const [i, reader] of readers.entries()) {
-      if (reader.batch.time > frontier) break
-      applied += reader.apply(processor, options.atOnce)
-      if (applied === before) continue
-      if (reader.done && !(await reader.next())) readers.splice(i, 1)
-      break
-    }
-    if (applied === before) {
-      if (readers.some(({ batch }) => batch.time > frontier)) return applied
+    const taken = await merge.advance((cursor) => applyFrom(cursor, processor, atOnce), frontier)
+    applied += taken
+    if (taken === 0) {
+      if (merge.cursors.some((cursor) => cursor.time > frontier)) return applied
+      const control = controlOf(merge.cursors, processor)
+      if (control === undefined) throw stuck(merge.cursors)
       // What stands before a control record of which the others lack their part is as far as it goes.
-      if (readers.every(({ control }) => control)) {
-        if (!isWhole || readers.length < log.partitions) return applied
-        if (!processor.isLive) processor.applyDue(Number.POSITIVE_INFINITY)
-        const places = readers.toSorted((a, b) => a.partition - b.partition).map(({ place }) => place)
-        const wasLive = processor.isLive
-        processor.applyControl(readers[0]!.control!, places)
-        applied += readers.length
-        for (const reader of [...readers]) {
-          reader.skip()
-          if (reader.done && !(await reader.next())) readers.splice(readers.indexOf(reader), 1)
-        }
-        if (wasLive && !processor.isLive) await noteAhead(log, processor, ends)
-        await replayed.followCode()
-        continue
-      }
-      throw stuck(readers)
+      if (!isWhole || merge.cursors.length < log.partitions) return applied
+      if (!processor.isLive) processor.applyDue(Number.POSITIVE_INFINITY)
+      const places = merge.cursors.toSorted((a, b) => a.partition - b.partition)
+      const wasLive = processor.isLive
+      processor.applyControl(
+        control,
+        places.map(({ offset, time }) => ({ offset, time })),
+      )
+      applied += places.length
+      await merge.skipAll()
+      if (wasLive && !processor.isLive) await noteAhead(log, processor, ends)
+      await replayed.followCode()
+      continue
     }
     const paused = pause(applied)
     if (paused && (await paused) === 'stop') return applied
   }
   if (!replayed.processor.isLive) applied += replayed.processor.applyDue(frontier)
   return applied
+}
+
+/**
+ * Applies records up to the end of the batch, or up to a control record or an event whose cause is still to come.
+ * @returns how many
+ */
+function applyFrom(cursor: PartitionCursor, processor: Processor, atOnce = Number.POSITIVE_INFINITY): number {
+  const { partition, batch, offset: from, available } = cursor
+  const end = from + Math.min(available, atOnce)
+  let offset = from
+  for (; offset < end; offset++) {
+    const bytes = batch.records[offset - batch.offset]!
+    const record = decodeRecord(bytes)
+    if (record.kind === 'control') {
+      if (record.control.number >= processor.history.length) break
+      processor.passControl(partition, offset, batch.time)
+    } else if (processor.apply(partition, offset, batch.time, record) === 'early') break
+  }
+  return offset - from
+}
+
+/** The control record that all partitions stand before; undefined when one stands before another record. */
+function controlOf(cursors: readonly PartitionCursor[], processor: Processor): ControlRecord | undefined {
+  const records = cursors.map(({ record }) => decodeRecord(record))
+  const isNew = (record: LogRecord) =>
+    record.kind === 'control' && record.control.number >= processor.history.length
+  return records.every(isNew) ? (records[0] as ControlRecord) : undefined
 }
 
 /** Notes the events of other generations that the log holds ahead of the positions, before any of it is applied. */
@@ -138,83 +155,6 @@ async function noteAhead(
   return undefined
 }
 
-/** One partition of the log, a batch at a time. */
-class Reader {
-  readonly partition: number
-  readonly #batches: AsyncIterator<Batch>
-  readonly #end: number
-  batch!: Batch
-  /** The control record that it stands at, which all partitions pass together. */
-  control: ControlRecord | undefined
-  #at = 0
-
-  static async open(log: Log, partition: number, from: number, end: number): Promise<Reader> {
-    const reader = new Reader(partition, log.read(partition, from)[Symbol.asyncIterator](), end)
-    await reader.next()
-    reader.#at = from - reader.batch.offset
-    return reader
-  }
-
-  private constructor(partition: number, batches: AsyncIterator<Batch>, end: number) {
-    this.partition = partition
-    this.#batches = batches
-    this.#end = end
-  }
-
-  get done(): boolean {
-    return this.#at >= Math.min(this.batch.records.length, this.#end - this.batch.offset)
-  }
-
-  /** Where the next record stands, and its log time. */
-  get place(): { readonly offset: number; readonly time: number } {
-    return { offset: this.batch.offset + this.#at, time: this.batch.time }
-  }
-
-  async next(): Promise<boolean> {
-    if (this.batch !== undefined && this.batch.offset + this.#at >= this.#end) {
-      await this.close()
-      return false
-    }
-    const { done, value } = await this.#batches.next()
-    if (done) return false
-    this.batch = value
-    this.#at = 0
-    return true
-  }
-
-  /** Reads no more. */
-  async close(): Promise<void> {
-    await this.#batches.return?.()
-  }
-
-  /** Leaves the control record behind. */
-  skip(): void {
-    this.control = undefined
-    this.#at++
-  }
-
-  /** Applies records up to the end of the batch, or up to a control record or an event whose cause is still to come. */
-  apply(processor: Processor, atOnce = Number.POSITIVE_INFINITY): number {
-    const { offset, time, records } = this.batch
-    const from = this.#at
-    const end = Math.min(records.length, this.#end - offset, from + atOnce)
-    for (; this.#at < end; this.#at++) {
-      const at = offset + this.#at
-      const bytes = records[this.#at]!
-      const record = decodeRecord(bytes)
-      if (isControl(bytes)) {
-        const control = record as ControlRecord
-        if (control.control.number >= processor.history.length) {
-          this.control = control
-          break
-        }
-        processor.passControl(this.partition, at, time)
-      } else if (processor.apply(this.partition, at, time, record) === 'early') break
-    }
-    return this.#at - from
-  }
-}
-
 function shorter(partition: number, end: number, position: number): HenceError {
   return new HenceError(
     'log-shorter-than-state',
@@ -224,8 +164,8 @@ function shorter(partition: number, end: number, position: number): HenceError {
   )
 }
 
-function stuck(readers: readonly Reader[]): HenceError {
-  const places = readers.map(({ partition, batch }) => `partition ${partition} near offset ${batch.offset}`)
+function stuck(cursors: readonly PartitionCursor[]): HenceError {
+  const places = cursors.map(({ partition, batch }) => `partition ${partition} near offset ${batch.offset}`)
   return new HenceError(
     'divergence',
     'operator',
