@@ -1,11 +1,11 @@
-/** Tells the time; passed in, so that a simulation can drive it. */
+/** The source of time; passed in, so that a simulation can drive it. */
 export interface Clock {
-  /** Milliseconds since 1970. May go backwards; whoever needs it not to must see to that. */
+  /** Milliseconds since 1970. Can go backwards; callers that need a monotonic time must handle that. */
   now(): number
   /**
-   * Calls back once, when `now` has come to a time, or a little later; or when the clock was set back meanwhile, since
-   * that time may now be years away. Left out: a timer of the runtime, which does not keep the process alive.
-   * @returns takes it back
+   * Calls back once when `now` reaches a time, or a little later; or when the clock is set back, since that time may now
+   * be years away. Default: a timer of the runtime, which does not keep the process alive.
+   * @returns cancels the alarm
    */
   alarm?(time: number, ring: () => void): () => void
 }
@@ -15,7 +15,7 @@ export const systemClock: Clock = { now: () => Date.now() }
 
 const timeoutMsMax = 2 ** 31 - 1
 
-/** Calls back once when a clock has come to a time, or was set back; see `Clock.alarm`. */
+/** Calls back once when a clock reaches a time or is set back; see `Clock.alarm`. */
 export function setAlarm(clock: Clock, time: number, ring: () => void): () => void {
   if (clock.alarm) return clock.alarm(time, ring)
   let timer: NodeJS.Timeout
@@ -25,7 +25,7 @@ export function setAlarm(clock: Clock, time: number, ring: () => void): () => vo
     const left = time - now
     const isSetBack = now < before
     before = now
-    // The runtime counts other milliseconds than the clock, and takes a wait that is too long for none.
+    // The runtime's timers drift from the clock, and treat a wait above the maximum as none.
     if (left > 0 && !isSetBack) timer = setTimeout(wait, Math.min(left, timeoutMsMax)).unref()
     else ring()
   }
@@ -47,7 +47,7 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
-/** Waits for a promise or for the signal, whichever comes first, and leaves nothing at the signal, which may serve for a long time. */
+/** Waits for a promise or an abort, whichever comes first. Leaves no listener on the signal, which may be long-lived. */
 export async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return promise
   const { promise: aborted, resolve } = Promise.withResolvers<void>()

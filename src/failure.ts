@@ -1,8 +1,8 @@
-/** What the caller of a failed call should do next; every error of Hence carries one. */
+/** The caller's next step after a failed call; every HenceError carries one. */
 export type Advice =
   /** Nothing is decided, or the decision is unknown: send the same request, with the same id, again. */
   | 'retry'
-  /** Nothing was written: the request, the app or the option must be changed first. */
+  /** Nothing was written: change the request, the app or the option first. */
   | 'change'
   /** An operator must look: data is damaged, in use by another process, or of another version. */
   | 'operator'
@@ -23,7 +23,7 @@ export class HenceError extends Error {
   }
 }
 
-/** What whoever calls a closed engine, or waits for it, is told. */
+/** Thrown to callers of a closed engine, and to those who wait when it closes. */
 export function engineClosed(): HenceError {
   return new HenceError(
     'engine-closed',

@@ -1,20 +1,20 @@
 import { HenceError } from './failure.ts'
 
 /**
- * Who a request is: its id and its principal in one latin1 string, which is also the key that its outcome is
- * stored under. Ids of version 7 come first and sort by their time, so that old ones are one range:
+ * The identity of a request: its id and its principal in one latin1 string, the key that its outcome is stored under.
+ * Ids of version 7 come first and sort by time, so that old ones form one range:
  *
- *   '7' + the UUID in small letters + NUL + principal (UTF-8 bytes)
- *   'x' + any other id              + NUL + principal (UTF-8 bytes)
+ *   '7' + the UUID in lower case + NUL + principal (UTF-8 bytes)
+ *   'x' + any other id           + NUL + principal (UTF-8 bytes)
  */
 export type Identity = string
 
-/** Ids with a time in them: UUID version 7 (RFC 9562). */
+/** Ids that contain a time: UUID version 7 (RFC 9562). */
 const uuid7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII.
 const ascii = /^[\x00-\x7f]*$/
 const visibleAscii = /^[\x21-\x7e]{1,255}$/
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it looks for control characters.
 const plainText = /^[^\x00-\x1f\x7f]*$/
 
 /**
@@ -59,7 +59,7 @@ export function checkRequestId(requestId: string): void {
   )
 }
 
-/** The time in an id of version 7, in milliseconds since 1970; undefined for an id without one. */
+/** The time in a version 7 id, in milliseconds since 1970; undefined for an id without one. */
 export function timeOf(identity: Identity): number | undefined {
   if (identity[0] !== '7') return undefined
   return Number.parseInt(identity.slice(1, 9) + identity.slice(10, 14), 16)

@@ -1,8 +1,8 @@
 import { HenceError } from './failure.ts'
 
 /**
- * Refuses to go on without a package that only some users need.
- * @param need who needs it: `E-mails need`
+ * Throws unless an optional package is installed.
+ * @param need the subject of the message, for example `E-mails need`
  * @throws HenceError `package-missing` (change)
  */
 export function requirePackage(name: string, need: string): void {

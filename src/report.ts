@@ -1,4 +1,4 @@
-/** Something that an operator may want to know. */
+/** An event that an operator may want to know about. */
 export interface Report {
   /**
    * `info`: all is well; `warning`: it was mended, or will be; `alarm`: somebody must look.
@@ -11,7 +11,7 @@ export interface Report {
 
 export type Reporter = (report: Report) => void
 
-/** Warnings and alarms go to standard error, a line each. */
+/** Prints warnings and alarms to standard error, a line each. */
 export const printReport: Reporter = ({ level, code, message }) => {
   if (level !== 'info') console.error(`hence: ${level}: ${code}: ${message}`)
 }

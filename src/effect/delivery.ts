@@ -5,11 +5,11 @@ import { type Attempts, type DeliveryHost, Lane } from './lane.ts'
 import type { EffectRow } from './outbox.ts'
 
 /**
- * Delivers effects until each is acknowledged or given up. What an effect came to goes to the log as a record; until
- * that record is applied the effect counts as not delivered, so a crash in between leads to another try
- * under the same id.
+ * Delivers effects until each is acknowledged or given up. The end of an effect is appended to the log as a record.
+ * Until that record is applied the effect counts as not delivered, so a crash in between leads to another try under
+ * the same id.
  *
- * Tries are counted by this process: after a crash an effect has all of them again.
+ * This process counts the tries: after a crash an effect has all of them again.
  */
 export class Deliverer {
   readonly #lanes = new Map<string, Lane>()
@@ -41,27 +41,27 @@ export class Deliverer {
     }
   }
 
-  /** Takes up what waits in the outbox. */
+  /** Starts with the effects that wait in the outbox. */
   start(): void {
     for (const lane of this.#lanes.values()) lane.start()
   }
 
-  /** Hears of an effect that is to be delivered. */
+  /** Adds an effect that a derivation has just asked for. */
   asked(id: string, row: EffectRow): void {
     this.#lanes.get(row.type)?.asked(id, row)
   }
 
-  /** Hears that the record of an effect's end was applied. */
+  /** The record of this effect's end was applied. */
   ended(type: string, id: string): void {
     this.#lanes.get(type)?.ended(id)
   }
 
-  /** What became of the tries of an effect that is not delivered yet. */
+  /** Failed tries of an effect that is not delivered yet. */
   attempts(type: string, id: string): Attempts | undefined {
     return this.#lanes.get(type)?.attempts(id)
   }
 
-  /** Begins no more tries, and waits for those under way; after the time of grace it aborts them. */
+  /** Begins no more tries and waits for those under way; after the grace period it aborts them. */
   async stop(graceMs: number): Promise<void> {
     const lanes = [...this.#lanes.values()]
     const ended = Promise.all(lanes.map((lane) => lane.stop()))

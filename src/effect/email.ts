@@ -2,7 +2,7 @@ import { HenceError } from '../failure.ts'
 import { requirePackage } from '../optional-package.ts'
 import type { Call, Handler } from './handlers.ts'
 
-/** An e-mail: what the input of an effect is, or what `message` makes of it. */
+/** An e-mail: the input of an effect, or the return value of `message`. */
 export interface Letter {
   readonly to: string | readonly string[]
   readonly cc?: string | readonly string[] | undefined
@@ -13,47 +13,47 @@ export interface Letter {
   readonly html?: string | undefined
 }
 
-/** What a mail server said when it took an e-mail. */
+/** The mail server's answer to an e-mail that it accepted. */
 export interface Posted {
   readonly messageId: string
   readonly response: string
 }
 
-/** What of a transporter of nodemailer is used. */
+/** The part of a nodemailer transporter that is used here. */
 export interface MailTransport {
-  // biome-ignore lint/suspicious/noExplicitAny: nodemailer's own types would bind those who do not have it.
+  // biome-ignore lint/suspicious/noExplicitAny: nodemailer's own types would bind users who do not have them.
   sendMail(message: any): Promise<any>
 }
 
 export type EmailOptions = {
   readonly from: string
-  /** What stands behind the `@` of a Message-ID. Default: the domain of `from`. */
+  /** The domain of the Message-ID, after the `@`. Default: the domain of `from`. */
   readonly domain?: string
 } & (
   | {
-      /** The mail server: `smtps://user:password@mail.example.org`. Every e-mail has a connection of its own. */
+      /** The mail server: `smtps://user:password@mail.example.org`. Each e-mail opens a connection. */
       readonly url: string
     }
   | {
-      /** What `createTransport` of nodemailer gives. */
+      /** The return value of nodemailer's `createTransport`. */
       readonly transport: MailTransport
     }
 )
 
-/** A server that is silent for so long has gone; less than what a try may take, so that it does not send behind its back. */
+/** A server silent for this long is gone. Shorter than a try's limit, so that no e-mail is sent after its try has failed. */
 const silentMsMax = 20_000
 const connectMsMax = 10_000
 
 /**
- * A handler that sends an e-mail by SMTP, with the npm package `nodemailer`, which you install. Its Message-ID is that of
- * the effect, and for one effect every byte is always the same, so that mailboxes and people can tell a copy. SMTP has no
- * way to ask whether a message has arrived, so a copy may arise when the connection breaks, or this process dies, between
- * the server's taking it and the record of that.
+ * A handler that sends an e-mail by SMTP with the npm package `nodemailer`, which you install. The Message-ID is made
+ * of the effect's id, and every byte of the e-mail is the same at each try, so mailboxes and people recognise a copy.
+ * SMTP cannot say whether a message has arrived. A copy can therefore be sent when the connection breaks, or this
+ * process dies, after the server accepted the message and before that is recorded.
  *
- * A refusal for good (5xx) is given up at once with `effect-refused`; so is an e-mail that was taken for some of its
- * recipients only. Anything else is tried again. Files and addresses are not read into messages.
+ * A permanent refusal (5xx) is given up at once with `effect-refused`, and so is an e-mail that the server accepted
+ * for some of its recipients only. Anything else is tried again. Files and addresses are not read into messages.
  *
- * @param options.message makes the e-mail; without it the effect's input is one
+ * @param options.message makes the e-mail; without it the effect's input is the e-mail
  * @throws HenceError `package-missing`, `option-invalid` (change)
  */
 export function email(options: EmailOptions & { readonly message?: undefined }): Handler<Letter, Posted>
@@ -74,7 +74,7 @@ export function email<Input>(
   }
   let transport: MailTransport | undefined
   if ('transport' in options) transport = options.transport
-  // Told when the handler is made, where somebody reads it, and not by the first e-mail that is not sent.
+  // Checked when the handler is made, where a developer sees the error, not when the first e-mail fails.
   else requirePackage('nodemailer', 'E-mails need')
   return async (call) => {
     if (transport === undefined) {
@@ -92,7 +92,7 @@ export function email<Input>(
     try {
       const sent = await transport.sendMail({
         ...{ from, to, cc, bcc, replyTo, subject, text, html, messageId },
-        // Left to themselves these two differ from try to try.
+        // By default these two differ from try to try.
         date: new Date(at),
         baseBoundary: id,
         disableFileAccess: true,
@@ -108,11 +108,11 @@ export function email<Input>(
   }
 }
 
-/** Whether it was this e-mail that the server did not take; a wrong password, say, is no fault of the message. */
+/** Whether the server refused this e-mail. A wrong password, for example, is not the message's fault. */
 function isRefusal(error: unknown): boolean {
   const { code, responseCode } = error as { code?: unknown; responseCode?: unknown }
   if (code !== 'EENVELOPE' && code !== 'EMESSAGE') return false
-  // Without a response it was refused before it was sent: it has no recipient, say.
+  // Without a response it was refused before it was sent, for example because it has no recipient.
   return responseCode === undefined || (typeof responseCode === 'number' && responseCode >= 500)
 }
 

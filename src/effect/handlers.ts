@@ -1,29 +1,29 @@
 import type { App, Effect, EffectName, EffectNamed, Frozen } from '../app/index.ts'
 
-/** What a handler is given to do. */
+/** One try of an effect, as its handler gets it. */
 export interface Call<Input = unknown> {
   /** The name of the effect. */
   readonly type: string
   readonly input: Frozen<Input>
-  /** Names the effect: the same for every try, after a crash too. Hand it to the receiver as its idempotency key. */
+  /** The effect's id, the same for every try, also after a crash. Pass it to the receiver as the idempotency key. */
   readonly id: string
   /** 1 for the first try of this process. */
   readonly attempt: number
-  /** When it was asked for: log time, in milliseconds since 1970. */
+  /** Log time at which the derivation asked for it, in milliseconds since 1970. */
   readonly at: number
   /** The request that it follows from. */
   readonly requestId: string
   readonly principal: string
-  /** The partition key that it was asked for under. */
+  /** The partition key of the derivation that asked for it. */
   readonly key: string
-  /** Aborts when the try takes too long, or the engine closes; what is still done after it counts as not done. */
+  /** Aborts when the try takes too long or the engine closes. Work done after that does not count. */
   readonly signal: AbortSignal
 }
 
 /**
- * Does an effect. It is called until it returns; what it returns comes back to the app as the effect's result. When it
- * throws it is called again later, and not before the milliseconds that the error has as `retryAfterMs`, where it
- * has; unless it throws a `HenceError` with the advice `change`: then the effect is given up at once.
+ * Does an effect. It is called until it returns; its return value becomes the effect's result. If it throws, it is
+ * called again later, and not before the error's `retryAfterMs` if it has one. If it throws a `HenceError` with the
+ * advice `change`, the effect is given up at once.
  */
 export type Handler<Input = unknown, Result = unknown> = (call: Call<Input>) => Promise<Result> | Result
 
@@ -35,20 +35,20 @@ export interface DeliveryOptions {
   readonly perSecond?: number
   /** After how many tries an effect is given up. Default 20: with the delays below, about a day. */
   readonly triesMax?: number
-  /** The delay after the first try, in milliseconds; it doubles with each one, and a random part of it is taken, of a millisecond at least. Default 1,000. */
+  /** The delay after the first try, in milliseconds; it doubles with each try, and a random part of it is waited, at least 1 ms. Default 1,000. */
   readonly delayMs?: number
   /** The longest delay, in milliseconds. Default two hours. */
   readonly delayMsMax?: number
   /** How long one try may take, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number
   /**
-   * How long the receiver keeps the ids of what it has done, in milliseconds. An effect that may have been tried longer
-   * ago than that, since this process was down meanwhile, say, is given up instead of done twice. Default: no limit.
+   * How long the receiver remembers ids, in milliseconds. An effect whose first try may be older than that, for example
+   * because this process was down, is given up instead of done twice. Default: no limit.
    */
   readonly idsKeptMs?: number
 }
 
-/** A handler with how it is to be called. */
+/** A handler and how it is called. */
 export interface Delivery<Input = unknown, Result = unknown> extends DeliveryOptions {
   readonly deliver: Handler<Input, Result>
 }
@@ -56,17 +56,17 @@ export interface Delivery<Input = unknown, Result = unknown> extends DeliveryOpt
 type InputOf<E> = E extends Effect<string, infer I> ? I : never
 type ResultOf<E> = E extends Effect<string, infer _I, infer R> ? R : never
 type DeliveryOf<E> = Handler<InputOf<E>, ReturnOf<E>> | Delivery<InputOf<E>, ReturnOf<E>>
-/** An effect without a result takes whatever its handler gives back. */
+/** An effect without a result accepts any return value. */
 type ReturnOf<E> = null extends ResultOf<E> ? unknown : ResultOf<E>
 
-/** A handler for every effect of an app, and for nothing else. */
+/** One handler for each effect of an app, and no others. */
 export type Handlers<A extends App> = {
   readonly [N in EffectName<A>]: DeliveryOf<EffectNamed<A, N>>
 }
 
 /**
- * The module that touches the world: `export default handlers<typeof shop>({ email: … })`. A handler that is missing, or
- * one too many, is a type error.
+ * The module that touches the world: `export default handlers<typeof shop>({ email: … })`. A missing or a surplus
+ * handler is a type error.
  */
 export function handlers<A extends App>(all: Handlers<A>): Handlers<A> {
   return all

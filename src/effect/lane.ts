@@ -9,18 +9,18 @@ import { SortedMap } from '../state/sorted-map.ts'
 import type { Delivery, DeliveryOptions, Handler } from './handlers.ts'
 import type { EffectEnd, EffectRow, Outbox } from './outbox.ts'
 
-/** What delivery needs of the rest of the engine. */
+/** The parts of the engine that delivery uses. */
 export interface DeliveryHost {
   readonly outbox: Outbox
   readonly clock: Clock
   /** A number in [0, 1). */
   random(): number
   readonly report: Reporter
-  /** Brings an effect's end to the log. It may get lost when the engine stops: then the effect is tried again. */
+  /** Appends an effect's end to the log. It can be lost when the engine stops; then the effect is tried again. */
   end(id: string, row: EffectRow, end: EffectEnd): void
 }
 
-/** How a try went wrong, and when the next one is. */
+/** The failed tries of an effect, and the time of the next one. */
 export interface Attempts {
   readonly tries: number
   readonly error: string
@@ -50,14 +50,14 @@ const least: Required<DeliveryOptions> = {
 }
 
 /**
- * How many effects of one type are known at once, a few hundred bytes each; the rest waits in the outbox. It is large,
- * so that those whose receiver is down do not keep others from being tried.
+ * How many effects of one type are held in memory, a few hundred bytes each; the rest waits in the outbox. Large, so
+ * that effects whose receiver is down do not keep others from being tried.
  */
 const knownMax = 20_000
 const rowsPerRead = 1_000
-/** More of them would make of no delay at all something that is no number. */
+/** With more doublings than this, a delay of 0 would become NaN. */
 const doublingsMax = 60
-/** How long a receiver may put off the next try, in milliseconds. */
+/** The longest time, in milliseconds, by which a receiver can postpone the next try. */
 const retryAfterMsMax = 24 * 60 * 60 * 1000
 const timeoutMsMax = 2 ** 31 - 1
 const resultCharactersMax = 1024 * 1024
@@ -67,7 +67,7 @@ interface Entry {
   tries: number
   error: string
   nextAt: number
-  /** The earliest time at which it may have been tried; undefined when it was not. */
+  /** The earliest time at which it may have been tried; undefined if it never was. */
   since: number | undefined
 }
 
@@ -79,15 +79,15 @@ export class Lane {
   readonly #host: DeliveryHost
   readonly #startedAt: number
   readonly #known = new Map<string, Entry>()
-  /** Those that may be tried now, in their order. */
+  /** Effects that can be tried now, in order. */
   readonly #ready = new Set<string>()
-  /** Those to be tried later, by the time of that and their ids. */
+  /** Effects to be tried later, by that time and their ids. */
   readonly #waiting = new SortedMap<string>()
   readonly #running = new Map<string, { readonly ended: Promise<void>; readonly abort: AbortController }>()
-  /** Whether the outbox may hold effects that are not known here; they are from `#readTo` on. */
+  /** Whether the outbox may hold effects, from `#readTo` on, that are not in memory yet. */
   #hasMore = false
   #readTo: [at: number, id: string] | undefined
-  /** When the next try may begin, where there is a limit to how many a second. */
+  /** When the next try may begin, if tries per second are limited. */
   #slotAt = 0
   #now: number
   #isPumping = false
@@ -104,7 +104,7 @@ export class Lane {
     checkOptions(effect.name, this.#options)
   }
 
-  /** Takes up what waits in the outbox. */
+  /** Starts with the effects that wait in the outbox. */
   start(): void {
     this.#hasMore = true
     this.#pump()
@@ -112,7 +112,7 @@ export class Lane {
 
   asked(id: string, row: EffectRow): void {
     const isRead = this.#readTo !== undefined && encodeKey([row.at, id]) < encodeKey(this.#readTo)
-    // What comes before the place that is read next would not be found there.
+    // An effect before the next read position would not be found there.
     if (isRead || (!this.#hasMore && this.#known.size < knownMax)) this.#add(id, row)
     else this.#hasMore = true
     this.#pump()
@@ -141,7 +141,7 @@ export class Lane {
     for (const { abort } of this.#running.values()) abort.abort(new Error('the engine closes'))
   }
 
-  /** Starts what may start, in a turn of its own: many effects arrive in one. */
+  /** Starts tries in a microtask, since many effects arrive in one turn. */
   #pump(): void {
     if (this.#isPumping || this.#stopped) return
     this.#isPumping = true
@@ -153,7 +153,7 @@ export class Lane {
 
   #begin(): void {
     const { concurrency, perSecond } = this.#options
-    const now = this.#tellTime()
+    const now = this.#readClock()
     this.#fill()
     for (let key = this.#waiting.minKey(); key !== undefined; key = this.#waiting.minKey()) {
       const id = this.#waiting.get(key)!
@@ -166,7 +166,7 @@ export class Lane {
       next === undefined ? Number.POSITIVE_INFINITY : this.#known.get(this.#waiting.get(next)!)!.nextAt
     for (const id of this.#ready) {
       if (this.#running.size >= concurrency) break
-      // A clock of whole milliseconds: all slots of this one are taken together.
+      // The clock counts whole milliseconds: all slots of this one are taken together.
       if (this.#slotAt >= now + 1) {
         wakeAt = Math.min(wakeAt, Math.floor(this.#slotAt))
         break
@@ -185,8 +185,8 @@ export class Lane {
       wakeAt === Number.POSITIVE_INFINITY ? undefined : setAlarm(this.#host.clock, wakeAt, () => this.#pump())
   }
 
-  /** What time it is. A clock that was set back takes with it what was to happen at a time: delays stay what they are. */
-  #tellTime(): number {
+  /** Reads the clock. If it was set back, all planned times move back with it, so delays stay as they are. */
+  #readClock(): number {
     const now = this.#host.clock.now()
     const back = this.#now - now
     this.#now = now
@@ -204,7 +204,7 @@ export class Lane {
       const options = { type, limit: rowsPerRead, from: this.#readTo }
       const pending = this.#host.outbox.list('pending', options)
       for (const [id, row] of pending) {
-        // One row stays unread, for the next reading to begin with.
+        // One row stays unread: the next read begins with it.
         this.#readTo = [row.at, id]
         if (!this.#known.has(id)) this.#add(id, row)
       }
@@ -215,7 +215,7 @@ export class Lane {
   #add(id: string, row: EffectRow): void {
     if (this.#known.has(id)) return
     const askedAt = row.redrivenAt ?? row.at
-    // Those that an earlier process knew it may have tried.
+    // An earlier process may have tried it.
     const since = askedAt < this.#startedAt ? askedAt : undefined
     this.#known.set(id, { tries: 0, error: '', nextAt: 0, since })
     this.#ready.add(id)
@@ -254,7 +254,7 @@ export class Lane {
       wasDone = true
       this.#host.end(id, row, { done: true, tries: entry.tries, result: this.#checked(given) })
     } catch (thrown) {
-      // An engine that closes has not given the receiver the time that it promised: that is no try.
+      // A closing engine did not give the receiver the promised time, so this does not count as a try.
       if (this.#stopped && abort.signal.aborted) return
       const error = (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, errorCharactersMax)
       entry.error = error
@@ -268,12 +268,12 @@ export class Lane {
     }
   }
 
-  /** Calls the handler; a call that takes too long is aborted, and counts as failed whatever comes of it. */
+  /** Calls the handler. A call that takes too long is aborted and counts as failed, whatever it returns later. */
   async #call(id: string, row: EffectRow, attempt: number, abort: AbortController): Promise<unknown> {
     const { timeoutMs } = this.#options
     const { signal } = abort
     const timer = setTimeout(() => abort.abort(new Error(`it took longer than ${timeoutMs} ms`)), timeoutMs)
-    // A handler that does not heed the signal must not hold its place for ever.
+    // A handler that ignores the signal must not hold its place for ever.
     const aborted = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason))
     })
@@ -307,15 +307,15 @@ export class Lane {
     this.#host.end(id, row, end)
   }
 
-  /** Doubles with each try; from half of it to the whole is taken, so that those that failed together part. */
+  /** Doubles with each try. Between half and all of it is waited, so that effects that failed together do not retry together. */
   #delay(tries: number): number {
     const { delayMs, delayMsMax } = this.#options
     const longest = Math.min(delayMsMax, delayMs * 2 ** Math.min(tries - 1, doublingsMax))
-    // Not in the same turn of the event loop: nothing else would ever come to its own.
+    // At least 1 ms: retries in the same turn of the event loop would starve everything else.
     return Math.max(1, Math.ceil(longest * (0.5 + this.#host.random() / 2)))
   }
 
-  /** What a handler gave back, as the app expects it. */
+  /** Checks a handler's return value against the effect's schema. */
   #checked(given: unknown): unknown {
     const { output, name } = this.#effect
     if (output === undefined) return null

@@ -2,9 +2,7 @@ import { principalOf, requestIdOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 
-/**
- * Effects that derivations asked for: `hence.effects`, by their ids.
- */
+/** Effects that derivations asked for: `hence.effects`, by id. */
 export const effects: TableShape = {
   name: 'hence.effects',
   parts: [],
@@ -12,25 +10,25 @@ export const effects: TableShape = {
 }
 
 /**
- * How long after it was asked for an effect may be sent again without a second thought: so long do receivers at least
- * remember ids that they have seen (Stripe documents 24 hours for its idempotency keys). It counts from the
- * beginning, since any try may have been the one that was done, and a receiver counts from when it first saw an id.
+ * How long after a derivation asked for an effect it can safely be sent again: receivers remember ids at least this
+ * long (Stripe documents 24 hours for its idempotency keys). Counted from the beginning, since any try may have
+ * succeeded and a receiver counts from the first time it saw the id.
  */
 export const receiversRememberMs = 24 * 60 * 60 * 1000
 
-/** Why an effect was given up in whose place other code asks for something else, before it was sent. */
+/** The error of an effect that a promotion replaced before it was sent. */
 export const replacedError = 'other code asks for something else'
 
-/** An effect and what has become of it. */
+/** An effect and its state. */
 export interface EffectRow {
   readonly type: string
   /** JSON text. */
   readonly input: string
   /** `pending`: not acknowledged yet; `done`; `dead`: given up, until an operator sends it again. */
   readonly state: 'pending' | 'done' | 'dead'
-  /** When it was asked for: log time, in milliseconds since 1970. */
+  /** Log time at which a derivation asked for it, in milliseconds since 1970. */
   readonly at: number
-  /** Where it was asked for. */
+  /** The scope and partition key of that derivation. */
   readonly scope: string
   readonly key: string
   /** The request that it follows from. */
@@ -41,20 +39,20 @@ export interface EffectRow {
   readonly depth: number
   /** When it was done or given up, in log time. */
   readonly endedAt?: number
-  /** How often it was tried for that. */
+  /** How often it was tried until then. */
   readonly tries?: number
-  /** JSON text of what its handler gave back. */
+  /** The handler's return value, as JSON text. */
   readonly result?: string
   /** Why it was given up. */
   readonly error?: string
-  /** A `correct` asked for it: it makes good a promotion, and no other code is expected to ask for it. */
+  /** A `correct` asked for it, to answer a promotion; other code is not expected to ask for it too. */
   readonly correction?: true
-  /** How often an operator has sent it again, and when last, in log time. */
+  /** How often an operator redrove it, and when last, in log time. */
   readonly redrives?: number
   readonly redrivenAt?: number
 }
 
-/** An effect, for people to look at. */
+/** An effect as operators see it. */
 export interface EffectState {
   readonly id: string
   readonly type: string
@@ -63,7 +61,7 @@ export interface EffectState {
   /** The request that it follows from. */
   readonly requestId: string
   readonly principal: string
-  /** The partition key that it was asked for under. */
+  /** The partition key of the derivation that asked for it. */
   readonly key: string
   /** In milliseconds since 1970, log time. */
   readonly at: number
@@ -93,7 +91,7 @@ export function effectState(id: string, row: EffectRow): EffectState {
   }
 }
 
-/** What a deliverer found out about an effect; it arrives as a record of the log. */
+/** How delivery ended; it arrives as a record of the log. */
 export type EffectEnd =
   | { readonly done: true; readonly tries: number; readonly result: unknown }
   | { readonly done: false; readonly tries: number; readonly error: string }
@@ -113,7 +111,7 @@ export class Outbox {
     this.#rows.put(encodeKey([id]), row)
   }
 
-  /** Notes how an effect ended; undefined when it has ended before, so that this changes nothing. */
+  /** Records how an effect ended; undefined, and nothing changes, if it had ended before. */
   end(id: string, end: EffectEnd, now: number): EffectRow | undefined {
     const row = this.get(id)
     if (row === undefined || row.state === 'done' || (row.state === 'dead' && !end.done)) return undefined
@@ -125,7 +123,7 @@ export class Outbox {
     return ended
   }
 
-  /** Puts one that was given up among those to be delivered; `key` is where it was asked for. */
+  /** Makes a dead effect pending again; `key` is the partition key that it belongs to. */
   redrive(
     id: string,
     key: string,
@@ -133,7 +131,7 @@ export class Outbox {
     mayRepeat: boolean,
   ): 'effect-unknown' | 'effect-not-dead' | 'effect-may-repeat' | undefined {
     const row = this.get(id)
-    // Under another key it would be changed out of the order of its own partition.
+    // Under another key the change would bypass the order of its own partition.
     if (row === undefined || row.key !== key) return 'effect-unknown'
     if (row.state !== 'dead') return 'effect-not-dead'
     if (!mayRepeat && now > row.at + receiversRememberMs) return 'effect-may-repeat'
@@ -142,8 +140,8 @@ export class Outbox {
   }
 
   /**
-   * Effects in a state, those of one type or all, oldest first within a type.
-   * @param options.from only those from here on, of one type: when it was asked for, and its id
+   * Effects in a state, of one type or of all, oldest first within a type.
+   * @param options.from where to start, for one type: the time it was asked for, and its id
    */
   list(
     state: EffectRow['state'],
@@ -160,7 +158,7 @@ export class Outbox {
       .map(({ key, value }) => [key[0] as string, value as EffectRow])
   }
 
-  /** Forgets effects that were done, and asked for before a time. */
+  /** Deletes effects that are done and were asked for before a time. */
   forget(types: Iterable<string>, before: number, limit: number): void {
     for (const type of types) {
       const old = this.#rows.scan({ index: 'byState', prefix: ['done', type], to: [before], limit })

@@ -1,11 +1,11 @@
 import { Webhook } from 'standardwebhooks'
 import { HenceError } from '../failure.ts'
 
-/** What is posted, and to whom. */
+/** A JSON body and its receiver. */
 export interface SignedPost {
   readonly address: URL
   readonly signers: readonly Webhook[]
-  /** The same for every try, so that the receiver knows them for one: `webhook-id` and `Idempotency-Key`. */
+  /** The same for every try, so that the receiver recognises it: `webhook-id` and `Idempotency-Key`. */
   readonly id: string
   readonly body: { readonly type: string; readonly timestamp: string; readonly data: unknown }
   readonly further?: Readonly<Record<string, string>>
@@ -13,10 +13,10 @@ export interface SignedPost {
 }
 
 /**
- * Posts JSON, signed by Standard Webhooks; resolves to an answer of 2xx, whose body is still to be read or cancelled.
- * Redirects are not followed.
- * @throws HenceError `effect-refused` (change) when the receiver will not have it; an Error, maybe with `retryAfterMs`,
- *   when another try may do. None tells a secret, nor more of the address than its host.
+ * Posts JSON, signed by Standard Webhooks; resolves to a 2xx answer, whose body the caller reads or cancels. Redirects
+ * are not followed.
+ * @throws HenceError `effect-refused` (change) when the receiver refuses it for good; an Error, perhaps with
+ *   `retryAfterMs`, when another try may succeed. No error contains a secret, nor more of the address than its host.
  */
 export async function postSigned(post: SignedPost): Promise<Response> {
   const { address, signers, id, further, signal } = post
@@ -39,7 +39,7 @@ export async function postSigned(post: SignedPost): Promise<Response> {
   throw refusal(response, address)
 }
 
-/** Answers that may be another one at the next try: the rest of 4xx are refusals. */
+/** Statuses that may differ at the next try; the rest of 4xx are refusals. */
 const notRefused = new Set([
   408, // It took the receiver too long to read the request.
   409, // Another try under this id is being worked on.
@@ -48,8 +48,8 @@ const notRefused = new Set([
 ])
 
 /**
- * Where to, of what was given.
- * @throws HenceError of this code (change) for what is no such address
+ * Parses the address of a webhook.
+ * @throws HenceError of this code (change) if it is not a usable address
  */
 export function addressOf(given: string | URL, code: 'option-invalid' | 'effect-refused'): URL {
   const url = URL.parse(String(given))
@@ -61,8 +61,8 @@ export function addressOf(given: string | URL, code: 'option-invalid' | 'effect-
 }
 
 /**
- * What signs, of one secret or several.
- * @throws HenceError of this code (change) for what is no secret
+ * Makes a signer for each secret.
+ * @throws HenceError of this code (change) if one is not a secret
  */
 export function signersOf(
   given: string | readonly string[],
@@ -73,12 +73,12 @@ export function signersOf(
     if (secrets.length === 0) throw new Error('there is none')
     return secrets.map((secret) => new Webhook(secret))
   } catch {
-    // What the library says may quote the secret.
+    // The library's message may quote the secret.
     throw failing(code, 'The `secret` of a webhook must be base64, as in "whsec_MfKQ9r8GKYqrTwjU".')
   }
 }
 
-/** The two codes are written out, so that each is found where it is thrown. */
+/** Both codes are written out, so that a search finds where each is thrown. */
 function failing(code: 'option-invalid' | 'effect-refused', message: string): HenceError {
   if (code === 'option-invalid') return new HenceError('option-invalid', 'change', message)
   return new HenceError('effect-refused', 'change', message)
@@ -102,7 +102,7 @@ function retryAfterMsOf(text: string | null): number | undefined {
   return Number.isNaN(ms) ? undefined : Math.max(0, ms)
 }
 
-/** No whole answer came. Only the error's code is told: its text may quote headers. */
+/** No complete answer arrived. Only the error's code is reported: its text may quote headers. */
 export function noAnswer({ host }: URL, error: unknown, signal: AbortSignal): Error {
   if (signal.aborted) return signal.reason
   const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }

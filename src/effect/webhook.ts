@@ -1,41 +1,41 @@
 import type { Call, Handler } from './handlers.ts'
 import { addressOf, noAnswer, postSigned, signersOf } from './signed-post.ts'
 
-/** What is the same for all calls, or worked out for each. */
+/** One value for all calls, or a function of the call. */
 type PerCall<T, Input> = T | ((call: Call<Input>) => T | Promise<T>)
 
 export interface WebhookOptions<Input = unknown> {
-  /** Where to; `http:` or `https:`, without user name and password. One that comes from users must be checked before. */
+  /** The receiver's address: `http:` or `https:`, without user name and password. Check addresses that users give you first. */
   readonly url: PerCall<string | URL, Input>
   /**
-   * What the receiver verifies signatures with: base64, `whsec_` may stand before it. Several while a receiver changes
-   * from one to another: it is signed with each.
+   * The secrets that receivers verify signatures with: base64, with or without `whsec_`. With several, each request
+   * carries a signature of each, so a receiver can rotate its secret.
    */
   readonly secret: PerCall<string | readonly string[], Input>
   /** Further headers, such as `Authorization`. */
   readonly headers?: PerCall<Readonly<Record<string, string>>, Input>
-  /** The most bytes of an answer that are read; more than that counts as no result. Default 65,536. */
+  /** How many bytes of an answer are read at most; a longer one counts as no result. Default 65,536. */
   readonly responseBytesMax?: number
 }
 
 /**
- * A handler that posts an effect to a web server, signed by Standard Webhooks
- * (https://www.standardwebhooks.com): `{ type, timestamp, data }`, where `type` is the effect's name, `timestamp` the
- * time that it was asked for, and `data` its input. The id of the effect is both `webhook-id` and `Idempotency-Key`,
- * so a receiver that keeps ids does it once however often it arrives. For one id the body is always the same;
- * `webhook-timestamp` and the signature are those of the try.
+ * A handler that posts an effect to a web server, signed by Standard Webhooks (https://www.standardwebhooks.com):
+ * `{ type, timestamp, data }`, where `type` is the effect's name, `timestamp` the log time at which it was asked for,
+ * and `data` its input. The effect's id is sent as `webhook-id` and as `Idempotency-Key`, so a receiver that keeps ids
+ * does it once however often it arrives. The body is the same at each try; `webhook-timestamp` and the signature are
+ * not.
  *
- * Any 2xx is done; JSON in its body is the effect's result. 4xx is given up at once with `effect-refused`, but for
- * 408, 409, 425 and 429; those, everything else, and no answer are tried again, not before what `Retry-After` says.
- * Redirects are not followed, and errors name no secret, nor more of the address than its host.
+ * Any 2xx means done; JSON in its body is the effect's result. 4xx is given up at once with `effect-refused`, except
+ * 408, 409, 425 and 429. Those, every other status, and no answer are tried again, not before `Retry-After`. Redirects
+ * are not followed. No error contains a secret, nor more of the address than its host.
  *
- * @throws HenceError `option-invalid` (change) for an address or a secret that cannot be one
+ * @throws HenceError `option-invalid` (change) for an unusable address or secret
  */
 export function webhook<Input = unknown, Result = unknown>(
   options: WebhookOptions<Input>,
 ): Handler<Input, Result> {
   const { url, secret, headers, responseBytesMax = 65_536 } = options
-  // What is known now is checked now.
+  // Fixed values are checked when the handler is made.
   if (typeof url !== 'function') addressOf(url, 'option-invalid')
   if (typeof secret !== 'function') signersOf(secret, 'option-invalid')
   return async (call) => {
@@ -55,7 +55,7 @@ function valueFor<T, Input>(value: PerCall<T, Input>, call: Call<Input>): T | Pr
   return typeof value === 'function' ? (value as (call: Call<Input>) => T | Promise<T>)(call) : value
 }
 
-/** The JSON of an answer; null when it has none, or too much. */
+/** The JSON of an answer; null if it has none, or too much. */
 async function resultOf(response: Response, bytesMax: number): Promise<unknown> {
   const isJson = /^application\/([^;]*\+)?json\b/i.test(response.headers.get('content-type') ?? '')
   if (!isJson || response.body === null) {
