@@ -1,17 +1,17 @@
-/** How long to wait between tries. */
+/** The pauses between tries. */
 export interface Backoff {
-  /** The longest wait after the first failure, in milliseconds; it doubles from failure to failure. */
+  /** The longest wait after the first failure, in milliseconds; it doubles with each failure. */
   readonly firstMs: number
-  /** The longest wait of all, in milliseconds. */
+  /** The longest wait after any failure, in milliseconds. */
   readonly mostMs: number
 }
 
-/** No server may silence a client for longer than this by `Retry-After`. */
+/** No server can silence a client for longer than this by `Retry-After`. */
 const askedMsMax = 60 * 60 * 1000
 
 /**
- * How long to wait after so many failures: exponential backoff with full jitter, so that clients which failed
- * together do not come back together. What the server asked for is waited in any case.
+ * The pause after this many failures: exponential backoff with full jitter, so that clients that failed together do
+ * not come back together. A wait that the server asked for is kept in any case.
  */
 export function pauseMs(
   { firstMs, mostMs }: Backoff,

@@ -37,7 +37,7 @@ export interface ClientOptions extends ExchangeOptions {
   readonly parallel?: number
   /** How long to wait between tries. Default: up to 250 ms after the first, doubling up to 60 s. */
   readonly backoff?: Backoff
-  /** How long a read is tried again while no server answers, in milliseconds. Default 10,000. */
+  /** How long a read is retried while no server answers, in milliseconds. Default 10,000. */
   readonly patienceMs?: number
   readonly clock?: Clock
   /** Numbers in [0, 1) for the jitter of pauses. */
@@ -45,11 +45,11 @@ export interface ClientOptions extends ExchangeOptions {
 }
 
 export interface ClientSubmitOptions {
-  /** Default: a new UUID of version 7. Give one to submit something again, or to know it beforehand. */
+  /** Default: a new UUID of version 7. Pass one to submit a request again, or to know its id beforehand. */
   readonly requestId?: string
   /**
-   * Requests of one queue are decided one after the other, in the order of their submission; different queues do not
-   * wait for each other. Name what the order matters for, such as the order or the account. Default: one queue for all.
+   * Requests of one queue are decided one after the other, in the order of their submission; queues do not wait for
+   * each other. Name the thing whose order matters, for example the order or the account. Default: one queue for all.
    */
   readonly queue?: string
 }
@@ -70,11 +70,11 @@ export type Pending<A extends App> = {
   }
 }[RequestName<A>]
 
-/** What a user interface can hear. */
+/** The events of a client, for a user interface. */
 export interface ClientEvents<A extends App> {
-  /** A request is stored: a new one, one of another tab, or one that was found in the outbox at the start. */
+  /** A request is stored: a new one, one of another tab, or one found in the outbox at the start. */
   readonly pending: Pending<A>
-  /** A request is decided, whoever sent it. Told at least once; rarely again, with the same reply. */
+  /** A request is decided, whoever sent it. Emitted at least once; rarely again, with the same reply. */
   readonly decided: {
     readonly [N in RequestName<A>]: Extract<Pending<A>, { readonly type: N }> & {
       readonly reply: Reply<RequestValue<A, N>, RequestReason<A, N>>
@@ -82,23 +82,23 @@ export interface ClientEvents<A extends App> {
   }[RequestName<A>]
   /** The server refused a request, and it left the outbox. */
   readonly refused: Pending<A> & { readonly error: HenceError }
-  /** A try decided nothing; the next follows by itself after `inMs` milliseconds. */
+  /** A try decided nothing; the next follows after `inMs` milliseconds. */
   readonly retrying: Pending<A> & { readonly inMs: number }
   /**
-   * A request does not get on: nobody is logged in, an operator must look, or it was tried ten times. It is tried
-   * further; `retry()` does it at once.
+   * A request makes no progress: nobody is logged in, an operator must look, or it was tried ten times. Tries go on;
+   * `retry()` tries at once.
    */
   readonly stuck: Pending<A>
 }
 
-/** A changed row of one of some tables. */
+/** A changed row of one of several tables. */
 export type Change<A extends App, N extends TableName<A>> = {
   readonly [T in N]: {
     readonly table: T
     readonly key: TableKey<A, T>
     /** Undefined when the row is new, or was not visible before. */
     readonly before?: Frozen<TableValue<A, T>>
-    /** Undefined when the row was removed, or is not visible any more. */
+    /** Undefined when the row was removed, or is no longer visible. */
     readonly after?: Frozen<TableValue<A, T>>
     readonly token: string
   }
@@ -108,27 +108,27 @@ export interface Subscription<A extends App, N extends TableName<A>> {
   readonly tables: readonly N[]
   /** Only rows whose key begins with these parts. */
   readonly prefix?: readonly KeyPart[]
-  /** A position that a listener was given, to go on from. */
+  /** The position to resume from, as a listener received it. */
   readonly from?: string
   /**
-   * Called when what came before is not known, so that the tables must be read: when the subscription begins, and
-   * when it could not go on where it broke off. All later changes are told to the listener.
+   * Called when earlier changes are unknown, so that the tables must be read: when the subscription begins, and when it
+   * could not resume where it broke off. The listener gets all later changes.
    */
   readonly anew?: () => void
-  /** Called when it cannot go on, for instance since a table is not there. */
+  /** Called when it cannot go on, for example because a table does not exist. */
   readonly ended?: (error: HenceError) => void
 }
 
 /** Sends an app's requests until they are decided, and reads its tables. */
 export interface Client<A extends App> {
   /**
-   * Stores a request, sends it, and resolves when it is decided. Whatever happens to this page or process, the request
-   * stays stored until then, and is sent again by the next client on the same outbox.
+   * Stores a request, sends it, and resolves when it is decided. Until then it stays stored, whatever happens to this
+   * page or process, and the next client on the same outbox sends it again.
    *
    * @throws HenceError with advice
-   * - `change`: what the server refused, and nothing was written; `input-not-json`, `request-id-invalid`,
+   * - `change`: the server's refusal, and nothing was written; `input-not-json`, `request-id-invalid`,
    *   `request-id-reused`
-   * - `operator`: `outcome-unknown`, when an earlier try may have been taken and the server refuses to tell
+   * - `operator`: `outcome-unknown`, when an earlier try may have been accepted and the server refuses to say
    * - `retry`: `outbox-failed`, when it could not be stored; `client-closed`, when it is still stored
    */
   submit<N extends RequestName<A>>(
@@ -136,41 +136,41 @@ export interface Client<A extends App> {
     input: RequestInput<A, N>,
     options?: ClientSubmitOptions,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
-  /** What is stored and undecided, in the order of each queue. */
+  /** The requests that are stored and undecided, in the order of each queue. */
   pending(): readonly Pending<A>[]
-  /** @returns ends it */
+  /** @returns ends the subscription */
   on<E extends keyof ClientEvents<A>>(event: E, listener: (detail: ClientEvents<A>[E]) => void): () => void
-  /** Tries everything that waits now, as after a login. Browsers do so by themselves when they come online. */
+  /** Tries everything that waits now, for example after a login. Browsers do so when they come online. */
   retry(): void
-  /** The row under a key. It shows what this client was told is decided. */
+  /** The row under a key. It reflects every outcome that this client has received. */
   get<N extends TableName<A>>(
     table: N,
     key: TableKey<A, N>,
     options?: ReadOptions,
   ): Promise<Frozen<TableValue<A, N>> | undefined>
-  /** The rows that a query names, in order; all of them, unless it has a limit. */
+  /** The rows that match a query, in order; all of them, unless it has a limit. */
   scan<N extends TableName<A>>(
     table: N,
     query?: Query<IndexOf<TableNamed<A, N>>>,
     options?: ReadOptions,
   ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
   /**
-   * Hears of changed rows of some tables, across lost connections and restarts of the server.
-   * @returns ends it
+   * Calls back with changed rows of some tables, across lost connections and restarts of the server.
+   * @returns ends the subscription
    */
   subscribe<N extends TableName<A>>(
     subscription: Subscription<A, N>,
     listener: (changes: readonly Change<A, N>[], position: string) => void,
   ): () => void
-  /** Stops sending and reading. What is undecided stays in the outbox. */
+  /** Stops sending and reading. Undecided requests stay in the outbox. */
   close(): Promise<void>
 }
 
 const defaultQueue = ''
 
 /**
- * Makes a client of a Hence server: `client<typeof shop>({ url: '/hence', outbox: indexedDb() })`. The app is needed
- * as a type alone.
+ * Makes a client of a Hence server: `client<typeof shop>({ url: '/hence', outbox: indexedDb() })`. Only the type of the
+ * app is needed.
  * @throws HenceError `option-invalid` (change)
  */
 export function client<A extends App>(options: ClientOptions): Client<A> {
@@ -202,13 +202,13 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     })
     return draining
   })
-  // Whoever submits is told; there may be nobody who does.
+  // The submitter gets the error; after a reload there may be none.
   opened.catch(() => {})
   const goOn = () => draining?.retry()
   const page = globalThis as { addEventListener?: OnlineTarget; removeEventListener?: OnlineTarget }
   page.addEventListener?.('online', goOn)
 
-  /** Reads what was told is decided, or what the caller asks for instead. */
+  /** Reads at least as far as every outcome that this client received, or as the tokens that the caller passes. */
   const read = async (
     options: ReadOptions,
     reading: (tokens: readonly string[]) => Promise<unknown>,
@@ -217,7 +217,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     try {
       return (await reading(awaited)) as never
     } catch (error) {
-      // Of another log, as after a new beginning in development; or of a caller's own making.
+      // A token of another log, for example after a fresh start in development, or one that the caller made up.
       if (!(error instanceof HenceError) || error.code !== 'token-unknown') awaited = []
       throw error
     } finally {

@@ -1,6 +1,6 @@
 import { HenceError } from '../failure.ts'
 
-/** What whoever waits is told when a client or connection closes. */
+/** The error that pending calls reject with when a client or connection closes. */
 export function closed(): HenceError {
   return new HenceError(
     'client-closed',

@@ -13,7 +13,7 @@ import { follow } from './subscription.ts'
 import { enqueuedOf, outcomeUnknown, type Verdict, verdictOf } from './verdict.ts'
 
 export interface ConnectOptions extends Omit<ExchangeOptions, 'url'> {
-  /** How long a call is tried again while nothing is decided, in milliseconds. Default 30,000. */
+  /** How long a call is retried while nothing is decided, in milliseconds. Default 30,000. */
   readonly patienceMs?: number
   /** How long to wait between tries. Default: up to 50 ms after the first, doubling up to 5 s. */
   readonly backoff?: Backoff
@@ -22,12 +22,12 @@ export interface ConnectOptions extends Omit<ExchangeOptions, 'url'> {
   readonly random?: () => number
 }
 
-/** The interface of the engine, for another process than the one that has it. */
+/** The interface of the engine, for other processes than the one that runs it. */
 export interface Connection<A extends App> extends Service<A> {
   /**
-   * Hears of every changed row that this caller may read, from the moment on when the stream is open, and across lost
-   * connections; but what changes while this process cannot reach the server for longer than changes are kept is
-   * missed. A `client`'s subscription tells of that.
+   * Calls back with every changed row that this caller may read, from the moment the stream is open, and across lost
+   * connections. Changes are missed if this process cannot reach the server for longer than changes are kept; a
+   * `client`'s subscription reports that.
    * @param ended called when it cannot go on
    */
   subscribe(
@@ -37,13 +37,13 @@ export interface Connection<A extends App> extends Service<A> {
 }
 
 /**
- * Connects to a Hence server: `connect<typeof shop>('http://localhost:4400/hence', { key })`. For other processes,
- * which get a request with its id from somebody who keeps it: nothing is stored here. A call is tried again until it
- * is decided or patience ends; then the last error is thrown, and the caller may send the same id again.
+ * Connects to a Hence server: `connect<typeof shop>('http://localhost:4400/hence', { key })`. For processes that
+ * receive a request and its id from a caller who keeps them: nothing is stored here. A call is retried until it is
+ * decided or `patienceMs` has passed; then the last error is thrown, and the caller can send the same id again.
  *
- * @throws HenceError `option-invalid` (change). Its calls throw what the engine's throw, and
+ * @throws HenceError `option-invalid` (change). Its calls throw the engine's errors, and
  * - `retry`: `server-unreachable`, `answer-not-understood`, `client-closed`
- * - `operator`: `outcome-unknown`, when an earlier try may have been taken and the server refuses to tell
+ * - `operator`: `outcome-unknown`, when an earlier try may have been accepted and the server refuses to say
  */
 export function connect<A extends App>(url: string, options: ConnectOptions = {}): Connection<A> {
   const { clock = systemClock, random = Math.random, patienceMs = 30_000 } = options
@@ -54,7 +54,7 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
   const trying = { exchange, backoff, clock, random }
   const reading = new Reading({ ...trying, patienceMs, closing: signal })
 
-  /** Sends a request until the answer means something. */
+  /** Sends a request until an answer decides something. */
   const send = async <Result>(
     type: string,
     input: unknown,
@@ -74,7 +74,7 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
       }
       if (tried.kind === 'done') return tried.result
       perhapsTaken ||= tried.taken === 'perhaps'
-      // Nobody logs in here, so a key that is refused once is refused.
+      // Nobody logs in here, so a refused key stays refused.
       if (tried.error.advice === 'change') throw tried.error
       const waitMs = pauseMs(backoff, failures, random, tried.askedMs)
       if (clock.now() + waitMs >= end) throw tried.error

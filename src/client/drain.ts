@@ -17,9 +17,9 @@ export interface OpenRequest {
   attempts: number
   /** Why the last try decided nothing. */
   problem: HenceError | undefined
-  /** Whether an earlier try may have been taken though no answer came. */
+  /** Whether an earlier try may have been accepted although no answer came. */
   perhapsTaken: boolean
-  /** Set when somebody was told that it does not go on by itself. */
+  /** Set once `stuck` was emitted for it. */
   stuck: boolean
   readonly waiters: Waiter[]
 }
@@ -29,7 +29,7 @@ interface Waiter {
   reject(error: HenceError): void
 }
 
-/** What a drain tells as it goes. */
+/** The events of a drain. */
 export interface DrainListener {
   stored(request: OpenRequest): void
   decided(request: OpenRequest, reply: Reply): void
@@ -47,12 +47,12 @@ interface Lane {
   wake: AbortController | undefined
 }
 
-/** After so many tries a request is said to be stuck. */
+/** After this many tries a request counts as stuck. */
 const triesUntilStuck = 10
 
 /**
- * Empties an outbox: sends what is stored until it is decided, queue by queue. In a queue the next request is not
- * sent before the one ahead of it is decided; queues do not wait for each other, up to a bound.
+ * Empties an outbox: sends each stored request until it is decided, queue by queue. Within a queue a request is sent
+ * only after the one ahead of it is decided; queues do not wait for each other, up to a bound.
  */
 export class Drain {
   readonly #exchange: Exchange
@@ -108,7 +108,7 @@ export class Drain {
     })
   }
 
-  /** What is stored and undecided, oldest first within a queue. */
+  /** The requests that are stored and undecided, oldest first within a queue. */
   pending(): OpenRequest[] {
     return [...this.#lanes.values()].flatMap(({ requests }) => requests)
   }
@@ -118,7 +118,7 @@ export class Drain {
     for (const lane of this.#lanes.values()) lane.wake?.abort()
   }
 
-  /** Stops sending. What is undecided stays stored, and whoever waits for it is told so. */
+  /** Stops sending. Undecided requests stay stored, and pending `submit` calls reject. */
   async close(): Promise<void> {
     this.#closing.abort()
     this.retry()
@@ -141,7 +141,7 @@ export class Drain {
     this.#line(request)
   }
 
-  /** Takes up a request that another page or an earlier process stored. */
+  /** Adds a request that another page or an earlier process stored. */
   #adopt(stored: StoredRequest): void {
     if (this.#open.has(stored.requestId)) return
     const request = opened(stored, { perhapsTaken: true, waiters: [] })
@@ -164,7 +164,7 @@ export class Drain {
   async #run(lane: Lane): Promise<void> {
     const { signal } = this.#closing
     const others = this.#outbox.others
-    // Begins in a turn of its own, after `running` is set.
+    // Begins in a later microtask, after `running` is set.
     await undefined
     for (let failures = 0; lane.requests.length > 0 && !signal.aborted; ) {
       try {
@@ -177,7 +177,7 @@ export class Drain {
         }
         failures = 0
       } catch {
-        // The outbox could not be asked. What is known of it is kept, and it is asked again.
+        // The outbox did not answer. Keep the known requests and ask again.
         await pause(pauseMs(this.#backoff, ++failures, this.#random), signal)
       }
     }
@@ -186,8 +186,8 @@ export class Drain {
   }
 
   /**
-   * Another client may have emptied this queue, or added to it, while this one waited for its turn. What it has
-   * decided is gone; unless somebody here still waits, because then the outcome must be had, by sending it again.
+   * Another client may have emptied this queue, or added to it, while this one waited for its turn. A request that the
+   * other decided is dropped, unless a caller still waits here: then it is sent again to get the outcome.
    */
   async #compare(lane: Lane): Promise<void> {
     const stored = (await this.#outbox.list()).filter(({ queue }) => queue === lane.name)
@@ -208,7 +208,7 @@ export class Drain {
     }
   }
 
-  /** Tries until the request is decided, here or by another client, or this one is closed. */
+  /** Tries until the request is decided, here or by another client, or until this client closes. */
   async #send(lane: Lane, request: OpenRequest): Promise<void> {
     const { signal } = this.#closing
     const { requestId } = request.stored
@@ -248,7 +248,7 @@ export class Drain {
     request.perhapsTaken ||= tried.taken !== 'no'
     const inMs = pauseMs(this.#backoff, request.attempts, this.#random, tried.askedMs)
     const wake = new AbortController()
-    // Listeners may call `retry` at once, so the pause can be ended before it begins.
+    // Listeners can call `retry` at once, which ends the pause before it begins.
     lane.wake = wake
     this.#listener.retrying(request, inMs)
     const needsSomebody = tried.error.advice !== 'retry' || request.attempts >= triesUntilStuck
@@ -267,7 +267,7 @@ export class Drain {
     try {
       await this.#outbox.remove(stored.requestId)
     } catch {
-      // It is sent once more by whoever opens the outbox next, and gets the same outcome.
+      // The next client on this outbox sends it once more and gets the same outcome.
     }
   }
 
@@ -295,7 +295,7 @@ export class Drain {
       this.#adopt(news.request)
       return
     }
-    // Also what is not open here is told: it may have been dropped a moment before its news came.
+    // Emit it also for a request that is not open here: it may have been dropped just before this message came.
     const { requestId, queue } = news.request
     const request = this.#open.get(requestId) ?? opened(news.request, { perhapsTaken: true, waiters: [] })
     const lane = this.#lanes.get(queue)

@@ -3,9 +3,9 @@ import { type Advice, HenceError } from '../failure.ts'
 export interface ExchangeOptions {
   /** Where the server is mounted: absolute, or relative to the page. */
   readonly url: string
-  /** An API key; asked for before every try, so a new one is taken up. */
+  /** An API key; read before every try, so that a new one takes effect. */
   readonly key?: string | (() => string | Promise<string>)
-  /** Further headers, such as a token against cross-site requests. */
+  /** Further headers, for example a token against cross-site requests. */
   readonly headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>)
   readonly fetch?: typeof globalThis.fetch
   /** How long to wait for an answer, in milliseconds. Default 30,000. */
@@ -16,22 +16,22 @@ export type HeaderFields = Readonly<Record<string, string>>
 
 export interface Call {
   readonly method?: 'GET' | 'POST'
-  /** Below the mount path, with its query. */
+  /** Path below the mount, with its query. */
   readonly path: string
   readonly headers?: HeaderFields
   readonly body?: string
   readonly signal?: AbortSignal | undefined
 }
 
-/** What the server said, read to its end. */
+/** An answer, read to its end. */
 export interface Answer {
   readonly status: number
   readonly headers: Headers
-  /** The JSON value; undefined when there was none. */
+  /** The JSON value; undefined if there was none. */
   readonly body: unknown
 }
 
-/** One question and its answer over HTTP. It tries once; what an answer means is for others to say. */
+/** One request and its answer over HTTP. It tries once; callers decide what an answer means. */
 export class Exchange {
   readonly #url: string
   readonly #options: ExchangeOptions
@@ -44,7 +44,7 @@ export class Exchange {
     this.#timeoutMs = options.timeoutMs ?? 30_000
   }
 
-  /** @throws HenceError `server-unreachable` (retry) when there is no whole answer */
+  /** @throws HenceError `server-unreachable` (retry) if no complete answer came */
   async ask(call: Call): Promise<Answer> {
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(), this.#timeoutMs)
@@ -64,7 +64,7 @@ export class Exchange {
   }
 
   /**
-   * Opens an answer that has no end; the caller reads it, and ends it by the signal.
+   * Opens an endless answer; the caller reads it and ends it by the signal.
    * @throws HenceError `server-unreachable` (retry)
    */
   async open(call: Call): Promise<Response> {
@@ -88,7 +88,7 @@ export class Exchange {
         ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
         ...headers,
       },
-      // A redirected POST would arrive as a GET; and a key is meant for this address alone.
+      // A redirected POST would arrive as a GET, and the key is meant for this address alone.
       redirect: 'error',
       ...(body === undefined ? {} : { body }),
       ...(signal === undefined ? {} : { signal }),
@@ -96,7 +96,7 @@ export class Exchange {
   }
 }
 
-/** The error that a problem document (RFC 9457) of Hence tells; undefined for answers of anybody else. */
+/** The error in a problem document (RFC 9457) of Hence; undefined for any other answer. */
 export function problemOf({ body }: Pick<Answer, 'body'>): HenceError | undefined {
   if (typeof body !== 'object' || body === null) return undefined
   const { code, advice, detail, title } = body as Record<string, unknown>
@@ -106,7 +106,7 @@ export function problemOf({ body }: Pick<Answer, 'body'>): HenceError | undefine
 
 const advices: readonly Advice[] = ['retry', 'change', 'operator']
 
-/** What is said when something answered that is not, or not rightly, a Hence server. */
+/** Thrown when the answer is not one of a working Hence server. */
 export function notUnderstood({ status }: Pick<Answer, 'status'>): HenceError {
   return new HenceError(
     'answer-not-understood',
@@ -116,7 +116,7 @@ export function notUnderstood({ status }: Pick<Answer, 'status'>): HenceError {
   )
 }
 
-/** How long the server asks to wait, in milliseconds; undefined when it does not. */
+/** The wait that the server asks for, in milliseconds; undefined if none. */
 export function retryAfterMs({ headers }: Pick<Answer, 'headers'>, now: number): number | undefined {
   const asked = headers.get('retry-after')
   if (asked === null) return undefined

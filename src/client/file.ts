@@ -4,12 +4,12 @@ import { HenceError } from '../failure.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
-/** When the file has so many lines more than twice its open requests, it is written anew. */
+/** The file is rewritten when it has this many more lines than twice its open requests. */
 const spareLines = 1_000
 
 /**
- * An outbox in a file, for one client at a time; a lock file beside it sees to that. What `add` resolved survives a killed process and a loss of
- * power. The file is JSON Lines, only ever appended to until it is written anew:
+ * An outbox in a file, for one client at a time, which a lock file beside it ensures. Requests whose `add` resolved
+ * survive a killed process and a power loss. The file is JSON Lines, appended to until it is rewritten:
  *
  *   {"stored":{"requestId":…,"type":…,"input":…,"queue":…,"since":…}}
  *   {"settled":"<request id>"}
@@ -84,7 +84,7 @@ class FileOutbox implements OpenOutbox {
     this.#closed()
   }
 
-  /** Lines that come while others are being written go together, with one sync. */
+  /** Lines added while others are being written are written together, with one sync. */
   #write(line: Line): Promise<void> {
     this.#gathered ??= { lines: [], written: Promise.withResolvers() }
     const { lines, written } = this.#gathered
@@ -94,7 +94,7 @@ class FileOutbox implements OpenOutbox {
   }
 
   async #writeAll(): Promise<void> {
-    // The lines of one turn of the event loop gather first.
+    // Lines of one turn of the event loop are written together.
     await undefined
     for (let next = this.#gathered; next !== undefined; next = this.#gathered) {
       this.#gathered = undefined
@@ -102,14 +102,14 @@ class FileOutbox implements OpenOutbox {
       try {
         if (this.#broken) throw this.#broken
         await this.#file.appendFile(lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
-        // A removal that is lost does no harm, so it waits for no sync.
+        // A lost removal does no harm, so it waits for no sync.
         if (lines.some((line) => 'stored' in line)) await this.#file.datasync()
         this.#lines += lines.length
         for (const line of lines) keep(this.#stored, line)
         written.resolve()
       } catch (error) {
-        // What a failed write left in the file is not known, and a second sync that succeeds would prove nothing;
-        // so the file takes no more until it is opened and read again.
+        // After a failed write the file's content is unknown, and a second sync that succeeds would prove nothing; so
+        // nothing more is written until the file has been opened and read again.
         this.#broken = error
         written.reject(failed(this.#path, error))
       }
@@ -138,17 +138,17 @@ interface Gathered {
 
 type Line = { readonly stored: StoredRequest } | { readonly settled: string }
 
-/** Reads a file; a last line that is cut short was never promised to anybody, and is left out. */
+/** Reads a file; a last line that was cut short was never acknowledged, and is left out. */
 function read(path: string, text: string): Map<string, StoredRequest> {
   const stored = new Map<string, StoredRequest>()
   const lines = text.split('\n')
-  // After the last line end there is nothing, or what a crash left of a line.
+  // After the last line feed there is nothing, or part of a line that a crash cut short.
   lines.pop()
   for (const [i, line] of lines.entries()) {
     const told = parsed(line)
     if (told === undefined) {
-      // Lines that were written together may be torn in the middle of them, when the power goes: then no line after
-      // it is whole. A whole one says that what stands before it was once synced.
+      // A power loss can tear lines that were written together; then no line after the torn one is complete. A
+      // complete line proves that all lines before it were synced.
       if (lines.slice(i + 1).every((later) => parsed(later) === undefined)) break
       throw damaged(path, i + 1)
     }
@@ -170,7 +170,7 @@ function parsed(line: string): Line | undefined {
   return undefined
 }
 
-/** Replaces the file by one that has just what is open, and hands it out for appending. */
+/** Replaces the file by one with only the open requests, and returns it open for appending. */
 async function writeAnew(path: string, stored: ReadonlyMap<string, StoredRequest>): Promise<FileHandle> {
   const text = [...stored.values()].map((each) => `${JSON.stringify({ stored: each })}\n`).join('')
   const handle = await open(`${path}.new`, 'w', 0o600)
@@ -178,7 +178,7 @@ async function writeAnew(path: string, stored: ReadonlyMap<string, StoredRequest
     await handle.appendFile(text)
     await handle.sync()
     await rename(`${path}.new`, path)
-    // Windows has no fsync of a directory, and does without.
+    // Windows has no fsync of a directory, and needs none.
     if (process.platform !== 'win32') {
       const directory = await open(dirname(path), 'r')
       await directory.sync().finally(() => directory.close())

@@ -3,8 +3,8 @@ import type { News, OpenOutbox, Others, Outbox, StoredRequest } from './outbox.t
 
 /**
  * An outbox in the browser's IndexedDB: it survives reloads, crashes and restarts of the browser. All tabs of an
- * origin that open one name share it; a request is sent by one of them at a time, and all hear its outcome. Give
- * every user of a device a name of their own, or one would send what another had wished.
+ * origin that open the same name share it; one of them sends a request at a time, and all receive its outcome. Use a
+ * name for each user of a device, or one would send another's requests.
  *
  * @throws HenceError when it is first used: `outbox-failed` (retry), where the browser keeps no data
  */
@@ -20,17 +20,17 @@ async function openDatabase(name: string): Promise<OpenOutbox> {
   if (factory === undefined) throw unavailable(name, 'there is no IndexedDB here')
   const opening = factory.open(name, version)
   opening.onupgradeneeded = () => {
-    // The numbers that the store gives are the order in which requests were stored, by whichever tab.
+    // The store's keys give the order in which requests were stored, by whichever tab.
     const store = opening.result.createObjectStore(storeName, { autoIncrement: true })
     store.createIndex('requestId', 'requestId', { unique: true })
   }
   const database = await promised(opening).catch((error) => {
     throw unavailable(name, error)
   })
-  // A later version of this library may need to upgrade; this connection must not hold it up.
+  // A later version of this library may need to upgrade; this connection must not block it.
   database.onversionchange = () => database.close()
   const others = othersOf(name)
-  /** Runs on one transaction, and resolves when it is on the disk. */
+  /** Runs on one transaction, and resolves when it is on disk. */
   const transact = async <T>(mode: 'readonly' | 'readwrite', work: (store: Store) => Promise<T>) => {
     try {
       const transaction = database.transaction(storeName, mode, { durability: 'strict' })
@@ -65,10 +65,10 @@ async function openDatabase(name: string): Promise<OpenOutbox> {
   }
 }
 
-/** Tabs speak by a channel, and take turns by Web Locks; where a browser has no locks, they just do not. */
+/** Tabs talk over a broadcast channel and take turns by Web Locks; without locks they do not take turns. */
 function othersOf(name: string): Others & { close(): void } {
   const channel = new BroadcastChannel(`hence:${name}`)
-  // In Node a channel would keep the process alive.
+  // In Node the channel would keep the process alive.
   ;(channel as { unref?: () => void }).unref?.()
   const { locks } = navigator as { locks?: Locks }
   return {
@@ -108,8 +108,8 @@ function unavailable(name: string, cause: unknown): HenceError {
   )
 }
 
-// The parts of the browser's interfaces that are used here. Node's types lack them, and the library `dom` would
-// bring all the others, so that a use of `document` in the engine would compile.
+// The parts of the browser's interfaces that are used here. Node's types lack them, and with the library `dom` a use
+// of `document` in the engine would compile.
 
 interface Factory {
   open(name: string, version: number): DatabaseRequest<Database> & { onupgradeneeded: (() => void) | null }

@@ -1,8 +1,8 @@
 import { HenceError } from '../failure.ts'
 
 /**
- * The JSON text of an input. What JSON would drop or turn into something else is refused here, before it is
- * stored: a wish must be the same after a reload as before.
+ * The JSON text of an input. A value that JSON would drop or change is refused here, before it is stored: a request must
+ * be the same after a reload.
  * @throws HenceError `input-not-json` (change)
  */
 export function jsonText(type: string, input: unknown): string {
@@ -24,11 +24,11 @@ export function jsonText(type: string, input: unknown): string {
       for (let i = 0; i < value.length; i++) check(value[i], [...path, i])
     } else if (typeof value === 'object') {
       const prototype = Object.getPrototypeOf(value)
-      // An object of another realm, such as a frame, has a prototype of its own, at the end of its chain too.
+      // An object of another realm, for example a frame, has that realm's prototype at the end of its chain.
       if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
         fail(path, `an object of class ${value.constructor.name}`)
       }
-      // A field that is undefined is a field left out, as JSON has it.
+      // JSON leaves out undefined fields.
       for (const [name, field] of Object.entries(value)) {
         if (field !== undefined) check(field, [...path, name])
       }
@@ -40,5 +40,5 @@ export function jsonText(type: string, input: unknown): string {
   return JSON.stringify(input)
 }
 
-/** What the server takes. */
+/** The server's limit. */
 const depthMax = 64

@@ -1,10 +1,10 @@
-/** Functions that hear events by name; `Events` gives the detail of each. */
+/** Listeners by event name; `Events` has the detail type of each. */
 export class Listeners<Events extends object> {
   readonly #heard = new Map<keyof Events, Set<(detail: never) => void>>()
 
-  /** @returns ends it */
+  /** @returns removes the listener */
   on<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): () => void {
-    // The same function may listen twice, so what is kept is a function of its own.
+    // The same function can be added twice, so each registration is wrapped in a new one.
     const heard = (detail: Events[E]) => listener(detail)
     const all = this.#heard.get(event) ?? new Set()
     this.#heard.set(event, all.add(heard))
@@ -18,10 +18,7 @@ export class Listeners<Events extends object> {
   }
 }
 
-/**
- * Calls a listener as the platform does with its events: one that throws disturbs nobody else, and its error is
- * an uncaught one.
- */
+/** Calls a listener as the platform does: one that throws disturbs no other, and its error is uncaught. */
 export function undisturbed(listener: () => void): void {
   try {
     listener()

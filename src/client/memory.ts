@@ -1,6 +1,6 @@
 import type { Outbox, StoredRequest } from './outbox.ts'
 
-/** An outbox that lasts as long as the process or the page: what is undecided then is lost. */
+/** An outbox that lasts as long as the process or the page; undecided requests are lost with it. */
 export function memory(): Outbox {
   const stored = new Map<string, StoredRequest>()
   return {

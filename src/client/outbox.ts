@@ -14,44 +14,44 @@ export interface StoredRequest {
 }
 
 /**
- * Where a client keeps its requests until they are decided. `memory()`, `indexedDb()` and `file()` make one;
- * anything that keeps this contract will do.
+ * Stores a client's requests until they are decided. `memory()`, `indexedDb()` and `file()` make one; anything that
+ * keeps this contract works.
  */
 export interface Outbox {
-  /** Called once by each client. An outbox that was closed may be opened again, and has what it had. */
+  /** Called once by each client. A closed outbox can be opened again and still has its requests. */
   open(): Promise<OpenOutbox>
 }
 
 export interface OpenOutbox {
-  /** All that is stored, oldest first. */
+  /** All stored requests, oldest first. */
   list(): Promise<readonly StoredRequest[]>
   /**
-   * Stores a request. When it resolves, the request survives whatever the outbox promises to survive; before
-   * that nothing is sent. An id that is there already stays as it is. Calls resolve in their order.
+   * Stores a request. When it resolves, the request survives all that the outbox promises to survive; nothing is sent
+   * before that. An id that is already stored stays as it is. Calls resolve in order.
    */
   add(request: StoredRequest): Promise<void>
-  /** Forgets a request. Should the removal be lost, the request is sent once more, which changes nothing. */
+  /** Removes a request. If the removal is lost, the request is sent once more, which changes nothing. */
   remove(requestId: string): Promise<void>
   close(): Promise<void>
-  /** Set where several clients use one outbox at a time, such as the tabs of a browser. */
+  /** Set where several clients use one outbox at a time, for example the tabs of a browser. */
   readonly others?: Others
 }
 
 /**
- * The other clients of a shared outbox. All of this serves politeness and speed: two clients that send the same
- * request get the same outcome.
+ * The other clients of a shared outbox. This only saves work and time: two clients that send the same request get the
+ * same outcome.
  */
 export interface Others {
-  /** Runs work while no other client does so for this queue; gives up waiting when the signal aborts. */
+  /** Runs work while no other client does so for this queue; stops waiting when the signal aborts. */
   alone(queue: string, signal: AbortSignal, work: () => Promise<void>): Promise<void>
   tell(news: News): void
-  /** Hears what the others tell; what it told itself does not come back. */
+  /** Calls back with the messages of other clients, not with this one's. */
   hear(listener: (news: News) => void): void
 }
 
 export type News =
   | { readonly kind: 'stored'; readonly request: StoredRequest }
-  /** `reply` as the server gave it, or the error that the request was refused with. */
+  /** The reply as the server sent it, or the error that the request was refused with. */
   | {
       readonly kind: 'settled'
       readonly request: StoredRequest
@@ -59,5 +59,5 @@ export type News =
       readonly refusal?: Refusal
     }
 
-/** An error in a form that survives the way to another tab. */
+/** An error in a form that can be posted to another tab. */
 export type Refusal = Pick<HenceError, 'code' | 'advice' | 'message'>

@@ -4,9 +4,9 @@ import { HenceError } from '../failure.ts'
 import { type Backoff, pauseMs } from './backoff.ts'
 import { type Answer, type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
 
-/** The most rows that a server gives at a time. */
+/** The most rows that a server returns at a time. */
 const pageRows = 1_000
-/** So many tokens make an address of about 2,000 characters, which all that stands between takes. */
+/** This many tokens make an address of about 2,000 characters, which all proxies accept. */
 const tokensMax = 100
 
 interface RowAt {
@@ -14,7 +14,7 @@ interface RowAt {
   readonly value: unknown
 }
 
-/** Reads tables over HTTP. A read that finds nobody is tried again for a while. */
+/** Reads tables over HTTP. A read that no server answers is retried for a while. */
 export class Reading {
   readonly #exchange: Exchange
   readonly #backoff: Backoff
@@ -41,7 +41,7 @@ export class Reading {
 
   /** @param after tokens whose requests the row must show */
   async get(table: string, key: readonly KeyPart[], after: readonly string[]): Promise<unknown> {
-    // Such parts would be taken as steps within the address; a scan names them in its query.
+    // Such parts would be taken as path segments; a scan has them in its query.
     if (key.some((part) => part === '' || part === '.' || part === '..')) {
       const rows = await this.scan(table, { prefix: key, limit: 1 }, after)
       return rows.find((row) => row.key.length === key.length)?.value
@@ -55,7 +55,7 @@ export class Reading {
     throw problem ?? notUnderstood(answer)
   }
 
-  /** All rows of a query, page by page. They are no snapshot: what changes meanwhile may be seen or not. */
+  /** All rows of a query, page by page. Not a snapshot: a row that changes meanwhile may or may not be seen. */
   async scan(table: string, query: Query, after: readonly string[]): Promise<RowAt[]> {
     const { limit = Number.POSITIVE_INFINITY } = query
     const { index, prefix, from, to, reverse } = query
@@ -75,7 +75,7 @@ export class Reading {
       const answer = await this.#ask(`/tables/${encodeURIComponent(table)}${queryText([...fields, ...last])}`)
       if (answer.status !== 200) {
         const problem = problemOf(answer)
-        // The server was started anew, and does not know the cursor; another one will, if it stays this time.
+        // The server was restarted and does not accept the cursor; start over, once.
         if (problem?.code === 'cursor-invalid' && cursor !== undefined) {
           cursor = undefined
           rows.length = 0
@@ -92,7 +92,7 @@ export class Reading {
     return rows
   }
 
-  /** Waits for all tokens but so many as fit into the address of the read itself, which are given back. */
+  /** Waits for all tokens except as many as fit into the address of the read itself, which are returned. */
   async #await(table: string, tokens: readonly string[]): Promise<Field[]> {
     const fields = tokens.map((token): Field => ['after', token])
     let done = 0
@@ -106,7 +106,7 @@ export class Reading {
     return fields.slice(done)
   }
 
-  /** Asks until there is an answer that is not `retry`, or patience ends. */
+  /** Asks until an answer is not `retry`, or the time is over. */
   async #ask(path: string): Promise<Answer> {
     const end = this.#clock.now() + this.#patienceMs
     for (let failures = 1; ; failures++) {
@@ -130,7 +130,7 @@ export class Reading {
   }
 }
 
-/** The tokens that a caller asks a read to wait for. */
+/** The tokens that a caller wants a read to wait for. */
 export function tokensOf({ after = [] }: ReadOptions = {}): readonly string[] {
   return typeof after === 'string' ? [after] : after
 }

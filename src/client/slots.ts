@@ -1,4 +1,4 @@
-/** Lets so many in at a time; the others wait in their order. */
+/** Admits a number of callers at a time; the others wait in order. */
 export class Slots {
   #free: number
   readonly #waiting: (() => void)[] = []

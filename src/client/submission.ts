@@ -2,7 +2,7 @@ import { HenceError } from '../failure.ts'
 import { type Answer, type Exchange, type HeaderFields, retryAfterMs } from './exchange.ts'
 import type { Verdict } from './verdict.ts'
 
-/** What goes over the wire. */
+/** A request as it is sent. */
 export interface Submission {
   readonly requestId: string
   readonly type: string
@@ -11,13 +11,13 @@ export interface Submission {
 }
 
 export type Tried<Result> = Verdict<Result> & {
-  /** How long the server asks to wait, in milliseconds. */
+  /** The wait that the server asks for, in milliseconds. */
   readonly askedMs?: number
 }
 
 /**
- * Sends a request once. It never throws: what went wrong is a verdict too.
- * @param read what the answer means: `verdictOf`, or `enqueuedOf` with the header `prefer: respond-async`
+ * Sends a request once. It never throws: a failure is a verdict too.
+ * @param read interprets the answer: `verdictOf`, or `enqueuedOf` with the header `prefer: respond-async`
  */
 export async function trySubmission<Result>(
   exchange: Exchange,
@@ -40,7 +40,7 @@ export async function trySubmission<Result>(
   }
 }
 
-/** An error of the caller's own, thrown by its `key`, `headers` or `fetch`, is told with its text. */
+/** An error thrown by the caller's own `key`, `headers` or `fetch` is reported with its text. */
 function asHenceError(error: unknown): HenceError {
   if (error instanceof HenceError) return error
   return new HenceError('server-unreachable', 'retry', `The request could not be sent: ${error}.`, {

@@ -5,32 +5,32 @@ import { HenceError } from '../failure.ts'
 import { type Backoff, pauseMs } from './backoff.ts'
 import { type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
 
-/** A stream on which nothing comes for so long, not even a sign of life, is given up. Servers send one every 15 s. */
+/** A stream that is silent for this long is given up. Servers send a sign of life every 15 s. */
 const silentMsMax = 45_000
-/** The longest event that is taken, in characters. */
+/** The longest event that is accepted, in characters. */
 const eventLengthMax = 64 * 1024 * 1024
 
 export interface Followed {
-  /** Those to hear of; none: all that the caller may read. */
+  /** The tables to follow; none means all that the caller may read. */
   readonly tables: readonly string[]
   /** Only rows whose key begins with these parts. */
   readonly prefix?: readonly KeyPart[] | undefined
-  /** A position to go on from. */
+  /** The position to resume from. */
   readonly from?: string | undefined
 }
 
 export interface FollowListener {
   /**
-   * What came before is not known: read the tables. Called when the stream first opens, unless it goes on from a
-   * position, and whenever it could not go on where it broke off.
+   * Earlier changes are unknown: read the tables. Called when the stream first opens, unless it resumes from a position,
+   * and whenever it could not resume where it broke off.
    */
   anew(): void
   changes(changes: readonly TableChange[], position: string): void
-  /** It cannot go on, however often it is tried. */
+  /** It cannot go on, and retrying would not help. */
   ended(error: HenceError): void
 }
 
-/** Hears of changed rows by server-sent events, from connection to connection, until the signal aborts. */
+/** Follows changed rows by server-sent events, over any number of connections, until the signal aborts. */
 export async function follow(
   followed: Followed,
   listener: FollowListener,
@@ -106,7 +106,7 @@ export async function follow(
   }
 
   function hear({ event, id, data }: EventSourceMessage, resumes: string | undefined): void {
-    // What was read ahead when the listener ended it is not told any more.
+    // Events that were read ahead when the listener ended the subscription are dropped.
     if (signal.aborted) return
     if (event === 'problem') {
       throw problemOf({ body: JSON.parse(data) }) ?? notUnderstood({ status: 200 })
@@ -119,7 +119,7 @@ export async function follow(
   }
 }
 
-/** Someone logs in again, or a key is renewed; then it goes on. */
+/** After a login, or with a renewed key, the subscription goes on. */
 const notAuthenticated = 'not-authenticated'
 
 function queryOf({ tables, prefix }: Followed): string {

@@ -1,10 +1,10 @@
-/** So many are kept; the events of requests that were decided longer ago have long been applied. */
+/** How many tokens are kept; the events of requests decided longer ago have long been applied. */
 const tokensMax = 1_000
 
 /**
- * What this client has been told is accepted, and has not read since. Reads wait for these tokens, so that whoever was
- * told of a change sees it, in whatever partition it is. Each stands for its own request alone, so the latest does not
- * do for those before it. Once a read has waited for a token, all later ones see what it stood for.
+ * Tokens of accepted requests that this client has not read past yet. Reads wait for these tokens, so that a caller who
+ * received an outcome sees it, in whatever partition it is. Each token stands for its own request, so the latest does
+ * not replace those before it. Once a read has waited for a token, all later reads see it.
  */
 export class Tokens {
   readonly #tokens = new Set<string>()

@@ -2,26 +2,26 @@ import type { Enqueued, Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import { type Answer, notUnderstood, problemOf } from './exchange.ts'
 
-/** What an answer means for the request that was sent; `Result` is what was asked for. */
+/** The meaning of an answer for the request that was sent; `Result` is its value. */
 export type Verdict<Result = Reply> =
   | { readonly kind: 'done'; readonly result: Result }
   /**
-   * This try wrote nothing, and no later one will. `blind` when the server said so without looking whether it has
-   * the id already, so that an earlier try may have been taken all the same.
+   * This try wrote nothing, and no later one will. `blind` if the server refused before it looked the id up, so that an
+   * earlier try may still have been accepted.
    */
   | { readonly kind: 'refused'; readonly error: HenceError; readonly blind: boolean }
-  /** Nothing follows from it: the same request must be sent again. `taken` tells what may have become of this try. */
+  /** Nothing is decided: send the same request again. `taken` says whether this try may have been accepted. */
   | { readonly kind: 'again'; readonly error: HenceError; readonly taken: 'no' | 'perhaps' }
 
 /**
- * Reads an answer. Only what a Hence server says in its own form decides anything: a proxy, or the login page
- * of a network, must not be able to make a client drop what its user wished.
+ * Interprets an answer. Only an answer in Hence's own form decides anything: a proxy, or the login page of a network,
+ * must not make a client drop its user's request.
  */
 export function verdictOf(requestId: string, answer: Answer): Verdict {
   const { status } = answer
   const body = fieldsOf(answer.body)
   const { token, replayed } = body
-  // The id is compared so that no answer that was meant for another request, or was kept by a cache, counts.
+  // The id is compared so that an answer to another request, or one from a cache, does not count.
   const ours = typeof token === 'string' && isId(body['requestId'], requestId)
   const common = { requestId, token: token as string, replayed: replayed === true }
   if (status === 200 && ours && body['status'] === 'accepted') {
@@ -38,7 +38,7 @@ export function verdictOf(requestId: string, answer: Answer): Verdict {
   return { kind: 'refused', error: problem, blind: blindStatuses.has(status) }
 }
 
-/** Reads the answer to a request whose outcome was not waited for. */
+/** Interprets the answer to a request that did not wait for its outcome. */
 export function enqueuedOf(requestId: string, answer: Answer): Verdict<Enqueued> {
   const { token, requestId: id } = fieldsOf(answer.body)
   if (answer.status === 202 && typeof token === 'string' && isId(id, requestId)) {
@@ -47,12 +47,12 @@ export function enqueuedOf(requestId: string, answer: Answer): Verdict<Enqueued>
   return verdictOf(requestId, answer)
 }
 
-/** Permission, request type and age are judged before the id is looked up. */
+/** Permission, request type and age are checked before the id is looked up. */
 const blindStatuses: ReadonlySet<number> = new Set([403, 404, 410])
 
 /**
- * These say that somebody has set up the address, the page's origin or a proxy wrong, and nothing of the request: it must
- * not be lost to that. So it is with a missing login.
+ * These mean that the address, the page's origin or a proxy is set up wrong. They say nothing about the request, so it
+ * must not be dropped; the same is true of a missing login.
  */
 const aboutTheWay: ReadonlySet<string> = new Set([
   'route-not-found',
@@ -88,7 +88,7 @@ function fieldsOf(body: unknown): Fields {
   return typeof body === 'object' && body !== null ? (body as Fields) : {}
 }
 
-/** Said when a request may have been taken, and the server will not tell. */
+/** The error when a request may have been accepted and the server will not say. */
 export function outcomeUnknown(requestId: string, refusal: HenceError): HenceError {
   return new HenceError(
     'outcome-unknown',
