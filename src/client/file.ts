@@ -145,14 +145,14 @@ function read(path: string, text: string): Map<string, StoredRequest> {
   // After the last line feed there is nothing, or part of a line that a crash cut short.
   lines.pop()
   for (const [i, line] of lines.entries()) {
-    const told = parsed(line)
-    if (told === undefined) {
+    const entry = parsed(line)
+    if (entry === undefined) {
       // A power loss can tear lines that were written together; then no line after the torn one is complete. A
       // complete line proves that all lines before it were synced.
       if (lines.slice(i + 1).every((later) => parsed(later) === undefined)) break
       throw damaged(path, i + 1)
     }
-    keep(stored, told)
+    keep(stored, entry)
   }
   return stored
 }
@@ -164,8 +164,8 @@ function keep(stored: Map<string, StoredRequest>, line: Line): void {
 
 function parsed(line: string): Line | undefined {
   try {
-    const told = JSON.parse(line)
-    if (typeof told?.settled === 'string' || typeof told?.stored?.requestId === 'string') return told
+    const entry = JSON.parse(line)
+    if (typeof entry?.settled === 'string' || typeof entry?.stored?.requestId === 'string') return entry
   } catch {}
   return undefined
 }
