@@ -1,10 +1,11 @@
-import type { Auditor } from '../audit/auditor.ts'
+import { Auditor, type AuditorOptions } from '../audit/auditor.ts'
 import type { Consistency } from '../audit/consistency.ts'
 import type { SignedHead } from '../audit/head.ts'
 import type { Receipt } from '../audit/receipt.ts'
-import type { StoredOutcome } from '../derivation/stored-outcome.ts'
+import { Scrubber } from '../audit/scrubber.ts'
 import { HenceError } from '../failure.ts'
 import { identityOf } from '../identity.ts'
+import type { RequestPath } from './request-path.ts'
 
 /** Signed tree heads and proofs over the log; all of them throw `audit-off` (change) without the option `audit`. */
 export interface Audit {
@@ -29,24 +30,48 @@ export interface Audit {
   consistency(from: readonly number[]): Promise<Consistency>
 }
 
-/** @param stored returns the stored outcome of an identity */
-export function auditOf(
-  auditor: () => Auditor | undefined,
-  stored: (identity: string) => StoredOutcome | undefined,
-): Audit {
-  const signing = () => {
-    const signs = auditor()
-    if (signs === undefined) throw auditOff()
-    return signs
-  }
+export function auditOf(auditing: Auditing, path: RequestPath): Audit {
   return {
     async receipt(requestId, { principal = '' } = {}) {
-      const signs = signing()
-      const outcome = stored(identityOf(requestId, principal))
-      return outcome && signs.receipt(outcome.partition, outcome.offset)
+      const auditor = auditing.needed()
+      const stored = path.live.processor.decided(identityOf(requestId, principal))
+      return stored && auditor.receipt(stored.partition, stored.offset)
     },
-    head: async () => signing().newest(),
-    consistency: async (from) => signing().consistency(from),
+    head: async () => auditing.needed().newest(),
+    consistency: async (from) => auditing.needed().consistency(from),
+  }
+}
+
+/** Signs the log's tree heads and scrubs the log in the background, if the engine has the option `audit`. */
+export class Auditing {
+  #auditor: Auditor | undefined
+  #scrubber: Scrubber | undefined
+
+  async open(options: AuditorOptions): Promise<void> {
+    this.#auditor = await Auditor.open(options)
+    this.#scrubber = await Scrubber.open(options)
+  }
+
+  /** @throws HenceError `audit-off` (change) */
+  needed(): Auditor {
+    if (this.#auditor === undefined) throw auditOff()
+    return this.#auditor
+  }
+
+  get headAt(): number | undefined {
+    return this.#auditor?.head?.time
+  }
+
+  get scrubbedAt(): number | undefined {
+    return this.#scrubber?.passedAt
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#scrubber?.close()
+    } finally {
+      await this.#auditor?.close()
+    }
   }
 }
 

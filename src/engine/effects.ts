@@ -3,7 +3,7 @@ import type { SubmitOptions } from '../app/service.ts'
 import type { RedriveInput } from '../derivation/operator.ts'
 import type { Attempts } from '../effect/lane.ts'
 import type { EffectRow, EffectState } from '../effect/outbox.ts'
-import type { Reader } from '../query/reader.ts'
+import type { RequestPath } from './request-path.ts'
 
 /** The effects that an app asked for. */
 export interface Effects {
@@ -22,21 +22,16 @@ export interface Effects {
   ): Promise<Reply<null, 'effect-unknown' | 'effect-not-dead' | 'effect-may-repeat'>>
 }
 
-/** @param reader returns that of the live generation, which a promotion replaces */
-export function effectsOf(
-  reader: () => Reader,
-  attemptsOf: (type: string, id: string) => Attempts | undefined,
-  submit: (type: string, input: unknown, options: SubmitOptions) => Promise<never>,
-): Effects {
+export function effectsOf(path: RequestPath): Effects {
   return {
     async list({ state = 'pending', type, limit = 100 } = {}) {
-      return reader().effects({ state, limit, ...(type !== undefined && { type }) })
+      return path.live.reader.effects({ state, limit, ...(type !== undefined && { type }) })
     },
     async get(id) {
-      const effect = reader().effect(id)
-      const attempts = effect && attemptsOf(effect.type, id)
+      const effect = path.live.reader.effect(id)
+      const attempts = effect && path.delivery.attempts(effect.type, id)
       return effect && (attempts === undefined ? effect : { ...effect, attempts })
     },
-    redrive: (input, options) => submit('hence:redrive', input, options),
+    redrive: (input, options) => path.submit('hence:redrive', input, options) as Promise<never>,
   }
 }

@@ -7,7 +7,7 @@ import { type Bundle, bundle } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { openDirectory, type Storage } from '../storage/storage.ts'
 import type { Engine, EngineOptions } from './engine.ts'
-import { RunningEngine } from './running-engine.ts'
+import { startEngine } from './start.ts'
 
 /**
  * Opens an engine: recovers the log, takes up the last checkpoint, derives what came after it, and is ready.
@@ -42,7 +42,7 @@ export async function openEngine<A extends App>(
       typeof data === 'string'
         ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
         : data
-    return await RunningEngine.open(options, await Codes.open(options, code, storage), storage)
+    return await startEngine(options, await Codes.open(options, code, storage), storage)
   } catch (error) {
     await storage?.close()
     throw error

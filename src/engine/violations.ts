@@ -3,7 +3,8 @@ import type { SubmitOptions } from '../app/service.ts'
 import type { Standing, Violation } from '../constraint/tables.ts'
 import type { ResolveInput } from '../derivation/operator.ts'
 import { HenceError } from '../failure.ts'
-import type { KeyedViolation, Reader } from '../query/reader.ts'
+import type { KeyedViolation } from '../query/reader.ts'
+import type { RequestPath } from './request-path.ts'
 
 /** The violations of an app's constraints, and decisions about them. */
 export interface Violations {
@@ -26,25 +27,22 @@ export interface Violations {
   ): Promise<Reply<null, 'violation-unknown' | 'violation-not-open' | 'victim-unknown' | 'limit-fixed'>>
 }
 
-/** @param live the app and the reader of the live generation, which a promotion replaces */
-export function violationsOf(
-  live: () => { readonly app: App; readonly reader: Reader },
-  submit: (type: string, input: unknown, options: SubmitOptions) => Promise<never>,
-): Violations {
+export function violationsOf(path: RequestPath): Violations {
   return {
     async list({ state, limit = 100 } = {}) {
-      return live().reader.violations({ limit, ...(state !== undefined && { state }) })
+      return path.live.reader.violations({ limit, ...(state !== undefined && { state }) })
     },
     async get(key, id) {
-      return live().reader.violation(key, id)
+      return path.live.reader.violation(key, id)
     },
     async standing(constraint, key) {
-      const { app, reader } = live()
+      const { app } = path.live.program
       const definition = app.constraints.get(constraint)
       if (definition === undefined) throw unknownConstraint(app, constraint)
-      return reader.standing(constraint, key) ?? { limit: definition.limit, claimed: 0 }
+      return path.live.reader.standing(constraint, key) ?? { limit: definition.limit, claimed: 0 }
     },
-    resolve: (decision, options) => submit('hence:resolve-violation', decision, options),
+    resolve: (decision, options) =>
+      path.submit('hence:resolve-violation', decision, options) as Promise<never>,
   }
 }
 

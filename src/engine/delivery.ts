@@ -1,0 +1,89 @@
+import type { App } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import { Deliverer } from '../effect/delivery.ts'
+import type { Handlers } from '../effect/handlers.ts'
+import type { Attempts } from '../effect/lane.ts'
+import type { EffectEnd, Outbox } from '../effect/outbox.ts'
+import { decodeRecord, encodeResult } from '../log/record.ts'
+import type { Trace } from '../processor/traces.ts'
+import type { Reporter } from '../report.ts'
+import type { OutgoingRecord } from '../request/writer.ts'
+
+/** How long the attempts under way may go on when delivery stops, in milliseconds. */
+const graceMs = 5_000
+
+interface DeliveryOptions {
+  /** The app that the handlers were made for. */
+  readonly app: App
+  readonly handlers: Handlers<App> | undefined
+  readonly clock: Clock
+  readonly random: () => number
+  readonly report: Reporter
+}
+
+/** Delivers the effects of the live generation, if the engine has handlers. */
+export class Delivery {
+  readonly #options: DeliveryOptions
+  readonly #write: (key: string, result: OutgoingRecord) => void
+  #deliverer: Deliverer | undefined
+  #outbox: Outbox | undefined
+
+  /** @param write brings the result of an effect to the log of the key that asked for it */
+  constructor(options: DeliveryOptions, write: (key: string, result: OutgoingRecord) => void) {
+    this.#options = options
+    this.#write = write
+  }
+
+  /** Begins with what waits in the outbox of a generation, unless it has begun already: two would send everything twice. */
+  start(app: App, outbox: Outbox): void {
+    const { app: given, handlers, clock, random, report } = this.#options
+    if (handlers === undefined || this.#deliverer !== undefined) return
+    // Code that was promoted may lack some effects.
+    const known = Object.entries(handlers).filter(([name]) => app === given || app.effects.has(name))
+    this.#outbox = outbox
+    this.#deliverer = new Deliverer(app, Object.fromEntries(known) as never, {
+      outbox,
+      clock,
+      random,
+      report,
+      end: (id, row, end) => this.#write(row.key, resultOf(id, end)),
+    })
+    this.#deliverer.start()
+  }
+
+  /** Ends the attempts under way; those that need longer than a time of grace are aborted. */
+  async stop({ atOnce = false } = {}): Promise<void> {
+    await this.#deliverer?.stop(atOnce ? 0 : graceMs)
+    this.#deliverer = undefined
+  }
+
+  /** Takes up the effects that a record asked for. */
+  asked({ derivations }: Trace): void {
+    if (this.#deliverer === undefined) return
+    for (const { effects } of derivations) {
+      for (const id of effects) {
+        const row = this.#outbox!.get(id)
+        if (row?.state === 'pending') this.#deliverer.asked(id, row)
+      }
+    }
+  }
+
+  /** The result of an effect was applied. */
+  ended(id: string): void {
+    const row = this.#outbox?.get(id)
+    if (row !== undefined) this.#deliverer?.ended(row.type, id)
+  }
+
+  /** The failed attempts of an effect that is not delivered yet. */
+  attempts(type: string, id: string): Attempts | undefined {
+    return this.#deliverer?.attempts(type, id)
+  }
+}
+
+function resultOf(effect: string, end: EffectEnd): OutgoingRecord {
+  const { done, tries } = end
+  const text = done ? JSON.stringify(end.result) : end.error
+  const bytes = encodeResult({ kind: 'result', effect, done, tries, text })
+  // Decode what was encoded, so that live and replay see the same value: bytes hold no half of a surrogate pair, for example.
+  return { record: decodeRecord(bytes), bytes }
+}

@@ -1,0 +1,48 @@
+import { HenceError } from '../failure.ts'
+
+/** How many requests may wait while the intake is closed. */
+const waitingMax = 100_000
+
+/** Lets requests in, or makes them wait while the engine is quiesced, for example for a promotion. */
+export class Intake {
+  #closed: PromiseWithResolvers<void> | undefined
+  #waiting = 0
+
+  /** Resolves when the intake opens; undefined while it is open. */
+  get reopening(): Promise<void> | undefined {
+    return this.#closed?.promise
+  }
+
+  /** Waits, if it is closed by somebody else, until they have opened it, and closes it. */
+  async close(): Promise<void> {
+    while (this.#closed) await this.#closed.promise
+    this.#closed = Promise.withResolvers()
+  }
+
+  open(): void {
+    const closed = this.#closed
+    this.#closed = undefined
+    closed?.resolve()
+  }
+
+  /**
+   * Waits, as one of a limited number, until the intake is open.
+   * @throws HenceError `overloaded` (retry)
+   */
+  async opened(): Promise<void> {
+    while (this.#closed) {
+      if (this.#waiting >= waitingMax) throw tooManyWait()
+      this.#waiting++
+      await this.#closed.promise
+      this.#waiting--
+    }
+  }
+}
+
+function tooManyWait(): HenceError {
+  return new HenceError(
+    'overloaded',
+    'retry',
+    'Too many requests wait while another generation becomes live. Nothing was written: send the same request again a little later.',
+  )
+}

@@ -1,0 +1,31 @@
+import { HenceError } from '../failure.ts'
+import type { Log } from '../log/log.ts'
+import type { Processor } from '../processor/processor.ts'
+
+/**
+ * Waits until the request of a token, and all events that follow from it, are applied.
+ * @throws HenceError `token-unknown` (change); what `closed` is aborted with
+ */
+export async function completed(
+  token: string,
+  log: Log,
+  processor: Processor,
+  closed: AbortSignal,
+): Promise<void> {
+  const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
+  if (partition === undefined || offset === undefined || partition >= log.partitions)
+    throw unknownToken(token)
+  const complete = processor.completion.wait(partition, offset)
+  if (complete === undefined) return
+  if (offset >= (await log.end(partition))) throw unknownToken(token)
+  closed.throwIfAborted()
+  await complete
+}
+
+function unknownToken(token: string): HenceError {
+  return new HenceError(
+    'token-unknown',
+    'change',
+    `The token ${JSON.stringify(token)} names no record of this log; tokens come with the replies of submit.`,
+  )
+}

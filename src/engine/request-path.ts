@@ -1,0 +1,397 @@
+import type { App, Enqueued, Reply } from '../app/index.ts'
+import type { SubmitOptions } from '../app/service.ts'
+import type { Clock } from '../clock.ts'
+import type { StoredOutcome } from '../derivation/stored-outcome.ts'
+import type { Handlers } from '../effect/handlers.ts'
+import { HenceError } from '../failure.ts'
+import { Checkpointer } from '../generation/checkpointer.ts'
+import type { Generation } from '../generation/generation.ts'
+import { type Identity, identityOf } from '../identity.ts'
+import type { Log } from '../log/log.ts'
+import { everyPartition, partitionOf } from '../log/partitions.ts'
+import { type CorrectionRecord, encodeCorrection, encodeEvent, encodeTick } from '../log/record.ts'
+import type { RecordedFailure } from '../processor/listener.ts'
+import type { Processor } from '../processor/processor.ts'
+import { replay } from '../processor/replay.ts'
+import type { Trace } from '../processor/traces.ts'
+import type { Reader } from '../query/reader.ts'
+import type { Reporter } from '../report.ts'
+import { Admission, type Until } from '../request/admission.ts'
+import { inputOf, messageOf, requestOf } from '../request/message.ts'
+import { checkWindow } from '../request/window.ts'
+import { type Batch, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
+import { ChangeFeed } from './change-feed.ts'
+import { Delivery } from './delivery.ts'
+import { Intake } from './intake.ts'
+import { Ticker } from './ticker.ts'
+
+/**
+ * The way of one request, from `submit` to its reply, in the order of this file: it is admitted, appended to the log
+ * of its partition, applied by the processor of the live generation, and answered. Events, ticks, results of effects and
+ * corrections join it where records are appended.
+ */
+export class RequestPath {
+  /** The app whose requests are admitted. */
+  app: App
+  readonly feed: ChangeFeed
+  readonly delivery: Delivery
+  readonly checkpointer: Checkpointer
+  readonly #log: Log
+  readonly #clock: Clock
+  readonly #report: Reporter
+  readonly #windowMs: number
+  readonly #missingCorrections: (partition: number) => readonly CorrectionRecord[]
+  readonly #intake = new Intake()
+  readonly #admission: Admission
+  readonly #writers: readonly PartitionWriter[]
+  readonly #ticker: Ticker
+  readonly #ending = new AbortController()
+  #live: Generation
+
+  constructor(
+    given: {
+      readonly app: App
+      readonly live: Generation
+      readonly log: Log
+      /** Returns the corrections of a promotion that the log of a partition may lack, in order. */
+      readonly missingCorrections: (partition: number) => readonly CorrectionRecord[]
+    },
+    options: {
+      readonly clock: Clock
+      readonly random: () => number
+      readonly report: Reporter
+      readonly handlers: Handlers<App> | undefined
+      readonly windowMs: number
+      readonly queueBytesMax: number
+      readonly checkpointRows: number
+      readonly keptMs: number
+    },
+  ) {
+    const { app, live, log } = given
+    this.app = app
+    this.#live = live
+    this.#log = log
+    this.#clock = options.clock
+    this.#report = options.report
+    this.#windowMs = options.windowMs
+    this.#missingCorrections = given.missingCorrections
+    this.#admission = new Admission(options.queueBytesMax)
+    this.#writers = everyPartition(log).map((partition) => new PartitionWriter(partition, log))
+    this.#ticker = new Ticker(options.clock, () => this.tick())
+    this.feed = new ChangeFeed(this.closed)
+    this.delivery = new Delivery({ app, ...options }, (key, result) => this.#writeResult(key, result))
+    this.checkpointer = new Checkpointer(() => this.#live, {
+      rows: options.checkpointRows,
+      keptMs: options.keptMs,
+      failed: (error, isHopeless) => (isHopeless ? this.halt(error) : this.warn(error)),
+    })
+    live.listener = { failed: (failure) => this.#reportFailure(failure) }
+  }
+
+  submit(type: string, input: unknown, options: SubmitOptions): Promise<Reply> {
+    return this.#send(type, input, options, 'decided') as Promise<Reply>
+  }
+
+  enqueue(type: string, input: unknown, options: SubmitOptions): Promise<Enqueued> {
+    return this.#send(type, input, options, 'durable')
+  }
+
+  /** Admits a request that is new, and lets a retry wait for the first outcome, or returns it. */
+  async #send(
+    type: string,
+    input: unknown,
+    { requestId, principal = '' }: SubmitOptions,
+    until: Until,
+  ): Promise<Reply | Enqueued> {
+    if (this.#intake.reopening) await this.#intake.opened()
+    for (;;) {
+      this.closed.throwIfAborted()
+      const definition = requestOf(this.app, type)
+      const identity = identityOf(requestId, principal)
+      checkWindow(identity, this.now(), this.#windowMs)
+      const sent = inputOf(type, input)
+      const first = this.#admission.find(identity)
+      if (first?.certain) {
+        // Its append failed. Once it is known whether the log has it, this is a retry or a first attempt.
+        await first.certain
+        continue
+      }
+      const stored = this.#processor.decided(identity)
+      if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
+      if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
+      const message = messageOf(definition, sent)
+      const { outgoing, answer } = this.#admission.admit(identity, message, until)
+      this.write(partitionOf(message.key, this.#log.partitions), outgoing)
+      return answer
+    }
+  }
+
+  /** Answers a retry of a request that the log has. */
+  async #replay(
+    identity: Identity,
+    sent: { readonly type: string; readonly input: string },
+    stored: StoredOutcome,
+    until: Until,
+  ): Promise<Reply | Enqueued> {
+    const { record } = await this.#reader.request(stored.partition, stored.offset)
+    const now = this.#processor.decided(identity) ?? stored
+    // A closed engine would never answer a new waiter.
+    if (now.outcome === undefined) this.closed.throwIfAborted()
+    return this.#admission.replay(identity, record, sent, now, until)
+  }
+
+  /** Queues a record for its partition; records that arrive in one turn of the event loop go into one batch. */
+  write(partition: number, outgoing: OutgoingRecord): void {
+    const writer = this.#writers[partition]!
+    if (writer.add(outgoing)) queueMicrotask(() => void this.#append(writer))
+  }
+
+  /** Appends what is queued until nothing is. While one batch is applied, the next is already being written. */
+  async #append(writer: PartitionWriter): Promise<void> {
+    try {
+      let batch = writer.append()
+      while (batch !== undefined) {
+        let next: Batch | undefined
+        try {
+          const { offset, time } = await batch.durable
+          const { room } = this.checkpointer
+          if (room) await room
+          next = writer.append()
+          this.#apply(writer.partition, offset, time, batch.records)
+        } catch (error) {
+          if (!isRetryable(error)) throw error
+          await this.#recover(writer, batch.records, error)
+        }
+        batch = next ?? writer.append()
+      }
+    } catch (error) {
+      writer.stop()
+      this.halt(error)
+    } finally {
+      writer.rest()
+    }
+  }
+
+  /** Applies records that have just become durable. */
+  #apply(partition: number, offset: number, time: number, records: readonly OutgoingRecord[]): void {
+    for (const [i, { record }] of records.entries()) {
+      this.#processor.apply(partition, offset + i, time, record)
+      if (record.kind === 'result') this.delivery.ended(record.effect)
+      else if (record.kind === 'tick') this.#ticker.applied(partition)
+    }
+    this.#ticker.wakeAt(this.#processor.timers.next(partition))
+    void this.checkpointer.saveIfDue()
+  }
+
+  /** Answers senders, and hands on what was derived. */
+  #listen(): void {
+    this.#live.listener = {
+      failed: (failure) => this.#reportFailure(failure),
+      decided: (identity, stored) => this.#admission.decided(identity, stored),
+      emitted: (target, event) => this.write(target, { record: event, bytes: encodeEvent(event) }),
+      applied: (partition, offset, trace) => this.#applied(partition, offset, trace),
+    }
+  }
+
+  #applied(partition: number, offset: number, trace: Trace): void {
+    this.feed.advance()
+    this.delivery.asked(trace)
+    if (!this.feed.hasSubscribers) return
+    const changes = this.#reader.changesOf(partition, offset, trace)
+    if (changes.length > 0) for (const error of this.feed.publish(changes)) this.warn(error)
+  }
+
+  /** After a failed append: finds out what the log holds, applies that, and queues what it lacks. */
+  async #recover(
+    writer: PartitionWriter,
+    records: readonly OutgoingRecord[],
+    error: HenceError,
+  ): Promise<void> {
+    const { partition } = writer
+    this.warn(error)
+    for (const { record } of records)
+      if (record.kind === 'request') this.#admission.uncertain(record.identity, error)
+    // If an append fails while the engine closes, the next engine writes its events.
+    if (writer.isFinishing) throw error
+    await writer.persist(async () => {
+      const pause = () => this.checkpointer.saveIfDue()
+      await replay(this.#log, this.#live, { partitions: [partition], pause })
+      for (const outgoing of records) this.#settle(partition, outgoing)
+      this.tick()
+      writer.requeue(this.#missing(partition))
+    })
+  }
+
+  /** It is known now whether the log has a record whose append had failed. */
+  #settle(partition: number, outgoing: OutgoingRecord): void {
+    const { record } = outgoing
+    if (record.kind === 'request') this.#admission.certain(record.identity)
+    else if (record.kind === 'tick') this.#ticker.applied(partition)
+    else if (record.kind === 'result') {
+      const isLost = this.#processor.outbox.get(record.effect)?.state === 'pending'
+      if (isLost) this.write(partition, outgoing)
+      else this.delivery.ended(record.effect)
+    }
+  }
+
+  /** The events and corrections that the log of a partition may lack, in order. */
+  #missing(partition: number): OutgoingRecord[] {
+    return [
+      ...this.#processor.waitingFor(partition).map((record) => ({ record, bytes: encodeEvent(record) })),
+      ...this.#missingCorrections(partition).map((record) => ({ record, bytes: encodeCorrection(record) })),
+    ]
+  }
+
+  /** Results that arrive while the engine is quiesced wait until it is not. */
+  #writeResult(key: string, result: OutgoingRecord): void {
+    const partition = partitionOf(key, this.#log.partitions)
+    const { reopening } = this.#intake
+    if (reopening) void reopening.then(() => this.write(partition, result))
+    else this.write(partition, result)
+  }
+
+  /** Appends a tick where a timer is due. */
+  tick(): void {
+    if (this.closed.aborted || this.#intake.reopening) return
+    const due = this.#ticker.due(this.#processor.timers, this.#log.partitions, this.now())
+    for (const partition of due) this.write(partition, { record: { kind: 'tick' }, bytes: encodeTick() })
+  }
+
+  /** The current log time: that of the clock, but never earlier than the last record's. */
+  now(): number {
+    return Math.max(this.#processor.time, this.#clock.now())
+  }
+
+  /** Low watermark: no future record can have a smaller log time. */
+  get lowWatermark(): number {
+    let lowest = this.#processor.time
+    for (const { isBusy, partition } of this.#writers) {
+      if (isBusy) lowest = Math.min(lowest, this.#processor.timeOf(partition))
+    }
+    return lowest
+  }
+
+  /** Requests that wait for their outcome and their bytes; replies since the start. */
+  get load(): Pick<Admission, 'inFlight' | 'queuedBytes' | 'replies'> {
+    return this.#admission
+  }
+
+  /** Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the count of records. */
+  async start(): Promise<number> {
+    const replayed = await replay(this.#log, this.#live, { pause: () => this.checkpointer.saveIfDue() })
+    for (const partition of everyPartition(this.#log))
+      for (const missing of this.#missing(partition)) this.write(partition, missing)
+    this.#listen()
+    return replayed
+  }
+
+  /** Another generation is live; to be called while the engine is quiesced. */
+  switchTo(generation: Generation, app: App): void {
+    this.app = app
+    this.#live = generation
+    this.#listen()
+    // Those that follow the changes find that they have to read again.
+    this.feed.advance()
+  }
+
+  /** Begins to deliver the effects of the live generation. */
+  startDelivery(): void {
+    if (!this.closed.aborted) this.delivery.start(this.app, this.#processor.outbox)
+  }
+
+  /** Resolves when everything that was queued, with all events that follow, is applied. */
+  async idle(): Promise<void> {
+    // A partition that was drained may get events from one that was not.
+    do await Promise.all(this.#writers.map((writer) => writer.drained()))
+    while (this.#writers.some((writer) => writer.isBusy))
+  }
+
+  /** Drains what was admitted, then acts while nothing else happens; requests wait meanwhile. */
+  async quiesce<T>(act: () => Promise<T>): Promise<T> {
+    await this.#intake.close()
+    try {
+      await this.idle()
+      await this.checkpointer.saving
+      this.closed.throwIfAborted()
+      return await act()
+    } finally {
+      this.#intake.open()
+      this.tick()
+    }
+  }
+
+  /** Aborted when nothing more is admitted; its reason is a HenceError. */
+  get closed(): AbortSignal {
+    return this.#ending.signal
+  }
+
+  /** Stops the engine because going on could do harm. */
+  halt(error: unknown): void {
+    // A closing engine need not be stopped; but it does not finish what was admitted, and says so.
+    if (this.closed.aborted) {
+      this.warn(error)
+      return
+    }
+    const why = stopped(error)
+    this.#ending.abort(why)
+    this.stop(why)
+    void this.delivery.stop({ atOnce: true })
+    this.#report({ level: 'alarm', code: why.code, message: why.message })
+  }
+
+  /** Admits nothing more. */
+  close(why: HenceError): void {
+    if (!this.closed.aborted) this.#ending.abort(why)
+    this.#ticker.stop()
+  }
+
+  /** Finishes what was admitted, but repeats no append that fails. */
+  async drain(): Promise<void> {
+    for (const writer of this.#writers) writer.finish()
+    await this.idle()
+  }
+
+  /** Appends nothing more, and rejects everything that waits. */
+  stop(why: HenceError): void {
+    for (const writer of this.#writers) writer.stop()
+    this.#admission.abandon(why)
+    this.#processor.completion.abandon(why)
+    this.feed.end(why)
+  }
+
+  warn(error: unknown): void {
+    const code = error instanceof HenceError ? error.code : 'unexpected-error'
+    this.#report({ level: 'warning', code, message: error instanceof Error ? error.message : String(error) })
+  }
+
+  #reportFailure({ partition, offset, type, key, code, message }: RecordedFailure): void {
+    this.#report({
+      level: 'alarm',
+      code: 'derivation-failed',
+      message: `Record ${offset} of partition ${partition} (${type} ${JSON.stringify(key)}) failed with ${code}: ${message}`,
+    })
+  }
+
+  get live(): Generation {
+    return this.#live
+  }
+
+  get #processor(): Processor {
+    return this.#live.processor
+  }
+
+  get #reader(): Reader {
+    return this.#live.reader
+  }
+}
+
+function stopped(cause: unknown): HenceError {
+  const message = cause instanceof Error ? cause.message : String(cause)
+  return new HenceError(
+    'engine-stopped',
+    'operator',
+    `The engine has stopped, since going on could do harm: ${message} Nothing that was acknowledged is lost; ` +
+      'mend the cause and start it again.',
+    { cause },
+  )
+}

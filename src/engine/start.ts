@@ -1,0 +1,194 @@
+import type { App } from '../app/index.ts'
+import { systemClock } from '../clock.ts'
+import { engineClosed, HenceError } from '../failure.ts'
+import type { Codes } from '../generation/codes.ts'
+import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
+import { checkTakeOver } from '../generation/take-over-check.ts'
+import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
+import { appendControl, findControls } from '../log/controls.ts'
+import type { Log } from '../log/log.ts'
+import { everyPartition, isEmpty } from '../log/partitions.ts'
+import type { Checkpoint } from '../processor/checkpoint.ts'
+import { replay } from '../processor/replay.ts'
+import { printReport } from '../report.ts'
+import { type Manifest, readManifest } from '../reprocess/manifest.ts'
+import type { ControlFact } from '../reprocess/reprocessing.ts'
+import { Reprocessor } from '../reprocess/reprocessor.ts'
+import { keptMsBeyondWindow, windowMsDefault } from '../request/window.ts'
+import type { Storage } from '../storage/storage.ts'
+import { Auditing } from './audit.ts'
+import type { EngineOptions } from './engine.ts'
+import { RequestPath } from './request-path.ts'
+import { RunningEngine } from './running-engine.ts'
+
+/**
+ * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last checkpoint and the log,
+ * and finishes what an earlier process left undone.
+ */
+export async function startEngine<A extends App>(
+  options: EngineOptions<A>,
+  codes: Codes,
+  storage: Storage,
+): Promise<RunningEngine<A>> {
+  const { log } = storage
+  const {
+    onCodeChange = 'refuse',
+    audit = false,
+    clock = systemClock,
+    report = printReport,
+    random,
+  } = options
+  const generations: GenerationHost = {
+    log,
+    openStore: (generation, collections, anew) => storage.openStore(generation, collections, anew),
+    programOf: (version) => codes.programOf(version),
+    checked: options.check ?? false,
+  }
+  const { history, live, version, manifest } = await findLive(generations, codes, storage)
+  const isOtherCode = version !== codes.version
+  if (isOtherCode && onCodeChange === 'refuse') throw codeChanged(version, codes.version)
+  const base = baseOf(history, live) ?? version
+  const generation = await Generation.open(generations, lineageOf(history, live), () => codes.programOf(base))
+  const auditing = new Auditing()
+  let path: RequestPath | undefined
+  let reprocessor: Reprocessor | undefined
+  try {
+    ;({ path, reprocessor } = connect(options, { codes, storage, generations, generation }))
+    if (audit) {
+      const publish = audit === true ? [] : [audit.publish].flat()
+      await auditing.open({ log, folder: storage.audit, clock, report, random, publish })
+    }
+    const replayed = await path.start()
+    await reprocessor.finishCorrections()
+    if (isOtherCode && onCodeChange === 'continue') await takeOver(path, log, codes)
+    await reprocessor.restore(manifest)
+    if (isOtherCode && onCodeChange === 'reprocess') await reprocess(reprocessor, path.live, codes.version)
+    path.startDelivery()
+    path.tick()
+    return new RunningEngine({ path, reprocessor, auditing, storage, replayed })
+  } catch (error) {
+    const why = engineClosed()
+    path?.close(why)
+    path?.stop(why)
+    await reprocessor?.close(why)
+    await auditing.close()
+    await (path?.live ?? generation).close()
+    throw error
+  }
+}
+
+/** Makes the parts of an engine, and connects them with each other. */
+function connect(
+  options: EngineOptions<App>,
+  given: {
+    readonly codes: Codes
+    readonly storage: Storage
+    readonly generations: GenerationHost
+    readonly generation: Generation
+  },
+): { path: RequestPath; reprocessor: Reprocessor } {
+  const { codes, storage, generations, generation: live } = given
+  const { log } = storage
+  const {
+    checkpointRows = 50_000,
+    queueBytesMax = 64 * 1024 * 1024,
+    windowMs = windowMsDefault,
+    clock = systemClock,
+    random = Math.random,
+    report = printReport,
+    handlers,
+  } = options
+  const keptMs = windowMs + keptMsBeyondWindow
+  const path = new RequestPath(
+    { app: options.app, live, log, missingCorrections: (partition) => reprocessor.waitingFor(partition) },
+    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs, keptMs },
+  )
+  const reprocessor = new Reprocessor(
+    { log, storage, codes, generationHost: generations, live },
+    {
+      checkpointRows,
+      keptMs,
+      next: () => path.feed.next(),
+      isBusy: () => path.load.inFlight > 0,
+      frontier: () => path.lowWatermark,
+      still: (act) => path.quiesce(act),
+      stopDelivery: () => path.delivery.stop(),
+      startDelivery: () => path.startDelivery(),
+      switched: (app) => path.switchTo(reprocessor.live, app),
+      write: (partition, record, bytes) => path.write(partition, { record, bytes }),
+      idle: () => path.idle(),
+      halt: (error) => path.halt(error),
+      closed: () => path.closed.reason,
+    },
+  )
+  return { path, reprocessor }
+}
+
+/** Finds which generation is live, and by which version of the code; the log decides, and the manifest is a hint. */
+async function findLive(
+  generations: GenerationHost,
+  codes: Codes,
+  storage: Storage,
+): Promise<{ history: readonly ControlFact[]; live: number; version: string; manifest: Manifest }> {
+  const { log } = generations
+  const manifest = await readManifest((name) => storage.kept(name))
+  const hinted = await savedCheckpoint(generations, manifest.live)
+  const history = await controlsOf(log, hinted)
+  const live = liveOf(history)
+  const saved = live === manifest.live ? hinted : await savedCheckpoint(generations, live)
+  const version = versionOf(history, live) ?? saved?.version ?? codes.version
+  if (codes.isSandboxed && history.length === 0 && saved === undefined && (await isEmpty(log))) {
+    const control = { type: 'version' as const, number: 0, version }
+    await appendControl(log, { generation: 0, control }, everyPartition(log))
+  }
+  return { history, live, version, manifest }
+}
+
+/** All control records of a log: those of a checkpoint and those after it. Finishes one that an earlier process did not. */
+async function controlsOf(log: Log, saved: Checkpoint | undefined): Promise<readonly ControlFact[]> {
+  const known = saved?.history ?? []
+  const from = saved?.positions ?? everyPartition(log).map(() => 0)
+  let found = await findControls(log, from)
+  if (found.unfinished) {
+    await appendControl(log, found.unfinished.record, found.unfinished.missing)
+    found = await findControls(log, from)
+  }
+  return [...known, ...found.facts.filter(({ number }) => number >= known.length)]
+}
+
+/** `onCodeChange: 'continue'`: the code in force finishes what is under way, and the given code derives what comes from here on. */
+async function takeOver(path: RequestPath, log: Log, codes: Codes): Promise<void> {
+  const { live } = path
+  const { version } = codes
+  const program = await codes.programOf(version)
+  program.close()
+  await path.idle()
+  await live.checkpoint()
+  checkTakeOver(live.store, live.program.app, program.app)
+  const { version: before } = live.program
+  const control = { type: 'version' as const, number: live.processor.history.length, version, before }
+  await appendControl(log, { generation: live.number, control }, everyPartition(log))
+  await replay(log, live, { pause: () => undefined })
+}
+
+/** `onCodeChange: 'reprocess'`: derives everything again by the given code, and promotes that. */
+async function reprocess(reprocessing: Reprocessor, live: Generation, version: string): Promise<void> {
+  const status = await reprocessing.status()
+  if (status !== undefined && status.version !== version) await reprocessing.discard()
+  if (status?.version !== version) await reprocessing.start({ version }, { share: 1 })
+  else if (status.state === 'paused' || status.state === 'failed') await reprocessing.resume()
+  const { sha256: diff } = await reprocessing.diff()
+  const requestId = `code-change-${live.processor.history.length}-${version.slice(0, 12)}`
+  await reprocessing.promote({ diff, note: 'onCodeChange: reprocess' }, { requestId })
+}
+
+function codeChanged(before: string, now: string): HenceError {
+  return new HenceError(
+    'code-changed',
+    'change',
+    `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ${now.slice(0, 12)}. Nothing was touched. ` +
+      'To go on from here with the new code, start with `--on-code-change continue`. To derive the past anew as well, start the old code and run ' +
+      '`hence reprocess run`, which shows what differs before anything changes; or start with `--on-code-change reprocess`, which does not ask. ' +
+      '(In code: `onCodeChange`.)',
+  )
+}

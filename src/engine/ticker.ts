@@ -1,0 +1,55 @@
+import { type Clock, setAlarm } from '../clock.ts'
+import type { Timers } from '../derivation/timers.ts'
+
+/**
+ * Sees to it that timers go off at their time although no record arrives: it says when to append a tick, and to which
+ * partitions. A tick derives nothing, but its log time lets the timers of its partition go off.
+ */
+export class Ticker {
+  readonly #clock: Clock
+  readonly #wake: () => void
+  /** The time that the alarm is set to. */
+  #alarmAt = Number.POSITIVE_INFINITY
+  #cancelAlarm = () => {}
+  /** Partitions whose tick has not been applied yet. */
+  readonly #ticking = new Set<number>()
+
+  /** @param wake called when a timer may be due */
+  constructor(clock: Clock, wake: () => void) {
+    this.#clock = clock
+    this.#wake = wake
+  }
+
+  /** Sees to it that `wake` is called at a time at the latest. */
+  wakeAt(time: number): void {
+    if (time >= this.#alarmAt) return
+    this.#cancelAlarm()
+    this.#alarmAt = time
+    this.#cancelAlarm = setAlarm(this.#clock, time, () => {
+      this.#alarmAt = Number.POSITIVE_INFINITY
+      this.#wake()
+    })
+  }
+
+  /** Returns the partitions that need a tick now; each counts as on its way until `applied`. */
+  due(timers: Timers, partitions: number, now: number): number[] {
+    const due: number[] = []
+    for (let partition = 0; partition < partitions; partition++) {
+      const next = timers.next(partition)
+      if (next > now) this.wakeAt(next)
+      else if (!this.#ticking.has(partition)) due.push(partition)
+    }
+    for (const partition of due) this.#ticking.add(partition)
+    return due
+  }
+
+  /** The tick of a partition was applied, or is known not to be in the log. */
+  applied(partition: number): void {
+    this.#ticking.delete(partition)
+  }
+
+  stop(): void {
+    this.#cancelAlarm()
+    this.#alarmAt = Number.NEGATIVE_INFINITY
+  }
+}
