@@ -2,7 +2,9 @@ import type { Claim } from '../app/index.ts'
 import { type App, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
+import { rejectionNotReturned } from '../sandbox/from-outside.ts'
 import { mainRealm } from '../sandbox/realm.ts'
+import type { Deriving } from '../sandbox/realm-language.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 import type { Chain, Origin } from './chain.ts'
@@ -31,6 +33,7 @@ export class AppCode {
    * @throws anything that is not the app's own fault, such as HenceError `state-unreadable` (operator)
    */
   attempt(start: number, act: () => void): Failure | undefined {
+    this.#context.program.deriving.slip = undefined
     try {
       act()
       this.#throwFault()
@@ -59,7 +62,7 @@ export class AppCode {
 
   /** The input of a request, in the version that the app knows. */
   inputOf(request: Request, version: number, text: string, { rootPartition, rootOffset }: Root): unknown {
-    if (version === request.version) return this.#context.program.realm.parse(text)
+    if (version === request.version) return this.#context.program.realm.parseFrozen(text)
     return upcast(this.#context, request, version, text, `Record ${rootPartition}:${rootOffset}`)
   }
 
@@ -85,6 +88,7 @@ export class AppCode {
     deriving.active = true
     const key = request.key(input)
     checkPartitionKey(key, `request "${request.name}"`)
+    throwSlip(deriving, undefined)
     deriving.active = false
     return key
   }
@@ -94,6 +98,7 @@ export class AppCode {
     const { deriving } = this.#context.program
     deriving.active = true
     const claims = request.claims(input)
+    throwSlip(deriving, undefined)
     deriving.active = false
     return claims
   }
@@ -105,6 +110,7 @@ export class AppCode {
     const result = reaction.react(tx, data)
     tx.end()
     assertSynchronous(result)
+    throwSlip(deriving, undefined)
     deriving.active = false
     derivation.emissions = tx.emissions
     derivation.effects = tx.effects
@@ -119,6 +125,7 @@ export class AppCode {
     const result = request.derive(tx, input)
     tx.end()
     assertSynchronous(result)
+    throwSlip(deriving, result)
     if (isRejection(result)) {
       deriving.active = false
       this.#undo(start)
@@ -151,6 +158,7 @@ export class AppCode {
     const result = request.compensate?.(tx, input, realm.seal(lost) as never)
     tx.end()
     assertSynchronous(result)
+    throwSlip(deriving, undefined)
     deriving.active = false
     return tx
   }
@@ -172,12 +180,14 @@ export class AppCode {
   /** Turns the guards off, and returns why the app's code threw. Throws anything that is not the app's own fault. */
   #failureOf(error: unknown): Failure {
     const { deriving } = this.#context.program
-    const isApps = deriving.active
+    const { active: isApps, slip } = deriving
     deriving.active = false
     this.#throwFault()
     // Hence's own code runs with the guards off. An error of the app's code is the app's, whatever its advice.
     if (error instanceof HenceError && error.advice !== 'change' && !isApps) throw error
-    return describe(error)
+    if (isRejection(error)) return describe(rejectionNotReturned(error.reason, 'thrown'))
+    // Made before the error, which may only be what came of it.
+    return describe(slip instanceof HenceError ? slip : error)
   }
 
   #throwFault(): void {
@@ -186,6 +196,17 @@ export class AppCode {
     deriving.fault = undefined
     if (fault !== undefined) throw fault
   }
+}
+
+/**
+ * Throws a mistake that the app's code made without throwing, or after catching the error.
+ * @param result the value that the derivation of a request returned
+ */
+function throwSlip(deriving: Deriving, result: unknown): void {
+  const { slip } = deriving
+  if (slip === undefined) return
+  if (!isRejection(slip)) throw slip
+  if (!isRejection(result)) throw rejectionNotReturned(slip.reason, 'made')
 }
 
 /** Where a request stands in the log. */

@@ -57,6 +57,8 @@ export async function bundle(module: string): Promise<Bundle> {
       mainFields: ['module', 'main'],
       conditions: ['import'],
       target: 'es2024',
+      // They become generators that call the realm's Promise, which refuses: so no promise escapes it.
+      supported: { 'async-await': false, 'async-generator': false, 'for-await': false },
       // Comments and layout are no part of a version; names are kept, since errors show them.
       minifyWhitespace: true,
       legalComments: 'none',

@@ -1,53 +1,4 @@
-import { HenceError } from '../failure.ts'
-
-/** Says whether a derivation is running; the guards refuse only then. */
-export interface Deriving {
-  active: boolean
-  /** What `tx` threw that is not the app's own fault, such as a state that cannot be read. */
-  fault?: unknown
-}
-
-/** What is taken away from a derivation, and what it should use instead. */
-const instead: Readonly<Record<string, string>> = {
-  Date: 'tx.now, the log time of the record',
-  'Math.random': 'tx.random()',
-  crypto: 'tx.uuid() and tx.random(); hash outside and send the result as input',
-  performance: 'tx.now, the log time of the record',
-  process: 'an input of the request: the environment differs from machine to machine',
-  fetch: 'a request that brings what you need as its input',
-  WebSocket: 'a request that brings what you need as its input',
-  EventSource: 'a request that brings what you need as its input',
-  XMLHttpRequest: 'a request that brings what you need as its input',
-  setTimeout: 'a request that comes later: a derivation is synchronous',
-  setInterval: 'a request that comes later: a derivation is synchronous',
-  setImmediate: 'plain code: a derivation is synchronous',
-  queueMicrotask: 'plain code: a derivation is synchronous',
-  Intl: 'plain code: locale data differs from machine to machine',
-  locale: 'the methods without "Locale" in their names: locale data differs from machine to machine',
-  'local time':
-    'the UTC methods, or text with "Z" or an offset: the time zone differs from machine to machine',
-  WeakRef: 'a table: when garbage is collected differs from run to run',
-  FinalizationRegistry: 'a table: when garbage is collected differs from run to run',
-  SharedArrayBuffer: 'a table',
-  Atomics: 'a table',
-  WebAssembly: 'plain code',
-  navigator: 'an input of the request',
-  localStorage: 'a table',
-  sessionStorage: 'a table',
-  require: 'an import at the top of the module',
-  global: 'globalThis',
-}
-
-/** Names that exist in some realms only; a pure module may look for them while it loads. */
-export const takenNames: readonly string[] = Object.keys(instead).filter(
-  (name) => /^\w+$/.test(name) && name !== 'Date' && name !== 'locale',
-)
-
-/** @throws always HenceError `impure` (change), which says what to use instead */
-export function refuseImpure(what: string): never {
-  const use = instead[what.split(' (')[0]!] ?? 'what tx offers'
-  throw new HenceError('impure', 'change', `A derivation used ${what}. Use ${use}.`)
-}
+import type { Deriving } from './realm-language.ts'
 
 /** What the guards of one realm need from outside it. */
 export interface GuardHost {
@@ -127,33 +78,5 @@ export function installGuard({ deriving, refuse, takenNames }: GuardHost, host: 
     }
   }
 
-  const fix = (owner: object, name: string, value: unknown) =>
-    Object.defineProperty(owner, name, { value, writable: false, configurable: false, enumerable: false })
-  const date = strictDate()
-  fix(RealDate.prototype, 'constructor', date)
-  for (const name of Object.getOwnPropertyNames(RealDate.prototype)) {
-    const local = /^(get|set)(?!UTC|Time$)/.test(name) || /^to(Date|Time|Locale|String|GMT)/.test(name)
-    if (local && name !== 'toGMTString')
-      fix(RealDate.prototype, name, () => refuse(`local time (Date.${name})`))
-  }
-  fix(scope, 'Date', date)
-  fix(RealMath, 'random', () => refuse('Math.random'))
-  for (const kind of [Object, Array, Number, String, BigInt, Object.getPrototypeOf(Int8Array)]) {
-    for (const name of Object.getOwnPropertyNames(kind.prototype)) {
-      if (name.includes('ocale')) fix(kind.prototype, name, () => refuse(`locale (${kind.name}.${name})`))
-    }
-  }
-  for (const name of takenNames) {
-    Reflect.deleteProperty(scope, name)
-    Object.defineProperty(scope, name, {
-      configurable: false,
-      enumerable: false,
-      get: () => (deriving.active ? refuse(name) : undefined),
-    })
-  }
-  // Stack traces differ between engines, so a derivation sees none; the host may read them afterwards.
-  fix(Error, 'prepareStackTrace', (error: unknown, calls: unknown[]) =>
-    deriving.active ? undefined : [String(error), ...calls].join('\n    at '),
-  )
   return () => {}
 }

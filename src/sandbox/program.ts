@@ -3,8 +3,13 @@ import { constants, createContext, Script } from 'node:vm'
 import { type App, app, effect, HenceError, reject, scopes } from '../app/index.ts'
 import type { Versioned } from '../app/version.ts'
 import type { Bundle } from './bundle.ts'
-import { type Deriving, installGuard, refuseImpure, takenNames } from './guard.ts'
+import { recordDefinitions } from './definitions.ts'
+import { conversions, promiseMade } from './from-outside.ts'
+import { installGuard } from './guard.ts'
+import { missingNames, refuseImpure } from './impure.ts'
+import { language } from './language.ts'
 import { mainRealm, makeRealm, type Realm, refuseNotJson } from './realm.ts'
+import { type Deriving, installLanguage } from './realm-language.ts'
 
 /** An app that is ready to derive: its definitions, the realm they live in, and the guard around them. */
 export interface Program {
@@ -27,57 +32,89 @@ type Wrapped = (
 ) => void
 
 /**
- * Loads a bundle into a realm of its own, with no clock, randomness, timers, network or process.
+ * Loads a bundle into a realm of its own, with no clock, randomness, timers, network or process. It runs in strict mode.
  *
  * It is a fence against mistakes, not a prison: code that means harm can climb out of `node:vm`.
- * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app
+ * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app;
+ *   `unknown-definition` (change) when it defines something that no app lists
  */
 export function sandboxed(bundle: Pick<Bundle, 'code' | 'hash'>): Program {
-  // The code stands in a function so that `module` and `require` are no globals of the realm.
-  const script = new Script(`(function (module, exports, require) {${bundle.code}\n})`, {
+  // The code is in a function so that `module` and `require` are not globals of the realm.
+  const script = new Script(`(function (module, exports, require) {'use strict';${bundle.code}\n})`, {
     filename: `app-${bundle.hash.slice(0, 12)}.js`,
   })
   return load(script, bundle.hash)
 }
 
 function load(script: Script, version: string): Program {
-  const log = (...args: unknown[]) => console.log(...args)
-  // An ordinary global object: the one that `vm` makes of an object of ours is slow, and keeps no accessors.
+  // An ordinary global object: the one that `vm` makes of an object of ours is slow, and cannot be frozen.
   const context = createContext(constants.DONT_CONTEXTIFY, {
     name: 'hence-app',
-    codeGeneration: { strings: false, wasm: false },
+    codeGeneration: { strings: true, wasm: false },
   })
-  context.console = { log, info: log, debug: log, warn: log, error: log }
-  // biome-ignore lint/complexity/noBannedTypes: what counts is its source.
+  // biome-ignore lint/complexity/noBannedTypes: only its source counts.
   const inContext = <F extends Function>(source: F): F => new Script(`(${source})`).runInContext(context)
   const deriving: Deriving = { active: false }
+  const refusePromise = () => {
+    const error = promiseMade()
+    if (deriving.active) deriving.slip ??= error
+    throw error
+  }
   const realm = inContext(makeRealm)(refuseNotJson)
-  inContext(installGuard)({ deriving, refuse: refuseImpure, takenNames }, false)
+  const freezeGlobals = inContext(installLanguage)({
+    deriving,
+    language,
+    missingNames,
+    refuse: refuseImpure,
+    refusePromise,
+    ...conversions,
+  })
+  const definitions = recordDefinitions()
+  const hence = inContext(wrapHence)({
+    app: definitions.app as never,
+    effect: definitions.effect as never,
+    scopes: definitions.scopes as never,
+    HenceError: Object.freeze(HenceError),
+    reject: ((reason, details) => {
+      const rejection = reject(reason, details)
+      if (deriving.active) deriving.slip ??= rejection
+      return rejection
+    }) as typeof reject,
+  })
 
   const module: { exports: { default?: App } } = { exports: {} }
   try {
     const wrapped: Wrapped = script.runInContext(context)
-    wrapped(module, module.exports, (name) => (name === 'hence' ? pure : refuseImpure('require')))
+    wrapped(module, module.exports, (name) => (name === 'hence' ? hence : refuseImpure('require')))
   } catch (error) {
-    const message = error instanceof HenceError ? error.message : String(error)
     throw new HenceError(
       'bundle-failed',
       'change',
-      `The app's module threw while it was loaded: ${message}`,
-      {
-        cause: error,
-      },
+      `The app's module threw while it was loaded: ${error instanceof HenceError ? error.message : error}`,
+      { cause: error },
     )
   }
-  return {
-    app: checkApp(module.exports.default),
-    realm,
-    version,
-    deriving,
-    fresh: () => load(script, version),
-    close() {},
-  }
+  freezeGlobals()
+  const app = checkApp(module.exports.default)
+  definitions.check()
+  return { app, realm, version, deriving, fresh: () => load(script, version), close() {} }
 }
+
+/** What `import … from 'hence'` returns in the sandbox: evaluated there, so that its functions are the realm's. */
+function wrapHence(hence: Pure): Pure {
+  type Fun = (...args: never[]) => unknown
+  const wrap = <F extends Fun>(f: F): F => Object.freeze(((...args: never[]) => f(...args)) as F)
+  const { app, effect, HenceError, reject, scopes } = hence
+  return Object.freeze({
+    app: wrap(app),
+    effect: wrap(effect),
+    HenceError,
+    reject: wrap(reject),
+    scopes: wrap(scopes),
+  })
+}
+
+type Pure = typeof pure
 
 /**
  * The app of a bundle as an object of the process's own realm, for what is done outside derivations: validating, routing.
@@ -116,7 +153,7 @@ let unguard = () => {}
  */
 export function inProcess(definitions: App): Program {
   if (guarded++ === 0)
-    unguard = installGuard({ deriving: mainDeriving, refuse: refuseImpure, takenNames }, true)
+    unguard = installGuard({ deriving: mainDeriving, refuse: refuseImpure, takenNames: missingNames }, true)
   let closed = false
   const program: Program = {
     app: definitions,

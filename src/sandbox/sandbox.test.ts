@@ -161,21 +161,6 @@ test('libraries may look for what is not there while they load', async () => {
   assert.equal(run(program), 'undefined,undefined,undefined,undefined')
 })
 
-test('code cannot be made from text in the sandbox', async () => {
-  const program = await sandboxOf('return new Function("return 1")()')
-  assert.throws(() => run(program), /Code generation from strings disallowed/)
-})
-
-test('a derivation sees no stack trace, and its author does', async () => {
-  const program = await sandboxOf('const e = new Error("x"); return String(e.stack)')
-  assert.doesNotMatch(String(run(program)), /at /)
-  const throws = await sandboxOf('throw new Error("x")')
-  assert.throws(
-    () => run(throws),
-    (error) => /x\n\s+at /.test((error as Error).stack ?? ''),
-  )
-})
-
 test('a fresh realm remembers nothing', async () => {
   const program = await sandboxOf('return ++count', 'let count = 0')
   assert.equal(run(program), 1)

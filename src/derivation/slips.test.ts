@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import type { Engine } from '../engine/engine.ts'
+import { openEngine } from '../engine/open-engine.ts'
+import type { App } from '../index.ts'
+import type { Report } from '../report.ts'
+import { bundle } from '../sandbox/bundle.ts'
+import { sandboxed } from '../sandbox/program.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
+
+// Mistakes that leave no error behind: each must become an outcome that says what to write.
+
+let folder: string
+let engine: Engine<App>
+const reports: Report[] = []
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'hence-slips-'))
+  const path = join(folder, 'slips.ts')
+  await writeFile(
+    path,
+    `
+    import { app, reject, scopes } from 'hence'
+    const [seat] = scopes('seat')
+    const any: any = { '~standard': { version: 1, vendor: 'test', validate: (value: unknown) => ({ value }) } }
+    const seats = seat.table('seats', { value: any })
+    const told = seat.event('told', { data: any, key: () => 'a' })
+    const early = reject('early')
+    const note = async (text: any) => { throw new Error('lost ' + text.missing.field) }
+    const ways: any = {
+      forgotten: () => { reject('taken'); return 1 },
+      thrown: () => { throw reject('taken') },
+      caught: () => { try { throw reject('taken') } catch { return 1 } },
+      returned: () => reject('taken'),
+      'made two': () => [reject('other'), reject('taken')][1],
+      'made before': () => early,
+      'in a reaction': (tx: any) => { tx.emit(told, {}) },
+      asynchronous: () => { note({}); return 1 },
+      'asynchronous and caught': () => { try { note({}) } catch {} return 1 },
+      promised: () => Promise.resolve(1),
+      'then thrown': () => { reject('taken'); throw new Error('x') },
+    }
+    const take = seat.request('take', {
+      input: any,
+      key: () => 'a',
+      derive(tx, { way }: any): any {
+        tx.put(seats, { way })
+        return ways[way](tx)
+      },
+    })
+    const async = seat.request('async', { input: any, key: () => 'a', derive: async () => 1 })
+    const frozen = seat.request('frozen', {
+      input: any,
+      key: () => 'a',
+      derive: (tx, { list }: any) => list.sort(),
+    })
+    export default app('slips', {
+      requests: [take, async, frozen],
+      tables: [seats],
+      reactions: [seat.on(told, () => { reject('late') })],
+    })
+    `,
+  )
+  const code = await bundle(path)
+  const options = {
+    app: sandboxed(code).app,
+    data: memoryStorage(),
+    report: (report: Report) => reports.push(report),
+  }
+  engine = await openEngine(options, code)
+})
+after(async () => {
+  await engine.close()
+  await rm(folder, { recursive: true })
+})
+
+for (const [way, expected, message] of [
+  ['forgotten', 'rejection-not-returned', 'return reject("taken")'],
+  ['thrown', 'rejection-not-returned', 'return reject("taken")'],
+  ['caught', 'rejection-not-returned', 'return reject("taken")'],
+  ['returned', 'taken', ''],
+  ['made two', 'taken', ''],
+  ['made before', 'early', ''],
+  ['asynchronous', 'derivation-asynchronous', 'synchronous'],
+  ['asynchronous and caught', 'derivation-asynchronous', 'synchronous'],
+  ['promised', 'derivation-asynchronous', 'synchronous'],
+  ['then thrown', 'derivation-threw', 'Error: x'],
+] as const) {
+  test(`a derivation that rejects or waits the wrong way (${way}) is ${expected}`, async () => {
+    const reply = await engine.submit('take', { way } as never, { requestId: way.replaceAll(' ', '-') })
+    if (reply.status === 'rejected') assert.equal(reply.reason, expected)
+    else {
+      assert.ok(reply.status === 'failed', JSON.stringify(reply))
+      assert.equal(reply.code, expected)
+      assert.ok(reply.message.includes(message), reply.message)
+    }
+    assert.equal(await engine.get('seats', ['a'] as never), undefined, 'nothing of it stays')
+  })
+}
+
+test('a reaction cannot reject, which its alarm says', async () => {
+  const reply = await engine.submit('take', { way: 'in a reaction' } as never, { requestId: 'reaction' })
+  assert.equal(reply.status, 'accepted')
+  const alarm = reports.at(-1)!
+  assert.match(alarm.message, /a reaction or a compensation/)
+})
+
+test('an async derivation fails with a code, and an input is frozen', async () => {
+  const asked = await engine.submit('async', {} as never, { requestId: 'async' })
+  assert.ok(asked.status === 'failed' && asked.code === 'derivation-asynchronous', JSON.stringify(asked))
+  const sorted = await engine.submit('frozen', { list: [2, 1] } as never, { requestId: 'frozen' })
+  assert.ok(sorted.status === 'failed' && /read only/.test(sorted.message), JSON.stringify(sorted))
+})
