@@ -18,7 +18,7 @@ export function airline(mode: Mode, overbook: Overbook = { percent: 5 }) {
   const seats = flight.capacity('seats', { mode, overbook, victims: 'lowest-priority' })
   const flights = flight.table('flights', {
     value: z.object({ seats: z.int(), state: z.enum(['open', 'departed']) }),
-    read: () => true,
+    read: 'everybody',
   })
   const bookings = booking.table('bookings', {
     value: z.object({
@@ -29,7 +29,8 @@ export function airline(mode: Mode, overbook: Overbook = { percent: 5 }) {
       /** The flight that it was rebooked to. */
       instead: z.string().optional(),
     }),
-    read: (who, row) => row.owner === who.id,
+    indexes: { byOwner: ['owner'] },
+    read: { index: 'byOwner', equals: (who) => who.id },
   })
   const rebook = effect('rebook', {
     input: z.object({ booking: name, flight: name }),

@@ -24,7 +24,7 @@ export function hotel(mode: Mode, overbook: Overbook = 1) {
   const rooms = night.capacity('rooms', { mode, overbook })
   const nights = night.table('nights', {
     value: z.object({ rooms: z.int(), state: z.enum(['open', 'closed']) }),
-    read: () => true,
+    read: 'everybody',
   })
   const stays = stay.table('stays', {
     value: z.object({
@@ -37,7 +37,8 @@ export function hotel(mode: Mode, overbook: Overbook = 1) {
       /** The hotel that the guest was walked to. */
       instead: z.string().optional(),
     }),
-    read: (who, row) => row.owner === who.id,
+    indexes: { byOwner: ['owner'] },
+    read: { index: 'byOwner', equals: (who) => who.id },
   })
   const walk = effect('walk', {
     input: z.object({ guest: z.string(), hotel: name, type: name, from: date, nights: z.int() }),

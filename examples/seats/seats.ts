@@ -23,14 +23,15 @@ const seats = flight.table('seats', {
     /** When the hold ends: log time, in milliseconds since 1970. */
     until: z.int().optional(),
   }),
-  read: () => true,
+  read: 'everybody',
 })
 
 /** Who has a seat, which only they may see. */
 const passengers = flight.table('passengers', {
   key: ['number', 'string'],
   value: z.object({ passenger: z.string() }),
-  read: (who, row) => row.passenger === who.id,
+  indexes: { byPassenger: ['passenger'] },
+  read: { index: 'byPassenger', equals: (who) => who.id },
 })
 
 const holdEnded = flight.event('hold-ended', {

@@ -15,7 +15,8 @@ const cents = z.int().min(1)
 
 export const accounts = account.table('accounts', {
   value: z.object({ owner: z.string(), cents: z.int().min(0) }),
-  read: (who, row) => row.owner === who.id,
+  indexes: { byOwner: ['owner'] },
+  read: { index: 'byOwner', equals: (who) => who.id },
 })
 /** What an account sent, by the id of the transfer. */
 export const transfers = account.table('transfers', {

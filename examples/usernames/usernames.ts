@@ -22,8 +22,8 @@ export function usernames(mode: Mode) {
       /** Null when it was lost to somebody who came first. */
       name: z.string().nullable(),
     }),
-    indexes: { byName: ['name'] },
-    read: (who, row) => row.owner === who.id,
+    indexes: { byName: ['name'], byOwner: ['owner'] },
+    read: { index: 'byOwner', equals: (who) => who.id },
   })
   const askForName = effect('ask-for-name', { input: z.object({ to: z.string(), lost: z.string() }) })
 

@@ -22,7 +22,7 @@ export function warehouse(mode: Mode) {
 
   const products = product.table('products', {
     value: z.object({ received: z.int(), shipped: z.int(), writtenOff: z.int() }),
-    read: () => true,
+    read: 'everybody',
   })
   const orders = order.table('orders', {
     value: z.object({
@@ -34,7 +34,8 @@ export function warehouse(mode: Mode) {
       /** What makes good for it. */
       voucher: z.string().optional(),
     }),
-    read: (who, row) => row.owner === who.id,
+    indexes: { byOwner: ['owner'] },
+    read: { index: 'byOwner', equals: (who) => who.id },
   })
   const apology = effect('apology', {
     input: z.object({ to: z.string(), order: name, sku: name, voucher: z.string(), percent: z.int() }),

@@ -23,8 +23,8 @@ export interface App<R extends Request = Request, T extends Table = Table, E ext
 /**
  * Builds an app from its definitions. A derivation may only use definitions that are listed here; any other
  * is refused when it is used.
- * @throws HenceError `app-invalid` (change) for an invalid or duplicate name, an event with two reactions, or a
- *   version without an upcaster
+ * @throws HenceError `app-invalid` (change) for an invalid or duplicate name, an event with two reactions, a version
+ *   without an upcaster, or an invalid `read` rule
  */
 export function app<const R extends Request, const T extends Table, const E extends Effect = never>(
   name: string,
@@ -40,6 +40,7 @@ export function app<const R extends Request, const T extends Table, const E exte
   const { reactions = [], constraints = [], effects = [] } = parts
   for (const table of parts.tables) {
     for (const index of Object.keys(table.indexes)) checkName(`index of table "${table.name}"`, index)
+    checkReadRule(table)
   }
   const made: App<R, T, E> = {
     name,
@@ -68,6 +69,19 @@ export function app<const R extends Request, const T extends Table, const E exte
     }
   }
   return made
+}
+
+function checkReadRule({ name, indexes, read }: Table): void {
+  if (read === undefined || read === 'everybody' || typeof read === 'function') return
+  const isRule = typeof read === 'object' && typeof read?.equals === 'function'
+  if (isRule && (read.index === undefined || (indexes[read.index]?.length ?? 0) > 0)) return
+  throw new HenceError(
+    'app-invalid',
+    'change',
+    isRule
+      ? `The \`read\` rule of table "${name}" names the index "${read.index}", which the table does not define.`
+      : `The \`read\` rule of table "${name}" must be 'everybody', { index, equals }, or a function of a row.`,
+  )
 }
 
 /** The key of a reaction in `App.reactions`. Each scope may have its own reaction to an effect. */

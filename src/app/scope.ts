@@ -24,7 +24,7 @@ export interface Scope<S extends string = string> {
   /**
    * Defines a table. `key` adds key parts, for many rows per partition key; `indexes` names the fields to look rows
    * up by. The value's schema gives the type of rows; only dev mode checks rows against it. `read` lets callers
-   * without the permission `read` see some rows: `read: (who, row) => row.owner === who.id`.
+   * without the permission `read` see some rows: `read: { index: 'byOwner', equals: (who) => who.id }`.
    */
   table<
     const Name extends string,
@@ -37,7 +37,7 @@ export interface Scope<S extends string = string> {
       readonly value: Schema<unknown, V>
       readonly key?: P
       readonly indexes?: I
-      readonly read?: ReadRule<V>
+      readonly read?: ReadRule<V, NoInfer<keyof I & string>>
     },
   ): Table<S, Name, V, P, keyof I & string>
 

@@ -26,17 +26,29 @@ export interface Table<
   readonly parts: P
   /** Index name → indexed fields, in order. */
   readonly indexes: { readonly [I in Index]: readonly string[] }
-  /** Decides who may read a row over HTTP without the permission `read`; without a rule, nobody may. */
+  /** Decides who may read rows over HTTP without the permission `read`; without a rule, nobody may. */
   // biome-ignore lint/suspicious/noExplicitAny: a rule takes rows, and would keep a table from being "any table".
   readonly read: ReadRule<any> | undefined
 }
 
-/** Returns whether `who` may read a row; `who.id` is the principal. It must not change anything. */
-export type ReadRule<Value> = (
-  who: { readonly id: string },
-  row: Frozen<Value>,
-  key: readonly [partitionKey: string, ...parts: KeyPart[]],
-) => boolean
+/** A reader; `id` is their principal. */
+export interface Who {
+  readonly id: string
+}
+
+/**
+ * The rows of a table that a reader may see. Rules must not change anything.
+ *
+ * - `'everybody'`: all rows, for every caller.
+ * - `{ index, equals }`: the rows whose first field of that index equals a value of the reader's; without `index`,
+ *   the rows under the partition key that equals it. Scans and watches read only that range, so nothing about other
+ *   rows can be learned from them, not even their number.
+ * - A function of the row: serves reads of single keys only, because a scan would have to walk hidden rows.
+ */
+export type ReadRule<Value, Index extends string = string> =
+  | 'everybody'
+  | { readonly index?: Index; readonly equals: (who: Who) => KeyPart | boolean | undefined }
+  | ((who: Who, row: Frozen<Value>, key: readonly [partitionKey: string, ...parts: KeyPart[]]) => boolean)
 
 export type ValueOf<T extends Table> = T extends Table<string, string, infer V> ? V : never
 export type PartsOf<T extends Table> = T extends Table<string, string, unknown, infer P> ? KeyParts<P> : never

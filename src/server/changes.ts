@@ -33,7 +33,7 @@ export class ChangeStreams {
   async start({ request, caller, query }: Arrival<ChangesQuery>): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
     const { table: named, prefix = [] } = query
-    for (const table of named) rules.of(caller, table)
+    for (const table of named) rules.watch(caller, table)
     // A promotion may change the tables of the app while the stream is open.
     const isAsked = (table: string) =>
       named.length > 0 ? named.includes(table) : engine.app.tables.has(table)
@@ -54,10 +54,11 @@ export class ChangeStreams {
       end()
       throw error
     }
+    const visible = rules.changes(caller, 'watch')
     const select = ({ changes }: Changes): TableChange[] =>
       changes.flatMap((change) => {
         if (!isAsked(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
-        return rules.change(caller, change) ?? []
+        return visible(change) ?? []
       })
     const stream = new Stream(this.#serving, feed, first, select, end)
     return {

@@ -16,8 +16,6 @@ export interface Limits {
   readonly stalledMs: number
   /** How often an idle stream sends a comment, so that both ends notice a broken connection. Default 15 s. */
   readonly heartbeatMs: number
-  /** How many rows a read may examine if a rule hides some. Default 10,000. */
-  readonly rowsLookedAt: number
   /** How long a read may wait for `after`. Default 30 s. */
   readonly afterMs: number
   /** Own listener: how many connections may be open. Default 10,000. */
@@ -40,7 +38,6 @@ export const limitsDefault: Limits = {
   streams: 1_000,
   stalledMs: 30_000,
   heartbeatMs: 15_000,
-  rowsLookedAt: 10_000,
   afterMs: 30_000,
   connections: 10_000,
   headBytes: 16 * 1024,

@@ -24,7 +24,7 @@ const write = (double: boolean) =>
   })
 const value = z.object({ n: z.int() })
 const sums = person.table('sums', { value })
-const notes = person.table('notes', { value, read: (who, _, [name]) => who.id === name })
+const notes = person.table('notes', { value, read: { equals: (who) => who.id } })
 const before = app('book', { requests: [write(false)], tables: [sums] })
 const after = app('book', { requests: [write(true)], tables: [sums, notes] })
 

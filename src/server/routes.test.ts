@@ -61,6 +61,9 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
   'GET /tables/:table': [
     { path: '/tables/totals', allowed: ['reader', 'admin'] },
     { path: '/tables/notes', allowed: 'all known' },
+    { path: '/tables/inbox', allowed: 'all known' },
+    { path: '/tables/moods', allowed: ['reader', 'admin'] },
+    { path: '/tables/notes?index=byStars', allowed: ['reader', 'admin'] },
     { path: '/tables/hence.violations', allowed: ['operator', 'admin'] },
   ],
   'GET /tables/:table/*': [
@@ -70,6 +73,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
   'GET /changes': [
     { path: '/changes?table=totals', allowed: ['reader', 'admin'] },
     { path: '/changes?table=notes', allowed: 'all known' },
+    { path: '/changes?table=moods', allowed: ['reader', 'admin'] },
     { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
   ],
   'GET /effects': [{ path: '/effects?state=dead', allowed: ['operator', 'admin'] }],

@@ -3,7 +3,6 @@ import * as forms from './answer-form.ts'
 import { consistency, head, headSizes } from './audit.ts'
 import { batch } from './batch.ts'
 import { ChangeStreams } from './changes.ts'
-import { Cursors } from './cursor.ts'
 import { effect, effectStates, effects } from './effects.ts'
 import { expandChanges, expandGet, expandRequests, expandScan } from './expand.ts'
 import { jsonAnswer } from './json-answer.ts'
@@ -89,7 +88,6 @@ function requestRoutes(serving: Serving, metrics: Metrics): readonly Route[] {
 }
 
 function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[] {
-  const cursors = new Cursors()
   return [
     route('GET /tables/:table', 'known', 'scan', 'Rows of a table, a page at a time', {
       query: {
@@ -105,7 +103,7 @@ function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[]
       json: {},
       problems: [404, 422],
       expand: expandScan,
-      handle: (arrival) => page(serving, cursors, arrival),
+      handle: (arrival) => page(serving, arrival),
     }),
     route('GET /tables/:table/*', 'known', 'get', 'One row of a table', {
       query: { after },

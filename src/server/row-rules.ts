@@ -1,4 +1,4 @@
-import type { App, KeyPart, Table } from '../app/index.ts'
+import type { App, KeyPart, Query, ReadRule, Table } from '../app/index.ts'
 import { operatorTables } from '../constraint/tables.ts'
 import { HenceError } from '../failure.ts'
 import type { StoryChange } from '../query/story.ts'
@@ -9,7 +9,15 @@ import { allows, type Caller } from './caller.ts'
 /** Whether a caller may see a row. */
 export type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
 
-/** Decides which rows a caller sees: all with the permission `read`, else those that the tables' rules allow. */
+type RangeRule = Exclude<ReadRule<unknown>, string | ((...args: never) => boolean)>
+
+const all: Visible = () => true
+const none: Visible = () => false
+
+/**
+ * Decides which rows a caller sees: all with the permission `read`, else those that the tables' rules allow. Scans and
+ * watches never walk a row that the caller may not see: ranges, cursors and times would disclose how many there are.
+ */
 export class RowRules {
   readonly #engine: { readonly app: App }
   readonly #report: Reporter
@@ -21,67 +29,192 @@ export class RowRules {
   }
 
   /**
-   * The rows of a table that a caller sees: all, or those that pass.
+   * For reads of single keys.
    * @throws HenceError `unknown-table`, `not-allowed` (change)
    */
-  of(caller: Caller, table: string): 'all' | Visible {
-    if (operatorTables.has(table)) {
-      if (allows(caller, 'operate')) return 'all'
-      throw notAllowed('operate', `table "${table}"`)
-    }
-    const definition = this.#appTable(table)
-    if (allows(caller, 'read')) return 'all'
-    if (definition.read === undefined) throw notAllowed('read', `table "${table}"`)
-    return this.#rule(caller, definition)
+  row(caller: Caller, name: string): Visible {
+    const table = this.table(name)
+    const rule = this.#ruleOf(caller, table)
+    if (rule === 'everybody') return all
+    if (rule === undefined) throw notAllowed('read', `table "${name}"`)
+    if (typeof rule === 'function') return this.#function(caller, name, rule)
+    return this.#range(caller, table, rule)
   }
 
-  /** The part of a change that the caller may see; undefined if neither the old nor the new row is theirs. */
-  change<C extends StoryChange>(caller: Caller, change: C): C | undefined {
-    if (operatorTables.has(change.table)) return allows(caller, 'operate') ? change : undefined
-    if (allows(caller, 'read')) return change
-    const definition = this.#appTable(change.table)
-    if (definition.read === undefined) return undefined
-    const visible = this.#rule(caller, definition)
-    const { key } = change
-    const before = change.before !== undefined && visible(change.before, key) ? change.before : undefined
-    const after = change.after !== undefined && visible(change.after, key) ? change.after : undefined
-    return before === undefined && after === undefined ? undefined : { ...change, before, after }
+  /**
+   * For watches: as `row`, for rules that name a range.
+   * @throws HenceError `unknown-table`, `not-allowed` (change)
+   */
+  watch(caller: Caller, name: string): Visible {
+    if (typeof this.#ruleOf(caller, this.table(name)) === 'function') throw singleKeysOnly(name)
+    return this.row(caller, name)
   }
 
-  /** A rule that throws hides the row. */
-  #rule(caller: Caller, { name, read }: Table): Visible {
-    const who = { id: caller.principal }
-    return (row, key) => {
-      try {
-        return read!(who, row, key as never) === true
-      } catch (error) {
-        this.#report({
-          level: 'alarm',
-          code: 'read-rule-threw',
-          message: `The \`read\` rule of table "${name}" threw for row ${JSON.stringify(key)}, which stays hidden: ${error}`,
-        })
-        return false
-      }
+  /**
+   * For scans: the query that returns those rows of the asked ones that the caller may see, in the asked order;
+   * undefined if it would return none.
+   * @throws HenceError `unknown-table`, `query-invalid` (change); `not-allowed` (change) also if an order was asked for
+   *   in which the caller's rows are no range
+   */
+  query(caller: Caller, name: string, asked: Query): Query | undefined {
+    const table = this.table(name)
+    const rule = this.#ruleOf(caller, table)
+    if (rule === 'everybody') return asked
+    if (rule === undefined) throw notAllowed('read', `table "${name}"`)
+    if (typeof rule === 'function') throw singleKeysOnly(name)
+    const { prefix = [], from, to } = asked
+    const index = indexFor(table, rule, asked.index)
+    const own = this.#valueOf(caller, table, rule)
+    if (own === undefined) return undefined
+    // In the order of the key, an index serves the query: the reader's value comes before the asked parts.
+    if (index !== asked.index) return { ...asked, index: index!, prefix: [own, ...prefix] }
+    if (prefix.length > 0) return prefix[0] === own ? asked : undefined
+    if (from === undefined && to === undefined) return { ...asked, prefix: [own] }
+    throw new HenceError(
+      'query-invalid',
+      'change',
+      `Without the permission \`read\`, \`from\` and \`to\` on table "${name}" need a \`prefix\` that begins with your own value.`,
+    )
+  }
+
+  /**
+   * Returns the part of each change that the caller may see; undefined if there is none.
+   * @param as whether changes are reported as rows read one by one, or as a watch of their table
+   */
+  changes(caller: Caller, as: 'row' | 'watch'): <C extends StoryChange>(change: C) => C | undefined {
+    let { app } = this.#engine
+    const byTable = new Map<string, Visible>()
+    return (change) => {
+      if (app !== this.#engine.app) byTable.clear()
+      app = this.#engine.app
+      const { table, key } = change
+      const visible = byTable.get(table) ?? orNone(() => this[as](caller, table))
+      byTable.set(table, visible)
+      const before = change.before !== undefined && visible(change.before, key) ? change.before : undefined
+      const after = change.after !== undefined && visible(change.after, key) ? change.after : undefined
+      return before === undefined && after === undefined ? undefined : { ...change, before, after }
     }
   }
 
   /** A table of the app, or a system table that operators read. */
-  table(name: string): TableShape {
-    return operatorTables.get(name) ?? this.#appTable(name)
-  }
-
-  #appTable(name: string): Table {
+  table(name: string): TableShape & Partial<Pick<Table, 'read'>> {
     const { app } = this.#engine
-    const definition = app.tables.get(name)
-    if (definition) return definition
+    const table = operatorTables.get(name) ?? app.tables.get(name)
+    if (table) return table
     throw new HenceError(
       'unknown-table',
       'change',
       `The app "${app.name}" has no table ${JSON.stringify(name)}; it has ${[...app.tables.keys()].join(', ')}.`,
     )
   }
+
+  /** @throws HenceError `not-allowed` (change) for a system table without the permission `operate` */
+  #ruleOf(caller: Caller, { name, read }: ReturnType<RowRules['table']>): ReadRule<unknown> | undefined {
+    if (operatorTables.has(name)) {
+      if (allows(caller, 'operate')) return 'everybody'
+      throw notAllowed('operate', `table "${name}"`)
+    }
+    return allows(caller, 'read') ? 'everybody' : read
+  }
+
+  #range(caller: Caller, table: TableShape, rule: RangeRule): Visible {
+    const own = this.#valueOf(caller, table, rule)
+    if (own === undefined) return none
+    if (rule.index === undefined) return (_, [partitionKey]) => partitionKey === own
+    const field = table.indexes[rule.index]![0]!
+    return (row) => (row as Record<string, unknown>)[field] === own
+  }
+
+  #valueOf(
+    { principal }: Caller,
+    { name }: TableShape,
+    { index, equals }: RangeRule,
+  ): KeyPart | boolean | undefined {
+    try {
+      const own = equals({ id: principal })
+      return index === undefined && typeof own !== 'string' ? undefined : own
+    } catch (error) {
+      this.#threw(
+        `The \`read\` rule of table "${name}" threw, so its rows stay hidden from a reader: ${error}`,
+      )
+      return undefined
+    }
+  }
+
+  /** A rule that throws hides the row. */
+  #function(
+    { principal }: Caller,
+    name: string,
+    rule: Extract<ReadRule<unknown>, (...args: never) => boolean>,
+  ): Visible {
+    return (row, key) => {
+      try {
+        return rule({ id: principal }, row as never, key as never) === true
+      } catch (error) {
+        const shown = JSON.stringify(key)
+        this.#threw(
+          `The \`read\` rule of table "${name}" threw for row ${shown}, which stays hidden: ${error}`,
+        )
+        return false
+      }
+    }
+  }
+
+  #threw(message: string): void {
+    this.#report({ level: 'alarm', code: 'read-rule-threw', message })
+  }
+}
+
+function orNone(visible: () => Visible): Visible {
+  try {
+    return visible()
+  } catch (error) {
+    if (error instanceof HenceError && error.code === 'not-allowed') return none
+    throw error
+  }
+}
+
+/**
+ * The index, or undefined for the key, in whose order the rows of a rule's reader are one range.
+ * @throws HenceError `not-allowed` (change)
+ */
+function indexFor(
+  { name, indexes }: TableShape,
+  rule: RangeRule,
+  asked: string | undefined,
+): string | undefined {
+  const { index: ruled } = rule
+  if (ruled === undefined) {
+    if (asked === undefined) return undefined
+    throw notByThis(name, 'leave out `index`')
+  }
+  const field = indexes[ruled]![0]
+  if (asked !== undefined) {
+    if (indexes[asked]?.[0] === field) return asked
+  } else {
+    // In the order of an index of this field alone, the rows of one value are in the order of their keys.
+    const byField = Object.entries(indexes).find(([, fields]) => fields.length === 1 && fields[0] === field)
+    if (byField) return byField[0]
+  }
+  throw notByThis(name, `ask with index=${ruled}`)
 }
 
 export function notAllowed(permission: string, what: string): HenceError {
   return new HenceError('not-allowed', 'change', `The permission \`${permission}\` is needed for ${what}.`)
+}
+
+function notByThis(name: string, instead: string): HenceError {
+  return new HenceError(
+    'not-allowed',
+    'change',
+    `The permission \`read\` is needed to read table "${name}" in this order: without it, ${instead}.`,
+  )
+}
+
+function singleKeysOnly(name: string): HenceError {
+  return new HenceError(
+    'not-allowed',
+    'change',
+    `The permission \`read\` is needed to scan or watch table "${name}": without it, its rows can only be read one by one, by key.`,
+  )
 }

@@ -42,9 +42,10 @@ export function requestNotFound(requestId: string): HenceError {
 
 /** The whole story, except for violations, which operators alone may see. */
 function forReader({ rules }: Serving, caller: Caller, found: Story): object {
+  const visible = rules.changes(caller, 'row')
   const steps = found.steps.map((step) => ({
     ...step,
-    changes: step.changes.flatMap((change) => rules.change(caller, change) ?? []),
+    changes: step.changes.flatMap((change) => visible(change) ?? []),
   }))
   return { ...found, steps }
 }
@@ -54,6 +55,7 @@ function forReader({ rules }: Serving, caller: Caller, found: Story): object {
  * Hidden, because they concern others: the keys and data of events, why a reaction failed, who approved a correction.
  */
 function redacted({ rules }: Serving, caller: Caller, found: Story): object {
+  const visible = rules.changes(caller, 'row')
   return {
     ...found,
     steps: found.steps.map(
@@ -63,7 +65,7 @@ function redacted({ rules }: Serving, caller: Caller, found: Story): object {
         kind,
         type,
         ...(kind === 'request' && { key }),
-        changes: changes.flatMap((change) => rules.change(caller, change) ?? []),
+        changes: changes.flatMap((change) => visible(change) ?? []),
         events: events.map((event) => ({ type: event.type })),
         effects: effects.map(({ id, type, state }) => ({ id, type, state })),
         ...(failure && { failure: { code: failure.code } }),

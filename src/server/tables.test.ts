@@ -2,11 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
 
-// Two people, one engine: neither learns anything about the other's rows, however they read.
-
 type Json = Record<string, never> & { rows: { key: unknown[]; value: { text: string } }[]; cursor?: string }
-
-const secret = /secret of/
 
 /** Notes of ada and bob in turn: ada has the even numbers. */
 async function fill({ submit, engine }: Served, count: number): Promise<void> {
@@ -58,87 +54,6 @@ test('pages together equal one scan: forwards, backwards, by key, by index, with
       for (const rows of found.slice(0, -1)) assert.equal(rows.length, limit)
     }
   }
-})
-
-test('each reader sees their own rows: single rows, scans, indexes, pages', async (t) => {
-  const served = await serveNotes(t)
-  await fill(served, 30)
-  for (const who of ['ada', 'bob']) {
-    for (const path of ['/tables/notes?limit=4', '/tables/notes?limit=4&index=byStars&reverse=true']) {
-      const found = await pages(served, who, path)
-      const rows = found.flat()
-      assert.equal(rows.length, 15)
-      for (const { key, value } of rows) {
-        assert.equal(key[0], who)
-        assert.match(value.text, new RegExp(`^secret of ${who} `))
-      }
-      // Pages are full: their size discloses no hidden rows between.
-      assert.deepEqual(
-        found.map(({ length }) => length),
-        [4, 4, 4, 3],
-      )
-    }
-  }
-  const other = await served.call('bob', '/tables/notes/ada/0')
-  const missing = await served.call('bob', '/tables/notes/ada/999')
-  assert.equal(other.status, 404)
-  const [a, b] = [await other.text(), await missing.text()]
-  assert.equal(a.replace(',0]', ''), b.replace(',999]', ''), 'hidden and missing look the same')
-  assert.doesNotMatch(a, secret)
-})
-
-test('the cursor of a reader with a rule discloses nothing, and works for that reader only', async (t) => {
-  const served = await serveNotes(t)
-  await fill(served, 30)
-  const { cursor } = (await (await served.call('bob', '/tables/notes?limit=4')).json()) as Json
-  assert.doesNotMatch(Buffer.from(cursor!, 'base64url').toString('latin1'), /ada|bob/)
-  const stolen = await served.call('ada', `/tables/notes?limit=4&cursor=${cursor}`)
-  assert.equal(stolen.status, 400)
-  assert.equal(((await stolen.json()) as { code: string }).code, 'cursor-invalid')
-  const otherQuery = await served.call('bob', `/tables/notes?limit=4&reverse=true&cursor=${cursor}`)
-  assert.equal(otherQuery.status, 400)
-  for (const made of [
-    'x',
-    '!!!',
-    Buffer.from('["zoe",1]').toString('base64url'),
-    `${cursor!.slice(0, -2)}AA`,
-  ]) {
-    assert.equal((await served.call('bob', `/tables/notes?cursor=${made}`)).status, 400)
-  }
-})
-
-test('no cursor is sent if only hidden rows are left', async (t) => {
-  const served = await serveNotes(t)
-  await fill(served, 30)
-  // The notes of ada come first, then those of bob.
-  const page = (await (await served.call('ada', '/tables/notes?limit=15')).json()) as Json
-  assert.equal(page.rows.length, 15)
-  assert.equal(page.cursor, undefined)
-})
-
-test('work is bounded: a page ends early after many hidden rows, and the next continues behind them', async (t) => {
-  const served = await serveNotes(t, { limits: { rowsLookedAt: 10 } })
-  await fill(served, 50)
-  const found = await pages(served, 'bob', '/tables/notes?limit=100')
-  assert.deepEqual(
-    found.map(({ length }) => length),
-    [0, 0, 5, 10, 10, 0],
-  )
-})
-
-test('a rule that throws hides the row and is reported, without the row', async (t) => {
-  const served = await serveNotes(t)
-  await served.submit('admin', 'feel', 'f1', { owner: 'ada', mood: 'good' })
-  await served.submit('admin', 'feel', 'f2', { owner: 'bob', mood: 'bad' })
-  const { rows } = (await (await served.call('ada', '/tables/moods')).json()) as Json
-  assert.deepEqual(
-    rows.map(({ key }) => key),
-    [['ada']],
-  )
-  assert.equal((await served.call('ada', '/tables/moods/bob')).status, 404)
-  const told = served.reports.filter(({ code }) => code === 'read-rule-threw')
-  assert.equal(told.length, 2)
-  for (const { message } of told) assert.doesNotMatch(message, /"bad"/)
 })
 
 test('a story shows its sender the rows that are theirs, and others nothing', async (t) => {

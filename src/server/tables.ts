@@ -2,11 +2,10 @@ import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
-import type { Cursors, Position } from './cursor.ts'
+import { makeCursor, type Position, readCursor } from './cursor.ts'
 import { jsonAnswer } from './json-answer.ts'
 import type { KeyPartsParameter, Parameter, ValuesOf } from './parameter.ts'
 import type { Arrival } from './route.ts'
-import type { Visible } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
 /** `GET /tables/{table}/{key…}`: one row; each part of the key is a segment of the path. */
@@ -15,14 +14,13 @@ export async function row(
   { request, caller, parts, query }: Arrival<{ after: Parameter<readonly string[]> }>,
 ): Promise<Answer> {
   const [name, ...segments] = parts as [string, ...string[]]
-  const visible = serving.rules.of(caller, name)
-  const table = serving.rules.table(name)
-  const key = keyOf(table, segments)
+  const visible = serving.rules.row(caller, name)
+  const key = keyOf(serving.rules.table(name), segments)
   const value = await read(serving, query.after, (options) =>
     serving.engine.get(name as never, key as never, options),
   )
   // A hidden row and a missing one look the same.
-  if (value === undefined || (visible !== 'all' && !visible(value, key))) {
+  if (value === undefined || !visible(value, key)) {
     throw new HenceError(
       'row-not-found',
       'change',
@@ -48,66 +46,29 @@ type PageQuery = {
   readonly after: Parameter<readonly string[]>
 }
 
-/**
- * `GET /tables/{table}`: rows in order, a page at a time. If a rule hides rows, a page may have fewer rows than its limit
- * and still a cursor, because the number of rows examined is bounded.
- */
+/** `GET /tables/{table}`: the rows that the caller may see, in order, a page at a time. */
 export async function page(
   serving: Serving,
-  cursors: Cursors,
   { request, caller, parts, query }: Arrival<PageQuery>,
 ): Promise<Answer> {
   const { limit, cursor, after } = query
-  const name = parts[0]!
-  const visible = serving.rules.of(caller, name)
-  const table = serving.rules.table(name)
-  const asked = queryOf(query)
-  const from = cursor === undefined ? undefined : cursors.read(cursor, asked, caller, visible !== 'all')
-  const found: RowAt[] = []
-  const end = await read(serving, after, (options) =>
-    gather({ serving, table, asked, visible, limit, from, found, options }),
+  const table = serving.rules.table(parts[0]!)
+  const asked = serving.rules.query(caller, table.name, queryOf(query))
+  if (asked === undefined) return jsonAnswer(request, { rows: [] })
+  const from = cursor === undefined ? undefined : readCursor(cursor, asked)
+  // One row more shows whether another page follows.
+  const found = await read(serving, after, (options) =>
+    rowsFrom(serving, table, asked, from, limit + 1, options),
   )
+  const rows = found.slice(0, limit)
   return jsonAnswer(request, {
-    rows: found.map(({ key, value }) => ({ key, value })),
-    ...(end && { cursor: cursors.make(end, asked, caller, visible !== 'all') }),
+    rows: rows.map(({ key, value }) => ({ key, value })),
+    ...(found.length > limit && { cursor: makeCursor(positionOf(table, asked, rows.at(-1)!)) }),
   })
 }
 
-/**
- * Adds the rows of a page to `found`. It reads in slices, so that a table of hidden rows does not delay other requests.
- * @returns the position of the last row examined, if there may be more behind it
- */
-async function gather(page: {
-  readonly serving: Serving
-  readonly table: TableShape
-  readonly asked: Query
-  readonly visible: 'all' | Visible
-  readonly limit: number
-  readonly from: Position | undefined
-  readonly found: RowAt[]
-  readonly options: ReadOptions
-}): Promise<Position | undefined> {
-  const { serving, table, asked, visible, limit, found, options } = page
-  let { from } = page
-  let examined = 0
-  for (;;) {
-    const slice = Math.min(visible === 'all' ? limit + 1 : 500, serving.limits.rowsLookedAt)
-    const rows = await slices(serving, table, asked, from, slice, options)
-    for (const each of rows) {
-      const isTheirs = visible === 'all' || visible(each.value, each.key)
-      // The page ends at the next visible row, so that its cursor discloses no hidden ones.
-      if (isTheirs && found.length === limit) return from
-      from = positionOf(table, asked, each)
-      if (isTheirs) found.push(each)
-    }
-    examined += rows.length
-    if (rows.length < slice) return undefined
-    if (examined >= serving.limits.rowsLookedAt) return from
-  }
-}
-
 /** Up to `limit` rows behind a position. */
-async function slices(
+async function rowsFrom(
   { engine }: Serving,
   table: TableShape,
   asked: Query,

@@ -15,7 +15,7 @@ const [account, ledger] = scopes('account', 'ledger')
 const accounts = account.table('accounts', {
   value: z.object({ owner: z.string(), cents: z.int() }),
   indexes: { byOwner: ['owner'] },
-  read: (who, row) => row.owner === who.id,
+  read: { index: 'byOwner', equals: (who) => who.id },
 })
 const sums = ledger.table('sums', { value: z.object({ cents: z.int() }) })
 const entries = account.table('entries', { value: z.object({ cents: z.int() }), key: ['number'] })

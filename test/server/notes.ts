@@ -7,14 +7,15 @@ const [person, all] = scopes('person', 'all')
 const notes = person.table('notes', {
   key: ['number'],
   value: z.object({ owner: z.string(), text: z.string(), stars: z.int() }),
-  indexes: { byStars: ['stars'] },
-  read: (who, row) => row.owner === who.id,
+  indexes: { byStars: ['stars'], byOwner: ['owner'], byOwnerAndStars: ['owner', 'stars'] },
+  read: { index: 'byOwner', equals: (who) => who.id },
 })
 const inbox = person.table('inbox', {
   key: ['string'],
   value: z.object({ from: z.string(), text: z.string() }),
-  read: (who, _, [owner]) => owner === who.id,
+  read: { equals: (who) => who.id },
 })
+/** A function of the row, for single keys only. */
 const moods = person.table('moods', {
   value: z.object({ mood: z.string() }),
   read: (who, row) => {
