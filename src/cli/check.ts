@@ -10,7 +10,7 @@ import { bundle } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { Spool } from '../server/spool.ts'
 import { command, dataOption, logTime, runs, wholeNumber } from './command.ts'
-import { type DiffOptions, diffFormed, formatOf, formatOptions, write } from './reprocess/diff.ts'
+import { type DiffOptions, formatDiff, formatOf, formatOptions, write } from './reprocess/diff.ts'
 import { barText, count } from './reprocess/status-text.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint } from './terminal/output.ts'
@@ -101,7 +101,7 @@ async function check_(path: string, options: CheckOptions, _command: unknown): P
   const { failures } = status
   if (spool !== undefined) await write(Readable.fromWeb(spool.stream() as never), out)
   else if (format === 'json') await write([jsonOf(surveyed, { unreadable: [], failures, diff })], out)
-  else if (format !== 'ndjson') await write([diffFormed(format, diff)], out)
+  else if (format !== 'ndjson') await write([formatDiff(format, diff)], out)
   if (format === 'text') {
     const part = surveyed.isPart ? ' (the log has more)' : ''
     note(`${count(surveyed.records)} records can be read, and were derived${part}.`)

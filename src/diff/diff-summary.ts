@@ -1,33 +1,33 @@
 import { createHash } from 'node:crypto'
 import type { Outcome } from '../app/index.ts'
+import { assert } from '../assert.ts'
 import { type Difference, lineOf } from './difference.ts'
 
-/** What two derivations have made differently, counted, with examples; plain JSON. */
+/** The differences of two derivations: counts and samples. Plain JSON. */
 export interface DiffSummary {
-  /** How many differences there are. */
   readonly differences: number
   /**
-   * In hexadecimal, of the lines of all differences (see `lineOf`), each with a line break after it: it is what
-   * `sha256sum` gives of the full output, and names a diff that somebody approves.
+   * SHA-256 in hexadecimal of the lines of all differences, each followed by a line break: what `sha256sum` prints for the full
+   * output. It names the diff in an approval.
    */
   readonly sha256: string
   /** Rows, by table. */
   readonly tables: readonly DiffGroup[]
-  /** Outcomes, by what they were and are, such as `rejected out-of-stock → accepted`; all of them count as changed. */
+  /** Outcomes, by both sides, for example `rejected out-of-stock → accepted`; all count as changed. */
   readonly outcomes: readonly DiffGroup[]
   /** Effects, by type. */
   readonly effects: readonly EffectGroup[]
-  /** Claims that requests hold, by constraint. */
+  /** Claims, by constraint. */
   readonly claims: readonly DiffGroup[]
-  /** Keys of which another amount is claimed, or whose limit differs, by constraint. */
+  /** Keys whose claimed amount or limit differs, by constraint. */
   readonly standings: readonly DiffGroup[]
-  /** By constraint. */
+  /** Violations, by constraint. */
   readonly violations: readonly DiffGroup[]
-  /** Timers that have not gone off, by event. */
+  /** Timers that have not fired, by event. */
   readonly timers: readonly DiffGroup[]
 }
 
-/** The part of a summary that a kind of difference is counted in. */
+/** A part of a summary; each kind of difference is counted in one. */
 export type DiffPart = Exclude<keyof DiffSummary, 'differences' | 'sha256'>
 
 export interface DiffGroup {
@@ -35,12 +35,12 @@ export interface DiffGroup {
   readonly added: number
   readonly removed: number
   readonly changed: number
-  /** The first ones. */
+  /** The first differences of the group. */
   readonly samples: readonly Difference[]
 }
 
 export interface EffectGroup extends DiffGroup {
-  /** How many of those removed or changed had been delivered as they were before. */
+  /** How many of the removed or changed effects had been delivered. */
   readonly delivered: number
 }
 
@@ -54,19 +54,18 @@ const partOf: Readonly<Record<Difference['kind'], DiffPart>> = {
   timer: 'timers',
 }
 
-/** All other groups are as many as the apps have definitions; reasons of rejections may be made up at run time. */
+/** A bound, because an app may make up reasons of rejections at run time. All other groups are bounded by its definitions. */
 const outcomeGroupsMax = 100
 
-/** How differences are summed up. */
 export interface SummaryOptions {
-  /** How many of each group are kept; default 5. */
+  /** How many differences of each group become samples; default 5. */
   readonly samples?: number
-  /** Is called with the line of every difference, without its line break; may give a promise to wait for. */
+  /** Called with the line of every difference, without its line break; a promise that it returns is awaited. */
   readonly each?: (line: string) => unknown
 }
 
-/** Counts differences, in one pass. What it holds grows with the groups and their samples, and not with the differences. */
-export class Summing {
+/** Counts differences in one pass. Memory grows with the number of groups and samples, not of differences. */
+export class Summariser {
   readonly #samplesMax: number
   readonly #each: SummaryOptions['each']
   readonly #hash = createHash('sha256')
@@ -86,7 +85,7 @@ export class Summing {
     this.#each = each
   }
 
-  /** @returns what is to be waited for before another one is added, if anything */
+  /** @returns a promise to await before the next call, if the reader of the lines asks for that */
   add(difference: Difference): Promise<unknown> | undefined {
     const line = lineOf(difference)
     this.#hash.update(line).update('\n')
@@ -105,8 +104,11 @@ export class Summing {
     return room instanceof Promise ? room : undefined
   }
 
-  /** The summary; nothing may be added any more. */
+  /** Returns the summary; call it once, last. */
   end(): DiffSummary {
+    const groups = Object.values(this.#parts).flatMap((part) => [...part.values()])
+    const counted = groups.reduce((sum, { added, removed, changed }) => sum + added + removed + changed, 0)
+    assert(counted === this.#count, 'the groups of a diff count every difference once', counted, this.#count)
     return {
       differences: this.#count,
       sha256: this.#hash.digest('hex'),
@@ -125,16 +127,15 @@ export class Summing {
   }
 }
 
-/** Sums up differences that are all there. */
+/** Summarises differences; does not await promises that `each` returns. */
 export function summarise(differences: Iterable<Difference>, options: SummaryOptions = {}): DiffSummary {
-  const summing = new Summing(options)
-  for (const difference of differences) summing.add(difference)
-  return summing.end()
+  const summariser = new Summariser(options)
+  for (const difference of differences) summariser.add(difference)
+  return summariser.end()
 }
 
-/** Whether something is there now that was not, is gone, or is another one. */
 export function changeOf(difference: Difference): 'added' | 'removed' | 'changed' {
-  // A request is there on both sides, decided or not.
+  // The request is on both sides, even where it is undecided.
   if (difference.kind === 'outcome') return 'changed'
   if (difference.before === undefined) return 'added'
   return difference.after === undefined ? 'removed' : 'changed'

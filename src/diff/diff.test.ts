@@ -14,14 +14,15 @@ import { encodeKey } from '../state/keys.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import type { Store } from '../state/store.ts'
-import { comparedCollections, type Derived, differences } from './diff.ts'
+import { comparedCollections, differences } from './diff.ts'
 import { type DiffGroup, summarise } from './diff-summary.ts'
 import { type Difference, lineOf, type RowDifference } from './difference.ts'
+import type { ComparedSide } from './merge.ts'
 
 // The diff of two stores, against models of what is in them.
 //
-// What would be worst: a difference that is not told, since somebody approves what is told. Next worst: a diff of
-// the same stores that comes out otherwise the second time, so that what was approved is not found again.
+// The worst failure is a difference that is left out, because a person approves what the diff shows. The next worst is a diff
+// of the same stores that differs the second time, because then the approved hash is never found again.
 
 const anything = {
   '~standard': { version: 1 as const, vendor: 'test', validate: (value: unknown) => ({ value }) },
@@ -50,7 +51,7 @@ function appWith(kind: 'before' | 'after'): App {
 const before = appWith('before')
 const after = appWith('after')
 
-/** What is in a store: collection → JSON of the parts of a key → value. */
+/** The contents of a store: collection → JSON of the parts of a key → value. */
 type Model = ReadonlyMap<string, ReadonlyMap<string, unknown>>
 
 const texts = fc.constantFrom('a', 'b', 'ä|`\n', '\0\x01', '\u{10ffff}')
@@ -166,7 +167,7 @@ const pairs = fc
     let at = 0
     for (const [collection, entries] of old) {
       if (!next.has(collection) || ['t:moved', 't:rekeyed'].includes(collection)) continue
-      // The later entry of a key wins, so what stands in both is mostly equal.
+      // The later entry of a key wins, so most keys of both models have equal values.
       if (keep[at++ % keep.length]) next.set(collection, new Map([...next.get(collection)!, ...entries]))
     }
     return [old, next] as const
@@ -175,32 +176,32 @@ const pairs = fc
 const keyOf = (collection: string, parts: string) =>
   collection === 'decided' ? (JSON.parse(parts) as string[])[0]! : encodeKey(JSON.parse(parts))
 
-/** The same value with its fields the other way round, all the way down. */
-function turned(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(turned)
+/** The same value with its fields in reverse order, recursively. */
+function reversed(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(reversed)
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
     Object.entries(value)
       .reverse()
-      .map(([name, field]) => [name, turned(field)]),
+      .map(([name, field]) => [name, reversed(field)]),
   )
 }
 
-async function stored(model: Model, options: { otherwise: boolean }): Promise<Store> {
+async function stored(model: Model, options: { shuffled: boolean }): Promise<Store> {
   const store = memoryStore()
   for (const [collection, entries] of model) {
     const list = [...entries]
-    if (options.otherwise) {
+    if (options.shuffled) {
       list.reverse()
-      // Written, and written over: a store does not look the same for that.
+      // Every key is written twice, so the store has another history.
       await store.write([[collection, list.map(([parts]) => [keyOf(collection, parts), '{}'] as const)]])
     }
     const written = list.map(([parts, value]) => {
       let row = value as Record<string, unknown>
-      if (options.otherwise) {
-        row = turned(row) as Record<string, unknown>
+      if (options.shuffled) {
+        row = reversed(row) as Record<string, unknown>
         for (const field of ['input', 'data']) {
-          if (typeof row[field] === 'string') row[field] = JSON.stringify(turned(JSON.parse(row[field])))
+          if (typeof row[field] === 'string') row[field] = JSON.stringify(reversed(JSON.parse(row[field])))
         }
       }
       const text = collection === 'decided' ? encodeStoredOutcome(row as never) : JSON.stringify(row)
@@ -211,9 +212,9 @@ async function stored(model: Model, options: { otherwise: boolean }): Promise<St
   return store
 }
 
-/** What counts of a value of Hence's own. */
+/** The compared part of a value in a system table. */
 const essences: Readonly<Record<string, (value: Record<string, never>) => unknown>> = {
-  // What was told does not count, where the code that is compared makes something else of it.
+  // `corrected` is the outcome that this side's code derives; the client's first outcome is not compared.
   decided: ({ outcome, corrected }) => corrected ?? outcome,
   't:hence.effects': ({ type, input, scope, key }) => [
     type,
@@ -232,7 +233,7 @@ const essences: Readonly<Record<string, (value: Record<string, never>) => unknow
   't:hence.timers': ({ at, data }) => [at, typeof data === 'string' ? JSON.parse(data) : data],
 }
 
-/** What a side of a diff says there is: place → canonical JSON; nothing of what does not count. */
+/** One side as a diff sees it: place → canonical JSON of the compared part. */
 function picture(which: App, model: Model, other: Model): Map<string, string> {
   const seen = new Map<string, string>()
   for (const [collection, entries] of model) {
@@ -253,7 +254,7 @@ function picture(which: App, model: Model, other: Model): Map<string, string> {
   return seen
 }
 
-/** Rows under keys of other kinds are other rows. */
+/** The place includes the scope, because a key of another scope names another row. */
 function placeOf(collection: string, scope: string | undefined, key: readonly KeyPart[]): string {
   return JSON.stringify([collection, scope, key])
 }
@@ -290,27 +291,27 @@ const ranks = [
   ...['effects', 'claims', 'standings', 'violations', 'timers'].map((t) => `t:hence.${t}`),
 ]
 
-/** Sorts as the diff should be sorted. */
+/** A text that sorts as the diff should. */
 function sortKeyOf(difference: Difference): string {
   const { collection, key } = placeOfDifference(difference)
   const encoded = collection === 'decided' ? (key[0] as string) : encodeKey(key)
-  // Of a table whose keys mean something else now, what is gone comes before what is new.
+  // In a table whose keys have changed their meaning, removed rows come before added ones.
   const half = ['t:moved', 't:rekeyed'].includes(collection) && difference.after !== undefined ? 1 : 0
-  const isOwn = ranks.includes(collection)
-  return `${isOwn ? ranks.indexOf(collection) + 1 : 0}${isOwn ? '' : collection}\0${half}${encoded}`
+  const isSystem = ranks.includes(collection)
+  return `${isSystem ? ranks.indexOf(collection) + 1 : 0}${isSystem ? '' : collection}\0${half}${encoded}`
 }
 
-test('what differs, applied to what was, gives what is; and nothing else is told', async () => {
+test('the differences applied to the old store give the new one, and there are no others', async () => {
   await fc.assert(
     fc.asyncProperty(pairs, async ([old, fresh]) => {
       const found = [
         ...differences(
-          { app: before, store: await stored(old, { otherwise: false }) },
-          { app: after, store: await stored(fresh, { otherwise: true }) },
+          { app: before, store: await stored(old, { shuffled: false }) },
+          { app: after, store: await stored(fresh, { shuffled: true }) },
         ),
       ]
       const state = picture(before, old, fresh)
-      const told = (collection: string, side: unknown) =>
+      const comparedPart = (collection: string, side: unknown) =>
         side === undefined
           ? undefined
           : canonicalJson((essences[collection] ?? ((all) => all))(side as never))
@@ -318,9 +319,10 @@ test('what differs, applied to what was, gives what is; and nothing else is told
         const { collection, key, scope } = placeOfDifference(difference)
         const place = placeOf(collection, scope, key)
         const isOutcome = difference.kind === 'outcome'
-        const essence = (side: unknown) => told(collection, isOutcome && side ? { outcome: side } : side)
-        assert.equal(essence(difference.before), state.get(place), `what was told of ${place}`)
-        assert.notEqual(essence(difference.after), state.get(place), `no difference in ${place}`)
+        const essence = (side: unknown) =>
+          comparedPart(collection, isOutcome && side ? { outcome: side } : side)
+        assert.equal(essence(difference.before), state.get(place), `the value before of ${place}`)
+        assert.notEqual(essence(difference.after), state.get(place), `${place} does not differ`)
         const is = essence(difference.after)
         if (is === undefined) state.delete(place)
         else state.set(place, is)
@@ -328,13 +330,13 @@ test('what differs, applied to what was, gives what is; and nothing else is told
       assert.deepEqual(new Map([...state].sort()), new Map([...picture(after, fresh, old)].sort()))
       const order = found.map(sortKeyOf)
       assert.deepEqual(order, [...order].sort(), 'the order')
-      assert.equal(new Set(order).size, order.length, 'each is told once')
+      assert.equal(new Set(order).size, order.length, 'every difference appears once')
     }),
     { numRuns: 300 },
   )
 })
 
-test('two runs give the same bytes, whatever the stores went through and however far delivery has come', async () => {
+test('two diffs give the same bytes, whatever the history of the stores and the state of deliveries', async () => {
   await fc.assert(
     fc.asyncProperty(pairs, async ([old, fresh]) => {
       const delivered = new Map(old)
@@ -347,12 +349,12 @@ test('two runs give the same bytes, whatever the stores went through and however
           ]),
         ),
       )
-      const run = async (was: Model, otherwise: boolean) => {
+      const run = async (was: Model, shuffled: boolean) => {
         const lines: string[] = []
         const summary = summarise(
           differences(
-            { app: before, store: await stored(was, { otherwise }) },
-            { app: after, store: await stored(fresh, { otherwise }) },
+            { app: before, store: await stored(was, { shuffled }) },
+            { app: after, store: await stored(fresh, { shuffled }) },
           ),
           { each: (line) => lines.push(line) },
         )
@@ -386,10 +388,10 @@ async function derived(
       ],
     ])
   }
-  return { app: which, store } satisfies Derived
+  return { app: which, store } satisfies ComparedSide
 }
 
-test('a summary counts by group, keeps the first samples, and its hash is that of the full output', async () => {
+test('a summary counts by group and keeps the first samples; its hash is that of the full output', async () => {
   const [r1, r2, r3] = ['r1', 'r2', 'r3'].map((id) => identityOf(id, 'ann')) as [string, string, string]
   const mail = (input: object, state: string) =>
     JSON.stringify({
@@ -457,7 +459,7 @@ test('a summary counts by group, keeps the first samples, and its hash is that o
     ['undecided → accepted', 0, 0, 1, 1],
   ])
   assert.deepEqual(counts(summary.effects), [['mail', 1, 1, 1, 2]])
-  assert.equal(summary.effects[0]!.delivered, 1, 'e3 was sent, and is not asked for any more')
+  assert.equal(summary.effects[0]!.delivered, 1, 'e3 was sent, and the new code does not emit it')
   assert.equal(summary.differences, 10)
   assert.equal(lines.length, 10)
   assert.equal(
@@ -480,7 +482,7 @@ test('a summary counts by group, keeps the first samples, and its hash is that o
   })
 })
 
-test('nothing differs: no line, and the hash of nothing', async () => {
+test('equal stores: no line, and the hash of no bytes', async () => {
   const same = await derived(before, { 't:notes': [[['a'], '{"n":1}']] })
   const summary = summarise(differences(same, same))
   assert.equal(summary.differences, 0)
@@ -488,7 +490,7 @@ test('nothing differs: no line, and the hash of nothing', async () => {
   assert.deepEqual(summary.tables, [])
 })
 
-test('reasons made up at run time do not make groups without end', () => {
+test('reasons made up at run time do not add groups without bound', () => {
   const many = Array.from(
     { length: 5_000 },
     (_, i): Difference => ({
@@ -506,7 +508,7 @@ test('reasons made up at run time do not make groups without end', () => {
   assert.equal(outcomes.find(({ name }) => name === 'accepted → rejected')!.changed, 4_900)
 })
 
-test('stores of LMDB are compared as they are; a diff that is left in the middle leaves nothing open', async (t) => {
+test('LMDB stores are compared directly; a diff that is left half-way leaves nothing open', async (t) => {
   const home = await mkdtemp(join(tmpdir(), 'hence-diff-'))
   t.after(() => rm(home, { recursive: true }))
   const open = async (name: string, which: App, n: (i: number) => number) => {
@@ -528,7 +530,7 @@ test('stores of LMDB are compared as they are; a diff that is left in the middle
   await is.store.close()
 })
 
-test('delivery is told and is no part of the line', async () => {
+test('the state of a delivery is in the difference and not in its line', async () => {
   const e = { type: 'mail', input: '{}', at: 1, scope: 'note', key: 'k', identity: identityOf('r', 'ann') }
   const was = await derived(before, { 't:hence.effects': [[['e'], JSON.stringify({ ...e, state: 'done' })]] })
   const [difference] = differences(was, await derived(after, {}))
@@ -541,9 +543,9 @@ test('delivery is told and is no part of the line', async () => {
   assert.ok(!lineOf(difference!).includes('delivery'))
 })
 
-test('whoever leaves a diff in the middle leaves both ranges', () => {
+test('leaving a diff half-way closes both ranges', () => {
   const left: string[] = []
-  const ranged = (which: App, name: string): Derived => ({
+  const ranged = (which: App, name: string): ComparedSide => ({
     app: which,
     store: {
       *range(collection) {

@@ -4,99 +4,95 @@ import { principalOf, requestIdOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { Difference } from './difference.ts'
-import { type Readable, unequal } from './merge.ts'
-import { ownTables } from './system-differences.ts'
-
-/** What one version of an app has derived: the app, and a store that a checkpoint has put all of it into. */
-export interface Derived {
-  readonly app: App
-  /** Opened with the collections that `comparedCollections` names, at least. */
-  readonly store: Readable
-}
+import { type ComparedSide, unequalEntries } from './merge.ts'
+import { systemTables } from './system-differences.ts'
 
 /** The collections of a store that are compared. */
 export function comparedCollections(app: App): string[] {
-  const own = ownTables.map(({ shape }) => shape.name)
-  return ['decided', ...[...app.tables.keys(), ...own].map((name) => `t:${name}`)]
+  const system = systemTables.map(({ shape }) => shape.name)
+  return ['decided', ...[...app.tables.keys(), ...system].map((name) => `t:${name}`)]
 }
 
 /**
- * All that two derivations of the same messages have made differently: rows of the app by table and key, outcomes by
+ * Yields everything in which two derivations of the same messages differ: rows of the app by table and key, outcomes by
  * identity, effects by id, then claims, standings, violations and timers by their keys. The order is that of the keys, so it
- * is the same whatever the stores went through.
+ * does not depend on the history of the stores.
  *
- * Each store is read once, in order, and nothing is held but the pair that is compared. Stores may not change meanwhile:
- * use all of it up, or leave it, before control goes back to the event loop; or give views of them.
+ * Each store is read once, in order; one pair of entries is in memory at a time. The stores must not change meanwhile: finish
+ * or leave the iteration before control returns to the event loop, or pass views.
  *
  * @throws HenceError `state-unreadable` (operator)
  */
-export function* differences(before: Derived, after: Derived): Generator<Difference> {
+export function* differences(before: ComparedSide, after: ComparedSide): Generator<Difference> {
   for (const each of comparison(before, after)) if (each !== undefined) yield each
 }
 
-/** The same in small steps: now and then it gives `undefined`, also where there is no difference for long. */
-export function* comparison(before: Derived, after: Derived): Generator<Difference | undefined> {
+/** Like `differences`, and also yields `undefined` now and then, where the caller may let others work. */
+export function* comparison(before: ComparedSide, after: ComparedSide): Generator<Difference | undefined> {
   const names = new Set([...before.app.tables.keys(), ...after.app.tables.keys()])
-  for (const name of [...names].sort()) yield* rowDifferences(name, before, after)
+  for (const name of [...names].sort()) yield* tableDifferences(name, before, after)
   yield* outcomeDifferences(before, after)
-  for (const table of ownTables) yield* table.comparison(before, after)
+  for (const table of systemTables) yield* table.comparison(before, after)
 }
 
-function* rowDifferences(name: string, before: Derived, after: Derived): Generator<Difference | undefined> {
+function* tableDifferences(
+  name: string,
+  before: ComparedSide,
+  after: ComparedSide,
+): Generator<Difference | undefined> {
   const old = before.app.tables.get(name)
   const fresh = after.app.tables.get(name)
-  if (old && fresh && isKeyedAlike(old, fresh)) {
-    yield* rowsOf(old, before.store.range(`t:${name}`), after.store.range(`t:${name}`))
+  if (old && fresh && hasSameKeys(old, fresh)) {
+    yield* rowDifferences(old, before.store.range(`t:${name}`), after.store.range(`t:${name}`))
     return
   }
-  // Keys of other kinds, or of another scope, name other things: the rows of before are gone, and those of now are new.
-  if (old) yield* rowsOf(old, before.store.range(`t:${name}`), [])
-  if (fresh) yield* rowsOf(fresh, [], after.store.range(`t:${name}`))
+  // With another scope or other kinds of key parts a key means something else: all old rows are removed, all new ones added.
+  if (old) yield* rowDifferences(old, before.store.range(`t:${name}`), [])
+  if (fresh) yield* rowDifferences(fresh, [], after.store.range(`t:${name}`))
 }
 
-function isKeyedAlike(a: Table, b: Table): boolean {
-  // Names and kinds of key parts hold no comma.
+function hasSameKeys(a: Table, b: Table): boolean {
+  // Names and kinds of key parts contain no comma.
   return a.scope === b.scope && a.parts.join() === b.parts.join()
 }
 
-type Entries = ReturnType<Readable['range']>
+type Entries = ReturnType<ComparedSide['store']['range']>
 
-function* rowsOf(table: Table, before: Entries, after: Entries): Generator<Difference | undefined> {
+function* rowDifferences(table: Table, before: Entries, after: Entries): Generator<Difference | undefined> {
   const { name, scope, parts } = table
   const kinds = ['string', ...parts] as const
-  for (const each of unequal(before, after)) {
-    if (each === undefined) {
+  for (const entry of unequalEntries(before, after)) {
+    if (entry === undefined) {
       yield undefined
       continue
     }
-    const was = each.before === undefined ? undefined : JSON.parse(each.before)
-    const is = each.after === undefined ? undefined : JSON.parse(each.after)
-    // Rows are the same whatever the order of their fields, as they are for the digest.
+    const was = entry.before === undefined ? undefined : JSON.parse(entry.before)
+    const is = entry.after === undefined ? undefined : JSON.parse(entry.after)
+    // The order of fields does not count, as in the digest.
     if (was !== undefined && is !== undefined && canonicalJson(was) === canonicalJson(is)) continue
     yield {
       kind: 'row',
       table: name,
       scope,
-      key: decodeKey(kinds, each.key).parts,
+      key: decodeKey(kinds, entry.key).parts,
       ...(was !== undefined && { before: was }),
       ...(is !== undefined && { after: is }),
     }
   }
 }
 
-function* outcomeDifferences(before: Derived, after: Derived): Generator<Difference | undefined> {
-  const pairs = unequal(before.store.range('decided'), after.store.range('decided'))
-  for (const each of pairs) {
-    if (each === undefined) {
+function* outcomeDifferences(before: ComparedSide, after: ComparedSide): Generator<Difference | undefined> {
+  for (const entry of unequalEntries(before.store.range('decided'), after.store.range('decided'))) {
+    if (entry === undefined) {
       yield undefined
       continue
     }
-    const { key: identity, before: was, after: is } = each
-    // A request that only one of them has forgotten by now is no difference of the code's.
+    const { key: identity, before: was, after: is } = entry
+    // One side has forgotten this request already; that depends on when it was pruned, not on the code.
     if (was === undefined || is === undefined) continue
     const { partition, offset } = decodeStoredOutcome(was)
     const [old, fresh] = [derivedOutcome(decodeStoredOutcome(was)), derivedOutcome(decodeStoredOutcome(is))]
-    // `null` stands for one that is not decided yet, and is no outcome.
+    // No outcome is `null`, so it can stand for "not decided yet".
     if (canonicalJson(old ?? null) === canonicalJson(fresh ?? null)) continue
     yield {
       kind: 'outcome',

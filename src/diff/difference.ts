@@ -4,7 +4,7 @@ import type { Standing, Violation } from '../constraint/tables.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { canonicalJson } from '../state/digest.ts'
 
-/** One thing that two derivations of the same messages have made differently. */
+/** One thing in which two derivations of the same messages differ. */
 export type Difference =
   | RowDifference
   | OutcomeDifference
@@ -14,14 +14,14 @@ export type Difference =
   | ViolationDifference
   | TimerDifference
 
-/** What the one has and what the other has; left out where there is none. */
-export interface Sides<T> {
+/** The value on both sides; a side that has none is left out. */
+export interface BeforeAfter<T> {
   readonly before?: T
   readonly after?: T
 }
 
 /** A row of a table of the app. */
-export interface RowDifference extends Sides<unknown> {
+export interface RowDifference extends BeforeAfter<unknown> {
   readonly kind: 'row'
   readonly table: string
   readonly scope: string
@@ -29,31 +29,31 @@ export interface RowDifference extends Sides<unknown> {
   readonly key: readonly KeyPart[]
 }
 
-/** What a request came to; left out on the side where it still waits for its claims. */
-export interface OutcomeDifference extends Sides<Outcome> {
+/** The outcome of a request; left out on a side where the request still waits for its claims. */
+export interface OutcomeDifference extends BeforeAfter<Outcome> {
   readonly kind: 'outcome'
   readonly requestId: string
   readonly principal: string
-  /** Where the request stands in the log, by what was derived before. */
+  /** The position of the request in the log, according to the derivation before. */
   readonly partition: number
   readonly offset: number
 }
 
-/** Something that is asked of the outside world. */
-export interface EffectDifference extends Sides<AskedEffect> {
+/** An effect: something asked of the outside world. */
+export interface EffectDifference extends BeforeAfter<ComparedEffect> {
   readonly kind: 'effect'
   readonly id: string
   /**
-   * How far the one of before has come by now; left out where there is none. It changes with time and not with code, so it
-   * is no part of the line.
+   * Delivery state of the effect before; left out if there is none. It changes with time and not with the code, so it is not
+   * part of the line.
    */
   readonly delivery?: EffectRow['state']
 }
 
-export interface AskedEffect {
+export interface ComparedEffect {
   readonly type: string
   readonly input: unknown
-  /** Where it was asked for. */
+  /** Scope and partition key of the derivation that emitted it. */
   readonly scope: string
   readonly key: string
   /** The request that it follows from. */
@@ -64,7 +64,7 @@ export interface AskedEffect {
 }
 
 /** A claim that a request holds. */
-export interface ClaimDifference extends Sides<HeldUnits> {
+export interface ClaimDifference extends BeforeAfter<ComparedClaim> {
   readonly kind: 'claim'
   readonly constraint: string
   /** The key that it is judged under. */
@@ -73,37 +73,37 @@ export interface ClaimDifference extends Sides<HeldUnits> {
   readonly principal: string
 }
 
-export interface HeldUnits {
+export interface ComparedClaim {
   readonly units: number
   readonly priority: number
   readonly confirmed: boolean
-  /** The key of the request that holds it, and its scope. */
+  /** Partition key and scope of the request that holds it. */
   readonly holder: string
   readonly scope: string
 }
 
 /**
- * How much of a key is claimed, and its limit. Where nothing is kept of it, that is the limit that the app declares, with
- * nothing claimed; so one is left out only where the app has no such constraint.
+ * How much of a key is claimed, and its limit. A key without a standing counts as the limit that the app declares, with nothing
+ * claimed; so a side is left out only if its app has no such constraint.
  */
 export interface StandingDifference
-  extends Sides<Pick<Standing, 'limit' | 'claimed' | 'waived' | 'settled'>> {
+  extends BeforeAfter<Pick<Standing, 'limit' | 'claimed' | 'waived' | 'settled'>> {
   readonly kind: 'standing'
   readonly constraint: string
   readonly key: string
 }
 
-/** More was claimed than there is. */
-export interface ViolationDifference extends Sides<Violation> {
+/** A violation: more was claimed than the limit allows. */
+export interface ViolationDifference extends BeforeAfter<Violation> {
   readonly kind: 'violation'
   readonly constraint: string
   readonly key: string
   readonly id: string
 }
 
-/** An event that is to come by itself. */
+/** A timer of the app that has not fired yet. */
 export interface TimerDifference
-  extends Sides<{
+  extends BeforeAfter<{
     /** Log time, in milliseconds since 1970. */
     readonly at: number
     readonly data: unknown
@@ -112,13 +112,11 @@ export interface TimerDifference
   readonly event: string
   readonly scope: string
   readonly key: string
-  /** The app's own name for it. */
+  /** The name that the app gave it; '' if none. */
   readonly name: string
 }
 
-/**
- * A difference as one line of JSON, without the line break: canonical (RFC 8785), so that equal differences are equal bytes.
- */
+/** One line of canonical JSON (RFC 8785) without the line break, so that equal differences are equal bytes. */
 export function lineOf(difference: Difference): string {
   if (difference.kind !== 'effect') return canonicalJson(difference)
   const { delivery: _, ...lasting } = difference

@@ -1,27 +1,31 @@
+import type { App } from '../app/index.ts'
 import type { Store } from '../state/store.ts'
 
-/** A key under which two collections hold different texts; undefined where one of them holds none. */
-export interface Unequal {
+/** One side of a comparison: an app, and everything that it has derived, saved by a checkpoint. */
+export interface ComparedSide {
+  readonly app: App
+  /** Opened with at least the collections that `comparedCollections` returns. */
+  readonly store: Pick<Store, 'range'>
+}
+
+/** A key whose text differs between two collections; undefined where a collection has no such key. */
+export interface UnequalEntry {
   readonly key: string
   readonly before: string | undefined
   readonly after: string | undefined
 }
 
-/** Any ordered collection of texts. */
+/** A collection of texts, ordered by key. */
 type Entries = Iterable<readonly [key: string, text: string]>
 
-/** What a store is compared by. */
-export type Readable = Pick<Store, 'range'>
-
-/** After so many keys whoever goes through them may do something else. */
-const entriesAtOnce = 500
+/** How many keys are compared between two yields of `undefined`. */
+const entriesPerStep = 500
 
 /**
- * Walks through two ordered collections at once and gives the keys under which their texts differ, in order. Equal texts,
- * mostly all of them, cost a comparison and nothing else. Now and then it gives `undefined`, so that others can work between
- * two steps.
+ * Merges two ordered collections and yields the keys whose texts differ, in order. A pair of equal texts (nearly all are) costs
+ * one comparison. Yields `undefined` now and then, where the caller may let others work.
  */
-export function* unequal(before: Entries, after: Entries): Generator<Unequal | undefined> {
+export function* unequalEntries(before: Entries, after: Entries): Generator<UnequalEntry | undefined> {
   const a = before[Symbol.iterator]()
   const b = after[Symbol.iterator]()
   try {
@@ -29,7 +33,7 @@ export function* unequal(before: Entries, after: Entries): Generator<Unequal | u
     let is = b.next()
     let walked = 0
     while (!was.done || !is.done) {
-      if (++walked % entriesAtOnce === 0) yield undefined
+      if (++walked % entriesPerStep === 0) yield undefined
       if (is.done || (!was.done && was.value[0] < is.value[0])) {
         yield { key: was.value![0], before: was.value![1], after: undefined }
         was = a.next()
@@ -45,7 +49,7 @@ export function* unequal(before: Entries, after: Entries): Generator<Unequal | u
       }
     }
   } finally {
-    // A store's cursor stays open as long as its range is neither used up nor left.
+    // A store's cursor stays open until its range is exhausted or returned from.
     a.return?.()
     b.return?.()
   }

@@ -14,54 +14,55 @@ import { principalOf, requestIdOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { TableShape } from '../state/table.ts'
-import type { AskedEffect, Difference, HeldUnits, Sides, StandingDifference } from './difference.ts'
-import { type Readable, unequal } from './merge.ts'
+import type {
+  BeforeAfter,
+  ComparedClaim,
+  ComparedEffect,
+  Difference,
+  StandingDifference,
+} from './difference.ts'
+import { type ComparedSide, unequalEntries } from './merge.ts'
 
 /**
- * What is compared of a table of Hence's own. Its rows also hold what is of no account to whoever decides between two
- * versions of the code: how delivery goes, in which order claims came, which seed an event has.
+ * How a system table is compared. Its rows also hold values that do not matter to a person who chooses between two versions
+ * of the code: the state of a delivery, the order of claims, the seed of an event.
  */
-interface OwnTable {
+interface SystemTable {
   readonly shape: TableShape
-  comparison(before: Side, after: Side): Iterable<Difference | undefined>
-}
-
-interface Side {
-  readonly store: Readable
-  readonly app: App
+  comparison(before: ComparedSide, after: ComparedSide): Iterable<Difference | undefined>
 }
 
 /**
- * @param told what of a row a person is told
- * @param options.compared what of that counts; default all
- * @param options.absent what it means that there is no row; default nothing
+ * @param shown the part of a row that a difference shows
+ * @param options.compared the part of that which decides whether rows differ; default all of it
+ * @param options.absent the value that a missing row stands for; default none
  */
-function ownTable<Row, Told>(
+function systemTable<Row, Shown>(
   shape: TableShape,
-  told: (row: Row) => Told,
-  difference: (parts: readonly string[], sides: Sides<Told>) => Difference | undefined,
+  shown: (row: Row) => Shown,
+  difference: (parts: readonly string[], sides: BeforeAfter<Shown>) => Difference | undefined,
   options: {
-    readonly compared?: (told: Told) => unknown
-    readonly absent?: (app: App, parts: readonly string[]) => Told | undefined
+    readonly compared?: (shown: Shown) => unknown
+    readonly absent?: (app: App, parts: readonly string[]) => Shown | undefined
   } = {},
-): OwnTable {
+): SystemTable {
   const { compared = (all) => all, absent = () => undefined } = options
   const kinds = ['string', ...shape.parts] as const
   const collection = `t:${shape.name}`
   const read = (app: App, parts: readonly string[], text: string | undefined) =>
-    text === undefined ? absent(app, parts) : told(JSON.parse(text) as Row)
-  const essence = (side: Told | undefined) => (side === undefined ? '' : canonicalJson(compared(side)))
+    text === undefined ? absent(app, parts) : shown(JSON.parse(text) as Row)
+  const essence = (side: Shown | undefined) => (side === undefined ? '' : canonicalJson(compared(side)))
   return {
     shape,
     *comparison(before, after) {
-      for (const each of unequal(before.store.range(collection), after.store.range(collection))) {
-        if (each === undefined) {
+      for (const entry of unequalEntries(before.store.range(collection), after.store.range(collection))) {
+        if (entry === undefined) {
           yield undefined
           continue
         }
-        const parts = decodeKey(kinds, each.key).parts as string[]
-        const was = read(before.app, parts, each.before)
-        const is = read(after.app, parts, each.after)
+        const parts = decodeKey(kinds, entry.key).parts as string[]
+        const was = read(before.app, parts, entry.before)
+        const is = read(after.app, parts, entry.after)
         if (essence(was) === essence(is)) continue
         const found = difference(parts, {
           ...(was !== undefined && { before: was }),
@@ -74,14 +75,14 @@ function ownTable<Row, Told>(
 }
 
 interface DeliveredEffect {
-  readonly asked: AskedEffect
+  readonly effect: ComparedEffect
   readonly delivery: EffectRow['state']
 }
 
-const askedEffects = ownTable<EffectRow, DeliveredEffect>(
+const comparedEffects = systemTable<EffectRow, DeliveredEffect>(
   effects,
   ({ type, input, scope, key, identity, at, state }) => ({
-    asked: {
+    effect: {
       type,
       input: JSON.parse(input),
       scope,
@@ -95,13 +96,13 @@ const askedEffects = ownTable<EffectRow, DeliveredEffect>(
   ([id], { before, after }) => ({
     kind: 'effect',
     id: id!,
-    ...(before && { before: before.asked, delivery: before.delivery }),
-    ...(after && { after: after.asked }),
+    ...(before && { before: before.effect, delivery: before.delivery }),
+    ...(after && { after: after.effect }),
   }),
-  { compared: ({ asked: { type, input, scope, key } }) => [type, input, scope, key] },
+  { compared: ({ effect: { type, input, scope, key } }) => [type, input, scope, key] },
 )
 
-const heldClaims = ownTable<ClaimRow, HeldUnits>(
+const comparedClaims = systemTable<ClaimRow, ComparedClaim>(
   claims,
   ({ units, priority, confirmed, holder, scope }) => ({ units, priority, confirmed, holder, scope }),
   ([key, constraint, identity], sides) => ({
@@ -114,7 +115,7 @@ const heldClaims = ownTable<ClaimRow, HeldUnits>(
   }),
 )
 
-const claimedKeys = ownTable<Standing, NonNullable<StandingDifference['after']>>(
+const comparedStandings = systemTable<Standing, NonNullable<StandingDifference['after']>>(
   standings,
   ({ limit, claimed, waived, settled }) => ({ limit, claimed, waived, settled }),
   ([key, constraint], sides) => ({ kind: 'standing', constraint: constraint!, key: key!, ...sides }),
@@ -126,7 +127,7 @@ const claimedKeys = ownTable<Standing, NonNullable<StandingDifference['after']>>
   },
 )
 
-const noticedViolations = ownTable<Violation, Violation>(
+const comparedViolations = systemTable<Violation, Violation>(
   violations,
   (violation) => violation,
   ([key, id], sides) => ({
@@ -138,24 +139,24 @@ const noticedViolations = ownTable<Violation, Violation>(
   }),
 )
 
-const setTimers = ownTable<Timer, { readonly at: number; readonly data: unknown }>(
+const comparedTimers = systemTable<Timer, { readonly at: number; readonly data: unknown }>(
   timers,
   ({ at, data }) => ({ at, data: JSON.parse(data) }),
   ([key, scope, event, name], sides) =>
-    // Those of Hence's own are deadlines of violations, which tell them themselves.
+    // System timers are violation deadlines; the violation's difference already covers them.
     isSystemMessage(event!)
       ? undefined
       : { kind: 'timer', event: event!, scope: scope!, key: key!, name: name!, ...sides },
 )
 
 /**
- * Tables of Hence's own in the order that they are compared in. `hence.holders` is none of them: it says of each request what
- * `hence.claims` says of each key.
+ * The system tables in the order in which they are compared. `hence.holders` is left out: it says by request what `hence.claims`
+ * says by key.
  */
-export const ownTables: readonly OwnTable[] = [
-  askedEffects,
-  heldClaims,
-  claimedKeys,
-  noticedViolations,
-  setTimers,
+export const systemTables: readonly SystemTable[] = [
+  comparedEffects,
+  comparedClaims,
+  comparedStandings,
+  comparedViolations,
+  comparedTimers,
 ]

@@ -100,21 +100,26 @@ function connect(
   } = options
   const keptMs = windowMs + keptMsBeyondWindow
   const path = new RequestPath(
-    { app: options.app, live, log, missingCorrections: (partition) => reprocessor.waitingFor(partition) },
+    {
+      app: options.app,
+      live,
+      log,
+      missingCorrections: (partition) => reprocessor.missingCorrections(partition),
+    },
     { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs, keptMs },
   )
   const reprocessor = new Reprocessor(
-    { log, storage, codes, generationHost: generations, live },
+    { log, storage, codes, generations, live },
     {
       checkpointRows,
       keptMs,
       next: () => path.feed.next(),
       isBusy: () => path.load.inFlight > 0,
-      frontier: () => path.lowWatermark,
-      still: (act) => path.quiesce(act),
+      lowWatermark: () => path.lowWatermark,
+      quiesce: (act) => path.quiesce(act),
       stopDelivery: () => path.delivery.stop(),
       startDelivery: () => path.startDelivery(),
-      switched: (app) => path.switchTo(reprocessor.live, app),
+      promoted: (app) => path.switchTo(reprocessor.live, app),
       write: (partition, record, bytes) => path.write(partition, { record, bytes }),
       idle: () => path.idle(),
       halt: (error) => path.halt(error),

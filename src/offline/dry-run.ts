@@ -65,8 +65,7 @@ export async function dryRun(options: {
     const { reprocessing } = engine
     const startedAt = performance.now()
     await reprocessing.start({ module }, { share: 1, again: true })
-    const reach = { generations: async () => ({ other: await reprocessing.status() }) }
-    const status = await catchUp(reach, signal, heard)
+    const status = await catchUp(() => reprocessing.status(), signal, heard)
     const ms = performance.now() - startedAt
     signal.throwIfAborted()
     if (status!.state === 'failed') throw failureOf(status!)

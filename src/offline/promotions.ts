@@ -3,7 +3,7 @@ import type { Flaw } from '../audit/verify.ts'
 import type { ControlFact } from '../log/control-history.ts'
 import type { Log } from '../log/log.ts'
 import { decodeRecord } from '../log/record.ts'
-import { keptFlaws } from '../reprocess/correction-files.ts'
+import { checkCorrectionFiles } from '../reprocess/correction-files.ts'
 import { keptIn } from './code.ts'
 
 /**
@@ -19,7 +19,7 @@ export async function checkPromotions(
   for (const fact of facts) {
     if (fact.type !== 'promotion' || fact.corrections === 0) continue
     const { number, corrections } = fact
-    const { missing, changed } = await keptFlaws((name) => keptIn(data, name), fact)
+    const { missing, changed } = await checkCorrectionFiles((name) => keptIn(data, name), fact)
     for (const name of changed) {
       const file = join(data, name)
       const message = `${file} is not what promotion ${number} has written. Put it back from a copy; what of it is in the log already is as it was.`

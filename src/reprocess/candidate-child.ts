@@ -4,67 +4,68 @@ import { fileURLToPath } from 'node:url'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import { HenceError } from '../failure.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
-import type { Candidate, CorrectionFiles, Live, PromotionToCome } from './candidate.ts'
-import type { Deriving, DerivingCalls, EngineCalls } from './child-protocol.ts'
-import { type Cut, isPaused, type Progress, reprocessFailure } from './follower.ts'
-import { Peer } from './rpc.ts'
+import type { Alignment, Candidate, PendingPromotion, StoredCorrections } from './candidate.ts'
+import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
+import { candidatePaused, reprocessFailure } from './errors.ts'
+import type { CandidateProgress, LiveProgress } from './follower.ts'
+import type { GenerationVersion } from './reprocessing.ts'
+import { RpcConnection } from './rpc.ts'
 
-/** What one that is derived in a process of its own needs of the engine. */
-export interface EngineSide {
+export interface ChildHost {
   /** See `FollowerHost`. */
-  cut(than?: readonly number[]): Promise<Cut>
-  /** It has come further in a way that others should know of. */
+  liveProgress(beyond?: readonly number[]): Promise<LiveProgress>
+  /** Called when the state in `progress` has changed, so that the change can be stored. */
   changed(): void
 }
 
-/** The file of that process: source or built, whatever this file is. */
-const file = fileURLToPath(
+/** The main module of the child process, as source or built, like this file. */
+const childModule = fileURLToPath(
   new URL(`./child-process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
 )
 
-/** Whether there can be such processes: whoever has packed everything into one file has no other one. */
+/** Whether a child process can be started; an application that is bundled into one file has no such module. */
 export function canDeriveInChild(): boolean {
-  return existsSync(file)
+  return existsSync(childModule)
 }
 
 /**
- * A generation that is derived beside the live one in a process of its own: it costs live requests neither the turns of their
- * event loop nor pauses of their garbage collector.
+ * The candidate, derived in a child process: live requests then wait neither for its turns of the event loop nor for its garbage
+ * collector.
  */
 export class CandidateChild implements Candidate {
-  readonly #deriving: Deriving
-  readonly #engine: EngineSide
+  readonly #options: ChildOptions
+  readonly #host: ChildHost
   #child: ChildProcess | undefined
-  #peer: Peer<DerivingCalls> | undefined
-  #ended: Promise<void> = Promise.resolve()
-  #progress: Progress
+  #connection: RpcConnection<ChildFunctions> | undefined
+  #exited: Promise<void> = Promise.resolve()
+  #progress: CandidateProgress
   #share: number | undefined
-  #over: HenceError | undefined
+  #ended: HenceError | undefined
   #each: SummaryOptions['each']
 
-  static async open(engine: EngineSide, deriving: Deriving): Promise<CandidateChild> {
-    const other = new CandidateChild(engine, deriving)
-    await other.#begin(deriving)
-    return other
+  static async open(host: ChildHost, options: ChildOptions): Promise<CandidateChild> {
+    const candidate = new CandidateChild(host, options)
+    await candidate.#fork(options)
+    return candidate
   }
 
-  private constructor(engine: EngineSide, deriving: Deriving) {
-    this.#engine = engine
-    this.#deriving = deriving
-    this.#share = deriving.share
-    const { base: version, paused, share = 1 } = deriving
+  private constructor(host: ChildHost, options: ChildOptions) {
+    this.#host = host
+    this.#options = options
+    this.#share = options.share
+    const { base: version, paused, share = 1 } = options
     this.#progress = { version, state: paused ? 'paused' : 'deriving', records: 0, failures: 0, share }
   }
 
   get generation(): number {
-    return this.#deriving.lineage[0]!
+    return this.#options.lineage[0]!
   }
 
   get wasLive(): boolean {
-    return this.#deriving.wasLive
+    return this.#options.wasLive
   }
 
-  get progress(): Progress {
+  get progress(): CandidateProgress {
     return this.#progress
   }
 
@@ -74,14 +75,13 @@ export class CandidateChild implements Candidate {
 
   set share(share: number | undefined) {
     this.#share = share
-    void this.#call('share', share).catch(() => {})
+    void this.#call('setShare', share).catch(() => {})
   }
 
   async start(): Promise<void> {
-    // The process may have ended: then the generation goes on where it was saved.
-    if (this.#peer === undefined)
-      await this.#begin({ ...this.#deriving, anew: false, share: this.#share, paused: false })
-    else await this.#call('start')
+    if (this.#connection) return this.#call('start')
+    // The child process has exited. A new one continues from the last checkpoint.
+    await this.#fork({ ...this.#options, anew: false, share: this.#share, paused: false })
   }
 
   pause(): Promise<void> {
@@ -92,25 +92,21 @@ export class CandidateChild implements Candidate {
     return this.#call('caughtUp')
   }
 
-  level(cut: Cut): Promise<{ isStill: boolean }> {
-    return this.#call('level', plain(cut))
+  align(to: LiveProgress): Promise<Alignment> {
+    return this.#call('align', plain(to))
   }
 
-  pass(ends: readonly number[]): Promise<void> {
-    return this.#call('pass', ends)
+  save(prune: boolean): Promise<void> {
+    return this.#call('save', prune)
   }
 
-  save(isWhole: boolean): Promise<void> {
-    return this.#call('save', isWhole)
-  }
-
-  snapshot(live: Live): Promise<void> {
+  snapshot(live: GenerationVersion): Promise<void> {
     return this.#call('snapshot', live)
   }
 
-  async sumUp({ samples, each }: SummaryOptions): Promise<DiffSummary> {
+  async compare({ samples, each }: SummaryOptions): Promise<DiffSummary> {
     let thrown: { readonly error: unknown } | undefined
-    // Of what it throws only a copy comes back from the other process.
+    // The child sends back only a copy of an error that `each` throws; the caller gets the error itself.
     this.#each = async (line) => {
       try {
         await each?.(line)
@@ -120,7 +116,7 @@ export class CandidateChild implements Candidate {
       }
     }
     try {
-      return await this.#call('sumUp', { samples, lines: each !== undefined })
+      return await this.#call('compare', { samples, lines: each !== undefined })
     } catch (error) {
       throw thrown ? thrown.error : error
     } finally {
@@ -128,71 +124,71 @@ export class CandidateChild implements Candidate {
     }
   }
 
-  stopSumUp(): void {
-    void this.#call('stopSumUp').catch(() => {})
+  stopComparing(): void {
+    void this.#call('stopComparing').catch(() => {})
   }
 
-  correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number> {
+  correctAhead(live: GenerationVersion, changed: WrittenKeys | undefined): Promise<number> {
     return this.#call('correctAhead', live, changed)
   }
 
   correct(
-    live: Live,
+    live: GenerationVersion,
     changed: WrittenKeys | undefined,
-    promotion: PromotionToCome,
-  ): Promise<CorrectionFiles> {
+    promotion: PendingPromotion,
+  ): Promise<StoredCorrections> {
     return this.#call('correct', live, changed, promotion)
   }
 
   async release(): Promise<void> {
-    // The snapshots of a process end with it.
-    if (this.#peer) await this.#call('release')
+    // If the child has exited, its snapshots are gone.
+    if (this.#connection) await this.#call('release')
   }
 
-  end(why: HenceError): void {
-    this.#over ??= why
-    this.#peer?.abandon(why)
+  end(reason: HenceError): void {
+    this.#ended ??= reason
+    this.#connection?.abandon(reason)
   }
 
-  async close(why: HenceError): Promise<void> {
-    this.#over ??= why
-    const peer = this.#peer
+  async close(reason: HenceError): Promise<void> {
+    this.#ended ??= reason
+    const connection = this.#connection
     const child = this.#child
     child?.ref()
     child?.channel?.ref()
-    // What does not come back from a derivation saves nothing any more.
+    // A derivation that does not return keeps the child from saving.
     const timer = setTimeout(() => child?.kill('SIGKILL'), closeMsMax)
-    await peer?.call('close').catch(() => {})
-    peer?.lose(why)
+    await connection?.call('close').catch(() => {})
+    connection?.lose(reason)
     if (child?.connected) child.disconnect()
-    await this.#ended
+    await this.#exited
     clearTimeout(timer)
   }
 
-  async #begin(deriving: Deriving): Promise<void> {
-    const child = fork(file, [], {
+  async #fork(options: ChildOptions): Promise<void> {
+    const child = fork(childModule, [], {
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      // Threads that collect garbage and compile for it would keep those of live work waiting for a processor.
+      // V8's helper threads would compete with live work for the processors.
       execArgv: ['--single-threaded', ...process.execArgv.filter((each) => each.startsWith('--max-'))],
     })
-    const ended = Promise.withResolvers<void>()
+    const exited = Promise.withResolvers<void>()
     let silentTicks = 0
     this.#child = child
-    this.#ended = ended.promise
-    const ours: EngineCalls = {
-      cut: async (than) => plain(await this.#engine.cut(than)),
-      progress: (progress) => {
-        // What was on its way when the process ended comes after its end.
-        if (this.#peer === peer) this.#tell(progress)
+    this.#exited = exited.promise
+    const local: EngineFunctions = {
+      liveProgress: async (beyond) => plain(await this.#host.liveProgress(beyond)),
+      reportProgress: (progress) => {
+        // A message of a child that has exited may still arrive.
+        if (this.#connection === connection) this.#setProgress(progress)
       },
-      lines: async (lines) => {
+      takeLines: async (lines) => {
         for (const line of lines) await this.#each?.(line)
       },
     }
-    const peer = new Peer<DerivingCalls>(
+    const connection = new RpcConnection<ChildFunctions>(
       {
-        // That it is gone is told by its end.
+        // A failure to send is ignored, since the exit event follows.
         send: (message) => child.connected && child.send(message as object, () => {}),
         receive: (listener) =>
           child.on('message', (message) => {
@@ -200,112 +196,117 @@ export class CandidateChild implements Candidate {
             listener(message)
           }),
       },
-      ours,
+      local,
     )
-    this.#peer = peer
-    const ticking = setInterval(() => {
-      // Ticks, and not time: a machine that sleeps does not count.
+    this.#connection = connection
+    const watchdog = setInterval(() => {
+      // Counts ticks rather than time, because a machine may have been asleep.
       if (++silentTicks < silentTicksMax) return
-      this.#gone(
-        peer,
-        'it did not answer for a minute, so it was ended; perhaps a derivation does not return',
+      this.#lost(
+        connection,
+        'it did not respond for a minute and was killed; a derivation may be in an endless loop',
       )
       child.kill('SIGKILL')
     }, tickMs).unref()
-    const end = (why: string) => {
-      clearInterval(ticking)
-      ended.resolve()
-      this.#gone(peer, why)
+    const onExit = (why: string) => {
+      clearInterval(watchdog)
+      exited.resolve()
+      this.#lost(connection, why)
     }
     child.on('error', (error) => {
-      // One that was never there does not end.
-      if (child.pid === undefined) end(error.message)
+      // Without a pid it was never started, and no exit event follows.
+      if (child.pid === undefined) onExit(error.message)
     })
     child.on('exit', (code, signal) => {
-      end(signal === null ? `it ended with code ${code}` : `it was ended by ${signal}`)
+      onExit(signal === null ? `it exited with code ${code}` : `it was killed by ${signal}`)
     })
     child.unref()
     try {
-      await this.#call('open', deriving)
+      await this.#call('open', options)
     } catch (error) {
-      // Its end is not the reason, but what comes of it.
-      if (this.#peer === peer) this.#peer = this.#child = undefined
+      // Its exit follows from this error, and must not replace it as the reason.
+      if (this.#connection === connection) this.#connection = this.#child = undefined
       child.ref()
       if (child.connected) child.disconnect()
-      await this.#ended
+      await this.#exited
       this.#fail(reprocessFailure(error, `Generation ${this.generation} could not be opened`))
       throw error
     }
   }
 
-  async #call<Name extends keyof DerivingCalls>(
+  async #call<Name extends keyof ChildFunctions>(
     name: Name,
-    ...values: Parameters<DerivingCalls[Name]>
-  ): Promise<Awaited<ReturnType<DerivingCalls[Name]>>> {
-    const peer = this.#peer
-    if (this.#over) throw this.#over
-    if (peer === undefined) throw this.#error()
-    // As long as something is waited for, this process does not end by itself.
+    ...values: Parameters<ChildFunctions[Name]>
+  ): Promise<Awaited<ReturnType<ChildFunctions[Name]>>> {
+    const connection = this.#connection
+    if (this.#ended) throw this.#ended
+    if (connection === undefined) throw this.#failure()
+    // Keeps this process alive while somebody awaits a reply.
     this.#child?.channel?.ref()
     try {
-      return await peer.call(name, ...values)
+      return await connection.call(name, ...values)
     } finally {
-      this.#hold()
+      this.#updateRef()
     }
   }
 
-  /** Lets this process end by itself when nothing is derived and nobody waits. */
-  #hold(): void {
+  /** Lets this process exit when the candidate is not deriving and nobody awaits a reply. */
+  #updateRef(): void {
     const channel = this.#child?.channel
-    if (this.#progress.state === 'deriving' || this.#peer?.waitingCount) channel?.ref()
+    if (this.#progress.state === 'deriving' || this.#connection?.pendingCount) channel?.ref()
     else channel?.unref()
   }
 
-  #tell(progress: Progress): void {
+  #setProgress(progress: CandidateProgress): void {
     const before = this.#progress
     this.#progress = progress
-    this.#hold()
-    if (progress.state !== before.state) this.#engine.changed()
+    this.#updateRef()
+    if (progress.state !== before.state) this.#host.changed()
   }
 
-  #gone(peer: Peer<DerivingCalls>, why: string): void {
-    if (this.#peer !== peer) return
-    this.#peer = undefined
+  #lost(connection: RpcConnection<ChildFunctions>, why: string): void {
+    if (this.#connection !== connection) return
+    this.#connection = undefined
     this.#child = undefined
     const error = new HenceError(
       'reprocess-failed',
       'operator',
-      `The process that derives generation ${this.generation} is gone: ${why}. What it has saved stays, and requests go on; \`hence reprocess resume\` goes on from there.`,
+      `The process that derives generation ${this.generation} is gone: ${why}. Its last checkpoint is kept, and requests are ` +
+        'served as before; `hence reprocess resume` continues from there.',
     )
-    peer.lose(this.#over ?? error)
+    connection.lose(this.#ended ?? error)
     this.#fail(error)
   }
 
   #fail({ code, message }: HenceError): void {
-    if (this.#over) return
+    if (this.#ended) return
     const { perSecond: _, ...progress } = this.#progress
-    this.#tell({ ...progress, state: 'failed', error: { code, message } })
+    this.#setProgress({ ...progress, state: 'failed', error: { code, message } })
   }
 
-  #error(): HenceError {
+  #failure(): HenceError {
     const { state, error } = this.#progress
-    if (state === 'paused') return isPaused()
-    return new HenceError(error?.code ?? 'reprocess-failed', 'operator', error?.message ?? 'It is gone.')
+    if (state === 'paused') return candidatePaused()
+    return new HenceError(
+      error?.code ?? 'reprocess-failed',
+      'operator',
+      error?.message ?? 'Its process is gone.',
+    )
   }
 }
 
-/** So long it may take to save and to end, in milliseconds, when the engine closes. */
+/** How long the child may take to save and exit when it is closed, in milliseconds. */
 const closeMsMax = 10_000
-/** It says something every second; after so many ticks of so many milliseconds without a word it is stuck. */
+/** The child sends a message at least every second. After this many ticks without one it counts as hung. */
 const tickMs = 5_000
 const silentTicksMax = 12
 
-/** Of events that wait, only what is noted of them goes to another process. */
-function plain({ positions, frontier, waiting }: Cut): Cut {
+/** A copy that can be sent: of an event in flight, the child needs only the id and the cause. */
+function plain({ positions, lowWatermark, inFlight }: LiveProgress): LiveProgress {
   return {
     positions,
-    frontier,
-    waiting: waiting.map((events) =>
+    lowWatermark,
+    inFlight: inFlight.map((events) =>
       events.map(({ id, causePartition, causeOffset }) => ({ id, causePartition, causeOffset })),
     ),
   }

@@ -1,89 +1,86 @@
 import type { App } from '../app/index.ts'
-import { upcastToNewest } from '../app/version.ts'
-import { operatorRequests } from '../derivation/operator.ts'
 import { comparedCollections, comparison } from '../diff/diff.ts'
-import { type DiffSummary, type SummaryOptions, Summing } from '../diff/diff-summary.ts'
+import { type DiffSummary, Summariser, type SummaryOptions } from '../diff/diff-summary.ts'
 import type { HenceError } from '../failure.ts'
 import { Generation, type GenerationHost } from '../generation/generation.ts'
 import type { Position } from '../log/log.ts'
-import { decodeRecord, type RequestRecord } from '../log/record.ts'
-import { recordsAt } from '../log/records-at.ts'
-import { replay } from '../processor/replay.ts'
-import { checkPartitionKey } from '../state/keys.ts'
 import type { StoreView } from '../state/store.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
-import type { Candidate, CandidateOptions, CorrectionFiles, Live, PromotionToCome } from './candidate.ts'
+import type {
+  Alignment,
+  Candidate,
+  CandidateOptions,
+  PendingPromotion,
+  StoredCorrections,
+} from './candidate.ts'
+import { readRequests } from './corrected-requests.ts'
 import { writeCorrectionFiles } from './correction-files.ts'
-import { type CorrectedRequest, Corrections } from './corrections.ts'
-import { type Cut, Follower, type FollowerHost, type Progress } from './follower.ts'
+import { CorrectionSet } from './corrections.ts'
+import { type CandidateProgress, Follower, type FollowerHost, type LiveProgress } from './follower.ts'
 import { Pace } from './pace.ts'
+import type { GenerationVersion } from './reprocessing.ts'
 
-/** What one that is derived in this process needs of what is around it. */
-export interface Surroundings extends Omit<FollowerHost, 'log'> {
+export interface InProcessHost extends Omit<FollowerHost, 'log'> {
   readonly generations: GenerationHost
-  /** The app of a version as what is outside derivations needs it. */
+  /** The app of a version, as code outside derivations uses it. */
   hostAppOf(version: string): Promise<App>
-  /** How much of the time a diff takes, when nobody has said how much deriving may. */
-  readonly diffShare: number
-  /** What the live generation has saved. */
-  viewLive(live: Live): Promise<Side>
+  /** The share of the time for a comparison, unless the candidate has a share. */
+  readonly compareShare: number
+  /** A view of the saved state of the live generation. */
+  viewLive(live: GenerationVersion): Promise<SavedGeneration>
   keep(name: string, text: string): Promise<void>
 }
 
-/** What is compared: an app, and what it has derived. */
-export interface Side {
+/** A generation as it was saved at one moment. */
+export interface SavedGeneration {
   readonly app: App
   readonly version: string
   readonly store: StoreView
 }
 
-/** A generation that is derived beside the live one in this process. */
+/** The candidate, derived in this process. */
 export class CandidateInProcess implements Candidate {
   readonly wasLive: boolean
-  readonly #around: Surroundings
-  readonly #derived: Generation
-  readonly #following: Follower
+  readonly #host: InProcessHost
+  readonly #generation: Generation
+  readonly #follower: Follower
   #share: number | undefined
-  #sides: { readonly before: Side; readonly after: Side } | undefined
-  /** What reads the views of both. */
+  #snapshots: { readonly before: SavedGeneration; readonly after: SavedGeneration } | undefined
+  /** Settles when nobody reads the snapshots any more. */
   #reading: Promise<unknown> = Promise.resolve()
-  #over: HenceError | undefined
-  /** Ends a comparison that waits for its reader. */
-  #stop: (why: Error) => void = () => {}
-  /** Those of a promotion that is on its way. */
-  #corrections: Corrections | undefined
+  #ended: HenceError | undefined
+  /** Makes a comparison reject, even while it waits for its reader. */
+  #stop: (reason: Error) => void = () => {}
+  /** The corrections of a promotion that has begun. */
+  #corrections: CorrectionSet | undefined
 
-  static async open(around: Surroundings, options: CandidateOptions): Promise<CandidateInProcess> {
+  static async open(host: InProcessHost, options: CandidateOptions): Promise<CandidateInProcess> {
     const { lineage, base, anew } = options
-    const program = () => around.generations.programOf(base)
-    const derived = await Generation.open(around.generations, lineage, program, anew)
-    const other = new CandidateInProcess(around, derived, options)
-    if (!options.paused) await other.start()
-    return other
+    const program = () => host.generations.programOf(base)
+    const generation = await Generation.open(host.generations, lineage, program, anew)
+    const candidate = new CandidateInProcess(host, generation, options)
+    if (!options.paused) await candidate.start()
+    return candidate
   }
 
   private constructor(
-    around: Surroundings,
-    derived: Generation,
+    host: InProcessHost,
+    generation: Generation,
     { wasLive, share, paused }: CandidateOptions,
   ) {
-    this.#around = around
-    this.#derived = derived
+    this.#host = host
+    this.#generation = generation
     this.wasLive = wasLive
     this.#share = share
-    const host: FollowerHost = {
-      ...around,
-      log: around.generations.log,
-    }
-    this.#following = new Follower(derived, host, { share, paused })
+    this.#follower = new Follower(generation, { ...host, log: host.generations.log }, { share, paused })
   }
 
   get generation(): number {
-    return this.#derived.number
+    return this.#generation.number
   }
 
-  get progress(): Progress {
-    return this.#following.progress
+  get progress(): CandidateProgress {
+    return this.#follower.progress
   }
 
   get share(): number | undefined {
@@ -92,126 +89,126 @@ export class CandidateInProcess implements Candidate {
 
   set share(share: number | undefined) {
     this.#share = share
-    this.#following.share = share
+    this.#follower.share = share
   }
 
   async start(): Promise<void> {
-    this.#following.start()
+    this.#follower.start()
   }
 
   pause(): Promise<void> {
-    return this.#following.pause()
+    return this.#follower.pause()
   }
 
   caughtUp(): Promise<void> {
-    return this.#following.caughtUp()
+    return this.#follower.caughtUp()
   }
 
-  async level(cut: Cut): Promise<{ isStill: boolean }> {
-    await this.#following.catchUp(cut)
-    return { isStill: this.#derived.processor.isDrained }
+  async align(to: LiveProgress): Promise<Alignment> {
+    await this.#follower.align(to)
+    const { positions, isDrained } = this.#generation.processor
+    return { positions: [...positions], isDrained }
   }
 
-  async pass(ends: readonly number[]): Promise<void> {
-    await replay(this.#around.generations.log, this.#derived, { ends, pause: () => undefined })
+  async save(prune: boolean): Promise<void> {
+    if (prune) this.#generation.prune(this.#host.keptMs, Number.POSITIVE_INFINITY)
+    await this.#generation.checkpoint()
   }
 
-  async save(isWhole: boolean): Promise<void> {
-    if (isWhole) this.#derived.prune(this.#around.keptMs, Number.POSITIVE_INFINITY)
-    await this.#derived.checkpoint()
-  }
-
-  async snapshot(live: Live): Promise<void> {
-    const before = await this.#around.viewLive(live)
-    const { program, store } = this.#derived
-    this.#sides = { before, after: { app: program.app, version: program.version, store: store.view() } }
+  async snapshot(live: GenerationVersion): Promise<void> {
+    const before = await this.#host.viewLive(live)
+    const { program, store } = this.#generation
+    this.#snapshots = { before, after: { app: program.app, version: program.version, store: store.view() } }
   }
 
   async release(): Promise<void> {
-    this.#closeViews()
-    this.#derived.store.stopTracking()
+    this.#releaseSnapshots()
+    this.#generation.store.stopTracking()
     this.#corrections = undefined
   }
 
-  #closeViews(): void {
-    this.#sides?.before.store.close()
-    this.#sides?.after.store.close()
-    this.#sides = undefined
+  #releaseSnapshots(): void {
+    this.#snapshots?.before.store.close()
+    this.#snapshots?.after.store.close()
+    this.#snapshots = undefined
   }
 
-  sumUp(options: SummaryOptions): Promise<DiffSummary> {
-    return this.#read(() => this.#sumUp(options))
+  compare(options: SummaryOptions): Promise<DiffSummary> {
+    return this.#read(() => this.#compare(options))
   }
 
-  async #sumUp(options: SummaryOptions): Promise<DiffSummary> {
-    const { before, after } = this.#sides!
-    // Whoever is given the lines may never take one.
+  async #compare(options: SummaryOptions): Promise<DiffSummary> {
+    const { before, after } = this.#snapshots!
+    // The reader of the lines may never take another one.
     const stopped = Promise.withResolvers<never>()
     stopped.promise.catch(() => {})
-    let why: Error | undefined = this.#over
-    this.#stop = (reason) => {
-      why ??= reason
-      stopped.reject(reason)
+    let reason: Error | undefined = this.#ended
+    this.#stop = (given) => {
+      reason ??= given
+      stopped.reject(given)
     }
-    const summing = new Summing(options)
-    const pace = new Pace(this.#around, this.#share ?? this.#around.diffShare)
+    const summariser = new Summariser(options)
+    const pace = new Pace(this.#host, this.#share ?? this.#host.compareShare)
     pace.begin()
     for (const difference of comparison(before, after)) {
       if (difference !== undefined) {
-        const room = summing.add(difference)
+        const room = summariser.add(difference)
         if (room) await Promise.race([room, stopped.promise])
       }
       const rest = pace.rest()
       if (rest === undefined) continue
       await rest
-      if (why) throw why
+      if (reason) throw reason
     }
-    return summing.end()
+    return summariser.end()
   }
 
-  stopSumUp(): void {
-    this.#stop(new Error('The comparison was given up.'))
+  stopComparing(): void {
+    this.#stop(new Error('The comparison was stopped.'))
   }
 
-  async correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number> {
-    await this.#following.stop()
-    const mine = this.#changed()
+  async correctAhead(live: GenerationVersion, changed: WrittenKeys | undefined): Promise<number> {
+    await this.#follower.stop()
+    const own = this.#takeWrittenKeys()
     await this.save(false)
-    return this.#updateCorrections(live, changed, mine, this.#share ?? this.#around.diffShare)
+    return this.#updateCorrections(live, changed, own, this.#share ?? this.#host.compareShare)
   }
 
-  /** The keys that were saved here since it was last asked; from then on they are noted. */
-  #changed(): WrittenKeys | undefined {
-    const { store, program } = this.#derived
-    const changed = this.#corrections && store.takeWrittenKeys()
-    if (changed === undefined) store.track(comparedCollections(program.app))
-    return changed
+  /** The keys that this generation has saved since the last call; undefined at the first call, which starts to track them. */
+  #takeWrittenKeys(): WrittenKeys | undefined {
+    const { store, program } = this.#generation
+    const written = this.#corrections && store.takeWrittenKeys()
+    if (written === undefined) store.track(comparedCollections(program.app))
+    return written
   }
 
   async correct(
-    live: Live,
+    live: GenerationVersion,
     changed: WrittenKeys | undefined,
-    promotion: PromotionToCome,
-  ): Promise<CorrectionFiles> {
-    // Reads come in now and then while requests wait.
-    await this.#updateCorrections(live, changed, this.#changed(), 1)
-    return writeCorrectionFiles(this.#corrections!, promotion, this.#around.keep)
+    promotion: PendingPromotion,
+  ): Promise<StoredCorrections> {
+    // Requests wait, so it works all the time but for reads in between.
+    await this.#updateCorrections(live, changed, this.#takeWrittenKeys(), 1)
+    return writeCorrectionFiles(this.#corrections!, promotion, this.#host.keep)
   }
 
-  /** Compares the keys that have changed in either; all of them, anew, unless both are known. */
+  /**
+   * Compares the keys that have changed in either generation, or everything if those are unknown.
+   * @returns how many keys had changed; infinity if everything was compared
+   */
   async #updateCorrections(
-    live: Live,
-    theirs: WrittenKeys | undefined,
-    mine: WrittenKeys | undefined,
+    live: GenerationVersion,
+    changedLive: WrittenKeys | undefined,
+    changedHere: WrittenKeys | undefined,
     share: number,
   ): Promise<number> {
-    const keys = theirs && mine && union(theirs, mine)
-    if (keys === undefined) this.#corrections = new Corrections()
+    const keys = changedLive && changedHere && union(changedLive, changedHere)
+    if (keys === undefined) this.#corrections = new CorrectionSet()
     await this.snapshot(live)
     try {
-      await this.#read(() => this.#readCorrections(keys, share))
+      await this.#read(() => this.#correctSnapshots(keys, share))
     } finally {
-      this.#closeViews()
+      this.#releaseSnapshots()
     }
     if (keys === undefined) return Number.POSITIVE_INFINITY
     let count = 0
@@ -219,55 +216,41 @@ export class CandidateInProcess implements Candidate {
     return count
   }
 
-  async #readCorrections(keys: WrittenKeys | undefined, share: number): Promise<void> {
-    const { before, after } = this.#sides!
-    const apps = [await this.#around.hostAppOf(after.version), await this.#around.hostAppOf(before.version)]
-    const pace = new Pace(this.#around, share)
+  async #correctSnapshots(keys: WrittenKeys | undefined, share: number): Promise<void> {
+    const { before, after } = this.#snapshots!
+    const apps = [await this.#host.hostAppOf(after.version), await this.#host.hostAppOf(before.version)]
+    const pace = new Pace(this.#host, share)
     pace.begin()
     const pause = () => {
       const rest = pace.rest()
-      if (rest && this.#over) throw this.#over
+      if (rest && this.#ended) throw this.#ended
       return rest
     }
-    const requests = (places: readonly Position[]) => this.#requests(apps, places)
+    const requests = (positions: readonly Position[]) =>
+      readRequests(this.#host.generations.log, apps, positions)
     await this.#corrections!.update(before, after, { requests, pause }, keys)
   }
 
-  /** Reads the snapshots. `close` waits for the reading, since a view must not be closed while it is read. */
+  /** Reads the snapshots. `close` waits for it, because a view must not be closed while it is read. */
   #read<T>(act: () => Promise<T>): Promise<T> {
     const reading = act()
     this.#reading = reading.catch(() => {})
     return reading
   }
 
-  end(why: HenceError): void {
-    this.#over ??= why
-    this.#stop(why)
-    this.#following.end(why)
+  end(reason: HenceError): void {
+    this.#ended ??= reason
+    this.#stop(reason)
+    this.#follower.end(reason)
   }
 
-  async close(why: HenceError): Promise<void> {
-    this.end(why)
-    await this.#following.stop()
+  async close(reason: HenceError): Promise<void> {
+    this.end(reason)
+    await this.#follower.stop()
     await this.#reading
     await this.release()
-    await this.#derived.checkpoint().catch(() => {})
-    await this.#derived.close()
-  }
-
-  /** Requests of the log, and their partition keys by the first app that gives one. */
-  async #requests(
-    apps: readonly App[],
-    places: readonly Position[],
-  ): Promise<ReadonlyMap<string, CorrectedRequest>> {
-    const found = new Map<string, CorrectedRequest>()
-    const { log } = this.#around.generations
-    for (const [partition, here] of Map.groupBy(places, ({ partition }) => partition)) {
-      const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
-      for await (const { offset, bytes } of recordsAt(log, partition, offsets))
-        found.set(`${partition}:${offset}`, requestOf(apps, decodeRecord(bytes) as RequestRecord))
-    }
-    return found
+    await this.#generation.checkpoint().catch(() => {})
+    await this.#generation.close()
   }
 }
 
@@ -276,26 +259,4 @@ function union(a: WrittenKeys, b: WrittenKeys): WrittenKeys {
   for (const [collection, keys] of b)
     both.set(collection, new Set([...(both.get(collection) ?? []), ...keys]))
   return both
-}
-
-function requestOf(apps: readonly App[], record: RequestRecord): CorrectedRequest {
-  const { type } = record
-  const input = JSON.parse(record.input)
-  let key = operatorRequests.get(type)?.key(input as never)
-  for (const app of apps) key ??= keyBy(app, record)
-  return { type, input, key }
-}
-
-/** The partition key of a request by an app; undefined when the app gives none, or throws. */
-function keyBy({ requests }: App, { type, version, input, output }: RequestRecord): string | undefined {
-  const definition = requests.get(type)
-  if (definition === undefined) return undefined
-  try {
-    const key: unknown = definition.key(upcastToNewest(definition, version, JSON.parse(output ?? input)))
-    checkPartitionKey(key, `request "${type}"`)
-    return key
-  } catch {
-    // Then that is why the outcome is another one, and no reason not to correct it.
-    return undefined
-  }
 }

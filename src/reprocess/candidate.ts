@@ -2,86 +2,89 @@ import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import type { HenceError } from '../failure.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { CorrectionCounts } from './corrections.ts'
-import type { Cut, Progress } from './follower.ts'
+import type { CandidateProgress, LiveProgress } from './follower.ts'
+import type { GenerationVersion } from './reprocessing.ts'
 
-/** The generation beside the live one, wherever it is derived: in this process, or in one of its own. */
+/** The generation beside the live one, derived in this process or in a child process. */
 export interface Candidate {
   readonly generation: number
-  /** It was live before, and is kept for the way back. */
+  /** It was live before, and is kept so that it can be promoted again. */
   readonly wasLive: boolean
-  /** How far it is, as far as is known here. */
-  readonly progress: Progress
-  /** How much of the time it takes, over 0 to 1; undefined: what is usual where it is derived. */
+  /** How far it has come, according to its last report. */
+  readonly progress: CandidateProgress
+  /** Share of the time that it works, over 0 to 1; undefined: the default of where it is derived. */
   share: number | undefined
-  /** Begins, or goes on after a pause or a failure. */
+  /** Begins, or continues after a pause or a failure. */
   start(): Promise<void>
   /** Stops until `start`. */
   pause(): Promise<void>
-  /** Resolves when it has reached the live one; rejects when it failed, is paused or is ended. */
+  /** Resolves when it has caught up with the live generation; rejects when it failed, is paused or is ended. */
   caughtUp(): Promise<void>
-  /** Applies what the live one has applied, which stands still, and no more until `start`. */
-  level(cut: Cut): Promise<{ readonly isStill: boolean }>
-  /** Applies what stands in the log before these offsets, with no more to come; see `level`. */
-  pass(ends: readonly number[]): Promise<void>
   /**
-   * Saves what was derived.
-   * @param isWhole all that is not kept any more is forgotten first
+   * Applies exactly what the live generation has applied, and nothing more until `start`. The live generation is quiesced.
+   * @returns the candidate's positions, and whether none of its messages is left in flight
    */
-  save(isWhole: boolean): Promise<void>
-  /** Takes a snapshot of the live generation and of this one, to compare them. Both must be saved. */
-  snapshot(live: Live): Promise<void>
-  /** Compares the two snapshots, a little at a time. */
-  sumUp(options: SummaryOptions): Promise<DiffSummary>
-  /** Ends `sumUp`, which then throws; also while it waits for its reader. */
-  stopSumUp(): void
+  align(to: LiveProgress): Promise<Alignment>
+  /** Saves a checkpoint. @param prune first forgets everything that has outlived its retention */
+  save(prune: boolean): Promise<void>
+  /** Takes snapshots of the saved state of both generations, for `compare`. */
+  snapshot(live: GenerationVersion): Promise<void>
+  /** Compares the two snapshots, in small steps. */
+  compare(options: SummaryOptions): Promise<DiffSummary>
+  /** Makes `compare` reject, even while it waits for its reader. */
+  stopComparing(): void
   /**
-   * Works out the corrections of a promotion ahead, while both go on: saves, and compares with what the live one has saved.
-   * @param changed the keys that the live one has saved since it was called last; undefined: not known, so all are compared
-   * @returns how many keys had changed, with those of this one; infinitely many when that is not known
+   * Works out the corrections of a promotion while both generations go on: saves, and compares with what the live one has saved.
+   * @param changed the keys that the live generation has saved since the last call; undefined: unknown, so everything is compared
+   * @returns how many keys had changed in either generation; infinity if everything was compared
    */
-  correctAhead(live: Live, changed: WrittenKeys | undefined): Promise<number>
-  /** Works out what has changed since, and keeps all corrections: both stand still, and are saved. */
-  correct(live: Live, changed: WrittenKeys | undefined, promotion: PromotionToCome): Promise<CorrectionFiles>
-  /** Releases the snapshot, and corrections that were worked out ahead. */
+  correctAhead(live: GenerationVersion, changed: WrittenKeys | undefined): Promise<number>
+  /** Works out the rest and stores all corrections. Both generations are aligned, saved and do not change. */
+  correct(
+    live: GenerationVersion,
+    changed: WrittenKeys | undefined,
+    promotion: PendingPromotion,
+  ): Promise<StoredCorrections>
+  /** Releases the snapshots, and drops corrections that were worked out ahead. */
   release(): Promise<void>
-  /** It goes on no more, and whoever waits for it is told why. */
-  end(why: HenceError): void
-  /** Ends it, saved as far as it was. */
-  close(why: HenceError): Promise<void>
+  /** Ends it: it applies nothing more, and rejects all pending calls with this reason. */
+  end(reason: HenceError): void
+  /** Ends it, saves it and closes it. */
+  close(reason: HenceError): Promise<void>
 }
 
-/** Which generation is live, and the version of its code. */
-export interface Live {
-  readonly generation: number
-  readonly version: string
+export interface Alignment {
+  /** By partition, the offset behind the last record applied. */
+  readonly positions: readonly number[]
+  /** Whether all its messages have been applied. */
+  readonly isDrained: boolean
 }
 
-/** A promotion that is about to stand in the log. */
-export interface PromotionToCome {
+/** A promotion that is about to be written to the log. */
+export interface PendingPromotion {
   readonly number: number
-  /** Who approves it, with which request. */
+  /** The identity of the request that approves it. */
   readonly identity: string
-  /** Where it will stand in the first partition. */
+  /** The offset that its control record will have in partition 0. */
   readonly offset: number
 }
 
-/** Corrections that were worked out and kept. */
-export interface CorrectionFiles {
+/** Corrections that are stored in files; see `correction-files.ts`. */
+export interface StoredCorrections {
   readonly count: number
-  /** SHA-256 of what tells of all of them; see `kept-corrections.ts`. */
+  /** SHA-256 of the index file, which has the hashes of all portions. */
   readonly hash: string
   readonly counts: CorrectionCounts
-  /** Effects that are asked for anew. */
+  /** How many effects only the candidate asks for. */
   readonly effectsNew: number
 }
 
-/** How one is to be opened. */
 export interface CandidateOptions {
-  /** Its number, and those whose place it takes; see `lineageOf`. */
+  /** Its number, followed by its ancestors; see `lineageOf`. */
   readonly lineage: readonly number[]
   /** The version of its code at the beginning of the log. */
   readonly base: string
-  /** Begin with nothing; what was there is lost. */
+  /** Derive from the beginning; state from an earlier run is deleted. */
   readonly anew: boolean
   readonly wasLive: boolean
   readonly share: number | undefined

@@ -2,30 +2,31 @@ import { pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { ReprocessStatus } from './reprocessing.ts'
 
-const everyMs = 200
+const pollMsMax = 200
 
 /**
- * Waits until the other generation is no longer on its way, and tells how far it is meanwhile. Gives its last status;
- * undefined when there is none (any more).
+ * Polls the status of the candidate until it is no longer deriving, or the signal aborts.
+ * @param report called with every status
+ * @returns the last status; undefined when there is no candidate (any more)
  */
 export async function catchUp(
-  reach: { generations(): Promise<{ readonly other?: ReprocessStatus | undefined }> },
+  statusNow: () => Promise<ReprocessStatus | undefined>,
   signal: AbortSignal,
-  heard: (status: ReprocessStatus) => void,
+  report: (status: ReprocessStatus) => void,
 ): Promise<ReprocessStatus | undefined> {
-  for (let waitMs = 20; ; waitMs = Math.min(2 * waitMs, everyMs)) {
-    const { other } = await reach.generations()
-    if (other !== undefined) heard(other)
-    if (other?.state !== 'deriving' || signal.aborted) return other
+  for (let waitMs = 20; ; waitMs = Math.min(2 * waitMs, pollMsMax)) {
+    const status = await statusNow()
+    if (status !== undefined) report(status)
+    if (status?.state !== 'deriving' || signal.aborted) return status
     await pause(waitMs, signal)
   }
 }
 
-/** The error that stopped a generation, as one of this process. */
+/** The error in a status, to be thrown. */
 export function failureOf({ error }: ReprocessStatus): HenceError {
   return new HenceError(
     error?.code ?? 'unexpected-error',
     'operator',
-    `The other generation cannot go on: ${error?.message ?? 'nothing is known of why.'}`,
+    `The candidate cannot continue: ${error?.message ?? 'the reason is not known.'}`,
   )
 }

@@ -1,4 +1,4 @@
-/** The process that derives a generation beside the live one, which is in the process that has started it. */
+/** The main module of the child process that derives the candidate; `CandidateChild` starts it. */
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
@@ -14,110 +14,107 @@ import { hostApp, sandboxed } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import { derivingLock, keep, kept, openState, stateFolder, stillDeriving } from '../storage/storage.ts'
-import type { Live } from './candidate.ts'
-import { CandidateInProcess, type Side, type Surroundings } from './candidate-in-process.ts'
-import type { Deriving, DerivingCalls, EngineCalls } from './child-protocol.ts'
-import { Peer } from './rpc.ts'
+import { CandidateInProcess, type InProcessHost, type SavedGeneration } from './candidate-in-process.ts'
+import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
+import type { GenerationVersion } from './reprocessing.ts'
+import { RpcConnection } from './rpc.ts'
 
-/** So often it tells how far it is, in milliseconds. */
+/** How often it checks whether its progress has changed, in milliseconds. */
 const progressMs = 100
-/** Lines of a diff go out together, in pieces of about so many characters. */
+/** It reports its progress at least this often, in milliseconds, to show that it is alive. */
+const aliveMs = 1_000
+/** Lines of a diff are sent together, in pieces of about this many characters. */
 const pieceLength = 64 * 1024
-/** Without being told otherwise it never rests: which process has the processor is for the operating system to say. */
-const shareUsual = 1
-/** So long a call may have to wait. */
+/** By default it never rests: the operating system shares the processors. */
+const shareDefault = 1
+/** How long a call may have to wait, in milliseconds. */
 const sliceMsMax = 20
+/** How often it tries to get the lock, and the time between tries, in milliseconds. */
 const triesMax = 100
 const tryMs = 50
-/** It says something so often at least, in milliseconds, to be known to be alive. */
-const aliveMs = 1_000
 
-let other: CandidateInProcess | undefined
+let candidate: CandidateInProcess | undefined
 let log: GrowingLog | undefined
-/** Kept in mind until this process ends: what nobody knows of any more is collected, and lets go of its file then. */
+/** In a variable of the module, because a lock that is garbage-collected is released. */
 let lock: ReturnType<typeof holdFile>
 
-// The one of the engine says when to end, or is gone.
+// Ctrl-C reaches the whole process group; only the engine decides when this process exits.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
 process.on('disconnect', () => {
-  if (other === undefined) process.exit()
-  // Nothing may hold it up, such as a write of LMDB: what it has not saved is derived again.
+  if (candidate === undefined) process.exit()
+  // Nothing must delay it, for example a write of LMDB: everything unsaved can be derived again.
   process.kill(process.pid, 'SIGKILL')
 })
 
-/** After each call the other side knows how far it is. */
-function telling<Values extends unknown[], T>(act: (...values: Values) => T | Promise<T>) {
+/** Reports the progress after each call. */
+function reporting<Values extends unknown[], T>(act: (...values: Values) => T | Promise<T>) {
   return async (...values: Values): Promise<T> => {
     try {
       return await act(...values)
     } finally {
-      tell()
+      reportProgress()
     }
   }
 }
 
-const ours: DerivingCalls = {
-  open: telling(open),
-  start: telling(() => other!.start()),
-  pause: telling(() => other!.pause()),
-  share: telling((share) => {
-    other!.share = share ?? shareUsual
+const local: ChildFunctions = {
+  open: reporting(open),
+  start: reporting(() => candidate!.start()),
+  pause: reporting(() => candidate!.pause()),
+  setShare: reporting((share) => {
+    candidate!.share = share ?? shareDefault
   }),
-  caughtUp: telling(() => other!.caughtUp()),
-  level: telling((cut) => {
-    log!.grow(cut.positions)
-    return other!.level(cut)
+  caughtUp: reporting(() => candidate!.caughtUp()),
+  align: reporting((to) => {
+    log!.grow(to.positions)
+    return candidate!.align(to)
   }),
-  pass: telling((ends) => {
-    log!.grow(ends)
-    return other!.pass(ends)
-  }),
-  save: telling((isWhole) => other!.save(isWhole)),
-  snapshot: telling((live) => other!.snapshot(live)),
-  sumUp: telling(sumUp),
-  stopSumUp: () => other!.stopSumUp(),
-  correctAhead: telling((live, changed) => other!.correctAhead(live, changed)),
-  correct: telling((live, changed, promotion) => other!.correct(live, changed, promotion)),
-  release: telling(() => other!.release()),
+  save: reporting((prune) => candidate!.save(prune)),
+  snapshot: reporting((live) => candidate!.snapshot(live)),
+  compare: reporting(compare),
+  stopComparing: () => candidate!.stopComparing(),
+  correctAhead: reporting((live, changed) => candidate!.correctAhead(live, changed)),
+  correct: reporting((live, changed, promotion) => candidate!.correct(live, changed, promotion)),
+  release: reporting(() => candidate!.release()),
   close: async () => {
-    await other?.close(engineClosed())
-    other = undefined
+    await candidate?.close(engineClosed())
+    candidate = undefined
   },
 }
 
-const peer = new Peer<EngineCalls>(
+const connection = new RpcConnection<EngineFunctions>(
   {
-    // What cannot be sent any more nobody waits for.
+    // A failure to send is ignored: then the engine is gone, and so is this process in a moment.
     send: (message) => process.send!(message, undefined, undefined, () => {}),
     receive: (listener) => process.on('message', listener),
   },
-  ours,
+  local,
 )
 
-let told = ''
-let toldAt = 0
-function tell(): void {
-  if (other === undefined) return
-  const { progress } = other
+let reported = ''
+let reportedAt = 0
+function reportProgress(): void {
+  if (candidate === undefined) return
+  const { progress } = candidate
   const text = JSON.stringify(progress)
   const now = performance.now()
-  if (text === told && now - toldAt < aliveMs) return
-  told = text
-  toldAt = now
-  void peer.call('progress', progress).catch(() => {})
+  if (text === reported && now - reportedAt < aliveMs) return
+  reported = text
+  reportedAt = now
+  void connection.call('reportProgress', progress).catch(() => {})
 }
 
-/** Ends this process soon after its engine's, also while a derivation does not return. */
-function endWith(engine: number): void {
+/** Kills this process soon after the engine's has exited, even while a derivation does not return. */
+function exitWith(engine: number): void {
   const watch = `setInterval(() => { if (process.ppid !== ${engine}) process.kill(process.pid, 'SIGKILL') }, 500)`
-  // Windows tells the parent that a process was started by, be that there or not.
+  // On Windows `ppid` stays the same when the parent exits.
   if (process.platform !== 'win32') new Worker(watch, { eval: true }).unref()
 }
 
-async function open(deriving: Deriving): Promise<void> {
-  const { directory, engine, share = shareUsual, checkpointRows, keptMs, checked } = deriving
-  endWith(engine)
-  // One that was started before may be about to end.
+async function open(options: ChildOptions): Promise<void> {
+  const { directory, engine, share = shareDefault, checkpointRows, keptMs, checked } = options
+  exitWith(engine)
+  // A child that was started before may be about to exit.
   for (let tries = 0; lock === undefined; tries++) {
     if (tries === triesMax) throw stillDeriving(directory)
     if (tries > 0) await pause(tryMs)
@@ -125,7 +122,7 @@ async function open(deriving: Deriving): Promise<void> {
   }
   const growing = await openGrowingLog(directory)
   log = growing
-  let applied = 0
+  let liveRecords = 0
   const codeOf = (version: string) => keptCode((name) => kept(directory, name), version)
   const apps = new Map<string, App>()
   const appOf = async (version: string): Promise<App> => {
@@ -133,7 +130,7 @@ async function open(deriving: Deriving): Promise<void> {
     apps.set(version, app)
     return app
   }
-  const around: Surroundings = {
+  const host: InProcessHost = {
     generations: {
       log,
       openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
@@ -141,31 +138,35 @@ async function open(deriving: Deriving): Promise<void> {
       checked,
     },
     hostAppOf: appOf,
-    async cut(than) {
-      const cut = await peer.call('cut', than)
-      growing.grow(cut.positions)
-      applied = recordsBefore(cut.positions)
-      return cut
+    async liveProgress(beyond) {
+      const live = await connection.call('liveProgress', beyond)
+      growing.grow(live.positions)
+      liveRecords = recordsBefore(live.positions)
+      return live
     },
-    applied: () => applied,
-    // Live work has a process of its own: here there is nothing to be waited for, but it rests as it was told.
-    isBusy: () => (other?.share ?? share) < 1,
+    liveRecords: () => liveRecords,
+    // Live work is in another process, so there is nothing to wait for; with a share below 1 it rests all the same.
+    isBusy: () => (candidate?.share ?? share) < 1,
     next: () => new Promise(() => {}),
     sliceMsMax,
     checkpointRows,
     keptMs,
-    diffShare: shareUsual,
+    compareShare: shareDefault,
     viewLive: async (live) => viewOf(directory, live, await appOf(live.version)),
     keep: (name, text) => keep(realDisk, directory, name, text),
-    changed: tell,
+    changed: reportProgress,
   }
-  // What it is told first is whether there is anything to derive.
-  await around.cut()
-  other = await CandidateInProcess.open(around, { ...deriving, share })
-  setInterval(tell, progressMs)
+  // Before it starts it must know how many records there are, or it would count as caught up.
+  await host.liveProgress()
+  candidate = await CandidateInProcess.open(host, { ...options, share })
+  setInterval(reportProgress, progressMs)
 }
 
-async function viewOf(directory: string, { generation, version }: Live, app: App): Promise<Side> {
+async function viewOf(
+  directory: string,
+  { generation, version }: GenerationVersion,
+  app: App,
+): Promise<SavedGeneration> {
   const store = await openLmdbStore({
     directory: stateFolder(directory, generation),
     collections: comparedCollections(app),
@@ -186,21 +187,21 @@ async function viewOf(directory: string, { generation, version }: Live, app: App
   }
 }
 
-async function sumUp({ samples, lines }: Parameters<DerivingCalls['sumUp']>[0]): Promise<DiffSummary> {
+async function compare({ samples, lines }: Parameters<ChildFunctions['compare']>[0]): Promise<DiffSummary> {
   let piece: string[] = []
   let length = 0
   const send = () => {
     const full = piece
     piece = []
     length = 0
-    return peer.call('lines', full)
+    return connection.call('takeLines', full)
   }
   const each = (line: string) => {
     piece.push(line)
     length += line.length
     return length < pieceLength ? undefined : send()
   }
-  const summary = await other!.sumUp({
+  const summary = await candidate!.compare({
     ...(samples !== undefined && { samples }),
     ...(lines && { each }),
   })

@@ -1,44 +1,45 @@
 import type { DiffSummary } from '../diff/diff-summary.ts'
 import type { Candidate, CandidateOptions } from './candidate.ts'
-import type { Cut, Progress } from './follower.ts'
+import type { CandidateProgress, LiveProgress } from './follower.ts'
 
-/** How a process is told to derive a generation. */
-export interface Deriving extends CandidateOptions {
+/** What a child process needs to derive a generation. */
+export interface ChildOptions extends CandidateOptions {
   /** The data directory. */
   readonly directory: string
-  /** The id of the process of the engine. */
+  /** The id of the engine's process. */
   readonly engine: number
   readonly checkpointRows: number
+  /** How long outcomes and traces are kept at least, in milliseconds of log time. */
   readonly keptMs: number
-  /** Whether every record is derived twice. */
+  /** Whether every record is derived twice and compared. */
   readonly checked: boolean
 }
 
-/** What the process of the engine asks of the one that derives; see `Other`. */
-export type DerivingCalls = Pick<
+/** Functions that the engine calls in the child process; see `Candidate`. */
+export type ChildFunctions = Pick<
   Candidate,
   | 'start'
   | 'pause'
   | 'caughtUp'
-  | 'level'
-  | 'pass'
+  | 'align'
   | 'save'
   | 'snapshot'
-  | 'stopSumUp'
+  | 'stopComparing'
   | 'correctAhead'
   | 'correct'
   | 'release'
 > & {
-  open(deriving: Deriving): Promise<void>
-  share(share: number | undefined): void
-  sumUp(options: { readonly samples: number | undefined; readonly lines: boolean }): Promise<DiffSummary>
+  open(options: ChildOptions): Promise<void>
+  setShare(share: number | undefined): void
+  /** @param options.lines whether to send the lines of all differences */
+  compare(options: { readonly samples: number | undefined; readonly lines: boolean }): Promise<DiffSummary>
   close(): Promise<void>
 }
 
-/** What the process that derives asks of the one of the engine. */
-export type EngineCalls = {
-  cut(than: readonly number[] | undefined): Promise<Cut>
-  progress(progress: Progress): void
+/** Functions that the child process calls in the engine. */
+export type EngineFunctions = {
+  liveProgress(beyond: readonly number[] | undefined): Promise<LiveProgress>
+  reportProgress(progress: CandidateProgress): void
   /** Takes lines of a diff; resolves when there is room for more. */
-  lines(lines: readonly string[]): Promise<void>
+  takeLines(lines: readonly string[]): Promise<void>
 }

@@ -1,44 +1,45 @@
 /**
- * The corrections of a promotion, as they are kept until the log has all of them:
+ * The corrections of a promotion, stored in files until the log has all of them:
  *
- *   promotions/N.json        what they come to, and the hashes of the portions; its own hash is in the log
- *   promotions/N-P.ndjson    portion P: a correction a line
+ *   promotions/N.json        the index: counts, and the hashes of the portions; its own hash is in the log
+ *   promotions/N-P.ndjson    portion P: one correction per line
  *
- * A portion is written and read by itself, so that it makes no difference to the memory of the live engine how many there are.
+ * Each portion is written and read by itself, so that the memory of the live engine does not grow with their number.
  */
 import { createHash } from 'node:crypto'
+import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import type { ControlFact } from '../log/control-history.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { CorrectionFiles, PromotionToCome } from './candidate.ts'
-import type { CorrectionCounts, Corrections } from './corrections.ts'
+import type { PendingPromotion, StoredCorrections } from './candidate.ts'
+import type { CorrectionCounts, CorrectionSet } from './corrections.ts'
 
-type Kept = Storage['kept']
+type ReadText = Storage['kept']
 
-export type Promoted = Extract<ControlFact, { type: 'promotion' }>
+export type PromotionFact = Extract<ControlFact, { type: 'promotion' }>
 
-interface Head {
+interface CorrectionIndex {
   readonly counts: CorrectionCounts
   readonly effectsNew: number
   /** SHA-256 of each portion. */
   readonly portions: readonly string[]
 }
 
-/** A portion has so many corrections and characters at most, or one correction. */
+/** A portion has at most this many corrections and characters, or a single longer correction. */
 const portionMax = 10_000
 const portionLengthMax = 16 * 1024 * 1024
 
-const headName = (promotion: number) => `promotions/${promotion}.json`
+const indexName = (promotion: number) => `promotions/${promotion}.json`
 const portionName = (promotion: number, portion: number) => `promotions/${promotion}-${portion}.ndjson`
 const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
 
-/** Keeps them, for good when it resolves. */
+/** Writes the files; they are durable when it resolves. A promotion without corrections has none. */
 export async function writeCorrectionFiles(
-  corrections: Pick<Corrections, 'counts' | 'effectsNew' | 'lines'>,
-  promotion: PromotionToCome,
+  corrections: Pick<CorrectionSet, 'counts' | 'effectsNew' | 'lines'>,
+  promotion: PendingPromotion,
   keep: Storage['keep'],
-): Promise<CorrectionFiles> {
+): Promise<StoredCorrections> {
   const { counts, effectsNew } = corrections
   const portions: string[] = []
   let count = 0
@@ -48,9 +49,9 @@ export async function writeCorrectionFiles(
     portions.push(hashOf(text))
     count += lines.length
   }
-  const head: Head = { counts, effectsNew, portions }
-  const text = JSON.stringify(head)
-  if (count > 0) await keep(headName(promotion.number), text)
+  const index: CorrectionIndex = { counts, effectsNew, portions }
+  const text = JSON.stringify(index)
+  if (count > 0) await keep(indexName(promotion.number), text)
   return { count, hash: hashOf(text), counts, effectsNew }
 }
 
@@ -69,64 +70,75 @@ function* portionsOf(lines: Iterable<string>): Iterable<readonly string[]> {
   if (portion.length > 0) yield portion
 }
 
-/** A file that the corrections of a promotion are kept in. */
-interface KeptFile {
+interface CorrectionFile {
   readonly name: string
-  readonly isThere: boolean
-  /** As it was written; undefined when that is lost. */
+  readonly exists: boolean
+  /** The text as it was written; undefined if the file is missing or has changed. */
   readonly text: string | undefined
 }
 
-/** The head, and then the portions, if the head says which those are. */
-async function* filesOf(kept: Kept, { number, correctionsHash }: Promoted): AsyncGenerator<KeptFile> {
-  const read = async (name: string, hash: string): Promise<KeptFile> => {
-    const text = await kept(name)
+/** Reads the index, then, if that is whole, the portions. */
+async function* filesOf(
+  read: ReadText,
+  { number, correctionsHash }: PromotionFact,
+): AsyncGenerator<CorrectionFile> {
+  const readFile = async (name: string, hash: string): Promise<CorrectionFile> => {
+    const text = await read(name)
     const isWhole = text !== undefined && hashOf(text) === hash
-    return { name, isThere: text !== undefined, text: isWhole ? text : undefined }
+    return { name, exists: text !== undefined, text: isWhole ? text : undefined }
   }
-  const head = await read(headName(number), correctionsHash)
-  yield head
-  if (head.text === undefined) return
-  const { portions }: Head = JSON.parse(head.text)
-  for (const [portion, hash] of portions.entries()) yield read(portionName(number, portion), hash)
+  const index = await readFile(indexName(number), correctionsHash)
+  yield index
+  if (index.text === undefined) return
+  const { portions }: CorrectionIndex = JSON.parse(index.text)
+  for (const [portion, hash] of portions.entries()) yield readFile(portionName(number, portion), hash)
 }
 
 /**
- * The corrections of a promotion, a portion at a time.
- * @throws HenceError `corrections-lost` (operator)
+ * Reads the corrections of a promotion, one portion at a time.
+ * @throws HenceError `corrections-lost` (operator) if a file is missing or has changed
  */
 export async function* readCorrectionFiles(
-  kept: Kept,
-  promoted: Promoted,
+  read: ReadText,
+  promotion: PromotionFact,
 ): AsyncGenerator<readonly RecordedCorrection[]> {
-  const { number } = promoted
-  for await (const { name, text } of filesOf(kept, promoted)) {
+  const { number } = promotion
+  let expected = 0
+  for await (const { name, text } of filesOf(read, promotion)) {
     if (text === undefined) throw lost(number, name)
-    if (name !== headName(number)) yield text.split('\n').map((line) => JSON.parse(line))
+    if (name === indexName(number)) continue
+    const portion = text.split('\n').map((line) => JSON.parse(line) as RecordedCorrection)
+    for (const { n } of portion) {
+      assert(n === expected, 'the corrections of a promotion are numbered without gaps', n, expected)
+      expected++
+    }
+    yield portion
   }
+  const { corrections } = promotion
+  assert(expected === corrections, 'the correction files hold as many as the log says', expected, corrections)
 }
 
-/** What the corrections of a promotion came to; zeros when that is not kept any more. */
-export async function keptCounts(
-  kept: Kept,
-  { number }: Promoted,
-): Promise<Pick<CorrectionFiles, 'counts' | 'effectsNew'>> {
-  const text = await kept(headName(number))
+/** How many corrections of each kind a promotion had; zeros if the index is missing. */
+export async function readCorrectionCounts(
+  read: ReadText,
+  { number }: PromotionFact,
+): Promise<Pick<StoredCorrections, 'counts' | 'effectsNew'>> {
+  const text = await read(indexName(number))
   const none = { outcome: 0, effect: 0, row: 0 }
-  const { counts, effectsNew }: Head =
+  const { counts, effectsNew }: CorrectionIndex =
     text === undefined ? { counts: none, effectsNew: 0, portions: [] } : JSON.parse(text)
   return { counts, effectsNew }
 }
 
-/** Which of the files are not there, and which are not what was written. */
-export async function keptFlaws(
-  kept: Kept,
-  promoted: Promoted,
+/** Which of the files are missing, and which differ from what was written. */
+export async function checkCorrectionFiles(
+  read: ReadText,
+  promotion: PromotionFact,
 ): Promise<{ readonly missing: readonly string[]; readonly changed: readonly string[] }> {
   const missing: string[] = []
   const changed: string[] = []
-  for await (const { name, isThere, text } of filesOf(kept, promoted)) {
-    if (!isThere) missing.push(name)
+  for await (const { name, exists, text } of filesOf(read, promotion)) {
+    if (!exists) missing.push(name)
     else if (text === undefined) changed.push(name)
   }
   return { missing, changed }
@@ -136,7 +148,7 @@ function lost(promotion: number, name: string): HenceError {
   return new HenceError(
     'corrections-lost',
     'operator',
-    `The corrections of promotion ${promotion} are not whole in the log, and \`${name}\` is not in the data directory as it was. ` +
-      'Put that file back from a copy.',
+    `The log lacks some corrections of promotion ${promotion}, and \`${name}\` in the data directory is missing or has changed. ` +
+      'Put that file back from a backup.',
   )
 }

@@ -2,7 +2,7 @@ import { correctionReactionName } from '../app/app.ts'
 import type { App } from '../app/index.ts'
 import type { Chain } from '../derivation/chain.ts'
 import { decodeStoredOutcome } from '../derivation/stored-outcome.ts'
-import { type Derived as Compared, comparison } from '../diff/diff.ts'
+import { comparison } from '../diff/diff.ts'
 import type { Difference, EffectDifference, OutcomeDifference, RowDifference } from '../diff/difference.ts'
 import { type EffectRow, replacedError } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
@@ -12,23 +12,19 @@ import { canonicalJson } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
+import type { CorrectedRequest } from './corrected-requests.ts'
 
-/** A derivation whose rows are looked up, too. */
-type Derived = Compared & { readonly store: Pick<Store, 'range' | 'get'> }
-
-/** What was asked of the log for a correction. */
-export interface CorrectionSources {
-  /** The requests that stand at some places, by their tokens. */
-  requests(places: readonly Position[]): Promise<ReadonlyMap<string, CorrectedRequest>>
-  /** Is waited for now and then, so that others can work. */
-  pause(): Promise<void> | undefined
+/** A generation as it was saved: its app, and its store. */
+export interface CorrectedSide {
+  readonly app: App
+  readonly store: Pick<Store, 'range' | 'get'>
 }
 
-/** A request: its type, its input as it was sent, and its partition key if there is code that gives one. */
-export interface CorrectedRequest {
-  readonly type: string
-  readonly input: unknown
-  readonly key: string | undefined
+export interface CorrectionSources {
+  /** Reads requests from the log; by `partition:offset`. */
+  requests(positions: readonly Position[]): Promise<ReadonlyMap<string, CorrectedRequest>>
+  /** Awaited now and then, so that others can work. */
+  pause(): Promise<void> | undefined
 }
 
 export interface CorrectionCounts {
@@ -37,39 +33,40 @@ export interface CorrectionCounts {
   readonly row: number
 }
 
-/** A correction whose place in the list and in the log is not known yet. */
-type Draft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
+/** A correction without its numbers; that of a row has no chain yet, because it follows from the promotion. */
+type CorrectionDraft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
 
-/** What was found, and the text of its correction. */
-type Found = readonly [kind: Kind, text: string]
+/** The JSON text of a draft; '' for a new effect, which is counted and needs no correction. */
+type Finding = readonly [kind: FindingKind, text: string]
 
-type Kind = 'outcome' | 'effect' | 'row' | 'kept' | 'settled' | 'new'
+type FindingKind = (typeof kindsInOrder)[number] | 'new'
 
-/** What is new is no correction. */
+/** The kinds of corrections, in the order in which they are numbered. */
 const kindsInOrder = ['row', 'outcome', 'effect', 'kept', 'settled'] as const
 
-/** Outcomes are looked up in the log so many at a time. */
+/** How many outcomes are looked up in the log at a time. */
 const outcomesAtOnce = 10_000
 
 /**
- * The corrections of a promotion: of every outcome that was told otherwise, of effects that were asked for and are
- * now others, and, where the app has a `correct` for the scope, of effects that are asked for no longer and of rows.
+ * The corrections of a promotion: for every outcome that a client has received and the new code decides otherwise, for every
+ * effect whose content has changed, and, in scopes whose app has a `correct`, for every effect that the new code does not emit
+ * and every row that differs.
  *
- * What is worked out while both derivations go on need not be worked out again when they stand still, but where keys have changed
- * since: whatever is corrected depends on what both have under one key.
+ * Whether there is a correction under a key depends only on what both generations have under that key. So most of the work is done
+ * while both go on, and at the end only the keys that have changed since are compared again.
  */
-export class Corrections {
-  /** By collection and key, what is there: mostly one, and two where a table is of another scope by now. */
-  readonly #found = new Map<string, Found[]>()
+export class CorrectionSet {
+  /** By collection and key. A key has two findings if its table has moved to another scope, otherwise one. */
+  readonly #found = new Map<string, Finding[]>()
 
   /**
-   * Compares two derivations.
-   * @param keys those that may have changed since it was called last; undefined: all. The stores may not change meanwhile, and are views
-   *   if `pause` gives control back to the event loop
+   * Compares two generations, and replaces the findings for the keys compared. The stores must not change meanwhile; pass views if
+   * `pause` returns to the event loop.
+   * @param keys the keys that may have changed since the last call; undefined: all
    */
   async update(
-    before: Derived,
-    after: Derived,
+    before: CorrectedSide,
+    after: CorrectedSide,
     sources: CorrectionSources,
     keys?: WrittenKeys,
   ): Promise<void> {
@@ -77,10 +74,10 @@ export class Corrections {
     for (const [collection, changed] of keys) {
       for (const key of changed) this.#found.delete(placeOf(collection, key))
     }
-    await this.#compare(only(before, keys), only(after, keys), sources)
+    await this.#compare(restrictedTo(keys, before), restrictedTo(keys, after), sources)
   }
 
-  async #compare(before: Derived, after: Derived, sources: CorrectionSources): Promise<void> {
+  async #compare(before: CorrectedSide, after: CorrectedSide, sources: CorrectionSources): Promise<void> {
     const { pause } = sources
     let outcomes: OutcomeChange[] = []
     const addOutcome = async (change: OutcomeChange) => {
@@ -90,7 +87,7 @@ export class Corrections {
     const flush = async () => {
       const requests = await sources.requests(outcomes)
       for (const each of outcomes) {
-        const draft = ofOutcome(each, after.app, requests.get(`${each.partition}:${each.offset}`)!)
+        const draft = outcomeDraft(each, after.app, requests.get(`${each.partition}:${each.offset}`)!)
         this.#add('decided', each.identity, each.kept ? 'kept' : 'outcome', draft)
       }
       outcomes = []
@@ -99,7 +96,7 @@ export class Corrections {
       const paused = pause()
       if (paused) await paused
       if (difference === undefined) continue
-      // Nobody apologises for an apology.
+      // An effect that an earlier correction emitted is not corrected again.
       if (difference.kind === 'effect' && effectRow(before, difference.id)?.correction) continue
       if (isNewEffect(difference)) this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
       if (!isCorrected(difference, after.app)) continue
@@ -107,64 +104,56 @@ export class Corrections {
         await addOutcome(outcomeChange(difference, before))
       } else if (difference.kind === 'row') {
         const collection = `t:${difference.table}`
-        this.#add(collection, encodeKey(difference.key), 'row', ofRow(difference))
-      } else this.#add(effectRows, encodeKey([difference.id]), 'effect', ofEffect(difference, before))
+        this.#add(collection, encodeKey(difference.key), 'row', rowDraft(difference))
+      } else this.#add(effectRows, encodeKey([difference.id]), 'effect', effectDraft(difference, before))
     }
     await flush()
+    // An outcome that an earlier promotion corrected, and that both generations derive alike: the new one must keep it, too.
     for (const [identity, text] of before.store.range('decided')) {
       const paused = pause()
       if (paused) await paused
       if (!text.includes('\t') || this.#found.has(placeOf('decided', identity))) continue
-      const { partition, offset, outcome: told, corrected: is } = decodeStoredOutcome(text)
-      if (isTold(after.store.get('decided', identity), told)) continue
-      await addOutcome({
-        kind: 'outcome',
-        identity,
-        partition,
-        offset,
-        told,
-        before: is,
-        after: is,
-        kept: true,
-      })
+      const { partition, offset, outcome: received, corrected: is } = decodeStoredOutcome(text)
+      if (keepsReceived(after.store.get('decided', identity), received)) continue
+      await addOutcome({ identity, partition, offset, received, before: is, after: is, kept: true })
     }
     await flush()
     for (const settled of settledEffects(before, after)) {
       const paused = pause()
       if (paused) await paused
-      if (settled !== undefined) this.#add(effectRows, settled.at, 'settled', settled.draft)
+      if (settled !== undefined) this.#add(effectRows, settled.key, 'settled', settled.draft)
     }
   }
 
-  #add(collection: string, key: string, kind: Kind, draft: Draft): void {
+  #add(collection: string, key: string, kind: FindingKind, draft: CorrectionDraft): void {
     this.#put(collection, key, [kind, JSON.stringify(draft)])
   }
 
-  #put(collection: string, key: string, found: Found): void {
+  #put(collection: string, key: string, finding: Finding): void {
     const place = placeOf(collection, key)
     const there = this.#found.get(place)
-    if (there === undefined) this.#found.set(place, [found])
-    else there.push(found)
+    if (there === undefined) this.#found.set(place, [finding])
+    else there.push(finding)
   }
 
   get counts(): CorrectionCounts {
     return { outcome: this.#count('outcome'), effect: this.#count('effect'), row: this.#count('row') }
   }
 
-  /** Effects that are asked for anew. */
+  /** How many effects only the new code emits. */
   get effectsNew(): number {
     return this.#count('new')
   }
 
-  #count(kind: Kind): number {
+  #count(kind: FindingKind): number {
     let count = 0
     for (const there of this.#found.values()) for (const [each] of there) if (each === kind) count++
     return count
   }
 
   /**
-   * The corrections as JSON, numbered.
-   * @param promotion its number, the identity that approved it, and where it is going to stand in the first partition
+   * Yields the corrections as JSON, numbered from 0 without gaps.
+   * @param promotion its number, the identity that approves it, and the offset of its record in partition 0
    */
   *lines(promotion: {
     readonly number: number
@@ -172,7 +161,7 @@ export class Corrections {
     readonly offset: number
   }): Iterable<string> {
     const { number, identity, offset } = promotion
-    // What follows from no request follows from the promotion.
+    // A row follows from no single request, so its chain begins with the promotion.
     const chain = JSON.stringify({ identity, rootPartition: 0, rootOffset: offset }).slice(1, -1)
     let n = 0
     for (const kind of kindsInOrder) {
@@ -186,10 +175,10 @@ export class Corrections {
   }
 }
 
-/** Whether it says already what was told, since it has applied the correction that did. */
-function isTold(text: string | undefined, told: unknown): boolean {
+/** Whether a stored outcome already has this one as the outcome that the client received, and its own as `corrected`. */
+function keepsReceived(text: string | undefined, received: unknown): boolean {
   if (!text?.includes('\t')) return false
-  return canonicalJson(decodeStoredOutcome(text).outcome) === canonicalJson(told)
+  return canonicalJson(decodeStoredOutcome(text).outcome) === canonicalJson(received)
 }
 
 const effectRows = 't:hence.effects'
@@ -198,8 +187,8 @@ function placeOf(collection: string, key: string): string {
   return `${collection}\0${key}`
 }
 
-/** A derivation as if it had those keys only; single ones are looked up in all of it. */
-function only({ app, store }: Derived, keys: WrittenKeys): Derived {
+/** A side whose ranges have only these keys; `get` still finds every key. */
+function restrictedTo(keys: WrittenKeys, { app, store }: CorrectedSide): CorrectedSide {
   return {
     app,
     store: {
@@ -214,56 +203,57 @@ function only({ app, store }: Derived, keys: WrittenKeys): Derived {
   }
 }
 
-type Corrected = RowDifference | EffectDifference | OutcomeDifference
-
 function isNewEffect(difference: Difference): difference is EffectDifference {
   return difference.kind === 'effect' && difference.before === undefined
 }
 
-function isCorrected(difference: Difference, app: App): difference is Corrected {
+function isCorrected(
+  difference: Difference,
+  app: App,
+): difference is RowDifference | EffectDifference | OutcomeDifference {
   const { kind } = difference
   const corrects = (scope: string) => app.reactions.has(correctionReactionName(scope))
   if (kind === 'outcome') return difference.before !== undefined && difference.after !== undefined
   if (kind === 'row') return app.tables.has(difference.table) && corrects(difference.scope)
   if (kind !== 'effect' || difference.before === undefined) return false
   const { before, after } = difference
-  // Where it is asked for is nobody's business outside: what went out is what it says now, too.
+  // If only the scope or key has changed, the outside world has received the right content.
   if (after !== undefined) return canonicalJson(before.input) !== canonicalJson(after.input)
   return corrects(before.scope)
 }
 
-/** What becomes of an outcome. */
 interface OutcomeChange extends Position {
-  readonly kind: 'outcome'
   readonly identity: string
-  readonly told: unknown
+  /** The outcome that the client received. */
+  readonly received: unknown
+  /** The outcomes that the two generations derive. */
   readonly before?: unknown
   readonly after?: unknown
   readonly kept?: true
 }
 
-function outcomeChange(difference: OutcomeDifference, { store }: Derived): OutcomeChange {
+function outcomeChange(difference: OutcomeDifference, { store }: CorrectedSide): OutcomeChange {
   const identity = identityOf(difference.requestId, difference.principal)
-  return { ...difference, identity, told: decodeStoredOutcome(store.get('decided', identity)!).outcome }
+  return { ...difference, identity, received: decodeStoredOutcome(store.get('decided', identity)!).outcome }
 }
 
-function ofOutcome(
-  { identity, partition, offset, told, before, after, kept }: OutcomeChange,
+function outcomeDraft(
+  { identity, partition, offset, received, before, after, kept }: OutcomeChange,
   app: App,
   { type, input, key }: CorrectedRequest,
-): Draft {
+): CorrectionDraft {
   return {
-    // Without a key there are no rows that the app could make good.
+    // Without a key the app has no rows that it could put right.
     scope: (key !== undefined && app.requests.get(type)?.scope) || '',
     key: key ?? '',
     identity,
     rootPartition: partition,
     rootOffset: offset,
-    what: { kind: 'outcome', type, input, told, before, after, ...(kept && { kept }) },
+    what: { kind: 'outcome', type, input, told: received, before, after, ...(kept && { kept }) },
   }
 }
 
-function ofRow({ table, scope, key, before, after }: RowDifference): Draft {
+function rowDraft({ table, scope, key, before, after }: RowDifference): CorrectionDraft {
   return {
     scope,
     key: key[0] as string,
@@ -277,7 +267,7 @@ function ofRow({ table, scope, key, before, after }: RowDifference): Draft {
   }
 }
 
-function ofEffect({ id, after }: EffectDifference, before: Derived): Draft {
+function effectDraft({ id, after }: EffectDifference, before: CorrectedSide): CorrectionDraft {
   const row = effectRow(before, id)!
   const { type, scope, key, identity, rootPartition, rootOffset } = row
   return {
@@ -290,11 +280,14 @@ function ofEffect({ id, after }: EffectDifference, before: Derived): Draft {
   }
 }
 
-/** Effects that both ask for, and that had come to an end before the one that is promoted asked for them; `undefined` between. */
+/**
+ * Yields effects that both generations emit with one content, that are pending in the new generation, and that have ended in the
+ * live one: their result stands in the log before the record that emits them in the new one. Yields `undefined` between them.
+ */
 function* settledEffects(
-  before: Derived,
-  after: Derived,
-): Iterable<{ readonly at: string; readonly draft: Draft } | undefined> {
+  before: CorrectedSide,
+  after: CorrectedSide,
+): Iterable<{ readonly key: string; readonly draft: CorrectionDraft } | undefined> {
   for (const [key, text] of after.store.range(effectRows)) {
     yield undefined
     const row = JSON.parse(text) as EffectRow
@@ -302,13 +295,13 @@ function* settledEffects(
     const old = before.store.get(effectRows, key)
     const ended = old === undefined ? undefined : (JSON.parse(old) as EffectRow)
     if (ended === undefined || ended.state === 'pending') continue
-    // What was given up for something else has not been sent, and is asked for again.
+    // It was replaced before it was sent, and the new code asks for it again.
     if (ended.state === 'dead' && ended.error === replacedError) continue
-    if (!isSameInput(ended, row)) continue
+    if (!hasSameInput(ended, row)) continue
     const { type, scope, identity, rootPartition, rootOffset } = row
     const id = decodeKey(['string'], key).parts[0] as string
     yield {
-      at: key,
+      key,
       draft: {
         scope,
         key: row.key,
@@ -321,12 +314,12 @@ function* settledEffects(
   }
 }
 
-/** An id says of which type an effect is. */
-function isSameInput(a: EffectRow, b: EffectRow): boolean {
+/** Types need no comparison: the id of an effect contains its type. */
+function hasSameInput(a: EffectRow, b: EffectRow): boolean {
   return a.input === b.input || canonicalJson(JSON.parse(a.input)) === canonicalJson(JSON.parse(b.input))
 }
 
-function effectRow({ store }: Derived, id: string): EffectRow | undefined {
+function effectRow({ store }: CorrectedSide, id: string): EffectRow | undefined {
   const text = store.get(effectRows, encodeKey([id]))
   return text === undefined ? undefined : JSON.parse(text)
 }

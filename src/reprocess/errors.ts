@@ -1,24 +1,38 @@
-/** Why a change of generations is refused. */
+/** The errors of reprocessing. */
 import { HenceError } from '../failure.ts'
-import type { Promoted } from './correction-files.ts'
+import type { ControlFact } from '../log/control-history.ts'
 import type { CandidateManifest } from './manifest.ts'
 
-export function noneBeside(): HenceError {
+/** Returns a HenceError as it is, and any other error as the cause of `reprocess-failed` (operator). */
+export function reprocessFailure(error: unknown, what: string): HenceError {
+  if (error instanceof HenceError) return error
+  return new HenceError('reprocess-failed', 'operator', `${what}: ${error}`, { cause: error })
+}
+
+export function candidatePaused(): HenceError {
   return new HenceError(
-    'reprocess-none',
+    'reprocess-paused',
     'change',
-    'There is one generation of derived state only. Begin another one first (`hence reprocess run`).',
+    'The candidate is paused. Resume it first (`hence reprocess resume`).',
   )
 }
 
-export function oneExists({ generation, version, wasLive }: CandidateManifest): HenceError {
+export function noCandidate(): HenceError {
+  return new HenceError(
+    'reprocess-none',
+    'change',
+    'There is no candidate, only the live generation. Begin one first (`hence reprocess run APP`).',
+  )
+}
+
+export function candidateExists({ generation, version, wasLive }: CandidateManifest): HenceError {
   const what = wasLive
-    ? `Generation ${generation}, which was live before, is kept for the way back`
+    ? `Generation ${generation}, which was live before, is kept for a rollback`
     : `Generation ${generation} is being derived by version ${version.slice(0, 12)} of the code`
   return new HenceError(
     'reprocess-exists',
     'change',
-    `${what}, and there can be one beside the live one only. Give it up first (\`hence reprocess discard\`).`,
+    `${what}, and there can be only one candidate. Discard it first (\`hence reprocess discard\`).`,
   )
 }
 
@@ -26,23 +40,29 @@ export function sameCode(version: string): HenceError {
   return new HenceError(
     'reprocess-same-code',
     'change',
-    `Version ${version.slice(0, 12)} of the code is in force already. To derive everything again with it all the same, to see that nothing differs, say so (\`--again\`).`,
+    `Version ${version.slice(0, 12)} of the code is already live. Add \`--again\` to derive everything again with it, ` +
+      'for example to see that nothing differs.',
   )
 }
 
 export function unknownDiff(diff: string, last: string | undefined): HenceError {
+  const found = last === undefined ? 'which has not been compared yet' : `which is ${last}`
   return new HenceError(
     'diff-unknown',
     'change',
-    `${JSON.stringify(diff)} is not the last diff of this generation, ${last === undefined ? 'of which none was made yet' : `which is ${last}`}. ` +
-      'Look at the differences as they are now (`hence reprocess diff`), and approve those.',
+    `${JSON.stringify(diff)} is not the last diff of this candidate, ${found}. ` +
+      'Compare again (`hence reprocess diff`), and approve the diff that it shows.',
   )
 }
 
-export function approvalReused({ requestId, number }: Promoted): HenceError {
+export function approvalReused({
+  requestId,
+  number,
+}: Extract<ControlFact, { type: 'promotion' }>): HenceError {
   return new HenceError(
     'request-id-reused',
     'change',
-    `The request id ${requestId} has approved another diff before, in promotion ${number}. Nothing was changed: use a new id for a new approval.`,
+    `Request id ${requestId} has already approved another diff, in promotion ${number}. Nothing was changed: ` +
+      'use a new id for a new approval.',
   )
 }

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import type { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log } from '../log/log.ts'
@@ -6,75 +6,73 @@ import { recordsBefore } from '../log/partitions.ts'
 import type { RecordedEvent } from '../processor/event-order.ts'
 import type { RecordedFailure } from '../processor/listener.ts'
 import { replay } from '../processor/replay.ts'
+import { candidatePaused, reprocessFailure } from './errors.ts'
 import { type Foreground, Pace } from './pace.ts'
 
-/** How far a generation is that is not live. */
-export interface Progress {
+/** How far the candidate has come. */
+export interface CandidateProgress {
   /** The version of its code. */
   readonly version: string
-  /**
-   * `deriving`: on its way; `following`: it has reached the end of the log, and follows; `paused`; `failed`: see `error`.
-   */
+  /** `deriving`: catching up; `following`: caught up, and follows the log; `paused`; `failed`: see `error`. */
   readonly state: 'deriving' | 'following' | 'paused' | 'failed'
   /** Records derived. */
   readonly records: number
-  /** Records a second, lately; undefined when nothing is being derived. */
+  /** Records per second, averaged over the last seconds; undefined unless it is deriving. */
   readonly perSecond?: number
-  /** Derivations that threw since it was opened, and the last of them. */
+  /** How many derivations have thrown since it was opened, and the last of them. */
   readonly failures: number
   readonly lastFailure?: RecordedFailure
-  /** How much of the time between live work it takes now. */
+  /** The share of the time that it works now, over 0 to 1. */
   readonly share: number
   readonly error?: { readonly code: string; readonly message: string }
 }
 
-/** What following needs of its surroundings. */
 export interface FollowerHost extends Foreground {
   readonly log: Log
-  /** How far the live generation is, at one moment; once it is further than these positions, if there are some. */
-  cut(than?: readonly number[]): Promise<Cut>
-  /** How many records the live generation has applied, as far as is known here. */
-  applied(): number
-  /** After so many changed rows the state is saved. */
+  /** Resolves to how far the live generation has come; if `beyond` is given, once it has applied a record behind that. */
+  liveProgress(beyond?: readonly number[]): Promise<LiveProgress>
+  /** How many records the live generation had applied at the last report. */
+  liveRecords(): number
+  /** The number of changed rows after which a checkpoint is due. */
   readonly checkpointRows: number
   /** How long outcomes and traces are kept at least, in milliseconds of log time. */
   readonly keptMs: number
-  /** The state of it has changed in a way that should outlast this process. */
+  /** Called when the state in `progress` has changed, so that the change can be stored. */
   changed(): void
 }
 
-/** How far the live generation is. */
-export interface Cut {
+/** How far the live generation has come, at one moment. */
+export interface LiveProgress {
+  /** By partition, the offset behind the last record applied. */
   readonly positions: readonly number[]
-  /** No record that is still to come has an earlier log time. */
-  readonly frontier: number
-  /** Events that were emitted and not applied yet, by target. */
-  readonly waiting: readonly (readonly RecordedEvent[])[]
+  /** Low watermark: no future record can have a smaller log time. */
+  readonly lowWatermark: number
+  /** By target partition: events that were emitted and not applied yet. */
+  readonly inFlight: readonly (readonly RecordedEvent[])[]
 }
 
-/** After so many records it looks whether its slice of the time is over. */
+/** The number of records between two checks whether the time slice is over. */
 const recordsAtOnce = 8
-/** So long it lets things gather when it has caught up, in milliseconds. */
+/** Once it has caught up, it lets records gather for this long, in milliseconds. */
 const restMs = 20
 
-/** A generation that is not live follows the log, beside the one that is, in slices of time. */
+/** Derives a generation that is not live, beside the one that is, in slices of time. */
 export class Follower {
-  readonly generation: Generation
+  readonly #generation: Generation
   readonly #host: FollowerHost
   readonly #pace: Pace
   #share: number | undefined
-  #state: 'deriving' | 'following' | 'paused' | 'failed'
+  #state: CandidateProgress['state']
   #error: HenceError | undefined
   #running: Promise<void> | undefined
   #isStopping = false
   #failures = 0
   #lastFailure: RecordedFailure | undefined
   readonly #checkpointer: Checkpointer
-  /** For the speed: when, and how many records had been applied by then. */
-  #since: Measured | undefined
+  #measured: Measurement | undefined
   #perSecond: number | undefined
-  #reached = settlement()
-  /** Why it never goes on. */
+  #reached = silentPromise()
+  /** Why it has ended for good. */
   #ended: HenceError | undefined
   #wake: (() => void) | undefined
 
@@ -83,7 +81,7 @@ export class Follower {
     host: FollowerHost,
     options: { readonly share: number | undefined; readonly paused: boolean },
   ) {
-    this.generation = generation
+    this.#generation = generation
     this.#host = host
     this.#share = options.share
     this.#pace = new Pace(host, options.share ?? shareMin)
@@ -105,18 +103,18 @@ export class Follower {
     }
   }
 
-  /** How much of the time it takes; undefined: it finds that out. */
+  /** The share of the time that it works; undefined: adapted to the growth of the log. */
   set share(share: number | undefined) {
     this.#share = share
     this.#pace.share = share ?? shareMin
   }
 
-  get progress(): Progress {
+  get progress(): CandidateProgress {
     const perSecond = this.#state === 'deriving' ? this.#perSecond : undefined
     return {
-      version: this.generation.program.version,
+      version: this.#generation.program.version,
       state: this.#state,
-      records: recordsBefore(this.generation.processor.positions),
+      records: this.#records,
       ...(perSecond && { perSecond }),
       failures: this.#failures,
       ...(this.#lastFailure && { lastFailure: this.#lastFailure }),
@@ -125,10 +123,10 @@ export class Follower {
     }
   }
 
-  /** Begins, or goes on after a pause or a failure. */
+  /** Begins, or continues after a pause or a failure. */
   start(): void {
     if (this.#running || this.#ended) return
-    // One that stood still, or was closed, where the live one is has nothing to derive.
+    // It may be where the live generation is already, for example after a restart.
     this.#state = this.#behind > 0 ? 'deriving' : 'following'
     this.#error = undefined
     this.#isStopping = false
@@ -142,65 +140,60 @@ export class Follower {
     this.#state = 'paused'
   }
 
-  /** Stops working; `start` goes on. */
+  /** Stops working; `start` continues. */
   async stop(): Promise<void> {
     this.#isStopping = true
     this.#pace.hurry()
     this.#wake?.()
     await this.#running
-    // That one failed is in the status.
+    // A checkpoint that fails is reported in `progress`.
     await this.#checkpointer.saving?.catch(() => {})
   }
 
-  /** Resolves when it has reached the live generation; rejects when it failed, or is ended. */
+  /** Resolves when it has caught up with the live generation; rejects when it failed, is paused or has ended. */
   async caughtUp(): Promise<void> {
     if (this.#ended) throw this.#ended
     if (this.#state === 'following' && this.#isNear()) return
     if (this.#error) throw this.#error
-    if (this.#state === 'paused') throw isPaused()
+    if (this.#state === 'paused') throw candidatePaused()
     await this.#reached.promise
   }
 
   /**
-   * Applies all that the live generation has applied, while that stands still. What is still under way in this one then
-   * belongs behind records that may have the log time of the last one and are still to come.
+   * Applies exactly what the live generation, which is quiesced, has applied. Messages that are still in flight afterwards belong
+   * behind records to come, which may have the log time of the last record.
    */
-  async catchUp({ positions, frontier, waiting }: Cut): Promise<void> {
+  async align({ positions, lowWatermark, inFlight }: LiveProgress): Promise<void> {
     await this.stop()
-    this.#note(waiting)
-    await replay(this.#host.log, this.generation, {
+    this.#noteRecorded(inFlight)
+    await replay(this.#host.log, this.#generation, {
       ends: positions,
-      frontier,
+      frontier: lowWatermark,
       pause: () => this.#checkpointer.saveIfDue(),
     })
     await this.#checkpointer.saving
   }
 
-  /** It goes on no more, and whoever waits for it is told why. */
-  end(why: HenceError): void {
-    this.#ended ??= why
+  /** Ends it for good: pending and later calls of `caughtUp` reject with this reason. */
+  end(reason: HenceError): void {
+    this.#ended ??= reason
     this.#isStopping = true
     this.#pace.hurry()
     this.#wake?.()
     this.#reached.reject(this.#ended)
   }
 
-  async close(why: HenceError): Promise<void> {
-    this.end(why)
-    await this.stop()
-    await this.generation.close()
-  }
-
   async #run(): Promise<void> {
     try {
-      let cut = await this.#orWoken(this.#host.cut())
-      while (cut !== undefined) {
-        this.#note(cut.waiting)
+      let live = await this.#orStopped(this.#host.liveProgress())
+      while (live !== undefined) {
+        const { positions, lowWatermark, inFlight } = live
+        this.#noteRecorded(inFlight)
         this.#pace.begin()
-        this.#since ??= this.#measured()
-        await replay(this.#host.log, this.generation, {
-          ends: cut.positions,
-          frontier: cut.frontier,
+        this.#measured ??= this.#measurement()
+        await replay(this.#host.log, this.#generation, {
+          ends: positions,
+          frontier: lowWatermark,
           atOnce: recordsAtOnce,
           pause: () => {
             if (this.#isStopping) return Promise.resolve('stop')
@@ -211,14 +204,13 @@ export class Follower {
             return resting
           },
         })
-        const { positions } = cut
-        cut = await this.#orWoken(this.#host.cut())
-        if (cut === undefined || !this.#isNear()) continue
+        live = await this.#orStopped(this.#host.liveProgress())
+        if (live === undefined || !this.#isNear()) continue
         this.#arrive()
-        // It takes what has gathered, and does not wake for each record.
-        if ((await this.#orWoken(this.#host.cut(positions))) === undefined) return
+        // Waits for a new record, then lets more of them gather, rather than waking up for each.
+        if ((await this.#orStopped(this.#host.liveProgress(positions))) === undefined) return
         await this.#pace.sleep(restMs)
-        cut = await this.#orWoken(this.#host.cut())
+        live = await this.#orStopped(this.#host.liveProgress())
       }
     } catch (error) {
       if (this.#isStopping) return
@@ -226,113 +218,103 @@ export class Follower {
     }
   }
 
-  /** Whether it is about as far as the live generation, which may go on all the time. */
+  /** Whether it is close enough to count as caught up; the live generation may never stand still. */
   #isNear(): boolean {
     return this.#behind <= Math.max(nearRecords, ((this.#perSecond ?? 0) * nearMs) / 1_000)
   }
 
-  /** How many records it has still to apply, as far as is known. */
+  /** How many records it is behind, according to the last report. */
   get #behind(): number {
-    return this.#host.applied() - recordsBefore(this.generation.processor.positions)
+    return this.#host.liveRecords() - this.#records
+  }
+
+  get #records(): number {
+    return recordsBefore(this.#generation.processor.positions)
   }
 
   #arrive(): void {
     this.#reached.resolve()
-    this.#reached = settlement()
+    this.#reached = silentPromise()
     if (this.#state !== 'deriving') return
     this.#state = 'following'
     this.#host.changed()
   }
 
   #fail(error: unknown): void {
-    this.#error = reprocessFailure(error, 'Deriving again stopped')
-    // Whoever goes on to a closed engine is told so by the engine.
+    this.#error = reprocessFailure(error, 'Deriving the candidate stopped')
+    // A closed engine rejects every call with that error itself.
     if (this.#error.code === 'engine-closed') return
     this.#state = 'failed'
     this.#reached.reject(this.#error)
-    this.#reached = settlement()
+    this.#reached = silentPromise()
     this.#host.changed()
   }
 
-  #note(waiting: Cut['waiting']): void {
-    // Also when it has still to pass the control record that made another one live.
-    const { processor } = this.generation
-    for (const [target, events] of waiting.entries()) {
+  /** Registers events that the log will hold, also if this generation has not reached the promotion before them yet. */
+  #noteRecorded(inFlight: LiveProgress['inFlight']): void {
+    const { processor } = this.#generation
+    for (const [target, events] of inFlight.entries()) {
       for (const event of events) processor.noteRecorded(target, event)
     }
   }
 
-  /** Waits for a promise, or until `stop` wakes it: then it gives undefined. */
-  #orWoken<T>(promise: Promise<T>): Promise<T | undefined> {
-    // It may fail when nobody waits for it any more.
+  /** Resolves as the promise does, or to undefined once `stop` is called. */
+  #orStopped<T>(promise: Promise<T>): Promise<T | undefined> {
+    // After `stop` nobody awaits it any more, and it may still reject.
     promise.catch(() => {})
     if (this.#isStopping) return Promise.resolve(undefined)
-    const woken = Promise.withResolvers<undefined>()
-    this.#wake = () => woken.resolve(undefined)
-    return Promise.race([promise, woken.promise]).finally(() => {
+    const stopped = Promise.withResolvers<undefined>()
+    this.#wake = () => stopped.resolve(undefined)
+    return Promise.race([promise, stopped.promise]).finally(() => {
       this.#wake = undefined
     })
   }
 
-  /** Finds out its speed, once a second. */
+  /** Measures the speed, once a second, and adapts the share to the growth of the log. */
   #measure(): void {
-    const since = this.#since!
-    const now = this.#measured()
-    const ms = now.at - since.at
+    const before = this.#measured!
+    const now = this.#measurement()
+    const ms = now.at - before.at
     if (ms < 1_000) return
-    this.#since = now
-    const derived = now.records - since.records
+    this.#measured = now
+    const derived = now.records - before.records
     const speed = (derived * 1_000) / ms
     this.#perSecond = Math.round(this.#perSecond === undefined ? speed : (this.#perSecond + speed) / 2)
     if (this.#share !== undefined) return
-    const lead = derived / (now.live - since.live)
+    const lead = derived / (now.live - before.live)
     if (lead < leadMin) this.#pace.share = Math.min(shareMax, this.#pace.share + shareStep)
     else if (lead > 2 * leadMin) this.#pace.share = Math.max(shareMin, this.#pace.share - shareStep)
   }
 
-  #measured(): Measured {
-    const { positions } = this.generation.processor
-    return { at: performance.now(), records: recordsBefore(positions), live: this.#host.applied() }
+  #measurement(): Measurement {
+    return { at: performance.now(), records: this.#records, live: this.#host.liveRecords() }
   }
 }
 
-/** How many records both had applied at a time. */
-interface Measured {
+/** How many records each generation had applied at a time. */
+interface Measurement {
+  /** In milliseconds; see `performance.now`. */
   readonly at: number
   readonly records: number
   readonly live: number
 }
 
 /**
- * Of the time between live work it takes a half, which doubles the time of live work at most where there is no time to spare. It
- * takes more while that is not enough to get ahead so many times as fast as the log grows: it must arrive.
+ * Share of the time beside live work: 0.5, rising to 0.8 while replay is slower than 1.5 × the growth of the log, because it must
+ * catch up. With 0.5, live work takes at most twice as long.
  */
 const shareMin = 0.5
 const shareMax = 0.8
 const shareStep = 0.05
 const leadMin = 1.5
 
-/** So many records, or what it derives in so many milliseconds, it may be behind and count as having caught up. */
+/** It counts as caught up when it is at most this many records behind, or as many as it derives in this many milliseconds. */
 const nearRecords = 1_000
 const nearMs = 200
 
-/** A promise that nobody need wait for. */
-function settlement(): PromiseWithResolvers<void> {
+/** A promise that may reject without anybody awaiting it. */
+function silentPromise(): PromiseWithResolvers<void> {
   const made = Promise.withResolvers<void>()
   made.promise.catch(() => {})
   return made
-}
-
-/** What is told of an error: itself if it is one of Hence's own, or `reprocess-failed` (operator). */
-export function reprocessFailure(error: unknown, what: string): HenceError {
-  if (error instanceof HenceError) return error
-  return new HenceError('reprocess-failed', 'operator', `${what}: ${error}`, { cause: error })
-}
-
-export function isPaused(): HenceError {
-  return new HenceError(
-    'reprocess-paused',
-    'change',
-    'Deriving again is paused: let it go on with `resume` first.',
-  )
 }

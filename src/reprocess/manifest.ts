@@ -1,9 +1,9 @@
 import type { Storage } from '../storage/storage.ts'
 
-/** What is kept of the generations beside their state; derived, as they are. */
+/** Which generations there are. It is derived, like the state beside it, and may be lost together with that. */
 export interface Manifest {
   readonly live: number
-  readonly other?: CandidateManifest
+  readonly candidate?: CandidateManifest
 }
 
 export interface CandidateManifest {
@@ -12,29 +12,33 @@ export interface CandidateManifest {
   readonly wasLive: boolean
   readonly paused: boolean
   readonly share?: number
+  /** The hash of the last diff. */
   readonly diff?: string
 }
 
-/** The name that it is kept under. */
-export const manifestName = 'state/generations.json'
+const manifestName = 'state/generations.json'
 
-/** Reads which generations there were, as far as it was noted. */
+/** Reads the manifest. Without a readable one there is no candidate: an unfinished derivation begins again. */
 export async function readManifest(kept: Storage['kept']): Promise<Manifest> {
   const text = await kept(manifestName)
   try {
-    const note = text === undefined ? undefined : JSON.parse(text)
-    if (isNote(note)) return note
+    const manifest = text === undefined ? undefined : JSON.parse(text)
+    if (isManifest(manifest)) return manifest
   } catch {
-    // See below.
+    // Not JSON: see above.
   }
-  // It holds nothing that the log and the states do not; a derivation that was not finished begins again.
   return { live: 0 }
 }
 
-function isNote(note: unknown): note is Manifest {
-  const { live, other } = (note ?? {}) as Partial<Manifest>
+export function writeManifest(keep: Storage['keep'], manifest: Manifest): Promise<void> {
+  return keep(manifestName, JSON.stringify(manifest))
+}
+
+function isManifest(value: unknown): value is Manifest {
+  const { live, candidate } = (value ?? {}) as Partial<Manifest>
   return (
     Number.isSafeInteger(live) &&
-    (other === undefined || (Number.isSafeInteger(other.generation) && typeof other.version === 'string'))
+    (candidate === undefined ||
+      (Number.isSafeInteger(candidate.generation) && typeof candidate.version === 'string'))
   )
 }

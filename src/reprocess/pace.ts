@@ -1,23 +1,24 @@
-/** What is asked of whom others wait for. */
+/** The live work that background work makes room for. */
 export interface Foreground {
-  /** Whether somebody waits for what the live generation does. */
+  /** Whether anybody waits for the live generation. */
   isBusy(): boolean
-  /** Resolves when the live generation has applied another record; rejects when it will not any more. */
+  /** Resolves when the live generation has applied another record; rejects when it never will. */
   next(): Promise<void>
-  /** For how long work in the background goes on at a time at most, in milliseconds: what others may have to wait for. */
+  /** The longest time slice of background work, in milliseconds: live work may have to wait for that long. */
   readonly sliceMsMax: number
 }
 
 const sliceMsMin = 0.25
 
 /**
- * Gives work in the background its share of the time of the event loop: a slice, and then a rest. While somebody waits for live
- * work, a rest is measured by the slice before it, whatever that took, and the next slice by what the rest really took, since
- * timers come late when there is much to do. With a share of a half, background work of the same kind as the live one keeps
- * up with it, and the live one takes twice as long at most. While nobody waits, it rests for one turn of the event loop.
+ * Gives background work its share of the event loop's time: a slice of work, then a rest. While live work is waited for, a rest is
+ * as long as the share asks for, given the time that the slice before it really took; and the next slice is as long as the share
+ * allows, given the time that the rest really took, because timers fire late under load. With a share of 0.5, background work of the
+ * same kind keeps up with live work, and live work takes at most twice as long. While nobody waits, a rest is one turn of the event
+ * loop.
  */
 export class Pace {
-  /** How much of the time it takes, over 0 to 1. */
+  /** The share of the time for background work, over 0 to 1. */
   share: number
   readonly #foreground: Foreground
   #begun = 0
@@ -36,12 +37,12 @@ export class Pace {
     this.#begun = performance.now()
   }
 
-  /** Undefined as long as the work may go on; otherwise it may when this resolves, which begins the next slice. */
+  /** Returns undefined while the slice lasts; then a promise that resolves when the next slice begins. */
   rest(): Promise<void> | undefined {
     return performance.now() - this.#begun < this.#sliceMs ? undefined : this.#rest()
   }
 
-  /** Waits a while at all events; `hurry` ends it. */
+  /** Waits for a time, whether or not there is live work; `hurry` ends it. */
   sleep(ms: number): Promise<void> {
     if (this.#isHurried) return Promise.resolve()
     return new Promise((resolve) => {
@@ -55,7 +56,7 @@ export class Pace {
     })
   }
 
-  /** Ends the rest that is under way, and lets none begin before the next `begin`. */
+  /** Ends the present rest, and prevents another one before the next `begin`. */
   hurry(): void {
     this.#isHurried = true
     this.#wake?.()
@@ -73,7 +74,7 @@ export class Pace {
     this.#begun = performance.now()
   }
 
-  /** Lets the live generation go on: until it has applied something, if it has anything to do. */
+  /** Lets live work go on: until the live generation has applied a record, if it is busy. */
   async #turn(until: number): Promise<void> {
     if (this.#foreground.isBusy()) {
       const next = this.#foreground.next()

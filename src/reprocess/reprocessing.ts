@@ -2,53 +2,61 @@ import type { SubmitOptions } from '../app/service.ts'
 import type { DiffSummary } from '../diff/diff-summary.ts'
 import type { CodeOf } from '../generation/codes.ts'
 import type { ControlFact } from '../log/control-history.ts'
-import type { Progress } from './follower.ts'
+import type { CandidateProgress } from './follower.ts'
 
 export type { ControlFact } from '../log/control-history.ts'
 
-/** How far a generation is that is not live. */
-export interface ReprocessStatus extends Progress {
+/** The status of the candidate. */
+export interface ReprocessStatus extends CandidateProgress {
   readonly generation: number
-  /** It was live before, and is kept for the way back. */
+  /** It was live before, and is kept so that it can be promoted again. */
   readonly wasLive: boolean
   /** How many records the log has. */
   readonly of: number
-  /** How long it will still take, in milliseconds, as it looks now. */
+  /** Estimated time until it has caught up, in milliseconds. */
   readonly leftMs?: number
-  /** The hash of the last diff, if one was made since it began. */
+  /** The hash of the last diff, if there has been one. */
   readonly diff?: string
 }
 
+/** A generation, and the version of its code. */
+export interface GenerationVersion {
+  readonly generation: number
+  readonly version: string
+}
+
 /**
- * Deriving everything again with other code, beside what is live: a second generation of all derived state, from the
- * first record on. Nothing that it asks for is sent before it is promoted. There is one besides the live one at
- * most: one that is being derived, or after a promotion the one that was live before, which goes on following
- * the log so that promoting it is the way back.
+ * Reprocessing: all derived state is derived again by other code, from the first record of the log, beside the live generation.
+ * That second generation is the candidate. It can be compared with the live one, and promoted: then it is live. Its effects are
+ * not sent before that. There is one candidate at most: one that is being derived or, after a promotion, the generation that was
+ * live before, which goes on following the log so that promoting it again is a rollback.
  */
 export interface Reprocessing {
   /**
-   * Begins, or resolves at once when this code is being derived already; it goes on in the background, and after a restart.
-   * It has a process of its own where the data is a directory and the app a module. Elsewhere it shares the turns of the event loop with live
-   * work, and then it takes a half of them when it was told nothing else, and up to 0.8 while it would not catch up.
-   * @param options.share for how much of the time it works, over 0 to 1; default all of it
-   * @throws HenceError `reprocess-exists` (change) when there is another generation: discard it first;
-   *   `reprocess-same-code` (change) only for code that is live, unless `options.again`; `bundle-failed`, `code-not-kept` (change)
+   * Begins a candidate, or resolves at once if this code is being derived already. It continues in the background, and after a
+   * restart. If the data is a directory and the app a module, it runs in a child process, without rest. Otherwise it shares the
+   * event loop with live work, and its default share is 0.5, rising to 0.8 if it would not catch up.
+   * @param options.share the share of the time that it works, over 0 to 1
+   * @throws HenceError `reprocess-exists` (change) if there is another candidate: discard it first;
+   *   `reprocess-same-code` (change) for the code that is live, unless `options.again`; `bundle-failed`, `code-not-kept` (change)
    */
   start(
     code: CodeOf,
     options?: { readonly share?: number; readonly again?: boolean },
   ): Promise<ReprocessStatus>
-  /** How far it is; undefined when there is one generation only. */
+  /** Returns the status of the candidate; undefined if there is none. */
   status(): Promise<ReprocessStatus | undefined>
-  /** Stops until `resume`; a restart changes nothing of it. Throws `reprocess-none` (change). */
+  /** Stops the candidate until `resume`, across restarts. Throws `reprocess-none` (change). */
   pause(): Promise<ReprocessStatus>
+  /** Continues after a pause or a failure. Throws `reprocess-none` (change). */
   resume(): Promise<ReprocessStatus>
-  /** Resolves when it has reached the end of the log; rejects when it failed, or the signal aborts. Throws `reprocess-none`. */
+  /** Resolves when the candidate has reached the end of the log; rejects if it fails, or the signal aborts. Throws `reprocess-none`. */
   caughtUp(signal?: AbortSignal): Promise<ReprocessStatus>
   /**
-   * Compares the other generation with the live one, at one moment for both, which is when it is caught up; requests go on meanwhile.
-   * @param options.samples how many differences of each kind the summary holds; default 5
-   * @param options.each is given every difference as a line of JSON, in their order; may give a promise to wait for
+   * Waits until the candidate has caught up, then compares both generations as they are at one moment. Requests wait only for that
+   * moment.
+   * @param options.samples how many differences of each group the summary holds; default 5
+   * @param options.each called with every difference as a line of JSON, in order; a promise that it returns is awaited
    * @throws HenceError `reprocess-none` (change); what `caughtUp` throws
    */
   diff(options?: {
@@ -57,38 +65,38 @@ export interface Reprocessing {
     readonly signal?: AbortSignal
   }): Promise<Diff>
   /**
-   * Makes the other generation live, in one moment: requests wait while the last differences are worked out, and no read sees a
-   * mixture. Differences become corrections; new effects are sent. However often it is sent with one id, it is done once.
-   * @param approval.diff the hash of the diff that was looked at; it must be the last one that was made
-   * @throws HenceError `diff-unknown` (change) for another hash than that of the last diff of this generation; `reprocess-none` (change); `request-id-reused` (change)
+   * Makes the candidate live in one moment: no read sees a mixture. Requests wait while the last differences are worked out.
+   * Differences become corrections; new effects are sent. A retry with the same request id returns the first promotion.
+   * @param approval.diff the hash of the last diff, which was looked at
+   * @throws HenceError `diff-unknown` (change) for any other hash; `reprocess-none` (change); `request-id-reused` (change)
    */
   promote(
     approval: { readonly diff: string; readonly note?: string },
     options: SubmitOptions,
   ): Promise<Promotion>
-  /** Gives up the other generation: it cannot be promoted any more. Throws `reprocess-none` (change). */
+  /** Deletes the candidate. Throws `reprocess-none` (change). */
   discard(): Promise<void>
-  /** All promotions and changes of code of this log, the oldest first. */
+  /** All promotions and changes of code in this log, oldest first. */
   history(): Promise<readonly ControlFact[]>
 }
 
-/** A diff, and what was compared. */
+/** The differences between the live generation (`before`) and the candidate (`after`). */
 export interface Diff extends DiffSummary {
-  readonly before: { readonly generation: number; readonly version: string }
-  readonly after: { readonly generation: number; readonly version: string }
-  /** The offset of each partition that both were derived up to. */
+  readonly before: GenerationVersion
+  readonly after: GenerationVersion
+  /** By partition, the offset behind the last record that both had applied. */
   readonly positions: readonly number[]
 }
 
 export interface Promotion {
   readonly generation: number
   readonly version: string
-  /** The generation that was live before; it is kept for the way back until it is discarded. */
+  /** The generation that was live before; it is kept for a rollback until it is discarded. */
   readonly before: number
   /** How many corrections were recorded, by kind. */
   readonly corrections: { readonly outcome: number; readonly effect: number; readonly row: number }
-  /** Effects that are new, and are sent now. */
+  /** How many effects only the new code emits; they are sent now. */
   readonly effectsNew: number
-  /** It was done before, under the same id. */
+  /** Whether it was done before, under the same request id. */
   readonly replayed: boolean
 }

@@ -6,7 +6,7 @@ import { type App, app, createEngine, type Engine, scopes } from '../index.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type MemoryStorage, memoryStorage } from '../testing/index.ts'
 
-// What may come between the steps of deriving again: an end, an error, a loss.
+// Reprocessing that is interrupted between two steps: by closing, an error, or lost files.
 
 const [plain, costly] = [bank(), bank({ fee: 3 })]
 
@@ -22,7 +22,7 @@ async function pay(engine: Engine<App>, count: number, name = 'r'): Promise<void
   await Promise.all(payments)
 }
 
-/** Storage whose reads of the log stand still while `held` is set, so that a generation is on its way and stays there. */
+/** Storage whose reads of the log wait for `gate.held`, so that a candidate stays half-way. */
 function holding(data: MemoryStorage) {
   const gate: { held?: Promise<void> } = {}
   const { log } = data
@@ -53,10 +53,10 @@ function boundTo(log: MemoryStorage['log']) {
 }
 
 for (const [how, code, end] of [
-  ['is given up', 'reprocess-none', (engine: Engine<App>) => engine.reprocessing.discard()],
-  ['is left by an engine that closes', 'engine-closed', (engine: Engine<App>) => engine.close()],
+  ['is discarded', 'reprocess-none', (engine: Engine<App>) => engine.reprocessing.discard()],
+  ['belongs to an engine that closes', 'engine-closed', (engine: Engine<App>) => engine.close()],
 ] as const) {
-  test(`whoever waits for a generation that ${how} is told so`, { timeout: 5_000 }, async () => {
+  test(`calls that wait for a candidate that ${how} reject`, { timeout: 5_000 }, async () => {
     const { data, gate } = holding(memoryStorage({ partitions: 2 }))
     const engine = await open(data)
     await pay(engine, 3_000)
@@ -64,15 +64,15 @@ for (const [how, code, end] of [
     gate.held = held.promise
     await engine.reprocessing.start({ app: costly })
     const waiting = [engine.reprocessing.caughtUp(), engine.reprocessing.diff()]
-    const told = Promise.all(waiting.map((each) => assert.rejects(each, { code })))
+    const rejected = Promise.all(waiting.map((each) => assert.rejects(each, { code })))
     const ended = end(engine)
     held.resolve()
-    await Promise.all([ended, told])
+    await Promise.all([ended, rejected])
     await engine.close()
   })
 }
 
-test('nothing is begun or given up once the engine is closed', async () => {
+test('nothing is started or discarded once the engine is closed', async () => {
   const data = memoryStorage()
   const engine = await open(data)
   await pay(engine, 10)
@@ -84,13 +84,13 @@ test('nothing is begun or given up once the engine is closed', async () => {
   await assert.rejects(engine.reprocessing.pause(), closed)
   await assert.rejects(engine.reprocessing.resume(), closed)
   await assert.rejects(engine.reprocessing.start({ app: costly }), closed)
-  // The next one finds it where it was.
+  // The next engine finds the candidate where it was.
   const next = await open(data)
   assert.equal((await next.reprocessing.caughtUp()).generation, 1)
   await next.close()
 })
 
-test('a diff whose reader throws leaves the generation following', async () => {
+test('a diff whose reader throws leaves the candidate following', async () => {
   const engine = await open(memoryStorage())
   await pay(engine, 10)
   await engine.reprocessing.start({ app: costly })
@@ -104,7 +104,7 @@ test('a diff whose reader throws leaves the generation following', async () => {
   await engine.close()
 })
 
-test('a diff leaves a generation paused that was paused meanwhile', async () => {
+test('a candidate that is paused during a diff stays paused', async () => {
   const engine = await open(memoryStorage())
   await pay(engine, 10)
   await engine.reprocessing.start({ app: costly })
@@ -121,7 +121,7 @@ async function promote(engine: Engine<App>, requestId: string) {
   return engine.reprocessing.promote({ diff }, { requestId })
 }
 
-test('the generation kept for the way back is derived anew with all versions that it had, when its state is lost', async () => {
+test('a generation kept for a rollback whose state is lost is derived again with all its versions of the code', async () => {
   const data = memoryStorage({ partitions: 2 })
   const detour = bank({ detour: true })
   const all = { earlier: [plain, costly, detour] }
@@ -141,7 +141,7 @@ test('the generation kept for the way back is derived anew with all versions tha
   await engine.close()
 })
 
-test('what was live before is kept for the way back, also when the process ends before it has noted that', async () => {
+test('the generation before is kept for a rollback even if the process ends before it writes the manifest', async () => {
   const data = memoryStorage({ partitions: 2 })
   let isCut = false
   const cutting: Storage = {
@@ -166,8 +166,8 @@ test('what was live before is kept for the way back, also when the process ends 
   await engine.close()
 })
 
-test('a note that says nothing of use is as good as none', async () => {
-  for (const text of ['null', '{}', '{"live":"x"}', '{"live":0,"other":{}}', 'no']) {
+test('an unusable manifest counts as none', async () => {
+  for (const text of ['null', '{}', '{"live":"x"}', '{"live":0,"candidate":{}}', 'no']) {
     const data = memoryStorage()
     const engine = await open(data)
     await pay(engine, 3)
@@ -179,7 +179,7 @@ test('a note that says nothing of use is as good as none', async () => {
   }
 })
 
-test('a generation whose code is missing does not keep the live one from its work, and says what it lacks', async () => {
+test('a candidate whose code is missing says so, and the live generation works', async () => {
   const data = memoryStorage({ partitions: 2 })
   let engine = await open(data)
   await pay(engine, 20)
@@ -205,7 +205,7 @@ test('a generation whose code is missing does not keep the live one from its wor
     await engine.close()
   }
 
-  // With the code it goes on where it was.
+  // With the code it continues where it was.
   engine = await open(data)
   assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
   await engine.close()
@@ -222,10 +222,10 @@ test('a generation whose code is missing does not keep the live one from its wor
 })
 
 for (const [what, variant] of [
-  ['tells others by a detour', { detour: true }],
-  ['keys otherwise', { rename: (name: string) => `${name}x` }],
+  ['sends events by a detour', { detour: true }],
+  ['uses other keys', { rename: (name: string) => `${name}x` }],
 ] as const) {
-  test(`a diff changes nothing of what is derived by code that ${what}, also when more comes in the same millisecond`, async () => {
+  test(`a diff does not change the result of code that ${what}, even if more requests follow in the same millisecond`, async () => {
     const clock = { now: () => Date.UTC(2026, 0, 1) }
     const other = bank(variant)
     const all = { clock, earlier: [plain, other] }
@@ -251,7 +251,7 @@ for (const [what, variant] of [
   })
 }
 
-test('a generation that goes on after a pause has caught up only once it is there again', async () => {
+test('after a pause the candidate has caught up only once it has reached the end again', async () => {
   const { data, gate } = holding(memoryStorage())
   const engine = await open(data)
   await pay(engine, 10)
@@ -274,7 +274,7 @@ test('a generation that goes on after a pause has caught up only once it is ther
   await engine.close()
 })
 
-test('a generation that stops in the middle leaves no reading of the log open', async () => {
+test('a candidate that stops half-way leaves no reader of the log open', async () => {
   const data = memoryStorage({ partitions: 8 })
   const { log } = data
   let readings = 0
@@ -302,7 +302,7 @@ test('a generation that stops in the middle leaves no reading of the log open', 
   await engine.close()
 })
 
-test('the status names the last derivation that threw in the other generation', async () => {
+test('the status names the last derivation of the candidate that threw', async () => {
   const [account] = scopes('account')
   const made = (derive: (tx: unknown, input: { readonly cents: number }) => void) =>
     app('wallet', {

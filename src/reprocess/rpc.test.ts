@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { HenceError } from '../failure.ts'
-import { type Calls, Peer, type Wire } from './rpc.ts'
+import { RpcConnection, type RpcFunctions, type RpcTransport } from './rpc.ts'
 
-// Two processes call each other. Whoever waits for a reply must get that of its own call, or be told why there is none: a call
-// that nobody ever settles would hold a promotion, or the end of an engine, for ever.
+// Two processes call each other. Every call must settle, with its own reply or with an error: a call that never settles would
+// block a promotion, or the closing of an engine, for ever.
 
-/** Two ends of a wire that carries what a structured clone carries, in order, each message in a turn of its own. */
-function wires(): [Wire, Wire] {
+/** Two connected transports, which clone each message and deliver it in a later turn, in order. */
+function transports(): [RpcTransport, RpcTransport] {
   const listeners: ((message: unknown) => void)[] = []
-  const end = (own: number): Wire => ({
+  const end = (own: number): RpcTransport => ({
     send(message) {
       const sent = structuredClone(message)
       setImmediate(() => listeners[1 - own]!(sent))
@@ -21,17 +21,17 @@ function wires(): [Wire, Wire] {
   return [end(0), end(1)]
 }
 
-function pair<Ours extends Calls, Theirs extends Calls>(ours: Ours, theirs: Theirs) {
-  const [near, far] = wires()
-  return { here: new Peer<Theirs>(near, ours), there: new Peer<Ours>(far, theirs) }
+function pair<Here extends RpcFunctions, There extends RpcFunctions>(ours: Here, theirs: There) {
+  const [near, far] = transports()
+  return { here: new RpcConnection<There>(near, ours), there: new RpcConnection<Here>(far, theirs) }
 }
 
-/** Resolves when all messages that are under way, and the replies to them, have come. */
-async function quiet(): Promise<void> {
+/** Resolves when all messages in flight, and the replies to them, have arrived. */
+async function settled(): Promise<void> {
   for (let turns = 0; turns < 5; turns++) await new Promise(setImmediate)
 }
 
-test('calls go both ways, and give what the other side gives, now or later', async () => {
+test('calls go both ways, and resolve to the result of the other side, sync or async', async () => {
   const { here, there } = pair(
     { double: (n: number) => 2 * n },
     { join: async (a: string, b: string) => a + b, nothing: () => {}, map: () => new Map([[1, [2]]]) },
@@ -47,7 +47,7 @@ test('calls go both ways, and give what the other side gives, now or later', asy
   )
 })
 
-test('one side may call the other while it is called by it', async () => {
+test('a function may call back while it is being called', async () => {
   const { here, there } = pair(
     { factorial: async (n: number): Promise<number> => (n === 0 ? 1 : n * (await here.call('next', n - 1))) },
     { next: (n: number): Promise<number> => there.call('factorial', n) },
@@ -55,20 +55,20 @@ test('one side may call the other while it is called by it', async () => {
   assert.equal(await there.call('factorial', 6), 720)
 })
 
-test('every call gets its own reply, in whatever order they come', async () => {
+test('every call gets its own reply, in whatever order replies arrive', async () => {
   const gates = [0, 1, 2].map(() => Promise.withResolvers<string>())
   const { here } = pair({}, { wait: (n: number) => gates[n]!.promise })
   const calls = [0, 1, 2].map((n) => here.call('wait', n))
-  assert.equal(here.waitingCount, 3)
-  await quiet()
+  assert.equal(here.pendingCount, 3)
+  await settled()
   for (const n of [2, 0, 1]) {
     gates[n]!.resolve(`reply ${n}`)
     assert.equal(await calls[n], `reply ${n}`)
   }
-  assert.equal(here.waitingCount, 0)
+  assert.equal(here.pendingCount, 0)
 })
 
-test('an error of Hence keeps code, advice and message; others their name and message', async () => {
+test('a HenceError keeps its code, advice and message; other errors keep name and message', async () => {
   const { here } = pair(
     {},
     {
@@ -95,34 +95,34 @@ test('an error of Hence keeps code, advice and message; others their name and me
     assert.ok(error instanceof Error && !(error instanceof HenceError))
     assert.deepEqual([error.name, error.message], [name, message])
   }
-  assert.equal(here.waitingCount, 0)
+  assert.equal(here.pendingCount, 0)
 })
 
-test('a call that the other side does not know is an error, and breaks nothing', async () => {
-  const { here } = pair({}, { known: () => 1 } as Calls)
+test('a call of an unknown function rejects, and breaks nothing', async () => {
+  const { here } = pair({}, { known: () => 1 } as RpcFunctions)
   await assert.rejects(here.call('unknown'), { name: 'TypeError' })
   assert.equal(await here.call('known'), 1)
 })
 
 const why = new HenceError('engine-closed', 'retry', 'It is closed.')
 
-test('whoever waits when calls are abandoned is told why; later calls are made', async () => {
+test('abandoned calls reject with the reason; later calls are made', async () => {
   const gate = Promise.withResolvers<number>()
   const { here } = pair({}, { wait: () => gate.promise, one: () => 1 })
   const calls = [here.call('wait'), here.call('wait')]
-  await quiet()
+  await settled()
   here.abandon(why)
   for (const call of calls) await assert.rejects(call, (error) => error === why)
-  assert.equal(here.waitingCount, 0)
-  // Replies that come all the same are nobody's.
+  assert.equal(here.pendingCount, 0)
+  // Late replies are ignored.
   gate.resolve(2)
   const later = here.call('one')
-  assert.equal(here.waitingCount, 1)
-  await quiet()
+  assert.equal(here.pendingCount, 1)
+  await settled()
   assert.equal(await later, 1)
 })
 
-test('whoever waits when the other side is lost is told why, and so is whoever calls it later', async () => {
+test('pending and later calls reject with the reason once the other side is lost', async () => {
   let called = 0
   const gate = Promise.withResolvers<number>()
   const theirs = {
@@ -133,22 +133,22 @@ test('whoever waits when the other side is lost is told why, and so is whoever c
   }
   const { here } = pair({}, theirs)
   const call = here.call('wait')
-  await quiet()
+  await settled()
   here.lose(why)
   await assert.rejects(call, (error) => error === why)
   // The first reason stands.
   here.lose(new Error('something else'))
   await assert.rejects(here.call('wait'), (error) => error === why)
   gate.resolve(1)
-  await quiet()
-  assert.deepEqual([called, here.waitingCount], [1, 0])
+  await settled()
+  assert.deepEqual([called, here.pendingCount], [1, 0])
 })
 
-test('what comes after the other side was lost is ignored, and nothing is sent to it', async () => {
+test('messages that arrive after the other side was lost are ignored, and none are sent to it', async () => {
   const sent: unknown[] = []
   let listener: (message: unknown) => void = () => {}
   const gate = Promise.withResolvers<number>()
-  const here = new Peer<{ readonly anything: () => number }>(
+  const here = new RpcConnection<{ readonly anything: () => number }>(
     {
       send: (message) => sent.push(message),
       receive(given) {
@@ -157,16 +157,16 @@ test('what comes after the other side was lost is ignored, and nothing is sent t
     },
     { slow: () => gate.promise },
   )
-  const told = assert.rejects(here.call('anything'), (error) => error === why)
+  const rejected = assert.rejects(here.call('anything'), (error) => error === why)
   const [{ id }] = sent as [{ id: number }]
   listener({ call: 'slow', id: 7, values: [] })
-  await quiet()
+  await settled()
   here.lose(why)
   listener({ reply: id, value: 1 })
   listener({ reply: id, error: { name: 'Error', message: 'late' } })
   listener({ reply: 99, value: 1 })
   gate.resolve(1)
-  await quiet()
-  await told
+  await settled()
+  await rejected
   assert.equal(sent.length, 1)
 })

@@ -1,89 +1,92 @@
 import { HenceError } from '../failure.ts'
 
-/** Whatever carries messages to another process, in their order. */
-export interface Wire {
+/** Carries messages to another process, and delivers them in the order in which they were sent. */
+export interface RpcTransport {
   send(message: unknown): void
   receive(listener: (message: unknown) => void): void
 }
 
-/** What one side lets the other call; values must survive a structured clone. */
-// biome-ignore lint/suspicious/noExplicitAny: every call has parameters of its own.
-export type Calls = { readonly [name: string]: (...values: any[]) => unknown }
+/** The functions that one side offers to the other. Their parameters and results must survive a structured clone. */
+// biome-ignore lint/suspicious/noExplicitAny: every function has parameters of its own.
+export type RpcFunctions = { readonly [name: string]: (...values: any[]) => unknown }
 
-type Message =
+type RpcMessage =
   | { readonly call: string; readonly id: number; readonly values: readonly unknown[] }
-  | { readonly reply: number; readonly value?: unknown; readonly error?: SentError }
+  | { readonly reply: number; readonly value?: unknown; readonly error?: RpcError }
 
-/** An error on its way. */
-interface SentError {
+/** An error as plain data. */
+interface RpcError {
   readonly name: string
   readonly message: string
   readonly code?: string
   readonly advice?: HenceError['advice']
 }
 
-/** Calls between two processes: what a call resolves to, or throws, comes back to its caller. */
-export class Peer<Theirs extends Calls> {
-  readonly #wire: Wire
-  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
-  #calls = 0
+/**
+ * Remote procedure calls between two processes, in both directions. A call resolves to the other side's result, or rejects
+ * with its error.
+ */
+export class RpcConnection<Remote extends RpcFunctions> {
+  readonly #transport: RpcTransport
+  readonly #pending = new Map<number, PromiseWithResolvers<unknown>>()
+  #nextId = 0
   #lost: Error | undefined
 
-  constructor(wire: Wire, ours: Calls) {
-    this.#wire = wire
-    wire.receive((message) => void this.#receive(message as Message, ours))
+  constructor(transport: RpcTransport, local: RpcFunctions) {
+    this.#transport = transport
+    transport.receive((message) => void this.#receive(message as RpcMessage, local))
   }
 
   /** How many calls have no reply yet. */
-  get waitingCount(): number {
-    return this.#waiting.size
+  get pendingCount(): number {
+    return this.#pending.size
   }
 
-  call<Name extends string & keyof Theirs>(
+  call<Name extends string & keyof Remote>(
     name: Name,
-    ...values: Parameters<Theirs[Name]>
-  ): Promise<Awaited<ReturnType<Theirs[Name]>>> {
+    ...values: Parameters<Remote[Name]>
+  ): Promise<Awaited<ReturnType<Remote[Name]>>> {
     if (this.#lost) return Promise.reject(this.#lost)
-    const id = this.#calls++
-    const waiting = Promise.withResolvers<unknown>()
-    this.#waiting.set(id, waiting)
-    this.#wire.send({ call: name, id, values } satisfies Message)
-    return waiting.promise as Promise<Awaited<ReturnType<Theirs[Name]>>>
+    const id = this.#nextId++
+    const pending = Promise.withResolvers<unknown>()
+    this.#pending.set(id, pending)
+    this.#transport.send({ call: name, id, values } satisfies RpcMessage)
+    return pending.promise as Promise<Awaited<ReturnType<Remote[Name]>>>
   }
 
-  /** Whoever waits for a reply is told why there will be none. */
+  /** Rejects all pending calls; later calls are made as usual. */
   abandon(error: Error): void {
-    for (const { reject } of this.#waiting.values()) reject(error)
-    this.#waiting.clear()
+    for (const { reject } of this.#pending.values()) reject(error)
+    this.#pending.clear()
   }
 
-  /** The other side is gone: whoever calls it from now on is told why, too. */
+  /** The other process is gone: rejects all pending and all later calls, always with the first error given. */
   lose(error: Error): void {
     this.#lost ??= error
     this.abandon(this.#lost)
   }
 
-  async #receive(message: Message, ours: Calls): Promise<void> {
+  async #receive(message: RpcMessage, local: RpcFunctions): Promise<void> {
     if ('call' in message) {
       const { call, id, values } = message
-      let reply: Message
+      let reply: RpcMessage
       try {
-        reply = { reply: id, value: await ours[call]!(...values) }
+        reply = { reply: id, value: await local[call]!(...values) }
       } catch (error) {
-        reply = { reply: id, error: sent(error) }
+        reply = { reply: id, error: encodeError(error) }
       }
-      // Nobody waits for it any more.
-      if (this.#lost === undefined) this.#wire.send(reply)
+      if (this.#lost === undefined) this.#transport.send(reply)
       return
     }
-    const waiting = this.#waiting.get(message.reply)
-    this.#waiting.delete(message.reply)
-    if (message.error) waiting?.reject(received(message.error))
-    else waiting?.resolve(message.value)
+    // A reply to a call that was abandoned finds nothing here.
+    const pending = this.#pending.get(message.reply)
+    this.#pending.delete(message.reply)
+    if (message.error) pending?.reject(decodeError(message.error))
+    else pending?.resolve(message.value)
   }
 }
 
-function sent(error: unknown): SentError {
+function encodeError(error: unknown): RpcError {
   if (error instanceof HenceError) {
     const { name, message, code, advice } = error
     return { name, message, code, advice }
@@ -93,7 +96,7 @@ function sent(error: unknown): SentError {
     : { name: '', message: `${error}` }
 }
 
-function received({ name, message, code, advice }: SentError): Error {
+function decodeError({ name, message, code, advice }: RpcError): Error {
   if (code !== undefined && advice !== undefined) return new HenceError(code, advice, message)
   return Object.assign(new Error(message), { name })
 }

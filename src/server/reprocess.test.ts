@@ -114,11 +114,11 @@ test('a candidate is started, compared and promoted once, and the server answers
   assert.deepEqual(seen.rows, [{ key: ['ada'], value: { n: 1 } }], 'and so are tables and their rules')
   const generations = (await (await call('root', '/reprocess')).json()) as {
     live: { generation: number; version: string }
-    other: { wasLive: boolean }
+    candidate: { wasLive: boolean }
     history: { type: string; principal: string; note: string }[]
   }
   assert.deepEqual(generations.live, { generation: 1, version })
-  assert.equal(generations.other.wasLive, true)
+  assert.equal(generations.candidate.wasLive, true)
   const { type, principal, note } = generations.history.at(-1)!
   assert.deepEqual([type, principal, note], ['promotion', 'root', 'twice'])
   assert.equal((await post('/reprocess/discard', {})).status, 204)

@@ -15,7 +15,7 @@ import { Spool } from './spool.ts'
 export interface Generations {
   readonly live: { readonly generation: number; readonly version: string }
   /** The candidate; left out if there is none. */
-  readonly other?: ReprocessStatus
+  readonly candidate?: ReprocessStatus
   /** All promotions and changes of code, the oldest first. */
   readonly history: readonly ControlFact[]
 }
@@ -24,10 +24,10 @@ export async function generationsOf(
   engine: Pick<Engine<App>, 'stats' | 'reprocessing'>,
 ): Promise<Generations> {
   const { generation, version } = engine.stats()
-  const other = await engine.reprocessing.status()
+  const candidate = await engine.reprocessing.status()
   return {
     live: { generation, version },
-    ...(other && { other }),
+    ...(candidate && { candidate }),
     history: await engine.reprocessing.history(),
   }
 }

@@ -444,7 +444,7 @@ test('Ctrl-C reaches both: the engine closes gracefully, and the next one goes o
   const begun = await at('run', fileURLToPath(modules.new), ...slowly)
   assert.equal(begun.code, 0, begun.stderr)
   let records = 0
-  while (records === 0) records = JSON.parse((await at('status')).stdout).other.records
+  while (records === 0) records = JSON.parse((await at('status')).stdout).candidate.records
   const pid = derivingIn(directory)
   // A shell makes a group of what it runs, and a terminal signals all of it.
   process.kill(-server.process.pid!, 'SIGINT')

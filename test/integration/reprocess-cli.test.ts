@@ -107,7 +107,7 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
   assert.deepEqual(plan.unreadable, [])
   assert.ok(plan.estimateMs > 0)
   const text = await at('plan', fresh)
-  assert.match(text.stdout, /is in force, the new one is version [0-9a-f]{12}/)
+  assert.match(text.stdout, /^The code in force is version [0-9a-f]{12}, the new one is version [0-9a-f]{12}/)
   assert.equal(
     refusal(await at('status', '--watch', '--json').then(() => at('run', '--json'))).code,
     'reprocess-none',
@@ -199,14 +199,14 @@ test('a run that is killed or stopped goes on, and ends in the same diff as one 
     await until(
       async () =>
         (await text('lock.json')).includes(`"pid":${run.process.pid},`) &&
-        (await text('state/generations.json')).includes('"other"'),
+        (await text('state/generations.json')).includes('"candidate"'),
     )
     // What it is stopped in is another thing each time; that it is rarely the end, the length of the log sees to.
     await new Promise((resolve) => setTimeout(resolve, 700))
     const code = await run.stop(signal)
     if (signal === 'SIGINT' && code !== 0) {
       assert.equal(code, 5)
-      assert.match(run.errors, /the same command goes on where it was/)
+      assert.match(run.errors, /The same command continues where it stopped/)
     }
   }
   const done = one<Status>(await hence(['reprocess', 'run', '--data', data, '--json']))
@@ -245,15 +245,15 @@ test('against a server: code by way of its directory, beside requests; it goes o
   assert.equal(one<Status>(await at('pause', '--json')).state, 'paused')
   await server.stop('SIGKILL')
   server = await started([old, '--data', data])
-  const generations = one<{ other: Status }>(await at('status', '--json'))
-  assert.deepEqual([generations.other.state, generations.other.version], ['paused', version])
+  const generations = one<{ candidate: Status }>(await at('status', '--json'))
+  assert.deepEqual([generations.candidate.state, generations.candidate.version], ['paused', version])
   assert.equal(refusal(await at('diff', '--json')).code, 'reprocess-paused')
   assert.equal(one<Status>(await at('resume', '--json')).state, 'deriving')
   await batch(server.url, ordersOf(100, 500))
   const watched = await at('status', '--watch', '--json')
   assert.equal(watched.code, 0, watched.stderr)
-  const { other, live } = JSON.parse(watched.stdout.trim().split('\n').at(-1)!)
-  assert.deepEqual([live.generation, other.state, other.version], [0, 'following', version])
+  const { candidate, live } = JSON.parse(watched.stdout.trim().split('\n').at(-1)!)
+  assert.deepEqual([live.generation, candidate.state, candidate.version], [0, 'following', version])
 
   const file = join(home, 'served.ndjson')
   const told = await at('diff', '--format', 'ndjson', '--out', file)

@@ -12,12 +12,12 @@ import { exitCode } from '../terminal/exit-code.ts'
 import { note } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
 import { stopSignal } from '../terminal/stop-signal.ts'
-import { type Reach, reachOptions } from './reach.ts'
-import { none } from './run.ts'
+import { noCandidate } from './run.ts'
 import { barText, versionText } from './status-text.ts'
-import { withReach } from './with-reach.ts'
+import { type ReprocessTarget, targetOptions } from './target.ts'
+import { withTarget } from './with-target.ts'
 
-/** The forms of a diff, and all of it: a line of JSON for each difference. */
+/** A summary in one of its formats, or `ndjson`: every difference as a line of JSON. */
 export type DiffFormat = SummaryFormat | 'ndjson'
 
 export interface DiffOptions extends ServiceOptions {
@@ -28,23 +28,23 @@ export interface DiffOptions extends ServiceOptions {
 
 /** `hence reprocess diff` */
 export function diffCommand() {
-  const diff = command('diff', 'tell what the other generation has made differently', [
+  const diff = command('diff', 'show the differences between the candidate and the live generation', [
     'hence reprocess diff',
     'hence reprocess diff --format markdown --out diff.md             for a pull request',
     'hence reprocess diff --format ndjson --out diff.ndjson           every difference; its SHA-256 is the hash to approve',
   ])
-  return formatOptions(reachOptions(diff)).action(
+  return formatOptions(targetOptions(diff)).action(
     runs(async (options: DiffOptions, self: Command) => {
       const stop = stopSignal()
-      return withReach(options, self, async (reach) => {
-        await caughtUp(reach, stop.signal)
+      return withTarget(options, self, async (target) => {
+        await caughtUp(target, stop.signal)
         const format = formatOf(options)
         if (format === 'ndjson') {
-          const { lines, hash } = await reach.differences()
+          const { lines, hash } = await target.differences()
           await write(Readable.fromWeb(lines as never), options.out)
           note(options.json ? JSON.stringify({ diff: hash }) : `diff ${hash}`)
         } else {
-          await write([diffFormed(format, await reach.diff(options.samples))], options.out)
+          await write([formatDiff(format, await target.diff(options.samples))], options.out)
         }
         return exitCode.ok
       })
@@ -52,43 +52,43 @@ export function diffCommand() {
   )
 }
 
-/** Adds the options that say how a diff is told. */
+/** Adds the options for the output of a diff. */
 export function formatOptions(command: Command): Command {
   return command
     .addOption(
-      new Option('--format <form>', 'for a person, a program, every difference, a pull request').choices([
-        ...summaryFormats,
-        'ndjson',
-      ]),
+      new Option(
+        '--format <form>',
+        'text, json: the summary; markdown: for a pull request; ndjson: every difference',
+      ).choices([...summaryFormats, 'ndjson']),
     )
     .addOption(
-      new Option('--samples <number>', 'how many differences of each kind are shown')
+      new Option('--samples <number>', 'how many differences of each group are shown')
         .default(5)
         .argParser(wholeNumber),
     )
-    .option('--out <file>', 'write it there')
+    .option('--out <file>', 'write it to a file')
     .addOption(jsonOption())
 }
 
-/** `--json` is another way to say `--format json`. */
+/** `--json` means `--format json`. */
 export function formatOf({ format, json }: Pick<DiffOptions, 'format' | 'json'>): DiffFormat {
   return format ?? (json ? 'json' : 'text')
 }
 
-/** A diff as text of a form, with a line break at its end. */
-export function diffFormed(form: SummaryFormat, diff: Diff): string {
+/** Formats a diff, with a line break at its end. */
+export function formatDiff(format: SummaryFormat, diff: Diff): string {
   const [before, after] = [diff.before, diff.after].map(({ version }) => version.slice(0, 12)) as [
     string,
     string,
   ]
   const heading =
-    form === 'text'
+    format === 'text'
       ? `generation ${diff.before.generation}, ${versionText(before)} → generation ${diff.after.generation}, ${versionText(after)}\n`
       : ''
-  return `${heading}${formatSummary(form, diff, { before, after })}\n`
+  return `${heading}${formatSummary(format, diff, { before, after })}\n`
 }
 
-/** Writes to a file, or to standard output at the pace of whoever reads it. */
+/** Writes to a file, or to standard output at the pace of its reader. */
 export async function write(
   text: Iterable<string> | AsyncIterable<Uint8Array>,
   file: string | undefined,
@@ -97,20 +97,21 @@ export async function write(
   return pipeline(text, process.stdout, { end: false })
 }
 
-async function caughtUp(reach: Reach, signal: AbortSignal): Promise<void> {
+async function caughtUp(target: ReprocessTarget, signal: AbortSignal): Promise<void> {
   const progress = new Progress()
-  const other = await catchUp(reach, signal, (status) => progress.show((columns) => barText(status, columns)))
+  const status = async () => (await target.generations()).candidate
+  const candidate = await catchUp(status, signal, (now) => progress.show((columns) => barText(now, columns)))
   progress.end()
-  if (other === undefined) throw none()
-  if (other.state === 'failed') throw failureOf(other)
-  // That it is paused is told by whoever compares.
-  if (other.state === 'deriving') throw stopped()
+  if (candidate === undefined) throw noCandidate()
+  if (candidate.state === 'failed') throw failureOf(candidate)
+  // If it is paused, the comparison throws.
+  if (candidate.state === 'deriving') throw stopped()
 }
 
 function stopped(): HenceError {
   return new HenceError(
     'reprocess-behind',
     'retry',
-    'Stopped: the other generation has not reached the end of the log, so it cannot be compared yet.',
+    'Stopped: the candidate has not caught up with the log, so it cannot be compared yet.',
   )
 }

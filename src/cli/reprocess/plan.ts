@@ -23,7 +23,7 @@ interface PlanOptions {
   readonly json?: true
 }
 
-/** What reprocessing would do. */
+/** An estimate of what reprocessing would do. */
 interface Plan {
   /** The version in force, and the new one. */
   readonly before: string
@@ -31,11 +31,11 @@ interface Plan {
   readonly records: number
   readonly bytes: number
   readonly messages: readonly MessageCount[]
-  /** Requests among them that the new code does not know; reprocessing stops at the first of them. */
+  /** Requests that the new code does not know; reprocessing would stop at the first of them. */
   readonly unreadable: readonly MessageCount[]
-  /** Definitions that only one of the two has, or whose shape differs; undefined where the code in force is not kept. */
+  /** Definitions that only one version has, or whose shape differs; undefined if the present code is not in the directory. */
   readonly definitions: readonly DefinitionChange[] | undefined
-  /** How long it takes with nothing else to do, as a trial with the first records tells; undefined where there was none. */
+  /** Time on an idle machine, from a trial with the first records; undefined if there was no trial. */
   readonly estimateMs: number | undefined
 }
 
@@ -47,13 +47,13 @@ interface DefinitionChange {
 
 /** `hence reprocess plan` */
 export function planCommand() {
-  return command('plan', 'tell what deriving everything again would take; changes nothing', [
+  return command('plan', 'show what deriving everything again would take; changes nothing', [
     'hence reprocess plan shop.ts --data data',
   ])
-    .argument('<app>', 'the module of the new code, such as shop.ts')
+    .argument('<app>', 'the module of the new code, for example shop.ts')
     .addOption(dataOption().makeOptionMandatory())
     .addOption(jsonOption())
-    .addHelpText('after', '\nIt reads the log, and may run beside a running process.')
+    .addHelpText('after', '\nIt only reads the log, and may run beside a running server.')
     .action(
       runs(async (path: string, options: PlanOptions, _command: unknown) => {
         const plan = await planned(resolve(path), options.data)
@@ -91,7 +91,7 @@ async function planned(module: string, data: string): Promise<Plan> {
   }
 }
 
-/** So many records are derived to see how fast it goes. */
+/** The number of records in the trial. */
 const trialRecords = 20_000
 
 async function estimate(
@@ -115,7 +115,7 @@ async function estimate(
     })
     return Math.ceil((ms / first.records) * all)
   } catch (error) {
-    // What stops the trial would stop the work too, but a plan only tells what there is.
+    // The same error would stop reprocessing, but a plan should still show the rest.
     if (error instanceof HenceError) return undefined
     throw error
   }
@@ -151,21 +151,22 @@ function planText(plan: Plan): string[] {
   const isUnknown = new Set(plan.unreadable)
   const lines = [
     before === after
-      ? `The code is that which is in force, ${versionText(before)}.`
-      : `${versionText(before)} is in force, the new one is ${versionText(after)}.`,
-    `${count(records)} records, ${count(bytes)} bytes, would be derived again.`,
+      ? `The code is the one in force, ${versionText(before)}.`
+      : `The code in force is ${versionText(before)}, the new one is ${versionText(after)}.`,
+    `${count(records)} records (${count(bytes)} bytes) would be derived again.`,
     ...messages.map((each) => {
       const { kind, type, version, count: many, first } = each
       const known = isUnknown.has(each) ? ` ${paint.bad(`unknown to the new code, first at ${first}`)}` : ''
       return `  ${kind} ${paint.strong(type)}${version === 1 ? '' : ` version ${version}`}: ${count(many)}${known}`
     }),
   ]
-  if (definitions === undefined) lines.push('The code in force is not kept, so definitions are not compared.')
+  if (definitions === undefined)
+    lines.push('The code in force is not in the directory, so definitions are not compared.')
   for (const { kind, name, change } of definitions ?? [])
     lines.push(`${kind} ${paint.strong(name)} ${change}`)
   if (estimateMs !== undefined) {
     lines.push(
-      `It takes about ${durationText(estimateMs)} on a processor of its own; with less than that, or by --share, longer.`,
+      `It would take about ${durationText(estimateMs)} on a free processor; longer on a busy one, or with --share.`,
     )
   }
   return lines

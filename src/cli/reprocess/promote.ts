@@ -6,9 +6,9 @@ import { command, jsonOption, runs } from '../command.ts'
 import { confirmed } from '../terminal/confirm.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { note, paint, print } from '../terminal/output.ts'
-import { type Reach, reachOptions } from './reach.ts'
 import { statusText, versionText } from './status-text.ts'
-import { withReach } from './with-reach.ts'
+import { type ReprocessTarget, targetOptions } from './target.ts'
+import { withTarget } from './with-target.ts'
 
 export interface ApprovalOptions extends ServiceOptions {
   readonly diff?: string
@@ -19,22 +19,22 @@ export interface ApprovalOptions extends ServiceOptions {
 
 /** `hence reprocess promote` */
 export function promoteCommand() {
-  const promote = command('promote', 'make the other generation live, after its diff was looked at', [
+  const promote = command('promote', 'make the candidate live, after you have looked at its diff', [
     'hence reprocess promote --diff 5f1e4c0a… --note "totals in cents"',
-    'hence reprocess promote --diff 5f1e4c0a… --request-id 0197f5a0-… --yes     in a script, and again after an error',
+    'hence reprocess promote --diff 5f1e4c0a… --request-id 0197f5a0-… --yes     in a script; may be repeated after an error',
   ])
   return approvalOptions(promote).action(
     runs(async (options: ApprovalOptions, self: Command) => {
       if (options.diff === undefined) {
         throw new InvalidArgumentError(
-          'Give the hash of the diff that you looked at: --diff HASH, as `hence reprocess diff` prints it.',
+          'Give the hash of the diff that you looked at: --diff HASH, as printed by `hence reprocess diff`.',
         )
       }
       const { diff } = options
-      return withReach(options, self, async (reach) => {
-        const { other } = await reach.generations()
-        for (const line of other === undefined ? [] : statusText(other)) note(line)
-        return approved(reach, diff, options)
+      return withTarget(options, self, async (target) => {
+        const { candidate } = await target.generations()
+        for (const line of candidate === undefined ? [] : statusText(candidate)) note(line)
+        return approve(target, diff, options)
       })
     }),
   )
@@ -42,23 +42,27 @@ export function promoteCommand() {
 
 /** Adds the options of an approval. */
 export function approvalOptions(command: Command): Command {
-  return reachOptions(command)
-    .option('--diff <hash>', 'the diff that is approved; it must be the last one that was made', hashOf)
-    .option('--note <text>', 'why; it stays in the log')
-    .option('--request-id <id>', 'under this id; default: a new one, printed before it is sent, for a retry')
-    .option('--yes', 'approve without being asked')
+  return targetOptions(command)
+    .option('--diff <hash>', 'the hash of the diff that you approve; it must be the last one', hashOf)
+    .option('--note <text>', 'the reason; it is kept in the log')
+    .option('--request-id <id>', 'the request id; default: a new one, printed before it is sent, for a retry')
+    .option('--yes', 'approve without a question')
     .addOption(jsonOption())
 }
 
-/** Asks, promotes, and tells; gives the exit code. */
-export async function approved(reach: Reach, diff: string, options: ApprovalOptions): Promise<number> {
+/** Asks for confirmation, promotes and prints the result. Returns the exit code. */
+export async function approve(
+  target: ReprocessTarget,
+  diff: string,
+  options: ApprovalOptions,
+): Promise<number> {
   const { json, note: why, yes } = options
   if (!(await confirmed('promote', yes === true))) return exitCode.failed
   const requestId = options.requestId ?? v7()
-  // Before it is sent: whatever happens then, the same id may be sent again.
+  // Printed first, so that the user can retry with the same id whatever happens.
   if (options.requestId === undefined) note(json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
   const approval = { diff, ...(why !== undefined && { note: why }) }
-  const promotion = await reach.promote(approval, { requestId })
+  const promotion = await target.promote(approval, { requestId })
   await print(json ? JSON.stringify(promotion) : promotionText(promotion))
   return exitCode.ok
 }
@@ -74,12 +78,12 @@ function promotionText({
   const { outcome, effect, row } = corrections
   return (
     `Generation ${generation} is ${paint.good('live')}, ${versionText(version)}${replayed ? ', promoted before' : ''}. ` +
-    `Corrections: ${outcome} of outcomes, ${effect} of effects, ${row} of rows; ${effectsNew} new effects are sent. ` +
-    `Generation ${before} is kept for the way back, until it is discarded.`
+    `Corrections: ${outcome} of outcomes, ${effect} of effects, ${row} of rows. New effects: ${effectsNew}. ` +
+    `Generation ${before} is kept for a rollback until it is discarded.`
   )
 }
 
 function hashOf(text: string): string {
   if (/^[0-9a-f]{64}$/.test(text)) return text
-  throw new InvalidArgumentError('It must be all 64 hexadecimal digits.')
+  throw new InvalidArgumentError('It must be the whole hash, 64 hexadecimal digits.')
 }

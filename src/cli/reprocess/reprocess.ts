@@ -8,17 +8,17 @@ import { rollbackCommand } from './rollback.ts'
 import { runCommand } from './run.ts'
 import { statusCommand } from './status.ts'
 
-/** `hence reprocess`: derives everything again with other code, compares, and makes it live. */
+/** `hence reprocess` */
 export function reprocessCommand() {
   return command(
     'reprocess',
-    'derive everything again with other code beside what is live, compare, and make it live',
+    'derive everything again with other code beside the live generation, compare both, and promote it',
     [
-      'hence reprocess plan shop.ts --data data           what would be done; changes nothing',
+      'hence reprocess plan shop.ts --data data           what it would take; changes nothing',
       'hence reprocess run shop.ts --data data',
       'hence reprocess diff --data data',
       'hence reprocess promote --data data --diff 5f1e4c0a…',
-      'hence reprocess rollback --data data               the way back, until `discard`',
+      'hence reprocess rollback --data data               possible until `discard`',
     ],
   )
     .addCommand(planCommand())

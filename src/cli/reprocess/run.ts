@@ -9,9 +9,9 @@ import { exitCode } from '../terminal/exit-code.ts'
 import { note, print } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
 import { stopSignal } from '../terminal/stop-signal.ts'
-import { type Reach, reachOptions } from './reach.ts'
 import { barText, statusText } from './status-text.ts'
-import { withReach } from './with-reach.ts'
+import { type ReprocessTarget, targetOptions } from './target.ts'
+import { withTarget } from './with-target.ts'
 
 interface RunOptions extends ServiceOptions {
   readonly share?: number
@@ -21,72 +21,83 @@ interface RunOptions extends ServiceOptions {
 
 /** `hence reprocess run` */
 export function runCommand() {
-  const run = command('run', 'derive everything again with other code, beside what is live', [
-    'hence reprocess run shop.ts --data data                         no server runs',
-    'hence reprocess run shop.ts --data data --url http://…:4362     a server of this directory runs',
-    'hence reprocess run --data data                                 goes on where it was',
+  const run = command('run', 'derive everything again with other code, beside the live generation', [
+    'hence reprocess run shop.ts --data data                         without a server',
+    'hence reprocess run shop.ts --data data --url http://…:4362     beside a server',
+    'hence reprocess run --data data                                 continue where it stopped',
   ])
-    .argument('[app]', 'the module of the new code, such as shop.ts; default: go on with what has begun')
+    .argument(
+      '[app]',
+      'the module of the new code, for example shop.ts; default: continue the present candidate',
+    )
     .option(
       '--share <part>',
-      'for how much of the time it works, over 0 to 1; default: all of it, in a process of its own',
+      'share of the time that it works, over 0 to 1; default: 1, in a child process',
       shareOf,
     )
-    .option('--again', 'also when this code is live')
-    .option('--detach', 'with a server: end when it has begun')
-  return reachOptions(run)
+    .option('--again', 'even if this code is live already')
+    .option('--detach', 'with a server: exit once it has begun')
+  return targetOptions(run)
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nCtrl-C stops it cleanly; a server goes on with it. Nothing that it asks for is sent before it is promoted.',
+      '\nCtrl-C stops it cleanly; a server continues without this command. No effect of the candidate is sent before it is promoted.',
     )
     .action(
       runs(async (module: string | undefined, options: RunOptions, self: Command) => {
         const stop = stopSignal()
-        return withReach(options, self, async (reach) => {
-          await begin(reach, module, options)
-          if (options.detach) return tell((await reach.generations()).other, options)
+        return withTarget(options, self, async (target) => {
+          await begin(target, module, options)
+          const statusNow = async () => (await target.generations()).candidate
+          if (options.detach) return finish(await statusNow(), options)
           const progress = new Progress()
-          const reached = await catchUp(reach, stop.signal, (status) =>
+          const reached = await catchUp(statusNow, stop.signal, (status) =>
             progress.show((columns) => barText(status, columns)),
           )
           progress.end()
-          return tell(reached, options)
+          return finish(reached, options)
         })
       }),
     )
 }
 
-async function begin(reach: Reach, module: string | undefined, { share, again }: RunOptions): Promise<void> {
+async function begin(
+  target: ReprocessTarget,
+  module: string | undefined,
+  { share, again }: RunOptions,
+): Promise<void> {
   if (module !== undefined) {
-    await reach.start(module, { ...(share !== undefined && { share }), ...(again && { again }) })
+    await target.start(module, { ...(share !== undefined && { share }), ...(again && { again }) })
   }
-  const { other } = await reach.generations()
-  if (other === undefined) throw none()
-  if (other.state === 'paused') await reach.resume()
+  const { candidate } = await target.generations()
+  if (candidate === undefined) throw noCandidate()
+  if (candidate.state === 'paused') await target.resume()
 }
 
-async function tell(reached: ReprocessStatus | undefined, { json, detach }: RunOptions): Promise<number> {
-  // Somebody else has discarded it meanwhile.
-  if (reached === undefined) throw none()
+/** Prints the last status, and returns the exit code. */
+async function finish(reached: ReprocessStatus | undefined, { json, detach }: RunOptions): Promise<number> {
+  // It may have been discarded meanwhile.
+  if (reached === undefined) throw noCandidate()
   if (json) await print(JSON.stringify(reached))
   else for (const line of statusText(reached)) await print(line)
   if (reached.state === 'failed') throw failureOf(reached)
   if (reached.state === 'following' || detach) return exitCode.ok
-  note(reached.state === 'paused' ? 'It was paused.' : 'Stopped; the same command goes on where it was.')
+  note(
+    reached.state === 'paused' ? 'It was paused.' : 'Stopped. The same command continues where it stopped.',
+  )
   return exitCode.tryAgain
 }
 
-export function none(): HenceError {
+export function noCandidate(): HenceError {
   return new HenceError(
     'reprocess-none',
     'change',
-    'There is no generation besides the live one. Name the module of the new code: hence reprocess run APP.',
+    'There is no candidate, only the live generation. Name the module of the new code: hence reprocess run APP.',
   )
 }
 
 function shareOf(text: string): number {
   const share = Number(text)
   if (share > 0 && share <= 1) return share
-  throw new InvalidArgumentError('It must be a number over 0 and up to 1.')
+  throw new InvalidArgumentError('It must be a number over 0 and at most 1.')
 }

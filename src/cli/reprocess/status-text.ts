@@ -4,11 +4,11 @@ import { paint } from '../terminal/output.ts'
 
 export const versionText = (version: string): string => `version ${version.slice(0, 12)}`
 
-/** The generations, a line each, and the last steps that led to them. */
-export function generationsText({ live, other, history }: Generations): string[] {
+/** The generations, and the last promotions and changes of code. */
+export function generationsText({ live, candidate, history }: Generations): string[] {
   return [
     `generation ${live.generation} ${paint.good('live')}, ${versionText(live.version)}`,
-    ...(other === undefined ? ['There is no other generation.'] : statusText(other)),
+    ...(candidate === undefined ? ['There is no candidate.'] : statusText(candidate)),
     ...history.slice(-historyShown).map((fact) => `  ${factText(fact)}`),
   ]
 }
@@ -27,7 +27,7 @@ export function statusText(status: ReprocessStatus): string[] {
   if (lastFailure !== undefined) {
     const { partition, offset, type, key, code, message } = lastFailure
     lines.push(
-      `  the last: record ${partition}:${offset}, ${type} ${JSON.stringify(key)}: ${code}: ${message}`,
+      `  the last one: record ${partition}:${offset}, ${type} ${JSON.stringify(key)}: ${code}: ${message}`,
     )
   }
   if (error !== undefined) lines.push(`  ${paint.bad(error.code)}: ${error.message}`)
@@ -35,7 +35,7 @@ export function statusText(status: ReprocessStatus): string[] {
   return lines
 }
 
-/** One line that fits a terminal. */
+/** A progress bar in one line of a terminal. */
 export function barText(status: ReprocessStatus, columns: number): string {
   const { records, of } = status
   const share = of === 0 ? 1 : Math.min(1, records / of)
@@ -51,7 +51,7 @@ function paceText({ perSecond, leftMs }: ReprocessStatus): string {
   return leftMs === undefined ? pace : `${pace}, ${durationText(leftMs)} left`
 }
 
-/** How long something takes, as exactly as a person wants to know. */
+/** A duration, rounded up to seconds, minutes, or hours and minutes. */
 export function durationText(ms: number): string {
   const seconds = Math.ceil(ms / 1000)
   if (seconds < 60) return `${seconds} s`
@@ -60,7 +60,7 @@ export function durationText(ms: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
-/** Digits in groups, of which terminals and languages make the same. */
+/** Groups digits by spaces, independent of the locale. */
 export function count(n: number): string {
   return String(n).replace(/\B(?=(\d{3})+$)/g, ' ')
 }

@@ -5,42 +5,47 @@ import { command, jsonOption, runs } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { print } from '../terminal/output.ts'
 import { stopSignal } from '../terminal/stop-signal.ts'
-import { type Reach, reachOptions } from './reach.ts'
 import { generationsText, statusText } from './status-text.ts'
-import { withReach } from './with-reach.ts'
+import { type ReprocessTarget, targetOptions } from './target.ts'
+import { withTarget } from './with-target.ts'
 
 /** `hence reprocess status` */
 export function statusCommand() {
-  const status = command('status', 'tell the generations, how far the other one is, and what was promoted', [
-    'hence reprocess status',
-    'hence reprocess status --watch                     until it has caught up',
-    'hence reprocess status --data data --json',
-  ]).option('--watch', 'go on telling, a line for each change, until it has caught up')
-  return reachOptions(status)
+  const status = command(
+    'status',
+    'show the generations, the progress of the candidate, and the promotions',
+    [
+      'hence reprocess status',
+      'hence reprocess status --watch                     until it has caught up',
+      'hence reprocess status --data data --json',
+    ],
+  ).option('--watch', 'print a line for each change until it has caught up')
+  return targetOptions(status)
     .addOption(jsonOption())
     .action(
       runs(async (options: ServiceOptions & { watch?: true }, self: Command) =>
-        withReach(options, self, async (reach) => {
-          if (options.watch) await watch(reach, options.json === true)
-          const generations = await reach.generations()
+        withTarget(options, self, async (target) => {
+          if (options.watch) await watch(target, options.json === true)
+          const generations = await target.generations()
           if (options.json) await print(JSON.stringify(generations))
           else for (const line of generationsText(generations)) await print(line)
-          return generations.other?.state === 'failed' ? exitCode.operator : exitCode.ok
+          return generations.candidate?.state === 'failed' ? exitCode.operator : exitCode.ok
         }),
       ),
     )
 }
 
-async function watch(reach: Reach, json: boolean): Promise<void> {
+async function watch(target: ReprocessTarget, json: boolean): Promise<void> {
   const stop = stopSignal()
-  let told = ''
-  let toldAt = Number.NEGATIVE_INFINITY
-  await catchUp(reach, stop.signal, (status) => {
+  let printed = ''
+  let printedAt = Number.NEGATIVE_INFINITY
+  const statusNow = async () => (await target.generations()).candidate
+  await catchUp(statusNow, stop.signal, (status) => {
     const text = json ? JSON.stringify(status) : statusText(status)[0]!
     const now = performance.now()
-    if (text === told || now - toldAt < everyMs || status.state !== 'deriving') return
-    told = text
-    toldAt = now
+    if (text === printed || now - printedAt < everyMs || status.state !== 'deriving') return
+    printed = text
+    printedAt = now
     void print(text)
   })
 }

@@ -4,7 +4,7 @@ import { stripVTControlCharacters } from 'node:util'
 import fc from 'fast-check'
 import type { Violation } from '../../constraint/tables.ts'
 import { summarise } from '../../diff/diff-summary.ts'
-import type { AskedEffect, Difference } from '../../diff/difference.ts'
+import type { ComparedEffect, Difference } from '../../diff/difference.ts'
 import { formatSummary, summaryFormats } from './diff-format.ts'
 import { widthOf } from './plain-text.ts'
 
@@ -18,7 +18,7 @@ const row = (key: string, sides: { before?: unknown; after?: unknown }, table = 
   key: [key],
   ...sides,
 })
-const asked = (text: string): AskedEffect => ({
+const asked = (text: string): ComparedEffect => ({
   type: 'mail',
   input: { text },
   scope: 'order',

@@ -1,7 +1,7 @@
 /** How people and programs are shown the summary of a diff: as text, as Markdown, as JSON. */
 import type { Outcome } from '../../app/index.ts'
 import { changeOf, type DiffGroup, type DiffPart, type DiffSummary } from '../../diff/diff-summary.ts'
-import type { AskedEffect, Difference, EffectDifference, Sides } from '../../diff/difference.ts'
+import type { BeforeAfter, ComparedEffect, Difference, EffectDifference } from '../../diff/difference.ts'
 import { canonicalJson } from '../../state/digest.ts'
 import { paint } from './output.ts'
 import { cut, cutToDifference, plain, widthOf } from './plain-text.ts'
@@ -283,7 +283,7 @@ function changesOf(difference: Difference): Change[] {
   if (difference.kind === 'outcome') {
     return [{ before: outcomeText(difference.before), after: outcomeText(difference.after) }]
   }
-  const { before, after } = difference.kind === 'effect' ? sidesOf(difference) : difference
+  const { before, after } = difference.kind === 'effect' ? effectValues(difference) : difference
   if (!isObject(before) || !isObject(after)) return [{ before: jsonText(before), after: jsonText(after) }]
   const fields = [...new Set([...Object.keys(before), ...Object.keys(after)])].sort()
   return fields.flatMap((field) => {
@@ -307,9 +307,9 @@ function outcomeText(outcome: Outcome | undefined): string {
 }
 
 /** Of an added or removed effect only the input: its type and its request are shown already. */
-function sidesOf({ before, after }: EffectDifference): Sides<unknown> {
+function effectValues({ before, after }: EffectDifference): BeforeAfter<unknown> {
   if (before === undefined || after === undefined) return { before: before?.input, after: after?.input }
-  const compared = ({ type, scope, key, input }: AskedEffect) => ({ type, scope, key, input })
+  const compared = ({ type, scope, key, input }: ComparedEffect) => ({ type, scope, key, input })
   return { before: compared(before), after: compared(after) }
 }
 

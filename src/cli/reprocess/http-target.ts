@@ -9,26 +9,26 @@ import { sandboxed } from '../../sandbox/program.ts'
 import type { Generations } from '../../server/reprocess.ts'
 import { codeName, keep } from '../../storage/storage.ts'
 import type { ServiceOptions } from '../address.ts'
-import type { Reach } from './reach.ts'
+import type { ReprocessTarget } from './target.ts'
 
-/** A diff reads all that is derived, and a promotion may wait for one. */
-const patienceMs = 30 * 60_000
+/** A diff reads all derived state, and a promotion may wait for one. */
+const timeoutMs = 30 * 60_000
 
-/** Asks a server. Code goes to it by way of its directory, on the same machine: from the network it takes none. */
-export function overHttp({ url, key, data }: ServiceOptions): Reach {
-  const exchange = new Exchange({ url, timeoutMs: patienceMs, ...(key !== undefined && { key }) })
-  const understood = (answer: Answer): Answer => {
+/** Calls a server. It takes no code over the network, so new code is put into its data directory, on the same machine. */
+export function httpTarget({ url, key, data }: ServiceOptions): ReprocessTarget {
+  const exchange = new Exchange({ url, timeoutMs, ...(key !== undefined && { key }) })
+  const checked = (answer: Answer): Answer => {
     if (answer.status === 200 || answer.status === 204) return answer
     throw problemOf(answer) ?? notUnderstood(answer)
   }
-  const ask = async (call: Call) => understood(await exchange.ask(call)).body
+  const ask = async (call: Call) => checked(await exchange.ask(call)).body
   const post = (path: string, body: object = {}, headers = {}) =>
     ask({ method: 'POST', path, body: JSON.stringify(body), headers })
   return {
     generations: async () => (await ask({ path: '/reprocess' })) as Generations,
     async start(module, options) {
       if (data === undefined) throw noDirectory()
-      // Nothing is written where a wrong name leads.
+      // Throws if this is not a data directory, before anything is written there.
       await snapshotData(data)
       const { code, hash } = await bundle(module)
       sandboxed({ code, hash }).close()
@@ -43,8 +43,8 @@ export function overHttp({ url, key, data }: ServiceOptions): Reach {
       const response = await exchange.open({ path: '/reprocess/diff?samples=0', headers })
       const hash = response.headers.get('hence-diff')
       if (response.ok && response.body !== null && hash !== null) return { lines: response.body, hash }
-      const told: unknown = await response.json().catch(() => undefined)
-      throw problemOf({ body: told }) ?? notUnderstood(response)
+      const body: unknown = await response.json().catch(() => undefined)
+      throw problemOf({ body }) ?? notUnderstood(response)
     },
     promote: async (approval, { requestId }) =>
       (await post('/reprocess/promote', approval, { 'idempotency-key': `"${requestId}"` })) as Promotion,
@@ -59,6 +59,7 @@ function noDirectory(): HenceError {
   return new HenceError(
     'code-not-kept',
     'change',
-    'A server takes no code over HTTP. On its machine, name its data directory too (--data DIR --url URL): the code is put there.',
+    'A server takes no code over HTTP. Run this on its machine and name its data directory too (--data DIR --url URL), so that ' +
+      'the code can be put there.',
   )
 }

@@ -3,16 +3,16 @@ import type { Diff, Promotion, ReprocessStatus } from '../../reprocess/reprocess
 import type { Generations } from '../../server/reprocess.ts'
 import { embeddedOptions, serverOptions } from '../address.ts'
 
-/** What the commands work on: a directory that is opened here, or a server. */
-export interface Reach {
+/** The engine that the commands act on: one that this process opens in a directory, or a server's. */
+export interface ReprocessTarget {
   generations(): Promise<Generations>
-  /** Begins with the code of a module, as its files are now. */
+  /** Starts a candidate with the code of a module, as its files are now. */
   start(module: string, options: StartOptions): Promise<ReprocessStatus>
   pause(): Promise<ReprocessStatus>
   resume(): Promise<ReprocessStatus>
-  /** Counts, and so many samples of each group. */
+  /** Returns the summary of a diff, with this many samples of each group. */
   diff(samples: number): Promise<Diff>
-  /** Every difference as a line of JSON, and the hash of the diff that they make up. */
+  /** Returns every difference as a line of JSON, and the hash of the whole diff. */
   differences(): Promise<{ readonly lines: ReadableStream<Uint8Array>; readonly hash: string }>
   promote(
     approval: { readonly diff: string; readonly note?: string },
@@ -27,7 +27,7 @@ export interface StartOptions {
   readonly again?: boolean
 }
 
-/** Adds the options that say where the generations are. */
-export function reachOptions(command: Command): Command {
+/** Adds the options that name the target. */
+export function targetOptions(command: Command): Command {
   return embeddedOptions(serverOptions(command))
 }

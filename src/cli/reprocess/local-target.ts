@@ -4,10 +4,10 @@ import { generationsOf } from '../../server/reprocess.ts'
 import { Spool } from '../../server/spool.ts'
 import type { ServiceOptions } from '../address.ts'
 import { printReport } from '../terminal/output.ts'
-import type { Reach } from './reach.ts'
+import type { ReprocessTarget } from './target.ts'
 
-/** Opens a directory with the code that is in force there. Nothing is served, and no effect is delivered. */
-export async function openHere({ app, json }: ServiceOptions, data: string): Promise<Reach> {
+/** Opens the engine of a directory with the code that is live there. It serves nothing and delivers no effects. */
+export async function localTarget({ app, json }: ServiceOptions, data: string): Promise<ReprocessTarget> {
   const engine = await openEmbedded({ data, app, report: printReport(json === true) })
   const { reprocessing } = engine
   return {

@@ -1,0 +1,226 @@
+import { setImmediate } from 'node:timers/promises'
+import type { HenceError } from '../failure.ts'
+import { Generation } from '../generation/generation.ts'
+import { baseOf, lineageOf } from '../log/control-history.ts'
+import { recordsBefore } from '../log/partitions.ts'
+import type { Candidate, CandidateOptions } from './candidate.ts'
+import { CandidateChild, canDeriveInChild } from './candidate-child.ts'
+import { CandidateInProcess, type InProcessHost } from './candidate-in-process.ts'
+import type { ReprocessContext } from './context.ts'
+import { noCandidate, reprocessFailure } from './errors.ts'
+import { type CandidateManifest, writeManifest } from './manifest.ts'
+import type { ReprocessStatus } from './reprocessing.ts'
+
+/** The longest time slice of work in the engine's process, in milliseconds: a live request may have to wait for it. */
+const sliceMsMax = 2
+/** The default share of a comparison in the engine's process. */
+const compareShare = 0.5
+/** In the engine's process the candidate saves smaller checkpoints than the live generation, because they block live work. */
+const checkpointsPerLive = 8
+
+type SlotState =
+  | { readonly kind: 'empty' }
+  /** The candidate is being opened, or moved to or from the live place. */
+  | { readonly kind: 'opening'; readonly manifest: CandidateManifest }
+  | { readonly kind: 'open'; readonly candidate: Candidate }
+  /** It could not be opened; the live generation is not affected. */
+  | { readonly kind: 'failed'; readonly manifest: CandidateManifest; readonly error: HenceError }
+
+/** The place beside the live generation, with one candidate at most: opens it, closes it, and stores which one it is. */
+export class CandidateSlot {
+  readonly #context: ReprocessContext
+  #state: SlotState = { kind: 'empty' }
+  /** The hash of the last diff of the candidate. */
+  diff: string | undefined
+  #writing: Promise<void> = Promise.resolve()
+
+  constructor(context: ReprocessContext) {
+    this.#context = context
+  }
+
+  /** The candidate, if it is open. */
+  get candidate(): Candidate | undefined {
+    return this.#state.kind === 'open' ? this.#state.candidate : undefined
+  }
+
+  get isOpening(): boolean {
+    return this.#state.kind === 'opening'
+  }
+
+  /** @throws HenceError `reprocess-none` (change); the error that kept it from being opened */
+  required(): Candidate {
+    if (this.#state.kind === 'open') return this.#state.candidate
+    throw this.#state.kind === 'failed' ? this.#state.error : noCandidate()
+  }
+
+  /** What is stored about the candidate; undefined if there is none. */
+  get manifest(): CandidateManifest | undefined {
+    if (this.#state.kind === 'empty') return undefined
+    if (this.#state.kind !== 'open') return this.#state.manifest
+    const { generation, wasLive, share, progress } = this.#state.candidate
+    return {
+      generation,
+      version: progress.version,
+      wasLive,
+      paused: progress.state === 'paused',
+      ...(share !== undefined && { share }),
+      ...(this.diff !== undefined && { diff: this.diff }),
+    }
+  }
+
+  get status(): ReprocessStatus | undefined {
+    const state = this.#state
+    if (state.kind === 'empty') return undefined
+    const of = recordsBefore(this.#context.live.processor.positions)
+    if (state.kind !== 'open') {
+      const { generation, version, wasLive, share = compareShare } = state.manifest
+      const is = { generation, version, wasLive, records: 0, of, failures: 0, share }
+      if (state.kind === 'opening') return { ...is, state: 'deriving' }
+      const { code, message } = state.error
+      return { ...is, state: 'failed', error: { code, message } }
+    }
+    const { generation, wasLive, progress } = state.candidate
+    const { records, perSecond } = progress
+    const left = Math.max(0, of - records)
+    return {
+      generation,
+      wasLive,
+      ...progress,
+      of: records + left,
+      ...(perSecond && { leftMs: Math.round((left / perSecond) * 1_000) }),
+      ...(this.diff !== undefined && { diff: this.diff }),
+    }
+  }
+
+  /** Opens a candidate. @param anew derive from the beginning; otherwise it continues from its last checkpoint */
+  async open(manifest: CandidateManifest, anew = false): Promise<void> {
+    const { history } = this.#context
+    const { generation, version, wasLive, paused, share } = manifest
+    const base = baseOf(history, generation) ?? version
+    const lineage = lineageOf(history, generation)
+    const candidate = await this.#open({ lineage, base, anew, wasLive, paused, share })
+    this.#state = { kind: 'open', candidate }
+    this.diff = manifest.diff
+  }
+
+  /** Opens a candidate if possible; otherwise `status` says why not. */
+  async tryOpen(manifest: CandidateManifest): Promise<void> {
+    this.reserve(manifest)
+    try {
+      await this.open(manifest)
+    } catch (error) {
+      const what = `Generation ${manifest.generation} could not be opened`
+      this.#state = { kind: 'failed', manifest, error: reprocessFailure(error, what) }
+    }
+  }
+
+  /** Tries again to open a candidate that could not be opened before, with changes to its manifest. */
+  async retryOpen(changes: Partial<CandidateManifest> = {}): Promise<void> {
+    if (this.#state.kind === 'failed') await this.open({ ...this.#state.manifest, ...changes })
+  }
+
+  /** The candidate will be this one, and is not open yet. */
+  reserve(manifest: CandidateManifest): void {
+    this.diff = undefined
+    this.#state = { kind: 'opening', manifest }
+  }
+
+  /** In a child process if another process can read the data and the code, otherwise in this one. */
+  async #open(options: CandidateOptions): Promise<Candidate> {
+    const { storage, codes, generations, host } = this.#context
+    const { directory } = storage
+    const { checkpointRows, keptMs } = host
+    if (directory === undefined || !codes.isSandboxed || !canDeriveInChild()) {
+      return CandidateInProcess.open(this.#inProcessHost(), options)
+    }
+    const childHost = {
+      liveProgress: (beyond?: readonly number[]) => this.#context.liveProgress(beyond),
+      changed: () => void this.save().catch(() => {}),
+    }
+    const { checked } = generations
+    const engine = process.pid
+    return CandidateChild.open(childHost, { ...options, directory, engine, checkpointRows, keptMs, checked })
+  }
+
+  #inProcessHost(): InProcessHost {
+    const context = this.#context
+    const { generations, codes, storage, host } = context
+    return {
+      generations,
+      hostAppOf: (version) => codes.hostAppOf(version),
+      liveProgress: (beyond) => context.liveProgress(beyond),
+      liveRecords: () => recordsBefore(context.live.processor.positions),
+      next: () => host.next(),
+      isBusy: () => host.isBusy(),
+      sliceMsMax,
+      checkpointRows: Math.ceil(host.checkpointRows / checkpointsPerLive),
+      keptMs: host.keptMs,
+      compareShare,
+      viewLive: async () => {
+        const { app, version } = context.live.program
+        return { app, version, store: context.live.store.view() }
+      },
+      keep: (name, text) => storage.keep(name, text),
+      changed: () => void this.save().catch(() => {}),
+    }
+  }
+
+  /** Closes the candidate, which is saved, and opens its generation in the engine's process. Reopens the candidate on failure. */
+  async takeGeneration(): Promise<Generation> {
+    const candidate = this.required()
+    const manifest = this.manifest!
+    this.reserve(manifest)
+    try {
+      await candidate.close(noCandidate())
+      const { generations, codes, history } = this.#context
+      const program = () => codes.programOf(manifest.version)
+      return await Generation.open(generations, lineageOf(history, candidate.generation), program)
+    } catch (error) {
+      await this.tryOpen(manifest)
+      throw error
+    }
+  }
+
+  /** Lets the candidate continue after it was stopped. If that fails, its status says why, and `resume` tries again. */
+  async continue(): Promise<void> {
+    const { candidate } = this
+    await candidate?.release().catch(() => {})
+    if (candidate?.progress.state !== 'failed') await candidate?.start().catch(() => {})
+  }
+
+  /** Closes the candidate and deletes its state. @throws HenceError `reprocess-none` (change) */
+  async discard(): Promise<void> {
+    const { manifest } = this
+    if (manifest === undefined) throw noCandidate()
+    await this.candidate?.close(noCandidate())
+    this.#state = { kind: 'empty' }
+    this.diff = undefined
+    await this.save()
+    await this.#context.storage.dropStore(manifest.generation)
+  }
+
+  /** Rejects what waits for the candidate, for example a promotion that would wait for hours. */
+  end(reason: HenceError): void {
+    this.candidate?.end(reason)
+  }
+
+  async close(reason: HenceError): Promise<void> {
+    await this.candidate?.close(reason)
+    await this.#writing.catch(() => {})
+  }
+
+  /** Stores which candidate there is. */
+  save(): Promise<void> {
+    this.#writing = this.#writing
+      .catch(() => {})
+      .then(async () => {
+        // Stores the state in which the present turn ends.
+        await setImmediate()
+        const { manifest: candidate } = this
+        const { storage, live } = this.#context
+        const manifest = { live: live.number, ...(candidate && { candidate }) }
+        await writeManifest((name, text) => storage.keep(name, text), manifest)
+      })
+    return this.#writing
+  }
+}

@@ -1,0 +1,90 @@
+import type { App } from '../app/index.ts'
+import type { HenceError } from '../failure.ts'
+import type { Codes } from '../generation/codes.ts'
+import type { Generation, GenerationHost } from '../generation/generation.ts'
+import type { ControlFact } from '../log/control-history.ts'
+import type { Log } from '../log/log.ts'
+import type { CorrectionRecord } from '../log/record.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { LiveProgress } from './follower.ts'
+import type { GenerationVersion } from './reprocessing.ts'
+
+/** What reprocessing needs of the engine. */
+export interface ReprocessorHost {
+  readonly checkpointRows: number
+  /** How long outcomes and traces are kept at least, in milliseconds of log time. */
+  readonly keptMs: number
+  /** Resolves when the live generation has applied another record. */
+  next(): Promise<void>
+  /** Whether any request waits for its outcome. */
+  isBusy(): boolean
+  /** Low watermark: no future record can have a smaller log time. */
+  lowWatermark(): number
+  /** Holds new requests back and drains those in flight, then acts; then requests go on. */
+  quiesce<T>(act: () => Promise<T>): Promise<T>
+  /** Ends the attempts to deliver effects. */
+  stopDelivery(): Promise<void>
+  /** Begins to deliver the effects of the live generation. */
+  startDelivery(): void
+  /** Called in the moment in which another generation becomes live, with its app. */
+  promoted(app: App): void
+  /** Appends a correction to the log. */
+  write(partition: number, record: CorrectionRecord, bytes: Buffer): void
+  /** Resolves when everything written is applied. */
+  idle(): Promise<void>
+  /** Stops the engine, because continuing could do harm. */
+  halt(error: unknown): void
+  /** Why the engine is closed or stopped; undefined while it works. */
+  closed(): HenceError | undefined
+}
+
+/** What the parts of reprocessing share. */
+export class ReprocessContext {
+  readonly log: Log
+  readonly storage: Storage
+  readonly codes: Codes
+  readonly generations: GenerationHost
+  readonly host: ReprocessorHost
+  /** The generation that is live; `Promoter` replaces it. */
+  live: Generation
+
+  constructor(
+    given: {
+      readonly log: Log
+      readonly storage: Storage
+      readonly codes: Codes
+      readonly generations: GenerationHost
+      readonly live: Generation
+    },
+    host: ReprocessorHost,
+  ) {
+    this.log = given.log
+    this.storage = given.storage
+    this.codes = given.codes
+    this.generations = given.generations
+    this.live = given.live
+    this.host = host
+  }
+
+  /** All control records that the live generation has passed. */
+  get history(): readonly ControlFact[] {
+    return this.live.processor.history
+  }
+
+  get liveVersion(): GenerationVersion {
+    return { generation: this.live.number, version: this.live.program.version }
+  }
+
+  /** How far the live generation has come; if `beyond` is given, once it has applied a record behind that. */
+  async liveProgress(beyond?: readonly number[]): Promise<LiveProgress> {
+    const isBeyond = (position: number, partition: number) => position > beyond![partition]!
+    while (beyond !== undefined && !this.live.processor.positions.some(isBeyond)) await this.host.next()
+    const { processor } = this.live
+    const { positions } = processor
+    return {
+      positions: [...positions],
+      lowWatermark: this.host.lowWatermark(),
+      inFlight: positions.map((_, target) => processor.waitingFor(target)),
+    }
+  }
+}
