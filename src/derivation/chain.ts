@@ -1,12 +1,12 @@
 /** The request that everything else in its chain follows from. */
 export interface Chain {
   readonly identity: string
-  /** Where it stands in the log. */
+  /** Its position in the log. */
   readonly rootPartition: number
   readonly rootOffset: number
 }
 
-/** Where a derivation stands in its chain, and the seed that follows from it. */
+/** The depth of a derivation in its chain, and the seed of its randomness and of the ids that it makes. */
 export class Origin {
   readonly depth: number
   readonly #seed: () => string
@@ -17,21 +17,21 @@ export class Origin {
     this.#seed = seed
   }
 
-  /** Worked out only when somebody asks, since most derivations never do. */
+  /** Computed on first use, since most derivations never need it. */
   get seed(): string {
     this.#known ??= this.#seed()
     return this.#known
   }
 }
 
-/** A message on its way from the derivation that emitted it: an event of the app, or one of Hence's own. */
+/** A message that a derivation emitted: an event of the app, or a system message. */
 export interface Emission {
-  /** The name of the event; those of Hence's own begin with `hence:`. */
+  /** The name of the event; names of system messages begin with `hence:`. */
   readonly type: string
-  /** The version of its type that the data is of; 1 for those of Hence's own. */
+  /** The version of the type that the data has; 1 for system messages. */
   readonly version: number
   readonly key: string
-  /** Of the realm of the program; for messages of Hence's own, of the main realm. */
+  /** A value of the program's realm; for system messages, of the main realm. */
   readonly data: unknown
   readonly origin: Origin
   readonly chain: Chain

@@ -214,7 +214,7 @@ export class ClaimMessages {
   }
 }
 
-/** What the judge of a key does with each message that it receives. */
+/** The messages to a judged key, and the functions of its judge that derive them. */
 const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T]) => void } = {
   'hence:claim': claim,
   'hence:release': release,

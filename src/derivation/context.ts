@@ -7,25 +7,25 @@ import type { StateChange } from '../state/state.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import { Timers, timers } from './timers.ts'
 
-/** The tables that Hence keeps for itself, beside those of the app. */
+/** The tables that Hence keeps beside those of the app. */
 export const systemTables: readonly TableShape[] = [standings, claims, violations, holders, effects, timers]
 
-/** What a derivation does with a table. */
+/** The rows of a table, as a derivation uses them. */
 export type Rows = Pick<TableState, 'get' | 'put' | 'delete' | 'scan'>
 
-/** A program, and all state that it derives. */
+/** A program, and the state that it derives. */
 export interface DerivationContext {
   readonly program: Program
-  /** By the definition, which is an object of the program's own realm. */
+  /** By their definitions, which are objects of the program's realm. */
   readonly tables: ReadonlyMap<Table, Rows>
   readonly constraints: Readonly<Record<'standings' | 'claims' | 'violations' | 'holders', TableState>>
   readonly outbox: Outbox
   readonly timers: Timers
-  /** Whether rows and event data are held against their schemas, and every record is derived twice. */
+  /** Whether rows and the data of events are checked against their schemas, and every record is derived twice. */
   readonly checked: boolean
 }
 
-/** The record that is derived, and what a step may do to the state. */
+/** The record that is being derived, and access to the state as a whole. */
 export interface RecordContext {
   readonly logId: string
   /** The position of the record, and its log time. */
@@ -38,22 +38,22 @@ export interface RecordContext {
   isHere(key: string): boolean
   mark(): number
   undo(mark: number): void
-  /** What has changed since a mark. */
+  /** The changes of state since a mark. */
   changes(mark: number): readonly StateChange[]
 }
 
-/** @param tables by name, those of Hence's own too; the same state serves every realm that the app is loaded into */
+/** @param tables by name, system tables too; the same state serves every realm that the app is loaded into */
 export function derivationContext(
   program: Program,
   tables: ReadonlyMap<string, TableState>,
   checked: boolean,
 ): DerivationContext {
-  const own = new Map<Table, TableState>()
-  for (const [name, table] of program.app.tables) own.set(table, tables.get(name)!)
+  const appTables = new Map<Table, TableState>()
+  for (const [name, table] of program.app.tables) appTables.set(table, tables.get(name)!)
   const system = ({ name }: TableShape) => tables.get(name)!
   return {
     program,
-    tables: own,
+    tables: appTables,
     constraints: {
       standings: system(standings),
       claims: system(claims),
@@ -72,12 +72,12 @@ export function inRealmOf(
   context: DerivationContext,
   tables: ReadonlyMap<string, TableState>,
 ): DerivationContext {
-  const own = new Map<Table, Rows>()
-  for (const [name, table] of program.app.tables) own.set(table, sealedIn(program, tables.get(name)!))
-  return { ...context, program, tables: own }
+  const appTables = new Map<Table, Rows>()
+  for (const [name, table] of program.app.tables) appTables.set(table, sealedIn(program, tables.get(name)!))
+  return { ...context, program, tables: appTables }
 }
 
-/** The rows of a table as values of another realm than that which the state makes them in. */
+/** The rows of a table as values of a realm other than the one in which the state creates them. */
 function sealedIn({ realm }: Program, table: TableState): Rows {
   const sealed = (row: unknown) => (row === undefined ? undefined : realm.seal(row))
   return {

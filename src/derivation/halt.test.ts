@@ -6,7 +6,7 @@ import { createEngine } from '../engine/open-engine.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
-// An engine that stops in the middle of a record must find that record again, and leave nobody waiting.
+// An engine that stops in the middle of a record must apply that record after the next start, and reject every waiter.
 
 const [box] = scopes('box')
 const boxes = box.table('boxes', { value: z.object({ count: z.int() }) })
@@ -24,7 +24,7 @@ const keys = ['a', 'b', 'c', 'd', 'e']
 const from = keys.find((key) => partitionOf(key, 2) === 0)!
 const to = keys.find((key) => partitionOf(key, 2) === 1)!
 
-/** Storage whose state cannot be read for boxes as long as it is said to be broken. */
+/** Storage from which the rows of boxes cannot be read while it is broken. */
 function breakable() {
   const storage = memoryStorage({ partitions: 2 })
   const state = { broken: true }
@@ -51,7 +51,7 @@ function breakable() {
   }
 }
 
-test('an event whose application stopped an engine that was closing is applied by the next one', async () => {
+test('an event that stopped an engine while it was closing is applied by the next engine', async () => {
   const { data, state } = breakable()
   const reports: string[] = []
   const first = await createEngine({ app: post, data, report: ({ code }) => reports.push(code) })
@@ -65,7 +65,7 @@ test('an event whose application stopped an engine that was closing is applied b
   await second.close()
 })
 
-/** Storage whose log takes nothing in partition 1 until a gate opens, and then fails for good; reading may be held up. */
+/** Storage whose log accepts nothing in partition 1 until a gate opens, and then fails for good; reads may be delayed. */
 function gated(storage = memoryStorage({ partitions: 2 })) {
   const gate = Promise.withResolvers<void>()
   const reading = { until: Promise.resolve() }
@@ -91,7 +91,7 @@ function gated(storage = memoryStorage({ partitions: 2 })) {
   return { storage, data: data as never, reading, fail: () => gate.resolve() }
 }
 
-test('whoever waits for what follows from a request hears that the engine has stopped', async () => {
+test('a read that waits for the events of a request is rejected when the engine stops', async () => {
   const { data, fail } = gated()
   const engine = await createEngine({ app: post, data, report: () => {} })
   const { token } = await engine.enqueue('send', { from, to }, { requestId: '1' })
@@ -102,7 +102,7 @@ test('whoever waits for what follows from a request hears that the engine has st
   await engine.close()
 })
 
-test('a retry of a request that waits for its claims hears that the engine has stopped', async () => {
+test('a retry of a request that waits for its claims is rejected when the engine stops', async () => {
   const [seat, trip] = scopes('seat', 'trip')
   const taken = seat.unique('taken')
   const book = trip.request('book', {
@@ -125,7 +125,7 @@ test('a retry of a request that waits for its claims hears that the engine has s
   reading.until = read.promise
   const retry = second.submit('book', input, { requestId: '1' })
   fail()
-  // Only now does the engine look at what was sent the first time.
+  // Only now does the engine read the first request from the log.
   for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
   read.resolve()
   await assert.rejects(retry, { code: 'engine-stopped' })

@@ -6,16 +6,16 @@ import { type Chain, chainDepthMax, type Emission, Origin } from './chain.ts'
 import { constraintNamed, type DerivationContext } from './context.ts'
 import { eventId, namedUuid } from './seed.ts'
 
-/** What a derivation is told of the record that it derives from. */
+/** The facts about a record that a derivation can read. */
 export interface Facts {
   readonly chain: Chain
   /** Log time of the record, in milliseconds since 1970. */
   readonly time: number
-  /** The partition that the record stands in. */
+  /** The partition of the record. */
   readonly partition: number
 }
 
-/** A turn of Hence's own code: what it tells other keys goes the way of the app's events. */
+/** A turn of Hence's own code. Its messages to other keys travel like events of the app. */
 export class HostTurn implements Turn {
   readonly key: string
   readonly now: number
@@ -47,8 +47,8 @@ export class HostTurn implements Turn {
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void {
     const number = this.#sent++
     const parent = this.#origin
-    // The limit of a chain ends endless ones of the app. An answer of Hence's own that it cut off would leave the one
-    // who waits for it waiting for ever; by themselves these come to an end.
+    // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message, the request that
+    // waits for the answer would wait for ever; and chains of system messages are finite.
     const origin = new Origin(parent.depth + 1, () => eventId(parent.seed, type, number))
     this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain })
   }
@@ -69,7 +69,7 @@ export class HostTurn implements Turn {
 }
 
 /**
- * The origin of what a derivation emits.
+ * The origin of a message that a derivation emits.
  * @throws HenceError `chain-too-deep` (change)
  */
 export function childOf(parent: Origin, type: string, seed: () => string): Origin {

@@ -6,7 +6,7 @@ import { app, scopes } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
-// However much follows from one record, it never stops the engine: the next start would find the same record.
+// However much follows from one record, it must not stop the engine: the next start would meet the same record.
 
 const [box] = scopes('box')
 const counts = box.table('counts', { value: z.object({ count: z.int() }) })
@@ -32,7 +32,7 @@ const set = box.request('set', {
 })
 const house = app('house', { requests: [spread, set], tables: [counts], reactions: [hopped, rung] })
 
-test('of events that follow without end those beyond the bound fail, and all else goes on', async () => {
+test('events beyond the bound fail, and everything else goes on', async () => {
   const codes = new Map<string, number>()
   const report = ({ message }: { message: string }) => {
     const code = /failed with ([\w-]+)/.exec(message)?.[1] ?? message
@@ -61,7 +61,7 @@ test('any number of timers may be due at once', async () => {
   await engine.close()
 })
 
-test('a timer that sets itself again goes off for as long as the app lives', async () => {
+test('a timer that sets itself again goes on going off', async () => {
   const [job] = scopes('job')
   const runs = job.table('runs', { value: z.object({ count: z.int() }) })
   const due = job.event('due', {
@@ -91,7 +91,7 @@ test('a timer that sets itself again goes off for as long as the app lives', asy
   await engine.idle()
   assert.deepEqual(await engine.get('runs', ['hourly']), { count: 1_501 })
   assert.deepEqual(codes, [])
-  // One that is due again at the same moment would go off without end.
+  // A timer that sets itself for the same moment would go off without end.
   await engine.submit('start', { job: 'mad', everyMs: 0 }, { requestId: '2' })
   clock.pass(1)
   await engine.idle()

@@ -5,15 +5,15 @@ import type { Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 
 /**
- * What operators may ask, besides the requests of the app: ordinary requests, with an id, a principal and a
- * place in the log, that Hence decides itself. Their names begin with `hence:`, which no app can use.
+ * A request of an operator: an ordinary request, with an id, a principal and a position in the log, that Hence decides itself. Its
+ * name begins with `hence:`, which no app can use.
  */
 export interface OperatorRequest<Input = never> {
   readonly name: string
   readonly input: Schema<Input>
   /** The partition key that it is decided under. */
   key(input: Input): string
-  /** @returns the outcome, and effects that are to be delivered */
+  /** @returns the outcome, and the ids of effects to deliver */
   decide(
     turn: Turn,
     outbox: Outbox,
@@ -21,28 +21,28 @@ export interface OperatorRequest<Input = never> {
   ): { readonly outcome: Outcome; readonly effects?: readonly string[] }
 }
 
-/** Decides about a violation that is open. */
+/** Decides an open violation. */
 export interface ResolveInput {
   /** The id of the violation, and the key that its constraint is judged under. */
   readonly violation: string
   readonly key: string
   /**
-   * `compensate`: the policy chooses the victims now; `waive`: let it stand; `raise-limit`: by `units`, or by what is
-   * too much; `choose`: these requests give way.
+   * `compensate`: the policy chooses the victims now; `waive`: accept the excess; `raise-limit`: by `units`, or by the excess;
+   * `choose`: these requests give way.
    */
   readonly action: OperatorDecision['action']
   readonly units?: number
   readonly victims?: readonly { readonly requestId: string; readonly principal?: string }[]
-  /** Why; it stays in the violation's history. */
+  /** The reason; it stays in the history of the violation. */
   readonly reason: string
 }
 
-/** Delivers an effect again that was given up. */
+/** Delivers a dead effect again. */
 export interface RedriveInput {
   readonly effect: string
-  /** The partition key that it was asked for under. */
+  /** The partition key of the derivation that asked for it. */
   readonly key: string
-  /** Send it again although the receiver may have forgotten by now that it got it. */
+  /** Send it again although the receiver may have forgotten that it received it. */
   readonly mayRepeat?: boolean
   readonly reason: string
 }
@@ -100,7 +100,7 @@ function outcomeOf(refusal: string | undefined): { readonly outcome: Outcome } {
   return { outcome: { status: 'rejected', reason: refusal } }
 }
 
-/** @param problem says what is wrong with an input; undefined when nothing is */
+/** @param problem returns what is wrong with an input; undefined if nothing is */
 function schema<Input>(problem: (value: Record<string, unknown>) => string | undefined): Schema<Input> {
   return {
     '~standard': {

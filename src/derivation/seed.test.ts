@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { eventId, RandomStream, requestSeed } from './seed.ts'
 
-test('equal seeds give equal streams, other seeds others', () => {
+test('equal seeds give equal streams, different seeds different ones', () => {
   const draw = (seed: string) => {
     const stream = new RandomStream(seed)
     return [stream.number(), stream.uuid(), stream.number(), stream.uuid()]
@@ -12,7 +12,7 @@ test('equal seeds give equal streams, other seeds others', () => {
   assert.equal(new Set(all).size, all.length)
 })
 
-test('a stream goes on for long, evenly, within its bounds', () => {
+test('a long stream is evenly distributed within its bounds', () => {
   const stream = new RandomStream('seed')
   const buckets = new Array(10).fill(0)
   for (let i = 0; i < 100_000; i++) {
@@ -31,8 +31,8 @@ test('a UUID has the version and variant of RFC 9562, version 8', () => {
   }
 })
 
-test('the seeds are those that logs already hold events under', () => {
-  // Pinned: another value here would make every replay of an existing log diverge.
+test('seeds are as in existing logs', () => {
+  // Pinned: any other value would make every replay of an existing log diverge.
   const hex = (id: string) => Buffer.from(id, 'latin1').toString('hex')
   const root = requestSeed('00112233445566778899aabbccddeeff', 'xorder-1\0ann')
   assert.equal(hex(root), 'e688dfaf2ebfe21612523aab4856cc6d')
@@ -41,7 +41,7 @@ test('the seeds are those that logs already hold events under', () => {
   assert.equal(new RandomStream(root).uuid(), '6c72a57c-f19d-81ac-b7d9-b0a481bbb070')
 })
 
-test('an event is told from its siblings by type, place and key', () => {
+test('the id of an event depends on its type, ordinal and key', () => {
   const ids = [
     eventId('p', 'sold', 0),
     eventId('p', 'sold', 1),

@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto'
 
 /**
- * Randomness that is the same whenever a record is derived again: SHA-256 in counter mode over a seed.
- * It is not secret: whoever can read the log can work it out, so keys and passwords must not be made of it.
+ * Random values that are the same whenever a record is derived again: SHA-256 in counter mode over a seed. They are not secret:
+ * anyone who can read the log can compute them, so do not make keys or passwords of them.
  */
 export class RandomStream {
   readonly #seed: string
@@ -36,7 +36,7 @@ export class RandomStream {
   }
 }
 
-/** The id of an effect or a violation: a UUID of version 8, named like an event. */
+/** The id of an effect or a violation: a UUID of version 8, made like the id of an event. */
 export function namedUuid(parent: string, type: string, key: string | number): string {
   return uuidOf(Buffer.from(eventId(parent, type, key), 'latin1'))
 }
@@ -48,20 +48,20 @@ function uuidOf(random: Uint8Array): string {
   return bytes.toString('hex').replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5')
 }
 
-/** The seed of a request: the same for any number of partitions, another in every log. */
+/** The seed of a request: the same for any number of partitions, different in every log. */
 export function requestSeed(logId: string, identity: string): string {
   return digest16(`request\0${logId}\0${identity}`)
 }
 
-/** The seed of what the app does about a correction. */
+/** The seed of the derivation of a correction. */
 export function correctionSeed(logId: string, promotion: number, n: number): string {
   return digest16(`correction\0${logId}\0${promotion}\0${n}`)
 }
 
 /**
- * The id of an event, which is its seed too: the same on every replay and for any number of partitions.
+ * The id of an event, which is also its seed: the same on every replay and for any number of partitions.
  * @param parent the seed of the derivation that emitted it
- * @param key the app's own name for it, or its place among the events of its type
+ * @param key the key that the app gave it, or its ordinal among the events of its type
  */
 export function eventId(parent: string, type: string, key: string | number): string {
   const named = typeof key === 'string' ? `k${Buffer.from(key).toString('latin1')}` : `n${key}`

@@ -1,31 +1,30 @@
+import { assert } from '../assert.ts'
 import { encodeKey } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import type { Chain } from './chain.ts'
 
-/**
- * Timers that have not gone off: `hence.timers`, by partition key, scope, event, and the app's own name for it.
- */
+/** The table of timers that have not gone off: by partition key, scope, event, and the key that the app gave the timer. */
 export const timers: TableShape = {
   name: 'hence.timers',
   parts: ['string', 'string', 'string'],
   indexes: { due: ['partition', 'at'] },
 }
 
-/** A timer. */
+/** The row of a timer. */
 export interface Timer extends Chain {
-  /** When it goes off: log time, in milliseconds since 1970. */
+  /** The time at which it goes off: log time, in milliseconds since 1970. */
   readonly at: number
   readonly partition: number
-  /** The version of the event that the data is of; rows without it are of version 1. */
+  /** The version of the event that the data has; 1 in rows without it. */
   readonly version?: number
   /** JSON text. */
   readonly data: string
-  /** The event's id, as the hexadecimal digits of its 16 bytes, and its depth. */
+  /** The id of the event, 16 bytes as hexadecimal digits, and its depth. */
   readonly id: string
   readonly depth: number
 }
 
-/** The name of a timer: its scope, the event, and the app's own name for it. */
+/** The key of a timer: partition key, scope, event, and the key that the app gave it. */
 export interface TimerName {
   readonly key: string
   readonly scope: string
@@ -35,11 +34,11 @@ export interface TimerName {
 
 export class Timers {
   readonly #rows: TableState
-  /** For each partition when its next timer goes off; undefined when that must be looked up. */
+  /** By partition: the time of its next timer; undefined if it must be looked up. */
   readonly #next: (number | undefined)[] = []
   /**
-   * For each partition a place in the order of timers that all of them are at or behind. Those that were taken leave gaps
-   * until they are saved, and a search from the beginning would go through them one by one.
+   * By partition: a lower bound of its timers in the order of the index. Timers that were taken leave gaps in the store until the
+   * next checkpoint, and a search from the beginning would go through them one by one.
    */
   readonly #from: (readonly [at: number, ...key: string[]] | undefined)[] = []
 
@@ -47,16 +46,15 @@ export class Timers {
     this.#rows = rows
   }
 
-  /** Sets a timer, in the place of one with the same name. */
+  /** Sets a timer; it replaces one with the same name. */
   set(name: TimerName, timer: Timer): void {
     this.#rows.put(keyOf(name), timer)
     const { at, partition } = timer
     this.#next[partition] = undefined
     const from = this.#from[partition]
     if (from === undefined) return
-    const { key, scope, event, name: own } = name
-    const place = [at, key, scope, event, own] as const
-    if (encodeKey(place) < encodeKey(from)) this.#from[partition] = place
+    const entry = [at, name.key, name.scope, name.event, name.name] as const
+    if (encodeKey(entry) < encodeKey(from)) this.#from[partition] = entry
   }
 
   cancel(name: TimerName): boolean {
@@ -64,7 +62,7 @@ export class Timers {
     return this.#rows.delete(keyOf(name))
   }
 
-  /** When the next timer of a partition goes off; infinity when there is none. */
+  /** The time at which the next timer of a partition goes off; infinity if there is none. */
   next(partition: number): number {
     let next = this.#next[partition]
     if (next === undefined) {
@@ -75,10 +73,13 @@ export class Timers {
     return next
   }
 
-  /** Takes out a timer that goes off at a time or before. */
+  /** Removes and returns a timer that goes off at a time or before. */
   takeDue(partition: number, time: number): (TimerName & Timer) | undefined {
     if (this.next(partition) > time) return undefined
-    const { key, value } = this.#first(partition) as { key: string[]; value: Timer }
+    const first = this.#first(partition)
+    assert(first !== undefined, 'a partition whose next timer is due has that timer', partition)
+    const { key, value } = first as { key: string[]; value: Timer }
+    assert(value.at <= time, 'a timer goes off at its time or later', time, value.at)
     const [partitionKey, scope, event, name] = key as [string, string, string, string]
     this.#rows.delete(encodeKey(key))
     this.#from[partition] = [value.at, ...key]
@@ -96,12 +97,12 @@ export class Timers {
     return first
   }
 
-  /** To be called when timers that were set or cancelled were undone. */
+  /** Call this when setting or cancelling timers was undone. */
   forgetNext(): void {
     this.#next.length = 0
   }
 
-  /** To be called when also timers that were taken are there again. */
+  /** Call this when taking timers was undone, too. */
   forgetTaken(): void {
     this.#from.length = 0
     this.forgetNext()

@@ -22,11 +22,11 @@ import { constraintNamed, type DerivationContext, type Rows } from './context.ts
 import { childOf, type Facts, HostTurn, hexOf } from './host-turn.ts'
 import { eventId, namedUuid, RandomStream } from './seed.ts'
 
-/** What one derivation sees; see the public interface for what each method promises. */
+/** The `tx` of one derivation; the public interface `Tx` documents each method. */
 export class Transaction implements Tx {
   readonly key: string
   readonly emissions: Emission[] = []
-  /** The ids of the effects that were asked for. */
+  /** The ids of the effects that it asked for. */
   readonly effects: string[] = []
   readonly #context: DerivationContext
   readonly #scope: string
@@ -64,7 +64,7 @@ export class Transaction implements Tx {
   get(table: Table, ...parts: KeyPart[]): never {
     const { deriving } = this.#context.program
     const state = this.#state(table)
-    // As `outside` does, without a function made for each of the many.
+    // Like `#outside`, without creating a function for each of the many reads.
     deriving.active = false
     try {
       return state.get(this.#rowKey(table, parts)) as never
@@ -168,7 +168,7 @@ export class Transaction implements Tx {
       )
     }
     const { chain, partition, time } = this.#facts
-    // Time ends a chain: a timer that sets itself again for later is no loop, one for the same moment is.
+    // Time ends a chain: a timer that sets itself again for a later time is no loop; for the same time it is.
     const parent = at > time ? new Origin(0, () => this.#origin.seed) : this.#origin
     const origin = childOf(parent, event.name, () => eventId(parent.seed, `timer ${event.name}`, name))
     const timer = {
@@ -227,12 +227,12 @@ export class Transaction implements Tx {
     return this.#stream().uuid()
   }
 
-  /** Called when the derivation has returned; a `tx` that leaked out of it is of no more use. */
+  /** Call this when the derivation has returned; a `tx` that leaked out of it must not change anything. */
   end(): void {
     this.#ended = true
   }
 
-  /** The state is the host's own code, which may look at a clock, so the guards are off meanwhile. */
+  /** Calls Hence's own code, which may read a clock: the guards are off meanwhile. */
   #outside<T>(act: () => T): T {
     const { deriving } = this.#context.program
     deriving.active = false
@@ -245,7 +245,7 @@ export class Transaction implements Tx {
     }
   }
 
-  /** The app may catch an error and go on; but what it derives then is not derived from the tables. */
+  /** The app may catch the error and go on, but its result would not follow from the tables; so the error is kept. */
   #faulty(error: unknown): unknown {
     if (error instanceof HenceError && error.advice !== 'change') this.#context.program.deriving.fault = error
     return error
@@ -275,7 +275,7 @@ export class Transaction implements Tx {
     return { key: this.key, scope, event, name }
   }
 
-  /** The data of an event as it is kept, and the partition key that it is for. */
+  /** The data of an event as it is stored, and its partition key. */
   #eventData(event: Event, data: unknown): [sealed: unknown, key: string] {
     this.#assertOpen()
     const { app, realm } = this.#context.program
@@ -334,7 +334,7 @@ export class Transaction implements Tx {
     if (kinds.length === 0) return this.#prefix
     let key = this.#prefix
     for (let i = 0; i < parts.length; i++) key += encodePart(parts[i]!)
-    // A row is mostly read before it is put. The same string again need not be hashed again.
+    // Most rows are read before they are put. Reusing the string saves hashing it again.
     if (key === this.#lastKey) return this.#lastKey
     this.#lastKey = checkKeyLength(key)
     return key
@@ -354,7 +354,7 @@ export class Transaction implements Tx {
       throw new HenceError(
         'event-key-reused',
         'change',
-        `Two ${event.kind}s "${event.name}" of one derivation have the key ${JSON.stringify(key)}: keys tell them apart.`,
+        `Two ${event.kind}s "${event.name}" of one derivation have the key ${JSON.stringify(key)}: give each its own key.`,
       )
     }
     this.#names.add(name)

@@ -20,13 +20,13 @@ import { derivationContext, systemTables } from './context.ts'
 import { Deriver } from './step.ts'
 import type { StepResult } from './step-result.ts'
 
-// What is in the log stays as it was written, for years, and code comes and goes. The worst would be a message that is
-// taken for what it is not; the next worst one that is passed over.
+// A message stays in the log as it was written, for years, while the code changes. The worst failure would be to misread a
+// message; the next worst, to skip one.
 
 const [account] = scopes('account')
 const accounts = account.table('accounts', { value: z.object({ cents: z.int(), currency: z.string() }) })
 
-// Version 1 said euros, as text; version 2 cents; version 3 in which currency.
+// Version 1 had euros, as text; version 2 has cents; version 3 adds the currency.
 const deposit = account.request('deposit', {
   version: 3,
   upcast: {
@@ -48,7 +48,7 @@ const identity = (id: string) => identityOf(id, '')
 const old = (id: string, version: number, input: object, output?: object) =>
   encodeRequest(identity(id), 'deposit', JSON.stringify(input), output && JSON.stringify(output), version)
 
-test('requests of all versions are derived as of the newest, and stay what was sent', async () => {
+test('requests of all versions are derived as the newest, and stories show them as they were sent', async () => {
   const data = memoryStorage()
   await data.log.append(0, [
     old('1', 1, { account: 'ann', euros: '1.50' }),
@@ -63,7 +63,7 @@ test('requests of all versions are derived as of the newest, and stay what was s
   assert.deepEqual(first?.outcome, { status: 'accepted', value: { cents: 150 } })
   assert.equal((await engine.story('4'))?.outcome?.status, 'rejected')
 
-  // A retry is held against what was sent then, though no such input would be let in today.
+  // A retry is compared with the input that was sent then, although today's schema would refuse it.
   const again = { account: 'ann', euros: '1.50' } as never
   const reply = await engine.submit('deposit', again, { requestId: '1' })
   assert.ok(reply.status === 'accepted' && reply.replayed && reply.value.cents === 150)
@@ -80,7 +80,7 @@ test('requests of all versions are derived as of the newest, and stay what was s
   await engine.close()
 })
 
-test('a message that the code does not know stops the engine, which names its record', async () => {
+test('a message that the code does not know stops the engine, and the error names its record', async () => {
   const known = old('1', 1, { account: 'ann', euros: '1' })
   const unknown = encodeRequest(identity('2'), 'withdraw', '{}', undefined, 1)
   for (const [record, code, message] of [
@@ -114,10 +114,10 @@ test('a message that the code does not know stops the engine, which names its re
 
 const broken: Readonly<Record<string, readonly [step: (older: { n: number }) => unknown, code: string]>> = {
   throws: [() => assert.fail('no such thing'), 'derivation-threw'],
-  'looks at the clock': [(older) => ({ ...older, at: Date.now() }), 'impure'],
-  'changes what it is given': [(older) => Object.assign(older, { n: 2 }), 'derivation-threw'],
-  'gives nothing': [() => {}, 'not-json'],
-  waits: [async () => assert.fail('late'), 'derivation-asynchronous'],
+  'reads the clock': [(older) => ({ ...older, at: Date.now() }), 'impure'],
+  'changes its argument': [(older) => Object.assign(older, { n: 2 }), 'derivation-threw'],
+  'returns nothing': [() => {}, 'not-json'],
+  'is asynchronous': [async () => assert.fail('late'), 'derivation-asynchronous'],
 }
 for (const [what, [step, code]] of Object.entries(broken)) {
   test(`an upcaster that ${what} fails its request, and those after it are derived`, async () => {
@@ -146,13 +146,13 @@ for (const [what, [step, code]] of Object.entries(broken)) {
     assert.equal(outcome.code, code)
     assert.deepEqual(await engine.get('boxes', ['box']), { n: 7 })
     assert.equal(alarms.length, 1)
-    // The guards are off again.
+    // The guards must be off again.
     assert.ok(Date.now() > 0)
     await engine.close()
   })
 }
 
-test('in the sandbox, upcasters work with values of their own realm', async () => {
+test('in the sandbox, upcasters get and return values of their own realm', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'hence-upcast-'))
   try {
     const path = join(folder, 'app.ts')
@@ -173,7 +173,7 @@ test('in the sandbox, upcasters work with values of their own realm', async () =
       } as any)] })`,
     )
     const program = sandboxed(await bundle(path))
-    const step = take(program, place(program), { offset: 0 }, requestOf('r', 1, { list: [1] }))
+    const step = take(program, newState(program), { offset: 0 }, requestOf('r', 1, { list: [1] }))
     assert.deepEqual(step.decisions[0]!.outcome, {
       status: 'accepted',
       value: { list: [1], own: true, again: true, frozen: true },
@@ -183,7 +183,7 @@ test('in the sandbox, upcasters work with values of their own realm', async () =
   }
 })
 
-test('another upcaster or version is another version of the code', () => {
+test('a changed upcaster or message version changes the version of the code', () => {
   const of = (version: number, upcast: object) => {
     const [box] = scopes('box')
     const told = box.event('told', { version, upcast, data: z.object({}), key: () => 'box' } as never)
@@ -202,9 +202,9 @@ test('another upcaster or version is another version of the code', () => {
 })
 
 // ---------------------------------------------------------------------------------------------------------
-// What the old app has left in the state is taken up by the new one, which has newer versions of everything.
+// The new app takes over the state of the old one, and has newer versions of everything.
 
-/** A seller of seats. In version 1 a name was text, in version 2 it is a list of its parts. */
+/** An app that sells seats. In version 1 a name was text, in version 2 it is a list of its parts. */
 function seller(version: number, step: Upcasters[1] = split): App {
   const [order, seat] = scopes('order', 'seat')
   const name: z.ZodType<unknown> = version === 1 ? z.string() : z.array(z.string())
@@ -260,8 +260,8 @@ function seller(version: number, step: Upcasters[1] = split): App {
 const split = ({ name, ...older }: { readonly name: string }) => ({ ...older, name: name.split(' ') })
 const ann = { order: 'order', name: 'Ann Lee' }
 
-/** State that outlasts the programs that derive it. */
-function place(program: Program) {
+/** State that several programs derive one after the other. */
+function newState(program: Program) {
   const state = new State(memoryStore())
   const codec = { encode: JSON.stringify, decode: JSON.parse }
   const shapes = [...program.app.tables.values(), ...systemTables]
@@ -269,10 +269,10 @@ function place(program: Program) {
   return { state, tables }
 }
 
-/** Takes one record. What is for another scope than its own goes by a record of its own. */
+/** Derives one record. With `here`, events for any other key are sent to another partition. */
 function take(
   program: Program,
-  { state, tables }: ReturnType<typeof place>,
+  { state, tables }: ReturnType<typeof newState>,
   { offset, time = 1_000, here }: { offset: number; time?: number; here?: string },
   record: LogRecord,
   failures: readonly string[] = [],
@@ -308,7 +308,7 @@ function requestOf(type: string, version: number, input: object): LogRecord {
   }
 }
 
-/** What a step sent, as it arrives: through the bytes of a record. */
+/** The event that a step sent, encoded and decoded as a record. */
 function sentBy(step: StepResult, causeOffset: number): EventRecord {
   const [{ type, version, key, data, origin, chain }] = step.outgoing as [StepResult['outgoing'][number]]
   const event = { kind: 'event', generation: 0, causePartition: 0, causeOffset, channelNumber: 0 } as const
@@ -316,22 +316,22 @@ function sentBy(step: StepResult, causeOffset: number): EventRecord {
   return decodeRecord(encodeEvent({ ...event, ...chain, ...more, type, version, key })) as EventRecord
 }
 
-/** The old app, and the new one that takes its state up. */
+/** The old app, and the new one that takes over its state. */
 function bothSellers(t: TestContext) {
   const [older, newer] = [inProcess(seller(1)), inProcess(seller(2))]
   t.after(() => [older, newer].map((program) => program.close()))
-  const home = place(older)
+  const home = newState(older)
   const row = (table: string, key: string) => home.tables.get(table)!.get(encodeKey([key]))
   return { older, newer, home, row }
 }
 
-test('a timer that old code set goes off as an event of today', (t) => {
+test('a timer that old code set goes off as an event of the newest version', (t) => {
   const { older, newer, home, row } = bothSellers(t)
   take(older, home, { offset: 0 }, requestOf('later', 1, ann))
   take(newer, home, { offset: 1, time: 2_000 }, { kind: 'tick' })
   assert.deepEqual(row('orders', 'order'), { name: ['Ann', 'Lee'], state: 'reminded' })
 
-  // Timers of before there were versions have none in their rows.
+  // Rows of timers from before there were versions have no version.
   take(older, home, { offset: 2, time: 3_000 }, requestOf('later', 1, { ...ann, name: 'Bo' }))
   const [timer] = home.tables.get('hence.timers')!.scan({}) as [{ key: string[]; value: object }]
   const { version, ...bare } = timer.value as { version: number }
@@ -341,7 +341,7 @@ test('a timer that old code set goes off as an event of today', (t) => {
   assert.deepEqual(row('orders', 'order'), { name: ['Bo'], state: 'reminded' })
 })
 
-test('a timer that newer code set stops older code, and names where it comes from', (t) => {
+test('a timer that newer code set stops older code, and the error names its request', (t) => {
   const { older, newer, home, row } = bothSellers(t)
   take(newer, home, { offset: 0 }, requestOf('later', 2, { ...ann, name: ['Ann'] }))
   const tick = { offset: 1, time: 2_000 }
@@ -354,7 +354,7 @@ test('a timer that newer code set stops older code, and names where it comes fro
   assert.deepEqual(row('orders', 'order'), { name: ['Ann'], state: 'reminded' })
 })
 
-test('an event that old code sent arrives as one of today', (t) => {
+test('an event that old code sent arrives in the newest version', (t) => {
   const { older, newer, home, row } = bothSellers(t)
   const old = sentBy(take(older, home, { offset: 0, here: 'order' }, requestOf('tell', 1, ann)), 0)
   assert.equal(old.version, 1)
@@ -371,7 +371,7 @@ test('an event that old code sent arrives as one of today', (t) => {
   const gone = { ...made, type: 'gone' }
   const unknown = { code: 'unknown-message', message: /^Record 0:5 holds an event "gone", which/ }
   assert.throws(() => take(newer, home, { offset: 5 }, gone), unknown)
-  // Of what stopped it, nothing stands.
+  // The step that stopped has left nothing behind.
   assert.deepEqual(row('heard', 'seat'), { name: ['Ann'] })
 })
 
@@ -391,19 +391,19 @@ test('a request that asked for its claims under old code is decided under new co
   assert.deepEqual(row('orders', 'order'), { name: ['Ann', 'Lee'], state: 'served' })
 })
 
-test('a request of today waits for its claims as what it is', (t) => {
+test('a request of the newest version waits for its claims without an upcast', (t) => {
   const { newer, home, row } = bothSellers(t)
   take(newer, home, { offset: 0 }, requestOf('queue', 2, { ...ann, name: ['Ann'] }))
   assert.deepEqual(row('orders', 'order'), { name: ['Ann'], state: 'served' })
 })
 
-test('a request that old code accepted is made good by new code', (t) => {
+test('a request that old code accepted is compensated by new code', (t) => {
   for (const isBare of [false, true]) {
     const { older, newer, home, row } = bothSellers(t)
     take(older, home, { offset: 0 }, requestOf('book', 1, ann))
     assert.deepEqual(row('orders', 'order'), { name: 'Ann Lee', state: 'booked' })
     if (isBare) {
-      // Rows of before there were versions have none.
+      // Rows from before there were versions have no version.
       const key = encodeKey(['order', 'order', identity('book')])
       const { version: _, ...holder } = home.tables.get('hence.holders')!.get(key) as { version: number }
       home.tables.get('hence.holders')!.put(key, holder)
@@ -413,7 +413,7 @@ test('a request that old code accepted is made good by new code', (t) => {
   }
 })
 
-test('what newer code let in stops older code that should make it good, which names the request', (t) => {
+test('a request of newer code stops older code that must compensate it, and the error names the request', (t) => {
   const { older, newer, home, row } = bothSellers(t)
   take(newer, home, { offset: 0 }, requestOf('book', 2, { ...ann, name: ['Ann'] }))
   const message = /^Record 0:0 holds a request "book" of version 2, and this code knows version 1 alone/
@@ -427,7 +427,7 @@ test('what newer code let in stops older code that should make it good, which na
   assert.deepEqual(row('orders', 'order'), { name: ['Ann'], state: 'sorry' })
 })
 
-test('dev mode shows an upcaster that makes of an event what does not fit its schema', (t) => {
+test('dev mode reports an upcaster whose result does not fit the schema of the event', (t) => {
   const { older, home, row } = bothSellers(t)
   const wrong = inProcess(seller(2, (older) => older))
   t.after(() => wrong.close())

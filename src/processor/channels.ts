@@ -36,7 +36,7 @@ export class Channels implements EventOrder {
       'divergence',
       'operator',
       `Record ${offset} of partition ${partition} has the key ${JSON.stringify(key)}, which belongs to another partition: ` +
-        'the code that gives keys has changed, or is not deterministic.',
+        'the code that computes keys has changed, or is not deterministic.',
     )
   }
 

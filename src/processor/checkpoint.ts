@@ -5,7 +5,7 @@ import type { SavedChannel } from './channels.ts'
 import type { SavedDerivedOrder } from './derived-order.ts'
 import type { SavedTraces } from './traces.ts'
 
-/** What is saved beside the rows. */
+/** The state of a processor, which is saved together with the rows. */
 export interface Checkpoint extends SavedTraces {
   readonly logId: string
   readonly generation: number

@@ -7,7 +7,7 @@ import { partitionOf } from '../log/partitions.ts'
 import type { Storage } from '../storage/storage.ts'
 import { memoryStorage } from '../testing/index.ts'
 
-// Where messages of a generation that is not live are applied must be the same whether it follows closely or comes later.
+// Messages of a generation that is not live must be applied in the same order whether it follows closely or comes later.
 
 const [place] = scopes('place')
 const partitions = 3
@@ -17,7 +17,7 @@ const keys = Array.from({ length: partitions }, (_, partition) => {
 })
 const [clockKey, pingKey, toldKey] = keys as [string, string, string]
 
-/** Sets timers of so many milliseconds, and perhaps has a place poke another one. */
+/** An app that sets timers and, with `pokes`, has one place poke another. */
 function chimes(name: string, afterMs: number, pokes: boolean): App {
   const values = place.table('values', { value: z.object({ value: z.int() }) })
   const data = z.object({ at: z.string() })
@@ -57,7 +57,7 @@ function chimes(name: string, afterMs: number, pokes: boolean): App {
   }) as App
 }
 
-/** Sends one request after the other, each with an id of its own. */
+/** Returns a function that submits a request and waits until the engine is idle. */
 function submitterOf(engine: Engine<App>) {
   let count = 0
   return async (type: string, at: string) => {
@@ -67,7 +67,7 @@ function submitterOf(engine: Engine<App>) {
   }
 }
 
-/** Waits until the other generation has applied every record that there is. */
+/** Waits until the candidate has applied every record of the log. */
 async function followed(engine: Engine<App>): Promise<void> {
   for (;;) {
     const { records, of, state } = (await engine.reprocessing.status())!
@@ -76,7 +76,7 @@ async function followed(engine: Engine<App>): Promise<void> {
   }
 }
 
-test('what an earlier timer sets off stands at its own time, whatever the log holds by then', async () => {
+test('an event of an earlier timer is applied at its own time, whatever the log holds by then', async () => {
   const [slow, quick] = [chimes('slow', 100, false), chimes('quick', 50, true)]
   const clock = new HandClock()
   const data = memoryStorage({ partitions, clock })
@@ -111,7 +111,7 @@ test('what an earlier timer sets off stands at its own time, whatever the log ho
   await bare.close()
 })
 
-test('a message that could not be applied is not left out when the generation goes on', async () => {
+test('a message that could not be applied is applied when the generation resumes', async () => {
   const [slow, quick] = [chimes('slow', 100, false), chimes('quick', 100, true)]
   const clock = new HandClock()
   const data = memoryStorage({ partitions, clock })
@@ -162,7 +162,7 @@ test('a message that could not be applied is not left out when the generation go
   await engine.close()
 })
 
-test('what moves to a partition without records is traced, and not held until one comes', async () => {
+test('requests that move to a partition without records are traced, and not held in memory until a record comes', async () => {
   const two = 2
   const [here, there] = [0, 1].map((partition) => {
     for (let i = 0; ; i++) if (partitionOf(`k${i}`, two) === partition) return `k${i}`

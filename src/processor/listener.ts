@@ -11,7 +11,7 @@ export interface RecordedFailure extends Failure {
   readonly offset: number
 }
 
-/** What a processor reports while it works; each method may be left out. */
+/** Methods that a processor calls as it works; each may be left out. */
 export interface ProcessorListener {
   /**
    * A request was applied, and was decided now or before, or waits for its claims (then without an outcome); or a request that

@@ -190,7 +190,7 @@ export class Processor {
     this.#enter(partition, offset, time, undefined)
     // A record that derives nothing may still set timers off by its time.
     if (derived !== tick || this.timers.next(partition) <= time) this.#derive(derived)
-    this.traces.close(partition, offset, time)
+    this.traces.finish(partition, offset, time)
     if (record.kind === 'event') {
       // Only now: if deriving throws, the order must be as it was, in case a checkpoint is taken all the same.
       this.#order.passed(partition, record, derived.kind === 'event' ? derived : undefined)
@@ -209,18 +209,18 @@ export class Processor {
 
   /**
    * Applies a control record, which stands in all partitions.
-   * @param places its offset and log time, by partition
+   * @param at its offset and log time, by partition
    * @throws HenceError `divergence` (operator) if anything is under way
    */
   applyControl(
     { generation, control }: ControlRecord,
-    places: readonly { readonly offset: number; readonly time: number }[],
+    at: readonly { readonly offset: number; readonly time: number }[],
   ): void {
     if (!this.isDrained) throw notDrained(control.number)
-    assert(places.length === this.partitions, 'a control record stands in every partition', places.length)
-    for (const [partition, { offset, time }] of places.entries()) {
+    assert(at.length === this.partitions, 'a control record stands in every partition', at.length)
+    for (const [partition, { offset, time }] of at.entries()) {
       this.#checkNext(partition, offset)
-      this.traces.close(partition, offset, time)
+      this.traces.finish(partition, offset, time)
       this.#pass(partition, time)
     }
     if (control.number >= this.#history.length) {
@@ -230,7 +230,7 @@ export class Processor {
         control.number,
         this.#history.length,
       )
-      this.#history = [...this.#history, factOf(generation, control, places)]
+      this.#history = [...this.#history, factOf(generation, control, at)]
       if (control.type === 'promotion') this.#promoted()
     }
     this.#state.commit()
@@ -339,7 +339,7 @@ export class Processor {
     this.#time = Math.max(this.#time, time)
   }
 
-  /** What to derive at a record: the record, the event of this generation that belongs there, or nothing but the time. */
+  /** Returns the record to derive: the record itself, the event of this generation that belongs in its place, or `tick`. */
   #toDerive(partition: number, record: LogRecord): LogRecord | 'early' {
     if (record.kind === 'request') return this.#outcomes.has(record.identity) ? tick : record
     if (record.kind === 'correction') {
@@ -416,7 +416,7 @@ function notDrained(number: number): HenceError {
   return new HenceError(
     'divergence',
     'operator',
-    `Control record ${number} stands where events were under way that come to nothing before it. ` +
+    `Control record ${number} comes while events are under way, and events before it must be applied first. ` +
       'The code has changed, or is not deterministic.',
   )
 }

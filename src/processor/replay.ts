@@ -4,37 +4,40 @@ import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merg
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
 import type { Processor } from './processor.ts'
 
-/** What is replayed: the processor is another one after its code has changed. */
+/** A generation whose records are replayed. Its processor is replaced when its code changes. */
 export interface Replayed {
   readonly processor: Processor
-  /** Sees to it that the code is that which is in force behind a control record. */
+  /** Loads the code that is in force after a control record. */
   followCode(): Promise<void>
 }
 
 export interface ReplayOptions {
-  /** The partitions to catch up; all when left out. */
+  /** The partitions to replay; default: all. */
   readonly partitions?: readonly number[]
-  /** By partition: where to stop; the end of the log when left out. */
+  /** By partition: the offset to stop at; default: the end of the log. */
   readonly ends?: readonly number[] | undefined
-  /** Every record that is not among those has at least this log time; nothing after it is applied. Default: there are no others. */
+  /**
+   * No record from the ends on has an earlier log time, in milliseconds since 1970; nothing after this time is applied. Default:
+   * there are no records from the ends on.
+   */
   readonly frontier?: number | undefined
-  /** How many records are applied between two pauses at most; default: a batch of the log. */
+  /** How many records are applied at most between two pauses; default: a batch of the log. */
   readonly atOnce?: number
-  /** Called between batches with the number of records applied so far; where a checkpoint goes. `stop` ends the replay. */
+  /** Called between batches with the number of records applied so far, so that it can save a checkpoint. `stop` ends the replay. */
   readonly pause: (applied: number) => Promise<unknown> | undefined
 }
 
 /**
- * Applies what stands in the log behind the processor's positions. Partitions advance side by side by log
- * time, an event waits for its cause, and nothing behind a control record is applied before all that stands before
- * it in any partition, so the result is that of the first time.
+ * Applies the records of the log from the processor's positions on. Partitions advance side by side by log time, an event waits
+ * for its cause, and a control record is applied after everything that stands before it in any partition. So the result is the
+ * same as the first time.
  *
- * Of a generation that is not live, the events that stand in the log are those of another one; they only show where its own
- * go. So what the log holds ahead is noted first; see `Placing`.
+ * A generation that is not live applies its own events where those of the live generation stand, so it must know these ahead;
+ * see `DerivedEventOrder`.
  *
  * @returns how many records were applied
- * @throws HenceError what reading the log and applying its records throw, and `log-shorter-than-state`
- *   (operator) when the log ends before a position
+ * @throws HenceError any error of reading the log and of applying its records, and `log-shorter-than-state` (operator) if the log
+ *   ends before a position
  */
 export async function replay(log: Log, replayed: Replayed, options: ReplayOptions): Promise<number> {
   const { partitions = [...replayed.processor.positions.keys()] } = options
@@ -71,7 +74,7 @@ async function replayMerged(
   while (merge.cursors.length > 0) {
     const { processor } = replayed
     const { time } = merge.cursors[0]!
-    if (!processor.isLive) applied += processor.applyDue(Math.min(time, frontier))
+    applied += processor.applyDue(Math.min(time, frontier))
     if (time > frontier) return applied
     const taken = await merge.advance((cursor) => applyFrom(cursor, processor, atOnce), frontier)
     applied += taken
@@ -79,16 +82,16 @@ async function replayMerged(
       if (merge.cursors.some((cursor) => cursor.time > frontier)) return applied
       const control = controlOf(merge.cursors, processor)
       if (control === undefined) throw stuck(merge.cursors)
-      // What stands before a control record of which the others lack their part is as far as it goes.
+      // The other partitions do not have the control record yet, so the replay ends before it.
       if (!isWhole || merge.cursors.length < log.partitions) return applied
-      if (!processor.isLive) processor.applyDue(Number.POSITIVE_INFINITY)
-      const places = merge.cursors.toSorted((a, b) => a.partition - b.partition)
+      processor.applyDue(Number.POSITIVE_INFINITY)
+      const inOrder = merge.cursors.toSorted((a, b) => a.partition - b.partition)
       const wasLive = processor.isLive
       processor.applyControl(
         control,
-        places.map(({ offset, time }) => ({ offset, time })),
+        inOrder.map(({ offset, time }) => ({ offset, time })),
       )
-      applied += places.length
+      applied += inOrder.length
       await merge.skipAll()
       if (wasLive && !processor.isLive) await noteAhead(log, processor, ends)
       await replayed.followCode()
@@ -97,12 +100,11 @@ async function replayMerged(
     const paused = pause(applied)
     if (paused && (await paused) === 'stop') return applied
   }
-  if (!replayed.processor.isLive) applied += replayed.processor.applyDue(frontier)
-  return applied
+  return applied + replayed.processor.applyDue(frontier)
 }
 
 /**
- * Applies records up to the end of the batch, or up to a control record or an event whose cause is still to come.
+ * Applies records up to the end of the batch, or to a new control record, or to an event whose cause was not derived yet.
  * @returns how many
  */
 function applyFrom(cursor: PartitionCursor, processor: Processor, atOnce = Number.POSITIVE_INFINITY): number {
@@ -120,7 +122,7 @@ function applyFrom(cursor: PartitionCursor, processor: Processor, atOnce = Numbe
   return offset - from
 }
 
-/** The control record that all partitions stand before; undefined when one stands before another record. */
+/** The control record that comes next in all partitions; undefined if another record comes next in one. */
 function controlOf(cursors: readonly PartitionCursor[], processor: Processor): ControlRecord | undefined {
   const records = cursors.map(({ record }) => decodeRecord(record))
   const isNew = (record: LogRecord) =>
@@ -128,14 +130,14 @@ function controlOf(cursors: readonly PartitionCursor[], processor: Processor): C
   return records.every(isNew) ? (records[0] as ControlRecord) : undefined
 }
 
-/** Notes the events of other generations that the log holds ahead of the positions, before any of it is applied. */
+/** Takes note of the events of other generations that the log holds from the positions on, before any of them is applied. */
 async function noteAhead(
   log: Log,
   processor: Processor,
   ends: readonly number[],
   pause: ReplayOptions['pause'] = () => undefined,
 ): Promise<'stop' | undefined> {
-  // With one partition every event stays where it was emitted, and stands in no log.
+  // With one partition no event is ever sent to another.
   if (log.partitions === 1) return undefined
   for (const [partition, to] of ends.entries()) {
     const from = processor.position(partition)
@@ -165,10 +167,10 @@ function shorter(partition: number, end: number, position: number): HenceError {
 }
 
 function stuck(cursors: readonly PartitionCursor[]): HenceError {
-  const places = cursors.map(({ partition, batch }) => `partition ${partition} near offset ${batch.offset}`)
+  const where = cursors.map(({ partition, batch }) => `partition ${partition} near offset ${batch.offset}`)
   return new HenceError(
     'divergence',
     'operator',
-    `Events in the log wait for a cause that never comes: ${places.join(', ')}. The log is damaged.`,
+    `Events in the log wait for a cause that never comes: ${where.join(', ')}. The log is damaged.`,
   )
 }

@@ -1,4 +1,5 @@
 import { isSystemMessage } from '../app/name.ts'
+import { assert } from '../assert.ts'
 import { operatorTables, type Violation } from '../constraint/tables.ts'
 import type { Chain } from '../derivation/chain.ts'
 import type { Derivation, Failure } from '../derivation/step-result.ts'
@@ -7,7 +8,7 @@ import type { Codec, Collection } from '../state/cells.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
 import type { State, StateChange } from '../state/state.ts'
 
-/** What one record of the log came to: the material of stories, and of a feed of changes. */
+/** The derivations of one record of the log, for stories and for the feed of changes. */
 export interface Trace {
   /** Log time of the record, in milliseconds since 1970. */
   readonly time: number
@@ -21,25 +22,25 @@ export interface TracedDerivation extends Omit<Chain, 'identity'> {
   readonly key: string
   /** Rows that changed: table, encoded key, value before and after; null where there was none. */
   readonly changes: readonly (readonly [table: string, key: string, before: unknown, after: unknown])[]
-  /** What it told other keys, in the order of emission. */
+  /** The events that it emitted, in order. */
   readonly events: readonly (readonly [type: string, key: string, data: unknown])[]
   /** The ids of effects that it asked for. */
   readonly effects: readonly string[]
-  /** It threw: nothing of it stands. */
+  /** Set if it threw; everything it did was then undone. */
   readonly failure: Failure | undefined
 }
 
-/** What a checkpoint has of the traces, beside their chunks; each by partition. */
+/** The part of the traces that a checkpoint keeps, beside the chunks; each by partition. */
 export interface SavedTraces {
   /** The first offset that is kept. */
   readonly tracesFrom: readonly number[]
   /** The first offset from which the traces have all changes of rows. */
   readonly feedFrom: readonly number[]
-  /** What was derived since the last record. */
+  /** Derivations since the last record. */
   readonly untraced: readonly (readonly TracedDerivation[])[]
 }
 
-/** A chunk has so many traces and bytes at most: few writes, and little to read for one trace. */
+/** How many traces and bytes a chunk has at most: few writes, and little to read for one trace. */
 const chunkTracesMax = 128
 const chunkBytesMax = 64 * 1024
 
@@ -47,28 +48,28 @@ const chunkBytesMax = 64 * 1024
 const gatheredMax = 256
 
 /**
- * The traces of records, kept as long as outcomes are: by their place, and by the requests that what was derived
- * there follows from.
+ * The traces of records, kept as long as outcomes are, by position; and for each request the positions of the records that
+ * follow from it.
  *
- *   traces       partition, offset of the first, how many begin there  → traces of records that follow each other, one a line
- *   descendants  root partition, root offset, partition, offset        → nothing
+ *   traces       partition, offset of the first, number of the chunk with this offset  → consecutive traces, one a line
+ *   descendants  root partition, root offset, partition, offset                        → nothing
  *
- * What is derived between two records stands at the offset of the second, in as many lines as it takes.
+ * Derivations between two records belong to the offset of the second, and may take several lines.
  *
- * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a
- * hundred, and bytes outside the heap cost the garbage collector nothing, whereas it would have to move what
- * lives until the next checkpoint.
+ * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a hundred values,
+ * and bytes outside the heap cost the garbage collector nothing, while objects that live until the next checkpoint would be
+ * moved by it.
  */
 export class Traces {
   readonly #chunks: Collection<Buffer>
   readonly #descendants: Collection<true>
-  /** By partition: the traces that no chunk has yet. */
+  /** By partition: the chunk that is being filled. */
   readonly #open: readonly OpenChunk[]
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
   /** By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint. */
   readonly completeFrom: number[]
-  /** By partition: what was derived since its last record, and belongs to the trace of the next one. */
+  /** By partition: derivations since its last record, for the trace of the next one. */
   readonly #gathered: (readonly TracedDerivation[])[]
 
   static readonly collections = ['traces', 'descendants']
@@ -82,20 +83,20 @@ export class Traces {
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
   }
 
-  /** By partition: what was derived since its last record. */
+  /** By partition: derivations since its last record. */
   get untraced(): readonly (readonly TracedDerivation[])[] {
     return this.#gathered
   }
 
-  /** Takes derivations for the trace of a record; some may belong to it before the record is applied. */
+  /** Adds derivations to the trace of a record, which may not have been applied yet. */
   gather(partition: number, offset: number, time: number, derivations: readonly TracedDerivation[]): void {
     const before = this.#gathered[partition]!
     this.#gathered[partition] = before.length === 0 ? derivations : [...before, ...derivations]
-    if (before.length + derivations.length > gatheredMax) this.close(partition, offset, time)
+    if (before.length + derivations.length > gatheredMax) this.finish(partition, offset, time)
   }
 
-  /** Writes the trace of a record: everything that was gathered since the one before. */
-  close(partition: number, offset: number, time: number): void {
+  /** Writes the trace of a record: all derivations since the record before. */
+  finish(partition: number, offset: number, time: number): void {
     const derivations = this.#gathered[partition]!
     if (derivations.length === 0) return
     this.#add({ partition, offset }, { time, derivations })
@@ -108,12 +109,13 @@ export class Traces {
     this.#gathered.splice(0, this.#gathered.length, ...untraced)
   }
 
-  #add(place: Position, trace: Trace): void {
-    const { partition, offset } = place
+  #add(position: Position, trace: Trace): void {
+    const { partition, offset } = position
     const line = encode(offset, trace)
-    // A character has 3 bytes of UTF-8 at most; a line break stands before every line.
+    // A character has at most 3 bytes of UTF-8; a line break comes before every line.
     const room = line.length * 3 + 1
     const open = this.#open[partition]!
+    assert(open.count === 0 || offset >= open.first, 'traces are written in the order of the log', offset)
     if (open.count === chunkTracesMax || open.length + room > open.bytes.length) {
       this.#closeChunk(partition)
       open.first = offset
@@ -125,11 +127,11 @@ export class Traces {
     for (const { rootPartition, rootOffset } of trace.derivations) {
       if (rootPartition === partition && rootOffset === offset) continue
       const root = keyOf({ partition: rootPartition, offset: rootOffset })
-      this.#descendants.set(root + keyOf(place), true)
+      this.#descendants.set(root + keyOf(position), true)
     }
   }
 
-  /** Puts all traces into the state: to be called before it is saved. */
+  /** Puts all traces into the state; call it before the state is saved. */
   flush(): void {
     for (const partition of this.#open.keys()) this.#closeChunk(partition)
   }
@@ -147,17 +149,17 @@ export class Traces {
     return trace
   }
 
-  /** The places of a request and of what follows from it, as far as it has been applied. */
+  /** The positions of a request and of the records applied so far that follow from it. */
   family(root: Position): Position[] {
     const key = keyOf(root)
     const found = [root]
     for (const [entry] of this.#descendants.range({ from: key, to: endOfPrefix(key) })) {
-      found.push(placeOf(entry.slice(key.length)))
+      found.push(positionOf(entry.slice(key.length)))
     }
     return found
   }
 
-  /** The traces of a partition from an offset on, so many at most. */
+  /** The traces of a partition from an offset on. */
   from({ partition, offset }: Position, limit: number): { offset: number; trace: Trace }[] {
     const found: { offset: number; trace: Trace }[] = []
     for (const line of this.#lines(partition, offset)) {
@@ -168,8 +170,9 @@ export class Traces {
   }
 
   /**
-   * Forgets the oldest traces of a partition: chunks that end before a time, with so many traces at most, or one
-   * chunk.
+   * Forgets the oldest traces of a partition, in whole chunks.
+   * @param before log time, in milliseconds since 1970; chunks that reach it are kept
+   * @param limit how many traces are forgotten at most, but at least one chunk
    */
   forget(partition: number, before: number, limit: number): void {
     const prefix = encodePart(partition)
@@ -196,18 +199,18 @@ export class Traces {
   #closeChunk(partition: number): void {
     const open = this.#open[partition]!
     if (open.count === 0) return
-    const place = keyOf({ partition, offset: open.first })
-    let key = place + encodePart(0)
-    for (let count = 1; this.#chunks.get(key) !== undefined; count++) key = place + encodePart(count)
+    const prefix = keyOf({ partition, offset: open.first })
+    let key = prefix + encodePart(0)
+    for (let count = 1; this.#chunks.get(key) !== undefined; count++) key = prefix + encodePart(count)
     this.#chunks.set(key, open.bytes.subarray(0, open.length))
     open.bytes = noBytes
     open.count = open.length = 0
   }
 
-  /** The traces of a partition, as text, from an offset on. For limits on its use see `Collection.range`. */
+  /** The traces of a partition from an offset on, as text. As with `Collection.range`, finish before the state changes. */
   *#lines(partition: number, from: number): Iterable<string> {
     const prefix = encodePart(partition)
-    // One that begins with it may not be the first that has some of it.
+    // An earlier chunk may have traces from this offset on, too.
     const upTo = { from: prefix, to: keyOf({ partition, offset: from }), reverse: true }
     let start: string = upTo.to
     for (const [key] of this.#chunks.range(upTo)) {
@@ -227,7 +230,7 @@ interface OpenChunk {
   first: number
   count: number
   bytes: Buffer
-  /** How many of the bytes are written. */
+  /** How many of the bytes are in use. */
   length: number
 }
 
@@ -240,9 +243,9 @@ function linesOf(chunk: Buffer): string[] {
   return chunk.toString().split('\n').slice(1)
 }
 
-/** What a trace keeps of some derivations. */
+/** Reduces derivations to the part that a trace keeps. */
 export function traced(derivations: readonly Derivation[]): readonly TracedDerivation[] {
-  // Of a record that leads to one derivation, as most do, no list grows.
+  // Most records lead to one derivation; this avoids a list that grows.
   if (derivations.length === 1) return listOf(tracedOne(derivations[0]!))
   return derivations.flatMap((each) => listOf(tracedOne(each)))
 }
@@ -252,14 +255,14 @@ function listOf<T>(item: T | undefined): readonly T[] {
 }
 
 /**
- * What a trace keeps of a derivation; nothing of a message of Hence's own that came to nothing anybody sees, such as a
- * claim that was granted, since there are many.
+ * Reduces a derivation to the part that a trace keeps. A system message without visible consequences, for example a claim that
+ * was granted, leaves no trace, since there are many.
  */
 function tracedOne(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure } = derivation
   const changes: TracedDerivation['changes'][number][] = []
   for (const change of derivation.changes) {
-    if (!isTold(derivation, change)) continue
+    if (!isTraced(derivation, change)) continue
     const { collection, key, before, after } = change
     changes.push([collection.slice(2), key, before ?? null, after ?? null])
   }
@@ -281,11 +284,11 @@ function tracedOne(derivation: Derivation): TracedDerivation | undefined {
 
 const none: readonly never[] = []
 
-/** Whether the trace of a derivation tells of a change: of those of rows that somebody may read. */
-function isTold({ type }: Derivation, { collection, before, after }: StateChange): boolean {
-  if (!isRead(collection)) return false
-  // A violation names all its victims: told of again with each one that was made good, a thousand of them would make
-  // hundreds of megabytes. Its end tells what became of them.
+/** Whether a trace keeps a change: of rows that an app or an operator can read. */
+function isTraced({ type }: Derivation, { collection, before, after }: StateChange): boolean {
+  if (!isReadable(collection)) return false
+  // A violation lists all its victims. Kept for each victim that was compensated, a thousand of them would make hundreds of
+  // megabytes; the last state of the violation has the results of all.
   return type !== 'hence:compensated' || stateOf(before) !== stateOf(after)
 }
 
@@ -293,7 +296,7 @@ function stateOf(row: unknown): Violation['state'] | undefined {
   return (row as Violation | undefined)?.state
 }
 
-function isRead(collection: string): boolean {
+function isReadable(collection: string): boolean {
   if (!collection.startsWith('t:')) return false
   return !collection.startsWith('t:hence.') || operatorTables.has(collection.slice(2))
 }
@@ -302,14 +305,14 @@ function keyOf({ partition, offset }: Position): string {
   return encodePart(partition) + encodePart(offset)
 }
 
-function placeOf(key: string): Position {
+function positionOf(key: string): Position {
   const [partition, offset] = decodeKey(['number', 'number'], key).parts as [number, number]
   return { partition, offset }
 }
 
 /**
- * JSON, which has no line breaks; the offset first, so that it is found without reading the rest. Once the identity of the
- * request stood before the place of its record, which tells it.
+ * JSON, which has no line breaks; the offset comes first, so that it is found without parsing the rest. The empty text is where
+ * older versions had the identity of the request, which follows from its position.
  */
 function encode(offset: number, { time, derivations }: Trace): string {
   return JSON.stringify([

@@ -4,7 +4,7 @@ import { getHeapStatistics, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { feed } from './feed.ts'
 
-test('a reader that waits for a long time holds no more memory for that', async () => {
+test('a reader that waits for a long time does not hold more and more memory', async () => {
   setFlagsFromString('--expose-gc')
   const collect: () => void = runInNewContext('gc')
   const used = () => {
@@ -20,7 +20,7 @@ test('a reader that waits for a long time holds no more memory for that', async 
     positions: () => [0],
     traces: () => [],
     keptFrom: () => 0,
-    // Other records than those that the reader waits for.
+    // Records that the reader does not wait for.
     async next() {
       if (++round === 1_000) first = used()
       if (round < rounds) return
@@ -28,7 +28,7 @@ test('a reader that waits for a long time holds no more memory for that', async 
       abort.abort()
     },
   }
-  for await (const _ of feed(source, undefined, abort.signal)) assert.fail('there is nothing to be told')
+  for await (const _ of feed(source, undefined, abort.signal)) assert.fail('there are no changes')
   assert.equal(round, rounds)
   assert.ok(last - first < 2_000_000, `${last - first} bytes more`)
 })

@@ -2,21 +2,21 @@ import { orAborted } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Trace } from '../processor/traces.ts'
 
-/** What a feed needs of the rest of the engine. */
+/** The source of a feed. */
 export interface FeedSource {
   /** The offset of the record that each partition applies next. */
   positions(): readonly number[]
-  /** The traces of a partition from an offset on, so many at most. */
+  /** The traces of a partition from an offset on. */
   traces(partition: number, offset: number, limit: number): readonly { offset: number; trace: Trace }[]
-  /** The first offset of a partition whose trace is kept. */
+  /** The first offset of a partition from which all changes are kept. */
   keptFrom(partition: number): number
-  /** Resolves when a record is applied; rejects when none will be any more. */
+  /** Resolves when the next record is applied; rejects if no more will be. */
   next(): Promise<void>
 }
 
 /** A record that changed rows. */
 export interface FeedItem {
-  /** Where to go on after this one. */
+  /** The position in the feed after this record. */
   readonly position: string
   readonly partition: number
   readonly offset: number
@@ -27,11 +27,10 @@ export interface FeedItem {
 const tracesPerRead = 256
 
 /**
- * The records that changed rows, from a position on and then as they come. It reads what is stored, so a slow
- * reader costs no memory, and it goes on where it was after a crash of either side.
+ * Iterates over the records that changed rows, from a position on and then as they are applied. It reads stored traces, so a slow
+ * reader costs no memory, and it resumes after a crash of either side.
  *
- * A position is the offset of the next record of each partition, in decimal, joined by dots.
- *
+ * @param from the offset of the next record of each partition, in decimal, joined by dots; default: the present position
  * @throws HenceError `position-unknown` (change)
  */
 export async function* feed(
@@ -41,7 +40,7 @@ export async function* feed(
 ): AsyncGenerator<FeedItem> {
   const at = from === undefined ? [...source.positions()] : positionsOf(from, source.positions())
   while (!signal?.aborted) {
-    // Asked for first, so that what is applied while the traces are read is not missed.
+    // Before reading, so that no record that is applied meanwhile is missed.
     const next = source.next()
     next.catch(() => {})
     let isBehind = false
@@ -56,7 +55,7 @@ export async function* feed(
           yield { position: at.join('.'), partition, offset, trace }
         if (signal?.aborted) return
       }
-      // Records that came a second time leave no trace.
+      // A record that the log holds twice leaves no second trace.
       if (traces.length < tracesPerRead) at[partition] = Math.max(at[partition]!, end)
       isBehind = true
     }
@@ -74,7 +73,7 @@ function unknownPosition(text: string): HenceError {
   return new HenceError(
     'position-unknown',
     'change',
-    `The position ${JSON.stringify(text)} is none of this log's, or what came after it is no longer kept. ` +
-      'Read the tables anew, and go on from the present position.',
+    `The position ${JSON.stringify(text)} does not belong to this log, or the changes after it are no longer kept. ` +
+      'Read the tables again, and go on from the present position.',
   )
 }

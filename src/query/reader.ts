@@ -19,7 +19,7 @@ import type { TableShape, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
 import type { Story, StoryChange, StoryCorrection, StoryStep } from './story.ts'
 
-/** The rows that one record changed, and where a reading of changes goes on after it. */
+/** The rows that one record changed, and the position in the feed after it. */
 export interface Changes {
   readonly position: string
   readonly changes: readonly TableChange[]
@@ -28,14 +28,14 @@ export interface Changes {
 /** A violation, and the partition key that its constraint is judged under. */
 export type KeyedViolation = Violation & { readonly key: string }
 
-/** Hence's own messages name requests by their identity, whose form is nobody else's business. */
+/** System messages name requests by their identity, whose form is internal. */
 function withSender(data: { readonly identity?: string }): object {
   const { identity, ...rest } = data
   if (identity === undefined) return rest
   return { requestId: requestIdOf(identity), principal: principalOf(identity), ...rest }
 }
 
-/** All that is read from the derived state. Values leave as objects of the process's own realm. */
+/** Reads the derived state. The values that it returns are objects of the main realm. */
 export class Reader {
   readonly #program: Program
   readonly #tables: ReadonlyMap<string, TableState>
@@ -81,14 +81,14 @@ export class Reader {
     const { partition, offset, outcome, corrected } = decided
     const { traces } = this.#processor
     const steps: StoryStep[] = []
-    for (const place of traces.family(decided)) {
-      const trace = traces.get(place)
-      const own = trace?.derivations.filter(
+    for (const at of traces.family(decided)) {
+      const trace = traces.get(at)
+      const following = trace?.derivations.filter(
         ({ rootPartition, rootOffset }) => rootPartition === partition && rootOffset === offset,
       )
-      for (const derivation of own ?? []) {
-        const step = this.#step(derivation, `${place.partition}:${place.offset}`, trace!.time)
-        steps.push(step.kind === 'correction' ? { ...step, correction: await this.#correction(place) } : step)
+      for (const derivation of following ?? []) {
+        const step = this.#step(derivation, `${at.partition}:${at.offset}`, trace!.time)
+        steps.push(step.kind === 'correction' ? { ...step, correction: await this.#correction(at) } : step)
       }
     }
     const { record, time } = await this.request(partition, offset)
@@ -150,7 +150,7 @@ export class Reader {
       .map(({ key, value }) => ({ ...(value as Violation), key: key[0] as string }))
   }
 
-  /** The limit of a key and what is claimed of it; undefined when nothing is and the limit is that of the definition. */
+  /** The limit of a key and how much of it is claimed; undefined if nothing is and the limit is that of the definition. */
   standing(constraint: string, key: string): Pick<Standing, 'limit' | 'claimed'> | undefined {
     const row = this.#own(standings).get(encodeKey([key, constraint])) as Standing | undefined
     return row && { limit: row.limit, claimed: row.claimed }
@@ -160,7 +160,7 @@ export class Reader {
     return this.#tables.get(name)!
   }
 
-  /** The request that stands at a place of the log. */
+  /** The request at a position of the log. */
   async request(partition: number, offset: number): Promise<{ record: RequestRecord; time: number }> {
     const { record, time } = await this.#record(partition, offset)
     if (record.kind === 'request') return { record, time }
@@ -172,7 +172,7 @@ export class Reader {
     return { record: decodeRecord(bytes), time }
   }
 
-  /** What stands in the log of a correction, and of the promotion that it came with. */
+  /** The correction at a position of the log, and its promotion. */
   async #correction({ partition, offset }: Position): Promise<StoryCorrection> {
     const { record } = await this.#record(partition, offset)
     const { history } = this.#processor
@@ -218,7 +218,7 @@ export class Reader {
     }
   }
 
-  /** Without those of tables that the code has given up since. */
+  /** The changes of rows, but for tables that the code does not have any more. */
   #rows(changes: TracedDerivation['changes']): StoryChange[] {
     const { tables } = this.#program.app
     return changes
@@ -246,7 +246,7 @@ export class Reader {
     )
   }
 
-  /** A row as a value of the main realm; those of Hence's own tables are that, and may be larger than an app's. */
+  /** A row as a value of the main realm. Rows of system tables are, and may be larger than a value of the app. */
   #out(table: string, row: unknown): unknown {
     return operatorTables.has(table) ? row : this.#inMain(row)
   }

@@ -4,12 +4,12 @@ import { bank } from '../../test/bank-versions.ts'
 import { type App, createEngine, type Engine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
 
-// What was told of a request stays in its story, and so does who approved that the past is another one now.
+// A story keeps the first outcome of a request, and who approved each correction of it.
 
 const old = bank({ statement: 'paid' })
 const strict = bank({ statement: 'paid a lot', most: 500, corrects: true })
 
-/** Makes an engine of some versions; three payments are made by the first. */
+/** Opens an engine that knows some versions; the first of them derives three payments. */
 async function paid(partitions: number) {
   const sent: string[] = []
   const engine: Engine<App> = await createEngine({
@@ -41,7 +41,7 @@ function promoter(engine: Engine<App>) {
 }
 
 for (const partitions of [1, 4]) {
-  test(`a story tells what was told, what it was corrected to, by whom, and what was done about it (${partitions} partitions)`, async (t) => {
+  test(`a story has the first outcome, its correction, who approved it, and the compensation (${partitions} partitions)`, async (t) => {
     const { engine, promote } = await paid(partitions)
     t.after(() => engine.close())
     const [small, large] = [(await engine.story('small'))!, (await engine.story('large'))!]
@@ -49,7 +49,7 @@ for (const partitions of [1, 4]) {
     const diff = await promote('p1', 'limit of 5.00 forgotten')
     await engine.idle()
 
-    // Nothing was corrected of a payment that is what it was.
+    // A payment with the same outcome was not corrected.
     const still = (await engine.story('small'))!
     assert.deepEqual({ ...still, steps: [] }, { ...small, steps: [] })
     assert.ok(still.steps.every(({ correction }) => correction === undefined))
@@ -82,7 +82,7 @@ for (const partitions of [1, 4]) {
       [['letter', { to: 'ann', text: 'sorry: accepted → rejected' }]],
     )
 
-    // An effect that would have been another one.
+    // An effect with another content.
     const letter = (await engine.story('letter'))!
     assert.equal(letter.corrected, undefined)
     const [step] = letter.steps.filter(({ kind }) => kind === 'correction')
@@ -93,7 +93,7 @@ for (const partitions of [1, 4]) {
     assert.deepEqual(other.before.input, { to: 'ann', text: 'paid 45' })
     assert.deepEqual(other.after, { input: { to: 'ann', text: 'paid a lot 45' } })
 
-    // The way back: what was told is right again, and the story says who said so.
+    // After going back the first outcome is right again, and the story has who approved that.
     const back = await promote('p2')
     const again = (await engine.story('large'))!
     assert.deepEqual([again.outcome, again.corrected], [large.outcome, undefined])
@@ -104,7 +104,7 @@ for (const partitions of [1, 4]) {
   })
 }
 
-test('what one promotion corrected is told as it was when the same code has derived everything again', async (t) => {
+test('a corrected outcome stays the same after the same code has derived everything again', async (t) => {
   const { engine, promote } = await paid(2)
   t.after(() => engine.close())
   await engine.reprocessing.start({ app: strict })
