@@ -1,5 +1,6 @@
 import type { App, Enqueued, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
+import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import type { StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
@@ -10,10 +11,9 @@ import { type Identity, identityOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
 import { everyPartition, partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, encodeCorrection, encodeEvent, encodeTick } from '../log/record.ts'
-import type { RecordedFailure } from '../processor/listener.ts'
+import { type Applied, failuresOf } from '../processor/applied.ts'
 import type { Processor } from '../processor/processor.ts'
 import { replay } from '../processor/replay.ts'
-import type { Trace } from '../processor/traces.ts'
 import type { Reader } from '../query/reader.ts'
 import type { Reporter } from '../report.ts'
 import { Admission, type Until } from '../request/admission.ts'
@@ -85,7 +85,6 @@ export class RequestPath {
       keptMs: options.keptMs,
       failed: (error, isHopeless) => (isHopeless ? this.halt(error) : this.warn(error)),
     })
-    live.listener = { failed: (failure) => this.#reportFailure(failure) }
   }
 
   submit(type: string, input: unknown, options: SubmitOptions): Promise<Reply> {
@@ -175,7 +174,9 @@ export class RequestPath {
   /** Applies records that have just become durable. */
   #apply(partition: number, offset: number, time: number, records: readonly OutgoingRecord[]): void {
     for (const [i, { record }] of records.entries()) {
-      this.#processor.apply(partition, offset + i, time, record)
+      const applied = this.#processor.apply(partition, offset + i, time, record)
+      assert(applied !== 'early', 'an event is appended after its cause was applied')
+      this.#handOn(applied)
       if (record.kind === 'result') this.delivery.ended(record.effect)
       else if (record.kind === 'tick') this.#ticker.applied(partition)
     }
@@ -183,21 +184,16 @@ export class RequestPath {
     void this.checkpointer.saveIfDue()
   }
 
-  /** Answers senders, and hands on what was derived. */
-  #listen(): void {
-    this.#live.listener = {
-      failed: (failure) => this.#reportFailure(failure),
-      decided: (identity, stored) => this.#admission.decided(identity, stored),
-      emitted: (target, event) => this.write(target, { record: event, bytes: encodeEvent(event) }),
-      applied: (partition, offset, trace) => this.#applied(partition, offset, trace),
-    }
-  }
-
-  #applied(partition: number, offset: number, trace: Trace): void {
+  /** Answers the senders of what was decided, and hands the other results on. */
+  #handOn(applied: Applied): void {
+    for (const { identity, stored } of applied.decided) this.#admission.decided(identity, stored)
+    for (const { target, event } of applied.emitted)
+      this.write(target, { record: event, bytes: encodeEvent(event) })
+    this.#reportFailures(applied)
+    this.delivery.asked(applied.trace)
     this.feed.advance()
-    this.delivery.asked(trace)
     if (!this.feed.hasSubscribers) return
-    const changes = this.#reader.changesOf(partition, offset, trace)
+    const changes = this.#reader.changesOf(applied.partition, applied.offset, applied.trace)
     if (changes.length > 0) for (const error of this.feed.publish(changes)) this.warn(error)
   }
 
@@ -214,8 +210,11 @@ export class RequestPath {
     // If an append fails while the engine closes, the next engine writes its events.
     if (writer.isFinishing) throw error
     await writer.persist(async () => {
-      const pause = () => this.checkpointer.saveIfDue()
-      await replay(this.#log, this.#live, { partitions: [partition], pause })
+      await replay(this.#log, this.#live, {
+        partitions: [partition],
+        pause: () => this.checkpointer.saveIfDue(),
+        applied: (applied) => this.#handOn(applied),
+      })
       for (const outgoing of records) this.#settle(partition, outgoing)
       this.tick()
       writer.requeue(this.#missing(partition))
@@ -278,10 +277,12 @@ export class RequestPath {
 
   /** Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the count of records. */
   async start(): Promise<number> {
-    const replayed = await replay(this.#log, this.#live, { pause: () => this.checkpointer.saveIfDue() })
+    const replayed = await replay(this.#log, this.#live, {
+      pause: () => this.checkpointer.saveIfDue(),
+      applied: (applied) => this.#reportFailures(applied),
+    })
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
-    this.#listen()
     return replayed
   }
 
@@ -289,7 +290,6 @@ export class RequestPath {
   switchTo(generation: Generation, app: App): void {
     this.app = app
     this.#live = generation
-    this.#listen()
     // Those that follow the changes find that they have to read again.
     this.feed.advance()
   }
@@ -364,12 +364,14 @@ export class RequestPath {
     this.#report({ level: 'warning', code, message: error instanceof Error ? error.message : String(error) })
   }
 
-  #reportFailure({ partition, offset, type, key, code, message }: RecordedFailure): void {
-    this.#report({
-      level: 'alarm',
-      code: 'derivation-failed',
-      message: `Record ${offset} of partition ${partition} (${type} ${JSON.stringify(key)}) failed with ${code}: ${message}`,
-    })
+  #reportFailures(applied: Applied): void {
+    for (const { partition, offset, type, key, code, message } of failuresOf(applied)) {
+      this.#report({
+        level: 'alarm',
+        code: 'derivation-failed',
+        message: `Record ${offset} of partition ${partition} (${type} ${JSON.stringify(key)}) failed with ${code}: ${message}`,
+      })
+    }
   }
 
   get live(): Generation {

@@ -2,7 +2,6 @@ import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { collectionsFor, tablesFor } from '../processor/derived-state.ts'
-import type { ProcessorListener } from '../processor/listener.ts'
 import { Processor } from '../processor/processor.ts'
 import type { Replayed } from '../processor/replay.ts'
 import { Reader } from '../query/reader.ts'
@@ -33,7 +32,6 @@ export class Generation implements Replayed {
   readonly #lineage: readonly number[]
   readonly #host: GenerationHost
   #parts: Parts
-  #listener: ProcessorListener = {}
   #saving: Promise<void> | undefined
 
   /**
@@ -92,12 +90,6 @@ export class Generation implements Replayed {
     return this.#parts.reader
   }
 
-  /** Hears what the processor tells, also when it is another one after the code has changed. */
-  set listener(listener: ProcessorListener) {
-    this.#listener = listener
-    this.processor.listener = listener
-  }
-
   /**
    * Forgets what is older than is kept, so much of each kind at most.
    * @param keptMs for how long it is kept. By log time, which never goes back: a replay must still know what comes twice in an
@@ -135,7 +127,6 @@ export class Generation implements Replayed {
       await store.close()
     }
     this.#parts = await partsOf(this.#host, this.#lineage, program, false)
-    this.processor.listener = this.#listener
     before.close()
   }
 

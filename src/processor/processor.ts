@@ -16,15 +16,15 @@ import type { Program } from '../sandbox/program.ts'
 import type { Collection } from '../state/cells.ts'
 import type { State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
+import { type Applied, appliedStep } from './applied.ts'
 import { AppliedCorrections } from './applied-corrections.ts'
 import { Channels } from './channels.ts'
 import { type Checkpoint, checkCheckpoint, checkpointCodec } from './checkpoint.ts'
 import { Completion } from './completion.ts'
 import { DerivedEventOrder } from './derived-order.ts'
 import { type DueMessage, type EventOrder, eventOf, type RecordedEvent } from './event-order.ts'
-import { type ProcessorListener, reportStep } from './listener.ts'
 import { Outcomes } from './outcomes.ts'
-import { Traces, traced } from './traces.ts'
+import { Traces } from './traces.ts'
 
 /**
  * Applies the records of all partitions, one at a time and each partition in the order of its log: derives them once, keeps
@@ -57,7 +57,6 @@ export class Processor {
   readonly #times: number[]
   #time = 0
   #history: readonly ControlFact[] = []
-  listener: ProcessorListener = {}
 
   constructor(options: {
     readonly program: Program
@@ -183,13 +182,14 @@ export class Processor {
    * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then nothing of the record
    *   was applied
    */
-  apply(partition: number, offset: number, time: number, record: LogRecord): 'early' | undefined {
+  apply(partition: number, offset: number, time: number, record: LogRecord): Applied | 'early' {
     this.#checkNext(partition, offset)
     const derived = this.#toDerive(partition, record)
     if (derived === 'early') return 'early'
     this.#enter(partition, offset, time, undefined)
     // A record that derives nothing may still set timers off by its time.
-    if (derived !== tick || this.timers.next(partition) <= time) this.#derive(derived)
+    const derivesNothing = derived === tick && this.timers.next(partition) > time
+    let applied = derivesNothing ? nothing(partition, offset, time) : this.#derive(derived)
     this.traces.finish(partition, offset, time)
     if (record.kind === 'event') {
       // Only now: if deriving throws, the order must be as it was, in case a checkpoint is taken all the same.
@@ -201,10 +201,10 @@ export class Processor {
     this.#state.commit()
     if (record.kind === 'request') {
       this.completion.check(partition, offset)
-      if (derived === tick) this.listener.decided?.(record.identity, this.decided(record.identity)!)
+      if (derived === tick) applied = withDuplicate(applied, record.identity, this.decided(record.identity)!)
     }
     if (derived.kind === 'event') this.completion.applied(derived.rootPartition, derived.rootOffset)
-    return undefined
+    return applied
   }
 
   /**
@@ -251,10 +251,14 @@ export class Processor {
    * Applies the messages that have no place in the log and come before a time; there are none while this generation is live.
    * All records up to the time of each must have been applied.
    * @param before log time, in milliseconds since 1970; infinity where everything under way must be applied
+   * @param applied called with the results of each
    * @returns how many there were
    */
-  applyDue(before: number): number {
-    return this.#order.applyDue(before, this.#now, this.#applyBetween)
+  applyDue(before: number, applied?: (applied: Applied) => void): number {
+    return this.#order.applyDue(before, this.#now, (message) => {
+      const results = this.#applyBetween(message)
+      applied?.(results)
+    })
   }
 
   /** Saves state and positions together. Nothing else may be under way in the state. */
@@ -353,14 +357,15 @@ export class Processor {
   readonly #now = (): number => this.#time
 
   /** Applies a message between the record before the position of its target and the one at it. */
-  readonly #applyBetween = ({ target, time, record, root }: DueMessage): void => {
+  #applyBetween({ target, time, record, root }: DueMessage): Applied {
     this.#enter(target, this.#positions[target]!, time, root)
-    this.#derive(record)
+    const applied = this.#derive(record)
     this.#state.commit()
     if (record.kind === 'event') this.completion.applied(record.rootPartition, record.rootOffset)
+    return applied
   }
 
-  #derive(record: LogRecord): void {
+  #derive(record: LogRecord): Applied {
     const { partition, offset, time } = this.#recordContext
     let step: StepResult
     try {
@@ -371,15 +376,15 @@ export class Processor {
       this.timers.forgetTaken()
       throw error
     }
-    for (const { chain, outcome } of step.decisions) {
-      const { identity, rootPartition, rootOffset } = chain
-      this.#outcomes.set(identity, { partition: rootPartition, offset: rootOffset, outcome })
-    }
+    const applied = appliedStep(
+      this.#recordContext,
+      step,
+      step.outgoing.map((emission) => this.#send(emission)),
+    )
+    for (const { identity, stored } of applied.decided) this.#outcomes.set(identity, stored)
     if (record.kind === 'correction') this.#outcomes.correct(record)
-    for (const emission of step.outgoing) this.#send(emission)
-    const derivations = traced(step.derivations)
-    this.traces.gather(partition, offset, time, derivations)
-    reportStep(this.listener, this.#recordContext, step, derivations)
+    this.traces.gather(partition, offset, time, applied.trace.derivations)
+    return applied
   }
 
   /** By this code a request or a result belongs to another partition than that of its record. */
@@ -392,19 +397,30 @@ export class Processor {
     this.#outcomes.set(record.identity, { ...root, outcome: undefined })
   }
 
-  #send(emission: Emission): void {
+  #send(emission: Emission): Applied['emitted'][number] {
     // The cause of what follows from a request that moved is the record of the request, wherever it is derived.
     const { time, root } = this.#recordContext
     const { partition, offset } = root ?? this.#recordContext
     const target = partitionOf(emission.key, this.partitions)
     const event = this.#order.send(target, eventOf(emission, this.generation, partition, offset), time)
     this.completion.emitted(event.rootPartition, event.rootOffset)
-    this.listener.emitted?.(target, event)
+    return { target, event }
   }
 }
 
 /** Sets timers off, and nothing else. */
 const tick: LogRecord = { kind: 'tick' }
+
+function nothing(partition: number, offset: number, time: number): Applied {
+  return { partition, offset, decided: none, emitted: none, trace: { time, derivations: none } }
+}
+
+const none: readonly never[] = []
+
+/** The results of a request that was applied before under the same identity. */
+function withDuplicate(applied: Applied, identity: string, stored: StoredOutcome): Applied {
+  return { ...applied, decided: [...applied.decided, { identity, stored }] }
+}
 
 type Changing<T> = { -readonly [K in keyof T]: T[K] }
 

@@ -2,6 +2,7 @@ import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
+import type { Applied } from './applied.ts'
 import type { Processor } from './processor.ts'
 
 /** A generation whose records are replayed. Its processor is replaced when its code changes. */
@@ -25,6 +26,8 @@ export interface ReplayOptions {
   readonly atOnce?: number
   /** Called between batches with the number of records applied so far, so that it can save a checkpoint. `stop` ends the replay. */
   readonly pause: (applied: number) => Promise<unknown> | undefined
+  /** Called with the results of each record and message that is applied, except control records. */
+  readonly applied?: (applied: Applied) => void
 }
 
 /**
@@ -65,7 +68,7 @@ async function replayMerged(
   ends: readonly number[],
   options: ReplayOptions,
 ): Promise<number> {
-  const { partitions, frontier = Number.POSITIVE_INFINITY, atOnce, pause } = options
+  const { partitions, frontier = Number.POSITIVE_INFINITY, pause } = options
   const isWhole = (partitions?.length ?? log.partitions) === log.partitions
   let applied = 0
   if (isWhole && !replayed.processor.isLive) {
@@ -74,9 +77,9 @@ async function replayMerged(
   while (merge.cursors.length > 0) {
     const { processor } = replayed
     const { time } = merge.cursors[0]!
-    applied += processor.applyDue(Math.min(time, frontier))
+    applied += processor.applyDue(Math.min(time, frontier), options.applied)
     if (time > frontier) return applied
-    const taken = await merge.advance((cursor) => applyFrom(cursor, processor, atOnce), frontier)
+    const taken = await merge.advance((cursor) => applyFrom(cursor, processor, options), frontier)
     applied += taken
     if (taken === 0) {
       if (merge.cursors.some((cursor) => cursor.time > frontier)) return applied
@@ -84,7 +87,7 @@ async function replayMerged(
       if (control === undefined) throw stuck(merge.cursors)
       // The other partitions do not have the control record yet, so the replay ends before it.
       if (!isWhole || merge.cursors.length < log.partitions) return applied
-      processor.applyDue(Number.POSITIVE_INFINITY)
+      processor.applyDue(Number.POSITIVE_INFINITY, options.applied)
       const inOrder = merge.cursors.toSorted((a, b) => a.partition - b.partition)
       const wasLive = processor.isLive
       processor.applyControl(
@@ -100,14 +103,18 @@ async function replayMerged(
     const paused = pause(applied)
     if (paused && (await paused) === 'stop') return applied
   }
-  return applied + replayed.processor.applyDue(frontier)
+  return applied + replayed.processor.applyDue(frontier, options.applied)
 }
 
 /**
  * Applies records up to the end of the batch, or to a new control record, or to an event whose cause was not derived yet.
  * @returns how many
  */
-function applyFrom(cursor: PartitionCursor, processor: Processor, atOnce = Number.POSITIVE_INFINITY): number {
+function applyFrom(
+  cursor: PartitionCursor,
+  processor: Processor,
+  { atOnce = Number.POSITIVE_INFINITY, applied }: ReplayOptions,
+): number {
   const { partition, batch, offset: from, available } = cursor
   const end = from + Math.min(available, atOnce)
   let offset = from
@@ -117,7 +124,11 @@ function applyFrom(cursor: PartitionCursor, processor: Processor, atOnce = Numbe
     if (record.kind === 'control') {
       if (record.control.number >= processor.history.length) break
       processor.passControl(partition, offset, batch.time)
-    } else if (processor.apply(partition, offset, batch.time, record) === 'early') break
+    } else {
+      const results = processor.apply(partition, offset, batch.time, record)
+      if (results === 'early') break
+      applied?.(results)
+    }
   }
   return offset - from
 }

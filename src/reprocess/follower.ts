@@ -3,8 +3,8 @@ import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
+import { type Applied, failuresOf, type RecordedFailure } from '../processor/applied.ts'
 import type { RecordedEvent } from '../processor/event-order.ts'
-import type { RecordedFailure } from '../processor/listener.ts'
 import { replay } from '../processor/replay.ts'
 import { candidatePaused, reprocessFailure } from './errors.ts'
 import { type Foreground, Pace } from './pace.ts'
@@ -95,11 +95,13 @@ export class Follower {
         throw error
       },
     })
-    generation.listener = {
-      failed: (failure) => {
-        this.#failures++
-        this.#lastFailure = failure
-      },
+  }
+
+  /** Counts the derivations that threw. */
+  readonly #countFailures = (applied: Applied): void => {
+    for (const failure of failuresOf(applied)) {
+      this.#failures++
+      this.#lastFailure = failure
     }
   }
 
@@ -170,6 +172,7 @@ export class Follower {
       ends: positions,
       frontier: lowWatermark,
       pause: () => this.#checkpointer.saveIfDue(),
+      applied: this.#countFailures,
     })
     await this.#checkpointer.saving
   }
@@ -195,6 +198,7 @@ export class Follower {
           ends: positions,
           frontier: lowWatermark,
           atOnce: recordsAtOnce,
+          applied: this.#countFailures,
           pause: () => {
             if (this.#isStopping) return Promise.resolve('stop')
             const saving = this.#checkpointer.saveIfDue()

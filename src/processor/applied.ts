@@ -1,0 +1,48 @@
+import type { Failure, StepResult } from '../derivation/step-result.ts'
+import type { StoredOutcome } from '../derivation/stored-outcome.ts'
+import type { EventRecord } from '../log/record.ts'
+import { type Trace, traced } from './traces.ts'
+
+/** The results of applying a record, or a message between two records. */
+export interface Applied {
+  /** The position of the record; of a message between two records, that of the second. */
+  readonly partition: number
+  readonly offset: number
+  /**
+   * Requests that it decided; one that it found decided; and one that now waits for its claims, which has no outcome yet.
+   */
+  readonly decided: readonly { readonly identity: string; readonly stored: StoredOutcome }[]
+  /** Events that it emitted, with the partitions that they are for. */
+  readonly emitted: readonly { readonly target: number; readonly event: EventRecord }[]
+  /** The rows in it are those of the program's realm. */
+  readonly trace: Trace
+}
+
+/** A derivation that threw. */
+export interface RecordedFailure extends Failure {
+  readonly type: string
+  readonly key: string
+  readonly partition: number
+  readonly offset: number
+}
+
+export function appliedStep(
+  { partition, offset, time }: { readonly partition: number; readonly offset: number; readonly time: number },
+  step: StepResult,
+  emitted: Applied['emitted'],
+): Applied {
+  const decided = step.decisions.map(({ chain, outcome }) => {
+    const { identity, rootPartition, rootOffset } = chain
+    return { identity, stored: { partition: rootPartition, offset: rootOffset, outcome } }
+  })
+  return { partition, offset, decided, emitted, trace: { time, derivations: traced(step.derivations) } }
+}
+
+/** The derivations of a record that threw. */
+export function failuresOf({ partition, offset, trace }: Applied): RecordedFailure[] {
+  const failures: RecordedFailure[] = []
+  for (const { type, key, failure } of trace.derivations) {
+    if (failure !== undefined) failures.push({ type, key, ...failure, partition, offset })
+  }
+  return failures
+}
