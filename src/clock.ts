@@ -47,6 +47,23 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
+/**
+ * Waits until a clock has moved on by some milliseconds, or was set back. Ends early, without an error, when the signal
+ * aborts. Like `setAlarm` it does not keep the process alive.
+ */
+export function pauseOn(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted || ms <= 0) return resolve()
+    const end = () => {
+      cancel()
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const cancel = setAlarm(clock, clock.now() + ms, end)
+    signal.addEventListener('abort', end)
+  })
+}
+
 /** Waits for a promise or an abort, whichever comes first. Leaves no listener on the signal, which may be long-lived. */
 export async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return promise

@@ -86,7 +86,7 @@ test('a head covers all partitions, is signed, stored, and published', async (t)
   assert.equal((await stat(join(folder, 'key.pem'))).mode & 0o777, 0o600)
 })
 
-test('it goes on where it was, with the same key, and later heads are consistent with earlier ones', async (t) => {
+test('after a restart it continues with the same key, and later heads are consistent with earlier ones', async (t) => {
   const folder = await folderFor(t)
   const log = memoryLog()
   const texts: string[] = []
@@ -120,7 +120,7 @@ test('it goes on where it was, with the same key, and later heads are consistent
   }
 })
 
-test('every receipt checks with the public key alone, and nothing of it can be changed', async (t) => {
+test('the public key alone checks every receipt, and any change to one shows', async (t) => {
   const log = memoryLog({ partitions: 2 })
   const auditor = await opened(log, await folderFor(t))
   t.after(() => auditor.close())
@@ -161,7 +161,7 @@ test('every receipt checks with the public key alone, and nothing of it can be c
   }
 })
 
-test('a log that is not what was signed ends the signing, with an alarm', async (t) => {
+test('a log that differs from its signed head ends the signing, with an alarm', async (t) => {
   const folder = await folderFor(t)
   const log = memoryLog()
   const auditor = await opened(log, folder)
@@ -187,7 +187,7 @@ test('a log that is not what was signed ends the signing, with an alarm', async 
   }
 })
 
-test('damaged hashes are made again from the log', async (t) => {
+test('damaged hashes are derived again from the log', async (t) => {
   const folder = await folderFor(t)
   const log = memoryLog()
   const first = await opened(log, folder)
@@ -205,7 +205,7 @@ test('damaged hashes are made again from the log', async (t) => {
   await third.close()
 })
 
-test('what is no head is refused', () => {
+test('a line that is no head is refused', () => {
   const { privateKey } = generateKeyPairSync('ed25519')
   const head = signHead(privateKey, { logId: '0'.repeat(32), time: 1, partitions: [] })
   for (const line of ['', 'x', 'null', '[]', '{}', JSON.stringify({ format: 'hence-head', version: 2 })]) {

@@ -2,7 +2,7 @@ import { createPublicKey, type KeyObject } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
-import type { Clock } from '../clock.ts'
+import { type Clock, setAlarm } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
@@ -19,51 +19,52 @@ import { hashesOf, Tree } from './tree.ts'
 
 export interface AuditorOptions {
   readonly log: Log
-  /** The folder that it keeps its own in; undefined: in memory, with a key that ends with it. */
+  /** The folder for key, heads and trees; undefined: in memory, with a key that ends with the process. */
   readonly folder: string | undefined
   readonly clock: Clock
   readonly report: Reporter
-  /** Each shows the newest head to somebody else, once it is stored. */
+  /** Each publishes the newest head, once it is stored. */
   readonly publish?: readonly Publish[]
   readonly random?: (() => number) | undefined
 }
 
-/** How long after the last one a head may come, while there is something new, in milliseconds. */
+/** The time between two heads while there is something new, in milliseconds. */
 const headEveryMs = 1_000
-/** So many records are hashed in one turn of the event loop at most: about half a millisecond. */
+/** The records hashed in one turn of the event loop at most: about half a millisecond. */
 const recordsPerTurn = 256
+/** The hashes of a tree that wait in memory at most. */
 const unsavedMax = 16 * 1024
-/** Of so many partitions a proof is made in one turn of the event loop at most. */
+/** The partitions proven in one turn of the event loop at most. */
 const partitionsPerTurn = 8
 
-/** A tree, and where its hashes are kept. */
+/** The tree of a partition, and the file of its hashes. */
 interface PartitionTree {
   readonly tree: Tree
   readonly hashes: HashFile | undefined
 }
 
 /**
- * Follows the log behind its end and signs what it has seen. It is not on the way of a request: what is slow here
- * makes a head later, and nothing else.
+ * Follows the log and signs tree heads over it. It is not on the path of a request: if it is slow, heads come later, and
+ * nothing else waits.
  *
  *   audit/key.pem, public-key.pem   made once
- *   audit/heads.ndjson              every head that was signed
- *   audit/tree/p0000 …              derived: made again from the log when missing, or when their root is not the last head's
+ *   audit/heads.ndjson              every signed head
+ *   audit/tree/p0000 …              derived from the log again if they are missing or do not match the last head
  */
 export class Auditor {
   readonly #options: AuditorOptions
   readonly #key: KeyObject
-  /** What heads are checked with. */
+  /** Checks heads and receipts. */
   readonly publicKey: KeyObject
   readonly #heads: HeadFile | undefined
   readonly #trees: readonly PartitionTree[]
   readonly #publishers: readonly Publisher[]
   #last: SignedHead | undefined
-  /** The trees were made again, and must come by what was signed before. */
-  readonly #owed: Map<number, TreeHead['partitions'][number]>
-  /** Resolves to what was in the way, if anything was. */
+  /** By partition whose tree is being derived again: the size and root that it must pass through. */
+  readonly #expected: Map<number, TreeHead['partitions'][number]>
+  /** Resolves to the error that ended the round, if any. */
   #round: Promise<HenceError | undefined> | undefined
-  #timer: NodeJS.Timeout | undefined
+  #cancelTimer = () => {}
   #stopped: HenceError | undefined
   #closed = false
 
@@ -79,20 +80,20 @@ export class Auditor {
       await mkdir(join(folder, 'tree'), { recursive: true, mode: 0o700 })
       const key = await openSigningKey(folder)
       const heads = await HeadFile.open(join(folder, 'heads.ndjson'))
-      const owed = new Map<number, TreeHead['partitions'][number]>()
+      const expected = new Map<number, TreeHead['partitions'][number]>()
       const trees = []
       for (const partition of all) {
         const path = join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)
         const signed = heads.last?.partitions[partition] ?? { size: 0, root: '' }
-        let kept = await takeUp(path, signed.size)
-        if (signed.size > 0 && kept?.tree.root().toString('hex') !== signed.root) {
-          await kept?.hashes.close()
-          kept = await takeUp(path, 0)
-          owed.set(partition, signed)
+        let opened = await openTree(path, signed.size)
+        if (signed.size > 0 && opened?.tree.root().toString('hex') !== signed.root) {
+          await opened?.hashes.close()
+          opened = await openTree(path, 0)
+          expected.set(partition, signed)
         }
-        trees.push(kept!)
+        trees.push(opened!)
       }
-      return new Auditor(options, key, heads, trees, owed)
+      return new Auditor(options, key, heads, trees, expected)
     } catch (error) {
       throw error instanceof HenceError ? error : failed(error)
     }
@@ -103,7 +104,7 @@ export class Auditor {
     key: KeyObject,
     heads: HeadFile | undefined,
     trees: readonly PartitionTree[],
-    owed: Map<number, TreeHead['partitions'][number]>,
+    expected: Map<number, TreeHead['partitions'][number]>,
   ) {
     this.#options = options
     this.#key = key
@@ -111,32 +112,32 @@ export class Auditor {
     this.#heads = heads
     this.#last = heads?.last
     this.#trees = trees
-    this.#owed = owed
+    this.#expected = expected
     const { publish = [], clock, report, random } = options
     this.#publishers = publish.map((each) => new Publisher({ publish: each, clock, report, random }))
-    // Whether the process before this one has shown its last head to everybody is not known.
-    if (this.#last !== undefined) this.#show(this.#last)
+    // The process before this one may have ended before it published its last head.
+    if (this.#last !== undefined) this.#publish(this.#last)
     this.#later()
   }
 
-  /** The newest head. */
+  /** The newest signed head; undefined before the first. */
   get head(): SignedHead | undefined {
     return this.#last
   }
 
   /**
-   * The newest head; one that is new is waited for when the last one was signed a second ago or more.
+   * Returns the newest head. If the last one is a second old or older, waits for a new one.
    * @throws HenceError `head-not-found` (change) while the log is empty; `head-mismatch`, `audit-failed` (operator)
    */
   async newest(): Promise<SignedHead> {
-    // After an opening what is behind the last head may be old. Who asks often brings no more heads than the timer does.
+    // After an opening the last head may be old. Frequent calls make no more heads than the timer does.
     const isOld = this.#last === undefined || this.#options.clock.now() - this.#last.time >= headEveryMs
     if (isOld) await this.#covered()
     if (this.#last !== undefined) return this.#last
     throw new HenceError(
       'head-not-found',
       'change',
-      'No tree head was signed yet, since nothing is in the log. Ask again when a request was taken.',
+      'No tree head was signed yet, because the log is empty. Ask again after the first request.',
     )
   }
 
@@ -151,14 +152,14 @@ export class Auditor {
     const paths: Buffer[][] = []
     for (const [partition, { size, root }] of head.partitions.entries()) {
       const { tree } = this.#trees[partition]!
-      // One that is made again is behind its head.
+      // A tree that is being derived again is behind its head.
       while (tree.size < size) await this.#covered()
       const before = from[partition]!
       const path = tree.consistency(before, size)
-      // As with a receipt, that the kept hashes were damaged must show now.
+      // As with a receipt, damage to the kept hashes must show now.
       const earlier = { size: before, root: tree.root(before) }
       if (!isConsistent(earlier, { size, root: Buffer.from(root, 'hex') }, path))
-        throw failed(new Error(`The kept hashes of partition ${partition} are not what they were.`))
+        throw failed(new Error(`The kept hashes of partition ${partition} have changed.`))
       paths.push(path)
       if (paths.length % partitionsPerTurn === 0) await turn()
     }
@@ -166,30 +167,30 @@ export class Auditor {
   }
 
   /**
-   * A receipt for a record; waits for a head that covers it.
+   * Returns a receipt for a record; waits for a head that covers it.
    * @throws HenceError `head-mismatch`, `audit-failed` (operator), and what reading the log throws
    */
   async receipt(partition: number, offset: number): Promise<Receipt> {
     const { tree } = this.#trees[partition]!
     const signed = () => this.#last?.partitions[partition]?.size ?? 0
-    // A round that is under way may have passed this partition, and a tree that is made again is behind its head.
+    // The present round may have passed this partition, and a tree that is being derived again is behind its head.
     while (signed() <= offset || tree.size < signed()) await this.#covered()
     const head = this.#last!
     const path = tree.inclusion(offset, signed())
     for await (const batch of this.#options.log.read(partition, offset)) {
       const receipt = makeReceipt({ partition, offset }, batch.records[offset - batch.offset]!, path, head)
-      // Whoever gets it may need it in years; that the kept hashes were damaged must show now.
+      // The receipt may be needed in years; damage to the kept hashes must show now.
       checkReceipt(this.publicKey, receipt)
       return receipt
     }
     throw failed(new Error(`The log has no record ${offset} in partition ${partition}.`))
   }
 
-  /** Signs what is still new, and lets the files go. */
+  /** Signs a last head if there is something new, and closes the files. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    clearTimeout(this.#timer)
+    this.#cancelTimer()
     await this.#round
     if (!this.#stopped) await this.#follow().catch((error) => this.#failed(error))
     await Promise.all(this.#publishers.map((publisher) => publisher.close()))
@@ -200,15 +201,15 @@ export class Auditor {
   async #covered(): Promise<void> {
     if (this.#stopped) throw this.#stopped
     if (this.#closed) throw failed(new Error('The auditor is closed.'))
-    clearTimeout(this.#timer)
+    this.#cancelTimer()
     const failure = await this.#run()
     if (failure) throw failure
   }
 
   #later(): void {
     if (this.#closed || this.#stopped) return
-    this.#timer = setTimeout(() => void this.#run(), headEveryMs)
-    this.#timer.unref()
+    const { clock } = this.#options
+    this.#cancelTimer = setAlarm(clock, clock.now() + headEveryMs, () => void this.#run())
   }
 
   #run(): Promise<HenceError | undefined> {
@@ -224,13 +225,13 @@ export class Auditor {
     return this.#round
   }
 
-  /** Goes on to where every partition ends now, and signs that if there is something new. */
+  /** Advances every tree to the present end of its partition, and signs a head if there is something new. */
   async #follow(): Promise<void> {
     for (const [partition, tree] of this.#trees.entries()) {
       const end = await this.#options.log.end(partition)
       await this.#grow(partition, tree, end)
-      const owed = this.#owed.get(partition)
-      if (owed !== undefined) throw mismatch(partition, owed.size, `it has only ${end} records now`)
+      const expected = this.#expected.get(partition)
+      if (expected !== undefined) throw mismatch(partition, expected.size, `it has only ${end} records now`)
     }
     const isNew = this.#trees.some(({ tree }, i) => tree.size > (this.#last?.partitions[i]?.size ?? 0))
     if (!isNew) return
@@ -241,10 +242,10 @@ export class Auditor {
     })
     await this.#heads?.add(head)
     this.#last = head
-    this.#show(head)
+    this.#publish(head)
   }
 
-  #show(head: SignedHead): void {
+  #publish(head: SignedHead): void {
     for (const publisher of this.#publishers) publisher.offer(head)
   }
 
@@ -254,33 +255,33 @@ export class Auditor {
     for await (const batch of this.#options.log.read(partition, tree.size)) {
       for (const record of batch.records.slice(tree.size - batch.offset)) {
         tree.append(record)
-        this.#settle(partition, tree)
+        this.#compare(partition, tree)
         if (++hashed % recordsPerTurn === 0) await turn()
       }
       if (hashes && hashes.unsaved > unsavedMax) await hashes.save()
-      // The rest is for the next round: under load there would be no end of it.
+      // The rest is left to the next round; under load this one would never end.
       if (tree.size >= end) break
     }
     await hashes?.save()
   }
 
-  /** A tree that is made again must have been what was signed. */
-  #settle(partition: number, tree: Tree): void {
-    const owed = this.#owed.get(partition)
-    if (owed?.size !== tree.size) return
-    if (tree.root().toString('hex') !== owed.root) {
-      throw mismatch(partition, owed.size, 'its records are others now')
+  /** Compares a tree that is being derived again with the signed head, once it has that size. */
+  #compare(partition: number, tree: Tree): void {
+    const expected = this.#expected.get(partition)
+    if (expected?.size !== tree.size) return
+    if (tree.root().toString('hex') !== expected.root) {
+      throw mismatch(partition, expected.size, 'its records have changed')
     }
-    this.#owed.delete(partition)
+    this.#expected.delete(partition)
   }
 
-  /** What passes is tried again with the next round; all else ends the signing. */
+  /** A transient error is retried in the next round; any other ends the signing. */
   #failed(error: unknown): HenceError {
     const failure = error instanceof HenceError ? error : failed(error)
-    const passes = failure.advice === 'retry'
-    if (!passes) this.#stopped = failure
+    const isTransient = failure.advice === 'retry'
+    if (!isTransient) this.#stopped = failure
     const { code, message } = failure
-    this.#options.report({ level: passes ? 'warning' : 'alarm', code, message })
+    this.#options.report({ level: isTransient ? 'warning' : 'alarm', code, message })
     return failure
   }
 }
@@ -298,12 +299,13 @@ function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
   throw new HenceError(
     'log-shorter-than-head',
     'operator',
-    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, and the one that is asked ` +
-      `about ${from[partition]}: the log was put back to an earlier time, or the head is not of this log.`,
+    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, and the head in question ` +
+      `${from[partition]}: the log was put back to an earlier time, or the head is not of this log.`,
   )
 }
 
-async function takeUp(path: string, size: number): Promise<{ tree: Tree; hashes: HashFile } | undefined> {
+/** Opens the kept tree of a partition with this many records; undefined if fewer hashes are kept. */
+async function openTree(path: string, size: number): Promise<{ tree: Tree; hashes: HashFile } | undefined> {
   const hashes = await HashFile.open(path, hashesOf(size))
   return hashes && { tree: new Tree(hashes, size), hashes }
 }
@@ -312,8 +314,8 @@ function mismatch(partition: number, size: number, what: string): HenceError {
   return new HenceError(
     'head-mismatch',
     'operator',
-    `The last signed tree head says that partition ${partition} had ${size} records of a certain content, but ${what}. ` +
-      'The log was changed after it was signed. No more heads are signed; `hence verify` tells the place.',
+    `The last signed tree head covers ${size} records of partition ${partition}, but ${what}. ` +
+      'The log was changed after it was signed. No more heads are signed; `hence verify` shows where it differs.',
   )
 }
 
@@ -321,8 +323,8 @@ function failed(cause: unknown): HenceError {
   return new HenceError(
     'audit-failed',
     'operator',
-    `Tree heads are not signed any more: ${(cause as Error).message} Requests are taken all the same. ` +
-      'Mend the cause and start the engine again.',
+    `Tree heads are no longer signed: ${(cause as Error).message} Requests are still taken. ` +
+      'Remove the cause and start the engine again.',
     { cause },
   )
 }

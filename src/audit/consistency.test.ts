@@ -71,7 +71,7 @@ const headOf = (trees: readonly Tree[], time: number) =>
     partitions: trees.map((tree) => ({ size: tree.size, root: tree.root().toString('hex') })),
   })
 
-test('any two heads of a log that grows are proven consistent', async () => {
+test('any two heads of a growing log are proven consistent', async () => {
   const growths = fc.array(fc.tuple(fc.nat(2), fc.integer({ min: 1, max: 9 })), {
     minLength: 1,
     maxLength: 12,
@@ -106,7 +106,7 @@ const contents = fc.tuple(
   fc.array(fc.string({ maxLength: 4 }), { maxLength: 40 }),
 )
 
-test('a log that its owner has rewritten is not, whatever was changed and whichever path is given', () => {
+test('a rewritten log is not, whatever was changed and whatever path is given', () => {
   const forgeries = ['the rewritten', 'the first', 'none', 'another'] as const
   fc.assert(
     fc.property(
@@ -143,7 +143,7 @@ test('a log that its owner has rewritten is not, whatever was changed and whiche
   )
 })
 
-test('a proof of which anything was changed proves nothing', () => {
+test('a proof with any change proves nothing', () => {
   fc.assert(
     fc.property(contents, fc.nat(), ([first, more], pick) => {
       fc.pre(more.length > 0)
@@ -198,7 +198,7 @@ test('a proof of which anything was changed proves nothing', () => {
   }
 })
 
-test('two heads alone show contradictions, and which partitions they say nothing about', () => {
+test('two heads alone show contradictions, and the partitions about which they prove nothing', () => {
   const head = (time: number, ...partitions: string[][]) => headOf(treesOf(partitions), time)
   const earlier = head(1, ['a', 'b'], ['c'])
   assert.deepEqual(compareHeads(publicKey, earlier, head(2, ['a', 'b'], ['c'])), [])

@@ -3,11 +3,11 @@ import { HenceError } from '../failure.ts'
 import { isSignedBy, parseHead, type SignedHead } from './head.ts'
 import { isConsistent } from './proof.ts'
 
-/** Proves to whoever holds an earlier head that the log has only grown since, and that nothing before was changed. */
+/** Proves, to the holder of an earlier head, that the log has only grown since: no earlier record was changed. */
 export interface Consistency {
   readonly format: 'hence-consistency'
   readonly version: 1
-  /** By partition: how many records the earlier head covers. */
+  /** By partition: the number of records that the earlier head covers. */
   readonly from: readonly number[]
   /** By partition: the consistency path (RFC 9162, 2.1.4.1) to the tree of `head`: hashes in hexadecimal digits. */
   readonly paths: readonly (readonly string[])[]
@@ -28,21 +28,21 @@ export function makeConsistency(
   }
 }
 
-/** What two heads and a proof between them show. */
+/** The growth that two heads and a proof between them show. */
 export interface Growth {
   readonly logId: string
   /** When the earlier and the later head were signed, in milliseconds since 1970. */
   readonly from: number
   readonly to: number
-  /** How many records came between them. */
+  /** The number of records between them. */
   readonly records: number
 }
 
 /**
- * Checks, with the public key alone, that a log has only grown since a head: of all that the earlier head covers, nothing was
- * changed, removed or put in between up to the head in the proof.
- * @throws HenceError `head-invalid`, `consistency-invalid` (change) for what can be no proof; `not-consistent` (operator) when
- *   it does not prove it, though the key has signed both heads: then the log was rewritten, unless another path proves it
+ * Checks, with the public key alone, that a log has only grown since a head: up to the head in the proof, no record that the
+ * earlier head covers was changed or removed, and none was inserted among them.
+ * @throws HenceError `head-invalid`, `consistency-invalid` (change) if it cannot be a proof; `not-consistent` (operator) if it
+ *   proves nothing though the key has signed both heads: then the log was rewritten, unless another path proves it
  */
 export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknown): Growth {
   const { format, version, from, paths, head } = (proof ?? {}) as Partial<Consistency>
@@ -72,9 +72,9 @@ export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknow
 }
 
 /**
- * Looks for what two heads alone show: that they are signed, of one log, and do not contradict each other.
- * @returns the partitions that have grown, about which the heads alone prove nothing
- * @throws HenceError `consistency-invalid` (change); `not-consistent` (operator) when they contradict each other
+ * Checks what two heads show without a proof: that they are signed, of one log, and do not contradict each other.
+ * @returns the partitions that have grown; about those the heads alone prove nothing
+ * @throws HenceError `consistency-invalid` (change); `not-consistent` (operator) if they contradict each other
  */
 export function compareHeads(key: KeyObject, earlier: SignedHead, later: SignedHead): number[] {
   for (const head of [earlier, later]) {

@@ -1,8 +1,8 @@
 import { emptyRoot, type Hash, leafHash, nodeHash } from './tree.ts'
 
-/** The root of a growing tree, and nothing of its inside: for whoever goes through all records once. */
+/** Computes the root of a growing tree in one pass over the records, without keeping its inner nodes. */
 export class Frontier {
-  /** The whole subtrees that the leaves make up, the largest first; each has as many leaves as a digit of the size says. */
+  /** The roots of the whole subtrees, the largest first: one for each binary digit 1 of the size. */
   readonly #subtrees: Hash[] = []
   #size = 0
 

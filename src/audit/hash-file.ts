@@ -5,16 +5,16 @@ import type { Hash, HashList } from './tree.ts'
 const hashBytes = 32
 
 /**
- * Hashes in a file, one behind the other, 32 bytes each. What is pushed stays in memory until it is saved. The file can
- * be made again from the log, so nothing in it says whether it is whole: its tree's root against a signed head does.
+ * Hashes in a file, one after the other, 32 bytes each. A pushed hash stays in memory until `save`. The file can be derived
+ * again from the log, so it has no checksum: comparing the root of its tree with a signed head shows whether it is whole.
  */
 export class HashFile implements HashList {
   readonly #file: FileHandle
-  /** How many stand in the file. */
+  /** The number of hashes in the file. */
   #saved: number
   #pending: Hash[] = []
 
-  /** Opens a file, or makes it; what stands behind the first `length` hashes is cut off, and is undefined with fewer. */
+  /** Opens or makes a file and truncates it to its first `length` hashes; undefined if it holds fewer. */
   static async open(path: string, length: number): Promise<HashFile | undefined> {
     const file = await open(path, 'a+', 0o600)
     const { size } = await file.stat()
@@ -42,7 +42,7 @@ export class HashFile implements HashList {
   at(index: number): Hash {
     if (index >= this.#saved) return this.#pending[index - this.#saved]!
     const hash = Buffer.allocUnsafe(hashBytes)
-    // A proof takes a few dozen of these, out of pages that the system has in memory.
+    // A proof takes a few dozen of these, from pages that the system has in memory.
     if (readSync(this.#file.fd, hash, 0, hashBytes, index * hashBytes) < hashBytes) {
       throw new Error(`The file of hashes ends before hash ${index}.`)
     }
@@ -53,7 +53,7 @@ export class HashFile implements HashList {
     this.#pending.push(hash)
   }
 
-  /** Makes what was pushed durable. */
+  /** Makes the pushed hashes durable. */
   async save(): Promise<void> {
     const pending = this.#pending
     if (pending.length === 0) return

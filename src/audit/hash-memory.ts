@@ -1,6 +1,6 @@
 import type { Hash, HashList } from './tree.ts'
 
-/** Hashes in memory: for a log in memory, and for a tree that is made once, to be compared. */
+/** Hashes in memory: for a log in memory, and for a tree that is built once to be compared. */
 export function hashMemory(): HashList {
   const hashes: Hash[] = []
   return {

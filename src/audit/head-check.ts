@@ -1,28 +1,28 @@
 import type { KeyObject } from 'node:crypto'
 import { isSignedBy, type SignedHead } from './head.ts'
 
-/** What somebody has signed of a partition: the root that its first records must have. */
-interface Signed {
+/** The root that a signed head gives for the first records of a partition. */
+interface SignedRoot {
   readonly root: string
   readonly source: string
   readonly time: number
 }
 
-/** A head that the log does not keep. */
+/** A head that the log contradicts. */
 export interface HeadFlaw {
   readonly partition: number
   readonly message: string
-  /** The records that are in question: from the last head that fits to the first that does not. */
+  /** The range of records in question: from the last head that fits to the first that does not. */
   readonly from: number
   readonly to: number
 }
 
-/** Gathers heads, and holds a log against them while it is read from its beginning. */
+/** Collects heads, and compares a log with them while it is read from its beginning. */
 export class HeadCheck {
   readonly #logId: string
   readonly #key: KeyObject
-  readonly #signed = new Map<number, Map<number, Signed[]>>()
-  /** By partition: the size of the largest tree that fitted. */
+  readonly #signed = new Map<number, Map<number, SignedRoot[]>>()
+  /** By partition: the size of the largest tree that fits. */
   readonly #fitting = new Map<number, number>()
   readonly #flaws = new Map<number, HeadFlaw>()
   #count = 0
@@ -36,7 +36,7 @@ export class HeadCheck {
     return this.#count
   }
 
-  /** Takes a head; says what is wrong with it, if anything is. */
+  /** Takes a head. Returns what is wrong with it, if anything. */
   add(head: SignedHead, source: string): string | undefined {
     const when = new Date(head.time).toISOString()
     if (head.logId !== this.#logId) {
@@ -45,17 +45,17 @@ export class HeadCheck {
     if (!isSignedBy(this.#key, head)) return `The head of ${when} in ${source} is not signed with the key.`
     this.#count++
     for (const [partition, { size, root }] of head.partitions.entries()) {
-      const sizes = this.#signed.get(partition) ?? new Map<number, Signed[]>()
+      const sizes = this.#signed.get(partition) ?? new Map<number, SignedRoot[]>()
       this.#signed.set(partition, sizes)
       const same = sizes.get(size) ?? []
-      // Most heads repeat what others say of a partition; only what differs is kept.
+      // Most heads repeat the root of a partition; only different ones are kept.
       if (same.every((each) => each.root !== root))
         sizes.set(size, [...same, { root, source, time: head.time }])
     }
     return undefined
   }
 
-  /** Whether a head speaks of this size. */
+  /** Whether a head covers exactly this many records. */
   asks(partition: number, size: number): boolean {
     return this.#signed.get(partition)?.has(size) ?? false
   }
@@ -73,7 +73,7 @@ export class HeadCheck {
     this.#flaw(partition, size, bad, 'are not those that were signed')
   }
 
-  /** Tells which partitions are shorter than what was signed; after all was compared. */
+  /** Ends the comparison of a partition: finds that it is shorter than a head says. */
   end(partition: number, size: number): void {
     for (const [signed, [first]] of this.#signed.get(partition) ?? []) {
       if (signed > size)
@@ -85,7 +85,7 @@ export class HeadCheck {
     return [...this.#flaws.values()]
   }
 
-  #flaw(partition: number, to: number, { source, time }: Signed, what: string): void {
+  #flaw(partition: number, to: number, { source, time }: SignedRoot, what: string): void {
     if (this.#flaws.has(partition)) return
     const from = this.#fitting.get(partition) ?? 0
     const message =

@@ -5,19 +5,19 @@ import { createInterface } from 'node:readline'
 import { realDisk } from '../log/file-log/disk.ts'
 import { headLine, parseHead, type SignedHead } from './head.ts'
 
-/** What is read from the end of a file at first: with one partition this is a dozen heads. */
+/** The first piece that is read from the end of a file: with one partition a dozen heads. */
 const tailBytesMin = 4096
 
-/** Signed heads in a file, a line each, the newest last; only ever added to. */
+/** Signed heads in a file, a line each, the newest last; Hence only ever appends to it. */
 export class HeadFile {
   readonly #file: FileHandle
   /** The newest. */
   readonly last: SignedHead | undefined
 
   /**
-   * Opens it, or makes it. A line that a crash has cut short goes: nobody was told of it.
-   * @param mode who may read and write a file that is made here
-   * @throws HenceError `head-invalid` (change) when its last line is none
+   * Opens or makes the file. Cuts off a line that a crash left unfinished: nobody has seen that head.
+   * @param mode the permissions of a new file
+   * @throws HenceError `head-invalid` (change) if its last line is no head
    */
   static async open(path: string, mode = 0o600): Promise<HeadFile> {
     const file = await open(path, 'a+', mode)
@@ -47,14 +47,14 @@ export class HeadFile {
   }
 }
 
-/** The last whole line; what stands behind it is cut off. */
+/** Returns the last whole line, and cuts off the bytes after it. */
 async function lastLine(file: FileHandle, size: number): Promise<string> {
   for (let bytes = tailBytesMin; ; bytes *= 4) {
     const tail = Buffer.alloc(Math.min(size, bytes))
     await file.read(tail, 0, tail.length, size - tail.length)
     const end = tail.lastIndexOf('\n') + 1
     const start = end > 1 ? tail.lastIndexOf('\n', end - 2) + 1 : 0
-    // With more heads before it the line is whole; without, there must be no more of the file.
+    // The line is whole if a line break comes before it, or if this is the whole file.
     if (start === 0 && tail.length < size) continue
     if (end < tail.length) await file.truncate(size - tail.length + end)
     return tail.toString('utf8', start, Math.max(0, end - 1))
@@ -62,11 +62,11 @@ async function lastLine(file: FileHandle, size: number): Promise<string> {
 }
 
 /**
- * Reads the heads in a file, the oldest first; a last line that is cut short is left out.
+ * Reads the heads in a file, the oldest first; leaves out an unfinished last line.
  * @throws HenceError `head-invalid` (change)
  */
 export async function* readHeads(path: string): AsyncGenerator<SignedHead> {
-  // A process may be adding one right now, so a line counts once another follows it, or it can be read.
+  // A process may be appending one right now, so a line counts once another follows it, or if it ends like a head.
   let line: string | undefined
   for await (const next of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
     if (line !== undefined) yield parseHead(line)
@@ -75,12 +75,12 @@ export async function* readHeads(path: string): AsyncGenerator<SignedHead> {
   if (line?.endsWith('}')) yield parseHead(line)
 }
 
-/** How many partitions the heads that are gathered have in all: what bounds the memory that they take. */
-const gatheredMax = 100_000
+/** The partitions of all returned heads together at most, to bound the memory that they take. */
+const headPartitionsMax = 100_000
 
 /**
- * The newest head of a file and others, spread over it evenly: all when there are not too many. What each head vouches
- * for, every later one vouches for too; more of them only tell more exactly where something was changed.
+ * Returns the newest head of a file and others, spread over it evenly; all of them if they are not too many. Everything that
+ * a head vouches for, each later one vouches for too; more heads only narrow down where something was changed.
  * @throws HenceError `head-invalid` (change)
  */
 export async function someHeads(path: string): Promise<SignedHead[]> {
@@ -91,7 +91,7 @@ export async function someHeads(path: string): Promise<SignedHead[]> {
     newest = head
     if (seen++ % step > 0) continue
     heads.push(head)
-    if (heads.length * Math.max(1, head.partitions.length) <= gatheredMax) continue
+    if (heads.length * Math.max(1, head.partitions.length) <= headPartitionsMax) continue
     heads = heads.filter((_, i) => i % 2 === 0)
     step *= 2
   }

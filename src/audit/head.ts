@@ -1,7 +1,7 @@
 import { type KeyObject, sign, verify } from 'node:crypto'
 import { HenceError } from '../failure.ts'
 
-/** What all trees of a log were at one time. */
+/** The sizes and roots of all trees of a log at one time. */
 export interface TreeHead {
   readonly logId: string
   /** By the clock of the signer, in milliseconds since 1970. */
@@ -17,12 +17,12 @@ export interface PartitionHead {
 }
 
 /**
- * A head that its log's key has signed, one line of JSON:
+ * A head signed with the key of its log, one line of JSON:
  *
  *   {"format":"hence-head","version":1,"logId":"…","time":1700000000000,"partitions":[{"size":3,"root":"…"}],"signature":"…"}
  *
- * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member. `JSON.stringify` of one that
- * Hence has made or read is this line, too.
+ * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member. `JSON.stringify` of a
+ * head that Hence made or read returns this line, too.
  */
 export interface SignedHead extends TreeHead {
   readonly format: 'hence-head'
@@ -42,7 +42,7 @@ export function isSignedBy(key: KeyObject, head: SignedHead): boolean {
   return verify(null, Buffer.from(signedText(head)), key, Buffer.from(head.signature, 'base64'))
 }
 
-/** The line of a head, without a line break. */
+/** Returns the line of a head, without a line break. */
 export function headLine(head: SignedHead): string {
   return `${signedText(head).slice(0, -1)},"signature":${JSON.stringify(head.signature)}}`
 }
@@ -53,7 +53,7 @@ function signedText({ logId, time, partitions }: TreeHead): string {
 }
 
 /**
- * Reads a head; whether it is signed is not looked at.
+ * Reads a head; does not check its signature.
  * @throws HenceError `head-invalid` (change)
  */
 export function parseHead(line: string): SignedHead {
@@ -86,6 +86,6 @@ function invalid(what: string): HenceError {
   return new HenceError(
     'head-invalid',
     'change',
-    `This is no signed tree head: ${what}. Give a line of audit/heads.ndjson, or of a copy that was published.`,
+    `This is no signed tree head: ${what}. Give a line of audit/heads.ndjson, or of a published copy.`,
   )
 }

@@ -4,14 +4,14 @@ import { recordsBefore } from '../log/partitions.ts'
 import { replay } from '../processor/replay.ts'
 import { digest } from '../state/digest.ts'
 
-/** Changed rows gather in memory up to this many. */
+/** The changed rows that are kept in memory at most. */
 const rowsMax = 50_000
 
-/** What a generation has come to at the end of a log. */
+/** The state of a generation at the end of a log. */
 export interface DerivedDigests {
-  /** How many records it has applied. */
+  /** The number of records that it has applied. */
   readonly records: number
-  /** By table of the app that is in force there. */
+  /** By table of the app in force there. */
   readonly tables: ReadonlyMap<string, string>
   /** Whether nothing that it emitted is still under way. */
   readonly isStill: boolean

@@ -1,8 +1,8 @@
 import { type Hash, leafHash, nodeHash } from './tree.ts'
 
 /**
- * The root that an inclusion path leads to (RFC 9162, 2.1.3.2); undefined when the path does not fit such a tree. The
- * record is in the tree if it is the tree's root.
+ * Returns the root that an inclusion path leads to (RFC 9162, 2.1.3.2); undefined if the path does not fit such a tree. The
+ * record is in the tree if that is the root of the tree.
  */
 export function rootOfInclusion(
   record: Uint8Array,
@@ -27,7 +27,7 @@ export function rootOfInclusion(
   return last === 0 ? root : undefined
 }
 
-/** A tree as somebody saw it. */
+/** The size and root of a tree at some time. */
 export interface TreeView {
   readonly size: number
   readonly root: Hash

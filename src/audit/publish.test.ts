@@ -46,7 +46,7 @@ for (const partitions of [1, 300]) {
     await appendFile(path, headLine(headOf(3, partitions)).slice(0, -20))
     await publish(headOf(4, partitions), signal)
     assert.deepEqual(await sizesIn(path), [1, 2, 4])
-    // Whoever collects them may take the file away.
+    // The collector of heads may move the file away.
     await rename(path, `${path}.1`)
     await publish(headOf(5, partitions), signal)
     assert.deepEqual(await sizesIn(path), [5])

@@ -5,8 +5,8 @@ import { HeadFile } from './head-file.ts'
 import type { Publish } from './publisher.ts'
 
 /**
- * Adds heads to a file, a line each, as `hence verify --head` reads them; each is durable before the next one comes. The file
- * is made when it is missing, opened anew for each head, so that it may be moved away, and does not get its last head twice.
+ * Appends heads to a file, a line each, as `hence verify --head` reads them; each is durable before the next one comes. Opens
+ * the file for each head, so that it may be moved away, and makes it if it is missing. Never repeats its last line.
  */
 export function publishToFile(path: string): Publish {
   return async (head) => {
@@ -20,17 +20,17 @@ export function publishToFile(path: string): Publish {
 }
 
 export interface WebhookPublication {
-  /** Where to; `http:` or `https:`, without user name and password. */
+  /** An `http:` or `https:` address without user name and password. */
   readonly url: string | URL
-  /** What the receiver verifies that it comes from here with: base64, `whsec_` may stand before it; or several. */
+  /** The signing secret or secrets: Base64, with or without `whsec_` before it. */
   readonly secret: string | readonly string[]
 }
 
 /**
  * Posts heads to a web server: `{ type: 'hence.head', timestamp, data }`, signed by Standard Webhooks
- * (https://www.standardwebhooks.com). `JSON.stringify(data)` is the line that `hence verify --head` reads. The id is the same
- * whenever the same head is posted. Any 2xx is done; all else, and no answer, is tried again.
- * @throws HenceError `option-invalid` (change) for an address or a secret that cannot be one
+ * (https://www.standardwebhooks.com). `JSON.stringify(data)` is the line that `hence verify --head` reads. The same head
+ * always has the same id. A 2xx answer ends the call; after any other answer, or none, it is tried again.
+ * @throws HenceError `option-invalid` (change) for an invalid address or secret
  */
 export function publishToWebhook({ url, secret }: WebhookPublication): Publish {
   const address = addressOf(url, 'option-invalid')

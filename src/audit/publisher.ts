@@ -1,12 +1,12 @@
-import { type Clock, setAlarm } from '../clock.ts'
+import { type Clock, pauseOn, setAlarm } from '../clock.ts'
 import type { Reporter } from '../report.ts'
 import type { SignedHead } from './head.ts'
 
 /**
- * Shows a head to somebody else, whose keeping of it is what binds the log's owner. It is called with one head at a
- * time, the newest there is. When it throws it is called again later, with what is the newest then, and not before the
- * milliseconds that the error has as `retryAfterMs`, where it has. A head may come a second time after a restart.
- * @param signal aborts when the call takes too long, or the engine has closed
+ * Publishes a head to a third party; that party's copy is what binds the owner of the log. Called with one head at a time,
+ * the newest. If it throws, it is called again later with the head that is newest then, at the earliest after the
+ * `retryAfterMs` of the error, if it has one. After a restart the same head may come again.
+ * @param signal aborts when the call takes too long or the engine has closed
  */
 export type Publish = (head: SignedHead, signal: AbortSignal) => void | Promise<void>
 
@@ -18,18 +18,18 @@ export interface PublisherOptions {
   readonly random?: (() => number) | undefined
 }
 
-/** The delay after the first try that failed; it doubles with each one. In milliseconds. */
+/** The delay after the first failed try, in milliseconds; it doubles with each further one. */
 const delayMs = 1_000
 const delayMsMax = 60_000
-/** How long the receiver may put off the next try, whatever it asks for. */
+/** The longest delay that a receiver may ask for. */
 const retryAfterMsMax = 60 * 60 * 1000
 const tryMs = 10_000
-/** How long a closing waits for the last head to be shown: a deploy hands the directory over only after it. */
+/** How long a close waits for the last head to be published: a deploy hands the directory over only after it. */
 const closeMs = 1_000
 
 /**
- * Shows heads to one receiver, beside everything else: nobody waits for it. While a call is under way or has failed, one
- * head waits, the newest: what an earlier one vouches for, every later one of the same log does too.
+ * Publishes heads to one receiver, in the background. While a call is under way or has failed only the newest head waits:
+ * everything that an earlier head vouches for, each later head of the same log vouches for too.
  */
 export class Publisher {
   readonly #options: PublisherOptions
@@ -43,19 +43,21 @@ export class Publisher {
     this.#options = options
   }
 
-  /** Takes a head instead of the one that waits, if one does. */
+  /** Takes a head; it replaces the one that waits, if any. */
   offer(head: SignedHead): void {
     if (this.#closing.signal.aborted) return
     this.#waiting = head
     this.#running ??= this.#run()
   }
 
-  /** Tries what waits once more, for a second at most. */
+  /** Tries the head that waits once more, for a second at most. */
   async close(): Promise<void> {
     this.#closing.abort()
-    const timer = setTimeout(() => this.#ended.abort(new Error('the engine has closed')), closeMs)
+    const { clock } = this.#options
+    const end = () => this.#ended.abort(new Error('the engine has closed'))
+    const cancel = setAlarm(clock, clock.now() + closeMs, end)
     await this.#running
-    clearTimeout(timer)
+    cancel()
   }
 
   async #run(): Promise<void> {
@@ -73,7 +75,8 @@ export class Publisher {
         this.#waiting ??= head
         this.#failed(error as Error)
         if (isLast) break
-        await this.#wait(Math.max(this.#delay(++tries), retryAfterOf(error)))
+        const ms = Math.max(this.#delay(++tries), retryAfterOf(error))
+        await pauseOn(this.#options.clock, ms, closing)
       }
     }
     this.#running = undefined
@@ -81,7 +84,10 @@ export class Publisher {
 
   async #call(head: SignedHead): Promise<void> {
     const tooLong = new AbortController()
-    const timer = setTimeout(() => tooLong.abort(new Error(`it took longer than ${tryMs} ms`)), tryMs).unref()
+    const { clock } = this.#options
+    const cancel = setAlarm(clock, clock.now() + tryMs, () =>
+      tooLong.abort(new Error(`it took longer than ${tryMs} ms`)),
+    )
     const signal = AbortSignal.any([tooLong.signal, this.#ended.signal])
     const aborted = new Promise((resolve) => signal.addEventListener('abort', resolve))
     const call = (async () => this.#options.publish(head, signal))()
@@ -89,30 +95,14 @@ export class Publisher {
       await Promise.race([call, aborted])
       if (!signal.aborted) return
       this.#failed(signal.reason)
-      // Whoever does not heed the signal is waited for: calls that nobody can end must not gather.
+      // Waits even if the call ignores the signal: calls that nobody can end must not pile up.
       const ended = this.#ended.signal
       const end = new Promise((resolve) => ended.addEventListener('abort', resolve))
       if (!ended.aborted) await Promise.race([call.catch(() => {}), end])
       throw signal.reason
     } finally {
-      clearTimeout(timer)
+      cancel()
     }
-  }
-
-  /** Waits, though not beyond a closing. */
-  #wait(ms: number): Promise<void> {
-    const { signal } = this.#closing
-    const { clock } = this.#options
-    return new Promise((resolve) => {
-      if (signal.aborted) return resolve()
-      const end = () => {
-        cancel()
-        signal.removeEventListener('abort', end)
-        resolve()
-      }
-      const cancel = setAlarm(clock, clock.now() + ms, end)
-      signal.addEventListener('abort', end)
-    })
   }
 
   #delay(tries: number): number {
@@ -120,7 +110,7 @@ export class Publisher {
     return Math.min(delayMsMax, delayMs * 2 ** Math.min(tries - 1, 30)) * (0.5 + random() / 2)
   }
 
-  /** An outage is told once, and its end once. */
+  /** Reports an outage once, and its end once. */
   #failed({ message }: Error): void {
     if (this.#failing) return
     this.#failing = true
@@ -128,8 +118,8 @@ export class Publisher {
       level: 'warning',
       code: 'heads-not-published',
       message:
-        `Tree heads are not published: ${message}. It is tried again; then the newest one is shown, which vouches for what ` +
-        'those before it do.',
+        `Tree heads are not published: ${message}. Hence tries again with the newest head, which vouches for everything ` +
+        'that those before it do.',
     })
   }
 
@@ -139,7 +129,7 @@ export class Publisher {
     this.#options.report({
       level: 'warning',
       code: 'heads-published-again',
-      message: 'Tree heads are published again, the newest one now. Those that came meanwhile were left out.',
+      message: 'Tree heads are published again, the newest one now. The heads of the outage were left out.',
     })
   }
 }

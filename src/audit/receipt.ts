@@ -3,13 +3,13 @@ import { HenceError } from '../failure.ts'
 import { isSignedBy, parseHead, type SignedHead } from './head.ts'
 import { rootOfInclusion } from './proof.ts'
 
-/** Proves that a record is in a log, to whoever has the log's public key: no server is asked, and none is trusted. */
+/** Proves that a record is in a log. Checking it needs the public key of the log, and no server. */
 export interface Receipt {
   readonly format: 'hence-receipt'
   readonly version: 1
   readonly partition: number
   readonly offset: number
-  /** The bytes of the record as they stand in the log, in Base64; see docs/reference/log-format.md. */
+  /** The bytes of the record as the log holds them, in Base64; see docs/reference/log-format.md. */
   readonly record: string
   /** The inclusion path (RFC 9162, 2.1.3.1) in the partition's tree of that head: hashes in hexadecimal digits. */
   readonly path: readonly string[]
@@ -17,7 +17,7 @@ export interface Receipt {
 }
 
 export function makeReceipt(
-  place: { readonly partition: number; readonly offset: number },
+  position: { readonly partition: number; readonly offset: number },
   record: Buffer,
   path: readonly Buffer[],
   head: SignedHead,
@@ -25,26 +25,26 @@ export function makeReceipt(
   return {
     format: 'hence-receipt',
     version: 1,
-    ...place,
+    ...position,
     record: record.toString('base64'),
     path: path.map((hash) => hash.toString('hex')),
     head,
   }
 }
 
-/** What a receipt proves. */
+/** The facts that a receipt proves. */
 export interface Proven {
   readonly logId: string
   readonly partition: number
   readonly offset: number
   readonly record: Buffer
-  /** When the head was signed at the latest, the record was in the log: milliseconds since 1970. */
+  /** The record was in the log by this time, when the head was signed: milliseconds since 1970. */
   readonly headTime: number
 }
 
 /**
  * Checks a receipt with the public key alone.
- * @throws HenceError `receipt-invalid` (change) when it does not prove what it says
+ * @throws HenceError `receipt-invalid` (change) if it does not prove what it says
  */
 export function checkReceipt(key: KeyObject, receipt: unknown): Proven {
   const { format, version, partition, offset, record, path, head } = (receipt ?? {}) as Partial<Receipt>

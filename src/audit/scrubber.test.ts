@@ -3,7 +3,9 @@ import { mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { HandClock, settle } from '../../test/hand-clock.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
+import type { Log } from '../log/log.ts'
 import type { Report } from '../report.ts'
 import { Scrubber, type ScrubberOptions } from './scrubber.ts'
 
@@ -15,18 +17,18 @@ async function folderFor(t: TestContext): Promise<string> {
 
 const unexpected = ({ message }: Report) => assert.fail(message)
 
-/** A clock of which every look is a pass that ended, or the start. */
-function passes(): { readonly clock: { now(): number }; nth(n: number): Promise<void> } {
-  let count = 0
-  const waiting = new Map<number, () => void>()
+/** A log that reports each reading from its beginning. */
+function watched(log: Log, onPass: () => void): Log {
   return {
-    clock: {
-      now() {
-        waiting.get(++count)?.()
-        return count
-      },
+    id: log.id,
+    partitions: log.partitions,
+    append: log.append.bind(log),
+    end: log.end.bind(log),
+    close: log.close.bind(log),
+    read(partition, from) {
+      if (partition === 0 && from === 0) onPass()
+      return log.read(partition, from)
     },
-    nth: (n) => (count >= n ? Promise.resolve() : new Promise((resolve) => waiting.set(n, resolve))),
   }
 }
 
@@ -35,18 +37,30 @@ test('it reads the log again and again, and remembers its last pass', async (t) 
   const log = await openFileLog({ directory: folder, partitions: 2 })
   t.after(() => log.close())
   await log.append(0, [Buffer.from('a')])
-  const { clock, nth } = passes()
-  const options: ScrubberOptions = { log, folder, clock, report: unexpected, restMs: 1 }
+  const clock = new HandClock()
+  let passes = 0
+  let begun = Promise.withResolvers<void>()
+  const counted = watched(log, () => {
+    passes++
+    begun.resolve()
+  })
+  const options: ScrubberOptions = { log: counted, folder, clock, report: unexpected, restMs: 1_000 }
   const scrubber = await Scrubber.open(options)
-  await nth(3)
+  while (passes < 3) {
+    await begun.promise
+    begun = Promise.withResolvers()
+    // A pass has ended when the next one is due.
+    while (clock.next === Number.POSITIVE_INFINITY) await settle()
+    clock.pass(clock.next)
+  }
   await scrubber.close()
-  assert.ok(scrubber.passedAt! >= 3)
+  assert.ok(scrubber.passedAt! > clock.now() - 3_000)
   const again = await Scrubber.open({ ...options, restMs: 3_600_000 })
   assert.equal(again.passedAt, JSON.parse(await readFile(join(folder, 'scrub.json'), 'utf8')).passedAt)
   await again.close()
 })
 
-test('damage that nobody has read yet raises an alarm, and the pass does not count', async (t) => {
+test('damage in a record that nobody has read raises an alarm, and the pass does not count', async (t) => {
   const folder = await folderFor(t)
   const log = await openFileLog({ directory: folder })
   t.after(() => log.close())
@@ -57,21 +71,21 @@ test('damage that nobody has read yet raises an alarm, and the pass does not cou
   const file = await open(path, 'r+')
   await file.write('R', at)
   await file.close()
-  const heard = Promise.withResolvers<Report>()
+  const reported = Promise.withResolvers<Report>()
   const scrubber = await Scrubber.open({
     log,
     folder,
     clock: { now: () => 1 },
-    report: heard.resolve,
+    report: reported.resolve,
   })
-  const { level, code, message } = await heard.promise
+  const { level, code, message } = await reported.promise
   assert.deepEqual([level, code], ['alarm', 'log-damaged'])
   assert.ok(message.includes(path))
   assert.equal(scrubber.passedAt, undefined)
   await scrubber.close()
 })
 
-test('it waits for its turn, and stops in the middle of a pass', async (t) => {
+test('it keeps to its pace, and stops in the middle of a pass', async (t) => {
   const folder = await folderFor(t)
   const log = await openFileLog({ directory: folder })
   t.after(() => log.close())
@@ -80,27 +94,15 @@ test('it waits for its turn, and stops in the middle of a pass', async (t) => {
   const begun = new Promise<void>((resolve) => {
     reading = resolve
   })
-  const watched = {
-    ...log,
-    id: log.id,
-    partitions: log.partitions,
-    append: log.append.bind(log),
-    end: log.end.bind(log),
-    close: log.close.bind(log),
-    read(partition: number, from: number) {
-      reading()
-      return log.read(partition, from)
-    },
-  }
   const scrubber = await Scrubber.open({
-    log: watched,
+    log: watched(log, () => reading()),
     folder: undefined,
     clock: { now: () => 1 },
     report: unexpected,
     bytesPerSecond: 1,
   })
   await begun
-  // As much as a pass that did not wait would do, many times over.
+  // As much as many passes that do not wait.
   for (let i = 0; i < 20; i++) {
     for await (const { records } of log.read(0, 0)) assert.equal(records.length, 1)
   }

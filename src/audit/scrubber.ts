@@ -1,26 +1,25 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
-import type { Clock } from '../clock.ts'
+import { type Clock, pauseOn } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
 
 export interface ScrubberOptions {
   readonly log: Log
-  /** The folder that it remembers its last full pass in, as `scrub.json`; undefined: in memory. */
+  /** The folder in which `scrub.json` remembers the last full pass; undefined: in memory. */
   readonly folder: string | undefined
   readonly clock: Clock
   readonly report: Reporter
-  /** How much it reads, so that it is not in the way of others. Default 4 MiB. */
+  /** How fast it reads at most, to leave the disk to others. Default 4 MiB. */
   readonly bytesPerSecond?: number
-  /** A pass begins so long after the last one ended, in milliseconds. Default an hour. */
+  /** The time from the end of a pass to the beginning of the next, in milliseconds. Default an hour. */
   readonly restMs?: number
 }
 
 /**
- * Reads all of the log, slowly and for ever: a disk can lose what nobody reads, and it is better to hear of it while
- * copies are still there. Batches are checked by whoever reads them, with checksums and the chain.
+ * Reads the whole log, slowly, again and again. A disk can lose data that nobody reads, and the loss should be found while
+ * copies still exist. Reading checks each batch: its checksums and the hash chain.
  */
 export class Scrubber {
   readonly #options: Required<ScrubberOptions>
@@ -37,12 +36,10 @@ export class Scrubber {
   private constructor(options: ScrubberOptions, passedAt: number | undefined) {
     this.#options = { bytesPerSecond: 4 * 1024 * 1024, restMs: 3_600_000, ...options }
     this.#passedAt = passedAt
-    this.#done = this.#run().catch((error) => {
-      if (!this.#stopping.signal.aborted) throw error
-    })
+    this.#done = this.#run()
   }
 
-  /** When the last full pass that found nothing wrong ended, in milliseconds since 1970; undefined before the first. */
+  /** When the last full pass without a finding ended, in milliseconds since 1970; undefined before the first. */
   get passedAt(): number | undefined {
     return this.#passedAt
   }
@@ -57,32 +54,41 @@ export class Scrubber {
     let rest = this.#passedAt === undefined ? 0 : this.#passedAt + restMs - clock.now()
     for (;;) {
       await this.#pause(Math.min(restMs, Math.max(0, rest)))
+      if (this.#isStopping) return
       rest = restMs
       try {
         await this.#pass()
+        if (this.#isStopping) return
         await this.#passed(clock.now())
       } catch (error) {
-        this.#stopping.signal.throwIfAborted()
-        // The age of the last pass tells it too, for as long as it is so.
+        if (this.#isStopping) return
+        // For as long as it lasts, the age of the last pass shows it too.
         const { code, message } = error instanceof HenceError ? error : failed(error)
-        const passes = error instanceof HenceError && error.advice === 'retry'
-        report({ level: passes ? 'warning' : 'alarm', code, message })
+        const isTransient = error instanceof HenceError && error.advice === 'retry'
+        report({ level: isTransient ? 'warning' : 'alarm', code, message })
       }
     }
   }
 
   async #pass(): Promise<void> {
-    const { log, bytesPerSecond } = this.#options
-    const startedAt = performance.now()
-    let bytes = 0
+    const { log, bytesPerSecond, clock } = this.#options
+    let before = clock.now()
+    /** How far the reading is ahead of its pace, in milliseconds. */
+    let ahead = 0
     for (let partition = 0; partition < log.partitions; partition++) {
       for await (const { records } of log.read(partition, 0)) {
-        for (const record of records) bytes += record.length
-        const early = startedAt + (bytes / bytesPerSecond) * 1_000 - performance.now()
-        if (early > pauseMsMin) await this.#pause(early)
-        this.#stopping.signal.throwIfAborted()
+        for (const { length } of records) ahead += (length / bytesPerSecond) * 1_000
+        const now = clock.now()
+        ahead = Math.max(0, ahead - Math.max(0, now - before))
+        before = now
+        if (ahead > pauseMsMin) await this.#pause(ahead)
+        if (this.#isStopping) return
       }
     }
+  }
+
+  get #isStopping(): boolean {
+    return this.#stopping.signal.aborted
   }
 
   async #passed(at: number): Promise<void> {
@@ -95,12 +101,12 @@ export class Scrubber {
     await rename(unfinished, fileIn(folder))
   }
 
-  async #pause(ms: number): Promise<void> {
-    await pause(ms, undefined, { signal: this.#stopping.signal, ref: false })
+  #pause(ms: number): Promise<void> {
+    return pauseOn(this.#options.clock, ms, this.#stopping.signal)
   }
 }
 
-/** Pauses of a few milliseconds are as good as none, and cost more. */
+/** Shorter pauses are not worth their cost. */
 const pauseMsMin = 20
 
 const fileIn = (folder = '') => join(folder, 'scrub.json')

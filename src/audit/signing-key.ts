@@ -3,13 +3,13 @@ import { open, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HenceError } from '../failure.ts'
 
-/** The key that tree heads are signed with, in the folder `audit`; never leaves it. */
+/** The key that signs tree heads, in the folder `audit`; it never leaves that. */
 const privateName = 'key.pem'
-/** What everybody may have, and who checks needs. */
+/** The public key, which checks receipts and heads. */
 export const publicKeyName = 'public-key.pem'
 
 /**
- * Reads the key of a folder; the first time, makes it. The file of the private one is for its owner alone.
+ * Reads the signing key of a folder, or makes it the first time. Only the owner may read its file.
  * @throws HenceError `signing-key-unusable` (operator)
  */
 export async function openSigningKey(folder: string): Promise<KeyObject> {
@@ -28,7 +28,7 @@ export function newSigningKey(): KeyObject {
   return generateKeyPairSync('ed25519').privateKey
 }
 
-/** The public key as PEM (SPKI), of a private or public one. */
+/** Returns the public key as PEM (SPKI), from a private or public key. */
 export function publicPem(key: KeyObject): string {
   const publicKey = key.type === 'private' ? createPublicKey(key) : key
   return publicKey.export({ type: 'spki', format: 'pem' }) as string
@@ -43,12 +43,12 @@ export function readPublicKey(pem: string): KeyObject {
     const key = createPublicKey(pem)
     if (key.asymmetricKeyType === 'ed25519') return key
   } catch {
-    // It is told below, as a key of another kind is.
+    // Falls through to the error, like a key of another kind.
   }
   throw new HenceError(
     'public-key-invalid',
     'change',
-    `This is no public key of Ed25519 in PEM: give the file audit/${publicKeyName} of the data directory that the log is in, or a copy.`,
+    `This is no Ed25519 public key in PEM: give the file audit/${publicKeyName} of the data directory of the log, or a copy.`,
   )
 }
 
@@ -60,7 +60,7 @@ function privateKeyOf(path: string, pem: string): KeyObject {
   }
 }
 
-/** A file that is there whole or not at all. */
+/** Writes a file whole or not at all. */
 async function writeNew(path: string, text: string, mode: number): Promise<void> {
   const unfinished = `${path}.unfinished`
   await rm(unfinished, { force: true })
@@ -78,8 +78,8 @@ function unusable(path: string, cause: unknown): HenceError {
   return new HenceError(
     'signing-key-unusable',
     'operator',
-    `The key ${path} that tree heads are signed with cannot be read: ${(cause as Error).message}. Put it back from a copy. ` +
-      'Only if there is none, remove it: a new key is made, and whoever checks must be given its public half.',
+    `The key ${path}, which signs tree heads, cannot be read: ${(cause as Error).message}. Put it back from a copy. ` +
+      'Only if there is none, remove it: a start makes a new key, and everybody who checks needs its public half.',
     { cause },
   )
 }

@@ -61,7 +61,7 @@ function treeOf(leaves: readonly Buffer[]): Tree {
   return tree
 }
 
-test('the roots are those that other implementations publish', () => {
+test('roots equal those of other implementations', () => {
   const tree = treeOf(inputs)
   assert.deepEqual(
     roots.map((_, size) => tree.root(size).toString('hex')),
@@ -70,7 +70,7 @@ test('the roots are those that other implementations publish', () => {
   assert.equal(emptyRoot.toString('hex'), roots[0])
 })
 
-test('the proofs are those that other implementations publish', () => {
+test('proofs equal those of other implementations', () => {
   const tree = treeOf(inputs)
   assert.deepEqual(hex(tree.inclusion(0, 1)), [])
   assert.deepEqual(hex(tree.inclusion(2, 3)), [
@@ -108,7 +108,7 @@ test('the proofs are those that other implementations publish', () => {
   ])
 })
 
-test('every root and proof of trees up to 40 leaves is that of the recursive definition, and checks', () => {
+test('every root and proof of trees up to 40 leaves equals the recursive definition, and checks', () => {
   const leaves = Array.from({ length: 40 }, (_, i) => Buffer.from(`record ${i}`))
   const tree = treeOf(leaves)
   for (let size = 1; size <= leaves.length; size++) {
@@ -137,7 +137,7 @@ test('every root and proof of trees up to 40 leaves is that of the recursive def
   }
 })
 
-test('a tree is taken up again from what it has kept', () => {
+test('a tree continues from its kept hashes', () => {
   const hashes = hashMemory()
   const tree = new Tree(hashes)
   for (let i = 0; i < 11; i++) tree.append(Buffer.from(`${i}`))

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto'
 /** A hash of the tree: 32 bytes of SHA-256. */
 export type Hash = Buffer
 
-/** Where a tree keeps the hashes of its whole subtrees; it only ever adds to the end. */
+/** The list in which a tree keeps the hashes of its whole subtrees; it only ever appends. */
 export interface HashList {
   readonly length: number
   at(index: number): Hash
@@ -14,19 +14,19 @@ export interface HashList {
  * The Merkle tree over the records of a partition, as RFC 9162 (2.1) and RFC 6962 define it: a leaf is the hash of
  * the byte 0 and a record, a node that of the byte 1 and its two children.
  *
- * Kept are the hashes of subtrees that are whole, in the order in which they became so: behind the leaf that
- * completes them, the smallest first. Such a hash never changes, so a record adds two hashes on average to the end of
- * a file, and any root or proof, of the present tree or an earlier one, reads a few dozen of them.
+ * The tree keeps the hashes of whole subtrees in the order in which they became whole: after the leaf that completes them,
+ * the smallest first. Such a hash never changes, so a record appends two hashes on average to a file, and any root or
+ * proof, of this tree or an earlier one, reads a few dozen of them.
  *
  *   records        0  1     2  3        4
  *   kept hashes    0  1 01  2  3 23 03  4
  */
 export class Tree {
   readonly #hashes: HashList
-  /** How many leaves there are. */
+  /** The number of leaves. */
   #size: number
 
-  /** Takes up what is kept; hashes behind the last whole leaf, left by a crash, must have been removed. */
+  /** Continues a kept tree; hashes after its last whole leaf, left by a crash, must have been removed. */
   constructor(hashes: HashList, size = 0) {
     if (hashes.length !== hashesOf(size))
       throw new RangeError(`${size} leaves do not have ${hashes.length} hashes`)
@@ -50,13 +50,13 @@ export class Tree {
     this.#size++
   }
 
-  /** The root of the tree, or of the tree that its first leaves were. */
+  /** Returns the root of the tree, or of the tree of its first leaves. */
   root(size = this.#size): Hash {
     this.#check(size, this.#size)
     return size === 0 ? emptyRoot : this.#subtree(0, size)
   }
 
-  /** The inclusion path of a leaf in the tree of the first `size` leaves (RFC 9162, 2.1.3.1), from the leaf upwards. */
+  /** Returns the inclusion path of a leaf in the tree of the first `size` leaves (RFC 9162, 2.1.3.1), from the leaf upwards. */
   inclusion(index: number, size = this.#size): Hash[] {
     this.#check(size, this.#size)
     this.#check(index, size - 1)
@@ -75,7 +75,7 @@ export class Tree {
     return path.reverse()
   }
 
-  /** Proves that the first `from` leaves of the tree of `to` leaves are the tree that there was (RFC 9162, 2.1.4.1). */
+  /** Returns the path that proves that the tree of `to` leaves extends the tree of its first `from` (RFC 9162, 2.1.4.1). */
   consistency(from: number, to = this.#size): Hash[] {
     this.#check(to, this.#size)
     this.#check(from, to)
@@ -92,12 +92,12 @@ export class Tree {
         low = middle
       }
     }
-    // The verifier has the hash of what is left over only when that is the whole of the earlier tree.
+    // The verifier has the hash of the remaining subtree only if that is the whole earlier tree.
     if (low > 0) path.push(this.#subtree(low, high))
     return path.reverse()
   }
 
-  /** The hash over the leaves of a range, as the tree splits it. */
+  /** Returns the hash over the leaves of a range, as the tree splits it. */
   #subtree(from: number, to: number): Hash {
     const leaves = to - from
     const left = leftLeaves(leaves)
@@ -105,9 +105,9 @@ export class Tree {
     return nodeHash(this.#subtree(from, from + left), this.#subtree(from + left, to))
   }
 
-  /** The kept hash of the subtree of `leaves` leaves, a power of two, that begins with the leaf `from`. */
+  /** Returns the kept hash of the subtree of `leaves` leaves, a power of two, that begins with the leaf `from`. */
   #whole(from: number, leaves: number): Hash {
-    // It stands behind its last leaf, after the smaller subtrees that this leaf completed.
+    // It follows its last leaf, after the smaller subtrees that this leaf completed.
     return this.#hashes.at(hashesOf(from + leaves - 1) + Math.log2(leaves))
   }
 
@@ -117,7 +117,7 @@ export class Tree {
   }
 }
 
-/** How many hashes are kept of so many leaves. */
+/** Returns the number of hashes kept for so many leaves. */
 export function hashesOf(size: number): number {
   let count = 0
   for (let level = size; level > 0; level = Math.floor(level / 2)) count += level
@@ -142,7 +142,7 @@ export function nodeHash(left: Hash, right: Hash): Hash {
 
 const pair = Buffer.alloc(65, 1)
 
-/** How many leaves stand left in a tree: the largest power of two that is less than all of them. */
+/** Returns the leaves in the left half of a tree: the largest power of two below their number. */
 function leftLeaves(leaves: number): number {
   let left = 1
   while (left * 2 < leaves) left *= 2

@@ -9,7 +9,7 @@ import { decodeRecord } from '../log/record.ts'
 import { Frontier } from './frontier.ts'
 import type { HeadCheck } from './head-check.ts'
 
-/** Something that is not as it was written or signed. */
+/** A difference from what was written or signed. */
 export interface Flaw {
   readonly code: string
   readonly message: string
@@ -25,16 +25,16 @@ export interface Flaw {
 
 export interface PartitionVerified {
   readonly records: number
-  /** Of records, without what is around them. */
+  /** Of the records alone, without headers. */
   readonly bytes: number
   readonly flaws: readonly Flaw[]
 }
 
 /**
- * Reads all bytes of a partition, as they were when it was looked at: checksums, the chain of hashes, the form of each
- * record, the heads that were signed, and that behind the batches there is nothing. It changes nothing.
- * @param inUse a process has the log open, so what is being written at its end is no flaw
- * @param progress hears how many bytes were read since it was called last
+ * Reads every byte of a partition in a snapshot and checks it: checksums, the hash chain, the form of each record, the signed
+ * heads, and that nothing follows the last batch. Changes nothing.
+ * @param inUse a process has the log open, so an unfinished write at its end is no flaw
+ * @param progress called with the number of bytes read since the last call
  */
 export async function verifyPartition(
   snapshot: PartitionSnapshot,
@@ -76,8 +76,8 @@ export async function verifyPartition(
     flaws.push({
       code: 'log-torn-tail',
       message:
-        `What stands at the end of ${file}, byte ${tip.position}, is no whole batch. After a crash it is an unfinished write that ` +
-        'was never acknowledged, and the next start cuts it off; after an orderly stop the file was changed.',
+        `The bytes at the end of ${file}, from byte ${tip.position} on, are no whole batch. After a crash they are an unfinished write ` +
+        'that was never acknowledged, and the next start cuts them off; after an orderly stop the file was changed.',
       file,
       byte: tip.position,
       partition,
@@ -86,7 +86,7 @@ export async function verifyPartition(
   return { records: frontier.size, bytes, flaws }
 }
 
-/** What is wrong, of an error of the log. */
+/** Makes a flaw of an error of the log. */
 export function flawOf(error: unknown): Flaw {
   if (!(error instanceof HenceError)) throw error
   return { code: error.code, message: error.message, ...damageLocation(error) }
@@ -100,7 +100,7 @@ function checkForm(partition: number, offset: number, record: Buffer, flaws: Fla
   }
 }
 
-/** A segment that the partition has left ends with zeros, and nobody reads them but this. */
+/** Checks that zeros follow the last batch of an earlier segment, which nothing else reads. */
 async function behindBatches(disk: Disk, { files }: PartitionSnapshot, segment: Segment): Promise<Flaw[]> {
   const file = await disk.open(segment.path, 'read')
   try {
@@ -111,7 +111,7 @@ async function behindBatches(disk: Disk, { files }: PartitionSnapshot, segment: 
       new BatchIndex(segment.baseOffset),
     )
     if (tip === undefined || junkEnd === tip.position) return []
-    const message = `Behind the last batch of ${segment.path}, at byte ${tip.position} or after, stands something that Hence has not written.`
+    const message = `After the last batch of ${segment.path}, at byte ${tip.position} or later, there are bytes that Hence did not write.`
     return [{ code: 'log-damaged', message, file: segment.path, byte: tip.position }]
   } catch (error) {
     return [flawOf(error)]

@@ -5,17 +5,17 @@ import { endsRightAfter } from './consistent-cut.ts'
 import { memoryLog } from './memory-log.ts'
 import { encodeControl, encodeEvent, encodeTick } from './record.ts'
 
-// A cut that keeps an event without its cause makes a log that no start accepts; one that takes away more than that
-// loses what was durable.
+// A cut that keeps an event without its cause makes a log that no start accepts; a cut that drops more loses durable
+// records.
 
-/** A record of a log that is made up. */
+/** A record of a generated log. */
 interface Made {
   readonly partition: number
-  /** Of an event: its cause, by its place in the order of the whole. */
+  /** Of an event: the index of its cause. */
   readonly cause: number | undefined
-  /** The number of a control record, of which each partition has one, one right after the other. */
+  /** The number of a control record; every partition has it, one right after the other. */
   readonly control?: number
-  /** How much later it is than the one before, in milliseconds. */
+  /** The time since the record before, in milliseconds. */
   readonly later: number
 }
 
@@ -61,7 +61,7 @@ async function logOf(all: readonly Made[]) {
   return { log, offsets, times }
 }
 
-/** The same, said in another way: take away what breaks a rule until nothing does. */
+/** The same result, computed another way: drops records that break a rule until none does. */
 function expected(
   all: readonly Made[],
   offsets: readonly number[],
@@ -76,7 +76,7 @@ function expected(
   )
   const asked = [...kept]
   const partsOf = (number: number) => all.flatMap(({ control }, i) => (control === number ? [i] : []))
-  // Partitions that are not named go with one that passes a control record.
+  // Partitions that are not named go along with one that passes a control record.
   for (const [i, { control }] of all.entries()) {
     if (control === undefined || !asked[i]) continue
     for (const part of partsOf(control)) if (!named.has(all[part]!.partition)) kept[part] = true
@@ -127,7 +127,7 @@ const logs = fc
     return all
   })
 
-test('a moment holds all that can stand in it, and no event without its cause', async () => {
+test('a cut keeps every record that it can, and no event without its cause', async () => {
   await fc.assert(
     fc.asyncProperty(logs, fc.array(fc.nat(89), { minLength: 1, maxLength: 3 }), async (all, picks) => {
       const { log, offsets, times } = await logOf(all)
@@ -138,14 +138,14 @@ test('a moment holds all that can stand in it, and no event without its cause', 
       }
       const ends = await endsRightAfter(log, named)
       assert.deepEqual(ends, expected(all, offsets, times, named))
-      // A single record always stays: what it came from was durable before it.
+      // A single named record always stays: its causes were durable before it.
       if (named.size === 1) for (const [partition, offset] of named) assert.equal(ends[partition], offset + 1)
     }),
     { numRuns: 1000 },
   )
 })
 
-test('a record that is not there is no moment', async () => {
+test('a record that does not exist makes no cut', async () => {
   const { log } = await logOf([{ partition: 1, cause: undefined, later: 1 }])
   for (const place of [
     [0, 0],

@@ -19,7 +19,7 @@ const event: EventRecord = {
   data: '{"cents":7}',
 }
 
-test('every version of a message comes back from its bytes', () => {
+test('every version of a message is decoded from its bytes', () => {
   for (const version of [1, 2, 255]) {
     const request = decodeRecord(encodeRequest('x1\0', 'pay', '{}', '{"cents":1}', version)) as RequestRecord
     assert.equal(request.version, version)

@@ -35,7 +35,7 @@ function counted(log: Log) {
   return { counts, log: { ...log, id: log.id, partitions: log.partitions, read } as Log }
 }
 
-test('records that are asked for together are read together, in whatever order, also one of them twice', async () => {
+test('calls that come together are served by one reading, in any order, also for the same record twice', async () => {
   const log = await openFileLog({ ...options, disk: await diskWith(await written(3_000)) })
   const { counts, log: seen } = counted(log)
   const reader = new RecordReader(seen)
@@ -50,7 +50,7 @@ test('records that are asked for together are read together, in whatever order, 
   await log.close()
 })
 
-test('a record that cannot be read is an error for whoever wants it, and for nobody else', async () => {
+test('an unreadable record fails its own call, and no other', async () => {
   const files = new Map(await written(600))
   const [path, bytes] = [...files].find(([path]) => path.includes('/00000000'))!
   const broken = Buffer.from(bytes)
@@ -69,7 +69,7 @@ test('a record that cannot be read is an error for whoever wants it, and for nob
   await log.close()
 })
 
-test('one that should stand at the end of the log, and does not, is told', async () => {
+test('a record that should be at the end of the log, and is not, is an error', async () => {
   const log = await openFileLog({ ...options, disk: await diskWith(await written(20)) })
   const all = async () => {
     for await (const _ of recordsAt(log, 0, [3, 20]));

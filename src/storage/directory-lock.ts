@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
+import { type Clock, pause, systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { holdFile, isHeld } from './file-lock.ts'
@@ -9,12 +9,13 @@ import { holdFile, isHeld } from './file-lock.ts'
 export interface LockOptions {
   /** Wait until the process that has the directory releases it, instead of an error. Default false. */
   readonly wait?: boolean | undefined
-  /** Ends the waiting: the call then throws the signal's reason. */
+  /** Ends the waiting: the call then throws the reason of the signal. */
   readonly signal?: AbortSignal | undefined
   readonly report?: Reporter | undefined
+  readonly clock?: Clock | undefined
 }
 
-/** The process that has a directory open, as it wrote it down. */
+/** The process that has a directory open, from `lock.json`. */
 export interface LockHolder {
   readonly pid: number
   readonly host: string
@@ -27,23 +28,28 @@ const holderName = 'lock.json'
 const pauseMsMax = 50
 
 /**
- * Makes this process the only one that has the directory open, by the file `lock` in it. `lock.json` beside it only
- * tells who the holder is.
+ * Makes this process the only one that has a directory open, by the file `lock` in it. `lock.json` beside it only names the
+ * holder.
  * @throws HenceError `data-in-use` (retry)
  */
 export async function lockDirectory(
   directory: string,
-  { wait = false, signal, report = printReport }: LockOptions = {},
+  {
+    wait = false,
+    signal = new AbortController().signal,
+    report = printReport,
+    clock = systemClock,
+  }: LockOptions = {},
 ): Promise<{ release(): Promise<void> }> {
-  let told = false
-  // The holder needs some time at least, and whoever waits for a hand-over should not wait much longer.
+  let isReported = false
+  // Closing takes the holder some milliseconds at least, and a hand-over should not take much longer.
   for (let pauseMs = 2; ; pauseMs = Math.min(pauseMsMax, pauseMs * 2)) {
-    signal?.throwIfAborted()
+    signal.throwIfAborted()
     const held = holdFile(join(directory, lockName), wait)
     if (held) {
       await writeFile(
         join(directory, holderName),
-        JSON.stringify({ pid: process.pid, host: hostname(), since: new Date().toISOString() }),
+        JSON.stringify({ pid: process.pid, host: hostname(), since: new Date(clock.now()).toISOString() }),
       )
       return {
         async release() {
@@ -53,18 +59,18 @@ export async function lockDirectory(
     }
     const holder = await readHolder(directory)
     if (!wait) throw inUse(directory, holder)
-    if (!told) {
+    if (!isReported) {
       const whom = holder ? `waiting for pid ${holder.pid}` : 'waiting'
       report({ level: 'info', code: 'waiting-for-data', message: `${directory} is in use: ${whom}.` })
-      told = true
+      isReported = true
     }
-    await pause(pauseMs, undefined, { signal }).catch(() => {})
+    await pause(pauseMs, signal)
   }
 }
 
 /**
- * Who has the directory open right now; undefined when nobody has. It changes nothing, and a process that opens
- * the directory at this very moment is let in all the same.
+ * Returns the process that has a directory open now; undefined if there is none. Changes nothing, and does not disturb a
+ * process that opens the directory at the same moment.
  */
 export async function lockHolderOf(directory: string): Promise<LockHolder | 'unknown' | undefined> {
   if (!isHeld(join(directory, lockName))) return undefined
@@ -75,12 +81,12 @@ async function readHolder(directory: string): Promise<LockHolder | undefined> {
   try {
     return JSON.parse(await readFile(join(directory, holderName), 'utf8'))
   } catch {
-    // It is being written, or was never: the lock holds without it.
+    // It is being written, or never was; the lock does not depend on it.
     return undefined
   }
 }
 
-/** Names a process in a sentence. */
+/** Returns words for a process in a sentence. */
 export function nameOf(holder: LockHolder | 'unknown' | undefined): string {
   if (holder === undefined || holder === 'unknown') return 'another process'
   return `another process (${holder.pid} on ${holder.host}, since ${holder.since})`

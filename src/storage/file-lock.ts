@@ -1,17 +1,17 @@
 import { DatabaseSync } from 'node:sqlite'
 
 const sqliteBusy = 5
-/** How long a holding waits for whoever only looks (`isHeld`), which takes microseconds. */
-const lookMsMax = 100
+/** How long taking a lock waits for a concurrent `isHeld`, which takes microseconds. */
+const checkMsMax = 100
 
 /**
- * Makes this process the only one that holds a lock file, which is made when it is missing. The lock is one of the
- * operating system, by way of SQLite, so it ends with the process however that ends: a killed one blocks nobody.
- * @param again another try follows anyway, so this one need not wait for those who only look
- * @returns undefined when another process, or another part of this one, holds it
+ * Takes a lock file, and makes it if it is missing. SQLite takes a lock of the operating system on it, so the lock ends with
+ * the process however that ends: a killed one blocks nobody.
+ * @param again another try follows anyway, so this one need not wait for a concurrent `isHeld`
+ * @returns undefined if another process, or another part of this one, holds the lock
  */
 export function holdFile(path: string, again = false): { release(): void } | undefined {
-  const database = new DatabaseSync(path, { timeout: again ? 0 : lookMsMax })
+  const database = new DatabaseSync(path, { timeout: again ? 0 : checkMsMax })
   try {
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
   } catch (error) {
@@ -22,17 +22,17 @@ export function holdFile(path: string, again = false): { release(): void } | und
   return { release: () => database.close() }
 }
 
-/** Whether somebody holds a lock file; it makes none, and keeps nobody from holding it. */
+/** Whether a lock file is held. Makes no file, and keeps nobody from taking the lock. */
 export function isHeld(path: string): boolean {
   let database: DatabaseSync
   try {
     database = new DatabaseSync(path, { readOnly: true })
   } catch {
-    // There is no such file, so nobody ever held it.
+    // There is no such file, so nobody has ever held it.
     return false
   }
   try {
-    // Reading takes a shared lock, which the holder's exclusive one keeps out.
+    // Reading takes a shared lock, which the exclusive lock of a holder refuses.
     database.exec('SELECT count(*) FROM sqlite_schema')
     return false
   } catch (error) {

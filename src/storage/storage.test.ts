@@ -11,7 +11,7 @@ import { derivingLock, keep, openDirectory, type Storage } from './storage.ts'
 
 const code = 'module.exports = {}'
 
-/** Keeps code twice, as two starts do, loses power, and tells what is there then. */
+/** Keeps code twice, as two starts do, loses power, and returns what is left. */
 async function keptThrough(seed: number, ignoredSyncs: readonly string[]): Promise<string | undefined> {
   const disk = simulatedDisk({ random: randomFrom(seed), ignoredSyncs: new Set(ignoredSyncs) })
   await keep(disk, '/data', 'code/v1.js', code)
@@ -26,16 +26,16 @@ async function keptThrough(seed: number, ignoredSyncs: readonly string[]): Promi
   return bytes.toString()
 }
 
-test('the code of a version survives a loss of power, whole, and none of its syncs can be left out', async () => {
+test('the code of a version survives a loss of power, whole, and each of its syncs is needed', async () => {
   for (let seed = 1; seed <= 200; seed++) assert.equal(await keptThrough(seed, []), code)
   for (const label of ['folder of kept texts', 'kept text', 'name of a kept text']) {
     let isLost = false
     for (let seed = 1; seed <= 200 && !isLost; seed++) isLost = (await keptThrough(seed, [label])) !== code
-    assert.ok(isLost, `nothing tells that the sync "${label}" is left out`)
+    assert.ok(isLost, `nothing shows that the sync "${label}" is left out`)
   }
 })
 
-test('a directory in which a process of an earlier engine still derives is opened when that has ended', async (t) => {
+test('a directory in which a process of an earlier engine still derives opens when that process has ended', async (t) => {
   const home = await mkdtemp(join(tmpdir(), 'hence-storage-'))
   t.after(() => rm(home, { recursive: true }))
   const open = (name: string) =>
@@ -47,7 +47,7 @@ test('a directory in which a process of an earlier engine still derives is opene
   const opening = open('derived').then((storage) => {
     opened = storage
   })
-  // What takes several times as long as an opening.
+  // Several times as long as an opening takes.
   for (const name of ['a', 'b', 'c', 'd']) await (await open(name)).close()
   assert.equal(opened, undefined)
   held.release()

@@ -1,7 +1,6 @@
 import { readFile, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
-import type { Clock } from '../clock.ts'
+import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-log/disk.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
@@ -12,36 +11,36 @@ import type { Store } from '../state/store.ts'
 import { lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
 
-/** Where an engine keeps its log and what it derives from it. */
+/** Where an engine keeps its log and the state derived from it. */
 export interface Storage {
   readonly log: Log
-  /** The data directory, if this is one: then another process can read what is in it. */
+  /** The data directory, if there is one: then another process can read its files. */
   readonly directory?: string
-  /** The folder for signed tree heads and what proves them; undefined: in memory. */
+  /** The folder for signed tree heads and their proofs; undefined: in memory. */
   readonly audit?: string
   /**
    * Opens the derived state of a generation.
-   * @param anew begin with an empty one; what was there is lost, and is derived again from the log
+   * @param anew begin with an empty one; the old one is removed, and derived again from the log
    */
   openStore(generation: number, collections: readonly string[], anew: boolean): Promise<Store>
   /** Removes the derived state of a generation, which is not open. */
   dropStore(generation: number): Promise<void>
   /**
-   * Keeps a text under a name such as `code/HASH.js`, in the place of one that was kept there; it is there for good when
-   * this resolves. What is named `state/…` may be lost with the derived state.
+   * Keeps a text under a name, for example `code/HASH.js`, and replaces an earlier one. The text is durable when this
+   * resolves; names that begin with `state/` may be lost together with the derived state.
    */
   keep(name: string, text: string): Promise<void>
-  /** The text that is kept under a name; undefined when there is none. */
+  /** Returns the text that is kept under a name; undefined if there is none. */
   kept(name: string): Promise<string | undefined>
   close(): Promise<void>
 }
 
-/** The name that the code of a version is kept under. */
+/** Returns the name under which the code of a version is kept. */
 export function codeName(version: string): string {
   return `code/${version}.js`
 }
 
-/** What the process holds that derives a generation beside the live one. */
+/** The lock of the process that derives a candidate generation. */
 export const derivingLock = 'state/deriving.lock'
 
 /**
@@ -49,13 +48,13 @@ export const derivingLock = 'state/deriving.lock'
  *
  *   lock, lock.json   held by the one process that has the directory open
  *   log/              the truth; see docs/reference/log-format.md
- *   state/N/          derived by generation N, may be removed while no process runs
- *   code/             every bundle that derived something, by its hash
+ *   state/N/          derived by generation N; may be removed while no process runs
+ *   code/             every bundle that derived state, by its hash
  *   promotions/       the corrections of each promotion, until they are in the log
- *   audit/            signed tree heads, their key, and the trees, which are derived; see `Auditor`
+ *   audit/            the signing key, signed tree heads, and the derived trees; see `Auditor`
  *
- * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and what opening the log throws; the
- *   signal's reason when it ended the waiting
+ * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and the errors of opening the log; the reason of the
+ *   signal if that ended the waiting
  */
 export async function openDirectory(options: {
   readonly directory: string
@@ -66,7 +65,7 @@ export async function openDirectory(options: {
   readonly segmentBytes?: number
   /** Wait until another process releases the directory. */
   readonly wait?: boolean | undefined
-  /** Ends that waiting. */
+  /** Ends the waiting. */
   readonly signal?: AbortSignal | undefined
 }): Promise<Storage> {
   const { directory, signal } = options
@@ -75,7 +74,7 @@ export async function openDirectory(options: {
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     lock = await lockDirectory(directory, options)
-    await untilNobodyDerives(directory, signal)
+    await untilNobodyDerives(directory, options.clock, signal)
     log = await openFileLog(options)
   } catch (error) {
     await lock?.release()
@@ -98,7 +97,7 @@ export async function openDirectory(options: {
   }
 }
 
-/** Where the derived state of a generation is in a data directory. */
+/** Returns the folder of the derived state of a generation. */
 export function stateFolder(directory: string, generation: number): string {
   return join(directory, 'state', String(generation))
 }
@@ -117,17 +116,21 @@ export async function openState(
 
 const nobodyMsMax = 30_000
 
-/** A process that was killed may have started another one to derive, which ends as soon as it notices. */
-async function untilNobodyDerives(directory: string, signal: AbortSignal | undefined): Promise<void> {
-  const until = Date.now() + nobodyMsMax
+/** A killed process may have left a child that derives a candidate; the child ends as soon as it notices. */
+async function untilNobodyDerives(
+  directory: string,
+  clock: Clock,
+  signal = new AbortController().signal,
+): Promise<void> {
+  const until = clock.now() + nobodyMsMax
   while (isHeld(join(directory, derivingLock))) {
-    signal?.throwIfAborted()
-    if (Date.now() > until) throw stillDeriving(directory)
-    await pause(20)
+    signal.throwIfAborted()
+    if (clock.now() > until) throw stillDeriving(directory)
+    await pause(20, signal)
   }
 }
 
-/** Keeps a text in a data directory, for good when it resolves. */
+/** Keeps a text in a data directory; it is durable when this resolves. */
 export async function keep(disk: Disk, directory: string, name: string, text: string): Promise<void> {
   const path = join(directory, name)
   const folder = dirname(path)
@@ -136,12 +139,12 @@ export async function keep(disk: Disk, directory: string, name: string, text: st
   await disk.syncDirectory(folder, 'name of a kept text')
 }
 
-/** The text that is kept under a name in a data directory; undefined when there is none. */
+/** Returns the text that is kept under a name in a data directory; undefined if there is none. */
 export function kept(directory: string, name: string): Promise<string | undefined> {
   return readFile(join(directory, name), 'utf8').catch(absent)
 }
 
-/** @returns the error for a process that goes on to derive though its engine has ended */
+/** The error for a process that still derives although its engine has ended. */
 export function stillDeriving(directory: string): HenceError {
   return new HenceError(
     'data-in-use',

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { app, createEngine, HenceError, type Report } from 'hence'
 import { lockHolderOf } from '../../src/storage/directory-lock.ts'
 
-// One process writes a log. A second one is told so; a killed one is in nobody's way.
+// One process writes a log. A second one is refused; a killed one blocks nobody.
 
 const idle = app('idle', { requests: [], tables: [] })
 let data: string
@@ -50,7 +50,7 @@ const inUse = (error: unknown) =>
   error.message.includes(data) &&
   /another process \(\d+ on /.test(error.message)
 
-test('a second process is refused, and told who has the directory', async () => {
+test('a second process is refused, and the error names the holder', async () => {
   const first = await holder()
   assert.ok(first.opened, first.errors())
   await assert.rejects(createEngine({ app: idle, data }), inUse)
@@ -73,7 +73,7 @@ test('a process that was killed blocks nobody', async () => {
   await engine.close()
 })
 
-test('one that has closed leaves the directory free, and nothing on its error output', async () => {
+test('a process that has closed leaves the directory free, and its standard error empty', async () => {
   const first = await holder()
   first.process.stdin!.end()
   await once(first.process, 'close')
@@ -82,7 +82,7 @@ test('one that has closed leaves the directory free, and nothing on its error ou
   await engine.close()
 })
 
-test('the same process is refused a second time, and let in when it has closed', async () => {
+test('the same process is refused a second open, until it has closed the first', async () => {
   const engine = await createEngine({ app: idle, data })
   await assert.rejects(createEngine({ app: idle, data }), inUse)
   await engine.close()
@@ -90,7 +90,7 @@ test('the same process is refused a second time, and let in when it has closed',
   await again.close()
 })
 
-test('one that waits is told for whom, and is let in when that one has closed or was killed', async () => {
+test('a waiting process reports the holder, and gets the directory when that has closed or was killed', async () => {
   for (const end of ['close', 'kill'] as const) {
     const first = await holder()
     assert.ok(first.opened, first.errors())
@@ -106,7 +106,7 @@ test('one that waits is told for whom, and is let in when that one has closed or
   }
 })
 
-test('the waiting can be ended', async () => {
+test('a signal ends the waiting', async () => {
   const engine = await createEngine({ app: idle, data })
   const ended = new AbortController()
   const report = () => ended.abort(new Error('enough'))
@@ -114,7 +114,7 @@ test('the waiting can be ended', async () => {
   await engine.close()
 })
 
-test('looking who has the directory makes nothing, and keeps nobody out', async () => {
+test('finding the holder of a directory creates no file and keeps nobody out', async () => {
   assert.equal(await lockHolderOf(data), undefined)
   assert.deepEqual(await readdir(data), [])
   const first = await holder()

@@ -8,15 +8,15 @@ import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
-// A small log whose files are shortened at every byte, changed in every byte, and taken away. What is left must
-// be what was written, or a refusal that names file and byte. Never a silent loss. Only of the last batch before a
-// crash nobody can say whether it was torn or damaged: it may go, with a report and a copy of its bytes.
+// The files of a small log are cut at every byte, changed in every byte, and removed. Then the log holds what was written,
+// or is refused with file and byte; it never loses a record silently. Only the last batch before a crash may be torn or
+// damaged without a way to know: it may go, with a report and a copy of its bytes.
 //
-// There are thousands of cases, so the files are in memory; some are tried on the real disk too.
+// There are thousands of cases, so the files are in memory; some run on the real disk too.
 
 type Files = ReadonlyMap<string, Buffer>
 
-/** How many bits of each byte are turned, one at a time. */
+/** How many bits of each byte are flipped, one at a time. */
 const bits = Number(process.env['HENCE_BITS'] ?? 1)
 const partitions = 2
 const logId = '00112233445566778899aabbccddeeff'
@@ -26,11 +26,11 @@ interface Sample {
   readonly files: Files
   /** All records, by partition. */
   readonly sent: readonly string[][]
-  /** How many of them went out with the last batch. */
+  /** How many of them are in the last batch. */
   readonly lastBatch: readonly number[]
 }
 
-/** Writes a log of several segments; `closed` or as a process leaves it that is killed. */
+/** Writes a log of several segments, closed or as a killed process leaves it. */
 async function sample(closed: boolean, newLogId = logId): Promise<Sample> {
   const disk = newDisk()
   const log = await openFileLog({ ...options, disk, partitions, segmentBytes: 600, newLogId })
@@ -53,7 +53,7 @@ async function sample(closed: boolean, newLogId = logId): Promise<Sample> {
   return { files, sent, lastBatch }
 }
 
-/** All records by partition, or the error that refused them. */
+/** Returns all records by partition, or the error that refused them. */
 async function read(
   disk: Disk | undefined,
   directory: string,
@@ -85,7 +85,7 @@ async function read(
 
 type Fate = 'kept' | 'refused' | 'torn'
 
-/** Opens the log after one of its files became something else, and says what came of it. */
+/** Opens the log after one of its files changed, and returns the result. */
 async function fateOf(of: Sample, changed: Files, file: string, what: string): Promise<Fate> {
   const disk = await diskWith(changed)
   const reports: Report[] = []
@@ -110,13 +110,13 @@ async function fateOf(of: Sample, changed: Files, file: string, what: string): P
   assert.deepEqual(
     reports.map(({ code }) => code),
     ['log-torn-tail'],
-    `${where}: records were lost without a word`,
+    `${where}: records were lost silently`,
   )
   assert.ok(reports[0]!.message.includes(basename(file)), `${where}: ${reports[0]!.message}`)
   return 'torn'
 }
 
-/** Every way to damage a log that is tried here: the file, what is done to it, and the files after it. */
+/** Every tried damage: the file, the change, its position, and the files afterwards. */
 function* damages(
   files: Files,
 ): Iterable<[file: string, what: 'cut' | 'bit' | 'gone', place: number, Files]> {
@@ -127,7 +127,7 @@ function* damages(
     for (let size = 0; size < bytes.length; size++) {
       yield [file, 'cut', size, new Map(files).set(file, bytes.subarray(0, size))]
     }
-    // Behind the last batch stand zeros, all alike: some of them are enough.
+    // After the last batch all bytes are zero; a few of them are enough.
     const end = Math.min(bytes.length, bytes.findLastIndex((byte) => byte !== 0) + 3)
     for (let at = 0; at < end; at++) {
       for (let bit = at; bit < at + bits; bit++) {
@@ -153,7 +153,7 @@ for (const closed of [true, false]) {
   })
 }
 
-test('what is torn is copied aside before it is cut off', async () => {
+test('a torn end is copied aside before it is cut off', async () => {
   const whole = await sample(false)
   const file = [...whole.files.keys()]
     .filter((path) => path.includes('p0001') && path.endsWith('.segment'))
@@ -168,7 +168,7 @@ test('what is torn is copied aside before it is cut off', async () => {
   assert.equal(copies.length, 1)
   const [path, copy] = copies[0]!
   assert.ok(reports[0]!.message.includes(path), reports[0]!.message)
-  assert.ok(cut.includes(copy.subarray(0, 100)), 'the copy is what stood there')
+  assert.ok(cut.includes(copy.subarray(0, 100)), 'the copy holds the removed bytes')
   assert.ok(copy.length >= 100)
 })
 

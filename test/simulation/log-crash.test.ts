@@ -5,8 +5,8 @@ import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
 import { randomFrom } from '../random.ts'
 
-// The file log on a disk that fails, dies, and forgets whatever was not made durable. A ledger keeps what the
-// log has told: every record that was acknowledged or read must stay where it was told to be.
+// The file log on a disk that fails, dies, and forgets whatever was not made durable. A ledger keeps every record that was
+// acknowledged or read: it must stay at its offset.
 
 const runs = Number(process.env['HENCE_RUNS'] ?? 150)
 const partitions = 2
@@ -15,35 +15,36 @@ type Ending = 'process' | 'power' | 'process, then power'
 
 interface Plan {
   readonly random: () => number
-  /** At which operation of each life the process dies; beyond the list lives end by themselves. */
+  /** The operation of each life at which the process dies; later lives end in order. */
   readonly crashes: readonly { readonly after: number; readonly ending: Ending }[]
-  /** How likely an operation fails. */
+  /** The probability that an operation fails. */
   readonly failing: number
   readonly ignoredSyncs?: ReadonlySet<string>
-  /** Hears of the labels of all syncs. */
+  /** Called with the label of each sync. */
   readonly onSync?: (label: string) => void
 }
 
-/** What the log has told, by partition and offset; a hole is a record whose fate is unknown. */
+/** Acknowledged and read records, by partition and offset; a hole is a record whose fate is unknown. */
 class Ledger {
-  readonly told: Map<number, { readonly text: string; readonly time: number }>[]
+  readonly known: Map<number, { readonly text: string; readonly time: number }>[]
   readonly copies = new Set<string>()
 
   constructor() {
-    this.told = Array.from({ length: partitions }, () => new Map())
+    this.known = Array.from({ length: partitions }, () => new Map())
   }
 
-  tell(partition: number, offset: number, text: string, time: number): void {
-    const known = this.told[partition]!.get(offset)
-    if (known) assert.deepEqual({ text, time }, known, `partition ${partition}, offset ${offset} has changed`)
-    else this.told[partition]!.set(offset, { text, time })
+  add(partition: number, offset: number, text: string, time: number): void {
+    const before = this.known[partition]!.get(offset)
+    if (before)
+      assert.deepEqual({ text, time }, before, `partition ${partition}, offset ${offset} has changed`)
+    else this.known[partition]!.set(offset, { text, time })
   }
 
-  /** Reads all, checks it against what was told, and takes note of it as told from now on. */
+  /** Reads everything, compares it with the known records, and adds it to them. */
   async check(log: Log): Promise<void> {
     for (let partition = 0; partition < partitions; partition++) {
       const end = await log.end(partition)
-      for (const offset of this.told[partition]!.keys()) {
+      for (const offset of this.known[partition]!.keys()) {
         assert.ok(offset < end, `partition ${partition} has lost offset ${offset}: it ends at ${end}`)
       }
       let expected = 0
@@ -55,7 +56,7 @@ class Ledger {
         time = batch.time
         for (const [index, record] of batch.records.entries()) {
           const text = record.toString().trimEnd()
-          this.tell(partition, batch.offset + index, text, batch.time)
+          this.add(partition, batch.offset + index, text, batch.time)
           const [append, place] = text.split(':') as [string, string]
           const [nth, of] = place.split('/').map(Number) as [number, number]
           if (nth === 1) assert.equal(open, undefined, 'an append is there in part')
@@ -70,7 +71,7 @@ class Ledger {
   }
 }
 
-/** Lives through the plan: appends, dies, opens again, checks. Throws when a promise of the log is broken. */
+/** Runs the plan: appends, dies, opens again, checks. Throws if the log breaks a promise. */
 async function live(plan: Plan): Promise<{ operations: number; acknowledged: number; copies: number }> {
   const { random } = plan
   const ledger = new Ledger()
@@ -98,7 +99,7 @@ async function live(plan: Plan): Promise<{ operations: number; acknowledged: num
       segmentBytes: 2_500,
       sealAfterMs: 0,
       newLogId: 'ab'.repeat(16),
-      // It goes back as often as forth.
+      // It goes backward as often as forward.
       clock: { now: () => (now += below(2_001) - 1_000) },
       report({ code, message }) {
         const copy = /copied to (\S+)\)/.exec(message)?.[1]
@@ -135,7 +136,7 @@ async function live(plan: Plan): Promise<{ operations: number; acknowledged: num
               ({ offset, time }) => {
                 acknowledged++
                 for (const [nth, text] of texts.entries())
-                  ledger.tell(partition, offset + nth, text.trimEnd(), time)
+                  ledger.add(partition, offset + nth, text.trimEnd(), time)
               },
               () => {},
             ),
@@ -152,7 +153,7 @@ async function live(plan: Plan): Promise<{ operations: number; acknowledged: num
       if (!died && !failed) throw error
       if (error instanceof assert.AssertionError) throw error
       await log?.close().catch(() => {})
-      // A copy is promised when the opening is through; this one was not.
+      // A copy is promised once the opening has succeeded; this one has not.
       if (log === undefined)
         for (const copy of ledger.copies) if (!copiesBefore.has(copy)) ledger.copies.delete(copy)
     }
@@ -190,7 +191,7 @@ function planOf(seed: number): Plan {
 
 const labels = new Set<string>()
 
-test(`nothing told is lost, whatever the disk does: ${runs} random lives`, async () => {
+test(`no acknowledged or read record is lost, whatever the disk does: ${runs} random lives`, async () => {
   const sum = { operations: 0, acknowledged: 0, copies: 0 }
   for (let seed = 1; seed <= runs; seed++) {
     try {
@@ -218,7 +219,7 @@ for (const ending of ['power', 'process, then power'] as const) {
 }
 
 test('without any one of its syncs the log breaks a promise', async () => {
-  assert.ok(labels.size > 5, 'the lives before have met the syncs')
+  assert.ok(labels.size > 5, 'the lives before have reached the syncs')
   for (const label of labels) {
     const ignoredSyncs = new Set([label])
     let broken = false
@@ -227,6 +228,6 @@ test('without any one of its syncs the log breaks a promise', async () => {
         broken = true
       })
     }
-    assert.ok(broken, `nothing tells that the sync "${label}" is left out`)
+    assert.ok(broken, `nothing shows that the sync "${label}" is left out`)
   }
 })

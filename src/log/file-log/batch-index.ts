@@ -4,8 +4,8 @@ import { segmentHeaderBytes } from './segment.ts'
 const gapBytes = 16 * 1024
 
 /**
- * Where some batches of a segment begin, so that a read of one record need not walk through the whole segment. Whoever
- * writes or reads the segment from front to back adds to it.
+ * Where some batches of a segment begin, so that a read of one record need not walk through the whole segment. Writing or
+ * reading the segment from front to back adds to it.
  */
 export class BatchIndex {
   readonly #offsets: number[]

@@ -8,8 +8,8 @@ import { openFileLog } from './file-log.ts'
 import { type GrowingLog, openGrowingLog } from './growing-log.ts'
 import { readBytes } from './segment-scan.ts'
 
-// One process writes the log, and another one derives from it all the while. Worse than an error would be a record that is
-// read before it is durable, or none where there is one: what is derived would not be what the log gives.
+// One process writes the log, and another one derives from it meanwhile. Worse than an error would be to read a record
+// before it is durable, or to miss one: the derived state would differ from the log.
 
 const directory = '/data'
 const options = { directory, segmentBytes: 600, sealAfterMs: 0, report: () => {} }
@@ -28,7 +28,7 @@ function record(name: number | string, bytes = 20): Buffer {
   return Buffer.from(`${name} `.padEnd(bytes, '.'))
 }
 
-/** What a reading gives from an offset on, without what stands before that in the first batch. */
+/** Returns the records from an offset on, without those before it in the first batch. */
 async function readFrom(log: Log, partition: number, from: number): Promise<string[]> {
   const found: string[] = []
   let next: number | undefined
@@ -47,13 +47,13 @@ async function segments(disk: Disk, partition = 0): Promise<string[]> {
   return names.sort().map((name) => `${folder}/${name}`)
 }
 
-test('it has the id and the partitions of the log, and takes nothing', async () => {
+test('it has the id and the partitions of the log, and refuses appends', async () => {
   const { log, growing } = await both({ partitions: 3 })
   assert.deepEqual([growing.id, growing.partitions], [log.id, 3])
   await assert.rejects(growing.append(0, [record(1)]), /another process/)
 })
 
-test('only what was told is read, however much stands in the log', async () => {
+test('only records before the reported end are read, however long the log is', async () => {
   const { log, growing } = await both()
   const names = Array.from({ length: 60 }, (_, i) => `${record(i)}`)
   for (const name of names) await log.append(0, [Buffer.from(name)])
@@ -65,7 +65,7 @@ test('only what was told is read, however much stands in the log', async () => {
   }
 })
 
-test('a reading gives what was told before it began, and the next one the rest', async () => {
+test('a reading stops at the end reported before it began, and the next one reads the rest', async () => {
   const { log, growing } = await both()
   for (let i = 0; i < 40; i++) await log.append(0, [record(i)])
   growing.grow([21])
@@ -78,9 +78,9 @@ test('a reading gives what was told before it began, and the next one the rest',
   assert.equal((await readFrom(growing, 0, 21)).length, 19)
 })
 
-test('from any offset it reads on across all segments made since it last looked', async () => {
+test('it reads from any offset across all segments made since the last listing', async () => {
   const names = Array.from({ length: 80 }, (_, i) => `${record(i)}`)
-  // It knows of so many records' segments before the others come.
+  // It has listed the segments of so many records before the others come.
   for (const known of [0, 1, 7, 40]) {
     const { disk, log, growing } = await both()
     for (const name of names.slice(0, known)) await log.append(0, [Buffer.from(name)])
@@ -97,7 +97,7 @@ test('from any offset it reads on across all segments made since it last looked'
   }
 })
 
-test('reading from the end gives nothing, in a new log as well', async () => {
+test('a reading from the end is empty, in a new log as well', async () => {
   const { log, growing } = await both()
   assert.deepEqual(await readFrom(growing, 0, 0), [])
   for (let i = 0; i < 30; i++) {
@@ -108,11 +108,11 @@ test('reading from the end gives nothing, in a new log as well', async () => {
   }
 })
 
-test('records, offsets and times are those that the writer reads, in every partition', async () => {
+test('records, offsets and times equal those that the writer reads, in every partition', async () => {
   const random = randomFrom(5)
   const below = (n: number) => Math.floor(random() * n)
   const partitions = 4
-  // Segments in which the places of several batches are remembered, and some batches that are larger than a segment.
+  // Segments with several remembered batch positions, and some batches larger than a segment.
   for (const segmentBytes of [600, 300_000]) {
     const { disk, log, growing } = await both({ partitions, segmentBytes })
     const sent = Array.from({ length: partitions }, () => 0)
@@ -189,7 +189,7 @@ function halting(disk: SimulatedDisk) {
   return { gate, disk: halted }
 }
 
-test('a batch that is half written behind the end is not read, and is no damage', async () => {
+test('a batch half written after the end is not read, and is no damage', async () => {
   // Small enough that it stands in the piece of the file that is read with the batch before it, and larger than that piece.
   for (const bytes of [40, 200_000]) {
     const { gate, disk } = halting(simulatedDisk({ random: () => 0.5 }))
@@ -204,7 +204,7 @@ test('a batch that is half written behind the end is not read, and is no damage'
     const before = names.map((name) => `${record(name)}`)
     assert.deepEqual(await readFrom(growing, 0, 0), before)
     assert.deepEqual(await readFrom(growing, 0, 3), [])
-    // One that began before it was written ends where it was told, and nothing of its memory is left to the next.
+    // A reading that began earlier stops at its own end, and leaves none of its buffer to the next.
     const reading = growing.read(0, 0)[Symbol.asyncIterator]()
     await reading.next()
     delete gate.held
@@ -227,7 +227,7 @@ async function change(disk: Disk, path: string, text: string): Promise<void> {
   await file.close()
 }
 
-test('damage before the end is told, and what stands before it is read', async () => {
+test('damage before the end is an error, after the records before it', async () => {
   const names = Array.from({ length: 30 }, (_, i) => `${record(`n${i}`)}`)
   for (const at of [0, 1, 11, 29]) {
     const { disk, log, growing } = await both()
@@ -243,7 +243,7 @@ test('damage before the end is told, and what stands before it is read', async (
     assert.deepEqual(
       await readFrom(growing, 0, 0),
       names.slice(0, at),
-      'it is not looked at before it is told',
+      'it is not read before it is reported',
     )
     growing.grow([names.length])
     const found: string[] = []
@@ -255,7 +255,7 @@ test('damage before the end is told, and what stands before it is read', async (
   }
 })
 
-test('a log that ends before it was told to, or lacks a segment, is damaged', async () => {
+test('a log that ends before the reported end, or lacks a segment, is damaged', async () => {
   const { disk, log, growing } = await both()
   for (let i = 0; i < 30; i++) await log.append(0, [record(i)])
   await log.close()
@@ -285,7 +285,7 @@ test('a segment of another history does not follow the one before it', async () 
   await assert.rejects(readFrom(one.growing, 0, 0), { code: 'log-damaged' })
 })
 
-test('a segment that was given up by a recovery of the writer is not kept in mind', async () => {
+test('a segment that a recovery of the writer gave up is forgotten', async () => {
   let isFailing = false
   let before: Operation | undefined
   const fault = (operation: Operation) => {
@@ -304,7 +304,7 @@ test('a segment that was given up by a recovery of the writer is not kept in min
   assert.ok(givenUp)
   growing.grow([1])
   assert.deepEqual(await readFrom(growing, 0, 0), [`${record(0)}`])
-  // What fits into the first segment after all makes the next one begin later.
+  // Smaller records fit into the first segment after all, so the next one begins later.
   for (let i = 1; i < 30; i++) await log.append(0, [record(i)])
   assert.ok(!(await segments(disk)).includes(givenUp))
   growing.grow([30])

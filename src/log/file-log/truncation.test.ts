@@ -8,13 +8,13 @@ import { readBytes } from './segment-scan.ts'
 import { type PartitionSnapshot, readSnapshot, snapshotLog } from './snapshot.ts'
 import { planTruncation, truncatePartition } from './truncation.ts'
 
-// A damaged partition is ended before its damage only when somebody agreed to lose exactly that: so what the plan says
-// must be what is lost, all that is cut off must be kept aside, and a crash half-way must not lose anything else.
+// A person agrees to lose exactly what the plan says. So that is what must be lost, all of it must be copied aside, and a
+// crash half-way must lose nothing else.
 
 const records = Array.from({ length: 14 }, (_, i) => `record ${i} ${'x'.repeat(i * 3)}.`)
 const options = { directory: '/data', segmentBytes: 600, sealAfterMs: 60_000, report: () => {} }
 
-/** A log of several segments, in which a byte of a record has changed. */
+/** A log of several segments with one changed byte in a record. */
 async function damagedAt(index: number, fault?: () => 'crash' | undefined) {
   const disk = simulatedDisk({ random: () => 0.5, ...(fault && { fault }) })
   const log = await openFileLog({ ...options, disk })
@@ -32,28 +32,30 @@ async function damagedAt(index: number, fault?: () => 'crash' | undefined) {
   return disk
 }
 
-/** What can be read, and the damage that ends it. */
-async function lookAt(disk: Disk): Promise<{ look: PartitionSnapshot; found: string[]; error: unknown }> {
-  const look = (await snapshotLog('/data', disk))!.partitions[0]!
+/** Returns the readable records, and the damage that ends them. */
+async function readAll(
+  disk: Disk,
+): Promise<{ snapshot: PartitionSnapshot; found: string[]; error: unknown }> {
+  const snapshot = (await snapshotLog('/data', disk))!.partitions[0]!
   const found: string[] = []
   try {
-    for await (const batch of readSnapshot(look)) found.push(...batch.records.map(String))
-    return { look, found, error: undefined }
+    for await (const batch of readSnapshot(snapshot)) found.push(...batch.records.map(String))
+    return { snapshot, found, error: undefined }
   } catch (error) {
-    return { look, found, error }
+    return { snapshot, found, error }
   }
 }
 
 async function cut(disk: Disk): Promise<Awaited<ReturnType<typeof planTruncation>>> {
-  const { look, error } = await lookAt(disk)
+  const { snapshot, error } = await readAll(disk)
   const location = damageLocation(error)
   assert.ok(location, `there is damage: ${error}`)
-  const plan = await planTruncation(look.files, location)
-  if (plan) await truncatePartition(look.files, plan)
+  const plan = await planTruncation(snapshot.files, location)
+  if (plan) await truncatePartition(snapshot.files, plan)
   return plan
 }
 
-/** Opens the log as a start does, writes on, and gives what was there. */
+/** Opens the log as a start does, returns its records, and appends one. */
 async function start(disk: Disk): Promise<string[]> {
   const log = await openFileLog({ ...options, disk })
   const found: string[] = []
@@ -77,22 +79,22 @@ async function keptAside(disk: Disk): Promise<Buffer> {
 }
 
 for (const index of records.keys()) {
-  test(`damage in record ${index}: what stands before it is read and kept, the rest is set aside`, async () => {
+  test(`damage in record ${index}: the records before it are read and kept, the rest is copied aside`, async () => {
     const disk = await damagedAt(index)
-    const { found, error } = await lookAt(disk)
+    const { found, error } = await readAll(disk)
     assert.deepEqual(found, records.slice(0, index))
     assert.match(String(error), /damaged/)
     const plan = await cut(disk)
     assert.deepEqual([plan?.from, plan?.to], [index, records.length])
     const aside = await keptAside(disk)
     for (const record of records.slice(index + 1)) assert.ok(aside.includes(record))
-    assert.deepEqual((await lookAt(disk)).found, records.slice(0, index))
+    assert.deepEqual((await readAll(disk)).found, records.slice(0, index))
     assert.deepEqual(await start(disk), records.slice(0, index))
-    assert.deepEqual((await lookAt(disk)).found, [...records.slice(0, index), 'new'])
+    assert.deepEqual((await readAll(disk)).found, [...records.slice(0, index), 'new'])
   })
 }
 
-test('a crash or a loss of power at any moment of a cut leaves what can be cut again, or is cut', async () => {
+test('a crash or a loss of power at any moment of a truncation leaves a partition that is truncated, or can be', async () => {
   let finished = false
   for (let step = 1; !finished; step++) {
     for (const end of ['endProcess', 'losePower'] as const) {
@@ -107,7 +109,7 @@ test('a crash or a loss of power at any moment of a cut leaves what can be cut a
       }
       left = Number.POSITIVE_INFINITY
       disk[end]()
-      const { error } = await lookAt(disk)
+      const { error } = await readAll(disk)
       if (error !== undefined) assert.ok(await cut(disk), `step ${step}, ${end}: ${error}`)
       const aside = await keptAside(disk)
       assert.deepEqual(await start(disk), records.slice(0, 4), `step ${step}, ${end}`)
@@ -121,7 +123,7 @@ test('a crash or a loss of power at any moment of a cut leaves what can be cut a
   }
 })
 
-test('what is no batch cannot be cut off: a changed segment header, a missing segment', async () => {
+test('damage outside a batch cannot be truncated: a changed segment header, a missing segment', async () => {
   for (const harm of ['header', 'missing'] as const) {
     const disk = await damagedAt(records.length - 1)
     const [first] = (await disk.list('/data/log/p0000'))!.sort() as [string]
@@ -131,9 +133,9 @@ test('what is no batch cannot be cut off: a changed segment header, a missing se
       await file.write(Buffer.from('?'), 0)
       await file.close()
     }
-    const look = (await snapshotLog('/data', disk))!.partitions[0]!
-    const location = damageLocation(look.damage)
+    const snapshot = (await snapshotLog('/data', disk))!.partitions[0]!
+    const location = damageLocation(snapshot.damage)
     assert.ok(location)
-    assert.equal(await planTruncation(look.files, location), undefined)
+    assert.equal(await planTruncation(snapshot.files, location), undefined)
   }
 })
