@@ -7,16 +7,11 @@ import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { Alignment, Candidate, PendingPromotion, StoredCorrections } from './candidate.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
 import { candidatePaused, reprocessFailure } from './errors.ts'
-import type { CandidateProgress, LiveProgress } from './follower.ts'
+import type { CandidateProgress, FollowerHost, LiveProgress } from './follower.ts'
 import type { GenerationVersion } from './reprocessing.ts'
 import { RpcConnection } from './rpc.ts'
 
-export interface ChildHost {
-  /** See `FollowerHost`. */
-  liveProgress(beyond?: readonly number[]): Promise<LiveProgress>
-  /** Called when the state in `progress` has changed, so that the change can be stored. */
-  changed(): void
-}
+type ChildHost = Pick<FollowerHost, 'liveProgress' | 'changed'>
 
 /** The main module of the child process, as source or built, like this file. */
 const childModule = fileURLToPath(
@@ -57,25 +52,18 @@ export class CandidateChild implements Candidate {
     this.#progress = { version, state: paused ? 'paused' : 'deriving', records: 0, failures: 0, share }
   }
 
-  get generation(): number {
+  get #generation(): number {
     return this.#options.lineage[0]!
-  }
-
-  get wasLive(): boolean {
-    return this.#options.wasLive
   }
 
   get progress(): CandidateProgress {
     return this.#progress
   }
 
-  get share(): number | undefined {
-    return this.#share
-  }
-
-  set share(share: number | undefined) {
+  async setShare(share: number | undefined): Promise<void> {
     this.#share = share
-    void this.#call('setShare', share).catch(() => {})
+    // If the child process has exited, the next one gets it.
+    if (this.#connection) await this.#call('setShare', share)
   }
 
   async start(): Promise<void> {
@@ -229,7 +217,7 @@ export class CandidateChild implements Candidate {
       child.ref()
       if (child.connected) child.disconnect()
       await this.#exited
-      this.#fail(reprocessFailure(error, `Generation ${this.generation} could not be opened`))
+      this.#fail(reprocessFailure(error, `Generation ${this.#generation} could not be opened`))
       throw error
     }
   }
@@ -271,7 +259,7 @@ export class CandidateChild implements Candidate {
     const error = new HenceError(
       'reprocess-failed',
       'operator',
-      `The process that derives generation ${this.generation} is gone: ${why}. Its last checkpoint is kept, and requests are ` +
+      `The process that derives generation ${this.#generation} is gone: ${why}. Its last checkpoint is kept, and requests are ` +
         'served as before; `hence reprocess resume` continues from there.',
     )
     connection.lose(this.#ended ?? error)

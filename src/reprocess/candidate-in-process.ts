@@ -40,7 +40,6 @@ export interface SavedGeneration {
 
 /** The candidate, derived in this process. */
 export class CandidateInProcess implements Candidate {
-  readonly wasLive: boolean
   readonly #host: InProcessHost
   readonly #generation: Generation
   readonly #follower: Follower
@@ -63,31 +62,18 @@ export class CandidateInProcess implements Candidate {
     return candidate
   }
 
-  private constructor(
-    host: InProcessHost,
-    generation: Generation,
-    { wasLive, share, paused }: CandidateOptions,
-  ) {
+  private constructor(host: InProcessHost, generation: Generation, { share, paused }: CandidateOptions) {
     this.#host = host
     this.#generation = generation
-    this.wasLive = wasLive
     this.#share = share
     this.#follower = new Follower(generation, { ...host, log: host.generations.log }, { share, paused })
-  }
-
-  get generation(): number {
-    return this.#generation.number
   }
 
   get progress(): CandidateProgress {
     return this.#follower.progress
   }
 
-  get share(): number | undefined {
-    return this.#share
-  }
-
-  set share(share: number | undefined) {
+  async setShare(share: number | undefined): Promise<void> {
     this.#share = share
     this.#follower.share = share
   }

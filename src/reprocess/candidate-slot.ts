@@ -22,7 +22,7 @@ type SlotState =
   | { readonly kind: 'empty' }
   /** The candidate is being opened, or moved to or from the live place. */
   | { readonly kind: 'opening'; readonly manifest: CandidateManifest }
-  | { readonly kind: 'open'; readonly candidate: Candidate }
+  | { readonly kind: 'open'; readonly manifest: CandidateManifest; readonly candidate: Candidate }
   /** It could not be opened; the live generation is not affected. */
   | { readonly kind: 'failed'; readonly manifest: CandidateManifest; readonly error: HenceError }
 
@@ -30,8 +30,6 @@ type SlotState =
 export class CandidateSlot {
   readonly #context: ReprocessContext
   #state: SlotState = { kind: 'empty' }
-  /** The hash of the last diff of the candidate. */
-  diff: string | undefined
   #writing: Promise<void> = Promise.resolve()
 
   constructor(context: ReprocessContext) {
@@ -53,33 +51,49 @@ export class CandidateSlot {
     throw this.#state.kind === 'failed' ? this.#state.error : noCandidate()
   }
 
-  /** What is stored about the candidate; undefined if there is none. */
+  /** Describes the candidate, to be stored; undefined if there is none. */
   get manifest(): CandidateManifest | undefined {
     if (this.#state.kind === 'empty') return undefined
-    if (this.#state.kind !== 'open') return this.#state.manifest
-    const { generation, wasLive, share, progress } = this.#state.candidate
-    return {
-      generation,
-      version: progress.version,
-      wasLive,
-      paused: progress.state === 'paused',
-      ...(share !== undefined && { share }),
-      ...(this.diff !== undefined && { diff: this.diff }),
+    const { kind, manifest } = this.#state
+    if (kind !== 'open') return manifest
+    const { version, state } = this.#state.candidate.progress
+    return { ...manifest, version, paused: state === 'paused' }
+  }
+
+  /** Changes the share of the time that the candidate works. */
+  async setShare(share: number | undefined): Promise<void> {
+    const candidate = this.required()
+    const { share: _, ...manifest } = this.manifest!
+    this.#state = {
+      kind: 'open',
+      candidate,
+      manifest: { ...manifest, ...(share !== undefined && { share }) },
     }
+    await candidate.setShare(share)
+  }
+
+  /** The hash of the last diff of the candidate. */
+  get diff(): string | undefined {
+    return this.manifest?.diff
+  }
+
+  set diff(diff: string) {
+    const candidate = this.required()
+    this.#state = { kind: 'open', candidate, manifest: { ...this.manifest!, diff } }
   }
 
   get status(): ReprocessStatus | undefined {
     const state = this.#state
     if (state.kind === 'empty') return undefined
     const of = recordsBefore(this.#context.live.processor.positions)
+    const { generation, wasLive, diff, version, share = compareShare } = state.manifest
     if (state.kind !== 'open') {
-      const { generation, version, wasLive, share = compareShare } = state.manifest
       const is = { generation, version, wasLive, records: 0, of, failures: 0, share }
       if (state.kind === 'opening') return { ...is, state: 'deriving' }
       const { code, message } = state.error
       return { ...is, state: 'failed', error: { code, message } }
     }
-    const { generation, wasLive, progress } = state.candidate
+    const { progress } = state.candidate
     const { records, perSecond } = progress
     const left = Math.max(0, of - records)
     return {
@@ -88,19 +102,18 @@ export class CandidateSlot {
       ...progress,
       of: records + left,
       ...(perSecond && { leftMs: Math.round((left / perSecond) * 1_000) }),
-      ...(this.diff !== undefined && { diff: this.diff }),
+      ...(diff !== undefined && { diff }),
     }
   }
 
   /** Opens a candidate. @param anew derive from the beginning; otherwise it continues from its last checkpoint */
   async open(manifest: CandidateManifest, anew = false): Promise<void> {
     const { history } = this.#context
-    const { generation, version, wasLive, paused, share } = manifest
+    const { generation, version, paused, share } = manifest
     const base = baseOf(history, generation) ?? version
     const lineage = lineageOf(history, generation)
-    const candidate = await this.#open({ lineage, base, anew, wasLive, paused, share })
-    this.#state = { kind: 'open', candidate }
-    this.diff = manifest.diff
+    const candidate = await this.#open({ lineage, base, anew, paused, share })
+    this.#state = { kind: 'open', candidate, manifest }
   }
 
   /** Opens a candidate if possible; otherwise `status` says why not. */
@@ -121,7 +134,6 @@ export class CandidateSlot {
 
   /** The candidate will be this one, and is not open yet. */
   reserve(manifest: CandidateManifest): void {
-    this.diff = undefined
     this.#state = { kind: 'opening', manifest }
   }
 
@@ -133,13 +145,9 @@ export class CandidateSlot {
     if (directory === undefined || !codes.isSandboxed || !canDeriveInChild()) {
       return CandidateInProcess.open(this.#inProcessHost(), options)
     }
-    const childHost = {
-      liveProgress: (beyond?: readonly number[]) => this.#context.liveProgress(beyond),
-      changed: () => void this.save().catch(() => {}),
-    }
     const { checked } = generations
-    const engine = process.pid
-    return CandidateChild.open(childHost, { ...options, directory, engine, checkpointRows, keptMs, checked })
+    const childOptions = { ...options, directory, engine: process.pid, checkpointRows, keptMs, checked }
+    return CandidateChild.open(this.#inProcessHost(), childOptions)
   }
 
   #inProcessHost(): InProcessHost {
@@ -174,7 +182,7 @@ export class CandidateSlot {
       await candidate.close(noCandidate())
       const { generations, codes, history } = this.#context
       const program = () => codes.programOf(manifest.version)
-      return await Generation.open(generations, lineageOf(history, candidate.generation), program)
+      return await Generation.open(generations, lineageOf(history, manifest.generation), program)
     } catch (error) {
       await this.tryOpen(manifest)
       throw error
@@ -194,7 +202,6 @@ export class CandidateSlot {
     if (manifest === undefined) throw noCandidate()
     await this.candidate?.close(noCandidate())
     this.#state = { kind: 'empty' }
-    this.diff = undefined
     await this.save()
     await this.#context.storage.dropStore(manifest.generation)
   }

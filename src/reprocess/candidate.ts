@@ -7,13 +7,10 @@ import type { GenerationVersion } from './reprocessing.ts'
 
 /** The generation beside the live one, derived in this process or in a child process. */
 export interface Candidate {
-  readonly generation: number
-  /** It was live before, and is kept so that it can be promoted again. */
-  readonly wasLive: boolean
   /** How far it has come, according to its last report. */
   readonly progress: CandidateProgress
-  /** Share of the time that it works, over 0 to 1; undefined: the default of where it is derived. */
-  share: number | undefined
+  /** Sets the share of the time that it works, over 0 to 1; undefined: the default of where it is derived. */
+  setShare(share: number | undefined): Promise<void>
   /** Begins, or continues after a pause or a failure. */
   start(): Promise<void>
   /** Stops until `start`. */
@@ -86,7 +83,6 @@ export interface CandidateOptions {
   readonly base: string
   /** Derive from the beginning; state from an earlier run is deleted. */
   readonly anew: boolean
-  readonly wasLive: boolean
   readonly share: number | undefined
   readonly paused: boolean
 }

@@ -34,6 +34,7 @@ const triesMax = 100
 const tryMs = 50
 
 let candidate: CandidateInProcess | undefined
+let share = shareDefault
 let log: GrowingLog | undefined
 /** In a variable of the module, because a lock that is garbage-collected is released. */
 let lock: ReturnType<typeof holdFile>
@@ -59,11 +60,12 @@ function reporting<Values extends unknown[], T>(act: (...values: Values) => T | 
 
 const local: ChildFunctions = {
   open: reporting(open),
+  setShare: reporting((given = shareDefault) => {
+    share = given
+    return candidate!.setShare(share)
+  }),
   start: reporting(() => candidate!.start()),
   pause: reporting(() => candidate!.pause()),
-  setShare: reporting((share) => {
-    candidate!.share = share ?? shareDefault
-  }),
   caughtUp: reporting(() => candidate!.caughtUp()),
   align: reporting((to) => {
     log!.grow(to.positions)
@@ -112,7 +114,8 @@ function exitWith(engine: number): void {
 }
 
 async function open(options: ChildOptions): Promise<void> {
-  const { directory, engine, share = shareDefault, checkpointRows, keptMs, checked } = options
+  const { directory, engine, checkpointRows, keptMs, checked } = options
+  share = options.share ?? shareDefault
   exitWith(engine)
   // A child that was started before may be about to exit.
   for (let tries = 0; lock === undefined; tries++) {
@@ -146,7 +149,7 @@ async function open(options: ChildOptions): Promise<void> {
     },
     liveRecords: () => liveRecords,
     // Live work is in another process, so there is nothing to wait for; with a share below 1 it rests all the same.
-    isBusy: () => (candidate?.share ?? share) < 1,
+    isBusy: () => share < 1,
     next: () => new Promise(() => {}),
     sliceMsMax,
     checkpointRows,

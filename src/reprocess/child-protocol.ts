@@ -18,6 +18,7 @@ export interface ChildOptions extends CandidateOptions {
 /** Functions that the engine calls in the child process; see `Candidate`. */
 export type ChildFunctions = Pick<
   Candidate,
+  | 'setShare'
   | 'start'
   | 'pause'
   | 'caughtUp'
@@ -30,7 +31,6 @@ export type ChildFunctions = Pick<
   | 'release'
 > & {
   open(options: ChildOptions): Promise<void>
-  setShare(share: number | undefined): void
   /** @param options.lines whether to send the lines of all differences */
   compare(options: { readonly samples: number | undefined; readonly lines: boolean }): Promise<DiffSummary>
   close(): Promise<void>

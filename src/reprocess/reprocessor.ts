@@ -86,7 +86,7 @@ export class Reprocessor implements Reprocessing {
       // If it could not be opened, this may be the code that was missing.
       await slot.retryOpen()
       if (slot.candidate !== undefined) {
-        slot.candidate.share = share
+        await slot.setShare(share)
         await slot.candidate.start()
       } else {
         if (version === this.live.program.version && !again) throw sameCode(version)
@@ -172,8 +172,8 @@ export class Reprocessor implements Reprocessing {
       })
       const summary = await this.#summary(candidate, options, signal)
       this.#slot.diff = summary.sha256
-      const { generation, progress } = candidate
-      return { ...summary, before, after: { generation, version: progress.version }, positions }
+      const { generation, version } = this.#slot.manifest!
+      return { ...summary, before, after: { generation, version }, positions }
     } finally {
       // Only now, because live work should share its time with either deriving or comparing.
       await this.#slot.continue()

@@ -20,7 +20,7 @@ export function derivingIn(directory: string): number[] {
 
 /** Whether a process goes on; one that has ended and that nobody has asked about does not. */
 export function isDeriving(pid: number): boolean {
-  return /generations\/process\.[jt]s\0/.test(read(`/proc/${pid}/cmdline`))
+  return /reprocess\/child-process\.[jt]s\0/.test(read(`/proc/${pid}/cmdline`))
 }
 
 /** Resolves when a process has ended. */
