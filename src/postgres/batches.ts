@@ -3,30 +3,30 @@ import type { Engine } from '../engine/engine.ts'
 import type { Changes } from '../query/reader.ts'
 import { encodeKey } from '../state/keys.ts'
 
-/** A row as it is now. */
+/** The present state of a row. */
 export interface MirroredRow {
   readonly key: readonly KeyPart[]
-  /** JSON text; undefined: there is none. */
+  /** JSON text; undefined if the row was removed. */
   readonly json: string | undefined
 }
 
-/** What has changed since the batch before. */
+/** The rows that have changed since the batch before. */
 export interface Batch {
-  /** What has been seen when this is taken over. */
+  /** The position in the feed behind this batch. */
   readonly position: string
-  /** By the name of the table, the last state of each row. */
+  /** By table: the last state of each changed row. */
   readonly rows: ReadonlyMap<string, readonly MirroredRow[]>
   readonly isEmpty: boolean
-  /** Whether this is all that the engine has applied. */
+  /** Whether it reaches everything that the engine has applied. */
   readonly isAll: boolean
-  /** Whether no more will come: the engine closes, or the reading was ended. */
+  /** Whether no batch will follow: the engine closes, or `end` was called. */
   readonly isLast: boolean
 }
 
 const recordsMax = 2_000
 const charactersMax = 8 * 1024 * 1024
 
-/** Gathers the changes of some tables into batches, as many at a time as are there. */
+/** Reads the changes of some tables in batches; a batch takes what is available, up to its bounds. */
 export class Batches {
   readonly #engine: Engine<App>
   readonly #tables: ReadonlySet<string>
@@ -45,7 +45,8 @@ export class Batches {
   }
 
   /**
-   * What is there; waits for a change first when it is to, else the batch may be empty.
+   * Returns the available changes.
+   * @param wait waits for a change first; otherwise the batch may be empty
    * @throws HenceError `position-unknown` (change)
    */
   async take(wait: boolean): Promise<Batch> {
@@ -53,7 +54,7 @@ export class Batches {
     let records = 0
     let characters = 0
     let isAll = false
-    let item = await (wait ? this.#wait() : orNothing(this.#next))
+    let item = await (wait ? this.#wait() : ifSettled(this.#next))
     while (item !== undefined && !item.done) {
       this.#position = item.value.position
       for (const { table, key, after } of item.value.changes) {
@@ -66,11 +67,11 @@ export class Batches {
       }
       this.#next = this.#ask()
       if (++records >= recordsMax || characters >= charactersMax) break
-      item = await orNothing(this.#next)
+      item = await ifSettled(this.#next)
     }
     if (item === undefined) {
       isAll = true
-      // The records behind the last one that changed a row changed none.
+      // The records behind the last change have changed no row.
       this.#position = this.#engine.position()
     }
     return {
@@ -82,14 +83,14 @@ export class Batches {
     }
   }
 
-  /** Whether it has given all that there is, and waits for more. */
+  /** Whether every available change was returned, and `take` waits for more. */
   get isWaiting(): boolean {
     return this.#isWaiting
   }
 
-  /** Whether no more will come. */
+  /** Whether the feed has ended. */
   async hasEnded(): Promise<boolean> {
-    const next = await orNothing(this.#next.catch(() => undefined))
+    const next = await ifSettled(this.#next.catch(() => undefined))
     return next?.done ?? false
   }
 
@@ -108,16 +109,16 @@ export class Batches {
 
   #ask(): Promise<IteratorResult<Changes>> {
     const next = this.#changes.next()
-    // Nobody may be listening any more when it fails.
+    // It may reject after the last `take`.
     next.catch(() => {})
     return next
   }
 }
 
 /**
- * What a promise gives, if it is there; undefined when it would have to be waited for. A reading of changes gives all that
- * the engine has applied without waiting for anything, so it is always there within the turn.
+ * Resolves as the promise does if it settles within this turn of the event loop, otherwise to undefined. The feed yields everything
+ * that the engine has applied without waiting, so within a turn.
  */
-function orNothing<T>(promise: Promise<T>): Promise<T | undefined> {
+function ifSettled<T>(promise: Promise<T>): Promise<T | undefined> {
   return Promise.race([promise, new Promise<undefined>((resolve) => setImmediate(resolve, undefined))])
 }

@@ -1,4 +1,4 @@
-/** Ways between an engine and PostgreSQL: `hence/postgres`. */
+/** `hence/postgres`: a sink that mirrors tables into PostgreSQL, and an outbox that takes requests from it. */
 
 export {
   type PostgresOutbox,

@@ -6,7 +6,7 @@ import { quoted } from './work.ts'
 const typeOf: Readonly<Record<KeyKind, string>> = { string: 'text', number: 'double precision' }
 
 /**
- * A table of PostgreSQL that holds the rows of a table of the app:
+ * A table in PostgreSQL that mirrors a table of the app:
  *
  *   key text, part1 text | double precision, part2 …, value jsonb; PRIMARY KEY (key, part1, …)
  *
@@ -25,7 +25,7 @@ export class Mirror {
     this.#types = ['text', ...parts.map((kind) => typeOf[kind])]
   }
 
-  /** What it is made of; when that changes the table is made anew. */
+  /** Its name and column types; if they change, the table is created again. */
   get shape(): string {
     return `${this.#name} (${this.#types.join(', ')})`
   }
@@ -37,7 +37,7 @@ export class Mirror {
     )
   }
 
-  /** Takes over the present state of some rows, each of them once. */
+  /** Writes the present state of some rows, each of them at most once. */
   async apply(client: Client, rows: readonly MirroredRow[]): Promise<void> {
     const there = rows.filter(({ json }) => json !== undefined)
     const gone = rows.filter(({ json }) => json === undefined)
@@ -55,7 +55,7 @@ export class Mirror {
     }
   }
 
-  /** Begins to gather all rows that there are; they are taken over together by `replace`. */
+  /** Creates a temporary table for a complete copy; `gatherRows` fills it, and `replace` applies it. */
   async gather(client: Client): Promise<void> {
     await client.query(
       `CREATE TEMP TABLE ${this.#gathered} (${this.#definitions()}, value jsonb NOT NULL) ON COMMIT DROP`,
@@ -69,13 +69,13 @@ export class Mirror {
     )
   }
 
-  /** Makes the table equal to what was gathered; rows that are equal already are not written. */
+  /** Makes the table equal to the complete copy; rows that are equal already are not written. */
   async replace(client: Client): Promise<void> {
     const gathered = this.#gathered
     await client.query(
       `DELETE FROM ${this.#table} AS old WHERE NOT EXISTS (SELECT FROM ${gathered} AS new WHERE ${this.#same('old', 'new')})`,
     )
-    // Two keys may become one key in PostgreSQL, which has no NUL; one of them it is then.
+    // Two keys that differ in a NUL become one key in PostgreSQL; then one of them is kept.
     await client.query(
       `INSERT INTO ${this.#table} SELECT DISTINCT ON (${this.#columns}) * FROM ${gathered} ON CONFLICT (${this.#columns}) ${this.#update()}`,
     )
@@ -116,12 +116,12 @@ export class Mirror {
   }
 }
 
-/** PostgreSQL's text has no NUL; it becomes U+FFFD, the sign for what cannot be shown. */
+/** PostgreSQL's text has no NUL, so it is replaced by U+FFFD, the replacement character. */
 function storable(text: string): string {
   return text.replaceAll('\0', '\ufffd')
 }
 
-/** The same for JSON text, where NUL is an escape: behind an even number of backslashes, else it is text. */
+/** The same in JSON text, where NUL is `\\u0000` after an even number of backslashes; after an odd number it is ordinary text. */
 function storableJson(json: string): string {
   return json.includes('\\u0000') ? json.replace(/(?<!\\)((?:\\\\)*)\\u0000/g, '$1\ufffd') : json
 }

@@ -10,23 +10,23 @@ import { type Connection, keepWorking, makeSchema, quoted } from './work.ts'
 
 export interface PostgresOutboxOptions<A extends App> {
   readonly engine: Engine<A>
-  /** Where from: a connection string, or what `Client` of pg takes. */
+  /** A connection string, or the options of `Client` in `pg`. */
   readonly connection: Connection
-  /** Where the table of requests is made. Default `public`. */
+  /** The schema of the table of requests. Default `public`. */
   readonly schema?: string
-  /** Its name. Default `hence_requests`. */
+  /** The name of the table. Default `hence_requests`. */
   readonly table?: string
-  /** How many requests are under way at once. Default 256. */
+  /** How many requests are in flight at a time. Default 256. */
   readonly batch?: number
-  /** How long a request may go unnoticed when its notification is lost, in milliseconds. Default 1,000. */
+  /** How often the table is polled, in case a notification is lost, in milliseconds. Default 1,000. */
   readonly pollMs?: number
-  /** How long rows with an outcome are kept, in milliseconds. Default: for ever. Those with an error stay. */
+  /** How long rows with an outcome are kept, in milliseconds. Default: for ever. Rows with an error are always kept. */
   readonly keepMs?: number
   readonly report?: Reporter
 }
 
 export interface PostgresOutbox {
-  /** Resolves when it has let go of the database. Requests that it had sent get their outcome from the next relay. */
+  /** Resolves when the database connection is closed. Requests in flight get their outcome from the next relay. */
   close(): Promise<void>
 }
 
@@ -35,11 +35,11 @@ const delayMsMax = 10_000
 const forgetEveryMs = 60_000
 
 /**
- * The statements that make the table of requests, for migrations of your own; the relay runs them too.
+ * Returns the statements that create the table of requests, for your own migrations; the relay also runs them.
  *
  *   INSERT INTO hence_requests (id, type, input, principal) VALUES ($1, $2, $3, $4)
  *
- * in the transaction of whatever it belongs to: the request exists if and only if that is committed.
+ * Insert a request in the transaction that it belongs to: it exists if and only if that transaction is committed.
  */
 export function postgresOutboxSql({
   schema = 'public',
@@ -76,15 +76,14 @@ CREATE OR REPLACE TRIGGER ${quoted(`${table}_notify`)} AFTER INSERT ON ${name}
 }
 
 /**
- * Brings requests that services insert into a table of PostgreSQL to the engine, each once in effect: a service writes its
- * own rows and the request in one transaction, and the relay sends the request under its id until its outcome is in
- * the table. What can never be taken, such as an input that does not fit its schema, gets its error there, and is not
- * tried again.
+ * Relays requests that services insert into a table of PostgreSQL to the engine, each with effect once: a service writes its own
+ * rows and the request in one transaction, and the relay sends the request under its id until its outcome is in the table. A request
+ * that can never be accepted, for example because its input does not fit the schema, gets an error in the table and is not retried.
  *
- * Requests are sent in the order of their insertion, several at a time; one that has to be tried again may come behind
- * later ones. One process at a time relays; another one waits. It needs the npm package `pg`, which you install.
+ * Requests are sent in the order of insertion, several at a time; a request that is retried may be overtaken. One process at a
+ * time is the relay, others stand by. It needs the npm package `pg`, which you install.
  *
- * Whoever may insert acts for any principal that they name.
+ * A database user who may insert rows can act for any principal.
  *
  * @throws HenceError `package-missing`, `option-invalid` (change)
  */
@@ -93,11 +92,7 @@ export function postgresOutbox<A extends App>(options: PostgresOutboxOptions<A>)
   const { batch = 256, pollMs = 1_000, keepMs } = options
   for (const [name, value] of Object.entries({ batch, pollMs })) {
     if (Number.isInteger(value) && value >= 1) continue
-    throw new HenceError(
-      'option-invalid',
-      'change',
-      `\`${name}\` must be a whole number from 1 on, not ${value}.`,
-    )
+    throw new HenceError('option-invalid', 'change', `\`${name}\` must be a positive integer, not ${value}.`)
   }
   const engine = options.engine as unknown as Engine<App>
   const relay = new Relay({ engine, schema, table, report, batch, pollMs, keepMs })
@@ -119,8 +114,8 @@ interface WaitingRow {
   readonly principal: string
 }
 
-/** What a row gets. */
-interface StoredOutcome {
+/** The result that is written to a row. */
+interface DecidedRow {
   readonly number: string
   readonly outcome: string | null
   readonly token: string | null
@@ -134,7 +129,8 @@ type RelayOptions = Omit<Required<PostgresOutboxOptions<App>>, 'connection' | 'k
 class Relay {
   readonly #options: RelayOptions
   readonly #name: string
-  #told = ''
+  /** The last error that was reported. */
+  #reported = ''
 
   constructor(options: RelayOptions) {
     this.#options = options
@@ -154,7 +150,7 @@ class Relay {
       wake = new AbortController()
       const rows = await this.#undecided(client)
       const { decided, again } = await this.#send(rows, signal)
-      await this.#note(client, decided)
+      await this.#store(client, decided)
       if (keepMs !== undefined && Date.now() >= forgetAt) {
         forgetAt = Date.now() + forgetEveryMs
         await client.query(
@@ -173,7 +169,7 @@ class Relay {
     }
   }
 
-  /** It is made only where it is missing, so that a relay need not own it. */
+  /** Creates the table only if it is missing, so that the relay need not own it. */
   async #makeTable(client: Client): Promise<void> {
     const { schema, table } = this.#options
     const { rowCount } = await client.query(
@@ -193,12 +189,12 @@ class Relay {
     return rows
   }
 
-  /** @returns what was decided, and whether some have to be sent again */
+  /** @returns the rows that were decided, and whether others have to be sent again */
   async #send(
     rows: readonly WaitingRow[],
     signal: AbortSignal,
-  ): Promise<{ decided: StoredOutcome[]; again: boolean }> {
-    const decided: StoredOutcome[] = []
+  ): Promise<{ decided: DecidedRow[]; again: boolean }> {
+    const decided: DecidedRow[] = []
     let again = false
     const sent = rows.map(async (row) => {
       const { number, id, type, input, principal } = row
@@ -210,7 +206,7 @@ class Relay {
         })
         const { requestId: _, token, replayed: __, ...outcome } = reply
         decided.push({ number, outcome: JSON.stringify(outcome), token, error: null })
-        this.#told = ''
+        this.#reported = ''
       } catch (error) {
         if (error instanceof HenceError && error.advice === 'change') {
           const { code, message } = error
@@ -218,7 +214,7 @@ class Relay {
           this.#report(
             'alarm',
             'postgres-outbox-refused',
-            `Request ${id} (${type}) can never be taken: ${message}`,
+            `Request ${id} (${type}) can never be accepted: ${message}`,
           )
         } else {
           again = true
@@ -226,14 +222,14 @@ class Relay {
         }
       }
     })
-    // What is under way when it is told to stop is decided by the engine all the same, and noted by the next relay.
+    // The engine still decides the requests in flight; the next relay writes their outcomes.
     await Promise.race([Promise.all(sent), whenAborted(signal)])
     return { decided: [...decided], again }
   }
 
-  async #note(client: Client, decided: readonly StoredOutcome[]): Promise<void> {
+  async #store(client: Client, decided: readonly DecidedRow[]): Promise<void> {
     if (decided.length === 0) return
-    const column = (name: keyof StoredOutcome) => decided.map((each) => each[name])
+    const column = (name: keyof DecidedRow) => decided.map((each) => each[name])
     await client.query(
       `UPDATE ${this.#name} AS row SET decided_at = now(), outcome = new.outcome, token = new.token, error = new.error
         FROM unnest($1::bigint[], $2::json[], $3::text[], $4::json[]) AS new (number, outcome, token, error)
@@ -242,15 +238,15 @@ class Relay {
     )
   }
 
-  /** An outage is one report, however many requests wait for its end. */
+  /** Reports an outage once, however many requests it affects. */
   #heldUp(error: unknown): void {
     const message = error instanceof Error ? error.message : String(error)
-    if (message === this.#told) return
-    this.#told = message
+    if (message === this.#reported) return
+    this.#reported = message
     this.#report(
       'warning',
       'postgres-held-up',
-      `Requests wait in their table, and are sent again: ${message}`,
+      `Requests wait in their table and are sent again later: ${message}`,
     )
   }
 
@@ -260,12 +256,12 @@ class Relay {
   }
 }
 
-/** What only operators may ask is not asked by whoever may insert. */
+/** Requests of operators need more than the right to insert a row. */
 function notOfTheApp(type: string): HenceError {
   return new HenceError('unknown-request', 'change', `The app defines no request "${type}".`)
 }
 
-/** The name of a channel has at most 63 bytes. */
+/** The name of a channel in PostgreSQL has at most 63 bytes. */
 function channelOf(schema: string, table: string): string {
   return Buffer.from(`${schema}.${table}`).subarray(0, 63).toString()
 }

@@ -10,29 +10,29 @@ import { type Connection, inTransaction, keepWorking, makeSchema, quoted } from 
 
 export interface PostgresSinkOptions<A extends App> {
   readonly engine: Engine<A>
-  /** Where to: a connection string, or what `Client` of pg takes. */
+  /** A connection string, or the options of `Client` in `pg`. */
   readonly connection: Connection
-  /** The tables to mirror; as an object, with the names that they get. Default name: `order-lines` → `order_lines`. */
+  /** The tables to mirror; an object also gives their names in PostgreSQL. Default name: `order-lines` → `order_lines`. */
   readonly tables: readonly TableName<A>[] | { readonly [N in TableName<A>]?: string }
-  /** The schema that the tables are made in. Default `public`. */
+  /** The schema of the mirrored tables. Default `public`. */
   readonly schema?: string
-  /** Tells sinks of one schema apart. Default: the name of the app. */
+  /** Distinguishes the sinks of one schema. Default: the name of the app. */
   readonly name?: string
   readonly report?: Reporter
 }
 
 export interface PostgresSink {
-  /** Resolves when all that the engine has applied by now is committed there; rejects when the sink ends before. */
+  /** Resolves when everything that the engine has applied so far is committed; rejects if the sink ends before that. */
   caughtUp(): Promise<void>
   stats(): PostgresSinkStats
-  /** Finishes the transaction that is under way, and lets go of the database. */
+  /** Finishes the present transaction and closes the connection. */
   close(): Promise<void>
 }
 
 export interface PostgresSinkStats {
-  /** How far the target is; undefined before that is known. */
+  /** The position of the target; undefined until it is known. */
   readonly position: string | undefined
-  /** How often everything was copied anew, and how often changes were committed, since the start. */
+  /** The number of complete copies, and of committed batches, since the start. */
   readonly snapshots: number
   readonly commits: number
 }
@@ -40,14 +40,13 @@ export interface PostgresSinkStats {
 const rowsPerRead = 500
 
 /**
- * Mirrors tables into PostgreSQL, exactly once: the rows and the position that they are of change in one transaction. It
- * begins with a copy of all rows and goes on with every change. Whatever happens to the database or to this process, it
- * goes on from the position that stands there, or copies anew where that is not possible: when the target belongs to another
- * log, was derived by other code, or was restored from a copy that is older than what the engine keeps of changes. When another
- * generation is promoted, it copies what that has derived, in one transaction; while the promoted app lacks one of the tables it
- * leaves the target as it is, and reports that.
+ * Mirrors tables into PostgreSQL exactly once: rows and position change in one transaction. It begins with a complete copy and
+ * continues with every change. After a failure of the database or of this process it continues from the position in the target. It
+ * copies everything again if it cannot: if the target belongs to another log, was derived by other code, or was restored from a backup
+ * that is older than the changes that the engine keeps. When a candidate is promoted, it copies that in one transaction; as long as
+ * the promoted app lacks one of the tables, it leaves the target as it is and reports that.
  *
- * One process at a time works on a target; another one waits. It needs the npm package `pg`, which you install.
+ * One process at a time writes to a target, others stand by. It needs the npm package `pg`, which you install.
  *
  * @throws HenceError `package-missing`, `option-invalid` (change)
  */
@@ -55,19 +54,19 @@ export function postgresSink<A extends App>(options: PostgresSinkOptions<A>): Po
   return new Sink(options as unknown as PostgresSinkOptions<App>)
 }
 
-/** What a target is made from; one that was made from something else is copied anew. */
-interface Source {
-  /** By the name of the table in the app. */
+/** Describes the mirrored data. A target with another log, code or shapes is copied again. */
+interface SinkSource {
+  /** By the table's name in the app. */
   readonly mirrors: ReadonlyMap<string, Mirror>
   readonly log: string
   readonly code: string
   readonly shapes: string
 }
 
-/** What the target says of itself. */
-type Target = Omit<Source, 'mirrors'> & { readonly position: string }
+/** The target's row in the table of positions. */
+type SinkTarget = Omit<SinkSource, 'mirrors'> & { readonly position: string }
 
-function isOf(target: Target, { log, code, shapes }: Source): boolean {
+function isOf(target: SinkTarget, { log, code, shapes }: SinkSource): boolean {
   return target.log === log && target.code === code && target.shapes === shapes
 }
 
@@ -81,7 +80,7 @@ class Sink implements PostgresSink {
   #position: string | undefined
   #snapshots = 0
   #commits = 0
-  /** What it follows; it asks for more when what came before is committed. */
+  /** The feed that it follows; it takes the next batch once the one before is committed. */
   #batches: Batches | undefined
   #ended = false
   #progress = Promise.withResolvers<void>()
@@ -93,7 +92,7 @@ class Sink implements PostgresSink {
     this.#name = name
     this.#positions = `${quoted(schema)}.hence_sinks`
     this.#tables = options.tables
-    // What cannot be mirrored is told at once.
+    // Throws at once if the tables cannot be mirrored.
     this.#source()
     this.#working = keepWorking({
       name: `The PostgreSQL sink "${name}"`,
@@ -104,14 +103,14 @@ class Sink implements PostgresSink {
     })
     void this.#working.ended.then(() => {
       this.#ended = true
-      this.#went()
+      this.#advanced()
     })
   }
 
   async caughtUp(): Promise<void> {
     for (;;) {
       const progress = this.#progress.promise
-      // Whatever the engine has applied reaches the sink within this turn; so if it still waits it has seen it.
+      // Everything that the engine has applied reaches the sink within this turn; if it then waits, it has committed all of it.
       await turn()
       if (this.#batches?.isWaiting) return
       if (this.#ended) {
@@ -133,7 +132,7 @@ class Sink implements PostgresSink {
     await this.#makePositions(client)
     for (let isKnown = true; ; ) {
       const target = isKnown ? await this.#target(client) : undefined
-      // Another generation may be live each time, with another app; from here to the reading of changes nothing may come in between.
+      // The live generation, and with it the app, may have changed. No await until the feed is opened, so that both agree.
       const source = this.#source()
       const stored = target && isOf(target, source) ? target.position : undefined
       const tables = new Set(source.mirrors.keys())
@@ -145,7 +144,7 @@ class Sink implements PostgresSink {
         await this.#follow(client, source, batches, position)
         return
       } catch (error) {
-        // There is nothing more to be had of an engine that closes.
+        // A feed that has ended belongs to an engine that closes.
         if (signal.aborted || (await batches.hasEnded())) return
         if (!(error instanceof HenceError) || error.code !== 'position-unknown') throw error
         isKnown = false
@@ -158,10 +157,9 @@ class Sink implements PostgresSink {
   }
 
   /**
-   * What is mirrored now.
-   * @throws HenceError `option-invalid` (change) when the app does not have it, or no longer
+   * @throws HenceError `option-invalid` (change) if the live app lacks one of the tables
    */
-  #source(): Source {
+  #source(): SinkSource {
     const { logId, version } = this.#engine.stats()
     const mirrors = mirrorsOf(this.#engine.app, this.#tables, this.#schema)
     const shapes = [...mirrors].map(([table, { shape }]) => `${table}: ${shape}`)
@@ -177,18 +175,22 @@ class Sink implements PostgresSink {
     )
   }
 
-  async #target(client: Client): Promise<Target | undefined> {
+  async #target(client: Client): Promise<SinkTarget | undefined> {
     const { rows } = await client.query(`SELECT * FROM ${this.#positions} WHERE name = $1`, [this.#name])
     return rows[0]
   }
 
   /**
-   * Copies all rows. The engine goes on meanwhile, so what has changed since the copying began is added in the same
-   * transaction: what others see is always a state that there was. When another generation becomes live meanwhile, the batches
-   * say so, and nothing of the copy stands.
-   * @returns the position that the target has then
+   * Copies all rows. The engine goes on meanwhile, so changes since the copy began are applied in the same transaction: other readers
+   * only see states that have existed. If a candidate is promoted meanwhile, the feed throws and the transaction is rolled back.
+   * @returns the position of the target
    */
-  async #snapshot(client: Client, source: Source, batches: Batches, signal: AbortSignal): Promise<string> {
+  async #snapshot(
+    client: Client,
+    source: SinkSource,
+    batches: Batches,
+    signal: AbortSignal,
+  ): Promise<string> {
     const { mirrors, log, code, shapes } = source
     const position = await inTransaction(client, async () => {
       const target = await this.#target(client)
@@ -224,7 +226,7 @@ class Sink implements PostgresSink {
     for (;;) {
       const query = { limit: rowsPerRead, ...(last && { from: last }) }
       const page = await this.#engine.scan(table, query)
-      // A page begins with the last row of the one before, if that is still there.
+      // A page begins with the last row of the page before, if that still exists.
       const isAgain = last !== undefined && page[0]?.key.every((part, i) => part === last![i])
       yield page.slice(isAgain ? 1 : 0).map(({ key, value }) => ({ key, json: JSON.stringify(value) }))
       if (page.length < rowsPerRead) return
@@ -232,14 +234,14 @@ class Sink implements PostgresSink {
     }
   }
 
-  /** Takes over what changes, until the reading ends. */
-  async #follow(client: Client, source: Source, batches: Batches, from: string): Promise<void> {
+  /** Commits changes until the feed ends. */
+  async #follow(client: Client, source: SinkSource, batches: Batches, from: string): Promise<void> {
     const { mirrors, log } = source
     let position = from
     for (;;) {
       this.#position = position
       this.#batches = batches
-      this.#went()
+      this.#advanced()
       const batch = await batches.take(true)
       if (!batch.isEmpty) {
         await inTransaction(client, async () => {
@@ -248,7 +250,7 @@ class Sink implements PostgresSink {
             `UPDATE ${this.#positions} SET position = $1, changed_at = now() WHERE name = $2 AND position = $3 AND log = $4`,
             [batch.position, this.#name, position, log],
           )
-          if (rowCount !== 1) throw new Error('somebody else has changed the position in its target')
+          if (rowCount !== 1) throw new Error('another process has changed the position in the target')
         })
         position = batch.position
         this.#commits++
@@ -257,7 +259,7 @@ class Sink implements PostgresSink {
     }
   }
 
-  #went(): void {
+  #advanced(): void {
     this.#progress.resolve()
     this.#progress = Promise.withResolvers()
   }
@@ -289,8 +291,8 @@ function mirrorsOf(
       throw new HenceError(
         'option-invalid',
         'change',
-        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, and its name in PostgreSQL one of ` +
-          'at most 63 bytes that no other table of the sink has.',
+        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, and its name in PostgreSQL must ` +
+          'have at most 63 bytes and be used by no other table of the sink.',
       )
     }
     taken.add(target)

@@ -5,40 +5,39 @@ import type { Reporter } from '../report.ts'
 
 export type Connection = string | ClientConfig
 
-/** Something that is done on a database for as long as it is not stopped. */
-export interface Work {
-  /** For reports: "the sink "shop"". */
+/** Work on a database that goes on until it is stopped. */
+export interface DatabaseWork {
+  /** The subject of a sentence in a report, for example `The PostgreSQL sink "shop"`. */
   readonly name: string
   readonly connection: Connection
-  /** Names what only one process at a time may do on that database. */
+  /** The name of a lock that one process at a time can hold on that database. */
   readonly lock: string
   readonly report: Reporter
   /**
-   * Begins with a new connection that holds the lock, and may throw at any time: then it is called again, later, with
-   * another one. It ends when the signal aborts, as it does when the connection is lost, or when there is nothing more
-   * to do.
+   * Called with a new connection that holds the lock. If it throws, it is called again later, with another connection. It returns
+   * when the signal aborts, which also happens when the connection is lost, or when there is nothing more to do.
    */
   run(client: Client, signal: AbortSignal): Promise<void>
 }
 
 const connectMsMax = 10_000
-/** A database that has not answered a statement by then is taken for gone. */
+/** A database that takes longer for a statement counts as lost. */
 const answerMsMax = 10 * 60_000
 const delayMsMin = 100
 const delayMsMax = 30_000
-/** How often another process is asked, by trying, whether it still holds the lock. */
+/** The time between attempts to get the lock while another process holds it. */
 const lockMs = 500
 
 /**
- * Keeps some work going: whatever breaks, such as the connection or the database, is reported and begun anew.
+ * Keeps some work going: after any failure, for example of the connection, it is reported and begun again.
  *
- * The lock is one of the session that does the work. So when the database takes this process for gone it undoes what the
- * session had not committed, before it lets another one in.
+ * The lock belongs to the session that does the work. So if the database drops the session, it rolls back the open transaction before
+ * another process can get the lock.
  *
- * @returns ended: it has nothing more to do, or was stopped
+ * @returns `ended` resolves when there is nothing more to do, or the work was stopped
  * @throws HenceError `package-missing` (change)
  */
-export function keepWorking(work: Work): { readonly ended: Promise<void>; stop(): Promise<void> } {
+export function keepWorking(work: DatabaseWork): { readonly ended: Promise<void>; stop(): Promise<void> } {
   requirePackage('pg', 'PostgreSQL needs')
   const stopping = new AbortController()
   const ended = goOn(work, stopping.signal)
@@ -51,9 +50,9 @@ export function keepWorking(work: Work): { readonly ended: Promise<void>; stop()
   }
 }
 
-async function goOn(work: Work, signal: AbortSignal): Promise<void> {
+async function goOn(work: DatabaseWork, signal: AbortSignal): Promise<void> {
   let delayMs = delayMsMin
-  let told = ''
+  let reported = ''
   while (!signal.aborted) {
     try {
       await once(work, signal, () => {
@@ -63,10 +62,10 @@ async function goOn(work: Work, signal: AbortSignal): Promise<void> {
     } catch (error) {
       if (signal.aborted) return
       const message = error instanceof Error ? error.message : String(error)
-      // An outage of an hour is one report.
-      if (message !== told) {
-        told = message
-        const text = `${work.name} is held up, and tries again: ${message}`
+      // A long outage is reported once.
+      if (message !== reported) {
+        reported = message
+        const text = `${work.name} is interrupted and tries again: ${message}`
         work.report({ level: 'warning', code: 'postgres-held-up', message: text })
       }
       await pause(delayMs * (0.5 + Math.random() / 2), signal)
@@ -75,7 +74,7 @@ async function goOn(work: Work, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function once(work: Work, signal: AbortSignal, working: () => void): Promise<void> {
+async function once(work: DatabaseWork, signal: AbortSignal, working: () => void): Promise<void> {
   const { Client } = (await import('pg')).default
   const { connection } = work
   const given = typeof connection === 'string' ? { connectionString: connection } : connection
@@ -85,7 +84,7 @@ async function once(work: Work, signal: AbortSignal, working: () => void): Promi
     keepAlive: true,
     ...given,
   })
-  // A connection that breaks while nothing is asked of it is an event: then the lock is gone too.
+  // A connection that breaks while it is idle emits an error; the lock is lost, too.
   const losing = new AbortController()
   client.on('error', (error) => losing.abort(error))
   const either = AbortSignal.any([signal, losing.signal])
@@ -101,16 +100,20 @@ async function once(work: Work, signal: AbortSignal, working: () => void): Promi
   }
 }
 
-/** @returns false when it was stopped before */
-async function takeLock({ lock, name, report }: Work, client: Client, signal: AbortSignal): Promise<boolean> {
+/** @returns false if the signal aborted first */
+async function takeLock(
+  { lock, name, report }: DatabaseWork,
+  client: Client,
+  signal: AbortSignal,
+): Promise<boolean> {
   for (let tries = 1; !signal.aborted; tries++) {
     const { rows } = await client.query('SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS held', [
       lock,
     ])
     if (rows[0].held) return true
-    // One that was killed a moment ago is no news.
+    // The lock of a process that was just killed is released within seconds.
     if (tries === 10) {
-      const message = `Another process does what ${name} does. This one waits, and takes over when that ends.`
+      const message = `${name} stands by: another process does its work. This one takes over when that one ends.`
       report({ level: 'info', code: 'postgres-standby', message })
     }
     await pause(lockMs, signal)
@@ -118,7 +121,7 @@ async function takeLock({ lock, name, report }: Work, client: Client, signal: Ab
   return false
 }
 
-/** Does something in one transaction. */
+/** Runs statements in one transaction, which is rolled back if one of them fails. */
 export async function inTransaction<T>(client: Client, act: () => Promise<T>): Promise<T> {
   await client.query('BEGIN')
   try {
@@ -131,12 +134,12 @@ export async function inTransaction<T>(client: Client, act: () => Promise<T>): P
   }
 }
 
-/** A name as SQL takes it. */
+/** An identifier in SQL. */
 export function quoted(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
 }
 
-/** A schema is made only where it is missing, so that nobody needs the right to make one who has one. */
+/** Creates a schema only if it is missing, so that the right to create one is needed only then. */
 export async function makeSchema(client: Client, schema: string): Promise<void> {
   const { rowCount } = await client.query('SELECT FROM pg_namespace WHERE nspname = $1', [schema])
   if (rowCount === 0) await client.query(`CREATE SCHEMA IF NOT EXISTS ${quoted(schema)}`)

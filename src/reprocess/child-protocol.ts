@@ -2,7 +2,7 @@ import type { DiffSummary } from '../diff/diff-summary.ts'
 import type { Candidate, CandidateOptions } from './candidate.ts'
 import type { CandidateProgress, LiveProgress } from './follower.ts'
 
-/** What a child process needs to derive a generation. */
+/** The parameters of a child process that derives a generation. */
 export interface ChildOptions extends CandidateOptions {
   /** The data directory. */
   readonly directory: string

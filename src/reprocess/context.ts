@@ -9,7 +9,7 @@ import type { Storage } from '../storage/storage.ts'
 import type { LiveProgress } from './follower.ts'
 import type { GenerationVersion } from './reprocessing.ts'
 
-/** What reprocessing needs of the engine. */
+/** The services of the engine that reprocessing uses. */
 export interface ReprocessorHost {
   readonly checkpointRows: number
   /** How long outcomes and traces are kept at least, in milliseconds of log time. */
@@ -38,7 +38,7 @@ export interface ReprocessorHost {
   closed(): HenceError | undefined
 }
 
-/** What the parts of reprocessing share. */
+/** Shared by the parts of reprocessing. */
 export class ReprocessContext {
   readonly log: Log
   readonly storage: Storage

@@ -8,7 +8,7 @@ import type { ComparedEffect, Difference } from '../../diff/difference.ts'
 import { formatSummary, summaryFormats } from './diff-format.ts'
 import { widthOf } from './plain-text.ts'
 
-// What a person approves is what they are shown, so values that others have made must not act as anything else.
+// People approve a diff by what they are shown, so no value in it may pass for anything else.
 
 const versions = { before: '1a2b', after: '3c4d' }
 const row = (key: string, sides: { before?: unknown; after?: unknown }, table = 'orders'): Difference => ({
@@ -272,7 +272,7 @@ test('JSON: the summary, on one line, with its members in a fixed order', () => 
   assert.equal(formatSummary('json', summarise(oneOfEach), versions), JSON.stringify(expected))
 })
 
-test('each form says plainly that nothing differs', () => {
+test('every format says that nothing differs', () => {
   const nothing = summarise([])
   assert.equal(formatSummary('text', nothing, versions), 'Nothing differs.')
   assert.equal(
@@ -282,7 +282,7 @@ test('each form says plainly that nothing differs', () => {
   assert.equal(JSON.parse(formatSummary('json', nothing, versions)).differences, 0)
 })
 
-test('more than is shown is counted, of samples, groups and sections', () => {
+test('everything that is left out is counted: samples, groups and sections', () => {
   const many = [
     ...Array.from({ length: 12 }, (_, i) => row(`k${i}`, { after: { i } }, 't0000')),
     ...Array.from({ length: 3_000 }, (_, i) =>
@@ -302,7 +302,7 @@ test('more than is shown is counted, of samples, groups and sections', () => {
     new RegExp(`The page ends here: ${(3_001 - shown).toLocaleString('en-US')} more groups are left out\\.$`),
   )
   assert.ok(shown > 100 && page.length < 61_000, `${shown} sections, ${page.length} characters`)
-  // One too long for the page, and a short one behind it, which would be taken for the next.
+  // A group that is too long for the page ends it, even if a later group would fit.
   const long = Array.from({ length: 400 }, (_, i) =>
     row(`k${i}`, { after: { text: 'x'.repeat(190) } }, 'long'),
   )
@@ -367,19 +367,14 @@ test('no value breaks out of its line, its cell or its block, and no line of tex
       }
       for (const [, fence, name] of sections!.matchAll(/^### (`+)(.*)\1$/gm)) {
         const runs = name!.match(/`+/g) ?? []
-        assert.ok(!runs.some((run) => run.length === fence!.length), 'the name ends its code by itself')
+        assert.ok(!runs.some((run) => run.length === fence!.length), 'no name ends its own code span')
       }
       let inBlock = false
       for (const line of sections!.split('\n')) {
         if (inBlock && line !== '```') assert.match(line, /^(@@ |[+-] | {2}…)/)
         else if (line === '```diff') inBlock = true
         else if (line === '```') inBlock = false
-        else
-          assert.match(
-            line,
-            /^(## [A-Z]|### `|[\d…]|$)/,
-            'outside of blocks there is nothing but our own words',
-          )
+        else assert.match(line, /^(## [A-Z]|### `|[\d…]|$)/, 'outside of blocks there are only our own words')
       }
       assert.ok(!inBlock)
     }),
