@@ -1,4 +1,4 @@
-/** The app that the bench runs: a request reads two rows and writes them. */
+/** The app of the bench: each request reads two rows and writes both. */
 import { app, scopes } from 'hence'
 import { z } from 'zod'
 

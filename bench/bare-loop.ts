@@ -18,9 +18,9 @@ interface Waiting {
 }
 
 /**
- * The floor: the least that a durable request costs in one process. Records with their lengths are written
- * to one file, as many at a time as have gathered while those before became durable; then two numbers in
- * memory change and the caller hears. It checks nothing, knows no id, and could not be read again.
+ * The floor: the least that a durable request costs in one process. It writes records with their lengths to one file, as many at a
+ * time as have gathered during the fsync before; then it changes two numbers in memory and resolves the promise. It validates
+ * nothing, detects no duplicates, and its file could not be recovered.
  */
 export class BareLoop {
   readonly #file: number
@@ -32,7 +32,7 @@ export class BareLoop {
   #queue: Waiting[] = []
   #running = false
 
-  /** The file has its blocks from the beginning, so that no write has to look for room. */
+  /** Allocates the blocks of the file first, so that no write has to. */
   static async open(directory: string): Promise<BareLoop> {
     const file = await open(join(directory, 'bare-loop'), 'w+')
     const zeros = Buffer.alloc(batchBytesMax)
@@ -58,7 +58,7 @@ export class BareLoop {
 
   async #run(): Promise<void> {
     this.#running = true
-    await undefined // What is sent in the same turn goes into the same batch.
+    await undefined // Requests of the same turn go into the same batch.
     while (this.#queue.length > 0) {
       const taken = this.#queue
       this.#queue = []

@@ -1,7 +1,7 @@
-/** Keeps one processor busy and touches nothing else, until it is killed: the least that any work beside live work costs it. */
-import { tellParent } from './parent.ts'
+/** Keeps one processor busy until it is killed: the least that any other work costs live requests. */
+import { reportToParent } from './parent.ts'
 
-tellParent({ busy: true })
+reportToParent({ busy: true })
 setImmediate(() => {
   for (;;);
 })

@@ -1,4 +1,4 @@
-/** Orders that claim stock strictly, loosely, or not at all; otherwise they do the same. */
+/** Orders with a strict claim, a loose claim or none; otherwise they are the same. */
 import { app, scopes, type Tx } from 'hence'
 import { z } from 'zod'
 

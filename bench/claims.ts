@@ -1,20 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { createEngine, type Engine } from 'hence'
 import { partitionOf } from '../src/log/partitions.ts'
 import app from './claims-app.ts'
-import { drive, type Run } from './drive.ts'
-import { type Bench, median, type Result } from './result.ts'
-import { summary } from './submit.ts'
+import { drive, type Run, summary } from './drive.ts'
+import { type Bench, median, type Result, settled } from './result.ts'
 
 const inFlight = 64
-const settleMs = 300
 const productCount = 100
 
-/** Requests with a claim against the same requests without: in one partition, and from one partition to another. */
-export async function claims({ directory, quick, progress }: Bench): Promise<Result[]> {
+/** Requests with a claim against the same requests without one: in one partition, and across partitions. */
+export async function claims({ directory, sized, progress }: Bench): Promise<Result[]> {
   const results: Result[] = []
   for (const partitions of [1, 8]) {
     const data = join(directory, `claims-${partitions}`)
@@ -27,8 +24,8 @@ export async function claims({ directory, quick, progress }: Bench): Promise<Res
     })
     const where = partitions === 1 ? 'in one partition' : 'across partitions'
     try {
-      const rounds = quick ? 2 : 5
-      const count = quick ? 3_000 : 20_000
+      const rounds = sized(5, 2, 1)
+      const count = sized(20_000, 3_000, 200)
       const types =
         partitions === 1 ? (['plain', 'strict'] as const) : (['plain', 'strict', 'loose'] as const)
       const runs = new Map<string, Run[]>(types.map((type) => [type, []]))
@@ -36,16 +33,16 @@ export async function claims({ directory, quick, progress }: Bench): Promise<Res
         for (const type of types) {
           const run = await send(engine, type, count, partitions)
           await engine.idle()
-          await pause(settleMs)
+          await settled(sized)
           if (i > 0) runs.get(type)!.push(run)
         }
         progress(`claims: ${where}, ${i === 0 ? 'warming up' : `round ${i} of ${rounds}`}`)
       }
       for (const type of types) {
-        const own = runs.get(type)!
-        const ratios = own.map(({ perSecond }, i) => perSecond / runs.get('plain')![i]!.perSecond)
+        const ofType = runs.get(type)!
+        const ratios = ofType.map(({ perSecond }, i) => perSecond / runs.get('plain')![i]!.perSecond)
         results.push({
-          ...summary(own),
+          ...summary(ofType),
           what: `${type === 'plain' ? 'without a claim' : `one ${type} claim`}, ${where}`,
           ratio: median(ratios),
           note: `${inFlight} in flight; the ratio is to the same request without a claim`,
@@ -68,7 +65,7 @@ function send(
     requestId: randomUUID(),
     input: { order: randomUUID(), sku: `product-${i % productCount}` },
   }))
-  // Judge and holder stand in different partitions, or what is measured is a claim that stays at home.
+  // The key of the claim must be in another partition than that of the order; otherwise nothing crosses partitions.
   for (const { input } of wishes) {
     while (partitions > 1 && partitionOf(input.order, partitions) === partitionOf(input.sku, partitions)) {
       input.order = randomUUID()

@@ -10,44 +10,49 @@ import type { Progress } from './submitting-process.ts'
 const throughputGoal = 0.9
 const memoryGoal = 1.1
 
-/** Throughput and memory as the log grows by millions of records, and the restart after a kill with them. */
-export async function growth({ directory, progress }: Bench, millions: number): Promise<Result[]> {
+/** Throughput and memory while the log grows by millions of records, and the restart after a kill. A tiny run has tiny millions. */
+export async function growth({ directory, sized, progress }: Bench, millions: number): Promise<Result[]> {
+  const million = sized(1_000_000, 1_000_000, 5_000)
+  const every = million / 50
   const data = join(directory, 'growth')
   await mkdir(data)
-  const end = millions * 1_000_000
-  const seen = await submitUntilKilled(data, end, (now, before) => {
-    if (now.answered % 500_000 === 0) progress(`growth: ${describe(now, before)}`)
+  const end = millions * million
+  const reports = await submitUntilKilled(data, end, every, (now, before) => {
+    if (now.answered % (million / 2) === 0) progress(`growth: ${describe(now, before, million)}`)
   })
   const opening = await runBench<Opening>('opening-process.ts', [data])
 
-  const early = rate(seen, 100_000, 500_000)
-  const late = rate(seen, end - 400_000, end)
+  const early = rate(reports, million / 10, million / 2)
+  const late = rate(reports, end - 0.4 * million, end)
   const memory = (from: number, to: number, of: (now: Progress) => number) =>
-    median(seen.filter(({ answered }) => answered > from && answered <= to).map(of))
+    median(reports.filter(({ answered }) => answered > from && answered <= to).map(of))
   const resident = ({ residentBytes }: Progress) => residentBytes / 2 ** 20
   const anonymous = ({ anonymousBytes }: Progress) => (anonymousBytes ?? Number.NaN) / 2 ** 20
-  const first = memory(500_000, 1_000_000, resident)
-  const last = memory(end - 500_000, end, resident)
-  const anonymousGrowth = memory(end - 500_000, end, anonymous) / memory(500_000, 1_000_000, anonymous)
+  const first = memory(million / 2, million, resident)
+  const last = memory(end - million / 2, end, resident)
+  const anonymousGrowth = memory(end - million / 2, end, anonymous) / memory(million / 2, million, anonymous)
+  const numeral = (count: number) => count.toLocaleString('en-US')
   return [
-    { what: 'engine.submit from 100 to 500 thousand records', figure: early, unit: 'requests/s' },
     {
-      what: `engine.submit up to ${millions} million records`,
-      figure: late,
-      unit: 'requests/s',
-      goal: { text: `≥ ${throughputGoal} of that`, met: late / early >= throughputGoal },
-      note: `${(late / early).toFixed(2)} of that at the beginning`,
+      ...early,
+      what: `engine.submit from ${numeral(million / 10)} to ${numeral(million / 2)} records`,
     },
-    { what: 'resident memory at 1 million requests', figure: first, unit: 'MiB' },
     {
-      what: `resident memory at ${millions} million requests`,
+      ...late,
+      what: `engine.submit up to ${numeral(end)} records`,
+      goal: { text: `≥ ${throughputGoal} of that`, met: late.figure / early.figure >= throughputGoal },
+      note: `${(late.figure / early.figure).toFixed(2)} of that at the beginning`,
+    },
+    { what: `resident memory at ${numeral(million)} requests`, figure: first, unit: 'MiB' },
+    {
+      what: `resident memory at ${numeral(end)} requests`,
       figure: last,
       unit: 'MiB',
       goal: { text: '≤ 10 % more', met: last / first <= memoryGoal },
       note: `${(last / first).toFixed(2)} of that; without mapped files ${anonymousGrowth.toFixed(2)}`,
     },
     {
-      what: `ready after kill -9 with ${millions} million records`,
+      what: `ready after kill -9 with ${numeral(end)} records`,
       figure: opening.readySeconds,
       unit: 's',
       ...judge([opening]),
@@ -55,18 +60,27 @@ export async function growth({ directory, progress }: Bench, millions: number): 
   ]
 }
 
-/** Requests a second between two counts of them. */
-function rate(seen: readonly Progress[], from: number, to: number): number {
-  const a = seen.find(({ answered }) => answered >= from)!
-  const b = seen.find(({ answered }) => answered >= to)!
-  return (b.answered - a.answered) / (b.seconds - a.seconds)
+/** Requests per second between two numbers of requests. */
+function rate(
+  reports: readonly Progress[],
+  from: number,
+  to: number,
+): Pick<Result, 'figure' | 'unit' | 'processorMicros'> {
+  const a = reports.find(({ answered }) => answered >= from)!
+  const b = reports.find(({ answered }) => answered >= to)!
+  const count = b.answered - a.answered
+  return {
+    figure: count / (b.seconds - a.seconds),
+    unit: 'requests/s',
+    processorMicros: (b.processorMicros - a.processorMicros) / count,
+  }
 }
 
-function describe(now: Progress, before: readonly Progress[]): string {
-  const earlier = before.findLast(({ answered }) => answered <= now.answered - 400_000) ?? before[0]!
+function describe(now: Progress, before: readonly Progress[], million: number): string {
+  const earlier = before.findLast(({ answered }) => answered <= now.answered - 0.4 * million) ?? before[0]!
   const perSecond = (now.answered - earlier.answered) / (now.seconds - earlier.seconds)
   return (
-    `${now.answered / 1_000_000} million, ${Math.round(perSecond)}/s of late, ` +
+    `${now.answered} requests, ${Math.round(perSecond)}/s recently, ` +
     `${Math.round(now.residentBytes / 2 ** 20)} MiB resident`
   )
 }

@@ -1,14 +1,14 @@
 import { connect, type Socket } from 'node:net'
 
-/** What is asked for: the head without Content-Length, and the body. */
-export interface Ask {
+/** An HTTP request: the head without Content-Length, and the body. */
+export interface HttpRequest {
   readonly head: string
   readonly body: string
 }
 
 /**
- * A connection that sends one request after the other and reads each answer to its end. It is written by hand, since a
- * client that costs as much as the server would measure itself.
+ * A kept connection that sends one request at a time and reads each response to its end. It is written by hand, because a client
+ * that costs as much as the server would measure itself.
  */
 export class KeptConnection {
   readonly #socket: Socket
@@ -21,7 +21,7 @@ export class KeptConnection {
     socket.setNoDelay(true)
     socket.on('data', (text: string) => {
       this.#text += text
-      this.#look()
+      this.#parse()
     })
     socket.on('close', () => this.#waiting?.reject(new Error('The server has closed the connection.')))
     socket.on('error', (error) => this.#waiting?.reject(error))
@@ -34,8 +34,8 @@ export class KeptConnection {
     })
   }
 
-  /** Resolves to the status when the whole answer is there. */
-  send({ head, body }: Ask): Promise<number> {
+  /** Resolves to the status once the whole response has arrived. */
+  send({ head, body }: HttpRequest): Promise<number> {
     const promise = new Promise<number>((resolve, reject) => {
       this.#waiting = { resolve, reject }
     })
@@ -48,11 +48,11 @@ export class KeptConnection {
     this.#socket.destroy()
   }
 
-  #look(): void {
+  #parse(): void {
     const end = this.#text.indexOf('\r\n\r\n')
     if (end === -1) return
     const length = Number(/\ncontent-length: *(\d+)/i.exec(this.#text.slice(0, end))?.[1])
-    if (Number.isNaN(length)) throw new Error('The answer does not tell its length.')
+    if (Number.isNaN(length)) throw new Error('The response has no Content-Length.')
     if (this.#text.length < end + 4 + length) return
     const status = Number(this.#text.slice(9, 12))
     this.#text = this.#text.slice(end + 4 + length)

@@ -1,25 +1,27 @@
-/** Serves the bench's app, or Hono's "hello" with the settings that Hono's own adapter has. Tells its port. */
+/** Serves the bench's app, or Hono's "hello" with the default settings of Hono's adapter. Reports its port. */
 import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import { createEngine } from 'hence'
 import { server } from 'hence/server'
 import { Hono } from 'hono'
 import app from './app.ts'
-import { tellParent } from './parent.ts'
+import { reportToParent } from './parent.ts'
+import { answerProcessorTime } from './processor.ts'
 
 export interface Serves {
   readonly port: number
 }
 
+answerProcessorTime()
 const [what, data] = process.argv.slice(2)
 if (what === 'hello') {
   const hello = new Hono().get('/', (context) => context.text('Hello'))
   serve({ fetch: hello.fetch, port: 0, hostname: '127.0.0.1' }, ({ port }: AddressInfo) =>
-    tellParent({ port }),
+    reportToParent({ port }),
   )
 } else {
   const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data: data! })
   const web = server(engine)
   const { port } = await web.listen()
-  tellParent({ port })
+  reportToParent({ port })
 }

@@ -1,28 +1,27 @@
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as pause } from 'node:timers/promises'
 import { createEngine } from 'hence'
 import app from './app.ts'
-import { drive, type Run } from './drive.ts'
-import { type Ask, KeptConnection } from './http-load.ts'
+import { drive, medianProcessor, type Run, summary } from './drive.ts'
+import { type HttpRequest, KeptConnection } from './http-load.ts'
 import type { Serves } from './http-serving-process.ts'
 import { type Payment, payments } from './payment.ts'
 import { startBench } from './process.ts'
-import { type Bench, median, type Result } from './result.ts'
-import { summary } from './submit.ts'
+import { processorMicrosOfChild } from './processor.ts'
+import { type Bench, median, type Result, settled } from './result.ts'
 
 const goal = 0.5
 const connections = 64
-const settleMs = 300
 
 /**
- * Requests over HTTP against Hono's "hello" on the same adapter, each server in a process of its own and the load in this
- * one; and a batch of NDJSON against `engine.submit` in this process.
+ * Requests over HTTP against Hono's "hello" on the same adapter, with each server in its own process and the load in this one; and an
+ * NDJSON batch against `engine.submit` in this process. Processor time is that of the server.
  */
-export async function http({ directory, quick, progress }: Bench): Promise<Result[]> {
+export async function http({ directory, sized, progress }: Bench): Promise<Result[]> {
   await mkdir(join(directory, 'http'))
   await mkdir(join(directory, 'http-in-process'))
   const hello = startBench('http-serving-process.ts', ['hello'])
@@ -32,9 +31,9 @@ export async function http({ directory, quick, progress }: Bench): Promise<Resul
     module: import.meta.resolve('./app.ts'),
     data: join(directory, 'http-in-process'),
   })
-  const rounds = quick ? 2 : 5
-  const count = quick ? 10_000 : 40_000
-  const batchCount = quick ? 20_000 : 100_000
+  const rounds = sized(5, 2, 1)
+  const count = sized(40_000, 10_000, 500)
+  const batchCount = sized(100_000, 20_000, 1_000)
   let made = 0
   const some = (number: number): Payment[] => {
     made += number
@@ -46,14 +45,16 @@ export async function http({ directory, quick, progress }: Bench): Promise<Resul
       once(hence, 'message'),
     ])) as [[Serves], [Serves]]
     const round = async (number: number, batchNumber: number) => {
-      const floor = await load(helloServes.port, number, () => hello200)
+      const floor = await measured(hello, number, () => load(helloServes.port, number, () => hello200))
       const wishes = some(number)
-      const single = await load(henceServes.port, number, (i) => askOf(wishes[i]!))
-      await pause(settleMs)
+      const single = await measured(hence, number, () =>
+        load(henceServes.port, number, (i) => requestOf(wishes[i]!)),
+      )
+      await settled(sized)
       const inProcess = await drive(1_024, batchNumber, submitting(engine, some(batchNumber)))
-      await pause(settleMs)
-      const batch = await sendBatch(henceServes.port, some(batchNumber))
-      await pause(settleMs)
+      await settled(sized)
+      const batch = await measured(hence, batchNumber, () => sendBatch(henceServes.port, some(batchNumber)))
+      await settled(sized)
       return { floor, single, inProcess, batch }
     }
     progress('http: warming up')
@@ -76,7 +77,7 @@ export async function http({ directory, quick, progress }: Bench): Promise<Resul
         what: `POST /requests/pay, ${connections} connections`,
         ratio: singles,
         goal: { text: `≥ ${goal} of "hello"`, met: singles >= goal },
-        note: 'The ratio is to "hello", or to the line above, not to the bare loop.',
+        note: 'the ratio is to "hello", or to the line above, not to the bare loop',
       },
       {
         ...summary(done.map(({ inProcess }) => inProcess)),
@@ -84,11 +85,12 @@ export async function http({ directory, quick, progress }: Bench): Promise<Resul
       },
       {
         figure: median(done.map(({ batch }) => batch.perSecond)),
+        ...medianProcessor(done.map(({ batch }) => batch)),
         unit: 'requests/s',
         what: 'POST /requests, one batch of NDJSON',
         ratio: batches,
         goal: { text: `≥ ${goal} of in process`, met: batches >= goal },
-        note: 'The ratio is to "hello", or to the line above, not to the bare loop.',
+        note: 'the ratio is to "hello", or to the line above, not to the bare loop',
       },
     ]
   } finally {
@@ -98,9 +100,20 @@ export async function http({ directory, quick, progress }: Bench): Promise<Resul
   }
 }
 
-const hello200: Ask = { head: 'GET / HTTP/1.1\r\nhost: localhost\r\n', body: '' }
+/** Measures the processor time of a server while it serves this many requests. */
+async function measured<R extends { readonly perSecond: number }>(
+  server: ChildProcess,
+  count: number,
+  act: () => Promise<R>,
+): Promise<R & { readonly processorMicros: number }> {
+  const before = await processorMicrosOfChild(server)
+  const run = await act()
+  return { ...run, processorMicros: ((await processorMicrosOfChild(server)) - before) / count }
+}
 
-function askOf({ requestId, input }: Payment): Ask {
+const hello200: HttpRequest = { head: 'GET / HTTP/1.1\r\nhost: localhost\r\n', body: '' }
+
+function requestOf({ requestId, input }: Payment): HttpRequest {
   return {
     head:
       'POST /requests/pay HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n' +
@@ -109,7 +122,7 @@ function askOf({ requestId, input }: Payment): Ask {
   }
 }
 
-async function load(port: number, count: number, askFor: (index: number) => Ask): Promise<Run> {
+async function load(port: number, count: number, requestFor: (index: number) => HttpRequest): Promise<Run> {
   const open = await Promise.all(Array.from({ length: connections }, () => KeptConnection.open(port)))
   const free = [...open]
   const run = await drive(
@@ -117,12 +130,12 @@ async function load(port: number, count: number, askFor: (index: number) => Ask)
     count,
     async (i) => {
       const connection = free.pop()!
-      const status = await connection.send(askFor(i))
+      const status = await connection.send(requestFor(i))
       free.push(connection)
       return status
     },
     (status) => {
-      if (status !== 200) throw new Error(`The answer was ${status}.`)
+      if (status !== 200) throw new Error(`The status was ${status}.`)
     },
   )
   for (const connection of open) connection.close()

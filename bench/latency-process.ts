@@ -1,12 +1,12 @@
 /**
- * How long requests take while nothing else is done, beside a plain loop that keeps a processor busy, and while everything is
- * derived again beside them, in turn.
+ * The latency of requests, in turn: alone, beside a plain loop that keeps a processor busy, and beside a child process that derives
+ * everything again.
  */
 import { once } from 'node:events'
 import { createEngine } from 'hence'
 import app from './app.ts'
 import { drive, type Run } from './drive.ts'
-import { tellParent } from './parent.ts'
+import { reportToParent } from './parent.ts'
 import { payments } from './payment.ts'
 import { startBench } from './process.ts'
 import { median, quantile } from './result.ts'
@@ -16,19 +16,20 @@ export interface Latencies {
   readonly alone: Latency
   readonly besideLoop: Latency
   readonly beside: Latency
-  /** Records derived again each second meanwhile. */
+  /** Records per second that were derived again meanwhile. */
   readonly derivedPerSecond: number
 }
 
-/** In milliseconds. */
+/** Latencies are in milliseconds; processor time is that of the engine's process. */
 export interface Latency {
   readonly perSecond: number
+  readonly processorMicros: number
   readonly p50: number
   readonly p99: number
   readonly max: number
 }
 
-const [data, roundsText, countText] = process.argv.slice(2)
+const [data, roundsText, countText, warmUpText] = process.argv.slice(2)
 const rounds = Number(roundsText)
 const module = import.meta.resolve('./app.ts')
 const engine = await createEngine({ app, module, data: data! })
@@ -39,10 +40,10 @@ const send = (inFlight: number, count: number) => {
   made += count
   return drive(inFlight, count, (i) => engine.submit('pay', wishes[i]!.input, wishes[i]!))
 }
-await send(64, 20_000)
+await send(64, Number(warmUpText))
 const results: Latencies[] = []
 for (const [inFlight, count] of [
-  [1, Number(countText) / 8],
+  [1, Math.ceil(Number(countText) / 8)],
   [64, Number(countText)],
 ] as const) {
   const alone: Run[] = []
@@ -65,8 +66,8 @@ for (const [inFlight, count] of [
     seconds += (performance.now() - startedAt) / 1000
     const { records, state } = await reprocessing.pause()
     derived += records - before
-    if (state !== 'paused') throw new Error('It should be paused.')
-    // What has caught up has nothing to do any more; the next round begins anew.
+    if (state !== 'paused') throw new Error(`The candidate is ${state} and not paused.`)
+    // A candidate that has (nearly) caught up would have nothing left to do in the next round.
     if (records * 2 > engine.stats().applied[0]!) await reprocessing.discard()
   }
   results.push({
@@ -78,12 +79,13 @@ for (const [inFlight, count] of [
   })
 }
 await engine.close()
-tellParent({ results })
+reportToParent({ results })
 
 function latencyOf(runs: readonly Run[]): Latency {
   const all = runs.flatMap(({ latencies }) => [...latencies])
   return {
     perSecond: median(runs.map(({ perSecond }) => perSecond)),
+    processorMicros: median(runs.map(({ processorMicros }) => processorMicros!)),
     p50: median(all),
     p99: quantile(all, 0.99),
     max: quantile(all, 1),

@@ -23,13 +23,28 @@ const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   postgres,
 }
 
+interface Options {
+  readonly quick?: true
+  readonly tiny?: true
+  readonly only?: string
+  readonly long?: number
+  readonly directory?: string
+  readonly json?: true
+}
+
 const command = new Command('npm run bench --')
   .description('Measures what Hence costs, against a bare loop that makes the same bytes durable.')
-  .option('--quick', 'few and short rounds: shows that the bench works, its figures are rough')
-  .addOption(new Option('--only <part>', 'one part alone').choices(Object.keys(parts)))
+  .option('--quick', 'few and short rounds: shows that the bench works, with rough figures')
+  .addOption(
+    new Option(
+      '--tiny',
+      'every part once, as small as possible, `--long` too: a test of the bench',
+    ).conflicts(['quick', 'long']),
+  )
+  .addOption(new Option('--only <part>', 'only one part').choices(Object.keys(parts)))
   .option(
     '--long <millions>',
-    'also: throughput, memory and restart with so many million records',
+    'also measure throughput, memory and restart with this many million records',
     wholeNumber,
   )
   .option('--directory <path>', 'a directory on the disk to measure (default: data/ in the project)')
@@ -39,26 +54,29 @@ const command = new Command('npm run bench --')
     `
 Examples:
   npm run bench                     all parts, about five minutes
-  npm run bench -- --quick          the same in less than one
+  npm run bench -- --quick          the same in about one minute
   npm run bench -- --only submit    one part
   npm run bench -- --long 10        ten million records as well: minutes, and 10 GB of disk
 
-Progress goes to standard error, the results to standard output. What each line means is in bench/README.md.`,
+Progress goes to standard error, results to standard output. bench/README.md explains each line.`,
   )
-  .showHelpAfterError('(--help tells more)')
+  .showHelpAfterError('(see --help)')
   .parse()
-const options: { quick?: true; only?: string; long?: number; directory?: string; json?: true } =
-  command.opts()
+const options: Options = command.opts()
 
-const below = options.directory ?? join(import.meta.dirname, '../data')
-const directory = await freshDirectory(below)
-const bench: Bench = { directory, quick: options.quick === true, progress: (line) => console.error(line) }
+const directory = await freshDirectory(options.directory ?? join(import.meta.dirname, '../data'))
+const bench: Bench = {
+  directory,
+  sized: (full, quick, tiny) => (options.tiny ? tiny : options.quick ? quick : full),
+  progress: (line) => console.error(line),
+}
 const machine = await describeMachine(directory)
 const loadBefore = loadavg()[0]!
 const results: Result[] = []
 for (const [name, part] of Object.entries(parts)) {
   if (options.only === undefined || options.only === name) results.push(...(await part(bench)))
 }
+if (options.tiny && options.only === undefined) results.push(...(await growth(bench, 2)))
 if (options.long !== undefined) results.push(...(await growth(bench, options.long)))
 const loads = [loadBefore, loadavg()[0]!]
 console.log(

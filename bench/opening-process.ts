@@ -1,29 +1,35 @@
-/** Opens the engine of a directory, tells how that went, and closes it again. */
+/** Opens the engine of a directory, reports how long that took, and closes it again. */
 import { createEngine } from 'hence'
 import app from './app.ts'
-import { tellParent } from './parent.ts'
+import { reportToParent } from './parent.ts'
+import { processorMicros } from './processor.ts'
 
 export interface Opening {
-  /** From the start of the process until the engine took requests, in seconds. */
+  /** From the start of the process until the engine accepted requests, in seconds. */
   readonly readySeconds: number
   /** The part of it that `createEngine` took. */
   readonly openSeconds: number
+  /** Processor time of `createEngine`. */
+  readonly processorMicros: number
   readonly records: number
   readonly replayed: number
-  /** The most memory that was resident, in bytes. */
+  /** Peak resident memory, in bytes. */
   readonly residentBytesMax: number
 }
 
+const processorBefore = processorMicros()
 const startedAt = performance.now()
 const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data: process.argv[2]! })
 const readyAt = performance.now()
+const processor = processorMicros() - processorBefore
 const { applied, replayed } = engine.stats()
 const opening: Opening = {
   readySeconds: readyAt / 1000,
   openSeconds: (readyAt - startedAt) / 1000,
+  processorMicros: processor,
   records: applied.reduce((sum, count) => sum + count, 0),
   replayed,
   residentBytesMax: process.resourceUsage().maxRSS * 1024,
 }
 await engine.close()
-tellParent(opening)
+reportToParent(opening)

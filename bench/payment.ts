@@ -4,7 +4,7 @@ import { encodeRequest } from '../src/log/record.ts'
 /** A request of the app: its id and about 200 bytes of JSON. */
 export interface Payment {
   readonly requestId: string
-  /** Which of the accounts, and which of its categories: for what keeps its rows in an array. */
+  /** The numbers of the account and the category, for the bare loop, which keeps its rows in arrays. */
   readonly account: number
   readonly category: number
   readonly input: {
@@ -33,9 +33,9 @@ const categoryNames = [
 ]
 export const categoryCount = categoryNames.length
 
-/** Makes the payment with this number. The rows that payments change are spread over all accounts. */
+/** Makes the payment with this number. Payments are spread over all accounts. */
 export function payment(number: number): Payment {
-  // A step that shares no factor with the number of accounts visits all of them, neighbours far apart.
+  // A step that is coprime to the number of accounts visits all of them, and consecutive payments are far apart.
   const account = (number * 7_919) % accountCount
   const category = Math.floor(number / accountCount + number) % categoryCount
   return {
@@ -58,7 +58,7 @@ export function payments(from: number, count: number): Payment[] {
   return Array.from({ length: count }, (_, i) => payment(from + i))
 }
 
-/** The very bytes that the engine brings to its log for this payment. */
+/** The bytes that the engine writes to its log for this payment. */
 export function bytesOf({ requestId, input }: Payment): Buffer {
   return encodeRequest(`7${requestId}\0`, 'pay', JSON.stringify(input), undefined, 1)
 }

@@ -1,18 +1,22 @@
 /**
- * The floor of deriving again: a plain loop over the log that reads each record, parses its input, and changes two rows in
- * memory. It checks nothing, keeps no outcome and no trace, and saves nothing.
+ * The floor of deriving again: a plain loop over the log that reads each record, parses its input and changes two rows in memory. It
+ * validates nothing, keeps no outcome and no trace, and saves nothing.
  */
 import { openFileLog } from '../src/log/file-log/file-log.ts'
 import { decodeRecord } from '../src/log/record.ts'
-import { tellParent } from './parent.ts'
+import { reportToParent } from './parent.ts'
 import type { Payment } from './payment.ts'
+import { processorMicros } from './processor.ts'
 
 export interface PlainlyDerived {
   readonly seconds: number
+  /** Processor time for all records. */
+  readonly processorMicros: number
   readonly records: number
 }
 
 const log = await openFileLog({ directory: process.argv[2]! })
+const processorBefore = processorMicros()
 const startedAt = performance.now()
 const accounts = new Map<string, { cents: number; payments: number }>()
 const categories = new Map<string, { cents: number; payments: number }>()
@@ -37,6 +41,10 @@ function add(rows: typeof accounts, key: string, cents: number): void {
   }
 }
 
-const derived: PlainlyDerived = { seconds: (performance.now() - startedAt) / 1000, records }
+const derived: PlainlyDerived = {
+  seconds: (performance.now() - startedAt) / 1000,
+  processorMicros: processorMicros() - processorBefore,
+  records,
+}
 await log.close()
-tellParent(derived)
+reportToParent(derived)

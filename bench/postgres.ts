@@ -3,13 +3,17 @@ import { join } from 'node:path'
 import { Client } from 'pg'
 import { type Cluster, NoPostgres, startCluster } from '../test/postgres-cluster.ts'
 import { BareLoop } from './bare-loop.ts'
-import { drive } from './drive.ts'
+import { drive, type Run, summary } from './drive.ts'
 import { type Payment, payments } from './payment.ts'
+import { processorMicrosOf } from './processor.ts'
 import { type Bench, median, type Result } from './result.ts'
-import { driveBare, summary } from './submit.ts'
+import { driveBare } from './submit.ts'
 
-/** What one writes by hand to be safe from retries: an idempotency table in the same transaction. */
-export async function postgres({ directory, quick, progress }: Bench): Promise<Result[]> {
+/**
+ * A hand-written PostgreSQL transaction that is safe to retry, with an idempotency table. Processor time is that of the client and of
+ * the server's processes for its connections.
+ */
+export async function postgres({ directory, sized, progress }: Bench): Promise<Result[]> {
   const data = join(directory, 'postgres')
   await mkdir(data)
   let cluster: Cluster
@@ -17,7 +21,7 @@ export async function postgres({ directory, quick, progress }: Bench): Promise<R
     cluster = await startCluster(data)
   } catch (error) {
     if (!(error instanceof NoPostgres)) throw error
-    progress(`postgres: left out, since ${error.message}`)
+    progress(`postgres: left out: ${error.message}`)
     return []
   }
   const bare = await BareLoop.open(data)
@@ -26,8 +30,8 @@ export async function postgres({ directory, quick, progress }: Bench): Promise<R
   try {
     await makeTables(cluster)
     for (const connections of [1, 64]) {
-      const rounds = quick ? 2 : 5
-      const count = (connections === 1 ? 1_000 : 4_000) / (quick ? 2 : 1)
+      const rounds = sized(5, 2, 1)
+      const count = connections === 1 ? sized(1_000, 500, 20) : sized(4_000, 2_000, 200)
       const clients = await connect(cluster, connections)
       const done = []
       for (let i = 0; i <= rounds; i++) {
@@ -74,13 +78,23 @@ async function connect({ connection }: Cluster, count: number): Promise<Client[]
   return clients
 }
 
-function driveClients(clients: readonly Client[], wishes: readonly Payment[]) {
+async function driveClients(clients: readonly Client[], wishes: readonly Payment[]): Promise<Run> {
   const free = [...clients]
-  return drive(clients.length, wishes.length, async (i) => {
+  const before = serverMicros(clients)
+  const run = await drive(clients.length, wishes.length, async (i) => {
     const client = free.pop()!
     await pay(client, wishes[i]!)
     free.push(client)
   })
+  const server = (serverMicros(clients) - before) / wishes.length
+  const processorMicros = Number.isNaN(server) ? undefined : run.processorMicros! + server
+  return { ...run, processorMicros }
+}
+
+/** Processor time of the server's processes for these connections; NaN on systems other than Linux. */
+function serverMicros(clients: readonly Client[]): number {
+  const pids = clients.map((client) => (client as unknown as { processID: number }).processID)
+  return pids.reduce((sum, pid) => sum + (processorMicrosOf(pid) ?? Number.NaN), 0)
 }
 
 const statements = {
@@ -95,7 +109,7 @@ const statements = {
   decide: 'UPDATE requests SET outcome = $2 WHERE id = $1',
 }
 
-/** The same work as that of the app: the request is kept, two rows are read and written, the outcome is kept. */
+/** The same work as the app's: store the request, read and write two rows, store the outcome. */
 async function pay(client: Client, { requestId, account, input }: Payment): Promise<string> {
   const run = (name: keyof typeof statements, ...values: unknown[]) =>
     client.query({ name, text: statements[name], values })

@@ -2,12 +2,12 @@ import { type ChildProcess, fork, type SpawnOptions, spawn } from 'node:child_pr
 import { fileURLToPath } from 'node:url'
 
 const running = new Set<ChildProcess>()
-// Whatever ends the bench ends what it has started.
+// Child processes end with the bench.
 process.on('exit', () => {
   for (const child of running) child.kill('SIGQUIT')
 })
 
-function keep<C extends ChildProcess>(child: C): C {
+function track<C extends ChildProcess>(child: C): C {
   running.add(child)
   child.once('exit', () => running.delete(child))
   return child
@@ -15,16 +15,16 @@ function keep<C extends ChildProcess>(child: C): C {
 
 /** Starts another program. */
 export function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
-  return keep(spawn(command, args, options))
+  return track(spawn(command, args, options))
 }
 
-/** Runs a file of the bench as a process of its own; gives the messages that it sends. */
+/** Starts a file of the bench as a child process with a message channel. */
 export function startBench(file: string, args: readonly string[]): ChildProcess {
   const path = fileURLToPath(import.meta.resolve(`./${file}`))
-  return keep(fork(path, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }))
+  return track(fork(path, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }))
 }
 
-/** Runs a file of the bench to its end; resolves to the last message that it sent. */
+/** Runs a file of the bench as a child process; resolves to its last message once it has exited. */
 export async function runBench<Message>(file: string, args: readonly string[]): Promise<Message> {
   const child = startBench(file, args)
   let last: unknown
@@ -35,7 +35,7 @@ export async function runBench<Message>(file: string, args: readonly string[]): 
   return last as Message
 }
 
-/** Resolves when a process has ended as it should. */
+/** Resolves when a process has exited with code 0; rejects otherwise. */
 export function ended(child: ChildProcess, name: string): Promise<void> {
   return new Promise((resolve, reject) => {
     child.once('error', reject)

@@ -1,16 +1,17 @@
 import type { Machine } from './place.ts'
 import type { Result } from './result.ts'
 
-/** The results as a table for people, the notes below it. */
+/** Formats the results as a table, with notes below it. */
 export function describe(machine: Machine, results: readonly Result[], loads: readonly number[]): string {
-  const head = ['', 'figure', 'to bare loop', 'p50 ms', 'p99 ms', 'goal', '']
+  const head = ['', 'figure', 'CPU µs', 'to bare loop', 'p50 ms', 'p99 ms', 'goal', '']
   const notes: string[] = []
   const lines = results.map((result) => {
-    const { what, figure, unit, ratio, p50, p99, goal, note } = result
+    const { what, figure, unit, processorMicros, ratio, p50, p99, goal, note } = result
     if (note !== undefined && !notes.includes(note)) notes.push(note)
     return [
       note === undefined ? what : `${what} [${notes.indexOf(note) + 1}]`,
       `${grouped(figure)} ${unit}`,
+      processorMicros === undefined ? '' : processorMicros.toFixed(processorMicros < 10 ? 2 : 1),
       ratio === undefined ? '' : ratio.toFixed(ratio < 0.1 ? 3 : 2),
       p50 === undefined ? '' : p50.toFixed(2),
       p99 === undefined ? '' : p99.toFixed(2),
@@ -19,7 +20,7 @@ export function describe(machine: Machine, results: readonly Result[], loads: re
     ]
   })
   const widths = head.map((title, i) => Math.max(title.length, ...lines.map((cells) => cells[i]!.length)))
-  const leftAligned = [0, 5, 6]
+  const leftAligned = [0, 6, 7]
   const row = (cells: readonly string[]) =>
     cells
       .map((cell, i) => (leftAligned.includes(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
@@ -43,7 +44,7 @@ function describeMachine(machine: Machine, loads: readonly number[]): string {
   ]
   if (machine.inMemory) {
     lines.push(
-      `The directory is in memory (${fileSystem}): an fsync costs nothing there, and no figure here is one of durable writes.`,
+      `The directory is in memory (${fileSystem}), where an fsync costs nothing: no figure here is one of durable writes.`,
     )
   }
   return lines.join('\n')

@@ -1,5 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { medianProcessor } from './drive.ts'
 import type { Latencies, Latency } from './latency-process.ts'
 import type { PlainlyDerived } from './plain-deriving-process.ts'
 import { runBench } from './process.ts'
@@ -10,13 +11,13 @@ import type { Verified } from './verifying-process.ts'
 const goal = 500_000
 const latencyGoal = 2
 
-/** Everything derived again beside what is live, compared and verified, and what requests notice of it. */
-export async function reprocess({ directory, quick, progress }: Bench): Promise<Result[]> {
-  const count = quick ? 100_000 : 500_000
-  const rounds = quick ? 2 : 5
+/** Deriving everything again beside the live generation, comparing and verifying it, and the latency of requests meanwhile. */
+export async function reprocess({ directory, sized, progress }: Bench): Promise<Result[]> {
+  const count = sized(500_000, 100_000, 2_000)
+  const rounds = sized(5, 2, 1)
   const data = join(directory, 'reprocess')
   await mkdir(data)
-  progress(`reprocess: making a log of ${count} records`)
+  progress(`reprocess: making a log of ${count} requests`)
   await runBench('submitting-process.ts', [data, String(count)])
   const anew = async () => {
     await rm(join(data, 'state/1'), { recursive: true, force: true })
@@ -39,56 +40,73 @@ export async function reprocess({ directory, quick, progress }: Bench): Promise<
   const plainly = median(plain.map(({ records, seconds }) => records / seconds))
   const deriving = median(again.map(({ records, seconds }) => records / seconds))
   await anew()
-  progress('reprocess: latency of requests with and without it')
+  progress('reprocess: latency of requests, alone and beside it')
   const { results } = await runBench<{ results: Latencies[] }>('latency-process.ts', [
     data,
     String(rounds),
-    String(quick ? 10_000 : 40_000),
+    String(sized(40_000, 10_000, 400)),
+    String(sized(20_000, 20_000, 500)),
   ])
   return [
-    { what: 'a plain loop over the records', figure: plainly, unit: 'records/s', ratio: 1 },
+    {
+      what: 'a plain loop over the records',
+      figure: plainly,
+      unit: 'records/s',
+      ratio: 1,
+      ...perUnit(plain, ({ processorMicros, records }) => processorMicros / records),
+    },
     {
       what: 'reprocess beside an idle engine',
       figure: deriving,
       unit: 'records/s',
       ratio: deriving / plainly,
+      ...perUnit(again, ({ processorMicros, records }) => processorMicros && processorMicros / records),
       goal: { text: `≥ ${goal}/s`, met: deriving >= goal },
-      note: 'the ratio is to the plain loop',
+      note: 'the ratio is to the plain loop; processor time of the engine and the child process',
     },
     {
-      what: 'diff of two generations that are equal',
+      what: 'diff of two equal generations',
       figure: median(again.map(({ entries, compareSeconds }) => entries / compareSeconds)),
       unit: 'rows/s',
-      note: 'rows and outcomes of both, read and compared',
+      ...perUnit(again, ({ entries, compareMicros }) => compareMicros / entries),
+      note: 'rows and outcomes of both',
     },
     {
       what: 'verify: bytes, checksums, chain, tree',
       figure: median(verified.map(({ bytes, byteSeconds }) => bytes / byteSeconds / 1e6)),
       unit: 'MB/s',
+      ...perUnit(verified, ({ bytes, byteMicros }) => (byteMicros / bytes) * 1e6),
     },
     {
       what: 'verify: history derived again',
       figure: median(verified.map(({ records, historySeconds }) => records / historySeconds)),
       unit: 'records/s',
+      ...perUnit(verified, ({ records, historyMicros }) => historyMicros / records),
     },
     ...results.flatMap(besideResults),
   ]
 }
 
+/** The median of the processor time for each unit. */
+function perUnit<T>(runs: readonly T[], micros: (run: T) => number | undefined) {
+  return medianProcessor(runs.map((run) => ({ processorMicros: micros(run) })))
+}
+
 function besideResults({ inFlight, alone, besideLoop, beside, derivedPerSecond }: Latencies): Result[] {
   const [half, most] = [beside.p50 / alone.p50, beside.p99 / alone.p99]
-  const result = (beside: string, { perSecond, p50, p99 }: Latency): Result => ({
-    what: `submit, ${inFlight} in flight, ${beside}`,
+  const result = (where: string, { perSecond, processorMicros, p50, p99 }: Latency): Result => ({
+    what: `submit, ${inFlight} in flight, ${where}`,
     figure: perSecond,
     unit: 'requests/s',
+    processorMicros,
     p50,
     p99,
   })
   return [
-    result('nothing beside it', alone),
+    result('alone', alone),
     {
       ...result('beside a plain busy loop', besideLoop),
-      note: `p99 ${(besideLoop.p99 / alone.p99).toFixed(2)} × that of the line above`,
+      note: `p99 ${(besideLoop.p99 / alone.p99).toFixed(2)} × that alone`,
     },
     {
       ...result('beside a reprocess', beside),
@@ -97,7 +115,7 @@ function besideResults({ inFlight, alone, besideLoop, beside, derivedPerSecond }
         met: half <= latencyGoal && most <= latencyGoal,
       },
       note:
-        `p50 ${half.toFixed(2)} ×, p99 ${most.toFixed(2)} × that with nothing beside it; meanwhile ` +
+        `p50 ${half.toFixed(2)} ×, p99 ${most.toFixed(2)} × that alone; meanwhile ` +
         `${Math.round(derivedPerSecond).toLocaleString('en-US')} records/s were derived again`,
     },
   ]

@@ -5,18 +5,19 @@ import { runBench } from './process.ts'
 import { type Bench, median, type Result } from './result.ts'
 import { submitUntilKilled } from './submit-until-killed.ts'
 
-/** The time of the goal without the tail; the tail adds to it, so this judges more strictly. */
-export const readySecondsGoal = 1
+/** Without the tail of the log that is replayed; the measured time includes it, so this is the stricter judgement. */
+const readySecondsGoal = 1
 
-/** Ready again after `kill -9` in the midst of requests, with a log that grows from round to round. */
-export async function restart({ directory, quick, progress }: Bench): Promise<Result[]> {
-  const rounds = quick ? 2 : 5
-  const step = quick ? 40_000 : 100_000
+/** The time until an engine is ready again after `kill -9` under load, with a log that grows from round to round. */
+export async function restart({ directory, sized, progress }: Bench): Promise<Result[]> {
+  const rounds = sized(5, 2, 1)
+  const step = sized(100_000, 40_000, 2_000)
+  const every = sized(20_000, 20_000, 500)
   const data = join(directory, 'restart')
   await mkdir(data)
   const openings: Opening[] = []
   for (let i = 1; i <= rounds; i++) {
-    await submitUntilKilled(data, step)
+    await submitUntilKilled(data, step, every)
     const opening = await runBench<Opening>('opening-process.ts', [data])
     openings.push(opening)
     progress(`restart: kill ${i} of ${rounds}: ${describe(opening)}`)
@@ -31,7 +32,7 @@ export async function restart({ directory, quick, progress }: Bench): Promise<Re
   ]
 }
 
-/** What the result of some openings after a kill says of them. */
+/** Judges the slowest of some openings after a kill. */
 export function judge(openings: readonly Opening[]): Pick<Result, 'goal' | 'note'> {
   const worst = openings.reduce((a, b) => (b.readySeconds > a.readySeconds ? b : a))
   return {

@@ -1,32 +1,43 @@
-/** One line of what was measured. */
+import { setTimeout as pause } from 'node:timers/promises'
+
+/** One line of the results. */
 export interface Result {
   readonly what: string
   readonly figure: number
-  readonly unit: 'requests/s' | 'records/s' | 'rows/s' | 'MB/s' | 's' | 'MiB' | '×'
-  /** By how many times it is faster than what it is measured against, 1 being the same. */
+  readonly unit: 'requests/s' | 'records/s' | 'rows/s' | 'MB/s' | 's' | 'MiB'
+  /** Processor time for each request, record, row or megabyte, in microseconds: user and system, all threads. */
+  readonly processorMicros?: number
+  /** The figure divided by that of the opponent, usually the bare loop. */
   readonly ratio?: number
-  /** Latency in milliseconds: of half of the requests at most, and of 99 in 100. */
+  /** Latency in milliseconds. */
   readonly p50?: number
   readonly p99?: number
   readonly goal?: { readonly text: string; readonly met: boolean }
-  /** What else must be known to judge the figure. */
   readonly note?: string
 }
 
-/** What a part of the bench is given. */
+/** The parameters of a part of the bench. */
 export interface Bench {
   /** An empty directory on the disk that is measured. */
   readonly directory: string
-  /** Few and short rounds: for a look whether the bench works, not for figures. */
-  readonly quick: boolean
+  /**
+   * Chooses a number of requests or rounds by the size of the run. `quick` shows whether the bench works and gives rough figures.
+   * `tiny` only shows whether it works; it is a test.
+   */
+  sized(full: number, quick: number, tiny: number): number
   progress(line: string): void
+}
+
+/** Pauses between two runs, because the engine may still write a checkpoint after the last answer. */
+export function settled(sized: Bench['sized']): Promise<void> {
+  return pause(sized(300, 300, 10))
 }
 
 export function median(numbers: Iterable<number>): number {
   return quantile(numbers, 0.5)
 }
 
-/** The value that a part of the numbers does not exceed. */
+/** The smallest of the numbers that this part of them does not exceed. */
 export function quantile(numbers: Iterable<number>, part: number): number {
   const sorted = Float64Array.from(numbers).sort()
   return sorted[Math.max(0, Math.ceil(sorted.length * part) - 1)] ?? Number.NaN

@@ -2,20 +2,22 @@ import { startBench } from './process.ts'
 import type { Progress } from './submitting-process.ts'
 
 /**
- * Lets a process send payments, and kills it without a warning when it has had so many answered.
- * @returns what it told on the way
+ * Lets a process send payments, and kills it (SIGKILL) once this many are answered.
+ * @param every the number of answers between two reports
+ * @returns its reports
  */
 export async function submitUntilKilled(
   data: string,
   count: number,
-  heard: (now: Progress, before: readonly Progress[]) => void = () => {},
+  every: number,
+  reported: (now: Progress, before: readonly Progress[]) => void = () => {},
 ): Promise<Progress[]> {
-  const child = startBench('submitting-process.ts', [data])
-  const seen: Progress[] = []
+  const child = startBench('submitting-process.ts', [data, '0', String(every)])
+  const reports: Progress[] = []
   await new Promise<void>((resolve, reject) => {
     child.on('message', (now: Progress) => {
-      heard(now, seen)
-      seen.push(now)
+      reported(now, reports)
+      reports.push(now)
       if (now.answered >= count) child.kill('SIGKILL')
     })
     child.once('error', reject)
@@ -24,5 +26,5 @@ export async function submitUntilKilled(
       else reject(new Error(`The process that sends payments ended with ${signal ?? `exit code ${code}`}.`))
     })
   })
-  return seen
+  return reports
 }

@@ -1,27 +1,24 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { createEngine, type Engine } from 'hence'
 import app from './app.ts'
 import { BareLoop } from './bare-loop.ts'
-import { drive, type Run } from './drive.ts'
+import { drive, type Run, summary } from './drive.ts'
 import { bytesOf, type Payment, payments } from './payment.ts'
-import { type Bench, median, quantile, type Result } from './result.ts'
+import { type Bench, median, type Result, settled } from './result.ts'
 
 const goal = 0.6
-/** A pause between turns: the engine may still save its state when its last request is answered. */
-const settleMs = 300
 
 /** The bare loop and `engine.submit` in turn, with the same requests, at three numbers in flight. */
-export async function submit({ directory, quick, progress }: Bench): Promise<Result[]> {
+export async function submit({ directory, sized, progress }: Bench): Promise<Result[]> {
   const bare = await BareLoop.open(directory)
   const data = join(directory, 'submit')
   await mkdir(data)
   const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data })
   const plans = [
-    { inFlight: 1, count: quick ? 500 : 3_000, rounds: quick ? 2 : 5 },
-    { inFlight: 64, count: quick ? 10_000 : 50_000, rounds: quick ? 2 : 5 },
-    { inFlight: 1_024, count: quick ? 30_000 : 100_000, rounds: quick ? 3 : 9 },
+    { inFlight: 1, count: sized(3_000, 500, 50), rounds: sized(5, 2, 1) },
+    { inFlight: 64, count: sized(50_000, 10_000, 500), rounds: sized(5, 2, 1) },
+    { inFlight: 1_024, count: sized(100_000, 30_000, 2_000), rounds: sized(9, 3, 1) },
   ]
   const results: Result[] = []
   let made = 0
@@ -30,14 +27,14 @@ export async function submit({ directory, quick, progress }: Bench): Promise<Res
     made += count
     const floor = await driveBare(bare, inFlight, wishes)
     const bytes = inFlight === 1_024 ? [await driveBytes(bare, inFlight, wishes)] : []
-    await pause(settleMs)
+    await settled(sized)
     const ours = await driveEngine(engine, inFlight, wishes)
-    await pause(settleMs)
+    await settled(sized)
     return { floor, bytes, ours, ratio: ours.perSecond / floor.perSecond }
   }
   try {
     progress('submit: warming up')
-    await round(1_024, quick ? 20_000 : 60_000)
+    await round(1_024, sized(60_000, 20_000, 1_000))
     for (const { inFlight, count, rounds } of plans) {
       const done = []
       for (let i = 1; i <= rounds; i++) {
@@ -64,7 +61,7 @@ export async function submit({ directory, quick, progress }: Bench): Promise<Res
         },
       )
     }
-    const sent = payments(made, quick ? 10_000 : 100_000)
+    const sent = payments(made, sized(100_000, 10_000, 1_000))
     await driveEngine(engine, 1_024, sent)
     for (const { inFlight, count, rounds } of plans) {
       const retries = Array.from({ length: count }, (_, i) => sent[(i * 7_919) % sent.length]!)
@@ -80,12 +77,12 @@ export async function submit({ directory, quick, progress }: Bench): Promise<Res
   return results
 }
 
-/** The bare loop gets what the engine gets, a request as an object, and makes its bytes. */
+/** The bare loop gets a request as an object, like the engine, and encodes it. */
 export function driveBare(bare: BareLoop, inFlight: number, wishes: readonly Payment[]): Promise<Run> {
   return drive(inFlight, wishes.length, (i) => bare.submit(wishes[i]!, bytesOf(wishes[i]!)))
 }
 
-/** The bare loop gets bytes that were made before: what remains is the disk, and a promise a request. */
+/** The bare loop gets encoded requests: the rest is the disk, and a promise for each request. */
 function driveBytes(bare: BareLoop, inFlight: number, wishes: readonly Payment[]): Promise<Run> {
   const ready = wishes.map(bytesOf)
   return drive(inFlight, wishes.length, (i) => bare.submit(wishes[i]!, ready[i]!))
@@ -103,14 +100,4 @@ function driveEngine(engine: Engine<typeof app>, inFlight: number, wishes: reado
       if (status !== 'accepted') throw new Error(`A payment was ${status}.`)
     },
   )
-}
-
-export function summary(runs: readonly Run[]): Omit<Result, 'what'> {
-  const latencies = runs.flatMap((run) => [...run.latencies])
-  return {
-    figure: median(runs.map(({ perSecond }) => perSecond)),
-    unit: 'requests/s',
-    p50: median(latencies),
-    p99: quantile(latencies, 0.99),
-  }
 }

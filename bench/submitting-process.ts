@@ -1,27 +1,32 @@
 /**
- * Sends payments at 1,024 in flight and tells how far it is. Ends by itself after a number of them; without
- * one it goes on until it is killed.
+ * Sends payments at 1,024 in flight and reports its progress. It ends after a number of them, or goes on until it is killed if that
+ * number is 0.
  */
 import { readFileSync } from 'node:fs'
 import { createEngine } from 'hence'
 import app from './app.ts'
-import { tellParent } from './parent.ts'
+import { reportToParent } from './parent.ts'
 import { payment } from './payment.ts'
+import { processorMicros } from './processor.ts'
 
 export interface Progress {
-  /** How many requests this process has had answered. */
+  /** How many requests have been answered. */
   readonly answered: number
   /** Since the first of them was sent. */
   readonly seconds: number
+  /** Processor time since then. */
+  readonly processorMicros: number
   readonly residentBytes: number
-  /** The part of it that is no file of the disk's; undefined where the system does not tell. */
+  /** The part of it that is not backed by files; undefined on systems other than Linux. */
   readonly anonymousBytes: number | undefined
 }
 
-const [data, countText] = process.argv.slice(2)
-const count = countText === undefined ? Number.POSITIVE_INFINITY : Number(countText)
+const [data, countText = '0', everyText = '20000'] = process.argv.slice(2)
+const count = Number(countText) || Number.POSITIVE_INFINITY
+const every = Number(everyText)
 const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data: data! })
 const from = engine.stats().applied[0]!
+const processorBefore = processorMicros()
 const startedAt = performance.now()
 let sent = 0
 let answered = 0
@@ -30,18 +35,19 @@ async function sendAll(): Promise<void> {
   while (sent < count) {
     const { requestId, input } = payment(from + sent++)
     await engine.submit('pay', input, { requestId })
-    if (++answered % 20_000 === 0) tell()
+    if (++answered % every === 0) report()
   }
 }
 
-function tell(): void {
+function report(): void {
   const progress: Progress = {
     answered,
     seconds: (performance.now() - startedAt) / 1000,
+    processorMicros: processorMicros() - processorBefore,
     residentBytes: process.memoryUsage.rss(),
     anonymousBytes: anonymousBytes(),
   }
-  tellParent(progress)
+  reportToParent(progress)
 }
 
 function anonymousBytes(): number | undefined {
@@ -51,5 +57,5 @@ function anonymousBytes(): number | undefined {
 }
 
 await Promise.all(Array.from({ length: 1_024 }, sendAll))
-tell()
+report()
 await engine.close()
