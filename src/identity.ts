@@ -55,7 +55,9 @@ export function checkRequestId(requestId: string): void {
   throw new HenceError(
     'request-id-invalid',
     'change',
-    'A request id must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.',
+    requestId === undefined
+      ? 'The request id is missing. Make one, for example a UUID of version 7, store it, and pass it as the option `requestId`.'
+      : 'A request id must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.',
   )
 }
 

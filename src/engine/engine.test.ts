@@ -364,6 +364,38 @@ test('a token waits for its request and all that follows; one of another log is 
   await engine.close()
 })
 
+test('calls that only plain JavaScript can make are refused with a code, and say what is wrong', async () => {
+  const create = (options?: unknown) => createEngine(options as never)
+  const data = memoryStorage()
+  for (const [options, message] of [
+    [undefined, /`app` must be what/],
+    [{ data }, /`app` must be what/],
+    [{ app: { default: bank }, data }, /`app` must be what/],
+    [{ app: bank }, /`data` must be the path/],
+    [{ app: bank, data: 7 }, /`data` must be the path/],
+    [{ app: bank, data, onCodeChange: 'go on' }, /`onCodeChange` must be one of refuse, continue, reprocess/],
+    [{ app: bank, data, partitions: '2' }, /`partitions` must be a whole number from 1 to 1024, not 2/],
+  ] as const) {
+    await refused(create(options), 'option-invalid', 'change', message)
+  }
+  // Nothing was opened by these: the storage can still be used.
+  const engine = await open({ data })
+  const call = engine as unknown as Record<
+    'submit' | 'enqueue' | 'get' | 'scan',
+    (...args: unknown[]) => Promise<unknown>
+  >
+  const input = { account: 'ann' }
+  await refused(call.submit('deposit', input), 'request-id-invalid', 'change', /missing/)
+  await refused(call.enqueue('deposit', input, {}), 'request-id-invalid', 'change', /missing/)
+  await refused(call.get('accounts', 'ann'), 'key-invalid', 'change', /the list \[string\], not by "ann"/)
+  await refused(call.get('accounts', 'a'), 'key-invalid', 'change')
+  await refused(call.get('accounts'), 'key-invalid', 'change', /not by undefined/)
+  await refused(call.get('accounts', ['ann'], { after: 5 }), 'token-unknown', 'change')
+  await refused(call.scan('accounts', 'ann'), 'query-invalid', 'change', /is an object/)
+  assert.deepEqual(engine.stats().applied, [0])
+  await engine.close()
+})
+
 test('subscribers hear every change once, in order, with what was before', async () => {
   const engine = await open()
   const heard: unknown[] = []

@@ -17,8 +17,8 @@ import { startEngine } from './start.ts'
  *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
+  checkOptions(options ?? {})
   const { module } = options
-  checkOptions(options)
   return openEngine(options, module === undefined ? undefined : await bundle(module))
 }
 
@@ -49,19 +49,44 @@ export async function openEngine<A extends App>(
   }
 }
 
-function checkOptions({ partitions, windowMs, queueBytesMax, checkpointRows }: EngineOptions<App>): void {
-  const check = (name: string, value: number | undefined, min: number, max: number) => {
-    if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return
-    throw new HenceError(
-      'option-invalid',
-      'change',
-      `\`${name}\` must be a whole number from ${min} to ${max}, not ${value}.`,
+const codeChanges: readonly unknown[] = [
+  'refuse',
+  'continue',
+  'reprocess',
+] satisfies EngineOptions<App>['onCodeChange'][]
+
+/** Plain JavaScript has no types that find these, and without the checks they would fail far from here. */
+function checkOptions(options: EngineOptions<App>): void {
+  const { app, data, onCodeChange = 'refuse', partitions, windowMs, queueBytesMax, checkpointRows } = options
+  if (!(app?.requests instanceof Map && app.tables instanceof Map))
+    throw invalid(
+      '`app` must be what `app(name, { requests, tables })` returned, usually the default export of a module',
     )
-  }
-  check('partitions', partitions, 1, 1024)
-  check('windowMs', windowMs, 60_000, Number.MAX_SAFE_INTEGER)
-  check('queueBytesMax', queueBytesMax, 1, Number.MAX_SAFE_INTEGER)
-  check('checkpointRows', checkpointRows, 1, 10_000_000)
+  if (typeof data !== 'string' && data?.log === undefined)
+    throw invalid(
+      '`data` must be the path of a directory, for example "data", which is made if it is missing',
+    )
+  if (!codeChanges.includes(onCodeChange))
+    throw invalid(
+      `\`onCodeChange\` must be one of ${codeChanges.join(', ')}, not ${JSON.stringify(onCodeChange)}`,
+    )
+  checkNumber('partitions', partitions, 1, 1024)
+  checkNumber('windowMs', windowMs, 60_000, Number.MAX_SAFE_INTEGER)
+  checkNumber('queueBytesMax', queueBytesMax, 1, Number.MAX_SAFE_INTEGER)
+  checkNumber('checkpointRows', checkpointRows, 1, 10_000_000)
+}
+
+function checkNumber(name: string, value: number | undefined, min: number, max: number): void {
+  if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return
+  throw invalid(`\`${name}\` must be a whole number from ${min} to ${max}, not ${value}`)
+}
+
+function invalid(what: string): HenceError {
+  return new HenceError(
+    'option-invalid',
+    'change',
+    `createEngine was called with an invalid option: ${what}.`,
+  )
 }
 
 /** What validates and what derives must be the same app. */

@@ -96,12 +96,8 @@ export class RequestPath {
   }
 
   /** Admits a request that is new, and lets a retry wait for the first outcome, or returns it. */
-  async #send(
-    type: string,
-    input: unknown,
-    { requestId, principal = '' }: SubmitOptions,
-    until: Until,
-  ): Promise<Reply | Enqueued> {
+  async #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
+    const { requestId, principal = '' } = options ?? {}
     if (this.#intake.reopening) await this.#intake.opened()
     for (;;) {
       this.closed.throwIfAborted()

@@ -72,7 +72,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   async #completed(after: ReadOptions['after']): Promise<void> {
     if (after === undefined) return
     const { live, closed } = this.#path
-    const tokens = typeof after === 'string' ? [after] : after
+    const tokens = Array.isArray(after) ? after : [after]
     for (const token of tokens) await completed(token, this.#storage.log, live.processor, closed)
   }
 

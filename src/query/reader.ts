@@ -51,12 +51,13 @@ export class Reader {
 
   get(name: string, key: readonly KeyPart[]): unknown {
     const { table, kinds } = this.#table(name)
-    const fits = key.length === kinds.length && key.every((part, i) => typeof part === kinds[i])
+    const fits =
+      Array.isArray(key) && key.length === kinds.length && key.every((part, i) => typeof part === kinds[i])
     if (!fits) {
       throw new HenceError(
         'key-invalid',
         'change',
-        `A row of table "${name}" is named by [${kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
+        `A row of table "${name}" is named by the list [${kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
       )
     }
     const row = table.get(encodeKey(key))
@@ -65,6 +66,13 @@ export class Reader {
 
   scan(name: string, query: Query): Row<KeyPart[], unknown>[] {
     const { table } = this.#table(name)
+    if (typeof query !== 'object' || query === null) {
+      throw new HenceError(
+        'query-invalid',
+        'change',
+        `A query of table "${name}" is an object, for example { prefix: [...], limit: 10 }, not ${JSON.stringify(query)}.`,
+      )
+    }
     return table.scan(query).map(({ key, value }) => ({ key, value: this.#out(name, value) as never }))
   }
 
