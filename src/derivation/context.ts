@@ -3,7 +3,7 @@ import { claims, holders, standings, violations } from '../constraint/tables.ts'
 import { effects, Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import type { Program } from '../sandbox/program.ts'
-import type { StateChange } from '../state/state.ts'
+import type { State, StateChange } from '../state/state.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import { Timers, timers } from './timers.ts'
 
@@ -40,6 +40,29 @@ export interface RecordContext {
   undo(mark: number): void
   /** The changes of state since a mark. */
   changes(mark: number): readonly StateChange[]
+}
+
+/**
+ * Creates the record context of a state. Set the fields of the record before each record is derived.
+ * @param isHere whether a partition key belongs to a partition
+ */
+export function recordContext(
+  state: State,
+  logId: string,
+  isHere: (key: string, partition: number) => boolean,
+): { -readonly [K in keyof RecordContext]: RecordContext[K] } {
+  const context = {
+    logId,
+    partition: 0,
+    offset: 0,
+    time: 0,
+    root: undefined,
+    isHere: (key: string) => isHere(key, context.partition),
+    mark: () => state.mark(),
+    undo: (mark: number) => state.undo(mark),
+    changes: (mark: number) => state.changes(mark),
+  }
+  return context
 }
 
 /** @param tables by name, system tables too; the same state serves every realm that the app is loaded into */

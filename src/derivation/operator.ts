@@ -8,7 +8,7 @@ import { identityOf } from '../identity.ts'
  * A request of an operator: an ordinary request, with an id, a principal and a position in the log, that Hence decides itself. Its
  * name begins with `hence:`, which no app can use.
  */
-export interface OperatorRequest<Input = never> {
+interface OperatorRequest<Input = never> {
   readonly name: string
   readonly input: Schema<Input>
   /** The partition key that it is decided under. */

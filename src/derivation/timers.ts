@@ -25,7 +25,7 @@ export interface Timer extends Chain {
 }
 
 /** The key of a timer: partition key, scope, event, and the key that the app gave it. */
-export interface TimerName {
+interface TimerName {
   readonly key: string
   readonly scope: string
   readonly event: string

@@ -16,7 +16,7 @@ import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
 import { TableState } from '../state/table.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
-import { derivationContext, systemTables } from './context.ts'
+import { derivationContext, recordContext, systemTables } from './context.ts'
 import { Deriver } from './step.ts'
 import type { StepResult } from './step-result.ts'
 
@@ -277,17 +277,10 @@ function take(
   record: LogRecord,
   failures: readonly string[] = [],
 ): StepResult {
-  const deriver = new Deriver(derivationContext(program, tables, true), {
-    logId: 'test',
-    partition: 0,
-    offset,
-    time,
-    root: undefined,
-    isHere: (key) => here === undefined || key === here,
-    mark: () => state.mark(),
-    undo: (mark) => state.undo(mark),
-    changes: (mark) => state.changes(mark),
-  })
+  const context = recordContext(state, 'test', (key) => here === undefined || key === here)
+  context.offset = offset
+  context.time = time
+  const deriver = new Deriver(derivationContext(program, tables, true), context)
   const step = deriver.derive(record)
   state.commit()
   assert.deepEqual(

@@ -1,7 +1,7 @@
 import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import type { Emission } from '../derivation/chain.ts'
-import { type DerivationContext, derivationContext, type RecordContext } from '../derivation/context.ts'
+import { type DerivationContext, derivationContext, recordContext } from '../derivation/context.ts'
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
@@ -24,6 +24,7 @@ import { Completion } from './completion.ts'
 import { DerivedEventOrder } from './derived-order.ts'
 import { type DueMessage, type EventOrder, eventOf, type RecordedEvent } from './event-order.ts'
 import { Outcomes } from './outcomes.ts'
+import { Positions } from './positions.ts'
 import { Traces } from './traces.ts'
 
 /**
@@ -45,17 +46,15 @@ export class Processor {
   readonly #state: State
   readonly #logId: string
   readonly #context: DerivationContext
-  readonly #recordContext: Changing<RecordContext>
+  readonly #recordContext: ReturnType<typeof recordContext>
   readonly #deriver: Pick<Deriver, 'derive'>
   readonly #outcomes: Outcomes
   readonly #checkpoints: Collection<Checkpoint>
   readonly #channels: Channels
   readonly #derivedOrder: DerivedEventOrder
-  /** The one of both that is in force at the positions. */
+  /** The one of the two that is in force at the positions. */
   #order: EventOrder
-  readonly #positions: number[]
-  readonly #times: number[]
-  #time = 0
+  readonly #positions: Positions
   #history: readonly ControlFact[] = []
 
   constructor(options: {
@@ -77,50 +76,43 @@ export class Processor {
     this.#context = derivationContext(program, tables, checked)
     this.outbox = this.#context.outbox
     this.timers = this.#context.timers
-    this.#recordContext = {
+    this.#recordContext = recordContext(
+      state,
       logId,
-      partition: 0,
-      offset: 0,
-      time: 0,
-      root: undefined,
-      isHere: (key) => partitionOf(key, partitions) === this.#recordContext.partition,
-      mark: () => state.mark(),
-      undo: (mark) => state.undo(mark),
-      changes: (mark) => state.changes(mark),
-    }
+      (key, partition) => partitionOf(key, partitions) === partition,
+    )
     this.#deriver = checked
       ? new CheckingDeriver(program, tables, this.#context, this.#recordContext)
       : new Deriver(this.#context, this.#recordContext)
     this.#outcomes = new Outcomes(state)
     this.#checkpoints = state.collection('meta', checkpointCodec, false)
     this.traces = new Traces(state, partitions)
-    this.#positions = new Array(partitions).fill(0)
-    this.#times = new Array(partitions).fill(0)
+    this.#positions = new Positions(partitions)
     this.#channels = new Channels(this.generation, partitions)
     this.#derivedOrder = new DerivedEventOrder(this.generation, partitions, this.#channels)
     this.#order = this.#orderInForce()
-    this.completion = new Completion(this.#positions)
+    this.completion = new Completion(this.#positions.next)
     this.corrections = new AppliedCorrections(lineage, partitions)
   }
 
   /** The offset of the record that a partition applies next. */
   position(partition: number): number {
-    return this.#positions[partition]!
+    return this.#positions.next[partition]!
   }
 
   /** The offset of the record that each partition applies next. */
   get positions(): readonly number[] {
-    return this.#positions
+    return this.#positions.next
   }
 
   /** Log time of the latest record that was applied, in milliseconds since 1970. */
   get time(): number {
-    return this.#time
+    return this.#positions.time
   }
 
   /** Log time of the last record of a partition that was applied. */
   timeOf(partition: number): number {
-    return this.#times[partition]!
+    return this.#positions.times[partition]!
   }
 
   /** The control records that were applied. */
@@ -183,7 +175,7 @@ export class Processor {
    *   was applied
    */
   apply(partition: number, offset: number, time: number, record: LogRecord): Applied | 'early' {
-    this.#checkNext(partition, offset)
+    this.#positions.checkNext(partition, offset)
     const derived = this.#toDerive(partition, record)
     if (derived === 'early') return 'early'
     this.#enter(partition, offset, time, undefined)
@@ -197,7 +189,7 @@ export class Processor {
     } else if (derived.kind === 'correction') {
       this.corrections.applied(partition, derived.correction.n)
     }
-    this.#positions[partition]!++
+    this.#positions.next[partition]!++
     this.#state.commit()
     if (record.kind === 'request') {
       this.completion.check(partition, offset)
@@ -219,9 +211,8 @@ export class Processor {
     if (!this.isDrained) throw notDrained(control.number)
     assert(at.length === this.partitions, 'a control record stands in every partition', at.length)
     for (const [partition, { offset, time }] of at.entries()) {
-      this.#checkNext(partition, offset)
+      this.#positions.pass(partition, offset, time)
       this.traces.finish(partition, offset, time)
-      this.#pass(partition, time)
     }
     if (control.number >= this.#history.length) {
       assert(
@@ -238,8 +229,7 @@ export class Processor {
 
   /** Passes a control record that stands in one partition twice. */
   passControl(partition: number, offset: number, time: number): void {
-    this.#checkNext(partition, offset)
-    this.#pass(partition, time)
+    this.#positions.pass(partition, offset, time)
   }
 
   /** Takes note, for a time when this generation is not live, of an event of the live one that its target has not passed. */
@@ -269,12 +259,12 @@ export class Processor {
       logId: this.#logId,
       generation: this.generation,
       version: this.#program.version,
-      positions: [...this.#positions],
-      time: this.#time,
+      positions: [...this.#positions.next],
+      time: this.#positions.time,
       channels: this.#channels.save(),
       tracesFrom: [...this.traces.keptFrom],
       feedFrom: [...this.traces.completeFrom],
-      times: [...this.#times],
+      times: [...this.#positions.times],
       history: this.#history,
       corrected,
       correctedCount,
@@ -290,9 +280,7 @@ export class Processor {
     const saved = this.#checkpoints.get('checkpoint')
     if (saved === undefined) return
     checkCheckpoint(saved, this.#logId, this.generation, this.partitions)
-    replaceAll(this.#positions, saved.positions)
-    replaceAll(this.#times, saved.times)
-    this.#time = saved.time
+    this.#positions.restore(saved)
     this.#history = saved.history
     this.traces.restore(saved)
     this.corrections.restore(saved)
@@ -316,12 +304,7 @@ export class Processor {
     this.#order = this.#orderInForce()
     if (this.isLive) this.#derivedOrder.forgetRecorded()
     // The traces do not have what other code has changed in rows, so readers of the changes must read the tables again.
-    replaceAll(this.traces.completeFrom, this.#positions)
-  }
-
-  #checkNext(partition: number, offset: number): void {
-    const position = this.#positions[partition]
-    assert(offset === position, 'a partition applies the record at its position next', offset, position)
+    this.traces.startFeed(this.#positions.next)
   }
 
   #enter(partition: number, offset: number, time: number, root: DueMessage['root']): void {
@@ -330,17 +313,7 @@ export class Processor {
     record.offset = offset
     record.time = time
     record.root = root
-    this.#passTime(partition, time)
-  }
-
-  #pass(partition: number, time: number): void {
-    this.#passTime(partition, time)
-    this.#positions[partition]!++
-  }
-
-  #passTime(partition: number, time: number): void {
-    this.#times[partition] = Math.max(this.#times[partition]!, time)
-    this.#time = Math.max(this.#time, time)
+    this.#positions.reach(partition, time)
   }
 
   /** Returns the record to derive: the record itself, the event of this generation that belongs in its place, or `tick`. */
@@ -350,15 +323,15 @@ export class Processor {
       return this.corrections.isNext(partition, record, this.#history) ? record : tick
     }
     if (record.kind !== 'event') return record
-    const isCauseDerived = this.#positions[record.causePartition]! > record.causeOffset
+    const isCauseDerived = this.#positions.next[record.causePartition]! > record.causeOffset
     return this.#order.arrive(partition, record, isCauseDerived) ?? tick
   }
 
-  readonly #now = (): number => this.#time
+  readonly #now = (): number => this.#positions.time
 
   /** Applies a message between the record before the position of its target and the one at it. */
   #applyBetween({ target, time, record, root }: DueMessage): Applied {
-    this.#enter(target, this.#positions[target]!, time, root)
+    this.#enter(target, this.#positions.next[target]!, time, root)
     const applied = this.#derive(record)
     this.#state.commit()
     if (record.kind === 'event') this.completion.applied(record.rootPartition, record.rootOffset)
@@ -420,12 +393,6 @@ const none: readonly never[] = []
 /** The results of a request that was applied before under the same identity. */
 function withDuplicate(applied: Applied, identity: string, stored: StoredOutcome): Applied {
   return { ...applied, decided: [...applied.decided, { identity, stored }] }
-}
-
-type Changing<T> = { -readonly [K in keyof T]: T[K] }
-
-function replaceAll(list: number[], values: readonly number[]): void {
-  list.splice(0, list.length, ...values)
 }
 
 function notDrained(number: number): HenceError {

@@ -12,7 +12,7 @@ export interface Replayed {
   followCode(): Promise<void>
 }
 
-export interface ReplayOptions {
+interface ReplayOptions {
   /** The partitions to replay; default: all. */
   readonly partitions?: readonly number[]
   /** By partition: the offset to stop at; default: the end of the log. */

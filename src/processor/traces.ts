@@ -103,9 +103,14 @@ export class Traces {
     this.#gathered[partition] = none
   }
 
+  /** From these positions on the traces have all changes of rows. */
+  startFeed(positions: readonly number[]): void {
+    this.completeFrom.splice(0, this.completeFrom.length, ...positions)
+  }
+
   restore({ tracesFrom, feedFrom, untraced }: SavedTraces): void {
     this.keptFrom.splice(0, this.keptFrom.length, ...tracesFrom)
-    this.completeFrom.splice(0, this.completeFrom.length, ...feedFrom)
+    this.startFeed(feedFrom)
     this.#gathered.splice(0, this.#gathered.length, ...untraced)
   }
 

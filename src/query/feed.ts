@@ -3,7 +3,7 @@ import { HenceError } from '../failure.ts'
 import type { Trace } from '../processor/traces.ts'
 
 /** The source of a feed. */
-export interface FeedSource {
+interface FeedSource {
   /** The offset of the record that each partition applies next. */
   positions(): readonly number[]
   /** The traces of a partition from an offset on. */
@@ -15,7 +15,7 @@ export interface FeedSource {
 }
 
 /** A record that changed rows. */
-export interface FeedItem {
+interface FeedItem {
   /** The position in the feed after this record. */
   readonly position: string
   readonly partition: number

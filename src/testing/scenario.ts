@@ -16,7 +16,7 @@ import type {
 } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { Violation } from '../constraint/tables.ts'
-import { derivationContext, systemTables } from '../derivation/context.ts'
+import { derivationContext, recordContext, systemTables } from '../derivation/context.ts'
 import { deriveTwice } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { Derivation, StepResult } from '../derivation/step-result.ts'
@@ -247,17 +247,10 @@ export class Scenario<A extends App> {
     this.#time = Math.max(this.#time, at)
     const program = inProcess(this.#app)
     try {
-      const deriver = new Deriver(derivationContext(program, this.#tables, true), {
-        logId: 'scenario',
-        partition: 0,
-        offset: this.#count,
-        time: this.#time,
-        root: undefined,
-        isHere: () => true,
-        mark: () => this.#state.mark(),
-        undo: (mark) => this.#state.undo(mark),
-        changes: (mark) => this.#state.changes(mark),
-      })
+      const context = recordContext(this.#state, 'scenario', () => true)
+      context.offset = this.#count
+      context.time = this.#time
+      const deriver = new Deriver(derivationContext(program, this.#tables, true), context)
       const step = deriveTwice(deriver, deriver, record)
       this.#state.commit()
       this.#last = { type, step }
