@@ -14,7 +14,7 @@ export interface DerivedDigests {
   /** By table of the app in force there. */
   readonly tables: ReadonlyMap<string, string>
   /** Whether nothing that it emitted is still under way. */
-  readonly isStill: boolean
+  readonly isDrained: boolean
 }
 
 /**
@@ -42,7 +42,7 @@ export async function derivedDigests(
     return {
       records: recordsBefore(processor.positions),
       tables: new Map(names.map((name) => [name, digest([tables.get(name)!])])),
-      isStill: processor.isDrained,
+      isDrained: processor.isDrained,
     }
   } finally {
     await generation.close()

@@ -34,14 +34,14 @@ export interface PartitionVerified {
  * Reads every byte of a partition in a snapshot and checks it: checksums, the hash chain, the form of each record, the signed
  * heads, and that nothing follows the last batch. Changes nothing.
  * @param inUse a process has the log open, so an unfinished write at its end is no flaw
- * @param progress called with the number of bytes read since the last call
+ * @param options.progress called with the number of records read since the last call
  */
 export async function verifyPartition(
   snapshot: PartitionSnapshot,
   options: {
     readonly heads: HeadCheck | undefined
     readonly inUse: boolean
-    readonly progress?: (bytes: number) => void
+    readonly progress?: (records: number) => void
     readonly disk?: Disk
   },
 ): Promise<PartitionVerified> {
@@ -62,7 +62,7 @@ export async function verifyPartition(
         read += record.length
       }
       bytes += read
-      progress(read)
+      progress(records.length)
     }
   } catch (error) {
     flaws.push(flawOf(error))

@@ -4,17 +4,13 @@ import { v7 } from 'uuid'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open-engine.ts'
-import { HenceError } from '../failure.ts'
-import { realDisk } from '../log/file-log/disk.ts'
-import { snapshotLog } from '../log/file-log/snapshot.ts'
 import { loadHandlers } from '../offline/app-module.ts'
-import { readCode } from '../offline/code.ts'
-import { versionInForce } from '../offline/version-in-force.ts'
+import { keepCode } from '../offline/code.ts'
+import { codeInForce } from '../offline/version-in-force.ts'
 import type { Report } from '../report.ts'
 import type { Diff } from '../reprocess/reprocessing.ts'
 import { type Bundle, bundle } from '../sandbox/bundle.ts'
 import { hostApp, sandboxed } from '../sandbox/program.ts'
-import { codeName, keep } from '../storage/storage.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { checkHost, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { formatSummary } from './terminal/diff-format.ts'
@@ -159,7 +155,7 @@ class DevSession {
 /** Derives everything with other code beside what is live, says what differs, and makes it live. */
 async function takeUp({ reprocessing }: Engine<App>, code: Bundle, options: ServeOptions): Promise<void> {
   const startedAt = performance.now()
-  await keep(realDisk, resolve(options.data), codeName(code.hash), code.code)
+  await keepCode(options.data, code)
   // One that a session before this one has left.
   if (await reprocessing.status()) await reprocessing.discard()
   try {
@@ -199,18 +195,6 @@ async function tell(
 /** One line for a program, or some for a person. */
 async function say({ json }: ServeOptions, text: string, told: object): Promise<void> {
   await print(json ? JSON.stringify(told) : text)
-}
-
-/** The code that derived what is there; undefined where there is nothing yet, or it is not kept. */
-async function codeInForce(data: string): Promise<{ code: string; hash: string } | undefined> {
-  const snapshot = await snapshotLog(data)
-  if (snapshot === undefined) return undefined
-  try {
-    return await readCode(data, await versionInForce(data, snapshot))
-  } catch (error) {
-    if (error instanceof HenceError && error.code === 'code-not-kept') return undefined
-    throw error
-  }
 }
 
 const named = (version: string) => `version ${version.slice(0, 12)}`

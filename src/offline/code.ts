@@ -1,46 +1,54 @@
 import { createHash } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { readdir } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
-import { codeName } from '../storage/storage.ts'
+import { realDisk } from '../log/file-log/disk.ts'
+import type { Bundle } from '../sandbox/bundle.ts'
+import { codeName, keep, kept } from '../storage/storage.ts'
+import { readText } from '../storage/text-file.ts'
+
+/** The code of one version, which is named by its hash. */
+export type VersionCode = Pick<Bundle, 'code' | 'hash'>
 
 const nameOf = (version: string) => basename(codeName(version))
 const hashOf = (code: string) => createHash('sha256').update(code).digest('hex')
 
 /**
- * Holds the code that a data directory keeps against the names of its files, which are its hashes.
- * @returns the versions that are kept, and the files that are not what their names say
+ * Compares each file of code in a data directory with its name, which is its hash.
+ * @returns the versions that are kept unchanged, and the paths of files that were changed
+ * @throws HenceError `file-unreadable` (change)
  */
 export async function checkCode(
   directory: string,
 ): Promise<{ readonly kept: ReadonlySet<string>; readonly changed: readonly string[] }> {
   const folder = join(directory, 'code')
   const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.js'))
+  const whole = new Set<string>()
   const changed: string[] = []
   for (const name of names) {
     const path = join(folder, name)
-    if (nameOf(hashOf(await readFile(path, 'utf8'))) !== name) changed.push(path)
+    if (nameOf(hashOf(await readText(path))) === name) whole.add(basename(name, '.js'))
+    else changed.push(path)
   }
-  const whole = names.filter((name) => !changed.includes(join(folder, name)))
-  return { kept: new Set(whole.map((name) => basename(name, '.js'))), changed }
+  return { kept: whole, changed }
 }
 
 /**
  * Reads the code of a version.
- * @throws HenceError `code-not-kept` (change)
+ * @throws HenceError `code-not-kept` (change), `file-unreadable` (change)
  */
-export async function readCode(directory: string, version: string): Promise<{ code: string; hash: string }> {
-  const code = await keptIn(directory, codeName(version))
+export async function readCode(directory: string, version: string): Promise<VersionCode> {
+  const code = await kept(directory, codeName(version))
   if (code !== undefined && hashOf(code) === version) return { code, hash: version }
   throw new HenceError(
     'code-not-kept',
     'change',
-    `The code that derived the tables in ${directory} (version ${version.slice(0, 12)}) is not kept there` +
-      `${code === undefined ? '' : ' unchanged'}: name the app's module with --app.`,
+    `The code of version ${version.slice(0, 12)}, which derived the tables in ${directory}, ` +
+      `${code === undefined ? 'is not kept there' : 'was changed there'}. Name the app's module with --app.`,
   )
 }
 
-/** A text that a data directory keeps; undefined when there is none. */
-export function keptIn(directory: string, name: string): Promise<string | undefined> {
-  return readFile(join(directory, name), 'utf8').catch(() => undefined)
+/** Keeps the code of a version in a data directory, durably once this resolves. */
+export function keepCode(directory: string, { code, hash }: VersionCode): Promise<void> {
+  return keep(realDisk, resolve(directory), codeName(hash), code)
 }

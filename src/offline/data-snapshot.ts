@@ -1,9 +1,9 @@
-import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
 import { lockHolderOf } from '../storage/directory-lock.ts'
+import { fileExists } from '../storage/text-file.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 
 /**
@@ -13,14 +13,11 @@ import { logOfSnapshot } from './log-of-snapshot.ts'
 export async function snapshotData(directory: string): Promise<LogSnapshot> {
   const snapshot = await snapshotLog(directory)
   if (snapshot) return snapshot
-  const there = await stat(directory).then(
-    () => 'holds no log',
-    () => 'does not exist',
-  )
+  const what = (await fileExists(directory)) ? 'holds no log' : 'does not exist'
   throw new HenceError(
     'no-log',
     'change',
-    `The directory ${resolve(directory)} ${there}. Give the one that \`hence start --data\` was given.`,
+    `The directory ${resolve(directory)} ${what}. Give the data directory of the app: the one that \`hence start\` uses.`,
   )
 }
 
@@ -50,6 +47,11 @@ export async function snapshotConsistently(directory: string): Promise<Consisten
     if (error instanceof HenceError) return { snapshot, ends: undefined }
     throw error
   }
+}
+
+/** How many records a snapshot holds, as far as the ends of its partitions are known. */
+export function recordsIn({ partitions }: LogSnapshot): number {
+  return partitions.reduce((sum, { findings }) => sum + (findings?.tip.offset ?? 0), 0)
 }
 
 async function endsTogether(snapshot: LogSnapshot): Promise<number[]> {

@@ -1,29 +1,45 @@
-import type { PartitionSnapshot } from '../log/file-log/snapshot.ts'
-import type { Truncation } from '../log/file-log/truncation.ts'
-
-/** What the doctor found. */
+/** Something that the doctor has found. */
 export interface Finding {
-  /** `fine`; `mended`: an ordinary start sees to it; `wrong`: it does not start, or not for long. */
+  /** `fine`: in order. `mended`: the next start mends it. `wrong`: the next start refuses it, or fails over it later. */
   readonly level: 'fine' | 'mended' | 'wrong'
   /** A stable word for programs to match on. */
   readonly code: string
   readonly message: string
   readonly file?: string
   readonly byte?: number
-  /** Of derived state. */
+  /** The generation that it concerns. */
   readonly generation?: number
-  /** What to do about it, other than to start. */
+  /** What to do about it before the next start. */
   readonly todo?: string
 }
 
-export type Say = (level: Finding['level'], code: string, message: string, more?: Partial<Finding>) => void
+/** Something that `repair` can do about the findings. Only `cut-torn-tail` loses nothing that was acknowledged. */
+export type Repair =
+  /** Cuts unfinished writes off the ends of partitions, as a start does, and keeps a copy. */
+  | { readonly kind: 'cut-torn-tail' }
+  /** Ends a partition before its damage, and keeps a copy of the segments concerned. */
+  | {
+      readonly kind: 'end-partition'
+      readonly partition: number
+      /** The offset that the partition then ends at. */
+      readonly offset: number
+      readonly file: string
+      readonly byte: number
+      /** Names the records that are lost: completes "loses …". */
+      readonly loss: string
+    }
+  /** Renames a folder of derived state; the next start derives it again from the log. */
+  | {
+      readonly kind: 'set-state-aside'
+      /** Within the data directory: `state`, or `state/N` for one generation that is not live. */
+      readonly folder: string
+      readonly reason: string
+    }
 
-/** What may be done about what was found. */
-export interface Remedies {
-  tornTail: boolean
-  readonly truncations: { readonly snapshot: PartitionSnapshot; readonly truncation: Truncation }[]
-  /** Why the derived state is of no use. */
-  state: string | undefined
-  /** The same of single generations that are not live, by the names of their folders. */
-  readonly generations: { readonly name: string; readonly why: string }[]
-}
+/** Adds a finding. */
+export type AddFinding = (
+  level: Finding['level'],
+  code: string,
+  message: string,
+  more?: Partial<Finding>,
+) => void

@@ -5,45 +5,53 @@ import type { Log } from '../log/log.ts'
 import { batchesByTime } from '../log/merge-by-time.ts'
 import { decodeRecord, type LogRecord } from '../log/record.ts'
 
-/** What a log holds, up to some moment of it. */
+/** What a log holds, up to some moment. */
 export interface Survey {
   readonly records: number
-  /** Of the records themselves. */
+  /** The size of the records. */
   readonly bytes: number
-  /** Log time of the last record, in milliseconds since 1970; 0 without one. */
+  /** The log time of the last record, in milliseconds since 1970; 0 without one. */
   readonly until: number
-  /** The offset that each partition was read up to. */
+  /** The offset up to which each partition was read. */
   readonly ends: readonly number[]
-  /** Whether the log goes on behind it. */
+  /** Whether the log holds more. */
   readonly isPart: boolean
-  /** Requests and events, by type and version, in order. */
+  /** Requests and events by type and version, in order. */
   readonly messages: readonly MessageCount[]
-  /** The version of the code that is in force there; undefined where the log does not tell. */
+  /** The version of the code in force at the end; undefined where the log does not say. */
   readonly version: string | undefined
 }
 
+/** How often a log holds messages of one type and version. */
 export interface MessageCount {
   readonly kind: 'request' | 'event'
   readonly type: string
-  /** Of its schema. */
+  /** The version of the type. */
   readonly version: number
   readonly count: number
-  /** The place of the first one: `partition:offset`. */
+  /** The position of the first one: `partition:offset`. */
   readonly first: string
 }
 
-/** Where a survey ends: behind so many records, or behind a log time; then at the end of that moment. */
-export interface Bounds {
-  readonly records?: number
-  readonly until?: number
+/** Where a survey ends: after about so many records, or at a log time; in either case between two moments. */
+export interface SurveyBounds {
+  readonly records?: number | undefined
+  readonly until?: number | undefined
 }
 
 /**
- * Reads and decodes the records of a log, in the order of log time. A part of it ends between two moments, so that no event is
- * in it without its cause.
+ * Reads and decodes the records of a log, in the order of log time. A part of the log ends between two moments, so that it
+ * holds no event without its cause.
+ * @param read called with the number of records that were read since the last call
  * @throws HenceError `log-damaged`, `record-unreadable` (operator)
  */
-export async function survey(log: Log, bounds: Bounds, read: (records: number) => void): Promise<Survey> {
+export async function survey(
+  log: Log,
+  bounds: SurveyBounds,
+  read: (records: number) => void,
+): Promise<Survey> {
+  const { records: recordsMax = Number.POSITIVE_INFINITY, until: untilMax = Number.POSITIVE_INFINITY } =
+    bounds
   const messages = new Map<string, MessageCount & { count: number }>()
   const ends = Array.from({ length: log.partitions }, () => 0)
   const all = ends.map((from, partition) => ({ partition, batches: log.read(partition, from) }))
@@ -51,10 +59,7 @@ export async function survey(log: Log, bounds: Bounds, read: (records: number) =
   const history: ControlFact[] = []
   let isPart = false
   for await (const [partition, batch] of batchesByTime(all)) {
-    const isBehind =
-      batch.time > (bounds.until ?? Number.POSITIVE_INFINITY) ||
-      (records >= (bounds.records ?? Number.POSITIVE_INFINITY) && batch.time > until)
-    if (isBehind) {
+    if (batch.time > untilMax || (records >= recordsMax && batch.time > until)) {
       isPart = true
       break
     }
@@ -62,8 +67,8 @@ export async function survey(log: Log, bounds: Bounds, read: (records: number) =
       const record = decodeRecord(each)
       const offset = batch.offset + i
       bytes += each.length
-      count(messages, record, `${partition}:${offset}`)
-      // A control record stands in every partition.
+      countMessage(messages, record, `${partition}:${offset}`)
+      // A control record is in every partition; it counts once.
       if (record.kind !== 'control' || partition !== 0) continue
       history.push(factOf(record.generation, record.control, [{ offset, time: batch.time }]))
     }
@@ -77,7 +82,7 @@ export async function survey(log: Log, bounds: Bounds, read: (records: number) =
   return { records, bytes, until, ends, isPart, messages: inOrder, version }
 }
 
-/** Requests that the code cannot read: of a type or a version that it does not know. Events it emits anew. */
+/** The requests whose type or version an app does not know. Events do not count: new code emits its own. */
 export function unreadable(messages: readonly MessageCount[], app: App): MessageCount[] {
   return messages.filter(({ kind, type, version }) => {
     if (kind !== 'request' || isSystemMessage(type)) return false
@@ -86,16 +91,16 @@ export function unreadable(messages: readonly MessageCount[], app: App): Message
   })
 }
 
-function count(
+function countMessage(
   messages: Map<string, MessageCount & { count: number }>,
   record: LogRecord,
-  place: string,
+  position: string,
 ): void {
   if (record.kind !== 'request' && record.kind !== 'event') return
   const { kind, type, version } = record
-  // Blanks stand before all that a type is made of, so the order is that of the types.
+  // A blank sorts before every character of a type, so the order is that of the types.
   const name = `${kind} ${type} ${String(version).padStart(3)}`
   const known = messages.get(name)
   if (known) known.count++
-  else messages.set(name, { kind, type, version, count: 1, first: place })
+  else messages.set(name, { kind, type, version, count: 1, first: position })
 }

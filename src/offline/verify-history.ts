@@ -8,36 +8,37 @@ import { findControls } from '../log/controls.ts'
 import type { Log } from '../log/log.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { copyLmdbStore, openLmdbStore } from '../state/lmdb-store.ts'
+import { checkPromotions } from './check-promotions.ts'
+import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
 import { checkCode, readCode } from './code.ts'
-import { checkPromotions } from './promotions.ts'
-import { type CheckpointSummary, keptStates, readCheckpoint } from './state.ts'
 
-/** What came of deriving everything again: of the generation that is live, and of each that is kept. */
-export type History = Checked & { readonly generations?: readonly GenerationChecked[] }
+/** The result of deriving everything again: for the live generation, and for each stored one. */
+export type VerifiedHistory = Checked & { readonly generations?: readonly VerifiedGeneration[] }
+
+/** The same for one generation. */
+export type VerifiedGeneration = Checked & {
+  readonly generation: number
+  readonly live: boolean
+  /** The version of the code that derives the next records. */
+  readonly version: string
+}
 
 type Checked =
   | { readonly checked: true; readonly tables: number; readonly records: number }
   | { readonly checked: false; readonly reason: string }
 
-export type GenerationChecked = Checked & {
-  readonly generation: number
-  readonly live: boolean
-  /** Of the code that derives what comes next. */
-  readonly version: string
-}
-
-/** The last checkpoint of a generation, copied. */
+/** A copy of the last checkpoint of a generation. */
 export interface CopiedState extends CheckpointSummary {
   readonly directory: string
 }
 
 /**
  * Copies the checkpoints of all generations. It must run before the log is read, so that the log is never behind them.
- * @param flaws gets what is wrong with one that cannot be read
+ * @param flaws receives a flaw for each checkpoint that cannot be read
  */
 export async function copyStates(data: string, temporary: string, flaws: Flaw[]): Promise<CopiedState[]> {
   const copied: CopiedState[] = []
-  for (const { generation, folder } of await keptStates(data)) {
+  for (const { generation, folder } of await storedGenerations(data)) {
     const directory = join(temporary, `kept-${generation}`)
     try {
       if ((await readCheckpoint(folder)) === undefined) continue
@@ -45,65 +46,73 @@ export async function copyStates(data: string, temporary: string, flaws: Flaw[])
       await copyLmdbStore(folder, directory)
       copied.push({ ...(await readCheckpoint(directory))!, directory })
     } catch (error) {
-      // One that was given up meanwhile is none.
-      if ((await keptStates(data)).some((each) => each.generation === generation))
+      // A generation that was discarded meanwhile is no flaw.
+      if ((await storedGenerations(data)).some((each) => each.generation === generation))
         flaws.push({ ...flawOf(error), generation })
     }
   }
   return copied
 }
 
-/** Derives every generation that is kept again from the first record on, and compares. */
-export async function verifyHistory(given: {
+export interface HistoryToVerify {
   readonly data: string
   readonly log: Log
   readonly states: readonly CopiedState[]
   readonly temporary: string
+  /** Receives the flaws that are found. */
   readonly flaws: Flaw[]
-  /** Reports how far a long work is. */
-  readonly progress: { add(what: string, amount: number, unit: string): void }
-}): Promise<History> {
+  /** Called with the number of records that were derived since the last call. */
+  readonly derived: (records: number) => void
+}
+
+/**
+ * Derives every stored generation again from the first record on, and compares the digests of its tables.
+ * @throws HenceError what reading the log and the code throws
+ */
+export async function verifyHistory(given: HistoryToVerify): Promise<VerifiedHistory> {
   const { data, log, states, flaws } = given
-  const start = Array.from({ length: log.partitions }, () => 0)
-  const { facts } = await findControls(log, start)
-  const code = await checkCode(data)
-  for (const file of code.changed) {
-    const message = `${file} is not the code that its name says. Put it back from a copy.`
+  const { facts } = await findControls(
+    log,
+    Array.from({ length: log.partitions }, () => 0),
+  )
+  const { kept, changed } = await checkCode(data)
+  for (const file of changed) {
+    const message = `${file} does not have the hash that it is named after. Put it back from a copy.`
     flaws.push({ code: 'code-changed-on-disk', message, file })
   }
   flaws.push(...(await checkPromotions(data, log, facts)))
   const live = liveOf(facts)
-  // A generation that is not live goes by where the events of the live one stand, so that one comes first.
+  // The others place their events where the live generation's stand, so the live one comes first.
   const inOrder = states.toSorted(
     (a, b) => Number(b.generation === live) - Number(a.generation === live) || a.generation - b.generation,
   )
-  const generations: GenerationChecked[] = []
-  let isStill = false
+  const generations: VerifiedGeneration[] = []
+  let isDrained = false
   for (const state of inOrder) {
     const { generation, version } = state
     const isLive = generation === live
     const is = { generation, live: isLive, version }
     const reason =
-      reasonAgainst(state, facts, log, code.kept, flaws) ?? (isLive || isStill ? undefined : stir)
+      reasonAgainst(state, facts, log, kept, flaws) ?? (isLive || isDrained ? undefined : notDrained)
     if (reason !== undefined) {
       generations.push({ ...is, checked: false, reason })
       continue
     }
     try {
-      const made = await derivedAgain(state, facts, given)
-      if (isLive) isStill = made.isStill
+      const made = await deriveAgain(state, facts, given)
+      if (isLive) isDrained = made.isDrained
       generations.push({ ...is, checked: true, tables: made.tables, records: made.records })
     } catch (error) {
       flaws.push({ ...flawOf(error), generation })
-      generations.push({ ...is, checked: false, reason: 'it could not be, as told above' })
+      generations.push({ ...is, checked: false, reason: 'deriving it failed, as reported above' })
     }
   }
-  const of = generations.find(({ live }) => live)
-  const { generation: _g, live: _l, version: _v, ...history } = of ?? none
+  const ofLive = generations.find(({ live }) => live)
+  const { generation: _g, live: _l, version: _v, ...history } = ofLive ?? none
   return { ...history, generations }
 }
 
-const stir = 'not all that the live generation has told other partitions is in the log yet'
+const notDrained = 'some events of the live generation are not in the log of their partition yet'
 
 const none = {
   generation: 0,
@@ -113,7 +122,7 @@ const none = {
   reason: 'no state was saved yet, so there is nothing to compare',
 }
 
-/** Why a generation is not derived again, if it is not. */
+/** Why a generation is not derived again; undefined when it is. */
 function reasonAgainst(
   state: CopiedState,
   facts: readonly ControlFact[],
@@ -123,16 +132,18 @@ function reasonAgainst(
 ): string | undefined {
   const { generation, logId } = state
   if (logId !== log.id) {
-    const message = `The state of generation ${generation} belongs to log ${logId}; the log here is ${log.id}. Remove the folder \`state\` while no process runs, and it is derived again.`
+    const message =
+      `The state of generation ${generation} belongs to log ${logId}; the log here is ${log.id}. ` +
+      'Remove the folder `state` while no process runs: the next start derives it again.'
     flaws.push({ code: 'state-of-another-log', message, generation })
-    return 'it is of another log'
+    return 'it belongs to another log'
   }
   const wasLive = generation === 0 || facts.some((fact) => fact.generation === generation)
-  if (!wasLive) return 'it is being derived, and was never live'
+  if (!wasLive) return 'it is still being derived, and was never live'
   for (const version of versionsOf(state, facts)) {
     if (kept.has(version)) continue
     const reason = `the code of version ${version.slice(0, 12)} is not kept`
-    // A log that begins with a record of its code was derived by code that is kept; other apps keep none.
+    // Only a log that begins with a record of its code was derived by code that is kept.
     if (facts[0]?.type === 'version' && facts[0].before === undefined) {
       const message = `Generation ${generation} cannot be derived again: ${reason}. Put \`code/${version}.js\` back from a copy.`
       flaws.push({ code: 'code-not-kept', message, generation })
@@ -143,19 +154,18 @@ function reasonAgainst(
 }
 
 function versionsOf({ generation, version }: CheckpointSummary, facts: readonly ControlFact[]): Set<string> {
-  const own = facts.filter((fact) => fact.generation === generation).map((fact) => fact.version)
-  return new Set([baseOf(facts, generation) ?? version, ...own, version])
+  const itsOwn = facts.filter((fact) => fact.generation === generation).map((fact) => fact.version)
+  return new Set([baseOf(facts, generation) ?? version, ...itsOwn, version])
 }
 
-async function derivedAgain(
-  { generation, version, directory: kept }: CopiedState,
+async function deriveAgain(
+  { generation, version, directory: copy }: CopiedState,
   facts: readonly ControlFact[],
-  given: Parameters<typeof verifyHistory>[0],
-): Promise<{ tables: number; records: number; isStill: boolean }> {
-  const { data, log, temporary, flaws, progress } = given
+  { data, log, temporary, flaws, derived }: HistoryToVerify,
+): Promise<{ tables: number; records: number; isDrained: boolean }> {
   const base = baseOf(facts, generation) ?? version
   const derive = (directory: string) => {
-    let told = 0
+    let before = 0
     const host: GenerationHost = {
       log,
       openStore: (_, collections) => openLmdbStore({ directory, collections }),
@@ -163,18 +173,18 @@ async function derivedAgain(
       checked: false,
     }
     return derivedDigests(host, lineageOf(facts, generation), base, (applied) => {
-      progress.add('derived', applied - told, 'records')
-      told = applied
+      derived(applied - before)
+      before = applied
     })
   }
-  const before = await derive(kept)
+  const stored = await derive(copy)
   const again = await derive(join(temporary, `again-${generation}`))
   for (const [table, digest] of again.tables) {
-    if (before.tables.get(table) === digest) continue
+    if (stored.tables.get(table) === digest) continue
     const message =
-      `Table "${table}" of generation ${generation} is not what the log and the code that is kept derive. Remove the folder \`state\` while no process runs, and it is derived again; ` +
-      'find out who wrote to it, or what in the code is not deterministic.'
+      `Table "${table}" of generation ${generation} is not what the log and the code derive. Remove the folder \`state\` ` +
+      'while no process runs: the next start derives it again. Then find out who wrote to it, or what in the code is not deterministic.'
     flaws.push({ code: 'table-differs', message, generation })
   }
-  return { tables: again.tables.size, records: again.records, isStill: again.isStill }
+  return { tables: again.tables.size, records: again.records, isDrained: again.isDrained }
 }

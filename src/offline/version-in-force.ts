@@ -2,32 +2,44 @@ import { resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { factOf, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
-import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
+import { readLiveCheckpoint } from './checkpoints.ts'
+import { readCode, type VersionCode } from './code.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
-import { readLiveCheckpoint } from './state.ts'
 
 /**
- * The version of the code that derives what is live at the end of a log. The last checkpoint tells, and the log behind it where
- * other code took over since.
- * @throws HenceError `code-not-kept` (change) where neither does
+ * The version of the code that derives the live tables at the end of a log: the one of the last checkpoint, or of a
+ * control record behind it.
+ * @throws HenceError `code-not-kept` (change) where there is neither
  */
 export async function versionInForce(data: string, snapshot: LogSnapshot): Promise<string> {
-  const state = await readLiveCheckpoint(data)
-  const from = state?.positions ?? snapshot.partitions.map(() => 0)
+  const checkpoint = await readLiveCheckpoint(data)
+  const from = checkpoint?.positions ?? snapshot.partitions.map(() => 0)
   const { facts, unfinished } = await findControls(logOfSnapshot(snapshot), from)
-  const history = [...(state?.history ?? []), ...facts]
-  // A start finishes what a process that ended had begun to write.
+  const history = [...(checkpoint?.history ?? []), ...facts]
+  // The next start completes a control record that is missing in some partitions.
   if (unfinished) history.push(factOf(unfinished.record.generation, unfinished.record.control, []))
-  const version = versionOf(history, liveOf(history)) ?? state?.version
+  const version = versionOf(history, liveOf(history)) ?? checkpoint?.version
   if (version !== undefined) return version
-  throw unknownVersion(data)
-}
-
-export function unknownVersion(data: string): HenceError {
-  return new HenceError(
+  throw new HenceError(
     'code-not-kept',
     'change',
-    `Nothing tells which code derived what is in ${resolve(data)}: neither its log nor a saved state. Name the app's module with --app, ` +
-      'or start it once with that code.',
+    `Neither the log nor a checkpoint in ${resolve(data)} names the code that derived the tables. ` +
+      "Name the app's module with --app, or start the app once.",
   )
+}
+
+/**
+ * The code that derives the live tables of a data directory; undefined where there is no log, or the code is not kept.
+ * @throws HenceError what reading the log and the checkpoint throws
+ */
+export async function codeInForce(data: string): Promise<VersionCode | undefined> {
+  const snapshot = await snapshotLog(data)
+  if (snapshot === undefined) return undefined
+  try {
+    return await readCode(data, await versionInForce(data, snapshot))
+  } catch (error) {
+    if (error instanceof HenceError && error.code === 'code-not-kept') return undefined
+    throw error
+  }
 }

@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
@@ -10,6 +10,7 @@ import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Store } from '../state/store.ts'
 import { lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
+import { readTextIfThere } from './text-file.ts'
 
 /** Where an engine keeps its log and the state derived from it. */
 export interface Storage {
@@ -79,7 +80,7 @@ export async function openDirectory(options: {
   } catch (error) {
     await lock?.release()
     if (error instanceof HenceError || (signal?.aborted && error === signal.reason)) throw error
-    throw unusable(directory, error)
+    throw dataUnusable(directory, error)
   }
   const held = lock
   return {
@@ -141,7 +142,7 @@ export async function keep(disk: Disk, directory: string, name: string, text: st
 
 /** Returns the text that is kept under a name in a data directory; undefined if there is none. */
 export function kept(directory: string, name: string): Promise<string | undefined> {
-  return readFile(join(directory, name), 'utf8').catch(absent)
+  return readTextIfThere(join(directory, name))
 }
 
 /** The error for a process that still derives although its engine has ended. */
@@ -154,11 +155,7 @@ export function stillDeriving(directory: string): HenceError {
   )
 }
 
-function absent(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error
-}
-
-function unusable(directory: string, cause: unknown): HenceError {
+export function dataUnusable(directory: string, cause: unknown): HenceError {
   return new HenceError(
     'data-unusable',
     'operator',

@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url'
 import { Generation } from '../../src/generation/generation.ts'
 import { findControls } from '../../src/log/controls.ts'
 import type { Log } from '../../src/log/log.ts'
+import { restore } from '../../src/offline/backup.ts'
 import { readCode } from '../../src/offline/code.ts'
-import { copyData } from '../../src/offline/copy-data.ts'
 import { snapshotData } from '../../src/offline/data-snapshot.ts'
 import { logOfSnapshot } from '../../src/offline/log-of-snapshot.ts'
 import { replay } from '../../src/processor/replay.ts'
@@ -127,14 +127,14 @@ test(`the tables of every place are those that were live there, over ${lives} li
   const some = marks.filter((_, i) => i % Math.ceil(marks.length / 5) === 0 || i === marks.length - 1)
   for (const [i, { ends, digest }] of some.entries()) {
     const to = join(folder, `then-${i}`)
-    const at = ends.flatMap((end, partition) => (end > 0 ? [[partition, end - 1] as const] : []))
+    const at = ends.flatMap((end, partition) => (end > 0 ? [{ partition, offset: end - 1 }] : []))
     if (at.length === 0) continue
     if (i === 1) {
-      const tokens = at.map((place) => place.join(':')).join(',')
+      const tokens = at.map(({ partition, offset }) => `${partition}:${offset}`).join(',')
       const restored = await hence(['restore', '--from', data, '--to', to, '--at', tokens])
       assert.equal(restored.code, 0, restored.stderr)
     } else {
-      const { ends: copied, flaws } = await copyData(data, to, { after: new Map(at) })
+      const { ends: copied, flaws } = await restore({ from: data, to, at })
       assert.deepEqual(flaws, [])
       assert.deepEqual(copied, ends)
     }

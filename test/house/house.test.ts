@@ -61,6 +61,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   ],
 }
 
+/** Folders that a room must not import, though it may import their room. The command line works on files by `offline`. */
+const mayNotImport: Readonly<Record<string, readonly string[]>> = { cli: ['log/file-log/'] }
+
 /** The rooms that a room below `derivation` or `derivation` itself may know. */
 function below(_: 'derivation'): readonly string[] {
   return ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox']
@@ -101,6 +104,8 @@ for (const file of sources.filter((file) => roomOf(file) !== 'public')) {
       assert.ok(files.includes(target), `${target} is no file`)
       const allowed = roomOf(target) === room || mayImport[room]!.includes(roomOf(target))
       assert.ok(allowed, `${room} must not import ${roomOf(target)} (${target})`)
+      const folder = mayNotImport[room]?.find((folder) => target.startsWith(folder))
+      assert.equal(folder, undefined, `${room} must not import ${folder} (${target})`)
     }
   })
 }
@@ -192,6 +197,7 @@ test('no file is imported by nothing', () => {
     'client/file.ts',
     'server/index.ts',
     'effect/index.ts',
+    'offline/index.ts',
     'postgres/index.ts',
     'testing/index.ts',
     // It is started as a process.
@@ -227,6 +233,18 @@ test('the public entries export what they say', async () => {
   assert.deepEqual(await names('hence/client/file'), ['file'])
   assert.deepEqual(await names('hence/server'), ['createKey', 'listKeys', 'revokeKey', 'server'])
   assert.deepEqual(await names('hence/effects'), ['email', 'webhook'])
+  assert.deepEqual(await names('hence/offline'), [
+    'backup',
+    'check',
+    'doctor',
+    'dryRun',
+    'exportLog',
+    'logStats',
+    'plan',
+    'repair',
+    'restore',
+    'verify',
+  ])
   assert.deepEqual(await names('hence/postgres'), ['postgresOutbox', 'postgresOutboxSql', 'postgresSink'])
   assert.deepEqual(await names('hence/testing'), [
     'logConformance',

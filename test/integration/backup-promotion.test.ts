@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { type App, createEngine, type Engine } from 'hence'
-import { copyData } from '../../src/offline/copy-data.ts'
+import { type Position, restore } from '../../src/offline/index.ts'
 import { bank } from '../bank-versions.ts'
 
 // A promotion takes many writes: a control record in each partition, then corrections. A copy may end between any two of
@@ -75,7 +75,7 @@ test('a copy that ends anywhere within a promotion is started on, and comes to w
   const from = history[0]!.positions[partition]! - 2
   for (let offset = from; offset < applied[partition]!; offset += 3) {
     const to = join(folder, `at-${offset}`)
-    const { ends, flaws } = await copyData(data, to, { after: new Map([[partition, offset]]) })
+    const { ends, flaws } = await restore({ from: data, to, at: [{ partition, offset }] })
     assert.deepEqual(flaws, [])
     const past = history.filter(({ positions }) => positions.every((at, i) => ends[i]! > at))
     assert.ok(
@@ -107,17 +107,17 @@ test('a copy that lacks corrections which its log does not have is told, and not
   const { history } = await promoted(data)
   const [promotion] = history
   const kept = join(data, 'promotions', `${promotion!.number}-0.ndjson`)
-  const within = new Map(promotion!.positions.map((at, partition) => [partition, at + 1]))
+  const within = promotion!.positions.map((at, partition) => ({ partition, offset: at + 1 }))
   const text = await readFile(kept, 'utf8')
-  const codesOf = async (name: string, moment = {}) =>
-    (await copyData(data, join(folder, name), moment)).flaws.map(({ code }) => code)
+  const codesOf = async (name: string, at?: readonly Position[]) =>
+    (await restore({ from: data, to: join(folder, name), at })).flaws.map(({ code }) => code)
 
   await rm(kept)
   // All of them are in the log.
   assert.deepEqual(await codesOf('whole'), [])
-  assert.deepEqual(await codesOf('part', { after: within }), ['corrections-lost'])
+  assert.deepEqual(await codesOf('part', within), ['corrections-lost'])
   await assert.rejects(open(fresh, join(folder, 'part')), { code: 'corrections-lost' })
   await writeFile(kept, text.replace('paid', 'owed'))
-  assert.deepEqual(await codesOf('changed', { after: within }), ['corrections-changed-on-disk'])
+  assert.deepEqual(await codesOf('changed', within), ['corrections-changed-on-disk'])
   await assert.rejects(open(fresh, join(folder, 'changed')), { code: 'corrections-lost' })
 })

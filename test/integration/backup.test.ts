@@ -10,7 +10,7 @@ import { v7 } from 'uuid'
 import { copyLog } from '../../src/log/file-log/copy.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { readSnapshot, snapshotLog } from '../../src/log/file-log/snapshot.ts'
-import { copyData } from '../../src/offline/copy-data.ts'
+import { backup, restore } from '../../src/offline/backup.ts'
 import { hence } from '../hence-process.ts'
 import notes from '../server/notes.ts'
 
@@ -201,7 +201,11 @@ test('a restore to right after a record has the tables that were there then, at 
   for (const [i, input] of requests.entries()) {
     await again.submit('write', input, { requestId: v7() })
     const to = join(folder, `at-${i}`)
-    const { records, ends, flaws } = await copyData(data, to, { after: new Map([[0, before + i]]) })
+    const { records, ends, flaws } = await restore({
+      from: data,
+      to,
+      at: [{ partition: 0, offset: before + i }],
+    })
     assert.deepEqual([records, ends, flaws], [before + i + 1, [before + i + 1], []])
     const then = await createEngine({
       app: notes,
@@ -251,7 +255,7 @@ test('with several partitions nothing stands in the copy without its cause, what
   for (const [partition, end] of applied.entries()) {
     for (let offset = 0; offset < end; offset += 12) {
       const to = join(folder, `at-${partition}-${offset}`)
-      const { ends, flaws } = await copyData(data, to, { after: new Map([[partition, offset]]) })
+      const { ends, flaws } = await restore({ from: data, to, at: [{ partition, offset }] })
       assert.equal(ends[partition], offset + 1)
       assert.deepEqual(flaws, [])
       const then = await createEngine({ app: notes, module, data: to, report: assert.fail as never })
@@ -291,7 +295,7 @@ test('a backup beside a running engine has no event without its cause, whichever
   for (let i = 0; i < 4; i++) {
     while (sent < 400 * (i + 1)) await new Promise(setImmediate)
     copies.push(join(folder, `copy-${i}`))
-    const { flaws } = await copyData(data, copies.at(-1)!)
+    const { flaws } = await backup({ data, to: copies.at(-1)! })
     assert.deepEqual(flaws, [])
   }
   stopped = true

@@ -40,6 +40,7 @@ const borrowed: Readonly<Record<string, string>> = {
   'docs/how-to/audit.md': 'docs/reference/app.md',
   'docs/how-to/mount.md': 'docs/reference/app.md',
   'docs/reference/client.md': 'docs/reference/app.md',
+  'docs/reference/offline.md': 'docs/reference/app.md',
 }
 
 for (const page of await pages()) {

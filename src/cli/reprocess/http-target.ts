@@ -1,13 +1,11 @@
-import { resolve } from 'node:path'
 import { type Answer, type Call, Exchange, notUnderstood, problemOf } from '../../client/exchange.ts'
 import { HenceError } from '../../failure.ts'
-import { realDisk } from '../../log/file-log/disk.ts'
+import { keepCode } from '../../offline/code.ts'
 import { snapshotData } from '../../offline/data-snapshot.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import { bundle } from '../../sandbox/bundle.ts'
 import { sandboxed } from '../../sandbox/program.ts'
 import type { Generations } from '../../server/reprocess.ts'
-import { codeName, keep } from '../../storage/storage.ts'
 import type { ServiceOptions } from '../address.ts'
 import type { ReprocessTarget } from './target.ts'
 
@@ -30,10 +28,10 @@ export function httpTarget({ url, key, data }: ServiceOptions): ReprocessTarget 
       if (data === undefined) throw noDirectory()
       // Throws if this is not a data directory, before anything is written there.
       await snapshotData(data)
-      const { code, hash } = await bundle(module)
-      sandboxed({ code, hash }).close()
-      await keep(realDisk, resolve(data), codeName(hash), code)
-      return (await post('/reprocess', { version: hash, ...options })) as ReprocessStatus
+      const code = await bundle(module)
+      sandboxed(code).close()
+      await keepCode(data, code)
+      return (await post('/reprocess', { version: code.hash, ...options })) as ReprocessStatus
     },
     pause: async () => (await post('/reprocess/pause')) as ReprocessStatus,
     resume: async () => (await post('/reprocess/resume')) as ReprocessStatus,

@@ -1,30 +1,53 @@
-/** Tells on a terminal how far a long work is, in one line that is written over; elsewhere nothing. */
+import type { LongWork, OfflineProgress } from '../../offline/index.ts'
+import { note } from './output.ts'
+import { stopSignal } from './stop-signal.ts'
+
+const everyMs = 100
+
+/** Shows how far long work is, on one line of a terminal that it writes over. Elsewhere it shows nothing. */
 export class Progress {
-  readonly #shown = process.stderr.isTTY
-  #what = ''
-  #done = 0
-  #at = 0
+  readonly #isShown = process.stderr.isTTY
+  #shownAt = 0
 
-  /** So much more is done of something. */
-  add(what: string, amount: number, unit: string): void {
-    if (what !== this.#what) this.#done = 0
-    this.#what = what
-    this.#done += amount
-    this.show(() => `${what} ${Math.floor(this.#done)} ${unit}`)
-  }
-
-  /** This is how far it is. */
   show(text: (columns: number) => string): void {
     const now = performance.now()
-    if (!this.#shown || now - this.#at < everyMs) return
-    this.#at = now
+    if (!this.#isShown || now - this.#shownAt < everyMs) return
+    this.#shownAt = now
     process.stderr.write(`\r\x1b[K${text(process.stderr.columns)}`)
   }
 
-  /** Takes the line away. */
+  /** Removes the line. */
   end(): void {
-    if (this.#shown && this.#at > 0) process.stderr.write('\r\x1b[K')
+    if (this.#isShown && this.#shownAt > 0) process.stderr.write('\r\x1b[K')
   }
 }
 
-const everyMs = 100
+/**
+ * Runs offline work with a line of progress. The first SIGINT or SIGTERM stops it; the result is then undefined.
+ */
+export async function withProgress<T>(run: (work: LongWork) => Promise<T>): Promise<T | undefined> {
+  const { signal } = stopSignal()
+  const line = new Progress()
+  try {
+    return await run({ signal, progress: (progress) => line.show(() => progressText(progress)) })
+  } catch (error) {
+    if (!signal.aborted) throw error
+    line.end()
+    note('Stopped.')
+    return undefined
+  } finally {
+    line.end()
+  }
+}
+
+const verbs = { copy: 'copied', read: 'read', verify: 'checked', derive: 'derived' }
+
+/** Such as `checked 1200 of 5000 records (24 %)`. */
+function progressText({ step, done, total, unit }: OfflineProgress): string {
+  const scale = unit === 'bytes' ? 1024 * 1024 : 1
+  const name = unit === 'bytes' ? 'MiB' : unit
+  const [now, end] = [done, total ?? 0].map((amount) => Math.floor(amount / scale))
+  if (total === undefined || total === 0) return `${verbs[step]} ${now} ${name}`
+  const percent = Math.min(100, Math.floor((done / total) * 100))
+  return `${verbs[step]} ${now} of ${end} ${name} (${percent} %)`
+}

@@ -31,6 +31,8 @@ export interface CopyEnd {
   readonly until?: number
   /** By partition: leaves out records from this offset on. The caller makes sure that no event lacks its cause. */
   readonly ends?: readonly number[]
+  /** Called with the number of bytes that were copied since the last call; what it throws ends the copying. */
+  readonly copied?: (bytes: number) => void
 }
 
 /**
@@ -48,6 +50,7 @@ export async function copyLog(snapshot: LogSnapshot, directory: string, end: Cop
     await copyPartition(snapshot.partitions[partition]!, files, {
       until: end.until ?? Number.POSITIVE_INFINITY,
       offset: end.ends?.[partition] ?? Number.POSITIVE_INFINITY,
+      copied: end.copied ?? (() => {}),
     })
     await disk.syncDirectory(files.directory, 'copied names')
   }
@@ -60,6 +63,7 @@ export async function copyLog(snapshot: LogSnapshot, directory: string, end: Cop
 interface End {
   readonly until: number
   readonly offset: number
+  readonly copied: (bytes: number) => void
 }
 
 async function copyPartition(
@@ -75,7 +79,7 @@ async function copyPartition(
     const file = await files.disk.open(segment.path, 'read')
     try {
       const kept = await keptOf(file, files, segment, limit, end)
-      await copySegment(file, join(to.directory, basename(segment.path)), segment.size, kept)
+      await copySegment(file, join(to.directory, basename(segment.path)), segment.size, kept, end.copied)
       // A segment exists as soon as the one before it says that the partition continues, even if it is still empty.
       if (!kept.continued) return
     } finally {
@@ -152,6 +156,7 @@ async function copySegment(
   path: string,
   size: number,
   { position, shortened }: Kept,
+  copied: (bytes: number) => void,
 ): Promise<void> {
   const file = await realDisk.open(path, 'create')
   try {
@@ -160,6 +165,7 @@ async function copySegment(
     for (let at = 0; at < position; at += pieceBytes) {
       const part = piece.subarray(0, Math.min(pieceBytes, position - at))
       await file.write(part.subarray(0, await from.read(part, at)), at)
+      copied(part.length)
     }
     if (shortened !== undefined) await file.write(shortened, position)
     await file.sync('copied segment')

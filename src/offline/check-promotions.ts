@@ -4,7 +4,7 @@ import type { ControlFact } from '../log/control-history.ts'
 import type { Log } from '../log/log.ts'
 import { decodeRecord } from '../log/record.ts'
 import { checkCorrectionFiles } from '../reprocess/correction-files.ts'
-import { keptIn } from './code.ts'
+import { kept } from '../storage/storage.ts'
 
 /**
  * Holds the corrections that a data directory keeps against what its log says of them. A start needs those that the log does
@@ -19,7 +19,7 @@ export async function checkPromotions(
   for (const fact of facts) {
     if (fact.type !== 'promotion' || fact.corrections === 0) continue
     const { number, corrections } = fact
-    const { missing, changed } = await checkCorrectionFiles((name) => keptIn(data, name), fact)
+    const { missing, changed } = await checkCorrectionFiles((name) => kept(data, name), fact)
     for (const name of changed) {
       const file = join(data, name)
       const message = `${file} is not what promotion ${number} has written. Put it back from a copy; what of it is in the log already is as it was.`

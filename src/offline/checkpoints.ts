@@ -1,12 +1,12 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HenceError } from '../failure.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { readManifest } from '../reprocess/manifest.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
-import { stateFolder } from '../storage/storage.ts'
+import { kept, stateFolder } from '../storage/storage.ts'
 
-/** The part of a checkpoint that the offline commands read. */
+/** The part of a checkpoint that offline work reads. */
 export type CheckpointSummary = Pick<Checkpoint, 'logId' | 'generation' | 'version' | 'positions' | 'history'>
 
 /**
@@ -14,19 +14,14 @@ export type CheckpointSummary = Pick<Checkpoint, 'logId' | 'generation' | 'versi
  * @throws HenceError `state-unreadable` (operator)
  */
 export async function readLiveCheckpoint(directory: string): Promise<CheckpointSummary | undefined> {
-  return readCheckpoint(await liveState(directory))
-}
-
-/** The folder of the state that is live, or was when it was last noted. */
-export async function liveState(directory: string): Promise<string> {
-  const { live } = await readManifest((name) =>
-    readFile(join(directory, name), 'utf8').catch(() => undefined),
-  )
-  return stateFolder(directory, live)
+  const { live } = await readManifest((name) => kept(directory, name))
+  return readCheckpoint(stateFolder(directory, live))
 }
 
 /** The generations that have a folder of state in a data directory, in order. */
-export async function keptStates(directory: string): Promise<{ generation: number; folder: string }[]> {
+export async function storedGenerations(
+  directory: string,
+): Promise<{ readonly generation: number; readonly folder: string }[]> {
   const names: string[] = await readdir(join(directory, 'state')).catch(() => [])
   const numbers = names.flatMap((name) => (/^\d{1,5}$/.test(name) ? Number(name) : []))
   return numbers
@@ -34,7 +29,10 @@ export async function keptStates(directory: string): Promise<{ generation: numbe
     .map((generation) => ({ generation, folder: stateFolder(directory, generation) }))
 }
 
-/** Reads the last checkpoint in a folder of state; undefined when there is none. */
+/**
+ * Reads the last checkpoint in a folder of state; undefined when there is none.
+ * @throws HenceError `state-unreadable` (operator)
+ */
 export async function readCheckpoint(folder: string): Promise<CheckpointSummary | undefined> {
   const names: string[] = await readdir(folder).catch(() => [])
   if (!names.includes('data.mdb')) return undefined
@@ -47,8 +45,8 @@ export async function readCheckpoint(folder: string): Promise<CheckpointSummary 
     throw new HenceError(
       'state-unreadable',
       'operator',
-      `The checkpoint in ${folder} makes no sense: ${error}. It holds nothing that the log does not: stop the ` +
-        'process, remove that folder, and start again, and it is derived anew.',
+      `The checkpoint in ${folder} is not valid: ${error}. The state holds nothing that the log does not: stop the ` +
+        'process, remove that folder, and start again to derive it anew.',
       { cause: error },
     )
   } finally {

@@ -1,0 +1,193 @@
+import { copyFile, mkdir, open, readdir, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { headLine } from '../audit/head.ts'
+import { HeadCheck } from '../audit/head-check.ts'
+import { readHeads, someHeads } from '../audit/head-file.ts'
+import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
+import { type Flaw, verifyPartition } from '../audit/verify.ts'
+import { HenceError } from '../failure.ts'
+import { endsRightAfter } from '../log/consistent-cut.ts'
+import { findControls } from '../log/controls.ts'
+import { copyLog } from '../log/file-log/copy.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import type { Position } from '../log/log.ts'
+import { dataUnusable } from '../storage/storage.ts'
+import { fileExists, readText } from '../storage/text-file.ts'
+import { checkPromotions } from './check-promotions.ts'
+import { recordsIn, snapshotConsistently, snapshotData } from './data-snapshot.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
+import { beginStep, type LongWork } from './progress.ts'
+
+export interface BackupOptions extends LongWork {
+  /** The data directory. A process may have it open. */
+  readonly data: string
+  /** The directory that the copy goes to: new or empty. */
+  readonly to: string
+}
+
+export interface RestoreOptions extends LongWork {
+  /** The backup, or another data directory. */
+  readonly from: string
+  /** The data directory to make: new or empty. */
+  readonly to: string
+  /** Leaves out what has a later log time, in milliseconds since 1970, and signed heads that cover it. */
+  readonly until?: number | undefined
+  /**
+   * The last records to restore, at most one a partition. Other partitions keep what was durable when the latest of these
+   * records was. An event whose cause is left out is left out too, with all that follows it in its partition.
+   */
+  readonly at?: readonly Position[] | undefined
+}
+
+/** The result of `backup` and `restore`. */
+export interface Copied {
+  /** Where the copy is. */
+  readonly directory: string
+  /** Whether there are no flaws. */
+  readonly ok: boolean
+  readonly logId: string
+  readonly records: number
+  /** By partition: the offset behind its last record. */
+  readonly ends: readonly number[]
+  /** The parts of the copy that are not what was written or signed. */
+  readonly flaws: readonly Flaw[]
+}
+
+/**
+ * Copies a data directory without its derived state (the log, code, corrections of promotions, API keys, the signing key and
+ * signed heads), then reads the copy back and checks it. The copy holds all that was acknowledged before the call, and
+ * no event without its cause. If it fails or is aborted, it removes what it has written.
+ * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
+ */
+export function backup({ data, to, ...work }: BackupOptions): Promise<Copied> {
+  return copyData(data, to, {}, work)
+}
+
+/**
+ * Makes a data directory out of a backup or another data directory: all of it, as it was at a log time, or right after some
+ * records. The next start derives the tables. Otherwise like `backup`.
+ * @throws HenceError `no-log`, `folder-not-empty` (change), `token-unknown` (change) for a position in `at` without a
+ *   record, `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
+ */
+export function restore({ from, to, until, at, ...work }: RestoreOptions): Promise<Copied> {
+  return copyData(from, to, { until, at }, work)
+}
+
+/** The entries of a data directory that a copy may have. */
+const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']
+
+async function copyData(
+  from: string,
+  to: string,
+  { until, at }: Pick<RestoreOptions, 'until' | 'at'>,
+  work: LongWork,
+): Promise<Copied> {
+  const { snapshot, ends } = await snapshotConsistently(from)
+  const log = logOfSnapshot(snapshot, ends)
+  if ((await readdir(to).catch(() => [])).length > 0) throw notEmpty(to)
+  const cut = at === undefined ? ends : await endsRightAfter(log, offsetsOf(at))
+  try {
+    const copied = beginStep(work, 'copy', 'bytes', bytesIn(snapshot))
+    copied(0)
+    await copyLog(snapshot, to, { copied, ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
+    await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
+    // A promotion writes its corrections before its control record, so every promotion in the snapshot has them.
+    await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
+    await copyFolder(from, to, (name) => name === 'keys.json')
+    await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))
+    return await verifyCopy(from, to, work)
+  } catch (error) {
+    // A part of a copy must not be taken for a backup, nor stand in the way of the next try.
+    for (const name of copiedNames) await rm(join(to, name), { recursive: true, force: true })
+    throw error instanceof Error && 'syscall' in error ? dataUnusable(to, error) : error
+  }
+}
+
+async function verifyCopy(from: string, to: string, work: LongWork): Promise<Copied> {
+  const copy = await snapshotData(to)
+  const ends = copy.partitions.map(({ findings }) => findings?.tip.offset ?? 0)
+  await copyHeads(from, to, ends)
+  const check = await headCheck(to, copy.id)
+  const flaws: Flaw[] = []
+  let records = 0
+  const progress = beginStep(work, 'verify', 'records', recordsIn(copy))
+  for (const each of copy.partitions) {
+    const verified = await verifyPartition(each, { heads: check, inUse: false, progress })
+    records += verified.records
+    flaws.push(...verified.flaws)
+  }
+  // A reason that is a HenceError was taken for a flaw.
+  work.signal?.throwIfAborted()
+  for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
+  if (flaws.length === 0) {
+    const log = logOfSnapshot(copy)
+    const { facts } = await findControls(
+      log,
+      ends.map(() => 0),
+    )
+    flaws.push(...(await checkPromotions(to, log, facts)))
+  }
+  return { directory: to, ok: flaws.length === 0, logId: copy.id, records, ends, flaws }
+}
+
+function offsetsOf(positions: readonly Position[]): ReadonlyMap<number, number> {
+  return new Map(positions.map(({ partition, offset }) => [partition, offset]))
+}
+
+function bytesIn({ partitions }: LogSnapshot): number {
+  let bytes = 0
+  for (const { findings } of partitions) {
+    if (findings === undefined) continue
+    for (const { size } of findings.segments.slice(0, -1)) bytes += size
+    bytes += findings.tip.position
+  }
+  return bytes
+}
+
+async function copyFolder(from: string, to: string, wanted: (name: string) => boolean): Promise<void> {
+  const names = (await readdir(from).catch(() => [])).filter(wanted)
+  if (names.length > 0) await mkdir(to, { recursive: true })
+  for (const name of names) {
+    // Keeps the mode of the file, so that keys stay readable by their owner alone.
+    await copyFile(join(from, name), join(to, name))
+    const file = await open(join(to, name), 'r+')
+    await file.sync()
+    await file.close()
+  }
+}
+
+/** Copies the heads that cover no more than the copy holds. One that was signed meanwhile may cover more. */
+async function copyHeads(from: string, to: string, ends: readonly number[]): Promise<void> {
+  const source = headsIn(from)
+  if (!(await fileExists(source))) return
+  const file = await open(headsIn(to), 'wx', 0o600)
+  try {
+    for await (const head of readHeads(source)) {
+      if (head.partitions.some(({ size }, partition) => size > (ends[partition] ?? 0))) break
+      await file.write(`${headLine(head)}\n`)
+    }
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function headCheck(data: string, logId: string): Promise<HeadCheck | undefined> {
+  const heads = headsIn(data)
+  if (!(await fileExists(heads))) return undefined
+  const check = new HeadCheck(logId, readPublicKey(await readText(join(data, 'audit', publicKeyName))))
+  for (const head of await someHeads(heads)) check.add(head, heads)
+  return check
+}
+
+function headsIn(data: string): string {
+  return join(data, 'audit', 'heads.ndjson')
+}
+
+function notEmpty(directory: string): HenceError {
+  return new HenceError(
+    'folder-not-empty',
+    'change',
+    `${resolve(directory)} is not empty, and nothing was written to it. Give a new or empty directory.`,
+  )
+}

@@ -1,0 +1,112 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { App } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
+import type { Engine } from '../engine/engine.ts'
+import { openEngine } from '../engine/open-engine.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { catchUp, failureOf } from '../reprocess/catch-up.ts'
+import type { Diff, ReprocessStatus } from '../reprocess/reprocessing.ts'
+import { hostApp } from '../sandbox/program.ts'
+import { openLmdbStore } from '../state/lmdb-store.ts'
+import { kept, type Storage } from '../storage/storage.ts'
+import { readCode } from './code.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
+import { beginStep, type LongWork } from './progress.ts'
+import { shadowLog } from './shadow-log.ts'
+import type { Survey } from './survey.ts'
+import { withTemporaryFolder } from './temporary-folder.ts'
+import { versionInForce } from './version-in-force.ts'
+
+export interface DerivedTwice {
+  /** The status of the generation that the new code derived. */
+  readonly status: ReprocessStatus
+  /** How long the new code took, in milliseconds. */
+  readonly ms: number
+  readonly diff: Diff
+}
+
+/**
+ * Derives the part of a log that a survey has read by the code in force there, then by other code, and compares both. It
+ * works in memory and in a temporary directory (in `TMPDIR`), and only reads the data directory.
+ * @throws HenceError what reprocessing throws; the error that stopped the new code (operator)
+ */
+export function deriveTwice(options: {
+  readonly data: string
+  readonly snapshot: LogSnapshot
+  readonly survey: Survey
+  readonly module: string
+  readonly samples: number
+  readonly each?: ((line: string) => unknown) | undefined
+  readonly work: LongWork
+}): Promise<DerivedTwice> {
+  const { data, snapshot, survey, module, samples, each, work } = options
+  const signal = work.signal ?? new AbortController().signal
+  return withTemporaryFolder('hence-check-', async (temporary) => {
+    let engine: Engine<App> | undefined
+    try {
+      const code = await readCode(data, survey.version ?? (await versionInForce(data, snapshot)))
+      const derived = beginStep(work, 'derive', 'records', 2 * survey.records)
+      let done = 0
+      const reached = (records: number) => {
+        derived(records - done)
+        done = records
+      }
+      // The log is read once to derive it by the code in force; how far the new code is, its status says.
+      const read = (records: number) => {
+        if (engine === undefined) reached(Math.min(survey.records, done + records))
+      }
+      const { ends, until } = survey
+      const log = shadowLog(logOfSnapshot(snapshot, ends), { ends, until, read })
+      engine = await openEngine(
+        {
+          app: hostApp(code),
+          data: temporaryStorage(temporary, data, log),
+          // No timer later than the log fires: the comparison covers what the log holds, and nothing else.
+          clock: stoppedAt(until),
+          report: () => {},
+        },
+        code,
+      )
+      const { reprocessing } = engine
+      const startedAt = performance.now()
+      await reprocessing.start({ module }, { share: 1, again: true })
+      const status = await catchUp(() => reprocessing.status(), signal, ({ records }) => {
+        reached(survey.records + records)
+      })
+      const ms = performance.now() - startedAt
+      signal.throwIfAborted()
+      if (status!.state === 'failed') throw failureOf(status!)
+      const diff = await reprocessing.diff({ samples, signal, ...(each && { each }) })
+      return { status: status!, ms, diff }
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
+    } finally {
+      await engine?.close()
+    }
+  })
+}
+
+/** Stores derived state in a folder and kept texts in memory; code that the data directory keeps is read there. */
+function temporaryStorage(folder: string, data: string, log: Storage['log']): Storage {
+  const texts = new Map<string, string>()
+  const storeFolder = (generation: number) => join(folder, String(generation))
+  return {
+    log,
+    openStore: (generation, collections) =>
+      openLmdbStore({ directory: storeFolder(generation), collections }),
+    dropStore: (generation) => rm(storeFolder(generation), { recursive: true, force: true }),
+    async keep(name, text) {
+      texts.set(name, text)
+    },
+    async kept(name) {
+      return texts.get(name) ?? (name.startsWith('code/') ? kept(data, name) : undefined)
+    },
+    close: () => log.close(),
+  }
+}
+
+function stoppedAt(time: number): Clock {
+  return { now: () => time, alarm: () => () => {} }
+}

@@ -1,0 +1,211 @@
+import { stat, statfs } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { HenceError } from '../failure.ts'
+import { damageLocation } from '../log/file-log/damage.ts'
+import {
+  type LogSnapshot,
+  type PartitionSnapshot,
+  readSnapshot,
+  snapshotLog,
+} from '../log/file-log/snapshot.ts'
+import { planTruncation, type Truncation } from '../log/file-log/truncation.ts'
+import { decodeRecord } from '../log/record.ts'
+import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
+import { recordsIn } from './data-snapshot.ts'
+import { examineState, type UselessState } from './examine-state.ts'
+import type { AddFinding, Finding, Repair } from './finding.ts'
+import { beginStep, type LongWork } from './progress.ts'
+
+export interface DoctorOptions extends LongWork {
+  /** The data directory. A process may have it open. */
+  readonly data: string
+}
+
+/** The result of `doctor`. */
+export interface Diagnosis {
+  /** The data directory, as an absolute path. */
+  readonly directory: string
+  /** Whether no finding is `wrong`, so that a start succeeds. */
+  readonly ok: boolean
+  /** Whether a process has the directory open. Then nothing can be repaired. */
+  readonly inUse: boolean
+  readonly findings: readonly Finding[]
+  /** The repairs that `repair` can do, in the order in which they must be done. */
+  readonly repairs: readonly Repair[]
+}
+
+/**
+ * Examines what a start would find in a data directory: who has it open, the free disk space, every byte of the log, the
+ * state and code of each generation, and the corrections of promotions. It changes nothing.
+ * @throws HenceError `log-read-failed` (retry). Damage is no error: it is in `findings`
+ */
+export async function doctor(options: DoctorOptions): Promise<Diagnosis> {
+  const { data } = options
+  const findings: Finding[] = []
+  const add: AddFinding = (level, code, message, more = {}) =>
+    findings.push({ level, code, message, ...more })
+  const found = await examine(data, add, options)
+  // A reason that is a HenceError was taken for a finding.
+  options.signal?.throwIfAborted()
+  const ok = findings.every(({ level }) => level !== 'wrong')
+  const repairs = found === undefined ? [] : repairsFor(found)
+  return { directory: resolve(data), ok, inUse: found?.inUse ?? false, findings, repairs }
+}
+
+/** What an examination found that can be repaired. */
+interface Examined {
+  readonly inUse: boolean
+  readonly truncations: Truncation[]
+  readonly useless: UselessState[]
+  hasTornTail: boolean
+}
+
+/** @returns undefined when there is no directory */
+async function examine(data: string, add: AddFinding, work: LongWork): Promise<Examined | undefined> {
+  const directory = await stat(data).catch(() => undefined)
+  if (!directory?.isDirectory()) {
+    add('wrong', 'no-log', `The directory ${resolve(data)} does not exist.`, { todo: 'Give another one.' })
+    return undefined
+  }
+  const holder = await lockHolderOf(data)
+  addHolder(holder, add)
+  await addSpace(data, add)
+  const inUse = holder !== undefined
+  let snapshot: LogSnapshot | undefined
+  try {
+    snapshot = await snapshotLog(data)
+    if (snapshot === undefined) add('fine', 'no-log', 'There is no log yet. The next start makes one.')
+  } catch (error) {
+    addError(error, add)
+  }
+  const examined: Examined = { inUse, truncations: [], useless: [], hasTornTail: false }
+  if (snapshot === undefined) return examined
+  const read = beginStep(work, 'read', 'records', recordsIn(snapshot))
+  const ends: (number | undefined)[] = []
+  for (const each of snapshot.partitions) ends.push(await examinePartition(each, examined, add, read))
+  await examineState({ data, snapshot, ends, add, useless: examined.useless })
+  return examined
+}
+
+function repairsFor({ inUse, truncations, useless, hasTornTail }: Examined): Repair[] {
+  if (inUse) return []
+  const repairs: Repair[] = truncations.map((truncation) => {
+    const { partition, from, file, byte } = truncation
+    return { kind: 'end-partition', partition, offset: from, file, byte, loss: lossOf(truncation) }
+  })
+  const whole =
+    truncations.length > 0
+      ? { folder: 'state', reason: 'It may have been derived from records that are lost.' }
+      : useless.find(({ folder }) => folder === 'state')
+  // Where all state is set aside, that of single generations goes with it.
+  for (const each of whole ? [whole] : useless) repairs.push({ kind: 'set-state-aside', ...each })
+  if (hasTornTail) repairs.push({ kind: 'cut-torn-tail' })
+  return repairs
+}
+
+function addHolder(holder: LockHolder | 'unknown' | undefined, add: AddFinding): void {
+  if (holder === undefined) add('fine', 'not-in-use', 'No process has the directory open.')
+  else if (holder === 'unknown') add('fine', 'in-use', 'A process has the directory open.')
+  else {
+    const { pid, host, since } = holder
+    add('fine', 'in-use', `Process ${pid} on ${host} has had the directory open since ${since}.`)
+  }
+}
+
+/** A new segment and a checkpoint need room. With less than this, the next write may fail. */
+const spaceMinMebibytes = 256
+
+async function addSpace(data: string, add: AddFinding): Promise<void> {
+  const { bavail, bsize } = await statfs(data)
+  const mebibytes = Math.floor((bavail * bsize) / 1024 / 1024)
+  if (mebibytes >= spaceMinMebibytes) add('fine', 'disk-space', `${mebibytes} MiB of the disk are free.`)
+  else {
+    const todo = 'Make room: an engine that cannot write refuses all requests.'
+    add('wrong', 'disk-space', `Only ${mebibytes} MiB of the disk are free.`, { todo })
+  }
+}
+
+/** @returns the offset at which the partition ends; undefined where it is damaged */
+async function examinePartition(
+  snapshot: PartitionSnapshot,
+  examined: Examined,
+  add: AddFinding,
+  read: (records: number) => void,
+): Promise<number | undefined> {
+  const found = await readToDamage(snapshot, read)
+  if ('error' in found) {
+    const { error, truncation } = found
+    if (truncation === undefined) addError(error, add)
+    else {
+      examined.truncations.push(truncation)
+      const { code, message } = error
+      add('wrong', code, message, { ...damageLocation(error), todo: costOf(truncation) })
+    }
+    return undefined
+  }
+  const { end } = found
+  const { partition } = snapshot.files.lineage
+  const { tip, tornEnd, segments } = snapshot.findings!
+  const count = segments.length === 1 ? '1 segment' : `${segments.length} segments`
+  add('fine', 'partition', `Partition ${partition}: ${end} records in ${count}, all of them whole.`)
+  if (tornEnd === tip.position || examined.inUse) return end
+  examined.hasTornTail = true
+  const file = segments.at(-1)!.path
+  add(
+    'mended',
+    'log-torn-tail',
+    `An unfinished write of ${tornEnd - tip.position} bytes is at the end of ${file}, byte ${tip.position}. ` +
+      'It was never acknowledged. The next start copies it aside and cuts it off.',
+    { file, byte: tip.position },
+  )
+  return end
+}
+
+/**
+ * Reads a partition and decodes its records, up to the first error.
+ * @returns the end of the partition; or the error, and how the partition can be ended before it, if it can
+ */
+export async function readToDamage(
+  snapshot: PartitionSnapshot,
+  read: (records: number) => void,
+): Promise<
+  { readonly end: number } | { readonly error: HenceError; readonly truncation: Truncation | undefined }
+> {
+  let end = 0
+  try {
+    for await (const { offset, records } of readSnapshot(snapshot)) {
+      for (const bytes of records) decodeRecord(bytes)
+      end = offset + records.length
+      read(records.length)
+    }
+    return { end }
+  } catch (error) {
+    if (!(error instanceof HenceError)) throw error
+    const location = damageLocation(error)
+    return { error, truncation: location && (await planTruncation(snapshot.files, location)) }
+  }
+}
+
+function costOf(truncation: Truncation): string {
+  return (
+    'Put the file back from a copy of the data directory. If there is none, `hence doctor --repair` can end the partition ' +
+    `before the damage and set aside what follows. That loses ${lossOf(truncation)}.`
+  )
+}
+
+function lossOf({ partition, from, to, later }: Truncation): string {
+  const files =
+    later.length === 0 ? '' : `, with ${later.length} later segment${later.length === 1 ? '' : 's'}`
+  if (to === from) {
+    return `all of partition ${partition} from offset ${from} on (nothing behind the damage says how much)${files}`
+  }
+  const records =
+    to - from === 1 ? `the record at offset ${from}` : `the records at offsets ${from} to ${to - 1}`
+  return `${records} of partition ${partition}, and any that followed them without a trace${files}`
+}
+
+function addError(error: unknown, add: AddFinding): void {
+  if (!(error instanceof HenceError)) throw error
+  const todo = 'Put the file back from a copy of the data directory.'
+  add('wrong', error.code, error.message, { ...damageLocation(error), todo })
+}

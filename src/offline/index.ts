@@ -1,0 +1,26 @@
+/**
+ * Work on a data directory at rest: all that the command line does to one, as functions. None of them prints; each reports
+ * its progress to a callback, and stops when a signal is aborted. All but `restore` and `repair` may run beside a process
+ * that has the directory open.
+ */
+export type { Flaw } from '../audit/verify.ts'
+export type { Position } from '../log/log.ts'
+export type { Diff } from '../reprocess/reprocessing.ts'
+export { type BackupOptions, backup, type Copied, type RestoreOptions, restore } from './backup.ts'
+export {
+  type Check,
+  type CheckOptions,
+  check,
+  type DryRun,
+  type DryRunOptions,
+  dryRun,
+} from './check.ts'
+export { type Diagnosis, type DoctorOptions, doctor } from './doctor.ts'
+export { type ExportOptions, exportLog, type LogStats, logStats, type PartitionStats } from './export-log.ts'
+export type { Finding, Repair } from './finding.ts'
+export { type DefinitionChange, type Plan, plan } from './plan.ts'
+export type { LongWork, OfflineProgress } from './progress.ts'
+export { type RepairOptions, repair } from './repair.ts'
+export type { MessageCount } from './survey.ts'
+export { type Verification, type VerifyOptions, verify } from './verify.ts'
+export type { VerifiedGeneration, VerifiedHistory } from './verify-history.ts'

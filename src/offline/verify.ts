@@ -1,0 +1,145 @@
+import type { KeyObject } from 'node:crypto'
+import { join, resolve } from 'node:path'
+import { parseHead, type SignedHead } from '../audit/head.ts'
+import { HeadCheck } from '../audit/head-check.ts'
+import { someHeads } from '../audit/head-file.ts'
+import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
+import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
+import { HenceError } from '../failure.ts'
+import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { lockHolderOf } from '../storage/directory-lock.ts'
+import { fileExists, fileUnreadable, readText } from '../storage/text-file.ts'
+import { type ConsistentSnapshot, recordsIn, snapshotConsistently } from './data-snapshot.ts'
+import { logOfSnapshot } from './log-of-snapshot.ts'
+import { beginStep, type LongWork } from './progress.ts'
+import { withTemporaryFolder } from './temporary-folder.ts'
+import { type CopiedState, copyStates, type VerifiedHistory, verifyHistory } from './verify-history.ts'
+
+export interface VerifyOptions extends LongWork {
+  /** The data directory. A process may have it open. */
+  readonly data: string
+  /** Files of signed heads, one head a line, to check besides those in the data directory. */
+  readonly heads?: readonly string[] | undefined
+  /** The public key that the heads are checked with. Default: `audit/public-key.pem` of the data directory. */
+  readonly key?: KeyObject | undefined
+  /** Whether to derive all tables again and compare them. Default true. */
+  readonly history?: boolean | undefined
+}
+
+/** The result of `verify`. */
+export interface Verification {
+  /** The data directory, as an absolute path. */
+  readonly directory: string
+  /** Whether there are no flaws. */
+  readonly ok: boolean
+  /** Null when the log could not be read at all. */
+  readonly logId: string | null
+  /** How many records were read, and their size. */
+  readonly records: number
+  readonly bytes: number
+  /** How many signed heads the log was checked against. */
+  readonly heads: number
+  readonly history: VerifiedHistory
+  readonly flaws: readonly Flaw[]
+}
+
+/**
+ * Checks that a data directory holds what was written, signed and derived: every byte of the log, its hash chain, the
+ * signed heads (RFC 9162 trees), the tables, and the files kept beside the log. It changes nothing. Beside a running
+ * process it checks all that was acknowledged before the call.
+ * @throws HenceError `no-log`, `head-invalid`, `public-key-invalid`, `file-unreadable` (change). Damage is no error: it
+ *   is in `flaws`
+ */
+export async function verify(options: VerifyOptions): Promise<Verification> {
+  const { data, signal } = options
+  const flaws: Flaw[] = []
+  const inUse = (await lockHolderOf(data)) !== undefined
+  // Read before the log: the log must hold all that was signed until now.
+  const signed = await gatherHeads(options)
+  return withTemporaryFolder('hence-verify-', async (temporary) => {
+    // Copied before the log is read, so that the log is never behind them.
+    const states = options.history === false ? undefined : await copyStates(data, temporary, flaws)
+    const taken = await snapshotOrFlaw(data, flaws)
+    const read = { logId: null as string | null, records: 0, bytes: 0, heads: 0 }
+    let history: VerifiedHistory = {
+      checked: false,
+      reason: states ? 'the log is damaged' : 'it was not asked for',
+    }
+    if (taken !== undefined) {
+      const { snapshot, ends } = taken
+      read.logId = snapshot.id
+      const check = signed.key && new HeadCheck(snapshot.id, signed.key)
+      for (const [source, head] of signed.heads) {
+        const wrong = check!.add(head, source)
+        if (wrong !== undefined) flaws.push({ code: 'head-mismatch', message: wrong, file: source })
+      }
+      const step = beginStep(options, 'verify', 'records', recordsIn(snapshot))
+      let isWhole = true
+      for (const each of snapshot.partitions) {
+        const verified = await verifyPartition(each, { heads: check, inUse, progress: step })
+        read.records += verified.records
+        read.bytes += verified.bytes
+        flaws.push(...verified.flaws)
+        isWhole &&= verified.flaws.length === 0
+      }
+      for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
+      read.heads = check?.count ?? 0
+      if (states !== undefined && isWhole) {
+        const log = logOfSnapshot(snapshot, ends)
+        const derived = beginStep(options, 'derive', 'records', recordsToDerive(snapshot, states))
+        history = await verifyHistory({ data, log, states, temporary, flaws, derived }).catch((error) => {
+          signal?.throwIfAborted()
+          flaws.push(flawOf(error))
+          return { checked: false as const, reason: 'reading failed, as reported above' }
+        })
+      }
+    }
+    // A reason that is a HenceError was taken for a flaw.
+    signal?.throwIfAborted()
+    return { directory: resolve(data), ok: flaws.length === 0, ...read, history, flaws }
+  })
+}
+
+/** Each state is brought to the end of the log, and derived a second time from its beginning. */
+function recordsToDerive(snapshot: LogSnapshot, states: readonly CopiedState[]): number {
+  const records = recordsIn(snapshot)
+  const saved = states.map(({ positions }) => positions.reduce((sum, position) => sum + position, 0))
+  return saved.reduce((sum, position) => sum + 2 * records - position, 0)
+}
+
+async function snapshotOrFlaw(data: string, flaws: Flaw[]): Promise<ConsistentSnapshot | undefined> {
+  try {
+    return await snapshotConsistently(data)
+  } catch (error) {
+    if (error instanceof HenceError && error.code === 'no-log') throw error
+    flaws.push(flawOf(error))
+    return undefined
+  }
+}
+
+/** The heads of the data directory and of the files given, and the key to check them with. */
+async function gatherHeads({ data, heads: given = [], key }: VerifyOptions): Promise<{
+  readonly heads: readonly (readonly [source: string, head: SignedHead])[]
+  readonly key: KeyObject | undefined
+}> {
+  const folder = join(data, 'audit')
+  const stored = join(folder, 'heads.ndjson')
+  const heads: [source: string, head: SignedHead][] = []
+  for (const file of (await fileExists(stored)) ? [stored, ...given] : given) {
+    const found = await headsIn(file)
+    // A file that holds no head cannot confirm anything: reading it as one head throws `head-invalid`.
+    if (found.length === 0 && file !== stored) parseHead(await readText(file))
+    for (const head of found) heads.push([file, head])
+  }
+  if (heads.length === 0) return { heads, key: undefined }
+  return { heads, key: key ?? readPublicKey(await readText(join(folder, publicKeyName))) }
+}
+
+async function headsIn(file: string): Promise<readonly SignedHead[]> {
+  try {
+    return await someHeads(file)
+  } catch (error) {
+    if (error instanceof HenceError) throw error
+    throw fileUnreadable(file, error)
+  }
+}
