@@ -1,29 +1,29 @@
 import { type Command, Option } from 'commander'
 
-/** The digits of HENC on a telephone. */
+/** HENC on a telephone keypad. */
 export const portDefault = 4362
 
-/** Adds the options that say where the server is, and who asks. */
+/** Adds the options for the server's address and the caller's key. */
 export function serverOptions(command: Command): Command {
   return command
     .addOption(
-      new Option('--url <url>', 'where the server is mounted')
+      new Option('--url <url>', 'the URL where the server is mounted')
         .env('HENCE_URL')
         .default(`http://127.0.0.1:${portDefault}`),
     )
     .addOption(
-      new Option('--key <secret>', 'an API key; better in the environment than in a history of commands').env(
+      new Option('--key <secret>', 'the API key; in the environment it stays out of the shell history').env(
         'HENCE_KEY',
       ),
     )
 }
 
-/** Adds those that name a data directory instead of a server. */
+/** Adds the options for a data directory instead of a server. */
 export function embeddedOptions(command: Command): Command {
   return command
-    .addOption(new Option('--data <directory>', 'open this data directory here, instead of asking a server'))
+    .addOption(new Option('--data <directory>', 'open this data directory instead of asking a server'))
     .addOption(
-      new Option('--app <module>', 'the module of the app (with --data); default: the code kept there'),
+      new Option('--app <module>', 'with --data: the module of the app (default: the code kept there)'),
     )
 }
 
@@ -32,7 +32,7 @@ export interface ServiceOptions {
   readonly key?: string
   readonly data?: string
   readonly app?: string
-  /** With `data`: the engine signs tree heads. */
+  /** With `data`: whether the engine signs tree heads. */
   readonly audit?: boolean
   readonly json?: true
 }

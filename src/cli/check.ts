@@ -16,7 +16,10 @@ interface CheckOptions extends Pick<DiffOptions, 'format' | 'samples' | 'out' | 
   readonly failOn?: 'differences'
 }
 
-/** `hence check`: whether new code can read a log, and what it derives differently; for the checks before a merge. */
+/**
+ * `hence check`: whether new code can read a log, and what it derives differently; for the checks before a
+ * merge.
+ */
 export function checkCommand() {
   const check = command(
     'check',

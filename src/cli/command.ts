@@ -2,7 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, printError } from './terminal/output.ts'
 
-/** A command with its examples, which `--help` shows at its end. */
+/** Makes a command; `--help` shows the examples at its end. */
 export function command(name: string, description: string, examples: readonly string[]): Command {
   return new Command(name)
     .description(description)
@@ -10,12 +10,15 @@ export function command(name: string, description: string, examples: readonly st
     .addHelpText('after', `\nExamples:\n${examples.map((example) => `  ${example}`).join('\n')}`)
 }
 
-/** Runs a command to its exit code; what it throws is told, and becomes one too. */
+/**
+ * Wraps an action: sets the exit code that it returns, or prints the error that it throws and sets the code
+ * for that.
+ */
 export function runs<Args extends unknown[]>(
   action: (...args: Args) => Promise<number>,
 ): (...args: Args) => Promise<void> {
   return async (...args) => {
-    // Commander calls an action with its arguments, its options and the command itself.
+    // Commander passes the arguments, the options and the command itself.
     const options = args.at(-2) as { readonly json?: boolean }
     try {
       process.exitCode = await action(...args)
@@ -31,13 +34,12 @@ export function runs<Args extends unknown[]>(
   }
 }
 
-/** Adds `--json`. */
 export function jsonOption(): Option {
-  return new Option('--json', 'print JSON, for a program to read')
+  return new Option('--json', 'print JSON, for programs')
 }
 
 export function dataOption(): Option {
-  return new Option('--data <directory>', 'the data directory: the log, and what is derived from it')
+  return new Option('--data <directory>', 'the data directory: the log and everything derived from it')
 }
 
 export function wholeNumber(text: string): number {
@@ -48,7 +50,8 @@ export function wholeNumber(text: string): number {
 /** A log time in milliseconds since 1970. */
 export function logTime(text: string): number {
   const time = /^\d{1,16}$/.test(text) ? Number(text) : Date.parse(text)
-  if (Number.isNaN(time)) throw new InvalidArgumentError('It must be a time, such as 2027-01-31T12:00:00Z.')
+  if (Number.isNaN(time))
+    throw new InvalidArgumentError('It must be a time, for example 2027-01-31T12:00:00Z.')
   return time
 }
 
@@ -60,12 +63,12 @@ export function jsonValue(text: string): unknown {
   }
 }
 
-/** Parts of a key: JSON where it is a list, else the text itself as the one part. */
+/** The parts of a key: a JSON list, or else the text itself as the only part. */
 export function keyParts(text: string): readonly (string | number | boolean)[] {
   if (!text.startsWith('[')) return [text]
   const value = jsonValue(text)
   if (Array.isArray(value) && value.every((part) => ['string', 'number', 'boolean'].includes(typeof part))) {
     return value
   }
-  throw new InvalidArgumentError('It must be a list of texts, numbers and booleans.')
+  throw new InvalidArgumentError('It must be a JSON list of strings, numbers and booleans.')
 }

@@ -23,14 +23,14 @@ import { FileWatch } from './watch.ts'
 export function devCommand() {
   const dev = command(
     'dev',
-    'run an app; on save, derive everything again with the new code and say what differs',
+    'run an app; on save, derive everything again with the new code and show what differs',
     ['hence dev shop.ts', 'hence dev shop.ts --data /tmp/shop --port 4000'],
-  ).argument('<app>', 'the module that exports the app, such as shop.ts')
+  ).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(dev)
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nEvery record is derived twice and compared. Code that does not build, throws, or cannot derive what is in the\nlog is told, and the version before it goes on. New code is promoted as soon as what differs is told.',
+      '\nIt derives every record twice and compares. If new code does not build, throws while it loads, or cannot derive the log,\nit prints the error and keeps the old version running. Otherwise it prints what differs and promotes the new code.',
     )
     .action(
       runs(async (path: string, options: ServeOptions, _command: unknown) => {
@@ -57,33 +57,33 @@ export function devCommand() {
 }
 
 /**
- * The app as its files are now.
+ * Bundles the app from its files as they are now.
  * @throws HenceError `bundle-failed` (change)
  */
 async function load(module: string): Promise<Bundle> {
   const code = await bundle(module)
-  // What throws while it loads does so here, where nothing depends on it yet.
+  // An error while the code loads is thrown here, where nothing depends on it yet.
   sandboxed(code).close()
   return code
 }
 
-/** An app that runs, and gives way to its next version. */
+/** A running app, and its replacement by the next version. */
 class DevSession {
   readonly #options: ServeOptions
   readonly #engine: Engine<App>
   readonly #served: Served
   #code: Bundle
-  /** Resolves to the exit code when the engine can run no more. */
+  /** Resolves to the exit code when the engine has stopped. */
   readonly stopped: Promise<number>
 
   static async open(code: Bundle, options: ServeOptions): Promise<DevSession> {
     const { data, partitions, handlers, json } = options
     await checkHost(options)
     const before = await codeInForce(data)
-    const tell = printReport(json === true)
+    const show = printReport(json === true)
     const stopped = Promise.withResolvers<number>()
     const report = (each: Report) => {
-      tell(each)
+      show(each)
       if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
     }
     const engine = await openEngine(
@@ -92,7 +92,7 @@ class DevSession {
         data,
         check: true,
         report,
-        // Where the code of before is not kept there is nothing to compare with.
+        // The code in force is unknown here only where there is nothing to compare with.
         onCodeChange: 'reprocess',
         ...(partitions !== undefined && { partitions }),
         ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
@@ -100,8 +100,8 @@ class DevSession {
       before ?? code,
     )
     try {
-      // What was saved while nothing ran is taken up before anybody is answered.
-      if (before !== undefined && before.hash !== code.hash) await takeUp(engine, code, options)
+      // Code that was saved while nothing ran is promoted before anything is served.
+      if (before !== undefined && before.hash !== code.hash) await replaceCode(engine, code, options)
       const served = await serve(engine, options, report)
       await say(
         options,
@@ -134,15 +134,15 @@ class DevSession {
     return this.#code.files
   }
 
-  /** Tries the files as they are now. Whatever is wrong with them, the version that runs goes on. */
+  /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
   async saved(load: () => Promise<Bundle>): Promise<void> {
     try {
       const code = await load()
-      if (code.hash !== this.#code.hash) await takeUp(this.#engine, code, this.#options)
+      if (code.hash !== this.#code.hash) await replaceCode(this.#engine, code, this.#options)
       this.#code = code
     } catch (error) {
       printError(error, this.#options.json === true)
-      await say(this.#options, 'The version before it goes on.', { event: 'kept', version: this.#code.hash })
+      await say(this.#options, 'The old version keeps running.', { event: 'kept', version: this.#code.hash })
     }
   }
 
@@ -152,30 +152,34 @@ class DevSession {
   }
 }
 
-/** Derives everything with other code beside what is live, says what differs, and makes it live. */
-async function takeUp({ reprocessing }: Engine<App>, code: Bundle, options: ServeOptions): Promise<void> {
+/** Derives everything with other code beside the live generation, prints what differs, and promotes it. */
+async function replaceCode(
+  { reprocessing }: Engine<App>,
+  code: Bundle,
+  options: ServeOptions,
+): Promise<void> {
   const startedAt = performance.now()
   await keepCode(options.data, code)
-  // One that a session before this one has left.
+  // An earlier session may have left one.
   if (await reprocessing.status()) await reprocessing.discard()
   try {
     await reprocessing.start({ version: code.hash }, { share: 1 })
     const { records, failures } = await reprocessing.caughtUp()
     const diff = await reprocessing.diff()
     const ms = Math.round(performance.now() - startedAt)
-    await tell(options, diff, { version: code.hash, records, ms, failed: failures })
+    await printDiff(options, diff, { version: code.hash, records, ms, failed: failures })
     await reprocessing.promote(
       { diff: diff.sha256, note: 'hence dev' },
       { requestId: v7(), principal: 'dev' },
     )
     await say(options, `${paint.good('live')} ${named(code.hash)}`, { event: 'live', version: code.hash })
   } finally {
-    // The way back is to save the code of before.
+    // To go back, one saves the old code.
     if (await reprocessing.status()) await reprocessing.discard()
   }
 }
 
-async function tell(
+async function printDiff(
   options: ServeOptions,
   diff: Diff,
   facts: {
@@ -192,9 +196,9 @@ async function tell(
   await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
 }
 
-/** One line for a program, or some for a person. */
-async function say({ json }: ServeOptions, text: string, told: object): Promise<void> {
-  await print(json ? JSON.stringify(told) : text)
+/** Prints an event: one line of JSON, or text. */
+async function say({ json }: ServeOptions, text: string, event: object): Promise<void> {
+  await print(json ? JSON.stringify(event) : text)
 }
 
 const named = (version: string) => `version ${version.slice(0, 12)}`

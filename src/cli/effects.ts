@@ -7,9 +7,9 @@ import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 
-/** `hence effects`: what was asked of the outside world, and what became of it. */
+/** `hence effects`: shows effects and their delivery, and delivers dead ones again. */
 export function effectsCommand() {
-  return command('effects', 'look at effects, and send those again that were given up', [
+  return command('effects', 'show effects, and deliver again those that were given up', [
     'hence effects list --state dead',
     'hence effects show 5f1e4c0a-…',
     'hence effects redrive --type email --dry-run',
@@ -26,17 +26,17 @@ interface ListOptions extends ServiceOptions {
 }
 
 function listCommand() {
-  const list = command('list', 'list effects, the oldest first', [
+  const list = command('list', 'list effects, oldest first', [
     'hence effects list',
     'hence effects list --state dead --type email --json',
   ])
     .addOption(
-      new Option('--state <state>', 'those in this state')
+      new Option('--state <state>', 'only effects in this state')
         .choices(['pending', 'done', 'dead'])
         .default('pending'),
     )
-    .option('--type <type>', 'effects of this type alone')
-    .option('--limit <number>', 'so many at most, up to 1,000', wholeNumber, 100)
+    .option('--type <type>', 'only effects of this type')
+    .option('--limit <number>', 'list at most this many, up to 1,000', wholeNumber, 100)
   return embeddedOptions(serverOptions(list))
     .addOption(jsonOption())
     .action(
@@ -46,14 +46,14 @@ function listCommand() {
         const found = await withService(options, (opened) => opened.effects(query))
         for (const each of found) await print(options.json ? JSON.stringify(each) : lineOf(each))
         if (found.length > 0) return exitCode.ok
-        note(`No effect${type === undefined ? '' : ` of type "${type}"`} is ${state}.`)
+        note(`There are no ${state} effects${type === undefined ? '' : ` of type "${type}"`}.`)
         return exitCode.nothingFound
       }),
     )
 }
 
 function showCommand() {
-  const show = command('show', 'tell all of an effect', ['hence effects show 5f1e4c0a-…']).argument(
+  const show = command('show', 'show an effect with its tries', ['hence effects show 5f1e4c0a-…']).argument(
     '<id>',
     'the id of the effect',
   )
@@ -63,18 +63,19 @@ function showCommand() {
       runs(async (id: string, options: ServiceOptions, _command: unknown) => {
         const found = await withService(options, (opened) => opened.effect(id))
         if (found === undefined) {
-          note(`There is no effect ${id}, or it was done long ago.`)
+          note(`There is no effect ${id}, or it was done too long ago.`)
           return exitCode.nothingFound
         }
         await print(options.json ? JSON.stringify(found) : lineOf(found))
         if (options.json) return exitCode.ok
         const { requestId, principal, attempts, result, redrives } = found
         await print(`  follows from request ${requestId}${principal === '' ? '' : ` of ${principal}`}`)
-        if (result !== undefined && result !== null) await print(`  gave ${JSON.stringify(result)}`)
-        if (redrives !== undefined) await print(`  sent again by an operator ${redrives} times`)
+        if (result !== undefined && result !== null) await print(`  result ${JSON.stringify(result)}`)
+        if (redrives !== undefined)
+          await print(`  redriven by an operator ${redrives} ${redrives === 1 ? 'time' : 'times'}`)
         if (attempts !== undefined && attempts.tries > 0) {
           await print(
-            `  tried ${attempts.tries} times by this process; the last: ${attempts.error}; the next at ${new Date(attempts.nextAt).toISOString()}`,
+            `  tried ${attempts.tries} times by this process; last error: ${attempts.error}; next try at ${new Date(attempts.nextAt).toISOString()}`,
           )
         }
         return exitCode.ok
@@ -90,18 +91,18 @@ interface RedriveOptions extends ServiceOptions {
 }
 
 function redriveCommand() {
-  const redrive = command('redrive', 'send effects again that were given up: these, or all of a type', [
-    'hence effects redrive --type email --dry-run                           says which',
+  const redrive = command('redrive', 'deliver effects again that were given up: these, or all of a type', [
+    'hence effects redrive --type email --dry-run                           only prints which',
     'hence effects redrive --type email --reason "the mail server is back"',
     'hence effects redrive 5f1e4c0a-… --reason "address corrected"',
   ])
     .argument('[ids...]', 'the ids of effects')
-    .option('--type <type>', 'all of this type that were given up, 1,000 at a time')
-    .option('--reason <text>', 'why; it stays in the log')
-    .option('--dry-run', 'only say which')
+    .option('--type <type>', 'all effects of this type that were given up, 1,000 at a time')
+    .option('--reason <text>', 'the reason, which is kept in the log')
+    .option('--dry-run', 'only print which')
     .option(
       '--may-repeat',
-      'also those given up more than 24 hours ago, whose receiver may have forgotten them',
+      'also effects given up more than 24 hours ago: their receiver may act a second time',
     )
   return embeddedOptions(serverOptions(redrive))
     .addOption(jsonOption())
@@ -110,8 +111,9 @@ function redriveCommand() {
         async (ids: readonly string[], options: RedriveOptions, command: { error(text: string): never }) => {
           const { type, reason, dryRun, mayRepeat, json } = options
           if ((ids.length === 0) === (type === undefined))
-            command.error('error: give ids of effects, or --type.')
-          if (!dryRun && !reason) command.error('error: --reason is missing: say why they are sent again.')
+            command.error('error: give either ids of effects, or --type.')
+          if (!dryRun && !reason)
+            command.error('error: --reason is missing: give the reason for delivering them again.')
           return withService(options, async (opened) => {
             const named = await Promise.all(ids.map((id) => opened.effect(id)))
             const found =
@@ -133,11 +135,11 @@ function redriveCommand() {
               })
               const { status, reason: why } = reply as { status: string; reason?: string }
               if (status !== 'accepted') refused++
-              const told =
-                status === 'accepted' ? paint.good('sent again') : `${paint.warn(status)} ${why ?? ''}`
-              await print(json ? JSON.stringify({ effect: id, ...reply }) : `${id} ${told}`)
+              const result =
+                status === 'accepted' ? paint.good('redriven') : `${paint.warn(status)} ${why ?? ''}`
+              await print(json ? JSON.stringify({ effect: id, ...reply }) : `${id} ${result}`)
             }
-            if (found.length === 0) note('No effect was given up.')
+            if (found.length === 0) note('There are no dead effects to redrive.')
             if (refused > 0) return exitCode.notAccepted
             return found.length > 0 ? exitCode.ok : exitCode.nothingFound
           })

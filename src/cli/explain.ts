@@ -6,22 +6,22 @@ import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 
-/** `hence explain`: the whole story of a request. */
+/** `hence explain`: shows the whole story of a request. */
 export function explainCommand() {
   const explain = command(
     'explain',
-    'tell the whole story of a request: what it changed, and what followed',
+    'show the whole story of a request: its outcome, and all that followed from it',
     ['hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11', 'hence explain o1 --principal ada --data data'],
   )
     .argument('<request-id>', 'the id that the request was sent with')
-    .option('--principal <name>', 'who sent it; default: who asks')
+    .option('--principal <name>', 'who sent the request (default: the caller)')
   return embeddedOptions(serverOptions(explain))
     .addOption(jsonOption())
     .action(
       runs(async (requestId: string, options: ServiceOptions & { principal?: string }, _command: unknown) => {
         const story = await withService(options, (opened) => opened.story(requestId, options.principal))
         if (story === undefined) {
-          note(`There is no request ${requestId} of this sender, or its id is past the window.`)
+          note(`This sender has no request ${requestId}, or its id is older than the window.`)
           return exitCode.nothingFound
         }
         if (options.json) await print(JSON.stringify(story))
@@ -36,7 +36,7 @@ interface Branch {
   readonly branches: readonly Branch[]
 }
 
-/** The story as a tree: a request, and under it what each record of it did. */
+/** The story as a tree: the request, and below it each of its records with what that did. */
 function tree(story: Story): string[] {
   const { requestId, principal, type, input, token, at, outcome, corrected, steps } = story
   const by = principal === '' ? '' : ` by ${principal}`
@@ -53,11 +53,11 @@ function tree(story: Story): string[] {
           ...(step.correction === undefined ? [] : [correctionBranch(step.correction)]),
           ...step.changes.map((change) => ({ text: changeText(change), branches: [] })),
           ...step.events.map((event) => ({
-            text: `told ${event.key === undefined ? 'another key' : JSON.stringify(event.key)}: ${event.type} ${valueText(event.data)}`.trimEnd(),
+            text: `emitted ${event.type} to ${event.key === undefined ? 'another key' : JSON.stringify(event.key)} ${valueText(event.data)}`.trimEnd(),
             branches: [],
           })),
           ...step.effects.map(({ id, type, input, state }) => ({
-            text: `asked for ${paint.strong(type)} ${valueText(input)}, ${state} ${paint.faint(id)}`,
+            text: `effect ${paint.strong(type)} ${valueText(input)}, ${state} ${paint.faint(id)}`,
             branches: [],
           })),
           ...(step.failure === undefined
@@ -81,7 +81,7 @@ function outcomeText(outcome: Outcome | undefined): string {
   return text.trimEnd()
 }
 
-/** What was corrected, and below it who had approved that, when, and on which diff. */
+/** The correction, and below it who approved it, when, and on which diff. */
 function correctionBranch(correction: StoryCorrection): Branch {
   const { number, at, generation, version, principal, requestId, diff, note } = correction.promotion
   const by = principal === '' ? '' : ` by ${principal}`
@@ -94,7 +94,7 @@ function correctionBranch(correction: StoryCorrection): Branch {
 function correctedText(correction: StoryCorrection): string {
   if (correction.kind === 'outcome') {
     const [before, after] = [outcomeText(correction.before), outcomeText(correction.after)]
-    return before === after ? `still ${after}, and not what was told` : `${before} → ${after}`
+    return before === after ? `still ${after}, but not the outcome that was sent` : `${before} → ${after}`
   }
   const { effect, before, after } = correction
   const now = after === undefined ? 'nothing' : valueText(after.input)
@@ -108,7 +108,7 @@ function drawn(branches: readonly Branch[]): string[] {
   })
 }
 
-/** One changed row on one line: what it was, what it is. */
+/** One changed row on one line: before and after. */
 export function changeText({ table, key, before, after }: StoryChange): string {
   const row = `${table} ${JSON.stringify(key)}`
   if (before === undefined) return `${paint.good('+')} ${row} ${JSON.stringify(after)}`

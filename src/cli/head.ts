@@ -8,9 +8,9 @@ import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 
-/** `hence head`: for those who want to know whether a log that is not theirs was changed. */
+/** `hence head`: lets an outsider check that a log was not changed. */
 export function headCommand() {
-  return command('head', 'get what was signed of a log, and check that it has only grown since', [
+  return command('head', 'get the signed head of a log, and check that the log has only grown since', [
     'hence head get > monday.json',
     'hence head get --since monday.json > proof.json',
     'hence head check monday.json proof.json --key public-key.pem',
@@ -20,13 +20,17 @@ export function headCommand() {
 }
 
 function getCommand() {
-  const get = command('get', 'print the newest signed head, or proof that the log has only grown since one', [
-    'hence head get --url https://shop.example/hence > monday.json',
-    'hence head get --since monday.json > proof.json',
-    'hence head get --since receipt.json --data data',
-  ]).option(
+  const get = command(
+    'get',
+    'print the newest signed head, or the proof that the log has only grown since one',
+    [
+      'hence head get --url https://shop.example/hence > monday.json',
+      'hence head get --since monday.json > proof.json',
+      'hence head get --since receipt.json --data data',
+    ],
+  ).option(
     '--since <file>',
-    'prove it since this head, or that in this receipt or proof; of several heads the last; - reads standard input',
+    'prove that the log has only grown since this head, or the one in this receipt or proof; of several heads the last; - reads standard input',
   )
   return embeddedOptions(serverOptions(get)).action(
     runs(async ({ since, ...options }: ServiceOptions & { since?: string }, _command: unknown) => {
@@ -38,7 +42,7 @@ function getCommand() {
         }
         const head = await opened.head()
         if (head === undefined) {
-          note('No tree head was signed yet, since nothing is in the log.')
+          note('No tree head was signed yet: the log is empty.')
           return exitCode.nothingFound
         }
         await print(headLine(head))
@@ -54,12 +58,15 @@ interface CheckOptions {
 }
 
 function checkCommand() {
-  return command('check', 'check, with the public key alone, that a log has only grown between two heads', [
+  return command('check', 'check that a log has only grown between two heads, with the public key alone', [
     'hence head check monday.json proof.json --key public-key.pem',
-    'hence head check monday.json tuesday.json --key public-key.pem     whether two heads contradict each other',
+    'hence head check monday.json tuesday.json --key public-key.pem     checks that two heads do not contradict',
   ])
-    .argument('<earlier>', 'the earlier head, or a receipt or proof with it; of several heads the last')
-    .argument('<later>', 'the proof from `hence head get --since`; or a later head')
+    .argument(
+      '<earlier>',
+      'the earlier head, or a receipt or proof that contains it; of several heads the last',
+    )
+    .argument('<later>', 'the proof from `hence head get --since`, or a later head')
     .requiredOption('--key <file>', 'the public key: audit/public-key.pem of the data directory, or a copy')
     .addOption(jsonOption())
     .action(runs(check))
@@ -82,22 +89,22 @@ async function check(
   }
   const later = headIn(text)
   const open = compareHeads(key, earlier, later)
-  const told = { logId: later.logId, from: earlier.time, to: later.time }
+  const known = { logId: later.logId, from: earlier.time, to: later.time }
   if (open.length === 0) {
     await print(
-      json ? JSON.stringify({ proven: true, ...told, records: 0 }) : describe({ ...told, records: 0 }),
+      json ? JSON.stringify({ proven: true, ...known, records: 0 }) : describe({ ...known, records: 0 }),
     )
     return exitCode.ok
   }
-  if (json) await print(JSON.stringify({ proven: false, ...told, partitions: open }))
+  if (json) await print(JSON.stringify({ proven: false, ...known, partitions: open }))
   note(
-    `The heads do not contradict each other, but two heads alone prove nothing about partitions that have grown (${open.join(', ')}): ` +
-      'get the proof with `hence head get --since`.',
+    `The heads do not contradict each other, but they prove nothing about partitions that have grown (${open.join(', ')}). ` +
+      'Get the proof with `hence head get --since`.',
   )
   return exitCode.nothingFound
 }
 
-/** The head in a text: itself, that of a receipt or a proof, or the last of many lines. */
+/** Reads the head in a text: a head, one in a receipt or a proof, or the last of many lines. */
 function headIn(text: string): SignedHead {
   const value = jsonIn(text)
   if (value?.format === 'hence-receipt' || value?.format === 'hence-consistency')
@@ -117,6 +124,6 @@ function describe({ logId, from, to, records }: Growth): string {
   const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
   return (
     `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:\n` +
-    '  nothing that was signed then has been changed since, as its key has signed.'
+    '  its key vouches that no record of the earlier head was changed.'
   )
 }

@@ -6,22 +6,22 @@ import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print } from './terminal/output.ts'
 
-/** The files of a new app, as they are; each is compiled and tested with everything else here. */
+/** The files of a new app. They are compiled and tested with the rest of this repository. */
 const template = fileURLToPath(new URL('../../template/', import.meta.url))
 
-/** `hence init`: an app that runs, with its test, in an empty folder. */
+/** `hence init`: creates a small app with its test in an empty folder. */
 export function initCommand() {
-  return command('init', 'write a small app that runs, with its test', [
+  return command('init', 'create a small app with its test in an empty folder', [
     'hence init shop && cd shop && npm install && npm test && npm start',
-    'hence init                                         in the folder where you are',
+    'hence init                                         in the current folder',
   ])
-    .argument('[directory]', 'an empty folder, made when it is missing', '.')
+    .argument('[directory]', 'an empty folder; created if it does not exist', '.')
     .addOption(jsonOption())
     .action(
       runs(async (directory: string, options: { readonly json?: true }, _command: unknown) => {
         const folder = resolve(directory)
         await mkdir(folder, { recursive: true })
-        // What a version control has put there is in nobody's way.
+        // A Git repository may be there already.
         const there = (await readdir(folder)).filter((name) => name !== '.git')
         if (there.length > 0) throw notEmpty(folder, there)
         const files = await write(folder)
@@ -49,15 +49,15 @@ async function write(folder: string): Promise<string[]> {
 }
 
 /**
- * npm leaves a `.gitignore` out of what it packs, and a `package.json` would make the template a package that does not
- * find Hence here; so they lie there under other names.
+ * The template has these files under other names: npm does not pack a `.gitignore`, and with a `package.json`
+ * the template would be a package that does not find Hence here.
  */
 const renamed: Readonly<Record<string, string>> = {
   gitignore: '.gitignore',
   'app-package.json': 'package.json',
 }
 
-/** The new app depends on the version of Hence that wrote it. */
+/** Makes the new app depend on this version of Hence. */
 async function writePackage(from: string, folder: string): Promise<void> {
   const read = async (path: string | URL) => JSON.parse(await readFile(path, 'utf8'))
   const content = await read(from)

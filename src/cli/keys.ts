@@ -7,12 +7,12 @@ import { command, dataOption, jsonOption, runs } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 
-/** Where the keys of a data directory are; the server that opens the directory reads them there. */
+/** The file of a data directory's API keys, which its server reads. */
 export const keysFile = (data: string): string => join(data, 'keys.json')
 
-/** `hence keys`: the API keys of a data directory. A running server follows the file. */
+/** `hence keys`: manages the API keys of a data directory. A running server follows the file. */
 export function keysCommand() {
-  return command('keys', 'make, list and revoke API keys; a running server takes them up by itself', [
+  return command('keys', 'create, list and revoke API keys; a running server applies the changes', [
     'hence keys create till --data data --principal till-7 --permission submit:place-order',
     'hence keys list --data data',
     'hence keys revoke 1f0c9a77e2d4 --data data',
@@ -23,15 +23,18 @@ export function keysCommand() {
 }
 
 function createCommand() {
-  return command('create', 'make a key; its secret is printed this once and stored nowhere', [
+  return command('create', 'create a key; its secret is printed once and not stored', [
     'hence keys create till --data data --principal till-7 --permission submit:place-order read',
     'hence keys create backup --data data --permission read --expires 2027-01-01',
   ])
-    .argument('<name>', 'what it is for')
+    .argument('<name>', 'a name for the key: what it is for')
     .addOption(dataOption().makeOptionMandatory())
-    .option('--principal <name>', 'who sends with it; default: its name')
-    .requiredOption('--permission <permissions...>', 'what it may: submit, submit:TYPE, read, operate, admin')
-    .option('--expires <date>', 'until when: ISO 8601', dateOf)
+    .option('--principal <name>', 'the principal of its requests (default: the name of the key)')
+    .requiredOption(
+      '--permission <permissions...>',
+      'what the key may do: submit, submit:TYPE, read, operate, admin',
+    )
+    .option('--expires <date>', 'when it expires: ISO 8601', dateOf)
     .addOption(jsonOption())
     .action(
       runs(async (name: string, options: CreateOptions, _command: unknown) => {
@@ -40,10 +43,10 @@ function createCommand() {
         const wanted = { name, principal, permissions: permission, ...(expires && { expires }) }
         const { key, secret } = await createKey(keysFile(data), wanted)
         if (!existsSync(join(data, 'log')))
-          note(`There is no log in ${resolve(data)} yet; a start with this directory makes one.`)
+          note(`There is no log in ${resolve(data)} yet. The first start with this directory creates one.`)
         if (json) await print(JSON.stringify({ ...key, secret }))
         else {
-          note(`${describe(key)}\nThe secret, told this once:`)
+          note(`${describe(key)}\nThe secret, which is shown only now:`)
           await print(secret)
         }
         return exitCode.ok
@@ -63,7 +66,7 @@ interface DataOptions {
 }
 
 function listCommand() {
-  return command('list', 'print the keys, without their secrets', ['hence keys list --data data'])
+  return command('list', 'list the keys without their secrets', ['hence keys list --data data'])
     .addOption(dataOption().makeOptionMandatory())
     .addOption(jsonOption())
     .action(
@@ -77,10 +80,10 @@ function listCommand() {
 }
 
 function revokeCommand() {
-  return command('revoke', 'take a key away; a running server refuses it within a second', [
+  return command('revoke', 'revoke a key; a running server refuses it within a second', [
     'hence keys revoke 1f0c9a77e2d4 --data data',
   ])
-    .argument('<id>', 'as `hence keys list` shows it')
+    .argument('<id>', 'the id that `hence keys list` shows')
     .addOption(dataOption().makeOptionMandatory())
     .addOption(jsonOption())
     .action(
@@ -103,6 +106,7 @@ function describe({ id, name, principal, permissions, created, expires, last4 }:
 
 function dateOf(text: string): Date {
   const date = new Date(text)
-  if (Number.isNaN(date.getTime())) throw new InvalidArgumentError('It must be a date, such as 2027-01-31.')
+  if (Number.isNaN(date.getTime()))
+    throw new InvalidArgumentError('It must be a date, for example 2027-01-31.')
   return date
 }

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { exitCode } from './terminal/exit-code.ts'
-import { endQuietlyWhenNobodyReads } from './terminal/output.ts'
+import { exitWhenReaderStops } from './terminal/output.ts'
 
-/** Only the command that is run is loaded: a start of the whole takes several times as long. */
+/** Loads only the command that runs: loading all of them takes several times as long. */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   init: async () => (await import('./init.ts')).initCommand(),
   start: async () => (await import('./start.ts')).startCommand(),
@@ -26,19 +26,19 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
 }
 
-/** Runs the command that the arguments name; sets the exit code of the process. */
+/** Runs the command that the arguments name, and sets the exit code of the process. */
 export async function run(argv: readonly string[]): Promise<void> {
-  endQuietlyWhenNobodyReads()
+  exitWhenReaderStops()
   try {
     await (await program(argv[2])).parseAsync(argv)
   } catch (error) {
-    // What is wrong with a command line, Commander has printed by now; `--help` and `--version` come here too.
+    // Commander has printed the usage error already. `--help` and `--version` end up here too.
     if (!(error instanceof CommanderError)) throw error
     process.exitCode = error.exitCode === 0 ? exitCode.ok : exitCode.usage
   }
 }
 
-/** The command line, with the command of this name alone, or with all when there is none. */
+/** The command line with the one command of this name, or with all commands when there is none. */
 async function program(name: string | undefined): Promise<Command> {
   const hence = new Command('hence')
     .description('Write one message. Hence, everything else.')
@@ -49,11 +49,14 @@ async function program(name: string | undefined): Promise<Command> {
       `
 Examples:
   hence init shop && cd shop && npm install && npm start
-  hence submit place-order '{"order":"o1","sku":"mug","qty":1}'
-  hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11
+  hence submit stock-product '{"product":"mug","title":"A mug","quantity":3}'
+  hence submit place-order '{"order":"o2","product":"mug","quantity":1,"customer":"ada"}' --id first-order
+  hence explain first-order
+  hence table scan orders --index byCustomer --prefix ada
+  hence verify --data data
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the request was rejected or failed, 4 nothing found,
-            5 try again, 6 somebody must look, 7 and 8 what a check found. See docs/reference/cli.md.`,
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 request rejected or failed, 4 not found, 5 try again,
+            6 an operator must look, 7 and 8 results of a check. See docs/reference/cli.md.`,
     )
   const one = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name]
   for (const load of one ? [one] : Object.values(commands)) hence.addCommand(await load())
@@ -62,9 +65,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the request was rejected or faile
   return hence
 }
 
-/** Wrong usage is told with a hint, and thrown instead of ending the process half-way; in every subcommand too. */
+/** Makes a command and its subcommands throw on wrong usage, with a hint, instead of exiting the process. */
 function strict(command: Command): void {
-  command.exitOverride().showHelpAfterError('(--help tells more)').showSuggestionAfterError()
+  command.exitOverride().showHelpAfterError('(--help shows the options)').showSuggestionAfterError()
   for (const each of command.commands) strict(each)
 }
 

@@ -9,9 +9,9 @@ import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 
-/** `hence receipt`: proof that a request was taken, to keep and to check. */
+/** `hence receipt`: gets and checks the proof that a request is in the log. */
 export function receiptCommand() {
-  return command('receipt', 'get proof that a request is in the log, and check one', [
+  return command('receipt', 'get and check the proof that a request is in the log', [
     'hence receipt get 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 > receipt.json',
     'hence receipt check receipt.json --key public-key.pem',
   ])
@@ -25,14 +25,14 @@ function getCommand() {
     'hence receipt get o1 --principal ada --data data',
   ])
     .argument('<request-id>', 'the id that the request was sent with')
-    .option('--principal <name>', 'who sent it; default: who asks')
+    .option('--principal <name>', 'who sent the request (default: the caller)')
   return embeddedOptions(serverOptions(get)).action(
     runs(async (requestId: string, options: ServiceOptions & { principal?: string }, _command: unknown) => {
       const receipt = await withService({ ...options, audit: true }, (opened) =>
         opened.receipt(requestId, options.principal),
       )
       if (receipt === undefined) {
-        note(`There is no request ${requestId} of this sender, or its id is past the window.`)
+        note(`This sender has no request ${requestId}, or its id is older than the window.`)
         return exitCode.nothingFound
       }
       await print(JSON.stringify(receipt))
@@ -42,7 +42,7 @@ function getCommand() {
 }
 
 function checkCommand() {
-  return command('check', 'check a receipt with the public key of the log alone, and print what it proves', [
+  return command('check', 'check a receipt, with the public key of the log alone, and print the request', [
     'hence receipt check receipt.json --key public-key.pem',
     'hence receipt check - --key public-key.pem --json < receipt.json',
   ])
@@ -64,11 +64,11 @@ function checkCommand() {
 
 function fieldsOf({ logId, partition, offset, record, headTime }: Proven) {
   const decoded = decodeRecord(record)
-  const place = { logId, token: `${partition}:${offset}`, provenBy: headTime, kind: decoded.kind }
-  if (decoded.kind !== 'request') return place
+  const common = { logId, token: `${partition}:${offset}`, provenBy: headTime, kind: decoded.kind }
+  if (decoded.kind !== 'request') return common
   const { type, identity, input } = decoded
   return {
-    ...place,
+    ...common,
     type,
     requestId: requestIdOf(identity),
     principal: principalOf(identity),
@@ -77,11 +77,11 @@ function fieldsOf({ logId, partition, offset, record, headTime }: Proven) {
 }
 
 function describe(proven: Proven): string {
-  const { token, provenBy, logId, ...told } = fieldsOf(proven)
+  const { token, provenBy, logId, ...fields } = fieldsOf(proven)
   const when = new Date(provenBy).toISOString()
   const what =
-    'type' in told
-      ? `${paint.strong(told.type)} ${JSON.stringify(told.input)} ${told.requestId}${told.principal === '' ? '' : ` by ${told.principal}`}`
-      : told.kind
-  return `${paint.good('✔')} ${what}\n  was in log ${logId} at ${token} by ${when}, as its key has signed.`
+    'type' in fields
+      ? `${paint.strong(fields.type)} ${JSON.stringify(fields.input)} ${fields.requestId}${fields.principal === '' ? '' : ` by ${fields.principal}`}`
+      : fields.kind
+  return `${paint.good('✔')} ${what}\n  was in log ${logId} at ${token} by ${when}: its key has signed that.`
 }

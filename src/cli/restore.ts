@@ -6,7 +6,10 @@ import { exitCode } from './terminal/exit-code.ts'
 import { note, paintError } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
-/** `hence restore`: makes a data directory out of a backup or another directory, all of it or as it was at a time. */
+/**
+ * `hence restore`: makes a data directory out of a backup or another directory, all of it or as it was at a
+ * time.
+ */
 export function restoreCommand() {
   return command(
     'restore',

@@ -10,13 +10,13 @@ import { portDefault } from './address.ts'
 import { wholeNumber } from './command.ts'
 import { keysFile } from './keys.ts'
 
-/** What the commands that serve an app have in common. */
+/** The options of the commands that serve an app. */
 export interface ServeOptions {
   readonly data: string
   readonly port: number
   readonly host: string
   readonly partitions?: number
-  /** The module of the handlers that do the app's effects. */
+  /** The module of the handlers that run the app's effects. */
   readonly handlers?: string
   readonly json?: true
 }
@@ -24,24 +24,31 @@ export interface ServeOptions {
 export function serveOptions(command: Command): Command {
   return command
     .addOption(
-      new Option('--data <directory>', 'where the log is, and what is derived from it').default('data'),
+      new Option('--data <directory>', 'the data directory: the log and everything derived from it').default(
+        'data',
+      ),
     )
     .addOption(
-      new Option('--port <number>', 'where to listen; 0: any free port')
+      new Option('--port <number>', 'the port to listen on; 0: any free port')
         .env('PORT')
         .default(portDefault)
         .argParser(wholeNumber),
     )
     .addOption(
-      new Option('--host <address>', 'on which address; others than this machine need a key').default(
-        '127.0.0.1',
-      ),
+      new Option(
+        '--host <address>',
+        'the address to listen on; one that other machines reach requires an API key',
+      ).default('127.0.0.1'),
     )
     .option(
       '--handlers <module>',
-      "the module that does the app's effects; without it they are kept and not delivered",
+      "the module that runs the app's effects; without it they are stored and not delivered",
     )
-    .addOption(new Option('--partitions <number>', 'of a new log (default: 1)').argParser(wholeNumber))
+    .addOption(
+      new Option('--partitions <number>', 'the number of partitions of a new log (default: 1)').argParser(
+        wholeNumber,
+      ),
+    )
 }
 
 /** A server that listens. */
@@ -50,18 +57,18 @@ export interface Served {
   close(): Promise<void>
 }
 
-/** How long a predecessor may take to let the port go after it let the directory go. */
+/** How long a predecessor may take to release the port after it has released the directory. */
 const portWaitMs = 5_000
 
 /**
- * Looks at where it is to listen before anything is made or opened for it.
+ * Refuses an unsafe address before anything is created or opened.
  * @throws HenceError `listen-unsafe` (change)
  */
 export async function checkHost({ data, host }: ServeOptions): Promise<void> {
   if ((await keysOf(data)) === undefined) checkUnguarded(host)
 }
 
-/** The file of the keys, if there are some. */
+/** The file of the API keys, if it exists. */
 async function keysOf(data: string): Promise<string | undefined> {
   const file = keysFile(data)
   return await stat(file).then(
@@ -70,7 +77,9 @@ async function keysOf(data: string): Promise<string | undefined> {
   )
 }
 
-/** Serves an engine. Keys count as soon as the data directory has some; without, only this machine is answered. */
+/**
+ * Serves an engine. If the data directory has API keys, they are required; else only this machine is served.
+ */
 export async function serve(
   engine: Engine<App>,
   { data, port, host, handlers }: ServeOptions,
@@ -81,7 +90,7 @@ export async function serve(
     report({
       level: 'warning',
       code: 'effects-not-delivered',
-      message: `"${name}" asks for effects (${[...effects.keys()].join(', ')}), which are kept and not delivered: give --handlers.`,
+      message: `The effects of "${name}" (${[...effects.keys()].join(', ')}) are stored and not delivered: give --handlers.`,
     })
   }
   const keys = await keysOf(data)

@@ -11,20 +11,20 @@ import type { Story } from '../query/story.ts'
 import type { ServiceOptions } from './address.ts'
 import { printReport } from './terminal/output.ts'
 
-/** What a command works on: the server at an address, or the engine of a data directory, opened here. */
+/** The target of a command: the server at an address, or the engine of a data directory. */
 export interface Opened {
   readonly service: Pick<Connection<App>, 'submit' | 'get' | 'scan' | 'close'>
-  /** Effects in a state, the oldest first. */
+  /** Returns effects in a state, oldest first. */
   effects(query: EffectQuery): Promise<EffectState[]>
-  /** One effect; undefined when there is none with this id. */
+  /** Returns an effect; undefined when there is none with this id. */
   effect(id: string): ReturnType<Engine<App>['effects']['get']>
-  /** All that became of a request; undefined when its id is not known. */
+  /** Returns the story of a request; undefined when its id is not known. */
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
-  /** Proof that a request is in the log; undefined when its id is not known. */
+  /** Returns the proof that a request is in the log; undefined when its id is not known. */
   receipt(requestId: string, principal: string | undefined): Promise<Receipt | undefined>
-  /** The newest signed head; undefined while the log is empty. */
+  /** Returns the newest signed head; undefined while the log is empty. */
   head(): Promise<SignedHead | undefined>
-  /** Proof that the log has only grown since a head of these sizes. */
+  /** Returns the proof that the log has only grown since a head of these sizes. */
   consistency(from: readonly number[]): Promise<Consistency>
 }
 
@@ -37,7 +37,7 @@ export interface EffectQuery {
 export async function openService(options: ServiceOptions): Promise<Opened> {
   const { url, key, data, app, json, audit = false } = options
   if (data !== undefined) {
-    // The engine is large, and whoever asks a server needs none of it.
+    // Loaded only here: the engine is large, and a command for a server needs none of it.
     const { openEmbedded } = await import('../offline/embedded.ts')
     const engine = await openEmbedded({ data, app, audit, report: printReport(json === true) })
     return {
@@ -64,7 +64,7 @@ export async function openService(options: ServiceOptions): Promise<Opened> {
     throw problem
   }
   return {
-    // A person waits, so not for as long as a program would.
+    // A person is waiting, so give up earlier than a program would.
     service: connect<App>(url, { ...reach, patienceMs: 5_000 }),
     async effects({ state, type, limit }) {
       const query = new URLSearchParams({ state, limit: String(limit), ...(type !== undefined && { type }) })
@@ -86,7 +86,7 @@ function requestPath(requestId: string, below: string, principal: string | undef
   return `/requests/${encodeURIComponent(requestId)}${below}${query}`
 }
 
-/** Opens, works, and closes, however the work ends. */
+/** Opens the target, works with it, and closes it, however the work ends. */
 export async function withService<T>(
   options: ServiceOptions,
   work: (opened: Opened) => Promise<T>,

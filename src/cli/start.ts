@@ -13,31 +13,32 @@ import { stopSignal } from './terminal/stop-signal.ts'
 
 /** `hence start`: runs an app. */
 export function startCommand() {
-  const start = command('start', 'run an app: its engine, and a server in front of it', [
+  const start = command('start', 'run an app behind an HTTP server', [
     'hence start shop.ts',
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
-    'hence start shop.ts --handlers handlers.ts         sends the e-mails that the app asks for',
-    'hence start shop.ts --wait                         a deploy: takes over when the old process has drained',
-    'hence start shop.ts --on-code-change continue       new code derives what comes from here on',
-  ]).argument('<app>', 'the module that exports the app, such as shop.ts')
+    'hence start shop.ts --handlers handlers.ts         delivers the effects of the app',
+    'hence start shop.ts --wait                         takes over when the old process has drained',
+    'hence start shop.ts --on-code-change continue      new code derives the next records',
+  ]).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(start)
     .option('--wait', 'wait until another process releases the data directory, then take over')
-    .option('--audit', 'sign tree heads of the log, at least every second; receipts need them')
+    .option('--audit', 'sign tree heads of the log, at least every second; receipts require them')
     .option(
       '--publish <file-or-url>',
-      'with --audit: show each to somebody else, by adding it to a file or posting it; may be given again',
+      'with --audit: append each head to this file, or post it to this URL; may be repeated',
       (target: string, before: readonly string[] = []) => [...before, target],
     )
     .addOption(
-      new Option('--publish-secret <secret>', 'what posts are signed with; better in the environment').env(
-        'HENCE_PUBLISH_SECRET',
-      ),
+      new Option(
+        '--publish-secret <secret>',
+        'the secret that posts are signed with; better in the environment',
+      ).env('HENCE_PUBLISH_SECRET'),
     )
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
     .addOption(
       new Option(
         '--on-code-change <what>',
-        'when the code is not the one in force: refuse; continue what is derived with it; or derive everything again and promote that',
+        'if the code is not the version in force: refuse to start, continue from here with the new code, or derive everything again with it and promote that',
       )
         .choices(['refuse', 'continue', 'reprocess'])
         .default('refuse'),
@@ -45,7 +46,7 @@ export function startCommand() {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nSIGTERM or SIGINT: takes nothing more, finishes what it took, saves, ends with 0. A second one ends it at once.',
+      '\nOn SIGTERM or SIGINT it accepts nothing more, finishes what it has accepted, saves, and exits with 0. A second signal\nends it at once.',
     )
     .action(runs(start_))
 }
@@ -66,10 +67,10 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()
   let code: number = exitCode.ok
-  const tell = printReport(json === true)
+  const show = printReport(json === true)
   const report = (report: Report) => {
-    tell(report)
-    // Nothing is taken any more, so there is nothing to stay for: whoever runs this may start it again.
+    show(report)
+    // The engine accepts nothing more. Exit, so that a supervisor can start it again.
     if (report.code === 'engine-stopped') {
       code = exitCode.operator
       stopped.resolve()
@@ -90,10 +91,12 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     ...(check && { check }),
     ...(audit && { audit: publish.length > 0 ? { publish } : audit }),
   })
-  // A signal that ends the waiting for the directory is a stop as good as any.
+  // A signal while it waits for the directory is an ordinary stop.
   const engine = await opening.catch((error) => {
     if (error === stop.signal.reason) return undefined
-    throw error instanceof HenceError && error.code === 'code-changed' ? whatToRun(error, path, data) : error
+    throw error instanceof HenceError && error.code === 'code-changed'
+      ? withCommands(error, path, data)
+      : error
   })
   if (engine === undefined) return exitCode.ok
   try {
@@ -127,33 +130,34 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
   return code
 }
 
-/** Who is shown the heads. */
+/** Where the heads are published. */
 function publications({ audit, publish = [], publishSecret }: StartOptions): Publish[] {
-  if (publish.length > 0 && !audit) throw new InvalidArgumentError('--publish takes --audit, which signs.')
+  if (publish.length > 0 && !audit)
+    throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
   return publish.map((target) => {
     if (!/^https?:/i.test(target)) return publishToFile(target)
     if (publishSecret === undefined) {
       throw new InvalidArgumentError(
-        'HENCE_PUBLISH_SECRET is missing: what posts are signed with, base64, such as "whsec_MfKQ9r8GKYqrTwjU".',
+        'HENCE_PUBLISH_SECRET is missing: the secret that posts are signed with, in base64, for example "whsec_MfKQ9r8GKYqrTwjU".',
       )
     }
-    // Several stand there while a receiver changes from one to another.
+    // There are several while a receiver changes its secret.
     return publishToWebhook({ url: target, secret: publishSecret.split(/\s+/).filter(Boolean) })
   })
 }
 
-/** A refusal that can be acted on by copying a line. */
-function whatToRun(error: HenceError, path: string, data: string): HenceError {
+/** Adds the commands to choose from, ready to copy. */
+function withCommands(error: HenceError, path: string, data: string): HenceError {
   const [app, directory] = [path, data].map(shellWord)
   return new HenceError(
     'code-changed',
     'change',
     `${error.message}
-To see what the new code would derive differently, and then make it live:
+To see what the new code derives differently, and then make it live:
   hence reprocess run ${app} --data ${directory}
   hence reprocess diff --data ${directory}
   hence reprocess promote --data ${directory} --diff HASH
-To leave what is derived as it is, and derive what comes from here on with the new code:
+To keep everything derived so far, and derive the next records with the new code:
   hence start ${app} --data ${directory} --on-code-change continue`,
     { cause: error },
   )

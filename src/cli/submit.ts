@@ -9,15 +9,18 @@ import { note, paint, print } from './terminal/output.ts'
 
 /** `hence submit`: sends one request. */
 export function submitCommand() {
-  const submit = command('submit', 'send a request, and print what became of it', [
+  const submit = command('submit', 'send a request, and print its outcome', [
     `hence submit place-order '{"order":"o1","product":"mug","quantity":1,"customer":"ada"}'`,
     'hence submit place-order - < order.json',
-    'hence submit place-order --id 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 - < order.json     the same one again',
-    `hence submit place-order --data data '{…}'                                            no server needed`,
+    'hence submit place-order --id 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 - < order.json     sends it again',
+    `hence submit place-order --data data '{…}'                                            without a server`,
   ])
     .argument('<type>', 'the type of the request')
-    .argument('<input>', 'its input as JSON; - reads it from standard input')
-    .option('--id <id>', 'the request id; default: a new one, printed before it is sent, for a retry')
+    .argument('<input>', 'the input as JSON; - reads it from standard input')
+    .option(
+      '--id <id>',
+      'the request id, to send a request again (default: a new id, printed before sending)',
+    )
   return embeddedOptions(serverOptions(submit))
     .addOption(jsonOption())
     .action(
@@ -25,7 +28,7 @@ export function submitCommand() {
         const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
         const requestId = options.id ?? v7()
         if (requestId === '') throw new InvalidArgumentError('--id must not be empty.')
-        // Before it is sent: whatever happens then, the same id may be sent again.
+        // Printed before sending: whatever happens then, the same id may be sent again.
         if (options.id === undefined)
           note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
         const reply = await withService(options, ({ service }) =>
@@ -41,7 +44,7 @@ interface SubmitOptions extends ServiceOptions {
   readonly id?: string
 }
 
-interface Told {
+interface Decided {
   readonly status: string
   readonly replayed: boolean
   readonly token: string
@@ -52,13 +55,13 @@ interface Told {
   readonly message?: string
 }
 
-function describe({ status, value, reason, details, code, message, token, replayed }: Told): string {
+function describe({ status, value, reason, details, code, message, token, replayed }: Decided): string {
   const json = (each: unknown) => (each === undefined || each === null ? '' : ` ${JSON.stringify(each)}`)
-  const told =
+  const outcome =
     status === 'accepted'
       ? `${paint.good('accepted')}${json(value)}`
       : status === 'rejected'
         ? `${paint.warn('rejected')} ${reason}${json(details)}`
         : `${paint.bad('failed')} ${code}: ${message}`
-  return `${told} ${paint.faint(`at ${token}${replayed ? ', decided before' : ''}`)}`
+  return `${outcome} ${paint.faint(`at ${token}${replayed ? ', decided before' : ''}`)}`
 }

@@ -8,9 +8,9 @@ import { note, paint, print } from './terminal/output.ts'
 
 type Parts = readonly (string | number | boolean)[]
 
-/** `hence table`: reads the tables. */
+/** `hence table`: reads tables. */
 export function tableCommand() {
-  return command('table', 'read the tables', [
+  return command('table', 'read tables', [
     'hence table get products mug',
     'hence table scan orders --index byCustomer --prefix ada',
     'hence table watch orders mug',
@@ -23,11 +23,11 @@ export function tableCommand() {
 function getCommand() {
   const get = command('get', 'print a row', [
     'hence table get products mug',
-    `hence table get orders mug o1                       a key of two parts`,
-    `hence table get lines '["o1",3]'                    one with a number in it`,
+    `hence table get orders mug o1                       a key with two parts`,
+    `hence table get lines '["o1",3]'                    a key with a number`,
   ])
     .argument('<table>')
-    .argument('<key...>', 'its parts; or one JSON list')
+    .argument('<key...>', 'the parts of the key, or one JSON list')
     .option('--after <token>', 'wait until the request with this token is applied')
   return embeddedOptions(serverOptions(get))
     .addOption(jsonOption())
@@ -57,12 +57,12 @@ function scanCommand() {
     'hence table scan orders --data data --json > orders.ndjson',
   ])
     .argument('<table>')
-    .option('--index <name>', 'in the order of this index')
-    .option('--prefix <parts>', 'rows whose key begins with this: a text, or a JSON list', keyParts)
-    .option('--from <parts>', 'from here on; parts that follow the prefix', keyParts)
-    .option('--to <parts>', 'up to here, this one left out', keyParts)
-    .option('--reverse', 'from the last to the first')
-    .option('--limit <number>', 'at most so many rows', wholeNumber)
+    .option('--index <name>', 'read by this index, in its order')
+    .option('--prefix <parts>', 'only rows whose key begins with this: a text, or a JSON list', keyParts)
+    .option('--from <parts>', 'start here: parts that follow the prefix', keyParts)
+    .option('--to <parts>', 'end before this', keyParts)
+    .option('--reverse', 'from last to first')
+    .option('--limit <number>', 'print at most this many rows', wholeNumber)
     .option('--after <token>', 'wait until the request with this token is applied')
   return embeddedOptions(serverOptions(scan))
     .addOption(jsonOption())
@@ -93,12 +93,12 @@ function scanCommand() {
 }
 
 function watchCommand() {
-  const watch = command('watch', 'print the changes of a table as they come, until it is stopped', [
+  const watch = command('watch', 'print changes of a table as they happen, until stopped', [
     'hence table watch orders',
-    'hence table watch orders mug --json                 those under a key',
+    'hence table watch orders mug --json                 only rows under a key',
   ])
     .argument('<table>')
-    .argument('[key...]', 'the first parts of the key')
+    .argument('[key...]', 'only rows whose key begins with these parts')
   return serverOptions(watch)
     .addOption(jsonOption())
     .action(

@@ -9,12 +9,12 @@ import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 
-/** `hence tail`: changed rows as they come. */
+/** `hence tail`: prints changed rows as they come. */
 export function tailCommand() {
-  const tail = command('tail', 'print the changes of tables as they come, until it is stopped', [
+  const tail = command('tail', 'print changes of tables as they happen, until stopped', [
     'hence tail',
     'hence tail orders products --json',
-  ]).argument('[tables...]', 'these tables only')
+  ]).argument('[tables...]', 'only these tables (default: all)')
   return serverOptions(tail)
     .addOption(jsonOption())
     .action(
@@ -24,7 +24,7 @@ export function tailCommand() {
     )
 }
 
-/** Prints changes until a signal ends it, across lost connections. */
+/** Prints changes until a signal stops it; reconnects when the connection is lost. */
 export async function printChanges(
   { url, key, json }: ServiceOptions,
   followed: Followed & { readonly prefix?: readonly KeyPart[] },
@@ -32,16 +32,16 @@ export async function printChanges(
   const stop = stopSignal()
   const ended = Promise.withResolvers<never>()
   let opened = 0
-  const heard = {
+  const listener = {
     anew() {
-      // Whoever starts something now to see its changes can rely on this line.
+      // After this line, no change is missed.
       if (opened++ === 0)
-        note(json ? JSON.stringify({ following: url }) : `Follower ${url}. Press Ctrl-C to stop.`)
+        note(json ? JSON.stringify({ following: url }) : `Following ${url}. Press Ctrl-C to stop.`)
       else
         note(
           json
             ? JSON.stringify({ missed: true })
-            : 'The connection was lost for long, and changes were missed.',
+            : 'The connection was lost for too long: changes were missed.',
         )
     },
     changes(changes: Parameters<Parameters<typeof follow>[1]['changes']>[0]) {
@@ -55,7 +55,7 @@ export async function printChanges(
   }
   const exchange = new Exchange({ url, ...(key !== undefined && { key }) })
   const backoff = { firstMs: 50, mostMs: 5_000 }
-  const following = follow(followed, heard, {
+  const following = follow(followed, listener, {
     exchange,
     backoff,
     clock: systemClock,

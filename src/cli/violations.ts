@@ -8,9 +8,9 @@ import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 
-/** `hence violations`: what is claimed too much, and what is done about it. */
+/** `hence violations`: shows violations of constraints, and decides those under review. */
 export function violationsCommand() {
-  return command('violations', 'look at violations of constraints, and decide about those under review', [
+  return command('violations', 'show violations of constraints, and decide those under review', [
     'hence violations list',
     'hence violations show 5f1e4c0a-…',
     'hence violations resolve 5f1e4c0a-… --action waive --reason "the extra chair is there"',
@@ -21,11 +21,11 @@ export function violationsCommand() {
 }
 
 function listCommand() {
-  const list = command('list', 'list violations, the oldest first', [
+  const list = command('list', 'list violations, oldest first', [
     'hence violations list',
     'hence violations list --state resolved --json',
   ]).addOption(
-    new Option('--state <state>', 'those in this state alone')
+    new Option('--state <state>', 'only violations in this state')
       .choices(['open', 'compensating', 'resolved', 'all'])
       .default('open'),
   )
@@ -36,14 +36,16 @@ function listCommand() {
         const found = await withService(options, (opened) => violationsOf(opened, options.state))
         for (const each of found) await print(options.json ? JSON.stringify(each) : lineOf(each))
         if (found.length > 0) return exitCode.ok
-        note(options.state === 'all' ? 'There is no violation.' : `No violation is ${options.state}.`)
+        note(
+          options.state === 'all' ? 'There are no violations.' : `There are no ${options.state} violations.`,
+        )
         return exitCode.nothingFound
       }),
     )
 }
 
 function showCommand() {
-  const show = command('show', 'tell all of a violation: who gives way, and its history', [
+  const show = command('show', 'show a violation with its victims and its history', [
     'hence violations show 5f1e4c0a-…',
   ]).argument('<id>', 'the id of the violation')
   return embeddedOptions(serverOptions(show))
@@ -68,29 +70,29 @@ interface ResolveOptions extends ServiceOptions {
 }
 
 function resolveCommand() {
-  const resolve = command('resolve', 'decide about a violation that is open', [
+  const resolve = command('resolve', 'decide an open violation', [
     'hence violations resolve 5f1e4c0a-… --action compensate --reason "sold out"',
-    'hence violations resolve 5f1e4c0a-… --action raise-limit --units 2 --reason "two came in"',
+    'hence violations resolve 5f1e4c0a-… --action raise-limit --units 2 --reason "two more arrived"',
     'hence violations resolve 5f1e4c0a-… --action choose --victim REQUEST-ID --victim REQUEST-ID@ann --reason "they agreed"',
   ])
     .argument('<violation>', 'the id of the violation')
     .addOption(
-      new Option(
-        '--action <what>',
-        'compensate by the policy, waive it, raise the limit, or choose who gives way',
-      )
+      new Option('--action <what>', 'compensate by the policy, waive, raise the limit, or choose the victims')
         .choices(['compensate', 'waive', 'raise-limit', 'choose'])
         .makeOptionMandatory(),
     )
-    .option('--units <number>', 'with raise-limit: by how much; default: by what is too much', wholeNumber)
+    .option('--units <number>', 'with raise-limit: by how much (default: the excess)', wholeNumber)
     .option(
       '--victim <request>',
-      'with choose: the request id of one that gives way, and @principal behind it; may be repeated',
+      'with choose: the request id of a victim, or REQUEST-ID@PRINCIPAL; may be repeated',
       (each: string, before: readonly string[]) => [...before, each],
       [] as readonly string[],
     )
-    .requiredOption('--reason <text>', 'why; it stays in the history')
-    .option('--id <id>', 'the request id; default: a new one, printed before it is sent, for a retry')
+    .requiredOption('--reason <text>', 'the reason, which is kept in the history')
+    .option(
+      '--id <id>',
+      'the request id, to send the decision again (default: a new id, printed before sending)',
+    )
   return embeddedOptions(serverOptions(resolve))
     .addOption(jsonOption())
     .action(
@@ -114,8 +116,8 @@ function resolveCommand() {
             requestId,
           })
           const { status, reason: why } = reply as { status: string; reason?: string }
-          const told = status === 'accepted' ? paint.good('resolved') : `${paint.warn(status)} ${why ?? ''}`
-          await print(options.json ? JSON.stringify(reply) : told)
+          const result = status === 'accepted' ? paint.good('resolved') : `${paint.warn(status)} ${why ?? ''}`
+          await print(options.json ? JSON.stringify(reply) : result)
           return status === 'accepted' ? exitCode.ok : exitCode.notAccepted
         })
       }),
@@ -153,8 +155,8 @@ function lineOf({ id, constraint, key, state, excess, at, deadline, victims }: K
   const colour = { open: paint.bad, compensating: paint.warn, resolved: paint.good }[state]
   const what =
     state === 'open'
-      ? `${excess} too much${deadline === null ? '' : `, decided by the policy at ${new Date(deadline).toISOString()}`}`
-      : `${victims.length} gave way`
+      ? `${excess} in excess${deadline === null ? '' : `, the policy decides at ${new Date(deadline).toISOString()}`}`
+      : `${victims.length} ${victims.length === 1 ? 'victim' : 'victims'}`
   return `${colour(state)} ${paint.strong(constraint)} at ${JSON.stringify(key)}: ${what} ${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
 }
 
@@ -166,7 +168,8 @@ function describe(violation: KeyedViolation): string[] {
         `  ${state} request ${requestId}${principal === '' ? '' : ` of ${principal}`} under ${JSON.stringify(key)}, ${units} unit${units === 1 ? '' : 's'}`,
     ),
     ...violation.history.map(({ at, what, units, by, reason }) => {
-      const who = by === undefined ? '' : ` by ${by.principal || 'somebody'}, request ${by.requestId}`
+      const who =
+        by === undefined ? '' : ` by ${by.principal || 'an unnamed principal'}, request ${by.requestId}`
       return `  ${paint.faint(new Date(at).toISOString())} ${what} ${units}${who}${reason === undefined ? '' : `: ${reason}`}`
     }),
   ]

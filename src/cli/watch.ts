@@ -1,12 +1,15 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { basename, dirname } from 'node:path'
 
-/** How long files must have been left alone: an editor saves one file in several steps, and several files at once. */
+/**
+ * How long files must be left alone first: an editor may save one file in several steps, and several files at
+ * once.
+ */
 const quietMs = 60
 
 /**
- * Calls back when one of some files has changed. It watches their folders, because many editors save by putting a new
- * file in the place of the old one.
+ * Calls back when one of some files has changed. It watches their folders, because many editors save by
+ * replacing the file.
  */
 export class FileWatch {
   readonly #changed: () => void
@@ -18,10 +21,10 @@ export class FileWatch {
     this.#changed = changed
   }
 
-  /** Watches these files from now on, instead of those before. */
+  /** Watches these files from now on, instead of the previous ones. */
   follow(files: readonly string[]): void {
     this.#stop()
-    // What was begun before the end may go on after it.
+    // A call that began before `close` may continue after it.
     if (this.#isClosed) return
     const folders = Map.groupBy(files, (file) => dirname(file))
     for (const [folder, those] of folders) {

@@ -6,7 +6,7 @@ import type { Handlers } from '../effect/handlers.ts'
 import { HenceError } from '../failure.ts'
 
 /**
- * Loads the module that exports an app as its default.
+ * Loads a module whose default export is an app.
  * @throws HenceError `app-unusable` (change)
  */
 export async function loadApp(path: string): Promise<{ readonly app: App; readonly module: string }> {
@@ -16,7 +16,7 @@ export async function loadApp(path: string): Promise<{ readonly app: App; readon
 }
 
 /**
- * Loads the module that exports the handlers of an app's effects as its default.
+ * Loads a module whose default export is the handlers of an app's effects.
  * @throws HenceError `app-unusable` (change)
  */
 export async function loadHandlers(path: string): Promise<Handlers<App>> {
@@ -45,7 +45,7 @@ function unusable(path: string, what: string, why: string, cause?: unknown): Hen
   return new HenceError(
     'app-unusable',
     'change',
-    `The module ${resolve(path)} gives no ${what}: ${why}. Give the path of the module, such as shop.ts.`,
+    `The module ${resolve(path)} has no ${what}: ${why}. Give the path of the module, for example shop.ts.`,
     { cause },
   )
 }

@@ -33,8 +33,9 @@ export interface RestoreOptions extends LongWork {
   /** Leaves out what has a later log time, in milliseconds since 1970, and signed heads that cover it. */
   readonly until?: number | undefined
   /**
-   * The last records to restore, at most one a partition. Other partitions keep what was durable when the latest of these
-   * records was. An event whose cause is left out is left out too, with all that follows it in its partition.
+   * The last records to restore, at most one a partition. Other partitions keep what was durable when the
+   * latest of these records was. An event whose cause is left out is left out too, with all that follows it
+   * in its partition.
    */
   readonly at?: readonly Position[] | undefined
 }
@@ -54,20 +55,22 @@ export interface Copied {
 }
 
 /**
- * Copies a data directory without its derived state (the log, code, corrections of promotions, API keys, the signing key and
- * signed heads), then reads the copy back and checks it. The copy holds all that was acknowledged before the call, and
- * no event without its cause. If it fails or is aborted, it removes what it has written.
- * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
+ * Copies a data directory without its derived state (the log, code, corrections of promotions, API keys, the
+ * signing key and signed heads), then reads the copy back and checks it. The copy holds all that was
+ * acknowledged before the call, and no event without its cause. If it fails or is aborted, it removes what it
+ * has written.
+ * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator),
+ *   `log-read-failed` (retry)
  */
 export function backup({ data, to, ...work }: BackupOptions): Promise<Copied> {
   return copyData(data, to, {}, work)
 }
 
 /**
- * Makes a data directory out of a backup or another data directory: all of it, as it was at a log time, or right after some
- * records. The next start derives the tables. Otherwise like `backup`.
- * @throws HenceError `no-log`, `folder-not-empty` (change), `token-unknown` (change) for a position in `at` without a
- *   record, `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
+ * Makes a data directory out of a backup or another data directory: all of it, as it was at a log time, or
+ * right after some records. The next start derives the tables. Otherwise like `backup`.
+ * @throws HenceError `no-log`, `folder-not-empty` (change), `token-unknown` (change) for a position in `at`
+ *   without a record, `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
  */
 export function restore({ from, to, until, at, ...work }: RestoreOptions): Promise<Copied> {
   return copyData(from, to, { until, at }, work)
@@ -91,7 +94,8 @@ async function copyData(
     copied(0)
     await copyLog(snapshot, to, { copied, ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
     await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
-    // A promotion writes its corrections before its control record, so every promotion in the snapshot has them.
+    // A promotion writes its corrections before its control record, so every promotion in the snapshot has
+    // them.
     await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
     await copyFolder(from, to, (name) => name === 'keys.json')
     await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))

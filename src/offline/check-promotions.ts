@@ -7,8 +7,8 @@ import { checkCorrectionFiles } from '../reprocess/correction-files.ts'
 import { kept } from '../storage/storage.ts'
 
 /**
- * Holds the corrections that a data directory keeps against what its log says of them. A start needs those that the log does
- * not have yet, after a process that ended while it wrote them.
+ * Compares the correction files of a data directory with the promotions in its log. The next start needs the
+ * corrections that a process had not yet written to the log when it ended.
  */
 export async function checkPromotions(
   data: string,
@@ -22,21 +22,23 @@ export async function checkPromotions(
     const { missing, changed } = await checkCorrectionFiles((name) => kept(data, name), fact)
     for (const name of changed) {
       const file = join(data, name)
-      const message = `${file} is not what promotion ${number} has written. Put it back from a copy; what of it is in the log already is as it was.`
+      const message =
+        `${file} is not what promotion ${number} wrote. Put it back from a copy. ` +
+        'The corrections that are in the log already are right.'
       flaws.push({ code: 'corrections-changed-on-disk', message, file })
     }
     const found = missing.length === 0 ? corrections : await correctionsIn(log, fact)
     if (found === corrections) continue
     for (const name of missing) {
       const file = join(data, name)
-      const message = `The log has ${found} of ${corrections} corrections of promotion ${number}, and ${file}, which has the others, is not there. Put it back from a copy.`
+      const message = `The log has ${found} of ${corrections} corrections of promotion ${number}, and ${file}, which has the others, is missing. Put it back from a copy.`
       flaws.push({ code: 'corrections-lost', message, file })
     }
   }
   return flaws
 }
 
-/** How many corrections of a promotion the log has. */
+/** @returns how many corrections of a promotion the log has */
 async function correctionsIn(log: Log, { number, positions }: ControlFact): Promise<number> {
   const found = new Set<number>()
   for (const [partition, position] of positions.entries()) {

@@ -44,15 +44,17 @@ export interface Check {
 
 /** The result of `dryRun`. */
 export interface DryRun extends Check {
-  /** How many derivations of the new code threw. Left out, as the diff is, when there are unreadable requests. */
+  /**
+   * How many derivations of the new code threw. Left out, as the diff is, when there are unreadable requests.
+   */
   readonly failures?: number
-  /** What the new code derives differently. */
+  /** The differences between both derivations. */
   readonly diff?: Diff
 }
 
 /**
- * Checks whether new code can read a log: decodes every record, and compares the type and version of each request with
- * those that the code knows. It changes nothing and derives nothing; see `dryRun`.
+ * Checks whether new code can read a log: decodes every record, and compares the type and version of each
+ * request with those that the code knows. It changes nothing and derives nothing; see `dryRun`.
  * @throws HenceError `no-log`, `bundle-failed` (change), `log-damaged`, `record-unreadable` (operator)
  */
 export async function check(options: CheckOptions): Promise<Check> {
@@ -60,10 +62,11 @@ export async function check(options: CheckOptions): Promise<Check> {
 }
 
 /**
- * Checks whether new code can read a log, then derives its records by the code in force and by the new code, and
- * compares both. It works in a temporary directory (in `TMPDIR`) and changes nothing in the data directory.
- * @throws HenceError what `check` throws; `code-not-kept` (change) where the code in force is not kept; the error that
- *   stopped the new code (operator)
+ * Checks whether new code can read a log, then derives its records by the code in force and by the new code,
+ * and compares both. It works in a temporary directory (in `TMPDIR`) and changes nothing in the data
+ * directory.
+ * @throws HenceError what `check` throws; `code-not-kept` (change) where the code in force is not kept; the
+ *   error that stopped the new code (operator)
  */
 export async function dryRun(options: DryRunOptions): Promise<DryRun> {
   const read = await readFor(options)

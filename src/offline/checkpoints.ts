@@ -10,7 +10,8 @@ import { kept, stateFolder } from '../storage/storage.ts'
 export type CheckpointSummary = Pick<Checkpoint, 'logId' | 'generation' | 'version' | 'positions' | 'history'>
 
 /**
- * Reads the last checkpoint of the live generation; undefined when there is none. A process may have the directory open.
+ * Reads the last checkpoint of the live generation; undefined when there is none. A process may have the
+ * directory open.
  * @throws HenceError `state-unreadable` (operator)
  */
 export async function readLiveCheckpoint(directory: string): Promise<CheckpointSummary | undefined> {

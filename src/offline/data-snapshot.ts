@@ -29,9 +29,10 @@ export interface ConsistentSnapshot {
 }
 
 /**
- * Takes a snapshot of the log of a data directory that holds no event without its cause. Partitions are read one after
- * the other, so while a process writes, a later partition may hold an event whose cause was written after the earlier
- * partition was read. Such an event is left out, and nothing that was acknowledged before the call.
+ * Takes a snapshot of the log of a data directory that holds no event without its cause. Partitions are read
+ * one after the other, so while a process writes, a later partition may hold an event whose cause was written
+ * after the earlier partition was read. Such an event is left out, and nothing that was acknowledged before
+ * the call.
  * @throws HenceError `no-log` (change), and what reading the log throws
  */
 export async function snapshotConsistently(directory: string): Promise<ConsistentSnapshot> {

@@ -27,8 +27,9 @@ export interface DerivedTwice {
 }
 
 /**
- * Derives the part of a log that a survey has read by the code in force there, then by other code, and compares both. It
- * works in memory and in a temporary directory (in `TMPDIR`), and only reads the data directory.
+ * Derives the part of a log that a survey has read by the code in force there, then by other code, and
+ * compares both. It works in memory and in a temporary directory (in `TMPDIR`), and only reads the data
+ * directory.
  * @throws HenceError what reprocessing throws; the error that stopped the new code (operator)
  */
 export function deriveTwice(options: {
@@ -88,7 +89,10 @@ export function deriveTwice(options: {
   })
 }
 
-/** Stores derived state in a folder and kept texts in memory; code that the data directory keeps is read there. */
+/**
+ * Stores derived state in a folder and kept texts in memory; code that the data directory keeps is read
+ * there.
+ */
 function temporaryStorage(folder: string, data: string, log: Storage['log']): Storage {
   const texts = new Map<string, string>()
   const storeFolder = (generation: number) => join(folder, String(generation))

@@ -35,8 +35,8 @@ export interface Diagnosis {
 }
 
 /**
- * Examines what a start would find in a data directory: who has it open, the free disk space, every byte of the log, the
- * state and code of each generation, and the corrections of promotions. It changes nothing.
+ * Examines what a start would find in a data directory: who has it open, the free disk space, every byte of
+ * the log, the state and code of each generation, and the corrections of promotions. It changes nothing.
  * @throws HenceError `log-read-failed` (retry). Damage is no error: it is in `findings`
  */
 export async function doctor(options: DoctorOptions): Promise<Diagnosis> {
@@ -52,7 +52,7 @@ export async function doctor(options: DoctorOptions): Promise<Diagnosis> {
   return { directory: resolve(data), ok, inUse: found?.inUse ?? false, findings, repairs }
 }
 
-/** What an examination found that can be repaired. */
+/** The repairable part of an examination. */
 interface Examined {
   readonly inUse: boolean
   readonly truncations: Truncation[]

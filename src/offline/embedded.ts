@@ -9,14 +9,14 @@ import { snapshotData } from './data-snapshot.ts'
 import { versionInForce } from './version-in-force.ts'
 
 /**
- * Opens the engine of a data directory in this process, for a command that no server is needed for. Without a module
- * the app is the one whose code the directory keeps, so data can be read where the sources are not.
+ * Opens the engine of a data directory in this process, for commands that need no server. Without a module it
+ * uses the code in force that the directory keeps, so that data can be read where the sources are not.
  * @throws HenceError `no-log`, `code-not-kept` (change), and what `createEngine` throws
  */
 export async function openEmbedded(options: {
   readonly data: string
   readonly app: string | undefined
-  /** Whether it signs tree heads, as receipts need it. */
+  /** Whether the engine signs tree heads, which receipts require. */
   readonly audit?: boolean
   readonly report: Reporter
 }): Promise<Engine<App>> {
@@ -25,7 +25,7 @@ export async function openEmbedded(options: {
     const { app, module } = await loadApp(options.app)
     return createEngine({ app, module, data, report, audit })
   }
-  // Only to look: a directory that is not there must not come into being by a wrong name.
+  // Throws for a mistyped name, which must not create a directory.
   const snapshot = await snapshotData(data)
   const code = await readCode(data, await versionInForce(data, snapshot))
   return openEngine({ app: hostApp(code), data, report, audit }, code)

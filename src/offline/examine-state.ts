@@ -28,8 +28,8 @@ interface Examination {
 }
 
 /**
- * Examines the files beside a log: the state of each generation, the code that derived it, and the corrections that
- * promotions have yet to write.
+ * Examines the files beside a log: the state of each generation, the code that derived it, and the
+ * corrections that promotions have yet to write.
  */
 export async function examineState(examination: Examination): Promise<void> {
   const { data, add } = examination
@@ -142,7 +142,10 @@ function standingText({ generation, isLive, facts }: Standing): string {
   return wasLive ? 'which was live and is kept for the way back' : 'which is being derived'
 }
 
-/** Checks that the code is kept that each generation needs: for the next records, and for all that it has derived. */
+/**
+ * Checks that the code is kept that each generation needs: for the next records, and for all that it has
+ * derived.
+ */
 async function examineCode(
   data: string,
   facts: readonly ControlFact[] | undefined,

@@ -27,8 +27,8 @@ export interface RecordAt {
 /**
  * Exports the records of a log in the order of log time: a line of JSON for each, without the line break, as
  * `hence log cat --json` prints it. Inputs are in it byte for byte as the log holds them.
- * @throws HenceError `no-log`, `partition-unknown` (change); `log-damaged`, `record-unreadable` (operator) after the
- *   records before the damage
+ * @throws HenceError `no-log`, `partition-unknown` (change); `log-damaged`, `record-unreadable` (operator)
+ *   after the records before the damage
  */
 export async function* exportLog(options: ExportOptions): AsyncGenerator<string> {
   for await (const each of recordsOf(options)) yield exportLine(each)

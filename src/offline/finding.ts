@@ -1,6 +1,9 @@
 /** Something that the doctor has found. */
 export interface Finding {
-  /** `fine`: in order. `mended`: the next start mends it. `wrong`: the next start refuses it, or fails over it later. */
+  /**
+   * `fine`: in order. `mended`: the next start mends it. `wrong`: the next start refuses it, or fails over it
+   * later.
+   */
   readonly level: 'fine' | 'mended' | 'wrong'
   /** A stable word for programs to match on. */
   readonly code: string
@@ -9,11 +12,14 @@ export interface Finding {
   readonly byte?: number
   /** The generation that it concerns. */
   readonly generation?: number
-  /** What to do about it before the next start. */
+  /** Advice: what to do before the next start. */
   readonly todo?: string
 }
 
-/** Something that `repair` can do about the findings. Only `cut-torn-tail` loses nothing that was acknowledged. */
+/**
+ * Something that `repair` can do about the findings. Only `cut-torn-tail` loses nothing that was
+ * acknowledged.
+ */
 export type Repair =
   /** Cuts unfinished writes off the ends of partitions, as a start does, and keeps a copy. */
   | { readonly kind: 'cut-torn-tail' }

@@ -8,7 +8,7 @@ import { logOfSnapshot } from './log-of-snapshot.ts'
 import { type MessageCount, survey } from './survey.ts'
 import { versionInForce } from './version-in-force.ts'
 
-/** What reprocessing with new code would take. */
+/** An estimate of what reprocessing with new code takes. */
 export interface Plan {
   /** The version in force, and the new one. */
   readonly before: string
@@ -20,9 +20,15 @@ export interface Plan {
   readonly messages: readonly MessageCount[]
   /** The requests among them that the new code does not know. Reprocessing stops at the first of them. */
   readonly unreadable: readonly MessageCount[]
-  /** Definitions that only one version has, or whose shape differs; undefined where the code in force is not kept. */
+  /**
+   * Definitions that only one version has, or whose shape differs; undefined where the code in force is not
+   * kept.
+   */
   readonly definitions: readonly DefinitionChange[] | undefined
-  /** How long it takes on an idle processor, extrapolated from the first records; undefined where they were not derived. */
+  /**
+   * How long it takes on an idle processor, extrapolated from the first records; undefined where they were
+   * not derived.
+   */
   readonly estimateMs: number | undefined
 }
 
@@ -34,8 +40,8 @@ export interface DefinitionChange {
 }
 
 /**
- * Plans a reprocess: reads the whole log, compares the definitions of the code in force and of the new code, and derives the
- * first records to estimate the time. It changes nothing in the data directory.
+ * Plans a reprocess: reads the whole log, compares the definitions of the code in force and of the new code,
+ * and derives the first records to estimate the time. It changes nothing in the data directory.
  * @throws HenceError what `check` throws; `code-not-kept` (change) where nothing says which code is in force
  */
 export async function plan(options: Omit<CheckOptions, 'records' | 'until'>): Promise<Plan> {

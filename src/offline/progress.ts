@@ -1,6 +1,8 @@
 /** How far one step of long work has come. */
 export interface OfflineProgress {
-  /** `copy`: writing a copy. `read`: reading the log. `verify`: checking it. `derive`: applying its records. */
+  /**
+   * `copy`: writing a copy. `read`: reading the log. `verify`: checking it. `derive`: applying its records.
+   */
   readonly step: 'copy' | 'read' | 'verify' | 'derive'
   readonly done: number
   /** Undefined where it is not known beforehand. */
@@ -18,7 +20,8 @@ export interface LongWork {
 
 /**
  * Begins a step of long work.
- * @returns the function to call with how much more is done; it throws the signal's reason once that is aborted
+ * @returns the function to call with how much more is done; it throws the signal's reason once that is
+ *   aborted
  */
 export function beginStep(
   { progress, signal }: LongWork,

@@ -15,7 +15,10 @@ import type { LongWork } from './progress.ts'
 export interface RepairOptions extends LongWork {
   /** The data directory. No process may have it open. */
   readonly data: string
-  /** Repairs of a diagnosis, in its order. `end-partition` loses acknowledged records: have a person agree to it. */
+  /**
+   * Repairs of a diagnosis, in its order. `end-partition` loses acknowledged records: have a person agree to
+   * it.
+   */
   readonly repairs: readonly Repair[]
   /** Called with what was done, and where the copies are. Default: nothing. */
   readonly report?: Reporter | undefined
@@ -24,7 +27,8 @@ export interface RepairOptions extends LongWork {
 /**
  * Repairs a data directory. It keeps a copy of all that it cuts off, and renames what it sets aside.
  * @returns the diagnosis after the repairs
- * @throws HenceError `data-in-use` (retry); `repair-outdated` (change) when the damage is not what the diagnosis found
+ * @throws HenceError `data-in-use` (retry); `repair-outdated` (change) when the damage is not what the
+ *   diagnosis found
  */
 export async function repair(options: RepairOptions): Promise<Diagnosis> {
   const { data, repairs, report = () => {}, progress, signal } = options
@@ -60,7 +64,7 @@ async function endPartition(
   report({
     level: 'warning',
     code: 'partition-ended',
-    message: `Partition ${partition} now ends at offset ${offset}. What was cut off is in ${copies.join(', ')}.`,
+    message: `Partition ${partition} now ends at offset ${offset}. The part that was cut off is in ${copies.join(', ')}.`,
   })
 }
 

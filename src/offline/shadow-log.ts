@@ -3,9 +3,9 @@ import { memoryLog } from '../log/memory-log.ts'
 
 /**
  * The snapshot of a log, continued in memory: appended records reach neither the disk nor another reader.
- * @param options.ends where each partition of it ends
- * @param options.until log time of the last record before them; what is appended has it too
- * @param options.read is told how many records were read
+ * @param options.ends the offset at which each partition of the snapshot ends
+ * @param options.until the log time of the last record before these ends; appended records get it too
+ * @param options.read called with the number of records of each batch that is read from the snapshot
  */
 export function shadowLog(
   snapshot: Log,

@@ -5,7 +5,7 @@ import type { Log } from '../log/log.ts'
 import { batchesByTime } from '../log/merge-by-time.ts'
 import { decodeRecord, type LogRecord } from '../log/record.ts'
 
-/** What a log holds, up to some moment. */
+/** The content of a log, up to some moment. */
 export interface Survey {
   readonly records: number
   /** The size of the records. */
@@ -40,8 +40,8 @@ export interface SurveyBounds {
 }
 
 /**
- * Reads and decodes the records of a log, in the order of log time. A part of the log ends between two moments, so that it
- * holds no event without its cause.
+ * Reads and decodes the records of a log, in the order of log time. A part of the log ends between two
+ * moments, so that it holds no event without its cause.
  * @param read called with the number of records that were read since the last call
  * @throws HenceError `log-damaged`, `record-unreadable` (operator)
  */

@@ -33,7 +33,8 @@ export interface CopiedState extends CheckpointSummary {
 }
 
 /**
- * Copies the checkpoints of all generations. It must run before the log is read, so that the log is never behind them.
+ * Copies the checkpoints of all generations. It must run before the log is read, so that the log is never
+ * behind them.
  * @param flaws receives a flaw for each checkpoint that cannot be read
  */
 export async function copyStates(data: string, temporary: string, flaws: Flaw[]): Promise<CopiedState[]> {

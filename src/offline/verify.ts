@@ -20,7 +20,9 @@ export interface VerifyOptions extends LongWork {
   readonly data: string
   /** Files of signed heads, one head a line, to check besides those in the data directory. */
   readonly heads?: readonly string[] | undefined
-  /** The public key that the heads are checked with. Default: `audit/public-key.pem` of the data directory. */
+  /**
+   * The public key that the heads are checked with. Default: `audit/public-key.pem` of the data directory.
+   */
   readonly key?: KeyObject | undefined
   /** Whether to derive all tables again and compare them. Default true. */
   readonly history?: boolean | undefined
@@ -44,11 +46,11 @@ export interface Verification {
 }
 
 /**
- * Checks that a data directory holds what was written, signed and derived: every byte of the log, its hash chain, the
- * signed heads (RFC 9162 trees), the tables, and the files kept beside the log. It changes nothing. Beside a running
- * process it checks all that was acknowledged before the call.
- * @throws HenceError `no-log`, `head-invalid`, `public-key-invalid`, `file-unreadable` (change). Damage is no error: it
- *   is in `flaws`
+ * Checks that a data directory holds what was written, signed and derived: every byte of the log, its hash
+ * chain, the signed heads (RFC 9162 trees), the tables, and the files kept beside the log. It changes
+ * nothing. Beside a running process it checks all that was acknowledged before the call.
+ * @throws HenceError `no-log`, `head-invalid`, `public-key-invalid`, `file-unreadable` (change). Damage is no
+ *   error: it is in `flaws`
  */
 export async function verify(options: VerifyOptions): Promise<Verification> {
   const { data, signal } = options

@@ -8,8 +8,8 @@ import { readCode, type VersionCode } from './code.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 
 /**
- * The version of the code that derives the live tables at the end of a log: the one of the last checkpoint, or of a
- * control record behind it.
+ * The version of the code that derives the live tables at the end of a log: the one of the last checkpoint,
+ * or of a control record behind it.
  * @throws HenceError `code-not-kept` (change) where there is neither
  */
 export async function versionInForce(data: string, snapshot: LogSnapshot): Promise<string> {
@@ -30,7 +30,8 @@ export async function versionInForce(data: string, snapshot: LogSnapshot): Promi
 }
 
 /**
- * The code that derives the live tables of a data directory; undefined where there is no log, or the code is not kept.
+ * The code that derives the live tables of a data directory; undefined where there is no log, or the code is
+ * not kept.
  * @throws HenceError what reading the log and the checkpoint throws
  */
 export async function codeInForce(data: string): Promise<VersionCode | undefined> {

@@ -11,8 +11,8 @@ import { snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { encodeRequest } from '../../src/log/record.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
-// Every byte of a log that was closed in order is changed, one at a time, and each must be found, with its place. The
-// files are in memory, since there are thousands of cases.
+// Every byte of a log that was closed in order is changed, one at a time, and each must be found, with its
+// place. The files are in memory, since there are thousands of cases.
 
 const logId = '00112233445566778899aabbccddeeff'
 const { privateKey, publicKey } = generateKeyPairSync('ed25519')
@@ -73,7 +73,7 @@ test('every changed byte of a closed log is found, and its file named', async ()
   assert.deepEqual(await verified(disk, heads), [])
   let cases = 0
   for (const [path, bytes] of files) {
-    // What was made ahead of need is no part of the log yet.
+    // A segment that was made ahead of need is not part of the log yet.
     if (path.endsWith('spare')) continue
     const file = await disk.open(path, 'write')
     for (const [at, byte] of bytes.entries()) {
@@ -99,7 +99,7 @@ test('a log that its owner has written anew, with a chain that is right, does no
     flaws.map(({ code, partition, from, to }) => [code, partition, from, to]),
     [['head-mismatch', 0, 0, 10]],
   )
-  // With more heads the place is told more exactly.
+  // More heads locate the flaw more exactly.
   assert.deepEqual(
     (await verified(await diskWith(rewritten.files), heads)).map(({ code, partition, from, to }) => [
       code,
@@ -126,7 +126,7 @@ test('a log that lacks what was signed does not pass', async () => {
   )
 })
 
-test('heads of another log, or of another key, are told', () => {
+test('heads of another log, or of another key, are reported', () => {
   const check = new HeadCheck(logId, publicKey)
   const head = { logId, time: 1, partitions: [] }
   assert.match(check.add(signHead(privateKey, { ...head, logId: 'f'.repeat(32) }), 'there')!, /is of log f+;/)

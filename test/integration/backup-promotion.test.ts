@@ -7,8 +7,8 @@ import { type App, createEngine, type Engine } from 'hence'
 import { type Position, restore } from '../../src/offline/index.ts'
 import { bank } from '../bank-versions.ts'
 
-// A promotion takes many writes: a control record in each partition, then corrections. A copy may end between any two of
-// them, and a start on it must come to what is derived from that log alone.
+// A promotion takes many writes: a control record in each partition, then corrections. A copy may end between
+// any two of them, and a start on it must come to what is derived from that log alone.
 
 // No timer goes off: a start would write what that sets off.
 const lateMs = 24 * 60 * 60 * 1000
@@ -101,7 +101,7 @@ test('a copy that ends anywhere within a promotion is started on, and comes to w
   assert.ok(seen.before > 0 && seen.within > 3 && seen.after > 0, JSON.stringify(seen))
 })
 
-test('a copy that lacks corrections which its log does not have is told, and not started on', async (t) => {
+test('a copy that lacks corrections which its log does not have has a flaw, and does not start', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const { history } = await promoted(data)

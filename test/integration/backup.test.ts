@@ -94,7 +94,7 @@ test('a restore until a time has the tables that were live then', async (t) => {
     await send(engine, i)
     await engine.idle()
     const { logTime } = engine.stats()
-    // A time is told from the next one by its milliseconds.
+    // Times differ by their milliseconds.
     if (i % 13 === 0) moments.push({ until: logTime, digest: await engine.digest() })
     while (systemClock.now() <= logTime) await engine.idle()
   }

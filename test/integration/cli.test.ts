@@ -76,8 +76,8 @@ test('start, submit, explain, table and tail: one request id from the command li
   assert.equal(stocked.code, 0, stocked.stderr)
   const [reply] = json(stocked) as [{ requestId: string; status: string; value: unknown; token: string }]
   assert.deepEqual(reply.value, { stock: 3 })
-  assert.match(reply.requestId, /^[0-9a-f]{8}-[0-9a-f]{4}-7/, 'an id of its own is a UUID of version 7')
-  assert.deepEqual(JSON.parse(stocked.stderr), { requestId: reply.requestId }, 'told before it is sent')
+  assert.match(reply.requestId, /^[0-9a-f]{8}-[0-9a-f]{4}-7/, 'a new id is a UUID of version 7')
+  assert.deepEqual(JSON.parse(stocked.stderr), { requestId: reply.requestId }, 'printed before it is sent')
 
   const first = await hence(['submit', 'place-order', '-', '--id', 'r1'], { env, input: orderOf('o1', 2) })
   assert.equal(first.code, 0, first.stderr)
@@ -407,7 +407,7 @@ export default handlers({ letter: ({ input, id }) => appendFile(${JSON.stringify
   assert.match(await readFile(box, 'utf8'), /^\S+ hello\n$/)
 })
 
-test('dev: on save everything is derived again and the difference told; broken code leaves the old one running', async (t) => {
+test('dev: on save, derives everything again and prints what differs; broken code leaves the old version running', async (t) => {
   const own = join(home, 'dev')
   await mkdir(own)
   const source = await readFile(app, 'utf8')
@@ -479,7 +479,7 @@ test('dev: on save everything is derived again and the difference told; broken c
   assert.match(await dev.line(/"derived"/, seen), /divergence/)
   assert.equal(await dev.stop(), 0)
 
-  // What was derived last is what the next start finds.
+  // The next start finds what was derived last.
   const changed = new Running(['dev', file, '--data', data, '--port', '0', '--json'])
   t.after(() => changed.stop('SIGKILL'))
   await changed.line(/"listening"/)
@@ -577,8 +577,9 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
     'what was cut off is kept',
   )
   const after = await started([app, '--data', data])
-  const told = async (id: string) => (await hence(['explain', id], { env: { HENCE_URL: after.url } })).code
-  assert.deepEqual([await told('s1'), await told('r1'), await told('r2')], [0, 4, 4])
+  const explained = async (id: string) =>
+    (await hence(['explain', id], { env: { HENCE_URL: after.url } })).code
+  assert.deepEqual([await explained('s1'), await explained('r1'), await explained('r2')], [0, 4, 4])
   await after.stop()
 })
 

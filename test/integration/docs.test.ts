@@ -5,8 +5,8 @@ import { join, relative } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 
-// What the docs show is what happens. A block of a page that begins with ```ts NAME is a file: all files of a
-// page are written to one folder, compiled, and run. A block ```text NAME is what that file prints.
+// Runs the programs in the docs. A block that begins with ```ts NAME is a file: all files of a page are
+// written to one folder, compiled and run. A block ```text NAME is the output of that file.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')

@@ -8,15 +8,15 @@ import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 
-// What a stranger does: installs the package as it is published, makes an app in an empty folder, tests it, runs it.
-// The package comes from a tarball made here, and what it depends on from the registry.
+// Does what a new user does: installs the package as it is published, creates an app in an empty folder,
+// tests it, runs it. The package comes from a tarball made here, its dependencies from the registry.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
-// Scripts of npm run on the Node that runs this test, whatever else the machine has.
+// npm scripts run on the Node that runs this test.
 const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
 const env = {
-  // Without the variable by which a test runner knows that it runs within another one, and then runs nothing.
+  // With NODE_TEST_CONTEXT, a test runner within this one would run nothing.
   ...inherited,
   PATH: `${dirname(process.execPath)}${delimiter}${process.env['PATH']}`,
   npm_config_update_notifier: 'false',
@@ -68,7 +68,7 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
     cwd: shop,
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
-    // A group of its own, since a signal to npm alone would not reach what it started.
+    // A process group, because a signal to npm alone would not reach the process that it starts.
     detached: true,
   })
   try {
@@ -81,13 +81,15 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
     const readme = await readFile(join(shop, 'README.md'), 'utf8')
     const commands = [...readme.matchAll(/^ *npx (hence submit .*)$/gm)].map((match) => match[1]!)
     assert.equal(commands.length, 2)
-    for (const command of commands) {
-      const { stdout } = await run('sh', ['-c', `node_modules/.bin/${command}`], {
-        cwd: shop,
-        env: { ...env, HENCE_URL: url },
-      })
-      assert.match(stdout, /^accepted /)
-    }
+    const shell = (command: string) =>
+      run('sh', ['-c', `node_modules/.bin/${command}`], { cwd: shop, env: { ...env, HENCE_URL: url } })
+    for (const command of commands) assert.match((await shell(command)).stdout, /^accepted /)
+
+    // The examples of the help work in the same app.
+    const help = (await run(hence, ['--help'], { env })).stdout
+    const examples = [...help.matchAll(/^ {2}(hence .*)$/gm)].map((match) => match[1]!)
+    assert.ok(examples[0]!.startsWith('hence init') && examples.length > 4)
+    for (const example of examples.slice(1)) await shell(example)
   } finally {
     process.kill(-started.pid!, 'SIGTERM')
     await once(started, 'close')

@@ -7,15 +7,18 @@ import { type App, createEngine, type Engine } from 'hence'
 import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { hence } from '../hence-process.ts'
 
-// A directory with a history: code that another one took over from, a promotion with corrections, the way back. `verify` derives
-// each generation that is kept again, by the code that was in force for each range of the log, and `doctor` tells of each.
+// A directory with a history: a change of code, a promotion with corrections, a rollback. `verify` derives
+// each stored generation again, each range of the log by the code that was in force there, and `doctor`
+// reports each.
 
 const root = join(import.meta.dirname, '../..')
 let home: string
 let data: string
 /** By name: the paths of versions of one app. */
 let modules: { readonly first: string; readonly later: string; readonly strict: string }
-/** The numbers of the promotion and of the way back: a diff may leave a control record, which is numbered too. */
+/**
+ * The numbers of the promotion and of the way back: a diff may leave a control record, which is numbered too.
+ */
 let promotions: readonly number[]
 let versions: { readonly [name in 'first' | 'later' | 'strict']: string }
 
@@ -168,7 +171,10 @@ test('each generation is derived again by the code that was in force for each ra
   )
   for (const generation of history.generations) assert.equal(generation.records, records)
   const { stdout } = await hence(['verify', '--data', data])
-  assert.match(stdout, /✔ Generation 0, which is live: 1 tables, as they are derived again/)
+  assert.match(
+    stdout,
+    /✔ Generation 0, which is live: 1 tables, derived again from \d+ records: no difference/,
+  )
   assert.match(stdout, /✔ Generation 1: 1 tables/)
 
   const found = await doctor(data)
@@ -302,9 +308,10 @@ test('what is noted of the generations may be lost, or garbage', async () => {
   }
 })
 
-test('explain tells what was told, what it would be now, and who approved that', async () => {
+test('explain shows the outcome that was sent, the outcome now, and who approved the correction', async () => {
   const directory = await copied('explained')
-  // The stricter version was live when it came; the way back would have taken it.
+  // The stricter version was live when the request came. The one that was rolled back to would have accepted
+  // it.
   const { code, stdout, stderr } = await hence(['explain', 'r90', '--data', directory])
   assert.equal(code, 0, stderr)
   assert.match(stdout, /├─ rejected too-much/)
@@ -318,5 +325,5 @@ test('explain tells what was told, what it would be now, and who approved that',
       `^promotion ${promotions[1]}, of generation 0 with version [0-9a-f]{12}, approved \\(p2, 20\\S+Z\\) on diff [0-9a-f]{12}$`,
     ),
   )
-  assert.match(lines[2]!, /^asked for letter \{"to":"a3","text":"sorry"\}, pending/)
+  assert.match(lines[2]!, /^effect letter \{"to":"a3","text":"sorry"\}, pending/)
 })

@@ -6,11 +6,11 @@ import { print } from './output.ts'
 const shells = ['bash', 'zsh', 'fish'] as const
 type Shell = (typeof shells)[number]
 
-/** `hence completion`: a script that completes the commands and options there are. */
+/** `hence completion`: a script that completes commands and options. */
 export function completionCommand(root: Command): Command {
-  return command('completion', 'print a script that completes commands and options in a shell', [
-    'source <(hence completion bash)                    in ~/.bashrc',
-    'source <(hence completion zsh)                     in ~/.zshrc',
+  return command('completion', 'print a shell script that completes commands and options', [
+    'source <(hence completion bash)                    for ~/.bashrc',
+    'source <(hence completion zsh)                     for ~/.zshrc',
     'hence completion fish > ~/.config/fish/completions/hence.fish',
   ])
     .addArgument(new Argument('<shell>', 'the shell').choices(shells))
@@ -22,7 +22,7 @@ export function completionCommand(root: Command): Command {
     )
 }
 
-/** What may follow some words of a command line: '' → commands, 'log cat' → options. */
+/** The words that may follow others on a command line: '' → commands, 'log cat' → options. */
 type Words = ReadonlyMap<string, readonly { readonly word: string; readonly description: string }[]>
 
 function wordsOf(command: Command, path: string): Words {
@@ -32,7 +32,7 @@ function wordsOf(command: Command, path: string): Words {
     argChoices.map((word) => ({ word, description: '' })),
   )
   const words = new Map([
-    [path, [...subcommands, ...choices, ...options, { word: '--help', description: 'show how it is used' }]],
+    [path, [...subcommands, ...choices, ...options, { word: '--help', description: 'show the usage' }]],
   ])
   for (const each of command.commands) {
     for (const [below, those] of wordsOf(each, `${path} ${each.name()}`.trimStart()))
@@ -69,7 +69,7 @@ _hence() {
 compdef _hence hence`
 }
 
-/** A function of the shell that prints the words which may follow some others, and fails where there are none. */
+/** A shell function that prints the words that may follow others, and fails where none may. */
 function caseOf(words: Words): string {
   const cases = [...words].map(
     ([path, those]) => `    "${path}") echo "${those.map(({ word }) => word).join(' ')}" ;;`,

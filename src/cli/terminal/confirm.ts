@@ -2,8 +2,8 @@ import { createInterface } from 'node:readline/promises'
 import { note, paintError } from './output.ts'
 
 /**
- * Whether a person agrees to what cannot be taken back: by `--yes`, or on a terminal by typing a word. Where nobody
- * can be asked, the answer is no.
+ * Asks for consent to something that cannot be undone: by `--yes`, or by typing a word on a terminal. Without
+ * a terminal the answer is no.
  */
 export async function confirmed(word: string, yes: boolean): Promise<boolean> {
   if (yes) return true
@@ -13,9 +13,9 @@ export async function confirmed(word: string, yes: boolean): Promise<boolean> {
   }
   const asked = createInterface({ input: process.stdin, output: process.stderr })
   try {
-    const answer = await asked.question(`Type ${paintError.strong(word)} to go on: `)
+    const answer = await asked.question(`Type ${paintError.strong(word)} to continue: `)
     if (answer.trim() === word) return true
-    note('Nothing more was changed.')
+    note('Nothing was changed.')
     return false
   } finally {
     asked.close()

@@ -1,26 +1,26 @@
 import { HenceError } from '../../failure.ts'
 
 /**
- * How the command ends; stable, for scripts to match on. Beside these, 130 and 143 are those of a process that a
- * second SIGINT or SIGTERM ended before it was done.
+ * The exit codes; stable, so that scripts can rely on them. A process that a second SIGINT or SIGTERM ends
+ * has 130 or 143.
  */
 export const exitCode = {
   ok: 0,
-  /** It could not be done; trying the same again would not help. */
+  /** It failed, and would fail again. */
   failed: 1,
-  /** The command line makes no sense. */
+  /** Wrong usage. */
   usage: 2,
-  /** The request was decided, and not accepted: its outcome is `rejected` or `failed`. */
+  /** The outcome of the request is `rejected` or `failed`. */
   notAccepted: 3,
-  /** What was asked for is not there. */
+  /** Not found. */
   nothingFound: 4,
-  /** Nothing is decided, or it is not known: the same command may be tried again. */
+  /** Not decided, not known, or stopped: the same command may be run again. */
   tryAgain: 5,
-  /** Somebody must look: data is damaged, or the engine has stopped. */
+  /** An operator must look: data is damaged, or the engine has stopped. */
   operator: 6,
   /** `check --fail-on differences`: the new code derives something differently. */
   differs: 7,
-  /** `check`: the log holds what the new code cannot read. */
+  /** `check`, `reprocess plan`: the log holds requests that the new code cannot read. */
   unreadable: 8,
 } as const
 

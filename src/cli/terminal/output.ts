@@ -3,7 +3,7 @@ import { type InspectColor, styleText } from 'node:util'
 import { HenceError } from '../../failure.ts'
 import type { Report } from '../../report.ts'
 
-/** Colours are for terminals; `styleText` leaves them out elsewhere, and wherever NO_COLOR is set. */
+/** Only terminals get colours: `styleText` omits them elsewhere, and where NO_COLOR is set. */
 function painter(stream: NodeJS.WriteStream) {
   const paint = (colour: InspectColor) => (text: string) => styleText(colour, text, { stream })
   return {
@@ -18,17 +18,20 @@ function painter(stream: NodeJS.WriteStream) {
 export const paint = painter(process.stdout)
 export const paintError = painter(process.stderr)
 
-/** Prints a line of the answer; resolves when there is room for more, so that a slow reader sets the pace. */
+/** Prints a line of the result. Resolves when there is room for more, so that a slow reader sets the pace. */
 export async function print(line: string): Promise<void> {
   if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain')
 }
 
-/** Prints a line that is not part of the answer: what is going on, for the person who watches. */
+/** Prints a line for the person who watches, to standard error. */
 export function note(line: string): void {
   process.stderr.write(`${line}\n`)
 }
 
-/** What Hence says is meant for people; the trace of anything else is for whoever mends it. */
+/**
+ * Prints an error: the message of a HenceError, which is meant for users, or the stack of an unexpected
+ * error.
+ */
 export function printError(error: unknown, json: boolean): void {
   if (json) {
     const { code, advice, message } =
@@ -43,7 +46,7 @@ export function printError(error: unknown, json: boolean): void {
   }
 }
 
-/** Reports of a running engine or server go to standard error, a line each. */
+/** Returns a reporter that prints each report of an engine or server as a line on standard error. */
 export function printReport(json: boolean): (report: Report) => void {
   return (report) => {
     if (json) {
@@ -56,8 +59,8 @@ export function printReport(json: boolean): (report: Report) => void {
   }
 }
 
-/** Whoever reads the answer may stop reading (`| head`): then there is nothing left to do. */
-export function endQuietlyWhenNobodyReads(): void {
+/** Exits when the reader of the output stops reading (`| head`). */
+export function exitWhenReaderStops(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error
     process.exit(0)

@@ -23,7 +23,8 @@ export class Progress {
 }
 
 /**
- * Runs offline work with a line of progress. The first SIGINT or SIGTERM stops it; the result is then undefined.
+ * Runs offline work with a line of progress. The first SIGINT or SIGTERM stops it; the result is then
+ * undefined.
  */
 export async function withProgress<T>(run: (work: LongWork) => Promise<T>): Promise<T | undefined> {
   const { signal } = stopSignal()

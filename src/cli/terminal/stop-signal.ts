@@ -1,4 +1,4 @@
-/** The first SIGINT or SIGTERM asks for a graceful stop; the second one ends the process there and then. */
+/** The first SIGINT or SIGTERM requests a graceful stop; the second one exits at once. */
 export function stopSignal(): { readonly signal: AbortSignal; readonly asked: Promise<void> } {
   const controller = new AbortController()
   const asked = new Promise<void>((resolve) => {
