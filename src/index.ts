@@ -9,6 +9,8 @@ export { readPublicKey } from './audit/signing-key.ts'
 export { type Clock, systemClock } from './clock.ts'
 export type { Standing, Victim, Violation } from './constraint/tables.ts'
 export type { RedriveInput, ResolveInput } from './derivation/operator.ts'
+export type { DiffGroup, DiffSummary } from './diff/diff-summary.ts'
+export type { Difference } from './diff/difference.ts'
 export {
   type Call,
   type Delivery,
@@ -17,6 +19,7 @@ export {
   type Handlers,
   handlers,
 } from './effect/handlers.ts'
+export type { Attempts } from './effect/lane.ts'
 export type { EffectState } from './effect/outbox.ts'
 export type { Audit } from './engine/audit.ts'
 export type { Effects } from './engine/effects.ts'
@@ -24,6 +27,7 @@ export type { Engine, EngineOptions, EngineStats } from './engine/engine.ts'
 export { createEngine } from './engine/open-engine.ts'
 export type { Violations } from './engine/violations.ts'
 export type { CodeOf } from './generation/codes.ts'
+export type { Appended, Batch, Log, Position } from './log/log.ts'
 export type { Changes, KeyedViolation } from './query/reader.ts'
 export type {
   Story,
@@ -34,4 +38,5 @@ export type {
 } from './query/story.ts'
 export type { Report, Reporter } from './report.ts'
 export type { ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocess/reprocessing.ts'
+export type { CollectionChanges, KeyRange, Store, StoreView } from './state/store.ts'
 export type { Storage } from './storage/storage.ts'

@@ -9,3 +9,4 @@ export {
   type SimulatedDiskOptions,
   simulatedDisk,
 } from './simulated-disk.ts'
+export { type StoreConformance, storeConformance } from './store-conformance.ts'

@@ -252,6 +252,7 @@ test('the public entries export what they say', async () => {
     'memoryStorage',
     'scenario',
     'simulatedDisk',
+    'storeConformance',
   ])
 })
 
