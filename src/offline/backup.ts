@@ -1,5 +1,6 @@
 import { copyFile, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { assert } from '../assert.ts'
 import { headLine } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
@@ -99,7 +100,7 @@ async function copyData(
     await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
     await copyFolder(from, to, (name) => name === 'keys.json')
     await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))
-    return await verifyCopy(from, to, work)
+    return await verifyCopy(from, to, snapshot.id, work)
   } catch (error) {
     // A part of a copy must not be taken for a backup, nor stand in the way of the next try.
     for (const name of copiedNames) await rm(join(to, name), { recursive: true, force: true })
@@ -107,8 +108,9 @@ async function copyData(
   }
 }
 
-async function verifyCopy(from: string, to: string, work: LongWork): Promise<Copied> {
+async function verifyCopy(from: string, to: string, logId: string, work: LongWork): Promise<Copied> {
   const copy = await snapshotData(to)
+  assert(copy.id === logId, 'a copy has the id of its log', copy.id, logId)
   const ends = copy.partitions.map(({ findings }) => findings?.tip.offset ?? 0)
   await copyHeads(from, to, ends)
   const check = await headCheck(to, copy.id)

@@ -72,9 +72,13 @@ export function deriveTwice(options: {
       const { reprocessing } = engine
       const startedAt = performance.now()
       await reprocessing.start({ module }, { share: 1, again: true })
-      const status = await catchUp(() => reprocessing.status(), signal, ({ records }) => {
-        reached(survey.records + records)
-      })
+      const status = await catchUp(
+        () => reprocessing.status(),
+        signal,
+        ({ records }) => {
+          reached(survey.records + records)
+        },
+      )
       const ms = performance.now() - startedAt
       signal.throwIfAborted()
       if (status!.state === 'failed') throw failureOf(status!)

@@ -1,5 +1,5 @@
-import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
+import { checkPartition } from '../log/append-check.ts'
 import { type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import { batchesByTime } from '../log/merge-by-time.ts'
 import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
@@ -38,8 +38,8 @@ export async function* exportLog(options: ExportOptions): AsyncGenerator<string>
 export async function* recordsOf(options: ExportOptions): AsyncGenerator<RecordAt> {
   const { data, partition: only, from = 0 } = options
   const snapshot = await snapshotData(data)
+  if (only !== undefined) checkPartition(only, snapshot.partitions.length)
   const chosen = snapshot.partitions.filter((_, partition) => only === undefined || partition === only)
-  if (chosen.length === 0) throw unknownPartition(only!, snapshot.partitions.length)
   const sources = chosen.map((each) => ({
     partition: each.files.lineage.partition,
     batches: readSnapshot(each, from),
@@ -167,12 +167,4 @@ async function statsOf(
   const { partition } = snapshot.files.lineage
   const segments = snapshot.findings?.segments.length ?? 0
   return { partition, records, requests, events, bytes, segments, firstAt, lastAt, byType }
-}
-
-function unknownPartition(partition: number, count: number): HenceError {
-  return new HenceError(
-    'partition-unknown',
-    'change',
-    `The log has no partition ${partition}: its partitions are 0 to ${count - 1}.`,
-  )
 }

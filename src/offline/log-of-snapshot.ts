@@ -1,3 +1,4 @@
+import { assert } from '../assert.ts'
 import { type LogSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import type { Batch, Log } from '../log/log.ts'
 
@@ -6,6 +7,7 @@ import type { Batch, Log } from '../log/log.ts'
  * @param ends the offset at which each partition ends; default: the end of the snapshot
  */
 export function logOfSnapshot({ id, partitions }: LogSnapshot, ends?: readonly number[]): Log {
+  assert(ends === undefined || ends.length === partitions.length, 'there is an end for every partition')
   return {
     id,
     partitions: partitions.length,

@@ -1,3 +1,4 @@
+import { assert } from '../assert.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 
@@ -17,6 +18,7 @@ export function shadowLog(
 ): Log {
   const { ends, until, read } = options
   const { id, partitions } = snapshot
+  assert(ends.length === partitions, 'a shadow log has an end for every partition', ends.length, partitions)
   const tail = memoryLog({ id, partitions, clock: { now: () => until } })
   return {
     id,

@@ -1,5 +1,6 @@
 import type { App } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
+import { assert } from '../assert.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
 import type { Log } from '../log/log.ts'
 import { batchesByTime } from '../log/merge-by-time.ts'
@@ -63,6 +64,8 @@ export async function survey(
       isPart = true
       break
     }
+    assert(batch.time >= until, 'batches arrive in the order of log time', batch.time, until)
+    assert(batch.offset <= ends[partition]!, 'a partition has no gaps', batch.offset, ends[partition])
     for (const [i, each] of batch.records.entries()) {
       const record = decodeRecord(each)
       const offset = batch.offset + i

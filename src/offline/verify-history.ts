@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { assert } from '../assert.ts'
 import { derivedDigests } from '../audit/history.ts'
 import { type Flaw, flawOf } from '../audit/verify.ts'
 import type { GenerationHost } from '../generation/generation.ts'
@@ -180,6 +181,12 @@ async function deriveAgain(
   }
   const stored = await derive(copy)
   const again = await derive(join(temporary, `again-${generation}`))
+  assert(
+    stored.records === again.records,
+    'both derivations apply all records',
+    stored.records,
+    again.records,
+  )
   for (const [table, digest] of again.tables) {
     if (stored.tables.get(table) === digest) continue
     const message =
