@@ -1,7 +1,7 @@
 import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { basename, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { HenceError } from '../failure.ts'
+import { checkEmpty } from '../storage/empty-directory.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print } from './terminal/output.ts'
@@ -22,8 +22,7 @@ export function initCommand() {
         const folder = resolve(directory)
         await mkdir(folder, { recursive: true })
         // A Git repository may be there already.
-        const there = (await readdir(folder)).filter((name) => name !== '.git')
-        if (there.length > 0) throw notEmpty(folder, there)
+        await checkEmpty(folder, ['.git'])
         const files = await write(folder)
         if (options.json) {
           await print(JSON.stringify({ directory: folder, files }))
@@ -69,13 +68,4 @@ async function writePackage(from: string, folder: string): Promise<void> {
   content.name = name || 'app'
   content.dependencies.hence = `^${version}`
   await writeFile(join(folder, 'package.json'), `${JSON.stringify(content, null, 2)}\n`, { flag: 'wx' })
-}
-
-function notEmpty(folder: string, there: readonly string[]): HenceError {
-  return new HenceError(
-    'folder-not-empty',
-    'change',
-    `${folder} is not empty (${there.slice(0, 3).join(', ')}${there.length > 3 ? ' …' : ''}), and nothing was written. ` +
-      'Give an empty folder, or the name of a new one.',
-  )
 }

@@ -1,17 +1,17 @@
 import { copyFile, mkdir, open, readdir, rm } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { assert } from '../assert.ts'
 import { headLine } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
 import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
-import { HenceError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { findControls } from '../log/controls.ts'
 import { copyLog } from '../log/file-log/copy.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import type { Position } from '../log/log.ts'
+import { checkEmpty } from '../storage/empty-directory.ts'
 import { dataUnusable } from '../storage/storage.ts'
 import { fileExists, readText } from '../storage/text-file.ts'
 import { checkPromotions } from './check-promotions.ts'
@@ -88,7 +88,7 @@ async function copyData(
 ): Promise<Copied> {
   const { snapshot, ends } = await snapshotConsistently(from)
   const log = logOfSnapshot(snapshot, ends)
-  if ((await readdir(to).catch(() => [])).length > 0) throw notEmpty(to)
+  await checkEmpty(to)
   const cut = at === undefined ? ends : await endsRightAfter(log, offsetsOf(at))
   try {
     const copied = beginStep(work, 'copy', 'bytes', bytesIn(snapshot))
@@ -188,12 +188,4 @@ async function headCheck(data: string, logId: string): Promise<HeadCheck | undef
 
 function headsIn(data: string): string {
   return join(data, 'audit', 'heads.ndjson')
-}
-
-function notEmpty(directory: string): HenceError {
-  return new HenceError(
-    'folder-not-empty',
-    'change',
-    `${resolve(directory)} is not empty, and nothing was written to it. Give a new or empty directory.`,
-  )
 }
