@@ -34,7 +34,7 @@ export class Delivery {
     this.#write = write
   }
 
-  /** Begins with what waits in the outbox of a generation, unless it has begun already: two would send everything twice. */
+  /** Begins to deliver the pending effects of an outbox; does nothing if it has begun already, since two would deliver twice. */
   start(app: App, outbox: Outbox): void {
     const { app: given, handlers, clock, random, report } = this.#options
     if (handlers === undefined || this.#deliverer !== undefined) return
@@ -51,13 +51,13 @@ export class Delivery {
     this.#deliverer.start()
   }
 
-  /** Ends the attempts under way; those that need longer than a time of grace are aborted. */
+  /** Begins no new attempts, waits a grace period for those under way, and aborts the rest. */
   async stop({ atOnce = false } = {}): Promise<void> {
     await this.#deliverer?.stop(atOnce ? 0 : graceMs)
     this.#deliverer = undefined
   }
 
-  /** Takes up the effects that a record asked for. */
+  /** Delivers the effects that a record asked for. */
   asked({ derivations }: Trace): void {
     if (this.#deliverer === undefined) return
     for (const { effects } of derivations) {
@@ -84,6 +84,6 @@ function resultOf(effect: string, end: EffectEnd): OutgoingRecord {
   const { done, tries } = end
   const text = done ? JSON.stringify(end.result) : end.error
   const bytes = encodeResult({ kind: 'result', effect, done, tries, text })
-  // Decode what was encoded, so that live and replay see the same value: bytes hold no half of a surrogate pair, for example.
+  // Decode what was encoded, so that live and replay see the same value: for example, bytes hold no lone surrogates.
   return { record: decodeRecord(bytes), bytes }
 }

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { app, createEngine, type Engine, type EngineOptions, HenceError, reject, scopes } from '../index.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
-// Accounts that pay each other: small, and wrong at once if anything is lost, doubled or reordered.
+// Accounts that pay each other: a small app whose balances are wrong at once if anything is lost, doubled or reordered.
 const [account] = scopes('account')
 const accounts = account.table('accounts', {
   value: z.object({ cents: z.int() }),
@@ -154,7 +154,7 @@ for (const partitions of [1, 4]) {
   })
 }
 
-test('an id that comes again gets the first outcome, in flight and afterwards, also in another process', async () => {
+test('a retry gets the first outcome, in flight and afterwards, also from another process', async () => {
   const data = memoryStorage()
   const engine = await open({ data })
   const send = (to: Engine<Bank>) => to.submit('deposit', { account: 'ann', cents: 5 }, { requestId: 'd1' })
@@ -169,7 +169,7 @@ test('an id that comes again gets the first outcome, in flight and afterwards, a
   await next.close()
 })
 
-test('a thousand at once are one', async () => {
+test('a thousand concurrent retries are one request', async () => {
   const engine = await open()
   const replies = await Promise.all(
     Array.from({ length: 1000 }, () =>
@@ -184,7 +184,7 @@ test('a thousand at once are one', async () => {
   await engine.close()
 })
 
-test('an id with another content is refused, in flight and afterwards; the same content in another form is not', async () => {
+test('an id with other content is refused, in flight and afterwards; the same content in another form is not', async () => {
   const engine = await open({ data: memoryStorage({ partitions: 8 }) })
   const options = { requestId: 'p1' }
   await engine.submit('deposit', { account: 'ann' }, { requestId: 'd1' })
@@ -239,7 +239,7 @@ test('a UUID is the same id in either case', async () => {
   await engine.close()
 })
 
-test('an id is taken within its window only, and its outcome is kept as long', async () => {
+test('an id is accepted only within its window, and its outcome is kept as long', async () => {
   let now = Date.UTC(2026, 0, 1)
   const day = 24 * 60 * 60 * 1000
   const clock = { now: () => now }
@@ -269,7 +269,7 @@ test('an id is taken within its window only, and its outcome is kept as long', a
   await engine.close()
 })
 
-test('what cannot be a request is refused before anything is written', async () => {
+test('invalid requests are refused before anything is written', async () => {
   const engine = await open()
   const bad = (type: string, input: unknown, requestId: unknown = 'r1', principal?: unknown) =>
     engine.submit(type as 'pay', input as never, { requestId, principal } as never)
@@ -306,7 +306,7 @@ test('what cannot be a request is refused before anything is written', async () 
   await engine.close()
 })
 
-test('too much is refused before anything is written, and taken when there is room', async () => {
+test('overload is refused before anything is written, and accepted when there is room', async () => {
   const engine = await open({ queueBytesMax: 2_000 })
   const settled = await Promise.allSettled(
     Array.from({ length: 100 }, (_, i) =>
@@ -323,7 +323,7 @@ test('too much is refused before anything is written, and taken when there is ro
   await engine.close()
 })
 
-test('closing finishes what was taken and refuses the rest', async () => {
+test('closing finishes accepted requests and refuses new ones', async () => {
   const data = memoryStorage({ partitions: 4 })
   const engine = await open({ data })
   await engine.submit('deposit', { account: 'ann' }, { requestId: 'd1' })
@@ -339,7 +339,7 @@ test('closing finishes what was taken and refuses the rest', async () => {
   await next.close()
 })
 
-test('a token waits for its request and all that follows; one of another log is refused', async () => {
+test('a token waits for its request and all events that follow; one of another log is refused', async () => {
   const engine = await open({ data: memoryStorage({ partitions: 4 }) })
   await engine.submit('deposit', { account: 'ann', cents: 1000 }, { requestId: 'd1' })
   for (let i = 0; i < 50; i++) {
@@ -396,11 +396,11 @@ test('calls that only plain JavaScript can make are refused with a code, and say
   await engine.close()
 })
 
-test('subscribers hear every change once, in order, with what was before', async () => {
+test('subscribers get every change once, in order, with the row before', async () => {
   const engine = await open()
-  const heard: unknown[] = []
+  const received: unknown[] = []
   const stop = engine.subscribe((changes) =>
-    heard.push(...changes.filter(({ table }) => table === 'accounts')),
+    received.push(...changes.filter(({ table }) => table === 'accounts')),
   )
   await engine.submit('deposit', { account: 'ann', cents: 10 }, { requestId: 'd1' })
   await engine.submit('pay', { from: 'ann', to: 'bob', cents: 4 }, { requestId: 'p1' })
@@ -414,7 +414,7 @@ test('subscribers hear every change once, in order, with what was before', async
     after: { cents: after },
     token,
   })
-  assert.deepEqual(heard, [
+  assert.deepEqual(received, [
     change('ann', undefined, 10, '0:0'),
     change('ann', 10, 6, '0:1'),
     change('bob', undefined, 4, '0:1'),
@@ -422,7 +422,7 @@ test('subscribers hear every change once, in order, with what was before', async
   await engine.close()
 })
 
-test('changed code does not go on with what other code derived, unless it is told to begin anew', async () => {
+test('changed code does not continue with the state of other code unless onCodeChange says so', async () => {
   const data = memoryStorage()
   const engine = await open({ data })
   await engine.submit('deposit', { account: 'ann', cents: 5 }, { requestId: 'd1' })
@@ -475,7 +475,7 @@ function putBadRow(tx: { put(table: unknown, row: unknown): void }): void {
   tx.put(accounts, { cents: 'many' })
 }
 
-test('options that make no sense are refused', async () => {
+test('options out of range are refused', async () => {
   for (const bad of [
     { partitions: 0 },
     { partitions: 1.5 },
@@ -488,7 +488,7 @@ test('options that make no sense are refused', async () => {
 })
 
 for (const partitions of [1, 4]) {
-  test(`the story of a request tells what it changed, told and came to (${partitions} partitions)`, async () => {
+  test(`the story of a request has its changes, events and outcome (${partitions} partitions)`, async () => {
     const data = memoryStorage({ partitions, clock: { now: () => 1_790_000_000_000 } })
     let engine = await open({ data })
     await engine.submit('deposit', { account: 'ann', cents: 500 }, { requestId: 'd1' })
@@ -538,7 +538,7 @@ for (const partitions of [1, 4]) {
     await engine.close()
   })
 
-  test(`changes go on where a reader was, after a restart too (${partitions} partitions)`, async () => {
+  test(`a reader of changes resumes where it was, also after a restart (${partitions} partitions)`, async () => {
     const data = memoryStorage({ partitions })
     let engine = await open({ data })
     const begin = engine.position()
@@ -581,7 +581,7 @@ for (const partitions of [1, 4]) {
   })
 }
 
-test('changes that are no longer kept, or never were, are refused; those of now are not', async () => {
+test('positions whose changes are no longer kept, or never were, are refused', async () => {
   let now = 1_790_000_000_000
   const clock = { now: () => now }
   const day = 86_400_000
@@ -606,7 +606,7 @@ test('changes that are no longer kept, or never were, are refused; those of now 
   await engine.close()
 })
 
-test('a request that is enqueued is durable, and its outcome is there for whoever asks', async () => {
+test('an enqueued request is durable, and its outcome can be read later', async () => {
   const engine = await open()
   const input = { account: 'ann', cents: 5 }
   const enqueued = await engine.enqueue('deposit', input, { requestId: 'd1' })

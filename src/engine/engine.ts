@@ -22,65 +22,65 @@ import type { Effects } from './effects.ts'
 import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
-  /** The app; its schemas validate inputs, its definitions give the types. */
+  /** The app. Its schemas validate inputs, and its definitions type this engine. */
   readonly app: A
   /**
-   * Path or file URL of the pure module that exports the app as its default: derivations then run in a
-   * sandbox that is made of it. Without it they run in the realm of the process, under guards.
+   * Path or file URL of the pure module whose default export is the app. Derivations then run in a sandbox built from it;
+   * without it they run in the process itself, under guards.
    */
   readonly module?: string
-  /** The directory of the log and of all that is derived from it; made when it is missing. */
+  /** The directory of the log and of everything derived from it; created if it is missing. */
   readonly data: string | Storage
-  /** How many partitions a new log gets, 1 to 1,024; an existing log has what it has. Default 1. */
+  /** The number of partitions of a new log, 1 to 1,024; ignored for an existing log. Default 1. */
   readonly partitions?: number
   /**
-   * What to do when the code is not that which is in force.
+   * How to start if the code differs from the code in force.
    *
-   * - `refuse`, the default: `code-changed`, and nothing is touched.
-   * - `continue`: what is derived stays, and the new code derives what comes from here on; the log records where.
-   * - `reprocess`: everything is derived again with the new code and promoted before the engine is ready, with the corrections
-   *   that follow; to look at the differences first, use `reprocessing` with the old code running.
+   * - `refuse`, the default: throw `code-changed`, and touch nothing.
+   * - `continue`: keep the derived state; the new code derives the records to come. The log records where.
+   * - `reprocess`: derive everything again with the new code and promote it, with its corrections, before the engine is ready.
+   *   To see the differences first, start the old code and use `reprocessing`.
    */
   readonly onCodeChange?: 'refuse' | 'continue' | 'reprocess'
-  /** The apps of earlier versions that the log was derived by, for engines without `module`; those with one keep their code. */
+  /** Earlier versions of the app, for engines without `module`; engines with one keep the code of all versions. */
   readonly earlier?: readonly App[]
-  /** Dev mode: derive every record twice and compare, and hold rows against their schemas. Default false. */
+  /** Dev mode: derive every record twice and compare, and check rows against their schemas. Default false. */
   readonly check?: boolean
-  /** How long a request id is taken after its making, in milliseconds. Default 30 days. */
+  /** How old a request id may be when it arrives, in milliseconds. Default 30 days. */
   readonly windowMs?: number
-  /** How many bytes of requests may wait for their outcome. Default 64 MiB. */
+  /** Limit on the bytes of requests that wait for their outcome; beyond it, requests are refused. Default 64 MiB. */
   readonly queueBytesMax?: number
-  /** How many changed rows gather in memory before they are written to the state. Default 50,000. */
+  /** A checkpoint is made after so many changed rows. Default 50,000. */
   readonly checkpointRows?: number
-  /** Does the effects that the app asks for; without it they are kept and not delivered. */
+  /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */
   readonly handlers?: Handlers<A>
   /**
-   * Wait until the process that has the directory has closed it, instead of `data-in-use`: a deploy is then a
-   * hand-over. All that can be prepared without the directory is prepared before. Default false.
+   * Wait until the process that has the directory closes it, instead of throwing `data-in-use`: a deploy is then a hand-over.
+   * Everything that does not need the directory is prepared first. Default false.
    */
   readonly wait?: boolean
-  /** Ends that waiting: `createEngine` then throws the signal's reason. */
+  /** Ends the waiting: `createEngine` then throws the signal's reason. */
   readonly signal?: AbortSignal
   /**
-   * Hash the log into trees, behind its end, and sign their heads, at least every second while there is something
-   * new; `receipt` needs it. Also read the whole log again, slowly, for damage that nobody has met yet. `publish`
-   * shows the newest head to somebody else, or to several. Default false.
+   * Sign tree heads over the log, at least every second while it grows, and scrub the whole log for damage in the background.
+   * Receipts need it. `publish` sends each new head elsewhere, for example to a file or a webhook. Default false.
    */
   readonly audit?: boolean | { readonly publish: Publish | readonly Publish[] }
-  /** Hears what an operator should know. Default: warnings and alarms go to standard error. */
+  /** Receives warnings and alarms for operators. Default: prints them to standard error. */
   readonly report?: Reporter
+  /** The clock, for tests and simulations. Default: the system's. */
   readonly clock?: Clock
-  /** Numbers in [0, 1), for delays between tries only. Default: `Math.random`. */
+  /** Returns numbers in [0, 1), used only for delays between attempts. Default: `Math.random`. */
   readonly random?: () => number
 }
 
-/** Takes requests, derives tables from them, and answers from the tables. */
+/** Accepts requests, derives tables from them, and answers queries from the tables. */
 export interface Engine<A extends App> extends Service<A> {
-  /** The app that it was opened with, or that was promoted since. */
+  /** The app of the live generation: the one given, until another is promoted. */
   readonly app: A
   /**
-   * Sends a request; resolves when it is durable and decided. However often it is sent with one id, it is
-   * derived once, and every reply is the first one.
+   * Sends a request; resolves when it is durable and decided. However often it is sent under one id, it is derived once, and
+   * every retry resolves with the first outcome.
    *
    * @throws HenceError with advice
    * - `retry` (the same id again): `overloaded`, `log-write-failed`, `engine-closed`
@@ -95,24 +95,27 @@ export interface Engine<A extends App> extends Service<A> {
     options: SubmitOptions,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
   /**
-   * Like `submit`, but resolves as soon as the request is durable; what becomes of it is told by `submit` with the
-   * same id, and by `story`. Throws what `submit` throws.
+   * Like `submit`, but resolves as soon as the request is durable. Read its outcome with `story`, or with `submit` under the
+   * same id. Throws the same errors as `submit`.
    */
   enqueue<N extends RequestName<A>>(
     type: N,
     input: RequestInput<A, N>,
     options: SubmitOptions,
   ): Promise<Enqueued>
-  /** All that became of a request; undefined when its id is not known (any more). */
+  /** The story of a request: everything derived from it. Undefined if its id is unknown, or was forgotten. */
   story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
   /**
-   * Changed rows, record by record, from a position on (that record left out) and then as they come; without
-   * a position from now on. It reads what is stored, so it may be slow, and may go on after a restart. Ends when
-   * the signal aborts or the engine closes.
-   * @throws HenceError `position-unknown` (change), when what came after the position is no longer kept
+   * The changed rows of each record after a position, or from now on, and then of each new record. It reads stored changes, so a
+   * reader may be slow, and may resume after a restart. Ends when the signal aborts or the engine closes.
+   * @throws HenceError `position-unknown` (change) if changes after the position are no longer kept, or when another generation
+   *   becomes live: read the tables again
    */
   changes(options?: { readonly from?: string; readonly signal?: AbortSignal }): AsyncIterable<Changes>
-  /** The present position: take it, read a table, and hear what changes from then on by `changes`. */
+  /**
+   * The current position, a snapshot of counters in memory. To follow a table, take the position, read the table, and pass the
+   * position to `changes`.
+   */
   position(): string
   /** Violations of constraints, and decisions about them. */
   readonly violations: Violations
@@ -120,15 +123,15 @@ export interface Engine<A extends App> extends Service<A> {
   readonly effects: Effects
   /** Signed tree heads and proofs over the log. */
   readonly audit: Audit
-  /** Deriving everything again with other code, comparing, and making it live. */
+  /** Derives everything again with other code, compares, and promotes. */
   readonly reprocessing: Reprocessing
-  /** Resolves when everything that was taken, with all events that follow, has been applied. */
+  /** Resolves when every request that was accepted, with all events that follow, is applied. */
   idle(): Promise<void>
-  /** SHA-256 over all tables, in hexadecimal: equal tables have equal digests, however they came about. */
+  /** SHA-256 over all tables, in hexadecimal; equal tables have equal digests, whatever their history. */
   digest(): Promise<string>
   /** A snapshot of the engine's counters, which live in memory; nothing is read. */
   stats(): EngineStats
-  /** Takes nothing more, finishes what was taken, saves the state, and releases the directory. */
+  /** Refuses new requests, finishes those accepted, makes a checkpoint, and releases the directory. */
   close(): Promise<void>
 }
 
@@ -136,30 +139,31 @@ export interface EngineStats {
   readonly logId: string
   /** The version of the code. */
   readonly version: string
-  /** The generation of derived state that is live: 0 until another one is promoted. */
+  /** The live generation; 0 until another one is promoted. */
   readonly generation: number
   /** Records applied, by partition. */
   readonly applied: readonly number[]
-  /** Requests that wait for their outcome, and their bytes. */
+  /** Requests that wait for their outcome. */
   readonly inFlight: number
+  /** The bytes of those requests. */
   readonly queuedBytes: number
-  /** Changed rows that wait for the next checkpoint. */
+  /** Rows changed since the last checkpoint. */
   readonly dirtyRows: number
   /** Log time of the last record, in milliseconds since 1970. */
   readonly logTime: number
-  /** When the next timer goes off, in log time; undefined when there is none. */
+  /** When the next timer goes off, in log time; undefined if none is set. */
   readonly nextTimerAt: number | undefined
-  /** When the oldest effect that is not delivered was asked for, in log time; undefined when there is none. */
+  /** When the oldest pending effect was asked for, in log time; undefined if none is pending. */
   readonly oldestEffectAt: number | undefined
-  /** When the newest tree head was signed, in milliseconds since 1970; undefined without one. */
+  /** When the newest tree head was signed, in milliseconds since 1970; undefined if there is none. */
   readonly headAt: number | undefined
   /**
-   * When the whole log was last read again in the background and found right, in milliseconds since 1970; undefined
-   * before that, and without `audit`.
+   * When the last scrub of the whole log that found no damage ended, in milliseconds since 1970; undefined before the first,
+   * and without `audit`.
    */
   readonly scrubbedAt: number | undefined
-  /** Records that were read again from the log when the engine started. */
+  /** Records replayed when the engine started. */
   readonly replayed: number
-  /** Replies since the start, by their outcome; `replayed` are those that were not the first. */
+  /** Replies since the start, by outcome; `replayed` counts the retries. */
   readonly replies: Readonly<Record<'accepted' | 'rejected' | 'failed' | 'replayed', number>>
 }

@@ -3,7 +3,7 @@ import { HenceError } from '../failure.ts'
 /** How many requests may wait while the intake is closed. */
 const waitingMax = 100_000
 
-/** Lets requests in, or makes them wait while the engine is quiesced, for example for a promotion. */
+/** Admits requests, or makes them wait while the engine is quiesced, for example for a promotion. */
 export class Intake {
   #closed: PromiseWithResolvers<void> | undefined
   #waiting = 0
@@ -13,7 +13,7 @@ export class Intake {
     return this.#closed?.promise
   }
 
-  /** Waits, if it is closed by somebody else, until they have opened it, and closes it. */
+  /** Closes it; if it is closed already, waits until it was opened first. */
   async close(): Promise<void> {
     while (this.#closed) await this.#closed.promise
     this.#closed = Promise.withResolvers()

@@ -10,11 +10,11 @@ import type { Engine, EngineOptions } from './engine.ts'
 import { startEngine } from './start.ts'
 
 /**
- * Opens an engine: recovers the log, takes up the last checkpoint, derives what came after it, and is ready.
+ * Opens an engine: recovers the log, restores the last checkpoint, derives the records after it, and is ready.
  *
  * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
- *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `app-mismatch`, `option-invalid` (change); `log-damaged`, `log-shorter-than-state`,
- *   `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
+ *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `app-mismatch`, `option-invalid` (change); `log-damaged`,
+ *   `log-shorter-than-state`, `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
@@ -23,8 +23,7 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
 }
 
 /**
- * What `createEngine` does once the module is bundled; for those who have the code of a version and perhaps not
- * its sources any more.
+ * `createEngine` for code that is already bundled: the sources of a version that is kept may be gone.
  */
 export async function openEngine<A extends App>(
   options: EngineOptions<A>,
@@ -55,7 +54,7 @@ const codeChanges: readonly unknown[] = [
   'reprocess',
 ] satisfies EngineOptions<App>['onCodeChange'][]
 
-/** Plain JavaScript has no types that find these, and without the checks they would fail far from here. */
+/** For plain JavaScript, which has no types: without these checks a wrong option fails far from here. */
 function checkOptions(options: EngineOptions<App>): void {
   const { app, data, onCodeChange = 'refuse', partitions, windowMs, queueBytesMax, checkpointRows } = options
   if (!(app?.requests instanceof Map && app.tables instanceof Map))
@@ -89,7 +88,7 @@ function invalid(what: string): HenceError {
   )
 }
 
-/** What validates and what derives must be the same app. */
+/** Inputs are validated by the given app and derived by the bundled one, so both must be the same. */
 function checkSameApp(given: App, loaded: App): void {
   const names = ({ name, requests, tables }: App) =>
     JSON.stringify([name, [...requests.keys()], [...tables.keys()]])

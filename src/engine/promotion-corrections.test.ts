@@ -4,14 +4,14 @@ import { z } from 'zod'
 import { type App, app, createEngine, type Engine, scopes } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
 
-// Outcomes that a promotion corrects, whatever the new code makes of the requests that they belong to.
+// Outcomes are corrected by a promotion, whatever the new code does with their requests.
 
 const [order] = scopes('order')
 const table = order.table('orders', { value: z.object({ text: z.string() }) })
 
 type Code = 'first' | 'upper' | 'without'
 
-/** Keeps orders. `upper` gives keys and texts in capitals, and throws at the name 7; `without` has forgotten the request. */
+/** Keeps orders. `upper` has keys and texts in capitals, and throws at the name 7; `without` no longer defines the request. */
 function orders(code: Code, corrects = false): App {
   const place = order.request('place', {
     input: z.object({ name: z.union([z.string(), z.int()]) }),
@@ -52,7 +52,7 @@ async function promote(engine: Engine<App>, requestId: string) {
 }
 
 for (const corrects of [false, true]) {
-  test(`a request that new code finds no key for is corrected under its old key (${corrects ? 'told' : 'not told'})`, async () => {
+  test(`a request that has no key in the new code is corrected under its old key (${corrects ? 'with' : 'without'} a correct reaction)`, async () => {
     const data = memoryStorage({ partitions: 4 })
     const [first, upper] = [orders('first'), orders('upper', corrects)]
     const engine = await open(data, first, [upper])
@@ -73,7 +73,7 @@ for (const corrects of [false, true]) {
   })
 }
 
-test('the way back leads to code that has forgotten a request', async () => {
+test('a promotion can go back to code that no longer defines a request', async () => {
   const data = memoryStorage({ partitions: 4 })
   const all = [orders('first'), orders('upper'), orders('without')] as const
   const [first, upper, without] = all
@@ -91,9 +91,9 @@ test('the way back leads to code that has forgotten a request', async () => {
   await engine.close()
 })
 
-test('rows of a table that belongs to another scope by now are corrected in both', async () => {
+test('rows of a table that moved to another scope are corrected in both scopes', async () => {
   const [yard, hall] = scopes('yard', 'hall')
-  const told: string[] = []
+  const corrected: string[] = []
   const made = (scope: 'yard' | 'hall') => {
     const home = (scope === 'yard' ? yard : hall) as typeof yard
     const things = home.table('things', { value: z.object({ n: z.int() }) })
@@ -108,7 +108,7 @@ test('rows of a table that belongs to another scope by now are corrected in both
       each.correct((tx, correction) => {
         if (correction.kind !== 'row') return
         const { before, after } = correction as { before?: unknown; after?: unknown }
-        told.push(`${tx.key} ${JSON.stringify(before)} ${JSON.stringify(after)}`)
+        corrected.push(`${tx.key} ${JSON.stringify(before)} ${JSON.stringify(after)}`)
       }),
     )
     return app(scope, { requests: [put], tables: [things], reactions: corrects }) as unknown as App
@@ -120,6 +120,6 @@ test('rows of a table that belongs to another scope by now are corrected in both
   const { corrections } = await promote(engine, 'pr')
   assert.deepEqual(corrections, { outcome: 0, effect: 0, row: 4 })
   const both = ['p', 'q'].flatMap((k) => [`${k} undefined {"n":2}`, `${k} {"n":1} undefined`])
-  assert.deepEqual(told.sort(), both.sort())
+  assert.deepEqual(corrected.sort(), both.sort())
   await engine.close()
 })

@@ -5,7 +5,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import { type App, app, createEngine, type Engine, effect, reject, scopes } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
 
-// What is sent, and what is not, when another generation becomes live, and when the one before becomes live again.
+// Which effects a promotion delivers, and which the promotion back does.
 
 const [customer] = scopes('customer')
 const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
@@ -17,7 +17,7 @@ interface Style {
   readonly key?: (to: string) => string
 }
 
-/** Greets whoever asks for it, in a version. */
+/** An app that sends a letter for each request. */
 function greeter({ name, letter: write = (to) => ({ to, text: 'hello' }), key = (to) => to }: Style): App {
   const greet = customer.request('greet', {
     input: z.object({ to: z.string() }),
@@ -70,7 +70,7 @@ async function promote(engine: Engine<App>, requestId: string) {
   return engine.reprocessing.promote({ diff }, { requestId })
 }
 
-/** Promotes code where four letters have been sent, and expects that none is sent again. */
+/** Promotes code after four letters have been sent, and expects that none is sent again. */
 async function sendsNoneAgain(after: App, clock?: Clock): Promise<void> {
   const before = greeter({ name: 'g1' })
   const { open, sent } = house([before, after], () => true, clock)
@@ -86,17 +86,17 @@ async function sendsNoneAgain(after: App, clock?: Clock): Promise<void> {
   await engine.close()
 }
 
-test('an effect whose end the log holds before other code asks for it is not sent again, in whatever order its fields are written', async () => {
+test('an effect whose result is in the log before the new code asks for it is not sent again, whatever the order of its fields', async () => {
   const after = greeter({ name: 'g2', letter: (to) => ({ text: 'hello', to }), key: (to) => `${to}@` })
-  // All records have the same log time, so that what moves to another partition comes behind all of them.
+  // All records have the same log time, so that a request that moves to another partition comes after all of them.
   await sendsNoneAgain(after, { now: () => Date.UTC(2026, 0, 1) })
 })
 
-test('an effect that was done is not sent again since other code asks for it under another key', async () => {
+test('a delivered effect is not sent again because new code asks for it under another key', async () => {
   await sendsNoneAgain(greeter({ name: 'g2', key: (to) => `${to}@` }))
 })
 
-test('an effect that other code replaced before it was sent is sent after the way back', async () => {
+test('an effect that new code replaced before it was sent is sent after the promotion back', async () => {
   let isOpen = false
   const before = greeter({ name: 'g1' })
   const after = greeter({ name: 'g2', letter: (to) => ({ to, text: 'bye' }) })
@@ -114,7 +114,7 @@ test('an effect that other code replaced before it was sent is sent after the wa
   await engine.close()
 })
 
-test('a start that reprocesses delivers by one deliverer', async () => {
+test('a start with onCodeChange reprocess delivers each effect once', async () => {
   const before = greeter({ name: 'g1' })
   const after = greeter({ name: 'g2', letter: (to) => ({ to, text: 'bye' }) })
   const { open, sent } = house([before, after])
@@ -127,7 +127,7 @@ test('a start that reprocesses delivers by one deliverer', async () => {
   await engine.close()
 })
 
-test('after a letter was replaced, the same code again sends nothing, and other code what it says instead, once', async () => {
+test('after a letter was replaced, promoting the same code again sends nothing, and other code sends its replacement once', async () => {
   const hello = greeter({ name: 'g1' })
   const bye = greeter({ name: 'g2', letter: (to) => ({ to, text: 'bye' }) })
   const later = greeter({ name: 'g3', letter: (to) => ({ to, text: to === 'ann' ? 'later' : 'bye' }) })
@@ -161,7 +161,7 @@ test('after a letter was replaced, the same code again sends nothing, and other 
   await engine.close()
 })
 
-test('what was made good stays made good when everything is derived again', async () => {
+test('corrections are not repeated when everything is derived again', async () => {
   const [account] = scopes('account')
   const rows = account.table('rows', { value: z.object({ cents: z.int() }) })
   const shop = (name: string, fee: number) => {
@@ -191,7 +191,7 @@ test('what was made good stays made good when everything is derived again', asyn
   await engine.reprocessing.start({ app: dear }, { again: true })
   await promote(engine, 'p2')
   assert.deepEqual(await engine.get('rows', ['ann'] as never), { cents: 87 })
-  // What was told first is still told.
+  // The first outcome still stands.
   const { outcome, corrected } = (await engine.story('r1'))!
   assert.deepEqual(
     [outcome, corrected].map((each) => (each as { value: unknown }).value),

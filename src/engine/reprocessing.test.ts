@@ -7,7 +7,7 @@ import { memoryStorage } from '../testing/index.ts'
 
 type Bank = ReturnType<typeof bank>
 
-/** Engines one after the other over one storage, which take what handlers are given. */
+/** Engines over one storage, one after the other, whose handlers record what they deliver. */
 function house(partitions: number, versions: readonly Bank[]) {
   const data = memoryStorage({ partitions })
   const sent: string[] = []
@@ -33,7 +33,7 @@ function house(partitions: number, versions: readonly Bank[]) {
 
 const people = 'abcdefghijklmnop'.split('').map((letter) => `${letter}1`)
 
-/** Sends payments, many at a time, and gives the replies by request id. */
+/** Sends payments, many at a time, and returns the replies by request id. */
 async function load(engine: Engine<App>, name: string, count: number): Promise<Map<string, Outcome>> {
   const random = randomFrom(name.length + count)
   const someone = () => people[Math.floor(random() * people.length)]!
@@ -64,7 +64,7 @@ for (const partitions of [1, 4, 16]) {
     const engine = await open(code)
     await load(engine, 'one', 400)
     await engine.reprocessing.start({ app: code }, { again: true })
-    // It follows while more comes.
+    // The candidate follows while more records arrive.
     await load(engine, 'two', 400)
     const diff = await engine.reprocessing.diff()
     assert.equal(diff.differences, 0, JSON.stringify(diff))
@@ -76,16 +76,16 @@ for (const partitions of [1, 4, 16]) {
   for (const [what, variant] of [
     ['takes a fee', { fee: 3 }],
     ['refuses more', { most: 500 }],
-    ['tells others by a detour', { detour: true }],
-    ['keys otherwise', { rename: (name: string) => `${name}x` }],
+    ['emits by a detour', { detour: true }],
+    ['has other keys', { rename: (name: string) => `${name}x` }],
   ] as const) {
-    test(`code that ${what}: what is promoted is what a start from nothing derives, and the way back leads back (${partitions} partitions)`, async () => {
+    test(`code that ${what}: a promotion equals a derivation from scratch, and a promotion back restores the state (${partitions} partitions)`, async () => {
       const [old, fresh] = [bank(), bank({ ...variant, corrects: true })]
       const { open, data } = house(partitions, [old, fresh])
       let engine = await open(old)
-      const told = await load(engine, 'one', 300)
+      const replies = await load(engine, 'one', 300)
       await engine.reprocessing.start({ app: fresh })
-      for (const [id, reply] of await load(engine, 'two', 300)) told.set(id, reply)
+      for (const [id, reply] of await load(engine, 'two', 300)) replies.set(id, reply)
       const { sha256: diff, differences } = await engine.reprocessing.diff()
       assert.ok(differences > 0)
       const before = await engine.digest()
@@ -98,14 +98,14 @@ for (const partitions of [1, 4, 16]) {
       assert.equal(engine.stats().generation, 1)
       const digest = await engine.digest()
       assert.notEqual(digest, before)
-      // What was told stays told, whatever the new code makes of it.
-      for (const [requestId, reply] of told) {
+      // First outcomes stand, whatever the new code derives.
+      for (const [requestId, reply] of replies) {
         const story = (await engine.story(requestId))!
         assert.deepEqual(story.outcome, reply, requestId)
       }
       await engine.close()
 
-      // Everything but the log is lost.
+      // Derive everything again from the log alone.
       const anew = await createEngine({
         app: fresh,
         earlier: [old],
@@ -116,14 +116,14 @@ for (const partitions of [1, 4, 16]) {
       assert.equal(await anew.digest(), digest)
       await anew.close()
 
-      // And back.
+      // Promote the old generation again.
       engine = await open(fresh)
       assert.equal((await engine.reprocessing.status())?.wasLive, true)
       assert.equal(await engine.digest(), digest)
       const back = await engine.reprocessing.diff()
       await engine.reprocessing.promote({ diff: back.sha256 }, { requestId: 'p2' })
       assert.equal(await engine.digest(), before)
-      for (const [requestId, reply] of told) {
+      for (const [requestId, reply] of replies) {
         assert.deepEqual((await engine.story(requestId))!.outcome, reply, requestId)
       }
       await load(engine, 'three', 100)
@@ -151,7 +151,7 @@ for (const partitions of [1, 4, 16]) {
   }
 }
 
-/** Promotes code, and waits until what it asks for is sent. */
+/** Promotes code, and waits until its effects are delivered. */
 async function promoted(engine: Engine<App>, code: App, requestId: string): Promise<void> {
   await engine.reprocessing.start({ app: code })
   const { sha256: diff } = await engine.reprocessing.diff()
@@ -170,7 +170,7 @@ for (const [what, before, after, texts] of [
   ['asks for nothing', 'paid', 'none', []],
 ] as const) {
   for (const partitions of [1, 4]) {
-    test(`code that ${what} sends what it must once, and the way back sends nothing (${partitions} partitions)`, async () => {
+    test(`code that ${what} delivers each new effect once, and the promotion back delivers none (${partitions} partitions)`, async () => {
       const [old, fresh] = [bank({ statement: before }), bank({ statement: after, fee: 1 })]
       const { open, sent } = house(partitions, [old, fresh])
       let engine = await open(old)
@@ -201,7 +201,7 @@ for (const [what, before, after, texts] of [
   }
 }
 
-test('an effect that is asked for no longer, and an outcome that is another, are told to the app', async () => {
+test('the app gets a correction for a dropped effect and for a changed outcome', async () => {
   const [old, fresh] = [bank({ statement: 'paid' }), bank({ most: 8, corrects: true })]
   const { open, sent } = house(4, [old, fresh])
   const engine = await open(old)
@@ -218,7 +218,7 @@ test('an effect that is asked for no longer, and an outcome that is another, are
     `a1: not ${input(5)}`,
     'a1: sorry: accepted → rejected',
   ])
-  // An apology is no effect that other code would have to ask for.
+  // An apology is not an effect that new code would have to ask for again.
   sent.splice(0)
   await engine.reprocessing.discard()
   await promoted(engine, bank({ most: 8, corrects: true, fee: 0, detour: true }), 'p2')
@@ -226,7 +226,7 @@ test('an effect that is asked for no longer, and an outcome that is another, are
   await engine.close()
 })
 
-test('what is on its way when another generation becomes live is sent under its first id, and nothing else under that', async () => {
+test('an effect that is pending at a promotion keeps its id, and no other effect gets that id', async () => {
   const [old, fresh] = [bank({ statement: 'paid' }), bank({ statement: 'paid a lot' })]
   const { open, sent } = house(1, [old, fresh])
   // The receiver is down.
@@ -239,7 +239,7 @@ test('what is on its way when another generation becomes live is sent under its 
   await engine.close()
   engine = await open(fresh)
   await delivered(engine)
-  // It may have been sent before, so its id is used up.
+  // An attempt may have arrived, so the id is used up.
   assert.deepEqual(
     sent.map((line) => line.slice(37)),
     ['a1: paid a lot 5'],
@@ -249,7 +249,7 @@ test('what is on its way when another generation becomes live is sent under its 
   await engine.close()
 })
 
-test('requests are decided while a diff is made, and are no part of it', async () => {
+test('requests are decided while a diff is made, and are not part of it', async () => {
   const [old, fresh] = [bank(), bank({ fee: 1 })]
   const { open } = house(4, [old, fresh])
   const engine = await open(old)
@@ -275,7 +275,7 @@ test('requests are decided while a diff is made, and are no part of it', async (
   await engine.close()
 })
 
-test('a diff that is being made does not keep an engine from closing', async () => {
+test('an engine closes although a diff is being made', async () => {
   const [old, fresh] = [bank(), bank({ fee: 1 })]
   const { open } = house(1, [old, fresh])
   const engine = await open(old)

@@ -26,9 +26,9 @@ import { Intake } from './intake.ts'
 import { Ticker } from './ticker.ts'
 
 /**
- * The way of one request, from `submit` to its reply, in the order of this file: it is admitted, appended to the log
- * of its partition, applied by the processor of the live generation, and answered. Events, ticks, results of effects and
- * corrections join it where records are appended.
+ * The way of one request from `submit` to its reply, in the order of this file: it is admitted, appended to the log of its
+ * partition, applied by the processor of the live generation, and answered. Events, ticks, results of effects and corrections
+ * are appended and applied in the same way.
  */
 export class RequestPath {
   /** The app whose requests are admitted. */
@@ -95,7 +95,7 @@ export class RequestPath {
     return this.#send(type, input, options, 'durable')
   }
 
-  /** Admits a request that is new, and lets a retry wait for the first outcome, or returns it. */
+  /** Admits a new request; a retry waits for the first outcome, or gets it. */
   async #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
     const { requestId, principal = '' } = options ?? {}
     if (this.#intake.reopening) await this.#intake.opened()
@@ -107,7 +107,7 @@ export class RequestPath {
       const sent = inputOf(type, input)
       const first = this.#admission.find(identity)
       if (first?.certain) {
-        // Its append failed. Once it is known whether the log has it, this is a retry or a first attempt.
+        // Its append failed: only after the log was read again is it known whether this is a retry or a first attempt.
         await first.certain
         continue
       }
@@ -172,7 +172,7 @@ export class RequestPath {
     for (const [i, { record }] of records.entries()) {
       const applied = this.#processor.apply(partition, offset + i, time, record)
       assert(applied !== 'early', 'an event is appended after its cause was applied')
-      this.#handOn(applied)
+      this.#passOn(applied)
       if (record.kind === 'result') this.delivery.ended(record.effect)
       else if (record.kind === 'tick') this.#ticker.applied(partition)
     }
@@ -180,8 +180,8 @@ export class RequestPath {
     void this.checkpointer.saveIfDue()
   }
 
-  /** Answers the senders of what was decided, and hands the other results on. */
-  #handOn(applied: Applied): void {
+  /** Answers the senders of decided requests, and passes on events, effects and changes. */
+  #passOn(applied: Applied): void {
     for (const { identity, stored } of applied.decided) this.#admission.decided(identity, stored)
     for (const { target, event } of applied.emitted)
       this.write(target, { record: event, bytes: encodeEvent(event) })
@@ -193,7 +193,7 @@ export class RequestPath {
     if (changes.length > 0) for (const error of this.feed.publish(changes)) this.warn(error)
   }
 
-  /** After a failed append: finds out what the log holds, applies that, and queues what it lacks. */
+  /** After a failed append: applies what the log holds, and queues what it lacks. */
   async #recover(
     writer: PartitionWriter,
     records: readonly OutgoingRecord[],
@@ -209,7 +209,7 @@ export class RequestPath {
       await replay(this.#log, this.#live, {
         partitions: [partition],
         pause: () => this.checkpointer.saveIfDue(),
-        applied: (applied) => this.#handOn(applied),
+        applied: (applied) => this.#passOn(applied),
       })
       for (const outgoing of records) this.#settle(partition, outgoing)
       this.tick()
@@ -217,7 +217,7 @@ export class RequestPath {
     })
   }
 
-  /** It is known now whether the log has a record whose append had failed. */
+  /** The log was read again after the append of a record had failed. */
   #settle(partition: number, outgoing: OutgoingRecord): void {
     const { record } = outgoing
     if (record.kind === 'request') this.#admission.certain(record.identity)
@@ -237,7 +237,7 @@ export class RequestPath {
     ]
   }
 
-  /** Results that arrive while the engine is quiesced wait until it is not. */
+  /** Appends the result of an effect; while the engine is quiesced it waits. */
   #writeResult(key: string, result: OutgoingRecord): void {
     const partition = partitionOf(key, this.#log.partitions)
     const { reopening } = this.#intake
@@ -245,7 +245,7 @@ export class RequestPath {
     else this.write(partition, result)
   }
 
-  /** Appends a tick where a timer is due. */
+  /** Appends a tick to each partition that has a timer due. */
   tick(): void {
     if (this.closed.aborted || this.#intake.reopening) return
     const due = this.#ticker.due(this.#processor.timers, this.#log.partitions, this.now())
@@ -266,7 +266,7 @@ export class RequestPath {
     return lowest
   }
 
-  /** Requests that wait for their outcome and their bytes; replies since the start. */
+  /** Counters of requests. */
   get load(): Pick<Admission, 'inFlight' | 'queuedBytes' | 'replies'> {
     return this.#admission
   }
@@ -286,7 +286,7 @@ export class RequestPath {
   switchTo(generation: Generation, app: App): void {
     this.app = app
     this.#live = generation
-    // Those that follow the changes find that they have to read again.
+    // Readers of the change feed notice that they must read the tables again.
     this.feed.advance()
   }
 
@@ -295,14 +295,14 @@ export class RequestPath {
     if (!this.closed.aborted) this.delivery.start(this.app, this.#processor.outbox)
   }
 
-  /** Resolves when everything that was queued, with all events that follow, is applied. */
+  /** Resolves when every queued record, with all events that follow, is applied. */
   async idle(): Promise<void> {
-    // A partition that was drained may get events from one that was not.
+    // A drained partition may get events from one that was not.
     do await Promise.all(this.#writers.map((writer) => writer.drained()))
     while (this.#writers.some((writer) => writer.isBusy))
   }
 
-  /** Drains what was admitted, then acts while nothing else happens; requests wait meanwhile. */
+  /** Drains the requests in flight, then acts while nothing else happens; new requests wait meanwhile. */
   async quiesce<T>(act: () => Promise<T>): Promise<T> {
     await this.#intake.close()
     try {
@@ -316,14 +316,14 @@ export class RequestPath {
     }
   }
 
-  /** Aborted when nothing more is admitted; its reason is a HenceError. */
+  /** Aborted when no more requests are admitted; its reason is a HenceError. */
   get closed(): AbortSignal {
     return this.#ending.signal
   }
 
   /** Stops the engine because going on could do harm. */
   halt(error: unknown): void {
-    // A closing engine need not be stopped; but it does not finish what was admitted, and says so.
+    // A closing engine need not be stopped, but it cannot finish what was admitted, and reports that.
     if (this.closed.aborted) {
       this.warn(error)
       return
@@ -341,13 +341,13 @@ export class RequestPath {
     this.#ticker.stop()
   }
 
-  /** Finishes what was admitted, but repeats no append that fails. */
+  /** Applies everything that was admitted, but does not repeat appends that fail. */
   async drain(): Promise<void> {
     for (const writer of this.#writers) writer.finish()
     await this.idle()
   }
 
-  /** Appends nothing more, and rejects everything that waits. */
+  /** Appends nothing more, and rejects everything that is waiting. */
   stop(why: HenceError): void {
     for (const writer of this.#writers) writer.stop()
     this.#admission.abandon(why)
@@ -388,8 +388,8 @@ function stopped(cause: unknown): HenceError {
   return new HenceError(
     'engine-stopped',
     'operator',
-    `The engine has stopped, since going on could do harm: ${message} Nothing that was acknowledged is lost; ` +
-      'mend the cause and start it again.',
+    `The engine has stopped, because going on could do harm: ${message} Nothing that was acknowledged is lost: ` +
+      'fix the cause and start it again.',
     { cause },
   )
 }

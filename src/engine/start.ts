@@ -22,8 +22,8 @@ import { RequestPath } from './request-path.ts'
 import { RunningEngine } from './running-engine.ts'
 
 /**
- * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last checkpoint and the log,
- * and finishes what an earlier process left undone.
+ * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last checkpoint and the
+ * log, and finishes what an earlier process left undone.
  */
 export async function startEngine<A extends App>(
   options: EngineOptions<A>,
@@ -129,7 +129,7 @@ function connect(
   return { path, reprocessor }
 }
 
-/** Finds which generation is live, and by which version of the code; the log decides, and the manifest is a hint. */
+/** Finds the live generation and the version of its code. The log decides; the manifest is only a hint. */
 async function findLive(
   generations: GenerationHost,
   codes: Codes,
@@ -191,9 +191,9 @@ function codeChanged(before: string, now: string): HenceError {
   return new HenceError(
     'code-changed',
     'change',
-    `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ${now.slice(0, 12)}. Nothing was touched. ` +
-      'To go on from here with the new code, start with `--on-code-change continue`. To derive the past anew as well, start the old code and run ' +
-      '`hence reprocess run`, which shows what differs before anything changes; or start with `--on-code-change reprocess`, which does not ask. ' +
+    `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ${now.slice(0, 12)}. Nothing was changed. ` +
+      'To continue from here with the new code, start with `--on-code-change continue`. To derive the past again as well, start the old code and ' +
+      'run `hence reprocess run`, which shows the differences before anything changes; or start with `--on-code-change reprocess`, which does not. ' +
       '(In code: `onCodeChange`.)',
   )
 }

@@ -2,8 +2,8 @@ import { type Clock, setAlarm } from '../clock.ts'
 import type { Timers } from '../derivation/timers.ts'
 
 /**
- * Sees to it that timers go off at their time although no record arrives: it says when to append a tick, and to which
- * partitions. A tick derives nothing, but its log time lets the timers of its partition go off.
+ * Lets timers go off on time although no record arrives: it decides when to append a tick, and to which partitions. A tick
+ * derives nothing, but its log time sets off the timers of its partition.
  */
 export class Ticker {
   readonly #clock: Clock
@@ -20,7 +20,7 @@ export class Ticker {
     this.#wake = wake
   }
 
-  /** Sees to it that `wake` is called at a time at the latest. */
+  /** Calls `wake` at a time, or earlier. */
   wakeAt(time: number): void {
     if (time >= this.#alarmAt) return
     this.#cancelAlarm()

@@ -1,8 +1,8 @@
 import type { Generation } from './generation.ts'
 
-/** At this many times the rows of a checkpoint, whoever changes rows waits for the one under way. */
+/** With so many checkpoints' rows in memory, changing rows waits for the checkpoint under way. */
 const fullAt = 4
-/** At this many times the rows of a checkpoint, a state that cannot be saved is given up. */
+/** With so many checkpoints' rows in memory, a checkpoint that failed is not repeated. */
 const hopelessAt = 32
 
 /** Checkpoints a generation in the background whenever enough of its rows have changed, one checkpoint at a time. */
@@ -18,8 +18,8 @@ export class Checkpointer {
    * @param generation returns the generation to checkpoint, which may be replaced between two checkpoints
    * @param options.rows a checkpoint is due after so many changed rows
    * @param options.keptMs how long outcomes and traces are kept at least, in milliseconds of log time
-   * @param options.failed called with the error of a checkpoint, and whether the memory it would have freed is so much that
-   *   there is no point in another attempt; an error that it throws rejects the promises that were returned
+   * @param options.failed called with the error of a checkpoint, and whether it is hopeless to repeat it, since too many rows are
+   *   in memory; an error that it throws rejects the promises that were returned
    */
   constructor(
     generation: () => Generation,
@@ -55,7 +55,7 @@ export class Checkpointer {
     this.#saving = this.#save(generation).finally(() => {
       this.#saving = undefined
     })
-    // `failed` has dealt with it, also if nobody waits.
+    // `failed` has handled the error, even if nobody waits.
     this.#saving.catch(() => {})
     return undefined
   }
@@ -65,7 +65,7 @@ export class Checkpointer {
       await generation.checkpoint()
       this.#dueAt = this.#rows
     } catch (error) {
-      // The log has everything, so it is tried again after as many rows.
+      // Nothing is lost, since the log has everything: the next checkpoint comes after as many rows.
       this.#dueAt = generation.state.dirtyCount + this.#rows
       this.#failed(error, this.#dueAt > hopelessAt * this.#rows)
     }

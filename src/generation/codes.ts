@@ -8,10 +8,10 @@ import { codeName, type Storage } from '../storage/storage.ts'
 
 type Code = Pick<Bundle, 'code' | 'hash'>
 
-/** The code of all versions that an engine may have to derive with: given to it, or kept beside the log. */
+/** The code of every version that an engine may derive with: given to it, or kept in the data directory. */
 export class Codes {
   readonly #storage: Storage
-  /** Apps that run without a sandbox, by their versions. */
+  /** Apps that run without a sandbox, by version. */
   readonly #apps = new Map<string, App>()
   readonly #given: { readonly app: App; readonly code: Code | undefined; readonly version: string }
 
@@ -46,7 +46,7 @@ export class Codes {
   }
 
   /**
-   * Takes note of code that is named in one of its forms.
+   * Adds the code of a version, given in one of three forms.
    * @returns its version
    * @throws HenceError `bundle-failed`, `code-not-kept` (change)
    */
@@ -57,7 +57,7 @@ export class Codes {
     }
     if ('module' in code) {
       const made = await bundle(code.module)
-      // What does not load is not kept.
+      // Do not keep code that does not load.
       sandboxed(made).close()
       await this.#storage.keep(codeName(made.hash), made.code)
       return made.hash
@@ -68,7 +68,7 @@ export class Codes {
   }
 
   /**
-   * Loads the code of a version, anew at each call.
+   * Loads the code of a version; every call returns a new program.
    * @throws HenceError `code-not-kept` (change)
    */
   async programOf(version: string): Promise<Program> {
@@ -76,7 +76,7 @@ export class Codes {
     return app ? inProcess(app) : sandboxed(await this.#codeOf(version))
   }
 
-  /** The app of a version as what is outside derivations needs it. */
+  /** The app of a version for use outside derivations: validation, keys and effects. */
   async hostAppOf(version: string): Promise<App> {
     if (version === this.#given.version) return this.#given.app
     return this.#apps.get(version) ?? hostApp(await this.#codeOf(version))
@@ -90,7 +90,7 @@ export class Codes {
 }
 
 /**
- * The code of a version as it is kept beside the log.
+ * The code of a version that the data directory keeps.
  * @throws HenceError `code-not-kept` (change)
  */
 export async function keptCode(kept: Storage['kept'], version: string): Promise<Code> {
@@ -101,8 +101,8 @@ export async function keptCode(kept: Storage['kept'], version: string): Promise<
   throw new HenceError(
     'code-not-kept',
     'change',
-    `The code of version ${version.slice(0, 12)} is not kept in the folder \`code\` of the data directory. ` +
-      'Put it back from a copy; without it, what it derived cannot be derived again. (An engine without `module` needs the app under `earlier`.)',
+    `The code of version ${version.slice(0, 12)} is missing in the folder \`code\` of the data directory. ` +
+      'Restore it from a copy: without it, the records that it derived cannot be derived again. (An engine without `module` needs the app in `earlier`.)',
   )
 }
 
@@ -110,7 +110,7 @@ export async function keptCode(kept: Storage['kept'], version: string): Promise<
 export type CodeOf =
   /** Path or file URL of the pure module of the app, which is bundled. */
   | { readonly module: string }
-  /** The hash of a bundle that the data directory keeps in `code/`. */
+  /** The hash of a bundle in the folder `code` of the data directory. */
   | { readonly version: string }
   /** An app without a module, for engines that run without a sandbox. */
   | { readonly app: App }

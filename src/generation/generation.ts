@@ -12,7 +12,7 @@ import type { TableState } from '../state/table.ts'
 import { TrackingStore } from '../state/tracking-store.ts'
 import { takeOverTables } from './take-over.ts'
 
-/** What a generation needs of its surroundings. */
+/** The log, the stores and the code that generations are derived from. */
 export interface GenerationHost {
   readonly log: Log
   /** Opens the store of a generation. */
@@ -26,7 +26,7 @@ export interface GenerationHost {
   readonly checked: boolean
 }
 
-/** One derivation of the whole log: code, all state that it derived, and what applies the next record. */
+/** One derivation of the whole log: the code, the state derived so far, and the processor that applies the next record. */
 export class Generation implements Replayed {
   readonly number: number
   readonly #lineage: readonly number[]
@@ -36,9 +36,9 @@ export class Generation implements Replayed {
 
   /**
    * Opens a generation at its last checkpoint, or at the beginning of the log.
-   * @param lineage its number, and those whose place it takes; see `lineageOf`
-   * @param base the code at the beginning of the log, as far as no checkpoint says which it is
-   * @param anew begin with nothing; what was there is lost
+   * @param lineage its number, and its ancestors; see `lineageOf`
+   * @param base the code at the beginning of the log, used if there is no checkpoint
+   * @param anew drop the state that there is, and begin with none
    */
   static async open(
     host: GenerationHost,
@@ -50,7 +50,7 @@ export class Generation implements Replayed {
     const program = await (saved === undefined ? base() : host.programOf(saved.version))
     const generation = new Generation(lineage, host, await partsOf(host, lineage, program, anew))
     try {
-      // A process that ended while the code changed has not saved anything of the new one's yet.
+      // If a process ended while the code changed, the checkpoint is still that of the old code.
       await generation.followCode()
       return generation
     } catch (error) {
@@ -91,16 +91,17 @@ export class Generation implements Replayed {
   }
 
   /**
-   * Forgets what is older than is kept, so much of each kind at most.
-   * @param keptMs for how long it is kept. By log time, which never goes back: a replay must still know what comes twice in an
-   *   old log, and a clock that is wrong for a while must not make an id that was decided a new one
+   * Forgets outcomes, traces, done effects and resolved violations that are older than they must be kept.
+   * @param keptMs how long they are kept, in milliseconds of log time. Log time never goes back: a replay must still recognise
+   *   duplicates in an old log, and a clock that is wrong for a while must not turn a decided id into a new one
+   * @param limit how many of each kind are forgotten at most
    */
   prune(keptMs: number, limit: number): void {
     const { processor } = this
     processor.forget(processor.time - keptMs, limit)
   }
 
-  /** Saves state and positions together; one such at a time. */
+  /** Saves state and positions together; one checkpoint at a time. */
   async checkpoint(): Promise<void> {
     while (this.#saving) await this.#saving.catch(() => {})
     this.#saving = this.processor.checkpoint().finally(() => {
@@ -166,7 +167,7 @@ async function partsOf(
 }
 
 /**
- * The last checkpoint of a generation; undefined when there is none.
+ * The last checkpoint of a generation; undefined if there is none.
  * @throws HenceError `state-of-another-log` (operator)
  */
 export async function savedCheckpoint(
@@ -187,6 +188,6 @@ export async function savedCheckpoint(
     'state-of-another-log',
     'operator',
     `The derived state belongs to log ${saved.logId}, the log here is ${log.id}. ` +
-      'Put back the right log, or remove the folder `state`: it is derived again from the log.',
+      'Restore the right log, or remove the folder `state`: it is derived again from the log.',
   )
 }

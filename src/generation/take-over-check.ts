@@ -12,12 +12,12 @@ import { indexOf, type TableShape } from '../state/table.ts'
 import { newIndexes } from './take-over.ts'
 
 /**
- * Sees whether new code can go on with what other code derived. It must be asked before the log says that the new code is in
- * force: from then on neither could start without what is missing.
+ * Checks whether new code can continue with the state that other code derived. This must happen before the log says that the
+ * new code is in force: afterwards, neither version could start.
  *
- * @param store holds all that was derived, and nothing is under way
- * @throws HenceError `table-shape-changed` (change) when a table is keyed otherwise, or has a row that a new index cannot
- *   take; `take-over-incomplete` (change) when a timer, a claim or an effect needs a definition that is gone
+ * @param store a whole checkpoint, with no events in flight
+ * @throws HenceError `table-shape-changed` (change) if the key of a table has changed, or a new index cannot take one of its
+ *   rows; `take-over-incomplete` (change) if a timer, a claim or an effect needs a definition that the new code lacks
  */
 export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: App): void {
   for (const table of after.tables.values()) {
@@ -36,7 +36,7 @@ export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: A
     if (knows(after.requests.get(type), version)) continue
     const who = `${requestIdOf(identity!)} of ${JSON.stringify(principalOf(identity!))}`
     throw incomplete(
-      `the request ${who}, which holds claims and may have to be made good`,
+      `the request ${who}, which holds claims and may have to be compensated`,
       `"${type}" (version ${version})`,
     )
   }
@@ -85,8 +85,8 @@ function keyedOtherwise(old: Table, table: Table): HenceError {
   return new HenceError(
     'table-shape-changed',
     'change',
-    `Rows of table "${table.name}" were named by ${shapeOf(old)}, and the new code names them by ${shapeOf(table)}, so it cannot go on ` +
-      `with those that are there. ${otherwise}`,
+    `The key of table "${table.name}" was ${shapeOf(old)}, and in the new code it is ${shapeOf(table)}, so the new code cannot ` +
+      `continue with the existing rows. ${otherwise}`,
   )
 }
 
@@ -104,7 +104,7 @@ function incomplete(what: string, lacks: string): HenceError {
   return new HenceError(
     'take-over-incomplete',
     'change',
-    `The new code cannot go on: there is ${what}, and it does not define ${lacks}. Nothing was changed. ` +
-      'Put the definition back until nothing needs it any more, or derive everything again with the new code (`hence reprocess`).',
+    `The new code cannot continue: there is ${what}, and it does not define ${lacks}. Nothing was changed. ` +
+      'Restore the definition until nothing needs it, or derive everything again with the new code (`hence reprocess`).',
   )
 }

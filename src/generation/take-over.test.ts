@@ -4,21 +4,21 @@ import { z } from 'zod'
 import { type App, app, createEngine, type Engine, effect, scopes } from '../index.ts'
 import { type MemoryStorage, memoryStorage } from '../testing/index.ts'
 
-// New code that goes on where the old one stopped (`onCodeChange: 'continue'`): what it cannot go on with it must not take
-// over, since neither could then start again.
+// New code that continues where the old code stopped (`onCodeChange: 'continue'`). If it cannot, it must be refused before it
+// takes over, since afterwards neither version could start.
 
 const [shelf] = scopes('shelf')
 const card = effect('card', { input: z.object({ at: z.string() }) })
 
 interface Parts {
-  /** Fields that its table is indexed by; no table when left out. */
+  /** The indexes of its table; undefined for no table. */
   readonly indexes?: Readonly<Record<string, readonly string[]>> | undefined
   readonly rings?: boolean
   readonly books?: boolean
   readonly sends?: boolean
 }
 
-/** Keeps things on shelves, in a version that may ring after a while, book places, and send cards. */
+/** An app that keeps things on shelves; its versions may ring after a while, book places, and send cards. */
 function store(name: string, { indexes, rings = false, books = false, sends = false }: Parts): App {
   const things = shelf.table('things', {
     value: z.object({ name: z.unknown(), count: z.int() }),
@@ -70,19 +70,19 @@ function open(data: MemoryStorage, code: App, options: object = {}): Promise<Eng
   >
 }
 
-const onGoing = { onCodeChange: 'continue' }
+const continuing = { onCodeChange: 'continue' }
 
 for (const [what, name] of [
   ['is of a kind that has no order', { first: 'x' }],
   ['is too long', 'x'.repeat(2_000)],
 ] as const) {
-  test(`code with a new index over a field that ${what} does not take over, and the old one goes on`, async () => {
+  test(`code with a new index over a field that ${what} is refused, and the old code still starts`, async () => {
     const data = memoryStorage({ partitions: 2 })
     let engine = await open(data, bare)
     await engine.submit('put', { at: 'a', name: 'x' } as never, { requestId: 'r1' })
     await engine.submit('put', { at: 'b', name } as never, { requestId: 'r2' })
     await engine.close()
-    await assert.rejects(open(data, indexed, onGoing), (error: Error & { code: string }) => {
+    await assert.rejects(open(data, indexed, continuing), (error: Error & { code: string }) => {
       assert.equal(error.code, 'table-shape-changed')
       assert.match(error.message, /"byName".*"things".*\["b"\]/s)
       return true
@@ -90,18 +90,18 @@ for (const [what, name] of [
     engine = await open(data, bare)
     await engine.submit('put', { at: 'b', name: 'y' } as never, { requestId: 'r3' })
     await engine.close()
-    engine = await open(data, indexed, onGoing)
+    engine = await open(data, indexed, continuing)
     assert.equal((await engine.scan('things', { index: 'byName', prefix: ['y'] } as never)).length, 1)
     await engine.close()
   })
 }
 
-test('what became of requests is told without tables that are gone', async () => {
+test('stories and changes leave out tables that are gone', async () => {
   const data = memoryStorage()
   let engine = await open(data, bare)
   await engine.submit('put', { at: 'a', name: 'x' } as never, { requestId: 'r1' })
   await engine.close()
-  engine = await open(data, without, onGoing)
+  engine = await open(data, without, continuing)
   const story = (await engine.story('r1'))!
   assert.deepEqual(
     story.steps.flatMap(({ changes }) => changes.map(({ table }) => table)),
@@ -122,7 +122,7 @@ for (const [what, parts, input, named] of [
   ['the request of a claim that is held', { books: true }, {}, /r2.*"book"/s],
   ['the type of an effect that is not delivered', { sends: true }, { send: true }, /effect.*"card"/s],
 ] as const) {
-  test(`code without ${what} does not take over`, async () => {
+  test(`code without ${what} is refused`, async () => {
     const data = memoryStorage({ partitions: 2 })
     const full = store('full', { indexes: {}, ...parts })
     let engine = await open(data, full, { earlier: [full, bare] })
@@ -130,7 +130,7 @@ for (const [what, parts, input, named] of [
     if ('books' in parts) await engine.submit('book', { at: 'a' } as never, { requestId: 'r2' })
     await engine.close()
     await assert.rejects(
-      open(data, bare, { ...onGoing, earlier: [full] }),
+      open(data, bare, { ...continuing, earlier: [full] }),
       (error: Error & { code: string }) => {
         assert.equal(error.code, 'take-over-incomplete')
         assert.match(error.message, named)

@@ -5,9 +5,9 @@ import { collectionsOf, indexOf } from '../state/table.ts'
 const entriesPerWrite = 10_000
 
 /**
- * Makes a store that one code derived ready for another: indexes that are new are filled, and what belongs to tables and
- * indexes that are gone is removed. It may be done again after it was cut off.
- * @param store opened with the collections of both
+ * Prepares a store that one version derived for the next: fills new indexes, and removes the collections of tables and indexes
+ * that are gone. If it is interrupted, it can be repeated.
+ * @param store opened with the collections of both versions
  */
 export async function takeOverTables(store: Store, before: App, after: App): Promise<void> {
   for (const old of before.tables.values()) {
@@ -63,7 +63,7 @@ function some(store: Store, collection: string, range: KeyRange): [key: string, 
   return found
 }
 
-/** The names of the indexes that a table has and the old one has not, or over other fields. */
+/** The names of the indexes of a table that the old table lacks, or has over other fields. */
 export function newIndexes(old: Table, table: Table): string[] {
   return Object.keys(table.indexes).filter((index) => fieldsOf(old, index) !== fieldsOf(table, index))
 }

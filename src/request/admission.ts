@@ -7,7 +7,7 @@ import { encodeRequest } from '../log/record.ts'
 import { type AdmittedRequest, sameMessage } from './message.ts'
 import type { OutgoingRecord } from './writer.ts'
 
-/** What a sender waits for: that its request is durable (`enqueue`), or that it is decided (`submit`). */
+/** A sender waits until its request is durable (`enqueue`), or until it is decided (`submit`). */
 export type Until = 'durable' | 'decided'
 
 /** The part of a request that a retry must repeat: `input` as JSON text. */

@@ -29,7 +29,7 @@ export class PartitionWriter {
   readonly partition: number
   readonly #log: Log
   #queue: OutgoingRecord[] = []
-  /** Whether somebody appends what is queued. */
+  /** From `add` until `rest`. */
   #isBusy = false
   #idle: (() => void)[] = []
   #isFinishing = false
@@ -42,7 +42,7 @@ export class PartitionWriter {
     this.#log = log
   }
 
-  /** Queues a record. Returns whether the caller has to see to the appending, which lasts until `rest`. */
+  /** Queues a record. Returns true if nobody appends yet: the caller must then do so, until `rest`. */
   add(outgoing: OutgoingRecord): boolean {
     this.#queue.push(outgoing)
     if (this.#isBusy) return false
@@ -63,7 +63,7 @@ export class PartitionWriter {
     return { records, durable }
   }
 
-  /** The caller who appended has nothing left to append. */
+  /** The caller of `append` has nothing left to append. */
   rest(): void {
     this.#isBusy = false
     for (const resolve of this.#idle.splice(0)) resolve()
@@ -80,7 +80,7 @@ export class PartitionWriter {
     return new Promise((resolve) => this.#idle.push(resolve))
   }
 
-  /** Makes an attempt, after a failed append, until it succeeds or `stop` comes; throws errors that a retry cannot mend. */
+  /** Repeats an attempt until it succeeds, or `stop` is called; throws errors that a retry cannot fix. */
   async persist(attempt: () => Promise<void>): Promise<void> {
     for (let failed = 1; !this.#isStopped; failed++) {
       try {
@@ -93,8 +93,7 @@ export class PartitionWriter {
   }
 
   /**
-   * Puts the events and corrections that the log lacks, by what it holds, before all else: later ones of the same channel may
-   * already be queued.
+   * Puts the events and corrections that the log lacks first, since later ones of the same channel may already be queued.
    */
   requeue(missing: readonly OutgoingRecord[]): void {
     const others = this.#queue.filter(({ record: { kind } }) => kind !== 'event' && kind !== 'correction')
