@@ -5,27 +5,27 @@ import { type App, app, effect, reject, scopes } from '../src/index.ts'
 const [account, till] = scopes('account', 'till')
 
 export interface Variant {
-  /** Takes so many cents for each payment. */
+  /** The fee of each payment, in cents. */
   readonly fee?: number
-  /** Payments of more than this are refused. */
+  /** Larger payments are rejected. */
   readonly most?: number
-  /** Payments go by the till of the payer's first letter, and not directly. */
+  /** Payments go through the till of the payer's first letter, not directly. */
   readonly detour?: boolean
-  /** Accounts are kept under other keys. */
+  /** Renames the keys of accounts. */
   readonly rename?: (name: string) => string
-  /** What a statement says. */
+  /** The text of a statement. */
   readonly statement?: 'none' | 'paid' | 'paid a lot'
   readonly corrects?: boolean
   readonly indexed?: boolean
-  /** When a payment that is remarkable is late, after so many milliseconds. */
+  /** After how many milliseconds a large payment counts as late. */
   readonly lateMs?: number
-  /** Each payee takes so many payments, which are refused beyond that, or made good. */
+  /** Each payee accepts a limited number of payments; further ones are rejected or compensated. */
   readonly places?: { readonly limit: number; readonly mode: 'strict' | 'loose' }
 }
 
 export const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
 
-/** A bank that moves money between accounts of all partitions, in a version. */
+/** One version of a bank that moves money between accounts of all partitions. */
 export function bank(variant: Variant = {}): App {
   const {
     fee = 0,
@@ -97,7 +97,7 @@ export function bank(variant: Variant = {}): App {
     else if (correction.kind === 'effect')
       tx.effect(letter, { to: tx.key, text: `not ${JSON.stringify(correction.before)}` })
   })
-  // What a closure holds is no part of the version that an app without a module has: its name is.
+  // The version of an app without a module does not cover closures, so its name must differ.
   const text = JSON.stringify(variant, (_, value) => (typeof value === 'function' ? String(value) : value))
   return app(`bank-${crc32(text)}`, {
     requests: [pay],

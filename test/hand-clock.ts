@@ -1,6 +1,6 @@
 import type { Clock } from 'hence'
 
-/** A clock that is moved by hand, and rings what is due then. */
+/** A clock that a test moves by hand. Alarms that are due ring then. */
 export class HandClock implements Clock {
   #now = Date.UTC(2026, 0, 1)
   readonly #alarms = new Set<{ readonly time: number; readonly ring: () => void }>()
@@ -15,12 +15,12 @@ export class HandClock implements Clock {
     return () => this.#alarms.delete(alarm)
   }
 
-  /** When the next alarm rings, from now, in milliseconds. */
+  /** Milliseconds until the next alarm. */
   get next(): number {
     return Math.min(...[...this.#alarms].map(({ time }) => time)) - this.#now
   }
 
-  /** Moves it, also back. */
+  /** Moves the clock, also backward. */
   pass(ms: number): void {
     this.#now += ms
     for (const alarm of [...this.#alarms]) {
@@ -31,7 +31,7 @@ export class HandClock implements Clock {
   }
 }
 
-/** Lets everything happen that waits for no time. */
+/** Waits until everything that needs no time has happened. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
 }

@@ -1,4 +1,4 @@
-/** The command `hence`, run as a process of its own. */
+/** The command `hence`, run as a separate process. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -9,9 +9,9 @@ const main = fileURLToPath(import.meta.resolve('../src/cli/main.ts'))
 export interface HenceOptions {
   readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
-  /** What it reads from standard input. */
+  /** The text on its standard input. */
   readonly input?: string
-  /** In a process group of its own, as a shell makes one of what it runs. */
+  /** In a separate process group, as a shell runs a command. */
   readonly detached?: boolean
 }
 
@@ -34,7 +34,7 @@ function spawned(args: readonly string[], { cwd, env, input, detached = false }:
   return child
 }
 
-/** Runs it to its end. */
+/** Runs it until it exits. */
 export async function hence(args: readonly string[], options: HenceOptions = {}): Promise<Ended> {
   const child = spawned(args, options)
   let [stdout, stderr] = ['', '']
@@ -48,7 +48,7 @@ export async function hence(args: readonly string[], options: HenceOptions = {})
   return { code, stdout, stderr }
 }
 
-/** One that runs until it is told to stop; what it prints comes line by line. */
+/** A command that runs until it is stopped; its output arrives line by line. */
 export class Running {
   readonly process: ChildProcess
   readonly lines: string[] = []
@@ -72,14 +72,14 @@ export class Running {
     })
   }
 
-  /** Waits for a line that fits, from the given one on. */
+  /** Waits for a line that matches, from a given line on. */
   async line(fits: RegExp, from = 0): Promise<string> {
     const found = () => this.lines.slice(from).find((line) => fits.test(line))
     await this.#until(() => found() !== undefined, fits)
     return found()!
   }
 
-  /** Waits until standard error has such a text. */
+  /** Waits until standard error has a text that matches. */
   async error(fits: RegExp): Promise<void> {
     await this.#until(() => fits.test(this.errors), fits)
   }
@@ -93,7 +93,7 @@ export class Running {
   async #until(met: () => boolean, what: RegExp): Promise<void> {
     while (!met()) {
       if (this.process.exitCode !== null || this.process.signalCode !== null) {
-        throw new Error(`hence ended before it printed ${what}:\n${this.lines.join('\n')}\n${this.errors}`)
+        throw new Error(`hence exited before it printed ${what}:\n${this.lines.join('\n')}\n${this.errors}`)
       }
       await new Promise<void>((resolve) => this.#waiting.add(resolve))
     }
@@ -105,7 +105,7 @@ export class Running {
   }
 }
 
-/** Starts an app on any free port; resolves when it listens. */
+/** Starts an app on a free port; resolves when it listens. */
 export async function started(
   args: readonly string[],
   options: HenceOptions = {},

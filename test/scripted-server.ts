@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 
-/** What a scripted server was asked. */
+/** A request that a scripted server received. */
 export interface Asked {
   readonly method: string
   /** Path and query. */
@@ -14,7 +14,7 @@ export interface Asked {
   readonly id: string
 }
 
-/** An answer, or something else that is done with the connection. */
+/** An answer, or something else to do with the connection. */
 export type Script =
   | {
       readonly status: number
@@ -24,7 +24,7 @@ export type Script =
     }
   | ((response: ServerResponse) => void)
 
-/** A real HTTP server that answers as a test says, for answers that a good server would not give. */
+/** A real HTTP server with scripted answers, for answers that a correct server would not give. */
 export class ScriptedServer {
   readonly asked: Asked[] = []
   readonly #server = createServer((request, response) => void this.#handle(request, response))

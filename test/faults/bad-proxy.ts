@@ -3,25 +3,25 @@ import { Agent, createServer, type IncomingMessage, request, type ServerResponse
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 
-/** What can befall one exchange, by the stage at which it does. */
+/** The faults of one exchange, by stage. */
 export const faults = [
-  /** Cut before anything of the request has gone on. */
+  /** The connection is cut before any of the request is passed on. */
   'cut-before',
-  /** Half of the request goes on, then both ends are cut. */
+  /** Half of the request is passed on, then both ends are cut. */
   'cut-inside-request',
-  /** The whole request goes on, and nobody waits for the answer. */
+  /** The whole request is passed on, and nobody waits for the answer. */
   'cut-after-request',
   /** The server has answered, so the request is in the log; the answer is dropped. */
   'cut-after-append',
   /** Half of the answer comes through. */
   'cut-inside-response',
-  /** The request goes on twice at the same time; one answer comes through. */
+  /** The request is passed on twice at the same time; one answer comes through. */
   'doubled',
-  /** The answer comes through, and later the request goes on once more. */
+  /** The answer comes through, and the request is passed on once more later. */
   'doubled-later',
-  /** The request is held back for longer than the client waits, and then goes on all the same. */
+  /** The request is delayed for longer than the client waits, and then passed on anyway. */
   'late-request',
-  /** The answer is held back for longer than the client waits. */
+  /** The answer is delayed for longer than the client waits. */
   'late-response',
   /** The proxy answers by itself, as proxies do. */
   'bad-gateway',
@@ -31,7 +31,7 @@ export const faults = [
 export type Fault = (typeof faults)[number]
 
 /**
- * An HTTP proxy that does to each exchange what it is told, for real: connections are destroyed, and what was held back
+ * An HTTP proxy that applies a fault to each exchange, with real connections: they are destroyed, and delayed data
  * arrives late. Without a fault it passes everything on.
  */
 export class BadProxy {
@@ -41,7 +41,7 @@ export class BadProxy {
   readonly #port: number
   readonly #draw: () => Fault | 'none'
   readonly #lateMs: () => number
-  /** Work that goes on when its client has long gone. */
+  /** Exchanges that go on after their client has gone. */
   readonly #afterwards = new Set<Promise<unknown>>()
 
   static async listen(options: {
@@ -66,7 +66,7 @@ export class BadProxy {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** Stops, when all that was held back has arrived. */
+  /** Stops once all delayed data has arrived. */
   async close(): Promise<void> {
     while (this.#afterwards.size > 0) await Promise.all(this.#afterwards)
     this.#server.close()

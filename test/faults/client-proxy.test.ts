@@ -14,9 +14,9 @@ import { BadProxy, type Fault, faults } from './bad-proxy.ts'
 import { expected, type Wish } from './ledger.ts'
 import till from './till.ts'
 
-// Clients speak to a server through a proxy that cuts, delays and doubles at every stage of an exchange, and are
-// themselves closed and opened again on their outboxes. Each request must be decided once, and every client be
-// told what the tables say; in the order of its queue.
+// Clients reach a server through a proxy that cuts, delays and duplicates at every stage of an exchange. They are also
+// closed and opened again on their outboxes. Each request must be decided once, in the order of its queue, and every
+// reply must agree with the tables.
 
 const count = Number(process.env['HENCE_REQUESTS'] ?? 400)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
@@ -47,7 +47,7 @@ test(`${count} requests through a bad proxy (HENCE_SEED=${seed})`, { timeout: 60
   const queues = new Map<string, string[]>()
   const counts = { retries: 0, toldAgain: 0, reopened: 0 }
 
-  /** One client's life, from its first request until all of them are decided. */
+  /** Runs one client, from its first request until all of them are decided. */
   const live = async (number: number): Promise<void> => {
     const outbox: Outbox = number % 2 ? memory() : file(join(folder, `outbox-${number}`))
     const mine = Math.floor(count / clients)
@@ -128,7 +128,7 @@ test(`${count} requests through a bad proxy (HENCE_SEED=${seed})`, { timeout: 60
   const seen = { tills: await engine.scan('tills'), towns: await engine.scan('towns') }
   assert.deepEqual(seen, expected({ wishes, told }))
 
-  // In each queue one came after the other: the payments into a till were counted in the order of their submission.
+  // Queues keep their order: the payments into a till were numbered in the order of their submission.
   for (const ids of queues.values()) {
     const payments = ids.flatMap((id) => {
       const reply = told.get(id)!
@@ -142,13 +142,14 @@ test(`${count} requests through a bad proxy (HENCE_SEED=${seed})`, { timeout: 60
     )
   }
 
-  // Whoever asks again is told the same.
+  // A retry gets the same reply.
   for (const { id, type, input } of wishes.values()) {
     const { replayed, ...outcome } = await engine.submit(type, input as never, { requestId: id })
     assert.equal(replayed, true)
     assert.deepEqual(outcome, told.get(id))
   }
-  for (const fault of faults) assert.ok((proxy.counts.get(fault) ?? 0) > count / 200, `${fault} was tried`)
+  for (const fault of faults)
+    assert.ok((proxy.counts.get(fault) ?? 0) > count / 200, `${fault} was hardly tried`)
   const accepted = [...told.values()].filter(({ status }) => status === 'accepted').length
   t.diagnostic(
     `${JSON.stringify({ ...counts, accepted, rejected: told.size - accepted })} in ${seconds.toFixed(1)} s`,

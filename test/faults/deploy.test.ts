@@ -10,14 +10,14 @@ import { hence, Running } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import { ManyClients } from './many-clients.ts'
 
-// A deploy is a hand-over: the new process waits for the directory, the old one is asked to stop, drains and lets go.
-// The clients, which never stop sending, notice nothing but a retry.
+// A deploy is a hand-over: the new process waits for the directory; the old one is asked to stop, drains, and releases
+// it. The clients never stop sending, and see only retries.
 
 const deploys = Number(process.env['HENCE_DEPLOYS'] ?? 4)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const clients = 64
 
-test(`the process replaced ${deploys} times under ${clients} clients (HENCE_SEED=${seed})`, {
+test(`${deploys} deploys under ${clients} clients: nothing is lost or done twice (HENCE_SEED=${seed})`, {
   timeout: 3_600_000,
 }, async (t) => {
   const random = randomFrom(seed)
@@ -44,7 +44,7 @@ test(`the process replaced ${deploys} times under ${clients} clients (HENCE_SEED
     await many.replies(1 + Math.floor(random() * 400))
     next = start()
     await next.error(/waiting for pid/)
-    // Whoever looks from outside, while requests pour in, harms nobody and sees no damage where there is none.
+    // `doctor` beside a busy process disturbs nothing and reports no damage.
     for (const look of deploy % 5 === 0 ? [['log', 'stats'], ['doctor']] : []) {
       const { code, stdout, stderr } = await hence([...look, '--data', data])
       assert.equal(code, 0, `${stdout}${stderr}`)
@@ -64,7 +64,7 @@ test(`the process replaced ${deploys} times under ${clients} clients (HENCE_SEED
   t.diagnostic(JSON.stringify({ requests: many.told.size, ...many.counts, pauseMsMax }))
 })
 
-/** A port that nobody has now; all processes of this test use it, one after the other. */
+/** A free port. All processes of this test use it, one after the other. */
 async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -1,4 +1,4 @@
-/** An engine that takes requests and derives again beside them, until its parent process kills it or tells it how to end. */
+/** An engine that takes requests and derives a candidate beside them, until its parent process ends it. */
 import { randomUUID } from 'node:crypto'
 import { createEngine, systemClock } from 'hence'
 import { openDirectory } from '../../src/storage/storage.ts'
@@ -6,27 +6,27 @@ import { derivingIn } from './deriving-processes.ts'
 import app from './wallets-old.ts'
 
 export type Order =
-  /** Begins to derive again with the same code; answered by `derives`. */
+  /** Starts a candidate with the same code; answered by `derives`. */
   | { readonly kind: 'derive'; readonly share: number }
-  /** Answered by `reached` after so many more records, or at the end of the log. */
+  /** Answered by `reached` after this many more records, or at the end of the log. */
   | { readonly kind: 'reach'; readonly more: number }
   /** Answered by `reached` at the end of the log. */
   | { readonly kind: 'catch up' }
   | { readonly kind: 'pause' }
-  /** Ends at once. */
+  /** Exits at once. */
   | { readonly kind: 'exit' }
-  /** Does nothing more, and so ends as soon as nothing holds it. */
+  /** Does nothing more, and so exits as soon as nothing keeps it alive. */
   | { readonly kind: 'leave' }
 
 export type Told =
   | { readonly kind: 'waiting' }
-  /** It has the directory; these processes derived in it at this moment. */
+  /** The engine has the directory; these processes derived in it at that moment. */
   | { readonly kind: 'opened'; readonly deriving: readonly number[] }
   | { readonly kind: 'ready' | 'derives' | 'reached'; readonly records: number; readonly state: string }
 
 const directory = process.argv[2]!
 const tell = (told: Told) => process.send?.(told, () => {})
-// Whoever killed it need not wait for it.
+// The test that killed it need not wait for it.
 process.on('disconnect', () => {
   isLeft = true
 })
@@ -47,7 +47,7 @@ const engine = await createEngine({
   app,
   module,
   data,
-  // Few rows a checkpoint, so that something is being saved whenever it dies.
+  // Few rows a checkpoint, so that one is usually under way when the process dies.
   checkpointRows: 300,
   report: () => {},
 })
@@ -87,7 +87,7 @@ async function obey(order: Order): Promise<void> {
   }
 }
 
-/** A client that sends one request after the other. */
+/** A client that sends one request after another. */
 async function send(): Promise<void> {
   for (let i = 0; !isLeft; i++) {
     const input = { from: `wallet ${i % 50}`, to: `wallet ${(i * 7) % 60}`, cents: 1 + (i % 1_000) }

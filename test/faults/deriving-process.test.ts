@@ -11,6 +11,7 @@ import { createEngine, type Engine, type HenceError } from 'hence'
 import { systemClock } from '../../src/clock.ts'
 import { isHeld } from '../../src/storage/file-lock.ts'
 import { derivingLock, openDirectory } from '../../src/storage/storage.ts'
+import { crashAt } from '../crash-points.ts'
 import { hence, started } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import type { Order, Told } from './deriving-engine-process.ts'
@@ -26,13 +27,13 @@ import newApp from './wallets-new.ts'
 import type wallets from './wallets-old.ts'
 import oldApp from './wallets-old.ts'
 
-// A generation beside the live one is derived by a process of its own. Either process may end at any moment, and neither may
-// take anything of the other with it: worse than a derivation that must begin again would be two processes that derive into one
-// state, or one that nobody can end.
+// A separate process derives the candidate. Either process may end at any moment without harm to the other. The worst
+// result would be two processes that derive into one state, or one that cannot be ended; less bad, a derivation
+// that must start again.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 2)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
-const skip = canFindProcesses ? false : 'processes are found by /proc'
+const skip = canFindProcesses ? false : 'needs /proc to find processes'
 const options = { skip, timeout: 600_000 }
 const partitions = 3
 const modules = {
@@ -41,13 +42,13 @@ const modules = {
   closed: import.meta.resolve('./wallets-closed.ts'),
 }
 
-/** The engines of this process, by their directories. */
+/** The engines in this process, by directory. */
 const engines = new Map<string, Engine<typeof wallets>>()
-/** Engines in processes of their own. */
+/** Engines in separate processes. */
 const processes: Process[] = []
 
 async function place(t: TestContext): Promise<string> {
-  // As the system names the files that a process has open.
+  // The real path, since /proc shows open files by it.
   const home = await realpath(await mkdtemp(join(tmpdir(), 'hence-deriving-')))
   const directory = join(home, 'data')
   t.after(async () => {
@@ -70,7 +71,7 @@ async function open(directory: string, app: typeof wallets = oldApp): Promise<En
     segmentBytes: 64 * 1024,
   })
   const module = app === oldApp ? modules.old : modules.new
-  // Few rows a checkpoint, so that something is being saved whenever it dies.
+  // Few rows a checkpoint, so that one is usually under way when the process dies.
   const engine = await createEngine({ app, module, data, checkpointRows: 300, report: () => {} })
   engines.set(directory, engine)
   return engine
@@ -84,7 +85,7 @@ async function move(engine: Engine<typeof wallets>, count: number, name = 'r', a
   await Promise.all(requests)
 }
 
-/** An engine with some requests, of which other code has been derived and compared. */
+/** An engine with some requests and a candidate that has been compared. */
 async function compared(t: TestContext) {
   const directory = await place(t)
   const engine = await open(directory)
@@ -94,7 +95,7 @@ async function compared(t: TestContext) {
   return { directory, engine, sha256 }
 }
 
-/** The only process that derives in a directory. */
+/** The one process that derives in a directory. */
 function derivingIn(directory: string): number {
   const [pid, ...others] = allDerivingIn(directory)
   assert.ok(pid !== undefined)
@@ -102,7 +103,7 @@ function derivingIn(directory: string): number {
   return pid
 }
 
-/** Resolves as soon as something holds, looked at in every turn. */
+/** Resolves once a condition holds; checks it in every turn of the event loop. */
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await holds())) await new Promise(setImmediate)
 }
@@ -112,7 +113,7 @@ async function kill(engine: Engine<typeof wallets>, pid: number): Promise<void> 
   await until(async () => (await engine.reprocessing.status())?.state === 'failed')
 }
 
-/** Acts until the process that derives does not end meanwhile. */
+/** Repeats a call until the deriving process survives it. */
 async function persistently<T>({ reprocessing }: Engine<typeof wallets>, act: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
@@ -127,7 +128,10 @@ async function persistently<T>({ reprocessing }: Engine<typeof wallets>, act: ()
 const gone = { code: 'reprocess-failed', message: /SIGKILL/ }
 
 test(
-  `the deriving process is killed ${kills} times (HENCE_SEED=${seed}): requests go on, and it goes on from what it saved`,
+  crashAt(
+    'candidate deriving',
+    `${kills} kills, requests go on, and the candidate continues from its checkpoint (HENCE_SEED=${seed})`,
+  ),
   options,
   async (t) => {
     const random = randomFrom(seed)
@@ -141,7 +145,7 @@ test(
     for (let round = 0; round < kills; round++) {
       const { records: begun } = (await reprocessing.status())!
       const goal = begun + 500 + below(1_500)
-      // Also at once, and when it has caught up.
+      // Every third kill comes at once; others may come after it has caught up.
       if (round % 3 > 0)
         await until(async () => {
           const { records, state } = (await reprocessing.status())!
@@ -153,7 +157,7 @@ test(
       assert.deepEqual([state, error?.code], ['failed', 'reprocess-failed'])
       assert.match(error!.message, /generation 1 .*SIGKILL/)
       const told = await waiting
-      // It may have come there before it was told here.
+      // It may have caught up before the kill.
       if (told instanceof Error) assert.equal((told as HenceError).code, 'reprocess-failed')
       await assert.rejects(reprocessing.caughtUp(), gone)
       await assert.rejects(reprocessing.diff(), gone)
@@ -173,7 +177,7 @@ test(
 )
 
 test(
-  'killed while paused it is resumed where it was; killed while it follows, it follows again',
+  crashAt(['candidate paused', 'candidate following'], 'it resumes where it was, and follows again'),
   options,
   async (t) => {
     const { directory, engine, sha256 } = await compared(t)
@@ -191,29 +195,25 @@ test(
   },
 )
 
-test(
-  'killed while a diff is being made: the diff fails and says so, and the next one is as it would have been',
-  options,
-  async (t) => {
-    const { directory, engine, sha256 } = await compared(t)
-    const { reprocessing } = engine
-    for (let round = 0; round < 2; round++) {
-      const each = () => {
-        process.kill(derivingIn(directory), 'SIGKILL')
-        return new Promise(() => {})
-      }
-      await assert.rejects(reprocessing.diff({ each }), gone)
-      // Nobody begins it again unasked.
-      assert.equal((await reprocessing.status())?.state, 'failed')
-      await reprocessing.resume()
-      assert.equal((await reprocessing.diff()).sha256, sha256)
+test(crashAt('diff', 'the diff fails with an error, and the next one is right'), options, async (t) => {
+  const { directory, engine, sha256 } = await compared(t)
+  const { reprocessing } = engine
+  for (let round = 0; round < 2; round++) {
+    const each = () => {
+      process.kill(derivingIn(directory), 'SIGKILL')
+      return new Promise(() => {})
     }
-    await move(engine, 1, 'after')
-  },
-)
+    await assert.rejects(reprocessing.diff({ each }), gone)
+    // It does not restart by itself.
+    assert.equal((await reprocessing.status())?.state, 'failed')
+    await reprocessing.resume()
+    assert.equal((await reprocessing.diff()).sha256, sha256)
+  }
+  await move(engine, 1, 'after')
+})
 
 test(
-  `killed during ${kills} promotions (HENCE_SEED=${seed}): they happen whole or not at all`,
+  crashAt('promotion', `${kills} promotions happen whole or not at all (HENCE_SEED=${seed})`),
   options,
   async (t) => {
     const random = randomFrom(seed)
@@ -233,7 +233,7 @@ test(
         (error) => error,
       )
       await new Promise((resolve) => setTimeout(resolve, random() * promotionMs))
-      // The one that derives what is promoted, or already the one for the way back.
+      // Either the candidate's process, or already that of the previous generation.
       for (const pid of derivingChildrenOf(process.pid)) process.kill(pid, 'SIGKILL')
       const error = await promotion
       if (error === undefined) {
@@ -260,20 +260,24 @@ test(
   },
 )
 
-test('the deriving process holds its lock as long as it lives', options, async (t) => {
-  const directory = await place(t)
-  const { reprocessing } = await open(directory)
-  await move(engines.get(directory)!, 5_000)
-  await reprocessing.start({ module: modules.new })
-  // Time enough for its garbage to be collected.
-  await reprocessing.diff()
-  const lock = join(directory, derivingLock)
-  assert.equal(isHeld(lock), true)
-  await kill(engines.get(directory)!, derivingIn(directory))
-  assert.equal(isHeld(lock), false)
-})
+test(
+  crashAt('candidate deriving', 'the deriving process holds its lock exactly as long as it lives'),
+  options,
+  async (t) => {
+    const directory = await place(t)
+    const { reprocessing } = await open(directory)
+    await move(engines.get(directory)!, 5_000)
+    await reprocessing.start({ module: modules.new })
+    // Long enough for the lock to be garbage-collected, if nothing refers to it.
+    await reprocessing.diff()
+    const lock = join(directory, derivingLock)
+    assert.equal(isHeld(lock), true)
+    await kill(engines.get(directory)!, derivingIn(directory))
+    assert.equal(isHeld(lock), false)
+  },
+)
 
-/** An engine in a process of its own. */
+/** An engine in a separate process. */
 class Process {
   readonly child: ChildProcess
   readonly exit: Promise<readonly [number | null, NodeJS.Signals | null]>
@@ -298,14 +302,14 @@ class Process {
     return this.child.pid!
   }
 
-  /** Waits for the next message of a kind; those before it are gone. */
+  /** Waits for the next message of a kind, and drops those before it. */
   async told<Kind extends Told['kind']>(kind: Kind): Promise<Told & { readonly kind: Kind }> {
     for (;;) {
       const told = this.#told.shift()
       if (told?.kind === kind) return told as never
       if (told !== undefined) continue
       const { exitCode, signalCode } = this.child
-      assert.ok(exitCode === null && signalCode === null, `it ended before it told ${kind}`)
+      assert.ok(exitCode === null && signalCode === null, `it exited before it sent ${kind}`)
       await new Promise<void>((resolve) => {
         this.#heard = resolve
       })
@@ -316,14 +320,14 @@ class Process {
     this.child.send(order)
   }
 
-  /** Resolves to its deriving process once there is one. */
+  /** Resolves to the pid of its deriving process, once there is one. */
   async deriving(): Promise<number> {
     await until(() => derivingChildrenOf(this.pid).length > 0)
     return derivingChildrenOf(this.pid)[0]!
   }
 }
 
-/** A directory with so many requests in its log. */
+/** A directory with this many requests in its log. */
 async function filled(t: TestContext, requests: number): Promise<string> {
   const directory = await place(t)
   const engine = await open(directory)
@@ -333,7 +337,10 @@ async function filled(t: TestContext, requests: number): Promise<string> {
 }
 
 test(
-  `the engine is killed ${kills} times while another one waits (HENCE_SEED=${seed}): one process derives at a time`,
+  crashAt(
+    ['candidate deriving', 'directory held'],
+    `${kills} kills while another engine waits, one process derives at a time (HENCE_SEED=${seed})`,
+  ),
   options,
   async (t) => {
     const random = randomFrom(seed)
@@ -354,14 +361,14 @@ test(
         records = (await one.told('reached')).records
       }
       const pid = await one.deriving()
-      // It notices nothing before it goes on.
+      // A stopped process notices nothing until it continues.
       if (how.endsWith('stopped')) process.kill(pid, 'SIGSTOP')
       process.kill(one.pid, 'SIGKILL')
       await one.exit
       if (how.endsWith('stopped')) {
         while (!(await readFile(join(directory, 'lock.json'), 'utf8')).includes(`"pid":${next.pid},`))
           await new Promise(setImmediate)
-        // What takes as long as the next one would need if it did not wait.
+        // Takes as long as the next engine would need to open if it did not wait.
         await filled(t, 1)
         process.kill(pid, 'SIGCONT')
       }
@@ -370,12 +377,12 @@ test(
         deriving = told.deriving
       })
       await until(() => {
-        // Looked at again, since one may end and another begin while they are looked at.
+        // Check twice, since one may end and another start during the check.
         if (allDerivingIn(directory).length > 1) assert.equal(allDerivingIn(directory).length, 1, how)
         return deriving !== undefined && !isDeriving(pid)
       })
       await opening
-      // One that has not begun yet may still come so far as to notice that nobody wants it.
+      // A process that was just starting may still run until it notices that its engine is gone.
       if (!how.startsWith('starting')) assert.deepEqual(deriving, [], how)
       seen.push(`${how} at ${records}`)
       one = next
@@ -383,7 +390,7 @@ test(
     t.diagnostic(seen.join(', '))
     const last = await one.told('ready')
     assert.notEqual(last.state, 'failed')
-    assert.ok(records < 3_000 || last.records > 0, 'it went on from what was saved')
+    assert.ok(records < 3_000 || last.records > 0, 'it started again from the first record')
     const pid = derivingIn(directory)
     process.kill(one.pid, 'SIGKILL')
     await ended(pid)
@@ -410,7 +417,10 @@ for (const [how, state] of [
   ['leave', 'paused'],
 ] as const) {
   test(
-    `an engine that ends without being closed (${how}, ${state}) takes the deriving process with it`,
+    crashAt(
+      state === 'paused' ? 'candidate paused' : `candidate ${state}`,
+      `the deriving process ends with an engine that was not closed (${how})`,
+    ),
     options,
     async (t) => {
       const directory = await filled(t, 1_000)
@@ -434,30 +444,34 @@ for (const [how, state] of [
   )
 }
 
-test('Ctrl-C reaches both: the engine closes gracefully, and the next one goes on', options, async (t) => {
-  const directory = await filled(t, 3_000)
-  const server = await started([fileURLToPath(modules.old), '--data', directory], { detached: true })
-  t.after(() => server.process.kill('SIGKILL'))
-  const at = (...args: string[]) =>
-    hence(['reprocess', ...args, '--json'], { env: { HENCE_URL: server.url } })
-  const slowly = ['--share', '0.1', '--detach', '--data', directory, '--url', server.url]
-  const begun = await at('run', fileURLToPath(modules.new), ...slowly)
-  assert.equal(begun.code, 0, begun.stderr)
-  let records = 0
-  while (records === 0) records = JSON.parse((await at('status')).stdout).candidate.records
-  const pid = derivingIn(directory)
-  // A shell makes a group of what it runs, and a terminal signals all of it.
-  process.kill(-server.process.pid!, 'SIGINT')
-  assert.equal(await server.ended, 0)
-  assert.equal(isDeriving(pid), false)
-  assert.doesNotMatch(server.errors, /error|failed|gone/i)
+test(
+  'Ctrl-C reaches both processes: the engine closes gracefully, and the next one continues',
+  options,
+  async (t) => {
+    const directory = await filled(t, 3_000)
+    const server = await started([fileURLToPath(modules.old), '--data', directory], { detached: true })
+    t.after(() => server.process.kill('SIGKILL'))
+    const at = (...args: string[]) =>
+      hence(['reprocess', ...args, '--json'], { env: { HENCE_URL: server.url } })
+    const slowly = ['--share', '0.1', '--detach', '--data', directory, '--url', server.url]
+    const begun = await at('run', fileURLToPath(modules.new), ...slowly)
+    assert.equal(begun.code, 0, begun.stderr)
+    let records = 0
+    while (records === 0) records = JSON.parse((await at('status')).stdout).candidate.records
+    const pid = derivingIn(directory)
+    // A shell makes a process group of a command, and a terminal signals the whole group.
+    process.kill(-server.process.pid!, 'SIGINT')
+    assert.equal(await server.ended, 0)
+    assert.equal(isDeriving(pid), false)
+    assert.doesNotMatch(server.errors, /error|failed|gone/i)
 
-  const { reprocessing } = await open(directory)
-  assert.ok((await reprocessing.status())!.records >= records, 'what was derived was saved')
-  assert.equal((await reprocessing.caughtUp()).generation, 1)
-})
+    const { reprocessing } = await open(directory)
+    assert.ok((await reprocessing.status())!.records >= records, 'derived records were not saved')
+    assert.equal((await reprocessing.caughtUp()).generation, 1)
+  },
+)
 
-/** One whose generations differ in everything. */
+/** Two generations that differ in every row and outcome. */
 async function differing(t: TestContext, requests: number) {
   const engine = await open(await place(t))
   await move(engine, requests, 'r', requests)
@@ -466,41 +480,37 @@ async function differing(t: TestContext, requests: number) {
   return engine.reprocessing
 }
 
-test(
-  'a diff of very many differences comes whole and in order to whoever is slow, and can be given up',
-  options,
-  async (t) => {
-    const reprocessing = await differing(t, 34_000)
-    const hash = createHash('sha256')
-    let lines = 0
-    let isTaking = false
-    const { differences, sha256 } = await reprocessing.diff({
-      async each(line) {
-        assert.equal(isTaking, false, 'a line comes while another one is being taken')
-        isTaking = true
-        await new Promise(setImmediate)
-        hash.update(`${line}\n`)
-        lines++
-        isTaking = false
-      },
-    })
-    assert.ok(differences > 100_000, `${differences}`)
-    assert.deepEqual([lines, hash.digest('hex')], [differences, sha256])
-
-    const aborting = new AbortController()
-    const why = new Error('enough')
-    let taken = 0
-    const each = async () => {
-      if (++taken === 1_000) aborting.abort(why)
+test('a slow reader gets a long diff whole and in order, and can abort it', options, async (t) => {
+  const reprocessing = await differing(t, 34_000)
+  const hash = createHash('sha256')
+  let lines = 0
+  let isTaking = false
+  const { differences, sha256 } = await reprocessing.diff({
+    async each(line) {
+      assert.equal(isTaking, false, 'a line arrived before the previous one was processed')
+      isTaking = true
       await new Promise(setImmediate)
-    }
-    await assert.rejects(reprocessing.diff({ each, signal: aborting.signal }), (error) => error === why)
-    assert.ok(taken < differences)
-    assert.equal((await reprocessing.diff()).sha256, sha256)
-  },
-)
+      hash.update(`${line}\n`)
+      lines++
+      isTaking = false
+    },
+  })
+  assert.ok(differences > 100_000, `${differences}`)
+  assert.deepEqual([lines, hash.digest('hex')], [differences, sha256])
 
-test('a diff that is given up before its turn has come is not made', options, async (t) => {
+  const aborting = new AbortController()
+  const why = new Error('enough')
+  let taken = 0
+  const each = async () => {
+    if (++taken === 1_000) aborting.abort(why)
+    await new Promise(setImmediate)
+  }
+  await assert.rejects(reprocessing.diff({ each, signal: aborting.signal }), (error) => error === why)
+  assert.ok(taken < differences)
+  assert.equal((await reprocessing.diff()).sha256, sha256)
+})
+
+test('a diff that is aborted while it waits for its turn never runs', options, async (t) => {
   const reprocessing = await differing(t, 100)
   const gate = Promise.withResolvers<void>()
   const begun = Promise.withResolvers<void>()
@@ -513,7 +523,7 @@ test('a diff that is given up before its turn has come is not made', options, as
   const aborting = new AbortController()
   const why = new Error('enough')
   const told = assert.rejects(reprocessing.diff({ signal: aborting.signal }), (error) => error === why)
-  // By then it knows that the generation has caught up, and waits for its turn only.
+  // Once the candidate has caught up, the diff only waits for its turn.
   await reprocessing.caughtUp()
   await new Promise(setImmediate)
   aborting.abort(why)
@@ -522,7 +532,7 @@ test('a diff that is given up before its turn has come is not made', options, as
   await reprocessing.diff()
 })
 
-test('what a reader of a diff throws is what the diff throws', options, async (t) => {
+test('an error thrown by the reader of a diff is thrown by the diff', options, async (t) => {
   const reprocessing = await differing(t, 100)
   const why = Object.assign(new Error('there is no space left'), { code: 'ENOSPC' })
   const each = () => Promise.reject(why)
@@ -532,7 +542,7 @@ test('what a reader of a diff throws is what the diff throws', options, async (t
 
 for (const harm of ['removed', 'changed'] as const) {
   test(
-    `code that was ${harm} while deriving is paused is missed by name; once it is back, resume goes on`,
+    `code that was ${harm} while the candidate is paused is an error; once it is restored, resume continues`,
     options,
     async (t) => {
       const directory = await place(t)
@@ -573,7 +583,7 @@ for (const harm of ['removed', 'changed'] as const) {
 }
 
 test(
-  'a derivation that does not return keeps nobody from closing the engine, nor from opening another one',
+  'a derivation that never returns does not keep the engine from closing, nor the next one from opening',
   options,
   async (t) => {
     const directory = await place(t)
@@ -581,7 +591,7 @@ test(
     await move(engine, 10)
     await engine.reprocessing.start({ module: import.meta.resolve('./wallets-endless.ts') })
     const pid = derivingIn(directory)
-    // It is known by nothing but the time that it uses up: more than it needs to begin.
+    // Only its processor time shows that it is in the loop: more than a start takes.
     await until(() => processorMs(pid) > 3_000)
     await move(engine, 10, 'meanwhile')
     await engine.close()

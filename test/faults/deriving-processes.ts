@@ -1,24 +1,24 @@
-/** Finds the processes that derive a generation beside the live one, in what Linux tells of all processes. */
+/** Finds the processes that derive candidates, in /proc of Linux. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Other systems have no such folder: tests that need it are skipped there. */
+/** Other systems have no /proc; tests that need it are skipped there. */
 export const canFindProcesses = process.platform === 'linux'
 
-/** Those that a process has started and that have not ended. */
+/** The deriving processes that a process has started and that are still running. */
 export function derivingChildrenOf(parent: number): number[] {
   return derivingProcesses().filter((pid) => parentOf(pid) === parent)
 }
 
-/** Those that have derived state of a data directory open. */
+/** The deriving processes that have the derived state of a data directory open. */
 export function derivingIn(directory: string): number[] {
   const state = join(directory, 'state/')
-  // The data beside it is also open in whatever was started by a process that has it open.
+  // data.mdb does not count: every child of a process that has it open inherits it.
   const isOpen = (path: string) => path.startsWith(state) && path.endsWith('/lock.mdb')
   return derivingProcesses().filter((pid) => openFilesOf(pid).some(isOpen))
 }
 
-/** Whether a process goes on; one that has ended and that nobody has asked about does not. */
+/** Whether a process is running; a zombie is not. */
 export function isDeriving(pid: number): boolean {
   return /reprocess\/child-process\.[jt]s\0/.test(read(`/proc/${pid}/cmdline`))
 }
@@ -28,9 +28,9 @@ export async function ended(pid: number): Promise<void> {
   while (isDeriving(pid)) await new Promise(setImmediate)
 }
 
-/** How much time of a processor a process has used up. */
+/** The processor time that a process has used. */
 export function processorMs(pid: number): number {
-  // From the state on: ten fields, then the time outside the kernel, in hundredths of a second.
+  // After the name come ten fields, then the user time in hundredths of a second.
   const fields = read(`/proc/${pid}/stat`)
     .replace(/^.*\) /s, '')
     .split(' ')
@@ -43,7 +43,7 @@ function derivingProcesses(): number[] {
 }
 
 function parentOf(pid: number): number {
-  // `PID (NAME) STATE PARENT …`, and the name may hold anything.
+  // `PID (NAME) STATE PARENT …`; the name may contain anything.
   const [, parent] = read(`/proc/${pid}/stat`)
     .replace(/^.*\) /s, '')
     .split(' ')
@@ -67,7 +67,7 @@ function link(path: string): string {
   }
 }
 
-/** What a process that ends meanwhile has no more is as good as empty. */
+/** The text of a file, empty if the process has ended meanwhile. */
 function read(path: string): string {
   try {
     return readFileSync(path, 'utf8')

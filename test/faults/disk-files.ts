@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path'
 import { simulatedDisk } from 'hence/testing'
 import { type Disk, makeDirectories } from '../../src/log/file-log/disk.ts'
 
-/** A disk in memory for tests that try thousands of cases: it neither fails nor forgets. */
+/** A disk in memory, for tests of thousands of cases. It never fails and loses nothing. */
 export function newDisk() {
   return simulatedDisk({ random: () => 0.5 })
 }

@@ -5,7 +5,7 @@ import overbooked from './overbooked.ts'
 
 export type Order =
   | { readonly kind: 'place'; readonly order: string; readonly sku: string; readonly cents: number }
-  /** Tell when nothing is left to be delivered. */
+  /** Answered when nothing is left to deliver. */
   | { readonly kind: 'finish' }
   | { readonly kind: 'close' }
 

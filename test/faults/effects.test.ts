@@ -11,12 +11,13 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { SMTPServer } from 'smtp-server'
 import { Webhook } from 'standardwebhooks'
+import { crashAt } from '../crash-points.ts'
 import { randomFrom } from '../random.ts'
 import type { Order, Told } from './effects-process.ts'
 
-// The engine in a process of its own is killed by SIGKILL, again and again, while it delivers to receivers that behave
-// badly in every way. Worst is an effect that is never done; then one that a receiver which keeps ids does twice; then a
-// copy of an e-mail for which there was no need.
+// The engine runs in a separate process and is killed again and again while it delivers to receivers that misbehave in
+// every way. The worst result would be an effect that is never done; then one done twice by a receiver that stores
+// ids; then an e-mail that is sent again without need.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
@@ -24,7 +25,7 @@ const random = randomFrom(seed)
 const below = (limit: number) => Math.floor(random() * limit)
 const secret = `whsec_${Buffer.from('what both sides know').toString('base64')}`
 
-/** Takes charges, keeps the ids of those that it has done, and answers well only half of the time. */
+/** Carries out charges, stores their ids, and gives a proper answer only half of the time. */
 class ChargeReceiver {
   readonly done = new Map<string, { readonly body: string; readonly receipt: string }>()
   readonly faults: string[] = []
@@ -36,7 +37,7 @@ class ChargeReceiver {
     try {
       for await (const chunk of request) body += chunk
     } catch {
-      // The engine was killed while it sent.
+      // The engine was killed while it was sending.
       return
     }
     this.tries++
@@ -60,7 +61,7 @@ class ChargeReceiver {
       this.counts.hung++
       return
     }
-    // The receiver's own transaction: the work and the id, once.
+    // The receiver's transaction: the charge and its id together.
     if (this.done.has(id)) this.counts.again++
     else this.done.set(id, { body, receipt: `receipt ${this.done.size}` })
     const { receipt } = this.done.get(id)!
@@ -83,13 +84,13 @@ interface Accepted {
   readonly messageId: string
   readonly text: string
   readonly at: number
-  /** Which of the engine's processes sent it. */
+  /** The number of the engine's process that sent it. */
   readonly life: number
-  /** Whether the server told that it had taken it. */
+  /** Whether the server acknowledged it. */
   readonly isTold: boolean
 }
 
-/** A mail server that sometimes has no time, and sometimes breaks off as it has taken a message. */
+/** A mail server that sometimes asks to retry later, and sometimes drops the connection after it accepted a message. */
 class MailServer {
   readonly accepted: Accepted[] = []
   life = 0
@@ -129,7 +130,11 @@ class MailServer {
   })
 }
 
-test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (t) => {
+const name = crashAt(
+  ['during start', 'delivery of effects'],
+  `${kills} kills, no effect is lost, and none is done twice by a receiver that stores ids (HENCE_SEED=${seed})`,
+)
+test(name, { timeout: 300_000 }, async (t) => {
   const home = await mkdtemp(join(tmpdir(), 'hence-effects-'))
   const charges = new ChargeReceiver()
   const mails = new MailServer()
@@ -187,7 +192,7 @@ test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (
     process.on('message', (told: Told) => {
       if (told.kind !== 'taken') return
       orders.get(told.order)!.taken = true
-      // Somewhere between the record of an order and the end of its effects.
+      // The kill comes between the record of an order and the end of its effects.
       if (++heard === killAt) setTimeout(dying.resolve, below(300))
     })
     if (killAt === 0) setTimeout(dying.resolve, below(300))
@@ -222,7 +227,7 @@ test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (
   assert.equal(finished.orders.length, orders.size)
   assert.ok(finished.effects.every(({ state }) => state === 'done'))
 
-  // One charge for each order: the receiver has done exactly those that the engine knows, with what it asked for.
+  // One charge for each order: the receiver has done exactly those that the engine has, with the same content.
   assert.equal(of('charge').length, orders.size)
   assert.deepEqual(
     [...charges.done.keys()].sort(),
@@ -237,9 +242,9 @@ test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (
     assert.deepEqual(result, { receipt })
   }
 
-  // One apology for each victim, and one e-mail at least for each apology.
+  // One apology for each victim, and at least one e-mail for each apology.
   const sorry = finished.orders.filter(({ value }) => value.state === 'sorry')
-  assert.ok(sorry.length > kills, 'there was something to be sorry for')
+  assert.ok(sorry.length > kills, 'too few apologies were due')
   assert.equal(of('apology').length, sorry.length)
   assert.equal(finished.victims, sorry.length)
   const copies = Map.groupBy(mails.accepted, ({ messageId }) => messageId)
@@ -253,16 +258,16 @@ test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (
   for (const { id, input, endedAt } of of('apology')) {
     const all = copies.get(`${id}@example.com`)!
     repeated += all.length - 1
-    assert.equal(new Set(all.map(({ text }) => text)).size, 1, 'copies are the same, byte by byte')
+    assert.equal(new Set(all.map(({ text }) => text)).size, 1, 'two copies of an e-mail differ')
     assert.match(all[0]!.text, new RegExp((input as { to: string }).to))
     for (const [i, { life, isTold, at }] of all.entries()) {
-      assert.ok(at <= endedAt!, 'nothing is sent once it is recorded that it was taken')
+      assert.ok(at <= endedAt!, 'an e-mail was sent after its result was recorded')
       const isLast = i === all.length - 1
-      assert.ok(isLast || !isTold || all[i + 1]!.life > life, 'a copy without need')
+      assert.ok(isLast || !isTold || all[i + 1]!.life > life, 'an e-mail was sent again without need')
     }
   }
 
-  // Derived again from nothing it is the same, and nothing is sent again.
+  // A derivation from offset 0 has the same digest, and sends nothing again.
   const { tries } = charges
   await rm(join(home, 'data/state'), { recursive: true })
   process = await start()
@@ -270,7 +275,7 @@ test(`effects, with ${kills} kills, seed ${seed}`, { timeout: 300_000 }, async (
   process.kill('SIGKILL')
   await once(process, 'exit')
   assert.deepEqual([charges.tries, mails.accepted.length], [tries, [...copies.values()].flat().length])
-  assert.ok(charges.counts.again > 0, 'there was something to do twice')
+  assert.ok(charges.counts.again > 0, 'no charge arrived twice, so this test shows nothing')
   t.diagnostic(
     `${orders.size} orders, ${charges.tries} tries of charges ${JSON.stringify(charges.counts)}; ` +
       `${sorry.length} apologies, ${repeated} copies ${JSON.stringify(mails.counts)}`,

@@ -1,4 +1,4 @@
-/** An engine that takes requests from its parent process, until that kills it or asks it to close. */
+/** An engine that takes requests from its parent process until the parent kills it or asks it to close. */
 import { createEngine, HenceError, systemClock } from 'hence'
 import { openDirectory } from '../../src/storage/storage.ts'
 import app from './till.ts'
@@ -22,7 +22,7 @@ const tell = (told: Told) => process.send!(told)
 const engine = await createEngine({
   app,
   module: import.meta.resolve('./till.ts'),
-  // Small segments and few rows a checkpoint, so that much is going on whenever it dies.
+  // Small segments and few rows a checkpoint, so that both change often and a kill hits them.
   data: await openDirectory({
     directory,
     partitions: 3,
@@ -42,7 +42,7 @@ async function obey(order: Order): Promise<void> {
     await engine.close()
     process.disconnect?.()
   } else if (order.kind === 'mark') {
-    // At one moment: nothing is applied between the two.
+    // Both at one moment: nothing is applied in between.
     const [position, digest] = [engine.position(), await engine.digest()]
     tell({ kind: 'mark', position, digest })
   } else if (order.kind === 'look') {

@@ -6,14 +6,14 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 
-// What strangers do to a server: nothing of it may be answered with a 5xx that is the server's fault, fill its
-// memory, or keep it from serving the others.
+// Hostile clients. None of them may cause a 5xx that is the server's fault, fill its memory, or keep it from serving
+// others.
 
 interface Victim {
   readonly url: string
   readonly port: number
   look(): Promise<{ residentBytes: number; reports: { code: string; message: string }[] }>
-  /** It serves a request as before. */
+  /** Checks that the server still serves a request. */
   assertHealthy(): Promise<void>
 }
 
@@ -55,7 +55,7 @@ async function start(t: TestContext, limits = {}): Promise<Victim> {
 
 const mebibyte = 1024 * 1024
 
-/** Opens connections, a few at a time, and says something on each. */
+/** Opens connections, a few at a time, and sends something on each. */
 async function openMany(port: number, count: number, say: (i: number) => string): Promise<Socket[]> {
   const sockets: Socket[] = []
   for (let from = 0; from < count; from += 200) {
@@ -72,7 +72,7 @@ async function openMany(port: number, count: number, say: (i: number) => string)
   return sockets
 }
 
-test('10,000 connections that send their request a byte at a time, or nothing, or half a body', async (t) => {
+test('10,000 connections that send a request byte by byte, or nothing, or half a body', async (t) => {
   const victim = await start(t, { headMs: 60_000, bodyMs: 60_000, connections: 9_000 })
   await victim.assertHealthy()
   const before = (await victim.look()).residentBytes
@@ -95,7 +95,7 @@ test('10,000 connections that send their request a byte at a time, or nothing, o
   assert.deepEqual(reports, [])
 })
 
-test('slow clients are cut off in time: a head that does not end, a body that does not come', async (t) => {
+test('slow clients are cut off in time: a head that never ends, a body that never arrives', async (t) => {
   const victim = await start(t, { headMs: 300, bodyMs: 300, idleMs: 300 })
   const head =
     'POST /requests/write HTTP/1.1\r\nhost: x\r\nauthorization: Test ada\r\nidempotency-key: x\r\ncontent-type: application/json\r\n'
@@ -122,7 +122,7 @@ test('slow clients are cut off in time: a head that does not end, a body that do
   await victim.assertHealthy()
 })
 
-test('a body of 1 GiB is cut at the limit, declared or not, one request or a batch', async (t) => {
+test('a body of 1 GiB is cut at the limit, with or without a declared length, as a request or a batch', async (t) => {
   const victim = await start(t)
   await victim.assertHealthy()
   const before = (await victim.look()).residentBytes
@@ -167,7 +167,7 @@ test('a body of 1 GiB is cut at the limit, declared or not, one request or a bat
     const { text, sent } = await send(path, type, length, part)
     assert.match(text, expected)
     t.diagnostic(`${path}, ${length}: cut after ${Math.round(sent / mebibyte)} MiB`)
-    assert.ok(sent < 1024 * mebibyte, `${path}: all of it was taken`)
+    assert.ok(sent < 1024 * mebibyte, `${path}: all of it was read`)
     await victim.assertHealthy()
   }
   const { residentBytes, reports } = await victim.look()
@@ -182,7 +182,7 @@ type Schema = Record<string, never> & {
   required?: string[]
 }
 
-/** Values that fit a schema of the document, more or less: bounds are overstepped now and then. */
+/** Values that mostly match a schema of the document; now and then one is out of bounds. */
 function fitting(schema: Schema): fc.Arbitrary<unknown> {
   const anything = fc.oneof({ weight: 1, arbitrary: fc.jsonValue() })
   if (schema.enum) return fc.constantFrom(...schema.enum)
@@ -203,7 +203,7 @@ function fitting(schema: Schema): fc.Arbitrary<unknown> {
   return fits ? fc.oneof({ weight: 12, arbitrary: fits() }, anything) : anything
 }
 
-test("requests made up from the OpenAPI document: nothing is answered with a 5xx that is not the app's", async (t) => {
+test("random requests from the OpenAPI document: no answer is a 5xx, except the app's own", async (t) => {
   const victim = await start(t, { heartbeatMs: 1_000, bodyMs: 1_000 })
   const headers = { authorization: 'Test admin' }
   const document = (await (await fetch(`${victim.url}/openapi.json`, { headers })).json()) as {
@@ -305,7 +305,7 @@ test("requests made up from the OpenAPI document: nothing is answered with a 5xx
     { numRuns },
   )
   t.diagnostic(`statuses: ${JSON.stringify(Object.fromEntries([...seen].sort()))}`)
-  assert.ok((seen.get(200) ?? 0) > numRuns / 30, 'some of it makes sense')
+  assert.ok((seen.get(200) ?? 0) > numRuns / 30, 'hardly any request was valid')
   const { residentBytes, reports } = await victim.look()
   assert.ok(residentBytes - before < 200 * mebibyte, `${residentBytes - before} bytes`)
   assert.deepEqual(
@@ -315,7 +315,7 @@ test("requests made up from the OpenAPI document: nothing is answered with a 5xx
   await victim.assertHealthy()
 })
 
-test('bytes that are no HTTP', async (t) => {
+test('bytes that are not valid HTTP', async (t) => {
   const victim = await start(t, { headMs: 500, bodyMs: 500 })
   const hostile = [
     'GET / HTTP/9.9\r\n\r\n',

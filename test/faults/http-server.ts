@@ -1,4 +1,4 @@
-/** The server of test/server as a process of its own, so that what is done to it counts on its memory alone. */
+/** The server of test/server in a separate process, so that its memory can be measured. */
 import { createEngine } from 'hence'
 import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'

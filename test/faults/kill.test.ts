@@ -9,19 +9,20 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Reply } from 'hence'
+import { crashAt } from '../crash-points.ts'
 import { randomFrom } from '../random.ts'
 import type { Order, Told } from './engine-process.ts'
 import { expected, type Wish } from './ledger.ts'
 
-// The engine in a process of its own is killed by SIGKILL, again and again, with requests under way. This process
-// is the client: it keeps a ledger on the disk of what it wished and of what it was told. Nothing that was
-// acknowledged may be lost, nothing may happen twice, and every retry must get the first outcome.
+// The engine runs in a separate process and is killed again and again with requests under way. This process is the
+// client: it keeps a ledger of its requests and replies on the disk. Nothing that was acknowledged may be lost, nothing
+// may happen twice, and every retry must get the stored outcome.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 6)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const inFlightMax = 48
 
-/** Lines on the disk: a wish before it is sent, an outcome before it counts as told. */
+/** Lines on the disk: a request before it is sent, a reply before it counts as received. */
 class Ledger {
   readonly #path: string
   readonly #file: number
@@ -52,7 +53,11 @@ class Ledger {
   }
 }
 
-test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async (t) => {
+const name = crashAt(
+  ['during start', 'requests in flight'],
+  `${kills} kills, nothing acknowledged is lost and nothing happens twice (HENCE_SEED=${seed})`,
+)
+test(name, { timeout: 3_600_000 }, async (t) => {
   const random = randomFrom(seed)
   const below = (n: number) => Math.floor(random() * n)
   const home = await mkdtemp(join(tmpdir(), 'hence-kill-'))
@@ -84,7 +89,7 @@ test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async
     return { id, type: 'pay', input: { till, town: `town ${below(7)}`, cents: 1 + below(200) } }
   }
 
-  /** Takes what it is told into the ledger, and checks what was told before. */
+  /** Adds a reply to the ledger; for a retry, compares it with the first reply. */
   const hear = (reply: Reply) => {
     const { replayed, ...outcome } = reply
     const before = told.get(reply.requestId)
@@ -99,7 +104,7 @@ test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async
     }
   }
 
-  /** One life: sends what is open and something old, then new wishes, until it is killed. */
+  /** One process: sends undecided requests, some decided ones, then new ones, until it is killed. */
   const live = async (last: boolean): Promise<void> => {
     const process = start()
     const send = (order: Order) => process.connected && process.send(order, () => {})
@@ -176,14 +181,17 @@ test(`killed ${kills} times (HENCE_SEED=${seed})`, { timeout: 3_600_000 }, async
   await live(true)
 
   const kept = ledger.read()
-  assert.equal(kept.told.size, kept.wishes.size, 'every wish was decided in the end')
+  assert.equal(kept.told.size, kept.wishes.size, 'a request was never decided')
   const seen = await look()
   assert.deepEqual(seen, { kind: 'seen', ...expected(kept), digest: seen.digest })
 
   rmSync(join(data, 'state'), { recursive: true })
-  assert.equal((await look()).digest, seen.digest, 'derived again from nothing it is the same')
+  assert.equal((await look()).digest, seen.digest, 'a derivation from offset 0 has another digest')
   t.diagnostic(
     `${JSON.stringify(counts)}, rejected: ${[...kept.told.values()].filter((each) => each.status === 'rejected').length}`,
   )
-  assert.ok(counts.retried > kills && counts.again > kills, 'there was something to lose')
+  assert.ok(
+    counts.retried > kills && counts.again > kills,
+    'too few requests were retried, so this test shows nothing',
+  )
 })

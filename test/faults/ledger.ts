@@ -2,20 +2,20 @@ import assert from 'node:assert/strict'
 import type { Reply } from 'hence'
 import { fullAt } from './till.ts'
 
-/** What a client wished, as a request of the app in till.ts. */
+/** A request of the app in till.ts. */
 export interface Wish {
   readonly id: string
   readonly type: 'pay' | 'empty'
   readonly input: { readonly till: string; readonly town?: string; readonly cents?: number }
 }
 
-/** What clients wished, and what they were told, by request id. */
+/** The requests of clients and their replies, by request id. */
 export interface Told {
   readonly wishes: ReadonlyMap<string, Wish>
   readonly told: ReadonlyMap<string, Reply>
 }
 
-/** What the tables must be, from what was told alone; each outcome counted once. */
+/** The tables that follow from the replies alone, each outcome counted once. */
 export function expected({ wishes, told }: Told): { tills: unknown; towns: unknown } {
   const tills = new Map<string, { payments: number; paid: number; taken: number; receipts: Set<string> }>()
   const towns = new Map<string, { cents: number; payments: number }>()

@@ -1,4 +1,4 @@
-/** Opens the engine in the directory that is named on the command line, says so, and stays until it is killed. */
+/** Opens the engine in the directory named on the command line, prints that it did, and runs until it is killed. */
 import { app, createEngine } from 'hence'
 
 const engine = await createEngine({ app: app('idle', { requests: [], tables: [] }), data: process.argv[2]! })

@@ -1,4 +1,4 @@
-/** Looks who has the directory that is named on the command line, again and again, until it is killed. */
+/** Reads again and again who holds the directory named on the command line, until it is killed. */
 import { lockHolderOf } from '../../src/storage/directory-lock.ts'
 
 process.stdout.write('looking\n')

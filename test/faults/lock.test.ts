@@ -8,6 +8,7 @@ import { afterEach, beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { app, createEngine, HenceError, type Report } from 'hence'
 import { lockHolderOf } from '../../src/storage/directory-lock.ts'
+import { crashAt } from '../crash-points.ts'
 
 // One process writes a log. A second one is refused; a killed one blocks nobody.
 
@@ -62,7 +63,7 @@ test('a second process is refused, and the error names the holder', async () => 
   )
 })
 
-test('a process that was killed blocks nobody', async () => {
+test(crashAt('directory held', 'a killed process blocks nobody'), async () => {
   for (let round = 0; round < 5; round++) {
     const killed = await holder()
     assert.ok(killed.opened, killed.errors())
@@ -90,21 +91,27 @@ test('the same process is refused a second open, until it has closed the first',
   await again.close()
 })
 
-test('a waiting process reports the holder, and gets the directory when that has closed or was killed', async () => {
-  for (const end of ['close', 'kill'] as const) {
-    const first = await holder()
-    assert.ok(first.opened, first.errors())
-    const waiting = Promise.withResolvers<Report>()
-    const report = (each: Report) => waiting.resolve(each)
-    const opening = createEngine({ app: idle, data, wait: true, report })
-    const { code, message } = await waiting.promise
-    assert.equal(code, 'waiting-for-data')
-    assert.match(message, new RegExp(`waiting for pid ${first.process.pid}`))
-    if (end === 'kill') first.process.kill('SIGKILL')
-    else first.process.stdin!.end()
-    await (await opening).close()
-  }
-})
+test(
+  crashAt(
+    'directory held',
+    'a waiting process reports the holder, and gets the directory when that has closed or was killed',
+  ),
+  async () => {
+    for (const end of ['close', 'kill'] as const) {
+      const first = await holder()
+      assert.ok(first.opened, first.errors())
+      const waiting = Promise.withResolvers<Report>()
+      const report = (each: Report) => waiting.resolve(each)
+      const opening = createEngine({ app: idle, data, wait: true, report })
+      const { code, message } = await waiting.promise
+      assert.equal(code, 'waiting-for-data')
+      assert.match(message, new RegExp(`waiting for pid ${first.process.pid}`))
+      if (end === 'kill') first.process.kill('SIGKILL')
+      else first.process.stdin!.end()
+      await (await opening).close()
+    }
+  },
+)
 
 test('a signal ends the waiting', async () => {
   const engine = await createEngine({ app: idle, data })
@@ -114,7 +121,7 @@ test('a signal ends the waiting', async () => {
   await engine.close()
 })
 
-test('finding the holder of a directory creates no file and keeps nobody out', async () => {
+test(crashAt('directory held', 'finding the holder creates no file and keeps nobody out'), async () => {
   assert.equal(await lockHolderOf(data), undefined)
   assert.deepEqual(await readdir(data), [])
   const first = await holder()

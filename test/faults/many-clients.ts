@@ -1,17 +1,17 @@
-/** Many concurrent clients of the app in till.ts, each of which sends one request after the other. */
+/** Many concurrent clients of the app in till.ts, each sending one request after another. */
 import assert from 'node:assert/strict'
 import type { Reply } from 'hence'
 import { type Client, client, connect, memory } from 'hence/client'
 import { expected, type Wish } from './ledger.ts'
 import type till from './till.ts'
 
-/** Clients that live until they are told to stop, and what they wished and were told. */
+/** Clients that send until they are stopped, with their requests and replies. */
 export class ManyClients {
   readonly wishes = new Map<string, Wish>()
   readonly told = new Map<string, Reply>()
   /**
-   * `replayed`: first replies whose own answer had died with a server, or on its way. `longestMs`: the longest that one
-   * request took, with its retries. `silentMsMax`: the longest time in which no client heard anything.
+   * `replayed`: replies to a retry whose earlier answer was lost. `longestMs`: the longest that one request took, with
+   * its retries. `silentMsMax`: the longest time without a reply to any client.
    */
   readonly counts = { retries: 0, replayed: 0, longestMs: 0, silentMsMax: 0 }
   readonly #url: string
@@ -29,7 +29,7 @@ export class ManyClients {
     this.#living.catch(() => {})
   }
 
-  /** Waits until so many more replies have come; rejects when a client was told something that cannot be. */
+  /** Waits for this many more replies; rejects if a client got an impossible reply. */
   async replies(count: number): Promise<void> {
     let left = count
     const enough = new Promise<void>((resolve) => {
@@ -51,13 +51,13 @@ export class ManyClients {
     await Promise.all(this.#clients.map((each) => each.close()))
   }
 
-  /** Holds what the tables say, and what whoever asks again is told, against what the clients were told. */
+  /** Compares the tables, and the replies to retries, with the replies that the clients got. */
   async check(): Promise<void> {
     const { wishes, told } = this
-    assert.equal(told.size, wishes.size, 'every wish was decided in the end')
+    assert.equal(told.size, wishes.size, 'a request was never decided')
     const remote = connect<typeof till>(this.#url)
     try {
-      // A token stands for its own request alone, so all are waited for.
+      // A token covers only its own request, so wait for all of them.
       const after = [...told.values()].map(({ token }) => token)
       const seen = {
         tills: await remote.scan('tills', {}, { after }),

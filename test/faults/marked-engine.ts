@@ -1,7 +1,7 @@
 import { type App, createEngine, type Engine, HenceError } from 'hence'
 import { versions } from './marked.ts'
 
-/** Opens an engine with the version that is in force, whichever a process that was killed has left. */
+/** Opens an engine with the version in force, whichever one a killed process left. */
 export async function openMarked(data: string): Promise<Engine<App>> {
   for (const app of versions) {
     try {

@@ -1,4 +1,4 @@
-/** An engine under load with a sink, whose generations are promoted by turns, until it is killed. */
+/** An engine under load with a sink. It promotes its two generations in turn until it is killed. */
 import { once } from 'node:events'
 import { postgresSink } from 'hence/postgres'
 import { v7 } from 'uuid'
@@ -15,7 +15,7 @@ const lanes = Array.from({ length: 4 }, async (_, lane) => {
   for (let i = 0; ; i++) {
     const input = { box: `b${(i * 7 + lane) % 40}`, shelf: `s${i % 9}`, n: 1 + (i % 5) }
     await engine.submit('put', input as never, { requestId: v7() })
-    // Others get their turn.
+    // Let others run.
     await new Promise(setImmediate)
   }
 })

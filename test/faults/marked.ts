@@ -1,4 +1,4 @@
-/** Versions of an app that write into every row which of them derived it. */
+/** Versions of an app that write into every row which version derived it. */
 import { type App, app, scopes } from 'hence'
 import { z } from 'zod'
 

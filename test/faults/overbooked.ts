@@ -1,4 +1,4 @@
-/** An app to be killed: it charges for every order, takes more orders than it has, and apologises for the rest. */
+/** An app for crash tests: it charges for every order, accepts more orders than it has stock, and apologises. */
 import { app, effect, scopes } from 'hence'
 import { z } from 'zod'
 

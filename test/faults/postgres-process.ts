@@ -1,4 +1,4 @@
-/** An engine between an outbox and a sink, both in PostgreSQL, until it is killed. */
+/** An engine between an outbox and a sink, both in PostgreSQL. It runs until it is killed. */
 import { createEngine } from 'hence'
 import { postgresOutbox, postgresSink } from 'hence/postgres'
 import till from './till.ts'

@@ -10,18 +10,24 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { postgresSink } from 'hence/postgres'
 import { Client } from 'pg'
+import { crashAt } from '../crash-points.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 import { randomFrom } from '../random.ts'
 import { openMarked } from './marked-engine.ts'
 
-// Generations are promoted by turns under load, and the process with the engine and the sink is killed at any moment. Whoever
-// reads in PostgreSQL never sees rows of two generations together, and in the end the rows there are those of the engine.
+// Two generations are promoted in turn under load, and the process with the engine and the sink is killed at random
+// moments. A reader of PostgreSQL never sees rows of two generations together, and in the end the rows there equal the
+// engine's.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 4)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const random = randomFrom(seed)
 
-test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
+const name = crashAt(
+  ['promotion', 'PostgreSQL transaction'],
+  `${kills} kills, a reader of PostgreSQL sees rows of one generation (HENCE_SEED=${seed})`,
+)
+test(name, {
   timeout: 300_000,
 }, async (t) => {
   const home = await mkdtemp(join(tmpdir(), 'hence-promoted-postgres-'))
@@ -38,7 +44,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   const open: { close(): Promise<void> }[] = []
   t.after(async () => {
     child?.kill('SIGKILL')
-    // What works on the database and the directory ends before they go.
+    // Stop everything that uses the database and the directory before they are removed.
     for (const each of open.reverse()) await each.close()
     await reader.end()
     await cluster.stop()
@@ -47,7 +53,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
   await reader.connect()
   const data = join(home, 'data')
 
-  /** What is there: one statement sees one state. */
+  /** The marks of the mirrored rows. One statement sees one state. */
   const marksNow = async (): Promise<string[]> => {
     try {
       const { rows } = await reader.query(
@@ -56,7 +62,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
       )
       return rows[0].marks
     } catch (error) {
-      // There is nothing yet.
+      // The tables do not exist yet.
       if ((error as { code?: string }).code !== '42P01') throw error
       return []
     }
@@ -73,7 +79,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
     const promoting = child
     child.on('message', (name) => {
       promotions++
-      // The sink says that it has caught up, so what is there now is of that generation, and stays so until it may go on.
+      // The sink has caught up, so the rows are of that generation, and stay so until the process may continue.
       checks.push(
         marksNow().then((marks) => {
           assert.deepEqual([name, ...marks], [name, `${name}`.slice(-1)])
@@ -103,7 +109,7 @@ test(`promotions mirrored into PostgreSQL, with ${kills} kills, seed ${seed}`, {
     while (promotions < before + 1 && child!.exitCode === null) await pause(5)
     await Promise.all(checks)
     await pause(random() * 300)
-    assert.equal(child!.exitCode, null, 'it ends only when it is killed')
+    assert.equal(child!.exitCode, null, 'the process exited by itself')
     const exited = once(child!, 'exit')
     child!.kill('SIGKILL')
     await exited

@@ -11,21 +11,26 @@ import { fileURLToPath } from 'node:url'
 import { createEngine, type Reply } from 'hence'
 import { postgresOutboxSql, postgresSink } from 'hence/postgres'
 import { Client } from 'pg'
+import { crashAt } from '../crash-points.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 import { randomFrom } from '../random.ts'
 import { expected, type Wish } from './ledger.ts'
 import till from './till.ts'
 
-// A service inserts requests into its PostgreSQL, the engine takes them from there and mirrors its tables into the same
-// database. Engine and database are killed at any moment, each by itself. In the end every request that was committed has
-// been decided once, none that was undone has, and the rows there are those of the engine.
+// A service inserts requests into its PostgreSQL database; the engine takes them from there and mirrors its tables into
+// the same database. Engine and database are killed at random moments, independently. In the end every committed
+// request was decided once, no rolled-back one was, and the mirrored rows equal the engine's.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const random = randomFrom(seed)
 const below = (limit: number) => Math.floor(random() * limit)
 
-test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 300_000 }, async (t) => {
+const name = crashAt(
+  'PostgreSQL transaction',
+  `${kills} kills of each side, each committed request is decided once and mirrored (HENCE_SEED=${seed})`,
+)
+test(name, { timeout: 300_000 }, async (t) => {
   const home = await mkdtemp(join(tmpdir(), 'hence-killed-postgres-'))
   const parts = { cluster: await mkdtemp(join(tmpdir(), 'hence-cluster-')), engine: join(home, 'data') }
   let cluster: Cluster
@@ -58,7 +63,7 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
     child!.kill('SIGKILL')
     await exited
   }
-  /** Asks the database until it answers. */
+  /** Queries the database until it answers. */
   const ask = async (act: (client: Client) => Promise<unknown>) => {
     for (;;) {
       const client = new Client(cluster.connection)
@@ -67,7 +72,7 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
         await client.connect()
         return await act(client)
       } catch (error) {
-        // A mistake in SQL stays one.
+        // An error in the SQL does not go away by retrying.
         if (/^(42|22|23)/.test((error as { code?: string }).code ?? '')) throw error
         await pause(20)
       } finally {
@@ -79,10 +84,10 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
   await ask((client) => client.query(`${postgresOutboxSql()} CREATE TABLE bookings (id text PRIMARY KEY)`))
   const wishes = new Map<string, Wish>()
   let undone = 0
-  /** A transaction of the service: its own row and the request, both or none; tried till it is known to be committed. */
+  /** A transaction of the service: its own row and the request, both or none; retried until it is known to be committed. */
   const book = async () => {
     const id = `wish-${wishes.size}`
-    // Some rows are written once, so that no later change makes up for one that was left out.
+    // Some rows are written only once, so that no later change hides one that was missed.
     const own = random() < 0.5 ? `till ${below(12)}` : `till of ${id}`
     const input = { till: own, town: `town ${below(7)}`, cents: 1 + below(200) }
     const wish: Wish =
@@ -126,7 +131,7 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
     await booking
   }
 
-  // All that was committed is decided.
+  // Every committed request is decided.
   let rows: { id: string; outcome: object | null; error: object | null }[]
   do {
     await pause(20)
@@ -144,8 +149,8 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
     told.set(id, { ...outcome, requestId: id } as Reply)
   }
 
-  // And once: what was told adds up to what the engine has, and that is what PostgreSQL has. On a slow machine the mirror may
-  // be copied for the first time only now.
+  // And only once: the replies add up to the engine's rows, which equal PostgreSQL's. On a slow machine the mirror may be
+  // copied for the first time only now.
   while (!(await ask(isMirrored))) await pause(20)
   await killEngine()
   const engine = await createEngine({ app: till, data: parts.engine, report: () => {} })
@@ -171,10 +176,10 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
   } as const
   let sink = postgresSink(options)
   await sink.caughtUp()
-  assert.equal(sink.stats().snapshots, 0, 'it goes on from where the killed one was')
+  assert.equal(sink.stats().snapshots, 0, 'the sink copied everything again')
   assert.deepEqual(await mirrored(), await tables())
 
-  // Restored from a copy that is older: goes on from there, and from nothing where the copy has no position.
+  // After a restore from an older backup it continues from there; without a position in the backup it copies everything.
   await sink.close()
   await cluster.halt('orderly')
   const copy = join(parts.cluster, 'copy')
@@ -195,21 +200,21 @@ test(`PostgreSQL, with ${kills} kills of each side, seed ${seed}`, { timeout: 30
   await engine.submit('pay', { till: 'last', town: 'town', cents: 1 }, { requestId: 'last' })
   await sink.caughtUp()
   assert.deepEqual(await mirrored(), await tables())
-  assert.equal(sink.stats().snapshots, 0, 'what changed since the copy is still kept')
+  assert.equal(sink.stats().snapshots, 0, 'the sink copied everything again')
   const { commits } = sink.stats()
   await sink.close()
   await engine.close()
   t.diagnostic(`${wishes.size} requests, ${undone} undone, ${commits} commits of the last sink`)
 })
 
-/** Whether the position of the mirror stands in its database. */
+/** Whether the database holds the mirror's position. */
 async function isMirrored(client: Client): Promise<boolean> {
   const made = await client.query(`SELECT to_regclass('mirror.hence_sinks') AS positions`)
   if (made.rows[0].positions === null) return false
   return (await client.query('SELECT FROM mirror.hence_sinks')).rowCount === 1
 }
 
-/** Gives a directory and all in it to whoever owns another one, and closes it to others, as PostgreSQL wants it. */
+/** Gives a directory to the owner of another one, and closes it to others, as PostgreSQL requires. */
 async function giveTo(owned: string, directory: string): Promise<void> {
   const { uid, gid } = await stat(owned)
   await chmod(directory, 0o700)

@@ -11,8 +11,8 @@ import newApp from './wallets-new.ts'
 import type old from './wallets-old.ts'
 import oldApp from './wallets-old.ts'
 
-// Everything is derived again while clients send all the time, compared, and made live in their midst. Worse than slow would
-// be a request that is lost, refused or answered otherwise because of it; worse still, tables that the log does not give.
+// Everything is derived again, compared and promoted while clients keep sending. The worst result would be tables that do
+// not follow from the log; then a request that is lost, refused or answered differently because of it.
 
 const records = Number(process.env['HENCE_RECORDS'] ?? 8_000)
 const clients = 64
@@ -32,11 +32,11 @@ async function open(directory: string, app: typeof old, module: string): Promise
   return createEngine({ app, module, data, handlers: { sorry: () => {} } as never, report: () => {} })
 }
 
-/** Clients that send one request after the other. */
+/** Clients that send one request after another. */
 class Load {
   readonly told = new Map<string, Reply>()
   readonly failures: unknown[] = []
-  /** The longest that a request took, in milliseconds, since it was set back. */
+  /** The longest that a request took since the last reset, in milliseconds. */
   longestMs = 0
   #isOver = false
   readonly #running: Promise<void>
@@ -60,7 +60,7 @@ class Load {
     this.#running = Promise.all(Array.from({ length: count }, (_, client) => one(client))).then(() => {})
   }
 
-  /** Resolves when so many more were told. */
+  /** Resolves after this many more replies. */
   async more(count: number): Promise<void> {
     const { size } = this.told
     while (this.told.size < size + count) await new Promise(setImmediate)
@@ -83,13 +83,13 @@ async function loaded(t: TestContext) {
     await engine.close()
     await rm(directory, { recursive: true })
   })
-  // A request and the event that follows from it.
+  // A request and the event that it emits.
   await new Load(engine, 'before', 512, Math.ceil(records / 2 / 512)).ended()
   await engine.idle()
   return { directory, engine }
 }
 
-/** What requests were told is what the engine says of them; of so many of them at most. */
+/** Checks that the engine's stored outcomes equal the replies, for at most this many requests. */
 async function checkTold(engine: Engine<typeof old>, { told, failures }: Load): Promise<void> {
   assert.deepEqual(failures, [])
   const every = Math.ceil(told.size / 5_000)
@@ -102,14 +102,14 @@ async function checkTold(engine: Engine<typeof old>, { told, failures }: Load): 
   }
 }
 
-/** Acts while clients send, and tells how long a request took at most meanwhile. */
+/** Runs something while clients send, and logs the slowest request meanwhile. */
 async function holding<T>(t: TestContext, load: Load, what: string, act: () => Promise<T>): Promise<T> {
   load.longestMs = 0
   const before = load.told.size
   const startedAt = performance.now()
   const made = await act()
   const ms = performance.now() - startedAt
-  // The requests that were held have been answered when as many as there are clients were.
+  // Once as many requests as there are clients have replies, those that were held back have too.
   const meanwhile = load.told.size - before
   await load.more(clients)
   t.diagnostic(
@@ -118,7 +118,7 @@ async function holding<T>(t: TestContext, load: Load, what: string, act: () => P
   return made
 }
 
-test(`the same code, derived again from ${records} records under load, makes no difference`, async (t) => {
+test(`the same code, derived again from ${records} records under load, has an empty diff`, async (t) => {
   const { engine } = await loaded(t)
   const load = new Load(engine, 'meanwhile', clients, Number.POSITIVE_INFINITY)
   const { reprocessing } = engine
@@ -130,7 +130,7 @@ test(`the same code, derived again from ${records} records under load, makes no 
   await checkTold(engine, load)
 })
 
-test(`other code, derived again from ${records} records and made live under load, gives what the log gives`, async (t) => {
+test(`other code, derived again from ${records} records and promoted under load, has the tables of the log`, async (t) => {
   const { directory, engine } = await loaded(t)
   const load = new Load(engine, 'meanwhile', clients, Number.POSITIVE_INFINITY)
   const { reprocessing } = engine
@@ -147,7 +147,7 @@ test(`other code, derived again from ${records} records and made live under load
   await load.stop()
   await engine.idle()
   await checkTold(engine, load)
-  // Effects that are sent end as records, so nothing may be under way.
+  // The results of effects become records, so none may be under way.
   while ((await engine.effects.list({ state: 'pending', limit: 1 })).length > 0)
     await new Promise(setImmediate)
   await engine.idle()

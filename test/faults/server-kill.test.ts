@@ -7,19 +7,22 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { crashAt } from '../crash-points.ts'
 import { randomFrom } from '../random.ts'
 import { ManyClients } from './many-clients.ts'
 
-// The server's process is killed by SIGKILL, again and again, under many concurrent clients, each of which sends one
-// request after the other and retries by itself. What they were told, and what the tables say, must agree.
+// The server's process is killed again and again under many concurrent clients. Each sends one request after another
+// and retries by itself. Their replies must agree with the tables.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const clients = 64
 
-test(`the server killed ${kills} times under ${clients} clients (HENCE_SEED=${seed})`, {
-  timeout: 3_600_000,
-}, async (t) => {
+const name = crashAt(
+  'requests in flight',
+  `${kills} kills under ${clients} clients, their replies agree with the tables (HENCE_SEED=${seed})`,
+)
+test(name, { timeout: 3_600_000 }, async (t) => {
   const random = randomFrom(seed)
   const below = (n: number) => Math.floor(random() * n)
   const home = await mkdtemp(join(tmpdir(), 'hence-server-kill-'))
@@ -32,7 +35,7 @@ test(`the server killed ${kills} times under ${clients} clients (HENCE_SEED=${se
     await load?.close()
     await rm(home, { recursive: true })
   })
-  /** Starts the server where the last one was, and resolves when it is ready. */
+  /** Starts a server on the previous server's port, and resolves when it is ready. */
   const start = async (): Promise<ChildProcess> => {
     const path = fileURLToPath(import.meta.resolve('./server-process.ts'))
     const execArgv = ['-C', 'hence-source']

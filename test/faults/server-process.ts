@@ -1,4 +1,4 @@
-/** An engine with its server in a process of its own, to be killed. */
+/** An engine with its server in a separate process, which a test kills. */
 import { createEngine, systemClock } from 'hence'
 import { server } from 'hence/server'
 import { openDirectory } from '../../src/storage/storage.ts'
@@ -9,7 +9,7 @@ const [, , directory, port] = process.argv
 const engine = await createEngine({
   app,
   module: import.meta.resolve('./till.ts'),
-  // Small segments and few rows a checkpoint, so that much is going on whenever it dies.
+  // Small segments and few rows a checkpoint, so that both change often and a kill hits them.
   data: await openDirectory({
     directory: directory!,
     partitions: 3,

@@ -1,4 +1,4 @@
-/** An app to be killed: money is put into tills, which hold only so much, and counted by town. */
+/** An app for crash tests: money is put into tills of limited size, and counted by town. */
 import { app, reject, scopes } from 'hence'
 import { z } from 'zod'
 

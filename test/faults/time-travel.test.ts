@@ -17,24 +17,25 @@ import { logOfSnapshot } from '../../src/offline/log-of-snapshot.ts'
 import { replay } from '../../src/processor/replay.ts'
 import { sandboxed } from '../../src/sandbox/program.ts'
 import { memoryStore } from '../../src/state/memory-store.ts'
+import { crashAt } from '../crash-points.ts'
 import { hence } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import type { Order, Told } from './engine-process.ts'
 
-// While an engine runs, and is killed again and again, its clients note at which places its tables had which digest. Whoever
-// goes back to one of these places must find those tables. Worse than none would be a past that never was.
+// While an engine runs and is killed again and again, its clients record the digest of its tables at some positions. A
+// restore to one of these positions must have those tables.
 
 const lives = Number(process.env['HENCE_LIVES'] ?? 3)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const requestsPerLife = 300
 
-/** The tables had this digest when so much of each partition was applied. */
+/** The digest of the tables when each partition was applied up to these ends. */
 interface Mark {
   readonly ends: readonly number[]
   readonly digest: string
 }
 
-/** Runs an engine with requests under way all the time, until it is killed; gives what it told of its tables meanwhile. */
+/** Runs an engine under constant load until it is killed; returns the digests that it reported meanwhile. */
 async function live(data: string, life: number, random: () => number): Promise<Mark[]> {
   const below = (n: number) => Math.floor(random() * n)
   const path = fileURLToPath(import.meta.resolve('./engine-process.ts'))
@@ -75,7 +76,7 @@ async function live(data: string, life: number, random: () => number): Promise<M
   return marks
 }
 
-/** The digest of the tables that a log gives up to some ends, with the code that was in force. */
+/** The digest of the tables derived from a log up to some ends, with the code that was in force. */
 async function digestAt(data: string, log: Log, ends: readonly number[]): Promise<string> {
   const { facts } = await findControls(
     log,
@@ -106,7 +107,11 @@ async function folderFor(t: TestContext): Promise<string> {
   return folder
 }
 
-test(`the tables of every place are those that were live there, over ${lives} lives (HENCE_SEED=${seed})`, {
+const name = crashAt(
+  ['requests in flight', 'code change'],
+  `a restore to a position has the tables that were live there, over ${lives} processes (HENCE_SEED=${seed})`,
+)
+test(name, {
   timeout: 600_000,
 }, async (t) => {
   const folder = await folderFor(t)
@@ -120,10 +125,10 @@ test(`the tables of every place are those that were live there, over ${lives} li
     assert.equal(await digestAt(data, log, ends), digest, `at ${ends}`)
   }
   t.diagnostic(
-    `${marks.length} places of a log with ${await Promise.all([0, 1, 2].map((p) => log.end(p)))} records`,
+    `${marks.length} positions of a log with ${await Promise.all([0, 1, 2].map((p) => log.end(p)))} records`,
   )
 
-  // A directory that is restored to a place has that place at its end.
+  // A directory that was restored to a position ends there.
   const some = marks.filter((_, i) => i % Math.ceil(marks.length / 5) === 0 || i === marks.length - 1)
   for (const [i, { ends, digest }] of some.entries()) {
     const to = join(folder, `then-${i}`)

@@ -11,8 +11,8 @@ import { snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { encodeRequest } from '../../src/log/record.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
-// Every byte of a log that was closed in order is changed, one at a time, and each must be found, with its
-// place. The files are in memory, since there are thousands of cases.
+// Every byte of a cleanly closed log is changed, one at a time, and `verify` must find each and name its position. The
+// files are in memory, since there are thousands of cases.
 
 const logId = '00112233445566778899aabbccddeeff'
 const { privateKey, publicKey } = generateKeyPairSync('ed25519')
@@ -65,15 +65,15 @@ async function verified(disk: Disk, heads: readonly SignedHead[]): Promise<Flaw[
 
 const plain = (n: number) => JSON.stringify({ n, text: 'x'.repeat(n * 5) })
 
-test('every changed byte of a closed log is found, and its file named', async () => {
+test('every changed byte of a closed log is found, with its file', async () => {
   const { files, heads } = await written(plain)
-  assert.ok(files.size > 6, 'there are several segments')
+  assert.ok(files.size > 6, 'the log has too few segments')
   const disk = await diskWith(files)
   const newest = heads.slice(-1)
   assert.deepEqual(await verified(disk, heads), [])
   let cases = 0
   for (const [path, bytes] of files) {
-    // A segment that was made ahead of need is not part of the log yet.
+    // A segment that was created ahead of need is not part of the log yet.
     if (path.endsWith('spare')) continue
     const file = await disk.open(path, 'write')
     for (const [at, byte] of bytes.entries()) {
@@ -82,7 +82,7 @@ test('every changed byte of a closed log is found, and its file named', async ()
       await file.write(Buffer.of(byte), at)
       const named = flaws.find((flaw) => flaw.file === path)
       assert.ok(named, `byte ${at} of ${path}: ${JSON.stringify(flaws)}`)
-      assert.ok(named.byte! <= at, `byte ${at} of ${path} is said to be wrong from byte ${named.byte} on`)
+      assert.ok(named.byte! <= at, `byte ${at} of ${path} is reported as damage from byte ${named.byte} on`)
       cases++
     }
     await file.close()
@@ -90,7 +90,7 @@ test('every changed byte of a closed log is found, and its file named', async ()
   assert.ok(cases > 4_000)
 })
 
-test('a log that its owner has written anew, with a chain that is right, does not pass an older head', async () => {
+test('a log that its owner rewrote with a valid chain fails against an older head', async () => {
   const { heads } = await written(plain)
   const rewritten = await written((n) => (n === 6 ? JSON.stringify({ n, text: 'other' }) : plain(n)))
   assert.deepEqual(await verified(await diskWith(rewritten.files), rewritten.heads), [])
@@ -99,7 +99,7 @@ test('a log that its owner has written anew, with a chain that is right, does no
     flaws.map(({ code, partition, from, to }) => [code, partition, from, to]),
     [['head-mismatch', 0, 0, 10]],
   )
-  // More heads locate the flaw more exactly.
+  // With more heads the position is more exact.
   assert.deepEqual(
     (await verified(await diskWith(rewritten.files), heads)).map(({ code, partition, from, to }) => [
       code,
@@ -111,7 +111,7 @@ test('a log that its owner has written anew, with a chain that is right, does no
   )
 })
 
-test('a log that lacks what was signed does not pass', async () => {
+test('a log that lacks signed records fails', async () => {
   const { files, heads } = await written(plain)
   const roots = heads.at(-1)!.partitions
   const longer = signHead(privateKey, {
@@ -126,7 +126,7 @@ test('a log that lacks what was signed does not pass', async () => {
   )
 })
 
-test('heads of another log, or of another key, are reported', () => {
+test('heads of another log or another key are reported', () => {
   const check = new HeadCheck(logId, publicKey)
   const head = { logId, time: 1, partitions: [] }
   assert.match(check.add(signHead(privateKey, { ...head, logId: 'f'.repeat(32) }), 'there')!, /is of log f+;/)

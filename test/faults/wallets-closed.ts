@@ -1,4 +1,4 @@
 import { wallets } from './wallets.ts'
 
-/** Nothing moves: every outcome and every row is another one. */
+/** Rejects every move, so that every outcome and row differs. */
 export default wallets({ most: 0, fee: 0 })

@@ -1,4 +1,4 @@
-/** An app in two versions: money moves between wallets of all partitions, up to a limit, for a fee. */
+/** An app in several versions: money moves between wallets of all partitions, up to a limit, for a fee. */
 import { app, effect, reject, scopes } from 'hence'
 import { z } from 'zod'
 
@@ -29,13 +29,13 @@ export function wallets({
       const { cents: had, moves } = tx.get(balances) ?? { cents: 0, moves: 0 }
       tx.put(balances, { cents: had - cents - fee, moves: moves + 1 })
       tx.emit(moved, { from, to, cents })
-      // Nothing of what came before: else nearly all outcomes would differ in the end.
+      // The value does not depend on earlier moves, or nearly all outcomes would differ in the end.
       return { cents }
     },
   })
   const arrives = wallet.on(moved, (tx, { cents }) => {
     const { cents: had, moves } = tx.get(balances) ?? { cents: 0, moves: 0 }
-    // Not the same in every order.
+    // Depends on the order.
     tx.put(balances, { cents: had + cents, moves: (moves * 3 + 1) % 1_000_003 })
   })
   const corrected = wallet.correct((tx, correction) => {

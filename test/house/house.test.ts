@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { test } from 'node:test'
 
-// House rules: who may import whom, what is public, and that every error is explained.
+// House rules: which room may import which, the public entries, and that every error is documented.
 
 const root = resolve(import.meta.dirname, '../..')
 const src = join(root, 'src')
@@ -13,13 +13,13 @@ const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
 
 /**
  * The rooms of `src`, one for each scale, and the rooms that each may import. The way of one request runs downwards
- * through them; a room knows nothing of those above it.
+ * through them; a room does not know those above it.
  */
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   shared: [],
   app: ['shared'],
   client: ['shared', 'app', 'storage'],
-  // The code of an app, in its fence.
+  // The code of an app, sandboxed.
   sandbox: ['shared', 'app'],
   log: ['shared'],
   state: ['shared', 'app'],
@@ -35,11 +35,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   diff: ['shared', 'app', 'state', 'constraint', 'effect', 'derivation'],
   // One whole derivation.
   generation: [...below('derivation'), 'derivation', 'processor', 'query', 'storage'],
-  // It reads what the others have made, and none of them knows it.
+  // It reads the data of the rooms above, and none of them imports it.
   audit: ['shared', 'app', 'log', 'state', 'effect', 'derivation', 'processor', 'generation'],
   // Two whole derivations.
   reprocess: [...below('derivation'), 'derivation', 'processor', 'query', 'diff', 'generation', 'storage'],
-  // It wires the flow.
+  // It wires the rooms together.
   engine: [
     ...below('derivation'),
     ...['derivation', 'request', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess'],
@@ -85,8 +85,8 @@ function importsOf(file: string): string[] {
 test('every room has a rule', () => {
   for (const file of sources) {
     const room = roomOf(file)
-    if (room === 'public') assert.equal(file, 'index.ts', `src/${file} stands in no room`)
-    else assert.ok(mayImport[room], `src/${file} stands in a room that has no rule here`)
+    if (room === 'public') assert.equal(file, 'index.ts', `src/${file} is in no room`)
+    else assert.ok(mayImport[room], `src/${file} is in a room that has no rule here`)
   }
 })
 
@@ -101,7 +101,7 @@ for (const file of sources.filter((file) => roomOf(file) !== 'public')) {
   test(`src/${file} imports downwards only`, () => {
     const room = roomOf(file)
     for (const target of neighboursOf(file)) {
-      assert.ok(files.includes(target), `${target} is no file`)
+      assert.ok(files.includes(target), `${target} is not a file`)
       const allowed = roomOf(target) === room || mayImport[room]!.includes(roomOf(target))
       assert.ok(allowed, `${room} must not import ${roomOf(target)} (${target})`)
       const folder = mayNotImport[room]?.find((folder) => target.startsWith(folder))
@@ -178,13 +178,13 @@ test('packages that the sources import are dependencies, and all of those are im
   )
   const all = { ...dependencies, ...peerDependencies }
   assert.deepEqual(packagesOf(sources, importsOf), Object.keys(all).sort())
-  // Who does not use what an optional peer is for does without it: only types are imported as a file is loaded.
+  // An optional peer may be missing, so only its types may be imported when a file is loaded.
   const loaded = (file: string) =>
     [...textOf(file).matchAll(/^\s*(?:import|export)\s(?!type\s)(?:[^'"]*?\sfrom\s)?'([^']+)'/gm)].map(
       (match) => match[1]!,
     )
   for (const name of packagesOf(sources, loaded)) {
-    assert.ok(!(name in peerDependencies), `${name} is a peer, and must be imported where it is used`)
+    assert.ok(!(name in peerDependencies), `${name} is a peer: import it where it is used`)
   }
   assert.deepEqual(Object.keys(peerDependenciesMeta).sort(), Object.keys(peerDependencies).sort())
 })
@@ -200,7 +200,7 @@ test('no file is imported by nothing', () => {
     'offline/index.ts',
     'postgres/index.ts',
     'testing/index.ts',
-    // It is started as a process.
+    // Started as a process.
     'reprocess/child-process.ts',
   ])
   for (const file of sources) {
@@ -212,7 +212,7 @@ test('no file is imported by nothing', () => {
   )
 })
 
-test('the public entries export what they say', async () => {
+test('the public entries export exactly these names', async () => {
   const names = async (entry: string) => Object.keys(await import(entry)).sort()
   assert.deepEqual(await names('hence'), [
     'HenceError',
@@ -261,7 +261,7 @@ test('docs/reference/errors.md has an entry for every error code, and none for o
   for (const file of sources) {
     for (const match of textOf(file).matchAll(/new HenceError\(\s*'([^']+)'/g)) thrown.add(match[1]!)
   }
-  // Codes of outcomes that are made without an error object.
+  // Codes of outcomes that are built without an error object.
   for (const code of ['derivation-threw', 'rejected']) thrown.add(code)
   const documented = readFileSync(join(root, 'docs/reference/errors.md'), 'utf8').matchAll(
     /^### `([^`]+)`$/gm,

@@ -12,7 +12,7 @@ import { Webhook } from 'standardwebhooks'
 import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { hence, started } from '../hence-process.ts'
 
-// Receipts from the request to the check, through the command line, as a client and an auditor would.
+// Receipts from the request to the check, on the command line, as a client and an auditor would use them.
 
 const notes = fileURLToPath(import.meta.resolve('../server/notes.ts'))
 
@@ -24,7 +24,7 @@ async function folderFor(t: TestContext): Promise<string> {
 
 const write = (number: number) => ['submit', 'write', JSON.stringify({ owner: 'ada', number, text: 'x' })]
 
-test('a receipt is got from a server, and checked later with the public key alone', async (t) => {
+test('a receipt from a server can be checked later with the public key alone', async (t) => {
   const folder = await folderFor(t)
   const file = (name: string) => join(folder, name)
   const data = file('data')
@@ -63,7 +63,7 @@ test('a receipt is got from a server, and checked later with the public key alon
   assert.match((await check('nowhere.json')).stderr, /file-unreadable/)
 })
 
-test('heads are posted to a receiver that is down at first, and a process that ends has shown its last', async (t) => {
+test('heads are posted to a receiver that is down at first, and the last head is posted before the process exits', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const secret = 'whsec_c2hhcmVkIHdpdGggdGhlIG5vdGFyeQ=='
@@ -100,7 +100,7 @@ test('heads are posted to a receiver that is down at first, and a process that e
   }
 })
 
-test('whoever holds an earlier head finds out whether the log has only grown since', async (t) => {
+test('the holder of an earlier head can check that the log has only grown since', async (t) => {
   const folder = await folderFor(t)
   const file = (name: string) => join(folder, name)
   const data = file('data')
@@ -146,7 +146,7 @@ test('whoever holds an earlier head finds out whether the log has only grown sin
   assert.equal(forged.code, 6)
   assert.match(forged.stderr, /not-consistent/)
 
-  // The log is put back to where it was on Monday, under the same key, and goes on in another way.
+  // The log is restored to Monday under the same key, and continues differently.
   const { code, stderr } = await hence(['restore', '--from', data, '--to', file('again'), '--at', '0:0,1:0'])
   assert.equal(code, 0, stderr)
   const there = ['--data', file('again'), '--app', notes]
@@ -172,7 +172,7 @@ test('without --audit there are no receipts', async (t) => {
   assert.match(stderr, /audit-off/)
 })
 
-test('verify passes what is right, beside a running process too, and names what is not', async (t) => {
+test('verify passes a sound directory, also beside a running process, and names damage', async (t) => {
   const folder = await folderFor(t)
   const file = (name: string) => join(folder, name)
   const data = file('data')
@@ -209,7 +209,7 @@ test('verify passes what is right, beside a running process too, and names what 
   assert.equal(history.records, records)
   assert.deepEqual(await verify('--no-history').then(({ told }) => told.history.checked), false)
 
-  // A row that nobody derived.
+  // A row that was never derived.
   await cp(join(data, 'state'), file('state'), { recursive: true })
   await tamper(join(data, 'state/0'))
   const tampered = await verify()
@@ -241,7 +241,7 @@ test('verify passes what is right, beside a running process too, and names what 
   assert.match((await verify('--head', file('nowhere'))).stderr, /file-unreadable/)
 })
 
-test('a log that took the place of another does not pass a head that was published', async (t) => {
+test('a log that replaced another fails against a published head', async (t) => {
   const folder = await folderFor(t)
   const file = (name: string) => join(folder, name)
   const published = file('published.ndjson')
@@ -273,7 +273,7 @@ test('a log that took the place of another does not pass a head that was publish
   assert.ok(other.stdout.includes(logId))
 })
 
-/** Changes a row in the derived state, as somebody with a tool for LMDB could. */
+/** Changes a row in the derived state, as an LMDB tool could. */
 async function tamper(directory: string): Promise<void> {
   const store = await openLmdbStore({ directory, collections: ['t:notes'] })
   const [[key, row]] = [...store.range('t:notes')] as [[string, string]]

@@ -7,10 +7,10 @@ import { type App, createEngine, type Engine } from 'hence'
 import { type Position, restore } from '../../src/offline/index.ts'
 import { bank } from '../bank-versions.ts'
 
-// A promotion takes many writes: a control record in each partition, then corrections. A copy may end between
-// any two of them, and a start on it must come to what is derived from that log alone.
+// A promotion takes many writes: a control record in each partition, then corrections. A backup may end between any two of
+// them, and a start on it must have the tables that follow from that log alone.
 
-// No timer goes off: a start would write what that sets off.
+// No timer fires, since a start would write the records that follow.
 const lateMs = 24 * 60 * 60 * 1000
 const old = bank({ statement: 'paid', lateMs })
 const fresh = bank({ statement: 'paid a lot', most: 500, corrects: true, lateMs })
@@ -49,7 +49,7 @@ async function promote(engine: Engine<App>, requestId: string): Promise<void> {
   await engine.reprocessing.promote({ diff }, { requestId, principal: 'mo' })
 }
 
-/** A data directory with a promotion in its middle, and the way back at its end. */
+/** A data directory with a promotion in its middle, and a rollback at its end. */
 async function promoted(data: string) {
   const engine = await open(old, data)
   await pay(engine, 'one', 40)
@@ -64,7 +64,7 @@ async function promoted(data: string) {
   return { history, applied }
 }
 
-test('a copy that ends anywhere within a promotion is started on, and comes to what its log says', async (t) => {
+test('a copy that ends anywhere within a promotion starts, with the tables of its log', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const { history, applied } = await promoted(data)
@@ -80,10 +80,10 @@ test('a copy that ends anywhere within a promotion is started on, and comes to w
     const past = history.filter(({ positions }) => positions.every((at, i) => ends[i]! > at))
     assert.ok(
       history.slice(past.length).every(({ positions }) => positions.every((at, i) => ends[i]! <= at)),
-      'a control record is there in all partitions or in none',
+      'some partitions lack the control record',
     )
     const live = past.length === 1 ? fresh : old
-    // Nothing is delivered, so what is written are corrections alone.
+    // No effect is delivered, so all records written are corrections.
     let engine = await open(live, to, { handlers: undefined })
     await engine.idle()
     const written = engine.stats().applied.reduce((sum, each) => sum + each, 0)
@@ -101,7 +101,7 @@ test('a copy that ends anywhere within a promotion is started on, and comes to w
   assert.ok(seen.before > 0 && seen.within > 3 && seen.after > 0, JSON.stringify(seen))
 })
 
-test('a copy that lacks corrections which its log does not have has a flaw, and does not start', async (t) => {
+test('a copy without correction files that its log still needs does not start', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const { history } = await promoted(data)
@@ -113,7 +113,7 @@ test('a copy that lacks corrections which its log does not have has a flaw, and 
     (await restore({ from: data, to: join(folder, name), at })).flaws.map(({ code }) => code)
 
   await rm(kept)
-  // All of them are in the log.
+  // The log has all corrections.
   assert.deepEqual(await codesOf('whole'), [])
   assert.deepEqual(await codesOf('part', within), ['corrections-lost'])
   await assert.rejects(open(fresh, join(folder, 'part')), { code: 'corrections-lost' })

@@ -14,7 +14,7 @@ import { backup, restore } from '../../src/offline/backup.ts'
 import { hence } from '../hence-process.ts'
 import notes from '../server/notes.ts'
 
-// A copy that lacks an acknowledged request, or has an event without its cause, would be worse than none.
+// A backup that lacks an acknowledged request, or has an event without its cause, would be worse than none.
 
 const module = fileURLToPath(import.meta.resolve('../server/notes.ts'))
 
@@ -32,7 +32,7 @@ type Engine = Awaited<ReturnType<typeof open>>
 const send = (engine: Engine, number: number) =>
   engine.submit('write', { owner: `o${number % 5}`, number, text: 'x' }, { requestId: v7() })
 
-test('a backup beside a running engine has all that was acknowledged before it', async (t) => {
+test('a backup beside a running engine has every request that was acknowledged before it', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const engine = await open(data)
@@ -78,14 +78,14 @@ test('a backup beside a running engine has all that was acknowledged before it',
   for (let number = 0; number < 50; number++) {
     assert.ok(await again.get('notes', [`o${number % 5}`, number]), `note ${number}`)
   }
-  // The signing goes on from the heads that were copied.
+  // Signing continues from the copied heads.
   assert.equal((await stat(join(folder, 'again/audit/key.pem'))).mode & 0o777, 0o600)
   const reply = await send(again, 1_000_000)
   assert.equal(reply.status, 'accepted')
   assert.ok(await again.audit.receipt(reply.requestId))
 })
 
-test('a restore until a time has the tables that were live then', async (t) => {
+test('a restore to a time has the tables that were live then', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const engine = await open(data)
@@ -94,7 +94,7 @@ test('a restore until a time has the tables that were live then', async (t) => {
     await send(engine, i)
     await engine.idle()
     const { logTime } = engine.stats()
-    // Times differ by their milliseconds.
+    // Times differ only in their milliseconds.
     if (i % 13 === 0) moments.push({ until: logTime, digest: await engine.digest() })
     while (systemClock.now() <= logTime) await engine.idle()
   }
@@ -118,7 +118,7 @@ test('a restore until a time has the tables that were live then', async (t) => {
   )
 })
 
-test('a log of many segments is cut at every time there is', async (t) => {
+test('a log of many segments can be cut at every time', async (t) => {
   const folder = await folderFor(t)
   let now = 0
   const log = await openFileLog({
@@ -147,7 +147,7 @@ test('a log of many segments is cut at every time there is', async (t) => {
   await log.close()
 })
 
-test('a log of many segments is cut at every offset there is, within batches too, and never within damage', async (t) => {
+test('a log of many segments can be cut at every offset, also within a batch, but not within damage', async (t) => {
   const folder = await folderFor(t)
   const log = await openFileLog({ directory: join(folder, 'data'), segmentBytes: 600, sealAfterMs: 60_000 })
   for (let i = 0; i < 12; i++)
@@ -175,14 +175,14 @@ test('a log of many segments is cut at every offset there is, within batches too
   await assert.rejects(within, { code: 'log-damaged' })
 })
 
-test('a restore to right after a record has the tables that were there then, at every record', async (t) => {
+test('a restore to right after any record has the tables of that moment', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const requests = Array.from({ length: 12 }, (_, i) => ({ owner: `o${i % 3}`, number: i % 9, text: 'x' }))
   const engine = await createEngine({ app: notes, module, data, audit: true, report: () => {} })
-  // A log begins with a record of the code.
+  // A log begins with a record of the code version.
   const before = 1
-  // All at once, so that batches have several records, and most records are not the last of theirs.
+  // All at once, so that batches have several records, and most records are not the last of their batch.
   const replies = await Promise.all(
     requests.map((input) => engine.submit('write', input, { requestId: v7() })),
   )
@@ -221,7 +221,7 @@ test('a restore to right after a record has the tables that were there then, at 
   }
 })
 
-test('with several partitions nothing stands in the copy without its cause, whatever the record', async (t) => {
+test('with several partitions, a restore to any record has no event without its cause', async (t) => {
   const folder = await folderFor(t)
   const data = join(folder, 'data')
   const engine = await open(data)
@@ -271,7 +271,7 @@ test('with several partitions nothing stands in the copy without its cause, what
     assert.equal((await hence(['restore', '--from', data, '--to', to, '--at', at])).code, 2, at)
   }
   assert.equal((await hence(['restore', '--from', data, '--to', to, '--at', '0:1', '--until', '0'])).code, 2)
-  // Partition 0 is wanted whole, and the others without anything: events have lost their causes.
+  // Partition 0 whole and the others empty: events would lose their causes.
   const early = await hence(['restore', '--from', data, '--to', to, '--at', `0:${applied[0]! - 1},1:0,2:0`])
   assert.equal(early.code, 0, early.stderr)
   assert.match(early.stderr, /Partition 0 ends before 0:\d+, not after/)

@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { type Browser, chromium } from 'playwright-core'
 
 const path = '/usr/bin/chromium'
-/** Nothing that talks to the maker's servers, or needs a screen. */
+/** No calls to the vendor's servers, and no screen. */
 const flags = [
   '--headless',
   '--no-sandbox',
@@ -17,9 +17,9 @@ const flags = [
 ]
 
 /**
- * Starts Debian's Chromium. Where it is missing it is installed, on a machine that has apt-get and is root's: a
- * container, or a machine for tests.
- * @returns why not, where there is none
+ * Starts Debian's Chromium. If it is missing and the process is root on a machine with apt-get (a container, for
+ * example), installs it.
+ * @returns the reason, if there is none
  */
 export async function openChromium(): Promise<Browser | string> {
   if (!(await isThere())) {

@@ -17,7 +17,7 @@ import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { type Ended, hence, Running, started } from '../hence-process.ts'
 
-// Every command of `hence`, as a process, against real data.
+// Every command of `hence`, as a process, on real data.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
@@ -25,7 +25,7 @@ let home: string
 let app: string
 
 before(async () => {
-  // Within the project, so that the app finds Hence.
+  // Within the project, so that the app can import Hence.
   await mkdir(join(root, 'data'), { recursive: true })
   home = await mkdtemp(join(root, 'data/cli-'))
   app = join(home, 'shop.ts')
@@ -44,7 +44,7 @@ function json(ended: Ended): unknown[] {
     .map((line) => JSON.parse(line))
 }
 
-/** A data directory with three requests in it, of which one was rejected; a running server wrote it. */
+/** A data directory with three requests, one of them rejected, written by a running server. */
 async function filled(name: string, partitions = 1): Promise<string> {
   const data = join(home, name)
   const server = await started([app, '--data', data, '--partitions', String(partitions)])
@@ -127,7 +127,7 @@ test('start, submit, explain, table and tail: one request id from the command li
   assert.equal(await tail.stop('SIGINT'), 0)
 })
 
-test('a server that is not there: try again (5); a wrong command line: usage (2); nothing is made of it', async () => {
+test('an unreachable server: try again (5); a wrong command line: usage (2); neither creates anything', async () => {
   const env = { HENCE_URL: 'http://127.0.0.1:9' }
   const unreachable = await hence(['table', 'get', 'products', 'mug'], { env })
   assert.deepEqual([unreachable.code, unreachable.stdout], [5, ''])
@@ -147,10 +147,10 @@ test('a server that is not there: try again (5); a wrong command line: usage (2)
   const unknown = await hence(['log', 'cat', '--data', join(home, 'nowhere')])
   assert.equal(unknown.code, 1)
   assert.match(unknown.stderr, /^no-log: /)
-  await assert.rejects(stat(join(home, 'nowhere')), 'looking makes no directory')
+  await assert.rejects(stat(join(home, 'nowhere')), 'a command that only reads created a directory')
 })
 
-test('every command has help with examples, stands in the reference with its options, and is shown with those it has', async () => {
+test('every command has help with examples, and its options are those of the reference and of every shown use', async () => {
   const reference = await readFile(join(root, 'docs/reference/cli.md'), 'utf8')
   const names = (text: string) => [...text.matchAll(/^ {2}(\w+) .*/gm)].map((match) => match[1]!)
   const known = new Map<string, Set<string>>()
@@ -159,7 +159,7 @@ test('every command has help with examples, stands in the reference with its opt
     const { code, stdout } = await hence([...path, '--help'])
     assert.equal(code, 0, path.join(' '))
     assert.match(stdout, /^Usage: hence/)
-    assert.match(stdout, /\nExamples:\n {2}(hence|source) /, `${path.join(' ')} shows no example`)
+    assert.match(stdout, /\nExamples:\n {2}(hence|source) /, `${path.join(' ')} has no example in its help`)
     if (path.length > 0) assert.match(reference, new RegExp(`\`${path.join(' ')}`))
     texts.set(`${path.join(' ')} --help`, stdout.slice(stdout.indexOf('Examples:')).replaceAll(/^ {2}/gm, ''))
     const options = new Set<string>()
@@ -183,7 +183,7 @@ test('every command has help with examples, stands in the reference with its opt
   }
   let shown = 0
   for (const [page, text] of texts) {
-    // In a block of its own or within a sentence, up to where the shell goes on with something else.
+    // In a block or within a sentence, up to where the shell continues with something else.
     for (const [, line] of text
       .replaceAll('\\\n', ' ')
       .matchAll(/(?:^|`|\$ |npx )hence ([a-z][^`|>&#\n]*)/gm)) {
@@ -199,15 +199,15 @@ test('every command has help with examples, stands in the reference with its opt
         assert.ok(known.get(path)!.has(option), `${page}: "hence ${line}": ${path} has no ${option}`)
     }
   }
-  assert.ok(shown > 100, `${shown} commands are shown`)
+  assert.ok(shown > 100, `only ${shown} commands are shown`)
 })
 
-test('colours are for terminals: none in a pipe, and none where NO_COLOR is set', async () => {
+test('colours are for terminals: none in a pipe, and none if NO_COLOR is set', async () => {
   const data = await filled('colours')
   const escapeSign = String.fromCharCode(27)
   const plain = await hence(['log', 'cat', '--data', data])
   assert.ok(!plain.stdout.includes(escapeSign))
-  // `script` gives the command a terminal.
+  // `script` runs the command in a terminal.
   const command = `"${process.execPath}" -C hence-source "${join(root, 'src/cli/main.ts')}" log cat --data "${data}"`
   const inTerminal = async (env: Record<string, string>) =>
     (
@@ -215,7 +215,7 @@ test('colours are for terminals: none in a pipe, and none where NO_COLOR is set'
         env: { PATH: process.env['PATH'], TERM: 'xterm', ...env } as never,
       })
     ).stdout
-  assert.ok((await inTerminal({})).includes(escapeSign), 'a terminal gets colours')
+  assert.ok((await inTerminal({})).includes(escapeSign), 'no colours in a terminal')
   assert.ok(!(await inTerminal({ NO_COLOR: '1' })).includes(escapeSign))
 })
 
@@ -232,7 +232,7 @@ test('commands on a data directory, without a server and without the sources', a
   assert.match(told.stdout, /accepted \{"left":0\}/, told.stderr)
 })
 
-test('log cat --json is the whole export: what was sent, byte for byte, in order; also beside a running process', async (t) => {
+test('log cat --json exports everything: inputs byte for byte, in order, also beside a running process', async (t) => {
   const data = await filled('export', 3)
   const server = await started([app, '--data', data])
   t.after(() => server.stop())
@@ -249,7 +249,7 @@ test('log cat --json is the whole export: what was sent, byte for byte, in order
     at: number
     input: unknown
   }[]
-  // Which code derives the log stands at the beginning of each partition.
+  // Each partition begins with the version of the code.
   assert.deepEqual(
     lines.slice(0, 3).map(({ kind, type }) => [kind, type]),
     new Array(3).fill(['control', 'version']),
@@ -287,12 +287,12 @@ test('log cat --json is the whole export: what was sent, byte for byte, in order
   assert.equal(await server.stop(), 0)
 })
 
-test('keys: made, listed and revoked, and followed by a running server', async (t) => {
+test('keys: created, listed and revoked; a running server follows', async (t) => {
   const data = join(home, 'keys')
   const unsafe = await hence(['start', app, '--data', data, '--port', '0', '--host', '0.0.0.0'])
   assert.deepEqual([unsafe.code, unsafe.stdout], [1, ''])
   assert.match(unsafe.stderr, /listen-unsafe/)
-  await assert.rejects(stat(data), { code: 'ENOENT' }, 'what is refused makes nothing')
+  await assert.rejects(stat(data), { code: 'ENOENT' }, 'a refused command created the directory')
 
   const create = ['keys', 'create', 'till', '--data', data, '--principal', 'till-7', '--json', '--permission']
   const first = await hence([...create, 'submit:stock-product', 'read'])
@@ -316,7 +316,7 @@ test('keys: made, listed and revoked, and followed by a running server', async (
 
   assert.equal((await hence(['keys', 'revoke', made.id, '--data', data])).code, 0)
   assert.equal((await hence(['keys', 'revoke', made.id, '--data', data])).code, 4)
-  // A running server looks at the file once a second.
+  // A running server reads the file once a second.
   for (;;) {
     const { code, stderr } = await hence(['submit', 'stock-product', mugs, '--id', 's1'], as(made.secret))
     if (code === 0) continue
@@ -325,7 +325,7 @@ test('keys: made, listed and revoked, and followed by a running server', async (
   }
 })
 
-test('start: a graceful end, a second process refused, and one that waits takes over', async (t) => {
+test('start: it stops gracefully, a second process is refused, and a waiting one takes over', async (t) => {
   const data = await filled('handover')
   const first = await started([app, '--data', data])
   t.after(() => first.stop('SIGKILL'))
@@ -345,10 +345,10 @@ test('start: a graceful end, a second process refused, and one that waits takes 
   t.after(() => holder.stop('SIGKILL'))
   const patient = new Running(['start', app, '--data', data, '--port', '0', '--wait'])
   await patient.error(/waiting for pid/)
-  assert.equal(await patient.stop(), 0, 'a signal ends the waiting')
+  assert.equal(await patient.stop(), 0, 'a signal does not end the wait')
 })
 
-test('start: changed code is refused, and derives anew when asked to', async () => {
+test('start: changed code is refused, and derives everything again with `reprocess`', async () => {
   const data = await filled('changed')
   const changed = join(home, 'changed.ts')
   await writeFile(changed, (await readFile(app, 'utf8')).replace("'out-of-stock'", "'sold-out'"))
@@ -361,7 +361,7 @@ test('start: changed code is refused, and derives anew when asked to', async () 
   assert.match(told.stdout, /rejected out-of-stock (.*\n)*.*correction outcome/)
 })
 
-test('start --handlers: the effects that the app asks for are done', async (t) => {
+test('start --handlers: the effects that the app asks for are delivered', async (t) => {
   const mail = join(home, 'mail.ts')
   await writeFile(
     mail,
@@ -394,7 +394,7 @@ export default handlers({ letter: ({ input, id }) => appendFile(${JSON.stringify
   t.after(() => without.stop('SIGKILL'))
   await hence(write, { env: { HENCE_URL: without.url } })
   await without.stop()
-  await assert.rejects(stat(box), 'kept, and not delivered')
+  await assert.rejects(stat(box), 'an effect without a handler was delivered')
 
   const server = await started([mail, '--data', data, '--handlers', handlers])
   t.after(() => server.stop('SIGKILL'))
@@ -407,7 +407,7 @@ export default handlers({ letter: ({ input, id }) => appendFile(${JSON.stringify
   assert.match(await readFile(box, 'utf8'), /^\S+ hello\n$/)
 })
 
-test('dev: on save, derives everything again and prints what differs; broken code leaves the old version running', async (t) => {
+test('dev: a save derives everything again and prints the diff; broken code leaves the old version running', async (t) => {
   const own = join(home, 'dev')
   await mkdir(own)
   const source = await readFile(app, 'utf8')
@@ -427,12 +427,12 @@ test('dev: on save, derives everything again and prints what differs; broken cod
   await hence(['submit', 'stock-product', mugs, '--id', 's1'], at)
   await hence(['submit', 'place-order', orderOf('o1', 5), '--id', 'r1'], at)
 
-  // A file that the app only imports is a part of it too.
+  // A file that the app imports is part of it too.
   let seen = dev.lines.length
   await writeFile(rules, 'export const most = 5\n')
   const derived = JSON.parse(await dev.line(/"derived"/, seen))
   await dev.line(/"live"/, seen)
-  assert.equal(derived.records, 3, 'the record of the first version too')
+  assert.equal(derived.records, 3, 'the record of the first version is missing')
   assert.deepEqual(
     derived.diff.tables.map(({ name, added, removed, changed }: Record<string, unknown>) => [
       name,
@@ -461,10 +461,14 @@ test('dev: on save, derives everything again and prints what differs; broken cod
     await writeFile(rules, broken)
     await dev.line(/"kept"/, seen)
     assert.match(dev.errors, what)
-    assert.equal((await hence(['table', 'get', 'products', 'mug'], at)).code, 0, 'the old version answers')
+    assert.equal(
+      (await hence(['table', 'get', 'products', 'mug'], at)).code,
+      0,
+      'the old version does not answer',
+    )
   }
 
-  // Code that no longer knows what is in the log cannot derive it.
+  // Code that lacks a definition cannot derive the log.
   seen = dev.lines.length
   await writeFile(rules, 'export const most = 5\n')
   await writeFile(file, imported.replace("'stock-product'", "'stock-it'"))
@@ -472,22 +476,22 @@ test('dev: on save, derives everything again and prints what differs; broken cod
   assert.match(dev.errors, /unknown-message/)
   assert.equal((await hence(['submit', 'place-order', orderOf('o2', 1), '--id', 'r2'], at)).code, 0)
 
-  // A derivation that remembers gives another result the second time.
+  // A derivation that keeps a value returns another result the second time.
   seen = dev.lines.length
   await writeFile(file, `let count = 0\n${imported.replace('left: row.stock - quantity', 'left: count++')}`)
   await dev.line(/"live"/, seen)
   assert.match(await dev.line(/"derived"/, seen), /divergence/)
   assert.equal(await dev.stop(), 0)
 
-  // The next start finds what was derived last.
+  // The next start finds the last state that was derived.
   const changed = new Running(['dev', file, '--data', data, '--port', '0', '--json'])
   t.after(() => changed.stop('SIGKILL'))
   await changed.line(/"listening"/)
-  assert.ok(!changed.lines.some((line) => /"derived"/.test(line)), 'the same code has nothing to derive')
+  assert.ok(!changed.lines.some((line) => /"derived"/.test(line)), 'the same code was derived again')
   await changed.stop()
 })
 
-test('doctor: a directory in order, in use, torn, damaged; and what --repair does about it', async (t) => {
+test('doctor: a directory that is sound, in use, torn or damaged, and --repair', async (t) => {
   const findings = (ended: Ended) =>
     (
       json(ended)[0] as {
@@ -527,14 +531,14 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
     [0, ['not-in-use', 'disk-space', 'partition', 'state', 'code']],
     sound.stderr,
   )
-  assert.deepEqual(await picture(data), before, 'it changes nothing')
+  assert.deepEqual(await picture(data), before, 'doctor changed a file')
 
   const server = await started([app, '--data', data])
   t.after(() => server.stop('SIGKILL'))
   const inUse = await doctor(data)
   assert.equal(inUse.code, 0)
   assert.match(findings(inUse)[0]!.message, new RegExp(`Process ${server.process.pid} on`))
-  assert.equal((await doctor(data, '--repair')).code, 5, 'nothing is repaired under a running process')
+  assert.equal((await doctor(data, '--repair')).code, 5, '--repair ran beside a running process')
   await server.stop()
 
   const segment = join(data, 'log/p0000/00000000-0000000000000000.segment')
@@ -543,7 +547,7 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
   const end = bytes.findLastIndex((byte) => byte !== 0) + 1
   await file.write(Buffer.from('torn'), 0, 4, end + 8)
   const torn = await doctor(data)
-  assert.equal(torn.code, 0, 'an ordinary start sees to it')
+  assert.equal(torn.code, 0, 'a torn tail is reported as an error')
   const tail = findings(torn).find(({ code }) => code === 'log-torn-tail')!
   assert.deepEqual([tail.level, tail.file], ['mended', segment])
   const mended = await doctor(data, '--repair')
@@ -551,7 +555,7 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
   assert.ok(!codes(await doctor(data)).includes('log-torn-tail'))
   assert.equal((await readdir(join(data, 'log/torn'))).length, 1)
 
-  // The second request is damaged; what came after it vouches for it.
+  // The second request is damaged; the batches after it prove that.
   const at = bytes.indexOf('"o1"')
   await file.write(Buffer.from('"x1"'), 0, 4, at)
   await file.close()
@@ -563,7 +567,7 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
   assert.match(damage.todo!, /records at offsets 2 to 3 of partition 0/)
   assert.equal((await hence(['start', app, '--data', data, '--port', '0'])).code, 6)
   const cat = await hence(['log', 'cat', '--data', data, '--json'])
-  assert.deepEqual([cat.code, json(cat).length], [6, 2], 'what stands before the damage can be read')
+  assert.deepEqual([cat.code, json(cat).length], [6, 2], 'records before the damage cannot be read')
 
   const refused = await doctor(data, '--repair')
   assert.equal(refused.code, 6)
@@ -574,7 +578,7 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
   assert.equal(copies.length, 1)
   assert.ok(
     (await readFile(join(data, 'log/damaged', copies[0]!))).includes('"x1"'),
-    'what was cut off is kept',
+    'the bytes that were cut off are gone',
   )
   const after = await started([app, '--data', data])
   const explained = async (id: string) =>
@@ -583,7 +587,7 @@ test('doctor: a directory in order, in use, torn, damaged; and what --repair doe
   await after.stop()
 })
 
-test('doctor: derived state that is of no use is set aside and derived again', async () => {
+test('doctor: unreadable state is moved aside and derived again', async () => {
   const data = await filled('state')
   await writeFile(join(data, 'state/0/data.mdb'), 'this is no state')
   const [code] = await readdir(join(data, 'code'))
@@ -624,6 +628,6 @@ test('completion: the scripts complete commands, subcommands and options', async
     await run('zsh', ['-nc', zsh])
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    t.diagnostic('zsh and fish are not both on this machine, so their scripts were not all tried')
+    t.diagnostic('zsh or fish is missing on this machine, so its completion script was not run')
   }
 })

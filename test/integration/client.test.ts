@@ -9,7 +9,7 @@ import { createKey, server } from 'hence/server'
 import { type MemoryStorage, memoryStorage } from 'hence/testing'
 import { z } from 'zod'
 
-// The client and the connection against the real server and engine.
+// The client, and `connect`, against a real server and engine.
 
 const [account, ledger] = scopes('account', 'ledger')
 const accounts = account.table('accounts', {
@@ -40,7 +40,7 @@ const count = ledger.on(paid, (tx, { cents }) => {
 const bank = app('bank', { requests: [deposit], tables: [accounts, entries, sums], reactions: [count] })
 type Bank = typeof bank
 
-/** A server that can be stopped and started again at its address, as at a deploy. */
+/** A server that can be stopped and started again at the same address, as in a deploy. */
 class House {
   readonly #data: MemoryStorage = memoryStorage({ partitions: 4 })
   readonly #keys: string | undefined
@@ -80,7 +80,7 @@ async function house(t: TestContext, keys?: string): Promise<House> {
 
 const backoff = { firstMs: 2, mostMs: 50 }
 
-test('all outcomes, and reads that see what was told on any partition', async (t) => {
+test('all outcomes, and reads that include accepted requests on any partition', async (t) => {
   const { url } = await house(t)
   const hence = client<Bank>({ url, outbox: memory(), backoff })
   t.after(() => hence.close())
@@ -89,7 +89,7 @@ test('all outcomes, and reads that see what was told on any partition', async (t
     const reply = await hence.submit('deposit', { account: `a${i}`, cents: i + 100 })
     assert.equal(reply.status, 'accepted')
     cents += i + 100
-    // The sum stands in another partition, which an event of any of them may not have reached when its reply is there.
+    // The sum is in another partition, which the event of a request may reach after its reply.
     if (i % 10 === 9) assert.deepEqual(await hence.get('sums', ['all']), { cents })
   }
   assert.equal((await hence.scan('accounts')).length, 50)
@@ -123,7 +123,7 @@ test('all outcomes, and reads that see what was told on any partition', async (t
   )
 })
 
-test('keys that an address must not take for something else', async (t) => {
+test('partition keys that would be ambiguous in an address', async (t) => {
   const { url } = await house(t)
   const hence = client<Bank>({ url, outbox: memory(), backoff })
   t.after(() => hence.close())
@@ -165,7 +165,7 @@ test('a subscription and a retried request across a restart of the server', asyn
   const late = hence.submit('deposit', { account: 'a1', cents: 2 })
   await new Promise((resolve) => hence.on('retrying', resolve))
   await served.start()
-  // What happens before the stream is there again is told too.
+  // Changes made while the stream is down are delivered too.
   await served.engine.submit('deposit', { account: 'a1', cents: 4 }, { requestId: 'd4' })
   assert.equal((await late).status, 'accepted')
   await until(3)
@@ -184,7 +184,7 @@ test('a subscription and a retried request across a restart of the server', asyn
           ]),
     ].map(String),
   )
-  assert.equal(anew, 1, 'it went on where it was')
+  assert.equal(anew, 1, 'the subscription started again')
 })
 
 test('the same code runs on an engine and on a connection to it', async (t) => {
@@ -199,7 +199,7 @@ test('the same code runs on an engine and on a connection to it', async (t) => {
       for (const { table, key } of changes) heard.push(`${table} ${key.join(' ')}`)
       told?.()
     })
-    // The stream of a connection hears what comes after it is open, so there is something to hear until it is.
+    // A stream delivers changes made after it is open, so make changes until it delivers one.
     const until = (entry: string) =>
       new Promise<void>((resolve) => {
         told = () => heard.includes(entry) && resolve()
@@ -236,7 +236,7 @@ test('the same code runs on an engine and on a connection to it', async (t) => {
   assert.deepEqual(await use(remote, 'there'), expected('there'))
 })
 
-test('keys: each reads and sends as its principal; a revoked one keeps requests until there is a new one', async (t) => {
+test('API keys: each reads and sends as its principal; after a revocation requests wait for a new key', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'hence-client-keys-'))
   t.after(() => rm(folder, { recursive: true }))
   const path = join(folder, 'keys.json')

@@ -8,11 +8,11 @@ import { airline } from '../../examples/airline/airline.ts'
 import seating from '../../examples/seats/seats.ts'
 import { randomFrom } from '../random.ts'
 
-// Sixty-four people over HTTP want what there is not enough of.
+// Sixty-four clients over HTTP compete for too few seats.
 
 const people = Array.from({ length: 64 }, (_, i) => `person-${i}`)
 
-/** An engine behind HTTP that takes the key for the name of who calls. */
+/** An engine behind HTTP that uses the API key as the caller's name. */
 async function serve<A extends App>(t: TestContext, app: A, partitions: number) {
   const engine: Engine<A> = await createEngine({
     app,
@@ -37,7 +37,7 @@ async function serve<A extends App>(t: TestContext, app: A, partitions: number) 
 
 const isAccepted = ({ status }: { status: string }) => status === 'accepted'
 
-test('a hundred seats: each is booked once, by whoever was told so', async (t) => {
+test('a hundred seats: each is booked once, by the client whose request was accepted', async (t) => {
   const { engine, connections } = await serve(t, seating, 1)
   await engine.submit('open-flight', { flight: 'f1', rows: 20, letters: 'ABCDE' }, { requestId: 'open' })
   const booked = new Map<string, string>()
@@ -55,7 +55,7 @@ test('a hundred seats: each is booked once, by whoever was told so', async (t) =
         if (!isAccepted(held)) continue
         const reply = await hence.submit('book-seat', seat, { requestId: `book-${row}${letter}` })
         assert.ok(isAccepted(reply), JSON.stringify(reply))
-        assert.ok(!booked.has(`${row}${letter}`), 'one seat was promised to two')
+        assert.ok(!booked.has(`${row}${letter}`), 'one seat was given to two clients')
         booked.set(`${row}${letter}`, person)
       }
     }),
@@ -88,7 +88,7 @@ for (const partitions of [1, 8]) {
     assert.equal((await engine.scan('bookings')).length, 100)
   })
 
-  test(`loose with 5 % more: all are accepted, at most 105 remain, each other one gets one apology (${partitions} partitions)`, async (t) => {
+  test(`loose with a margin of 5 %: all are accepted, at most 105 remain, every other one gets one apology (${partitions} partitions)`, async (t) => {
     const { engine, connections } = await serve(t, airline('loose', { percent: 5 }), partitions)
     await engine.submit('open-flight', { flight: 'f1', seats: 100 }, { requestId: 'open' })
     const replies = await Promise.all(
@@ -106,11 +106,7 @@ for (const partitions of [1, 8]) {
     const denied = rows.filter(({ value }) => value.state === 'denied').map(({ key }) => key[0])
     assert.equal(denied.length, 192 - 105)
     const apologies = (await engine.effects.list({ type: 'rebook', limit: 1_000 })).map(({ key }) => key)
-    assert.deepEqual(
-      apologies.sort(),
-      denied.sort(),
-      'one apology for each who gave way, and for nobody else',
-    )
+    assert.deepEqual(apologies.sort(), denied.sort(), 'the apologies are not one for each victim')
     const violations = await engine.violations.list({ limit: 1_000 })
     assert.ok(violations.every(({ state }) => state === 'resolved'))
     const gaveWay = violations.flatMap(({ victims }) => victims.map(({ key }) => key))

@@ -5,12 +5,12 @@ import { join, relative } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 
-// Runs the programs in the docs. A block that begins with ```ts NAME is a file: all files of a page are
-// written to one folder, compiled and run. A block ```text NAME is the output of that file.
+// The examples in the docs are compiled and run. A block that begins with ```ts NAME is a file; all files of a page are
+// written to one folder. A block ```text NAME is the output of that file.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
-// A test runner that finds this variable thinks it runs within another one, and runs nothing, without a word.
+// A test runner that finds this variable believes that it runs within another one, and silently runs nothing.
 const { NODE_TEST_CONTEXT: _, ...env } = process.env
 
 async function pages(): Promise<string[]> {
@@ -33,7 +33,7 @@ async function blocksOf(page: string): Promise<Block[]> {
   }))
 }
 
-/** Files that a page takes from another one. */
+/** Pages that use the files of another page. */
 const borrowed: Readonly<Record<string, string>> = {
   'docs/reference/engine.md': 'docs/reference/app.md',
   'docs/reference/http.md': 'docs/reference/app.md',
@@ -47,8 +47,8 @@ for (const page of await pages()) {
   const blocks = await blocksOf(page)
   if (blocks.length === 0) continue
 
-  test(`${page}: its files compile, its tests pass, its programs print what it says`, async () => {
-    // Within the project, so that `hence` is the one whose docs they are.
+  test(`${page}: its files compile, its tests pass, its programs print the shown output`, async () => {
+    // Within the project, so that `hence` resolves to this repository.
     await mkdir(join(root, 'data'), { recursive: true })
     const folder = await mkdtemp(join(root, 'data/docs-'))
     try {
@@ -61,15 +61,17 @@ for (const page of await pages()) {
       )
       const node = (...args: string[]) =>
         run(process.execPath, ['-C', 'hence-source', ...args], { cwd: folder, env })
-      await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch(told)
+      await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch(
+        failWithOutput,
+      )
       for (const { name } of files) {
-        if (name.endsWith('.test.ts')) await node('--test', name).catch(told)
+        if (name.endsWith('.test.ts')) await node('--test', name).catch(failWithOutput)
       }
       for (const { kind, name, text } of blocks) {
         if (kind !== 'text') continue
-        assert.equal((await node(name).catch(told)).stdout, text)
-        // Whatever a page runs may be run again.
-        if (page === 'docs/tutorial.md') assert.equal((await node(name).catch(told)).stdout, text)
+        assert.equal((await node(name).catch(failWithOutput)).stdout, text)
+        // The tutorial says that its program can be run again.
+        if (page === 'docs/tutorial.md') assert.equal((await node(name).catch(failWithOutput)).stdout, text)
       }
     } finally {
       await rm(folder, { recursive: true, force: true })
@@ -77,12 +79,12 @@ for (const page of await pages()) {
   })
 }
 
-/** The output of a program that failed, as the message of the failure. */
-function told(error: { stdout?: string; stderr?: string; message: string }): never {
+/** Fails with the output of a program as the message. */
+function failWithOutput(error: { stdout?: string; stderr?: string; message: string }): never {
   assert.fail(`${error.message}\n${error.stdout ?? ''}${error.stderr ?? ''}`)
 }
 
-test('every link within the docs leads somewhere', async () => {
+test('every link within the docs leads to a file', async () => {
   for (const page of await pages()) {
     const text = await readFile(join(root, page), 'utf8')
     for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)) {

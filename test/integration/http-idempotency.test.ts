@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { serveNotes } from '../server/serve.ts'
 
 // Idempotency-Key, case by case: from draft-ietf-httpapi-idempotency-key-header-07 (the numbers are its sections), then
-// from what Stripe documents of its own. Where Hence differs on purpose the test says so.
+// from Stripe's documentation. A test says so where Hence differs on purpose.
 
 const note = (number: number, text = 'x') => ({ owner: 'ada', number, text })
 const uuid = () => randomUUID()
@@ -30,7 +30,7 @@ test('2.1: the key is a structured-field string', async (t) => {
     ['"a\\"b"', 'a"b'],
     ['"a\\\\b"', 'a\\b'],
     ['"x,y;z"', 'x,y;z'],
-    // Parameters that nobody knows are ignored (RFC 9651).
+    // Unknown parameters are ignored (RFC 9651).
     ['"with-parameter";a=1', 'with-parameter'],
     ['  "spaces-around"  ', 'spaces-around'],
   ]
@@ -44,7 +44,7 @@ test('2.1: the key is a structured-field string', async (t) => {
   }
 })
 
-test('2.1: the bare form, which most clients send, is taken too, and is the same id as the quoted one', async (t) => {
+test('2.1: the bare form, which most clients send, is accepted, and is the same id as the quoted one', async (t) => {
   const { submit } = await serveNotes(t)
   const id = uuid()
   assert.equal((await submit('ada', 'write', id, note(1))).status, 200)
@@ -98,7 +98,7 @@ test('2.2: a key must not be used for another payload: 422, and nothing changes'
   )
 })
 
-test('2.3: keys expire, and an expired one is never taken for new', async (t) => {
+test('2.3: keys expire, and an expired key is never treated as new', async (t) => {
   const { submit } = await serveNotes(t)
   const uuid7 = (time: number) => {
     const hex = time.toString(16).padStart(12, '0')
@@ -118,7 +118,7 @@ test('2.3: keys expire, and an expired one is never taken for new', async (t) =>
   assert.equal((await submit('ada', 'write', uuid7(Date.now() - 29 * day), note(1))).status, 200)
 })
 
-test('2.4: the fingerprint is of what is said, not of the bytes: order of names and space do not count', async (t) => {
+test('2.4: the fingerprint ignores white space and the order of members', async (t) => {
   const { submit } = await serveNotes(t)
   const id = uuid()
   assert.equal((await submit('ada', 'write', id, '{"owner":"ada","number":1,"text":"é"}')).status, 200)
@@ -130,7 +130,7 @@ test('2.4: the fingerprint is of what is said, not of the bytes: order of names 
   }
 })
 
-test('2.6: first time, and a retry after it is done: the result of the first, whatever it was', async (t) => {
+test('2.6: a retry after the first request finished gets its outcome, whatever it was', async (t) => {
   const { submit, engine } = await serveNotes(t)
   const wishes: readonly [type: string, input: unknown, status: number][] = [
     ['write', note(1), 200],
@@ -155,7 +155,7 @@ test('2.6: first time, and a retry after it is done: the result of the first, wh
   }
 })
 
-test('2.6: a concurrent retry. The draft answers 409; Hence attaches it to the first, and both get the outcome', async (t) => {
+test('2.6: a concurrent retry. The draft answers 409; Hence attaches it to the first request, and both get the outcome', async (t) => {
   const { submit, engine } = await serveNotes(t)
   const id = uuid()
   const replies = await Promise.all(Array.from({ length: 50 }, () => submit('ada', 'write', id, note(1))))
@@ -177,11 +177,11 @@ test('2.7: a missing key is 400 and says what to do', async (t) => {
   }
 })
 
-test('5: a guessed key shows nobody what another sender did', async (t) => {
+test('5: a guessed key reveals nothing about another sender', async (t) => {
   const { submit } = await serveNotes(t)
   assert.equal((await submit('ada', 'send', 'guess', { from: 'ada', to: 'bob', text: '1' })).status, 200)
   const other = await submit('bob', 'send', 'guess', { from: 'bob', to: 'ada', text: '2' })
-  assert.equal(other.status, 200, 'it is another id')
+  assert.equal(other.status, 200, 'the id of another sender was used')
   assert.equal(other.headers.get('idempotent-replayed'), null)
 })
 
@@ -191,7 +191,7 @@ test('Stripe: keys of up to 255 characters', async (t) => {
   await problem(await submit('ada', 'write', 'k'.repeat(256), note(2)), 400, 'request-id-invalid')
 })
 
-test('Stripe: what fails validation is not kept, so that the same key may be sent again, mended', async (t) => {
+test('Stripe: a validation error is not stored, so the same key may be sent again with a corrected input', async (t) => {
   const { submit } = await serveNotes(t)
   const id = uuid()
   await problem(await submit('ada', 'write', id, { ...note(1), number: 'one' }), 422, 'input-invalid')
@@ -203,7 +203,7 @@ test('Stripe: what fails validation is not kept, so that the same key may be sen
   assert.equal(response.headers.get('idempotent-replayed'), null)
 })
 
-test('Stripe: a result is kept also when it is a 500 of the operation itself', async (t) => {
+test('Stripe: a result is stored even if it is a 500 of the operation itself', async (t) => {
   const { submit } = await serveNotes(t)
   const id = uuid()
   const told = await problem(await submit('ada', 'explode', id, { owner: 'ada' }), 500, 'derivation-threw')
@@ -213,7 +213,7 @@ test('Stripe: a result is kept also when it is a 500 of the operation itself', a
   assert.equal(again.headers.get('hence-outcome'), 'failed')
 })
 
-test('Stripe: overload is not kept: 503 with Retry-After, and the same key later is new', async (t) => {
+test('Stripe: overload is not stored: 503 with Retry-After, and the same key is new later', async (t) => {
   const held = Promise.withResolvers<void>()
   const { submit, engine } = await serveNotes(t, { queueBytesMax: 100, held: held.promise })
   const first = submit('ada', 'write', 'first', note(0))
@@ -234,7 +234,7 @@ test('Stripe: the key of a GET has no effect', async (t) => {
   assert.equal(response.status, 200)
 })
 
-test('Prefer: respond-async gives 202, and Location what became of it', async (t) => {
+test('Prefer: respond-async returns 202 with the Location of the outcome', async (t) => {
   const { submit, call } = await serveNotes(t)
   const id = uuid()
   const first = await submit('ada', 'write', `"${id}"`, note(1), { prefer: 'respond-async, wait=10' })

@@ -8,15 +8,15 @@ import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 
-// Does what a new user does: installs the package as it is published, creates an app in an empty folder,
-// tests it, runs it. The package comes from a tarball made here, its dependencies from the registry.
+// A new user installs the published package, makes an app in an empty folder, tests it, and runs it. The package comes
+// from a tarball made here, its dependencies from the registry.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
-// npm scripts run on the Node that runs this test.
+// npm scripts run on the Node that runs this test, whichever else the machine has.
 const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
 const env = {
-  // With NODE_TEST_CONTEXT, a test runner within this one would run nothing.
+  // Without this variable, or the inner test runner believes that it runs within another one and runs nothing.
   ...inherited,
   PATH: `${dirname(process.execPath)}${delimiter}${process.env['PATH']}`,
   npm_config_update_notifier: 'false',
@@ -68,7 +68,7 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
     cwd: shop,
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
-    // A process group, because a signal to npm alone would not reach the process that it starts.
+    // A process group, since a signal to npm alone would not reach the process that it started.
     detached: true,
   })
   try {
@@ -77,7 +77,7 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
       url = /listens on (http:\S+)/.exec(line)?.[1]
       if (url) break
     }
-    assert.ok(url, 'npm start ended before it listened')
+    assert.ok(url, 'npm start exited before it listened')
     const readme = await readFile(join(shop, 'README.md'), 'utf8')
     const commands = [...readme.matchAll(/^ *npx (hence submit .*)$/gm)].map((match) => match[1]!)
     assert.equal(commands.length, 2)

@@ -10,8 +10,8 @@ import { z } from 'zod'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { type ControlRecord, type CorrectionRecord, decodeRecord } from '../../src/log/record.ts'
 
-// docs/reference/log-format.md promises that a second reader can be written from it alone. Here is one: between
-// the two lines below nothing of ours is used.
+// docs/reference/log-format.md promises that a second reader can be written from it alone. Here is one: the code between
+// the two lines below uses nothing from src.
 
 // ---------------------------------------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ async function readPartition(
   let previous = Buffer.alloc(32)
   let goesOn = true
   for (const [number, name] of names.entries()) {
-    assert.ok(goesOn, `${name} is there, but the segment before it is the last`)
+    assert.ok(goesOn, `${name} exists, but the segment before it is marked as the last`)
     goesOn = false
     counts.segments++
     assert.equal(Number(name.slice(0, 8)), number)
@@ -105,7 +105,10 @@ async function readPartition(
       at += 104 + payload.length
       if (goesOn) break
     }
-    assert.ok(file.subarray(at).equals(Buffer.alloc(file.length - at)), 'behind the last batch stand zeros')
+    assert.ok(
+      file.subarray(at).equals(Buffer.alloc(file.length - at)),
+      'bytes after the last batch are not zero',
+    )
   }
   assert.ok(!goesOn, 'the last batch says that there is another segment')
   return batches
@@ -269,7 +272,7 @@ test('requests, events, ticks and results, with every member', async () => {
       .submit('tell', input, { requestId, principal: i % 4 ? '' : 'Zoë' })
       .catch((error) => assert.ok(ahead && error.code === 'request-id-expired', error))
   }
-  // Time passes by ticks, and effects come to their ends.
+  // Ticks let time pass, and effects finish.
   const isOpen = () => {
     const { nextTimerAt, oldestEffectAt } = engine.stats()
     return nextTimerAt !== undefined || oldestEffectAt !== undefined
@@ -326,13 +329,13 @@ const silent = app('teller-3', {
   ],
 })
 
-/** Whether a control record changes anything: a diff may leave one that says again which code is in force. */
+/** Whether a control record changes anything. A diff may leave one that repeats the version in force. */
 function isChange({ record }: { readonly record: unknown }): boolean {
   const { type, version, before } = (record as ControlRecord).control as { [member: string]: unknown }
   return type !== 'version' || before !== version
 }
 
-test('changes of code, promotions and corrections, with every member, and what they promise', async () => {
+test('code changes, promotions and corrections, with every member and guarantee', async () => {
   const house = (opened: App, options: object = {}) =>
     createEngine({
       app: opened,
@@ -400,7 +403,7 @@ test('changes of code, promotions and corrections, with every member, and what t
     promotion,
     promotion.filter((member) => member !== 'note'),
   ])
-  // No event stands on another side of a control record than its cause.
+  // No control record comes between an event and its cause.
   const era = (partition: number, at: number) =>
     controls[partition]!.filter((control) => control.at < at).length
   for (const [partition, records] of found.entries()) {

@@ -4,8 +4,8 @@ import { createEngine, type Mode } from 'hence'
 import { memoryStorage } from 'hence/testing'
 import { warehouse } from '../../examples/warehouse/warehouse.ts'
 
-// A mode is part of the code, so switching it is a change of code: what is decided goes by the new mode from there on, or from
-// the beginning; see docs/how-to/constraints.md.
+// The mode is part of the code, so switching it is a change of code. The new mode decides from there on, or from the
+// beginning; see docs/how-to/constraints.md.
 
 type Choice = 'refuse' | 'continue' | 'reprocess'
 
@@ -34,7 +34,7 @@ const statesOf = async (engine: Engine) => {
 }
 
 for (const partitions of [1, 4]) {
-  test(`strict, loose and strict again, each from here on (${partitions} partitions)`, async () => {
+  test(`strict, loose and strict again with \`continue\` (${partitions} partitions)`, async () => {
     const { alarms, data, open } = logOf(partitions)
     let engine = await open('strict')
     await receive(engine)
@@ -44,10 +44,10 @@ for (const partitions of [1, 4]) {
     )
     await engine.close()
 
-    // Not by accident.
+    // A changed mode is refused by default.
     await assert.rejects(open('loose'), { code: 'code-changed' })
     engine = await open('loose', 'continue')
-    assert.equal(await place(engine, 'c'), 'rejected', 'as it was told before')
+    assert.equal(await place(engine, 'c'), 'rejected', 'the stored outcome changed')
     assert.equal(await place(engine, 'd'), 'accepted')
     assert.deepEqual(await statesOf(engine), { a: 'placed', b: 'placed', d: 'sorry' })
     assert.equal((await engine.violations.standing('stock', 'mug')).claimed, 2)
@@ -59,14 +59,14 @@ for (const partitions of [1, 4]) {
     const digest = await engine.digest()
     await engine.close()
 
-    // Each part of the log is derived by the mode that was in force there.
+    // Each part of the log is derived under the mode that was in force there.
     engine = await open('strict', 'refuse', { ...memoryStorage({ partitions }), log: data.log })
     assert.equal(await engine.digest(), digest)
     assert.deepEqual(alarms, [])
     await engine.close()
   })
 
-  test(`strict, loose and strict again, each from the beginning (${partitions} partitions)`, async () => {
+  test(`strict, loose and strict again with \`reprocess\` (${partitions} partitions)`, async () => {
     const { alarms, open } = logOf(partitions)
     let engine = await open('strict')
     await receive(engine)
@@ -76,7 +76,7 @@ for (const partitions of [1, 4]) {
 
     engine = await open('loose', 'reprocess')
     assert.deepEqual(await statesOf(engine), { a: 'placed', b: 'placed', c: 'sorry' })
-    assert.equal(await place(engine, 'c'), 'rejected', 'what was told stays told')
+    assert.equal(await place(engine, 'c'), 'rejected', 'the stored outcome changed')
     assert.equal((await engine.violations.standing('stock', 'mug')).claimed, 2)
     await engine.close()
 

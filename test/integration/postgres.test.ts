@@ -11,8 +11,8 @@ import { z } from 'zod'
 import { HandClock, settle } from '../hand-clock.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 
-// The ways between an engine and a real PostgreSQL. Worse than anything is a row there that differs from the engine's
-// and stays so.
+// Sink and outbox between an engine and a real PostgreSQL. The worst result would be a row there that differs from the
+// engine's and stays so.
 
 let directory: string
 let cluster: Cluster | undefined
@@ -38,7 +38,7 @@ after(async () => {
   await rm(directory, { recursive: true, force: true })
 })
 
-/** What a test that fails leaves open, and would keep this process going. */
+/** Everything that a failing test leaves open and that would keep this process alive. */
 const open: { close(): Promise<void> }[] = []
 afterEach(async () => {
   for (const each of open.splice(0).reverse()) await each.close()
@@ -106,7 +106,7 @@ async function opened(data = memoryStorage({ partitions: 3 })) {
   return closedAfter(await createEngine({ app: store, data, ...quiet }))
 }
 
-test('a sink copies what is there, follows what changes, and goes on after a restart of either side', async (t) => {
+test('a sink copies all rows, follows changes, and continues after a restart of either side', async (t) => {
   if (!cluster) return t.skip(why)
   const data = memoryStorage({ partitions: 3 })
   let engine = await opened(data)
@@ -133,7 +133,7 @@ test('a sink copies what is there, follows what changes, and goes on after a res
   assert.equal(both.theirs.boxes.length, 699)
   assert.deepEqual(both.theirs, both.ours)
 
-  // The engine closes and comes back: the sink goes on, and copies nothing anew.
+  // The engine restarts: the sink continues, and copies nothing again.
   await engine.close()
   await assert.rejects(sink.caughtUp(), { code: 'sink-closed' })
   engine = await opened(data)
@@ -157,7 +157,7 @@ test('a sink copies what is there, follows what changes, and goes on after a res
   assert.equal(sink.stats().snapshots, 0)
 })
 
-test('rows and position change together: what is refused there is tried again, and nothing is left out', async (t) => {
+test('rows and position change together: a refused change is retried, and none is left out', async (t) => {
   if (!cluster) return t.skip(why)
   const engine = await opened()
   const held = Promise.withResolvers<void>()
@@ -185,7 +185,7 @@ test('rows and position change together: what is refused there is tried again, a
   assert.deepEqual(theirs, ours)
   assert.equal(theirs.boxes.length, 2)
 
-  // Somebody else moves the position: what stands there counts.
+  // Somebody else changes the position: the stored position counts.
   await client.query('UPDATE together.hence_sinks SET position = $1', [before.rows[0].position])
   await engine.submit('put', { box: 'b2', n: 2 }, { requestId: 'r2' })
   await sink.caughtUp()
@@ -193,7 +193,7 @@ test('rows and position change together: what is refused there is tried again, a
   assert.deepEqual(after.theirs, after.ours)
 })
 
-test('a target of another log, of other tables, or ahead of the log is copied anew', async (t) => {
+test('a target of another log, of other tables, or ahead of the log is copied again', async (t) => {
   if (!cluster) return t.skip(why)
   const { connection } = cluster
   const engines = [await opened(), await opened()]
@@ -229,7 +229,7 @@ test('a target of another log, of other tables, or ahead of the log is copied an
   assert.throws(() => postgresSink({ engine, connection, tables: { boxes: '' } }), { code: 'option-invalid' })
 })
 
-test('a target that is older than what is kept of changes is copied anew', async (t) => {
+test('a target older than the kept changes is copied again', async (t) => {
   if (!cluster) return t.skip(why)
   const clock = new HandClock()
   const data = memoryStorage({ clock, partitions: 3 })
@@ -284,7 +284,7 @@ const thinner = app('store', {
   tables: [numbered],
 })
 
-test('the promoted app has a table by other keys, or not at all: what is there is of one generation, or stays', async (t) => {
+test('a promoted app whose table has other keys, or is missing: the target has rows of one generation', async (t) => {
   if (!cluster) return t.skip(why)
   const { connection } = cluster
   const engine = closedAfter(
@@ -337,13 +337,13 @@ test('the promoted app has a table by other keys, or not at all: what is there i
     rows.map(({ key, part1, value }) => ({ key: [key, part1], value })),
     await engine.scan('boxThings'),
   )
-  // The other one has no table to mirror any more: what others see is what there was, whole.
+  // The promoted app has no such table: readers still see all the rows of before.
   await held.promise
   assert.deepEqual(await mirrored('promoted'), before.theirs)
   const late = { engine, connection, tables: ['boxes'], schema: 'promoted' } as const
   assert.throws(() => postgresSink({ ...late, ...quiet }), { code: 'option-invalid' })
 
-  // The way back leads back.
+  // A rollback restores the target.
   await promote('p2')
   await send(41)
   await all.caughtUp()
@@ -355,7 +355,7 @@ test('the promoted app has a table by other keys, or not at all: what is there i
   assert.equal(back.rowCount, 42)
 })
 
-test('text that PostgreSQL cannot hold becomes U+FFFD, and holds nothing up', async (t) => {
+test('text that PostgreSQL cannot store becomes U+FFFD, and blocks nothing', async (t) => {
   if (!cluster) return t.skip(why)
   const engine = await opened()
   const notes = ['a\0b', '\\u0000', '\\\0', '\\\\\0\0', '\\\\u0000 \ud83d\ude00', 'plain']
@@ -373,7 +373,7 @@ test('text that PostgreSQL cannot hold becomes U+FFFD, and holds nothing up', as
   )
 })
 
-test('one sink at a time works on a target; the other takes over', async (t) => {
+test('one sink at a time works on a target; a second one takes over', async (t) => {
   if (!cluster) return t.skip(why)
   const engine = await opened()
   await engine.submit('put', { box: 'b', n: 1 }, { requestId: 'r1' })
@@ -402,7 +402,7 @@ async function decided(table: string) {
   }
 }
 
-test('requests that a service inserts are sent, once in effect, and get their outcome or their error', async (t) => {
+test('requests that a service inserts take effect once, and get their outcome or their error', async (t) => {
   if (!cluster) return t.skip(why)
   const engine = await opened()
   const { connection } = cluster
@@ -446,7 +446,7 @@ test('requests that a service inserts are sent, once in effect, and get their ou
   assert.equal(reports.filter(({ code }) => code === 'postgres-outbox-refused').length, 4)
   await assert.rejects(insert('a', 'put', '{"box":"b","n":1}', 'ann'), { code: '23505' })
 
-  // As after a crash between the request and the note of its outcome.
+  // As after a crash between the request and the update with its outcome.
   await relay.close()
   await client.query("UPDATE way_in.hence_requests SET decided_at = NULL, outcome = NULL WHERE id = 'a'")
   await insert('g', 'put', '{"box":"b","n":4}')

@@ -8,8 +8,8 @@ import { client, memory } from 'hence/client'
 import { server } from 'hence/server'
 import { bank } from '../bank-versions.ts'
 
-// Who follows the changes of a table holds a copy of it. A promotion changes rows that no record of the log tells of; so each
-// follower must hear that it has to read anew, and end with the rows that the engine has: whenever it happens.
+// A consumer of a table's changes holds a copy of it. A promotion changes rows without a record for each, so every
+// consumer must be notified to read the table again, and must end with the engine's rows, whenever it happens.
 
 const old = bank({ statement: 'paid' })
 const fresh = bank({ fee: 3, most: 500, corrects: true })
@@ -31,7 +31,7 @@ async function opened(t: TestContext): Promise<Engine<App>> {
   return engine
 }
 
-/** Payments, a few at a time, until it is told to stop. */
+/** Sends payments, a few at a time, until it is stopped. */
 function load(engine: Engine<App>, name: string) {
   let stopped = false
   const lanes = Array.from({ length: 4 }, async (_, lane) => {
@@ -43,7 +43,7 @@ function load(engine: Engine<App>, name: string) {
   return async () => {
     stopped = true
     await Promise.all(lanes)
-    // Timers are set for a moment later.
+    // Timers are set a moment ahead.
     while (engine.stats().nextTimerAt !== undefined) await new Promise(setImmediate)
     await engine.idle()
   }
@@ -54,7 +54,7 @@ async function promote(engine: Engine<App>, requestId: string): Promise<void> {
   await engine.reprocessing.promote({ diff }, { requestId })
 }
 
-/** A copy of rows, by their keys. */
+/** A copy of rows, by key. */
 class Copy {
   readonly rows = new Map<string, unknown>()
 
@@ -82,7 +82,7 @@ async function accounts(engine: Engine<App>): Promise<[string, unknown][]> {
   return copy.sorted
 }
 
-test('rows and a position that were read together are followed, or refused: also while a promotion is under way', async (t) => {
+test('changes from a position that was read with the rows continue or are refused, also during a promotion', async (t) => {
   const engine = await opened(t)
   const stop = load(engine, 'first')
   await engine.reprocessing.start({ app: fresh })
@@ -110,7 +110,7 @@ test('rows and a position that were read together are followed, or refused: also
     try {
       const changes = engine.changes({ from: position, signal: stopAt.signal })[Symbol.asyncIterator]()
       for (;;) {
-        // All that is stored comes within the turn.
+        // All stored changes arrive within one turn of the event loop.
         const next = await Promise.race([
           changes.next(),
           new Promise<undefined>((r) => setImmediate(r, undefined)),
@@ -128,19 +128,19 @@ test('rows and a position that were read together are followed, or refused: also
   assert.ok(refused > 0 && taken.some(({ generation }) => generation === 1))
 })
 
-test('who follows in the process is told to read anew, also when nothing comes after the promotion', async (t) => {
+test('a consumer in the process is notified of a promotion, even if no record follows', async (t) => {
   const engine = await opened(t)
   await load(engine, 'first')()
   await engine.reprocessing.start({ app: fresh })
   const follower = (async () => {
-    for await (const _ of engine.changes()) assert.fail('nothing is told of what a promotion changed')
+    for await (const _ of engine.changes()) assert.fail('a row change of a promotion was delivered')
   })()
   const refused = assert.rejects(follower, { code: 'position-unknown', advice: 'change' })
   await promote(engine, 'p1')
   await refused
 })
 
-test('a client that follows a table over HTTP ends with the rows that are there, through a promotion and the way back', async (t) => {
+test('a client that follows a table over HTTP ends with the right rows, through a promotion and a rollback', async (t) => {
   const engine = await opened(t)
   const web = server(engine)
   const { url } = await web.listen()
@@ -156,7 +156,7 @@ test('a client that follows a table over HTTP ends with the rows that are there,
     heard.resolve()
     heard = Promise.withResolvers()
   }
-  /** Reads one after the other; what is told while a read is under way comes after it. */
+  /** Reads one after another; changes during a read are applied after it. */
   let reading = Promise.resolve()
   let pending: (readonly TableChange[])[] | undefined
   following.subscribe(
@@ -168,7 +168,7 @@ test('a client that follows a table over HTTP ends with the rows that are there,
         pending = told
         reading = reading.then(async () => {
           const rows = await following.scan('accounts' as never)
-          // Another one has begun since.
+          // A newer read has started since.
           if (pending !== told) return
           copy.read(rows as never)
           for (const changes of told) copy.take(changes)

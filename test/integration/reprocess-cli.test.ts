@@ -3,23 +3,24 @@ import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { crashAt } from '../crash-points.ts'
 import { type Ended, hence, Running, started } from '../hence-process.ts'
 
-// `hence reprocess` and `hence check` as processes, on a directory and against a server, killed half-way.
+// `hence reprocess` and `hence check` as processes, on a directory and against a server, also killed half-way.
 
 const root = join(import.meta.dirname, '../..')
 let home: string
 let old: string
 let fresh: string
-/** As `fresh`, but so slow that it can be killed half-way. */
+/** Like `fresh`, but slow enough to be killed half-way. */
 let slow: string
 
 before(async () => {
-  // Within the project, so that the apps find Hence.
+  // Within the project, so that the apps can import Hence.
   await mkdir(join(root, 'data'), { recursive: true })
   home = await mkdtemp(join(root, 'data/reprocess-'))
   const source = await readFile(join(root, 'template/shop.ts'), 'utf8')
-  // Version 1 forgets to take what was ordered off the stock.
+  // Version 1 does not subtract ordered units from the stock.
   const right = 'tx.put(products, { ...row, stock: row.stock - quantity })'
   assert.ok(source.includes(right))
   const write = async (name: string, text: string) => {
@@ -57,7 +58,7 @@ interface Diff {
   readonly tables: readonly { name: string; added: number; removed: number; changed: number }[]
 }
 
-/** A directory whose log has 3 mugs and so many orders of one of them, as version 1 derived them. */
+/** A directory whose log has 3 mugs and this many orders of one mug each, derived by version 1. */
 async function filled(name: string, orders = 5, partitions = 1): Promise<string> {
   const data = join(home, name)
   const server = await started([old, '--data', data, '--partitions', String(partitions)])
@@ -119,7 +120,7 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
     [1, 'following', plan.after, ran.of],
   )
   const again = one<Status>(await at('run', fresh, '--json'))
-  assert.equal(again.generation, 1, 'the same code goes on, and does not begin anew')
+  assert.equal(again.generation, 1, 'the same code started again')
   assert.equal(refusal(await at('run', slow, '--json')).code, 'reprocess-exists')
 
   const diff = one<Diff>(await at('diff', '--json'))
@@ -135,7 +136,11 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
   assert.equal(whole.stderr, `diff ${diff.sha256}\n`)
   const lines = await readFile(file, 'utf8')
   assert.equal(lines.split('\n').length - 1, diff.differences)
-  assert.equal(createHash('sha256').update(lines).digest('hex'), diff.sha256, 'as sha256sum says')
+  assert.equal(
+    createHash('sha256').update(lines).digest('hex'),
+    diff.sha256,
+    'the hash is not that of the lines',
+  )
   assert.equal((await at('diff', '--format', 'ndjson')).stdout, lines)
   const page = await at('diff', '--format', 'markdown', '--samples', '1')
   assert.match(page.stdout, /^# What differs/)
@@ -162,7 +167,7 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
   assert.deepEqual([promoted.generation, promoted.before, promoted.replayed], [1, 0, false])
   assert.equal(one<{ replayed: boolean }>(await at(...promote)).replayed, true)
 
-  // The new code is the one in force, and the old one is not.
+  // The new code is in force, and the old code is not.
   const row = ['table', 'get', 'products', 'mug', '--json', '--data', data]
   assert.deepEqual(one(await hence(row)), { key: ['mug'], value: { title: 'A mug', stock: 0 } })
   const server = await started([fresh, '--data', data])
@@ -172,10 +177,10 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
   const status = await at('status')
   assert.match(status.stdout, /^generation 1 live.*\ngeneration 0 following.*live before and kept/)
   assert.match(status.stdout, /generation 1 promoted by somebody.*"stock"/)
-  assert.equal((await at('discard')).code, 1, 'the way back is given up by --yes alone')
+  assert.equal((await at('discard')).code, 1, 'discard did not ask for --yes')
   const back = await at('rollback', '--note', 'back', '--yes')
   assert.equal(back.code, 0, back.stderr)
-  assert.match(back.stderr, /products/, 'what differs is shown first')
+  assert.match(back.stderr, /products/, 'the rollback did not print the differences')
   assert.match(back.stdout, /^Generation 0 is live/)
   assert.deepEqual(one(await hence(row)), { key: ['mug'], value: { title: 'A mug', stock: 3 } })
   const discarded = await at('discard', '--yes')
@@ -184,116 +189,122 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
   assert.equal(refusal(await at('discard', '--yes', '--json')).code, 'reprocess-none')
 })
 
-test('a run that is killed or stopped goes on, and ends in the same diff as one that is not', async () => {
-  const data = await filled('killed', 2_000, 2)
-  const whole = join(home, 'whole')
-  await cp(data, whole, { recursive: true })
-  assert.equal((await hence(['reprocess', 'run', slow, '--data', whole])).code, 0)
-  const expected = one<Diff>(await hence(['reprocess', 'diff', '--data', whole, '--json']))
-  assert.ok(expected.differences > 0)
+test(
+  crashAt('candidate deriving', 'a run that is killed or stopped continues, and ends with the same diff'),
+  async () => {
+    const data = await filled('killed', 2_000, 2)
+    const whole = join(home, 'whole')
+    await cp(data, whole, { recursive: true })
+    assert.equal((await hence(['reprocess', 'run', slow, '--data', whole])).code, 0)
+    const expected = one<Diff>(await hence(['reprocess', 'diff', '--data', whole, '--json']))
+    assert.ok(expected.differences > 0)
 
-  const text = (name: string) => readFile(join(data, name), 'utf8').catch(() => '')
-  for (const signal of ['SIGKILL', 'SIGKILL', 'SIGINT'] as const) {
-    const run = new Running(['reprocess', 'run', slow, '--data', data, '--json'])
-    // The note may be of the run before; who has the directory listens to signals.
-    await until(
-      async () =>
-        (await text('lock.json')).includes(`"pid":${run.process.pid},`) &&
-        (await text('state/generations.json')).includes('"candidate"'),
-    )
-    // What it is stopped in is another thing each time; that it is rarely the end, the length of the log sees to.
-    await new Promise((resolve) => setTimeout(resolve, 700))
-    const code = await run.stop(signal)
-    if (signal === 'SIGINT' && code !== 0) {
-      assert.equal(code, 5)
-      assert.match(run.errors, /The same command continues where it stopped/)
+    const text = (name: string) => readFile(join(data, name), 'utf8').catch(() => '')
+    for (const signal of ['SIGKILL', 'SIGKILL', 'SIGINT'] as const) {
+      const run = new Running(['reprocess', 'run', slow, '--data', data, '--json'])
+      // The manifest may be from the run before. A process that has the directory handles signals.
+      await until(
+        async () =>
+          (await text('lock.json')).includes(`"pid":${run.process.pid},`) &&
+          (await text('state/generations.json')).includes('"candidate"'),
+      )
+      // It is stopped at a different moment each time. The log is long enough that this is rarely the end.
+      await new Promise((resolve) => setTimeout(resolve, 700))
+      const code = await run.stop(signal)
+      if (signal === 'SIGINT' && code !== 0) {
+        assert.equal(code, 5)
+        assert.match(run.errors, /The same command continues where it stopped/)
+      }
     }
-  }
-  const done = one<Status>(await hence(['reprocess', 'run', '--data', data, '--json']))
-  assert.deepEqual([done.generation, done.state, done.records], [1, 'following', done.of])
-  const diff = one<Diff>(await hence(['reprocess', 'diff', '--data', data, '--json']))
-  assert.equal(diff.sha256, expected.sha256)
-})
+    const done = one<Status>(await hence(['reprocess', 'run', '--data', data, '--json']))
+    assert.deepEqual([done.generation, done.state, done.records], [1, 'following', done.of])
+    const diff = one<Diff>(await hence(['reprocess', 'diff', '--data', data, '--json']))
+    assert.equal(diff.sha256, expected.sha256)
+  },
+)
 
-test('against a server: code by way of its directory, beside requests; it goes on after a kill', async (t) => {
-  const data = await filled('served', 500)
-  let server = await started([old, '--data', data])
-  t.after(() => server.stop('SIGKILL'))
-  const env = () => ({ env: { HENCE_URL: server.url } })
-  const at = (...args: string[]) => hence(['reprocess', ...args], env())
+test(
+  crashAt('candidate paused', 'on a server, with code from its directory, it continues after a kill'),
+  async (t) => {
+    const data = await filled('served', 500)
+    let server = await started([old, '--data', data])
+    t.after(() => server.stop('SIGKILL'))
+    const env = () => ({ env: { HENCE_URL: server.url } })
+    const at = (...args: string[]) => hence(['reprocess', ...args], env())
 
-  const nowhere = await at('run', slow, '--json')
-  assert.equal(refusal(nowhere).code, 'code-not-kept', 'no code goes over HTTP')
-  const inUse = await hence(['reprocess', 'run', slow, '--data', data, '--json'])
-  assert.deepEqual([inUse.code, refusal(inUse).code], [5, 'data-in-use'])
+    const nowhere = await at('run', slow, '--json')
+    assert.equal(refusal(nowhere).code, 'code-not-kept', 'code was sent over HTTP')
+    const inUse = await hence(['reprocess', 'run', slow, '--data', data, '--json'])
+    assert.deepEqual([inUse.code, refusal(inUse).code], [5, 'data-in-use'])
 
-  const begun = await hence([
-    'reprocess',
-    'run',
-    slow,
-    '--data',
-    data,
-    '--url',
-    server.url,
-    '--share',
-    '0.2',
-    '--detach',
-    '--json',
-  ])
-  const { version } = one<Status>(begun)
-  assert.ok((await readdir(join(data, 'code'))).includes(`${version}.js`))
-  assert.equal(one<Status>(await at('pause', '--json')).state, 'paused')
-  await server.stop('SIGKILL')
-  server = await started([old, '--data', data])
-  const generations = one<{ candidate: Status }>(await at('status', '--json'))
-  assert.deepEqual([generations.candidate.state, generations.candidate.version], ['paused', version])
-  assert.equal(refusal(await at('diff', '--json')).code, 'reprocess-paused')
-  assert.equal(one<Status>(await at('resume', '--json')).state, 'deriving')
-  await batch(server.url, ordersOf(100, 500))
-  const watched = await at('status', '--watch', '--json')
-  assert.equal(watched.code, 0, watched.stderr)
-  const { candidate, live } = JSON.parse(watched.stdout.trim().split('\n').at(-1)!)
-  assert.deepEqual([live.generation, candidate.state, candidate.version], [0, 'following', version])
+    const begun = await hence([
+      'reprocess',
+      'run',
+      slow,
+      '--data',
+      data,
+      '--url',
+      server.url,
+      '--share',
+      '0.2',
+      '--detach',
+      '--json',
+    ])
+    const { version } = one<Status>(begun)
+    assert.ok((await readdir(join(data, 'code'))).includes(`${version}.js`))
+    assert.equal(one<Status>(await at('pause', '--json')).state, 'paused')
+    await server.stop('SIGKILL')
+    server = await started([old, '--data', data])
+    const generations = one<{ candidate: Status }>(await at('status', '--json'))
+    assert.deepEqual([generations.candidate.state, generations.candidate.version], ['paused', version])
+    assert.equal(refusal(await at('diff', '--json')).code, 'reprocess-paused')
+    assert.equal(one<Status>(await at('resume', '--json')).state, 'deriving')
+    await batch(server.url, ordersOf(100, 500))
+    const watched = await at('status', '--watch', '--json')
+    assert.equal(watched.code, 0, watched.stderr)
+    const { candidate, live } = JSON.parse(watched.stdout.trim().split('\n').at(-1)!)
+    assert.deepEqual([live.generation, candidate.state, candidate.version], [0, 'following', version])
 
-  const file = join(home, 'served.ndjson')
-  const told = await at('diff', '--format', 'ndjson', '--out', file)
-  assert.equal(told.code, 0, told.stderr)
-  const hash = createHash('sha256')
-    .update(await readFile(file))
-    .digest('hex')
-  assert.equal(told.stderr, `diff ${hash}\n`)
-  const metrics = async () => (await fetch(`${server.url}/metrics`)).text()
-  assert.match(await metrics(), /^hence_generation 0$/m)
-  assert.match(await metrics(), /^hence_reprocess_records_left\{generation="1"\} 0$/m)
-  const info = async () =>
-    ((await (await fetch(`${server.url}/openapi.json`)).json()) as { info: object }).info
-  const before = await info()
+    const file = join(home, 'served.ndjson')
+    const told = await at('diff', '--format', 'ndjson', '--out', file)
+    assert.equal(told.code, 0, told.stderr)
+    const hash = createHash('sha256')
+      .update(await readFile(file))
+      .digest('hex')
+    assert.equal(told.stderr, `diff ${hash}\n`)
+    const metrics = async () => (await fetch(`${server.url}/metrics`)).text()
+    assert.match(await metrics(), /^hence_generation 0$/m)
+    assert.match(await metrics(), /^hence_reprocess_records_left\{generation="1"\} 0$/m)
+    const info = async () =>
+      ((await (await fetch(`${server.url}/openapi.json`)).json()) as { info: object }).info
+    const before = await info()
 
-  const promoted = await at('promote', '--diff', hash, '--request-id', 'p1', '--yes', '--json')
-  assert.equal(one<{ replayed: boolean }>(promoted).replayed, false)
-  assert.equal(
-    one<{ replayed: boolean }>(await at('promote', '--diff', hash, '--request-id', 'p1', '--yes', '--json'))
-      .replayed,
-    true,
-  )
-  assert.notDeepEqual(await info(), before, 'the document is that of the new code')
-  assert.match(await metrics(), /^hence_generation 1$/m)
-  const row = await hence(['table', 'get', 'products', 'mug', '--json'], env())
-  assert.deepEqual(one(row), { key: ['mug'], value: { title: 'A mug', stock: 0 } })
-  const sold = await hence(['submit', 'place-order', JSON.stringify(ordersOf(1, 900)[0]!.input)], env())
-  assert.deepEqual([sold.code, /out-of-stock/.test(sold.stdout)], [3, true], 'the new code decides')
+    const promoted = await at('promote', '--diff', hash, '--request-id', 'p1', '--yes', '--json')
+    assert.equal(one<{ replayed: boolean }>(promoted).replayed, false)
+    assert.equal(
+      one<{ replayed: boolean }>(await at('promote', '--diff', hash, '--request-id', 'p1', '--yes', '--json'))
+        .replayed,
+      true,
+    )
+    assert.notDeepEqual(await info(), before, 'the OpenAPI document did not change')
+    assert.match(await metrics(), /^hence_generation 1$/m)
+    const row = await hence(['table', 'get', 'products', 'mug', '--json'], env())
+    assert.deepEqual(one(row), { key: ['mug'], value: { title: 'A mug', stock: 0 } })
+    const sold = await hence(['submit', 'place-order', JSON.stringify(ordersOf(1, 900)[0]!.input)], env())
+    assert.deepEqual([sold.code, /out-of-stock/.test(sold.stdout)], [3, true], 'the old code decided')
 
-  const back = await at('rollback', '--yes')
-  assert.equal(back.code, 0, back.stderr)
-  assert.equal(
-    refusal(await at('pause', '--json').then(() => at('promote', '--diff', hash, '--yes', '--json'))).code,
-    'diff-unknown',
-  )
-  assert.equal((await at('discard', '--yes')).code, 0)
-  assert.equal(refusal(await at('pause', '--json')).code, 'reprocess-none')
-})
+    const back = await at('rollback', '--yes')
+    assert.equal(back.code, 0, back.stderr)
+    assert.equal(
+      refusal(await at('pause', '--json').then(() => at('promote', '--diff', hash, '--yes', '--json'))).code,
+      'diff-unknown',
+    )
+    assert.equal((await at('discard', '--yes')).code, 0)
+    assert.equal(refusal(await at('pause', '--json')).code, 'reprocess-none')
+  },
+)
 
-test('check: reads the whole log, compares, says by its exit code, and writes nothing', async (t) => {
+test('check: reads the whole log, compares, reports by exit code, and writes nothing', async (t) => {
   const data = await filled('checked', 50, 2)
   const server = await started([old, '--data', data])
   t.after(() => server.stop('SIGKILL'))
@@ -338,7 +349,7 @@ test('check: reads the whole log, compares, says by its exit code, and writes no
   )
   assert.deepEqual(await picture(data), before)
 
-  // A backup has no tables: its log tells which code was in force.
+  // A backup has no tables; its log says which code was in force.
   const copy = join(home, 'copy')
   assert.equal((await hence(['backup', '--data', data, '--to', copy])).code, 0)
   const backed = one<{ diff: Diff }>(await hence(['check', fresh, '--data', copy, '--json']))
@@ -347,7 +358,7 @@ test('check: reads the whole log, compares, says by its exit code, and writes no
   assert.equal((await hence(['check', fresh, '--data', join(home, 'nowhere')])).code, 1)
 })
 
-test('start says what to run when the code has changed; continue leaves what is derived', async () => {
+test('start prints the command to run when the code has changed; `continue` keeps the rows', async () => {
   const data = await filled('changed')
   const refused = await hence(['start', fresh, '--data', data, '--port', '0'])
   assert.equal(refused.code, 1)
@@ -362,12 +373,12 @@ test('start says what to run when the code has changed; continue leaves what is 
   const now = await hence(['table', 'get', 'products', 'mug', '--json'], { env })
   assert.deepEqual(one(now), { key: ['mug'], value: { title: 'A mug', stock: 2 } })
   await server.stop()
-  // The directory is opened with the code that took over.
+  // The directory opens with the code that took over.
   const status = await hence(['reprocess', 'status', '--data', data])
   assert.match(status.stdout, /took over in generation 0/)
 })
 
-/** Every file of a directory, but the lock's. */
+/** Every file of a directory except the lock. */
 async function picture(directory: string): Promise<(readonly [name: string, content: string])[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
   const files = entries.filter((entry) => entry.isFile() && !entry.name.startsWith('lock'))

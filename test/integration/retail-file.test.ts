@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Summary } from '../../examples/retail/summary.ts'
+import { crashAt } from '../crash-points.ts'
 import { randomFrom } from '../random.ts'
 import {
   importOnce,
@@ -15,9 +16,9 @@ import {
   startRetail,
 } from './retail-process.ts'
 
-// The figures were counted by a program that is not Hence, and stand in the README beside the file.
+// The figures were counted by another program; they are in the README beside the file.
 const file = realOrders ?? ''
-const skip = realOrders ? false : 'the file of real orders is not there (HENCE_RETAIL_CSV): it is not checked'
+const skip = realOrders ? false : 'the file of real orders is missing (HENCE_RETAIL_CSV)'
 const invoices = 12_795
 const figures = { revenue: '4397950.761', writeOffUnits: -114_420, customers: 3_002, stockCodes: 3_651 }
 
@@ -40,7 +41,7 @@ const countsOf = ({ requests, accepted, rejected, failed, duplicates }: Summary)
 const allAccepted = { requests: invoices, accepted: invoices, rejected: 0, failed: 0, duplicates: 0 }
 const allDuplicates = { ...allAccepted, accepted: 0, duplicates: invoices }
 
-/** The digest of the first import; every other way must lead to the same. */
+/** The digest of the first import. Every other import must have the same. */
 let digest: string | undefined
 const assertSameBooks = (summary: Summary) => {
   assert.deepEqual(figuresOf(summary), figures)
@@ -55,7 +56,7 @@ async function assertSameFromLog(data: string, args: readonly string[]): Promise
   assertSameBooks(replayed)
 }
 
-test('the real file on one partition: straight, again, and from the log alone', {
+test('the real file on one partition: imported, imported again, and derived from the log alone', {
   skip: skip || (!isLong && 'takes long: npm run test:soak'),
 }, async (context) => {
   const data = await newDirectory(context)
@@ -71,15 +72,18 @@ test('the real file on one partition: straight, again, and from the log alone', 
   await assertSameFromLog(data, args)
 })
 
-test(`the real file on 8 partitions, killed ${kills} times on the way, and from the log alone`, {
+const name = crashAt(
+  'requests in flight',
+  `the real file on 8 partitions, ${kills} kills, and derived from the log alone`,
+)
+test(name, {
   skip,
 }, async (context) => {
   const data = await newDirectory(context)
   const args = ['--csv', file, '--data', data, '--partitions', '8']
   const random = randomFrom(seed)
   for (let round = 0; round < kills; round++) {
-    // The rounds spread over the import up to its last line of progress; within its share of it, each is
-    // killed at a moment of its own.
+    // The kills spread over the import up to its last progress line; each comes at a random moment of its share.
     const killAt = Math.floor(((round + random()) / kills) * 0.94 * invoices)
     const wait = random() * 30
     let killing: Promise<void> | undefined
@@ -93,7 +97,7 @@ test(`the real file on 8 partitions, killed ${kills} times on the way, and from 
     })
     const { signal, err } = await child.ended
     await killing
-    assert.equal(signal, 'SIGKILL', `it must be killed at ${killAt}, but ended before\n${err.join('\n')}`)
+    assert.equal(signal, 'SIGKILL', `the import exited before the kill at ${killAt}\n${err.join('\n')}`)
   }
   const summary = await importOnce(...args)
   assert.equal(summary.accepted + summary.duplicates, invoices)

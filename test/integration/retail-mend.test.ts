@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { formatMoney } from '../../examples/retail/money.ts'
 import { readPost } from '../../examples/retail/post.ts'
 import { sample } from '../../examples/retail/sample.ts'
+import { crashAt } from '../crash-points.ts'
 import { randomFrom } from '../random.ts'
 import {
   differingFields,
@@ -19,19 +20,19 @@ import {
 } from './retail-oracle.ts'
 import { importOnce, isLong, newDirectory, realOrders, rounds, startRetail } from './retail-process.ts'
 
-// The books of version 1 are derived again by version 2, compared, promoted, made good, and taken back, by a process that is
-// killed by SIGKILL in each of these steps. Worst is a letter to somebody who was told nothing wrong, or a row that is
-// wrong and not named; then a letter that is missing; then two letters to one customer.
+// The books of version 1 are derived again by version 2, compared, promoted, corrected and rolled back, by a process that
+// is killed in each of these steps. The worst result would be a letter to a customer whose total was right, or a wrong
+// row that the diff does not list; then a missing letter; then two letters to one customer.
 
-/** Of the sample, so many orders are enough where there is not much time. */
+/** The number of sample orders in a short run. */
 const orders = isLong ? 20_000 : 2_500
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 
-/** In the order in which they come; `start` is what is done before the first of them, which is recovery. */
+/** In order. `start` is everything before the first of them, which is recovery. */
 const steps = ['start', 'import', 'reprocess', 'compare', 'promote', 'deliver', 'roll-back'] as const
 type Step = (typeof steps)[number]
 
-/** What the process tells of a step, as it begins and when it is done. */
+/** The line that the process prints when a step starts and when it is done. */
 type Told = { readonly step: Step } & (
   | { readonly begins: true }
   | {
@@ -42,22 +43,22 @@ type Told = { readonly step: Step } & (
     }
 )
 
-/** When to kill: in a step, or the first one after it that is still to be done; `correct` is the second half of `promote`. */
+/** When to kill: in a step, or in the first later one that is not done yet; `correct` is the second half of `promote`. */
 interface Killing {
   readonly step: Step | 'correct'
-  /** How far into it, from 0 to 1. */
+  /** How far into the step, from 0 to 1. */
   readonly part: number
   lengthMs(step: Step): number
 }
 
-/** How long it takes to write corrections and to act on them, about. */
+/** About how long it takes to write the corrections and to apply them. */
 const correctMs = 30
 
-/** Runs until it ends or is killed; gives what it told, and how long after its start. */
+/** Runs until the process exits or is killed; returns its lines, with the time since the start. */
 async function mend(source: readonly string[], directory: string, killing?: Killing) {
   const told: { readonly fact: Told; readonly atMs: number }[] = []
   let dying: Promise<void> | undefined
-  // A step may take less time than when it was measured.
+  // A step may be shorter than when it was measured.
   const next = Promise.withResolvers<void>()
   const isDue = (step: Step) => {
     const wanted = killing?.step === 'correct' ? 'promote' : killing?.step
@@ -90,7 +91,7 @@ async function mend(source: readonly string[], directory: string, killing?: Kill
   return { told, isKilled: signal === 'SIGKILL' }
 }
 
-/** Resolves when a promotion has put down what is to be corrected, just before it is recorded; or the process has ended. */
+/** Resolves when a promotion has stored its correction files, just before its record; or when the process has exited. */
 async function correctionsAreKept(data: string, ended: Promise<unknown>): Promise<void> {
   let isOver = false
   void ended.then(() => {
@@ -114,7 +115,7 @@ if (realOrders && isLong) {
 
 for (const source of sources) {
   const { name } = source
-  test(`${name}: version 2 names what version 1 made wrong, mends it, says sorry, and goes back`, async (context) => {
+  test(`${name}: version 2 lists the errors of version 1, mends them, sends letters, and is rolled back`, async (context) => {
     const papers = await source.papers()
     const counts = Map.groupBy(wrongBy(papers), ({ name }) => name.split(' ')[0]!)
     context.diagnostic(`wrong: ${[...counts].map(([what, { length }]) => `${length} ${what}`).join(', ')}`)
@@ -144,25 +145,28 @@ for (const source of sources) {
         .flatMap((step) => (step === 'promote' ? [step, 'correct' as const] : [step]))
         .map((step) => ({ step, part: random(), lengthMs }))
     for (let round = 0; round < (rounds ?? 1); round++) {
-      await context.test(`killed in every step, seed ${seed}, round ${round}`, async (context) => {
-        const directory = await newDirectory(context)
-        const told: Told[] = []
-        const diedIn: string[] = []
-        for (const killing of [...killings(), undefined]) {
-          const life = await mend(source.args, directory, killing)
-          told.push(...life.told.map(({ fact }) => fact))
-          if (life.isKilled) diedIn.push(life.told.at(-1)?.fact.step ?? 'start')
-        }
-        context.diagnostic(`it died in ${diedIn.join(', ')}`)
-        assert.ok(diedIn.length > 4, 'it was killed on the way')
-        assert.equal(await assertMended(directory, papers, told, right.digest), digest)
-      })
+      await context.test(
+        crashAt(['during start', 'candidate deriving', 'promotion'], `round ${round} (HENCE_SEED=${seed})`),
+        async (context) => {
+          const directory = await newDirectory(context)
+          const told: Told[] = []
+          const diedIn: string[] = []
+          for (const killing of [...killings(), undefined]) {
+            const life = await mend(source.args, directory, killing)
+            told.push(...life.told.map(({ fact }) => fact))
+            if (life.isKilled) diedIn.push(life.told.at(-1)?.fact.step ?? 'start')
+          }
+          context.diagnostic(`it died in ${diedIn.join(', ')}`)
+          assert.ok(diedIn.length > 4, 'too few steps were killed')
+          assert.equal(await assertMended(directory, papers, told, right.digest), digest)
+        },
+      )
     }
   })
 }
 
 /**
- * @param told by all processes that worked on this directory
+ * @param told the lines of all processes that worked on this directory
  * @returns the digest of version 1's books
  */
 async function assertMended(
@@ -173,10 +177,10 @@ async function assertMended(
 ): Promise<string> {
   const facts = (step: Step) => {
     const of = told.flatMap((fact) => (fact.step === step && !fact.begins ? [fact] : []))
-    for (const fact of of) assert.deepEqual(fact, of[0], 'told again, it is the same')
+    for (const fact of of) assert.deepEqual(fact, of[0], 'a repeated line differs')
     return of[0]
   }
-  // What was told may have been lost with the process, but not all of it.
+  // A killed process may lose some of its lines, but not all of them.
   const [imported, compared, promoted, back] = (['import', 'compare', 'promote', 'roll-back'] as const).map(
     facts,
   )
@@ -195,7 +199,7 @@ async function assertMended(
   }
   assert.notEqual(back.digest, rightDigest)
 
-  // The post may bring a letter twice, under one id; but nobody gets another one, and nobody else gets any.
+  // A letter may arrive twice under one id, but no customer gets a second letter, and nobody else gets one.
   const letters = new Map<string, { to: string; text: string }>()
   for (const { id, to, text } of await readPost(join(directory, 'post.ndjson'))) {
     assert.deepEqual(letters.get(id) ?? { to, text }, { to, text })
@@ -217,7 +221,7 @@ async function assertMended(
   return back.digest
 }
 
-/** A line of the diff in the words of the oracle. */
+/** A line of the diff in the form of the oracle. */
 function nameDifference(line: string): Wrong {
   const { kind, table, key, principal, requestId, before, after } = JSON.parse(line)
   if (kind === 'row') return { name: `${table} ${key.join(' ')}`, ...differingFields(before, after)! }

@@ -4,10 +4,10 @@ import { gunzipSync } from 'node:zlib'
 import { parse } from 'csv-parse'
 import type { Submission } from '../../examples/retail/submission.ts'
 
-// What the two versions of the shop must differ in, worked out from the papers alone: nothing of the shop is run here,
-// and nothing of Hence.
+// The differences that the two versions of the shop must have, computed from the invoices alone, without running
+// the shop or Hence.
 
-/** An invoice that was accepted, and who was told its amount. */
+/** An invoice that was accepted, and the requests whose reply had its amount. */
 export interface Paper {
   readonly kind: 'order' | 'cancelled-order' | 'credit-note' | 'adjustment'
   readonly number: string
@@ -18,7 +18,7 @@ export interface Paper {
   readonly told: readonly { readonly principal: string; readonly requestId: string }[]
 }
 
-/** A row that differs, or an outcome: its fields that do, or all that are told of it where the one version has none. */
+/** A row or outcome that differs: the fields that do, or all known fields if one version lacks it. */
 export interface Wrong {
   /** `orders 536365`, or `outcome importer invoice-536365`. */
   readonly name: string
@@ -26,7 +26,7 @@ export interface Wrong {
   readonly after: Readonly<Record<string, number>> | undefined
 }
 
-/** Everything that must differ, in the order of the names; and nothing else may. */
+/** Everything that must differ, ordered by name. Nothing else may. */
 export function wrongBy(papers: readonly Paper[]): Wrong[] {
   const [before, after] = [booksOf(papers, 1), booksOf(papers, 2)]
   return [...new Set([...before.keys(), ...after.keys()])].sort().flatMap((name) => {
@@ -35,7 +35,7 @@ export function wrongBy(papers: readonly Paper[]): Wrong[] {
   })
 }
 
-/** What all days bring in, in thousandths of a pound, by each version. */
+/** The revenue of all days, in thousandths of a pound, by version. */
 export function revenueBy(papers: readonly Paper[], version: 1 | 2): number {
   return [...booksOf(papers, version)].reduce(
     (sum, [name, row]) => sum + (name.startsWith('days ') ? row['revenue']! : 0),
@@ -43,7 +43,7 @@ export function revenueBy(papers: readonly Paper[], version: 1 | 2): number {
   )
 }
 
-/** The fields of a row that differ; undefined when none does. */
+/** The fields of a row that differ; undefined if none does. */
 export function differingFields<Row extends object>(
   before: Row | undefined,
   after: Row | undefined,
@@ -59,7 +59,7 @@ export function differingFields<Row extends object>(
   return Object.keys(fields.before).length + Object.keys(fields.after).length > 0 ? fields : undefined
 }
 
-/** The rows that the versions keep money in. Version 1 takes it through floating pounds, and forgets guests' credit notes. */
+/** The rows that hold money. Version 1 uses floating-point pounds and misses credit notes of guests. */
 function booksOf(papers: readonly Paper[], version: 1 | 2): Map<string, Record<string, number>> {
   const books = new Map<string, Record<string, number>>()
   const kept = (amount: number) => (version === 1 ? Math.trunc((amount / 1000) * 1000) : amount)
@@ -91,7 +91,7 @@ function booksOf(papers: readonly Paper[], version: 1 | 2): Map<string, Record<s
   return books
 }
 
-/** The papers of a file of the data set. */
+/** The invoices of a file of the data set. */
 export async function papersOfFile(path: string): Promise<Paper[]> {
   const text = gunzipSync(await readFile(path))
   const rows: Record<string, string>[] = await parse(text, { columns: true }).toArray()
@@ -100,7 +100,7 @@ export async function papersOfFile(path: string): Promise<Paper[]> {
     const [first] = rows as [Record<string, string>]
     const kind = { C: 'credit-note', A: 'adjustment' }[number[0]!] ?? 'order'
     const units = (row: Record<string, string>) => Number(row['Quantity'])
-    // Stock that is written off is no money.
+    // Written-off stock is not money.
     if (kind === 'order' && units(first) < 0) return []
     return [
       {
@@ -119,7 +119,7 @@ export async function papersOfFile(path: string): Promise<Paper[]> {
   })
 }
 
-/** The papers that the sample leaves behind: of each number the first one, and what became of it. */
+/** The invoices of the sample: the first of each number, with its outcome. */
 export function papersOfSample(submissions: readonly Submission[]): Paper[] {
   const papers = new Map<string, Paper & { readonly owner: string; readonly isShipped?: true }>()
   const sent = new Set<string>()

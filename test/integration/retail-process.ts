@@ -13,8 +13,8 @@ const scriptOf = (name: 'main' | 'mend') =>
   fileURLToPath(import.meta.resolve(`../../examples/retail/${name}.ts`))
 
 /**
- * Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33), which lies beside the repository and not
- * in it, or where HENCE_RETAIL_CSV says. Undefined where there is none.
+ * Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33). The file is beside the repository,
+ * not in it, or where HENCE_RETAIL_CSV says. Undefined if it is missing.
  */
 export const realOrders = [
   process.env['HENCE_RETAIL_CSV'] ??
@@ -22,12 +22,12 @@ export const realOrders = [
 ].find((file) => existsSync(file))
 
 const givenRounds = process.env['HENCE_ROUNDS']
-/** How often a long way is gone, or a process killed on it; undefined: as often as there is time for. */
+/** How many rounds long tests run, or how often they kill a process; undefined for the short default. */
 export const rounds = givenRounds === undefined ? undefined : Number(givenRounds)
-/** Whether all ways are gone, however long they take: `npm run test:soak`. */
+/** Whether the long tests run: `npm run test:soak`. */
 export const isLong = rounds !== undefined
 
-/** The retail example as a process of its own, so that it can be killed. */
+/** The retail example in a separate process, so that it can be killed. */
 export interface RetailProcess {
   kill(signal: NodeJS.Signals): boolean
   readonly ended: Promise<{
@@ -39,7 +39,7 @@ export interface RetailProcess {
 }
 
 /**
- * @param onLine hears of every line that it prints, on either channel
+ * @param onLine called with every line that it prints, on standard output or error
  * @param script `main` imports orders, `mend` mends the books of version 1
  */
 export function startRetail(
@@ -75,7 +75,7 @@ export async function importOnce(...args: string[]): Promise<Summary> {
   return JSON.parse(out.at(-1)!)
 }
 
-/** How many requests have been decided, when the line tells that. */
+/** How many requests have been decided, if the line says so. */
 export function progressOf(line: string): number | undefined {
   const count = /^(\d+) of \d+ requests$/.exec(line)?.[1]
   return count === undefined ? undefined : Number(count)

@@ -4,9 +4,10 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { sample } from '../../examples/retail/sample.ts'
 import type { Summary } from '../../examples/retail/summary.ts'
+import { crashAt } from '../crash-points.ts'
 import { importOnce, newDirectory, progressOf, startRetail } from './retail-process.ts'
 
-test('the sample by the command of the README, twice', async (context) => {
+test('the sample, imported twice with the command of the README', async (context) => {
   const requests = sample()
   const ids = new Set(requests.map(({ principal, requestId }) => `${principal} ${requestId}`))
   const data = await newDirectory(context)
@@ -31,30 +32,33 @@ test('the sample by the command of the README, twice', async (context) => {
 const orders = 4_000
 const small = ['--orders', String(orders)]
 const requests = sample({ orders })
-/** Then most is still to come, however long it takes until a signal is heard. */
+/** Early enough that most orders are still to come when a signal is handled. */
 const early = requests.length / 8
-/** The digest of the first import; every other way must lead to the same. */
+/** The digest of the first import. Every other import must have the same. */
 let digest: string | undefined
 
-test('a small sample on 8 partitions, killed on the way and run again', async (context) => {
-  digest = (await importOnce(...small, '--data', await newDirectory(context))).digest
-  const args = [...small, '--data', await newDirectory(context), '--partitions', '8']
-  const child = startRetail([...args, '--once'], (line) => {
-    if ((progressOf(line) ?? 0) >= early) child.kill('SIGKILL')
-  })
-  assert.equal((await child.ended).signal, 'SIGKILL')
+test(
+  crashAt('requests in flight', 'a small sample on 8 partitions is imported by a second run'),
+  async (context) => {
+    digest = (await importOnce(...small, '--data', await newDirectory(context))).digest
+    const args = [...small, '--data', await newDirectory(context), '--partitions', '8']
+    const child = startRetail([...args, '--once'], (line) => {
+      if ((progressOf(line) ?? 0) >= early) child.kill('SIGKILL')
+    })
+    assert.equal((await child.ended).signal, 'SIGKILL')
 
-  const summary = await importOnce(...args)
-  assert.equal(summary.requests, requests.length)
-  assert.ok(summary.duplicates > early)
-  assert.equal(summary.digest, digest)
-})
+    const summary = await importOnce(...args)
+    assert.equal(summary.requests, requests.length)
+    assert.ok(summary.duplicates > early)
+    assert.equal(summary.digest, digest)
+  },
+)
 
-test('SIGINT stops the import, then the showing', async (context) => {
+test('SIGINT stops the import, then the server of the tables', async (context) => {
   const args = [...small, '--data', await newDirectory(context)]
   let isAsked = false
   const importing = startRetail(args, (line) => {
-    // A second one would end it at once.
+    // A second SIGINT would end it at once.
     if (!isAsked && (progressOf(line) ?? 0) >= early) isAsked = importing.kill('SIGINT')
   })
   const stopped = await importing.ended
@@ -80,7 +84,7 @@ test('SIGINT stops the import, then the showing', async (context) => {
   ]) {
     assert.ok(
       shown.out.some((line) => line.includes(reason)),
-      `none was rejected with ${reason}`,
+      `no request was rejected with ${reason}`,
     )
   }
 })

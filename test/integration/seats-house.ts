@@ -7,13 +7,13 @@ import seats, { type Seats } from '../../examples/seats/seats.ts'
 import { openSite, type Site } from '../../examples/seats/site.ts'
 import { decodeRecord } from '../../src/log/record.ts'
 
-/** The seats site in this process, with what can go wrong on the way to it. */
+/** The seats site in this process, with network faults. */
 export class SeatsHouse {
   readonly #data = memoryStorage()
   #site!: Site
   #web!: Server
   engine!: Engine<Seats>
-  /** Answers to these requests are cut off once they are decided. */
+  /** The answers to these requests are cut off after they are decided. */
   cuts: string | undefined
   #isUnplugged = false
   #cut: PromiseWithResolvers<void> | undefined
@@ -35,7 +35,7 @@ export class SeatsHouse {
     return `http://localhost:${(this.#web.address() as AddressInfo).port}/`
   }
 
-  /** Ends all connections, and every new one as it comes, or takes them again. */
+  /** Ends all connections and refuses new ones, or accepts them again. */
   unplug(unplugged: boolean): void {
     this.#isUnplugged = unplugged
     if (unplugged) this.#web.closeAllConnections()
@@ -47,12 +47,12 @@ export class SeatsHouse {
     return this.#cut.promise
   }
 
-  /** Lets no request of a type on before so many have arrived. */
+  /** Holds requests of a type back until this many have arrived. */
   gather(type: string, count: number): void {
     this.#gathering = { type, count, waiting: [] }
   }
 
-  /** The types of all requests in the log, in their order. */
+  /** The types of all requests in the log, in order. */
   async log(): Promise<string[]> {
     const types: string[] = []
     for await (const { records } of this.#data.log.read(0, 0)) {

@@ -10,11 +10,12 @@ import { fileURLToPath } from 'node:url'
 import { createEngine } from 'hence'
 import type { BrowserContext, Page } from 'playwright-core'
 import seats from '../../examples/seats/seats.ts'
+import { crashAt } from '../crash-points.ts'
 import { openChromium } from './chromium.ts'
 import { SeatsHouse } from './seats-house.ts'
 
-// The page of examples/seats in a real browser: its IndexedDB, its service worker, its tabs, its network. What would
-// be worst is a seat that is booked twice, or shown as booked when it is not; then a wish that is lost.
+// The page of examples/seats in a real browser, with its IndexedDB, service worker, tabs and network. The worst result
+// would be a seat that is booked twice, or shown as booked when it is not; then a request that is lost.
 
 const browser = await openChromium()
 const skip = typeof browser === 'string' ? browser : false
@@ -30,7 +31,7 @@ async function house(t: TestContext): Promise<SeatsHouse> {
   return opened
 }
 
-/** A browser profile of its own: another passenger. */
+/** A separate browser profile: another passenger. */
 async function passenger(t: TestContext): Promise<BrowserContext> {
   assert.ok(typeof browser !== 'string')
   const context = await browser.newContext()
@@ -39,7 +40,7 @@ async function passenger(t: TestContext): Promise<BrowserContext> {
   return context
 }
 
-/** A tab with the page, once it would also open without a network. */
+/** A tab with the page, once the page would also open without a network. */
 async function tab(context: BrowserContext, url: string): Promise<Page> {
   const page = await context.newPage()
   await page.goto(url)
@@ -51,7 +52,7 @@ async function tab(context: BrowserContext, url: string): Promise<Page> {
 type Worked = { navigator: { serviceWorker: { ready: Promise<unknown> } } }
 
 /**
- * A browser that plays being offline forgets it for a moment when a page is reloaded, so the other end goes away too.
+ * A browser in emulated offline mode is online for a moment when a page reloads, so the server goes away too.
  */
 async function network(context: BrowserContext, house: SeatsHouse, isThere: boolean): Promise<void> {
   house.unplug(!isThere)
@@ -85,7 +86,7 @@ test('offline in the middle of a booking, reloaded offline, back online: booked 
   await page.reload()
   await says(page, 'To be booked. It will be sent when you are online.')
   await shows(page, '4C', 'waiting')
-  assert.equal(await seat(page, '4D').getAttribute('data-look'), 'free', 'the map as it was')
+  assert.equal(await seat(page, '4D').getAttribute('data-look'), 'free', 'the map changed')
   await look(page, 'offline')
   assert.deepEqual(await at.log(), ['open-flight', 'hold-seat'])
 
@@ -109,7 +110,11 @@ test('the answer to a booking is lost, then the network, then the page: booked o
   await cut
   await network(context, at, false)
   await says(page, 'It will be sent when you are online.')
-  assert.equal((await engine.get('seats', ['HE101', 7, 'F']))?.state, 'booked', 'though nobody was told')
+  assert.equal(
+    (await engine.get('seats', ['HE101', 7, 'F']))?.state,
+    'booked',
+    'the engine has not booked it',
+  )
   await page.reload()
   await says(page, 'It will be sent when you are online.')
   at.cuts = undefined
@@ -175,17 +180,17 @@ for (const offline of [false, true]) {
     }
     const { accepted, rejected, failed } = engine.stats().replies
     assert.equal(accepted, 3, 'opened, held, and booked once')
-    // Where both tabs stored a wish before they heard of each other, the second was told that it is booked already.
+    // If both tabs stored a request before they knew of each other, the second was rejected as booked already.
     assert.ok(rejected <= 1, `${rejected} rejected`)
     assert.equal(failed, 0)
   })
 }
 
-test('two passengers want one seat: one has it, the other is told', options, async (t) => {
+test('two passengers want one seat: one gets it, the other sees a message', options, async (t) => {
   const at = await house(t)
   const { engine, url } = at
   const pages = [await tab(await passenger(t), url), await tab(await passenger(t), url)]
-  // Both have asked before either is answered; a seat that is seen to be taken cannot be asked for.
+  // Both ask before either is answered, since a seat that shows as taken cannot be asked for.
   at.gather('hold-seat', 2)
   await Promise.all(pages.map((page) => seat(page, '5D').click()))
   const outcomes = await Promise.all(
@@ -204,32 +209,32 @@ test('two passengers want one seat: one has it, the other is told', options, asy
   await shows(has!, '5D', 'booked')
   assert.equal(await card(lost!, '5D').count(), 0)
 
-  // What one gives back, the other sees without asking.
+  // A seat that one passenger releases becomes free on the other's page by itself.
   await button(has!, 'Give back', '5D').click()
   await shows(lost!, '5D', 'free')
   assert.deepEqual(await engine.scan('passengers'), [])
 })
 
-test('a seat that was taken while one was offline is refused kindly', options, async (t) => {
-  const { url } = await house(t)
-  const [late, other] = [await passenger(t), await passenger(t)]
-  const page = await tab(late, url)
-  const faster = await tab(other, url)
-  await late.setOffline(true)
-  await seat(page, '3A').click()
-  await button(page, 'Book', '3A').click()
-  await hold(faster, '3A')
-  await late.setOffline(false)
-  await says(page, 'Somebody else was faster: seat 3A is taken. Please choose another.')
-  await shows(page, '3A', 'taken')
-  assert.equal(
-    await page.locator('#notes .note').count(),
-    1,
-    'the booking behind it needs no words of its own',
-  )
-})
+test(
+  'a seat that was taken while the passenger was offline is refused with a message',
+  options,
+  async (t) => {
+    const { url } = await house(t)
+    const [late, other] = [await passenger(t), await passenger(t)]
+    const page = await tab(late, url)
+    const faster = await tab(other, url)
+    await late.setOffline(true)
+    await seat(page, '3A').click()
+    await button(page, 'Book', '3A').click()
+    await hold(faster, '3A')
+    await late.setOffline(false)
+    await says(page, 'Somebody else was faster: seat 3A is taken. Please choose another.')
+    await shows(page, '3A', 'taken')
+    assert.equal(await page.locator('#notes .note').count(), 1, 'the booking behind it shows another message')
+  },
+)
 
-test('by the keyboard alone', options, async (t) => {
+test('the page works with the keyboard alone', options, async (t) => {
   const { url } = await house(t)
   const page = await tab(await passenger(t), url)
   const { keyboard } = page
@@ -242,21 +247,21 @@ test('by the keyboard alone', options, async (t) => {
   await look(page, 'keyboard')
   await keyboard.press('Enter')
   await shows(page, '2E', 'booked')
-  assert.equal(await card(page, '2E').evaluate(isFocused), true, 'the focus stays where it was')
+  assert.equal(await card(page, '2E').evaluate(isFocused), true, 'the focus moved')
 })
 
 function isFocused(element: unknown): boolean {
   return (globalThis as never as { document: { activeElement: unknown } }).document.activeElement === element
 }
 
-test('a tab whose passenger has gone sends nothing as another', options, async (t) => {
+test('a tab whose passenger is gone sends nothing as another passenger', options, async (t) => {
   const at = await house(t)
   const { url } = at
   const context = await passenger(t)
   const page = await tab(context, url)
   await hold(page, '6A')
   await context.clearCookies()
-  // Another passenger begins in another tab.
+  // Another passenger starts in another tab.
   const other = await tab(context, url)
   await button(page, 'Book', '6A').click()
   await page.getByText('This browser is not known to us any more').waitFor()
@@ -271,7 +276,7 @@ test('a tab whose passenger has gone sends nothing as another', options, async (
 })
 
 test(
-  'the server is killed while a booking is under way, and started again: booked once',
+  crashAt('requests in flight', 'a booking that is under way is booked once after the restart'),
   options,
   async (t) => {
     const home = await mkdtemp(join(tmpdir(), 'hence-seats-'))
@@ -290,7 +295,7 @@ test(
         const url = /http:\S+\d/.exec(line)?.[0]
         if (url) return new URL(url)
       }
-      assert.fail('the server ended before it listened')
+      assert.fail('the server exited before it listened')
     }
     const stop = async (signal: NodeJS.Signals) => {
       const exit = once(server!, 'exit')
@@ -324,12 +329,12 @@ test(
       names,
     )
     const records = engine.stats().applied.reduce((sum, count) => sum + count, 0)
-    // The record of the code's version, one that opened the cabin, and two for each seat.
-    assert.equal(records, 2 + 2 * names.length, 'each seat was held once and booked once')
+    // One record of the code version, one that opened the flight, and two for each seat.
+    assert.equal(records, 2 + 2 * names.length, 'a seat was held or booked more than once')
   },
 )
 
-/** For human eyes: with HENCE_SCREENSHOTS=folder, what the page looks like, large and small, by day and by night. */
+/** With HENCE_SCREENSHOTS=folder, takes screenshots of the page, large and small, light and dark. */
 async function look(page: Page, name: string): Promise<void> {
   const folder = process.env['HENCE_SCREENSHOTS']
   if (folder === undefined) return

@@ -6,19 +6,19 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { started } from '../hence-process.ts'
 
-// The tutorial's commands are run, and print what it says; its files are those that `hence init` writes.
+// The tutorial's commands print the output that it shows; its files are those that `hence init` writes.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
 
-test('the commands of the tutorial print what it says', async (t) => {
+test('the commands of the tutorial print the output that it shows', async (t) => {
   const page = await readFile(join(root, 'docs/tutorial.md'), 'utf8')
   await mkdir(join(root, 'data'), { recursive: true })
   const home = await mkdtemp(join(root, 'data/tutorial-'))
   t.after(() => rm(home, { recursive: true, force: true }))
   const app = join(home, 'shop.ts')
   await copyFile(join(root, 'template/shop.ts'), app)
-  // A stand-in for npx, that runs the command from its sources.
+  // A replacement for npx that runs the command from its sources.
   const npx = `#!/bin/sh\nshift\nexec "${process.execPath}" -C hence-source "${join(root, 'src/cli/main.ts')}" "$@"\n`
   await writeFile(join(home, 'npx'), npx)
   await chmod(join(home, 'npx'), 0o755)
@@ -28,10 +28,10 @@ test('the commands of the tutorial print what it says', async (t) => {
 
   let count = 0
   for (const [, block] of page.matchAll(/^```console\n(.*?)^```$/gms)) {
-    for (const [, command, told] of block!.matchAll(/^\$ (.*)\n((?:(?!\$ ).*\n)*)/gm)) {
+    for (const [, command, output] of block!.matchAll(/^\$ (.*)\n((?:(?!\$ ).*\n)*)/gm)) {
       const { stdout } = await run('sh', ['-c', command!], { env })
-      // An ellipsis stands for what differs from run to run.
-      const pattern = told!.split('…').map((part) => part.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
+      // An ellipsis stands for text that differs from run to run.
+      const pattern = output!.split('…').map((part) => part.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
       assert.match(stdout, new RegExp(`^${pattern.join('[^\\n]*?')}$`), command!)
       count++
     }

@@ -7,18 +7,15 @@ import { type App, createEngine, type Engine } from 'hence'
 import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { hence } from '../hence-process.ts'
 
-// A directory with a history: a change of code, a promotion with corrections, a rollback. `verify` derives
-// each stored generation again, each range of the log by the code that was in force there, and `doctor`
-// reports each.
+// A directory with a history: a change of code, a promotion with corrections, a rollback. `verify` derives each kept
+// generation again, with the code that was in force for each range of the log, and `doctor` reports on each.
 
 const root = join(import.meta.dirname, '../..')
 let home: string
 let data: string
-/** By name: the paths of versions of one app. */
+/** The paths of versions of one app, by name. */
 let modules: { readonly first: string; readonly later: string; readonly strict: string }
-/**
- * The numbers of the promotion and of the way back: a diff may leave a control record, which is numbered too.
- */
+/** The numbers of the promotion and of the rollback. A diff may leave a control record, which has a number too. */
 let promotions: readonly number[]
 let versions: { readonly [name in 'first' | 'later' | 'strict']: string }
 
@@ -73,7 +70,7 @@ async function promote(engine: Engine<App>, requestId: string): Promise<void> {
 }
 
 before(async () => {
-  // Within the project, so that the apps find Hence.
+  // Within the project, so that the apps can import Hence.
   await mkdir(join(root, 'data'), { recursive: true })
   home = await mkdtemp(join(root, 'data/verify-'))
   data = join(home, 'data')
@@ -150,7 +147,7 @@ async function doctor(directory: string): Promise<{ code: number | null; finding
   return { code, findings: JSON.parse(stdout).findings }
 }
 
-/** A copy of the directory to do something to. */
+/** A copy of the directory, for damage. */
 async function copied(name: string): Promise<string> {
   await cp(data, join(home, name), { recursive: true })
   return join(home, name)
@@ -159,7 +156,7 @@ async function copied(name: string): Promise<string> {
 const codesOf = (found: readonly { readonly code: string; readonly generation?: number }[]) =>
   found.map(({ code, generation }) => (generation === undefined ? code : `${code} ${generation}`))
 
-test('each generation is derived again by the code that was in force for each range', async () => {
+test('each generation is derived again with the code that was in force for each range', async () => {
   const { code, ok, records, history, flaws } = await verify(data)
   assert.deepEqual([code, ok, flaws], [0, true, []])
   assert.deepEqual(
@@ -188,7 +185,7 @@ test('each generation is derived again by the code that was in force for each ra
   assert.match(states[1]!.message, /Generation 1, which was live and is kept for the way back/)
 })
 
-test('verified beside a running process, under load: what is under way at its end is no flaw', async () => {
+test('verify beside a running process under load: records under way at its end are not reported', async () => {
   const there = data
   data = await copied('running')
   try {
@@ -212,7 +209,7 @@ test('verified beside a running process, under load: what is under way at its en
 })
 
 for (const generation of [0, 1]) {
-  test(`a row that nobody derived, in generation ${generation}`, async () => {
+  test(`a row that was never derived, in generation ${generation}`, async () => {
     const directory = await copied(`row-${generation}`)
     const collections = ['t:accounts']
     const store = await openLmdbStore({ directory: join(directory, `state/${generation}`), collections })
@@ -224,7 +221,7 @@ for (const generation of [0, 1]) {
   })
 }
 
-test('code that is not kept, and code that is not what its name says', async () => {
+test('missing code, and code that does not match its name', async () => {
   for (const [name, concerned] of [
     ['first', 0],
     ['strict', 1],
@@ -244,7 +241,7 @@ test('code that is not kept, and code that is not what its name says', async () 
     const wrong = () => told.findings.filter(({ level }) => level === 'wrong')
     assert.deepEqual(codesOf(wrong()), [`code-not-kept ${concerned}`])
 
-    // The fee of another version, under the old name.
+    // The fee of another version, under the old hash.
     await writeFile(file, text.replace('too-much', 'not-much'))
     const changed = await verify(directory)
     assert.equal(changed.code, 6)
@@ -255,7 +252,7 @@ test('code that is not kept, and code that is not what its name says', async () 
   }
 })
 
-test('corrections on the disk that are not those of the promotion', async () => {
+test('correction files that are not those of the promotion', async () => {
   const [first, second] = promotions as [number, number]
   const kinds = [(number: number) => `${number}-0.ndjson`, (number: number) => `${number}.json`]
   for (const nameOf of kinds) {
@@ -272,7 +269,7 @@ test('corrections on the disk that are not those of the promotion', async () => 
   }
 })
 
-test('state of the generation that is kept, of no use: only that is set aside', async () => {
+test('unreadable state of the kept generation: only that is moved aside', async () => {
   const there = data
   data = await copied('unreadable')
   try {
@@ -296,7 +293,7 @@ test('state of the generation that is kept, of no use: only that is set aside', 
   }
 })
 
-test('what is noted of the generations may be lost, or garbage', async () => {
+test('the manifest may be lost, or garbage', async () => {
   for (const note of [undefined, 'garbage', '{"live":7}']) {
     const directory = await copied(`note-${note?.length ?? 0}`)
     const file = join(directory, 'state/generations.json')
@@ -308,10 +305,9 @@ test('what is noted of the generations may be lost, or garbage', async () => {
   }
 })
 
-test('explain shows the outcome that was sent, the outcome now, and who approved the correction', async () => {
+test('explain prints the stored outcome, the corrected one, and who approved it', async () => {
   const directory = await copied('explained')
-  // The stricter version was live when the request came. The one that was rolled back to would have accepted
-  // it.
+  // The stricter version was live when the request came; the version that was rolled back to would have accepted it.
   const { code, stdout, stderr } = await hence(['explain', 'r90', '--data', directory])
   assert.equal(code, 0, stderr)
   assert.match(stdout, /├─ rejected too-much/)

@@ -63,7 +63,7 @@ export const wants: fc.Arbitrary<Wants> = fc.record({
 })
 
 /**
- * The app keeps books of its own of what its requests hold, by what it is told: `holdings`, holder and request → claims.
+ * The app records in `holdings` (holder and request → claims) what its requests hold, from what its derivations learn.
  */
 export function claimsApp(plan: ClaimsPlan) {
   const [holder] = scopes('holder')

@@ -5,8 +5,8 @@ import { memoryStorage } from 'hence/testing'
 import { z } from 'zod'
 import { HandClock, settle } from '../hand-clock.ts'
 
-// The system clock is set back ten years and forward ten. Log time never goes backwards, timers go off once, at their
-// time, and a replay comes to the same.
+// The system clock is set back ten years and forward ten. Log time never goes backwards, each timer fires once, at its
+// time, and a replay has the same digest.
 
 const hour = 3_600_000
 const year = 365 * 24 * hour
@@ -32,7 +32,7 @@ const ring = desk.on(rang, (tx, { name }) => {
 const alarms = app('alarms', { requests: [set], tables: [seen], reactions: [ring] })
 
 for (const partitions of [1, 3]) {
-  test(`the clock set back and forward, ${partitions} partitions`, async () => {
+  test(`a clock that is set back and forward fires each timer once, ${partitions} partitions`, async () => {
     const clock = new HandClock()
     const data = memoryStorage({ clock, partitions })
     const options = { app: alarms, clock, report: () => {}, checkpointRows: 1 }
@@ -65,7 +65,7 @@ for (const partitions of [1, 3]) {
     await sees()
     clock.pass(1)
     await sees(['a', hour, 1])
-    // It closes and comes back while the clock is wrong.
+    // The engine restarts while the clock is wrong.
     await engine.close()
     clock.pass(10 * year - hour)
     engine = await createEngine({ ...options, data })

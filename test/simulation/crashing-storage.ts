@@ -5,9 +5,9 @@ import { memoryLog } from '../../src/log/memory-log.ts'
 import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
 
 /**
- * Storage in memory that can be cut off at any moment: from then on nothing that its engine does arrives, and
- * nothing that is under way is ever answered. An append that is under way has arrived or has not, by chance; and so
- * has one that fails, which its engine has to find out.
+ * Storage in memory that can crash at any moment. After a crash nothing that its engine does arrives, and no call
+ * under way settles. An append under way has arrived or not, at random; so has one that fails, and the engine has to
+ * find out which.
  */
 export class CrashingStorage {
   readonly log: Log
@@ -23,9 +23,9 @@ export class CrashingStorage {
     readonly clock: Clock
     readonly id: string
     readonly random: () => number
-    /** How probable it is that an append fails; default 0. */
+    /** The probability that an append fails; default 0. */
     readonly failing?: number
-    /** Sees every checkpoint, as an engine would find it. */
+    /** Called with every checkpoint, as the next engine would find it. */
     readonly saved?: (store: MemoryStore) => void
   }) {
     this.log = memoryLog(options)
@@ -35,8 +35,8 @@ export class CrashingStorage {
   }
 
   /**
-   * What an engine is given until the next crash.
-   * @param isBare the log alone, as if all that was derived from it were lost
+   * The storage of one engine, until the next crash.
+   * @param isBare only the log, as if everything derived from it were lost
    */
   open(isBare = false): Storage {
     if (isBare) {
@@ -46,7 +46,7 @@ export class CrashingStorage {
     const life = ++this.#life
     const isCut = () => life !== this.#life
     const never = new Promise<never>(() => {})
-    // Some turns of the event loop, so that batches gather and moments differ.
+    // Some turns of the event loop, so that batches gather and timings differ.
     const delay = async () => {
       for (let turns = Math.floor(this.#random() * 4); turns > 0; turns--) await new Promise(setImmediate)
     }
@@ -69,7 +69,7 @@ export class CrashingStorage {
           if (isFailing) throw failed()
           return appended
         },
-        // An engine that was cut off reads nothing of the next one's, or it would be alarmed at what it finds.
+        // A crashed engine must not read the next engine's records, or it would raise an alarm about them.
         async *read(partition, from) {
           for await (const batch of log.read(partition, from)) {
             if (isCut()) await never
@@ -116,10 +116,10 @@ export class CrashingStorage {
     }
   }
 
-  /** Cuts off the engine of now. */
+  /** Crashes the current engine. */
   crash(): void {
     this.#life++
-    // A checkpoint under way may still arrive in the old store; whoever opens next must not see half of it.
+    // A checkpoint under way may still reach the old store. The next engine must not see half of it.
     for (const [generation, store] of this.#stores) this.#stores.set(generation, store.snapshot())
   }
 }

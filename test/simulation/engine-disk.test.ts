@@ -6,14 +6,16 @@ import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
 import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
+import { crashAt } from '../crash-points.ts'
 import till, { fullAt } from '../faults/till.ts'
+import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 
-// The whole engine on a disk that fails, dies, and forgets whatever was not made durable; all from one seed. A
-// ledger keeps what was wished and what was told: nothing acknowledged is lost, nothing happens twice, every
-// retry gets the first outcome, and the tables are what the log says.
+// The whole engine on a disk that fails, crashes, and loses everything that was not synced, from one seed. A
+// ledger keeps the requests and the replies: nothing acknowledged is lost, nothing happens twice, every
+// retry gets the stored outcome, and the tables follow from the log.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 50)
+const { runs, isSample } = runsOf(50)
 
 type Till = typeof till
 type Wish = { readonly id: string } & (
@@ -33,13 +35,12 @@ class World {
   now = 1_790_000_000_000
   alarms: string[] = []
 
-  constructor(seed: number, ignoredSyncs: readonly string[] = []) {
+  constructor(seed: number) {
     this.random = randomFrom(seed)
     this.partitions = 1 + this.below(4)
     this.failing = this.random() < 0.5 ? 0 : 0.01
     this.disk = simulatedDisk({
       random: this.random,
-      ignoredSyncs: new Set(ignoredSyncs),
       fault: ({ number }) => {
         if (number >= this.dieAt) return 'crash'
         return !this.reliable && this.random() < this.failing ? 'fail' : undefined
@@ -55,7 +56,7 @@ class World {
     return this.disk.operations >= this.dieAt
   }
 
-  /** What an engine is given until the process dies; from then on it hears of nothing any more. */
+  /** The storage of one process. Once the process is dead, none of its calls settle. */
   async storage(): Promise<Storage> {
     const life = ++this.life
     const gone = () => life !== this.life || this.dead
@@ -83,7 +84,7 @@ class World {
       partitions: log.partitions,
       append: (partition, records) => alive(log.append(partition, records)),
       end: (partition) => alive(log.end(partition)),
-      // An engine that is dead must not go on trying to read, or this process never ends.
+      // A dead engine must not keep trying to read, or this process never ends.
       async *read(partition, from) {
         const batches = log.read(partition, from)[Symbol.asyncIterator]()
         for (;;) {
@@ -100,7 +101,7 @@ class World {
     return {
       log: lasting,
       openStore: async (_generation, _, anew) => {
-        // Only what was written whole before the crash is there after it.
+        // A checkpoint that was not complete before the crash is gone.
         this.store = anew ? memoryStore() : this.store.snapshot()
         const store = this.store
         return {
@@ -142,7 +143,7 @@ class World {
   }
 }
 
-/** The disk as one process has it: when that is gone, nothing that it was about to do arrives any more. */
+/** The disk as one process sees it. Once the process is gone, none of its operations reach the disk. */
 function ofProcess(disk: Disk, gone: () => boolean): Disk {
   const unlessGone = <T>(act: () => Promise<T>): Promise<T> => (gone() ? new Promise(() => {}) : act())
   return {
@@ -165,10 +166,10 @@ function ofProcess(disk: Disk, gone: () => boolean): Disk {
   }
 }
 
-async function live(seed: number, ignoredSyncs: readonly string[] = []) {
-  const world = new World(seed, ignoredSyncs)
+async function live(seed: number) {
+  const world = new World(seed)
   const wishes = new Map<string, Wish>()
-  const told = new Map<string, Reply>()
+  const replies = new Map<string, Reply>()
   const counts = { lives: 0, wishes: 0, again: 0, died: 0 }
   const broken: unknown[] = []
 
@@ -186,20 +187,20 @@ async function live(seed: number, ignoredSyncs: readonly string[] = []) {
     wishes.set(id, wish)
     return wish
   }
-  const hear = (reply: Reply) => {
+  const record = (reply: Reply) => {
     const { replayed: _, ...outcome } = reply
-    const before = told.get(reply.requestId)
-    if (before === undefined) told.set(reply.requestId, outcome as Reply)
+    const before = replies.get(reply.requestId)
+    if (before === undefined) replies.set(reply.requestId, outcome as Reply)
     else {
       assert.deepEqual(outcome, before, `request ${reply.requestId} got another outcome`)
       counts.again++
     }
   }
   const submit = (engine: Engine<Till>, { id, type, input }: Wish) =>
-    engine.submit(type, input as never, { requestId: id }).then(hear, (error) => {
+    engine.submit(type, input as never, { requestId: id }).then(record, (error) => {
       if (!(error instanceof HenceError) || error.advice !== 'retry') throw error
     })
-  /** A turn of the event loop, or several. */
+  /** Waits for turns of the event loop. */
   const turns = async (count: number) => {
     for (let i = 0; i < count; i++) await new Promise(setImmediate)
   }
@@ -213,15 +214,15 @@ async function live(seed: number, ignoredSyncs: readonly string[] = []) {
       const engine = await openUnlessItDies(world)
       if (engine !== undefined) {
         world.reliable = false
-        const open = [...wishes.values()].filter(({ id }) => !told.has(id))
-        const old = [...told.keys()].filter(() => world.random() < 0.1).map((id) => wishes.get(id)!)
+        const open = [...wishes.values()].filter(({ id }) => !replies.has(id))
+        const old = [...replies.keys()].filter(() => world.random() < 0.1).map((id) => wishes.get(id)!)
         const send = (wish: Wish) => void submit(engine, wish).catch((error) => broken.push(error))
         for (const wish of [...open, ...old]) send(wish)
         for (let i = 0; i < 300 && !world.dead; i++) {
-          if (wishes.size - told.size < 40) send(newWish())
+          if (wishes.size - replies.size < 40) send(newWish())
           if (world.random() < 0.3) await turns(world.below(3))
         }
-        for (let i = 0; i < 2_000 && !world.dead && told.size < wishes.size; i++) await turns(1)
+        for (let i = 0; i < 2_000 && !world.dead && replies.size < wishes.size; i++) await turns(1)
       }
     } catch (error) {
       if (!world.dead) throw error
@@ -241,23 +242,23 @@ async function live(seed: number, ignoredSyncs: readonly string[] = []) {
   for (const wish of wishes.values()) await submit(engine, wish)
   await engine.idle()
   assert.deepEqual(world.alarms, [])
-  assert.equal(told.size, wishes.size)
+  assert.equal(replies.size, wishes.size)
   const value = (rows: readonly { key: readonly (string | number)[]; value: unknown }[]) =>
     Object.fromEntries(rows.map((row) => [row.key[0], row.value]))
   assert.deepEqual(
     { tills: value(await engine.scan('tills')), towns: value(await engine.scan('towns')) },
-    expected(wishes, told),
+    expected(wishes, replies),
   )
   const digest = await engine.digest()
   await engine.close()
   world.store = memoryStore()
   const again = await world.open()
-  assert.equal(await again.digest(), digest, 'derived again from nothing it is the same')
+  assert.equal(await again.digest(), digest, 'a derivation from offset 0 has another digest')
   await again.close()
   return counts
 }
 
-/** Opens an engine; undefined when the process dies before that is done. */
+/** Opens an engine; undefined if the process dies first. */
 async function openUnlessItDies(world: World): Promise<Engine<Till> | undefined> {
   let isOpening = true
   const dies = async () => {
@@ -271,12 +272,12 @@ async function openUnlessItDies(world: World): Promise<Engine<Till> | undefined>
   }
 }
 
-/** What the tables must be, from what was told alone; each outcome counted once. */
-function expected(wishes: ReadonlyMap<string, Wish>, told: ReadonlyMap<string, Reply>) {
+/** The tables that follow from the replies alone, each outcome counted once. */
+function expected(wishes: ReadonlyMap<string, Wish>, replies: ReadonlyMap<string, Reply>) {
   const tills: Record<string, { cents: number; payments: number }> = {}
   const towns: Record<string, { cents: number; payments: number }> = {}
   const numbers = new Set<string>()
-  for (const [id, reply] of told) {
+  for (const [id, reply] of replies) {
     const wish = wishes.get(id)!
     if (reply.status === 'rejected') continue
     assert.ok(reply.status === 'accepted', JSON.stringify(reply))
@@ -299,17 +300,16 @@ function expected(wishes: ReadonlyMap<string, Wish>, told: ReadonlyMap<string, R
   return { tills, towns }
 }
 
-test(`an engine on a failing, forgetful disk: ${runs} random worlds`, async (t) => {
+replayKept('engine-disk', live)
+
+const name = crashAt('any disk operation', `an engine loses nothing that it acknowledged, ${runs} worlds`)
+test(name, async (t) => {
   const sum = { lives: 0, wishes: 0, again: 0, died: 0 }
-  for (let seed = 1; seed <= runs; seed++) {
-    try {
-      const counts = await live(seed)
-      for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name]
-    } catch (error) {
-      throw new Error(`World ${seed}: ${error instanceof Error ? error.stack : error}`, { cause: error })
-    }
+  for (const counts of await eachSeed('engine-disk', runs, live)) {
+    for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name]
   }
   t.diagnostic(JSON.stringify(sum))
-  assert.ok(sum.died > sum.lives / 4, 'processes died')
-  assert.ok(sum.again > sum.wishes / 10, 'outcomes were asked for again')
+  if (!isSample) return
+  assert.ok(sum.died > sum.lives / 4, 'too few processes died')
+  assert.ok(sum.again > sum.wishes / 10, 'too few requests were retried')
 })

@@ -4,13 +4,16 @@ import { type App, createEngine, type Engine, HenceError, type Reply } from 'hen
 import { memoryStorage } from 'hence/testing'
 import { versionOfApp } from '../../src/sandbox/program.ts'
 import { bank, type Variant } from '../bank-versions.ts'
+import { crashAt } from '../crash-points.ts'
+import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { CrashingStorage } from './crashing-storage.ts'
 
-// Versions of an app take over from each other, are derived beside each other, promoted and rolled back, under load and with
-// crashes at any moment. In the end the log alone must give what is live, and nobody was told two things.
+// Versions of an app take over from each other, are derived as candidates, promoted and rolled back, under load and
+// with crashes at random moments. In the end a derivation from the log alone must equal the live tables, and no
+// request may have two outcomes.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 20)
+const { runs } = runsOf(20)
 
 const variants: readonly Variant[] = [
   {},
@@ -22,8 +25,8 @@ const variants: readonly Variant[] = [
   { lateMs: 9, places: { limit: 12, mode: 'loose' }, rename: (name) => `y${name}` },
 ]
 
-/** What may go wrong with a wish, since others were quicker. */
-const unlucky = new Set([
+/** Errors that are expected, because another change came first. */
+const expectedCodes = new Set([
   'engine-closed',
   'reprocess-exists',
   'reprocess-none',
@@ -37,7 +40,7 @@ async function world(seed: number): Promise<void> {
   const below = (count: number) => Math.floor(random() * count)
   const partitions = [1, 2, 3, 8][below(4)]!
   let time = 1_790_000_000_000
-  // Where time hardly moves, many records have the same, and only their places tell which comes first.
+  // If time hardly moves, many records have the same log time, and only their positions order them.
   const pace = [0.01, 0.1, 0.3][below(3)]!
   const clock = {
     now() {
@@ -63,13 +66,13 @@ async function world(seed: number): Promise<void> {
       letter({ id, input }: { id: string; input: unknown }) {
         const text = JSON.stringify(input)
         if ((letters.get(id) ?? text) !== text)
-          problems.push(`${id} says ${text}, and said ${letters.get(id)}`)
+          problems.push(`${id} was delivered with ${text}, and before with ${letters.get(id)}`)
         letters.set(id, text)
       },
     },
   }
   const open = async (onCodeChange: 'refuse' | 'continue' | 'reprocess' = 'refuse'): Promise<Engine<App>> => {
-    // Whoever starts knows perhaps not what is in force.
+    // The process that starts may not know which version is in force, so it tries them all.
     for (let i = 0; ; i++) {
       const app = versions[(code + i) % versions.length]!
       try {
@@ -91,9 +94,9 @@ async function world(seed: number): Promise<void> {
     const input = inputs.get(requestId)!
     try {
       const reply = await engine.submit('pay', input as never, { requestId })
-      const { replayed: _, ...told } = reply
+      const { replayed: _, ...again } = reply
       const { replayed: __, ...before } = replies.get(requestId) ?? reply
-      assert.deepEqual(told, before, 'a retry got another reply')
+      assert.deepEqual(again, before, 'a retry got another reply')
       replies.set(requestId, reply)
     } catch (error) {
       if (error instanceof HenceError && error.advice === 'retry') return
@@ -102,7 +105,7 @@ async function world(seed: number): Promise<void> {
   }
   const wish = (act: () => Promise<unknown>): Promise<unknown> =>
     act().catch((error) => {
-      if (error instanceof HenceError && (error.advice === 'retry' || unlucky.has(error.code))) return
+      if (error instanceof HenceError && (error.advice === 'retry' || expectedCodes.has(error.code))) return
       problems.push(String((error as Error).stack))
     })
   const steps: (() => unknown)[] = [
@@ -143,7 +146,7 @@ async function world(seed: number): Promise<void> {
   const bag = steps.flatMap((step, i) => new Array<() => unknown>(weights[i]!).fill(step))
   for (let i = 0; i < 60; i++) await bag[below(bag.length)]!()
 
-  // What followed all that time is live at the end, sometimes: the log must give that too.
+  // Half of the time, promote the candidate at the end. The log alone must lead to it too.
   if (random() < 0.5) {
     await wish(() => engine.reprocessing.resume())
     await wish(async () => {
@@ -152,9 +155,9 @@ async function world(seed: number): Promise<void> {
     })
   }
   await wish(() => engine.reprocessing.discard())
-  await comesToTheSame(engine, versions, wish)
+  await assertSameCodeSameResult(engine, versions, wish)
   for (const requestId of inputs.keys()) {
-    // An append fails now and then.
+    // Appends fail now and then.
     do await send(requestId)
     while (!replies.has(requestId) && problems.length === 0)
   }
@@ -179,17 +182,17 @@ async function world(seed: number): Promise<void> {
     if (bare) break
   }
   assert.deepEqual(await bare!.reprocessing.history(), history)
-  assert.equal(await bare!.digest(), digest, 'the log alone gives something else')
+  assert.equal(await bare!.digest(), digest, 'a derivation from the log alone has another digest')
   for (const [requestId, reply] of replies) {
     const { outcome } = (await bare!.story(requestId))!
     const { status } = reply
-    assert.equal(outcome?.status, status, `${requestId} was told ${status}`)
+    assert.equal(outcome?.status, status, `${requestId} got the reply ${status}`)
   }
   await bare!.close()
 }
 
-/** Derives everything again by the code that is live, if that has derived it from the first record on: nothing may differ. */
-async function comesToTheSame(
+/** Derives everything again with the live code, if that code derived it from the first record on. Nothing may differ. */
+async function assertSameCodeSameResult(
   engine: Engine<App>,
   versions: readonly App[],
   wish: (act: () => Promise<unknown>) => Promise<unknown>,
@@ -205,18 +208,17 @@ async function comesToTheSame(
     await engine.reprocessing.start({ app }, { again: true })
     const lines: string[] = []
     await engine.reprocessing.diff({ each: (line) => lines.push(line) })
-    assert.deepEqual(lines, [], 'the same code came to something else')
+    assert.deepEqual(lines, [], 'the same code derived something else')
     await engine.reprocessing.discard()
   })
 }
 
-const from = Number(process.env['HENCE_SEED'] ?? 1)
-test('versions take over, are promoted and rolled back, under load and crashes: the log gives what is live', async () => {
-  for (let seed = from; seed < from + runs; seed++) {
-    try {
-      await world(seed)
-    } catch (error) {
-      throw new Error(`In the world of seed ${seed}: ${(error as Error).stack}`, { cause: error })
-    }
-  }
+replayKept('generations', world)
+
+const name = crashAt(
+  'any turn of the event loop',
+  `code changes, promotions and rollbacks leave the tables of the log, ${runs} worlds`,
+)
+test(name, async () => {
+  await eachSeed('generations', runs, world)
 })

@@ -3,12 +3,14 @@ import { test } from 'node:test'
 import { simulatedDisk } from 'hence/testing'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
+import { crashAt } from '../crash-points.ts'
+import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 
-// The file log on a disk that fails, dies, and forgets whatever was not made durable. A ledger keeps every record that was
+// The file log on a disk that fails, crashes, and loses everything that was not synced. A ledger keeps every record that was
 // acknowledged or read: it must stay at its offset.
 
-const runs = Number(process.env['HENCE_RUNS'] ?? 150)
+const { runs, isSample } = runsOf(150)
 const partitions = 2
 
 type Ending = 'process' | 'power' | 'process, then power'
@@ -191,23 +193,27 @@ function planOf(seed: number): Plan {
 
 const labels = new Set<string>()
 
-test(`no acknowledged or read record is lost, whatever the disk does: ${runs} random lives`, async () => {
+const liveOf = (seed: number) => live({ ...planOf(seed), onSync: (label) => labels.add(label) })
+
+replayKept('log-crash', liveOf)
+
+const name = crashAt(
+  'any disk operation',
+  `the log loses no acknowledged or read record, ${runs} random lives`,
+)
+test(name, async () => {
   const sum = { operations: 0, acknowledged: 0, copies: 0 }
-  for (let seed = 1; seed <= runs; seed++) {
-    try {
-      const found = await live({ ...planOf(seed), onSync: (label) => labels.add(label) })
-      sum.operations += found.operations
-      sum.acknowledged += found.acknowledged
-      sum.copies += found.copies
-    } catch (error) {
-      throw new Error(`seed ${seed}`, { cause: error })
-    }
+  for (const found of await eachSeed('log-crash', runs, liveOf)) {
+    sum.operations += found.operations
+    sum.acknowledged += found.acknowledged
+    sum.copies += found.copies
   }
+  if (!isSample) return
   assert.ok(sum.acknowledged > runs * 20 && sum.copies > runs / 20, JSON.stringify(sum))
 })
 
 for (const ending of ['power', 'process, then power'] as const) {
-  test(`a crash at every one of the first operations, then ${ending}`, async () => {
+  test(crashAt('any disk operation', `each of the first 250, then ${ending}`), async () => {
     for (let after = 0; after < 250; after++) {
       try {
         await live({ random: randomFrom(after + 1), crashes: [{ after, ending }], failing: 0 })
@@ -218,7 +224,7 @@ for (const ending of ['power', 'process, then power'] as const) {
   })
 }
 
-test('without any one of its syncs the log breaks a promise', async () => {
+test('leaving out any one of the syncs breaks a promise of the log', async () => {
   assert.ok(labels.size > 5, 'the lives before have reached the syncs')
   for (const label of labels) {
     const ignoredSyncs = new Set([label])

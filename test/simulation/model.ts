@@ -4,7 +4,7 @@ import type { Log } from '../../src/log/log.ts'
 import { decodeRecord, type EventRecord } from '../../src/log/record.ts'
 import { type Action, type AppPlan, hopsMax, keyOf, mix, type Payload } from './random-app.ts'
 
-/** All that an engine should hold, worked out from the log in the plainest way there is. */
+/** The rows and outcomes that an engine should have, computed from the log in the simplest way. */
 export interface Model {
   /** `key` → mix, `key/slot` → value. */
   readonly rows: Map<string, number>
@@ -13,8 +13,8 @@ export interface Model {
 }
 
 /**
- * Reads the log from its beginning. Partitions share nothing but events, and those stand in the log with all
- * they carry, so each is worked out by itself; at the end every channel must hold just what its source emitted.
+ * Reads the log from its beginning. Partitions share only events, and the log holds those with all their data, so
+ * each partition is computed alone. At the end every channel must hold exactly the events that its source emitted.
  */
 export async function modelOf(plan: AppPlan, log: Log, partitionOf: (key: string) => number): Promise<Model> {
   const rows = new Map<string, number>()
@@ -82,7 +82,7 @@ function assertArrived(
   ])
 }
 
-/** One derivation on a plain Map; what it did is dropped when it rejects or throws. */
+/** One derivation on a plain Map; its changes are dropped if it rejects or throws. */
 function derive(
   what: 'request' | 'reaction',
   rows: Map<string, number>,
@@ -117,7 +117,7 @@ function derive(
       if (each.do === 'throw')
         return { status: 'failed', code: 'derivation-threw', message: `Error: divided by ${each.when}` }
       if (what === 'request') return { status: 'rejected', reason: 'divided' }
-      break // A reaction has nobody to reject; it just ends.
+      break // A reaction cannot reject; it just ends.
     }
   }
   for (const name of rows.keys()) if (name === key || name.startsWith(`${key}/`)) rows.delete(name)

@@ -8,7 +8,7 @@ import { HandClock } from '../hand-clock.ts'
 
 const day = 86_400_000
 
-test('what stands twice in an old log is derived once, however late it is replayed', async () => {
+test('a request that is twice in an old log is derived once, however late it is replayed', async () => {
   const [box] = scopes('box')
   const boxes = box.table('boxes', { value: z.object({ count: z.int() }) })
   const add = box.request('add', {

@@ -3,9 +3,9 @@ import { app, type Event, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'
 
 /**
- * Random apps, as data: what each derivation does is a list of actions, which the app below carries out
- * with `tx`, and `model.ts` with a plain Map. Nothing here commutes: each row ends with a hash-like mix of
- * all that was done to it, in order, so anything lost, doubled or reordered shows.
+ * Random apps, as data. Each derivation is a list of actions; the app below performs them with `tx`, and
+ * `model.ts` with a plain Map. No two actions commute: a row ends as a hash-like mix of everything done to it, in
+ * order, so a lost, doubled or reordered action shows.
  */
 export interface AppPlan {
   /** Actions of each kind of request. */
@@ -21,18 +21,18 @@ export type Action =
   | { readonly do: 'put'; readonly slot: number }
   /** Deletes a row of the list. */
   | { readonly do: 'delete'; readonly slot: number }
-  /** Mixes what a scan of the list finds. */
+  /** Mixes the rows that a scan of the list returns. */
   | { readonly do: 'scan' }
-  /** Mixes randomness that is seeded by the record. */
+  /** Mixes a random number that is seeded by the record. */
   | { readonly do: 'random' }
-  /** Emits an event, unless the chain has gone far enough. */
+  /** Emits an event, unless the chain is long enough. */
   | { readonly do: 'emit'; readonly event: number; readonly hop: number }
-  /** Rejects (a request) or throws when the row's mix can be divided. */
+  /** Rejects (a request) or throws if the row's mix is divisible. */
   | { readonly do: 'reject'; readonly when: number }
   | { readonly do: 'throw'; readonly when: number }
 
 export const kinds = 3
-/** Chains of events end here, since every reaction may emit. */
+/** The longest chain of events, since every reaction may emit. */
 export const hopsMax = 3
 export const keyCount = 12
 export const keyOf = (number: number): string => `key-${((number % keyCount) + keyCount) % keyCount}`
@@ -60,7 +60,7 @@ export const appPlan: fc.Arbitrary<AppPlan> = fc.record({
   reactions: fc.array(actions, { minLength: kinds, maxLength: kinds }),
 })
 
-/** What a request or an event of these apps carries. */
+/** The data of a request or event of these apps. */
 export interface Payload {
   readonly key: number
   readonly value: number
