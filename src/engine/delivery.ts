@@ -12,7 +12,7 @@ import type { OutgoingRecord } from '../request/writer.ts'
 /** How long the attempts under way may go on when delivery stops, in milliseconds. */
 const graceMs = 5_000
 
-interface DeliveryOptions {
+interface LiveDeliveryOptions {
   /** The app that the handlers were made for. */
   readonly app: App
   readonly handlers: Handlers<App> | undefined
@@ -22,14 +22,14 @@ interface DeliveryOptions {
 }
 
 /** Delivers the effects of the live generation, if the engine has handlers. */
-export class Delivery {
-  readonly #options: DeliveryOptions
+export class LiveDelivery {
+  readonly #options: LiveDeliveryOptions
   readonly #write: (key: string, result: OutgoingRecord) => void
   #deliverer: Deliverer | undefined
   #outbox: Outbox | undefined
 
   /** @param write brings the result of an effect to the log of the key that asked for it */
-  constructor(options: DeliveryOptions, write: (key: string, result: OutgoingRecord) => void) {
+  constructor(options: LiveDeliveryOptions, write: (key: string, result: OutgoingRecord) => void) {
     this.#options = options
     this.#write = write
   }

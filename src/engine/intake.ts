@@ -1,3 +1,4 @@
+import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 
 /** How many requests may wait while the intake is closed. */
@@ -20,9 +21,9 @@ export class Intake {
   }
 
   open(): void {
-    const closed = this.#closed
+    assert(this.#closed !== undefined, 'only a closed intake is opened')
+    this.#closed.resolve()
     this.#closed = undefined
-    closed?.resolve()
   }
 
   /**

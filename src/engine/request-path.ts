@@ -19,9 +19,9 @@ import type { Reporter } from '../report.ts'
 import { Admission, type Until } from '../request/admission.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
 import { checkWindow } from '../request/window.ts'
-import { type Batch, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
+import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import { ChangeFeed } from './change-feed.ts'
-import { Delivery } from './delivery.ts'
+import { LiveDelivery } from './delivery.ts'
 import { Intake } from './intake.ts'
 import { Ticker } from './ticker.ts'
 
@@ -34,7 +34,7 @@ export class RequestPath {
   /** The app whose requests are admitted. */
   app: App
   readonly feed: ChangeFeed
-  readonly delivery: Delivery
+  readonly delivery: LiveDelivery
   readonly checkpointer: Checkpointer
   readonly #log: Log
   readonly #clock: Clock
@@ -79,7 +79,7 @@ export class RequestPath {
     this.#writers = everyPartition(log).map((partition) => new PartitionWriter(partition, log))
     this.#ticker = new Ticker(options.clock, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
-    this.delivery = new Delivery({ app, ...options }, (key, result) => this.#writeResult(key, result))
+    this.delivery = new LiveDelivery({ app, ...options }, (key, result) => this.#writeResult(key, result))
     this.checkpointer = new Checkpointer(() => this.#live, {
       rows: options.checkpointRows,
       keptMs: options.keptMs,
@@ -146,7 +146,7 @@ export class RequestPath {
     try {
       let batch = writer.append()
       while (batch !== undefined) {
-        let next: Batch | undefined
+        let next: Append | undefined
         try {
           const { offset, time } = await batch.durable
           const { room } = this.checkpointer
@@ -284,6 +284,10 @@ export class RequestPath {
 
   /** Another generation is live; to be called while the engine is quiesced. */
   switchTo(generation: Generation, app: App): void {
+    assert(
+      this.#intake.reopening !== undefined,
+      'the live generation changes only while the engine is quiesced',
+    )
     this.app = app
     this.#live = generation
     // Readers of the change feed notice that they must read the tables again.
@@ -309,6 +313,7 @@ export class RequestPath {
       await this.idle()
       await this.checkpointer.saving
       this.closed.throwIfAborted()
+      assert(this.#processor.isDrained, 'nothing is in flight between partitions when no writer is busy')
       return await act()
     } finally {
       this.#intake.open()

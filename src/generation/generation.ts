@@ -1,5 +1,7 @@
+import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
+import { recordsBefore } from '../log/partitions.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { collectionsFor, tablesFor } from '../processor/derived-state.ts'
 import { Processor } from '../processor/processor.ts'
@@ -31,7 +33,7 @@ export class Generation implements Replayed {
   readonly number: number
   readonly #lineage: readonly number[]
   readonly #host: GenerationHost
-  #parts: Parts
+  #parts: GenerationParts
   #saving: Promise<void> | undefined
 
   /**
@@ -59,7 +61,7 @@ export class Generation implements Replayed {
     }
   }
 
-  private constructor(lineage: readonly number[], host: GenerationHost, parts: Parts) {
+  private constructor(lineage: readonly number[], host: GenerationHost, parts: GenerationParts) {
     this.number = lineage[0]!
     this.#lineage = lineage
     this.#host = host
@@ -114,6 +116,7 @@ export class Generation implements Replayed {
     const { version } = this.processor
     if (version === undefined || version === this.program.version) return
     const { program: before, state } = this.#parts
+    const applied = recordsBefore(this.processor.positions)
     const program = await this.#host.programOf(version)
     await this.checkpoint()
     await state.close()
@@ -128,6 +131,8 @@ export class Generation implements Replayed {
       await store.close()
     }
     this.#parts = await partsOf(this.#host, this.#lineage, program, false)
+    const restored = recordsBefore(this.processor.positions)
+    assert(restored === applied, 'new code continues at the positions of the old code', restored, applied)
     before.close()
   }
 
@@ -137,7 +142,7 @@ export class Generation implements Replayed {
   }
 }
 
-interface Parts {
+interface GenerationParts {
   readonly program: Program
   readonly store: TrackingStore
   readonly state: State
@@ -151,7 +156,7 @@ async function partsOf(
   lineage: readonly number[],
   program: Program,
   anew: boolean,
-): Promise<Parts> {
+): Promise<GenerationParts> {
   const store = new TrackingStore(await openStore(lineage[0]!, collectionsFor(program), anew))
   const state = new State(store)
   const tables = tablesFor(program, state)

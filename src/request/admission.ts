@@ -11,17 +11,17 @@ import type { OutgoingRecord } from './writer.ts'
 export type Until = 'durable' | 'decided'
 
 /** The part of a request that a retry must repeat: `input` as JSON text. */
-interface Message {
+interface SentMessage {
   readonly type: string
   readonly input: string
 }
 
 /** A request between its admission and its outcome. */
-interface InFlight extends Message {
+interface InFlight extends SentMessage {
   readonly identity: Identity
   readonly bytes: number
   /** The first waiter sent the request; the others are retries of it. */
-  readonly waiters: Waiter[]
+  readonly waiters: Sender[]
   /** Set when it was appended earlier, for example by another process, and waits for its claims. */
   readonly stored?: StoredOutcome
   /** Set while it is unknown whether the log has it; resolves when that is known. */
@@ -29,7 +29,7 @@ interface InFlight extends Message {
   setCertain?: () => void
 }
 
-interface Waiter {
+interface Sender {
   readonly until: Until
   resolve(answer: Reply | Enqueued): void
   reject(error: unknown): void
@@ -97,7 +97,7 @@ export class Admission {
    */
   join(
     first: InFlight,
-    sent: Message,
+    sent: SentMessage,
     stored: StoredOutcome | undefined,
     until: Until,
   ): Promise<Reply | Enqueued> {
@@ -112,8 +112,8 @@ export class Admission {
    */
   replay(
     identity: Identity,
-    first: Message,
-    sent: Message,
+    first: SentMessage,
+    sent: SentMessage,
     stored: StoredOutcome,
     until: Until,
   ): Promise<Reply | Enqueued> | Reply | Enqueued {
@@ -202,7 +202,7 @@ function wait(entry: InFlight, until: Until, stored?: StoredOutcome): Promise<Re
   })
 }
 
-function checkSame(identity: Identity, first: Message, sent: Message): void {
+function checkSame(identity: Identity, first: SentMessage, sent: SentMessage): void {
   if (sameMessage(first, sent)) return
   throw new HenceError(
     'request-id-reused',

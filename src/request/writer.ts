@@ -9,7 +9,7 @@ export interface OutgoingRecord {
 }
 
 /** Records that are being appended. */
-export interface Batch {
+export interface Append {
   readonly records: readonly OutgoingRecord[]
   /** Resolves when they are durable: the offset of the first, and their log time. */
   readonly durable: ReturnType<Log['append']>
@@ -51,7 +51,7 @@ export class PartitionWriter {
   }
 
   /** Begins to append a batch of what is queued; undefined when nothing is, or after `stop`. */
-  append(): Batch | undefined {
+  append(): Append | undefined {
     if (this.#isStopped || this.#queue.length === 0) return undefined
     const records = this.#take()
     const durable = this.#log.append(
