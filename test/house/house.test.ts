@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { test } from 'node:test'
+import { mayImport, mayNotImport } from './rooms.ts'
 
 // House rules: which room may import which, the public entries, and that every error is documented.
 
@@ -10,64 +11,6 @@ const src = join(root, 'src')
 const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
 const sources = files.filter((file) => !file.endsWith('.test.ts'))
 const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
-
-/**
- * The rooms of `src`, one for each scale, and the rooms that each may import. The way of one request runs downwards
- * through them; a room does not know those above it.
- */
-const mayImport: Readonly<Record<string, readonly string[]>> = {
-  shared: [],
-  app: ['shared'],
-  client: ['shared', 'app', 'storage'],
-  // The code of an app, sandboxed.
-  sandbox: ['shared', 'app'],
-  log: ['shared'],
-  state: ['shared', 'app'],
-  constraint: ['shared', 'app', 'state'],
-  effect: ['shared', 'app', 'state'],
-  storage: ['shared', 'log', 'state'],
-  // One record.
-  derivation: ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox'],
-  request: ['shared', 'app', 'log', 'derivation', 'sandbox', 'state'],
-  // All records in order.
-  processor: ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox', 'derivation'],
-  query: ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox', 'derivation', 'processor'],
-  diff: ['shared', 'app', 'state', 'constraint', 'effect', 'derivation'],
-  // One whole derivation.
-  generation: [...below('derivation'), 'derivation', 'processor', 'query', 'storage'],
-  // It reads the data of the rooms above, and none of them imports it.
-  audit: ['shared', 'app', 'log', 'state', 'effect', 'derivation', 'processor', 'generation'],
-  // Two whole derivations.
-  reprocess: [...below('derivation'), 'derivation', 'processor', 'query', 'diff', 'generation', 'storage'],
-  // It wires the rooms together.
-  engine: [
-    ...below('derivation'),
-    ...['derivation', 'request', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess'],
-  ],
-  // A directory at rest.
-  offline: [
-    ...below('derivation'),
-    ...['derivation', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess', 'engine'],
-  ],
-  testing: [...below('derivation'), 'derivation', 'request', 'storage', 'processor', 'engine'],
-  server: [
-    ...['shared', 'app', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request', 'query', 'diff'],
-    ...['reprocess', 'engine'],
-  ],
-  postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine', 'server'],
-  cli: [
-    ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],
-    ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server'],
-  ],
-}
-
-/** Folders that a room must not import, though it may import their room. The command line works on files by `offline`. */
-const mayNotImport: Readonly<Record<string, readonly string[]>> = { cli: ['log/file-log/'] }
-
-/** The rooms that a room below `derivation` or `derivation` itself may know. */
-function below(_: 'derivation'): readonly string[] {
-  return ['shared', 'app', 'log', 'state', 'constraint', 'effect', 'sandbox']
-}
 
 const shared = ['assert.ts', 'failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'optional-package.ts']
 const roomOf = (file: string): string => {

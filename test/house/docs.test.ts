@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { mayImport } from './rooms.ts'
+
+// The pages for contributors are true: rooms, file names, claims about the source, environment variables.
+
+const root = resolve(import.meta.dirname, '../..')
+const read = (path: string) => readFileSync(join(root, path), 'utf8')
+const under = (folder: string) =>
+  readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file))
+const withoutFences = (text: string) => text.replaceAll(/^```.*?^```$/gms, '')
+
+const pages = ['README.md', 'CONTRIBUTING.md', ...under('docs').filter((file) => file.endsWith('.md'))]
+
+test('the rooms of ARCHITECTURE.md are those of src, each below the rooms that it imports', () => {
+  const rooms = [...read('docs/ARCHITECTURE.md').matchAll(/^\| `src\/(\w+)\/`/gm)].map((match) => match[1]!)
+  assert.deepEqual(
+    [...rooms].sort(),
+    Object.keys(mayImport)
+      .filter((room) => room !== 'shared')
+      .sort(),
+  )
+  for (const [at, room] of rooms.entries()) {
+    for (const imported of mayImport[room]!) {
+      if (imported === 'shared') continue
+      assert.ok(
+        rooms.indexOf(imported) < at,
+        `src/${room}/ imports src/${imported}/, which is below it in the table`,
+      )
+    }
+  }
+  const folders = readdirSync(join(root, 'src'), { withFileTypes: true }).filter((entry) =>
+    entry.isDirectory(),
+  )
+  assert.deepEqual(folders.map(({ name }) => name).sort(), [...rooms].sort())
+})
+
+test('files and folders that the pages name exist', () => {
+  for (const page of pages) {
+    const text =
+      page.endsWith('ARCHITECTURE.md') || page === 'CONTRIBUTING.md' ? read(page) : withoutFences(read(page))
+    for (const [path] of text.matchAll(/(?<![\w/.-])(?:src|test|examples|bench|docs)\/[\w./-]*[\w/]/g)) {
+      if (!/SUITE|NAME/.test(path)) assert.ok(existsSync(join(root, path)), `${page} names ${path}`)
+    }
+  }
+})
+
+test('only the clock reads the time of the machine, with these exceptions', () => {
+  const exceptions: Readonly<Record<string, string>> = {
+    'src/clock.ts': 'it is the clock',
+    'src/server/keys.ts': 'compares with the times of files',
+    'src/postgres/outbox.ts': 'rows carry the time of their database',
+    'src/effect/signed-post.ts':
+      'a signature carries the time of the try, and Retry-After a time of the receiver',
+  }
+  const found = under('src').filter(
+    (file) =>
+      /\.ts$/.test(file) && !/\.test\.ts$/.test(file) && /\bDate\.now\(|new Date\(\)/.test(read(file)),
+  )
+  assert.deepEqual(found.sort(), Object.keys(exceptions).sort())
+})
+
+test('CONTRIBUTING.md lists every environment variable of the tests, and no other', () => {
+  const used = new Set<string>()
+  for (const file of ['test', 'bench', 'examples'].flatMap(under)) {
+    if (!file.endsWith('.ts')) continue
+    for (const [, name] of read(file).matchAll(/process\.env\['(HENCE_\w+)'\]/g)) used.add(name!)
+  }
+  // These belong to users, and are in the reference of the command line.
+  for (const name of ['HENCE_URL', 'HENCE_KEY', 'HENCE_PUBLISH_SECRET']) used.delete(name)
+  const listed = [...read('CONTRIBUTING.md').matchAll(/^\| `(HENCE_\w+)`/gm)].map((match) => match[1]!)
+  assert.deepEqual([...listed].sort(), [...used].sort())
+})
