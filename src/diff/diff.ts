@@ -4,7 +4,7 @@ import { principalOf, requestIdOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { Difference } from './difference.ts'
-import { type ComparedSide, unequalEntries } from './merge.ts'
+import { type ComparedSide, type Entries, unequalEntries } from './merge.ts'
 import { systemTables } from './system-differences.ts'
 
 /** The collections of a store that are compared. */
@@ -55,8 +55,6 @@ function hasSameKeys(a: Table, b: Table): boolean {
   // Names and kinds of key parts contain no comma.
   return a.scope === b.scope && a.parts.join() === b.parts.join()
 }
-
-type Entries = ReturnType<ComparedSide['store']['range']>
 
 function* rowDifferences(table: Table, before: Entries, after: Entries): Generator<Difference | undefined> {
   const { name, scope, parts } = table

@@ -16,7 +16,7 @@ export interface UnequalEntry {
 }
 
 /** A collection of texts, ordered by key. */
-type Entries = Iterable<readonly [key: string, text: string]>
+export type Entries = Iterable<readonly [key: string, text: string]>
 
 /** How many keys are compared between two yields of `undefined`. */
 const entriesPerStep = 500

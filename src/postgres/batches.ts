@@ -11,7 +11,7 @@ export interface MirroredRow {
 }
 
 /** The rows that have changed since the batch before. */
-export interface Batch {
+export interface ChangeBatch {
   /** The position in the feed behind this batch. */
   readonly position: string
   /** By table: the last state of each changed row. */
@@ -27,7 +27,7 @@ const recordsMax = 2_000
 const charactersMax = 8 * 1024 * 1024
 
 /** Reads the changes of some tables in batches; a batch takes what is available, up to its bounds. */
-export class Batches {
+export class BatchReader {
   readonly #engine: Engine<App>
   readonly #tables: ReadonlySet<string>
   readonly #changes: AsyncIterator<Changes>
@@ -49,7 +49,7 @@ export class Batches {
    * @param wait waits for a change first; otherwise the batch may be empty
    * @throws HenceError `position-unknown` (change)
    */
-  async take(wait: boolean): Promise<Batch> {
+  async take(wait: boolean): Promise<ChangeBatch> {
     const rows = new Map<string, Map<string, MirroredRow>>()
     let records = 0
     let characters = 0

@@ -6,12 +6,12 @@ import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { parseStrict } from '../server/json.ts'
-import { type Connection, keepWorking, makeSchema, quoted } from './work.ts'
+import { keepWorking, makeSchema, type PostgresConnection, quoted } from './work.ts'
 
 export interface PostgresOutboxOptions<A extends App> {
   readonly engine: Engine<A>
   /** A connection string, or the options of `Client` in `pg`. */
-  readonly connection: Connection
+  readonly connection: PostgresConnection
   /** The schema of the table of requests. Default `public`. */
   readonly schema?: string
   /** The name of the table. Default `hence_requests`. */

@@ -4,14 +4,14 @@ import type { App, KeyPart, TableName } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
-import { Batches, type MirroredRow } from './batches.ts'
+import { BatchReader, type MirroredRow } from './batches.ts'
 import { Mirror } from './mirror.ts'
-import { type Connection, inTransaction, keepWorking, makeSchema, quoted } from './work.ts'
+import { inTransaction, keepWorking, makeSchema, type PostgresConnection, quoted } from './work.ts'
 
 export interface PostgresSinkOptions<A extends App> {
   readonly engine: Engine<A>
   /** A connection string, or the options of `Client` in `pg`. */
-  readonly connection: Connection
+  readonly connection: PostgresConnection
   /** The tables to mirror; an object also gives their names in PostgreSQL. Default name: `order-lines` → `order_lines`. */
   readonly tables: readonly TableName<A>[] | { readonly [N in TableName<A>]?: string }
   /** The schema of the mirrored tables. Default `public`. */
@@ -81,7 +81,7 @@ class Sink implements PostgresSink {
   #snapshots = 0
   #commits = 0
   /** The feed that it follows; it takes the next batch once the one before is committed. */
-  #batches: Batches | undefined
+  #batches: BatchReader | undefined
   #ended = false
   #progress = Promise.withResolvers<void>()
 
@@ -136,7 +136,7 @@ class Sink implements PostgresSink {
       const source = this.#source()
       const stored = target && isOf(target, source) ? target.position : undefined
       const tables = new Set(source.mirrors.keys())
-      const batches = new Batches(this.#engine, stored ?? this.#engine.position(), tables)
+      const batches = new BatchReader(this.#engine, stored ?? this.#engine.position(), tables)
       const stop = () => batches.end()
       signal.addEventListener('abort', stop)
       try {
@@ -188,7 +188,7 @@ class Sink implements PostgresSink {
   async #snapshot(
     client: Client,
     source: SinkSource,
-    batches: Batches,
+    batches: BatchReader,
     signal: AbortSignal,
   ): Promise<string> {
     const { mirrors, log, code, shapes } = source
@@ -235,7 +235,7 @@ class Sink implements PostgresSink {
   }
 
   /** Commits changes until the feed ends. */
-  async #follow(client: Client, source: SinkSource, batches: Batches, from: string): Promise<void> {
+  async #follow(client: Client, source: SinkSource, batches: BatchReader, from: string): Promise<void> {
     const { mirrors, log } = source
     let position = from
     for (;;) {

@@ -3,13 +3,13 @@ import { pause } from '../clock.ts'
 import { requirePackage } from '../optional-package.ts'
 import type { Reporter } from '../report.ts'
 
-export type Connection = string | ClientConfig
+export type PostgresConnection = string | ClientConfig
 
 /** Work on a database that goes on until it is stopped. */
 export interface DatabaseWork {
   /** The subject of a sentence in a report, for example `The PostgreSQL sink "shop"`. */
   readonly name: string
-  readonly connection: Connection
+  readonly connection: PostgresConnection
   /** The name of a lock that one process at a time can hold on that database. */
   readonly lock: string
   readonly report: Reporter

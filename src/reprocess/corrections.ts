@@ -37,9 +37,9 @@ export interface CorrectionCounts {
 type CorrectionDraft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
 
 /** The JSON text of a draft; '' for a new effect, which is counted and needs no correction. */
-type Finding = readonly [kind: FindingKind, text: string]
+type FoundCorrection = readonly [kind: FoundKind, text: string]
 
-type FindingKind = (typeof kindsInOrder)[number] | 'new'
+type FoundKind = (typeof kindsInOrder)[number] | 'new'
 
 /** The kinds of corrections, in the order in which they are numbered. */
 const kindsInOrder = ['row', 'outcome', 'effect', 'kept', 'settled'] as const
@@ -57,7 +57,7 @@ const outcomesAtOnce = 10_000
  */
 export class CorrectionSet {
   /** By collection and key. A key has two findings if its table has moved to another scope, otherwise one. */
-  readonly #found = new Map<string, Finding[]>()
+  readonly #found = new Map<string, FoundCorrection[]>()
 
   /**
    * Compares two generations, and replaces the findings for the keys compared. The stores must not change meanwhile; pass views if
@@ -125,11 +125,11 @@ export class CorrectionSet {
     }
   }
 
-  #add(collection: string, key: string, kind: FindingKind, draft: CorrectionDraft): void {
+  #add(collection: string, key: string, kind: FoundKind, draft: CorrectionDraft): void {
     this.#put(collection, key, [kind, JSON.stringify(draft)])
   }
 
-  #put(collection: string, key: string, finding: Finding): void {
+  #put(collection: string, key: string, finding: FoundCorrection): void {
     const place = placeOf(collection, key)
     const there = this.#found.get(place)
     if (there === undefined) this.#found.set(place, [finding])
@@ -145,7 +145,7 @@ export class CorrectionSet {
     return this.#count('new')
   }
 
-  #count(kind: FindingKind): number {
+  #count(kind: FoundKind): number {
     let count = 0
     for (const there of this.#found.values()) for (const [each] of there) if (each === kind) count++
     return count

@@ -7,7 +7,10 @@ import { embeddedOptions, serverOptions } from '../address.ts'
 export interface ReprocessTarget {
   generations(): Promise<Generations>
   /** Starts a candidate with the code of a module, as its files are now. */
-  start(module: string, options: StartOptions): Promise<ReprocessStatus>
+  start(
+    module: string,
+    options: { readonly share?: number; readonly again?: boolean },
+  ): Promise<ReprocessStatus>
   pause(): Promise<ReprocessStatus>
   resume(): Promise<ReprocessStatus>
   /** Returns the summary of a diff, with this many samples of each group. */
@@ -20,11 +23,6 @@ export interface ReprocessTarget {
   ): Promise<Promotion>
   discard(): Promise<void>
   close(): Promise<void>
-}
-
-export interface StartOptions {
-  readonly share?: number
-  readonly again?: boolean
 }
 
 /** Adds the options that name the target. */

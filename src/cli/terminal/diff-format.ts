@@ -272,14 +272,14 @@ function nameOf(d: Difference): string {
 }
 
 /** The value before and after, as plain text; `field` is set where both sides are objects. */
-interface Change {
+interface ShownChange {
   readonly field?: string
   readonly before: string | undefined
   readonly after: string | undefined
 }
 
 /** One change with the whole value where it was added or removed; where it changed, one for each field that differs. */
-function changesOf(difference: Difference): Change[] {
+function changesOf(difference: Difference): ShownChange[] {
   if (difference.kind === 'outcome') {
     return [{ before: outcomeText(difference.before), after: outcomeText(difference.after) }]
   }
