@@ -11,7 +11,7 @@ export interface MirroredRow {
 }
 
 /** The rows that have changed since the batch before. */
-export interface ChangeBatch {
+interface ChangeBatch {
   /** The position in the feed behind this batch. */
   readonly position: string
   /** By table: the last state of each changed row. */

@@ -6,7 +6,7 @@ import type { Reporter } from '../report.ts'
 export type PostgresConnection = string | ClientConfig
 
 /** Work on a database that goes on until it is stopped. */
-export interface DatabaseWork {
+interface DatabaseWork {
   /** The subject of a sentence in a report, for example `The PostgreSQL sink "shop"`. */
   readonly name: string
   readonly connection: PostgresConnection

@@ -143,14 +143,14 @@ export class CandidateSlot {
     const { directory } = storage
     const { checkpointRows, keptMs } = host
     if (directory === undefined || !codes.isSandboxed || !canDeriveInChild()) {
-      return CandidateInProcess.open(this.#inProcessHost(), options)
+      return CandidateInProcess.open(this.#candidateHost(), options)
     }
     const { checked } = generations
     const childOptions = { ...options, directory, engine: process.pid, checkpointRows, keptMs, checked }
-    return CandidateChild.open(this.#inProcessHost(), childOptions)
+    return CandidateChild.open(this.#candidateHost(), childOptions)
   }
 
-  #inProcessHost(): InProcessHost {
+  #candidateHost(): InProcessHost {
     const context = this.#context
     const { generations, codes, storage, host } = context
     return {

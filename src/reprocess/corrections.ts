@@ -15,12 +15,12 @@ import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { CorrectedRequest } from './corrected-requests.ts'
 
 /** A generation as it was saved: its app, and its store. */
-export interface CorrectedSide {
+interface CorrectedSide {
   readonly app: App
   readonly store: Pick<Store, 'range' | 'get'>
 }
 
-export interface CorrectionSources {
+interface CorrectionSources {
   /** Reads requests from the log; by `partition:offset`. */
   requests(positions: readonly Position[]): Promise<ReadonlyMap<string, CorrectedRequest>>
   /** Awaited now and then, so that others can work. */

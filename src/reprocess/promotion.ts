@@ -15,7 +15,7 @@ import type { Promotion } from './reprocessing.ts'
 /** Requests are made to wait for a promotion once at most this many keys change between two comparisons: it takes milliseconds. */
 const changedKeysMax = 5_000
 
-export interface Approval {
+interface Approval {
   /** The hash of the diff that is approved. */
   readonly diff: string
   readonly note: string | undefined

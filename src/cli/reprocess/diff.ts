@@ -18,7 +18,7 @@ import { type ReprocessTarget, targetOptions } from './target.ts'
 import { withTarget } from './with-target.ts'
 
 /** A summary in one of its formats, or `ndjson`: every difference as a line of JSON. */
-export type DiffFormat = SummaryFormat | 'ndjson'
+type DiffFormat = SummaryFormat | 'ndjson'
 
 export interface DiffOptions extends ServiceOptions {
   readonly format?: DiffFormat
