@@ -18,9 +18,9 @@ interface Waiting {
 }
 
 /**
- * The floor: the least that a durable request costs in one process. It writes records with their lengths to one file, as many at a
- * time as have gathered during the fsync before; then it changes two numbers in memory and resolves the promise. It validates
- * nothing, detects no duplicates, and its file could not be recovered.
+ * The floor: the least that a durable request costs in one process. It writes records with their lengths to
+ * one file, as many at a time as have gathered during the fsync before; then it changes two numbers in memory
+ * and resolves the promise. It validates nothing, detects no duplicates, and its file could not be recovered.
  */
 export class BareLoop {
   readonly #file: number

@@ -65,7 +65,8 @@ function send(
     requestId: randomUUID(),
     input: { order: randomUUID(), sku: `product-${i % productCount}` },
   }))
-  // The key of the claim must be in another partition than that of the order; otherwise nothing crosses partitions.
+  // The key of the claim must be in another partition than that of the order; otherwise nothing crosses
+  // partitions.
   for (const { input } of wishes) {
     while (partitions > 1 && partitionOf(input.order, partitions) === partitionOf(input.sku, partitions)) {
       input.order = randomUUID()

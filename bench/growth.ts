@@ -10,7 +10,10 @@ import type { Progress } from './submitting-process.ts'
 const throughputGoal = 0.9
 const memoryGoal = 1.1
 
-/** Throughput and memory while the log grows by millions of records, and the restart after a kill. A tiny run has tiny millions. */
+/**
+ * Throughput and memory while the log grows by millions of records, and the restart after a kill. A tiny run
+ * has tiny millions.
+ */
 export async function growth({ directory, sized, progress }: Bench, millions: number): Promise<Result[]> {
   const million = sized(1_000_000, 1_000_000, 5_000)
   const every = million / 50

@@ -7,8 +7,8 @@ export interface HttpRequest {
 }
 
 /**
- * A kept connection that sends one request at a time and reads each response to its end. It is written by hand, because a client
- * that costs as much as the server would measure itself.
+ * A kept connection that sends one request at a time and reads each response to its end. It is written by
+ * hand, because a client that costs as much as the server would measure itself.
  */
 export class KeptConnection {
   readonly #socket: Socket

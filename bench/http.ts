@@ -18,8 +18,9 @@ const goal = 0.5
 const connections = 64
 
 /**
- * Requests over HTTP against Hono's "hello" on the same adapter, with each server in its own process and the load in this one; and an
- * NDJSON batch against `engine.submit` in this process. Processor time is that of the server.
+ * Requests over HTTP against Hono's "hello" on the same adapter, with each server in its own process and the
+ * load in this one; and an NDJSON batch against `engine.submit` in this process. Processor time is that of
+ * the server.
  */
 export async function http({ directory, sized, progress }: Bench): Promise<Result[]> {
   await mkdir(join(directory, 'http'))

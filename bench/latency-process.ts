@@ -1,6 +1,6 @@
 /**
- * The latency of requests, in turn: alone, beside a plain loop that keeps a processor busy, and beside a child process that derives
- * everything again.
+ * The latency of requests, in turn: alone, beside a plain loop that keeps a processor busy, and beside a
+ * child process that derives everything again.
  */
 import { once } from 'node:events'
 import { createEngine } from 'hence'

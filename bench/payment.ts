@@ -35,7 +35,8 @@ export const categoryCount = categoryNames.length
 
 /** Makes the payment with this number. Payments are spread over all accounts. */
 export function payment(number: number): Payment {
-  // A step that is coprime to the number of accounts visits all of them, and consecutive payments are far apart.
+  // A step that is coprime to the number of accounts visits all of them, and consecutive payments are far
+  // apart.
   const account = (number * 7_919) % accountCount
   const category = Math.floor(number / accountCount + number) % categoryCount
   return {

@@ -3,7 +3,10 @@ import { chmod, mkdir, mkdtemp, statfs } from 'node:fs/promises'
 import { cpus, release, totalmem, type } from 'node:os'
 import { join } from 'node:path'
 
-/** Makes an empty directory below this one. It is removed when the process exits, normally or by SIGINT or SIGTERM. */
+/**
+ * Makes an empty directory below this one. It is removed when the process exits, normally or by SIGINT or
+ * SIGTERM.
+ */
 export async function freshDirectory(below: string): Promise<string> {
   await mkdir(below, { recursive: true })
   const directory = await mkdtemp(join(below, 'bench-'))

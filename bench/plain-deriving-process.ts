@@ -1,6 +1,6 @@
 /**
- * The floor of deriving again: a plain loop over the log that reads each record, parses its input and changes two rows in memory. It
- * validates nothing, keeps no outcome and no trace, and saves nothing.
+ * The floor of deriving again: a plain loop over the log that reads each record, parses its input and changes
+ * two rows in memory. It validates nothing, keeps no outcome and no trace, and saves nothing.
  */
 import { openFileLog } from '../src/log/file-log/file-log.ts'
 import { decodeRecord } from '../src/log/record.ts'

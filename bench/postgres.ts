@@ -10,8 +10,8 @@ import { type Bench, median, type Result } from './result.ts'
 import { driveBare } from './submit.ts'
 
 /**
- * A hand-written PostgreSQL transaction that is safe to retry, with an idempotency table. Processor time is that of the client and of
- * the server's processes for its connections.
+ * A hand-written PostgreSQL transaction that is safe to retry, with an idempotency table. Processor time is
+ * that of the client and of the server's processes for its connections.
  */
 export async function postgres({ directory, sized, progress }: Bench): Promise<Result[]> {
   const data = join(directory, 'postgres')

@@ -11,7 +11,10 @@ import type { Verified } from './verifying-process.ts'
 const goal = 500_000
 const latencyGoal = 2
 
-/** Deriving everything again beside the live generation, comparing and verifying it, and the latency of requests meanwhile. */
+/**
+ * Deriving everything again beside the live generation, comparing and verifying it, and the latency of
+ * requests meanwhile.
+ */
 export async function reprocess({ directory, sized, progress }: Bench): Promise<Result[]> {
   const count = sized(500_000, 100_000, 2_000)
   const rounds = sized(5, 2, 1)

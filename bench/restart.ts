@@ -5,10 +5,16 @@ import { runBench } from './process.ts'
 import { type Bench, median, type Result } from './result.ts'
 import { submitUntilKilled } from './submit-until-killed.ts'
 
-/** Without the tail of the log that is replayed; the measured time includes it, so this is the stricter judgement. */
+/**
+ * Without the tail of the log that is replayed; the measured time includes it, so this is the stricter
+ * judgement.
+ */
 const readySecondsGoal = 1
 
-/** The time until an engine is ready again after `kill -9` under load, with a log that grows from round to round. */
+/**
+ * The time until an engine is ready again after `kill -9` under load, with a log that grows from round to
+ * round.
+ */
 export async function restart({ directory, sized, progress }: Bench): Promise<Result[]> {
   const rounds = sized(5, 2, 1)
   const step = sized(100_000, 40_000, 2_000)

@@ -5,7 +5,9 @@ export interface Result {
   readonly what: string
   readonly figure: number
   readonly unit: 'requests/s' | 'records/s' | 'rows/s' | 'MB/s' | 's' | 'MiB'
-  /** Processor time for each request, record, row or megabyte, in microseconds: user and system, all threads. */
+  /**
+   * Processor time for each request, record, row or megabyte, in microseconds: user and system, all threads.
+   */
   readonly processorMicros?: number
   /** The figure divided by that of the opponent, usually the bare loop. */
   readonly ratio?: number
@@ -21,8 +23,8 @@ export interface Bench {
   /** An empty directory on the disk that is measured. */
   readonly directory: string
   /**
-   * Chooses a number of requests or rounds by the size of the run. `quick` shows whether the bench works and gives rough figures.
-   * `tiny` only shows whether it works; it is a test.
+   * Chooses a number of requests or rounds by the size of the run. `quick` shows whether the bench works and
+   * gives rough figures. `tiny` only shows whether it works; it is a test.
    */
   sized(full: number, quick: number, tiny: number): number
   progress(line: string): void

@@ -1,6 +1,6 @@
 /**
- * Sends payments at 1,024 in flight and reports its progress. It ends after a number of them, or goes on until it is killed if that
- * number is 0.
+ * Sends payments at 1,024 in flight and reports its progress. It ends after a number of them, or goes on
+ * until it is killed if that number is 0.
  */
 import { readFileSync } from 'node:fs'
 import { createEngine } from 'hence'

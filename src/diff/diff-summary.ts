@@ -7,8 +7,8 @@ import { type Difference, lineOf } from './difference.ts'
 export interface DiffSummary {
   readonly differences: number
   /**
-   * SHA-256 in hexadecimal of the lines of all differences, each followed by a line break: what `sha256sum` prints for the full
-   * output. It names the diff in an approval.
+   * SHA-256 in hexadecimal of the lines of all differences, each followed by a line break: what `sha256sum`
+   * prints for the full output. It names the diff in an approval.
    */
   readonly sha256: string
   /** Rows, by table. */
@@ -54,13 +54,18 @@ const partOf: Readonly<Record<Difference['kind'], DiffPart>> = {
   timer: 'timers',
 }
 
-/** A bound, because an app may make up reasons of rejections at run time. All other groups are bounded by its definitions. */
+/**
+ * A bound, because an app may make up reasons of rejections at run time. All other groups are bounded by its
+ * definitions.
+ */
 const outcomeGroupsMax = 100
 
 export interface SummaryOptions {
   /** How many differences of each group become samples; default 5. */
   readonly samples?: number
-  /** Called with the line of every difference, without its line break; a promise that it returns is awaited. */
+  /**
+   * Called with the line of every difference, without its line break; a promise that it returns is awaited.
+   */
   readonly each?: (line: string) => unknown
 }
 

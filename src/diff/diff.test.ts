@@ -21,8 +21,9 @@ import type { ComparedSide } from './merge.ts'
 
 // The diff of two stores, against models of what is in them.
 //
-// The worst failure is a difference that is left out, because a person approves what the diff shows. The next worst is a diff
-// of the same stores that differs the second time, because then the approved hash is never found again.
+// The worst failure is a difference that is left out, because a person approves what the diff shows. The next
+// worst is a diff of the same stores that differs the second time, because then the approved hash is never
+// found again.
 
 const anything = {
   '~standard': { version: 1 as const, vendor: 'test', validate: (value: unknown) => ({ value }) },

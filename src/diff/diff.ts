@@ -14,12 +14,12 @@ export function comparedCollections(app: App): string[] {
 }
 
 /**
- * Yields everything in which two derivations of the same messages differ: rows of the app by table and key, outcomes by
- * identity, effects by id, then claims, standings, violations and timers by their keys. The order is that of the keys, so it
- * does not depend on the history of the stores.
+ * Yields everything in which two derivations of the same messages differ: rows of the app by table and key,
+ * outcomes by identity, effects by id, then claims, standings, violations and timers by their keys. The order
+ * is that of the keys, so it does not depend on the history of the stores.
  *
- * Each store is read once, in order; one pair of entries is in memory at a time. The stores must not change meanwhile: finish
- * or leave the iteration before control returns to the event loop, or pass views.
+ * Each store is read once, in order; one pair of entries is in memory at a time. The stores must not change
+ * meanwhile: finish or leave the iteration before control returns to the event loop, or pass views.
  *
  * @throws HenceError `state-unreadable` (operator)
  */
@@ -46,7 +46,8 @@ function* tableDifferences(
     yield* rowDifferences(old, before.store.range(`t:${name}`), after.store.range(`t:${name}`))
     return
   }
-  // With another scope or other kinds of key parts a key means something else: all old rows are removed, all new ones added.
+  // With another scope or other kinds of key parts a key means something else: all old rows are removed, all
+  // new ones added.
   if (old) yield* rowDifferences(old, before.store.range(`t:${name}`), [])
   if (fresh) yield* rowDifferences(fresh, [], after.store.range(`t:${name}`))
 }

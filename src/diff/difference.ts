@@ -44,8 +44,8 @@ export interface EffectDifference extends BeforeAfter<ComparedEffect> {
   readonly kind: 'effect'
   readonly id: string
   /**
-   * Delivery state of the effect before; left out if there is none. It changes with time and not with the code, so it is not
-   * part of the line.
+   * Delivery state of the effect before; left out if there is none. It changes with time and not with the
+   * code, so it is not part of the line.
    */
   readonly delivery?: EffectRow['state']
 }
@@ -83,8 +83,8 @@ export interface ComparedClaim {
 }
 
 /**
- * How much of a key is claimed, and its limit. A key without a standing counts as the limit that the app declares, with nothing
- * claimed; so a side is left out only if its app has no such constraint.
+ * How much of a key is claimed, and its limit. A key without a standing counts as the limit that the app
+ * declares, with nothing claimed; so a side is left out only if its app has no such constraint.
  */
 export interface StandingDifference
   extends BeforeAfter<Pick<Standing, 'limit' | 'claimed' | 'waived' | 'settled'>> {
@@ -116,7 +116,9 @@ export interface TimerDifference
   readonly name: string
 }
 
-/** One line of canonical JSON (RFC 8785) without the line break, so that equal differences are equal bytes. */
+/**
+ * One line of canonical JSON (RFC 8785) without the line break, so that equal differences are equal bytes.
+ */
 export function lineOf(difference: Difference): string {
   if (difference.kind !== 'effect') return canonicalJson(difference)
   const { delivery: _, ...lasting } = difference

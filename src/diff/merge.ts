@@ -22,8 +22,9 @@ export type Entries = Iterable<readonly [key: string, text: string]>
 const entriesPerStep = 500
 
 /**
- * Merges two ordered collections and yields the keys whose texts differ, in order. A pair of equal texts (nearly all are) costs
- * one comparison. Yields `undefined` now and then, where the caller may let others work.
+ * Merges two ordered collections and yields the keys whose texts differ, in order. A pair of equal texts
+ * (nearly all are) costs one comparison. Yields `undefined` now and then, where the caller may let others
+ * work.
  */
 export function* unequalEntries(before: Entries, after: Entries): Generator<UnequalEntry | undefined> {
   const a = before[Symbol.iterator]()

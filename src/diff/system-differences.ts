@@ -24,8 +24,8 @@ import type {
 import { type ComparedSide, unequalEntries } from './merge.ts'
 
 /**
- * How a system table is compared. Its rows also hold values that do not matter to a person who chooses between two versions
- * of the code: the state of a delivery, the order of claims, the seed of an event.
+ * How a system table is compared. Its rows also hold values that do not matter to a person who chooses
+ * between two versions of the code: the state of a delivery, the order of claims, the seed of an event.
  */
 interface SystemTable {
   readonly shape: TableShape
@@ -150,8 +150,8 @@ const comparedTimers = systemTable<Timer, { readonly at: number; readonly data: 
 )
 
 /**
- * The system tables in the order in which they are compared. `hence.holders` is left out: it says by request what `hence.claims`
- * says by key.
+ * The system tables in the order in which they are compared. `hence.holders` is left out: it says by request
+ * what `hence.claims` says by key.
  */
 export const systemTables: readonly SystemTable[] = [
   comparedEffects,

@@ -116,8 +116,8 @@ export class BatchReader {
 }
 
 /**
- * Resolves as the promise does if it settles within this turn of the event loop, otherwise to undefined. The feed yields everything
- * that the engine has applied without waiting, so within a turn.
+ * Resolves as the promise does if it settles within this turn of the event loop, otherwise to undefined. The
+ * feed yields everything that the engine has applied without waiting, so within a turn.
  */
 function ifSettled<T>(promise: Promise<T>): Promise<T | undefined> {
   return Promise.race([promise, new Promise<undefined>((resolve) => setImmediate(resolve, undefined))])

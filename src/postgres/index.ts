@@ -1,4 +1,6 @@
-/** `hence/postgres`: a sink that mirrors tables into PostgreSQL, and an outbox that takes requests from it. */
+/**
+ * `hence/postgres`: a sink that mirrors tables into PostgreSQL, and an outbox that takes requests from it.
+ */
 
 export {
   type PostgresOutbox,

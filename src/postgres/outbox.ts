@@ -20,13 +20,19 @@ export interface PostgresOutboxOptions<A extends App> {
   readonly batch?: number
   /** How often the table is polled, in case a notification is lost, in milliseconds. Default 1,000. */
   readonly pollMs?: number
-  /** How long rows with an outcome are kept, in milliseconds. Default: for ever. Rows with an error are always kept. */
+  /**
+   * How long rows with an outcome are kept, in milliseconds. Default: for ever. Rows with an error are always
+   * kept.
+   */
   readonly keepMs?: number
   readonly report?: Reporter
 }
 
 export interface PostgresOutbox {
-  /** Resolves when the database connection is closed. Requests in flight get their outcome from the next relay. */
+  /**
+   * Resolves when the database connection is closed. Requests in flight get their outcome from the next
+   * relay.
+   */
   close(): Promise<void>
 }
 
@@ -35,11 +41,13 @@ const delayMsMax = 10_000
 const forgetEveryMs = 60_000
 
 /**
- * Returns the statements that create the table of requests, for your own migrations; the relay also runs them.
+ * Returns the statements that create the table of requests, for your own migrations; the relay also runs
+ * them.
  *
  *   INSERT INTO hence_requests (id, type, input, principal) VALUES ($1, $2, $3, $4)
  *
- * Insert a request in the transaction that it belongs to: it exists if and only if that transaction is committed.
+ * Insert a request in the transaction that it belongs to: it exists if and only if that transaction is
+ * committed.
  */
 export function postgresOutboxSql({
   schema = 'public',
@@ -76,12 +84,13 @@ CREATE OR REPLACE TRIGGER ${quoted(`${table}_notify`)} AFTER INSERT ON ${name}
 }
 
 /**
- * Relays requests that services insert into a table of PostgreSQL to the engine, each with effect once: a service writes its own
- * rows and the request in one transaction, and the relay sends the request under its id until its outcome is in the table. A request
- * that can never be accepted, for example because its input does not fit the schema, gets an error in the table and is not retried.
+ * Relays requests that services insert into a table of PostgreSQL to the engine, each with effect once: a
+ * service writes its own rows and the request in one transaction, and the relay sends the request under its
+ * id until its outcome is in the table. A request that can never be accepted, for example because its input
+ * does not fit the schema, gets an error in the table and is not retried.
  *
- * Requests are sent in the order of insertion, several at a time; a request that is retried may be overtaken. One process at a
- * time is the relay, others stand by. It needs the npm package `pg`, which you install.
+ * Requests are sent in the order of insertion, several at a time; a request that is retried may be overtaken.
+ * One process at a time is the relay, others stand by. It needs the npm package `pg`, which you install.
  *
  * A database user who may insert rows can act for any principal.
  *

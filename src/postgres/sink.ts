@@ -12,7 +12,10 @@ export interface PostgresSinkOptions<A extends App> {
   readonly engine: Engine<A>
   /** A connection string, or the options of `Client` in `pg`. */
   readonly connection: PostgresConnection
-  /** The tables to mirror; an object also gives their names in PostgreSQL. Default name: `order-lines` → `order_lines`. */
+  /**
+   * The tables to mirror; an object also gives their names in PostgreSQL. Default name: `order-lines` →
+   * `order_lines`.
+   */
   readonly tables: readonly TableName<A>[] | { readonly [N in TableName<A>]?: string }
   /** The schema of the mirrored tables. Default `public`. */
   readonly schema?: string
@@ -22,7 +25,10 @@ export interface PostgresSinkOptions<A extends App> {
 }
 
 export interface PostgresSink {
-  /** Resolves when everything that the engine has applied so far is committed; rejects if the sink ends before that. */
+  /**
+   * Resolves when everything that the engine has applied so far is committed; rejects if the sink ends before
+   * that.
+   */
   caughtUp(): Promise<void>
   stats(): PostgresSinkStats
   /** Finishes the present transaction and closes the connection. */
@@ -40,13 +46,15 @@ export interface PostgresSinkStats {
 const rowsPerRead = 500
 
 /**
- * Mirrors tables into PostgreSQL exactly once: rows and position change in one transaction. It begins with a complete copy and
- * continues with every change. After a failure of the database or of this process it continues from the position in the target. It
- * copies everything again if it cannot: if the target belongs to another log, was derived by other code, or was restored from a backup
- * that is older than the changes that the engine keeps. When a candidate is promoted, it copies that in one transaction; as long as
- * the promoted app lacks one of the tables, it leaves the target as it is and reports that.
+ * Mirrors tables into PostgreSQL exactly once: rows and position change in one transaction. It begins with a
+ * complete copy and continues with every change. After a failure of the database or of this process it
+ * continues from the position in the target. It copies everything again if it cannot: if the target belongs
+ * to another log, was derived by other code, or was restored from a backup that is older than the changes
+ * that the engine keeps. When a candidate is promoted, it copies that in one transaction; as long as the
+ * promoted app lacks one of the tables, it leaves the target as it is and reports that.
  *
- * One process at a time writes to a target, others stand by. It needs the npm package `pg`, which you install.
+ * One process at a time writes to a target, others stand by. It needs the npm package `pg`, which you
+ * install.
  *
  * @throws HenceError `package-missing`, `option-invalid` (change)
  */
@@ -110,7 +118,8 @@ class Sink implements PostgresSink {
   async caughtUp(): Promise<void> {
     for (;;) {
       const progress = this.#progress.promise
-      // Everything that the engine has applied reaches the sink within this turn; if it then waits, it has committed all of it.
+      // Everything that the engine has applied reaches the sink within this turn; if it then waits, it has
+      // committed all of it.
       await turn()
       if (this.#batches?.isWaiting) return
       if (this.#ended) {
@@ -132,7 +141,8 @@ class Sink implements PostgresSink {
     await this.#makePositions(client)
     for (let isKnown = true; ; ) {
       const target = isKnown ? await this.#target(client) : undefined
-      // The live generation, and with it the app, may have changed. No await until the feed is opened, so that both agree.
+      // The live generation, and with it the app, may have changed. No await until the feed is opened, so
+      // that both agree.
       const source = this.#source()
       const stored = target && isOf(target, source) ? target.position : undefined
       const tables = new Set(source.mirrors.keys())
@@ -181,8 +191,9 @@ class Sink implements PostgresSink {
   }
 
   /**
-   * Copies all rows. The engine goes on meanwhile, so changes since the copy began are applied in the same transaction: other readers
-   * only see states that have existed. If a candidate is promoted meanwhile, the feed throws and the transaction is rolled back.
+   * Copies all rows. The engine goes on meanwhile, so changes since the copy began are applied in the same
+   * transaction: other readers only see states that have existed. If a candidate is promoted meanwhile, the
+   * feed throws and the transaction is rolled back.
    * @returns the position of the target
    */
   async #snapshot(

@@ -14,8 +14,9 @@ interface DatabaseWork {
   readonly lock: string
   readonly report: Reporter
   /**
-   * Called with a new connection that holds the lock. If it throws, it is called again later, with another connection. It returns
-   * when the signal aborts, which also happens when the connection is lost, or when there is nothing more to do.
+   * Called with a new connection that holds the lock. If it throws, it is called again later, with another
+   * connection. It returns when the signal aborts, which also happens when the connection is lost, or when
+   * there is nothing more to do.
    */
   run(client: Client, signal: AbortSignal): Promise<void>
 }
@@ -31,8 +32,8 @@ const lockMs = 500
 /**
  * Keeps some work going: after any failure, for example of the connection, it is reported and begun again.
  *
- * The lock belongs to the session that does the work. So if the database drops the session, it rolls back the open transaction before
- * another process can get the lock.
+ * The lock belongs to the session that does the work. So if the database drops the session, it rolls back the
+ * open transaction before another process can get the lock.
  *
  * @returns `ended` resolves when there is nothing more to do, or the work was stopped
  * @throws HenceError `package-missing` (change)

@@ -12,8 +12,9 @@ export async function align(context: ReprocessContext, candidate: Candidate): Pr
   const { live, host } = context
   let alignment = await candidate.align(await context.liveProgress())
   if (!alignment.isDrained) {
-    // The candidate has messages that belong behind every record of this log time, and such records may still come. A control
-    // record that changes nothing ends that time: a replay applies those messages before it, too.
+    // The candidate has messages that belong behind every record of this log time, and such records may still
+    // come. A control record that changes nothing ends that time: a replay applies those messages before it,
+    // too.
     const { generation, version } = context.liveVersion
     const number = context.history.length
     await appendToAll(context, {

@@ -18,14 +18,16 @@ const childModule = fileURLToPath(
   new URL(`./child-process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
 )
 
-/** Whether a child process can be started; an application that is bundled into one file has no such module. */
+/**
+ * Whether a child process can be started; an application that is bundled into one file has no such module.
+ */
 export function canDeriveInChild(): boolean {
   return existsSync(childModule)
 }
 
 /**
- * The candidate, derived in a child process: live requests then wait neither for its turns of the event loop nor for its garbage
- * collector.
+ * The candidate, derived in a child process: live requests then wait neither for its turns of the event loop
+ * nor for its garbage collector.
  */
 export class CandidateChild implements Candidate {
   readonly #options: ChildOptions

@@ -160,7 +160,10 @@ export class CandidateInProcess implements Candidate {
     return this.#updateCorrections(live, changed, own, this.#share ?? this.#host.compareShare)
   }
 
-  /** The keys that this generation has saved since the last call; undefined at the first call, which starts to track them. */
+  /**
+   * The keys that this generation has saved since the last call; undefined at the first call, which starts to
+   * track them.
+   */
   #takeWrittenKeys(): WrittenKeys | undefined {
     const { store, program } = this.#generation
     const written = this.#corrections && store.takeWrittenKeys()

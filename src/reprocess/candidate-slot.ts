@@ -11,11 +11,17 @@ import { noCandidate, reprocessFailure } from './errors.ts'
 import { type CandidateManifest, writeManifest } from './manifest.ts'
 import type { ReprocessStatus } from './reprocessing.ts'
 
-/** The longest time slice of work in the engine's process, in milliseconds: a live request may have to wait for it. */
+/**
+ * The longest time slice of work in the engine's process, in milliseconds: a live request may have to wait
+ * for it.
+ */
 const sliceMsMax = 2
 /** The default share of a comparison in the engine's process. */
 const compareShare = 0.5
-/** In the engine's process the candidate saves smaller checkpoints than the live generation, because they block live work. */
+/**
+ * In the engine's process the candidate saves smaller checkpoints than the live generation, because they
+ * block live work.
+ */
 const checkpointsPerLive = 8
 
 type SlotState =
@@ -26,7 +32,10 @@ type SlotState =
   /** It could not be opened; the live generation is not affected. */
   | { readonly kind: 'failed'; readonly manifest: CandidateManifest; readonly error: HenceError }
 
-/** The place beside the live generation, with one candidate at most: opens it, closes it, and stores which one it is. */
+/**
+ * The place beside the live generation, with one candidate at most: opens it, closes it, and stores which one
+ * it is.
+ */
 export class CandidateSlot {
   readonly #context: ReprocessContext
   #state: SlotState = { kind: 'empty' }
@@ -106,7 +115,10 @@ export class CandidateSlot {
     }
   }
 
-  /** Opens a candidate. @param anew derive from the beginning; otherwise it continues from its last checkpoint */
+  /**
+   * Opens a candidate.
+   * @param anew derive from the beginning; otherwise it continues from its last checkpoint
+   */
   async open(manifest: CandidateManifest, anew = false): Promise<void> {
     const { history } = this.#context
     const { generation, version, paused, share } = manifest
@@ -173,7 +185,10 @@ export class CandidateSlot {
     }
   }
 
-  /** Closes the candidate, which is saved, and opens its generation in the engine's process. Reopens the candidate on failure. */
+  /**
+   * Closes the candidate, which is saved, and opens its generation in the engine's process. Reopens the
+   * candidate on failure.
+   */
   async takeGeneration(): Promise<Generation> {
     const candidate = this.required()
     const manifest = this.manifest!
@@ -189,7 +204,10 @@ export class CandidateSlot {
     }
   }
 
-  /** Lets the candidate continue after it was stopped. If that fails, its status says why, and `resume` tries again. */
+  /**
+   * Lets the candidate continue after it was stopped. If that fails, its status says why, and `resume` tries
+   * again.
+   */
   async continue(): Promise<void> {
     const { candidate } = this
     await candidate?.release().catch(() => {})

@@ -15,10 +15,13 @@ export interface Candidate {
   start(): Promise<void>
   /** Stops until `start`. */
   pause(): Promise<void>
-  /** Resolves when it has caught up with the live generation; rejects when it failed, is paused or is ended. */
+  /**
+   * Resolves when it has caught up with the live generation; rejects when it failed, is paused or is ended.
+   */
   caughtUp(): Promise<void>
   /**
-   * Applies exactly what the live generation has applied, and nothing more until `start`. The live generation is quiesced.
+   * Applies exactly what the live generation has applied, and nothing more until `start`. The live generation
+   * is quiesced.
    * @returns the candidate's positions, and whether none of its messages is left in flight
    */
   align(to: LiveProgress): Promise<Alignment>
@@ -31,8 +34,10 @@ export interface Candidate {
   /** Makes `compare` reject, even while it waits for its reader. */
   stopComparing(): void
   /**
-   * Works out the corrections of a promotion while both generations go on: saves, and compares with what the live one has saved.
-   * @param changed the keys that the live generation has saved since the last call; undefined: unknown, so everything is compared
+   * Works out the corrections of a promotion while both generations go on: saves, and compares with what the
+   * live one has saved.
+   * @param changed the keys that the live generation has saved since the last call; undefined: unknown, so
+   *   everything is compared
    * @returns how many keys had changed in either generation; infinity if everything was compared
    */
   correctAhead(live: GenerationVersion, changed: WrittenKeys | undefined): Promise<number>

@@ -148,7 +148,8 @@ async function open(options: ChildOptions): Promise<void> {
       return live
     },
     liveRecords: () => liveRecords,
-    // Live work is in another process, so there is nothing to wait for; with a share below 1 it rests all the same.
+    // Live work is in another process, so there is nothing to wait for; with a share below 1 it rests all the
+    // same.
     isBusy: () => share < 1,
     next: () => new Promise(() => {}),
     sliceMsMax,

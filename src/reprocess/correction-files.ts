@@ -4,7 +4,8 @@
  *   promotions/N.json        the index: counts, and the hashes of the portions; its own hash is in the log
  *   promotions/N-P.ndjson    portion P: one correction per line
  *
- * Each portion is written and read by itself, so that the memory of the live engine does not grow with their number.
+ * Each portion is written and read by itself, so that the memory of the live engine does not grow with their
+ * number.
  */
 import { createHash } from 'node:crypto'
 import { assert } from '../assert.ts'

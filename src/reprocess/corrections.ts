@@ -33,7 +33,9 @@ export interface CorrectionCounts {
   readonly row: number
 }
 
-/** A correction without its numbers; that of a row has no chain yet, because it follows from the promotion. */
+/**
+ * A correction without its numbers; that of a row has no chain yet, because it follows from the promotion.
+ */
 type CorrectionDraft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
 
 /** The JSON text of a draft; '' for a new effect, which is counted and needs no correction. */
@@ -48,20 +50,21 @@ const kindsInOrder = ['row', 'outcome', 'effect', 'kept', 'settled'] as const
 const outcomesAtOnce = 10_000
 
 /**
- * The corrections of a promotion: for every outcome that a client has received and the new code decides otherwise, for every
- * effect whose content has changed, and, in scopes whose app has a `correct`, for every effect that the new code does not emit
- * and every row that differs.
+ * The corrections of a promotion: for every outcome that a client has received and the new code decides
+ * otherwise, for every effect whose content has changed, and, in scopes whose app has a `correct`, for every
+ * effect that the new code does not emit and every row that differs.
  *
- * Whether there is a correction under a key depends only on what both generations have under that key. So most of the work is done
- * while both go on, and at the end only the keys that have changed since are compared again.
+ * Whether there is a correction under a key depends only on what both generations have under that key. So
+ * most of the work is done while both go on, and at the end only the keys that have changed since are
+ * compared again.
  */
 export class CorrectionSet {
   /** By collection and key. A key has two findings if its table has moved to another scope, otherwise one. */
   readonly #found = new Map<string, FoundCorrection[]>()
 
   /**
-   * Compares two generations, and replaces the findings for the keys compared. The stores must not change meanwhile; pass views if
-   * `pause` returns to the event loop.
+   * Compares two generations, and replaces the findings for the keys compared. The stores must not change
+   * meanwhile; pass views if `pause` returns to the event loop.
    * @param keys the keys that may have changed since the last call; undefined: all
    */
   async update(
@@ -108,7 +111,8 @@ export class CorrectionSet {
       } else this.#add(effectRows, encodeKey([difference.id]), 'effect', effectDraft(difference, before))
     }
     await flush()
-    // An outcome that an earlier promotion corrected, and that both generations derive alike: the new one must keep it, too.
+    // An outcome that an earlier promotion corrected, and that both generations derive alike: the new one
+    // must keep it, too.
     for (const [identity, text] of before.store.range('decided')) {
       const paused = pause()
       if (paused) await paused
@@ -175,7 +179,10 @@ export class CorrectionSet {
   }
 }
 
-/** Whether a stored outcome already has this one as the outcome that the client received, and its own as `corrected`. */
+/**
+ * Whether a stored outcome already has this one as the outcome that the client received, and its own as
+ * `corrected`.
+ */
 function keepsReceived(text: string | undefined, received: unknown): boolean {
   if (!text?.includes('\t')) return false
   return canonicalJson(decodeStoredOutcome(text).outcome) === canonicalJson(received)
@@ -281,8 +288,9 @@ function effectDraft({ id, after }: EffectDifference, before: CorrectedSide): Co
 }
 
 /**
- * Yields effects that both generations emit with one content, that are pending in the new generation, and that have ended in the
- * live one: their result stands in the log before the record that emits them in the new one. Yields `undefined` between them.
+ * Yields effects that both generations emit with one content, that are pending in the new generation, and
+ * that have ended in the live one: their result stands in the log before the record that emits them in the
+ * new one. Yields `undefined` between them.
  */
 function* settledEffects(
   before: CorrectedSide,

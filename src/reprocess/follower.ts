@@ -13,7 +13,9 @@ import { type Foreground, Pace } from './pace.ts'
 export interface CandidateProgress {
   /** The version of its code. */
   readonly version: string
-  /** `deriving`: catching up; `following`: caught up, and follows the log; `paused`; `failed`: see `error`. */
+  /**
+   * `deriving`: catching up; `following`: caught up, and follows the log; `paused`; `failed`: see `error`.
+   */
   readonly state: 'deriving' | 'following' | 'paused' | 'failed'
   /** Records derived. */
   readonly records: number
@@ -29,7 +31,10 @@ export interface CandidateProgress {
 
 export interface FollowerHost extends Foreground {
   readonly log: Log
-  /** Resolves to how far the live generation has come; if `beyond` is given, once it has applied a record behind that. */
+  /**
+   * Resolves to how far the live generation has come; if `beyond` is given, once it has applied a record
+   * behind that.
+   */
   liveProgress(beyond?: readonly number[]): Promise<LiveProgress>
   /** How many records the live generation had applied at the last report. */
   liveRecords(): number
@@ -152,7 +157,9 @@ export class Follower {
     await this.#checkpointer.saving?.catch(() => {})
   }
 
-  /** Resolves when it has caught up with the live generation; rejects when it failed, is paused or has ended. */
+  /**
+   * Resolves when it has caught up with the live generation; rejects when it failed, is paused or has ended.
+   */
   async caughtUp(): Promise<void> {
     if (this.#ended) throw this.#ended
     if (this.#state === 'following' && this.#isNear()) return
@@ -162,8 +169,8 @@ export class Follower {
   }
 
   /**
-   * Applies exactly what the live generation, which is quiesced, has applied. Messages that are still in flight afterwards belong
-   * behind records to come, which may have the log time of the last record.
+   * Applies exactly what the live generation, which is quiesced, has applied. Messages that are still in
+   * flight afterwards belong behind records to come, which may have the log time of the last record.
    */
   async align({ positions, lowWatermark, inFlight }: LiveProgress): Promise<void> {
     await this.stop()
@@ -254,7 +261,10 @@ export class Follower {
     this.#host.changed()
   }
 
-  /** Registers events that the log will hold, also if this generation has not reached the promotion before them yet. */
+  /**
+   * Registers events that the log will hold, also if this generation has not reached the promotion before
+   * them yet.
+   */
   #noteRecorded(inFlight: LiveProgress['inFlight']): void {
     const { processor } = this.#generation
     for (const [target, events] of inFlight.entries()) {
@@ -304,15 +314,18 @@ interface Measurement {
 }
 
 /**
- * Share of the time beside live work: 0.5, rising to 0.8 while replay is slower than 1.5 × the growth of the log, because it must
- * catch up. With 0.5, live work takes at most twice as long.
+ * Share of the time beside live work: 0.5, rising to 0.8 while replay is slower than 1.5 × the growth of the
+ * log, because it must catch up. With 0.5, live work takes at most twice as long.
  */
 const shareMin = 0.5
 const shareMax = 0.8
 const shareStep = 0.05
 const leadMin = 1.5
 
-/** It counts as caught up when it is at most this many records behind, or as many as it derives in this many milliseconds. */
+/**
+ * It counts as caught up when it is at most this many records behind, or as many as it derives in this many
+ * milliseconds.
+ */
 const nearRecords = 1_000
 const nearMs = 200
 

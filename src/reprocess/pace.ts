@@ -11,11 +11,11 @@ export interface Foreground {
 const sliceMsMin = 0.25
 
 /**
- * Gives background work its share of the event loop's time: a slice of work, then a rest. While live work is waited for, a rest is
- * as long as the share asks for, given the time that the slice before it really took; and the next slice is as long as the share
- * allows, given the time that the rest really took, because timers fire late under load. With a share of 0.5, background work of the
- * same kind keeps up with live work, and live work takes at most twice as long. While nobody waits, a rest is one turn of the event
- * loop.
+ * Gives background work its share of the event loop's time: a slice of work, then a rest. While live work is
+ * waited for, a rest is as long as the share asks for, given the time that the slice before it really took;
+ * and the next slice is as long as the share allows, given the time that the rest really took, because timers
+ * fire late under load. With a share of 0.5, background work of the same kind keeps up with live work, and
+ * live work takes at most twice as long. While nobody waits, a rest is one turn of the event loop.
  */
 export class Pace {
   /** The share of the time for background work, over 0 to 1. */

@@ -12,7 +12,10 @@ import { type PromotionFact, readCorrectionCounts, readCorrectionFiles } from '.
 import { approvalReused } from './errors.ts'
 import type { Promotion } from './reprocessing.ts'
 
-/** Requests are made to wait for a promotion once at most this many keys change between two comparisons: it takes milliseconds. */
+/**
+ * Requests are made to wait for a promotion once at most this many keys change between two comparisons: it
+ * takes milliseconds.
+ */
 const changedKeysMax = 5_000
 
 interface Approval {
@@ -75,8 +78,8 @@ export class Promoter {
   }
 
   /**
-   * Works out the corrections while requests go on: first of everything, then again and again of the keys that have changed
-   * meanwhile, until those are few. Requests wait only for the last of them.
+   * Works out the corrections while requests go on: first of everything, then again and again of the keys
+   * that have changed meanwhile, until those are few. Requests wait only for the last of them.
    */
   async #correctAhead(candidate: Candidate): Promise<void> {
     const context = this.#context
@@ -136,7 +139,8 @@ export class Promoter {
       await this.#slot.tryOpen(manifest)
       throw error
     }
-    // The generation before passes the record later, as the candidate: until the switch its position is that of the rows read.
+    // The generation before passes the record later, as the candidate: until the switch its position is that
+    // of the rows read.
     await passControl(context, after)
     // From here to the end of this turn of the event loop nobody reads.
     context.live = after
@@ -159,7 +163,10 @@ export class Promoter {
     }
   }
 
-  /** Writes corrections that an earlier process could not write any more. Nothing else is written to the log meanwhile. */
+  /**
+   * Writes corrections that an earlier process could not write any more. Nothing else is written to the log
+   * meanwhile.
+   */
   async finishCorrections(): Promise<void> {
     const { history, live } = this.#context
     const last = history.findLast((fact): fact is PromotionFact => fact.type === 'promotion')

@@ -26,19 +26,22 @@ export interface GenerationVersion {
 }
 
 /**
- * Reprocessing: all derived state is derived again by other code, from the first record of the log, beside the live generation.
- * That second generation is the candidate. It can be compared with the live one, and promoted: then it is live. Its effects are
- * not sent before that. There is one candidate at most: one that is being derived or, after a promotion, the generation that was
- * live before, which goes on following the log so that promoting it again is a rollback.
+ * Reprocessing: all derived state is derived again by other code, from the first record of the log, beside
+ * the live generation. That second generation is the candidate. It can be compared with the live one, and
+ * promoted: then it is live. Its effects are not sent before that. There is one candidate at most: one that
+ * is being derived or, after a promotion, the generation that was live before, which goes on following the
+ * log so that promoting it again is a rollback.
  */
 export interface Reprocessing {
   /**
-   * Begins a candidate, or resolves at once if this code is being derived already. It continues in the background, and after a
-   * restart. If the data is a directory and the app a module, it runs in a child process, without rest. Otherwise it shares the
-   * event loop with live work, and its default share is 0.5, rising to 0.8 if it would not catch up.
+   * Begins a candidate, or resolves at once if this code is being derived already. It continues in the
+   * background, and after a restart. If the data is a directory and the app a module, it runs in a child
+   * process, without rest. Otherwise it shares the event loop with live work, and its default share is 0.5,
+   * rising to 0.8 if it would not catch up.
    * @param options.share the share of the time that it works, over 0 to 1
    * @throws HenceError `reprocess-exists` (change) if there is another candidate: discard it first;
-   *   `reprocess-same-code` (change) for the code that is live, unless `options.again`; `bundle-failed`, `code-not-kept` (change)
+   *   `reprocess-same-code` (change) for the code that is live, unless `options.again`; `bundle-failed`,
+   *   `code-not-kept` (change)
    */
   start(
     code: CodeOf,
@@ -50,13 +53,17 @@ export interface Reprocessing {
   pause(): Promise<ReprocessStatus>
   /** Continues after a pause or a failure. Throws `reprocess-none` (change). */
   resume(): Promise<ReprocessStatus>
-  /** Resolves when the candidate has reached the end of the log; rejects if it fails, or the signal aborts. Throws `reprocess-none`. */
+  /**
+   * Resolves when the candidate has reached the end of the log; rejects if it fails, or the signal aborts.
+   * Throws `reprocess-none`.
+   */
   caughtUp(signal?: AbortSignal): Promise<ReprocessStatus>
   /**
-   * Waits until the candidate has caught up, then compares both generations as they are at one moment. Requests wait only for that
-   * moment.
+   * Waits until the candidate has caught up, then compares both generations as they are at one moment.
+   * Requests wait only for that moment.
    * @param options.samples how many differences of each group the summary holds; default 5
-   * @param options.each called with every difference as a line of JSON, in order; a promise that it returns is awaited
+   * @param options.each called with every difference as a line of JSON, in order; a promise that it returns
+   *   is awaited
    * @throws HenceError `reprocess-none` (change); what `caughtUp` throws
    */
   diff(options?: {
@@ -65,10 +72,12 @@ export interface Reprocessing {
     readonly signal?: AbortSignal
   }): Promise<Diff>
   /**
-   * Makes the candidate live in one moment: no read sees a mixture. Requests wait while the last differences are worked out.
-   * Differences become corrections; new effects are sent. A retry with the same request id returns the first promotion.
+   * Makes the candidate live in one moment: no read sees a mixture. Requests wait while the last differences
+   * are worked out. Differences become corrections; new effects are sent. A retry with the same request id
+   * returns the first promotion.
    * @param approval.diff the hash of the last diff, which was looked at
-   * @throws HenceError `diff-unknown` (change) for any other hash; `reprocess-none` (change); `request-id-reused` (change)
+   * @throws HenceError `diff-unknown` (change) for any other hash; `reprocess-none` (change);
+   *   `request-id-reused` (change)
    */
   promote(
     approval: { readonly diff: string; readonly note?: string },

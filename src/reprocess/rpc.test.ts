@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import { HenceError } from '../failure.ts'
 import { RpcConnection, type RpcFunctions, type RpcTransport } from './rpc.ts'
 
-// Two processes call each other. Every call must settle, with its own reply or with an error: a call that never settles would
-// block a promotion, or the closing of an engine, for ever.
+// Two processes call each other. Every call must settle, with its own reply or with an error: a call that
+// never settles would block a promotion, or the closing of an engine, for ever.
 
 /** Two connected transports, which clone each message and deliver it in a later turn, in order. */
 function transports(): [RpcTransport, RpcTransport] {

@@ -6,7 +6,10 @@ export interface RpcTransport {
   receive(listener: (message: unknown) => void): void
 }
 
-/** The functions that one side offers to the other. Their parameters and results must survive a structured clone. */
+/**
+ * The functions that one side offers to the other. Their parameters and results must survive a structured
+ * clone.
+ */
 // biome-ignore lint/suspicious/noExplicitAny: every function has parameters of its own.
 export type RpcFunctions = { readonly [name: string]: (...values: any[]) => unknown }
 
@@ -23,8 +26,8 @@ interface RpcError {
 }
 
 /**
- * Remote procedure calls between two processes, in both directions. A call resolves to the other side's result, or rejects
- * with its error.
+ * Remote procedure calls between two processes, in both directions. A call resolves to the other side's
+ * result, or rejects with its error.
  */
 export class RpcConnection<Remote extends RpcFunctions> {
   readonly #transport: RpcTransport
@@ -60,7 +63,9 @@ export class RpcConnection<Remote extends RpcFunctions> {
     this.#pending.clear()
   }
 
-  /** The other process is gone: rejects all pending and all later calls, always with the first error given. */
+  /**
+   * The other process is gone: rejects all pending and all later calls, always with the first error given.
+   */
   lose(error: Error): void {
     this.#lost ??= error
     this.abandon(this.#lost)

@@ -38,8 +38,8 @@ export async function generations({ engine }: Serving, { request }: Arrival): Pr
 }
 
 /**
- * `POST /reprocess`: begins with code that the data directory keeps. Code is never taken from the network: only those
- * who can write to the directory can run code here.
+ * `POST /reprocess`: begins with code that the data directory keeps. Code is never taken from the network:
+ * only those who can write to the directory can run code here.
  */
 export async function start({ engine }: Serving, { body }: Arrival): Promise<Answer> {
   type Body = { readonly version: string; readonly share?: number; readonly again?: boolean }
@@ -59,8 +59,8 @@ export async function discard({ engine }: Serving): Promise<Answer> {
 }
 
 /**
- * `GET /reprocess/diff`: counts and samples; with `Accept: application/x-ndjson` every difference as a line, and the hash
- * of the diff in `Hence-Diff`.
+ * `GET /reprocess/diff`: counts and samples; with `Accept: application/x-ndjson` every difference as a line,
+ * and the hash of the diff in `Hence-Diff`.
  */
 export async function diff(
   { engine, closing }: Serving,
@@ -101,7 +101,9 @@ export async function promote({ engine }: Serving, { request, caller, body }: Ar
   return answer(promotion, promotion.replayed ? { 'idempotent-replayed': 'true' } : {})
 }
 
-/** @throws HenceError `reprocess-behind` (retry): deriving may take longer than a connection should be held */
+/**
+ * @throws HenceError `reprocess-behind` (retry): deriving may take longer than a connection should be held
+ */
 function checkCaughtUp(status: ReprocessStatus | undefined): void {
   if (status?.state !== 'deriving') return
   const { records, of } = status

@@ -12,7 +12,10 @@ import type { ReprocessTarget } from './target.ts'
 /** A diff reads all derived state, and a promotion may wait for one. */
 const timeoutMs = 30 * 60_000
 
-/** Calls a server. It takes no code over the network, so new code is put into its data directory, on the same machine. */
+/**
+ * Calls a server. It takes no code over the network, so new code is put into its data directory, on the same
+ * machine.
+ */
 export function httpTarget({ url, key, data }: ServiceOptions): ReprocessTarget {
   const exchange = new Exchange({ url, timeoutMs, ...(key !== undefined && { key }) })
   const checked = (answer: Answer): Answer => {

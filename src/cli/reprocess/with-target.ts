@@ -3,8 +3,9 @@ import type { ServiceOptions } from '../address.ts'
 import type { ReprocessTarget } from './target.ts'
 
 /**
- * Opens the target of a command, runs the command, and closes the target in any case. With `--data` alone this process opens the
- * directory; with `--data` and `--url` the server does the work, and the directory is where new code is put.
+ * Opens the target of a command, runs the command, and closes the target in any case. With `--data` alone
+ * this process opens the directory; with `--data` and `--url` the server does the work, and the directory is
+ * where new code is put.
  */
 export async function withTarget<T>(
   options: ServiceOptions,

@@ -149,8 +149,8 @@ const valueColumnsMax = 200
 const codeColumnsMax = 80
 
 /**
- * A page for the description of a pull request, in GitHub's Markdown and at most 60,000 characters long. Values are cut to
- * 200 columns. The page counts everything that it leaves out.
+ * A page for the description of a pull request, in GitHub's Markdown and at most 60,000 characters long.
+ * Values are cut to 200 columns. The page counts everything that it leaves out.
  */
 function markdownPage(summary: DiffSummary, { before, after }: Versions): string {
   const { differences, sha256 } = summary
@@ -169,7 +169,8 @@ function markdownPage(summary: DiffSummary, { before, after }: Versions): string
     for (const group of groups) {
       if (group.samples.length === 0) continue
       const text = `${titled ? '' : `## ${title}\n\n`}${groupMarkdown(group)}`
-      // After the first group that does not fit, no group is shown: the page is the beginning of the diff, without gaps.
+      // After the first group that does not fit, no group is shown: the page is the beginning of the diff,
+      // without gaps.
       if (leftOut > 0 || length + text.length > pageCharactersMax) {
         leftOut++
         continue
@@ -278,7 +279,10 @@ interface ShownChange {
   readonly after: string | undefined
 }
 
-/** One change with the whole value where it was added or removed; where it changed, one for each field that differs. */
+/**
+ * One change with the whole value where it was added or removed; where it changed, one for each field that
+ * differs.
+ */
 function changesOf(difference: Difference): ShownChange[] {
   if (difference.kind === 'outcome') {
     return [{ before: outcomeText(difference.before), after: outcomeText(difference.after) }]
