@@ -18,8 +18,7 @@ export function responseOf({ status, headers, body }: Answer): Response {
 
 /** Writes an answer to Node's response. A stream that fails, or whose client has left, ends the connection. */
 export function writeAnswer(outgoing: ServerResponse, { status, headers, body }: Answer): void {
-  if (!outgoing.req.complete && !(body instanceof ReadableStream))
-    outgoing.once('finish', () => endUnread(outgoing))
+  if (!outgoing.req.complete) outgoing.once('finish', () => endUnread(outgoing))
   if (typeof body === 'string') {
     outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
   } else if (body === null) {
@@ -28,6 +27,12 @@ export function writeAnswer(outgoing: ServerResponse, { status, headers, body }:
     outgoing.writeHead(status, headers).flushHeaders()
     pipeline(Readable.fromWeb(body as never), outgoing, () => {})
   }
+}
+
+/** Gives up the body of an answer that is not sent. */
+export function drop({ body }: Answer): null {
+  if (body instanceof ReadableStream) void body.cancel().catch(() => {})
+  return null
 }
 
 /** How long the rest of an unread body may still arrive, in milliseconds. */

@@ -1,5 +1,7 @@
 import type { IncomingMessage } from 'node:http'
+import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
+import type { Identity } from './access.ts'
 import type { Caller } from './caller.ts'
 import type { Keys } from './keys.ts'
 
@@ -9,6 +11,9 @@ import type { Keys } from './keys.ts'
  */
 export type Authenticate = (request: Request) => Caller | undefined | Promise<Caller | undefined>
 
+/** How long a session of the host counts before the host is asked again. */
+const sessionMs = 1_000
+
 /** In development, without keys and `authenticate`: everybody on this machine may do everything. */
 const anybody: Caller = { principal: '', permissions: ['admin'] }
 
@@ -17,18 +22,23 @@ export function authenticator(options: {
   readonly authenticate: Authenticate | undefined
   readonly keys: Keys | undefined
   readonly origins: readonly string[]
-}): (request: Request, incoming: IncomingMessage | undefined) => Caller | Promise<Caller> {
-  const { authenticate, keys, origins } = options
+  readonly clock: Clock
+}): (request: Request, incoming: IncomingMessage | undefined) => Identity | Promise<Identity> {
+  const { authenticate, keys, origins, clock } = options
   if (authenticate === undefined && keys === undefined) {
     return (request, incoming) => {
       checkLocal(request.headers, incoming, origins)
-      return anybody
+      return { caller: anybody, isCurrent: () => true }
     }
   }
   return async (request) => {
     const secret = keys && secretOf(request.headers.get('authorization'))
-    const caller = (secret && (await keys.callerOf(secret))) || (await authenticate?.(request))
-    if (caller) return caller
+    const key = secret && (await keys.callerOf(secret))
+    if (key) return { caller: key, isCurrent: () => keys.isCurrent(key) }
+    // Counted from before it is asked, because the session may end while the host finds it.
+    const askedAt = clock.now()
+    const caller = await authenticate?.(request)
+    if (caller) return { caller, isCurrent: () => Math.abs(clock.now() - askedAt) < sessionMs }
     throw new HenceError(
       'not-authenticated',
       'change',

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
 
-interface Told {
+interface LineAnswer {
   readonly requestId?: string
   readonly status: 'accepted' | 'problem'
   readonly replayed?: boolean
   readonly problem?: { readonly code: string; readonly status: number; readonly outcome?: string }
 }
 
-async function send({ call }: Served, body: string | ReadableStream<Uint8Array>): Promise<Told[]> {
+async function send({ call }: Served, body: string | ReadableStream<Uint8Array>): Promise<LineAnswer[]> {
   const response = await call('admin', '/requests', {
     method: 'POST',
     headers: { 'content-type': 'application/x-ndjson' },
@@ -47,14 +47,14 @@ test('outcomes arrive in the order of the lines, accepted or not', async (t) => 
     [`  ${wish('5', 5, 'bob')}  `, 'accepted'],
     [wish('6', 6, 'zoe'), 'accepted'],
   ]
-  const told = await send(served, `\n${lines.map(([line]) => line).join('\r\n')}\n\n`)
+  const answers = await send(served, `\n${lines.map(([line]) => line).join('\r\n')}\n\n`)
   assert.deepEqual(
-    told.map(({ status, problem }) => problem?.code ?? status),
+    answers.map(({ status, problem }) => problem?.code ?? status),
     lines.map(([, expected]) => expected),
   )
-  assert.deepEqual([told[0]!.replayed, told[1]!.replayed], [false, true])
-  assert.equal(told[3]!.problem!.outcome, 'rejected')
-  assert.equal(told[14]!.problem!.outcome, 'failed')
+  assert.deepEqual([answers[0]!.replayed, answers[1]!.replayed], [false, true])
+  assert.equal(answers[3]!.problem!.outcome, 'rejected')
+  assert.equal(answers[14]!.problem!.outcome, 'failed')
 })
 
 test('the last line needs no newline, and a batch may arrive in parts of any length', async (t) => {
@@ -70,10 +70,19 @@ test('the last line needs no newline, and a batch may arrive in parts of any len
       step = (step % 97) + 1
     },
   })
-  const told = await send(served, body)
+  const answers = await send(served, body)
   assert.deepEqual(
-    told.map(({ requestId, status }) => [requestId, status]),
+    answers.map(({ requestId, status }) => [requestId, status]),
     Array.from({ length: 30 }, (_, i) => [`c${i}`, 'accepted']),
+  )
+})
+
+test('a byte order mark at the beginning is no part of the first line', async (t) => {
+  const served = await serveNotes(t)
+  const answers = await send(served, `\ufeff${wish('1', 1)}\n${wish('2', 2)}\n\ufeff${wish('3', 3)}`)
+  assert.deepEqual(
+    answers.map(({ status, problem }) => problem?.code ?? status),
+    ['accepted', 'accepted', 'json-invalid'],
   )
 })
 
@@ -106,15 +115,15 @@ test('outcomes are sent while the body is still arriving', async (t) => {
 
 test('a batch waits for an overloaded engine: no line is refused', async (t) => {
   const served = await serveNotes(t, { queueBytesMax: 2_000 })
-  const told = await send(served, Array.from({ length: 500 }, (_, i) => wish(`o${i}`, i)).join('\n'))
-  assert.equal(told.filter(({ status }) => status === 'accepted').length, 500)
+  const answers = await send(served, Array.from({ length: 500 }, (_, i) => wish(`o${i}`, i)).join('\n'))
+  assert.equal(answers.filter(({ status }) => status === 'accepted').length, 500)
 })
 
 test('a line that is too long ends the batch; the lines before it count', async (t) => {
   const served = await serveNotes(t, { limits: { bodyBytes: 1_000 } })
-  const told = await send(served, `${wish('1', 1)}\n${' '.repeat(2_000)}\n${wish('2', 2)}\n`)
+  const answers = await send(served, `${wish('1', 1)}\n${' '.repeat(2_000)}\n${wish('2', 2)}\n`)
   assert.deepEqual(
-    told.map(({ problem, status }) => problem?.code ?? status),
+    answers.map(({ problem, status }) => problem?.code ?? status),
     ['accepted', 'body-too-large'],
   )
   assert.equal((await served.call('admin', '/requests/2')).status, 404)

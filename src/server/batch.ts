@@ -1,13 +1,15 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { HenceError } from '../failure.ts'
+import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
-import { checkMediaType } from './body.ts'
-import type { Caller } from './caller.ts'
+import { type Arriving, checkMediaType, Gathered, overloaded, type Sender } from './body.ts'
 import { parseStrict, textOf } from './json.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
+import { Shares } from './shares.ts'
 import { checkMaySend } from './submit.ts'
+import { textStream } from './text-stream.ts'
 
 /** The answer to one line. */
 type LineAnswer = { readonly requestId: string | undefined } & (
@@ -20,24 +22,43 @@ type LineAnswer = { readonly requestId: string | undefined } & (
   | { readonly status: 'problem'; readonly problem: Problem }
 )
 
-/**
- * `POST /requests`: one request a line, `{ requestId, type, input }`; one outcome a line, in the order of the lines, while
- * the body is still arriving. After a broken connection the number of outcomes says where to continue, though sending
- * lines again does no harm. A refused line does not stop the batch.
- *
- * Up to `batchInFlight` lines are under way at once; then reading pauses until the oldest is decided. The batch waits for
- * an overloaded engine. So an importer may send as fast as it can, as long as it reads the outcomes.
- */
-export function batch(serving: Serving, { request, caller }: Arrival): Answer {
-  checkMediaType(
-    request.headers.get('content-type'),
-    /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i,
-    'application/x-ndjson',
-  )
-  return {
-    status: 200,
-    headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' },
-    body: new Batch(serving, caller).run(request),
+/** `POST /requests`: batches of requests, of which each caller has a share. */
+export class Batches {
+  readonly #serving: Serving
+  readonly #open: Shares
+
+  constructor(serving: Serving) {
+    this.#serving = serving
+    this.#open = new Shares(serving.limits.batches, serving.limits.batchesPerCaller)
+  }
+
+  get open(): number {
+    return this.#open.held
+  }
+
+  /** @throws HenceError `media-type-unsupported` (change), `too-many-batches` (retry) */
+  start({ request, access, incoming }: Arrival): Answer {
+    checkMediaType(
+      request.headers.get('content-type'),
+      /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i,
+      'application/x-ndjson',
+    )
+    const { activity, limits } = this.#serving
+    const { principal } = access.caller
+    if (!this.#open.take(principal)) throw tooManyBatches()
+    activity.begin()
+    const sender = { request, incoming, principal }
+    return {
+      status: 200,
+      headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' },
+      body: textStream((ended) => new Batch(this.#serving, access, sender).outcomes(ended), {
+        stalledMs: limits.stalledMs,
+        onEnd: () => {
+          this.#open.release(principal)
+          activity.end()
+        },
+      }),
+    }
   }
 }
 
@@ -46,111 +67,194 @@ const textMax = 64 * 1024
 
 /** A line under way. */
 interface Line {
-  readonly answer: Promise<LineAnswer>
-  /** Set once `answer` has resolved. */
-  ready: LineAnswer | undefined
+  /** Resolves when `text` is set. */
+  readonly answered: Promise<void>
+  /** The answer as JSON. */
+  text: string | undefined
+  /** The bytes counted for it: those of the line, then those of its answer. */
+  bytes: number
 }
 
+/**
+ * Takes one request a line, `{ requestId, type, input }`, and sends one outcome a line, in the order of the lines, while
+ * the body is still arriving. After a broken connection the number of outcomes says where to continue, though sending
+ * lines again does no harm. A refused line does not stop the batch.
+ *
+ * Up to `batchInFlight` lines are under way at once, within the caller's share of bytes; then reading pauses until the
+ * oldest is decided and sent. The batch waits for an overloaded engine. So an importer may send as fast as it can, as
+ * long as it reads the outcomes.
+ */
 class Batch {
   readonly #serving: Serving
-  readonly #caller: Caller
+  readonly #access: Access
+  readonly #sender: Sender
   readonly #lines: Line[] = []
+  /** The beginning of the line that is arriving. */
+  readonly #partial: Gathered
+  /** When the batch, and the line that is arriving, must have arrived, as `performance.now()`. */
+  readonly #last: number
+  #lineUntil = Number.POSITIVE_INFINITY
+  #isFirstLine = true
   #isRead = false
-  #isLeft = false
-  /** Resolves when a line was added or removed, or the body has ended. */
+  /** Aborts when no more outcomes are sent. */
+  readonly #over = new AbortController()
+  /** Resolves when a line was added, removed or decided, or the body or the batch has ended. */
   #moved = Promise.withResolvers<void>()
 
-  constructor(serving: Serving, caller: Caller) {
+  constructor(serving: Serving, access: Access, sender: Sender) {
     this.#serving = serving
-    this.#caller = caller
+    this.#access = access
+    this.#sender = sender
+    this.#partial = new Gathered(serving.bodies.held, sender.principal)
+    this.#last = performance.now() + serving.limits.batchMs
   }
 
-  run(request: Request): ReadableStream<Uint8Array> {
-    const { activity } = this.#serving
-    activity.begin()
-    const reading = this.#read(request).finally(() => {
-      this.#isRead = true
-      this.#move()
-    })
-    const encoder = new TextEncoder()
-    return new ReadableStream<Uint8Array>({
-      pull: async (controller) => {
-        const text = await this.#outcomes()
-        if (text !== '') return controller.enqueue(encoder.encode(text))
-        controller.close()
-        activity.end()
-      },
-      // The client has left. The lines that it sent are decided all the same.
-      cancel: async () => {
-        this.#isLeft = true
-        this.#move()
-        await reading
-        activity.end()
-      },
-    })
+  async *outcomes(ended: AbortSignal): AsyncGenerator<string> {
+    const end = () => this.#end()
+    ended.addEventListener('abort', end, { once: true })
+    const reading = this.#read()
+    try {
+      for (let text = await this.#next(); text !== ''; text = await this.#next()) {
+        if (!this.#access.isCurrent) await this.#access.renew()
+        yield text
+      }
+    } catch (error) {
+      yield `${JSON.stringify(problemLine(undefined, error))}\n`
+    } finally {
+      this.#end()
+      await reading
+    }
   }
 
   /** The next outcomes; empty after the last. */
-  async #outcomes(): Promise<string> {
-    while (this.#lines.length === 0 && !this.#isRead) await this.#moved.promise
-    const first = this.#lines[0]
-    if (first === undefined) return ''
-    await first.answer
+  async #next(): Promise<string> {
+    const isWaiting = () => (this.#lines.length === 0 ? !this.#isRead : this.#lines[0]!.text === undefined)
+    while (isWaiting() && !this.#isOver) await this.#moved.promise
     let text = ''
     let taken = 0
-    for (; this.#lines[taken]?.ready && text.length < textMax; taken++) {
-      text += `${JSON.stringify(this.#lines[taken]!.ready)}\n`
+    for (; this.#lines[taken]?.text !== undefined && text.length < textMax; taken++) {
+      text += `${this.#lines[taken]!.text}\n`
     }
-    this.#lines.splice(0, taken)
+    for (const line of this.#lines.splice(0, taken)) this.#count(line, 0)
     this.#move()
     return text
   }
 
-  /** Takes the lines of the body, never more than may be under way. */
-  async #read(request: Request): Promise<void> {
-    const { bodies, closing, limits } = this.#serving
-    let rest: Uint8Array[] = []
-    let restBytes = 0
-    const keep = (part: Uint8Array) => {
-      rest.push(part)
-      restBytes += part.length
-      if (restBytes > limits.bodyBytes) throw lineTooLong(limits.bodyBytes)
-    }
-    const join = (): Uint8Array => {
-      const line = rest.length === 1 ? rest[0]! : Buffer.concat(rest)
-      rest = []
-      restBytes = 0
-      return line
-    }
+  async #read(): Promise<void> {
+    const { bodies, closing } = this.#serving
+    const stop = AbortSignal.any([closing, this.#over.signal])
     try {
-      for await (const part of bodies.parts(request, () => limits.bodyMs, closing)) {
-        if (this.#isLeft) return
-        let from = 0
-        for (let end = part.indexOf(10); end !== -1; end = part.indexOf(10, from)) {
-          keep(part.subarray(from, end))
-          this.#take(join())
-          from = end + 1
-          while (this.#lines.length >= limits.batchInFlight && !this.#isLeft) await this.#moved.promise
-        }
-        if (from < part.length) keep(part.subarray(from))
-      }
+      const take = (part: Uint8Array, arriving: Arriving) => this.#takePart(part, arriving)
+      await bodies.parts(this.#sender, this.#until(), take, stop)
       if (closing.aborted) throw closingSoon()
-      this.#take(join())
+      await this.#takeLine(this.#partial.bytes)
     } catch (error) {
-      const ready = problemLine(undefined, error)
-      this.#lines.push({ answer: Promise.resolve(ready), ready })
+      const text = JSON.stringify(problemLine(undefined, error))
+      this.#lines.push({ answered: Promise.resolve(), text, bytes: 0 })
+    } finally {
+      this.#isRead = true
+      this.#partial.clear()
+      this.#move()
     }
   }
 
-  #take(text: Uint8Array): void {
-    if (isBlank(text)) return
-    const before = this.#lines.at(-1)?.answer
-    const line: Line = { answer: decide(this.#serving, this.#caller, text, before), ready: undefined }
-    void line.answer.then((answer) => {
-      line.ready = answer
+  /** When the next part must have arrived. */
+  #until(): number {
+    return Math.min(this.#last, this.#lineUntil, performance.now() + this.#serving.limits.bodyMs)
+  }
+
+  /** Takes the lines that end in a part, from a position on, and keeps the rest. */
+  #takePart(part: Uint8Array, arriving: Arriving, from = 0): void | Promise<void> {
+    const { bodyMs } = this.#serving.limits
+    let start = from
+    for (let end = part.indexOf(10, start); end !== -1; end = part.indexOf(10, start)) {
+      const taken = this.#takeLine(this.#lineWith(part.subarray(start, end)))
+      start = end + 1
+      if (taken === undefined) continue
+      // A client that waits for outcomes is not late, unless the whole batch is.
+      arriving.until = this.#last
+      return taken.then(() => this.#takePart(part, arriving, start))
+    }
+    if (start < part.length) {
+      if (this.#partial.length === 0) this.#lineUntil = performance.now() + bodyMs
+      this.#keep(part.subarray(start))
+    }
+    arriving.until = this.#until()
+  }
+
+  /** The line that ends with these bytes. */
+  #lineWith(rest: Uint8Array): Uint8Array {
+    this.#lineUntil = Number.POSITIVE_INFINITY
+    const isWhole = this.#partial.length === 0 && rest.length <= this.#serving.limits.bodyBytes
+    if (isWhole) return rest
+    this.#keep(rest)
+    const line = this.#partial.bytes
+    this.#partial.clear()
+    return line
+  }
+
+  #keep(bytes: Uint8Array): void {
+    const { bodyBytes } = this.#serving.limits
+    if (this.#partial.length + bytes.length > bodyBytes) throw lineTooLong(bodyBytes)
+    this.#partial.add(bytes)
+  }
+
+  /** Takes a line at once if there is room for it and its sender is known to be current; else when that is so. */
+  #takeLine(bytes: Uint8Array): void | Promise<void> {
+    const line = this.#isFirstLine ? withoutByteOrderMark(bytes) : bytes
+    this.#isFirstLine = false
+    if (isBlank(line)) return
+    if (!this.#access.isCurrent || !this.#hasRoom(line.length)) return this.#takeLater(line)
+    this.#start(line)
+  }
+
+  async #takeLater(line: Uint8Array): Promise<void> {
+    while (!this.#hasRoom(line.length)) {
+      if (this.#isOver) return
+      if (this.#lines.length === 0) throw overloaded()
+      await this.#moved.promise
+    }
+    await this.#access.renew()
+    if (!this.#isOver) this.#start(line)
+  }
+
+  #hasRoom(bytes: number): boolean {
+    const { bodies, limits } = this.#serving
+    return this.#lines.length < limits.batchInFlight && bodies.held.hasRoom(this.#sender.principal, bytes)
+  }
+
+  #start(bytes: Uint8Array): void {
+    const before = this.#lines.at(-1)?.answered
+    const answered = decide(this.#serving, this.#access, bytes, before).then((answer) => {
+      line.text = JSON.stringify(answer)
+      if (this.#isOver) return
+      this.#count(line, line.text.length)
+      if (line === this.#lines[0]) this.#move()
     })
+    const line: Line = { answered, text: undefined, bytes: 0 }
+    this.#count(line, bytes.length)
     this.#lines.push(line)
     if (this.#lines.length === 1) this.#move()
+  }
+
+  #count(line: Line, bytes: number): void {
+    const { held } = this.#serving.bodies
+    const { principal } = this.#sender
+    if (bytes > line.bytes) held.add(principal, bytes - line.bytes)
+    else held.release(principal, line.bytes - bytes)
+    line.bytes = bytes
+  }
+
+  get #isOver(): boolean {
+    return this.#over.signal.aborted
+  }
+
+  /** Lines that were sent are decided all the same. */
+  #end(): void {
+    if (this.#isOver) return
+    this.#over.abort()
+    for (const line of this.#lines.splice(0)) this.#count(line, 0)
+    this.#move()
   }
 
   #move(): void {
@@ -161,9 +265,9 @@ class Batch {
 
 async function decide(
   { engine, closing }: Serving,
-  caller: Caller,
+  access: Access,
   line: Uint8Array,
-  before: Promise<unknown> | undefined,
+  before: Promise<void> | undefined,
 ): Promise<LineAnswer> {
   let requestId: string | undefined
   try {
@@ -171,13 +275,11 @@ async function decide(
     checkLine(request)
     requestId = request.requestId
     const { type, input } = request
-    checkMaySend(caller, type)
+    checkMaySend(access.caller, type)
+    const { principal } = access.caller
     for (;;) {
       try {
-        const reply = await engine.submit(type as never, input as never, {
-          requestId,
-          principal: caller.principal,
-        })
+        const reply = await engine.submit(type as never, input as never, { requestId, principal })
         if (reply.status !== 'accepted') {
           return { requestId: reply.requestId, status: 'problem', problem: problemOfOutcome(reply) }
         }
@@ -189,6 +291,7 @@ async function decide(
         if (before === undefined) await pause(10)
         await before
         before = undefined
+        checkMaySend(await access.renew(), type)
       }
     }
   } catch (error) {
@@ -221,11 +324,24 @@ function isBlank(line: Uint8Array): boolean {
   return line.length < 8 && line.every((byte) => byte === 0x20 || byte === 0x0d || byte === 0x09)
 }
 
+/** A byte order mark is no part of the first line: some programs write one at the beginning of every file. */
+function withoutByteOrderMark(line: Uint8Array): Uint8Array {
+  return line[0] === 0xef && line[1] === 0xbb && line[2] === 0xbf ? line.subarray(3) : line
+}
+
 function lineTooLong(bytes: number): HenceError {
   return new HenceError(
     'body-too-large',
     'change',
     `A line of the batch has more than ${bytes} bytes, the limit. The lines before it were taken; it and those after it were not.`,
+  )
+}
+
+function tooManyBatches(): HenceError {
+  return new HenceError(
+    'too-many-batches',
+    'retry',
+    'As many batches are open as the server or your share of it allows. Nothing was read: send the batch again later.',
   )
 }
 

@@ -1,45 +1,43 @@
+import type { IncomingMessage } from 'node:http'
 import { HenceError } from '../failure.ts'
 import { parseStrict, textOf } from './json.ts'
 import { flawIn, type JsonSchema } from './json-schema.ts'
 import type { Limits } from './limits.ts'
+import { Shares } from './shares.ts'
 
-/** Bodies up to this length are not counted: there are no more of them than connections. */
-const shortBytes = 16 * 1024
+/** A request whose body is to be read. */
+export interface Sender {
+  readonly request: Request
+  readonly incoming: IncomingMessage | undefined
+  readonly principal: string
+}
 
-/** Reads bodies, with bounds on the bytes of each, on the bytes of all, and on time. */
+/** Reads bodies. Every byte of them that is in memory is counted here, for all callers and for each. */
 export class BodyReader {
+  readonly held: Shares
   readonly #limits: Limits
   readonly #deadlines = new Deadlines()
-  #bytes = 0
 
   constructor(limits: Limits) {
     this.#limits = limits
+    this.held = new Shares(limits.bodiesBytes, limits.bodiesBytesPerCaller)
   }
 
-  /** @throws HenceError `body-too-large` (change); `body-too-slow`, `body-cut-off`, `overloaded` (retry) */
-  async whole(request: Request): Promise<Uint8Array> {
+  /** @throws HenceError `body-too-large`, `encoding-unsupported` (change); `body-too-slow`, `body-cut-off`, `overloaded` (retry) */
+  async whole(sender: Sender): Promise<Uint8Array> {
     const { bodyBytes, bodyMs } = this.#limits
-    const declared = request.headers.get('content-length')
+    const declared = sender.request.headers.get('content-length')
     if (declared !== null && Number(declared) > bodyBytes) throw tooLarge(bodyBytes)
-    // The HTTP parser enforces a declared length, so a short body can be read at once.
-    if (declared !== null && Number(declared) <= shortBytes) {
-      return new Uint8Array(await this.#deadlines.inTime(request.arrayBuffer(), bodyMs))
-    }
-    const parts: Uint8Array[] = []
-    let bytes = 0
-    const deadline = performance.now() + bodyMs
+    const gathered = new Gathered(this.held, sender.principal)
     try {
-      for await (const part of this.parts(request, () => deadline - performance.now())) {
-        bytes += part.length
-        this.#bytes += part.length
-        if (bytes > bodyBytes) throw tooLarge(bodyBytes)
-        if (this.#bytes > this.#limits.bodiesBytes) throw overloaded(this.#limits.bodiesBytes)
-        parts.push(part)
-      }
+      await this.parts(sender, performance.now() + bodyMs, (part) => {
+        if (gathered.length + part.length > bodyBytes) throw tooLarge(bodyBytes)
+        gathered.add(part)
+      })
+      return gathered.bytes
     } finally {
-      this.#bytes -= bytes
+      gathered.clear()
     }
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
   }
 
   /**
@@ -47,9 +45,13 @@ export class BodyReader {
    * without a body needs no media type; see `checkMediaType`.
    * @throws HenceError as `whole`, and `media-type-unsupported`, `json-invalid`, `body-invalid` (change)
    */
-  async json(request: Request, schema: JsonSchema): Promise<unknown> {
-    checkMediaType(request.headers.get('content-type'), /^application\/json *(;|$)/i, 'application/json')
-    const body = parseStrict(textOf(await this.whole(request)))
+  async json(sender: Sender, schema: JsonSchema): Promise<unknown> {
+    checkMediaType(
+      sender.request.headers.get('content-type'),
+      /^application\/json *(;|$)/i,
+      'application/json',
+    )
+    const body = parseStrict(textOf(await this.whole(sender)))
     const flaw = flawIn(schema, body)
     if (flaw === undefined) return body
     throw new HenceError(
@@ -60,27 +62,140 @@ export class BodyReader {
   }
 
   /**
-   * The parts of a body as they arrive.
-   * @param patienceMs how long the next part may take
+   * Passes on the parts of a body as they arrive; resolves at its end.
+   * @param until when to give up, as `performance.now()`; `take` and `Arriving.until` may move it
+   * @param take may return a promise: then no more arrives until that resolves. It must copy what it keeps
    * @param signal ends the body when it aborts
+   * @throws HenceError `encoding-unsupported` (change); `body-too-slow`, `body-cut-off` (retry)
    */
-  async *parts(request: Request, patienceMs: () => number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
-    const { body } = request
-    if (body === null) return
-    const reader = (body as ReadableStream<Uint8Array>).getReader()
-    const leave = () => void reader.cancel().catch(() => {})
-    signal?.addEventListener('abort', leave)
+  async parts(
+    { request, incoming }: Sender,
+    until: number,
+    take: (part: Uint8Array, arriving: Arriving) => void | Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const encoding = request.headers.get('content-encoding')
+    if (encoding !== null && encoding.toLowerCase() !== 'identity') throw encoded(encoding)
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const arriving: Arriving = { until, reject }
+    const end = () => resolve()
+    signal?.addEventListener('abort', end)
+    this.#deadlines.add(arriving)
+    const stop =
+      incoming === undefined
+        ? fromStream(request.body, (part) => take(part, arriving), resolve, reject)
+        : fromNode(incoming, (part) => take(part, arriving), resolve, reject)
     try {
-      for (;;) {
-        const { done, value } = await this.#deadlines.inTime(reader.read(), patienceMs())
-        if (done) return
-        yield value
-      }
+      await promise
     } finally {
-      // A body left early is not read to its end: the connection may be closed.
-      leave()
-      signal?.removeEventListener('abort', leave)
+      stop()
+      this.#deadlines.delete(arriving)
+      signal?.removeEventListener('abort', end)
     }
+  }
+}
+
+/** A body that is arriving. */
+export interface Arriving {
+  /** When it is given up, as `performance.now()`. */
+  until: number
+  reject(error: HenceError): void
+}
+
+/** Reads Node's request itself: a `Request` would queue every part by itself, and a part may be one byte. */
+function fromNode(
+  incoming: IncomingMessage,
+  take: (part: Uint8Array) => void | Promise<void>,
+  resolve: () => void,
+  reject: (error: unknown) => void,
+): () => void {
+  const onData = (part: Buffer) => {
+    try {
+      const taken = take(part)
+      if (taken === undefined) return
+      incoming.pause()
+      taken.then(() => incoming.resume(), reject)
+    } catch (error) {
+      reject(error)
+    }
+  }
+  const onClose = () => (incoming.complete ? resolve() : reject(cutOff(incoming.errored)))
+  if (incoming.destroyed) onClose()
+  incoming.on('data', onData).once('end', resolve).once('close', onClose).once('error', onClose)
+  return () => {
+    incoming.off('data', onData).off('end', resolve).off('close', onClose).off('error', onClose)
+    if (incoming.readableEnded) return
+    // The rest of a body that is left early is discarded until the connection is closed, which bytes that nobody has
+    // read would reset, and the client might lose the answer. Errors of it concern nobody.
+    incoming.on('error', () => {}).resume()
+  }
+}
+
+function fromStream(
+  body: ReadableStream<Uint8Array> | null,
+  take: (part: Uint8Array) => void | Promise<void>,
+  resolve: () => void,
+  reject: (error: unknown) => void,
+): () => void {
+  if (body === null) {
+    resolve()
+    return () => {}
+  }
+  const reader = body.getReader()
+  let isStopped = false
+  const read = async () => {
+    for (;;) {
+      const { done, value } = await reader.read().catch((error) => {
+        throw cutOff(error)
+      })
+      if (isStopped) return
+      if (done) return resolve()
+      const taken = take(value)
+      if (taken !== undefined) await taken
+    }
+  }
+  void read().catch(reject)
+  return () => {
+    isStopped = true
+    void reader.cancel().catch(() => {})
+  }
+}
+
+/** Parts of a body, copied together, since a part of one byte may keep a large block of memory alive. */
+export class Gathered {
+  readonly #held: Shares
+  readonly #principal: string
+  #buffer = Buffer.alloc(0)
+  length = 0
+
+  constructor(held: Shares, principal: string) {
+    this.#held = held
+    this.#principal = principal
+  }
+
+  /** @throws HenceError `overloaded` (retry); then nothing was added */
+  add(part: Uint8Array): void {
+    const needed = this.length + part.length
+    if (needed > this.#buffer.length) {
+      const size = Math.max(needed, Math.min(2 * this.#buffer.length, this.#buffer.length + 1024 * 1024))
+      if (!this.#held.take(this.#principal, size - this.#buffer.length)) throw overloaded()
+      const larger = Buffer.allocUnsafeSlow(size)
+      this.#buffer.copy(larger, 0, 0, this.length)
+      this.#buffer = larger
+    }
+    this.#buffer.set(part, this.length)
+    this.length = needed
+  }
+
+  /** Valid until more is added. */
+  get bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.length)
+  }
+
+  clear(): void {
+    this.#held.release(this.#principal, this.#buffer.length)
+    this.#buffer = Buffer.alloc(0)
+    this.length = 0
   }
 }
 
@@ -89,33 +204,23 @@ export class BodyReader {
  * timer for each would cost more than reading it.
  */
 class Deadlines {
-  readonly #waits = new Set<{ readonly until: number; reject(error: HenceError): void }>()
+  readonly #waits = new Set<Arriving>()
   #timer: NodeJS.Timeout | undefined
 
-  inTime<T>(reading: Promise<T>, ms: number): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const wait = { until: performance.now() + ms, reject }
-      this.#waits.add(wait)
-      this.#timer ??= setInterval(() => this.#check(), Math.min(1_000, ms)).unref()
-      reading.then(
-        (value) => {
-          this.#waits.delete(wait)
-          resolve(value)
-        },
-        (error) => {
-          this.#waits.delete(wait)
-          reject(truncatePartition(error))
-        },
-      )
-    })
+  add(wait: Arriving): void {
+    this.#waits.add(wait)
+    const ms = wait.until - performance.now()
+    this.#timer ??= setInterval(() => this.#check(), Math.max(1, Math.min(1_000, ms))).unref()
+  }
+
+  delete(wait: Arriving): void {
+    this.#waits.delete(wait)
   }
 
   #check(): void {
     const now = performance.now()
     for (const wait of this.#waits) {
-      if (wait.until > now) continue
-      this.#waits.delete(wait)
-      wait.reject(tooSlow())
+      if (wait.until <= now) wait.reject(tooSlow())
     }
     if (this.#waits.size > 0) return
     clearInterval(this.#timer)
@@ -137,6 +242,14 @@ export function checkMediaType(header: string | null, form: RegExp, name: string
   )
 }
 
+function encoded(encoding: string): HenceError {
+  return new HenceError(
+    'encoding-unsupported',
+    'change',
+    `The body has the content encoding ${encoding}, and none is supported: send it without one.`,
+  )
+}
+
 function tooLarge(bytes: number): HenceError {
   return new HenceError(
     'body-too-large',
@@ -153,7 +266,7 @@ function tooSlow(): HenceError {
   )
 }
 
-function truncatePartition(cause: unknown): HenceError {
+function cutOff(cause: unknown): HenceError {
   return new HenceError(
     'body-cut-off',
     'retry',
@@ -162,10 +275,11 @@ function truncatePartition(cause: unknown): HenceError {
   )
 }
 
-function overloaded(bytes: number): HenceError {
+export function overloaded(): HenceError {
   return new HenceError(
     'overloaded',
     'retry',
-    `More than ${bytes} bytes of bodies are arriving, the limit. Nothing was written: send the same request again a little later.`,
+    'More bytes of bodies are arriving than the server or your share of it holds. Nothing was written: send the same ' +
+      'request again a little later.',
   )
 }

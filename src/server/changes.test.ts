@@ -1,45 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Served, serveNotes } from '../../test/server/serve.ts'
-
-interface Message {
-  readonly id?: string
-  readonly event?: string
-  readonly data: string
-}
-
-interface Reading {
-  readonly status: number
-  next(): Promise<Message | undefined>
-  stop(): Promise<void>
-}
-
-async function read({ call }: Served, who: string, path: string, headers = {}): Promise<Reading> {
-  const response = await call(who, path, { headers })
-  assert.equal(response.status, 200)
-  assert.equal(response.headers.get('content-type'), 'text/event-stream')
-  const reader = response.body!.getReader()
-  const decoder = new TextDecoder()
-  let text = ''
-  return {
-    status: response.status,
-    async next() {
-      for (;;) {
-        const end = text.indexOf('\n\n')
-        if (end !== -1) {
-          const lines = text.slice(0, end).split('\n')
-          text = text.slice(end + 2)
-          const fields = lines.filter((line) => !line.startsWith(':')).map((line) => line.split(/: (.*)/s, 2))
-          if (fields.length > 0) return Object.fromEntries(fields)
-        }
-        const { done, value } = await reader.read()
-        if (done) return undefined
-        text += decoder.decode(value, { stream: true })
-      }
-    },
-    stop: () => reader.cancel().catch(() => {}),
-  }
-}
+import { createEngine } from 'hence'
+import { server } from 'hence/server'
+import { memoryStorage } from 'hence/testing'
+import { type Message, read } from '../../test/server/events.ts'
+import notes from '../../test/server/notes.ts'
+import { serveNotes } from '../../test/server/serve.ts'
 
 const note = (owner: string, number: number) => ({ owner, number, text: `${owner} ${number}` })
 
@@ -196,4 +162,35 @@ test('a client that reads nothing is cut off, and delays nobody else', async (t)
   const metrics = async () => (await served.call('operator', '/metrics')).text()
   while (!/hence_change_streams 0/.test(await metrics()));
   await assert.rejects(stalled.text())
+})
+
+test('a body that a host drops is cancelled, and HEAD begins none', async (t) => {
+  const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
+  const caller = { principal: '', permissions: ['admin'] }
+  for (const cors of [undefined, { origins: ['https://shop.example'] }]) {
+    const web = server(engine, {
+      authenticate: () => caller,
+      report: () => {},
+      limits: { stalledMs: 100 },
+      ...(cors && { cors }),
+    })
+    t.after(() => web.close())
+    const ask = (path: string, init?: RequestInit) => web.fetch(new Request(`http://localhost${path}`, init))
+    const open = async () => {
+      const text = await (await ask('/metrics')).text()
+      return [/^hence_change_streams (\d+)$/m, /^hence_batches (\d+)$/m].map((gauge) => gauge.exec(text)![1])
+    }
+    for (const path of ['/changes', '/tables/notes', '/reprocess', '/metrics']) {
+      const head = await ask(path, { method: 'HEAD' })
+      assert.deepEqual([head.status, head.body], [200, null], path)
+    }
+    assert.deepEqual(await open(), ['0', '0'])
+    const batch = { method: 'POST', body: '\n', headers: { 'content-type': 'application/x-ndjson' } }
+    // Responses that are kept and never read; without the variable they might be collected.
+    const dropped = [await ask('/changes'), await ask('/requests', batch), await ask('/changes')]
+    assert.deepEqual(await open(), ['2', '1'])
+    while ((await open()).some((count) => count !== '0')) await new Promise(setImmediate)
+    await assert.rejects(dropped[0]!.text(), /not read in time/)
+  }
+  await engine.close()
 })

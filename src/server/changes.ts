@@ -1,11 +1,14 @@
 import type { TableChange } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
+import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
-import type { KeyPartsParameter, Parameter } from './parameter.ts'
+import type { KeyPartsParameter, Parameter, ValuesOf } from './parameter.ts'
 import { problemOf, unforeseen } from './problem.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
+import { Shares } from './shares.ts'
+import { textStream } from './text-stream.ts'
 
 /**
  * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent events,
@@ -20,29 +23,34 @@ import type { Serving } from './serving.ts'
  */
 export class ChangeStreams {
   readonly #serving: Serving
-  #open = 0
+  readonly #open: Shares
+  readonly #ends = new Set<() => void>()
 
   constructor(serving: Serving) {
     this.#serving = serving
+    this.#open = new Shares(serving.limits.streams, serving.limits.streamsPerCaller)
+    serving.closing.addEventListener('abort', () => {
+      for (const end of this.#ends) end()
+    })
   }
 
   get open(): number {
-    return this.#open
+    return this.#open.held
   }
 
-  async start({ request, caller, query }: Arrival<ChangesQuery>): Promise<Answer> {
+  /** @throws HenceError `unknown-table`, `not-allowed`, `position-unknown` (change), `too-many-streams` (retry) */
+  async start({ request, access, query }: Arrival<ChangesQuery>): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
-    const { table: named, prefix = [] } = query
-    for (const table of named) rules.watch(caller, table)
-    // A promotion may change the tables of the app while the stream is open.
-    const isAsked = (table: string) =>
-      named.length > 0 ? named.includes(table) : engine.app.tables.has(table)
-    if (this.#open >= limits.streams) throw tooManyStreams(limits.streams)
-    this.#open++
+    const { principal } = access.caller
+    for (const table of query.table) rules.watch(access.caller, table)
+    if (!this.#open.take(principal)) throw tooManyStreams()
     const ended = new AbortController()
-    const end = () => {
-      this.#open--
-      ended.abort()
+    const end = () => ended.abort()
+    this.#ends.add(end)
+    const onEnd = () => {
+      end()
+      this.#ends.delete(end)
+      this.#open.release(principal)
     }
     const from = request.headers.get('last-event-id') ?? query.from ?? engine.position()
     const feed = engine.changes({ from, signal: ended.signal })[Symbol.asyncIterator]()
@@ -51,16 +59,10 @@ export class ChangeStreams {
     try {
       await Promise.race([first, new Promise(setImmediate)])
     } catch (error) {
-      end()
+      onEnd()
       throw error
     }
-    const visible = rules.changes(caller, 'watch')
-    const select = ({ changes }: Changes): TableChange[] =>
-      changes.flatMap((change) => {
-        if (!isAsked(change.table) || !prefix.every((part, i) => change.key[i] === part)) return []
-        return visible(change) ?? []
-      })
-    const stream = new Stream(this.#serving, feed, first, select, end)
+    const texts = () => this.#texts(feed, first, from, access, query)
     return {
       status: 200,
       headers: {
@@ -68,8 +70,52 @@ export class ChangeStreams {
         'cache-control': 'no-store',
         'x-accel-buffering': 'no',
       },
-      body: stream.readable(from),
+      body: textStream(texts, { stalledMs: limits.stalledMs, onEnd }),
     }
+  }
+
+  async *#texts(
+    feed: AsyncIterator<Changes>,
+    first: Promise<IteratorResult<Changes>>,
+    from: string,
+    access: Access,
+    query: ValuesOf<ChangesQuery>,
+  ): AsyncGenerator<string> {
+    const { limits, rules } = this.#serving
+    yield `id: ${from}\nevent: open\ndata: {}\n\n`
+    try {
+      let visible = rules.changes(access.caller, 'watch')
+      for (let next = first; ; ) {
+        const found = await orAfter(next, limits.heartbeatMs)
+        if (found?.done) return
+        // Even an idle stream ends with the key or the session of its reader.
+        if (!access.isCurrent) {
+          const caller = await access.renew()
+          for (const table of query.table) rules.watch(caller, table)
+          visible = rules.changes(caller, 'watch')
+        }
+        if (found === undefined) {
+          yield ': here\n\n'
+          continue
+        }
+        const changes = found.value.changes.flatMap((change) => {
+          return this.#isAsked(query, change) ? (visible(change) ?? []) : []
+        })
+        if (changes.length > 0) {
+          yield `id: ${found.value.position}\nevent: changes\ndata: ${JSON.stringify(changes)}\n\n`
+        }
+        next = feed.next()
+      }
+    } catch (error) {
+      const problem = problemOf(error instanceof HenceError ? error : unforeseen())
+      yield `event: problem\ndata: ${JSON.stringify(problem)}\n\n`
+    }
+  }
+
+  /** A promotion may change the tables of the app while the stream is open. */
+  #isAsked({ table: named, prefix = [] }: ValuesOf<ChangesQuery>, { table, key }: TableChange): boolean {
+    const isAsked = named.length > 0 ? named.includes(table) : this.#serving.engine.app.tables.has(table)
+    return isAsked && prefix.every((part, i) => key[i] === part)
   }
 }
 
@@ -79,108 +125,19 @@ type ChangesQuery = {
   readonly from: Parameter<string | undefined>
 }
 
-class Stream {
-  readonly #serving: Serving
-  readonly #feed: AsyncIterator<Changes>
-  readonly #first: Promise<IteratorResult<Changes>>
-  readonly #select: (changes: Changes) => TableChange[]
-  readonly #end: () => void
-  readonly #encoder = new TextEncoder()
-  #controller!: ReadableStreamDefaultController<Uint8Array>
-  #room: PromiseWithResolvers<void> | undefined
-  #heartbeat: NodeJS.Timeout | undefined
-  #isOver = false
-
-  constructor(
-    serving: Serving,
-    feed: AsyncIterator<Changes>,
-    first: Promise<IteratorResult<Changes>>,
-    select: (changes: Changes) => TableChange[],
-    end: () => void,
-  ) {
-    this.#serving = serving
-    this.#feed = feed
-    this.#first = first
-    this.#select = select
-    this.#end = end
-  }
-
-  readable(from: string): ReadableStream<Uint8Array> {
-    const { closing, limits } = this.#serving
-    const close = () => this.#over()
-    closing.addEventListener('abort', close, { once: true })
-    return new ReadableStream<Uint8Array>(
-      {
-        start: (controller) => {
-          this.#controller = controller
-          this.#write(`id: ${from}\nevent: open\ndata: {}\n\n`)
-          this.#heartbeat = setInterval(() => {
-            if (this.#room === undefined) this.#write(': here\n\n')
-          }, limits.heartbeatMs)
-          this.#heartbeat.unref()
-          void this.#run().finally(() => closing.removeEventListener('abort', close))
-          if (closing.aborted) close()
-        },
-        pull: () => {
-          this.#room?.resolve()
-          this.#room = undefined
-        },
-        cancel: () => this.#over(),
-      },
-      { highWaterMark: 16 * 1024, size: (chunk) => chunk?.length ?? 0 },
-    )
-  }
-
-  async #run(): Promise<void> {
-    try {
-      for (let next = await this.#first; !next.done && !this.#isOver; next = await this.#feed.next()) {
-        const changes = this.#select(next.value)
-        if (changes.length === 0) continue
-        this.#write(`id: ${next.value.position}\nevent: changes\ndata: ${JSON.stringify(changes)}\n\n`)
-        await this.#drained()
-      }
-    } catch (error) {
-      if (error === stalled) return this.#over(stalled)
-      const problem = problemOf(error instanceof HenceError ? error : unforeseen())
-      this.#write(`event: problem\ndata: ${JSON.stringify(problem)}\n\n`)
-    }
-    this.#over()
-  }
-
-  #write(text: string): void {
-    if (!this.#isOver) this.#controller.enqueue(this.#encoder.encode(text))
-  }
-
-  /** Waits until the client has read, and cuts off a client that does not. */
-  async #drained(): Promise<void> {
-    if (this.#isOver || (this.#controller.desiredSize ?? 0) > 0) return
-    this.#room ??= Promise.withResolvers()
-    const { promise, reject } = this.#room
-    const timer = setTimeout(() => reject(stalled), this.#serving.limits.stalledMs)
-    await promise.finally(() => clearTimeout(timer))
-  }
-
-  #over(error?: Error): void {
-    if (this.#isOver) return
-    this.#isOver = true
-    clearInterval(this.#heartbeat)
-    this.#room?.resolve()
-    this.#end()
-    try {
-      if (error) this.#controller.error(error)
-      else this.#controller.close()
-    } catch {
-      // The reader has left already.
-    }
-  }
+/** Resolves as a promise does, or to undefined after a time. */
+async function orAfter<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, ms, undefined).unref()
+  })
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-const stalled = new Error('The client of a stream reads nothing.')
-
-function tooManyStreams(max: number): HenceError {
+function tooManyStreams(): HenceError {
   return new HenceError(
     'too-many-streams',
     'retry',
-    `${max} streams of changes are open, the limit. Try again later.`,
+    'As many streams of changes are open as the server or your share of it allows. Try again later.',
   )
 }

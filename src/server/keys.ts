@@ -114,9 +114,19 @@ export class Keys {
       })
       await this.#checking
     }
-    const key = this.#byHash.get(hashOf(secret))
-    if (key === undefined || (key.expires !== undefined && Date.parse(key.expires) <= now)) return undefined
-    return key
+    return this.#valid(hashOf(secret), now)
+  }
+
+  /** Whether a caller that `callerOf` returned still holds, as far as is known without checking the file. */
+  isCurrent(caller: Caller): boolean {
+    const now = this.#clock.now()
+    const { hash } = caller as StoredKey
+    return Math.abs(now - this.#checkedAt) < checkMs && this.#valid(hash, now) === caller
+  }
+
+  #valid(hash: string, now: number): StoredKey | undefined {
+    const key = this.#byHash.get(hash)
+    return key?.expires !== undefined && Date.parse(key.expires) <= now ? undefined : key
   }
 
   async #check(now: number): Promise<void> {

@@ -4,15 +4,25 @@ import { HenceError } from '../failure.ts'
 export interface Limits {
   /** The longest body of a request, and the longest line of a batch. Default 1 MiB. */
   readonly bodyBytes: number
-  /** The bytes of all bodies that are in memory before their requests are admitted. Default 64 MiB. */
+  /** The bytes of all bodies, lines and outcomes of batches that are in memory. Default 64 MiB. */
   readonly bodiesBytes: number
-  /** How long a body may take to arrive; for a batch, how long its body may pause. Default 30 s. */
+  /** Those of one principal. Default 16 MiB. */
+  readonly bodiesBytesPerCaller: number
+  /** How long a body may take to arrive; for a batch, how long a line may take, and a pause. Default 30 s. */
   readonly bodyMs: number
+  /** How many batches may be open. Default 100. */
+  readonly batches: number
+  /** Those of one principal. Default 10. */
+  readonly batchesPerCaller: number
   /** How many lines of one batch may wait for their outcome. Default 1,024. */
   readonly batchInFlight: number
+  /** How long the body of a batch may take. Default 1 hour. */
+  readonly batchMs: number
   /** How many streams of changes may be open. Default 1,000. */
   readonly streams: number
-  /** How long a stream's client may read nothing before it is cut off. Default 30 s. */
+  /** Those of one principal. Default 100. */
+  readonly streamsPerCaller: number
+  /** How long the client of a stream or a batch may read nothing before it is cut off. Default 30 s. */
   readonly stalledMs: number
   /** How often an idle stream sends a comment, so that both ends notice a broken connection. Default 15 s. */
   readonly heartbeatMs: number
@@ -33,9 +43,14 @@ export interface Limits {
 export const limitsDefault: Limits = {
   bodyBytes: 1024 * 1024,
   bodiesBytes: 64 * 1024 * 1024,
+  bodiesBytesPerCaller: 16 * 1024 * 1024,
   bodyMs: 30_000,
+  batches: 100,
+  batchesPerCaller: 10,
   batchInFlight: 1_024,
+  batchMs: 3_600_000,
   streams: 1_000,
+  streamsPerCaller: 100,
   stalledMs: 30_000,
   heartbeatMs: 15_000,
   afterMs: 30_000,

@@ -7,6 +7,13 @@ export interface CountedRoute {
   readonly path: string
 }
 
+/** Things that requests hold open at the moment. */
+export interface OpenThings {
+  readonly streams: number
+  readonly batches: number
+  readonly bodyBytes: number
+}
+
 /** Upper bounds of the buckets of durations, in seconds. */
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
 
@@ -31,7 +38,7 @@ export class Metrics {
     this.#seconds += seconds
   }
 
-  text(stats: EngineStats, reprocess: ReprocessStatus | undefined, now: number, streams: number): string {
+  text(stats: EngineStats, reprocess: ReprocessStatus | undefined, now: number, open: OpenThings): string {
     const lines: string[] = []
     const metric = (name: string, kind: string, help: string, series: Iterable<[string, number]>) => {
       lines.push(`# HELP hence_${name} ${help}`, `# TYPE hence_${name} ${kind}`)
@@ -115,7 +122,9 @@ export class Metrics {
       '1 if the candidate has failed.',
       candidate(({ state }) => (state === 'failed' ? 1 : 0)),
     )
-    metric('change_streams', 'gauge', 'Open streams of changes.', [['', streams]])
+    metric('change_streams', 'gauge', 'Open streams of changes.', [['', open.streams]])
+    metric('batches', 'gauge', 'Open batches.', [['', open.batches]])
+    metric('body_bytes', 'gauge', 'Bytes of bodies, lines and outcomes in memory.', [['', open.bodyBytes]])
     return `${lines.join('\n')}\n`
   }
 }

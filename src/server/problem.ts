@@ -51,7 +51,9 @@ const statuses: Readonly<Record<string, number>> = {
   'code-not-kept': 422,
   'bundle-failed': 422,
   'schema-unusable': 500,
+  'encoding-unsupported': 415,
   'too-many-streams': 429,
+  'too-many-batches': 429,
   'engine-stopped': 503,
 }
 const byAdvice = { change: 400, retry: 503, operator: 500 } as const

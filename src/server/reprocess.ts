@@ -10,6 +10,7 @@ import type { Parameter } from './parameter.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Spool } from './spool.ts'
+import { textStream } from './text-stream.ts'
 
 /** The generations, and how they came to be. */
 export interface Generations {
@@ -63,8 +64,8 @@ export async function discard({ engine }: Serving): Promise<Answer> {
  * and the hash of the diff in `Hence-Diff`.
  */
 export async function diff(
-  { engine, closing }: Serving,
-  { request, query: { samples } }: Arrival<{ samples: Parameter<number> }>,
+  { engine, closing, limits }: Serving,
+  { request, access, query: { samples } }: Arrival<{ samples: Parameter<number> }>,
 ): Promise<Answer> {
   checkCaughtUp(await engine.reprocessing.status())
   const signal = AbortSignal.any([closing, request.signal])
@@ -84,7 +85,10 @@ export async function diff(
         'cache-control': 'no-store',
         'hence-diff': made.sha256,
       },
-      body: spool.stream(),
+      body: textStream(() => access.guard(spool.texts()), {
+        stalledMs: limits.stalledMs,
+        onEnd: () => spool.drop(),
+      }),
     }
   } catch (error) {
     spool?.drop()

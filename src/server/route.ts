@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { App } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
 import type { Caller, Permission } from './caller.ts'
 import type { JsonSchema } from './json-schema.ts'
@@ -11,6 +12,10 @@ export interface Arrival<P extends Parameters = Parameters> {
   readonly request: Request
   /** Anonymous where the route takes no permission. */
   readonly caller: Caller
+  /** For routes that go on after a while: whether the caller may still. */
+  readonly access: Access
+  /** Node's own request, where the server runs on Node's HTTP. */
+  readonly incoming: IncomingMessage | undefined
   /** The parts of the path that the route leaves open, decoded. */
   readonly parts: readonly string[]
   readonly query: ValuesOf<P>
@@ -18,7 +23,7 @@ export interface Arrival<P extends Parameters = Parameters> {
   readonly body: unknown
 }
 
-/** What a route states beside its address, permission, name and summary. */
+/** The statements of a route beside its address, permission, name and summary. */
 interface Form<P extends Parameters> {
   readonly query?: P
   readonly headers?: readonly Header[]
@@ -31,6 +36,8 @@ interface Form<P extends Parameters> {
   readonly problems?: readonly number[]
   /** For a route that serves many names of an app: how OpenAPI describes each. */
   expand?(app: App): readonly Expansion[]
+  /** Whether it sends a stream, or works for long: HEAD is answered without it. */
+  readonly isLong?: true
   handle(arrival: Arrival<P>): Answer | Promise<Answer>
 }
 

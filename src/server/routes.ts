@@ -1,13 +1,13 @@
 import type { Answer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { consistency, head, headSizes } from './audit.ts'
-import { batch } from './batch.ts'
+import { Batches } from './batch.ts'
 import { ChangeStreams } from './changes.ts'
 import { effect, effectStates, effects } from './effects.ts'
 import { expandChanges, expandGet, expandRequests, expandScan } from './expand.ts'
 import { jsonAnswer } from './json-answer.ts'
 import { closed, object, sha256, text as textSchema } from './json-schema.ts'
-import type { Metrics } from './metrics.ts'
+import type { Metrics, OpenThings } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import { choice, integer, keyParts, text, texts } from './parameter.ts'
 import { receipt } from './receipt.ts'
@@ -21,13 +21,15 @@ import { page, row } from './tables.ts'
 /** All routes of the server. */
 export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   const streams = new ChangeStreams(serving)
+  const batches = new Batches(serving)
+  const open = () => ({ streams: streams.open, batches: batches.open, bodyBytes: serving.bodies.held.held })
   const all: Route[] = [
-    ...requestRoutes(serving, metrics),
+    ...requestRoutes(serving, metrics, batches),
     ...tableRoutes(serving, streams),
     ...operatorRoutes(serving),
     ...auditRoutes(serving),
     ...reprocessRoutes(serving),
-    ...serverRoutes(serving, metrics, streams, () => all),
+    ...serverRoutes(serving, metrics, open, () => all),
   ]
   return all
 }
@@ -47,7 +49,7 @@ const prefer: Header = {
 const principal = text('Whose request it is, for callers with the permission read.')
 const after = texts('Tokens of replies: the read waits until those requests are applied.')
 
-function requestRoutes(serving: Serving, metrics: Metrics): readonly Route[] {
+function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): readonly Route[] {
   return [
     // The type of a request, or of a line, decides which permission it takes.
     route('POST /requests/:type', 'known', 'submit', 'Sends a request', {
@@ -70,7 +72,8 @@ function requestRoutes(serving: Serving, metrics: Metrics): readonly Route[] {
         description: `Each line is an object { requestId, type, input } of at most ${serving.limits.bodyBytes} bytes.`,
       },
       answers: { 200: forms.lines('One outcome a line, in the order of the requests.') },
-      handle: (arrival) => batch(serving, arrival),
+      problems: [429],
+      handle: (arrival) => batches.start(arrival),
     }),
     route('GET /requests/:id', 'known', 'story', 'Everything that followed from a request', {
       query: { principal },
@@ -121,6 +124,7 @@ function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[]
       answers: { 200: forms.events('The stream.') },
       problems: [404, 410, 429],
       expand: expandChanges,
+      isLong: true,
       handle: (arrival) => streams.start(arrival),
     }),
   ]
@@ -234,6 +238,7 @@ function reprocessRoutes(serving: Serving): readonly Route[] {
     route('GET /reprocess/diff', 'admin', 'diff', 'How the candidate differs from the live generation', {
       query: { samples: integer(0, 1_000, 5, 'How many differences of each kind the summary holds.') },
       answers: { 200: forms.diff },
+      isLong: true,
       problems: [404, 409],
       handle: (arrival) => reprocess.diff(serving, arrival),
     }),
@@ -250,7 +255,7 @@ function reprocessRoutes(serving: Serving): readonly Route[] {
 function serverRoutes(
   serving: Serving,
   metrics: Metrics,
-  streams: ChangeStreams,
+  open: () => OpenThings,
   all: () => readonly Route[],
 ): readonly Route[] {
   const { engine, clock, closing } = serving
@@ -270,7 +275,7 @@ function serverRoutes(
       answers: { 200: forms.plain('The counters.') },
       async handle() {
         const reprocess = await engine.reprocessing.status()
-        const body = metrics.text(engine.stats(), reprocess, clock.now(), streams.open)
+        const body = metrics.text(engine.stats(), reprocess, clock.now(), open())
         return plain(200, body, 'text/plain; version=0.0.4')
       },
     }),

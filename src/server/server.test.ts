@@ -132,10 +132,10 @@ test('an unexpected error discloses nothing to the client, and is reported to th
 
 test('bodies: too large, of another type, not UTF-8, with no end', async (t) => {
   const served = await serveNotes(t, { limits: { bodyBytes: 20_000, bodyMs: 200 } })
-  const send = (body: NonNullable<RequestInit['body']>, type = 'application/json') =>
+  const send = (body: NonNullable<RequestInit['body']>, type = 'application/json', headers = {}) =>
     served.call('ada', '/requests/write', {
       method: 'POST',
-      headers: { 'content-type': type, 'idempotency-key': 'id' },
+      headers: { 'content-type': type, 'idempotency-key': 'id', ...headers },
       body,
       duplex: 'half',
     } as RequestInit)
@@ -149,6 +149,12 @@ test('bodies: too large, of another type, not UTF-8, with no end', async (t) => 
     assert.equal((await send(text, type)).status, 415, type)
   }
   assert.equal((await send(Uint8Array.from([0x22, 0xff, 0x22]))).status, 400)
+  for (const encoding of ['gzip', 'br', 'deflate, gzip', 'Identity, gzip']) {
+    const coded = await send(text, 'application/json', { 'content-encoding': encoding })
+    assert.equal(coded.status, 415, encoding)
+    assert.equal(((await coded.json()) as { code: string }).code, 'encoding-unsupported')
+  }
+  assert.equal((await send(text, 'application/json', { 'content-encoding': 'identity' })).status, 200)
   assert.equal((await send(text, 'application/vnd.shop+json; charset=utf-8')).status, 200)
 })
 

@@ -8,8 +8,9 @@ import { type Clock, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
+import { Access, type Identity } from './access.ts'
 import { Activity } from './activity.ts'
-import { type Answer, responseOf, writeAnswer } from './answer.ts'
+import { type Answer, drop, responseOf, writeAnswer } from './answer.ts'
 import { type Authenticate, authenticator, isLoopback } from './authenticate.ts'
 import { closingSoon } from './batch.ts'
 import { BodyReader } from './body.ts'
@@ -89,7 +90,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     closing: closing.signal,
   }
   const keys = options.keys === undefined ? undefined : new Keys(options.keys, clock, report)
-  const callerOf = authenticator({ authenticate, keys, origins: options.cors?.origins ?? [] })
+  const identify = authenticator({ authenticate, keys, origins: options.cors?.origins ?? [], clock })
   let tracing: Tracing | undefined
   void openTelemetry().then((found) => {
     tracing = found
@@ -109,19 +110,30 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     return tracing === undefined ? handle() : tracing.run(request, route.path, handle)
   }
   const handled = async (
-    { permission, query, body, handle }: Route,
+    route: Route,
     { request, parts, query: given }: Pick<Arrival, 'request' | 'parts'> & { query: URLSearchParams },
     { incoming }: Carrier,
   ): Promise<Answer> => {
-    let caller = nobody
-    if (permission !== 'none') {
-      if (closing.signal.aborted) throw closingSoon()
-      caller = await callerOf(request, incoming)
-      if (permission !== 'known' && !allows(caller, permission)) throw notAllowed(permission, 'this address')
+    const { permission, body } = route
+    if (permission !== 'none' && closing.signal.aborted) throw closingSoon()
+    const access = await Access.of(
+      () => (permission === 'none' ? nobody : identify(request, incoming)),
+      (caller) => checkPermission(caller, permission),
+    )
+    const { caller } = access
+    const query = readQuery(route.query ?? {}, given)
+    if (request.method === 'HEAD' && route.isLong) return headOf(route)
+    const sender = { request, incoming, principal: caller.principal }
+    const json = body?.isChecked && (await serving.bodies.json(sender, body.schema))
+    await access.renew()
+    const answered = await route.handle({ request, incoming, caller, access, parts, query, body: json })
+    try {
+      if (!access.isCurrent) await access.renew()
+      return answered
+    } catch (error) {
+      drop(answered)
+      throw error
     }
-    const values = readQuery(query ?? {}, given)
-    const json = body?.isChecked && (await serving.bodies.json(request, body.schema))
-    return handle({ request, caller, parts, query: values, body: json })
   }
   const counted = async (route: Route, handle: () => Promise<Answer>): Promise<Answer> => {
     activity.begin()
@@ -143,9 +155,10 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   if (options.cors) hono.use(corsFor(options.cors))
   hono.all('*', async ({ req: { raw: request }, env: { outgoing, incoming } }) => {
     const answered = await answer(request, { ...(incoming && { incoming }) }).catch(refusal)
-    // Hono makes the answer to HEAD of a response, and adds CORS headers to one.
-    if (outgoing === undefined || request.method === 'HEAD' || options.cors) return responseOf(answered)
-    writeAnswer(outgoing, answered)
+    // Hono adds CORS headers to a response.
+    const sent = request.method === 'HEAD' ? { ...answered, body: drop(answered) } : answered
+    if (outgoing === undefined || options.cors) return responseOf(sent)
+    writeAnswer(outgoing, sent)
     return RESPONSE_ALREADY_SENT
   })
 
@@ -185,7 +198,22 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   }
 }
 
-const nobody: Caller = { principal: '', permissions: [] }
+const nobody: Identity = { caller: { principal: '', permissions: [] }, isCurrent: () => true }
+
+function checkPermission(caller: Caller, permission: Route['permission']): void {
+  if (permission === 'none' || permission === 'known' || allows(caller, permission)) return
+  throw notAllowed(permission, 'this address')
+}
+
+/** The answer to HEAD where a GET would begin a stream or long work: nobody would read or end it. */
+function headOf({ answers = {} }: Route): Answer {
+  const [type] = Object.keys(answers[200]?.content ?? {})
+  return {
+    status: 200,
+    headers: { 'cache-control': 'no-store', ...(type && { 'content-type': type }) },
+    body: null,
+  }
+}
 
 function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
   return corsHeaders({

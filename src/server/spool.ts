@@ -13,6 +13,7 @@ const bufferedMax = 256 * 1024
 export class Spool {
   readonly #file: number
   #buffered = ''
+  #isRead = false
 
   constructor() {
     const folder = mkdtempSync(join(tmpdir(), 'hence-'))
@@ -25,16 +26,25 @@ export class Spool {
     if (this.#buffered.length > bufferedMax) this.#flush()
   }
 
-  /** All lines, from the first. The file is freed when the stream ends or is cancelled. */
-  stream(): ReadableStream<Uint8Array> {
-    this.#flush()
-    const file = createReadStream('', { fd: this.#file, start: 0 })
-    return Readable.toWeb(file) as ReadableStream<Uint8Array>
+  /** All lines, from the first. The file is freed when they end or are left. */
+  async *texts(): AsyncGenerator<string> {
+    yield* this.#read().setEncoding('utf8')
   }
 
-  /** Frees the file without reading it. */
+  /** As `texts`, as a stream of bytes. */
+  stream(): ReadableStream<Uint8Array> {
+    return Readable.toWeb(this.#read()) as ReadableStream<Uint8Array>
+  }
+
+  /** Frees the file if it is not read. */
   drop(): void {
-    closeSync(this.#file)
+    if (!this.#isRead) closeSync(this.#file)
+  }
+
+  #read(): Readable {
+    this.#isRead = true
+    this.#flush()
+    return createReadStream('', { fd: this.#file, start: 0 })
   }
 
   #flush(): void {

@@ -11,14 +11,18 @@ import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
 /** `POST /requests/{type}`: the body is the input, the header Idempotency-Key the id. */
-export async function submit(serving: Serving, { request, caller, parts }: Arrival): Promise<Answer> {
-  const type = parts[0]!
-  checkMaySend(caller, type)
+export async function submit(serving: Serving, arrival: Arrival): Promise<Answer> {
+  const { request, access, incoming } = arrival
+  const type = arrival.parts[0]!
+  checkMaySend(access.caller, type)
   const { headers } = request
   const requestId = requestIdOf(headers.get('idempotency-key'))
   checkMediaType(headers.get('content-type'), /^application\/([\w.+-]+\+)?json *(;|$)/i, 'application/json')
-  const input = parseStrict(textOf(await serving.bodies.whole(request)))
-  const options = { requestId, principal: caller.principal }
+  const { principal } = access.caller
+  const input = parseStrict(textOf(await serving.bodies.whole({ request, incoming, principal })))
+  // The body may have taken longer than the key or session lasted.
+  if (!access.isCurrent) checkMaySend(await access.renew(), type)
+  const options = { requestId, principal }
   const prefer = headers.get('prefer')
   if (prefer !== null && /(^|[\s,])respond-async($|[\s,;])/i.test(prefer)) {
     return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))

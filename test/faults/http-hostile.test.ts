@@ -1,81 +1,17 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
-import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { connect } from 'node:net'
+import { test } from 'node:test'
 import fc from 'fast-check'
+import { mebibyte, openMany, start } from './http-victim.ts'
 
 // Hostile clients. None of them may cause a 5xx that is the server's fault, fill its memory, or keep it from serving
 // others.
 
-interface Victim {
-  readonly url: string
-  readonly port: number
-  look(): Promise<{ residentBytes: number; reports: { code: string; message: string }[] }>
-  /** Checks that the server still serves a request. */
-  assertHealthy(): Promise<void>
-}
-
-async function start(t: TestContext, limits = {}): Promise<Victim> {
-  const child: ChildProcess = fork(join(import.meta.dirname, 'http-server.ts'), [JSON.stringify(limits)], {
-    execArgv: [...process.execArgv, '--expose-gc'],
-  })
-  t.after(async () => {
-    if (child.exitCode !== null) return
-    child.send('close')
-    await once(child, 'exit')
-  })
-  const [{ port }] = (await once(child, 'message')) as [{ port: number }]
-  const url = `http://127.0.0.1:${port}`
-  let healthy = 0
-  return {
-    url,
-    port,
-    async look() {
-      child.send('look')
-      const [told] = await once(child, 'message')
-      return told
-    },
-    async assertHealthy() {
-      const response = await fetch(`${url}/requests/write`, {
-        method: 'POST',
-        headers: {
-          authorization: 'Test admin',
-          'content-type': 'application/json',
-          'idempotency-key': `healthy-${healthy}`,
-        },
-        body: JSON.stringify({ owner: 'healthy', number: healthy++, text: '' }),
-      })
-      assert.equal(response.status, 200)
-      assert.equal((await fetch(`${url}/readyz`)).status, 200)
-    },
-  }
-}
-
-const mebibyte = 1024 * 1024
-
-/** Opens connections, a few at a time, and sends something on each. */
-async function openMany(port: number, count: number, say: (i: number) => string): Promise<Socket[]> {
-  const sockets: Socket[] = []
-  for (let from = 0; from < count; from += 200) {
-    await Promise.all(
-      Array.from({ length: Math.min(200, count - from) }, async (_, i) => {
-        const socket = connect(port, '127.0.0.1')
-        socket.on('error', () => {})
-        sockets.push(socket)
-        await once(socket, 'connect')
-        socket.write(say(from + i))
-      }),
-    )
-  }
-  return sockets
-}
-
 test('10,000 connections that send a request byte by byte, or nothing, or half a body', async (t) => {
   const victim = await start(t, { headMs: 60_000, bodyMs: 60_000, connections: 9_000 })
   await victim.assertHealthy()
-  const before = (await victim.look()).residentBytes
+  const before = (await victim.inspect()).residentBytes
   const head =
     'POST /requests/write HTTP/1.1\r\nhost: localhost\r\nauthorization: Test ada\r\nidempotency-key: x\r\n'
   const says = [
@@ -89,7 +25,7 @@ test('10,000 connections that send a request byte by byte, or nothing, or half a
     for (const socket of sockets) socket.destroy()
   })
   for (let i = 0; i < 20; i++) await victim.assertHealthy()
-  const { residentBytes, reports } = await victim.look()
+  const { residentBytes, reports } = await victim.inspect()
   t.diagnostic(`${Math.round((residentBytes - before) / mebibyte)} MiB for 10,000 slow connections`)
   assert.ok(residentBytes - before < 400 * mebibyte, `${residentBytes - before} bytes`)
   assert.deepEqual(reports, [])
@@ -125,7 +61,7 @@ test('slow clients are cut off in time: a head that never ends, a body that neve
 test('a body of 1 GiB is cut at the limit, with or without a declared length, as a request or a batch', async (t) => {
   const victim = await start(t)
   await victim.assertHealthy()
-  const before = (await victim.look()).residentBytes
+  const before = (await victim.inspect()).residentBytes
   const send = async (path: string, type: string, length: string, part: Buffer) => {
     const socket = connect(victim.port, '127.0.0.1')
     let text = ''
@@ -170,7 +106,7 @@ test('a body of 1 GiB is cut at the limit, with or without a declared length, as
     assert.ok(sent < 1024 * mebibyte, `${path}: all of it was read`)
     await victim.assertHealthy()
   }
-  const { residentBytes, reports } = await victim.look()
+  const { residentBytes, reports } = await victim.inspect()
   assert.ok(residentBytes - before < 200 * mebibyte, `${residentBytes - before} bytes`)
   assert.deepEqual(reports, [])
 })
@@ -276,7 +212,7 @@ test("random requests from the OpenAPI document: no answer is a 5xx, except the 
     })
   })
   await victim.assertHealthy()
-  const before = (await victim.look()).residentBytes
+  const before = (await victim.inspect()).residentBytes
   const seen = new Map<number, number>()
   const numRuns = Number(process.env['HENCE_RUNS'] ?? 700)
   await fc.assert(
@@ -306,7 +242,7 @@ test("random requests from the OpenAPI document: no answer is a 5xx, except the 
   )
   t.diagnostic(`statuses: ${JSON.stringify(Object.fromEntries([...seen].sort()))}`)
   assert.ok((seen.get(200) ?? 0) > numRuns / 30, 'hardly any request was valid')
-  const { residentBytes, reports } = await victim.look()
+  const { residentBytes, reports } = await victim.inspect()
   assert.ok(residentBytes - before < 200 * mebibyte, `${residentBytes - before} bytes`)
   assert.deepEqual(
     reports.filter(({ code }) => !['derivation-failed', 'read-rule-threw'].includes(code)),
@@ -347,6 +283,6 @@ test('bytes that are not valid HTTP', async (t) => {
       assert.doesNotMatch(text, /^HTTP\/1.1 5/, JSON.stringify(bytes.slice(0, 60)))
     }),
   )
-  assert.deepEqual((await victim.look()).reports, [])
+  assert.deepEqual((await victim.inspect()).reports, [])
   await victim.assertHealthy()
 })

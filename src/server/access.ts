@@ -1,0 +1,74 @@
+import { HenceError } from '../failure.ts'
+import type { Caller } from './caller.ts'
+
+/** A caller, as identified by a key or by the host. */
+export interface Identity {
+  readonly caller: Caller
+  /** Whether it still holds without asking again. */
+  isCurrent(): boolean
+}
+
+type Identify = () => Identity | Promise<Identity>
+
+/**
+ * The caller of a request, for as long as the request lasts. Batches, streams and long waits outlive a key or a session
+ * that is revoked meanwhile, so whatever is accepted or delivered asks first whether the identity is current.
+ */
+export class Access {
+  readonly #identify: Identify
+  readonly #check: (caller: Caller) => void
+  #identity: Identity
+  #renewing: Promise<Identity> | undefined
+
+  private constructor(identify: Identify, check: (caller: Caller) => void, identity: Identity) {
+    this.#identify = identify
+    this.#check = check
+    this.#identity = identity
+  }
+
+  /**
+   * @param check throws if the caller may not use the route
+   * @throws HenceError `not-authenticated` (change), and whatever `identify` and `check` throw
+   */
+  static async of(identify: Identify, check: (caller: Caller) => void): Promise<Access> {
+    const identity = await identify()
+    check(identity.caller)
+    return new Access(identify, check, identity)
+  }
+
+  /** The caller when they were last identified. */
+  get caller(): Caller {
+    return this.#identity.caller
+  }
+
+  get isCurrent(): boolean {
+    return this.#identity.isCurrent()
+  }
+
+  /**
+   * Identifies the caller again, unless that is current.
+   * @throws HenceError `not-authenticated`, `not-allowed` (change) if the key or session has ended, is another principal's
+   *   now, or lacks the permission now
+   */
+  async renew(): Promise<Caller> {
+    if (this.isCurrent) return this.caller
+    this.#renewing ??= Promise.resolve(this.#identify()).finally(() => {
+      this.#renewing = undefined
+    })
+    const identity = await this.#renewing
+    if (identity.caller.principal !== this.caller.principal) {
+      throw new HenceError('not-authenticated', 'change', 'The session belongs to another principal now.')
+    }
+    this.#check(identity.caller)
+    this.#identity = identity
+    return identity.caller
+  }
+
+  /** Passes on the parts of an answer while the caller is current. */
+  async *guard(parts: AsyncIterable<string>): AsyncGenerator<string> {
+    for await (const part of parts) {
+      if (!this.isCurrent) await this.renew()
+      yield part
+    }
+  }
+}

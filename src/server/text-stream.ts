@@ -1,0 +1,58 @@
+/**
+ * A body that is made while it is read, part by part. Nothing is made before the first read, and a reader that takes
+ * nothing for `stalledMs` is cut off, whether a client that does not read or a host that has dropped the body.
+ *
+ * @param parts must end soon after its signal aborts
+ * @param onEnd called once, however the stream ends, even if it was never read
+ */
+export function textStream(
+  parts: (ended: AbortSignal) => AsyncIterator<string>,
+  { stalledMs, onEnd }: { readonly stalledMs: number; readonly onEnd: () => void },
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder()
+  const ended = new AbortController()
+  let texts: AsyncIterator<string> | undefined
+  let isRead = false
+  let stalling: NodeJS.Timeout
+  const end = () => {
+    if (ended.signal.aborted) return
+    clearTimeout(stalling)
+    ended.abort()
+    texts?.return?.().catch(() => {})
+    onEnd()
+  }
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        stalling = setTimeout(() => {
+          if (isRead) return
+          end()
+          controller.error(new Error('The body was not read in time.'))
+        }, stalledMs).unref()
+      },
+      // With a high-water mark of 0 it is called for a read, and only then.
+      async pull(controller) {
+        isRead = true
+        try {
+          texts ??= parts(ended.signal)
+          const { done, value } = await texts.next()
+          if (ended.signal.aborted) return
+          isRead = false
+          if (!done) {
+            controller.enqueue(encoder.encode(value))
+            stalling.refresh()
+            return
+          }
+          end()
+          controller.close()
+        } catch (error) {
+          if (ended.signal.aborted) return
+          end()
+          controller.error(error)
+        }
+      },
+      cancel: end,
+    },
+    { highWaterMark: 0 },
+  )
+}
