@@ -14,7 +14,7 @@ export function doctorCommand() {
   ])
     .addOption(dataOption().makeOptionMandatory())
     .option('--repair', 'cut off a torn tail, as a start does; after a confirmation, set damaged parts aside')
-    .option('--yes', 'confirm all that --repair asks; the app loses what is set aside')
+    .option('--yes', 'confirm everything that --repair asks; the app loses the records that are set aside')
     .addOption(jsonOption())
     .addHelpText(
       'after',

@@ -6,24 +6,24 @@ import { exitWhenReaderStops } from './terminal/output.ts'
 /** Loads only the command that runs: loading all of them takes several times as long. */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   init: async () => (await import('./init.ts')).initCommand(),
-  start: async () => (await import('./start.ts')).startCommand(),
   dev: async () => (await import('./dev.ts')).devCommand(),
+  start: async () => (await import('./start.ts')).startCommand(),
   submit: async () => (await import('./submit.ts')).submitCommand(),
   explain: async () => (await import('./explain.ts')).explainCommand(),
-  receipt: async () => (await import('./receipt.ts')).receiptCommand(),
-  head: async () => (await import('./head.ts')).headCommand(),
-  tail: async () => (await import('./tail.ts')).tailCommand(),
   table: async () => (await import('./table.ts')).tableCommand(),
+  tail: async () => (await import('./tail.ts')).tailCommand(),
   violations: async () => (await import('./violations.ts')).violationsCommand(),
+  effects: async () => (await import('./effects.ts')).effectsCommand(),
   reprocess: async () => (await import('./reprocess/reprocess.ts')).reprocessCommand(),
   check: async () => (await import('./check.ts')).checkCommand(),
-  effects: async () => (await import('./effects.ts')).effectsCommand(),
   log: async () => (await import('./log.ts')).logCommand(),
-  keys: async () => (await import('./keys.ts')).keysCommand(),
-  backup: async () => (await import('./backup.ts')).backupCommand(),
-  restore: async () => (await import('./restore.ts')).restoreCommand(),
   verify: async () => (await import('./verify.ts')).verifyCommand(),
   doctor: async () => (await import('./doctor.ts')).doctorCommand(),
+  backup: async () => (await import('./backup.ts')).backupCommand(),
+  restore: async () => (await import('./restore.ts')).restoreCommand(),
+  receipt: async () => (await import('./receipt.ts')).receiptCommand(),
+  head: async () => (await import('./head.ts')).headCommand(),
+  keys: async () => (await import('./keys.ts')).keysCommand(),
 }
 
 /** Runs the command that the arguments name, and sets the exit code of the process. */
@@ -68,7 +68,17 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 request rejected or failed, 4 not
 /** Makes a command and its subcommands throw on wrong usage, with a hint, instead of exiting the process. */
 function strict(command: Command): void {
   command.exitOverride().showHelpAfterError('(--help shows the options)').showSuggestionAfterError()
+  command.configureHelp({ subcommandTerm: termOf })
   for (const each of command.commands) strict(each)
+}
+
+/** A command and its arguments in a list of commands; that each has options goes without saying. */
+function termOf(command: Command): string {
+  const words = command.registeredArguments.map((each) => {
+    const name = each.variadic ? `${each.name()}...` : each.name()
+    return each.required ? `<${name}>` : `[${name}]`
+  })
+  return [command.name(), ...words].join(' ')
 }
 
 export function version(): string {

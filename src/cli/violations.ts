@@ -13,7 +13,7 @@ export function violationsCommand() {
   return command('violations', 'show violations of constraints, and decide those under review', [
     'hence violations list',
     'hence violations show 5f1e4c0a-…',
-    'hence violations resolve 5f1e4c0a-… --action waive --reason "the extra chair is there"',
+    'hence violations resolve 5f1e4c0a-… --action waive --reason "there is an extra chair"',
   ])
     .addCommand(listCommand())
     .addCommand(showCommand())
@@ -64,7 +64,7 @@ function showCommand() {
 interface ResolveOptions extends ServiceOptions {
   readonly action: 'compensate' | 'waive' | 'raise-limit' | 'choose'
   readonly units?: number
-  readonly victim: readonly string[]
+  readonly victim?: readonly string[]
   readonly reason: string
   readonly id?: string
 }
@@ -85,8 +85,7 @@ function resolveCommand() {
     .option(
       '--victim <request>',
       'with choose: the request id of a victim, or REQUEST-ID@PRINCIPAL; may be repeated',
-      (each: string, before: readonly string[]) => [...before, each],
-      [] as readonly string[],
+      (each: string, before: readonly string[] = []) => [...before, each],
     )
     .requiredOption('--reason <text>', 'the reason, which is kept in the history')
     .option(
@@ -97,7 +96,7 @@ function resolveCommand() {
     .addOption(jsonOption())
     .action(
       runs(async (id: string, options: ResolveOptions, _command: unknown) => {
-        const { action, units, victim, reason } = options
+        const { action, units, victim = [], reason } = options
         return withService(options, async (opened) => {
           const found = await violationOf(opened, id)
           if (found === undefined) return nothing(id)

@@ -122,7 +122,7 @@ async function verifyCopy(from: string, to: string, logId: string, work: LongWor
     records += verified.records
     flaws.push(...verified.flaws)
   }
-  // A reason that is a HenceError was taken for a flaw.
+  // The reason of an abort may be a HenceError, which was taken for a flaw above.
   work.signal?.throwIfAborted()
   for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
   if (flaws.length === 0) {

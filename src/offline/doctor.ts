@@ -45,7 +45,7 @@ export async function doctor(options: DoctorOptions): Promise<Diagnosis> {
   const add: AddFinding = (level, code, message, more = {}) =>
     findings.push({ level, code, message, ...more })
   const found = await examine(data, add, options)
-  // A reason that is a HenceError was taken for a finding.
+  // The reason of an abort may be a HenceError, which was taken for a finding above.
   options.signal?.throwIfAborted()
   const ok = findings.every(({ level }) => level !== 'wrong')
   const repairs = found === undefined ? [] : repairsFor(found)

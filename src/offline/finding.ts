@@ -16,10 +16,7 @@ export interface Finding {
   readonly todo?: string
 }
 
-/**
- * Something that `repair` can do about the findings. Only `cut-torn-tail` loses nothing that was
- * acknowledged.
- */
+/** Something that `repair` can do about the findings. Only `end-partition` loses acknowledged records. */
 export type Repair =
   /** Cuts unfinished writes off the ends of partitions, as a start does, and keeps a copy. */
   | { readonly kind: 'cut-torn-tail' }

@@ -96,7 +96,7 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
         })
       }
     }
-    // A reason that is a HenceError was taken for a flaw.
+    // The reason of an abort may be a HenceError, which was taken for a flaw above.
     signal?.throwIfAborted()
     return { directory: resolve(data), ok: flaws.length === 0, ...read, history, flaws }
   })

@@ -610,7 +610,7 @@ test('completion: the scripts complete commands, subcommands and options', async
     const line = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _hence; echo "\${COMPREPLY[@]}"`
     return (await run('bash', ['-c', `${script}\n${line}`])).stdout.trim().split(' ')
   }
-  assert.deepEqual(await completed('hence', 'ta'), ['tail', 'table'])
+  assert.deepEqual(await completed('hence', 'ta'), ['table', 'tail'])
   assert.deepEqual(await completed('hence', 'table', 'w'), ['watch'])
   assert.deepEqual(await completed('hence', 'log', 'cat', '--par'), ['--partition'])
   assert.deepEqual(await completed('hence', 'completion', 'z'), ['zsh'])

@@ -7,7 +7,7 @@ const hostile = fc.string({ unit: 'binary', maxLength: 300 })
 // Characters that a terminal or a page would obey instead of showing them.
 const acting = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u
 
-test('nothing in plain text acts, whatever it was', () => {
+test('plain text has no character that takes effect', () => {
   assert.equal(
     plain('a\x1b[31mb\r\n\u202ec\x9b\u2028'),
     'a\\u{1b}[31mb\\u{d}\\u{a}\\u{202e}c\\u{9b}\\u{2028}',
@@ -17,7 +17,7 @@ test('nothing in plain text acts, whatever it was', () => {
   fc.assert(fc.property(hostile, (text) => !acting.test(plain(text)) && plain(text).isWellFormed()))
 })
 
-test('what is cut keeps within its columns, is whole characters, and is left alone where it fits', () => {
+test('shortened text fits its columns, has whole characters, and is unchanged where it fits', () => {
   assert.equal(cut('abc', 3), 'abc')
   assert.equal(cut('abcd', 3), 'ab…')
   assert.equal(cut('漢字漢', 5), '漢字…')
@@ -34,7 +34,7 @@ test('what is cut keeps within its columns, is whole characters, and is left alo
   )
 })
 
-test('two texts are cut so that it is seen where they differ', () => {
+test('two texts are shortened so that their first difference is visible', () => {
   const long = 'x'.repeat(1_000)
   assert.deepEqual(cutToDifference('12.000000001', '12', 20), ['12.000000001', '12'])
   assert.deepEqual(cutToDifference(`${long}1`, `${long}2`, 20), ['…xxxxx1', '…xxxxx2'])

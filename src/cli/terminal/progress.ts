@@ -43,7 +43,7 @@ export async function withProgress<T>(run: (work: LongWork) => Promise<T>): Prom
 
 const verbs = { copy: 'copied', read: 'read', verify: 'checked', derive: 'derived' }
 
-/** Such as `checked 1200 of 5000 records (24 %)`. */
+/** For example `checked 1200 of 5000 records (24 %)`. */
 function progressText({ step, done, total, unit }: OfflineProgress): string {
   const scale = unit === 'bytes' ? 1024 * 1024 : 1
   const name = unit === 'bytes' ? 'MiB' : unit
