@@ -22,7 +22,7 @@ for (const mode of ['strict', 'loose'] as const) {
   const opened = (seats: number) =>
     scenario(airline(mode, { percent: 50 })).given('open-flight', { flight: 'HE1', seats })
 
-  test(`${mode}: no-shows make room, so nobody is denied`, () => {
+  test(`${mode}: no-shows make room, so nobody is denied boarding`, () => {
     const s = opened(2)
     for (const name of ['ann', 'bob', 'cyd']) s.given('book', saver(name), by(name))
     for (const name of ['bob', 'cyd']) s.given('check-in', { booking: name }, by(name))
@@ -37,7 +37,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRejected('flight-not-open')
   })
 
-  test(`${mode}: when all come, the lower fare is denied, paid and rebooked`, () => {
+  test(`${mode}: when everybody shows up, the lower fare is denied boarding, paid and rebooked`, () => {
     const s = opened(2)
     s.given('book', flex('ann'), by('ann')).given('book', saver('bob'), by('bob'))
     s.given('book', flex('cyd'), by('cyd'))
@@ -51,7 +51,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRow('bookings', ['bob'], { ...row('bob', 'saver', 'denied'), state: 'rebooked', instead: 'HE2' })
   })
 
-  test(`${mode}: where there is no other flight, money makes good`, () => {
+  test(`${mode}: without another flight the passenger is paid`, () => {
     opened(1)
       .given('book', saver('ann'), by('ann'))
       .when('change-aircraft', { flight: 'HE1', seats: 0 })
@@ -61,7 +61,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRow('bookings', ['ann'], { ...row('ann', 'saver', 'denied'), state: 'paid' })
   })
 
-  test(`${mode}: a smaller plane denies those who have not checked in first`, () => {
+  test(`${mode}: a smaller plane first denies passengers who have not checked in`, () => {
     const s = opened(2)
     s.given('book', saver('ann'), by('ann')).given('book', flex('bob'), by('bob'))
     s.given('check-in', { booking: 'ann' }, by('ann'))
@@ -85,7 +85,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenClaimed('seats', 'HE1', 1)
   })
 
-  test(`${mode}: on 4 partitions, whoever boards has a seat, and every other passenger hears why`, async () => {
+  test(`${mode}: on 4 partitions, every passenger has a seat or is rebooked or paid`, async () => {
     const alarms: string[] = []
     const engine = await createEngine({
       app: airline(mode),
@@ -105,9 +105,9 @@ for (const mode of ['strict', 'loose'] as const) {
       ),
     )
     await engine.idle()
-    assert.equal((await engine.violations.standing('seats', 'HE1')).claimed, 42, '5 % more than 40')
+    assert.equal((await engine.violations.standing('seats', 'HE1')).claimed, 42, 'the limit of 40 and 5 %')
     assert.equal(replies.filter(({ status }) => status === 'accepted').length, mode === 'strict' ? 42 : 60)
-    // The plane leaves while people still check in.
+    // The plane leaves while passengers still check in.
     const checkIn = (booking: string) =>
       engine.submit('check-in', { booking }, { requestId: `in-${booking}` })
     await Promise.all(bookings.slice(0, 30).map(checkIn))
@@ -121,7 +121,7 @@ for (const mode of ['strict', 'loose'] as const) {
     assert.ok(departed.status === 'accepted')
     assert.equal(count('checked-in'), departed.value.boarded)
     assert.ok(departed.value.boarded <= 40)
-    assert.equal(count('booked') + count('denied'), 0, 'nobody is left waiting')
+    assert.equal(count('booked') + count('denied'), 0, 'a passenger is left without an outcome')
     assert.equal(count('rebooked') + count('no-show') + count('checked-in'), states.length)
     assert.equal((await engine.violations.standing('seats', 'HE1')).claimed, departed.value.boarded)
     assert.deepEqual(alarms, [])
@@ -129,7 +129,7 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-/** Nothing is under way any more, and no effect waits. */
+/** Waits until nothing is under way and no effect is pending. */
 async function settled(engine: Pick<Engine<App>, 'idle' | 'effects'>): Promise<void> {
   do {
     await engine.idle()
@@ -137,13 +137,13 @@ async function settled(engine: Pick<Engine<App>, 'idle' | 'effects'>): Promise<v
   } while ((await engine.effects.list()).length > 0)
 }
 
-test('strict: 5 % more than there are seats can be sold, and no more', () => {
+test('strict: the limit and 5 % can be sold, and no more', () => {
   const s = scenario(airline('strict')).given('open-flight', { flight: 'HE1', seats: 20 })
   for (let i = 1; i <= 21; i++) s.given('book', saver(`b${i}`))
   s.when('book', saver('b22')).thenRejected('seats', { key: 'HE1' }).thenRow('bookings', ['b22'], undefined)
 })
 
-test('loose: a passenger too many is accepted, and rebooked at once', () => {
+test('loose: one passenger too many is accepted, and a passenger is rebooked at once', () => {
   const s = scenario(airline('loose')).given('open-flight', { flight: 'HE1', seats: 20 })
   for (let i = 1; i <= 21; i++) s.given('book', saver(`b${i}`), by(`p${i}`))
   s.when('book', flex('b22'), by('p22'))

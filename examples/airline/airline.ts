@@ -1,17 +1,17 @@
 /**
- * An airline sells more seats than there are, since some passengers do not come. When too many come, some are denied
- * boarding: by their fare, then by who booked last. They are booked on another flight, or paid.
+ * An airline sells more seats than it has, since some passengers do not show up. If too many do, those with the lowest
+ * fare are denied boarding, among equal fares the last to book. They are rebooked on another flight, or paid.
  *
- * Checking in confirms a claim; at departure the flight settles: seats of no-shows are free, and the margin ends.
+ * Checking in confirms a claim. At departure the flight settles: claims of no-shows are released, and the margin ends.
  */
 import { app, effect, type Mode, type Overbook, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'
 
 const name = z.string().min(1).max(64)
-/** Who pays less gives way first. */
+/** The lower fare gives way first. */
 const priorityOf = { saver: 0, flex: 1 } as const
 
-/** @param mode `loose`: every booking is accepted at once, and one too many is rebooked at once */
+/** @param mode `loose`: every booking is accepted; one beyond the margin is rebooked at once */
 export function airline(mode: Mode, overbook: Overbook = { percent: 5 }) {
   const [flight, booking] = scopes('flight', 'booking')
 
@@ -72,7 +72,7 @@ export function airline(mode: Mode, overbook: Overbook = { percent: 5 }) {
       const noShows = tx.settle(seats)
       for (const { key } of noShows) tx.emit(noShow, { booking: key })
       const boarded = tx.usage(seats).claimed
-      // Nobody gets on a plane that is gone.
+      // A plane that has left takes no more passengers.
       tx.setLimit(seats, boarded)
       return { boarded, noShows: noShows.length }
     },
@@ -114,7 +114,7 @@ export function airline(mode: Mode, overbook: Overbook = { percent: 5 }) {
   const onNoShow = booking.on(noShow, (tx) => {
     const row = tx.get(bookings)!
     if (row.state === 'booked') tx.put(bookings, { ...row, state: 'no-show' })
-    // The check-in came to the booking in time and to the gate too late: that is the airline's fault.
+    // The check-in reached the booking in time and the flight too late: that is the airline's fault.
     else if (row.state === 'checked-in') deny(tx)
   })
   const onRebooked = booking.on(rebook.result, (tx, { result }) =>
@@ -130,7 +130,7 @@ export function airline(mode: Mode, overbook: Overbook = { percent: 5 }) {
     const row = tx.get(bookings)!
     tx.put(bookings, { ...row, state: 'denied' })
     tx.effect(rebook, { booking: tx.key, flight: row.flight })
-    // Whoever stood at the gate is paid besides.
+    // A passenger who had checked in is paid as well.
     if (row.state === 'checked-in') tx.effect(pay, { booking: tx.key, to: row.owner, euros: 250 })
   }
 

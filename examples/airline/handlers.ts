@@ -2,12 +2,12 @@ import { HenceError, handlers } from 'hence'
 import type { Airline } from './airline.ts'
 
 /**
- * What touches the world; here it only prints. A real handler gives `id` to the receiver as its idempotency key: the
- * same for every try, so that nobody is booked or paid twice.
+ * The effect handlers; here they only print. A real handler passes `id` to the receiver as its idempotency key. It is
+ * the same for every try, so nobody is booked or paid twice.
  */
 export default handlers<Airline>({
   rebook({ input, id }) {
-    // Given up at once, since trying again would not help.
+    // Advice `change` gives the effect up at once, since trying again would not help.
     if (input.flight.endsWith('-last'))
       throw new HenceError('no-other-flight', 'change', `There is no flight after ${input.flight}.`)
     const flight = `${input.flight}-next`

@@ -24,7 +24,7 @@ for (const mode of ['strict', 'loose'] as const) {
     return s
   }
 
-  test(`${mode}: a stay claims every night, over the turn of the year, and gives all back`, () => {
+  test(`${mode}: a stay claims every night, also across New Year, and releases them all`, () => {
     const s = opened(1, 0).given('book', stayOf('s1'), by('ann'))
     for (const night of newYear) s.thenClaimed('rooms', `inn/double/${night}`, 1)
     s.when('book', stayOf('s1'), by('ann')).thenClaimed('rooms', `inn/double/${newYear[2]}`, 1)
@@ -33,7 +33,7 @@ for (const mode of ['strict', 'loose'] as const) {
     for (const night of newYear) s.thenClaimed('rooms', `inn/double/${night}`, 0)
   })
 
-  test(`${mode}: a guest who does not come makes room for the one too many`, () => {
+  test(`${mode}: a no-show makes room for the guest beyond the limit`, () => {
     opened(1)
       .given('book', stayOf('s1', 2), by('ann'))
       .given('book', stayOf('s2', 2), by('bob'))
@@ -48,7 +48,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRejected('night-not-open')
   })
 
-  test(`${mode}: when both come, the last who booked is walked, for all nights`, () => {
+  test(`${mode}: when both arrive, the last to book is walked, for all nights`, () => {
     opened(1)
       .given('book', stayOf('s1', 2), by('ann'))
       .given('book', stayOf('s2', 2), by('bob'))
@@ -62,7 +62,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRow('stays', ['s2'], { ...row('bob', 2, 'booked'), state: 'walked', instead: 'palace' })
   })
 
-  test(`${mode}: a burst pipe walks guests of any night, and money makes good where nobody has a room`, () => {
+  test(`${mode}: a burst pipe walks guests, and they get a refund if no hotel has a room`, () => {
     opened(2, 0)
       .given('book', stayOf('s1'), by('ann'))
       .when('set-rooms', { ...inn, night: newYear[1], rooms: 0 })
@@ -114,7 +114,7 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: one night that is full refuses the stay, and claims no other night', () => {
+test('strict: one full night rejects the stay, and no other night is claimed', () => {
   scenario(hotel('strict', 0))
     .given('set-rooms', { ...inn, night: newYear[0], rooms: 1 })
     .given('set-rooms', { ...inn, night: newYear[2], rooms: 1 })
@@ -124,7 +124,7 @@ test('strict: one night that is full refuses the stay, and claims no other night
     .thenRow('stays', ['s1'], undefined)
 })
 
-test('loose: one night that is full walks the guest for all of them', () => {
+test('loose: one full night walks the guest for all nights', () => {
   scenario(hotel('loose', 0))
     .given('set-rooms', { ...inn, night: newYear[0], rooms: 1 })
     .given('set-rooms', { ...inn, night: newYear[2], rooms: 1 })

@@ -1,6 +1,6 @@
 /**
- * A hotel: a stay claims a room of its type for each of its nights, all or none of them. Rooms are sold above their
- * number, since some guests do not come; a guest too many is walked to another hotel, for all nights at once.
+ * A hotel. A stay claims a room of its type for each of its nights, all or none. The hotel overbooks, since some guests
+ * do not arrive. A guest beyond the limit is walked (moved to another hotel), for all nights at once.
  */
 import { app, effect, type Mode, type Overbook, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'
@@ -9,7 +9,7 @@ const name = z.string().min(1).max(64)
 const date = z.iso.date()
 const dayMs = 86_400_000
 
-/** Where rooms of a type are counted for one night. */
+/** The partition key of one room type in one night. */
 const keyOf = (hotel: string, type: string, night: string) => `${hotel}/${type}/${night}`
 
 function nightsOf({ from, nights }: { from: string; nights: number }): string[] {
@@ -17,7 +17,7 @@ function nightsOf({ from, nights }: { from: string; nights: number }): string[] 
   return Array.from({ length: nights }, (_, i) => new Date(first + i * dayMs).toISOString().slice(0, 10))
 }
 
-/** @param mode `loose`: every stay is accepted at once, and a guest too many is walked at once */
+/** @param mode `loose`: every stay is accepted; a guest beyond the limit is walked at once */
 export function hotel(mode: Mode, overbook: Overbook = 1) {
   const [night, stay] = scopes('night', 'stay')
 
@@ -57,7 +57,7 @@ export function hotel(mode: Mode, overbook: Overbook = 1) {
     },
   })
 
-  /** Late in the evening: guests who have not come give up this night, and all nights after it. */
+  /** Late in the evening: guests who have not arrived give up this night and all later ones. */
   const closeNight = night.request('close-night', {
     input: z.object({ hotel: name, type: name, night: date }),
     key: (input) => keyOf(input.hotel, input.type, input.night),
@@ -80,7 +80,7 @@ export function hotel(mode: Mode, overbook: Overbook = 1) {
       if (tx.get(stays)) return reject('stay-exists')
       tx.put(stays, { ...input, owner: tx.principal, state: 'booked' })
     },
-    // A guest who must leave one night is walked for all of them: the others are given back.
+    // A guest who loses one night is walked for all of them; the other claims are released.
     compensate: walkGuest,
   })
 
@@ -111,7 +111,7 @@ export function hotel(mode: Mode, overbook: Overbook = 1) {
     if (row.state !== 'booked' && row.state !== 'arrived') return
     tx.release(rooms)
     if (row.state === 'booked') return tx.put(stays, { ...row, state: 'no-show' })
-    // The guest arrived while the night was being closed, and the room went to somebody else.
+    // The guest arrived while the night was being closed, and the room went to another guest.
     walkGuest(tx)
   })
   const onWalked = stay.on(walk.result, (tx, { result }) =>

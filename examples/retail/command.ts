@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 
-/** What the commands of the shop have in common. */
+/** Options that the commands of the shop share. */
 export interface ShopOptions {
   readonly csv?: string
   readonly orders?: number
@@ -20,7 +20,7 @@ export function shopCommand(name: string, data: string): Command {
     )
     .option('--data <directory>', data)
     .option('--partitions <number>', 'partitions of a new log (default: 1)', wholeNumber)
-    .showHelpAfterError('(--help tells more)')
+    .showHelpAfterError('(--help shows the options)')
 }
 
 function wholeNumber(text: string): number {

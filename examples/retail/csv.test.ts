@@ -41,7 +41,7 @@ test('a row is read', async () => {
   ])
 })
 
-test('a header alone is a file without invoices', async () => {
+test('a file with only a header has no invoices', async () => {
   assert.deepEqual(await read(`${header}\n`), [])
 })
 
@@ -57,12 +57,12 @@ for (const [what, content, name] of [
   ],
   ['quoted fields', `${header}\n${row.replaceAll(/[^,]+/g, '"$&"')}\n`],
 ] as const) {
-  test(`${what} makes no difference`, async () => {
+  test(`${what} changes nothing`, async () => {
     assert.deepEqual(await read(content, name), plain)
   })
 }
 
-test('quotes, commas, line ends and pounds stay in a description', async () => {
+test('a description keeps quotes, commas, line ends and pound signs', async () => {
   const [first, second] = await read(
     `${header}\n1,a,"FRAME 7"" ""SINGLE"", \nBLACK",1,2010-12-01 08:26,1,,EIRE\n2,a,Voucher £40.00,1,2010-12-01 08:26,1,,EIRE\n`,
   )
@@ -75,7 +75,7 @@ test('a customer may be missing', async () => {
   assert.equal((await read(`${header}\n${row.replace('17850.0', '')}\n`))[0]![0].customer, undefined)
 })
 
-test('rows of one invoice belong together, also when others stand between them', async () => {
+test('rows of one invoice belong together, also with other rows between them', async () => {
   const rows = ['1,a', '1,b', '2,c', '1,d', '3,e', '2,f', '2,f'].map(
     (start) => `${start},,1,2010-12-01 08:26:00,1,,EIRE`,
   )
@@ -113,13 +113,13 @@ for (const [what, content, message] of [
   ['no stock code', `${header}\n${row.replace('85123A', '')}\n`, /StockCode cannot be ""/],
   ['no country', `${header}\n${row.replace('United Kingdom', '')}\n`, /Country cannot be ""/],
   [
-    'a customer who is no number',
+    'a customer that is not a number',
     `${header}\n${row.replace('17850.0', 'Ann')}\n`,
     /CustomerID cannot be "Ann"/,
   ],
   ['another encoding', Buffer.from(`${header}\n${row.replace('LIGHT', '£')}\n`, 'latin1'), /not UTF-8/],
 ] as const) {
-  test(`${what} is refused, with its place`, async () => {
+  test(`${what} is refused, with its position`, async () => {
     await assert.rejects(read(content), (error) => {
       assert.ok(error instanceof HenceError)
       assert.equal(error.code, 'csv-invalid')
@@ -129,7 +129,7 @@ for (const [what, content, message] of [
   })
 }
 
-test('a file that is not there is refused by name', async () => {
+test('a missing file is refused by name', async () => {
   await assert.rejects(openInvoices(join(directory, 'none.csv')), /none\.csv: ENOENT/)
 })
 

@@ -10,9 +10,9 @@ import { parseMoney } from './money.ts'
  * a byte order mark, with either kind of line end.
  */
 export interface InvoiceFile {
-  /** How many invoices it holds. */
+  /** The number of invoices. */
   readonly count: number
-  /** The invoices, each when its last row has been read. */
+  /** The invoices, each once its last row has been read. */
   invoices(): AsyncIterable<Invoice>
 }
 
@@ -20,7 +20,7 @@ export interface InvoiceFile {
 export type Invoice = readonly [InvoiceRow, ...InvoiceRow[]]
 
 export interface InvoiceRow {
-  /** Where the row ends in the file; the header is line 1. */
+  /** The line on which the row ends; the header is line 1. */
   readonly lineNumber: number
   readonly invoice: string
   readonly stockCode: string
@@ -46,9 +46,9 @@ const header = [
 ]
 
 /**
- * Reads the file twice: now, to see that all of it is well formed and where each invoice ends, since rows of
- * another may stand between its own; and again for the invoices themselves. So a bad file is refused before
- * its first request is sent, and memory holds no more than the invoices that are open.
+ * Reads the file twice: first to check its form and to find where each invoice ends, since rows of other invoices may
+ * come in between; then for the invoices themselves. So a malformed file is refused before its first request is sent,
+ * and only unfinished invoices are in memory.
  *
  * @throws HenceError `csv-invalid` (change), which names the file and the line
  */
@@ -72,10 +72,10 @@ export async function openInvoices(path: string): Promise<InvoiceFile> {
 }
 
 async function* readRows(path: string): AsyncGenerator<InvoiceRow> {
-  // The parser counts the lines of a record before it has found out that they are too few or too many.
+  // The parser counts the lines of a record before it knows that its fields are too few or too many.
   const parser = parse({ info: true, relax_column_count: true })
   const file = createReadStream(path)
-  const done = () => {} // Errors come out of the parser, which the pipeline destroys with them.
+  const done = () => {} // The pipeline destroys the parser with the error, so errors arrive there.
   if (path.endsWith('.gz')) pipeline(file, createGunzip(), decodeText, parser, done)
   else pipeline(file, decodeText, parser, done)
   let headerSeen = false
@@ -96,20 +96,20 @@ async function* readRows(path: string): AsyncGenerator<InvoiceRow> {
     throw new HenceError(
       'csv-invalid',
       'change',
-      `${place}: ${error.message}. No row of this file was taken; mend it and start again.`,
+      `${place}: ${error.message}. No row of this file was sent. Correct it and start again.`,
       { cause: error },
     )
   }
 }
 
-/** Refuses other encodings, which would spoil names silently; takes a byte order mark off. */
+/** Refuses other encodings, which would silently corrupt names; removes a byte order mark. */
 async function* decodeText(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   const decode = (chunk?: Buffer) => {
     try {
       return decoder.decode(chunk, { stream: chunk !== undefined })
     } catch (cause) {
-      throw new Error('the file is not UTF-8: convert it, such as with `iconv -f iso-8859-1 -t utf-8`', {
+      throw new Error('the file is not UTF-8: convert it, for example with `iconv -f iso-8859-1 -t utf-8`', {
         cause,
       })
     }
@@ -151,7 +151,7 @@ function rowOf(fields: readonly string[], lineNumber: number): InvoiceRow {
 }
 type Eight<T> = [T, T, T, T, T, T, T, T]
 
-/** Takes `2010-12-01 08:26:00`, and the `12/1/2010 8:26` (month first) of the original spreadsheet. */
+/** Reads `2010-12-01 08:26:00`, and `12/1/2010 8:26` (month first) as in the original spreadsheet. */
 function parseTime(text: string): string | undefined {
   const iso =
     /^(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[ T](?<hour>\d\d):(?<minute>\d\d)(:(?<second>\d\d))?$/
@@ -161,12 +161,12 @@ function parseTime(text: string): string | undefined {
   const two = (part = '00') => part.padStart(2, '0')
   const { year, month, day, hour, minute, second } = parts
   const time = `${year}-${two(month)}-${two(day)}T${two(hour)}:${two(minute)}:${two(second)}`
-  // The 30th of February is read as the 2nd of March; only real times come out as they went in.
+  // `Date` reads 30 February as 2 March, so compare: only real times come out unchanged.
   const date = new Date(`${time}Z`)
   return !Number.isNaN(date.valueOf()) && date.toISOString().startsWith(time) ? time : undefined
 }
 
-/** In the form of the parser's own errors. */
+/** An error in the form of the parser's errors. */
 function invalid(lines: number, message: string): Error {
   return Object.assign(new Error(message), { lines })
 }

@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Diff } from 'hence'
 
-/** For people: what two versions make differently, with examples. `hence reprocess diff` tells it at greater length. */
+/** A short text of a diff, with samples. `hence reprocess diff` has all of it. */
 export function describeDiff(diff: Diff, file: string): string {
   const rows = diff.tables.map((group) => ({ ...group, what: `rows of ${group.name}` }))
   const outcomes = diff.outcomes.map((group) => ({ ...group, what: `outcomes ${group.name}` }))
   return [
-    `It makes ${diff.differences} rows and outcomes differently (${file}):`,
+    `It derives ${diff.differences} rows and outcomes differently (${file}):`,
     ...[...rows, ...outcomes].flatMap(({ what, added, removed, changed, samples }) => [
       `  ${added + removed + changed} ${what}`,
       ...samples.map((sample) => `    ${describeSample(sample)}`),
@@ -20,7 +20,7 @@ function describeSample(sample: Diff['tables'][number]['samples'][number]): stri
   return `${name}: ${textOf(sample.before, sample.after)} → ${textOf(sample.after, sample.before)}`
 }
 
-/** What of a row or an outcome is not in the other one. */
+/** The fields of a row or an outcome that differ from the other. */
 function textOf(side: unknown, other: unknown): string {
   if (side === undefined) return 'none'
   if (!isObject(side) || !isObject(other)) return JSON.stringify(side)

@@ -12,7 +12,7 @@ const open = (queueBytesMax = 1024 * 1024) =>
   createEngine({ app: shop, data: memoryStorage({ partitions: 4 }), queueBytesMax })
 const never = { signal: new AbortController().signal, onDecided: () => {} }
 
-/** What the sample leads to when each request waits for the one before it. */
+/** The tables of the sample when each request waits for the one before it. */
 async function digestOneByOne(): Promise<string> {
   const engine = await open()
   await importAll(engine, requests, { ...never, inFlightMax: 1 })
@@ -22,13 +22,13 @@ async function digestOneByOne(): Promise<string> {
   return digest
 }
 
-test('many at once, of which the engine takes only a few, end as they do one by one', async () => {
+test('many requests at once, most refused as overload at first, lead to the same tables', async () => {
   const engine = await open(4_000)
   const atOnce = requests.map(({ type, input, requestId, principal }) =>
     engine.submit(type, input as never, { requestId: `${requestId}-at-once`, principal }),
   )
   const refused = (await Promise.allSettled(atOnce)).filter(({ status }) => status === 'rejected')
-  assert.ok(refused.length > 0, 'the engine must refuse some of so many')
+  assert.ok(refused.length > 0, 'the engine refused none')
   await engine.close()
 
   const next = await open(4_000)
@@ -41,7 +41,7 @@ test('many at once, of which the engine takes only a few, end as they do one by 
   await next.close()
 })
 
-test('an import that was stopped goes on where it was', async () => {
+test('an import that was stopped continues where it was', async () => {
   const engine = await open()
   const controller = new AbortController()
   let decided = 0
@@ -62,7 +62,7 @@ test('an import that was stopped goes on where it was', async () => {
   await Promise.all([engine.close(), whole.close()])
 })
 
-test('a request that can never be taken ends the import, after those that are on their way', async () => {
+test('a request that can never be accepted ends the import, after those that are under way', async () => {
   const engine = await open()
   const [first] = requests
   const wrong = { ...first, type: 'ship-order', input: { number: '' }, requestId: 'wrong' } as Submission

@@ -3,39 +3,39 @@ import { type Engine, HenceError, type Reply } from 'hence'
 import type { Shop } from './shop.ts'
 import type { Submission } from './submission.ts'
 
-/** What became of the requests that were sent: each is counted once, in one of the four. */
+/** The outcomes of the requests, each counted once. */
 export interface Tally {
   accepted: number
   rejected: number
   failed: number
-  /** Requests that had been decided before, or were sent twice: their first outcome came back. */
+  /** Requests that were decided before, or sent twice, and got their stored outcome. */
   duplicates: number
-  /** How often each reason was given, among the rejected. */
+  /** The number of rejections by reason. */
   readonly reasons: Map<string, number>
 }
 
 export interface ImportOptions {
-  /** Stops the import: nothing more is sent, and what was sent is waited for. */
+  /** Stops the import: sends nothing more, and waits for requests under way. */
   readonly signal: AbortSignal
-  /** Hears of every request that is decided. */
+  /** Called for every decided request. */
   readonly onDecided: () => void
-  /** How many requests are on their way at once. */
+  /** How many requests are under way at once. */
   readonly inFlightMax?: number
 }
 
-/** A request on its way. */
+/** A request under way. */
 interface Flight {
   readonly requestId: string
-  /** The decision that it waits for before it is sent. */
+  /** The request whose decision it waits for before it is sent. */
   readonly turn: Promise<void> | undefined
   readonly decided: Promise<void>
 }
 
 /**
- * Sends requests, many at once, until each is decided. Requests about one invoice wait for one another, as a
- * client does that acts on what it was told; so they arrive in order whatever has to be sent again.
+ * Sends requests, many at once, until each is decided. Requests about one invoice wait for each other, as a client's do
+ * that acts on replies. So they arrive in order, whatever has to be sent again.
  *
- * Importing the same requests again, after a crash say, is safe: what is decided stays so.
+ * It is safe to import the same requests again, for example after a crash: decided requests stay decided.
  *
  * @throws HenceError as `submit` does, when sending again does not help
  */
@@ -60,7 +60,7 @@ export async function importAll(
 
     const { requestId, input } = submission
     const before = latest.get(input.number)
-    // A retry does not wait for what it is a retry of, but for the same as that one.
+    // A retry does not wait for its first try, but for the request that the first try waits for.
     const turn = before?.requestId === requestId ? before.turn : before?.decided
     const flight = { requestId, turn, decided: send(submission, turn) }
     latest.set(input.number, flight)
@@ -98,7 +98,7 @@ async function submitUntilDecided(
 ): Promise<Reply> {
   for (let tries = 1; ; tries++) {
     try {
-      // The compiler does not see that type and input come from one member of the union.
+      // The compiler does not know that type and input come from one member of the union.
       return await engine.submit(type, input as never, { requestId, principal })
     } catch (error) {
       const again = error instanceof HenceError && error.advice === 'retry' && tries < triesMax

@@ -21,7 +21,7 @@ const invoice = (first: Partial<InvoiceRow>, ...others: Partial<InvoiceRow>[]): 
 const head = { at: row.at, customer: '17850', country: 'United Kingdom' }
 const goods = { stockCode: '85123A', description: 'LIGHT HOLDER', price: 2_550 }
 
-test('an invoice is an order, equal rows and all', () => {
+test('an invoice becomes an order, including equal rows', () => {
   assert.deepEqual(requestOf(invoice({}, {}, { quantity: 1, price: 0 })), {
     type: 'place-order',
     input: {
@@ -42,7 +42,7 @@ test('a guest has no customer', () => {
   assert.equal('customer' in requestOf(invoice({ customer: undefined })).input, false)
 })
 
-test('C is a credit note, of the units that came back', () => {
+test('C is a credit note for the returned units', () => {
   assert.deepEqual(requestOf(invoice({ invoice: 'C536379', quantity: -2 })), {
     type: 'credit-note',
     input: { number: 'C536379', ...head, lines: [{ ...goods, units: 2 }] },
@@ -51,7 +51,7 @@ test('C is a credit note, of the units that came back', () => {
   })
 })
 
-test('A adjusts a debt', () => {
+test('A is an adjustment of a debt', () => {
   const adjustment = { invoice: 'A563186', description: 'Adjust bad debt', quantity: 1, price: -11_062_060 }
   assert.deepEqual(requestOf(invoice({ ...adjustment, customer: undefined })), {
     type: 'adjust-debt',
@@ -61,7 +61,7 @@ test('A adjusts a debt', () => {
   })
 })
 
-test('less than nothing at no price is a write-off', () => {
+test('a negative quantity without a price is a write-off', () => {
   assert.deepEqual(
     requestOf(invoice({ description: 'damaged', quantity: -10, price: 0, customer: undefined })),
     {

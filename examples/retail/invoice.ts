@@ -2,16 +2,16 @@ import { HenceError } from 'hence'
 import type { Invoice } from './csv.ts'
 import type { Submission } from './submission.ts'
 
-/** Who sends the invoices of a file. */
+/** The sender of a file's invoices. */
 const principal = 'importer'
 
 /**
- * The request that an invoice of the data set stands for. Its id is made of the invoice number, so that
- * whoever imports the file again, whole or in part, sends the same requests.
+ * The request for an invoice of the data set. Its id is made of the invoice number, so another import of the file, or of
+ * a part of it, sends the same requests.
  *
  * - `C…` is a credit note, which names no order,
  * - `A…` adjusts a bad debt,
- * - a row of less than nothing at no price writes stock off,
+ * - a row with a negative quantity and no price is a write-off,
  * - everything else is an order.
  *
  * @throws HenceError `csv-invalid` (change) for an invoice that is none of these
@@ -33,7 +33,7 @@ export function requestOf(invoice: Invoice): Submission {
     lines: invoice.map(({ stockCode, description, quantity, price, lineNumber }) => {
       const units = sign * quantity
       if (units >= 1 && price >= 0) return { stockCode, description, units, price }
-      throw invalid(lineNumber, `${quantity} units at ${price / 1000} cannot stand in invoice ${number}`)
+      throw invalid(lineNumber, `${quantity} units at ${price / 1000} cannot be in invoice ${number}`)
     }),
   })
   if (number.startsWith('C')) return { type: 'credit-note', input: sale(-1), ...sent }
@@ -53,6 +53,6 @@ function invalid(lineNumber: number, message: string): HenceError {
   return new HenceError(
     'csv-invalid',
     'change',
-    `Line ${lineNumber}: ${message}. Mend the file and start again.`,
+    `Line ${lineNumber}: ${message}. Correct the file and start again.`,
   )
 }

@@ -9,7 +9,7 @@ import { describe, describeBest, summarize } from './summary.ts'
 
 const command = shopCommand(
   'npm start --',
-  'where the log and the tables are (default: data/retail/ and the name of the source)',
+  'directory of the log and the tables (default: data/retail/ and the name of the source)',
 )
   .description('An online shop on Hence: imports orders, and derives tables from them.')
   .option('--once', 'exit when the import is done')
@@ -33,7 +33,7 @@ const options: ShopOptions & { readonly once?: true } = command.opts()
 try {
   process.exitCode = await run()
 } catch (error) {
-  // What Hence says is meant for people; the trace of anything else is for whoever mends it.
+  // The messages of Hence are for users; other errors show their stack.
   console.error(error instanceof HenceError ? `${error.code}: ${error.message}` : error)
   process.exitCode = 1
 }
@@ -57,14 +57,14 @@ async function run(): Promise<number> {
     }).finally(progress.stop)
     const seconds = (performance.now() - startedAt) / 1000
     if (stop.signal.aborted) {
-      console.error('Stopped before the end. Run the same command again to go on.')
+      console.error('Stopped before the end. Run the same command again to continue.')
       return stop.exitCode()
     }
 
     const summary = await summarize(engine, tally, seconds)
     console.log(options.json ? JSON.stringify(summary) : describe(summary, tally.reasons))
     if (!options.once) {
-      // Where a program reads the summary, that stays the last line of the output.
+      // With --json the summary stays the last line of the output, for programs.
       const say = options.json ? console.error : console.log
       say(`\n${await describeBest(engine)}\n\nThe log and the tables are in ${data}. Press Ctrl-C to stop.`)
       const staysUp = setInterval(() => {}, 3_600_000)

@@ -14,12 +14,12 @@ import firstShop from './v1/shop.ts'
 
 const command = shopCommand(
   'npm run retail:mend --',
-  'where everything is put (default: data/retail-mend/ and the name of the source)',
+  'directory for everything (default: data/retail-mend/ and the name of the source)',
 )
   .description(
-    'Derives the orders of a shop with version 1, which has bugs, mends them with version 2, and goes back.',
+    'Derives the orders of a shop with version 1, which has bugs, mends them with version 2, and rolls back.',
   )
-  .option('--json', 'tell each step as a line of JSON')
+  .option('--json', 'print each step as a line of JSON')
   .addHelpText(
     'after',
     `
@@ -31,17 +31,17 @@ Stop it whenever you like, by Ctrl-C or by kill -9, and run the same command aga
   .parse()
 const options: ShopOptions = command.opts()
 
-/** What has happened, for people and for programs. */
+/** Prints a finished step, as text or as JSON. */
 const tell = (step: Step, facts: Readonly<Record<string, unknown>>, text: string) =>
   console.log(options.json ? JSON.stringify({ step, ...facts }) : text)
-/** What happens next: whoever kills this process learns where it stands. */
+/** Prints the next step, so that a test can kill this process in it. */
 const begin = (step: Step) => options.json && console.log(JSON.stringify({ step, begins: true }))
 type Step = 'import' | 'reprocess' | 'compare' | 'promote' | 'deliver' | 'roll-back'
 
 try {
   await run()
 } catch (error) {
-  // What Hence says is meant for people; the trace of anything else is for whoever mends it.
+  // The messages of Hence are for users; other errors show their stack.
   console.error(error instanceof HenceError ? `${error.code}: ${error.message}` : error)
   process.exitCode = 1
 }
@@ -53,7 +53,7 @@ async function run(): Promise<void> {
   const postFile = join(directory, 'post.ndjson')
   const engine = await openAsItWas(join(directory, 'shop'), postTo(postFile))
   try {
-    // Where an earlier run was stopped is in the log, and nowhere else.
+    // Only the log knows where an earlier run stopped.
     const { reprocessing } = engine
     const promotions = async () =>
       (await reprocessing.history()).filter(({ type }) => type === 'promotion').length
@@ -80,7 +80,7 @@ async function run(): Promise<void> {
         describeLetters(letters, postFile),
       )
       begin('roll-back')
-      await promote(engine, await reprocessing.diff(), 'roll-back', 'Only to show that there is a way back.')
+      await promote(engine, await reprocessing.diff(), 'roll-back', 'Only to show a rollback.')
     }
     await tellBooks('roll-back', engine, 'Rolled back: version 1 is live')
   } finally {
@@ -88,7 +88,7 @@ async function run(): Promise<void> {
   }
 }
 
-/** Opens the shop with the version that is in force: the first, until the second is promoted and when it has been taken back. */
+/** Opens the shop with the version in force: the first, until the second is promoted, and after it was rolled back. */
 async function openAsItWas(data: string, handlers: Handlers<Shop>): Promise<Engine<Shop>> {
   const open = (app: Shop, module: string) =>
     createEngine({
@@ -115,7 +115,7 @@ async function importWithFirst(engine: Engine<Shop>, source: Source): Promise<vo
   await tellBooks('import', engine, `Version 1 has decided ${source.count} requests`)
 }
 
-/** Derives everything again with version 2, beside what is live. */
+/** Derives everything again with version 2, beside the live tables. */
 async function reprocess(engine: Engine<Shop>): Promise<void> {
   begin('reprocess')
   const { reprocessing } = engine
@@ -124,11 +124,11 @@ async function reprocess(engine: Engine<Shop>): Promise<void> {
   tell(
     'reprocess',
     { records },
-    `Version 2 has derived all ${records} records beside it; nothing of it shows yet.`,
+    `Version 2 has derived all ${records} records beside it; none of it is visible yet.`,
   )
 }
 
-/** What a person looks at before they say yes. */
+/** Prints the diff, which a person reads before they approve it. */
 async function compare(engine: Engine<Shop>, file: string): Promise<Diff> {
   begin('compare')
   const lines: string[] = []
@@ -138,7 +138,7 @@ async function compare(engine: Engine<Shop>, file: string): Promise<Diff> {
   return diff
 }
 
-/** Makes the other version live and corrects what follows from that: once, however often it is sent with one id. */
+/** Promotes the candidate with its corrections: once, however often it is sent with one id. */
 async function promote(
   engine: Engine<Shop>,
   { sha256 }: Diff,
@@ -148,13 +148,13 @@ async function promote(
   await engine.reprocessing.promote({ diff: sha256, note }, { requestId, principal: 'bookkeeper' })
 }
 
-/** Resolves when no effect waits to be delivered. */
+/** Resolves when no effect is pending. */
 async function delivered(engine: Engine<Shop>): Promise<void> {
   while ((await engine.effects.list({ limit: 1 })).length > 0) await delay(20)
 }
 
 async function tellBooks(step: Step, engine: Engine<Shop>, what: string): Promise<void> {
-  // Whoever sends a request is answered before all that follows from it has reached the other partitions.
+  // A reply comes before the events of its request have reached other partitions.
   await engine.idle()
   const [revenue, digest] = [await revenueOf(engine), await engine.digest()]
   tell(step, { revenue, digest }, `${what}: revenue £${revenue}, digest ${digest.slice(0, 16)}…`)

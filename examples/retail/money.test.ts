@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { assert as check, integer, property } from 'fast-check'
 import { formatMoney, parseMoney } from './money.ts'
 
-test('money is read by its digits', () => {
+test('money is read digit by digit', () => {
   const amounts = {
     '2.55': 2_550,
     '2.1': 2_100,
@@ -15,7 +15,7 @@ test('money is read by its digits', () => {
   for (const [text, amount] of Object.entries(amounts)) assert.equal(parseMoney(text), amount, text)
 })
 
-test('nought has no sign', () => {
+test('zero has no sign', () => {
   assert.equal(Object.is(parseMoney('-0.00'), 0), true)
 })
 
@@ -31,7 +31,7 @@ test('money is written with three decimals', () => {
   assert.equal(formatMoney(-5), '-0.005')
 })
 
-test('what was written is read as it was', () => {
+test('an amount that was written is read back unchanged', () => {
   const amount = integer({ min: -(10 ** 12), max: 10 ** 12 })
   check(property(amount, (amount) => parseMoney(formatMoney(amount)) === amount))
 })

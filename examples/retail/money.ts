@@ -1,6 +1,6 @@
-/** Money as the shop keeps it: whole thousandths of a pound, read and written by digits, never by way of a float. */
+/** Money in whole thousandths of a pound, read and written digit by digit, never through floating point. */
 
-/** `'2.55'` → 2550; undefined when the text is not an amount, or has more than three decimals. */
+/** `'2.55'` → 2550; undefined if the text is not an amount, or has more than three decimals. */
 export function parseMoney(text: string): number | undefined {
   const [, minus, pounds, decimals = ''] = /^(-?)(\d{1,10})(?:\.(\d{1,3})0*)?$/.exec(text) ?? []
   if (pounds === undefined) return undefined

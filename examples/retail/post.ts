@@ -3,17 +3,17 @@ import { type Handlers, handlers } from 'hence'
 import { formatMoney } from './money.ts'
 import type { Shop } from './shop.ts'
 
-/** A letter that somebody got. */
+/** A delivered letter. */
 export interface Letter {
-  /** The id of the effect: a letter that comes twice is known by it. */
+  /** The id of the effect. A letter that arrives twice has the same one. */
   readonly id: string
   readonly to: string
   readonly text: string
 }
 
 /**
- * Writes letters to a file, one a line, which stands for the world outside. Like the post it may deliver a letter twice, when the
- * process dies between the letter and the record that it was sent.
+ * Writes letters to a file, one a line, in place of the outside world. It may deliver a letter twice, if the process
+ * dies between the letter and the record of its delivery.
  */
 export function postTo(file: string): Handlers<Shop> {
   const post = (letter: Letter) => appendFile(file, `${JSON.stringify(letter)}\n`, { flush: true })
@@ -28,12 +28,12 @@ export function postTo(file: string): Handlers<Shop> {
       post({
         id,
         to,
-        text: `We had told you that you have spent £${formatMoney(before)} with us. It is £${formatMoney(after)}. We are sorry.`,
+        text: `We wrote that you have spent £${formatMoney(before)} with us. The right amount is £${formatMoney(after)}. We are sorry.`,
       }),
   })
 }
 
-/** All letters in the order of their arrival, with those that came twice. */
+/** All letters in the order of their arrival, including duplicates. */
 export async function readPost(file: string): Promise<Letter[]> {
   const text = await readFile(file, 'utf8').catch((error) => {
     if (error.code === 'ENOENT') return ''
@@ -45,7 +45,7 @@ export async function readPost(file: string): Promise<Letter[]> {
     .map((line) => JSON.parse(line))
 }
 
-/** For people: how many there are, and the first ones. */
+/** A text with their number and the first ones. */
 export function describeLetters(letters: readonly Letter[], file: string): string {
   const once = [...new Map(letters.map((letter) => [letter.id, letter])).values()]
   return [

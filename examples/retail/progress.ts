@@ -1,12 +1,12 @@
 import { Presets, SingleBar } from 'cli-progress'
 
 export interface Progress {
-  /** One more request has been decided. */
+  /** Counts one more decided request. */
   step(): void
   stop(): void
 }
 
-/** Shows progress on standard error: a bar on a terminal, else a line every twentieth of the way. */
+/** Shows progress on standard error: a bar on a terminal, otherwise a line for every twentieth. */
 export function showProgress(total: number): Progress {
   return process.stderr.isTTY ? bar(total) : lines(total)
 }

@@ -5,17 +5,17 @@ import { sample } from './sample.ts'
 
 const requests = sample()
 
-test('the sample is the same for ever, so that importing it again adds nothing', () => {
+test('the sample never changes, so importing it again adds nothing', () => {
   assert.deepEqual(sample(), requests)
   const hash = createHash('sha256').update(JSON.stringify(requests)).digest('hex')
   assert.equal(hash, '968e77690a3ccaae44fa3febaacd8b8239a2a84e26b713d73c470239bb28d334')
 })
 
-test('another seed gives another sample', () => {
+test('another seed has another sample', () => {
   assert.notDeepEqual(sample({ orders: 20, seed: 2 }), sample({ orders: 20 }))
 })
 
-test('an id stands for one request', () => {
+test('an id belongs to one request', () => {
   const byId = new Map<string, string>()
   for (const { requestId, principal, ...request } of requests) {
     const id = `${principal} ${requestId}`

@@ -1,16 +1,15 @@
 import type { Submission } from './submission.ts'
 
 /**
- * A half-year of a made-up shop: orders from four clerks, most of them shipped, some cancelled, goods coming
- * back, stock lost; and life as it is: requests sent twice, orders of a colleague cancelled by mistake,
- * numbers used again. The same seed and size give the same requests for ever, so that sending the sample
- * again, or the rest of it, sends nothing new.
+ * Half a year of a made-up shop: orders from four clerks, most of them shipped, some cancelled or returned, and stock
+ * losses. It has everyday mistakes too: requests sent twice, a colleague's orders cancelled, numbers used again. A seed
+ * and size always have the same requests, so sending the sample again, or the rest of it, sends nothing new.
  */
 export function sample({ orders = 20_000, seed = 1 } = {}): Submission[] {
   const chance = randomFrom(seed)
   const below = (n: number) => Math.floor(chance() * n)
   const pick = <T>(items: readonly T[]): T => items[below(items.length)]!
-  /** Small numbers often, large ones seldom. */
+  /** Small numbers are frequent, large ones rare. */
   const seldom = (n: number) => Math.floor(chance() * chance() * chance() * n)
 
   const products = Array.from({ length: 600 }, (_, i) => ({
@@ -24,7 +23,7 @@ export function sample({ orders = 20_000, seed = 1 } = {}): Submission[] {
   }))
 
   const sent: Submission[] = []
-  /** What is to be sent after so many orders. */
+  /** Requests to send after this many orders. */
   const later = new Map<number, Submission[]>()
   const sendLater = (order: number, submission: Submission) => {
     const others = later.get(order)
@@ -34,7 +33,7 @@ export function sample({ orders = 20_000, seed = 1 } = {}): Submission[] {
   const send = (order: number, submission: Submission) => {
     sent.push(submission)
     if (chance() >= 0.03) return
-    // A client that got no answer sends the same again, at once or when it has come back.
+    // A client without an answer sends the same again, at once or after it has reconnected.
     if (chance() < 0.5) sent.push(submission)
     else sendLater(order + 1 + below(300), submission)
   }
@@ -109,7 +108,7 @@ const colours = ['Red', 'White', 'Ivory', 'Pink', 'Blue', 'Green', 'Silver', 'St
 const materials = ['Glass', 'Wooden', 'Metal', 'Felt', 'Paper', 'Ceramic', 'Wicker', 'Enamel', 'Linen']
 const things = ['Lantern', 'Mug', 'Cake Stand', 'Bird House', 'Coat Hanger', 'Lunch Bag', 'Clock', 'Bunting']
 
-/** Numbers in [0, 1) by mulberry32, whose integer arithmetic is the same on every machine. */
+/** Numbers in [0, 1) from mulberry32, whose integer arithmetic is the same on every machine. */
 function randomFrom(seed: number): () => number {
   let state = seed
   return () => {

@@ -37,7 +37,7 @@ const customerRow = {
 const number = { number: order.number }
 const ann = { principal: 'ann' }
 
-test('an order is kept, and tells its products, its customer and its day', () => {
+test('an order is stored, and its products, customer and day are updated', () => {
   scenario(shop)
     .when('place-order', order, ann)
     .thenAccepted({ units: 9, amount })
@@ -50,11 +50,11 @@ test('an order is kept, and tells its products, its customer and its day', () =>
     .thenRow('days', ['2010-12-01'], { orders: 1, creditNotes: 0, revenue: amount })
 })
 
-test('a product is told once an order, however many lines it stands on', () => {
+test('a product gets one event for each order, however many lines name it', () => {
   scenario(shop).when('place-order', order).thenEvents('sold', 'sold', 'billed', 'booked')
 })
 
-test('an order of nobody in particular counts for its day', () => {
+test('an order without a customer counts for its day', () => {
   const { customer: _, ...guest } = order
   scenario(shop)
     .when('place-order', guest)
@@ -63,7 +63,7 @@ test('an order of nobody in particular counts for its day', () => {
     .thenRow('days', ['2010-12-01'], { orders: 1, creditNotes: 0, revenue: amount })
 })
 
-test('an order number is taken once', () => {
+test('an order number is used once', () => {
   scenario(shop)
     .given('place-order', order, ann)
     .when('place-order', { ...order, lines: [{ ...clock, units: 1 }] }, ann)
@@ -72,7 +72,7 @@ test('an order number is taken once', () => {
     .thenRow('customers', ['17850'], customerRow)
 })
 
-test('cancelling an order takes back all that it told', () => {
+test('a cancellation reverses every total of the order', () => {
   scenario(shop)
     .given('place-order', order, ann)
     .when('cancel-order', number, ann)
@@ -83,7 +83,7 @@ test('cancelling an order takes back all that it told', () => {
     .thenRow('days', ['2010-12-01'], { orders: 0, creditNotes: 0, revenue: 0 })
 })
 
-test('shipping an order changes its state and the stock, and no totals', () => {
+test('shipping an order changes its state and the stock, but no totals', () => {
   scenario(shop)
     .given('place-order', order, ann)
     .when('ship-order', number, ann)
@@ -130,7 +130,7 @@ for (const request of ['ship-order', 'cancel-order'] as const) {
 
 const note = { ...order, number: 'C536379', at: '2010-12-02T09:41:00', lines: [{ ...mug, units: 2 }] }
 
-test('a credit note gives money back on its own day', () => {
+test('a credit note counts on its own day', () => {
   const { number: _, ...kept } = note
   scenario(shop)
     .given('place-order', order)
@@ -189,7 +189,7 @@ test('an adjusted debt counts for its day, once', () => {
     .thenRow('days', ['2011-08-12'], { orders: 0, creditNotes: 0, revenue: -11_062_060 })
 })
 
-test('the latest invoice tells the country, in whatever order invoices arrive', () => {
+test('the latest invoice decides the country, in whatever order invoices arrive', () => {
   const later = { ...order, number: '540000', at: '2011-01-04T10:00:00', country: 'Belgium' }
   const row = {
     country: 'Belgium',
@@ -215,7 +215,7 @@ const claimed = (units: number, limit = 1_000_000) =>
     .thenClaimed('stock', '21071', units)
     .given('count-stock', { stockCode: '21071', units: limit })
 
-test('an order claims its units, and a cancellation gives them back', () => {
+test('an order claims its units, and a cancellation releases them', () => {
   claimed(7)
     .thenClaimed('stock', '22193', 2)
     .given('cancel-order', number, ann)
@@ -223,7 +223,7 @@ test('an order claims its units, and a cancellation gives them back', () => {
     .thenClaimed('stock', '22193', 0)
 })
 
-test('units that are shipped are not in the house any more', () => {
+test('shipped units leave the stock', () => {
   claimed(7, 10)
     .given('ship-order', number, ann)
     .thenClaimed('stock', '21071', 0)
@@ -239,7 +239,7 @@ test('units that are shipped are not in the house any more', () => {
     .thenEffects('apology')
 })
 
-test('a forklift: the latest order is made good, whole, and taken out of the books', () => {
+test('after the forklift the newest order is compensated whole, and removed from the books', () => {
   claimed(7, 7)
     .when('write-off-stock', {
       number: 'w1',

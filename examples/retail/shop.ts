@@ -1,16 +1,16 @@
 /**
- * An online shop, whole: what may be asked of it, what it remembers, and the rules in between.
+ * A complete online shop: its requests, its tables, and the rules in between.
  *
- * A request is decided under its invoice number and nowhere else. Products, customers and days have keys of
- * their own, possibly on other partitions, so their totals are told by events. These arrive exactly once in
- * effect but in any order; that is why everything below adds up the same in whatever order it comes.
+ * A request is decided under its invoice number and nowhere else. Products, customers and days have keys of their own,
+ * perhaps on other partitions, so events carry the amounts to their totals. Events arrive exactly once in effect but in
+ * any order, so every sum below is the same in any order.
  *
- * It is the second version: `v1/shop.ts` is the first one, with the bugs that this one mends.
+ * This is the second version. `v1/shop.ts` is the first one, with the bugs that this one fixes.
  */
 import { app, effect, type Frozen, type Reaction, reject, scopes, type Tx, type ValueOf } from 'hence'
 import { z } from 'zod'
 
-/** What a partition key stands for. Orders, credit notes, write-offs and adjustments share one row of numbers. */
+/** Orders, credit notes, write-offs and adjustments share one sequence of numbers. */
 const [invoice, product, customer, day] = scopes('invoice', 'product', 'customer', 'day')
 
 const name = z.string().min(1).max(64)
@@ -33,13 +33,13 @@ const sale = z.object({
   lines: z.array(line).min(1),
 })
 
-// What the shop has.
+// Constraints and effects.
 
 /**
- * Units of a product that orders may claim: an order is accepted at once, and made good if it turns out that there was too
- * little. Cancellations and credit notes give back, write-offs take away, `count-stock` says how much there is.
+ * Units of a product, which orders claim. An order is accepted at once, and compensated if the stock was too small.
+ * Cancellations and credit notes release claims, write-offs lower the limit, `count-stock` sets it.
  *
- * The files that are imported tell no purchases, so a product that nobody has counted has more than they ever sell.
+ * The imported files have no purchases, so the default limit of a product is more than they ever sell.
  */
 export const stock = product.capacity('stock', { mode: 'loose', limit: 1_000_000 })
 
@@ -47,12 +47,12 @@ export const stock = product.capacity('stock', { mode: 'loose', limit: 1_000_000
 export const apology = effect('apology', {
   input: z.object({ to: z.string(), number: name, stockCode: name, amount: money }),
 })
-/** A customer was told a wrong total. */
+/** A customer had been sent a wrong total. */
 export const revisedStatement = effect('revised-statement', {
   input: z.object({ to: z.email(), customer: name, before: money, after: money }),
 })
 
-// What the shop remembers.
+// Tables.
 
 export const orders = invoice.table('orders', {
   value: sale.omit({ number: true, lines: true }).extend({
@@ -64,7 +64,7 @@ export const orders = invoice.table('orders', {
   }),
   indexes: { byCustomer: ['customer', 'at'], byDay: ['day'] },
 })
-/** An order has many lines, numbered from 1; two of them may well be for the same product. */
+/** The lines of an order, numbered from 1. Two of them may be for the same product. */
 export const orderLines = invoice.table('orderLines', { key: ['number'], value: line })
 export const creditNotes = invoice.table('creditNotes', {
   value: sale.omit({ number: true }).extend({ amount: money }),
@@ -84,7 +84,7 @@ export const products = product.table('products', {
 export const customers = customer.table('customers', {
   value: z.object({
     country: name,
-    /** Time and number of the latest invoice, which is the one that tells the country. */
+    /** Time and number of the latest invoice, which decides the country. */
     latest: z.string(),
     orders: z.int(),
     creditNotes: z.int(),
@@ -96,7 +96,7 @@ export const days = day.table('days', {
   value: z.object({ orders: z.int(), creditNotes: z.int(), revenue: money }),
 })
 
-// What one key tells another.
+// Events.
 
 const sold = product.event('sold', {
   data: z.object({ stockCode: name, units: z.int(), revenue: money }),
@@ -126,7 +126,7 @@ const booked = day.event('booked', {
   key: (event) => event.day,
 })
 
-// What may be asked of the shop.
+// Requests.
 
 /** The requests that move money. */
 function sales(books: Books) {
@@ -165,7 +165,7 @@ function sales(books: Books) {
     },
   })
 
-  /** Money back for goods returned, at the prices they were bought for. It names no order. */
+  /** A refund for returned goods, at the prices they were bought for. It names no order. */
   const creditNote = invoice.request('credit-note', {
     input: sale,
     key: (note) => note.number,
@@ -190,7 +190,7 @@ export const shipOrder = invoice.request('ship-order', {
     const order = openOrder(tx)
     if ('reason' in order) return order
     tx.put(orders, { ...order, state: 'shipped' })
-    // The claim goes, and its units with it; both arrive at the product one right after the other.
+    // The claim is released, and its units leave. Both reach the product one right after the other.
     tx.release(stock)
     const lines = tx.scan(orderLines).map((row) => row.value)
     for (const [stockCode, units] of unitsByProduct(lines)) tx.emit(stockMoved, { stockCode, units: -units })
@@ -198,7 +198,7 @@ export const shipOrder = invoice.request('ship-order', {
   },
 })
 
-/** Takes units that were lost or damaged from the stock: `units` is negative. */
+/** Removes lost or damaged units from the stock; `units` is negative. */
 export const writeOffStock = invoice.request('write-off-stock', {
   input: z.object({ number: name, at: time, stockCode: name, units: z.int().max(-1), reason: z.string() }),
   key: (writeOff) => writeOff.number,
@@ -210,7 +210,7 @@ export const writeOffStock = invoice.request('write-off-stock', {
   },
 })
 
-/** Somebody has counted what is in the house. What open orders claim beyond that is made good. */
+/** Sets the stock to a counted number. Open orders that claim more are compensated. */
 export const countStock = product.request('count-stock', {
   input: z.object({ stockCode: name, units: z.int().min(0) }),
   key: (count) => count.stockCode,
@@ -220,7 +220,7 @@ export const countStock = product.request('count-stock', {
   },
 })
 
-/** Corrects what is owed to the shop, up or down, for no product and no customer. */
+/** Adjusts the debts to the shop, up or down, without a product or a customer. */
 export const adjustDebt = invoice.request('adjust-debt', {
   input: z.object({ number: name, at: time, description: z.string(), amount: money }),
   key: (adjustment) => adjustment.number,
@@ -232,7 +232,7 @@ export const adjustDebt = invoice.request('adjust-debt', {
   },
 })
 
-// What happens where an event arrives.
+// Reactions.
 
 const newProduct = { units: 0, revenue: 0, writeOffUnits: 0 }
 
@@ -271,27 +271,27 @@ const onBooked = day.on(booked, (tx, booking) => {
   })
 })
 
-// What happens when what it remembers was wrong.
+// Corrections.
 
-/** A customer who was told another total than the right one gets the right one, and the shop's apologies. */
+/** A customer whose total was wrong gets a letter with the right one, and an apology. */
 const apologise = customer.correct((tx, correction) => {
   if (correction.kind !== 'row' || correction.table !== customers.name) return
   const { before, after } = correction as { before?: Customer; after?: Customer }
   const [wrong, right] = [before?.spent ?? 0, after?.spent ?? 0]
   if (wrong === right) return
-  // The files that are imported tell no addresses.
+  // The imported files have no addresses.
   const to = `customer-${tx.key}@example.com`
   tx.effect(revisedStatement, { to, customer: tx.key, before: wrong, after: right })
 })
 
-/** What versions of the shop do differently. */
+/** The parts in which versions of the shop differ. */
 export interface Books {
   amountOf(lines: readonly Line[]): number
-  /** Whether a day's books tell of a sale, or of a credit note. */
+  /** Whether a day's books include a sale or credit note. */
   countsForDay(sale: Sale, booking: Booking): boolean
 }
 
-/** The shop in a version of its own, with what makes good the mistakes of the version before. */
+/** A version of the shop, with the corrections of the version before. */
 export function retail(books: Books, ...corrections: Reaction[]) {
   return app('retail', {
     requests: [...sales(books), shipOrder, writeOffStock, countStock, adjustDebt],
@@ -306,9 +306,9 @@ const shop = retail({ amountOf, countsForDay: () => true }, apologise)
 export default shop
 export type Shop = typeof shop
 
-// What several derivations share.
+// Shared by several derivations.
 
-/** The order, when its sender may still do something about it. */
+/** The order, if its sender may still change it. */
 function openOrder(tx: InvoiceTx) {
   const order = tx.get(orders)
   if (!order) return reject('unknown-order')
@@ -319,7 +319,7 @@ function openOrder(tx: InvoiceTx) {
   return order
 }
 
-/** Tells the products, the customer and the day of a sale, or with `sign` -1 that it was taken back. */
+/** Emits a sale to its products, its customer and its day; with `sign` -1, its reversal. */
 function book(tx: InvoiceTx, books: Books, sale: Sale, booking: Booking): void {
   const { sign, ...counts } = booking
   for (const [stockCode, lines] of Map.groupBy(sale.lines, (line) => line.stockCode)) {

@@ -5,7 +5,7 @@ import { requestOf } from './invoice.ts'
 import { sample } from './sample.ts'
 import type { Submission } from './submission.ts'
 
-/** Where the shop's requests come from. */
+/** The source of the shop's requests. */
 export interface Source {
   readonly name: string
   readonly count: number

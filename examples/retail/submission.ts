@@ -1,10 +1,10 @@
 import type { RequestInput, RequestName } from 'hence'
 import type { Shop } from './shop.ts'
 
-/** Requests about something with a number: what the shop's papers tell. */
+/** Requests that carry an invoice number. */
 type Numbered = Exclude<RequestName<Shop>, 'count-stock'>
 
-/** A request of the shop, ready to be sent, and sent again. */
+/** A request of the shop, ready to be sent as often as necessary. */
 export type Submission = {
   [Type in Numbered]: {
     readonly type: Type

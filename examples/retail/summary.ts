@@ -3,7 +3,7 @@ import type { Tally } from './import.ts'
 import { formatMoney } from './money.ts'
 import type { Shop } from './shop.ts'
 
-/** What an import did, and what the shop's books say after it. */
+/** The counts of an import, and the totals of the shop's books after it. */
 export interface Summary {
   readonly requests: number
   readonly accepted: number
@@ -11,7 +11,7 @@ export interface Summary {
   readonly failed: number
   readonly duplicates: number
   readonly requestsPerSecond: number
-  /** In pounds with three decimals, as text: no float stands between. */
+  /** Pounds with three decimals, as text, never through floating point. */
   readonly revenue: string
   readonly writeOffUnits: number
   readonly customers: number
@@ -20,7 +20,7 @@ export interface Summary {
   readonly digest: string
 }
 
-/** Adds up the tables when everything that was sent has been applied. */
+/** Adds up the tables once every request that was sent has been applied. */
 export async function summarize(
   engine: Engine<Shop>,
   { accepted, rejected, failed, duplicates }: Tally,
@@ -45,12 +45,12 @@ export async function summarize(
   }
 }
 
-/** What all days have brought in, in pounds with three decimals. */
+/** The revenue of all days, in pounds with three decimals. */
 export async function revenueOf(engine: Engine<Shop>): Promise<string> {
   return formatMoney(sum(await engine.scan('days'), (row) => row.revenue))
 }
 
-/** The summary for people to read, with the reasons of rejections. */
+/** The summary as text, with the reasons of rejections. */
 export function describe(summary: Summary, reasons: ReadonlyMap<string, number>): string {
   const why = [...reasons].sort(([, a], [, b]) => b - a).map(([reason, count]) => `${count} ${reason}`)
   return table([
@@ -58,7 +58,7 @@ export function describe(summary: Summary, reasons: ReadonlyMap<string, number>)
     ['accepted', count(summary.accepted)],
     ['rejected', count(summary.rejected), why.join(', ')],
     ['failed', count(summary.failed)],
-    ['duplicates', count(summary.duplicates), 'sent before: the first outcome came back, nothing changed'],
+    ['duplicates', count(summary.duplicates), 'sent before: the stored outcome came back, nothing changed'],
     [],
     ['revenue', `£${grouped(summary.revenue)}`],
     ['write-offs', count(summary.writeOffUnits), 'units'],
@@ -88,7 +88,7 @@ function sum<Row>(rows: readonly { readonly value: Row }[], of: (row: Row) => nu
   throw new HenceError('total-too-large', 'operator', `A total of ${total} is too large to be exact.`)
 }
 
-/** Names to the left, figures to the right, notes after them. */
+/** Aligns names to the left and figures to the right, with notes after them. */
 function table(rows: readonly (readonly string[])[]): string {
   const short = rows.filter(([, figure = '']) => figure.length <= 20)
   const width = (column: number) => Math.max(...short.map((row) => row[column]?.length ?? 0))

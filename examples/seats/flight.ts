@@ -1,2 +1,2 @@
-/** The one flight that the site sells, as the request `open-flight` has it. */
+/** The one flight that the site sells: the input of the request `open-flight`. */
 export const flight = { flight: 'HE101', rows: 16, letters: 'ABCDEF' }

@@ -18,14 +18,14 @@ window, is another passenger.
 
 Stop it whenever you like, by Ctrl-C or by kill -9, and start it again: the pages go on by themselves.`,
   )
-  .showHelpAfterError('(--help tells more)')
+  .showHelpAfterError('(--help shows the options)')
   .parse()
 const options: { data: string; port: string } = command.opts()
 
 try {
   await run()
 } catch (error) {
-  // What Hence says is meant for people; the trace of anything else is for whoever mends it.
+  // The messages of Hence are for users; other errors show their stack.
   console.error(error instanceof HenceError ? `${error.code}: ${error.message}` : error)
   process.exitCode = 1
 }

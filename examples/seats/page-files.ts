@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
-/** A file that the browser gets. */
+/** A file that the browser loads. */
 export interface PageFile {
   readonly path: string
   readonly type: string
@@ -12,7 +12,7 @@ export interface PageFile {
 
 const folder = new URL('./page/', import.meta.url)
 
-/** Bundles the page, and a service worker that keeps just these files: another page is another worker. */
+/** Bundles the page, and a service worker that caches exactly these files; a changed page has another worker. */
 export async function pageFiles(): Promise<readonly PageFile[]> {
   const text = (name: string) => readFile(new URL(name, folder), 'utf8')
   const files: PageFile[] = [
@@ -44,7 +44,7 @@ async function bundled(name: string, define: Record<string, string> = {}): Promi
     logLevel: 'silent',
     legalComments: 'none',
     define,
-    // The same client that this process would import: the sources here, the package elsewhere.
+    // The client that this process would import: the sources here, the package elsewhere.
     alias: { 'hence/client': fileURLToPath(import.meta.resolve('hence/client')) },
   })
   return built.outputFiles[0]!.text

@@ -10,7 +10,7 @@ const noon = Date.UTC(2026, 0, 1, 12)
 const seat = { flight: 'HE101', row: 12, letter: 'A' }
 const opened = () => scenario(seats).given('open-flight', { flight: 'HE101', rows: 20, letters: 'ABCDEF' })
 
-test('a seat that is held is booked by whoever holds it, and by nobody else', () => {
+test('a held seat can only be booked by the passenger who holds it', () => {
   opened()
     .when('hold-seat', seat, { ...ann, at: noon })
     .thenAccepted({ until: noon + holdMs })
@@ -42,7 +42,7 @@ test('a hold ends after 15 minutes, a booking does not', () => {
     .thenRejected('seat-not-yours')
 })
 
-test('the end of a hold that was released ends no later one', () => {
+test('the timer of a released hold does not end a later hold', () => {
   opened()
     .given('hold-seat', seat, { ...ann, at: noon })
     .given('release-seat', seat, { ...ann, at: noon + 60_000 })
@@ -53,7 +53,7 @@ test('the end of a hold that was released ends no later one', () => {
     .thenRow('seats', ['HE101', 12, 'A'], { state: 'free' })
 })
 
-test('a flight is opened once, and has the seats that it has', () => {
+test('a flight is opened once, and its seats cannot change', () => {
   opened()
     .when('open-flight', { flight: 'HE101', rows: 9, letters: 'AB' })
     .thenRejected('flight-exists')
@@ -63,7 +63,7 @@ test('a flight is opened once, and has the seats that it has', () => {
     .thenRejected('seat-not-yours')
 })
 
-test('on 4 partitions 60 passengers want 12 seats: each goes to one, and holds end by themselves', async () => {
+test('on 4 partitions 60 passengers compete for 12 seats: each seat goes to one, and holds end by themselves', async () => {
   let now = noon
   const alarms: string[] = []
   const ring = new Set<() => void>()

@@ -1,9 +1,9 @@
 /**
- * The seats of flights: somebody holds a seat for 15 minutes, and books it or lets it go.
+ * The seats of flights: a passenger holds a seat for 15 minutes, and books it or releases it.
  *
- * All of a flight stands under the flight's key, so requests about it are decided one after the other. That alone
- * keeps a seat for one passenger; a constraint is needed where two keys have to agree. And whoever shows the seats
- * reads one table: `seats`, by the prefix of the flight.
+ * Everything about a flight is under the flight's key, so its requests are decided one at a time. That alone gives each
+ * seat to one passenger; a constraint is needed only where two keys have to agree. To show the seats, read the table
+ * `seats` with the flight as prefix.
  */
 import { app, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'
@@ -15,7 +15,7 @@ export const holdMs = 15 * 60_000
 const name = z.string().min(1).max(64)
 const place = { row: z.int().min(1).max(99), letter: z.string().regex(/^[A-K]$/) }
 
-/** The map of a flight, which everybody may see: row and letter → state. */
+/** The seat map of a flight, readable by everybody: row and letter → state. */
 const seats = flight.table('seats', {
   key: ['number', 'string'],
   value: z.object({
@@ -26,7 +26,7 @@ const seats = flight.table('seats', {
   read: 'everybody',
 })
 
-/** Who has a seat, which only they may see. */
+/** The passenger of a seat, readable only by that passenger. */
 const passengers = flight.table('passengers', {
   key: ['number', 'string'],
   value: z.object({ passenger: z.string() }),
@@ -87,7 +87,7 @@ const releaseSeat = flight.request('release-seat', {
   },
 })
 
-/** The timer is cancelled when the seat is booked or released; so whoever held it still does. */
+/** A booking or a release cancels the timer, so when it fires the hold is still there. */
 const onHoldEnded = flight.on(holdEnded, (tx, { row, letter }) => free(tx, row, letter))
 
 function isOwn(tx: FlightTx, row: number, letter: string): boolean {

@@ -2,22 +2,22 @@ import { createHash, randomBytes } from 'node:crypto'
 import { parse } from 'hono/utils/cookie'
 
 /**
- * Who is at a browser: whoever has its cookie. A real site has logins; here every browser is a passenger of its own.
+ * The passenger of a browser, by cookie. A real site has logins; here every browser is a separate passenger.
  *
  *   seats-session    the secret, which no script of the page can read
- *   seats-passenger  the name that follows from it, for the page; it opens the outbox of this passenger also offline
+ *   seats-passenger  the name derived from it, for the page: it opens this passenger's outbox, also offline
  *
- * The name goes into the log with every request and stays there. The secret cannot be told from it.
+ * The name is in the log with every request. The secret cannot be computed from it.
  */
 export interface Session {
   readonly secret: string
   readonly passenger: string
 }
 
-/** Named after the example: cookies of localhost are those of whatever runs there, on every port. */
+/** Named after the example, because every program on localhost shares its cookies, whatever the port. */
 export const cookie = { secret: 'seats-session', passenger: 'seats-passenger' }
 
-/** How long the cookies last, in seconds: as long as browsers let them. */
+/** The lifetime of the cookies in seconds: the longest that browsers allow. */
 export const cookieSeconds = 400 * 24 * 60 * 60
 
 /** @returns undefined without a cookie that this site could have set */

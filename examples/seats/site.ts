@@ -11,25 +11,25 @@ import { pageFiles } from './page-files.ts'
 import type { Seats } from './seats.ts'
 import { cookie, cookieSeconds, newSession, sessionOf } from './session.ts'
 
-/** The seats of one flight on the web. */
+/** The web site of one flight's seats. */
 export interface Site {
   readonly listener: RequestListener
-  /** Finishes the requests that are under way, and ends the streams. The engine stays open. */
+  /** Finishes requests under way and ends the streams. The engine stays open. */
   close(): Promise<void>
 }
 
-/** What a passenger may do. without the permission `read` they see the rows that the tables' own rules let them see. */
+/** The permissions of a passenger. Without `read` a passenger sees the rows that the tables' rules allow. */
 const permissions = ['submit:hold-seat', 'submit:book-seat', 'submit:release-seat']
 
 export async function openSite(engine: Engine<Seats>): Promise<Site> {
-  // One id for ever: the flight is opened by the first start, and every later one hears the same answer.
+  // Always the same id: the first start opens the flight, and later starts get the stored outcome.
   await engine.submit('open-flight', flight, { requestId: `open-${flight.flight}` })
 
   const hence = server(engine, {
     path: '/hence',
     authenticate({ headers }) {
       const session = sessionOf(headers)
-      // The page says who it takes its user for; a tab that was left open may be behind the cookie.
+      // The page names its passenger, because a tab that was left open may not match the cookie.
       if (session === undefined || headers.get('passenger') !== session.passenger) return undefined
       return { principal: session.passenger, permissions }
     },
@@ -39,12 +39,12 @@ export async function openSite(engine: Engine<Seats>): Promise<Site> {
   web.use(
     secureHeaders({
       contentSecurityPolicy: { defaultSrc: ["'self'"], baseUri: ["'none'"], frameAncestors: ["'none'"] },
-      // The example is served over plain HTTP on one's own machine.
+      // The example is served over plain HTTP on the local machine.
       strictTransportSecurity: false,
     }),
   )
   web.use(etag())
-  // PUT, which no page of another site can send: it could give this browser a passenger of its choice.
+  // PUT, because a page of another site cannot send it: that could give this browser a passenger of its choice.
   web.put('/session', (context) => {
     const session = sessionOf(context.req.raw.headers) ?? newSession()
     bake(context, cookie.secret, session.secret, true)

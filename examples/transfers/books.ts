@@ -1,14 +1,14 @@
 import type { Engine } from 'hence'
 import type { Bank } from './transfers.ts'
 
-/** What all accounts come to, in cents. */
+/** The sum of all accounts, in cents. */
 export interface Books {
   readonly inAccounts: number
-  /** Taken from one account and not given to another yet. */
+  /** Taken from one account and not yet added to another. */
   readonly underWay: number
-  /** What a reader sees who counts only transfers that are done, as if no other had begun. */
+  /** The sum for a reader who counts only finished transfers, as if no other had begun. */
   readonly byDoneOnly: number
-  /** What the poorest account has. */
+  /** The lowest balance. */
   readonly lowest: number
 }
 
@@ -24,7 +24,7 @@ const scanAccounts = (engine: Scanned) => engine.scan('accounts')
 const scanTransfers = (engine: Scanned) => engine.scan('transfers')
 const scanReceipts = (engine: Scanned) => engine.scan('receipts')
 
-/** Adds up what an engine in this process has: there, scans that begin together read at one moment. */
+/** Adds up the tables of an engine in this process, where scans that begin together read one moment. */
 export async function addUp(engine: Scanned): Promise<Books> {
   const [accounts, transfers, receipts] = await Promise.all([
     scanAccounts(engine),
@@ -34,7 +34,7 @@ export async function addUp(engine: Scanned): Promise<Books> {
   return booksOf({ accounts, transfers, receipts })
 }
 
-/** @throws Error when a transfer is done and its receipt is missing or says something else */
+/** @throws Error if a finished transfer has no receipt, or another one */
 export function booksOf({ accounts, transfers, receipts }: BankRows): Books {
   const got = new Map(receipts.map(({ key: [to, transfer], value }) => [transfer, { to, ...value }]))
   const inAccounts = accounts.reduce((sum, { value }) => sum + value.cents, 0)
@@ -52,7 +52,7 @@ export function booksOf({ accounts, transfers, receipts }: BankRows): Books {
       }
     } else if (value.state === 'under-way') {
       if (!receipt) underWay += value.cents
-      // Undone in the mind of the reader: given back here, and taken away where it has arrived.
+      // The reader undoes it: adds it back here, and subtracts it where it has arrived.
       byDoneOnly += value.cents - (receipt?.cents ?? 0)
     }
   }

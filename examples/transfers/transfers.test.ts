@@ -21,7 +21,7 @@ test('money goes from one account to another', () => {
     .thenRow('accounts', ['b'], { owner: 'bob', cents: 100 })
 })
 
-test('an account pays what it has, for its owner', () => {
+test('an account pays only what it has, and only for its owner', () => {
   opened()
     .when('transfer', { from: 'a', to: 'b', cents: 101 }, ann)
     .thenRejected('too-little-money', { cents: 100 })
@@ -34,7 +34,7 @@ test('an account pays what it has, for its owner', () => {
     .thenRow('accounts', ['a'], { owner: 'ann', cents: 100 })
 })
 
-test('money for an account that is not there comes back', () => {
+test('money for an account that does not exist comes back', () => {
   opened()
     .when('transfer', { from: 'a', to: 'nobody', cents: 60 }, ann)
     .thenAccepted()
@@ -42,7 +42,7 @@ test('money for an account that is not there comes back', () => {
     .thenRow('accounts', ['nobody'], undefined)
 })
 
-test('on 4 partitions the sum is the same at every moment, also for a reader who sees only what is done', async () => {
+test('on 4 partitions the sum is the same at every moment, also for a reader of finished transfers', async () => {
   const alarms: string[] = []
   const engine = await createEngine({
     app: bank,
@@ -61,7 +61,7 @@ test('on 4 partitions the sum is the same at every moment, also for a reader who
     ),
   )
   let [isOver, moments, busy] = [false, 0, 0]
-  // Replies come before the money does.
+  // Replies arrive before the money does.
   const over = sending.then(() => engine.idle())
   void over.then(() => {
     isOver = true
@@ -83,7 +83,7 @@ test('on 4 partitions the sum is the same at every moment, also for a reader who
   await engine.close()
 })
 
-/** Storage whose appends take some turns of the event loop, as those of a disk do: so money is under way for a while. */
+/** Storage whose appends take some turns of the event loop, like a disk's, so that money is under way for a while. */
 function unhurried(storage: Storage): Storage {
   const { log } = storage
   return {

@@ -1,9 +1,9 @@
 /**
- * Money moves between accounts, which may stand in different partitions, and no cent is lost or made.
+ * Money moves between accounts, perhaps in different partitions, and no cent is lost or made.
  *
- * A transfer is decided under the key of the account that pays, which alone knows what it has: so nothing is ever
- * below zero, and no constraint is needed. From there the money travels as an event, which arrives exactly once in
- * effect. Until the other account has answered, the transfer is under way.
+ * A transfer is decided under the key of the paying account, which has its balance. So no balance is ever below zero, and
+ * no constraint is needed. From there the money travels as an event, which arrives exactly once in effect. The
+ * transfer is under way until the other account has answered.
  */
 import { app, reject, scopes } from 'hence'
 import { z } from 'zod'
@@ -18,13 +18,13 @@ export const accounts = account.table('accounts', {
   indexes: { byOwner: ['owner'] },
   read: { index: 'byOwner', equals: (who) => who.id },
 })
-/** What an account sent, by the id of the transfer. */
+/** Transfers that an account sent, by id. */
 export const transfers = account.table('transfers', {
   key: ['string'],
   value: z.object({ to: name, cents, state: z.enum(['under-way', 'done', 'returned']) }),
   indexes: { byState: ['state'] },
 })
-/** What an account got, by the same id. A transfer that is done has its row here. */
+/** Transfers that an account received, by the same id. A finished transfer has a row here. */
 export const receipts = account.table('receipts', {
   key: ['string'],
   value: z.object({ from: name, cents }),
@@ -73,7 +73,7 @@ const onArriving = account.on(arriving, (tx, { transfer, from, cents }) => {
   tx.emit(answered, { transfer, from, isTaken: row !== undefined })
 })
 
-/** Money for an account that is not there goes back. */
+/** Money for an account that does not exist goes back. */
 const onAnswered = account.on(answered, (tx, { transfer, isTaken }) => {
   const sent = tx.get(transfers, transfer)!
   tx.put(transfers, transfer, { ...sent, state: isTaken ? 'done' : 'returned' })

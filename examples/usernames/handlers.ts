@@ -1,7 +1,7 @@
 import { handlers } from 'hence'
 import type { Usernames } from './usernames.ts'
 
-/** What touches the world; here it only prints. */
+/** The effect handlers; here they only print. */
 export default handlers<Usernames>({
   'ask-for-name'({ input, id }) {
     console.log(

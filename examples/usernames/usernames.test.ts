@@ -10,7 +10,7 @@ const bob = { principal: 'bob' }
 for (const mode of ['strict', 'loose'] as const) {
   const app = usernames(mode)
 
-  test(`${mode}: a name is free again when it is released, or left for another`, () => {
+  test(`${mode}: a name is free again after a release or a rename`, () => {
     scenario(app)
       .given('register', { account: 'a1', name: 'Ann' }, ann)
       .given('rename', { account: 'a1', name: 'Anna' }, ann)
@@ -24,7 +24,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRow('accounts', ['b1'], { owner: 'bob', name: 'anna' })
   })
 
-  test(`${mode}: one's own name is taken, and an account is its owner's`, () => {
+  test(`${mode}: an account cannot rename to its own name, and only its owner may rename it`, () => {
     scenario(app)
       .given('register', { account: 'a1', name: 'Ann' }, ann)
       .when('rename', { account: 'a1', name: 'ANN' }, ann)
@@ -39,7 +39,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenClaimed('name-taken', 'ann', 1)
   })
 
-  test(`${mode}: on 4 partitions 40 accounts want 8 names: each goes to one`, async () => {
+  test(`${mode}: on 4 partitions 40 accounts compete for 8 names: each goes to one`, async () => {
     const alarms: string[] = []
     const engine = await createEngine({
       app,
@@ -61,7 +61,7 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: a name that is taken is refused at once', () => {
+test('strict: a name that is taken is rejected at once', () => {
   scenario(usernames('strict'))
     .given('register', { account: 'a1', name: 'Ann' }, ann)
     .when('register', { account: 'b1', name: 'ann' }, bob)
@@ -74,7 +74,7 @@ test('strict: a name that is taken is refused at once', () => {
     .thenClaimed('name-taken', 'bob', 1)
 })
 
-test('loose: whoever was late keeps the account and is asked for another name', () => {
+test('loose: a person who was too late keeps the account and is asked for another name', () => {
   scenario(usernames('loose'))
     .given('register', { account: 'a1', name: 'Ann' }, ann)
     .when('register', { account: 'b1', name: 'ann' }, bob)

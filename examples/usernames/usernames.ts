@@ -1,17 +1,17 @@
 /**
- * User names: each is held by one account at a time.
+ * User names: each belongs to one account at a time.
  *
- * An account is decided under its own key, a name under the key of the name, and these may stand in different
- * partitions. The constraint `name-taken` is what both agree on: whoever wants a name claims it.
+ * An account is decided under its own key and a name under the key of the name, perhaps in different partitions. An
+ * account claims its name with the constraint `name-taken`, which makes both agree.
  */
 import { app, effect, type Mode, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'
 
-/** Names that look alike to people are one name here: a name is claimed in small letters. */
+/** Names that differ only in case are one name: claims use lower case. */
 const wanted = z.string().regex(/^[A-Za-z][A-Za-z0-9_]{1,30}$/)
 const keyOf = (name: string) => name.toLowerCase()
 
-/** @param mode `loose`: accounts are made at once, and who was late is asked to choose another name */
+/** @param mode `loose`: accounts are created at once, and a late account is asked to choose another name */
 export function usernames(mode: Mode) {
   const [account, name] = scopes('account', 'name')
 
@@ -19,7 +19,7 @@ export function usernames(mode: Mode) {
   const accounts = account.table('accounts', {
     value: z.object({
       owner: z.string(),
-      /** Null when it was lost to somebody who came first. */
+      /** Null if another account had it first. */
       name: z.string().nullable(),
     }),
     indexes: { byName: ['name'], byOwner: ['owner'] },
@@ -45,7 +45,7 @@ export function usernames(mode: Mode) {
     derive(tx, input) {
       const row = tx.get(accounts)
       if (!row || row.owner !== tx.principal) return reject('unknown-account')
-      // In strict mode the constraint has said so by now; a name that is taken is taken by oneself, too.
+      // In strict mode the constraint has decided already. An account's own name counts as taken too.
       if (row.name !== null && keyOf(row.name) === keyOf(input.name)) return reject('name-taken')
       tx.release(taken)
       tx.put(accounts, { ...row, name: input.name })
@@ -64,7 +64,7 @@ export function usernames(mode: Mode) {
     },
   })
 
-  /** Only a loose claim is ever lost: the limit of a unique constraint does not fall. */
+  /** Only a loose claim can be lost, because the limit of a unique constraint does not fall. */
   function lose(tx: Tx<'account'>, lost: string): void {
     const row = tx.get(accounts)
     if (row?.name !== lost) return

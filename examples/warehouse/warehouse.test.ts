@@ -19,7 +19,7 @@ for (const mode of ['strict', 'loose'] as const) {
   const app = warehouse(mode)
   const stocked = () => scenario(app).given('receive-goods', { sku: 'mug', units: 10 })
 
-  test(`${mode}: what is cancelled is there again, what was shipped is not`, () => {
+  test(`${mode}: cancelled units can be ordered again, shipped units cannot`, () => {
     stocked()
       .given('place-order', mugs('o1', 4), ann)
       .given('place-order', mugs('o2', 6), bob)
@@ -36,7 +36,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenAccepted({ limit: 7, claimed: 0 })
   })
 
-  test(`${mode}: the forklift: whoever ordered last gets an apology and a voucher, which works once`, () => {
+  test(`${mode}: after the forklift the last order gets an apology and a voucher, which works once`, () => {
     const s = stocked()
       .given('place-order', mugs('o1', 4), ann)
       .given('place-order', mugs('o2', 6), bob)
@@ -60,14 +60,14 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenAccepted({ discountPercent })
   })
 
-  test(`${mode}: a voucher that nobody made is none`, () => {
+  test(`${mode}: a made-up voucher is rejected`, () => {
     stocked()
       .when('place-order', mugs('o1', 1, '00000000-0000-4000-8000-000000000000'), ann)
       .thenRejected('voucher')
       .thenClaimed('stock', 'mug', 0)
   })
 
-  test(`${mode}: what is not there cannot be written off, and an order number is taken once`, () => {
+  test(`${mode}: only existing units can be written off, and an order number is used once`, () => {
     stocked()
       .when('write-off', { sku: 'mug', units: 11, reason: 'forklift' })
       .thenRejected('not-there')
@@ -77,7 +77,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenClaimed('stock', 'mug', 4)
   })
 
-  test(`${mode}: on 4 partitions 60 orders want what 30 can have, while goods arrive and break`, async () => {
+  test(`${mode}: on 4 partitions 60 orders compete for the units of 30, while goods arrive and break`, async () => {
     const alarms: string[] = []
     const engine = await createEngine({
       app,
@@ -106,8 +106,8 @@ for (const mode of ['strict', 'loose'] as const) {
       const of = (state: string) =>
         orders.filter(({ value }) => value.sku === sku && value.state === state).length
       const { limit, claimed } = await engine.violations.standing('stock', sku)
-      assert.equal(claimed, of('placed'), 'what is claimed is what is placed')
-      assert.equal(limit, 10 - of('shipped'), 'the limit is what is in the house')
+      assert.equal(claimed, of('placed'), 'the claimed units are not those of placed orders')
+      assert.equal(limit, 10 - of('shipped'), 'the limit is not the stock')
       assert.ok(claimed <= limit)
     }
     const sorry = orders.filter(({ value }) => value.state === 'sorry').length
@@ -117,7 +117,7 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: too little is refused', () => {
+test('strict: an order beyond the stock is rejected', () => {
   scenario(warehouse('strict'))
     .given('receive-goods', { sku: 'mug', units: 3 })
     .when('place-order', mugs('o1', 4), ann)
@@ -125,7 +125,7 @@ test('strict: too little is refused', () => {
     .thenRow('orders', ['o1'], undefined)
 })
 
-test('loose: too little is accepted and made good', () => {
+test('loose: an order beyond the stock is accepted and compensated', () => {
   scenario(warehouse('loose'))
     .given('receive-goods', { sku: 'mug', units: 3 })
     .given('place-order', mugs('o1', 3), ann)

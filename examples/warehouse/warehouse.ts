@@ -1,7 +1,8 @@
 /**
- * A warehouse: orders claim units of its stock, and a forklift may run over what they claim.
+ * A warehouse. Orders claim units of its stock, and a forklift may damage claimed units.
  *
- * The limit of `stock` is what is in the house, and orders claim of it until they are shipped. Whoever must give way gets an apology with a voucher, and a voucher can be used once.
+ * The limit of `stock` is the number of units in the warehouse; orders claim units until they are shipped. An order that
+ * gives way gets an apology with a voucher, which can be used once.
  */
 import { app, effect, type Mode, reject, scopes } from 'hence'
 import { z } from 'zod'
@@ -11,13 +12,13 @@ const units = z.int().min(1).max(1_000_000)
 export const discountPercent = 10
 const nothing = { received: 0, shipped: 0, writtenOff: 0 }
 
-/** @param mode `loose`: an order is accepted at once, also when there is too little, and made good afterwards */
+/** @param mode `loose`: every order is accepted at once; one beyond the stock is compensated afterwards */
 export function warehouse(mode: Mode) {
   const [product, order, voucher] = scopes('product', 'order', 'voucher')
 
-  // What was ordered last gives way first.
+  // The newest order gives way first.
   const stock = product.capacity('stock', { mode, victims: 'newest' })
-  /** Strict in both modes: a discount that was given twice cannot be made good. A voucher that nobody made has limit 0. */
+  /** Strict in both modes: a discount given twice cannot be taken back. A made-up voucher has limit 0. */
   const discount = voucher.capacity('voucher', { mode: 'strict', limit: 0 })
 
   const products = product.table('products', {
@@ -31,7 +32,7 @@ export function warehouse(mode: Mode) {
       units,
       discountPercent: z.int(),
       state: z.enum(['placed', 'shipped', 'cancelled', 'sorry']),
-      /** What makes good for it. */
+      /** The voucher of the apology. */
       voucher: z.string().optional(),
     }),
     indexes: { byOwner: ['owner'] },
@@ -60,7 +61,7 @@ export function warehouse(mode: Mode) {
     },
   })
 
-  /** The forklift. Orders that had these units are made good, in either mode. */
+  /** The forklift. Orders that claimed these units are compensated, in either mode. */
   const writeOff = product.request('write-off', {
     input: z.object({ sku: name, units, reason: z.string() }),
     key: (input) => input.sku,
@@ -113,8 +114,8 @@ export function warehouse(mode: Mode) {
       const row = tx.get(orders)
       if (row?.state !== 'placed') return reject('no-open-order')
       tx.put(orders, { ...row, state: 'shipped' })
-      // The claim goes, and its units with it. Both arrive at the product one right after the other; if the claim was
-      // taken away meanwhile, the units are gone all the same, and somebody else must give way.
+      // The claim is released, and its units leave. Both reach the product one right after the other. If the claim was
+      // lost meanwhile, the units are gone anyway, and another order gives way.
       tx.release(stock)
       tx.emit(left, { sku: row.sku, units: row.units })
     },

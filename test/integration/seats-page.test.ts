@@ -264,10 +264,10 @@ test('a tab whose passenger is gone sends nothing as another passenger', options
   // Another passenger starts in another tab.
   const other = await tab(context, url)
   await button(page, 'Book', '6A').click()
-  await page.getByText('This browser is not known to us any more').waitFor()
+  await page.getByText('We no longer know this browser').waitFor()
   await shows(other, '6A', 'taken')
   assert.deepEqual(await at.log(), ['open-flight', 'hold-seat'])
-  await page.getByRole('button', { name: 'Begin anew' }).click()
+  await page.getByRole('button', { name: 'Start again' }).click()
   await shows(page, '6A', 'taken')
   assert.equal(
     await page.locator('#passenger').textContent(),

@@ -37,7 +37,7 @@ export const claimsPlan: fc.Arbitrary<ClaimsPlan> = fc.record({
   ),
 })
 
-/** What a request asks for. */
+/** The claims that a request asks for. */
 export interface Wants {
   readonly holder: number
   readonly wants: readonly {

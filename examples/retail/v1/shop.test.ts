@@ -16,7 +16,7 @@ const { customer: _, ...ofGuest } = order
 const note = { ...ofGuest, number: 'C536366' }
 const product = { units: 1, writeOffUnits: 0 }
 
-test('version 1 loses a thousandth of a pound on the way through floats, here and there', () => {
+test('version 1 sometimes loses a thousandth of a pound through floating point', () => {
   scenario(firstShop)
     .when('place-order', order)
     .thenAccepted({ units: 1, amount: 4_019 })
@@ -27,7 +27,7 @@ test('version 1 loses a thousandth of a pound on the way through floats, here an
   scenario(shop).when('place-order', order).thenAccepted({ units: 1, amount: 4_020 })
 })
 
-test('version 1 forgets credit notes of nobody in particular', () => {
+test('version 1 misses credit notes without a customer', () => {
   const [placed, credited] = [
     { orders: 1, creditNotes: 0 },
     { orders: 1, creditNotes: 1 },
@@ -44,7 +44,7 @@ test('version 1 forgets credit notes of nobody in particular', () => {
     .thenRow('days', ['2010-12-01'], { ...credited, revenue: 0 })
 })
 
-test('version 2 mends it, and says sorry to the customer whose total was wrong', async () => {
+test('version 2 mends it, and sends a letter to the customer whose total was wrong', async () => {
   const engine = await createEngine({ app: firstShop, data: memoryStorage({ partitions: 2 }) })
   const [line] = order.lines
   const ofAnother = { ...order, number: '536367', customer: '13047', lines: [{ ...line!, price: 4_021 }] }

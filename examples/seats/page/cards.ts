@@ -1,15 +1,15 @@
 import type { SeatName } from './known-seats.ts'
 import type { WishType } from './wishes.ts'
 
-/** What a card shows. */
+/** The content of a card. */
 export interface CardFace {
   readonly look: 'held' | 'booked' | 'waiting'
   readonly text: string
-  /** What can be asked for now. */
+  /** The actions that are possible now. */
   readonly can: ReadonlySet<WishType>
 }
 
-/** The passenger's own seats, a card each, the latest first, with what can be done about them. */
+/** The passenger's seats, one card each, the latest first, with the possible actions. */
 export class Cards {
   readonly #list: HTMLElement
   readonly #asked: (type: WishType, seat: SeatName) => void
@@ -80,11 +80,11 @@ function makeCard(name: SeatName, asked: (type: WishType) => void): Card {
 function drawCard({ element, heading, text, buttons }: Card, face: CardFace): void {
   element.dataset['look'] = face.look
   heading.dataset['look'] = face.look
-  // A text that is set anew is read out anew.
+  // Screen readers read a text again whenever it is set, so set it only if it changed.
   if (text.textContent !== face.text) text.textContent = face.text
   for (const [type, button] of buttons) {
     const hidden = !face.can.has(type)
-    // The focus must not fall to the top of the page with the button that had it.
+    // When the focused button disappears, the focus must not jump to the top of the page.
     if (hidden && document.activeElement === button) element.focus({ preventScroll: true })
     button.hidden = hidden
   }

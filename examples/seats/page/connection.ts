@@ -1,10 +1,10 @@
 /**
- * - `unanswered`: there is a network, but nobody answers at the other end
- * - `stranger`: the server answers, and does not know this passenger (any more)
+ * - `unanswered`: there is a network, but the server does not answer
+ * - `stranger`: the server answers, but does not know this passenger (any more)
  */
 export type Standing = 'online' | 'offline' | 'unanswered' | 'stranger'
 
-/** Watches whether the server answers, by everything that the client asks of it. */
+/** Watches whether the server answers, in every request of the client. */
 export class Connection {
   readonly #changed: () => void
   #heard: Exclude<Standing, 'offline'> = 'online'
@@ -25,7 +25,7 @@ export class Connection {
       this.#note(response.status === 401 ? 'stranger' : response.status < 500 ? 'online' : 'unanswered')
       return response
     } catch (error) {
-      // What the page itself broke off says nothing about the server.
+      // A request that the page aborted says nothing about the server.
       if (!init?.signal?.aborted) this.#note('unanswered')
       throw error
     }

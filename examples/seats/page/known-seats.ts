@@ -9,7 +9,7 @@ export interface Seat {
   readonly until?: number | undefined
 }
 
-/** "12A", as it is printed on the wall above the seat. */
+/** "12A", as printed above the seat. */
 export type SeatName = string
 
 interface Kept {
@@ -19,14 +19,14 @@ interface Kept {
 }
 
 /**
- * What this page knows of the seats of a flight: the tables as they were read last, and every change that was told
- * since. It is kept in the browser, so that a page without a network shows the map as it was.
+ * The seats of a flight that this page knows: the tables as last read, and every change delivered since. They are
+ * stored in the browser, so that a page without a network shows the last map.
  */
 export class KnownSeats {
   readonly seats = new Map<SeatName, Seat>()
-  /** Those that the passenger holds or has booked. */
+  /** The seats that the passenger holds or has booked. */
   readonly own = new Set<SeatName>()
-  /** When the server last told something; undefined before it ever did. */
+  /** When the server last sent something; undefined before it ever did. */
   at: number | undefined
 
   readonly #hence: Client<Seats>
@@ -35,7 +35,7 @@ export class KnownSeats {
   readonly #changed: () => void
   #stop = () => {}
   #reading = Promise.resolve()
-  /** Changes that are told during a read: the rows that it brings may be older or newer. */
+  /** Changes delivered during a read, whose rows may be older or newer. */
   #meanwhile: Told[] | undefined
 
   constructor(hence: Client<Seats>, options: { flight: string; passenger: string; changed: () => void }) {
@@ -46,7 +46,7 @@ export class KnownSeats {
     this.#recall()
   }
 
-  /** Hears of changes from now on; also called to leave a connection that may be dead, and begin a new one. */
+  /** Subscribes to changes; also called to replace a connection that may be dead. */
   follow(): void {
     this.#stop()
     this.#stop = this.#hence.subscribe(
@@ -67,7 +67,7 @@ export class KnownSeats {
     this.#stop()
   }
 
-  /** Reads both tables. They show at least what this client was told is accepted. */
+  /** Reads both tables. They include every request that this client knows was accepted. */
   read(): Promise<void> {
     const read = this.#reading.then(() => this.#read())
     this.#reading = read.catch(() => {})
@@ -113,7 +113,7 @@ export class KnownSeats {
     try {
       localStorage.setItem(this.#keptAs, JSON.stringify(kept))
     } catch {
-      // Without room for it, a page without a network shows no map.
+      // If the browser has no room for it, a page without a network shows no map.
     }
     this.#changed()
   }

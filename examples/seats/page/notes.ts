@@ -1,10 +1,10 @@
 import type { SeatName } from './known-seats.ts'
 import type { Note } from './words.ts'
 
-/** So many are shown; the oldest make room. */
+/** How many notes are shown; the oldest are removed. */
 const notesMax = 3
 
-/** What the passenger should know of what became of their wishes, newest first; one a seat. */
+/** Notes about the outcome of the passenger's requests, newest first, one for each seat. */
 export class Notes {
   readonly #list: HTMLElement
   readonly #shown = new Map<SeatName, HTMLElement>()

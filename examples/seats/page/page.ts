@@ -1,4 +1,4 @@
-/** The page: what is on the screen follows from what the client knows, and is drawn anew whenever that changes. */
+/** The page. It shows the state of the client, and is redrawn whenever that changes. */
 import { client, indexedDb } from 'hence/client'
 import { flight as flightSold } from '../flight.ts'
 import type { Seats } from '../seats.ts'
@@ -14,7 +14,7 @@ import { ending, having, type Look, standings, time, waiting } from './words.ts'
 const { flight } = flightSold
 const part = (id: string) => document.getElementById(id)!
 
-// Before all else, so that a page which is reloaded in a tunnel opens.
+// First, so that the page also opens after a reload without a network.
 void navigator.serviceWorker?.register('/service-worker.js')
 
 const name = await passenger()
@@ -23,12 +23,12 @@ part('passenger').textContent = `Passenger ${name.slice(0, 4).toUpperCase()}`
 const connection = new Connection(draw)
 const hence = client<Seats>({
   url: '/hence',
-  // One outbox a passenger: what one has wished is never sent as another.
+  // One outbox for each passenger, so that no request is sent as another passenger's.
   outbox: indexedDb({ name: `seats of ${name}` }),
-  // Should the browser's passenger change under this page, the site refuses what it sends.
+  // If the browser's passenger changes while this page is open, the site refuses its requests.
   headers: { passenger: name },
   fetch: connection.fetch,
-  // People are waiting: what gets no answer is asked again soon, and after an outage the page is back in seconds.
+  // People are waiting, so retry soon; after an outage the page recovers within seconds.
   timeoutMs: 10_000,
   backoff: { firstMs: 250, mostMs: 5_000 },
 })
@@ -40,12 +40,12 @@ const wishes = new Wishes(hence, {
   changed: draw,
   ended(type, seat, end) {
     const note = ending(type, seat, end, known.own.has(seat))
-    // A hold that was refused takes the booking behind it along; the first note said why.
+    // A refused hold refuses the booking behind it too; the first note gives the reason.
     const follows = type === 'book-seat' && note.tone === 'sorry' && notes.toneOf(seat) === 'sorry'
     if (!follows) notes.show(seat, note)
   },
 })
-// Whoever comes then may be another passenger, with an outbox of their own.
+// The next session may be another passenger, with another outbox.
 part('login')
   .querySelector('button')!
   .addEventListener('click', async () => {
@@ -73,7 +73,7 @@ function faceOf(seat: SeatName): CardFace {
   const wished = wishes.of(seat)
   const last = wished.at(-1)
   if (last !== undefined) {
-    // What is asked for next waits its turn, so a booking can be asked for before the hold is granted.
+    // The next request waits in the queue, so a booking can be requested before the hold is granted.
     const can: WishType[] = last.type === 'hold-seat' ? ['book-seat', 'release-seat'] : []
     return { look: 'waiting', text: waiting(last, connection.standing), can: new Set(can) }
   }
@@ -100,8 +100,8 @@ function draw(): void {
 }
 
 /**
- * A hidden tab needs no stream, of which a browser opens six to one server. And a stream that slept with the machine,
- * or was there before the network changed, may be dead without knowing it.
+ * A hidden tab needs no stream, and a browser opens only six to one server. A stream that was open while the machine
+ * slept or the network changed may be dead without notice.
  */
 function watch(): void {
   if (document.hidden) known.rest()

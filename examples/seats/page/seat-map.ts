@@ -2,8 +2,8 @@ import type { Seat, SeatName } from './known-seats.ts'
 import { type Look, looks } from './words.ts'
 
 /**
- * The map of the cabin: a grid for eyes, keyboards and screen readers. One seat is reached by Tab, the others from
- * there by the arrow keys.
+ * The map of the cabin: a grid for mouse, keyboard and screen readers. Tab reaches one seat, the arrow keys the
+ * others.
  */
 export class SeatMap {
   readonly #grid: HTMLElement
@@ -12,7 +12,7 @@ export class SeatMap {
 
   constructor(grid: HTMLElement, chosen: (seat: SeatName) => void) {
     this.#grid = grid
-    // With the arrow keys, which the page without its script does not have.
+    // The role `grid` promises arrow keys, so only the script sets it.
     grid.role = 'grid'
     grid.addEventListener('click', ({ target }) => {
       const button = (target as Element).closest('button')
@@ -36,7 +36,7 @@ export class SeatMap {
       if (button.dataset['look'] === look) continue
       button.dataset['look'] = look
       button.ariaLabel = `Seat ${name}, ${looks[look]}`
-      // Not `disabled`: whoever cannot see the map must be able to walk over a seat that is taken.
+      // Not `disabled`: screen reader users must be able to move over a seat that is taken.
       button.ariaDisabled = String(look === 'taken')
     }
   }
@@ -72,7 +72,7 @@ export class SeatMap {
     return cell
   }
 
-  /** Makes a seat the one that Tab leads to. */
+  /** Makes a seat the one that Tab reaches. */
   #reach(name: SeatName): void {
     const old = this.#at === undefined ? undefined : this.#buttons.get(this.#at)
     if (old) old.tabIndex = -1
@@ -105,7 +105,7 @@ function head(scope: 'row' | 'col', text: string): HTMLElement {
   return cell
 }
 
-/** Seats on both sides of the aisle, in which the number of the row stands. */
+/** Seats on both sides of the aisle, which shows the number of the row. */
 function line(aisle: number, cells: readonly HTMLElement[], middle: HTMLElement): HTMLElement {
   const row = document.createElement('tr')
   row.append(...cells.slice(0, aisle), middle, ...cells.slice(aisle))

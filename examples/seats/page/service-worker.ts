@@ -1,7 +1,6 @@
 /**
- * Keeps the files of the page, so that it opens without a network. All of them come from one version: a page is never
- * made of an old script and a new style. What belongs to Hence is not kept; the client knows what to do without a
- * network.
+ * Caches the files of the page, so that it opens without a network. All of them come from one version: a page never has
+ * an old script and a new style. Requests to Hence are not cached; the client handles a missing network.
  */
 declare const VERSION: string
 declare const PATHS: readonly string[]
@@ -32,13 +31,13 @@ self.addEventListener('fetch', (event) => {
   const { request } = event
   const { origin, pathname } = new URL(request.url)
   if (request.method !== 'GET' || origin !== self.location.origin || !PATHS.includes(pathname)) return
-  // A browser that is short of room may have thrown the files away.
+  // A browser that is short of space may have deleted the files.
   event.respondWith(
     caches.open(cacheName).then(async (cache) => (await cache.match(pathname)) ?? fetch(request)),
   )
 })
 
-// What is used of a worker's scope: the library `webworker` cannot be had beside `dom`, which the page needs.
+// The used part of a worker's scope, since the types `webworker` and `dom` conflict, and the page needs `dom`.
 
 interface Worker {
   readonly location: Location

@@ -6,16 +6,16 @@ export type Wish = Extract<Pending<Seats>, { readonly type: WishType }>
 export type WishType = 'hold-seat' | 'book-seat' | 'release-seat'
 type StoredOutcome = Extract<ClientEvents<Seats>['decided'], { readonly type: WishType }>
 export type WishReply = StoredOutcome['reply']
-/** A wish, as far as it has come. Until it is stored it ends with the page, so nothing may be promised. */
+/** A request of the passenger, and its progress. Until it is stored it is lost with the page, so promise nothing. */
 export interface Asked {
   readonly type: WishType
   readonly isStored: boolean
 }
 
-/** How a wish ended: decided, refused by the server, or not even stored. */
+/** How a request ended: decided, refused by the server, or not stored. */
 export type WishEnd = { readonly reply: WishReply } | { readonly error: Error }
 
-/** What the passenger has asked for, from the click until the map shows what became of it. */
+/** The passenger's requests, from the click until the map shows their outcome. */
 export class Wishes {
   readonly #hence: Client<Seats>
   readonly #flight: string
@@ -23,11 +23,11 @@ export class Wishes {
   readonly #ended: (type: WishType, seat: SeatName, end: WishEnd) => void
   /** Clicked, and not stored yet. A second click finds it here. */
   readonly #clicked = new Set<string>()
-  /** StoredOutcome, and not read yet: a seat must not look free between the two. */
+  /** Decided, but not read yet. A seat must not look free in between. */
   readonly #settling = new Map<string, Wish>()
 
   /**
-   * @param read reads what the map shows of a decision
+   * @param read reads the map's rows after a decision
    * @param ended called once the map shows it
    */
   constructor(
@@ -57,7 +57,7 @@ export class Wishes {
       if (!isWish(decided.type)) return
       const { reply, ...wish } = decided as StoredOutcome
       this.#settling.set(wish.requestId, wish as Wish)
-      // When that cannot be read now, it is told when the page hears from the server again.
+      // If it cannot be read now, the next message from the server triggers another read.
       await read().catch(() => {})
       this.#settling.delete(wish.requestId)
       ended(wish.type, seatOf(wish), { reply })
@@ -65,7 +65,7 @@ export class Wishes {
     })
   }
 
-  /** Those that concern a seat, in their order. */
+  /** The requests about a seat, in order. */
   of(seat: SeatName): readonly Asked[] {
     const stored = this.#all().filter((wish) => seatOf(wish) === seat)
     const clicked = [...this.#clicked].filter((click) => click.endsWith(` ${seat}`))
@@ -75,15 +75,15 @@ export class Wishes {
     ]
   }
 
-  /** The seats that something is wished for. */
+  /** The seats with open requests. */
   seats(): ReadonlySet<SeatName> {
     return new Set([...this.#all().map(seatOf), ...[...this.#clicked].map((click) => click.split(' ')[1]!)])
   }
 
   /**
-   * Asks for something. The client stores it before it sends it; from then on it is sent until it is decided, by this
-   * page, another tab, or the next page that is opened. What became of it is heard by the events, so the promise of
-   * `submit`, which ends with the page, tells nothing but that it could not be stored.
+   * Submits a request. The client stores it before it sends it. From then on this page, another tab, or the next page
+   * sends it until it is decided. Events report its outcome. The promise of `submit` ends with the page, so it is used
+   * only for errors of storing.
    */
   ask(type: WishType, seat: SeatName): void {
     if (this.of(seat).some((asked) => asked.type === type)) return
@@ -91,7 +91,7 @@ export class Wishes {
     this.#changed()
     const [, row, letter] = /^(\d+)(\w)$/.exec(seat)!
     const input = { flight: this.#flight, row: Number(row), letter: letter! }
-    // One queue a seat: its holding, booking and letting go keep their order, and no seat waits for another.
+    // One queue for each seat: hold, booking and release keep their order, and no seat waits for another.
     this.#hence.submit(type, input, { queue: seat }).catch((error: Error) => {
       if (!this.#clicked.delete(clickOf(type, seat))) return
       this.#ended(type, seat, { error })

@@ -2,7 +2,7 @@ import type { Standing } from './connection.ts'
 import type { Seat, SeatName } from './known-seats.ts'
 import type { Asked, WishEnd, WishType } from './wishes.ts'
 
-/** What a seat is to this passenger. */
+/** The state of a seat for this passenger. */
 export type Look = 'free' | 'taken' | 'held' | 'booked' | 'waiting'
 
 export const looks: Readonly<Record<Look, string>> = {
@@ -32,44 +32,44 @@ export function time(ms: number): string {
 const waits: Readonly<Record<WishType, string>> = {
   'hold-seat': 'To be held for you.',
   'book-seat': 'To be booked.',
-  'release-seat': 'To be given back.',
+  'release-seat': 'To be released.',
 }
 
-/** What stands on the card of a seat whose last wish is not decided. */
+/** The text on the card of a seat whose last request is not decided. */
 export function waiting({ type, isStored }: Asked, standing: Standing): string {
   if (!isStored) return `${waits[type]} One moment …`
   if (standing === 'offline') return `${waits[type]} It will be sent when you are online.`
-  if (standing === 'unanswered')
-    return `${waits[type]} The server does not answer; it is sent again by itself.`
+  if (standing === 'unanswered') return `${waits[type]} The server does not answer. It will be sent again.`
   if (standing === 'stranger') return `${waits[type]} It cannot be sent now.`
   return `${waits[type]} Sending …`
 }
 
-/** What stands on the card of a seat that is held or booked. */
+/** The text on the card of a seat that is held or booked. */
 export function having({ state, until }: Seat): string {
   if (state === 'booked') return 'Booked. Have a good flight.'
   return until === undefined ? 'Held for you.' : `Held for you until ${time(until)}.`
 }
 
-/** What became of a wish, in words for whoever had it. */
+/** The outcome of a request, as a note for the passenger. */
 export function ending(type: WishType, name: SeatName, end: WishEnd, own: boolean): Note {
   if ('error' in end) return sorry(`${name}: ${end.error.message}`)
   const { reply } = end
   if (reply.status === 'failed') {
     return sorry(
-      `Something went wrong with seat ${name} on our side, and nothing was changed. We look into it.`,
+      `Something went wrong with seat ${name} on our side, and nothing was changed. We are looking into it.`,
     )
   }
   if (reply.status === 'rejected') {
-    if (reply.reason === 'already-booked')
-      return good(`Seat ${name} is booked for you already. Once is enough.`)
+    if (reply.reason === 'already-booked') return good(`Seat ${name} is already booked for you.`)
     if (reply.reason === 'no-such-seat') return sorry(`There is no seat ${name}.`)
     if (reply.reason === 'seat-taken') {
       if (own) return good(`Seat ${name} is yours already.`)
       return sorry(`Somebody else was faster: seat ${name} is taken. Please choose another.`)
     }
-    if (type === 'release-seat') return good(`Seat ${name} was not yours any more.`)
-    return sorry(`Seat ${name} was not booked: it was not held for you any more. Please choose a seat again.`)
+    if (type === 'release-seat') return good(`Seat ${name} was no longer yours.`)
+    return sorry(
+      `Seat ${name} was not booked, because it was no longer held for you. Please choose a seat again.`,
+    )
   }
   if (type === 'book-seat') return good(`Seat ${name} is booked.`)
   if (type === 'release-seat') return good(`Seat ${name} is free again.`)
