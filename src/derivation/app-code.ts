@@ -1,5 +1,4 @@
-import type { Claim } from '../app/index.ts'
-import { type App, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
+import { type App, type Claim, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
 import { rejectionNotReturned } from '../sandbox/from-outside.ts'
@@ -186,7 +185,7 @@ export class AppCode {
     // Hence's own code runs with the guards off. An error of the app's code is the app's, whatever its advice.
     if (error instanceof HenceError && error.advice !== 'change' && !isApps) throw error
     if (isRejection(error)) return describe(rejectionNotReturned(error.reason, 'thrown'))
-    // Made before the error, which may only be what came of it.
+    // The slip comes first; the error may only be a consequence of it.
     return describe(slip instanceof HenceError ? slip : error)
   }
 

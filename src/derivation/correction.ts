@@ -61,7 +61,7 @@ export function keepFirstContent(outbox: Outbox, { id, before }: CorrectedEffect
 }
 
 /**
- * Asks for the new content of an effect under an id of its own.
+ * Asks for the new content of an effect under a new id.
  * @returns the id
  */
 export function askAgain(

@@ -5,13 +5,13 @@ import { collectionsOf, TableState } from '../state/table.ts'
 import { Outcomes } from './outcomes.ts'
 import { Traces } from './traces.ts'
 
-/** The collections of the store that everything a program derives goes into. */
+/** The collections that a store must have for everything that a program derives. */
 export function collectionsFor({ app }: Program): string[] {
   const shapes = [...app.tables.values(), ...systemTables]
   return [...Outcomes.collections, 'meta', ...Traces.collections, ...collectionsOf(shapes)]
 }
 
-/** The tables of a program, and those of Hence's own, over a state; by name. */
+/** The tables of a program and the system tables, over a state; by name. */
 export function tablesFor({ app, realm }: Program, state: State): Map<string, TableState> {
   const rows = {
     encode: (row: unknown) => JSON.stringify(row),

@@ -354,7 +354,15 @@ export class Processor {
       step,
       step.outgoing.map((emission) => this.#send(emission)),
     )
-    for (const { identity, stored } of applied.decided) this.#outcomes.set(identity, stored)
+    for (const { identity, stored } of applied.decided) {
+      // Whether a request was decided before is looked up before it is derived, and here if a verdict decides it.
+      assert(
+        record.kind === 'request' || this.decided(identity)?.outcome === undefined,
+        'a request is decided once',
+        identity,
+      )
+      this.#outcomes.set(identity, stored)
+    }
     if (record.kind === 'correction') this.#outcomes.correct(record)
     this.traces.gather(partition, offset, time, applied.trace.derivations)
     return applied

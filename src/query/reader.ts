@@ -145,7 +145,7 @@ export class Reader {
   }
 
   violation(key: string, id: string): KeyedViolation | undefined {
-    const row = this.#own(violations).get(encodeKey([key, id]))
+    const row = this.#system(violations).get(encodeKey([key, id]))
     return row === undefined ? undefined : { ...(row as Violation), key }
   }
 
@@ -153,18 +153,18 @@ export class Reader {
   violations(options: { state?: Violation['state']; limit: number }): KeyedViolation[] {
     const { state, limit } = options
     const query = { index: 'byState', prefix: state === undefined ? [] : [state], limit }
-    return this.#own(violations)
+    return this.#system(violations)
       .scan(query)
       .map(({ key, value }) => ({ ...(value as Violation), key: key[0] as string }))
   }
 
   /** The limit of a key and how much of it is claimed; undefined if nothing is and the limit is that of the definition. */
   standing(constraint: string, key: string): Pick<Standing, 'limit' | 'claimed'> | undefined {
-    const row = this.#own(standings).get(encodeKey([key, constraint])) as Standing | undefined
+    const row = this.#system(standings).get(encodeKey([key, constraint])) as Standing | undefined
     return row && { limit: row.limit, claimed: row.claimed }
   }
 
-  #own({ name }: TableShape): TableState {
+  #system({ name }: TableShape): TableState {
     return this.#tables.get(name)!
   }
 
