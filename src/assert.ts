@@ -1,11 +1,12 @@
 import { HenceError } from './failure.ts'
 
 /**
- * Throws if something that this code relies on does not hold: a bug in Hence, or damage that nothing else has noticed.
- * Arguments are evaluated on every call, so pass a constant text and the values beside it.
+ * Throws if something that this code relies on does not hold: a bug in Hence, or damage that nothing else has
+ * noticed. Arguments are evaluated on every call, so pass a constant text and the values beside it.
  *
  * @param belief completes the sentence "Hence relies on this: …"
- * @throws HenceError `assertion-failed` (operator), so that it stops the engine and never becomes the outcome of a request
+ * @throws HenceError `assertion-failed` (operator), so that it stops the engine and never becomes the outcome
+ *   of a request
  */
 export function assert(holds: boolean, belief: string, actual?: unknown, expected?: unknown): asserts holds {
   if (!holds) throw new HenceError('assertion-failed', 'operator', messageOf(belief, actual, expected))

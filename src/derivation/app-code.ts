@@ -14,8 +14,8 @@ import { Transaction } from './transaction.ts'
 import { unknownVersion, upcast } from './upcast.ts'
 
 /**
- * Calls the code of the app for one derivation: with the guards of its realm on, on messages of the version that the app
- * knows, and undone by itself if it throws.
+ * Calls the code of the app for one derivation: with the guards of its realm on, on messages of the version
+ * that the app knows, and undone by itself if it throws.
  */
 export class AppCode {
   readonly #context: DerivationContext
@@ -65,7 +65,9 @@ export class AppCode {
     return upcast(this.#context, request, version, text, `Record ${rootPartition}:${rootOffset}`)
   }
 
-  /** Names the record that a message comes from, for errors; for a timer, the request that it follows from. */
+  /**
+   * Names the record that a message comes from, for errors; for a timer, the request that it follows from.
+   */
   sourceOf({ kind, chain }: Derivation): string {
     const { partition, offset } = this.#recordContext
     const root = `${chain.rootPartition}:${chain.rootOffset}`
@@ -162,7 +164,9 @@ export class AppCode {
     return tx
   }
 
-  /** @param time log time; that of the record if it is left out, and of a timer the time that it was set to */
+  /**
+   * @param time log time; that of the record if it is left out, and of a timer the time that it was set to
+   */
   facts({ chain }: Derivation, time = this.#recordContext.time): Facts {
     return { chain, time, partition: this.#recordContext.partition }
   }
@@ -176,13 +180,17 @@ export class AppCode {
     this.#context.timers.forgetNext()
   }
 
-  /** Turns the guards off, and returns why the app's code threw. Throws anything that is not the app's own fault. */
+  /**
+   * Turns the guards off, and returns why the app's code threw. Throws anything that is not the app's own
+   * fault.
+   */
   #failureOf(error: unknown): Failure {
     const { deriving } = this.#context.program
     const { active: isApps, slip } = deriving
     deriving.active = false
     this.#throwFault()
-    // Hence's own code runs with the guards off. An error of the app's code is the app's, whatever its advice.
+    // Hence's own code runs with the guards off. An error of the app's code is the app's, whatever its
+    // advice.
     if (error instanceof HenceError && error.advice !== 'change' && !isApps) throw error
     if (isRejection(error)) return describe(rejectionNotReturned(error.reason, 'thrown'))
     // The slip comes first; the error may only be a consequence of it.

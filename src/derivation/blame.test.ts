@@ -5,8 +5,8 @@ import { type Advice, app, HenceError, scopes } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
-// Any error that an app throws fails its own derivation, and must not stop the engine. Any error of the state stops the engine,
-// whatever the app does with it, and must not become an outcome.
+// Any error that an app throws fails its own derivation, and must not stop the engine. Any error of the state
+// stops the engine, whatever the app does with it, and must not become an outcome.
 
 const [box] = scopes('box')
 const boxes = box.table('boxes', { value: z.object({ full: z.boolean() }) })

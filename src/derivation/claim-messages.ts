@@ -29,8 +29,8 @@ export class ClaimMessages {
   }
 
   /**
-   * Takes a request that claims something: asks for its first strict claim, or, if all are loose, decides it and asks for
-   * them if it was accepted.
+   * Takes a request that claims something: asks for its first strict claim, or, if all are loose, decides it
+   * and asks for them if it was accepted.
    * @returns undefined while the request waits for verdicts
    */
   request(
@@ -71,7 +71,8 @@ export class ClaimMessages {
   message(derivation: Derivation, data: unknown, origin: Origin, time: number): Decision | undefined {
     const emissions: Emission[] = []
     const type = derivation.type as keyof Messages
-    // A verdict resumes the request itself, so its chain starts anew, however many claims were asked for before.
+    // A verdict resumes the request itself, so its chain starts anew, however many claims were asked for
+    // before.
     const from = type === 'hence:verdict' ? new Origin(0, () => origin.seed) : origin
     const turn = new HostTurn(
       this.#context,

@@ -21,7 +21,9 @@ export interface DerivationContext {
   readonly constraints: Readonly<Record<'standings' | 'claims' | 'violations' | 'holders', TableState>>
   readonly outbox: Outbox
   readonly timers: Timers
-  /** Whether rows and the data of events are checked against their schemas, and every record is derived twice. */
+  /**
+   * Whether rows and the data of events are checked against their schemas, and every record is derived twice.
+   */
   readonly checked: boolean
 }
 

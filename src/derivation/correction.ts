@@ -39,8 +39,8 @@ export function endedRecord({ id, before }: CorrectedEffect): ResultRecord {
 type ReplacedEffect = CorrectedEffect & { readonly after: string }
 
 /**
- * Whether this generation asks for what the promoted one asked for. A later generation may ask for something else; then
- * there is nothing to replace.
+ * Whether this generation asks for what the promoted one asked for. A later generation may ask for something
+ * else; then there is nothing to replace.
  */
 export function isAskedFor(outbox: Outbox, effect: CorrectedEffect): effect is ReplacedEffect {
   const { id, after } = effect
@@ -50,8 +50,8 @@ export function isAskedFor(outbox: Outbox, effect: CorrectedEffect): effect is R
 }
 
 /**
- * Puts the row of the generation that was live before in the place of the new one: an id is never used for two contents.
- * An effect that was still pending there ends, so that it is not delivered.
+ * Puts the row of the generation that was live before in the place of the new one: an id is never used for
+ * two contents. An effect that was still pending there ends, so that it is not delivered.
  * @param time log time, in milliseconds since 1970
  */
 export function keepFirstContent(outbox: Outbox, { id, before }: CorrectedEffect, time: number): void {

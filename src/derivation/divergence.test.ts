@@ -7,8 +7,8 @@ import { createEngine } from '../engine/open-engine.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
-// Dev mode reports derivations that are not deterministic, and then goes on: a timer goes off once, and no request waits for
-// ever.
+// Dev mode reports derivations that are not deterministic, and then goes on: a timer goes off once, and no
+// request waits for ever.
 
 let calls = 0
 const [box, lock] = scopes('box', 'lock')

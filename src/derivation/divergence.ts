@@ -14,8 +14,8 @@ import type { StepResult } from './step-result.ts'
 const recordsPerRealm = 100
 
 /**
- * Derives every record twice, for dev mode: at times in a fresh realm, which shows variables that outlive a derivation. A
- * record that is not derived the same twice counts as failed.
+ * Derives every record twice, for dev mode: at times in a fresh realm, which shows variables that outlive a
+ * derivation. A record that is not derived the same twice counts as failed.
  */
 export class CheckingDeriver {
   readonly #program: Program
@@ -49,7 +49,8 @@ export class CheckingDeriver {
       context.timers.forgetTaken()
       const failed = failedResult(record, recordContext, error)
       if (record.kind === 'request') return failed
-      // Only a request can fail as a whole. For example, a timer must go off, and a request waits for its verdict.
+      // Only a request can fail as a whole. For example, a timer must go off, and a request waits for its
+      // verdict.
       const result = this.#deriver.derive(record)
       return { ...result, derivations: [...result.derivations, ...failed.derivations] }
     }
@@ -57,10 +58,12 @@ export class CheckingDeriver {
 }
 
 /**
- * Derives a record twice, with two derivers over the same state, and compares the results: a difference shows a derivation that
- * depends on more than its tables and its record, for example on a variable of its module. The second result stands.
+ * Derives a record twice, with two derivers over the same state, and compares the results: a difference shows
+ * a derivation that depends on more than its tables and its record, for example on a variable of its module.
+ * The second result stands.
  *
- * @throws HenceError `divergence` (change), which names the table and key; the changes of state are then undone
+ * @throws HenceError `divergence` (change), which names the table and key; the changes of state are then
+ *   undone
  */
 export function deriveTwice(deriver: Deriver, other: Deriver, record: LogRecord): StepResult {
   const { context, recordContext } = deriver

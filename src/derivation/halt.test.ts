@@ -6,7 +6,8 @@ import { createEngine } from '../engine/open-engine.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
-// An engine that stops in the middle of a record must apply that record after the next start, and reject every waiter.
+// An engine that stops in the middle of a record must apply that record after the next start, and reject
+// every waiter.
 
 const [box] = scopes('box')
 const boxes = box.table('boxes', { value: z.object({ count: z.int() }) })
@@ -65,7 +66,10 @@ test('an event that stopped an engine while it was closing is applied by the nex
   await second.close()
 })
 
-/** Storage whose log accepts nothing in partition 1 until a gate opens, and then fails for good; reads may be delayed. */
+/**
+ * Storage whose log accepts nothing in partition 1 until a gate opens, and then fails for good; reads may be
+ * delayed.
+ */
 function gated(storage = memoryStorage({ partitions: 2 })) {
   const gate = Promise.withResolvers<void>()
   const reading = { until: Promise.resolve() }

@@ -47,8 +47,8 @@ export class HostTurn implements Turn {
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void {
     const number = this.#sent++
     const parent = this.#origin
-    // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message, the request that
-    // waits for the answer would wait for ever; and chains of system messages are finite.
+    // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message,
+    // the request that waits for the answer would wait for ever; and chains of system messages are finite.
     const origin = new Origin(parent.depth + 1, () => eventId(parent.seed, type, number))
     this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain })
   }

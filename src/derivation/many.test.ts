@@ -6,7 +6,8 @@ import { app, scopes } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
-// However much follows from one record, it must not stop the engine: the next start would meet the same record.
+// However much follows from one record, it must not stop the engine: the next start would meet the same
+// record.
 
 const [box] = scopes('box')
 const counts = box.table('counts', { value: z.object({ count: z.int() }) })

@@ -5,8 +5,8 @@ import type { Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 
 /**
- * A request of an operator: an ordinary request, with an id, a principal and a position in the log, that Hence decides itself. Its
- * name begins with `hence:`, which no app can use.
+ * A request of an operator: an ordinary request, with an id, a principal and a position in the log, that
+ * Hence decides itself. Its name begins with `hence:`, which no app can use.
  */
 interface OperatorRequest<Input = never> {
   readonly name: string
@@ -27,8 +27,8 @@ export interface ResolveInput {
   readonly violation: string
   readonly key: string
   /**
-   * `compensate`: the policy chooses the victims now; `waive`: accept the excess; `raise-limit`: by `units`, or by the excess;
-   * `choose`: these requests give way.
+   * `compensate`: the policy chooses the victims now; `waive`: accept the excess; `raise-limit`: by `units`,
+   * or by the excess; `choose`: these requests give way.
    */
   readonly action: OperatorDecision['action']
   readonly units?: number

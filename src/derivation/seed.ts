@@ -1,8 +1,9 @@
 import { hash } from 'node:crypto'
 
 /**
- * Random values that are the same whenever a record is derived again: SHA-256 in counter mode over a seed. They are not secret:
- * anyone who can read the log can compute them, so do not make keys or passwords of them.
+ * Random values that are the same whenever a record is derived again: SHA-256 in counter mode over a seed.
+ * They are not secret: anyone who can read the log can compute them, so do not make keys or passwords of
+ * them.
  */
 export class RandomStream {
   readonly #seed: string

@@ -14,13 +14,16 @@ import { correctionSeed, requestSeed } from './seed.ts'
 import type { Derivation, StepResult } from './step-result.ts'
 import { unknownVersion } from './upcast.ts'
 
-/** How many events may follow in one step from the record or from one timer: a bound for chains that fan out without end. */
+/**
+ * How many events may follow in one step from the record or from one timer: a bound for chains that fan out
+ * without end.
+ */
 const eventsPerRootMax = 100_000
 
 /**
- * Derives one record at a time: the timers that its time sets off, then the record itself; after each of them the events that
- * stay in the partition, in the order of emission. A derivation that throws is undone by itself, so the result of an event
- * does not depend on whether it stayed in the partition.
+ * Derives one record at a time: the timers that its time sets off, then the record itself; after each of them
+ * the events that stay in the partition, in the order of emission. A derivation that throws is undone by
+ * itself, so the result of an event does not depend on whether it stayed in the partition.
  */
 export class Deriver {
   readonly context: DerivationContext
@@ -33,7 +36,10 @@ export class Deriver {
   /** How many events of the app have followed from the record or timer. */
   #followed = 0
 
-  /** @param recordContext describes the record that `derive` is called with; one object, updated for each record */
+  /**
+   * @param recordContext describes the record that `derive` is called with; one object, updated for each
+   * record
+   */
   constructor(context: DerivationContext, recordContext: RecordContext) {
     this.context = context
     this.recordContext = recordContext
@@ -42,8 +48,9 @@ export class Deriver {
   }
 
   /**
-   * @throws HenceError `unknown-message`, `unknown-version` (operator), and errors of the state that are not the fault of a
-   *   derivation, such as `state-unreadable` (operator); the caller must then undo the changes of state
+   * @throws HenceError `unknown-message`, `unknown-version` (operator), and errors of the state that are not
+   *   the fault of a derivation, such as `state-unreadable` (operator); the caller must then undo the changes
+   *   of state
    */
   derive(record: LogRecord): StepResult {
     const result = emptyResult()
@@ -110,7 +117,8 @@ export class Deriver {
     const { effect: id, done, tries, text } = record
     const { outbox, program } = this.context
     const before = outbox.get(id)
-    // Nobody has asked for this effect, for example because the code has changed since: the result has no consequence.
+    // Nobody has asked for this effect, for example because the code has changed since: the result has no
+    // consequence.
     if (before === undefined) return
     if (!this.recordContext.isHere(before.key)) {
       this.#result.moved.push({ record, key: before.key })
@@ -125,7 +133,8 @@ export class Deriver {
     const reaction = program.app.reactions.get(effectReactionName(scope, type, part))
     this.#attempt(derivation, () => {
       if (reaction === undefined) return
-      // Parsed and not sealed: the limits of values are for what derivations make, and this is in the log already.
+      // Parsed and not sealed: the limits of values are for what derivations make, and this is in the log
+      // already.
       const ending = done ? `"result":${text}` : `"error":${JSON.stringify(text)}`
       const data = program.realm.parseFrozen(`{"id":${JSON.stringify(id)},"input":${input},${ending}}`)
       const origin = new Origin(depth + 1, () => `${part} ${id} ${row.redrives ?? 0}`)
@@ -224,7 +233,10 @@ export class Deriver {
     this.#app.react(derivation, reaction, data, origin, time)
   }
 
-  /** Decides a request of the app. Returns undefined if it must wait for its claims, or belongs to another partition. */
+  /**
+   * Decides a request of the app. Returns undefined if it must wait for its claims, or belongs to another
+   * partition.
+   */
   #decide(derivation: Derivation, record: RequestRecord, origin: Origin): Outcome | undefined {
     const { type, version } = record
     const request = this.#app.request(type, derivation.chain)

@@ -16,8 +16,8 @@ export function derivedOutcome({ outcome, corrected }: StoredOutcome): Outcome |
 }
 
 /**
- * `partition:offset outcome`: short, since there is one for every request. The outcome is empty while there is none. A corrected
- * outcome follows after a tab, which JSON text never contains.
+ * `partition:offset outcome`: short, since there is one for every request. The outcome is empty while there
+ * is none. A corrected outcome follows after a tab, which JSON text never contains.
  */
 export function encodeStoredOutcome({ partition, offset, outcome, corrected }: StoredOutcome): string {
   const first = outcome === undefined ? '' : JSON.stringify(outcome)

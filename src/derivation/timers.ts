@@ -3,7 +3,10 @@ import { encodeKey } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import type { Chain } from './chain.ts'
 
-/** The table of timers that have not gone off: by partition key, scope, event, and the key that the app gave the timer. */
+/**
+ * The table of timers that have not gone off: by partition key, scope, event, and the key that the app gave
+ * the timer.
+ */
 export const timers: TableShape = {
   name: 'hence.timers',
   parts: ['string', 'string', 'string'],
@@ -37,8 +40,8 @@ export class Timers {
   /** By partition: the time of its next timer; undefined if it must be looked up. */
   readonly #next: (number | undefined)[] = []
   /**
-   * By partition: a lower bound of its timers in the order of the index. Timers that were taken leave gaps in the store until the
-   * next checkpoint, and a search from the beginning would go through them one by one.
+   * By partition: a lower bound of its timers in the order of the index. Timers that were taken leave gaps in
+   * the store until the next checkpoint, and a search from the beginning would go through them one by one.
    */
   readonly #from: (readonly [at: number, ...key: string[]] | undefined)[] = []
 

@@ -20,8 +20,8 @@ import { derivationContext, recordContext, systemTables } from './context.ts'
 import { Deriver } from './step.ts'
 import type { StepResult } from './step-result.ts'
 
-// A message stays in the log as it was written, for years, while the code changes. The worst failure would be to misread a
-// message; the next worst, to skip one.
+// A message stays in the log as it was written, for years, while the code changes. The worst failure would be
+// to misread a message; the next worst, to skip one.
 
 const [account] = scopes('account')
 const accounts = account.table('accounts', { value: z.object({ cents: z.int(), currency: z.string() }) })

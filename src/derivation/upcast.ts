@@ -6,12 +6,13 @@ import { checkRow } from './check.ts'
 import type { DerivationContext } from './context.ts'
 
 /**
- * Turns a message of an older version into the version that the app knows, by the app's own upcasters. If one throws, the
- * derivation does; the guards are still on then, which shows that the error is the app's.
+ * Turns a message of an older version into the version that the app knows, by the app's own upcasters. If one
+ * throws, the derivation does; the guards are still on then, which shows that the error is the app's.
  *
  * @param text JSON of what the schema of that version returned
  * @param where names the record that the message comes from, for errors
- * @throws HenceError `unknown-version` (operator) for a version that is newer than the definition's, and what the app throws
+ * @throws HenceError `unknown-version` (operator) for a version that is newer than the definition's, and what
+ *   the app throws
  */
 export function upcast(
   { program: { realm, deriving }, checked }: DerivationContext,
@@ -37,7 +38,10 @@ export function upcast(
   return value
 }
 
-/** A version that the code does not know yet is not a failure of the derivation: going on would lose the message. */
+/**
+ * A version that the code does not know yet is not a failure of the derivation: going on would lose the
+ * message.
+ */
 export function unknownVersion(
   where: string,
   what: 'a request' | 'an event',

@@ -26,8 +26,8 @@ export class AppliedCorrections {
   }
 
   /**
-   * Whether a correction is to be applied: it belongs to the last promotion, was not applied yet, and corrects what happened
-   * in this generation or in one whose place it took.
+   * Whether a correction is to be applied: it belongs to the last promotion, was not applied yet, and
+   * corrects what happened in this generation or in one whose place it took.
    */
   isNext(partition: number, record: CorrectionRecord, history: readonly ControlFact[]): boolean {
     const { promotion, n } = record.correction
@@ -35,7 +35,8 @@ export class AppliedCorrections {
     if (promotion !== last?.number || n <= this.#last[partition]!) return false
     for (const generation of this.#lineage) {
       if (generation === record.generation) return true
-      // Corrections after this generation took the place were made in its tables, and not in those of the one before.
+      // Corrections after this generation took the place were made in its tables, and not in those of the one
+      // before.
       if (history.some((fact) => fact.type === 'promotion' && fact.generation === generation)) return false
     }
     return false

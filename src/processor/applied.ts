@@ -9,7 +9,8 @@ export interface Applied {
   readonly partition: number
   readonly offset: number
   /**
-   * Requests that it decided; one that it found decided; and one that now waits for its claims, which has no outcome yet.
+   * Requests that it decided; one that it found decided; and one that now waits for its claims, which has no
+   * outcome yet.
    */
   readonly decided: readonly { readonly identity: string; readonly stored: StoredOutcome }[]
   /** Events that it emitted, with the partitions that they are for. */

@@ -4,9 +4,10 @@ import { decodeRecord, type EventRecord, encodeEvent } from '../log/record.ts'
 import type { DueMessage, EventOrder } from './event-order.ts'
 
 /**
- * The event order of the live generation: one channel for each source and target partition, numbered from 0 without gaps. An
- * event stays in its channel from its emission until its target has applied it. So events that the log lacks after a crash can
- * be appended again, and an event that stands in the log twice is applied once.
+ * The event order of the live generation: one channel for each source and target partition, numbered from 0
+ * without gaps. An event stays in its channel from its emission until its target has applied it. So events
+ * that the log lacks after a crash can be appended again, and an event that stands in the log twice is
+ * applied once.
  */
 export class Channels implements EventOrder {
   readonly #generation: number

@@ -9,7 +9,9 @@ export class Completion {
   readonly #underWay = new Map<number, number>()
   readonly #waiters = new Map<number, PromiseWithResolvers<void>>()
 
-  /** @param positions the offset of the record that each partition applies next; the one list, as it changes */
+  /**
+   * @param positions the offset of the record that each partition applies next; the one list, as it changes
+   */
   constructor(positions: readonly number[]) {
     this.#positions = positions
   }

@@ -7,7 +7,8 @@ import { partitionOf } from '../log/partitions.ts'
 import type { Storage } from '../storage/storage.ts'
 import { memoryStorage } from '../testing/index.ts'
 
-// Messages of a generation that is not live must be applied in the same order whether it follows closely or comes later.
+// Messages of a generation that is not live must be applied in the same order whether it follows closely or
+// comes later.
 
 const [place] = scopes('place')
 const partitions = 3
@@ -93,7 +94,8 @@ test('an event of an earlier timer is applied at its own time, whatever the log 
   await engine.reprocessing.start({ app: quick })
   await submit('set', clockKey)
   clock.pass(60)
-  // The quick code pokes the clock here, so that its timer goes off before the record that sets off the slow one's.
+  // The quick code pokes the clock here, so that its timer goes off before the record that sets off the slow
+  // one's.
   await submit('ping', pingKey)
   clock.pass(10)
   await submit('mark', toldKey)

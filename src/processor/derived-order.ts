@@ -3,18 +3,22 @@ import type { Channels } from './channels.ts'
 import { type DueMessage, type EventOrder, positionNumber, type RecordedEvent } from './event-order.ts'
 
 /**
- * The event order of a generation that is not live. Its messages are in no log; the log holds those of the live generation.
+ * The event order of a generation that is not live. Its messages are in no log; the log holds those of the
+ * live generation.
  *
- * If the live generation emitted an event with the same id and cause, the event is applied where that one stands in the
- * target's log: the live generation has already applied the cause, so its event is known. Any other message is applied right
- * after the last record of its target whose log time is not later than that of its cause; several such messages in the order
- * of time, partition and offset of their causes. So the order is a function of the log alone, however closely one generation
- * follows the other.
+ * If the live generation emitted an event with the same id and cause, the event is applied where that one
+ * stands in the target's log: the live generation has already applied the cause, so its event is known. Any
+ * other message is applied right after the last record of its target whose log time is not later than that of
+ * its cause; several such messages in the order of time, partition and offset of their causes. So the order
+ * is a function of the log alone, however closely one generation follows the other.
  */
 export class DerivedEventOrder implements EventOrder {
   readonly #generation: number
   readonly #channels: Channels
-  /** By target: the causes of the live generation's events that the target has still to pass, by the ids of the events. */
+  /**
+   * By target: the causes of the live generation's events that the target has still to pass, by the ids of
+   * the events.
+   */
   readonly #recorded: readonly Map<string, number>[]
   /** By target: events that wait for the event of the same id in its log, by their ids. */
   readonly #waiting: readonly Map<string, EventRecord>[]
@@ -49,8 +53,9 @@ export class DerivedEventOrder implements EventOrder {
   send(target: number, event: Omit<EventRecord, 'channelNumber'>, time: number): EventRecord {
     const { id, causePartition, causeOffset } = event
     const sent = { ...event, channelNumber: 0 }
-    // A cause that is applied between two records stands at no position. The record that comes next may be known already or
-    // not, and may emit the same event; so it must not count, unless the cause is a request that moved and has a position.
+    // A cause that is applied between two records stands at no position. The record that comes next may be
+    // known already or not, and may emit the same event; so it must not count, unless the cause is a request
+    // that moved and has a position.
     const isBetween = this.#applying !== undefined && this.#applying.root === undefined
     const isRecorded =
       !isBetween && this.#recorded[target]!.get(id) === positionNumber(causePartition, causeOffset)

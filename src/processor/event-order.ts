@@ -2,9 +2,9 @@ import type { Emission } from '../derivation/chain.ts'
 import type { EventRecord, RequestRecord, ResultRecord } from '../log/record.ts'
 
 /**
- * Decides where the events of a generation are applied in their target partitions. `Channels` does so for the live
- * generation, whose events stand in the log, and `DerivedEventOrder` for any other. A promotion changes which one is in
- * force; no message is under way then.
+ * Decides where the events of a generation are applied in their target partitions. `Channels` does so for the
+ * live generation, whose events stand in the log, and `DerivedEventOrder` for any other. A promotion changes
+ * which one is in force; no message is under way then.
  */
 export interface EventOrder {
   /** Whether no message is under way. */
@@ -27,8 +27,8 @@ export interface EventOrder {
   /**
    * Looks up what to apply where an event stands in the log of its target.
    *
-   * @returns the event to apply, which may be another one than the log's; undefined if there is none; `early` if the cause has
-   *   not been derived yet, as in a replay, where partitions advance side by side
+   * @returns the event to apply, which may be another one than the log's; undefined if there is none; `early`
+   *   if the cause has not been derived yet, as in a replay, where partitions advance side by side
    * @throws HenceError `divergence`, `channel-gap` (operator)
    */
   arrive(target: number, recorded: EventRecord, isCauseDerived: boolean): EventRecord | 'early' | undefined
@@ -40,7 +40,8 @@ export interface EventOrder {
   passed(target: number, recorded: EventRecord, applied: EventRecord | undefined): void
 
   /**
-   * Applies the messages that have no place in the log and come before a time, in order. If `apply` throws, its message is kept.
+   * Applies the messages that have no place in the log and come before a time, in order. If `apply` throws,
+   * its message is kept.
    * @param before log time, in milliseconds since 1970; infinity where everything under way must be applied
    * @param now returns the log time of the latest record that was applied
    * @returns how many messages were applied

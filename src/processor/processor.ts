@@ -28,9 +28,9 @@ import { Positions } from './positions.ts'
 import { Traces } from './traces.ts'
 
 /**
- * Applies the records of all partitions, one at a time and each partition in the order of its log: derives them once, keeps
- * their outcomes, and hands events on. A record that was just appended and one that is read again after a crash are treated
- * alike.
+ * Applies the records of all partitions, one at a time and each partition in the order of its log: derives
+ * them once, keeps their outcomes, and hands events on. A record that was just appended and one that is read
+ * again after a crash are treated alike.
  */
 export class Processor {
   readonly generation: number
@@ -147,8 +147,8 @@ export class Processor {
   }
 
   /**
-   * Forgets what is older than a time: outcomes of ids that hold a time, traces, effects that are done, and violations that are
-   * resolved.
+   * Forgets what is older than a time: outcomes of ids that hold a time, traces, effects that are done, and
+   * violations that are resolved.
    * @param before log time, in milliseconds since 1970
    * @param limit how many of each kind are forgotten at most, so that it is done piece by piece
    */
@@ -171,8 +171,8 @@ export class Processor {
    * Applies the next record of a partition; for control records see `applyControl`.
    *
    * @returns `early` for an event whose cause has not been derived yet: then nothing was done
-   * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then nothing of the record
-   *   was applied
+   * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then
+   *   nothing of the record was applied
    */
   apply(partition: number, offset: number, time: number, record: LogRecord): Applied | 'early' {
     this.#positions.checkNext(partition, offset)
@@ -184,7 +184,8 @@ export class Processor {
     let applied = derivesNothing ? nothing(partition, offset, time) : this.#derive(derived)
     this.traces.finish(partition, offset, time)
     if (record.kind === 'event') {
-      // Only now: if deriving throws, the order must be as it was, in case a checkpoint is taken all the same.
+      // Only now: if deriving throws, the order must be as it was, in case a checkpoint is taken all the
+      // same.
       this.#order.passed(partition, record, derived.kind === 'event' ? derived : undefined)
     } else if (derived.kind === 'correction') {
       this.corrections.applied(partition, derived.correction.n)
@@ -232,14 +233,17 @@ export class Processor {
     this.#positions.pass(partition, offset, time)
   }
 
-  /** Takes note, for a time when this generation is not live, of an event of the live one that its target has not passed. */
+  /**
+   * Takes note, for a time when this generation is not live, of an event of the live one that its target has
+   * not passed.
+   */
   noteRecorded(target: number, event: RecordedEvent): void {
     this.#derivedOrder.noteRecorded(target, event)
   }
 
   /**
-   * Applies the messages that have no place in the log and come before a time; there are none while this generation is live.
-   * All records up to the time of each must have been applied.
+   * Applies the messages that have no place in the log and come before a time; there are none while this
+   * generation is live. All records up to the time of each must have been applied.
    * @param before log time, in milliseconds since 1970; infinity where everything under way must be applied
    * @param applied called with the results of each
    * @returns how many there were
@@ -303,7 +307,8 @@ export class Processor {
     this.corrections.restart()
     this.#order = this.#orderInForce()
     if (this.isLive) this.#derivedOrder.forgetRecorded()
-    // The traces do not have what other code has changed in rows, so readers of the changes must read the tables again.
+    // The traces do not have what other code has changed in rows, so readers of the changes must read the
+    // tables again.
     this.traces.startFeed(this.#positions.next)
   }
 
@@ -316,7 +321,10 @@ export class Processor {
     this.#positions.reach(partition, time)
   }
 
-  /** Returns the record to derive: the record itself, the event of this generation that belongs in its place, or `tick`. */
+  /**
+   * Returns the record to derive: the record itself, the event of this generation that belongs in its place,
+   * or `tick`.
+   */
   #toDerive(partition: number, record: LogRecord): LogRecord | 'early' {
     if (record.kind === 'request') return this.#outcomes.has(record.identity) ? tick : record
     if (record.kind === 'correction') {
@@ -355,7 +363,8 @@ export class Processor {
       step.outgoing.map((emission) => this.#send(emission)),
     )
     for (const { identity, stored } of applied.decided) {
-      // Whether a request was decided before is looked up before it is derived, and here if a verdict decides it.
+      // Whether a request was decided before is looked up before it is derived, and here if a verdict decides
+      // it.
       assert(
         record.kind === 'request' || this.decided(identity)?.outcome === undefined,
         'a request is decided once',
@@ -379,7 +388,8 @@ export class Processor {
   }
 
   #send(emission: Emission): Applied['emitted'][number] {
-    // The cause of what follows from a request that moved is the record of the request, wherever it is derived.
+    // The cause of what follows from a request that moved is the record of the request, wherever it is
+    // derived.
     const { time, root } = this.#recordContext
     const { partition, offset } = root ?? this.#recordContext
     const target = partitionOf(emission.key, this.partitions)

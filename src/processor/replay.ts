@@ -18,29 +18,32 @@ interface ReplayOptions {
   /** By partition: the offset to stop at; default: the end of the log. */
   readonly ends?: readonly number[] | undefined
   /**
-   * No record from the ends on has an earlier log time, in milliseconds since 1970; nothing after this time is applied. Default:
-   * there are no records from the ends on.
+   * No record from the ends on has an earlier log time, in milliseconds since 1970; nothing after this time
+   * is applied. Default: there are no records from the ends on.
    */
   readonly frontier?: number | undefined
   /** How many records are applied at most between two pauses; default: a batch of the log. */
   readonly atOnce?: number
-  /** Called between batches with the number of records applied so far, so that it can save a checkpoint. `stop` ends the replay. */
+  /**
+   * Called between batches with the number of records applied so far, so that it can save a checkpoint.
+   * `stop` ends the replay.
+   */
   readonly pause: (applied: number) => Promise<unknown> | undefined
   /** Called with the results of each record and message that is applied, except control records. */
   readonly applied?: (applied: Applied) => void
 }
 
 /**
- * Applies the records of the log from the processor's positions on. Partitions advance side by side by log time, an event waits
- * for its cause, and a control record is applied after everything that stands before it in any partition. So the result is the
- * same as the first time.
+ * Applies the records of the log from the processor's positions on. Partitions advance side by side by log
+ * time, an event waits for its cause, and a control record is applied after everything that stands before it
+ * in any partition. So the result is the same as the first time.
  *
- * A generation that is not live applies its own events where those of the live generation stand, so it must know these ahead;
- * see `DerivedEventOrder`.
+ * A generation that is not live applies its own events where those of the live generation stand, so it must
+ * know these ahead; see `DerivedEventOrder`.
  *
  * @returns how many records were applied
- * @throws HenceError any error of reading the log and of applying its records, and `log-shorter-than-state` (operator) if the log
- *   ends before a position
+ * @throws HenceError any error of reading the log and of applying its records, and `log-shorter-than-state`
+ *   (operator) if the log ends before a position
  */
 export async function replay(log: Log, replayed: Replayed, options: ReplayOptions): Promise<number> {
   const { partitions = [...replayed.processor.positions.keys()] } = options
@@ -107,7 +110,8 @@ async function replayMerged(
 }
 
 /**
- * Applies records up to the end of the batch, or to a new control record, or to an event whose cause was not derived yet.
+ * Applies records up to the end of the batch, or to a new control record, or to an event whose cause was not
+ * derived yet.
  * @returns how many
  */
 function applyFrom(
@@ -141,7 +145,10 @@ function controlOf(cursors: readonly PartitionCursor[], processor: Processor): C
   return records.every(isNew) ? (records[0] as ControlRecord) : undefined
 }
 
-/** Takes note of the events of other generations that the log holds from the positions on, before any of them is applied. */
+/**
+ * Takes note of the events of other generations that the log holds from the positions on, before any of them
+ * is applied.
+ */
 async function noteAhead(
   log: Log,
   processor: Processor,

@@ -48,17 +48,17 @@ const chunkBytesMax = 64 * 1024
 const gatheredMax = 256
 
 /**
- * The traces of records, kept as long as outcomes are, by position; and for each request the positions of the records that
- * follow from it.
+ * The traces of records, kept as long as outcomes are, by position; and for each request the positions of the
+ * records that follow from it.
  *
  *   traces       partition, offset of the first, number of the chunk with this offset  → consecutive traces, one a line
  *   descendants  root partition, root offset, partition, offset                        → nothing
  *
  * Derivations between two records belong to the offset of the second, and may take several lines.
  *
- * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a hundred values,
- * and bytes outside the heap cost the garbage collector nothing, while objects that live until the next checkpoint would be
- * moved by it.
+ * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a
+ * hundred values, and bytes outside the heap cost the garbage collector nothing, while objects that live
+ * until the next checkpoint would be moved by it.
  */
 export class Traces {
   readonly #chunks: Collection<Buffer>
@@ -67,7 +67,9 @@ export class Traces {
   readonly #open: readonly OpenChunk[]
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
-  /** By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint. */
+  /**
+   * By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint.
+   */
   readonly completeFrom: number[]
   /** By partition: derivations since its last record, for the trace of the next one. */
   readonly #gathered: (readonly TracedDerivation[])[]
@@ -212,7 +214,10 @@ export class Traces {
     open.count = open.length = 0
   }
 
-  /** The traces of a partition from an offset on, as text. As with `Collection.range`, finish before the state changes. */
+  /**
+   * The traces of a partition from an offset on, as text. As with `Collection.range`, finish before the state
+   * changes.
+   */
   *#lines(partition: number, from: number): Iterable<string> {
     const prefix = encodePart(partition)
     // An earlier chunk may have traces from this offset on, too.
@@ -260,8 +265,8 @@ function listOf<T>(item: T | undefined): readonly T[] {
 }
 
 /**
- * Reduces a derivation to the part that a trace keeps. A system message without visible consequences, for example a claim that
- * was granted, leaves no trace, since there are many.
+ * Reduces a derivation to the part that a trace keeps. A system message without visible consequences, for
+ * example a claim that was granted, leaves no trace, since there are many.
  */
 function tracedOne(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure } = derivation
@@ -292,8 +297,8 @@ const none: readonly never[] = []
 /** Whether a trace keeps a change: of rows that an app or an operator can read. */
 function isTraced({ type }: Derivation, { collection, before, after }: StateChange): boolean {
   if (!isReadable(collection)) return false
-  // A violation lists all its victims. Kept for each victim that was compensated, a thousand of them would make hundreds of
-  // megabytes; the last state of the violation has the results of all.
+  // A violation lists all its victims. Kept for each victim that was compensated, a thousand of them would
+  // make hundreds of megabytes; the last state of the violation has the results of all.
   return type !== 'hence:compensated' || stateOf(before) !== stateOf(after)
 }
 
@@ -316,8 +321,8 @@ function positionOf(key: string): Position {
 }
 
 /**
- * JSON, which has no line breaks; the offset comes first, so that it is found without parsing the rest. The empty text is where
- * older versions had the identity of the request, which follows from its position.
+ * JSON, which has no line breaks; the offset comes first, so that it is found without parsing the rest. The
+ * empty text is where older versions had the identity of the request, which follows from its position.
  */
 function encode(offset: number, { time, derivations }: Trace): string {
   return JSON.stringify([

@@ -27,10 +27,11 @@ interface FeedItem {
 const tracesPerRead = 256
 
 /**
- * Iterates over the records that changed rows, from a position on and then as they are applied. It reads stored traces, so a slow
- * reader costs no memory, and it resumes after a crash of either side.
+ * Iterates over the records that changed rows, from a position on and then as they are applied. It reads
+ * stored traces, so a slow reader costs no memory, and it resumes after a crash of either side.
  *
- * @param from the offset of the next record of each partition, in decimal, joined by dots; default: the present position
+ * @param from the offset of the next record of each partition, in decimal, joined by dots; default: the
+ *   present position
  * @throws HenceError `position-unknown` (change)
  */
 export async function* feed(

@@ -158,7 +158,10 @@ export class Reader {
       .map(({ key, value }) => ({ ...(value as Violation), key: key[0] as string }))
   }
 
-  /** The limit of a key and how much of it is claimed; undefined if nothing is and the limit is that of the definition. */
+  /**
+   * The limit of a key and how much of it is claimed; undefined if nothing is and the limit is that of the
+   * definition.
+   */
   standing(constraint: string, key: string): Pick<Standing, 'limit' | 'claimed'> | undefined {
     const row = this.#system(standings).get(encodeKey([key, constraint])) as Standing | undefined
     return row && { limit: row.limit, claimed: row.claimed }
@@ -254,7 +257,9 @@ export class Reader {
     )
   }
 
-  /** A row as a value of the main realm. Rows of system tables are, and may be larger than a value of the app. */
+  /**
+   * A row as a value of the main realm. Rows of system tables are, and may be larger than a value of the app.
+   */
   #out(table: string, row: unknown): unknown {
     return operatorTables.has(table) ? row : this.#inMain(row)
   }
