@@ -8,6 +8,13 @@ export interface Clock {
    * @returns cancels the alarm
    */
   alarm?(time: number, ring: () => void): () => void
+  /** Milliseconds, with fractions, since any fixed moment; never goes back. For measuring durations. Default: the runtime's. */
+  elapsed?(): number
+  /**
+   * Calls back once when a duration has passed, whatever happens to `now`. Default: a timer of the runtime.
+   * @returns cancels the timer
+   */
+  timer?(ms: number, done: () => void): () => void
 }
 
 /** The clock of the machine. */
@@ -33,25 +40,42 @@ export function setAlarm(clock: Clock, time: number, ring: () => void): () => vo
   return () => clearTimeout(timer)
 }
 
-/** Waits; ends early, without an error, when the signal aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
+/** Milliseconds for measuring durations; see `Clock.elapsed`. */
+export function elapsed(clock: Clock): number {
+  return clock.elapsed ? clock.elapsed() : performance.now()
+}
+
+/**
+ * Calls back once when a duration has passed; see `Clock.timer`.
+ * @param keepsAlive whether the process stays alive until then
+ * @returns cancels the timer
+ */
+export function setTimer(clock: Clock, ms: number, done: () => void, keepsAlive = true): () => void {
+  if (clock.timer) return clock.timer(ms, done)
+  const timer = setTimeout(done, ms)
+  if (!keepsAlive) timer.unref()
+  return () => clearTimeout(timer)
+}
+
+/** Waits for a duration, and keeps the process alive meanwhile. Ends early, without an error, when the signal aborts. */
+export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve()
     const end = () => {
-      clearTimeout(timer)
+      cancel()
       signal.removeEventListener('abort', end)
       resolve()
     }
-    const timer = setTimeout(end, ms)
+    const cancel = setTimer(clock, ms, end)
     signal.addEventListener('abort', end)
   })
 }
 
 /**
  * Waits until a clock has moved on by some milliseconds, or was set back. Ends early, without an error, when the signal
- * aborts. Like `setAlarm` it does not keep the process alive.
+ * aborts. It does not keep the process alive.
  */
-export function pauseOn(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+export function backgroundPause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted || ms <= 0) return resolve()
     const end = () => {

@@ -1,4 +1,4 @@
-import { type Clock, pauseOn, setAlarm } from '../clock.ts'
+import { backgroundPause, type Clock, setAlarm } from '../clock.ts'
 import type { Reporter } from '../report.ts'
 import type { SignedHead } from './head.ts'
 
@@ -76,7 +76,7 @@ export class Publisher {
         this.#failed(error as Error)
         if (isLast) break
         const ms = Math.max(this.#delay(++tries), retryAfterOf(error))
-        await pauseOn(this.#options.clock, ms, closing)
+        await backgroundPause(this.#options.clock, ms, closing)
       }
     }
     this.#running = undefined

@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Clock, pauseOn } from '../clock.ts'
+import { backgroundPause, type Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
@@ -102,7 +102,7 @@ export class Scrubber {
   }
 
   #pause(ms: number): Promise<void> {
-    return pauseOn(this.#options.clock, ms, this.#stopping.signal)
+    return backgroundPause(this.#options.clock, ms, this.#stopping.signal)
   }
 }
 

@@ -78,7 +78,7 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
       if (tried.error.advice === 'change') throw tried.error
       const waitMs = pauseMs(backoff, failures, random, tried.askedMs)
       if (clock.now() + waitMs >= end) throw tried.error
-      await pause(waitMs, signal)
+      await pause(clock, waitMs, signal)
     }
   }
 

@@ -178,7 +178,7 @@ export class Drain {
         failures = 0
       } catch {
         // The outbox did not answer. Keep the known requests and ask again.
-        await pause(pauseMs(this.#backoff, ++failures, this.#random), signal)
+        await pause(this.#clock, pauseMs(this.#backoff, ++failures, this.#random), signal)
       }
     }
     lane.running = undefined
@@ -256,7 +256,7 @@ export class Drain {
       request.stuck = true
       this.#listener.stuck(request)
     }
-    await pause(inMs, wake.signal)
+    await pause(this.#clock, inMs, wake.signal)
     lane.wake = undefined
   }
 

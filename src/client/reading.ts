@@ -125,7 +125,7 @@ export class Reading {
       if (this.#closing.aborted) throw problem
       const waitMs = pauseMs(this.#backoff, failures, this.#random, askedMs)
       if (this.#clock.now() + waitMs >= end) throw problem
-      await pause(waitMs, this.#closing)
+      await pause(this.#clock, waitMs, this.#closing)
     }
   }
 }

@@ -60,7 +60,7 @@ export async function follow(
       if (problem?.advice === 'change' && problem.code !== notAuthenticated) return listener.ended(problem)
     }
     failures++
-    await pause(pauseMs(backoff, failures, random, askedMs), signal)
+    await pause(clock, pauseMs(backoff, failures, random, askedMs), signal)
 
     /** One connection, until it ends. */
     async function stream(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { App } from '../app/index.ts'
+import { type Clock, setTimer } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Delivery, Handler } from './handlers.ts'
 import { type Attempts, type DeliveryHost, Lane } from './lane.ts'
@@ -13,12 +14,14 @@ import type { EffectRow } from './outbox.ts'
  */
 export class Deliverer {
   readonly #lanes = new Map<string, Lane>()
+  readonly #clock: Clock
 
   /**
    * @param handlers by the name of the effect; effects without one wait
    * @throws HenceError `app-mismatch`, `option-invalid` (change)
    */
   constructor(app: App, handlers: Readonly<Record<string, Handler | Delivery>>, host: DeliveryHost) {
+    this.#clock = host.clock
     for (const [name, given] of Object.entries(handlers)) {
       const effect = app.effects.get(name)
       if (effect === undefined) {
@@ -65,10 +68,10 @@ export class Deliverer {
   async stop(graceMs: number): Promise<void> {
     const lanes = [...this.#lanes.values()]
     const ended = Promise.all(lanes.map((lane) => lane.stop()))
-    const timer = setTimeout(() => {
+    const cancelTimer = setTimer(this.#clock, graceMs, () => {
       for (const lane of lanes) lane.abort()
-    }, graceMs)
+    })
     await ended
-    clearTimeout(timer)
+    cancelTimer()
   }
 }

@@ -1,6 +1,6 @@
 import type { Effect } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
-import { type Clock, setAlarm } from '../clock.ts'
+import { type Clock, setAlarm, setTimer } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import type { Reporter } from '../report.ts'
@@ -272,7 +272,9 @@ export class Lane {
   async #call(id: string, row: EffectRow, attempt: number, abort: AbortController): Promise<unknown> {
     const { timeoutMs } = this.#options
     const { signal } = abort
-    const timer = setTimeout(() => abort.abort(new Error(`it took longer than ${timeoutMs} ms`)), timeoutMs)
+    const cancelTimer = setTimer(this.#host.clock, timeoutMs, () =>
+      abort.abort(new Error(`it took longer than ${timeoutMs} ms`)),
+    )
     // A handler that ignores the signal must not hold its place for ever.
     const aborted = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason))
@@ -291,7 +293,7 @@ export class Lane {
       }
       return await Promise.race([this.#deliver(call), aborted])
     } finally {
-      clearTimeout(timer)
+      cancelTimer()
     }
   }
 

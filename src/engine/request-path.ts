@@ -76,7 +76,7 @@ export class RequestPath {
     this.#windowMs = options.windowMs
     this.#missingCorrections = given.missingCorrections
     this.#admission = new Admission(options.queueBytesMax)
-    this.#writers = everyPartition(log).map((partition) => new PartitionWriter(partition, log))
+    this.#writers = everyPartition(log).map((partition) => new PartitionWriter(partition, log, options.clock))
     this.#ticker = new Ticker(options.clock, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
     this.delivery = new LiveDelivery({ app, ...options }, (key, result) => this.#writeResult(key, result))

@@ -111,6 +111,7 @@ function connect(
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },
     {
+      clock,
       checkpointRows,
       keptMs,
       next: () => path.feed.next(),

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { App } from '../app/index.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, elapsed, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { openEngine } from '../engine/open-engine.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
@@ -70,7 +70,7 @@ export function deriveTwice(options: {
         code,
       )
       const { reprocessing } = engine
-      const startedAt = performance.now()
+      const startedAt = elapsed(systemClock)
       await reprocessing.start({ module }, { share: 1, again: true })
       const status = await catchUp(
         () => reprocessing.status(),
@@ -79,7 +79,7 @@ export function deriveTwice(options: {
           reached(survey.records + records)
         },
       )
-      const ms = performance.now() - startedAt
+      const ms = elapsed(systemClock) - startedAt
       signal.throwIfAborted()
       if (status!.state === 'failed') throw failureOf(status!)
       const diff = await reprocessing.diff({ samples, signal, ...(each && { each }) })

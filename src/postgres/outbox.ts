@@ -1,7 +1,7 @@
 import type { Client } from 'pg'
 import type { App } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import { pause } from '../clock.ts'
+import { pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
@@ -160,8 +160,8 @@ class Relay {
       const rows = await this.#undecided(client)
       const { decided, again } = await this.#send(rows, signal)
       await this.#store(client, decided)
-      if (keepMs !== undefined && Date.now() >= forgetAt) {
-        forgetAt = Date.now() + forgetEveryMs
+      if (keepMs !== undefined && systemClock.now() >= forgetAt) {
+        forgetAt = systemClock.now() + forgetEveryMs
         await client.query(
           `DELETE FROM ${this.#name} WHERE outcome IS NOT NULL AND decided_at < now() - $1 * interval '1 ms'`,
           [keepMs],
@@ -169,12 +169,12 @@ class Relay {
       }
       if (signal.aborted) return
       if (again) {
-        await pause(delayMs * (0.5 + Math.random() / 2), signal)
+        await pause(systemClock, delayMs * (0.5 + Math.random() / 2), signal)
         delayMs = Math.min(2 * delayMs, delayMsMax)
         continue
       }
       delayMs = delayMsMin
-      if (rows.length < batch) await pause(pollMs, wake.signal)
+      if (rows.length < batch) await pause(systemClock, pollMs, wake.signal)
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Client, ClientConfig } from 'pg'
-import { pause } from '../clock.ts'
+import { pause, systemClock } from '../clock.ts'
 import { requirePackage } from '../optional-package.ts'
 import type { Reporter } from '../report.ts'
 
@@ -69,7 +69,7 @@ async function goOn(work: DatabaseWork, signal: AbortSignal): Promise<void> {
         const text = `${work.name} is interrupted and tries again: ${message}`
         work.report({ level: 'warning', code: 'postgres-held-up', message: text })
       }
-      await pause(delayMs * (0.5 + Math.random() / 2), signal)
+      await pause(systemClock, delayMs * (0.5 + Math.random() / 2), signal)
       delayMs = Math.min(2 * delayMs, delayMsMax)
     }
   }
@@ -117,7 +117,7 @@ async function takeLock(
       const message = `${name} stands by: another process does its work. This one takes over when that one ends.`
       report({ level: 'info', code: 'postgres-standby', message })
     }
-    await pause(lockMs, signal)
+    await pause(systemClock, lockMs, signal)
   }
   return false
 }

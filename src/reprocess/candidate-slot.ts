@@ -173,6 +173,7 @@ export class CandidateSlot {
       next: () => host.next(),
       isBusy: () => host.isBusy(),
       sliceMsMax,
+      clock: host.clock,
       checkpointRows: Math.ceil(host.checkpointRows / checkpointsPerLive),
       keptMs: host.keptMs,
       compareShare,

@@ -1,4 +1,4 @@
-import { pause } from '../clock.ts'
+import { pause, systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { ReprocessStatus } from './reprocessing.ts'
 
@@ -18,7 +18,7 @@ export async function catchUp(
     const status = await statusNow()
     if (status !== undefined) report(status)
     if (status?.state !== 'deriving' || signal.aborted) return status
-    await pause(waitMs, signal)
+    await pause(systemClock, waitMs, signal)
   }
 }
 

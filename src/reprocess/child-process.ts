@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { App } from '../app/index.ts'
+import { elapsed, systemClock } from '../clock.ts'
 import { comparedCollections } from '../diff/diff.ts'
 import type { DiffSummary } from '../diff/diff-summary.ts'
 import { engineClosed } from '../failure.ts'
@@ -99,7 +100,7 @@ function reportProgress(): void {
   if (candidate === undefined) return
   const { progress } = candidate
   const text = JSON.stringify(progress)
-  const now = performance.now()
+  const now = elapsed(systemClock)
   if (text === reported && now - reportedAt < aliveMs) return
   reported = text
   reportedAt = now
@@ -134,6 +135,7 @@ async function open(options: ChildOptions): Promise<void> {
     return app
   }
   const host: InProcessHost = {
+    clock: systemClock,
     generations: {
       log,
       openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),

@@ -1,4 +1,5 @@
 import type { App } from '../app/index.ts'
+import type { Clock } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import type { Codes } from '../generation/codes.ts'
 import type { Generation, GenerationHost } from '../generation/generation.ts'
@@ -11,6 +12,7 @@ import type { GenerationVersion } from './reprocessing.ts'
 
 /** The services of the engine that reprocessing uses. */
 export interface ReprocessorHost {
+  readonly clock: Clock
   readonly checkpointRows: number
   /** How long outcomes and traces are kept at least, in milliseconds of log time. */
   readonly keptMs: number

@@ -1,3 +1,4 @@
+import { elapsed } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
@@ -301,13 +302,13 @@ export class Follower {
   }
 
   #measurement(): Measurement {
-    return { at: performance.now(), records: this.#records, live: this.#host.liveRecords() }
+    return { at: elapsed(this.#host.clock), records: this.#records, live: this.#host.liveRecords() }
   }
 }
 
 /** How many records each generation had applied at a time. */
 interface Measurement {
-  /** In milliseconds; see `performance.now`. */
+  /** In milliseconds; see `Clock.elapsed`. */
   readonly at: number
   readonly records: number
   readonly live: number

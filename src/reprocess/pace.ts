@@ -1,3 +1,5 @@
+import { type Clock, elapsed, setTimer } from '../clock.ts'
+
 /** The live work that background work makes room for. */
 export interface Foreground {
   /** Whether anybody waits for the live generation. */
@@ -6,6 +8,7 @@ export interface Foreground {
   next(): Promise<void>
   /** The longest time slice of background work, in milliseconds: live work may have to wait for that long. */
   readonly sliceMsMax: number
+  readonly clock: Clock
 }
 
 const sliceMsMin = 0.25
@@ -34,12 +37,12 @@ export class Pace {
   /** Begins a slice. */
   begin(): void {
     this.#isHurried = false
-    this.#begun = performance.now()
+    this.#begun = this.#now()
   }
 
   /** Returns undefined while the slice lasts; then a promise that resolves when the next slice begins. */
   rest(): Promise<void> | undefined {
-    return performance.now() - this.#begun < this.#sliceMs ? undefined : this.#rest()
+    return this.#now() - this.#begun < this.#sliceMs ? undefined : this.#rest()
   }
 
   /** Waits for a time, whether or not there is live work; `hurry` ends it. */
@@ -48,10 +51,10 @@ export class Pace {
     return new Promise((resolve) => {
       const done = () => {
         this.#wake = undefined
-        clearTimeout(timer)
+        cancel()
         resolve()
       }
-      const timer = setTimeout(done, ms)
+      const cancel = setTimer(this.#foreground.clock, ms, done)
       this.#wake = done
     })
   }
@@ -62,16 +65,20 @@ export class Pace {
     this.#wake?.()
   }
 
+  #now(): number {
+    return elapsed(this.#foreground.clock)
+  }
+
   async #rest(): Promise<void> {
-    const stopped = performance.now()
+    const stopped = this.#now()
     const ratio = 1 / this.share - 1
     const until = stopped + (stopped - this.#begun) * ratio
     do await this.#turn(until)
-    while (performance.now() < until && this.#foreground.isBusy() && !this.#isHurried)
-    const restedMs = performance.now() - stopped
+    while (this.#now() < until && this.#foreground.isBusy() && !this.#isHurried)
+    const restedMs = this.#now() - stopped
     const { sliceMsMax } = this.#foreground
     this.#sliceMs = Math.min(Math.max(ratio > 0 ? restedMs / ratio : sliceMsMax, sliceMsMin), sliceMsMax)
-    this.#begun = performance.now()
+    this.#begun = this.#now()
   }
 
   /** Lets live work go on: until the live generation has applied a record, if it is busy. */
@@ -79,7 +86,7 @@ export class Pace {
     if (this.#foreground.isBusy()) {
       const next = this.#foreground.next()
       next.catch(() => {})
-      await Promise.race([next.catch(() => {}), this.sleep(Math.max(1, until - performance.now()))])
+      await Promise.race([next.catch(() => {}), this.sleep(Math.max(1, until - this.#now()))])
       this.#wake?.()
     }
     await new Promise((resolve) => setImmediate(resolve))

@@ -1,3 +1,4 @@
+import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { LogRecord } from '../log/record.ts'
@@ -28,6 +29,7 @@ const retryMsMax = 5_000
 export class PartitionWriter {
   readonly partition: number
   readonly #log: Log
+  readonly #clock: Clock
   #queue: OutgoingRecord[] = []
   /** From `add` until `rest`. */
   #isBusy = false
@@ -35,11 +37,12 @@ export class PartitionWriter {
   #isFinishing = false
   #isStopped = false
   /** Ends the pause before the next attempt. */
-  #hurry = () => {}
+  readonly #hurry = new AbortController()
 
-  constructor(partition: number, log: Log) {
+  constructor(partition: number, log: Log, clock: Clock) {
     this.partition = partition
     this.#log = log
+    this.#clock = clock
   }
 
   /** Queues a record. Returns true if nobody appends yet: the caller must then do so, until `rest`. */
@@ -87,7 +90,7 @@ export class PartitionWriter {
         return await attempt()
       } catch (error) {
         if (!isRetryable(error) || this.#isFinishing) throw error
-        await this.#pause(backoffMs(failed))
+        await pause(this.#clock, backoffMs(failed), this.#hurry.signal)
       }
     }
   }
@@ -103,7 +106,7 @@ export class PartitionWriter {
   /** From now on, attempts are not repeated. */
   finish(): void {
     this.#isFinishing = true
-    this.#hurry()
+    this.#hurry.abort()
   }
 
   get isFinishing(): boolean {
@@ -113,7 +116,7 @@ export class PartitionWriter {
   /** From now on, nothing is appended. */
   stop(): void {
     this.#isStopped = true
-    this.#hurry()
+    this.#hurry.abort()
   }
 
   #take(): OutgoingRecord[] {
@@ -128,16 +131,6 @@ export class PartitionWriter {
       return all
     }
     return this.#queue.splice(0, count)
-  }
-
-  #pause(waitMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, waitMs)
-      this.#hurry = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-    })
   }
 }
 

@@ -64,7 +64,7 @@ export async function lockDirectory(
       report({ level: 'info', code: 'waiting-for-data', message: `${directory} is in use: ${whom}.` })
       isReported = true
     }
-    await pause(pauseMs, signal)
+    await pause(clock, pauseMs, signal)
   }
 }
 

@@ -127,7 +127,7 @@ async function untilNobodyDerives(
   while (isHeld(join(directory, derivingLock))) {
     signal.throwIfAborted()
     if (clock.now() > until) throw stillDeriving(directory)
-    await pause(20, signal)
+    await pause(clock, 20, signal)
   }
 }
 

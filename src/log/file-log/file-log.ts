@@ -68,7 +68,7 @@ export async function openFileLog(options: FileLogOptions): Promise<Log> {
   const time = new LogTime(clock)
   const segmentBytes = options.segmentBytes ?? segmentBytesFor(meta.partitions)
   const partitions = partitionsFiles.map(
-    (files) => new Partition({ files, segmentBytes, sealAfterMs, time, report }),
+    (files) => new Partition({ files, segmentBytes, sealAfterMs, clock, time, report }),
   )
   for (const [index, partition] of partitions.entries()) await partition.open(findings[index]!)
   return new FileLog(meta, partitions)

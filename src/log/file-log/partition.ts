@@ -1,4 +1,5 @@
 import { assert } from '../../assert.ts'
+import { type Clock, elapsed, setTimer } from '../../clock.ts'
 import { HenceError } from '../../failure.ts'
 import type { Reporter } from '../../report.ts'
 import { checkOffset, checkRecords, logClosed } from '../append-check.ts'
@@ -26,6 +27,7 @@ export interface PartitionOptions {
   readonly segmentBytes: number
   /** How long after the last append the partition is sealed, in milliseconds; 0: at once. */
   readonly sealAfterMs: number
+  readonly clock: Clock
   readonly time: LogTime
   readonly report: Reporter
 }
@@ -63,7 +65,10 @@ export class Partition {
   readonly #waitingForTip: PromiseWithResolvers<Tip>[] = []
   #running: Promise<void> | undefined
   #sealDue = false
-  #sealTimer: NodeJS.Timeout | undefined
+  /** Set while a timer runs that seals the partition. */
+  #cancelSeal: (() => void) | undefined
+  /** When the last batch was written; see `elapsed`. */
+  #writtenAt = 0
   #closed = false
   #buffer = Buffer.allocUnsafeSlow(64 * 1024)
 
@@ -116,7 +121,7 @@ export class Partition {
   async close(): Promise<void> {
     if (this.#closed) return this.#running
     this.#closed = true
-    clearTimeout(this.#sealTimer)
+    this.#cancelSeal?.()
     this.#sealDue = true
     this.#run()
     await this.#running
@@ -214,15 +219,22 @@ export class Partition {
     if (this.#options.sealAfterMs === 0) {
       this.#sealDue = true
       this.#run()
-    } else if (this.#sealTimer === undefined) {
-      const timer = setTimeout(() => {
-        this.#sealDue = true
-        this.#run()
-      }, this.#options.sealAfterMs)
-      this.#sealTimer = timer.unref()
     } else {
-      this.#sealTimer.refresh()
+      const { clock, sealAfterMs } = this.#options
+      this.#writtenAt = elapsed(clock)
+      this.#cancelSeal ??= setTimer(clock, sealAfterMs, this.#sealIfIdle, false)
     }
+  }
+
+  /** Seals the partition, or waits on if a batch was written meanwhile. */
+  readonly #sealIfIdle = (): void => {
+    const { clock, sealAfterMs } = this.#options
+    const left = this.#writtenAt + sealAfterMs - elapsed(clock)
+    // The runtime's timers can be a fraction of a millisecond early.
+    this.#cancelSeal = left < 1 ? undefined : setTimer(clock, left, this.#sealIfIdle, false)
+    if (left >= 1) return
+    this.#sealDue = true
+    this.#run()
   }
 
   /**
