@@ -47,21 +47,6 @@ test('files and folders that the pages name exist', () => {
   }
 })
 
-test('only the clock reads the time of the machine, with these exceptions', () => {
-  const exceptions: Readonly<Record<string, string>> = {
-    'src/clock.ts': 'it is the clock',
-    'src/server/keys.ts': 'compares with the times of files',
-    'src/postgres/outbox.ts': 'rows carry the time of their database',
-    'src/effect/signed-post.ts':
-      'a signature carries the time of the try, and Retry-After a time of the receiver',
-  }
-  const found = under('src').filter(
-    (file) =>
-      /\.ts$/.test(file) && !/\.test\.ts$/.test(file) && /\bDate\.now\(|new Date\(\)/.test(read(file)),
-  )
-  assert.deepEqual(found.sort(), Object.keys(exceptions).sort())
-})
-
 test('CONTRIBUTING.md lists every environment variable of the tests, and no other', () => {
   const used = new Set<string>()
   for (const file of ['test', 'bench', 'examples'].flatMap(under)) {
