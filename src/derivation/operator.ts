@@ -62,7 +62,7 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
     if (action !== 'choose') return undefined
     const named =
       Array.isArray(victims) &&
-      victims.every((victim) => isText(victim?.requestId) && typeof (victim.principal ?? '') === 'string')
+      victims.every((victim) => typeof victim === 'object' && victim !== null && isIdentity(victim))
     return named ? undefined : 'victims must name requests: [{ requestId, principal }]'
   }),
   key: ({ key }) => key,
@@ -112,6 +112,15 @@ function schema<Input>(problem: (value: Record<string, unknown>) => string | und
         return message === undefined ? { value: value as Input } : { issues: [{ message }] }
       },
     },
+  }
+}
+
+/** Checked before the log: a bad id would fail the derivation of a request that is in it. */
+function isIdentity({ requestId, principal = '' }: { requestId?: unknown; principal?: unknown }): boolean {
+  try {
+    return typeof identityOf(requestId as string, principal as string) === 'string'
+  } catch {
+    return false
   }
 }
 

@@ -9,7 +9,13 @@ import type { Keys } from './keys.ts'
  * Identifies the caller of a request, by the host's own sessions or tokens; undefined if it knows none. It must not read
  * the body.
  */
-export type Authenticate = (request: Request) => Caller | undefined | Promise<Caller | undefined>
+export type Authenticate = (
+  request: Request,
+  context: {
+    /** Node's own request, where the server runs on Node's HTTP: with whatever the host has added, such as `session`. */
+    readonly incoming: IncomingMessage | undefined
+  },
+) => Caller | undefined | Promise<Caller | undefined>
 
 /** How long a session of the host counts before the host is asked again. */
 const sessionMs = 1_000
@@ -31,13 +37,13 @@ export function authenticator(options: {
       return { caller: anybody, isCurrent: () => true }
     }
   }
-  return async (request) => {
+  return async (request, incoming) => {
     const secret = keys && secretOf(request.headers.get('authorization'))
     const key = secret && (await keys.callerOf(secret))
     if (key) return { caller: key, isCurrent: () => keys.isCurrent(key) }
     // Counted from before it is asked, because the session may end while the host finds it.
     const askedAt = clock.now()
-    const caller = await authenticate?.(request)
+    const caller = await authenticate?.(request, { incoming })
     if (caller) return { caller, isCurrent: () => Math.abs(clock.now() - askedAt) < sessionMs }
     throw new HenceError(
       'not-authenticated',
@@ -65,7 +71,9 @@ function checkLocal(
 ): void {
   const address = incoming?.socket.remoteAddress
   const host = headers.get('host') ?? ''
-  const forwarded = headers.has('forwarded') || headers.has('x-forwarded-for')
+  // A proxy on this machine connects from it, whoever it connects for.
+  const forwarded =
+    incoming?.httpVersion === '1.0' || [...headers.keys()].some((name) => proxyHeader.test(name))
   if (address === undefined || !isLoopback(address) || forwarded || !isLoopback(nameOf(host))) {
     throw new HenceError(
       'host-refused',
@@ -87,6 +95,9 @@ function checkLocal(
     )
   }
 }
+
+/** Headers that proxies add. */
+const proxyHeader = /^(forwarded|x-forwarded-.*|x-real-ip|via|cf-.*)$/
 
 function nameOf(host: string): string {
   return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')

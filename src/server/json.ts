@@ -6,8 +6,8 @@ export const depthMax = 64
 
 /**
  * Reads JSON (RFC 8259) that every reader understands alike, because the bytes are kept for years and read by many.
- * Refuses, though `JSON.parse` accepts them: a name twice in an object, `__proto__`, integers beyond 2^53 − 1, numbers
- * beyond the range of a double, lone surrogates, more than 64 levels.
+ * Refuses, though `JSON.parse` accepts them: a name twice in an object, `__proto__`, numbers beyond 2^53 − 1 that a double
+ * would round, in any form, numbers beyond the range of a double, lone surrogates, more than 64 levels.
  *
  * `JSON.parse` runs first, so the scan can rely on the grammar.
  *
@@ -112,16 +112,25 @@ function endOfNumber(text: string, from: number): number {
 function checkNumber(text: string, from: number, end: number): void {
   // Fifteen digits are always safe; only an exponent makes a short number large.
   const token = text.slice(from, end)
-  const plain = !/[.eE]/.test(token)
-  if (plain && token.length <= 15) return
+  if (token.length <= 15 && !/[eE]/.test(token)) return
   const number = Number(token)
   if (!Number.isFinite(number)) throw invalid(`the number ${shown(token)} is too large for a double`, from)
-  if (plain && !Number.isSafeInteger(number)) {
+  if (Math.abs(number) <= Number.MAX_SAFE_INTEGER) return
+  // A double this large is a whole number, however it is written. From 1e21 on JSON.stringify writes an exponent.
+  if (Math.abs(number) < 1e21 || !/[eE]/.test(token) || digitsOf(token) !== digitsOf(String(number))) {
     throw invalid(
-      `the whole number ${shown(token)} is beyond 2^53 − 1, where doubles have gaps; send it as text`,
+      `the number ${shown(token)} is beyond 2^53 − 1, where doubles have gaps; send it as text`,
       from,
     )
   }
+}
+
+/** The significant digits of a number. */
+function digitsOf(token: string): string {
+  return token
+    .replace(/[eE].*$/, '')
+    .replace(/[-.]/g, '')
+    .replace(/^0+|0+$/g, '')
 }
 
 function shown(token: string): string {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { request as nodeRequest } from 'node:http'
+import { createServer, request as nodeRequest } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -60,6 +60,10 @@ test('without keys it answers this machine only, and no page of another origin',
     { 'sec-fetch-site': 'cross-site' },
     { 'x-forwarded-for': '203.0.113.9' },
     { forwarded: 'for=203.0.113.9' },
+    { 'x-forwarded-host': 'shop.example' },
+    { 'x-real-ip': '203.0.113.9' },
+    { via: '1.1 proxy' },
+    { 'cf-connecting-ip': '203.0.113.9' },
   ]) {
     assert.equal(
       await status(url, { host, ...headers } as Record<string, string>),
@@ -69,6 +73,82 @@ test('without keys it answers this machine only, and no page of another origin',
   }
   // A `Request` does not say where it comes from.
   assert.equal((await web.fetch(new Request('http://localhost/tables/notes'))).status, 403)
+})
+
+test('without keys it answers no HTTP/1.0, which proxies send; two Host fields are refused', async (t) => {
+  const web = await open(t)
+  const { port } = await web.listen()
+  const answer = async (head: string) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.end(head)
+    let text = ''
+    for await (const part of socket) text += part
+    return text.slice(9, 12)
+  }
+  assert.equal(
+    await answer('GET /tables/notes HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n'),
+    '200',
+  )
+  assert.equal(await answer('GET /tables/notes HTTP/1.0\r\nhost: localhost\r\n\r\n'), '403')
+  const twice = 'host: localhost\r\nHOST: evil.example\r\nconnection: close\r\n\r\n'
+  assert.equal(await answer(`GET /tables/notes HTTP/1.1\r\n${twice}`), '400')
+  assert.equal(await answer(`GET /livez HTTP/1.1\r\n${twice}`), '400')
+})
+
+test('Prefer is parsed: a weight of 0 and quoted text do not ask for an early answer', async (t) => {
+  const { submit } = await serveNotes(t)
+  for (const [i, [prefer, status]] of [
+    ['respond-async', 202],
+    ['wait=10, Respond-Async', 202],
+    ['respond-async; foo=1', 202],
+    ['respond-async;q=0', 200],
+    ['respond-async; q=0.0', 200],
+    ['respond-async;q=0.5', 202],
+    ['foo="a, respond-async"', 200],
+    ['respond-async-not', 200],
+  ].entries() as Iterable<[number, [string, number]]>) {
+    assert.equal((await submit('ada', 'write', `p${i}`, note(i), { prefer })).status, status, prefer)
+  }
+})
+
+test('a system request with an invalid id is refused before the log', async (t) => {
+  const { submit, engine } = await serveNotes(t)
+  const before = engine.position()
+  for (const victim of [
+    { requestId: 'a b' },
+    { requestId: 'é' },
+    { requestId: 'x', principal: '\u0000' },
+    null,
+    1,
+  ]) {
+    const decision = { violation: 'v', key: 'k', action: 'choose', reason: 'r', victims: [victim] }
+    const refused = await submit('operator', 'hence:resolve-violation', 'id', decision)
+    assert.equal(refused.status, 422, JSON.stringify(victim))
+  }
+  assert.equal(engine.position(), before)
+})
+
+test('the host finds its session on the request of Node', async (t) => {
+  const served = await serveNotes(t, {
+    authenticate: (_, { incoming }) => {
+      const { session } = incoming as unknown as { session?: string }
+      return session === undefined ? undefined : { principal: session, permissions: ['submit'] }
+    },
+  })
+  assert.equal((await served.call(undefined, '/tables/notes')).status, 401)
+  const web = server(served.engine, {
+    authenticate: (_, { incoming }) => ({
+      principal: (incoming as unknown as { session: string }).session,
+      permissions: [],
+    }),
+  })
+  const host = createServer((request, response) => {
+    web.node(Object.assign(request, { session: 'ada' }), response)
+  })
+  await once(host.listen(0), 'listening')
+  t.after(() => host.close())
+  const { port } = host.address() as { port: number }
+  assert.equal((await fetch(`http://127.0.0.1:${port}/tables/notes`)).status, 200)
 })
 
 test('on another address it refuses to listen without keys', async (t) => {

@@ -167,6 +167,12 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     overrideGlobalObjects: false,
     errorHandler: () => responseOf(problemAnswer(problemOf(badAddress()))),
   })
+  // Servers disagree on which of two Host fields counts, so a proxy before this one may have checked the other.
+  const serve = (request: IncomingMessage, response: ServerResponse) => {
+    const hosts = request.rawHeaders.filter((name, i) => i % 2 === 0 && /^host$/i.test(name))
+    if (hosts.length > 1) writeAnswer(response, problemAnswer(problemOf(badAddress())))
+    else void node(request, response)
+  }
   const isOurs = (url: string) =>
     url.startsWith(`${path}/`) && router.knows(url.slice(path.length + 1).split(/[/?#]/, 1)[0]!)
   let listener: Listener | undefined
@@ -179,11 +185,11 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
         writeAnswer(response, problemAnswer(problemOf(bodyIsGone())))
         return
       }
-      void node(request, response)
+      serve(request, response)
     },
     async listen({ port = 0, host = '127.0.0.1' } = {}) {
       if (authenticate === undefined && keys === undefined) checkUnguarded(host)
-      listener = new Listener((request, response) => void node(request, response), limits)
+      listener = new Listener(serve, limits)
       return listener.open(host, port)
     },
     close() {

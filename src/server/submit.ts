@@ -23,11 +23,18 @@ export async function submit(serving: Serving, arrival: Arrival): Promise<Answer
   // The body may have taken longer than the key or session lasted.
   if (!access.isCurrent) checkMaySend(await access.renew(), type)
   const options = { requestId, principal }
-  const prefer = headers.get('prefer')
-  if (prefer !== null && /(^|[\s,])respond-async($|[\s,;])/i.test(prefer)) {
+  if (prefersAsync(headers.get('prefer'))) {
     return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))
   }
   return replyAnswer(await serving.engine.submit(type as never, input as never, options))
+}
+
+/** Whether the header Prefer (RFC 7240) asks for `respond-async`. Some clients take it back by a weight of 0. */
+function prefersAsync(header: string | null): boolean {
+  if (header === null) return false
+  const preferences = header.replace(/"(?:[^"\\]|\\.)*"/g, '""').split(',')
+  const found = preferences.find((each) => /^\s*respond-async\s*(;|$)/i.test(each))
+  return found !== undefined && !/;\s*q\s*=\s*0(\.0*)?\s*(;|$)/i.test(found)
 }
 
 /**
