@@ -12,7 +12,12 @@ const under = (folder: string) =>
   readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file))
 const withoutFences = (text: string) => text.replaceAll(/^```.*?^```$/gms, '')
 
-const pages = ['README.md', 'CONTRIBUTING.md', ...under('docs').filter((file) => file.endsWith('.md'))]
+const pages = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  ...under('docs').filter((file) => file.endsWith('.md')),
+]
 
 test('the rooms of ARCHITECTURE.md are those of src, each below the rooms that it imports', () => {
   const rooms = [...read('docs/ARCHITECTURE.md').matchAll(/^\| `src\/(\w+)\/`/gm)].map((match) => match[1]!)

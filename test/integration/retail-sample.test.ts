@@ -64,7 +64,7 @@ test('SIGINT stops the import, then the server of the tables', async (context) =
   const stopped = await importing.ended
   assert.equal(stopped.code, 130, stopped.err.join('\n'))
   assert.deepEqual(stopped.out, [])
-  assert.match(stopped.err.at(-1)!, /Run the same command again to go on/)
+  assert.match(stopped.err.at(-1)!, /Run the same command again to continue/)
 
   const showing = startRetail(args, (line) => {
     if (line.includes('Press Ctrl-C')) showing.kill('SIGINT')

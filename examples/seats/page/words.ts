@@ -60,7 +60,7 @@ export function ending(type: WishType, name: SeatName, end: WishEnd, own: boolea
     )
   }
   if (reply.status === 'rejected') {
-    if (reply.reason === 'already-booked') return good(`Seat ${name} is already booked for you.`)
+    if (reply.reason === 'already-booked') return good(`Seat ${name} is booked for you already.`)
     if (reply.reason === 'no-such-seat') return sorry(`There is no seat ${name}.`)
     if (reply.reason === 'seat-taken') {
       if (own) return good(`Seat ${name} is yours already.`)
