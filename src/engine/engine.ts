@@ -19,6 +19,7 @@ import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Audit } from './audit.ts'
 import type { Effects } from './effects.ts'
+import type { Health } from './health.ts'
 import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
@@ -129,6 +130,8 @@ export interface Engine<A extends App> extends Service<A> {
   idle(): Promise<void>
   /** SHA-256 over all tables, in hexadecimal; equal tables have equal digests, whatever their history. */
   digest(): Promise<string>
+  /** Whether the engine takes requests. Checks its data directory, so that a readiness probe learns of a loss at once. */
+  health(): Promise<Health>
   /** A snapshot of the engine's counters, which live in memory; nothing is read. */
   stats(): EngineStats
   /** Refuses new requests, finishes those accepted, makes a checkpoint, and releases the directory. */

@@ -390,11 +390,13 @@ export class RequestPath {
 
 function stopped(cause: unknown): HenceError {
   const message = cause instanceof Error ? cause.message : String(cause)
+  const code = cause instanceof HenceError ? cause.code : 'unexpected-error'
+  const isLost = code === 'data-lost' || code === 'data-taken'
   return new HenceError(
     'engine-stopped',
     'operator',
-    `The engine has stopped, because going on could do harm: ${message} Nothing that was acknowledged is lost: ` +
-      'fix the cause and start it again.',
+    `The engine has stopped, because continuing could do harm (${code}): ${message}` +
+      (isLost ? '' : ' Nothing that was acknowledged is lost: fix the cause and start it again.'),
     { cause },
   )
 }

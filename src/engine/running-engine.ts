@@ -10,6 +10,7 @@ import type { Audit, Auditing } from './audit.ts'
 import { auditOf } from './audit.ts'
 import { type Effects, effectsOf } from './effects.ts'
 import type { Engine, EngineStats } from './engine.ts'
+import type { Health, HealthCheck } from './health.ts'
 import { completed } from './read-after.ts'
 import type { RequestPath } from './request-path.ts'
 import { type Violations, violationsOf } from './violations.ts'
@@ -23,6 +24,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #path: RequestPath
   readonly #reprocessor: Reprocessor
   readonly #auditing: Auditing
+  readonly #health: HealthCheck
   readonly #storage: Storage
   readonly #replayed: number
   #closing: Promise<void> | undefined
@@ -32,6 +34,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     readonly path: RequestPath
     readonly reprocessor: Reprocessor
     readonly auditing: Auditing
+    readonly health: HealthCheck
     readonly storage: Storage
     readonly replayed: number
   }) {
@@ -39,6 +42,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#path = path
     this.#reprocessor = reprocessor
     this.#auditing = auditing
+    this.#health = parts.health
     this.#storage = parts.storage
     this.#replayed = parts.replayed
     this.reprocessing = reprocessor
@@ -117,6 +121,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return this.#path.live.reader.digest()
   }
 
+  health(): Promise<Health> {
+    return this.#health.health()
+  }
+
   stats(): EngineStats {
     const { live, load } = this.#path
     const { processor } = live
@@ -161,6 +169,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   async #close(): Promise<void> {
     const path = this.#path
     const hadStopped = path.closed.aborted
+    this.#health.stop()
     path.close(engineClosed())
     const why = path.closed.reason
     try {

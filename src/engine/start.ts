@@ -18,6 +18,7 @@ import { keptMsBeyondWindow, windowMsDefault } from '../request/window.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Auditing } from './audit.ts'
 import type { EngineOptions } from './engine.ts'
+import { HealthCheck } from './health.ts'
 import { RequestPath } from './request-path.ts'
 import { RunningEngine } from './running-engine.ts'
 
@@ -65,7 +66,8 @@ export async function startEngine<A extends App>(
     if (isOtherCode && onCodeChange === 'reprocess') await reprocess(reprocessor, path.live, codes.version)
     path.startDelivery()
     path.tick()
-    return new RunningEngine({ path, reprocessor, auditing, storage, replayed })
+    const health = new HealthCheck(storage, path, options.clock ?? systemClock)
+    return new RunningEngine({ path, reprocessor, auditing, health, storage, replayed })
   } catch (error) {
     const why = engineClosed()
     path?.close(why)

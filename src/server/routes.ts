@@ -284,8 +284,15 @@ function serverRoutes(
       handle: () => plain(200, 'live\n'),
     }),
     route('GET /readyz', 'none', 'readyz', 'Whether the server takes requests', {
-      answers: { 200: forms.plain('It does.'), 503: forms.plain('It is closing.') },
-      handle: () => (closing.aborted ? plain(503, 'closing\n', undefined, '1') : plain(200, 'ready\n')),
+      answers: {
+        200: forms.plain('It does.'),
+        503: forms.plain('It is closing, or its engine has stopped.'),
+      },
+      async handle() {
+        if (closing.aborted) return plain(503, 'closing\n', undefined, '1')
+        const health = await engine.health()
+        return health.ready ? plain(200, 'ready\n') : plain(503, `${health.code}\n`, undefined, '1')
+      },
     }),
   ]
 }

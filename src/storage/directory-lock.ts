@@ -1,10 +1,13 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import fs from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, pause, systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { holdFile, isHeld } from './file-lock.ts'
+import { type Flock, flockDirectory } from './flock.ts'
 
 export interface LockOptions {
   /** Wait until the process that has the directory releases it, instead of an error. Default false. */
@@ -23,43 +26,57 @@ export interface LockHolder {
   readonly since: string
 }
 
+/** The lock of a directory, held by this process. */
+export interface DirectoryLock {
+  /**
+   * Checks that no other process has taken the directory, without a system call where the kernel vouches for that.
+   * @throws HenceError `data-taken` (operator)
+   */
+  check(): void
+  release(): Promise<void>
+}
+
 const lockName = 'lock'
 const holderName = 'lock.json'
 const pauseMsMax = 50
+/** How long a refusal by flock(2) may come from a concurrent `lockHolderOf`, which takes milliseconds. */
+const checkMsMax = 1_000
 
 /**
- * Makes this process the only one that has a directory open, by the file `lock` in it. `lock.json` beside it only names the
- * holder.
+ * Makes this process the only one that has a directory open. Two locks do that: one on the file `lock`, which exists on every
+ * platform but ends when the file is removed, or when this process closes any other descriptor of it; and, where there is a
+ * flock(1), one on the directory, which nothing but the end of the process undoes. `lock.json` names the holder; a process
+ * that takes the directory replaces it, so that a holder without the second lock notices that it has lost the first.
  * @throws HenceError `data-in-use` (retry)
  */
-export async function lockDirectory(
-  directory: string,
-  {
+export async function lockDirectory(directory: string, options: LockOptions = {}): Promise<DirectoryLock> {
+  const {
     wait = false,
     signal = new AbortController().signal,
     report = printReport,
     clock = systemClock,
-  }: LockOptions = {},
-): Promise<{ release(): Promise<void> }> {
+  } = options
   let isReported = false
+  let checkedUntil: number | undefined
   // Closing takes the holder some milliseconds at least, and a hand-over should not take much longer.
   for (let pauseMs = 2; ; pauseMs = Math.min(pauseMsMax, pauseMs * 2)) {
     signal.throwIfAborted()
-    const held = holdFile(join(directory, lockName), wait)
-    if (held) {
-      await writeFile(
-        join(directory, holderName),
-        JSON.stringify({ pid: process.pid, host: hostname(), since: new Date(clock.now()).toISOString() }),
-      )
-      return {
-        async release() {
-          held.release()
-        },
+    const file = holdFile(join(directory, lockName), wait)
+    if (file) {
+      try {
+        const flock = await flockDirectory(directory, 'exclusive')
+        if (flock !== 'busy') return new HeldLock(directory, file, flock, clock)
+      } catch (error) {
+        file.release()
+        throw error
       }
+      file.release()
+      checkedUntil ??= clock.now() + checkMsMax
     }
     const holder = await readHolder(directory)
-    if (!wait) throw inUse(directory, holder)
-    if (!isReported) {
+    const isCertain = !file || clock.now() > checkedUntil!
+    if (!wait && isCertain) throw inUse(directory, holder)
+    if (wait && !isReported) {
       const whom = holder ? `waiting for pid ${holder.pid}` : 'waiting'
       report({ level: 'info', code: 'waiting-for-data', message: `${directory} is in use: ${whom}.` })
       isReported = true
@@ -68,13 +85,85 @@ export async function lockDirectory(
   }
 }
 
+class HeldLock implements DirectoryLock {
+  readonly #directory: string
+  readonly #file: { release(): void }
+  readonly #flock: Flock | undefined
+  readonly #path: string
+  readonly #holder: string
+  /** `lock.json` as this process wrote it. */
+  #written: Stamp | undefined
+
+  constructor(directory: string, file: { release(): void }, flock: Flock | undefined, clock: Clock) {
+    this.#directory = directory
+    this.#file = file
+    this.#flock = flock
+    this.#path = join(directory, holderName)
+    const since = new Date(clock.now()).toISOString()
+    this.#holder = JSON.stringify({ pid: process.pid, host: hostname(), since, id: randomUUID() })
+    const unfinished = `${this.#path}.unfinished`
+    fs.writeFileSync(unfinished, this.#holder)
+    fs.renameSync(unfinished, this.#path)
+    this.#written = stampOf(this.#path)
+  }
+
+  check(): void {
+    if (this.#flock !== undefined) return
+    const [written, found] = [this.#written, stampOf(this.#path)]
+    const isSame = written && found && written.ino === found.ino && written.ctimeMs === found.ctimeMs
+    if (!isSame) this.#examine()
+  }
+
+  async release(): Promise<void> {
+    this.#flock?.release()
+    this.#file.release()
+  }
+
+  /** `lock.json` is not the file that this process wrote: finds out why. */
+  #examine(): void {
+    const text = textOf(this.#path)
+    if (text === this.#holder) {
+      // Its attributes changed, or it was put back.
+      this.#written = stampOf(this.#path)
+      return
+    }
+    throw taken(this.#directory, text)
+  }
+}
+
+/** A file, and the time of its last change: a replaced file differs in one of them. */
+type Stamp = Pick<fs.Stats, 'ino' | 'ctimeMs'>
+
+function stampOf(path: string): Stamp | undefined {
+  return fs.statSync(path, { throwIfNoEntry: false })
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    return fs.readFileSync(path, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
 /**
  * Returns the process that has a directory open now; undefined if there is none. Changes nothing, and does not disturb a
  * process that opens the directory at the same moment.
  */
 export async function lockHolderOf(directory: string): Promise<LockHolder | 'unknown' | undefined> {
-  if (!isHeld(join(directory, lockName))) return undefined
+  if (!isHeld(join(directory, lockName)) && !(await isFlocked(directory))) return undefined
   return (await readHolder(directory)) ?? 'unknown'
+}
+
+/** Whether a process still has a directory open whose lock file was removed. */
+async function isFlocked(directory: string): Promise<boolean> {
+  if (!fs.existsSync(join(directory, holderName))) return false
+  const flock = await flockDirectory(directory, 'shared')
+  if (flock === 'busy') return true
+  flock?.release()
+  return false
 }
 
 async function readHolder(directory: string): Promise<LockHolder | undefined> {
@@ -98,5 +187,22 @@ function inUse(directory: string, holder: LockHolder | undefined): HenceError {
     'retry',
     `${directory} is in use by ${nameOf(holder)}. ` +
       'Stop that process first, wait for it (`wait`; `--wait` on the command line), or give another directory.',
+  )
+}
+
+function taken(directory: string, text: string | undefined): HenceError {
+  let holder: LockHolder | undefined
+  try {
+    holder = text === undefined ? undefined : JSON.parse(text)
+  } catch {
+    holder = undefined
+  }
+  return new HenceError(
+    'data-taken',
+    'operator',
+    text === undefined
+      ? `The lock files of ${directory} were removed, so another process may have taken it. This one writes nothing more: start it again.`
+      : `${directory} was taken by ${nameOf(holder)} while this process had it open, because its lock was removed or lost. ` +
+          'This process writes nothing more; stop it.',
   )
 }

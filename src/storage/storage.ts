@@ -3,12 +3,12 @@ import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-log/disk.ts'
-import { openFileLog } from '../log/file-log/file-log.ts'
+import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Store } from '../state/store.ts'
-import { lockDirectory } from './directory-lock.ts'
+import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
 import { readTextIfThere } from './text-file.ts'
 
@@ -33,6 +33,12 @@ export interface Storage {
   keep(name: string, text: string): Promise<void>
   /** Returns the text that is kept under a name; undefined if there is none. */
   kept(name: string): Promise<string | undefined>
+  /**
+   * Checks, cheaply enough for a readiness probe, that what this process wrote is still there and still its own. Storage that
+   * cannot be lost has no such check.
+   * @throws HenceError `data-lost`, `data-taken` (operator)
+   */
+  check?(): Promise<void>
   close(): Promise<void>
 }
 
@@ -70,13 +76,14 @@ export async function openDirectory(options: {
   readonly signal?: AbortSignal | undefined
 }): Promise<Storage> {
   const { directory, signal } = options
-  let lock: { release(): Promise<void> } | undefined
-  let log: Log
+  let lock: DirectoryLock | undefined
+  let log: FileLog
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     lock = await lockDirectory(directory, options)
     await untilNobodyDerives(directory, options.clock, signal)
-    log = await openFileLog(options)
+    const own = lock
+    log = await openFileLog({ ...options, own: () => own.check() })
   } catch (error) {
     await lock?.release()
     if (error instanceof HenceError || (signal?.aborted && error === signal.reason)) throw error
@@ -91,9 +98,13 @@ export async function openDirectory(options: {
     dropStore: (generation) => rm(stateFolder(directory, generation), { recursive: true, force: true }),
     keep: (name, text) => keep(realDisk, resolve(directory), name, text),
     kept: (name) => kept(directory, name),
+    check: () => log.check(),
     async close() {
-      await log.close()
-      await held.release()
+      try {
+        await log.close()
+      } finally {
+        await held.release()
+      }
     },
   }
 }

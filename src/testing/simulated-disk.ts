@@ -1,5 +1,5 @@
 import { basename, dirname } from 'node:path'
-import type { Disk, DiskFile } from '../log/file-log/disk.ts'
+import type { Disk, DiskFile, FileIdentity } from '../log/file-log/disk.ts'
 
 /** A fault that strikes an operation. */
 export type Fault =
@@ -17,6 +17,7 @@ export interface Operation {
     | 'rename'
     | 'remove'
     | 'size'
+    | 'identify'
     | 'read'
     | 'write'
     | 'truncate'
@@ -55,7 +56,10 @@ const sectorBytes = 512
 /** A change of a file that is not durable. */
 type FileChange = { readonly at: number; readonly bytes: Buffer } | { readonly size: number }
 
+let filesMade = 0
+
 class SimulatedFile {
+  readonly id = `${++filesMade}`
   content: Buffer = Buffer.alloc(0)
   durable: Buffer = Buffer.alloc(0)
   changes: FileChange[] = []
@@ -134,12 +138,9 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
   function opened(file: SimulatedFile, path: string): DiskFile {
     return {
       size: () => operate('size', path, () => file.content.length),
-      read: (into, position) =>
-        operate('read', path, () => {
-          const there = file.content.subarray(position, position + into.length)
-          into.set(there)
-          return there.length
-        }),
+      identify: () => operate('identify', path, () => identityOf(file)),
+      peek: (into, position) => operate('read', path, () => read(file, into, position)),
+      read: (into, position) => operate('read', path, () => read(file, into, position)),
       write(bytes, position) {
         const copy = Buffer.from(bytes)
         const half = () => {
@@ -193,6 +194,11 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
         if (nodeAt(path) !== undefined) throw new Error(`${path} exists`)
         directoryAt(dirname(path)).change({ added: basename(path), node: new SimulatedDirectory() })
       }),
+    identify: (path) =>
+      operate('identify', path, () => {
+        const node = nodeAt(path)
+        return node instanceof SimulatedFile ? identityOf(node) : undefined
+      }),
     rename: (from, to) =>
       operate('rename', from, () => {
         const parent = directoryAt(dirname(from))
@@ -225,6 +231,16 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
       restart()
     },
   }
+}
+
+function read({ content }: SimulatedFile, into: Buffer, position: number): number {
+  const found = content.subarray(position, position + into.length)
+  into.set(found)
+  return found.length
+}
+
+function identityOf({ id, content }: SimulatedFile): FileIdentity {
+  return { id, size: content.length }
 }
 
 function forget(node: Node, random: () => number): void {

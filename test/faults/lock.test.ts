@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { app, createEngine, HenceError, type Report } from 'hence'
+import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { lockHolderOf } from '../../src/storage/directory-lock.ts'
 import { crashAt } from '../crash-points.ts'
 
@@ -136,4 +138,126 @@ test(crashAt('directory held', 'finding the holder creates no file and keeps nob
   assert.ok(looker.opened, looker.errors())
   for (let round = 0; round < 30; round++) await (await createEngine({ app: idle, data })).close()
   assert.equal(looker.process.exitCode, null, looker.errors())
+})
+
+/** A process that appends to the log of the directory, line by line. */
+class Writer {
+  readonly process: ChildProcess
+  readonly #lines: AsyncIterator<string>
+
+  /** @param env `PATH` without a `flock` leaves only the POSIX lock */
+  constructor(env: Readonly<Record<string, string>> = {}) {
+    const file = fileURLToPath(import.meta.resolve('./lock-writer.ts'))
+    this.process = spawn(process.execPath, ['-C', 'hence-source', file, data], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+      env: { ...process.env, ...env },
+    })
+    holders.push(this.process)
+    this.#lines = createInterface({ input: this.process.stdout! })[Symbol.asyncIterator]()
+  }
+
+  /** The next line that it prints; undefined when it has ended. */
+  async line(): Promise<string | undefined> {
+    const { done, value } = await this.#lines.next()
+    return done ? undefined : value
+  }
+
+  ask(order: string): Promise<string | undefined> {
+    this.process.stdin!.write(`${order}\n`)
+    return this.line()
+  }
+
+  async end(): Promise<void> {
+    this.process.stdin!.end()
+    await once(this.process, 'close')
+  }
+}
+
+async function records(): Promise<string[]> {
+  const log = await openFileLog({ directory: data, report: () => {} })
+  const found: string[] = []
+  for await (const batch of log.read(0, 0)) found.push(...batch.records.map(String))
+  await log.close()
+  return found
+}
+
+const withoutFlock = { PATH: '/nonexistent' }
+const hasFlock = process.platform === 'linux'
+
+test('removing the lock file does not let a second process in', { skip: !hasFlock }, async () => {
+  const first = new Writer()
+  assert.equal(await first.line(), 'open')
+  assert.equal(await first.ask('append a'), 'at 0')
+  await rm(join(data, 'lock'))
+  assert.equal(await new Writer().line(), undefined)
+  assert.notEqual(await lockHolderOf(data), undefined)
+  assert.equal(await first.ask('append b'), 'at 1')
+  await first.end()
+  assert.deepEqual(await records(), ['a', 'b'])
+})
+
+test('a process that copies its own directory keeps it', { skip: !hasFlock }, async () => {
+  const first = new Writer()
+  assert.equal(await first.line(), 'open')
+  assert.equal(await first.ask('copy'), 'copied')
+  assert.equal(await new Writer().line(), undefined)
+  assert.equal(await first.ask('append a'), 'at 0')
+  await rm(`${data}-copy`, { recursive: true })
+})
+
+test('a process that is stopped keeps its directory', { skip: !hasFlock }, async () => {
+  const first = new Writer()
+  assert.equal(await first.line(), 'open')
+  first.process.kill('SIGSTOP')
+  await rm(join(data, 'lock'))
+  assert.equal(await new Writer().line(), undefined)
+  first.process.kill('SIGCONT')
+  assert.equal(await first.ask('append a'), 'at 0')
+})
+
+for (const [how, undo] of [
+  ['removed', (_: Writer) => rm(join(data, 'lock'))],
+  ['lost by a copy', (first: Writer) => first.ask('copy')],
+] as const) {
+  test(`without flock(1): when its lock is ${how} and another process takes over, the first writes nothing more`, async () => {
+    const first = new Writer(withoutFlock)
+    assert.equal(await first.line(), 'open')
+    assert.equal(await first.ask('append a'), 'at 0')
+    await undo(first)
+    // It is stopped with an append on its way, as a virtual machine may be.
+    first.process.kill('SIGSTOP')
+    const late = first.ask('append late')
+    const second = new Writer(withoutFlock)
+    assert.equal(await second.line(), 'open')
+    assert.equal(await second.ask('append b'), 'at 1')
+    first.process.kill('SIGCONT')
+    assert.equal(await late, 'error data-taken')
+    assert.equal(await first.ask('append later'), 'error data-taken')
+    assert.equal(await second.ask('append c'), 'at 2')
+    // Closing it writes nothing either.
+    await first.end()
+    assert.equal(await second.ask('append d'), 'at 3')
+    await second.end()
+    assert.deepEqual(await records(), ['a', 'b', 'c', 'd'])
+    await rm(`${data}-copy`, { recursive: true, force: true })
+  })
+}
+
+test('a directory that was moved away and put back as a copy is not written by its former owner', async () => {
+  const first = new Writer()
+  assert.equal(await first.line(), 'open')
+  assert.equal(await first.ask('append a'), 'at 0')
+  const old = `${data}-old`
+  await cp(data, old, { recursive: true })
+  await rm(data, { recursive: true })
+  await cp(old, data, { recursive: true })
+  assert.equal(await first.ask('append b'), 'error data-lost')
+  const second = new Writer()
+  assert.equal(await second.line(), 'open')
+  assert.equal(await second.ask('append c'), 'at 1')
+  assert.equal(await first.ask('append d'), 'error data-lost')
+  await first.end()
+  await second.end()
+  assert.deepEqual(await records(), ['a', 'c'])
+  await rm(old, { recursive: true })
 })

@@ -151,6 +151,8 @@ function ofProcess(disk: Disk, gone: () => boolean): Disk {
       const file = await unlessGone(() => disk.open(path, mode))
       return {
         size: () => unlessGone(() => file.size()),
+        identify: () => unlessGone(async () => file.identify()),
+        peek: (into, position) => unlessGone(async () => file.peek(into, position)),
         read: (into, position) => unlessGone(() => file.read(into, position)),
         write: (bytes, position) => unlessGone(() => file.write(bytes, position)),
         truncate: (size) => unlessGone(() => file.truncate(size)),
@@ -159,6 +161,7 @@ function ofProcess(disk: Disk, gone: () => boolean): Disk {
       }
     },
     list: (path) => unlessGone(() => disk.list(path)),
+    identify: (path) => unlessGone(async () => disk.identify(path)),
     makeDirectory: (path) => unlessGone(() => disk.makeDirectory(path)),
     rename: (from, to) => unlessGone(() => disk.rename(from, to)),
     remove: (path) => unlessGone(() => disk.remove(path)),

@@ -20,15 +20,27 @@ export interface Disk {
   makeDirectory(path: string): Promise<void>
   rename(from: string, to: string): Promise<void>
   remove(path: string): Promise<void>
+  /** Returns the file that has a path now; undefined if there is none. Fast enough to be called for each batch. */
+  identify(path: string): FileIdentity | undefined | Promise<FileIdentity | undefined>
   /** Makes creations, renames and removals in a directory durable. */
   syncDirectory(path: string, label: string): Promise<void>
+}
+
+/** Which file it is, and how long. */
+export interface FileIdentity {
+  /** Differs from that of every other existing file. */
+  readonly id: string
+  readonly size: number
 }
 
 /** An open file. */
 export interface DiskFile {
   size(): Promise<number>
+  identify(): FileIdentity | Promise<FileIdentity>
   /** Fills the buffer from a position on; resolves to the number of bytes read, fewer only at the end of the file. */
   read(into: Buffer, position: number): Promise<number>
+  /** Like `read`, for a few bytes that this process has just written: fast, as they are still in memory. */
+  peek(into: Buffer, position: number): number | Promise<number>
   /** Writes the whole buffer. */
   write(bytes: Buffer, position: number): Promise<void>
   /** Sets the size; new bytes read as zero. */
@@ -53,6 +65,16 @@ export const realDisk: Disk = {
     }
   },
   makeDirectory: (path) => fs.promises.mkdir(path),
+  // Synchronous: some microseconds, where the way through the thread pool costs tens of them.
+  identify(path) {
+    try {
+      return identityOf(fs.statSync(path, { bigint: true }))
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+      throw error
+    }
+  },
   rename: (from, to) => fs.promises.rename(from, to),
   remove: (path) => fs.promises.unlink(path),
   async syncDirectory(path) {
@@ -77,6 +99,14 @@ class RealFile implements DiskFile {
 
   async size(): Promise<number> {
     return (await promised<fs.Stats>((done) => fs.fstat(this.#descriptor, done))).size
+  }
+
+  identify(): FileIdentity {
+    return identityOf(fs.fstatSync(this.#descriptor, { bigint: true }))
+  }
+
+  peek(into: Buffer, position: number): number {
+    return fs.readSync(this.#descriptor, into, 0, into.length, position)
   }
 
   async read(into: Buffer, position: number): Promise<number> {
@@ -111,6 +141,10 @@ class RealFile implements DiskFile {
   close(): Promise<void> {
     return promised((done) => fs.close(this.#descriptor, done))
   }
+}
+
+function identityOf({ dev, ino, size }: fs.BigIntStats): FileIdentity {
+  return { id: `${dev}:${ino}`, size: Number(size) }
 }
 
 function promised<T>(start: (done: (error: Error | null, value?: T) => void) => void): Promise<T> {

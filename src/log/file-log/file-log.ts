@@ -6,9 +6,10 @@ import { printReport, type Reporter } from '../../report.ts'
 import { checkPartition, logClosed } from '../append-check.ts'
 import type { Appended, Batch, Log } from '../log.ts'
 import { LogTime } from '../log-time.ts'
+import { checkExists } from './active-segment.ts'
 import { damaged } from './damage.ts'
 import { type Disk, makeDirectories, realDisk } from './disk.ts'
-import { type Meta, readMeta, writeMeta } from './meta.ts'
+import { type Meta, metaPath, readMeta, writeMeta } from './meta.ts'
 import { Partition } from './partition.ts'
 import { partitionFilesOf } from './partition-files.ts'
 import { inspect } from './recovery.ts'
@@ -27,6 +28,8 @@ export interface FileLogOptions {
   /** How long after its last append a partition is sealed, in milliseconds. Default 200. */
   readonly sealAfterMs?: number
   readonly disk?: Disk
+  /** Throws `data-taken` (operator) if another process has taken the directory; called before and after each write. */
+  readonly own?: () => void
   /** The id of a new log: 32 lower-case hexadecimal digits. Default: random. */
   readonly newLogId?: string
 }
@@ -40,8 +43,14 @@ export interface FileLogOptions {
  * @throws HenceError `partitions-mismatch` (change), `log-damaged`, `log-format-unknown` (operator),
  *   `log-read-failed` (retry)
  */
-export async function openFileLog(options: FileLogOptions): Promise<Log> {
-  const { disk = realDisk, clock = systemClock, report = printReport, sealAfterMs = 200 } = options
+export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
+  const {
+    disk = realDisk,
+    clock = systemClock,
+    report = printReport,
+    sealAfterMs = 200,
+    own = () => {},
+  } = options
   const directory = join(options.directory, 'log')
   await makeDirectories(disk, directory, 'log directory')
   const meta =
@@ -68,22 +77,33 @@ export async function openFileLog(options: FileLogOptions): Promise<Log> {
   const time = new LogTime(clock)
   const segmentBytes = options.segmentBytes ?? segmentBytesFor(meta.partitions)
   const partitions = partitionsFiles.map(
-    (files) => new Partition({ files, segmentBytes, sealAfterMs, clock, time, report }),
+    (files) => new Partition({ files, segmentBytes, sealAfterMs, clock, time, report, own }),
   )
   for (const [index, partition] of partitions.entries()) await partition.open(findings[index]!)
-  return new FileLog(meta, partitions)
+  return new OpenFileLog(meta, partitions, () => checkExists(disk, metaPath(directory)))
 }
 
-class FileLog implements Log {
+/** A log in files. */
+export interface FileLog extends Log {
+  /**
+   * Checks that the files are as this process left them: that they exist, and how each partition ends.
+   * @throws HenceError `data-lost`, `data-taken` (operator)
+   */
+  check(): Promise<void>
+}
+
+class OpenFileLog implements FileLog {
   readonly id: string
   readonly partitions: number
   readonly #partitions: readonly Partition[]
+  readonly #checkMeta: () => Promise<void>
   #closed = false
 
-  constructor(meta: Meta, partitions: readonly Partition[]) {
+  constructor(meta: Meta, partitions: readonly Partition[], checkMeta: () => Promise<void>) {
     this.id = meta.logId
     this.partitions = meta.partitions
     this.#partitions = partitions
+    this.#checkMeta = checkMeta
   }
 
   async append(partition: number, records: readonly Uint8Array[]): Promise<Appended> {
@@ -98,9 +118,17 @@ class FileLog implements Log {
     return this.#open(partition).end()
   }
 
+  async check(): Promise<void> {
+    if (this.#closed) throw logClosed()
+    for (const partition of this.#partitions) await partition.check()
+    await this.#checkMeta()
+  }
+
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.all(this.#partitions.map((partition) => partition.close()))
+    const closed = await Promise.allSettled(this.#partitions.map((partition) => partition.close()))
+    for (const each of closed) if (each.status === 'rejected') throw each.reason
+    await this.#checkMeta()
   }
 
   #open(partition: number): Partition {

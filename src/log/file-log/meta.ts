@@ -22,13 +22,18 @@ export interface Meta {
 const name = 'meta.json'
 const version = 1
 
+/** Returns the path of the file in the folder of a log. */
+export function metaPath(directory: string): string {
+  return join(directory, name)
+}
+
 /**
  * Reads `meta.json` in the folder of a log; undefined if there is none.
  * @throws HenceError `log-damaged`, `log-format-unknown` (operator)
  */
 export async function readMeta(disk: Disk, directory: string): Promise<Meta | undefined> {
   if (!(await disk.list(directory))?.includes(name)) return undefined
-  const path = join(directory, name)
+  const path = metaPath(directory)
   const file = await disk.open(path, 'read')
   let bytes: Buffer
   try {
@@ -61,7 +66,7 @@ export async function readMeta(disk: Disk, directory: string): Promise<Meta | un
 
 /** Writes the file whole or not at all; its name is not durable yet. */
 export async function writeMeta(disk: Disk, directory: string, meta: Meta): Promise<void> {
-  await writeWhole(disk, join(directory, name), Buffer.from(metaText(meta, version), 'latin1'), 'meta')
+  await writeWhole(disk, metaPath(directory), Buffer.from(metaText(meta, version), 'latin1'), 'meta')
 }
 
 function metaText({ logId, partitions }: Meta, formatVersion: number): string {

@@ -5,6 +5,7 @@ import type { Reporter } from '../../report.ts'
 import { checkOffset, checkRecords, logClosed } from '../append-check.ts'
 import type { Appended, Batch } from '../log.ts'
 import type { LogTime } from '../log-time.ts'
+import { ActiveSegment, isFinal, lost, overtaken } from './active-segment.ts'
 import {
   batchBytes,
   flagContinued,
@@ -15,7 +16,6 @@ import {
   writeRecord,
 } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
-import type { DiskFile } from './disk.ts'
 import { adoptSpare, makeSpare, type PartitionFiles } from './partition-files.ts'
 import { readPartition, segmentOf } from './partition-read.ts'
 import { type Findings, inspect, mend } from './recovery.ts'
@@ -30,6 +30,8 @@ export interface PartitionOptions {
   readonly clock: Clock
   readonly time: LogTime
   readonly report: Reporter
+  /** Throws `data-taken` if another process has taken the directory. */
+  readonly own: () => void
 }
 
 /** An append that waits for its group commit. */
@@ -46,19 +48,22 @@ const commitBytesMax = 8 * 1024 * 1024
 /**
  * One partition: group commit, segments, reading. While one batch is being made durable the next one gathers; there is
  * one write at a time. After a failed write nothing is known about the files, so the next use recovers the partition
- * first, as an opening does.
+ * first, as an opening does. Once the files are not as this process left them, it writes nothing more.
  */
 export class Partition {
   readonly #options: PartitionOptions
   readonly #files: PartitionFiles
   /** Undefined from a failed write until the partition has been recovered. */
   #tip: Tip | undefined
+  /** The last tip that was durable: no recovery may find less. */
+  #durable: Tip | undefined
+  /** Why this process must not write any more. */
+  #lost: HenceError | undefined
   #epoch = 0
   #segments: readonly Segment[] = []
   /** By segment number: where some batches begin, as far as they have been written or read. */
   readonly #indexes = new Map<number, BatchIndex>()
-  /** The last segment, open for writing. */
-  #file: DiskFile | undefined
+  #active: ActiveSegment | undefined
   /** The next segment, made ahead of need; resolves to its size. */
   #spare: Promise<number> | undefined
   readonly #queue: Waiting[] = []
@@ -79,14 +84,16 @@ export class Partition {
 
   /** Takes the partition into use, after its files were inspected. */
   async open(findings: Findings): Promise<Tip> {
+    this.#options.own()
     await mend(this.#files, findings, this.#options.report)
     const { tip } = findings
     this.#segments = findings.segments
     this.#indexes.set(this.#segments.length - 1, findings.index)
     this.#epoch = tip.epoch + 1
     this.#options.time.atLeast(tip.time)
-    await this.#openActive()
+    await this.#openActive(tip)
     this.#tip = tip
+    this.#durable = tip
     this.#sealLater()
     return tip
   }
@@ -94,6 +101,7 @@ export class Partition {
   append(records: readonly Uint8Array[]): Promise<Appended> {
     const bytes = checkRecords(records)
     if (this.#closed) throw logClosed()
+    if (this.#lost) return Promise.reject(this.#lost)
     return new Promise((resolve, reject) => {
       this.#queue.push({ records, bytes, resolve, reject })
       this.#run()
@@ -117,7 +125,23 @@ export class Partition {
     })
   }
 
-  /** Waits for pending appends, seals, and closes the files. */
+  /** @throws HenceError `data-lost`, `data-taken` (operator) if the files are not as this process left them */
+  async check(): Promise<void> {
+    if (this.#lost) throw this.#lost
+    const active = this.#active
+    try {
+      await active?.check()
+    } catch (error) {
+      if (isFinal(error)) this.#fail(error, [])
+      // The partition may have left the segment meanwhile, and closed it.
+      if (isFinal(error) || active === this.#active) throw error
+    }
+  }
+
+  /**
+   * Waits for pending appends, seals, and closes the files.
+   * @throws HenceError `data-lost`, `data-taken` (operator) if the files are not as this process left them
+   */
   async close(): Promise<void> {
     if (this.#closed) return this.#running
     this.#closed = true
@@ -126,12 +150,17 @@ export class Partition {
     this.#run()
     await this.#running
     await this.#spare?.catch(() => undefined)
-    await this.#file?.close()
+    try {
+      await this.check()
+    } finally {
+      await this.#active?.close()
+    }
   }
 
   /** Returns the tip; after a failed write, recovers the partition first. */
   #recovered(): Tip | Promise<Tip> {
     if (this.#closed) throw logClosed()
+    if (this.#lost) throw this.#lost
     if (this.#tip !== undefined) return this.#tip
     const waiting = Promise.withResolvers<Tip>()
     this.#waitingForTip.push(waiting)
@@ -261,8 +290,7 @@ export class Partition {
       payloadBytes: batch.length - headerBytes,
     }
     writeHeader(batch, this.#files.lineage, header, hash)
-    await this.#file!.write(batch, position)
-    await this.#file!.sync(label)
+    await this.#active!.write(batch, this.#epoch, label)
     this.#indexOf(this.#segments.at(-1)!).add(offset, position)
     const tip = {
       position: position + batch.length,
@@ -277,6 +305,7 @@ export class Partition {
     // Both at once, so that no reader finds a segment that continues in none.
     if (next !== undefined) this.#segments = [...this.#segments, next]
     this.#tip = next === undefined ? tip : continuedIn(tip)
+    this.#durable = this.#tip
   }
 
   /** Whether this many bytes fit into the segment, and after them the seal that ends it. */
@@ -288,6 +317,7 @@ export class Partition {
     if (!this.#roomFor(bytes)) await this.#roll(bytes)
     const { size } = this.#segments.at(-1)!
     if (this.#tip!.position + bytes <= size / 2 || this.#spare !== undefined) return
+    await this.#active!.check()
     this.#spare = makeSpare(this.#files, this.#options.segmentBytes)
     this.#spare.catch(() => undefined) // The roll that needs it tries again.
   }
@@ -300,16 +330,24 @@ export class Partition {
     const wanted = Math.max(this.#options.segmentBytes, segmentHeaderBytes + bytes + 2 * headerBytes)
     let size = await this.#spare?.catch(() => undefined)
     this.#spare = undefined
+    await this.#active!.check()
     if (size === undefined || size < wanted) size = await makeSpare(this.#files, wanted)
     const next = await adoptSpare(this.#files, this.#segments.length, this.#tip!.offset, size)
     const time = this.#options.time.now()
     await this.#write(Buffer.alloc(headerBytes), 0, flagSeal | flagContinued, time, 'last seal', next)
-    await this.#file!.close()
-    await this.#openActive()
+    const active = this.#active
+    this.#active = undefined
+    await active!.close()
+    await this.#openActive(this.#tip!)
   }
 
-  async #openActive(): Promise<void> {
-    this.#file = await this.#files.disk.open(this.#segments.at(-1)!.path, 'write')
+  async #openActive(tip: Tip): Promise<void> {
+    this.#active = await ActiveSegment.open(
+      this.#files,
+      this.#segments.at(-1)!,
+      tip.position,
+      this.#options.own,
+    )
   }
 
   /** Rejects everything that waits, and trusts nothing in the files until the partition has been recovered. */
@@ -317,6 +355,7 @@ export class Partition {
     this.#tip = undefined
     this.#sealDue = false
     const failure = error instanceof HenceError ? error : writeFailed(this.#files.directory, error)
+    if (isFinal(failure)) this.#lost ??= failure
     for (const append of taken) append.reject(failure)
     for (const append of this.#queue.splice(0)) append.reject(failure)
     for (const waiting of this.#waitingForTip.splice(0)) waiting.reject(failure)
@@ -325,10 +364,25 @@ export class Partition {
   async #recover(): Promise<void> {
     await this.#spare?.catch(() => undefined)
     this.#spare = undefined
-    const file = this.#file
-    this.#file = undefined
-    await file?.close().catch(() => undefined) // The file is given up either way.
-    await this.open(await inspect(this.#files))
+    const active = this.#active
+    this.#active = undefined
+    await active?.close().catch(() => undefined) // The file is given up either way.
+    this.#options.own()
+    const findings = await inspect(this.#files)
+    this.#checkNoLoss(findings)
+    await this.open(findings)
+  }
+
+  /** A recovery may find more than what was durable before, by this process, and never less. */
+  #checkNoLoss({ tip, segments }: Findings): void {
+    const { path } = segments.at(-1)!
+    const durable = this.#durable!
+    if (tip.epoch > this.#epoch) throw overtaken(path, tip.position, tip.epoch, this.#epoch)
+    if (tip.offset >= durable.offset) return
+    throw lost(
+      path,
+      `it ends at offset ${tip.offset}, but records before offset ${durable.offset} were durable`,
+    )
   }
 
   #indexOf(segment: Segment): BatchIndex {

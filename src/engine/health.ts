@@ -1,0 +1,58 @@
+import { type Clock, setAlarm } from '../clock.ts'
+import type { HenceError } from '../failure.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { RequestPath } from './request-path.ts'
+
+/** Whether an engine takes requests, and the error that it refuses them with if it does not. */
+export type Health =
+  | { readonly ready: true }
+  | { readonly ready: false; readonly code: string; readonly message: string }
+
+/** How often the data directory is checked while nobody asks, in milliseconds. */
+const everyMs = 1_000
+
+/**
+ * Checks that the data directory is as this process left it, once a second and whenever somebody asks. An engine that has lost
+ * its directory stops at once, instead of at the next request.
+ */
+export class HealthCheck {
+  readonly #storage: Storage
+  readonly #path: RequestPath
+  readonly #clock: Clock
+  #cancel = () => {}
+
+  constructor(storage: Storage, path: RequestPath, clock: Clock) {
+    this.#storage = storage
+    this.#path = path
+    this.#clock = clock
+    if (storage.check) this.#later()
+  }
+
+  async health(): Promise<Health> {
+    const { closed } = this.#path
+    if (!closed.aborted) await this.#check()
+    if (!closed.aborted) return { ready: true }
+    const { code, message } = closed.reason as HenceError
+    return { ready: false, code, message }
+  }
+
+  stop(): void {
+    this.#cancel()
+  }
+
+  #later(): void {
+    this.#cancel = setAlarm(this.#clock, this.#clock.now() + everyMs, () => {
+      void this.#check().then(() => {
+        if (!this.#path.closed.aborted) this.#later()
+      })
+    })
+  }
+
+  async #check(): Promise<void> {
+    try {
+      await this.#storage.check?.()
+    } catch (error) {
+      this.#path.halt(error)
+    }
+  }
+}

@@ -1,0 +1,153 @@
+import { assert } from '../../assert.ts'
+import { HenceError } from '../../failure.ts'
+import { headerBytes, readHeader } from './batch.ts'
+import type { Disk, DiskFile } from './disk.ts'
+import type { PartitionFiles } from './partition-files.ts'
+import type { Segment } from './segment.ts'
+
+/** The bytes before the end of the last batch that must be there when the next one is written. */
+const tailBytes = 32
+
+/**
+ * The last segment of a partition, open for writing. No write is acknowledged unless the segment is as this process left it:
+ * before the write its last batch is there, and only zeros after it; after the write, while the disk syncs, its path still
+ * leads to the open file, and that has its size. These are two system calls on cached data, some microseconds a batch.
+ */
+export class ActiveSegment {
+  readonly segment: Segment
+  readonly #files: PartitionFiles
+  readonly #file: DiskFile
+  readonly #id: string
+  readonly #own: () => void
+  /** Where the last batch ends, and its last bytes; the header of the segment while that is empty. */
+  #end: { readonly position: number; readonly tail: Buffer }
+
+  /** @param own throws if another process has taken the directory */
+  static async open(
+    files: PartitionFiles,
+    segment: Segment,
+    position: number,
+    own: () => void,
+  ): Promise<ActiveSegment> {
+    const file = await files.disk.open(segment.path, 'write')
+    try {
+      const { id } = await file.identify()
+      const tail = Buffer.alloc(tailBytes)
+      await file.read(tail, position - tailBytes)
+      return new ActiveSegment(files, segment, file, { id, own, position, tail })
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+  }
+
+  private constructor(
+    files: PartitionFiles,
+    segment: Segment,
+    file: DiskFile,
+    { id, own, position, tail }: { id: string; own: () => void; position: number; tail: Buffer },
+  ) {
+    this.segment = segment
+    this.#files = files
+    this.#file = file
+    this.#id = id
+    this.#own = own
+    this.#end = { position, tail }
+  }
+
+  /**
+   * Writes a batch after the last one, and makes it durable.
+   * @param epoch of this process, to name a writer that came after it
+   * @throws HenceError `data-lost`, `data-taken` (operator); then the batch is not acknowledged
+   */
+  async write(batch: Buffer, epoch: number, label: string): Promise<void> {
+    const { position } = this.#end
+    assert(position + batch.length <= this.segment.size, 'a batch fits into its segment', batch.length)
+    this.#own()
+    this.#checkFree(await this.#checkTail(headerBytes), epoch)
+    await this.#file.write(batch, position)
+    const synced = this.#file.sync(label)
+    synced.catch(() => {}) // Awaited below.
+    try {
+      // A process that takes the directory from here on finds the batch.
+      this.#own()
+      await this.#checkPath()
+    } finally {
+      await synced
+    }
+    const tail = Buffer.from(batch.subarray(-tailBytes))
+    this.#end = { position: position + batch.length, tail }
+  }
+
+  /** @throws HenceError `data-lost`, `data-taken` (operator) if the segment is not as this process left it */
+  async check(): Promise<void> {
+    this.#own()
+    await this.#checkPath()
+    await this.#checkTail(0)
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close()
+  }
+
+  async #checkPath(): Promise<void> {
+    const { path, size } = this.segment
+    const found = await this.#files.disk.identify(path)
+    if (found === undefined) throw lost(path, 'it is gone')
+    if (found.id !== this.#id) throw lost(path, 'another file has its name')
+    if (found.size !== size) throw lost(path, `it has ${found.size} bytes instead of ${size}`)
+  }
+
+  /** Checks the end of the last batch; returns this many bytes after it. */
+  async #checkTail(count: number): Promise<Buffer> {
+    const { position, tail } = this.#end
+    const bytes = Buffer.allocUnsafe(tailBytes + count)
+    const found = await this.#file.peek(bytes, position - tailBytes)
+    if (found < bytes.length) await this.#checkPath()
+    if (bytes.compare(tail, 0, tailBytes, 0, tailBytes) === 0) return bytes.subarray(tailBytes)
+    throw lost(this.segment.path, `the bytes before byte ${position} are not those that were written`)
+  }
+
+  /** Checks that nobody has written where the next batch goes. */
+  #checkFree(there: Buffer, epoch: number): void {
+    if (there.equals(noBatch)) return
+    const { path } = this.segment
+    const { position } = this.#end
+    const header = readHeader(there, 0, this.#files.lineage)
+    if (header === undefined) throw lost(path, `something else was written at byte ${position}`)
+    throw overtaken(path, position, header.epoch, epoch)
+  }
+}
+
+/** The bytes where no batch was written yet. */
+const noBatch = Buffer.alloc(headerBytes)
+
+/** Checks that a file exists. @throws HenceError `data-lost` (operator) */
+export async function checkExists(disk: Disk, path: string): Promise<void> {
+  if ((await disk.identify(path)) === undefined) throw lost(path, 'it is gone')
+}
+
+/** The error for files of the log that are not as this process left them. */
+export function lost(path: string, what: string): HenceError {
+  return new HenceError(
+    'data-lost',
+    'operator',
+    `The log is not as this process left it, in ${path}: ${what}. Nothing more is acknowledged, and what was may be lost. ` +
+      'Keep the files as they are, find out what changed them, and run `hence doctor`; then restore a backup if need be.',
+  )
+}
+
+/** The error for a batch that another process wrote. */
+export function overtaken(path: string, position: number, epoch: number, own: number): HenceError {
+  return new HenceError(
+    'data-taken',
+    'operator',
+    `Another process writes ${path}: the batch at byte ${position} has epoch ${epoch}, and this process has ${own}. ` +
+      'This process writes nothing more; stop it.',
+  )
+}
+
+/** Whether an error says that this process must not write the log any more. */
+export function isFinal(error: unknown): error is HenceError {
+  return error instanceof HenceError && (error.code === 'data-lost' || error.code === 'data-taken')
+}
