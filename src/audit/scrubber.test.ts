@@ -4,15 +4,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { HandClock, settle } from '../../test/hand-clock.ts'
-import { openFileLog } from '../log/file-log/file-log.ts'
+import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
 import type { Report } from '../report.ts'
 import { Scrubber, type ScrubberOptions } from './scrubber.ts'
 
-async function folderFor(t: TestContext): Promise<string> {
+/** A folder with a log in it. */
+async function logFor(t: TestContext, partitions = 1): Promise<{ folder: string; log: FileLog }> {
   const folder = await mkdtemp(join(tmpdir(), 'hence-scrub-'))
-  t.after(() => rm(folder, { recursive: true }))
-  return folder
+  const log = await openFileLog({ directory: folder, partitions })
+  t.after(async () => {
+    await log.close()
+    await rm(folder, { recursive: true })
+  })
+  return { folder, log }
 }
 
 const unexpected = ({ message }: Report) => assert.fail(message)
@@ -33,9 +38,7 @@ function watched(log: Log, onPass: () => void): Log {
 }
 
 test('it reads the log again and again, and remembers its last pass', async (t) => {
-  const folder = await folderFor(t)
-  const log = await openFileLog({ directory: folder, partitions: 2 })
-  t.after(() => log.close())
+  const { folder, log } = await logFor(t, 2)
   await log.append(0, [Buffer.from('a')])
   const clock = new HandClock()
   let passes = 0
@@ -61,9 +64,7 @@ test('it reads the log again and again, and remembers its last pass', async (t) 
 })
 
 test('damage in a record that nobody has read raises an alarm, and the pass does not count', async (t) => {
-  const folder = await folderFor(t)
-  const log = await openFileLog({ directory: folder })
-  t.after(() => log.close())
+  const { folder, log } = await logFor(t)
   for (let i = 0; i < 3; i++) await log.append(0, [Buffer.from(`record ${i}`)])
   const directory = join(folder, 'log/p0000')
   const path = join(directory, (await readdir(directory)).find((name) => name.endsWith('.segment'))!)
@@ -86,9 +87,7 @@ test('damage in a record that nobody has read raises an alarm, and the pass does
 })
 
 test('it keeps to its pace, and stops in the middle of a pass', async (t) => {
-  const folder = await folderFor(t)
-  const log = await openFileLog({ directory: folder })
-  t.after(() => log.close())
+  const { log } = await logFor(t)
   await log.append(0, [Buffer.alloc(10_000)])
   let reading = () => {}
   const begun = new Promise<void>((resolve) => {
