@@ -170,13 +170,15 @@ async function takeOver(path: RequestPath, log: Log, codes: Codes): Promise<void
   const { version } = codes
   const program = await codes.programOf(version)
   program.close()
-  await path.idle()
-  await live.checkpoint()
-  checkTakeOver(live.store, live.program.app, program.app)
-  const { version: before } = live.program
-  const control = { type: 'version' as const, number: live.processor.history.length, version, before }
-  await appendControl(log, { generation: live.number, control }, everyPartition(log))
-  await replay(log, live, { pause: () => undefined })
+  // A timer that comes due in between would append a tick, and its events could stand on both sides of the control record.
+  await path.quiesce(async () => {
+    await live.checkpoint()
+    checkTakeOver(live.store, live.program.app, program.app)
+    const { version: before } = live.program
+    const control = { type: 'version' as const, number: live.processor.history.length, version, before }
+    await appendControl(log, { generation: live.number, control }, everyPartition(log))
+    await replay(log, live, { pause: () => undefined })
+  })
 }
 
 /** `onCodeChange: 'reprocess'`: derives everything again by the given code, and promotes that. */
