@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+
+// Plain English, counted: two habits that make sentences hard to read, in comments, messages and pages.
+
+const root = resolve(import.meta.dirname, '../..')
+const files = execFileSync('git', ['ls-files', '*.ts', '*.md'], { cwd: root, encoding: 'utf8' })
+  .trim()
+  .split('\n')
+
+/** The comments and messages of a source, or the prose of a page. */
+function proseOf(file: string): string[] {
+  const text = readFileSync(join(root, file), 'utf8')
+  if (file.endsWith('.md')) return text.replaceAll(/^```.*?^```$/gms, '').split(/\n\s*\n/)
+  const comments = [...text.matchAll(/\/\*\*?(.*?)\*\/|(?:^[ \t]*\/\/[^\n]*\n)+/gms)].map(([match]) =>
+    match.replaceAll(/^\s*(?:\/\*\*?|\*\/|\*|\/\/)/gm, '').replaceAll('*/', ''),
+  )
+  const messages = [...text.matchAll(/'((?:[^'\\\n]|\\.){12,})'|`((?:[^`\\\n]|\\.){12,})`/g)].flatMap(
+    (match) => {
+      const message = (match[1] ?? match[2])!.replaceAll(/\$\{[^}]*\}/g, '')
+      return message.includes(' ') ? [message] : []
+    },
+  )
+  return [...comments, ...messages]
+}
+
+/** The counts of today. Lower them as sentences are rewritten. */
+const kinds: Readonly<Record<string, { readonly pattern: RegExp; readonly limit: number }>> = {
+  'a sentence opens with What, Whoever or Of what': {
+    pattern: /(?:^|[.:!]\s+)(?:What|Whoever|Of what)\b[^.?]*(?=\.|$)/g,
+    limit: 15,
+  },
+  'told, tell or heard': { pattern: /\b(?:told|tells?|heard|hears?)\b/gi, limit: 22 },
+}
+
+for (const [kind, { pattern, limit }] of Object.entries(kinds)) {
+  test(`${kind}: at most ${limit}`, () => {
+    const found = files
+      .filter((file) => file !== 'test/house/english.test.ts' && file !== 'CHANGELOG.md')
+      .flatMap((file) =>
+        proseOf(file).flatMap((prose) =>
+          [...prose.trim().matchAll(pattern)].map(
+            ({ index }) => `${file}: ${prose.trim().slice(index, index + 80)}`,
+          ),
+        ),
+      )
+    assert.ok(found.length <= limit, `${found.length}:\n${found.join('\n')}`)
+  })
+}
+
+/** Sources that are still longer. */
+const long = ['src/log/record.ts', 'src/processor/processor.ts']
+
+test('no source is longer than 400 lines without a reason on its first lines', () => {
+  for (const file of files.filter((file) => file.startsWith('src/') && !file.endsWith('.test.ts'))) {
+    const lines = readFileSync(join(root, file), 'utf8').split('\n')
+    const hasReason = /longer than 400 lines, because/i.test(lines.slice(0, 12).join(' '))
+    assert.ok(
+      lines.length <= 401 || hasReason || long.includes(file),
+      `${file} has ${lines.length - 1} lines`,
+    )
+  }
+})
