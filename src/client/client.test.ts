@@ -445,7 +445,7 @@ test('a listener that throws disturbs nobody, and is not hidden', async (t) => {
   assert.equal(((await uncaught) as Error).message, 'broken')
 })
 
-test('reads wait for what this client was told, once', async (t) => {
+test('reads wait once for each outcome that this client received', async (t) => {
   const { server, hence } = await open(t, (asked) => {
     if (asked.method === 'POST') return accepted(asked, null, asked.id)
     return { status: 200, body: { key: ['o1'], value: { owner: 'ann', state: 'open' } } }
@@ -620,7 +620,7 @@ export async function typed(hence: Client<Shop>): Promise<void> {
   // @ts-expect-error an index that the table does not have
   await hence.scan('lines', { index: 'byOwner' })
   hence.on('decided', ({ type, reply }) => {
-    // The type of the request tells which reply it has.
+    // The type of the request determines the type of its reply.
     if (type === 'ship') same<typeof reply, Reply<null, 'unknown-order'>>(true)
   })
   // @ts-expect-error an event that there is not

@@ -5,7 +5,7 @@ export function closed(): HenceError {
   return new HenceError(
     'client-closed',
     'retry',
-    'The client is closed. What a client had stored stays in its outbox, and the next client on the same outbox sends ' +
-      'it; over a connection, send the same request, with the same id, again.',
+    'The client is closed. Stored requests stay in its outbox, and the next client on the same outbox sends ' +
+      'them; over a connection, send the same request, with the same id, again.',
   )
 }

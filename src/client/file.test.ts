@@ -133,7 +133,7 @@ test('one user at a time', async (t) => {
   await (await box.open()).close()
 })
 
-test('a place where no file can be is told', async (t) => {
+test('a path where no file can be made is refused', async (t) => {
   const path = join(await pathFor(t), 'no', 'folder')
   await refused(file(path).open(), 'outbox-failed', 'retry', /cannot be used/)
 })

@@ -50,8 +50,8 @@ async function browser(t: TestContext, answer: (asked: Asked) => Script | Promis
   }
 }
 
-/** Resolves when so many requests were told by a tab, to their ids. */
-function told(tab: Client<Shop>, event: 'pending' | 'decided' | 'refused', count = 1): Promise<string[]> {
+/** Resolves to the ids of this many requests, once a tab has emitted their events. */
+function emitted(tab: Client<Shop>, event: 'pending' | 'decided' | 'refused', count = 1): Promise<string[]> {
   const ids: string[] = []
   return new Promise((resolve) => {
     tab.on(event, ({ requestId }) => {
@@ -62,7 +62,7 @@ function told(tab: Client<Shop>, event: 'pending' | 'decided' | 'refused', count
 
 const mug = { order: 'o1' }
 
-test('a page that is reloaded in the middle hears the outcome', async (t) => {
+test('a page that is reloaded in the middle gets the outcome', async (t) => {
   const { server, tab } = await browser(t, () => () => {})
   const before = tab()
   const lost = before.submit('place', mug, { requestId: 'r1' })
@@ -72,7 +72,7 @@ test('a page that is reloaded in the middle hears the outcome', async (t) => {
   await assert.rejects(lost, (error) => error instanceof HenceError && error.code === 'client-closed')
   server.answer((asked) => accepted(asked))
   const after = tab()
-  const [pending, decided] = [told(after, 'pending'), told(after, 'decided')]
+  const [pending, decided] = [emitted(after, 'pending'), emitted(after, 'decided')]
   assert.deepEqual(await pending, ['r1'])
   assert.deepEqual(await decided, ['r1'])
   assert.deepEqual(after.pending(), [])
@@ -96,7 +96,7 @@ test('two tabs: one sends at a time, in the order of storing; each promise resol
   })
   const [a, b] = [tab(), tab()]
   const all = 40
-  const [inA, inB] = [told(a, 'decided', all), told(b, 'decided', all)]
+  const [inA, inB] = [emitted(a, 'decided', all), emitted(b, 'decided', all)]
   const replies = await Promise.all(
     Array.from({ length: all }, async (_, i) => {
       const requestId = `r${i}`
@@ -110,7 +110,7 @@ test('two tabs: one sends at a time, in the order of storing; each promise resol
   const sent = server.asked.map(({ id }) => id)
   assert.equal(new Set(sent).size, all)
   assert.equal(sent.length, all, 'none is sent twice')
-  // Both tabs hear of all.
+  // Both tabs get all events.
   assert.deepEqual((await inA).sort(), [...sent].sort())
   assert.deepEqual((await inB).sort(), [...sent].sort())
   assert.deepEqual([...a.pending(), ...b.pending()], [])
@@ -119,26 +119,26 @@ test('two tabs: one sends at a time, in the order of storing; each promise resol
 test('a tab that is closed leaves its requests to the other one, which is open already', async (t) => {
   const { server, tab } = await browser(t, () => () => {})
   const [a, b] = [tab(), tab()]
-  const pending = told(b, 'pending', 2)
+  const pending = emitted(b, 'pending', 2)
   for (const requestId of ['r1', 'r2']) a.submit('place', mug, { requestId }).catch(() => {})
   assert.deepEqual(await pending, ['r1', 'r2'])
   while (server.asked.length === 0) await new Promise(setImmediate)
   server.answer((asked) => accepted(asked))
-  const decided = told(b, 'decided', 2)
+  const decided = emitted(b, 'decided', 2)
   await a.close()
   assert.deepEqual(await decided, ['r1', 'r2'])
 })
 
-test('a refusal is heard in both tabs', async (t) => {
+test('both tabs get a refusal', async (t) => {
   const { tab } = await browser(t, () => problem(422, 'input-invalid', 'change'))
   const [a, b] = [tab(), tab()]
-  const heard = new Promise<HenceError>((resolve) => b.on('refused', ({ error }) => resolve(error)))
-  const pending = told(b, 'pending')
+  const refused = new Promise<HenceError>((resolve) => b.on('refused', ({ error }) => resolve(error)))
+  const pending = emitted(b, 'pending')
   const reply = a.submit('place', mug)
   reply.catch(() => {})
   await pending
   await assert.rejects(reply, (error) => error instanceof HenceError && error.code === 'input-invalid')
-  const error = await heard
+  const error = await refused
   assert.ok(error instanceof HenceError)
   assert.deepEqual([error.code, error.advice], ['input-invalid', 'change'])
 })
@@ -181,7 +181,7 @@ test('a tab that misses the news looks into the outbox when its turn comes', asy
   const a = tab()
   const first = a.submit('place', mug, { requestId: 'r1' })
   await until(1)
-  // The second tab finds one that the first is sending, and never hears of the next two, nor of any outcome.
+  // The second tab finds one that the first is sending, and is not notified of the next two, nor of any outcome.
   const b = tab()
   while (b.pending().length === 0) await new Promise(setImmediate)
   const second = a.submit('place', mug, { requestId: 'r2' })
@@ -192,7 +192,7 @@ test('a tab that misses the news looks into the outbox when its turn comes', asy
   answers[1]!()
   await second
   await until(3)
-  const decided = told(b, 'decided')
+  const decided = emitted(b, 'decided')
   await a.close()
   await until(4)
   answers[3]!()
@@ -220,7 +220,7 @@ test('a name of its own for each user keeps their requests apart', async (t) => 
   )
 })
 
-test('a browser that keeps no data is told', async (t) => {
+test('a browser that keeps no data is reported', async (t) => {
   const factory = Reflect.get(globalThis, 'indexedDB')
   Reflect.deleteProperty(globalThis, 'indexedDB')
   t.after(() => Reflect.set(globalThis, 'indexedDB', factory))

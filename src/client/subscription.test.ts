@@ -21,7 +21,7 @@ function stream(text: string, then: 'stay' | 'end' | 'cut' = 'stay'): Script {
     response.writeHead(200, { 'content-type': 'text/event-stream' })
     response.write(text)
     if (then === 'end') response.end()
-    // What was written is on its way first.
+    // Written data is sent first.
     if (then === 'cut') setImmediate(() => response.destroy())
   }
 }
@@ -31,30 +31,30 @@ const change = (i: number) => ({ table: 'orders', key: [`o${i}`], after: { cents
 const changed = (...numbers: number[]) =>
   `id: ${numbers.at(-1)! + 1}\nevent: changes\ndata: ${JSON.stringify(numbers.map(change))}\n\n`
 
-/** Follows a scripted server, and writes down what it hears. */
+/** Follows a scripted server, and records its callbacks. */
 async function followed(
   t: TestContext,
   scripts: readonly ((asked: Asked) => Script)[],
   options: { readonly from?: string; readonly silentMs?: number; readonly until: string },
-): Promise<{ readonly heard: string[]; readonly server: ScriptedServer }> {
+): Promise<{ readonly calls: string[]; readonly server: ScriptedServer }> {
   const left = [...scripts]
   const server = await ScriptedServer.listen((asked) => (left.length > 1 ? left.shift()! : left[0]!)(asked))
   t.after(() => server.close())
   const stop = new AbortController()
-  const heard: string[] = []
-  const hear = (what: string) => {
-    heard.push(what)
+  const calls: string[] = []
+  const called = (what: string) => {
+    calls.push(what)
     if (what === options.until) stop.abort()
   }
   const { silentMs, from } = options
   await follow(
     { tables: ['orders'], prefix: ['o'], from },
     {
-      anew: () => hear('anew'),
+      anew: () => called('anew'),
       changes: (changes, position) => {
-        hear(`${changes.map(({ token }) => token).join(' ')} at ${position}`)
+        called(`${changes.map(({ token }) => token).join(' ')} at ${position}`)
       },
-      ended: ({ code }) => hear(`ended by ${code}`),
+      ended: ({ code }) => called(`ended by ${code}`),
     },
     {
       exchange: new Exchange({ url: server.url }),
@@ -65,13 +65,13 @@ async function followed(
       ...(silentMs === undefined ? {} : { silentMs }),
     },
   )
-  return { heard, server }
+  return { calls, server }
 }
 
 const lastEventIds = ({ asked }: ScriptedServer) => asked.map(({ headers }) => headers['last-event-id'])
 
 test('a stream that breaks off goes on where it was', async (t) => {
-  const { heard, server } = await followed(
+  const { calls, server } = await followed(
     t,
     [
       () => stream(opened('0') + changed(0, 1) + changed(2).slice(0, -9), 'cut'),
@@ -82,24 +82,24 @@ test('a stream that breaks off goes on where it was', async (t) => {
     ],
     { until: '0:3 at 4' },
   )
-  assert.deepEqual(heard, ['anew', '0:0 0:1 at 2', '0:2 at 3', '0:3 at 4'])
+  assert.deepEqual(calls, ['anew', '0:0 0:1 at 2', '0:2 at 3', '0:3 at 4'])
   assert.deepEqual(lastEventIds(server), [undefined, '2', '3', '3', '3'])
   assert.equal(server.asked[0]!.path, '/changes?table=orders&prefix=%5B%22o%22%5D')
 })
 
 test('before anything has changed the position is known too', async (t) => {
-  const { heard, server } = await followed(
+  const { calls, server } = await followed(
     t,
     [() => stream(opened('7'), 'end'), () => stream(opened('7') + changed(7))],
     { until: '0:7 at 8' },
   )
-  assert.deepEqual(heard, ['anew', '0:7 at 8'])
+  assert.deepEqual(calls, ['anew', '0:7 at 8'])
   assert.deepEqual(lastEventIds(server), [undefined, '7'])
 })
 
 test('a position that is no longer kept: it begins anew, and says so', async (t) => {
   const gone = problem(410, 'position-unknown', 'change')
-  const { heard, server } = await followed(
+  const { calls, server } = await followed(
     t,
     [
       () => gone,
@@ -110,27 +110,27 @@ test('a position that is no longer kept: it begins anew, and says so', async (t)
     ],
     { from: '1', until: '0:9 at 10' },
   )
-  assert.deepEqual(heard, ['anew', '0:5 at 6', 'anew', '0:9 at 10'])
+  assert.deepEqual(calls, ['anew', '0:5 at 6', 'anew', '0:9 at 10'])
   assert.deepEqual(lastEventIds(server), ['1', undefined, '6', undefined])
 })
 
 test('a stream on which nothing comes is given up', async (t) => {
-  const { heard, server } = await followed(
+  const { calls, server } = await followed(
     t,
     [() => stream(opened('0')), () => () => {}, () => stream(opened('0') + changed(0))],
     { until: '0:0 at 1', silentMs: 30 },
   )
-  assert.deepEqual(heard, ['anew', '0:0 at 1'])
+  assert.deepEqual(calls, ['anew', '0:0 at 1'])
   assert.equal(server.asked.length, 3)
 })
 
 test('a refusal ends it; a missing login does not', async (t) => {
-  const { heard, server } = await followed(
+  const { calls, server } = await followed(
     t,
     [() => problem(401, 'not-authenticated', 'change'), () => problem(404, 'unknown-table', 'change')],
     { until: 'ended by unknown-table' },
   )
-  assert.deepEqual(heard, ['ended by unknown-table'])
+  assert.deepEqual(calls, ['ended by unknown-table'])
   assert.equal(server.asked.length, 2)
 })
 
@@ -138,7 +138,7 @@ test('text is put together from whatever pieces it comes in', async (t) => {
   const bytes = Buffer.from(
     `${opened('0')}id: 1\nevent: changes\ndata: ${JSON.stringify([{ ...change(0), token: 'zöö—🦊' }])}\n\n`,
   )
-  const { heard } = await followed(
+  const { calls } = await followed(
     t,
     [
       () => async (response) => {
@@ -151,10 +151,10 @@ test('text is put together from whatever pieces it comes in', async (t) => {
     ],
     { until: 'zöö—🦊 at 1' },
   )
-  assert.deepEqual(heard, ['anew', 'zöö—🦊 at 1'])
+  assert.deepEqual(calls, ['anew', 'zöö—🦊 at 1'])
 })
 
-test('a client’s subscription: it ends when it is told to, and its listener may throw', async (t) => {
+test('a client’s subscription: it ends on request, and its listener may throw', async (t) => {
   const server = await ScriptedServer.listen(() => stream(opened('0') + changed(0) + changed(1)))
   const hence = client<typeof shop>({ url: server.url, outbox: memory(), backoff })
   t.after(async () => {
@@ -163,18 +163,18 @@ test('a client’s subscription: it ends when it is told to, and its listener ma
   })
   const uncaught = new Promise((resolve) => process.setUncaughtExceptionCaptureCallback(resolve))
   t.after(() => process.setUncaughtExceptionCaptureCallback(null))
-  const heard: string[] = []
+  const calls: string[] = []
   await new Promise<void>((resolve) => {
     const stop = hence.subscribe(
-      { tables: ['orders'], anew: () => heard.push('anew') },
+      { tables: ['orders'], anew: () => calls.push('anew') },
       ([first], position) => {
-        heard.push(`${first!.key[0]} ${first!.after?.cents} at ${position}`)
+        calls.push(`${first!.key[0]} ${first!.after?.cents} at ${position}`)
         if (position === '1') throw new HenceError('mine', 'change', 'broken')
         stop()
         resolve()
       },
     )
   })
-  assert.deepEqual(heard, ['anew', 'o0 0 at 1', 'o1 1 at 2'])
+  assert.deepEqual(calls, ['anew', 'o0 0 at 1', 'o1 1 at 2'])
   assert.equal(((await uncaught) as Error).message, 'broken')
 })

@@ -9,7 +9,7 @@ import type { Report } from '../report.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { type Call, type DeliveryOptions, type Handler, type Handlers, handlers } from './handlers.ts'
 
-// An engine whose handlers are driven by hand, under a clock that moves when it is told to. Worse than anything is
+// An engine whose handlers are driven by hand, under a clock that the test moves. Worse than anything is
 // an effect that is lost, or one that is done under two ids.
 
 const [order] = scopes('order')
@@ -150,7 +150,7 @@ test('an effect is delivered with its id, and its result comes back as a record'
   const { state, result, tries } = (await engine.effects.get(call.id))!
   assert.deepEqual([state, result, tries], ['done', { paid: true }, 1])
   assert.deepEqual(notes.last.input, { text: call.id })
-  // What an effect without a result gives back is of no interest.
+  // The return value for an effect without a result is ignored.
   notes.last.done({ any: 'thing' })
   await place('o2')
   assert.equal((await engine.effects.get(notes.last.id))!.result, null)
@@ -260,7 +260,7 @@ test('a clock that is set back or forward leaves delays what they are, or shorte
   clock.pass(400)
   clock.pass(-3650 * 86_400_000)
   await settle()
-  // How much of it had passed nobody can tell now.
+  // How much of it had passed is unknown now.
   assert.equal(clock.next, 1_000)
   clock.pass(1_000)
   await settle()
@@ -359,7 +359,7 @@ test('an effect is given up after its last try, or at once when it is refused; t
   await settle()
   assert.equal((await engine.effects.get(charges.last.id))!.state, 'pending')
 
-  // What was done and gave back nonsense is not done again.
+  // An effect that was done with an unusable result is not done again.
   for (const [name, nonsense] of [
     ['o4', { paid: 'yes' }],
     ['o5', undefined],
@@ -429,7 +429,7 @@ test('what an earlier process may have done is given up when its receiver may ha
   assert.equal(second.charges.all.length, 0)
   const [dead] = await second.engine.effects.list({ state: 'dead' })
   assert.match(dead!.error!, /may have been tried more than 3600000 ms ago/)
-  // What is asked for now was tried by nobody; and what a person sends again is sent.
+  // A new effect was never tried; a redriven one is sent again.
   await second.place('o2')
   assert.equal(second.charges.all.length, 1)
   await second.redrive(dead!.id, 'o1', true)

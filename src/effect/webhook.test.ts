@@ -144,7 +144,7 @@ test('refusals are for good, the rest is tried again', async () => {
   }
 })
 
-test('Retry-After is heard, in seconds and as a date', async () => {
+test('Retry-After is honoured, in seconds and as a date', async () => {
   const handler = webhook({ url, secret })
   const retryAfter = async (value: string) => {
     answer = (_, response) => response.writeHead(503, { 'retry-after': value }).end()
@@ -173,7 +173,7 @@ test('a receiver that cuts, refuses connections or hangs is tried again; its sig
   assert.equal(hung.message, 'it took too long')
 })
 
-test('no error tells a secret', async () => {
+test('no error contains a secret', async () => {
   answer = (_, response) => response.writeHead(400).end('token=in-the-address')
   const hidden = /in-the-address|c2VjcmV0|hidden/
   const bad = webhook({ url: () => `https://user:hidden@example.org/`, secret: () => '*hidden*' })

@@ -1,3 +1,4 @@
+// This file is longer than 400 lines, because each record's layout stands above the code that reads and writes it.
 import { HenceError } from '../failure.ts'
 
 /**

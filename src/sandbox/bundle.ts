@@ -16,7 +16,7 @@ export interface Bundle {
 
 const builtins = new Set(builtinModules)
 
-/** What a pure module imports must be pure too; `hence` itself is handed in when the bundle is loaded. */
+/** The imports of a pure module must be pure too; `hence` itself is handed in when the bundle is loaded. */
 const pureImports: Plugin = {
   name: 'pure-imports',
   setup({ onResolve }) {

@@ -1,6 +1,6 @@
 import { HenceError } from '../failure.ts'
 
-/** What a realm asks the process for: functions of text alone, whose results are text. */
+/** The functions that a realm calls in the process: from text to text. */
 export const conversions = {
   log: (level: 'log' | 'warn' | 'error', ...args: unknown[]): void => console[level](...args),
   urlParts(text: string, base: string | undefined): readonly string[] | undefined {

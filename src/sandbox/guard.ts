@@ -1,6 +1,6 @@
 import type { Deriving } from './realm-language.ts'
 
-/** What the guards of one realm need from outside it. */
+/** The functions that a realm's guards use from outside it. */
 export interface GuardHost {
   readonly deriving: Deriving
   readonly refuse: (what: string) => never

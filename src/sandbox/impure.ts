@@ -1,6 +1,6 @@
 import { HenceError } from '../failure.ts'
 
-/** What the realm lacks, and what to use in its place. */
+/** Names that are absent from the realm, each with its replacement. */
 const instead: Readonly<Record<string, string>> = {
   Date: 'tx.now, the log time of the record',
   'Math.random': 'tx.random()',

@@ -1,5 +1,5 @@
 /**
- * What the realm of an app offers: an allow-list of the language's globals and of their members. Anything else, also a
+ * The language of an app's realm: an allow-list of the language's globals and of their members. Anything else, also a
  * name that a later version of the engine adds, is removed from the realm before the app's code runs. The list is
  * ECMAScript 2024 with the iterator helpers and set methods, which every supported version of Node has, without
  * anything that depends on the machine.

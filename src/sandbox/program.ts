@@ -100,7 +100,7 @@ function load(script: Script, version: string): Program {
   return { app, realm, version, deriving, fresh: () => load(script, version), close() {} }
 }
 
-/** What `import … from 'hence'` returns in the sandbox: evaluated there, so that its functions are the realm's. */
+/** The module `hence` inside the sandbox: evaluated there, so that its functions are the realm's. */
 function wrapHence(hence: Pure): Pure {
   type Fun = (...args: never[]) => unknown
   const wrap = <F extends Fun>(f: F): F => Object.freeze(((...args: never[]) => f(...args)) as F)
@@ -130,7 +130,7 @@ export function hostApp({ code, hash }: Pick<Bundle, 'code' | 'hash'>): App {
   return checkApp(module.exports.default)
 }
 
-/** What `import … from 'hence'` gives in the sandbox. */
+/** The exports of `hence` inside the sandbox. */
 const pure = { app, effect, HenceError, reject, scopes }
 
 function checkApp(value: App | undefined): App {

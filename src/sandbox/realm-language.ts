@@ -8,7 +8,7 @@ export interface Deriving {
   slip?: unknown
 }
 
-/** What `installLanguage` uses from outside the realm. */
+/** The parts of the process that `installLanguage` uses. */
 interface LanguageHost {
   readonly deriving: Deriving
   /** By the path of an object: the members that stay. */
@@ -80,7 +80,7 @@ export function installLanguage(host: LanguageHost): () => void {
     objects.set(path, object as object)
   }
 
-  // What depends on the machine gives way to what does not, or to a function that says so.
+  // Members that depend on the machine are replaced by ones that do not, or by a function that throws.
   const RealDate = Date
   const iso =
     /^(\d{4}|[+-]\d{6})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:?\d\d))?)?)?$/

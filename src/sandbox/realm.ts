@@ -163,7 +163,7 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
   }
 }
 
-/** What `makeRealm` is given: a realm's own errors would be unknown outside it. */
+/** Errors for `makeRealm`, made outside: a realm's own error classes are unknown to the process. */
 export function refuseNotJson(path: readonly (string | number)[], why: string): never {
   if (why === 'too large') {
     throw new HenceError(

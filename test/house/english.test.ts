@@ -31,9 +31,9 @@ function proseOf(file: string): string[] {
 const kinds: Readonly<Record<string, { readonly pattern: RegExp; readonly limit: number }>> = {
   'a sentence opens with What, Whoever or Of what': {
     pattern: /(?:^|[.:!]\s+)(?:What|Whoever|Of what)\b[^.?]*(?=\.|$)/g,
-    limit: 15,
+    limit: 2,
   },
-  'told, tell or heard': { pattern: /\b(?:told|tells?|heard|hears?)\b/gi, limit: 22 },
+  'told, tell or heard': { pattern: /\b(?:told|tells?|heard|hears?)\b/gi, limit: 6 },
 }
 
 for (const [kind, { pattern, limit }] of Object.entries(kinds)) {
@@ -51,16 +51,13 @@ for (const [kind, { pattern, limit }] of Object.entries(kinds)) {
   })
 }
 
-/** Sources that are still longer. */
-const long = ['src/log/record.ts', 'src/processor/processor.ts']
+/** About 400: a few lines more are no reason to part what belongs together. */
+const linesMax = 425
 
-test('no source is longer than 400 lines without a reason on its first lines', () => {
+test('no source is longer than about 400 lines without a reason on its first lines', () => {
   for (const file of files.filter((file) => file.startsWith('src/') && !file.endsWith('.test.ts'))) {
     const lines = readFileSync(join(root, file), 'utf8').split('\n')
     const hasReason = /longer than 400 lines, because/i.test(lines.slice(0, 12).join(' '))
-    assert.ok(
-      lines.length <= 401 || hasReason || long.includes(file),
-      `${file} has ${lines.length - 1} lines`,
-    )
+    assert.ok(lines.length <= linesMax + 1 || hasReason, `${file} has ${lines.length - 1} lines`)
   }
 })
