@@ -97,7 +97,7 @@ export class Scrubber {
     if (folder === undefined) return
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const unfinished = `${fileIn(folder)}.unfinished`
-    await writeFile(unfinished, JSON.stringify({ passedAt: at }))
+    await writeFile(unfinished, JSON.stringify({ passedAt: at }), { mode: 0o600 })
     await rename(unfinished, fileIn(folder))
   }
 

@@ -20,7 +20,7 @@ export async function openSigningKey(folder: string): Promise<KeyObject> {
   })
   const key = text === undefined ? newSigningKey() : privateKeyOf(path, text)
   if (text === undefined) await writeNew(path, key.export({ type: 'pkcs8', format: 'pem' }) as string, 0o600)
-  await writeNew(join(folder, publicKeyName), publicPem(key), 0o644)
+  await writeNew(join(folder, publicKeyName), publicPem(key), 0o600)
   return key
 }
 

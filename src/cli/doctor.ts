@@ -67,6 +67,11 @@ async function agreed(repair: Repair, yes: boolean): Promise<boolean> {
 }
 
 function findingText({ level, message, todo }: Finding): string {
-  const sign = { fine: paint.good('✔'), mended: paint.warn('!'), wrong: paint.bad('✘') }[level]
+  const sign = {
+    fine: paint.good('✔'),
+    warning: paint.warn('!'),
+    mended: paint.warn('!'),
+    wrong: paint.bad('✘'),
+  }[level]
   return `${sign} ${message}${todo === undefined ? '' : `\n  ${paint.strong('To do:')} ${todo}`}`
 }

@@ -39,7 +39,7 @@ function createCommand() {
     .action(
       runs(async (name: string, options: CreateOptions, _command: unknown) => {
         const { data, principal = name, permission, expires, json } = options
-        await mkdir(data, { recursive: true })
+        await mkdir(data, { recursive: true, mode: 0o700 })
         const wanted = { name, principal, permissions: permission, ...(expires && { expires }) }
         const { key, secret } = await createKey(keysFile(data), wanted)
         if (!existsSync(join(data, 'log')))

@@ -11,6 +11,7 @@ import {
 import { planTruncation, type Truncation } from '../log/file-log/truncation.ts'
 import { decodeRecord } from '../log/record.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
+import { warningOfAccess } from '../storage/permissions.ts'
 import { recordsIn } from './data-snapshot.ts'
 import { examineState, type UselessState } from './examine-state.ts'
 import type { AddFinding, Finding, Repair } from './finding.ts'
@@ -70,6 +71,8 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
   const holder = await lockHolderOf(data)
   addHolder(holder, add)
   await addSpace(data, add)
+  const access = await warningOfAccess(data)
+  if (access) add('warning', access.code, access.message)
   const inUse = holder !== undefined
   let snapshot: LogSnapshot | undefined
   try {

@@ -1,10 +1,10 @@
 /** Something that the doctor has found. */
 export interface Finding {
   /**
-   * `fine`: in order. `mended`: the next start mends it. `wrong`: the next start refuses it, or fails over it
-   * later.
+   * `fine`: in order. `warning`: it works, but should be changed. `mended`: the next start mends it. `wrong`: the
+   * next start refuses it, or fails over it later.
    */
-  readonly level: 'fine' | 'mended' | 'wrong'
+  readonly level: 'fine' | 'warning' | 'mended' | 'wrong'
   /** A stable word for programs to match on. */
   readonly code: string
   readonly message: string

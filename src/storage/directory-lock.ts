@@ -102,7 +102,7 @@ class HeldLock implements DirectoryLock {
     const since = new Date(clock.now()).toISOString()
     this.#holder = JSON.stringify({ pid: process.pid, host: hostname(), since, id: randomUUID() })
     const unfinished = `${this.#path}.unfinished`
-    fs.writeFileSync(unfinished, this.#holder)
+    fs.writeFileSync(unfinished, this.#holder, { mode: 0o600 })
     fs.renameSync(unfinished, this.#path)
     this.#written = stampOf(this.#path)
   }

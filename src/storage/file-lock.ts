@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite'
+import { closeToOthers } from './permissions.ts'
 
 const sqliteBusy = 5
 /** How long taking a lock waits for a concurrent `isHeld`, which takes microseconds. */
@@ -14,6 +15,7 @@ export function holdFile(path: string, again = false): { release(): void } | und
   const database = new DatabaseSync(path, { timeout: again ? 0 : checkMsMax })
   try {
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
+    closeToOthers(path)
   } catch (error) {
     database.close()
     if (!isBusy(error)) throw error

@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
@@ -10,6 +10,7 @@ import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Store } from '../state/store.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
+import { closeToOthers, warningOfAccess } from './permissions.ts'
 import { readTextIfThere } from './text-file.ts'
 
 /** Where an engine keeps its log and the state derived from it. */
@@ -81,6 +82,8 @@ export async function openDirectory(options: {
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     lock = await lockDirectory(directory, options)
+    const warning = await warningOfAccess(directory)
+    if (warning) options.report(warning)
     await untilNobodyDerives(directory, options.clock, signal)
     const own = lock
     log = await openFileLog({ ...options, own: () => own.check() })
@@ -123,7 +126,10 @@ export async function openState(
 ): Promise<Store> {
   const folder = stateFolder(directory, generation)
   if (anew) await rm(folder, { recursive: true, force: true })
-  return openLmdbStore({ directory: folder, collections })
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  const store = await openLmdbStore({ directory: folder, collections })
+  for (const name of ['data.mdb', 'lock.mdb']) closeToOthers(join(folder, name))
+  return store
 }
 
 const nobodyMsMax = 30_000

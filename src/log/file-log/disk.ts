@@ -50,11 +50,15 @@ export interface DiskFile {
   close(): Promise<void>
 }
 
+// Others than the owner get no access, whatever the umask: the files hold what clients sent, and keys.
+const fileMode = 0o600
+const directoryMode = 0o700
+
 /** The file system of the machine. */
 export const realDisk: Disk = {
   async open(path, mode) {
     const flags = mode === 'read' ? 'r' : mode === 'write' ? 'r+' : 'wx+'
-    return new RealFile(await promised<number>((done) => fs.open(path, flags, done)))
+    return new RealFile(await promised<number>((done) => fs.open(path, flags, fileMode, done)))
   },
   async list(path) {
     try {
@@ -64,7 +68,7 @@ export const realDisk: Disk = {
       throw error
     }
   },
-  makeDirectory: (path) => fs.promises.mkdir(path),
+  makeDirectory: (path) => fs.promises.mkdir(path, { mode: directoryMode }),
   // Synchronous: some microseconds, where the way through the thread pool costs tens of them.
   identify(path) {
     try {

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { chmod, lstat, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createEngine, type Report } from 'hence'
+import { doctor } from 'hence/offline'
+import app from './till.ts'
+
+// Others than the owner get no access to a data directory, whatever the umask.
+
+test('directories are 0700 and files 0600 under umask 022, and a wider directory is reported', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'hence-access-'))
+  const data = join(home, 'data')
+  const before = process.umask(0o022)
+  const reports: Report[] = []
+  const open = () =>
+    createEngine({
+      app,
+      module: import.meta.resolve('./till.ts'),
+      data,
+      audit: true,
+      report: (each) => reports.push(each),
+    })
+  try {
+    const engine = await open()
+    await engine.submit('pay', { town: 'a', till: 'a', cents: 1 }, { requestId: 'first' })
+    await engine.close()
+    const modes = new Map<string, string>()
+    for (const entry of await readdir(data, { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name)
+      modes.set(path.slice(data.length), ((await lstat(path)).mode & 0o777).toString(8))
+      assert.equal(modes.get(path.slice(data.length)), entry.isDirectory() ? '700' : '600', path)
+    }
+    assert.ok(modes.size > 10, JSON.stringify([...modes]))
+    assert.equal((await lstat(data)).mode & 0o777, 0o700)
+    assert.deepEqual(reports, [])
+
+    await chmod(data, 0o755)
+    await (await open()).close()
+    assert.deepEqual(
+      reports.map(({ level, code }) => [level, code]),
+      [['warning', 'data-open-to-others']],
+    )
+    const { ok, findings } = await doctor({ data })
+    assert.ok(ok)
+    assert.ok(findings.some(({ level, code }) => level === 'warning' && code === 'data-open-to-others'))
+  } finally {
+    process.umask(before)
+    await rm(home, { recursive: true })
+  }
+})
