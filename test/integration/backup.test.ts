@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createEngine, systemClock } from 'hence'
 import { memoryStorage } from 'hence/testing'
@@ -18,9 +18,13 @@ import notes from '../server/notes.ts'
 
 const module = fileURLToPath(import.meta.resolve('../server/notes.ts'))
 
-async function folderFor(t: TestContext): Promise<string> {
+/** Removed at the very end: an engine that is closed after its directory is gone reports lost data. */
+const folders: string[] = []
+after(() => Promise.all(folders.map((folder) => rm(folder, { recursive: true }))))
+
+async function folderFor(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'hence-backup-'))
-  t.after(() => rm(folder, { recursive: true }))
+  folders.push(folder)
   return folder
 }
 
@@ -33,7 +37,7 @@ const send = (engine: Engine, number: number) =>
   engine.submit('write', { owner: `o${number % 5}`, number, text: 'x' }, { requestId: v7() })
 
 test('a backup beside a running engine has every request that was acknowledged before it', async (t) => {
-  const folder = await folderFor(t)
+  const folder = await folderFor()
   const data = join(folder, 'data')
   const engine = await open(data)
   for (let i = 0; i < 50; i++) await send(engine, i)
@@ -85,8 +89,8 @@ test('a backup beside a running engine has every request that was acknowledged b
   assert.ok(await again.audit.receipt(reply.requestId))
 })
 
-test('a restore to a time has the tables that were live then', async (t) => {
-  const folder = await folderFor(t)
+test('a restore to a time has the tables that were live then', async () => {
+  const folder = await folderFor()
   const data = join(folder, 'data')
   const engine = await open(data)
   const moments: { readonly until: number; readonly digest: string }[] = []
@@ -118,8 +122,8 @@ test('a restore to a time has the tables that were live then', async (t) => {
   )
 })
 
-test('a log of many segments can be cut at every time', async (t) => {
-  const folder = await folderFor(t)
+test('a log of many segments can be cut at every time', async () => {
+  const folder = await folderFor()
   let now = 0
   const log = await openFileLog({
     directory: join(folder, 'data'),
@@ -147,8 +151,8 @@ test('a log of many segments can be cut at every time', async (t) => {
   await log.close()
 })
 
-test('a log of many segments can be cut at every offset, also within a batch, but not within damage', async (t) => {
-  const folder = await folderFor(t)
+test('a log of many segments can be cut at every offset, also within a batch, but not within damage', async () => {
+  const folder = await folderFor()
   const log = await openFileLog({ directory: join(folder, 'data'), segmentBytes: 600, sealAfterMs: 60_000 })
   for (let i = 0; i < 12; i++)
     await log.append(0, [Buffer.from(`record ${2 * i}`), Buffer.from(`record ${2 * i + 1}`.padEnd(i * 9))])
@@ -176,7 +180,7 @@ test('a log of many segments can be cut at every offset, also within a batch, bu
 })
 
 test('a restore to right after any record has the tables of that moment', async (t) => {
-  const folder = await folderFor(t)
+  const folder = await folderFor()
   const data = join(folder, 'data')
   const requests = Array.from({ length: 12 }, (_, i) => ({ owner: `o${i % 3}`, number: i % 9, text: 'x' }))
   const engine = await createEngine({ app: notes, module, data, audit: true, report: () => {} })
@@ -221,8 +225,8 @@ test('a restore to right after any record has the tables of that moment', async 
   }
 })
 
-test('with several partitions, a restore to any record has no event without its cause', async (t) => {
-  const folder = await folderFor(t)
+test('with several partitions, a restore to any record has no event without its cause', async () => {
+  const folder = await folderFor()
   const data = join(folder, 'data')
   const engine = await open(data)
   const moments: { readonly at: string; readonly digest: string }[] = []
@@ -278,7 +282,7 @@ test('with several partitions, a restore to any record has no event without its 
 })
 
 test('a backup beside a running engine has no event without its cause, whichever partition it reads first', async (t) => {
-  const folder = await folderFor(t)
+  const folder = await folderFor()
   const data = join(folder, 'data')
   const engine = await createEngine({ app: notes, module, data, partitions: 4, report: () => {} })
   t.after(() => engine.close())
