@@ -23,6 +23,11 @@ export class HenceError extends Error {
   }
 }
 
+/** The beginning of a text that a message repeats: a sender may have made it as long as its request. */
+export function shown(text: string, charactersMax = 100): string {
+  return text.length <= charactersMax ? text : `${text.slice(0, charactersMax).toWellFormed()}…`
+}
+
 /** Thrown to callers of a closed engine, and to those who wait when it closes. */
 export function engineClosed(): HenceError {
   return new HenceError(

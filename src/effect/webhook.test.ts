@@ -107,6 +107,13 @@ test('the JSON of an answer is the result; anything else is none', async () => {
     ['application/json', '{"paid":', null],
     ['application/json', JSON.stringify('x'.repeat(200)), null],
     ['application/json', '', null],
+    // Whatever JSON.parse would change or hide is no result.
+    ['application/json', '{"__proto__":{"paid":true}}', null],
+    ['application/json', '{"id":9007199254740993}', null],
+    ['application/json', '{"id":9007199254740993.0}', null],
+    ['application/json', '{"paid":false,"paid":true}', null],
+    ['application/json', '"\\ud800"', null],
+    ['application/json', Buffer.from([0x22, 0xff, 0x22]), null],
   ] as const) {
     answer = (_, response) => response.writeHead(201, { 'content-type': type }).end(body)
     assert.deepEqual(await handler(call()), result)

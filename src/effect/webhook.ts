@@ -1,3 +1,4 @@
+import { parseStrict, textOf } from '../json.ts'
 import type { Call, Handler } from './handlers.ts'
 import { addressOf, noAnswer, postSigned, signersOf } from './signed-post.ts'
 
@@ -55,7 +56,7 @@ function valueFor<T, Input>(value: PerCall<T, Input>, call: Call<Input>): T | Pr
   return typeof value === 'function' ? (value as (call: Call<Input>) => T | Promise<T>)(call) : value
 }
 
-/** The JSON of an answer; null if it has none, or too much. */
+/** The JSON of an answer; null if it has none, too much, or some that readers understand differently. */
 async function resultOf(response: Response, bytesMax: number): Promise<unknown> {
   const isJson = /^application\/([^;]*\+)?json\b/i.test(response.headers.get('content-type') ?? '')
   if (!isJson || response.body === null) {
@@ -70,7 +71,7 @@ async function resultOf(response: Response, bytesMax: number): Promise<unknown> 
     chunks.push(chunk)
   }
   try {
-    return JSON.parse(Buffer.concat(chunks).toString())
+    return parseStrict(textOf(Buffer.concat(chunks)))
   } catch {
     return null
   }

@@ -15,11 +15,11 @@ export async function completed(
   const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
   if (partition === undefined || offset === undefined || partition >= log.partitions)
     throw unknownToken(token)
-  const complete = processor.completion.wait(partition, offset)
-  if (complete === undefined) return
+  const { completion } = processor
+  if (completion.isComplete(partition, offset)) return
   if (offset >= (await log.end(partition))) throw unknownToken(token)
   closed.throwIfAborted()
-  await complete
+  await completion.wait(partition, offset)
 }
 
 function unknownToken(token: string): HenceError {

@@ -4,8 +4,8 @@ import { isSystemMessage } from '../app/name.ts'
 import { pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
+import { parseStrict } from '../json.ts'
 import { printReport, type Reporter } from '../report.ts'
-import { parseStrict } from '../server/json.ts'
 import { keepWorking, makeSchema, type PostgresConnection, quoted } from './work.ts'
 
 export interface PostgresOutboxOptions<A extends App> {

@@ -21,6 +21,11 @@ export class Completion {
     return this.#underWay.size === 0
   }
 
+  /** Whether a request and all events that follow from it have been applied. */
+  isComplete(partition: number, offset: number): boolean {
+    return this.#positions[partition]! > offset && !this.#underWay.has(positionNumber(partition, offset))
+  }
+
   /** An event that follows from a request was emitted. */
   emitted(partition: number, offset: number): void {
     const root = positionNumber(partition, offset)
@@ -39,7 +44,7 @@ export class Completion {
 
   /** Notifies whoever waits for a request, if it is complete. */
   check(partition: number, offset: number): void {
-    if (this.#waiters.size === 0 || !this.#isComplete(partition, offset)) return
+    if (this.#waiters.size === 0 || !this.isComplete(partition, offset)) return
     const root = positionNumber(partition, offset)
     this.#waiters.get(root)?.resolve()
     this.#waiters.delete(root)
@@ -50,7 +55,7 @@ export class Completion {
    * @returns undefined if it is; else a promise that rejects if `abandon` comes first
    */
   wait(partition: number, offset: number): Promise<void> | undefined {
-    if (this.#isComplete(partition, offset)) return undefined
+    if (this.isComplete(partition, offset)) return undefined
     const root = positionNumber(partition, offset)
     const known = this.#waiters.get(root)
     if (known) return known.promise
@@ -65,9 +70,5 @@ export class Completion {
   abandon(error: HenceError): void {
     for (const waiter of this.#waiters.values()) waiter.reject(error)
     this.#waiters.clear()
-  }
-
-  #isComplete(partition: number, offset: number): boolean {
-    return this.#positions[partition]! > offset && !this.#underWay.has(positionNumber(partition, offset))
   }
 }

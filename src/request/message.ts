@@ -2,7 +2,7 @@ import canonicalize from 'canonicalize'
 import type { App, Request } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, shown } from '../failure.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 
@@ -32,7 +32,7 @@ export function requestOf(app: App, type: string): AdmittedDefinition {
   throw new HenceError(
     'unknown-request',
     'change',
-    `The app "${app.name}" has no request "${type}"; it has ${[...app.requests.keys()].join(', ')}.`,
+    `The app "${app.name}" has no request "${shown(type)}"; it has ${[...app.requests.keys()].join(', ')}.`,
   )
 }
 

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
+import { HenceError } from '../failure.ts'
+import { problemOf } from './problem.ts'
 
 interface LineAnswer {
   readonly requestId?: string
@@ -55,6 +57,42 @@ test('outcomes arrive in the order of the lines, accepted or not', async (t) => 
   assert.deepEqual([answers[0]!.replayed, answers[1]!.replayed], [false, true])
   assert.equal(answers[3]!.problem!.outcome, 'rejected')
   assert.equal(answers[14]!.problem!.outcome, 'failed')
+})
+
+test('an answer repeats little of a line, however long that is', async (t) => {
+  const served = await serveNotes(t)
+  const long = 'x'.repeat(500_000)
+  const line = (more: object) => JSON.stringify({ requestId: 'id', type: 'write', input: {}, ...more })
+  const refused = {
+    type: 'unknown-request',
+    id: 'request-id-invalid',
+    name: 'json-invalid',
+  }
+  const lines = [
+    line({ type: long }),
+    line({ requestId: long }),
+    line({}).replace('{}', `{"${long}":1,"${long}":2}`),
+  ]
+  const answers = await send(served, lines.join('\n'))
+  for (const [i, [what, code]] of Object.entries(refused).entries()) {
+    assert.equal(answers[i]!.problem?.code, code, what)
+    assert.ok(JSON.stringify(answers[i]).length < 6_000, what)
+  }
+  const notYours = await served.call('bob', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body: line({ type: long }),
+  })
+  const text = await notYours.text()
+  assert.match(text, /not-allowed/)
+  assert.ok(text.length < 1_000)
+  const body = JSON.stringify({ [long]: 1 })
+  const headers = { 'content-type': 'application/json' }
+  const strict = await served.call('admin', '/reprocess/pause', { method: 'POST', headers, body })
+  assert.equal(strict.status, 400)
+  assert.ok((await strict.text()).length < 1_000)
+  // Schemas of apps write what they like.
+  assert.ok(problemOf(new HenceError('input-invalid', 'change', long)).detail.length < 6_000)
 })
 
 test('the last line needs no newline, and a batch may arrive in parts of any length', async (t) => {

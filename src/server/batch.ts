@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { HenceError } from '../failure.ts'
+import { HenceError, shown } from '../failure.ts'
+import { parseStrict, textOf } from '../json.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
 import { type Arriving, checkMediaType, Gathered, overloaded, type Sender } from './body.ts'
-import { parseStrict, textOf } from './json.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
@@ -301,7 +301,7 @@ async function decide(
 
 function problemLine(requestId: string | undefined, error: unknown): LineAnswer {
   return {
-    requestId,
+    requestId: requestId && shown(requestId, 255),
     status: 'problem',
     problem: problemOf(error instanceof HenceError ? error : unforeseen()),
   }

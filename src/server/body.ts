@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { HenceError } from '../failure.ts'
-import { parseStrict, textOf } from './json.ts'
+import { parseStrict, textOf } from '../json.ts'
 import { flawIn, type JsonSchema } from './json-schema.ts'
 import type { Limits } from './limits.ts'
 import { Shares } from './shares.ts'

@@ -1,3 +1,5 @@
+import { shown } from '../failure.ts'
+
 /** JSON Schema (2020-12), as much of it as OpenAPI documents and the bodies of Hence's own routes need. */
 export type JsonSchema = Readonly<Record<string, unknown>>
 
@@ -76,7 +78,7 @@ function flawInMembers(schema: JsonSchema, value: Record<string, unknown>, at: s
   for (const [name, each] of Object.entries(value)) {
     if (!Object.hasOwn(properties, name)) {
       if (schema['additionalProperties'] === false)
-        return `${at} must not have the member ${JSON.stringify(name)}`
+        return `${at} must not have the member ${JSON.stringify(shown(name))}`
       continue
     }
     const flaw = flawIn(properties[name]!, each, name)

@@ -1,6 +1,6 @@
 import type { App } from '../app/index.ts'
+import { depthMax } from '../json.ts'
 import { problem } from './answer-form.ts'
-import { depthMax } from './json.ts'
 import type { JsonSchema } from './json-schema.ts'
 import type { AnswerForm, Expansion, Route } from './route.ts'
 

@@ -1,6 +1,6 @@
 import type { KeyPart } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
-import { parseStrict } from './json.ts'
+import { parseStrict } from '../json.ts'
 import { type JsonSchema, list } from './json-schema.ts'
 
 /** A query parameter of a route: the router reads it and OpenAPI describes it by this. */

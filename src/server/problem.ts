@@ -1,5 +1,5 @@
 import type { Reply } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, shown } from '../failure.ts'
 import type { Answer } from './answer.ts'
 
 /**
@@ -87,7 +87,11 @@ export function problemOfOutcome(
   }
 }
 
-function problemFor(code: string, advice: string, status: number, detail: string): Problem {
+/** A longer detail repeats input, for example in the message of a schema. */
+const detailMax = 4_000
+
+function problemFor(code: string, advice: string, status: number, message: string): Problem {
+  const detail = shown(message, detailMax)
   const title = `${code[0]!.toUpperCase()}${code.slice(1).replaceAll('-', ' ')}`
   return { type: `urn:hence:error:${code}`, title, status, detail, code, advice }
 }

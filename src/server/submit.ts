@@ -1,10 +1,11 @@
 import type { Enqueued, Reply } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
+import { shown } from '../failure.ts'
+import { parseStrict, textOf } from '../json.ts'
 import type { Answer } from './answer.ts'
 import { checkMediaType } from './body.ts'
 import { allows, type Caller } from './caller.ts'
 import { requestIdOf } from './idempotency-key.ts'
-import { parseStrict, textOf } from './json.ts'
 import { problemAnswer, problemOfOutcome } from './problem.ts'
 import type { Arrival } from './route.ts'
 import { notAllowed } from './row-rules.ts'
@@ -43,7 +44,7 @@ function prefersAsync(header: string | null): boolean {
  */
 export function checkMaySend(caller: Caller, type: string): void {
   const permission = isSystemMessage(type) ? 'operate' : (`submit:${type}` as const)
-  if (!allows(caller, permission)) throw notAllowed(permission, `requests of type "${type}"`)
+  if (!allows(caller, permission)) throw notAllowed(shown(permission), `requests of type "${shown(type)}"`)
 }
 
 export function replyAnswer(reply: Reply): Answer {

@@ -12,7 +12,15 @@ const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((fi
 const sources = files.filter((file) => !file.endsWith('.test.ts'))
 const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
 
-const shared = ['assert.ts', 'failure.ts', 'clock.ts', 'identity.ts', 'report.ts', 'optional-package.ts']
+const shared = [
+  'assert.ts',
+  'failure.ts',
+  'clock.ts',
+  'identity.ts',
+  'report.ts',
+  'optional-package.ts',
+  'json.ts',
+]
 const roomOf = (file: string): string => {
   if (shared.includes(file)) return 'shared'
   return file.includes('/') ? file.slice(0, file.indexOf('/')) : 'public'

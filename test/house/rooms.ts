@@ -41,7 +41,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
     ...['shared', 'app', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request', 'query', 'diff'],
     ...['reprocess', 'engine'],
   ],
-  postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine', 'server'],
+  postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine'],
   cli: [
     ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],
     ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server'],

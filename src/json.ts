@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { HenceError } from '../failure.ts'
+import { HenceError, shown } from './failure.ts'
 
 /** How deep lists and objects may be nested; the engine has the same limit. */
 export const depthMax = 64
@@ -69,7 +69,7 @@ const fewMax = 12
 function addName(names: Names, name: string, at: number): void {
   const { few } = names
   if (names.many ? names.many.has(name) : few.includes(name)) {
-    throw invalid(`the name ${JSON.stringify(name)} occurs twice in one object`, at)
+    throw invalid(`the name ${JSON.stringify(shown(name))} occurs twice in one object`, at)
   }
   if (name === '__proto__') throw invalid('an object has the name __proto__', at)
   if (names.many) names.many.add(name)
@@ -131,10 +131,6 @@ function digitsOf(token: string): string {
     .replace(/[eE].*$/, '')
     .replace(/[-.]/g, '')
     .replace(/^0+|0+$/g, '')
-}
-
-function shown(token: string): string {
-  return token.length <= 40 ? token : `${token.slice(0, 40)}…`
 }
 
 function invalid(why: string, at?: number): HenceError {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { HenceError } from '../failure.ts'
+import { HenceError } from './failure.ts'
 import { parseStrict, textOf } from './json.ts'
 
 const refused = (text: string, why: RegExp) =>
