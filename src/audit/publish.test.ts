@@ -74,7 +74,7 @@ test('a webhook is verified by its receiver, and holds a head that verifies', as
   await once(server, 'listening')
   t.after(() => server.close())
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/heads`
-  const publish = publishToWebhook({ url, secret })
+  const publish = publishToWebhook({ url, secret, allowAddresses: ['127.0.0.1'] })
   await publish(headOf(5), signal)
   await publish(headOf(5), signal)
   await publish(headOf(6), signal)
@@ -95,5 +95,6 @@ test('a webhook is verified by its receiver, and holds a head that verifies', as
   status = 403
   await assert.rejects(async () => publish(headOf(7), signal), /status 403/)
   assert.throws(() => publishToWebhook({ url: 'ftp://x', secret }), { code: 'option-invalid' })
+  assert.throws(() => publishToWebhook({ url, secret }), { code: 'address-not-allowed' })
   assert.throws(() => publishToWebhook({ url, secret: [] }), { code: 'option-invalid' })
 })

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { type ConnectionOptions, Connections, discard } from '../effect/connection.ts'
 import { addressOf, postSigned, signersOf } from '../effect/signed-post.ts'
 import { headLine, type SignedHead } from './head.ts'
 import { HeadFile } from './head-file.ts'
@@ -19,8 +20,8 @@ export function publishToFile(path: string): Publish {
   }
 }
 
-export interface WebhookPublication {
-  /** An `http:` or `https:` address without user name and password. */
+export interface WebhookPublication extends ConnectionOptions {
+  /** An `http:` or `https:` address without user name and password; public, or in `allowAddresses`. */
   readonly url: string | URL
   /** The signing secret or secrets: Base64, with or without `whsec_` before it. */
   readonly secret: string | readonly string[]
@@ -30,19 +31,21 @@ export interface WebhookPublication {
  * Posts heads to a web server: `{ type: 'hence.head', timestamp, data }`, signed by Standard Webhooks
  * (https://www.standardwebhooks.com). `JSON.stringify(data)` is the line that `hence verify --head` reads. The same head
  * always has the same id. A 2xx answer ends the call; after any other answer, or none, it is tried again.
- * @throws HenceError `option-invalid` (change) for an invalid address or secret
+ * @throws HenceError `option-invalid`, `address-not-allowed` (change) for an invalid address or secret
  */
-export function publishToWebhook({ url, secret }: WebhookPublication): Publish {
+export function publishToWebhook({ url, secret, ...how }: WebhookPublication): Publish {
   const address = addressOf(url, 'option-invalid')
   const signers = signersOf(secret, 'option-invalid')
+  const connections = new Connections(how)
+  connections.check(address)
   return async (head, signal) => {
     const body = {
       type: 'hence.head',
       timestamp: new Date(head.time).toISOString(),
       data: head,
     }
-    const response = await postSigned({ address, signers, id: idOf(head), body, signal })
-    await response.body?.cancel()
+    const response = await postSigned({ connections, address, signers, id: idOf(head), body, signal })
+    discard(response)
   }
 }
 

@@ -28,6 +28,11 @@ export function startCommand() {
       'with --audit: append each head to this file, or post it to this URL; may be repeated',
       (target: string, before: readonly string[] = []) => [...before, target],
     )
+    .option(
+      '--publish-allow <address>',
+      'an address, or a range such as 10.0.0.0/8, that is not public and that heads may be posted to; may be repeated',
+      (range: string, before: readonly string[] = []) => [...before, range],
+    )
     .addOption(
       new Option(
         '--publish-secret <secret>',
@@ -56,6 +61,7 @@ interface StartOptions extends ServeOptions {
   readonly check?: true
   readonly audit?: true
   readonly publish?: readonly string[]
+  readonly publishAllow?: readonly string[]
   readonly publishSecret?: string
   readonly onCodeChange: 'refuse' | 'continue' | 'reprocess'
 }
@@ -131,7 +137,8 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
 }
 
 /** Where the heads are published. */
-function publications({ audit, publish = [], publishSecret }: StartOptions): Publish[] {
+function publications(options: StartOptions): Publish[] {
+  const { audit, publish = [], publishAllow: allowAddresses = [], publishSecret } = options
   if (publish.length > 0 && !audit)
     throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
   return publish.map((target) => {
@@ -142,7 +149,8 @@ function publications({ audit, publish = [], publishSecret }: StartOptions): Pub
       )
     }
     // There are several while a receiver changes its secret.
-    return publishToWebhook({ url: target, secret: publishSecret.split(/\s+/).filter(Boolean) })
+    const secret = publishSecret.split(/\s+/).filter(Boolean)
+    return publishToWebhook({ url: target, secret, allowAddresses })
   })
 }
 

@@ -1,8 +1,11 @@
+import type { IncomingMessage } from 'node:http'
 import { Webhook } from 'standardwebhooks'
 import { HenceError } from '../failure.ts'
+import { type Connections, discard } from './connection.ts'
 
 /** A JSON body and its receiver. */
 export interface SignedPost {
+  readonly connections: Connections
   readonly address: URL
   readonly signers: readonly Webhook[]
   /** The same for every try, so that the receiver recognises it: `webhook-id` and `Idempotency-Key`. */
@@ -13,16 +16,16 @@ export interface SignedPost {
 }
 
 /**
- * Posts JSON, signed by Standard Webhooks; resolves to a 2xx answer, whose body the caller reads or cancels. Redirects
+ * Posts JSON, signed by Standard Webhooks; resolves to a 2xx answer, whose body the caller reads or discards. Redirects
  * are not followed.
- * @throws HenceError `effect-refused` (change) when the receiver refuses it for good; an Error, perhaps with
+ * @throws HenceError `effect-refused` (change) when the receiver refuses it for good, `address-not-allowed` (change); an Error, perhaps with
  *   `retryAfterMs`, when another try may succeed. No error contains a secret, nor more of the address than its host.
  */
-export async function postSigned(post: SignedPost): Promise<Response> {
-  const { address, signers, id, further, signal } = post
+export async function postSigned(post: SignedPost): Promise<IncomingMessage> {
+  const { connections, address, signers, id, further, signal } = post
   const body = JSON.stringify(post.body)
   const now = new Date()
-  let response: Response
+  let response: IncomingMessage
   try {
     const headers = new Headers(further)
     headers.set('content-type', 'application/json')
@@ -30,13 +33,14 @@ export async function postSigned(post: SignedPost): Promise<Response> {
     headers.set('webhook-id', id)
     headers.set('webhook-timestamp', String(Math.floor(now.getTime() / 1000)))
     headers.set('webhook-signature', signers.map((signer) => signer.sign(id, now, body)).join(' '))
-    response = await fetch(address, { method: 'POST', body, headers, redirect: 'manual', signal })
+    response = await connections.post(address, headers, body, signal)
   } catch (error) {
-    throw noAnswer(address, error, signal)
+    throw error instanceof HenceError ? error : noAnswer(address, error, signal)
   }
-  if (response.ok) return response
-  await response.body?.cancel().catch(() => {})
-  throw refusal(response, address)
+  const { statusCode: status = 0, headers } = response
+  if (status >= 200 && status < 300) return response
+  discard(response)
+  throw refusal(status, headers['retry-after'], address)
 }
 
 /** Statuses that may differ at the next try; the rest of 4xx are refusals. */
@@ -84,20 +88,20 @@ function failing(code: 'option-invalid' | 'effect-refused', message: string): He
   return new HenceError('effect-refused', 'change', message)
 }
 
-function refusal({ status, headers }: Response, { host }: URL): Error {
+function refusal(status: number, retryAfter: string | undefined, { host }: URL): Error {
   const isRefused = status >= 400 && status < 500 && !notRefused.has(status)
   if (isRefused) {
     return new HenceError('effect-refused', 'change', `${host} refused it with status ${status}`)
   }
   const isRedirect = status >= 300 && status < 400
   const text = `${host} answered with status ${status}${isRedirect ? ', and redirects are not followed' : ''}`
-  const retryAfterMs = retryAfterMsOf(headers.get('retry-after'))
+  const retryAfterMs = retryAfterMsOf(retryAfter)
   return Object.assign(new Error(text), retryAfterMs !== undefined && { retryAfterMs })
 }
 
 /** Seconds, or the time of day (RFC 9110, 10.2.3). */
-function retryAfterMsOf(text: string | null): number | undefined {
-  if (text === null) return undefined
+function retryAfterMsOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
   const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now()
   return Number.isNaN(ms) ? undefined : Math.max(0, ms)
 }
@@ -105,7 +109,6 @@ function retryAfterMsOf(text: string | null): number | undefined {
 /** No complete answer arrived. Only the error's code is reported: its text may quote headers. */
 export function noAnswer({ host }: URL, error: unknown, signal: AbortSignal): Error {
   if (signal.aborted) return signal.reason
-  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
-  const why = cause?.code ?? code
-  return new Error(`${host} gave no answer${typeof why === 'string' ? ` (${why})` : ''}`)
+  const { code } = error as { code?: unknown }
+  return new Error(`${host} gave no answer${typeof code === 'string' ? ` (${code})` : ''}`)
 }

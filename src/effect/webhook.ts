@@ -1,12 +1,17 @@
+import type { IncomingMessage } from 'node:http'
 import { parseStrict, textOf } from '../json.ts'
+import { type ConnectionOptions, Connections, discard } from './connection.ts'
 import type { Call, Handler } from './handlers.ts'
 import { addressOf, noAnswer, postSigned, signersOf } from './signed-post.ts'
 
 /** One value for all calls, or a function of the call. */
 type PerCall<T, Input> = T | ((call: Call<Input>) => T | Promise<T>)
 
-export interface WebhookOptions<Input = unknown> {
-  /** The receiver's address: `http:` or `https:`, without user name and password. Check addresses that users give you first. */
+export interface WebhookOptions<Input = unknown> extends ConnectionOptions {
+  /**
+   * The receiver's address: `http:` or `https:`, without user name and password. Users may supply it: one that is not
+   * public is refused, unless `allowAddresses` has it.
+   */
   readonly url: PerCall<string | URL, Input>
   /**
    * The secrets that receivers verify signatures with: base64, with or without `whsec_`. With several, each request
@@ -28,16 +33,18 @@ export interface WebhookOptions<Input = unknown> {
  *
  * Any 2xx means done; JSON in its body is the effect's result. 4xx is given up at once with `effect-refused`, except
  * 408, 409, 425 and 429. Those, every other status, and no answer are tried again, not before `Retry-After`. Redirects
- * are not followed. No error contains a secret, nor more of the address than its host.
+ * are not followed. No error contains a secret, nor more of the address than its host. A host whose address is not
+ * public is given up at once with `address-not-allowed`, unless `allowAddresses` has it.
  *
- * @throws HenceError `option-invalid` (change) for an unusable address or secret
+ * @throws HenceError `option-invalid`, `address-not-allowed` (change) for an unusable address or secret
  */
 export function webhook<Input = unknown, Result = unknown>(
   options: WebhookOptions<Input>,
 ): Handler<Input, Result> {
   const { url, secret, headers, responseBytesMax = 65_536 } = options
   // Fixed values are checked when the handler is made.
-  if (typeof url !== 'function') addressOf(url, 'option-invalid')
+  const connections = new Connections(options)
+  if (typeof url !== 'function') connections.check(addressOf(url, 'option-invalid'))
   if (typeof secret !== 'function') signersOf(secret, 'option-invalid')
   return async (call) => {
     const address = addressOf(await valueFor(url, call), 'effect-refused')
@@ -45,7 +52,15 @@ export function webhook<Input = unknown, Result = unknown>(
     const { id, type, at, input, signal } = call
     const further = headers && (await valueFor(headers, call))
     const body = { type, timestamp: new Date(at).toISOString(), data: input }
-    const response = await postSigned({ address, signers, id, body, signal, ...(further && { further }) })
+    const response = await postSigned({
+      connections,
+      address,
+      signers,
+      id,
+      body,
+      signal,
+      ...(further && { further }),
+    })
     return (await resultOf(response, responseBytesMax).catch((error) => {
       throw noAnswer(address, error, signal)
     })) as Result
@@ -57,15 +72,15 @@ function valueFor<T, Input>(value: PerCall<T, Input>, call: Call<Input>): T | Pr
 }
 
 /** The JSON of an answer; null if it has none, too much, or some that readers understand differently. */
-async function resultOf(response: Response, bytesMax: number): Promise<unknown> {
-  const isJson = /^application\/([^;]*\+)?json\b/i.test(response.headers.get('content-type') ?? '')
-  if (!isJson || response.body === null) {
-    await response.body?.cancel()
+async function resultOf(response: IncomingMessage, bytesMax: number): Promise<unknown> {
+  const isJson = /^application\/([^;]*\+)?json\b/i.test(response.headers['content-type'] ?? '')
+  if (!isJson) {
+    discard(response)
     return null
   }
   const chunks: Uint8Array[] = []
   let bytes = 0
-  for await (const chunk of response.body) {
+  for await (const chunk of response) {
     bytes += chunk.byteLength
     if (bytes > bytesMax) return null
     chunks.push(chunk)

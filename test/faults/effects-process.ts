@@ -41,7 +41,11 @@ const engine = await createEngine({
   checkpointRows: 60,
   report: () => {},
   handlers: handlers<typeof overbooked>({
-    charge: { deliver: webhook({ url: url!, secret: secret! }), timeoutMs: 150, ...delays },
+    charge: {
+      deliver: webhook({ url: url!, secret: secret!, allowAddresses: ['127.0.0.1'] }),
+      timeoutMs: 150,
+      ...delays,
+    },
     apology: { deliver: email({ url: mailUrl!, from: 'shop@example.com' }), ...delays },
   }),
 })

@@ -81,6 +81,7 @@ test('heads are posted to a receiver that is down at first, and the last head is
   t.after(() => notary.close())
   const url = `http://127.0.0.1:${(notary.address() as AddressInfo).port}`
   const args = [notes, '--data', data, '--audit', '--publish', join(folder, 'heads.ndjson'), '--publish', url]
+  args.push('--publish-allow', '127.0.0.1')
   assert.equal((await hence(['start', ...args])).code, 2)
   assert.equal((await hence(['start', ...args.filter((each) => each !== '--audit')])).code, 2)
   const server = await started(args, { env: { HENCE_PUBLISH_SECRET: secret } })
