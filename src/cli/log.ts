@@ -72,6 +72,12 @@ function recordText({ partition, offset, time, record }: RecordAt): string {
       const { key, what } = record.correction
       return `${position} ${paint.strong('correction')} ${what.kind} ${JSON.stringify(key)}`
     }
+    case 'ruling': {
+      const { offset, type, key, code } = record.ruling
+      return `${position} ${paint.strong('ruling')} on ${partition}:${offset} ${type} ${JSON.stringify(key)}: ${code}`
+    }
+    case 'mark':
+      return `${position} ${paint.strong('mark')} on ${partition}:${record.mark.offset}, derived in ${record.mark.ms} ms`
     case 'result': {
       const { effect, done, text } = record
       return `${position} ${paint.strong(done ? 'done' : 'given up')} ${text} ${paint.faint(`effect ${effect}`)}`

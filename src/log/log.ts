@@ -28,9 +28,11 @@ export interface Log {
   readonly partitions: number
   /**
    * Appends records, at least one, to a partition; resolves when they are durable.
+   * @param decided all records of the partition below this offset were derived, and their outcomes may have been sent;
+   *   default: what an earlier append said. It never goes back
    * @throws HenceError `log-write-failed` (retry), `log-closed` (retry), `record-too-large` (change)
    */
-  append(partition: number, records: readonly Uint8Array[]): Promise<Appended>
+  append(partition: number, records: readonly Uint8Array[], decided?: number): Promise<Appended>
   /**
    * Reads the durable records from an offset on, in order, up to the end of the log when the reading gets there. The first
    * batch may begin before `from`, never after it.
@@ -57,6 +59,8 @@ export interface Batch {
   readonly offset: number
   /** Log time of all its records, in milliseconds since 1970. */
   readonly time: number
+  /** All records of the partition below this offset had been derived when the batch was written. */
+  readonly decided: number
   readonly records: readonly Buffer[]
 }
 

@@ -32,12 +32,13 @@ class MemoryLog implements Log {
     this.#batches = Array.from({ length: partitions }, () => [])
   }
 
-  async append(partition: number, records: readonly Uint8Array[]): Promise<Appended> {
+  async append(partition: number, records: readonly Uint8Array[], decided = 0): Promise<Appended> {
     const batches = this.#open(partition)
     checkRecords(records)
     const batch = {
       offset: endOf(batches),
       time: this.#time.now(),
+      decided: Math.max(decided, batches.at(-1)?.decided ?? 0),
       records: records.map((record) => Buffer.from(record)),
     }
     batches.push(batch)

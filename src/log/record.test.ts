@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { decodeRecord, type EventRecord, encodeEvent, encodeRequest, type RequestRecord } from './record.ts'
+import {
+  decodeRecord,
+  type EventRecord,
+  encodeEvent,
+  encodeMark,
+  encodeRequest,
+  encodeRuling,
+  encodeTick,
+  type RequestRecord,
+} from './record.ts'
 
 const event: EventRecord = {
   kind: 'event',
@@ -28,8 +37,30 @@ test('every version of a message is decoded from its bytes', () => {
   }
 })
 
-// Logs of before there were versions hold zeros here, and what derives them again must give the same bytes.
-test('version 1 is written as zero', () => {
-  assert.equal(encodeRequest('x1\0', 'pay', '{}', undefined, 1).readUInt16LE(6), 0)
-  assert.equal(encodeEvent(event)[1], 0)
+test('a ruling and a mark are decoded from their bytes', () => {
+  const ruling = {
+    version: 'a'.repeat(64),
+    offset: 7,
+    n: 0,
+    kind: 'request',
+    type: 'pay',
+    key: 'Zoë',
+    code: 'derivation-too-long',
+    message: 'It took longer than 5000 ms.',
+  } as const
+  assert.deepEqual(decodeRecord(encodeRuling(ruling)), { kind: 'ruling', ruling })
+  const mark = { offset: 7, ms: 900 }
+  assert.deepEqual(decodeRecord(encodeMark(mark)), { kind: 'mark', mark })
+})
+
+test('a flag that this version does not know stops the reader', () => {
+  for (const bytes of [
+    encodeRequest('x1\0', 'pay', '{}', undefined, 1),
+    encodeEvent(event),
+    encodeTick(),
+    encodeMark({ offset: 1, ms: 1 }),
+  ]) {
+    bytes[1]! |= 0x80
+    assert.throws(() => decodeRecord(bytes), { code: 'record-unreadable' })
+  }
 })

@@ -13,13 +13,13 @@ import { HenceError } from '../failure.ts'
  *   | input bytes                       | identity | type | input  | output  …
  *   +--------+--------+--------+--------+----------+------+--------+---------
  *     flags bit 0: an output follows the input, to the end of the record
- *     version: of the schema that admitted it; version 1 is written as 0, as before there were versions
+ *     version: of the schema that admitted it
  *
  * Event: a message that a derivation emitted to another partition.
  *
  *   0        1        2                 4                 6                 8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | kind=2 | version|   generation    | cause partition | root partition  |
+ *   | kind=2 | flags  |   generation    | cause partition | root partition  |
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   |      depth      | identity bytes  |   type bytes    |    key bytes    |   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -30,10 +30,13 @@ import { HenceError } from '../failure.ts'
  *   | root offset (u64)                                                     |  32
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | event id (16 bytes)                                                   |  40
+ *   |                                                                       |  48
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | identity (of the root request) | type | key | data, to the end            56
- *   +--------------------------------+------+-----+--------------------------
- *     version: of the definition that emitted it, written as in a request
+ *   |     version     | reserved, zero  | identity (of the root request) | …   56
+ *   +--------+--------+-----------------+----------+------+-----+------------
+ *   | type | key | data, to the end
+ *   +------+-----+---------------------
+ *     version: of the definition that emitted it
  *
  * Tick: brings the time to a partition without other records, so that its timers fire.
  *
@@ -54,16 +57,19 @@ import { HenceError } from '../failure.ts'
  *
  * Control: from here on other code is in force, or another generation is live. Every partition has it.
  * Correction: a difference between two generations, for the promoted one.
+ * Ruling: a derivation that did not end, or ended its process, counts as failed.
+ * Mark: a derivation took long and ended, so nothing may rule it out later.
  *
  *   0        1        2                 4                                   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | 3 or 6 | flags  |   generation    |          reserved, zero           |
+ *   |  kind  | flags  |   generation    |          reserved, zero           |
  *   +--------+--------+-----------------+-----------------------------------+
  *   | JSON text, to the end                                                   8
  *   +------------------------------
- *     kind 3: control; kind 6: correction; flags are reserved and zero
+ *     kind 3: control; 6: correction; 7: ruling; 8: mark; flags are reserved and zero
  *
- * A reader stops at a kind or flag that it does not know; it never skips one.
+ * A reader stops at a kind or flag that it does not know; it never skips one. Flag bit 7 is reserved in every kind for an
+ * area of extension fields.
  */
 export type LogRecord =
   | RequestRecord
@@ -72,6 +78,8 @@ export type LogRecord =
   | ResultRecord
   | ControlRecord
   | CorrectionRecord
+  | RulingRecord
+  | MarkRecord
 
 export interface RequestRecord {
   readonly kind: 'request'
@@ -173,6 +181,50 @@ export interface CorrectionRecord {
   readonly correction: RecordedCorrection
 }
 
+export interface RulingRecord {
+  readonly kind: 'ruling'
+  readonly ruling: Ruling
+}
+
+/**
+ * A derivation of an earlier record of the same partition counts as one that threw, for as long as this code derives it: it
+ * took too long, needed too much memory or stack, or an operator ruled it out.
+ */
+export interface Ruling {
+  /** SHA-256 of the bundle that it binds, in hexadecimal. */
+  readonly version: string
+  /** The offset of the record. */
+  readonly offset: number
+  /**
+   * Counts the derivations of that record, from 0: its timers, the record itself, the events that follow in its partition.
+   * Left out where an operator ruled: then all derivations of the record's own kind.
+   */
+  readonly n?: number
+  /** The derivation's kind, and the type and key of its message, for people. */
+  readonly kind: string
+  readonly type: string
+  readonly key: string
+  /** The failure that it gets. */
+  readonly code: RulingCode
+  readonly message: string
+}
+
+export type RulingCode =
+  | 'derivation-too-long'
+  | 'derivation-too-large'
+  | 'derivation-too-deep'
+  | 'derivation-ruled-out'
+
+export interface MarkRecord {
+  readonly kind: 'mark'
+  readonly mark: {
+    /** The offset of the record whose derivation took long. */
+    readonly offset: number
+    /** How long it took, in milliseconds. */
+    readonly ms: number
+  }
+}
+
 /** A correction, and the key under which the app answers it. */
 export interface RecordedCorrection {
   /** The number of the promotion's control record. */
@@ -227,11 +279,13 @@ const kindControl = 3
 const kindTick = 4
 const kindResult = 5
 const kindCorrection = 6
+const kindRuling = 7
+const kindMark = 8
 const flagGivenUp = 1
 const shortHead = 8
 const flagOutput = 1
 const requestHead = 12
-const eventHead = 56
+const eventHead = 60
 
 /** Encodes a request record. */
 export function encodeRequest(
@@ -248,7 +302,7 @@ export function encodeRequest(
   bytes[1] = output === undefined ? 0 : flagOutput
   bytes.writeUInt16LE(identity.length, 2)
   bytes.writeUInt16LE(type.length, 4)
-  bytes.writeUInt16LE(writtenVersion(version), 6)
+  bytes.writeUInt16LE(version, 6)
   bytes.writeUInt32LE(inputBytes, 8)
   if (inputBytes === input.length) {
     // All three are latin1. One write of a joined text costs less than three writes.
@@ -269,7 +323,7 @@ export function encodeEvent(event: EventRecord): Buffer {
     eventHead + event.identity.length + event.type.length + keyBytes + dataBytes,
   )
   bytes[0] = kindEvent
-  bytes[1] = writtenVersion(event.version)
+  bytes[1] = 0
   bytes.writeUInt16LE(event.generation, 2)
   bytes.writeUInt16LE(event.causePartition, 4)
   bytes.writeUInt16LE(event.rootPartition, 6)
@@ -281,6 +335,7 @@ export function encodeEvent(event: EventRecord): Buffer {
   writeU64(bytes, event.causeOffset, 24)
   writeU64(bytes, event.rootOffset, 32)
   bytes.write(event.id, 40, 'latin1')
+  bytes.writeUInt32LE(event.version, 56)
   let at = eventHead
   at += bytes.write(event.identity, at, 'latin1')
   at += bytes.write(event.type, at, 'latin1')
@@ -318,6 +373,16 @@ export function encodeCorrection({ generation, correction }: Omit<CorrectionReco
   return encodeText(kindCorrection, generation, correction)
 }
 
+/** Encodes a ruling. */
+export function encodeRuling(ruling: Ruling): Buffer {
+  return encodeText(kindRuling, 0, ruling)
+}
+
+/** Encodes a mark. */
+export function encodeMark(mark: MarkRecord['mark']): Buffer {
+  return encodeText(kindMark, 0, mark)
+}
+
 function encodeText(kind: number, generation: number, value: unknown): Buffer {
   const text = JSON.stringify(value)
   const bytes = Buffer.alloc(shortHead + Buffer.byteLength(text))
@@ -332,6 +397,11 @@ export function isControl(bytes: Buffer): boolean {
   return bytes[0] === kindControl
 }
 
+/** Whether these are the bytes of a ruling or a mark. */
+export function isAboutDerivation(bytes: Buffer): boolean {
+  return bytes[0] === kindRuling || bytes[0] === kindMark
+}
+
 /** Decodes only the generation, id and cause of an event; undefined if these are not the bytes of an event. */
 export function eventIn(
   bytes: Buffer,
@@ -341,7 +411,7 @@ export function eventIn(
     generation: bytes.readUInt16LE(2),
     causePartition: bytes.readUInt16LE(4),
     causeOffset: readU64(bytes, 24),
-    id: bytes.toString('latin1', 40, eventHead),
+    id: bytes.toString('latin1', 40, 56),
   }
 }
 
@@ -355,12 +425,13 @@ export function decodeRecord(bytes: Buffer): LogRecord {
   if (kind === kindEvent && bytes.length >= eventHead) return decodeEvent(bytes)
   if (kind === kindTick && bytes.length === shortHead && bytes[1] === 0) return { kind: 'tick' }
   if (kind === kindResult && bytes.length >= shortHead) return decodeResult(bytes)
-  if ((kind === kindControl || kind === kindCorrection) && bytes.length > shortHead && bytes[1] === 0) {
+  if (bytes.length > shortHead && bytes[1] === 0) {
     const generation = bytes.readUInt16LE(2)
-    const value = textOf(bytes)
-    return kind === kindControl
-      ? { kind: 'control', generation, control: value as Control }
-      : { kind: 'correction', generation, correction: value as RecordedCorrection }
+    if (kind === kindControl) return { kind: 'control', generation, control: textOf(bytes) as Control }
+    if (kind === kindCorrection)
+      return { kind: 'correction', generation, correction: textOf(bytes) as RecordedCorrection }
+    if (kind === kindRuling) return { kind: 'ruling', ruling: textOf(bytes) as Ruling }
+    if (kind === kindMark) return { kind: 'mark', mark: textOf(bytes) as MarkRecord['mark'] }
   }
   throw unreadable(`kind ${kind}, ${bytes.length} bytes`)
 }
@@ -386,7 +457,7 @@ function decodeRequest(bytes: Buffer): RequestRecord {
     kind: 'request',
     identity: bytes.toString('latin1', requestHead, identityEnd),
     type: typeIn(bytes, identityEnd, typeEnd),
-    version: readVersion(bytes.readUInt16LE(6)),
+    version: bytes.readUInt16LE(6),
     input: bytes.toString('utf8', typeEnd, inputEnd),
     output: hasOutput ? bytes.toString('utf8', inputEnd, bytes.length) : undefined,
   }
@@ -396,7 +467,8 @@ function decodeEvent(bytes: Buffer): EventRecord {
   const identityEnd = eventHead + bytes.readUInt16LE(10)
   const typeEnd = identityEnd + bytes.readUInt16LE(12)
   const keyEnd = typeEnd + bytes.readUInt16LE(14)
-  if (keyEnd >= bytes.length) throw unreadable(`event of ${bytes.length} bytes`)
+  if (keyEnd >= bytes.length || bytes[1] !== 0 || bytes.readUInt16LE(58) !== 0)
+    throw unreadable(`event of ${bytes.length} bytes`)
   return {
     kind: 'event',
     generation: bytes.readUInt16LE(2),
@@ -406,10 +478,10 @@ function decodeEvent(bytes: Buffer): EventRecord {
     channelNumber: readU64(bytes, 16),
     causeOffset: readU64(bytes, 24),
     rootOffset: readU64(bytes, 32),
-    id: bytes.toString('latin1', 40, eventHead),
+    id: bytes.toString('latin1', 40, 56),
     identity: bytes.toString('latin1', eventHead, identityEnd),
     type: typeIn(bytes, identityEnd, typeEnd),
-    version: readVersion(bytes[1]!),
+    version: bytes.readUInt16LE(56),
     key: bytes.toString('utf8', typeEnd, keyEnd),
     data: bytes.toString('utf8', keyEnd, bytes.length),
   }
@@ -437,14 +509,6 @@ function decodeResult(bytes: Buffer): ResultRecord {
     tries: bytes.readUInt16LE(4),
     text: bytes.toString('utf8', end, bytes.length),
   }
-}
-
-function writtenVersion(version: number): number {
-  return version === 1 ? 0 : version
-}
-
-function readVersion(written: number): number {
-  return written === 0 ? 1 : written
 }
 
 function writeU64(bytes: Buffer, value: number, at: number): void {

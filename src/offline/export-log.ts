@@ -71,6 +71,10 @@ export function exportLine({ partition, offset, time, record }: RecordAt): strin
       return line({ generation: record.generation, ...record.control })
     case 'correction':
       return line({ generation: record.generation, ...correctionFields(record.correction) })
+    case 'ruling':
+      return line(record.ruling)
+    case 'mark':
+      return line(record.mark)
     case 'result': {
       const { effect, done, tries, text } = record
       return done

@@ -55,6 +55,28 @@ export function logConformance(name: string, made: LogConformance): void {
     assert.equal(await log.end(1), sent.length)
   })
 
+  check('the offset below which records were derived is kept, and never goes back', async (log, at) => {
+    const decided = async (from: Log) => {
+      const found: number[] = []
+      for await (const batch of from.read(0, 0)) found.push(batch.decided)
+      return found
+    }
+    await log.append(0, [Buffer.from('a'), Buffer.from('b')])
+    await log.append(0, [Buffer.from('c')], 2)
+    await log.append(0, [Buffer.from('d')], 1)
+    await log.append(0, [Buffer.from('e')])
+    assert.deepEqual(await decided(log), [0, 2, 2, 2])
+    if (!made.durable) return
+    await log.close()
+    const reopened = await at.reopen()
+    try {
+      await reopened.append(0, [Buffer.from('f')])
+      assert.deepEqual(await decided(reopened), [0, 2, 2, 2, 2])
+    } finally {
+      await reopened.close()
+    }
+  })
+
   check('the records of one append are adjacent, and appends are in call order', async (log) => {
     const calls = Array.from({ length: 300 }, (_, call) =>
       Array.from({ length: 1 + (call % 5) }, (_, index) => Buffer.from(`${call}.${index}`)),

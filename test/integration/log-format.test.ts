@@ -33,7 +33,7 @@ async function readLog(data: string): Promise<ReadLog> {
   const { checksum, ...meta } = JSON.parse(line)
   assert.equal(crc32(JSON.stringify(meta)).toString(16).padStart(8, '0'), checksum)
   assert.equal(line, `${JSON.stringify({ ...meta, checksum })}\n`)
-  assert.deepEqual([meta.format, meta.version], ['hence-log', 1])
+  assert.deepEqual([meta.format, meta.version], ['hence-log', 2])
   const counts = { segments: 0, seals: 0 }
   const partitions = []
   for (let partition = 0; partition < meta.partitions; partition++) {
@@ -53,6 +53,7 @@ async function readPartition(
   const batches: ReadBatch[] = []
   let offset = 0
   let time = 0
+  let decided = 0
   let previous = Buffer.alloc(32)
   let goesOn = true
   for (const [number, name] of names.entries()) {
@@ -63,15 +64,15 @@ async function readPartition(
     assert.equal(Number(name.slice(9, 25)), offset)
     const file = await readFile(join(folder, name))
     assert.equal(file.toString('latin1', 0, 4), 'HNCS')
-    assert.equal(file.readUInt16LE(4), 1)
+    assert.equal(file.readUInt16LE(4), 2)
     assert.equal(file.toString('hex', 8, 24), logId)
     assert.equal(file.readUInt32LE(24), partition)
     assert.equal(file.readUInt32LE(28), file.length)
     assert.equal(file.readUInt32LE(32), crc32(file.subarray(0, 32)))
     let at = 36
-    while (at + 104 <= file.length && file.toString('latin1', at, at + 4) === 'HNCB') {
-      assert.equal(file.readUInt32LE(at + 100), crc32(file.subarray(at, at + 100)))
-      assert.equal(file.readUInt16LE(at + 4), 1)
+    while (at + 128 <= file.length && file.toString('latin1', at, at + 4) === 'HNCB') {
+      assert.equal(file.readUInt32LE(at + 124), crc32(file.subarray(at, at + 124)))
+      assert.equal(file.readUInt16LE(at + 4), 2)
       const flags = file.readUInt16LE(at + 6)
       assert.equal(file.toString('hex', at + 8, at + 24), logId)
       assert.equal(file.readUInt32LE(at + 24), partition)
@@ -81,9 +82,13 @@ async function readPartition(
       assert.ok(batchTime >= time)
       time = batchTime
       const count = file.readUInt32LE(at + 56)
-      const payload = file.subarray(at + 104, at + 104 + file.readUInt32LE(at + 60))
+      const decidedOffset = Number(file.readBigUInt64LE(at + 96))
+      assert.ok(decidedOffset >= decided && decidedOffset <= offset)
+      decided = decidedOffset
+      assert.equal(file.readBigUInt64LE(at + 112), 0n)
+      const payload = file.subarray(at + 128, at + 128 + file.readUInt32LE(at + 60))
       assert.ok(file.subarray(at + 64, at + 96).equals(previous), 'the chain is broken')
-      assert.equal(file.readUInt32LE(at + 96), crc32(payload))
+      assert.equal(file.readUInt32LE(at + 120), crc32(payload))
       const records: Buffer[] = []
       for (let place = 0; place < payload.length; ) {
         const length = payload.readUInt32LE(place)
@@ -99,10 +104,10 @@ async function readPartition(
       }
       goesOn = (flags & 2) !== 0
       previous = createHash('sha256')
-        .update(file.subarray(at, at + 104 + payload.length))
+        .update(file.subarray(at, at + 128 + payload.length))
         .digest()
       offset += count
-      at += 104 + payload.length
+      at += 128 + payload.length
       if (goesOn) break
     }
     assert.ok(
@@ -124,7 +129,7 @@ function readRecord(bytes: Buffer) {
       kind: 'request',
       identity: bytes.toString('latin1', 12, 12 + identity),
       type: bytes.toString('latin1', 12 + identity, 12 + identity + type),
-      version: bytes.readUInt16LE(6) || 1,
+      version: bytes.readUInt16LE(6),
       input: text(12 + identity + type, input),
       output: bytes[1] === 1 ? text(12 + identity + type + input, bytes.length) : undefined,
     }
@@ -150,7 +155,7 @@ function readRecord(bytes: Buffer) {
       : { kind: 'correction', generation, correction: json }
   }
   assert.equal(bytes[0], 2)
-  const identityEnd = 56 + bytes.readUInt16LE(10)
+  const identityEnd = 60 + bytes.readUInt16LE(10)
   const typeEnd = identityEnd + bytes.readUInt16LE(12)
   const keyEnd = typeEnd + bytes.readUInt16LE(14)
   return {
@@ -163,9 +168,9 @@ function readRecord(bytes: Buffer) {
     causeOffset: Number(bytes.readBigUInt64LE(24)),
     rootOffset: Number(bytes.readBigUInt64LE(32)),
     id: bytes.toString('latin1', 40, 56),
-    identity: bytes.toString('latin1', 56, identityEnd),
+    identity: bytes.toString('latin1', 60, identityEnd),
     type: bytes.toString('latin1', identityEnd, typeEnd),
-    version: bytes[1] || 1,
+    version: bytes.readUInt16LE(56),
     key: bytes.toString('utf8', typeEnd, keyEnd),
     data: bytes.toString('utf8', keyEnd, bytes.length),
   }

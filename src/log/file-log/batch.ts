@@ -7,7 +7,7 @@ import { crc32 } from 'node:zlib'
  *
  *   0        1        2        3        4        5        6        7        8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | magic 'HNCB' (42434e48h)          | version = 1     | flags           |   0
+ *   | magic 'HNCB' (42434e48h)          | version = 2     | flags           |   0
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | log id (16 bytes)                                                     |   8
  *   |                                                                       |  16
@@ -27,18 +27,25 @@ import { crc32 } from 'node:zlib'
  *   |                                                                       |  80
  *   |                                                                       |  88
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | payload checksum                  | checksum of the 100 bytes above   |  96
+ *   | decided offset: all records below it were derived when written        |  96
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | payload: for each record its length (u32) and its bytes              …  104
+ *   | nonce of the epoch: 8 random bytes for each opening                   | 104
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | reserved, zero                                                        | 112
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | payload checksum                  | checksum of the 124 bytes above   | 120
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | payload: for each record its length (u32) and its bytes              …  128
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *
  *     flags bit 0: a seal. No records; it vouches for the batch before it.
  *     flags bit 1: continued. On a seal, the last batch of its segment: the partition continues in the next segment.
  */
-export const headerBytes = 104
+export const headerBytes = 128
 
 const magic = 0x42434e48
-const version = 1
+const version = 2
+const nonceBytes = 8
 export const flagSeal = 1
 export const flagContinued = 2
 
@@ -56,8 +63,12 @@ export interface BatchHeader {
   readonly flags: number
   /** Counts the openings of the partition: the run of the writer that wrote this batch. */
   readonly epoch: number
+  /** Random, 8 bytes: two runs of a writer never take the batches of the other for their own. */
+  readonly nonce: Buffer
   readonly baseOffset: number
   readonly durableOffset: number
+  /** All records below this offset had been derived, and their outcomes may have been sent, when it was written. */
+  readonly decided: number
   readonly time: number
   readonly count: number
   readonly payloadBytes: number
@@ -98,17 +109,21 @@ export function writeHeader(
   batch.writeUInt32LE(header.count, 56)
   batch.writeUInt32LE(header.payloadBytes, 60)
   batch.set(previousHash, 64)
-  batch.writeUInt32LE(crc32(batch.subarray(headerBytes, headerBytes + header.payloadBytes)), 96)
-  batch.writeUInt32LE(crc32(batch.subarray(0, 100)), 100)
+  writeU64(batch, header.decided, 96)
+  batch.set(header.nonce, 104)
+  batch.fill(0, 112, 120)
+  batch.writeUInt32LE(crc32(batch.subarray(headerBytes, headerBytes + header.payloadBytes)), 120)
+  batch.writeUInt32LE(crc32(batch.subarray(0, 124)), 124)
 }
 
 /** Reads the header at an index; undefined if there is no valid header of this partition. */
 export function readHeader(bytes: Buffer, at: number, lineage: Lineage): BatchHeader | undefined {
   if (at + headerBytes > bytes.length || bytes.readUInt32LE(at) !== magic) return undefined
-  if (crc32(bytes.subarray(at, at + 100)) !== bytes.readUInt32LE(at + 100)) return undefined
+  if (crc32(bytes.subarray(at, at + 124)) !== bytes.readUInt32LE(at + 124)) return undefined
   if (bytes.readUInt16LE(at + 4) !== version || bytes.readUInt16LE(at + 6) > flagSeal + flagContinued) {
     return undefined
   }
+  if (bytes.readUInt32LE(at + 112) !== 0 || bytes.readUInt32LE(at + 116) !== 0) return undefined
   if (bytes.compare(lineage.logId, 0, 16, at + 8, at + 24) !== 0) return undefined
   if (bytes.readUInt32LE(at + 24) !== lineage.partition) return undefined
   return {
@@ -116,6 +131,8 @@ export function readHeader(bytes: Buffer, at: number, lineage: Lineage): BatchHe
     epoch: bytes.readUInt32LE(at + 28),
     baseOffset: readU64(bytes, at + 32),
     durableOffset: readU64(bytes, at + 40),
+    decided: readU64(bytes, at + 96),
+    nonce: Buffer.from(bytes.subarray(at + 104, at + 104 + nonceBytes)),
     time: readU64(bytes, at + 48),
     count: bytes.readUInt32LE(at + 56),
     payloadBytes: bytes.readUInt32LE(at + 60),
@@ -134,7 +151,7 @@ const magicBytes = Buffer.from('HNCB', 'latin1')
 /** Whether the payload after the header at this index is the one that was written. */
 export function payloadIsWhole(bytes: Buffer, at: number, header: BatchHeader): boolean {
   const start = at + headerBytes
-  return crc32(bytes.subarray(start, start + header.payloadBytes)) === bytes.readUInt32LE(at + 96)
+  return crc32(bytes.subarray(start, start + header.payloadBytes)) === bytes.readUInt32LE(at + 120)
 }
 
 /** Whether the batch at this index was written right after the one with this hash. */

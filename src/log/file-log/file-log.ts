@@ -106,8 +106,8 @@ class OpenFileLog implements FileLog {
     this.#checkMeta = checkMeta
   }
 
-  async append(partition: number, records: readonly Uint8Array[]): Promise<Appended> {
-    return this.#open(partition).append(records)
+  async append(partition: number, records: readonly Uint8Array[], decided = 0): Promise<Appended> {
+    return this.#open(partition).append(records, decided)
   }
 
   async *read(partition: number, from: number): AsyncGenerator<Batch> {

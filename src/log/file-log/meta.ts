@@ -9,7 +9,7 @@ import { readBytes } from './segment-scan.ts'
  * The facts about a log that never change, in `meta.json`. It is written last when a log is made: a log without it was
  * not finished, and never held a record. The file is this one line of JSON; Hence accepts nothing else:
  *
- *   {"format":"hence-log","version":1,"logId":"…","partitions":8,"checksum":"…"}
+ *   {"format":"hence-log","version":2,"logId":"…","partitions":8,"checksum":"…"}
  *
  * The checksum is the CRC-32, in eight hexadecimal digits, of the same line without its last member.
  */
@@ -20,7 +20,7 @@ export interface Meta {
 }
 
 const name = 'meta.json'
-const version = 1
+const version = 2
 
 /** Returns the path of the file in the folder of a log. */
 export function metaPath(directory: string): string {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { assert } from '../../assert.ts'
 import { type Clock, elapsed, setTimer } from '../../clock.ts'
 import { HenceError } from '../../failure.ts'
@@ -7,6 +8,7 @@ import type { Appended, Batch } from '../log.ts'
 import type { LogTime } from '../log-time.ts'
 import { ActiveSegment, isFinal, lost, overtaken } from './active-segment.ts'
 import {
+  type BatchHeader,
   batchBytes,
   flagContinued,
   flagSeal,
@@ -37,6 +39,7 @@ export interface PartitionOptions {
 /** An append that waits for its group commit. */
 interface Waiting {
   readonly records: readonly Uint8Array[]
+  readonly decided: number
   readonly bytes: number
   readonly resolve: (appended: Appended) => void
   readonly reject: (error: Error) => void
@@ -60,6 +63,7 @@ export class Partition {
   /** Why this process must not write any more. */
   #lost: HenceError | undefined
   #epoch = 0
+  #nonce = Buffer.alloc(8)
   #segments: readonly Segment[] = []
   /** By segment number: where some batches begin, as far as they have been written or read. */
   readonly #indexes = new Map<number, BatchIndex>()
@@ -90,6 +94,7 @@ export class Partition {
     this.#segments = findings.segments
     this.#indexes.set(this.#segments.length - 1, findings.index)
     this.#epoch = tip.epoch + 1
+    this.#nonce = randomBytes(8)
     this.#options.time.atLeast(tip.time)
     await this.#openActive(tip)
     this.#tip = tip
@@ -98,12 +103,12 @@ export class Partition {
     return tip
   }
 
-  append(records: readonly Uint8Array[]): Promise<Appended> {
+  append(records: readonly Uint8Array[], decided: number): Promise<Appended> {
     const bytes = checkRecords(records)
     if (this.#closed) throw logClosed()
     if (this.#lost) return Promise.reject(this.#lost)
     return new Promise((resolve, reject) => {
-      this.#queue.push({ records, bytes, resolve, reject })
+      this.#queue.push({ records, decided, bytes, resolve, reject })
       this.#run()
     })
   }
@@ -206,9 +211,11 @@ export class Partition {
   async #commit(appends: readonly Waiting[]): Promise<void> {
     let count = 0
     let bytes = 0
+    let decided = 0
     for (const append of appends) {
       count += append.records.length
       bytes += append.bytes
+      decided = Math.max(decided, append.decided)
     }
     const total = batchBytes(count, bytes)
     await this.#makeRoom(total)
@@ -221,7 +228,7 @@ export class Partition {
     assert(at === total, 'a batch is as long as its records', at, total)
     const time = this.#options.time.now()
     let { offset } = this.#tip!
-    await this.#write(this.#buffer.subarray(0, total), count, 0, time, 'batch')
+    await this.#write(this.#buffer.subarray(0, total), { count, decided, flags: 0, time }, 'batch')
     for (const append of appends) {
       append.resolve({ offset, time })
       offset += append.records.length
@@ -236,7 +243,7 @@ export class Partition {
     if (this.#tip === undefined || this.#tip.sealed) return
     if (this.#roomFor(headerBytes)) {
       const time = this.#options.time.now()
-      await this.#write(Buffer.alloc(headerBytes), 0, flagSeal, time, 'seal')
+      await this.#write(Buffer.alloc(headerBytes), { count: 0, decided: 0, flags: flagSeal, time }, 'seal')
     } else {
       await this.#roll(0)
     }
@@ -272,21 +279,22 @@ export class Partition {
    */
   async #write(
     batch: Buffer,
-    count: number,
-    flags: number,
-    time: number,
+    given: Pick<BatchHeader, 'count' | 'decided' | 'flags' | 'time'>,
     label: string,
     next?: Segment,
   ): Promise<void> {
-    const { position, offset, hash, time: before } = this.#tip!
+    const { position, offset, hash, time: before, decided: decidedBefore } = this.#tip!
+    const { count, flags, time } = given
+    const decided = Math.max(given.decided, decidedBefore)
     assert(time >= before, 'log time never goes backwards', time, before)
+    assert(decided <= offset, 'only records in the log were derived', decided, offset)
     const header = {
-      flags,
+      ...given,
+      decided,
       epoch: this.#epoch,
+      nonce: this.#nonce,
       baseOffset: offset,
       durableOffset: offset,
-      time,
-      count,
       payloadBytes: batch.length - headerBytes,
     }
     writeHeader(batch, this.#files.lineage, header, hash)
@@ -297,6 +305,7 @@ export class Partition {
       offset: offset + count,
       epoch: this.#epoch,
       time,
+      decided,
       hash: hashOf(batch),
       lastPosition: position,
       sealed: (flags & flagSeal) !== 0,
@@ -334,7 +343,8 @@ export class Partition {
     if (size === undefined || size < wanted) size = await makeSpare(this.#files, wanted)
     const next = await adoptSpare(this.#files, this.#segments.length, this.#tip!.offset, size)
     const time = this.#options.time.now()
-    await this.#write(Buffer.alloc(headerBytes), 0, flagSeal | flagContinued, time, 'last seal', next)
+    const last = { count: 0, decided: 0, flags: flagSeal | flagContinued, time }
+    await this.#write(Buffer.alloc(headerBytes), last, 'last seal', next)
     const active = this.#active
     this.#active = undefined
     await active!.close()

@@ -73,7 +73,7 @@ export async function* readSegment(
         if (records === undefined) {
           throw damaged(segment.path, start, 'the lengths of the records do not add up')
         }
-        yield { offset: first, time: header.time, records }
+        yield { offset: first, time: header.time, decided: header.decided, records }
       }
       // Hashed after the yield: a caller that wanted a single record has left by then.
       hash = hashOf(window.bytes.subarray(at, at + length))

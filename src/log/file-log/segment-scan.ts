@@ -70,6 +70,7 @@ export async function scanSegment(
       offset,
       epoch: header.epoch,
       time: header.time,
+      decided: header.decided,
       hash: emptyTip.hash,
       lastPosition: position,
       sealed: (header.flags & flagSeal) !== 0,

@@ -9,7 +9,7 @@ import type { Disk, DiskFile } from './disk.ts'
  *
  *   0        1        2        3        4        5        6        7        8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | magic 'HNCS' (53434e48h)          | version = 1     | reserved, zero  |   0
+ *   | magic 'HNCS' (53434e48h)          | version = 2     | reserved, zero  |   0
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | log id (16 bytes)                                                     |   8
  *   |                                                                       |  16
@@ -25,7 +25,7 @@ import type { Disk, DiskFile } from './disk.ts'
 export const segmentHeaderBytes = 36
 
 const magic = 0x53434e48
-const version = 1
+const version = 2
 
 /** The name of the next segment while it has no base offset yet. */
 export const spareName = 'spare'

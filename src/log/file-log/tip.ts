@@ -10,6 +10,8 @@ export interface Tip {
   readonly epoch: number
   /** Log time of the last batch, in milliseconds since 1970. */
   readonly time: number
+  /** All records below this offset had been derived when the last batch was written. */
+  readonly decided: number
   /** The hash of the last batch. */
   readonly hash: Buffer
   /** The position of the last batch in the active segment; undefined while that segment holds none. */
@@ -26,6 +28,7 @@ export const emptyTip: Tip = {
   offset: 0,
   epoch: 0,
   time: 0,
+  decided: 0,
   hash: noHash,
   lastPosition: undefined,
   sealed: true,
