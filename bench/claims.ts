@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createEngine, type Engine } from 'hence'
 import { partitionOf } from '../src/log/partitions.ts'
-import app from './claims-app.ts'
+import type app from './claims-app.ts'
 import { drive, type Run, summary } from './drive.ts'
 import { type Bench, median, type Result, settled } from './result.ts'
 
@@ -16,9 +16,8 @@ export async function claims({ directory, sized, progress }: Bench): Promise<Res
   for (const partitions of [1, 8]) {
     const data = join(directory, `claims-${partitions}`)
     await mkdir(data)
-    const engine = await createEngine({
-      app,
-      module: import.meta.resolve('./claims-app.ts'),
+    const engine = await createEngine<typeof app>({
+      app: import.meta.resolve('./claims-app.ts'),
       data,
       partitions,
     })

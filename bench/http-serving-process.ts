@@ -6,7 +6,7 @@ import { serve } from '@hono/node-server'
 import { createEngine } from 'hence'
 import { server } from 'hence/server'
 import { Hono } from 'hono'
-import app from './app.ts'
+import type app from './app.ts'
 import { reportToParent } from './parent.ts'
 import { answerProcessorTime } from './processor.ts'
 
@@ -22,7 +22,7 @@ if (what === 'hello') {
     reportToParent({ port }),
   )
 } else {
-  const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data: data! })
+  const engine = await createEngine<typeof app>({ app: import.meta.resolve('./app.ts'), data: data! })
   const web = server(engine)
   const { port } = await web.listen()
   reportToParent({ port })

@@ -5,7 +5,7 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { createEngine } from 'hence'
-import app from './app.ts'
+import type app from './app.ts'
 import { drive, medianProcessor, type Run, summary } from './drive.ts'
 import { type HttpRequest, KeptConnection } from './http-load.ts'
 import type { Serves } from './http-serving-process.ts'
@@ -27,9 +27,8 @@ export async function http({ directory, sized, progress }: Bench): Promise<Resul
   await mkdir(join(directory, 'http-in-process'))
   const hello = startBench('http-serving-process.ts', ['hello'])
   const hence = startBench('http-serving-process.ts', ['hence', join(directory, 'http')])
-  const engine = await createEngine({
-    app,
-    module: import.meta.resolve('./app.ts'),
+  const engine = await createEngine<typeof app>({
+    app: import.meta.resolve('./app.ts'),
     data: join(directory, 'http-in-process'),
   })
   const rounds = sized(5, 2, 1)

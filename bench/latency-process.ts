@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events'
 import { createEngine } from 'hence'
-import app from './app.ts'
+import type app from './app.ts'
 import { drive, type Run } from './drive.ts'
 import { reportToParent } from './parent.ts'
 import { payments } from './payment.ts'
@@ -32,7 +32,7 @@ export interface Latency {
 const [data, roundsText, countText, warmUpText] = process.argv.slice(2)
 const rounds = Number(roundsText)
 const module = import.meta.resolve('./app.ts')
-const engine = await createEngine({ app, module, data: data! })
+const engine = await createEngine<typeof app>({ app: module, data: data! })
 const { reprocessing } = engine
 let made = engine.stats().applied[0]!
 const send = (inFlight: number, count: number) => {

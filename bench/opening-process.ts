@@ -1,6 +1,6 @@
 /** Opens the engine of a directory, reports how long that took, and closes it again. */
 import { createEngine } from 'hence'
-import app from './app.ts'
+import type app from './app.ts'
 import { reportToParent } from './parent.ts'
 import { processorMicros } from './processor.ts'
 
@@ -19,7 +19,10 @@ export interface Opening {
 
 const processorBefore = processorMicros()
 const startedAt = performance.now()
-const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data: process.argv[2]! })
+const engine = await createEngine<typeof app>({
+  app: import.meta.resolve('./app.ts'),
+  data: process.argv[2]!,
+})
 const readyAt = performance.now()
 const processor = processorMicros() - processorBefore
 const { applied, replayed } = engine.stats()

@@ -23,7 +23,7 @@ export interface Reprocessed {
 
 const [data] = process.argv.slice(2)
 const module = import.meta.resolve('./app.ts')
-const engine = await createEngine({ app, module, data: data! })
+const engine = await createEngine<typeof app>({ app: module, data: data! })
 const { reprocessing } = engine
 const processorBefore = processorMicros()
 const startedAt = performance.now()

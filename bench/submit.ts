@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createEngine, type Engine } from 'hence'
-import app from './app.ts'
+import type app from './app.ts'
 import { BareLoop } from './bare-loop.ts'
 import { drive, type Run, summary } from './drive.ts'
 import { bytesOf, type Payment, payments } from './payment.ts'
@@ -14,7 +14,7 @@ export async function submit({ directory, sized, progress }: Bench): Promise<Res
   const bare = await BareLoop.open(directory)
   const data = join(directory, 'submit')
   await mkdir(data)
-  const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data })
+  const engine = await createEngine<typeof app>({ app: import.meta.resolve('./app.ts'), data })
   const plans = [
     { inFlight: 1, count: sized(3_000, 500, 50), rounds: sized(5, 2, 1) },
     { inFlight: 64, count: sized(50_000, 10_000, 500), rounds: sized(5, 2, 1) },

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { createEngine } from 'hence'
-import app from './app.ts'
+import type app from './app.ts'
 import { reportToParent } from './parent.ts'
 import { payment } from './payment.ts'
 import { processorMicros } from './processor.ts'
@@ -24,7 +24,7 @@ export interface Progress {
 const [data, countText = '0', everyText = '20000'] = process.argv.slice(2)
 const count = Number(countText) || Number.POSITIVE_INFINITY
 const every = Number(everyText)
-const engine = await createEngine({ app, module: import.meta.resolve('./app.ts'), data: data! })
+const engine = await createEngine<typeof app>({ app: import.meta.resolve('./app.ts'), data: data! })
 const from = engine.stats().applied[0]!
 const processorBefore = processorMicros()
 const startedAt = performance.now()

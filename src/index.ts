@@ -39,5 +39,6 @@ export type {
 } from './query/story.ts'
 export type { Report, Reporter } from './report.ts'
 export type { ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocess/reprocessing.ts'
+export { type AppBundle, type AppSource, bundleApp } from './sandbox/bundle.ts'
 export type { CollectionChanges, KeyRange, Store, StoreView } from './state/store.ts'
 export type { Storage } from './storage/storage.ts'

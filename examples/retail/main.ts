@@ -3,7 +3,7 @@ import { createEngine, HenceError } from 'hence'
 import { type ShopOptions, shopCommand } from './command.ts'
 import { importAll } from './import.ts'
 import { showProgress } from './progress.ts'
-import shop from './shop.ts'
+import type shop from './shop.ts'
 import { openSource } from './source.ts'
 import { describe, describeBest, summarize } from './summary.ts'
 
@@ -42,9 +42,8 @@ async function run(): Promise<number> {
   const stop = stopSignal()
   const source = await openSource(options)
   const data = options.data ?? join('data', 'retail', source.name)
-  const engine = await createEngine({
-    app: shop,
-    module: import.meta.resolve('./shop.ts'),
+  const engine = await createEngine<typeof shop>({
+    app: import.meta.resolve('./shop.ts'),
     data,
     ...(options.partitions !== undefined && { partitions: options.partitions }),
   })

@@ -7,10 +7,9 @@ import { describeDiff } from './difference.ts'
 import { importAll } from './import.ts'
 import { describeLetters, postTo, readPost } from './post.ts'
 import { showProgress } from './progress.ts'
-import shop, { type Shop } from './shop.ts'
+import type { Shop } from './shop.ts'
 import { openSource, type Source } from './source.ts'
 import { revenueOf } from './summary.ts'
-import firstShop from './v1/shop.ts'
 
 const command = shopCommand(
   'npm run retail:mend --',
@@ -90,19 +89,18 @@ async function run(): Promise<void> {
 
 /** Opens the shop with the version in force: the first, until the second is promoted, and after it was rolled back. */
 async function openAsItWas(data: string, handlers: Handlers<Shop>): Promise<Engine<Shop>> {
-  const open = (app: Shop, module: string) =>
-    createEngine({
-      app,
-      module: import.meta.resolve(module),
+  const open = (module: string) =>
+    createEngine<Shop>({
+      app: import.meta.resolve(module),
       data,
       handlers,
       ...(options.partitions !== undefined && { partitions: options.partitions }),
     })
   try {
-    return await open(firstShop, './v1/shop.ts')
+    return await open('./v1/shop.ts')
   } catch (error) {
     if (!(error instanceof HenceError && error.code === 'code-changed')) throw error
-    return await open(shop, './shop.ts')
+    return await open('./shop.ts')
   }
 }
 
@@ -119,7 +117,7 @@ async function importWithFirst(engine: Engine<Shop>, source: Source): Promise<vo
 async function reprocess(engine: Engine<Shop>): Promise<void> {
   begin('reprocess')
   const { reprocessing } = engine
-  await reprocessing.start({ module: import.meta.resolve('./shop.ts') })
+  await reprocessing.start({ app: import.meta.resolve('./shop.ts') })
   const { records } = await reprocessing.caughtUp()
   tell(
     'reprocess',

@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Command } from 'commander'
 import { createEngine, HenceError } from 'hence'
-import seats from './seats.ts'
+import type seats from './seats.ts'
 import { openSite } from './site.ts'
 
 const command = new Command('npm run seats --')
@@ -32,9 +32,8 @@ try {
 
 async function run(): Promise<void> {
   const stopped = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
-  const engine = await createEngine({
-    app: seats,
-    module: import.meta.resolve('./seats.ts'),
+  const engine = await createEngine<typeof seats>({
+    app: import.meta.resolve('./seats.ts'),
     data: options.data,
   })
   try {

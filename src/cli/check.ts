@@ -57,13 +57,13 @@ new code can read the log, and with ${exitCode.unreadable} if the log holds requ
     .action(runs(checkCode))
 }
 
-async function checkCode(module: string, options: CheckOptions, _command: unknown): Promise<number> {
+async function checkCode(app: string, options: CheckOptions, _command: unknown): Promise<number> {
   const { data, sample: records, until, failOn, samples } = options
   const spool = formatOf(options) === 'ndjson' ? new Spool() : undefined
   const each = spool && ((line: string) => spool.add(line))
   let result: DryRun | undefined
   try {
-    result = await withProgress((work) => dryRun({ data, module, records, until, samples, each, ...work }))
+    result = await withProgress((work) => dryRun({ data, app, records, until, samples, each, ...work }))
   } finally {
     if (result?.diff === undefined) spool?.drop()
   }

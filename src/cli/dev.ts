@@ -3,14 +3,14 @@ import { performance } from 'node:perf_hooks'
 import { v7 } from 'uuid'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
-import { openEngine } from '../engine/open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import { keepCode } from '../offline/code.ts'
 import { codeInForce } from '../offline/version-in-force.ts'
 import type { Report } from '../report.ts'
 import type { Diff } from '../reprocess/reprocessing.ts'
-import { type Bundle, bundle } from '../sandbox/bundle.ts'
-import { hostApp, sandboxed } from '../sandbox/program.ts'
+import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
+import { sandboxed } from '../sandbox/program.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { checkHost, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { formatSummary } from './terminal/diff-format.ts'
@@ -60,8 +60,8 @@ export function devCommand() {
  * Bundles the app from its files as they are now.
  * @throws HenceError `bundle-failed` (change)
  */
-async function load(module: string): Promise<Bundle> {
-  const code = await bundle(module)
+async function load(module: string): Promise<AppBundle> {
+  const code = await bundleApp(module)
   // An error while the code loads is thrown here, where nothing depends on it yet.
   sandboxed(code).close()
   return code
@@ -72,11 +72,11 @@ class DevSession {
   readonly #options: ServeOptions
   readonly #engine: Engine<App>
   readonly #served: Served
-  #code: Bundle
+  #code: AppBundle
   /** Resolves to the exit code when the engine has stopped. */
   readonly stopped: Promise<number>
 
-  static async open(code: Bundle, options: ServeOptions): Promise<DevSession> {
+  static async open(code: AppBundle, options: ServeOptions): Promise<DevSession> {
     const { data, partitions, handlers, json } = options
     await checkHost(options)
     const before = await codeInForce(data)
@@ -86,19 +86,16 @@ class DevSession {
       show(each)
       if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
     }
-    const engine = await openEngine(
-      {
-        app: hostApp(before ?? code),
-        data,
-        check: true,
-        report,
-        // The code in force is unknown here only where there is nothing to compare with.
-        onCodeChange: 'reprocess',
-        ...(partitions !== undefined && { partitions }),
-        ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
-      },
-      before ?? code,
-    )
+    const engine = await createEngine({
+      app: before ?? code,
+      data,
+      check: true,
+      report,
+      // The code in force is unknown here only where there is nothing to compare with.
+      onCodeChange: 'reprocess',
+      ...(partitions !== undefined && { partitions }),
+      ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
+    })
     try {
       // Code that was saved while nothing ran is promoted before anything is served.
       if (before !== undefined && before.hash !== code.hash) await replaceCode(engine, code, options)
@@ -119,7 +116,7 @@ class DevSession {
     options: ServeOptions,
     engine: Engine<App>,
     served: Served,
-    code: Bundle,
+    code: AppBundle,
     stopped: Promise<number>,
   ) {
     this.#options = options
@@ -135,7 +132,7 @@ class DevSession {
   }
 
   /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
-  async saved(load: () => Promise<Bundle>): Promise<void> {
+  async saved(load: () => Promise<AppBundle>): Promise<void> {
     try {
       const code = await load()
       if (code.hash !== this.#code.hash) await replaceCode(this.#engine, code, this.#options)
@@ -155,7 +152,7 @@ class DevSession {
 /** Derives everything with other code beside the live generation, prints what differs, and promotes it. */
 async function replaceCode(
   { reprocessing }: Engine<App>,
-  code: Bundle,
+  code: AppBundle,
   options: ServeOptions,
 ): Promise<void> {
   const startedAt = performance.now()

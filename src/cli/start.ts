@@ -3,7 +3,7 @@ import { publishToFile, publishToWebhook } from '../audit/publish.ts'
 import type { Publish } from '../audit/publisher.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
-import { loadApp, loadHandlers } from '../offline/app-module.ts'
+import { loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { checkHost, type ServeOptions, serve, serveOptions } from './serve.ts'
@@ -83,10 +83,8 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     }
   }
   await checkHost(options)
-  const { app, module } = await loadApp(path)
   const opening = createEngine({
-    app,
-    module,
+    app: path,
     data,
     onCodeChange,
     report,
@@ -115,7 +113,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
         await print(
           JSON.stringify({
             listening: served.url,
-            app: app.name,
+            app: engine.app.name,
             version,
             partitions: applied.length,
             records,
@@ -123,7 +121,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
           }),
         )
       } else {
-        await print(`${paint.strong(app.name)} listens on ${paint.strong(served.url)}`)
+        await print(`${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)}`)
         note(`${records} records in ${data}, ready after ${ms} ms. Press Ctrl-C to stop.`)
       }
       await Promise.race([stop.asked, stopped.promise])

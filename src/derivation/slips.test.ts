@@ -4,11 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { Engine } from '../engine/engine.ts'
-import { openEngine } from '../engine/open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import type { App } from '../index.ts'
 import type { Report } from '../report.ts'
-import { bundle } from '../sandbox/bundle.ts'
-import { sandboxed } from '../sandbox/program.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
 // Mistakes that leave no error behind: each must become an outcome that says what to write.
@@ -63,13 +61,7 @@ before(async () => {
     })
     `,
   )
-  const code = await bundle(path)
-  const options = {
-    app: sandboxed(code).app,
-    data: memoryStorage(),
-    report: (report: Report) => reports.push(report),
-  }
-  engine = await openEngine(options, code)
+  engine = await createEngine({ app: path, data: memoryStorage(), report: (report) => reports.push(report) })
 })
 after(async () => {
   await engine.close()

@@ -9,7 +9,7 @@ import type { Upcasters } from '../app/version.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { identityOf } from '../identity.ts'
 import { decodeRecord, type EventRecord, encodeEvent, encodeRequest, type LogRecord } from '../log/record.ts'
-import { bundle } from '../sandbox/bundle.ts'
+import { bundleApp } from '../sandbox/bundle.ts'
 import { inProcess, type Program, sandboxed } from '../sandbox/program.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
@@ -172,7 +172,7 @@ test('in the sandbox, upcasters get and return values of their own realm', async
         derive: (_: any, input: any) => ({ ...input, frozen: Object.isFrozen(input) }),
       } as any)] })`,
     )
-    const program = sandboxed(await bundle(path))
+    const program = sandboxed(await bundleApp(path))
     const step = take(program, newState(program), { offset: 0 }, requestOf('r', 1, { list: [1] }))
     assert.deepEqual(step.decisions[0]!.outcome, {
       status: 'accepted',

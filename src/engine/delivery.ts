@@ -8,13 +8,14 @@ import { decodeRecord, encodeResult } from '../log/record.ts'
 import type { Trace } from '../processor/traces.ts'
 import type { Reporter } from '../report.ts'
 import type { OutgoingRecord } from '../request/writer.ts'
+import type { Program } from '../sandbox/program.ts'
 
 /** How long the attempts under way may go on when delivery stops, in milliseconds. */
 const graceMs = 5_000
 
 interface LiveDeliveryOptions {
-  /** The app that the handlers were made for. */
-  readonly app: App
+  /** The version of the code that the handlers were made for. */
+  readonly version: string
   readonly handlers: Handlers<App> | undefined
   readonly clock: Clock
   readonly random: () => number
@@ -35,11 +36,11 @@ export class LiveDelivery {
   }
 
   /** Begins to deliver the pending effects of an outbox; does nothing if it has begun already, since two would deliver twice. */
-  start(app: App, outbox: Outbox): void {
-    const { app: given, handlers, clock, random, report } = this.#options
+  start({ app, version }: Pick<Program, 'app' | 'version'>, outbox: Outbox): void {
+    const { version: given, handlers, clock, random, report } = this.#options
     if (handlers === undefined || this.#deliverer !== undefined) return
     // Code that was promoted may lack some effects.
-    const known = Object.entries(handlers).filter(([name]) => app === given || app.effects.has(name))
+    const known = Object.entries(handlers).filter(([name]) => version === given || app.effects.has(name))
     this.#outbox = outbox
     this.#deliverer = new Deliverer(app, Object.fromEntries(known) as never, {
       outbox,

@@ -368,9 +368,9 @@ test('calls that only plain JavaScript can make are refused with a code, and say
   const create = (options?: unknown) => createEngine(options as never)
   const data = memoryStorage()
   for (const [options, message] of [
-    [undefined, /`app` must be what/],
-    [{ data }, /`app` must be what/],
-    [{ app: { default: bank }, data }, /`app` must be what/],
+    [undefined, /`app` must be the path/],
+    [{ data }, /`app` must be the path/],
+    [{ app: { default: bank }, data }, /`app` must be the path/],
     [{ app: bank }, /`data` must be the path/],
     [{ app: bank, data: 7 }, /`data` must be the path/],
     [{ app: bank, data, onCodeChange: 'go on' }, /`onCodeChange` must be one of refuse, continue, reprocess/],

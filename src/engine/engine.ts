@@ -16,6 +16,7 @@ import type { Changes } from '../query/reader.ts'
 import type { Story } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
+import type { AppSource } from '../sandbox/bundle.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Audit } from './audit.ts'
 import type { Effects } from './effects.ts'
@@ -23,12 +24,11 @@ import type { Health } from './health.ts'
 import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
-  /** The app. Its schemas validate inputs, and its definitions type this engine. */
-  readonly app: A
   /**
-   * Path or file URL of the pure module whose default export is the app. Derivations then run in a sandbox built from it;
-   * without it they run in the process itself, under guards.
+   * The app: the path or file URL of its pure module, or what `bundleApp` returned. All its code runs in a sandbox.
+   * `createEngine<typeof shop>({ app: import.meta.resolve('./shop.ts'), … })` types the engine.
    */
+  readonly app: AppSource<A> | A
   readonly module?: string
   /** The directory of the log and of everything derived from it; created if it is missing. */
   readonly data: string | Storage
@@ -77,7 +77,7 @@ export interface EngineOptions<A extends App> {
 
 /** Accepts requests, derives tables from them, and answers queries from the tables. */
 export interface Engine<A extends App> extends Service<A> {
-  /** The app of the live generation: the one given, until another is promoted. */
+  /** The app of the live generation, which is the given one until another is promoted. Its functions run in the sandbox. */
   readonly app: A
   /**
    * Sends a request; resolves when it is durable and decided. However often it is sent under one id, it is derived once, and

@@ -3,8 +3,8 @@ import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { Codes } from '../generation/codes.ts'
 import { printReport } from '../report.ts'
-import { type Bundle, bundle } from '../sandbox/bundle.ts'
-import { sandboxed } from '../sandbox/program.ts'
+import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
+import { isApp, sandboxed } from '../sandbox/program.ts'
 import { openDirectory, type Storage } from '../storage/storage.ts'
 import type { Engine, EngineOptions } from './engine.ts'
 import { startEngine } from './start.ts'
@@ -13,27 +13,19 @@ import { startEngine } from './start.ts'
  * Opens an engine: recovers the log, restores the last checkpoint, derives the records after it, and is ready.
  *
  * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
- *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `app-mismatch`, `option-invalid` (change); `log-damaged`,
+ *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `option-invalid` (change); `log-damaged`,
  *   `log-shorter-than-state`, `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
-  const { module } = options
-  return openEngine(options, module === undefined ? undefined : await bundle(module))
-}
-
-/**
- * `createEngine` for code that is already bundled: the sources of a version that is kept may be gone.
- */
-export async function openEngine<A extends App>(
-  options: EngineOptions<A>,
-  code: Pick<Bundle, 'code' | 'hash'> | undefined,
-): Promise<Engine<A>> {
-  const { app, data, partitions, wait, signal, clock = systemClock, report = printReport } = options
-  if (code !== undefined) {
-    const program = sandboxed(code)
-    program.close()
-    checkSameApp(app, program.app)
+  const { app, module, earlier = [], data, partitions, wait, signal } = options
+  const { clock = systemClock, report = printReport } = options
+  let given: Parameters<typeof Codes.open>[0]
+  if (isApp(app) && module === undefined) given = { app, earlier }
+  else {
+    const code: AppBundle = await bundleApp(isApp(app) ? module! : app)
+    // Code that does not load touches nothing.
+    given = { code, program: sandboxed(code) }
   }
   let storage: Storage | undefined
   try {
@@ -41,7 +33,7 @@ export async function openEngine<A extends App>(
       typeof data === 'string'
         ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
         : data
-    return await startEngine(options, await Codes.open(options, code, storage), storage)
+    return await startEngine(options, await Codes.open(given, storage), storage)
   } catch (error) {
     await storage?.close()
     throw error
@@ -57,9 +49,11 @@ const codeChanges: readonly unknown[] = [
 /** For plain JavaScript, which has no types: without these checks a wrong option fails far from here. */
 function checkOptions(options: EngineOptions<App>): void {
   const { app, data, onCodeChange = 'refuse', partitions, windowMs, queueBytesMax, checkpointRows } = options
-  if (!(app?.requests instanceof Map && app.tables instanceof Map))
+  const isBundle = (given: unknown) => typeof (given as Partial<AppBundle> | undefined)?.code === 'string'
+  if (!(typeof app === 'string' || app instanceof URL || isBundle(app) || isApp(app)))
     throw invalid(
-      '`app` must be what `app(name, { requests, tables })` returned, usually the default export of a module',
+      "`app` must be the path or file URL of the app's module, for example import.meta.resolve('./shop.ts'), " +
+        'or what `bundleApp` returned',
     )
   if (typeof data !== 'string' && data?.log === undefined)
     throw invalid(
@@ -85,18 +79,5 @@ function invalid(what: string): HenceError {
     'option-invalid',
     'change',
     `createEngine was called with an invalid option: ${what}.`,
-  )
-}
-
-/** Inputs are validated by the given app and derived by the bundled one, so both must be the same. */
-function checkSameApp(given: App, loaded: App): void {
-  const names = ({ name, requests, tables }: App) =>
-    JSON.stringify([name, [...requests.keys()], [...tables.keys()]])
-  if (names(given) === names(loaded)) return
-  throw new HenceError(
-    'app-mismatch',
-    'change',
-    `\`module\` exports the app "${loaded.name}", which is not the app "${given.name}" given as \`app\`: ` +
-      'give the module that the app was imported from.',
   )
 }

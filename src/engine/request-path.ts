@@ -31,8 +31,6 @@ import { Ticker } from './ticker.ts'
  * are appended and applied in the same way.
  */
 export class RequestPath {
-  /** The app whose requests are admitted. */
-  app: App
   readonly feed: ChangeFeed
   readonly delivery: LiveDelivery
   readonly checkpointer: Checkpointer
@@ -50,7 +48,8 @@ export class RequestPath {
 
   constructor(
     given: {
-      readonly app: App
+      /** The version of the code that the engine was opened with. */
+      readonly version: string
       readonly live: Generation
       readonly log: Log
       /** Returns the corrections of a promotion that the log of a partition may lack, in order. */
@@ -67,8 +66,7 @@ export class RequestPath {
       readonly keptMs: number
     },
   ) {
-    const { app, live, log } = given
-    this.app = app
+    const { version, live, log } = given
     this.#live = live
     this.#log = log
     this.#clock = options.clock
@@ -79,12 +77,17 @@ export class RequestPath {
     this.#writers = everyPartition(log).map((partition) => new PartitionWriter(partition, log, options.clock))
     this.#ticker = new Ticker(options.clock, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
-    this.delivery = new LiveDelivery({ app, ...options }, (key, result) => this.#writeResult(key, result))
+    this.delivery = new LiveDelivery({ version, ...options }, (key, result) => this.#writeResult(key, result))
     this.checkpointer = new Checkpointer(() => this.#live, {
       rows: options.checkpointRows,
       keptMs: options.keptMs,
       failed: (error, isHopeless) => (isHopeless ? this.halt(error) : this.warn(error)),
     })
+  }
+
+  /** The app whose requests are admitted. */
+  get app(): App {
+    return this.#live.program.app
   }
 
   submit(type: string, input: unknown, options: SubmitOptions): Promise<Reply> {
@@ -101,10 +104,11 @@ export class RequestPath {
     if (this.#intake.reopening) await this.#intake.opened()
     for (;;) {
       this.closed.throwIfAborted()
+      const { realm } = this.#live.program
       const definition = requestOf(this.app, type)
       const identity = identityOf(requestId, principal)
       checkWindow(identity, this.now(), this.#windowMs)
-      const sent = inputOf(type, input)
+      const sent = inputOf(type, input, realm)
       const first = this.#admission.find(identity)
       if (first?.certain) {
         // Its append failed: only after the log was read again is it known whether this is a retry or a first attempt.
@@ -114,7 +118,7 @@ export class RequestPath {
       const stored = this.#processor.decided(identity)
       if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
       if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
-      const message = messageOf(definition, sent)
+      const message = messageOf(definition, sent, realm)
       const { outgoing, answer } = this.#admission.admit(identity, message, until)
       this.write(partitionOf(message.key, this.#log.partitions), outgoing)
       return answer
@@ -283,12 +287,11 @@ export class RequestPath {
   }
 
   /** Another generation is live; to be called while the engine is quiesced. */
-  switchTo(generation: Generation, app: App): void {
+  switchTo(generation: Generation): void {
     assert(
       this.#intake.reopening !== undefined,
       'the live generation changes only while the engine is quiesced',
     )
-    this.app = app
     this.#live = generation
     // Readers of the change feed notice that they must read the tables again.
     this.feed.advance()
@@ -296,7 +299,7 @@ export class RequestPath {
 
   /** Begins to deliver the effects of the live generation. */
   startDelivery(): void {
-    if (!this.closed.aborted) this.delivery.start(this.app, this.#processor.outbox)
+    if (!this.closed.aborted) this.delivery.start(this.#live.program, this.#processor.outbox)
   }
 
   /** Resolves when every queued record, with all events that follow, is applied. */

@@ -103,7 +103,7 @@ function connect(
   const keptMs = windowMs + keptMsBeyondWindow
   const path = new RequestPath(
     {
-      app: options.app,
+      version: codes.version,
       live,
       log,
       missingCorrections: (partition) => reprocessor.missingCorrections(partition),
@@ -122,7 +122,7 @@ function connect(
       quiesce: (act) => path.quiesce(act),
       stopDelivery: () => path.delivery.stop(),
       startDelivery: () => path.startDelivery(),
-      promoted: (app) => path.switchTo(reprocessor.live, app),
+      promoted: () => path.switchTo(reprocessor.live),
       write: (partition, record, bytes) => path.write(partition, { record, bytes }),
       idle: () => path.idle(),
       halt: (error) => path.halt(error),

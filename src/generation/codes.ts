@@ -1,38 +1,39 @@
 import { createHash } from 'node:crypto'
 import type { App } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
-import { type Bundle, bundle } from '../sandbox/bundle.ts'
-import { hostApp, inProcess, type Program, sandboxed, versionOfApp } from '../sandbox/program.ts'
-
+import { type AppBundle, type AppSource, bundleApp } from '../sandbox/bundle.ts'
+import { inProcess, isApp, type Program, sandboxed, versionOfApp } from '../sandbox/program.ts'
 import { codeName, type Storage } from '../storage/storage.ts'
 
-type Code = Pick<Bundle, 'code' | 'hash'>
+/** An app without a module, and its earlier versions: they run without a sandbox. */
+interface InProcess {
+  readonly app: App
+  readonly earlier: readonly App[]
+}
 
 /** The code of every version that an engine may derive with: given to it, or kept in the data directory. */
 export class Codes {
   readonly #storage: Storage
   /** Apps that run without a sandbox, by version. */
   readonly #apps = new Map<string, App>()
-  readonly #given: { readonly app: App; readonly code: Code | undefined; readonly version: string }
+  readonly #given: { readonly version: string; readonly code?: AppBundle; program?: Program | undefined }
 
-  private constructor(
-    options: { readonly app: App; readonly earlier?: readonly App[] },
-    code: Code | undefined,
-    storage: Storage,
-  ) {
+  private constructor(given: { code: AppBundle; program: Program } | InProcess, storage: Storage) {
     this.#storage = storage
-    const { app, earlier = [] } = options
-    this.#given = { app, code, version: code?.hash ?? versionOfApp(app) }
-    if (code === undefined) for (const each of [...earlier, app]) this.#apps.set(versionOfApp(each), each)
+    if ('code' in given) this.#given = { ...given, version: given.code.hash }
+    else {
+      this.#given = { version: versionOfApp(given.app) }
+      for (const each of [...given.earlier, given.app]) this.#apps.set(versionOfApp(each), each)
+    }
   }
 
+  /** @param given with the program that was made of the code */
   static async open(
-    options: { readonly app: App; readonly earlier?: readonly App[] },
-    code: Code | undefined,
+    given: { readonly code: AppBundle; readonly program: Program } | InProcess,
     storage: Storage,
   ): Promise<Codes> {
-    if (code) await storage.keep(codeName(code.hash), code.code)
-    return new Codes(options, code, storage)
+    if ('code' in given) await storage.keep(codeName(given.code.hash), given.code.code)
+    return new Codes(given, storage)
   }
 
   /** The version that the engine was opened with. */
@@ -46,7 +47,7 @@ export class Codes {
   }
 
   /**
-   * Adds the code of a version, given in one of three forms.
+   * Adds the code of a version.
    * @returns its version
    * @throws HenceError `bundle-failed`, `code-not-kept` (change)
    */
@@ -55,15 +56,16 @@ export class Codes {
       ;(await this.programOf(code.version)).close()
       return code.version
     }
-    if ('module' in code) {
-      const made = await bundle(code.module)
+    const source = 'module' in code ? code.module : code.app
+    if (!isApp(source)) {
+      const made = await bundleApp(source)
       // Do not keep code that does not load.
       sandboxed(made).close()
       await this.#storage.keep(codeName(made.hash), made.code)
       return made.hash
     }
-    const version = versionOfApp(code.app)
-    this.#apps.set(version, code.app)
+    const version = versionOfApp(source)
+    this.#apps.set(version, source)
     return version
   }
 
@@ -72,17 +74,16 @@ export class Codes {
    * @throws HenceError `code-not-kept` (change)
    */
   async programOf(version: string): Promise<Program> {
+    const { program } = this.#given
+    if (version === program?.version) {
+      this.#given.program = undefined
+      return program
+    }
     const app = this.#apps.get(version)
     return app ? inProcess(app) : sandboxed(await this.#codeOf(version))
   }
 
-  /** The app of a version for use outside derivations: validation, keys and effects. */
-  async hostAppOf(version: string): Promise<App> {
-    if (version === this.#given.version) return this.#given.app
-    return this.#apps.get(version) ?? hostApp(await this.#codeOf(version))
-  }
-
-  async #codeOf(version: string): Promise<Code> {
+  async #codeOf(version: string): Promise<AppBundle> {
     const { code: given } = this.#given
     if (given?.hash === version) return given
     return keptCode((name) => this.#storage.kept(name), version)
@@ -93,10 +94,10 @@ export class Codes {
  * The code of a version that the data directory keeps.
  * @throws HenceError `code-not-kept` (change)
  */
-export async function keptCode(kept: Storage['kept'], version: string): Promise<Code> {
+export async function keptCode(kept: Storage['kept'], version: string): Promise<AppBundle> {
   const code = await kept(codeName(version))
   if (code !== undefined && createHash('sha256').update(code).digest('hex') === version) {
-    return { code, hash: version }
+    return { code, hash: version, files: [] }
   }
   throw new HenceError(
     'code-not-kept',
@@ -106,11 +107,11 @@ export async function keptCode(kept: Storage['kept'], version: string): Promise<
   )
 }
 
-/** The code of a version, in one of three forms. */
+/** The code of a version: an app, or one that is kept. */
 export type CodeOf =
+  /** The app: the path or file URL of its pure module, or a bundle. */
+  | { readonly app: AppSource | App }
   /** Path or file URL of the pure module of the app, which is bundled. */
   | { readonly module: string }
   /** The hash of a bundle in the folder `code` of the data directory. */
   | { readonly version: string }
-  /** An app without a module, for engines that run without a sandbox. */
-  | { readonly app: App }

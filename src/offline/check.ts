@@ -1,7 +1,7 @@
 import type { App } from '../app/index.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import type { Diff } from '../reprocess/reprocessing.ts'
-import { bundle } from '../sandbox/bundle.ts'
+import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { recordsIn, snapshotConsistently } from './data-snapshot.ts'
 import { deriveTwice } from './derive-twice.ts'
@@ -12,8 +12,8 @@ import { type MessageCount, type Survey, survey, unreadable } from './survey.ts'
 export interface CheckOptions extends LongWork {
   /** The data directory, or a backup. A process may have it open. */
   readonly data: string
-  /** The module of the new code: a path or a file URL. */
-  readonly module: string
+  /** The new code: the path or file URL of its pure module, or a bundle. */
+  readonly app: AppSource
   /** Reads about so many of the first records only. */
   readonly records?: number | undefined
   /** Reads only records up to this log time, in milliseconds since 1970. */
@@ -72,9 +72,9 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
   const read = await readFor(options)
   const result = checked(read)
   if (read.unknown.length > 0) return result
-  const { data, module, samples = 5, each } = options
+  const { data, app, samples = 5, each } = options
   const { snapshot, survey } = read
-  const { status, diff } = await deriveTwice({ data, snapshot, survey, module, samples, each, work: options })
+  const { status, diff } = await deriveTwice({ data, snapshot, survey, app, samples, each, work: options })
   return { ...result, failures: status.failures, diff }
 }
 
@@ -90,9 +90,9 @@ export interface ReadForCode {
 
 /** Loads new code, then reads a log with it in mind. */
 export async function readFor(options: CheckOptions): Promise<ReadForCode> {
-  const { data, module, records, until } = options
+  const { data, records, until } = options
   // First: code that does not build need not be compared with anything.
-  const code = await bundle(module)
+  const code = await bundleApp(options.app)
   const { app } = sandboxed(code)
   const { snapshot, ends } = await snapshotConsistently(data)
   const isPart = records !== undefined || until !== undefined

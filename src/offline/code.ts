@@ -3,12 +3,9 @@ import { readdir } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
-import type { Bundle } from '../sandbox/bundle.ts'
+import type { AppBundle } from '../sandbox/bundle.ts'
 import { codeName, keep, kept } from '../storage/storage.ts'
 import { readText } from '../storage/text-file.ts'
-
-/** The code of one version, which is named by its hash. */
-export type VersionCode = Pick<Bundle, 'code' | 'hash'>
 
 const nameOf = (version: string) => basename(codeName(version))
 const hashOf = (code: string) => createHash('sha256').update(code).digest('hex')
@@ -37,9 +34,9 @@ export async function checkCode(
  * Reads the code of a version.
  * @throws HenceError `code-not-kept` (change), `file-unreadable` (change)
  */
-export async function readCode(directory: string, version: string): Promise<VersionCode> {
+export async function readCode(directory: string, version: string): Promise<AppBundle> {
   const code = await kept(directory, codeName(version))
-  if (code !== undefined && hashOf(code) === version) return { code, hash: version }
+  if (code !== undefined && hashOf(code) === version) return { code, hash: version, files: [] }
   throw new HenceError(
     'code-not-kept',
     'change',
@@ -49,6 +46,6 @@ export async function readCode(directory: string, version: string): Promise<Vers
 }
 
 /** Keeps the code of a version in a data directory, durably once this resolves. */
-export function keepCode(directory: string, { code, hash }: VersionCode): Promise<void> {
+export function keepCode(directory: string, { code, hash }: AppBundle): Promise<void> {
   return keep(realDisk, resolve(directory), codeName(hash), code)
 }

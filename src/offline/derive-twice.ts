@@ -3,11 +3,11 @@ import { join } from 'node:path'
 import type { App } from '../app/index.ts'
 import { type Clock, elapsed, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
-import { openEngine } from '../engine/open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { catchUp, failureOf } from '../reprocess/catch-up.ts'
 import type { Diff, ReprocessStatus } from '../reprocess/reprocessing.ts'
-import { hostApp } from '../sandbox/program.ts'
+import type { AppSource } from '../sandbox/bundle.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { kept, type Storage } from '../storage/storage.ts'
 import { readCode } from './code.ts'
@@ -36,12 +36,12 @@ export function deriveTwice(options: {
   readonly data: string
   readonly snapshot: LogSnapshot
   readonly survey: Survey
-  readonly module: string
+  readonly app: AppSource
   readonly samples: number
   readonly each?: ((line: string) => unknown) | undefined
   readonly work: LongWork
 }): Promise<DerivedTwice> {
-  const { data, snapshot, survey, module, samples, each, work } = options
+  const { data, snapshot, survey, app, samples, each, work } = options
   const signal = work.signal ?? new AbortController().signal
   return withTemporaryFolder('hence-check-', async (temporary) => {
     let engine: Engine<App> | undefined
@@ -59,19 +59,16 @@ export function deriveTwice(options: {
       }
       const { ends, until } = survey
       const log = shadowLog(logOfSnapshot(snapshot, ends), { ends, until, read })
-      engine = await openEngine(
-        {
-          app: hostApp(code),
-          data: temporaryStorage(temporary, data, log),
-          // No timer later than the log fires: the comparison covers what the log holds, and nothing else.
-          clock: stoppedAt(until),
-          report: () => {},
-        },
-        code,
-      )
+      engine = await createEngine({
+        app: code,
+        data: temporaryStorage(temporary, data, log),
+        // No timer later than the log fires: the comparison covers what the log holds, and nothing else.
+        clock: stoppedAt(until),
+        report: () => {},
+      })
       const { reprocessing } = engine
       const startedAt = elapsed(systemClock)
-      await reprocessing.start({ module }, { share: 1, again: true })
+      await reprocessing.start({ app }, { share: 1, again: true })
       const status = await catchUp(
         () => reprocessing.status(),
         signal,

@@ -1,9 +1,7 @@
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
-import { createEngine, openEngine } from '../engine/open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import type { Reporter } from '../report.ts'
-import { hostApp } from '../sandbox/program.ts'
-import { loadApp } from './app-module.ts'
 import { readCode } from './code.ts'
 import { snapshotData } from './data-snapshot.ts'
 import { versionInForce } from './version-in-force.ts'
@@ -21,12 +19,13 @@ export async function openEmbedded(options: {
   readonly report: Reporter
 }): Promise<Engine<App>> {
   const { data, report, audit = false } = options
-  if (options.app !== undefined) {
-    const { app, module } = await loadApp(options.app)
-    return createEngine({ app, module, data, report, audit })
-  }
+  if (options.app !== undefined) return createEngine({ app: options.app, data, report, audit })
   // Throws for a mistyped name, which must not create a directory.
   const snapshot = await snapshotData(data)
-  const code = await readCode(data, await versionInForce(data, snapshot))
-  return openEngine({ app: hostApp(code), data, report, audit }, code)
+  return createEngine({
+    app: await readCode(data, await versionInForce(data, snapshot)),
+    data,
+    report,
+    audit,
+  })
 }

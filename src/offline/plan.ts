@@ -67,7 +67,7 @@ export async function plan(options: Omit<CheckOptions, 'records' | 'until'>): Pr
 const trialRecords = 20_000
 
 async function estimate(
-  { data, module, signal }: CheckOptions,
+  { data, app, signal }: CheckOptions,
   { snapshot, ends, survey: whole }: ReadForCode,
 ): Promise<number | undefined> {
   const first = await survey(logOfSnapshot(snapshot, ends), { records: trialRecords }, () => {
@@ -75,7 +75,7 @@ async function estimate(
   })
   try {
     const work = { signal }
-    const { ms } = await deriveTwice({ data, snapshot, survey: first, module, samples: 0, work })
+    const { ms } = await deriveTwice({ data, snapshot, survey: first, app, samples: 0, work })
     return Math.ceil((ms / first.records) * whole.records)
   } catch (error) {
     signal?.throwIfAborted()

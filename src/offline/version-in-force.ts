@@ -3,8 +3,9 @@ import { HenceError } from '../failure.ts'
 import { factOf, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
 import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
+import type { AppBundle } from '../sandbox/bundle.ts'
 import { readLiveCheckpoint } from './checkpoints.ts'
-import { readCode, type VersionCode } from './code.ts'
+import { readCode } from './code.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 
 /**
@@ -34,7 +35,7 @@ export async function versionInForce(data: string, snapshot: LogSnapshot): Promi
  * not kept.
  * @throws HenceError what reading the log and the checkpoint throws
  */
-export async function codeInForce(data: string): Promise<VersionCode | undefined> {
+export async function codeInForce(data: string): Promise<AppBundle | undefined> {
   const snapshot = await snapshotLog(data)
   if (snapshot === undefined) return undefined
   try {

@@ -1,9 +1,9 @@
-import type { App } from '../app/index.ts'
 import { comparedCollections, comparison } from '../diff/diff.ts'
 import { type DiffSummary, Summariser, type SummaryOptions } from '../diff/diff-summary.ts'
 import type { HenceError } from '../failure.ts'
 import { Generation, type GenerationHost } from '../generation/generation.ts'
 import type { Position } from '../log/log.ts'
+import type { Program } from '../sandbox/program.ts'
 import type { StoreView } from '../state/store.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
 import type {
@@ -22,8 +22,6 @@ import type { GenerationVersion } from './reprocessing.ts'
 
 export interface InProcessHost extends Omit<FollowerHost, 'log'> {
   readonly generations: GenerationHost
-  /** The app of a version, as code outside derivations uses it. */
-  hostAppOf(version: string): Promise<App>
   /** The share of the time for a comparison, unless the candidate has a share. */
   readonly compareShare: number
   /** A view of the saved state of the live generation. */
@@ -32,9 +30,7 @@ export interface InProcessHost extends Omit<FollowerHost, 'log'> {
 }
 
 /** A generation as it was saved at one moment. */
-export interface SavedGeneration {
-  readonly app: App
-  readonly version: string
+export interface SavedGeneration extends Pick<Program, 'app' | 'realm' | 'version'> {
   readonly store: StoreView
 }
 
@@ -104,7 +100,8 @@ export class CandidateInProcess implements Candidate {
   async snapshot(live: GenerationVersion): Promise<void> {
     const before = await this.#host.viewLive(live)
     const { program, store } = this.#generation
-    this.#snapshots = { before, after: { app: program.app, version: program.version, store: store.view() } }
+    const { app, realm, version } = program
+    this.#snapshots = { before, after: { app, realm, version, store: store.view() } }
   }
 
   async release(): Promise<void> {
@@ -207,7 +204,6 @@ export class CandidateInProcess implements Candidate {
 
   async #correctSnapshots(keys: WrittenKeys | undefined, share: number): Promise<void> {
     const { before, after } = this.#snapshots!
-    const apps = [await this.#host.hostAppOf(after.version), await this.#host.hostAppOf(before.version)]
     const pace = new Pace(this.#host, share)
     pace.begin()
     const pause = () => {
@@ -216,7 +212,7 @@ export class CandidateInProcess implements Candidate {
       return rest
     }
     const requests = (positions: readonly Position[]) =>
-      readRequests(this.#host.generations.log, apps, positions)
+      readRequests(this.#host.generations.log, [after, before], positions)
     await this.#corrections!.update(before, after, { requests, pause }, keys)
   }
 

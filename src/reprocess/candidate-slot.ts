@@ -164,10 +164,9 @@ export class CandidateSlot {
 
   #candidateHost(): InProcessHost {
     const context = this.#context
-    const { generations, codes, storage, host } = context
+    const { generations, storage, host } = context
     return {
       generations,
-      hostAppOf: (version) => codes.hostAppOf(version),
       liveProgress: (beyond) => context.liveProgress(beyond),
       liveRecords: () => recordsBefore(context.live.processor.positions),
       next: () => host.next(),
@@ -178,8 +177,8 @@ export class CandidateSlot {
       keptMs: host.keptMs,
       compareShare,
       viewLive: async () => {
-        const { app, version } = context.live.program
-        return { app, version, store: context.live.store.view() }
+        const { app, realm, version } = context.live.program
+        return { app, realm, version, store: context.live.store.view() }
       },
       keep: (name, text) => storage.keep(name, text),
       changed: () => void this.save().catch(() => {}),

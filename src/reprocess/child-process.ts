@@ -2,7 +2,6 @@
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import type { App } from '../app/index.ts'
 import { elapsed, systemClock } from '../clock.ts'
 import { comparedCollections } from '../diff/diff.ts'
 import type { DiffSummary } from '../diff/diff-summary.ts'
@@ -11,13 +10,12 @@ import { keptCode } from '../generation/codes.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { type GrowingLog, openGrowingLog } from '../log/file-log/growing-log.ts'
 import { recordsBefore } from '../log/partitions.ts'
-import { hostApp, sandboxed } from '../sandbox/program.ts'
+import { type Program, sandboxed } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import { derivingLock, keep, kept, openState, stateFolder, stillDeriving } from '../storage/storage.ts'
 import { CandidateInProcess, type InProcessHost, type SavedGeneration } from './candidate-in-process.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
-import type { GenerationVersion } from './reprocessing.ts'
 import { RpcConnection } from './rpc.ts'
 
 /** How often it checks whether its progress has changed, in milliseconds. */
@@ -128,11 +126,11 @@ async function open(options: ChildOptions): Promise<void> {
   log = growing
   let liveRecords = 0
   const codeOf = (version: string) => keptCode((name) => kept(directory, name), version)
-  const apps = new Map<string, App>()
-  const appOf = async (version: string): Promise<App> => {
-    const app = apps.get(version) ?? hostApp(await codeOf(version))
-    apps.set(version, app)
-    return app
+  const programs = new Map<string, Program>()
+  const liveProgram = async (version: string): Promise<Program> => {
+    const program = programs.get(version) ?? sandboxed(await codeOf(version))
+    programs.set(version, program)
+    return program
   }
   const host: InProcessHost = {
     clock: systemClock,
@@ -142,7 +140,6 @@ async function open(options: ChildOptions): Promise<void> {
       programOf: async (version) => sandboxed(await codeOf(version)),
       checked,
     },
-    hostAppOf: appOf,
     async liveProgress(beyond) {
       const live = await connection.call('liveProgress', beyond)
       growing.grow(live.positions)
@@ -158,7 +155,7 @@ async function open(options: ChildOptions): Promise<void> {
     checkpointRows,
     keptMs,
     compareShare: shareDefault,
-    viewLive: async (live) => viewOf(directory, live, await appOf(live.version)),
+    viewLive: async (live) => viewOf(directory, live.generation, await liveProgram(live.version)),
     keep: (name, text) => keep(realDisk, directory, name, text),
     changed: reportProgress,
   }
@@ -170,8 +167,8 @@ async function open(options: ChildOptions): Promise<void> {
 
 async function viewOf(
   directory: string,
-  { generation, version }: GenerationVersion,
-  app: App,
+  generation: number,
+  { app, realm, version }: Program,
 ): Promise<SavedGeneration> {
   const store = await openLmdbStore({
     directory: stateFolder(directory, generation),
@@ -181,6 +178,7 @@ async function viewOf(
   const { get, range, close } = store.view()
   return {
     app,
+    realm,
     version,
     store: {
       get,

@@ -1,4 +1,3 @@
-import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import type { Codes } from '../generation/codes.ts'
@@ -28,8 +27,8 @@ export interface ReprocessorHost {
   stopDelivery(): Promise<void>
   /** Begins to deliver the effects of the live generation. */
   startDelivery(): void
-  /** Called in the moment in which another generation becomes live, with its app. */
-  promoted(app: App): void
+  /** Called in the moment in which another generation becomes live. */
+  promoted(): void
   /** Appends a correction to the log. */
   write(partition: number, record: CorrectionRecord, bytes: Buffer): void
   /** Resolves when everything written is applied. */

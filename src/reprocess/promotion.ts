@@ -1,4 +1,3 @@
-import type { App } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import { comparedCollections } from '../diff/diff.ts'
 import { baseOf } from '../log/control-history.ts'
@@ -54,13 +53,12 @@ export class Promoter {
   }
 
   async promote(approval: Approval): Promise<Promotion> {
-    const { live, codes, host } = this.#context
+    const { live, host } = this.#context
     const candidate = this.#slot.required()
     await candidate.caughtUp()
     try {
       await this.#correctAhead(candidate)
-      const app = await codes.hostAppOf(candidate.progress.version)
-      return await host.quiesce(() => this.#switch(candidate, app, approval))
+      return await host.quiesce(() => this.#switch(candidate, approval))
     } finally {
       live.store.stopTracking()
       host.startDelivery()
@@ -104,7 +102,7 @@ export class Promoter {
   }
 
   /** The switch itself; the engine is quiesced. */
-  async #switch(candidate: Candidate, app: App, approval: Approval): Promise<Promotion> {
+  async #switch(candidate: Candidate, approval: Approval): Promise<Promotion> {
     const context = this.#context
     await align(context, candidate)
     const before = context.live
@@ -151,7 +149,7 @@ export class Promoter {
       paused: false,
       ...(manifest.share !== undefined && { share: manifest.share }),
     })
-    context.host.promoted(app)
+    context.host.promoted()
     if (count > 0) await this.#write(context.history[number] as PromotionFact)
     return {
       generation: after.number,

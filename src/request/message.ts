@@ -3,7 +3,7 @@ import type { App, Request } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
 import { HenceError, shown } from '../failure.ts'
-import { mainRealm } from '../sandbox/realm.ts'
+import type { Realm } from '../sandbox/realm.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 
 /** A validated request, ready to be appended. */
@@ -44,11 +44,14 @@ export interface Input {
   readonly value: unknown
 }
 
-/** @throws HenceError `input-not-json`, `value-too-large` (change) */
-export function inputOf(type: string, value: unknown): Input {
+/**
+ * @param realm that of the app: its schemas get values of their own realm
+ * @throws HenceError `input-not-json`, `value-too-large` (change)
+ */
+export function inputOf(type: string, value: unknown, realm: Realm): Input {
   try {
-    const exact = mainRealm.check(value) ? value : mainRealm.seal(value)
-    return { text: JSON.stringify(exact), value: exact }
+    const sealed = realm.seal(value)
+    return { text: JSON.stringify(sealed), value: sealed }
   } catch (error) {
     if (error instanceof HenceError && error.code === 'value-too-large') throw error
     throw new HenceError(
@@ -63,7 +66,7 @@ export function inputOf(type: string, value: unknown): Input {
  * Validates an input. This happens once: replays use the stored output and not the schema.
  * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`, `key-too-long` (change)
  */
-export function messageOf(request: AdmittedDefinition, input: Input): AdmittedRequest {
+export function messageOf(request: AdmittedDefinition, input: Input, realm: Realm): AdmittedRequest {
   const { name: type, version = 1 } = request
   const result = request.input['~standard'].validate(input.value)
   if (result instanceof Promise) {
@@ -83,7 +86,7 @@ export function messageOf(request: AdmittedDefinition, input: Input): AdmittedRe
   if (sameValue(input.value, result.value)) {
     return { type, version, input: input.text, output: undefined, key: keyOf(request, input.value) }
   }
-  const value = sealed(type, result.value)
+  const value = sealed(type, result.value, realm)
   const output = JSON.stringify(value)
   return {
     type,
@@ -94,9 +97,9 @@ export function messageOf(request: AdmittedDefinition, input: Input): AdmittedRe
   }
 }
 
-function sealed(type: string, value: unknown): unknown {
+function sealed(type: string, value: unknown, realm: Realm): unknown {
   try {
-    return mainRealm.seal(value)
+    return realm.seal(value)
   } catch (error) {
     throw new HenceError(
       'schema-unusable',

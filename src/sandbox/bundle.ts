@@ -3,16 +3,28 @@ import { builtinModules } from 'node:module'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type Message, type Plugin } from 'esbuild'
+import type { App } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 
-/** The pure module of an app and all that it imports, as one script. */
-export interface Bundle {
+/** The pure module of an app and all that it imports, as one script. It may be used any number of times. */
+export interface AppBundle<A extends App = App> {
   readonly code: string
   /** SHA-256 of the code, in hexadecimal: the name of this version. */
   readonly hash: string
-  /** The files that it was made of: absolute paths, the module and all that it imports. */
+  /**
+   * The files that it was made of: absolute paths, the module and all that it imports. Empty for code that was read from a
+   * data directory.
+   */
   readonly files: readonly string[]
+  /** Always undefined; it carries the type of the app. */
+  readonly types?: A | undefined
 }
+
+/**
+ * An app, named in one of three forms: the path or the file URL of the pure module whose default export it is, or a
+ * bundle of that module. A relative path is from the working directory.
+ */
+export type AppSource<A extends App = App> = string | URL | AppBundle<A>
 
 const builtins = new Set(builtinModules)
 
@@ -38,13 +50,14 @@ const pureImports: Plugin = {
 }
 
 /**
- * Bundles the pure module of an app.
- * @param module its path or file URL; a relative path is from the working directory
+ * Bundles the pure module of an app: `bundleApp<typeof shop>(import.meta.resolve('./shop.ts'))`. A bundle is returned
+ * as it is.
  * @throws HenceError `bundle-failed` (change) for a module that cannot be read or resolved, or that imports
  *   a Node built-in
  */
-export async function bundle(module: string): Promise<Bundle> {
-  const path = resolve(module.startsWith('file:') ? fileURLToPath(module) : module)
+export async function bundleApp<A extends App = App>(app: AppSource<A>): Promise<AppBundle<A>> {
+  if (typeof app === 'object' && !(app instanceof URL)) return app
+  const path = resolve(/^file:/.test(`${app}`) ? fileURLToPath(app) : `${app}`)
   try {
     const result = await build({
       entryPoints: [path],

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { HenceError, type Tx } from '../app/index.ts'
-import { bundle } from './bundle.ts'
+import { bundleApp } from './bundle.ts'
 import { language } from './language.ts'
 import { type Program, sandboxed } from './program.ts'
 
@@ -32,7 +32,7 @@ async function load(derive: string, top = ''): Promise<Program> {
     export default app('a', { requests: [r], tables: [] })
     `,
   )
-  return sandboxed(await bundle(path))
+  return sandboxed(await bundleApp(path))
 }
 
 function run(program: Program, input: object = {}): unknown {
@@ -286,7 +286,7 @@ for (const [list, code] of [
       export default app('a', { requests: [], tables: [] })
       `,
     )
-    const made = await bundle(path)
+    const made = await bundleApp(path)
     assert.throws(
       () => sandboxed(made),
       (error) => {
@@ -313,9 +313,9 @@ test('a date means the same in every zone, and the realm does not slow the proce
   await writeFile(
     script,
     `
-    import { bundle } from '${join(import.meta.dirname, 'bundle.ts')}'
+    import { bundleApp } from '${join(import.meta.dirname, 'bundle.ts')}'
     import { sandboxed } from '${join(import.meta.dirname, 'program.ts')}'
-    const program = sandboxed(await bundle('${join(folder, 'dates.ts')}'))
+    const program = sandboxed(await bundleApp('${join(folder, 'dates.ts')}'))
     program.deriving.active = true
     const times = program.app.requests.get('r').derive({}, ['2024-06-01', '2024-06-01T10:00+02:00', '2024', '2024-02-30'])
     const names = ['ArraySpecies', 'TypedArraySpecies', 'PromiseSpecies', 'ArrayIterator', 'MapIterator', 'SetIterator', 'StringIterator', 'NoElements']

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { constants, createContext, Script } from 'node:vm'
 import { type App, app, effect, HenceError, reject, scopes } from '../app/index.ts'
 import type { Versioned } from '../app/version.ts'
-import type { Bundle } from './bundle.ts'
+import type { AppBundle } from './bundle.ts'
 import { recordDefinitions } from './definitions.ts'
 import { conversions, promiseMade } from './from-outside.ts'
 import { installGuard } from './guard.ts'
@@ -38,7 +38,7 @@ type Wrapped = (
  * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app;
  *   `unknown-definition` (change) when it defines something that no app lists
  */
-export function sandboxed(bundle: Pick<Bundle, 'code' | 'hash'>): Program {
+export function sandboxed(bundle: Pick<AppBundle, 'code' | 'hash'>): Program {
   // The code is in a function so that `module` and `require` are not globals of the realm.
   const script = new Script(`(function (module, exports, require) {'use strict';${bundle.code}\n})`, {
     filename: `app-${bundle.hash.slice(0, 12)}.js`,
@@ -116,25 +116,16 @@ function wrapHence(hence: Pure): Pure {
 
 type Pure = typeof pure
 
-/**
- * The app of a bundle as an object of the process's own realm, for what is done outside derivations: validating, routing.
- * @throws HenceError `bundle-failed` (change)
- */
-export function hostApp({ code, hash }: Pick<Bundle, 'code' | 'hash'>): App {
-  const module: { exports: { default?: App } } = { exports: {} }
-  const script = new Script(`(function (module, exports, require) {${code}\n})`, {
-    filename: `app-${hash.slice(0, 12)}.js`,
-  })
-  const wrapped: Wrapped = script.runInThisContext()
-  wrapped(module, module.exports, (name) => (name === 'hence' ? pure : refuseImpure('require')))
-  return checkApp(module.exports.default)
-}
-
 /** The exports of `hence` inside the sandbox. */
 const pure = { app, effect, HenceError, reject, scopes }
 
+/** Whether a value is an app, and no name or bundle of one. */
+export function isApp(value: unknown): value is App {
+  return (value as App | undefined)?.requests instanceof Map
+}
+
 function checkApp(value: App | undefined): App {
-  if (value?.requests instanceof Map) return value
+  if (isApp(value)) return value
   throw new HenceError(
     'bundle-failed',
     'change',

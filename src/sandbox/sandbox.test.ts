@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
 import { type App, app, HenceError, scopes, type Tx } from '../app/index.ts'
-import { openEngine } from '../engine/open-engine.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
-import { bundle } from './bundle.ts'
+import { bundleApp } from './bundle.ts'
 import { inProcess, type Program, sandboxed } from './program.ts'
 
 // Code that is not deterministic gives tables that cannot be derived again; so each way to it that a
@@ -38,7 +38,7 @@ async function sandboxOf(derive: string, top = ''): Promise<Program> {
     const r = s.request('r', { input, key: (i: any) => i.key, derive(tx: any, i: any): any { ${derive} } })
     export default app('a', { requests: [r], tables: [] })
   `)
-  return sandboxed(await bundle(path))
+  return sandboxed(await bundleApp(path))
 }
 
 function run(program: Program, input: unknown = { key: 'k' }): unknown {
@@ -197,7 +197,7 @@ for (const [what, source, message] of [
 ] as const) {
   test(`bundling refuses ${what}`, async () => {
     const path = await moduleOf(source)
-    await assert.rejects(bundle(path), (error) => {
+    await assert.rejects(bundleApp(path), (error) => {
       assert.ok(error instanceof HenceError && error.code === 'bundle-failed')
       assert.match(error.message, message)
       assert.match(error.message, /app\.ts/)
@@ -212,7 +212,7 @@ for (const [what, source, message] of [
   ['rolls dice while it loads', 'export default Math.random()', /Math\.random/],
 ] as const) {
   test(`loading refuses a module that ${what}`, async () => {
-    const loaded = await bundle(await moduleOf(source))
+    const loaded = await bundleApp(await moduleOf(source))
     assert.throws(
       () => sandboxed(loaded),
       (error) => {
@@ -244,10 +244,8 @@ test('what tx gives belongs to the realm of the derivation, in dev mode too', as
     })
     export default app('a', { requests: [r], tables: [t], constraints: [c] })
   `)
-  const { code, hash } = await bundle(path)
   for (const check of [false, true]) {
-    const { app } = sandboxed({ code, hash })
-    const engine = await openEngine({ app, data: memoryStorage(), check, report: () => {} }, { code, hash })
+    const engine = await createEngine({ app: path, data: memoryStorage(), check, report: () => {} })
     for (let i = 0; i < 102; i++) {
       const reply = await engine.submit('r', { key: 'k' }, { requestId: `r${i}` })
       assert.equal(reply.status, 'accepted', JSON.stringify(reply))
@@ -269,9 +267,7 @@ test('a violation may name more victims than a value of the app may hold', async
     const cut = judge.request('cut', { input: any as any, key: () => 'x', derive: (tx: any) => tx.setLimit(c, 0) })
     export default app('a', { requests: [take, cut], tables: [], constraints: [c] })
   `)
-  const { code, hash } = await bundle(path)
-  const { app } = sandboxed({ code, hash })
-  const engine = await openEngine({ app, data: memoryStorage(), report: () => {} }, { code, hash })
+  const engine = await createEngine({ app: path, data: memoryStorage(), report: () => {} })
   const requests = Array.from({ length: 2_200 }, (_, i) => `${'r'.repeat(250)}${i}`)
   const principal = 'p'.repeat(250)
   await Promise.all(
@@ -291,6 +287,6 @@ test('a module may be named by a path from the working directory, and is the sam
     import { app } from 'hence'
     export default app('a', { requests: [], tables: [] })
   `)
-  const { hash } = await bundle(path)
-  assert.equal((await bundle(relative(process.cwd(), path))).hash, hash)
+  const { hash } = await bundleApp(path)
+  assert.equal((await bundleApp(relative(process.cwd(), path))).hash, hash)
 })

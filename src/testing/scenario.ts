@@ -16,19 +16,21 @@ import type {
 } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { Violation } from '../constraint/tables.ts'
-import { derivationContext, recordContext, systemTables } from '../derivation/context.ts'
+import { derivationContext, recordContext } from '../derivation/context.ts'
 import { deriveTwice } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { Derivation, StepResult } from '../derivation/step-result.ts'
 import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
+import { tablesFor } from '../processor/derived-state.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
-import { inProcess } from '../sandbox/program.ts'
+import { type AppBundle, type AppSource, bundleApp } from '../sandbox/bundle.ts'
+import { inProcess, isApp, type Program, sandboxed } from '../sandbox/program.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
-import { TableState } from '../state/table.ts'
+import type { TableState } from '../state/table.ts'
 
 /** The sender of a request in a scenario, and the time; all optional. */
 export interface SentBy {
@@ -47,12 +49,22 @@ type ResultOf<A extends App, N> = EffectNamed<A, N> extends Effect<string, infer
  *
  * A reaction that throws fails the scenario, unless `thenReactionFailed` expects it.
  */
-export function scenario<A extends App>(app: A): Scenario<A> {
-  return new Scenario(app)
+export function scenario<A extends App>(app: AppBundle<A> | A): Scenario<A>
+export function scenario<A extends App>(app: string | URL): Promise<Scenario<A>>
+export function scenario<A extends App>(app: AppSource<A> | A): Scenario<A> | Promise<Scenario<A>> {
+  if (isApp(app)) return new Scenario(() => inProcess(app))
+  if (typeof app === 'object' && 'code' in app) return new Scenario(programOf(app))
+  return bundleApp<A>(app).then((bundle) => new Scenario(programOf(bundle)))
+}
+
+function programOf(bundle: AppBundle): () => Program {
+  const program = sandboxed(bundle)
+  return () => program
 }
 
 export class Scenario<A extends App> {
-  readonly #app: A
+  readonly #app: App
+  readonly #load: () => Program
   readonly #state = new State(memoryStore())
   readonly #tables: ReadonlyMap<string, TableState>
   readonly #outbox: Outbox
@@ -61,11 +73,13 @@ export class Scenario<A extends App> {
   #last: { readonly type: string; readonly step: StepResult } | undefined
   #failuresExpected = 0
 
-  constructor(app: A) {
-    this.#app = app
-    const codec = { encode: JSON.stringify, decode: JSON.parse }
-    const shapes = [...app.tables.values(), ...systemTables]
-    this.#tables = new Map(shapes.map((shape) => [shape.name, new TableState(this.#state, shape, codec)]))
+  /** Use `scenario`. */
+  constructor(load: () => Program) {
+    this.#load = load
+    const program = load()
+    this.#app = program.app
+    this.#tables = tablesFor(program, this.#state)
+    program.close()
     this.#outbox = new Outbox(this.#tables.get('hence.effects')!)
   }
 
@@ -87,7 +101,8 @@ export class Scenario<A extends App> {
 
   /** Applies the request that the following `then…` calls check. */
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
-    const message = messageOf(requestOf(this.#app, type), inputOf(type, input))
+    const { realm } = this.#load()
+    const message = messageOf(requestOf(this.#app, type), inputOf(type, input, realm), realm)
     const identity = this.#identity(by)
     const { version, input: sent, output } = message
     const record = { kind: 'request', identity, type, version, input: sent, output } as const
@@ -245,7 +260,7 @@ export class Scenario<A extends App> {
     this.#assertReactionsSeen()
     this.#count++
     this.#time = Math.max(this.#time, at)
-    const program = inProcess(this.#app)
+    const program = this.#load()
     try {
       const context = recordContext(this.#state, 'scenario', () => true)
       context.offset = this.#count

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { createEngine, systemClock } from 'hence'
 import { openDirectory } from '../../src/storage/storage.ts'
 import { derivingIn } from './deriving-processes.ts'
-import app from './wallets-old.ts'
+import type app from './wallets-old.ts'
 
 export type Order =
   /** Starts a candidate with the same code; answered by `derives`. */
@@ -43,9 +43,8 @@ const data = await openDirectory({
 })
 tell({ kind: 'opened', deriving: derivingIn(directory) })
 const module = import.meta.resolve('./wallets-old.ts')
-const engine = await createEngine({
-  app,
-  module,
+const engine = await createEngine<typeof app>({
+  app: module,
   data,
   // Few rows a checkpoint, so that one is usually under way when the process dies.
   checkpointRows: 300,

@@ -72,7 +72,7 @@ async function open(directory: string, app: typeof wallets = oldApp): Promise<En
   })
   const module = app === oldApp ? modules.old : modules.new
   // Few rows a checkpoint, so that one is usually under way when the process dies.
-  const engine = await createEngine({ app, module, data, checkpointRows: 300, report: () => {} })
+  const engine = await createEngine<typeof app>({ app: module, data, checkpointRows: 300, report: () => {} })
   engines.set(directory, engine)
   return engine
 }
@@ -90,7 +90,7 @@ async function compared(t: TestContext) {
   const directory = await place(t)
   const engine = await open(directory)
   await move(engine, 1_000)
-  await engine.reprocessing.start({ module: modules.new })
+  await engine.reprocessing.start({ app: modules.new })
   const { sha256 } = await engine.reprocessing.diff()
   return { directory, engine, sha256 }
 }
@@ -140,7 +140,7 @@ test(
     const engine = await open(directory)
     const { reprocessing } = engine
     await move(engine, 4_000)
-    await reprocessing.start({ module: modules.old }, { again: true, share: 0.2 })
+    await reprocessing.start({ app: modules.old }, { again: true, share: 0.2 })
     const reached: number[] = []
     for (let round = 0; round < kills; round++) {
       const { records: begun } = (await reprocessing.status())!
@@ -171,7 +171,7 @@ test(
       reached.push(resumed.records)
     }
     t.diagnostic(`resumed at ${reached.join(', ')} records`)
-    await reprocessing.start({ module: modules.old }, { again: true, share: 1 })
+    await reprocessing.start({ app: modules.old }, { again: true, share: 1 })
     assert.equal((await reprocessing.diff()).differences, 0)
   },
 )
@@ -221,7 +221,7 @@ test(
     const engine = await open(directory)
     const { reprocessing } = engine
     await move(engine, 2_000)
-    await reprocessing.start({ module: modules.new })
+    await reprocessing.start({ app: modules.new })
     const counts = { done: 0, failed: 0 }
     let promotionMs = 20
     for (let round = 0; round < kills; round++) {
@@ -267,7 +267,7 @@ test(
     const directory = await place(t)
     const { reprocessing } = await open(directory)
     await move(engines.get(directory)!, 5_000)
-    await reprocessing.start({ module: modules.new })
+    await reprocessing.start({ app: modules.new })
     // Long enough for the lock to be garbage-collected, if nothing refers to it.
     await reprocessing.diff()
     const lock = join(directory, derivingLock)
@@ -397,7 +397,7 @@ test(
 
     const engine = await open(directory)
     const { reprocessing } = engine
-    await reprocessing.start({ module: modules.old }, { again: true, share: 1 })
+    await reprocessing.start({ app: modules.old }, { again: true, share: 1 })
     const { sha256: diff, differences } = await reprocessing.diff()
     assert.equal(differences, 0)
     const { generation } = await reprocessing.promote({ diff }, { requestId: 'promotion' })
@@ -475,7 +475,7 @@ test(
 async function differing(t: TestContext, requests: number) {
   const engine = await open(await place(t))
   await move(engine, requests, 'r', requests)
-  await engine.reprocessing.start({ module: modules.closed })
+  await engine.reprocessing.start({ app: modules.closed })
   await engine.reprocessing.caughtUp()
   return engine.reprocessing
 }
@@ -548,7 +548,7 @@ for (const harm of ['removed', 'changed'] as const) {
       const directory = await place(t)
       let engine = await open(directory)
       await move(engine, 1_000)
-      const { version } = await engine.reprocessing.start({ module: modules.new })
+      const { version } = await engine.reprocessing.start({ app: modules.new })
       await engine.reprocessing.caughtUp()
       await engine.reprocessing.pause()
       const file = join(directory, 'code', `${version}.js`)
@@ -589,7 +589,7 @@ test(
     const directory = await place(t)
     const engine = await open(directory)
     await move(engine, 10)
-    await engine.reprocessing.start({ module: import.meta.resolve('./wallets-endless.ts') })
+    await engine.reprocessing.start({ app: import.meta.resolve('./wallets-endless.ts') })
     const pid = derivingIn(directory)
     // Only its processor time shows that it is in the loop: more than a start takes.
     await until(() => processorMs(pid) > 3_000)

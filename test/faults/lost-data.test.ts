@@ -7,7 +7,7 @@ import { createEngine, type Report } from 'hence'
 import { server } from 'hence/server'
 import { exitCode } from '../../src/cli/terminal/exit-code.ts'
 import { started } from '../hence-process.ts'
-import app from './till.ts'
+import type app from './till.ts'
 
 // The data directory is removed, or its log changed, under a running process. The process says so at once, and acknowledges
 // no request that may be gone tomorrow.
@@ -56,9 +56,8 @@ for (const [what, lose] of Object.entries(losses)) {
       const data = join(await homeFor(t), 'data')
       const reports: Report[] = []
       const alarm = Promise.withResolvers<void>()
-      const engine = await createEngine({
-        app,
-        module: import.meta.resolve('./till.ts'),
+      const engine = await createEngine<typeof app>({
+        app: import.meta.resolve('./till.ts'),
         data,
         report(each) {
           reports.push(each)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { createEngine, type Report } from 'hence'
 import { doctor } from 'hence/offline'
-import app from './till.ts'
+import type app from './till.ts'
 
 // Others than the owner get no access to a data directory, whatever the umask.
 
@@ -15,9 +15,8 @@ test('directories are 0700 and files 0600 under umask 022, and a wider directory
   const before = process.umask(0o022)
   const reports: Report[] = []
   const open = () =>
-    createEngine({
-      app,
-      module: import.meta.resolve('./till.ts'),
+    createEngine<typeof app>({
+      app: import.meta.resolve('./till.ts'),
       data,
       audit: true,
       report: (each) => reports.push(each),

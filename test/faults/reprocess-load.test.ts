@@ -29,7 +29,12 @@ function openOld(directory: string): Promise<Engine<typeof old>> {
 
 async function open(directory: string, app: typeof old, module: string): Promise<Engine<typeof old>> {
   const data = await openDirectory({ directory, partitions, clock: systemClock, report: () => {} })
-  return createEngine({ app, module, data, handlers: { sorry: () => {} } as never, report: () => {} })
+  return createEngine<typeof app>({
+    app: module,
+    data,
+    handlers: { sorry: () => {} } as never,
+    report: () => {},
+  })
 }
 
 /** Clients that send one request after another. */
@@ -122,7 +127,7 @@ test(`the same code, derived again from ${records} records under load, has an em
   const { engine } = await loaded(t)
   const load = new Load(engine, 'meanwhile', clients, Number.POSITIVE_INFINITY)
   const { reprocessing } = engine
-  await reprocessing.start({ module: modules.old }, { again: true })
+  await reprocessing.start({ app: modules.old }, { again: true })
   await holding(t, load, 'deriving again', () => reprocessing.caughtUp())
   const { differences } = await holding(t, load, 'diff', () => reprocessing.diff())
   assert.equal(differences, 0)
@@ -134,7 +139,7 @@ test(`other code, derived again from ${records} records and promoted under load,
   const { directory, engine } = await loaded(t)
   const load = new Load(engine, 'meanwhile', clients, Number.POSITIVE_INFINITY)
   const { reprocessing } = engine
-  await reprocessing.start({ module: modules.new })
+  await reprocessing.start({ app: modules.new })
   await holding(t, load, 'deriving again', () => reprocessing.caughtUp())
   const { sha256: diff, differences } = await holding(t, load, 'diff', () => reprocessing.diff())
   assert.ok(differences > 0)

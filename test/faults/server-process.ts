@@ -2,13 +2,12 @@
 import { createEngine, systemClock } from 'hence'
 import { server } from 'hence/server'
 import { openDirectory } from '../../src/storage/storage.ts'
-import app from './till.ts'
+import type app from './till.ts'
 
 const [, , directory, port] = process.argv
 
-const engine = await createEngine({
-  app,
-  module: import.meta.resolve('./till.ts'),
+const engine = await createEngine<typeof app>({
+  app: import.meta.resolve('./till.ts'),
   // Small segments and few rows a checkpoint, so that both change often and a kill hits them.
   data: await openDirectory({
     directory: directory!,

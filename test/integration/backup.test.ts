@@ -29,7 +29,7 @@ async function folderFor(): Promise<string> {
 }
 
 const open = (data: string) =>
-  createEngine({ app: notes, module, data, partitions: 3, audit: true, report: () => {} })
+  createEngine<typeof notes>({ app: module, data, partitions: 3, audit: true, report: () => {} })
 
 type Engine = Awaited<ReturnType<typeof open>>
 
@@ -183,7 +183,7 @@ test('a restore to right after any record has the tables of that moment', async 
   const folder = await folderFor()
   const data = join(folder, 'data')
   const requests = Array.from({ length: 12 }, (_, i) => ({ owner: `o${i % 3}`, number: i % 9, text: 'x' }))
-  const engine = await createEngine({ app: notes, module, data, audit: true, report: () => {} })
+  const engine = await createEngine<typeof notes>({ app: module, data, audit: true, report: () => {} })
   // A log begins with a record of the code version.
   const before = 1
   // All at once, so that batches have several records, and most records are not the last of their batch.
@@ -211,9 +211,8 @@ test('a restore to right after any record has the tables of that moment', async 
       at: [{ partition: 0, offset: before + i }],
     })
     assert.deepEqual([records, ends, flaws], [before + i + 1, [before + i + 1], []])
-    const then = await createEngine({
-      app: notes,
-      module,
+    const then = await createEngine<typeof notes>({
+      app: module,
       data: to,
       audit: true,
       report: assert.fail as never,
@@ -262,7 +261,7 @@ test('with several partitions, a restore to any record has no event without its 
       const { ends, flaws } = await restore({ from: data, to, at: [{ partition, offset }] })
       assert.equal(ends[partition], offset + 1)
       assert.deepEqual(flaws, [])
-      const then = await createEngine({ app: notes, module, data: to, report: assert.fail as never })
+      const then = await createEngine<typeof notes>({ app: module, data: to, report: assert.fail as never })
       await then.idle()
       await then.close()
     }
@@ -284,7 +283,7 @@ test('with several partitions, a restore to any record has no event without its 
 test('a backup beside a running engine has no event without its cause, whichever partition it reads first', async (t) => {
   const folder = await folderFor()
   const data = join(folder, 'data')
-  const engine = await createEngine({ app: notes, module, data, partitions: 4, report: () => {} })
+  const engine = await createEngine<typeof notes>({ app: module, data, partitions: 4, report: () => {} })
   t.after(() => engine.close())
   let stopped = false
   let sent = 0
@@ -305,7 +304,7 @@ test('a backup beside a running engine has no event without its cause, whichever
   stopped = true
   await Promise.all(lanes)
   for (const copy of copies) {
-    const again = await createEngine({ app: notes, module, data: copy, report: assert.fail as never })
+    const again = await createEngine<typeof notes>({ app: module, data: copy, report: assert.fail as never })
     await again.idle()
     await again.close()
   }

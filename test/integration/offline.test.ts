@@ -3,7 +3,6 @@ import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { pathToFileURL } from 'node:url'
 import { createEngine, HenceError } from 'hence'
 import {
   backup,
@@ -74,8 +73,7 @@ before(async () => {
 after(() => rm(home, { recursive: true, force: true }))
 
 async function start(directory: string) {
-  const { default: app } = await import(pathToFileURL(modules.old).href)
-  return createEngine({ app, module: modules.old, data: directory, partitions: 2, report: () => {} })
+  return createEngine({ app: modules.old, data: directory, partitions: 2, report: () => {} })
 }
 
 async function copyOf(name: string): Promise<string> {
@@ -161,29 +159,29 @@ test('a backup beside an engine is whole, and restores to a record', async () =>
 
 test('check, dryRun and plan: what new code can read, and what it derives differently', async () => {
   const module = modules.fee
-  const read = await check({ data, module })
+  const read = await check({ data, app: module })
   assert.deepEqual([read.unreadable, read.isPart], [[], false])
-  const part = await check({ data, module, records: 10 })
+  const part = await check({ data, app: module, records: 10 })
   assert.ok(part.isPart && part.records < read.records)
 
   const lines: string[] = []
   const { last, progress } = recorder()
-  const ran = await dryRun({ data, module, samples: 1, each: (line) => lines.push(line), progress })
+  const ran = await dryRun({ data, app: module, samples: 1, each: (line) => lines.push(line), progress })
   assert.ok(ran.diff!.differences > 0)
   assert.equal(lines.length, ran.diff!.differences)
   assert.deepEqual([last.get('derive')!.done, ran.failures], [2 * ran.records, 0])
-  assert.equal((await dryRun({ data, module: modules.old })).diff!.differences, 0)
+  assert.equal((await dryRun({ data, app: modules.old })).diff!.differences, 0)
 
-  const closed = await dryRun({ data, module: modules.closed })
+  const closed = await dryRun({ data, app: modules.closed })
   assert.deepEqual([closed.unreadable.map(({ type }) => type), closed.diff], [['pay'], undefined])
 
-  const planned = await plan({ data, module: modules.closed })
+  const planned = await plan({ data, app: modules.closed })
   assert.deepEqual([planned.records, planned.estimateMs], [read.records, undefined])
   assert.deepEqual(planned.definitions, [
     { kind: 'request', name: 'pay', change: 'removed' },
     { kind: 'request', name: 'transfer', change: 'added' },
   ])
-  assert.ok((await plan({ data, module })).estimateMs! > 0)
+  assert.ok((await plan({ data, app: module })).estimateMs! > 0)
 })
 
 test('a damaged file: a flaw, a finding and a repair', async () => {
@@ -194,7 +192,7 @@ test('a damaged file: a flaw, a finding and a repair', async () => {
   const to = join(home, 'damaged-copy')
   await assert.rejects(backup({ data: directory, to }), { code: 'log-damaged' })
   assert.deepEqual(await readdir(to), [], 'a part of a copy does not stay')
-  await assert.rejects(dryRun({ data: directory, module: modules.old }), { code: 'log-damaged' })
+  await assert.rejects(dryRun({ data: directory, app: modules.old }), { code: 'log-damaged' })
 
   const { findings, repairs } = await doctor({ data: directory })
   const found = findings.find(({ code }) => code === 'log-damaged')!
@@ -242,8 +240,8 @@ test('an aborted signal stops the work, which leaves nothing behind', async (t) 
   const works: Record<string, [OfflineProgress['step'][], (work: object) => Promise<unknown>]> = {
     verify: [['verify', 'derive'], (work) => verify({ data, ...work })],
     backup: [['copy', 'verify'], (work) => backup({ data, to: join(home, 'stopped'), ...work })],
-    dryRun: [['read', 'derive'], (work) => dryRun({ data, module: modules.fee, ...work })],
-    plan: [['read'], (work) => plan({ data, module: modules.fee, ...work })],
+    dryRun: [['read', 'derive'], (work) => dryRun({ data, app: modules.fee, ...work })],
+    plan: [['read'], (work) => plan({ data, app: modules.fee, ...work })],
     doctor: [['read'], (work) => doctor({ data, ...work })],
     logStats: [['read'], (work) => logStats({ data, ...work })],
   }

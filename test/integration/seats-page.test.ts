@@ -9,7 +9,7 @@ import { after, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createEngine } from 'hence'
 import type { BrowserContext, Page } from 'playwright-core'
-import seats from '../../examples/seats/seats.ts'
+import type seats from '../../examples/seats/seats.ts'
 import { crashAt } from '../crash-points.ts'
 import { openChromium } from './chromium.ts'
 import { SeatsHouse } from './seats-house.ts'
@@ -320,9 +320,8 @@ test(
     }
     await stop('SIGTERM')
     assert.equal(server!.exitCode, 0)
-    const engine = await createEngine({
-      app: seats,
-      module: import.meta.resolve('../../examples/seats/seats.ts'),
+    const engine = await createEngine<typeof seats>({
+      app: import.meta.resolve('../../examples/seats/seats.ts'),
       data,
     })
     opened = engine

@@ -52,7 +52,7 @@ export default app('bank', {
 const open = async (name: keyof typeof modules, options: object = {}): Promise<Engine<App>> => {
   const module = modules[name]
   const { default: app } = await import(pathToFileURL(module).href)
-  return createEngine({ app, module, data, partitions: 3, report: () => {}, ...options })
+  return createEngine<typeof app>({ app: module, data, partitions: 3, report: () => {}, ...options })
 }
 
 async function pay(engine: Engine<App>, from: number): Promise<void> {
@@ -90,7 +90,7 @@ before(async () => {
   engine = await open('later', { onCodeChange: 'continue' })
   await pay(engine, 40)
   const later = engine.stats().version
-  const { version: strict } = await engine.reprocessing.start({ module: modules.strict })
+  const { version: strict } = await engine.reprocessing.start({ app: modules.strict })
   await promote(engine, 'p1')
   await pay(engine, 80)
   await promote(engine, 'p2')

@@ -3,7 +3,7 @@ import { HenceError } from '../../failure.ts'
 import { keepCode } from '../../offline/code.ts'
 import { snapshotData } from '../../offline/data-snapshot.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../reprocess/reprocessing.ts'
-import { bundle } from '../../sandbox/bundle.ts'
+import { bundleApp } from '../../sandbox/bundle.ts'
 import { sandboxed } from '../../sandbox/program.ts'
 import type { Generations } from '../../server/reprocess.ts'
 import type { ServiceOptions } from '../address.ts'
@@ -27,11 +27,11 @@ export function httpTarget({ url, key, data }: ServiceOptions): ReprocessTarget 
     ask({ method: 'POST', path, body: JSON.stringify(body), headers })
   return {
     generations: async () => (await ask({ path: '/reprocess' })) as Generations,
-    async start(module, options) {
+    async start(app, options) {
       if (data === undefined) throw noDirectory()
       // Throws if this is not a data directory, before anything is written there.
       await snapshotData(data)
-      const code = await bundle(module)
+      const code = await bundleApp(app)
       sandboxed(code).close()
       await keepCode(data, code)
       return (await post('/reprocess', { version: code.hash, ...options })) as ReprocessStatus

@@ -1,4 +1,3 @@
-import { resolve } from 'node:path'
 import { openEmbedded } from '../../offline/embedded.ts'
 import { generationsOf } from '../../server/reprocess.ts'
 import { Spool } from '../../server/spool.ts'
@@ -15,7 +14,7 @@ export async function localTarget({ app, json }: ServiceOptions, data: string): 
   const { reprocessing } = engine
   return {
     generations: () => generationsOf(engine),
-    start: (module, options) => reprocessing.start({ module: resolve(module) }, options),
+    start: (app, options) => reprocessing.start({ app }, options),
     pause: () => reprocessing.pause(),
     resume: () => reprocessing.resume(),
     diff: (samples) => reprocessing.diff({ samples }),

@@ -20,8 +20,8 @@ export function planCommand() {
     .addOption(jsonOption())
     .addHelpText('after', '\nIt only reads the log, and may run beside a running server.')
     .action(
-      runs(async (module: string, { data, json }: PlanOptions, _command: unknown) => {
-        const made = await withProgress((work) => plan({ data, module, ...work }))
+      runs(async (app: string, { data, json }: PlanOptions, _command: unknown) => {
+        const made = await withProgress((work) => plan({ data, app, ...work }))
         if (made === undefined) return exitCode.tryAgain
         if (json) await print(JSON.stringify(made))
         else for (const line of planText(made)) await print(line)

@@ -7,10 +7,7 @@ import { embeddedOptions, serverOptions } from '../address.ts'
 export interface ReprocessTarget {
   generations(): Promise<Generations>
   /** Starts a candidate with the code of a module, as its files are now. */
-  start(
-    module: string,
-    options: { readonly share?: number; readonly again?: boolean },
-  ): Promise<ReprocessStatus>
+  start(app: string, options: { readonly share?: number; readonly again?: boolean }): Promise<ReprocessStatus>
   pause(): Promise<ReprocessStatus>
   resume(): Promise<ReprocessStatus>
   /** Returns the summary of a diff, with this many samples of each group. */
