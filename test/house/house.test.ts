@@ -168,6 +168,7 @@ test('the public entries export exactly these names', async () => {
   assert.deepEqual(await names('hence'), [
     'HenceError',
     'app',
+    'bundleApp',
     'checkConsistency',
     'checkReceipt',
     'createEngine',
