@@ -23,7 +23,7 @@ if (what === 'hello') {
   )
 } else {
   const engine = await createEngine<typeof app>({ app: import.meta.resolve('./app.ts'), data: data! })
-  const web = server(engine)
+  const web = server(engine, { open: true })
   const { port } = await web.listen()
   reportToParent({ port })
 }

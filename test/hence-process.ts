@@ -110,7 +110,7 @@ export async function started(
   args: readonly string[],
   options: HenceOptions = {},
 ): Promise<Running & { readonly url: string }> {
-  const running = new Running(['start', ...args, '--port', '0', '--json'], options)
+  const running = new Running(['start', ...args, '--open', '--port', '0', '--json'], options)
   const { listening } = JSON.parse(await running.line(/"listening"/))
   return Object.assign(running, { url: listening as string })
 }

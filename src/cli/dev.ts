@@ -12,7 +12,7 @@ import type { Diff } from '../reprocess/reprocessing.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { checkHost, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
+import { guardOf, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { formatSummary } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print, printError, printReport } from './terminal/output.ts'
@@ -33,7 +33,8 @@ export function devCommand() {
       '\nIt derives every record twice and compares. If new code does not build, throws while it loads, or cannot derive the log,\nit prints the error and keeps the old version running. Otherwise it prints what differs and promotes the new code.',
     )
     .action(
-      runs(async (path: string, options: ServeOptions, _command: unknown) => {
+      runs(async (path: string, given: ServeOptions, _command: unknown) => {
+        const options = { ...given, open: true } as const
         const stop = stopSignal()
         const module = resolve(path)
         const session = await DevSession.open(await load(module), options)
@@ -78,7 +79,7 @@ class DevSession {
 
   static async open(code: AppBundle, options: ServeOptions): Promise<DevSession> {
     const { data, partitions, handlers, json } = options
-    await checkHost(options)
+    await guardOf(options)
     const before = await codeInForce(data)
     const show = printReport(json === true)
     const stopped = Promise.withResolvers<number>()

@@ -41,9 +41,12 @@ function createCommand() {
         const { data, principal = name, permission, expires, json } = options
         await mkdir(data, { recursive: true, mode: 0o700 })
         const wanted = { name, principal, permissions: permission, ...(expires && { expires }) }
+        const isFirst = !existsSync(keysFile(data))
         const { key, secret } = await createKey(keysFile(data), wanted)
         if (!existsSync(join(data, 'log')))
           note(`There is no log in ${resolve(data)} yet. The first start with this directory creates one.`)
+        else if (isFirst)
+          note('This is the first key. A server that was started with --open reads it at its next start.')
         if (json) await print(JSON.stringify({ ...key, secret }))
         else {
           note(`${describe(key)}\nThe secret, which is shown only now:`)

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { type Command, Option } from 'commander'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
+import { HenceError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
 import { server } from '../server/index.ts'
 import { checkUnguarded } from '../server/server.ts'
@@ -18,6 +19,8 @@ export interface ServeOptions {
   readonly partitions?: number
   /** The module of the handlers that run the app's effects. */
   readonly handlers?: string
+  /** Without API keys everybody on this machine may do everything. */
+  readonly open?: true
   readonly json?: true
 }
 
@@ -61,30 +64,41 @@ export interface Served {
 const portWaitMs = 5_000
 
 /**
- * Refuses an unsafe address before anything is created or opened.
- * @throws HenceError `listen-unsafe` (change)
+ * How callers are authenticated: by the API keys of the data directory, if there are any.
+ * @throws HenceError `keys-missing`, `listen-unsafe` (change)
  */
-export async function checkHost({ data, host }: ServeOptions): Promise<void> {
-  if ((await keysOf(data)) === undefined) checkUnguarded(host)
+export async function guardOf({
+  data,
+  host,
+  open,
+}: ServeOptions): Promise<{ keys: string } | { open: true }> {
+  const file = keysFile(data)
+  // A file that cannot be read is there: the server refuses every key and says why.
+  const isThere = await stat(file).then(
+    () => true,
+    (error) => error.code !== 'ENOENT',
+  )
+  if (isThere) return { keys: file }
+  if (!open) throw keysMissing(data)
+  checkUnguarded(host)
+  return { open }
 }
 
-/** The file of the API keys, if it exists. */
-async function keysOf(data: string): Promise<string | undefined> {
-  const file = keysFile(data)
-  return await stat(file).then(
-    () => file,
-    () => undefined,
+function keysMissing(data: string): HenceError {
+  return new HenceError(
+    'keys-missing',
+    'change',
+    `There are no API keys in ${keysFile(data)}, and nothing was started. Make one:
+  hence keys create NAME --data ${data} --permission submit read
+or, for development, start with --open: then everybody on this machine may do everything.`,
   )
 }
 
 /**
- * Serves an engine. If the data directory has API keys, they are required; else only this machine is served.
+ * Serves an engine to callers that `guardOf` lets in.
  */
-export async function serve(
-  engine: Engine<App>,
-  { data, port, host, handlers }: ServeOptions,
-  report: Reporter,
-): Promise<Served> {
+export async function serve(engine: Engine<App>, options: ServeOptions, report: Reporter): Promise<Served> {
+  const { port, host, handlers } = options
   const { name, effects } = engine.app
   if (effects.size > 0 && handlers === undefined) {
     report({
@@ -93,8 +107,7 @@ export async function serve(
       message: `The effects of "${name}" (${[...effects.keys()].join(', ')}) are stored and not delivered: give --handlers.`,
     })
   }
-  const keys = await keysOf(data)
-  const web = server(engine, { report, ...(keys && { keys }) })
+  const web = server(engine, { report, ...(await guardOf(options)) })
   const deadline = performance.now() + portWaitMs
   for (;;) {
     try {

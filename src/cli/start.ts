@@ -6,7 +6,7 @@ import { HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
 import { command, jsonOption, runs } from './command.ts'
-import { checkHost, type ServeOptions, serve, serveOptions } from './serve.ts'
+import { guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printReport } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
@@ -14,13 +14,14 @@ import { stopSignal } from './terminal/stop-signal.ts'
 /** `hence start`: runs an app. */
 export function startCommand() {
   const start = command('start', 'run an app behind an HTTP server', [
-    'hence start shop.ts',
+    'hence start shop.ts --open                         without API keys, for this machine only',
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
     'hence start shop.ts --handlers handlers.ts         delivers the effects of the app',
     'hence start shop.ts --wait                         takes over when the old process has drained',
     'hence start shop.ts --on-code-change continue      new code derives the next records',
   ]).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(start)
+    .option('--open', 'while the data directory has no API keys, let everybody on this machine do everything')
     .option('--wait', 'wait until another process releases the data directory, then take over')
     .option('--audit', 'sign tree heads of the log, at least every second; receipts require them')
     .option(
@@ -82,7 +83,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
       stopped.resolve()
     }
   }
-  await checkHost(options)
+  await guardOf(options)
   const opening = createEngine({
     app: path,
     data,

@@ -20,7 +20,7 @@ export type Authenticate = (
 /** How long a session of the host counts before the host is asked again. */
 const sessionMs = 1_000
 
-/** In development, without keys and `authenticate`: everybody on this machine may do everything. */
+/** Of an open server: everybody on this machine may do everything. */
 const anybody: Caller = { principal: '', permissions: ['admin'] }
 
 /** @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable` (operator) */

@@ -9,7 +9,7 @@ import { type TestContext, test } from 'node:test'
 import { trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { createEngine } from 'hence'
-import { createKey, server } from 'hence/server'
+import { createKey, type ServerOptions, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import notes from '../../test/server/notes.ts'
 import { serveNotes } from '../../test/server/serve.ts'
@@ -17,7 +17,7 @@ import { serveNotes } from '../../test/server/serve.ts'
 const note = (number: number) => ({ owner: 'ada', number, text: 'x' })
 
 /** A server without keys and `authenticate`. */
-async function open(t: TestContext, options = {}) {
+async function open(t: TestContext, options: ServerOptions = { open: true }) {
   const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
   const web = server(engine, { report: () => {}, ...options })
   t.after(async () => {
@@ -35,6 +35,23 @@ async function status(url: string, headers: Record<string, string>): Promise<num
   response.resume()
   return response.statusCode
 }
+
+test('without keys it must be opened, and with keys it cannot be', async (t) => {
+  const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
+  t.after(() => engine.close())
+  const reports: string[] = []
+  const report = ({ code }: { code: string }) => void reports.push(code)
+  for (const options of [{}, { open: false }, { cors: { origins: ['https://shop.example'] } }]) {
+    assert.throws(() => server(engine, { ...options, report }), { code: 'keys-missing', advice: 'change' })
+  }
+  for (const options of [{ keys: 'keys.json' }, { authenticate: () => undefined }]) {
+    assert.throws(() => server(engine, { open: true, ...options, report }), { code: 'option-invalid' })
+    await server(engine, { ...options, report }).close()
+  }
+  assert.deepEqual(reports, [])
+  await server(engine, { open: true, report }).close()
+  assert.deepEqual(reports, ['server-open'])
+})
 
 test('without keys it answers this machine only, and no page of another origin', async (t) => {
   const web = await open(t)
@@ -324,7 +341,7 @@ test('invalid limits and paths are refused', async () => {
     { path: '/hence/' },
     { path: '/a b' },
   ]) {
-    assert.throws(() => server(engine, options as never), { code: 'option-invalid' })
+    assert.throws(() => server(engine, { open: true, ...options } as never), { code: 'option-invalid' })
   }
   await engine.close()
 })

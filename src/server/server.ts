@@ -7,7 +7,7 @@ import type { App } from '../app/index.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
-import { printReport, type Reporter } from '../report.ts'
+import { printReport, type Report, type Reporter } from '../report.ts'
 import { Access, type Identity } from './access.ts'
 import { Activity } from './activity.ts'
 import { type Answer, drop, responseOf, writeAnswer } from './answer.ts'
@@ -32,6 +32,11 @@ export interface ServerOptions {
   readonly authenticate?: Authenticate
   /** The file of API keys, conventionally `keys.json` in the data directory; asked before `authenticate`. */
   readonly keys?: string
+  /**
+   * Without the two before: everybody on this machine may do everything. For development; pages of other origins and
+   * requests that came through a proxy are refused.
+   */
+  readonly open?: boolean
   /** The path that the server is mounted at, if the host leaves it in the address: `/hence`. Default: none. */
   readonly path?: string
   /** Origins whose pages may use the server. Default: none but its own. */
@@ -53,7 +58,7 @@ export interface Server {
   node(request: IncomingMessage, response: ServerResponse, next?: () => void): void
   /**
    * Opens a listener.
-   * @throws HenceError `listen-unsafe` (change) on an address beyond this machine without `keys` or `authenticate`,
+   * @throws HenceError `listen-unsafe` (change) on an address beyond this machine with `open`,
    *   `listen-failed` (operator)
    */
   listen(options?: { readonly port?: number; readonly host?: string }): Promise<Listening>
@@ -63,7 +68,7 @@ export interface Server {
 
 /**
  * Serves an engine over HTTP; see docs/reference/http.md for its routes.
- * @throws HenceError `option-invalid` (change)
+ * @throws HenceError `keys-missing` (change) without `keys`, `authenticate` and `open`; `option-invalid` (change)
  */
 export function server<A extends App>(engine: Engine<A>, options: ServerOptions = {}): Server {
   const { clock = systemClock, report = printReport, authenticate, path = '' } = options
@@ -74,6 +79,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
       `\`path\` must be like "/hence", without a slash at its end, not ${JSON.stringify(path)}.`,
     )
   }
+  checkGuard(options)
   const limits = limitsOf(options.limits)
   const closing = new AbortController()
   const activity = new Activity()
@@ -151,6 +157,8 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     return problemAnswer(problemOf(known ? error : unforeseen()))
   }
 
+  if (options.open) report(saysOpen)
+
   const hono = new Hono<{ Bindings: Carrier }>({ strict: true })
   if (options.cors) hono.use(corsFor(options.cors))
   hono.all('*', async ({ req: { raw: request }, env: { outgoing, incoming } }) => {
@@ -188,7 +196,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
       serve(request, response)
     },
     async listen({ port = 0, host = '127.0.0.1' } = {}) {
-      if (authenticate === undefined && keys === undefined) checkUnguarded(host)
+      if (options.open) checkUnguarded(host)
       listener = new Listener(serve, limits)
       return listener.open(host, port)
     },
@@ -280,6 +288,32 @@ function bodyIsGone(): HenceError {
   )
 }
 
+/** @throws HenceError `keys-missing`, `option-invalid` (change) */
+function checkGuard({ keys, authenticate, open }: ServerOptions): void {
+  const isGuarded = keys !== undefined || authenticate !== undefined
+  if (isGuarded !== (open === true)) return
+  if (isGuarded) {
+    throw new HenceError(
+      'option-invalid',
+      'change',
+      'With `open` everybody may do everything: leave it out, or `keys` and `authenticate`.',
+    )
+  }
+  throw new HenceError(
+    'keys-missing',
+    'change',
+    'Nobody would be authenticated. Pass `keys` (the file of API keys) or `authenticate`; or for development `open: ' +
+      'true`, which lets everybody on this machine do everything.',
+  )
+}
+
+const saysOpen: Report = {
+  level: 'warning',
+  code: 'server-open',
+  message:
+    'There are no keys, so everybody on this machine may do everything. Other machines and proxies are refused.',
+}
+
 /**
  * A server without authentication may be reached from this machine only.
  * @throws HenceError `listen-unsafe` (change)
@@ -289,7 +323,7 @@ export function checkUnguarded(host: string): void {
   throw new HenceError(
     'listen-unsafe',
     'change',
-    `Without keys or \`authenticate\`, anybody who reaches ${host} could do everything. Set one of them, or listen on ` +
-      '127.0.0.1.',
+    `An open server, without keys or \`authenticate\`, would let anybody who reaches ${host} do everything. Set one of ` +
+      'them, or listen on 127.0.0.1.',
   )
 }

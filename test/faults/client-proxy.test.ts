@@ -29,7 +29,7 @@ test(`${count} requests through a bad proxy (HENCE_SEED=${seed})`, { timeout: 60
   const random = randomFrom(seed)
   const below = (n: number) => Math.floor(random() * n)
   const engine = await createEngine({ app: till, data: memoryStorage({ partitions: 3 }), report: () => {} })
-  const web = server(engine, { report: () => {} })
+  const web = server(engine, { open: true, report: () => {} })
   const { port } = await web.listen()
   const draw = (): Fault | 'none' => (random() < 0.4 ? faults[below(faults.length)]! : 'none')
   const proxy = await BadProxy.listen({ port, draw, lateMs: () => timeoutMs + below(timeoutMs) })

@@ -26,7 +26,18 @@ test(`${deploys} deploys under ${clients} clients: nothing is lost or done twice
   const data = join(home, 'data')
   const port = await freePort()
   const start = () => {
-    return new Running(['start', app, '--data', data, '--port', `${port}`, '--partitions', '3', '--wait'])
+    return new Running([
+      'start',
+      app,
+      '--data',
+      data,
+      '--open',
+      '--port',
+      `${port}`,
+      '--partitions',
+      '3',
+      '--wait',
+    ])
   }
   let load: ManyClients | undefined
   let serving = start()

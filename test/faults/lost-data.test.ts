@@ -64,7 +64,7 @@ for (const [what, lose] of Object.entries(losses)) {
           if (each.level === 'alarm') alarm.resolve()
         },
       })
-      const web = server(engine, { report: () => {}, path: '' })
+      const web = server(engine, { open: true, report: () => {} })
       const ask = async (path: string) => (await web.fetch(new Request(`http://localhost${path}`))).status
       assert.equal((await engine.submit('pay', pay, { requestId: 'first' })).status, 'accepted')
       assert.equal(await ask('/readyz'), 200)

@@ -19,7 +19,7 @@ const engine = await createEngine<typeof app>({
   checkpointRows: 60,
   report: () => {},
 })
-const web = server(engine, { report: () => {} })
+const web = server(engine, { open: true, report: () => {} })
 const { port: listening } = await web.listen({ port: Number(port) })
 process.send!({ port: listening })
 process.on('message', async () => {

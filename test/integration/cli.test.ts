@@ -289,10 +289,17 @@ test('log cat --json exports everything: inputs byte for byte, in order, also be
 
 test('keys: created, listed and revoked; a running server follows', async (t) => {
   const data = join(home, 'keys')
-  const unsafe = await hence(['start', app, '--data', data, '--port', '0', '--host', '0.0.0.0'])
-  assert.deepEqual([unsafe.code, unsafe.stdout], [1, ''])
-  assert.match(unsafe.stderr, /listen-unsafe/)
-  await assert.rejects(stat(data), { code: 'ENOENT' }, 'a refused command created the directory')
+  const start = ['start', app, '--data', data, '--port', '0']
+  for (const [more, code] of [
+    [[], /^keys-missing: .*hence keys create.*--open/s],
+    [['--host', '0.0.0.0'], /^keys-missing: /],
+    [['--open', '--host', '0.0.0.0'], /^listen-unsafe: /],
+  ] as const) {
+    const unsafe = await hence([...start, ...more])
+    assert.deepEqual([unsafe.code, unsafe.stdout], [1, ''])
+    assert.match(unsafe.stderr, code)
+    await assert.rejects(stat(data), { code: 'ENOENT' }, 'a refused command created the directory')
+  }
 
   const create = ['keys', 'create', 'till', '--data', data, '--principal', 'till-7', '--json', '--permission']
   const first = await hence([...create, 'submit:stock-product', 'read'])
@@ -303,8 +310,10 @@ test('keys: created, listed and revoked; a running server follows', async (t) =>
   assert.match(listed.stdout, /till: till-7 may submit:stock-product, read/)
   assert.ok(!listed.stdout.includes(made.secret) && !listed.stdout.includes(other.secret))
 
+  // `--open` takes no effect where there are keys.
   const server = await started([app, '--data', data, '--host', '0.0.0.0'])
   t.after(() => server.stop())
+  assert.doesNotMatch(server.errors, /server-open/)
   assert.equal((await hence([...create, 'read'])).stderr, '')
   const url = server.url.replace('0.0.0.0', '127.0.0.1')
   const as = (secret: string) => ({ env: { HENCE_URL: url, HENCE_KEY: secret } })
@@ -329,11 +338,12 @@ test('start: it stops gracefully, a second process is refused, and a waiting one
   const data = await filled('handover')
   const first = await started([app, '--data', data])
   t.after(() => first.stop('SIGKILL'))
-  const refused = await hence(['start', app, '--data', data, '--port', '0'])
+  await first.error(/server-open.*everybody on this machine may do everything/)
+  const refused = await hence(['start', app, '--data', data, '--open', '--port', '0'])
   assert.equal(refused.code, 5)
   assert.match(refused.stderr, /data-in-use/)
 
-  const next = new Running(['start', app, '--data', data, '--port', '0', '--wait'])
+  const next = new Running(['start', app, '--data', data, '--open', '--port', '0', '--wait'])
   t.after(() => next.stop('SIGKILL'))
   await next.error(new RegExp(`waiting for pid ${first.process.pid}`))
   assert.equal(next.lines.length, 0)
@@ -343,7 +353,7 @@ test('start: it stops gracefully, a second process is refused, and a waiting one
 
   const holder = await started([app, '--data', data])
   t.after(() => holder.stop('SIGKILL'))
-  const patient = new Running(['start', app, '--data', data, '--port', '0', '--wait'])
+  const patient = new Running(['start', app, '--data', data, '--open', '--port', '0', '--wait'])
   await patient.error(/waiting for pid/)
   assert.equal(await patient.stop(), 0, 'a signal does not end the wait')
 })
@@ -352,7 +362,7 @@ test('start: changed code is refused, and derives everything again with `reproce
   const data = await filled('changed')
   const changed = join(home, 'changed.ts')
   await writeFile(changed, (await readFile(app, 'utf8')).replace("'out-of-stock'", "'sold-out'"))
-  const refused = await hence(['start', changed, '--data', data, '--port', '0'])
+  const refused = await hence(['start', changed, '--data', data, '--open', '--port', '0'])
   assert.equal(refused.code, 1)
   assert.match(refused.stderr, /^code-changed: /)
   const server = await started([changed, '--data', data, '--on-code-change', 'reprocess'])
@@ -565,7 +575,7 @@ test('doctor: a directory that is sound, in use, torn or damaged, and --repair',
   assert.deepEqual([damage.level, damage.file], ['wrong', segment])
   assert.ok(damage.byte! < at && bytes.subarray(damage.byte, damage.byte! + 4).toString() === 'HNCB')
   assert.match(damage.todo!, /records at offsets 2 to 3 of partition 0/)
-  assert.equal((await hence(['start', app, '--data', data, '--port', '0'])).code, 6)
+  assert.equal((await hence(['start', app, '--data', data, '--open', '--port', '0'])).code, 6)
   const cat = await hence(['log', 'cat', '--data', data, '--json'])
   assert.deepEqual([cat.code, json(cat).length], [6, 2], 'records before the damage cannot be read')
 

@@ -142,7 +142,7 @@ test('a consumer in the process is notified of a promotion, even if no record fo
 
 test('a client that follows a table over HTTP ends with the right rows, through a promotion and a rollback', async (t) => {
   const engine = await opened(t)
-  const web = server(engine)
+  const web = server(engine, { open: true })
   const { url } = await web.listen()
   const following = client<App>({ url, outbox: memory() })
   t.after(async () => {

@@ -172,7 +172,7 @@ test('on a directory: plan, run, diff in every form, promote once, roll back, di
   assert.deepEqual(one(await hence(row)), { key: ['mug'], value: { title: 'A mug', stock: 0 } })
   const server = await started([fresh, '--data', data])
   assert.equal(await server.stop(), 0)
-  assert.equal((await hence(['start', old, '--data', data, '--port', '0'])).code, 1)
+  assert.equal((await hence(['start', old, '--data', data, '--open', '--port', '0'])).code, 1)
 
   const status = await at('status')
   assert.match(status.stdout, /^generation 1 live.*\ngeneration 0 following.*live before and kept/)
@@ -360,7 +360,7 @@ test('check: reads the whole log, compares, reports by exit code, and writes not
 
 test('start prints the command to run when the code has changed; `continue` keeps the rows', async () => {
   const data = await filled('changed')
-  const refused = await hence(['start', fresh, '--data', data, '--port', '0'])
+  const refused = await hence(['start', fresh, '--data', data, '--open', '--port', '0'])
   assert.equal(refused.code, 1)
   const line = refused.stderr.split('\n').find((text) => text.startsWith('  hence reprocess run'))!
   assert.deepEqual(line.trim().split(' '), ['hence', 'reprocess', 'run', fresh, '--data', data])
