@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 
 import { type TestContext, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import { z } from 'zod'
 import { accepted, cut, problem, type Script, ScriptedServer } from '../../test/scripted-server.ts'
 import { app, type Frozen, HenceError, type Reply, reject, scopes } from '../app/index.ts'
@@ -180,7 +181,7 @@ for (const [what, script] of noDecisions) {
       server.asked.map(({ id, body }) => [id, body]),
       Array.from({ length: 3 }, () => ['r1', JSON.stringify(mug)]),
     )
-    assert.deepEqual(hence.pending(), [])
+    assert.deepEqual(await hence.pending(), [])
   })
 }
 
@@ -232,7 +233,7 @@ for (const [status, code] of [
     await refused(hence.submit('place', mug, { requestId: 'r1' }), code, 'change')
     assert.equal((await told).error.code, code)
     assert.equal((await told).requestId, 'r1')
-    assert.deepEqual(hence.pending(), [])
+    assert.deepEqual(await hence.pending(), [])
     assert.equal(server.asked.length, 1)
   })
 }
@@ -277,7 +278,7 @@ test('without a login requests stay stored, until there is one', async (t) => {
   const stuck = await next(hence, 'stuck')
   assert.equal(stuck.problem?.code, 'not-authenticated')
   assert.deepEqual(
-    hence.pending().map(({ requestId, attempts }) => [requestId, attempts]),
+    (await hence.pending()).map(({ requestId, attempts }) => [requestId, attempts]),
     [[stuck.requestId, 1]],
   )
   key = 'new'
@@ -366,9 +367,9 @@ test('nothing is sent before it is stored, and what cannot be stored is not sent
   const reply = hence.submit('place', mug)
   await new Promise(setImmediate)
   assert.equal(server.asked.length, 0)
-  assert.deepEqual(hence.pending(), [])
   store()
   await reply
+  assert.deepEqual(await hence.pending(), [])
   failing = true
   const error = await refused(hence.submit('place', mug, { requestId: 'r1' }), 'outbox-failed', 'retry')
   assert.match(error.message, /no space/)
@@ -406,7 +407,7 @@ test('a client that is closed in the middle leaves its requests to the next one'
   assert.equal((await pending).requestId, 'r1')
   await both
   assert.deepEqual(decided, ['r1 place {"order":"o1","units":1}', 'r2 ship {"order":"o1"}'])
-  assert.deepEqual(second.pending(), [])
+  assert.deepEqual(await second.pending(), [])
 })
 
 test('an id on its way: the same content waits with it, another is refused', async (t) => {
@@ -634,3 +635,95 @@ export async function typed(hence: Client<Shop>): Promise<void> {
   // @ts-expect-error a table that the app does not have
   hence.subscribe({ tables: ['stock'] }, () => {})
 }
+
+test('an answer is read up to a bound, however little of it came over the wire', async (t) => {
+  const bomb = gzipSync(Buffer.alloc(128 * 1024 * 1024), { level: 9 })
+  assert.ok(bomb.length < 150_000)
+  const explode: Script = (response) => {
+    response.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' }).end(bomb)
+  }
+  const bound = { answerBytesMax: 1024 * 1024, patienceMs: 0 }
+  const { server, hence } = await open(t, () => explode, bound)
+  const held = () => process.memoryUsage().arrayBuffers + process.memoryUsage().heapUsed
+  const before = held()
+  let peak = 0
+  const watching = setInterval(() => {
+    peak = Math.max(peak, held() - before)
+  }, 1)
+  t.after(() => clearInterval(watching))
+  const stuck = next(hence, 'stuck')
+  const submitted = hence.submit('place', mug)
+  const { problem: found } = await stuck
+  assert.deepEqual([found?.code, found?.advice], ['answer-too-large', 'operator'])
+  await refused(hence.get('orders', ['o1']), 'answer-too-large', 'operator')
+  const ended = Promise.withResolvers<HenceError>()
+  // The bomb in place of a stream.
+  const following = connect<Shop>(server.url, { ...bound, backoff: quick })
+  t.after(() => following.close())
+  await refused(following.submit('place', mug, { requestId: 'r1' }), 'answer-too-large', 'operator')
+  following.subscribe(() => {}, ended.resolve)
+  assert.ok(peak < 64 * 1024 * 1024, `${peak} bytes`)
+  // The request is still stored, and is decided once the server answers.
+  server.answer((asked) =>
+    asked.path.startsWith('/changes') ? problem(404, 'x', 'change') : accepted(asked),
+  )
+  hence.retry()
+  assert.equal((await submitted).status, 'accepted')
+  assert.equal((await ended.promise).code, 'x')
+})
+
+test('a long Retry-After of somebody else silences for minutes, not hours', async (t) => {
+  const day = { 'retry-after': '86400' }
+  const hour = 3_600_000
+  for (const [script, msMax] of [
+    [{ ...html, status: 503, headers: day }, hour / 12],
+    [{ status: 503, body: { error: 'maintenance' }, headers: day }, hour / 12],
+    [problem(503, 'overloaded', 'retry', {}, day), hour],
+  ] as const) {
+    const { server, hence } = await open(t, (asked) => (server.asked.length === 1 ? script : accepted(asked)))
+    const reply = hence.submit('place', mug)
+    const { inMs } = await next(hence, 'retrying')
+    assert.ok(inMs >= msMax && inMs <= msMax + quick.mostMs, `${inMs} of ${msMax}`)
+    hence.retry()
+    assert.equal((await reply).status, 'accepted')
+  }
+})
+
+test('pending() is right from the first moment', async (t) => {
+  const { hence, again } = await open(t, () => cut, { backoff: { firstMs: 60_000, mostMs: 60_000 } })
+  const ids = async (of: Client<Shop>) => (await of.pending()).map(({ requestId }) => requestId)
+  hence.submit('place', mug, { requestId: 'r1' }).catch(() => {})
+  hence.submit('place', mug, { requestId: 'r2', queue: 'another' }).catch(() => {})
+  assert.deepEqual(await ids(hence), ['r1', 'r2'])
+  await hence.close()
+  assert.deepEqual(await ids(again()), ['r1', 'r2'])
+  const broken: Outbox = { open: () => Promise.reject(new HenceError('outbox-failed', 'retry', 'no disk')) }
+  const without = client<Shop>({ url: 'http://127.0.0.1:1', outbox: broken })
+  t.after(() => without.close())
+  await refused(without.pending(), 'outbox-failed', 'retry')
+})
+
+test('which refusals are final can be set, in both directions', async (t) => {
+  const seen: unknown[] = []
+  const isFinal: ClientOptions['isFinal'] = ({ status, code }) => {
+    seen.push([status, code])
+    return status === 413 ? true : code === 'not-allowed' ? false : undefined
+  }
+  const { server, hence } = await open(t, () => ({ ...html, status: 413 }), { isFinal })
+  await refused(hence.submit('place', mug), 'answer-not-understood', 'retry')
+  assert.deepEqual(await hence.pending(), [])
+  server.answer(() => problem(403, 'not-allowed', 'change'))
+  const kept = hence.submit('place', mug, { requestId: 'r1' })
+  assert.equal((await next(hence, 'stuck')).problem?.code, 'not-allowed')
+  server.answer(() => problem(404, 'unknown-request', 'change'))
+  // The tries before wrote nothing, so this one is a plain refusal.
+  await refused(kept, 'unknown-request', 'change')
+  // An earlier try may have been accepted, and a proxy says nothing about it.
+  server.answer(() => cut)
+  const unknown = hence.submit('place', mug, { requestId: 'r2' })
+  await next(hence, 'retrying')
+  server.answer(() => ({ ...html, status: 413 }))
+  await refused(unknown, 'outcome-unknown', 'operator')
+  assert.deepEqual(seen[0], [413, undefined])
+  assert.ok(seen.some((each) => JSON.stringify(each) === '[403,"not-allowed"]'))
+})

@@ -29,6 +29,7 @@ import type { Outbox } from './outbox.ts'
 import { Reading, tokensOf } from './reading.ts'
 import { follow } from './subscription.ts'
 import { Tokens } from './tokens.ts'
+import type { Refused } from './verdict.ts'
 
 export interface ClientOptions extends ExchangeOptions {
   /** Where requests are stored before they are sent: `indexedDb()`, `file(path)` or `memory()`. */
@@ -39,6 +40,12 @@ export interface ClientOptions extends ExchangeOptions {
   readonly backoff?: Backoff
   /** How long a read is retried while no server answers, in milliseconds. Default 10,000. */
   readonly patienceMs?: number
+  /**
+   * Decides which refusals (4xx) are final, so that the request leaves the outbox; undefined: as by default. The default
+   * keeps a request that has no login or a wrong address, and everything that is not Hence's own answer. Such an answer may
+   * come although the request was accepted, so name only statuses whose sender you know, for example 413 of your proxy.
+   */
+  readonly isFinal?: (refused: Refused) => boolean | undefined
   readonly clock?: Clock
   /** Numbers in [0, 1) for the jitter of pauses. */
   readonly random?: () => number
@@ -136,8 +143,12 @@ export interface Client<A extends App> {
     input: RequestInput<A, N>,
     options?: ClientSubmitOptions,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
-  /** The requests that are stored and undecided, in the order of each queue. */
-  pending(): readonly Pending<A>[]
+  /**
+   * The requests that are stored and undecided, in the order of each queue, with those that an earlier page or process
+   * stored, and those of every `submit` before this call.
+   * @throws HenceError `outbox-failed` (retry)
+   */
+  pending(): Promise<readonly Pending<A>[]>
   /** @returns ends the subscription */
   on<E extends keyof ClientEvents<A>>(event: E, listener: (detail: ClientEvents<A>[E]) => void): () => void
   /** Tries everything that waits now, for example after a login. Browsers do so when they come online. */
@@ -189,6 +200,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
       ...following,
       outbox,
       parallel,
+      isFinal: options.isFinal,
       listener: {
         stored: (request) => listeners.tell('pending', pendingOf(request)),
         decided: (request, reply) => {
@@ -231,7 +243,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
       const stored = { requestId, type, input: jsonText(type, input), queue, since: clock.now() }
       return (await opened).submit(stored) as Promise<never>
     },
-    pending: () => (draining?.pending() ?? []).map((request) => pendingOf(request)),
+    pending: async () => (await (await opened).pending()).map((request) => pendingOf(request)),
     on: (event, listener) => listeners.on(event, listener),
     retry: goOn,
     get: (table, key, options = {}) => read(options, (tokens) => reading.get(table, key, tokens)),

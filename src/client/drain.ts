@@ -4,11 +4,11 @@ import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Backoff, pauseMs } from './backoff.ts'
 import { closed } from './closed.ts'
-import type { Exchange } from './exchange.ts'
+import type { Answer, Exchange } from './exchange.ts'
 import type { News, OpenOutbox, StoredRequest } from './outbox.ts'
 import { Slots } from './slots.ts'
 import { type Tried, trySubmission } from './submission.ts'
-import { outcomeUnknown, verdictOf } from './verdict.ts'
+import { outcomeUnknown, type Refused, verdictOf } from './verdict.ts'
 
 /** A request that is stored and undecided. */
 export interface OpenRequest {
@@ -61,6 +61,9 @@ export class Drain {
   readonly #clock: Clock
   readonly #random: () => number
   readonly #listener: DrainListener
+  readonly #isFinal: ((refused: Refused) => boolean | undefined) | undefined
+  /** The requests that are being stored. */
+  readonly #storing = new Set<Promise<void>>()
   readonly #slots: Slots
   readonly #open = new Map<string, OpenRequest>()
   readonly #lanes = new Map<string, Lane>()
@@ -74,6 +77,7 @@ export class Drain {
     readonly clock: Clock
     readonly random: () => number
     readonly listener: DrainListener
+    readonly isFinal: ((refused: Refused) => boolean | undefined) | undefined
   }): Promise<Drain> {
     const drain = new Drain(options)
     options.outbox.others?.hear((news) => drain.#hear(news))
@@ -88,6 +92,7 @@ export class Drain {
     this.#clock = options.clock
     this.#random = options.random
     this.#listener = options.listener
+    this.#isFinal = options.isFinal
     this.#slots = new Slots(options.parallel)
   }
 
@@ -104,12 +109,14 @@ export class Drain {
       }
       const request = opened(stored, { perhapsTaken: false, waiters: [waiter] })
       this.#open.set(stored.requestId, request)
-      this.#store(request)
+      const storing = this.#store(request).finally(() => this.#storing.delete(storing))
+      this.#storing.add(storing)
     })
   }
 
-  /** The requests that are stored and undecided, oldest first within a queue. */
-  pending(): OpenRequest[] {
+  /** The requests that are stored and undecided, oldest first within a queue; waits for those that are being stored. */
+  async pending(): Promise<OpenRequest[]> {
+    await Promise.all(this.#storing)
     return [...this.#lanes.values()].flatMap(({ requests }) => requests)
   }
 
@@ -217,10 +224,9 @@ export class Drain {
       let tried: Tried<Reply>
       try {
         if (signal.aborted) return
-        tried = await trySubmission(this.#exchange, request.stored, verdictOf, {
-          now: this.#clock.now(),
-          signal,
-        })
+        const read = (id: string, answer: Answer) => verdictOf(id, answer, this.#isFinal)
+        const now = this.#clock.now()
+        tried = await trySubmission(this.#exchange, request.stored, read, { now, signal })
       } finally {
         this.#slots.give()
       }

@@ -10,6 +10,8 @@ export interface ExchangeOptions {
   readonly fetch?: typeof globalThis.fetch
   /** How long to wait for an answer, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number
+  /** The bytes of an answer that are read at most, after decompression. Default 64 MiB. */
+  readonly answerBytesMax?: number
 }
 
 export type HeaderFields = Readonly<Record<string, string>>
@@ -36,15 +38,17 @@ export class Exchange {
   readonly #url: string
   readonly #options: ExchangeOptions
   readonly #timeoutMs: number
+  readonly #answerBytesMax: number
 
   /** @throws HenceError `option-invalid` (change) for an address that fetch could not use */
   constructor(options: ExchangeOptions) {
     this.#url = baseOf(options.url)
     this.#options = options
     this.#timeoutMs = options.timeoutMs ?? 30_000
+    this.#answerBytesMax = options.answerBytesMax ?? 64 * 1024 * 1024
   }
 
-  /** @throws HenceError `server-unreachable` (retry) if no complete answer came */
+  /** @throws HenceError `server-unreachable` (retry) if no complete answer came; `answer-too-large` (operator) */
   async ask(call: Call): Promise<Answer> {
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(), this.#timeoutMs)
@@ -52,15 +56,39 @@ export class Exchange {
     call.signal?.addEventListener('abort', stop)
     if (call.signal?.aborted) stop()
     try {
-      const response = await this.#fetch({ ...call, signal: late.signal })
-      const text = await response.text()
-      return { status: response.status, headers: response.headers, body: jsonOf(text) }
+      return await this.read(await this.#fetch({ ...call, signal: late.signal }))
     } catch (error) {
+      if (error instanceof HenceError) throw error
       throw unreachable(this.#url, late.signal.aborted ? `no answer within ${this.#timeoutMs} ms` : error)
     } finally {
       clearTimeout(timer)
       call.signal?.removeEventListener('abort', stop)
     }
+  }
+
+  /**
+   * Reads an answer to its end, up to the bound: a few bytes may decompress to gigabytes.
+   * @throws HenceError `answer-too-large` (operator), and the errors of the platform
+   */
+  async read(response: Response): Promise<Answer> {
+    const { status, headers, body } = response
+    // React Native has no streams in answers.
+    const reader = body?.getReader()
+    const decoder = new TextDecoder()
+    let text = ''
+    let bytes = 0
+    for (;;) {
+      const value = (await reader?.read())?.value
+      if (value === undefined) break
+      bytes += value.byteLength
+      if (bytes > this.#answerBytesMax) {
+        await reader?.cancel().catch(() => {})
+        throw tooLarge(this.#url, this.#answerBytesMax)
+      }
+      text += decoder.decode(value, { stream: true })
+    }
+    text += reader ? decoder.decode() : await response.text()
+    return { status, headers, body: jsonOf(text) }
   }
 
   /**
@@ -116,12 +144,18 @@ export function notUnderstood({ status }: Pick<Answer, 'status'>): HenceError {
   )
 }
 
-/** The wait that the server asks for, in milliseconds; undefined if none. */
-export function retryAfterMs({ headers }: Pick<Answer, 'headers'>, now: number): number | undefined {
-  const asked = headers.get('retry-after')
+/** No Hence server can silence a client for longer than this, in milliseconds. */
+const askedMsMax = 60 * 60 * 1000
+/** Nor can anything else on the way, which may know nothing of the server: a proxy, the page of a network. */
+const foreignMsMax = 5 * 60 * 1000
+
+/** The wait that an answer asks for, in milliseconds; undefined if none. */
+export function retryAfterMs(answer: Pick<Answer, 'headers' | 'body'>, now: number): number | undefined {
+  const asked = answer.headers.get('retry-after')
   if (asked === null) return undefined
   const ms = /^\d+$/.test(asked) ? Number(asked) * 1000 : Date.parse(asked) - now
-  return Number.isFinite(ms) ? Math.max(0, ms) : undefined
+  const most = problemOf(answer) === undefined ? foreignMsMax : askedMsMax
+  return Number.isNaN(ms) ? undefined : Math.min(most, Math.max(0, ms))
 }
 
 function baseOf(url: string): string {
@@ -152,5 +186,14 @@ function unreachable(url: string, why: unknown): HenceError {
     'retry',
     `No whole answer came from ${url}: ${cause instanceof Error ? cause.message : cause}. Whether the server acted is not known.`,
     { cause: why },
+  )
+}
+
+function tooLarge(url: string, bytesMax: number): HenceError {
+  return new HenceError(
+    'answer-too-large',
+    'operator',
+    `The answer of ${url} is longer than ${bytesMax} bytes, so it was not read. Is that the address of Hence? If the ` +
+      'answer is meant to be so long, raise `answerBytesMax`.',
   )
 }

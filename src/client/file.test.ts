@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { appendFile, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -65,8 +65,9 @@ test('cut at any byte, it has what was written whole, and takes more', async (t)
   const outbox = await file(path).open()
   for (let i = 0; i < 4; i++) await outbox.add(request(i))
   await outbox.remove('r1')
-  await outbox.close()
+  // Closing would forget the removed one.
   const bytes = await readFile(path)
+  await outbox.close()
   const lines = bytes.toString().split('\n').slice(0, -1)
   for (let length = 0; length <= bytes.length; length++) {
     await writeFile(path, bytes.subarray(0, length))
@@ -168,4 +169,44 @@ test('any course of adds, removals and reopenings keeps what a list would', asyn
     ),
     { numRuns: 50 },
   )
+})
+
+test('links that others have put there lead nowhere', async (t) => {
+  const path = await pathFor(t)
+  const victim = `${path}.victim`
+  await writeFile(victim, '{"settled":"precious"}\n')
+  await chmod(victim, 0o644)
+  const untouched = async () => {
+    assert.equal(await readFile(victim, 'utf8'), '{"settled":"precious"}\n')
+    assert.equal((await stat(victim)).mode & 0o777, 0o644)
+  }
+  for (const name of [path, `${path}.lock`]) {
+    await symlink(victim, name)
+    await refused(file(path).open(), 'outbox-failed', 'retry', /is a link/)
+    await untouched()
+    await rm(name)
+  }
+  await symlink(victim, `${path}.new`)
+  const outbox = await file(path).open()
+  await outbox.add(request(1))
+  await outbox.close()
+  await untouched()
+  assert.deepEqual(await idsIn(path), ['r1'])
+})
+
+test('settled requests are forgotten: by their bytes while it is open, and all of them when it is closed', async (t) => {
+  const path = await pathFor(t)
+  const outbox = await file(path).open()
+  const secret = 'the card of Ada'
+  await outbox.add(request(0))
+  let largest = 0
+  for (let i = 1; i <= 200; i++) {
+    await outbox.add({ ...request(i), input: JSON.stringify({ secret, filling: 'x'.repeat(20_000) }) })
+    await outbox.remove(`r${i}`)
+    largest = Math.max(largest, (await stat(path)).size)
+  }
+  assert.ok(largest < 200_000, `${largest} bytes`)
+  await outbox.close()
+  assert.doesNotMatch(await readFile(path, 'utf8'), /Ada|x{100}/)
+  assert.deepEqual(await idsIn(path), ['r0'])
 })

@@ -1,15 +1,17 @@
-import { type FileHandle, open, readFile, rename } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
-/** The file is rewritten when it has this many more lines than twice its open requests. */
-const spareLines = 1_000
+/** The file is rewritten when lines about settled requests take more than this, in bytes, and more than the rest. */
+const settledBytesMax = 64 * 1024
 
 /**
  * An outbox in a file, for one client at a time, which a lock file beside it ensures. Requests whose `add` resolved
- * survive a killed process and a power loss. The file is JSON Lines, appended to until it is rewritten:
+ * survive a killed process and a power loss. Neither file may be a symbolic link. The file is JSON Lines, appended to until
+ * it is rewritten, at the latest when the outbox is closed:
  *
  *   {"stored":{"requestId":…,"type":…,"input":…,"queue":…,"since":…}}
  *   {"settled":"<request id>"}
@@ -21,7 +23,9 @@ export function file(path: string): Outbox {
     async open() {
       let held: ReturnType<typeof holdFile>
       try {
-        held = holdFile(`${resolve(path)}.lock`)
+        const lock = `${resolve(path)}.lock`
+        for (const each of [resolve(path), lock]) await checkOrdinary(each)
+        held = holdFile(lock)
         if (held === undefined) throw new Error('another process, or another client, has it open')
         return await FileOutbox.open(resolve(path), held.release)
       } catch (error) {
@@ -37,18 +41,16 @@ class FileOutbox implements OpenOutbox {
   readonly #closed: () => void
   readonly #stored: Map<string, StoredRequest>
   #file: FileHandle
-  /** Lines in the file. */
-  #lines: number
+  /** Bytes in the file. */
+  #bytes: number
+  /** Those of them that are about settled requests. */
+  #settledBytes = 0
   #gathered: Gathered | undefined
   #writing: Promise<void> | undefined
   #broken: unknown
 
   static async open(path: string, closed: () => void): Promise<FileOutbox> {
-    const text = await readFile(path, 'utf8').catch((error) => {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
-      throw error
-    })
-    const stored = read(path, text)
+    const stored = read(path, await textIn(path))
     return new FileOutbox(path, closed, stored, await writeAnew(path, stored))
   }
 
@@ -56,13 +58,13 @@ class FileOutbox implements OpenOutbox {
     path: string,
     closed: () => void,
     stored: Map<string, StoredRequest>,
-    handle: FileHandle,
+    { handle, bytes }: Written,
   ) {
     this.#path = path
     this.#closed = closed
     this.#stored = stored
     this.#file = handle
-    this.#lines = stored.size
+    this.#bytes = bytes
   }
 
   async list(): Promise<readonly StoredRequest[]> {
@@ -80,6 +82,7 @@ class FileOutbox implements OpenOutbox {
 
   async close(): Promise<void> {
     while (this.#writing) await this.#writing.catch(() => {})
+    if (this.#settledBytes > 0) await this.#compact()
     await this.#file.close()
     this.#closed()
   }
@@ -101,11 +104,12 @@ class FileOutbox implements OpenOutbox {
       const { lines, written } = next
       try {
         if (this.#broken) throw this.#broken
-        await this.#file.appendFile(lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+        const text = lines.map(textOf).join('')
+        await this.#file.appendFile(text)
         // A lost removal does no harm, so it waits for no sync.
         if (lines.some((line) => 'stored' in line)) await this.#file.datasync()
-        this.#lines += lines.length
-        for (const line of lines) keep(this.#stored, line)
+        this.#bytes += Buffer.byteLength(text)
+        for (const line of lines) this.#keep(line)
         written.resolve()
       } catch (error) {
         // After a failed write the file's content is unknown, and a second sync that succeeds would prove nothing; so
@@ -113,18 +117,29 @@ class FileOutbox implements OpenOutbox {
         this.#broken = error
         written.reject(failed(this.#path, error))
       }
-      await this.#compactIfDue()
+      const isDue = this.#settledBytes > Math.max(settledBytesMax, this.#bytes / 2)
+      if (isDue) await this.#compact()
     }
     this.#writing = undefined
   }
 
-  async #compactIfDue(): Promise<void> {
-    if (this.#broken || this.#lines < 2 * this.#stored.size + spareLines) return
+  #keep(line: Line): void {
+    if ('settled' in line) {
+      const stored = this.#stored.get(line.settled)
+      this.#settledBytes += Buffer.byteLength(textOf(line))
+      if (stored) this.#settledBytes += Buffer.byteLength(textOf({ stored }))
+    }
+    keep(this.#stored, line)
+  }
+
+  async #compact(): Promise<void> {
+    if (this.#broken) return
     try {
-      const handle = await writeAnew(this.#path, this.#stored)
+      const { handle, bytes } = await writeAnew(this.#path, this.#stored)
       await this.#file.close()
       this.#file = handle
-      this.#lines = this.#stored.size
+      this.#bytes = bytes
+      this.#settledBytes = 0
     } catch (error) {
       this.#broken = error
     }
@@ -136,7 +151,34 @@ interface Gathered {
   readonly written: PromiseWithResolvers<void>
 }
 
+/** A file that was written anew, open for appending. */
+interface Written {
+  readonly handle: FileHandle
+  readonly bytes: number
+}
+
 type Line = { readonly stored: StoredRequest } | { readonly settled: string }
+
+const textOf = (line: Line) => `${JSON.stringify(line)}\n`
+
+/** Absent on Windows, where making a link needs the rights of an administrator. */
+const { O_NOFOLLOW: noFollow = 0 } = constants
+
+/** In a folder that others may write to, a link would lead to a file of their choice. */
+async function checkOrdinary(path: string): Promise<void> {
+  const found = await lstat(path).catch(absent)
+  if (found && !found.isFile()) throw new Error(`${path} is a link, or another thing that is not a file`)
+}
+
+async function textIn(path: string): Promise<string> {
+  const handle = await open(path, constants.O_RDONLY | noFollow).catch(absent)
+  if (handle === undefined) return ''
+  return await handle.readFile('utf8').finally(() => handle.close())
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
+}
 
 /** Reads a file; a last line that was cut short was never acknowledged, and is left out. */
 function read(path: string, text: string): Map<string, StoredRequest> {
@@ -171,9 +213,11 @@ function parsed(line: string): Line | undefined {
 }
 
 /** Replaces the file by one with only the open requests, and returns it open for appending. */
-async function writeAnew(path: string, stored: ReadonlyMap<string, StoredRequest>): Promise<FileHandle> {
-  const text = [...stored.values()].map((each) => `${JSON.stringify({ stored: each })}\n`).join('')
-  const handle = await open(`${path}.new`, 'w', 0o600)
+async function writeAnew(path: string, stored: ReadonlyMap<string, StoredRequest>): Promise<Written> {
+  const text = [...stored.values()].map((each) => textOf({ stored: each })).join('')
+  await rm(`${path}.new`, { force: true })
+  // Fails if somebody has put a file or a link there in between.
+  const handle = await open(`${path}.new`, 'wx', 0o600)
   try {
     await handle.appendFile(text)
     await handle.sync()
@@ -183,7 +227,7 @@ async function writeAnew(path: string, stored: ReadonlyMap<string, StoredRequest
       const directory = await open(dirname(path), 'r')
       await directory.sync().finally(() => directory.close())
     }
-    return handle
+    return { handle, bytes: Buffer.byteLength(text) }
   } catch (error) {
     await handle.close()
     throw error

@@ -75,7 +75,7 @@ test('a page that is reloaded in the middle gets the outcome', async (t) => {
   const [pending, decided] = [emitted(after, 'pending'), emitted(after, 'decided')]
   assert.deepEqual(await pending, ['r1'])
   assert.deepEqual(await decided, ['r1'])
-  assert.deepEqual(after.pending(), [])
+  assert.deepEqual(await after.pending(), [])
   await after.close()
   const third = tab()
   await third.submit('place', mug, { requestId: 'r2' })
@@ -113,7 +113,7 @@ test('two tabs: one sends at a time, in the order of storing; each promise resol
   // Both tabs get all events.
   assert.deepEqual((await inA).sort(), [...sent].sort())
   assert.deepEqual((await inB).sort(), [...sent].sort())
-  assert.deepEqual([...a.pending(), ...b.pending()], [])
+  assert.deepEqual([...(await a.pending()), ...(await b.pending())], [])
 })
 
 test('a tab that is closed leaves its requests to the other one, which is open already', async (t) => {
@@ -183,7 +183,7 @@ test('a tab that misses the news looks into the outbox when its turn comes', asy
   await until(1)
   // The second tab finds one that the first is sending, and is not notified of the next two, nor of any outcome.
   const b = tab()
-  while (b.pending().length === 0) await new Promise(setImmediate)
+  while ((await b.pending()).length === 0) await new Promise(setImmediate)
   const second = a.submit('place', mug, { requestId: 'r2' })
   a.submit('place', mug, { requestId: 'r3' }).catch(() => {})
   answers[0]!()
@@ -202,7 +202,7 @@ test('a tab that misses the news looks into the outbox when its turn comes', asy
     ['r1', 'r2', 'r3', 'r3'],
     'what is decided is not sent again, what nobody finished is',
   )
-  assert.deepEqual(b.pending(), [])
+  assert.deepEqual(await b.pending(), [])
 })
 
 test('a name of its own for each user keeps their requests apart', async (t) => {
@@ -230,4 +230,27 @@ test('a browser that keeps no data is reported', async (t) => {
     (error) => error instanceof HenceError && error.code === 'outbox-failed' && error.advice === 'retry',
   )
   assert.equal(server.asked.length, 0)
+})
+
+test('the browser is asked to keep the data, once there is a request to lose, and need not agree', async (t) => {
+  let asked = 0
+  const storage = {
+    async persist() {
+      asked++
+      throw new Error('not in a private window')
+    },
+  }
+  Object.defineProperty(navigator, 'storage', { value: storage, configurable: true })
+  t.after(() => Reflect.deleteProperty(navigator, 'storage'))
+  const { tab } = await browser(t, (question) => accepted(question))
+  const page = tab()
+  await page.pending()
+  assert.equal(asked, 0)
+  await page.submit('place', mug)
+  await page.submit('place', mug)
+  assert.equal(asked, 1)
+  const outbox = await indexedDb({ name: 'not-asked', persist: false }).open()
+  await outbox.add({ requestId: 'r1', type: 'place', input: '{}', queue: '', since: 1 })
+  await outbox.close()
+  assert.equal(asked, 1)
 })

@@ -6,16 +6,25 @@ import type { News, OpenOutbox, Others, Outbox, StoredRequest } from './outbox.t
  * origin that open the same name share it; one of them sends a request at a time, and all receive its outcome. Use a
  * name for each user of a device, or one would send another's requests.
  *
+ * With the first request it asks the browser to keep the data when the disk is short of space
+ * (`navigator.storage.persist()`); some browsers ask the user. `persist: false` leaves that to the page.
+ *
  * @throws HenceError when it is first used: `outbox-failed` (retry), where the browser keeps no data
  */
-export function indexedDb({ name = 'hence' }: { readonly name?: string } = {}): Outbox {
-  return { open: () => openDatabase(name) }
+export function indexedDb({
+  name = 'hence',
+  persist = true,
+}: {
+  readonly name?: string
+  readonly persist?: boolean
+} = {}): Outbox {
+  return { open: () => openDatabase(name, persist) }
 }
 
 const version = 1
 const storeName = 'requests'
 
-async function openDatabase(name: string): Promise<OpenOutbox> {
+async function openDatabase(name: string, persist: boolean): Promise<OpenOutbox> {
   const factory = (globalThis as { indexedDB?: Factory }).indexedDB
   if (factory === undefined) throw unavailable(name, 'there is no IndexedDB here')
   const opening = factory.open(name, version)
@@ -30,6 +39,7 @@ async function openDatabase(name: string): Promise<OpenOutbox> {
   // A later version of this library may need to upgrade; this connection must not block it.
   database.onversionchange = () => database.close()
   const others = othersOf(name)
+  let asksToPersist = persist
   /** Runs on one transaction, and resolves when it is on disk. */
   const transact = async <T>(mode: 'readonly' | 'readwrite', work: (store: Store) => Promise<T>) => {
     try {
@@ -47,11 +57,18 @@ async function openDatabase(name: string): Promise<OpenOutbox> {
   }
   return {
     list: () => transact('readonly', (store) => promised(store.getAll() as DatabaseRequest<StoredRequest[]>)),
-    add: (request) =>
-      transact('readwrite', async (store) => {
+    add(request) {
+      // Once there is something to lose. A refusal changes nothing, so nobody waits for the answer.
+      if (asksToPersist)
+        void storage()
+          ?.persist?.()
+          .catch(() => {})
+      asksToPersist = false
+      return transact('readwrite', async (store) => {
         const there = await promised(store.index('requestId').getKey(request.requestId))
         if (there === undefined) await promised(store.add(request))
-      }),
+      })
+    },
     remove: (requestId) =>
       transact('readwrite', async (store) => {
         const key = await promised(store.index('requestId').getKey(requestId))
@@ -82,6 +99,10 @@ function othersOf(name: string): Others & { close(): void } {
     },
     close: () => channel.close(),
   }
+}
+
+function storage(): { persist?(): Promise<boolean> } | undefined {
+  return (navigator as { storage?: { persist?(): Promise<boolean> } }).storage
 }
 
 function promised<T>(request: DatabaseRequest<T>): Promise<T> {

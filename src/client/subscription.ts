@@ -80,9 +80,9 @@ export async function follow(
         })
         const type = response.headers.get('content-type') ?? ''
         if (response.status !== 200 || !type.startsWith('text/event-stream') || response.body === null) {
-          askedMs = retryAfterMs(response, clock.now())
-          const body = await response.json().catch(() => undefined)
-          throw problemOf({ body }) ?? notUnderstood(response)
+          const answer = await exchange.read(response)
+          askedMs = retryAfterMs(answer, clock.now())
+          throw problemOf(answer) ?? notUnderstood(answer)
         }
         const parser = createParser({
           onEvent: (event) => hear(event, resumes),

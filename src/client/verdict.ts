@@ -13,11 +13,23 @@ export type Verdict<Result = Reply> =
   /** Nothing is decided: send the same request again. `taken` says whether this try may have been accepted. */
   | { readonly kind: 'again'; readonly error: HenceError; readonly taken: 'no' | 'perhaps' }
 
+/** A 4xx answer that is no outcome. */
+export interface Refused {
+  readonly status: number
+  /** The code of Hence's error; undefined if the answer is not Hence's own, but for example that of a proxy. */
+  readonly code: string | undefined
+}
+
 /**
  * Interprets an answer. Only an answer in Hence's own form decides anything: a proxy, or the login page of a network,
  * must not make a client drop its user's request.
+ * @param isFinal decides about a refusal otherwise; undefined: as Hence does
  */
-export function verdictOf(requestId: string, answer: Answer): Verdict {
+export function verdictOf(
+  requestId: string,
+  answer: Answer,
+  isFinal: (refused: Refused) => boolean | undefined = () => undefined,
+): Verdict {
   const { status } = answer
   const body = fieldsOf(answer.body)
   const { token, replayed } = body
@@ -28,14 +40,19 @@ export function verdictOf(requestId: string, answer: Answer): Verdict {
     return { kind: 'done', result: { status: 'accepted', value: body['value'], ...common } }
   }
   const problem = problemOf(answer)
-  if (problem === undefined) return again(answer)
-  if (body['outcome'] !== undefined) return ours ? outcomeOf(answer, body, common) : again(answer)
-  const isAboutIt = status !== 401 && !aboutTheWay.has(problem.code)
-  if (!isAboutIt || problem.advice !== 'change') {
-    const untouched = !isAboutIt || status === 429 || problem.code === 'overloaded'
-    return { kind: 'again', error: problem, taken: untouched ? 'no' : 'perhaps' }
+  if (problem && body['outcome'] !== undefined) {
+    return ours ? outcomeOf(answer, body, common) : again(answer)
   }
-  return { kind: 'refused', error: problem, blind: blindStatuses.has(status) }
+  const isAboutIt = problem !== undefined && status !== 401 && !aboutTheWay.has(problem.code)
+  const wroteNothing = isAboutIt && problem.advice === 'change'
+  const given = status >= 400 && status < 500 ? isFinal({ status, code: problem?.code }) : undefined
+  if (given ?? wroteNothing) {
+    const blind = !wroteNothing || blindStatuses.has(status)
+    return { kind: 'refused', error: problem ?? notUnderstood(answer), blind }
+  }
+  if (problem === undefined) return again(answer)
+  const untouched = wroteNothing || !isAboutIt || status === 429 || problem.code === 'overloaded'
+  return { kind: 'again', error: problem, taken: untouched ? 'no' : 'perhaps' }
 }
 
 /** Interprets the answer to a request that did not wait for its outcome. */

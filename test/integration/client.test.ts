@@ -254,7 +254,7 @@ test('API keys: each reads and sends as its principal; after a revocation reques
   })
   const late = his.submit('deposit', { account: 'a1', cents: 100 })
   assert.equal(await stuck, 'not-authenticated')
-  assert.equal(his.pending().length, 1)
+  assert.equal((await his.pending()).length, 1)
   key = bob.secret
   his.retry()
   const reply = await late

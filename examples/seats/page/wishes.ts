@@ -23,6 +23,8 @@ export class Wishes {
   readonly #ended: (type: WishType, seat: SeatName, end: WishEnd) => void
   /** Clicked, and not stored yet. A second click finds it here. */
   readonly #clicked = new Set<string>()
+  /** Stored and undecided, when they were last looked up. */
+  #waiting: readonly Wish[] = []
   /** Decided, but not read yet. A seat must not look free in between. */
   readonly #settling = new Map<string, Wish>()
 
@@ -44,12 +46,14 @@ export class Wishes {
     this.#flight = flight
     this.#changed = changed
     this.#ended = ended
-    hence.on('pending', ({ type, input }) => {
+    hence.on('pending', async ({ type, input }) => {
+      await this.#lookUp()
       if (isWish(type)) this.#clicked.delete(clickOf(type, seatOf({ input })))
       changed()
     })
     hence.on('retrying', changed)
-    hence.on('refused', (refused) => {
+    hence.on('refused', async (refused) => {
+      await this.#lookUp()
       if (isWish(refused.type)) ended(refused.type, seatOf(refused), { error: refused.error })
       changed()
     })
@@ -57,6 +61,7 @@ export class Wishes {
       if (!isWish(decided.type)) return
       const { reply, ...wish } = decided as StoredOutcome
       this.#settling.set(wish.requestId, wish as Wish)
+      await this.#lookUp()
       // If it cannot be read now, the next message from the server triggers another read.
       await read().catch(() => {})
       this.#settling.delete(wish.requestId)
@@ -100,8 +105,12 @@ export class Wishes {
   }
 
   #all(): readonly Wish[] {
-    const waiting = this.#hence.pending().filter((wish): wish is Wish => isWish(wish.type))
+    const waiting = this.#waiting.filter(({ requestId }) => !this.#settling.has(requestId))
     return [...this.#settling.values(), ...waiting]
+  }
+
+  async #lookUp(): Promise<void> {
+    this.#waiting = (await this.#hence.pending()).filter((wish): wish is Wish => isWish(wish.type))
   }
 }
 
