@@ -5,6 +5,7 @@ import { rejectionNotReturned } from '../sandbox/from-outside.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import type { Deriving } from '../sandbox/realm-language.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
+import { endsWithin, type Interrupted, Interruption, isStackOverflow } from '../sandbox/timed.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 import type { Chain, Origin } from './chain.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
@@ -27,21 +28,46 @@ export class AppCode {
   }
 
   /**
-   * Runs a part of a derivation. If it throws, the changes of state since `start` are undone.
+   * Runs a part of a derivation. If it throws, the changes of state since `start` are undone. A part that was ruled on does not
+   * run, and counts as one that threw.
+   * @param isApps whether it runs the app's code, and not only Hence's own: only then is there a limit
    * @returns why it threw; undefined if it did not
-   * @throws anything that is not the app's own fault, such as HenceError `state-unreadable` (operator)
+   * @throws Interruption; and anything that is not the app's own fault, such as HenceError `state-unreadable` (operator)
    */
-  attempt(start: number, act: () => void): Failure | undefined {
+  attempt(
+    derivation: Derivation,
+    start: number,
+    act: () => void,
+    isApps = !isSystemMessage(derivation.type),
+  ): Failure | undefined {
+    const record = this.#recordContext
+    const n = record.attempts++
+    if (record.rulings.length > 0 && isApps) {
+      const ruling = record.rulings.find((each) =>
+        each.n === undefined ? each.kind === derivation.kind : each.n === n,
+      )
+      if (ruling !== undefined) return { code: ruling.code, message: ruling.message }
+    }
     this.#context.program.deriving.slip = undefined
     try {
-      act()
+      if (record.limitMs === undefined || !isApps) act()
+      else this.#within(record.limitMs, act, () => interrupted(derivation, n))
       this.#throwFault()
       return undefined
     } catch (error) {
+      if (error instanceof Interruption) throw error
+      if (isStackOverflow(error)) throw new Interruption('derivation-too-deep', interrupted(derivation, n))
       const failure = this.#failureOf(error)
       this.#undo(start)
       return failure
     }
+  }
+
+  #within(limitMs: number, act: () => void, describe: () => Interrupted): void {
+    const tookMs = endsWithin(limitMs, act)
+    if (tookMs === undefined) throw new Interruption('derivation-too-long', describe())
+    const record = this.#recordContext
+    record.longestMs = Math.max(record.longestMs, tookMs)
   }
 
   /** The data of an event, in the version that the app knows. */
@@ -214,6 +240,10 @@ function throwSlip(deriving: Deriving, result: unknown): void {
   if (slip === undefined) return
   if (!isRejection(slip)) throw slip
   if (!isRejection(result)) throw rejectionNotReturned(slip.reason, 'made')
+}
+
+function interrupted({ kind, type, key }: Derivation, n: number): Interrupted {
+  return { n, kind, type, key }
 }
 
 /** Where a request stands in the log. */

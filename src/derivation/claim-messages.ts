@@ -129,10 +129,11 @@ export class ClaimMessages {
     const request = this.#app.request(holder.type, holder)
     const origin = new Origin(0, () => requestSeed(this.#recordContext.logId, identity))
     let outcome: Outcome | undefined
-    const failure = this.#app.attempt(this.#recordContext.mark(), () => {
+    const decide = () => {
       const input = this.#app.inputOf(request, version, holder.input, holder)
       outcome = this.#app.decide(derivation, request, input, origin)
-    })
+    }
+    const failure = this.#app.attempt(derivation, this.#recordContext.mark(), decide, true)
     if (failure !== undefined) {
       derivation.failure = failure
       derivation.effects = []
@@ -198,7 +199,7 @@ export class ClaimMessages {
     const victim: Chain = { identity, rootPartition, rootOffset }
     giveBack(turn, identity, without(holder.claims, constraint, key))
     setHolder(turn, scope, identity, undefined)
-    const failure = this.#app.attempt(this.#recordContext.mark(), () => {
+    const compensate = () => {
       if (request.compensate !== undefined) {
         const input = this.#app.inputOf(request, version, holder.input, holder)
         const claim = { violation, constraint, key }
@@ -208,7 +209,8 @@ export class ClaimMessages {
       }
       // From here on the derivation belongs to the story of the victim.
       derivation.chain = victim
-    })
+    }
+    const failure = this.#app.attempt(derivation, this.#recordContext.mark(), compensate, true)
     if (failure !== undefined) derivation.failure = failure
     answer(failure === undefined ? 'compensated' : 'failed')
     return undefined

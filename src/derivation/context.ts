@@ -2,6 +2,7 @@ import type { Constraint, Table } from '../app/index.ts'
 import { claims, holders, standings, violations } from '../constraint/tables.ts'
 import { effects, Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
+import type { Ruling } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { State, StateChange } from '../state/state.ts'
 import type { TableShape, TableState } from '../state/table.ts'
@@ -36,6 +37,14 @@ export interface RecordContext {
   readonly time: number
   /** The position of a request that this code derives in another partition than that of its record. */
   readonly root: { readonly partition: number; readonly offset: number } | undefined
+  /** The rulings on derivations of the record. */
+  readonly rulings: readonly Ruling[]
+  /** How long one derivation may take, in milliseconds; undefined: as long as it needs. */
+  readonly limitMs: number | undefined
+  /** How many derivations of the record have begun. */
+  attempts: number
+  /** How long the longest of them took, in milliseconds, if there is a limit. */
+  longestMs: number
   /** Whether a partition key belongs to the partition of the record. */
   isHere(key: string): boolean
   mark(): number
@@ -59,6 +68,10 @@ export function recordContext(
     offset: 0,
     time: 0,
     root: undefined,
+    rulings: noRulings,
+    limitMs: undefined,
+    attempts: 0,
+    longestMs: 0,
     isHere: (key: string) => isHere(key, context.partition),
     mark: () => state.mark(),
     undo: (mark: number) => state.undo(mark),
@@ -66,6 +79,8 @@ export function recordContext(
   }
   return context
 }
+
+export const noRulings: readonly Ruling[] = []
 
 /** @param tables by name, system tables too; the same state serves every realm that the app is loaded into */
 export function derivationContext(

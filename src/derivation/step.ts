@@ -58,6 +58,7 @@ export class Deriver {
     // If the step before threw, some may be left.
     if (this.#staying.length > 0) this.#staying = []
     this.#followed = 0
+    this.recordContext.attempts = 0
     this.#timers()
     if (record.kind === 'request') this.#request(record)
     else if (record.kind === 'event') this.#event(record)
@@ -190,7 +191,7 @@ export class Deriver {
   /** Runs a derivation, and hands its events on; if it throws, nothing of it stays but the failure. */
   #attempt(derivation: Derivation, act: () => void): void {
     const start = this.recordContext.mark()
-    const failure = this.#app.attempt(start, act)
+    const failure = this.#app.attempt(derivation, start, act)
     if (failure !== undefined) {
       derivation.failure = failure
       derivation.emissions = []

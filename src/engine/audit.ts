@@ -34,7 +34,7 @@ export function auditOf(auditing: Auditing, path: RequestPath): Audit {
   return {
     async receipt(requestId, { principal = '' } = {}) {
       const auditor = auditing.needed()
-      const stored = path.live.processor.decided(identityOf(requestId, principal))
+      const stored = (await path.settled()).processor.decided(identityOf(requestId, principal))
       return stored && auditor.receipt(stored.partition, stored.offset)
     },
     head: async () => auditing.needed().newest(),

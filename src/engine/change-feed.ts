@@ -68,9 +68,9 @@ export class ChangeFeed {
     from: string | undefined,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Changes> {
-    const generation = live()
+    const { reader } = live()
     const checkLive = () => {
-      if (live() !== generation) throw anotherIsLive()
+      if (live().reader !== reader) throw anotherIsLive()
     }
     const next = async () => {
       checkLive()
@@ -78,7 +78,7 @@ export class ChangeFeed {
       checkLive()
     }
     try {
-      for await (const changes of generation.reader.changes(from, signal, next)) {
+      for await (const changes of reader.changes(from, signal, next)) {
         checkLive()
         yield changes
       }

@@ -52,6 +52,10 @@ export class LiveDelivery {
     this.#deliverer.start()
   }
 
+  get isRunning(): boolean {
+    return this.#deliverer !== undefined
+  }
+
   /** Begins no new attempts, waits a grace period for those under way, and aborts the rest. */
   async stop({ atOnce = false } = {}): Promise<void> {
     await this.#deliverer?.stop(atOnce ? 0 : graceMs)

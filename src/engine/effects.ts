@@ -25,10 +25,10 @@ export interface Effects {
 export function effectsOf(path: RequestPath): Effects {
   return {
     async list({ state = 'pending', type, limit = 100 } = {}) {
-      return path.live.reader.effects({ state, limit, ...(type !== undefined && { type }) })
+      return (await path.settled()).reader.effects({ state, limit, ...(type !== undefined && { type }) })
     },
     async get(id) {
-      const effect = path.live.reader.effect(id)
+      const effect = (await path.settled()).reader.effect(id)
       const attempts = effect && path.delivery.attempts(effect.type, id)
       return effect && (attempts === undefined ? effect : { ...effect, attempts })
     },

@@ -51,6 +51,11 @@ export interface EngineOptions<A extends App> {
   readonly windowMs?: number
   /** Limit on the bytes of requests that wait for their outcome; beyond it, requests are refused. Default 64 MiB. */
   readonly queueBytesMax?: number
+  /**
+   * How long one derivation may take, in milliseconds. One that takes longer counts as failed, by a ruling in the log, and the
+   * others go on; after a tenth of it an alarm names the record. Default 5,000.
+   */
+  readonly derivationMs?: number
   /** A checkpoint is made after so many changed rows. Default 50,000. */
   readonly checkpointRows?: number
   /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */

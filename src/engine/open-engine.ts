@@ -67,6 +67,7 @@ function checkOptions(options: EngineOptions<App>): void {
   checkNumber('windowMs', windowMs, 60_000, Number.MAX_SAFE_INTEGER)
   checkNumber('queueBytesMax', queueBytesMax, 1, Number.MAX_SAFE_INTEGER)
   checkNumber('checkpointRows', checkpointRows, 1, 10_000_000)
+  checkNumber('derivationMs', options.derivationMs, 10, 86_400_000)
 }
 
 function checkNumber(name: string, value: number | undefined, min: number, max: number): void {

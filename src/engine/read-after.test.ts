@@ -15,7 +15,8 @@ test('nothing waits for a token that names no record', async () => {
     return wait(...position)
   }
   const open = new AbortController()
-  const after = (token: string) => completed(token, log, { completion } as Processor, open.signal)
+  const after = (token: string) =>
+    completed(token, log, async () => ({ completion }) as Processor, open.signal)
   for (const token of ['0:0', '0:7', '0:9007199254740991', '1:0', 'x']) {
     await assert.rejects(after(token), { code: 'token-unknown' })
   }

@@ -4,22 +4,22 @@ import type { Processor } from '../processor/processor.ts'
 
 /**
  * Waits until the request of a token, and all events that follow from it, are applied.
+ * @param settled returns the processor of the live generation, once that has caught up
  * @throws HenceError `token-unknown` (change); what `closed` is aborted with
  */
 export async function completed(
   token: string,
   log: Log,
-  processor: Processor,
+  settled: () => Promise<Processor>,
   closed: AbortSignal,
 ): Promise<void> {
   const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
   if (partition === undefined || offset === undefined || partition >= log.partitions)
     throw unknownToken(token)
-  const { completion } = processor
-  if (completion.isComplete(partition, offset)) return
+  if ((await settled()).completion.isComplete(partition, offset)) return
   if (offset >= (await log.end(partition))) throw unknownToken(token)
   closed.throwIfAborted()
-  await completion.wait(partition, offset)
+  await (await settled()).completion.wait(partition, offset)
 }
 
 function unknownToken(token: string): HenceError {

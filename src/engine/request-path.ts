@@ -1,3 +1,4 @@
+// This file is longer than 400 lines, because the way of one request stands here as a whole.
 import type { App, Enqueued, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { assert } from '../assert.ts'
@@ -12,16 +13,18 @@ import type { Log } from '../log/log.ts'
 import { everyPartition, partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, encodeCorrection, encodeEvent, encodeTick } from '../log/record.ts'
 import { type Applied, failuresOf } from '../processor/applied.ts'
+import { GroupSize } from '../processor/limits.ts'
 import type { Processor } from '../processor/processor.ts'
-import { replay } from '../processor/replay.ts'
 import type { Reader } from '../query/reader.ts'
 import type { Reporter } from '../report.ts'
 import { Admission, type Until } from '../request/admission.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
 import { checkWindow } from '../request/window.ts'
 import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
+import { Interruption } from '../sandbox/timed.ts'
 import { ChangeFeed } from './change-feed.ts'
 import { LiveDelivery } from './delivery.ts'
+import { deriveTail, suspectMs } from './derive-tail.ts'
 import { Intake } from './intake.ts'
 import { Ticker } from './ticker.ts'
 
@@ -44,6 +47,12 @@ export class RequestPath {
   readonly #writers: readonly PartitionWriter[]
   readonly #ticker: Ticker
   readonly #ending = new AbortController()
+  readonly #groups = new GroupSize()
+  readonly #derivationMs: number
+  /** Settles when the live generation, which an interruption made start over, has caught up. */
+  #reloading: Promise<unknown> | undefined
+  /** The first record of the group that was interrupted. */
+  #undecided: { readonly partition: number; readonly offset: number } | undefined
   #live: Generation
 
   constructor(
@@ -64,6 +73,7 @@ export class RequestPath {
       readonly queueBytesMax: number
       readonly checkpointRows: number
       readonly keptMs: number
+      readonly derivationMs: number
     },
   ) {
     const { version, live, log } = given
@@ -72,9 +82,13 @@ export class RequestPath {
     this.#clock = options.clock
     this.#report = options.report
     this.#windowMs = options.windowMs
+    this.#derivationMs = options.derivationMs
     this.#missingCorrections = given.missingCorrections
     this.#admission = new Admission(options.queueBytesMax)
-    this.#writers = everyPartition(log).map((partition) => new PartitionWriter(partition, log, options.clock))
+    const decided = (partition: number) => this.#processor.position(partition)
+    this.#writers = everyPartition(log).map(
+      (partition) => new PartitionWriter(partition, log, options.clock, decided),
+    )
     this.#ticker = new Ticker(options.clock, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
     this.delivery = new LiveDelivery({ version, ...options }, (key, result) => this.#writeResult(key, result))
@@ -132,7 +146,9 @@ export class RequestPath {
     stored: StoredOutcome,
     until: Until,
   ): Promise<Reply | Enqueued> {
-    const { record } = await this.#reader.request(stored.partition, stored.offset)
+    const { reader } = await this.settled()
+    const { record } = await reader.request(stored.partition, stored.offset)
+    await this.settled()
     const now = this.#processor.decided(identity) ?? stored
     // A closed engine would never answer a new waiter.
     if (now.outcome === undefined) this.closed.throwIfAborted()
@@ -156,10 +172,17 @@ export class RequestPath {
           const { room } = this.checkpointer
           if (room) await room
           next = writer.append()
+          while (this.#reloading) await this.#reloading
           this.#apply(writer.partition, offset, time, batch.records)
         } catch (error) {
-          if (!isRetryable(error)) throw error
-          await this.#recover(writer, batch.records, error)
+          if (error instanceof Interruption) {
+            await next?.durable.catch(() => {}) // Awaited again as the next batch.
+            await this.#startOver(writer, error)
+            this.#applied(writer.partition, batch.records)
+          } else {
+            if (!isRetryable(error)) throw error
+            await this.#recover(writer, batch.records, error)
+          }
         }
         batch = next ?? writer.append()
       }
@@ -171,12 +194,37 @@ export class RequestPath {
     }
   }
 
-  /** Applies records that have just become durable. */
+  /**
+   * Applies records that have just become durable; those that were applied when the generation started over are skipped.
+   * @throws Interruption; then nothing of the records from the position on was passed on
+   */
   #apply(partition: number, offset: number, time: number, records: readonly OutgoingRecord[]): void {
-    for (const [i, { record }] of records.entries()) {
-      const applied = this.#processor.apply(partition, offset + i, time, record)
-      assert(applied !== 'early', 'an event is appended after its cause was applied')
-      this.#passOn(applied)
+    const processor = this.#processor
+    for (let i = Math.max(0, processor.position(partition) - offset); i < records.length; ) {
+      const group = records.slice(i, i + this.#groups.records)
+      const results: Applied[] = []
+      try {
+        this.#groups.apply(processor, group.length, suspectMs(this.#derivationMs), () => {
+          for (const [j, { record }] of group.entries()) {
+            const applied = processor.apply(partition, offset + i + j, time, record)
+            assert(applied !== 'early', 'an event is appended after its cause was applied')
+            results.push(applied)
+          }
+        })
+      } catch (error) {
+        if (error instanceof Interruption) this.#undecided = { partition, offset: offset + i }
+        else for (const applied of results) this.#passOn(applied)
+        throw error
+      }
+      for (const applied of results) this.#passOn(applied)
+      i += group.length
+    }
+    this.#applied(partition, records)
+  }
+
+  /** Records of a batch were applied, and their results passed on. */
+  #applied(partition: number, records: readonly OutgoingRecord[]): void {
+    for (const { record } of records) {
       if (record.kind === 'result') this.delivery.ended(record.effect)
       else if (record.kind === 'tick') this.#ticker.applied(partition)
     }
@@ -184,8 +232,39 @@ export class RequestPath {
     void this.checkpointer.saveIfDue()
   }
 
+  /** After an interruption: the generation goes back to its last checkpoint, and applies all that the log holds. */
+  async #startOver(writer: PartitionWriter, interrupted: Interruption): Promise<void> {
+    const decided = [...this.#processor.positions]
+    const { partition, offset } = this.#undecided!
+    decided[partition] = offset
+    const delivers = this.delivery.isRunning
+    const work = async () => {
+      await this.checkpointer.saving?.catch(() => {})
+      await this.delivery.stop({ atOnce: true })
+      await writer.persist(async () => void (await this.#deriveTail({ decided, interrupted })))
+    }
+    this.#reloading = work().finally(() => {
+      this.#reloading = undefined
+    })
+    await this.#reloading
+    if (delivers) this.startDelivery()
+    this.tick()
+  }
+
+  #deriveTail(options: Parameters<typeof deriveTail>[1], passOn = this.#passOn): Promise<number> {
+    const host = {
+      log: this.#log,
+      live: () => this.#live,
+      derivationMs: this.#derivationMs,
+      report: this.#report,
+      pause: () => this.checkpointer.saveIfDue(),
+      passOn,
+    }
+    return deriveTail(host, options)
+  }
+
   /** Answers the senders of decided requests, and passes on events, effects and changes. */
-  #passOn(applied: Applied): void {
+  readonly #passOn = (applied: Applied): void => {
     for (const { identity, stored } of applied.decided) this.#admission.decided(identity, stored)
     for (const { target, event } of applied.emitted)
       this.write(target, { record: event, bytes: encodeEvent(event) })
@@ -210,11 +289,7 @@ export class RequestPath {
     // If an append fails while the engine closes, the next engine writes its events.
     if (writer.isFinishing) throw error
     await writer.persist(async () => {
-      await replay(this.#log, this.#live, {
-        partitions: [partition],
-        pause: () => this.checkpointer.saveIfDue(),
-        applied: (applied) => this.#passOn(applied),
-      })
+      await this.#deriveTail({ decided: [...this.#processor.positions], partitions: [partition] })
       for (const outgoing of records) this.#settle(partition, outgoing)
       this.tick()
       writer.requeue(this.#missing(partition))
@@ -251,7 +326,7 @@ export class RequestPath {
 
   /** Appends a tick to each partition that has a timer due. */
   tick(): void {
-    if (this.closed.aborted || this.#intake.reopening) return
+    if (this.closed.aborted || this.#intake.reopening || this.#reloading) return
     const due = this.#ticker.due(this.#processor.timers, this.#log.partitions, this.now())
     for (const partition of due) this.write(partition, { record: { kind: 'tick' }, bytes: encodeTick() })
   }
@@ -259,6 +334,17 @@ export class RequestPath {
   /** The current log time: that of the clock, but never earlier than the last record's. */
   now(): number {
     return Math.max(this.#processor.time, this.#clock.now())
+  }
+
+  /** Whether the live generation has caught up; while it starts over, it must not be read. */
+  get isSettled(): boolean {
+    return this.#reloading === undefined
+  }
+
+  /** The live generation, once it has caught up. */
+  async settled(): Promise<Generation> {
+    while (this.#reloading) await this.#reloading
+    return this.#live
   }
 
   /** Low watermark: no future record can have a smaller log time. */
@@ -277,10 +363,11 @@ export class RequestPath {
 
   /** Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the count of records. */
   async start(): Promise<number> {
-    const replayed = await replay(this.#log, this.#live, {
-      pause: () => this.checkpointer.saveIfDue(),
-      applied: (applied) => this.#reportFailures(applied),
-    })
+    const { rulings, positions } = this.#processor
+    for (const [partition, position] of positions.entries())
+      await rulings.search(this.#log, partition, position, await this.#log.end(partition))
+    const decided = positions.map((_, partition) => rulings.decided(partition))
+    const replayed = await this.#deriveTail({ decided }, (applied) => this.#reportFailures(applied))
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
     return replayed

@@ -1,6 +1,7 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { engineClosed } from '../failure.ts'
+import type { Generation } from '../generation/generation.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Story } from '../query/story.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
@@ -64,20 +65,22 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
-    await this.#completed(after)
-    return this.#path.live.reader.get(table, key) as never
+    const { reader } = await this.#completed(after)
+    return reader.get(table, key) as never
   }
 
   async scan(table: string, query: Query = {}, { after }: ReadOptions = {}): Promise<never> {
-    await this.#completed(after)
-    return this.#path.live.reader.scan(table, query) as never
+    const { reader } = await this.#completed(after)
+    return reader.scan(table, query) as never
   }
 
-  async #completed(after: ReadOptions['after']): Promise<void> {
-    if (after === undefined) return
-    const { live, closed } = this.#path
-    const tokens = Array.isArray(after) ? after : [after]
-    for (const token of tokens) await completed(token, this.#storage.log, live.processor, closed)
+  /** The live generation, once it has applied what a read must see. */
+  async #completed(after: ReadOptions['after']): Promise<Generation> {
+    const path = this.#path
+    const tokens = Array.isArray(after) ? after : [after ?? []].flat()
+    for (const token of tokens)
+      await completed(token, this.#storage.log, async () => (await path.settled()).processor, path.closed)
+    return path.settled()
   }
 
   async story(
@@ -85,12 +88,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
     { principal = '' }: { readonly principal?: string } = {},
   ): Promise<Story | undefined> {
     for (;;) {
-      const { live } = this.#path
+      const { reader } = await this.#path.settled()
       try {
-        return await live.reader.story(requestId, principal)
+        return await reader.story(requestId, principal)
       } catch (error) {
-        // Another generation became live, and this one was closed.
-        if (live === this.#path.live) throw error
+        // Another generation became live, or this one started over, and what was read was closed.
+        if (reader === this.#path.live.reader) throw error
       }
     }
   }
@@ -118,7 +121,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   async digest(): Promise<string> {
-    return this.#path.live.reader.digest()
+    return (await this.#path.settled()).reader.digest()
   }
 
   health(): Promise<Health> {
@@ -147,6 +150,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #nextTimerAt(): number | undefined {
+    if (!this.#path.isSettled) return undefined
     const { timers, partitions } = this.#path.live.processor
     let next = Number.POSITIVE_INFINITY
     for (let partition = 0; partition < partitions; partition++) next = Math.min(next, timers.next(partition))
@@ -154,6 +158,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   #oldestEffectAt(): number | undefined {
+    if (!this.#path.isSettled) return undefined
     const { outbox } = this.#path.live.processor
     const oldest = [...this.app.effects.keys()].flatMap((type) =>
       outbox.list('pending', { type, limit: 1 }).map(([, { at }]) => at),

@@ -9,6 +9,7 @@ import { appendControl, findControls } from '../log/controls.ts'
 import type { Log } from '../log/log.ts'
 import { everyPartition, isEmpty } from '../log/partitions.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
+import { derivationMsDefault } from '../processor/limits.ts'
 import { replay } from '../processor/replay.ts'
 import { printReport } from '../report.ts'
 import { type Manifest, readManifest } from '../reprocess/manifest.ts'
@@ -98,6 +99,7 @@ function connect(
     clock = systemClock,
     random = Math.random,
     report = printReport,
+    derivationMs = derivationMsDefault,
     handlers,
   } = options
   const keptMs = windowMs + keptMsBeyondWindow
@@ -108,7 +110,7 @@ function connect(
       log,
       missingCorrections: (partition) => reprocessor.missingCorrections(partition),
     },
-    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs, keptMs },
+    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs, keptMs, derivationMs },
   )
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },
@@ -117,6 +119,7 @@ function connect(
       checkpointRows,
       keptMs,
       next: () => path.feed.next(),
+      settled: () => path.settled(),
       isBusy: () => path.load.inFlight > 0,
       lowWatermark: () => path.lowWatermark,
       quiesce: (act) => path.quiesce(act),

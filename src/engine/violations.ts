@@ -30,16 +30,18 @@ export interface Violations {
 export function violationsOf(path: RequestPath): Violations {
   return {
     async list({ state, limit = 100 } = {}) {
-      return path.live.reader.violations({ limit, ...(state !== undefined && { state }) })
+      return (await path.settled()).reader.violations({ limit, ...(state !== undefined && { state }) })
     },
     async get(key, id) {
-      return path.live.reader.violation(key, id)
+      return (await path.settled()).reader.violation(key, id)
     },
     async standing(constraint, key) {
       const { app } = path.live.program
       const definition = app.constraints.get(constraint)
       if (definition === undefined) throw unknownConstraint(app, constraint)
-      return path.live.reader.standing(constraint, key) ?? { limit: definition.limit, claimed: 0 }
+      return (
+        (await path.settled()).reader.standing(constraint, key) ?? { limit: definition.limit, claimed: 0 }
+      )
     },
     resolve: (decision, options) =>
       path.submit('hence:resolve-violation', decision, options) as Promise<never>,

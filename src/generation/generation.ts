@@ -33,6 +33,7 @@ export class Generation implements Replayed {
   readonly number: number
   readonly #lineage: readonly number[]
   readonly #host: GenerationHost
+  readonly #base: () => Promise<Program>
   #parts: GenerationParts
   #saving: Promise<void> | undefined
 
@@ -48,9 +49,8 @@ export class Generation implements Replayed {
     base: () => Promise<Program>,
     anew = false,
   ): Promise<Generation> {
-    const saved = anew ? undefined : await savedCheckpoint(host, lineage[0]!)
-    const program = await (saved === undefined ? base() : host.programOf(saved.version))
-    const generation = new Generation(lineage, host, await partsOf(host, lineage, program, anew))
+    const parts = await savedParts(host, lineage, base, anew)
+    const generation = new Generation(lineage, host, base, parts)
     try {
       // If a process ended while the code changed, the checkpoint is still that of the old code.
       await generation.followCode()
@@ -61,10 +61,16 @@ export class Generation implements Replayed {
     }
   }
 
-  private constructor(lineage: readonly number[], host: GenerationHost, parts: GenerationParts) {
+  private constructor(
+    lineage: readonly number[],
+    host: GenerationHost,
+    base: () => Promise<Program>,
+    parts: GenerationParts,
+  ) {
     this.number = lineage[0]!
     this.#lineage = lineage
     this.#host = host
+    this.#base = base
     this.#parts = parts
   }
 
@@ -136,6 +142,19 @@ export class Generation implements Replayed {
     before.close()
   }
 
+  /**
+   * Drops everything in memory, and goes back to the last checkpoint with the code loaded anew: after an interruption nothing
+   * in memory can be relied on. Those who wait for requests go on waiting.
+   */
+  async reload(): Promise<void> {
+    await this.#saving?.catch(() => {})
+    const { completion } = this.processor
+    await this.close()
+    this.#parts = await savedParts(this.#host, this.#lineage, this.#base, false)
+    await this.followCode()
+    this.processor.completion.takeOver(completion)
+  }
+
   async close(): Promise<void> {
     await this.state.close()
     this.program.close()
@@ -149,6 +168,18 @@ interface GenerationParts {
   readonly tables: ReadonlyMap<string, TableState>
   readonly processor: Processor
   readonly reader: Reader
+}
+
+/** Opens the last checkpoint, or the beginning of the log. */
+async function savedParts(
+  host: GenerationHost,
+  lineage: readonly number[],
+  base: () => Promise<Program>,
+  anew: boolean,
+): Promise<GenerationParts> {
+  const saved = anew ? undefined : await savedCheckpoint(host, lineage[0]!)
+  const program = await (saved === undefined ? base() : host.programOf(saved.version))
+  return partsOf(host, lineage, program, anew)
 }
 
 async function partsOf(

@@ -66,6 +66,12 @@ export class Completion {
     return waiter.promise
   }
 
+  /** Those who wait there wait here from now on. */
+  takeOver(other: Completion): void {
+    for (const [root, waiter] of other.#waiters) this.#waiters.set(root, waiter)
+    other.#waiters.clear()
+  }
+
   /** Rejects all that wait: nothing more will be applied. */
   abandon(error: HenceError): void {
     for (const waiter of this.#waiters.values()) waiter.reject(error)

@@ -1,7 +1,8 @@
+// This file is longer than 400 lines, because everything that moves a position stands here, so that it moves in one step.
 import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import type { Emission } from '../derivation/chain.ts'
-import { type DerivationContext, derivationContext, recordContext } from '../derivation/context.ts'
+import { type DerivationContext, derivationContext, noRulings, recordContext } from '../derivation/context.ts'
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
@@ -13,6 +14,7 @@ import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-hist
 import { partitionOf } from '../log/partitions.ts'
 import type { ControlRecord, EventRecord, LogRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
+import { Interruption } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
 import type { State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
@@ -25,6 +27,7 @@ import { DerivedEventOrder } from './derived-order.ts'
 import { type DueMessage, type EventOrder, eventOf, type RecordedEvent } from './event-order.ts'
 import { Outcomes } from './outcomes.ts'
 import { Positions } from './positions.ts'
+import { Rulings } from './rulings.ts'
 import { Traces } from './traces.ts'
 
 /**
@@ -42,6 +45,7 @@ export class Processor {
   readonly traces: Traces
   readonly completion: Completion
   readonly corrections: AppliedCorrections
+  readonly rulings: Rulings
   readonly #program: Program
   readonly #state: State
   readonly #logId: string
@@ -87,6 +91,7 @@ export class Processor {
     this.#outcomes = new Outcomes(state)
     this.#checkpoints = state.collection('meta', checkpointCodec, false)
     this.traces = new Traces(state, partitions)
+    this.rulings = new Rulings(partitions)
     this.#positions = new Positions(partitions)
     this.#channels = new Channels(this.generation, partitions)
     this.#derivedOrder = new DerivedEventOrder(this.generation, partitions, this.#channels)
@@ -141,6 +146,22 @@ export class Processor {
     return this.completion.isEmpty && this.#order.isEmpty
   }
 
+  /** The position of the record that was derived last, or is being derived. */
+  get current(): { readonly partition: number; readonly offset: number } {
+    const { partition, offset } = this.#recordContext
+    return { partition, offset }
+  }
+
+  /** Limits each derivation of the records to come, in milliseconds; undefined takes the limit off. */
+  limit(ms: number | undefined): void {
+    this.#recordContext.limitMs = ms
+  }
+
+  /** How long the longest derivation of the last record took under the limit, in milliseconds. */
+  get longestMs(): number {
+    return this.#recordContext.longestMs
+  }
+
   /** The stored outcome of a request, if it was applied and its id is still kept. */
   decided(identity: string): StoredOutcome | undefined {
     return this.#outcomes.get(identity)
@@ -172,13 +193,15 @@ export class Processor {
    *
    * @returns `early` for an event whose cause has not been derived yet: then nothing was done
    * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then
-   *   nothing of the record was applied
+   *   nothing of the record was applied. Interruption, which names the record; then no part of this generation may be used
+   *   any more until it is reloaded
    */
   apply(partition: number, offset: number, time: number, record: LogRecord): Applied | 'early' {
     this.#positions.checkNext(partition, offset)
     const derived = this.#toDerive(partition, record)
     if (derived === 'early') return 'early'
     this.#enter(partition, offset, time, undefined)
+    this.#recordContext.rulings = this.rulings.on(partition, offset, this.#program.version)
     // A record that derives nothing may still set timers off by its time.
     const derivesNothing = derived === tick && this.timers.next(partition) > time
     let applied = derivesNothing ? nothing(partition, offset, time) : this.#derive(derived)
@@ -191,6 +214,7 @@ export class Processor {
       this.corrections.applied(partition, derived.correction.n)
     }
     this.#positions.next[partition]!++
+    this.rulings.passed(partition, offset)
     this.#state.commit()
     if (record.kind === 'request') {
       this.completion.check(partition, offset)
@@ -318,6 +342,8 @@ export class Processor {
     record.offset = offset
     record.time = time
     record.root = root
+    record.rulings = noRulings
+    record.longestMs = 0
     this.#positions.reach(partition, time)
   }
 
@@ -330,6 +356,7 @@ export class Processor {
     if (record.kind === 'correction') {
       return this.corrections.isNext(partition, record, this.#history) ? record : tick
     }
+    if (record.kind === 'ruling' || record.kind === 'mark') return tick
     if (record.kind !== 'event') return record
     const isCauseDerived = this.#positions.next[record.causePartition]! > record.causeOffset
     return this.#order.arrive(partition, record, isCauseDerived) ?? tick
@@ -353,6 +380,7 @@ export class Processor {
       step = this.#deriver.derive(record)
       for (const moved of step.moved) this.#move(moved)
     } catch (error) {
+      if (error instanceof Interruption) error.at = { partition, offset }
       this.#state.undo(0)
       this.timers.forgetTaken()
       throw error

@@ -1,8 +1,10 @@
 import { HenceError } from '../failure.ts'
-import type { Log } from '../log/log.ts'
+import type { Batch, Log } from '../log/log.ts'
 import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
+import { Interruption } from '../sandbox/timed.ts'
 import type { Applied } from './applied.ts'
+import { cannotDerive, derivationMsDefault, GroupSize } from './limits.ts'
 import type { Processor } from './processor.ts'
 
 /** A generation whose records are replayed. Its processor is replaced when its code changes. */
@@ -31,7 +33,24 @@ interface ReplayOptions {
   readonly pause: (applied: number) => Promise<unknown> | undefined
   /** Called with the results of each record and message that is applied, except control records. */
   readonly applied?: (applied: Applied) => void
+  /** Default: a group of records may take as long as one derivation by default; then the error is no Interruption. */
+  readonly limits?: ReplayLimits
 }
+
+/** Limits for deriving records. */
+export interface ReplayLimits {
+  /** How long a group of records may take from this one on, in milliseconds. */
+  readonly groupMs: (partition: number, offset: number) => number
+  /** Derive one record at a time and limit each derivation. */
+  readonly apart?: {
+    /** How long one derivation of a record may take, in milliseconds. */
+    readonly derivationMs: (partition: number, offset: number) => number
+    /** Called with the time of the longest derivation of a record, before its results are passed on. */
+    readonly derived: (partition: number, offset: number, ms: number) => Promise<void> | undefined
+  }
+}
+
+const defaultLimits: ReplayLimits = { groupMs: () => derivationMsDefault }
 
 /**
  * Applies the records of the log from the processor's positions on. Partitions advance side by side by log
@@ -42,6 +61,7 @@ interface ReplayOptions {
  * know these ahead; see `DerivedEventOrder`.
  *
  * @returns how many records were applied
+ * @throws Interruption if a derivation exceeds a limit, or the stack
  * @throws HenceError any error of reading the log and of applying its records, and `log-shorter-than-state`
  *   (operator) if the log ends before a position
  */
@@ -59,6 +79,9 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
   const merge = await MergeByTime.open(sources)
   try {
     return await replayMerged(merge, log, replayed, ends, options)
+  } catch (error) {
+    if (!(error instanceof Interruption) || options.limits !== undefined) throw error
+    throw cannotDerive(error, 'Start an engine on the log, which rules on the record, or run `hence rule`.')
   } finally {
     await merge.close()
   }
@@ -72,8 +95,16 @@ async function replayMerged(
   options: ReplayOptions,
 ): Promise<number> {
   const { partitions, frontier = Number.POSITIVE_INFINITY, pause } = options
+  const { apart } = options.limits ?? defaultLimits
+  const groups = new GroupSize()
   const isWhole = (partitions?.length ?? log.partitions) === log.partitions
   let applied = 0
+  for (const [partition, end] of ends.entries()) {
+    // A sparse list if not all partitions are replayed.
+    if (end === undefined) continue
+    const { processor } = replayed
+    await processor.rulings.search(log, partition, processor.position(partition), end)
+  }
   if (isWhole && !replayed.processor.isLive) {
     if ((await noteAhead(log, replayed.processor, ends, pause)) === 'stop') return applied
   }
@@ -82,7 +113,15 @@ async function replayMerged(
     const { time } = merge.cursors[0]!
     applied += processor.applyDue(Math.min(time, frontier), options.applied)
     if (time > frontier) return applied
-    const taken = await merge.advance((cursor) => applyFrom(cursor, processor, options), frontier)
+    let passOn: (() => Promise<void>) | undefined
+    const take = (cursor: PartitionCursor) => {
+      if (apart === undefined) return applyFrom(cursor, processor, groups, options)
+      const one = applyApart(cursor, processor, options, apart)
+      passOn = one.passOn
+      return one.taken
+    }
+    const taken = await merge.advance(take, frontier)
+    await passOn?.()
     applied += taken
     if (taken === 0) {
       if (merge.cursors.some((cursor) => cursor.time > frontier)) return applied
@@ -117,24 +156,69 @@ async function replayMerged(
 function applyFrom(
   cursor: PartitionCursor,
   processor: Processor,
-  { atOnce = Number.POSITIVE_INFINITY, applied }: ReplayOptions,
+  groups: GroupSize,
+  { atOnce = Number.POSITIVE_INFINITY, applied, limits = defaultLimits }: ReplayOptions,
 ): number {
   const { partition, batch, offset: from, available } = cursor
-  const end = from + Math.min(available, atOnce)
+  const count = Math.min(available, atOnce, groups.records)
+  const results: Applied[] = []
   let offset = from
-  for (; offset < end; offset++) {
-    const bytes = batch.records[offset - batch.offset]!
-    const record = decodeRecord(bytes)
-    if (record.kind === 'control') {
-      if (record.control.number >= processor.history.length) break
-      processor.passControl(partition, offset, batch.time)
-    } else {
-      const results = processor.apply(partition, offset, batch.time, record)
-      if (results === 'early') break
-      applied?.(results)
+  const act = () => {
+    for (; offset < from + count; offset++) {
+      const result = applyNext(processor, partition, offset, batch)
+      if (result === undefined) break
+      if (result !== 'passed' && applied !== undefined) results.push(result)
     }
   }
+  try {
+    groups.apply(processor, count, limits.groupMs(partition, from), act)
+  } catch (error) {
+    // After an interruption these records are derived again.
+    if (!(error instanceof Interruption)) for (const result of results) applied!(result)
+    throw error
+  }
+  for (const result of results) applied!(result)
   return offset - from
+}
+
+/** Applies one record, and limits each of its derivations. */
+function applyApart(
+  cursor: PartitionCursor,
+  processor: Processor,
+  { applied }: ReplayOptions,
+  { derivationMs, derived }: NonNullable<ReplayLimits['apart']>,
+): { taken: number; passOn?: () => Promise<void> } {
+  const { partition, batch, offset } = cursor
+  processor.limit(derivationMs(partition, offset))
+  const result = applyNext(processor, partition, offset, batch)
+  processor.limit(undefined)
+  if (result === undefined) return { taken: 0 }
+  if (result === 'passed') return { taken: 1 }
+  const { longestMs } = processor
+  return {
+    taken: 1,
+    async passOn() {
+      await derived(partition, offset, longestMs)
+      applied?.(result)
+    },
+  }
+}
+
+/** Applies one record; undefined if it must wait: a new control record, or an event whose cause was not derived yet. */
+function applyNext(
+  processor: Processor,
+  partition: number,
+  offset: number,
+  { offset: first, time, records }: Batch,
+): Applied | 'passed' | undefined {
+  const record = decodeRecord(records[offset - first]!)
+  if (record.kind !== 'control') {
+    const results = processor.apply(partition, offset, time, record)
+    return results === 'early' ? undefined : results
+  }
+  if (record.control.number >= processor.history.length) return undefined
+  processor.passControl(partition, offset, time)
+  return 'passed'
 }
 
 /** The control record that comes next in all partitions; undefined if another record comes next in one. */

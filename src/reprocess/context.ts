@@ -17,6 +17,8 @@ export interface ReprocessorHost {
   readonly keptMs: number
   /** Resolves when the live generation has applied another record. */
   next(): Promise<void>
+  /** Resolves when the live generation has caught up, if an interruption made it start over. */
+  settled(): Promise<unknown>
   /** Whether any request waits for its outcome. */
   isBusy(): boolean
   /** Low watermark: no future record can have a smaller log time. */
@@ -80,6 +82,7 @@ export class ReprocessContext {
   async liveProgress(beyond?: readonly number[]): Promise<LiveProgress> {
     const isBeyond = (position: number, partition: number) => position > beyond![partition]!
     while (beyond !== undefined && !this.live.processor.positions.some(isBeyond)) await this.host.next()
+    await this.host.settled()
     const { processor } = this.live
     const { positions } = processor
     return {

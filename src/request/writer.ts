@@ -30,6 +30,7 @@ export class PartitionWriter {
   readonly partition: number
   readonly #log: Log
   readonly #clock: Clock
+  readonly #decided: (partition: number) => number
   #queue: OutgoingRecord[] = []
   /** From `add` until `rest`. */
   #isBusy = false
@@ -39,8 +40,10 @@ export class PartitionWriter {
   /** Ends the pause before the next attempt. */
   readonly #hurry = new AbortController()
 
-  constructor(partition: number, log: Log, clock: Clock) {
+  /** @param decided returns the offset below which a partition has been derived */
+  constructor(partition: number, log: Log, clock: Clock, decided: (partition: number) => number) {
     this.partition = partition
+    this.#decided = decided
     this.#log = log
     this.#clock = clock
   }
@@ -60,6 +63,7 @@ export class PartitionWriter {
     const durable = this.#log.append(
       this.partition,
       records.map(({ bytes }) => bytes),
+      this.#decided(this.partition),
     )
     // The promise is awaited later: an earlier rejection must not count as unhandled.
     durable.catch(() => {})

@@ -214,7 +214,13 @@ test('docs/reference/errors.md has an entry for every error code, and none for o
     for (const match of textOf(file).matchAll(/new HenceError\(\s*'([^']+)'/g)) thrown.add(match[1]!)
   }
   // Codes of outcomes that are built without an error object.
-  for (const code of ['derivation-threw', 'rejected']) thrown.add(code)
+  const rulings = [
+    'derivation-too-long',
+    'derivation-too-deep',
+    'derivation-too-large',
+    'derivation-ruled-out',
+  ]
+  for (const code of ['derivation-threw', 'rejected', ...rulings]) thrown.add(code)
   const documented = readFileSync(join(root, 'docs/reference/errors.md'), 'utf8').matchAll(
     /^### `([^`]+)`$/gm,
   )

@@ -16,6 +16,7 @@ const exceptions: Readonly<Record<string, string>> = {
   'client/': 'it waits for a server, in a browser or a process without an engine',
   'cli/': 'a person waits for it',
   'server/': 'its timeouts guard the connections of real clients',
+  'sandbox/timed.ts': 'it limits the time of the machine, which no simulation can drive',
   'effect/signed-post.ts': 'receivers compare the time of a signature with their own clock',
   'reprocess/candidate-child.ts': 'it watches a process, which a simulation does not have',
   'reprocess/child-process.ts': 'it is that process',

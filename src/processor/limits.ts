@@ -1,0 +1,50 @@
+import { HenceError } from '../failure.ts'
+import { endsWithin, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
+import type { Processor } from './processor.ts'
+
+/** How long one derivation may take by default, in milliseconds. */
+export const derivationMsDefault = 5_000
+
+/** A group of records should take so much less than its limit. */
+const part = 20
+const groupMax = 4_096
+
+/** How many records to apply under one limit: so many that a group takes a small part of it. */
+export class GroupSize {
+  #records = 16
+
+  get records(): number {
+    return this.#records
+  }
+
+  /**
+   * Applies a group of records, which costs one watching thread for all of them.
+   * @param ms how long they may take together
+   * @throws Interruption, with the position of the record that was being derived
+   */
+  apply(processor: Processor, count: number, ms: number, act: () => void): void {
+    const tookMs = endsWithin(ms, act)
+    if (tookMs === undefined) {
+      const interruption = new Interruption('derivation-too-long')
+      interruption.at = processor.current
+      throw interruption
+    }
+    if (count < this.#records && tookMs < ms / part) return
+    const wanted = Math.floor((count * ms) / part / Math.max(tookMs, 0.01))
+    this.#records = Math.max(1, Math.min(wanted, 4 * count, groupMax))
+  }
+}
+
+/** The error for a record that cannot be derived within the limits, where nothing may rule on it. */
+export function cannotDerive({ code, at, derivation }: Interruption, why: string): HenceError {
+  const what = derivation === undefined ? '' : ` (${derivation.type} ${JSON.stringify(derivation.key)})`
+  const where = at === undefined ? 'A record' : `Record ${at.partition}:${at.offset}${what}`
+  return new HenceError(code, 'operator', `${where} cannot be derived: ${exceeded[code]}. ${why}`)
+}
+
+/** For messages. */
+export const exceeded: Readonly<Record<InterruptionCode, string>> = {
+  'derivation-too-long': 'its derivation did not end in time',
+  'derivation-too-large': 'processes that derived it ran out of memory',
+  'derivation-too-deep': 'its derivation used up the stack',
+}

@@ -1,0 +1,67 @@
+import { noRulings } from '../derivation/context.ts'
+import type { Log } from '../log/log.ts'
+import { decodeRecord, isAboutDerivation, type Ruling } from '../log/record.ts'
+import { positionNumber } from './event-order.ts'
+
+/**
+ * What the log says about deriving the records from the positions on: rulings, marks, and up to where each partition had been
+ * derived. A ruling stands after its record, so the log is searched ahead before anything is derived.
+ */
+export class Rulings {
+  /** By the position of the record. */
+  readonly #rulings = new Map<number, Ruling[]>()
+  readonly #marked = new Set<number>()
+  readonly #decided: number[]
+  /** By partition: up to where the log was searched. */
+  readonly #searched: number[]
+
+  constructor(partitions: number) {
+    this.#decided = new Array(partitions).fill(0)
+    this.#searched = new Array(partitions).fill(0)
+  }
+
+  /** Searches a partition of the log from a position up to an offset, beyond what was searched before. */
+  async search(log: Log, partition: number, position: number, to: number): Promise<void> {
+    const from = Math.max(position, this.#searched[partition]!)
+    if (from >= to) return
+    for await (const { offset, records, decided } of log.read(partition, from)) {
+      this.#decided[partition] = Math.max(this.#decided[partition]!, decided)
+      for (const [i, bytes] of records.entries())
+        if (isAboutDerivation(bytes) && offset + i >= from) this.note(partition, bytes)
+      this.#searched[partition] = offset + records.length
+      if (offset + records.length >= to) break
+    }
+  }
+
+  /** Takes note of the bytes of a ruling or a mark in the log of a partition. */
+  note(partition: number, bytes: Buffer): void {
+    const record = decodeRecord(bytes)
+    if (record.kind === 'mark') this.#marked.add(positionNumber(partition, record.mark.offset))
+    if (record.kind !== 'ruling') return
+    const at = positionNumber(partition, record.ruling.offset)
+    this.#rulings.set(at, [...(this.#rulings.get(at) ?? []), record.ruling])
+  }
+
+  /** The rulings that bind a version of the code at a record. */
+  on(partition: number, offset: number, version: string): readonly Ruling[] {
+    if (this.#rulings.size === 0) return noRulings
+    const found = this.#rulings.get(positionNumber(partition, offset))
+    return found === undefined ? noRulings : found.filter((ruling) => ruling.version === version)
+  }
+
+  /** All records of a partition below this offset had been derived when the log was last written. */
+  decided(partition: number): number {
+    return this.#decided[partition]!
+  }
+
+  /** Whether the derivation of a record took long, and ended. */
+  isMarked(partition: number, offset: number): boolean {
+    return this.#marked.has(positionNumber(partition, offset))
+  }
+
+  /** A record was applied: nothing about it is needed any more. */
+  passed(partition: number, offset: number): void {
+    if (this.#rulings.size > 0) this.#rulings.delete(positionNumber(partition, offset))
+    if (this.#marked.size > 0) this.#marked.delete(positionNumber(partition, offset))
+  }
+}

@@ -1,0 +1,65 @@
+import { constants, createContext, Script } from 'node:vm'
+
+/** The failures of derivations that their code did not end by itself. */
+export type InterruptionCode = 'derivation-too-long' | 'derivation-too-large' | 'derivation-too-deep'
+
+/** One derivation of a record: see `Ruling` in `log/record.ts`. */
+export interface Interrupted {
+  readonly n: number
+  readonly kind: string
+  readonly type: string
+  readonly key: string
+}
+
+/**
+ * A derivation was interrupted: it took too long, or it used up the stack. It may have been within any statement, also of
+ * Hence's own code, so nothing in memory that it could change may be used any more. Not a HenceError, so that no part of Hence
+ * takes it for an outcome.
+ */
+export class Interruption extends Error {
+  override readonly name = 'Interruption'
+  readonly code: InterruptionCode
+  /** The derivation, where it is known. */
+  readonly derivation: Interrupted | undefined
+  /** The position of the record, as the processor adds it. */
+  at: { readonly partition: number; readonly offset: number } | undefined
+
+  constructor(code: InterruptionCode, derivation?: Interrupted) {
+    super(`A derivation was interrupted: ${code}.`)
+    this.code = code
+    this.derivation = derivation
+  }
+}
+
+/** A realm of its own, so that the process's global object stays as it is. */
+const realm = createContext(constants.DONT_CONTEXTIFY, { name: 'hence-timed' }) as { act?: () => void }
+const script = new Script('act()', { filename: 'hence-timed.js' })
+
+/**
+ * Acts, and ends it if it takes too long, wherever it is: loops, regular expressions and code that catches everything end too,
+ * and no `finally` runs. One call costs about 0.1 ms of processor time, for a thread that watches.
+ * @returns how long it took, in milliseconds; undefined if it was ended
+ */
+export function endsWithin(ms: number, act: () => void): number | undefined {
+  realm.act = act
+  const began = performance.now()
+  try {
+    script.runInContext(realm, { timeout: Math.ceil(ms) })
+    return performance.now() - began
+  } catch (error) {
+    if ((error as { code?: unknown } | undefined)?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return undefined
+    throw error
+  } finally {
+    delete realm.act
+  }
+}
+
+/** Whether an error says that the stack is used up. Errors of the app's code may be of any kind, and refuse to be read. */
+export function isStackOverflow(error: unknown): boolean {
+  try {
+    const { name, message } = error as Error
+    return name === 'RangeError' && message === 'Maximum call stack size exceeded'
+  } catch {
+    return false
+  }
+}
