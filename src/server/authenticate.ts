@@ -4,6 +4,7 @@ import { HenceError } from '../failure.ts'
 import type { Identity } from './access.ts'
 import type { Caller } from './caller.ts'
 import type { Keys } from './keys.ts'
+import { cameByProxy } from './proxy.ts'
 
 /**
  * Identifies the caller of a request, by the host's own sessions or tokens; undefined if it knows none. It must not read
@@ -72,8 +73,7 @@ function checkLocal(
   const address = incoming?.socket.remoteAddress
   const host = headers.get('host') ?? ''
   // A proxy on this machine connects from it, whoever it connects for.
-  const forwarded =
-    incoming?.httpVersion === '1.0' || [...headers.keys()].some((name) => proxyHeader.test(name))
+  const forwarded = cameByProxy(headers, incoming)
   if (address === undefined || !isLoopback(address) || forwarded || !isLoopback(nameOf(host))) {
     throw new HenceError(
       'host-refused',
@@ -95,9 +95,6 @@ function checkLocal(
     )
   }
 }
-
-/** Headers that proxies add. */
-const proxyHeader = /^(forwarded|x-forwarded-.*|x-real-ip|via|cf-.*)$/
 
 function nameOf(host: string): string {
   return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')

@@ -157,6 +157,60 @@ test('a batch waits for an overloaded engine: no line is refused', async (t) => 
   assert.equal(answers.filter(({ status }) => status === 'accepted').length, 500)
 })
 
+/** A request that shows that it came through a proxy. */
+const byProxy = { 'content-type': 'application/x-ndjson', 'x-forwarded-for': '203.0.113.9' }
+
+const tick = () => new Promise(setImmediate)
+
+test('through a proxy the answer begins when the body has arrived', async (t) => {
+  const { engine, call } = await serveNotes(t, { limits: { batchInFlight: 4 } })
+  let isAnswered = false
+  const count = 20
+  let at = 0
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      // The line before is decided, and its outcome kept.
+      while (at > 0 && (await engine.get('notes', ['ada', at - 1])) === undefined) await tick()
+      assert.ok(!isAnswered, `answered after ${at} lines`)
+      if (at === count) controller.close()
+      else controller.enqueue(Buffer.from(`${wish(`p${at}`, at++)}\n`))
+    },
+  })
+  const init = { method: 'POST', headers: byProxy, body, duplex: 'half' }
+  const response = await call('admin', '/requests', init as RequestInit)
+  isAnswered = true
+  const answers = (await response.text()).trim().split('\n')
+  assert.deepEqual(
+    answers.map((line) => JSON.parse(line).requestId),
+    Array.from({ length: count }, (_, i) => `p${i}`),
+  )
+})
+
+test('outcomes that wait for the end of a body have the bound of their caller, and end the batch there', async (t) => {
+  const { call, engine } = await serveNotes(t, { limits: { bodiesBytesPerCaller: 20_000 } })
+  const lines = Array.from({ length: 500 }, (_, i) => wish(`q${i}`, i))
+  const send = async (from: number) => {
+    const body = lines.slice(from).join('\n')
+    const response = await call('admin', '/requests', { method: 'POST', headers: byProxy, body })
+    const text = await response.text()
+    assert.ok(text.length < 30_000, `${text.length} characters`)
+    return text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as LineAnswer)
+  }
+  let done = 0
+  while (done < lines.length) {
+    const answers = await send(done)
+    const accepted = answers.filter(({ status }) => status === 'accepted')
+    done += accepted.length
+    if (done === lines.length) break
+    assert.ok(accepted.length > 50, `${accepted.length} were accepted`)
+    assert.equal(answers.at(-1)!.problem?.code, 'overloaded')
+  }
+  assert.equal((await engine.scan('notes', { prefix: ['ada'], limit: 1_000 })).length, 500)
+})
+
 test('a line that is too long ends the batch; the lines before it count', async (t) => {
   const served = await serveNotes(t, { limits: { bodyBytes: 1_000 } })
   const answers = await send(served, `${wish('1', 1)}\n${' '.repeat(2_000)}\n${wish('2', 2)}\n`)

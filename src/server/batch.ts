@@ -5,6 +5,7 @@ import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
 import { type Arriving, checkMediaType, Gathered, overloaded, type Sender } from './body.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
+import { cameByProxy } from './proxy.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Shares } from './shares.ts'
@@ -37,7 +38,7 @@ export class Batches {
   }
 
   /** @throws HenceError `media-type-unsupported` (change), `too-many-batches` (retry) */
-  start({ request, access, incoming }: Arrival): Answer {
+  async start({ request, access, incoming }: Arrival): Promise<Answer> {
     checkMediaType(
       request.headers.get('content-type'),
       /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i,
@@ -48,10 +49,12 @@ export class Batches {
     if (!this.#open.take(principal)) throw tooManyBatches()
     activity.begin()
     const sender = { request, incoming, principal }
+    const batch = new Batch(this.#serving, access, sender)
+    if (cameByProxy(request.headers, incoming)) await batch.arrived()
     return {
       status: 200,
       headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' },
-      body: textStream((ended) => new Batch(this.#serving, access, sender).outcomes(ended), {
+      body: textStream((ended) => batch.outcomes(ended), {
         stalledMs: limits.stalledMs,
         onEnd: () => {
           this.#open.release(principal)
@@ -83,6 +86,9 @@ interface Line {
  * Up to `batchInFlight` lines are under way at once, within the caller's share of bytes; then reading pauses until the
  * oldest is decided and sent. The batch waits for an overloaded engine. So an importer may send as fast as it can, as
  * long as it reads the outcomes.
+ *
+ * Proxies such as nginx stop passing a body on when the answer begins. So through a proxy the answer begins when the
+ * body has arrived; if the outcomes fill the caller's share of bytes earlier, the batch ends there.
  */
 class Batch {
   readonly #serving: Serving
@@ -96,6 +102,11 @@ class Batch {
   #lineUntil = Number.POSITIVE_INFINITY
   #isFirstLine = true
   #isRead = false
+  #reading: Promise<void> | undefined
+  /** Lines that are not decided. */
+  #undecided = 0
+  /** Whether outcomes are sent while the body arrives. */
+  #isSending = true
   /** Aborts when no more outcomes are sent. */
   readonly #over = new AbortController()
   /** Resolves when a line was added, removed or decided, or the body or the batch has ended. */
@@ -112,7 +123,8 @@ class Batch {
   async *outcomes(ended: AbortSignal): AsyncGenerator<string> {
     const end = () => this.#end()
     ended.addEventListener('abort', end, { once: true })
-    const reading = this.#read()
+    this.#isSending = true
+    this.#reading ??= this.#read()
     try {
       for (let text = await this.#next(); text !== ''; text = await this.#next()) {
         if (!this.#access.isCurrent) await this.#access.renew()
@@ -122,8 +134,15 @@ class Batch {
       yield `${JSON.stringify(problemLine(undefined, error))}\n`
     } finally {
       this.#end()
-      await reading
+      await this.#reading
     }
+  }
+
+  /** Takes all lines before any outcome is sent. */
+  async arrived(): Promise<void> {
+    this.#isSending = false
+    this.#reading = this.#read()
+    await this.#reading
   }
 
   /** The next outcomes; empty after the last. */
@@ -211,7 +230,7 @@ class Batch {
   async #takeLater(line: Uint8Array): Promise<void> {
     while (!this.#hasRoom(line.length)) {
       if (this.#isOver) return
-      if (this.#lines.length === 0) throw overloaded()
+      if (this.#waiting === 0) throw overloaded()
       await this.#moved.promise
     }
     await this.#access.renew()
@@ -220,17 +239,24 @@ class Batch {
 
   #hasRoom(bytes: number): boolean {
     const { bodies, limits } = this.#serving
-    return this.#lines.length < limits.batchInFlight && bodies.held.hasRoom(this.#sender.principal, bytes)
+    return this.#waiting < limits.batchInFlight && bodies.held.hasRoom(this.#sender.principal, bytes)
+  }
+
+  /** Lines that keep others from being taken for a while: until they are sent or, if none is sent yet, decided. */
+  get #waiting(): number {
+    return this.#isSending ? this.#lines.length : this.#undecided
   }
 
   #start(bytes: Uint8Array): void {
     const before = this.#lines.at(-1)?.answered
     const answered = decide(this.#serving, this.#access, bytes, before).then((answer) => {
+      this.#undecided--
       line.text = JSON.stringify(answer)
       if (this.#isOver) return
       this.#count(line, line.text.length)
-      if (line === this.#lines[0]) this.#move()
+      if (!this.#isSending || line === this.#lines[0]) this.#move()
     })
+    this.#undecided++
     const line: Line = { answered, text: undefined, bytes: 0 }
     this.#count(line, bytes.length)
     this.#lines.push(line)
