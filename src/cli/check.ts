@@ -3,7 +3,14 @@ import { Option } from 'commander'
 import { type DryRun, dryRun } from '../offline/index.ts'
 import { Spool } from '../server/spool.ts'
 import { command, dataOption, logTime, runs, wholeNumber } from './command.ts'
-import { type DiffOptions, formatDiff, formatOf, formatOptions, write } from './reprocess/diff.ts'
+import {
+  type DiffOptions,
+  formatDiff,
+  formatOf,
+  formatOptions,
+  writeLines,
+  writeText,
+} from './reprocess/diff.ts'
 import { count } from './reprocess/status-text.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint } from './terminal/output.ts'
@@ -78,10 +85,10 @@ async function checkCode(app: string, options: CheckOptions, _command: unknown):
 
 async function printDiff(result: DryRun, options: CheckOptions, spool: Spool | undefined): Promise<void> {
   const format = formatOf(options)
-  if (spool !== undefined) return write(Readable.fromWeb(spool.stream() as never), options.out)
-  if (format === 'json') return write([`${JSON.stringify(result)}\n`], options.out)
+  if (spool !== undefined) return writeLines(Readable.fromWeb(spool.stream() as never), options.out)
+  if (format === 'json') return writeText(JSON.stringify(result), options.out)
   if (format === 'ndjson') return
-  await write([formatDiff(format, result.diff!)], options.out)
+  await writeText(formatDiff(format, result.diff!), options.out)
   if (format !== 'text') return
   const { records, isPart, failures = 0 } = result
   const part = isPart ? ' (the log has more)' : ''
@@ -90,7 +97,7 @@ async function printDiff(result: DryRun, options: CheckOptions, spool: Spool | u
 }
 
 async function printUnreadable(result: DryRun, options: CheckOptions): Promise<void> {
-  if (formatOf(options) === 'json') return write([`${JSON.stringify(result)}\n`], options.out)
+  if (formatOf(options) === 'json') return writeText(JSON.stringify(result), options.out)
   for (const { type, version, count: many, first } of result.unreadable) {
     note(
       `${paint.bad('✘')} The new code does not know ${count(many)} requests in the log: ` +

@@ -15,7 +15,7 @@ import { command, jsonOption, runs } from './command.ts'
 import { guardOf, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { formatSummary } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { paint, print, printError, printReport } from './terminal/output.ts'
+import { paint, printError, printLines, printReport } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 import { FileWatch } from './watch.ts'
 
@@ -196,7 +196,7 @@ async function printDiff(
 
 /** Prints an event: one line of JSON, or text. */
 async function say({ json }: ServeOptions, text: string, event: object): Promise<void> {
-  await print(json ? JSON.stringify(event) : text)
+  await printLines(json ? JSON.stringify(event) : text)
 }
 
 const named = (version: string) => `version ${version.slice(0, 12)}`

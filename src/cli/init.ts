@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { checkEmpty } from '../storage/empty-directory.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { paint, print } from './terminal/output.ts'
+import { paint, print, printLines } from './terminal/output.ts'
 
 /** The files of a new app. They are compiled and tested with the rest of this repository. */
 const template = fileURLToPath(new URL('../../template/', import.meta.url))
@@ -30,7 +30,7 @@ export function initCommand() {
         }
         for (const file of files) await print(`${paint.good('wrote')} ${join(relative('', folder), file)}`)
         const go = folder === process.cwd() ? '' : `cd ${relative('', folder)} && `
-        await print(`\nNow: ${paint.strong(`${go}npm install && npm test && npm start`)}`)
+        await printLines(`\nNow: ${paint.strong(`${go}npm install && npm test && npm start`)}`)
         return exitCode.ok
       }),
     )

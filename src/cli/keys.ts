@@ -49,7 +49,8 @@ function createCommand() {
           note('This is the first key. A server that was started with --open reads it at its next start.')
         if (json) await print(JSON.stringify({ ...key, secret }))
         else {
-          note(`${describe(key)}\nThe secret, which is shown only now:`)
+          note(describe(key))
+          note('The secret, which is shown only now:')
           await print(secret)
         }
         return exitCode.ok

@@ -5,7 +5,7 @@ import { exportLine, type RecordAt, recordsOf } from '../offline/export-log.ts'
 import { logStats, type PartitionStats } from '../offline/index.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { paint, print } from './terminal/output.ts'
+import { paint, print, printExact } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 /** `hence log`: reads a log without its app, also while a process has the directory open. */
@@ -49,7 +49,7 @@ async function printRecords(options: CatOptions, _command: unknown): Promise<num
   if (left === 0) return exitCode.ok
   try {
     for await (const each of recordsOf({ data, partition, from })) {
-      await print(json ? exportLine(each) : recordText(each))
+      await (json ? printExact(exportLine(each)) : print(recordText(each)))
       if (--left === 0) break
     }
   } catch (error) {

@@ -4,7 +4,7 @@ import { command, jsonOption, keyParts, runs, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { printChanges } from './tail.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, print, printLines } from './terminal/output.ts'
 
 type Parts = readonly (string | number | boolean)[]
 
@@ -41,9 +41,8 @@ function getCommand() {
           note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
           return exitCode.nothingFound
         }
-        await print(
-          options.json ? JSON.stringify({ key: parts, value: row }) : JSON.stringify(row, undefined, 2),
-        )
+        if (options.json) await print(JSON.stringify({ key: parts, value: row }))
+        else await printLines(JSON.stringify(row, undefined, 2))
         return exitCode.ok
       }),
     )

@@ -2,7 +2,7 @@ import type { App } from '../app/index.ts'
 import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { Codes } from '../generation/codes.ts'
-import { printReport } from '../report.ts'
+import { reporterOf } from '../report.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { isApp, sandboxed } from '../sandbox/program.ts'
 import { openDirectory, type Storage } from '../storage/storage.ts'
@@ -19,7 +19,8 @@ import { startEngine } from './start.ts'
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
   const { app, module, earlier = [], data, partitions, wait, signal } = options
-  const { clock = systemClock, report = printReport } = options
+  const { clock = systemClock } = options
+  const report = reporterOf(options.report)
   let given: Parameters<typeof Codes.open>[0]
   if (isApp(app) && module === undefined) given = { app, earlier }
   else {
@@ -33,7 +34,7 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
       typeof data === 'string'
         ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
         : data
-    return await startEngine(options, await Codes.open(given, storage), storage)
+    return await startEngine({ ...options, report }, await Codes.open(given, storage), storage)
   } catch (error) {
     await storage?.close()
     throw error

@@ -5,7 +5,7 @@ import { pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
-import { printReport, type Reporter } from '../report.ts'
+import { type Reporter, reporterOf } from '../report.ts'
 import { keepWorking, makeSchema, type PostgresConnection, quoted } from './work.ts'
 
 export interface PostgresOutboxOptions<A extends App> {
@@ -97,7 +97,8 @@ CREATE OR REPLACE TRIGGER ${quoted(`${table}_notify`)} AFTER INSERT ON ${name}
  * @throws HenceError `package-missing`, `option-invalid` (change)
  */
 export function postgresOutbox<A extends App>(options: PostgresOutboxOptions<A>): PostgresOutbox {
-  const { connection, schema = 'public', table = 'hence_requests', report = printReport } = options
+  const { connection, schema = 'public', table = 'hence_requests' } = options
+  const report = reporterOf(options.report)
   const { batch = 256, pollMs = 1_000, keepMs } = options
   for (const [name, value] of Object.entries({ batch, pollMs })) {
     if (Number.isInteger(value) && value >= 1) continue

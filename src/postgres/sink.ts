@@ -3,7 +3,7 @@ import type { Client } from 'pg'
 import type { App, KeyPart, TableName } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
-import { printReport, type Reporter } from '../report.ts'
+import { type Reporter, reporterOf } from '../report.ts'
 import { BatchReader, type MirroredRow } from './batches.ts'
 import { Mirror } from './mirror.ts'
 import { inTransaction, keepWorking, makeSchema, type PostgresConnection, quoted } from './work.ts'
@@ -94,7 +94,7 @@ class Sink implements PostgresSink {
   #progress = Promise.withResolvers<void>()
 
   constructor(options: PostgresSinkOptions<App>) {
-    const { engine, connection, schema = 'public', name = engine.app.name, report = printReport } = options
+    const { engine, connection, schema = 'public', name = engine.app.name } = options
     this.#engine = engine
     this.#schema = schema
     this.#name = name
@@ -106,7 +106,7 @@ class Sink implements PostgresSink {
       name: `The PostgreSQL sink "${name}"`,
       connection,
       lock: `hence sink ${schema}.${name}`,
-      report,
+      report: reporterOf(options.report),
       run: (client, signal) => this.#run(client, signal),
     })
     void this.#working.ended.then(() => {

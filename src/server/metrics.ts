@@ -1,4 +1,5 @@
 import type { EngineStats } from '../engine/engine.ts'
+import { plain } from '../plain-text.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 
 /** Responses are counted by route. */
@@ -48,7 +49,7 @@ export class Metrics {
     // A series is named by the route, never by the path: the parts of a path are data, without a bound.
     const responses = [...this.#responses].flatMap(([{ method, path }, counts]) =>
       [...counts].map(([status, count]): [string, number] => [
-        `method="${method}",route="${path}",status="${status}"`,
+        labels({ method, route: path, status }),
         count,
       ]),
     )
@@ -67,13 +68,13 @@ export class Metrics {
       'replies_total',
       'counter',
       'Replies of the engine by outcome; `replayed` counts retries.',
-      Object.entries(replies).map(([outcome, count]) => [`outcome="${outcome}"`, count]),
+      Object.entries(replies).map(([outcome, count]) => [labels({ outcome }), count]),
     )
     metric(
       'records_applied',
       'counter',
       'Records applied, by partition.',
-      applied.map((count, partition) => [`partition="${partition}"`, count]),
+      applied.map((count, partition) => [labels({ partition }), count]),
     )
     metric('requests_in_flight', 'gauge', 'Requests between admission and outcome.', [['', stats.inFlight]])
     metric('queued_bytes', 'gauge', 'Bytes of the requests in flight.', [['', stats.queuedBytes]])
@@ -97,7 +98,7 @@ export class Metrics {
     metric('generation', 'gauge', 'The generation of derived state that is live.', [['', stats.generation]])
     // Without a candidate there is no sample: 0 would look like a candidate that has finished.
     const candidate = (value: (status: ReprocessStatus) => number): [string, number][] =>
-      reprocess === undefined ? [] : [[`generation="${reprocess.generation}"`, value(reprocess)]]
+      reprocess === undefined ? [] : [[labels({ generation: reprocess.generation }), value(reprocess)]]
     metric(
       'reprocess_records',
       'gauge',
@@ -127,4 +128,11 @@ export class Metrics {
     metric('body_bytes', 'gauge', 'Bytes of bodies, lines and outcomes in memory.', [['', open.bodyBytes]])
     return `${lines.join('\n')}\n`
   }
+}
+
+/** The labels of a sample, with the escapes of the text format. */
+function labels(values: Readonly<Record<string, string | number>>): string {
+  return Object.entries(values)
+    .map(([name, value]) => `${name}="${plain(String(value)).replace(/[\\"]/g, '\\$&')}"`)
+    .join(',')
 }

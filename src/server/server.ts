@@ -7,7 +7,7 @@ import type { App } from '../app/index.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
-import { printReport, type Report, type Reporter } from '../report.ts'
+import { type Report, type Reporter, reporterOf } from '../report.ts'
 import { Access, type Identity } from './access.ts'
 import { Activity } from './activity.ts'
 import { type Answer, drop, responseOf, writeAnswer } from './answer.ts'
@@ -71,7 +71,8 @@ export interface Server {
  * @throws HenceError `keys-missing` (change) without `keys`, `authenticate` and `open`; `option-invalid` (change)
  */
 export function server<A extends App>(engine: Engine<A>, options: ServerOptions = {}): Server {
-  const { clock = systemClock, report = printReport, authenticate, path = '' } = options
+  const { clock = systemClock, authenticate, path = '' } = options
+  const report = reporterOf(options.report)
   if (!/^(\/[\w.~-]+)*$/.test(path)) {
     throw new HenceError(
       'option-invalid',

@@ -20,6 +20,7 @@ const shared = [
   'report.ts',
   'optional-package.ts',
   'json.ts',
+  'plain-text.ts',
 ]
 const roomOf = (file: string): string => {
   if (shared.includes(file)) return 'shared'

@@ -362,7 +362,7 @@ test('start prints the command to run when the code has changed; `continue` keep
   const data = await filled('changed')
   const refused = await hence(['start', fresh, '--data', data, '--open', '--port', '0'])
   assert.equal(refused.code, 1)
-  const line = refused.stderr.split('\n').find((text) => text.startsWith('  hence reprocess run'))!
+  const line = refused.stderr.split('\n').find((text) => text.startsWith('    hence reprocess run'))!
   assert.deepEqual(line.trim().split(' '), ['hence', 'reprocess', 'run', fresh, '--data', data])
   assert.match(refused.stderr, /--on-code-change continue/)
   const server = await started([fresh, '--data', data, '--on-code-change', 'continue'])

@@ -1,4 +1,6 @@
 import { createWriteStream } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { type Command, Option } from 'commander'
@@ -9,7 +11,7 @@ import type { ServiceOptions } from '../address.ts'
 import { command, jsonOption, runs, wholeNumber } from '../command.ts'
 import { formatSummary, type SummaryFormat, summaryFormats } from '../terminal/diff-format.ts'
 import { exitCode } from '../terminal/exit-code.ts'
-import { note } from '../terminal/output.ts'
+import { note, print, printExact, visible } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
 import { stopSignal } from '../terminal/stop-signal.ts'
 import { noCandidate } from './run.ts'
@@ -41,10 +43,10 @@ export function diffCommand() {
         const format = formatOf(options)
         if (format === 'ndjson') {
           const { lines, hash } = await target.differences()
-          await write(Readable.fromWeb(lines as never), options.out)
+          await writeLines(Readable.fromWeb(lines as never), options.out)
           note(options.json ? JSON.stringify({ diff: hash }) : `diff ${hash}`)
         } else {
-          await write([formatDiff(format, await target.diff(options.samples))], options.out)
+          await writeText(formatDiff(format, await target.diff(options.samples)), options.out)
         }
         return exitCode.ok
       })
@@ -88,13 +90,18 @@ export function formatDiff(format: SummaryFormat, diff: Diff): string {
   return `${heading}${formatSummary(format, diff, { before, after })}\n`
 }
 
-/** Writes to a file, or to standard output at the pace of its reader. */
-export async function write(
-  text: Iterable<string> | AsyncIterable<Uint8Array>,
-  file: string | undefined,
-): Promise<void> {
-  if (file !== undefined) return pipeline(text, createWriteStream(file))
-  return pipeline(text, process.stdout, { end: false })
+/** Writes a text whose line breaks are Hence's own to a file, or to standard output. */
+export async function writeText(text: string, file: string | undefined): Promise<void> {
+  const lines = text.trimEnd().split('\n')
+  if (file === undefined) for (const line of lines) await print(line)
+  else await writeFile(file, lines.map((line) => `${visible(line, false)}\n`).join(''))
+}
+
+/** Writes lines of JSON, byte for byte, to a file, or to standard output at the pace of its reader. */
+export async function writeLines(lines: Readable, file: string | undefined): Promise<void> {
+  if (file !== undefined) return pipeline(lines, createWriteStream(file))
+  for await (const line of createInterface({ input: lines, crlfDelay: Number.POSITIVE_INFINITY }))
+    await printExact(line)
 }
 
 async function caughtUp(target: ReprocessTarget, signal: AbortSignal): Promise<void> {

@@ -24,7 +24,7 @@ export function rollbackCommand() {
         if (!candidate?.wasLive) throw notKept()
         if (options.diff !== undefined) return approve(target, options.diff, options)
         const diff = await target.diff(samplesShown)
-        note(formatDiff('text', diff).trimEnd())
+        for (const line of formatDiff('text', diff).trimEnd().split('\n')) note(line)
         return approve(target, diff.sha256, options)
       }),
     ),

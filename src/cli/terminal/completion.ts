@@ -1,7 +1,7 @@
 import { Argument, type Command } from 'commander'
 import { command, runs } from '../command.ts'
 import { exitCode } from './exit-code.ts'
-import { print } from './output.ts'
+import { printLines } from './output.ts'
 
 const shells = ['bash', 'zsh', 'fish'] as const
 type Shell = (typeof shells)[number]
@@ -16,7 +16,7 @@ export function completionCommand(root: Command): Command {
     .addArgument(new Argument('<shell>', 'the shell').choices(shells))
     .action(
       runs(async (shell: Shell, _options: object, _command: Command) => {
-        await print({ bash, zsh, fish }[shell](wordsOf(root, '')))
+        await printLines({ bash, zsh, fish }[shell](wordsOf(root, '')))
         return exitCode.ok
       }),
     )

@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline/promises'
-import { note, paintError } from './output.ts'
+import { note, paintError, visible } from './output.ts'
 
 /**
  * Asks for consent to something that cannot be undone: by `--yes`, or by typing a word on a terminal. Without
@@ -13,7 +13,7 @@ export async function confirmed(word: string, yes: boolean): Promise<boolean> {
   }
   const asked = createInterface({ input: process.stdin, output: process.stderr })
   try {
-    const answer = await asked.question(`Type ${paintError.strong(word)} to continue: `)
+    const answer = await asked.question(visible(`Type ${paintError.strong(word)} to continue: `))
     if (answer.trim() === word) return true
     note('Nothing was changed.')
     return false

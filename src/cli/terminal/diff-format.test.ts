@@ -5,8 +5,8 @@ import fc from 'fast-check'
 import type { Violation } from '../../constraint/tables.ts'
 import { summarise } from '../../diff/diff-summary.ts'
 import type { ComparedEffect, Difference } from '../../diff/difference.ts'
+import { widthOf } from './columns.ts'
 import { formatSummary, summaryFormats } from './diff-format.ts'
-import { widthOf } from './plain-text.ts'
 
 // People approve a diff by what they are shown, so no value in it may pass for anything else.
 

@@ -2,9 +2,10 @@
 import type { Outcome } from '../../app/index.ts'
 import { changeOf, type DiffGroup, type DiffPart, type DiffSummary } from '../../diff/diff-summary.ts'
 import type { BeforeAfter, ComparedEffect, Difference, EffectDifference } from '../../diff/difference.ts'
+import { plain } from '../../plain-text.ts'
 import { canonicalJson } from '../../state/digest.ts'
+import { cut, cutToDifference, widthOf } from './columns.ts'
 import { paint } from './output.ts'
-import { cut, cutToDifference, plain, widthOf } from './plain-text.ts'
 
 export const summaryFormats = ['text', 'markdown', 'json'] as const
 export type SummaryFormat = (typeof summaryFormats)[number]

@@ -1,11 +1,20 @@
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { type InspectColor, styleText } from 'node:util'
 import { HenceError } from '../../failure.ts'
+import { plain } from '../../plain-text.ts'
 import type { Report } from '../../report.ts'
+
+/** Stands in every colour code of ours. Nobody whose text is shown knows it, so no other code is let through. */
+const seal = randomUUID()
+const sealed = new RegExp(`\x1b${seal}(\\[\\d+m)`)
 
 /** Only terminals get colours: `styleText` omits them elsewhere, and where NO_COLOR is set. */
 function painter(stream: NodeJS.WriteStream) {
-  const paint = (colour: InspectColor) => (text: string) => styleText(colour, text, { stream })
+  const paint = (colour: InspectColor) => (text: string) => {
+    const [on = '', off = ''] = styleText(colour, '|', { stream }).split('|')
+    return on === '' ? text : `\x1b${seal}${on.slice(1)}${text}\x1b${seal}${off.slice(1)}`
+  }
   return {
     good: paint('green'),
     bad: paint('red'),
@@ -18,19 +27,44 @@ function painter(stream: NodeJS.WriteStream) {
 export const paint = painter(process.stdout)
 export const paintError = painter(process.stderr)
 
+/**
+ * Makes a line safe for a terminal; only the colours of `paint` take effect.
+ * @param coloured whether they stay
+ */
+export function visible(line: string, coloured = true): string {
+  return line
+    .split(sealed)
+    .map((part, i) => (i % 2 === 0 ? plain(part) : coloured ? `\x1b${part}` : ''))
+    .join('')
+}
+
 /** Prints a line of the result. Resolves when there is room for more, so that a slow reader sets the pace. */
-export async function print(line: string): Promise<void> {
-  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain')
+export function print(line: string): Promise<void> {
+  return write(`${visible(line)}\n`)
+}
+
+/** Prints a text whose line breaks are Hence's own. */
+export async function printLines(text: string): Promise<void> {
+  for (const line of text.split('\n')) await print(line)
+}
+
+/** Prints a line of JSON for a program, byte for byte; a terminal gets the same value. */
+export function printExact(line: string): Promise<void> {
+  return write(`${process.stdout.isTTY ? plain(line) : line}\n`)
+}
+
+async function write(text: string): Promise<void> {
+  if (!process.stdout.write(text)) await once(process.stdout, 'drain')
 }
 
 /** Prints a line for the person who watches, to standard error. */
 export function note(line: string): void {
-  process.stderr.write(`${line}\n`)
+  process.stderr.write(`${visible(line)}\n`)
 }
 
 /**
  * Prints an error: the message of a HenceError, which is meant for users, or the stack of an unexpected
- * error.
+ * error. Further lines are indented, so that none looks like an error of its own.
  */
 export function printError(error: unknown, json: boolean): void {
   if (json) {
@@ -39,11 +73,13 @@ export function printError(error: unknown, json: boolean): void {
         ? error
         : { code: 'unexpected-error', advice: 'operator', message: `${error}` }
     note(JSON.stringify({ error: { code, advice, message } }))
-  } else if (error instanceof HenceError) {
-    note(`${paintError.bad(error.code)}: ${error.message}`)
-  } else {
-    note(paintError.bad(error instanceof Error ? (error.stack ?? error.message) : String(error)))
+    return
   }
+  const isKnown = error instanceof HenceError
+  const text = isKnown ? error.message : error instanceof Error ? (error.stack ?? error.message) : `${error}`
+  const [first = '', ...more] = text.split('\n')
+  note(isKnown ? `${paintError.bad(error.code)}: ${first}` : paintError.bad(first))
+  for (const line of more) note(isKnown ? `  ${line}` : paintError.bad(`  ${line}`))
 }
 
 /** Returns a reporter that prints each report of an engine or server as a line on standard error. */

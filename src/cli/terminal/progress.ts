@@ -1,5 +1,5 @@
 import type { LongWork, OfflineProgress } from '../../offline/index.ts'
-import { note } from './output.ts'
+import { note, visible } from './output.ts'
 import { stopSignal } from './stop-signal.ts'
 
 const everyMs = 100
@@ -13,7 +13,7 @@ export class Progress {
     const now = performance.now()
     if (!this.#isShown || now - this.#shownAt < everyMs) return
     this.#shownAt = now
-    process.stderr.write(`\r\x1b[K${text(process.stderr.columns)}`)
+    process.stderr.write(`\r\x1b[K${visible(text(process.stderr.columns))}`)
   }
 
   /** Removes the line. */

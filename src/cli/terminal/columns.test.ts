@@ -1,21 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { cut, cutToDifference, plain, widthOf } from './plain-text.ts'
+import { plain } from '../../plain-text.ts'
+import { cut, cutToDifference, widthOf } from './columns.ts'
 
 const hostile = fc.string({ unit: 'binary', maxLength: 300 })
-// Characters that a terminal or a page would obey instead of showing them.
-const acting = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u
-
-test('plain text has no character that takes effect', () => {
-  assert.equal(
-    plain('a\x1b[31mb\r\n\u202ec\x9b\u2028'),
-    'a\\u{1b}[31mb\\u{d}\\u{a}\\u{202e}c\\u{9b}\\u{2028}',
-  )
-  assert.equal(plain('\ud800'), '\\u{d800}')
-  assert.equal(plain('Ordinary: {"a":[1,"ä 漢 😀"]} | `x`'), 'Ordinary: {"a":[1,"ä 漢 😀"]} | `x`')
-  fc.assert(fc.property(hostile, (text) => !acting.test(plain(text)) && plain(text).isWellFormed()))
-})
 
 test('shortened text fits its columns, has whole characters, and is unchanged where it fits', () => {
   assert.equal(cut('abc', 3), 'abc')

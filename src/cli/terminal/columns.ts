@@ -1,13 +1,3 @@
-/**
- * Makes text from an untrusted source safe to show on a terminal or a page: writes control, bidirectional and
- * invisible characters as `\u{…}`, so that none takes effect and the text stays on its line.
- */
-export function plain(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {
-    return `\\u{${character.codePointAt(0)!.toString(16)}}`
-  })
-}
-
 /** The number of terminal columns that plain text takes, at most. */
 export function widthOf(text: string): number {
   let width = 0
