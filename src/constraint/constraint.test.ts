@@ -1,85 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
+import type * as made from '../../test/apps/stock.ts'
+import { appsOf } from '../../test/apps.ts'
 import type { CapacityOptions } from '../app/index.ts'
-import { app, type Constraint, effect, type Mode, reject, scopes } from '../app/index.ts'
+import { type Mode, scopes } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { scenario } from '../testing/scenario.ts'
 
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/stock.ts'))
+const { shopWith } = apps
+
 // A shop whose orders claim stock. The worst faults are a unit that two orders hold, and one that is lost.
 
-function shopWith(options: CapacityOptions) {
-  const [product, order, name] = scopes('product', 'order', 'name')
-  const sorry = effect('sorry', { input: z.object({ to: z.string() }) })
-  const stock = product.capacity('stock', options)
-  const taken = name.unique('name-taken', options.mode === undefined ? {} : { mode: options.mode })
-  const orders = order.table('orders', {
-    value: z.object({ state: z.enum(['placed', 'cancelled', 'sorry']), why: z.string().optional() }),
-  })
-  const place = order.request('place', {
-    input: z.object({
-      order: z.string(),
-      skus: z.array(z.string()),
-      name: z.string().optional(),
-      priority: z.number().optional(),
-      fail: z.enum(['reject', 'throw']).optional(),
-    }),
-    key: (input) => input.order,
-    claims: ({ skus, name, priority }) => [
-      ...skus.map((sku) => stock.claim(sku, 1, priority === undefined ? {} : { priority })),
-      ...(name === undefined ? [] : [taken.claim(name)]),
-    ],
-    derive(tx, { fail }) {
-      if (tx.get(orders)) return reject('order-exists')
-      tx.put(orders, { state: 'placed' })
-      if (fail === 'throw') throw new Error('boom')
-      if (fail === 'reject') return reject('not-wanted')
-      return { at: tx.now }
-    },
-    compensate(tx, { order }, { constraint, key }) {
-      if (order.startsWith('broken')) throw new Error('cannot')
-      tx.put(orders, { state: 'sorry', why: `${constraint} ${key}` })
-      tx.effect(sorry, { to: tx.principal })
-    },
-  })
-  const cancel = order.request('cancel', {
-    input: z.object({ order: z.string(), sku: z.string().optional() }),
-    key: (input) => input.order,
-    derive(tx, { sku }) {
-      tx.put(orders, { state: 'cancelled' })
-      return { released: tx.release(stock, sku) + tx.release(taken) }
-    },
-  })
-  const confirm = order.request('confirm', {
-    input: z.object({ order: z.string() }),
-    key: (input) => input.order,
-    derive: (tx) => ({ confirmed: tx.confirm(stock) }),
-  })
-  const restock = product.request('restock', {
-    input: z.object({ sku: z.string(), by: z.int() }),
-    key: (input) => input.sku,
-    derive(tx, { by }) {
-      tx.adjustLimit(stock, by)
-      return { ...tx.usage(stock) }
-    },
-  })
-  const settle = product.request('settle', {
-    input: z.object({ sku: z.string() }),
-    key: (input) => input.sku,
-    derive: (tx) => ({ gone: tx.settle(stock).map(({ key }) => key) }),
-  })
-  return app('shop', {
-    requests: [place, cancel, confirm, restock, settle],
-    tables: [orders],
-    constraints: [stock, taken] as Constraint[],
-    effects: [sorry],
-  })
-}
-
 for (const mode of ['strict', 'loose'] as const) {
-  test(`${mode}: what is there can be claimed, and given back`, () => {
-    scenario(shopWith({ mode }))
+  test(`${mode}: what is there can be claimed, and given back`, async () => {
+    scenario(await shopWith({ mode }))
       .given('restock', { sku: 'mug', by: 2 })
       .given('place', { order: 'o1', skus: ['mug'] })
       .when('place', { order: 'o2', skus: ['mug', 'mug'].slice(1), name: 'ann' })
@@ -96,8 +32,8 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenAccepted({ limit: 2, claimed: 1 })
   })
 
-  test(`${mode}: a request that is rejected or throws holds nothing`, () => {
-    const s = scenario(shopWith({ mode, limit: 5 })).given('place', { order: 'o1', skus: ['mug'] })
+  test(`${mode}: a request that is rejected or throws holds nothing`, async () => {
+    const s = scenario(await shopWith({ mode, limit: 5 })).given('place', { order: 'o1', skus: ['mug'] })
     s.when('place', { order: 'o1', skus: ['mug', 'cup'] }).thenRejected('order-exists')
     s.when('place', { order: 'o2', skus: ['mug'], fail: 'reject' }).thenRejected('not-wanted')
     s.when('place', { order: 'o3', skus: ['mug'], fail: 'throw' }).thenFailed('derivation-threw')
@@ -105,8 +41,8 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: a claim beyond the limit is rejected with the name of the constraint; all or nothing', () => {
-  scenario(shopWith({ mode: 'strict', limit: 1 }))
+test('strict: a claim beyond the limit is rejected with the name of the constraint; all or nothing', async () => {
+  scenario(await shopWith({ mode: 'strict', limit: 1 }))
     .given('place', { order: 'o1', skus: ['mug'] })
     .when('place', { order: 'o2', skus: ['cup', 'mug', 'urn'] })
     .thenRejected('stock', { key: 'mug' })
@@ -119,8 +55,8 @@ test('strict: a claim beyond the limit is rejected with the name of the constrai
     .thenClaimed('stock', 'urn', 0)
 })
 
-test('strict: two claims on one key are added up', () => {
-  scenario(shopWith({ mode: 'strict', limit: 3 }))
+test('strict: two claims on one key are added up', async () => {
+  scenario(await shopWith({ mode: 'strict', limit: 3 }))
     .when('place', { order: 'o1', skus: ['mug', 'mug'] })
     .thenAccepted()
     .thenClaimed('stock', 'mug', 2)
@@ -128,8 +64,8 @@ test('strict: two claims on one key are added up', () => {
     .thenRejected('stock')
 })
 
-test('loose: an excess is accepted, detected, compensated and apologised for', () => {
-  const s = scenario(shopWith({ mode: 'loose', limit: 1 }))
+test('loose: an excess is accepted, detected, compensated and apologised for', async () => {
+  const s = scenario(await shopWith({ mode: 'loose', limit: 1 }))
     .given('place', { order: 'o1', skus: ['mug'] }, { principal: 'ann' })
     .when('place', { order: 'o2', skus: ['mug', 'cup'], name: 'bob' }, { principal: 'bob' })
     .thenAccepted()
@@ -155,8 +91,8 @@ test('loose: an excess is accepted, detected, compensated and apologised for', (
   ])
 })
 
-test('a falling limit is a violation for strictly granted claims too', () => {
-  const s = scenario(shopWith({ mode: 'strict', limit: 3, victims: 'oldest' }))
+test('a falling limit is a violation for strictly granted claims too', async () => {
+  const s = scenario(await shopWith({ mode: 'strict', limit: 3, victims: 'oldest' }))
     .given('place', { order: 'o1', skus: ['mug'] }, { principal: 'ann' })
     .given('place', { order: 'o2', skus: ['mug'] })
     .given('place', { order: 'o3', skus: ['mug'] })
@@ -172,22 +108,22 @@ test('a falling limit is a violation for strictly granted claims too', () => {
   )
 })
 
-test('victims are chosen by the policy', () => {
-  const victims = (policy: CapacityOptions['victims'], ...priorities: (number | undefined)[]) => {
-    const s = scenario(shopWith({ mode: 'loose', limit: 9, ...(policy && { victims: policy }) }))
+test('victims are chosen by the policy', async () => {
+  const victims = async (policy: CapacityOptions['victims'], ...priorities: (number | undefined)[]) => {
+    const s = scenario(await shopWith({ mode: 'loose', limit: 9, ...(policy && { victims: policy }) }))
     for (const [i, priority] of priorities.entries()) {
       s.given('place', { order: `o${i}`, skus: ['mug'], ...(priority !== undefined && { priority }) })
     }
     s.given('restock', { sku: 'mug', by: 1 - 9 })
     return s.violations()[0]!.victims.map(({ key }) => key)
   }
-  assert.deepEqual(victims(undefined, 0, 0, 0), ['o2', 'o1'])
-  assert.deepEqual(victims('oldest', 0, 0, 0), ['o0', 'o1'])
-  assert.deepEqual(victims('lowest-priority', 5, 1, 3, 1), ['o3', 'o1', 'o2'])
+  assert.deepEqual(await victims(undefined, 0, 0, 0), ['o2', 'o1'])
+  assert.deepEqual(await victims('oldest', 0, 0, 0), ['o0', 'o1'])
+  assert.deepEqual(await victims('lowest-priority', 5, 1, 3, 1), ['o3', 'o1', 'o2'])
 })
 
-test('confirmed claims give way last', () => {
-  const s = scenario(shopWith({ mode: 'loose', limit: 3 }))
+test('confirmed claims give way last', async () => {
+  const s = scenario(await shopWith({ mode: 'loose', limit: 3 }))
   for (const order of ['o1', 'o2', 'o3']) s.given('place', { order, skus: ['mug'] })
   s.given('confirm', { order: 'o3' })
     .given('restock', { sku: 'mug', by: -2 })
@@ -198,13 +134,13 @@ test('confirmed claims give way last', () => {
   )
 })
 
-test('the margin counts until the constraint is settled, which releases unconfirmed claims', () => {
+test('the margin counts until the constraint is settled, which releases unconfirmed claims', async () => {
   for (const [overbook, fits] of [
     [2, 12],
     [{ percent: 25 }, 12],
     [{ percent: 9 }, 10],
   ] as const) {
-    const s = scenario(shopWith({ mode: 'strict', limit: 10, overbook }))
+    const s = scenario(await shopWith({ mode: 'strict', limit: 10, overbook }))
     for (let i = 1; i <= fits; i++) s.given('place', { order: `o${i}`, skus: ['seat'] })
     s.when('place', { order: 'late', skus: ['seat'] }).thenRejected('stock')
     for (let i = 2; i <= fits; i++) s.given('confirm', { order: `o${i}` })
@@ -222,8 +158,8 @@ test('the margin counts until the constraint is settled, which releases unconfir
   }
 })
 
-test('a compensation that throws raises an alarm and changes nothing, and the claim is gone', () => {
-  const s = scenario(shopWith({ mode: 'loose', limit: 1 }))
+test('a compensation that throws raises an alarm and changes nothing, and the claim is gone', async () => {
+  const s = scenario(await shopWith({ mode: 'loose', limit: 1 }))
     .given('place', { order: 'o1', skus: ['mug'] })
     .when('place', { order: 'broken', skus: ['mug'] })
     .thenReactionFailed('hence:compensate', 'derivation-threw')
@@ -250,7 +186,7 @@ const skusOf = (order: number) => [`sku${order % 4}`, `sku${(order * 7 + 1) % 4}
 for (const partitions of [1, 4]) {
   for (const mode of ['strict', 'loose'] as Mode[]) {
     test(`${mode} on ${partitions} partitions: the engine gives what is there, to each once`, async () => {
-      const shop = shopWith({ mode, limit: 3 })
+      const shop = await shopWith({ mode, limit: 3 })
       const reports: string[] = []
       const engine = await createEngine({
         app: shop,
@@ -304,7 +240,7 @@ test('resolved violations are deleted after the window, open ones are not', asyn
   let now = 1_790_000_000_000
   const day = 86_400_000
   const clock = { now: () => now, alarm: () => () => {} }
-  const shop = shopWith({ mode: 'loose', limit: 1, review: 'human', deadlineMs: 100 * day })
+  const shop = await shopWith({ mode: 'loose', limit: 1, review: 'human', deadlineMs: 100 * day })
   const engine = await createEngine({
     app: shop,
     data: memoryStorage({ clock }),
@@ -337,7 +273,7 @@ test('a violation under review waits for an operator, who decides by a request',
   let now = 1_790_000_000_000
   const clock = { now: () => now, alarm: () => () => {} }
   const data = memoryStorage({ clock })
-  const shop = shopWith({ mode: 'loose', limit: 1, review: 'human', deadlineMs: 60_000 })
+  const shop = await shopWith({ mode: 'loose', limit: 1, review: 'human', deadlineMs: 60_000 })
   const engine = await createEngine({ app: shop, data, clock, report: () => {} })
   let count = 0
   const place = (sku: string) =>
@@ -447,8 +383,8 @@ test('a violation under review waits for an operator, who decides by a request',
   await again.close()
 })
 
-test('the history of an undecided violation does not grow with every claim', () => {
-  const s = scenario(shopWith({ mode: 'loose', limit: 1, review: 'human' }))
+test('the history of an undecided violation does not grow with every claim', async () => {
+  const s = scenario(await shopWith({ mode: 'loose', limit: 1, review: 'human' }))
   for (let i = 0; i < 50; i++) s.given('place', { order: `o${i}`, skus: ['mug'] })
   const [violation] = s.violations()
   assert.equal(violation!.excess, 49)
@@ -462,15 +398,7 @@ test('the history of an undecided violation does not grow with every claim', () 
 })
 
 test('an operator cannot raise the limit of a unique constraint', async () => {
-  const [name, account] = scopes('name', 'account')
-  const taken = name.unique('taken', { mode: 'loose', review: 'human' })
-  const register = account.request('register', {
-    input: z.object({ account: z.string(), name: z.string() }),
-    key: (input) => input.account,
-    claims: (input) => [taken.claim(input.name)],
-    derive: () => null,
-  })
-  const names = app('names', { requests: [register], tables: [], constraints: [taken] })
+  const names = await apps.names()
   const engine = await createEngine({ app: names, data: memoryStorage(), report: () => {} })
   for (const account of ['a', 'b'])
     await engine.submit('register', { account, name: 'ann' }, { requestId: account })
@@ -484,7 +412,7 @@ test('an operator cannot raise the limit of a unique constraint', async () => {
   await engine.close()
 })
 
-test('claims that no judge could store are refused at the request', () => {
+test('claims that no judge could store are refused at the request', async () => {
   const [product] = scopes('product')
   const stock = product.capacity('stock')
   for (const priority of [Number.NaN, Number.POSITIVE_INFINITY]) {
@@ -497,7 +425,7 @@ test('claims that no judge could store are refused at the request', () => {
       [1_700, false],
       [1_890, false],
     ] as const) {
-      const s = scenario(shopWith({ mode, limit: 1 }))
+      const s = scenario(await shopWith({ mode, limit: 1 }))
         .given('place', { order: 'o1', skus: [] }, { principal: 'p'.repeat(255) })
         .when('place', { order: 'o2', skus: ['x'.repeat(length)] }, { principal: 'p'.repeat(255) })
       if (fits) s.thenAccepted().thenClaimed('stock', 'x'.repeat(length), 1)
@@ -506,9 +434,9 @@ test('claims that no judge could store are refused at the request', () => {
   }
 })
 
-test('a request may have any number of claims, since they are not a chain of events', () => {
+test('a request may have any number of claims, since they are not a chain of events', async () => {
   const skus = Array.from({ length: 1_200 }, (_, i) => `sku${i}`)
-  scenario(shopWith({ mode: 'strict', limit: 1 }))
+  scenario(await shopWith({ mode: 'strict', limit: 1 }))
     .when('place', { order: 'o1', skus })
     .thenAccepted()
     .thenClaimed('stock', 'sku1199', 1)
@@ -517,37 +445,8 @@ test('a request may have any number of claims, since they are not a chain of eve
     .thenClaimed('stock', 'sku1200', 0)
 })
 
-test('a victim is compensated also at the end of the longest chain', () => {
-  const [product, order] = scopes('product', 'order')
-  const stock = product.capacity('stock', { limit: 1 })
-  const orders = order.table('orders', { value: z.object({ sorry: z.boolean() }) })
-  const input = z.object({ order: z.string(), sku: z.string() })
-  const place = order.request('place', {
-    input,
-    key: (input) => input.order,
-    claims: ({ sku }) => [stock.claim(sku)],
-    derive: (tx) => tx.put(orders, { sorry: false }),
-    compensate: (tx) => tx.put(orders, { sorry: true }),
-  })
-  const hop = product.event('hop', {
-    data: z.object({ sku: z.string(), left: z.int() }),
-    key: (data) => data.sku,
-  })
-  const hopped = product.on(hop, (tx, { sku, left }) => {
-    if (left > 0) tx.emit(hop, { sku, left: left - 1 })
-    else tx.setLimit(stock, 0)
-  })
-  const shrink = product.request('shrink', {
-    input: z.object({ sku: z.string(), hops: z.int() }),
-    key: (input) => input.sku,
-    derive: (tx, { sku, hops }) => tx.emit(hop, { sku, left: hops - 1 }),
-  })
-  const shop = app('shop', {
-    requests: [place, shrink],
-    tables: [orders],
-    reactions: [hopped],
-    constraints: [stock],
-  })
+test('a victim is compensated also at the end of the longest chain', async () => {
+  const shop = await apps.chain()
   for (const hops of [998, 999, 1_000]) {
     const s = scenario(shop)
       .given('place', { order: 'o1', sku: 'mug' })
@@ -561,7 +460,7 @@ test('a victim is compensated also at the end of the longest chain', () => {
 test('thousands of victims at once take seconds, with traces of a bounded size', async () => {
   const count = 3_000
   const engine = await createEngine({
-    app: shopWith({ mode: 'strict', limit: count }),
+    app: await shopWith({ mode: 'strict', limit: count }),
     data: memoryStorage(),
     report: () => {},
   })

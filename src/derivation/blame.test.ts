@@ -1,45 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
-import { type Advice, app, HenceError, scopes } from '../app/index.ts'
+import type * as made from '../../test/apps/jam.ts'
+import { appsOf } from '../../test/apps.ts'
+import { HenceError } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/jam.ts'))
+const house = await apps.house()
+
 // Any error that an app throws fails its own derivation, and must not stop the engine. Any error of the state
 // stops the engine, whatever the app does with it, and must not become an outcome.
-
-const [box] = scopes('box')
-const boxes = box.table('boxes', { value: z.object({ full: z.boolean() }) })
-const advice = z.enum(['retry', 'change', 'operator'])
-const opened = box.event('opened', {
-  data: z.object({ box: z.string(), advice }),
-  key: (data) => data.box,
-})
-const throwing = (advice: Advice) => {
-  throw new HenceError('box-jammed', advice, 'The box is jammed.')
-}
-const jam = box.request('jam', {
-  input: z.object({ box: z.string(), advice, where: z.enum(['derive', 'reaction', 'timer']) }),
-  key: (input) => input.box,
-  derive(tx, { box, advice, where }) {
-    if (where === 'derive') throwing(advice)
-    else if (where === 'reaction') tx.emit(opened, { box, advice })
-    else tx.schedule(opened, { box, advice }, { at: tx.now })
-  },
-})
-const look = box.request('look', {
-  input: z.object({ box: z.string() }),
-  key: (input) => input.box,
-  derive(tx) {
-    try {
-      return { full: tx.get(boxes)?.full ?? false }
-    } catch {
-      return { full: false }
-    }
-  },
-})
-const react = box.on(opened, (_, { advice }) => throwing(advice))
-const house = app('house', { requests: [jam, look], tables: [boxes], reactions: [react] })
 
 test('an error of Hence that an app throws fails its derivation and nothing else', async () => {
   const alarms: string[] = []

@@ -1,43 +1,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
+import type * as made from '../../test/apps/doors.ts'
+import { appsOf } from '../../test/apps.ts'
 import { HandClock, settle } from '../../test/hand-clock.ts'
-import { app, scopes } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/doors.ts'))
+const house = await apps.house()
+
 // Dev mode reports derivations that are not deterministic, and then goes on: a timer goes off once, and no
 // request waits for ever.
-
-let calls = 0
-const [box, lock] = scopes('box', 'lock')
-const taken = lock.unique('taken')
-const boxes = box.table('boxes', { value: z.object({ count: z.int() }) })
-const input = z.object({ box: z.string(), at: z.int() })
-const ring = box.event('ring', { data: input, key: ({ box }) => box })
-const set = box.request('set', {
-  input,
-  key: ({ box }) => box,
-  derive(tx, input) {
-    tx.schedule(ring, input, { at: input.at })
-  },
-})
-const rung = box.on(ring, (tx) => tx.put(boxes, { count: ++calls }))
-const take = box.request('take', {
-  input: z.object({ box: z.string(), lock: z.string() }),
-  key: ({ box }) => box,
-  claims: ({ lock }) => [taken.claim(lock)],
-  derive(tx) {
-    tx.put(boxes, { count: ++calls })
-  },
-})
-const house = app('house', {
-  requests: [set, take],
-  tables: [boxes],
-  reactions: [rung],
-  constraints: [taken],
-})
 
 test('a timer whose reaction is not deterministic goes off once', async () => {
   const clock = new HandClock()
@@ -59,7 +33,7 @@ test('a timer whose reaction is not deterministic goes off once', async () => {
   assert.ok(await engine.get('boxes', ['a']))
   assert.equal(alarms.length, 1)
   assert.match(alarms[0]!, /divergence/)
-  assert.equal(await data.log.end(0), 2)
+  assert.equal(await data.log.end(0), 3)
   await engine.close()
 })
 

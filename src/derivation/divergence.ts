@@ -38,7 +38,7 @@ export class CheckingDeriver {
   derive(record: LogRecord): StepResult {
     const { context, recordContext } = this.#deriver
     const other =
-      this.#count++ % recordsPerRealm === 0
+      ++this.#count % recordsPerRealm === 0
         ? new Deriver(inRealmOf(this.#program.fresh(), context, this.#tables), recordContext)
         : this.#deriver
     try {

@@ -1,37 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
+import type * as made from '../../test/apps/many-events.ts'
+import { appsOf } from '../../test/apps.ts'
 import { HandClock } from '../../test/hand-clock.ts'
-import { app, scopes } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/many-events.ts'))
+const house = await apps.house()
+
 // However much follows from one record, it must not stop the engine: the next start would meet the same
 // record.
-
-const [box] = scopes('box')
-const counts = box.table('counts', { value: z.object({ count: z.int() }) })
-const data = z.object({ box: z.string(), wide: z.int(), deep: z.int() })
-const hop = box.event('hop', { data, key: (data) => data.box })
-const spread = box.request('spread', {
-  input: data,
-  key: (data) => data.box,
-  derive: (tx, data) => tx.emit(hop, data),
-})
-const hopped = box.on(hop, (tx, { box, wide, deep }) => {
-  tx.put(counts, { count: (tx.get(counts)?.count ?? 0) + 1 })
-  if (deep > 0) for (let i = 0; i < wide; i++) tx.emit(hop, { box, wide, deep: deep - 1 })
-})
-const ring = box.event('ring', { data: z.object({ box: z.string() }), key: (data) => data.box })
-const rung = box.on(ring, (tx) => tx.put(counts, { count: (tx.get(counts)?.count ?? 0) + 1 }))
-const set = box.request('set', {
-  input: z.object({ box: z.string(), from: z.int(), to: z.int(), at: z.int() }),
-  key: (input) => input.box,
-  derive(tx, { box, from, to, at }) {
-    for (let i = from; i < to; i++) tx.schedule(ring, { box }, { at, key: String(i) })
-  },
-})
-const house = app('house', { requests: [spread, set], tables: [counts], reactions: [hopped, rung] })
 
 test('events beyond the bound fail, and everything else goes on', async () => {
   const codes = new Map<string, number>()
@@ -63,22 +42,7 @@ test('any number of timers may be due at once', async () => {
 })
 
 test('a timer that sets itself again goes on going off', async () => {
-  const [job] = scopes('job')
-  const runs = job.table('runs', { value: z.object({ count: z.int() }) })
-  const due = job.event('due', {
-    data: z.object({ job: z.string(), everyMs: z.int() }),
-    key: (data) => data.job,
-  })
-  const start = job.request('start', {
-    input: z.object({ job: z.string(), everyMs: z.int() }),
-    key: (input) => input.job,
-    derive: (tx, input) => tx.schedule(due, input, { at: tx.now }),
-  })
-  const run = job.on(due, (tx, data) => {
-    tx.put(runs, { count: (tx.get(runs)?.count ?? 0) + 1 })
-    tx.schedule(due, data, { at: tx.now + data.everyMs })
-  })
-  const jobs = app('jobs', { requests: [start], tables: [runs], reactions: [run] })
+  const jobs = await apps.jobs()
   const clock = new HandClock()
   const codes: string[] = []
   const engine = await createEngine({

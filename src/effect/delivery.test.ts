@@ -1,56 +1,19 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
+import type * as made from '../../test/apps/charges.ts'
+import { appsOf } from '../../test/apps.ts'
 import { HandClock, settle } from '../../test/hand-clock.ts'
-import { app, effect, reject, scopes } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
 import type { Report } from '../report.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { type Call, type DeliveryOptions, type Handler, type Handlers, handlers } from './handlers.ts'
 
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/charges.ts'))
+const shop = await apps.shop()
+
 // An engine whose handlers are driven by hand, under a clock that the test moves. Worse than anything is
 // an effect that is lost, or one that is done under two ids.
-
-const [order] = scopes('order')
-const charge = effect('charge', {
-  input: z.object({ cents: z.int() }),
-  result: z.object({ paid: z.boolean() }),
-})
-const note = effect('note', { input: z.object({ text: z.string() }) })
-const orders = order.table('orders', {
-  value: z.object({ state: z.string(), error: z.string().optional() }),
-})
-const place = order.request('place', {
-  input: z.object({ order: z.string(), cents: z.int() }),
-  key: (input) => input.order,
-  derive(tx, { cents }) {
-    tx.put(orders, { state: 'paying' })
-    tx.effect(charge, { cents })
-    if (cents < 0) return reject('no-such-price')
-    if (cents === 0) throw new Error('boom')
-  },
-})
-const remark = order.request('remark', {
-  input: z.object({ order: z.string(), times: z.int() }),
-  key: (input) => input.order,
-  derive(tx, { times }) {
-    for (let i = 0; i < times; i++) tx.effect(note, { text: `${tx.key} ${i}` })
-  },
-})
-const charged = order.on(charge.result, (tx, { id, input, result }) => {
-  tx.put(orders, { state: result.paid ? `paid ${input.cents}` : 'declined' })
-  tx.effect(note, { text: id })
-})
-const notCharged = order.on(charge.dead, (tx, { error }) => {
-  tx.put(orders, { state: 'given up', error })
-})
-const shop = app('shop', {
-  requests: [place, remark],
-  tables: [orders],
-  reactions: [charged, notCharged],
-  effects: [charge, note],
-})
 
 interface Held extends Call {
   done(value?: unknown): void
@@ -568,7 +531,10 @@ test('handlers are for effects of the app; without them effects are kept', async
     app: shop,
     data,
     report: () => {},
-    handlers: { ...handlers<typeof shop>({ charge: () => ({ paid: true }), note() {} }), fax() {} } as never,
+    handlers: {
+      ...handlers<typeof made.shop>({ charge: () => ({ paid: true }), note() {} }),
+      fax() {},
+    } as never,
   })
   await assert.rejects(unknown, { code: 'app-mismatch' })
   for (const bad of [
@@ -608,47 +574,28 @@ test('handlers are for effects of the app; without them effects are kept', async
 
 test('a module of handlers that lacks one, or has one too many, is a type error', () => {
   const fine = { charge: () => ({ paid: true }), note: () => {} }
-  handlers<typeof shop>(fine)
-  handlers<typeof shop>({ ...fine, note: { deliver: async ({ input }) => input.text.length, perSecond: 5 } })
+  handlers<typeof made.shop>(fine)
+  handlers<typeof made.shop>({
+    ...fine,
+    note: { deliver: async ({ input }) => input.text.length, perSecond: 5 },
+  })
   // @ts-expect-error: there is no handler for "note".
-  handlers<typeof shop>({ charge: fine.charge })
+  handlers<typeof made.shop>({ charge: fine.charge })
   // @ts-expect-error: the app has no effect "fax".
-  handlers<typeof shop>({ charge: fine.charge, note: fine.note, fax: () => {} })
+  handlers<typeof made.shop>({ charge: fine.charge, note: fine.note, fax: () => {} })
   // @ts-expect-error: a charge has a result.
-  handlers<typeof shop>({ charge: () => {}, note: fine.note })
-  handlers<typeof shop>({
+  handlers<typeof made.shop>({ charge: () => {}, note: fine.note })
+  handlers<typeof made.shop>({
     ...fine,
     // @ts-expect-error: a note has no cents.
     note: ({ input }) => input.cents,
   })
-  const both: Handlers<typeof shop> = fine
+  const both: Handlers<typeof made.shop> = fine
   assert.ok(both)
 })
 
 test('what comes of an effect reaches the app whatever its size, and is the same on a replay', async () => {
-  const [box] = scopes('box')
-  const any = z.any()
-  const ask = effect('ask', { input: any, result: any })
-  const boxes = box.table('boxes', { value: z.object({ got: z.string() }) })
-  const put = box.request('put', {
-    input: z.object({ box: z.string(), text: z.string() }),
-    key: (input) => input.box,
-    derive(tx, { text }) {
-      tx.effect(ask, { text })
-    },
-  })
-  const answered = box.on(ask.result, (tx, { input, result }) => {
-    tx.put(boxes, { got: `${input.text.length} ${result.length} ${Object.isFrozen(result)}` })
-  })
-  const unanswered = box.on(ask.dead, (tx, { error }) => {
-    tx.put(boxes, { got: `${error.length} ${error.codePointAt(error.length - 1)}` })
-  })
-  const house = app('house', {
-    requests: [put],
-    tables: [boxes],
-    reactions: [answered, unanswered],
-    effects: [ask],
-  })
+  const house = await apps.house()
   const data = memoryStorage()
   const alarms: Report[] = []
   const report = (each: Report) => {

@@ -1,48 +1,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
-import { type App, app, createEngine, type Engine, scopes } from '../index.ts'
+import type * as made from '../../test/apps/corrected-orders.ts'
+import { appsOf } from '../../test/apps.ts'
+import { type App, type AppBundle, createEngine, type Engine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/corrected-orders.ts'))
+const { orders, yardOrHall } = apps
 
 // Outcomes are corrected by a promotion, whatever the new code does with their requests.
 
-const [order] = scopes('order')
-const table = order.table('orders', { value: z.object({ text: z.string() }) })
-
-type Code = 'first' | 'upper' | 'without'
-
-/** Keeps orders. `upper` has keys and texts in capitals, and throws at the name 7; `without` no longer defines the request. */
-function orders(code: Code, corrects = false): App {
-  const place = order.request('place', {
-    input: z.object({ name: z.union([z.string(), z.int()]) }),
-    key: ({ name }) => (code === 'upper' ? (name as string).toUpperCase() : String(name)),
-    derive(tx, { name }) {
-      tx.put(table, { text: String(name) })
-      return code === 'upper' ? { text: (name as string).toUpperCase() } : { text: String(name) }
-    },
-  })
-  const look = order.request('look', {
-    input: z.object({ name: z.string() }),
-    key: ({ name }) => name,
-    derive: (tx) => tx.get(table) ?? null,
-  })
-  const noted = order.correct((tx, correction) => {
-    if (correction.kind === 'outcome') tx.put(table, { text: `corrected ${correction.after.status}` })
-  })
-  return app(`orders-${code}`, {
-    requests: code === 'without' ? [look] : [place, look],
-    tables: [table],
-    reactions: corrects ? [noted] : [],
-  }) as App
-}
-
-function open(
-  data: ReturnType<typeof memoryStorage>,
-  code: App,
-  earlier: readonly App[],
-  options: object = {},
-) {
-  const given = { app: code, earlier, data, report: () => {}, ...options }
+function open(data: ReturnType<typeof memoryStorage>, code: AppBundle, options: object = {}) {
+  const given = { app: code, data, report: () => {}, ...options }
   return createEngine(given as never) as Promise<Engine<App>>
 }
 
@@ -54,8 +23,8 @@ async function promote(engine: Engine<App>, requestId: string) {
 for (const corrects of [false, true]) {
   test(`a request that has no key in the new code is corrected under its old key (${corrects ? 'with' : 'without'} a correct reaction)`, async () => {
     const data = memoryStorage({ partitions: 4 })
-    const [first, upper] = [orders('first'), orders('upper', corrects)]
-    const engine = await open(data, first, [upper])
+    const [first, upper] = [await orders('first'), await orders('upper', corrects)]
+    const engine = await open(data, first)
     for (const name of ['a', 7]) await engine.submit('place', { name } as never, { requestId: `r${name}` })
     await engine.reprocessing.start({ app: upper })
     const { corrections } = await promote(engine, 'p')
@@ -67,7 +36,7 @@ for (const corrects of [false, true]) {
     )
     const digest = await engine.digest()
     await engine.close()
-    const bare = await open({ ...memoryStorage({ partitions: 4 }), log: data.log }, upper, [first])
+    const bare = await open({ ...memoryStorage({ partitions: 4 }), log: data.log }, upper)
     assert.equal(await bare.digest(), digest)
     await bare.close()
   })
@@ -75,12 +44,12 @@ for (const corrects of [false, true]) {
 
 test('a promotion can go back to code that no longer defines a request', async () => {
   const data = memoryStorage({ partitions: 4 })
-  const all = [orders('first'), orders('upper'), orders('without')] as const
+  const all = [await orders('first'), await orders('upper'), await orders('without')] as const
   const [first, upper, without] = all
-  let engine = await open(data, first, all)
+  let engine = await open(data, first)
   await engine.submit('place', { name: 'a' } as never, { requestId: 'ra' })
   await engine.close()
-  engine = await open(data, without, all, { onCodeChange: 'continue' })
+  engine = await open(data, without, { onCodeChange: 'continue' })
   const before = await engine.digest()
   await engine.reprocessing.start({ app: upper })
   await promote(engine, 'p1')
@@ -92,33 +61,16 @@ test('a promotion can go back to code that no longer defines a request', async (
 })
 
 test('rows of a table that moved to another scope are corrected in both scopes', async () => {
-  const [yard, hall] = scopes('yard', 'hall')
   const corrected: string[] = []
-  const made = (scope: 'yard' | 'hall') => {
-    const home = (scope === 'yard' ? yard : hall) as typeof yard
-    const things = home.table('things', { value: z.object({ n: z.int() }) })
-    const put = home.request('put', {
-      input: z.object({ k: z.string() }),
-      key: ({ k }) => k,
-      derive(tx) {
-        tx.put(things, { n: scope === 'yard' ? 1 : 2 })
-      },
-    })
-    const corrects = [yard, hall].map((each) =>
-      each.correct((tx, correction) => {
-        if (correction.kind !== 'row') return
-        const { before, after } = correction as { before?: unknown; after?: unknown }
-        corrected.push(`${tx.key} ${JSON.stringify(before)} ${JSON.stringify(after)}`)
-      }),
-    )
-    return app(scope, { requests: [put], tables: [things], reactions: corrects }) as unknown as App
-  }
-  const [first, second] = [made('yard'), made('hall')]
-  const engine = await open(memoryStorage(), first, [second])
+  const [first, second] = [await yardOrHall('yard'), await yardOrHall('hall')]
+  const engine = await open(memoryStorage(), first, {
+    handlers: { note: ({ input }: { input: { text: string } }) => void corrected.push(input.text) },
+  })
   for (const k of ['p', 'q']) await engine.submit('put', { k } as never, { requestId: k })
   await engine.reprocessing.start({ app: second })
   const { corrections } = await promote(engine, 'pr')
   assert.deepEqual(corrections, { outcome: 0, effect: 0, row: 4 })
+  while ((await engine.effects.list({ state: 'pending' })).length > 0) await new Promise(setImmediate)
   const both = ['p', 'q'].flatMap((k) => [`${k} undefined {"n":2}`, `${k} {"n":1} undefined`])
   assert.deepEqual(corrected.sort(), both.sort())
   await engine.close()

@@ -1,44 +1,24 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
+import type * as made from '../../test/apps/letters.ts'
+import { texts } from '../../test/apps/letters.ts'
+import { appsOf } from '../../test/apps.ts'
 import { type Clock, systemClock } from '../clock.ts'
-import { type App, app, createEngine, type Engine, effect, reject, scopes } from '../index.ts'
+import { type App, type AppBundle, createEngine, type Engine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/letters.ts'))
+const { greeter, shop } = apps
 
 // Which effects a promotion delivers, and which the promotion back does.
 
-const [customer] = scopes('customer')
-const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
-
-interface Style {
-  readonly name: string
-  /** The input of the letter. */
-  readonly letter?: (to: string) => { readonly to: string; readonly text: string }
-  readonly key?: (to: string) => string
-}
-
-/** An app that sends a letter for each request. */
-function greeter({ name, letter: write = (to) => ({ to, text: 'hello' }), key = (to) => to }: Style): App {
-  const greet = customer.request('greet', {
-    input: z.object({ to: z.string() }),
-    key: ({ to }) => key(to),
-    derive(tx, { to }) {
-      if (to === '') return reject('nobody')
-      tx.effect(letter, write(to))
-      return null
-    },
-  })
-  return app(name, { requests: [greet], tables: [], effects: [letter] }) as App
-}
-
 /** Engines over one storage, and the letters that were sent, each as `id text`. */
-function house(versions: readonly App[], isOpen = () => true, clock = systemClock) {
+function house(isOpen = () => true, clock = systemClock) {
   const data = memoryStorage({ partitions: 4, clock })
   const sent: string[] = []
-  const open = (code: App, options: object = {}): Promise<Engine<App>> =>
+  const open = (code: AppBundle, options: object = {}): Promise<Engine<App>> =>
     createEngine({
       app: code,
-      earlier: versions,
       data,
       clock,
       report: () => {},
@@ -58,8 +38,6 @@ function house(versions: readonly App[], isOpen = () => true, clock = systemCloc
   return { data, sent, open }
 }
 
-const texts = (sent: readonly string[]) => sent.map((each) => each.slice(each.indexOf(' ') + 1)).sort()
-
 async function delivered(engine: Engine<App>): Promise<void> {
   while ((await engine.effects.list({ state: 'pending' })).length > 0) await new Promise(setImmediate)
   await engine.idle()
@@ -71,9 +49,9 @@ async function promote(engine: Engine<App>, requestId: string) {
 }
 
 /** Promotes code after four letters have been sent, and expects that none is sent again. */
-async function sendsNoneAgain(after: App, clock?: Clock): Promise<void> {
-  const before = greeter({ name: 'g1' })
-  const { open, sent } = house([before, after], () => true, clock)
+async function sendsNoneAgain(after: AppBundle, clock?: Clock): Promise<void> {
+  const before = await greeter({ name: 'g1' })
+  const { open, sent } = house(() => true, clock)
   const engine = await open(before)
   for (const to of ['ann', 'bob', 'cyd', 'dan']) {
     await engine.submit('greet', { to } as never, { requestId: to })
@@ -87,20 +65,20 @@ async function sendsNoneAgain(after: App, clock?: Clock): Promise<void> {
 }
 
 test('an effect whose result is in the log before the new code asks for it is not sent again, whatever the order of its fields', async () => {
-  const after = greeter({ name: 'g2', letter: (to) => ({ text: 'hello', to }), key: (to) => `${to}@` })
+  const after = await greeter({ name: 'g2', textFirst: true, suffix: '@' })
   // All records have the same log time, so that a request that moves to another partition comes after all of them.
   await sendsNoneAgain(after, { now: () => Date.UTC(2026, 0, 1) })
 })
 
 test('a delivered effect is not sent again because new code asks for it under another key', async () => {
-  await sendsNoneAgain(greeter({ name: 'g2', key: (to) => `${to}@` }))
+  await sendsNoneAgain(await greeter({ name: 'g2', suffix: '@' }))
 })
 
 test('an effect that new code replaced before it was sent is sent after the promotion back', async () => {
   let isOpen = false
-  const before = greeter({ name: 'g1' })
-  const after = greeter({ name: 'g2', letter: (to) => ({ to, text: 'bye' }) })
-  const { open, sent } = house([before, after], () => isOpen)
+  const before = await greeter({ name: 'g1' })
+  const after = await greeter({ name: 'g2', text: 'bye' })
+  const { open, sent } = house(() => isOpen)
   const engine = await open(before)
   await engine.submit('greet', { to: 'ann' } as never, { requestId: 'r1' })
   await engine.reprocessing.start({ app: after })
@@ -115,9 +93,9 @@ test('an effect that new code replaced before it was sent is sent after the prom
 })
 
 test('a start with onCodeChange reprocess delivers each effect once', async () => {
-  const before = greeter({ name: 'g1' })
-  const after = greeter({ name: 'g2', letter: (to) => ({ to, text: 'bye' }) })
-  const { open, sent } = house([before, after])
+  const before = await greeter({ name: 'g1' })
+  const after = await greeter({ name: 'g2', text: 'bye' })
+  const { open, sent } = house()
   const old = await open(before, { handlers: undefined })
   await old.submit('greet', { to: 'ann' } as never, { requestId: 'r1' })
   await old.close()
@@ -128,10 +106,10 @@ test('a start with onCodeChange reprocess delivers each effect once', async () =
 })
 
 test('after a letter was replaced, promoting the same code again sends nothing, and other code sends its replacement once', async () => {
-  const hello = greeter({ name: 'g1' })
-  const bye = greeter({ name: 'g2', letter: (to) => ({ to, text: 'bye' }) })
-  const later = greeter({ name: 'g3', letter: (to) => ({ to, text: to === 'ann' ? 'later' : 'bye' }) })
-  const { open, sent } = house([hello, bye, later])
+  const hello = await greeter({ name: 'g1' })
+  const bye = await greeter({ name: 'g2', text: 'bye' })
+  const later = await greeter({ name: 'g3', text: 'bye', texts: { ann: 'later' } })
+  const { open, sent } = house()
   const engine = await open(hello)
   for (const to of ['ann', 'bob']) await engine.submit('greet', { to } as never, { requestId: to })
   await delivered(engine)
@@ -162,26 +140,8 @@ test('after a letter was replaced, promoting the same code again sends nothing, 
 })
 
 test('corrections are not repeated when everything is derived again', async () => {
-  const [account] = scopes('account')
-  const rows = account.table('rows', { value: z.object({ cents: z.int() }) })
-  const shop = (name: string, fee: number) => {
-    const pay = account.request('pay', {
-      input: z.object({ who: z.string(), cents: z.int() }),
-      key: ({ who }) => who,
-      derive(tx, { cents }) {
-        const was = tx.get(rows)?.cents ?? 0
-        const left = name === 'dear' ? was - cents - 3 : was - cents
-        tx.put(rows, { cents: left })
-        return { left }
-      },
-    })
-    const good = account.correct((tx, correction) => {
-      if (correction.kind === 'outcome') tx.put(rows, { cents: (tx.get(rows)?.cents ?? 0) + 100 })
-    })
-    return app(`${name}${fee}`, { requests: [pay], tables: [rows], reactions: [good] }) as App
-  }
-  const [cheap, dear] = [shop('cheap', 0), shop('dear', 3)]
-  const { open } = house([cheap, dear])
+  const [cheap, dear] = [await shop(0), await shop(3)]
+  const { open } = house()
   const engine = await open(cheap, { handlers: {} })
   await engine.submit('pay', { who: 'ann', cents: 10 } as never, { requestId: 'r1' })
   await engine.reprocessing.start({ app: dear })

@@ -1,23 +1,23 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { bank } from '../../test/bank-versions.ts'
+import type * as made from '../../test/apps/bank.ts'
+import { appsOf } from '../../test/apps.ts'
 import { randomFrom } from '../../test/random.ts'
-import { type App, createEngine, type Engine, type Outcome } from '../index.ts'
+import { type App, type AppBundle, createEngine, type Engine, type Outcome } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
 
-type Bank = ReturnType<typeof bank>
+const { bank } = appsOf<typeof made>(import.meta.resolve('../../test/apps/bank.ts'))
 
 /** Engines over one storage, one after the other, whose handlers record what they deliver. */
-function house(partitions: number, versions: readonly Bank[]) {
+function house(partitions: number) {
   const data = memoryStorage({ partitions })
   const sent: string[] = []
   return {
     data,
     sent,
-    open(code: Bank, options: object = {}): Promise<Engine<App>> {
+    open(code: AppBundle, options: object = {}): Promise<Engine<App>> {
       return createEngine({
         app: code,
-        earlier: versions,
         data,
         report: () => {},
         handlers: {
@@ -59,8 +59,8 @@ async function quiet(engine: Engine<App>): Promise<void> {
 
 for (const partitions of [1, 4, 16]) {
   test(`the same code derives the same again (${partitions} partitions)`, async () => {
-    const code = bank({ statement: 'paid' })
-    const { open } = house(partitions, [])
+    const code = await bank({ statement: 'paid' })
+    const { open } = house(partitions)
     const engine = await open(code)
     await load(engine, 'one', 400)
     await engine.reprocessing.start({ app: code }, { again: true })
@@ -77,11 +77,11 @@ for (const partitions of [1, 4, 16]) {
     ['takes a fee', { fee: 3 }],
     ['refuses more', { most: 500 }],
     ['emits by a detour', { detour: true }],
-    ['has other keys', { rename: (name: string) => `${name}x` }],
+    ['has other keys', { suffix: 'x' }],
   ] as const) {
     test(`code that ${what}: a promotion equals a derivation from scratch, and a promotion back restores the state (${partitions} partitions)`, async () => {
-      const [old, fresh] = [bank(), bank({ ...variant, corrects: true })]
-      const { open, data } = house(partitions, [old, fresh])
+      const [old, fresh] = [await bank(), await bank({ ...variant, corrects: true })]
+      const { open, data } = house(partitions)
       let engine = await open(old)
       const replies = await load(engine, 'one', 300)
       await engine.reprocessing.start({ app: fresh })
@@ -108,7 +108,6 @@ for (const partitions of [1, 4, 16]) {
       // Derive everything again from the log alone.
       const anew = await createEngine({
         app: fresh,
-        earlier: [old],
         data: { ...memoryStorage({ partitions }), log: data.log },
         report: () => {},
         handlers: {} as never,
@@ -129,8 +128,8 @@ for (const partitions of [1, 4, 16]) {
       await load(engine, 'three', 100)
       const last = await engine.digest()
       assert.deepEqual(
-        (await engine.reprocessing.history()).map(
-          (fact) => fact.type === 'promotion' && [fact.generation, fact.principal],
+        (await engine.reprocessing.history()).flatMap((fact) =>
+          fact.type === 'promotion' ? [[fact.generation, fact.principal]] : [],
         ),
         [
           [1, 'ann'],
@@ -140,7 +139,6 @@ for (const partitions of [1, 4, 16]) {
       await engine.close()
       const bare = await createEngine({
         app: old,
-        earlier: [fresh],
         data: { ...memoryStorage({ partitions }), log: data.log },
         report: () => {},
         handlers: {} as never,
@@ -152,7 +150,7 @@ for (const partitions of [1, 4, 16]) {
 }
 
 /** Promotes code, and waits until its effects are delivered. */
-async function promoted(engine: Engine<App>, code: App, requestId: string): Promise<void> {
+async function promoted(engine: Engine<App>, code: AppBundle, requestId: string): Promise<void> {
   await engine.reprocessing.start({ app: code })
   const { sha256: diff } = await engine.reprocessing.diff()
   await engine.reprocessing.promote({ diff }, { requestId })
@@ -171,8 +169,8 @@ for (const [what, before, after, texts] of [
 ] as const) {
   for (const partitions of [1, 4]) {
     test(`code that ${what} delivers each new effect once, and the promotion back delivers none (${partitions} partitions)`, async () => {
-      const [old, fresh] = [bank({ statement: before }), bank({ statement: after, fee: 1 })]
-      const { open, sent } = house(partitions, [old, fresh])
+      const [old, fresh] = [await bank({ statement: before }), await bank({ statement: after, fee: 1 })]
+      const { open, sent } = house(partitions)
       let engine = await open(old)
       for (const [from, cents] of [
         ['a1', 5],
@@ -202,8 +200,8 @@ for (const [what, before, after, texts] of [
 }
 
 test('the app gets a correction for a dropped effect and for a changed outcome', async () => {
-  const [old, fresh] = [bank({ statement: 'paid' }), bank({ most: 8, corrects: true })]
-  const { open, sent } = house(4, [old, fresh])
+  const [old, fresh] = [await bank({ statement: 'paid' }), await bank({ most: 8, corrects: true })]
+  const { open, sent } = house(4)
   const engine = await open(old)
   for (const cents of [5, 10]) {
     await engine.submit('pay', { from: 'a1', to: 'b1', cents } as never, { requestId: `r${cents}` })
@@ -221,14 +219,14 @@ test('the app gets a correction for a dropped effect and for a changed outcome',
   // An apology is not an effect that new code would have to ask for again.
   sent.splice(0)
   await engine.reprocessing.discard()
-  await promoted(engine, bank({ most: 8, corrects: true, fee: 0, detour: true }), 'p2')
+  await promoted(engine, await bank({ most: 8, corrects: true, fee: 0, detour: true }), 'p2')
   assert.deepEqual(sent, [])
   await engine.close()
 })
 
 test('an effect that is pending at a promotion keeps its id, and no other effect gets that id', async () => {
-  const [old, fresh] = [bank({ statement: 'paid' }), bank({ statement: 'paid a lot' })]
-  const { open, sent } = house(1, [old, fresh])
+  const [old, fresh] = [await bank({ statement: 'paid' }), await bank({ statement: 'paid a lot' })]
+  const { open, sent } = house(1)
   // The receiver is down.
   let engine = await open(old, { handlers: undefined })
   await engine.submit('pay', { from: 'a1', to: 'b1', cents: 5 } as never, { requestId: 'r1' })
@@ -250,8 +248,8 @@ test('an effect that is pending at a promotion keeps its id, and no other effect
 })
 
 test('requests are decided while a diff is made, and are not part of it', async () => {
-  const [old, fresh] = [bank(), bank({ fee: 1 })]
-  const { open } = house(4, [old, fresh])
+  const [old, fresh] = [await bank(), await bank({ fee: 1 })]
+  const { open } = house(4)
   const engine = await open(old)
   const order: string[] = []
   const pay = (from: string, requestId: string) =>
@@ -276,8 +274,8 @@ test('requests are decided while a diff is made, and are not part of it', async 
 })
 
 test('an engine closes although a diff is being made', async () => {
-  const [old, fresh] = [bank(), bank({ fee: 1 })]
-  const { open } = house(1, [old, fresh])
+  const [old, fresh] = [await bank(), await bank({ fee: 1 })]
+  const { open } = house(1)
   const engine = await open(old)
   const pays = Array.from({ length: 2_000 }, (_, i) =>
     engine.submit('pay', { from: `p${i}`, to: `p${i}`, cents: 1 } as never, { requestId: `r${i}` }),

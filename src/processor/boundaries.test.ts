@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
-import { app, createEngine, scopes } from '../index.ts'
+import type * as made from '../../test/apps/counting.ts'
+import { appsOf } from '../../test/apps.ts'
+import { createEngine } from '../index.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import type { EventRecord } from '../log/record.ts'
@@ -11,18 +12,12 @@ import { Channels } from './channels.ts'
 import { type Checkpoint, checkCheckpoint } from './checkpoint.ts'
 import { Completion } from './completion.ts'
 
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/counting.ts'))
+const counting = await apps.counting()
+
 // State and log come from outside, and each must be refused when it contradicts itself or the other.
 
 const believes = (belief: RegExp) => ({ code: 'assertion-failed', advice: 'operator', message: belief })
-
-const [box] = scopes('box')
-const boxes = box.table('boxes', { value: z.object({ count: z.int() }) })
-const add = box.request('add', {
-  input: z.object({}),
-  key: () => 'box',
-  derive: (tx) => tx.put(boxes, { count: (tx.get(boxes)?.count ?? 0) + 1 }),
-})
-const counting = app('counting', { requests: [add], tables: [boxes] })
 
 /** Storage that holds a few requests and a checkpoint of them. */
 async function filled() {

@@ -1,62 +1,25 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
+import type * as made from '../../test/apps/chimes.ts'
+import { appsOf } from '../../test/apps.ts'
 import { HandClock } from '../../test/hand-clock.ts'
-import { type App, app, createEngine, type Engine, HenceError, scopes } from '../index.ts'
+import { type App, type AppBundle, createEngine, type Engine, HenceError } from '../index.ts'
 import { partitionOf } from '../log/partitions.ts'
 import type { Storage } from '../storage/storage.ts'
 import { memoryStorage } from '../testing/index.ts'
 
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/chimes.ts'))
+const { chimes, sums } = apps
+
 // Messages of a generation that is not live must be applied in the same order whether it follows closely or
 // comes later.
 
-const [place] = scopes('place')
 const partitions = 3
 /** A key of each partition. */
 const keys = Array.from({ length: partitions }, (_, partition) => {
   for (let i = 0; ; i++) if (partitionOf(`k${i}`, partitions) === partition) return `k${i}`
 })
 const [clockKey, pingKey, toldKey] = keys as [string, string, string]
-
-/** An app that sets timers and, with `pokes`, has one place poke another. */
-function chimes(name: string, afterMs: number, pokes: boolean): App {
-  const values = place.table('values', { value: z.object({ value: z.int() }) })
-  const data = z.object({ at: z.string() })
-  const key = ({ at }: { at: string }) => at
-  const late = place.event('late', { data, key })
-  const poke = place.event('poke', { data, key })
-  const told = place.event('told', { data, key })
-  const input = data
-  const set = place.request('set', {
-    input,
-    key,
-    derive: (tx, { at }) => tx.schedule(late, { at }, { at: tx.now + afterMs }) ?? null,
-  })
-  const ping = place.request('ping', {
-    input,
-    key,
-    derive(tx) {
-      if (pokes) tx.emit(poke, { at: clockKey })
-      return null
-    },
-  })
-  const mark = place.request('mark', {
-    input,
-    key,
-    derive(tx) {
-      tx.put(values, { value: (tx.get(values)?.value ?? 0) + 1 })
-      return null
-    },
-  })
-  const isLate = place.on(late, (tx) => tx.emit(told, { at: toldKey }))
-  const isPoked = place.on(poke, (tx) => tx.put(values, { value: (tx.get(values)?.value ?? 0) * 5 + 1 }))
-  const isTold = place.on(told, (tx) => tx.put(values, { value: (tx.get(values)?.value ?? 0) * 3 + 1 }))
-  return app(name, {
-    requests: [set, ping, mark],
-    tables: [values],
-    reactions: [isLate, isPoked, isTold],
-  }) as App
-}
 
 /** Returns a function that submits a request and waits until the engine is idle. */
 function submitterOf(engine: Engine<App>) {
@@ -78,13 +41,12 @@ async function followed(engine: Engine<App>): Promise<void> {
 }
 
 test('an event of an earlier timer is applied at its own time, whatever the log holds by then', async () => {
-  const [slow, quick] = [chimes('slow', 100, false), chimes('quick', 50, true)]
+  const [slow, quick] = [await chimes(100, false, keys), await chimes(50, true, keys)]
   const clock = new HandClock()
   const data = memoryStorage({ partitions, clock })
-  const open = (code: App, given: object = data) =>
+  const open = (code: AppBundle, given: object = data) =>
     createEngine({
       app: code,
-      earlier: [slow, quick],
       data: given,
       clock,
       report: () => {},
@@ -114,7 +76,7 @@ test('an event of an earlier timer is applied at its own time, whatever the log 
 })
 
 test('a message that could not be applied is applied when the generation resumes', async () => {
-  const [slow, quick] = [chimes('slow', 100, false), chimes('quick', 100, true)]
+  const [slow, quick] = [await chimes(100, false, keys), await chimes(100, true, keys)]
   const clock = new HandClock()
   const data = memoryStorage({ partitions, clock })
   let isBroken = false
@@ -138,7 +100,6 @@ test('a message that could not be applied is applied when the generation resumes
   const open = () =>
     createEngine({
       app: slow,
-      earlier: [quick],
       data: breaking,
       clock,
       report: () => {},
@@ -169,23 +130,7 @@ test('requests that move to a partition without records are traced, and not held
   const [here, there] = [0, 1].map((partition) => {
     for (let i = 0; ; i++) if (partitionOf(`k${i}`, two) === partition) return `k${i}`
   }) as [string, string]
-  const values = place.table('sums', { value: z.object({ sum: z.int() }) })
-  const add = (isMoved: boolean) =>
-    app(isMoved ? 'moved' : 'stayed', {
-      requests: [
-        place.request('add', {
-          input: z.object({ at: z.string() }),
-          key: () => (isMoved ? there : here),
-          derive(tx) {
-            tx.put(values, { sum: (tx.get(values)?.sum ?? 0) + 1 })
-            return null
-          },
-        }),
-      ],
-      tables: [values],
-      reactions: [],
-    }) as App
-  const [stayed, moved] = [add(false), add(true)]
+  const [stayed, moved] = [await sums(here), await sums(there)]
   const data = memoryStorage({ partitions: two })
   let heldMost = 0
   const watched: Storage = {
@@ -207,7 +152,6 @@ test('requests that move to a partition without records are traced, and not held
   }
   const engine = (await createEngine({
     app: stayed,
-    earlier: [stayed, moved],
     data: watched,
     checkpointRows: 1_000,
     report: () => {},

@@ -1,20 +1,22 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { bank } from '../../test/bank-versions.ts'
+import type * as made from '../../test/apps/bank.ts'
+import { appsOf } from '../../test/apps.ts'
 import { type App, createEngine, type Engine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
 
+const { bank } = appsOf<typeof made>(import.meta.resolve('../../test/apps/bank.ts'))
+
 // A story keeps the first outcome of a request, and who approved each correction of it.
 
-const old = bank({ statement: 'paid' })
-const strict = bank({ statement: 'paid a lot', most: 500, corrects: true })
+const old = await bank({ statement: 'paid' })
+const strict = await bank({ statement: 'paid a lot', most: 500, corrects: true })
 
 /** Opens an engine that knows some versions; the first of them derives three payments. */
 async function paid(partitions: number) {
   const sent: string[] = []
   const engine: Engine<App> = await createEngine({
     app: old,
-    earlier: [strict],
     data: memoryStorage({ partitions }),
     report: () => {},
     handlers: { letter: ({ input }: { input: { text: string } }) => void sent.push(input.text) } as never,
@@ -60,13 +62,13 @@ for (const partitions of [1, 4]) {
     const corrections = told.steps.filter(({ kind }) => kind === 'correction')
     assert.equal(corrections.length, 1)
     const [{ correction, effects, key }] = corrections as [(typeof corrections)[0]]
-    const [fact] = await engine.reprocessing.history()
+    const [, fact] = await engine.reprocessing.history()
     assert.deepEqual(correction, {
       kind: 'outcome',
       before: large.outcome,
       after: told.corrected,
       promotion: {
-        number: 0,
+        number: 1,
         at: fact!.at,
         generation: 1,
         version: engine.stats().version,

@@ -1,17 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { z } from 'zod'
-import { bank } from '../../test/bank-versions.ts'
-import { type App, app, createEngine, type Engine, scopes } from '../index.ts'
+import type * as made from '../../test/apps/bank.ts'
+import type * as wallets from '../../test/apps/wallet.ts'
+import { appsOf } from '../../test/apps.ts'
+import { type App, type AppBundle, createEngine, type Engine } from '../index.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type MemoryStorage, memoryStorage } from '../testing/index.ts'
 
+const { bank } = appsOf<typeof made>(import.meta.resolve('../../test/apps/bank.ts'))
+const { wallet } = appsOf<typeof wallets>(import.meta.resolve('../../test/apps/wallet.ts'))
+
 // Reprocessing that is interrupted between two steps: by closing, an error, or lost files.
 
-const [plain, costly] = [bank(), bank({ fee: 3 })]
+const [plain, costly] = [await bank(), await bank({ fee: 3 })]
 
-function open(data: Storage, code: App = plain, options: object = {}): Promise<Engine<App>> {
-  const given = { app: code, data, earlier: [plain, costly], report: () => {}, handlers: {}, ...options }
+function open(data: Storage, code: AppBundle = plain, options: object = {}): Promise<Engine<App>> {
+  const given = { app: code, data, report: () => {}, handlers: {}, ...options }
   return createEngine(given as never) as Promise<Engine<App>>
 }
 
@@ -123,19 +127,18 @@ async function promote(engine: Engine<App>, requestId: string) {
 
 test('a generation kept for a rollback whose state is lost is derived again with all its versions of the code', async () => {
   const data = memoryStorage({ partitions: 2 })
-  const detour = bank({ detour: true })
-  const all = { earlier: [plain, costly, detour] }
-  let engine = await open(data, plain, all)
+  const detour = await bank({ detour: true })
+  let engine = await open(data)
   await pay(engine, 20)
   await engine.close()
-  engine = await open(data, costly, { ...all, onCodeChange: 'continue' })
+  engine = await open(data, costly, { onCodeChange: 'continue' })
   await pay(engine, 20, 's')
   const before = await engine.digest()
   await engine.reprocessing.start({ app: detour })
   await promote(engine, 'p1')
   await engine.close()
   await data.dropStore(0)
-  engine = await open(data, detour, all)
+  engine = await open(data, detour)
   await promote(engine, 'p2')
   assert.equal(await engine.digest(), before)
   await engine.close()
@@ -187,9 +190,9 @@ test('a candidate whose code is missing says so, and the live generation works',
   const { sha256: diff } = await engine.reprocessing.diff()
   await engine.close()
 
-  const without = { earlier: [] }
+  const without = () => lacking(data, costly.hash)
   for (let starts = 0; starts < 2; starts++) {
-    engine = await open(data, plain, without)
+    engine = await open(without())
     await pay(engine, 5, `s${starts}`)
     const status = (await engine.reprocessing.status())!
     assert.deepEqual([status.state, status.error?.code, status.generation], ['failed', 'code-not-kept', 1])
@@ -199,7 +202,7 @@ test('a candidate whose code is missing says so, and the live generation works',
     await assert.rejects(engine.reprocessing.resume(), lacking)
     await assert.rejects(engine.reprocessing.pause(), lacking)
     await assert.rejects(engine.reprocessing.promote({ diff }, { requestId: 'p' }), lacking)
-    await assert.rejects(engine.reprocessing.start({ app: bank({ detour: true }) }), {
+    await assert.rejects(engine.reprocessing.start({ app: await bank({ detour: true }) }), {
       code: 'reprocess-exists',
     })
     await engine.close()
@@ -209,11 +212,11 @@ test('a candidate whose code is missing says so, and the live generation works',
   engine = await open(data)
   assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
   await engine.close()
-  engine = await open(data, plain, without)
+  engine = await open(without())
   await engine.reprocessing.start({ app: costly })
   assert.equal((await engine.reprocessing.caughtUp()).generation, 1)
   await engine.close()
-  engine = await open(data, plain, without)
+  engine = await open(without())
   await engine.reprocessing.discard()
   assert.equal(await engine.reprocessing.status(), undefined)
   await engine.reprocessing.start({ app: costly })
@@ -221,16 +224,28 @@ test('a candidate whose code is missing says so, and the live generation works',
   await engine.close()
 })
 
+/** Storage that has lost the code of a version, until that is kept again. */
+function lacking(data: Storage, version: string): Storage {
+  let isLost = true
+  return {
+    ...data,
+    async keep(name, text) {
+      if (name.includes(version)) isLost = false
+      await data.keep(name, text)
+    },
+    kept: async (name) => (isLost && name.includes(version) ? undefined : data.kept(name)),
+  }
+}
+
 for (const [what, variant] of [
   ['sends events by a detour', { detour: true }],
-  ['uses other keys', { rename: (name: string) => `${name}x` }],
+  ['uses other keys', { suffix: 'x' }],
 ] as const) {
   test(`a diff does not change the result of code that ${what}, even if more requests follow in the same millisecond`, async () => {
     const clock = { now: () => Date.UTC(2026, 0, 1) }
-    const other = bank(variant)
-    const all = { clock, earlier: [plain, other] }
+    const other = await bank(variant)
     const data = memoryStorage({ partitions: 4, clock })
-    const engine = await open(data, plain, all)
+    const engine = await open(data, plain, { clock })
     const payAll = async (name: string) => {
       for (let i = 0; i < 30; i++) {
         const input = { from: `${'abcdef'[i % 6]}1`, to: `${'abcdef'[(i * 7 + 1) % 6]}1`, cents: 11 }
@@ -242,10 +257,10 @@ for (const [what, variant] of [
     await engine.reprocessing.diff()
     await payAll('s')
     await promote(engine, 'p')
-    assert.equal((await engine.reprocessing.history()).length, 1)
+    assert.equal((await engine.reprocessing.history()).length, 2)
     const digest = await engine.digest()
     await engine.close()
-    const bare = await open({ ...memoryStorage({ partitions: 4 }), log: data.log }, other, all)
+    const bare = await open({ ...memoryStorage({ partitions: 4 }), log: data.log }, other, { clock })
     assert.equal(await bare.digest(), digest)
     await bare.close()
   })
@@ -303,24 +318,9 @@ test('a candidate that stops half-way leaves no reader of the log open', async (
 })
 
 test('the status names the last derivation of the candidate that threw', async () => {
-  const [account] = scopes('account')
-  const made = (derive: (tx: unknown, input: { readonly cents: number }) => void) =>
-    app('wallet', {
-      tables: [],
-      requests: [
-        account.request('add', {
-          input: z.object({ to: z.string(), cents: z.int() }),
-          key: ({ to }) => to,
-          derive,
-        }),
-      ],
-    })
-  const before = made(() => {})
-  const after = made((_, { cents }) => {
-    if (cents > 10) throw new RangeError(`${cents} cents are too many`)
-  })
+  const [before, after] = await Promise.all([wallet(), wallet({ most: 10 })])
   const data = memoryStorage()
-  const engine = await open(data, before, { earlier: [before, after] })
+  const engine = await open(data, before)
   for (const [i, cents] of [5, 11, 12, 6].entries()) {
     await engine.submit('add', { to: 'a', cents } as never, { requestId: `r${i}` })
   }
@@ -333,7 +333,7 @@ test('the status names the last derivation of the candidate that threw', async (
     code: 'derivation-threw',
     message: 'RangeError: 12 cents are too many',
     partition: 0,
-    offset: 2,
+    offset: 3,
   })
   await engine.close()
 })

@@ -1,53 +1,29 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
-import { app, createEngine, scopes } from 'hence'
+import { createEngine } from 'hence'
 import { type Caller, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
-import { z } from 'zod'
+import type * as made from '../../test/apps/book.ts'
+import { appsOf } from '../../test/apps.ts'
+import { codeName } from '../storage/storage.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/book.ts'))
+const before = await apps.before()
+const after = await apps.after()
 
 // Reprocessing over HTTP; after a promotion every answer is that of the live app.
-
-const [person] = scopes('person')
-const write = (double: boolean) =>
-  person.request('write', {
-    input: z.object({ name: z.string(), n: z.int() }),
-    key: (input) => input.name,
-    derive: double
-      ? (tx, { n }) => {
-          tx.put(sums, { n: 2 * n })
-          tx.put(notes, { n })
-        }
-      : (tx, { n }) => {
-          tx.put(sums, { n })
-        },
-  })
-const value = z.object({ n: z.int() })
-const sums = person.table('sums', { value })
-const notes = person.table('notes', { value, read: { equals: (who) => who.id } })
-const before = app('book', { requests: [write(false)], tables: [sums] })
-const after = app('book', { requests: [write(true)], tables: [sums, notes] })
 
 const callers: Readonly<Record<string, Caller>> = {
   ada: { principal: 'ada', permissions: [] },
   root: { principal: 'root', permissions: ['admin'] },
 }
 
-async function versionOf(definitions: typeof after): Promise<string> {
-  const engine = await createEngine({ app: definitions, data: memoryStorage() })
-  const { version } = engine.stats()
-  await engine.close()
-  return version
-}
-
 async function served(t: TestContext) {
-  const version = await versionOf(after)
-  const engine = await createEngine({
-    app: before,
-    earlier: [after],
-    data: memoryStorage(),
-    report: () => {},
-  })
+  const version = after.hash
+  const data = memoryStorage()
+  await data.keep(codeName(version), after.code)
+  const engine = await createEngine({ app: before, data, report: () => {} })
   const web = server(engine as never, {
     authenticate: (request) => callers[request.headers.get('authorization') ?? ''],
     report: () => {},

@@ -1,19 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { bank } from '../../test/bank-versions.ts'
+import type * as made from '../../test/apps/bank.ts'
+import { appsOf } from '../../test/apps.ts'
 import { createEngine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
 import type { Caller } from './caller.ts'
 import { server } from './server.ts'
 
+const { bank } = appsOf<typeof made>(import.meta.resolve('../../test/apps/bank.ts'))
+
 test('senders see that and when their request was corrected; only readers see by whom and on which diff', async (t) => {
   const [old, strict] = [
-    bank({ statement: 'paid' }),
-    bank({ statement: 'paid a lot', most: 500, corrects: true }),
+    await bank({ statement: 'paid' }),
+    await bank({ statement: 'paid a lot', most: 500, corrects: true }),
   ]
   const engine = await createEngine({
     app: old,
-    earlier: [strict],
     data: memoryStorage({ partitions: 3 }),
     report: () => {},
   })
@@ -56,19 +58,19 @@ test('senders see that and when their request was corrected; only readers see by
   assert.deepEqual(own.corrected, { status: 'rejected', reason: 'too-much' })
   assert.deepEqual([read.outcome, read.corrected], [own.outcome, own.corrected])
   const corrections = ({ steps }: { steps: Step[] }) => steps.flatMap(({ correction }) => correction ?? [])
-  const [fact] = await engine.reprocessing.history()
+  const [, fact] = await engine.reprocessing.history()
   assert.deepEqual(
     corrections(own)
       .map(({ kind }) => kind)
       .sort(),
     ['effect', 'outcome'],
   )
-  for (const { promotion } of corrections(own)) assert.deepEqual(promotion, { number: 0, at: fact!.at })
+  for (const { promotion } of corrections(own)) assert.deepEqual(promotion, { number: 1, at: fact!.at })
   assert.doesNotMatch(JSON.stringify(own), /between us|"mo"|"p1"|sorry/)
   assert.deepEqual(
     corrections(read).map(({ promotion }) => promotion),
     corrections(own).map(() => ({
-      number: 0,
+      number: 1,
       at: fact!.at,
       generation: 1,
       version: engine.stats().version,

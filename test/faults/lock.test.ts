@@ -7,14 +7,15 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { app, createEngine, HenceError, type Report } from 'hence'
+import { createEngine, HenceError, type Report } from 'hence'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { lockHolderOf } from '../../src/storage/directory-lock.ts'
 import { crashAt } from '../crash-points.ts'
 
+const idle = import.meta.resolve('../apps/idle.ts')
+
 // One process writes a log. A second one is refused; a killed one blocks nobody.
 
-const idle = app('idle', { requests: [], tables: [] })
 let data: string
 const holders: ChildProcess[] = []
 

@@ -3,17 +3,20 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { type App, createEngine, type Engine } from 'hence'
+import { type App, type AppBundle, createEngine, type Engine } from 'hence'
 import { type Position, restore } from '../../src/offline/index.ts'
-import { bank } from '../bank-versions.ts'
+import type * as made from '../apps/bank.ts'
+import { appsOf } from '../apps.ts'
+
+const { bank } = appsOf<typeof made>(import.meta.resolve('../apps/bank.ts'))
 
 // A promotion takes many writes: a control record in each partition, then corrections. A backup may end between any two of
 // them, and a start on it must have the tables that follow from that log alone.
 
 // No timer fires, since a start would write the records that follow.
 const lateMs = 24 * 60 * 60 * 1000
-const old = bank({ statement: 'paid', lateMs })
-const fresh = bank({ statement: 'paid a lot', most: 500, corrects: true, lateMs })
+const old = await bank({ statement: 'paid', lateMs })
+const fresh = await bank({ statement: 'paid a lot', most: 500, corrects: true, lateMs })
 const people = 'abcdefghijkl'.split('')
 
 async function folderFor(t: TestContext): Promise<string> {
@@ -22,10 +25,9 @@ async function folderFor(t: TestContext): Promise<string> {
   return folder
 }
 
-const open = (app: App, data: string, options: object = {}): Promise<Engine<App>> =>
+const open = (app: AppBundle, data: string, options: object = {}): Promise<Engine<App>> =>
   createEngine({
     app,
-    earlier: [old, fresh],
     data,
     partitions: 3,
     handlers: { letter: () => {} } as never,

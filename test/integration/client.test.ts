@@ -3,42 +3,19 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { app, createEngine, type Engine, HenceError, reject, type Service, scopes } from 'hence'
+import { createEngine, type Engine, HenceError, type Service } from 'hence'
 import { type Change, client, connect, memory } from 'hence/client'
 import { createKey, server } from 'hence/server'
 import { type MemoryStorage, memoryStorage } from 'hence/testing'
-import { z } from 'zod'
+import type * as made from '../apps/passbook.ts'
+import { appsOf } from '../apps.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../apps/passbook.ts'))
+const bank = await apps.bank()
 
 // The client, and `connect`, against a real server and engine.
 
-const [account, ledger] = scopes('account', 'ledger')
-const accounts = account.table('accounts', {
-  value: z.object({ owner: z.string(), cents: z.int() }),
-  indexes: { byOwner: ['owner'] },
-  read: { index: 'byOwner', equals: (who) => who.id },
-})
-const sums = ledger.table('sums', { value: z.object({ cents: z.int() }) })
-const entries = account.table('entries', { value: z.object({ cents: z.int() }), key: ['number'] })
-const paid = ledger.event('paid', { data: z.object({ cents: z.int() }), key: () => 'all' })
-const deposit = account.request('deposit', {
-  input: z.object({ account: z.string(), cents: z.int().min(1) }),
-  key: (input) => input.account,
-  derive(tx, { cents }) {
-    const row = tx.get(accounts)
-    if (row && row.owner !== tx.principal) return reject('not-yours', { cents })
-    if (cents === 13) throw new Error('unlucky')
-    const after = (row?.cents ?? 0) + cents
-    tx.put(accounts, { owner: tx.principal, cents: after })
-    tx.put(entries, tx.scan(entries).length, { cents })
-    tx.emit(paid, { cents })
-    return { cents: after }
-  },
-})
-const count = ledger.on(paid, (tx, { cents }) => {
-  tx.put(sums, { cents: (tx.get(sums)?.cents ?? 0) + cents })
-})
-const bank = app('bank', { requests: [deposit], tables: [accounts, entries, sums], reactions: [count] })
-type Bank = typeof bank
+type Bank = typeof made.bank
 
 /** A server that can be stopped and started again at the same address, as in a deploy. */
 class House {

@@ -5,10 +5,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { crc32 } from 'node:zlib'
-import { type App, app, createEngine, type Engine, effect, HenceError, reject, scopes } from 'hence'
-import { z } from 'zod'
+import { type App, createEngine, type Engine, HenceError } from 'hence'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { type ControlRecord, type CorrectionRecord, decodeRecord } from '../../src/log/record.ts'
+import type * as made from '../apps/teller.ts'
+import { appsOf } from '../apps.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../apps/teller.ts'))
+const teller = await apps.teller()
+const louder = await apps.louder()
+const silent = await apps.silent()
 
 // docs/reference/log-format.md promises that a second reader can be written from it alone. Here is one: the code between
 // the two lines below uses nothing from src.
@@ -225,37 +231,6 @@ test('segments, batches, seals and the chain through them', async () => {
   assert.ok(read.segments > 6 && read.seals > 20, JSON.stringify([read.segments, read.seals]))
 })
 
-const [source, target] = scopes('source', 'target')
-const sums = target.table('sums', { value: z.object({ sum: z.number() }) })
-const told = target.event('told', {
-  version: 3,
-  upcast: { 1: (data) => data, 2: (data) => data },
-  data: z.object({ to: z.string(), by: z.number() }),
-  key: (data) => data.to,
-})
-const tell = source.request('tell', {
-  version: 2,
-  upcast: { 1: (input) => input },
-  input: z.object({ from: z.string(), to: z.string(), by: z.number().default(1) }),
-  key: (input) => input.from,
-  derive(tx, { from, to, by }) {
-    tx.emit(told, { to, by })
-    tx.effect(shout, { to })
-    tx.schedule(later, { from }, { at: tx.now + 1 })
-  },
-})
-const shout = effect('shout', { input: z.object({ to: z.string() }), result: z.string() })
-const later = source.event('later', { data: z.object({ from: z.string() }), key: (data) => data.from })
-const teller = app('teller', {
-  requests: [tell],
-  tables: [sums],
-  effects: [shout],
-  reactions: [
-    target.on(told, (tx, { by }) => tx.put(sums, { sum: (tx.get(sums)?.sum ?? 0) + by })),
-    source.on(later, () => {}),
-  ],
-})
-
 test('requests, events, ticks and results, with every member', async () => {
   const engine = await createEngine({
     app: teller,
@@ -297,41 +272,6 @@ test('requests, events, ticks and results, with every member', async () => {
   }
   assert.ok(kinds.request > 20 && kinds.event > 5 && kinds.output > 5, JSON.stringify(kinds))
   assert.ok(kinds.tick > 0 && kinds.result === kinds.request, JSON.stringify(kinds))
-})
-
-const louder = app('teller-2', {
-  requests: [tell],
-  tables: [sums],
-  effects: [shout],
-  reactions: [
-    target.on(told, (tx, { by }) => {
-      if (by === 13) throw new Error('bad luck')
-      tx.put(sums, { sum: (tx.get(sums)?.sum ?? 0) + 2 * by })
-    }),
-    source.on(later, () => {}),
-    target.correct((tx, correction) => {
-      if (correction.kind === 'row') tx.emit(told, { to: tx.key, by: 0 })
-    }),
-  ],
-})
-const silent = app('teller-3', {
-  requests: [
-    source.request('tell', {
-      version: 2,
-      upcast: { 1: (input) => input },
-      input: z.object({ from: z.string(), to: z.string(), by: z.number().default(1) }),
-      key: (input) => input.from,
-      derive: (_, { by }) => (by > 20 ? reject('too-many') : undefined),
-    }),
-  ],
-  tables: [sums],
-  effects: [shout],
-  reactions: [
-    source.on(later, () => {}),
-    target.on(told, () => {}),
-    source.correct(() => {}),
-    target.correct(() => {}),
-  ],
 })
 
 /** Whether a control record changes anything. A diff may leave one that repeats the version in force. */

@@ -3,13 +3,18 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
-import { app, createEngine, type Engine, type Report, reject, scopes } from 'hence'
+import { createEngine, type Engine, type Report } from 'hence'
 import * as ways from 'hence/postgres'
 import { memoryStorage } from 'hence/testing'
 import { Client } from 'pg'
-import { z } from 'zod'
+import type * as made from '../apps/boxes.ts'
+import { appsOf } from '../apps.ts'
 import { HandClock, settle } from '../hand-clock.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../apps/boxes.ts'))
+const store = await apps.store()
+const thinner = await apps.thinner()
 
 // Sink and outbox between an engine and a real PostgreSQL. The worst result would be a row there that differs from the
 // engine's and stays so.
@@ -50,39 +55,10 @@ function closedAfter<T extends { close(): Promise<void> }>(each: T): T {
 const postgresSink: typeof ways.postgresSink = (options) => closedAfter(ways.postgresSink(options))
 const postgresOutbox: typeof ways.postgresOutbox = (options) => closedAfter(ways.postgresOutbox(options))
 
-const [box] = scopes('box')
-const boxes = box.table('boxes', { value: z.object({ sum: z.number(), note: z.string().optional() }) })
-const things = box.table('boxThings', { key: ['string', 'number'], value: z.object({ n: z.number() }) })
-const put = box.request('put', {
-  input: z.object({ box: z.string(), n: z.number(), note: z.string().optional() }),
-  key: (input) => input.box,
-  derive(tx, { n, note }) {
-    if (n < 0) return reject('too-few', { n })
-    const { sum } = tx.get(boxes) ?? { sum: 0 }
-    tx.put(boxes, { sum: sum + n, note })
-    tx.put(things, `t${n}`, n / 2, { n })
-    return { sum: sum + n }
-  },
-})
-const clear = box.request('clear', {
-  input: z.object({ box: z.string() }),
-  key: (input) => input.box,
-  derive(tx) {
-    tx.delete(boxes)
-    for (const { key } of tx.scan(things)) tx.delete(things, ...key)
-  },
-})
-const idle = box.request('idle', {
-  input: z.object({ box: z.string() }),
-  key: (input) => input.box,
-  derive: () => null,
-})
-const store = app('store', { requests: [put, clear, idle], tables: [boxes, things] })
-
 const quiet = { report: () => {} }
 
 /** The rows of both sides, in the same order and form. */
-async function sides(engine: Engine<typeof store>, schema: string) {
+async function sides(engine: Engine<typeof made.store>, schema: string) {
   const ours = {
     boxes: await engine.scan('boxes'),
     things: await engine.scan('boxThings'),
@@ -214,7 +190,7 @@ test('a target of another log, of other tables, or ahead of the log is copied ag
     await sink.close()
   }
   const engine = engines[1]!
-  const once = async (tables: Parameters<typeof postgresSink<typeof store>>[0]['tables']) => {
+  const once = async (tables: Parameters<typeof postgresSink<typeof made.store>>[0]['tables']) => {
     const sink = postgresSink({ engine, connection, tables, schema: 'second', ...quiet })
     await sink.caughtUp()
     await sink.close()
@@ -267,30 +243,12 @@ test('a target older than the kept changes is copied again', async (t) => {
   assert.deepEqual(theirs, ours)
 })
 
-const numbered = box.table('boxThings', { key: ['number'], value: z.object({ n: z.number() }) })
-const thinner = app('store', {
-  requests: [
-    box.request('put', {
-      input: z.object({ box: z.string(), n: z.number(), note: z.string().optional() }),
-      key: (input) => input.box,
-      derive(tx, { n }) {
-        tx.put(numbered, n, { n: -n })
-        return { sum: 0 }
-      },
-    }),
-    clear,
-    idle,
-  ],
-  tables: [numbered],
-})
-
 test('a promoted app whose table has other keys, or is missing: the target has rows of one generation', async (t) => {
   if (!cluster) return t.skip(why)
   const { connection } = cluster
   const engine = closedAfter(
     await createEngine({
       app: store,
-      earlier: [thinner],
       data: memoryStorage({ partitions: 3 }),
       ...quiet,
     }),

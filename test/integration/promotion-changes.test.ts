@@ -6,20 +6,22 @@ import { type TestContext, test } from 'node:test'
 import { type App, createEngine, type Engine, type Row, type TableChange } from 'hence'
 import { client, memory } from 'hence/client'
 import { server } from 'hence/server'
-import { bank } from '../bank-versions.ts'
+import type * as made from '../apps/bank.ts'
+import { appsOf } from '../apps.ts'
+
+const { bank } = appsOf<typeof made>(import.meta.resolve('../apps/bank.ts'))
 
 // A consumer of a table's changes holds a copy of it. A promotion changes rows without a record for each, so every
 // consumer must be notified to read the table again, and must end with the engine's rows, whenever it happens.
 
-const old = bank({ statement: 'paid' })
-const fresh = bank({ fee: 3, most: 500, corrects: true })
+const old = await bank({ statement: 'paid' })
+const fresh = await bank({ fee: 3, most: 500, corrects: true })
 const people = 'abcdefghijkl'.split('')
 
 async function opened(t: TestContext): Promise<Engine<App>> {
   const data = await mkdtemp(join(tmpdir(), 'hence-promotion-'))
   const engine: Engine<App> = await createEngine({
     app: old,
-    earlier: [fresh],
     data,
     partitions: 3,
     report: () => {},

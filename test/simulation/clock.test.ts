@@ -1,35 +1,19 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { app, createEngine, scopes } from 'hence'
+import { createEngine } from 'hence'
 import { memoryStorage } from 'hence/testing'
-import { z } from 'zod'
+import type * as made from '../apps/alarms.ts'
+import { appsOf } from '../apps.ts'
 import { HandClock, settle } from '../hand-clock.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../apps/alarms.ts'))
+const alarms = await apps.alarms()
 
 // The system clock is set back ten years and forward ten. Log time never goes backwards, each timer fires once, at its
 // time, and a replay has the same digest.
 
 const hour = 3_600_000
 const year = 365 * 24 * hour
-
-const [desk] = scopes('desk')
-const seen = desk.table('seen', { key: ['string'], value: z.object({ at: z.int(), times: z.int() }) })
-const rang = desk.event('rang', {
-  data: z.object({ desk: z.string(), name: z.string() }),
-  key: (data) => data.desk,
-})
-const set = desk.request('set', {
-  input: z.object({ desk: z.string(), name: z.string(), inMs: z.int() }),
-  key: (input) => input.desk,
-  derive(tx, { desk, name, inMs }) {
-    tx.schedule(rang, { desk, name }, { at: tx.now + inMs, key: name })
-    return tx.now
-  },
-})
-const ring = desk.on(rang, (tx, { name }) => {
-  const { times } = tx.get(seen, name) ?? { times: 0 }
-  tx.put(seen, name, { at: tx.now, times: times + 1 })
-})
-const alarms = app('alarms', { requests: [set], tables: [seen], reactions: [ring] })
 
 for (const partitions of [1, 3]) {
   test(`a clock that is set back and forward fires each timer once, ${partitions} partitions`, async () => {

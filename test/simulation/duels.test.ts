@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { app, createEngine, type Reply, scopes } from 'hence'
-import { z } from 'zod'
+import { createEngine, type Reply } from 'hence'
+import type * as made from '../apps/duel.ts'
+import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { firstSeed, oneSeed, replayKept } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { CrashingStorage } from './crashing-storage.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../apps/duel.ts'))
+const duel = await apps.duel()
 
 // Two requests claim the same two things in opposite order, again and again, on 16 partitions, while the process
 // crashes now and then. Exactly one of them wins and neither gets stuck; with locks taken one by one, at least one of
@@ -15,25 +19,6 @@ const duels = Number(process.env['HENCE_DUELS'] ?? 4_000)
 const duelsPerWorld = 5_000
 const partitions = 16
 const pairs = 64
-
-const [thing, hand] = scopes('thing', 'hand')
-const taken = thing.unique('taken')
-const hands = hand.table('hands', { key: ['string'], value: z.object({ things: z.array(z.string()) }) })
-const take = hand.request('take', {
-  input: z.object({ hand: z.string(), things: z.array(z.string()) }),
-  key: (input) => input.hand,
-  claims: ({ things }) => things.map((each) => taken.claim(each)),
-  derive: (tx, { things }) => tx.put(hands, tx.requestId, { things }),
-})
-const drop = hand.request('drop', {
-  input: z.object({ hand: z.string() }),
-  key: (input) => input.hand,
-  derive(tx) {
-    for (const { key } of tx.scan(hands)) tx.delete(hands, key[0])
-    return { released: tx.release(taken) }
-  },
-})
-const duel = app('duel', { requests: [take, drop], tables: [hands], constraints: [taken] })
 
 async function world(seed: number, count: number) {
   const random = randomFrom(seed)

@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type App, createEngine, type Engine, HenceError, type Reply } from 'hence'
+import { type App, type AppBundle, createEngine, type Engine, HenceError, type Reply } from 'hence'
 import { memoryStorage } from 'hence/testing'
-import { versionOfApp } from '../../src/sandbox/program.ts'
-import { bank, type Variant } from '../bank-versions.ts'
+import type * as made from '../apps/bank.ts'
+import type { Variant } from '../apps/bank.ts'
+import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { CrashingStorage } from './crashing-storage.ts'
+
+const { bank } = appsOf<typeof made>(import.meta.resolve('../apps/bank.ts'))
 
 // Versions of an app take over from each other, are derived as candidates, promoted and rolled back, under load and
 // with crashes at random moments. In the end a derivation from the log alone must equal the live tables, and no
@@ -20,9 +23,9 @@ const variants: readonly Variant[] = [
   { fee: 3, statement: 'paid' },
   { most: 500, corrects: true, statement: 'paid a lot' },
   { detour: true, indexed: true },
-  { rename: (name) => `${name}x`, corrects: true },
+  { suffix: 'x', corrects: true },
   { lateMs: 2, detour: true, places: { limit: 12, mode: 'strict' } },
-  { lateMs: 9, places: { limit: 12, mode: 'loose' }, rename: (name) => `y${name}` },
+  { lateMs: 9, places: { limit: 12, mode: 'loose' }, suffix: 'y' },
 ]
 
 /** Errors that are expected, because another change came first. */
@@ -50,12 +53,11 @@ async function world(seed: number): Promise<void> {
   }
   const failing = random() < 0.3 ? 0.01 : 0
   const storage = new CrashingStorage({ partitions, clock, id: '0'.repeat(32), random, failing })
-  const versions = variants.map(bank)
+  const versions = await Promise.all(variants.map((variant) => bank(variant)))
   const problems: string[] = []
   const letters = new Map<string, string>()
   let code = 0
   const options = {
-    earlier: versions,
     checkpointRows: [5, 50, 5_000][below(3)]!,
     clock,
     random,
@@ -194,7 +196,7 @@ async function world(seed: number): Promise<void> {
 /** Derives everything again with the live code, if that code derived it from the first record on. Nothing may differ. */
 async function assertSameCodeSameResult(
   engine: Engine<App>,
-  versions: readonly App[],
+  versions: readonly AppBundle[],
   wish: (act: () => Promise<unknown>) => Promise<unknown>,
 ): Promise<void> {
   const { generation, version } = engine.stats()
@@ -203,7 +205,7 @@ async function assertSameCodeSameResult(
     fact.type === 'promotion' ? fact.base !== version : fact.before !== undefined,
   )
   if (took) return
-  const app = versions.find((each) => versionOfApp(each) === version)!
+  const app = versions.find((each) => each.hash === version)!
   await wish(async () => {
     await engine.reprocessing.start({ app }, { again: true })
     const lines: string[] = []

@@ -1,6 +1,5 @@
-import { crc32 } from 'node:zlib'
+import { type App, app, effect, reject, scopes } from 'hence'
 import { z } from 'zod'
-import { type App, app, effect, reject, scopes } from '../src/index.ts'
 
 const [account, till] = scopes('account', 'till')
 
@@ -11,8 +10,8 @@ export interface Variant {
   readonly most?: number
   /** Payments go through the till of the payer's first letter, not directly. */
   readonly detour?: boolean
-  /** Renames the keys of accounts. */
-  readonly rename?: (name: string) => string
+  /** Added to the keys of accounts. */
+  readonly suffix?: string
   /** The text of a statement. */
   readonly statement?: 'none' | 'paid' | 'paid a lot'
   readonly corrects?: boolean
@@ -23,19 +22,20 @@ export interface Variant {
   readonly places?: { readonly limit: number; readonly mode: 'strict' | 'loose' }
 }
 
-export const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
+const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
 
 /** One version of a bank that moves money between accounts of all partitions. */
-export function bank(variant: Variant = {}): App {
+export function bank(variant: Variant = {}) {
   const {
     fee = 0,
     most = 1_000,
     detour = false,
-    rename = (name: string) => name,
+    suffix = '',
     statement = 'none',
     lateMs = 5,
     places,
   } = variant
+  const rename = (name: string) => name + suffix
   const { limit = 1, mode = 'strict' } = places ?? {}
   const room = till.capacity('room', { limit, mode })
   const accounts = account.table('accounts', {
@@ -88,22 +88,21 @@ export function bank(variant: Variant = {}): App {
     tx.put(accounts, { cents, moves: moves + 1_000 })
     tx.emit(paid, { to: rename('a1'), cents: 0 })
   })
-  const sorry = account.correct((tx, correction) => {
-    if (correction.kind === 'outcome')
-      tx.effect(letter, {
-        to: tx.key,
-        text: `sorry: ${correction.before.status} → ${correction.after.status}`,
-      })
-    else if (correction.kind === 'effect')
-      tx.effect(letter, { to: tx.key, text: `not ${JSON.stringify(correction.before)}` })
-  })
-  // The version of an app without a module does not cover closures, so its name must differ.
-  const text = JSON.stringify(variant, (_, value) => (typeof value === 'function' ? String(value) : value))
-  return app(`bank-${crc32(text)}`, {
+  const sorry = () =>
+    account.correct((tx, correction) => {
+      if (correction.kind === 'outcome')
+        tx.effect(letter, {
+          to: tx.key,
+          text: `sorry: ${correction.before.status} → ${correction.after.status}`,
+        })
+      else if (correction.kind === 'effect')
+        tx.effect(letter, { to: tx.key, text: `not ${JSON.stringify(correction.before)}` })
+    })
+  return app('bank', {
     requests: [pay],
     tables: [accounts, tills],
     constraints: [room],
-    reactions: [arrives, passes, isLate, ...(variant.corrects ? [sorry] : [])],
+    reactions: [arrives, passes, isLate, ...(variant.corrects ? [sorry()] : [])],
     effects: [letter],
   }) as App
 }

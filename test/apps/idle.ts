@@ -1,0 +1,3 @@
+import { app } from 'hence'
+
+export default app('idle', { requests: [], tables: [] })

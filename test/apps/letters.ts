@@ -1,0 +1,52 @@
+import { type App, app, effect, reject, scopes } from 'hence'
+import { z } from 'zod'
+
+interface Style {
+  readonly name: string
+  /** The text of the letter, for all or for one. */
+  readonly text?: string
+  readonly texts?: Readonly<Record<string, string>>
+  /** Whether the text comes before the name in the letter. */
+  readonly textFirst?: boolean
+  /** Added to the key. */
+  readonly suffix?: string
+}
+
+/** An app that sends a letter for each request. */
+export function greeter({ name, text: all = 'hello', texts = {}, textFirst = false, suffix = '' }: Style) {
+  const [customer] = scopes('customer')
+  const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
+  const greet = customer.request('greet', {
+    input: z.object({ to: z.string() }),
+    key: ({ to }) => to + suffix,
+    derive(tx, { to }) {
+      if (to === '') return reject('nobody')
+      const text = texts[to] ?? all
+      tx.effect(letter, textFirst ? { text, to } : { to, text })
+      return null
+    },
+  })
+  return app(name, { requests: [greet], tables: [], effects: [letter] }) as App
+}
+
+/** An app that takes money from accounts, and makes good what a promotion corrects. */
+export function shop(fee: number) {
+  const [account] = scopes('account')
+  const rows = account.table('rows', { value: z.object({ cents: z.int() }) })
+  const pay = account.request('pay', {
+    input: z.object({ who: z.string(), cents: z.int() }),
+    key: ({ who }) => who,
+    derive(tx, { cents }) {
+      const was = tx.get(rows)?.cents ?? 0
+      const left = was - cents - fee
+      tx.put(rows, { cents: left })
+      return { left }
+    },
+  })
+  const good = account.correct((tx, correction) => {
+    if (correction.kind === 'outcome') tx.put(rows, { cents: (tx.get(rows)?.cents ?? 0) + 100 })
+  })
+  return app('shop', { requests: [pay], tables: [rows], reactions: [good] }) as App
+}
+
+export const texts = (sent: readonly string[]) => sent.map((each) => each.slice(each.indexOf(' ') + 1)).sort()
