@@ -18,6 +18,12 @@ export type Authenticate = (
   },
 ) => Caller | undefined | Promise<Caller | undefined>
 
+/**
+ * Returns the caller of one request, as its host knows it; undefined if it knows none. It is called again, at most once
+ * a second, while a stream or a batch goes on, so it must notice that a session has ended.
+ */
+export type CallerOf = () => Caller | undefined | Promise<Caller | undefined>
+
 /** How long a session of the host counts before the host is asked again. */
 const sessionMs = 1_000
 
@@ -27,24 +33,25 @@ const anybody: Caller = { principal: '', permissions: ['admin'] }
 /** @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable` (operator) */
 export function authenticator(options: {
   readonly authenticate: Authenticate | undefined
+  /** The function that the host has passed with a request; it takes precedence over `authenticate`. */
+  readonly callerOf: (incoming: IncomingMessage) => CallerOf | undefined
   readonly keys: Keys | undefined
   readonly origins: readonly string[]
   readonly clock: Clock
 }): (request: Request, incoming: IncomingMessage | undefined) => Identity | Promise<Identity> {
   const { authenticate, keys, origins, clock } = options
-  if (authenticate === undefined && keys === undefined) {
-    return (request, incoming) => {
-      checkLocal(request.headers, incoming, origins)
-      return { caller: anybody, isCurrent: () => true }
-    }
-  }
-  return async (request, incoming) => {
+  const isOpen = authenticate === undefined && keys === undefined
+  const known = async (
+    request: Request,
+    incoming: IncomingMessage | undefined,
+    callerOf: CallerOf | undefined,
+  ): Promise<Identity> => {
     const secret = keys && secretOf(request.headers.get('authorization'))
     const key = secret && (await keys.callerOf(secret))
     if (key) return { caller: key, isCurrent: () => keys.isCurrent(key) }
     // Counted from before it is asked, because the session may end while the host finds it.
     const askedAt = clock.now()
-    const caller = await authenticate?.(request, { incoming })
+    const caller = await (callerOf ? callerOf() : authenticate?.(request, { incoming }))
     if (caller) return { caller, isCurrent: () => Math.abs(clock.now() - askedAt) < sessionMs }
     throw new HenceError(
       'not-authenticated',
@@ -53,6 +60,12 @@ export function authenticator(options: {
         ? 'The host does not know the sender of this request.'
         : 'Send an API key as `Authorization: Bearer hence_…`; this one is missing, unknown, revoked or expired.',
     )
+  }
+  return (request, incoming) => {
+    const callerOf = incoming && options.callerOf(incoming)
+    if (!isOpen || callerOf) return known(request, incoming, callerOf)
+    checkLocal(request.headers, incoming, origins)
+    return { caller: anybody, isCurrent: () => true }
   }
 }
 

@@ -1,4 +1,4 @@
-export type { Authenticate } from './authenticate.ts'
+export type { Authenticate, CallerOf } from './authenticate.ts'
 export type { Caller, Permission } from './caller.ts'
 export { createKey, type Key, listKeys, revokeKey } from './keys.ts'
 export type { Limits } from './limits.ts'

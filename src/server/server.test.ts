@@ -168,6 +168,47 @@ test('the host finds its session on the request of Node', async (t) => {
   assert.equal((await fetch(`http://127.0.0.1:${port}/tables/notes`)).status, 200)
 })
 
+test('the host passes the caller with a request; a stream ends with the session', async (t) => {
+  let now = 0
+  const clock = { now: () => now }
+  const sessions = new Set(['ada'])
+  const served = await serveNotes(t, { clock, authenticate: () => undefined })
+  for (const open of [false, true]) {
+    const options = open ? ({ open } as const) : { authenticate: () => undefined }
+    const web = server(served.engine, { ...options, clock, report: () => {}, limits: { heartbeatMs: 20 } })
+    let asked = 0
+    const host = createServer((request, response) => {
+      const name = request.headers.cookie ?? ''
+      const caller = () => {
+        asked++
+        return sessions.has(name) ? { principal: name, permissions: ['read'] } : undefined
+      }
+      web.node(request, response, () => response.end('next'), { caller })
+    })
+    await once(host.listen(0), 'listening')
+    t.after(async () => {
+      await web.close()
+      host.closeAllConnections()
+      host.close()
+    })
+    const url = `http://127.0.0.1:${(host.address() as { port: number }).port}`
+    const ask = (cookie: string, path = '/tables/notes') => fetch(url + path, { headers: { cookie } })
+    assert.equal((await ask('ada')).status, 200)
+    assert.equal((await ask('bob')).status, 401)
+    assert.equal((await ask('')).status, 401)
+    assert.equal(await (await ask('', '/elsewhere')).text(), 'next')
+    asked = 0
+    sessions.add('carl')
+    const stream = await ask('carl', '/changes')
+    assert.equal(stream.status, 200)
+    assert.equal(asked, 1)
+    sessions.delete('carl')
+    now += 1_000
+    assert.match(await stream.text(), /event: problem\ndata: .*not-authenticated/)
+    assert.equal(asked, 2)
+  }
+})
+
 test('on another address it refuses to listen without keys', async (t) => {
   const web = await open(t)
   for (const host of ['0.0.0.0', '::', '192.0.2.1', 'example.com']) {

@@ -11,7 +11,7 @@ import { type Report, type Reporter, reporterOf } from '../report.ts'
 import { Access, type Identity } from './access.ts'
 import { Activity } from './activity.ts'
 import { type Answer, drop, responseOf, writeAnswer } from './answer.ts'
-import { type Authenticate, authenticator, isLoopback } from './authenticate.ts'
+import { type Authenticate, authenticator, type CallerOf, isLoopback } from './authenticate.ts'
 import { closingSoon } from './batch.ts'
 import { BodyReader } from './body.ts'
 import { allows, type Caller } from './caller.ts'
@@ -54,8 +54,14 @@ export interface Server {
   /**
    * Answers a request of Node's own server; for Express, Fastify and similar hosts. Paths that are not the server's go
    * to `next`. Mount it before body parsers.
+   * @param options.caller identifies the sender of this request, instead of `authenticate`
    */
-  node(request: IncomingMessage, response: ServerResponse, next?: () => void): void
+  node(
+    request: IncomingMessage,
+    response: ServerResponse,
+    next?: () => void,
+    options?: { readonly caller?: CallerOf },
+  ): void
   /**
    * Opens a listener.
    * @throws HenceError `listen-unsafe` (change) on an address beyond this machine with `open`,
@@ -97,7 +103,15 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     closing: closing.signal,
   }
   const keys = options.keys === undefined ? undefined : new Keys(options.keys, clock, report)
-  const identify = authenticator({ authenticate, keys, origins: options.cors?.origins ?? [], clock })
+  const callers = new WeakMap<IncomingMessage, CallerOf>()
+  const callerOf = (incoming: IncomingMessage) => callers.get(incoming)
+  const identify = authenticator({
+    authenticate,
+    callerOf,
+    keys,
+    origins: options.cors?.origins ?? [],
+    clock,
+  })
   let tracing: Tracing | undefined
   void openTelemetry().then((found) => {
     tracing = found
@@ -188,12 +202,13 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   let closed: Promise<void> | undefined
   return {
     fetch: async (request) => hono.fetch(request, {}),
-    node(request, response, next) {
+    node(request, response, next, { caller } = {}) {
       if (next !== undefined && !isOurs(request.url ?? '')) return next()
       if (request.readableDidRead) {
         writeAnswer(response, problemAnswer(problemOf(bodyIsGone())))
         return
       }
+      if (caller !== undefined) callers.set(request, caller)
       serve(request, response)
     },
     async listen({ port = 0, host = '127.0.0.1' } = {}) {
