@@ -64,9 +64,10 @@ export class AppCode {
   }
 
   #within(limitMs: number, act: () => void, describe: () => Interrupted): void {
+    const record = this.#recordContext
+    record.begins?.(describe())
     const tookMs = endsWithin(limitMs, act)
     if (tookMs === undefined) throw new Interruption('derivation-too-long', describe())
-    const record = this.#recordContext
     record.longestMs = Math.max(record.longestMs, tookMs)
   }
 

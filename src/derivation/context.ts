@@ -4,6 +4,7 @@ import { effects, Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import type { Ruling } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
+import type { Interrupted } from '../sandbox/timed.ts'
 import type { State, StateChange } from '../state/state.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import { Timers, timers } from './timers.ts'
@@ -41,6 +42,8 @@ export interface RecordContext {
   readonly rulings: readonly Ruling[]
   /** How long one derivation may take, in milliseconds; undefined: as long as it needs. */
   readonly limitMs: number | undefined
+  /** Called before each derivation that has a limit. */
+  readonly begins: ((derivation: Interrupted) => void) | undefined
   /** How many derivations of the record have begun. */
   attempts: number
   /** How long the longest of them took, in milliseconds, if there is a limit. */
@@ -70,6 +73,7 @@ export function recordContext(
     root: undefined,
     rulings: noRulings,
     limitMs: undefined,
+    begins: undefined,
     attempts: 0,
     longestMs: 0,
     isHere: (key: string) => isHere(key, context.partition),

@@ -1,5 +1,5 @@
 import type { Generation } from '../generation/generation.ts'
-import type { Log } from '../log/log.ts'
+import type { Log, Position } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import { decodeRecord, encodeMark, encodeRuling, type Ruling } from '../log/record.ts'
 import { recordsAt } from '../log/records-at.ts'
@@ -9,6 +9,7 @@ import { cannotDerive, exceeded } from '../processor/limits.ts'
 import { type ReplayLimits, replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
 import { Interruption } from '../sandbox/timed.ts'
+import type { RunFile } from '../storage/run-file.ts'
 
 /**
  * A group of records may take this part of the limit for one derivation before they are derived one by one. A derivation that
@@ -27,12 +28,18 @@ export function suspectMs(derivationMs: number): number {
 export interface TailHost {
   readonly log: Log
   readonly live: () => Generation
-  readonly derivationMs: number
   readonly report: Reporter
   readonly pause: () => Promise<unknown> | undefined
   /** Called with the results of records whose results were not passed on before. */
   readonly passOn: (applied: Applied) => void
+  /** Where the process before this one died: notes before each record that this one derives it. */
+  readonly run?: RunFile | undefined
+  /** Derives up to a record in a process of its own; returns how that was interrupted, undefined if it was not. */
+  readonly deriveApart?: (at: Position) => Promise<Interruption | undefined>
 }
+
+/** A record at which so many processes have died is derived in a process of its own. */
+const deathsMax = 2
 
 /**
  * Applies what the log holds beyond the positions of the live generation, and lets no record stop it: a derivation that does not
@@ -58,16 +65,16 @@ export async function deriveTail(
   const { log, live } = host
   const { decided } = options
   const began = recordsBefore(live().processor.positions)
-  /** By position: records that have exceeded the limit of a group, and so get all their time. */
-  const slow = new Set<number>()
+  const known: Known = { slow: new Set(), survived: new Set() }
   let { interrupted } = options
   for (;;) {
     if (interrupted !== undefined) {
-      await respond(host, decided, interrupted, slow)
+      await respond(host, decided, interrupted, known)
       await live().reload()
     }
     try {
-      const limits = limitsOf(host, decided, interrupted === undefined ? undefined : slow)
+      const isApart = interrupted !== undefined || host.run !== undefined
+      const limits = limitsOf(host, decided, isApart ? known : undefined)
       await replay(log, live(), {
         ...(interrupted === undefined && options.partitions && { partitions: options.partitions }),
         pause: host.pause,
@@ -76,6 +83,7 @@ export async function deriveTail(
         },
         limits,
       })
+      host.run?.ended()
       return recordsBefore(live().processor.positions) - began
     } catch (error) {
       if (!(error instanceof Interruption)) throw error
@@ -84,25 +92,42 @@ export async function deriveTail(
   }
 }
 
+/** Records, by position, that were met before. */
+interface Known {
+  /** They have exceeded the limit of a group, and so get all their time. */
+  readonly slow: Set<number>
+  /** Processes died at them, and one that derived them by itself did not. */
+  readonly survived: Set<number>
+}
+
+/** @param known undefined: records are derived in groups */
 function limitsOf(
-  { log, live, derivationMs, report }: TailHost,
+  { log, live, report, run }: TailHost,
   decided: readonly number[],
-  slow: ReadonlySet<number> | undefined,
+  known: Known | undefined,
 ): ReplayLimits {
-  const isDecided = (partition: number, offset: number) => offset < decided[partition]!
+  const { derivationMs } = live()
   const groupMs = (partition: number, offset: number) =>
-    isDecided(partition, offset) ? decidedTimes * derivationMs : suspectMs(derivationMs)
-  if (slow === undefined) return { groupMs }
+    offset < decided[partition]! ? decidedTimes * derivationMs : suspectMs(derivationMs)
+  if (known === undefined) return { groupMs }
   return {
     groupMs,
     apart: {
+      from: decided,
+      begins(partition, offset, derivation) {
+        if (run === undefined || derivation !== undefined) return
+        const deaths = run.begins(partition, offset) - 1
+        if (deaths < deathsMax || known.survived.has(positionNumber(partition, offset))) return
+        const suspected = new Interruption('derivation-too-large')
+        suspected.at = { partition, offset }
+        throw suspected
+      },
       derivationMs(partition, offset) {
-        const isFinal = isDecided(partition, offset) || live().processor.rulings.isMarked(partition, offset)
-        if (isFinal) return decidedTimes * derivationMs
-        return slow.has(positionNumber(partition, offset)) ? derivationMs : suspectMs(derivationMs)
+        if (live().processor.rulings.isMarked(partition, offset)) return decidedTimes * derivationMs
+        return known.slow.has(positionNumber(partition, offset)) ? derivationMs : suspectMs(derivationMs)
       },
       async derived(partition, offset, ms) {
-        if (ms < suspectMs(derivationMs) || isDecided(partition, offset)) return
+        if (ms < suspectMs(derivationMs)) return
         const bytes = encodeMark({ offset, ms: Math.round(ms) })
         await log.append(partition, [bytes], decided[partition])
         live().processor.rulings.note(partition, bytes)
@@ -118,26 +143,51 @@ function limitsOf(
 
 /** Answers an interruption: the record gets all its time, or a ruling. */
 async function respond(
-  { log, live, derivationMs, report }: TailHost,
+  host: TailHost,
   decided: readonly number[],
-  interruption: Interruption,
-  slow: Set<number>,
+  interrupted: Interruption,
+  { slow, survived }: Known,
 ): Promise<void> {
-  const { code, at, derivation } = interruption
-  // Only reloading can find out which record it was.
+  const { log, live, report } = host
+  const { derivationMs } = live()
+  const { at } = interrupted
+  // Only deriving the records one by one can find out which it was.
   if (at === undefined) return
+  let interruption = interrupted
+  const key = positionNumber(at.partition, at.offset)
+  if (interrupted.code === 'derivation-too-large' && interrupted.derivation === undefined) {
+    report({
+      level: 'alarm',
+      code: 'derivation-suspected',
+      message: `Processes have died at record ${at.partition}:${at.offset}. It is derived in a process of its own.`,
+    })
+    const found = await host.deriveApart?.(at)
+    if (found === undefined) {
+      survived.add(key)
+      return
+    }
+    found.at = at
+    if (found.code === 'derivation-too-long') slow.add(key)
+    interruption = found
+  }
+  const { code, derivation } = interruption
   const { partition, offset } = at
   const { processor, program } = live()
-  const isFinal = offset < decided[partition]! || processor.rulings.isMarked(partition, offset)
-  const name = `Record ${partition}:${offset}`
-  if (isFinal && derivation !== undefined) {
-    const advice =
+  if (
+    offset < decided[partition]! ||
+    (derivation !== undefined && processor.rulings.isMarked(partition, offset))
+  ) {
+    const remedy =
       code === 'derivation-too-long'
-        ? 'Its outcome may have been sent, so nothing rules on it: start with a larger `derivationMs`, or promote code that can derive it.'
-        : 'Its outcome may have been sent, so nothing rules on it: start Node with a larger `--stack-size`, or promote code that can derive it.'
-    throw cannotDerive(interruption, advice)
+        ? 'start with a larger `derivationMs`'
+        : 'give Node a larger `--stack-size`'
+    throw cannotDerive(
+      interruption,
+      `Its outcome may have been sent, so nothing rules on it: ${remedy}, or promote code that can derive it.`,
+    )
   }
-  if (derivation === undefined || isFinal) {
+  const name = `Record ${partition}:${offset}`
+  if (derivation === undefined) {
     report({
       level: 'warning',
       code: 'derivation-slow',
@@ -145,7 +195,6 @@ async function respond(
     })
     return
   }
-  const key = positionNumber(partition, offset)
   const { type } = derivation
   if (code === 'derivation-too-long' && !slow.has(key)) {
     slow.add(key)

@@ -24,7 +24,7 @@ import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '
 import { Interruption } from '../sandbox/timed.ts'
 import { ChangeFeed } from './change-feed.ts'
 import { LiveDelivery } from './delivery.ts'
-import { deriveTail, suspectMs } from './derive-tail.ts'
+import { deriveTail, suspectMs, type TailHost } from './derive-tail.ts'
 import { Intake } from './intake.ts'
 import { Ticker } from './ticker.ts'
 
@@ -48,7 +48,6 @@ export class RequestPath {
   readonly #ticker: Ticker
   readonly #ending = new AbortController()
   readonly #groups = new GroupSize()
-  readonly #derivationMs: number
   /** Settles when the live generation, which an interruption made start over, has caught up. */
   #reloading: Promise<unknown> | undefined
   /** The first record of the group that was interrupted. */
@@ -73,7 +72,6 @@ export class RequestPath {
       readonly queueBytesMax: number
       readonly checkpointRows: number
       readonly keptMs: number
-      readonly derivationMs: number
     },
   ) {
     const { version, live, log } = given
@@ -82,7 +80,6 @@ export class RequestPath {
     this.#clock = options.clock
     this.#report = options.report
     this.#windowMs = options.windowMs
-    this.#derivationMs = options.derivationMs
     this.#missingCorrections = given.missingCorrections
     this.#admission = new Admission(options.queueBytesMax)
     const decided = (partition: number) => this.#processor.position(partition)
@@ -204,7 +201,7 @@ export class RequestPath {
       const group = records.slice(i, i + this.#groups.records)
       const results: Applied[] = []
       try {
-        this.#groups.apply(processor, group.length, suspectMs(this.#derivationMs), () => {
+        this.#groups.apply(processor, group.length, suspectMs(this.#live.derivationMs), () => {
           for (const [j, { record }] of group.entries()) {
             const applied = processor.apply(partition, offset + i + j, time, record)
             assert(applied !== 'early', 'an event is appended after its cause was applied')
@@ -251,14 +248,14 @@ export class RequestPath {
     this.tick()
   }
 
-  #deriveTail(options: Parameters<typeof deriveTail>[1], passOn = this.#passOn): Promise<number> {
+  #deriveTail(options: Parameters<typeof deriveTail>[1], given: Partial<TailHost> = {}): Promise<number> {
     const host = {
       log: this.#log,
       live: () => this.#live,
-      derivationMs: this.#derivationMs,
       report: this.#report,
       pause: () => this.checkpointer.saveIfDue(),
-      passOn,
+      passOn: this.#passOn,
+      ...given,
     }
     return deriveTail(host, options)
   }
@@ -362,12 +359,13 @@ export class RequestPath {
   }
 
   /** Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the count of records. */
-  async start(): Promise<number> {
+  async start(given: Pick<TailHost, 'run' | 'deriveApart'> = {}): Promise<number> {
     const { rulings, positions } = this.#processor
     for (const [partition, position] of positions.entries())
       await rulings.search(this.#log, partition, position, await this.#log.end(partition))
     const decided = positions.map((_, partition) => rulings.decided(partition))
-    const replayed = await this.#deriveTail({ decided }, (applied) => this.#reportFailures(applied))
+    const passOn = (applied: Applied) => this.#reportFailures(applied)
+    const replayed = await this.#deriveTail({ decided }, { ...given, passOn })
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
     return replayed

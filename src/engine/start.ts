@@ -6,10 +6,9 @@ import { Generation, type GenerationHost, savedCheckpoint } from '../generation/
 import { checkTakeOver } from '../generation/take-over-check.ts'
 import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
 import { appendControl, findControls } from '../log/controls.ts'
-import type { Log } from '../log/log.ts'
+import type { Log, Position } from '../log/log.ts'
 import { everyPartition, isEmpty } from '../log/partitions.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
-import { derivationMsDefault } from '../processor/limits.ts'
 import { replay } from '../processor/replay.ts'
 import { printReport } from '../report.ts'
 import { type Manifest, readManifest } from '../reprocess/manifest.ts'
@@ -17,6 +16,7 @@ import type { ControlFact } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
 import { keptMsBeyondWindow, windowMsDefault } from '../request/window.ts'
 import type { Storage } from '../storage/storage.ts'
+import { deriveApart } from './apart.ts'
 import { Auditing } from './audit.ts'
 import type { EngineOptions } from './engine.ts'
 import { HealthCheck } from './health.ts'
@@ -45,6 +45,7 @@ export async function startEngine<A extends App>(
     openStore: (generation, collections, anew) => storage.openStore(generation, collections, anew),
     programOf: (version) => codes.programOf(version),
     checked: options.check ?? false,
+    ...(options.derivationMs !== undefined && { derivationMs: options.derivationMs }),
   }
   const { history, live, version, manifest } = await findLive(generations, codes, storage)
   const isOtherCode = version !== codes.version
@@ -60,7 +61,7 @@ export async function startEngine<A extends App>(
       const publish = audit === true ? [] : [audit.publish].flat()
       await auditing.open({ log, folder: storage.audit, clock, report, random, publish })
     }
-    const replayed = await path.start()
+    const replayed = await path.start(afterDeath(storage, generation, options.check ?? false))
     await reprocessor.finishCorrections()
     if (isOtherCode && onCodeChange === 'continue') await takeOver(path, log, codes)
     await reprocessor.restore(manifest)
@@ -77,6 +78,20 @@ export async function startEngine<A extends App>(
     await auditing.close()
     await (path?.live ?? generation).close()
     throw error
+  }
+}
+
+/** How to derive the tail of the log after a process that died without a word. */
+function afterDeath({ run, directory, log }: Storage, live: Generation, checked: boolean) {
+  if (run?.died !== true || directory === undefined) return {}
+  return {
+    run,
+    async deriveApart(at: Position) {
+      const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
+      const { program, processor, number } = live
+      const lineage = lineageOf(processor.history, number)
+      return deriveApart(live, { directory, lineage, version: program.version, ends, at, checked })
+    },
   }
 }
 
@@ -99,7 +114,6 @@ function connect(
     clock = systemClock,
     random = Math.random,
     report = printReport,
-    derivationMs = derivationMsDefault,
     handlers,
   } = options
   const keptMs = windowMs + keptMsBeyondWindow
@@ -110,7 +124,7 @@ function connect(
       log,
       missingCorrections: (partition) => reprocessor.missingCorrections(partition),
     },
-    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs, keptMs, derivationMs },
+    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs, keptMs },
   )
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },

@@ -4,6 +4,7 @@ import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { collectionsFor, tablesFor } from '../processor/derived-state.ts'
+import { derivationMsDefault } from '../processor/limits.ts'
 import { Processor } from '../processor/processor.ts'
 import type { Replayed } from '../processor/replay.ts'
 import { Reader } from '../query/reader.ts'
@@ -26,6 +27,8 @@ export interface GenerationHost {
   programOf(version: string): Promise<Program>
   /** Whether every record is derived twice. */
   readonly checked: boolean
+  /** How long one derivation may take, in milliseconds. Default 5,000. */
+  readonly derivationMs?: number
 }
 
 /** One derivation of the whole log: the code, the state derived so far, and the processor that applies the next record. */
@@ -72,6 +75,10 @@ export class Generation implements Replayed {
     this.#host = host
     this.#base = base
     this.#parts = parts
+  }
+
+  get derivationMs(): number {
+    return this.#host.derivationMs ?? derivationMsDefault
   }
 
   get program(): Program {

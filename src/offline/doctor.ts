@@ -9,9 +9,10 @@ import {
   snapshotLog,
 } from '../log/file-log/snapshot.ts'
 import { planTruncation, type Truncation } from '../log/file-log/truncation.ts'
-import { decodeRecord } from '../log/record.ts'
+import { decodeRecord, type LogRecord, type Ruling } from '../log/record.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
 import { warningOfAccess } from '../storage/permissions.ts'
+import { readSuspect } from '../storage/run-file.ts'
 import { recordsIn } from './data-snapshot.ts'
 import { examineState, type UselessState } from './examine-state.ts'
 import type { AddFinding, Finding, Repair } from './finding.ts'
@@ -71,6 +72,7 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
   const holder = await lockHolderOf(data)
   addHolder(holder, add)
   await addSpace(data, add)
+  if (holder === undefined) addSuspect(data, add)
   const access = await warningOfAccess(data)
   if (access) add('warning', access.code, access.message)
   const inUse = holder !== undefined
@@ -128,6 +130,28 @@ async function addSpace(data: string, add: AddFinding): Promise<void> {
   }
 }
 
+function addRuling(partition: number, { offset, type, version, message }: Ruling, add: AddFinding): void {
+  add(
+    'warning',
+    'derivation-ruled',
+    `Record ${partition}:${offset} (${type}) counts as failed for version ${version.slice(0, 12)} of the code: ${message}`,
+    { todo: 'If that code is in force, mend it and promote it: the record is then derived, and corrected.' },
+  )
+}
+
+/** A record at which processes have died. */
+function addSuspect(data: string, add: AddFinding): void {
+  const suspect = readSuspect(data)
+  if (suspect === 'none' || suspect === undefined) return
+  const { partition, offset, begun } = suspect
+  const times = begun === 1 ? 'A process' : `${begun} processes in a row`
+  add('warning', 'derivation-suspected', `${times} died at record ${partition}:${offset}.`, {
+    todo:
+      'Start again: after two deaths the record is derived in a process of its own, and ruled on if it ends that too. ' +
+      `By hand: \`hence rule ${partition}:${offset}\`.`,
+  })
+}
+
 /** @returns the offset at which the partition ends; undefined where it is damaged */
 async function examinePartition(
   snapshot: PartitionSnapshot,
@@ -135,7 +159,10 @@ async function examinePartition(
   add: AddFinding,
   read: (records: number) => void,
 ): Promise<number | undefined> {
-  const found = await readToDamage(snapshot, read)
+  const { partition: number } = snapshot.files.lineage
+  const found = await readToDamage(snapshot, read, (record) => {
+    if (record.kind === 'ruling') addRuling(number, record.ruling, add)
+  })
   if ('error' in found) {
     const { error, truncation } = found
     if (truncation === undefined) addError(error, add)
@@ -171,13 +198,14 @@ async function examinePartition(
 export async function readToDamage(
   snapshot: PartitionSnapshot,
   read: (records: number) => void,
+  see: (record: LogRecord) => void = () => {},
 ): Promise<
   { readonly end: number } | { readonly error: HenceError; readonly truncation: Truncation | undefined }
 > {
   let end = 0
   try {
     for await (const { offset, records } of readSnapshot(snapshot)) {
-      for (const bytes of records) decodeRecord(bytes)
+      for (const bytes of records) see(decodeRecord(bytes))
       end = offset + records.length
       read(records.length)
     }

@@ -1,6 +1,6 @@
 /**
  * Work on a data directory at rest: all that the command line does to one, as functions. None of them prints;
- * each reports its progress to a callback, and stops when a signal is aborted. All but `repair` may run beside
+ * each reports its progress to a callback, and stops when a signal is aborted. All but `repair` and `rule` may run beside
  * a process that has the directory open.
  */
 export type { Flaw } from '../audit/verify.ts'
@@ -21,6 +21,7 @@ export type { Finding, Repair } from './finding.ts'
 export { type DefinitionChange, type Plan, plan } from './plan.ts'
 export type { LongWork, OfflineProgress } from './progress.ts'
 export { type RepairOptions, repair } from './repair.ts'
+export { type RuledRecord, type RuleOptions, rule } from './rule.ts'
 export type { MessageCount } from './survey.ts'
 export { type Verification, type VerifyOptions, verify } from './verify.ts'
 export type { VerifiedGeneration, VerifiedHistory } from './verify-history.ts'

@@ -14,7 +14,7 @@ import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-hist
 import { partitionOf } from '../log/partitions.ts'
 import type { ControlRecord, EventRecord, LogRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
-import { Interruption } from '../sandbox/timed.ts'
+import { type Interrupted, Interruption } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
 import type { State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
@@ -152,9 +152,13 @@ export class Processor {
     return { partition, offset }
   }
 
-  /** Limits each derivation of the records to come, in milliseconds; undefined takes the limit off. */
-  limit(ms: number | undefined): void {
+  /**
+   * Limits each derivation of the records to come, in milliseconds; undefined takes the limit off.
+   * @param begins called before each derivation that runs the app's code
+   */
+  limit(ms: number | undefined, begins?: (derivation: Interrupted) => void): void {
     this.#recordContext.limitMs = ms
+    this.#recordContext.begins = begins
   }
 
   /** How long the longest derivation of the last record took under the limit, in milliseconds. */

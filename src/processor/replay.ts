@@ -2,14 +2,16 @@ import { HenceError } from '../failure.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
-import { Interruption } from '../sandbox/timed.ts'
+import { type Interrupted, Interruption } from '../sandbox/timed.ts'
 import type { Applied } from './applied.ts'
-import { cannotDerive, derivationMsDefault, GroupSize } from './limits.ts'
+import { cannotDerive, GroupSize } from './limits.ts'
 import type { Processor } from './processor.ts'
 
 /** A generation whose records are replayed. Its processor is replaced when its code changes. */
 export interface Replayed {
   readonly processor: Processor
+  /** How long one derivation may take, in milliseconds. */
+  readonly derivationMs: number
   /** Loads the code that is in force after a control record. */
   followCode(): Promise<void>
 }
@@ -33,7 +35,7 @@ interface ReplayOptions {
   readonly pause: (applied: number) => Promise<unknown> | undefined
   /** Called with the results of each record and message that is applied, except control records. */
   readonly applied?: (applied: Applied) => void
-  /** Default: a group of records may take as long as one derivation by default; then the error is no Interruption. */
+  /** Default: a group of records may take as long as one derivation; then the error is no Interruption. */
   readonly limits?: ReplayLimits
 }
 
@@ -41,16 +43,21 @@ interface ReplayOptions {
 export interface ReplayLimits {
   /** How long a group of records may take from this one on, in milliseconds. */
   readonly groupMs: (partition: number, offset: number) => number
-  /** Derive one record at a time and limit each derivation. */
+  /** Derive one record at a time, from some offsets on, and limit each derivation. */
   readonly apart?: {
+    /** By partition. */
+    readonly from: readonly number[]
+    /**
+     * Called before a record is derived, and before each of its derivations that runs the app's code; what it throws ends the
+     * replay.
+     */
+    readonly begins?: (partition: number, offset: number, derivation?: Interrupted) => void
     /** How long one derivation of a record may take, in milliseconds. */
     readonly derivationMs: (partition: number, offset: number) => number
     /** Called with the time of the longest derivation of a record, before its results are passed on. */
     readonly derived: (partition: number, offset: number, ms: number) => Promise<void> | undefined
   }
 }
-
-const defaultLimits: ReplayLimits = { groupMs: () => derivationMsDefault }
 
 /**
  * Applies the records of the log from the processor's positions on. Partitions advance side by side by log
@@ -81,7 +88,10 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
     return await replayMerged(merge, log, replayed, ends, options)
   } catch (error) {
     if (!(error instanceof Interruption) || options.limits !== undefined) throw error
-    throw cannotDerive(error, 'Start an engine on the log, which rules on the record, or run `hence rule`.')
+    throw cannotDerive(
+      error,
+      'Where this code is in force, start an engine, which rules on the record; mend code that is not.',
+    )
   } finally {
     await merge.close()
   }
@@ -95,7 +105,8 @@ async function replayMerged(
   options: ReplayOptions,
 ): Promise<number> {
   const { partitions, frontier = Number.POSITIVE_INFINITY, pause } = options
-  const { apart } = options.limits ?? defaultLimits
+  const { limits = { groupMs: () => replayed.derivationMs } } = options
+  const { apart } = limits
   const groups = new GroupSize()
   const isWhole = (partitions?.length ?? log.partitions) === log.partitions
   let applied = 0
@@ -115,7 +126,8 @@ async function replayMerged(
     if (time > frontier) return applied
     let passOn: (() => Promise<void>) | undefined
     const take = (cursor: PartitionCursor) => {
-      if (apart === undefined) return applyFrom(cursor, processor, groups, options)
+      if (apart === undefined || cursor.offset < apart.from[cursor.partition]!)
+        return applyFrom(cursor, processor, groups, limits, options)
       const one = applyApart(cursor, processor, options, apart)
       passOn = one.passOn
       return one.taken
@@ -157,10 +169,12 @@ function applyFrom(
   cursor: PartitionCursor,
   processor: Processor,
   groups: GroupSize,
-  { atOnce = Number.POSITIVE_INFINITY, applied, limits = defaultLimits }: ReplayOptions,
+  limits: ReplayLimits,
+  { atOnce = Number.POSITIVE_INFINITY, applied }: ReplayOptions,
 ): number {
   const { partition, batch, offset: from, available } = cursor
-  const count = Math.min(available, atOnce, groups.records)
+  const apartFrom = limits.apart?.from[partition] ?? Number.POSITIVE_INFINITY
+  const count = Math.min(available, atOnce, groups.records, apartFrom - from)
   const results: Applied[] = []
   let offset = from
   const act = () => {
@@ -186,10 +200,12 @@ function applyApart(
   cursor: PartitionCursor,
   processor: Processor,
   { applied }: ReplayOptions,
-  { derivationMs, derived }: NonNullable<ReplayLimits['apart']>,
+  { begins, derivationMs, derived }: NonNullable<ReplayLimits['apart']>,
 ): { taken: number; passOn?: () => Promise<void> } {
   const { partition, batch, offset } = cursor
-  processor.limit(derivationMs(partition, offset))
+  begins?.(partition, offset)
+  const watch = begins && ((derivation: Interrupted) => begins(partition, offset, derivation))
+  processor.limit(derivationMs(partition, offset), watch)
   const result = applyNext(processor, partition, offset, batch)
   processor.limit(undefined)
   if (result === undefined) return { taken: 0 }

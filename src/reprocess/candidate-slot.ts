@@ -154,11 +154,20 @@ export class CandidateSlot {
     const { storage, codes, generations, host } = this.#context
     const { directory } = storage
     const { checkpointRows, keptMs } = host
+    const { derivationMs } = this.#context.live
     if (directory === undefined || !codes.isSandboxed || !canDeriveInChild()) {
       return CandidateInProcess.open(this.#candidateHost(), options)
     }
     const { checked } = generations
-    const childOptions = { ...options, directory, engine: process.pid, checkpointRows, keptMs, checked }
+    const childOptions = {
+      ...options,
+      directory,
+      engine: process.pid,
+      checkpointRows,
+      keptMs,
+      checked,
+      derivationMs,
+    }
     return CandidateChild.open(this.#candidateHost(), childOptions)
   }
 

@@ -113,7 +113,7 @@ function exitWith(engine: number): void {
 }
 
 async function open(options: ChildOptions): Promise<void> {
-  const { directory, engine, checkpointRows, keptMs, checked } = options
+  const { directory, engine, checkpointRows, keptMs, checked, derivationMs } = options
   share = options.share ?? shareDefault
   exitWith(engine)
   // A child that was started before may be about to exit.
@@ -139,6 +139,7 @@ async function open(options: ChildOptions): Promise<void> {
       openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
       programOf: async (version) => sandboxed(await codeOf(version)),
       checked,
+      derivationMs,
     },
     async liveProgress(beyond) {
       const live = await connection.call('liveProgress', beyond)

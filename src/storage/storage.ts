@@ -11,6 +11,7 @@ import type { Store } from '../state/store.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
 import { closeToOthers, warningOfAccess } from './permissions.ts'
+import { RunFile } from './run-file.ts'
 import { readTextIfThere } from './text-file.ts'
 
 /** Where an engine keeps its log and the state derived from it. */
@@ -18,6 +19,8 @@ export interface Storage {
   readonly log: Log
   /** The data directory, if there is one: then another process can read its files. */
   readonly directory?: string
+  /** Notes of how the last process ended; undefined where no process can leave any. */
+  readonly run?: RunFile
   /** The folder for signed tree heads and their proofs; undefined: in memory. */
   readonly audit?: string
   /**
@@ -56,6 +59,7 @@ export const derivingLock = 'state/deriving.lock'
  *
  *   lock, lock.json   held by the one process that has the directory open
  *   log/              the truth; see docs/reference/log-format.md
+ *   state/run.json    exists while a process has the directory open; see `RunFile`
  *   state/N/          derived by generation N; may be removed while no process runs
  *   code/             every bundle that derived state, by its hash
  *   promotions/       the corrections of each promotion, until they are in the log
@@ -93,8 +97,10 @@ export async function openDirectory(options: {
     throw dataUnusable(directory, error)
   }
   const held = lock
+  const run = RunFile.open(directory)
   return {
     log,
+    run,
     directory: resolve(directory),
     audit: join(directory, 'audit'),
     openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
@@ -104,6 +110,7 @@ export async function openDirectory(options: {
     check: () => log.check(),
     async close() {
       try {
+        run.close()
         await log.close()
       } finally {
         await held.release()

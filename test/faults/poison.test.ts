@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { bundleApp, createEngine, type Engine, type HenceError } from 'hence'
+import { doctor, exportLog, rule } from 'hence/offline'
 import type { Report } from '../../src/report.ts'
 import type poison from '../apps/poison.ts'
+import { hence } from '../hence-process.ts'
 
 // Records whose derivation does not end, or uses up the stack: the record gets a ruling, and the others go on.
 
@@ -135,4 +140,123 @@ test('what took long and ended is never ruled on later', async () => {
     assert.equal(await again.digest(), digest)
     await again.close()
   })
+})
+
+interface Run {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly lines: readonly Record<string, unknown>[]
+}
+
+/** Runs an engine in a process with a small heap until it ends. */
+async function run(data: string, ...requests: object[]): Promise<Run> {
+  const main = fileURLToPath(import.meta.resolve('./poison-process.ts'))
+  const args = ['-C', 'hence-source', '--max-old-space-size=48', main, data]
+  const child = spawn(process.execPath, [...args, ...requests.map((each) => JSON.stringify(each))], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  let text = ''
+  child.stdout.setEncoding('utf8').on('data', (more) => {
+    text += more
+  })
+  const [code, signal] = await once(child, 'close')
+  const lines = text.split('\n').filter((line) => line.endsWith('}'))
+  return { code, signal, lines: lines.map((line) => JSON.parse(line)) }
+}
+
+test('a record that fills the heap ends three processes, and the fourth rules on it', async () => {
+  const data = await mkdtemp(join(tmpdir(), 'hence-poison-'))
+  try {
+    const fill = { type: 'fill', id: 'fill', input: { jar: 'a', step: 1e6 } }
+    const counts = ['b', 'c', 'd'].map((jar) => ({ type: 'count', id: `count-${jar}`, input: { jar } }))
+    const died = [await run(data, ...counts, fill)]
+    while (died.at(-1)!.code !== 0) {
+      assert.ok(died.length < 6, 'it never starts again')
+      died.push(await run(data, fill, ...counts))
+    }
+    assert.equal(died.length, 4)
+    const { lines } = died.at(-1)!
+    assert.deepEqual(
+      lines.filter(({ id }) => id === 'fill').map(({ status, code }) => [status, code]),
+      [['failed', 'derivation-too-large']],
+    )
+    assert.equal(lines.filter(({ status }) => status === 'accepted').length, 3)
+    assert.equal(lines.filter(({ report }) => report === 'derivation-ruled').length, 1)
+    const digest = lines.find(({ ready }) => ready !== undefined)!.ready
+    await rm(join(data, 'state'), { recursive: true })
+    const rebuilt = await run(data, fill)
+    assert.deepEqual(
+      rebuilt.lines.filter(({ report }) => report === undefined),
+      [
+        { ready: digest },
+        { id: 'fill', status: 'failed', code: 'derivation-too-large', token: rebuilt.lines.at(-1)!.token },
+      ],
+    )
+  } finally {
+    await rm(data, { recursive: true })
+  }
+})
+
+test('processes that are killed during a start condemn no record', async () => {
+  const data = await mkdtemp(join(tmpdir(), 'hence-poison-'))
+  try {
+    const first = await run(data, { type: 'count', id: 'one', input: { jar: 'a' } })
+    const [partition, offset] = String(first.lines.at(-1)!.token).split(':').map(Number)
+    // As three processes leave it that were killed while they derived this record.
+    await rm(join(data, 'state'), { recursive: true })
+    await mkdir(join(data, 'state'))
+    await writeFile(join(data, 'state/run.json'), JSON.stringify({ partition, offset, begun: 3 }))
+    const { code, lines } = await run(data, { type: 'count', id: 'two', input: { jar: 'a' } })
+    assert.equal(code, 0)
+    assert.equal(lines.filter(({ report }) => report === 'derivation-ruled').length, 0)
+    assert.equal(lines.filter(({ report }) => report === 'derivation-suspected').length, 1)
+    assert.equal(lines.at(-1)!.status, 'accepted')
+  } finally {
+    await rm(data, { recursive: true })
+  }
+})
+
+test('an operator rules a record out by hand, and never one that was decided', async () => {
+  const data = await mkdtemp(join(tmpdir(), 'hence-poison-'))
+  try {
+    // It dies on the second one, and nothing is decided yet.
+    const died = await run(data, { type: 'fill', id: 'fill', input: { jar: 'b', step: 1e6 } })
+    assert.notEqual(died.code, 0)
+    let token = ''
+    for await (const line of exportLog({ data })) {
+      const { kind, token: position } = JSON.parse(line)
+      if (kind === 'request') token = position
+    }
+    const ended = await hence([
+      'rule',
+      token,
+      '--data',
+      data,
+      '--reason',
+      'it fills the heap',
+      '--yes',
+      '--json',
+    ])
+    assert.equal(ended.code, 0, ended.stderr)
+    assert.equal(JSON.parse(ended.stdout).type, 'fill')
+    const { code, lines } = await run(data, { type: 'fill', id: 'fill', input: { jar: 'b', step: 1e6 } })
+    assert.equal(code, 0)
+    assert.deepEqual(
+      lines.filter(({ id }) => id === 'fill').map(({ status, code }) => [status, code]),
+      [['failed', 'derivation-ruled-out']],
+    )
+    const { findings } = await doctor({ data })
+    const ruled = findings.filter(({ code }) => code === 'derivation-ruled')
+    assert.equal(ruled.length, 1)
+    assert.match(ruled[0]!.message, /it fills the heap/)
+
+    const again = await run(data, { type: 'count', id: 'count', input: { jar: 'b' } })
+    const counted = String(again.lines.at(-1)!.token)
+    await run(data, { type: 'count', id: 'later', input: { jar: 'b' } })
+    await assert.rejects(rule({ data, record: counted }), { code: 'ruling-refused' })
+    await assert.rejects(rule({ data, record: '0:999' }), { code: 'token-unknown' })
+    await assert.rejects(rule({ data, record: 'x' }), { code: 'token-unknown' })
+  } finally {
+    await rm(data, { recursive: true })
+  }
 })

@@ -154,6 +154,7 @@ test('no file is imported by nothing', () => {
     'testing/index.ts',
     // Started as a process.
     'reprocess/child-process.ts',
+    'engine/apart-process.ts',
   ])
   for (const file of sources) {
     for (const name of importsOf(file)) imported.add(relative(src, resolve(join(src, dirname(file)), name)))
@@ -196,6 +197,7 @@ test('the public entries export exactly these names', async () => {
     'plan',
     'repair',
     'restore',
+    'rule',
     'verify',
   ])
   assert.deepEqual(await names('hence/postgres'), ['postgresOutbox', 'postgresOutboxSql', 'postgresSink'])

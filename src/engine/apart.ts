@@ -1,0 +1,82 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { getHeapStatistics } from 'node:v8'
+import { HenceError } from '../failure.ts'
+import type { Generation } from '../generation/generation.ts'
+import type { Position } from '../log/log.ts'
+import { type Interrupted, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
+
+/** The main module of the process, as source or built, like this file. */
+const mainModule = fileURLToPath(
+  new URL(`./apart-process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
+)
+
+/** The parameters of a process that derives up to a record. */
+export interface ApartOptions {
+  readonly directory: string
+  readonly lineage: readonly number[]
+  /** The version of the code, used where there is no checkpoint. */
+  readonly version: string
+  /** By partition: the end of the log. */
+  readonly ends: readonly number[]
+  readonly at: Position
+  readonly derivationMs: number
+  readonly checked: boolean
+}
+
+/** A line that the process prints: a derivation of the record begins, was interrupted, or all of them have ended. */
+export type ApartLine =
+  | { readonly begins: Interrupted }
+  | { readonly interrupted: InterruptionCode; readonly derivation: Interrupted }
+  | { readonly ended: true }
+
+/**
+ * Derives the log up to a record in a process of its own, with as much heap as this one has, and nothing of it is kept.
+ * @returns how the derivation of the record was interrupted; undefined if it ended
+ * @throws HenceError `derivation-not-examined` (operator) if the process could not get to the record
+ */
+export async function deriveApart(
+  live: Generation,
+  options: Omit<ApartOptions, 'derivationMs'>,
+): Promise<Interruption | undefined> {
+  // An application that is bundled into one file has no such module.
+  if (!existsSync(mainModule)) return undefined
+  const { heap_size_limit } = getHeapStatistics()
+  const given: ApartOptions = { ...options, derivationMs: live.derivationMs }
+  const megabytes = Math.max(32, Math.floor(heap_size_limit / 1024 / 1024))
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, `--max-old-space-size=${megabytes}`, mainModule, JSON.stringify(given)],
+    { stdio: ['pipe', 'pipe', 'pipe'] },
+  )
+  // It ends when this pipe closes, as it does when this process dies.
+  child.stdin.on('error', () => {})
+  let lines = ''
+  let errors = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    lines += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors = `${errors}${text}`.slice(-2_000)
+  })
+  await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve))
+  const found = lines
+    .split('\n')
+    .filter((line) => line.endsWith('}'))
+    .map((line) => JSON.parse(line) as ApartLine)
+  const last = found.at(-1)
+  if (last === undefined) throw notExamined(options.at, errors)
+  if ('ended' in last) return undefined
+  if ('interrupted' in last) return new Interruption(last.interrupted, last.derivation)
+  return new Interruption('derivation-too-large', last.begins)
+}
+
+function notExamined({ partition, offset }: Position, errors: string): HenceError {
+  return new HenceError(
+    'derivation-not-examined',
+    'operator',
+    `Processes have died at record ${partition}:${offset}, and the process that should derive it by itself did not get there: ` +
+      `${errors.trim() || 'it said nothing'}. Give it more memory, or rule the record out: \`hence rule ${partition}:${offset}\`.`,
+  )
+}

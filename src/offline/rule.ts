@@ -1,0 +1,122 @@
+import { resolve } from 'node:path'
+import { systemClock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import { openFileLog } from '../log/file-log/file-log.ts'
+import { snapshotLog } from '../log/file-log/snapshot.ts'
+import type { Log } from '../log/log.ts'
+import { decodeRecord, encodeRuling, type LogRecord, type Ruling } from '../log/record.ts'
+import { lockDirectory, lockHolderOf, nameOf } from '../storage/directory-lock.ts'
+import { versionInForce } from './version-in-force.ts'
+
+export interface RuleOptions {
+  /** The data directory. No process may have it open. */
+  readonly data: string
+  /** The position of the record: `partition:offset`. */
+  readonly record: string
+  /** The reason, for the story of the request. Default: that an operator ruled it out. */
+  readonly reason?: string | undefined
+}
+
+/** A record that was ruled out. */
+export interface RuledRecord {
+  readonly record: string
+  readonly kind: string
+  /** The type of the request or event; of other records, their kind. */
+  readonly type: string
+  /** The version of the code that the ruling binds: the one in force. */
+  readonly version: string
+}
+
+/**
+ * Rules out the derivation of a record, by the code in force: it counts as failed, and the next start goes on after it. For a
+ * record that stops each start before Hence can rule on it by itself.
+ * @throws HenceError `data-in-use` (retry); `token-unknown`, `ruling-refused`, `code-not-kept` (change); `no-log` (change);
+ *   `log-damaged` (operator)
+ */
+export async function rule({ data, record: token, reason }: RuleOptions): Promise<RuledRecord> {
+  const holder = await lockHolderOf(data)
+  if (holder !== undefined) throw inUse(data, nameOf(holder))
+  const snapshot = await snapshotLog(data)
+  if (snapshot === undefined) throw noLog(data)
+  const version = await versionInForce(data, snapshot)
+  const lock = await lockDirectory(data)
+  let log: Log | undefined
+  try {
+    log = await openFileLog({ directory: data, clock: systemClock, report: () => {} })
+    const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
+    if (partition === undefined || offset === undefined || partition >= log.partitions)
+      throw unknownRecord(token)
+    if (offset >= (await log.end(partition))) throw unknownRecord(token)
+    const found = await examine(log, partition, offset)
+    const { kind } = found
+    if (!['request', 'event', 'result', 'correction'].includes(kind))
+      throw refused(token, `it is a ${kind}, which derives nothing of the app`)
+    const type = 'type' in found ? found.type : kind
+    const ruling: Ruling = {
+      version,
+      offset,
+      kind,
+      type,
+      key: '',
+      code: 'derivation-ruled-out',
+      message: reason ?? 'An operator ruled it out.',
+    }
+    await log.append(partition, [encodeRuling(ruling)])
+    return { record: token, kind, type, version }
+  } finally {
+    await log?.close()
+    await lock.release()
+  }
+}
+
+/** Reads the record, and makes sure that it may be ruled on. */
+async function examine(log: Log, partition: number, offset: number): Promise<LogRecord> {
+  let record: LogRecord | undefined
+  for await (const batch of log.read(partition, offset)) {
+    record ??= decodeRecord(batch.records[offset - batch.offset]!)
+    const token = `${partition}:${offset}`
+    if (batch.decided > offset)
+      throw refused(token, 'it was derived before, and its outcome may have been sent')
+    for (const bytes of batch.records) {
+      const later = decodeRecord(bytes)
+      if (later.kind === 'mark' && later.mark.offset === offset)
+        throw refused(
+          token,
+          `its derivation ended, in ${later.mark.ms} ms, and its outcome may have been sent`,
+        )
+    }
+  }
+  return record!
+}
+
+function refused(token: string, why: string): HenceError {
+  return new HenceError(
+    'ruling-refused',
+    'change',
+    `Record ${token} cannot be ruled out: ${why}. Nothing was written. If it stops each start, promote code that can derive it.`,
+  )
+}
+
+function unknownRecord(token: string): HenceError {
+  return new HenceError(
+    'token-unknown',
+    'change',
+    `The log has no record ${JSON.stringify(token)}. Give a position as in 0:1234; alarms and \`hence log cat\` show positions.`,
+  )
+}
+
+function noLog(data: string): HenceError {
+  return new HenceError(
+    'no-log',
+    'change',
+    `There is no log in ${resolve(data)}. Give the data directory of an app.`,
+  )
+}
+
+function inUse(data: string, holder: string): HenceError {
+  return new HenceError(
+    'data-in-use',
+    'retry',
+    `${resolve(data)} is in use by ${holder}, so nothing was ruled out. Stop that process first.`,
+  )
+}

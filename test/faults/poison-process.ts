@@ -1,0 +1,22 @@
+/** An engine with little memory: it submits what it is given, prints a line for each reply and alarm, and ends. */
+import { createEngine } from 'hence'
+import type poison from '../apps/poison.ts'
+
+const [data, ...requests] = process.argv.slice(2) as [string, ...string[]]
+const say = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`)
+
+const engine = await createEngine<typeof poison>({
+  app: import.meta.resolve('../apps/poison.ts'),
+  data,
+  partitions: 2,
+  report: ({ code, message }) => void say({ report: code, message }),
+})
+say({ ready: await engine.digest() })
+await Promise.all(
+  requests.map(async (text) => {
+    const { type, input, id } = JSON.parse(text)
+    const { status, token, ...rest } = await engine.submit(type, input as never, { requestId: id })
+    say({ id, status, ...('code' in rest && { code: rest.code }), token })
+  }),
+)
+await engine.close()
