@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { build, type Message, type Plugin } from 'esbuild'
 import type { App } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import { passOnStackErrors } from './catches.ts'
 
 /** The pure module of an app and all that it imports, as one script. It may be used any number of times. */
 export interface AppBundle<A extends App = App> {
@@ -78,7 +79,7 @@ export async function bundleApp<A extends App = App>(app: AppSource<A>): Promise
       logLevel: 'silent',
       plugins: [pureImports],
     })
-    const code = result.outputFiles[0]!.text
+    const code = passOnStackErrors(result.outputFiles[0]!.text)
     return {
       code,
       hash: createHash('sha256').update(code).digest('hex'),

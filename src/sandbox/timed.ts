@@ -1,4 +1,5 @@
 import { constants, createContext, Script } from 'node:vm'
+import { stackMessage } from './catches.ts'
 
 /** The failures of derivations that their code did not end by itself. */
 export type InterruptionCode = 'derivation-too-long' | 'derivation-too-large' | 'derivation-too-deep'
@@ -58,7 +59,7 @@ export function endsWithin(ms: number, act: () => void): number | undefined {
 export function isStackOverflow(error: unknown): boolean {
   try {
     const { name, message } = error as Error
-    return name === 'RangeError' && message === 'Maximum call stack size exceeded'
+    return name === 'RangeError' && message === stackMessage
   } catch {
     return false
   }

@@ -57,6 +57,25 @@ const match = jar.request('match', {
   derive: (tx, { text }) => (/^(a+)+$/.test(text) ? add(tx) : 0),
 })
 
+/** Uses up the stack with many steps, and makes an outcome of how deep it goes. */
+const sink = jar.request('sink', {
+  input,
+  key: (input) => input.jar,
+  derive(tx, { step }) {
+    let depth = 0
+    const down = (n: number): void => {
+      depth = n
+      if (n < step) down(n + 1)
+    }
+    try {
+      down(0)
+    } catch {
+      return depth
+    }
+    return depth + add(tx)
+  },
+})
+
 /** Uses up the stack with many steps. */
 const dive = jar.request('dive', {
   input,
@@ -85,7 +104,7 @@ const arrives = jar.on(sent, (tx, { step }) => {
 })
 
 export default app('poison', {
-  requests: [count, walk, send, match, dive, fill],
+  requests: [count, walk, send, match, dive, sink, fill],
   tables: [counts],
   reactions: [arrives],
 })

@@ -65,7 +65,8 @@ test(`${deploys} deploys under ${clients} clients: nothing is lost or done twice
     await next.line(/listens on/)
     pauseMsMax = Math.max(pauseMsMax, Math.round(performance.now() - asked))
     assert.equal(await ended, 0, serving.errors)
-    assert.doesNotMatch(serving.errors, /warning|alarm/)
+    // It was opened to everybody on this machine, and says so.
+    assert.doesNotMatch(serving.errors.replace(/^warning: server-open:.*$/m, ''), /warning|alarm/)
     serving = next
   }
   await many.replies(500)
