@@ -15,7 +15,7 @@ import { isSignedBy, parseHead, type SignedHead, signHead } from './head.ts'
 import { readHeads } from './head-file.ts'
 import { isConsistent } from './proof.ts'
 import { checkReceipt } from './receipt.ts'
-import { readPublicKey } from './signing-key.ts'
+import { publicKeysIn, readPublicKey } from './signing-key.ts'
 import { Tree } from './tree.ts'
 
 // Worse than no proof is one that is not true: a head that does not cover what it says, or a receipt that checks
@@ -212,4 +212,114 @@ test('a line that is no head is refused', () => {
     assert.throws(() => parseHead(line), withCode('head-invalid'), line)
   }
   assert.throws(() => parseHead(JSON.stringify({ ...head, partitions: [{}] })), withCode('head-invalid'))
+})
+
+test('an older log that was put back gets no heads on another branch', async (t) => {
+  for (const [before, later] of [
+    [
+      ['a', 'b'],
+      ['x', 'y', 'z'],
+    ],
+    [['a', 'b', 'C'], ['d']],
+    [[], ['a', 'b', 'c']],
+  ] as const) {
+    const folder = await folderFor(t)
+    const log = memoryLog()
+    const auditor = await opened(log, folder)
+    await append(log, 0, 'a', 'b', 'c')
+    await auditor.close()
+    const [signed] = await headsOf(folder)
+    // The hashes are still there: the folder `audit` is not that of the older log.
+    const older = memoryLog({ id: before.length === 0 ? 'f'.repeat(32) : log.id })
+    if (before.length > 0) await append(older, 0, ...before)
+    const reports: Report[] = []
+    const after = await opened(older, folder, reports)
+    await append(older, 0, ...later)
+    await assert.rejects(after.receipt(0, 3), withCode('head-mismatch'))
+    await after.close()
+    assert.deepEqual(
+      reports.map(({ level, code }) => [level, code]),
+      [['alarm', 'head-mismatch']],
+    )
+    assert.deepEqual(await headsOf(folder), [signed])
+  }
+})
+
+test('without its key nothing is signed, until a new one is asked for; the old public key stays', async (t) => {
+  const folder = await folderFor(t)
+  const log = memoryLog()
+  const first = await opened(log, folder)
+  await append(log, 0, 'a')
+  await first.close()
+  const publicKey = await readFile(join(folder, 'public-key.pem'), 'utf8')
+  const privateKey = await readFile(join(folder, 'key.pem'), 'utf8')
+
+  await rm(join(folder, 'key.pem'))
+  await assert.rejects(opened(log, folder), withCode('signing-key-missing'))
+  await rm(join(folder, 'public-key.pem'))
+  await assert.rejects(opened(log, folder), withCode('signing-key-missing'))
+  await writeFile(join(folder, 'public-key.pem'), publicKey)
+  const { privateKey: other } = generateKeyPairSync('ed25519')
+  await writeFile(join(folder, 'key.pem'), other.export({ type: 'pkcs8', format: 'pem' }))
+  await assert.rejects(opened(log, folder), withCode('signing-key-mismatch'))
+  await writeFile(join(folder, 'key.pem'), 'no key')
+  await assert.rejects(opened(log, folder), withCode('signing-key-unusable'))
+  assert.equal(await readFile(join(folder, 'public-key.pem'), 'utf8'), publicKey)
+
+  await rm(join(folder, 'key.pem'))
+  const options = { log, folder, clock: systemClock, report: () => {}, newKey: true }
+  for (const text of ['b', 'c']) {
+    // The option can stay: only the first start makes a key.
+    const auditor = await Auditor.open(options)
+    await append(log, 0, text)
+    await auditor.close()
+  }
+  const keys = await publicKeysIn(folder)
+  assert.equal(keys.length, 2)
+  const now = readPublicKey(await readFile(join(folder, 'public-key.pem'), 'utf8'))
+  const [old, ...later] = await headsOf(folder)
+  assert.ok(isSignedBy(readPublicKey(publicKey), old!))
+  assert.equal(later.length, 2)
+  assert.ok(later.every((head) => isSignedBy(now, head)))
+  assert.ok([old!, ...later].every((head) => keys.some((key) => isSignedBy(key, head))))
+
+  // Only the public half is missing: it is made again.
+  await writeFile(join(folder, 'key.pem'), privateKey)
+  await rm(join(folder, 'public-key.pem'))
+  await (await opened(log, folder)).close()
+  assert.equal(await readFile(join(folder, 'public-key.pem'), 'utf8'), publicKey)
+})
+
+test('heads that are gone, cut or emptied are reported once, and signing goes on after the newest', async (t) => {
+  for (const harm of ['gone', 'cut', 'emptied', 'all gone'] as const) {
+    const folder = await folderFor(t)
+    const path = join(folder, 'heads.ndjson')
+    const log = memoryLog()
+    const first = await opened(log, folder)
+    await append(log, 0, 'a')
+    await first.receipt(0, 0)
+    await append(log, 0, 'b')
+    await first.close()
+    const [one, newest] = await headsOf(folder)
+    if (harm === 'gone' || harm === 'all gone') await rm(path)
+    if (harm === 'all gone') await rm(join(folder, 'newest-head.json'))
+    if (harm === 'cut') await writeFile(path, `${JSON.stringify(one)}\n`)
+    if (harm === 'emptied') await writeFile(path, '')
+    const reports: Report[] = []
+    const second = await opened(log, folder, reports)
+    await append(log, 0, 'c')
+    await second.close()
+    assert.deepEqual(
+      reports.map(({ level, code }) => [level, code]),
+      [['alarm', 'heads-lost']],
+      harm,
+    )
+    const heads = await headsOf(folder)
+    const sizes = heads.map(({ partitions: [only] }) => only!.size)
+    assert.deepEqual(sizes, { gone: [2, 3], cut: [1, 2, 3], emptied: [2, 3], 'all gone': [3] }[harm])
+    if (harm !== 'all gone') assert.deepEqual(heads.at(-2), newest)
+    reports.length = 0
+    await (await opened(log, folder, reports)).close()
+    assert.deepEqual(reports, [])
+  }
 })

@@ -10,12 +10,12 @@ import { type Consistency, makeConsistency } from './consistency.ts'
 import { HashFile } from './hash-file.ts'
 import { hashMemory } from './hash-memory.ts'
 import { type SignedHead, signHead, type TreeHead } from './head.ts'
-import { HeadFile } from './head-file.ts'
+import { hasHeads, KeptHeads } from './kept-heads.ts'
 import { isConsistent } from './proof.ts'
 import { type Publish, Publisher } from './publisher.ts'
 import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
-import { newSigningKey, openSigningKey } from './signing-key.ts'
-import { hashesOf, Tree } from './tree.ts'
+import { halvesIn, newSigningKey, openSigningKey } from './signing-key.ts'
+import { hashesOf, leafHash, Tree } from './tree.ts'
 
 export interface AuditorOptions {
   readonly log: Log
@@ -26,6 +26,8 @@ export interface AuditorOptions {
   /** Each publishes the newest head, once it is stored. */
   readonly publish?: readonly Publish[]
   readonly random?: (() => number) | undefined
+  /** Makes a new key if the folder has lost its own. */
+  readonly newKey?: boolean | undefined
 }
 
 /** The time between two heads while there is something new, in milliseconds. */
@@ -34,6 +36,10 @@ const headEveryMs = 1_000
 const recordsPerTurn = 256
 /** The hashes of a tree that wait in memory at most. */
 const unsavedMax = 16 * 1024
+/** The last records of a partition that are compared with its tree before anything is signed. */
+const comparedMax = 256
+/** The longest time between two rounds while they fail. */
+const failedEveryMsMax = 60_000
 /** The partitions proven in one turn of the event loop at most. */
 const partitionsPerTurn = 8
 
@@ -48,7 +54,7 @@ interface PartitionTree {
  * nothing else waits.
  *
  *   audit/key.pem, public-key.pem   made once
- *   audit/heads.ndjson              every signed head
+ *   audit/heads.ndjson              every signed head; see `KeptHeads`
  *   audit/tree/p0000 …              derived from the log again if they are missing or do not match the last head
  */
 export class Auditor {
@@ -56,19 +62,27 @@ export class Auditor {
   readonly #key: KeyObject
   /** Checks heads and receipts. */
   readonly publicKey: KeyObject
-  readonly #heads: HeadFile | undefined
+  readonly #heads: KeptHeads | undefined
   readonly #trees: readonly PartitionTree[]
   readonly #publishers: readonly Publisher[]
   #last: SignedHead | undefined
   /** By partition whose tree is being derived again: the size and root that it must pass through. */
   readonly #expected: Map<number, TreeHead['partitions'][number]>
+  /** Whether the log was compared with the last head. */
+  #isCompared = false
+  /** The failed rounds since the last that succeeded, and the last error that was reported. */
+  #failures = 0
+  #reported = ''
   /** Resolves to the error that ended the round, if any. */
   #round: Promise<HenceError | undefined> | undefined
   #cancelTimer = () => {}
   #stopped: HenceError | undefined
   #closed = false
 
-  /** @throws HenceError `signing-key-unusable`, `head-invalid`, `audit-failed` (operator) */
+  /**
+   * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch`, `audit-failed` (operator),
+   *   `head-invalid` (change)
+   */
   static async open(options: AuditorOptions): Promise<Auditor> {
     const { folder, log } = options
     const all = Array.from({ length: log.partitions }, (_, partition) => partition)
@@ -76,12 +90,18 @@ export class Auditor {
       const trees = all.map(() => ({ tree: new Tree(hashMemory()), hashes: undefined }))
       return new Auditor(options, newSigningKey(), undefined, trees, new Map())
     }
+    let heads: KeptHeads | undefined
+    const trees: PartitionTree[] = []
     try {
       await mkdir(join(folder, 'tree'), { recursive: true, mode: 0o700 })
-      const key = await openSigningKey(folder)
-      const heads = await HeadFile.open(join(folder, 'heads.ndjson'))
+      const before = await halvesIn(folder)
+      const hadHeads = await hasHeads(folder)
+      // The file of heads is made before the key, so that a key without one shows a loss.
+      heads = await KeptHeads.open(folder, before.own || before.public, (message) =>
+        options.report({ level: 'alarm', code: 'heads-lost', message }),
+      )
+      const key = await openSigningKey(folder, hadHeads, { isNew: options.newKey })
       const expected = new Map<number, TreeHead['partitions'][number]>()
-      const trees = []
       for (const partition of all) {
         const path = join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)
         const signed = heads.last?.partitions[partition] ?? { size: 0, root: '' }
@@ -95,6 +115,8 @@ export class Auditor {
       }
       return new Auditor(options, key, heads, trees, expected)
     } catch (error) {
+      await heads?.close()
+      for (const { hashes } of trees) await hashes?.close()
       throw error instanceof HenceError ? error : failed(error)
     }
   }
@@ -102,7 +124,7 @@ export class Auditor {
   private constructor(
     options: AuditorOptions,
     key: KeyObject,
-    heads: HeadFile | undefined,
+    heads: KeptHeads | undefined,
     trees: readonly PartitionTree[],
     expected: Map<number, TreeHead['partitions'][number]>,
   ) {
@@ -209,13 +231,18 @@ export class Auditor {
   #later(): void {
     if (this.#closed || this.#stopped) return
     const { clock } = this.#options
-    this.#cancelTimer = setAlarm(clock, clock.now() + headEveryMs, () => void this.#run())
+    const waitMs = Math.min(failedEveryMsMax, headEveryMs * 2 ** this.#failures)
+    this.#cancelTimer = setAlarm(clock, clock.now() + waitMs, () => void this.#run())
   }
 
   #run(): Promise<HenceError | undefined> {
     this.#round ??= this.#follow()
       .then(
-        () => undefined,
+        () => {
+          this.#failures = 0
+          this.#reported = ''
+          return undefined
+        },
         (error) => this.#failed(error),
       )
       .finally(() => {
@@ -227,6 +254,7 @@ export class Auditor {
 
   /** Advances every tree to the present end of its partition, and signs a head if there is something new. */
   async #follow(): Promise<void> {
+    if (!this.#isCompared) await this.#compareWithLast()
     for (const [partition, tree] of this.#trees.entries()) {
       const end = await this.#options.log.end(partition)
       await this.#grow(partition, tree, end)
@@ -245,11 +273,38 @@ export class Auditor {
     this.#publish(head)
   }
 
+  /** An older log that was put back, or that of another directory, may not get heads beside those that others hold. */
+  async #compareWithLast(): Promise<void> {
+    const { log } = this.#options
+    if (this.#last !== undefined && this.#last.logId !== log.id) throw otherLog(this.#last.logId, log.id)
+    for (const [partition, { size }] of (this.#last?.partitions ?? []).entries()) {
+      const end = partition < log.partitions ? await log.end(partition) : 0
+      if (end < size) throw mismatch(partition, size, `it has only ${end} records now`)
+      // A tree that is derived again is compared as a whole.
+      if (size > 0 && !this.#expected.has(partition)) await this.#compareLeaves(partition, size)
+    }
+    this.#isCompared = true
+  }
+
+  async #compareLeaves(partition: number, size: number): Promise<void> {
+    const { tree } = this.#trees[partition]!
+    let at = Math.max(0, size - comparedMax)
+    for await (const { offset, records } of this.#options.log.read(partition, at)) {
+      for (; at < Math.min(size, offset + records.length); at++) {
+        if (tree.leaf(at).equals(leafHash(records[at - offset]!))) continue
+        throw mismatch(partition, size, 'its records have changed')
+      }
+      if (at === size) return
+    }
+  }
+
   #publish(head: SignedHead): void {
     for (const publisher of this.#publishers) publisher.offer(head)
   }
 
   async #grow(partition: number, { tree, hashes }: PartitionTree, end: number): Promise<void> {
+    // Those that an earlier round could not save, for example on a full disk; no more are gathered before.
+    await hashes?.save()
     if (tree.size >= end) return
     let hashed = 0
     for await (const batch of this.#options.log.read(partition, tree.size)) {
@@ -277,11 +332,15 @@ export class Auditor {
 
   /** A transient error is retried in the next round; any other ends the signing. */
   #failed(error: unknown): HenceError {
-    const failure = error instanceof HenceError ? error : failed(error)
+    const failure = error instanceof HenceError ? error : isOfDisk(error) ? heldUp(error) : failed(error)
     const isTransient = failure.advice === 'retry'
     if (!isTransient) this.#stopped = failure
+    this.#failures++
     const { code, message } = failure
-    this.#options.report({ level: isTransient ? 'warning' : 'alarm', code, message })
+    // A long trouble is reported once.
+    if (message !== this.#reported)
+      this.#options.report({ level: isTransient ? 'warning' : 'alarm', code, message })
+    this.#reported = message
     return failure
   }
 }
@@ -316,6 +375,30 @@ function mismatch(partition: number, size: number, what: string): HenceError {
     'operator',
     `The last signed tree head covers ${size} records of partition ${partition}, but ${what}. ` +
       'The log was changed after it was signed. No more heads are signed; `hence verify` shows where it differs.',
+  )
+}
+
+function otherLog(signed: string, found: string): HenceError {
+  return new HenceError(
+    'head-mismatch',
+    'operator',
+    `The last signed tree head is of log ${signed}, and this is log ${found}. No more heads are signed. ` +
+      'Put back the folder `audit` that belongs to this log, or start without it.',
+  )
+}
+
+/** Whether a file could not be written or read this time; the bytes before are as they were. */
+function isOfDisk(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error
+}
+
+function heldUp(cause: unknown): HenceError {
+  return new HenceError(
+    'audit-held-up',
+    'retry',
+    `Tree heads cannot be stored: ${(cause as Error).message}. It is tried again, at least every minute. Requests are still ` +
+      'taken; receipts wait. Make room on the disk, or remove the cause.',
+    { cause },
   )
 }
 

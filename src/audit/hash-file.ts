@@ -13,6 +13,8 @@ export class HashFile implements HashList {
   /** The number of hashes in the file. */
   #saved: number
   #pending: Hash[] = []
+  /** Whether a write has failed, so that part of it may be in the file. */
+  #isTorn = false
 
   /** Opens or makes a file and truncates it to its first `length` hashes; undefined if it holds fewer. */
   static async open(path: string, length: number): Promise<HashFile | undefined> {
@@ -53,12 +55,15 @@ export class HashFile implements HashList {
     this.#pending.push(hash)
   }
 
-  /** Makes the pushed hashes durable. */
+  /** Makes the pushed hashes durable. It can be called again after it has failed. */
   async save(): Promise<void> {
     const pending = this.#pending
     if (pending.length === 0) return
+    if (this.#isTorn) await this.#file.truncate(this.#saved * hashBytes)
+    this.#isTorn = true
     await this.#file.appendFile(Buffer.concat(pending))
     await this.#file.datasync()
+    this.#isTorn = false
     this.#saved += pending.length
     this.#pending = this.#pending.slice(pending.length)
   }

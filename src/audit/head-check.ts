@@ -20,16 +20,17 @@ export interface HeadFlaw {
 /** Collects heads, and compares a log with them while it is read from its beginning. */
 export class HeadCheck {
   readonly #logId: string
-  readonly #key: KeyObject
+  readonly #keys: readonly KeyObject[]
   readonly #signed = new Map<number, Map<number, SignedRoot[]>>()
   /** By partition: the size of the largest tree that fits. */
   readonly #fitting = new Map<number, number>()
   readonly #flaws = new Map<number, HeadFlaw>()
   #count = 0
 
-  constructor(logId: string, key: KeyObject) {
+  /** @param keys those that the signer has had, one after the other */
+  constructor(logId: string, keys: readonly KeyObject[]) {
     this.#logId = logId
-    this.#key = key
+    this.#keys = keys
   }
 
   get count(): number {
@@ -42,7 +43,8 @@ export class HeadCheck {
     if (head.logId !== this.#logId) {
       return `A head in ${source} is of log ${head.logId}; the log here is ${this.#logId}.`
     }
-    if (!isSignedBy(this.#key, head)) return `The head of ${when} in ${source} is not signed with the key.`
+    if (!this.#keys.some((key) => isSignedBy(key, head)))
+      return `The head of ${when} in ${source} is not signed with the key.`
     this.#count++
     for (const [partition, { size, root }] of head.partitions.entries()) {
       const sizes = this.#signed.get(partition) ?? new Map<number, SignedRoot[]>()

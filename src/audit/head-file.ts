@@ -11,7 +11,11 @@ const tailBytesMin = 4096
 /** Signed heads in a file, a line each, the newest last; Hence only ever appends to it. */
 export class HeadFile {
   readonly #file: FileHandle
-  /** The newest. */
+  /** The bytes of whole lines. */
+  #bytes: number
+  /** Whether a write has failed, so that part of it may be in the file. */
+  #isTorn = false
+  /** The newest when it was opened. */
   readonly last: SignedHead | undefined
 
   /**
@@ -24,22 +28,29 @@ export class HeadFile {
     try {
       const { size } = await file.stat()
       if (size === 0) await realDisk.syncDirectory(dirname(path), 'heads')
-      const line = await lastLine(file, size)
-      return new HeadFile(file, line === '' ? undefined : parseHead(line))
+      const { line, end } = await lastLine(file, size)
+      return new HeadFile(file, end, line === '' ? undefined : parseHead(line))
     } catch (error) {
       await file.close()
       throw error
     }
   }
 
-  private constructor(file: FileHandle, last: SignedHead | undefined) {
+  private constructor(file: FileHandle, bytes: number, last: SignedHead | undefined) {
     this.#file = file
+    this.#bytes = bytes
     this.last = last
   }
 
+  /** Makes a head durable. It can be called again after it has failed. */
   async add(head: SignedHead): Promise<void> {
-    await this.#file.appendFile(`${headLine(head)}\n`)
+    const line = Buffer.from(`${headLine(head)}\n`)
+    if (this.#isTorn) await this.#file.truncate(this.#bytes)
+    this.#isTorn = true
+    await this.#file.appendFile(line)
     await this.#file.datasync()
+    this.#isTorn = false
+    this.#bytes += line.length
   }
 
   close(): Promise<void> {
@@ -47,8 +58,11 @@ export class HeadFile {
   }
 }
 
-/** Returns the last whole line, and cuts off the bytes after it. */
-async function lastLine(file: FileHandle, size: number): Promise<string> {
+/** Returns the last whole line and the byte after it, and cuts off what follows. */
+async function lastLine(
+  file: FileHandle,
+  size: number,
+): Promise<{ readonly line: string; readonly end: number }> {
   for (let bytes = tailBytesMin; ; bytes *= 4) {
     const tail = Buffer.alloc(Math.min(size, bytes))
     await file.read(tail, 0, tail.length, size - tail.length)
@@ -57,7 +71,7 @@ async function lastLine(file: FileHandle, size: number): Promise<string> {
     // The line is whole if a line break comes before it, or if this is the whole file.
     if (start === 0 && tail.length < size) continue
     if (end < tail.length) await file.truncate(size - tail.length + end)
-    return tail.toString('utf8', start, Math.max(0, end - 1))
+    return { line: tail.toString('utf8', start, Math.max(0, end - 1)), end: size - tail.length + end }
   }
 }
 

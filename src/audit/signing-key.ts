@@ -1,27 +1,97 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { open, readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { createPrivateKey, createPublicKey, generateKeyPairSync, hash, type KeyObject } from 'node:crypto'
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { HenceError } from '../failure.ts'
+import { realDisk } from '../log/file-log/disk.ts'
 
-/** The key that signs tree heads, in the folder `audit`; it never leaves that. */
+/** The key that signs tree heads, in the folder `audit`. It is in no backup. */
 const privateName = 'key.pem'
-/** The public key, which checks receipts and heads. */
+/** The public key, which checks receipts and heads. Those of earlier keys stay beside it. */
 export const publicKeyName = 'public-key.pem'
+const publicKeyNames = /^public-key(-[0-9a-f]{16})?\.pem$/
+
+/** The key to give to a folder that has none. */
+export interface WantedKey {
+  /** A file with the private key, PEM. */
+  readonly file?: string | undefined
+  /** Makes a new key where the old one is lost. Everybody who checks needs its public half. */
+  readonly isNew?: boolean | undefined
+}
 
 /**
  * Reads the signing key of a folder, or makes it the first time. Only the owner may read its file.
- * @throws HenceError `signing-key-unusable` (operator)
+ * @param hasHeads whether heads were signed before
+ * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch` (operator)
  */
-export async function openSigningKey(folder: string): Promise<KeyObject> {
+export async function openSigningKey(
+  folder: string,
+  hasHeads: boolean,
+  wanted: WantedKey = {},
+): Promise<KeyObject> {
   const path = join(folder, privateName)
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+  const text = await read(path)
+  const known = await read(join(folder, publicKeyName))
+  if (text === undefined) {
+    const isFirst = known === undefined && !hasHeads
+    if (!isFirst && wanted.isNew !== true && wanted.file === undefined) throw missing(path)
+    return placeSigningKey(folder, wanted)
+  }
+  const key = privateKeyOf(path, text)
+  if (known === undefined) await writeNew(join(folder, publicKeyName), publicPem(key))
+  else if (publicPem(key) !== publicPem(readPublicKey(known))) throw mismatch(path, folder)
+  return key
+}
+
+/**
+ * Writes a key into a folder that has none: that of a file, or a new one. The public half of an earlier key stays, under
+ * another name.
+ * @throws HenceError `signing-key-unusable`, `signing-key-mismatch` (operator)
+ */
+export async function placeSigningKey(folder: string, { file }: WantedKey): Promise<KeyObject> {
+  const publicPath = join(folder, publicKeyName)
+  const known = await read(publicPath)
+  let key: KeyObject
+  if (file === undefined) {
+    key = newSigningKey()
+    if (known !== undefined) {
+      const print = hash('sha256', publicPem(readPublicKey(known))).slice(0, 16)
+      await rename(publicPath, join(folder, `public-key-${print}.pem`))
+    }
+  } else {
+    key = privateKeyOf(file, (await read(file)) ?? '')
+    if (known !== undefined && publicPem(key) !== publicPem(readPublicKey(known)))
+      throw mismatch(file, folder)
+  }
+  await writeNew(join(folder, privateName), key.export({ type: 'pkcs8', format: 'pem' }) as string)
+  if (file === undefined || known === undefined) await writeNew(publicPath, publicPem(key))
+  return key
+}
+
+/**
+ * The public keys in a folder: that in use, and those of earlier keys.
+ * @throws HenceError `public-key-invalid` (change)
+ */
+export async function publicKeysIn(folder: string): Promise<KeyObject[]> {
+  const keys = []
+  for (const name of await readdir(folder).catch(() => []))
+    if (publicKeyNames.test(name)) keys.push(readPublicKey(await readFile(join(folder, name), 'utf8')))
+  return keys
+}
+
+/** Whether a name in the folder is that of a public key. */
+export const isPublicKey = (name: string): boolean => publicKeyNames.test(name)
+
+/** Which halves of a signing key a folder has. */
+export async function halvesIn(folder: string): Promise<{ readonly own: boolean; readonly public: boolean }> {
+  const has = async (name: string) => (await read(join(folder, name))) !== undefined
+  return { own: await has(privateName), public: await has(publicKeyName) }
+}
+
+function read(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw unusable(path, error)
   })
-  const key = text === undefined ? newSigningKey() : privateKeyOf(path, text)
-  if (text === undefined) await writeNew(path, key.export({ type: 'pkcs8', format: 'pem' }) as string, 0o600)
-  await writeNew(join(folder, publicKeyName), publicPem(key), 0o600)
-  return key
 }
 
 export function newSigningKey(): KeyObject {
@@ -54,17 +124,19 @@ export function readPublicKey(pem: string): KeyObject {
 
 function privateKeyOf(path: string, pem: string): KeyObject {
   try {
-    return createPrivateKey(pem)
+    const key = createPrivateKey(pem)
+    if (key.asymmetricKeyType !== 'ed25519') throw new Error('it is not an Ed25519 key')
+    return key
   } catch (error) {
     throw unusable(path, error)
   }
 }
 
 /** Writes a file whole or not at all. */
-async function writeNew(path: string, text: string, mode: number): Promise<void> {
+async function writeNew(path: string, text: string): Promise<void> {
   const unfinished = `${path}.unfinished`
   await rm(unfinished, { force: true })
-  const file = await open(unfinished, 'wx', mode)
+  const file = await open(unfinished, 'wx', 0o600)
   try {
     await file.writeFile(text)
     await file.sync()
@@ -72,14 +144,33 @@ async function writeNew(path: string, text: string, mode: number): Promise<void>
     await file.close()
   }
   await rename(unfinished, path)
+  await realDisk.syncDirectory(dirname(path), 'signing key')
 }
 
 function unusable(path: string, cause: unknown): HenceError {
   return new HenceError(
     'signing-key-unusable',
     'operator',
-    `The key ${path}, which signs tree heads, cannot be read: ${(cause as Error).message}. Put it back from a copy. ` +
-      'Only if there is none, remove it: a start makes a new key, and everybody who checks needs its public half.',
+    `The key ${path}, which signs tree heads, cannot be used: ${(cause as Error).message}. Put it back from a copy. ` +
+      'Only if there is none, move it away and ask for a new one: `hence start --audit --new-key`.',
     { cause },
+  )
+}
+
+function missing(path: string): HenceError {
+  return new HenceError(
+    'signing-key-missing',
+    'operator',
+    `The key ${path}, which has signed tree heads of this log, is missing. Nothing was signed or changed. Put it back from ` +
+      'a copy. Only if there is none, ask for a new one: `hence start --audit --new-key`, or `newKey` in code.',
+  )
+}
+
+function mismatch(path: string, folder: string): HenceError {
+  return new HenceError(
+    'signing-key-mismatch',
+    'operator',
+    `The key ${path} does not belong to ${join(folder, publicKeyName)}, which everybody checks with. Nothing was signed or ` +
+      'changed. Give the key that has signed the heads of this log.',
   )
 }

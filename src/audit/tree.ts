@@ -50,6 +50,12 @@ export class Tree {
     this.#size++
   }
 
+  /** Returns the hash of a leaf. */
+  leaf(index: number): Hash {
+    this.#check(index, this.#size - 1)
+    return this.#whole(index, 1)
+  }
+
   /** Returns the root of the tree, or of the tree of its first leaves. */
   root(size = this.#size): Hash {
     this.#check(size, this.#size)

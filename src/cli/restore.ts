@@ -35,6 +35,8 @@ export function restoreCommand() {
         .argParser(positionsOf)
         .conflicts('until'),
     )
+    .option('--key <file>', 'the key that has signed the heads of this log, which is in no backup')
+    .addOption(new Option('--new-key', 'make a new signing key').conflicts('key'))
     .addOption(jsonOption())
     .addHelpText('after', '\nThe next start derives the tables from the log.')
     .action(runs(restoreData))
@@ -45,12 +47,14 @@ interface RestoreDataOptions {
   readonly to: string
   readonly until?: number
   readonly at?: readonly Position[]
+  readonly key?: string
+  readonly newKey?: true
   readonly json?: true
 }
 
 async function restoreData(options: RestoreDataOptions, _command: unknown): Promise<number> {
-  const { from, to, until, at, json } = options
-  const copied = await withProgress((work) => restore({ from, to, until, at, ...work }))
+  const { from, to, until, at, key, newKey, json } = options
+  const copied = await withProgress((work) => restore({ from, to, until, at, key, newKey, ...work }))
   if (copied === undefined) return exitCode.tryAgain
   if (!json && (at ?? until) !== undefined) note(`The last records are ${lastRecords(copied) || 'none'}.`)
   for (const { partition, offset } of at ?? []) {
@@ -59,6 +63,12 @@ async function restoreData(options: RestoreDataOptions, _command: unknown): Prom
     note(
       `${paintError.warn('!')} Partition ${partition} ends before ${partition}:${end}, not after ${partition}:${offset}: ` +
         'that record follows from one that is left out.',
+    )
+  }
+  if (copied.needsKey && !json) {
+    note(
+      `${paintError.warn('!')} The signing key is in no backup. Before this directory signs heads, copy the key to ` +
+        '`audit/key.pem`, or ask for a new one with `hence start --audit --new-key`.',
     )
   }
   return printCopied(copied, json === true)

@@ -24,6 +24,7 @@ export function startCommand() {
     .option('--open', 'while the data directory has no API keys, let everybody on this machine do everything')
     .option('--wait', 'wait until another process releases the data directory, then take over')
     .option('--audit', 'sign tree heads of the log, at least every second; receipts require them')
+    .option('--new-key', 'with --audit: make a new signing key if that of the data directory is lost')
     .option(
       '--publish <file-or-url>',
       'with --audit: append each head to this file, or post it to this URL; may be repeated',
@@ -61,6 +62,7 @@ interface StartOptions extends ServeOptions {
   readonly wait?: true
   readonly check?: true
   readonly audit?: true
+  readonly newKey?: true
   readonly publish?: readonly string[]
   readonly publishAllow?: readonly string[]
   readonly publishSecret?: string
@@ -68,7 +70,7 @@ interface StartOptions extends ServeOptions {
 }
 
 async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
-  const { data, partitions, handlers, wait, check, audit, onCodeChange, json } = options
+  const { data, partitions, handlers, wait, check, audit, newKey, onCodeChange, json } = options
   const publish = publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
@@ -94,7 +96,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(wait && { wait }),
     ...(check && { check }),
-    ...(audit && { audit: publish.length > 0 ? { publish } : audit }),
+    ...(audit && { audit: { publish, ...(newKey && { newKey }) } }),
   })
   // A signal while it waits for the directory is an ordinary stop.
   const engine = await opening.catch((error) => {

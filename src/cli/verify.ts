@@ -19,7 +19,10 @@ export function verifyCommand() {
   )
     .addOption(dataOption().makeOptionMandatory())
     .option('--head <files...>', 'files of published heads to check, besides those in the data directory')
-    .option('--key <file>', 'the public key to check heads with (default: that of the data directory)')
+    .option(
+      '--key <files...>',
+      'the public key to check heads with, or all that the signer has had (default: those of the data directory)',
+    )
     .option('--no-history', 'do not derive the tables again')
     .addOption(jsonOption())
     .addHelpText('after', '\nIt changes nothing, and may run beside a process that has the directory open.')
@@ -29,14 +32,15 @@ export function verifyCommand() {
 interface VerifyDataOptions {
   readonly data: string
   readonly head?: readonly string[]
-  readonly key?: string
+  readonly key?: readonly string[]
   readonly history: boolean
   readonly json?: true
 }
 
 async function verifyData(options: VerifyDataOptions, _command: unknown): Promise<number> {
   const { data, head: heads, history, json } = options
-  const key = options.key === undefined ? undefined : readPublicKey(await readInput(options.key))
+  const key =
+    options.key && (await Promise.all(options.key.map(async (file) => readPublicKey(await readInput(file)))))
   const result = await withProgress((work) => verify({ data, heads, key, history, ...work }))
   if (result === undefined) return exitCode.tryAgain
   if (json) await print(JSON.stringify(result))

@@ -69,9 +69,10 @@ export interface EngineOptions<A extends App> {
   readonly signal?: AbortSignal
   /**
    * Sign tree heads over the log, at least every second while it grows, and scrub the whole log for damage in the background.
-   * Receipts need it. `publish` sends each new head elsewhere, for example to a file or a webhook. Default false.
+   * Receipts need it. `publish` sends each new head elsewhere, for example to a file or a webhook. `newKey` makes a new
+   * signing key if the old one is lost. Default false.
    */
-  readonly audit?: boolean | { readonly publish: Publish | readonly Publish[] }
+  readonly audit?: boolean | { readonly publish?: Publish | readonly Publish[]; readonly newKey?: boolean }
   /** Receives warnings and alarms for operators. Default: prints them to standard error. */
   readonly report?: Reporter
   /** The clock, for tests and simulations. Default: the system's. */

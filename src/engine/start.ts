@@ -58,8 +58,9 @@ export async function startEngine<A extends App>(
   try {
     ;({ path, reprocessor } = connect(options, { codes, storage, generations, generation }))
     if (audit) {
-      const publish = audit === true ? [] : [audit.publish].flat()
-      await auditing.open({ log, folder: storage.audit, clock, report, random, publish })
+      const { publish = [], newKey } = audit === true ? {} : audit
+      const signing = { publish: [publish].flat(), newKey }
+      await auditing.open({ log, folder: storage.audit, clock, report, random, ...signing })
     }
     const replayed = await path.start(afterDeath(storage, generation, options.check ?? false))
     await reprocessor.finishCorrections()

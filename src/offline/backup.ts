@@ -4,8 +4,9 @@ import { assert } from '../assert.ts'
 import { headLine } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
-import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
+import { halvesIn, isPublicKey, placeSigningKey, publicKeysIn, type WantedKey } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
+import { HenceError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { findControls } from '../log/controls.ts'
 import { copyLog } from '../log/file-log/copy.ts'
@@ -13,7 +14,7 @@ import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import type { Position } from '../log/log.ts'
 import { checkEmpty } from '../storage/empty-directory.ts'
 import { dataUnusable } from '../storage/storage.ts'
-import { fileExists, readText } from '../storage/text-file.ts'
+import { fileExists } from '../storage/text-file.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { recordsIn, snapshotConsistently, snapshotData } from './data-snapshot.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
@@ -39,6 +40,10 @@ export interface RestoreOptions extends LongWork {
    * in its partition.
    */
   readonly at?: readonly Position[] | undefined
+  /** A file with the signing key of the log, PEM: it is in no backup. Without it, the copy signs no heads at first. */
+  readonly key?: string | undefined
+  /** Makes a new signing key. Everybody who checks needs its public half. */
+  readonly newKey?: boolean | undefined
 }
 
 /** The result of `backup` and `restore`. */
@@ -53,11 +58,13 @@ export interface Copied {
   readonly ends: readonly number[]
   /** The parts of the copy that are not what was written or signed. */
   readonly flaws: readonly Flaw[]
+  /** Whether the log has signed heads and the copy lacks the key that signs more. */
+  readonly needsKey: boolean
 }
 
 /**
- * Copies a data directory without its derived state (the log, code, corrections of promotions, API keys, the
- * signing key and signed heads), then reads the copy back and checks it. The copy holds all that was
+ * Copies a data directory without its derived state and without the signing key (the log, code, corrections of promotions,
+ * API keys, signed heads and the public key), then reads the copy back and checks it. The copy holds all that was
  * acknowledged before the call, and no event without its cause. If it fails or is aborted, it removes what it
  * has written.
  * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator),
@@ -73,8 +80,8 @@ export function backup({ data, to, ...work }: BackupOptions): Promise<Copied> {
  * @throws HenceError `no-log`, `folder-not-empty` (change), `token-unknown` (change) for a position in `at`
  *   without a record, `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
  */
-export function restore({ from, to, until, at, ...work }: RestoreOptions): Promise<Copied> {
-  return copyData(from, to, { until, at }, work)
+export function restore({ from, to, until, at, key, newKey, ...work }: RestoreOptions): Promise<Copied> {
+  return copyData(from, to, { until, at, key, newKey }, work)
 }
 
 /** The entries of a data directory that a copy may have. */
@@ -83,7 +90,7 @@ const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']
 async function copyData(
   from: string,
   to: string,
-  { until, at }: Pick<RestoreOptions, 'until' | 'at'>,
+  { until, at, key, newKey }: Pick<RestoreOptions, 'until' | 'at' | 'key' | 'newKey'>,
   work: LongWork,
 ): Promise<Copied> {
   const { snapshot, ends } = await snapshotConsistently(from)
@@ -99,13 +106,27 @@ async function copyData(
     // them.
     await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
     await copyFolder(from, to, (name) => name === 'keys.json')
-    await copyFolder(join(from, 'audit'), join(to, 'audit'), (name) => name.endsWith('.pem'))
+    // Whoever has the signing key can sign another history, so it is copied nowhere.
+    await copyFolder(join(from, 'audit'), join(to, 'audit'), isPublicKey)
+    if (key !== undefined || newKey === true) await giveKey(join(to, 'audit'), { file: key, isNew: newKey })
     return await verifyCopy(from, to, snapshot.id, work)
   } catch (error) {
     // A part of a copy must not be taken for a backup, nor stand in the way of the next try.
     for (const name of copiedNames) await rm(join(to, name), { recursive: true, force: true })
     throw error instanceof Error && 'syscall' in error ? dataUnusable(to, error) : error
   }
+}
+
+async function giveKey(folder: string, wanted: WantedKey): Promise<void> {
+  if (wanted.file !== undefined && wanted.isNew === true) {
+    throw new HenceError(
+      'option-invalid',
+      'change',
+      'A restored log gets its own signing key or a new one: give `key` or `newKey`, not both.',
+    )
+  }
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await placeSigningKey(folder, wanted)
 }
 
 async function verifyCopy(from: string, to: string, logId: string, work: LongWork): Promise<Copied> {
@@ -133,7 +154,16 @@ async function verifyCopy(from: string, to: string, logId: string, work: LongWor
     )
     flaws.push(...(await checkPromotions(to, log, facts)))
   }
-  return { directory: to, ok: flaws.length === 0, logId: copy.id, records, ends, flaws }
+  const key = await halvesIn(join(to, 'audit'))
+  return {
+    directory: to,
+    ok: flaws.length === 0,
+    logId: copy.id,
+    records,
+    ends,
+    flaws,
+    needsKey: key.public && !key.own,
+  }
 }
 
 function offsetsOf(positions: readonly Position[]): ReadonlyMap<number, number> {
@@ -152,11 +182,12 @@ function bytesIn({ partitions }: LogSnapshot): number {
 
 async function copyFolder(from: string, to: string, wanted: (name: string) => boolean): Promise<void> {
   const names = (await readdir(from).catch(() => [])).filter(wanted)
-  if (names.length > 0) await mkdir(to, { recursive: true })
+  if (names.length > 0) await mkdir(to, { recursive: true, mode: 0o700 })
   for (const name of names) {
-    // Keeps the mode of the file, so that keys stay readable by their owner alone.
     await copyFile(join(from, name), join(to, name))
     const file = await open(join(to, name), 'r+')
+    // Whatever the mode of the source was.
+    await file.chmod(0o600)
     await file.sync()
     await file.close()
   }
@@ -181,7 +212,7 @@ async function copyHeads(from: string, to: string, ends: readonly number[]): Pro
 async function headCheck(data: string, logId: string): Promise<HeadCheck | undefined> {
   const heads = headsIn(data)
   if (!(await fileExists(heads))) return undefined
-  const check = new HeadCheck(logId, readPublicKey(await readText(join(data, 'audit', publicKeyName))))
+  const check = new HeadCheck(logId, await publicKeysIn(join(data, 'audit')))
   for (const head of await someHeads(heads)) check.add(head, heads)
   return check
 }

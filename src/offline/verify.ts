@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { parseHead, type SignedHead } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { someHeads } from '../audit/head-file.ts'
-import { publicKeyName, readPublicKey } from '../audit/signing-key.ts'
+import { publicKeyName, publicKeysIn, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
 import { HenceError } from '../failure.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
@@ -21,9 +21,10 @@ export interface VerifyOptions extends LongWork {
   /** Files of signed heads, one head a line, to check besides those in the data directory. */
   readonly heads?: readonly string[] | undefined
   /**
-   * The public key that the heads are checked with. Default: `audit/public-key.pem` of the data directory.
+   * The public key that the heads are checked with, or several of one signer. Default: `audit/public-key.pem` of the data
+   * directory, and those of its earlier keys beside it.
    */
-  readonly key?: KeyObject | undefined
+  readonly key?: KeyObject | readonly KeyObject[] | undefined
   /** Whether to derive all tables again and compare them. Default true. */
   readonly history?: boolean | undefined
 }
@@ -70,7 +71,7 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
     if (taken !== undefined) {
       const { snapshot, ends } = taken
       read.logId = snapshot.id
-      const check = signed.key && new HeadCheck(snapshot.id, signed.key)
+      const check = signed.keys && new HeadCheck(snapshot.id, signed.keys)
       for (const [source, head] of signed.heads) {
         const wrong = check!.add(head, source)
         if (wrong !== undefined) flaws.push({ code: 'head-mismatch', message: wrong, file: source })
@@ -119,10 +120,10 @@ async function snapshotOrFlaw(data: string, flaws: Flaw[]): Promise<ConsistentSn
   }
 }
 
-/** The heads of the data directory and of the files given, and the key to check them with. */
+/** The heads of the data directory and of the files given, and the keys to check them with. */
 async function gatherHeads({ data, heads: given = [], key }: VerifyOptions): Promise<{
   readonly heads: readonly (readonly [source: string, head: SignedHead])[]
-  readonly key: KeyObject | undefined
+  readonly keys: readonly KeyObject[] | undefined
 }> {
   const folder = join(data, 'audit')
   const stored = join(folder, 'heads.ndjson')
@@ -133,8 +134,12 @@ async function gatherHeads({ data, heads: given = [], key }: VerifyOptions): Pro
     if (found.length === 0 && file !== stored) parseHead(await readText(file))
     for (const head of found) heads.push([file, head])
   }
-  if (heads.length === 0) return { heads, key: undefined }
-  return { heads, key: key ?? readPublicKey(await readText(join(folder, publicKeyName))) }
+  if (heads.length === 0) return { heads, keys: undefined }
+  if (key !== undefined) return { heads, keys: [key].flat() }
+  // Without any key the missing file is the error.
+  const keys = await publicKeysIn(folder)
+  if (keys.length === 0) keys.push(readPublicKey(await readText(join(folder, publicKeyName))))
+  return { heads, keys }
 }
 
 async function headsIn(file: string): Promise<readonly SignedHead[]> {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -104,4 +104,24 @@ test('invalid options are refused', async (t) => {
     await assert.rejects(createKey(file, { ...wanted, ...wrong }), { code: 'key-options-invalid' })
   }
   await createKey(file, { ...wanted, permissions: ['submit:place-order', 'read', 'operate', 'admin'] })
+})
+
+test('a file that others may access is reported, once for each change', async (t) => {
+  const file = await folder(t)
+  let now = Date.now()
+  const reports: Report[] = []
+  const keys = new Keys(file, { now: () => now }, (report) => reports.push(report))
+  const { secret } = await createKey(file, wanted)
+  await keys.callerOf(secret)
+  assert.deepEqual(reports, [])
+  await chmod(file, 0o644)
+  await utimes(file, 1, 1)
+  for (let i = 0; i < 3; i++) {
+    now += 1_000
+    assert.equal((await keys.callerOf(secret))?.principal, 'shop-1')
+  }
+  assert.deepEqual(
+    reports.map(({ level, code }) => [level, code]),
+    [['warning', 'keys-open-to-others']],
+  )
 })

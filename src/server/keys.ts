@@ -130,11 +130,10 @@ export class Keys {
   }
 
   async #check(now: number): Promise<void> {
-    const seen = await stat(this.#file).then(
-      ({ ino, mtimeMs, size }) => `${ino} ${mtimeMs} ${size}`,
-      () => 'missing',
-    )
+    const { ino, mtimeMs, size, mode } = await stat(this.#file).catch(() => absent)
+    const seen = `${ino} ${mtimeMs} ${size}`
     if (seen !== this.#seen) {
+      if ((mode & othersMask) !== 0 && process.platform !== 'win32') this.#warnOfAccess(mode)
       try {
         this.#byHash = new Map((await read(this.#file)).map((key) => [key.hash, key]))
       } catch (error) {
@@ -147,7 +146,18 @@ export class Keys {
     }
     this.#checkedAt = now
   }
+
+  #warnOfAccess(mode: number): void {
+    const message =
+      `Others than the owner may access the keys in ${this.#file} (0${(mode & 0o777).toString(8)}). It holds no secrets, but ` +
+      `whoever may write to it lets anybody in: run \`chmod go= ${this.#file}\`.`
+    this.#report({ level: 'warning', code: 'keys-open-to-others', message })
+  }
 }
+
+/** The bits of a mode that give access to others than the owner. */
+const othersMask = 0o077
+const absent = { ino: 0, mtimeMs: 0, size: -1, mode: 0 }
 
 function hashOf(secret: string): string {
   return createHash('sha256').update(secret).digest('hex')

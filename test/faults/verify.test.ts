@@ -49,7 +49,7 @@ async function written(text: (n: number) => string): Promise<Written> {
 }
 
 async function verified(disk: Disk, heads: readonly SignedHead[]): Promise<Flaw[]> {
-  const check = new HeadCheck(logId, publicKey)
+  const check = new HeadCheck(logId, [publicKey])
   for (const head of heads) assert.equal(check.add(head, 'heads'), undefined)
   const flaws: Flaw[] = []
   try {
@@ -127,7 +127,7 @@ test('a log that lacks signed records fails', async () => {
 })
 
 test('heads of another log or another key are reported', () => {
-  const check = new HeadCheck(logId, publicKey)
+  const check = new HeadCheck(logId, [publicKey])
   const head = { logId, time: 1, partitions: [] }
   assert.match(check.add(signHead(privateKey, { ...head, logId: 'f'.repeat(32) }), 'there')!, /is of log f+;/)
   const other = generateKeyPairSync('ed25519').privateKey

@@ -148,7 +148,10 @@ test('the holder of an earlier head can check that the log has only grown since'
   assert.match(forged.stderr, /not-consistent/)
 
   // The log is restored to Monday under the same key, and continues differently.
-  const { code, stderr } = await hence(['restore', '--from', data, '--to', file('again'), '--at', '0:0,1:0'])
+  const { code, stderr } = await hence([
+    ...['restore', '--from', data, '--to', file('again'), '--at', '0:0,1:0'],
+    ...['--key', join(data, 'audit/key.pem')],
+  ])
   assert.equal(code, 0, stderr)
   const there = ['--data', file('again'), '--app', notes]
   const refused = await hence(['head', 'get', '--since', file('tuesday.json'), ...there])

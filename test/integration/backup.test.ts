@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { generateKeyPairSync } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -11,7 +12,8 @@ import { copyLog } from '../../src/log/file-log/copy.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { readSnapshot, snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { backup, restore } from '../../src/offline/backup.ts'
-import { hence } from '../hence-process.ts'
+import { verify } from '../../src/offline/verify.ts'
+import { hence, started } from '../hence-process.ts'
 import notes from '../server/notes.ts'
 
 // A backup that lacks an acknowledged request, or has an event without its cause, would be worse than none.
@@ -64,16 +66,13 @@ test('a backup beside a running engine has every request that was acknowledged b
   const { logId } = engine.stats()
   await engine.close()
 
-  const restored = await hence([
-    'restore',
-    '--from',
-    join(folder, 'copy'),
-    '--to',
-    join(folder, 'again'),
-    '--json',
-  ])
+  // The signing key is not in the copy, so it must be given.
+  const key = join(data, 'audit/key.pem')
+  const restoring = ['restore', '--from', join(folder, 'copy'), '--to', join(folder, 'again'), '--json']
+  const restored = await hence([...restoring, '--key', key])
   assert.equal(restored.code, 0, restored.stderr)
   assert.equal(JSON.parse(restored.stdout).records, records)
+  assert.equal(JSON.parse(restored.stdout).needsKey, false)
   assert.equal(await readFile(join(folder, 'again/promotions/1-0.ndjson'), 'utf8'), '{}\n')
   const again = await open(join(folder, 'again'))
   t.after(() => again.close())
@@ -87,6 +86,59 @@ test('a backup beside a running engine has every request that was acknowledged b
   const reply = await send(again, 1_000_000)
   assert.equal(reply.status, 'accepted')
   assert.ok(await again.audit.receipt(reply.requestId))
+})
+
+test('the signing key is in no backup; a restored log is given it, or a new one, or signs nothing', async () => {
+  const folder = await folderFor()
+  const data = join(folder, 'data')
+  const to = (name: string) => join(folder, name)
+  const engine = await open(data)
+  await send(engine, 1)
+  await engine.close()
+  const secret = await readFile(join(data, 'audit/key.pem'), 'utf8')
+  const publicKey = await readFile(join(data, 'audit/public-key.pem'), 'utf8')
+  await backup({ data, to: to('copy') })
+  for (const entry of await readdir(to('copy'), { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue
+    const text = await readFile(join(entry.parentPath, entry.name), 'latin1')
+    assert.ok(!text.includes(secret) && !/PRIVATE KEY/.test(text), entry.name)
+  }
+
+  // Nor does another directory get it that is made out of the original.
+  const without = await hence(['restore', '--from', data, '--to', to('without')])
+  assert.equal(without.code, 0, without.stderr)
+  assert.match(without.stderr, /signing key is in no backup/)
+  await assert.rejects(open(to('without')), { code: 'signing-key-missing', advice: 'operator' })
+  assert.equal(await readFile(join(to('without'), 'audit/public-key.pem'), 'utf8'), publicKey)
+
+  const { privateKey: foreign } = generateKeyPairSync('ed25519')
+  await writeFile(to('foreign.pem'), foreign.export({ type: 'pkcs8', format: 'pem' }))
+  const from = to('copy')
+  const wrong = restore({ from, to: to('wrong'), key: to('foreign.pem') })
+  await assert.rejects(wrong, { code: 'signing-key-mismatch' })
+  await assert.rejects(restore({ from, to: to('wrong'), key: to('none.pem') }), {
+    code: 'signing-key-unusable',
+  })
+  assert.deepEqual(await readdir(to('wrong')), [])
+  const both = ['restore', '--from', from, '--to', to('x'), '--key', to('foreign.pem'), '--new-key']
+  assert.equal((await hence(both)).code, 2)
+
+  const renewed = await hence(['restore', '--from', from, '--to', to('renewed'), '--new-key'])
+  assert.equal(renewed.code, 0, renewed.stderr)
+  const again = await open(to('renewed'))
+  await send(again, 2)
+  await again.close()
+  assert.notEqual(await readFile(join(to('renewed'), 'audit/public-key.pem'), 'utf8'), publicKey)
+  // Heads of both keys are checked.
+  const { ok, heads, flaws } = await verify({ data: to('renewed') })
+  assert.ok(ok && heads >= 2, JSON.stringify(flaws))
+  const asked = await hence(['start', module, '--data', to('without'), '--open', '--port', '0', '--audit'])
+  assert.equal(asked.code, 6)
+  assert.match(asked.stderr, /signing-key-missing: .*--new-key/)
+  const server = await started([module, '--data', to('without'), '--audit', '--new-key'])
+  assert.equal(await server.stop(), 0)
+  await backup({ data: to('without'), to: to('second') })
+  assert.ok((await verify({ data: to('second') })).ok)
 })
 
 test('a restore to a time has the tables that were live then', async () => {
@@ -105,7 +157,10 @@ test('a restore to a time has the tables that were live then', async () => {
   await engine.close()
   for (const [i, { until, digest }] of moments.entries()) {
     const to = join(folder, `until-${i}`)
-    const { code, stderr } = await hence(['restore', '--from', data, '--to', to, '--until', String(until)])
+    const { code, stderr } = await hence([
+      ...['restore', '--from', data, '--to', to, '--until', String(until)],
+      ...['--key', join(data, 'audit/key.pem')],
+    ])
     assert.equal(code, 0, stderr)
     const then = await open(to)
     await then.idle()
@@ -209,6 +264,7 @@ test('a restore to right after any record has the tables of that moment', async 
       from: data,
       to,
       at: [{ partition: 0, offset: before + i }],
+      key: join(data, 'audit/key.pem'),
     })
     assert.deepEqual([records, ends, flaws], [before + i + 1, [before + i + 1], []])
     const then = await createEngine<typeof notes>({
@@ -247,6 +303,8 @@ test('with several partitions, a restore to any record has no event without its 
       to,
       '--at',
       at,
+      '--key',
+      join(data, 'audit/key.pem'),
       '--json',
     ])
     assert.equal(code, 0, stdout + stderr)
