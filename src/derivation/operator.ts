@@ -2,6 +2,7 @@ import type { Outcome, Schema } from '../app/index.ts'
 import { type OperatorDecision, resolve } from '../constraint/judge.ts'
 import type { Turn } from '../constraint/turn.ts'
 import type { Outbox } from '../effect/outbox.ts'
+import { shown } from '../failure.ts'
 import { identityOf } from '../identity.ts'
 
 /**
@@ -49,7 +50,7 @@ export interface RedriveInput {
 
 const resolveViolation: OperatorRequest<ResolveInput> = {
   name: 'hence:resolve-violation',
-  input: schema((value) => {
+  input: schema(['violation', 'key', 'action', 'units', 'victims', 'reason'], (value) => {
     const { violation, key, action, units, victims, reason } = value
     if (!isText(violation) || typeof key !== 'string') return 'violation and key must name a violation'
     if (!isText(reason)) return 'reason must say why'
@@ -59,7 +60,7 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
     if (units !== undefined && (!Number.isSafeInteger(units) || (units as number) < 1)) {
       return 'units must be a whole number from 1 on'
     }
-    if (action !== 'choose') return undefined
+    if (victims === undefined && action !== 'choose') return undefined
     const named =
       Array.isArray(victims) &&
       victims.every((victim) => typeof victim === 'object' && victim !== null && isIdentity(victim))
@@ -79,7 +80,7 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
 
 const redrive: OperatorRequest<RedriveInput> = {
   name: 'hence:redrive',
-  input: schema(({ effect, key, mayRepeat = false, reason }) =>
+  input: schema(['effect', 'key', 'mayRepeat', 'reason'], ({ effect, key, mayRepeat = false, reason }) =>
     isText(effect) && typeof key === 'string' && isText(reason) && typeof mayRepeat === 'boolean'
       ? undefined
       : 'effect, key and reason must be text, mayRepeat true or false',
@@ -100,15 +101,26 @@ function outcomeOf(refusal: string | undefined): { readonly outcome: Outcome } {
   return { outcome: { status: 'rejected', reason: refusal } }
 }
 
-/** @param problem returns what is wrong with an input; undefined if nothing is */
-function schema<Input>(problem: (value: Record<string, unknown>) => string | undefined): Schema<Input> {
+/**
+ * @param names all members that an input may have
+ * @param problem returns what is wrong with an input; undefined if nothing is
+ */
+function schema<Input>(
+  names: readonly (keyof Input & string)[],
+  problem: (value: Record<string, unknown>) => string | undefined,
+): Schema<Input> {
   return {
     '~standard': {
       version: 1,
       vendor: 'hence',
       validate(value) {
         const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-        const message = isObject ? problem(value as Record<string, unknown>) : 'it must be an object'
+        const unknown = isObject && Object.keys(value).find((name) => !names.includes(name as never))
+        const message = !isObject
+          ? 'it must be an object'
+          : unknown !== undefined
+            ? `it must not have the member ${JSON.stringify(shown(unknown as string))}`
+            : problem(value as Record<string, unknown>)
         return message === undefined ? { value: value as Input } : { issues: [{ message }] }
       },
     },

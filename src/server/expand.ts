@@ -1,7 +1,8 @@
 import type { App, Schema } from '../app/index.ts'
 import { operatorTables } from '../constraint/tables.ts'
+import { keyBytesMax } from '../state/keys.ts'
 import type { TableShape } from '../state/table.ts'
-import { type JsonSchema, list, object, oneOf, requestId, text } from './json-schema.ts'
+import { closed, type JsonSchema, list, object, oneOf, principal, requestId, text } from './json-schema.ts'
 import type { Expansion } from './route.ts'
 
 // Routes that serve every request type or every table of an app: how OpenAPI describes each of them.
@@ -23,23 +24,32 @@ const operatorRequests: readonly Expansion[] = [
     path: '/requests/hence:resolve-violation',
     id: 'resolve-violation',
     summary: 'Decides about a violation that is open',
-    body: object({
-      violation: { ...reason, description: 'The id of the violation.' },
-      key: { ...text, description: 'The partition key that its constraint is judged under.' },
-      action: oneOf('compensate', 'waive', 'raise-limit', 'choose'),
-      'units?': { type: 'integer', minimum: 1, description: 'With raise-limit: by how much.' },
-      'victims?': {
-        ...list(object({ requestId, 'principal?': text })),
-        description: 'With choose: the requests that give way.',
+    body: object(
+      {
+        violation: { ...reason, description: 'The id of the violation.' },
+        key: { ...text, description: 'The partition key that its constraint is judged under.' },
+        action: oneOf('compensate', 'waive', 'raise-limit', 'choose'),
+        'units?': { type: 'integer', minimum: 1, description: 'With raise-limit: by how much.' },
+        'victims?': {
+          ...list(object({ requestId, 'principal?': principal })),
+          description: 'With choose: the requests that give way.',
+        },
+        reason,
       },
-      reason,
-    }),
+      {
+        additionalProperties: false,
+        anyOf: [
+          { properties: { action: oneOf('compensate', 'waive', 'raise-limit') } },
+          { required: ['victims'] },
+        ],
+      },
+    ),
   },
   {
     path: '/requests/hence:redrive',
     id: 'redrive',
     summary: 'Delivers an effect again that was given up',
-    body: object({
+    body: closed({
       effect: { ...reason, description: 'The id of the effect.' },
       key: { ...text, description: 'The partition key of the derivation that asked for it.' },
       'mayRepeat?': {
@@ -76,7 +86,7 @@ export function expandGet(app: App): readonly Expansion[] {
       path: `/tables/${table.name}/${kinds.map((_, i) => `{key${i}}`).join('/')}`,
       id: `get-${table.name}`,
       summary: `One row of ${table.name}`,
-      parts: Object.fromEntries(kinds.map((type, i) => [`key${i}`, { type }])),
+      parts: Object.fromEntries(kinds.map((type, i) => [`key${i}`, partOf(type)])),
       answer: rowOf(app, table),
     }
   })
@@ -95,6 +105,11 @@ function rowOf(app: App, table: TableShape): JsonSchema {
 
 function kindsOf(table: TableShape): readonly string[] {
   return ['string', ...table.parts]
+}
+
+/** A part of a key in a path. All parts together may have so many bytes, which no schema can say. */
+function partOf(type: string): JsonSchema {
+  return type === 'string' ? { type, minLength: 1, maxLength: keyBytesMax } : { type }
 }
 
 /** The part of a Standard Schema that describes it as JSON Schema, where its library has that. */

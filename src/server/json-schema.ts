@@ -7,7 +7,14 @@ export const text: JsonSchema = { type: 'string' }
 export const anything: JsonSchema = {}
 /** The hash of a bundle or a diff: SHA-256 in hexadecimal. */
 export const sha256: JsonSchema = { type: 'string', pattern: '^[0-9a-f]{64}$' }
-export const requestId: JsonSchema = { type: 'string', minLength: 1, maxLength: 255 }
+export const requestId: JsonSchema = { type: 'string', pattern: '^[!-~]{1,255}$' }
+/** At most 255 bytes, which no schema can say. */
+export const principal: JsonSchema = {
+  type: 'string',
+  maxLength: 255,
+  pattern: '^[^\\u0000-\\u001f\\u007f]*$',
+}
+export const token: JsonSchema = { type: 'string', pattern: '^\\d{1,4}:\\d{1,16}$' }
 /** Log time, in milliseconds since 1970. */
 export const time: JsonSchema = {
   type: 'integer',

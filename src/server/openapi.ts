@@ -51,14 +51,15 @@ function operation(route: Route, { path, id, summary, parts, query, body, answer
       name,
       in: 'path',
       required: true,
-      schema: parts?.[name!] ?? { type: 'string', minLength: 1 },
+      schema: parts?.[name!] ?? route.parts?.[name!] ?? { type: 'string', minLength: 1 },
     })),
     ...Object.entries(route.query ?? {}).flatMap(
-      ([name, { schema, description, isRequired, isRepeatable }]) => {
+      ([name, { schema, isJson, description, isRequired, isRepeatable }]) => {
         const own = query && name in query ? query[name] : schema
         if (own === undefined) return []
         const form = isRepeatable && { style: 'form', explode: true }
-        return [{ name, in: 'query', required: isRequired, description, ...form, schema: own }]
+        const described = isJson ? { content: { 'application/json': { schema: own } } } : { schema: own }
+        return [{ name, in: 'query', required: isRequired, description, ...form, ...described }]
       },
     ),
     ...(route.headers ?? []).map(({ required = false, ...header }) => ({
@@ -78,7 +79,8 @@ function operation(route: Route, { path, id, summary, parts, query, body, answer
     ...(parameters.length > 0 && { parameters }),
     ...(route.body && {
       requestBody: {
-        required: true,
+        // A batch may have no lines.
+        required: route.body.type === 'application/json',
         ...(route.body.description !== undefined && { description: route.body.description }),
         content: { [route.body.type]: { schema: body ?? route.body.schema } },
       },
@@ -90,6 +92,7 @@ function operation(route: Route, { path, id, summary, parts, query, body, answer
       ...Object.fromEntries(
         problemsOf(route).map((status) => [status, { $ref: '#/components/responses/Problem' }]),
       ),
+      431: { description: 'The head of the request is too long; without a body.' },
     },
   }
 }

@@ -6,6 +6,8 @@ import { type JsonSchema, list } from './json-schema.ts'
 /** A query parameter of a route: the router reads it and OpenAPI describes it by this. */
 export interface Parameter<Value = unknown> {
   readonly schema: JsonSchema
+  /** Its value is JSON, and the schema describes that. */
+  readonly isJson?: true
   readonly description: string
   readonly isRequired: boolean
   readonly isRepeatable: boolean
@@ -42,8 +44,11 @@ export function readQuery<P extends Parameters>(parameters: P, query: URLSearchP
   return values as ValuesOf<P>
 }
 
-export function text(description: string): Parameter<string | undefined> {
-  return parameter<string | undefined>({ type: 'string' }, description, undefined, (given) => given)
+export function text(
+  description: string,
+  schema: JsonSchema = { type: 'string' },
+): Parameter<string | undefined> {
+  return parameter<string | undefined>(schema, description, undefined, (given) => given)
 }
 
 /** It may be repeated. */
@@ -81,12 +86,14 @@ export type KeyPartsParameter = Parameter<Parts | undefined>
 
 /** Parts of a key or of an index, as a JSON list: `["ada",3]`. */
 export function keyParts(description: string): KeyPartsParameter {
-  return parameter<Parts | undefined>({ type: 'string' }, description, undefined, (given, name) => {
+  const schema = list({ type: ['string', 'number', 'boolean'] })
+  const read = (given: string, name: string) => {
     const parts = parseStrict(given)
     const fits = (part: unknown) => ['string', 'number', 'boolean'].includes(typeof part)
     if (Array.isArray(parts) && parts.every(fits)) return parts as Parts
     throw queryInvalid(`\`${name}\` must be a JSON list of text, numbers and booleans`)
-  })
+  }
+  return { ...parameter<Parts | undefined>(schema, description, undefined, read), isJson: true }
 }
 
 export function parameter<Value>(

@@ -6,7 +6,15 @@ import { ChangeStreams } from './changes.ts'
 import { effect, effectStates, effects } from './effects.ts'
 import { expandChanges, expandGet, expandRequests, expandScan } from './expand.ts'
 import { jsonAnswer } from './json-answer.ts'
-import { closed, object, sha256, text as textSchema } from './json-schema.ts'
+import {
+  closed,
+  object,
+  principal,
+  requestId as requestIdSchema,
+  sha256,
+  text as textSchema,
+  token,
+} from './json-schema.ts'
 import type { Metrics, OpenThings } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import { choice, integer, keyParts, text, texts } from './parameter.ts'
@@ -39,15 +47,19 @@ const requestId: Header = {
   required: true,
   description:
     'The id of the request, made and stored by the client; a UUID of version 7 is the standard form.',
-  schema: { type: 'string', minLength: 1, maxLength: 257 },
+  // A string of RFC 9651, or the same without quotes.
+  schema: { type: 'string', pattern: '^([!#-~]{1,255}|"([!#-\\[\\]-~]|\\\\["\\\\]){1,255}")$' },
 }
 const prefer: Header = {
   name: 'Prefer',
   description: '`respond-async`: answer when the request is durable, without waiting for its outcome.',
   schema: textSchema,
 }
-const principal = text('Whose request it is, for callers with the permission read.')
-const after = texts('Tokens of replies: the read waits until those requests are applied.')
+const whose = text('Whose request it is, for callers with the permission read.', principal)
+const after = texts('Tokens of replies: the read waits until those requests are applied.', token)
+
+const cursor = { type: 'string', pattern: '^[\\w-]+$' }
+const position = { type: 'string', pattern: '^\\d{1,16}(\\.\\d{1,16})*$' }
 
 function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): readonly Route[] {
   return [
@@ -76,13 +88,15 @@ function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): re
       handle: (arrival) => batches.start(arrival),
     }),
     route('GET /requests/:id', 'known', 'story', 'Everything that followed from a request', {
-      query: { principal },
+      query: { principal: whose },
+      parts: { id: requestIdSchema },
       json: forms.story,
       problems: [404, 422],
       handle: (arrival) => story(serving, arrival),
     }),
     route('GET /requests/:id/receipt', 'known', 'receipt', 'Proof that a request is in the log', {
-      query: { principal },
+      query: { principal: whose },
+      parts: { id: requestIdSchema },
       json: object({}),
       problems: [404, 422],
       handle: (arrival) => receipt(serving, arrival),
@@ -100,7 +114,7 @@ function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[]
         to: keyParts('Only rows before this; a JSON list of parts after the prefix.'),
         reverse: choice(['true', 'false'], 'false', 'The last row first.'),
         limit: integer(1, 1_000, 100, 'How many rows a page has at most.'),
-        cursor: text('The `cursor` of the page before; the other parameters stay as they were.'),
+        cursor: text('The `cursor` of the page before; the other parameters stay as they were.', cursor),
         after,
       },
       json: {},
@@ -119,7 +133,7 @@ function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[]
       query: {
         table: texts('The tables; without it, all that the caller may read.'),
         prefix: keyParts('The first parts of the key, as a JSON list.'),
-        from: text('The position to continue from; the header Last-Event-ID takes precedence.'),
+        from: text('The position to continue from; the header Last-Event-ID takes precedence.', position),
       },
       answers: { 200: forms.events('The stream.') },
       problems: [404, 410, 429],

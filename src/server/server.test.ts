@@ -128,6 +128,85 @@ test('Prefer is parsed: a weight of 0 and quoted text do not ask for an early an
   }
 })
 
+test('OpenAPI says which ids, tokens and parts of keys are refused', async (t) => {
+  const { call, submit } = await serveNotes(t)
+  type Form = { pattern?: string; items?: Form }
+  type Described = { name: string; schema: Form }
+  const { paths } = (await (await call('admin', '/openapi.json')).json()) as {
+    paths: Record<string, Record<string, { parameters: Described[] }>>
+  }
+  const patternOf = (path: string, method: string, name: string) => {
+    const { schema } = paths[path]![method]!.parameters.find((each) => each.name === name)!
+    const { pattern } = schema.items ?? schema
+    assert.ok(pattern)
+    return new RegExp(pattern, 'u')
+  }
+  const key = patternOf('/requests/feel', 'post', 'Idempotency-Key')
+  const idsOf = [
+    'a',
+    '"a"',
+    '"a b"',
+    '"a',
+    'a"b',
+    'a b',
+    '"a\\"b"',
+    '"\\a"',
+    '\\',
+    '""',
+    '"é"',
+    "it's",
+    ';a=1',
+  ]
+  for (const id of [...idsOf, 'x'.repeat(255), 'x'.repeat(256), `"${'x'.repeat(255)}"`]) {
+    const header = Buffer.from(id).toString('latin1')
+    const { status } = await submit('admin', 'feel', header, { owner: 'ada', mood: 'good' })
+    assert.equal(status !== 400, key.test(id), id)
+  }
+  const path = patternOf('/requests/{id}', 'get', 'id')
+  for (const id of ['z', '"', 'a b', 'é', 'z'.repeat(255), 'x'.repeat(256)]) {
+    const { status } = await call('admin', `/requests/${encodeURIComponent(id)}`)
+    assert.equal(status, path.test(id) ? 404 : 400, id)
+  }
+  const after = patternOf('/tables/notes/{key0}/{key1}', 'get', 'after')
+  for (const [token, status] of [
+    ['0:0', 404],
+    ['0', 400],
+    ['0:', 400],
+    ['', 400],
+  ] as const) {
+    assert.equal((await call('admin', `/tables/notes/a/1?after=${token}`)).status, status, token)
+    assert.equal(after.test(token), status === 404, token)
+  }
+  const whose = patternOf('/requests/{id}', 'get', 'principal')
+  for (const name of ['ada', 'é', '', '\n', '\u007f', '\u0000']) {
+    const { status } = await call('admin', `/requests/z?principal=${encodeURIComponent(name)}`)
+    assert.equal(status, whose.test(name) ? 404 : 400, JSON.stringify(name))
+  }
+  for (const part of ['1', '-1.5', '1e3']) {
+    assert.equal((await call('admin', `/tables/notes/a/${part}`)).status, 404, part)
+  }
+  for (const part of ['0x10', ' 1', '1 ', '+1', '.5', '1e999', 'Infinity', 'b']) {
+    assert.equal((await call('admin', `/tables/notes/a/${encodeURIComponent(part)}`)).status, 422, part)
+  }
+})
+
+test('system requests may have no other members than OpenAPI names', async (t) => {
+  const { submit, engine } = await serveNotes(t)
+  const before = engine.position()
+  const redrive = { effect: 'e', key: 'k', reason: 'r' }
+  const resolve = { violation: 'v', key: 'k', action: 'waive', reason: 'r' }
+  for (const [type, input] of [
+    ['hence:redrive', { ...redrive, mayRepat: true }],
+    ['hence:resolve-violation', { ...resolve, unit: 1 }],
+    ['hence:resolve-violation', { ...resolve, victims: [{ requestId: 'a b' }] }],
+    ['hence:resolve-violation', { ...resolve, action: 'choose' }],
+  ] as const) {
+    assert.equal((await submit('operator', type, 'id', input)).status, 422, JSON.stringify(input))
+  }
+  assert.equal(engine.position(), before)
+  assert.equal((await submit('operator', 'hence:redrive', 'id', redrive)).status, 409)
+})
+
 test('a system request with an invalid id is refused before the log', async (t) => {
   const { submit, engine } = await serveNotes(t)
   const before = engine.position()

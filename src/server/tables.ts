@@ -110,8 +110,8 @@ function keyOf(table: TableShape, segments: readonly string[]): readonly KeyPart
   const kinds = ['string', ...table.parts]
   return segments.map((segment, i) => {
     if (kinds[i] !== 'number') return segment
-    const number = Number(segment)
-    if (segment.trim() === '' || !Number.isFinite(number)) {
+    const number = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(segment) ? Number(segment) : Number.NaN
+    if (!Number.isFinite(number)) {
       throw new HenceError(
         'key-invalid',
         'change',

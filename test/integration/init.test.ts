@@ -25,14 +25,26 @@ const env = {
 }
 let home: string
 let tarball: string
+let packed: readonly string[]
 
 before(async () => {
   home = await mkdtemp(join(tmpdir(), 'hence-init-'))
   const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', home], { cwd: root, env })
-  const [{ filename }] = JSON.parse(stdout.slice(stdout.indexOf('['))) as [{ filename: string }]
+  const [{ filename, files }] = JSON.parse(stdout.slice(stdout.indexOf('['))) as [
+    { filename: string; files: { path: string }[] },
+  ]
   tarball = join(home, filename)
+  packed = files.map(({ path }) => path)
 })
 after(() => rm(home, { recursive: true, force: true }))
+
+test('the package has neither sources nor source maps without sources, and no tests', () => {
+  const own = packed.filter((path) => !path.startsWith('template/'))
+  const strange = own.filter((path) => !/^(dist\/.*(\.js|\.d\.ts)|package\.json|[A-Z]+(\.md)?)$/.test(path))
+  assert.deepEqual(strange, [])
+  assert.ok(own.includes('SECURITY.md') && own.includes('dist/cli/main.js'))
+  assert.ok(!own.some((path) => path.includes('.test.')))
+})
 
 test('npm install, hence init, npm install && npm test && npm start', { timeout: 300_000 }, async () => {
   const tool = join(home, 'tool')
