@@ -1,11 +1,14 @@
 import { test } from 'node:test'
+import { bundleApp } from 'hence'
 import { scenario } from 'hence/testing'
-import shop from './shop.ts'
+import type shop from './shop.ts'
+
+const app = await bundleApp<typeof shop>(import.meta.resolve('./shop.ts'))
 
 const mugs = { product: 'mug', title: 'A mug', quantity: 2 }
 
 test('no more is sold than is in stock', () => {
-  scenario(shop)
+  scenario(app)
     .given('stock-product', mugs)
     .when('place-order', { order: 'o1', product: 'mug', quantity: 2, customer: 'ada' })
     .thenAccepted({ left: 0 })
@@ -16,7 +19,7 @@ test('no more is sold than is in stock', () => {
 })
 
 test('an order number is used once', () => {
-  scenario(shop)
+  scenario(app)
     .given('stock-product', mugs)
     .given('place-order', { order: 'o1', product: 'mug', quantity: 1, customer: 'ada' })
     .when('place-order', { order: 'o1', product: 'mug', quantity: 1, customer: 'ada' })
@@ -24,7 +27,7 @@ test('an order number is used once', () => {
 })
 
 test('an unknown product is rejected', () => {
-  scenario(shop)
+  scenario(app)
     .when('place-order', { order: 'o1', product: 'unicorn', quantity: 1, customer: 'ada' })
     .thenRejected('no-such-product')
 })

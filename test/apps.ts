@@ -16,7 +16,7 @@ const apps = new Map<string, AppBundle>()
 /**
  * The apps that a module exports, as bundles: `appsOf<typeof import('./apps/bank.ts')>(import.meta.resolve('./apps/bank.ts'))`.
  * Each is a function without arguments or, where the module exports a function that makes an app, with its arguments, which
- * must be JSON.
+ * must be JSON. `default` is the bundle of the module itself.
  */
 export function appsOf<Exports extends object>(
   module: string,
@@ -24,6 +24,7 @@ export function appsOf<Exports extends object>(
   const made = async (name: string, args: readonly unknown[]) => {
     const bundling = modules.get(module) ?? bundleApp(module)
     modules.set(module, bundling)
+    if (name === 'default' && args.length === 0) return bundling
     const { code, files } = await bundling
     const given = args.map((arg) => JSON.stringify(arg) ?? 'undefined').join()
     const chosen = `((made)=>typeof made==='function'?made(${given}):made)(module.exports[${JSON.stringify(name)}])`

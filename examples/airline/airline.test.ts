@@ -2,7 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type App, createEngine, type Engine } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
-import { airline } from './airline.ts'
+import { appsOf } from '../../test/apps.ts'
+import type * as made from './airline.ts'
+
+const { airline } = appsOf<typeof made>(import.meta.resolve('./airline.ts'))
 
 const by = (principal: string) => ({ principal })
 const saver = (booking: string) => ({ booking, flight: 'HE1', fare: 'saver' }) as const
@@ -19,8 +22,8 @@ const row = (
 })
 
 for (const mode of ['strict', 'loose'] as const) {
-  const opened = (seats: number) =>
-    scenario(airline(mode, { percent: 50 })).given('open-flight', { flight: 'HE1', seats })
+  const app = await airline(mode, { percent: 50 })
+  const opened = (seats: number) => scenario(app).given('open-flight', { flight: 'HE1', seats })
 
   test(`${mode}: no-shows make room, so nobody is denied boarding`, () => {
     const s = opened(2)
@@ -88,7 +91,7 @@ for (const mode of ['strict', 'loose'] as const) {
   test(`${mode}: on 4 partitions, every passenger has a seat or is rebooked or paid`, async () => {
     const alarms: string[] = []
     const engine = await createEngine({
-      app: airline(mode),
+      app: await airline(mode),
       data: memoryStorage({ partitions: 4 }),
       report: ({ message }) => alarms.push(message),
       handlers: { rebook: ({ input }) => ({ flight: `${input.flight}-next` }), pay: () => {} },
@@ -137,14 +140,14 @@ async function settled(engine: Pick<Engine<App>, 'idle' | 'effects'>): Promise<v
   } while ((await engine.effects.list()).length > 0)
 }
 
-test('strict: the limit and 5 % can be sold, and no more', () => {
-  const s = scenario(airline('strict')).given('open-flight', { flight: 'HE1', seats: 20 })
+test('strict: the limit and 5 % can be sold, and no more', async () => {
+  const s = scenario(await airline('strict')).given('open-flight', { flight: 'HE1', seats: 20 })
   for (let i = 1; i <= 21; i++) s.given('book', saver(`b${i}`))
   s.when('book', saver('b22')).thenRejected('seats', { key: 'HE1' }).thenRow('bookings', ['b22'], undefined)
 })
 
-test('loose: one passenger too many is accepted, and a passenger is rebooked at once', () => {
-  const s = scenario(airline('loose')).given('open-flight', { flight: 'HE1', seats: 20 })
+test('loose: one passenger too many is accepted, and a passenger is rebooked at once', async () => {
+  const s = scenario(await airline('loose')).given('open-flight', { flight: 'HE1', seats: 20 })
   for (let i = 1; i <= 21; i++) s.given('book', saver(`b${i}`), by(`p${i}`))
   s.when('book', flex('b22'), by('p22'))
     .thenAccepted()

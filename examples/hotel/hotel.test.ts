@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEngine } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
-import strict, { hotel } from './hotel.ts'
-import loose from './loose.ts'
+import { appsOf } from '../../test/apps.ts'
+import type * as made from './hotel.ts'
+
+const { hotel } = appsOf<typeof made>(import.meta.resolve('./hotel.ts'))
 
 const inn = { hotel: 'inn', type: 'double' }
 const newYear = ['2026-12-30', '2026-12-31', '2027-01-01'] as const
@@ -18,8 +20,9 @@ const row = (owner: string, nights: number, state: 'booked' | 'arrived' | 'no-sh
 })
 
 for (const mode of ['strict', 'loose'] as const) {
-  const opened = (rooms: number, overbook = 1) => {
-    const s = scenario(hotel(mode, overbook))
+  const apps = [await hotel(mode, 0), await hotel(mode, 1)] as const
+  const opened = (rooms: number, overbook: 0 | 1 = 1) => {
+    const s = scenario(apps[overbook])
     for (const night of newYear) s.given('set-rooms', { ...inn, night, rooms })
     return s
   }
@@ -75,10 +78,8 @@ for (const mode of ['strict', 'loose'] as const) {
 
   test(`${mode}: on 4 partitions, in the sandbox, no night is sold beyond its margin`, async () => {
     const alarms: string[] = []
-    const module = new URL(mode === 'strict' ? 'hotel.ts' : 'loose.ts', import.meta.url).href
-    const engine = await createEngine({
-      app: mode === 'strict' ? strict : loose,
-      module,
+    const engine = await createEngine<typeof made.default>({
+      app: new URL(mode === 'strict' ? 'hotel.ts' : 'loose.ts', import.meta.url),
       data: memoryStorage({ partitions: 4 }),
       report: ({ message }) => alarms.push(message),
     })
@@ -114,8 +115,8 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: one full night rejects the stay, and no other night is claimed', () => {
-  scenario(hotel('strict', 0))
+test('strict: one full night rejects the stay, and no other night is claimed', async () => {
+  scenario(await hotel('strict', 0))
     .given('set-rooms', { ...inn, night: newYear[0], rooms: 1 })
     .given('set-rooms', { ...inn, night: newYear[2], rooms: 1 })
     .when('book', stayOf('s1'), by('ann'))
@@ -124,8 +125,8 @@ test('strict: one full night rejects the stay, and no other night is claimed', (
     .thenRow('stays', ['s1'], undefined)
 })
 
-test('loose: one full night walks the guest for all nights', () => {
-  scenario(hotel('loose', 0))
+test('loose: one full night walks the guest for all nights', async () => {
+  scenario(await hotel('loose', 0))
     .given('set-rooms', { ...inn, night: newYear[0], rooms: 1 })
     .given('set-rooms', { ...inn, night: newYear[2], rooms: 1 })
     .when('book', stayOf('s1'), by('ann'))

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createEngine } from 'hence'
+import { bundleApp, createEngine } from 'hence'
 import { memoryStorage } from 'hence/testing'
 import { importAll } from './import.ts'
 import { sample } from './sample.ts'
-import shop from './shop.ts'
+import type { Shop } from './shop.ts'
 import type { Submission } from './submission.ts'
+
+const shop = await bundleApp<Shop>(import.meta.resolve('./shop.ts'))
 
 const requests = sample({ orders: 300 })
 const open = (queueBytesMax = 1024 * 1024) =>

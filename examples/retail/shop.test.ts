@@ -1,7 +1,9 @@
 import { test } from 'node:test'
-import type { RequestInput } from 'hence'
+import { bundleApp, type RequestInput } from 'hence'
 import { scenario } from 'hence/testing'
-import shop, { type Shop } from './shop.ts'
+import type { Shop } from './shop.ts'
+
+const shop = await bundleApp<Shop>(import.meta.resolve('./shop.ts'))
 
 const mug = { stockCode: '21071', description: 'Vintage Mug', price: 1_250 }
 const clock = { stockCode: '22193', description: 'Red Clock', price: 8_495 }

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Clock, createEngine } from 'hence'
+import { bundleApp, type Clock, createEngine } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
-import seats, { holdMs } from './seats.ts'
+import { holdMs, type Seats } from './seats.ts'
+
+const seats = await bundleApp<Seats>(import.meta.resolve('./seats.ts'))
 
 const ann = { principal: 'ann' }
 const bob = { principal: 'bob' }

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createEngine, type Storage } from 'hence'
+import { bundleApp, createEngine, type Storage } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
 import { addUp } from './books.ts'
-import bank from './transfers.ts'
+import type { Bank } from './transfers.ts'
+
+const bank = await bundleApp<Bank>(import.meta.resolve('./transfers.ts'))
 
 const ann = { principal: 'ann' }
 const bob = { principal: 'bob' }

@@ -2,13 +2,16 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEngine } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
-import { usernames } from './usernames.ts'
+import { appsOf } from '../../test/apps.ts'
+import type * as made from './usernames.ts'
+
+const { usernames } = appsOf<typeof made>(import.meta.resolve('./usernames.ts'))
 
 const ann = { principal: 'ann' }
 const bob = { principal: 'bob' }
 
 for (const mode of ['strict', 'loose'] as const) {
-  const app = usernames(mode)
+  const app = await usernames(mode)
 
   test(`${mode}: a name is free again after a release or a rename`, () => {
     scenario(app)
@@ -61,8 +64,8 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: a name that is taken is rejected at once', () => {
-  scenario(usernames('strict'))
+test('strict: a name that is taken is rejected at once', async () => {
+  scenario(await usernames('strict'))
     .given('register', { account: 'a1', name: 'Ann' }, ann)
     .when('register', { account: 'b1', name: 'ann' }, bob)
     .thenRejected('name-taken', { key: 'ann' })
@@ -74,8 +77,8 @@ test('strict: a name that is taken is rejected at once', () => {
     .thenClaimed('name-taken', 'bob', 1)
 })
 
-test('loose: a person who was too late keeps the account and is asked for another name', () => {
-  scenario(usernames('loose'))
+test('loose: a person who was too late keeps the account and is asked for another name', async () => {
+  scenario(await usernames('loose'))
     .given('register', { account: 'a1', name: 'Ann' }, ann)
     .when('register', { account: 'b1', name: 'ann' }, bob)
     .thenAccepted()

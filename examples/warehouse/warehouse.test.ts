@@ -2,7 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEngine } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
-import { discountPercent, warehouse } from './warehouse.ts'
+import { appsOf } from '../../test/apps.ts'
+import type * as made from './warehouse.ts'
+import { discountPercent } from './warehouse.ts'
+
+const { warehouse } = appsOf<typeof made>(import.meta.resolve('./warehouse.ts'))
 
 const ann = { principal: 'ann' }
 const bob = { principal: 'bob' }
@@ -16,7 +20,7 @@ const placed = (owner: string, units: number) =>
   ({ owner, sku: 'mug', units, discountPercent: 0, state: 'placed' }) as const
 
 for (const mode of ['strict', 'loose'] as const) {
-  const app = warehouse(mode)
+  const app = await warehouse(mode)
   const stocked = () => scenario(app).given('receive-goods', { sku: 'mug', units: 10 })
 
   test(`${mode}: cancelled units can be ordered again, shipped units cannot`, () => {
@@ -117,16 +121,16 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
-test('strict: an order beyond the stock is rejected', () => {
-  scenario(warehouse('strict'))
+test('strict: an order beyond the stock is rejected', async () => {
+  scenario(await warehouse('strict'))
     .given('receive-goods', { sku: 'mug', units: 3 })
     .when('place-order', mugs('o1', 4), ann)
     .thenRejected('stock', { key: 'mug' })
     .thenRow('orders', ['o1'], undefined)
 })
 
-test('loose: an order beyond the stock is accepted and compensated', () => {
-  scenario(warehouse('loose'))
+test('loose: an order beyond the stock is accepted and compensated', async () => {
+  scenario(await warehouse('loose'))
     .given('receive-goods', { sku: 'mug', units: 3 })
     .given('place-order', mugs('o1', 3), ann)
     .when('place-order', mugs('o2', 1), bob)

@@ -3,14 +3,14 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
-import { type App, app, HenceError, scopes, type Tx } from '../app/index.ts'
+import { HenceError, type Tx } from '../app/index.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { bundleApp } from './bundle.ts'
-import { inProcess, type Program, sandboxed } from './program.ts'
+import { type Program, sandboxed } from './program.ts'
 
 // Code that is not deterministic gives tables that cannot be derived again; so each way to it that a
-// mistake may take must be refused with a word on what to use instead, in the sandbox and in the process.
+// mistake may take must be refused with a word on what to use instead.
 
 let folder: string
 before(async () => {
@@ -96,33 +96,6 @@ for (const cheat of [
     refuses(() => run(program), /machine to machine/)
   })
 }
-
-test('the process refuses the clock, randomness, timers, network and environment while a derivation runs, and only then', () => {
-  const [s] = scopes('s')
-  const any = {
-    '~standard': { version: 1, vendor: 'test', validate: (value: unknown) => ({ value }) },
-  } as const
-  const doing = (derive: () => unknown): App =>
-    app('a', { requests: [s.request('r', { input: any, key: () => 'k', derive })], tables: [] })
-  const attempts: (() => unknown)[] = [
-    () => Date.now(),
-    () => new Date(),
-    () => Math.random(),
-    () => process.env,
-    () => fetch('http://localhost/'),
-    () => crypto.randomUUID(),
-    () => performance.now(),
-    () => setTimeout(() => {}, 1),
-  ]
-  for (const attempt of attempts) {
-    const program = inProcess(doing(attempt))
-    refuses(() => run(program), /Use /)
-    assert.ok(Date.now() > 0 && new Date() instanceof Date && Math.random() < 1 && process.pid > 0)
-    program.close()
-  }
-  const realDate = Object.getOwnPropertyDescriptor(globalThis, 'Date')!
-  assert.equal(typeof realDate.value, 'function', 'the guards are taken off when the last engine closes')
-})
 
 test('what is deterministic is allowed in the sandbox', async () => {
   const program = await sandboxOf(

@@ -4,8 +4,7 @@ import { createEngine } from 'hence'
 import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import { type Message, read } from '../../test/server/events.ts'
-import notes from '../../test/server/notes.ts'
-import { serveNotes } from '../../test/server/serve.ts'
+import { notes, serveNotes } from '../../test/server/serve.ts'
 
 const note = (owner: string, number: number) => ({ owner, number, text: `${owner} ${number}` })
 

@@ -11,8 +11,7 @@ import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-ho
 import { createEngine } from 'hence'
 import { createKey, type ServerOptions, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
-import notes from '../../test/server/notes.ts'
-import { serveNotes } from '../../test/server/serve.ts'
+import { notes, serveNotes } from '../../test/server/serve.ts'
 
 const note = (number: number) => ({ owner: 'ada', number, text: 'x' })
 

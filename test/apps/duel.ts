@@ -1,17 +1,17 @@
 import { app, scopes } from 'hence'
-import { z } from 'zod'
+import { anything } from './anything.ts'
 
 export const [thing, hand] = scopes('thing', 'hand')
 const taken = thing.unique('taken')
-const hands = hand.table('hands', { key: ['string'], value: z.object({ things: z.array(z.string()) }) })
+const hands = hand.table('hands', { key: ['string'], value: anything<{ things: string[] }>() })
 const take = hand.request('take', {
-  input: z.object({ hand: z.string(), things: z.array(z.string()) }),
+  input: anything<{ hand: string; things: string[] }>(),
   key: (input) => input.hand,
   claims: ({ things }) => things.map((each) => taken.claim(each)),
   derive: (tx, { things }) => tx.put(hands, tx.requestId, { things }),
 })
 const drop = hand.request('drop', {
-  input: z.object({ hand: z.string() }),
+  input: anything<{ hand: string }>(),
   key: (input) => input.hand,
   derive(tx) {
     for (const { key } of tx.scan(hands)) tx.delete(hands, key[0])

@@ -12,7 +12,7 @@ import { memoryStorage } from 'hence/testing'
 import { randomFrom } from '../random.ts'
 import { BadProxy, type Fault, faults } from './bad-proxy.ts'
 import { expected, type Wish } from './ledger.ts'
-import till from './till.ts'
+import type till from './till.ts'
 
 // Clients reach a server through a proxy that cuts, delays and duplicates at every stage of an exchange. They are also
 // closed and opened again on their outboxes. Each request must be decided once, in the order of its queue, and every
@@ -28,7 +28,11 @@ const timeoutMs = 150
 test(`${count} requests through a bad proxy (HENCE_SEED=${seed})`, { timeout: 600_000 }, async (t) => {
   const random = randomFrom(seed)
   const below = (n: number) => Math.floor(random() * n)
-  const engine = await createEngine({ app: till, data: memoryStorage({ partitions: 3 }), report: () => {} })
+  const engine = await createEngine<typeof till>({
+    app: import.meta.resolve('./till.ts'),
+    data: memoryStorage({ partitions: 3 }),
+    report: () => {},
+  })
   const web = server(engine, { open: true, report: () => {} })
   const { port } = await web.listen()
   const draw = (): Fault | 'none' => (random() < 0.4 ? faults[below(faults.length)]! : 'none')

@@ -42,9 +42,8 @@ const data = await openDirectory({
   wait: true,
 })
 tell({ kind: 'opened', deriving: derivingIn(directory) })
-const module = import.meta.resolve('./wallets-old.ts')
 const engine = await createEngine<typeof app>({
-  app: module,
+  app: import.meta.resolve('./wallets-old.ts'),
   data,
   // Few rows a checkpoint, so that one is usually under way when the process dies.
   checkpointRows: 300,
@@ -62,7 +61,10 @@ void send()
 async function obey(order: Order): Promise<void> {
   switch (order.kind) {
     case 'derive':
-      await reprocessing.start({ module }, { again: true, share: order.share })
+      await reprocessing.start(
+        { app: import.meta.resolve('./wallets-old.ts') },
+        { again: true, share: order.share },
+      )
       return void tell({ kind: 'derives', ...(await progress()) })
     case 'reach': {
       const { records } = await progress()

@@ -23,9 +23,7 @@ import {
   isDeriving,
   processorMs,
 } from './deriving-processes.ts'
-import newApp from './wallets-new.ts'
 import type wallets from './wallets-old.ts'
-import oldApp from './wallets-old.ts'
 
 // A separate process derives the candidate. Either process may end at any moment without harm to the other. The worst
 // result would be two processes that derive into one state, or one that cannot be ended; less bad, a derivation
@@ -62,7 +60,7 @@ async function place(t: TestContext): Promise<string> {
   return directory
 }
 
-async function open(directory: string, app: typeof wallets = oldApp): Promise<Engine<typeof wallets>> {
+async function open(directory: string, app = modules.old): Promise<Engine<typeof wallets>> {
   const data = await openDirectory({
     directory,
     partitions,
@@ -70,9 +68,8 @@ async function open(directory: string, app: typeof wallets = oldApp): Promise<En
     report: () => {},
     segmentBytes: 64 * 1024,
   })
-  const module = app === oldApp ? modules.old : modules.new
   // Few rows a checkpoint, so that one is usually under way when the process dies.
-  const engine = await createEngine<typeof app>({ app: module, data, checkpointRows: 300, report: () => {} })
+  const engine = await createEngine<typeof wallets>({ app, data, checkpointRows: 300, report: () => {} })
   engines.set(directory, engine)
   return engine
 }
@@ -251,7 +248,7 @@ test(
     await persistently(engine, () => reprocessing.caughtUp())
     await engine.idle()
     const { generation } = engine.stats()
-    const app = generation % 2 === 0 ? oldApp : newApp
+    const app = generation % 2 === 0 ? modules.old : modules.new
     const digest = await engine.digest()
     await engine.close()
     await rm(join(directory, 'state'), { recursive: true })

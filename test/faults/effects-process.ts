@@ -1,7 +1,7 @@
 /** An engine that takes orders from its parent process and delivers effects, until it is killed or asked to close. */
 import { createEngine, handlers } from 'hence'
 import { email, webhook } from 'hence/effects'
-import overbooked from './overbooked.ts'
+import type overbooked from './overbooked.ts'
 
 export type Order =
   | { readonly kind: 'place'; readonly order: string; readonly sku: string; readonly cents: number }
@@ -34,8 +34,8 @@ const [, , data, url, secret, mailUrl] = process.argv as string[]
 const tell = (told: Told) => process.send!(told)
 
 const delays = { delayMs: 10, delayMsMax: 100, triesMax: 1_000_000 }
-const engine = await createEngine({
-  app: overbooked,
+const engine = await createEngine<typeof overbooked>({
+  app: import.meta.resolve('./overbooked.ts'),
   data: data!,
   partitions: 3,
   checkpointRows: 60,

@@ -2,8 +2,7 @@
 import { createEngine } from 'hence'
 import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
-import notes from '../server/notes.ts'
-import { callers } from '../server/serve.ts'
+import { callers, notes } from '../server/serve.ts'
 
 const reports: unknown[] = []
 const engine = await createEngine({ app: notes, data: memoryStorage(), report: (told) => reports.push(told) })

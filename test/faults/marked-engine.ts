@@ -1,5 +1,9 @@
 import { type App, createEngine, type Engine, HenceError } from 'hence'
-import { versions } from './marked.ts'
+import { appsOf } from '../apps.ts'
+import type * as made from './marked.ts'
+
+const { marked } = appsOf<typeof made>(import.meta.resolve('./marked.ts'))
+export const versions = await Promise.all([marked('a'), marked('b')])
 
 /** Opens an engine with the version in force, whichever one a killed process left. */
 export async function openMarked(data: string): Promise<Engine<App>> {
@@ -7,7 +11,6 @@ export async function openMarked(data: string): Promise<Engine<App>> {
     try {
       return await createEngine({
         app,
-        earlier: versions,
         data,
         partitions: 3,
         checkpointRows: 50,

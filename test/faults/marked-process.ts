@@ -2,8 +2,7 @@
 import { once } from 'node:events'
 import { postgresSink } from 'hence/postgres'
 import { v7 } from 'uuid'
-import { versions } from './marked.ts'
-import { openMarked } from './marked-engine.ts'
+import { openMarked, versions } from './marked-engine.ts'
 
 const [, , data, connectionText] = process.argv as string[]
 const engine = await openMarked(data!)
@@ -22,7 +21,7 @@ const lanes = Array.from({ length: 4 }, async (_, lane) => {
 const turns = (async () => {
   const { reprocessing } = engine
   if ((await reprocessing.status()) === undefined) {
-    const other = versions.find(({ name }) => name !== engine.app.name)!
+    const other = versions.find(({ hash }) => hash !== engine.stats().version)!
     await reprocessing.start({ app: other })
   }
   for (;;) {

@@ -2,9 +2,8 @@
 import { type App, app, scopes } from 'hence'
 import { z } from 'zod'
 
-const [box, shelf] = scopes('box', 'shelf')
-
 export function marked(mark: string): App {
+  const [box, shelf] = scopes('box', 'shelf')
   const value = z.object({ sum: z.int(), mark: z.string() })
   const boxes = box.table('boxes', { value })
   const shelves = shelf.table('shelves', { value })
@@ -25,5 +24,3 @@ export function marked(mark: string): App {
   })
   return app(`marked-${mark}`, { requests: [put], tables: [boxes, shelves], reactions: [fills] }) as App
 }
-
-export const versions = [marked('a'), marked('b')] as const

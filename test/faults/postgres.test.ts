@@ -15,7 +15,7 @@ import { crashAt } from '../crash-points.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 import { randomFrom } from '../random.ts'
 import { expected, type Wish } from './ledger.ts'
-import till from './till.ts'
+import type till from './till.ts'
 
 // A service inserts requests into its PostgreSQL database; the engine takes them from there and mirrors its tables into
 // the same database. Engine and database are killed at random moments, independently. In the end every committed
@@ -153,7 +153,11 @@ test(name, { timeout: 300_000 }, async (t) => {
   // copied for the first time only now.
   while (!(await ask(isMirrored))) await pause(20)
   await killEngine()
-  const engine = await createEngine({ app: till, data: parts.engine, report: () => {} })
+  const engine = await createEngine<typeof till>({
+    app: import.meta.resolve('./till.ts'),
+    data: parts.engine,
+    report: () => {},
+  })
   open.push(engine)
   const tables = async () => ({ tills: await engine.scan('tills'), towns: await engine.scan('towns') })
   assert.deepEqual(await tables(), expected({ wishes, told }))

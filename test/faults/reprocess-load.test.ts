@@ -7,9 +7,7 @@ import { createEngine, type Engine, type Reply } from 'hence'
 import { systemClock } from '../../src/clock.ts'
 import { openDirectory } from '../../src/storage/storage.ts'
 import { randomFrom } from '../random.ts'
-import newApp from './wallets-new.ts'
 import type old from './wallets-old.ts'
-import oldApp from './wallets-old.ts'
 
 // Everything is derived again, compared and promoted while clients keep sending. The worst result would be tables that do
 // not follow from the log; then a request that is lost, refused or answered differently because of it.
@@ -24,13 +22,13 @@ const modules = {
 }
 
 function openOld(directory: string): Promise<Engine<typeof old>> {
-  return open(directory, oldApp, modules.old)
+  return open(directory, modules.old)
 }
 
-async function open(directory: string, app: typeof old, module: string): Promise<Engine<typeof old>> {
+async function open(directory: string, app: string): Promise<Engine<typeof old>> {
   const data = await openDirectory({ directory, partitions, clock: systemClock, report: () => {} })
-  return createEngine<typeof app>({
-    app: module,
+  return createEngine<typeof old>({
+    app,
     data,
     handlers: { sorry: () => {} } as never,
     report: () => {},
@@ -160,7 +158,7 @@ test(`other code, derived again from ${records} records and promoted under load,
   await engine.close()
 
   await rm(join(directory, 'state'), { recursive: true })
-  const anew = await open(directory, newApp, modules.new)
+  const anew = await open(directory, modules.new)
   try {
     assert.equal(anew.stats().generation, promotion.generation)
     assert.equal(await anew.digest(), digest)

@@ -14,7 +14,7 @@ import { readSnapshot, snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { backup, restore } from '../../src/offline/backup.ts'
 import { verify } from '../../src/offline/verify.ts'
 import { hence, started } from '../hence-process.ts'
-import notes from '../server/notes.ts'
+import type notes from '../server/notes.ts'
 
 // A backup that lacks an acknowledged request, or has an event without its cause, would be worse than none.
 
@@ -255,7 +255,7 @@ test('a restore to right after any record has the tables of that moment', async 
   for await (const _ of readSnapshot(batches.partitions[0]!)) count++
   assert.ok(count < requests.length / 2)
 
-  const again = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
+  const again = await createEngine<typeof notes>({ app: module, data: memoryStorage(), report: () => {} })
   t.after(() => again.close())
   for (const [i, input] of requests.entries()) {
     await again.submit('write', input, { requestId: v7() })

@@ -33,7 +33,7 @@ class House {
     this.engine = await createEngine({ app: bank, data: this.#data, report: () => {} })
     this.#web = server(this.engine, {
       report: () => {},
-      ...(this.#keys === undefined ? {} : { keys: this.#keys }),
+      ...(this.#keys === undefined ? { open: true } : { keys: this.#keys }),
     })
     this.#port = (await this.#web.listen({ port: this.#port })).port
     return this

@@ -1,19 +1,23 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { type App, createEngine, type Engine } from 'hence'
+import { type App, type AppBundle, createEngine, type Engine } from 'hence'
 import { connect } from 'hence/client'
 import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
-import { airline } from '../../examples/airline/airline.ts'
-import seating from '../../examples/seats/seats.ts'
+import type * as flights from '../../examples/airline/airline.ts'
+import type * as seats from '../../examples/seats/seats.ts'
+import { appsOf } from '../apps.ts'
 import { randomFrom } from '../random.ts'
+
+const { airline } = appsOf<typeof flights>(import.meta.resolve('../../examples/airline/airline.ts'))
+const seating = await appsOf<typeof seats>(import.meta.resolve('../../examples/seats/seats.ts')).default()
 
 // Sixty-four clients over HTTP compete for too few seats.
 
 const people = Array.from({ length: 64 }, (_, i) => `person-${i}`)
 
 /** An engine behind HTTP that uses the API key as the caller's name. */
-async function serve<A extends App>(t: TestContext, app: A, partitions: number) {
+async function serve<A extends App>(t: TestContext, app: AppBundle<A>, partitions: number) {
   const engine: Engine<A> = await createEngine({
     app,
     data: memoryStorage({ partitions }),
@@ -70,7 +74,7 @@ test('a hundred seats: each is booked once, by the client whose request was acce
 
 for (const partitions of [1, 8]) {
   test(`strict: of 192 bookings for 100 seats 100 are accepted (${partitions} partitions)`, async (t) => {
-    const { engine, connections } = await serve(t, airline('strict', 0), partitions)
+    const { engine, connections } = await serve(t, await airline('strict', 0), partitions)
     await engine.submit('open-flight', { flight: 'f1', seats: 100 }, { requestId: 'open' })
     const replies = await Promise.all(
       connections.flatMap((hence, i) =>
@@ -89,7 +93,7 @@ for (const partitions of [1, 8]) {
   })
 
   test(`loose with a margin of 5 %: all are accepted, at most 105 remain, every other one gets one apology (${partitions} partitions)`, async (t) => {
-    const { engine, connections } = await serve(t, airline('loose', { percent: 5 }), partitions)
+    const { engine, connections } = await serve(t, await airline('loose', { percent: 5 }), partitions)
     await engine.submit('open-flight', { flight: 'f1', seats: 100 }, { requestId: 'open' })
     const replies = await Promise.all(
       connections.flatMap((hence, i) =>

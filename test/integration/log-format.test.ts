@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { crc32 } from 'node:zlib'
-import { type App, createEngine, type Engine, HenceError } from 'hence'
+import { type App, type AppBundle, createEngine, type Engine, HenceError } from 'hence'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { type ControlRecord, type CorrectionRecord, decodeRecord } from '../../src/log/record.ts'
 import type * as made from '../apps/teller.ts'
@@ -281,10 +281,9 @@ function isChange({ record }: { readonly record: unknown }): boolean {
 }
 
 test('code changes, promotions and corrections, with every member and guarantee', async () => {
-  const house = (opened: App, options: object = {}) =>
+  const house = (opened: AppBundle, options: object = {}) =>
     createEngine({
       app: opened,
-      earlier: [teller, louder, silent] as never,
       data: home,
       partitions: 3,
       report: () => {},
@@ -299,17 +298,17 @@ test('code changes, promotions and corrections, with every member and guarantee'
         }),
       ),
     )
-  let engine: Engine<App> = await house(teller as never)
+  let engine: Engine<App> = await house(teller)
   await send(engine, 0, 20)
   await engine.close()
-  engine = await house(louder as never, { onCodeChange: 'continue' })
+  engine = await house(louder, { onCodeChange: 'continue' })
   await send(engine, 20, 40)
   const promote = async (requestId: string, note?: string) => {
     const { sha256: diff } = await engine.reprocessing.diff()
     const approval = { diff, ...(note !== undefined && { note }) }
     await engine.reprocessing.promote(approval, { requestId, principal: 'Zoë' })
   }
-  await engine.reprocessing.start({ app: silent as never })
+  await engine.reprocessing.start({ app: silent })
   await promote('p1', 'warum nicht')
   await send(engine, 40, 60)
   await promote('01920000-0000-7000-8000-000000000000')
@@ -344,6 +343,7 @@ test('code changes, promotions and corrections, with every member and guarantee'
     ' ',
   )
   assert.deepEqual(members, [
+    ['type', 'number', 'version'],
     ['type', 'number', 'version', 'before'],
     promotion,
     promotion.filter((member) => member !== 'note'),

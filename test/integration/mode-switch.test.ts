@@ -2,7 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEngine, type Mode } from 'hence'
 import { memoryStorage } from 'hence/testing'
-import { warehouse } from '../../examples/warehouse/warehouse.ts'
+import type * as made from '../../examples/warehouse/warehouse.ts'
+import { appsOf } from '../apps.ts'
+
+const { warehouse } = appsOf<typeof made>(import.meta.resolve('../../examples/warehouse/warehouse.ts'))
 
 // The mode is part of the code, so switching it is a change of code. The new mode decides from there on, or from the
 // beginning; see docs/how-to/constraints.md.
@@ -12,10 +15,9 @@ type Choice = 'refuse' | 'continue' | 'reprocess'
 function logOf(partitions: number) {
   const data = memoryStorage({ partitions })
   const alarms: string[] = []
-  const open = (mode: Mode, onCodeChange: Choice = 'refuse', from = data) =>
+  const open = async (mode: Mode, onCodeChange: Choice = 'refuse', from = data) =>
     createEngine({
-      app: warehouse(mode),
-      earlier: [warehouse('strict'), warehouse('loose')],
+      app: await warehouse(mode),
       data: from,
       onCodeChange,
       report: ({ level, message }) => level === 'alarm' && alarms.push(message),
@@ -60,7 +62,11 @@ for (const partitions of [1, 4]) {
     await engine.close()
 
     // Each part of the log is derived under the mode that was in force there.
-    engine = await open('strict', 'refuse', { ...memoryStorage({ partitions }), log: data.log })
+    engine = await open('strict', 'refuse', {
+      ...memoryStorage({ partitions }),
+      log: data.log,
+      kept: data.kept,
+    })
     assert.equal(await engine.digest(), digest)
     assert.deepEqual(alarms, [])
     await engine.close()

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { createEngine, type Engine } from 'hence'
 import { memoryStorage } from 'hence/testing'
-import seats, { type Seats } from '../../examples/seats/seats.ts'
+import type { Seats } from '../../examples/seats/seats.ts'
 import { openSite, type Site } from '../../examples/seats/site.ts'
 import { decodeRecord } from '../../src/log/record.ts'
 
@@ -21,7 +21,10 @@ export class SeatsHouse {
 
   static async open(): Promise<SeatsHouse> {
     const house = new SeatsHouse()
-    house.engine = await createEngine({ app: seats, data: house.#data })
+    house.engine = await createEngine<Seats>({
+      app: import.meta.resolve('../../examples/seats/seats.ts'),
+      data: house.#data,
+    })
     house.#site = await openSite(house.engine)
     house.#web = createServer((request, response) => house.#take(request, response)).listen(0, '127.0.0.1')
     house.#web.on('connection', (socket) => {

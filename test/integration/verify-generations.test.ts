@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { pathToFileURL } from 'node:url'
 import { type App, createEngine, type Engine } from 'hence'
 import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { hence } from '../hence-process.ts'
@@ -49,11 +48,8 @@ export default app('bank', {
 })
 `
 
-const open = async (name: keyof typeof modules, options: object = {}): Promise<Engine<App>> => {
-  const module = modules[name]
-  const { default: app } = await import(pathToFileURL(module).href)
-  return createEngine<typeof app>({ app: module, data, partitions: 3, report: () => {}, ...options })
-}
+const open = (name: keyof typeof modules, options: object = {}): Promise<Engine<App>> =>
+  createEngine({ app: modules[name], data, partitions: 3, report: () => {}, ...options })
 
 async function pay(engine: Engine<App>, from: number): Promise<void> {
   await Promise.all(

@@ -2,7 +2,11 @@ import type { TestContext } from 'node:test'
 import { createEngine, type Engine, type Report } from 'hence'
 import { type Caller, type ServerOptions, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
-import notes from './notes.ts'
+import { appsOf } from '../apps.ts'
+import type * as made from './notes.ts'
+
+/** The bundle of the app. */
+export const notes = await appsOf<typeof made>(import.meta.resolve('./notes.ts')).default()
 
 /** The callers of the tests, by the token they send: `Authorization: Test NAME`. */
 export const callers: Readonly<Record<string, Caller>> = {
@@ -15,7 +19,7 @@ export const callers: Readonly<Record<string, Caller>> = {
 }
 
 export interface Served {
-  readonly engine: Engine<typeof notes>
+  readonly engine: Engine<typeof made.default>
   readonly url: string
   readonly reports: Report[]
   /** As one of `callers`; undefined: without authorization. */

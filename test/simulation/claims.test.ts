@@ -7,11 +7,16 @@ import { systemTables } from '../../src/derivation/context.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
 import { State } from '../../src/state/state.ts'
 import { TableState } from '../../src/state/table.ts'
+import type * as made from '../apps/claims.ts'
+import { claimsApp } from '../apps/claims.ts'
+import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { checkProperty, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
-import { type ClaimsPlan, claimsApp, claimsPlan, keyCount, type Wants, wants } from './claims-app.ts'
+import { type ClaimsPlan, claimsPlan, keyCount, type Wants, wants } from './claims-plan.ts'
 import { CrashingStorage } from './crashing-storage.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../apps/claims.ts'))
 
 // Random apps with claims, on random numbers of partitions, with crashes in between. The worst result would be a claim
 // that was granted and is not held, or is held and was not granted; the next worst, a request that waits for ever.
@@ -152,7 +157,7 @@ async function live([plan, partitions, checkpointRows, failing, moments, seed]: 
       saved = store
     },
   })
-  const app = claimsApp(plan)
+  const app = await apps.claimsApp(plan)
   const broken: unknown[] = []
   const open = (isBare = false) =>
     createEngine({

@@ -6,10 +6,14 @@ import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
 import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
+import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
-import till, { fullAt } from '../faults/till.ts'
+import type * as made from '../faults/till.ts'
+import { fullAt } from '../faults/till.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
+
+const till = await appsOf<typeof made>(import.meta.resolve('../faults/till.ts')).default()
 
 // The whole engine on a disk that fails, crashes, and loses everything that was not synced, from one seed. A
 // ledger keeps the requests and the replies: nothing acknowledged is lost, nothing happens twice, every
@@ -17,7 +21,7 @@ import { randomFrom } from '../random.ts'
 
 const { runs, isSample } = runsOf(50)
 
-type Till = typeof till
+type Till = typeof made.default
 type Wish = { readonly id: string } & (
   | { readonly type: 'pay'; readonly input: { till: string; town: string; cents: number } }
   | { readonly type: 'empty'; readonly input: { till: string } }

@@ -3,12 +3,17 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { createEngine, HenceError, type Reply } from 'hence'
 import { partitionOf } from '../../src/log/partitions.ts'
+import type * as made from '../apps/planned.ts'
+import { keyCount, keyOf } from '../apps/planned.ts'
+import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { checkProperty, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { CrashingStorage } from './crashing-storage.ts'
 import { modelOf } from './model.ts'
-import { type AppPlan, appPlan, keyCount, keyOf, kinds, plannedApp } from './random-app.ts'
+import { type AppPlan, appPlan, kinds } from './random-app.ts'
+
+const { plannedApp } = appsOf<typeof made>(import.meta.resolve('../apps/planned.ts'))
 
 // Random apps and requests, some sent several times, on random numbers of partitions, with crashes in between. The
 // worst result would be a reply that changes; the next worst, a row that the log does not explain.
@@ -53,7 +58,7 @@ async function live([plan, partitions, checkpointRows, moments, seed]: World): P
   const random = randomFrom(seed)
   const clock = { now: () => 1_790_000_000_000 + Math.floor(random() * 1000) }
   const storage = new CrashingStorage({ partitions, clock, id: '0'.repeat(32), random })
-  const planned = plannedApp(plan)
+  const planned = await plannedApp(plan)
   const alarms: string[] = []
   const open = () =>
     createEngine({

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { eventId, RandomStream, requestSeed } from '../../src/derivation/seed.ts'
 import type { Log } from '../../src/log/log.ts'
 import { decodeRecord, type EventRecord } from '../../src/log/record.ts'
-import { type Action, type AppPlan, hopsMax, keyOf, mix, type Payload } from './random-app.ts'
+import { hopsMax, keyOf, mix, type Payload } from '../apps/planned.ts'
+import type { Action, AppPlan } from './random-app.ts'
 
 /** The rows and outcomes that an engine should have, computed from the log in the simplest way. */
 export interface Model {

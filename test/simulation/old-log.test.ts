@@ -1,22 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { app, createEngine, scopes } from 'hence'
+import { createEngine } from 'hence'
 import { memoryStorage } from 'hence/testing'
-import { z } from 'zod'
 import { encodeRequest } from '../../src/log/record.ts'
+import type * as made from '../apps/once.ts'
+import { appsOf } from '../apps.ts'
 import { HandClock } from '../hand-clock.ts'
+
+const apps = appsOf<typeof made>(import.meta.resolve('../apps/once.ts'))
 
 const day = 86_400_000
 
 test('a request that is twice in an old log is derived once, however late it is replayed', async () => {
-  const [box] = scopes('box')
-  const boxes = box.table('boxes', { value: z.object({ count: z.int() }) })
-  const add = box.request('add', {
-    input: z.object({ box: z.string() }),
-    key: (input) => input.box,
-    derive: (tx) => tx.put(boxes, { count: (tx.get(boxes)?.count ?? 0) + 1 }),
-  })
-  const house = app('house', { requests: [add], tables: [boxes] })
+  const house = await apps.house()
   const clock = new HandClock()
   const data = memoryStorage({ clock })
   const record = (box: string, id: number) => {

@@ -2,14 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEngine, HenceError, type KeyPart, type Reply } from 'hence'
 import { type Books, booksOf } from '../../examples/transfers/books.ts'
-import bank from '../../examples/transfers/transfers.ts'
+import type * as made from '../../examples/transfers/transfers.ts'
+import transfers from '../../examples/transfers/transfers.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
 import { State } from '../../src/state/state.ts'
 import { TableState } from '../../src/state/table.ts'
+import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { CrashingStorage } from './crashing-storage.ts'
+
+const bank = await appsOf<typeof made>(import.meta.resolve('../../examples/transfers/transfers.ts')).default()
 
 // Money moves between accounts on 16 partitions while the process crashes, appends fail or succeed unacknowledged,
 // requests are sent twice, and partitions are slow by turns. The worst result would be a cent lost or made; then an
@@ -50,7 +54,7 @@ function pictureOf(store: MemoryStore): Picture {
   const picture = new Picture()
   const state = new State(store)
   const codec = { encode: JSON.stringify, decode: JSON.parse }
-  for (const table of bank.tables.values()) {
+  for (const table of transfers.tables.values()) {
     for (const { key, value } of new TableState(state, table, codec).scan({}))
       picture.set(table.name, key, value)
   }

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createEngine, type RequestInput } from 'hence'
+import { bundleApp, createEngine, type RequestInput } from 'hence'
 import { memoryStorage, scenario } from 'hence/testing'
-import shop, { type Shop } from '../shop.ts'
-import firstShop from './shop.ts'
+import type { Shop } from '../shop.ts'
+
+const shop = await bundleApp<Shop>(import.meta.resolve('../shop.ts'))
+const firstShop = await bundleApp<Shop>(import.meta.resolve('./shop.ts'))
 
 const order = {
   number: '536365',

@@ -1,77 +1,24 @@
-import fc from 'fast-check'
-import { app, type Constraint, type Mode, reject, scopes, type Victims } from 'hence'
-import { z } from 'zod'
+import { app, type Constraint, reject, scopes } from 'hence'
+import type { ClaimsPlan, Wants } from '../simulation/claims-plan.ts'
+import { anything } from './anything.ts'
 
-/** Random apps of claims, as data: which constraints there are. Their names are `c0`, `c1` …, each with a scope of its own. */
-export interface ClaimsPlan {
-  readonly constraints: readonly {
-    readonly kind: 'unique' | 'capacity'
-    readonly mode: Mode
-    readonly limit: number
-    readonly overbook?: number
-    readonly victims: Victims
-    readonly review: 'auto' | 'human'
-  }[]
+const deadlineMs = 1_000
+
+interface Held {
+  constraint: string
+  key: string
+  units: number
 }
-
-export const keyCount = 3
-export const deadlineMs = 1_000
-
-const mode = fc.constantFrom<Mode>('strict', 'loose')
-const victims = fc.constantFrom<Victims>('newest', 'oldest', 'lowest-priority')
-const review = fc.constantFrom<'auto' | 'human'>('auto', 'auto', 'auto', 'human')
-export const claimsPlan: fc.Arbitrary<ClaimsPlan> = fc.record({
-  constraints: fc.array(
-    fc.oneof(
-      fc.record({ kind: fc.constant('unique' as const), mode, limit: fc.constant(1), victims, review }),
-      fc.record({
-        kind: fc.constant('capacity' as const),
-        mode,
-        limit: fc.nat(5),
-        overbook: fc.nat(2),
-        victims,
-        review,
-      }),
-    ),
-    { minLength: 1, maxLength: 4 },
-  ),
-})
-
-/** The claims that a request asks for. */
-export interface Wants {
-  readonly holder: number
-  readonly wants: readonly {
-    readonly of: number
-    readonly key: number
-    readonly units: number
-    readonly priority: number
-  }[]
-  readonly isRejected: boolean
-}
-export const wants: fc.Arbitrary<Wants> = fc.record({
-  holder: fc.nat(5),
-  wants: fc.array(
-    fc.record({
-      of: fc.nat(3),
-      key: fc.nat(keyCount - 1),
-      units: fc.integer({ min: 1, max: 3 }),
-      priority: fc.nat(2),
-    }),
-    { minLength: 1, maxLength: 4 },
-  ),
-  isRejected: fc.nat(7).map((n) => n === 0),
-})
 
 /**
  * The app records in `holdings` (holder and request → claims) what its requests hold, from what its derivations learn.
  */
 export function claimsApp(plan: ClaimsPlan) {
   const [holder] = scopes('holder')
-  const held = z.object({ constraint: z.string(), key: z.string(), units: z.int() })
-  const holdings = holder.table('holdings', { key: ['string'], value: z.object({ wants: z.array(held) }) })
-  const sorry = holder.table('sorry', { key: ['string'], value: z.object({ times: z.int() }) })
+  const holdings = holder.table('holdings', { key: ['string'], value: anything<{ wants: Held[] }>() })
+  const sorry = holder.table('sorry', { key: ['string'], value: anything<{ times: number }>() })
   const gone = holder.event('gone', {
-    data: z.object({ holder: z.string(), requestId: z.string(), constraint: z.string(), key: z.string() }),
+    data: anything<Record<'holder' | 'requestId' | 'constraint' | 'key', string>>(),
     key: (data) => data.holder,
   })
 
@@ -84,7 +31,7 @@ export function claimsApp(plan: ClaimsPlan) {
         ? judge.unique(`c${i}`, common)
         : judge.capacity(`c${i}`, { ...common, limit, overbook })
     const setLimit = judge.request(`limit-${i}`, {
-      input: z.object({ key: z.int(), limit: z.int() }),
+      input: anything<{ key: number; limit: number }>(),
       key: (input) => `k${input.key}`,
       derive(tx, input) {
         if (kind === 'unique') return reject('unique')
@@ -92,7 +39,7 @@ export function claimsApp(plan: ClaimsPlan) {
       },
     })
     const settle = judge.request(`settle-${i}`, {
-      input: z.object({ key: z.int() }),
+      input: anything<{ key: number }>(),
       key: (input) => `k${input.key}`,
       derive(tx) {
         const all = tx.settle(constraint as never)
@@ -107,7 +54,7 @@ export function claimsApp(plan: ClaimsPlan) {
 
   /** Several claims on one key are one, of all their units; of a unique constraint they are one of one unit. */
   function wantsOf(input: Wants) {
-    const merged = new Map<string, z.infer<typeof held>>()
+    const merged = new Map<string, Held>()
     for (const { of, key, units } of input.wants) {
       const isUnique = plan.constraints[of]!.kind === 'unique'
       const before = merged.get(`${of} ${key}`)?.units ?? 0
@@ -121,11 +68,7 @@ export function claimsApp(plan: ClaimsPlan) {
   }
 
   const want = holder.request('want', {
-    input: z.object({
-      holder: z.int(),
-      wants: z.array(z.object({ of: z.int(), key: z.int(), units: z.int(), priority: z.int() })),
-      isRejected: z.boolean(),
-    }),
+    input: anything<Wants>(),
     key: (input) => `h${input.holder}`,
     claims: (input) =>
       input.wants.map(({ of, key, units, priority }) =>
@@ -142,7 +85,7 @@ export function claimsApp(plan: ClaimsPlan) {
   })
 
   const release = holder.request('release', {
-    input: z.object({ holder: z.int(), of: z.int() }),
+    input: anything<{ holder: number; of: number }>(),
     key: (input) => `h${input.holder}`,
     derive(tx, { of }) {
       const count = tx.release(constraints[of]!)
@@ -154,7 +97,7 @@ export function claimsApp(plan: ClaimsPlan) {
     },
   })
   const confirm = holder.request('confirm', {
-    input: z.object({ holder: z.int(), of: z.int() }),
+    input: anything<{ holder: number; of: number }>(),
     key: (input) => `h${input.holder}`,
     derive: (tx, { of }) => ({ count: tx.confirm(constraints[of]!) }),
   })

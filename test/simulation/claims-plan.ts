@@ -1,0 +1,62 @@
+import fc from 'fast-check'
+import type { Mode, Victims } from 'hence'
+
+/** Random apps of claims, as data: which constraints there are. Their names are `c0`, `c1` …, each with a scope of its own. */
+export interface ClaimsPlan {
+  readonly constraints: readonly {
+    readonly kind: 'unique' | 'capacity'
+    readonly mode: Mode
+    readonly limit: number
+    readonly overbook?: number
+    readonly victims: Victims
+    readonly review: 'auto' | 'human'
+  }[]
+}
+
+export const keyCount = 3
+export const deadlineMs = 1_000
+
+const mode = fc.constantFrom<Mode>('strict', 'loose')
+const victims = fc.constantFrom<Victims>('newest', 'oldest', 'lowest-priority')
+const review = fc.constantFrom<'auto' | 'human'>('auto', 'auto', 'auto', 'human')
+export const claimsPlan: fc.Arbitrary<ClaimsPlan> = fc.record({
+  constraints: fc.array(
+    fc.oneof(
+      fc.record({ kind: fc.constant('unique' as const), mode, limit: fc.constant(1), victims, review }),
+      fc.record({
+        kind: fc.constant('capacity' as const),
+        mode,
+        limit: fc.nat(5),
+        overbook: fc.nat(2),
+        victims,
+        review,
+      }),
+    ),
+    { minLength: 1, maxLength: 4 },
+  ),
+})
+
+/** The claims that a request asks for. */
+export interface Wants {
+  readonly holder: number
+  readonly wants: readonly {
+    readonly of: number
+    readonly key: number
+    readonly units: number
+    readonly priority: number
+  }[]
+  readonly isRejected: boolean
+}
+export const wants: fc.Arbitrary<Wants> = fc.record({
+  holder: fc.nat(5),
+  wants: fc.array(
+    fc.record({
+      of: fc.nat(3),
+      key: fc.nat(keyCount - 1),
+      units: fc.integer({ min: 1, max: 3 }),
+      priority: fc.nat(2),
+    }),
+    { minLength: 1, maxLength: 4 },
+  ),
+  isRejected: fc.nat(7).map((n) => n === 0),
+})
