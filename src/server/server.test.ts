@@ -531,7 +531,7 @@ test('metrics are labelled by route, never by path', async (t) => {
   )
   assert.match(text, /^hence_submit_seconds_count 2$/m)
   assert.match(text, /^hence_replies_total\{outcome="replayed"\} 1$/m)
-  assert.match(text, /^hence_records_applied\{partition="0"\} 1$/m)
+  assert.match(text, /^hence_records_applied\{partition="0"\} 2$/m)
   assert.doesNotMatch(text, /secret-name/)
   for (const line of text.trim().split('\n')) {
     assert.match(line, /^(# (HELP|TYPE) hence_\w+ .+|hence_\w+(\{(\w+="[^"]*",?)+\})? [\d.e+-]+)$/)
@@ -563,6 +563,6 @@ test('OpenTelemetry: one span per request, with its id, in the trace of the call
   assert.equal(span?.spanContext().traceId, traceId)
   assert.equal(span?.parentSpanContext?.spanId, 'b7ad6b7169203331')
   assert.equal(span?.attributes['hence.request_id'], 'traced')
-  assert.equal(span?.attributes['hence.token'], '0:0')
+  assert.equal(span?.attributes['hence.token'], '0:1')
   assert.equal(span?.attributes['http.response.status_code'], 200)
 })
