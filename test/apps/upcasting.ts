@@ -24,7 +24,7 @@ export function bank() {
   return app('bank', { requests: [deposit], tables: [accounts] })
 }
 
-/** What an upcaster may do wrong. */
+/** Upcasters with a mistake, by what they do. */
 const steps = {
   throws: () => {
     throw new Error('no such thing')
