@@ -5,7 +5,7 @@ import { rejectionNotReturned } from '../sandbox/from-outside.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import type { Deriving } from '../sandbox/realm-language.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
-import { endsWithin, type Interrupted, Interruption, isStackOverflow } from '../sandbox/timed.ts'
+import { elapsedMs, type Interrupted, Interruption, isStackOverflow } from '../sandbox/timed.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 import type { Chain, Origin } from './chain.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
@@ -50,8 +50,8 @@ export class AppCode {
     }
     this.#context.program.deriving.slip = undefined
     try {
-      if (record.limitMs === undefined || !isApps) act()
-      else this.#within(record.limitMs, act, () => interrupted(derivation, n))
+      if (record.isWatched && isApps) this.#watched(derivation, n, act)
+      else act()
       this.#throwFault()
       return undefined
     } catch (error) {
@@ -63,12 +63,19 @@ export class AppCode {
     }
   }
 
-  #within(limitMs: number, act: () => void, describe: () => Interrupted): void {
+  /** Takes the time of an act. An interruption leaves it under way. */
+  #watched(derivation: Derivation, n: number, act: () => void): void {
     const record = this.#recordContext
-    record.begins?.(describe())
-    const tookMs = endsWithin(limitMs, act)
-    if (tookMs === undefined) throw new Interruption('derivation-too-long', describe())
-    record.longestMs = Math.max(record.longestMs, tookMs)
+    const described = interrupted(derivation, n)
+    record.begins?.(described)
+    const since = elapsedMs()
+    record.underWay = { derivation: described, since }
+    try {
+      act()
+    } finally {
+      record.underWay = undefined
+      record.longestMs = Math.max(record.longestMs, elapsedMs() - since)
+    }
   }
 
   /** The data of an event, in the version that the app knows. */

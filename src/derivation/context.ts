@@ -40,13 +40,15 @@ export interface RecordContext {
   readonly root: { readonly partition: number; readonly offset: number } | undefined
   /** The rulings on derivations of the record. */
   readonly rulings: readonly Ruling[]
-  /** How long one derivation may take, in milliseconds; undefined: as long as it needs. */
-  readonly limitMs: number | undefined
-  /** Called before each derivation that has a limit. */
+  /** Whether the time of each derivation that runs the app's code is taken. */
+  readonly isWatched: boolean
+  /** Called, while the time is taken, before each derivation that runs the app's code. */
   readonly begins: ((derivation: Interrupted) => void) | undefined
+  /** Such a derivation that has begun and not ended, and when it began. */
+  underWay: { readonly derivation: Interrupted; readonly since: number } | undefined
   /** How many derivations of the record have begun. */
   attempts: number
-  /** How long the longest of them took, in milliseconds, if there is a limit. */
+  /** How long the longest of them took, in milliseconds, if the time was taken. */
   longestMs: number
   /** Whether a partition key belongs to the partition of the record. */
   isHere(key: string): boolean
@@ -72,8 +74,9 @@ export function recordContext(
     time: 0,
     root: undefined,
     rulings: noRulings,
-    limitMs: undefined,
+    isWatched: false,
     begins: undefined,
+    underWay: undefined,
     attempts: 0,
     longestMs: 0,
     isHere: (key: string) => isHere(key, context.partition),

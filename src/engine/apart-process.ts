@@ -47,7 +47,7 @@ try {
         begins(partition, offset, derivation) {
           if (isRecord(partition, offset) && derivation !== undefined) say({ begins: derivation })
         },
-        derivationMs: (partition, offset) =>
+        recordMs: (partition, offset) =>
           isRecord(partition, offset) ? derivationMs : decidedTimes * derivationMs,
         derived(partition, offset) {
           if (!isRecord(partition, offset)) return undefined
@@ -60,7 +60,8 @@ try {
 } catch (error) {
   const { derivation, at: where } = error instanceof Interruption ? error : {}
   if (derivation === undefined || !isRecord(where!.partition, where!.offset)) throw error
-  say({ interrupted: (error as Interruption).code, derivation })
+  const { code, ms } = error as Interruption
+  say({ interrupted: code, derivation, ms })
 }
 process.exit()
 

@@ -28,7 +28,7 @@ export interface ApartOptions {
 /** A line that the process prints: a derivation of the record begins, was interrupted, or all of them have ended. */
 export type ApartLine =
   | { readonly begins: Interrupted }
-  | { readonly interrupted: InterruptionCode; readonly derivation: Interrupted }
+  | { readonly interrupted: InterruptionCode; readonly derivation: Interrupted; readonly ms: number }
   | { readonly ended: true }
 
 /**
@@ -68,7 +68,11 @@ export async function deriveApart(
   const last = found.at(-1)
   if (last === undefined) throw notExamined(options.at, errors)
   if ('ended' in last) return undefined
-  if ('interrupted' in last) return new Interruption(last.interrupted, last.derivation)
+  if ('interrupted' in last) {
+    const interruption = new Interruption(last.interrupted, last.derivation)
+    interruption.ms = last.ms
+    return interruption
+  }
   return new Interruption('derivation-too-large', last.begins)
 }
 

@@ -1,3 +1,4 @@
+import { assert } from '../assert.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log, Position } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
@@ -59,24 +60,24 @@ export async function deriveTail(
   options: {
     readonly decided: readonly number[]
     readonly partitions?: readonly number[]
-    readonly interrupted?: Interruption
+    readonly interrupted?: Interruption | undefined
+    /** Go back to the last checkpoint first. */
+    readonly startOver?: boolean
   },
 ): Promise<number> {
   const { log, live } = host
   const { decided } = options
   const began = recordsBefore(live().processor.positions)
-  const known: Known = { slow: new Set(), survived: new Set() }
+  const known: Known = { slow: new Map(), examined: new Set() }
   let { interrupted } = options
-  for (;;) {
-    if (interrupted !== undefined) {
-      await respond(host, decided, interrupted, known)
-      await live().reload()
-    }
+  for (let startsOver = options.startOver === true; ; startsOver = true) {
+    if (interrupted !== undefined) await respond(host, decided, interrupted, known)
+    if (startsOver) await live().reload()
     try {
       const isApart = interrupted !== undefined || host.run !== undefined
       const limits = limitsOf(host, decided, isApart ? known : undefined)
       await replay(log, live(), {
-        ...(interrupted === undefined && options.partitions && { partitions: options.partitions }),
+        ...(!startsOver && options.partitions && { partitions: options.partitions }),
         pause: host.pause,
         applied(applied) {
           if (applied.offset >= decided[applied.partition]!) host.passOn(applied)
@@ -94,10 +95,10 @@ export async function deriveTail(
 
 /** Records, by position, that were met before. */
 interface Known {
-  /** They have exceeded the limit of a group, and so get all their time. */
-  readonly slow: Set<number>
-  /** Processes died at them, and one that derived them by itself did not. */
-  readonly survived: Set<number>
+  /** How long they may take, in milliseconds, since they have exceeded the limit of a group. */
+  readonly slow: Map<number, number>
+  /** Processes died at them, and they were derived in a process of their own. */
+  readonly examined: Set<number>
 }
 
 /** @param known undefined: records are derived in groups */
@@ -117,14 +118,15 @@ function limitsOf(
       begins(partition, offset, derivation) {
         if (run === undefined || derivation !== undefined) return
         const deaths = run.begins(partition, offset) - 1
-        if (deaths < deathsMax || known.survived.has(positionNumber(partition, offset))) return
+        if (deaths < deathsMax || known.examined.has(positionNumber(partition, offset))) return
         const suspected = new Interruption('derivation-too-large')
         suspected.at = { partition, offset }
         throw suspected
       },
-      derivationMs(partition, offset) {
-        if (live().processor.rulings.isMarked(partition, offset)) return decidedTimes * derivationMs
-        return known.slow.has(positionNumber(partition, offset)) ? derivationMs : suspectMs(derivationMs)
+      recordMs(partition, offset) {
+        const isMarked = live().processor.rulings.isMarked(partition, offset)
+        const least = isMarked ? decidedTimes * derivationMs : suspectMs(derivationMs)
+        return Math.max(least, known.slow.get(positionNumber(partition, offset)) ?? 0)
       },
       async derived(partition, offset, ms) {
         if (ms < suspectMs(derivationMs)) return
@@ -146,7 +148,7 @@ async function respond(
   host: TailHost,
   decided: readonly number[],
   interrupted: Interruption,
-  { slow, survived }: Known,
+  { slow, examined }: Known,
 ): Promise<void> {
   const { log, live, report } = host
   const { derivationMs } = live()
@@ -162,12 +164,10 @@ async function respond(
       message: `Processes have died at record ${at.partition}:${at.offset}. It is derived in a process of its own.`,
     })
     const found = await host.deriveApart?.(at)
-    if (found === undefined) {
-      survived.add(key)
-      return
-    }
+    examined.add(key)
+    if (found === undefined) return
     found.at = at
-    if (found.code === 'derivation-too-long') slow.add(key)
+    if (found.code === 'derivation-too-long') slow.set(key, derivationMs)
     interruption = found
   }
   const { code, derivation } = interruption
@@ -187,26 +187,24 @@ async function respond(
     )
   }
   const name = `Record ${partition}:${offset}`
-  if (derivation === undefined) {
+  const given = slow.get(key)
+  // Not one derivation took that long, but many together, or Hence's own work with their claims.
+  const isOne =
+    derivation !== undefined && (code !== 'derivation-too-long' || interruption.ms > 0.9 * derivationMs)
+  if (code === 'derivation-too-long' && (given === undefined || !isOne)) {
+    const gets = given === undefined ? derivationMs : 2 * given
+    slow.set(key, gets)
     report({
-      level: 'warning',
-      code: 'derivation-slow',
-      message: `${name} (${await describe(log, at)}) takes long to derive. It is derived again, by itself.`,
-    })
-    return
-  }
-  const { type } = derivation
-  if (code === 'derivation-too-long' && !slow.has(key)) {
-    slow.add(key)
-    report({
-      level: 'alarm',
+      level: given === undefined ? 'alarm' : 'warning',
       code: 'derivation-slow',
       message:
-        `${name} (${type} ${JSON.stringify(derivation.key)}) has been deriving for ${suspectMs(derivationMs)} ms. ` +
-        `It gets ${derivationMs} ms; if it does not end by then, it counts as failed, and the others go on.`,
+        `${name} (${await describe(log, at)}) has been deriving for ${given ?? suspectMs(derivationMs)} ms. It gets ${gets} ms. A ` +
+        `derivation that does not end within ${derivationMs} ms counts as failed, and the others go on.`,
     })
     return
   }
+  assert(derivation !== undefined, 'a derivation that is ruled on is known')
+  const { type } = derivation
   const ruling: Ruling = {
     version: program.version,
     offset,

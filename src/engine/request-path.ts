@@ -18,7 +18,8 @@ import type { Processor } from '../processor/processor.ts'
 import type { Reader } from '../query/reader.ts'
 import type { Reporter } from '../report.ts'
 import { Admission, type Until } from '../request/admission.ts'
-import { inputOf, messageOf, requestOf } from '../request/message.ts'
+import { type AdmittedRequest, inputOf, requestOf } from '../request/message.ts'
+import { Validation } from '../request/validation.ts'
 import { checkWindow } from '../request/window.ts'
 import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
@@ -48,6 +49,11 @@ export class RequestPath {
   readonly #ticker: Ticker
   readonly #ending = new AbortController()
   readonly #groups = new GroupSize()
+  readonly #validation = new Validation(
+    () => suspectMs(this.#live.derivationMs),
+    () => this.#live.program.realm,
+    () => void this.#startOver(this.#writers[0]!).catch((error) => this.halt(error)),
+  )
   /** Settles when the live generation, which an interruption made start over, has caught up. */
   #reloading: Promise<unknown> | undefined
   /** The first record of the group that was interrupted. */
@@ -114,6 +120,7 @@ export class RequestPath {
     const { requestId, principal = '' } = options ?? {}
     if (this.#intake.reopening) await this.#intake.opened()
     for (;;) {
+      if (this.#reloading) await this.#reloading
       this.closed.throwIfAborted()
       const { realm } = this.#live.program
       const definition = requestOf(this.app, type)
@@ -129,11 +136,23 @@ export class RequestPath {
       const stored = this.#processor.decided(identity)
       if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
       if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
-      const message = messageOf(definition, sent, realm)
-      const { outgoing, answer } = this.#admission.admit(identity, message, until)
-      this.write(partitionOf(message.key, this.#log.partitions), outgoing)
-      return answer
+      return new Promise((resolve, reject) => {
+        const done = (validated: AdmittedRequest | { readonly error: unknown }) => {
+          if ('error' in validated) reject(validated.error)
+          // Another one with this id was admitted meanwhile.
+          else if (this.#admission.find(identity)) resolve(this.#send(type, input, options, until))
+          else resolve(this.#admit(identity, validated, until))
+        }
+        this.#validation.add({ definition, input: sent, done })
+      })
     }
+  }
+
+  async #admit(identity: Identity, message: AdmittedRequest, until: Until): Promise<Reply | Enqueued> {
+    this.closed.throwIfAborted()
+    const { outgoing, answer } = this.#admission.admit(identity, message, until)
+    this.write(partitionOf(message.key, this.#log.partitions), outgoing)
+    return answer
   }
 
   /** Answers a retry of a request that the log has. */
@@ -230,15 +249,16 @@ export class RequestPath {
   }
 
   /** After an interruption: the generation goes back to its last checkpoint, and applies all that the log holds. */
-  async #startOver(writer: PartitionWriter, interrupted: Interruption): Promise<void> {
+  async #startOver(writer: PartitionWriter, interrupted?: Interruption): Promise<void> {
     const decided = [...this.#processor.positions]
-    const { partition, offset } = this.#undecided!
-    decided[partition] = offset
+    if (interrupted !== undefined) decided[this.#undecided!.partition] = this.#undecided!.offset
     const delivers = this.delivery.isRunning
     const work = async () => {
       await this.checkpointer.saving?.catch(() => {})
       await this.delivery.stop({ atOnce: true })
-      await writer.persist(async () => void (await this.#deriveTail({ decided, interrupted })))
+      await writer.persist(
+        async () => void (await this.#deriveTail({ decided, interrupted, startOver: true })),
+      )
     }
     this.#reloading = work().finally(() => {
       this.#reloading = undefined
@@ -389,6 +409,8 @@ export class RequestPath {
 
   /** Resolves when every queued record, with all events that follow, is applied. */
   async idle(): Promise<void> {
+    this.#validation.flush()
+    await this.settled()
     // A drained partition may get events from one that was not.
     do await Promise.all(this.#writers.map((writer) => writer.drained()))
     while (this.#writers.some((writer) => writer.isBusy))
@@ -430,6 +452,7 @@ export class RequestPath {
 
   /** Admits nothing more. */
   close(why: HenceError): void {
+    this.#validation.flush()
     if (!this.closed.aborted) this.#ending.abort(why)
     this.#ticker.stop()
   }

@@ -1,5 +1,5 @@
 import { HenceError } from '../failure.ts'
-import { endsWithin, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
+import { endsWithin, type Interruption, type InterruptionCode } from '../sandbox/timed.ts'
 import type { Processor } from './processor.ts'
 
 /** How long one derivation may take by default, in milliseconds. */
@@ -24,11 +24,7 @@ export class GroupSize {
    */
   apply(processor: Processor, count: number, ms: number, act: () => void): void {
     const tookMs = endsWithin(ms, act)
-    if (tookMs === undefined) {
-      const interruption = new Interruption('derivation-too-long')
-      interruption.at = processor.current
-      throw interruption
-    }
+    if (tookMs === undefined) throw processor.interruption()
     if (count < this.#records && tookMs < ms / part) return
     const wanted = Math.floor((count * ms) / part / Math.max(tookMs, 0.01))
     this.#records = Math.max(1, Math.min(wanted, 4 * count, groupMax))

@@ -14,7 +14,7 @@ import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-hist
 import { partitionOf } from '../log/partitions.ts'
 import type { ControlRecord, EventRecord, LogRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
-import { type Interrupted, Interruption } from '../sandbox/timed.ts'
+import { elapsedMs, type Interrupted, Interruption } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
 import type { State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
@@ -146,22 +146,26 @@ export class Processor {
     return this.completion.isEmpty && this.#order.isEmpty
   }
 
-  /** The position of the record that was derived last, or is being derived. */
-  get current(): { readonly partition: number; readonly offset: number } {
-    const { partition, offset } = this.#recordContext
-    return { partition, offset }
-  }
-
   /**
-   * Limits each derivation of the records to come, in milliseconds; undefined takes the limit off.
+   * Takes the time of each derivation of the records to come, or ends that.
    * @param begins called before each derivation that runs the app's code
    */
-  limit(ms: number | undefined, begins?: (derivation: Interrupted) => void): void {
-    this.#recordContext.limitMs = ms
+  watch(isWatched: boolean, begins?: (derivation: Interrupted) => void): void {
+    this.#recordContext.isWatched = isWatched
     this.#recordContext.begins = begins
+    this.#recordContext.underWay = undefined
   }
 
-  /** How long the longest derivation of the last record took under the limit, in milliseconds. */
+  /** The interruption of the record that is being derived, where its derivations are watched: of the one under way. */
+  interruption(): Interruption {
+    const { partition, offset, underWay } = this.#recordContext
+    const interruption = new Interruption('derivation-too-long', underWay?.derivation)
+    interruption.at = { partition, offset }
+    if (underWay !== undefined) interruption.ms = elapsedMs() - underWay.since
+    return interruption
+  }
+
+  /** How long the longest derivation of the last record took, in milliseconds, if it was watched. */
   get longestMs(): number {
     return this.#recordContext.longestMs
   }

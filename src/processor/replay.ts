@@ -2,7 +2,7 @@ import { HenceError } from '../failure.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
-import { type Interrupted, Interruption } from '../sandbox/timed.ts'
+import { endsWithin, type Interrupted, Interruption } from '../sandbox/timed.ts'
 import type { Applied } from './applied.ts'
 import { cannotDerive, GroupSize } from './limits.ts'
 import type { Processor } from './processor.ts'
@@ -43,7 +43,7 @@ interface ReplayOptions {
 export interface ReplayLimits {
   /** How long a group of records may take from this one on, in milliseconds. */
   readonly groupMs: (partition: number, offset: number) => number
-  /** Derive one record at a time, from some offsets on, and limit each derivation. */
+  /** Derive one record at a time, from some offsets on, each under its own limit. */
   readonly apart?: {
     /** By partition. */
     readonly from: readonly number[]
@@ -52,8 +52,8 @@ export interface ReplayLimits {
      * replay.
      */
     readonly begins?: (partition: number, offset: number, derivation?: Interrupted) => void
-    /** How long one derivation of a record may take, in milliseconds. */
-    readonly derivationMs: (partition: number, offset: number) => number
+    /** How long a record may take, with all that is derived with it, in milliseconds. */
+    readonly recordMs: (partition: number, offset: number) => number
     /** Called with the time of the longest derivation of a record, before its results are passed on. */
     readonly derived: (partition: number, offset: number, ms: number) => Promise<void> | undefined
   }
@@ -195,19 +195,22 @@ function applyFrom(
   return offset - from
 }
 
-/** Applies one record, and limits each of its derivations. */
+/** Applies one record under its own limit. */
 function applyApart(
   cursor: PartitionCursor,
   processor: Processor,
   { applied }: ReplayOptions,
-  { begins, derivationMs, derived }: NonNullable<ReplayLimits['apart']>,
+  { begins, recordMs, derived }: NonNullable<ReplayLimits['apart']>,
 ): { taken: number; passOn?: () => Promise<void> } {
   const { partition, batch, offset } = cursor
   begins?.(partition, offset)
   const watch = begins && ((derivation: Interrupted) => begins(partition, offset, derivation))
-  processor.limit(derivationMs(partition, offset), watch)
-  const result = applyNext(processor, partition, offset, batch)
-  processor.limit(undefined)
+  processor.watch(true, watch)
+  const results: ReturnType<typeof applyNext>[] = []
+  const act = () => results.push(applyNext(processor, partition, offset, batch))
+  if (endsWithin(recordMs(partition, offset), act) === undefined) throw processor.interruption()
+  processor.watch(false)
+  const [result] = results
   if (result === undefined) return { taken: 0 }
   if (result === 'passed') return { taken: 1 }
   const { longestMs } = processor

@@ -20,7 +20,7 @@ export interface AdmittedRequest {
 }
 
 /** The part of a request's definition that admission needs; operator requests have the version 1. */
-type AdmittedDefinition = Pick<Request, 'name' | 'input' | 'key'> & Partial<Pick<Request, 'version'>>
+export type AdmittedDefinition = Pick<Request, 'name' | 'input' | 'key'> & Partial<Pick<Request, 'version'>>
 
 /**
  * The definition of a request: one of the app's or an operator request.

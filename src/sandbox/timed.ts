@@ -22,6 +22,8 @@ export class Interruption extends Error {
   readonly code: InterruptionCode
   /** The derivation, where it is known. */
   readonly derivation: Interrupted | undefined
+  /** How long the derivation had taken, in milliseconds. */
+  ms = 0
   /** The position of the record, as the processor adds it. */
   at: { readonly partition: number; readonly offset: number } | undefined
 
@@ -33,7 +35,7 @@ export class Interruption extends Error {
 }
 
 /** A realm of its own, so that the process's global object stays as it is. */
-const realm = createContext(constants.DONT_CONTEXTIFY, { name: 'hence-timed' }) as { act?: () => void }
+const realm = createContext(constants.DONT_CONTEXTIFY, { name: 'hence-timed' }) as { act?: () => unknown }
 const script = new Script('act()', { filename: 'hence-timed.js' })
 
 /**
@@ -41,7 +43,7 @@ const script = new Script('act()', { filename: 'hence-timed.js' })
  * and no `finally` runs. One call costs about 0.1 ms of processor time, for a thread that watches.
  * @returns how long it took, in milliseconds; undefined if it was ended
  */
-export function endsWithin(ms: number, act: () => void): number | undefined {
+export function endsWithin(ms: number, act: () => unknown): number | undefined {
   realm.act = act
   const began = performance.now()
   try {
@@ -63,4 +65,9 @@ export function isStackOverflow(error: unknown): boolean {
   } catch {
     return false
   }
+}
+
+/** Milliseconds since some moment, for taking the time of derivations. */
+export function elapsedMs(): number {
+  return performance.now()
 }

@@ -50,6 +50,23 @@ const send = jar.request('send', {
   },
 })
 
+/** Its schema backtracks for hours on text that ends with another letter. */
+const name = jar.request('name', {
+  input: z.object({ jar: z.string(), text: z.string().regex(/^(a+)+$/) }),
+  key: (input) => input.jar,
+  derive: (tx) => add(tx),
+})
+
+/** Its key takes for ever with step 0. */
+const find = jar.request('find', {
+  input,
+  key({ jar, step }) {
+    for (let x = 0; x < 10; x += step);
+    return jar
+  },
+  derive: (tx) => add(tx),
+})
+
 /** Backtracks for hours on text that ends with another letter. */
 const match = jar.request('match', {
   input: z.object({ jar: z.string(), text: z.string() }),
@@ -104,7 +121,7 @@ const arrives = jar.on(sent, (tx, { step }) => {
 })
 
 export default app('poison', {
-  requests: [count, walk, send, match, dive, sink, fill],
+  requests: [count, walk, send, name, find, match, dive, sink, fill],
   tables: [counts],
   reactions: [arrives],
 })

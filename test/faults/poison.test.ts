@@ -113,6 +113,38 @@ test('a reaction that does not end is ruled on alone: its request and the other 
   }
 })
 
+test('a schema or key that does not end is a refusal of its request alone', async () => {
+  for (const partitions of [1, 2]) {
+    await withEngines(partitions, async (open) => {
+      const engine = await open()
+      await engine.submit('count', { jar: 'a' }, { requestId: 'first' })
+      const answers = await Promise.allSettled([
+        engine.submit('count', { jar: 'a' }, { requestId: 'before' }),
+        engine.submit('name', { jar: 'a', text: `${'a'.repeat(60)}b` }, { requestId: 'name' }),
+        engine.submit('find', { jar: 'a', step: 0 }, { requestId: 'find' }),
+        engine.submit('name', { jar: 'a', text: 'aaa' }, { requestId: 'good' }),
+        engine.submit('count', { jar: 'a' }, { requestId: 'after' }),
+      ])
+      assert.deepEqual(
+        answers.map((answer) =>
+          answer.status === 'rejected' ? answer.reason.code : 'value' in answer.value && answer.value.value,
+        ),
+        [2, 'validation-too-long', 'validation-too-long', 3, 4],
+      )
+      assert.deepEqual(await engine.get('counts', ['a']), { n: 4 })
+      const { value } = (await engine.submit('count', { jar: 'a' }, { requestId: 'last' })) as {
+        value: number
+      }
+      assert.equal(value, 5)
+      const digest = await engine.digest()
+      await engine.close()
+      const reopened = await open()
+      assert.equal(await reopened.digest(), digest)
+      await reopened.close()
+    })
+  }
+})
+
 test('what took long and ended is never ruled on later', async () => {
   // So many steps that they take a tenth of a second or more here.
   let step = 1
