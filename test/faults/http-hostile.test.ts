@@ -115,8 +115,11 @@ type Schema = Record<string, never> & {
   type?: string
   enum?: unknown[]
   properties?: Record<string, Schema>
+  items?: Schema
   required?: string[]
 }
+
+type Contents = Record<string, { schema: Schema }>
 
 /** Values that mostly match a schema of the document; now and then one is out of bounds. */
 function fitting(schema: Schema): fc.Arbitrary<unknown> {
@@ -128,6 +131,7 @@ function fitting(schema: Schema): fc.Arbitrary<unknown> {
     integer: () => fc.oneof(fc.integer({ min: -1, max: 9 }), fc.maxSafeInteger()),
     number: () => fc.double({ noNaN: true, noDefaultInfinity: true }),
     boolean: () => fc.boolean(),
+    array: () => fc.array(fitting(schema.items ?? ({} as Schema)), { maxLength: 3 }),
     object: () =>
       fc.record(
         Object.fromEntries(
@@ -148,8 +152,8 @@ test("random requests from the OpenAPI document: no answer is a 5xx, except the 
       Record<
         string,
         {
-          parameters?: { name: string; in: string; schema: Schema }[]
-          requestBody?: { content: Record<string, { schema: Schema }> }
+          parameters?: ({ name: string; in: string } & ({ schema: Schema } | { content: Contents }))[]
+          requestBody?: { content: Contents }
         }
       >
     >
@@ -188,10 +192,13 @@ test("random requests from the OpenAPI document: no answer is a 5xx, except the 
       : fc.constant(undefined)
     const given = fc.record(
       Object.fromEntries(
-        parameters.map(({ name, in: place, schema }) => [
-          name,
-          place === 'header' ? headerValue : fc.oneof(rough, fitting(schema).map(String)),
-        ]),
+        parameters.map((each) => {
+          const value =
+            'schema' in each
+              ? fitting(each.schema).map(String)
+              : fitting(each.content['application/json']!.schema).map((json) => JSON.stringify(json))
+          return [each.name, each.in === 'header' ? headerValue : fc.oneof(rough, value)]
+        }),
       ),
       { requiredKeys: parameters.filter((each) => each.in === 'path').map(({ name }) => name) as never },
     )
