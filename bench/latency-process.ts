@@ -59,7 +59,7 @@ for (const [inFlight, count] of [
     loop.kill('SIGKILL')
     await once(loop, 'exit')
     if (await reprocessing.status()) await reprocessing.resume()
-    else await reprocessing.start({ module }, { again: true })
+    else await reprocessing.start({ app: module }, { again: true })
     const before = (await reprocessing.status())!.records
     const startedAt = performance.now()
     beside.push(await send(inFlight, count))

@@ -27,7 +27,7 @@ const engine = await createEngine<typeof app>({ app: module, data: data! })
 const { reprocessing } = engine
 const processorBefore = processorMicros()
 const startedAt = performance.now()
-await reprocessing.start({ module }, { again: true })
+await reprocessing.start({ app: module }, { again: true })
 const { records } = await reprocessing.caughtUp()
 const caughtUpAt = performance.now()
 const [child] = childrenOf(process.pid)

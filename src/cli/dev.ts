@@ -64,7 +64,7 @@ export function devCommand() {
 async function load(module: string): Promise<AppBundle> {
   const code = await bundleApp(module)
   // An error while the code loads is thrown here, where nothing depends on it yet.
-  sandboxed(code).close()
+  sandboxed(code)
   return code
 }
 

@@ -536,7 +536,7 @@ test('handlers are for effects of the app; without them effects are kept', async
       fax() {},
     } as never,
   })
-  await assert.rejects(unknown, { code: 'app-mismatch' })
+  await assert.rejects(unknown, { code: 'option-invalid' })
   for (const bad of [
     { concurrency: 0 },
     { triesMax: Number.NaN },

@@ -18,7 +18,7 @@ export class Deliverer {
 
   /**
    * @param handlers by the name of the effect; effects without one wait
-   * @throws HenceError `app-mismatch`, `option-invalid` (change)
+   * @throws HenceError `option-invalid` (change)
    */
   constructor(app: App, handlers: Readonly<Record<string, Handler | Delivery>>, host: DeliveryHost) {
     this.#clock = host.clock
@@ -26,7 +26,7 @@ export class Deliverer {
       const effect = app.effects.get(name)
       if (effect === undefined) {
         throw new HenceError(
-          'app-mismatch',
+          'option-invalid',
           'change',
           `There is a handler for the effect "${name}", which the app "${app.name}" does not define.`,
         )

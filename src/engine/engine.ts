@@ -28,8 +28,7 @@ export interface EngineOptions<A extends App> {
    * The app: the path or file URL of its pure module, or what `bundleApp` returned. All its code runs in a sandbox.
    * `createEngine<typeof shop>({ app: import.meta.resolve('./shop.ts'), … })` types the engine.
    */
-  readonly app: AppSource<A> | A
-  readonly module?: string
+  readonly app: AppSource<A>
   /** The directory of the log and of everything derived from it; created if it is missing. */
   readonly data: string | Storage
   /** The number of partitions of a new log, 1 to 1,024; ignored for an existing log. Default 1. */
@@ -43,8 +42,6 @@ export interface EngineOptions<A extends App> {
    *   To see the differences first, start the old code and use `reprocessing`.
    */
   readonly onCodeChange?: 'refuse' | 'continue' | 'reprocess'
-  /** Earlier versions of the app, for engines without `module`; engines with one keep the code of all versions. */
-  readonly earlier?: readonly App[]
   /** Dev mode: derive every record twice and compare, and check rows against their schemas. Default false. */
   readonly check?: boolean
   /** How old a request id may be when it arrives, in milliseconds. Default 30 days. */

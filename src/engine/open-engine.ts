@@ -4,7 +4,7 @@ import { HenceError } from '../failure.ts'
 import { Codes } from '../generation/codes.ts'
 import { reporterOf } from '../report.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
-import { isApp, sandboxed } from '../sandbox/program.ts'
+import { sandboxed } from '../sandbox/program.ts'
 import { openDirectory, type Storage } from '../storage/storage.ts'
 import type { Engine, EngineOptions } from './engine.ts'
 import { startEngine } from './start.ts'
@@ -18,23 +18,18 @@ import { startEngine } from './start.ts'
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
-  const { app, module, earlier = [], data, partitions, wait, signal } = options
-  const { clock = systemClock } = options
+  const { app, data, partitions, wait, signal, clock = systemClock } = options
   const report = reporterOf(options.report)
-  let given: Parameters<typeof Codes.open>[0]
-  if (isApp(app) && module === undefined) given = { app, earlier }
-  else {
-    const code: AppBundle = await bundleApp(isApp(app) ? module! : app)
-    // Code that does not load touches nothing.
-    given = { code, program: sandboxed(code) }
-  }
+  const code = await bundleApp(app)
+  // Code that does not load touches nothing.
+  const program = sandboxed(code)
   let storage: Storage | undefined
   try {
     storage =
       typeof data === 'string'
         ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
         : data
-    return await startEngine({ ...options, report }, await Codes.open(given, storage), storage)
+    return await startEngine({ ...options, report }, await Codes.open(code, program, storage), storage)
   } catch (error) {
     await storage?.close()
     throw error
@@ -51,7 +46,7 @@ const codeChanges: readonly unknown[] = [
 function checkOptions(options: EngineOptions<App>): void {
   const { app, data, onCodeChange = 'refuse', partitions, windowMs, queueBytesMax, checkpointRows } = options
   const isBundle = (given: unknown) => typeof (given as Partial<AppBundle> | undefined)?.code === 'string'
-  if (!(typeof app === 'string' || app instanceof URL || isBundle(app) || isApp(app)))
+  if (!(typeof app === 'string' || app instanceof URL || isBundle(app)))
     throw invalid(
       "`app` must be the path or file URL of the app's module, for example import.meta.resolve('./shop.ts'), " +
         'or what `bundleApp` returned',

@@ -163,7 +163,7 @@ async function findLive(
   const live = liveOf(history)
   const saved = live === manifest.live ? hinted : await savedCheckpoint(generations, live)
   const version = versionOf(history, live) ?? saved?.version ?? codes.version
-  if (codes.isSandboxed && history.length === 0 && saved === undefined && (await isEmpty(log))) {
+  if (history.length === 0 && saved === undefined && (await isEmpty(log))) {
     const control = { type: 'version' as const, number: 0, version }
     await appendControl(log, { generation: 0, control }, everyPartition(log))
   }
@@ -187,7 +187,6 @@ async function takeOver(path: RequestPath, log: Log, codes: Codes): Promise<void
   const { live } = path
   const { version } = codes
   const program = await codes.programOf(version)
-  program.close()
   // A timer that comes due in between would append a tick, and its events could stand on both sides of the control record.
   await path.quiesce(async () => {
     await live.checkpoint()

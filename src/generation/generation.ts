@@ -146,7 +146,6 @@ export class Generation implements Replayed {
     this.#parts = await partsOf(this.#host, this.#lineage, program, false)
     const restored = recordsBefore(this.processor.positions)
     assert(restored === applied, 'new code continues at the positions of the old code', restored, applied)
-    before.close()
   }
 
   /**
@@ -164,7 +163,6 @@ export class Generation implements Replayed {
 
   async close(): Promise<void> {
     await this.state.close()
-    this.program.close()
   }
 }
 

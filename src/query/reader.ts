@@ -222,7 +222,7 @@ export class Reader {
       events: events.map(([type, key, data]) => ({
         type,
         key,
-        data: isSystemMessage(type) ? withSender(data as object) : this.#inMain(data),
+        data: isSystemMessage(type) ? withSender(data as object) : mainRealm.seal(data),
       })),
       effects: effects.flatMap((id) => this.effect(id) ?? []),
       failure,
@@ -261,10 +261,6 @@ export class Reader {
    * A row as a value of the main realm. Rows of system tables are, and may be larger than a value of the app.
    */
   #out(table: string, row: unknown): unknown {
-    return operatorTables.has(table) ? row : this.#inMain(row)
-  }
-
-  #inMain(value: unknown): unknown {
-    return this.#program.realm === mainRealm ? value : mainRealm.seal(value)
+    return operatorTables.has(table) ? row : mainRealm.seal(row)
   }
 }

@@ -149,13 +149,13 @@ export class CandidateSlot {
     this.#state = { kind: 'opening', manifest }
   }
 
-  /** In a child process if another process can read the data and the code, otherwise in this one. */
+  /** In a child process if another process can read the data, otherwise in this one. */
   async #open(options: CandidateOptions): Promise<Candidate> {
-    const { storage, codes, generations, host } = this.#context
+    const { storage, generations, host } = this.#context
     const { directory } = storage
     const { checkpointRows, keptMs } = host
     const { derivationMs } = this.#context.live
-    if (directory === undefined || !codes.isSandboxed || !canDeriveInChild()) {
+    if (directory === undefined || !canDeriveInChild()) {
       return CandidateInProcess.open(this.#candidateHost(), options)
     }
     const { checked } = generations

@@ -1,5 +1,5 @@
 import canonicalize from 'canonicalize'
-import type { App, Request } from '../app/index.ts'
+import type { App, Request, Schema } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
 import { HenceError, shown } from '../failure.ts'
@@ -68,14 +68,7 @@ export function inputOf(type: string, value: unknown, realm: Realm): Input {
  */
 export function messageOf(request: AdmittedDefinition, input: Input, realm: Realm): AdmittedRequest {
   const { name: type, version = 1 } = request
-  const result = request.input['~standard'].validate(input.value)
-  if (result instanceof Promise) {
-    throw new HenceError(
-      'schema-unusable',
-      'change',
-      `The schema of "${type}" is asynchronous; only synchronous ones can be used.`,
-    )
-  }
+  const result = validated(type, request.input, input.value)
   if (result.issues !== undefined) {
     throw new HenceError(
       'input-invalid',
@@ -96,6 +89,20 @@ export function messageOf(request: AdmittedDefinition, input: Input, realm: Real
     key: keyOf(request, value),
   }
 }
+
+/** The realm has no promises, so a schema that is asynchronous throws. */
+function validated(type: string, schema: Schema, value: unknown): Validated {
+  try {
+    return schema['~standard'].validate(value) as Validated
+  } catch (error) {
+    const why = error instanceof HenceError ? error.message : String(error)
+    throw new HenceError('schema-unusable', 'change', `The schema of "${type}" threw: ${why}`, {
+      cause: error,
+    })
+  }
+}
+
+type Validated = Awaited<ReturnType<Schema['~standard']['validate']>>
 
 function sealed(type: string, value: unknown, realm: Realm): unknown {
   try {

@@ -1,28 +1,23 @@
-import { createHash } from 'node:crypto'
 import { constants, createContext, Script } from 'node:vm'
-import { type App, app, effect, HenceError, reject, scopes } from '../app/index.ts'
-import type { Versioned } from '../app/version.ts'
+import { type App, type app, type effect, HenceError, reject, type scopes } from '../app/index.ts'
 import type { AppBundle } from './bundle.ts'
 import { recordDefinitions } from './definitions.ts'
 import { conversions, promiseMade } from './from-outside.ts'
-import { installGuard } from './guard.ts'
 import { missingNames, refuseImpure } from './impure.ts'
 import { language } from './language.ts'
-import { mainRealm, makeRealm, type Realm, refuseNotJson } from './realm.ts'
+import { makeRealm, type Realm, refuseNotJson } from './realm.ts'
 import { type Deriving, installLanguage } from './realm-language.ts'
 
-/** An app that is ready to derive: its definitions, the realm they live in, and the guard around them. */
+/** An app that is ready to derive: its definitions, and the realm that they live in. */
 export interface Program {
   readonly app: App
   readonly realm: Realm
   /** Names the version of the code: what one version derived, another does not continue unasked. */
   readonly version: string
-  /** While it is true, the guards of the realm refuse what is not deterministic. */
+  /** While it is active, the realm refuses what is not deterministic. */
   readonly deriving: Deriving
-  /** The same code in a new realm, without anything that its modules remember; itself where there is none. */
+  /** The same code in a new realm, without anything that its modules remember. */
   fresh(): Program
-  /** Takes the guards off. */
-  close(): void
 }
 
 type Wrapped = (
@@ -38,7 +33,7 @@ type Wrapped = (
  * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app;
  *   `unknown-definition` (change) when it defines something that no app lists
  */
-export function sandboxed(bundle: Pick<AppBundle, 'code' | 'hash'>): Program {
+export function sandboxed(bundle: AppBundle): Program {
   // The code is in a function so that `module` and `require` are not globals of the realm.
   const script = new Script(`(function (module, exports, require) {'use strict';${bundle.code}\n})`, {
     filename: `app-${bundle.hash.slice(0, 12)}.js`,
@@ -97,7 +92,7 @@ function load(script: Script, version: string): Program {
   freezeGlobals()
   const app = checkApp(module.exports.default)
   definitions.check()
-  return { app, realm, version, deriving, fresh: () => load(script, version), close() {} }
+  return { app, realm, version, deriving, fresh: () => load(script, version) }
 }
 
 /** The module `hence` inside the sandbox: evaluated there, so that its functions are the realm's. */
@@ -114,76 +109,20 @@ function wrapHence(hence: Pure): Pure {
   })
 }
 
-type Pure = typeof pure
-
 /** The exports of `hence` inside the sandbox. */
-const pure = { app, effect, HenceError, reject, scopes }
-
-/** Whether a value is an app, and no name or bundle of one. */
-export function isApp(value: unknown): value is App {
-  return (value as App | undefined)?.requests instanceof Map
+interface Pure {
+  readonly app: typeof app
+  readonly effect: typeof effect
+  readonly HenceError: typeof HenceError
+  readonly reject: typeof reject
+  readonly scopes: typeof scopes
 }
 
 function checkApp(value: App | undefined): App {
-  if (isApp(value)) return value
+  if (value?.requests instanceof Map) return value
   throw new HenceError(
     'bundle-failed',
     'change',
     "The app's module must export `app(…)` as its default export.",
   )
-}
-
-const mainDeriving: Deriving = { active: false }
-let guarded = 0
-let unguard = () => {}
-
-/**
- * Runs an app in the realm of the process, under guards: for tests, and for apps that cannot be bundled.
- * Its version is made of the sources of its functions and the shapes of its tables; a change in what those
- * functions call goes unnoticed, which is one reason to prefer the sandbox.
- */
-export function inProcess(definitions: App): Program {
-  if (guarded++ === 0)
-    unguard = installGuard({ deriving: mainDeriving, refuse: refuseImpure, takenNames: missingNames }, true)
-  let closed = false
-  const program: Program = {
-    app: definitions,
-    realm: mainRealm,
-    version: versionOfApp(definitions),
-    deriving: mainDeriving,
-    fresh: () => program,
-    close() {
-      if (!closed && --guarded === 0) unguard()
-      closed = true
-    },
-  }
-  return program
-}
-
-/** The version of an app that runs without a sandbox: see `inProcess`. */
-export function versionOfApp({
-  name,
-  requests,
-  events,
-  reactions,
-  tables,
-  constraints,
-  effects,
-}: App): string {
-  const parts: unknown[] = [name]
-  for (const request of requests.values()) {
-    const { scope, name, key, claims, derive, compensate } = request
-    parts.push([scope, name, versionsOf(request), `${key}`, `${claims}`, `${derive}`, `${compensate}`])
-  }
-  for (const event of events.values())
-    parts.push([event.scope, event.name, versionsOf(event), `${event.key}`])
-  for (const [name, { scope, react }] of reactions) parts.push([scope, name, `${react}`])
-  for (const { scope, name, parts: kinds, indexes } of tables.values())
-    parts.push([scope, name, kinds, indexes])
-  parts.push([...constraints.values()], [...effects.keys()])
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
-}
-
-function versionsOf({ version, upcast }: Versioned): unknown[] {
-  return [version, Object.entries(upcast).map(([from, step]) => [from, `${step}`])]
 }

@@ -26,7 +26,7 @@ import type { LogRecord } from '../log/record.ts'
 import { tablesFor } from '../processor/derived-state.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
 import { type AppBundle, type AppSource, bundleApp } from '../sandbox/bundle.ts'
-import { inProcess, isApp, type Program, sandboxed } from '../sandbox/program.ts'
+import { type Program, sandboxed } from '../sandbox/program.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
@@ -49,22 +49,15 @@ type ResultOf<A extends App, N> = EffectNamed<A, N> extends Effect<string, infer
  *
  * A reaction that throws fails the scenario, unless `thenReactionFailed` expects it.
  */
-export function scenario<A extends App>(app: AppBundle<A> | A): Scenario<A>
+export function scenario<A extends App>(app: AppBundle<A>): Scenario<A>
 export function scenario<A extends App>(app: string | URL): Promise<Scenario<A>>
-export function scenario<A extends App>(app: AppSource<A> | A): Scenario<A> | Promise<Scenario<A>> {
-  if (isApp(app)) return new Scenario(() => inProcess(app))
-  if (typeof app === 'object' && 'code' in app) return new Scenario(programOf(app))
-  return bundleApp<A>(app).then((bundle) => new Scenario(programOf(bundle)))
-}
-
-function programOf(bundle: AppBundle): () => Program {
-  const program = sandboxed(bundle)
-  return () => program
+export function scenario<A extends App>(app: AppSource<A>): Scenario<A> | Promise<Scenario<A>> {
+  if (typeof app === 'object' && 'code' in app) return new Scenario(sandboxed(app))
+  return bundleApp<A>(app).then((bundle) => new Scenario(sandboxed(bundle)))
 }
 
 export class Scenario<A extends App> {
-  readonly #app: App
-  readonly #load: () => Program
+  readonly #program: Program
   readonly #state = new State(memoryStore())
   readonly #tables: ReadonlyMap<string, TableState>
   readonly #outbox: Outbox
@@ -74,12 +67,9 @@ export class Scenario<A extends App> {
   #failuresExpected = 0
 
   /** Use `scenario`. */
-  constructor(load: () => Program) {
-    this.#load = load
-    const program = load()
-    this.#app = program.app
+  constructor(program: Program) {
+    this.#program = program
     this.#tables = tablesFor(program, this.#state)
-    program.close()
     this.#outbox = new Outbox(this.#tables.get('hence.effects')!)
   }
 
@@ -101,8 +91,8 @@ export class Scenario<A extends App> {
 
   /** Applies the request that the following `then…` calls check. */
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
-    const { realm } = this.#load()
-    const message = messageOf(requestOf(this.#app, type), inputOf(type, input, realm), realm)
+    const { app, realm } = this.#program
+    const message = messageOf(requestOf(app, type), inputOf(type, input, realm), realm)
     const identity = this.#identity(by)
     const { version, input: sent, output } = message
     const record = { kind: 'request', identity, type, version, input: sent, output } as const
@@ -260,18 +250,13 @@ export class Scenario<A extends App> {
     this.#assertReactionsSeen()
     this.#count++
     this.#time = Math.max(this.#time, at)
-    const program = this.#load()
-    try {
-      const context = recordContext(this.#state, 'scenario', () => true)
-      context.offset = this.#count
-      context.time = this.#time
-      const deriver = new Deriver(derivationContext(program, this.#tables, true), context)
-      const step = deriveTwice(deriver, deriver, record)
-      this.#state.commit()
-      this.#last = { type, step }
-    } finally {
-      program.close()
-    }
+    const context = recordContext(this.#state, 'scenario', () => true)
+    context.offset = this.#count
+    context.time = this.#time
+    const deriver = new Deriver(derivationContext(this.#program, this.#tables, true), context)
+    const step = deriveTwice(deriver, deriver, record)
+    this.#state.commit()
+    this.#last = { type, step }
     return this
   }
 

@@ -10,7 +10,7 @@ import { createEngine } from 'hence'
 import { createKey, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import { limitsDefault } from '../../src/server/limits.ts'
-import notes from '../server/notes.ts'
+import type notes from '../server/notes.ts'
 import { serveNotes } from '../server/serve.ts'
 
 // The files in docs/how-to/reverse-proxy.md, run by the real programs. Debian has both: apt-get install nginx-light caddy.
@@ -145,7 +145,11 @@ for (const name of Object.keys(proxies)) {
   })
 
   test(`${name}: a server that is open refuses all that comes through it`, options, async (t) => {
-    const engine = await createEngine({ app: notes, data: memoryStorage(), report: () => {} })
+    const engine = await createEngine<typeof notes>({
+      app: import.meta.resolve('../server/notes.ts'),
+      data: memoryStorage(),
+      report: () => {},
+    })
     const web = server(engine, { open: true, report: () => {} })
     t.after(async () => {
       await web.close()

@@ -32,7 +32,7 @@ export function httpTarget({ url, key, data }: ServiceOptions): ReprocessTarget 
       // Throws if this is not a data directory, before anything is written there.
       await snapshotData(data)
       const code = await bundleApp(app)
-      sandboxed(code).close()
+      sandboxed(code)
       await keepCode(data, code)
       return (await post('/reprocess', { version: code.hash, ...options })) as ReprocessStatus
     },
