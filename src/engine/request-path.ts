@@ -9,7 +9,7 @@ import { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
 import { type Identity, identityOf } from '../identity.ts'
-import type { Log } from '../log/log.ts'
+import type { Appended, Log } from '../log/log.ts'
 import { everyPartition, partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, encodeCorrection, encodeEvent, encodeTick } from '../log/record.ts'
 import { type Applied, failuresOf } from '../processor/applied.ts'
@@ -184,12 +184,12 @@ export class RequestPath {
       while (batch !== undefined) {
         let next: Append | undefined
         try {
-          const { offset, time } = await batch.durable
+          const appended = await batch.durable
           const { room } = this.checkpointer
           if (room) await room
           next = writer.append()
           while (this.#reloading) await this.#reloading
-          this.#apply(writer.partition, offset, time, batch.records)
+          this.#apply(writer.partition, appended, batch.records)
         } catch (error) {
           if (error instanceof Interruption) {
             await next?.durable.catch(() => {}) // Awaited again as the next batch.
@@ -214,7 +214,8 @@ export class RequestPath {
    * Applies records that have just become durable; those that were applied when the generation started over are skipped.
    * @throws Interruption; then nothing of the records from the position on was passed on
    */
-  #apply(partition: number, offset: number, time: number, records: readonly OutgoingRecord[]): void {
+  #apply(partition: number, appended: Appended, records: readonly OutgoingRecord[]): void {
+    const { offset, time, batch } = appended
     const processor = this.#processor
     for (let i = Math.max(0, processor.position(partition) - offset); i < records.length; ) {
       const group = records.slice(i, i + this.#groups.records)
@@ -235,6 +236,7 @@ export class RequestPath {
       for (const applied of results) this.#passOn(applied)
       i += group.length
     }
+    if (batch) processor.derivedFrom(partition, batch)
     this.#applied(partition, records)
   }
 

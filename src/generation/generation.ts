@@ -1,5 +1,6 @@
 import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
+import { ofOtherBranch, otherBranch } from '../log/links.ts'
 import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
@@ -200,6 +201,8 @@ async function partsOf(
   const processor = new Processor({ program, state, tables, logId, partitions, lineage, checked })
   try {
     processor.restore()
+    const partition = await otherBranch(log, processor.links)
+    if (partition !== undefined) throw ofOtherBranch(partition)
   } catch (error) {
     await state.close()
     throw error

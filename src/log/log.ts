@@ -51,6 +51,16 @@ export interface Appended {
   readonly offset: number
   /** Log time of all its records, in milliseconds since 1970. */
   readonly time: number
+  /** The batch that they were written in, if the log is a chain of hashes. */
+  readonly batch?: Link
+}
+
+/** The place of a batch in the chain of hashes of its partition. */
+export interface Link {
+  /** The offset of the first record of the batch. */
+  readonly offset: number
+  /** The hash that covers everything in the partition before the batch, 32 bytes. */
+  readonly hash: Buffer
 }
 
 /** Records that became durable together. */
@@ -61,6 +71,8 @@ export interface Batch {
   readonly time: number
   /** All records of the partition below this offset had been derived when the batch was written. */
   readonly decided: number
+  /** The hash that covers everything in the partition before the batch, 32 bytes, if the log is a chain of hashes. */
+  readonly before?: Buffer
   readonly records: readonly Buffer[]
 }
 

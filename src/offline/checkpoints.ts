@@ -7,7 +7,10 @@ import { openLmdbStore } from '../state/lmdb-store.ts'
 import { kept, stateFolder } from '../storage/storage.ts'
 
 /** The part of a checkpoint that offline work reads. */
-export type CheckpointSummary = Pick<Checkpoint, 'logId' | 'generation' | 'version' | 'positions' | 'history'>
+export type CheckpointSummary = Pick<
+  Checkpoint,
+  'logId' | 'generation' | 'version' | 'positions' | 'links' | 'history'
+>
 
 /**
  * Reads the last checkpoint of the live generation; undefined when there is none. A process may have the

@@ -3,6 +3,8 @@ import { HenceError } from '../failure.ts'
 import { baseOf, type ControlFact, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { otherBranch } from '../log/links.ts'
+import { linksOf } from '../processor/checkpoint.ts'
 import { codeName } from '../storage/storage.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
@@ -127,6 +129,12 @@ async function examineGeneration(
       `Partition ${ahead} ends at offset ${ends[ahead]}, but the tables of generation ${generation} were derived from ${positions[ahead]} records: a part of the log is missing.`,
       { generation, todo: 'Put the log back from a copy. Only if there is none, remove the folder `state`.' },
     )
+  } else if ((await otherBranch(logOfSnapshot(snapshot), linksOf(checkpoint))) !== undefined) {
+    addUseless(
+      'state-of-another-log',
+      `The derived state of generation ${generation} was derived from other records than this log has: it is that of a copy of the directory that went on by itself.`,
+    )
+    return undefined
   } else {
     const behind = positions.reduce((sum, at, partition) => sum + ((ends[partition] ?? at) - at), 0)
     const message = `Generation ${generation}, ${standingText(standing)}, can be read. The next start derives the ${behind} records behind its checkpoint.`

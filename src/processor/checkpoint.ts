@@ -1,5 +1,6 @@
 import { assert } from '../assert.ts'
 import type { ControlFact } from '../log/control-history.ts'
+import type { Link } from '../log/log.ts'
 import type { Codec } from '../state/cells.ts'
 import type { SavedChannel } from './channels.ts'
 import type { SavedDerivedOrder } from './derived-order.ts'
@@ -15,6 +16,8 @@ export interface Checkpoint extends SavedTraces {
   readonly positions: readonly number[]
   readonly time: number
   readonly channels: readonly SavedChannel[]
+  /** By partition: the last batch of the log that was derived from, with its hash in hexadecimal; null where there is none. */
+  readonly links: readonly ({ readonly offset: number; readonly hash: string } | null)[]
   /** Log time of the last record of each partition. */
   readonly times: readonly number[]
   /** The control records so far. */
@@ -27,6 +30,13 @@ export interface Checkpoint extends SavedTraces {
 }
 
 export const checkpointCodec: Codec<Checkpoint> = { encode: JSON.stringify, decode: JSON.parse }
+
+/** The last batches that a checkpoint was derived from. */
+export function linksOf({ links }: Pick<Checkpoint, 'links'>): (Link | undefined)[] {
+  return links.map((link) =>
+    link ? { offset: link.offset, hash: Buffer.from(link.hash, 'hex') } : undefined,
+  )
+}
 
 /** Checks that a checkpoint belongs to this log and generation, and that its parts fit each other. */
 export function checkCheckpoint(
@@ -42,12 +52,19 @@ export function checkCheckpoint(
     saved.generation,
     generation,
   )
-  const { positions, times, tracesFrom, feedFrom, corrected, untraced } = saved
-  for (const list of [positions, times, tracesFrom, feedFrom, corrected, untraced]) {
+  const { positions, links, times, tracesFrom, feedFrom, corrected, untraced } = saved
+  for (const list of [positions, links, times, tracesFrom, feedFrom, corrected, untraced]) {
     assert(list.length === partitions, 'a checkpoint has every partition', list.length, partitions)
   }
   for (const [partition, position] of positions.entries()) {
     assert(Number.isSafeInteger(position) && position >= 0, 'a position is an offset', position)
+    const link = links[partition]
+    assert(
+      !link || link.offset < position,
+      'a link is that of a batch that was derived',
+      link?.offset,
+      position,
+    )
     const from = feedFrom[partition]!
     assert(from <= position, 'changes are traced from a record on that was applied', from, position)
     assert(

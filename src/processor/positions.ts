@@ -1,4 +1,5 @@
 import { assert } from '../assert.ts'
+import type { Link } from '../log/log.ts'
 
 /** How far a processor is: positions and log times. */
 export class Positions {
@@ -6,12 +7,15 @@ export class Positions {
   readonly next: number[]
   /** By partition: log time of the last record, in milliseconds since 1970. */
   readonly times: number[]
+  /** By partition: the last batch that was derived from, with its place in the chain of hashes. */
+  readonly links: (Link | undefined)[]
   /** Log time of the latest record of all. */
   time = 0
 
   constructor(partitions: number) {
     this.next = new Array(partitions).fill(0)
     this.times = new Array(partitions).fill(0)
+    this.links = new Array(partitions).fill(undefined)
   }
 
   checkNext(partition: number, offset: number): void {
@@ -32,7 +36,9 @@ export class Positions {
     this.next[partition]!++
   }
 
-  restore({ positions, times, time }: SavedPositions): void {
+  restore({ positions, times, time }: SavedPositions, links: readonly (Link | undefined)[]): void {
+    this.links.splice(0, this.links.length, ...links)
+
     this.next.splice(0, this.next.length, ...positions)
     this.times.splice(0, this.times.length, ...times)
     this.time = time

@@ -11,6 +11,7 @@ import type { Timers } from '../derivation/timers.ts'
 import type { Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
+import type { Link } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
 import type { ControlRecord, EventRecord, LogRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
@@ -21,7 +22,7 @@ import type { TableState } from '../state/table.ts'
 import { type Applied, appliedStep } from './applied.ts'
 import { AppliedCorrections } from './applied-corrections.ts'
 import { Channels } from './channels.ts'
-import { type Checkpoint, checkCheckpoint, checkpointCodec } from './checkpoint.ts'
+import { type Checkpoint, checkCheckpoint, checkpointCodec, linksOf } from './checkpoint.ts'
 import { Completion } from './completion.ts'
 import { DerivedEventOrder } from './derived-order.ts'
 import { type DueMessage, type EventOrder, eventOf, type RecordedEvent } from './event-order.ts'
@@ -118,6 +119,16 @@ export class Processor {
   /** Log time of the last record of a partition that was applied. */
   timeOf(partition: number): number {
     return this.#positions.times[partition]!
+  }
+
+  /** By partition: the last batch that was derived from, with its place in the chain of hashes of the log. */
+  get links(): readonly (Link | undefined)[] {
+    return this.#positions.links
+  }
+
+  /** Records of a batch were applied, the first of them at least. */
+  derivedFrom(partition: number, link: Link): void {
+    this.#positions.links[partition] = link
   }
 
   /** The control records that were applied. */
@@ -301,6 +312,9 @@ export class Processor {
       tracesFrom: [...this.traces.keptFrom],
       feedFrom: [...this.traces.completeFrom],
       times: [...this.#positions.times],
+      links: this.#positions.links.map((link) =>
+        link ? { offset: link.offset, hash: link.hash.toString('hex') } : null,
+      ),
       history: this.#history,
       corrected,
       correctedCount,
@@ -316,7 +330,7 @@ export class Processor {
     const saved = this.#checkpoints.get('checkpoint')
     if (saved === undefined) return
     checkCheckpoint(saved, this.#logId, this.generation, this.partitions)
-    this.#positions.restore(saved)
+    this.#positions.restore(saved, linksOf(saved))
     this.#history = saved.history
     this.traces.restore(saved)
     this.corrections.restore(saved)

@@ -186,6 +186,8 @@ function applyFrom(
   }
   try {
     groups.apply(processor, count, limits.groupMs(partition, from), act)
+    if (batch.before && offset > from)
+      processor.derivedFrom(partition, { offset: batch.offset, hash: batch.before })
   } catch (error) {
     // After an interruption these records are derived again.
     if (!(error instanceof Interruption)) for (const result of results) applied!(result)
@@ -211,6 +213,8 @@ function applyApart(
   if (endsWithin(recordMs(partition, offset), act) === undefined) throw processor.interruption()
   processor.watch(false)
   const [result] = results
+  if (batch.before && result !== undefined)
+    processor.derivedFrom(partition, { offset: batch.offset, hash: batch.before })
   if (result === undefined) return { taken: 0 }
   if (result === 'passed') return { taken: 1 }
   const { longestMs } = processor

@@ -228,9 +228,10 @@ export class Partition {
     assert(at === total, 'a batch is as long as its records', at, total)
     const time = this.#options.time.now()
     let { offset } = this.#tip!
+    const batch = { offset, hash: this.#tip!.hash }
     await this.#write(this.#buffer.subarray(0, total), { count, decided, flags: 0, time }, 'batch')
     for (const append of appends) {
-      append.resolve({ offset, time })
+      append.resolve({ offset, time, batch })
       offset += append.records.length
     }
     assert(offset === this.#tip!.offset, 'every record of a batch gets an offset', offset, this.#tip!.offset)

@@ -7,6 +7,7 @@ import {
   headerBytes,
   noHash,
   payloadIsWhole,
+  previousHashOf,
   readHeader,
   recordsOf,
 } from './batch.ts'
@@ -73,7 +74,8 @@ export async function* readSegment(
         if (records === undefined) {
           throw damaged(segment.path, start, 'the lengths of the records do not add up')
         }
-        yield { offset: first, time: header.time, decided: header.decided, records }
+        const before = Buffer.from(previousHashOf(window.bytes, at))
+        yield { offset: first, time: header.time, decided: header.decided, before, records }
       }
       // Hashed after the yield: a caller that wanted a single record has left by then.
       hash = hashOf(window.bytes.subarray(at, at + length))
