@@ -14,7 +14,7 @@ test('sealing keeps what JSON keeps, whatever it is', () => {
       const sealed = mainRealm.seal(value)
       assert.deepEqual(sealed, JSON.parse(JSON.stringify(value)))
       assert.deepEqual(
-        mainRealm.parse(JSON.stringify(sealed)),
+        mainRealm.parseFrozen(JSON.stringify(sealed)),
         sealed,
         'what is read again is what was sealed',
       )

@@ -6,8 +6,6 @@ import { HenceError } from '../failure.ts'
  * that does depends on how the app is run.
  */
 export interface Realm {
-  /** Reads JSON text. */
-  parse(text: string): unknown
   /** Reads JSON text to a value that is frozen all the way down. */
   parseFrozen(text: string): unknown
   /**
@@ -16,11 +14,6 @@ export interface Realm {
    * @throws HenceError `not-json` (change), which names the place within the value; `value-too-large` (change)
    */
   seal(value: unknown): unknown
-  /**
-   * Refuses what `seal` refuses, without making a copy.
-   * @returns whether the value is what a copy would be: plain, without undefined fields and -0
-   */
-  check(value: unknown): boolean
   /** Rows under their keys, which leave out the first part, as a list of this realm; the values are taken as they are. */
   rows(found: readonly { readonly key: readonly unknown[]; readonly value: unknown }[]): unknown
 }
@@ -35,7 +28,6 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
   // whatever the values are and however JSON escapes them.
   const sizeMax = 1024 * 1024
   let size = 0
-  let exact = true
   /** Thrown when a value is refused; the names on the way to it are gathered as it passes. */
   const refusal = { why: '', path: [] as (string | number)[] }
 
@@ -52,8 +44,7 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
     throw refusal
   }
 
-  /** Looks at a value; with `copying` it makes one of this realm, else it gives the value itself. */
-  function visit(value: unknown, depth: number, copying: boolean): unknown {
+  function copy(value: unknown, depth: number): unknown {
     size += 8
     switch (typeof value) {
       case 'string':
@@ -65,14 +56,12 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
         return value
       case 'number':
         if (!Number.isFinite(value)) stop(String(value))
-        if (value !== 0) return value
-        if (Object.is(value, -0)) exact = false
-        return 0
+        return value === 0 ? 0 : value
       case 'object':
         if (value === null) return null
         if (size > sizeMax) stop('too large')
         if (depth > depthMax) stop(`deeper than ${depthMax} levels, or a cycle`)
-        return Array.isArray(value) ? visitList(value, depth, copying) : visitObject(value, depth, copying)
+        return Array.isArray(value) ? copyList(value, depth) : copyObject(value, depth)
       case 'undefined':
         return stop('undefined')
       default:
@@ -80,31 +69,24 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
     }
   }
 
-  function visitList(value: readonly unknown[], depth: number, copying: boolean): unknown {
-    if (Object.getPrototypeOf(value) !== Array.prototype) exact = false
+  function copyList(value: readonly unknown[], depth: number): unknown {
     if (size + 8 * value.length > sizeMax) stop('too large')
-    const items: unknown[] = copying ? new Array(value.length) : []
+    const items: unknown[] = new Array(value.length)
     let i = 0
     try {
-      for (; i < value.length; i++) {
-        const item = visit(value[i], depth + 1, copying)
-        if (copying) items[i] = item
-      }
+      for (; i < value.length; i++) items[i] = copy(value[i], depth + 1)
     } catch (error) {
       if (error === refusal && refusal.why !== 'too large') refusal.path.unshift(i)
       throw error
     }
-    return copying ? Object.freeze(items) : value
+    return Object.freeze(items)
   }
 
-  function visitObject(value: object, depth: number, copying: boolean): unknown {
+  function copyObject(value: object, depth: number): unknown {
     // A plain object's prototype has none itself, in whatever realm it was made; that of a class does.
     const prototype = Object.getPrototypeOf(value)
-    if (prototype !== Object.prototype) {
-      exact = false
-      if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
-        stop(`a ${prototype.constructor?.name ?? 'class'} object`)
-      }
+    if (prototype !== Object.prototype && prototype !== null && Object.getPrototypeOf(prototype) !== null) {
+      stop(`a ${prototype.constructor?.name ?? 'class'} object`)
     }
     const fields: Record<string, unknown> = {}
     const names = Object.keys(value)
@@ -113,30 +95,25 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
       for (let i = 0; i < names.length; i++) {
         name = names[i]!
         const field = (value as Record<string, unknown>)[name]
-        if (field === undefined) {
-          exact = false
-          continue
-        }
+        if (field === undefined) continue
         if (name === '__proto__') stop('a field named __proto__')
         size += name.length
         if (!name.isWellFormed()) stop('a name with half a surrogate pair')
-        const kept = visit(field, depth + 1, copying)
-        if (copying) fields[name] = kept
+        fields[name] = copy(field, depth + 1)
       }
     } catch (error) {
       if (error === refusal && refusal.why !== 'too large') refusal.path.unshift(name)
       throw error
     }
-    return copying ? Object.freeze(fields) : value
+    return Object.freeze(fields)
   }
 
-  function start(value: unknown, copying: boolean): unknown {
+  function seal(value: unknown): unknown {
     size = 0
-    exact = true
     try {
-      const visited = visit(value, 1, copying)
+      const sealed = copy(value, 1)
       if (size > sizeMax) stop('too large')
-      return visited
+      return sealed
     } catch (error) {
       if (error !== refusal) throw error
       return refuse(refusal.path, refusal.why)
@@ -144,13 +121,8 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
   }
 
   return {
-    parse: (text) => JSON.parse(text),
     parseFrozen: (text) => freezeAll(JSON.parse(text)),
-    seal: (value) => start(value, true),
-    check(value) {
-      start(value, false)
-      return exact
-    },
+    seal,
     rows(found) {
       const rows: unknown[] = []
       for (const { key, value } of found) {

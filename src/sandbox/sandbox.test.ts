@@ -44,7 +44,7 @@ async function sandboxOf(derive: string, top = ''): Promise<Program> {
 function run(program: Program, input: unknown = { key: 'k' }): unknown {
   program.deriving.active = true
   try {
-    return program.app.requests.get('r')!.derive({} as Tx, program.realm.parse(JSON.stringify(input)))
+    return program.app.requests.get('r')!.derive({} as Tx, program.realm.parseFrozen(JSON.stringify(input)))
   } finally {
     program.deriving.active = false
   }
