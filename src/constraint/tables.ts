@@ -78,6 +78,8 @@ export interface ClaimHolder {
   readonly input: string
   readonly rootPartition: number
   readonly rootOffset: number
+  /** Log time of the request, in milliseconds since 1970. */
+  readonly at: number
   /** In the order of `claimsInOrder`, strict ones first. */
   readonly claims: readonly HeldClaim[]
   /** The number of strict claims granted so far. */

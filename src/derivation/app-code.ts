@@ -138,8 +138,8 @@ export class AppCode {
     return claims
   }
 
-  react(derivation: Derivation, reaction: Reaction, data: unknown, origin: Origin, time: number): void {
-    const tx = this.#transaction(reaction.scope, derivation.key, this.facts(derivation, time), origin)
+  react(derivation: Derivation, reaction: Reaction, data: unknown, origin: Origin): void {
+    const tx = this.#transaction(reaction.scope, derivation.key, this.facts(derivation), origin)
     const { deriving } = this.#context.program
     deriving.active = true
     const result = reaction.react(tx, data)
@@ -152,10 +152,16 @@ export class AppCode {
   }
 
   /** Decides a request. If the app rejects it, the changes of state are undone. */
-  decide(derivation: Derivation, request: Request, input: unknown, origin: Origin): Outcome {
+  decide(
+    derivation: Derivation,
+    request: Request,
+    input: unknown,
+    origin: Origin,
+    facts = this.facts(derivation),
+  ): Outcome {
     const { deriving } = this.#context.program
     const start = this.#recordContext.mark()
-    const tx = this.#transaction(request.scope, derivation.key, this.facts(derivation), origin)
+    const tx = this.#transaction(request.scope, derivation.key, facts, origin)
     deriving.active = true
     const result = request.derive(tx, input)
     tx.end()
@@ -198,11 +204,8 @@ export class AppCode {
     return tx
   }
 
-  /**
-   * @param time log time; that of the record if it is left out, and of a timer the time that it was set to
-   */
-  facts({ chain }: Derivation, time = this.#recordContext.time): Facts {
-    return { chain, time, partition: this.#recordContext.partition }
+  facts({ chain, at }: Derivation): Facts {
+    return { chain, time: at, partition: this.#recordContext.partition }
   }
 
   #transaction(scope: string, key: string, facts: Facts, origin: Origin): Transaction {

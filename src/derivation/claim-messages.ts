@@ -46,7 +46,7 @@ export class ClaimMessages {
     const claims = claimsInOrder(identity, wanted, (name) => constraintNamed(this.#context, name))
     const emissions: Emission[] = []
     const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), origin, emissions)
-    const root = { rootPartition, rootOffset }
+    const root = { rootPartition, rootOffset, at: derivation.at }
     const holder = { type: request.name, version, input: output ?? sent, ...root, claims, granted: 0 }
     if (claims[0]!.strict) {
       setHolder(turn, scope, identity, { ...holder, state: 'asking' })
@@ -68,19 +68,13 @@ export class ClaimMessages {
    * @returns the decision about a request, if the message led to one
    * @throws HenceError `unknown-message` (operator)
    */
-  message(derivation: Derivation, data: unknown, origin: Origin, time: number): Decision | undefined {
+  message(derivation: Derivation, data: unknown, origin: Origin): Decision | undefined {
     const emissions: Emission[] = []
     const type = derivation.type as keyof Messages
     // A verdict resumes the request itself, so its chain starts anew, however many claims were asked for
     // before.
     const from = type === 'hence:verdict' ? new Origin(0, () => origin.seed) : origin
-    const turn = new HostTurn(
-      this.#context,
-      derivation.key,
-      this.#app.facts(derivation, time),
-      from,
-      emissions,
-    )
+    const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), from, emissions)
     derivation.emissions = emissions
     if (type === 'hence:verdict') {
       return this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'])
@@ -125,13 +119,15 @@ export class ClaimMessages {
       ask(turn, scope, identity, next)
       return undefined
     }
-    const { version = 1 } = holder
+    const { version = 1, at } = holder
     const request = this.#app.request(holder.type, holder)
+    derivation.at = at
+    const facts = { ...this.#app.facts(derivation), waited: true as const }
     const origin = new Origin(0, () => requestSeed(this.#recordContext.logId, identity))
     let outcome: Outcome | undefined
     const decide = () => {
       const input = this.#app.inputOf(request, version, holder.input, holder)
-      outcome = this.#app.decide(derivation, request, input, origin)
+      outcome = this.#app.decide(derivation, request, input, origin, facts)
     }
     const failure = this.#app.attempt(derivation, this.#recordContext.mark(), decide, true)
     if (failure !== undefined) {
@@ -224,6 +220,11 @@ const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T])
   'hence:confirm': confirm,
   'hence:compensated': compensated,
   'hence:deadline': deadline,
+}
+
+/** Whether a system message is derived by the judge of its key. */
+export function isOfJudge(type: string): boolean {
+  return Object.hasOwn(judges, type)
 }
 
 function holds(claims: readonly HeldClaim[], constraint: string, key: string): boolean {

@@ -8,9 +8,19 @@ import type { Interrupted } from '../sandbox/timed.ts'
 import type { State, StateChange } from '../state/state.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 import { Timers, timers } from './timers.ts'
+import { parked, WaitingKeys, waiting } from './waiting-keys.ts'
 
 /** The tables that Hence keeps beside those of the app. */
-export const systemTables: readonly TableShape[] = [standings, claims, violations, holders, effects, timers]
+export const systemTables: readonly TableShape[] = [
+  standings,
+  claims,
+  violations,
+  holders,
+  effects,
+  timers,
+  waiting,
+  parked,
+]
 
 /** The rows of a table, as a derivation uses them. */
 export type Rows = Pick<TableState, 'get' | 'put' | 'delete' | 'scan'>
@@ -23,6 +33,7 @@ export interface DerivationContext {
   readonly constraints: Readonly<Record<'standings' | 'claims' | 'violations' | 'holders', TableState>>
   readonly outbox: Outbox
   readonly timers: Timers
+  readonly waiting: WaitingKeys
   /**
    * Whether rows and the data of events are checked against their schemas, and every record is derived twice.
    */
@@ -109,6 +120,7 @@ export function derivationContext(
     },
     outbox: new Outbox(system(effects)),
     timers: new Timers(system(timers)),
+    waiting: new WaitingKeys(system(waiting), system(parked)),
     checked,
   }
 }

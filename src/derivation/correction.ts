@@ -36,7 +36,7 @@ export function endedRecord({ id, before }: CorrectedEffect): ResultRecord {
 }
 
 /** An effect for which the promoted generation asks with another input. */
-type ReplacedEffect = CorrectedEffect & { readonly after: string }
+export type ReplacedEffect = CorrectedEffect & { readonly after: string }
 
 /**
  * Whether this generation asks for what the promoted one asked for. A later generation may ask for something

@@ -110,7 +110,7 @@ function picture(result: StepResult, changes: Iterable<StateChange>): Map<string
 /** The result of a record that is not derived the same twice: for a request, nothing but its failure. */
 function failedResult(
   record: LogRecord,
-  { partition, offset }: RecordContext,
+  { partition, offset, time }: RecordContext,
   { code, message }: HenceError,
 ): StepResult {
   const failure = { code, message }
@@ -129,6 +129,7 @@ function failedResult(
         type: 'type' in record ? record.type : record.kind,
         key: record.kind === 'event' ? record.key : '',
         chain,
+        at: time,
         changes: [],
         emissions: [],
         effects: [],
@@ -137,6 +138,7 @@ function failedResult(
     ],
     outgoing: [],
     decisions: record.kind === 'request' ? [{ chain, outcome: { status: 'failed', ...failure } }] : [],
+    parked: [],
     moved: [],
   }
 }

@@ -13,6 +13,8 @@ export interface Facts {
   readonly time: number
   /** The partition of the record. */
   readonly partition: number
+  /** Set for a request that waited for strict claims: the judge of its key went on meanwhile. */
+  readonly waited?: true
 }
 
 /** A turn of Hence's own code. Its messages to other keys travel like events of the app. */

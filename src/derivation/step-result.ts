@@ -13,6 +13,8 @@ export interface StepResult {
   readonly outgoing: Emission[]
   /** Requests that were decided or, without an outcome, wait for their claims. */
   readonly decisions: Decision[]
+  /** Messages that were parked because their keys wait, and those that were released. */
+  readonly parked: { readonly chain: Chain; readonly isReleased: boolean }[]
   /** Records that by this code belong to another partition; they were not derived. */
   readonly moved: { readonly record: RequestRecord | ResultRecord; readonly key: string }[]
 }
@@ -25,6 +27,8 @@ export interface Derivation {
   /** The partition key; empty if the input of a request gives none. */
   key: string
   chain: Chain
+  /** Its `tx.now`, in milliseconds since 1970: the log time of its message, which may have been parked since then. */
+  at: number
   /** The changes of rows; one entry for each key, however often it changed. */
   changes: readonly StateChange[]
   emissions: readonly Emission[]

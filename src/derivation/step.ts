@@ -1,18 +1,35 @@
+// This file is longer than 400 lines, because the order in which one step derives stands here as a whole.
 import { correctionReactionName, effectReactionName } from '../app/app.ts'
 import { HenceError, type Outcome } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { EffectEnd } from '../effect/outbox.ts'
-import type { CorrectionRecord, EventRecord, LogRecord, RequestRecord, ResultRecord } from '../log/record.ts'
+import type {
+  CorrectionRecord,
+  EventRecord,
+  LogRecord,
+  RecordedCorrection,
+  RequestRecord,
+  ResultRecord,
+} from '../log/record.ts'
 import { AppCode, unknownMessage } from './app-code.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
-import { ClaimMessages } from './claim-messages.ts'
+import { ClaimMessages, isOfJudge } from './claim-messages.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
-import { askAgain, correctionFor, endedRecord, isAskedFor, keepFirstContent } from './correction.ts'
-import { HostTurn } from './host-turn.ts'
+import {
+  askAgain,
+  correctionFor,
+  endedRecord,
+  isAskedFor,
+  keepFirstContent,
+  type ReplacedEffect,
+} from './correction.ts'
+import { HostTurn, hexOf } from './host-turn.ts'
 import { operatorRequests } from './operator.ts'
-import { correctionSeed, requestSeed } from './seed.ts'
+import { correctionSeed, eventId, requestSeed } from './seed.ts'
 import type { Derivation, StepResult } from './step-result.ts'
+import type { Timer, TimerName } from './timers.ts'
 import { unknownVersion } from './upcast.ts'
+import { type Parked, resumeMessage } from './waiting-keys.ts'
 
 /**
  * How many events may follow in one step from the record or from one timer: a bound for chains that fan out
@@ -20,10 +37,16 @@ import { unknownVersion } from './upcast.ts'
  */
 const eventsPerRootMax = 100_000
 
+/** How many parked messages are released in one step. */
+const releasedMax = 100
+
 /**
  * Derives one record at a time: the timers that its time sets off, then the record itself; after each of them
  * the events that stay in the partition, in the order of emission. A derivation that throws is undone by
  * itself, so the result of an event does not depend on whether it stayed in the partition.
+ *
+ * A message for a key of which a request waits for verdicts is parked (`WaitingKeys`). In the step in which that request ends,
+ * what is parked is derived, in order, each message at its own log time.
  */
 export class Deriver {
   readonly context: DerivationContext
@@ -33,8 +56,15 @@ export class Deriver {
   #result: StepResult = emptyResult()
   /** Events that stay in the partition and are still to be derived. */
   #staying: Emission[] = []
+  /** Those of them that a key sent to itself: they belong to the message before, so they have its time and are never parked. */
+  readonly #own = new Map<Emission, number>()
   /** How many events of the app have followed from the record or timer. */
   #followed = 0
+  /** The request that has begun to wait, if the verdict does not come in this step. */
+  #asking: { readonly key: string; readonly scope: string; readonly identity: string } | undefined
+  /** Keys whose request has ended: what is parked for them is to be released. */
+  #ended: Ended[] = []
+  #released = 0
 
   /**
    * @param recordContext describes the record that `derive` is called with; one object, updated for each
@@ -57,8 +87,13 @@ export class Deriver {
     this.#result = result
     // If the step before threw, some may be left.
     if (this.#staying.length > 0) this.#staying = []
+    if (this.#ended.length > 0) this.#ended = []
+    this.#asking = undefined
+    this.#own.clear()
     this.#followed = 0
+    this.#released = 0
     this.recordContext.attempts = 0
+    this.context.waiting.tidy()
     this.#timers()
     if (record.kind === 'request') this.#request(record)
     else if (record.kind === 'event') this.#event(record)
@@ -68,55 +103,89 @@ export class Deriver {
   }
 
   #timers(): void {
-    const { timers } = this.context
+    const { timers, waiting } = this.context
     const { partition, time } = this.recordContext
     for (let timer = timers.takeDue(partition, time); timer; timer = timers.takeDue(partition, time)) {
-      const { event, version = 1, key, data, id, depth, at } = timer
-      const origin = new Origin(depth, () => Buffer.from(id, 'hex').toString('latin1'))
-      const derivation = this.#begin('timer', event, key, chainOf(timer))
-      this.#attempt(derivation, () =>
-        this.#react(derivation, this.#app.dataOf(derivation, version, data), origin, at),
-      )
+      if (waiting.mustWait(timer.key, timer.event)) {
+        timers.park(timer)
+        continue
+      }
+      this.#timer(timer)
       this.#deriveStaying()
     }
   }
 
+  #timer({ event, version = 1, key, data, id, depth, at, ...chain }: TimerName & Timer): void {
+    this.#messageOf('timer', { type: event, version, key, data, id, depth, at, ...chain })
+  }
+
   #request(record: RequestRecord): void {
-    const { logId, root = this.recordContext } = this.recordContext
-    const { partition, offset } = root
+    const { root = this.recordContext, time } = this.recordContext
+    const chain: Chain = {
+      identity: record.identity,
+      rootPartition: root.partition,
+      rootOffset: root.offset,
+    }
+    this.#decideRequest(record, chain, time, true)
+    this.#deriveStaying()
+  }
+
+  /** @param isNew whether it comes from the log, and may have to be moved or parked first */
+  #decideRequest(record: RequestRecord, chain: Chain, at: number, isNew: boolean): void {
     const { identity, type } = record
-    const chain: Chain = { identity, rootPartition: partition, rootOffset: offset }
-    const origin = new Origin(0, () => requestSeed(logId, identity))
-    const derivation = this.#begin('request', type, '', chain)
-    let outcome: Outcome | undefined
+    const origin = new Origin(0, () => requestSeed(this.recordContext.logId, identity))
+    const derivation = this.#begin('request', type, '', chain, at)
+    let outcome: Outcome | 'moved' | 'parked' | undefined
     this.#attempt(derivation, () => {
       outcome = operatorRequests.has(type)
-        ? this.#decideAsOperator(derivation, record, origin)
-        : this.#decide(derivation, record, origin)
+        ? this.#decideAsOperator(derivation, record, origin, isNew)
+        : this.#decide(derivation, record, origin, isNew)
     })
-    if (this.#result.moved.length > 0) {
-      // The request is derived in another partition, so it leaves no trace here.
+    if (outcome === 'moved' || outcome === 'parked') {
+      // The request is derived later, so it leaves no trace here.
       this.#result.derivations.pop()
-      return
+      if (outcome === 'moved') return
+      const { version, input, output } = record
+      const message = { kind: 'request' as const, ...chain, at, type, version, input }
+      this.#park(derivation.key, output === undefined ? message : { ...message, output })
+      outcome = undefined
+    } else if (derivation.failure) outcome = { status: 'failed', ...derivation.failure }
+    else if (outcome === undefined) {
+      this.#asking = { key: derivation.key, scope: this.#app.request(type, chain).scope, identity }
     }
-    if (derivation.failure) outcome = { status: 'failed', ...derivation.failure }
     this.#result.decisions.push({ chain, outcome })
-    this.#deriveStaying()
   }
 
   #event(record: EventRecord): void {
     const { type, version, key, data, id, depth } = record
-    const origin = new Origin(depth, () => id)
-    const derivation = this.#begin('event', type, key, chainOf(record))
+    const message = { type, version, key, data, depth, ...chainOf(record), at: this.recordContext.time }
+    if (this.context.waiting.mustWait(key, type, data)) this.#parkEvent({ ...message, id: hexOf(id) })
+    else this.#messageOf('event', message, id)
+    this.#deriveStaying()
+  }
+
+  #parkEvent({ key, ...event }: Message): void {
+    this.#park(key, { kind: 'event', ...event })
+  }
+
+  /** @param seed the id as a latin1 string, if it is at hand */
+  #messageOf(
+    kind: 'event' | 'timer',
+    message: Omit<Message, 'id'> & { readonly id?: string },
+    seed?: string,
+  ): void {
+    const { type, version, key, data, id, depth, at } = message
+    const origin = new Origin(depth, () => seed ?? Buffer.from(id!, 'hex').toString('latin1'))
+    const derivation = this.#begin(kind, type, key, chainOf(message), at)
     this.#attempt(derivation, () =>
       this.#react(derivation, this.#app.dataOf(derivation, version, data), origin),
     )
-    this.#deriveStaying()
   }
 
   #effectResult(record: ResultRecord): void {
     const { effect: id, done, tries, text } = record
-    const { outbox, program } = this.context
+    const { outbox, program, waiting } = this.context
+    const { time } = this.recordContext
     const before = outbox.get(id)
     // Nobody has asked for this effect, for example because the code has changed since: the result has no
     // consequence.
@@ -126,11 +195,22 @@ export class Deriver {
       return
     }
     const end: EffectEnd = done ? { done, tries, result: JSON.parse(text) } : { done, tries, error: text }
-    const row = outbox.end(id, end, this.recordContext.time)
+    const row = outbox.end(id, end, time)
     if (row === undefined) return
-    const { type, scope, key, depth, input } = row
+    const { type, scope, key, depth, input, redrives = 0 } = row
+    const message = { ...chainOf(row), at: time, effect: id, type, scope, depth, input, done, text, redrives }
+    const name = `${type}/${done ? 'result' : 'dead'}`
+    const hasReaction = program.app.reactions.has(effectReactionName(scope, type, done ? 'result' : 'dead'))
+    if (hasReaction && waiting.mustWait(key, name)) this.#park(key, { kind: 'result', ...message })
+    else this.#reactToResult(key, message)
+    this.#deriveStaying()
+  }
+
+  #reactToResult(key: string, message: Omit<Extract<Parked, { kind: 'result' }>, 'kind'>): void {
+    const { effect: id, type, scope, depth, input, done, text, redrives, at } = message
+    const { program } = this.context
     const part = done ? 'result' : 'dead'
-    const derivation = this.#begin('result', `${type}/${part}`, key, chainOf(row))
+    const derivation = this.#begin('result', `${type}/${part}`, key, chainOf(message), at)
     const reaction = program.app.reactions.get(effectReactionName(scope, type, part))
     this.#attempt(derivation, () => {
       if (reaction === undefined) return
@@ -138,47 +218,112 @@ export class Deriver {
       // already.
       const ending = done ? `"result":${text}` : `"error":${JSON.stringify(text)}`
       const data = program.realm.parseFrozen(`{"id":${JSON.stringify(id)},"input":${input},${ending}}`)
-      const origin = new Origin(depth + 1, () => `${part} ${id} ${row.redrives ?? 0}`)
-      this.#app.react(derivation, reaction, data, origin, this.recordContext.time)
+      const origin = new Origin(depth + 1, () => `${part} ${id} ${redrives}`)
+      this.#app.react(derivation, reaction, data, origin)
     })
-    this.#deriveStaying()
   }
 
   /** A difference that a promotion made: the app may compensate for it. */
   #correction({ correction }: CorrectionRecord): void {
-    const { scope, key, identity, rootPartition, rootOffset, promotion, n, what } = correction
-    const { program, outbox } = this.context
-    const { logId, time } = this.recordContext
+    const { key, identity, rootPartition, rootOffset, what } = correction
+    const { outbox, waiting } = this.context
+    const { time } = this.recordContext
     if (what.kind === 'effect' && what.settled) {
       this.#effectResult(endedRecord(what))
       return
     }
+    const isEffect = what.kind === 'effect' && isAskedFor(outbox, what)
+    if (isEffect) keepFirstContent(outbox, what, time)
     const chain: Chain = { identity, rootPartition, rootOffset }
+    if (waiting.mustWait(key, what.kind)) {
+      this.#park(key, { kind: 'correction', ...chain, at: time, correction, isAskedFor: isEffect })
+    } else this.#reactToCorrection(correction, isEffect, chain, time)
+    this.#deriveStaying()
+  }
+
+  #reactToCorrection(correction: RecordedCorrection, isEffect: boolean, chain: Chain, at: number): void {
+    const { scope, key, promotion, n, what } = correction
+    const { program, outbox } = this.context
+    const { logId } = this.recordContext
     const origin = new Origin(0, () => correctionSeed(logId, promotion, n))
-    const effect = what.kind === 'effect' && isAskedFor(outbox, what) ? what : undefined
-    if (effect) keepFirstContent(outbox, effect, time)
-    const derivation = this.#begin('correction', what.kind, key, chain)
+    const derivation = this.#begin('correction', what.kind, key, chain, at)
     // An earlier promotion has already corrected this outcome, so the app is not asked again.
     if (what.kind === 'outcome' && what.kept) return
     const reaction = program.app.reactions.get(correctionReactionName(scope))
     this.#attempt(derivation, () => {
       if (reaction !== undefined) {
         const data = program.realm.parseFrozen(JSON.stringify(correctionFor(correction)))
-        this.#app.react(derivation, reaction, data, origin, time)
+        this.#app.react(derivation, reaction, data, origin)
         for (const id of derivation.effects) outbox.add(id, { ...outbox.get(id)!, correction: true })
-      } else if (effect) {
-        derivation.effects = [askAgain(outbox, effect, origin, time)]
+      } else if (isEffect) {
+        derivation.effects = [askAgain(outbox, what as ReplacedEffect, origin, at)]
       }
     })
-    this.#deriveStaying()
   }
 
-  #begin(kind: Derivation['kind'], type: string, key: string, chain: Chain): Derivation {
+  #park(key: string, message: Parked): void {
+    this.context.waiting.park(key, message)
+    this.#result.parked.push({ chain: chainOf(message), isReleased: false })
+  }
+
+  /** A request that waited for verdicts has ended, or what is parked for its key goes on being released. */
+  #end(ended: Ended): void {
+    const { waiting } = this.context
+    if (this.#asking?.key === ended.key) this.#asking = undefined
+    if (waiting.get(ended.key) === undefined) return
+    waiting.end(ended.key)
+    this.#ended.push(ended)
+  }
+
+  /** Derives what is parked for a key, until another request waits. The timers of the key go off in between. */
+  #release({ key, origin, chain }: Ended): void {
+    const { waiting, timers } = this.context
+    const { partition, time } = this.recordContext
+    for (let row = waiting.get(key); row?.asking === null; row = waiting.get(key)) {
+      const message = waiting.first(key, row)
+      const timer = timers.nextOf(partition, key, message?.at, time)
+      if (message === undefined && timer === undefined) {
+        waiting.remove(key)
+        return
+      }
+      if (this.#released >= releasedMax) {
+        const resume = new Origin(0, () => eventId(origin.seed, resumeMessage, 0))
+        this.#result.outgoing.push({ type: resumeMessage, version: 1, key, data: {}, origin: resume, chain })
+        return
+      }
+      this.#released++
+      if (timer !== undefined) {
+        timers.take(timer)
+        this.#timer(timer)
+      } else {
+        waiting.shift(key, row, message!)
+        this.#result.parked.push({ chain: chainOf(message!), isReleased: true })
+        this.#deriveParked(key, message!)
+      }
+      this.#derivePart()
+    }
+  }
+
+  #deriveParked(key: string, message: Parked): void {
+    const { at } = message
+    if (message.kind === 'event') this.#messageOf('event', { ...message, key })
+    else if (message.kind === 'result') this.#reactToResult(key, message)
+    else if (message.kind === 'correction') {
+      this.#reactToCorrection(message.correction, message.isAskedFor, chainOf(message), at)
+    } else {
+      const { identity, type, version, input, output } = message
+      const record: RequestRecord = { kind: 'request', identity, type, version, input, output }
+      this.#decideRequest(record, chainOf(message), at, false)
+    }
+  }
+
+  #begin(kind: Derivation['kind'], type: string, key: string, chain: Chain, at: number): Derivation {
     const derivation: Derivation = {
       kind,
       type,
       key,
       chain,
+      at,
       changes: [],
       emissions: [],
       effects: [],
@@ -198,17 +343,43 @@ export class Deriver {
       derivation.effects = []
     }
     derivation.changes = this.recordContext.changes(start)
+    const { key, at } = derivation
     for (const emission of derivation.emissions) {
-      ;(this.recordContext.isHere(emission.key) ? this.#staying : this.#result.outgoing).push(emission)
+      if (!this.recordContext.isHere(emission.key)) {
+        this.#result.outgoing.push(emission)
+        continue
+      }
+      this.#staying.push(emission)
+      if (emission.key !== key || (at === this.recordContext.time && this.context.waiting.isEmpty)) continue
+      if (!isOfJudge(derivation.type)) this.#own.set(emission, at)
     }
   }
 
-  /** Derives the events that stay in the partition, and the events that follow from them. */
+  /** Derives what follows from a record or timer in its partition, and what was parked until then. */
   #deriveStaying(): void {
+    this.#derivePart()
+    for (let ended = this.#ended.shift(); ended !== undefined; ended = this.#ended.shift())
+      this.#release(ended)
+    this.#followed = 0
+  }
+
+  /** Derives the events that stay in the partition, and the events that follow from them. */
+  #derivePart(): void {
     const staying = this.#staying
+    const { waiting } = this.context
     for (let i = 0; i < staying.length; i++) {
-      const { type, key, data, origin, chain } = staying[i]!
-      const derivation = this.#begin('event', type, key, chain)
+      const emission = staying[i]!
+      const { type, key, data, origin, chain } = emission
+      const own = this.#own.get(emission)
+      const at = own ?? this.recordContext.time
+      if (own === undefined && waiting.mustWait(key, type, data)) {
+        const { version } = emission
+        const { depth, seed } = origin
+        const text = JSON.stringify(data)
+        this.#parkEvent({ type, version, key, data: text, id: hexOf(seed), depth, ...chain, at })
+        continue
+      }
+      const derivation = this.#begin('event', type, key, chain, at)
       this.#attempt(derivation, () => {
         // System messages follow from messages of the app, and their chains are finite.
         if (!isSystemMessage(type) && ++this.#followed > eventsPerRootMax) throw endless(type)
@@ -216,14 +387,24 @@ export class Deriver {
       })
     }
     if (staying.length > 0) this.#staying = []
-    this.#followed = 0
+    if (this.#own.size > 0) this.#own.clear()
+    if (this.#asking === undefined) return
+    const { key, ...asking } = this.#asking
+    waiting.begin(key, asking)
+    this.#asking = undefined
   }
 
-  #react(derivation: Derivation, data: unknown, origin: Origin, time = this.recordContext.time): void {
+  #react(derivation: Derivation, data: unknown, origin: Origin): void {
     const { type } = derivation
+    if (type === resumeMessage) {
+      this.#end({ key: derivation.key, origin, chain: derivation.chain })
+      return
+    }
     if (isSystemMessage(type)) {
-      const decision = this.#claims.message(derivation, data, origin, time)
-      if (decision !== undefined) this.#result.decisions.push(decision)
+      const decision = this.#claims.message(derivation, data, origin)
+      if (decision === undefined) return
+      this.#result.decisions.push(decision)
+      this.#end({ key: derivation.key, origin, chain: decision.chain })
       return
     }
     const { app } = this.context.program
@@ -231,35 +412,46 @@ export class Deriver {
     if (reaction === undefined) {
       throw unknownMessage(app, this.#app.sourceOf(derivation), 'an event', type)
     }
-    this.#app.react(derivation, reaction, data, origin, time)
+    this.#app.react(derivation, reaction, data, origin)
   }
 
-  /**
-   * Decides a request of the app. Returns undefined if it must wait for its claims, or belongs to another
-   * partition.
-   */
-  #decide(derivation: Derivation, record: RequestRecord, origin: Origin): Outcome | undefined {
+  /** Decides a request of the app. Returns undefined if it must wait for its claims. */
+  #decide(
+    derivation: Derivation,
+    record: RequestRecord,
+    origin: Origin,
+    isNew: boolean,
+  ): Outcome | 'moved' | 'parked' | undefined {
     const { type, version } = record
     const request = this.#app.request(type, derivation.chain)
     const input = this.#app.inputOf(request, version, record.output ?? record.input, derivation.chain)
-    derivation.key = this.#app.keyOf(request, input)
-    if (!this.recordContext.isHere(derivation.key)) {
-      this.#result.moved.push({ record, key: derivation.key })
-      return undefined
+    const key = this.#app.keyOf(request, input)
+    derivation.key = key
+    if (isNew && !this.recordContext.isHere(key)) {
+      this.#result.moved.push({ record, key })
+      return 'moved'
     }
+    if (isNew && this.context.waiting.mustWait(key, type)) return 'parked'
     const wanted = this.#app.claimsOf(request, input)
-    if (wanted.length === 0) return this.#app.decide(derivation, request, input, origin)
-    return this.#claims.request(derivation, request, record, input, wanted, origin)
+    if (wanted.length > 0) return this.#claims.request(derivation, request, record, input, wanted, origin)
+    return this.#app.decide(derivation, request, input, origin)
   }
 
-  #decideAsOperator(derivation: Derivation, record: RequestRecord, origin: Origin): Outcome {
+  #decideAsOperator(
+    derivation: Derivation,
+    record: RequestRecord,
+    origin: Origin,
+    isNew: boolean,
+  ): Outcome | 'parked' {
     const { type, version } = record
     if (version !== 1) throw unknownVersion(this.#app.sourceOf(derivation), 'a request', type, version, 1)
     const request = operatorRequests.get(type)!
     const input = JSON.parse(record.output ?? record.input) as never
-    derivation.key = request.key(input)
+    const key = request.key(input)
+    derivation.key = key
+    if (isNew && this.context.waiting.mustWait(key, type)) return 'parked'
     const emissions: Emission[] = []
-    const turn = new HostTurn(this.context, derivation.key, this.#app.facts(derivation), origin, emissions)
+    const turn = new HostTurn(this.context, key, this.#app.facts(derivation), origin, emissions)
     const { outcome, effects = [] } = request.decide(turn, this.context.outbox, input)
     if (outcome.status !== 'accepted') return outcome
     derivation.emissions = emissions
@@ -268,8 +460,18 @@ export class Deriver {
   }
 }
 
+/** A key whose request has ended, and the message that ended it. */
+interface Ended {
+  readonly key: string
+  readonly origin: Origin
+  readonly chain: Chain
+}
+
+/** An event or a timer, as it is stored. */
+type Message = Omit<Extract<Parked, { kind: 'event' }>, 'kind'> & { readonly key: string }
+
 function emptyResult(): StepResult {
-  return { derivations: [], outgoing: [], decisions: [], moved: [] }
+  return { derivations: [], outgoing: [], decisions: [], parked: [], moved: [] }
 }
 
 function chainOf({ identity, rootPartition, rootOffset }: Chain): Chain {

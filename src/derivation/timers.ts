@@ -27,8 +27,11 @@ export interface Timer extends Chain {
   readonly depth: number
 }
 
+/** Stands for the partition of a timer that came due while its key waited: it is in its table, and not due again. */
+const parkedPartition = -1
+
 /** The key of a timer: partition key, scope, event, and the key that the app gave it. */
-interface TimerName {
+export interface TimerName {
   readonly key: string
   readonly scope: string
   readonly event: string
@@ -81,13 +84,45 @@ export class Timers {
     if (this.next(partition) > time) return undefined
     const first = this.#first(partition)
     assert(first !== undefined, 'a partition whose next timer is due has that timer', partition)
-    const { key, value } = first as { key: string[]; value: Timer }
-    assert(value.at <= time, 'a timer goes off at its time or later', time, value.at)
-    const [partitionKey, scope, event, name] = key as [string, string, string, string]
-    this.#rows.delete(encodeKey(key))
-    this.#from[partition] = [value.at, ...key]
-    this.#next[partition] = undefined
-    return { ...value, key: partitionKey, scope, event, name }
+    const timer = timerOf(first)
+    assert(timer.at <= time, 'a timer goes off at its time or later', time, timer.at)
+    this.take(timer)
+    this.#from[partition] = [timer.at, ...(first.key as string[])]
+    return timer
+  }
+
+  /** Removes a timer, because it goes off. */
+  take(timer: TimerName & Timer): void {
+    this.#rows.delete(keyOf(timer))
+    if (timer.partition !== parkedPartition) this.#next[timer.partition] = undefined
+  }
+
+  /** Keeps a timer that was taken: its key waits, and it can be cancelled until it waits no longer. */
+  park({ key, scope, event, name, ...timer }: TimerName & Timer): void {
+    this.#rows.put(keyOf({ key, scope, event, name }), { ...timer, partition: parkedPartition })
+  }
+
+  /**
+   * The next timer of one key, parked or not.
+   * @param until when it goes off at the latest, in milliseconds since 1970; undefined: before `now`
+   */
+  nextOf(
+    partition: number,
+    key: string,
+    until: number | undefined,
+    now: number,
+  ): (TimerName & Timer) | undefined {
+    const parked = this.#firstOf(parkedPartition, key, until ?? now)
+    const untilSet = until ?? now - 1
+    const set = this.next(partition) > untilSet ? undefined : this.#firstOf(partition, key, untilSet)
+    if (parked === undefined || set === undefined) return parked ?? set
+    const isFirst = parked.at < set.at || (parked.at === set.at && keyOf(parked) < keyOf(set))
+    return isFirst ? parked : set
+  }
+
+  #firstOf(partition: number, key: string, until: number): (TimerName & Timer) | undefined {
+    const [first] = this.#rows.scan({ index: 'due', prefix: [partition], limit: 1 }, encodeKey([key]))
+    return first === undefined || (first.value as Timer).at > until ? undefined : timerOf(first)
   }
 
   #first(partition: number) {
@@ -110,6 +145,11 @@ export class Timers {
     this.#from.length = 0
     this.forgetNext()
   }
+}
+
+function timerOf(row: ReturnType<TableState['scan']>[number]): TimerName & Timer {
+  const [key, scope, event, name] = row.key as [string, string, string, string]
+  return { ...(row.value as Timer), key, scope, event, name }
 }
 
 function keyOf({ key, scope, event, name }: TimerName): string {

@@ -271,6 +271,16 @@ export class Transaction implements Tx {
           'own keys. Claim it by a request, or emit an event to that scope.',
       )
     }
+    if (this.#facts.waited) {
+      const error = new HenceError(
+        'judge-while-claiming',
+        'change',
+        `A request with strict claims used the constraint "${name}", which is judged under its own key ${JSON.stringify(this.key)}. ` +
+          'The judge goes on while the request waits for its claims: emit an event to the same key, and use the constraint there.',
+      )
+      this.#context.program.deriving.slip ??= error
+      throw error
+    }
     return this.#withTurn(act)
   }
 

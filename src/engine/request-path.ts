@@ -150,6 +150,7 @@ export class RequestPath {
 
   async #admit(identity: Identity, message: AdmittedRequest, until: Until): Promise<Reply | Enqueued> {
     this.closed.throwIfAborted()
+    if (this.#processor.isFull(message.key)) throw keyFull(message.type, message.key)
     const { outgoing, answer } = this.#admission.admit(identity, message, until)
     this.write(partitionOf(message.key, this.#log.partitions), outgoing)
     return answer
@@ -499,6 +500,15 @@ export class RequestPath {
   get #reader(): Reader {
     return this.#live.reader
   }
+}
+
+function keyFull(type: string, key: string): HenceError {
+  return new HenceError(
+    'overloaded',
+    'retry',
+    `Too many requests of the key ${JSON.stringify(key)} wait for one that waits for its claims. Nothing was written: send the ` +
+      `same request ("${type}") again later. If this is frequent, too much has this one key.`,
+  )
 }
 
 function stopped(cause: unknown): HenceError {

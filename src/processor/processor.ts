@@ -181,6 +181,11 @@ export class Processor {
     return this.#recordContext.longestMs
   }
 
+  /** Whether a key waits for verdicts, and so much waits behind that no new request should be admitted. */
+  isFull(key: string): boolean {
+    return this.#context.waiting.isFull(key)
+  }
+
   /** The stored outcome of a request, if it was applied and its id is still kept. */
   decided(identity: string): StoredOutcome | undefined {
     return this.#outcomes.get(identity)
@@ -343,6 +348,9 @@ export class Processor {
         this.completion.emitted(rootPartition, rootOffset)
       }
     }
+    for (const { rootPartition, rootOffset } of this.#context.waiting.all()) {
+      this.completion.emitted(rootPartition, rootOffset)
+    }
   }
 
   #orderInForce(): EventOrder {
@@ -423,6 +431,10 @@ export class Processor {
       this.#outcomes.set(identity, stored)
     }
     if (record.kind === 'correction') this.#outcomes.correct(record)
+    for (const { chain, isReleased } of step.parked) {
+      if (isReleased) this.completion.applied(chain.rootPartition, chain.rootOffset)
+      else this.completion.emitted(chain.rootPartition, chain.rootOffset)
+    }
     this.traces.gather(partition, offset, time, applied.trace.derivations)
     return applied
   }
