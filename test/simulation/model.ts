@@ -39,6 +39,7 @@ export async function modelOf(plan: AppPlan, log: Log, partitionOf: (key: string
           else
             note(emitted, partition, to, [`event-${kind}`, data, Buffer.from(seed, 'latin1').toString('hex')])
         }
+        if (record.kind === 'control') continue
         if (record.kind === 'request') {
           assert.ok(!outcomes.has(record.identity), 'an id stands in the log twice')
           const todo = plan.requests[Number(record.type.at(-1))]!
