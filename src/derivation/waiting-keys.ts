@@ -131,7 +131,7 @@ export class WaitingKeys {
     this.#put(key, { ...(this.get(key) ?? { first: 0, next: 0, bytes: 0 }), asking })
   }
 
-  /** The request that waited has ended. What is parked is to be released; until then the key still waits. */
+  /** The request that waited has ended. The key still waits until all parked messages are released. */
   end(key: string): void {
     const row = this.get(key)
     if (row !== undefined) this.#put(key, { ...row, asking: null })
