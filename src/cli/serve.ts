@@ -5,7 +5,7 @@ import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
-import { server } from '../server/index.ts'
+import { type StartingServer, server } from '../server/index.ts'
 import { checkUnguarded } from '../server/server.ts'
 import { portDefault } from './address.ts'
 import { wholeNumber } from './command.ts'
@@ -97,7 +97,12 @@ or, for development, start with --open: then everybody on this machine may do ev
 /**
  * Serves an engine to callers that `guardOf` lets in.
  */
-export async function serve(engine: Engine<App>, options: ServeOptions, report: Reporter): Promise<Served> {
+export async function serve(
+  engine: Engine<App>,
+  options: ServeOptions,
+  report: Reporter,
+  starting?: StartingServer,
+): Promise<Served> {
   const { port, host, handlers } = options
   const { name, effects } = engine.app
   if (effects.size > 0 && handlers === undefined) {
@@ -111,7 +116,7 @@ export async function serve(engine: Engine<App>, options: ServeOptions, report: 
   const deadline = performance.now() + portWaitMs
   for (;;) {
     try {
-      const { url } = await web.listen({ port, host })
+      const { url } = await web.listen({ port, host, ...(starting && { starting }) })
       return { url, close: () => web.close() }
     } catch (error) {
       const taken = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE'

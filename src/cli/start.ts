@@ -5,6 +5,7 @@ import { createEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
+import { StartingServer } from '../server/index.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -86,12 +87,14 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     }
   }
   await guardOf(options)
+  const early = new EarlyServer(options)
   const opening = createEngine({
     app: path,
     data,
     onCodeChange,
     report,
     signal: stop.signal,
+    progress: (progress) => early.progress(progress),
     ...(partitions !== undefined && { partitions }),
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(wait && { wait }),
@@ -99,7 +102,8 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     ...(audit && { audit: { publish, ...(newKey && { newKey }) } }),
   })
   // A signal while it waits for the directory is an ordinary stop.
-  const engine = await opening.catch((error) => {
+  const engine = await opening.catch(async (error) => {
+    await early.close()
     if (error === stop.signal.reason) return undefined
     throw error instanceof HenceError && error.code === 'code-changed'
       ? withCommands(error, path, data)
@@ -107,7 +111,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
   })
   if (engine === undefined) return exitCode.ok
   try {
-    const served = await serve(engine, options, report)
+    const served = await serve(engine, options, report, await early.open())
     try {
       const { applied, version } = engine.stats()
       const ms = Math.round(performance.now() - startedAt)
@@ -135,6 +139,51 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     await engine.close()
   }
   return code
+}
+
+/** How often a start that derives says how far it is, in milliseconds. */
+const sayMs = 2_000
+
+/** Listens, and says how far the start is, from the moment that it begins to derive. */
+class EarlyServer {
+  readonly #options: ServeOptions
+  #opening: Promise<StartingServer | undefined> | undefined
+  #server: StartingServer | undefined
+  #saidAt = performance.now()
+
+  constructor(options: ServeOptions) {
+    this.#options = options
+  }
+
+  progress(progress: { readonly derived: number; readonly of: number }): void {
+    this.#opening ??= this.#open()
+    this.#server?.progress(progress)
+    if (performance.now() - this.#saidAt < sayMs) return
+    this.#saidAt = performance.now()
+    note(`Starting: ${progress.derived} of ${progress.of} records are derived.`)
+  }
+
+  /** The server that listens already, if there is one. */
+  async open(): Promise<StartingServer | undefined> {
+    return this.#opening
+  }
+
+  async close(): Promise<void> {
+    await (await this.#opening)?.close()
+  }
+
+  async #open(): Promise<StartingServer | undefined> {
+    const { port, host } = this.#options
+    const server = new StartingServer()
+    try {
+      await server.listen(port, host)
+    } catch {
+      // A predecessor may still have the port; `serve` waits for it.
+      return undefined
+    }
+    this.#server = server
+    return server
+  }
 }
 
 /** Where the heads are published. */

@@ -30,7 +30,7 @@ export interface TailHost {
   readonly log: Log
   readonly live: () => Generation
   readonly report: Reporter
-  readonly pause: () => Promise<unknown> | undefined
+  readonly pause: (applied: number) => Promise<unknown> | undefined
   /** Called with the results of records whose results were not passed on before. */
   readonly passOn: (applied: Applied) => void
   /** Where the process before this one died: notes before each record that this one derives it. */

@@ -62,8 +62,10 @@ export interface EngineOptions<A extends App> {
    * Everything that does not need the directory is prepared first. Default false.
    */
   readonly wait?: boolean
-  /** Ends the waiting: `createEngine` then throws the signal's reason. */
+  /** Ends the waiting and the deriving of a start: `createEngine` then throws the signal's reason. The next start goes on from there. */
   readonly signal?: AbortSignal
+  /** Called while a start derives the end of the log: how many records of how many, about every tenth of a second. */
+  readonly progress?: (progress: { readonly derived: number; readonly of: number }) => void
   /**
    * Sign tree heads over the log, at least every second while it grows, and scrub the whole log for damage in the background.
    * Receipts need it. `publish` sends each new head elsewhere, for example to a file or a webhook. `newKey` makes a new

@@ -27,6 +27,7 @@ import { ChangeFeed } from './change-feed.ts'
 import { LiveDelivery } from './delivery.ts'
 import { deriveTail, suspectMs, type TailHost } from './derive-tail.ts'
 import { Intake } from './intake.ts'
+import { type StartWatch, startPause } from './start-pause.ts'
 import { Ticker } from './ticker.ts'
 
 /**
@@ -382,13 +383,21 @@ export class RequestPath {
   }
 
   /** Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the count of records. */
-  async start(given: Pick<TailHost, 'run' | 'deriveApart'> = {}): Promise<number> {
+  async start(given: Pick<TailHost, 'run' | 'deriveApart'>, options: StartWatch): Promise<number> {
+    const { signal } = options
     const { rulings, positions } = this.#processor
-    for (const [partition, position] of positions.entries())
-      await rulings.search(this.#log, partition, position, await this.#log.end(partition))
+    let count = 0
+    for (const [partition, position] of positions.entries()) {
+      const end = await this.#log.end(partition)
+      count += Math.max(0, end - position)
+      await rulings.search(this.#log, partition, position, end)
+    }
     const decided = positions.map((_, partition) => rulings.decided(partition))
     const passOn = (applied: Applied) => this.#reportFailures(applied)
-    const replayed = await this.#deriveTail({ decided }, { ...given, passOn })
+    const rest = startPause(count, { ...options, clock: this.#clock })
+    const pause = (derived: number) => rest(derived) ?? this.checkpointer.saveIfDue()
+    const replayed = await this.#deriveTail({ decided }, { ...given, passOn, pause })
+    signal?.throwIfAborted()
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
     return replayed

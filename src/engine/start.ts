@@ -1,5 +1,5 @@
 import type { App } from '../app/index.ts'
-import { systemClock } from '../clock.ts'
+import { orAborted, systemClock } from '../clock.ts'
 import { engineClosed, HenceError } from '../failure.ts'
 import type { Codes } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
@@ -62,11 +62,16 @@ export async function startEngine<A extends App>(
       const signing = { publish: [publish].flat(), newKey }
       await auditing.open({ log, folder: storage.audit, clock, report, random, ...signing })
     }
-    const replayed = await path.start(afterDeath(storage, generation, options.check ?? false))
+    const replayed = await path.start(afterDeath(storage, generation, options.check ?? false), options)
     await reprocessor.finishCorrections()
     if (isOtherCode && onCodeChange === 'continue') await takeOver(path, log, codes)
     await reprocessor.restore(manifest)
-    if (isOtherCode && onCodeChange === 'reprocess') await reprocess(reprocessor, path.live, codes.version)
+    if (isOtherCode && onCodeChange === 'reprocess') {
+      const done = reprocess(reprocessor, path.live, codes.version)
+      done.catch(() => {}) // Awaited below, unless the signal comes first.
+      await orAborted(done, options.signal)
+      options.signal?.throwIfAborted()
+    }
     path.startDelivery()
     path.tick()
     const health = new HealthCheck(storage, path, options.clock ?? systemClock)

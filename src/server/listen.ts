@@ -22,8 +22,11 @@ export class Listener {
   /** Connections that have sent a part of a request, the longest waited for first. */
   readonly #sending = new Set<Socket>()
   #count = 0
+  #handle: (request: IncomingMessage, response: ServerResponse) => void
+  #listening: Listening | undefined
 
   constructor(handle: (request: IncomingMessage, response: ServerResponse) => void, limits: Limits) {
+    this.#handle = handle
     this.#server = createServer({
       maxHeaderSize: limits.headBytes,
       headersTimeout: limits.headMs,
@@ -46,12 +49,21 @@ export class Listener {
         this.#sending.delete(socket)
         if (!socket.destroyed) this.#idle.add(socket)
       })
-      handle(request, response)
+      this.#handle(request, response)
     })
   }
 
-  /** @throws HenceError `listen-failed` (operator) */
+  /** Requests to come are handled by another. */
+  handleBy(handle: (request: IncomingMessage, response: ServerResponse) => void): void {
+    this.#handle = handle
+  }
+
+  /**
+   * Begins to listen; returns the first address where it has begun already.
+   * @throws HenceError `listen-failed` (operator)
+   */
   async open(host: string, port: number): Promise<Listening> {
+    if (this.#listening) return this.#listening
     const server = this.#server
     await new Promise<void>((resolve, reject) => {
       const refused = (error: Error) => reject(notListening(host, port, error))
@@ -62,7 +74,9 @@ export class Listener {
       })
     })
     const { address, port: bound, family } = server.address() as AddressInfo
-    return { host, port: bound, url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}` }
+    const url = `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}`
+    this.#listening = { host, port: bound, url }
+    return this.#listening
   }
 
   /** Accepts no new connections, and ends those without a request under way. */

@@ -25,6 +25,7 @@ import { type Arrival, addressOf, type Carrier, type Route, Router } from './rou
 import { routes } from './routes.ts'
 import { notAllowed, RowRules } from './row-rules.ts'
 import type { Serving } from './serving.ts'
+import type { StartingServer } from './starting.ts'
 import { openTelemetry, type Tracing } from './telemetry.ts'
 
 export interface ServerOptions {
@@ -63,11 +64,15 @@ export interface Server {
     options?: { readonly caller?: CallerOf },
   ): void
   /**
-   * Opens a listener.
+   * Opens a listener, or takes over the one of a `StartingServer`.
    * @throws HenceError `listen-unsafe` (change) on an address beyond this machine with `open`,
    *   `listen-failed` (operator)
    */
-  listen(options?: { readonly port?: number; readonly host?: string }): Promise<Listening>
+  listen(options?: {
+    readonly port?: number
+    readonly host?: string
+    readonly starting?: StartingServer
+  }): Promise<Listening>
   /** Refuses new requests, finishes those under way, ends streams, and stops listening. The engine stays open. */
   close(): Promise<void>
 }
@@ -211,9 +216,10 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
       if (caller !== undefined) callers.set(request, caller)
       serve(request, response)
     },
-    async listen({ port = 0, host = '127.0.0.1' } = {}) {
+    async listen({ port = 0, host = '127.0.0.1', starting } = {}) {
       if (options.open) checkUnguarded(host)
-      listener = new Listener(serve, limits)
+      listener = starting?.handOver() ?? new Listener(serve, limits)
+      listener.handleBy(serve)
       return listener.open(host, port)
     },
     close() {

@@ -185,7 +185,13 @@ test('the public entries export exactly these names', async () => {
   ])
   assert.deepEqual(await names('hence/client'), ['HenceError', 'client', 'connect', 'indexedDb', 'memory'])
   assert.deepEqual(await names('hence/client/file'), ['file'])
-  assert.deepEqual(await names('hence/server'), ['createKey', 'listKeys', 'revokeKey', 'server'])
+  assert.deepEqual(await names('hence/server'), [
+    'StartingServer',
+    'createKey',
+    'listKeys',
+    'revokeKey',
+    'server',
+  ])
   assert.deepEqual(await names('hence/effects'), ['email', 'webhook'])
   assert.deepEqual(await names('hence/offline'), [
     'backup',

@@ -1,0 +1,35 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import { type Clock, elapsed } from '../clock.ts'
+
+/** After so many milliseconds of deriving the event loop gets a turn, for signals and for those who ask how far the start is. */
+const sliceMs = 50
+
+/** Who waits for a start. */
+export interface StartWatch {
+  /** Ends it. */
+  readonly signal?: AbortSignal | undefined
+  readonly progress?: ((progress: { readonly derived: number; readonly of: number }) => void) | undefined
+}
+
+/**
+ * Pauses for a start that derives: reports the progress, lets the event loop turn, and stops when the signal aborts.
+ * @param of how many records there are to derive
+ * @returns to be called with the number of records that were derived
+ */
+export function startPause(
+  of: number,
+  options: StartWatch & { readonly clock: Clock },
+): (derived: number) => Promise<unknown> | undefined {
+  const { clock, signal, progress } = options
+  let since = elapsed(clock)
+  if (of > 0) progress?.({ derived: 0, of })
+  return (derived) => {
+    if (signal?.aborted) return Promise.resolve('stop')
+    if (elapsed(clock) - since < sliceMs) return undefined
+    progress?.({ derived, of })
+    return turn().then(() => {
+      since = elapsed(clock)
+      return signal?.aborted ? 'stop' : undefined
+    })
+  }
+}

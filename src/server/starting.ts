@@ -1,0 +1,51 @@
+import { HenceError } from '../failure.ts'
+import { type Answer, writeAnswer } from './answer.ts'
+import { type Limits, limitsOf } from './limits.ts'
+import { Listener, type Listening } from './listen.ts'
+import { problemAnswer, problemOf } from './problem.ts'
+
+/**
+ * Listens while an engine starts: every request gets 503 with how far the start is, and `/livez` says that the process lives.
+ * `Server.listen` takes the open listener over, so no connection is refused in between.
+ */
+export class StartingServer {
+  readonly #listener: Listener
+  #progress = ''
+
+  constructor(limits: Partial<Limits> = {}) {
+    this.#listener = new Listener((request, response) => {
+      const isLive = request.url === '/livez' && (request.method === 'GET' || request.method === 'HEAD')
+      writeAnswer(response, isLive ? live : problemAnswer(problemOf(starting(this.#progress))))
+    }, limitsOf(limits))
+  }
+
+  /** @throws HenceError `listen-failed` (operator) */
+  listen(port: number, host: string): Promise<Listening> {
+    return this.#listener.open(host, port)
+  }
+
+  /** Takes note of how far the start is. */
+  progress({ derived, of }: { readonly derived: number; readonly of: number }): void {
+    this.#progress = ` ${derived} of ${of} records are derived.`
+  }
+
+  /** The listener, for a server that takes it over. */
+  handOver(): Listener {
+    return this.#listener
+  }
+
+  async close(): Promise<void> {
+    this.#listener.stop()
+    await this.#listener.end(0)
+  }
+}
+
+const live: Answer = { status: 200, headers: { 'content-type': 'text/plain' }, body: 'live\n' }
+
+function starting(progress: string): HenceError {
+  return new HenceError(
+    'engine-starting',
+    'retry',
+    `The engine is starting.${progress} Nothing was written: send the same request again a little later.`,
+  )
+}
