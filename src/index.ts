@@ -19,8 +19,8 @@ export {
   type Handlers,
   handlers,
 } from './effect/handlers.ts'
-export type { Attempts } from './effect/lane.ts'
 export type { EffectState } from './effect/outbox.ts'
+export type { Attempts } from './effect/tries.ts'
 export type { Audit } from './engine/audit.ts'
 export type { Effects } from './engine/effects.ts'
 export type { Engine, EngineOptions, EngineStats } from './engine/engine.ts'

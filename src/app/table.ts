@@ -3,9 +3,11 @@ import type { Frozen, Schema } from './schema.ts'
 /** A part of a row's key. */
 export type KeyPart = string | number
 export type KeyKind = 'string' | 'number'
+/** A part of a key or of an index, as queries name it. */
+export type QueryPart = KeyPart | boolean
 
 /** The types of key parts by their kinds: `['string', 'number']` → `[string, number]`. */
-export type KeyParts<P extends readonly KeyKind[]> = {
+type KeyParts<P extends readonly KeyKind[]> = {
   -readonly [I in keyof P]: P[I] extends 'string' ? string : number
 }
 
@@ -47,7 +49,7 @@ export interface Who {
  */
 export type ReadRule<Value, Index extends string = string> =
   | 'everybody'
-  | { readonly index?: Index; readonly equals: (who: Who) => KeyPart | boolean | undefined }
+  | { readonly index?: Index; readonly equals: (who: Who) => QueryPart | undefined }
   | ((who: Who, row: Frozen<Value>, key: readonly [partitionKey: string, ...parts: KeyPart[]]) => boolean)
 
 export type ValueOf<T extends Table> = T extends Table<string, string, infer V> ? V : never
@@ -68,17 +70,17 @@ export type IndexableField<V> = {
 export interface Query<Index extends string = string> {
   readonly index?: Index
   /** Only rows whose key (or indexed fields, then key) starts with these parts. */
-  readonly prefix?: readonly (KeyPart | boolean)[]
+  readonly prefix?: readonly QueryPart[]
   /** Lower bound, inclusive: the parts after the prefix. */
-  readonly from?: readonly (KeyPart | boolean)[]
+  readonly from?: readonly QueryPart[]
   /** Upper bound, exclusive: the parts after the prefix. */
-  readonly to?: readonly (KeyPart | boolean)[]
+  readonly to?: readonly QueryPart[]
   readonly reverse?: boolean
   readonly limit?: number
 }
 
 /** A row with its key. */
-export interface Row<Key extends readonly KeyPart[], Value> {
+export interface Row<Key extends readonly KeyPart[] = readonly KeyPart[], Value = unknown> {
   readonly key: Key
   readonly value: Frozen<Value>
 }

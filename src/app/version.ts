@@ -9,7 +9,7 @@ export interface Versioned {
 
 /** By version: turns a message of version n into version n + 1. */
 // biome-ignore lint/suspicious/noExplicitAny: the output of an older schema no longer has a type.
-export type Upcasters = Readonly<Record<number, (older: any) => unknown>>
+type Upcasters = Readonly<Record<number, (older: any) => unknown>>
 
 /** For a definition: one upcaster for every older version; the last one returns the schema's output type. */
 export type UpcastersTo<Version extends number, Newest> = [Version] extends [1]

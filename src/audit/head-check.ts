@@ -9,7 +9,7 @@ interface SignedRoot {
 }
 
 /** A head that the log contradicts. */
-export interface HeadFlaw {
+interface HeadFlaw {
   readonly partition: number
   readonly message: string
   /** The range of records in question: from the last head that fits to the first that does not. */

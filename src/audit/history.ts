@@ -8,7 +8,7 @@ import { digest } from '../state/digest.ts'
 const rowsMax = 50_000
 
 /** The state of a generation at the end of a log. */
-export interface DerivedDigests {
+interface DerivedDigests {
   /** The number of records that it has applied. */
   readonly records: number
   /** By table of the app in force there. */

@@ -28,7 +28,7 @@ export function rootOfInclusion(
 }
 
 /** The size and root of a tree at some time. */
-export interface TreeView {
+interface TreeView {
   readonly size: number
   readonly root: Hash
 }

@@ -10,7 +10,7 @@ import type { SignedHead } from './head.ts'
  */
 export type Publish = (head: SignedHead, signal: AbortSignal) => void | Promise<void>
 
-export interface PublisherOptions {
+interface PublisherOptions {
   readonly publish: Publish
   readonly clock: Clock
   readonly report: Reporter

@@ -99,7 +99,7 @@ export function newSigningKey(): KeyObject {
 }
 
 /** Returns the public key as PEM (SPKI), from a private or public key. */
-export function publicPem(key: KeyObject): string {
+function publicPem(key: KeyObject): string {
   const publicKey = key.type === 'private' ? createPublicKey(key) : key
   return publicKey.export({ type: 'spki', format: 'pem' }) as string
 }

@@ -23,7 +23,7 @@ export interface Flaw {
   readonly to?: number
 }
 
-export interface PartitionVerified {
+interface PartitionVerified {
   readonly records: number
   /** Of the records alone, without headers. */
   readonly bytes: number

@@ -16,7 +16,7 @@ import { exitCode } from './terminal/exit-code.ts'
 import { note, paint } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
-interface CheckOptions extends Pick<DiffOptions, 'format' | 'samples' | 'out' | 'json'> {
+interface CheckCommandOptions extends Pick<DiffOptions, 'format' | 'samples' | 'out' | 'json'> {
   readonly data: string
   readonly sample?: number
   readonly until?: number
@@ -64,7 +64,7 @@ new code can read the log, and with ${exitCode.unreadable} if the log holds requ
     .action(runs(checkCode))
 }
 
-async function checkCode(app: string, options: CheckOptions, _command: unknown): Promise<number> {
+async function checkCode(app: string, options: CheckCommandOptions, _command: unknown): Promise<number> {
   const { data, sample: records, until, failOn, samples } = options
   const spool = formatOf(options) === 'ndjson' ? new Spool() : undefined
   const each = spool && ((line: string) => spool.add(line))
@@ -83,7 +83,11 @@ async function checkCode(app: string, options: CheckOptions, _command: unknown):
   return failOn === 'differences' && result.diff!.differences > 0 ? exitCode.differs : exitCode.ok
 }
 
-async function printDiff(result: DryRun, options: CheckOptions, spool: Spool | undefined): Promise<void> {
+async function printDiff(
+  result: DryRun,
+  options: CheckCommandOptions,
+  spool: Spool | undefined,
+): Promise<void> {
   const format = formatOf(options)
   if (spool !== undefined) return writeLines(Readable.fromWeb(spool.stream() as never), options.out)
   if (format === 'json') return writeText(JSON.stringify(result), options.out)
@@ -96,7 +100,7 @@ async function printDiff(result: DryRun, options: CheckOptions, spool: Spool | u
   if (failures > 0) note(paint.bad(`${count(failures)} derivations of the new code failed.`))
 }
 
-async function printUnreadable(result: DryRun, options: CheckOptions): Promise<void> {
+async function printUnreadable(result: DryRun, options: CheckCommandOptions): Promise<void> {
   if (formatOf(options) === 'json') return writeText(JSON.stringify(result), options.out)
   for (const { type, version, count: many, first } of result.unreadable) {
     note(

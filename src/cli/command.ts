@@ -1,4 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import type { QueryPart } from '../app/index.ts'
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, printError } from './terminal/output.ts'
 
@@ -64,7 +65,7 @@ export function jsonValue(text: string): unknown {
 }
 
 /** The parts of a key: a JSON list, or else the text itself as the only part. */
-export function keyParts(text: string): readonly (string | number | boolean)[] {
+export function keyParts(text: string): readonly QueryPart[] {
   if (!text.startsWith('[')) return [text]
   const value = jsonValue(text)
   if (Array.isArray(value) && value.every((part) => ['string', 'number', 'boolean'].includes(typeof part))) {

@@ -52,7 +52,7 @@ function getCommand() {
   )
 }
 
-interface CheckOptions {
+interface HeadCheckOptions {
   readonly key: string
   readonly json?: true
 }
@@ -75,7 +75,7 @@ function checkCommand() {
 async function check(
   earlierPath: string,
   laterPath: string,
-  { key: keyPath, json }: CheckOptions,
+  { key: keyPath, json }: HeadCheckOptions,
   _command: unknown,
 ): Promise<number> {
   const key = readPublicKey(await readInput(keyPath))

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander'
 import { HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
-import { exportLine, type RecordAt, recordsOf } from '../offline/export-log.ts'
+import { type ExportedRecord, exportLine, recordsOf } from '../offline/export-log.ts'
 import { logStats, type PartitionStats } from '../offline/index.ts'
 import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -59,7 +59,7 @@ async function printRecords(options: CatOptions, _command: unknown): Promise<num
   return exitCode.ok
 }
 
-function recordText({ partition, offset, time, record }: RecordAt): string {
+function recordText({ partition, offset, time, record }: ExportedRecord): string {
   const position = paint.faint(`${new Date(time).toISOString()} ${`${partition}:${offset}`.padEnd(8)}`)
   switch (record.kind) {
     case 'tick':

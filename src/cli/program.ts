@@ -82,6 +82,6 @@ function termOf(command: Command): string {
   return [command.name(), ...words].join(' ')
 }
 
-export function version(): string {
+function version(): string {
   return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
 }

@@ -28,13 +28,13 @@ export interface Opened {
   consistency(from: readonly number[]): Promise<Consistency>
 }
 
-export interface EffectQuery {
+interface EffectQuery {
   readonly state: EffectState['state']
   readonly type?: string
   readonly limit: number
 }
 
-export async function openService(options: ServiceOptions): Promise<Opened> {
+async function openService(options: ServiceOptions): Promise<Opened> {
   const { url, key, data, app, json, audit = false } = options
   if (data !== undefined) {
     // Loaded only here: the engine is large, and a command for a server needs none of it.

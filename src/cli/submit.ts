@@ -24,7 +24,7 @@ export function submitCommand() {
   return embeddedOptions(serverOptions(submit))
     .addOption(jsonOption())
     .action(
-      runs(async (type: string, inputText: string, options: SubmitOptions, _command: unknown) => {
+      runs(async (type: string, inputText: string, options: SubmitCommandOptions, _command: unknown) => {
         const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
         const requestId = options.id ?? v7()
         if (requestId === '') throw new InvalidArgumentError('--id must not be empty.')
@@ -40,7 +40,7 @@ export function submitCommand() {
     )
 }
 
-interface SubmitOptions extends ServiceOptions {
+interface SubmitCommandOptions extends ServiceOptions {
   readonly id?: string
 }
 

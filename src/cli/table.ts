@@ -1,12 +1,10 @@
-import type { KeyPart, Query } from '../app/index.ts'
+import type { KeyPart, Query, QueryPart } from '../app/index.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, keyParts, runs, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { printChanges } from './tail.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printLines } from './terminal/output.ts'
-
-type Parts = readonly (string | number | boolean)[]
 
 /** `hence table`: reads tables. */
 export function tableCommand() {
@@ -78,7 +76,7 @@ function scanCommand() {
         }
         await withService(options, async ({ service }) => {
           for (const row of await service.scan(table as never, query as never, afterOf(options))) {
-            const { key, value } = row as { readonly key: Parts; readonly value: unknown }
+            const { key, value } = row as { readonly key: readonly QueryPart[]; readonly value: unknown }
             await print(
               options.json
                 ? JSON.stringify({ key, value })
@@ -114,9 +112,9 @@ interface ReadingOptions extends ServiceOptions {
 
 interface ScanOptions extends ReadingOptions {
   readonly index?: string
-  readonly prefix?: Parts
-  readonly from?: Parts
-  readonly to?: Parts
+  readonly prefix?: readonly QueryPart[]
+  readonly from?: readonly QueryPart[]
+  readonly to?: readonly QueryPart[]
   readonly reverse?: true
   readonly limit?: number
 }

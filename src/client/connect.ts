@@ -4,7 +4,7 @@ import type { HenceError } from '../failure.ts'
 import { checkRequestId } from '../identity.ts'
 import { type Backoff, pauseMs } from './backoff.ts'
 import { closed } from './closed.ts'
-import { type Answer, Exchange, type ExchangeOptions, type HeaderFields } from './exchange.ts'
+import { Exchange, type ExchangeOptions, type HeaderFields, type HttpAnswer } from './exchange.ts'
 import { jsonText } from './json-text.ts'
 import { undisturbed } from './listeners.ts'
 import { Reading, tokensOf } from './reading.ts'
@@ -59,7 +59,7 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
     type: string,
     input: unknown,
     requestId: string,
-    read: (requestId: string, answer: Answer) => Verdict<Result>,
+    read: (requestId: string, answer: HttpAnswer) => Verdict<Result>,
     headers: HeaderFields = {},
   ): Promise<Result> => {
     checkRequestId(requestId)

@@ -4,7 +4,7 @@ import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Backoff, pauseMs } from './backoff.ts'
 import { closed } from './closed.ts'
-import type { Answer, Exchange } from './exchange.ts'
+import type { Exchange, HttpAnswer } from './exchange.ts'
 import type { News, OpenOutbox, StoredRequest } from './outbox.ts'
 import { Slots } from './slots.ts'
 import { type Tried, trySubmission } from './submission.ts'
@@ -30,7 +30,7 @@ interface Waiter {
 }
 
 /** The events of a drain. */
-export interface DrainListener {
+interface DrainListener {
   stored(request: OpenRequest): void
   decided(request: OpenRequest, reply: Reply): void
   refused(request: OpenRequest, error: HenceError): void
@@ -224,7 +224,7 @@ export class Drain {
       let tried: Tried<Reply>
       try {
         if (signal.aborted) return
-        const read = (id: string, answer: Answer) => verdictOf(id, answer, this.#isFinal)
+        const read = (id: string, answer: HttpAnswer) => verdictOf(id, answer, this.#isFinal)
         const now = this.#clock.now()
         tried = await trySubmission(this.#exchange, request.stored, read, { now, signal })
       } finally {

@@ -16,7 +16,7 @@ export interface ExchangeOptions {
 
 export type HeaderFields = Readonly<Record<string, string>>
 
-export interface Call {
+export interface HttpCall {
   readonly method?: 'GET' | 'POST'
   /** Path below the mount, with its query. */
   readonly path: string
@@ -26,7 +26,7 @@ export interface Call {
 }
 
 /** An answer, read to its end. */
-export interface Answer {
+export interface HttpAnswer {
   readonly status: number
   readonly headers: Headers
   /** The JSON value; undefined if there was none. */
@@ -49,7 +49,7 @@ export class Exchange {
   }
 
   /** @throws HenceError `server-unreachable` (retry) if no complete answer came; `answer-too-large` (operator) */
-  async ask(call: Call): Promise<Answer> {
+  async ask(call: HttpCall): Promise<HttpAnswer> {
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(), this.#timeoutMs)
     const stop = () => late.abort()
@@ -70,7 +70,7 @@ export class Exchange {
    * Reads an answer to its end, up to the bound: a few bytes may decompress to gigabytes.
    * @throws HenceError `answer-too-large` (operator), and the errors of the platform
    */
-  async read(response: Response): Promise<Answer> {
+  async read(response: Response): Promise<HttpAnswer> {
     const { status, headers, body } = response
     // React Native has no streams in answers.
     const reader = body?.getReader()
@@ -95,7 +95,7 @@ export class Exchange {
    * Opens an endless answer; the caller reads it and ends it by the signal.
    * @throws HenceError `server-unreachable` (retry)
    */
-  async open(call: Call): Promise<Response> {
+  async open(call: HttpCall): Promise<Response> {
     try {
       return await this.#fetch(call)
     } catch (error) {
@@ -103,7 +103,7 @@ export class Exchange {
     }
   }
 
-  async #fetch({ method = 'GET', path, headers, body, signal }: Call): Promise<Response> {
+  async #fetch({ method = 'GET', path, headers, body, signal }: HttpCall): Promise<Response> {
     const { key, headers: own, fetch = globalThis.fetch } = this.#options
     const bearer = typeof key === 'function' ? await key() : key
     const fields = typeof own === 'function' ? await own() : own
@@ -125,7 +125,7 @@ export class Exchange {
 }
 
 /** The error in a problem document (RFC 9457) of Hence; undefined for any other answer. */
-export function problemOf({ body }: Pick<Answer, 'body'>): HenceError | undefined {
+export function problemOf({ body }: Pick<HttpAnswer, 'body'>): HenceError | undefined {
   if (typeof body !== 'object' || body === null) return undefined
   const { code, advice, detail, title } = body as Record<string, unknown>
   if (typeof code !== 'string' || !advices.includes(advice as Advice)) return undefined
@@ -135,7 +135,7 @@ export function problemOf({ body }: Pick<Answer, 'body'>): HenceError | undefine
 const advices: readonly Advice[] = ['retry', 'change', 'operator']
 
 /** Thrown when the answer is not one of a working Hence server. */
-export function notUnderstood({ status }: Pick<Answer, 'status'>): HenceError {
+export function notUnderstood({ status }: Pick<HttpAnswer, 'status'>): HenceError {
   return new HenceError(
     'answer-not-understood',
     'retry',
@@ -150,7 +150,7 @@ const askedMsMax = 60 * 60 * 1000
 const foreignMsMax = 5 * 60 * 1000
 
 /** The wait that an answer asks for, in milliseconds; undefined if none. */
-export function retryAfterMs(answer: Pick<Answer, 'headers' | 'body'>, now: number): number | undefined {
+export function retryAfterMs(answer: Pick<HttpAnswer, 'headers' | 'body'>, now: number): number | undefined {
   const asked = answer.headers.get('retry-after')
   if (asked === null) return undefined
   const ms = /^\d+$/.test(asked) ? Number(asked) * 1000 : Date.parse(asked) - now

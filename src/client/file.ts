@@ -45,7 +45,7 @@ class FileOutbox implements OpenOutbox {
   #bytes: number
   /** Those of them that are about settled requests. */
   #settledBytes = 0
-  #gathered: Gathered | undefined
+  #gathered: GatheredLines | undefined
   #writing: Promise<void> | undefined
   #broken: unknown
 
@@ -88,7 +88,7 @@ class FileOutbox implements OpenOutbox {
   }
 
   /** Lines added while others are being written are written together, with one sync. */
-  #write(line: Line): Promise<void> {
+  #write(line: OutboxLine): Promise<void> {
     this.#gathered ??= { lines: [], written: Promise.withResolvers() }
     const { lines, written } = this.#gathered
     lines.push(line)
@@ -123,7 +123,7 @@ class FileOutbox implements OpenOutbox {
     this.#writing = undefined
   }
 
-  #keep(line: Line): void {
+  #keep(line: OutboxLine): void {
     if ('settled' in line) {
       const stored = this.#stored.get(line.settled)
       this.#settledBytes += Buffer.byteLength(textOf(line))
@@ -146,8 +146,8 @@ class FileOutbox implements OpenOutbox {
   }
 }
 
-interface Gathered {
-  readonly lines: Line[]
+interface GatheredLines {
+  readonly lines: OutboxLine[]
   readonly written: PromiseWithResolvers<void>
 }
 
@@ -157,9 +157,9 @@ interface Written {
   readonly bytes: number
 }
 
-type Line = { readonly stored: StoredRequest } | { readonly settled: string }
+type OutboxLine = { readonly stored: StoredRequest } | { readonly settled: string }
 
-const textOf = (line: Line) => `${JSON.stringify(line)}\n`
+const textOf = (line: OutboxLine) => `${JSON.stringify(line)}\n`
 
 /** Absent on Windows, where making a link needs the rights of an administrator. */
 const { O_NOFOLLOW: noFollow = 0 } = constants
@@ -199,12 +199,12 @@ function read(path: string, text: string): Map<string, StoredRequest> {
   return stored
 }
 
-function keep(stored: Map<string, StoredRequest>, line: Line): void {
+function keep(stored: Map<string, StoredRequest>, line: OutboxLine): void {
   if ('stored' in line) stored.set(line.stored.requestId, line.stored)
   else stored.delete(line.settled)
 }
 
-function parsed(line: string): Line | undefined {
+function parsed(line: string): OutboxLine | undefined {
   try {
     const entry = JSON.parse(line)
     if (typeof entry?.settled === 'string' || typeof entry?.stored?.requestId === 'string') return entry

@@ -41,7 +41,7 @@ async function openDatabase(name: string, persist: boolean): Promise<OpenOutbox>
   const others = othersOf(name)
   let asksToPersist = persist
   /** Runs on one transaction, and resolves when it is on disk. */
-  const transact = async <T>(mode: 'readonly' | 'readwrite', work: (store: Store) => Promise<T>) => {
+  const transact = async <T>(mode: 'readonly' | 'readwrite', work: (store: DatabaseStore) => Promise<T>) => {
     try {
       const transaction = database.transaction(storeName, mode, { durability: 'strict' })
       const done = completed(transaction)
@@ -112,7 +112,7 @@ function promised<T>(request: DatabaseRequest<T>): Promise<T> {
   })
 }
 
-function completed(transaction: Transaction): Promise<void> {
+function completed(transaction: DatabaseTransaction): Promise<void> {
   return new Promise((resolve, reject) => {
     transaction.oncomplete = () => resolve()
     transaction.onabort = () => reject(transaction.error)
@@ -145,19 +145,23 @@ interface DatabaseRequest<T> {
 
 interface Database {
   onversionchange: (() => void) | null
-  createObjectStore(name: string, options: { autoIncrement: boolean }): Store
-  transaction(store: string, mode: 'readonly' | 'readwrite', options: { durability: 'strict' }): Transaction
+  createObjectStore(name: string, options: { autoIncrement: boolean }): DatabaseStore
+  transaction(
+    store: string,
+    mode: 'readonly' | 'readwrite',
+    options: { durability: 'strict' },
+  ): DatabaseTransaction
   close(): void
 }
 
-interface Transaction {
+interface DatabaseTransaction {
   readonly error: unknown
   oncomplete: (() => void) | null
   onabort: (() => void) | null
-  objectStore(name: string): Store
+  objectStore(name: string): DatabaseStore
 }
 
-interface Store {
+interface DatabaseStore {
   createIndex(name: string, path: string, options: { unique: boolean }): unknown
   index(name: string): { getKey(key: string): DatabaseRequest<number | undefined> }
   getAll(): DatabaseRequest<unknown[]>

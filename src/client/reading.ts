@@ -1,18 +1,13 @@
-import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
+import type { KeyPart, Query, ReadOptions, Row } from '../app/index.ts'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Backoff, pauseMs } from './backoff.ts'
-import { type Answer, type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
+import { type Exchange, type HttpAnswer, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
 
 /** The most rows that a server returns at a time. */
 const pageRows = 1_000
 /** This many tokens make an address of about 2,000 characters, which all proxies accept. */
 const tokensMax = 100
-
-interface RowAt {
-  readonly key: readonly KeyPart[]
-  readonly value: unknown
-}
 
 /** Reads tables over HTTP. A read that no server answers is retried for a while. */
 export class Reading {
@@ -56,7 +51,7 @@ export class Reading {
   }
 
   /** All rows of a query, page by page. Not a snapshot: a row that changes meanwhile may or may not be seen. */
-  async scan(table: string, query: Query, after: readonly string[]): Promise<RowAt[]> {
+  async scan(table: string, query: Query, after: readonly string[]): Promise<Row[]> {
     const { limit = Number.POSITIVE_INFINITY } = query
     const { index, prefix, from, to, reverse } = query
     const asked: Field[] = [
@@ -67,7 +62,7 @@ export class Reading {
       ['reverse', reverse === undefined ? undefined : String(reverse)],
     ]
     const last = await this.#await(table, after)
-    const rows: RowAt[] = []
+    const rows: Row[] = []
     let cursor: string | undefined
     while (rows.length < limit) {
       const page = String(Math.min(limit - rows.length, pageRows))
@@ -107,7 +102,7 @@ export class Reading {
   }
 
   /** Asks until an answer is not `retry`, or the time is over. */
-  async #ask(path: string): Promise<Answer> {
+  async #ask(path: string): Promise<HttpAnswer> {
     const end = this.#clock.now() + this.#patienceMs
     for (let failures = 1; ; failures++) {
       let problem: HenceError
@@ -142,7 +137,7 @@ function queryText(fields: readonly Field[]): string {
   return given.length === 0 ? '' : `?${new URLSearchParams(given)}`
 }
 
-function field(answer: Answer, name: string): unknown {
+function field(answer: HttpAnswer, name: string): unknown {
   const { body } = answer
   if (typeof body === 'object' && body !== null && name in body)
     return (body as Record<string, unknown>)[name]

@@ -1,9 +1,9 @@
 import { HenceError } from '../failure.ts'
-import { type Answer, type Exchange, type HeaderFields, retryAfterMs } from './exchange.ts'
+import { type Exchange, type HeaderFields, type HttpAnswer, retryAfterMs } from './exchange.ts'
 import type { Verdict } from './verdict.ts'
 
 /** A request as it is sent. */
-export interface Submission {
+interface Submission {
   readonly requestId: string
   readonly type: string
   /** JSON text. */
@@ -22,7 +22,7 @@ export type Tried<Result> = Verdict<Result> & {
 export async function trySubmission<Result>(
   exchange: Exchange,
   { requestId, type, input }: Submission,
-  read: (requestId: string, answer: Answer) => Verdict<Result>,
+  read: (requestId: string, answer: HttpAnswer) => Verdict<Result>,
   options: { readonly now: number; readonly signal: AbortSignal; readonly headers?: HeaderFields },
 ): Promise<Tried<Result>> {
   try {

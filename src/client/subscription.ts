@@ -19,7 +19,7 @@ export interface Followed {
   readonly from?: string | undefined
 }
 
-export interface FollowListener {
+interface FollowListener {
   /**
    * Earlier changes are unknown: read the tables. Called when the stream first opens, unless it resumes from a position,
    * and whenever it could not resume where it broke off.

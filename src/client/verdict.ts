@@ -1,6 +1,6 @@
 import type { Enqueued, Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
-import { type Answer, notUnderstood, problemOf } from './exchange.ts'
+import { type HttpAnswer, notUnderstood, problemOf } from './exchange.ts'
 
 /** The meaning of an answer for the request that was sent; `Result` is its value. */
 export type Verdict<Result = Reply> =
@@ -27,7 +27,7 @@ export interface Refused {
  */
 export function verdictOf(
   requestId: string,
-  answer: Answer,
+  answer: HttpAnswer,
   isFinal: (refused: Refused) => boolean | undefined = () => undefined,
 ): Verdict {
   const { status } = answer
@@ -56,7 +56,7 @@ export function verdictOf(
 }
 
 /** Interprets the answer to a request that did not wait for its outcome. */
-export function enqueuedOf(requestId: string, answer: Answer): Verdict<Enqueued> {
+export function enqueuedOf(requestId: string, answer: HttpAnswer): Verdict<Enqueued> {
   const { token, requestId: id } = fieldsOf(answer.body)
   if (answer.status === 202 && typeof token === 'string' && isId(id, requestId)) {
     return { kind: 'done', result: { requestId, token } }
@@ -78,7 +78,7 @@ const aboutTheWay: ReadonlySet<string> = new Set([
   'origin-refused',
 ])
 
-function outcomeOf(answer: Answer, body: Fields, common: Omit<Reply, 'status'>): Verdict {
+function outcomeOf(answer: HttpAnswer, body: Fields, common: Omit<Reply, 'status'>): Verdict {
   const { outcome, reason, details, code, detail } = body
   if (answer.status === 409 && outcome === 'rejected' && typeof reason === 'string') {
     const more = details === undefined ? {} : { details: details as never }
@@ -90,7 +90,7 @@ function outcomeOf(answer: Answer, body: Fields, common: Omit<Reply, 'status'>):
   return again(answer)
 }
 
-function again(answer: Answer): Verdict {
+function again(answer: HttpAnswer): Verdict {
   return { kind: 'again', error: notUnderstood(answer), taken: 'perhaps' }
 }
 

@@ -19,7 +19,7 @@ export const parked: TableShape = { name: 'hence.parked', parts: ['number'], ind
 const parkedBytesMax = 1024 * 1024
 
 /** A key for which messages are parked. */
-export interface WaitingKey {
+interface WaitingKey {
   /** The request that waits for verdicts; null once it has ended and what is parked is being released. */
   readonly asking: { readonly scope: string; readonly identity: string } | null
   /** The number of the first parked message, and of the next one to come. */

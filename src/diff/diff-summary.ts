@@ -39,7 +39,7 @@ export interface DiffGroup {
   readonly samples: readonly Difference[]
 }
 
-export interface EffectGroup extends DiffGroup {
+interface EffectGroup extends DiffGroup {
   /** How many of the removed or changed effects had been delivered. */
   readonly delivered: number
 }

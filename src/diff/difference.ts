@@ -64,7 +64,7 @@ export interface ComparedEffect {
 }
 
 /** A claim that a request holds. */
-export interface ClaimDifference extends BeforeAfter<ComparedClaim> {
+interface ClaimDifference extends BeforeAfter<ComparedClaim> {
   readonly kind: 'claim'
   readonly constraint: string
   /** The key that it is judged under. */
@@ -94,7 +94,7 @@ export interface StandingDifference
 }
 
 /** A violation: more was claimed than the limit allows. */
-export interface ViolationDifference extends BeforeAfter<Violation> {
+interface ViolationDifference extends BeforeAfter<Violation> {
   readonly kind: 'violation'
   readonly constraint: string
   readonly key: string
@@ -102,7 +102,7 @@ export interface ViolationDifference extends BeforeAfter<Violation> {
 }
 
 /** A timer of the app that has not fired yet. */
-export interface TimerDifference
+interface TimerDifference
   extends BeforeAfter<{
     /** Log time, in milliseconds since 1970. */
     readonly at: number

@@ -2,18 +2,19 @@ import type { App } from '../app/index.ts'
 import { type Clock, setTimer } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Delivery, Handler } from './handlers.ts'
-import { type Attempts, type DeliveryHost, Lane } from './lane.ts'
 import type { EffectRow } from './outbox.ts'
+import { type Attempts, type DeliveryHost, Tries } from './tries.ts'
 
 /**
- * Delivers effects until each is acknowledged or given up. The end of an effect is appended to the log as a record.
+ * Delivers effects until each is acknowledged or given up; `tries.ts` decides when one is tried again. The end of an effect is appended to the log as a record.
  * Until that record is applied the effect counts as not delivered, so a crash in between leads to another try under
  * the same id.
  *
  * This process counts the tries: after a crash an effect has all of them again.
  */
 export class Deliverer {
-  readonly #lanes = new Map<string, Lane>()
+  /** By the name of the effect. */
+  readonly #tries = new Map<string, Tries>()
   readonly #clock: Clock
 
   /**
@@ -32,10 +33,10 @@ export class Deliverer {
         )
       }
       const delivery = typeof given === 'function' ? { deliver: given } : given
-      this.#lanes.set(name, new Lane(effect, delivery, host))
+      this.#tries.set(name, new Tries(effect, delivery, host))
     }
     for (const name of app.effects.keys()) {
-      if (this.#lanes.has(name)) continue
+      if (this.#tries.has(name)) continue
       host.report({
         level: 'warning',
         code: 'effect-without-handler',
@@ -46,30 +47,30 @@ export class Deliverer {
 
   /** Starts with the effects that wait in the outbox. */
   start(): void {
-    for (const lane of this.#lanes.values()) lane.start()
+    for (const tries of this.#tries.values()) tries.start()
   }
 
   /** Adds an effect that a derivation has just asked for. */
   asked(id: string, row: EffectRow): void {
-    this.#lanes.get(row.type)?.asked(id, row)
+    this.#tries.get(row.type)?.asked(id, row)
   }
 
   /** The record of this effect's end was applied. */
   ended(type: string, id: string): void {
-    this.#lanes.get(type)?.ended(id)
+    this.#tries.get(type)?.ended(id)
   }
 
   /** Failed tries of an effect that is not delivered yet. */
   attempts(type: string, id: string): Attempts | undefined {
-    return this.#lanes.get(type)?.attempts(id)
+    return this.#tries.get(type)?.attempts(id)
   }
 
   /** Begins no more tries and waits for those under way; after the grace period it aborts them. */
   async stop(graceMs: number): Promise<void> {
-    const lanes = [...this.#lanes.values()]
-    const ended = Promise.all(lanes.map((lane) => lane.stop()))
+    const all = [...this.#tries.values()]
+    const ended = Promise.all(all.map((tries) => tries.stop()))
     const cancelTimer = setTimer(this.#clock, graceMs, () => {
-      for (const lane of lanes) lane.abort()
+      for (const tries of all) tries.abort()
     })
     await ended
     cancelTimer()

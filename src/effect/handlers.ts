@@ -53,11 +53,12 @@ export interface Delivery<Input = unknown, Result = unknown> extends DeliveryOpt
   readonly deliver: Handler<Input, Result>
 }
 
-type InputOf<E> = E extends Effect<string, infer I> ? I : never
-type ResultOf<E> = E extends Effect<string, infer _I, infer R> ? R : never
-type DeliveryOf<E> = Handler<InputOf<E>, ReturnOf<E>> | Delivery<InputOf<E>, ReturnOf<E>>
+type EffectInput<E> = E extends Effect<string, infer I> ? I : never
+/** The type of the result of an effect. */
+export type EffectResult<E> = E extends Effect<string, infer _I, infer R> ? R : never
+type DeliveryOf<E> = Handler<EffectInput<E>, ReturnOf<E>> | Delivery<EffectInput<E>, ReturnOf<E>>
 /** An effect without a result accepts any return value. */
-type ReturnOf<E> = null extends ResultOf<E> ? unknown : ResultOf<E>
+type ReturnOf<E> = null extends EffectResult<E> ? unknown : EffectResult<E>
 
 /** One handler for each effect of an app, and no others. */
 export type Handlers<A extends App> = {

@@ -14,7 +14,7 @@ export const effects: TableShape = {
  * long (Stripe documents 24 hours for its idempotency keys). Counted from the beginning, since any try may have
  * succeeded and a receiver counts from the first time it saw the id.
  */
-export const receiversRememberMs = 24 * 60 * 60 * 1000
+const receiversRememberMs = 24 * 60 * 60 * 1000
 
 /** The error of an effect that a promotion replaced before it was sent. */
 export const replacedError = 'other code asks for something else'

@@ -4,7 +4,7 @@ import { HenceError } from '../failure.ts'
 import { type Connections, discard } from './connection.ts'
 
 /** A JSON body and its receiver. */
-export interface SignedPost {
+interface SignedPost {
   readonly connections: Connections
   readonly address: URL
   readonly signers: readonly Webhook[]

@@ -1,8 +1,8 @@
 import type { Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import type { RedriveInput } from '../derivation/operator.ts'
-import type { Attempts } from '../effect/lane.ts'
 import type { EffectRow, EffectState } from '../effect/outbox.ts'
+import type { Attempts } from '../effect/tries.ts'
 import type { RequestPath } from './request-path.ts'
 
 /** The effects that an app asked for. */

@@ -88,7 +88,7 @@ export class RequestPath {
     this.#report = options.report
     this.#windowMs = options.windowMs
     this.#missingCorrections = given.missingCorrections
-    this.#admission = new Admission(options.queueBytesMax)
+    this.#admission = new Admission(options.queueBytesMax, (identity) => this.#processor.decided(identity))
     const decided = (partition: number) => this.#processor.position(partition)
     this.#writers = everyPartition(log).map(
       (partition) => new PartitionWriter(partition, log, options.clock, decided),
@@ -128,20 +128,19 @@ export class RequestPath {
       const identity = identityOf(requestId, principal)
       checkWindow(identity, this.now(), this.#windowMs)
       const sent = inputOf(type, input, realm)
-      const first = this.#admission.find(identity)
+      const { first, stored } = this.#admission.sentBefore(identity)
       if (first?.certain) {
         // Its append failed: only after the log was read again is it known whether this is a retry or a first attempt.
         await first.certain
         continue
       }
-      const stored = this.#processor.decided(identity)
       if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
       if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
       return new Promise((resolve, reject) => {
         const done = (validated: AdmittedRequest | { readonly error: unknown }) => {
           if ('error' in validated) reject(validated.error)
           // Another one with this id was admitted meanwhile.
-          else if (this.#admission.find(identity)) resolve(this.#send(type, input, options, until))
+          else if (this.#admission.has(identity)) resolve(this.#send(type, input, options, until))
           else resolve(this.#admit(identity, validated, until))
         }
         this.#validation.add({ definition, input: sent, done })

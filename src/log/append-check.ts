@@ -2,7 +2,7 @@ import { HenceError } from '../failure.ts'
 import { recordBytesMax } from './log.ts'
 
 /** The largest append a log takes, in bytes of all its records together. */
-export const appendBytesMax = 64 * 1024 * 1024
+const appendBytesMax = 64 * 1024 * 1024
 
 /**
  * Checks an append before anything is written.

@@ -4,7 +4,7 @@ import type { Log } from './log.ts'
 import { type ControlRecord, decodeRecord, encodeControl, isControl } from './record.ts'
 
 /** The control records of a log from some positions on. */
-export interface FoundControls {
+interface FoundControls {
   readonly facts: readonly ControlFact[]
   /** The last one, if a process ended before it was in all partitions; and the partitions that lack it. */
   readonly unfinished: { readonly record: ControlRecord; readonly missing: readonly number[] } | undefined

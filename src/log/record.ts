@@ -121,7 +121,7 @@ export interface EventRecord {
   readonly data: string
 }
 
-export interface TickRecord {
+interface TickRecord {
   readonly kind: 'tick'
 }
 
@@ -145,7 +145,7 @@ export interface ControlRecord {
 }
 
 /** `number` counts the control records of a log, from 0 without gaps. */
-export type Control =
+type Control =
   | {
       /** The code of the generation is this version from here on. */
       readonly type: 'version'
@@ -181,7 +181,7 @@ export interface CorrectionRecord {
   readonly correction: RecordedCorrection
 }
 
-export interface RulingRecord {
+interface RulingRecord {
   readonly kind: 'ruling'
   readonly ruling: Ruling
 }
@@ -209,13 +209,13 @@ export interface Ruling {
   readonly message: string
 }
 
-export type RulingCode =
+type RulingCode =
   | 'derivation-too-long'
   | 'derivation-too-large'
   | 'derivation-too-deep'
   | 'derivation-ruled-out'
 
-export interface MarkRecord {
+interface MarkRecord {
   readonly kind: 'mark'
   readonly mark: {
     /** The offset of the record whose derivation took long. */
@@ -240,7 +240,7 @@ export interface RecordedCorrection {
   readonly what: CorrectedOutcome | CorrectedEffect | CorrectedRow
 }
 
-export interface CorrectedOutcome {
+interface CorrectedOutcome {
   readonly kind: 'outcome'
   readonly type: string
   /** The input as it was sent. */
@@ -265,7 +265,7 @@ export interface CorrectedEffect {
   readonly settled?: true
 }
 
-export interface CorrectedRow {
+interface CorrectedRow {
   readonly kind: 'row'
   readonly table: string
   readonly rowKey: readonly (string | number)[]

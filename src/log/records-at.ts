@@ -5,7 +5,7 @@ import type { Log } from './log.ts'
 const passedMax = 200
 
 /** A record of a partition, with its log time. */
-export interface RecordAt {
+interface RecordAt {
   readonly offset: number
   readonly bytes: Buffer
   readonly time: number
@@ -38,7 +38,7 @@ export async function* recordsAt(
   }
 }
 
-interface Call {
+interface PendingRead {
   readonly offset: number
   resolve(record: RecordAt): void
   reject(error: unknown): void
@@ -51,7 +51,7 @@ const roundMax = 256
 export class RecordReader {
   readonly #log: Log
   /** By partition: the calls for the next round. */
-  readonly #waiting = new Map<number, Call[]>()
+  readonly #waiting = new Map<number, PendingRead[]>()
 
   constructor(log: Log) {
     this.#log = log
@@ -68,7 +68,7 @@ export class RecordReader {
     })
   }
 
-  async #work(partition: number, waiting: Call[]): Promise<void> {
+  async #work(partition: number, waiting: PendingRead[]): Promise<void> {
     await undefined // Calls of one turn of the event loop are served together.
     while (waiting.length > 0) {
       const taken = waiting.splice(0, roundMax).sort((a, b) => a.offset - b.offset)

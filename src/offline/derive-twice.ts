@@ -18,7 +18,7 @@ import type { Survey } from './survey.ts'
 import { withTemporaryFolder } from './temporary-folder.ts'
 import { versionInForce } from './version-in-force.ts'
 
-export interface DerivedTwice {
+interface DerivedTwice {
   /** The status of the generation that the new code derived. */
   readonly status: ReprocessStatus
   /** How long the new code took, in milliseconds. */

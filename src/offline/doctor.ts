@@ -2,13 +2,13 @@ import { stat, statfs } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { damageLocation } from '../log/file-log/damage.ts'
+import { planTruncation, type Truncation } from '../log/file-log/damage-truncation.ts'
 import {
   type LogSnapshot,
   type PartitionSnapshot,
   readSnapshot,
   snapshotLog,
 } from '../log/file-log/snapshot.ts'
-import { planTruncation, type Truncation } from '../log/file-log/truncation.ts'
 import { decodeRecord, type LogRecord, type Ruling } from '../log/record.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
 import { warningOfAccess } from '../storage/permissions.ts'

@@ -80,7 +80,7 @@ async function examineControls({
   return facts
 }
 
-interface Standing {
+interface GenerationRole {
   readonly generation: number
   readonly isLive: boolean
   readonly facts: readonly ControlFact[] | undefined
@@ -89,10 +89,10 @@ interface Standing {
 /** @returns the checkpoint of a generation, if it is of use */
 async function examineGeneration(
   folder: string,
-  standing: Standing,
+  role: GenerationRole,
   { snapshot, ends, add, useless }: Examination,
 ): Promise<CheckpointSummary | undefined> {
-  const { generation, isLive } = standing
+  const { generation, isLive } = role
   const addUseless = (code: string, message: string) => {
     const name = isLive ? 'state' : `state/${generation}`
     useless.push({ folder: name, reason: message })
@@ -137,13 +137,13 @@ async function examineGeneration(
     return undefined
   } else {
     const behind = positions.reduce((sum, at, partition) => sum + ((ends[partition] ?? at) - at), 0)
-    const message = `Generation ${generation}, ${standingText(standing)}, can be read. The next start derives the ${behind} records behind its checkpoint.`
+    const message = `Generation ${generation}, ${roleText(role)}, can be read. The next start derives the ${behind} records behind its checkpoint.`
     add('fine', 'state', message, { generation })
   }
   return checkpoint
 }
 
-function standingText({ generation, isLive, facts }: Standing): string {
+function roleText({ generation, isLive, facts }: GenerationRole): string {
   if (facts === undefined) return 'which may be live (the damaged log does not say)'
   if (isLive) return 'which is live'
   const wasLive = generation === 0 || facts.some((fact) => fact.generation === generation)

@@ -16,7 +16,7 @@ export interface ExportOptions extends LongWork {
 }
 
 /** A record, its position and its log time. */
-export interface RecordAt {
+export interface ExportedRecord {
   readonly partition: number
   readonly offset: number
   /** In milliseconds since 1970. */
@@ -35,7 +35,7 @@ export async function* exportLog(options: ExportOptions): AsyncGenerator<string>
 }
 
 /** The records that `exportLog` exports, decoded. */
-export async function* recordsOf(options: ExportOptions): AsyncGenerator<RecordAt> {
+export async function* recordsOf(options: ExportOptions): AsyncGenerator<ExportedRecord> {
   const { data, partition: only, from = 0 } = options
   const snapshot = await snapshotData(data)
   if (only !== undefined) checkPartition(only, snapshot.partitions.length)
@@ -60,7 +60,7 @@ export async function* recordsOf(options: ExportOptions): AsyncGenerator<RecordA
 }
 
 /** One line of the export; see docs/reference/cli.md. */
-export function exportLine({ partition, offset, time, record }: RecordAt): string {
+export function exportLine({ partition, offset, time, record }: ExportedRecord): string {
   const common = { token: `${partition}:${offset}`, at: time, kind: record.kind }
   const line = (more: object, ...raw: (readonly [name: string, json: string])[]) =>
     `${JSON.stringify({ ...common, ...more }).slice(0, -1)}${raw.map(([name, json]) => `,"${name}":${json}`).join('')}}`

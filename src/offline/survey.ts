@@ -35,7 +35,7 @@ export interface MessageCount {
 }
 
 /** Where a survey ends: after about so many records, or at a log time; in either case between two moments. */
-export interface SurveyBounds {
+interface SurveyBounds {
   readonly records?: number | undefined
   readonly until?: number | undefined
 }

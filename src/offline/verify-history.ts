@@ -56,7 +56,7 @@ export async function copyStates(data: string, temporary: string, flaws: Flaw[])
   return copied
 }
 
-export interface HistoryToVerify {
+interface HistoryToVerify {
   readonly data: string
   readonly log: Log
   readonly states: readonly CopiedState[]

@@ -21,7 +21,7 @@ interface InFlight extends SentMessage {
   readonly identity: Identity
   readonly bytes: number
   /** The first waiter sent the request; the others are retries of it. */
-  readonly waiters: Sender[]
+  readonly waiters: WaitingSender[]
   /** Set when it was appended earlier, for example by another process, and waits for its claims. */
   readonly stored?: StoredOutcome
   /** Set while it is unknown whether the log has it; resolves when that is known. */
@@ -29,7 +29,12 @@ interface InFlight extends SentMessage {
   setCertain?: () => void
 }
 
-interface Sender {
+interface SentBefore {
+  readonly first: InFlight | undefined
+  readonly stored: StoredOutcome | undefined
+}
+
+interface WaitingSender {
   readonly until: Until
   resolve(answer: Reply | Enqueued): void
   reject(error: unknown): void
@@ -41,13 +46,16 @@ interface Sender {
  */
 export class Admission {
   readonly #queueBytesMax: number
+  readonly #storedOutcome: (identity: Identity) => StoredOutcome | undefined
   readonly #inFlight = new Map<Identity, InFlight>()
   #queuedBytes = 0
   /** Replies since the start. */
   readonly replies = { accepted: 0, rejected: 0, failed: 0, replayed: 0 }
 
-  constructor(queueBytesMax: number) {
+  /** @param storedOutcome returns what the live generation has derived for an identity */
+  constructor(queueBytesMax: number, storedOutcome: (identity: Identity) => StoredOutcome | undefined) {
     this.#queueBytesMax = queueBytesMax
+    this.#storedOutcome = storedOutcome
   }
 
   get inFlight(): number {
@@ -58,9 +66,16 @@ export class Admission {
     return this.#queuedBytes
   }
 
-  /** The first sending of an identity, while it is undecided. */
-  find(identity: Identity): InFlight | undefined {
-    return this.#inFlight.get(identity)
+  /**
+   * Finds whether a request is a retry: its first sending is still under way (`first`), the log has it (`stored`), or
+   * both. A request that was never sent before has neither.
+   */
+  sentBefore(identity: Identity): SentBefore {
+    return { first: this.#inFlight.get(identity), stored: this.#storedOutcome(identity) }
+  }
+
+  has(identity: Identity): boolean {
+    return this.#inFlight.has(identity)
   }
 
   /**

@@ -126,12 +126,11 @@ function sameValue(before: unknown, after: unknown): boolean {
   if (names.length !== Object.keys(before).length) return false
   for (const name of names) {
     if (!Object.hasOwn(before, name)) return false
-    if (!sameValue((before as Fields)[name], (after as Fields)[name])) return false
+    if (!sameValue((before as Record<string, unknown>)[name], (after as Record<string, unknown>)[name]))
+      return false
   }
   return true
 }
-
-type Fields = Record<string, unknown>
 
 function keyOf(request: AdmittedDefinition, input: unknown): string {
   let key: unknown

@@ -4,7 +4,7 @@ import { endsWithin } from '../sandbox/timed.ts'
 import { type AdmittedDefinition, type AdmittedRequest, type Input, messageOf } from './message.ts'
 
 /** A request whose input is to be validated. */
-export interface Unvalidated {
+interface Unvalidated {
   readonly definition: AdmittedDefinition
   readonly input: Input
   /** Called with the validated request, or with the error of validating it. */

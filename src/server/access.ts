@@ -2,13 +2,13 @@ import { HenceError } from '../failure.ts'
 import type { Caller } from './caller.ts'
 
 /** A caller, as identified by a key or by the host. */
-export interface Identity {
+export interface IdentifiedCaller {
   readonly caller: Caller
   /** Whether it still holds without asking again. */
   isCurrent(): boolean
 }
 
-type Identify = () => Identity | Promise<Identity>
+type Identify = () => IdentifiedCaller | Promise<IdentifiedCaller>
 
 /**
  * The caller of a request, for as long as the request lasts. Batches, streams and long waits outlive a key or a session
@@ -17,10 +17,10 @@ type Identify = () => Identity | Promise<Identity>
 export class Access {
   readonly #identify: Identify
   readonly #check: (caller: Caller) => void
-  #identity: Identity
-  #renewing: Promise<Identity> | undefined
+  #identity: IdentifiedCaller
+  #renewing: Promise<IdentifiedCaller> | undefined
 
-  private constructor(identify: Identify, check: (caller: Caller) => void, identity: Identity) {
+  private constructor(identify: Identify, check: (caller: Caller) => void, identity: IdentifiedCaller) {
     this.#identify = identify
     this.#check = check
     this.#identity = identity

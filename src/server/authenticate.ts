@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import type { Identity } from './access.ts'
+import type { IdentifiedCaller } from './access.ts'
 import type { Caller } from './caller.ts'
 import type { Keys } from './keys.ts'
 import { cameByProxy } from './proxy.ts'
@@ -38,14 +38,17 @@ export function authenticator(options: {
   readonly keys: Keys | undefined
   readonly origins: readonly string[]
   readonly clock: Clock
-}): (request: Request, incoming: IncomingMessage | undefined) => Identity | Promise<Identity> {
+}): (
+  request: Request,
+  incoming: IncomingMessage | undefined,
+) => IdentifiedCaller | Promise<IdentifiedCaller> {
   const { authenticate, keys, origins, clock } = options
   const isOpen = authenticate === undefined && keys === undefined
   const known = async (
     request: Request,
     incoming: IncomingMessage | undefined,
     callerOf: CallerOf | undefined,
-  ): Promise<Identity> => {
+  ): Promise<IdentifiedCaller> => {
     const secret = keys && secretOf(request.headers.get('authorization'))
     const key = secret && (await keys.callerOf(secret))
     if (key) return { caller: key, isCurrent: () => keys.isCurrent(key) }

@@ -49,7 +49,7 @@ export class Batches {
     if (!this.#open.take(principal)) throw tooManyBatches()
     activity.begin()
     const sender = { request, incoming, principal }
-    const batch = new Batch(this.#serving, access, sender)
+    const batch = new RequestBatch(this.#serving, access, sender)
     if (cameByProxy(request.headers, incoming)) await batch.arrived()
     return {
       status: 200,
@@ -69,7 +69,7 @@ export class Batches {
 const textMax = 64 * 1024
 
 /** A line under way. */
-interface Line {
+interface BatchLine {
   /** Resolves when `text` is set. */
   readonly answered: Promise<void>
   /** The answer as JSON. */
@@ -90,11 +90,11 @@ interface Line {
  * Proxies such as nginx stop passing a body on when the answer begins. So through a proxy the answer begins when the
  * body has arrived; if the outcomes fill the caller's share of bytes earlier, the batch ends there.
  */
-class Batch {
+class RequestBatch {
   readonly #serving: Serving
   readonly #access: Access
   readonly #sender: Sender
-  readonly #lines: Line[] = []
+  readonly #lines: BatchLine[] = []
   /** The beginning of the line that is arriving. */
   readonly #partial: Gathered
   /** When the batch, and the line that is arriving, must have arrived, as `performance.now()`. */
@@ -257,13 +257,13 @@ class Batch {
       if (!this.#isSending || line === this.#lines[0]) this.#move()
     })
     this.#undecided++
-    const line: Line = { answered, text: undefined, bytes: 0 }
+    const line: BatchLine = { answered, text: undefined, bytes: 0 }
     this.#count(line, bytes.length)
     this.#lines.push(line)
     if (this.#lines.length === 1) this.#move()
   }
 
-  #count(line: Line, bytes: number): void {
+  #count(line: BatchLine, bytes: number): void {
     const { held } = this.#serving.bodies
     const { principal } = this.#sender
     if (bytes > line.bytes) held.add(principal, bytes - line.bytes)

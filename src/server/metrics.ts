@@ -3,7 +3,7 @@ import { plain } from '../plain-text.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 
 /** Responses are counted by route. */
-export interface CountedRoute {
+interface CountedRoute {
   readonly method: string
   readonly path: string
 }

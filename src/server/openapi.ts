@@ -4,14 +4,14 @@ import { problem } from './answer-form.ts'
 import type { JsonSchema } from './json-schema.ts'
 import type { AnswerForm, Expansion, Route } from './route.ts'
 
-type Json = Record<string, unknown>
+type OpenApiObject = Record<string, unknown>
 
 /**
  * The OpenAPI 3.1 document of an app: everything in it is stated by the routes and the schemas of the app. A schema
  * library that does not describe its schemas as JSON Schema (`~standard.jsonSchema`) leaves `{}`, with a note.
  */
-export function openApi(routes: readonly Route[], app: App, path: string, version: string): Json {
-  const paths: Record<string, Json> = {}
+export function openApi(routes: readonly Route[], app: App, path: string, version: string): OpenApiObject {
+  const paths: Record<string, OpenApiObject> = {}
   for (const route of routes) {
     for (const expansion of route.expand?.(app) ?? [{ path: route.path.replace(/:(\w+)/g, '{$1}') }]) {
       paths[expansion.path] = {
@@ -45,7 +45,10 @@ export function openApi(routes: readonly Route[], app: App, path: string, versio
   }
 }
 
-function operation(route: Route, { path, id, summary, parts, query, body, answer }: Expansion): Json {
+function operation(
+  route: Route,
+  { path, id, summary, parts, query, body, answer }: Expansion,
+): OpenApiObject {
   const parameters = [
     ...[...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
       name,
@@ -105,7 +108,7 @@ function answersOf({ method, json, answers }: Route, named = json): Readonly<Rec
   return { 200: found, ...(method === 'GET' && { 304: notModified }), ...answers }
 }
 
-function response({ description, content, headers }: AnswerForm): Json {
+function response({ description, content, headers }: AnswerForm): OpenApiObject {
   const schemas = (of: Readonly<Record<string, JsonSchema>>) =>
     Object.fromEntries(Object.entries(of).map(([name, schema]) => [name, { schema }]))
   return {

@@ -1,4 +1,4 @@
-import type { KeyPart } from '../app/index.ts'
+import type { QueryPart } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import { type JsonSchema, list } from './json-schema.ts'
@@ -81,8 +81,7 @@ export function choice<const V extends string>(
   })
 }
 
-type Parts = readonly (KeyPart | boolean)[]
-export type KeyPartsParameter = Parameter<Parts | undefined>
+export type KeyPartsParameter = Parameter<readonly QueryPart[] | undefined>
 
 /** Parts of a key or of an index, as a JSON list: `["ada",3]`. */
 export function keyParts(description: string): KeyPartsParameter {
@@ -90,13 +89,16 @@ export function keyParts(description: string): KeyPartsParameter {
   const read = (given: string, name: string) => {
     const parts = parseStrict(given)
     const fits = (part: unknown) => ['string', 'number', 'boolean'].includes(typeof part)
-    if (Array.isArray(parts) && parts.every(fits)) return parts as Parts
+    if (Array.isArray(parts) && parts.every(fits)) return parts as readonly QueryPart[]
     throw queryInvalid(`\`${name}\` must be a JSON list of text, numbers and booleans`)
   }
-  return { ...parameter<Parts | undefined>(schema, description, undefined, read), isJson: true }
+  return {
+    ...parameter<readonly QueryPart[] | undefined>(schema, description, undefined, read),
+    isJson: true,
+  }
 }
 
-export function parameter<Value>(
+function parameter<Value>(
   schema: JsonSchema,
   description: string,
   absent: Value,
@@ -111,6 +113,6 @@ export function parameter<Value>(
   }
 }
 
-export function queryInvalid(why: string): HenceError {
+function queryInvalid(why: string): HenceError {
   return new HenceError('query-invalid', 'change', `The query of the address is invalid: ${why}.`)
 }

@@ -61,7 +61,7 @@ const byAdvice = { change: 400, retry: 503, operator: 500 } as const
 /** How long a client should wait before it tries again, in seconds. */
 const retryAfterSeconds = '1'
 
-export function statusOf({ code, advice }: HenceError): number {
+function statusOf({ code, advice }: HenceError): number {
   return statuses[code] ?? byAdvice[advice]
 }
 

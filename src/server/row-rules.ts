@@ -1,4 +1,4 @@
-import type { App, KeyPart, Query, ReadRule, Table } from '../app/index.ts'
+import type { App, KeyPart, Query, QueryPart, ReadRule, Table } from '../app/index.ts'
 import { operatorTables } from '../constraint/tables.ts'
 import { HenceError } from '../failure.ts'
 import type { StoryChange } from '../query/story.ts'
@@ -7,7 +7,7 @@ import type { TableShape } from '../state/table.ts'
 import { allows, type Caller } from './caller.ts'
 
 /** Whether a caller may see a row. */
-export type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
+type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
 
 type RangeRule = Exclude<ReadRule<unknown>, string | ((...args: never) => boolean)>
 
@@ -125,11 +125,7 @@ export class RowRules {
     return (row) => (row as Record<string, unknown>)[field] === own
   }
 
-  #valueOf(
-    { principal }: Caller,
-    { name }: TableShape,
-    { index, equals }: RangeRule,
-  ): KeyPart | boolean | undefined {
+  #valueOf({ principal }: Caller, { name }: TableShape, { index, equals }: RangeRule): QueryPart | undefined {
     try {
       const own = equals({ id: principal })
       return index === undefined && typeof own !== 'string' ? undefined : own

@@ -8,7 +8,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { type Report, type Reporter, reporterOf } from '../report.ts'
-import { Access, type Identity } from './access.ts'
+import { Access, type IdentifiedCaller } from './access.ts'
 import { Activity } from './activity.ts'
 import { type Answer, drop, responseOf, writeAnswer } from './answer.ts'
 import { type Authenticate, authenticator, type CallerOf, isLoopback } from './authenticate.ts'
@@ -234,7 +234,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   }
 }
 
-const nobody: Identity = { caller: { principal: '', permissions: [] }, isCurrent: () => true }
+const nobody: IdentifiedCaller = { caller: { principal: '', permissions: [] }, isCurrent: () => true }
 
 function checkPermission(caller: Caller, permission: Route['permission']): void {
   if (permission === 'none' || permission === 'known' || allows(caller, permission)) return

@@ -47,7 +47,7 @@ export function checkMaySend(caller: Caller, type: string): void {
   if (!allows(caller, permission)) throw notAllowed(shown(permission), `requests of type "${shown(type)}"`)
 }
 
-export function replyAnswer(reply: Reply): Answer {
+function replyAnswer(reply: Reply): Answer {
   const { token, replayed } = reply
   const headers = replayed
     ? { 'hence-token': token, 'hence-outcome': reply.status, 'idempotent-replayed': 'true' }

@@ -1,8 +1,8 @@
-import type { KeyPart, Query, ReadOptions } from '../app/index.ts'
+import type { KeyPart, Query, QueryPart, ReadOptions, Row } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
-import { makeCursor, type Position, readCursor } from './cursor.ts'
+import { makeCursor, type RowPosition, readCursor } from './cursor.ts'
 import { jsonAnswer } from './json-answer.ts'
 import type { KeyPartsParameter, Parameter, ValuesOf } from './parameter.ts'
 import type { Arrival } from './route.ts'
@@ -28,11 +28,6 @@ export async function row(
     )
   }
   return jsonAnswer(request, { key, value })
-}
-
-interface RowAt {
-  readonly key: readonly KeyPart[]
-  readonly value: unknown
 }
 
 type PageQuery = {
@@ -72,12 +67,12 @@ async function rowsFrom(
   { engine }: Serving,
   table: TableShape,
   asked: Query,
-  from: Position | undefined,
+  from: RowPosition | undefined,
   limit: number,
   options: ReadOptions,
-): Promise<RowAt[]> {
+): Promise<Row[]> {
   const scan = (query: Query) =>
-    engine.scan(table.name as never, query as never, options) as unknown as Promise<RowAt[]>
+    engine.scan(table.name as never, query as never, options) as unknown as Promise<Row[]>
   if (from === undefined) return scan({ ...asked, limit })
   const rest = from.slice(asked.prefix?.length ?? 0)
   // A range includes its beginning but not its end, so forwards the row at the position comes again.
@@ -90,10 +85,10 @@ async function rowsFrom(
 }
 
 /** The position of a row in the order of a query: the indexed values, then the key. */
-function positionOf(table: TableShape, { index }: Query, { key, value }: RowAt): Position {
+function positionOf(table: TableShape, { index }: Query, { key, value }: Row): RowPosition {
   if (index === undefined) return key
   const fields = table.indexes[index] ?? []
-  return [...fields.map((field) => (value as Record<string, KeyPart | boolean>)[field]!), ...key]
+  return [...fields.map((field) => (value as Record<string, QueryPart>)[field]!), ...key]
 }
 
 function queryOf({ index, prefix, from, to, reverse }: ValuesOf<PageQuery>): Query {

@@ -9,7 +9,7 @@ import { printReport, type Reporter } from '../report.ts'
 import { holdFile, isHeld } from './file-lock.ts'
 import { type Flock, flockDirectory } from './flock.ts'
 
-export interface LockOptions {
+interface LockOptions {
   /** Wait until the process that has the directory releases it, instead of an error. Default false. */
   readonly wait?: boolean | undefined
   /** Ends the waiting: the call then throws the reason of the signal. */

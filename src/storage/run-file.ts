@@ -2,7 +2,7 @@ import fs from 'node:fs'
 import { dirname, join } from 'node:path'
 
 /** A record that a process was deriving when it ended. */
-export interface Suspect {
+interface Suspect {
   readonly partition: number
   readonly offset: number
   /** How many processes in a row began to derive it; without those that ended it. */
@@ -10,7 +10,7 @@ export interface Suspect {
 }
 
 /** The name of the file in a data directory. */
-export const runName = 'state/run.json'
+const runName = 'state/run.json'
 
 /**
  * A file that exists while a process has the directory open, so that the next one knows whether it ended by itself. After a

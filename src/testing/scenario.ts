@@ -20,6 +20,7 @@ import { derivationContext, recordContext } from '../derivation/context.ts'
 import { deriveTwice } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { Derivation, StepResult } from '../derivation/step-result.ts'
+import type { EffectResult } from '../effect/handlers.ts'
 import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
@@ -39,9 +40,6 @@ export interface SentBy {
   /** Log time, in milliseconds since 1970; it never goes backwards. Default: a second after the one before. */
   readonly at?: number
 }
-
-/** The type of a handler's result, by the effect's name. */
-type ResultOf<A extends App, N> = EffectNamed<A, N> extends Effect<string, infer _I, infer R> ? R : never
 
 /**
  * Tests derivations without a log, a disk or a clock, by given, when and then. Every record is derived twice and
@@ -105,7 +103,7 @@ export class Scenario<A extends App> {
    */
   givenResult<N extends EffectName<A>>(
     type: N,
-    ...result: null extends ResultOf<A, N> ? [] : [ResultOf<A, N>]
+    ...result: null extends EffectResult<EffectNamed<A, N>> ? [] : [EffectResult<EffectNamed<A, N>>]
   ): this {
     const text = JSON.stringify(result[0] ?? null)
     return this.#end(type, { done: true, text })

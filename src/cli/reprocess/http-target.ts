@@ -1,4 +1,4 @@
-import { type Answer, type Call, Exchange, notUnderstood, problemOf } from '../../client/exchange.ts'
+import { Exchange, type HttpAnswer, type HttpCall, notUnderstood, problemOf } from '../../client/exchange.ts'
 import { HenceError } from '../../failure.ts'
 import { keepCode } from '../../offline/code.ts'
 import { snapshotData } from '../../offline/data-snapshot.ts'
@@ -18,11 +18,11 @@ const timeoutMs = 30 * 60_000
  */
 export function httpTarget({ url, key, data }: ServiceOptions): ReprocessTarget {
   const exchange = new Exchange({ url, timeoutMs, ...(key !== undefined && { key }) })
-  const checked = (answer: Answer): Answer => {
+  const checked = (answer: HttpAnswer): HttpAnswer => {
     if (answer.status === 200 || answer.status === 204) return answer
     throw problemOf(answer) ?? notUnderstood(answer)
   }
-  const ask = async (call: Call) => checked(await exchange.ask(call)).body
+  const ask = async (call: HttpCall) => checked(await exchange.ask(call)).body
   const post = (path: string, body: object = {}, headers = {}) =>
     ask({ method: 'POST', path, body: JSON.stringify(body), headers })
   return {

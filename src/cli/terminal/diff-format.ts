@@ -11,7 +11,7 @@ export const summaryFormats = ['text', 'markdown', 'json'] as const
 export type SummaryFormat = (typeof summaryFormats)[number]
 
 /** The two versions of the code that are compared, by any name that the reader knows: a hash or a tag. */
-export interface Versions {
+interface Versions {
   readonly before: string
   readonly after: string
 }

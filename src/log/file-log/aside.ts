@@ -4,7 +4,7 @@ import type { PartitionFiles } from './partition-files.ts'
 import { readBytes } from './segment-scan.ts'
 
 /** Bytes of a segment that are about to be removed from it. */
-export interface Removal {
+interface Removal {
   readonly path: string
   readonly from: number
   /** The position after the last byte; `Infinity` for the end of the file. */

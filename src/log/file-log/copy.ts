@@ -23,7 +23,7 @@ import { Window } from './window.ts'
 const pieceBytes = 1024 * 1024
 
 /** Where a copy ends, if before the log does. */
-export interface CopyEnd {
+interface CopyEnd {
   /**
    * Leaves out batches with a later log time, in all partitions. A record never has an earlier time than its cause, so
    * nothing is copied without its cause.

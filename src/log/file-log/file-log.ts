@@ -9,14 +9,14 @@ import { LogTime } from '../log-time.ts'
 import { checkExists } from './active-segment.ts'
 import { damaged } from './damage.ts'
 import { type Disk, makeDirectories, realDisk } from './disk.ts'
+import { inspect } from './inspection.ts'
 import { type Meta, metaPath, readMeta, writeMeta } from './meta.ts'
 import { Partition } from './partition.ts'
 import { partitionFilesOf } from './partition-files.ts'
-import { inspect } from './recovery.ts'
 import { makeSegment, parseSegmentName, segmentHeaderBytes, segmentName, spareName } from './segment.ts'
 import { findJunkEnd } from './segment-scan.ts'
 
-export interface FileLogOptions {
+interface FileLogOptions {
   /** The data directory; the log is its folder `log`. */
   readonly directory: string
   /** The number of partitions, 1 to 1,024. An existing log must have as many. Default: those of the log, or 1. */

@@ -7,7 +7,7 @@ import type { Segment } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 
 /** The segments of a partition, as one reading of it finds them. */
-export interface SegmentSource {
+interface SegmentSource {
   /** The number of the segment to begin in. */
   readonly first: number
   /** Returns a segment by its number; undefined if the partition has no such segment. */

@@ -18,13 +18,14 @@ import {
   writeRecord,
 } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
+import { type Findings, inspect } from './inspection.ts'
 import { adoptSpare, makeSpare, type PartitionFiles } from './partition-files.ts'
 import { readPartition, segmentOf } from './partition-read.ts'
-import { type Findings, inspect, mend } from './recovery.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { continuedIn, type Tip } from './tip.ts'
+import { mend } from './torn-tail.ts'
 
-export interface PartitionOptions {
+interface PartitionOptions {
   readonly files: PartitionFiles
   readonly segmentBytes: number
   /** How long after the last append the partition is sealed, in milliseconds; 0: at once. */

@@ -20,7 +20,7 @@ const pieceBytes = 1024 * 1024
 const zeros = Buffer.alloc(pieceBytes)
 
 /** The result of a scan. */
-export interface Scan {
+interface Scan {
   /** Undefined if the segment has no whole batch. */
   readonly tip: Tip | undefined
   /** The position after the last byte that is not zero; equal to the tip's position if only zeros follow it. */

@@ -3,10 +3,10 @@ import type { Batch } from '../log.ts'
 import { BatchIndex } from './batch-index.ts'
 import { damageLocation } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
+import { type Findings, inspect } from './inspection.ts'
 import { readMeta } from './meta.ts'
 import { listSegments, type PartitionFiles, partitionFilesOf } from './partition-files.ts'
 import { readPartition, segmentOf } from './partition-read.ts'
-import { type Findings, inspect } from './recovery.ts'
 
 /** A log as it is at one moment, found by reading alone: from outside, also while a process writes it. */
 export interface LogSnapshot {

@@ -7,7 +7,7 @@ import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 import { readBytes } from './segment-scan.ts'
 
-/** The plan to end a damaged partition before its damage, and its cost. */
+/** The plan to end a damaged partition before its damage, and its cost. A torn tail is no damage: see `torn-tail.ts`. */
 export interface Truncation {
   readonly partition: number
   /** The segment to truncate, and the position to do it at. */

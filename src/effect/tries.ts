@@ -71,8 +71,11 @@ interface Entry {
   since: number | undefined
 }
 
-/** Delivers the effects of one type. */
-export class Lane {
+/**
+ * The tries of all effects of one type: when each begins, how long it may take, and when one that failed is tried
+ * again.
+ */
+export class Tries {
   readonly #effect: Effect
   readonly #deliver: Handler
   readonly #options: Required<DeliveryOptions>

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { simulatedDisk } from '../../testing/simulated-disk.ts'
 import { damageLocation } from './damage.ts'
+import { planTruncation, truncatePartition } from './damage-truncation.ts'
 import type { Disk } from './disk.ts'
 import { openFileLog } from './file-log.ts'
 import { readBytes } from './segment-scan.ts'
 import { type PartitionSnapshot, readSnapshot, snapshotLog } from './snapshot.ts'
-import { planTruncation, truncatePartition } from './truncation.ts'
 
 // A person agrees to lose exactly what the plan says. So that is what must be lost, all of it must be copied aside, and a
 // crash half-way must lose nothing else.
