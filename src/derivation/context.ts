@@ -7,6 +7,7 @@ import type { Program } from '../sandbox/program.ts'
 import type { Interrupted } from '../sandbox/timed.ts'
 import type { State, StateChange } from '../state/state.ts'
 import type { TableShape, TableState } from '../state/table.ts'
+import { EarlyResults, earlyResults } from './early-results.ts'
 import { Timers, timers } from './timers.ts'
 import { parked, WaitingKeys, waiting } from './waiting-keys.ts'
 
@@ -17,6 +18,7 @@ export const systemTables: readonly TableShape[] = [
   violations,
   holders,
   effects,
+  earlyResults,
   timers,
   waiting,
   parked,
@@ -32,6 +34,7 @@ export interface DerivationContext {
   readonly tables: ReadonlyMap<Table, Rows>
   readonly constraints: Readonly<Record<'standings' | 'claims' | 'violations' | 'holders', TableState>>
   readonly outbox: Outbox
+  readonly earlyResults: EarlyResults
   readonly timers: Timers
   readonly waiting: WaitingKeys
   /**
@@ -119,6 +122,7 @@ export function derivationContext(
       holders: system(holders),
     },
     outbox: new Outbox(system(effects)),
+    earlyResults: new EarlyResults(system(earlyResults)),
     timers: new Timers(system(timers)),
     waiting: new WaitingKeys(system(waiting), system(parked)),
     checked,

@@ -1,7 +1,7 @@
 import type { Correction, Outcome } from '../app/index.ts'
 import { type EffectRow, type Outbox, replacedError } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
-import type { CorrectedEffect, CorrectionRecord, ResultRecord } from '../log/record.ts'
+import type { CorrectedEffect, CorrectionRecord } from '../log/record.ts'
 import { canonicalJson } from '../state/digest.ts'
 import type { Origin } from './chain.ts'
 import { namedUuid } from './seed.ts'
@@ -26,13 +26,6 @@ export function correctionFor({ identity, what }: CorrectionRecord['correction']
   }
   const { kind, table, rowKey, before, after } = what
   return { kind, table, key: rowKey.slice(1), before, after }
-}
-
-/** The result of an effect that ended before the promotion, as the record that its row was made from. */
-export function endedRecord({ id, before }: CorrectedEffect): ResultRecord {
-  const { state, tries = 0, result = 'null', error = '' } = before as EffectRow
-  const done = state === 'done'
-  return { kind: 'result', effect: id, done, tries, text: done ? result : error }
 }
 
 /** An effect for which the promoted generation asks with another input. */

@@ -15,14 +15,8 @@ import { AppCode, unknownMessage } from './app-code.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
 import { ClaimMessages, isOfJudge } from './claim-messages.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
-import {
-  askAgain,
-  correctionFor,
-  endedRecord,
-  isAskedFor,
-  keepFirstContent,
-  type ReplacedEffect,
-} from './correction.ts'
+import { askAgain, correctionFor, isAskedFor, keepFirstContent, type ReplacedEffect } from './correction.ts'
+import { inputHash } from './early-results.ts'
 import { HostTurn, hexOf } from './host-turn.ts'
 import { operatorRequests } from './operator.ts'
 import { correctionSeed, eventId, requestSeed } from './seed.ts'
@@ -65,6 +59,8 @@ export class Deriver {
   /** Keys whose request has ended: what is parked for them is to be released. */
   #ended: Ended[] = []
   #released = 0
+  /** Effects that were asked for, if there are early results. */
+  #asked: { readonly id: string; readonly at: number }[] = []
 
   /**
    * @param recordContext describes the record that `derive` is called with; one object, updated for each
@@ -88,6 +84,7 @@ export class Deriver {
     // If the step before threw, some may be left.
     if (this.#staying.length > 0) this.#staying = []
     if (this.#ended.length > 0) this.#ended = []
+    if (this.#asked.length > 0) this.#asked = []
     this.#asking = undefined
     this.#own.clear()
     this.#followed = 0
@@ -183,27 +180,38 @@ export class Deriver {
   }
 
   #effectResult(record: ResultRecord): void {
-    const { effect: id, done, tries, text } = record
-    const { outbox, program, waiting } = this.context
+    const { outbox, earlyResults } = this.context
     const { time } = this.recordContext
-    const before = outbox.get(id)
-    // Nobody has asked for this effect, for example because the code has changed since: the result has no
-    // consequence.
-    if (before === undefined) return
-    if (!this.recordContext.isHere(before.key)) {
-      this.#result.moved.push({ record, key: before.key })
-      return
+    const row = outbox.get(record.effect)
+    if (row === undefined || inputHash(row.input) !== record.input) earlyResults.keep(record, time)
+    else if (!this.recordContext.isHere(row.key)) this.#result.moved.push({ record, key: row.key })
+    else {
+      this.#endEffect(record, time, true)
+      this.#deriveStaying()
     }
+  }
+
+  /** @param canWait whether the reaction is parked if its key waits */
+  #endEffect({ effect: id, done, tries, text }: ResultRecord, at: number, canWait: boolean): void {
+    const { outbox, program, waiting } = this.context
     const end: EffectEnd = done ? { done, tries, result: JSON.parse(text) } : { done, tries, error: text }
-    const row = outbox.end(id, end, time)
+    const row = outbox.end(id, end, at)
     if (row === undefined) return
     const { type, scope, key, depth, input, redrives = 0 } = row
-    const message = { ...chainOf(row), at: time, effect: id, type, scope, depth, input, done, text, redrives }
+    const message = { ...chainOf(row), at, effect: id, type, scope, depth, input, done, text, redrives }
     const name = `${type}/${done ? 'result' : 'dead'}`
     const hasReaction = program.app.reactions.has(effectReactionName(scope, type, done ? 'result' : 'dead'))
-    if (hasReaction && waiting.mustWait(key, name)) this.#park(key, { kind: 'result', ...message })
+    if (canWait && hasReaction && waiting.mustWait(key, name)) this.#park(key, { kind: 'result', ...message })
     else this.#reactToResult(key, message)
-    this.#deriveStaying()
+  }
+
+  /** Ends effects that were asked for just now, and whose results came before. */
+  #endAsked(): void {
+    const { outbox, earlyResults } = this.context
+    for (let asked = this.#asked.shift(); asked !== undefined; asked = this.#asked.shift()) {
+      const { id, at } = asked
+      for (const result of earlyResults.take(id, outbox.get(id)!.input)) this.#endEffect(result, at, false)
+    }
   }
 
   #reactToResult(key: string, message: Omit<Extract<Parked, { kind: 'result' }>, 'kind'>): void {
@@ -228,10 +236,6 @@ export class Deriver {
     const { key, identity, rootPartition, rootOffset, what } = correction
     const { outbox, waiting } = this.context
     const { time } = this.recordContext
-    if (what.kind === 'effect' && what.settled) {
-      this.#effectResult(endedRecord(what))
-      return
-    }
     const isEffect = what.kind === 'effect' && isAskedFor(outbox, what)
     if (isEffect) keepFirstContent(outbox, what, time)
     const chain: Chain = { identity, rootPartition, rootOffset }
@@ -344,6 +348,9 @@ export class Deriver {
     }
     derivation.changes = this.recordContext.changes(start)
     const { key, at } = derivation
+    if (derivation.effects.length > 0 && !this.context.earlyResults.isEmpty) {
+      for (const id of derivation.effects) this.#asked.push({ id, at })
+    }
     for (const emission of derivation.emissions) {
       if (!this.recordContext.isHere(emission.key)) {
         this.#result.outgoing.push(emission)
@@ -367,7 +374,9 @@ export class Deriver {
   #derivePart(): void {
     const staying = this.#staying
     const { waiting } = this.context
-    for (let i = 0; i < staying.length; i++) {
+    for (let i = 0; ; i++) {
+      if (i === staying.length) this.#endAsked()
+      if (i === staying.length) break
       const emission = staying[i]!
       const { type, key, data, origin, chain } = emission
       const own = this.#own.get(emission)

@@ -1,5 +1,6 @@
 import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
+import { inputHash } from '../derivation/early-results.ts'
 import { Deliverer } from '../effect/delivery.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { EffectEnd, Outbox } from '../effect/outbox.ts'
@@ -47,7 +48,7 @@ export class LiveDelivery {
       clock,
       random,
       report,
-      end: (id, row, end) => this.#write(row.key, resultOf(id, end)),
+      end: (id, row, end) => this.#write(row.key, resultOf(id, row.input, end)),
     })
     this.#deliverer.start()
   }
@@ -85,10 +86,10 @@ export class LiveDelivery {
   }
 }
 
-function resultOf(effect: string, end: EffectEnd): OutgoingRecord {
+function resultOf(effect: string, input: string, end: EffectEnd): OutgoingRecord {
   const { done, tries } = end
   const text = done ? JSON.stringify(end.result) : end.error
-  const bytes = encodeResult({ kind: 'result', effect, done, tries, text })
+  const bytes = encodeResult({ kind: 'result', effect, input: inputHash(input), done, tries, text })
   // Decode what was encoded, so that live and replay see the same value: for example, bytes hold no lone surrogates.
   return { record: decodeRecord(bytes), bytes }
 }

@@ -8,6 +8,7 @@ import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
 import { appendControl, findControls } from '../log/controls.ts'
 import type { Log, Position } from '../log/log.ts'
 import { everyPartition, isEmpty } from '../log/partitions.ts'
+import { rulesNow } from '../log/record.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { replay } from '../processor/replay.ts'
 import { printReport } from '../report.ts'
@@ -169,7 +170,7 @@ async function findLive(
   const saved = live === manifest.live ? hinted : await savedCheckpoint(generations, live)
   const version = versionOf(history, live) ?? saved?.version ?? codes.version
   if (history.length === 0 && saved === undefined && (await isEmpty(log))) {
-    const control = { type: 'version' as const, number: 0, version }
+    const control = { type: 'version' as const, number: 0, version, rules: rulesNow }
     await appendControl(log, { generation: 0, control }, everyPartition(log))
   }
   return { history, live, version, manifest }
@@ -197,7 +198,8 @@ async function takeOver(path: RequestPath, log: Log, codes: Codes): Promise<void
     await live.checkpoint()
     checkTakeOver(live.store, live.program.app, program.app)
     const { version: before } = live.program
-    const control = { type: 'version' as const, number: live.processor.history.length, version, before }
+    const { length: number } = live.processor.history
+    const control = { type: 'version' as const, number, version, rules: rulesNow, before }
     await appendControl(log, { generation: live.number, control }, everyPartition(log))
     await replay(log, live, { pause: () => undefined })
   })

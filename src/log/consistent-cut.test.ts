@@ -45,7 +45,10 @@ async function logOf(all: readonly Made[]) {
       cause === undefined
         ? control === undefined
           ? encodeTick()
-          : encodeControl({ generation: 0, control: { type: 'version', number: control, version: 'v' } })
+          : encodeControl({
+              generation: 0,
+              control: { type: 'version', number: control, version: 'v', rules: 2 },
+            })
         : encodeEvent({
             ...event,
             kind: 'event',

@@ -1,5 +1,6 @@
+import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
-import type { ControlRecord } from './record.ts'
+import { type ControlRecord, rulesNow } from './record.ts'
 
 /** A change of code or of the live generation, as the log records it. */
 export type ControlFact = {
@@ -59,13 +60,17 @@ export function baseOf(history: readonly ControlFact[], generation: number): str
   return first.type === 'promotion' ? first.base : (first.before ?? first.version)
 }
 
-/** Makes a fact of a control record and its positions, by partition. */
+/**
+ * Makes a fact of a control record and its positions, by partition.
+ * @throws HenceError `rules-unknown` (operator) if other rules are in force from there on
+ */
 export function factOf(
   generation: number,
   control: ControlRecord['control'],
   positions: readonly { readonly offset: number; readonly time: number }[],
 ): ControlFact {
   const { number, version } = control
+  if (control.type === 'version' && control.rules !== rulesNow) throw otherRules(number, control.rules ?? 1)
   const at = Math.max(...positions.map(({ time }) => time))
   const fact = { number, generation, version, at, positions: positions.map(({ offset }) => offset) }
   if (control.type === 'version') {
@@ -84,4 +89,15 @@ export function factOf(
     corrections,
     correctionsHash,
   }
+}
+
+function otherRules(number: number, rules: number): HenceError {
+  return new HenceError(
+    'rules-unknown',
+    'operator',
+    `Control record ${number} of the log puts the rules of deriving number ${rules} in force, and this version of Hence has ${rulesNow}. ` +
+      (rules > rulesNow
+        ? 'Use the version of Hence that wrote it, or a later one.'
+        : 'No release has written such a log: export its requests with the version that wrote it, and import them into a new one.'),
+  )
 }

@@ -51,7 +51,10 @@ import { HenceError } from '../failure.ts'
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | kind=5 | flags  |    id bytes     |      tries      |    reserved     |
  *   +--------+--------+-----------------+-----------------+-----------------+
- *   | id | result or error, to the end                                          8
+ *   | hash of the input that it answers (16 bytes)                          |   8
+ *   |                                                                       |  16
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+
+ *   | id | result or error, to the end                                         24
  *   +----+-----------------------------
  *     flags bit 0: the effect was given up, and the text is the error; otherwise it was done, and the text is JSON
  *
@@ -129,6 +132,8 @@ export interface ResultRecord {
   readonly kind: 'result'
   /** The effect's id: visible ASCII. */
   readonly effect: string
+  /** The hash of the input that it answers; see `inputHash`. A latin1 string of 16 bytes. */
+  readonly input: string
   /** Whether it was done; otherwise it was given up. */
   readonly done: boolean
   /** The number of tries, 65,535 at most. */
@@ -144,6 +149,12 @@ export interface ControlRecord {
   readonly control: Control
 }
 
+/**
+ * The number of Hence's own rules of deriving, which decide with the app's code what a log derives. Raise it when a change would
+ * derive something else from an existing log. 2: a key is serial across waits; a result reaches one input.
+ */
+export const rulesNow = 2
+
 /** `number` counts the control records of a log, from 0 without gaps. */
 type Control =
   | {
@@ -152,6 +163,8 @@ type Control =
       readonly number: number
       /** SHA-256 of the bundle, in hexadecimal. */
       readonly version: string
+      /** Hence's own rules of deriving from here on: see `rulesNow`. */
+      readonly rules: number
       /** The version that was in force until here; left out at the beginning of a log. */
       readonly before?: string
     }
@@ -261,8 +274,6 @@ export interface CorrectedEffect {
   readonly before: unknown
   /** The input that this generation asks for instead, JSON text; undefined if it asks for nothing. */
   readonly after?: string
-  /** It asks for the same input, but later in the log than its result; the result counts now. */
-  readonly settled?: true
 }
 
 interface CorrectedRow {
@@ -283,6 +294,7 @@ const kindRuling = 7
 const kindMark = 8
 const flagGivenUp = 1
 const shortHead = 8
+const resultHead = 24
 const flagOutput = 1
 const requestHead = 12
 const eventHead = 60
@@ -352,14 +364,15 @@ export function encodeTick(): Buffer {
 }
 
 /** Encodes a result record. */
-export function encodeResult({ effect, done, tries, text }: ResultRecord): Buffer {
-  const bytes = Buffer.alloc(shortHead + effect.length + Buffer.byteLength(text))
+export function encodeResult({ effect, input, done, tries, text }: ResultRecord): Buffer {
+  const bytes = Buffer.alloc(resultHead + effect.length + Buffer.byteLength(text))
   bytes[0] = kindResult
   bytes[1] = done ? 0 : flagGivenUp
   bytes.writeUInt16LE(effect.length, 2)
   bytes.writeUInt16LE(Math.min(tries, 0xffff), 4)
-  bytes.write(effect, shortHead, 'latin1')
-  bytes.write(text, shortHead + effect.length)
+  bytes.write(input, shortHead, 'latin1')
+  bytes.write(effect, resultHead, 'latin1')
+  bytes.write(text, resultHead + effect.length)
   return bytes
 }
 
@@ -498,13 +511,14 @@ function typeIn(bytes: Buffer, start: number, end: number): string {
 }
 
 function decodeResult(bytes: Buffer): ResultRecord {
-  const end = shortHead + bytes.readUInt16LE(2)
+  const end = resultHead + bytes.readUInt16LE(2)
   if (bytes[1]! > flagGivenUp || end > bytes.length) {
     throw unreadable(`result with flags ${bytes[1]}, ${bytes.length} bytes`)
   }
   return {
     kind: 'result',
-    effect: bytes.toString('latin1', shortHead, end),
+    effect: bytes.toString('latin1', resultHead, end),
+    input: bytes.toString('latin1', shortHead, resultHead),
     done: bytes[1] !== flagGivenUp,
     tries: bytes.readUInt16LE(4),
     text: bytes.toString('utf8', end, bytes.length),

@@ -203,6 +203,7 @@ export class Processor {
       this.traces.forget(partition, before, limit)
     }
     this.outbox.forget(this.#program.app.effects.keys(), before, limit)
+    this.#context.earlyResults.forget(before, limit)
     forgetResolved(this.#context.constraints.violations, before, limit)
     this.#state.commit()
   }

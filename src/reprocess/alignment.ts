@@ -3,6 +3,7 @@ import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import { appendControl } from '../log/controls.ts'
+import { rulesNow } from '../log/record.ts'
 import { replay } from '../processor/replay.ts'
 import type { Candidate } from './candidate.ts'
 import type { ReprocessContext } from './context.ts'
@@ -19,7 +20,7 @@ export async function align(context: ReprocessContext, candidate: Candidate): Pr
     const number = context.history.length
     await appendToAll(context, {
       generation,
-      control: { type: 'version', number, version, before: version },
+      control: { type: 'version', number, version, rules: rulesNow, before: version },
     })
     await passControl(context, live)
     const { positions } = live.processor

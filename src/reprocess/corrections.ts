@@ -4,12 +4,12 @@ import type { Chain } from '../derivation/chain.ts'
 import { decodeStoredOutcome } from '../derivation/stored-outcome.ts'
 import { comparison } from '../diff/diff.ts'
 import type { Difference, EffectDifference, OutcomeDifference, RowDifference } from '../diff/difference.ts'
-import { type EffectRow, replacedError } from '../effect/outbox.ts'
+import type { EffectRow } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { Position } from '../log/log.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import { canonicalJson } from '../state/digest.ts'
-import { decodeKey, encodeKey } from '../state/keys.ts'
+import { encodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
 import type { CorrectedRequest } from './corrected-requests.ts'
@@ -44,7 +44,7 @@ type FoundCorrection = readonly [kind: FoundKind, text: string]
 type FoundKind = (typeof kindsInOrder)[number] | 'new'
 
 /** The kinds of corrections, in the order in which they are numbered. */
-const kindsInOrder = ['row', 'outcome', 'effect', 'kept', 'settled'] as const
+const kindsInOrder = ['row', 'outcome', 'effect', 'kept'] as const
 
 /** How many outcomes are looked up in the log at a time. */
 const outcomesAtOnce = 10_000
@@ -122,11 +122,6 @@ export class CorrectionSet {
       await addOutcome({ identity, partition, offset, received, before: is, after: is, kept: true })
     }
     await flush()
-    for (const settled of settledEffects(before, after)) {
-      const paused = pause()
-      if (paused) await paused
-      if (settled !== undefined) this.#add(effectRows, settled.key, 'settled', settled.draft)
-    }
   }
 
   #add(collection: string, key: string, kind: FoundKind, draft: CorrectionDraft): void {
@@ -285,46 +280,6 @@ function effectDraft({ id, after }: EffectDifference, before: CorrectedSide): Co
     rootOffset,
     what: { kind: 'effect', id, type, before: row, ...(after && { after: JSON.stringify(after.input) }) },
   }
-}
-
-/**
- * Yields effects that both generations emit with one content, that are pending in the new generation, and
- * that have ended in the live one: their result stands in the log before the record that emits them in the
- * new one. Yields `undefined` between them.
- */
-function* settledEffects(
-  before: CorrectedSide,
-  after: CorrectedSide,
-): Iterable<{ readonly key: string; readonly draft: CorrectionDraft } | undefined> {
-  for (const [key, text] of after.store.range(effectRows)) {
-    yield undefined
-    const row = JSON.parse(text) as EffectRow
-    if (row.state !== 'pending') continue
-    const old = before.store.get(effectRows, key)
-    const ended = old === undefined ? undefined : (JSON.parse(old) as EffectRow)
-    if (ended === undefined || ended.state === 'pending') continue
-    // It was replaced before it was sent, and the new code asks for it again.
-    if (ended.state === 'dead' && ended.error === replacedError) continue
-    if (!hasSameInput(ended, row)) continue
-    const { type, scope, identity, rootPartition, rootOffset } = row
-    const id = decodeKey(['string'], key).parts[0] as string
-    yield {
-      key,
-      draft: {
-        scope,
-        key: row.key,
-        identity,
-        rootPartition,
-        rootOffset,
-        what: { kind: 'effect', id, type, before: ended, after: row.input, settled: true },
-      },
-    }
-  }
-}
-
-/** Types need no comparison: the id of an effect contains its type. */
-function hasSameInput(a: EffectRow, b: EffectRow): boolean {
-  return a.input === b.input || canonicalJson(JSON.parse(a.input)) === canonicalJson(JSON.parse(b.input))
 }
 
 function effectRow({ store }: CorrectedSide, id: string): EffectRow | undefined {

@@ -18,6 +18,7 @@ import { isSystemMessage } from '../app/name.ts'
 import type { Violation } from '../constraint/tables.ts'
 import { derivationContext, recordContext } from '../derivation/context.ts'
 import { deriveTwice } from '../derivation/divergence.ts'
+import { inputHash } from '../derivation/early-results.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { Derivation, StepResult } from '../derivation/step-result.ts'
 import type { EffectResult } from '../effect/handlers.ts'
@@ -241,7 +242,11 @@ export class Scenario<A extends App> {
   #end(type: string, end: { readonly done: boolean; readonly text: string }): this {
     const [first] = this.#outbox.list('pending', { type, limit: 1 })
     assert.ok(first, `no effect "${type}" is pending`)
-    return this.#take(type, { kind: 'result', effect: first[0], tries: 1, ...end }, this.#time + 1000)
+    return this.#take(
+      type,
+      { kind: 'result', effect: first[0], input: inputHash(first[1].input), tries: 1, ...end },
+      this.#time + 1000,
+    )
   }
 
   #take(type: string, record: LogRecord, at: number): this {

@@ -142,10 +142,11 @@ function readRecord(bytes: Buffer) {
   }
   if (bytes[0] === 4) return { kind: 'tick' }
   if (bytes[0] === 5) {
-    const end = 8 + bytes.readUInt16LE(2)
+    const end = 24 + bytes.readUInt16LE(2)
     return {
       kind: 'result',
-      effect: bytes.toString('latin1', 8, end),
+      effect: bytes.toString('latin1', 24, end),
+      input: bytes.toString('latin1', 8, 24),
       done: (bytes[1]! & 1) === 0,
       tries: bytes.readUInt16LE(4),
       text: text(end, bytes.length - end),
@@ -343,8 +344,8 @@ test('code changes, promotions and corrections, with every member and guarantee'
     ' ',
   )
   assert.deepEqual(members, [
-    ['type', 'number', 'version'],
-    ['type', 'number', 'version', 'before'],
+    ['type', 'number', 'version', 'rules'],
+    ['type', 'number', 'version', 'rules', 'before'],
     promotion,
     promotion.filter((member) => member !== 'note'),
   ])
