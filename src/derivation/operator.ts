@@ -4,6 +4,7 @@ import type { Turn } from '../constraint/turn.ts'
 import type { Outbox } from '../effect/outbox.ts'
 import { shown } from '../failure.ts'
 import { identityOf } from '../identity.ts'
+import { encodeKey } from '../state/keys.ts'
 
 /**
  * A request of an operator: an ordinary request, with an id, a principal and a position in the log, that
@@ -52,7 +53,8 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
   name: 'hence:resolve-violation',
   input: schema(['violation', 'key', 'action', 'units', 'victims', 'reason'], (value) => {
     const { violation, key, action, units, victims, reason } = value
-    if (!isText(violation) || typeof key !== 'string') return 'violation and key must name a violation'
+    if (!isText(violation) || typeof key !== 'string' || !isKey(key, violation))
+      return 'violation and key must name a violation'
     if (!isText(reason)) return 'reason must say why'
     if (!['compensate', 'waive', 'raise-limit', 'choose'].includes(action as string)) {
       return 'action must be compensate, waive, raise-limit or choose'
@@ -81,7 +83,11 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
 const redrive: OperatorRequest<RedriveInput> = {
   name: 'hence:redrive',
   input: schema(['effect', 'key', 'mayRepeat', 'reason'], ({ effect, key, mayRepeat = false, reason }) =>
-    isText(effect) && typeof key === 'string' && isText(reason) && typeof mayRepeat === 'boolean'
+    isText(effect) &&
+    isKey(effect) &&
+    typeof key === 'string' &&
+    isText(reason) &&
+    typeof mayRepeat === 'boolean'
       ? undefined
       : 'effect, key and reason must be text, mayRepeat true or false',
   ),
@@ -131,6 +137,15 @@ function schema<Input>(
 function isIdentity({ requestId, principal = '' }: { requestId?: unknown; principal?: unknown }): boolean {
   try {
     return typeof identityOf(requestId as string, principal as string) === 'string'
+  } catch {
+    return false
+  }
+}
+
+/** As `isIdentity`: a row cannot have a key that is too long. */
+function isKey(...parts: readonly string[]): boolean {
+  try {
+    return encodeKey(parts) !== ''
   } catch {
     return false
   }

@@ -18,6 +18,8 @@ export function expandRequests(app: App): readonly Expansion[] {
 }
 
 const reason: JsonSchema = { type: 'string', minLength: 1 }
+/** With the other parts of its key it may have so many bytes, which no schema can say. */
+const systemId: JsonSchema = { ...reason, maxLength: keyBytesMax }
 
 const operatorRequests: readonly Expansion[] = [
   {
@@ -26,7 +28,7 @@ const operatorRequests: readonly Expansion[] = [
     summary: 'Decides about a violation that is open',
     body: object(
       {
-        violation: { ...reason, description: 'The id of the violation.' },
+        violation: { ...systemId, description: 'The id of the violation.' },
         key: { ...text, description: 'The partition key that its constraint is judged under.' },
         action: oneOf('compensate', 'waive', 'raise-limit', 'choose'),
         'units?': { type: 'integer', minimum: 1, description: 'With raise-limit: by how much.' },
@@ -50,7 +52,7 @@ const operatorRequests: readonly Expansion[] = [
     id: 'redrive',
     summary: 'Delivers an effect again that was given up',
     body: closed({
-      effect: { ...reason, description: 'The id of the effect.' },
+      effect: { ...systemId, description: 'The id of the effect.' },
       key: { ...text, description: 'The partition key of the derivation that asked for it.' },
       'mayRepeat?': {
         type: 'boolean',

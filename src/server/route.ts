@@ -175,15 +175,18 @@ export function addressOf(
   const mark = url.indexOf('?', start)
   const hash = url.indexOf('#', start)
   const end = Math.min(mark === -1 ? url.length : mark, hash === -1 ? url.length : hash)
+  const query = mark === -1 ? '' : url.slice(mark + 1, hash > mark ? hash : undefined)
   try {
+    // `URLSearchParams` would replace what is not UTF-8.
+    decodeURIComponent(query)
     return {
       segments: url
         .slice(start + 1, end)
         .split('/')
         .map(decodeURIComponent),
-      query: mark === -1 ? none : new URLSearchParams(url.slice(mark + 1, hash > mark ? hash : undefined)),
+      query: query === '' ? none : new URLSearchParams(query),
     }
   } catch {
-    throw new HenceError('url-invalid', 'change', 'The path of the address is not percent-encoded UTF-8.')
+    throw new HenceError('url-invalid', 'change', 'The address is not percent-encoded UTF-8.')
   }
 }

@@ -220,6 +220,11 @@ test('a system request with an invalid id is refused before the log', async (t) 
     const refused = await submit('operator', 'hence:resolve-violation', 'id', decision)
     assert.equal(refused.status, 422, JSON.stringify(victim))
   }
+  const long = 'v'.repeat(1_900)
+  const tooLong = { violation: long, key: 'k', action: 'waive', reason: 'r' }
+  assert.equal((await submit('operator', 'hence:resolve-violation', 'id', tooLong)).status, 422)
+  const redrive = { effect: long, key: 'k', reason: 'r' }
+  assert.equal((await submit('operator', 'hence:redrive', 'id', redrive)).status, 422)
   assert.equal(engine.position(), before)
 })
 

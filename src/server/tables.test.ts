@@ -106,6 +106,22 @@ test('keys are decoded part by part: slashes, percent signs, spaces, text of oth
     assert.equal(((await response.json()) as { code: string }).code, 'key-invalid')
   }
   assert.equal((await served.call('reader', '/tables/notes/%ff/1')).status, 400)
+  assert.equal((await served.call('reader', '/tables/notes?index=%ff')).status, 400)
+  assert.equal((await served.call('reader', '/requests/r?principal=%ff')).status, 400)
+})
+
+test('a number in a path is not rounded to that of another row', async (t) => {
+  const served = await serveNotes(t)
+  const status = async (part: string) => (await served.call('reader', `/tables/notes/a/${part}`)).status
+  for (const [i, number] of [2 ** 53 - 1, 7].entries()) {
+    await served.submit('admin', 'write', `n${i}`, { owner: 'a', number, text: '' })
+  }
+  for (const part of ['9007199254740991', '7', '7.0', '70e-1']) assert.equal(await status(part), 200, part)
+  for (const part of ['9007199254740993', '9007199254740993.0', '07', '-07']) {
+    assert.equal(await status(part), 422, part)
+  }
+  // As Hence writes them.
+  for (const number of [2 ** 53, 2 ** 60, 1e21, -1e300]) assert.equal(await status(String(number)), 404)
 })
 
 test('invalid queries are refused', async (t) => {

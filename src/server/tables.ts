@@ -1,5 +1,6 @@
 import type { KeyPart, Query, QueryPart, ReadOptions, Row } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
+import { parseStrict } from '../json.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
 import { makeCursor, type RowPosition, readCursor } from './cursor.ts'
@@ -105,16 +106,28 @@ function keyOf(table: TableShape, segments: readonly string[]): readonly KeyPart
   const kinds = ['string', ...table.parts]
   return segments.map((segment, i) => {
     if (kinds[i] !== 'number') return segment
-    const number = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(segment) ? Number(segment) : Number.NaN
-    if (!Number.isFinite(number)) {
+    const number = numberIn(segment)
+    if (number === undefined) {
       throw new HenceError(
         'key-invalid',
         'change',
-        `Part ${i + 1} of a key of table "${table.name}" is a number, not ${JSON.stringify(segment)}.`,
+        `Part ${i + 1} of a key of table "${table.name}" is a number that a double holds, not ${JSON.stringify(segment)}.`,
       )
     }
     return number
   })
+}
+
+/** A number as strictly as in a JSON body, which rounds none to that of another row; or as Hence itself writes it. */
+function numberIn(segment: string): number | undefined {
+  if (!/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(segment)) return undefined
+  const number = Number(segment)
+  if (String(number) === segment) return number
+  try {
+    return parseStrict(segment) as number
+  } catch {
+    return undefined
+  }
 }
 
 /** Reads behind `after`, and waits for it no longer than a reader may wait. */
