@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream'
 import { Option } from 'commander'
 import { type DryRun, dryRun } from '../offline/index.ts'
 import { Spool } from '../server/spool.ts'
@@ -89,7 +88,7 @@ async function printDiff(
   spool: Spool | undefined,
 ): Promise<void> {
   const format = formatOf(options)
-  if (spool !== undefined) return writeLines(Readable.fromWeb(spool.stream() as never), options.out)
+  if (spool !== undefined) return writeLines(spool.texts(), options.out)
   if (format === 'json') return writeText(JSON.stringify(result), options.out)
   if (format === 'ndjson') return
   await writeText(formatDiff(format, result.diff!), options.out)

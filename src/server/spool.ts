@@ -1,7 +1,6 @@
 import { closeSync, createReadStream, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
 
 /** Lines are buffered up to this many characters before they are written. */
 const bufferedMax = 256 * 1024
@@ -28,23 +27,14 @@ export class Spool {
 
   /** All lines, from the first. The file is freed when they end or are left. */
   async *texts(): AsyncGenerator<string> {
-    yield* this.#read().setEncoding('utf8')
-  }
-
-  /** As `texts`, as a stream of bytes. */
-  stream(): ReadableStream<Uint8Array> {
-    return Readable.toWeb(this.#read()) as ReadableStream<Uint8Array>
+    this.#isRead = true
+    this.#flush()
+    yield* createReadStream('', { fd: this.#file, start: 0, encoding: 'utf8' })
   }
 
   /** Frees the file if it is not read. */
   drop(): void {
     if (!this.#isRead) closeSync(this.#file)
-  }
-
-  #read(): Readable {
-    this.#isRead = true
-    this.#flush()
-    return createReadStream('', { fd: this.#file, start: 0 })
   }
 
   #flush(): void {

@@ -43,7 +43,7 @@ export function diffCommand() {
         const format = formatOf(options)
         if (format === 'ndjson') {
           const { lines, hash } = await target.differences()
-          await writeLines(Readable.fromWeb(lines as never), options.out)
+          await writeLines(lines, options.out)
           note(options.json ? JSON.stringify({ diff: hash }) : `diff ${hash}`)
         } else {
           await writeText(formatDiff(format, await target.diff(options.samples)), options.out)
@@ -98,9 +98,12 @@ export async function writeText(text: string, file: string | undefined): Promise
 }
 
 /** Writes lines of JSON, byte for byte, to a file, or to standard output at the pace of its reader. */
-export async function writeLines(lines: Readable, file: string | undefined): Promise<void> {
+export async function writeLines(lines: AsyncIterable<string>, file: string | undefined): Promise<void> {
   if (file !== undefined) return pipeline(lines, createWriteStream(file))
-  for await (const line of createInterface({ input: lines, crlfDelay: Number.POSITIVE_INFINITY }))
+  for await (const line of createInterface({
+    input: Readable.from(lines),
+    crlfDelay: Number.POSITIVE_INFINITY,
+  }))
     await printExact(line)
 }
 

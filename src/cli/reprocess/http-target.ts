@@ -43,7 +43,9 @@ export function httpTarget({ url, key, data }: ServiceOptions): ReprocessTarget 
       const headers = { accept: 'application/x-ndjson, application/problem+json' }
       const response = await exchange.open({ path: '/reprocess/diff?samples=0', headers })
       const hash = response.headers.get('hence-diff')
-      if (response.ok && response.body !== null && hash !== null) return { lines: response.body, hash }
+      if (response.ok && response.body !== null && hash !== null) {
+        return { lines: response.body.pipeThrough(new TextDecoderStream()), hash }
+      }
       const body: unknown = await response.json().catch(() => undefined)
       throw problemOf({ body }) ?? notUnderstood(response)
     },

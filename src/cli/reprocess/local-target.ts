@@ -22,7 +22,7 @@ export async function localTarget({ app, json }: ServiceOptions, data: string): 
       const spool = new Spool()
       try {
         const { sha256 } = await reprocessing.diff({ samples: 0, each: (line) => spool.add(line) })
-        return { lines: spool.stream(), hash: sha256 }
+        return { lines: spool.texts(), hash: sha256 }
       } catch (error) {
         spool.drop()
         throw error

@@ -12,8 +12,8 @@ export interface ReprocessTarget {
   resume(): Promise<ReprocessStatus>
   /** Returns the summary of a diff, with this many samples of each group. */
   diff(samples: number): Promise<Diff>
-  /** Returns every difference as a line of JSON, and the hash of the whole diff. */
-  differences(): Promise<{ readonly lines: ReadableStream<Uint8Array>; readonly hash: string }>
+  /** Returns every difference as a line of JSON, in texts of any length, and the hash of the whole diff. */
+  differences(): Promise<{ readonly lines: AsyncIterable<string>; readonly hash: string }>
   promote(
     approval: { readonly diff: string; readonly note?: string },
     options: { readonly requestId: string },
