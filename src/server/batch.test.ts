@@ -231,6 +231,18 @@ test('another media type is refused', async (t) => {
   assert.equal(response.status, 415)
 })
 
+test('a body that has arrived before its lines are taken is read to its last line', async (t) => {
+  const served = await serveNotes(t, { limits: { batchInFlight: 2 } })
+  for (const many of [3, 2_000]) {
+    const ids = Array.from({ length: many }, (_, i) => `${many}-${i}`)
+    const answers = await send(served, ids.map((id, i) => wish(id, i, `owner ${many}`)).join('\n'))
+    assert.deepEqual(
+      answers.map(({ requestId }) => requestId),
+      ids,
+    )
+  }
+})
+
 test('closing the server ends a batch whose body is still arriving, with a problem', async (t) => {
   const served = await serveNotes(t)
   const body = new ReadableStream<Uint8Array>({

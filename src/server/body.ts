@@ -109,9 +109,10 @@ function fromNode(
   resolve: () => void,
   reject: (error: unknown) => void,
 ): () => void {
+  let taken: void | Promise<void>
   const onData = (part: Buffer) => {
     try {
-      const taken = take(part)
+      taken = take(part)
       if (taken === undefined) return
       incoming.pause()
       taken.then(() => incoming.resume(), reject)
@@ -119,11 +120,13 @@ function fromNode(
       reject(error)
     }
   }
-  const onClose = () => (incoming.complete ? resolve() : reject(cutOff(incoming.errored)))
+  // A paused stream ends all the same if its last part was waiting in it.
+  const onEnd = () => (taken === undefined ? resolve() : void taken.then(resolve, reject))
+  const onClose = () => (incoming.complete ? onEnd() : reject(cutOff(incoming.errored)))
   if (incoming.destroyed) onClose()
-  incoming.on('data', onData).once('end', resolve).once('close', onClose).once('error', onClose)
+  incoming.on('data', onData).once('end', onEnd).once('close', onClose).once('error', onClose)
   return () => {
-    incoming.off('data', onData).off('end', resolve).off('close', onClose).off('error', onClose)
+    incoming.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose)
     if (incoming.readableEnded) return
     // The rest of a body that is left early is discarded until the connection is closed, which bytes that nobody has
     // read would reset, and the client might lose the answer. Errors of it concern nobody.
