@@ -121,6 +121,8 @@ async function examineGeneration(
     )
     return undefined
   }
+  // A log that is damaged cannot be compared; that is a finding of its own.
+  const isWhole = !ends.includes(undefined)
   const ahead = positions.findIndex((position, partition) => position > (ends[partition] ?? position))
   if (ahead >= 0) {
     add(
@@ -129,7 +131,7 @@ async function examineGeneration(
       `Partition ${ahead} ends at offset ${ends[ahead]}, but the tables of generation ${generation} were derived from ${positions[ahead]} records: a part of the log is missing.`,
       { generation, todo: 'Put the log back from a copy. Only if there is none, remove the folder `state`.' },
     )
-  } else if ((await otherBranch(logOfSnapshot(snapshot), linksOf(checkpoint))) !== undefined) {
+  } else if (isWhole && (await otherBranch(logOfSnapshot(snapshot), linksOf(checkpoint))) !== undefined) {
     addUseless(
       'state-of-another-log',
       `The derived state of generation ${generation} was derived from other records than this log has: it is that of a copy of the directory that went on by itself.`,
