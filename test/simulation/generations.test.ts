@@ -177,7 +177,7 @@ async function world(seed: number): Promise<void> {
       app: each,
       ...options,
       handlers: {},
-      data: { ...memoryStorage({ partitions }), log: storage.log },
+      data: { ...memoryStorage({ partitions }), log: storage.log, kept: storage.open().kept },
     } as never).catch((error) => {
       if (error.code !== 'code-changed') throw error
     })) as Engine<App> | undefined
