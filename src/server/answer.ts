@@ -17,7 +17,14 @@ export function responseOf({ status, headers, body }: Answer): Response {
 }
 
 /** Writes an answer to Node's response. A stream that fails, or whose client has left, ends the connection. */
-export function writeAnswer(outgoing: ServerResponse, { status, headers, body }: Answer): void {
+export function writeAnswer(outgoing: ServerResponse, answer: Answer): void {
+  // The client has left before there was an answer. Nothing can be piped, and a body without a reader would end the
+  // process by its error.
+  if (outgoing.destroyed) {
+    drop(answer)
+    return
+  }
+  const { status, headers, body } = answer
   if (!outgoing.req.complete) outgoing.once('finish', () => endUnread(outgoing))
   if (typeof body === 'string') {
     outgoing.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)

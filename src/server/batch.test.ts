@@ -186,6 +186,22 @@ test('through a proxy the answer begins when the body has arrived', async (t) =>
   )
 })
 
+test('a client that leaves before its answer begins leaves nothing behind', async (t) => {
+  const { engine, call } = await serveNotes(t, { limits: { stalledMs: 100 } })
+  const leaving = new AbortController()
+  const body = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(Buffer.from(`${wish('l', 1)}\n`)),
+  })
+  const init = { method: 'POST', headers: byProxy, body, duplex: 'half', signal: leaving.signal }
+  const sent = call('admin', '/requests', init as RequestInit)
+  while ((await engine.get('notes', ['ada', 1])) === undefined) await tick()
+  leaving.abort()
+  await assert.rejects(sent)
+  let metrics = ''
+  while (!/^hence_batches 0$/m.test(metrics)) metrics = await (await call('operator', '/metrics')).text()
+  assert.match(metrics, /^hence_body_bytes 0$/m)
+})
+
 test('outcomes that wait for the end of a body have the bound of their caller, and end the batch there', async (t) => {
   const { call, engine } = await serveNotes(t, { limits: { bodiesBytesPerCaller: 20_000 } })
   const lines = Array.from({ length: 500 }, (_, i) => wish(`q${i}`, i))

@@ -54,9 +54,10 @@ export class Batches {
     return {
       status: 200,
       headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' },
-      body: textStream((ended) => batch.outcomes(ended), {
+      body: textStream(() => batch.outcomes(), {
         stalledMs: limits.stalledMs,
         onEnd: () => {
+          batch.end()
           this.#open.release(principal)
           activity.end()
         },
@@ -120,9 +121,7 @@ class RequestBatch {
     this.#last = performance.now() + serving.limits.batchMs
   }
 
-  async *outcomes(ended: AbortSignal): AsyncGenerator<string> {
-    const end = () => this.#end()
-    ended.addEventListener('abort', end, { once: true })
+  async *outcomes(): AsyncGenerator<string> {
     this.#isSending = true
     this.#reading ??= this.#read()
     try {
@@ -133,7 +132,7 @@ class RequestBatch {
     } catch (error) {
       yield `${JSON.stringify(problemLine(undefined, error))}\n`
     } finally {
-      this.#end()
+      this.end()
       await this.#reading
     }
   }
@@ -275,8 +274,8 @@ class RequestBatch {
     return this.#over.signal.aborted
   }
 
-  /** Lines that were sent are decided all the same. */
-  #end(): void {
+  /** No more outcomes are sent; lines that were taken are decided all the same. */
+  end(): void {
     if (this.#isOver) return
     this.#over.abort()
     for (const line of this.#lines.splice(0)) this.#count(line, 0)

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { test } from 'node:test'
 import { createEngine } from 'hence'
 import { server } from 'hence/server'
@@ -161,6 +162,29 @@ test('a client that reads nothing is cut off, and delays nobody else', async (t)
   const metrics = async () => (await served.call('operator', '/metrics')).text()
   while (!/hence_change_streams 0/.test(await metrics()));
   await assert.rejects(stalled.text())
+})
+
+test('a client that leaves while its host is asked for the caller begins no stream', async (t) => {
+  const leaving = new AbortController()
+  const gone = Promise.withResolvers<void>()
+  const { call } = await serveNotes(t, {
+    limits: { stalledMs: 100 },
+    async authenticate({ url }, { incoming }) {
+      const caller = { principal: '', permissions: ['admin'] }
+      if (url.endsWith('/metrics')) return caller
+      leaving.abort()
+      await once(incoming!.socket, 'close')
+      setImmediate(gone.resolve)
+      return caller
+    },
+  })
+  await assert.rejects(call(undefined, '/changes', { signal: leaving.signal }))
+  await gone.promise
+  let metrics = ''
+  while (!/^hence_change_streams 0$/m.test(metrics)) {
+    metrics = await (await call(undefined, '/metrics')).text()
+  }
+  assert.match(metrics, /route="\/changes",status="200"/)
 })
 
 test('a body that a host drops is cancelled, and HEAD begins none', async (t) => {

@@ -2,22 +2,21 @@
  * A body that is made while it is read, part by part. Nothing is made before the first read, and a reader that takes
  * nothing for `stalledMs` is cut off, whether a client that does not read or a host that has dropped the body.
  *
- * @param parts must end soon after its signal aborts
- * @param onEnd called once, however the stream ends, even if it was never read
+ * @param onEnd called once, however the stream ends, even if it was never read; the parts must end soon after
  */
 export function textStream(
-  parts: (ended: AbortSignal) => AsyncIterator<string>,
+  parts: () => AsyncIterator<string>,
   { stalledMs, onEnd }: { readonly stalledMs: number; readonly onEnd: () => void },
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
-  const ended = new AbortController()
+  let isEnded = false
   let texts: AsyncIterator<string> | undefined
   let isRead = false
   let stalling: NodeJS.Timeout
   const end = () => {
-    if (ended.signal.aborted) return
+    if (isEnded) return
     clearTimeout(stalling)
-    ended.abort()
+    isEnded = true
     texts?.return?.().catch(() => {})
     onEnd()
   }
@@ -34,9 +33,9 @@ export function textStream(
       async pull(controller) {
         isRead = true
         try {
-          texts ??= parts(ended.signal)
+          texts ??= parts()
           const { done, value } = await texts.next()
-          if (ended.signal.aborted) return
+          if (isEnded) return
           isRead = false
           if (!done) {
             controller.enqueue(encoder.encode(value))
@@ -46,7 +45,7 @@ export function textStream(
           end()
           controller.close()
         } catch (error) {
-          if (ended.signal.aborted) return
+          if (isEnded) return
           end()
           controller.error(error)
         }
