@@ -2,6 +2,7 @@ import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import { decodeRecord, type EventRecord, encodeEvent } from '../log/record.ts'
 import type { DueMessage, EventOrder } from './event-order.ts'
+import { Queue } from './queue.ts'
 
 /**
  * The event order of the live generation: one channel for each source and target partition, numbered from 0
@@ -24,15 +25,15 @@ export class Channels implements EventOrder {
     return this.#waiting === 0
   }
 
-  send(target: number, event: Omit<EventRecord, 'channelNumber'>): EventRecord {
-    const channel = this.#channel(event.causePartition, target)
+  send(source: number, target: number, event: Omit<EventRecord, 'channelNumber'>): EventRecord {
+    const channel = this.#channel(source, target)
     const numbered = { ...event, channelNumber: channel.next++ }
     channel.waiting.push(numbered)
     this.#waiting++
     return numbered
   }
 
-  move({ partition, offset }: DueMessage, key: string): never {
+  move(_: number, { partition, offset }: DueMessage, key: string): never {
     throw new HenceError(
       'divergence',
       'operator',
@@ -76,7 +77,9 @@ export class Channels implements EventOrder {
     this.#waiting--
   }
 
-  /** Every message of the live generation has a place in the log. */
+  /** Every message of the live generation has a place of its own in the log. */
+  applyAhead(): void {}
+
   applyDue(): number {
     return 0
   }
@@ -151,35 +154,6 @@ export interface SavedChannel {
   readonly applied: number
   /** Records in base64. */
   readonly waiting: readonly string[]
-}
-
-/** First in, first out, without moving the items that remain. */
-class Queue<T> {
-  #items: T[] = []
-  #head = 0
-
-  push(item: T): void {
-    this.#items.push(item)
-  }
-
-  at(index: number): T | undefined {
-    return this.#items[this.#head + index]
-  }
-
-  shift(): T | undefined {
-    if (this.#head === this.#items.length) return undefined
-    const item = this.#items[this.#head]
-    this.#items[this.#head++] = undefined as T
-    if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
-      this.#items = this.#items.slice(this.#head)
-      this.#head = 0
-    }
-    return item
-  }
-
-  *[Symbol.iterator](): Iterator<T> {
-    for (let i = this.#head; i < this.#items.length; i++) yield this.#items[i]!
-  }
 }
 
 function gap(target: number, event: EventRecord, expected: number): HenceError {

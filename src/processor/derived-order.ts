@@ -1,43 +1,54 @@
+import { assert } from '../assert.ts'
 import { decodeRecord, type EventRecord, encodeEvent, encodeRequest, encodeResult } from '../log/record.ts'
 import type { Channels } from './channels.ts'
 import { type DueMessage, type EventOrder, positionNumber, type RecordedEvent } from './event-order.ts'
+import { Queue } from './queue.ts'
 
 /**
- * The event order of a generation that is not live. Its messages are in no log; the log holds those of the
- * live generation.
+ * The event order of a generation that is not live. Its messages are in no log; the log holds those of the live generation.
  *
- * If the live generation emitted an event with the same id and cause, the event is applied where that one
- * stands in the target's log: the live generation has already applied the cause, so its event is known. Any
- * other message is applied right after the last record of its target whose log time is not later than that of
- * its cause; several such messages in the order of time, partition and offset of their causes. So the order
- * is a function of the log alone, however closely one generation follows the other.
+ * Each pair of partitions has a channel, a queue in the order in which this generation emits. So a channel keeps its order
+ * whatever the live generation emitted. Two rules say when its messages are applied:
+ *
+ * - If the live generation emitted an event with the same id and cause, the event has a place: where that one stands in the log
+ *   of the target. There everything in its channel up to and including it is applied. The live generation has already applied
+ *   the cause, so its event is known; and the place waits for the cause.
+ * - When all records up to some log time are applied everywhere, the first messages of channels are applied, unless they wait for
+ *   their places: each at the time of its cause or of the target's last record, whichever is later; the earliest first; of one
+ *   time in rounds, with one message of each channel, in the order of their causes.
+ *
+ * So the order is a function of the log alone, however closely one generation follows the other. Requests and results that move
+ * to another partition have channels of their own, since they have no places.
  */
 export class DerivedEventOrder implements EventOrder {
   readonly #generation: number
+  readonly #partitions: number
   readonly #channels: Channels
   /**
    * By target: the causes of the live generation's events that the target has still to pass, by the ids of
    * the events.
    */
   readonly #recorded: readonly Map<string, number>[]
-  /** By target: events that wait for the event of the same id in its log, by their ids. */
-  readonly #waiting: readonly Map<string, EventRecord>[]
-  /** The other messages, in order; those before `#taken` have been applied. */
-  #due: DueMessage[] = []
-  #taken = 0
-  /** The message that is being applied. */
+  /** By target: the events that wait for their places, by id, with their channels. */
+  readonly #placed: readonly Map<string, { readonly event: EventRecord; readonly queue: MessageQueue }>[]
+  readonly #queues = new Map<number, MessageQueue>()
+  /** Those whose first message waits for no place. */
+  readonly #free = new Set<MessageQueue>()
+  #waiting = 0
+  /** The message that is being applied between two records. */
   #applying: DueMessage | undefined
 
   /** @param channels the order of the same generation for the times when it is live */
   constructor(generation: number, partitions: number, channels: Channels) {
     this.#generation = generation
+    this.#partitions = partitions
     this.#channels = channels
     this.#recorded = Array.from({ length: partitions }, () => new Map())
-    this.#waiting = Array.from({ length: partitions }, () => new Map())
+    this.#placed = Array.from({ length: partitions }, () => new Map())
   }
 
   get isEmpty(): boolean {
-    return this.#taken === this.#due.length && this.#waiting.every(({ size }) => size === 0)
+    return this.#waiting === 0
   }
 
   /** Takes note of an event that the live generation emitted and that the target has still to pass. */
@@ -50,22 +61,31 @@ export class DerivedEventOrder implements EventOrder {
     for (const ids of this.#recorded) ids.clear()
   }
 
-  send(target: number, event: Omit<EventRecord, 'channelNumber'>, time: number): EventRecord {
+  send(source: number, target: number, event: Omit<EventRecord, 'channelNumber'>, time: number): EventRecord {
     const { id, causePartition, causeOffset } = event
     const sent = { ...event, channelNumber: 0 }
     // A cause that is applied between two records stands at no position. The record that comes next may be
     // known already or not, and may emit the same event; so it must not count, unless the cause is a request
     // that moved and has a position.
     const isBetween = this.#applying !== undefined && this.#applying.root === undefined
-    const isRecorded =
+    const isPlaced =
       !isBetween && this.#recorded[target]!.get(id) === positionNumber(causePartition, causeOffset)
-    if (isRecorded) this.#waiting[target]!.set(id, sent)
-    else this.#add(dueOf(target, sent, time))
+    this.#add(this.#queue(source, target, false), {
+      message: {
+        time,
+        target,
+        partition: causePartition,
+        offset: causeOffset,
+        record: sent,
+        root: undefined,
+      },
+      isPlaced,
+    })
     return sent
   }
 
-  move(message: DueMessage): void {
-    this.#add(message)
+  move(source: number, message: DueMessage): void {
+    this.#add(this.#queue(source, message.target, true), { message, isPlaced: false })
   }
 
   arrive(target: number, recorded: EventRecord, isCauseDerived: boolean): EventRecord | 'early' | undefined {
@@ -73,7 +93,21 @@ export class DerivedEventOrder implements EventOrder {
     if (recorded.generation === this.#generation) {
       return this.#channels.arrive(target, recorded, isCauseDerived)
     }
-    return isCauseDerived ? this.#waiting[target]!.get(recorded.id) : 'early'
+    return isCauseDerived ? this.#placedAt(target, recorded)?.event : 'early'
+  }
+
+  applyAhead(
+    target: number,
+    recorded: EventRecord,
+    time: number,
+    apply: (message: DueMessage) => void,
+  ): void {
+    const placed = recorded.generation === this.#generation ? undefined : this.#placedAt(target, recorded)
+    if (placed === undefined) return
+    const { event, queue } = placed
+    for (let first = queue.messages.at(0)!; first.message.record !== event; first = queue.messages.at(0)!) {
+      this.#apply(queue, time, apply)
+    }
   }
 
   passed(target: number, recorded: EventRecord, applied: EventRecord | undefined): void {
@@ -82,93 +116,166 @@ export class DerivedEventOrder implements EventOrder {
       return
     }
     this.#recorded[target]!.delete(recorded.id)
-    this.#waiting[target]!.delete(recorded.id)
+    if (applied !== undefined) this.#shift(this.#placed[target]!.get(applied.id)!.queue)
   }
 
-  applyDue(before: number, now: () => number, apply: (message: DueMessage) => void): number {
-    for (let count = 0; ; count++) {
-      if (before === Number.POSITIVE_INFINITY) this.#releaseWaiting(now())
-      const message = this.#due[this.#taken]
-      if (message === undefined || message.time >= before) return count
-      this.#applying = message
-      try {
-        apply(message)
-      } finally {
-        this.#applying = undefined
-      }
-      this.#taken++
-      this.#compact()
+  applyDue(
+    before: number,
+    timeOf: (partition: number) => number,
+    apply: (message: DueMessage) => void,
+  ): number {
+    for (let count = 0; ; ) {
+      // At the end of everything, no event waits for a place in the log that has not come.
+      if (before === Number.POSITIVE_INFINITY && this.#waiting > 0) this.#forgetPlaces()
+      const { time, queues } = this.#nextRound(before, timeOf)
+      if (queues.length === 0) return count
+      for (const queue of queues) this.#apply(queue, time, apply)
+      count += queues.length
     }
   }
 
   *underWay(): Iterable<EventRecord> {
-    for (const events of this.#waiting) yield* events.values()
-    for (const { record } of this.#due.slice(this.#taken)) if (record.kind === 'event') yield record
+    for (const { messages } of this.#queues.values()) {
+      for (const { message } of messages) if (message.record.kind === 'event') yield message.record
+    }
   }
 
   /** For a checkpoint. The recorded events are found in the log again. */
   save(): SavedDerivedOrder {
-    return {
-      waiting: this.#waiting.flatMap((events, target) =>
-        [...events.values()].map((event) => [target, encodeEvent(event).toString('base64')] as const),
-      ),
-      due: this.#due.slice(this.#taken).map(({ record, ...rest }) => ({ ...rest, record: encoded(record) })),
-    }
+    return [...this.#queues.values()]
+      .filter(({ messages }) => messages.length > 0)
+      .map(({ source, target, isOfMoved, messages }) => ({
+        source,
+        target,
+        isOfMoved,
+        messages: [...messages].map(({ message: { record, ...rest }, isPlaced }) => ({
+          ...rest,
+          isPlaced,
+          record: encoded(record),
+        })),
+      }))
   }
 
-  restore({ waiting, due }: SavedDerivedOrder): void {
-    for (const [target, text] of waiting) {
-      const event = decoded(text) as EventRecord
-      this.#waiting[target]!.set(event.id, event)
-    }
-    this.#due = due.map(({ record, root, ...rest }) => ({ ...rest, root, record: decoded(record) }))
-    this.#taken = 0
-  }
-
-  /** Puts a message in its order, behind those that are equal in it. */
-  #add(message: DueMessage): void {
-    // Behind the message that is being applied: what follows from it comes after it.
-    const first = this.#taken + (this.#applying === undefined ? 0 : 1)
-    let at = this.#due.length
-    while (at > first && isBefore(message, this.#due[at - 1]!)) at--
-    this.#due.splice(at, 0, message)
-  }
-
-  /** At the end of everything, no event waits for a place in the log that has not come. */
-  #releaseWaiting(time: number): void {
-    for (const [target, events] of this.#waiting.entries()) {
-      for (const event of [...events.values()].sort((a, b) => (a.id < b.id ? -1 : 1))) {
-        this.#add(dueOf(target, event, time))
+  restore(saved: SavedDerivedOrder): void {
+    for (const { source, target, isOfMoved, messages } of saved) {
+      const queue = this.#queue(source, target, isOfMoved)
+      for (const { record, root, isPlaced, ...rest } of messages) {
+        this.#add(queue, { message: { ...rest, root, record: decoded(record) }, isPlaced })
       }
-      events.clear()
     }
   }
 
-  /** Drops the messages that were applied, now and then. */
-  #compact(): void {
-    if (this.#taken <= 1_024 || this.#taken * 2 <= this.#due.length) return
-    this.#due = this.#due.slice(this.#taken)
-    this.#taken = 0
+  #placedAt(target: number, { id, causePartition, causeOffset }: RecordedEvent) {
+    const placed = this.#placed[target]!.get(id)
+    if (placed === undefined) return undefined
+    const { event } = placed
+    return event.causePartition === causePartition && event.causeOffset === causeOffset ? placed : undefined
+  }
+
+  #queue(source: number, target: number, isOfMoved: boolean): MessageQueue {
+    const at = (source * this.#partitions + target) * 2 + (isOfMoved ? 1 : 0)
+    let queue = this.#queues.get(at)
+    if (queue === undefined) {
+      queue = { source, target, isOfMoved, messages: new Queue() }
+      this.#queues.set(at, queue)
+    }
+    return queue
+  }
+
+  #add(queue: MessageQueue, waiting: WaitingMessage): void {
+    const { message, isPlaced } = waiting
+    queue.messages.push(waiting)
+    this.#waiting++
+    const event = message.record
+    if (isPlaced && event.kind === 'event') this.#placed[queue.target]!.set(event.id, { event, queue })
+    if (queue.messages.length === 1 && !isPlaced) this.#free.add(queue)
+  }
+
+  /** The queues whose first messages are applied next, in order, and the time at which they are. */
+  #nextRound(
+    before: number,
+    timeOf: (partition: number) => number,
+  ): { time: number; queues: readonly MessageQueue[] } {
+    let time = before
+    let queues: MessageQueue[] = []
+    for (const queue of this.#free) {
+      const at = Math.max(firstOf(queue).time, timeOf(queue.target))
+      if (at >= before || at > time) continue
+      if (at < time) queues = []
+      time = at
+      queues.push(queue)
+    }
+    return { time, queues: queues.length > 1 ? queues.sort(byTargetAndCause) : queues }
+  }
+
+  /** Applies the first message of a queue, and removes it. */
+  #apply(queue: MessageQueue, time: number, apply: (message: DueMessage) => void): void {
+    const message = firstOf(queue)
+    this.#applying = message
+    try {
+      apply({ ...message, time })
+    } finally {
+      this.#applying = undefined
+    }
+    this.#shift(queue)
+  }
+
+  #shift(queue: MessageQueue): void {
+    const { message, isPlaced } = queue.messages.shift()!
+    this.#waiting--
+    assert(this.#waiting >= 0, 'no more messages are applied than were sent')
+    if (isPlaced && message.record.kind === 'event') this.#placed[queue.target]!.delete(message.record.id)
+    if (queue.messages.at(0)?.isPlaced === false) this.#free.add(queue)
+    else this.#free.delete(queue)
+  }
+
+  #forgetPlaces(): void {
+    for (const events of this.#placed) events.clear()
+    for (const queue of this.#queues.values()) {
+      for (const waiting of queue.messages) waiting.isPlaced = false
+      if (queue.messages.length > 0) this.#free.add(queue)
+    }
   }
 }
 
-export interface SavedDerivedOrder {
-  readonly waiting: readonly (readonly [target: number, record: string])[]
-  readonly due: readonly (Omit<DueMessage, 'record' | 'root'> & {
+/** The messages from one partition to another, in the order in which they were emitted. */
+interface MessageQueue {
+  readonly source: number
+  readonly target: number
+  readonly isOfMoved: boolean
+  readonly messages: Queue<WaitingMessage>
+}
+
+interface WaitingMessage {
+  readonly message: DueMessage
+  /** Whether it waits for its place in the log of the target. */
+  isPlaced: boolean
+}
+
+export type SavedDerivedOrder = readonly {
+  readonly source: number
+  readonly target: number
+  readonly isOfMoved: boolean
+  readonly messages: readonly (Omit<DueMessage, 'record' | 'root'> & {
     readonly record: string
     readonly root?: DueMessage['root']
+    readonly isPlaced: boolean
   })[]
+}[]
+
+function firstOf({ messages }: MessageQueue): DueMessage {
+  return messages.at(0)!.message
 }
 
-function dueOf(target: number, record: EventRecord, time: number): DueMessage {
-  const { causePartition: partition, causeOffset: offset } = record
-  return { time, target, partition, offset, record, root: undefined }
-}
-
-function isBefore(a: DueMessage, b: DueMessage): boolean {
-  if (a.time !== b.time) return a.time < b.time
-  if (a.partition !== b.partition) return a.partition < b.partition
-  return a.offset < b.offset
+function byTargetAndCause(a: MessageQueue, b: MessageQueue): number {
+  const [x, y] = [firstOf(a), firstOf(b)]
+  return (
+    a.target - b.target ||
+    x.partition - y.partition ||
+    x.offset - y.offset ||
+    a.source - b.source ||
+    Number(a.isOfMoved) - Number(b.isOfMoved)
+  )
 }
 
 function encoded(record: DueMessage['record']): string {

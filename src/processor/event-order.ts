@@ -12,17 +12,19 @@ export interface EventOrder {
 
   /**
    * Takes an event that a derivation emitted.
+   * @param source the partition of the derivation
    * @param time log time of the record that caused it, in milliseconds since 1970
    * @returns the event as its target applies it
    */
-  send(target: number, event: Omit<EventRecord, 'channelNumber'>, time: number): EventRecord
+  send(source: number, target: number, event: Omit<EventRecord, 'channelNumber'>, time: number): EventRecord
 
   /**
    * Takes a request or result that by this code belongs to another partition than that of its record.
+   * @param source the partition of its record
    * @param key the partition key that it belongs to
    * @throws HenceError `divergence` (operator) if the generation is live
    */
-  move(message: DueMessage, key: string): void
+  move(source: number, message: DueMessage, key: string): void
 
   /**
    * Looks up what to apply where an event stands in the log of its target.
@@ -34,6 +36,13 @@ export interface EventOrder {
   arrive(target: number, recorded: EventRecord, isCauseDerived: boolean): EventRecord | 'early' | undefined
 
   /**
+   * Applies the messages that come before the event that `arrive` has returned, at the place of that event. If `apply` throws,
+   * its message is kept.
+   * @param time log time of the place, in milliseconds since 1970
+   */
+  applyAhead(target: number, recorded: EventRecord, time: number, apply: (message: DueMessage) => void): void
+
+  /**
    * Takes note that the target has passed an event of its log.
    * @param applied what `arrive` returned
    */
@@ -43,10 +52,14 @@ export interface EventOrder {
    * Applies the messages that have no place in the log and come before a time, in order. If `apply` throws,
    * its message is kept.
    * @param before log time, in milliseconds since 1970; infinity where everything under way must be applied
-   * @param now returns the log time of the latest record that was applied
+   * @param timeOf returns the log time of the last record, or message between records, that a partition has applied
    * @returns how many messages were applied
    */
-  applyDue(before: number, now: () => number, apply: (message: DueMessage) => void): number
+  applyDue(
+    before: number,
+    timeOf: (partition: number) => number,
+    apply: (message: DueMessage) => void,
+  ): number
 
   /** The events under way. */
   underWay(): Iterable<EventRecord>
@@ -54,7 +67,7 @@ export interface EventOrder {
 
 /** A message that is applied between two records of a partition. */
 export interface DueMessage {
-  /** Log time of its cause, in milliseconds since 1970; the message has the same. */
+  /** Log time of its cause, in milliseconds since 1970; when it is applied, its own log time. */
   readonly time: number
   readonly target: number
   /** The position of its cause. */

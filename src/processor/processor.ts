@@ -225,6 +225,10 @@ export class Processor {
     this.#positions.checkNext(partition, offset)
     const derived = this.#toDerive(partition, record)
     if (derived === 'early') return 'early'
+    const ahead: Applied[] = []
+    if (record.kind === 'event' && derived.kind === 'event') {
+      this.#order.applyAhead(partition, record, time, (message) => ahead.push(this.#applyBetween(message)))
+    }
     this.#enter(partition, offset, time, undefined)
     this.#recordContext.rulings = this.rulings.on(partition, offset, this.#program.version)
     // A record that derives nothing may still set timers off by its time.
@@ -246,7 +250,7 @@ export class Processor {
       if (derived === tick) applied = withDuplicate(applied, record.identity, this.decided(record.identity)!)
     }
     if (derived.kind === 'event') this.completion.applied(derived.rootPartition, derived.rootOffset)
-    return applied
+    return ahead.length === 0 ? applied : together([...ahead, applied])
   }
 
   /**
@@ -298,7 +302,7 @@ export class Processor {
    * @returns how many there were
    */
   applyDue(before: number, applied?: (applied: Applied) => void): number {
-    return this.#order.applyDue(before, this.#now, (message) => {
+    return this.#order.applyDue(before, this.#timeOf, (message) => {
       const results = this.#applyBetween(message)
       applied?.(results)
     })
@@ -393,7 +397,7 @@ export class Processor {
     return this.#order.arrive(partition, record, isCauseDerived) ?? tick
   }
 
-  readonly #now = (): number => this.#positions.time
+  readonly #timeOf = (partition: number): number => this.#positions.times[partition]!
 
   /** Applies a message between the record before the position of its target and the one at it. */
   #applyBetween({ target, time, record, root }: DueMessage): Applied {
@@ -444,7 +448,7 @@ export class Processor {
   #move({ record, key }: StepResult['moved'][number]): void {
     const { partition, offset, time, root = { partition, offset } } = this.#recordContext
     const target = partitionOf(key, this.partitions)
-    this.#order.move({ time, target, partition, offset, record, root }, key)
+    this.#order.move(partition, { time, target, partition, offset, record, root }, key)
     if (record.kind !== 'request') return
     // The request counts as known from here on: the same one again must not be derived as another.
     this.#outcomes.set(record.identity, { ...root, outcome: undefined })
@@ -453,10 +457,11 @@ export class Processor {
   #send(emission: Emission): Applied['emitted'][number] {
     // The cause of what follows from a request that moved is the record of the request, wherever it is
     // derived.
-    const { time, root } = this.#recordContext
+    const { partition: source, time, root } = this.#recordContext
     const { partition, offset } = root ?? this.#recordContext
     const target = partitionOf(emission.key, this.partitions)
-    const event = this.#order.send(target, eventOf(emission, this.generation, partition, offset), time)
+    const sent = eventOf(emission, this.generation, partition, offset)
+    const event = this.#order.send(source, target, sent, time)
     this.completion.emitted(event.rootPartition, event.rootOffset)
     return { target, event }
   }
@@ -470,6 +475,17 @@ function nothing(partition: number, offset: number, time: number): Applied {
 }
 
 const none: readonly never[] = []
+
+/** The results of several messages at one position, in order. */
+function together(all: readonly Applied[]): Applied {
+  const last = all.at(-1)!
+  return {
+    ...last,
+    decided: all.flatMap(({ decided }) => decided),
+    emitted: all.flatMap(({ emitted }) => emitted),
+    trace: { ...last.trace, derivations: all.flatMap(({ trace }) => trace.derivations) },
+  }
+}
 
 /** The results of a request that was applied before under the same identity. */
 function withDuplicate(applied: Applied, identity: string, stored: StoredOutcome): Applied {

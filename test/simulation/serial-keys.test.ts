@@ -18,7 +18,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 
 const bundle = await bundleApp<typeof stays>(new URL('../apps/stays.ts', import.meta.url))
 const errandsBundle = await bundleApp<typeof errands>(new URL('../apps/errands.ts', import.meta.url))
-const { runs } = runsOf(30)
+const { runs } = runsOf(20)
 
 replayKept('serial-keys', live)
 
@@ -319,7 +319,18 @@ async function outcomeOf(
   await engine.idle()
   assert.deepEqual(alarms, [])
   const rows = { diary: await engine.scan('diary'), letters: await engine.scan('letters') }
+  const digest = await engine.digest()
+  await engine.reprocessing.start({ app: errandsBundle }, { again: true })
+  assert.equal((await engine.reprocessing.diff()).differences, 0, 'the same code derives something else')
   await engine.close()
+  const bare = await createEngine({
+    app: errandsBundle,
+    data: { ...memoryStorage({ partitions, clock }), log: storage.log },
+    clock,
+    report: () => {},
+  })
+  assert.equal(await bare.digest(), digest, 'a replay derives something else')
+  await bare.close()
   return { rows, replies: [...replies].sort(([a], [b]) => (a < b ? -1 : 1)) }
 }
 
