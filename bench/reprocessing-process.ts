@@ -11,7 +11,7 @@ export interface Reprocessed {
   readonly records: number
   /** From the start until it had caught up. */
   readonly seconds: number
-  /** Processor time of this process and the child until then; undefined on systems other than Linux. */
+  /** The processor time of this process and the child in that time; undefined except on Linux. */
   readonly processorMicros: number | undefined
   /** How long `reprocessing.diff` took. */
   readonly diffSeconds: number

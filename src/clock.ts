@@ -1,14 +1,17 @@
-/** The source of time; passed in, so that a simulation can drive it. */
+/** The source of time, passed in so that a simulation can drive it. */
 export interface Clock {
   /** Milliseconds since 1970. Can go backwards; callers that need a monotonic time must handle that. */
   now(): number
   /**
-   * Calls back once when `now` reaches a time, or a little later; or when the clock is set back, since that time may now
-   * be years away. Default: a timer of the runtime, which does not keep the process alive.
+   * Calls back once when `now` reaches a time, or a little later; or when the clock is set back, since that
+   * time may now be years away. Default: a timer of the runtime, which does not keep the process alive.
    * @returns cancels the alarm
    */
   alarm?(time: number, ring: () => void): () => void
-  /** Milliseconds, with fractions, since any fixed moment; never goes back. For measuring durations. Default: the runtime's. */
+  /**
+   * Milliseconds, with fractions, since any fixed moment; never goes back. For measuring durations. Default:
+   * the runtime's.
+   */
   elapsed?(): number
   /**
    * Calls back once when a duration has passed, whatever happens to `now`. Default: a timer of the runtime.
@@ -57,7 +60,10 @@ export function setTimer(clock: Clock, ms: number, done: () => void, keepsAlive 
   return () => clearTimeout(timer)
 }
 
-/** Waits for a duration, and keeps the process alive meanwhile. Ends early, without an error, when the signal aborts. */
+/**
+ * Waits for a duration, and keeps the process alive meanwhile. Ends early, without an error, when the signal
+ * aborts.
+ */
 export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve()
@@ -72,8 +78,8 @@ export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
 }
 
 /**
- * Waits until a clock has moved on by some milliseconds, or was set back. Ends early, without an error, when the signal
- * aborts. It does not keep the process alive.
+ * Waits until a clock has moved on by some milliseconds, or was set back. Ends early, without an error, when
+ * the signal aborts. It does not keep the process alive.
  */
 export function backgroundPause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -88,7 +94,10 @@ export function backgroundPause(clock: Clock, ms: number, signal: AbortSignal): 
   })
 }
 
-/** Waits for a promise or an abort, whichever comes first. Leaves no listener on the signal, which may be long-lived. */
+/**
+ * Waits for a promise or an abort, whichever comes first. Leaves no listener on the signal, which may be
+ * long-lived.
+ */
 export async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   if (signal === undefined) return promise
   const { promise: aborted, resolve } = Promise.withResolvers<void>()

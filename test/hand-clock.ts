@@ -31,7 +31,7 @@ export class HandClock implements Clock {
   }
 }
 
-/** Waits until everything that needs no time has happened. */
+/** Waits until everything has happened that does not wait for the clock. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
 }

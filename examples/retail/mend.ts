@@ -87,7 +87,10 @@ async function run(): Promise<void> {
   }
 }
 
-/** Opens the shop with the version in force: the first, until the second is promoted, and after it was rolled back. */
+/**
+ * Opens the shop with the version in force: the first until the second is promoted, and again after a
+ * rollback.
+ */
 async function openAsItWas(data: string, handlers: Handlers<Shop>): Promise<Engine<Shop>> {
   const open = (module: string) =>
     createEngine<Shop>({

@@ -2,12 +2,16 @@ import type { Outcome } from './outcome.ts'
 import type { KeyPart } from './table.ts'
 
 /**
- * A difference that promoting new code made, for the app to compensate: `scope.correct((tx, correction) => …)`.
- * It arrives under the partition key that it concerns, after the new generation is live.
+ * A difference that promoting new code made, for the app to compensate:
+ * `scope.correct((tx, correction) => …)`. It arrives under the partition key that it concerns, after the new
+ * generation is live.
  */
 export type Correction = OutcomeCorrection | EffectCorrection | RowCorrection
 
-/** The new code decides a request of this scope differently. Its sender got `before`; retries still return it. */
+/**
+ * The new code decides a request of this scope differently. Its sender got `before`, and retries still get
+ * it.
+ */
 export interface OutcomeCorrection {
   readonly kind: 'outcome'
   readonly requestId: string
@@ -22,8 +26,8 @@ export interface OutcomeCorrection {
 
 /**
  * The new code asks for an effect with another input, or no longer asks for it. A delivered effect stays
- * delivered, and its id is never reused for other content. Effects that this scope's `correct` asks for get new
- * ids; without `correct`, Hence sends `after` under a new id.
+ * delivered, and its id is never reused for other content. Effects that this scope's `correct` asks for get
+ * new ids; without `correct`, Hence sends `after` under a new id.
  */
 export interface EffectCorrection {
   readonly kind: 'effect'

@@ -17,7 +17,7 @@ export interface OpenRequest {
   attempts: number
   /** Why the last try decided nothing. */
   problem: HenceError | undefined
-  /** Whether an earlier try may have been accepted although no answer came. */
+  /** Whether an earlier try may have been accepted even though no answer arrived. */
   perhapsTaken: boolean
   /** Set once `stuck` was emitted for it. */
   stuck: boolean
@@ -51,8 +51,8 @@ interface Lane {
 const triesUntilStuck = 10
 
 /**
- * Empties an outbox: sends each stored request until it is decided, queue by queue. Within a queue a request is sent
- * only after the one ahead of it is decided; queues do not wait for each other, up to a bound.
+ * Empties an outbox: sends each stored request until it is decided, queue by queue. Within a queue a request
+ * is sent only after the one ahead of it is decided; queues do not wait for each other, up to a bound.
  */
 export class Drain {
   readonly #exchange: Exchange
@@ -114,7 +114,10 @@ export class Drain {
     })
   }
 
-  /** The requests that are stored and undecided, oldest first within a queue; waits for those that are being stored. */
+  /**
+   * The requests that are stored and undecided, oldest first within a queue; waits for those that are being
+   * stored.
+   */
   async pending(): Promise<OpenRequest[]> {
     await Promise.all(this.#storing)
     return [...this.#lanes.values()].flatMap(({ requests }) => requests)
@@ -193,8 +196,9 @@ export class Drain {
   }
 
   /**
-   * Another client may have emptied this queue, or added to it, while this one waited for its turn. A request that the
-   * other decided is dropped, unless a caller still waits here: then it is sent again to get the outcome.
+   * Another client may have emptied this queue, or added to it, while this one waited for its turn. A request
+   * that the other decided is dropped, unless a caller still waits here: then it is sent again to get the
+   * outcome.
    */
   async #compare(lane: Lane): Promise<void> {
     const stored = (await this.#outbox.list()).filter(({ queue }) => queue === lane.name)
@@ -301,7 +305,8 @@ export class Drain {
       this.#adopt(news.request)
       return
     }
-    // Emit it also for a request that is not open here: it may have been dropped just before this message came.
+    // Emit it also for a request that is not open here: it may have been dropped just before this message
+    // came.
     const { requestId, queue } = news.request
     const request = this.#open.get(requestId) ?? opened(news.request, { perhapsTaken: true, waiters: [] })
     const lane = this.#lanes.get(queue)

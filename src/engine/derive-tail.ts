@@ -13,47 +13,56 @@ import { Interruption } from '../sandbox/timed.ts'
 import type { RunFile } from '../storage/run-file.ts'
 
 /**
- * A group of records may take this part of the limit for one derivation before they are derived one by one. A derivation that
- * takes longer leaves a mark.
+ * A group of records may take 1 / `suspectPart` of the limit for one derivation; then they are derived one by
+ * one. A derivation that takes longer than that leaves a mark.
  */
 const suspectPart = 10
-/** A record that was derived before may take so many times the limit: this machine may be slower, or busy. */
+/**
+ * A record that was derived before may take this many times the limit, since this machine may be slower or
+ * busy.
+ */
 const decidedTimes = 10
 
-/** How long a group of records may take, in milliseconds, if one derivation may take so long. */
+/** How long a group of records may take, in milliseconds, by the limit for one derivation. */
 export function suspectMs(derivationMs: number): number {
   return Math.max(1, derivationMs / suspectPart)
 }
 
-/** The parts of an engine that catching up works on. */
+/** The parts of an engine that `deriveTail` works with. */
 export interface TailHost {
   readonly log: Log
   readonly live: () => Generation
   readonly report: Reporter
   readonly pause: (applied: number) => Promise<unknown> | undefined
-  /** Called with the results of records whose results were not passed on before. */
+  /** Called with the results of each record that were not passed on before. */
   readonly passOn: (applied: Applied) => void
-  /** Where the process before this one died: notes before each record that this one derives it. */
+  /**
+   * Names the record at which the process before this one died, and notes each record that this one begins.
+   */
   readonly run?: RunFile | undefined
-  /** Derives up to a record in a process of its own; returns how that was interrupted, undefined if it was not. */
+  /**
+   * Derives up to a record in a separate process; returns the interruption, or undefined if there was none.
+   */
   readonly deriveApart?: (at: Position) => Promise<Interruption | undefined>
 }
 
-/** A record at which so many processes have died is derived in a process of its own. */
+/** A record at which this many processes have died is derived in a separate process. */
 const deathsMax = 2
 
 /**
- * Applies what the log holds beyond the positions of the live generation, and lets no record stop it: a derivation that does not
- * end, or uses up the stack, is ruled on. The ruling is in the log before anything of its record is passed on.
+ * Brings the live generation to the end of the log. No record can stop it: a derivation that does not end, or
+ * that overflows the stack, gets a ruling, which is in the log before any result of that record is passed on.
  *
- * First groups of records share a limit. When one exceeds it, or before that where the stack was used up, the generation goes
- * back to its last checkpoint, since nothing in memory can be relied on after an interruption. Then records are derived one by
- * one, each derivation under its own limit.
+ * At first records are derived in groups that share a limit. When a group exceeds it, or a derivation
+ * overflows the stack, the generation goes back to its last checkpoint, since nothing in memory can be relied
+ * on after an interruption. From there records are derived one by one, each derivation under its own limit.
  *
- * @param decided by partition: the results of records below were passed on before, so nothing may rule on them
- * @param interrupted the interruption that was the reason to catch up: then the generation starts over
+ * @param decided by partition: the results of records below this offset were passed on before, so nothing may
+ *   rule on them
+ * @param interrupted the interruption that made this necessary; then the generation starts over
  * @returns how many records were applied
- * @throws HenceError `derivation-too-long`, `derivation-too-deep` (operator) for a record that nothing may rule on
+ * @throws HenceError `derivation-too-long`, `derivation-too-deep` (operator) for a record that nothing may
+ *   rule on
  */
 export async function deriveTail(
   host: TailHost,
@@ -93,11 +102,11 @@ export async function deriveTail(
   }
 }
 
-/** Records, by position, that were met before. */
+/** Records that earlier attempts have met, by position. */
 interface Known {
-  /** How long they may take, in milliseconds, since they have exceeded the limit of a group. */
+  /** Those that exceeded the limit of a group, with the time that each may take now, in milliseconds. */
   readonly slow: Map<number, number>
-  /** Processes died at them, and they were derived in a process of their own. */
+  /** Those at which processes died, and which a separate process has then derived. */
   readonly examined: Set<number>
 }
 
@@ -143,7 +152,7 @@ function limitsOf(
   }
 }
 
-/** Answers an interruption: the record gets all its time, or a ruling. */
+/** Responds to an interruption: gives the record its whole time, or a ruling. */
 async function respond(
   host: TailHost,
   decided: readonly number[],
@@ -188,7 +197,7 @@ async function respond(
   }
   const name = `Record ${partition}:${offset}`
   const given = slow.get(key)
-  // Not one derivation took that long, but many together, or Hence's own work with their claims.
+  // No single derivation took that long: many together did, or Hence's own work on their claims.
   const isOne =
     derivation !== undefined && (code !== 'derivation-too-long' || interruption.ms > 0.9 * derivationMs)
   if (code === 'derivation-too-long' && (given === undefined || !isOne)) {

@@ -27,17 +27,17 @@ export interface EventOrder {
   move(source: number, message: DueMessage, key: string): void
 
   /**
-   * Looks up what to apply where an event stands in the log of its target.
+   * Looks up which event to apply at the position of an event in its target's log.
    *
-   * @returns the event to apply, which may be another one than the log's; undefined if there is none; `early`
+   * @returns the event to apply, which may differ from the log's; undefined if there is none; `early`
    *   if the cause has not been derived yet, as in a replay, where partitions advance side by side
    * @throws HenceError `divergence`, `channel-gap` (operator)
    */
   arrive(target: number, recorded: EventRecord, isCauseDerived: boolean): EventRecord | 'early' | undefined
 
   /**
-   * Applies the messages that come before the event that `arrive` has returned, at the place of that event. If `apply` throws,
-   * its message is kept.
+   * Applies the messages that come before the event that `arrive` has returned, at the place of that event.
+   * If `apply` throws, its message is kept.
    * @param time log time of the place, in milliseconds since 1970
    */
   applyAhead(target: number, recorded: EventRecord, time: number, apply: (message: DueMessage) => void): void
@@ -52,7 +52,8 @@ export interface EventOrder {
    * Applies the messages that have no place in the log and come before a time, in order. If `apply` throws,
    * its message is kept.
    * @param before log time, in milliseconds since 1970; infinity where everything under way must be applied
-   * @param timeOf returns the log time of the last record, or message between records, that a partition has applied
+   * @param timeOf returns the log time of the last record, or message between records, that a partition has
+   *   applied
    * @returns how many messages were applied
    */
   applyDue(

@@ -5,11 +5,11 @@ import type { Processor } from './processor.ts'
 /** How long one derivation may take by default, in milliseconds. */
 export const derivationMsDefault = 5_000
 
-/** A group of records should take so much less than its limit. */
+/** A group of records should take 1 / `part` of its limit. */
 const part = 20
 const groupMax = 4_096
 
-/** How many records to apply under one limit: so many that a group takes a small part of it. */
+/** Chooses how many records to apply under one limit, so that a group takes a small part of it. */
 export class GroupSize {
   #records = 16
 
@@ -18,7 +18,7 @@ export class GroupSize {
   }
 
   /**
-   * Applies a group of records, which costs one watching thread for all of them.
+   * Applies a group of records under one limit. One thread watches all of them, which keeps the cost low.
    * @param ms how long they may take together
    * @throws Interruption, with the position of the record that was being derived
    */
@@ -31,14 +31,14 @@ export class GroupSize {
   }
 }
 
-/** The error for a record that cannot be derived within the limits, where nothing may rule on it. */
+/** The error for a record that cannot be derived within the limits and that nothing may rule on. */
 export function cannotDerive({ code, at, derivation }: Interruption, why: string): HenceError {
   const what = derivation === undefined ? '' : ` (${derivation.type} ${JSON.stringify(derivation.key)})`
   const where = at === undefined ? 'A record' : `Record ${at.partition}:${at.offset}${what}`
   return new HenceError(code, 'operator', `${where} cannot be derived: ${exceeded[code]}. ${why}`)
 }
 
-/** For messages. */
+/** How messages say which limit was exceeded. */
 export const exceeded: Readonly<Record<InterruptionCode, string>> = {
   'derivation-too-long': 'its derivation did not end in time',
   'derivation-too-large': 'processes that derived it ran out of memory',

@@ -26,7 +26,7 @@ interface ReplayOptions {
    * is applied. Default: there are no records from the ends on.
    */
   readonly frontier?: number | undefined
-  /** How many records are applied at most between two pauses; default: a batch of the log. */
+  /** The most records applied between two pauses; default: a batch of the log. */
   readonly atOnce?: number
   /**
    * Called between batches with the number of records applied so far, so that it can save a checkpoint.
@@ -35,21 +35,21 @@ interface ReplayOptions {
   readonly pause: (applied: number) => Promise<unknown> | undefined
   /** Called with the results of each record and message that is applied, except control records. */
   readonly applied?: (applied: Applied) => void
-  /** Default: a group of records may take as long as one derivation; then the error is no Interruption. */
+  /** By default a group of records may take as long as one derivation, and the error is then a HenceError. */
   readonly limits?: ReplayLimits
 }
 
 /** Limits for deriving records. */
 export interface ReplayLimits {
-  /** How long a group of records may take from this one on, in milliseconds. */
+  /** How long a group that begins with this record may take, in milliseconds. */
   readonly groupMs: (partition: number, offset: number) => number
   /** Derive one record at a time, from some offsets on, each under its own limit. */
   readonly apart?: {
     /** By partition. */
     readonly from: readonly number[]
     /**
-     * Called before a record is derived, and before each of its derivations that runs the app's code; what it throws ends the
-     * replay.
+     * Called before a record is derived, and before each of its derivations that runs the app's code. If it
+     * throws, the replay ends with that error.
      */
     readonly begins?: (partition: number, offset: number, derivation?: Interrupted) => void
     /** How long a record may take, with all that is derived with it, in milliseconds. */
@@ -64,8 +64,8 @@ export interface ReplayLimits {
  * time, an event waits for its cause, and a control record is applied after everything that stands before it
  * in any partition. So the result is the same as the first time.
  *
- * A generation that is not live applies its own events where those of the live generation stand, so it must
- * know these ahead; see `DerivedEventOrder`.
+ * A generation that is not live applies its own events at the positions of the live generation's events, so
+ * it must know these ahead; see `DerivedEventOrder`.
  *
  * @returns how many records were applied
  * @throws Interruption if a derivation exceeds a limit, or the stack
@@ -111,7 +111,7 @@ async function replayMerged(
   const isWhole = (partitions?.length ?? log.partitions) === log.partitions
   let applied = 0
   for (const [partition, end] of ends.entries()) {
-    // A sparse list if not all partitions are replayed.
+    // The list is sparse if not all partitions are replayed.
     if (end === undefined) continue
     const { processor } = replayed
     await processor.rulings.search(log, partition, processor.position(partition), end)
@@ -227,7 +227,10 @@ function applyApart(
   }
 }
 
-/** Applies one record; undefined if it must wait: a new control record, or an event whose cause was not derived yet. */
+/**
+ * Applies one record; undefined if it must wait: a new control record, or an event whose cause was not
+ * derived yet.
+ */
 function applyNext(
   processor: Processor,
   partition: number,
@@ -253,8 +256,7 @@ function controlOf(cursors: readonly PartitionCursor[], processor: Processor): C
 }
 
 /**
- * Takes note of the events of other generations that the log holds from the positions on, before any of them
- * is applied.
+ * Reads ahead and notes the events of other generations, before any of them is applied.
  */
 async function noteAhead(
   log: Log,

@@ -4,15 +4,15 @@ import { decodeRecord, isAboutDerivation, type Ruling } from '../log/record.ts'
 import { positionNumber } from './event-order.ts'
 
 /**
- * What the log says about deriving the records from the positions on: rulings, marks, and up to where each partition had been
- * derived. A ruling stands after its record, so the log is searched ahead before anything is derived.
+ * The facts that the log holds about deriving the records ahead: rulings, marks, and how far each partition
+ * had been derived. A ruling comes after its record, so the log is searched ahead before anything is derived.
  */
 export class Rulings {
   /** By the position of the record. */
   readonly #rulings = new Map<number, Ruling[]>()
   readonly #marked = new Set<number>()
   readonly #decided: number[]
-  /** By partition: up to where the log was searched. */
+  /** By partition: the offset up to which the log was searched. */
   readonly #searched: number[]
 
   constructor(partitions: number) {
@@ -42,7 +42,7 @@ export class Rulings {
     this.#rulings.set(at, [...(this.#rulings.get(at) ?? []), record.ruling])
   }
 
-  /** The rulings that bind a version of the code at a record. */
+  /** The rulings on a record that bind a version of the code. */
   on(partition: number, offset: number, version: string): readonly Ruling[] {
     if (this.#rulings.size === 0) return noRulings
     const found = this.#rulings.get(positionNumber(partition, offset))
@@ -54,12 +54,12 @@ export class Rulings {
     return this.#decided[partition]!
   }
 
-  /** Whether the derivation of a record took long, and ended. */
+  /** Whether the derivation of a record took long but ended. */
   isMarked(partition: number, offset: number): boolean {
     return this.#marked.has(positionNumber(partition, offset))
   }
 
-  /** A record was applied: nothing about it is needed any more. */
+  /** Forgets a record, since it was applied. */
   passed(partition: number, offset: number): void {
     if (this.#rulings.size > 0) this.#rulings.delete(positionNumber(partition, offset))
     if (this.#marked.size > 0) this.#marked.delete(positionNumber(partition, offset))

@@ -1,17 +1,17 @@
 import { type CatchClause, type Node, type Pattern, parse } from 'acorn'
 
-/** The message of the error that says that the stack is used up. */
+/** The message of the error that a stack overflow throws. */
 export const stackMessage = 'Maximum call stack size exceeded'
 
 /**
- * Makes every `catch` of a script pass on the error that the stack is used up. How deep the stack goes depends on the machine
- * and on how often the code ran, so the app must not make an outcome of it: see `Interruption`.
+ * Makes every `catch` of a script pass on stack overflows. How deep the stack goes depends on the machine and
+ * on how often the code has run, so the app must not turn an overflow into an outcome: see `Interruption`.
  */
 export function passOnStackErrors(code: string): string {
   const pieces: string[] = []
   let at = 0
   for (const { param, body } of catchesOf(code)) {
-    // The statement is inline, since a call might use up the stack again.
+    // The statement is inline, since a call might overflow the stack again.
     const rethrow = (name: string) => `if(${name}!=null&&${name}.message==="${stackMessage}")throw ${name};`
     const start = body.start + 1
     if (param?.type === 'Identifier') {

@@ -35,12 +35,14 @@ const instead: Readonly<Record<string, string>> = {
   global: 'globalThis',
 }
 
-/** Names that the realm lacks. A module may look for them while it loads; a derivation that does is refused. */
+/**
+ * Names that the realm lacks. A module may look for them while it loads; a derivation that does is refused.
+ */
 export const missingNames: readonly string[] = Object.keys(instead).filter(
   (name) => /^\w+$/.test(name) && !['Date', 'URL', 'locale'].includes(name),
 )
 
-/** @throws always HenceError `impure` (change), which says what to use instead */
+/** @throws HenceError `impure` (change), always; it says what to use instead */
 export function refuseImpure(what: string): never {
   const use = instead[what.split(' (')[0]!] ?? 'what tx offers'
   throw new HenceError('impure', 'change', `A derivation used ${what}. Use ${use}.`)

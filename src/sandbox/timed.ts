@@ -1,7 +1,7 @@
 import { constants, createContext, Script } from 'node:vm'
 import { stackMessage } from './catches.ts'
 
-/** The failures of derivations that their code did not end by itself. */
+/** Why a derivation was ended from outside. */
 export type InterruptionCode = 'derivation-too-long' | 'derivation-too-large' | 'derivation-too-deep'
 
 /** One derivation of a record: see `Ruling` in `log/record.ts`. */
@@ -13,9 +13,9 @@ export interface Interrupted {
 }
 
 /**
- * A derivation was interrupted: it took too long, or it used up the stack. It may have been within any statement, also of
- * Hence's own code, so nothing in memory that it could change may be used any more. Not a HenceError, so that no part of Hence
- * takes it for an outcome.
+ * A derivation was interrupted because it took too long or overflowed the stack. It may have been inside any
+ * statement, even of Hence's own code, so nothing in memory that it could change may be used any more. This
+ * is not a HenceError, so that no part of Hence takes it for an outcome.
  */
 export class Interruption extends Error {
   override readonly name = 'Interruption'
@@ -24,7 +24,7 @@ export class Interruption extends Error {
   readonly derivation: Interrupted | undefined
   /** How long the derivation had taken, in milliseconds. */
   ms = 0
-  /** The position of the record, as the processor adds it. */
+  /** The position of the record; the processor adds it. */
   at: { readonly partition: number; readonly offset: number } | undefined
 
   constructor(code: InterruptionCode, derivation?: Interrupted) {
@@ -39,8 +39,9 @@ const realm = createContext(constants.DONT_CONTEXTIFY, { name: 'hence-timed' }) 
 const script = new Script('act()', { filename: 'hence-timed.js' })
 
 /**
- * Acts, and ends it if it takes too long, wherever it is: loops, regular expressions and code that catches everything end too,
- * and no `finally` runs. One call costs about 0.1 ms of processor time, for a thread that watches.
+ * Runs `act`, and ends it if it takes too long, wherever it is: loops, regular expressions and code that
+ * catches everything are ended too, and no `finally` runs. A call costs about 0.1 ms of processor time, for
+ * the thread that watches.
  * @returns how long it took, in milliseconds; undefined if it was ended
  */
 export function endsWithin(ms: number, act: () => unknown): number | undefined {
@@ -57,7 +58,10 @@ export function endsWithin(ms: number, act: () => unknown): number | undefined {
   }
 }
 
-/** Whether an error says that the stack is used up. Errors of the app's code may be of any kind, and refuse to be read. */
+/**
+ * Whether an error is a stack overflow. The app's code may throw anything, even an object that throws when it
+ * is read.
+ */
 export function isStackOverflow(error: unknown): boolean {
   try {
     const { name, message } = error as Error
@@ -67,7 +71,7 @@ export function isStackOverflow(error: unknown): boolean {
   }
 }
 
-/** Milliseconds since some moment, for taking the time of derivations. */
+/** Milliseconds since an arbitrary moment, to time derivations with. */
 export function elapsedMs(): number {
   return performance.now()
 }

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 interface Suspect {
   readonly partition: number
   readonly offset: number
-  /** How many processes in a row began to derive it; without those that ended it. */
+  /** How many processes in a row began to derive it and did not get to its end. */
   readonly begun: number
 }
 
@@ -13,9 +13,9 @@ interface Suspect {
 const runName = 'state/run.json'
 
 /**
- * A file that exists while a process has the directory open, so that the next one knows whether it ended by itself. After a
- * process that did not, it also says which record was being derived. It is not synced: the page cache outlives a process, and
- * a machine that loses power condemns no record.
+ * A file that exists while a process has the directory open, so that the next process knows whether this one
+ * closed it. If it did not, the file also names the record that was being derived. It is not synced: the page
+ * cache outlives a process, and a loss of power should not be held against a record.
  */
 export class RunFile {
   /** Whether the process before this one ended without closing the directory. */
@@ -39,7 +39,10 @@ export class RunFile {
     this.#write(suspect ?? {})
   }
 
-  /** This process begins to derive a record. Returns how many have, this one included. */
+  /**
+   * Notes that this process begins to derive a record. Returns how many processes have begun, this one
+   * included.
+   */
   begins(partition: number, offset: number): number {
     const before = this.#suspect
     const isSame = before?.partition === partition && before.offset === offset
@@ -48,24 +51,27 @@ export class RunFile {
     return begun
   }
 
-  /** Nothing is being derived that could end the process unexplained. */
+  /** Notes that no record is being derived. */
   ended(): void {
     this.#write({})
   }
 
-  /** The process closes the directory. */
+  /** Removes the file, since the process closes the directory. */
   close(): void {
     fs.closeSync(this.#file)
     fs.rmSync(this.#path, { force: true })
   }
 
   #write(content: object): void {
-    // Of one length, so that one write replaces all of it.
+    // Always of the same length, so that one write replaces all of it.
     fs.writeSync(this.#file, JSON.stringify(content).padEnd(96), 0)
   }
 }
 
-/** The suspect that a process has left; undefined: it left none; `none`: no process has left anything. */
+/**
+ * The record that a process was deriving when it died; undefined if there was none; `none` if no process
+ * died.
+ */
 export function readSuspect(directory: string): Suspect | undefined | 'none' {
   let text: string
   try {

@@ -1,7 +1,7 @@
 import { app, scopes } from 'hence'
 import { z } from 'zod'
 
-/** An app that keeps nothing, and throws at more than so many cents. */
+/** An app without tables that throws when more than `most` cents are added. */
 export function wallet({ most = Number.MAX_SAFE_INTEGER } = {}) {
   const [account] = scopes('account')
   return app('wallet', {

@@ -25,9 +25,9 @@ import {
 } from './deriving-processes.ts'
 import type wallets from './wallets-old.ts'
 
-// A separate process derives the candidate. Either process may end at any moment without harm to the other. The worst
-// result would be two processes that derive into one state, or one that cannot be ended; less bad, a derivation
-// that must start again.
+// A separate process derives the candidate, and either process may die at any moment without harming the
+// other. The worst failures would be two processes that write one state, and a process that cannot be
+// stopped; a derivation that has to start again is not as bad.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 2)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
@@ -379,7 +379,7 @@ test(
         return deriving !== undefined && !isDeriving(pid)
       })
       await opening
-      // A process that was just starting may still run until it notices that its engine is gone.
+      // A process that has just been started may run on until it notices that its engine is gone.
       if (!how.startsWith('starting')) assert.deepEqual(deriving, [], how)
       seen.push(`${how} at ${records}`)
       one = next

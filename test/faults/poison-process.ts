@@ -1,4 +1,7 @@
-/** An engine with little memory: it submits what it is given, prints a line for each reply and alarm, and ends. */
+/**
+ * An engine with little memory. It submits the requests it is given, prints a line for each reply and alarm,
+ * and exits.
+ */
 import { createEngine } from 'hence'
 import type poison from '../apps/poison.ts'
 

@@ -58,7 +58,7 @@ test('a start that derives listens at once, says how far it is, and stops on SIG
       body: '{"jar":"a"}',
     })
     assert.equal(sent.status, 503)
-    // It has derived for less than it would take.
+    // It ends without deriving the rest first.
     assert.equal(await first.stop('SIGTERM'), 0, first.errors)
     assert.ok(!first.lines.some((line) => /listens on/.test(line)))
 

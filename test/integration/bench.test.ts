@@ -11,7 +11,7 @@ import type { Result } from '../../bench/result.ts'
 
 const main = join(import.meta.dirname, '../../bench/main.ts')
 
-/** The lines that every run must have, by how they begin; those of PostgreSQL only if there is one. */
+/** How the lines begin that every run must print; those of PostgreSQL only where it is installed. */
 const lines = [
   'bare loop, 1 in flight',
   'engine.submit, 1 in flight',

@@ -20,9 +20,10 @@ import {
 } from './retail-oracle.ts'
 import { importOnce, isLong, newDirectory, realOrders, rounds, startRetail } from './retail-process.ts'
 
-// The books of version 1 are derived again by version 2, compared, promoted, corrected and rolled back, by a process that
-// is killed in each of these steps. The worst result would be a letter to a customer whose total was right, or a wrong
-// row that the diff does not list; then a missing letter; then two letters to one customer.
+// The books of version 1 are derived again by version 2, compared, promoted, corrected and rolled back, by a
+// process that is killed in each of these steps. The worst result would be a letter to a customer whose total
+// was right, or a wrong row that the diff does not list; then a missing letter; then two letters to one
+// customer.
 
 /** The number of sample orders in a short run. */
 const orders = isLong ? 20_000 : 2_500
@@ -43,7 +44,10 @@ type Told = { readonly step: Step } & (
     }
 )
 
-/** When to kill: in a step, or in the first later one that is not done yet; `correct` is the second half of `promote`. */
+/**
+ * When to kill: in a step, or in the first later one that is not done yet; `correct` is the second half of
+ * `promote`.
+ */
 interface Killing {
   readonly step: Step | 'correct'
   /** How far into the step, from 0 to 1. */
@@ -91,7 +95,10 @@ async function mend(source: readonly string[], directory: string, killing?: Kill
   return { told, isKilled: signal === 'SIGKILL' }
 }
 
-/** Resolves when a promotion has stored its correction files, just before its record; or when the process has exited. */
+/**
+ * Resolves once a promotion has stored its correction files, just before its record, or once the process has
+ * exited.
+ */
 async function correctionsAreKept(data: string, ended: Promise<unknown>): Promise<void> {
   let isOver = false
   void ended.then(() => {

@@ -4,8 +4,8 @@ import { gunzipSync } from 'node:zlib'
 import { parse } from 'csv-parse'
 import type { Submission } from '../../examples/retail/submission.ts'
 
-// The differences that the two versions of the shop must have, computed from the invoices alone, without running
-// the shop or Hence.
+// The differences that the two versions of the shop must have, computed from the invoices alone, without
+// running the shop or Hence.
 
 /** An invoice that was accepted, and the requests whose reply had its amount. */
 export interface Paper {
@@ -20,7 +20,7 @@ export interface Paper {
 
 /** A row or outcome that differs: the fields that do, or all known fields if one version lacks it. */
 export interface Wrong {
-  /** `orders 536365`, or `outcome importer invoice-536365`. */
+  /** For example `orders 536365`, or `outcome importer invoice-536365`. */
   readonly name: string
   readonly before: Readonly<Record<string, number>> | undefined
   readonly after: Readonly<Record<string, number>> | undefined

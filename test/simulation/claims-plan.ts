@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import type { Mode, Victims } from 'hence'
 
-/** Random apps of claims, as data: which constraints there are. Their names are `c0`, `c1` …, each with a scope of its own. */
+/** Random apps with claims, as data: their constraints, named `c0`, `c1` …, each in a scope of its own. */
 export interface ClaimsPlan {
   readonly constraints: readonly {
     readonly kind: 'unique' | 'capacity'
