@@ -19,7 +19,7 @@ import type { Reader } from '../query/reader.ts'
 import type { Reporter } from '../report.ts'
 import { Admission, type Until } from '../request/admission.ts'
 import { type AdmittedRequest, inputOf, requestOf } from '../request/message.ts'
-import { Validation } from '../request/validation.ts'
+import { type Validated, Validation } from '../request/validation.ts'
 import { checkWindow } from '../request/window.ts'
 import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
@@ -53,10 +53,12 @@ export class RequestPath {
   readonly #validation = new Validation(
     () => suspectMs(this.#live.derivationMs),
     () => this.#live.program.realm,
-    () => void this.#startOver(this.#writers[0]!).catch((error) => this.halt(error)),
+    () => this.#startOverIdle(),
   )
   /** Settles when the live generation, which an interruption made start over, has caught up. */
-  #reloading: Promise<unknown> | undefined
+  #reloading: PromiseWithResolvers<void> | undefined
+  /** Why nothing more is admitted. */
+  #refusal: HenceError | undefined
   /** The first record of the group that was interrupted. */
   #undecided: { readonly partition: number; readonly offset: number } | undefined
   #live: Generation
@@ -121,7 +123,8 @@ export class RequestPath {
     const { requestId, principal = '' } = options ?? {}
     if (this.#intake.reopening) await this.#intake.opened()
     for (;;) {
-      if (this.#reloading) await this.#reloading
+      if (this.#reloading) await this.settled()
+      if (this.#refusal) throw this.#refusal
       this.closed.throwIfAborted()
       const { realm } = this.#live.program
       const definition = requestOf(this.app, type)
@@ -137,7 +140,7 @@ export class RequestPath {
       if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
       if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
       return new Promise((resolve, reject) => {
-        const done = (validated: AdmittedRequest | { readonly error: unknown }) => {
+        const done = (validated: Validated) => {
           if ('error' in validated) reject(validated.error)
           // Another one with this id was admitted meanwhile.
           else if (this.#admission.has(identity)) resolve(this.#send(type, input, options, until))
@@ -189,8 +192,7 @@ export class RequestPath {
           const { room } = this.checkpointer
           if (room) await room
           next = writer.append()
-          while (this.#reloading) await this.#reloading
-          this.#apply(writer.partition, appended, batch.records)
+          await this.#apply(writer.partition, appended, batch.records)
         } catch (error) {
           if (error instanceof Interruption) {
             await next?.durable.catch(() => {}) // Awaited again as the next batch.
@@ -215,30 +217,41 @@ export class RequestPath {
    * Applies records that have just become durable; those that were applied when the generation started over are skipped.
    * @throws Interruption; then nothing of the records from the position on was passed on
    */
-  #apply(partition: number, appended: Appended, records: readonly OutgoingRecord[]): void {
+  async #apply(partition: number, appended: Appended, records: readonly OutgoingRecord[]): Promise<void> {
     const { offset, time, batch } = appended
-    const processor = this.#processor
-    for (let i = Math.max(0, processor.position(partition) - offset); i < records.length; ) {
-      const group = records.slice(i, i + this.#groups.records)
+    for (;;) {
+      if (this.#reloading) await this.settled()
+      const processor = this.#processor
+      const from = processor.position(partition)
+      assert(from >= offset, 'a partition has applied all records before a batch', from, offset)
+      const group = records.slice(from - offset, from - offset + this.#groups.records)
+      if (group.length === 0) break
       const results: Applied[] = []
+      const act = () => {
+        if (this.#reloading) return
+        for (const [i, { record }] of group.entries()) {
+          const applied = processor.apply(partition, from + i, time, record)
+          assert(applied !== 'early', 'an event is appended after its cause was applied')
+          results.push(applied)
+        }
+      }
       try {
-        this.#groups.apply(processor, group.length, suspectMs(this.#live.derivationMs), () => {
-          for (const [j, { record }] of group.entries()) {
-            const applied = processor.apply(partition, offset + i + j, time, record)
-            assert(applied !== 'early', 'an event is appended after its cause was applied')
-            results.push(applied)
-          }
-        })
+        await this.#groups.apply(processor, group.length, suspectMs(this.#live.derivationMs), act)
       } catch (error) {
-        if (error instanceof Interruption) this.#undecided = { partition, offset: offset + i }
+        if (error instanceof Interruption) this.#hold({ partition, offset: from })
         else for (const applied of results) this.#passOn(applied)
         throw error
       }
       for (const applied of results) this.#passOn(applied)
-      i += group.length
     }
-    if (batch) processor.derivedFrom(partition, batch)
+    if (batch) this.#processor.derivedFrom(partition, batch)
     this.#applied(partition, records)
+  }
+
+  /** Lets nobody use the live generation until `#startOver`. */
+  #hold(undecided?: { readonly partition: number; readonly offset: number }): void {
+    this.#undecided = undecided
+    this.#reloading = Promise.withResolvers<void>()
   }
 
   /** Records of a batch were applied, and their results passed on. */
@@ -254,21 +267,29 @@ export class RequestPath {
   /** After an interruption: the generation goes back to its last checkpoint, and applies all that the log holds. */
   async #startOver(writer: PartitionWriter, interrupted?: Interruption): Promise<void> {
     const decided = [...this.#processor.positions]
-    if (interrupted !== undefined) decided[this.#undecided!.partition] = this.#undecided!.offset
+    if (this.#undecided !== undefined) decided[this.#undecided.partition] = this.#undecided.offset
     const delivers = this.delivery.isRunning
-    const work = async () => {
+    try {
       await this.checkpointer.saving?.catch(() => {})
       await this.delivery.stop({ atOnce: true })
       await writer.persist(
         async () => void (await this.#deriveTail({ decided, interrupted, startOver: true })),
       )
-    }
-    this.#reloading = work().finally(() => {
+    } finally {
+      const { resolve } = this.#reloading!
       this.#reloading = undefined
-    })
-    await this.#reloading
+      resolve()
+    }
     if (delivers) this.startDelivery()
     this.tick()
+  }
+
+  /** After an interruption of a validation. */
+  #startOverIdle(): void {
+    // A derivation was interrupted too, and so it starts over already.
+    if (this.#reloading) return
+    this.#hold()
+    this.#startOver(this.#writers[0]!).catch((error) => this.halt(error))
   }
 
   #deriveTail(options: Parameters<typeof deriveTail>[1], given: Partial<TailHost> = {}): Promise<number> {
@@ -363,7 +384,7 @@ export class RequestPath {
 
   /** The live generation, once it has caught up. */
   async settled(): Promise<Generation> {
-    while (this.#reloading) await this.#reloading
+    while (this.#reloading) await this.#reloading.promise
     return this.#live
   }
 
@@ -420,7 +441,7 @@ export class RequestPath {
 
   /** Resolves when every queued record, with all events that follow, is applied. */
   async idle(): Promise<void> {
-    this.#validation.flush()
+    await this.#validation.idle
     await this.settled()
     // A drained partition may get events from one that was not.
     do await Promise.all(this.#writers.map((writer) => writer.drained()))
@@ -461,9 +482,14 @@ export class RequestPath {
     this.#report({ level: 'alarm', code: why.code, message: why.message })
   }
 
+  /** Refuses what is sent from now on, and resolves when what was sent before is admitted. */
+  async closeIntake(why: HenceError): Promise<void> {
+    this.#refusal = why
+    await this.#validation.idle
+  }
+
   /** Admits nothing more. */
   close(why: HenceError): void {
-    this.#validation.flush()
     if (!this.closed.aborted) this.#ending.abort(why)
     this.#ticker.stop()
   }

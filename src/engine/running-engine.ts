@@ -173,6 +173,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   async #close(): Promise<void> {
     const path = this.#path
+    await path.closeIntake(engineClosed())
     const hadStopped = path.closed.aborted
     this.#health.stop()
     path.close(engineClosed())

@@ -122,12 +122,12 @@ export class MergeByTime {
    * @returns how many records were taken; 0 if every cursor has to wait
    */
   async advance(
-    take: (cursor: PartitionCursor) => number,
+    take: (cursor: PartitionCursor) => number | Promise<number>,
     until = Number.POSITIVE_INFINITY,
   ): Promise<number> {
     for (const cursor of this.#cursors) {
       if (cursor.time > until) break
-      const taken = take(cursor)
+      const taken = await take(cursor)
       if (taken === 0) continue
       cursor.skip(taken)
       await this.#settle(cursor)

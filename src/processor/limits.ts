@@ -1,5 +1,6 @@
 import { HenceError } from '../failure.ts'
-import { endsWithin, type Interruption, type InterruptionCode } from '../sandbox/timed.ts'
+import type { Interruption, InterruptionCode } from '../sandbox/timed.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
 import type { Processor } from './processor.ts'
 
 /** How long one derivation may take by default, in milliseconds. */
@@ -18,12 +19,12 @@ export class GroupSize {
   }
 
   /**
-   * Applies a group of records under one limit. One thread watches all of them, which keeps the cost low.
+   * Applies a group of records under one limit, in a turn of the event loop.
    * @param ms how long they may take together
    * @throws Interruption, with the position of the record that was being derived
    */
-  apply(processor: Processor, count: number, ms: number, act: () => void): void {
-    const tookMs = endsWithin(ms, act)
+  async apply(processor: Processor, count: number, ms: number, act: () => void): Promise<void> {
+    const tookMs = await withinLimit(ms, act)
     if (tookMs === undefined) throw processor.interruption()
     if (count < this.#records && tookMs < ms / part) return
     const wanted = Math.floor((count * ms) / part / Math.max(tookMs, 0.01))

@@ -2,7 +2,8 @@ import { HenceError } from '../failure.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
-import { endsWithin, type Interrupted, Interruption } from '../sandbox/timed.ts'
+import { type Interrupted, Interruption } from '../sandbox/timed.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
 import type { Applied } from './applied.ts'
 import { cannotDerive, GroupSize } from './limits.ts'
 import type { Processor } from './processor.ts'
@@ -125,10 +126,10 @@ async function replayMerged(
     applied += processor.applyDue(Math.min(time, frontier), options.applied)
     if (time > frontier) return applied
     let passOn: (() => Promise<void>) | undefined
-    const take = (cursor: PartitionCursor) => {
+    const take = async (cursor: PartitionCursor) => {
       if (apart === undefined || cursor.offset < apart.from[cursor.partition]!)
         return applyFrom(cursor, processor, groups, limits, options)
-      const one = applyApart(cursor, processor, options, apart)
+      const one = await applyApart(cursor, processor, options, apart)
       passOn = one.passOn
       return one.taken
     }
@@ -165,13 +166,13 @@ async function replayMerged(
  * derived yet.
  * @returns how many
  */
-function applyFrom(
+async function applyFrom(
   cursor: PartitionCursor,
   processor: Processor,
   groups: GroupSize,
   limits: ReplayLimits,
   { atOnce = Number.POSITIVE_INFINITY, applied }: ReplayOptions,
-): number {
+): Promise<number> {
   const { partition, batch, offset: from, available } = cursor
   const apartFrom = limits.apart?.from[partition] ?? Number.POSITIVE_INFINITY
   const count = Math.min(available, atOnce, groups.records, apartFrom - from)
@@ -185,7 +186,7 @@ function applyFrom(
     }
   }
   try {
-    groups.apply(processor, count, limits.groupMs(partition, from), act)
+    await groups.apply(processor, count, limits.groupMs(partition, from), act)
     if (batch.before && offset > from)
       processor.derivedFrom(partition, { offset: batch.offset, hash: batch.before })
   } catch (error) {
@@ -198,19 +199,19 @@ function applyFrom(
 }
 
 /** Applies one record under its own limit. */
-function applyApart(
+async function applyApart(
   cursor: PartitionCursor,
   processor: Processor,
   { applied }: ReplayOptions,
   { begins, recordMs, derived }: NonNullable<ReplayLimits['apart']>,
-): { taken: number; passOn?: () => Promise<void> } {
+): Promise<{ taken: number; passOn?: () => Promise<void> }> {
   const { partition, batch, offset } = cursor
   begins?.(partition, offset)
   const watch = begins && ((derivation: Interrupted) => begins(partition, offset, derivation))
   processor.watch(true, watch)
   const results: ReturnType<typeof applyNext>[] = []
   const act = () => results.push(applyNext(processor, partition, offset, batch))
-  if (endsWithin(recordMs(partition, offset), act) === undefined) throw processor.interruption()
+  if ((await withinLimit(recordMs(partition, offset), act)) === undefined) throw processor.interruption()
   processor.watch(false)
   const [result] = results
   if (batch.before && result !== undefined)

@@ -24,6 +24,7 @@ async function pay(engine: Engine<App>, count: number, name = 'r'): Promise<void
     engine.submit('pay', { from: 'a1', to: `b${i % 5}`, cents: 11 } as never, { requestId: `${name}${i}` }),
   )
   await Promise.all(payments)
+  await engine.idle()
 }
 
 /** Storage whose reads of the log wait for `gate.held`, so that a candidate stays half-way. */

@@ -1,26 +1,30 @@
 import { HenceError } from '../failure.ts'
 import type { Realm } from '../sandbox/realm.ts'
-import { endsWithin } from '../sandbox/timed.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
 import { type AdmittedDefinition, type AdmittedRequest, type Input, messageOf } from './message.ts'
+
+/** A validated request, or the error of validating it. */
+export type Validated = AdmittedRequest | { readonly error: unknown }
 
 /** A request whose input is to be validated. */
 interface Unvalidated {
   readonly definition: AdmittedDefinition
   readonly input: Input
-  /** Called with the validated request, or with the error of validating it. */
-  readonly done: (validated: AdmittedRequest | { readonly error: unknown }) => void
+  readonly done: (validated: Validated) => void
 }
 
 /**
- * Validates inputs with the app's schemas and computes their keys, those of one turn of the event loop as a group: one thread
- * watches the time of a whole group, which costs about a tenth of a millisecond. A schema that does not end, for example because
- * of a regular expression that backtracks, costs its request a refusal, and nobody else anything.
+ * Validates inputs with the app's schemas and computes their keys, in groups: those that arrive until the event loop turns. A
+ * schema that does not end, for example because of a regular expression that backtracks, costs its request a refusal, and
+ * nobody else anything.
  */
 export class Validation {
   readonly #limitMs: () => number
   readonly #realm: () => Realm
   readonly #interrupted: () => void
   #waiting: Unvalidated[] = []
+  /** Settles when all that were added have been validated. */
+  #running: Promise<void> | undefined
 
   /**
    * @param limitMs returns how long one validation may take, and a group
@@ -33,36 +37,49 @@ export class Validation {
     this.#interrupted = interrupted
   }
 
-  /** Queues a request; it is validated by the next `flush`. */
   add(request: Unvalidated): void {
-    if (this.#waiting.push(request) === 1) setImmediate(() => this.flush())
-  }
-
-  /** Validates everything that is queued. */
-  flush(): void {
-    if (this.#waiting.length === 0) return
-    const group = this.#waiting
-    this.#waiting = []
-    const results: Parameters<Unvalidated['done']>[0][] = []
-    const limitMs = this.#limitMs()
-    const whole = endsWithin(limitMs, () => {
-      for (const request of group) results.push(this.#validated(request))
+    this.#waiting.push(request)
+    this.#running ??= this.#validateAll().finally(() => {
+      this.#running = undefined
     })
-    if (whole === undefined) {
-      results.length = 0
-      for (const request of group) {
-        let result: Parameters<Unvalidated['done']>[0] = { error: tookTooLong(request, limitMs) }
-        endsWithin(limitMs, () => {
-          result = this.#validated(request)
-        })
-        results.push(result)
-      }
-      this.#interrupted()
-    }
-    for (const [i, { done }] of group.entries()) done(results[i]!)
   }
 
-  #validated({ definition, input }: Unvalidated): Parameters<Unvalidated['done']>[0] {
+  /** Resolves when nothing waits; undefined if nothing does. */
+  get idle(): Promise<void> | undefined {
+    return this.#running
+  }
+
+  async #validateAll(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      let group: Unvalidated[] = []
+      let results: Validated[] = []
+      const limitMs = this.#limitMs()
+      const tookMs = await withinLimit(limitMs, () => {
+        group = this.#waiting
+        this.#waiting = []
+        for (const request of group) results.push(this.#validated(request))
+      })
+      if (tookMs === undefined) results = await this.#singly(group, limitMs)
+      for (const [i, { done }] of group.entries()) done(results[i]!)
+    }
+  }
+
+  /** Validates a group again, one by one. */
+  async #singly(group: readonly Unvalidated[], limitMs: number): Promise<Validated[]> {
+    const results: Validated[] = []
+    for (const request of group) {
+      let result: Validated = { error: tookTooLong(request, limitMs) }
+      await withinLimit(limitMs, () => {
+        const validated = this.#validated(request)
+        result = validated
+      })
+      results.push(result)
+    }
+    this.#interrupted()
+    return results
+  }
+
+  #validated({ definition, input }: Unvalidated): Validated {
     try {
       return messageOf(definition, input, this.#realm())
     } catch (error) {

@@ -1,4 +1,3 @@
-import { constants, createContext, Script } from 'node:vm'
 import { stackMessage } from './catches.ts'
 
 /** Why a derivation was ended from outside. */
@@ -31,30 +30,6 @@ export class Interruption extends Error {
     super(`A derivation was interrupted: ${code}.`)
     this.code = code
     this.derivation = derivation
-  }
-}
-
-/** A realm of its own, so that the process's global object stays as it is. */
-const realm = createContext(constants.DONT_CONTEXTIFY, { name: 'hence-timed' }) as { act?: () => unknown }
-const script = new Script('act()', { filename: 'hence-timed.js' })
-
-/**
- * Runs `act`, and ends it if it takes too long, wherever it is: loops, regular expressions and code that
- * catches everything are ended too, and no `finally` runs. A call costs about 0.1 ms of processor time, for
- * the thread that watches.
- * @returns how long it took, in milliseconds; undefined if it was ended
- */
-export function endsWithin(ms: number, act: () => unknown): number | undefined {
-  realm.act = act
-  const began = performance.now()
-  try {
-    script.runInContext(realm, { timeout: Math.ceil(ms) })
-    return performance.now() - began
-  } catch (error) {
-    if ((error as { code?: unknown } | undefined)?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return undefined
-    throw error
-  } finally {
-    delete realm.act
   }
 }
 
