@@ -60,7 +60,11 @@ async function place(t: TestContext): Promise<string> {
   return directory
 }
 
-async function open(directory: string, app = modules.old): Promise<Engine<typeof wallets>> {
+async function open(
+  directory: string,
+  app = modules.old,
+  limits: { readonly derivationMs?: number } = {},
+): Promise<Engine<typeof wallets>> {
   const data = await openDirectory({
     directory,
     partitions,
@@ -69,7 +73,8 @@ async function open(directory: string, app = modules.old): Promise<Engine<typeof
     segmentBytes: 64 * 1024,
   })
   // Few rows a checkpoint, so that one is usually under way when the process dies.
-  const engine = await createEngine<typeof wallets>({ app, data, checkpointRows: 300, report: () => {} })
+  const options = { checkpointRows: 300, report: () => {}, ...limits }
+  const engine = await createEngine<typeof wallets>({ app, data, ...options })
   engines.set(directory, engine)
   return engine
 }
@@ -237,7 +242,7 @@ test(
         counts.done++
         promotionMs = performance.now() - startedAt
       } else {
-        assert.equal(error.code, 'reprocess-failed')
+        assert.equal(error.code, 'derivation-too-long')
         counts.failed++
         promotionMs *= 1.5
       }
@@ -584,7 +589,8 @@ test(
   options,
   async (t) => {
     const directory = await place(t)
-    const engine = await open(directory)
+    // No limit ends the loop.
+    const engine = await open(directory, modules.old, { derivationMs: 600_000 })
     await move(engine, 10)
     await engine.reprocessing.start({ app: import.meta.resolve('./wallets-endless.ts') })
     const pid = derivingIn(directory)
@@ -595,3 +601,17 @@ test(
     assert.equal(isDeriving(pid), false)
   },
 )
+
+test('a candidate whose code does not end fails, and names the record', options, async (t) => {
+  const directory = await place(t)
+  const engine = await open(directory, modules.old, { derivationMs: 300 })
+  await move(engine, 10)
+  await engine.reprocessing.start({ app: import.meta.resolve('./wallets-endless.ts') })
+  await assert.rejects(engine.reprocessing.caughtUp(), (error: HenceError) => {
+    assert.equal(error.code, 'derivation-too-long')
+    assert.match(error.message, /Record \d:\d+ cannot be derived: its derivation did not end in time/)
+    return true
+  })
+  await move(engine, 10, 'meanwhile')
+  await engine.close()
+})
