@@ -19,7 +19,7 @@ import type { Reader } from '../query/reader.ts'
 import type { Reporter } from '../report.ts'
 import { Admission, type Until } from '../request/admission.ts'
 import { type AdmittedRequest, inputOf, requestOf } from '../request/message.ts'
-import { type Validated, Validation } from '../request/validation.ts'
+import { Validation, type ValidationResult } from '../request/validation.ts'
 import { checkWindow } from '../request/window.ts'
 import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
@@ -140,7 +140,7 @@ export class RequestPath {
       if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
       if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
       return new Promise((resolve, reject) => {
-        const done = (validated: Validated) => {
+        const done = (validated: ValidationResult) => {
           if ('error' in validated) reject(validated.error)
           // Another one with this id was admitted meanwhile.
           else if (this.#admission.has(identity)) resolve(this.#send(type, input, options, until))

@@ -4,13 +4,13 @@ import { withinLimit } from '../sandbox/watchdog.ts'
 import { type AdmittedDefinition, type AdmittedRequest, type Input, messageOf } from './message.ts'
 
 /** A validated request, or the error of validating it. */
-export type Validated = AdmittedRequest | { readonly error: unknown }
+export type ValidationResult = AdmittedRequest | { readonly error: unknown }
 
 /** A request whose input is to be validated. */
 interface Unvalidated {
   readonly definition: AdmittedDefinition
   readonly input: Input
-  readonly done: (validated: Validated) => void
+  readonly done: (validated: ValidationResult) => void
 }
 
 /**
@@ -52,7 +52,7 @@ export class Validation {
   async #validateAll(): Promise<void> {
     while (this.#waiting.length > 0) {
       let group: Unvalidated[] = []
-      let results: Validated[] = []
+      let results: ValidationResult[] = []
       const limitMs = this.#limitMs()
       const tookMs = await withinLimit(limitMs, () => {
         group = this.#waiting
@@ -65,10 +65,10 @@ export class Validation {
   }
 
   /** Validates a group again, one by one. */
-  async #singly(group: readonly Unvalidated[], limitMs: number): Promise<Validated[]> {
-    const results: Validated[] = []
+  async #singly(group: readonly Unvalidated[], limitMs: number): Promise<ValidationResult[]> {
+    const results: ValidationResult[] = []
     for (const request of group) {
-      let result: Validated = { error: tookTooLong(request, limitMs) }
+      let result: ValidationResult = { error: tookTooLong(request, limitMs) }
       await withinLimit(limitMs, () => {
         const validated = this.#validated(request)
         result = validated
@@ -79,7 +79,7 @@ export class Validation {
     return results
   }
 
-  #validated({ definition, input }: Unvalidated): Validated {
+  #validated({ definition, input }: Unvalidated): ValidationResult {
     try {
       return messageOf(definition, input, this.#realm())
     } catch (error) {
