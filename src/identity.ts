@@ -1,8 +1,8 @@
 import { HenceError } from './failure.ts'
 
 /**
- * The identity of a request: its id and its principal in one latin1 string, the key that its outcome is stored under.
- * Ids of version 7 come first and sort by time, so that old ones form one range:
+ * The identity of a request: its id and its principal in one latin1 string, the key that its outcome is
+ * stored under. Ids of version 7 come first and sort by time, so that old ones form one range:
  *
  *   '7' + the UUID in lower case + NUL + principal (UTF-8 bytes)
  *   'x' + any other id           + NUL + principal (UTF-8 bytes)
@@ -56,7 +56,8 @@ export function checkRequestId(requestId: string): void {
     'request-id-invalid',
     'change',
     requestId === undefined
-      ? 'The request id is missing. Make one, for example a UUID of version 7, store it, and pass it as the option `requestId`.'
+      ? 'The request id is missing. Make one, for example a UUID of version 7, store it, and pass it as ' +
+          'the option `requestId`.'
       : 'A request id must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.',
   )
 }

@@ -5,9 +5,10 @@ import { HenceError, shown } from './failure.ts'
 export const depthMax = 64
 
 /**
- * Reads JSON (RFC 8259) that every reader understands alike, because the bytes are kept for years and read by many.
- * Refuses, though `JSON.parse` accepts them: a name twice in an object, `__proto__`, numbers beyond 2^53 − 1 that a double
- * would round, in any form, numbers beyond the range of a double, lone surrogates, more than 64 levels.
+ * Reads JSON (RFC 8259) that every reader understands alike, because the bytes are kept for years and read by
+ * many. Refuses, though `JSON.parse` accepts them: a name twice in an object, `__proto__`, numbers beyond
+ * 2^53 − 1 that a double would round, in any form, numbers beyond the range of a double, lone surrogates,
+ * more than 64 levels.
  *
  * `JSON.parse` runs first, so the scan can rely on the grammar.
  *
@@ -116,7 +117,8 @@ function checkNumber(text: string, from: number, end: number): void {
   const number = Number(token)
   if (!Number.isFinite(number)) throw invalid(`the number ${shown(token)} is too large for a double`, from)
   if (Math.abs(number) <= Number.MAX_SAFE_INTEGER) return
-  // A double this large is a whole number, however it is written. From 1e21 on JSON.stringify writes an exponent.
+  // A double this large is a whole number, however it is written. From 1e21 on JSON.stringify writes an
+  // exponent.
   if (Math.abs(number) < 1e21 || !/[eE]/.test(token) || digitsOf(token) !== digitsOf(String(number))) {
     throw invalid(
       `the number ${shown(token)} is beyond 2^53 − 1, where doubles have gaps; send it as text`,

@@ -1,7 +1,7 @@
 /**
- * Makes text that was not made by Hence safe to show: writes control, bidirectional and invisible characters as `\\u…`, so
- * that none takes effect on a terminal or a page, and the text stays on its line. JSON keeps its meaning. All such text
- * passes here on its way to a terminal, a log, Markdown or a label of Prometheus.
+ * Makes text that was not made by Hence safe to show: writes control, bidirectional and invisible characters
+ * as `\\u…`, so that none takes effect on a terminal or a page, and the text stays on its line. JSON keeps
+ * its meaning. All such text passes here on its way to a terminal, a log, Markdown or a label of Prometheus.
  */
 export function plain(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {

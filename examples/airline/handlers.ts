@@ -2,8 +2,8 @@ import { HenceError, handlers } from 'hence'
 import type { Airline } from './airline.ts'
 
 /**
- * The effect handlers; here they only print. A real handler passes `id` to the receiver as its idempotency key. It is
- * the same for every try, so nobody is booked or paid twice.
+ * The effect handlers; here they only print. A real handler passes `id` to the receiver as its idempotency
+ * key. It is the same for every try, so nobody is booked or paid twice.
  */
 export default handlers<Airline>({
   rebook({ input, id }) {

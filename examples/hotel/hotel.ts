@@ -1,6 +1,7 @@
 /**
- * A hotel. A stay claims a room of its type for each of its nights, all or none. The hotel overbooks, since some guests
- * do not arrive. A guest beyond the limit is walked (moved to another hotel), for all nights at once.
+ * A hotel. A stay claims a room of its type for each of its nights, all or none. The hotel overbooks, since
+ * some guests do not arrive. A guest beyond the limit is walked (moved to another hotel), for all nights at
+ * once.
  */
 import { app, effect, type Mode, type Overbook, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'

@@ -46,9 +46,9 @@ const header = [
 ]
 
 /**
- * Reads the file twice: first to check its form and to find where each invoice ends, since rows of other invoices may
- * come in between; then for the invoices themselves. So a malformed file is refused before its first request is sent,
- * and only unfinished invoices are in memory.
+ * Reads the file twice: first to check its form and to find where each invoice ends, since rows of other
+ * invoices may come in between; then for the invoices themselves. So a malformed file is refused before its
+ * first request is sent, and only unfinished invoices are in memory.
  *
  * @throws HenceError `csv-invalid` (change), which names the file and the line
  */

@@ -32,8 +32,8 @@ interface Flight {
 }
 
 /**
- * Sends requests, many at once, until each is decided. Requests about one invoice wait for each other, as a client's do
- * that acts on replies. So they arrive in order, whatever has to be sent again.
+ * Sends requests, many at once, until each is decided. Requests about one invoice wait for each other, as a
+ * client's do that acts on replies. So they arrive in order, whatever has to be sent again.
  *
  * It is safe to import the same requests again, for example after a crash: decided requests stay decided.
  *

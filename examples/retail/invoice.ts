@@ -6,8 +6,8 @@ import type { Submission } from './submission.ts'
 const principal = 'importer'
 
 /**
- * The request for an invoice of the data set. Its id is made of the invoice number, so another import of the file, or of
- * a part of it, sends the same requests.
+ * The request for an invoice of the data set. Its id is made of the invoice number, so another import of the
+ * file, or of a part of it, sends the same requests.
  *
  * - `C…` is a credit note, which names no order,
  * - `A…` adjusts a bad debt,

@@ -12,8 +12,8 @@ export interface Letter {
 }
 
 /**
- * Writes letters to a file, one a line, in place of the outside world. It may deliver a letter twice, if the process
- * dies between the letter and the record of its delivery.
+ * Writes letters to a file, one a line, in place of the outside world. It may deliver a letter twice, if the
+ * process dies between the letter and the record of its delivery.
  */
 export function postTo(file: string): Handlers<Shop> {
   const post = (letter: Letter) => appendFile(file, `${JSON.stringify(letter)}\n`, { flush: true })

@@ -1,9 +1,10 @@
 import type { Submission } from './submission.ts'
 
 /**
- * Half a year of a made-up shop: orders from four clerks, most of them shipped, some cancelled or returned, and stock
- * losses. It has everyday mistakes too: requests sent twice, a colleague's orders cancelled, numbers used again. A seed
- * and size always have the same requests, so sending the sample again, or the rest of it, sends nothing new.
+ * Half a year of a made-up shop: orders from four clerks, most of them shipped, some cancelled or returned,
+ * and stock losses. It has everyday mistakes too: requests sent twice, a colleague's orders cancelled,
+ * numbers used again. A seed and size always have the same requests, so sending the sample again, or the rest
+ * of it, sends nothing new.
  */
 export function sample({ orders = 20_000, seed = 1 } = {}): Submission[] {
   const chance = randomFrom(seed)

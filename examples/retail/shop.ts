@@ -1,9 +1,9 @@
 /**
  * A complete online shop: its requests, its tables, and the rules in between.
  *
- * A request is decided under its invoice number and nowhere else. Products, customers and days have keys of their own,
- * perhaps on other partitions, so events carry the amounts to their totals. Events arrive exactly once in effect but in
- * any order, so every sum below is the same in any order.
+ * A request is decided under its invoice number and nowhere else. Products, customers and days have keys of
+ * their own, perhaps on other partitions, so events carry the amounts to their totals. Events arrive exactly
+ * once in effect but in any order, so every sum below is the same in any order.
  *
  * This is the second version. `v1/shop.ts` is the first one, with the bugs that this one fixes.
  */
@@ -36,8 +36,8 @@ const sale = z.object({
 // Constraints and effects.
 
 /**
- * Units of a product, which orders claim. An order is accepted at once, and compensated if the stock was too small.
- * Cancellations and credit notes release claims, write-offs lower the limit, `count-stock` sets it.
+ * Units of a product, which orders claim. An order is accepted at once, and compensated if the stock was too
+ * small. Cancellations and credit notes release claims, write-offs lower the limit, `count-stock` sets it.
  *
  * The imported files have no purchases, so the default limit of a product is more than they ever sell.
  */

@@ -1,9 +1,9 @@
 /**
  * The seats of flights: a passenger holds a seat for 15 minutes, and books it or releases it.
  *
- * Everything about a flight is under the flight's key, so its requests are decided one at a time. That alone gives each
- * seat to one passenger; a constraint is needed only where two keys have to agree. To show the seats, read the table
- * `seats` with the flight as prefix.
+ * Everything about a flight is under the flight's key, so its requests are decided one at a time. That alone
+ * gives each seat to one passenger; a constraint is needed only where two keys have to agree. To show the
+ * seats, read the table `seats` with the flight as prefix.
  */
 import { app, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'

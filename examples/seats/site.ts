@@ -44,7 +44,8 @@ export async function openSite(engine: Engine<Seats>): Promise<Site> {
     }),
   )
   web.use(etag())
-  // PUT, because a page of another site cannot send it: that could give this browser a passenger of its choice.
+  // PUT, because a page of another site cannot send it: that could give this browser a passenger of its
+  // choice.
   web.put('/session', (context) => {
     const session = sessionOf(context.req.raw.headers) ?? newSession()
     bake(context, cookie.secret, session.secret, true)

@@ -85,7 +85,10 @@ test('on 4 partitions the sum is the same at every moment, also for a reader of 
   await engine.close()
 })
 
-/** Storage whose appends take some turns of the event loop, like a disk's, so that money is under way for a while. */
+/**
+ * Storage whose appends take some turns of the event loop, like a disk's, so that money is under way for a
+ * while.
+ */
 function unhurried(storage: Storage): Storage {
   const { log } = storage
   return {

@@ -1,9 +1,9 @@
 /**
  * Money moves between accounts, perhaps in different partitions, and no cent is lost or made.
  *
- * A transfer is decided under the key of the paying account, which has its balance. So no balance is ever below zero, and
- * no constraint is needed. From there the money travels as an event, which arrives exactly once in effect. The
- * transfer is under way until the other account has answered.
+ * A transfer is decided under the key of the paying account, which has its balance. So no balance is ever
+ * below zero, and no constraint is needed. From there the money travels as an event, which arrives exactly
+ * once in effect. The transfer is under way until the other account has answered.
  */
 import { app, reject, scopes } from 'hence'
 import { z } from 'zod'

@@ -1,8 +1,8 @@
 /**
  * User names: each belongs to one account at a time.
  *
- * An account is decided under its own key and a name under the key of the name, perhaps in different partitions. An
- * account claims its name with the constraint `name-taken`, which makes both agree.
+ * An account is decided under its own key and a name under the key of the name, perhaps in different
+ * partitions. An account claims its name with the constraint `name-taken`, which makes both agree.
  */
 import { app, effect, type Mode, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'

@@ -1,8 +1,8 @@
 /**
  * A warehouse. Orders claim units of its stock, and a forklift may damage claimed units.
  *
- * The limit of `stock` is the number of units in the warehouse; orders claim units until they are shipped. An order that
- * gives way gets an apology with a voucher, which can be used once.
+ * The limit of `stock` is the number of units in the warehouse; orders claim units until they are shipped. An
+ * order that gives way gets an apology with a voucher, which can be used once.
  */
 import { app, effect, type Mode, reject, scopes } from 'hence'
 import { z } from 'zod'
@@ -114,8 +114,8 @@ export function warehouse(mode: Mode) {
       const row = tx.get(orders)
       if (row?.state !== 'placed') return reject('no-open-order')
       tx.put(orders, { ...row, state: 'shipped' })
-      // The claim is released, and its units leave. Both reach the product one right after the other. If the claim was
-      // lost meanwhile, the units are gone anyway, and another order gives way.
+      // The claim is released, and its units leave. Both reach the product one right after the other. If the
+      // claim was lost meanwhile, the units are gone anyway, and another order gives way.
       tx.release(stock)
       tx.emit(left, { sku: row.sku, units: row.units })
     },

@@ -23,8 +23,8 @@ export interface App<R extends Request = Request, T extends Table = Table, E ext
 /**
  * Builds an app from its definitions. A derivation may only use definitions that are listed here; any other
  * is refused when it is used.
- * @throws HenceError `app-invalid` (change) for an invalid or duplicate name, an event with two reactions, a version
- *   without an upcaster, or an invalid `read` rule
+ * @throws HenceError `app-invalid` (change) for an invalid or duplicate name, an event with two reactions, a
+ *   version without an upcaster, or an invalid `read` rule
  */
 export function app<const R extends Request, const T extends Table, const E extends Effect = never>(
   name: string,
@@ -148,8 +148,8 @@ export type RequestValue<A extends App, N> =
       : never
     : never
 /**
- * The reasons for which the request with this name may be rejected. They include the constraints it claims, in
- * both modes, so that switching the mode breaks no client.
+ * The reasons for which the request with this name may be rejected. They include the constraints it claims,
+ * in both modes, so that switching the mode breaks no client.
  */
 export type RequestReason<A extends App, N> =
   | ReasonOf<ReturnType<RequestNamed<A, N>['derive']>>

@@ -7,8 +7,8 @@ import { HenceError } from '../failure.ts'
 export type Mode = 'strict' | 'loose'
 
 /**
- * Who gives way when claims exceed the limit. Confirmed claims (a passenger has checked in, goods have shipped)
- * give way after all others.
+ * Who gives way when claims exceed the limit. Confirmed claims (a passenger has checked in, goods have
+ * shipped) give way after all others.
  */
 export type Victims =
   /** The most recent claims. */
@@ -119,7 +119,8 @@ export function constraint<S extends string, Name extends string>(
         throw new HenceError(
           'claim-invalid',
           'change',
-          `A claim on "${name}" must be for ${adjustable ? 'a whole number of units, at least 1' : 'one unit'}, not for ${units}.`,
+          `A claim on "${name}" must be for ` +
+            `${adjustable ? 'a whole number of units, at least 1' : 'one unit'}, not for ${units}.`,
         )
       }
       return { constraint: name, key, units, priority }

@@ -41,8 +41,10 @@ export interface EffectMessage<
 }
 
 /**
- * Defines a kind of effect: `effect('charge', { input: z.object({ cents: z.int() }), result: z.object({ paid: z.boolean() }) })`.
- * @param definition `result` is the schema of what its handler returns; omit it when the handler returns nothing
+ * Defines a kind of effect:
+ * `effect('charge', { input: z.object({ cents: z.int() }), result: z.object({ paid: z.boolean() }) })`.
+ * @param definition `result` is the schema of what its handler returns; omit it when the handler returns
+ *   nothing
  * @throws HenceError `app-invalid` (change) for an invalid name
  */
 export function effect<const Name extends string, X extends Schema, R extends Schema = Schema<unknown, null>>(

@@ -1,6 +1,6 @@
 /**
- * The pure part of Hence, which the pure module of an app may import. In the sandbox, `hence` resolves to this
- * file.
+ * The pure part of Hence, which the pure module of an app may import. In the sandbox, `hence` resolves to
+ * this file.
  */
 
 export { type Advice, HenceError } from '../failure.ts'

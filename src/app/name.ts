@@ -9,11 +9,15 @@ export function checkName(kind: string, name: string): void {
   throw new HenceError(
     'app-invalid',
     'change',
-    `The ${kind} name ${JSON.stringify(name)} must be 1 to 64 letters, digits and hyphens, and begin with a lowercase letter.`,
+    `The ${kind} name ${JSON.stringify(name)} must be 1 to 64 letters, digits and hyphens, and begin with ` +
+      'a lowercase letter.',
   )
 }
 
-/** Whether a message is a system message, such as a claim or an operator's decision. No app can use such a name. */
+/**
+ * Whether a message is a system message, such as a claim or an operator's decision. No app can use such a
+ * name.
+ */
 export function isSystemMessage(type: string): boolean {
   return type.startsWith('hence:')
 }

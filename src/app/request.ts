@@ -24,8 +24,8 @@ export interface Request<
   claims?(input: Output): readonly Claim<Claimed>[]
   derive(tx: Tx<Scope>, input: Output): Result
   /**
-   * Runs under the request's partition key when one of its claims gives way, to undo and apologise. Afterwards
-   * all its other claims are released.
+   * Runs under the request's partition key when one of its claims gives way, to undo and apologise.
+   * Afterwards all its other claims are released.
    */
   compensate?(tx: Tx<Scope>, input: Output, cause: ViolationCause): void
 }

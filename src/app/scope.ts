@@ -22,9 +22,10 @@ export interface Scope<S extends string = string> {
   readonly name: S
 
   /**
-   * Defines a table. `key` adds key parts, for many rows per partition key; `indexes` names the fields to look rows
-   * up by. The value's schema gives the type of rows; only dev mode checks rows against it. `read` lets callers
-   * without the permission `read` see some rows: `read: { index: 'byOwner', equals: (who) => who.id }`.
+   * Defines a table. `key` adds key parts, for many rows per partition key; `indexes` names the fields to
+   * look rows up by. The value's schema gives the type of rows; only dev mode checks rows against it. `read`
+   * lets callers without the permission `read` see some rows:
+   * `read: { index: 'byOwner', equals: (who) => who.id }`.
    */
   table<
     const Name extends string,
@@ -42,12 +43,13 @@ export interface Scope<S extends string = string> {
   ): Table<S, Name, V, P, keyof I & string>
 
   /**
-   * Defines a request. Its input is validated once, at admission; `key` returns its partition key; `derive` decides
-   * it and must be deterministic. `claims` returns claims on constraints: strict ones are granted before `derive`
-   * runs, loose ones are judged after it. `compensate` runs when the request must give up a claim.
+   * Defines a request. Its input is validated once, at admission; `key` returns its partition key; `derive`
+   * decides it and must be deterministic. `claims` returns claims on constraints: strict ones are granted
+   * before `derive` runs, loose ones are judged after it. `compensate` runs when the request must give up a
+   * claim.
    *
-   * When the schema changes so that old messages no longer fit it, raise `version`; `upcast[n]`, a pure function,
-   * turns version n into n + 1.
+   * When the schema changes so that old messages no longer fit it, raise `version`; `upcast[n]`, a pure
+   * function, turns version n into n + 1.
    */
   request<
     const Name extends string,
@@ -102,8 +104,8 @@ export interface Scope<S extends string = string> {
 }
 
 /**
- * Refuses derivations that return `{}`: every object fits that type, so the union with `reject(…)` would lose the
- * reasons silently. Return nothing or null.
+ * Refuses derivations that return `{}`: every object fits that type, so the union with `reject(…)` would lose
+ * the reasons silently. Return nothing or null.
  */
 type ReturnsNoEmptyObject<Result> = [EmptyObjectIn<Result>] extends [never]
   ? unknown

@@ -14,13 +14,13 @@ import type { Frozen } from './schema.ts'
 import type { IndexOf, KeyPart, Query, Row } from './table.ts'
 
 /**
- * Takes an app's requests and reads its tables: the engine in this process, or a connection to another process
- * that runs it. Code written against this interface works with both.
+ * Takes an app's requests and reads its tables: the engine in this process, or a connection to another
+ * process that runs it. Code written against this interface works with both.
  */
 export interface Service<A extends App> {
   /**
-   * Sends a request; resolves when it is durable and decided. Sent again with the same id, it is not derived again:
-   * every reply has the first outcome.
+   * Sends a request; resolves when it is durable and decided. Sent again with the same id, it is not derived
+   * again: every reply has the first outcome.
    */
   submit<N extends RequestName<A>>(
     type: N,

@@ -42,9 +42,9 @@ export interface Who {
  * The rows of a table that a reader may see. Rules must not change anything.
  *
  * - `'everybody'`: all rows, for every caller.
- * - `{ index, equals }`: the rows whose first field of that index equals a value of the reader's; without `index`,
- *   the rows under the partition key that equals it. Scans and watches read only that range, so nothing about other
- *   rows can be learned from them, not even their number.
+ * - `{ index, equals }`: the rows whose first field of that index equals a value of the reader's; without
+ *   `index`, the rows under the partition key that equals it. Scans and watches read only that range, so
+ *   nothing about other rows can be learned from them, not even their number.
  * - A function of the row: serves reads of single keys only, because a scan would have to walk hidden rows.
  */
 export type ReadRule<Value, Index extends string = string> =

@@ -43,20 +43,20 @@ export interface Tx<Scope extends string = string> {
   scan<T extends Table<Scope>>(table: T, query?: Query<IndexOf<T>>): Row<PartsOf<T>, ValueOf<T>>[]
 
   /**
-   * Emits an event to the partition of its key. Its effect is exactly once: in the same atomic step if that is
-   * this partition, otherwise through the log.
+   * Emits an event to the partition of its key. Its effect is exactly once: in the same atomic step if that
+   * is this partition, otherwise through the log.
    */
   emit<E extends Event>(event: E, data: Frozen<DataOf<E>>, options?: EmitOptions): void
 
   /**
-   * Requests an effect. It is delivered after the record is durable, until its handler succeeds. The handler gets
-   * the id that this method returns, which is the same on every replay and try.
+   * Requests an effect. It is delivered after the record is durable, until its handler succeeds. The handler
+   * gets the id that this method returns, which is the same on every replay and try.
    */
   effect<E extends Effect>(effect: E, input: Frozen<EffectInputOf<E>>, options?: EmitOptions): string
 
   /**
-   * Sets a timer of this partition key: the event's reaction runs just before the first record whose log time is
-   * `at` or later, with that time as `tx.now`. Scheduling the same event and `key` again moves the timer.
+   * Sets a timer of this partition key: the event's reaction runs just before the first record whose log time
+   * is `at` or later, with that time as `tx.now`. Scheduling the same event and `key` again moves the timer.
    * @param options.at in milliseconds since 1970; a past time is due at once
    * @param options.key distinguishes several timers of one event; by default there is one
    */
@@ -75,8 +75,8 @@ export interface Tx<Scope extends string = string> {
   /** Raises or lowers the limit at this key, to 0 at the lowest. */
   adjustLimit(constraint: Constraint<Scope>, by: number): void
   /**
-   * Settles a constraint at this key, as at a departure: releases the claims that are not confirmed, and sets the
-   * margin to 0 from now on.
+   * Settles a constraint at this key, as at a departure: releases the claims that are not confirmed, and sets
+   * the margin to 0 from now on.
    * @returns the released claims
    */
   settle(constraint: Constraint<Scope>): readonly SettledClaim[]
@@ -87,8 +87,8 @@ export interface Tx<Scope extends string = string> {
    */
   release(constraint: Constraint, key?: string): number
   /**
-   * Confirms the claims that requests of this partition key hold on a constraint: `settle` keeps them, and they
-   * give way last.
+   * Confirms the claims that requests of this partition key hold on a constraint: `settle` keeps them, and
+   * they give way last.
    * @returns the number of claims confirmed
    */
   confirm(constraint: Constraint, key?: string): number
@@ -112,8 +112,8 @@ export interface SettledClaim {
 
 export interface EmitOptions {
   /**
-   * Identifies this event or effect among those of its type in this derivation, so that it keeps its id when new
-   * code emits others before it. The default is its ordinal among them.
+   * Identifies this event or effect among those of its type in this derivation, so that it keeps its id when
+   * new code emits others before it. The default is its ordinal among them.
    */
   readonly key?: string
 }

@@ -1,6 +1,9 @@
 import { HenceError } from '../failure.ts'
 
-/** The versions of a message type. The log keeps each message as written; reading upcasts it to the newest version. */
+/**
+ * The versions of a message type. The log keeps each message as written; reading upcasts it to the newest
+ * version.
+ */
 export interface Versioned {
   /** The version of the schema's output, from 1. */
   readonly version: number
@@ -35,9 +38,9 @@ type UpcastStep<From extends number, Version extends number, Newest, Counted ext
 const versionMax = 255
 
 /**
- * Checks that there is an upcaster for every older version, even those that no present log holds: a gap found at
- * definition costs a line, a gap found when an old record is read stops an engine. An upcaster beyond the newest
- * version would never run, so it means that `version` was not raised.
+ * Checks that there is an upcaster for every older version, even those that no present log holds: a gap found
+ * at definition costs a line, a gap found when an old record is read stops an engine. An upcaster beyond the
+ * newest version would never run, so it means that `version` was not raised.
  * @throws HenceError `app-invalid` (change)
  */
 export function checkVersions(of: string, { version, upcast }: Versioned): void {
@@ -47,8 +50,8 @@ export function checkVersions(of: string, { version, upcast }: Versioned): void 
   for (let from = 1; from < version; from++) {
     if (typeof upcast[from] === 'function') continue
     throw invalid(
-      `Version ${version} of ${of} has no upcaster from version ${from}: add \`${from}: (older) => …\` to \`upcast\`, ` +
-        `a function that returns the message in version ${from + 1}.`,
+      `Version ${version} of ${of} has no upcaster from version ${from}: add \`${from}: (older) => …\` to ` +
+        `\`upcast\`, a function that returns the message in version ${from + 1}.`,
     )
   }
   for (const from of Object.keys(upcast)) {

@@ -18,8 +18,8 @@ import { checkReceipt } from './receipt.ts'
 import { publicKeysIn, readPublicKey } from './signing-key.ts'
 import { Tree } from './tree.ts'
 
-// Worse than no proof is one that is not true: a head that does not cover what it says, or a receipt that checks
-// although its record is another.
+// Worse than no proof is one that is not true: a head that does not cover what it says, or a receipt that
+// checks although its record is another.
 
 async function folderFor(t: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'hence-audit-'))

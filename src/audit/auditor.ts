@@ -50,8 +50,8 @@ interface PartitionTree {
 }
 
 /**
- * Follows the log and signs tree heads over it. It is not on the path of a request: if it is slow, heads come later, and
- * nothing else waits.
+ * Follows the log and signs tree heads over it. It is not on the path of a request: if it is slow, heads come
+ * later, and nothing else waits.
  *
  *   audit/key.pem, public-key.pem   made once
  *   audit/heads.ndjson              every signed head; see `KeptHeads`
@@ -80,8 +80,8 @@ export class Auditor {
   #closed = false
 
   /**
-   * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch`, `audit-failed` (operator),
-   *   `head-invalid` (change)
+   * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch`, `audit-failed`
+   *   (operator), `head-invalid` (change)
    */
   static async open(options: AuditorOptions): Promise<Auditor> {
     const { folder, log } = options
@@ -149,7 +149,8 @@ export class Auditor {
 
   /**
    * Returns the newest head. If the last one is a second old or older, waits for a new one.
-   * @throws HenceError `head-not-found` (change) while the log is empty; `head-mismatch`, `audit-failed` (operator)
+   * @throws HenceError `head-not-found` (change) while the log is empty; `head-mismatch`, `audit-failed`
+   *   (operator)
    */
   async newest(): Promise<SignedHead> {
     // After an opening the last head may be old. Frequent calls make no more heads than the timer does.
@@ -165,8 +166,8 @@ export class Auditor {
 
   /**
    * Proves that the log has only grown between a head of these sizes, by partition, and the newest head.
-   * @throws HenceError `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`, `head-mismatch`, `audit-failed`
-   *   (operator)
+   * @throws HenceError `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`,
+   *   `head-mismatch`, `audit-failed` (operator)
    */
   async consistency(from: readonly number[]): Promise<Consistency> {
     const head = await this.newest()
@@ -195,7 +196,8 @@ export class Auditor {
   async receipt(partition: number, offset: number): Promise<Receipt> {
     const { tree } = this.#trees[partition]!
     const signed = () => this.#last?.partitions[partition]?.size ?? 0
-    // The present round may have passed this partition, and a tree that is being derived again is behind its head.
+    // The present round may have passed this partition, and a tree that is being derived again is behind its
+    // head.
     while (signed() <= offset || tree.size < signed()) await this.#covered()
     const head = this.#last!
     const path = tree.inclusion(offset, signed())
@@ -273,7 +275,10 @@ export class Auditor {
     this.#publish(head)
   }
 
-  /** An older log that was put back, or that of another directory, may not get heads beside those that others hold. */
+  /**
+   * An older log that was put back, or that of another directory, may not get heads beside those that others
+   * hold.
+   */
   async #compareWithLast(): Promise<void> {
     const { log } = this.#options
     if (this.#last !== undefined && this.#last.logId !== log.id) throw otherLog(this.#last.logId, log.id)
@@ -350,7 +355,8 @@ function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
     throw new HenceError(
       'head-sizes-invalid',
       'change',
-      `These are not the sizes of a head of this log: it has ${partitions.length} partitions, and a size for each is the number of its records.`,
+      `These are not the sizes of a head of this log: it has ${partitions.length} partitions, and a size ` +
+        'for each is the number of its records.',
     )
   }
   const partition = partitions.findIndex(({ size }, i) => size < from[i]!)
@@ -358,8 +364,9 @@ function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
   throw new HenceError(
     'log-shorter-than-head',
     'operator',
-    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, and the head in question ` +
-      `${from[partition]}: the log was put back to an earlier time, or the head is not of this log.`,
+    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, ` +
+      `and the head in question ${from[partition]}: the log was put back to an earlier time, or the head ` +
+      'is not of this log.',
   )
 }
 
@@ -396,8 +403,8 @@ function heldUp(cause: unknown): HenceError {
   return new HenceError(
     'audit-held-up',
     'retry',
-    `Tree heads cannot be stored: ${(cause as Error).message}. It is tried again, at least every minute. Requests are still ` +
-      'taken; receipts wait. Make room on the disk, or remove the cause.',
+    `Tree heads cannot be stored: ${(cause as Error).message}. It is tried again, at least every minute. ` +
+      'Requests are still taken; receipts wait. Make room on the disk, or remove the cause.',
     { cause },
   )
 }

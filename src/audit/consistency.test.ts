@@ -13,8 +13,9 @@ import { Tree } from './tree.ts'
 
 // Worse than no proof is one for a log that was rewritten.
 
-// A second check of a consistency path, written from the recursive definition of RFC 9162 (2.1.4.1): it takes apart
-// what SUBPROOF puts together, from its end, and shares nothing with the iterative one that the RFC gives for verifiers.
+// A second check of a consistency path, written from the recursive definition of RFC 9162 (2.1.4.1): it takes
+// apart what SUBPROOF puts together, from its end, and shares nothing with the iterative one that the RFC
+// gives for verifiers.
 const sha = (...parts: Buffer[]) =>
   parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
 const node = (left: Buffer, right: Buffer) => sha(Buffer.of(1), left, right)

@@ -9,7 +9,10 @@ export interface Consistency {
   readonly version: 1
   /** By partition: the number of records that the earlier head covers. */
   readonly from: readonly number[]
-  /** By partition: the consistency path (RFC 9162, 2.1.4.1) to the tree of `head`: hashes in hexadecimal digits. */
+  /**
+   * By partition: the consistency path (RFC 9162, 2.1.4.1) to the tree of `head`: hashes in hexadecimal
+   * digits.
+   */
   readonly paths: readonly (readonly string[])[]
   readonly head: SignedHead
 }
@@ -39,10 +42,11 @@ export interface Growth {
 }
 
 /**
- * Checks, with the public key alone, that a log has only grown since a head: up to the head in the proof, no record that the
- * earlier head covers was changed or removed, and none was inserted among them.
- * @throws HenceError `head-invalid`, `consistency-invalid` (change) if it cannot be a proof; `not-consistent` (operator) if it
- *   proves nothing though the key has signed both heads: then the log was rewritten, unless another path proves it
+ * Checks, with the public key alone, that a log has only grown since a head: up to the head in the proof, no
+ * record that the earlier head covers was changed or removed, and none was inserted among them.
+ * @throws HenceError `head-invalid`, `consistency-invalid` (change) if it cannot be a proof; `not-consistent`
+ *   (operator) if it proves nothing though the key has signed both heads: then the log was rewritten, unless
+ *   another path proves it
  */
 export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknown): Growth {
   const { format, version, from, paths, head } = (proof ?? {}) as Partial<Consistency>
@@ -72,9 +76,11 @@ export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknow
 }
 
 /**
- * Checks what two heads show without a proof: that they are signed, of one log, and do not contradict each other.
+ * Checks what two heads show without a proof: that they are signed, of one log, and do not contradict each
+ * other.
  * @returns the partitions that have grown; about those the heads alone prove nothing
- * @throws HenceError `consistency-invalid` (change); `not-consistent` (operator) if they contradict each other
+ * @throws HenceError `consistency-invalid` (change); `not-consistent` (operator) if they contradict each
+ *   other
  */
 export function compareHeads(key: KeyObject, earlier: SignedHead, later: SignedHead): number[] {
   for (const head of [earlier, later]) {
@@ -116,7 +122,7 @@ function notConsistent(what: string): HenceError {
   return new HenceError(
     'not-consistent',
     'operator',
-    `The log has not only grown: ${what}, though its key has signed both heads. Ask for the proof once more; if it stays so, ` +
-      'the log was rewritten, or put back to an earlier time, after the earlier head was signed.',
+    `The log has not only grown: ${what}, though its key has signed both heads. Ask for the proof once ` +
+      'more; if it stays so, the log was rewritten, or put back to an earlier time, after the earlier head was signed.',
   )
 }

@@ -5,8 +5,9 @@ import type { Hash, HashList } from './tree.ts'
 const hashBytes = 32
 
 /**
- * Hashes in a file, one after the other, 32 bytes each. A pushed hash stays in memory until `save`. The file can be derived
- * again from the log, so it has no checksum: comparing the root of its tree with a signed head shows whether it is whole.
+ * Hashes in a file, one after the other, 32 bytes each. A pushed hash stays in memory until `save`. The file
+ * can be derived again from the log, so it has no checksum: comparing the root of its tree with a signed head
+ * shows whether it is whole.
  */
 export class HashFile implements HashList {
   readonly #file: FileHandle

@@ -91,8 +91,8 @@ export class HeadCheck {
     if (this.#flaws.has(partition)) return
     const from = this.#fitting.get(partition) ?? 0
     const message =
-      `Records ${from} to ${to - 1} of partition ${partition} ${what} at ${new Date(time).toISOString()} (a head in ${source}). ` +
-      'The log was rewritten after that, or its files are those of an earlier time.'
+      `Records ${from} to ${to - 1} of partition ${partition} ${what} at ${new Date(time).toISOString()} ` +
+      `(a head in ${source}). The log was rewritten after that, or its files are those of an earlier time.`
     this.#flaws.set(partition, { partition, message, from, to })
   }
 }

@@ -80,7 +80,8 @@ async function lastLine(
  * @throws HenceError `head-invalid` (change)
  */
 export async function* readHeads(path: string): AsyncGenerator<SignedHead> {
-  // A process may be appending one right now, so a line counts once another follows it, or if it ends like a head.
+  // A process may be appending one right now, so a line counts once another follows it, or if it ends like a
+  // head.
   let line: string | undefined
   for await (const next of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
     if (line !== undefined) yield parseHead(line)
@@ -93,8 +94,9 @@ export async function* readHeads(path: string): AsyncGenerator<SignedHead> {
 const headPartitionsMax = 100_000
 
 /**
- * Returns the newest head of a file and others, spread over it evenly; all of them if they are not too many. Everything that
- * a head vouches for, each later one vouches for too; more heads only narrow down where something was changed.
+ * Returns the newest head of a file and others, spread over it evenly; all of them if they are not too many.
+ * Everything that a head vouches for, each later one vouches for too; more heads only narrow down where
+ * something was changed.
  * @throws HenceError `head-invalid` (change)
  */
 export async function someHeads(path: string): Promise<SignedHead[]> {

@@ -21,8 +21,8 @@ export interface PartitionHead {
  *
  *   {"format":"hence-head","version":1,"logId":"…","time":1700000000000,"partitions":[{"size":3,"root":"…"}],"signature":"…"}
  *
- * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member. `JSON.stringify` of a
- * head that Hence made or read returns this line, too.
+ * The signature is Ed25519 in Base64, over the UTF-8 bytes of the same line without its last member.
+ * `JSON.stringify` of a head that Hence made or read returns this line, too.
  */
 export interface SignedHead extends TreeHead {
   readonly format: 'hence-head'

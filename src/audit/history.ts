@@ -18,8 +18,8 @@ interface DerivedDigests {
 }
 
 /**
- * Derives what comes in a log after the checkpoint of a generation, or all of it when there is none, with the code that was
- * in force at each place.
+ * Derives what comes in a log after the checkpoint of a generation, or all of it when there is none, with the
+ * code that was in force at each place.
  * @param lineage the generation, and those whose place it takes; see `lineageOf`
  * @param base the version of the generation's code at the beginning of the log
  */

@@ -7,14 +7,18 @@ import { HeadFile } from './head-file.ts'
 const newestName = 'newest-head.json'
 const headsName = 'heads.ndjson'
 
-/** The heads of a folder: the file of all of them, and beside it the newest, by which a loss of others is noticed. */
+/**
+ * The heads of a folder: the file of all of them, and beside it the newest, by which a loss of others is
+ * noticed.
+ */
 export class KeptHeads {
   readonly #folder: string
   readonly #file: HeadFile
   #last: SignedHead | undefined
 
   /**
-   * Opens the heads. Heads that are missing are reported, and the newest, which covers all before it, is added again.
+   * Opens the heads. Heads that are missing are reported, and the newest, which covers all before it, is
+   * added again.
    * @param signedBefore whether the folder has been in use before
    * @throws HenceError `head-invalid` (change)
    */
@@ -40,7 +44,8 @@ export class KeptHeads {
       const when = newest === undefined ? '' : `, of ${new Date(newest.time).toISOString()}`
       lost(
         `The file ${path} ${what}${when}. It was removed, cut or put back from an earlier copy. Signing goes on ` +
-          `${newest === undefined ? 'without them' : 'after that head'}; put the lost heads back from a copy, or from those who got them.`,
+          `${newest === undefined ? 'without them' : 'after that head'}; put the lost heads back from a ` +
+          'copy, or from those who got them.',
       )
     }
     return kept

@@ -1,8 +1,8 @@
 import { type Hash, leafHash, nodeHash } from './tree.ts'
 
 /**
- * Returns the root that an inclusion path leads to (RFC 9162, 2.1.3.2); undefined if the path does not fit such a tree. The
- * record is in the tree if that is the root of the tree.
+ * Returns the root that an inclusion path leads to (RFC 9162, 2.1.3.2); undefined if the path does not fit
+ * such a tree. The record is in the tree if that is the root of the tree.
  */
 export function rootOfInclusion(
   record: Uint8Array,

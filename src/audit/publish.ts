@@ -6,8 +6,9 @@ import { HeadFile } from './head-file.ts'
 import type { Publish } from './publisher.ts'
 
 /**
- * Appends heads to a file, a line each, as `hence verify --head` reads them; each is durable before the next one comes. Opens
- * the file for each head, so that it may be moved away, and makes it if it is missing. Never repeats its last line.
+ * Appends heads to a file, a line each, as `hence verify --head` reads them; each is durable before the next
+ * one comes. Opens the file for each head, so that it may be moved away, and makes it if it is missing. Never
+ * repeats its last line.
  */
 export function publishToFile(path: string): Publish {
   return async (head) => {
@@ -29,8 +30,9 @@ export interface WebhookPublication extends ConnectionOptions {
 
 /**
  * Posts heads to a web server: `{ type: 'hence.head', timestamp, data }`, signed by Standard Webhooks
- * (https://www.standardwebhooks.com). `JSON.stringify(data)` is the line that `hence verify --head` reads. The same head
- * always has the same id. A 2xx answer ends the call; after any other answer, or none, it is tried again.
+ * (https://www.standardwebhooks.com). `JSON.stringify(data)` is the line that `hence verify --head` reads.
+ * The same head always has the same id. A 2xx answer ends the call; after any other answer, or none, it is
+ * tried again.
  * @throws HenceError `option-invalid`, `address-not-allowed` (change) for an invalid address or secret
  */
 export function publishToWebhook({ url, secret, ...how }: WebhookPublication): Publish {

@@ -6,7 +6,8 @@ import type { Report } from '../report.ts'
 import { type SignedHead, signHead } from './head.ts'
 import { type Publish, Publisher } from './publisher.ts'
 
-// A receiver that is down, slow or hangs must cost the engine nothing, and must get the newest head once it is back.
+// A receiver that is down, slow or hangs must cost the engine nothing, and must get the newest head once it
+// is back.
 
 const { privateKey } = generateKeyPairSync('ed25519')
 

@@ -3,9 +3,10 @@ import type { Reporter } from '../report.ts'
 import type { SignedHead } from './head.ts'
 
 /**
- * Publishes a head to a third party; that party's copy is what binds the owner of the log. Called with one head at a time,
- * the newest. If it throws, it is called again later with the head that is newest then, at the earliest after the
- * `retryAfterMs` of the error, if it has one. After a restart the same head may come again.
+ * Publishes a head to a third party; that party's copy is what binds the owner of the log. Called with one
+ * head at a time, the newest. If it throws, it is called again later with the head that is newest then, at
+ * the earliest after the `retryAfterMs` of the error, if it has one. After a restart the same head may come
+ * again.
  * @param signal aborts when the call takes too long or the engine has closed
  */
 export type Publish = (head: SignedHead, signal: AbortSignal) => void | Promise<void>
@@ -28,8 +29,8 @@ const tryMs = 10_000
 const closeMs = 1_000
 
 /**
- * Publishes heads to one receiver, in the background. While a call is under way or has failed only the newest head waits:
- * everything that an earlier head vouches for, each later head of the same log vouches for too.
+ * Publishes heads to one receiver, in the background. While a call is under way or has failed only the newest
+ * head waits: everything that an earlier head vouches for, each later head of the same log vouches for too.
  */
 export class Publisher {
   readonly #options: PublisherOptions
@@ -118,8 +119,8 @@ export class Publisher {
       level: 'warning',
       code: 'heads-not-published',
       message:
-        `Tree heads are not published: ${message}. Hence tries again with the newest head, which vouches for everything ` +
-        'that those before it do.',
+        `Tree heads are not published: ${message}. Hence tries again with the newest head, which vouches ` +
+        'for everything that those before it do.',
     })
   }
 

@@ -18,8 +18,8 @@ export interface ScrubberOptions {
 }
 
 /**
- * Reads the whole log, slowly, again and again. A disk can lose data that nobody reads, and the loss should be found while
- * copies still exist. Reading checks each batch: its checksums and the hash chain.
+ * Reads the whole log, slowly, again and again. A disk can lose data that nobody reads, and the loss should
+ * be found while copies still exist. Reading checks each batch: its checksums and the hash chain.
  */
 export class Scrubber {
   readonly #options: Required<ScrubberOptions>

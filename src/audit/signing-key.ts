@@ -43,8 +43,8 @@ export async function openSigningKey(
 }
 
 /**
- * Writes a key into a folder that has none: that of a file, or a new one. The public half of an earlier key stays, under
- * another name.
+ * Writes a key into a folder that has none: that of a file, or a new one. The public half of an earlier key
+ * stays, under another name.
  * @throws HenceError `signing-key-unusable`, `signing-key-mismatch` (operator)
  */
 export async function placeSigningKey(folder: string, { file }: WantedKey): Promise<KeyObject> {
@@ -118,7 +118,8 @@ export function readPublicKey(pem: string): KeyObject {
   throw new HenceError(
     'public-key-invalid',
     'change',
-    `This is no Ed25519 public key in PEM: give the file audit/${publicKeyName} of the data directory of the log, or a copy.`,
+    `This is no Ed25519 public key in PEM: give the file audit/${publicKeyName} of the data directory of ` +
+      'the log, or a copy.',
   )
 }
 
@@ -161,8 +162,9 @@ function missing(path: string): HenceError {
   return new HenceError(
     'signing-key-missing',
     'operator',
-    `The key ${path}, which has signed tree heads of this log, is missing. Nothing was signed or changed. Put it back from ` +
-      'a copy. Only if there is none, ask for a new one: `hence start --audit --new-key`, or `newKey` in code.',
+    `The key ${path}, which has signed tree heads of this log, is missing. Nothing was signed or changed. ` +
+      'Put it back from a copy. Only if there is none, ask for a new one: `hence start --audit ' +
+      '--new-key`, or `newKey` in code.',
   )
 }
 
@@ -170,7 +172,7 @@ function mismatch(path: string, folder: string): HenceError {
   return new HenceError(
     'signing-key-mismatch',
     'operator',
-    `The key ${path} does not belong to ${join(folder, publicKeyName)}, which everybody checks with. Nothing was signed or ` +
-      'changed. Give the key that has signed the heads of this log.',
+    `The key ${path} does not belong to ${join(folder, publicKeyName)}, which everybody checks with. ` +
+      'Nothing was signed or changed. Give the key that has signed the heads of this log.',
   )
 }

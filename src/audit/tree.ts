@@ -11,12 +11,12 @@ export interface HashList {
 }
 
 /**
- * The Merkle tree over the records of a partition, as RFC 9162 (2.1) and RFC 6962 define it: a leaf is the hash of
- * the byte 0 and a record, a node that of the byte 1 and its two children.
+ * The Merkle tree over the records of a partition, as RFC 9162 (2.1) and RFC 6962 define it: a leaf is the
+ * hash of the byte 0 and a record, a node that of the byte 1 and its two children.
  *
- * The tree keeps the hashes of whole subtrees in the order in which they became whole: after the leaf that completes them,
- * the smallest first. Such a hash never changes, so a record appends two hashes on average to a file, and any root or
- * proof, of this tree or an earlier one, reads a few dozen of them.
+ * The tree keeps the hashes of whole subtrees in the order in which they became whole: after the leaf that
+ * completes them, the smallest first. Such a hash never changes, so a record appends two hashes on average to
+ * a file, and any root or proof, of this tree or an earlier one, reads a few dozen of them.
  *
  *   records        0  1     2  3        4
  *   kept hashes    0  1 01  2  3 23 03  4
@@ -62,7 +62,10 @@ export class Tree {
     return size === 0 ? emptyRoot : this.#subtree(0, size)
   }
 
-  /** Returns the inclusion path of a leaf in the tree of the first `size` leaves (RFC 9162, 2.1.3.1), from the leaf upwards. */
+  /**
+   * Returns the inclusion path of a leaf in the tree of the first `size` leaves (RFC 9162, 2.1.3.1), from the
+   * leaf upwards.
+   */
   inclusion(index: number, size = this.#size): Hash[] {
     this.#check(size, this.#size)
     this.#check(index, size - 1)
@@ -81,7 +84,10 @@ export class Tree {
     return path.reverse()
   }
 
-  /** Returns the path that proves that the tree of `to` leaves extends the tree of its first `from` (RFC 9162, 2.1.4.1). */
+  /**
+   * Returns the path that proves that the tree of `to` leaves extends the tree of its first `from` (RFC 9162,
+   * 2.1.4.1).
+   */
   consistency(from: number, to = this.#size): Hash[] {
     this.#check(to, this.#size)
     this.#check(from, to)
@@ -111,7 +117,10 @@ export class Tree {
     return nodeHash(this.#subtree(from, from + left), this.#subtree(from + left, to))
   }
 
-  /** Returns the kept hash of the subtree of `leaves` leaves, a power of two, that begins with the leaf `from`. */
+  /**
+   * Returns the kept hash of the subtree of `leaves` leaves, a power of two, that begins with the leaf
+   * `from`.
+   */
   #whole(from: number, leaves: number): Hash {
     // It follows its last leaf, after the smaller subtrees that this leaf completed.
     return this.#hashes.at(hashesOf(from + leaves - 1) + Math.log2(leaves))

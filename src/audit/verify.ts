@@ -31,8 +31,8 @@ interface PartitionVerified {
 }
 
 /**
- * Reads every byte of a partition in a snapshot and checks it: checksums, the hash chain, the form of each record, the signed
- * heads, and that nothing follows the last batch. Changes nothing.
+ * Reads every byte of a partition in a snapshot and checks it: checksums, the hash chain, the form of each
+ * record, the signed heads, and that nothing follows the last batch. Changes nothing.
  * @param inUse a process has the log open, so an unfinished write at its end is no flaw
  * @param options.progress called with the number of records read since the last call
  */
@@ -76,8 +76,9 @@ export async function verifyPartition(
     flaws.push({
       code: 'log-torn-tail',
       message:
-        `The bytes at the end of ${file}, from byte ${tip.position} on, are no whole batch. After a crash they are an unfinished write ` +
-        'that was never acknowledged, and the next start cuts them off; after an orderly stop the file was changed.',
+        `The bytes at the end of ${file}, from byte ${tip.position} on, are no whole batch. After a crash ` +
+        'they are an unfinished write that was never acknowledged, and the next start cuts them off; ' +
+        'after an orderly stop the file was changed.',
       file,
       byte: tip.position,
       partition,
@@ -111,7 +112,9 @@ async function behindBatches(disk: Disk, { files }: PartitionSnapshot, segment: 
       new BatchIndex(segment.baseOffset),
     )
     if (tip === undefined || junkEnd === tip.position) return []
-    const message = `After the last batch of ${segment.path}, at byte ${tip.position} or later, there are bytes that Hence did not write.`
+    const message =
+      `After the last batch of ${segment.path}, at byte ${tip.position} or later, there are ` +
+      'bytes that Hence did not write.'
     return [{ code: 'log-damaged', message, file: segment.path, byte: tip.position }]
   } catch (error) {
     return [flawOf(error)]

@@ -16,7 +16,8 @@ export function backupCommand() {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nIt may run beside a process that has the directory open. The signing key (audit/key.pem)\nis not in the copy: keep one of it apart. The rest of the copy is as private as the data.',
+      '\nIt may run beside a process that has the directory open. The signing key (audit/key.pem)\nis not ' +
+        'in the copy: keep one of it apart. The rest of the copy is as private as the data.',
     )
     .action(
       runs(async ({ data, to, json }: { data: string; to: string; json?: true }, _command: unknown) => {

@@ -30,7 +30,9 @@ export function devCommand() {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nIt derives every record twice and compares. If new code does not build, throws while it loads, or cannot derive the log,\nit prints the error and keeps the old version running. Otherwise it prints what differs and promotes the new code.',
+      '\nIt derives every record twice and compares. If new code does not build, throws while it loads, ' +
+        'or cannot derive the log,\nit prints the error and keeps the old version running. Otherwise it ' +
+        'prints what differs and promotes the new code.',
     )
     .action(
       runs(async (path: string, given: ServeOptions, _command: unknown) => {

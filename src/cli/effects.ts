@@ -75,7 +75,8 @@ function showCommand() {
           await print(`  redriven by an operator ${redrives} ${redrives === 1 ? 'time' : 'times'}`)
         if (attempts !== undefined && attempts.tries > 0) {
           await print(
-            `  tried ${attempts.tries} times by this process; last error: ${attempts.error}; next try at ${new Date(attempts.nextAt).toISOString()}`,
+            `  tried ${attempts.tries} times by this process; last error: ${attempts.error}; next try at ` +
+              `${new Date(attempts.nextAt).toISOString()}`,
           )
         }
         return exitCode.ok
@@ -153,5 +154,8 @@ function lineOf(effect: EffectState): string {
   const colour = { pending: paint.warn, done: paint.good, dead: paint.bad }[state]
   const ended = tries === undefined ? '' : ` after ${tries} ${tries === 1 ? 'try' : 'tries'}`
   const why = error === undefined ? '' : `: ${error}`
-  return `${colour(state)}${ended} ${paint.strong(type)} ${JSON.stringify(input)}${why} ${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
+  return (
+    `${colour(state)}${ended} ${paint.strong(type)} ${JSON.stringify(input)}${why} ` +
+    `${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
+  )
 }

@@ -41,14 +41,18 @@ function tree(story: Story): string[] {
   const { requestId, principal, type, input, token, at, outcome, corrected, steps } = story
   const by = principal === '' ? '' : ` by ${principal}`
   const root: Branch = {
-    text: `${paint.strong(type)} ${JSON.stringify(input)} ${paint.faint(`${requestId}${by}, ${new Date(at).toISOString()}, at ${token}`)}`,
+    text:
+      `${paint.strong(type)} ${JSON.stringify(input)} ` +
+      `${paint.faint(`${requestId}${by}, ${new Date(at).toISOString()}, at ${token}`)}`,
     branches: [
       { text: outcomeText(outcome), branches: [] },
       ...(corrected === undefined
         ? []
         : [{ text: `${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`, branches: [] }]),
       ...steps.map((step) => ({
-        text: `${step.kind} ${paint.strong(step.type)} under ${JSON.stringify(step.key)} ${paint.faint(`at ${step.token}`)}`,
+        text:
+          `${step.kind} ${paint.strong(step.type)} under ${JSON.stringify(step.key)} ` +
+          `${paint.faint(`at ${step.token}`)}`,
         branches: [
           ...(step.correction === undefined ? [] : [correctionBranch(step.correction)]),
           ...step.changes.map((change) => ({ text: changeText(change), branches: [] })),

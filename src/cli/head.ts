@@ -30,7 +30,8 @@ function getCommand() {
     ],
   ).option(
     '--since <file>',
-    'prove that the log has only grown since this head, or the one in this receipt or proof; of several heads the last; - reads standard input',
+    'prove that the log has only grown since this head, or the one in this receipt or proof; of several ' +
+      'heads the last; - reads standard input',
   )
   return embeddedOptions(serverOptions(get)).action(
     runs(async ({ since, ...options }: ServiceOptions & { since?: string }, _command: unknown) => {
@@ -98,7 +99,8 @@ async function check(
   }
   if (json) await print(JSON.stringify({ proven: false, ...known, partitions: open }))
   note(
-    `The heads do not contradict each other, but they prove nothing about partitions that have grown (${open.join(', ')}). ` +
+    'The heads do not contradict each other, but they prove nothing about partitions that have grown ' +
+      `(${open.join(', ')}). ` +
       'Get the proof with `hence head get --since`.',
   )
   return exitCode.nothingFound

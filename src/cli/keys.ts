@@ -105,7 +105,10 @@ function revokeCommand() {
 
 function describe({ id, name, principal, permissions, created, expires, last4 }: Key): string {
   const until = expires === undefined ? '' : `, until ${expires}`
-  return `${paint.strong(id)} ${name}: ${principal} may ${permissions.join(', ')} ${paint.faint(`(…${last4}, made ${created}${until})`)}`
+  return (
+    `${paint.strong(id)} ${name}: ${principal} may ${permissions.join(', ')} ` +
+    `${paint.faint(`(…${last4}, made ${created}${until})`)}`
+  )
 }
 
 function dateOf(text: string): Date {

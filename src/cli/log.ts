@@ -66,7 +66,10 @@ function recordText({ partition, offset, time, record }: ExportedRecord): string
       return `${position} ${paint.strong('tick')}`
     case 'control': {
       const { generation, control } = record
-      return `${position} ${paint.strong(control.type)} generation ${generation} ${paint.faint(`code ${control.version.slice(0, 12)}`)}`
+      return (
+        `${position} ${paint.strong(control.type)} generation ${generation} ` +
+        `${paint.faint(`code ${control.version.slice(0, 12)}`)}`
+      )
     }
     case 'correction': {
       const { key, what } = record.correction
@@ -77,7 +80,10 @@ function recordText({ partition, offset, time, record }: ExportedRecord): string
       return `${position} ${paint.strong('ruling')} on ${partition}:${offset} ${type} ${JSON.stringify(key)}: ${code}`
     }
     case 'mark':
-      return `${position} ${paint.strong('mark')} on ${partition}:${record.mark.offset}, derived in ${record.mark.ms} ms`
+      return (
+        `${position} ${paint.strong('mark')} on ${partition}:${record.mark.offset}, derived in ` +
+        `${record.mark.ms} ms`
+      )
     case 'result': {
       const { effect, done, text } = record
       return `${position} ${paint.strong(done ? 'done' : 'given up')} ${text} ${paint.faint(`effect ${effect}`)}`

@@ -81,7 +81,8 @@ function describe(proven: Proven): string {
   const when = new Date(provenBy).toISOString()
   const what =
     'type' in fields
-      ? `${paint.strong(fields.type)} ${JSON.stringify(fields.input)} ${fields.requestId}${fields.principal === '' ? '' : ` by ${fields.principal}`}`
+      ? `${paint.strong(fields.type)} ${JSON.stringify(fields.input)} ` +
+        `${fields.requestId}${fields.principal === '' ? '' : ` by ${fields.principal}`}`
       : fields.kind
   return `${paint.good('✔')} ${what}\n  was in log ${logId} at ${token} by ${when}: its key has signed that.`
 }

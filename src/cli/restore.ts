@@ -30,7 +30,8 @@ export function restoreCommand() {
     .addOption(
       new Option(
         '--at <tokens>',
-        'leave out what came after these records: 0:1234, or 0:1234,1:998; other partitions keep what was durable by then',
+        'leave out what came after these records: 0:1234, or 0:1234,1:998; other partitions keep what was ' +
+          'durable by then',
       )
         .argParser(positionsOf)
         .conflicts('until'),
@@ -61,8 +62,8 @@ async function restoreData(options: RestoreDataOptions, _command: unknown): Prom
     const end = copied.ends[partition]!
     if (end > offset) continue
     note(
-      `${paintError.warn('!')} Partition ${partition} ends before ${partition}:${end}, not after ${partition}:${offset}: ` +
-        'that record follows from one that is left out.',
+      `${paintError.warn('!')} Partition ${partition} ends before ${partition}:${end}, not after ` +
+        `${partition}:${offset}: that record follows from one that is left out.`,
     )
   }
   if (copied.needsKey && !json) {

@@ -24,8 +24,9 @@ export function ruleCommand() {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nAn engine rules by itself on a derivation that does not end, or that ends its process; this is for the case that it cannot.\n' +
-        'No process may have the directory open. A record whose outcome may have been sent is never ruled out.',
+      '\nAn engine rules by itself on a derivation that does not end, or that ends its process; this is ' +
+        'for the case that it cannot.\nNo process may have the directory open. A record whose outcome may ' +
+        'have been sent is never ruled out.',
     )
     .action(
       runs(async (record: string, { data, reason, yes, json }: RuleCommandOptions, _command: unknown) => {
@@ -36,7 +37,8 @@ export function ruleCommand() {
         else {
           const { kind, type, version } = ruled
           await print(
-            `${kind} ${paint.strong(type)} at ${record} counts as failed for version ${version.slice(0, 12)} of the code.`,
+            `${kind} ${paint.strong(type)} at ${record} counts as failed for version ` +
+              `${version.slice(0, 12)} of the code.`,
           )
           note(
             'Mend the code and promote it: what the record should have done is then derived and corrected.',

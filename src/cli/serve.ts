@@ -109,7 +109,9 @@ export async function serve(
     report({
       level: 'warning',
       code: 'effects-not-delivered',
-      message: `The effects of "${name}" (${[...effects.keys()].join(', ')}) are stored and not delivered: give --handlers.`,
+      message:
+        `The effects of "${name}" (${[...effects.keys()].join(', ')}) are stored and not ` +
+        'delivered: give --handlers.',
     })
   }
   const web = server(engine, { report, ...(await guardOf(options)) })

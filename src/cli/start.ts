@@ -46,7 +46,8 @@ export function startCommand() {
     .addOption(
       new Option(
         '--on-code-change <what>',
-        'if the code is not the version in force: refuse to start, continue from here with the new code, or derive everything again with it and promote that',
+        'if the code is not the version in force: refuse to start, continue from here with the new code, ' +
+          'or derive everything again with it and promote that',
       )
         .choices(['refuse', 'continue', 'reprocess'])
         .default('refuse'),
@@ -54,7 +55,8 @@ export function startCommand() {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nOn SIGTERM or SIGINT it accepts nothing more, finishes what it has accepted, saves, and exits with 0. A second signal\nends it at once.',
+      '\nOn SIGTERM or SIGINT it accepts nothing more, finishes what it has accepted, saves, and exits ' +
+        'with 0. A second signal\nends it at once.',
     )
     .action(runs(start_))
 }
@@ -195,7 +197,8 @@ function publications(options: StartOptions): Publish[] {
     if (!/^https?:/i.test(target)) return publishToFile(target)
     if (publishSecret === undefined) {
       throw new InvalidArgumentError(
-        'HENCE_PUBLISH_SECRET is missing: the secret that posts are signed with, in base64, for example "whsec_MfKQ9r8GKYqrTwjU".',
+        'HENCE_PUBLISH_SECRET is missing: the secret that posts are signed with, in base64, for example ' +
+          '"whsec_MfKQ9r8GKYqrTwjU".',
       )
     }
     // There are several while a receiver changes its secret.

@@ -64,6 +64,7 @@ function verificationText({ ok, records, bytes, heads, history, flaws }: Verific
 
 function historyText(history: VerifiedHistory, which: string): string {
   return history.checked
-    ? `${paint.good('✔')} ${which}${history.tables} tables, derived again from ${history.records} records: no difference.`
+    ? `${paint.good('✔')} ${which}${history.tables} tables, derived again from ${history.records} ` +
+        'records: no difference.'
     : `${paint.warn('!')} ${which}Not derived again: ${history.reason}.`
 }

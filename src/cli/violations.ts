@@ -73,7 +73,8 @@ function resolveCommand() {
   const resolve = command('resolve', 'decide an open violation', [
     'hence violations resolve 5f1e4c0a-… --action compensate --reason "sold out"',
     'hence violations resolve 5f1e4c0a-… --action raise-limit --units 2 --reason "two more arrived"',
-    'hence violations resolve 5f1e4c0a-… --action choose --victim REQUEST-ID --victim REQUEST-ID@ann --reason "they agreed"',
+    'hence violations resolve 5f1e4c0a-… --action choose --victim REQUEST-ID --victim REQUEST-ID@ann ' +
+      '--reason "they agreed"',
   ])
     .argument('<violation>', 'the id of the violation')
     .addOption(
@@ -156,7 +157,10 @@ function lineOf({ id, constraint, key, state, excess, at, deadline, victims }: K
     state === 'open'
       ? `${excess} in excess${deadline === null ? '' : `, the policy decides at ${new Date(deadline).toISOString()}`}`
       : `${victims.length} ${victims.length === 1 ? 'victim' : 'victims'}`
-  return `${colour(state)} ${paint.strong(constraint)} at ${JSON.stringify(key)}: ${what} ${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
+  return (
+    `${colour(state)} ${paint.strong(constraint)} at ${JSON.stringify(key)}: ${what} ` +
+    `${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
+  )
 }
 
 function describe(violation: KeyedViolation): string[] {
@@ -164,12 +168,16 @@ function describe(violation: KeyedViolation): string[] {
     lineOf(violation),
     ...violation.victims.map(
       ({ requestId, principal, key, units, state }) =>
-        `  ${state} request ${requestId}${principal === '' ? '' : ` of ${principal}`} under ${JSON.stringify(key)}, ${units} unit${units === 1 ? '' : 's'}`,
+        `  ${state} request ${requestId}${principal === '' ? '' : ` of ${principal}`} under ` +
+        `${JSON.stringify(key)}, ${units} unit${units === 1 ? '' : 's'}`,
     ),
     ...violation.history.map(({ at, what, units, by, reason }) => {
       const who =
         by === undefined ? '' : ` by ${by.principal || 'an unnamed principal'}, request ${by.requestId}`
-      return `  ${paint.faint(new Date(at).toISOString())} ${what} ${units}${who}${reason === undefined ? '' : `: ${reason}`}`
+      return (
+        `  ${paint.faint(new Date(at).toISOString())} ${what} ` +
+        `${units}${who}${reason === undefined ? '' : `: ${reason}`}`
+      )
     }),
   ]
 }

@@ -7,8 +7,8 @@ export interface Backoff {
 }
 
 /**
- * The pause after this many failures: exponential backoff with full jitter, so that clients that failed together do
- * not come back together. A wait that the server asked for is kept in any case.
+ * The pause after this many failures: exponential backoff with full jitter, so that clients that failed
+ * together do not come back together. A wait that the server asked for is kept in any case.
  */
 export function pauseMs(
   { firstMs, mostMs }: Backoff,

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { build } from 'esbuild'
 
-// A page is served a bundle of `hence/client` alone. esbuild fails on an import of a Node built-in for a browser; the
-// rest is a bound on what comes along.
+// A page is served a bundle of `hence/client` alone. esbuild fails on an import of a Node built-in for a
+// browser; the rest is a bound on what comes along.
 
 const entry = (contents: string) => ({
   stdin: { contents, resolveDir: import.meta.dirname, loader: 'ts' as const },

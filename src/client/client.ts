@@ -41,9 +41,10 @@ export interface ClientOptions extends ExchangeOptions {
   /** How long a read is retried while no server answers, in milliseconds. Default 10,000. */
   readonly patienceMs?: number
   /**
-   * Decides which refusals (4xx) are final, so that the request leaves the outbox; undefined: as by default. The default
-   * keeps a request that has no login or a wrong address, and everything that is not Hence's own answer. Such an answer may
-   * come although the request was accepted, so name only statuses whose sender you know, for example 413 of your proxy.
+   * Decides which refusals (4xx) are final, so that the request leaves the outbox; undefined: as by default.
+   * The default keeps a request that has no login or a wrong address, and everything that is not Hence's own
+   * answer. Such an answer may come although the request was accepted, so name only statuses whose sender you
+   * know, for example 413 of your proxy.
    */
   readonly isFinal?: (refused: Refused) => boolean | undefined
   readonly clock?: Clock
@@ -55,8 +56,9 @@ export interface ClientSubmitOptions {
   /** Default: a new UUID of version 7. Pass one to submit a request again, or to know its id beforehand. */
   readonly requestId?: string
   /**
-   * Requests of one queue are decided one after the other, in the order of their submission; queues do not wait for
-   * each other. Name the thing whose order matters, for example the order or the account. Default: one queue for all.
+   * Requests of one queue are decided one after the other, in the order of their submission; queues do not
+   * wait for each other. Name the thing whose order matters, for example the order or the account. Default:
+   * one queue for all.
    */
   readonly queue?: string
 }
@@ -92,8 +94,8 @@ export interface ClientEvents<A extends App> {
   /** A try decided nothing; the next follows after `inMs` milliseconds. */
   readonly retrying: Pending<A> & { readonly inMs: number }
   /**
-   * A request makes no progress: nobody is logged in, an operator must look, or it was tried ten times. Tries go on;
-   * `retry()` tries at once.
+   * A request makes no progress: nobody is logged in, an operator must look, or it was tried ten times. Tries
+   * go on; `retry()` tries at once.
    */
   readonly stuck: Pending<A>
 }
@@ -118,8 +120,8 @@ export interface Subscription<A extends App, N extends TableName<A>> {
   /** The position to resume from, as a listener received it. */
   readonly from?: string
   /**
-   * Called when earlier changes are unknown, so that the tables must be read: when the subscription begins, and when it
-   * could not resume where it broke off. The listener gets all later changes.
+   * Called when earlier changes are unknown, so that the tables must be read: when the subscription begins,
+   * and when it could not resume where it broke off. The listener gets all later changes.
    */
   readonly anew?: () => void
   /** Called when it cannot go on, for example because a table does not exist. */
@@ -129,8 +131,8 @@ export interface Subscription<A extends App, N extends TableName<A>> {
 /** Sends an app's requests until they are decided, and reads its tables. */
 export interface Client<A extends App> {
   /**
-   * Stores a request, sends it, and resolves when it is decided. Until then it stays stored, whatever happens to this
-   * page or process, and the next client on the same outbox sends it again.
+   * Stores a request, sends it, and resolves when it is decided. Until then it stays stored, whatever happens
+   * to this page or process, and the next client on the same outbox sends it again.
    *
    * @throws HenceError with advice
    * - `change`: the server's refusal, and nothing was written; `input-not-json`, `request-id-invalid`,
@@ -144,8 +146,8 @@ export interface Client<A extends App> {
     options?: ClientSubmitOptions,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
   /**
-   * The requests that are stored and undecided, in the order of each queue, with those that an earlier page or process
-   * stored, and those of every `submit` before this call.
+   * The requests that are stored and undecided, in the order of each queue, with those that an earlier page
+   * or process stored, and those of every `submit` before this call.
    * @throws HenceError `outbox-failed` (retry)
    */
   pending(): Promise<readonly Pending<A>[]>
@@ -180,8 +182,8 @@ export interface Client<A extends App> {
 const defaultQueue = ''
 
 /**
- * Makes a client of a Hence server: `client<typeof shop>({ url: '/hence', outbox: indexedDb() })`. Only the type of the
- * app is needed.
+ * Makes a client of a Hence server: `client<typeof shop>({ url: '/hence', outbox: indexedDb() })`. Only the
+ * type of the app is needed.
  * @throws HenceError `option-invalid` (change)
  */
 export function client<A extends App>(options: ClientOptions): Client<A> {
@@ -220,7 +222,10 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
   const page = globalThis as { addEventListener?: OnlineTarget; removeEventListener?: OnlineTarget }
   page.addEventListener?.('online', goOn)
 
-  /** Reads at least as far as every outcome that this client received, or as the tokens that the caller passes. */
+  /**
+   * Reads at least as far as every outcome that this client received, or as the tokens that the caller
+   * passes.
+   */
   const read = async (
     options: ReadOptions,
     reading: (tokens: readonly string[]) => Promise<unknown>,
@@ -229,7 +234,8 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     try {
       return (await reading(awaited)) as never
     } catch (error) {
-      // A token of another log, for example after a fresh start in development, or one that the caller made up.
+      // A token of another log, for example after a fresh start in development, or one that the caller made
+      // up.
       if (!(error instanceof HenceError) || error.code !== 'token-unknown') awaited = []
       throw error
     } finally {

@@ -25,9 +25,9 @@ export interface ConnectOptions extends Omit<ExchangeOptions, 'url'> {
 /** The interface of the engine, for other processes than the one that runs it. */
 export interface Connection<A extends App> extends Service<A> {
   /**
-   * Calls back with every changed row that this caller may read, from the moment the stream is open, and across lost
-   * connections. Changes are missed if this process cannot reach the server for longer than changes are kept; a
-   * `client`'s subscription reports that.
+   * Calls back with every changed row that this caller may read, from the moment the stream is open, and
+   * across lost connections. Changes are missed if this process cannot reach the server for longer than
+   * changes are kept; a `client`'s subscription reports that.
    * @param ended called when it cannot go on
    */
   subscribe(
@@ -37,9 +37,10 @@ export interface Connection<A extends App> extends Service<A> {
 }
 
 /**
- * Connects to a Hence server: `connect<typeof shop>('http://localhost:4400/hence', { key })`. For processes that
- * receive a request and its id from a caller who keeps them: nothing is stored here. A call is retried until it is
- * decided or `patienceMs` has passed; then the last error is thrown, and the caller can send the same id again.
+ * Connects to a Hence server: `connect<typeof shop>('http://localhost:4400/hence', { key })`. For processes
+ * that receive a request and its id from a caller who keeps them: nothing is stored here. A call is retried
+ * until it is decided or `patienceMs` has passed; then the last error is thrown, and the caller can send the
+ * same id again.
  *
  * @throws HenceError `option-invalid` (change). Its calls throw the engine's errors, and
  * - `retry`: `server-unreachable`, `answer-not-understood`, `client-closed`

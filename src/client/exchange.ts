@@ -166,7 +166,8 @@ function baseOf(url: string): string {
     throw new HenceError(
       'option-invalid',
       'change',
-      `\`url\` must be the address that Hence is mounted at, not ${JSON.stringify(url)}; outside a browser it must be whole.`,
+      `\`url\` must be the address that Hence is mounted at, not ${JSON.stringify(url)}; outside a ` +
+        'browser it must be whole.',
     )
   }
 }
@@ -184,7 +185,8 @@ function unreachable(url: string, why: unknown): HenceError {
   return new HenceError(
     'server-unreachable',
     'retry',
-    `No whole answer came from ${url}: ${cause instanceof Error ? cause.message : cause}. Whether the server acted is not known.`,
+    `No whole answer came from ${url}: ${cause instanceof Error ? cause.message : cause}. Whether the ` +
+      'server acted is not known.',
     { cause: why },
   )
 }

@@ -5,13 +5,16 @@ import { HenceError } from '../failure.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
-/** The file is rewritten when lines about settled requests take more than this, in bytes, and more than the rest. */
+/**
+ * The file is rewritten when lines about settled requests take more than this, in bytes, and more than the
+ * rest.
+ */
 const settledBytesMax = 64 * 1024
 
 /**
- * An outbox in a file, for one client at a time, which a lock file beside it ensures. Requests whose `add` resolved
- * survive a killed process and a power loss. Neither file may be a symbolic link. The file is JSON Lines, appended to until
- * it is rewritten, at the latest when the outbox is closed:
+ * An outbox in a file, for one client at a time, which a lock file beside it ensures. Requests whose `add`
+ * resolved survive a killed process and a power loss. Neither file may be a symbolic link. The file is JSON
+ * Lines, appended to until it is rewritten, at the latest when the outbox is closed:
  *
  *   {"stored":{"requestId":…,"type":…,"input":…,"queue":…,"since":…}}
  *   {"settled":"<request id>"}
@@ -112,8 +115,8 @@ class FileOutbox implements OpenOutbox {
         for (const line of lines) this.#keep(line)
         written.resolve()
       } catch (error) {
-        // After a failed write the file's content is unknown, and a second sync that succeeds would prove nothing; so
-        // nothing more is written until the file has been opened and read again.
+        // After a failed write the file's content is unknown, and a second sync that succeeds would prove
+        // nothing; so nothing more is written until the file has been opened and read again.
         this.#broken = error
         written.reject(failed(this.#path, error))
       }
@@ -189,8 +192,8 @@ function read(path: string, text: string): Map<string, StoredRequest> {
   for (const [i, line] of lines.entries()) {
     const entry = parsed(line)
     if (entry === undefined) {
-      // A power loss can tear lines that were written together; then no line after the torn one is complete. A
-      // complete line proves that all lines before it were synced.
+      // A power loss can tear lines that were written together; then no line after the torn one is complete.
+      // A complete line proves that all lines before it were synced.
       if (lines.slice(i + 1).every((later) => parsed(later) === undefined)) break
       throw damaged(path, i + 1)
     }
@@ -238,8 +241,8 @@ function damaged(path: string, line: number): HenceError {
   return new HenceError(
     'outbox-damaged',
     'operator',
-    `Line ${line} of the outbox ${path} is not one that was written there, and lines after it are. Nothing is skipped: ` +
-      'mend the line, or take it out if it cannot be read, and open the outbox again.',
+    `Line ${line} of the outbox ${path} is not one that was written there, and lines after it are. ` +
+      'Nothing is skipped: mend the line, or take it out if it cannot be read, and open the outbox again.',
   )
 }
 
@@ -247,8 +250,8 @@ function failed(path: string, cause: unknown): HenceError {
   return new HenceError(
     'outbox-failed',
     'retry',
-    `The outbox ${path} cannot be used: ${cause instanceof Error ? cause.message : cause}. Nothing was sent that it does ` +
-      'not hold. Mend the cause, and open it again.',
+    `The outbox ${path} cannot be used: ${cause instanceof Error ? cause.message : cause}. Nothing was ` +
+      'sent that it does not hold. Mend the cause, and open it again.',
     { cause },
   )
 }

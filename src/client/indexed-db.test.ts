@@ -7,8 +7,8 @@ import { app, HenceError, scopes } from '../app/index.ts'
 import { type Client, client } from './client.ts'
 import { indexedDb } from './indexed-db.ts'
 
-// Several clients on one database are the tabs of a browser: Node has their channels and locks, and the database is
-// fake-indexeddb. The real ones are tried in a browser by the example.
+// Several clients on one database are the tabs of a browser: Node has their channels and locks, and the
+// database is fake-indexeddb. The real ones are tried in a browser by the example.
 
 const [order] = scopes('order')
 const place = order.request('place', {
@@ -181,7 +181,8 @@ test('a tab that misses the news looks into the outbox when its turn comes', asy
   const a = tab()
   const first = a.submit('place', mug, { requestId: 'r1' })
   await until(1)
-  // The second tab finds one that the first is sending, and is not notified of the next two, nor of any outcome.
+  // The second tab finds one that the first is sending, and is not notified of the next two, nor of any
+  // outcome.
   const b = tab()
   while ((await b.pending()).length === 0) await new Promise(setImmediate)
   const second = a.submit('place', mug, { requestId: 'r2' })

@@ -2,9 +2,9 @@ import { HenceError } from '../failure.ts'
 import type { News, OpenOutbox, Others, Outbox, StoredRequest } from './outbox.ts'
 
 /**
- * An outbox in the browser's IndexedDB: it survives reloads, crashes and restarts of the browser. All tabs of an
- * origin that open the same name share it; one of them sends a request at a time, and all receive its outcome. Use a
- * name for each user of a device, or one would send another's requests.
+ * An outbox in the browser's IndexedDB: it survives reloads, crashes and restarts of the browser. All tabs of
+ * an origin that open the same name share it; one of them sends a request at a time, and all receive its
+ * outcome. Use a name for each user of a device, or one would send another's requests.
  *
  * With the first request it asks the browser to keep the data when the disk is short of space
  * (`navigator.storage.persist()`); some browsers ask the user. `persist: false` leaves that to the page.
@@ -129,8 +129,8 @@ function unavailable(name: string, cause: unknown): HenceError {
   )
 }
 
-// The parts of the browser's interfaces that are used here. Node's types lack them, and with the library `dom` a use
-// of `document` in the engine would compile.
+// The parts of the browser's interfaces that are used here. Node's types lack them, and with the library
+// `dom` a use of `document` in the engine would compile.
 
 interface Factory {
   open(name: string, version: number): DatabaseRequest<Database> & { onupgradeneeded: (() => void) | null }

@@ -1,8 +1,8 @@
 import { HenceError } from '../failure.ts'
 
 /**
- * The JSON text of an input. A value that JSON would drop or change is refused here, before it is stored: a request must
- * be the same after a reload.
+ * The JSON text of an input. A value that JSON would drop or change is refused here, before it is stored: a
+ * request must be the same after a reload.
  * @throws HenceError `input-not-json` (change)
  */
 export function jsonText(type: string, input: unknown): string {

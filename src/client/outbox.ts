@@ -14,8 +14,8 @@ export interface StoredRequest {
 }
 
 /**
- * Stores a client's requests until they are decided. `memory()`, `indexedDb()` and `file()` make one; anything that
- * keeps this contract works.
+ * Stores a client's requests until they are decided. `memory()`, `indexedDb()` and `file()` make one;
+ * anything that keeps this contract works.
  */
 export interface Outbox {
   /** Called once by each client. A closed outbox can be opened again and still has its requests. */
@@ -26,8 +26,8 @@ export interface OpenOutbox {
   /** All stored requests, oldest first. */
   list(): Promise<readonly StoredRequest[]>
   /**
-   * Stores a request. When it resolves, the request survives all that the outbox promises to survive; nothing is sent
-   * before that. An id that is already stored stays as it is. Calls resolve in order.
+   * Stores a request. When it resolves, the request survives all that the outbox promises to survive; nothing
+   * is sent before that. An id that is already stored stays as it is. Calls resolve in order.
    */
   add(request: StoredRequest): Promise<void>
   /** Removes a request. If the removal is lost, the request is sent once more, which changes nothing. */
@@ -38,8 +38,8 @@ export interface OpenOutbox {
 }
 
 /**
- * The other clients of a shared outbox. This only saves work and time: two clients that send the same request get the
- * same outcome.
+ * The other clients of a shared outbox. This only saves work and time: two clients that send the same request
+ * get the same outcome.
  */
 export interface Others {
   /** Runs work while no other client does so for this queue; stops waiting when the signal aborts. */

@@ -21,8 +21,8 @@ export interface Followed {
 
 interface FollowListener {
   /**
-   * Earlier changes are unknown: read the tables. Called when the stream first opens, unless it resumes from a position,
-   * and whenever it could not resume where it broke off.
+   * Earlier changes are unknown: read the tables. Called when the stream first opens, unless it resumes from
+   * a position, and whenever it could not resume where it broke off.
    */
   anew(): void
   changes(changes: readonly TableChange[], position: string): void

@@ -2,9 +2,9 @@
 const tokensMax = 1_000
 
 /**
- * Tokens of accepted requests that this client has not read past yet. Reads wait for these tokens, so that a caller who
- * received an outcome sees it, in whatever partition it is. Each token stands for its own request, so the latest does
- * not replace those before it. Once a read has waited for a token, all later reads see it.
+ * Tokens of accepted requests that this client has not read past yet. Reads wait for these tokens, so that a
+ * caller who received an outcome sees it, in whatever partition it is. Each token stands for its own request,
+ * so the latest does not replace those before it. Once a read has waited for a token, all later reads see it.
  */
 export class Tokens {
   readonly #tokens = new Set<string>()

@@ -6,8 +6,8 @@ import { type HttpAnswer, notUnderstood, problemOf } from './exchange.ts'
 export type Verdict<Result = Reply> =
   | { readonly kind: 'done'; readonly result: Result }
   /**
-   * This try wrote nothing, and no later one will. `blind` if the server refused before it looked the id up, so that an
-   * earlier try may still have been accepted.
+   * This try wrote nothing, and no later one will. `blind` if the server refused before it looked the id up,
+   * so that an earlier try may still have been accepted.
    */
   | { readonly kind: 'refused'; readonly error: HenceError; readonly blind: boolean }
   /** Nothing is decided: send the same request again. `taken` says whether this try may have been accepted. */
@@ -21,8 +21,8 @@ export interface Refused {
 }
 
 /**
- * Interprets an answer. Only an answer in Hence's own form decides anything: a proxy, or the login page of a network,
- * must not make a client drop its user's request.
+ * Interprets an answer. Only an answer in Hence's own form decides anything: a proxy, or the login page of a
+ * network, must not make a client drop its user's request.
  * @param isFinal decides about a refusal otherwise; undefined: as Hence does
  */
 export function verdictOf(
@@ -68,8 +68,8 @@ export function enqueuedOf(requestId: string, answer: HttpAnswer): Verdict<Enque
 const blindStatuses: ReadonlySet<number> = new Set([403, 404, 410])
 
 /**
- * These mean that the address, the page's origin or a proxy is set up wrong. They say nothing about the request, so it
- * must not be dropped; the same is true of a missing login.
+ * These mean that the address, the page's origin or a proxy is set up wrong. They say nothing about the
+ * request, so it must not be dropped; the same is true of a missing login.
  */
 const aboutTheWay: ReadonlySet<string> = new Set([
   'route-not-found',
@@ -110,8 +110,8 @@ export function outcomeUnknown(requestId: string, refusal: HenceError): HenceErr
   return new HenceError(
     'outcome-unknown',
     'operator',
-    `Request ${requestId} may have been taken by an earlier try whose answer was lost, and now the server refuses it: ` +
-      `${refusal.message} Look at the data before you send the wish as a new request.`,
+    `Request ${requestId} may have been taken by an earlier try whose answer was lost, and now the server ` +
+      `refuses it: ${refusal.message} Look at the data before you send the wish as a new request.`,
     { cause: refusal },
   )
 }

@@ -11,17 +11,24 @@ export interface ConnectionOptions {
    * `['127.0.0.1', '10.1.0.0/16', 'fd00::/8']`. Default: none.
    */
   readonly allowAddresses?: readonly string[]
-  /** Looks up the address of a host name; each address that it returns is checked. Default: that of the system. */
+  /**
+   * Looks up the address of a host name; each address that it returns is checked. Default: that of the
+   * system.
+   */
   readonly lookup?: LookupFunction
   /** Certificate authorities to trust in place of the system's, PEM. */
   readonly ca?: string | readonly string[]
-  /** Makes the connections instead, for example through a proxy. Then it decides about addresses, lookup and CA. */
+  /**
+   * Makes the connections instead, for example through a proxy. Then it decides about addresses, lookup and
+   * CA.
+   */
   readonly agent?: http.Agent
 }
 
 /**
- * Connects to public addresses, and to those that the operator has allowed. An address is checked when a connection to it
- * is made, so a name that means another address a moment later (DNS rebinding) leads nowhere else.
+ * Connects to public addresses, and to those that the operator has allowed. An address is checked when a
+ * connection to it is made, so a name that means another address a moment later (DNS rebinding) leads nowhere
+ * else.
  */
 export class Connections {
   readonly #allowed: BlockList
@@ -138,7 +145,8 @@ function notAllowed(host: string): HenceError {
   return new HenceError(
     'address-not-allowed',
     'change',
-    `The address of ${host} is not public, so nothing was sent there. If it is meant, allow it (\`allowAddresses\`, \`--publish-allow\`).`,
+    `The address of ${host} is not public, so nothing was sent there. If it is meant, allow it ` +
+      `(\`allowAddresses\`, \`--publish-allow\`).`,
   )
 }
 

@@ -6,9 +6,9 @@ import type { EffectRow } from './outbox.ts'
 import { type Attempts, type DeliveryHost, Tries } from './tries.ts'
 
 /**
- * Delivers effects until each is acknowledged or given up; `tries.ts` decides when one is tried again. The end of an effect is appended to the log as a record.
- * Until that record is applied the effect counts as not delivered, so a crash in between leads to another try under
- * the same id.
+ * Delivers effects until each is acknowledged or given up; `tries.ts` decides when one is tried again. The
+ * end of an effect is appended to the log as a record. Until that record is applied the effect counts as not
+ * delivered, so a crash in between leads to another try under the same id.
  *
  * This process counts the tries: after a crash an effect has all of them again.
  */

@@ -40,18 +40,22 @@ export type EmailOptions = {
     }
 )
 
-/** A server silent for this long is gone. Shorter than a try's limit, so that no e-mail is sent after its try has failed. */
+/**
+ * A server silent for this long is gone. Shorter than a try's limit, so that no e-mail is sent after its try
+ * has failed.
+ */
 const silentMsMax = 20_000
 const connectMsMax = 10_000
 
 /**
- * A handler that sends an e-mail by SMTP with the npm package `nodemailer`, which you install. The Message-ID is made
- * of the effect's id, and every byte of the e-mail is the same at each try, so mailboxes and people recognise a copy.
- * SMTP cannot say whether a message has arrived. A copy can therefore be sent when the connection breaks, or this
- * process dies, after the server accepted the message and before that is recorded.
+ * A handler that sends an e-mail by SMTP with the npm package `nodemailer`, which you install. The Message-ID
+ * is made of the effect's id, and every byte of the e-mail is the same at each try, so mailboxes and people
+ * recognise a copy. SMTP cannot say whether a message has arrived. A copy can therefore be sent when the
+ * connection breaks, or this process dies, after the server accepted the message and before that is recorded.
  *
- * A permanent refusal (5xx) is given up at once with `effect-refused`, and so is an e-mail that the server accepted
- * for some of its recipients only. Anything else is tried again. Files and addresses are not read into messages.
+ * A permanent refusal (5xx) is given up at once with `effect-refused`, and so is an e-mail that the server
+ * accepted for some of its recipients only. Anything else is tried again. Files and addresses are not read
+ * into messages.
  *
  * @param options.message makes the e-mail; without it the effect's input is the e-mail
  * @throws HenceError `package-missing`, `option-invalid` (change)
@@ -120,7 +124,7 @@ function takenForSome({ accepted, rejected }: { accepted: unknown[]; rejected: u
   return new HenceError(
     'effect-refused',
     'change',
-    `it was taken for ${accepted.join(', ')}, and refused for ${rejected.join(', ')}; sending it again sends copies to the former. ` +
-      'One effect for each recipient keeps them apart.',
+    `it was taken for ${accepted.join(', ')}, and refused for ${rejected.join(', ')}; sending it again ` +
+      'sends copies to the former. One effect for each recipient keeps them apart.',
   )
 }

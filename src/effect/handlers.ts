@@ -5,7 +5,10 @@ export interface Call<Input = unknown> {
   /** The name of the effect. */
   readonly type: string
   readonly input: Frozen<Input>
-  /** The effect's id, the same for every try, also after a crash. Pass it to the receiver as the idempotency key. */
+  /**
+   * The effect's id, the same for every try, also after a crash. Pass it to the receiver as the idempotency
+   * key.
+   */
   readonly id: string
   /** 1 for the first try of this process. */
   readonly attempt: number
@@ -21,9 +24,9 @@ export interface Call<Input = unknown> {
 }
 
 /**
- * Does an effect. It is called until it returns; its return value becomes the effect's result. If it throws, it is
- * called again later, and not before the error's `retryAfterMs` if it has one. If it throws a `HenceError` with the
- * advice `change`, the effect is given up at once.
+ * Does an effect. It is called until it returns; its return value becomes the effect's result. If it throws,
+ * it is called again later, and not before the error's `retryAfterMs` if it has one. If it throws a
+ * `HenceError` with the advice `change`, the effect is given up at once.
  */
 export type Handler<Input = unknown, Result = unknown> = (call: Call<Input>) => Promise<Result> | Result
 
@@ -35,15 +38,18 @@ export interface DeliveryOptions {
   readonly perSecond?: number
   /** After how many tries an effect is given up. Default 20: with the delays below, about a day. */
   readonly triesMax?: number
-  /** The delay after the first try, in milliseconds; it doubles with each try, and a random part of it is waited, at least 1 ms. Default 1,000. */
+  /**
+   * The delay after the first try, in milliseconds; it doubles with each try, and a random part of it is
+   * waited, at least 1 ms. Default 1,000.
+   */
   readonly delayMs?: number
   /** The longest delay, in milliseconds. Default two hours. */
   readonly delayMsMax?: number
   /** How long one try may take, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number
   /**
-   * How long the receiver remembers ids, in milliseconds. An effect whose first try may be older than that, for example
-   * because this process was down, is given up instead of done twice. Default: no limit.
+   * How long the receiver remembers ids, in milliseconds. An effect whose first try may be older than that,
+   * for example because this process was down, is given up instead of done twice. Default: no limit.
    */
   readonly idsKeptMs?: number
 }
@@ -66,8 +72,8 @@ export type Handlers<A extends App> = {
 }
 
 /**
- * The module that touches the world: `export default handlers<typeof shop>({ email: … })`. A missing or a surplus
- * handler is a type error.
+ * The module that touches the world: `export default handlers<typeof shop>({ email: … })`. A missing or a
+ * surplus handler is a type error.
  */
 export function handlers<A extends App>(all: Handlers<A>): Handlers<A> {
   return all

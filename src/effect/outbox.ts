@@ -10,9 +10,9 @@ export const effects: TableShape = {
 }
 
 /**
- * How long after a derivation asked for an effect it can safely be sent again: receivers remember ids at least this
- * long (Stripe documents 24 hours for its idempotency keys). Counted from the beginning, since any try may have
- * succeeded and a receiver counts from the first time it saw the id.
+ * How long after a derivation asked for an effect it can safely be sent again: receivers remember ids at
+ * least this long (Stripe documents 24 hours for its idempotency keys). Counted from the beginning, since any
+ * try may have succeeded and a receiver counts from the first time it saw the id.
  */
 const receiversRememberMs = 24 * 60 * 60 * 1000
 

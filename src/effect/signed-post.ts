@@ -16,10 +16,11 @@ interface SignedPost {
 }
 
 /**
- * Posts JSON, signed by Standard Webhooks; resolves to a 2xx answer, whose body the caller reads or discards. Redirects
- * are not followed.
- * @throws HenceError `effect-refused` (change) when the receiver refuses it for good, `address-not-allowed` (change); an Error, perhaps with
- *   `retryAfterMs`, when another try may succeed. No error contains a secret, nor more of the address than its host.
+ * Posts JSON, signed by Standard Webhooks; resolves to a 2xx answer, whose body the caller reads or discards.
+ * Redirects are not followed.
+ * @throws HenceError `effect-refused` (change) when the receiver refuses it for good, `address-not-allowed`
+ *   (change); an Error, perhaps with `retryAfterMs`, when another try may succeed. No error contains a
+ *   secret, nor more of the address than its host.
  */
 export async function postSigned(post: SignedPost): Promise<IncomingMessage> {
   const { connections, address, signers, id, further, signal } = post

@@ -50,8 +50,8 @@ const least: Required<DeliveryOptions> = {
 }
 
 /**
- * How many effects of one type are held in memory, a few hundred bytes each; the rest waits in the outbox. Large, so
- * that effects whose receiver is down do not keep others from being tried.
+ * How many effects of one type are held in memory, a few hundred bytes each; the rest waits in the outbox.
+ * Large, so that effects whose receiver is down do not keep others from being tried.
  */
 const knownMax = 20_000
 const rowsPerRead = 1_000
@@ -72,8 +72,8 @@ interface Entry {
 }
 
 /**
- * The tries of all effects of one type: when each begins, how long it may take, and when one that failed is tried
- * again.
+ * The tries of all effects of one type: when each begins, how long it may take, and when one that failed is
+ * tried again.
  */
 export class Tries {
   readonly #effect: Effect
@@ -306,13 +306,17 @@ export class Tries {
       level: 'alarm',
       code: 'effect-dead',
       message:
-        `The effect "${this.#effect.name}" ${id} was given up after ${tries} ${tries === 1 ? 'try' : 'tries'}: ${error}. ` +
+        `The effect "${this.#effect.name}" ${id} was given up after ${tries} ` +
+        `${tries === 1 ? 'try' : 'tries'}: ${error}. ` +
         'Mend the cause, then send it again with `hence effects redrive`.',
     })
     this.#host.end(id, row, end)
   }
 
-  /** Doubles with each try. Between half and all of it is waited, so that effects that failed together do not retry together. */
+  /**
+   * Doubles with each try. Between half and all of it is waited, so that effects that failed together do not
+   * retry together.
+   */
   #delay(tries: number): number {
     const { delayMs, delayMsMax } = this.#options
     const longest = Math.min(delayMsMax, delayMs * 2 ** Math.min(tries - 1, doublingsMax))

@@ -9,13 +9,13 @@ type PerCall<T, Input> = T | ((call: Call<Input>) => T | Promise<T>)
 
 export interface WebhookOptions<Input = unknown> extends ConnectionOptions {
   /**
-   * The receiver's address: `http:` or `https:`, without user name and password. Users may supply it: one that is not
-   * public is refused, unless `allowAddresses` has it.
+   * The receiver's address: `http:` or `https:`, without user name and password. Users may supply it: one
+   * that is not public is refused, unless `allowAddresses` has it.
    */
   readonly url: PerCall<string | URL, Input>
   /**
-   * The secrets that receivers verify signatures with: base64, with or without `whsec_`. With several, each request
-   * carries a signature of each, so a receiver can rotate its secret.
+   * The secrets that receivers verify signatures with: base64, with or without `whsec_`. With several, each
+   * request carries a signature of each, so a receiver can rotate its secret.
    */
   readonly secret: PerCall<string | readonly string[], Input>
   /** Further headers, such as `Authorization`. */
@@ -25,16 +25,17 @@ export interface WebhookOptions<Input = unknown> extends ConnectionOptions {
 }
 
 /**
- * A handler that posts an effect to a web server, signed by Standard Webhooks (https://www.standardwebhooks.com):
- * `{ type, timestamp, data }`, where `type` is the effect's name, `timestamp` the log time at which it was asked for,
- * and `data` its input. The effect's id is sent as `webhook-id` and as `Idempotency-Key`, so a receiver that keeps ids
- * does it once however often it arrives. The body is the same at each try; `webhook-timestamp` and the signature are
- * not.
+ * A handler that posts an effect to a web server, signed by Standard Webhooks
+ * (https://www.standardwebhooks.com): `{ type, timestamp, data }`, where `type` is the effect's name,
+ * `timestamp` the log time at which it was asked for, and `data` its input. The effect's id is sent as
+ * `webhook-id` and as `Idempotency-Key`, so a receiver that keeps ids does it once however often it arrives.
+ * The body is the same at each try; `webhook-timestamp` and the signature are not.
  *
- * Any 2xx means done; JSON in its body is the effect's result. 4xx is given up at once with `effect-refused`, except
- * 408, 409, 425 and 429. Those, every other status, and no answer are tried again, not before `Retry-After`. Redirects
- * are not followed. No error contains a secret, nor more of the address than its host. A host whose address is not
- * public is given up at once with `address-not-allowed`, unless `allowAddresses` has it.
+ * Any 2xx means done; JSON in its body is the effect's result. 4xx is given up at once with `effect-refused`,
+ * except 408, 409, 425 and 429. Those, every other status, and no answer are tried again, not before
+ * `Retry-After`. Redirects are not followed. No error contains a secret, nor more of the address than its
+ * host. A host whose address is not public is given up at once with `address-not-allowed`, unless
+ * `allowAddresses` has it.
  *
  * @throws HenceError `option-invalid`, `address-not-allowed` (change) for an unusable address or secret
  */

@@ -25,14 +25,18 @@ export interface ApartOptions {
   readonly checked: boolean
 }
 
-/** A line that the process prints: a derivation of the record begins, was interrupted, or all of them have ended. */
+/**
+ * A line that the process prints: a derivation of the record begins, was interrupted, or all of them have
+ * ended.
+ */
 export type ApartLine =
   | { readonly begins: Interrupted }
   | { readonly interrupted: InterruptionCode; readonly derivation: Interrupted; readonly ms: number }
   | { readonly ended: true }
 
 /**
- * Derives the log up to a record in a process of its own, with as much heap as this one has, and nothing of it is kept.
+ * Derives the log up to a record in a process of its own, with as much heap as this one has, and nothing of
+ * it is kept.
  * @returns how the derivation of the record was interrupted; undefined if it ended
  * @throws HenceError `derivation-not-examined` (operator) if the process could not get to the record
  */
@@ -80,7 +84,9 @@ function notExamined({ partition, offset }: Position, errors: string): HenceErro
   return new HenceError(
     'derivation-not-examined',
     'operator',
-    `Processes have died at record ${partition}:${offset}, and the process that should derive it by itself did not get there: ` +
-      `${errors.trim() || 'it said nothing'}. Give it more memory, or rule the record out: \`hence rule ${partition}:${offset}\`.`,
+    `Processes have died at record ${partition}:${offset}, and the process that should derive it by ` +
+      'itself did not get there: ' +
+      `${errors.trim() || 'it said nothing'}. Give it more memory, or rule the record out: \`hence rule ` +
+      `${partition}:${offset}\`.`,
   )
 }

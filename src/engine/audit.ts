@@ -7,25 +7,29 @@ import { HenceError } from '../failure.ts'
 import { identityOf } from '../identity.ts'
 import type { RequestPath } from './request-path.ts'
 
-/** Signed tree heads and proofs over the log; all of them throw `audit-off` (change) without the option `audit`. */
+/**
+ * Signed tree heads and proofs over the log; all of them throw `audit-off` (change) without the option
+ * `audit`.
+ */
 export interface Audit {
   /**
-   * Proof that a request is in the log, for anybody who has the log's public key; undefined when its id is unknown or was
-   * forgotten. Waits for a signed head that covers the request, which is made at once.
+   * Proof that a request is in the log, for anybody who has the log's public key; undefined when its id is
+   * unknown or was forgotten. Waits for a signed head that covers the request, which is made at once.
    * @throws HenceError `audit-off` (change); `head-mismatch`, `audit-failed` (operator)
    */
   receipt(requestId: string, options?: { readonly principal?: string }): Promise<Receipt | undefined>
   /**
    * The newest signed tree head. Its holder can find out later whether anything that it covers was changed.
-   * @throws HenceError `audit-off`, and `head-not-found` while the log is empty (change); `head-mismatch`, `audit-failed` (operator)
+   * @throws HenceError `audit-off`, and `head-not-found` while the log is empty (change); `head-mismatch`,
+   *   `audit-failed` (operator)
    */
   head(): Promise<SignedHead>
   /**
-   * Proof, for the holder of an earlier head, that the log has only grown between that head and the newest one;
-   * `checkConsistency` checks it.
+   * Proof, for the holder of an earlier head, that the log has only grown between that head and the newest
+   * one; `checkConsistency` checks it.
    * @param from the sizes in the earlier head, by partition
-   * @throws HenceError `audit-off`, `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`, `head-mismatch`,
-   *   `audit-failed` (operator)
+   * @throws HenceError `audit-off`, `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`,
+   *   `head-mismatch`, `audit-failed` (operator)
    */
   consistency(from: readonly number[]): Promise<Consistency>
 }

@@ -36,7 +36,10 @@ export class LiveDelivery {
     this.#write = write
   }
 
-  /** Begins to deliver the pending effects of an outbox; does nothing if it has begun already, since two would deliver twice. */
+  /**
+   * Begins to deliver the pending effects of an outbox; does nothing if it has begun already, since two would
+   * deliver twice.
+   */
   start({ app, version }: Pick<Program, 'app' | 'version'>, outbox: Outbox): void {
     const { version: given, handlers, clock, random, report } = this.#options
     if (handlers === undefined || this.#deliverer !== undefined) return
@@ -90,6 +93,7 @@ function resultOf(effect: string, input: string, end: EffectEnd): OutgoingRecord
   const { done, tries } = end
   const text = done ? JSON.stringify(end.result) : end.error
   const bytes = encodeResult({ kind: 'result', effect, input: inputHash(input), done, tries, text })
-  // Decode what was encoded, so that live and replay see the same value: for example, bytes hold no lone surrogates.
+  // Decode what was encoded, so that live and replay see the same value: for example, bytes hold no lone
+  // surrogates.
   return { record: decodeRecord(bytes), bytes }
 }

@@ -145,7 +145,9 @@ function limitsOf(
         report({
           level: 'warning',
           code: 'derivation-slow',
-          message: `Record ${partition}:${offset} took ${Math.round(ms)} ms to derive. The limit is ${derivationMs} ms for one derivation.`,
+          message:
+            `Record ${partition}:${offset} took ${Math.round(ms)} ms to derive. The limit is ` +
+            `${derivationMs} ms for one derivation.`,
         })
       },
     },
@@ -207,8 +209,9 @@ async function respond(
       level: given === undefined ? 'alarm' : 'warning',
       code: 'derivation-slow',
       message:
-        `${name} (${await describe(log, at)}) has been deriving for ${given ?? suspectMs(derivationMs)} ms. It gets ${gets} ms. A ` +
-        `derivation that does not end within ${derivationMs} ms counts as failed, and the others go on.`,
+        `${name} (${await describe(log, at)}) has been deriving for ${given ?? suspectMs(derivationMs)} ` +
+        `ms. It gets ${gets} ms. A derivation that does not end within ${derivationMs} ms counts as ` +
+        'failed, and the others go on.',
     })
     return
   }
@@ -227,8 +230,9 @@ async function respond(
     level: 'alarm',
     code: 'derivation-ruled',
     message:
-      `${name} (${type} ${JSON.stringify(derivation.key)}) was ruled on: ${ruling.message} It counts as failed for this version of the ` +
-      'code. Mend the code and promote it: what the record should have done is then derived and corrected.',
+      `${name} (${type} ${JSON.stringify(derivation.key)}) was ruled on: ${ruling.message} It counts as ` +
+      'failed for this version of the code. Mend the code and promote it: what the record should have ' +
+      'done is then derived and corrected.',
   })
 }
 

@@ -7,7 +7,10 @@ import type { RequestPath } from './request-path.ts'
 
 /** The effects that an app asked for. */
 export interface Effects {
-  /** The oldest first: those in one state (default `pending`), of one type or all. At most `limit`, by default 100. */
+  /**
+   * The oldest first: those in one state (default `pending`), of one type or all. At most `limit`, by default
+   * 100.
+   */
   list(options?: {
     readonly state?: EffectRow['state']
     readonly type?: string

@@ -25,8 +25,8 @@ import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
   /**
-   * The app: the path or file URL of its pure module, or what `bundleApp` returned. All its code runs in a sandbox.
-   * `createEngine<typeof shop>({ app: import.meta.resolve('./shop.ts'), … })` types the engine.
+   * The app: the path or file URL of its pure module, or what `bundleApp` returned. All its code runs in a
+   * sandbox. `createEngine<typeof shop>({ app: import.meta.resolve('./shop.ts'), … })` types the engine.
    */
   readonly app: AppSource<A>
   /** The directory of the log and of everything derived from it; created if it is missing. */
@@ -38,19 +38,22 @@ export interface EngineOptions<A extends App> {
    *
    * - `refuse`, the default: throw `code-changed`, and touch nothing.
    * - `continue`: keep the derived state; the new code derives the records to come. The log records where.
-   * - `reprocess`: derive everything again with the new code and promote it, with its corrections, before the engine is ready.
-   *   To see the differences first, start the old code and use `reprocessing`.
+   * - `reprocess`: derive everything again with the new code and promote it, with its corrections, before the
+   *   engine is ready. To see the differences first, start the old code and use `reprocessing`.
    */
   readonly onCodeChange?: 'refuse' | 'continue' | 'reprocess'
   /** Dev mode: derive every record twice and compare, and check rows against their schemas. Default false. */
   readonly check?: boolean
   /** How old a request id may be when it arrives, in milliseconds. Default 30 days. */
   readonly windowMs?: number
-  /** Limit on the bytes of requests that wait for their outcome; beyond it, requests are refused. Default 64 MiB. */
+  /**
+   * Limit on the bytes of requests that wait for their outcome; beyond it, requests are refused. Default 64
+   * MiB.
+   */
   readonly queueBytesMax?: number
   /**
-   * How long one derivation may take, in milliseconds. One that takes longer counts as failed, by a ruling in the log, and the
-   * others go on; after a tenth of it an alarm names the record. Default 5,000.
+   * How long one derivation may take, in milliseconds. One that takes longer counts as failed, by a ruling in
+   * the log, and the others go on; after a tenth of it an alarm names the record. Default 5,000.
    */
   readonly derivationMs?: number
   /** A checkpoint is made after so many changed rows. Default 50,000. */
@@ -58,18 +61,24 @@ export interface EngineOptions<A extends App> {
   /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */
   readonly handlers?: Handlers<A>
   /**
-   * Wait until the process that has the directory closes it, instead of throwing `data-in-use`: a deploy is then a hand-over.
-   * Everything that does not need the directory is prepared first. Default false.
+   * Wait until the process that has the directory closes it, instead of throwing `data-in-use`: a deploy is
+   * then a hand-over. Everything that does not need the directory is prepared first. Default false.
    */
   readonly wait?: boolean
-  /** Ends the waiting and the deriving of a start: `createEngine` then throws the signal's reason. The next start goes on from there. */
+  /**
+   * Ends the waiting and the deriving of a start: `createEngine` then throws the signal's reason. The next
+   * start goes on from there.
+   */
   readonly signal?: AbortSignal
-  /** Called while a start derives the end of the log: how many records of how many, about every tenth of a second. */
+  /**
+   * Called while a start derives the end of the log: how many records of how many, about every tenth of a
+   * second.
+   */
   readonly progress?: (progress: { readonly derived: number; readonly of: number }) => void
   /**
-   * Sign tree heads over the log, at least every second while it grows, and scrub the whole log for damage in the background.
-   * Receipts need it. `publish` sends each new head elsewhere, for example to a file or a webhook. `newKey` makes a new
-   * signing key if the old one is lost. Default false.
+   * Sign tree heads over the log, at least every second while it grows, and scrub the whole log for damage in
+   * the background. Receipts need it. `publish` sends each new head elsewhere, for example to a file or a
+   * webhook. `newKey` makes a new signing key if the old one is lost. Default false.
    */
   readonly audit?: boolean | { readonly publish?: Publish | readonly Publish[]; readonly newKey?: boolean }
   /** Receives warnings and alarms for operators. Default: prints them to standard error. */
@@ -82,11 +91,14 @@ export interface EngineOptions<A extends App> {
 
 /** Accepts requests, derives tables from them, and answers queries from the tables. */
 export interface Engine<A extends App> extends Service<A> {
-  /** The app of the live generation, which is the given one until another is promoted. Its functions run in the sandbox. */
+  /**
+   * The app of the live generation, which is the given one until another is promoted. Its functions run in
+   * the sandbox.
+   */
   readonly app: A
   /**
-   * Sends a request; resolves when it is durable and decided. However often it is sent under one id, it is derived once, and
-   * every retry resolves with the first outcome.
+   * Sends a request; resolves when it is durable and decided. However often it is sent under one id, it is
+   * derived once, and every retry resolves with the first outcome.
    *
    * @throws HenceError with advice
    * - `retry` (the same id again): `overloaded`, `log-write-failed`, `engine-closed`
@@ -101,8 +113,8 @@ export interface Engine<A extends App> extends Service<A> {
     options: SubmitOptions,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
   /**
-   * Like `submit`, but resolves as soon as the request is durable. Read its outcome with `story`, or with `submit` under the
-   * same id. Throws the same errors as `submit`.
+   * Like `submit`, but resolves as soon as the request is durable. Read its outcome with `story`, or with
+   * `submit` under the same id. Throws the same errors as `submit`.
    */
   enqueue<N extends RequestName<A>>(
     type: N,
@@ -112,15 +124,16 @@ export interface Engine<A extends App> extends Service<A> {
   /** The story of a request: everything derived from it. Undefined if its id is unknown, or was forgotten. */
   story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
   /**
-   * The changed rows of each record after a position, or from now on, and then of each new record. It reads stored changes, so a
-   * reader may be slow, and may resume after a restart. Ends when the signal aborts or the engine closes.
-   * @throws HenceError `position-unknown` (change) if changes after the position are no longer kept, or when another generation
-   *   becomes live: read the tables again
+   * The changed rows of each record after a position, or from now on, and then of each new record. It reads
+   * stored changes, so a reader may be slow, and may resume after a restart. Ends when the signal aborts or
+   * the engine closes.
+   * @throws HenceError `position-unknown` (change) if changes after the position are no longer kept, or when
+   *   another generation becomes live: read the tables again
    */
   changes(options?: { readonly from?: string; readonly signal?: AbortSignal }): AsyncIterable<Changes>
   /**
-   * The current position, a snapshot of counters in memory. To follow a table, take the position, read the table, and pass the
-   * position to `changes`.
+   * The current position, a snapshot of counters in memory. To follow a table, take the position, read the
+   * table, and pass the position to `changes`.
    */
   position(): string
   /** Violations of constraints, and decisions about them. */
@@ -135,7 +148,10 @@ export interface Engine<A extends App> extends Service<A> {
   idle(): Promise<void>
   /** SHA-256 over all tables, in hexadecimal; equal tables have equal digests, whatever their history. */
   digest(): Promise<string>
-  /** Whether the engine takes requests. Checks its data directory, so that a readiness probe learns of a loss at once. */
+  /**
+   * Whether the engine takes requests. Checks its data directory, so that a readiness probe learns of a loss
+   * at once.
+   */
   health(): Promise<Health>
   /** A snapshot of the engine's counters, which live in memory; nothing is read. */
   stats(): EngineStats
@@ -166,8 +182,8 @@ export interface EngineStats {
   /** When the newest tree head was signed, in milliseconds since 1970; undefined if there is none. */
   readonly headAt: number | undefined
   /**
-   * When the last scrub of the whole log that found no damage ended, in milliseconds since 1970; undefined before the first,
-   * and without `audit`.
+   * When the last scrub of the whole log that found no damage ended, in milliseconds since 1970; undefined
+   * before the first, and without `audit`.
    */
   readonly scrubbedAt: number | undefined
   /** Records replayed when the engine started. */

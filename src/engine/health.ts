@@ -12,8 +12,8 @@ export type Health =
 const everyMs = 1_000
 
 /**
- * Checks that the data directory is as this process left it, once a second and whenever somebody asks. An engine that has lost
- * its directory stops at once, instead of at the next request.
+ * Checks that the data directory is as this process left it, once a second and whenever somebody asks. An
+ * engine that has lost its directory stops at once, instead of at the next request.
  */
 export class HealthCheck {
   readonly #storage: Storage

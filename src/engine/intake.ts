@@ -44,6 +44,7 @@ function tooManyWait(): HenceError {
   return new HenceError(
     'overloaded',
     'retry',
-    'Too many requests wait while another generation becomes live. Nothing was written: send the same request again a little later.',
+    'Too many requests wait while another generation becomes live. Nothing was written: send the same ' +
+      'request again a little later.',
   )
 }

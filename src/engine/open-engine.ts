@@ -10,11 +10,13 @@ import type { Engine, EngineOptions } from './engine.ts'
 import { startEngine } from './start.ts'
 
 /**
- * Opens an engine: recovers the log, restores the last checkpoint, derives the records after it, and is ready.
+ * Opens an engine: recovers the log, restores the last checkpoint, derives the records after it, and is
+ * ready.
  *
  * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
  *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `option-invalid` (change); `log-damaged`,
- *   `log-shorter-than-state`, `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`, `data-unusable` (operator)
+ *   `log-shorter-than-state`, `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`,
+ *   `data-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})

@@ -66,7 +66,8 @@ async function sendsNoneAgain(after: AppBundle, clock?: Clock): Promise<void> {
 
 test('an effect whose result is in the log before the new code asks for it is not sent again, whatever the order of its fields', async () => {
   const after = await greeter({ name: 'g2', textFirst: true, suffix: '@' })
-  // All records have the same log time, so that a request that moves to another partition comes after all of them.
+  // All records have the same log time, so that a request that moves to another partition comes after all of
+  // them.
   await sendsNoneAgain(after, { now: () => Date.UTC(2026, 0, 1) })
 })
 

@@ -1,7 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Clock, elapsed } from '../clock.ts'
 
-/** After so many milliseconds of deriving the event loop gets a turn, for signals and for those who ask how far the start is. */
+/**
+ * After so many milliseconds of deriving the event loop gets a turn, for signals and for those who ask how
+ * far the start is.
+ */
 const sliceMs = 50
 
 /** Who waits for a start. */
@@ -12,7 +15,8 @@ export interface StartWatch {
 }
 
 /**
- * Pauses for a start that derives: reports the progress, lets the event loop turn, and stops when the signal aborts.
+ * Pauses for a start that derives: reports the progress, lets the event loop turn, and stops when the signal
+ * aborts.
  * @param of how many records there are to derive
  * @returns to be called with the number of records that were derived
  */

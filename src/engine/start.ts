@@ -25,8 +25,8 @@ import { RequestPath } from './request-path.ts'
 import { RunningEngine } from './running-engine.ts'
 
 /**
- * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last checkpoint and the
- * log, and finishes what an earlier process left undone.
+ * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last
+ * checkpoint and the log, and finishes what an earlier process left undone.
  */
 export async function startEngine<A extends App>(
   options: EngineOptions<A>,
@@ -176,7 +176,10 @@ async function findLive(
   return { history, live, version, manifest }
 }
 
-/** All control records of a log: those of a checkpoint and those after it. Finishes one that an earlier process did not. */
+/**
+ * All control records of a log: those of a checkpoint and those after it. Finishes one that an earlier
+ * process did not.
+ */
 async function controlsOf(log: Log, saved: Checkpoint | undefined): Promise<readonly ControlFact[]> {
   const known = saved?.history ?? []
   const from = saved?.positions ?? everyPartition(log).map(() => 0)
@@ -188,12 +191,16 @@ async function controlsOf(log: Log, saved: Checkpoint | undefined): Promise<read
   return [...known, ...found.facts.filter(({ number }) => number >= known.length)]
 }
 
-/** `onCodeChange: 'continue'`: the code in force finishes what is under way, and the given code derives what comes from here on. */
+/**
+ * `onCodeChange: 'continue'`: the code in force finishes what is under way, and the given code derives what
+ * comes from here on.
+ */
 async function takeOver(path: RequestPath, log: Log, codes: Codes): Promise<void> {
   const { live } = path
   const { version } = codes
   const program = await codes.programOf(version)
-  // A timer that comes due in between would append a tick, and its events could stand on both sides of the control record.
+  // A timer that comes due in between would append a tick, and its events could stand on both sides of the
+  // control record.
   await path.quiesce(async () => {
     await live.checkpoint()
     checkTakeOver(live.store, live.program.app, program.app)
@@ -220,9 +227,10 @@ function codeChanged(before: string, now: string): HenceError {
   return new HenceError(
     'code-changed',
     'change',
-    `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ${now.slice(0, 12)}. Nothing was changed. ` +
-      'To continue from here with the new code, start with `--on-code-change continue`. To derive the past again as well, start the old code and ' +
-      'run `hence reprocess run`, which shows the differences before anything changes; or start with `--on-code-change reprocess`, which does not. ' +
-      '(In code: `onCodeChange`.)',
+    `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ` +
+      `${now.slice(0, 12)}. Nothing was changed. ` +
+      'To continue from here with the new code, start with `--on-code-change continue`. To derive the ' +
+      'past again as well, start the old code and run `hence reprocess run`, which shows the differences ' +
+      'before anything changes; or start with `--on-code-change reprocess`, which does not. (In code: `onCodeChange`.)',
   )
 }

@@ -2,8 +2,8 @@ import { type Clock, setAlarm } from '../clock.ts'
 import type { Timers } from '../derivation/timers.ts'
 
 /**
- * Lets timers go off on time although no record arrives: it decides when to append a tick, and to which partitions. A tick
- * derives nothing, but its log time sets off the timers of its partition.
+ * Lets timers go off on time although no record arrives: it decides when to append a tick, and to which
+ * partitions. A tick derives nothing, but its log time sets off the timers of its partition.
  */
 export class Ticker {
   readonly #clock: Clock

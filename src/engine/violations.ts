@@ -18,8 +18,8 @@ export interface Violations {
    */
   standing(constraint: string, key: string): Promise<Pick<Standing, 'limit' | 'claimed'>>
   /**
-   * Decides an open violation. This is a request like any other: it has an id, a principal and an offset in the log. The
-   * limit of a unique constraint stays 1: `limit-fixed`.
+   * Decides an open violation. This is a request like any other: it has an id, a principal and an offset in
+   * the log. The limit of a unique constraint stays 1: `limit-fixed`.
    */
   resolve(
     decision: ResolveInput,

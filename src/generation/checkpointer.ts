@@ -5,7 +5,10 @@ const fullAt = 4
 /** With so many checkpoints' rows in memory, a checkpoint that failed is not repeated. */
 const hopelessAt = 32
 
-/** Checkpoints a generation in the background whenever enough of its rows have changed, one checkpoint at a time. */
+/**
+ * Checkpoints a generation in the background whenever enough of its rows have changed, one checkpoint at a
+ * time.
+ */
 export class Checkpointer {
   readonly #generation: () => Generation
   readonly #rows: number
@@ -18,8 +21,8 @@ export class Checkpointer {
    * @param generation returns the generation to checkpoint, which may be replaced between two checkpoints
    * @param options.rows a checkpoint is due after so many changed rows
    * @param options.keptMs how long outcomes and traces are kept at least, in milliseconds of log time
-   * @param options.failed called with the error of a checkpoint, and whether it is hopeless to repeat it, since too many rows are
-   *   in memory; an error that it throws rejects the promises that were returned
+   * @param options.failed called with the error of a checkpoint, and whether it is hopeless to repeat it,
+   *   since too many rows are in memory; an error that it throws rejects the promises that were returned
    */
   constructor(
     generation: () => Generation,
@@ -46,7 +49,10 @@ export class Checkpointer {
     return this.#generation().state.dirtyCount > fullAt * this.#rows ? this.#saving : undefined
   }
 
-  /** Begins a checkpoint if one is due; returns what to wait for before more rows are changed, usually nothing. */
+  /**
+   * Begins a checkpoint if one is due; returns what to wait for before more rows are changed, usually
+   * nothing.
+   */
   saveIfDue(): Promise<void> | undefined {
     if (this.#saving) return this.room
     const generation = this.#generation()

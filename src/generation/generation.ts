@@ -32,7 +32,10 @@ export interface GenerationHost {
   readonly derivationMs?: number
 }
 
-/** One derivation of the whole log: the code, the state derived so far, and the processor that applies the next record. */
+/**
+ * One derivation of the whole log: the code, the state derived so far, and the processor that applies the
+ * next record.
+ */
 export class Generation implements Replayed {
   readonly number: number
   readonly #lineage: readonly number[]
@@ -108,8 +111,9 @@ export class Generation implements Replayed {
 
   /**
    * Forgets outcomes, traces, done effects and resolved violations that are older than they must be kept.
-   * @param keptMs how long they are kept, in milliseconds of log time. Log time never goes back: a replay must still recognise
-   *   duplicates in an old log, and a clock that is wrong for a while must not turn a decided id into a new one
+   * @param keptMs how long they are kept, in milliseconds of log time. Log time never goes back: a replay
+   *   must still recognise duplicates in an old log, and a clock that is wrong for a while must not turn a
+   *   decided id into a new one
    * @param limit how many of each kind are forgotten at most
    */
   prune(keptMs: number, limit: number): void {
@@ -150,8 +154,8 @@ export class Generation implements Replayed {
   }
 
   /**
-   * Drops everything in memory, and goes back to the last checkpoint with the code loaded anew: after an interruption nothing
-   * in memory can be relied on. Those who wait for requests go on waiting.
+   * Drops everything in memory, and goes back to the last checkpoint with the code loaded anew: after an
+   * interruption nothing in memory can be relied on. Those who wait for requests go on waiting.
    */
   async reload(): Promise<void> {
     await this.#saving?.catch(() => {})

@@ -12,12 +12,13 @@ import { indexOf, type TableShape } from '../state/table.ts'
 import { newIndexes } from './take-over.ts'
 
 /**
- * Checks whether new code can continue with the state that other code derived. This must happen before the log says that the
- * new code is in force: afterwards, neither version could start.
+ * Checks whether new code can continue with the state that other code derived. This must happen before the
+ * log says that the new code is in force: afterwards, neither version could start.
  *
  * @param store a whole checkpoint, with no events in flight
- * @throws HenceError `table-shape-changed` (change) if the key of a table has changed, or a new index cannot take one of its
- *   rows; `take-over-incomplete` (change) if a timer, a claim or an effect needs a definition that the new code lacks
+ * @throws HenceError `table-shape-changed` (change) if the key of a table has changed, or a new index cannot
+ *   take one of its rows; `take-over-incomplete` (change) if a timer, a claim or an effect needs a definition
+ *   that the new code lacks
  */
 export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: App): void {
   for (const table of after.tables.values()) {
@@ -85,8 +86,8 @@ function keyedOtherwise(old: Table, table: Table): HenceError {
   return new HenceError(
     'table-shape-changed',
     'change',
-    `The key of table "${table.name}" was ${shapeOf(old)}, and in the new code it is ${shapeOf(table)}, so the new code cannot ` +
-      `continue with the existing rows. ${otherwise}`,
+    `The key of table "${table.name}" was ${shapeOf(old)}, and in the new code it is ${shapeOf(table)}, ` +
+      `so the new code cannot continue with the existing rows. ${otherwise}`,
   )
 }
 
@@ -95,7 +96,8 @@ function notIndexed({ name, parts }: Table, index: string, rowKey: string, cause
   return new HenceError(
     'table-shape-changed',
     'change',
-    `The new index "${index}" cannot take the row of table "${name}" at ${key}: ${cause instanceof Error ? cause.message : cause} ${otherwise}`,
+    `The new index "${index}" cannot take the row of table "${name}" at ${key}: ` +
+      `${cause instanceof Error ? cause.message : cause} ${otherwise}`,
     { cause },
   )
 }
@@ -105,6 +107,7 @@ function incomplete(what: string, lacks: string): HenceError {
     'take-over-incomplete',
     'change',
     `The new code cannot continue: there is ${what}, and it does not define ${lacks}. Nothing was changed. ` +
-      'Restore the definition until nothing needs it, or derive everything again with the new code (`hence reprocess`).',
+      'Restore the definition until nothing needs it, or derive everything again with the new code ' +
+      '(`hence reprocess`).',
   )
 }

@@ -8,8 +8,8 @@ import { type MemoryStorage, memoryStorage } from '../testing/index.ts'
 const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/shelf.ts'))
 const { store } = apps
 
-// New code that continues where the old code stopped (`onCodeChange: 'continue'`). If it cannot, it must be refused before it
-// takes over, since afterwards neither version could start.
+// New code that continues where the old code stopped (`onCodeChange: 'continue'`). If it cannot, it must be
+// refused before it takes over, since afterwards neither version could start.
 
 const bare = await store('bare', { indexes: {} })
 const indexed = await store('indexed', { indexes: { byName: ['name'] } })

@@ -5,8 +5,8 @@ import { collectionsOf, indexOf } from '../state/table.ts'
 const entriesPerWrite = 10_000
 
 /**
- * Prepares a store that one version derived for the next: fills new indexes, and removes the collections of tables and indexes
- * that are gone. If it is interrupted, it can be repeated.
+ * Prepares a store that one version derived for the next: fills new indexes, and removes the collections of
+ * tables and indexes that are gone. If it is interrupted, it can be repeated.
  * @param store opened with the collections of both versions
  */
 export async function takeOverTables(store: Store, before: App, after: App): Promise<void> {

@@ -5,8 +5,8 @@ import { endsRightAfter } from './consistent-cut.ts'
 import { memoryLog } from './memory-log.ts'
 import { encodeControl, encodeEvent, encodeTick } from './record.ts'
 
-// A cut that keeps an event without its cause makes a log that no start accepts; a cut that drops more loses durable
-// records.
+// A cut that keeps an event without its cause makes a log that no start accepts; a cut that drops more loses
+// durable records.
 
 /** A record of a generated log. */
 interface Made {

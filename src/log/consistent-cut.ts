@@ -4,11 +4,12 @@ import { MergeByTime, type PartitionCursor } from './merge-by-time.ts'
 import { decodeRecord } from './record.ts'
 
 /**
- * Returns a consistent cut right after some records: by partition, the offset after the last record that is kept.
+ * Returns a consistent cut right after some records: by partition, the offset after the last record that is
+ * kept.
  *
- * A named partition ends after its record; the others keep records up to the latest log time of a named record. Then each
- * event whose cause lies outside the cut is dropped, with all records after it, so a named partition may end earlier too.
- * A control record is kept in all partitions or in none.
+ * A named partition ends after its record; the others keep records up to the latest log time of a named
+ * record. Then each event whose cause lies outside the cut is dropped, with all records after it, so a named
+ * partition may end earlier too. A control record is kept in all partitions or in none.
  *
  * @param named by partition, the offset of the record
  * @throws HenceError `token-unknown` (change), and what reading the log throws
@@ -23,7 +24,10 @@ export async function endsRightAfter(log: Log, named: ReadonlyMap<number, number
   }
   /** The number of the last control record that every partition has passed. */
   let passed = -1
-  /** Takes records up to one that is not wanted, a new control record, or an event whose cause is not kept so far. */
+  /**
+   * Takes records up to one that is not wanted, a new control record, or an event whose cause is not kept so
+   * far.
+   */
   const keep = ({ partition, batch, offset: from, available }: PartitionCursor): number => {
     const end = from + available
     for (let offset = from; offset < end; offset++) {
@@ -44,7 +48,8 @@ export async function endsRightAfter(log: Log, named: ReadonlyMap<number, number
   try {
     for (;;) {
       if ((await merge.advance(keep)) > 0) continue
-      // No partition gets any further: the missing causes never come, unless all stand before one control record.
+      // No partition gets any further: the missing causes never come, unless all stand before one control
+      // record.
       const control = controlAt(merge.cursors, log.partitions)
       if (control === undefined) return ends
       const wanted = merge.cursors.map(({ partition, offset, time }) => isWanted(partition, offset, time))

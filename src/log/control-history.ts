@@ -38,8 +38,8 @@ export function liveOf(history: readonly ControlFact[]): number {
 }
 
 /**
- * Returns a generation followed by its ancestors, whose corrections apply to it too. The parent is the generation that was
- * live at its promotion, or is live now if it was never promoted.
+ * Returns a generation followed by its ancestors, whose corrections apply to it too. The parent is the
+ * generation that was live at its promotion, or is live now if it was never promoted.
  */
 export function lineageOf(history: readonly ControlFact[], generation: number): readonly number[] {
   const first = history.find((fact) => fact.type === 'promotion' && fact.generation === generation)
@@ -53,7 +53,10 @@ export function versionOf(history: readonly ControlFact[], generation: number): 
   return history.findLast((fact) => fact.generation === generation)?.version
 }
 
-/** Returns the version of a generation's code at the beginning of the log; undefined if no control record says. */
+/**
+ * Returns the version of a generation's code at the beginning of the log; undefined if no control record
+ * says.
+ */
 export function baseOf(history: readonly ControlFact[], generation: number): string | undefined {
   const first = history.find((fact) => fact.generation === generation)
   if (first === undefined) return undefined
@@ -95,9 +98,11 @@ function otherRules(number: number, rules: number): HenceError {
   return new HenceError(
     'rules-unknown',
     'operator',
-    `Control record ${number} of the log puts the rules of deriving number ${rules} in force, and this version of Hence has ${rulesNow}. ` +
+    `Control record ${number} of the log puts the rules of deriving number ${rules} in force, and this ` +
+      `version of Hence has ${rulesNow}. ` +
       (rules > rulesNow
         ? 'Use the version of Hence that wrote it, or a later one.'
-        : 'No release has written such a log: export its requests with the version that wrote it, and import them into a new one.'),
+        : 'No release has written such a log: export its requests with the version that wrote it, and ' +
+          'import them into a new one.'),
   )
 }

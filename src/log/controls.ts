@@ -37,8 +37,8 @@ export async function findControls(log: Log, from: readonly number[]): Promise<F
 
 /**
  * Writes a control record to partitions in which nothing is under way.
- * @throws HenceError `log-write-failed` (retry): it is in none of them; `control-unfinished` (operator): it is in some, and
- *   must be written to the others before anything else is
+ * @throws HenceError `log-write-failed` (retry): it is in none of them; `control-unfinished` (operator): it
+ *   is in some, and must be written to the others before anything else is
  */
 export async function appendControl(
   log: Log,
@@ -54,8 +54,8 @@ export async function appendControl(
       throw new HenceError(
         'control-unfinished',
         'operator',
-        `A change of code or generation is in ${i} of ${partitions.length} partitions, and could not be written to partition ${partition}: ${error.message} ` +
-          'The next start finishes it.',
+        `A change of code or generation is in ${i} of ${partitions.length} partitions, and could not be ` +
+          `written to partition ${partition}: ${error.message} The next start finishes it.`,
         { cause: error },
       )
     }

@@ -2,8 +2,8 @@ import { HenceError } from '../failure.ts'
 import type { Link, Log } from './log.ts'
 
 /**
- * Checks that batches which something was derived from are those of a log, and not of another branch of it: of a copy that went
- * on by itself. The hash before a batch covers all of its partition before it.
+ * Checks that batches which something was derived from are those of a log, and not of another branch of it:
+ * of a copy that went on by itself. The hash before a batch covers all of its partition before it.
  * @param links by partition
  * @returns the first partition that has another batch there; undefined if there is none
  */
@@ -26,7 +26,8 @@ export function ofOtherBranch(partition: number): HenceError {
   return new HenceError(
     'state-of-another-log',
     'operator',
-    `The derived state was derived from other records of partition ${partition} than this log has: it is that of a copy of the ` +
-      'directory that went on by itself. Restore the right log, or remove the folder `state`: it is derived again from the log.',
+    `The derived state was derived from other records of partition ${partition} than this log has: it is ` +
+      'that of a copy of the directory that went on by itself. Restore the right log, or remove the ' +
+      'folder `state`: it is derived again from the log.',
   )
 }

@@ -1,25 +1,25 @@
 /**
  * The log contract: everything that the rest of Hence may ask of a log.
  *
- * A log has a fixed number of partitions. A partition is a totally ordered sequence of records, each at an offset
- * 0, 1, 2 … without gaps. A record is bytes; the log does not interpret it.
+ * A log has a fixed number of partitions. A partition is a totally ordered sequence of records, each at an
+ * offset 0, 1, 2 … without gaps. A record is bytes; the log does not interpret it.
  *
  * Every log guarantees, and `logConformance` (in `hence/testing`) checks:
  *
  * - **Atomic.** The records of one `append` are next to each other in the log, or none of them is there.
- * - **Durable.** When `append` resolves, its records survive a crash of the process and, with an honest fsync, a loss of
- *   power.
+ * - **Durable.** When `append` resolves, its records survive a crash of the process and, with an honest
+ *   fsync, a loss of power.
  * - **In order of the calls.** Of two appends to one partition, the first call comes first in the log.
- * - **Time never goes backwards.** Within a partition log time never decreases. A record appended after another became
- *   durable, in any partition, never has an earlier time than that.
+ * - **Time never goes backwards.** Within a partition log time never decreases. A record appended after
+ *   another became durable, in any partition, never has an earlier time than that.
  * - **Nothing silent.** A damaged record is an error that names file and byte; it is never skipped.
  *
- * Callers guarantee that a log is open once at a time, and that buffers passed to `append` do not change until it settles.
- * Nobody checks whether records make sense.
+ * Callers guarantee that a log is open once at a time, and that buffers passed to `append` do not change
+ * until it settles. Nobody checks whether records make sense.
  *
- * When `append` rejects, its records are in the log whole or not at all; the next `read` shows which. A log recovers by
- * itself on the next use, so the contract has no method for it. At-least-once appends are enough for the rest of Hence,
- * because derivations ignore duplicates.
+ * When `append` rejects, its records are in the log whole or not at all; the next `read` shows which. A log
+ * recovers by itself on the next use, so the contract has no method for it. At-least-once appends are enough
+ * for the rest of Hence, because derivations ignore duplicates.
  */
 export interface Log {
   /** Made with the log and never changed: 32 lower-case hexadecimal digits. */
@@ -28,14 +28,14 @@ export interface Log {
   readonly partitions: number
   /**
    * Appends records, at least one, to a partition; resolves when they are durable.
-   * @param decided all records of the partition below this offset were derived, and their outcomes may have been sent;
-   *   default: what an earlier append said. It never goes back
+   * @param decided all records of the partition below this offset were derived, and their outcomes may have
+   *   been sent; default: what an earlier append said. It never goes back
    * @throws HenceError `log-write-failed` (retry), `log-closed` (retry), `record-too-large` (change)
    */
   append(partition: number, records: readonly Uint8Array[], decided?: number): Promise<Appended>
   /**
-   * Reads the durable records from an offset on, in order, up to the end of the log when the reading gets there. The first
-   * batch may begin before `from`, never after it.
+   * Reads the durable records from an offset on, in order, up to the end of the log when the reading gets
+   * there. The first batch may begin before `from`, never after it.
    * @throws HenceError `log-damaged` (operator), `offset-out-of-range` (operator) if `from` is past the end
    */
   read(partition: number, from: number): AsyncIterable<Batch>
@@ -71,7 +71,10 @@ export interface Batch {
   readonly time: number
   /** All records of the partition below this offset had been derived when the batch was written. */
   readonly decided: number
-  /** The hash that covers everything in the partition before the batch, 32 bytes, if the log is a chain of hashes. */
+  /**
+   * The hash that covers everything in the partition before the batch, 32 bytes, if the log is a chain of
+   * hashes.
+   */
   readonly before?: Buffer
   readonly records: readonly Buffer[]
 }

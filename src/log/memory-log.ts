@@ -5,8 +5,8 @@ import type { Appended, Batch, Log } from './log.ts'
 import { LogTime } from './log-time.ts'
 
 /**
- * A log in memory, for tests and experiments: it keeps every promise of the contract except to outlive its process. It
- * copies records when they are appended.
+ * A log in memory, for tests and experiments: it keeps every promise of the contract except to outlive its
+ * process. It copies records when they are appended.
  */
 export function memoryLog(
   options: { readonly partitions?: number; readonly clock?: Clock; readonly id?: string } = {},

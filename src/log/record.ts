@@ -1,4 +1,5 @@
-// This file is longer than 400 lines, because each record's layout stands above the code that reads and writes it.
+// This file is longer than 400 lines, because each record's layout stands above the code that reads and
+// writes it.
 import { HenceError } from '../failure.ts'
 
 /**
@@ -71,8 +72,8 @@ import { HenceError } from '../failure.ts'
  *   +------------------------------
  *     kind 3: control; 6: correction; 7: ruling; 8: mark; flags are reserved and zero
  *
- * A reader stops at a kind or flag that it does not know; it never skips one. Flag bit 7 is reserved in every kind for an
- * area of extension fields.
+ * A reader stops at a kind or flag that it does not know; it never skips one. Flag bit 7 is reserved in every
+ * kind for an area of extension fields.
  */
 export type LogRecord =
   | RequestRecord
@@ -142,7 +143,10 @@ export interface ResultRecord {
   readonly text: string
 }
 
-/** Written to every partition when nothing is under way: all records before it are derived before any after it. */
+/**
+ * Written to every partition when nothing is under way: all records before it are derived before any after
+ * it.
+ */
 export interface ControlRecord {
   readonly kind: 'control'
   readonly generation: number
@@ -150,8 +154,9 @@ export interface ControlRecord {
 }
 
 /**
- * The number of Hence's own rules of deriving, which decide with the app's code what a log derives. Raise it when a change would
- * derive something else from an existing log. 2: a key is serial across waits; a result reaches one input.
+ * The number of Hence's own rules of deriving, which decide with the app's code what a log derives. Raise it
+ * when a change would derive something else from an existing log. 2: a key is serial across waits; a result
+ * reaches one input.
  */
 export const rulesNow = 2
 
@@ -200,8 +205,8 @@ interface RulingRecord {
 }
 
 /**
- * A derivation of an earlier record of the same partition counts as one that threw, for as long as this code derives it: it
- * took too long, needed too much memory or stack, or an operator ruled it out.
+ * A derivation of an earlier record of the same partition counts as one that threw, for as long as this code
+ * derives it: it took too long, needed too much memory or stack, or an operator ruled it out.
  */
 export interface Ruling {
   /** SHA-256 of the bundle that it binds, in hexadecimal. */
@@ -209,8 +214,8 @@ export interface Ruling {
   /** The offset of the record. */
   readonly offset: number
   /**
-   * Counts the derivations of that record, from 0: its timers, the record itself, the events that follow in its partition.
-   * Left out where an operator ruled: then all derivations of the record's own kind.
+   * Counts the derivations of that record, from 0: its timers, the record itself, the events that follow in
+   * its partition. Left out where an operator ruled: then all derivations of the record's own kind.
    */
   readonly n?: number
   /** The derivation's kind, and the type and key of its message, for people. */
@@ -430,7 +435,8 @@ export function eventIn(
 
 /**
  * Reads a record.
- * @throws HenceError `record-unreadable` (operator) for a kind, flag or length that this version does not know
+ * @throws HenceError `record-unreadable` (operator) for a kind, flag or length that this version does not
+ *   know
  */
 export function decodeRecord(bytes: Buffer): LogRecord {
   const kind = bytes[0]

@@ -12,7 +12,8 @@ interface RecordAt {
 }
 
 /**
- * Reads some records of a partition, in order. One call for many records costs far less than a reading for each.
+ * Reads some records of a partition, in order. One call for many records costs far less than a reading for
+ * each.
  * @param offsets ascending
  * @throws HenceError `log-damaged`, `offset-out-of-range` (operator), `log-read-failed` (retry)
  */
@@ -91,6 +92,7 @@ export function otherRecord(partition: number, offset: number, what: string): He
   return new HenceError(
     'log-damaged',
     'operator',
-    `Record ${offset} of partition ${partition} should be ${what}, and is not. \`hence doctor\` shows what can be done.`,
+    `Record ${offset} of partition ${partition} should be ${what}, and is not. \`hence doctor\` shows ` +
+      'what can be done.',
   )
 }

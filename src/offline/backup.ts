@@ -40,7 +40,10 @@ export interface RestoreOptions extends LongWork {
    * in its partition.
    */
   readonly at?: readonly Position[] | undefined
-  /** A file with the signing key of the log, PEM: it is in no backup. Without it, the copy signs no heads at first. */
+  /**
+   * A file with the signing key of the log, PEM: it is in no backup. Without it, the copy signs no heads at
+   * first.
+   */
   readonly key?: string | undefined
   /** Makes a new signing key. Everybody who checks needs its public half. */
   readonly newKey?: boolean | undefined
@@ -63,10 +66,10 @@ export interface Copied {
 }
 
 /**
- * Copies a data directory without its derived state and without the signing key (the log, code, corrections of promotions,
- * API keys, signed heads and the public key), then reads the copy back and checks it. The copy holds all that was
- * acknowledged before the call, and no event without its cause. If it fails or is aborted, it removes what it
- * has written.
+ * Copies a data directory without its derived state and without the signing key (the log, code, corrections
+ * of promotions, API keys, signed heads and the public key), then reads the copy back and checks it. The copy
+ * holds all that was acknowledged before the call, and no event without its cause. If it fails or is aborted,
+ * it removes what it has written.
  * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator),
  *   `log-read-failed` (retry)
  */

@@ -31,7 +31,9 @@ export async function checkPromotions(
     if (found === corrections) continue
     for (const name of missing) {
       const file = join(data, name)
-      const message = `The log has ${found} of ${corrections} corrections of promotion ${number}, and ${file}, which has the others, is missing. Put it back from a copy.`
+      const message =
+        `The log has ${found} of ${corrections} corrections of promotion ${number}, and ` +
+        `${file}, which has the others, is missing. Put it back from a copy.`
       flaws.push({ code: 'corrections-lost', message, file })
     }
   }

@@ -17,7 +17,8 @@ export async function snapshotData(directory: string): Promise<LogSnapshot> {
   throw new HenceError(
     'no-log',
     'change',
-    `The directory ${resolve(directory)} ${what}. Give the data directory of the app: the one that \`hence start\` uses.`,
+    `The directory ${resolve(directory)} ${what}. Give the data directory of the app: the one that ` +
+      `\`hence start\` uses.`,
   )
 }
 

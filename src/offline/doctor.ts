@@ -134,7 +134,8 @@ function addRuling(partition: number, { offset, type, version, message }: Ruling
   add(
     'warning',
     'derivation-ruled',
-    `Record ${partition}:${offset} (${type}) counts as failed for version ${version.slice(0, 12)} of the code: ${message}`,
+    `Record ${partition}:${offset} (${type}) counts as failed for version ${version.slice(0, 12)} of the ` +
+      `code: ${message}`,
     { todo: 'If that code is in force, mend it and promote it: the record is then derived, and corrected.' },
   )
 }
@@ -147,7 +148,8 @@ function addSuspect(data: string, add: AddFinding): void {
   const times = begun === 1 ? 'A process' : `${begun} processes in a row`
   add('warning', 'derivation-suspected', `${times} died at record ${partition}:${offset}.`, {
     todo:
-      'Start again: after two deaths the record is derived in a process of its own, and ruled on if it ends that too. ' +
+      'Start again: after two deaths the record is derived in a process of its own, and ruled on if it ' +
+      'ends that too. ' +
       `By hand: \`hence rule ${partition}:${offset}\`.`,
   })
 }
@@ -219,8 +221,8 @@ export async function readToDamage(
 
 function costOf(truncation: Truncation): string {
   return (
-    'Put the file back from a copy of the data directory. If there is none, `hence doctor --repair` can end the partition ' +
-    `before the damage and set aside what follows. That loses ${lossOf(truncation)}.`
+    'Put the file back from a copy of the data directory. If there is none, `hence doctor --repair` can ' +
+    `end the partition before the damage and set aside what follows. That loses ${lossOf(truncation)}.`
   )
 }
 

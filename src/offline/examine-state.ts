@@ -70,8 +70,8 @@ async function examineControls({
     add(
       'mended',
       'control-unfinished',
-      `Control record ${record.control.number} (${record.control.type}) is missing in ${missing.length} of ${ends.length} partitions. ` +
-        'The next start writes it there before anything else.',
+      `Control record ${record.control.number} (${record.control.type}) is missing in ${missing.length} ` +
+        `of ${ends.length} partitions. The next start writes it there before anything else.`,
     )
   }
   for (const { code, message, ...place } of await checkPromotions(data, log, facts)) {
@@ -128,18 +128,22 @@ async function examineGeneration(
     add(
       'wrong',
       'log-shorter-than-state',
-      `Partition ${ahead} ends at offset ${ends[ahead]}, but the tables of generation ${generation} were derived from ${positions[ahead]} records: a part of the log is missing.`,
+      `Partition ${ahead} ends at offset ${ends[ahead]}, but the tables of generation ${generation} were ` +
+        `derived from ${positions[ahead]} records: a part of the log is missing.`,
       { generation, todo: 'Put the log back from a copy. Only if there is none, remove the folder `state`.' },
     )
   } else if (isWhole && (await otherBranch(logOfSnapshot(snapshot), linksOf(checkpoint))) !== undefined) {
     addUseless(
       'state-of-another-log',
-      `The derived state of generation ${generation} was derived from other records than this log has: it is that of a copy of the directory that went on by itself.`,
+      `The derived state of generation ${generation} was derived from other records than this log has: it ` +
+        'is that of a copy of the directory that went on by itself.',
     )
     return undefined
   } else {
     const behind = positions.reduce((sum, at, partition) => sum + ((ends[partition] ?? at) - at), 0)
-    const message = `Generation ${generation}, ${roleText(role)}, can be read. The next start derives the ${behind} records behind its checkpoint.`
+    const message =
+      `Generation ${generation}, ${roleText(role)}, can be read. The next start derives the ` +
+      `${behind} records behind its checkpoint.`
     add('fine', 'state', message, { generation })
   }
   return checkpoint
@@ -188,7 +192,9 @@ async function examineCode(
     if (kept.has(version)) {
       add('fine', 'code', `The code of version ${name}, of generation ${generation}, is kept.`)
     } else if (!isKept || version === inForce) {
-      const message = `The code of version ${name}, of generation ${generation}, is not kept here. A start with it keeps it.`
+      const message =
+        `The code of version ${name}, of generation ${generation}, is not kept here. A ` +
+        'start with it keeps it.'
       add('fine', 'code-not-kept', message)
     } else {
       add(

@@ -1,8 +1,8 @@
 /** Something that the doctor has found. */
 export interface Finding {
   /**
-   * `fine`: in order. `warning`: it works, but should be changed. `mended`: the next start mends it. `wrong`: the
-   * next start refuses it, or fails over it later.
+   * `fine`: in order. `warning`: it works, but should be changed. `mended`: the next start mends it. `wrong`:
+   * the next start refuses it, or fails over it later.
    */
   readonly level: 'fine' | 'warning' | 'mended' | 'wrong'
   /** A stable word for programs to match on. */

@@ -1,7 +1,7 @@
 /**
  * Work on a data directory at rest: all that the command line does to one, as functions. None of them prints;
- * each reports its progress to a callback, and stops when a signal is aborted. All but `repair` and `rule` may run beside
- * a process that has the directory open.
+ * each reports its progress to a callback, and stops when a signal is aborted. All but `repair` and `rule`
+ * may run beside a process that has the directory open.
  */
 export type { Flaw } from '../audit/verify.ts'
 export type { Position } from '../log/log.ts'

@@ -64,7 +64,9 @@ async function endPartition(
   report({
     level: 'warning',
     code: 'partition-ended',
-    message: `Partition ${partition} now ends at offset ${offset}. The part that was cut off is in ${copies.join(', ')}.`,
+    message:
+      `Partition ${partition} now ends at offset ${offset}. The part that was cut off is in ` +
+      `${copies.join(', ')}.`,
   })
 }
 

@@ -28,10 +28,10 @@ export interface RuledRecord {
 }
 
 /**
- * Rules out the derivation of a record, by the code in force: it counts as failed, and the next start goes on after it. For a
- * record that stops each start before Hence can rule on it by itself.
- * @throws HenceError `data-in-use` (retry); `token-unknown`, `ruling-refused`, `code-not-kept` (change); `no-log` (change);
- *   `log-damaged` (operator)
+ * Rules out the derivation of a record, by the code in force: it counts as failed, and the next start goes on
+ * after it. For a record that stops each start before Hence can rule on it by itself.
+ * @throws HenceError `data-in-use` (retry); `token-unknown`, `ruling-refused`, `code-not-kept` (change);
+ *   `no-log` (change); `log-damaged` (operator)
  */
 export async function rule({ data, record: token, reason }: RuleOptions): Promise<RuledRecord> {
   const holder = await lockHolderOf(data)
@@ -93,7 +93,8 @@ function refused(token: string, why: string): HenceError {
   return new HenceError(
     'ruling-refused',
     'change',
-    `Record ${token} cannot be ruled out: ${why}. Nothing was written. If it stops each start, promote code that can derive it.`,
+    `Record ${token} cannot be ruled out: ${why}. Nothing was written. If it stops each start, promote ` +
+      'code that can derive it.',
   )
 }
 
@@ -101,7 +102,8 @@ function unknownRecord(token: string): HenceError {
   return new HenceError(
     'token-unknown',
     'change',
-    `The log has no record ${JSON.stringify(token)}. Give a position as in 0:1234; alarms and \`hence log cat\` show positions.`,
+    `The log has no record ${JSON.stringify(token)}. Give a position as in 0:1234; alarms and \`hence log ` +
+      `cat\` show positions.`,
   )
 }
 

@@ -147,7 +147,9 @@ function reasonAgainst(
     const reason = `the code of version ${version.slice(0, 12)} is not kept`
     // Only a log that begins with a record of its code was derived by code that is kept.
     if (facts[0]?.type === 'version' && facts[0].before === undefined) {
-      const message = `Generation ${generation} cannot be derived again: ${reason}. Put \`code/${version}.js\` back from a copy.`
+      const message =
+        `Generation ${generation} cannot be derived again: ${reason}. Put ` +
+        `\`code/${version}.js\` back from a copy.`
       flaws.push({ code: 'code-not-kept', message, generation })
     }
     return reason
@@ -190,8 +192,10 @@ async function deriveAgain(
   for (const [table, digest] of again.tables) {
     if (stored.tables.get(table) === digest) continue
     const message =
-      `Table "${table}" of generation ${generation} is not what the log and the code derive. Remove the folder \`state\` ` +
-      'while no process runs: the next start derives it again. Then find out who wrote to it, or what in the code is not deterministic.'
+      `Table "${table}" of generation ${generation} is not what the log and the code derive. Remove the ` +
+      `folder \`state\` ` +
+      'while no process runs: the next start derives it again. Then find out who wrote to it, or what in ' +
+      'the code is not deterministic.'
     flaws.push({ code: 'table-differs', message, generation })
   }
   return { tables: again.tables.size, records: again.records, isDrained: again.isDrained }

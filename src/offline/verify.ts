@@ -21,8 +21,8 @@ export interface VerifyOptions extends LongWork {
   /** Files of signed heads, one head a line, to check besides those in the data directory. */
   readonly heads?: readonly string[] | undefined
   /**
-   * The public key that the heads are checked with, or several of one signer. Default: `audit/public-key.pem` of the data
-   * directory, and those of its earlier keys beside it.
+   * The public key that the heads are checked with, or several of one signer. Default: `audit/public-key.pem`
+   * of the data directory, and those of its earlier keys beside it.
    */
   readonly key?: KeyObject | readonly KeyObject[] | undefined
   /** Whether to derive all tables again and compare them. Default true. */

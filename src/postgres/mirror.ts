@@ -33,7 +33,8 @@ export class Mirror {
   async make(client: Client, anew: boolean): Promise<void> {
     if (anew) await client.query(`DROP TABLE IF EXISTS ${this.#table}`)
     await client.query(
-      `CREATE TABLE IF NOT EXISTS ${this.#table} (${this.#definitions()}, value jsonb NOT NULL, PRIMARY KEY (${this.#columns}))`,
+      `CREATE TABLE IF NOT EXISTS ${this.#table} (${this.#definitions()}, value jsonb NOT NULL, PRIMARY ` +
+        `KEY (${this.#columns}))`,
     )
   }
 
@@ -43,7 +44,8 @@ export class Mirror {
     const gone = rows.filter(({ json }) => json === undefined)
     if (there.length > 0) {
       await client.query(
-        `INSERT INTO ${this.#table} SELECT * FROM ${this.#unnest(true)} ON CONFLICT (${this.#columns}) ${this.#update()}`,
+        `INSERT INTO ${this.#table} SELECT * FROM ${this.#unnest(true)} ON CONFLICT (${this.#columns}) ` +
+          `${this.#update()}`,
         this.#values(there, true),
       )
     }
@@ -73,11 +75,13 @@ export class Mirror {
   async replace(client: Client): Promise<void> {
     const gathered = this.#gathered
     await client.query(
-      `DELETE FROM ${this.#table} AS old WHERE NOT EXISTS (SELECT FROM ${gathered} AS new WHERE ${this.#same('old', 'new')})`,
+      `DELETE FROM ${this.#table} AS old WHERE NOT EXISTS (SELECT FROM ${gathered} AS new WHERE ` +
+        `${this.#same('old', 'new')})`,
     )
     // Two keys that differ in a NUL become one key in PostgreSQL; then one of them is kept.
     await client.query(
-      `INSERT INTO ${this.#table} SELECT DISTINCT ON (${this.#columns}) * FROM ${gathered} ON CONFLICT (${this.#columns}) ${this.#update()}`,
+      `INSERT INTO ${this.#table} SELECT DISTINCT ON (${this.#columns}) * FROM ${gathered} ON CONFLICT ` +
+        `(${this.#columns}) ${this.#update()}`,
     )
   }
 

@@ -193,7 +193,8 @@ class Relay {
 
   async #undecided(client: Client): Promise<WaitingRow[]> {
     const { rows } = await client.query(
-      `SELECT number, id, type, input::text, principal FROM ${this.#name} WHERE decided_at IS NULL ORDER BY number LIMIT $1`,
+      `SELECT number, id, type, input::text, principal FROM ${this.#name} WHERE decided_at IS NULL ORDER ` +
+        'BY number LIMIT $1',
       [this.#options.batch],
     )
     return rows

@@ -258,7 +258,8 @@ class Sink implements PostgresSink {
         await inTransaction(client, async () => {
           await apply(client, mirrors, batch.rows)
           const { rowCount } = await client.query(
-            `UPDATE ${this.#positions} SET position = $1, changed_at = now() WHERE name = $2 AND position = $3 AND log = $4`,
+            `UPDATE ${this.#positions} SET position = $1, changed_at = now() WHERE name = $2 AND position ` +
+              '= $3 AND log = $4',
             [batch.position, this.#name, position, log],
           )
           if (rowCount !== 1) throw new Error('another process has changed the position in the target')
@@ -302,8 +303,8 @@ function mirrorsOf(
       throw new HenceError(
         'option-invalid',
         'change',
-        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, and its name in PostgreSQL must ` +
-          'have at most 63 bytes and be used by no other table of the sink.',
+        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, and its ` +
+          'name in PostgreSQL must have at most 63 bytes and be used by no other table of the sink.',
       )
     }
     taken.add(target)

@@ -7,7 +7,8 @@ import { memoryStorage } from '../testing/index.ts'
 
 const { credits } = appsOf<typeof made>(import.meta.resolve('../../test/apps/credits.ts'))
 
-// A channel keeps the order in which the code of its generation emits, wherever the log has places for some of the events.
+// A channel keeps the order in which the code of its generation emits, wherever the log has places for some
+// of the events.
 
 const cases = [
   ['opens first', { cents: 500, seen: 0 }],

@@ -16,7 +16,10 @@ export interface Checkpoint extends SavedTraces {
   readonly positions: readonly number[]
   readonly time: number
   readonly channels: readonly SavedChannel[]
-  /** By partition: the last batch of the log that was derived from, with its hash in hexadecimal; null where there is none. */
+  /**
+   * By partition: the last batch of the log that was derived from, with its hash in hexadecimal; null where
+   * there is none.
+   */
   readonly links: readonly ({ readonly offset: number; readonly hash: string } | null)[]
   /** Log time of the last record of each partition. */
   readonly times: readonly number[]

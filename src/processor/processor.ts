@@ -1,4 +1,5 @@
-// This file is longer than 400 lines, because everything that moves a position stands here, so that it moves in one step.
+// This file is longer than 400 lines, because everything that moves a position stands here, so that it moves
+// in one step.
 import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import type { Emission } from '../derivation/chain.ts'
@@ -167,7 +168,10 @@ export class Processor {
     this.#recordContext.underWay = undefined
   }
 
-  /** The interruption of the record that is being derived, where its derivations are watched: of the one under way. */
+  /**
+   * The interruption of the record that is being derived, where its derivations are watched: of the one under
+   * way.
+   */
   interruption(): Interruption {
     const { partition, offset, underWay } = this.#recordContext
     const interruption = new Interruption('derivation-too-long', underWay?.derivation)
@@ -218,8 +222,8 @@ export class Processor {
    *
    * @returns `early` for an event whose cause has not been derived yet: then nothing was done
    * @throws HenceError `divergence`, `channel-gap`, `unknown-message`, `state-unreadable` (operator); then
-   *   nothing of the record was applied. Interruption, which names the record; then no part of this generation may be used
-   *   any more until it is reloaded
+   *   nothing of the record was applied. Interruption, which names the record; then no part of this
+   *   generation may be used any more until it is reloaded
    */
   apply(partition: number, offset: number, time: number, record: LogRecord): Applied | 'early' {
     this.#positions.checkNext(partition, offset)

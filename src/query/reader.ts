@@ -70,7 +70,8 @@ export class Reader {
       throw new HenceError(
         'query-invalid',
         'change',
-        `A query of table "${name}" is an object, for example { prefix: [...], limit: 10 }, not ${JSON.stringify(query)}.`,
+        `A query of table "${name}" is an object, for example { prefix: [...], limit: 10 }, not ` +
+          `${JSON.stringify(query)}.`,
       )
     }
     return table.scan(query).map(({ key, value }) => ({ key, value: this.#out(name, value) as never }))

@@ -261,8 +261,8 @@ export class CandidateChild implements Candidate {
     const error = new HenceError(
       'reprocess-failed',
       'operator',
-      `The process that derives generation ${this.#generation} is gone: ${why}. Its last checkpoint is kept, and requests are ` +
-        'served as before; `hence reprocess resume` continues from there.',
+      `The process that derives generation ${this.#generation} is gone: ${why}. Its last checkpoint is ` +
+        'kept, and requests are served as before; `hence reprocess resume` continues from there.',
     )
     connection.lose(this.#ended ?? error)
     this.#fail(error)

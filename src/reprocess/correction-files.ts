@@ -149,7 +149,7 @@ function lost(promotion: number, name: string): HenceError {
   return new HenceError(
     'corrections-lost',
     'operator',
-    `The log lacks some corrections of promotion ${promotion}, and \`${name}\` in the data directory is missing or has changed. ` +
-      'Put that file back from a backup.',
+    `The log lacks some corrections of promotion ${promotion}, and \`${name}\` in the data directory is ` +
+      'missing or has changed. Put that file back from a backup.',
   )
 }

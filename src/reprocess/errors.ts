@@ -40,8 +40,8 @@ export function sameCode(version: string): HenceError {
   return new HenceError(
     'reprocess-same-code',
     'change',
-    `Version ${version.slice(0, 12)} of the code is already live. Add \`--again\` to derive everything again with it, ` +
-      'for example to see that nothing differs.',
+    `Version ${version.slice(0, 12)} of the code is already live. Add \`--again\` to derive everything ` +
+      'again with it, for example to see that nothing differs.',
   )
 }
 

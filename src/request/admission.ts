@@ -41,8 +41,8 @@ interface WaitingSender {
 }
 
 /**
- * The requests that were admitted and are not decided yet, with their senders: bounds their bytes, lets every retry wait
- * beside the first sender, and answers all of them.
+ * The requests that were admitted and are not decided yet, with their senders: bounds their bytes, lets every
+ * retry wait beside the first sender, and answers all of them.
  */
 export class Admission {
   readonly #queueBytesMax: number
@@ -67,8 +67,8 @@ export class Admission {
   }
 
   /**
-   * Finds whether a request is a retry: its first sending is still under way (`first`), the log has it (`stored`), or
-   * both. A request that was never sent before has neither.
+   * Finds whether a request is a retry: its first sending is still under way (`first`), the log has it
+   * (`stored`), or both. A request that was never sent before has neither.
    */
   sentBefore(identity: Identity): SentBefore {
     return { first: this.#inFlight.get(identity), stored: this.#storedOutcome(identity) }
@@ -159,8 +159,8 @@ export class Admission {
   }
 
   /**
-   * An append failed: rejects the senders of its request with a retryable error, and keeps the id until it is known
-   * whether the log has the request, so that a retry cannot be appended meanwhile.
+   * An append failed: rejects the senders of its request with a retryable error, and keeps the id until it is
+   * known whether the log has the request, so that a retry cannot be appended meanwhile.
    */
   uncertain(identity: Identity, error: HenceError): void {
     const entry = this.#inFlight.get(identity)
@@ -222,8 +222,8 @@ function checkSame(identity: Identity, first: SentMessage, sent: SentMessage): v
   throw new HenceError(
     'request-id-reused',
     'change',
-    `The request id ${requestIdOf(identity)} was sent before with other content, as "${first.type}". Nothing was changed: ` +
-      'a new request needs a new id, and a retry must send the same input.',
+    `The request id ${requestIdOf(identity)} was sent before with other content, as "${first.type}". ` +
+      'Nothing was changed: a new request needs a new id, and a retry must send the same input.',
   )
 }
 

@@ -64,7 +64,8 @@ export function inputOf(type: string, value: unknown, realm: Realm): Input {
 
 /**
  * Validates an input. This happens once: replays use the stored output and not the schema.
- * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`, `key-too-long` (change)
+ * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`,
+ *   `key-too-long` (change)
  */
 export function messageOf(request: AdmittedDefinition, input: Input, realm: Realm): AdmittedRequest {
   const { name: type, version = 1 } = request

@@ -8,8 +8,8 @@ const aheadMsMax = 5 * 60 * 1000
 export const keptMsBeyondWindow = 10 * 60 * 1000
 
 /**
- * Refuses an id older than the window, since its outcome may have been pruned, and one from a clock that is too
- * far ahead, since its outcome would be kept too long. Ids that contain no time pass.
+ * Refuses an id older than the window, since its outcome may have been pruned, and one from a clock that is
+ * too far ahead, since its outcome would be kept too long. Ids that contain no time pass.
  * @param now log time
  * @throws HenceError `request-id-expired`, `request-id-from-the-future` (change)
  */
@@ -20,8 +20,9 @@ export function checkWindow(identity: Identity, now: number, windowMs: number): 
     throw new HenceError(
       'request-id-expired',
       'change',
-      `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, longer ago than outcomes are kept, ` +
-        'so it is unknown whether it was decided. Check the data, and send a new request if it is still wanted.',
+      `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, longer ago than ` +
+        'outcomes are kept, so it is unknown whether it was decided. Check the data, and send a new ' +
+        'request if it is still wanted.',
     )
   }
   if (made > now + aheadMsMax) {

@@ -23,8 +23,8 @@ const retryMsMin = 20
 const retryMsMax = 5_000
 
 /**
- * The queue before one partition of the log. Records that arrive while a batch is being fsynced gather for the next one
- * (group commit).
+ * The queue before one partition of the log. Records that arrive while a batch is being fsynced gather for
+ * the next one (group commit).
  */
 export class PartitionWriter {
   readonly partition: number
@@ -100,7 +100,8 @@ export class PartitionWriter {
   }
 
   /**
-   * Puts the events and corrections that the log lacks first, since later ones of the same channel may already be queued.
+   * Puts the events and corrections that the log lacks first, since later ones of the same channel may
+   * already be queued.
    */
   requeue(missing: readonly OutgoingRecord[]): void {
     const others = this.#queue.filter(({ record: { kind } }) => kind !== 'event' && kind !== 'correction')

@@ -13,8 +13,8 @@ export interface AppBundle<A extends App = App> {
   /** SHA-256 of the code, in hexadecimal: the name of this version. */
   readonly hash: string
   /**
-   * The files that it was made of: absolute paths, the module and all that it imports. Empty for code that was read from a
-   * data directory.
+   * The files that it was made of: absolute paths, the module and all that it imports. Empty for code that
+   * was read from a data directory.
    */
   readonly files: readonly string[]
   /** Always undefined; it carries the type of the app. */
@@ -22,8 +22,8 @@ export interface AppBundle<A extends App = App> {
 }
 
 /**
- * An app, named in one of three forms: the path or the file URL of the pure module whose default export it is, or a
- * bundle of that module. A relative path is from the working directory.
+ * An app, named in one of three forms: the path or the file URL of the pure module whose default export it
+ * is, or a bundle of that module. A relative path is from the working directory.
  */
 export type AppSource<A extends App = App> = string | URL | AppBundle<A>
 
@@ -42,7 +42,9 @@ const pureImports: Plugin = {
       return {
         errors: [
           {
-            text: `"${path}" is a Node built-in: a derivation must not touch the world. Bring what it needs as the input of a request.`,
+            text:
+              `"${path}" is a Node built-in: a derivation must not touch the world. Bring what it ` +
+              'needs as the input of a request.',
           },
         ],
       }
@@ -51,8 +53,8 @@ const pureImports: Plugin = {
 }
 
 /**
- * Bundles the pure module of an app: `bundleApp<typeof shop>(import.meta.resolve('./shop.ts'))`. A bundle is returned
- * as it is.
+ * Bundles the pure module of an app: `bundleApp<typeof shop>(import.meta.resolve('./shop.ts'))`. A bundle is
+ * returned as it is.
  * @throws HenceError `bundle-failed` (change) for a module that cannot be read or resolved, or that imports
  *   a Node built-in
  */

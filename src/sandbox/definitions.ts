@@ -18,9 +18,9 @@ const lists: Readonly<Record<string, string>> = {
 }
 
 /**
- * `app`, `effect` and `scopes` for one loading of a module, and a check that every definition made by them is listed in
- * an app. A derivation can reach any definition of its module; if one is not listed, this finds it at the start, and not
- * by a failed request.
+ * `app`, `effect` and `scopes` for one loading of a module, and a check that every definition made by them is
+ * listed in an app. A derivation can reach any definition of its module; if one is not listed, this finds it
+ * at the start, and not by a failed request.
  */
 export function recordDefinitions() {
   const made = new Set<Definition>()

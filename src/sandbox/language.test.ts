@@ -329,6 +329,7 @@ test('a date means the same in every zone, and the realm does not slow the proce
     seen.push((await run(process.execPath, flags, { env: { ...process.env, TZ } })).stdout)
   }
   assert.deepEqual(new Set(seen).size, 1)
-  // V8 has faster ways to iterate as long as nobody has touched what they rely on, in any realm of the process.
+  // V8 has faster ways to iterate as long as nobody has touched what they rely on, in any realm of the
+  // process.
   assert.deepEqual(JSON.parse(seen[0]!)[1], [])
 })

@@ -1,14 +1,15 @@
 /**
- * The language of an app's realm: an allow-list of the language's globals and of their members. Anything else, also a
- * name that a later version of the engine adds, is removed from the realm before the app's code runs. The list is
- * ECMAScript 2024 with the iterator helpers and set methods, which every supported version of Node has, without
- * anything that depends on the machine.
+ * The language of an app's realm: an allow-list of the language's globals and of their members. Anything
+ * else, also a name that a later version of the engine adds, is removed from the realm before the app's code
+ * runs. The list is ECMAScript 2024 with the iterator helpers and set methods, which every supported version
+ * of Node has, without anything that depends on the machine.
  *
- * Absent on purpose: the clock and the zone, randomness, `Intl`, `Temporal`, `eval`, promises, shared memory, weak
- * references whose targets can be asked for, resizable buffers, and the static properties of `RegExp` that remember
- * the last match.
+ * Absent on purpose: the clock and the zone, randomness, `Intl`, `Temporal`, `eval`, promises, shared memory,
+ * weak references whose targets can be asked for, resizable buffers, and the static properties of `RegExp`
+ * that remember the last match.
  *
- * A path names an object by the way to it from the global object; `%…%` is an object that only syntax reaches.
+ * A path names an object by the way to it from the global object; `%…%` is an object that only syntax
+ * reaches.
  */
 export const language: Readonly<Record<string, string>> = {
   globalThis:
@@ -55,8 +56,9 @@ export const language: Readonly<Record<string, string>> = {
   BigInt: 'asIntN asUintN',
   'BigInt.prototype': 'toLocaleString toString valueOf',
   Math:
-    'E LN10 LN2 LOG10E LOG2E PI SQRT1_2 SQRT2 abs acos acosh asin asinh atan atan2 atanh cbrt ceil clz32 cos cosh exp ' +
-    'expm1 floor fround hypot imul log log10 log1p log2 max min pow random round sign sin sinh sqrt tan tanh trunc',
+    'E LN10 LN2 LOG10E LOG2E PI SQRT1_2 SQRT2 abs acos acosh asin asinh atan atan2 atanh cbrt ceil clz32 ' +
+    'cos cosh exp expm1 floor fround hypot imul log log10 log1p log2 max min pow random round sign sin ' +
+    'sinh sqrt tan tanh trunc',
   Date: 'UTC now parse',
   'Date.prototype':
     'getTime getUTCDate getUTCDay getUTCFullYear getUTCHours getUTCMilliseconds getUTCMinutes getUTCMonth ' +

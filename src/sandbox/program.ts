@@ -27,7 +27,8 @@ type Wrapped = (
 ) => void
 
 /**
- * Loads a bundle into a realm of its own, with no clock, randomness, timers, network or process. It runs in strict mode.
+ * Loads a bundle into a realm of its own, with no clock, randomness, timers, network or process. It runs in
+ * strict mode.
  *
  * It is a fence against mistakes, not a prison: code that means harm can climb out of `node:vm`.
  * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app;

@@ -27,9 +27,9 @@ interface LanguageHost {
 }
 
 /**
- * Reduces the globals of a realm to the allow-list, replaces those that depend on the machine, and freezes them, so that
- * app code can leave nothing behind in them. The source of this function is evaluated in the realm, so it uses nothing
- * but its argument.
+ * Reduces the globals of a realm to the allow-list, replaces those that depend on the machine, and freezes
+ * them, so that app code can leave nothing behind in them. The source of this function is evaluated in the
+ * realm, so it uses nothing but its argument.
  *
  * This is a fence against mistakes; it does not hold against malice.
  *
@@ -264,9 +264,9 @@ export function installLanguage(host: LanguageHost): () => void {
   const btoa = (text: unknown) => converted(host.base64.encode(String(text)))
   for (const [name, value] of Object.entries({ console, URL, atob, btoa })) fix(scope, name, value)
 
-  // Frozen: but a property that an object inherits from a frozen one could not be assigned to on that object, which
-  // libraries do. So it becomes an accessor that defines the object's own property. Not so where the engine has
-  // faster ways as long as nobody has touched a property.
+  // Frozen: but a property that an object inherits from a frozen one could not be assigned to on that object,
+  // which libraries do. So it becomes an accessor that defines the object's own property. Not so where the
+  // engine has faster ways as long as nobody has touched a property.
   const assignable = (owner: object, name: PropertyKey, value: unknown) => {
     const get = () => value
     const set = function (this: object, own: unknown) {
@@ -298,7 +298,8 @@ export function installLanguage(host: LanguageHost): () => void {
       if (property.configurable && property.writable) assignable(object, name, property.value)
     }
   }
-  // The engine replaces and matches slowly once RegExp.prototype has changed in any way, so it alone is not frozen.
+  // The engine replaces and matches slowly once RegExp.prototype has changed in any way, so it alone is not
+  // frozen.
   for (const name of ownKeys(RegExp.prototype)) {
     const { value, get } = getOwnPropertyDescriptor(RegExp.prototype, name)!
     harden(value ?? get)

@@ -9,12 +9,16 @@ export interface Realm {
   /** Reads JSON text to a value that is frozen all the way down. */
   parseFrozen(text: string): unknown
   /**
-   * Copies a value of any realm into this one, frozen all the way down. Fields that are undefined are left out, -0
-   * becomes 0, and whatever else JSON does not keep is refused.
-   * @throws HenceError `not-json` (change), which names the place within the value; `value-too-large` (change)
+   * Copies a value of any realm into this one, frozen all the way down. Fields that are undefined are left
+   * out, -0 becomes 0, and whatever else JSON does not keep is refused.
+   * @throws HenceError `not-json` (change), which names the place within the value; `value-too-large`
+   *   (change)
    */
   seal(value: unknown): unknown
-  /** Rows under their keys, which leave out the first part, as a list of this realm; the values are taken as they are. */
+  /**
+   * Rows under their keys, which leave out the first part, as a list of this realm; the values are taken as
+   * they are.
+   */
   rows(found: readonly { readonly key: readonly unknown[]; readonly value: unknown }[]): unknown
 }
 

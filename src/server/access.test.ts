@@ -8,7 +8,8 @@ import { HandClock } from '../../test/hand-clock.ts'
 import { read } from '../../test/server/events.ts'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
 
-// A key or a session ends while a request goes on: nothing is accepted or delivered later than a second after that.
+// A key or a session ends while a request goes on: nothing is accepted or delivered later than a second after
+// that.
 
 const note = (number: number) => ({ owner: 'ada', number, text: 'x' })
 const line = (number: number) =>

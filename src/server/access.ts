@@ -11,8 +11,9 @@ export interface IdentifiedCaller {
 type Identify = () => IdentifiedCaller | Promise<IdentifiedCaller>
 
 /**
- * The caller of a request, for as long as the request lasts. Batches, streams and long waits outlive a key or a session
- * that is revoked meanwhile, so whatever is accepted or delivered asks first whether the identity is current.
+ * The caller of a request, for as long as the request lasts. Batches, streams and long waits outlive a key or
+ * a session that is revoked meanwhile, so whatever is accepted or delivered asks first whether the identity
+ * is current.
  */
 export class Access {
   readonly #identify: Identify
@@ -47,8 +48,8 @@ export class Access {
 
   /**
    * Identifies the caller again, unless that is current.
-   * @throws HenceError `not-authenticated`, `not-allowed` (change) if the key or session has ended, is another principal's
-   *   now, or lacks the permission now
+   * @throws HenceError `not-authenticated`, `not-allowed` (change) if the key or session has ended, is
+   *   another principal's now, or lacks the permission now
    */
   async renew(): Promise<Caller> {
     if (this.isCurrent) return this.caller

@@ -2,8 +2,8 @@ import type { ServerResponse } from 'node:http'
 import { pipeline, Readable } from 'node:stream'
 
 /**
- * The answer of a route. Hosts that use `fetch` get it as a `Response`; on Node its parts are written directly,
- * because a `Response` in between would cost more than the request.
+ * The answer of a route. Hosts that use `fetch` get it as a `Response`; on Node its parts are written
+ * directly, because a `Response` in between would cost more than the request.
  */
 export interface Answer {
   readonly status: number
@@ -18,8 +18,8 @@ export function responseOf({ status, headers, body }: Answer): Response {
 
 /** Writes an answer to Node's response. A stream that fails, or whose client has left, ends the connection. */
 export function writeAnswer(outgoing: ServerResponse, answer: Answer): void {
-  // The client has left before there was an answer. Nothing can be piped, and a body without a reader would end the
-  // process by its error.
+  // The client has left before there was an answer. Nothing can be piped, and a body without a reader would
+  // end the process by its error.
   if (outgoing.destroyed) {
     drop(answer)
     return
@@ -46,8 +46,8 @@ export function drop({ body }: Answer): null {
 const lingerMs = 100
 
 /**
- * Ends a connection whose request was answered before its body had arrived. Not at once: a client that is still
- * sending would see the broken connection and not read the answer.
+ * Ends a connection whose request was answered before its body had arrived. Not at once: a client that is
+ * still sending would see the broken connection and not read the answer.
  */
 function endUnread({ req }: ServerResponse): void {
   const end = () => {

@@ -7,20 +7,23 @@ import type { Keys } from './keys.ts'
 import { cameByProxy } from './proxy.ts'
 
 /**
- * Identifies the caller of a request, by the host's own sessions or tokens; undefined if it knows none. It must not read
- * the body.
+ * Identifies the caller of a request, by the host's own sessions or tokens; undefined if it knows none. It
+ * must not read the body.
  */
 export type Authenticate = (
   request: Request,
   context: {
-    /** Node's own request, where the server runs on Node's HTTP: with whatever the host has added, such as `session`. */
+    /**
+     * Node's own request, where the server runs on Node's HTTP: with whatever the host has added, such as
+     * `session`.
+     */
     readonly incoming: IncomingMessage | undefined
   },
 ) => Caller | undefined | Promise<Caller | undefined>
 
 /**
- * Returns the caller of one request, as its host knows it; undefined if it knows none. It is called again, at most once
- * a second, while a stream or a batch goes on, so it must notice that a session has ended.
+ * Returns the caller of one request, as its host knows it; undefined if it knows none. It is called again, at
+ * most once a second, while a stream or a batch goes on, so it must notice that a session has ended.
  */
 export type CallerOf = () => Caller | undefined | Promise<Caller | undefined>
 
@@ -30,7 +33,10 @@ const sessionMs = 1_000
 /** Of an open server: everybody on this machine may do everything. */
 const anybody: Caller = { principal: '', permissions: ['admin'] }
 
-/** @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable` (operator) */
+/**
+ * @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable`
+ *   (operator)
+ */
 export function authenticator(options: {
   readonly authenticate: Authenticate | undefined
   /** The function that the host has passed with a request; it takes precedence over `authenticate`. */
@@ -77,9 +83,9 @@ function secretOf(header: string | null): string | undefined {
 }
 
 /**
- * Without authentication the machine itself is the boundary, but its browsers run the pages of strangers. So the
- * connection must come from this machine, by a name that only this machine has (a page that rebinds its own name to
- * 127.0.0.1 sends that name as Host), and not from a script of another origin.
+ * Without authentication the machine itself is the boundary, but its browsers run the pages of strangers. So
+ * the connection must come from this machine, by a name that only this machine has (a page that rebinds its
+ * own name to 127.0.0.1 sends that name as Host), and not from a script of another origin.
  */
 function checkLocal(
   headers: Headers,

@@ -80,16 +80,16 @@ interface BatchLine {
 }
 
 /**
- * Takes one request a line, `{ requestId, type, input }`, and sends one outcome a line, in the order of the lines, while
- * the body is still arriving. After a broken connection the number of outcomes says where to continue, though sending
- * lines again does no harm. A refused line does not stop the batch.
+ * Takes one request a line, `{ requestId, type, input }`, and sends one outcome a line, in the order of the
+ * lines, while the body is still arriving. After a broken connection the number of outcomes says where to
+ * continue, though sending lines again does no harm. A refused line does not stop the batch.
  *
- * Up to `batchInFlight` lines are under way at once, within the caller's share of bytes; then reading pauses until the
- * oldest is decided and sent. The batch waits for an overloaded engine. So an importer may send as fast as it can, as
- * long as it reads the outcomes.
+ * Up to `batchInFlight` lines are under way at once, within the caller's share of bytes; then reading pauses
+ * until the oldest is decided and sent. The batch waits for an overloaded engine. So an importer may send as
+ * fast as it can, as long as it reads the outcomes.
  *
- * Proxies such as nginx stop passing a body on when the answer begins. So through a proxy the answer begins when the
- * body has arrived; if the outcomes fill the caller's share of bytes earlier, the batch ends there.
+ * Proxies such as nginx stop passing a body on when the answer begins. So through a proxy the answer begins
+ * when the body has arrived; if the outcomes fill the caller's share of bytes earlier, the batch ends there.
  */
 class RequestBatch {
   readonly #serving: Serving
@@ -241,7 +241,10 @@ class RequestBatch {
     return this.#waiting < limits.batchInFlight && bodies.held.hasRoom(this.#sender.principal, bytes)
   }
 
-  /** Lines that keep others from being taken for a while: until they are sent or, if none is sent yet, decided. */
+  /**
+   * Lines that keep others from being taken for a while: until they are sent or, if none is sent yet,
+   * decided.
+   */
   get #waiting(): number {
     return this.#isSending ? this.#lines.length : this.#undecided
   }
@@ -312,7 +315,8 @@ async function decide(
         return { requestId: reply.requestId, status, value, token, replayed }
       } catch (error) {
         if (!(error instanceof HenceError && error.code === 'overloaded') || closing.aborted) throw error
-        // Once the line before is decided there is room again; if there is none, other callers fill the engine.
+        // Once the line before is decided there is room again; if there is none, other callers fill the
+        // engine.
         if (before === undefined) await pause(10)
         await before
         before = undefined
@@ -358,7 +362,8 @@ function lineTooLong(bytes: number): HenceError {
   return new HenceError(
     'body-too-large',
     'change',
-    `A line of the batch has more than ${bytes} bytes, the limit. The lines before it were taken; it and those after it were not.`,
+    `A line of the batch has more than ${bytes} bytes, the limit. The lines before it were taken; it and ` +
+      'those after it were not.',
   )
 }
 

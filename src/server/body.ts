@@ -23,7 +23,10 @@ export class BodyReader {
     this.held = new Shares(limits.bodiesBytes, limits.bodiesBytesPerCaller)
   }
 
-  /** @throws HenceError `body-too-large`, `encoding-unsupported` (change); `body-too-slow`, `body-cut-off`, `overloaded` (retry) */
+  /**
+   * @throws HenceError `body-too-large`, `encoding-unsupported` (change); `body-too-slow`, `body-cut-off`,
+   *   `overloaded` (retry)
+   */
   async whole(sender: Sender): Promise<Uint8Array> {
     const { bodyBytes, bodyMs } = this.#limits
     const declared = sender.request.headers.get('content-length')
@@ -41,8 +44,8 @@ export class BodyReader {
   }
 
   /**
-   * A JSON body of one of Hence's own routes, checked against its schema. It is required even if it is `{}`: a request
-   * without a body needs no media type; see `checkMediaType`.
+   * A JSON body of one of Hence's own routes, checked against its schema. It is required even if it is `{}`:
+   * a request without a body needs no media type; see `checkMediaType`.
    * @throws HenceError as `whole`, and `media-type-unsupported`, `json-invalid`, `body-invalid` (change)
    */
   async json(sender: Sender, schema: JsonSchema): Promise<unknown> {
@@ -128,8 +131,8 @@ function fromNode(
   return () => {
     incoming.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose)
     if (incoming.readableEnded) return
-    // The rest of a body that is left early is discarded until the connection is closed, which bytes that nobody has
-    // read would reset, and the client might lose the answer. Errors of it concern nobody.
+    // The rest of a body that is left early is discarded until the connection is closed, which bytes that
+    // nobody has read would reset, and the client might lose the answer. Errors of it concern nobody.
     incoming.on('error', () => {}).resume()
   }
 }
@@ -203,8 +206,8 @@ export class Gathered {
 }
 
 /**
- * Ends waits that take too long, to the nearest second. One timer serves all: most bodies arrive with their head, and a
- * timer for each would cost more than reading it.
+ * Ends waits that take too long, to the nearest second. One timer serves all: most bodies arrive with their
+ * head, and a timer for each would cost more than reading it.
  */
 class Deadlines {
   readonly #waits = new Set<Arriving>()
@@ -232,8 +235,8 @@ class Deadlines {
 }
 
 /**
- * Also keeps a page of another origin from sending requests with the user's cookies: forms and simple scripts cannot
- * send such a media type, so the browser must ask first (a CORS preflight).
+ * Also keeps a page of another origin from sending requests with the user's cookies: forms and simple scripts
+ * cannot send such a media type, so the browser must ask first (a CORS preflight).
  * @throws HenceError `media-type-unsupported` (change)
  */
 export function checkMediaType(header: string | null, form: RegExp, name: string): void {
@@ -257,7 +260,8 @@ function tooLarge(bytes: number): HenceError {
   return new HenceError(
     'body-too-large',
     'change',
-    `The body has more than ${bytes} bytes, the limit. Keep large content elsewhere and its hash here, or send a batch.`,
+    `The body has more than ${bytes} bytes, the limit. Keep large content elsewhere and its hash here, or ` +
+      'send a batch.',
   )
 }
 

@@ -11,15 +11,16 @@ import { Shares } from './shares.ts'
 import { textStream } from './text-stream.ts'
 
 /**
- * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent events,
- * record by record. The id of an event is the position behind it, so a client that returns with `Last-Event-ID` (or
- * `?from=`) misses nothing.
+ * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent
+ * events, record by record. The id of an event is the position behind it, so a client that returns with
+ * `Last-Event-ID` (or `?from=`) misses nothing.
  *
  *   event: open     first; its id is the position to resume from if nothing else has been received
  *   event: changes  data: a JSON list of changes
  *   event: problem  the stream cannot continue; data: the problem
  *
- * The engine reads changes from its store, so a slow client costs no memory; a client that reads nothing is cut off.
+ * The engine reads changes from its store, so a slow client costs no memory; a client that reads nothing is
+ * cut off.
  */
 export class ChangeStreams {
   readonly #serving: Serving
@@ -38,7 +39,10 @@ export class ChangeStreams {
     return this.#open.held
   }
 
-  /** @throws HenceError `unknown-table`, `not-allowed`, `position-unknown` (change), `too-many-streams` (retry) */
+  /**
+   * @throws HenceError `unknown-table`, `not-allowed`, `position-unknown` (change), `too-many-streams`
+   *   (retry)
+   */
   async start({ request, access, query }: Arrival<ChangesQuery>): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
     const { principal } = access.caller

@@ -3,8 +3,8 @@ import { HenceError } from '../failure.ts'
 
 /**
  * The request id in the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07), which is a
- * structured-field string (RFC 9651): `"8e03978e-…"`. The bare form that Stripe's clients and others send is accepted too:
- * visible ASCII characters without quotes. The engine checks the form of the id itself.
+ * structured-field string (RFC 9651): `"8e03978e-…"`. The bare form that Stripe's clients and others send is
+ * accepted too: visible ASCII characters without quotes. The engine checks the form of the id itself.
  *
  * @throws HenceError `request-id-missing`, `request-id-invalid` (change)
  */

@@ -22,8 +22,8 @@ export interface Key {
 }
 
 /**
- * The secret is 256 random bits, so nobody can find it from its SHA-256 by trying. A slow hash such as bcrypt protects
- * passwords that people choose; here it would only slow down every request.
+ * The secret is 256 random bits, so nobody can find it from its SHA-256 by trying. A slow hash such as bcrypt
+ * protects passwords that people choose; here it would only slow down every request.
  */
 interface StoredKey extends Key {
   readonly hash: string
@@ -72,7 +72,10 @@ export async function listKeys(file: string): Promise<Key[]> {
   return (await read(file)).map(({ hash: _, ...key }) => key)
 }
 
-/** Removes a key from a file; false if it has no key of this id. A running server refuses the key within a second. */
+/**
+ * Removes a key from a file; false if it has no key of this id. A running server refuses the key within a
+ * second.
+ */
 export async function revokeKey(file: string, id: string): Promise<boolean> {
   let was = false
   await change(file, (keys) => {
@@ -149,7 +152,8 @@ export class Keys {
 
   #warnOfAccess(mode: number): void {
     const message =
-      `Others than the owner may access the keys in ${this.#file} (0${(mode & 0o777).toString(8)}). It holds no secrets, but ` +
+      `Others than the owner may access the keys in ${this.#file} (0${(mode & 0o777).toString(8)}). It ` +
+      'holds no secrets, but ' +
       `whoever may write to it lets anybody in: run \`chmod go= ${this.#file}\`.`
     this.#report({ level: 'warning', code: 'keys-open-to-others', message })
   }

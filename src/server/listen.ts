@@ -12,8 +12,8 @@ export interface Listening {
 }
 
 /**
- * An HTTP listener that slow and idle clients cannot fill: heads and bodies must arrive in time, and at the limit of
- * connections a new one replaces the one that has kept the server waiting for longest.
+ * An HTTP listener that slow and idle clients cannot fill: heads and bodies must arrive in time, and at the
+ * limit of connections a new one replaces the one that has kept the server waiting for longest.
  */
 export class Listener {
   readonly #server: Server
@@ -128,7 +128,8 @@ function notListening(host: string, port: number, cause: Error): HenceError {
   return new HenceError(
     'listen-failed',
     'operator',
-    `The server cannot listen on ${host}, port ${port}: ${cause.message}. Choose another port, or end the process that uses it.`,
+    `The server cannot listen on ${host}, port ${port}: ${cause.message}. Choose another port, or end the ` +
+      'process that uses it.',
     { cause },
   )
 }

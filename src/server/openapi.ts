@@ -7,8 +7,9 @@ import type { AnswerForm, Expansion, Route } from './route.ts'
 type OpenApiObject = Record<string, unknown>
 
 /**
- * The OpenAPI 3.1 document of an app: everything in it is stated by the routes and the schemas of the app. A schema
- * library that does not describe its schemas as JSON Schema (`~standard.jsonSchema`) leaves `{}`, with a note.
+ * The OpenAPI 3.1 document of an app: everything in it is stated by the routes and the schemas of the app. A
+ * schema library that does not describe its schemas as JSON Schema (`~standard.jsonSchema`) leaves `{}`, with
+ * a note.
  */
 export function openApi(routes: readonly Route[], app: App, path: string, version: string): OpenApiObject {
   const paths: Record<string, OpenApiObject> = {}
@@ -26,8 +27,9 @@ export function openApi(routes: readonly Route[], app: App, path: string, versio
       title: app.name,
       version: version.slice(0, 12),
       description:
-        'Requests are sent with an id that the client makes and stores; however often one is sent, it is decided once. ' +
-        `JSON is read strictly: no name twice in an object, no integer beyond 2^53 − 1, at most ${depthMax} levels.`,
+        'Requests are sent with an id that the client makes and stores; however often one is sent, it is ' +
+        'decided once. JSON is read strictly: no name twice in an object, no integer beyond 2^53 − 1, at ' +
+        `most ${depthMax} levels.`,
     },
     servers: [{ url: path || '/' }],
     security: [{ key: [] }, {}],

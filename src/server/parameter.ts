@@ -24,8 +24,8 @@ export type ValuesOf<P extends Parameters> = {
 }
 
 /**
- * Reads the query of a request. Unknown and repeated parameters are refused: a misspelt `form=` for `from=` would
- * otherwise return rows that nobody asked for.
+ * Reads the query of a request. Unknown and repeated parameters are refused: a misspelt `form=` for `from=`
+ * would otherwise return rows that nobody asked for.
  * @throws HenceError `query-invalid`, `json-invalid` (change)
  */
 export function readQuery<P extends Parameters>(parameters: P, query: URLSearchParams): ValuesOf<P> {

@@ -3,8 +3,8 @@ import { HenceError, shown } from '../failure.ts'
 import type { Answer } from './answer.ts'
 
 /**
- * An error as in RFC 9457. `type` is `urn:hence:error:` and the code; docs/reference/errors.md explains every code.
- * Programs match on `code`.
+ * An error as in RFC 9457. `type` is `urn:hence:error:` and the code; docs/reference/errors.md explains every
+ * code. Programs match on `code`.
  */
 export interface Problem {
   readonly type: string

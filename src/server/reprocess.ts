@@ -114,7 +114,8 @@ function checkCaughtUp(status: ReprocessStatus | undefined): void {
   throw new HenceError(
     'reprocess-behind',
     'retry',
-    `The candidate is at ${records} of ${of} records, so it cannot be compared yet: ask again when its state is \`following\`.`,
+    `The candidate is at ${records} of ${of} records, so it cannot be compared yet: ask again when its ` +
+      `state is \`following\`.`,
   )
 }
 

@@ -44,16 +44,16 @@ interface Form<P extends Parameters> {
 }
 
 /**
- * One operation of the server, stated once: the router matches and checks requests by it, and OpenAPI describes it by
- * it.
+ * One operation of the server, stated once: the router matches and checks requests by it, and OpenAPI
+ * describes it by it.
  */
 export interface Route<P extends Parameters = Parameters> extends Form<P> {
   readonly method: 'GET' | 'POST'
   /** Below the path that the server is mounted at. `:name` stands for one part, a last `*` for one or more. */
   readonly path: string
   /**
-   * `none`: everybody, even while the server closes; `known`: every caller, though their permissions decide how much
-   * they are shown.
+   * `none`: everybody, even while the server closes; `known`: every caller, though their permissions decide
+   * how much they are shown.
    */
   readonly permission: 'none' | 'known' | Permission
   readonly id: string
@@ -123,7 +123,8 @@ export class Router {
 
   /**
    * @param segments the path below the mount path, split at its slashes and decoded
-   * @returns the route with the parts it leaves open; or the methods that this address takes, none if there is nothing
+   * @returns the route with the parts it leaves open; or the methods that this address takes, none if there
+   *   is nothing
    */
   find(
     method: string,

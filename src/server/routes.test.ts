@@ -10,7 +10,8 @@ import { Metrics } from './metrics.ts'
 import { routes } from './routes.ts'
 import { RowRules } from './row-rules.ts'
 
-// Every route × every caller. There must be cases for every route of the server, so a new route without any fails.
+// Every route × every caller. There must be cases for every route of the server, so a new route without any
+// fails.
 
 type Who = keyof typeof callers | 'nobody'
 const everybody: readonly Who[] = ['nobody', ...Object.keys(callers)]
@@ -127,7 +128,8 @@ for (const [route, all] of Object.entries(cases)) {
         await response.body?.cancel()
         const may =
           allowed === 'all' || (who !== 'nobody' && (allowed === 'all known' || allowed.includes(who)))
-        // The note of an earlier caller may exist already: a rejection shows that this caller was allowed too.
+        // The note of an earlier caller may exist already: a rejection shows that this caller was allowed
+        // too.
         const expected = may
           ? answered === undefined
             ? [200, 409]

@@ -15,8 +15,9 @@ const all: Visible = () => true
 const none: Visible = () => false
 
 /**
- * Decides which rows a caller sees: all with the permission `read`, else those that the tables' rules allow. Scans and
- * watches never walk a row that the caller may not see: ranges, cursors and times would disclose how many there are.
+ * Decides which rows a caller sees: all with the permission `read`, else those that the tables' rules allow.
+ * Scans and watches never walk a row that the caller may not see: ranges, cursors and times would disclose
+ * how many there are.
  */
 export class RowRules {
   readonly #engine: { readonly app: App }
@@ -51,10 +52,10 @@ export class RowRules {
   }
 
   /**
-   * For scans: the query that returns those rows of the asked ones that the caller may see, in the asked order;
-   * undefined if it would return none.
-   * @throws HenceError `unknown-table`, `query-invalid` (change); `not-allowed` (change) also if an order was asked for
-   *   in which the caller's rows are no range
+   * For scans: the query that returns those rows of the asked ones that the caller may see, in the asked
+   * order; undefined if it would return none.
+   * @throws HenceError `unknown-table`, `query-invalid` (change); `not-allowed` (change) also if an order was
+   *   asked for in which the caller's rows are no range
    */
   query(caller: Caller, name: string, asked: Query): Query | undefined {
     const table = this.table(name)
@@ -73,7 +74,8 @@ export class RowRules {
     throw new HenceError(
       'query-invalid',
       'change',
-      `Without the permission \`read\`, \`from\` and \`to\` on table "${name}" need a \`prefix\` that begins with your own value.`,
+      `Without the permission \`read\`, \`from\` and \`to\` on table "${name}" need a \`prefix\` that ` +
+        'begins with your own value.',
     )
   }
 
@@ -211,6 +213,7 @@ function singleKeysOnly(name: string): HenceError {
   return new HenceError(
     'not-allowed',
     'change',
-    `The permission \`read\` is needed to scan or watch table "${name}": without it, its rows can only be read one by one, by key.`,
+    `The permission \`read\` is needed to scan or watch table "${name}": without it, its rows can only be ` +
+      'read one by one, by key.',
   )
 }

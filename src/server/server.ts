@@ -34,8 +34,8 @@ export interface ServerOptions {
   /** The file of API keys, conventionally `keys.json` in the data directory; asked before `authenticate`. */
   readonly keys?: string
   /**
-   * Without the two before: everybody on this machine may do everything. For development; pages of other origins and
-   * requests that came through a proxy are refused.
+   * Without the two before: everybody on this machine may do everything. For development; pages of other
+   * origins and requests that came through a proxy are refused.
    */
   readonly open?: boolean
   /** The path that the server is mounted at, if the host leaves it in the address: `/hence`. Default: none. */
@@ -53,8 +53,8 @@ export interface Server {
   /** Answers a request; for hosts that use `fetch`, such as Hono and Next. */
   fetch(request: Request): Promise<Response>
   /**
-   * Answers a request of Node's own server; for Express, Fastify and similar hosts. Paths that are not the server's go
-   * to `next`. Mount it before body parsers.
+   * Answers a request of Node's own server; for Express, Fastify and similar hosts. Paths that are not the
+   * server's go to `next`. Mount it before body parsers.
    * @param options.caller identifies the sender of this request, instead of `authenticate`
    */
   node(
@@ -79,7 +79,8 @@ export interface Server {
 
 /**
  * Serves an engine over HTTP; see docs/reference/http.md for its routes.
- * @throws HenceError `keys-missing` (change) without `keys`, `authenticate` and `open`; `option-invalid` (change)
+ * @throws HenceError `keys-missing` (change) without `keys`, `authenticate` and `open`; `option-invalid`
+ *   (change)
  */
 export function server<A extends App>(engine: Engine<A>, options: ServerOptions = {}): Server {
   const { clock = systemClock, authenticate, path = '' } = options
@@ -195,7 +196,8 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     overrideGlobalObjects: false,
     errorHandler: () => responseOf(problemAnswer(problemOf(badAddress()))),
   })
-  // Servers disagree on which of two Host fields counts, so a proxy before this one may have checked the other.
+  // Servers disagree on which of two Host fields counts, so a proxy before this one may have checked the
+  // other.
   const serve = (request: IncomingMessage, response: ServerResponse) => {
     const hosts = request.rawHeaders.filter((name, i) => i % 2 === 0 && /^host$/i.test(name))
     if (hosts.length > 1) writeAnswer(response, problemAnswer(problemOf(badAddress())))
@@ -345,7 +347,7 @@ export function checkUnguarded(host: string): void {
   throw new HenceError(
     'listen-unsafe',
     'change',
-    `An open server, without keys or \`authenticate\`, would let anybody who reaches ${host} do everything. Set one of ` +
-      'them, or listen on 127.0.0.1.',
+    `An open server, without keys or \`authenticate\`, would let anybody who reaches ${host} do ` +
+      'everything. Set one of them, or listen on 127.0.0.1.',
   )
 }

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 const bufferedMax = 256 * 1024
 
 /**
- * Lines that are produced faster than a client reads them: an unlinked file holds them, so memory stays bounded and
- * nothing is left behind if the process dies.
+ * Lines that are produced faster than a client reads them: an unlinked file holds them, so memory stays
+ * bounded and nothing is left behind if the process dies.
  */
 export class Spool {
   readonly #file: number

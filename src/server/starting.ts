@@ -5,8 +5,8 @@ import { Listener, type Listening } from './listen.ts'
 import { problemAnswer, problemOf } from './problem.ts'
 
 /**
- * Listens while an engine starts: every request gets 503 with how far the start is, and `/livez` says that the process lives.
- * `Server.listen` takes the open listener over, so no connection is refused in between.
+ * Listens while an engine starts: every request gets 503 with how far the start is, and `/livez` says that
+ * the process lives. `Server.listen` takes the open listener over, so no connection is refused in between.
  */
 export class StartingServer {
   readonly #listener: Listener

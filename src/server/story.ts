@@ -51,8 +51,9 @@ function forReader({ rules }: Serving, caller: Caller, found: Story): object {
 }
 
 /**
- * The part of a story that its sender may see without `read`: changed rows that are theirs, and when it was corrected.
- * Hidden, because they concern others: the keys and data of events, why a reaction failed, who approved a correction.
+ * The part of a story that its sender may see without `read`: changed rows that are theirs, and when it was
+ * corrected. Hidden, because they concern others: the keys and data of events, why a reaction failed, who
+ * approved a correction.
  */
 function redacted({ rules }: Serving, caller: Caller, found: Story): object {
   const visible = rules.changes(caller, 'row')

@@ -111,14 +111,18 @@ function keyOf(table: TableShape, segments: readonly string[]): readonly KeyPart
       throw new HenceError(
         'key-invalid',
         'change',
-        `Part ${i + 1} of a key of table "${table.name}" is a number that a double holds, not ${JSON.stringify(segment)}.`,
+        `Part ${i + 1} of a key of table "${table.name}" is a number that a double holds, not ` +
+          `${JSON.stringify(segment)}.`,
       )
     }
     return number
   })
 }
 
-/** A number as strictly as in a JSON body, which rounds none to that of another row; or as Hence itself writes it. */
+/**
+ * A number as strictly as in a JSON body, which rounds none to that of another row; or as Hence itself writes
+ * it.
+ */
 function numberIn(segment: string): number | undefined {
   if (!/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(segment)) return undefined
   const number = Number(segment)
@@ -145,7 +149,8 @@ async function read<T>(
           new HenceError(
             'after-too-late',
             'retry',
-            `The requests at ${after.join(', ')} and their consequences were not applied within ${limits.afterMs} ms. Read again.`,
+            `The requests at ${after.join(', ')} and their consequences were not applied within ` +
+              `${limits.afterMs} ms. Read again.`,
           ),
         ),
       limits.afterMs,

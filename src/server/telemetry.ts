@@ -7,8 +7,8 @@ export interface Tracing {
 }
 
 /**
- * OpenTelemetry, if the host has it: one span per request, which continues the caller's `traceparent` and carries the
- * request id. The package is an optional peer; without it nothing is traced.
+ * OpenTelemetry, if the host has it: one span per request, which continues the caller's `traceparent` and
+ * carries the request id. The package is an optional peer; without it nothing is traced.
  */
 export async function openTelemetry(): Promise<Tracing | undefined> {
   let api: typeof import('@opentelemetry/api')

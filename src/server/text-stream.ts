@@ -1,6 +1,7 @@
 /**
- * A body that is made while it is read, part by part. Nothing is made before the first read, and a reader that takes
- * nothing for `stalledMs` is cut off, whether a client that does not read or a host that has dropped the body.
+ * A body that is made while it is read, part by part. Nothing is made before the first read, and a reader
+ * that takes nothing for `stalledMs` is cut off, whether a client that does not read or a host that has
+ * dropped the body.
  *
  * @param onEnd called once, however the stream ends, even if it was never read; the parts must end soon after
  */

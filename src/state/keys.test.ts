@@ -14,8 +14,8 @@ import {
   skipIndexValue,
 } from './keys.ts'
 
-// The worst faults: two keys with one encoding, or a key within the prefix of another. Next: an order that differs
-// from that of the parts, since ranges then miss rows.
+// The worst faults: two keys with one encoding, or a key within the prefix of another. Next: an order that
+// differs from that of the parts, since ranges then miss rows.
 
 const text = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 8 }),

@@ -2,14 +2,14 @@ import type { KeyKind, KeyPart } from '../app/table.ts'
 import { HenceError } from '../failure.ts'
 
 /**
- * Keys are latin1 strings, one character per byte. Their order, in JavaScript as in LMDB, is the order of their
- * parts. The encoding is prefix-free, so all keys that start with some parts form one range.
+ * Keys are latin1 strings, one character per byte. Their order, in JavaScript as in LMDB, is the order of
+ * their parts. The encoding is prefix-free, so all keys that start with some parts form one range.
  *
  *   text     its UTF-8 bytes, with 00 written as 01 01 and 01 as 01 02, then 00
  *   number   the IEEE-754 double, 8 bytes big-endian, with the sign bit flipped (all bits of a negative number)
  *
- * The kinds of key parts come from the table's definition and are not stored. No definition states the kinds of
- * indexed values, so each has a tag:
+ * The kinds of key parts come from the table's definition and are not stored. No definition states the kinds
+ * of indexed values, so each has a tag:
  *
  *   01 false   02 true   03 number   04 text
  *
@@ -86,7 +86,8 @@ export function encodeIndexValue(value: IndexValue): string {
   throw new HenceError(
     'key-invalid',
     'change',
-    `An indexed value must be a string, a number or a boolean, not ${Array.isArray(value) ? 'a list' : `of type ${typeof value}`}.`,
+    'An indexed value must be a string, a number or a boolean, not ' +
+      `${Array.isArray(value) ? 'a list' : `of type ${typeof value}`}.`,
   )
 }
 

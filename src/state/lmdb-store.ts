@@ -19,8 +19,8 @@ const keyEncoder = {
 }
 
 /**
- * Opens a store in a directory: one LMDB environment with a database per collection. Creates the directory and
- * the collections if they are missing.
+ * Opens a store in a directory: one LMDB environment with a database per collection. Creates the directory
+ * and the collections if they are missing.
  *
  * @throws HenceError `state-unreadable` (operator)
  */
@@ -93,8 +93,8 @@ class LmdbReading implements Pick<Store, 'get' | 'range'> {
 
   *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[string, string]> {
     const database = databaseOf(this.#databases, collection)
-    // LMDB's binding includes the first end of a range and excludes the second, in either direction. Both ends
-    // are always passed, since the binding has defaults of its own.
+    // LMDB's binding includes the first end of a range and excludes the second, in either direction. Both
+    // ends are always passed, since the binding has defaults of its own.
     const range = reverse
       ? { start: to, end: from, reverse: true, exclusiveStart: true, inclusiveEnd: true }
       : { start: from, end: to }
@@ -164,8 +164,8 @@ function databaseOf(databases: Databases, collection: string): Database<string, 
 }
 
 /**
- * Checks the header of LMDB's file, if it exists: the binding crashes with a segmentation fault when it opens a
- * file that is not LMDB's, or that has another format.
+ * Checks the header of LMDB's file, if it exists: the binding crashes with a segmentation fault when it opens
+ * a file that is not LMDB's, or that has another format.
  *
  *   0   header of the first meta page
  *   24  magic BE EF C0 DE, little-endian

@@ -8,9 +8,9 @@ const passesUnsorted = 16
 /**
  * The cells of a collection that override the store, iterable in key order.
  *
- * Keeping keys sorted costs several times as much as the change itself, and most collections get no range reads.
- * So the first range reads filter all cells; once they have cost about as much as sorting, the keys are sorted
- * and kept sorted.
+ * Keeping keys sorted costs several times as much as the change itself, and most collections get no range
+ * reads. So the first range reads filter all cells; once they have cost about as much as sorting, the keys
+ * are sorted and kept sorted.
  */
 export class Overlay<Cell extends { readonly key: string }> {
   readonly #cells: Cell[] = []

@@ -65,8 +65,8 @@ export class State {
   }
 
   /**
-   * The keys changed since a mark, each once, in the order of their first change. A key that had no value at the
-   * mark and has none now is left out.
+   * The keys changed since a mark, each once, in the order of their first change. A key that had no value at
+   * the mark and has none now is left out.
    */
   changes(mark: number): StateChange[] {
     const { undo } = this.#shared
@@ -99,10 +99,11 @@ export class State {
   }
 
   /**
-   * Saves all changes made before the call in one atomic write; more changes may follow meanwhile. Call it between
-   * two records, with an empty undo log, and one at a time.
+   * Saves all changes made before the call in one atomic write; more changes may follow meanwhile. Call it
+   * between two records, with an empty undo log, and one at a time.
    *
-   * @throws HenceError `checkpoint-failed` (retry); nothing is lost, the next checkpoint saves these changes too
+   * @throws HenceError `checkpoint-failed` (retry); nothing is lost, the next checkpoint saves these changes
+   *   too
    */
   async checkpoint(): Promise<void> {
     const shared = this.#shared

@@ -11,12 +11,12 @@
  * - **Visible.** Reads after `write` resolved see its changes. Meanwhile a read sees all of them or none.
  * - **Nothing silent.** Unreadable data is an error, never a missing key.
  *
- * Callers guarantee: one open store per directory and one `write` at a time; a range iteration ends before control
- * returns to the event loop; every collection was named when the store was opened. `write` iterates over its
- * changes before it returns its promise.
+ * Callers guarantee: one open store per directory and one `write` at a time; a range iteration ends before
+ * control returns to the event loop; every collection was named when the store was opened. `write` iterates
+ * over its changes before it returns its promise.
  *
- * When `write` rejects, its changes were not applied, or, after a disk failure, it is unknown whether all were; the
- * same changes may be written again. Everything in a store can be derived again from the log.
+ * When `write` rejects, its changes were not applied, or, after a disk failure, it is unknown whether all
+ * were; the same changes may be written again. Everything in a store can be derived again from the log.
  */
 export interface Store {
   /** @throws HenceError `state-unreadable` (operator) */
@@ -32,8 +32,8 @@ export interface Store {
    */
   write(changes: Iterable<CollectionChanges>): Promise<void>
   /**
-   * Opens a snapshot for reading, unaffected by later writes. It occupies disk space, so close it as soon as it is
-   * no longer needed, and before the store.
+   * Opens a snapshot for reading, unaffected by later writes. It occupies disk space, so close it as soon as
+   * it is no longer needed, and before the store.
    */
   view(): StoreView
   /** Waits for a write under way, then closes the store. */

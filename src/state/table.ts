@@ -39,8 +39,8 @@ export interface TableQuery {
  *   i:TABLE:INDEX   indexed values, partition key, parts  → nothing
  *   s:TABLE:INDEX   partition key, indexed values, parts  → nothing
  *
- * `s:` serves scans within a partition key, and exists only for tables with many rows per partition key. A row in
- * which an indexed field is missing or null is not in that index.
+ * `s:` serves scans within a partition key, and exists only for tables with many rows per partition key. A
+ * row in which an indexed field is missing or null is not in that index.
  */
 export function collectionsOf(shapes: Iterable<TableShape>): string[] {
   const names: string[] = []
@@ -106,7 +106,8 @@ export class TableState {
   /**
    * Sets a row, in its indexes too.
    * @param rowKey the encoded partition key and parts
-   * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; nothing is changed
+   * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; nothing is
+   *   changed
    */
   put(rowKey: string, row: unknown): void {
     if (this.#indexes.length > 0) this.#reindex(rowKey, this.#rows.get(rowKey), row)
@@ -210,8 +211,8 @@ export class TableState {
   }
 
   #reindex(rowKey: string, before: unknown, after: unknown): void {
-    // All entries are computed before the first change, so that a field which cannot be indexed leaves the table
-    // unchanged, also for a derivation that catches the error.
+    // All entries are computed before the first change, so that a field which cannot be indexed leaves the
+    // table unchanged, also for a derivation that catches the error.
     const steps: [index: Index, old: string | undefined, fresh: string | undefined][] = []
     for (const index of this.#indexes) {
       const old = before === undefined ? undefined : valuesOf(index, before)

@@ -29,7 +29,8 @@ export interface LockHolder {
 /** The lock of a directory, held by this process. */
 export interface DirectoryLock {
   /**
-   * Checks that no other process has taken the directory, without a system call where the kernel vouches for that.
+   * Checks that no other process has taken the directory, without a system call where the kernel vouches for
+   * that.
    * @throws HenceError `data-taken` (operator)
    */
   check(): void
@@ -43,10 +44,11 @@ const pauseMsMax = 50
 const checkMsMax = 1_000
 
 /**
- * Makes this process the only one that has a directory open. Two locks do that: one on the file `lock`, which exists on every
- * platform but ends when the file is removed, or when this process closes any other descriptor of it; and, where there is a
- * flock(1), one on the directory, which nothing but the end of the process undoes. `lock.json` names the holder; a process
- * that takes the directory replaces it, so that a holder without the second lock notices that it has lost the first.
+ * Makes this process the only one that has a directory open. Two locks do that: one on the file `lock`, which
+ * exists on every platform but ends when the file is removed, or when this process closes any other
+ * descriptor of it; and, where there is a flock(1), one on the directory, which nothing but the end of the
+ * process undoes. `lock.json` names the holder; a process that takes the directory replaces it, so that a
+ * holder without the second lock notices that it has lost the first.
  * @throws HenceError `data-in-use` (retry)
  */
 export async function lockDirectory(directory: string, options: LockOptions = {}): Promise<DirectoryLock> {
@@ -149,8 +151,8 @@ function textOf(path: string): string | undefined {
 }
 
 /**
- * Returns the process that has a directory open now; undefined if there is none. Changes nothing, and does not disturb a
- * process that opens the directory at the same moment.
+ * Returns the process that has a directory open now; undefined if there is none. Changes nothing, and does
+ * not disturb a process that opens the directory at the same moment.
  */
 export async function lockHolderOf(directory: string): Promise<LockHolder | 'unknown' | undefined> {
   if (!isHeld(join(directory, lockName)) && !(await isFlocked(directory))) return undefined
@@ -201,8 +203,9 @@ function taken(directory: string, text: string | undefined): HenceError {
     'data-taken',
     'operator',
     text === undefined
-      ? `The lock files of ${directory} were removed, so another process may have taken it. This one writes nothing more: start it again.`
-      : `${directory} was taken by ${nameOf(holder)} while this process had it open, because its lock was removed or lost. ` +
-          'This process writes nothing more; stop it.',
+      ? `The lock files of ${directory} were removed, so another process may have taken it. This one ` +
+          'writes nothing more: start it again.'
+      : `${directory} was taken by ${nameOf(holder)} while this process had it open, because its lock was ` +
+          'removed or lost. This process writes nothing more; stop it.',
   )
 }

@@ -14,7 +14,7 @@ export async function checkEmpty(directory: string, ignored: readonly string[] =
   throw new HenceError(
     'folder-not-empty',
     'change',
-    `${resolve(directory)} is not empty (${found.slice(0, 3).join(', ')}${found.length > 3 ? ' …' : ''}), and nothing was written. ` +
-      'Give an empty directory, or the name of a new one.',
+    `${resolve(directory)} is not empty (${found.slice(0, 3).join(', ')}${found.length > 3 ? ' …' : ''}), ` +
+      'and nothing was written. Give an empty directory, or the name of a new one.',
   )
 }

@@ -6,8 +6,8 @@ const sqliteBusy = 5
 const checkMsMax = 100
 
 /**
- * Takes a lock file, and makes it if it is missing. SQLite takes a lock of the operating system on it, so the lock ends with
- * the process however that ends: a killed one blocks nobody.
+ * Takes a lock file, and makes it if it is missing. SQLite takes a lock of the operating system on it, so the
+ * lock ends with the process however that ends: a killed one blocks nobody.
  * @param again another try follows anyway, so this one need not wait for a concurrent `isHeld`
  * @returns undefined if another process, or another part of this one, holds the lock
  */

@@ -7,11 +7,12 @@ export interface Flock {
 }
 
 /**
- * Takes an flock(2) lock on a directory. The kernel keeps it with the open directory: no removal of files and no closing of
- * other descriptors undoes it, and it ends with the process however that ends. Node has no flock(2), so this opens the
- * directory and lets flock(1) of util-linux or BusyBox take the lock on that descriptor, once (some milliseconds).
- * @returns `busy` if another process, or another part of this one, holds it; undefined where there is no flock(1), or the
- *   file system has no such locks
+ * Takes an flock(2) lock on a directory. The kernel keeps it with the open directory: no removal of files and
+ * no closing of other descriptors undoes it, and it ends with the process however that ends. Node has no
+ * flock(2), so this opens the directory and lets flock(1) of util-linux or BusyBox take the lock on that
+ * descriptor, once (some milliseconds).
+ * @returns `busy` if another process, or another part of this one, holds it; undefined where there is no
+ *   flock(1), or the file system has no such locks
  */
 export async function flockDirectory(
   path: string,

@@ -18,8 +18,8 @@ export function closeToOthers(path: string): void {
 }
 
 /**
- * Finds the files and directories of a data directory that others than the owner may access. If the directory itself is
- * closed, none can be reached. Windows has no such modes.
+ * Finds the files and directories of a data directory that others than the owner may access. If the directory
+ * itself is closed, none can be reached. Windows has no such modes.
  * @returns the warning of a start and of `doctor`; undefined if there are none
  */
 export async function warningOfAccess(directory: string): Promise<Report | undefined> {

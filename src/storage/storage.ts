@@ -31,15 +31,15 @@ export interface Storage {
   /** Removes the derived state of a generation, which is not open. */
   dropStore(generation: number): Promise<void>
   /**
-   * Keeps a text under a name, for example `code/HASH.js`, and replaces an earlier one. The text is durable when this
-   * resolves; names that begin with `state/` may be lost together with the derived state.
+   * Keeps a text under a name, for example `code/HASH.js`, and replaces an earlier one. The text is durable
+   * when this resolves; names that begin with `state/` may be lost together with the derived state.
    */
   keep(name: string, text: string): Promise<void>
   /** Returns the text that is kept under a name; undefined if there is none. */
   kept(name: string): Promise<string | undefined>
   /**
-   * Checks, cheaply enough for a readiness probe, that what this process wrote is still there and still its own. Storage that
-   * cannot be lost has no such check.
+   * Checks, cheaply enough for a readiness probe, that what this process wrote is still there and still its
+   * own. Storage that cannot be lost has no such check.
    * @throws HenceError `data-lost`, `data-taken` (operator)
    */
   check?(): Promise<void>
@@ -65,8 +65,8 @@ export const derivingLock = 'state/deriving.lock'
  *   promotions/       the corrections of each promotion, until they are in the log
  *   audit/            the signing key, signed tree heads, and the derived trees; see `Auditor`
  *
- * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and the errors of opening the log; the reason of the
- *   signal if that ended the waiting
+ * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and the errors of opening the log;
+ *   the reason of the signal if that ended the waiting
  */
 export async function openDirectory(options: {
   readonly directory: string
@@ -174,8 +174,8 @@ export function stillDeriving(directory: string): HenceError {
   return new HenceError(
     'data-in-use',
     'retry',
-    `A process of an engine that has ended still derives in ${resolve(directory)}. It ends by itself as soon as it notices; ` +
-      'if it does not, stop it: it holds `state/deriving.lock`.',
+    `A process of an engine that has ended still derives in ${resolve(directory)}. It ends by itself as ` +
+      'soon as it notices; if it does not, stop it: it holds `state/deriving.lock`.',
   )
 }
 

@@ -43,8 +43,9 @@ export interface SentBy {
 }
 
 /**
- * Tests derivations without a log, a disk or a clock, by given, when and then. Every record is derived twice and
- * compared, and rows are checked against their schemas. Events are applied in the same step, as on one partition.
+ * Tests derivations without a log, a disk or a clock, by given, when and then. Every record is derived twice
+ * and compared, and rows are checked against their schemas. Events are applied in the same step, as on one
+ * partition.
  *
  * A reaction that throws fails the scenario, unless `thenReactionFailed` expects it.
  */
@@ -78,8 +79,8 @@ export class Scenario<A extends App> {
   }
 
   /**
-   * Applies a request that an older version of its schema admitted, and that must be accepted. `input` is the output
-   * of the older schema; it is upcast before it is derived.
+   * Applies a request that an older version of its schema admitted, and that must be accepted. `input` is the
+   * output of the older schema; it is upcast before it is derived.
    */
   givenOlder(version: number, type: RequestName<A>, input: Json, by: SentBy = {}): this {
     const identity = this.#identity(by)
@@ -99,8 +100,8 @@ export class Scenario<A extends App> {
   }
 
   /**
-   * Completes the oldest pending effect of a type, with its handler's result. The following `then…` calls check what
-   * the reactions did.
+   * Completes the oldest pending effect of a type, with its handler's result. The following `then…` calls
+   * check what the reactions did.
    */
   givenResult<N extends EffectName<A>>(
     type: N,
@@ -207,7 +208,10 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** Returns a row, for values that a test cannot know beforehand, for example a UUID; undefined if there is none. */
+  /**
+   * Returns a row, for values that a test cannot know beforehand, for example a UUID; undefined if there is
+   * none.
+   */
   row<N extends TableName<A>>(table: N, key: TableKey<A, N>): Frozen<TableValue<A, N>> | undefined {
     this.#assertReactionsSeen()
     const state = this.#tables.get(table)

@@ -34,8 +34,8 @@ export interface SimulatedDisk extends Disk {
   /** Ends the process; the files stay as it left them. */
   endProcess(): void
   /**
-   * Ends the process and cuts the power: keeps a random subset of the writes (by sector), sizes and directory entries
-   * that were not durable.
+   * Ends the process and cuts the power: keeps a random subset of the writes (by sector), sizes and directory
+   * entries that were not durable.
    */
   losePower(): void
   /** The number of operations so far. */

@@ -15,7 +15,10 @@ export interface StoreConformance {
 
 const collections = ['one', 'two']
 
-/** Tests with `node:test` that a store keeps the contract of `Store`. Call it in a test file, once per kind of store. */
+/**
+ * Tests with `node:test` that a store keeps the contract of `Store`. Call it in a test file, once per kind of
+ * store.
+ */
 export function storeConformance(name: string, made: StoreConformance): void {
   const check = (what: string, run: (store: Store, place: string) => Promise<void>) =>
     test(`${name}: ${what}`, async () => {

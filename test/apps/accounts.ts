@@ -1,7 +1,8 @@
 import { app, reject, scopes } from 'hence'
 import { z } from 'zod'
 
-// Accounts that pay each other: a small app whose balances are wrong at once if anything is lost, doubled or reordered.
+// Accounts that pay each other: a small app whose balances are wrong at once if anything is lost, doubled or
+// reordered.
 const [account] = scopes('account')
 export const accounts = account.table('accounts', {
   value: z.object({ cents: z.int() }),

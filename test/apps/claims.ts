@@ -11,7 +11,8 @@ interface Held {
 }
 
 /**
- * The app records in `holdings` (holder and request → claims) what its requests hold, from what its derivations learn.
+ * The app records in `holdings` (holder and request → claims) what its requests hold, from what its
+ * derivations learn.
  */
 export function claimsApp(plan: ClaimsPlan) {
   const [holder] = scopes('holder')

@@ -3,7 +3,10 @@ import { z } from 'zod'
 
 type Code = 'first' | 'upper' | 'without'
 
-/** Keeps orders. `upper` has keys and texts in capitals, and throws at the name 7; `without` no longer defines the request. */
+/**
+ * Keeps orders. `upper` has keys and texts in capitals, and throws at the name 7; `without` no longer defines
+ * the request.
+ */
 export function orders(code: Code, corrects = false) {
   const [order] = scopes('order')
   const table = order.table('orders', { value: z.object({ text: z.string() }) })

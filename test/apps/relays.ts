@@ -1,6 +1,7 @@
 /**
- * Places that pass messages on, as the messages say. Two versions of the code send different ones, in different orders, and
- * derive some requests under another key. Each sender numbers what it sends to each place.
+ * Places that pass messages on, as the messages say. Two versions of the code send different ones, in
+ * different orders, and derive some requests under another key. Each sender numbers what it sends to each
+ * place.
  */
 import { app, scopes, type Tx } from 'hence'
 import { z } from 'zod'

@@ -31,8 +31,8 @@ export const faults = [
 export type Fault = (typeof faults)[number]
 
 /**
- * An HTTP proxy that applies a fault to each exchange, with real connections: they are destroyed, and delayed data
- * arrives late. Without a fault it passes everything on.
+ * An HTTP proxy that applies a fault to each exchange, with real connections: they are destroyed, and delayed
+ * data arrives late. Without a fault it passes everything on.
  */
 export class BadProxy {
   readonly counts = new Map<Fault | 'none', number>()

@@ -14,9 +14,9 @@ import { BadProxy, type Fault, faults } from './bad-proxy.ts'
 import { expected, type Wish } from './ledger.ts'
 import type till from './till.ts'
 
-// Clients reach a server through a proxy that cuts, delays and duplicates at every stage of an exchange. They are also
-// closed and opened again on their outboxes. Each request must be decided once, in the order of its queue, and every
-// reply must agree with the tables.
+// Clients reach a server through a proxy that cuts, delays and duplicates at every stage of an exchange. They
+// are also closed and opened again on their outboxes. Each request must be decided once, in the order of its
+// queue, and every reply must agree with the tables.
 
 const count = Number(process.env['HENCE_REQUESTS'] ?? 400)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))

@@ -10,8 +10,8 @@ import { hence, Running } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import { ManyClients } from './many-clients.ts'
 
-// A deploy is a hand-over: the new process waits for the directory; the old one is asked to stop, drains, and releases
-// it. The clients never stop sending, and see only retries.
+// A deploy is a hand-over: the new process waits for the directory; the old one is asked to stop, drains, and
+// releases it. The clients never stop sending, and see only retries.
 
 const deploys = Number(process.env['HENCE_DEPLOYS'] ?? 4)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))

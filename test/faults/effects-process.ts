@@ -1,4 +1,7 @@
-/** An engine that takes orders from its parent process and delivers effects, until it is killed or asked to close. */
+/**
+ * An engine that takes orders from its parent process and delivers effects, until it is killed or asked to
+ * close.
+ */
 import { createEngine, handlers } from 'hence'
 import { email, webhook } from 'hence/effects'
 import type overbooked from './overbooked.ts'

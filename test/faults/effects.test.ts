@@ -15,9 +15,9 @@ import { crashAt } from '../crash-points.ts'
 import { randomFrom } from '../random.ts'
 import type { Order, Told } from './effects-process.ts'
 
-// The engine runs in a separate process and is killed again and again while it delivers to receivers that misbehave in
-// every way. The worst result would be an effect that is never done; then one done twice by a receiver that stores
-// ids; then an e-mail that is sent again without need.
+// The engine runs in a separate process and is killed again and again while it delivers to receivers that
+// misbehave in every way. The worst result would be an effect that is never done; then one done twice by a
+// receiver that stores ids; then an e-mail that is sent again without need.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
@@ -90,7 +90,10 @@ interface Accepted {
   readonly isTold: boolean
 }
 
-/** A mail server that sometimes asks to retry later, and sometimes drops the connection after it accepted a message. */
+/**
+ * A mail server that sometimes asks to retry later, and sometimes drops the connection after it accepted a
+ * message.
+ */
 class MailServer {
   readonly accepted: Accepted[] = []
   life = 0
@@ -227,7 +230,8 @@ test(name, { timeout: 300_000 }, async (t) => {
   assert.equal(finished.orders.length, orders.size)
   assert.ok(finished.effects.every(({ state }) => state === 'done'))
 
-  // One charge for each order: the receiver has done exactly those that the engine has, with the same content.
+  // One charge for each order: the receiver has done exactly those that the engine has, with the same
+  // content.
   assert.equal(of('charge').length, orders.size)
   assert.deepEqual(
     [...charges.done.keys()].sort(),

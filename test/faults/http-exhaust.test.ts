@@ -5,8 +5,8 @@ import { test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { mebibyte, openMany, start, type Victim } from './http-victim.ts'
 
-// Clients that begin much and finish nothing: streams, batches and bytes are counted, shared out among callers, and
-// given up in time.
+// Clients that begin much and finish nothing: streams, batches and bytes are counted, shared out among
+// callers, and given up in time.
 
 const head = (path: string, who: string, more: string) =>
   `${path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Test ${who}\r\n${more}\r\n`

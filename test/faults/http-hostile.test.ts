@@ -5,8 +5,8 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { mebibyte, openMany, start } from './http-victim.ts'
 
-// Hostile clients. None of them may cause a 5xx that is the server's fault, fill its memory, or keep it from serving
-// others.
+// Hostile clients. None of them may cause a 5xx that is the server's fault, fill its memory, or keep it from
+// serving others.
 
 test('10,000 connections that send a request byte by byte, or nothing, or half a body', async (t) => {
   const victim = await start(t, { headMs: 60_000, bodyMs: 60_000, connections: 9_000 })

@@ -14,9 +14,9 @@ import { randomFrom } from '../random.ts'
 import type { Order, Told } from './engine-process.ts'
 import { expected, type Wish } from './ledger.ts'
 
-// The engine runs in a separate process and is killed again and again with requests under way. This process is the
-// client: it keeps a ledger of its requests and replies on the disk. Nothing that was acknowledged may be lost, nothing
-// may happen twice, and every retry must get the stored outcome.
+// The engine runs in a separate process and is killed again and again with requests under way. This process
+// is the client: it keeps a ledger of its requests and replies on the disk. Nothing that was acknowledged may
+// be lost, nothing may happen twice, and every retry must get the stored outcome.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 6)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))

@@ -1,6 +1,6 @@
 /**
- * Opens the log in the directory named on the command line, and obeys lines on standard input: `append TEXT` prints `at OFFSET`
- * or `error CODE`, `copy` copies the directory as an embedding program may.
+ * Opens the log in the directory named on the command line, and obeys lines on standard input: `append TEXT`
+ * prints `at OFFSET` or `error CODE`, `copy` copies the directory as an embedding program may.
  */
 import { cpSync } from 'node:fs'
 import { createInterface } from 'node:readline'

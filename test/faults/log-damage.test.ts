@@ -8,9 +8,9 @@ import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
-// The files of a small log are cut at every byte, changed in every byte, and removed. Then the log holds what was written,
-// or is refused with file and byte; it never loses a record silently. Only the last batch before a crash may be torn or
-// damaged without a way to know: it may go, with a report and a copy of its bytes.
+// The files of a small log are cut at every byte, changed in every byte, and removed. Then the log holds what
+// was written, or is refused with file and byte; it never loses a record silently. Only the last batch before
+// a crash may be torn or damaged without a way to know: it may go, with a report and a copy of its bytes.
 //
 // There are thousands of cases, so the files are in memory; some run on the real disk too.
 

@@ -9,8 +9,8 @@ import { exitCode } from '../../src/cli/terminal/exit-code.ts'
 import { started } from '../hence-process.ts'
 import type app from './till.ts'
 
-// The data directory is removed, or its log changed, under a running process. The process says so at once, and acknowledges
-// no request that may be gone tomorrow.
+// The data directory is removed, or its log changed, under a running process. The process says so at once,
+// and acknowledges no request that may be gone tomorrow.
 
 const pay = { town: 'a', till: 'a', cents: 1 }
 

@@ -10,8 +10,8 @@ export class ManyClients {
   readonly wishes = new Map<string, Wish>()
   readonly told = new Map<string, Reply>()
   /**
-   * `replayed`: replies to a retry whose earlier answer was lost. `longestMs`: the longest that one request took, with
-   * its retries. `silentMsMax`: the longest time without a reply to any client.
+   * `replayed`: replies to a retry whose earlier answer was lost. `longestMs`: the longest that one request
+   * took, with its retries. `silentMsMax`: the longest time without a reply to any client.
    */
   readonly counts = { retries: 0, replayed: 0, longestMs: 0, silentMsMax: 0 }
   readonly #url: string

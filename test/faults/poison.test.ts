@@ -12,7 +12,8 @@ import type { Report } from '../../src/report.ts'
 import type poison from '../apps/poison.ts'
 import { hence } from '../hence-process.ts'
 
-// Records whose derivation does not end, or uses up the stack: the record gets a ruling, and the others go on.
+// Records whose derivation does not end, or uses up the stack: the record gets a ruling, and the others go
+// on.
 
 const bundle = await bundleApp<typeof poison>(new URL('../apps/poison.ts', import.meta.url))
 

@@ -15,9 +15,9 @@ import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 import { randomFrom } from '../random.ts'
 import { openMarked } from './marked-engine.ts'
 
-// Two generations are promoted in turn under load, and the process with the engine and the sink is killed at random
-// moments. A reader of PostgreSQL never sees rows of two generations together, and in the end the rows there equal the
-// engine's.
+// Two generations are promoted in turn under load, and the process with the engine and the sink is killed at
+// random moments. A reader of PostgreSQL never sees rows of two generations together, and in the end the rows
+// there equal the engine's.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 4)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
@@ -79,7 +79,8 @@ test(name, {
     const promoting = child
     child.on('message', (name) => {
       promotions++
-      // The sink has caught up, so the rows are of that generation, and stay so until the process may continue.
+      // The sink has caught up, so the rows are of that generation, and stay so until the process may
+      // continue.
       checks.push(
         marksNow().then((marks) => {
           assert.deepEqual([name, ...marks], [name, `${name}`.slice(-1)])

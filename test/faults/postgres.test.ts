@@ -17,9 +17,9 @@ import { randomFrom } from '../random.ts'
 import { expected, type Wish } from './ledger.ts'
 import type till from './till.ts'
 
-// A service inserts requests into its PostgreSQL database; the engine takes them from there and mirrors its tables into
-// the same database. Engine and database are killed at random moments, independently. In the end every committed
-// request was decided once, no rolled-back one was, and the mirrored rows equal the engine's.
+// A service inserts requests into its PostgreSQL database; the engine takes them from there and mirrors its
+// tables into the same database. Engine and database are killed at random moments, independently. In the end
+// every committed request was decided once, no rolled-back one was, and the mirrored rows equal the engine's.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
@@ -84,7 +84,10 @@ test(name, { timeout: 300_000 }, async (t) => {
   await ask((client) => client.query(`${postgresOutboxSql()} CREATE TABLE bookings (id text PRIMARY KEY)`))
   const wishes = new Map<string, Wish>()
   let undone = 0
-  /** A transaction of the service: its own row and the request, both or none; retried until it is known to be committed. */
+  /**
+   * A transaction of the service: its own row and the request, both or none; retried until it is known to be
+   * committed.
+   */
   const book = async () => {
     const id = `wish-${wishes.size}`
     // Some rows are written only once, so that no later change hides one that was missed.
@@ -149,8 +152,8 @@ test(name, { timeout: 300_000 }, async (t) => {
     told.set(id, { ...outcome, requestId: id } as Reply)
   }
 
-  // And only once: the replies add up to the engine's rows, which equal PostgreSQL's. On a slow machine the mirror may be
-  // copied for the first time only now.
+  // And only once: the replies add up to the engine's rows, which equal PostgreSQL's. On a slow machine the
+  // mirror may be copied for the first time only now.
   while (!(await ask(isMirrored))) await pause(20)
   await killEngine()
   const engine = await createEngine<typeof till>({
@@ -183,7 +186,8 @@ test(name, { timeout: 300_000 }, async (t) => {
   assert.equal(sink.stats().snapshots, 0, 'the sink copied everything again')
   assert.deepEqual(await mirrored(), await tables())
 
-  // After a restore from an older backup it continues from there; without a position in the backup it copies everything.
+  // After a restore from an older backup it continues from there; without a position in the backup it copies
+  // everything.
   await sink.close()
   await cluster.halt('orderly')
   const copy = join(parts.cluster, 'copy')

@@ -9,8 +9,9 @@ import { openDirectory } from '../../src/storage/storage.ts'
 import { randomFrom } from '../random.ts'
 import type old from './wallets-old.ts'
 
-// Everything is derived again, compared and promoted while clients keep sending. The worst result would be tables that do
-// not follow from the log; then a request that is lost, refused or answered differently because of it.
+// Everything is derived again, compared and promoted while clients keep sending. The worst result would be
+// tables that do not follow from the log; then a request that is lost, refused or answered differently
+// because of it.
 
 const records = Number(process.env['HENCE_RECORDS'] ?? 8_000)
 const clients = 64

@@ -11,8 +11,8 @@ import { crashAt } from '../crash-points.ts'
 import { randomFrom } from '../random.ts'
 import { ManyClients } from './many-clients.ts'
 
-// The server's process is killed again and again under many concurrent clients. Each sends one request after another
-// and retries by itself. Their replies must agree with the tables.
+// The server's process is killed again and again under many concurrent clients. Each sends one request after
+// another and retries by itself. Their replies must agree with the tables.
 
 const kills = Number(process.env['HENCE_KILLS'] ?? 5)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))

@@ -22,8 +22,8 @@ import { hence } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import type { Order, Told } from './engine-process.ts'
 
-// While an engine runs and is killed again and again, its clients record the digest of its tables at some positions. A
-// restore to one of these positions must have those tables.
+// While an engine runs and is killed again and again, its clients record the digest of its tables at some
+// positions. A restore to one of these positions must have those tables.
 
 const lives = Number(process.env['HENCE_LIVES'] ?? 3)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))

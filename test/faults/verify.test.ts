@@ -11,8 +11,8 @@ import { snapshotLog } from '../../src/log/file-log/snapshot.ts'
 import { encodeRequest } from '../../src/log/record.ts'
 import { diskWith, filesOf, newDisk } from './disk-files.ts'
 
-// Every byte of a cleanly closed log is changed, one at a time, and `verify` must find each and name its position. The
-// files are in memory, since there are thousands of cases.
+// Every byte of a cleanly closed log is changed, one at a time, and `verify` must find each and name its
+// position. The files are in memory, since there are thousands of cases.
 
 const logId = '00112233445566778899aabbccddeeff'
 const { privateKey, publicKey } = generateKeyPairSync('ed25519')

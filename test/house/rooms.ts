@@ -48,7 +48,10 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   ],
 }
 
-/** Folders that a room must not import, though it may import their room. The command line works on files by `offline`. */
+/**
+ * Folders that a room must not import, though it may import their room. The command line works on files by
+ * `offline`.
+ */
 export const mayNotImport: Readonly<Record<string, readonly string[]>> = { cli: ['log/file-log/'] }
 
 /** The rooms that a room below `derivation` or `derivation` itself may know. */

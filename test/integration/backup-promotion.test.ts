@@ -11,8 +11,8 @@ import { appsOf } from '../apps.ts'
 
 const { bank } = appsOf<typeof made>(import.meta.resolve('../apps/bank.ts'))
 
-// A promotion takes many writes: a control record in each partition, then corrections. A backup may end between any two of
-// them, and a start on it must have the tables that follow from that log alone.
+// A promotion takes many writes: a control record in each partition, then corrections. A backup may end
+// between any two of them, and a start on it must have the tables that follow from that log alone.
 
 // No timer fires, since a start would write the records that follow.
 const lateMs = 24 * 60 * 60 * 1000

@@ -17,8 +17,8 @@ const flags = [
 ]
 
 /**
- * Starts Debian's Chromium. If it is missing and the process is root on a machine with apt-get (a container, for
- * example), installs it.
+ * Starts Debian's Chromium. If it is missing and the process is root on a machine with apt-get (a container,
+ * for example), installs it.
  * @returns the reason, if there is none
  */
 export async function openChromium(): Promise<Browser | string> {

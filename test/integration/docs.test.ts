@@ -5,8 +5,9 @@ import { join, relative } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 
-// The examples in the docs are compiled and run. A block that begins with ```ts NAME is a file; all files of a page are
-// written to one folder. A block ```text NAME is the output of that file.
+// The examples in the docs are compiled and run. A block that begins with
+// ```ts NAME is a file; all files of a page are written to one folder. A block ```text NAME is the output of
+// that file.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')

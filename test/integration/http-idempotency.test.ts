@@ -4,8 +4,8 @@ import { request as nodeRequest } from 'node:http'
 import { test } from 'node:test'
 import { serveNotes } from '../server/serve.ts'
 
-// Idempotency-Key, case by case: from draft-ietf-httpapi-idempotency-key-header-07 (the numbers are its sections), then
-// from Stripe's documentation. A test says so where Hence differs on purpose.
+// Idempotency-Key, case by case: from draft-ietf-httpapi-idempotency-key-header-07 (the numbers are its
+// sections), then from Stripe's documentation. A test says so where Hence differs on purpose.
 
 const note = (number: number, text = 'x') => ({ owner: 'ada', number, text })
 const uuid = () => randomUUID()

@@ -8,15 +8,16 @@ import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 
-// A new user installs the published package, makes an app in an empty folder, tests it, and runs it. The package comes
-// from a tarball made here, its dependencies from the registry.
+// A new user installs the published package, makes an app in an empty folder, tests it, and runs it. The
+// package comes from a tarball made here, its dependencies from the registry.
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
 // npm scripts run on the Node that runs this test, whichever else the machine has.
 const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
 const env = {
-  // Without this variable, or the inner test runner believes that it runs within another one and runs nothing.
+  // Without this variable, or the inner test runner believes that it runs within another one and runs
+  // nothing.
   ...inherited,
   PATH: `${dirname(process.execPath)}${delimiter}${process.env['PATH']}`,
   npm_config_update_notifier: 'false',

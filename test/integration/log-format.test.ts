@@ -16,8 +16,8 @@ const teller = await apps.teller()
 const louder = await apps.louder()
 const silent = await apps.silent()
 
-// docs/reference/log-format.md promises that a second reader can be written from it alone. Here is one: the code between
-// the two lines below uses nothing from src.
+// docs/reference/log-format.md promises that a second reader can be written from it alone. Here is one: the
+// code between the two lines below uses nothing from src.
 
 // ---------------------------------------------------------------------------------------------------------
 

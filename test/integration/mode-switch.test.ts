@@ -7,8 +7,8 @@ import { appsOf } from '../apps.ts'
 
 const { warehouse } = appsOf<typeof made>(import.meta.resolve('../../examples/warehouse/warehouse.ts'))
 
-// The mode is part of the code, so switching it is a change of code. The new mode decides from there on, or from the
-// beginning; see docs/how-to/constraints.md.
+// The mode is part of the code, so switching it is a change of code. The new mode decides from there on, or
+// from the beginning; see docs/how-to/constraints.md.
 
 type Choice = 'refuse' | 'continue' | 'reprocess'
 

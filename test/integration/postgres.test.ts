@@ -16,8 +16,8 @@ const apps = appsOf<typeof made>(import.meta.resolve('../apps/boxes.ts'))
 const store = await apps.store()
 const thinner = await apps.thinner()
 
-// Sink and outbox between an engine and a real PostgreSQL. The worst result would be a row there that differs from the
-// engine's and stays so.
+// Sink and outbox between an engine and a real PostgreSQL. The worst result would be a row there that differs
+// from the engine's and stays so.
 
 let directory: string
 let cluster: Cluster | undefined

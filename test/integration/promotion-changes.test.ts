@@ -11,8 +11,9 @@ import { appsOf } from '../apps.ts'
 
 const { bank } = appsOf<typeof made>(import.meta.resolve('../apps/bank.ts'))
 
-// A consumer of a table's changes holds a copy of it. A promotion changes rows without a record for each, so every
-// consumer must be notified to read the table again, and must end with the engine's rows, whenever it happens.
+// A consumer of a table's changes holds a copy of it. A promotion changes rows without a record for each, so
+// every consumer must be notified to read the table again, and must end with the engine's rows, whenever it
+// happens.
 
 const old = await bank({ statement: 'paid' })
 const fresh = await bank({ fee: 3, most: 500, corrects: true })

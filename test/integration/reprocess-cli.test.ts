@@ -6,7 +6,8 @@ import { after, before, test } from 'node:test'
 import { crashAt } from '../crash-points.ts'
 import { type Ended, hence, Running, started } from '../hence-process.ts'
 
-// `hence reprocess` and `hence check` as processes, on a directory and against a server, also killed half-way.
+// `hence reprocess` and `hence check` as processes, on a directory and against a server, also killed
+// half-way.
 
 const root = join(import.meta.dirname, '../..')
 let home: string

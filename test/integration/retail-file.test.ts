@@ -83,7 +83,8 @@ test(name, {
   const args = ['--csv', file, '--data', data, '--partitions', '8']
   const random = randomFrom(seed)
   for (let round = 0; round < kills; round++) {
-    // The kills spread over the import up to its last progress line; each comes at a random moment of its share.
+    // The kills spread over the import up to its last progress line; each comes at a random moment of its
+    // share.
     const killAt = Math.floor(((round + random()) / kills) * 0.94 * invoices)
     const wait = random() * 30
     let killing: Promise<void> | undefined

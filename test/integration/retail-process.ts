@@ -13,8 +13,8 @@ const scriptOf = (name: 'main' | 'mend') =>
   fileURLToPath(import.meta.resolve(`../../examples/retail/${name}.ts`))
 
 /**
- * Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33). The file is beside the repository,
- * not in it, or where HENCE_RETAIL_CSV says. Undefined if it is missing.
+ * Real orders: seven months of the UCI "Online Retail" data set (doi:10.24432/C5BW33). The file is beside the
+ * repository, not in it, or where HENCE_RETAIL_CSV says. Undefined if it is missing.
  */
 export const realOrders = [
   process.env['HENCE_RETAIL_CSV'] ??

@@ -13,7 +13,8 @@ import { limitsDefault } from '../../src/server/limits.ts'
 import type notes from '../server/notes.ts'
 import { serveNotes } from '../server/serve.ts'
 
-// The files in docs/how-to/reverse-proxy.md, run by the real programs. Debian has both: apt-get install nginx-light caddy.
+// The files in docs/how-to/reverse-proxy.md, run by the real programs. Debian has both: apt-get install
+// nginx-light caddy.
 
 const page = await readFile(join(import.meta.dirname, '../../docs/how-to/reverse-proxy.md'), 'utf8')
 const documented = (language: string): string => {

@@ -14,8 +14,9 @@ import { crashAt } from '../crash-points.ts'
 import { openChromium } from './chromium.ts'
 import { SeatsHouse } from './seats-house.ts'
 
-// The page of examples/seats in a real browser, with its IndexedDB, service worker, tabs and network. The worst result
-// would be a seat that is booked twice, or shown as booked when it is not; then a request that is lost.
+// The page of examples/seats in a real browser, with its IndexedDB, service worker, tabs and network. The
+// worst result would be a seat that is booked twice, or shown as booked when it is not; then a request that
+// is lost.
 
 const browser = await openChromium()
 const skip = typeof browser === 'string' ? browser : false
@@ -180,7 +181,8 @@ for (const offline of [false, true]) {
     }
     const { accepted, rejected, failed } = engine.stats().replies
     assert.equal(accepted, 3, 'opened, held, and booked once')
-    // If both tabs stored a request before they knew of each other, the second was rejected as booked already.
+    // If both tabs stored a request before they knew of each other, the second was rejected as booked
+    // already.
     assert.ok(rejected <= 1, `${rejected} rejected`)
     assert.equal(failed, 0)
   })

@@ -6,15 +6,19 @@ import { type App, createEngine, type Engine } from 'hence'
 import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { hence } from '../hence-process.ts'
 
-// A directory with a history: a change of code, a promotion with corrections, a rollback. `verify` derives each kept
-// generation again, with the code that was in force for each range of the log, and `doctor` reports on each.
+// A directory with a history: a change of code, a promotion with corrections, a rollback. `verify` derives
+// each kept generation again, with the code that was in force for each range of the log, and `doctor` reports
+// on each.
 
 const root = join(import.meta.dirname, '../..')
 let home: string
 let data: string
 /** The paths of versions of one app, by name. */
 let modules: { readonly first: string; readonly later: string; readonly strict: string }
-/** The numbers of the promotion and of the rollback. A diff may leave a control record, which has a number too. */
+/**
+ * The numbers of the promotion and of the rollback. A diff may leave a control record, which has a number
+ * too.
+ */
 let promotions: readonly number[]
 let versions: { readonly [name in 'first' | 'later' | 'strict']: string }
 
@@ -303,7 +307,8 @@ test('the manifest may be lost, or garbage', async () => {
 
 test('explain prints the stored outcome, the corrected one, and who approved it', async () => {
   const directory = await copied('explained')
-  // The stricter version was live when the request came; the version that was rolled back to would have accepted it.
+  // The stricter version was live when the request came; the version that was rolled back to would have
+  // accepted it.
   const { code, stdout, stderr } = await hence(['explain', 'r90', '--data', directory])
   assert.equal(code, 0, stderr)
   assert.match(stdout, /├─ rejected too-much/)

@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { serveNotes } from '../server/serve.ts'
 
-// Schemathesis sends what OpenAPI allows, and what it does not allow, and compares the answers with the document:
-// pip install schemathesis.
+// Schemathesis sends what OpenAPI allows, and what it does not allow, and compares the answers with the
+// document: pip install schemathesis.
 
 const program = process.env['HENCE_SCHEMATHESIS'] ?? 'schemathesis'
 const seconds = process.env['HENCE_SECONDS'] ?? '60'

@@ -9,9 +9,10 @@ import { appsOf } from '../apps.ts'
 import { checkProperty, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 
-// Random messages that old and new code send in different orders. In the generation of the new code each place gets what each
-// other place sent to it, all of it and in the order in which it was sent; a plain walk over the requests says what that is.
-// The result does not depend on how closely the generation follows, and the same code derives the same.
+// Random messages that old and new code send in different orders. In the generation of the new code each
+// place gets what each other place sent to it, all of it and in the order in which it was sent; a plain walk
+// over the requests says what that is. The result does not depend on how closely the generation follows, and
+// the same code derives the same.
 
 const { relays } = appsOf<typeof made>(import.meta.resolve('../apps/relays.ts'))
 const { runs } = runsOf(60)

@@ -18,8 +18,9 @@ import { CrashingStorage } from './crashing-storage.ts'
 
 const apps = appsOf<typeof made>(import.meta.resolve('../apps/claims.ts'))
 
-// Random apps with claims, on random numbers of partitions, with crashes in between. The worst result would be a claim
-// that was granted and is not held, or is held and was not granted; the next worst, a request that waits for ever.
+// Random apps with claims, on random numbers of partitions, with crashes in between. The worst result would
+// be a claim that was granted and is not held, or is held and was not granted; the next worst, a request that
+// waits for ever.
 
 const { runs } = runsOf(150)
 
@@ -240,7 +241,8 @@ async function live([plan, partitions, checkpointRows, failing, moments, seed]: 
     if (broken.length > 0) throw broken[0]
   }
   await quiet()
-  // The engine that was just opened may find a deadline that is due; its compensation must not be under way at the end.
+  // The engine that was just opened may find a deadline that is due; its compensation must not be under way
+  // at the end.
   await engine.idle()
   await engine.close()
   const rows = rowsOf(plan, saved!)

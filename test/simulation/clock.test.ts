@@ -9,8 +9,8 @@ import { HandClock, settle } from '../hand-clock.ts'
 const apps = appsOf<typeof made>(import.meta.resolve('../apps/alarms.ts'))
 const alarms = await apps.alarms()
 
-// The system clock is set back ten years and forward ten. Log time never goes backwards, each timer fires once, at its
-// time, and a replay has the same digest.
+// The system clock is set back ten years and forward ten. Log time never goes backwards, each timer fires
+// once, at its time, and a replay has the same digest.
 
 const hour = 3_600_000
 const year = 365 * 24 * hour

@@ -5,9 +5,9 @@ import { memoryLog } from '../../src/log/memory-log.ts'
 import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
 
 /**
- * Storage in memory that can crash at any moment. After a crash nothing that its engine does arrives, and no call
- * under way settles. An append under way has arrived or not, at random; so has one that fails, and the engine has to
- * find out which.
+ * Storage in memory that can crash at any moment. After a crash nothing that its engine does arrives, and no
+ * call under way settles. An append under way has arrived or not, at random; so has one that fails, and the
+ * engine has to find out which.
  */
 export class CrashingStorage {
   readonly log: Log

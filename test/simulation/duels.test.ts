@@ -11,9 +11,9 @@ import { CrashingStorage } from './crashing-storage.ts'
 const apps = appsOf<typeof made>(import.meta.resolve('../apps/duel.ts'))
 const duel = await apps.duel()
 
-// Two requests claim the same two things in opposite order, again and again, on 16 partitions, while the process
-// crashes now and then. Exactly one of them wins and neither gets stuck; with locks taken one by one, at least one of
-// these would fail.
+// Two requests claim the same two things in opposite order, again and again, on 16 partitions, while the
+// process crashes now and then. Exactly one of them wins and neither gets stuck; with locks taken one by one,
+// at least one of these would fail.
 
 const duels = Number(process.env['HENCE_DUELS'] ?? 4_000)
 const duelsPerWorld = 5_000

@@ -15,8 +15,9 @@ import { type AppPlan, appPlan, kinds } from './random-app.ts'
 
 const { plannedApp } = appsOf<typeof made>(import.meta.resolve('../apps/planned.ts'))
 
-// Random apps and requests, some sent several times, on random numbers of partitions, with crashes in between. The
-// worst result would be a reply that changes; the next worst, a row that the log does not explain.
+// Random apps and requests, some sent several times, on random numbers of partitions, with crashes in
+// between. The worst result would be a reply that changes; the next worst, a row that the log does not
+// explain.
 
 const { runs } = runsOf(150)
 

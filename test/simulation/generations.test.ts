@@ -12,9 +12,9 @@ import { CrashingStorage } from './crashing-storage.ts'
 
 const { bank } = appsOf<typeof made>(import.meta.resolve('../apps/bank.ts'))
 
-// Versions of an app take over from each other, are derived as candidates, promoted and rolled back, under load and
-// with crashes at random moments. In the end a derivation from the log alone must equal the live tables, and no
-// request may have two outcomes.
+// Versions of an app take over from each other, are derived as candidates, promoted and rolled back, under
+// load and with crashes at random moments. In the end a derivation from the log alone must equal the live
+// tables, and no request may have two outcomes.
 
 const { runs } = runsOf(20)
 
@@ -193,7 +193,10 @@ async function world(seed: number): Promise<void> {
   await bare!.close()
 }
 
-/** Derives everything again with the live code, if that code derived it from the first record on. Nothing may differ. */
+/**
+ * Derives everything again with the live code, if that code derived it from the first record on. Nothing may
+ * differ.
+ */
 async function assertSameCodeSameResult(
   engine: Engine<App>,
   versions: readonly AppBundle[],

@@ -7,8 +7,8 @@ import { crashAt } from '../crash-points.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 
-// The file log on a disk that fails, crashes, and loses everything that was not synced. A ledger keeps every record that was
-// acknowledged or read: it must stay at its offset.
+// The file log on a disk that fails, crashes, and loses everything that was not synced. A ledger keeps every
+// record that was acknowledged or read: it must stay at its offset.
 
 const { runs, isSample } = runsOf(150)
 const partitions = 2

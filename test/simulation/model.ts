@@ -14,8 +14,9 @@ export interface Model {
 }
 
 /**
- * Reads the log from its beginning. Partitions share only events, and the log holds those with all their data, so
- * each partition is computed alone. At the end every channel must hold exactly the events that its source emitted.
+ * Reads the log from its beginning. Partitions share only events, and the log holds those with all their
+ * data, so each partition is computed alone. At the end every channel must hold exactly the events that its
+ * source emitted.
  */
 export async function modelOf(plan: AppPlan, log: Log, partitionOf: (key: string) => number): Promise<Model> {
   const rows = new Map<string, number>()

@@ -3,8 +3,8 @@ import { keyCount } from '../apps/planned.ts'
 
 /**
  * Random apps, as data. Each derivation is a list of actions; the app below performs them with `tx`, and
- * `model.ts` with a plain Map. No two actions commute: a row ends as a hash-like mix of everything done to it, in
- * order, so a lost, doubled or reordered action shows.
+ * `model.ts` with a plain Map. No two actions commute: a row ends as a hash-like mix of everything done to
+ * it, in order, so a lost, doubled or reordered action shows.
  */
 export interface AppPlan {
   /** Actions of each kind of request. */

@@ -14,7 +14,8 @@ import { checkProperty, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { CrashingStorage } from './crashing-storage.ts'
 
-// A key is serial, also while one of its requests waits for verdicts: the results are the same on any number of partitions.
+// A key is serial, also while one of its requests waits for verdicts: the results are the same on any number
+// of partitions.
 
 const bundle = await bundleApp<typeof stays>(new URL('../apps/stays.ts', import.meta.url))
 const errandsBundle = await bundleApp<typeof errands>(new URL('../apps/errands.ts', import.meta.url))
@@ -121,7 +122,8 @@ test('a waiting request has its own time, timers go off in between, and a retry 
   assert.equal((await second).status, 'accepted')
   assert.deepEqual({ ...(await retry), replayed: false }, { ...(await second), replayed: false })
   await engine.idle()
-  // The reminder was set for 15, and for 30 by the booking, which came first: the later one replaced the earlier.
+  // The reminder was set for 15, and for 30 by the booking, which came first: the later one replaced the
+  // earlier.
   assert.deepEqual(await steps(stay), [
     ['booked', 0],
     ['first', 10],

@@ -15,9 +15,9 @@ import { CrashingStorage } from './crashing-storage.ts'
 
 const bank = await appsOf<typeof made>(import.meta.resolve('../../examples/transfers/transfers.ts')).default()
 
-// Money moves between accounts on 16 partitions while the process crashes, appends fail or succeed unacknowledged,
-// requests are sent twice, and partitions are slow by turns. The worst result would be a cent lost or made; then an
-// account below zero; then a reply that changes.
+// Money moves between accounts on 16 partitions while the process crashes, appends fail or succeed
+// unacknowledged, requests are sent twice, and partitions are slow by turns. The worst result would be a cent
+// lost or made; then an account below zero; then a reply that changes.
 
 const { runs, isSample } = runsOf(30)
 const partitions = 16
@@ -98,8 +98,8 @@ async function live(seed: number) {
       clock,
       report: ({ level, message }) => level === 'alarm' && broken.push(new Error(message)),
     })
-    // Read the tables until nothing changes meanwhile, since events that were under way continue at once; from then
-    // on every change is observed.
+    // Read the tables until nothing changes meanwhile, since events that were under way continue at once;
+    // from then on every change is observed.
     let picture: Picture
     let at: string
     do {

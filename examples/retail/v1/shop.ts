@@ -5,8 +5,8 @@
 import { amountOf, type Booking, type Line, retail, type Sale } from '../shop.ts'
 
 /**
- * The first bug: amounts are calculated in floating-point pounds and then truncated to thousandths. So 4.02 pounds,
- * or 4019.9999999999995 thousandths, become 4019.
+ * The first bug: amounts are calculated in floating-point pounds and then truncated to thousandths. So 4.02
+ * pounds, or 4019.9999999999995 thousandths, become 4019.
  */
 function cutAmountOf(lines: readonly Line[]): number {
   const pounds = amountOf(lines) / 1000

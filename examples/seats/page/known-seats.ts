@@ -19,8 +19,8 @@ interface Kept {
 }
 
 /**
- * The seats of a flight that this page knows: the tables as last read, and every change delivered since. They are
- * stored in the browser, so that a page without a network shows the last map.
+ * The seats of a flight that this page knows: the tables as last read, and every change delivered since. They
+ * are stored in the browser, so that a page without a network shows the last map.
  */
 export class KnownSeats {
   readonly seats = new Map<SeatName, Seat>()

@@ -100,8 +100,8 @@ function draw(): void {
 }
 
 /**
- * A hidden tab needs no stream, and a browser opens only six to one server. A stream that was open while the machine
- * slept or the network changed may be dead without notice.
+ * A hidden tab needs no stream, and a browser opens only six to one server. A stream that was open while the
+ * machine slept or the network changed may be dead without notice.
  */
 function watch(): void {
   if (document.hidden) known.rest()

@@ -1,6 +1,6 @@
 /**
- * The passenger's name, from the site's cookie; without one, from the site. It is also known offline, so that the page
- * opens the right passenger's outbox.
+ * The passenger's name, from the site's cookie; without one, from the site. It is also known offline, so that
+ * the page opens the right passenger's outbox.
  */
 export async function passenger(): Promise<string> {
   for (let waitMs = 500; ; waitMs = Math.min(2 * waitMs, 10_000)) {

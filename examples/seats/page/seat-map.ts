@@ -2,8 +2,8 @@ import type { Seat, SeatName } from './known-seats.ts'
 import { type Look, looks } from './words.ts'
 
 /**
- * The map of the cabin: a grid for mouse, keyboard and screen readers. Tab reaches one seat, the arrow keys the
- * others.
+ * The map of the cabin: a grid for mouse, keyboard and screen readers. Tab reaches one seat, the arrow keys
+ * the others.
  */
 export class SeatMap {
   readonly #grid: HTMLElement

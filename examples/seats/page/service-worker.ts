@@ -1,6 +1,7 @@
 /**
- * Caches the files of the page, so that it opens without a network. All of them come from one version: a page never has
- * an old script and a new style. Requests to Hence are not cached; the client handles a missing network.
+ * Caches the files of the page, so that it opens without a network. All of them come from one version: a page
+ * never has an old script and a new style. Requests to Hence are not cached; the client handles a missing
+ * network.
  */
 declare const VERSION: string
 declare const PATHS: readonly string[]
@@ -37,7 +38,8 @@ self.addEventListener('fetch', (event) => {
   )
 })
 
-// The used part of a worker's scope, since the types `webworker` and `dom` conflict, and the page needs `dom`.
+// The used part of a worker's scope, since the types `webworker` and `dom` conflict, and the page needs
+// `dom`.
 
 interface Worker {
   readonly location: Location

@@ -6,7 +6,10 @@ export type Wish = Extract<Pending<Seats>, { readonly type: WishType }>
 export type WishType = 'hold-seat' | 'book-seat' | 'release-seat'
 type StoredOutcome = Extract<ClientEvents<Seats>['decided'], { readonly type: WishType }>
 export type WishReply = StoredOutcome['reply']
-/** A request of the passenger, and its progress. Until it is stored it is lost with the page, so promise nothing. */
+/**
+ * A request of the passenger, and its progress. Until it is stored it is lost with the page, so promise
+ * nothing.
+ */
 export interface Asked {
   readonly type: WishType
   readonly isStored: boolean
@@ -86,9 +89,9 @@ export class Wishes {
   }
 
   /**
-   * Submits a request. The client stores it before it sends it. From then on this page, another tab, or the next page
-   * sends it until it is decided. Events report its outcome. The promise of `submit` ends with the page, so it is used
-   * only for errors of storing.
+   * Submits a request. The client stores it before it sends it. From then on this page, another tab, or the
+   * next page sends it until it is decided. Events report its outcome. The promise of `submit` ends with the
+   * page, so it is used only for errors of storing.
    */
   ask(type: WishType, seat: SeatName): void {
     if (this.of(seat).some((asked) => asked.type === type)) return

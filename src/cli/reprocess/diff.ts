@@ -33,7 +33,8 @@ export function diffCommand() {
   const diff = command('diff', 'show the differences between the candidate and the live generation', [
     'hence reprocess diff',
     'hence reprocess diff --format markdown --out diff.md             for a pull request',
-    'hence reprocess diff --format ndjson --out diff.ndjson           every difference; its SHA-256 is the hash to approve',
+    'hence reprocess diff --format ndjson --out diff.ndjson           every difference; its SHA-256 is ' +
+      'the hash to approve',
   ])
   return formatOptions(targetOptions(diff)).action(
     runs(async (options: DiffOptions, self: Command) => {
@@ -85,7 +86,8 @@ export function formatDiff(format: SummaryFormat, diff: Diff): string {
   ]
   const heading =
     format === 'text'
-      ? `generation ${diff.before.generation}, ${versionText(before)} → generation ${diff.after.generation}, ${versionText(after)}\n`
+      ? `generation ${diff.before.generation}, ${versionText(before)} → generation ` +
+        `${diff.after.generation}, ${versionText(after)}\n`
       : ''
   return `${heading}${formatSummary(format, diff, { before, after })}\n`
 }

@@ -62,7 +62,7 @@ function noDirectory(): HenceError {
   return new HenceError(
     'code-not-kept',
     'change',
-    'A server takes no code over HTTP. Run this on its machine and name its data directory too (--data DIR --url URL), so that ' +
-      'the code can be put there.',
+    'A server takes no code over HTTP. Run this on its machine and name its data directory too (--data ' +
+      'DIR --url URL), so that the code can be put there.',
   )
 }

@@ -21,7 +21,8 @@ export interface ApprovalOptions extends ServiceOptions {
 export function promoteCommand() {
   const promote = command('promote', 'make the candidate live, after you have looked at its diff', [
     'hence reprocess promote --diff 5f1e4c0a… --note "totals in cents"',
-    'hence reprocess promote --diff 5f1e4c0a… --request-id 0197f5a0-… --yes     in a script; may be repeated after an error',
+    'hence reprocess promote --diff 5f1e4c0a… --request-id 0197f5a0-… --yes     in a script; may be ' +
+      'repeated after an error',
   ])
   return approvalOptions(promote).action(
     runs(async (options: ApprovalOptions, self: Command) => {
@@ -77,9 +78,10 @@ function promotionText({
 }: Promotion): string {
   const { outcome, effect, row } = corrections
   return (
-    `Generation ${generation} is ${paint.good('live')}, ${versionText(version)}${replayed ? ', promoted before' : ''}. ` +
-    `Corrections: ${outcome} of outcomes, ${effect} of effects, ${row} of rows. New effects: ${effectsNew}. ` +
-    `Generation ${before} is kept for a rollback until it is discarded.`
+    `Generation ${generation} is ${paint.good('live')}, ` +
+    `${versionText(version)}${replayed ? ', promoted before' : ''}. Corrections: ${outcome} of outcomes, ` +
+    `${effect} of effects, ${row} of rows. New effects: ${effectsNew}. Generation ${before} is kept for a ` +
+    'rollback until it is discarded.'
   )
 }
 

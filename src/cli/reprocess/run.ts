@@ -41,7 +41,8 @@ export function runCommand() {
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nCtrl-C stops it cleanly; a server continues without this command. No effect of the candidate is sent before it is promoted.',
+      '\nCtrl-C stops it cleanly; a server continues without this command. No effect of the candidate is ' +
+        'sent before it is promoted.',
     )
     .action(
       runs(async (module: string | undefined, options: RunOptions, self: Command) => {

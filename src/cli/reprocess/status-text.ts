@@ -21,7 +21,9 @@ export function statusText(status: ReprocessStatus): string[] {
     state
   ]
   const lines = [
-    `generation ${generation} ${colour(state)}, ${versionText(version)}${wasLive ? ', live before and kept' : ''}: ${count(records)} of ${count(of)} records${paceText(status)}`,
+    `generation ${generation} ${colour(state)}, ` +
+      `${versionText(version)}${wasLive ? ', live before and kept' : ''}: ${count(records)} of ${count(of)} ` +
+      `records${paceText(status)}`,
   ]
   if (failures > 0) lines.push(paint.bad(`  ${count(failures)} derivations failed`))
   if (lastFailure !== undefined) {
@@ -72,7 +74,9 @@ function factText(fact: ControlFact): string {
   }
   const { principal, requestId, diff, note, corrections } = fact
   return (
-    `${at} generation ${fact.generation} promoted by ${principal || 'somebody'}, ${versionText(fact.version)}, ${corrections} corrections` +
-    `${note === undefined ? '' : `: ${JSON.stringify(note)}`} ${paint.faint(`request ${requestId}, diff ${diff.slice(0, 12)}`)}`
+    `${at} generation ${fact.generation} promoted by ${principal || 'somebody'}, ` +
+    `${versionText(fact.version)}, ${corrections} ` +
+    `corrections${note === undefined ? '' : `: ${JSON.stringify(note)}`} ` +
+    `${paint.faint(`request ${requestId}, diff ${diff.slice(0, 12)}`)}`
   )
 }

@@ -9,9 +9,10 @@ import type { Segment } from './segment.ts'
 const tailBytes = 32
 
 /**
- * The last segment of a partition, open for writing. No write is acknowledged unless the segment is as this process left it:
- * before the write its last batch is there, and only zeros after it; after the write, while the disk syncs, its path still
- * leads to the open file, and that has its size. These are two system calls on cached data, some microseconds a batch.
+ * The last segment of a partition, open for writing. No write is acknowledged unless the segment is as this
+ * process left it: before the write its last batch is there, and only zeros after it; after the write, while
+ * the disk syncs, its path still leads to the open file, and that has its size. These are two system calls on
+ * cached data, some microseconds a batch.
  */
 export class ActiveSegment {
   readonly segment: Segment
@@ -132,8 +133,9 @@ export function lost(path: string, what: string): HenceError {
   return new HenceError(
     'data-lost',
     'operator',
-    `The log is not as this process left it, in ${path}: ${what}. Nothing more is acknowledged, and what was may be lost. ` +
-      'Keep the files as they are, find out what changed them, and run `hence doctor`; then restore a backup if need be.',
+    `The log is not as this process left it, in ${path}: ${what}. Nothing more is acknowledged, and what ` +
+      'was may be lost. Keep the files as they are, find out what changed them, and run `hence doctor`; ' +
+      'then restore a backup if need be.',
   )
 }
 

@@ -12,8 +12,8 @@ interface Removal {
 }
 
 /**
- * Copies bytes into `log/torn` or `log/damaged` before recovery or a repair removes them. Hence never reads a copy
- * again and never overwrites an earlier one: the copies of one call share the next free number.
+ * Copies bytes into `log/torn` or `log/damaged` before recovery or a repair removes them. Hence never reads a
+ * copy again and never overwrites an earlier one: the copies of one call share the next free number.
  * @returns the paths of the copies, which are durable
  */
 export async function copyAside(

@@ -2,8 +2,8 @@ import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 /**
- * A batch: the bytes that one group commit writes. All integers are little-endian; hashes are SHA-256; checksums are
- * CRC-32 as in zlib.
+ * A batch: the bytes that one group commit writes. All integers are little-endian; hashes are SHA-256;
+ * checksums are CRC-32 as in zlib.
  *
  *   0        1        2        3        4        5        6        7        8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -67,7 +67,10 @@ export interface BatchHeader {
   readonly nonce: Buffer
   readonly baseOffset: number
   readonly durableOffset: number
-  /** All records below this offset had been derived, and their outcomes may have been sent, when it was written. */
+  /**
+   * All records below this offset had been derived, and their outcomes may have been sent, when it was
+   * written.
+   */
   readonly decided: number
   readonly time: number
   readonly count: number

@@ -25,19 +25,22 @@ const pieceBytes = 1024 * 1024
 /** Where a copy ends, if before the log does. */
 interface CopyEnd {
   /**
-   * Leaves out batches with a later log time, in all partitions. A record never has an earlier time than its cause, so
-   * nothing is copied without its cause.
+   * Leaves out batches with a later log time, in all partitions. A record never has an earlier time than its
+   * cause, so nothing is copied without its cause.
    */
   readonly until?: number
-  /** By partition: leaves out records from this offset on. The caller makes sure that no event lacks its cause. */
+  /**
+   * By partition: leaves out records from this offset on. The caller makes sure that no event lacks its
+   * cause.
+   */
   readonly ends?: readonly number[]
   /** Called with the number of bytes that were copied since the last call; what it throws ends the copying. */
   readonly copied?: (bytes: number) => void
 }
 
 /**
- * Copies a log, as a snapshot found it, into a directory without one. Records never change, so this may run beside the
- * process that writes the log.
+ * Copies a log, as a snapshot found it, into a directory without one. Records never change, so this may run
+ * beside the process that writes the log.
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
 export async function copyLog(snapshot: LogSnapshot, directory: string, end: CopyEnd = {}): Promise<void> {
@@ -80,7 +83,8 @@ async function copyPartition(
     try {
       const kept = await keptOf(file, files, segment, limit, end)
       await copySegment(file, join(to.directory, basename(segment.path)), segment.size, kept, end.copied)
-      // A segment exists as soon as the one before it says that the partition continues, even if it is still empty.
+      // A segment exists as soon as the one before it says that the partition continues, even if it is still
+      // empty.
       if (!kept.continued) return
     } finally {
       await file.close()

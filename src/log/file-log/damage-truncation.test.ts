@@ -8,8 +8,8 @@ import { openFileLog } from './file-log.ts'
 import { readBytes } from './segment-scan.ts'
 import { type PartitionSnapshot, readSnapshot, snapshotLog } from './snapshot.ts'
 
-// A person agrees to lose exactly what the plan says. So that is what must be lost, all of it must be copied aside, and a
-// crash half-way must lose nothing else.
+// A person agrees to lose exactly what the plan says. So that is what must be lost, all of it must be copied
+// aside, and a crash half-way must lose nothing else.
 
 const records = Array.from({ length: 14 }, (_, i) => `record ${i} ${'x'.repeat(i * 3)}.`)
 const options = { directory: '/data', segmentBytes: 600, sealAfterMs: 60_000, report: () => {} }

@@ -7,7 +7,10 @@ import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 import { readBytes } from './segment-scan.ts'
 
-/** The plan to end a damaged partition before its damage, and its cost. A torn tail is no damage: see `torn-tail.ts`. */
+/**
+ * The plan to end a damaged partition before its damage, and its cost. A torn tail is no damage: see
+ * `torn-tail.ts`.
+ */
 export interface Truncation {
   readonly partition: number
   /** The segment to truncate, and the position to do it at. */
@@ -16,8 +19,8 @@ export interface Truncation {
   /** The first offset that is lost; the partition ends here afterwards. */
   readonly from: number
   /**
-   * The end of what is lost, as far as batch headers after the damage show it. Equal to `from` if there are none; then
-   * nobody can know whether there was more.
+   * The end of what is lost, as far as batch headers after the damage show it. Equal to `from` if there are
+   * none; then nobody can know whether there was more.
    */
   readonly to: number
   /** The segments after the damage, which are lost whole. */
@@ -25,8 +28,8 @@ export interface Truncation {
 }
 
 /**
- * Works out what a truncation would lose; changes nothing. Undefined if none helps, because the damage is not in a
- * batch: it is in the header of the file, or the file is missing.
+ * Works out what a truncation would lose; changes nothing. Undefined if none helps, because the damage is not
+ * in a batch: it is in the header of the file, or the file is missing.
  */
 export async function planTruncation(
   files: PartitionFiles,
@@ -57,8 +60,8 @@ export async function planTruncation(
 }
 
 /**
- * Ends a partition before its damage. Copies every affected segment aside first. The caller must hold the directory's
- * lock, and a person must have accepted the loss.
+ * Ends a partition before its damage. Copies every affected segment aside first. The caller must hold the
+ * directory's lock, and a person must have accepted the loss.
  * @returns the paths of the copies
  */
 export async function truncatePartition(
@@ -69,7 +72,8 @@ export async function truncatePartition(
   const whole = [path, ...later].map((each) => ({ path: each, from: 0, to: Number.POSITIVE_INFINITY }))
   const copies = await copyAside(files, 'damaged', whole)
 
-  // First this, while later segments show that there was more: then no crash leaves what looks like a torn end.
+  // First this, while later segments show that there was more: then no crash leaves what looks like a torn
+  // end.
   const file = await disk.open(path, 'write')
   try {
     await file.write(Buffer.alloc((await file.size()) - byte), byte)

@@ -6,7 +6,10 @@ export interface DamageLocation {
   readonly byte: number
 }
 
-/** The error for damage that is not the torn end of an unfinished write: Hence refuses it, and never repairs or skips it. */
+/**
+ * The error for damage that is not the torn end of an unfinished write: Hence refuses it, and never repairs
+ * or skips it.
+ */
 export function damaged(file: string, byte: number, what: string): HenceError {
   return new HenceError(
     'log-damaged',

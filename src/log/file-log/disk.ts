@@ -4,12 +4,12 @@ import { basename, dirname } from 'node:path'
 /**
  * Everything that the file log does to a file system. An implementation must guarantee:
  *
- * - Bytes written before a `sync` or `syncDirectory` resolves survive a loss of power. Until then they may be lost, in any
- *   part and in any order.
+ * - Bytes written before a `sync` or `syncDirectory` resolves survive a loss of power. Until then they may be
+ *   lost, in any part and in any order.
  * - A rename is atomic: after a crash there is the old name or the new one.
  *
- * Each sync carries a label, which names the place in the code that asks for it. The real disk ignores it; the simulated
- * disk can leave out the syncs of a label, and so the tests prove that each of them is needed.
+ * Each sync carries a label, which names the place in the code that asks for it. The real disk ignores it;
+ * the simulated disk can leave out the syncs of a label, and so the tests prove that each of them is needed.
  */
 export interface Disk {
   /** Opens a file: to read, to read and write, or to create it (an error if it exists). */
@@ -20,7 +20,10 @@ export interface Disk {
   makeDirectory(path: string): Promise<void>
   rename(from: string, to: string): Promise<void>
   remove(path: string): Promise<void>
-  /** Returns the file that has a path now; undefined if there is none. Fast enough to be called for each batch. */
+  /**
+   * Returns the file that has a path now; undefined if there is none. Fast enough to be called for each
+   * batch.
+   */
   identify(path: string): FileIdentity | undefined | Promise<FileIdentity | undefined>
   /** Makes creations, renames and removals in a directory durable. */
   syncDirectory(path: string, label: string): Promise<void>
@@ -37,7 +40,10 @@ export interface FileIdentity {
 export interface DiskFile {
   size(): Promise<number>
   identify(): FileIdentity | Promise<FileIdentity>
-  /** Fills the buffer from a position on; resolves to the number of bytes read, fewer only at the end of the file. */
+  /**
+   * Fills the buffer from a position on; resolves to the number of bytes read, fewer only at the end of the
+   * file.
+   */
   read(into: Buffer, position: number): Promise<number>
   /** Like `read`, for a few bytes that this process has just written: fast, as they are still in memory. */
   peek(into: Buffer, position: number): number | Promise<number>
@@ -93,7 +99,10 @@ export const realDisk: Disk = {
   },
 }
 
-/** Uses plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their cost. */
+/**
+ * Uses plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their
+ * cost.
+ */
 class RealFile implements DiskFile {
   readonly #descriptor: number
 
@@ -158,8 +167,8 @@ function promised<T>(start: (done: (error: Error | null, value?: T) => void) => 
 }
 
 /**
- * Makes a directory and the missing ones above it. Makes its name durable even if it exists already: the process that
- * made it may have died before doing so.
+ * Makes a directory and the missing ones above it. Makes its name durable even if it exists already: the
+ * process that made it may have died before doing so.
  */
 export async function makeDirectories(disk: Disk, path: string, label: string): Promise<void> {
   const parent = dirname(path)

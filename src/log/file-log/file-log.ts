@@ -28,18 +28,21 @@ interface FileLogOptions {
   /** How long after its last append a partition is sealed, in milliseconds. Default 200. */
   readonly sealAfterMs?: number
   readonly disk?: Disk
-  /** Throws `data-taken` (operator) if another process has taken the directory; called before and after each write. */
+  /**
+   * Throws `data-taken` (operator) if another process has taken the directory; called before and after each
+   * write.
+   */
   readonly own?: () => void
   /** The id of a new log: 32 lower-case hexadecimal digits. Default: random. */
   readonly newLogId?: string
 }
 
 /**
- * Opens the log in a directory, or makes a new one; docs/reference/log-format.md describes the bytes. The caller must hold
- * the directory's lock.
+ * Opens the log in a directory, or makes a new one; docs/reference/log-format.md describes the bytes. The
+ * caller must hold the directory's lock.
  *
- * A torn end, left by a crash in the middle of a write, is copied aside, cut off and reported. Anything else that is not as
- * it was written is damage; then nothing is changed.
+ * A torn end, left by a crash in the middle of a write, is copied aside, cut off and reported. Anything else
+ * that is not as it was written is damage; then nothing is changed.
  * @throws HenceError `partitions-mismatch` (change), `log-damaged`, `log-format-unknown` (operator),
  *   `log-read-failed` (retry)
  */
@@ -167,7 +170,10 @@ async function make(
   return meta
 }
 
-/** Removes the files of a partition whose making was not finished, once it is certain that they hold no record. */
+/**
+ * Removes the files of a partition whose making was not finished, once it is certain that they hold no
+ * record.
+ */
 async function clear(disk: Disk, log: string, directory: string): Promise<void> {
   const names = (await disk.list(directory))!.filter(
     (name) => name === spareName || parseSegmentName(name) !== undefined,

@@ -8,8 +8,8 @@ import { openFileLog } from './file-log.ts'
 import { type GrowingLog, openGrowingLog } from './growing-log.ts'
 import { readBytes } from './segment-scan.ts'
 
-// One process writes the log, and another one derives from it meanwhile. Worse than an error would be to read a record
-// before it is durable, or to miss one: the derived state would differ from the log.
+// One process writes the log, and another one derives from it meanwhile. Worse than an error would be to read
+// a record before it is durable, or to miss one: the derived state would differ from the log.
 
 const directory = '/data'
 const options = { directory, segmentBytes: 600, sealAfterMs: 0, report: () => {} }
@@ -175,7 +175,8 @@ function halting(disk: SimulatedDisk) {
 }
 
 test('a batch half written after the end is not read, and is no damage', async () => {
-  // Small enough that it stands in the piece of the file that is read with the batch before it, and larger than that piece.
+  // Small enough that it stands in the piece of the file that is read with the batch before it, and larger
+  // than that piece.
   for (const bytes of [40, 200_000]) {
     const { gate, disk } = halting(simulatedDisk({ random: () => 0.5 }))
     const { log, growing } = await both({ disk, segmentBytes: 4_000_000 })

@@ -19,8 +19,8 @@ export interface Findings {
 }
 
 /**
- * Inspects a partition and changes nothing. Reads only the last segment whole (and the one before it, if the last is
- * still empty); earlier segments are checked each time they are read.
+ * Inspects a partition and changes nothing. Reads only the last segment whole (and the one before it, if the
+ * last is still empty); earlier segments are checked each time they are read.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function inspect(files: PartitionFiles): Promise<Findings> {

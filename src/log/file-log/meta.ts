@@ -6,8 +6,9 @@ import { type Disk, writeWhole } from './disk.ts'
 import { readBytes } from './segment-scan.ts'
 
 /**
- * The facts about a log that never change, in `meta.json`. It is written last when a log is made: a log without it was
- * not finished, and never held a record. The file is this one line of JSON; Hence accepts nothing else:
+ * The facts about a log that never change, in `meta.json`. It is written last when a log is made: a log
+ * without it was not finished, and never held a record. The file is this one line of JSON; Hence accepts
+ * nothing else:
  *
  *   {"format":"hence-log","version":2,"logId":"…","partitions":8,"checksum":"…"}
  *
@@ -57,8 +58,8 @@ export async function readMeta(disk: Disk, directory: string): Promise<Meta | un
     throw new HenceError(
       'log-format-unknown',
       'operator',
-      `${path} says that the log has format version ${meta.version}, but this version of Hence knows only ${version}. ` +
-        'Open it with the version of Hence that made it.',
+      `${path} says that the log has format version ${meta.version}, but this version of Hence knows only ` +
+        `${version}. Open it with the version of Hence that made it.`,
     )
   }
   throw damaged(path, 0, 'its checksum does not match')

@@ -62,8 +62,8 @@ export function missing(directory: string, number: number): HenceError {
 }
 
 /**
- * Makes the next segment, under a name that is not part of the partition. Replaces one that a crash or a failed write
- * left.
+ * Makes the next segment, under a name that is not part of the partition. Replaces one that a crash or a
+ * failed write left.
  * @returns its size in bytes
  */
 export async function makeSpare(files: PartitionFiles, bytes: number): Promise<number> {

@@ -50,9 +50,10 @@ interface Waiting {
 const commitBytesMax = 8 * 1024 * 1024
 
 /**
- * One partition: group commit, segments, reading. While one batch is being made durable the next one gathers; there is
- * one write at a time. After a failed write nothing is known about the files, so the next use recovers the partition
- * first, as an opening does. Once the files are not as this process left them, it writes nothing more.
+ * One partition: group commit, segments, reading. While one batch is being made durable the next one gathers;
+ * there is one write at a time. After a failed write nothing is known about the files, so the next use
+ * recovers the partition first, as an opening does. Once the files are not as this process left them, it
+ * writes nothing more.
  */
 export class Partition {
   readonly #options: PartitionOptions
@@ -334,8 +335,8 @@ export class Partition {
   }
 
   /**
-   * Ends the segment and continues in the next one, which has room for this many bytes. The next one gets its name before
-   * the seal says that it exists, so a missing segment is always noticed.
+   * Ends the segment and continues in the next one, which has room for this many bytes. The next one gets its
+   * name before the seal says that it exists, so a missing segment is always noticed.
    */
   async #roll(bytes: number): Promise<void> {
     const wanted = Math.max(this.#options.segmentBytes, segmentHeaderBytes + bytes + 2 * headerBytes)

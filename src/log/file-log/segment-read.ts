@@ -18,9 +18,11 @@ import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readFailed, Window } from './window.ts'
 
 /**
- * Yields the batches of a segment that end after an offset, and checks each. Batches before the offset are skipped by
- * their headers alone, so the first batch after them is not checked against the hash of the one before it.
- * @returns if the partition continues in the next segment: the hash of the last batch, and the offset that follows
+ * Yields the batches of a segment that end after an offset, and checks each. Batches before the offset are
+ * skipped by their headers alone, so the first batch after them is not checked against the hash of the one
+ * before it.
+ * @returns if the partition continues in the next segment: the hash of the last batch, and the offset that
+ *   follows
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* readSegment(

@@ -28,13 +28,13 @@ interface Scan {
 }
 
 /**
- * Reads a segment to the end of its whole batches. The bytes that follow are the torn end of an unfinished write, unless
- * a later batch shows that they were once whole: a batch is written only after the one before it is durable, so a valid
- * header further on means damage.
+ * Reads a segment to the end of its whole batches. The bytes that follow are the torn end of an unfinished
+ * write, unless a later batch shows that they were once whole: a batch is written only after the one before
+ * it is durable, so a valid header further on means damage.
  *
- * A record may hold bytes that look like a header of this very log. The search skips them where the header of the torn
- * batch still says its length. Otherwise a torn end looks like damage: then a start is refused without need, and nothing
- * is lost.
+ * A record may hold bytes that look like a header of this very log. The search skips them where the header of
+ * the torn batch still says its length. Otherwise a torn end looks like damage: then a start is refused
+ * without need, and nothing is lost.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function scanSegment(
@@ -100,7 +100,10 @@ export async function scanSegment(
   return { tip: { ...tip, hash: hashOf(last) }, junkEnd }
 }
 
-/** Returns the position after the last byte that is not zero, from a position on; that position if all are zero. */
+/**
+ * Returns the position after the last byte that is not zero, from a position on; that position if all are
+ * zero.
+ */
 export async function findJunkEnd(file: DiskFile, size: number, from: number): Promise<number> {
   return searchTail(file, size, from, () => undefined)
 }

@@ -5,7 +5,8 @@ import type { Disk, DiskFile } from './disk.ts'
 
 /**
  * A segment: a file of a fixed size that begins with this header; batches follow without gaps, then zeros.
- * The size is set when the file is made, so that a shortened file is noticed and a commit changes no file size. All integers are little-endian.
+ * The size is set when the file is made, so that a shortened file is noticed and a commit changes no file
+ * size. All integers are little-endian.
  *
  *   0        1        2        3        4        5        6        7        8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -19,8 +20,8 @@ import type { Disk, DiskFile } from './disk.ts'
  *   | checksum of the 32 bytes above    | batches …                            32
  *   +--------+--------+--------+--------+--------------------------------
  *
- * Its name is `NNNNNNNN-OOOOOOOOOOOOOOOO.segment` in decimal digits: its number in the partition, counted from 0
- * without gaps so that a missing file is noticed, and the offset of the first record that it may hold.
+ * Its name is `NNNNNNNN-OOOOOOOOOOOOOOOO.segment` in decimal digits: its number in the partition, counted
+ * from 0 without gaps so that a missing file is noticed, and the offset of the first record that it may hold.
  */
 export const segmentHeaderBytes = 36
 

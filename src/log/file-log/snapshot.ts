@@ -40,8 +40,8 @@ export async function snapshotLog(
 }
 
 /**
- * A batch that a process is writing looks torn at first; once the next batch follows it, it looks damaged. Real damage
- * is found again in the same place, so the partition is inspected until two results agree.
+ * A batch that a process is writing looks torn at first; once the next batch follows it, it looks damaged.
+ * Real damage is found again in the same place, so the partition is inspected until two results agree.
  */
 async function snapshotPartition(files: PartitionFiles): Promise<PartitionSnapshot> {
   for (let before: string | undefined; ; ) {
@@ -57,8 +57,8 @@ async function snapshotPartition(files: PartitionFiles): Promise<PartitionSnapsh
 }
 
 /**
- * Reads a partition from an offset up to where the snapshot ends, and checks every byte; from 0, every byte of the
- * partition.
+ * Reads a partition from an offset up to where the snapshot ends, and checks every byte; from 0, every byte
+ * of the partition.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry); after the batches before the damage
  */
 export async function* readSnapshot(

@@ -6,8 +6,8 @@ import type { PartitionFiles } from './partition-files.ts'
 import { readBytes } from './segment-scan.ts'
 
 /**
- * Repairs what a crash left: cuts a torn tail off, and makes durable everything that was found. A file may hold bytes that
- * are not on the disk yet, if only the process died and the machine kept running.
+ * Repairs what a crash left: cuts a torn tail off, and makes durable everything that was found. A file may
+ * hold bytes that are not on the disk yet, if only the process died and the machine kept running.
  */
 export async function mend(files: PartitionFiles, findings: Findings, report: Reporter): Promise<void> {
   const { disk, directory } = files

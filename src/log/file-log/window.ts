@@ -5,8 +5,9 @@ const bytesMin = 64 * 1024
 const bytesMax = 1024 * 1024
 
 /**
- * The part of a file that is in memory while the file is read forward. It begins with a small piece, for readers that
- * want one record, and continues with larger ones. Each piece is a new buffer, because records are returned as views.
+ * The part of a file that is in memory while the file is read forward. It begins with a small piece, for
+ * readers that want one record, and continues with larger ones. Each piece is a new buffer, because records
+ * are returned as views.
  */
 export class Window {
   bytes: Buffer = Buffer.alloc(0)
@@ -20,7 +21,10 @@ export class Window {
     this.#path = path
   }
 
-  /** Returns the index in `bytes` of a position of the file, if this many bytes from it on are in memory; else -1. */
+  /**
+   * Returns the index in `bytes` of a position of the file, if this many bytes from it on are in memory; else
+   * -1.
+   */
   indexOf(position: number, length: number): number {
     const index = position - this.#start
     return index >= 0 && index + length <= this.bytes.length ? index : -1
