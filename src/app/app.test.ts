@@ -14,7 +14,8 @@ import {
   type TableValue,
 } from './index.ts'
 
-// This file also holds type tests: `npm run types` compiles it, and fails for an @ts-expect-error without an error.
+// This file also holds type tests: `npm run types` compiles it, and fails for an @ts-expect-error without an
+// error.
 
 /** Compiles only when both types are the same. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false

@@ -65,7 +65,10 @@ export class PartitionCursor {
     this.#offset += count
   }
 
-  /** Reads the next batch once the present one is used up. Resolves to false, and closes, where the source ends. */
+  /**
+   * Reads the next batch once the present one is used up. Resolves to false, and closes, where the source
+   * ends.
+   */
   async load(): Promise<boolean> {
     if (this.#batch !== undefined && this.available > 0) return true
     const next = this.#offset < this.#end ? await this.#batches.next() : undefined
@@ -89,8 +92,9 @@ export class PartitionCursor {
 }
 
 /**
- * Merges partitions by log time. A record may have to wait for a record of another partition, so partitions advance side
- * by side and do not always take turns by time. Close it: cursors that have not reached their end hold files open.
+ * Merges partitions by log time. A record may have to wait for a record of another partition, so partitions
+ * advance side by side and do not always take turns by time. Close it: cursors that have not reached their
+ * end hold files open.
  */
 export class MergeByTime {
   readonly #cursors: PartitionCursor[] = []

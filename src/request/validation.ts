@@ -14,9 +14,9 @@ interface Unvalidated {
 }
 
 /**
- * Validates inputs with the app's schemas and computes their keys, in groups: those that arrive until the event loop turns. A
- * schema that does not end, for example because of a regular expression that backtracks, costs its request a refusal, and
- * nobody else anything.
+ * Validates inputs with the app's schemas and computes their keys, in groups: those that arrive until the
+ * event loop turns. A schema that does not end, for example because of a regular expression that backtracks,
+ * costs its request a refusal, and nobody else anything.
  */
 export class Validation {
   readonly #limitMs: () => number

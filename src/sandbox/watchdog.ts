@@ -1,10 +1,11 @@
 import { isMainThread, MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 
 /**
- * Ends code that runs too long, wherever it is: loops, regular expressions, and code that catches everything. A thread watches
- * this one, and terminates its JavaScript through the inspector; no `finally` runs, and no `catch` gets an error. So the code
- * runs in a turn of the event loop of its own, where nothing else can be lost: a message of a port that has one listener.
- * A watched run costs one or two microseconds, where a timed call of `node:vm` costs a hundred.
+ * Ends code that runs too long, wherever it is: loops, regular expressions, and code that catches everything.
+ * A thread watches this one, and terminates its JavaScript through the inspector; no `finally` runs, and no
+ * `catch` gets an error. So the code runs in a turn of the event loop of its own, where nothing else can be
+ * lost: a message of a port that has one listener. A watched run costs one or two microseconds, where a timed
+ * call of `node:vm` costs a hundred.
  *
  * Shared with the thread:
  *
@@ -36,7 +37,8 @@ let outbox: MessagePort | undefined
 let inbox: MessagePort | undefined
 
 /**
- * Acts in a turn of the event loop of its own, and ends it if it takes too long. Acts run in the order of the calls.
+ * Acts in a turn of the event loop of its own, and ends it if it takes too long. Acts run in the order of the
+ * calls.
  * @param ms how long it may take; it may take some tens of milliseconds more
  * @returns how long it took, in milliseconds; undefined if it was ended
  * @throws what the act throws
@@ -55,7 +57,8 @@ function open(): void {
   outbox = port1
   inbox = port2
   shared = new Int32Array(new SharedArrayBuffer(4 * 4))
-  // The inspector of a thread reaches the main thread only, so elsewhere, and without an inspector, there is no limit.
+  // The inspector of a thread reaches the main thread only, so elsewhere, and without an inspector, there is
+  // no limit.
   if (process.features.inspector && isMainThread) {
     thread = new Worker(threadCode, { eval: true, workerData: shared, execArgv: [], env: {} })
     thread.on('message', ended)
