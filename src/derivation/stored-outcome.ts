@@ -1,13 +1,24 @@
+import { hash } from 'node:crypto'
 import type { Outcome } from '../app/index.ts'
 
 /** The outcome of a request, and the position of the request in the log. */
 export interface StoredOutcome {
   readonly partition: number
   readonly offset: number
+  /** Of the request, see `fingerprintOf`: a retry that is equal need not be compared with the log. */
+  readonly fingerprint: string
   /** Undefined while the request waits for its claims. */
   readonly outcome: Outcome | undefined
   /** The outcome by the code that was promoted since, if it differs; clients still get the first one. */
   readonly corrected?: Outcome
+}
+
+/** A stored outcome, without the fingerprint of its request. */
+export type DecidedOutcome = Omit<StoredOutcome, 'fingerprint'>
+
+/** Names the type and the input of a request, as it was sent: 96 bits of a SHA-256, as 16 characters. */
+export function fingerprintOf({ type, input }: { readonly type: string; readonly input: string }): string {
+  return hash('sha256', `${type} ${input}`, 'base64').slice(0, 16)
 }
 
 /** The outcome that the code of this generation derived, whichever clients get. */
@@ -16,21 +27,29 @@ export function derivedOutcome({ outcome, corrected }: StoredOutcome): Outcome |
 }
 
 /**
- * `partition:offset outcome`: short, since there is one for every request. The outcome is empty while there
+ * `partition:offset:fingerprint outcome`: short, since there is one for every request. The outcome is empty while there
  * is none. A corrected outcome follows after a tab, which JSON text never contains.
  */
-export function encodeStoredOutcome({ partition, offset, outcome, corrected }: StoredOutcome): string {
+export function encodeStoredOutcome({
+  partition,
+  offset,
+  fingerprint,
+  outcome,
+  corrected,
+}: StoredOutcome): string {
   const first = outcome === undefined ? '' : JSON.stringify(outcome)
-  return `${partition}:${offset} ${first}${corrected === undefined ? '' : `\t${JSON.stringify(corrected)}`}`
+  return `${partition}:${offset}:${fingerprint} ${first}${corrected === undefined ? '' : `\t${JSON.stringify(corrected)}`}`
 }
 
 export function decodeStoredOutcome(text: string): StoredOutcome {
   const colon = text.indexOf(':')
-  const blank = text.indexOf(' ')
+  const second = text.indexOf(':', colon + 1)
+  const blank = text.indexOf(' ', second)
   const [first, corrected] = text.slice(blank + 1).split('\t')
   return {
     partition: Number(text.slice(0, colon)),
-    offset: Number(text.slice(colon + 1, blank)),
+    offset: Number(text.slice(colon + 1, second)),
+    fingerprint: text.slice(second + 1, blank),
     outcome: first ? JSON.parse(first) : undefined,
     ...(corrected && { corrected: JSON.parse(corrected) }),
   }

@@ -413,9 +413,9 @@ test('a summary counts by group and keeps the first samples; its hash is that of
     ],
     't:gone': [[['a'], '{}']],
     decided: [
-      [[r1], '0:0 {"status":"accepted","value":null}'],
-      [[r2], '0:1 {"status":"rejected","reason":"late"}'],
-      [[r3], '0:2 '],
+      [[r1], '0:0:f {"status":"accepted","value":null}'],
+      [[r2], '0:1:f {"status":"rejected","reason":"late"}'],
+      [[r3], '0:2:f '],
     ],
     't:hence.effects': [
       [['e1'], mail({ to: 'ann' }, 'done')],
@@ -431,9 +431,9 @@ test('a summary counts by group and keeps the first samples; its hash is that of
       [['e'], '{"n":5}'],
     ],
     decided: [
-      [[r1], '0:0 {"value":null,"status":"accepted"}'],
-      [[r2], '0:1 {"status":"accepted","value":7}'],
-      [[r3], '0:2 {"status":"accepted","value":7}'],
+      [[r1], '0:0:f {"value":null,"status":"accepted"}'],
+      [[r2], '0:1:f {"status":"accepted","value":7}'],
+      [[r3], '0:2:f {"status":"accepted","value":7}'],
     ],
     't:hence.effects': [
       [['e1'], mail({ to: 'ann' }, 'pending')],

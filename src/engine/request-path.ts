@@ -3,7 +3,7 @@ import type { App, Enqueued, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
-import type { StoredOutcome } from '../derivation/stored-outcome.ts'
+import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
@@ -138,6 +138,10 @@ export class RequestPath {
         continue
       }
       if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
+      if (stored && stored.fingerprint === fingerprintOf({ type, input: sent.text })) {
+        const same = { type, input: sent.text }
+        return this.#admission.replay(identity, same, same, stored, until)
+      }
       if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
       return new Promise((resolve, reject) => {
         const done = (validated: ValidationResult) => {
@@ -159,7 +163,7 @@ export class RequestPath {
     return answer
   }
 
-  /** Answers a retry of a request that the log has. */
+  /** Answers a retry of a request that the log has, and whose input is not written as it was the first time. */
   async #replay(
     identity: Identity,
     sent: { readonly type: string; readonly input: string },

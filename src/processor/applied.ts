@@ -1,5 +1,5 @@
 import type { Failure, StepResult } from '../derivation/step-result.ts'
-import type { StoredOutcome } from '../derivation/stored-outcome.ts'
+import type { DecidedOutcome } from '../derivation/stored-outcome.ts'
 import type { EventRecord } from '../log/record.ts'
 import { type Trace, traced } from './traces.ts'
 
@@ -12,7 +12,7 @@ export interface Applied {
    * Requests that it decided; one that it found decided; and one that now waits for its claims, which has no
    * outcome yet.
    */
-  readonly decided: readonly { readonly identity: string; readonly stored: StoredOutcome }[]
+  readonly decided: readonly { readonly identity: string; readonly stored: DecidedOutcome }[]
   /** Events that it emitted, with the partitions that they are for. */
   readonly emitted: readonly { readonly target: number; readonly event: EventRecord }[]
   /** The rows in it are those of the program's realm. */

@@ -7,7 +7,7 @@ import { type DerivationContext, derivationContext, noRulings, recordContext } f
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
-import type { StoredOutcome } from '../derivation/stored-outcome.ts'
+import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Timers } from '../derivation/timers.ts'
 import type { Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
@@ -432,12 +432,11 @@ export class Processor {
     for (const { identity, stored } of applied.decided) {
       // Whether a request was decided before is looked up before it is derived, and here if a verdict decides
       // it.
-      assert(
-        record.kind === 'request' || this.decided(identity)?.outcome === undefined,
-        'a request is decided once',
-        identity,
-      )
-      this.#outcomes.set(identity, stored)
+      const isRecord = record.kind === 'request' && record.identity === identity
+      const before = isRecord ? undefined : this.decided(identity)
+      assert(before?.outcome === undefined, 'a request is decided once', identity)
+      const fingerprint = isRecord ? fingerprintOf(record) : (before?.fingerprint ?? '')
+      this.#outcomes.set(identity, { ...stored, fingerprint })
     }
     if (record.kind === 'correction') this.#outcomes.correct(record)
     for (const { chain, isReleased } of step.parked) {
@@ -455,7 +454,7 @@ export class Processor {
     this.#order.move(partition, { time, target, partition, offset, record, root }, key)
     if (record.kind !== 'request') return
     // The request counts as known from here on: the same one again must not be derived as another.
-    this.#outcomes.set(record.identity, { ...root, outcome: undefined })
+    this.#outcomes.set(record.identity, { ...root, fingerprint: fingerprintOf(record), outcome: undefined })
   }
 
   #send(emission: Emission): Applied['emitted'][number] {

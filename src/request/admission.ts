@@ -1,6 +1,6 @@
 import type { Enqueued, Outcome, Reply } from '../app/index.ts'
 import { assert } from '../assert.ts'
-import type { StoredOutcome } from '../derivation/stored-outcome.ts'
+import type { DecidedOutcome, StoredOutcome } from '../derivation/stored-outcome.ts'
 import { HenceError } from '../failure.ts'
 import { type Identity, requestIdOf } from '../identity.ts'
 import { encodeRequest } from '../log/record.ts'
@@ -23,7 +23,7 @@ interface InFlight extends SentMessage {
   /** The first waiter sent the request; the others are retries of it. */
   readonly waiters: WaitingSender[]
   /** Set when it was appended earlier, for example by another process, and waits for its claims. */
-  readonly stored?: StoredOutcome
+  readonly stored?: DecidedOutcome
   /** Set while it is unknown whether the log has it; resolves when that is known. */
   certain?: Promise<void>
   setCertain?: () => void
@@ -113,7 +113,7 @@ export class Admission {
   join(
     first: InFlight,
     sent: SentMessage,
-    stored: StoredOutcome | undefined,
+    stored: DecidedOutcome | undefined,
     until: Until,
   ): Promise<Reply | Enqueued> {
     checkSame(first.identity, first, sent)
@@ -129,7 +129,7 @@ export class Admission {
     identity: Identity,
     first: SentMessage,
     sent: SentMessage,
-    stored: StoredOutcome,
+    stored: DecidedOutcome,
     until: Until,
   ): Promise<Reply | Enqueued> | Reply | Enqueued {
     checkSame(identity, first, sent)
@@ -143,7 +143,7 @@ export class Admission {
   }
 
   /** Answers the senders of a request that was applied: all of them if it is decided. */
-  decided(identity: Identity, stored: StoredOutcome): void {
+  decided(identity: Identity, stored: DecidedOutcome): void {
     const entry = this.#inFlight.get(identity)
     if (entry === undefined) return
     const { outcome } = stored
@@ -187,7 +187,7 @@ export class Admission {
 
   #answer(
     identity: Identity,
-    stored: StoredOutcome,
+    stored: DecidedOutcome,
     outcome: Outcome,
     replayed: boolean,
     until: Until,
@@ -210,7 +210,7 @@ export class Admission {
 }
 
 /** @param stored where the log has the request; undefined while it is being appended */
-function wait(entry: InFlight, until: Until, stored?: StoredOutcome): Promise<Reply | Enqueued> {
+function wait(entry: InFlight, until: Until, stored?: DecidedOutcome): Promise<Reply | Enqueued> {
   return new Promise((resolve, reject) => {
     entry.waiters.push({ until, resolve, reject })
     if (stored !== undefined && until === 'durable') resolve(enqueuedAt(entry.identity, stored))
@@ -227,6 +227,6 @@ function checkSame(identity: Identity, first: SentMessage, sent: SentMessage): v
   )
 }
 
-function enqueuedAt(identity: Identity, { partition, offset }: StoredOutcome): Enqueued {
+function enqueuedAt(identity: Identity, { partition, offset }: DecidedOutcome): Enqueued {
   return { requestId: requestIdOf(identity), token: `${partition}:${offset}` }
 }
