@@ -110,14 +110,7 @@ interface ReadingOptions extends ServiceOptions {
   readonly after?: string
 }
 
-interface ScanOptions extends ReadingOptions {
-  readonly index?: string
-  readonly prefix?: readonly QueryPart[]
-  readonly from?: readonly QueryPart[]
-  readonly to?: readonly QueryPart[]
-  readonly reverse?: true
-  readonly limit?: number
-}
+interface ScanOptions extends ReadingOptions, Query {}
 
 function afterOf({ after }: ReadingOptions): { after?: string } {
   return after === undefined ? {} : { after }

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { after, before, test } from 'node:test'
 import { createTransport } from 'nodemailer'
 import { SMTPServer } from 'smtp-server'
+import { effectCall, thrown } from '../../test/effect-calls.ts'
 import { HenceError } from '../failure.ts'
 import { email, type Letter } from './email.ts'
 import type { Call } from './handlers.ts'
@@ -46,19 +47,7 @@ before(async () => {
 
 after(() => server.close())
 
-function call<Input>(input: Input): Call<Input> {
-  return {
-    type: 'mail',
-    input: input as never,
-    id: '0f5c1f8a-0000-8000-8000-000000000001',
-    attempt: 1,
-    at: Date.UTC(2026, 0, 2, 3, 4, 5, 678),
-    requestId: 'r1',
-    principal: 'ann',
-    key: 'o1',
-    signal: new AbortController().signal,
-  }
-}
+const call = <Input>(input: Input) => effectCall('mail', input)
 
 const letter: Letter = {
   to: 'ann@example.org',
@@ -67,15 +56,6 @@ const letter: Letter = {
   html: '<p>It ran out.',
 }
 const from = 'The Shop <shop@example.com>'
-
-async function thrown(act: unknown): Promise<Error> {
-  try {
-    await act
-  } catch (error) {
-    return error as Error
-  }
-  assert.fail('nothing was thrown')
-}
 
 test('an e-mail is the same, byte by byte, however often it is sent', async () => {
   messages = []

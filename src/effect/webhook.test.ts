@@ -5,6 +5,7 @@ import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo, LookupFunction } from 'node:net'
 import { after, before, test } from 'node:test'
 import { Webhook } from 'standardwebhooks'
+import { effectCall, thrown } from '../../test/effect-calls.ts'
 import { HenceError } from '../failure.ts'
 import type { Call } from './handlers.ts'
 import { type WebhookOptions, webhook } from './webhook.ts'
@@ -45,29 +46,7 @@ after(() => {
   server.close()
 })
 
-function call(change: Partial<Call> = {}): Call {
-  return {
-    type: 'charge',
-    input: { cents: 5, text: 'ü' },
-    id: '0f5c1f8a-0000-8000-8000-000000000001',
-    attempt: 1,
-    at: Date.UTC(2026, 0, 2, 3, 4, 5, 678),
-    requestId: 'r1',
-    principal: 'ann',
-    key: 'o1',
-    signal: new AbortController().signal,
-    ...change,
-  }
-}
-
-async function thrown(act: Promise<unknown> | unknown): Promise<Error & { retryAfterMs?: number }> {
-  try {
-    await act
-  } catch (error) {
-    return error as Error
-  }
-  assert.fail('nothing was thrown')
-}
+const call = (change: Partial<Call> = {}) => effectCall('charge', { cents: 5, text: 'ü' }, change)
 
 test('what arrives is verified by the receiver, and the same for every try', async () => {
   got = []

@@ -11,13 +11,17 @@ interface LineAnswer {
   readonly problem?: { readonly code: string; readonly status: number; readonly outcome?: string }
 }
 
-async function send({ call }: Served, body: string | ReadableStream<Uint8Array>): Promise<LineAnswer[]> {
-  const response = await call('admin', '/requests', {
+function post({ call }: Served, body: string | ReadableStream<Uint8Array>): Promise<Response> {
+  return call('admin', '/requests', {
     method: 'POST',
     headers: { 'content-type': 'application/x-ndjson' },
     body,
     duplex: 'half',
   } as RequestInit)
+}
+
+async function send(served: Served, body: string | ReadableStream<Uint8Array>): Promise<LineAnswer[]> {
+  const response = await post(served, body)
   assert.equal(response.status, 200)
   return (await response.text())
     .split('\n')
@@ -134,12 +138,7 @@ test('outcomes are sent while the body is still arriving', async (t) => {
     },
   })
   feed.enqueue(encoder.encode(`${wish('1', 1)}\n`))
-  const response = await served.call('admin', '/requests', {
-    method: 'POST',
-    headers: { 'content-type': 'application/x-ndjson' },
-    body,
-    duplex: 'half',
-  } as RequestInit)
+  const response = await post(served, body)
   const reader = response.body!.getReader()
   for (let i = 2; i < 6; i++) {
     const { value } = await reader.read()
@@ -266,12 +265,7 @@ test('closing the server ends a batch whose body is still arriving, with a probl
       controller.enqueue(Buffer.from(`${wish('1', 1)}\n${wish('2', 2).slice(0, 20)}`))
     },
   })
-  const response = await served.call('admin', '/requests', {
-    method: 'POST',
-    headers: { 'content-type': 'application/x-ndjson' },
-    body,
-    duplex: 'half',
-  } as RequestInit)
+  const response = await post(served, body)
   const reader = response.body!.getReader()
   assert.match(new TextDecoder().decode((await reader.read()).value), /"requestId":"1","status":"accepted"/)
   const closed = served.close()

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import { createEngine } from 'hence'
-import { type Caller, server } from 'hence/server'
+import type { Caller } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import type * as made from '../../test/apps/book.ts'
 import { appsOf } from '../../test/apps.ts'
+import { serve } from '../../test/server/serve.ts'
 import { codeName } from '../storage/storage.ts'
 
 const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/book.ts'))
@@ -24,17 +25,7 @@ async function served(t: TestContext) {
   const data = memoryStorage()
   await data.keep(codeName(version), after.code)
   const engine = await createEngine({ app: before, data, report: () => {} })
-  const web = server(engine as never, {
-    authenticate: (request) => callers[request.headers.get('authorization') ?? ''],
-    report: () => {},
-  })
-  const { url } = await web.listen()
-  t.after(async () => {
-    await web.close()
-    await engine.close()
-  })
-  const call = (who: string, path: string, init: RequestInit = {}) =>
-    fetch(url + path, { ...init, headers: { authorization: who, ...init.headers } })
+  const { call } = await serve(t, engine, callers)
   const post = (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}) =>
     call('root', path, {
       method: 'POST',

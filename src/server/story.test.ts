@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/bank.ts'
 import { appsOf } from '../../test/apps.ts'
+import { serve } from '../../test/server/serve.ts'
 import { createEngine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
 import type { Caller } from './caller.ts'
-import { server } from './server.ts'
 
 const { bank } = appsOf<typeof made>(import.meta.resolve('../../test/apps/bank.ts'))
 
@@ -24,17 +24,9 @@ test('senders see that and when their request was corrected; only readers see by
     bob: { principal: 'bob', permissions: ['submit'] },
     reader: { principal: 'reader', permissions: ['read'] },
   }
-  const web = server(engine, {
-    authenticate: (request) => callers[request.headers.get('authorization') ?? ''],
-    report: () => {},
-  })
-  const { url } = await web.listen()
-  t.after(async () => {
-    await web.close()
-    await engine.close()
-  })
+  const { call } = await serve(t, engine, callers)
   const storyFor = async (who: string) => {
-    const answer = await fetch(`${url}/requests/large?principal=ann`, { headers: { authorization: who } })
+    const answer = await call(who, '/requests/large?principal=ann')
     return [
       answer.status,
       (await answer.json()) as { outcome: object; corrected: object; steps: Step[] },

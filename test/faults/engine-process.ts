@@ -1,7 +1,6 @@
 /** An engine that takes requests from its parent process until the parent kills it or asks it to close. */
-import { createEngine, HenceError, systemClock } from 'hence'
-import { openDirectory } from '../../src/storage/storage.ts'
-import type app from './till.ts'
+import { HenceError } from 'hence'
+import { openTill } from './till-engine.ts'
 
 export type Order =
   | { readonly kind: 'submit'; readonly id: string; readonly type: 'pay' | 'empty'; readonly input: never }
@@ -19,19 +18,7 @@ export type Told =
 const directory = process.argv[2]!
 const tell = (told: Told) => process.send!(told)
 
-const engine = await createEngine<typeof app>({
-  app: import.meta.resolve('./till.ts'),
-  // Small segments and few rows a checkpoint, so that both change often and a kill hits them.
-  data: await openDirectory({
-    directory,
-    partitions: 3,
-    clock: systemClock,
-    report: () => {},
-    segmentBytes: 16 * 1024,
-  }),
-  checkpointRows: 60,
-  report: () => {},
-})
+const engine = await openTill(directory)
 
 process.on('message', (order: Order) => void obey(order))
 tell({ kind: 'ready' })

@@ -62,25 +62,7 @@ export async function serveNotes(
     audit: true,
     ...(queueBytesMax !== undefined && { queueBytesMax }),
   })
-  const web = server(engine, {
-    authenticate: (request) => {
-      const name = /^Test (\w+)$/.exec(request.headers.get('authorization') ?? '')?.[1]
-      return name === undefined ? undefined : callers[name]
-    },
-    report,
-    ...rest,
-  })
-  const { url } = await web.listen()
-  const close = async () => {
-    await web.close()
-    await engine.close()
-  }
-  t.after(close)
-  const call: Served['call'] = (who, path, init = {}) =>
-    fetch(url + path, {
-      ...init,
-      headers: { ...(who !== undefined && { authorization: `Test ${who}` }), ...init.headers },
-    })
+  const { url, call, close } = await serve(t, engine, callers, { report, ...rest })
   return {
     engine,
     url,
@@ -95,6 +77,38 @@ export async function serveNotes(
           ...headers,
         },
         body: typeof input === 'string' ? input : JSON.stringify(input),
+      }),
+    close,
+  }
+}
+
+/** Serves an engine on a local port, to callers who send `Authorization: Test NAME`, until the test ends. */
+export async function serve(
+  t: TestContext,
+  engine: { close(): Promise<void> },
+  callers: Readonly<Record<string, Caller>>,
+  options: ServerOptions = {},
+): Promise<Pick<Served, 'url' | 'call' | 'close'>> {
+  const web = server(engine as never, {
+    authenticate: (request) => {
+      const name = /^Test (\w+)$/.exec(request.headers.get('authorization') ?? '')?.[1]
+      return name === undefined ? undefined : callers[name]
+    },
+    report: () => {},
+    ...options,
+  })
+  const { url } = await web.listen()
+  const close = async () => {
+    await web.close()
+    await engine.close()
+  }
+  t.after(close)
+  return {
+    url,
+    call: (who, path, init = {}) =>
+      fetch(url + path, {
+        ...init,
+        headers: { ...(who !== undefined && { authorization: `Test ${who}` }), ...init.headers },
       }),
     close,
   }
