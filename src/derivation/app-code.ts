@@ -1,6 +1,7 @@
 import { type App, type Claim, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
+import { shown } from '../failure.ts'
 import { rejectionNotReturned } from '../sandbox/from-outside.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import type { Deriving } from '../sandbox/realm-language.ts'
@@ -173,6 +174,7 @@ export class AppCode {
       const { reason, details } = result
       if (typeof reason !== 'string')
         throw new HenceError('not-json', 'change', 'The reason of a rejection must be text.')
+      if (reason.length > reasonMax || !reason.isWellFormed()) throw longReason(reason)
       if (details === undefined) return { status: 'rejected', reason }
       return { status: 'rejected', reason, details: mainRealm.seal(details) as never }
     }
@@ -272,8 +274,26 @@ export function unknownMessage(app: App, where: string, what: string, type: stri
   )
 }
 
+/** A reason is a word for programs; what a person reads belongs in the details. */
+const reasonMax = 1_000
+/** How much of the message of an error is stored, in characters: the app may have put its input there. */
+const messageMax = 2_000
+
+function longReason(reason: string): HenceError {
+  return new HenceError(
+    'value-too-large',
+    'change',
+    `The reason of a rejection has ${reason.length} characters, or half a surrogate pair; at most ${reasonMax} are stored. Put the rest in its details.`,
+  )
+}
+
 /** Code and message, never a stack, which differs between engines. */
 function describe(error: unknown): Failure {
+  const { code, message } = codeAndMessage(error)
+  return { code, message: shown(message.toWellFormed(), messageMax) }
+}
+
+function codeAndMessage(error: unknown): Failure {
   if (error instanceof HenceError) return { code: error.code, message: error.message }
   let message = 'It threw something that has no text.'
   try {

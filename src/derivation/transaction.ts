@@ -361,6 +361,14 @@ export class Transaction implements Tx {
   }
 
   #uniqueName(event: Event | Effect, key: string): string {
+    // In plain JavaScript it may be anything, and two texts with half a surrogate pair have the same bytes.
+    if (typeof key !== 'string' || !key.isWellFormed()) {
+      throw new HenceError(
+        'key-invalid',
+        'change',
+        `The key of ${event.kind} "${event.name}" must be text without half a surrogate pair, not ${JSON.stringify(key)}.`,
+      )
+    }
     this.#names ??= new Set()
     const name = `${event.kind}\0${event.name}\0${key}`
     if (this.#names.has(name)) {

@@ -193,6 +193,7 @@ export class RequestPath {
         let next: Append | undefined
         try {
           const appended = await batch.durable
+          writer.succeeded()
           const { room } = this.checkpointer
           if (room) await room
           next = writer.append()
@@ -333,6 +334,8 @@ export class RequestPath {
       if (record.kind === 'request') this.#admission.uncertain(record.identity, error)
     // If an append fails while the engine closes, the next engine writes its events.
     if (writer.isFinishing) throw error
+    // Reading may work where writing does not, for example on a disk that is read-only.
+    await writer.backOff()
     await writer.persist(async () => {
       await this.#deriveTail({ decided: [...this.#processor.positions], partitions: [partition] })
       for (const outgoing of records) this.#settle(partition, outgoing)

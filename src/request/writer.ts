@@ -36,6 +36,8 @@ export class PartitionWriter {
   #isBusy = false
   #idle: (() => void)[] = []
   #isFinishing = false
+  /** How many appends have failed in a row. */
+  #failures = 0
   #isStopped = false
   /** Ends the pause before the next attempt. */
   readonly #hurry = new AbortController()
@@ -85,6 +87,17 @@ export class PartitionWriter {
   drained(): Promise<void> {
     if (!this.#isBusy) return Promise.resolve()
     return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  /** An append has succeeded. */
+  succeeded(): void {
+    this.#failures = 0
+  }
+
+  /** After a failed append: waits before the next, longer each time in a row. `stop` and `finish` end it. */
+  async backOff(): Promise<void> {
+    this.#failures++
+    if (this.#failures > 1) await pause(this.#clock, backoffMs(this.#failures - 1), this.#hurry.signal)
   }
 
   /** Repeats an attempt until it succeeds, or `stop` is called; throws errors that a retry cannot fix. */
