@@ -86,7 +86,7 @@ export class Deriver {
     if (this.#ended.length > 0) this.#ended = []
     if (this.#asked.length > 0) this.#asked = []
     this.#asking = undefined
-    this.#own.clear()
+    if (this.#own.size > 0) this.#own.clear()
     this.#followed = 0
     this.#released = 0
     this.recordContext.attempts = 0
@@ -364,6 +364,8 @@ export class Deriver {
 
   /** Derives what follows from a record or timer in its partition, and what was parked until then. */
   #deriveStaying(): void {
+    const isNothing = this.#staying.length === 0 && this.#asked.length === 0 && this.#asking === undefined
+    if (isNothing && this.#ended.length === 0) return
     this.#derivePart()
     for (let ended = this.#ended.shift(); ended !== undefined; ended = this.#ended.shift())
       this.#release(ended)
