@@ -30,6 +30,8 @@ export function relays(version: 0 | 1) {
     key: ['string'],
     value: z.object({ texts: z.array(z.string()) }),
   })
+  /** Everything that came, from whatever place, in order. */
+  const diary = place.table('diary', { value: z.object({ texts: z.array(z.string()) }) })
   const arrived = place.event('arrived', {
     data: z.object({
       to: z.string(),
@@ -60,11 +62,12 @@ export function relays(version: 0 | 1) {
   const onArrived = place.on(arrived, (tx, { from, n, text, next }) => {
     const { texts } = tx.get(arrivals, from) ?? { texts: [] }
     tx.put(arrivals, from, { texts: [...texts, `${n} ${text}`] })
+    tx.put(diary, { texts: [...(tx.get(diary)?.texts ?? []), text] })
     sendAll(tx, next)
   })
   return app(`relays-${version}`, {
     requests: [send],
-    tables: [counters, arrivals],
+    tables: [counters, arrivals, diary],
     reactions: [onArrived],
   })
 }

@@ -8,11 +8,12 @@ import type { Sending } from '../apps/relays.ts'
 import { appsOf } from '../apps.ts'
 import { checkProperty, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
+import { diariesOf } from './channel-model.ts'
 
 // Random messages that old and new code send in different orders. In the generation of the new code each
 // place gets what each other place sent to it, all of it and in the order in which it was sent; a plain walk
-// over the requests says what that is. The result does not depend on how closely the generation follows, and
-// the same code derives the same.
+// over the requests says what that is. The order of everything that comes to a place is that of a plain model.
+// The result does not depend on how closely the generation follows, and the same code derives the same.
 
 const { relays } = appsOf<typeof made>(import.meta.resolve('../apps/relays.ts'))
 const { runs } = runsOf(60)
@@ -129,6 +130,11 @@ async function live([partitions, moments, startsAt, seed]: World): Promise<void>
   await engine.reprocessing.promote({ diff }, { requestId: 'p' })
   const fresh = await rowsOf(engine)
   assertInOrder(1, requests, fresh.arrivals)
+  const diaries = new Map<string, readonly string[]>()
+  for (const { key, value } of await engine.scan('diary' as never, {}))
+    diaries.set(key[0] as string, (value as { texts: string[] }).texts)
+  const model = await diariesOf(data.log)
+  assert.deepEqual([...diaries].sort(), [...model].sort(), 'the order is not that of the model')
 
   // The first code again, as a generation that is derived beside the promoted one.
   await engine.reprocessing.discard()
