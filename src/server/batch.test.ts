@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { HandClock } from '../../test/hand-clock.ts'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
 import { HenceError } from '../failure.ts'
 import { problemOf } from './problem.ts'
@@ -199,6 +200,49 @@ test('a client that leaves before its answer begins leaves nothing behind', asyn
   let metrics = ''
   while (!/^hence_batches 0$/m.test(metrics)) metrics = await (await call('operator', '/metrics')).text()
   assert.match(metrics, /^hence_body_bytes 0$/m)
+})
+
+test('the bytes of a client that leaves in the middle of a line are counted no longer', async (t) => {
+  const clock = new HandClock()
+  const { promise: asked, resolve: askedAgain } = Promise.withResolvers<void>()
+  const { promise: found, resolve: find } = Promise.withResolvers<void>()
+  let times = 0
+  const { call } = await serveNotes(t, {
+    clock,
+    async authenticate({ url }) {
+      if (!url.endsWith('/metrics') && ++times > 1) {
+        askedAgain()
+        await found
+      }
+      return { principal: 'ada', permissions: ['admin'] }
+    },
+  })
+  const gauge = async (name: string) => {
+    const text = await (await call(undefined, '/metrics')).text()
+    return new RegExp(`^hence_${name} (.*)$`, 'm').exec(text)![1]
+  }
+  let to!: ReadableStreamDefaultController<Uint8Array>
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      to = controller
+    },
+  })
+  const leaving = new AbortController()
+  const headers = { 'content-type': 'application/x-ndjson' }
+  const init = { method: 'POST', headers, body, duplex: 'half', signal: leaving.signal }
+  const left = call(undefined, '/requests', init as RequestInit).then((sent) => sent.text())
+  to.enqueue(Buffer.from('{'))
+  while ((await gauge('body_bytes')) !== '1') await tick()
+  // The line waits until the host has found its sender again; behind it is a part of the next.
+  clock.pass(2_000)
+  to.enqueue(Buffer.from('}\n{"requestId":'))
+  await asked
+  leaving.abort()
+  await assert.rejects(left)
+  while ((await gauge('batches')) !== '0') await tick()
+  find()
+  await tick()
+  assert.equal(await gauge('body_bytes'), '0')
 })
 
 test('outcomes that wait for the end of a body have the bound of their caller, and end the batch there', async (t) => {

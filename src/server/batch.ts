@@ -183,6 +183,8 @@ class RequestBatch {
 
   /** Takes the lines that end in a part, from a position on, and keeps the rest. */
   #takePart(part: Uint8Array, arriving: Arriving, from = 0): void | Promise<void> {
+    // The rest of a part whose lines waited while the client left.
+    if (!this.#isTaking) return
     const { bodyMs } = this.#serving.limits
     let start = from
     for (let end = part.indexOf(10, start); end !== -1; end = part.indexOf(10, start)) {
@@ -221,19 +223,19 @@ class RequestBatch {
   #takeLine(bytes: Uint8Array): void | Promise<void> {
     const line = this.#isFirstLine ? withoutByteOrderMark(bytes) : bytes
     this.#isFirstLine = false
-    if (isBlank(line)) return
+    if (isBlank(line) || !this.#isTaking) return
     if (!this.#access.isCurrent || !this.#hasRoom(line.length)) return this.#takeLater(line)
     this.#start(line)
   }
 
   async #takeLater(line: Uint8Array): Promise<void> {
     while (!this.#hasRoom(line.length)) {
-      if (this.#isOver) return
+      if (!this.#isTaking) return
       if (this.#waiting === 0) throw overloaded()
       await this.#moved.promise
     }
     await this.#access.renew()
-    if (!this.#isOver) this.#start(line)
+    if (this.#isTaking) this.#start(line)
   }
 
   #hasRoom(bytes: number): boolean {
@@ -271,6 +273,11 @@ class RequestBatch {
     if (bytes > line.bytes) held.add(principal, bytes - line.bytes)
     else held.release(principal, line.bytes - bytes)
     line.bytes = bytes
+  }
+
+  /** Whether lines are still taken. The bytes of one that is taken later would stay counted for good. */
+  get #isTaking(): boolean {
+    return !this.#isRead && !this.#isOver
   }
 
   get #isOver(): boolean {
