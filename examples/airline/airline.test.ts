@@ -108,7 +108,7 @@ for (const mode of ['strict', 'loose'] as const) {
       ),
     )
     await engine.idle()
-    assert.equal((await engine.violations.standing('seats', 'HE1')).claimed, 42, 'the limit of 40 and 5 %')
+    assert.equal((await engine.violations.usage('seats', 'HE1')).claimed, 42, 'the limit of 40 and 5 %')
     assert.equal(replies.filter(({ status }) => status === 'accepted').length, mode === 'strict' ? 42 : 60)
     // The plane leaves while passengers still check in.
     const checkIn = (booking: string) =>
@@ -126,7 +126,7 @@ for (const mode of ['strict', 'loose'] as const) {
     assert.ok(departed.value.boarded <= 40)
     assert.equal(count('booked') + count('denied'), 0, 'a passenger is left without an outcome')
     assert.equal(count('rebooked') + count('no-show') + count('checked-in'), states.length)
-    assert.equal((await engine.violations.standing('seats', 'HE1')).claimed, departed.value.boarded)
+    assert.equal((await engine.violations.usage('seats', 'HE1')).claimed, departed.value.boarded)
     assert.deepEqual(alarms, [])
     await engine.close()
   })

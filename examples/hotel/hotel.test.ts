@@ -103,7 +103,7 @@ for (const mode of ['strict', 'loose'] as const) {
         const first = all.indexOf(value.from)
         return first <= i && i < first + value.nights
       }).length
-      const { claimed } = await engine.violations.standing('rooms', `inn/double/${night}`)
+      const { claimed } = await engine.violations.usage('rooms', `inn/double/${night}`)
       assert.equal(claimed, held)
       assert.ok(held <= 5)
     }

@@ -109,7 +109,7 @@ for (const mode of ['strict', 'loose'] as const) {
     for (const sku of skus) {
       const of = (state: string) =>
         orders.filter(({ value }) => value.sku === sku && value.state === state).length
-      const { limit, claimed } = await engine.violations.standing('stock', sku)
+      const { limit, claimed } = await engine.violations.usage('stock', sku)
       assert.equal(claimed, of('placed'), 'the claimed units are not those of placed orders')
       assert.equal(limit, 10 - of('shipped'), 'the limit is not the stock')
       assert.ok(claimed <= limit)

@@ -214,7 +214,7 @@ for (const partitions of [1, 4]) {
         for (const sku of skusOf(Number(key[0].slice(1)))) held.set(sku, (held.get(sku) ?? 0) + 1)
       }
       for (let i = 0; i < 4; i++) {
-        const { claimed } = await engine.violations.standing('stock', `sku${i}`)
+        const { claimed } = await engine.violations.usage('stock', `sku${i}`)
         assert.ok(claimed <= 3)
         assert.equal(claimed, held.get(`sku${i}`) ?? 0, 'what is granted is what is held')
       }
@@ -314,12 +314,12 @@ test('a violation under review waits for an operator, who decides by a request',
   assert.deepEqual((await of(waived)).victims, [])
   assert.deepEqual((await of(raised)).victims, [])
   assert.ok(
-    (await engine.violations.standing('stock', waived)).claimed >
-      (await engine.violations.standing('stock', waived)).limit,
+    (await engine.violations.usage('stock', waived)).claimed >
+      (await engine.violations.usage('stock', waived)).limit,
   )
   assert.equal(
-    (await engine.violations.standing('stock', raised)).claimed,
-    (await engine.violations.standing('stock', raised)).limit,
+    (await engine.violations.usage('stock', raised)).claimed,
+    (await engine.violations.usage('stock', raised)).limit,
   )
   assert.deepEqual((await of(waived)).history[1], {
     at: now,
@@ -408,7 +408,7 @@ test('an operator cannot raise the limit of a unique constraint', async () => {
   const reply = await decide('raise-limit', 'op1')
   assert.deepEqual([reply.status, reply.status === 'rejected' && reply.reason], ['rejected', 'limit-fixed'])
   assert.equal((await decide('compensate', 'op2')).status, 'accepted')
-  assert.deepEqual(await engine.violations.standing('taken', 'ann'), { limit: 1, claimed: 1 })
+  assert.deepEqual(await engine.violations.usage('taken', 'ann'), { limit: 1, claimed: 1 })
   await engine.close()
 })
 

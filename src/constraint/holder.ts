@@ -4,11 +4,12 @@ import { encodeKey, keyBytesMax } from '../state/keys.ts'
 import type { ClaimHolder, HeldClaim } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 
-// The side of the request that holds claims: under its own partition key, the claims it asked for and was granted.
+// The side of the request that holds claims: under its own partition key, the claims it asked for and was
+// granted.
 
 /**
- * The claims of a request in the order that all requests use: strict ones first, by constraint and key. Several
- * claims on one key of a constraint become one.
+ * The claims of a request in the order that all requests use: strict ones first, by constraint and key.
+ * Several claims on one key of a constraint become one.
  * @throws HenceError `unknown-definition`, `key-too-long` (change)
  */
 export function claimsInOrder(

@@ -4,24 +4,24 @@ import { HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
 import type { TableState } from '../state/table.ts'
-import type { ClaimRow, HistoryEntry, Standing, Victim, Violation } from './tables.ts'
+import type { ClaimRow, HistoryEntry, Usage, Victim, Violation } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 
-// Judges the claims on a key, in the log order of its partition. Each key has exactly one judge, so verdicts agree
-// without locks and without a vote.
+// Judges the claims on a key, in the log order of its partition. Each key has exactly one judge, so verdicts
+// agree without locks and without a vote.
 
 /** The limit and the claimed units of a constraint at this key. */
-export function standingOf(turn: Turn, { name, limit }: Constraint): Standing {
-  const standing = turn.rows('standings').get(encodeKey([turn.key, name])) as Standing | undefined
-  return standing ?? { limit, claimed: 0, waived: 0, settled: false, count: 0, violation: null }
+export function usageOf(turn: Turn, { name, limit }: Constraint): Usage {
+  const usage = turn.rows('usage').get(encodeKey([turn.key, name])) as Usage | undefined
+  return usage ?? { limit, claimed: 0, waived: 0, settled: false, count: 0, violation: null }
 }
 
 /** Judges a claim: grants or denies a strict one; records a loose one in any case. */
 export function claim(turn: Turn, asked: Messages['hence:claim']): void {
   const { constraint: name, identity, scope, holder, units, priority, strict } = asked
   const constraint = turn.constraint(name)
-  const standing = standingOf(turn, constraint)
-  const granted = !strict || standing.claimed + units <= limitWithMargin(constraint, standing)
+  const usage = usageOf(turn, constraint)
+  const granted = !strict || usage.claimed + units <= limitWithMargin(constraint, usage)
   if (granted) {
     const { victims } = constraint
     const row: ClaimRow = {
@@ -33,10 +33,10 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
       holder,
       scope,
       rank: victims === 'lowest-priority' ? priority : 0,
-      order: victims === 'oldest' ? standing.count : -standing.count,
+      order: victims === 'oldest' ? usage.count : -usage.count,
     }
     turn.rows('claims').put(encodeKey([turn.key, name, identity]), row)
-    const next = { ...standing, claimed: standing.claimed + units, count: standing.count + 1 }
+    const next = { ...usage, claimed: usage.claimed + units, count: usage.count + 1 }
     if (strict) save(turn, constraint, next)
     else review(turn, constraint, next)
   }
@@ -49,8 +49,8 @@ export function release(turn: Turn, { constraint: name, identity }: Messages['he
   const constraint = turn.constraint(name)
   const row = take(turn, name, identity)
   if (row === undefined) return
-  const standing = standingOf(turn, constraint)
-  review(turn, constraint, { ...standing, claimed: standing.claimed - row.units })
+  const usage = usageOf(turn, constraint)
+  review(turn, constraint, { ...usage, claimed: usage.claimed - row.units })
 }
 
 export function confirm(turn: Turn, { constraint, identity }: Messages['hence:confirm']): void {
@@ -75,14 +75,14 @@ export function setLimit(turn: Turn, constraint: Constraint, limit: number): voi
       `The limit of "${constraint.name}" must be a whole number from 0, not ${limit}.`,
     )
   }
-  review(turn, constraint, { ...standingOf(turn, constraint), limit })
+  review(turn, constraint, { ...usageOf(turn, constraint), limit })
 }
 
 /** Releases the claims that are not confirmed, and ends the margin. */
 export function settle(turn: Turn, constraint: Constraint): SettledClaim[] {
   const { name } = constraint
   const gone: SettledClaim[] = []
-  let { claimed } = standingOf(turn, constraint)
+  let { claimed } = usageOf(turn, constraint)
   for (const { identity, row } of claimsOf(turn, name)) {
     if (row.confirmed) continue
     const { scope, holder, units } = row
@@ -91,7 +91,7 @@ export function settle(turn: Turn, constraint: Constraint): SettledClaim[] {
     turn.send('hence:lapse', holder, { identity, scope, holder, constraint: name, key: turn.key })
     gone.push({ requestId: requestIdOf(identity), principal: principalOf(identity), key: holder, units })
   }
-  review(turn, constraint, { ...standingOf(turn, constraint), claimed, settled: true })
+  review(turn, constraint, { ...usageOf(turn, constraint), claimed, settled: true })
   return gone
 }
 
@@ -109,7 +109,7 @@ export function compensated(
       : victim,
   )
   const constraint = turn.constraint(violation.constraint)
-  conclude(turn, constraint, standingOf(turn, constraint), { ...violation, victims })
+  conclude(turn, constraint, usageOf(turn, constraint), { ...violation, victims })
 }
 
 /** Lets the policy decide a violation for which no operator decided in time. */
@@ -118,7 +118,7 @@ export function deadline(turn: Turn, { violation: id }: Messages['hence:deadline
   if (violation?.state !== 'open') return
   const constraint = turn.constraint(violation.constraint)
   const noted = note(turn, violation, { what: 'deadline-passed', units: violation.excess })
-  chooseVictims(turn, constraint, standingOf(turn, constraint), noted, undefined)
+  chooseVictims(turn, constraint, usageOf(turn, constraint), noted, undefined)
 }
 
 /** An operator's decision about an open violation. */
@@ -144,28 +144,28 @@ export function resolve(
   if (violation.state !== 'open') return 'violation-not-open'
   const constraint = turn.constraint(violation.constraint)
   if (decision.action === 'raise-limit' && !constraint.adjustable) return 'limit-fixed'
-  const standing = standingOf(turn, constraint)
+  const usage = usageOf(turn, constraint)
   const { excess } = violation
   const units = decision.action === 'raise-limit' ? (decision.units ?? excess) : excess
   const by = { requestId: requestIdOf(turn.identity), principal: principalOf(turn.identity) }
   const noted = note(turn, violation, { what: decision.action, units, by, reason })
   switch (decision.action) {
     case 'compensate':
-      chooseVictims(turn, constraint, standing, noted, undefined)
+      chooseVictims(turn, constraint, usage, noted, undefined)
       return undefined
     case 'choose': {
       const known = decision.victims.every((identity) =>
         turn.rows('claims').get(encodeKey([turn.key, constraint.name, identity])),
       )
       if (!known || decision.victims.length === 0) return 'victim-unknown'
-      chooseVictims(turn, constraint, standing, noted, decision.victims)
+      chooseVictims(turn, constraint, usage, noted, decision.victims)
       return undefined
     }
     case 'waive':
-      conclude(turn, constraint, { ...standing, waived: standing.waived + units }, noted)
+      conclude(turn, constraint, { ...usage, waived: usage.waived + units }, noted)
       return undefined
     case 'raise-limit':
-      conclude(turn, constraint, { ...standing, limit: standing.limit + units }, noted)
+      conclude(turn, constraint, { ...usage, limit: usage.limit + units }, noted)
       return undefined
   }
 }
@@ -176,21 +176,21 @@ export function forgetResolved(violations: TableState, before: number, limit: nu
   for (const { key } of old) violations.delete(encodeKey(key))
 }
 
-/** Saves the standing, and opens, updates or ends the violation if claims exceed the limit. */
-function review(turn: Turn, constraint: Constraint, standing: Standing): void {
-  const excess = excessOf(constraint, standing)
-  const open = standing.violation === null ? undefined : violationOf(turn, standing.violation)
+/** Saves the usage, and opens, updates or ends the violation if claims exceed the limit. */
+function review(turn: Turn, constraint: Constraint, usage: Usage): void {
+  const excess = excessOf(constraint, usage)
+  const open = usage.violation === null ? undefined : violationOf(turn, usage.violation)
   if (open !== undefined) {
     const grew = excess > open.excess ? noteGrowth(turn, open, excess) : open
-    if (constraint.review === 'auto' && excess > 0) chooseVictims(turn, constraint, standing, grew, undefined)
-    else conclude(turn, constraint, standing, grew)
+    if (constraint.review === 'auto' && excess > 0) chooseVictims(turn, constraint, usage, grew, undefined)
+    else conclude(turn, constraint, usage, grew)
     return
   }
   if (excess <= 0) {
-    save(turn, constraint, standing)
+    save(turn, constraint, usage)
     return
   }
-  const id = turn.id(`violation ${constraint.name} ${standing.count} ${standing.claimed} ${standing.limit}`)
+  const id = turn.id(`violation ${constraint.name} ${usage.count} ${usage.claimed} ${usage.limit}`)
   const isReviewed = constraint.review === 'human'
   const violation: Violation = {
     id,
@@ -204,11 +204,11 @@ function review(turn: Turn, constraint: Constraint, standing: Standing): void {
     history: [{ at: turn.now, what: 'noticed', units: excess }],
   }
   if (!isReviewed) {
-    chooseVictims(turn, constraint, standing, violation, undefined)
+    chooseVictims(turn, constraint, usage, violation, undefined)
     return
   }
   put(turn, violation)
-  save(turn, constraint, { ...standing, violation: id })
+  save(turn, constraint, { ...usage, violation: id })
   turn.schedule('hence:deadline', id, turn.now + constraint.deadlineMs, { violation: id })
 }
 
@@ -216,12 +216,12 @@ function review(turn: Turn, constraint: Constraint, standing: Standing): void {
 function chooseVictims(
   turn: Turn,
   constraint: Constraint,
-  standing: Standing,
+  usage: Usage,
   violation: Violation,
   chosen: readonly string[] | undefined,
 ): void {
   const { name } = constraint
-  let { claimed } = standing
+  let { claimed } = usage
   const victims: Victim[] = [...violation.victims]
   const give = (identity: string) => {
     const row = take(turn, name, identity)
@@ -243,23 +243,24 @@ function chooseVictims(
     for (const identity of chosen) give(identity)
   } else {
     // A claim has at least one unit, so there are at most as many victims as excess units.
-    const limit = Math.max(0, excessOf(constraint, standing))
+    const limit = Math.max(0, excessOf(constraint, usage))
     const rows = turn.rows('claims').scan({ index: 'victims', prefix: [name], limit }, encodeKey([turn.key]))
     for (const { key } of rows) {
-      if (excessOf(constraint, { ...standing, claimed }) <= 0) break
+      if (excessOf(constraint, { ...usage, claimed }) <= 0) break
       give(key[2] as string)
     }
   }
-  const units = standing.claimed - claimed
+  const units = usage.claimed - claimed
   const noted = note(turn, { ...violation, victims }, { what: 'victims-chosen', units })
-  conclude(turn, constraint, { ...standing, claimed }, noted)
+  conclude(turn, constraint, { ...usage, claimed }, noted)
 }
 
-/** Computes a violation's state, and saves it with the standing. */
-function conclude(turn: Turn, constraint: Constraint, standing: Standing, violation: Violation): void {
-  // Once its victims are notified, a violation no longer counts for the standing: a new excess is a new violation.
+/** Computes a violation's state, and saves it with the usage. */
+function conclude(turn: Turn, constraint: Constraint, usage: Usage, violation: Violation): void {
+  // Once its victims are notified, a violation no longer counts for the usage: a new excess is a new
+  // violation.
   const isCurrent = violation.state === 'open'
-  const excess = isCurrent ? Math.max(0, excessOf(constraint, standing)) : 0
+  const excess = isCurrent ? Math.max(0, excessOf(constraint, usage)) : 0
   const isWaiting = violation.victims.some(({ state }) => state === 'told')
   const state = excess > 0 ? 'open' : isWaiting ? 'compensating' : 'resolved'
   let next: Violation = { ...violation, excess, state }
@@ -268,32 +269,31 @@ function conclude(turn: Turn, constraint: Constraint, standing: Standing, violat
     next = note(turn, next, { what: byItself ? 'cleared' : 'resolved', units: 0 })
   }
   put(turn, next)
-  if (isCurrent) save(turn, constraint, { ...standing, violation: state === 'open' ? violation.id : null })
+  if (isCurrent) save(turn, constraint, { ...usage, violation: state === 'open' ? violation.id : null })
 }
 
-function limitWithMargin({ overbook }: Constraint, { limit, settled }: Standing): number {
+function limitWithMargin({ overbook }: Constraint, { limit, settled }: Usage): number {
   if (settled) return limit
   return limit + (typeof overbook === 'number' ? overbook : Math.floor((limit * overbook.percent) / 100))
 }
 
-function excessOf(constraint: Constraint, standing: Standing): number {
-  return standing.claimed - limitWithMargin(constraint, standing) - standing.waived
+function excessOf(constraint: Constraint, usage: Usage): number {
+  return usage.claimed - limitWithMargin(constraint, usage) - usage.waived
 }
 
-function save(turn: Turn, constraint: Constraint, standing: Standing): void {
+function save(turn: Turn, constraint: Constraint, usage: Usage): void {
   const { name, limit } = constraint
-  const rows = turn.rows('standings')
+  const rows = turn.rows('usage')
   const key = encodeKey([turn.key, name])
   // A waiver ends with the claims that it covers.
-  const over = standing.claimed - limitWithMargin(constraint, standing)
-  const waived = Math.min(standing.waived, Math.max(0, over))
-  assert(standing.claimed >= 0, 'a key never has less than 0 units claimed', standing.claimed)
-  assert(standing.waived >= 0, 'a waived excess is never negative', standing.waived)
-  assert(standing.count >= 0, 'claims are counted up', standing.count)
-  const isAsNew =
-    standing.claimed === 0 && standing.limit === limit && !standing.settled && standing.violation === null
+  const over = usage.claimed - limitWithMargin(constraint, usage)
+  const waived = Math.min(usage.waived, Math.max(0, over))
+  assert(usage.claimed >= 0, 'a key never has less than 0 units claimed', usage.claimed)
+  assert(usage.waived >= 0, 'a waived excess is never negative', usage.waived)
+  assert(usage.count >= 0, 'claims are counted up', usage.count)
+  const isAsNew = usage.claimed === 0 && usage.limit === limit && !usage.settled && usage.violation === null
   if (isAsNew) rows.delete(key)
-  else rows.put(key, { ...standing, waived })
+  else rows.put(key, { ...usage, waived })
 }
 
 function take(turn: Turn, constraint: string, identity: string): ClaimRow | undefined {
@@ -318,8 +318,8 @@ function put(turn: Turn, violation: Violation): void {
 }
 
 /**
- * Records growth, replacing a `grew` entry at the end: the history of a violation that waits for an operator must
- * not grow with every claim. The log has each claim.
+ * Records growth, replacing a `grew` entry at the end: the history of a violation that waits for an operator
+ * must not grow with every claim. The log has each claim.
  */
 function noteGrowth(turn: Turn, violation: Violation, units: number): Violation {
   const { history } = violation

@@ -1,15 +1,17 @@
 import type { TableShape } from '../state/table.ts'
 
 /**
- * The system tables of constraints. A claim is recorded twice: under the key that judges it and under the key of
- * the request that holds it. Messages between the two go through the log, so both agree when none is under way.
+ * The system tables of constraints. A claim is recorded twice: under the key that judges it and under the key
+ * of the request that holds it. Messages between the two go through the log, so both agree when none is under
+ * way.
  *
  *   hence.standings    judged key, constraint              → limit, units claimed
  *   hence.claims       judged key, constraint, identity    → a granted claim
  *   hence.violations   judged key, id                      → a violation and its history
  *   hence.holders      key, scope, identity of a request   → the claims it holds or asks for
  */
-export const standings: TableShape = { name: 'hence.standings', parts: ['string'], indexes: {} }
+/** The usage of each key. The stored name is older than the word. */
+export const usage: TableShape = { name: 'hence.standings', parts: ['string'], indexes: {} }
 
 export const claims: TableShape = {
   name: 'hence.claims',
@@ -30,7 +32,7 @@ export const operatorTables: ReadonlyMap<string, TableShape> = new Map([[violati
 export const holders: TableShape = { name: 'hence.holders', parts: ['string', 'string'], indexes: {} }
 
 /** The limit of a constraint at one key, and the units claimed. */
-export interface Standing {
+export interface Usage {
   readonly limit: number
   readonly claimed: number
   /** The excess that an operator has waived. */
@@ -110,8 +112,8 @@ export interface Victim {
   readonly key: string
   readonly units: number
   /**
-   * `told`: notified, its compensation is under way; `compensated`: the compensation ran; `released`: the request
-   * had already released the claim; `failed`: the compensation threw.
+   * `told`: notified, its compensation is under way; `compensated`: the compensation ran; `released`: the
+   * request had already released the claim; `failed`: the compensation threw.
    */
   readonly state: 'told' | 'compensated' | 'released' | 'failed'
 }

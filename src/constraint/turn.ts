@@ -52,7 +52,7 @@ export interface Turn {
   readonly identity: string
   /** @throws HenceError `unknown-definition` (change) */
   constraint(name: string): Constraint
-  rows(table: 'standings' | 'claims' | 'violations' | 'holders'): TableState
+  rows(table: 'usage' | 'claims' | 'violations' | 'holders'): TableState
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void
   /** Sends a message to this key at a future time. */
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void

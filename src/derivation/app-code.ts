@@ -29,11 +29,12 @@ export class AppCode {
   }
 
   /**
-   * Runs a part of a derivation. If it throws, the changes of state since `start` are undone. A part that was ruled on does not
-   * run, and counts as one that threw.
+   * Runs a part of a derivation. If it throws, the changes of state since `start` are undone. A part that was
+   * ruled on does not run, and counts as one that threw.
    * @param isApps whether it runs the app's code, and not only Hence's own: only then is there a limit
    * @returns why it threw; undefined if it did not
-   * @throws Interruption; and anything that is not the app's own fault, such as HenceError `state-unreadable` (operator)
+   * @throws Interruption; and anything that is not the app's own fault, such as HenceError `state-unreadable`
+   *   (operator)
    */
   attempt(
     derivation: Derivation,

@@ -1,5 +1,5 @@
 import type { Constraint, Table } from '../app/index.ts'
-import { claims, holders, standings, violations } from '../constraint/tables.ts'
+import { claims, holders, usage, violations } from '../constraint/tables.ts'
 import { effects, Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import type { Ruling } from '../log/record.ts'
@@ -13,7 +13,7 @@ import { parked, WaitingKeys, waiting } from './waiting-keys.ts'
 
 /** The tables that Hence keeps beside those of the app. */
 export const systemTables: readonly TableShape[] = [
-  standings,
+  usage,
   claims,
   violations,
   holders,
@@ -32,7 +32,7 @@ export interface DerivationContext {
   readonly program: Program
   /** By their definitions, which are objects of the program's realm. */
   readonly tables: ReadonlyMap<Table, Rows>
-  readonly constraints: Readonly<Record<'standings' | 'claims' | 'violations' | 'holders', TableState>>
+  readonly constraints: Readonly<Record<'usage' | 'claims' | 'violations' | 'holders', TableState>>
   readonly outbox: Outbox
   readonly earlyResults: EarlyResults
   readonly timers: Timers
@@ -116,7 +116,7 @@ export function derivationContext(
     program,
     tables: appTables,
     constraints: {
-      standings: system(standings),
+      usage: system(usage),
       claims: system(claims),
       violations: system(violations),
       holders: system(holders),

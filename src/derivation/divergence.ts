@@ -152,7 +152,8 @@ function notDeterministic(
   return new HenceError(
     'divergence',
     'change',
-    `The derivation of ${record.kind}${'type' in record ? ` "${record.type}"` : ''} is not deterministic: ${what} was ${first ?? 'nothing'} the first time ` +
-      `and ${second ?? 'nothing'} the second. It may use its tables, its input and \`tx\` only, and no variable that outlives it.`,
+    `The derivation of ${record.kind}${'type' in record ? ` "${record.type}"` : ''} is not deterministic: ` +
+      `${what} was ${first ?? 'nothing'} the first time and ${second ?? 'nothing'} the second. It may use ` +
+      `its tables, its input and \`tx\` only, and no variable that outlives it.`,
   )
 }

@@ -5,8 +5,9 @@ import { encodeKey } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 
 /**
- * Results that stand in the log before the record that asks for their effect: `hence.results`, by the id of the effect. The
- * log has the results of the live generation; other code may ask for the same effect later, or with another input.
+ * Results that stand in the log before the record that asks for their effect: `hence.results`, by the id of
+ * the effect. The log has the results of the live generation; other code may ask for the same effect later,
+ * or with another input.
  */
 export const earlyResults: TableShape = { name: 'hence.results', parts: [], indexes: { byAt: ['at'] } }
 
@@ -18,8 +19,8 @@ interface EarlyRow {
 }
 
 /**
- * Names the input of an effect, whatever the order of its fields: the first 16 bytes of the SHA-256 of its canonical JSON
- * (RFC 8785), as a latin1 string.
+ * Names the input of an effect, whatever the order of its fields: the first 16 bytes of the SHA-256 of its
+ * canonical JSON (RFC 8785), as a latin1 string.
  * @param input JSON text
  */
 export function inputHash(input: string): string {

@@ -42,7 +42,7 @@ export class HostTurn implements Turn {
     return constraintNamed(this.#context, name)
   }
 
-  rows(table: 'standings' | 'claims' | 'violations' | 'holders'): TableState {
+  rows(table: 'usage' | 'claims' | 'violations' | 'holders'): TableState {
     return this.#context.constraints[table]
   }
 

@@ -27,7 +27,10 @@ export interface Derivation {
   /** The partition key; empty if the input of a request gives none. */
   key: string
   chain: Chain
-  /** Its `tx.now`, in milliseconds since 1970: the log time of its message, which may have been parked since then. */
+  /**
+   * Its `tx.now`, in milliseconds since 1970: the log time of its message, which may have been parked since
+   * then.
+   */
   at: number
   /** The changes of rows; one entry for each key, however often it changed. */
   changes: readonly StateChange[]

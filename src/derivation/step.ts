@@ -39,8 +39,8 @@ const releasedMax = 100
  * the events that stay in the partition, in the order of emission. A derivation that throws is undone by
  * itself, so the result of an event does not depend on whether it stayed in the partition.
  *
- * A message for a key of which a request waits for verdicts is parked (`WaitingKeys`). In the step in which that request ends,
- * what is parked is derived, in order, each message at its own log time.
+ * A message for a key of which a request waits for verdicts is parked (`WaitingKeys`). In the step in which
+ * that request ends, what is parked is derived, in order, each message at its own log time.
  */
 export class Deriver {
   readonly context: DerivationContext
@@ -50,7 +50,10 @@ export class Deriver {
   #result: StepResult = emptyResult()
   /** Events that stay in the partition and are still to be derived. */
   #staying: Emission[] = []
-  /** Those of them that a key sent to itself: they belong to the message before, so they have its time and are never parked. */
+  /**
+   * Those of them that a key sent to itself: they belong to the message before, so they have its time and are
+   * never parked.
+   */
   readonly #own = new Map<Emission, number>()
   /** How many events of the app have followed from the record or timer. */
   #followed = 0

@@ -27,8 +27,8 @@ export function derivedOutcome({ outcome, corrected }: StoredOutcome): Outcome |
 }
 
 /**
- * `partition:offset:fingerprint outcome`: short, since there is one for every request. The outcome is empty while there
- * is none. A corrected outcome follows after a tab, which JSON text never contains.
+ * `partition:offset:fingerprint outcome`: short, since there is one for every request. The outcome is empty
+ * while there is none. A corrected outcome follows after a tab, which JSON text never contains.
  */
 export function encodeStoredOutcome({
   partition,

@@ -27,7 +27,10 @@ export interface Timer extends Chain {
   readonly depth: number
 }
 
-/** Stands for the partition of a timer that came due while its key waited: it is in its table, and not due again. */
+/**
+ * Stands for the partition of a timer that came due while its key waited: it is in its table, and not due
+ * again.
+ */
 const parkedPartition = -1
 
 /** The key of a timer: partition key, scope, event, and the key that the app gave it. */

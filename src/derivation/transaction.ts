@@ -12,7 +12,7 @@ import {
 } from '../app/index.ts'
 import type { KeyPart } from '../app/table.ts'
 import { confirmHeld, releaseHeld } from '../constraint/holder.ts'
-import { setLimit, settle, standingOf } from '../constraint/judge.ts'
+import { setLimit, settle, usageOf } from '../constraint/judge.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, checkPartitionKey, encodeKey, encodePart } from '../state/keys.ts'
@@ -189,7 +189,7 @@ export class Transaction implements Tx {
   }
 
   usage(constraint: Constraint): { readonly limit: number; readonly claimed: number } {
-    const { limit, claimed } = this.#judging(constraint, (turn) => standingOf(turn, constraint))
+    const { limit, claimed } = this.#judging(constraint, (turn) => usageOf(turn, constraint))
     return this.#context.program.realm.seal({ limit, claimed }) as { limit: number; claimed: number }
   }
 
@@ -199,7 +199,7 @@ export class Transaction implements Tx {
 
   adjustLimit(constraint: Constraint, by: number): void {
     this.#judging(constraint, (turn) => {
-      const { limit } = standingOf(turn, constraint)
+      const { limit } = usageOf(turn, constraint)
       setLimit(turn, constraint, Math.max(0, limit + by))
     })
   }

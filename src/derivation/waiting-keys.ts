@@ -4,8 +4,8 @@ import type { TableShape, TableState } from '../state/table.ts'
 import type { Chain } from './chain.ts'
 
 /**
- * A key is serial, also across waits: while one of its requests waits for verdicts, what else comes for the key is parked,
- * and derived when the request has ended. The system tables of that:
+ * A key is serial, also across waits: while one of its requests waits for verdicts, what else comes for the
+ * key is parked, and derived when the request has ended. The system tables of that:
  *
  *   hence.waiting   key      → the request that waits, and how much is parked behind it
  *   hence.parked    key, n   → a message, numbered in the order in which they came

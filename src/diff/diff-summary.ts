@@ -20,7 +20,7 @@ export interface DiffSummary {
   /** Claims, by constraint. */
   readonly claims: readonly DiffGroup[]
   /** Keys whose claimed amount or limit differs, by constraint. */
-  readonly standings: readonly DiffGroup[]
+  readonly usage: readonly DiffGroup[]
   /** Violations, by constraint. */
   readonly violations: readonly DiffGroup[]
   /** Timers that have not fired, by event. */
@@ -49,7 +49,7 @@ const partOf: Readonly<Record<Difference['kind'], DiffPart>> = {
   outcome: 'outcomes',
   effect: 'effects',
   claim: 'claims',
-  standing: 'standings',
+  usage: 'usage',
   violation: 'violations',
   timer: 'timers',
 }
@@ -79,7 +79,7 @@ export class Summariser {
     outcomes: new Map(),
     effects: new Map(),
     claims: new Map(),
-    standings: new Map(),
+    usage: new Map(),
     violations: new Map(),
     timers: new Map(),
   }
@@ -121,7 +121,7 @@ export class Summariser {
       outcomes: this.#plain('outcomes'),
       effects: inOrder(this.#parts.effects),
       claims: this.#plain('claims'),
-      standings: this.#plain('standings'),
+      usage: this.#plain('usage'),
       violations: this.#plain('violations'),
       timers: this.#plain('timers'),
     }

@@ -278,7 +278,7 @@ function placeOfDifference(difference: Difference): {
         collection: 't:hence.claims',
         key: [d.key, d.constraint, identityOf(d.requestId, d.principal)],
       }
-    case 'standing':
+    case 'usage':
       return { collection: 't:hence.standings', key: [d.key, d.constraint] }
     case 'violation':
       return { collection: 't:hence.violations', key: [d.key, d.id] }

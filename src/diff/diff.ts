@@ -15,7 +15,7 @@ export function comparedCollections(app: App): string[] {
 
 /**
  * Yields everything in which two derivations of the same messages differ: rows of the app by table and key,
- * outcomes by identity, effects by id, then claims, standings, violations and timers by their keys. The order
+ * outcomes by identity, effects by id, then claims, usage, violations and timers by their keys. The order
  * is that of the keys, so it does not depend on the history of the stores.
  *
  * Each store is read once, in order; one pair of entries is in memory at a time. The stores must not change

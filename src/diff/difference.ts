@@ -1,6 +1,6 @@
 import type { Outcome } from '../app/index.ts'
 import type { KeyPart } from '../app/table.ts'
-import type { Standing, Violation } from '../constraint/tables.ts'
+import type { Usage, Violation } from '../constraint/tables.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { canonicalJson } from '../state/digest.ts'
 
@@ -10,7 +10,7 @@ export type Difference =
   | OutcomeDifference
   | EffectDifference
   | ClaimDifference
-  | StandingDifference
+  | UsageDifference
   | ViolationDifference
   | TimerDifference
 
@@ -83,12 +83,12 @@ export interface ComparedClaim {
 }
 
 /**
- * How much of a key is claimed, and its limit. A key without a standing counts as the limit that the app
+ * How much of a key is claimed, and its limit. A key without a row for it counts as the limit that the app
  * declares, with nothing claimed; so a side is left out only if its app has no such constraint.
  */
-export interface StandingDifference
-  extends BeforeAfter<Pick<Standing, 'limit' | 'claimed' | 'waived' | 'settled'>> {
-  readonly kind: 'standing'
+export interface UsageDifference
+  extends BeforeAfter<Pick<Usage, 'limit' | 'claimed' | 'waived' | 'settled'>> {
+  readonly kind: 'usage'
   readonly constraint: string
   readonly key: string
 }

@@ -1,26 +1,13 @@
 import type { App } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import {
-  type ClaimRow,
-  claims,
-  type Standing,
-  standings,
-  type Violation,
-  violations,
-} from '../constraint/tables.ts'
+import { type ClaimRow, claims, type Usage, usage, type Violation, violations } from '../constraint/tables.ts'
 import { type Timer, timers } from '../derivation/timers.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { TableShape } from '../state/table.ts'
-import type {
-  BeforeAfter,
-  ComparedClaim,
-  ComparedEffect,
-  Difference,
-  StandingDifference,
-} from './difference.ts'
+import type { BeforeAfter, ComparedClaim, ComparedEffect, Difference, UsageDifference } from './difference.ts'
 import { type ComparedSide, unequalEntries } from './merge.ts'
 
 /**
@@ -115,10 +102,10 @@ const comparedClaims = systemTable<ClaimRow, ComparedClaim>(
   }),
 )
 
-const comparedStandings = systemTable<Standing, NonNullable<StandingDifference['after']>>(
-  standings,
+const comparedUsage = systemTable<Usage, NonNullable<UsageDifference['after']>>(
+  usage,
   ({ limit, claimed, waived, settled }) => ({ limit, claimed, waived, settled }),
-  ([key, constraint], sides) => ({ kind: 'standing', constraint: constraint!, key: key!, ...sides }),
+  ([key, constraint], sides) => ({ kind: 'usage', constraint: constraint!, key: key!, ...sides }),
   {
     absent({ constraints }, [, constraint]) {
       const declared = constraints.get(constraint!)
@@ -156,7 +143,7 @@ const comparedTimers = systemTable<Timer, { readonly at: number; readonly data: 
 export const systemTables: readonly SystemTable[] = [
   comparedEffects,
   comparedClaims,
-  comparedStandings,
+  comparedUsage,
   comparedViolations,
   comparedTimers,
 ]

@@ -31,9 +31,9 @@ import { type StartWatch, startPause } from './start-pause.ts'
 import { Ticker } from './ticker.ts'
 
 /**
- * The way of one request from `submit` to its reply, in the order of this file: it is admitted, appended to the log of its
- * partition, applied by the processor of the live generation, and answered. Events, ticks, results of effects and corrections
- * are appended and applied in the same way.
+ * The way of one request from `submit` to its reply, in the order of this file: it is admitted, appended to
+ * the log of its partition, applied by the processor of the live generation, and answered. Events, ticks,
+ * results of effects and corrections are appended and applied in the same way.
  */
 export class RequestPath {
   readonly feed: ChangeFeed
@@ -133,7 +133,8 @@ export class RequestPath {
       const sent = inputOf(type, input, realm)
       const { first, stored } = this.#admission.sentBefore(identity)
       if (first?.certain) {
-        // Its append failed: only after the log was read again is it known whether this is a retry or a first attempt.
+        // Its append failed: only after the log was read again is it known whether this is a retry or a first
+        // attempt.
         await first.certain
         continue
       }
@@ -219,7 +220,8 @@ export class RequestPath {
   }
 
   /**
-   * Applies records that have just become durable; those that were applied when the generation started over are skipped.
+   * Applies records that have just become durable; those that were applied when the generation started over
+   * are skipped.
    * @throws Interruption; then nothing of the records from the position on was passed on
    */
   async #apply(partition: number, appended: Appended, records: readonly OutgoingRecord[]): Promise<void> {
@@ -269,7 +271,10 @@ export class RequestPath {
     void this.checkpointer.saveIfDue()
   }
 
-  /** After an interruption: the generation goes back to its last checkpoint, and applies all that the log holds. */
+  /**
+   * After an interruption: the generation goes back to its last checkpoint, and applies all that the log
+   * holds.
+   */
   async #startOver(writer: PartitionWriter, interrupted?: Interruption): Promise<void> {
     const decided = [...this.#processor.positions]
     if (this.#undecided !== undefined) decided[this.#undecided.partition] = this.#undecided.offset
@@ -409,7 +414,10 @@ export class RequestPath {
     return this.#admission
   }
 
-  /** Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the count of records. */
+  /**
+   * Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the
+   * count of records.
+   */
   async start(given: Pick<TailHost, 'run' | 'deriveApart'>, options: StartWatch): Promise<number> {
     const { signal } = options
     const { rulings, positions } = this.#processor

@@ -1,6 +1,6 @@
 import type { App, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
-import type { Standing, Violation } from '../constraint/tables.ts'
+import type { Usage, Violation } from '../constraint/tables.ts'
 import type { ResolveInput } from '../derivation/operator.ts'
 import { HenceError } from '../failure.ts'
 import type { KeyedViolation } from '../query/reader.ts'
@@ -16,7 +16,7 @@ export interface Violations {
    * The limit of a constraint at a key, without its margin, and how much of it is claimed.
    * @throws HenceError `unknown-definition` (change)
    */
-  standing(constraint: string, key: string): Promise<Pick<Standing, 'limit' | 'claimed'>>
+  usage(constraint: string, key: string): Promise<Pick<Usage, 'limit' | 'claimed'>>
   /**
    * Decides an open violation. This is a request like any other: it has an id, a principal and an offset in
    * the log. The limit of a unique constraint stays 1: `limit-fixed`.
@@ -35,13 +35,11 @@ export function violationsOf(path: RequestPath): Violations {
     async get(key, id) {
       return (await path.settled()).reader.violation(key, id)
     },
-    async standing(constraint, key) {
+    async usage(constraint, key) {
       const { app } = path.live.program
       const definition = app.constraints.get(constraint)
       if (definition === undefined) throw unknownConstraint(app, constraint)
-      return (
-        (await path.settled()).reader.standing(constraint, key) ?? { limit: definition.limit, claimed: 0 }
-      )
+      return (await path.settled()).reader.usage(constraint, key) ?? { limit: definition.limit, claimed: 0 }
     },
     resolve: (decision, options) =>
       path.submit('hence:resolve-violation', decision, options) as Promise<never>,

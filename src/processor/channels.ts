@@ -160,8 +160,8 @@ function gap(target: number, event: EventRecord, expected: number): HenceError {
   return new HenceError(
     'channel-gap',
     'operator',
-    `Partition ${target} got event ${event.channelNumber} from partition ${event.causePartition} before event ${expected}. ` +
-      'The log has lost an event or holds one out of order; it must be repaired from a copy.',
+    `Partition ${target} got event ${event.channelNumber} from partition ${event.causePartition} before ` +
+      `event ${expected}. The log has lost an event or holds one out of order; it must be repaired from a copy.`,
   )
 }
 
@@ -169,8 +169,8 @@ function foreign(target: number, event: EventRecord, live: number): HenceError {
   return new HenceError(
     'divergence',
     'operator',
-    `The log of partition ${target} holds the event "${event.type}" of generation ${event.generation} where generation ${live} is live. ` +
-      'The log is damaged, or was written by two processes.',
+    `The log of partition ${target} holds the event "${event.type}" of generation ${event.generation} ` +
+      `where generation ${live} is live. The log is damaged, or was written by two processes.`,
   )
 }
 
@@ -178,8 +178,9 @@ function diverged(target: number, event: EventRecord, emitted: string): HenceErr
   return new HenceError(
     'divergence',
     'operator',
-    `The log of partition ${target} holds the event "${event.type}" (version ${event.version}) for ${JSON.stringify(event.key)} with ${event.data}, ` +
-      `caused by record ${event.causeOffset} of partition ${event.causePartition}; derived again, that record emits ${emitted}. ` +
-      'The code has changed, or is not deterministic.',
+    `The log of partition ${target} holds the event "${event.type}" (version ${event.version}) for ` +
+      `${JSON.stringify(event.key)} with ${event.data}, caused by record ${event.causeOffset} of ` +
+      `partition ${event.causePartition}; derived again, that record emits ${emitted}. The code has ` +
+      'changed, or is not deterministic.',
   )
 }

@@ -5,20 +5,22 @@ import { type DueMessage, type EventOrder, positionNumber, type RecordedEvent } 
 import { Queue } from './queue.ts'
 
 /**
- * The event order of a generation that is not live. Its messages are in no log; the log holds those of the live generation.
+ * The event order of a generation that is not live. Its messages are in no log; the log holds those of the
+ * live generation.
  *
- * Each pair of partitions has a channel, a queue in the order in which this generation emits. So a channel keeps its order
- * whatever the live generation emitted. Two rules say when its messages are applied:
+ * Each pair of partitions has a channel, a queue in the order in which this generation emits. So a channel
+ * keeps its order whatever the live generation emitted. Two rules say when its messages are applied:
  *
- * - If the live generation emitted an event with the same id and cause, the event has a place: where that one stands in the log
- *   of the target. There everything in its channel up to and including it is applied. The live generation has already applied
- *   the cause, so its event is known; and the place waits for the cause.
- * - When all records up to some log time are applied everywhere, the first messages of channels are applied, unless they wait for
- *   their places: each at the time of its cause or of the target's last record, whichever is later; the earliest first; of one
- *   time in rounds, with one message of each channel, in the order of their causes.
+ * - If the live generation emitted an event with the same id and cause, the event has a place: where that one
+ *   stands in the log of the target. There everything in its channel up to and including it is applied. The
+ *   live generation has already applied the cause, so its event is known; and the place waits for the cause.
+ * - When all records up to some log time are applied everywhere, the first messages of channels are applied,
+ *   unless they wait for their places: each at the time of its cause or of the target's last record,
+ *   whichever is later; the earliest first; of one time in rounds, with one message of each channel, in the
+ *   order of their causes.
  *
- * So the order is a function of the log alone, however closely one generation follows the other. Requests and results that move
- * to another partition have channels of their own, since they have no places.
+ * So the order is a function of the log alone, however closely one generation follows the other. Requests and
+ * results that move to another partition have channels of their own, since they have no places.
  */
 export class DerivedEventOrder implements EventOrder {
   readonly #generation: number

@@ -1,7 +1,7 @@
 import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { KeyKind } from '../app/table.ts'
-import { operatorTables, type Standing, standings, type Violation, violations } from '../constraint/tables.ts'
+import { operatorTables, type Usage, usage, type Violation, violations } from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/correction.ts'
 import { type EffectRow, type EffectState, effectState } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
@@ -163,8 +163,8 @@ export class Reader {
    * The limit of a key and how much of it is claimed; undefined if nothing is and the limit is that of the
    * definition.
    */
-  standing(constraint: string, key: string): Pick<Standing, 'limit' | 'claimed'> | undefined {
-    const row = this.#system(standings).get(encodeKey([key, constraint])) as Standing | undefined
+  usage(constraint: string, key: string): Pick<Usage, 'limit' | 'claimed'> | undefined {
+    const row = this.#system(usage).get(encodeKey([key, constraint])) as Usage | undefined
     return row && { limit: row.limit, claimed: row.claimed }
   }
 

@@ -51,6 +51,25 @@ for (const [kind, { pattern, limit }] of Object.entries(kinds)) {
   })
 }
 
+/** Comments and prose of more than 110 characters a line: at most so many, since a few more do no harm. */
+const columns = { most: 110, oneLine: 114 }
+
+test('comments and prose have at most 110 characters a line', () => {
+  const found = files.flatMap((file) => {
+    const isPage = file.endsWith('.md')
+    const text = readFileSync(join(root, file), 'utf8')
+    const lines = (
+      isPage ? text.replaceAll(/^```.*?^```$/gms, (fence) => fence.replaceAll(/.+/g, '')) : text
+    ).split('\n')
+    return lines.flatMap((line, i) => {
+      const isMeant = isPage ? !/^\|/.test(line) : /^\s*(?:\/\*\*|\*|\/\/(?! biome-ignore)) (?! )/.test(line)
+      const isLong = line.length > (/^\s*\/\*\* .* \*\/$/.test(line) ? columns.oneLine : columns.most)
+      return isMeant && isLong ? [`${file}:${i + 1}`] : []
+    })
+  })
+  assert.deepEqual(found, [])
+})
+
 /** About 400: a few lines more are no reason to part what belongs together. */
 const linesMax = 425
 

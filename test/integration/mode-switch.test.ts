@@ -52,7 +52,7 @@ for (const partitions of [1, 4]) {
     assert.equal(await place(engine, 'c'), 'rejected', 'the stored outcome changed')
     assert.equal(await place(engine, 'd'), 'accepted')
     assert.deepEqual(await statesOf(engine), { a: 'placed', b: 'placed', d: 'sorry' })
-    assert.equal((await engine.violations.standing('stock', 'mug')).claimed, 2)
+    assert.equal((await engine.violations.usage('stock', 'mug')).claimed, 2)
     await engine.close()
 
     engine = await open('strict', 'continue')
@@ -83,7 +83,7 @@ for (const partitions of [1, 4]) {
     engine = await open('loose', 'reprocess')
     assert.deepEqual(await statesOf(engine), { a: 'placed', b: 'placed', c: 'sorry' })
     assert.equal(await place(engine, 'c'), 'rejected', 'the stored outcome changed')
-    assert.equal((await engine.violations.standing('stock', 'mug')).claimed, 2)
+    assert.equal((await engine.violations.usage('stock', 'mug')).claimed, 2)
     await engine.close()
 
     engine = await open('strict', 'reprocess')

@@ -82,7 +82,7 @@ test('offline in the middle of a booking, reloaded offline, back online: booked 
   await network(context, at, false)
   await button(page, 'Book', '4C').click()
   await says(page, 'To be booked. It will be sent when you are online.')
-  assert.equal(await page.locator('#standing').textContent(), 'Offline')
+  assert.equal(await page.locator('#connection').textContent(), 'Offline')
 
   await page.reload()
   await says(page, 'To be booked. It will be sent when you are online.')

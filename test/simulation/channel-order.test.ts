@@ -12,8 +12,9 @@ import { diariesOf } from './channel-model.ts'
 
 // Random messages that old and new code send in different orders. In the generation of the new code each
 // place gets what each other place sent to it, all of it and in the order in which it was sent; a plain walk
-// over the requests says what that is. The order of everything that comes to a place is that of a plain model.
-// The result does not depend on how closely the generation follows, and the same code derives the same.
+// over the requests says what that is. The order of everything that comes to a place is that of a plain
+// model. The result does not depend on how closely the generation follows, and the same code derives the
+// same.
 
 const { relays } = appsOf<typeof made>(import.meta.resolve('../apps/relays.ts'))
 const { runs } = runsOf(60)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createEngine, HenceError, type Reply } from 'hence'
-import type { ClaimHolder, ClaimRow, Standing, Violation } from '../../src/constraint/tables.ts'
+import type { ClaimHolder, ClaimRow, Usage, Violation } from '../../src/constraint/tables.ts'
 import { systemTables } from '../../src/derivation/context.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
 import { State } from '../../src/state/state.ts'
@@ -97,7 +97,7 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
   assert.deepEqual(sorted(known), sorted(judged), 'the app records something else than the judge granted')
 
   const claimed = new Map<string, number>()
-  for (const { key, value } of all<Standing>(rows, 'hence.standings')) {
+  for (const { key, value } of all<Usage>(rows, 'hence.standings')) {
     const [judgedKey, constraint] = key
     add(claimed, `${constraint} ${judgedKey}`, value.claimed)
     const { overbook = 0, review } = plan.constraints[Number(constraint.slice(1))]!

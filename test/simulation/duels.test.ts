@@ -98,9 +98,9 @@ async function world(seed: number, count: number) {
   assert.deepEqual(await engine.scan('hands'), [])
   for (let pair = 0; pair < pairs; pair++) {
     for (let i = 0; i < 7; i++)
-      assert.equal((await engine.violations.standing('taken', `x${pair}-${i}`)).claimed, 0)
+      assert.equal((await engine.violations.usage('taken', `x${pair}-${i}`)).claimed, 0)
     for (let i = 0; i < 5; i++)
-      assert.equal((await engine.violations.standing('taken', `y${pair}-${i}`)).claimed, 0)
+      assert.equal((await engine.violations.usage('taken', `y${pair}-${i}`)).claimed, 0)
   }
   assert.deepEqual(alarms, [])
   await engine.close()

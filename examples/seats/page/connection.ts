@@ -2,12 +2,12 @@
  * - `unanswered`: there is a network, but the server does not answer
  * - `stranger`: the server answers, but does not know this passenger (any more)
  */
-export type Standing = 'online' | 'offline' | 'unanswered' | 'stranger'
+export type ConnectionState = 'online' | 'offline' | 'unanswered' | 'stranger'
 
 /** Watches whether the server answers, in every request of the client. */
 export class Connection {
   readonly #changed: () => void
-  #heard: Exclude<Standing, 'offline'> = 'online'
+  #heard: Exclude<ConnectionState, 'offline'> = 'online'
 
   constructor(changed: () => void) {
     this.#changed = changed
@@ -15,7 +15,7 @@ export class Connection {
     addEventListener('offline', changed)
   }
 
-  get standing(): Standing {
+  get state(): ConnectionState {
     return navigator.onLine ? this.#heard : 'offline'
   }
 
@@ -31,7 +31,7 @@ export class Connection {
     }
   }
 
-  #note(heard: Exclude<Standing, 'offline'>): void {
+  #note(heard: Exclude<ConnectionState, 'offline'>): void {
     if (this.#heard === heard) return
     this.#heard = heard
     this.#changed()

@@ -9,7 +9,7 @@ import { Notes } from './notes.ts'
 import { askForSession, passenger } from './passenger.ts'
 import { SeatMap } from './seat-map.ts'
 import { Wishes, type WishType } from './wishes.ts'
-import { ending, having, type Look, standings, time, waiting } from './words.ts'
+import { connectionTexts, ending, having, type Look, time, waiting } from './words.ts'
 
 const { flight } = flightSold
 const part = (id: string) => document.getElementById(id)!
@@ -75,7 +75,7 @@ function faceOf(seat: SeatName): CardFace {
   if (last !== undefined) {
     // The next request waits in the queue, so a booking can be requested before the hold is granted.
     const can: WishType[] = last.type === 'hold-seat' ? ['book-seat', 'release-seat'] : []
-    return { look: 'waiting', text: waiting(last, connection.standing), can: new Set(can) }
+    return { look: 'waiting', text: waiting(last, connection.state), can: new Set(can) }
   }
   const found = known.seats.get(seat)!
   const isBooked = found.state === 'booked'
@@ -90,11 +90,11 @@ function draw(): void {
   cards.draw(faces)
   part('nothing').hidden = faces.size > 0 || known.seats.size === 0
   part('loading').hidden = known.seats.size > 0
-  const { standing } = connection
-  part('standing').dataset['standing'] = standing
-  part('standing').textContent = standings[standing]
-  part('login').hidden = standing !== 'stranger'
-  const isOld = standing !== 'online' && known.at !== undefined
+  const { state } = connection
+  part('connection').dataset['state'] = state
+  part('connection').textContent = connectionTexts[state]
+  part('login').hidden = state !== 'stranger'
+  const isOld = state !== 'online' && known.at !== undefined
   part('as-of').hidden = !isOld
   if (isOld) part('as-of').textContent = `The map is as of ${time(known.at!)}.`
 }

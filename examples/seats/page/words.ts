@@ -1,4 +1,4 @@
-import type { Standing } from './connection.ts'
+import type { ConnectionState } from './connection.ts'
 import type { Seat, SeatName } from './known-seats.ts'
 import type { Asked, WishEnd, WishType } from './wishes.ts'
 
@@ -13,7 +13,7 @@ export const looks: Readonly<Record<Look, string>> = {
   waiting: 'your request is on its way',
 }
 
-export const standings: Readonly<Record<Standing, string>> = {
+export const connectionTexts: Readonly<Record<ConnectionState, string>> = {
   online: 'Online',
   offline: 'Offline',
   unanswered: 'No answer',
@@ -36,11 +36,11 @@ const waits: Readonly<Record<WishType, string>> = {
 }
 
 /** The text on the card of a seat whose last request is not decided. */
-export function waiting({ type, isStored }: Asked, standing: Standing): string {
+export function waiting({ type, isStored }: Asked, state: ConnectionState): string {
   if (!isStored) return `${waits[type]} One moment …`
-  if (standing === 'offline') return `${waits[type]} It will be sent when you are online.`
-  if (standing === 'unanswered') return `${waits[type]} The server does not answer. It will be sent again.`
-  if (standing === 'stranger') return `${waits[type]} It cannot be sent now.`
+  if (state === 'offline') return `${waits[type]} It will be sent when you are online.`
+  if (state === 'unanswered') return `${waits[type]} The server does not answer. It will be sent again.`
+  if (state === 'stranger') return `${waits[type]} It cannot be sent now.`
   return `${waits[type]} Sending …`
 }
 

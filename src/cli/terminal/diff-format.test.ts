@@ -64,7 +64,7 @@ const oneOfEach: readonly Difference[] = [
     after: { units: 1, priority: 0, confirmed: false, holder: 'b1', scope: 'booking' },
   },
   {
-    kind: 'standing',
+    kind: 'usage',
     constraint: 'seats',
     key: '12A',
     before: { limit: 1, claimed: 0, waived: 0, settled: false },
@@ -89,7 +89,7 @@ const oneOfEach: readonly Difference[] = [
   },
 ]
 
-const sha256 = '976be4680c47aa7c2ef1531a81572cfa944743da1345d4eda355f453db12476e'
+const sha256 = '4e74414902210a9822630b212b209a9bbc77cb7587dce304539f41a65759b613'
 
 test('text for a terminal: the counts, then a section for each group', () => {
   assert.equal(
@@ -265,7 +265,7 @@ test('JSON: the summary, on one line, with its members in a fixed order', () => 
     outcomes: [group('rejected sold-out → accepted', 0, 0, 1, 3)],
     effects: [group('mail', 0, 1, 1, 4)],
     claims: [group('seats', 1, 0, 0, 6)],
-    standings: [group('seats', 0, 0, 1, 7)],
+    usage: [group('seats', 0, 0, 1, 7)],
     violations: [group('seats', 0, 0, 1, 8)],
     timers: [group('expire', 0, 0, 1, 9)],
   }

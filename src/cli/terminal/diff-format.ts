@@ -33,7 +33,7 @@ const titles: readonly (readonly [part: DiffPart, title: string])[] = [
   ['outcomes', 'Outcomes'],
   ['effects', 'Effects'],
   ['claims', 'Claims'],
-  ['standings', 'Limits and use'],
+  ['usage', 'Limits and use'],
   ['violations', 'Violations'],
   ['timers', 'Timers'],
 ]
@@ -256,7 +256,7 @@ function nameOf(d: Difference): string {
     principal === '' ? requestId : `${requestId} by ${principal}`
   switch (d.kind) {
     case 'row':
-    case 'standing':
+    case 'usage':
       return JSON.stringify(d.key)
     case 'outcome':
       return `${by(d.requestId, d.principal)} at ${d.partition}:${d.offset}`
