@@ -1,6 +1,6 @@
 // This file is longer than 400 lines, because the order in which one step derives stands here as a whole.
 import { correctionReactionName, effectReactionName } from '../app/app.ts'
-import { HenceError, type Outcome } from '../app/index.ts'
+import { HenceError } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { EffectEnd } from '../effect/outbox.ts'
 import type {
@@ -17,12 +17,11 @@ import { ClaimMessages, isOfJudge } from './claim-messages.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
 import { askAgain, correctionFor, isAskedFor, keepFirstContent, type ReplacedEffect } from './correction.ts'
 import { inputHash } from './early-results.ts'
-import { HostTurn, hexOf } from './host-turn.ts'
-import { operatorRequests } from './operator.ts'
+import { hexOf } from './host-turn.ts'
+import { RequestDecider } from './request-decision.ts'
 import { correctionSeed, eventId, requestSeed } from './seed.ts'
 import type { Derivation, StepResult } from './step-result.ts'
 import type { Timer, TimerName } from './timers.ts'
-import { unknownVersion } from './upcast.ts'
 import { type Parked, resumeMessage } from './waiting-keys.ts'
 
 /**
@@ -47,13 +46,11 @@ export class Deriver {
   readonly recordContext: RecordContext
   readonly #app: AppCode
   readonly #claims: ClaimMessages
+  readonly #requests: RequestDecider
   #result: StepResult = emptyResult()
   /** Events that stay in the partition and are still to be derived. */
   #staying: Emission[] = []
-  /**
-   * Those of them that a key sent to itself: they belong to the message before, so they have its time and are
-   * never parked.
-   */
+  /** Those that a key sent to itself: they have the time of the message before, and are never parked. */
   readonly #own = new Map<Emission, number>()
   /** How many events of the app have followed from the record or timer. */
   #followed = 0
@@ -74,6 +71,7 @@ export class Deriver {
     this.recordContext = recordContext
     this.#app = new AppCode(context, recordContext)
     this.#claims = new ClaimMessages(context, recordContext, this.#app)
+    this.#requests = new RequestDecider(context, recordContext, this.#app, this.#claims)
   }
 
   /**
@@ -135,16 +133,17 @@ export class Deriver {
     const { identity, type } = record
     const origin = new Origin(0, () => requestSeed(this.recordContext.logId, identity))
     const derivation = this.#begin('request', type, '', chain, at)
-    let outcome: Outcome | 'moved' | 'parked' | undefined
+    let outcome: ReturnType<RequestDecider['decide']>
     this.#attempt(derivation, () => {
-      outcome = operatorRequests.has(type)
-        ? this.#decideAsOperator(derivation, record, origin, isNew)
-        : this.#decide(derivation, record, origin, isNew)
+      outcome = this.#requests.decide(derivation, record, origin, isNew)
     })
     if (outcome === 'moved' || outcome === 'parked') {
       // The request is derived later, so it leaves no trace here.
       this.#result.derivations.pop()
-      if (outcome === 'moved') return
+      if (outcome === 'moved') {
+        this.#result.moved.push({ record, key: derivation.key })
+        return
+      }
       const { version, input, output } = record
       const message = { kind: 'request' as const, ...chain, at, type, version, input }
       this.#park(derivation.key, output === undefined ? message : { ...message, output })
@@ -411,7 +410,8 @@ export class Deriver {
   #react(derivation: Derivation, data: unknown, origin: Origin): void {
     const { type } = derivation
     if (type === resumeMessage) {
-      this.#end({ key: derivation.key, origin, chain: derivation.chain })
+      const { key, chain } = derivation
+      if (this.context.waiting.get(key)?.asking === null) this.#end({ key, origin, chain })
       return
     }
     if (isSystemMessage(type)) {
@@ -427,50 +427,6 @@ export class Deriver {
       throw unknownMessage(app, this.#app.sourceOf(derivation), 'an event', type)
     }
     this.#app.react(derivation, reaction, data, origin)
-  }
-
-  /** Decides a request of the app. Returns undefined if it must wait for its claims. */
-  #decide(
-    derivation: Derivation,
-    record: RequestRecord,
-    origin: Origin,
-    isNew: boolean,
-  ): Outcome | 'moved' | 'parked' | undefined {
-    const { type, version } = record
-    const request = this.#app.request(type, derivation.chain)
-    const input = this.#app.inputOf(request, version, record.output ?? record.input, derivation.chain)
-    const key = this.#app.keyOf(request, input)
-    derivation.key = key
-    if (isNew && !this.recordContext.isHere(key)) {
-      this.#result.moved.push({ record, key })
-      return 'moved'
-    }
-    if (isNew && this.context.waiting.mustWait(key, type)) return 'parked'
-    const wanted = this.#app.claimsOf(request, input)
-    if (wanted.length > 0) return this.#claims.request(derivation, request, record, input, wanted, origin)
-    return this.#app.decide(derivation, request, input, origin)
-  }
-
-  #decideAsOperator(
-    derivation: Derivation,
-    record: RequestRecord,
-    origin: Origin,
-    isNew: boolean,
-  ): Outcome | 'parked' {
-    const { type, version } = record
-    if (version !== 1) throw unknownVersion(this.#app.sourceOf(derivation), 'a request', type, version, 1)
-    const request = operatorRequests.get(type)!
-    const input = JSON.parse(record.output ?? record.input) as never
-    const key = request.key(input)
-    derivation.key = key
-    if (isNew && this.context.waiting.mustWait(key, type)) return 'parked'
-    const emissions: Emission[] = []
-    const turn = new HostTurn(this.context, key, this.#app.facts(derivation), origin, emissions)
-    const { outcome, effects = [] } = request.decide(turn, this.context.outbox, input)
-    if (outcome.status !== 'accepted') return outcome
-    derivation.emissions = emissions
-    derivation.effects = effects
-    return outcome
   }
 }
 

@@ -1,0 +1,63 @@
+import type { Outcome } from '../app/index.ts'
+import type { RequestRecord } from '../log/record.ts'
+import type { AppCode } from './app-code.ts'
+import type { Emission, Origin } from './chain.ts'
+import type { ClaimMessages } from './claim-messages.ts'
+import type { DerivationContext, RecordContext } from './context.ts'
+import { HostTurn } from './host-turn.ts'
+import { operatorRequests } from './operator.ts'
+import type { Derivation } from './step-result.ts'
+import { unknownVersion } from './upcast.ts'
+
+/**
+ * `moved`: by this code the request belongs to another partition. `parked`: its key waits for another request.
+ * Undefined: it waits for its claims.
+ */
+type Decided = Outcome | 'moved' | 'parked' | undefined
+
+/** Decides requests, those of the app and those of operators. */
+export class RequestDecider {
+  readonly #context: DerivationContext
+  readonly #recordContext: RecordContext
+  readonly #app: AppCode
+  readonly #claims: ClaimMessages
+
+  constructor(context: DerivationContext, recordContext: RecordContext, app: AppCode, claims: ClaimMessages) {
+    this.#context = context
+    this.#recordContext = recordContext
+    this.#app = app
+    this.#claims = claims
+  }
+
+  /** @param isNew whether it comes from the log, and may have to be moved or parked first */
+  decide(derivation: Derivation, record: RequestRecord, origin: Origin, isNew: boolean): Decided {
+    if (operatorRequests.has(record.type)) return this.#decideAsOperator(derivation, record, origin, isNew)
+    const { type, version } = record
+    const request = this.#app.request(type, derivation.chain)
+    const input = this.#app.inputOf(request, version, record.output ?? record.input, derivation.chain)
+    const key = this.#app.keyOf(request, input)
+    derivation.key = key
+    if (isNew && !this.#recordContext.isHere(key)) return 'moved'
+    if (isNew && this.#context.waiting.mustWait(key, type)) return 'parked'
+    const wanted = this.#app.claimsOf(request, input)
+    if (wanted.length > 0) return this.#claims.request(derivation, request, record, input, wanted, origin)
+    return this.#app.decide(derivation, request, input, origin)
+  }
+
+  #decideAsOperator(derivation: Derivation, record: RequestRecord, origin: Origin, isNew: boolean): Decided {
+    const { type, version } = record
+    if (version !== 1) throw unknownVersion(this.#app.sourceOf(derivation), 'a request', type, version, 1)
+    const request = operatorRequests.get(type)!
+    const input = JSON.parse(record.output ?? record.input) as never
+    const key = request.key(input)
+    derivation.key = key
+    if (isNew && this.#context.waiting.mustWait(key, type)) return 'parked'
+    const emissions: Emission[] = []
+    const turn = new HostTurn(this.#context, key, this.#app.facts(derivation), origin, emissions)
+    const { outcome, effects = [] } = request.decide(turn, this.#context.outbox, input)
+    if (outcome.status !== 'accepted') return outcome
+    derivation.emissions = emissions
+    derivation.effects = effects
+    return outcome
+  }
+}
