@@ -112,11 +112,11 @@ test('a retry of a request that waits for its claims is rejected when the engine
   const second = await createEngine({ app: house, data, report: () => {} })
   const read = Promise.withResolvers<void>()
   reading.until = read.promise
-  const retry = second.submit('book', input, { requestId: '1' })
+  const retry = assert.rejects(second.submit('book', input, { requestId: '1' }), { code: 'engine-stopped' })
   fail()
   // Only now does the engine read the first request from the log.
   for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
   read.resolve()
-  await assert.rejects(retry, { code: 'engine-stopped' })
+  await retry
   await second.close()
 })
