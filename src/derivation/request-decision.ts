@@ -10,10 +10,10 @@ import type { Derivation } from './step-result.ts'
 import { unknownVersion } from './upcast.ts'
 
 /**
- * `moved`: by this code the request belongs to another partition. `parked`: its key waits for another request.
- * Undefined: it waits for its claims.
+ * `moved`: by this code the request belongs to another partition. `parked`: its key waits for another
+ * request. Undefined: it waits for its claims.
  */
-type Decided = Outcome | 'moved' | 'parked' | undefined
+type NextStep = Outcome | 'moved' | 'parked' | undefined
 
 /** Decides requests, those of the app and those of operators. */
 export class RequestDecider {
@@ -30,7 +30,7 @@ export class RequestDecider {
   }
 
   /** @param isNew whether it comes from the log, and may have to be moved or parked first */
-  decide(derivation: Derivation, record: RequestRecord, origin: Origin, isNew: boolean): Decided {
+  decide(derivation: Derivation, record: RequestRecord, origin: Origin, isNew: boolean): NextStep {
     if (operatorRequests.has(record.type)) return this.#decideAsOperator(derivation, record, origin, isNew)
     const { type, version } = record
     const request = this.#app.request(type, derivation.chain)
@@ -44,7 +44,7 @@ export class RequestDecider {
     return this.#app.decide(derivation, request, input, origin)
   }
 
-  #decideAsOperator(derivation: Derivation, record: RequestRecord, origin: Origin, isNew: boolean): Decided {
+  #decideAsOperator(derivation: Derivation, record: RequestRecord, origin: Origin, isNew: boolean): NextStep {
     const { type, version } = record
     if (version !== 1) throw unknownVersion(this.#app.sourceOf(derivation), 'a request', type, version, 1)
     const request = operatorRequests.get(type)!
