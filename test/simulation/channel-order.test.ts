@@ -38,6 +38,7 @@ const moment = fc.record({
   all: drafts,
   passMs: fc.constantFrom(0, 0, 0, 1, 2),
   waits: fc.constantFrom(0, 0, 1, 3),
+  pauses: fc.nat(7).map((n) => n === 0),
 })
 
 type World = [
@@ -47,6 +48,8 @@ type World = [
     readonly all: readonly Draft[]
     readonly passMs: number
     readonly waits: number
+    /** Whether the candidate, if there is one, is paused and resumed: then it starts from what it saved. */
+    readonly pauses?: boolean
   }[],
   startsAt: number,
   seed: number,
@@ -115,13 +118,17 @@ async function live([partitions, moments, startsAt, seed]: World): Promise<void>
   const engine = await open(before!)
   const requests: Request[] = []
   let started: Promise<unknown> | undefined
-  for (const [n, { froms, all, passMs, waits }] of moments.entries()) {
+  for (const [n, { froms, all, passMs, waits, pauses }] of moments.entries()) {
     if (n === startsAt) started = engine.reprocessing.start({ app: after! })
     const request = { froms, all: named(all, String(n)) }
     requests.push(request)
     void engine.submit('send' as never, request as never, { requestId: `r${n}` }).catch(() => {})
     for (let turns = 0; turns < waits; turns++) await new Promise(setImmediate)
     now += passMs
+    if (!pauses || started === undefined) continue
+    await started
+    await engine.reprocessing.pause()
+    await engine.reprocessing.resume()
   }
   await engine.idle()
   await (started ?? engine.reprocessing.start({ app: after! }))
