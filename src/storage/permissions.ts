@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import { lstat, readdir } from 'node:fs/promises'
+import { lstat, readdir, realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Report } from '../report.ts'
 
@@ -24,14 +24,14 @@ export function closeToOthers(path: string): void {
  */
 export async function warningOfAccess(directory: string): Promise<Report | undefined> {
   if (process.platform === 'win32') return undefined
-  const top = await modeFor(directory)
+  const path = await realpath(directory).catch(() => resolve(directory))
+  const top = await modeFor(path)
   if (top === undefined) return undefined
   let count = 1
-  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
+  for (const entry of await readdir(path, { recursive: true, withFileTypes: true })) {
     if (entry.isSymbolicLink()) continue
     if ((await modeFor(join(entry.parentPath, entry.name))) !== undefined) count++
   }
-  const path = resolve(directory)
   const message =
     `Others than the owner may access ${path} (${top}) and ${count - 1} files and directories in it. They hold what ` +
     `clients sent, and keys: run \`chmod -R go= ${path}\`.`

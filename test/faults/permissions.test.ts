@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmod, lstat, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -60,7 +60,14 @@ test('directories are 0700 and files 0600 under umask 022, and a wider directory
     const backedUp = await doctor({ data: join(home, 'copy') })
     assert.ok(backedUp.findings.some(({ code }) => code === 'data-open-to-others'))
 
+    // The mode of a symbolic link says nothing.
+    await symlink(data, join(home, 'link'))
+    const linked = async () =>
+      (await doctor({ data: join(home, 'link') })).findings.some(({ code }) => code === 'data-open-to-others')
+    assert.ok(!(await linked()))
+
     await chmod(data, 0o755)
+    assert.ok(await linked())
     await (await open()).close()
     assert.deepEqual(
       reports.map(({ level, code }) => [level, code]),
