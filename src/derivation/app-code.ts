@@ -284,7 +284,8 @@ function longReason(reason: string): HenceError {
   return new HenceError(
     'value-too-large',
     'change',
-    `The reason of a rejection has ${reason.length} characters, or half a surrogate pair; at most ${reasonMax} are stored. Put the rest in its details.`,
+    `The reason of a rejection has ${reason.length} characters, or half a surrogate pair; at most ` +
+      `${reasonMax} are stored. Put the rest in its details.`,
   )
 }
 

@@ -452,6 +452,7 @@ function endless(type: string): HenceError {
   return new HenceError(
     'too-many-events',
     'change',
-    `"${type}" comes after ${eventsPerRootMax} others that follow from one record in its partition: do reactions emit each other without end?`,
+    `"${type}" comes after ${eventsPerRootMax} others that follow from one record in its partition: do ` +
+      'reactions emit each other without end?',
   )
 }

@@ -38,7 +38,10 @@ export function encodeStoredOutcome({
   corrected,
 }: StoredOutcome): string {
   const first = outcome === undefined ? '' : JSON.stringify(outcome)
-  return `${partition}:${offset}:${fingerprint} ${first}${corrected === undefined ? '' : `\t${JSON.stringify(corrected)}`}`
+  return (
+    `${partition}:${offset}:${fingerprint} ` +
+    `${first}${corrected === undefined ? '' : `\t${JSON.stringify(corrected)}`}`
+  )
 }
 
 export function decodeStoredOutcome(text: string): StoredOutcome {

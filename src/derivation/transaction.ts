@@ -157,7 +157,8 @@ export class Transaction implements Tx {
         'scope-crossed',
         'change',
         `The timer "${event.name}" is for ${JSON.stringify(key)} of scope "${event.scope}", and this is ` +
-          `${JSON.stringify(this.key)} of scope "${this.#scope}". A timer belongs to the key that sets it: emit an event there.`,
+          `${JSON.stringify(this.key)} of scope "${this.#scope}". A timer belongs to the key that sets ` +
+          'it: emit an event there.',
       )
     }
     if (!Number.isSafeInteger(at) || at < 0) {
@@ -267,16 +268,17 @@ export class Transaction implements Tx {
       throw new HenceError(
         'scope-crossed',
         'change',
-        `A derivation of scope "${this.#scope}" used the constraint "${name}" of scope "${scope}", which is judged under its ` +
-          'own keys. Claim it by a request, or emit an event to that scope.',
+        `A derivation of scope "${this.#scope}" used the constraint "${name}" of scope "${scope}", which ` +
+          'is judged under its own keys. Claim it by a request, or emit an event to that scope.',
       )
     }
     if (this.#facts.waited) {
       const error = new HenceError(
         'judge-while-claiming',
         'change',
-        `A request with strict claims used the constraint "${name}", which is judged under its own key ${JSON.stringify(this.key)}. ` +
-          'The judge goes on while the request waits for its claims: emit an event to the same key, and use the constraint there.',
+        `A request with strict claims used the constraint "${name}", which is judged under its own key ` +
+          `${JSON.stringify(this.key)}. The judge goes on while the request waits for its claims: emit an ` +
+          'event to the same key, and use the constraint there.',
       )
       this.#context.program.deriving.slip ??= error
       throw error
@@ -341,7 +343,8 @@ export class Transaction implements Tx {
       throw new HenceError(
         'key-invalid',
         'change',
-        `A row of table "${table.name}" is named by [${kinds.join(', ')}] after its partition key, not by ${JSON.stringify(parts)}.`,
+        `A row of table "${table.name}" is named by [${kinds.join(', ')}] after its partition key, not by ` +
+          `${JSON.stringify(parts)}.`,
       )
     }
     if (kinds.length === 0) return this.#prefix
@@ -366,7 +369,8 @@ export class Transaction implements Tx {
       throw new HenceError(
         'key-invalid',
         'change',
-        `The key of ${event.kind} "${event.name}" must be text without half a surrogate pair, not ${JSON.stringify(key)}.`,
+        `The key of ${event.kind} "${event.name}" must be text without half a surrogate pair, not ` +
+          `${JSON.stringify(key)}.`,
       )
     }
     this.#names ??= new Set()
@@ -375,7 +379,8 @@ export class Transaction implements Tx {
       throw new HenceError(
         'event-key-reused',
         'change',
-        `Two ${event.kind}s "${event.name}" of one derivation have the key ${JSON.stringify(key)}: give each its own key.`,
+        `Two ${event.kind}s "${event.name}" of one derivation have the key ${JSON.stringify(key)}: give ` +
+          'each its own key.',
       )
     }
     this.#names.add(name)

@@ -56,7 +56,7 @@ export function unknownVersion(
   return new HenceError(
     'unknown-version',
     'operator',
-    `${where} holds ${what} "${type}" of version ${version}, and this code knows ${known}. It was written by newer code: ` +
-      `start with ${needed}. Nothing was derived from it.`,
+    `${where} holds ${what} "${type}" of version ${version}, and this code knows ${known}. It was written ` +
+      `by newer code: start with ${needed}. Nothing was derived from it.`,
   )
 }

@@ -37,8 +37,8 @@ export class Channels implements EventOrder {
     throw new HenceError(
       'divergence',
       'operator',
-      `Record ${offset} of partition ${partition} has the key ${JSON.stringify(key)}, which belongs to another partition: ` +
-        'the code that computes keys has changed, or is not deterministic.',
+      `Record ${offset} of partition ${partition} has the key ${JSON.stringify(key)}, which belongs to ` +
+        'another partition: the code that computes keys has changed, or is not deterministic.',
     )
   }
 

@@ -92,7 +92,7 @@ function tookTooLong({ definition }: Unvalidated, limitMs: number): HenceError {
   return new HenceError(
     'validation-too-long',
     'change',
-    `The schema or the \`key\` of "${definition.name}" took more than ${Math.round(limitMs)} ms for this input. Nothing was written. ` +
-      'A regular expression may backtrack: bound what it repeats.',
+    `The schema or the \`key\` of "${definition.name}" took more than ${Math.round(limitMs)} ms for this ` +
+      'input. Nothing was written. A regular expression may backtrack: bound what it repeats.',
   )
 }
