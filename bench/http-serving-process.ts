@@ -1,6 +1,4 @@
-/**
- * Serves the bench's app, or Hono's "hello" with the default settings of Hono's adapter. Reports its port.
- */
+/** Serves the bench's app, or Hono's "hello" with the default settings of Hono's adapter. Reports its port. */
 import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import { createEngine } from 'hence'

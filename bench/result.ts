@@ -5,9 +5,7 @@ export interface Result {
   readonly what: string
   readonly figure: number
   readonly unit: 'requests/s' | 'records/s' | 'rows/s' | 'MB/s' | 's' | 'MiB'
-  /**
-   * Processor time for each request, record, row or megabyte, in microseconds: user and system, all threads.
-   */
+  /** Processor time for each request, record, row or megabyte, in microseconds: user and system, all threads. */
   readonly processorMicros?: number
   /** The figure divided by that of the opponent, usually the bare loop. */
   readonly ratio?: number

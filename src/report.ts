@@ -2,9 +2,7 @@ import { plain } from './plain-text.ts'
 
 /** An event that an operator may want to know about. */
 export interface Report {
-  /**
-   * `info`: all is well; `warning`: it was mended, or will be; `alarm`: somebody must look.
-   */
+  /** `info`: all is well; `warning`: it was mended, or will be; `alarm`: somebody must look. */
   readonly level: 'info' | 'warning' | 'alarm'
   /** A stable word for programs to match on. */
   readonly code: string

@@ -65,10 +65,7 @@ export async function oneSeed<T>(
   }
 }
 
-/**
- * Checks a property with `runs` random cases. An error has the smallest counterexample and says how to keep
- * it.
- */
+/** Checks a property with `runs` random cases. An error has the smallest counterexample and says how to keep it. */
 export async function checkProperty<T>(
   suite: string,
   property: fc.IAsyncProperty<T>,

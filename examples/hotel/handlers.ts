@@ -1,10 +1,7 @@
 import { handlers } from 'hence'
 import type { Hotel } from './hotel.ts'
 
-/**
- * The effect handlers; here they only print. A real handler passes `id` to the receiver as its idempotency
- * key.
- */
+/** The effect handlers; here they only print. A real handler passes `id` to the receiver as its idempotency key. */
 export default handlers<Hotel>({
   walk({ input, id }) {
     console.log(`${id}: ${input.guest} is walked for ${input.nights} nights from ${input.from}`)

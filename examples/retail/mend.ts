@@ -87,10 +87,7 @@ async function run(): Promise<void> {
   }
 }
 
-/**
- * Opens the shop with the version in force: the first until the second is promoted, and again after a
- * rollback.
- */
+/** Opens the shop with the version in force: the first until the second is promoted, and again after a rollback. */
 async function openAsItWas(data: string, handlers: Handlers<Shop>): Promise<Engine<Shop>> {
   const open = (module: string) =>
     createEngine<Shop>({

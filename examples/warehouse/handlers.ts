@@ -1,10 +1,7 @@
 import { handlers } from 'hence'
 import type { Warehouse } from './warehouse.ts'
 
-/**
- * The effect handlers; here they only print. A real handler passes `id` to the receiver as its idempotency
- * key.
- */
+/** The effect handlers; here they only print. A real handler passes `id` to the receiver as its idempotency key. */
 export default handlers<Warehouse>({
   apology({ input, id }) {
     const { to, sku, voucher, percent } = input

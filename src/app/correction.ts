@@ -8,10 +8,7 @@ import type { KeyPart } from './table.ts'
  */
 export type Correction = OutcomeCorrection | EffectCorrection | RowCorrection
 
-/**
- * The new code decides a request of this scope differently. Its sender got `before`, and retries still get
- * it.
- */
+/** The new code decides a request of this scope differently. Its sender got `before`, and retries still get it. */
 export interface OutcomeCorrection {
   readonly kind: 'outcome'
   readonly requestId: string

@@ -9,10 +9,7 @@ export interface Consistency {
   readonly version: 1
   /** By partition: the number of records that the earlier head covers. */
   readonly from: readonly number[]
-  /**
-   * By partition: the consistency path (RFC 9162, 2.1.4.1) to the tree of `head`: hashes in hexadecimal
-   * digits.
-   */
+  /** By partition: the consistency path (RFC 9162, 2.1.4.1) to the tree of `head`: hashes in hexadecimal digits. */
   readonly paths: readonly (readonly string[])[]
   readonly head: SignedHead
 }

@@ -11,10 +11,7 @@ export interface Receipt {
   readonly offset: number
   /** The bytes of the record as the log holds them, in Base64; see docs/reference/log-format.md. */
   readonly record: string
-  /**
-   * The inclusion path (RFC 9162, 2.1.3.1) in the partition's tree of that head: hashes in hexadecimal
-   * digits.
-   */
+  /** The inclusion path (RFC 9162, 2.1.3.1) in the partition's tree of that head: hashes in hexadecimal digits. */
   readonly path: readonly string[]
   readonly head: SignedHead
 }

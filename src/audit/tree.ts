@@ -117,10 +117,7 @@ export class Tree {
     return nodeHash(this.#subtree(from, from + left), this.#subtree(from + left, to))
   }
 
-  /**
-   * Returns the kept hash of the subtree of `leaves` leaves, a power of two, that begins with the leaf
-   * `from`.
-   */
+  /** Returns the kept hash of the subtree of `leaves` leaves, a power of two, that begins with the leaf `from`. */
   #whole(from: number, leaves: number): Hash {
     // It follows its last leaf, after the smaller subtrees that this leaf completed.
     return this.#hashes.at(hashesOf(from + leaves - 1) + Math.log2(leaves))

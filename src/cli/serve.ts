@@ -94,9 +94,7 @@ or, for development, start with --open: then everybody on this machine may do ev
   )
 }
 
-/**
- * Serves an engine to callers that `guardOf` lets in.
- */
+/** Serves an engine to callers that `guardOf` lets in. */
 export async function serve(
   engine: Engine<App>,
   options: ServeOptions,

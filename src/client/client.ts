@@ -222,10 +222,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
   const page = globalThis as { addEventListener?: OnlineTarget; removeEventListener?: OnlineTarget }
   page.addEventListener?.('online', goOn)
 
-  /**
-   * Reads at least as far as every outcome that this client received, or as the tokens that the caller
-   * passes.
-   */
+  /** Reads at least as far as every outcome that this client received, or as the tokens that the caller passes. */
   const read = async (
     options: ReadOptions,
     reading: (tokens: readonly string[]) => Promise<unknown>,

@@ -101,9 +101,7 @@ export class AppCode {
     return upcast(this.#context, request, version, text, `Record ${rootPartition}:${rootOffset}`)
   }
 
-  /**
-   * Names the record that a message comes from, for errors; for a timer, the request that it follows from.
-   */
+  /** Names the record that a message comes from, for errors; for a timer, the request that it follows from. */
   sourceOf({ kind, chain }: Derivation): string {
     const { partition, offset } = this.#recordContext
     const root = `${chain.rootPartition}:${chain.rootOffset}`

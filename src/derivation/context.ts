@@ -37,9 +37,7 @@ export interface DerivationContext {
   readonly earlyResults: EarlyResults
   readonly timers: Timers
   readonly waiting: WaitingKeys
-  /**
-   * Whether rows and the data of events are checked against their schemas, and every record is derived twice.
-   */
+  /** Whether rows and the data of events are checked against their schemas, and every record is derived twice. */
   readonly checked: boolean
 }
 

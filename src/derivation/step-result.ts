@@ -5,9 +5,7 @@ import type { Chain, Emission } from './chain.ts'
 
 /** The result of deriving one record of the log. */
 export interface StepResult {
-  /**
-   * In order: timers that the record's time set off, the record, and the events that stayed in its partition.
-   */
+  /** In order: timers that the record's time set off, the record, and the events that stayed in its partition. */
   readonly derivations: Derivation[]
   /** Events for other partitions, in the order of emission. */
   readonly outgoing: Emission[]

@@ -63,9 +63,7 @@ const outcomeGroupsMax = 100
 export interface SummaryOptions {
   /** How many differences of each group become samples; default 5. */
   readonly samples?: number
-  /**
-   * Called with the line of every difference, without its line break; a promise that it returns is awaited.
-   */
+  /** Called with the line of every difference, without its line break; a promise that it returns is awaited. */
   readonly each?: (line: string) => unknown
 }
 

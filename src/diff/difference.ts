@@ -116,9 +116,7 @@ interface TimerDifference
   readonly name: string
 }
 
-/**
- * One line of canonical JSON (RFC 8785) without the line break, so that equal differences are equal bytes.
- */
+/** One line of canonical JSON (RFC 8785) without the line break, so that equal differences are equal bytes. */
 export function lineOf(difference: Difference): string {
   if (difference.kind !== 'effect') return canonicalJson(difference)
   const { delivery: _, ...lasting } = difference

@@ -11,17 +11,11 @@ export interface ConnectionOptions {
    * `['127.0.0.1', '10.1.0.0/16', 'fd00::/8']`. Default: none.
    */
   readonly allowAddresses?: readonly string[]
-  /**
-   * Looks up the address of a host name; each address that it returns is checked. Default: that of the
-   * system.
-   */
+  /** Looks up the address of a host name; each address that it returns is checked. Default: that of the system. */
   readonly lookup?: LookupFunction
   /** Certificate authorities to trust in place of the system's, PEM. */
   readonly ca?: string | readonly string[]
-  /**
-   * Makes the connections instead, for example through a proxy. Then it decides about addresses, lookup and
-   * CA.
-   */
+  /** Makes the connections instead, for example through a proxy. Then it decides about addresses, lookup and CA. */
   readonly agent?: http.Agent
 }
 

@@ -7,10 +7,7 @@ import { HenceError } from '../failure.ts'
 import { identityOf } from '../identity.ts'
 import type { RequestPath } from './request-path.ts'
 
-/**
- * Signed tree heads and proofs over the log; all of them throw `audit-off` (change) without the option
- * `audit`.
- */
+/** Signed tree heads and proofs over the log; all of them throw `audit-off` (change) without the option `audit`. */
 export interface Audit {
   /**
    * Proof that a request is in the log, for anybody who has the log's public key; undefined when its id is

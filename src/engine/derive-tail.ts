@@ -36,13 +36,9 @@ export interface TailHost {
   readonly pause: (applied: number) => Promise<unknown> | undefined
   /** Called with the results of each record that were not passed on before. */
   readonly passOn: (applied: Applied) => void
-  /**
-   * Names the record at which the process before this one died, and notes each record that this one begins.
-   */
+  /** Names the record at which the process before this one died, and notes each record that this one begins. */
   readonly run?: RunFile | undefined
-  /**
-   * Derives up to a record in a separate process; returns the interruption, or undefined if there was none.
-   */
+  /** Derives up to a record in a separate process; returns the interruption, or undefined if there was none. */
   readonly deriveApart?: (at: Position) => Promise<Interruption | undefined>
 }
 

@@ -271,10 +271,7 @@ export class RequestPath {
     void this.checkpointer.saveIfDue()
   }
 
-  /**
-   * After an interruption: the generation goes back to its last checkpoint, and applies all that the log
-   * holds.
-   */
+  /** After an interruption: the generation goes back to its last checkpoint, and applies all that the log holds. */
   async #startOver(writer: PartitionWriter, interrupted?: Interruption): Promise<void> {
     const decided = [...this.#processor.positions]
     if (this.#undecided !== undefined) decided[this.#undecided.partition] = this.#undecided.offset

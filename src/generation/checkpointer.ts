@@ -49,10 +49,7 @@ export class Checkpointer {
     return this.#generation().state.dirtyCount > fullAt * this.#rows ? this.#saving : undefined
   }
 
-  /**
-   * Begins a checkpoint if one is due; returns what to wait for before more rows are changed, usually
-   * nothing.
-   */
+  /** Begins a checkpoint if one is due; returns what to wait for before more rows are changed, usually nothing. */
   saveIfDue(): Promise<void> | undefined {
     if (this.#saving) return this.room
     const generation = this.#generation()

@@ -53,10 +53,7 @@ export function versionOf(history: readonly ControlFact[], generation: number): 
   return history.findLast((fact) => fact.generation === generation)?.version
 }
 
-/**
- * Returns the version of a generation's code at the beginning of the log; undefined if no control record
- * says.
- */
+/** Returns the version of a generation's code at the beginning of the log; undefined if no control record says. */
 export function baseOf(history: readonly ControlFact[], generation: number): string | undefined {
   const first = history.find((fact) => fact.generation === generation)
   if (first === undefined) return undefined

@@ -65,10 +65,7 @@ export class PartitionCursor {
     this.#offset += count
   }
 
-  /**
-   * Reads the next batch once the present one is used up. Resolves to false, and closes, where the source
-   * ends.
-   */
+  /** Reads the next batch once the present one is used up. Resolves to false, and closes, where the source ends. */
   async load(): Promise<boolean> {
     if (this.#batch !== undefined && this.available > 0) return true
     const next = this.#offset < this.#end ? await this.#batches.next() : undefined

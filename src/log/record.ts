@@ -143,10 +143,7 @@ export interface ResultRecord {
   readonly text: string
 }
 
-/**
- * Written to every partition when nothing is under way: all records before it are derived before any after
- * it.
- */
+/** Written to every partition when nothing is under way: all records before it are derived before any after it. */
 export interface ControlRecord {
   readonly kind: 'control'
   readonly generation: number

@@ -44,9 +44,7 @@ export interface Check {
 
 /** The result of `dryRun`. */
 export interface DryRun extends Check {
-  /**
-   * How many derivations of the new code threw. Left out, as the diff is, when there are unreadable requests.
-   */
+  /** How many derivations of the new code threw. Left out, as the diff is, when there are unreadable requests. */
   readonly failures?: number
   /** The differences between both derivations. */
   readonly diff?: Diff

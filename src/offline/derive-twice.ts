@@ -90,10 +90,7 @@ export function deriveTwice(options: {
   })
 }
 
-/**
- * Stores derived state in a folder and kept texts in memory; code that the data directory keeps is read
- * there.
- */
+/** Stores derived state in a folder and kept texts in memory; code that the data directory keeps is read there. */
 function temporaryStorage(folder: string, data: string, log: Storage['log']): Storage {
   const texts = new Map<string, string>()
   const storeFolder = (generation: number) => join(folder, String(generation))

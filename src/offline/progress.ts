@@ -1,8 +1,6 @@
 /** How far one step of long work has come. */
 export interface OfflineProgress {
-  /**
-   * `copy`: writing a copy. `read`: reading the log. `verify`: checking it. `derive`: applying its records.
-   */
+  /** `copy`: writing a copy. `read`: reading the log. `verify`: checking it. `derive`: applying its records. */
   readonly step: 'copy' | 'read' | 'verify' | 'derive'
   readonly done: number
   /** Undefined where it is not known beforehand. */

@@ -1,6 +1,4 @@
-/**
- * `hence/postgres`: a sink that mirrors tables into PostgreSQL, and an outbox that takes requests from it.
- */
+/** `hence/postgres`: a sink that mirrors tables into PostgreSQL, and an outbox that takes requests from it. */
 
 export {
   type PostgresOutbox,

@@ -29,10 +29,7 @@ export interface PostgresOutboxOptions<A extends App> {
 }
 
 export interface PostgresOutbox {
-  /**
-   * Resolves when the database connection is closed. Requests in flight get their outcome from the next
-   * relay.
-   */
+  /** Resolves when the database connection is closed. Requests in flight get their outcome from the next relay. */
   close(): Promise<void>
 }
 

@@ -37,10 +37,7 @@ export class Outcomes {
     this.#texts.set(identity, encodeStoredOutcome(stored))
   }
 
-  /**
-   * Puts the outcome back that clients were given first; what this code derived stands beside it if it
-   * differs.
-   */
+  /** Puts the outcome back that clients were given first; what this code derived stands beside it if it differs. */
   correct({ correction: { identity, what } }: CorrectionRecord): void {
     if (what.kind !== 'outcome') return
     const stored = this.get(identity)

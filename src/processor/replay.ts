@@ -256,9 +256,7 @@ function controlOf(cursors: readonly PartitionCursor[], processor: Processor): C
   return records.every(isNew) ? (records[0] as ControlRecord) : undefined
 }
 
-/**
- * Reads ahead and notes the events of other generations, before any of them is applied.
- */
+/** Reads ahead and notes the events of other generations, before any of them is applied. */
 async function noteAhead(
   log: Log,
   processor: Processor,

@@ -67,9 +67,7 @@ export class Traces {
   readonly #open: readonly OpenChunk[]
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
-  /**
-   * By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint.
-   */
+  /** By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint. */
   readonly completeFrom: number[]
   /** By partition: derivations since its last record, for the trace of the next one. */
   readonly #gathered: (readonly TracedDerivation[])[]

@@ -258,9 +258,7 @@ export class Reader {
     )
   }
 
-  /**
-   * A row as a value of the main realm. Rows of system tables are, and may be larger than a value of the app.
-   */
+  /** A row as a value of the main realm. Rows of system tables are, and may be larger than a value of the app. */
   #out(table: string, row: unknown): unknown {
     return operatorTables.has(table) ? row : mainRealm.seal(row)
   }

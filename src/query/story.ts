@@ -17,9 +17,7 @@ export interface Story {
   readonly outcome: Outcome | undefined
   /** The outcome by the live code, if it differs from the first one. */
   readonly corrected?: Outcome
-  /**
-   * The request, then events, timers, results of effects, compensations and corrections that follow from it.
-   */
+  /** The request, then events, timers, results of effects, compensations and corrections that follow from it. */
   readonly steps: readonly StoryStep[]
 }
 

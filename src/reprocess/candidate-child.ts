@@ -18,9 +18,7 @@ const childModule = fileURLToPath(
   new URL(`./child-process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
 )
 
-/**
- * Whether a child process can be started; an application that is bundled into one file has no such module.
- */
+/** Whether a child process can be started; an application that is bundled into one file has no such module. */
 export function canDeriveInChild(): boolean {
   return existsSync(childModule)
 }

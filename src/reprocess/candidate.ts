@@ -15,9 +15,7 @@ export interface Candidate {
   start(): Promise<void>
   /** Stops until `start`. */
   pause(): Promise<void>
-  /**
-   * Resolves when it has caught up with the live generation; rejects when it failed, is paused or is ended.
-   */
+  /** Resolves when it has caught up with the live generation; rejects when it failed, is paused or is ended. */
   caughtUp(): Promise<void>
   /**
    * Applies exactly what the live generation has applied, and nothing more until `start`. The live generation

@@ -33,9 +33,7 @@ export interface CorrectionCounts {
   readonly row: number
 }
 
-/**
- * A correction without its numbers; that of a row has no chain yet, because it follows from the promotion.
- */
+/** A correction without its numbers; that of a row has no chain yet, because it follows from the promotion. */
 type CorrectionDraft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
 
 /** The JSON text of a draft; '' for a new effect, which is counted and needs no correction. */

@@ -14,9 +14,7 @@ import { type Foreground, Pace } from './pace.ts'
 export interface CandidateProgress {
   /** The version of its code. */
   readonly version: string
-  /**
-   * `deriving`: catching up; `following`: caught up, and follows the log; `paused`; `failed`: see `error`.
-   */
+  /** `deriving`: catching up; `following`: caught up, and follows the log; `paused`; `failed`: see `error`. */
   readonly state: 'deriving' | 'following' | 'paused' | 'failed'
   /** Records derived. */
   readonly records: number
@@ -158,9 +156,7 @@ export class Follower {
     await this.#checkpointer.saving?.catch(() => {})
   }
 
-  /**
-   * Resolves when it has caught up with the live generation; rejects when it failed, is paused or has ended.
-   */
+  /** Resolves when it has caught up with the live generation; rejects when it failed, is paused or has ended. */
   async caughtUp(): Promise<void> {
     if (this.#ended) throw this.#ended
     if (this.#state === 'following' && this.#isNear()) return

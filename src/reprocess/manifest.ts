@@ -1,8 +1,6 @@
 import type { Storage } from '../storage/storage.ts'
 
-/**
- * Which generations there are. It is derived, like the state beside it, and may be lost together with that.
- */
+/** Which generations there are. It is derived, like the state beside it, and may be lost together with that. */
 export interface Manifest {
   readonly live: number
   readonly candidate?: CandidateManifest
@@ -20,9 +18,7 @@ export interface CandidateManifest {
 
 const manifestName = 'state/generations.json'
 
-/**
- * Reads the manifest. Without a readable one there is no candidate: an unfinished derivation begins again.
- */
+/** Reads the manifest. Without a readable one there is no candidate: an unfinished derivation begins again. */
 export async function readManifest(kept: Storage['kept']): Promise<Manifest> {
   const text = await kept(manifestName)
   try {

@@ -63,9 +63,7 @@ export class RpcConnection<Remote extends RpcFunctions> {
     this.#pending.clear()
   }
 
-  /**
-   * The other process is gone: rejects all pending and all later calls, always with the first error given.
-   */
+  /** The other process is gone: rejects all pending and all later calls, always with the first error given. */
   lose(error: Error): void {
     this.#lost ??= error
     this.abandon(this.#lost)

@@ -35,9 +35,7 @@ const instead: Readonly<Record<string, string>> = {
   global: 'globalThis',
 }
 
-/**
- * Names that the realm lacks. A module may look for them while it loads; a derivation that does is refused.
- */
+/** Names that the realm lacks. A module may look for them while it loads; a derivation that does is refused. */
 export const missingNames: readonly string[] = Object.keys(instead).filter(
   (name) => /^\w+$/.test(name) && !['Date', 'URL', 'locale'].includes(name),
 )

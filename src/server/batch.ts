@@ -243,10 +243,7 @@ class RequestBatch {
     return this.#waiting < limits.batchInFlight && bodies.held.hasRoom(this.#sender.principal, bytes)
   }
 
-  /**
-   * Lines that keep others from being taken for a while: until they are sent or, if none is sent yet,
-   * decided.
-   */
+  /** Lines that keep others from being taken for a while: until they are sent or, if none is sent yet, decided. */
   get #waiting(): number {
     return this.#isSending ? this.#lines.length : this.#undecided
   }

@@ -4,10 +4,7 @@ import { HenceError } from '../failure.ts'
 /** The position of a row in the order of a query: the indexed values, then the key. */
 export type RowPosition = readonly QueryPart[]
 
-/**
- * The cursor of a page is the position of its last row, which the reader has seen; so it outlives the
- * process.
- */
+/** The cursor of a page is the position of its last row, which the reader has seen; so it outlives the process. */
 export function makeCursor(position: RowPosition): string {
   return Buffer.from(JSON.stringify(position)).toString('base64url')
 }

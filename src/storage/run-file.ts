@@ -68,10 +68,7 @@ export class RunFile {
   }
 }
 
-/**
- * The record that a process was deriving when it died; undefined if there was none; `none` if no process
- * died.
- */
+/** The record that a process was deriving when it died; undefined if there was none; `none` if no process died. */
 export function readSuspect(directory: string): Suspect | undefined | 'none' {
   let text: string
   try {

@@ -14,10 +14,7 @@ export interface LogConformance {
   readonly durable: boolean
 }
 
-/**
- * Tests with `node:test` that a log keeps the contract of `Log`. Call it in a test file, once per kind of
- * log.
- */
+/** Tests with `node:test` that a log keeps the contract of `Log`. Call it in a test file, once per kind of log. */
 export function logConformance(name: string, made: LogConformance): void {
   const check = (
     what: string,

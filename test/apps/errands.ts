@@ -1,7 +1,4 @@
-/**
- * Errands are data: a request lists what to claim and what to do, and each place records what it did, in
- * order.
- */
+/** Errands are data: a request lists what to claim and what to do, and each place records what it did, in order. */
 import { app, reject, scopes, type Tx } from 'hence'
 import { z } from 'zod'
 

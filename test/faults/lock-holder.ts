@@ -1,7 +1,4 @@
-/**
- * Opens the engine in the directory named on the command line, prints that it did, and runs until it is
- * killed.
- */
+/** Opens the engine in the directory named on the command line, prints that it did, and runs until it is killed. */
 import { createEngine } from 'hence'
 
 const engine = await createEngine({ app: import.meta.resolve('../apps/idle.ts'), data: process.argv[2]! })

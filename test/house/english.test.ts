@@ -52,7 +52,7 @@ for (const [kind, { pattern, limit }] of Object.entries(kinds)) {
 }
 
 /** Comments and prose of more than 110 characters a line: at most so many, since a few more do no harm. */
-const columns = { most: 110, oneLine: 114 }
+const columns = { most: 110, oneLine: 116 }
 
 test('comments and prose have at most 110 characters a line', () => {
   const found = files.flatMap((file) => {

@@ -52,9 +52,7 @@ async function tab(context: BrowserContext, url: string): Promise<Page> {
 
 type Worked = { navigator: { serviceWorker: { ready: Promise<unknown> } } }
 
-/**
- * A browser in emulated offline mode is online for a moment when a page reloads, so the server goes away too.
- */
+/** A browser in emulated offline mode is online for a moment when a page reloads, so the server goes away too. */
 async function network(context: BrowserContext, house: SeatsHouse, isThere: boolean): Promise<void> {
   house.unplug(!isThere)
   await context.setOffline(!isThere)

@@ -15,10 +15,7 @@ let home: string
 let data: string
 /** The paths of versions of one app, by name. */
 let modules: { readonly first: string; readonly later: string; readonly strict: string }
-/**
- * The numbers of the promotion and of the rollback. A diff may leave a control record, which has a number
- * too.
- */
+/** The numbers of the promotion and of the rollback. A diff may leave a control record, which has a number too. */
 let promotions: readonly number[]
 let versions: { readonly [name in 'first' | 'later' | 'strict']: string }
 

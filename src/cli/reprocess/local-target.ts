@@ -5,10 +5,7 @@ import type { ServiceOptions } from '../address.ts'
 import { printReport } from '../terminal/output.ts'
 import type { ReprocessTarget } from './target.ts'
 
-/**
- * Opens the engine of a directory with the code that is live there. It serves nothing and delivers no
- * effects.
- */
+/** Opens the engine of a directory with the code that is live there. It serves nothing and delivers no effects. */
 export async function localTarget({ app, json }: ServiceOptions, data: string): Promise<ReprocessTarget> {
   const engine = await openEmbedded({ data, app, report: printReport(json === true) })
   const { reprocessing } = engine

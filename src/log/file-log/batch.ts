@@ -67,10 +67,7 @@ export interface BatchHeader {
   readonly nonce: Buffer
   readonly baseOffset: number
   readonly durableOffset: number
-  /**
-   * All records below this offset had been derived, and their outcomes may have been sent, when it was
-   * written.
-   */
+  /** All records below this offset had been derived, and their outcomes may have been sent, when it was written. */
   readonly decided: number
   readonly time: number
   readonly count: number

@@ -29,10 +29,7 @@ interface CopyEnd {
    * cause, so nothing is copied without its cause.
    */
   readonly until?: number
-  /**
-   * By partition: leaves out records from this offset on. The caller makes sure that no event lacks its
-   * cause.
-   */
+  /** By partition: leaves out records from this offset on. The caller makes sure that no event lacks its cause. */
   readonly ends?: readonly number[]
   /** Called with the number of bytes that were copied since the last call; what it throws ends the copying. */
   readonly copied?: (bytes: number) => void

@@ -20,10 +20,7 @@ export interface Disk {
   makeDirectory(path: string): Promise<void>
   rename(from: string, to: string): Promise<void>
   remove(path: string): Promise<void>
-  /**
-   * Returns the file that has a path now; undefined if there is none. Fast enough to be called for each
-   * batch.
-   */
+  /** Returns the file that has a path now; undefined if there is none. Fast enough to be called for each batch. */
   identify(path: string): FileIdentity | undefined | Promise<FileIdentity | undefined>
   /** Makes creations, renames and removals in a directory durable. */
   syncDirectory(path: string, label: string): Promise<void>
@@ -99,10 +96,7 @@ export const realDisk: Disk = {
   },
 }
 
-/**
- * Uses plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their
- * cost.
- */
+/** Uses plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their cost. */
 class RealFile implements DiskFile {
   readonly #descriptor: number
 

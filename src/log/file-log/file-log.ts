@@ -170,10 +170,7 @@ async function make(
   return meta
 }
 
-/**
- * Removes the files of a partition whose making was not finished, once it is certain that they hold no
- * record.
- */
+/** Removes the files of a partition whose making was not finished, once it is certain that they hold no record. */
 async function clear(disk: Disk, log: string, directory: string): Promise<void> {
   const names = (await disk.list(directory))!.filter(
     (name) => name === spareName || parseSegmentName(name) !== undefined,

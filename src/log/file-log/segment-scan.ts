@@ -100,10 +100,7 @@ export async function scanSegment(
   return { tip: { ...tip, hash: hashOf(last) }, junkEnd }
 }
 
-/**
- * Returns the position after the last byte that is not zero, from a position on; that position if all are
- * zero.
- */
+/** Returns the position after the last byte that is not zero, from a position on; that position if all are zero. */
 export async function findJunkEnd(file: DiskFile, size: number, from: number): Promise<number> {
   return searchTail(file, size, from, () => undefined)
 }
