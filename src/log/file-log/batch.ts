@@ -2,8 +2,8 @@ import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 /**
- * A batch: the bytes that one group commit writes. All integers are little-endian; hashes are SHA-256;
- * checksums are CRC-32 as in zlib.
+ * A batch: the bytes that one group commit writes; `active-segment.ts` writes and syncs them. All integers
+ * are little-endian; hashes are SHA-256; checksums are CRC-32 as in zlib.
  *
  *   0        1        2        3        4        5        6        7        8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+

@@ -50,10 +50,10 @@ interface Waiting {
 const commitBytesMax = 8 * 1024 * 1024
 
 /**
- * One partition: group commit, segments, reading. While one batch is being made durable the next one gathers;
- * there is one write at a time. After a failed write nothing is known about the files, so the next use
- * recovers the partition first, as an opening does. Once the files are not as this process left them, it
- * writes nothing more.
+ * One partition: group commit, segments, reading. While one batch is made durable (`active-segment.ts`) the
+ * next one gathers; there is one write at a time. After a failed write nothing is known about the files, so
+ * the next use recovers the partition first, as an opening does. Once the files are not as this process left
+ * them, it writes nothing more.
  */
 export class Partition {
   readonly #options: PartitionOptions
