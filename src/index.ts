@@ -19,11 +19,11 @@ export {
   type Handlers,
   handlers,
 } from './effect/handlers.ts'
-export type { EffectState } from './effect/outbox.ts'
+export type { EffectState, EffectsQuery } from './effect/outbox.ts'
 export type { Attempts } from './effect/tries.ts'
 export type { Audit } from './engine/audit.ts'
 export type { Effects } from './engine/effects.ts'
-export type { Engine, EngineOptions, EngineStats } from './engine/engine.ts'
+export type { Engine, EngineOptions, EngineStats, RowScanOptions, StoryOptions } from './engine/engine.ts'
 export type { Health } from './engine/health.ts'
 export { createEngine } from './engine/open-engine.ts'
 export type { Violations } from './engine/violations.ts'

@@ -67,8 +67,20 @@ async function openService(options: ServiceOptions): Promise<Opened> {
     // A person is waiting, so give up earlier than a program would.
     service: connect<App>(url, { ...reach, patienceMs: 5_000 }),
     async effects({ state, type, limit }) {
-      const query = new URLSearchParams({ state, limit: String(limit), ...(type !== undefined && { type }) })
-      return ((await ask(`/effects?${query}`)) as { effects: EffectState[] }).effects
+      const found: EffectState[] = []
+      let cursor: string | undefined
+      do {
+        const query = new URLSearchParams({
+          state,
+          limit: String(limit - found.length),
+          ...(type !== undefined && { type }),
+          ...(cursor !== undefined && { cursor }),
+        })
+        const page = (await ask(`/effects?${query}`)) as { effects: EffectState[]; cursor?: string }
+        found.push(...page.effects)
+        cursor = page.cursor
+      } while (cursor !== undefined && found.length < limit)
+      return found
     },
     effect: async (id) =>
       (await ask(`/effects/${encodeURIComponent(id)}`, 'effect-not-found')) as EffectState,

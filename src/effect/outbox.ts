@@ -72,6 +72,19 @@ export interface EffectState {
   readonly redrives?: number
 }
 
+/** A query of effects in one state, of one type or all. */
+export interface EffectsQuery {
+  /** Default `pending`. */
+  readonly state?: EffectRow['state']
+  readonly type?: string
+  /** Default 100. */
+  readonly limit?: number
+  /** Only effects from this one on. */
+  readonly from?: Pick<EffectState, 'type' | 'at' | 'id'>
+  /** Sees each effect; the list ends with the first that it returns true for, for example to bound its bytes. */
+  until?(effect: EffectState): boolean
+}
+
 export function effectState(id: string, row: EffectRow): EffectState {
   const { type, input, state, identity, key, at, endedAt, tries, result, error, redrives } = row
   return {
@@ -141,20 +154,26 @@ export class Outbox {
 
   /**
    * Effects in a state, of one type or of all, oldest first within a type.
-   * @param options.from where to start, for one type: the time it was asked for, and its id
+   * @param options.from where to start: the type unless it is given, the time it was asked for, and its id
+   * @param options.until as for `TableState.scan`
    */
   list(
     state: EffectRow['state'],
     options: {
       readonly type?: string
       readonly limit: number
-      readonly from?: readonly [at: number, id: string] | undefined
+      readonly from?: readonly [...type: [] | [string], at: number, id: string] | undefined
+      readonly until?: (id: string, row: EffectRow) => boolean
     },
   ): [string, EffectRow][] {
-    const { type, limit, from } = options
+    const { type, limit, from, until } = options
     const prefix = type === undefined ? [state] : [state, type]
     return this.#rows
-      .scan({ index: 'byState', prefix, limit, from })
+      .scan(
+        { index: 'byState', prefix, limit, from },
+        undefined,
+        until && (({ key, value }) => until(key[0] as string, value as EffectRow)),
+      )
       .map(({ key, value }) => [key[0] as string, value as EffectRow])
   }
 

@@ -1,21 +1,14 @@
 import type { Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import type { RedriveInput } from '../derivation/operator.ts'
-import type { EffectRow, EffectState } from '../effect/outbox.ts'
+import type { EffectState, EffectsQuery } from '../effect/outbox.ts'
 import type { Attempts } from '../effect/tries.ts'
 import type { RequestPath } from './request-path.ts'
 
 /** The effects that an app asked for. */
 export interface Effects {
-  /**
-   * The oldest first: those in one state (default `pending`), of one type or all. At most `limit`, by default
-   * 100.
-   */
-  list(options?: {
-    readonly state?: EffectRow['state']
-    readonly type?: string
-    readonly limit?: number
-  }): Promise<EffectState[]>
+  /** The oldest first within a type. */
+  list(options?: EffectsQuery): Promise<EffectState[]>
   /** One effect by its id, and the attempts of this process that failed. */
   get(id: string): Promise<(EffectState & { readonly attempts?: Attempts }) | undefined>
   /** Delivers an effect that was given up again. This is a request like any other. */
@@ -27,8 +20,8 @@ export interface Effects {
 
 export function effectsOf(path: RequestPath): Effects {
   return {
-    async list({ state = 'pending', type, limit = 100 } = {}) {
-      return (await path.settled()).reader.effects({ state, limit, ...(type !== undefined && { type }) })
+    async list({ state = 'pending', limit = 100, ...more } = {}) {
+      return (await path.settled()).reader.effects({ state, limit, ...more })
     },
     async get(id) {
       const effect = (await path.settled()).reader.effect(id)

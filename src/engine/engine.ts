@@ -1,14 +1,22 @@
+import type { TableNamed } from '../app/app.ts'
 import type {
   App,
   Enqueued,
+  Query,
+  ReadOptions,
   Reply,
   RequestInput,
   RequestName,
   RequestReason,
   RequestValue,
+  Row,
   Service,
+  TableKey,
+  TableName,
+  TableValue,
 } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
+import type { IndexOf } from '../app/table.ts'
 import type { Publish } from '../audit/publisher.ts'
 import type { Clock } from '../clock.ts'
 import type { Handlers } from '../effect/handlers.ts'
@@ -90,6 +98,19 @@ export interface EngineOptions<A extends App> {
 }
 
 /** Accepts requests, derives tables from them, and answers queries from the tables. */
+/** Options of a scan in the process of the engine. */
+export interface RowScanOptions extends ReadOptions {
+  /** Sees each row; the scan ends with the first that it returns true for, for example to bound its bytes. */
+  until?(row: Row): boolean
+}
+
+export interface StoryOptions {
+  /** The sender of the request. Default: none. */
+  readonly principal?: string
+  /** The most bytes of its steps, as JSON. Default: no bound. */
+  readonly bytesMax?: number
+}
+
 export interface Engine<A extends App> extends Service<A> {
   /**
    * The app of the live generation, which is the given one until another is promoted. Its functions run in
@@ -121,8 +142,16 @@ export interface Engine<A extends App> extends Service<A> {
     input: RequestInput<A, N>,
     options: SubmitOptions,
   ): Promise<Enqueued>
-  /** The story of a request: everything derived from it. Undefined if its id is unknown, or was forgotten. */
-  story(requestId: string, options?: { readonly principal?: string }): Promise<Story | undefined>
+  scan<N extends TableName<A>>(
+    table: N,
+    query?: Query<IndexOf<TableNamed<A, N>>>,
+    options?: RowScanOptions,
+  ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
+  /**
+   * The story of a request: everything derived from it. Undefined if its id is unknown, or was forgotten.
+   * @throws HenceError `story-too-large` (change) beyond `bytesMax`
+   */
+  story(requestId: string, options?: StoryOptions): Promise<Story | undefined>
   /**
    * The changed rows of each record after a position, or from now on, and then of each new record. It reads
    * stored changes, so a reader may be slow, and may resume after a restart. Ends when the signal aborts or

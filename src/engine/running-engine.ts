@@ -10,7 +10,7 @@ import type { Storage } from '../storage/storage.ts'
 import type { Audit, Auditing } from './audit.ts'
 import { auditOf } from './audit.ts'
 import { type Effects, effectsOf } from './effects.ts'
-import type { Engine, EngineStats } from './engine.ts'
+import type { Engine, EngineStats, RowScanOptions, StoryOptions } from './engine.ts'
 import type { Health, HealthCheck } from './health.ts'
 import { completed } from './read-after.ts'
 import type { RequestPath } from './request-path.ts'
@@ -69,9 +69,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return reader.get(table, key) as never
   }
 
-  async scan(table: string, query: Query = {}, { after }: ReadOptions = {}): Promise<never> {
+  async scan(table: string, query: Query = {}, { after, until }: RowScanOptions = {}): Promise<never> {
     const { reader } = await this.#completed(after)
-    return reader.scan(table, query) as never
+    return reader.scan(table, query, until) as never
   }
 
   /** The live generation, once it has applied what a read must see. */
@@ -85,12 +85,12 @@ export class RunningEngine<A extends App> implements Engine<A> {
 
   async story(
     requestId: string,
-    { principal = '' }: { readonly principal?: string } = {},
+    { principal = '', bytesMax }: StoryOptions = {},
   ): Promise<Story | undefined> {
     for (;;) {
       const { reader } = await this.#path.settled()
       try {
-        return await reader.story(requestId, principal)
+        return await reader.story(requestId, principal, bytesMax)
       } catch (error) {
         // Another generation became live, or this one started over, and what was read was closed.
         if (reader === this.#path.live.reader) throw error

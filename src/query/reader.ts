@@ -3,7 +3,7 @@ import { isSystemMessage } from '../app/name.ts'
 import type { KeyKind } from '../app/table.ts'
 import { operatorTables, type Usage, usage, type Violation, violations } from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/correction.ts'
-import { type EffectRow, type EffectState, effectState } from '../effect/outbox.ts'
+import { type EffectRow, type EffectState, type EffectsQuery, effectState } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import { identityOf, principalOf, requestIdOf } from '../identity.ts'
 import type { Log, Position } from '../log/log.ts'
@@ -15,7 +15,7 @@ import type { Program } from '../sandbox/program.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import { digest } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
-import type { TableShape, TableState } from '../state/table.ts'
+import type { TableRow, TableShape, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
 import type { Story, StoryChange, StoryCorrection, StoryStep } from './story.ts'
 
@@ -64,7 +64,7 @@ export class Reader {
     return row === undefined ? undefined : this.#out(name, row)
   }
 
-  scan(name: string, query: Query): Row<KeyPart[], unknown>[] {
+  scan(name: string, query: Query, until?: (row: TableRow) => boolean): Row<KeyPart[], unknown>[] {
     const { table } = this.#table(name)
     if (typeof query !== 'object' || query === null) {
       throw new HenceError(
@@ -74,7 +74,9 @@ export class Reader {
           `${JSON.stringify(query)}.`,
       )
     }
-    return table.scan(query).map(({ key, value }) => ({ key, value: this.#out(name, value) as never }))
+    return table
+      .scan(query, undefined, until)
+      .map(({ key, value }) => ({ key, value: this.#out(name, value) as never }))
   }
 
   /** SHA-256 of the app's tables. */
@@ -83,13 +85,14 @@ export class Reader {
     return digest(tables)
   }
 
-  async story(requestId: string, principal: string): Promise<Story | undefined> {
+  async story(requestId: string, principal: string, bytesMax?: number): Promise<Story | undefined> {
     const identity = identityOf(requestId, principal)
     const decided = this.#processor.decided(identity)
     if (decided === undefined) return undefined
     const { partition, offset, outcome, corrected } = decided
     const { traces } = this.#processor
     const steps: StoryStep[] = []
+    let bytes = 0
     for (const at of traces.family(decided)) {
       const trace = traces.get(at)
       const following = trace?.derivations.filter(
@@ -98,6 +101,9 @@ export class Reader {
       for (const derivation of following ?? []) {
         const step = this.#step(derivation, `${at.partition}:${at.offset}`, trace!.time)
         steps.push(step.kind === 'correction' ? { ...step, correction: await this.#correction(at) } : step)
+        if (bytesMax === undefined) continue
+        bytes += Buffer.byteLength(JSON.stringify(steps.at(-1)))
+        if (bytes > bytesMax) throw storyTooLarge(requestId, bytesMax)
       }
     }
     const { record, time } = await this.request(partition, offset)
@@ -141,8 +147,20 @@ export class Reader {
     return row && effectState(id, row)
   }
 
-  effects(options: { state: EffectRow['state']; type?: string; limit: number }): EffectState[] {
-    return this.#processor.outbox.list(options.state, options).map(([id, row]) => effectState(id, row))
+  effects({
+    state,
+    type,
+    limit,
+    from,
+    until,
+  }: Omit<EffectsQuery, 'state' | 'limit'> & Required<Pick<EffectsQuery, 'state' | 'limit'>>): EffectState[] {
+    const rows = this.#processor.outbox.list(state, {
+      limit,
+      ...(type !== undefined && { type }),
+      ...(from && { from: type === undefined ? [from.type, from.at, from.id] : [from.at, from.id] }),
+      ...(until && { until: (id: string, row: EffectRow) => until(effectState(id, row)) }),
+    })
+    return rows.map(([id, row]) => effectState(id, row))
   }
 
   violation(key: string, id: string): KeyedViolation | undefined {
@@ -262,4 +280,13 @@ export class Reader {
   #out(table: string, row: unknown): unknown {
     return operatorTables.has(table) ? row : mainRealm.seal(row)
   }
+}
+
+function storyTooLarge(requestId: string, bytes: number): HenceError {
+  return new HenceError(
+    'story-too-large',
+    'change',
+    `The steps of the request ${JSON.stringify(requestId)} take more than ${bytes} bytes as JSON. Read its ` +
+      'rows and effects one by one.',
+  )
 }

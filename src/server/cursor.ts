@@ -15,13 +15,13 @@ export function readCursor(cursor: string, { prefix = [] }: Query): RowPosition 
   try {
     position = JSON.parse(Buffer.from(cursor, 'base64url').toString())
   } catch {
-    throw invalid()
+    throw cursorInvalid()
   }
-  if (!Array.isArray(position) || prefix.some((part, i) => position[i] !== part)) throw invalid()
+  if (!Array.isArray(position) || prefix.some((part, i) => position[i] !== part)) throw cursorInvalid()
   return position
 }
 
-function invalid(): HenceError {
+export function cursorInvalid(): HenceError {
   return new HenceError(
     'cursor-invalid',
     'change',

@@ -2,12 +2,16 @@ import { createHash } from 'node:crypto'
 import type { Answer } from './answer.ts'
 
 /** JSON with an ETag; 304 if the client has it already. */
-export function jsonAnswer(
+export function jsonAnswer(request: Request, body: unknown): Answer {
+  return jsonTextAnswer(request, JSON.stringify(body))
+}
+
+/** As `jsonAnswer`, for JSON that is text already. */
+export function jsonTextAnswer(
   request: Request,
-  body: unknown,
+  text: string,
   more: Readonly<Record<string, string>> = {},
 ): Answer {
-  const text = JSON.stringify(body)
   const etag = `"${createHash('sha256').update(text).digest('base64url').slice(0, 22)}"`
   // Rows depend on the caller and change at any time, so a cache must ask again.
   const headers = { etag, 'cache-control': 'private, no-cache', vary: 'authorization, cookie', ...more }

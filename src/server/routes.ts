@@ -150,7 +150,8 @@ function operatorRoutes(serving: Serving): readonly Route[] {
       query: {
         state: choice(effectStates, 'pending', 'Their state.'),
         type: text('Only effects of this type.'),
-        limit: integer(1, 1_000, 100, 'How many at most.'),
+        limit: integer(1, 1_000, 100, 'How many a page has at most.'),
+        cursor: text('The `cursor` of the page before; the other parameters stay as they were.', cursor),
       },
       json: object({}),
       handle: (arrival) => effects(serving, arrival),

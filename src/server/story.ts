@@ -10,11 +10,17 @@ import type { Serving } from './serving.ts'
 
 export type SenderQuery = { readonly principal: Parameter<string | undefined> }
 
+/** The most bytes of the steps of a story. */
+const storyBytes = 8 * 1024 * 1024
+
 /** `GET /requests/{id}`: everything that followed from a request; with `read`, of any principal. */
 export async function story(serving: Serving, arrival: Arrival<SenderQuery>): Promise<Answer> {
   const { request, caller } = arrival
   const requestId = arrival.parts[0]!
-  const found = await serving.engine.story(requestId, { principal: senderOf(arrival) })
+  const found = await serving.engine.story(requestId, {
+    principal: senderOf(arrival),
+    bytesMax: storyBytes,
+  })
   if (found === undefined) throw requestNotFound(requestId)
   const isReader = allows(caller, 'read')
   return jsonAnswer(request, isReader ? forReader(serving, caller, found) : redacted(serving, caller, found))

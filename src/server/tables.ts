@@ -5,6 +5,7 @@ import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
 import { makeCursor, type RowPosition, readCursor } from './cursor.ts'
 import { jsonAnswer } from './json-answer.ts'
+import { Page } from './page.ts'
 import type { KeyPartsParameter, Parameter, ValuesOf } from './parameter.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
@@ -52,37 +53,21 @@ export async function page(
   const asked = serving.rules.query(caller, table.name, queryOf(query))
   if (asked === undefined) return jsonAnswer(request, { rows: [] })
   const from = cursor === undefined ? undefined : readCursor(cursor, asked)
-  // One row more shows whether another page follows.
-  const found = await read(serving, after, (options) =>
-    rowsFrom(serving, table, asked, from, limit + 1, options),
-  )
-  const rows = found.slice(0, limit)
-  return jsonAnswer(request, {
-    rows: rows.map(({ key, value }) => ({ key, value })),
-    ...(found.length > limit && { cursor: makeCursor(positionOf(table, asked, rows.at(-1)!)) }),
-  })
-}
-
-/** Up to `limit` rows behind a position. */
-async function rowsFrom(
-  { engine }: Serving,
-  table: TableShape,
-  asked: Query,
-  from: RowPosition | undefined,
-  limit: number,
-  options: ReadOptions,
-): Promise<Row[]> {
-  const scan = (query: Query) =>
-    engine.scan(table.name as never, query as never, options) as unknown as Promise<Row[]>
-  if (from === undefined) return scan({ ...asked, limit })
-  const rest = from.slice(asked.prefix?.length ?? 0)
+  const positionText = (row: Row) => JSON.stringify(positionOf(table, asked, row))
+  const seen = JSON.stringify(from)
+  const rows = new Page<Row>(limit, (row) => positionText(row) === seen)
+  const rest = from?.slice(asked.prefix?.length ?? 0)
   // A range includes its beginning but not its end, so forwards the row at the position comes again.
-  if (asked.reverse) return rest.length === 0 ? [] : scan({ ...asked, to: rest, limit })
-  const rows = await scan({ ...asked, from: rest, limit: limit + 1 })
-  const [first] = rows
-  const isSame =
-    first !== undefined && JSON.stringify(positionOf(table, asked, first)) === JSON.stringify(from)
-  return isSame ? rows.slice(1) : rows.slice(0, limit)
+  const behind = rest && (asked.reverse ? { to: rest } : { from: rest })
+  if (!(asked.reverse && rest?.length === 0)) {
+    await read(serving, after, (options) =>
+      serving.engine.scan(table.name as never, { ...asked, ...behind } as never, {
+        ...options,
+        until: rows.ends,
+      }),
+    )
+  }
+  return rows.answer(request, 'rows', (last) => makeCursor(positionOf(table, asked, last)))
 }
 
 /** The position of a row in the order of a query: the indexed values, then the key. */

@@ -22,6 +22,12 @@ export interface TableShape {
   readonly indexes: Readonly<Record<string, readonly string[]>>
 }
 
+/** A row with the parts of its key, the partition key first. */
+export interface TableRow {
+  readonly key: KeyPart[]
+  readonly value: unknown
+}
+
 /** Which rows a scan returns, and in which order; see the public `Query` for its members. */
 export interface TableQuery {
   readonly index?: string | undefined
@@ -127,16 +133,18 @@ export class TableState {
    * The rows that match a query, with the parts of their keys, the partition key first.
    *
    * @param within an encoded partition key: returns only rows under it, and the query omits it
+   * @param until sees each row; the scan ends with the first that it returns true for
    * @throws HenceError `query-invalid`, `key-invalid`, `key-too-long` (change)
    */
-  scan(query: TableQuery, within?: string): { key: KeyPart[]; value: unknown }[] {
+  scan(query: TableQuery, within?: string, until?: (row: TableRow) => boolean): TableRow[] {
     const { limit = Number.POSITIVE_INFINITY } = query
     if (typeof limit !== 'number' || !(limit >= 0)) throw this.#invalid(`its limit is ${limit}`)
-    const found: { key: KeyPart[]; value: unknown }[] = []
+    const found: TableRow[] = []
     if (limit === 0) return found
     for (const [rowKey, value] of this.#find(query, within)) {
-      found.push({ key: decodeKey(this.#kinds, rowKey).parts, value })
-      if (found.length >= limit) break
+      const row = { key: decodeKey(this.#kinds, rowKey).parts, value }
+      found.push(row)
+      if (found.length >= limit || until?.(row)) break
     }
     return found
   }

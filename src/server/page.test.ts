@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { createEngine } from 'hence'
+import { memoryStorage } from 'hence/testing'
+import { appsOf } from '../../test/apps.ts'
+import type * as made from '../../test/server/loud.ts'
+import { callers, serve, serveNotes } from '../../test/server/serve.ts'
+
+// Pages, stories and outcomes are bounded in bytes.
+
+const mebibyte = 1024 * 1024
+const loud = await appsOf<typeof made>(import.meta.resolve('../../test/server/loud.ts')).default()
+
+/** Serves an app whose rows, effects and replies repeat what they are sent. */
+async function serveLoud(t: TestContext) {
+  const engine = await createEngine({ app: loud, data: memoryStorage(), report: () => {} })
+  const served = await serve(t, engine, callers)
+  /** Several people each say something long. */
+  const say = async (count: number, length: number) => {
+    for (let i = 0; i < count; i++) {
+      await engine.submit('say', { who: `p${i}`, text: `${i}`.repeat(length) }, { requestId: `s${i}` })
+    }
+  }
+  return { engine, say, ...served }
+}
+
+/** The bytes and the number of items of each page. */
+async function pages(call: (path: string) => Promise<Response>, path: string, name: string) {
+  const found: { bytes: number; items: Record<string, never>[] }[] = []
+  for (let cursor: string | undefined = ''; cursor !== undefined; ) {
+    const response = await call(cursor === '' ? path : `${path}&cursor=${cursor}`)
+    assert.equal(response.status, 200)
+    const text = await response.text()
+    const page = JSON.parse(text) as Record<string, never> & { cursor?: string }
+    found.push({ bytes: Buffer.byteLength(text), items: page[name]! as never })
+    cursor = page.cursor
+  }
+  return found
+}
+
+test('a page of rows ends after 1 MiB, in every order, and the next goes on there', async (t) => {
+  const { engine, call } = await serveNotes(t)
+  for (let number = 0; number < 120; number++) {
+    const input = { owner: 'ada', number, text: 'ä'.repeat(9_000), stars: number % 3 }
+    await engine.submit('write', input, { requestId: `w${number}` })
+  }
+  for (const query of ['', '&reverse=true', '&index=byStars', '&index=byStars&reverse=true']) {
+    const found = await pages((path) => call('reader', path), `/tables/notes?limit=1000${query}`, 'rows')
+    assert.equal(found.length, 3, query)
+    for (const { bytes } of found) assert.ok(bytes < mebibyte + 1_000, `${bytes}`)
+    const whole = await engine.scan('notes', {
+      ...(query.includes('index') && { index: 'byStars' }),
+      reverse: query.includes('reverse'),
+    })
+    assert.deepEqual(
+      found.flatMap(({ items }) => items),
+      whole,
+    )
+  }
+})
+
+test('a page has one row at least, also behind a cursor', async (t) => {
+  const { say, call } = await serveLoud(t)
+  await say(4, 900_000)
+  const found = await pages((path) => call('reader', path), '/tables/said?limit=1000', 'rows')
+  assert.deepEqual(
+    found.map(({ items }) => items.map(({ key }) => key)),
+    [0, 1, 2, 3].map((i) => [[`p${i}`]]),
+  )
+})
+
+test('a scan for a page reads one row behind the page and no more', async (t) => {
+  const { say, engine } = await serveLoud(t)
+  await say(5, 10)
+  const seen: unknown[] = []
+  const rows = await engine.scan('said', {}, { until: ({ key }) => seen.push(key) === 2 })
+  assert.equal(rows.length, 2)
+  assert.equal(seen.length, 2)
+})
+
+test('a page of effects ends after 1 MiB', async (t) => {
+  const { say, engine, call } = await serveLoud(t)
+  await say(6, 400_000)
+  const whole = await engine.effects.list()
+  for (const [query, counts] of [
+    ['', [2, 2, 2]],
+    ['&type=call', [2, 2, 2]],
+    ['&limit=1', [1, 1, 1, 1, 1, 1]],
+  ] as const) {
+    const found = await pages((path) => call('operator', path), `/effects?state=pending${query}`, 'effects')
+    assert.deepEqual(
+      found.map(({ items }) => items.length),
+      counts,
+    )
+    assert.deepEqual(
+      found.flatMap(({ items }) => items.map(({ id }) => id)),
+      whole.map(({ id }) => id),
+    )
+  }
+  for (const cursor of ['', 'W10', 'WzEsMiwzXQ', 'x']) {
+    assert.equal((await call('operator', `/effects?cursor=${cursor}`)).status, 400, cursor)
+  }
+})
+
+test('a story that is too large is refused', async (t) => {
+  const { say, engine, call } = await serveLoud(t)
+  await say(1, 900_000)
+  await engine.idle()
+  assert.equal((await call('reader', '/requests/s0?principal=')).status, 200)
+  await assert.rejects(engine.story('s0', { bytesMax: mebibyte }), { code: 'story-too-large' })
+  assert.ok(await engine.story('s0', { bytesMax: 2 * mebibyte }))
+})
