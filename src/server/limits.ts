@@ -4,7 +4,10 @@ import { HenceError } from '../failure.ts'
 export interface Limits {
   /** The longest body of a request, and the longest line of a batch. Default 1 MiB. */
   readonly bodyBytes: number
-  /** The bytes of all bodies, lines and outcomes of batches that are in memory. Default 64 MiB. */
+  /**
+   * The bytes of all bodies, lines and outcomes of batches, and of answers beyond 64 KiB that are not read
+   * yet. Default 64 MiB.
+   */
   readonly bodiesBytes: number
   /** Those of one principal. Default 16 MiB. */
   readonly bodiesBytesPerCaller: number

@@ -125,7 +125,9 @@ export class Metrics {
     )
     metric('change_streams', 'gauge', 'Open streams of changes.', [['', open.streams]])
     metric('batches', 'gauge', 'Open batches.', [['', open.batches]])
-    metric('body_bytes', 'gauge', 'Bytes of bodies, lines and outcomes in memory.', [['', open.bodyBytes]])
+    metric('body_bytes', 'gauge', 'Bytes of bodies, lines, outcomes and long answers in memory.', [
+      ['', open.bodyBytes],
+    ])
     return `${lines.join('\n')}\n`
   }
 }

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { createEngine } from 'hence'
+import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import { appsOf } from '../../test/apps.ts'
 import type * as made from '../../test/server/loud.ts'
@@ -109,4 +112,63 @@ test('a story that is too large is refused', async (t) => {
   assert.equal((await call('reader', '/requests/s0?principal=')).status, 200)
   await assert.rejects(engine.story('s0', { bytesMax: mebibyte }), { code: 'story-too-large' })
   assert.ok(await engine.story('s0', { bytesMax: 2 * mebibyte }))
+})
+
+test('answers that nobody has read count against the share of their caller', async (t) => {
+  const { say, engine } = await serveLoud(t)
+  await say(1, 900_000)
+  // Without connections, whose buffers would take a part of the answers.
+  const web = server(engine, {
+    authenticate: (request) => callers[request.headers.get('authorization')!],
+    limits: { bodiesBytesPerCaller: 2_500_000 },
+    report: () => {},
+  })
+  t.after(() => web.close())
+  const call = (who: string, path: string, method = 'GET') =>
+    web.fetch(new Request(`http://hence.example${path}`, { method, headers: { authorization: who } }))
+  const path = '/tables/said?limit=1000'
+  const whole = await (await call('reader', path)).text()
+  const bytes = async () => {
+    const text = await (await call('admin', '/metrics')).text()
+    return Number(/^hence_body_bytes (\d+)$/m.exec(text)![1])
+  }
+  assert.equal(await bytes(), 0)
+  const [first, second] = [await call('reader', path), await call('reader', path)]
+  assert.equal(first.headers.get('content-length'), String(whole.length))
+  assert.equal(await bytes(), 2 * whole.length)
+  const refused = await call('reader', path)
+  assert.equal(refused.status, 503)
+  assert.equal(((await refused.json()) as { code: string }).code, 'overloaded')
+  const others = await call('admin', path)
+  assert.equal(others.status, 200, 'others have their own share')
+  await others.body!.cancel()
+  assert.equal(await first.text(), whole)
+  assert.equal(await bytes(), whole.length)
+  await second.body!.cancel()
+  assert.equal(await (await call('reader', path)).text(), whole)
+  const head = await call('reader', path, 'HEAD')
+  assert.equal(head.headers.get('content-length'), String(whole.length))
+  assert.equal(await bytes(), 0)
+})
+
+test('an answer whose client has left is given up', async (t) => {
+  const { say, call, url } = await serveLoud(t)
+  await say(1, 900_000)
+  for (let i = 0; i < 10; i++) {
+    const request = get(`${url}/tables/said`, { headers: { authorization: 'Test reader' }, agent: false })
+    const [response] = (await once(request, 'response')) as [IncomingMessage]
+    response.destroy()
+  }
+  const isHeld = async () => !/^hence_body_bytes 0$/m.test(await (await call('admin', '/metrics')).text())
+  while (await isHeld()) await new Promise(setImmediate)
+})
+
+test('a long answer arrives whole, whatever characters its parts end with', async (t) => {
+  const { engine, call } = await serveLoud(t)
+  for (const shift of ['', 'x']) {
+    const text = shift + '😀ä'.repeat(80_000)
+    await engine.submit('say', { who: `p${shift}`, text }, { requestId: `s${shift}` })
+    const row = (await (await call('reader', `/tables/said/p${shift}`)).json()) as { value: { text: string } }
+    assert.equal(row.value.text, text)
+  }
 })

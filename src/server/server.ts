@@ -15,6 +15,7 @@ import { type Authenticate, authenticator, type CallerOf, isLoopback } from './a
 import { closingSoon } from './batch.ts'
 import { BodyReader } from './body.ts'
 import { allows, type Caller } from './caller.ts'
+import { heldAnswer } from './held-answer.ts'
 import { Keys } from './keys.ts'
 import { type Limits, limitsOf } from './limits.ts'
 import { Listener, type Listening } from './listen.ts'
@@ -156,7 +157,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     const answered = await route.handle({ request, incoming, caller, access, parts, query, body: json })
     try {
       if (!access.isCurrent) await access.renew()
-      return answered
+      return heldAnswer(serving, caller.principal, answered)
     } catch (error) {
       drop(answered)
       throw error

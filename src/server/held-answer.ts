@@ -1,0 +1,58 @@
+import { HenceError } from '../failure.ts'
+import type { Answer } from './answer.ts'
+import type { Serving } from './serving.ts'
+import { textStream } from './text-stream.ts'
+
+/** Shorter answers are not counted: each connection has one at most that its client has not read. */
+const uncountedMax = 64 * 1024
+/** A long answer is sent in parts of so many characters. */
+const partLength = 64 * 1024
+
+/**
+ * A long answer is counted against its caller's share until the client has taken it, and a client that takes
+ * nothing for `stalledMs` is cut off.
+ * @throws HenceError `overloaded` (retry) beyond the share
+ */
+export function heldAnswer(
+  { bodies: { held }, limits, activity }: Serving,
+  principal: string,
+  answer: Answer,
+): Answer {
+  const { body } = answer
+  if (typeof body !== 'string' || body.length <= uncountedMax) return answer
+  const bytes = Buffer.byteLength(body)
+  // An answer beyond the share takes all of it.
+  const counted = Math.min(bytes, limits.bodiesBytesPerCaller, limits.bodiesBytes)
+  if (!held.take(principal, counted)) throw unread()
+  activity.begin()
+  return {
+    ...answer,
+    headers: { ...answer.headers, 'content-length': String(bytes) },
+    body: textStream(() => partsOf(body), {
+      stalledMs: limits.stalledMs,
+      onEnd: () => {
+        held.release(principal, counted)
+        activity.end()
+      },
+    }),
+  }
+}
+
+async function* partsOf(text: string): AsyncGenerator<string> {
+  for (let start = 0; start < text.length; ) {
+    let end = start + partLength
+    // The halves of a surrogate pair stay together.
+    if ((text.charCodeAt(end - 1) & 0xfc00) === 0xd800) end--
+    yield text.slice(start, end)
+    start = end
+  }
+}
+
+function unread(): HenceError {
+  return new HenceError(
+    'overloaded',
+    'retry',
+    'More bytes of bodies and of answers that nobody has read are in memory than the server or your share of it ' +
+      'holds. Read the answers, and send the same request again a little later.',
+  )
+}
