@@ -61,6 +61,32 @@ test('refuses numbers that a double would round, in any form', () => {
   }
 })
 
+test('refuses numbers that are whole, or 0, only because a double rounds them', () => {
+  for (const number of [
+    '9007199254740991.4',
+    '-9007199254740990.6',
+    '4503599627370497.1',
+    '1.00000000000000000001',
+    '0.99999999999999999999',
+    '1000000000000000000001e-20',
+  ]) {
+    refused(`[${number}]`, /whole number only after rounding/)
+  }
+  for (const number of ['1e-400', '-1E-400', '0.001e-400', '1e-99999999999999999999']) {
+    refused(`[${number}]`, /too small for a double/)
+  }
+})
+
+test('accepts every number that JSON.stringify writes', () => {
+  fc.assert(
+    fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (number) => {
+      fc.pre(Math.abs(number) <= Number.MAX_SAFE_INTEGER || Math.abs(number) >= 1e21)
+      assert.equal(parseStrict(JSON.stringify(number)), number + 0)
+    }),
+    { numRuns: 20_000 },
+  )
+})
+
 test('refuses what JSON.parse refuses', () => {
   const broken = [
     '',
@@ -98,6 +124,14 @@ test('accepts values up to each limit', () => {
     '9007199254740991e0',
     '0.1',
     '123456789012345.25',
+    '2251799813685249.5',
+    '0.1000000000000000055511151231257827',
+    '1.00000000000000000000',
+    '12.5e1',
+    '120000000000000000000e-19',
+    '5e-324',
+    '0e-400',
+    '0.0000000000000000000e400',
     '-0',
     '{"a":{"a":1}}',
   ]) {

@@ -7,8 +7,8 @@ export const depthMax = 64
 /**
  * Reads JSON (RFC 8259) that every reader understands alike, because the bytes are kept for years and read by
  * many. Refuses, though `JSON.parse` accepts them: a name twice in an object, `__proto__`, numbers beyond
- * 2^53 − 1 that a double would round, in any form, numbers beyond the range of a double, lone surrogates,
- * more than 64 levels.
+ * 2^53 − 1 that a double would round, in any form, numbers beyond the range of a double, numbers that it
+ * would round to a whole number or 0, lone surrogates, more than 64 levels.
  *
  * `JSON.parse` runs first, so the scan can rely on the grammar.
  *
@@ -116,7 +116,13 @@ function checkNumber(text: string, from: number, end: number): void {
   if (token.length <= 15 && !/[eE]/.test(token)) return
   const number = Number(token)
   if (!Number.isFinite(number)) throw invalid(`the number ${shown(token)} is too large for a double`, from)
-  if (Math.abs(number) <= Number.MAX_SAFE_INTEGER) return
+  if (number === 0 && digitsOf(token) !== '') {
+    throw invalid(`the number ${shown(token)} is too small for a double`, from)
+  }
+  if (Math.abs(number) <= Number.MAX_SAFE_INTEGER) {
+    if (!Number.isInteger(number) || isWhole(token)) return
+    throw invalid(`the number ${shown(token)} is a whole number only after rounding; send it as text`, from)
+  }
   // A double this large is a whole number, however it is written. From 1e21 on JSON.stringify writes an
   // exponent.
   if (Math.abs(number) < 1e21 || !/[eE]/.test(token) || digitsOf(token) !== digitsOf(String(number))) {
@@ -125,6 +131,14 @@ function checkNumber(text: string, from: number, end: number): void {
       from,
     )
   }
+}
+
+function isWhole(token: string): boolean {
+  const [mantissa = '', exponent = '0'] = token.split(/[eE]/)
+  const [whole = '', fraction = ''] = mantissa.split('.')
+  const digits = (whole + fraction).replace(/0+$/, '')
+  // How many digits the last one that is not 0 stands behind the point.
+  return digits.length - whole.length <= Number(exponent) || /^-?0*$/.test(digits)
 }
 
 /** The significant digits of a number. */

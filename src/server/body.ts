@@ -240,11 +240,12 @@ class Deadlines {
  * @throws HenceError `media-type-unsupported` (change)
  */
 export function checkMediaType(header: string | null, form: RegExp, name: string): void {
-  if (header !== null && form.test(header)) return
+  const isUtf8 = /^(?!.*;\s*charset\s*=(?!\s*(utf-8|"utf-8")\s*(;|$)))/i
+  if (header !== null && form.test(header) && isUtf8.test(header)) return
   throw new HenceError(
     'media-type-unsupported',
     'change',
-    `The body must have the media type ${name}, not ${header ?? 'none'}: send the header Content-Type.`,
+    `The body must have the media type ${name}, in UTF-8, not ${header ?? 'none'}: send the header Content-Type.`,
   )
 }
 

@@ -120,6 +120,9 @@ test('Prefer is parsed: a weight of 0 and quoted text do not ask for an early an
     ['respond-async;q=0', 200],
     ['respond-async; q=0.0', 200],
     ['respond-async;q=0.5', 202],
+    ['respond-async;q="0"', 200],
+    ['respond-async; q="0.00"', 200],
+    ['respond-async;q="0.5"', 202],
     ['foo="a, respond-async"', 200],
     ['respond-async-not', 200],
   ].entries() as Iterable<[number, [string, number]]>) {
@@ -377,6 +380,12 @@ test('bodies: too large, of another type, not UTF-8, with no end', async (t) => 
   }
   assert.equal((await send(text, 'application/json', { 'content-encoding': 'identity' })).status, 200)
   assert.equal((await send(text, 'application/vnd.shop+json; charset=utf-8')).status, 200)
+  assert.equal((await send(text, 'application/json;a=b;Charset="UTF-8"')).status, 200)
+  for (const charset of ['utf-16', '"utf-16"', 'latin1', 'utf-8x', '']) {
+    const other = await send(text, `application/json; charset=${charset}`)
+    assert.equal(other.status, 415, charset)
+    assert.equal(((await other.json()) as { code: string }).code, 'media-type-unsupported')
+  }
 })
 
 test('unknown addresses and methods are refused', async (t) => {

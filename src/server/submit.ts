@@ -33,7 +33,9 @@ export async function submit(serving: Serving, arrival: Arrival): Promise<Answer
 /** Whether the header Prefer (RFC 7240) asks for `respond-async`. Some clients take it back by a weight of 0. */
 function prefersAsync(header: string | null): boolean {
   if (header === null) return false
-  const preferences = header.replace(/"(?:[^"\\]|\\.)*"/g, '""').split(',')
+  const preferences = header
+    .replace(/"((?:[^"\\]|\\.)*)"/g, (_, content) => (/^0(\.0*)?$/.test(content) ? content : '""'))
+    .split(',')
   const found = preferences.find((each) => /^\s*respond-async\s*(;|$)/i.test(each))
   return found !== undefined && !/;\s*q\s*=\s*0(\.0*)?\s*(;|$)/i.test(found)
 }
