@@ -1,27 +1,13 @@
-import { setTimeout as pause } from 'node:timers/promises'
-import { HenceError, shown } from '../failure.ts'
-import { parseStrict, textOf } from '../json.ts'
+import { HenceError } from '../failure.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
+import { asFirst, decide, isReplay, problemLine } from './batch-line.ts'
 import { type Arriving, checkMediaType, Gathered, overloaded, type Sender } from './body.ts'
-import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
 import { cameByProxy } from './proxy.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Shares } from './shares.ts'
-import { checkMaySend } from './submit.ts'
 import { textStream } from './text-stream.ts'
-
-/** The answer to one line. */
-type LineAnswer = { readonly requestId: string | undefined } & (
-  | {
-      readonly status: 'accepted'
-      readonly value: unknown
-      readonly token: string
-      readonly replayed: boolean
-    }
-  | { readonly status: 'problem'; readonly problem: Problem }
-)
 
 /** `POST /requests`: batches of requests, of which each caller has a share. */
 export class Batches {
@@ -77,7 +63,12 @@ interface BatchLine {
   text: string | undefined
   /** The bytes counted for it: those of the line, then those of its answer. */
   bytes: number
+  /** Gets its answer again, which had no room and was dropped. */
+  again: (() => void) | undefined
 }
+
+/** Answers up to this length are kept in any case: `batchInFlight` bounds them. */
+const shortAnswer = 1024
 
 /**
  * Takes one request a line, `{ requestId, type, input }`, and sends one outcome a line, in the order of the
@@ -86,7 +77,8 @@ interface BatchLine {
  *
  * Up to `batchInFlight` lines are under way at once, within the caller's share of bytes; then reading pauses
  * until the oldest is decided and sent. The batch waits for an overloaded engine. So an importer may send as
- * fast as it can, as long as it reads the outcomes.
+ * fast as it can, as long as it reads the outcomes. How long an outcome is shows only when the line is
+ * decided: one without room is dropped, and got again by its id when its turn comes.
  *
  * Proxies such as nginx stop passing a body on when the answer begins. So through a proxy the answer begins
  * when the body has arrived; if the outcomes fill the caller's share of bytes earlier, the batch ends there.
@@ -147,7 +139,10 @@ class RequestBatch {
   /** The next outcomes; empty after the last. */
   async #next(): Promise<string> {
     const isWaiting = () => (this.#lines.length === 0 ? !this.#isRead : this.#lines[0]!.text === undefined)
-    while (isWaiting() && !this.#isOver) await this.#moved.promise
+    while (isWaiting() && !this.#isOver) {
+      this.#lines[0]?.again?.()
+      await this.#moved.promise
+    }
     let text = ''
     let taken = 0
     for (; this.#lines[taken]?.text !== undefined && text.length < textMax; taken++) {
@@ -168,7 +163,7 @@ class RequestBatch {
       await this.#takeLine(this.#partial.bytes)
     } catch (error) {
       const text = JSON.stringify(problemLine(undefined, error))
-      this.#lines.push({ answered: Promise.resolve(), text, bytes: 0 })
+      this.#lines.push({ answered: Promise.resolve(), text, bytes: 0, again: undefined })
     } finally {
       this.#isRead = true
       this.#partial.clear()
@@ -252,16 +247,38 @@ class RequestBatch {
     const before = this.#lines.at(-1)?.answered
     const answered = decide(this.#serving, this.#access, bytes, before).then((answer) => {
       this.#undecided--
-      line.text = JSON.stringify(answer)
       if (this.#isOver) return
-      this.#count(line, line.text.length)
-      if (!this.#isSending || line === this.#lines[0]) this.#move()
+      const text = JSON.stringify(answer)
+      if (this.#keeps(line, text)) return this.#answer(line, text)
+      const replayed = isReplay(answer)
+      line.again = () => void this.#answerAgain(line, copy, replayed)
+      this.#move()
     })
     this.#undecided++
-    const line: BatchLine = { answered, text: undefined, bytes: 0 }
+    const copy = Buffer.from(bytes)
+    const line: BatchLine = { answered, text: undefined, bytes: 0, again: undefined }
     this.#count(line, bytes.length)
     this.#lines.push(line)
     if (this.#lines.length === 1) this.#move()
+  }
+
+  /** Whether an answer has room until it is sent. That of the oldest line always has, so the batch goes on. */
+  #keeps(line: BatchLine, { length }: string): boolean {
+    if (length <= shortAnswer || line === this.#lines[0]) return true
+    return this.#serving.bodies.held.hasRoom(this.#sender.principal, Math.max(0, length - line.bytes))
+  }
+
+  #answer(line: BatchLine, text: string): void {
+    line.text = text
+    this.#count(line, text.length)
+    if (!this.#isSending || line === this.#lines[0]) this.#move()
+  }
+
+  /** A request that is sent again has the same outcome. */
+  async #answerAgain(line: BatchLine, bytes: Uint8Array, replayed: boolean): Promise<void> {
+    line.again = undefined
+    const answer = await decide(this.#serving, this.#access, bytes, undefined)
+    if (!this.#isOver) this.#answer(line, JSON.stringify(asFirst(answer, replayed)))
   }
 
   #count(line: BatchLine, bytes: number): void {
@@ -293,64 +310,6 @@ class RequestBatch {
     this.#moved.resolve()
     this.#moved = Promise.withResolvers()
   }
-}
-
-async function decide(
-  { engine, closing }: Serving,
-  access: Access,
-  line: Uint8Array,
-  before: Promise<void> | undefined,
-): Promise<LineAnswer> {
-  let requestId: string | undefined
-  try {
-    const request = parseStrict(textOf(line))
-    checkLine(request)
-    requestId = request.requestId
-    const { type, input } = request
-    checkMaySend(access.caller, type)
-    const { principal } = access.caller
-    for (;;) {
-      try {
-        const reply = await engine.submit(type as never, input as never, { requestId, principal })
-        if (reply.status !== 'accepted') {
-          return { requestId: reply.requestId, status: 'problem', problem: problemOfOutcome(reply) }
-        }
-        const { status, value, token, replayed } = reply
-        return { requestId: reply.requestId, status, value, token, replayed }
-      } catch (error) {
-        if (!(error instanceof HenceError && error.code === 'overloaded') || closing.aborted) throw error
-        // Once the line before is decided there is room again; if there is none, other callers fill the
-        // engine.
-        if (before === undefined) await pause(10)
-        await before
-        before = undefined
-        checkMaySend(await access.renew(), type)
-      }
-    }
-  } catch (error) {
-    return problemLine(requestId, error)
-  }
-}
-
-function problemLine(requestId: string | undefined, error: unknown): LineAnswer {
-  return {
-    requestId: requestId && shown(requestId, 255),
-    status: 'problem',
-    problem: problemOf(error instanceof HenceError ? error : unforeseen()),
-  }
-}
-
-function checkLine(value: unknown): asserts value is { requestId: string; type: string; input: unknown } {
-  const { requestId, type, ...rest } = (value ?? {}) as Record<string, unknown>
-  const names = Object.keys(rest)
-  const fits =
-    typeof requestId === 'string' && typeof type === 'string' && names.length === 1 && names[0] === 'input'
-  if (fits) return
-  throw new HenceError(
-    'line-invalid',
-    'change',
-    'A line of a batch must be an object with `requestId` and `type`, both text, and `input`, and no other members.',
-  )
 }
 
 function isBlank(line: Uint8Array): boolean {

@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test'
 import { createEngine } from 'hence'
 import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
+import type * as texts from '../../test/apps/long-texts.ts'
 import { appsOf } from '../../test/apps.ts'
 import type * as made from '../../test/server/loud.ts'
 import { callers, serve, serveNotes } from '../../test/server/serve.ts'
@@ -12,6 +13,7 @@ import { callers, serve, serveNotes } from '../../test/server/serve.ts'
 // Pages, stories and outcomes are bounded in bytes.
 
 const mebibyte = 1024 * 1024
+const longTexts = await appsOf<typeof texts>(import.meta.resolve('../../test/apps/long-texts.ts')).default()
 const loud = await appsOf<typeof made>(import.meta.resolve('../../test/server/loud.ts')).default()
 
 /** Serves an app whose rows, effects and replies repeat what they are sent. */
@@ -171,4 +173,33 @@ test('a long answer arrives whole, whatever characters its parts end with', asyn
     const row = (await (await call('reader', `/tables/said/p${shift}`)).json()) as { value: { text: string } }
     assert.equal(row.value.text, text)
   }
+})
+
+test('outcomes of a batch that its client does not read are bounded in bytes, and arrive whole all the same', async (t) => {
+  const engine = await createEngine({ app: longTexts, data: memoryStorage(), report: () => {} })
+  const limits = { bodiesBytesPerCaller: 4 * mebibyte }
+  const { call, close } = await serve(t, engine, callers, { limits })
+  const line = (i: number) =>
+    `${JSON.stringify({ requestId: `r${i}`, type: 'say', input: { box: `b${i % 5}`, length: 300_000 + i } })}\n`
+  const bytes = async () =>
+    Number(/^hence_body_bytes (\d+)$/m.exec(await (await call('operator', '/metrics')).text())![1])
+  // The connection of the client holds a part of them.
+  const lines = Array.from({ length: 60 }, (_, i) => line(i))
+  const response = await call('admin', '/requests', {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    body: lines.join(''),
+  })
+  while (engine.stats().replies.accepted < 60) await new Promise(setImmediate)
+  const held = await bytes()
+  assert.ok(held <= 5 * mebibyte, `${held} bytes`)
+  const answers = (await response.text()).trim().split('\n')
+  assert.deepEqual(
+    answers
+      .map((text) => JSON.parse(text))
+      .map((answer) => [answer.requestId, answer.value.length, answer.replayed]),
+    lines.map((_, i) => [`r${i}`, 300_000 + i, false]),
+  )
+  assert.equal(await bytes(), 0)
+  await close()
 })

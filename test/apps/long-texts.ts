@@ -22,6 +22,12 @@ const refuse = box.request('refuse', {
   derive: (_, { length }) => reject('x'.repeat(length)),
 })
 
+const say = box.request('say', {
+  input,
+  key: (input) => input.box,
+  derive: (_, { length }) => 'ä'.repeat(length),
+})
+
 /** Writes a letter with a key that JSON cannot carry, or that is no text. */
 const write = box.request('write', {
   input: z.object({ box: z.string(), how: z.enum(['half', 'number', 'text']) }),
@@ -33,4 +39,4 @@ const write = box.request('write', {
   },
 })
 
-export default app('long-texts', { requests: [fail, refuse, write], tables: [], effects: [letter] })
+export default app('long-texts', { requests: [fail, refuse, say, write], tables: [], effects: [letter] })

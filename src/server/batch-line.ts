@@ -1,0 +1,88 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { HenceError, shown } from '../failure.ts'
+import { parseStrict, textOf } from '../json.ts'
+import type { Access } from './access.ts'
+import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
+import type { Serving } from './serving.ts'
+import { checkMaySend } from './submit.ts'
+
+/** The answer to one line. */
+type LineAnswer = { readonly requestId: string | undefined } & (
+  | {
+      readonly status: 'accepted'
+      readonly value: unknown
+      readonly token: string
+      readonly replayed: boolean
+    }
+  | { readonly status: 'problem'; readonly problem: Problem }
+)
+
+/** Submits the request of a line; waits for an engine that is overloaded. */
+export async function decide(
+  { engine, closing }: Serving,
+  access: Access,
+  line: Uint8Array,
+  before: Promise<void> | undefined,
+): Promise<LineAnswer> {
+  let requestId: string | undefined
+  try {
+    const request = parseStrict(textOf(line))
+    checkLine(request)
+    requestId = request.requestId
+    const { type, input } = request
+    checkMaySend(access.caller, type)
+    const { principal } = access.caller
+    for (;;) {
+      try {
+        const reply = await engine.submit(type as never, input as never, { requestId, principal })
+        if (reply.status !== 'accepted') {
+          return { requestId: reply.requestId, status: 'problem', problem: problemOfOutcome(reply) }
+        }
+        const { status, value, token, replayed } = reply
+        return { requestId: reply.requestId, status, value, token, replayed }
+      } catch (error) {
+        if (!(error instanceof HenceError && error.code === 'overloaded') || closing.aborted) throw error
+        // Once the line before is decided there is room again; if there is none, other callers fill the
+        // engine.
+        if (before === undefined) await pause(10)
+        await before
+        before = undefined
+        checkMaySend(await access.renew(), type)
+      }
+    }
+  } catch (error) {
+    return problemLine(requestId, error)
+  }
+}
+
+export function isReplay(answer: LineAnswer): boolean {
+  return answer.status === 'accepted' ? answer.replayed : answer.problem['replayed'] === true
+}
+
+/** An answer that was dropped and is there again, as it was. */
+export function asFirst(answer: LineAnswer, replayed: boolean): LineAnswer {
+  if (answer.status === 'accepted') return { ...answer, replayed }
+  const { problem } = answer
+  return 'replayed' in problem ? { ...answer, problem: { ...problem, replayed } } : answer
+}
+
+export function problemLine(requestId: string | undefined, error: unknown): LineAnswer {
+  return {
+    requestId: requestId && shown(requestId, 255),
+    status: 'problem',
+    problem: problemOf(error instanceof HenceError ? error : unforeseen()),
+  }
+}
+
+function checkLine(value: unknown): asserts value is { requestId: string; type: string; input: unknown } {
+  const { requestId, type, ...rest } = (value ?? {}) as Record<string, unknown>
+  const names = Object.keys(rest)
+  const fits =
+    typeof requestId === 'string' && typeof type === 'string' && names.length === 1 && names[0] === 'input'
+  if (fits) return
+  throw new HenceError(
+    'line-invalid',
+    'change',
+    'A line of a batch must be an object with `requestId` and `type`, both text, and `input`, and no other members.',
+  )
+}
