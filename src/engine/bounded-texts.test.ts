@@ -66,7 +66,7 @@ test('appends that are refused at once, while reading works, are tried ever less
   // A client that tries again at once, as often as it can.
   let isSending = true
   const sending = (async () => {
-    while (isSending) await send().catch(() => {})
+    for (; isSending; await new Promise(setImmediate)) await send().catch(() => {})
   })()
   for (let i = 0; i < 20; i++) await settle()
   assert.ok(tries <= 3, `${tries} appends while the clock stood still`)

@@ -31,8 +31,9 @@ export class HealthCheck {
   async health(): Promise<Health> {
     const { closed } = this.#path
     if (!closed.aborted) await this.#check()
-    if (!closed.aborted) return { ready: true }
-    const { code, message } = closed.reason as HenceError
+    const why = closed.aborted ? (closed.reason as HenceError) : this.#path.heldUp
+    if (why === undefined) return { ready: true }
+    const { code, message } = why
     return { ready: false, code, message }
   }
 

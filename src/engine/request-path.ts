@@ -93,7 +93,7 @@ export class RequestPath {
     this.#admission = new Admission(options.queueBytesMax, (identity) => this.#processor.decided(identity))
     const decided = (partition: number) => this.#processor.position(partition)
     this.#writers = everyPartition(log).map(
-      (partition) => new PartitionWriter(partition, log, options.clock, decided),
+      (partition) => new PartitionWriter(partition, log, options.clock, decided, this.#reportHeld),
     )
     this.#ticker = new Ticker(options.clock, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
@@ -135,6 +135,8 @@ export class RequestPath {
       if (first?.certain) {
         // Its append failed: only after the log was read again is it known whether this is a retry or a first
         // attempt.
+        const { heldUp } = this
+        if (heldUp) throw heldUp
         await first.certain
         continue
       }
@@ -159,8 +161,11 @@ export class RequestPath {
   async #admit(identity: Identity, message: AdmittedRequest, until: Until): Promise<Reply | Enqueued> {
     this.closed.throwIfAborted()
     if (this.#processor.isFull(message.key)) throw keyFull(message.type, message.key)
+    const partition = partitionOf(message.key, this.#log.partitions)
+    const { heldUp } = this.#writers[partition]!
+    if (heldUp) throw heldUp
     const { outgoing, answer } = this.#admission.admit(identity, message, until)
-    this.write(partitionOf(message.key, this.#log.partitions), outgoing)
+    this.write(partition, outgoing)
     return answer
   }
 
@@ -337,13 +342,31 @@ export class RequestPath {
     // If an append fails while the engine closes, the next engine writes its events.
     if (writer.isFinishing) throw error
     // Reading may work where writing does not, for example on a disk that is read-only.
-    await writer.backOff()
+    await writer.backOff(error)
     await writer.persist(async () => {
       await this.#deriveTail({ decided: [...this.#processor.positions], partitions: [partition] })
       for (const outgoing of records) this.#settle(partition, outgoing)
       this.tick()
       writer.requeue(this.#missing(partition))
     })
+    // Finds out whether writing works again, also if nobody sends anything.
+    if (writer.heldUp && writer.isEmpty)
+      this.write(partition, { record: { kind: 'tick' }, bytes: encodeTick() })
+  }
+
+  readonly #reportHeld = (writer: PartitionWriter, why: HenceError | undefined): void => {
+    if (why === undefined) {
+      this.#report({ level: 'warning', code: 'writes-resumed', message: 'The log can be written again.' })
+      return
+    }
+    this.#report({ level: 'alarm', code: why.code, message: why.message })
+    for (const { record } of writer.takeRequests())
+      if (record.kind === 'request') this.#admission.refuse(record.identity, why)
+  }
+
+  /** Why requests are refused at present; undefined if they are taken. */
+  get heldUp(): HenceError | undefined {
+    return this.#writers.find(({ heldUp }) => heldUp)?.heldUp
   }
 
   /** The log was read again after the append of a record had failed. */

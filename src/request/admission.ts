@@ -171,6 +171,14 @@ export class Admission {
     })
   }
 
+  /** A request that was admitted is not appended: rejects its senders. */
+  refuse(identity: Identity, error: HenceError): void {
+    const entry = this.#inFlight.get(identity)
+    if (entry === undefined) return
+    this.#leave(entry)
+    for (const waiter of entry.waiters) waiter.reject(error)
+  }
+
   /** The log was read again: a request that it lacks may now be sent anew. */
   certain(identity: Identity): void {
     const entry = this.#inFlight.get(identity)

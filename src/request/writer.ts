@@ -31,6 +31,7 @@ export class PartitionWriter {
   readonly #log: Log
   readonly #clock: Clock
   readonly #decided: (partition: number) => number
+  readonly #held: (writer: PartitionWriter, why: HenceError | undefined) => void
   #queue: OutgoingRecord[] = []
   /** From `add` until `rest`. */
   #isBusy = false
@@ -38,12 +39,24 @@ export class PartitionWriter {
   #isFinishing = false
   /** How many appends have failed in a row. */
   #failures = 0
+  /** Why nothing can be written, from the second failure in a row until an append succeeds. */
+  #heldUp: HenceError | undefined
   #isStopped = false
   /** Ends the pause before the next attempt. */
   readonly #hurry = new AbortController()
 
-  /** @param decided returns the offset below which a partition has been derived */
-  constructor(partition: number, log: Log, clock: Clock, decided: (partition: number) => number) {
+  /**
+   * @param decided returns the offset below which a partition has been derived
+   * @param held called when writing is held up, and without a reason when it goes on
+   */
+  constructor(
+    partition: number,
+    log: Log,
+    clock: Clock,
+    decided: (partition: number) => number,
+    held: (writer: PartitionWriter, why: HenceError | undefined) => void,
+  ) {
+    this.#held = held
     this.partition = partition
     this.#decided = decided
     this.#log = log
@@ -92,12 +105,40 @@ export class PartitionWriter {
   /** An append has succeeded. */
   succeeded(): void {
     this.#failures = 0
+    if (this.#heldUp === undefined) return
+    this.#heldUp = undefined
+    this.#held(this, undefined)
+  }
+
+  /** Why nothing can be written at present; undefined if it can, as far as is known. */
+  get heldUp(): HenceError | undefined {
+    return this.#heldUp
+  }
+
+  /** Whether nothing is queued. */
+  get isEmpty(): boolean {
+    return this.#queue.length === 0
+  }
+
+  /** Takes the requests out of the queue: nobody should wait for a log that cannot be written. */
+  takeRequests(): readonly OutgoingRecord[] {
+    const requests = this.#queue.filter(({ record: { kind } }) => kind === 'request')
+    this.#queue = this.#queue.filter(({ record: { kind } }) => kind !== 'request')
+    return requests
+  }
+
+  #holdUp(cause: HenceError): void {
+    if (this.#heldUp !== undefined) return
+    this.#heldUp = heldUp(this.partition, cause)
+    this.#held(this, this.#heldUp)
   }
 
   /** After a failed append: waits before the next, longer each time in a row. `stop` and `finish` end it. */
-  async backOff(): Promise<void> {
+  async backOff(error: HenceError): Promise<void> {
     this.#failures++
-    if (this.#failures > 1) await pause(this.#clock, backoffMs(this.#failures - 1), this.#hurry.signal)
+    if (this.#failures === 1) return
+    this.#holdUp(error)
+    await pause(this.#clock, backoffMs(this.#failures - 1), this.#hurry.signal)
   }
 
   /** Repeats an attempt until it succeeds, or `stop` is called; throws errors that a retry cannot fix. */
@@ -107,6 +148,7 @@ export class PartitionWriter {
         return await attempt()
       } catch (error) {
         if (!isRetryable(error) || this.#isFinishing) throw error
+        this.#holdUp(error)
         await pause(this.#clock, backoffMs(failed), this.#hurry.signal)
       }
     }
@@ -150,6 +192,21 @@ export class PartitionWriter {
     }
     return this.#queue.splice(0, count)
   }
+}
+
+function heldUp(partition: number, cause: HenceError): HenceError {
+  return new HenceError(
+    'writes-held-up',
+    'retry',
+    `Nothing can be written to partition ${partition} of the log at present: ${firstSentence(cause.message)} Nothing of this request was written: ` +
+      'send it again a little later. Is the disk full, or read-only?',
+    { cause },
+  )
+}
+
+/** Without the advice, which is for the failed append itself. */
+function firstSentence(message: string): string {
+  return `${message.split('. ', 1)[0]!.replace(/\.$/, '')}.`
 }
 
 /** Whether sending the same again can succeed. */

@@ -39,6 +39,10 @@ export async function openLmdbStore(options: {
       noSubdir: false,
       encoding: 'string',
       maxDbs: collections.length + 1,
+      // A batch is one write; a commit of its own around it would have a promise that nobody gets.
+      eventTurnBatching: false,
+      // A commit is durable when it resolves. With a sync of its own, closing never ends after one that failed.
+      overlappingSync: false,
       readOnly,
     })
     const databases = new Map<string, Database<string, string>>()
@@ -140,21 +144,43 @@ class LmdbStore implements Store {
 
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
     // All puts within one batch, to any database of the environment, are one transaction.
-    await this.#root.batch(() => {
-      for (const [collection, entries] of changes) {
-        const database = databaseOf(this.#databases, collection)
-        for (const [key, value] of entries) {
-          if (value === undefined) database.remove(key)
-          else database.put(key, value as string) // The binding also takes the bytes of a string.
+    let last: Promise<boolean> | undefined
+    try {
+      await this.#root.batch(() => {
+        for (const [collection, entries] of changes) {
+          const database = databaseOf(this.#databases, collection)
+          for (const [key, value] of entries) {
+            // The binding also takes the bytes of a string.
+            const written = value === undefined ? database.remove(key) : database.put(key, value as string)
+            if (written !== last) handled(written)
+            last = written
+          }
         }
-      }
-    })
-    await this.#root.flushed
+      })
+      await this.#root.flushed
+    } catch (error) {
+      // The reason, in a promise of its own.
+      const { commitError } = error as { commitError?: Promise<never> }
+      handled(commitError)
+      throw await reasonOf(commitError, error)
+    }
   }
 
   close(): Promise<void> {
     return this.#root.close()
   }
+}
+
+/** Its rejection is that of the batch, which is handled; unhandled, it would end the process. */
+function handled(promise: Promise<unknown> | undefined): void {
+  promise?.catch?.(() => {})
+}
+
+/** The reason of a failed commit, if it comes at once. */
+async function reasonOf(commitError: Promise<never> | undefined, error: unknown): Promise<unknown> {
+  if (commitError === undefined) return error
+  const soon = new Promise((resolve) => setImmediate(() => resolve(error)))
+  return Promise.race([commitError.catch((reason) => reason), soon])
 }
 
 function databaseOf(databases: Databases, collection: string): Database<string, string> {

@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { Auditor } from '../../src/audit/auditor.ts'
 import { readHeads } from '../../src/audit/head-file.ts'
 import { checkReceipt } from '../../src/audit/receipt.ts'
@@ -11,28 +9,12 @@ import { systemClock } from '../../src/clock.ts'
 import type { HenceError } from '../../src/failure.ts'
 import { memoryLog } from '../../src/log/memory-log.ts'
 import type { Report } from '../../src/report.ts'
+import { smallDisk } from '../small-disk.ts'
 
 // A real file system of a few pages, filled to the brim.
 
-/** Mounts a small file system; undefined where this process may not. */
-async function smallDisk(t: TestContext): Promise<string | undefined> {
-  const folder = await mkdtemp(join(tmpdir(), 'hence-small-disk-'))
-  let isMounted = false
-  t.after(async () => {
-    if (isMounted) execFileSync('umount', [folder])
-    await rm(folder, { recursive: true, force: true })
-  })
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', folder], { stdio: 'ignore' })
-  } catch {
-    return undefined
-  }
-  isMounted = true
-  return folder
-}
-
 test('a full disk holds the signing up, and does not end it', async (t) => {
-  const disk = await smallDisk(t)
+  const disk = await smallDisk(t, 64)
   if (disk === undefined) return t.skip('this process may not mount a file system')
   const folder = join(disk, 'audit')
   const log = memoryLog()

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { bundleApp, createEngine, type HenceError } from 'hence'
+import type { Report } from '../../src/report.ts'
+import type poison from '../apps/poison.ts'
+import { smallDisk } from '../small-disk.ts'
+
+// A real file system, filled to the brim under a running engine.
+
+test('on a full disk requests are refused, reads go on, and writing goes on by itself once there is space', async (t) => {
+  const disk = await smallDisk(t, 4_096)
+  if (disk === undefined) return t.skip('this process may not mount a file system')
+  const app = await bundleApp<typeof poison>(new URL('../apps/poison.ts', import.meta.url))
+  const data = join(disk, 'data')
+  const reports: Report[] = []
+  const open = () =>
+    createEngine({ app, data, checkpointRows: 100, report: (report) => void reports.push(report) })
+  const engine = await open()
+  const accepted = new Set<string>()
+  const count = async (id: string): Promise<string> => {
+    try {
+      await engine.submit('count', { jar: id }, { requestId: id })
+      accepted.add(id)
+      return 'accepted'
+    } catch (error) {
+      return (error as HenceError).code
+    }
+  }
+  const many = (from: number) => Promise.all(Array.from({ length: 50 }, (_, i) => count(`jar-${from + i}`)))
+  await many(0)
+
+  const filling = join(disk, 'filling')
+  await writeFile(filling, Buffer.alloc(8 * 1024 * 1024)).catch(() => {})
+  const codes = new Set<string>()
+  let sent = 50
+  for (; !codes.has('writes-held-up'); sent += 50) for (const code of await many(sent)) codes.add(code)
+  assert.deepEqual([...codes].filter((code) => code !== 'accepted').sort(), [
+    'log-write-failed',
+    'writes-held-up',
+  ])
+  const health = await engine.health()
+  assert.equal(health.ready, false)
+  assert.equal(health.ready === false && health.code, 'writes-held-up')
+  assert.deepEqual(await engine.get('counts', ['jar-0']), { n: 1 })
+  const alarms = reports.filter(({ code }) => code === 'writes-held-up')
+  assert.equal(alarms.length, 1)
+
+  await rm(filling)
+  // Nobody sends anything meanwhile.
+  while (!(await engine.health()).ready) await new Promise(setImmediate)
+  assert.equal(reports.filter(({ code }) => code === 'writes-resumed').length, 1)
+  for (let from = 0; from < sent; from += 50) {
+    for (const code of await many(from)) assert.equal(code, 'accepted')
+  }
+  assert.equal(accepted.size, sent)
+  for (const id of accepted) assert.deepEqual(await engine.get('counts', [id]), { n: 1 })
+  const digest = await engine.digest()
+  await engine.close()
+  const reopened = await open()
+  assert.equal(await reopened.digest(), digest)
+
+  // A full disk does not keep it from closing either.
+  await writeFile(filling, Buffer.alloc(8 * 1024 * 1024)).catch(() => {})
+  for (let i = 0; i < 4; i++)
+    await reopened.submit('count', { jar: `last-${i}` }, { requestId: `last-${i}` }).catch(() => {})
+  await reopened.close()
+})
