@@ -41,7 +41,8 @@ export async function openLmdbStore(options: {
       maxDbs: collections.length + 1,
       // A batch is one write; a commit of its own around it would have a promise that nobody gets.
       eventTurnBatching: false,
-      // A commit is durable when it resolves. With a sync of its own, closing never ends after one that failed.
+      // A commit is durable when it resolves. With a sync of its own, closing never ends after one that
+      // failed.
       overlappingSync: false,
       readOnly,
     })
