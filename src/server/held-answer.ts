@@ -24,25 +24,32 @@ export function heldAnswer(
   // An answer beyond the share takes all of it.
   const counted = Math.min(bytes, limits.bodiesBytesPerCaller, limits.bodiesBytes)
   if (!held.take(principal, counted)) throw unread()
+  let isCounted = true
+  const release = () => {
+    if (isCounted) held.release(principal, counted)
+    isCounted = false
+  }
   activity.begin()
   return {
     ...answer,
     headers: { ...answer.headers, 'content-length': String(bytes) },
-    body: textStream(() => partsOf(body), {
+    body: textStream(() => partsOf(body, release), {
       stalledMs: limits.stalledMs,
       onEnd: () => {
-        held.release(principal, counted)
+        release()
         activity.end()
       },
     }),
   }
 }
 
-async function* partsOf(text: string): AsyncGenerator<string> {
+/** @param onLast called before the last part, behind which a client may send its next request at once */
+async function* partsOf(text: string, onLast: () => void): AsyncGenerator<string> {
   for (let start = 0; start < text.length; ) {
     let end = start + partLength
     // The halves of a surrogate pair stay together.
     if ((text.charCodeAt(end - 1) & 0xfc00) === 0xd800) end--
+    if (end >= text.length) onLast()
     yield text.slice(start, end)
     start = end
   }

@@ -153,6 +153,17 @@ test('answers that nobody has read count against the share of their caller', asy
   assert.equal(await bytes(), 0)
 })
 
+test('an answer beyond the share takes all of it', async (t) => {
+  const { say, engine } = await serveLoud(t)
+  await say(1, 900_000)
+  const limits = { bodiesBytesPerCaller: 100_000 }
+  const { call } = await serve(t, engine, callers, { limits })
+  for (let i = 0; i < 2; i++) {
+    const row = (await (await call('reader', '/tables/said/p0')).json()) as { value: { text: string } }
+    assert.equal(row.value.text.length, 900_000)
+  }
+})
+
 test('an answer whose client has left is given up', async (t) => {
   const { say, call, url } = await serveLoud(t)
   await say(1, 900_000)
