@@ -242,7 +242,7 @@ test(
         counts.done++
         promotionMs = performance.now() - startedAt
       } else {
-        assert.equal(error.code, 'derivation-too-long')
+        assert.equal(error.code, 'reprocess-failed')
         counts.failed++
         promotionMs *= 1.5
       }
