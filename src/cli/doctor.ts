@@ -36,7 +36,7 @@ async function examineData(options: ExamineOptions): Promise<number> {
   if (diagnosis === undefined) return exitCode.tryAgain
   const { directory, ok, findings, inUse, repairs } = diagnosis
   if (json) await print(JSON.stringify({ directory, ok, findings }))
-  else for (const finding of findings) await print(findingText(finding))
+  else for (const line of findings.flatMap(findingLines)) await print(line)
   if (!options.repair) return ok ? exitCode.ok : exitCode.operator
   if (!inUse) {
     for (const each of repairs) if (!(await agreed(each, yes))) return exitCode.operator
@@ -44,7 +44,7 @@ async function examineData(options: ExamineOptions): Promise<number> {
   const report = printReport(json === true)
   const after = await withProgress((work) => repair({ data, repairs, report, ...work }))
   if (after === undefined) return exitCode.tryAgain
-  for (const finding of after.findings) if (finding.level === 'wrong') note(findingText(finding))
+  for (const line of after.findings.filter(({ level }) => level === 'wrong').flatMap(findingLines)) note(line)
   if (!after.ok) return exitCode.operator
   note(paintError.good('Nothing is left that a start would refuse.'))
   return exitCode.ok
@@ -66,12 +66,12 @@ async function agreed(repair: Repair, yes: boolean): Promise<boolean> {
   }
 }
 
-function findingText({ level, message, todo }: Finding): string {
+function findingLines({ level, message, todo }: Finding): string[] {
   const sign = {
     fine: paint.good('✔'),
     warning: paint.warn('!'),
     mended: paint.warn('!'),
     wrong: paint.bad('✘'),
   }[level]
-  return `${sign} ${message}${todo === undefined ? '' : `\n  ${paint.strong('To do:')} ${todo}`}`
+  return [`${sign} ${message}`, ...(todo === undefined ? [] : [`  ${paint.strong('To do:')} ${todo}`])]
 }

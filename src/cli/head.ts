@@ -85,16 +85,14 @@ async function check(
   const proof = jsonIn(text)
   if (proof?.format === 'hence-consistency') {
     const grown = checkConsistency(key, earlier, proof)
-    await print(json ? JSON.stringify({ proven: true, ...grown }) : describe(grown))
+    await printGrowth(grown, json)
     return exitCode.ok
   }
   const later = headIn(text)
   const open = compareHeads(key, earlier, later)
   const known = { logId: later.logId, from: earlier.time, to: later.time }
   if (open.length === 0) {
-    await print(
-      json ? JSON.stringify({ proven: true, ...known, records: 0 }) : describe({ ...known, records: 0 }),
-    )
+    await printGrowth({ ...known, records: 0 }, json)
     return exitCode.ok
   }
   if (json) await print(JSON.stringify({ proven: false, ...known, partitions: open }))
@@ -122,10 +120,12 @@ function jsonIn(text: string): { readonly format?: unknown; readonly head?: unkn
   }
 }
 
-function describe({ logId, from, to, records }: Growth): string {
+async function printGrowth(grown: Growth, json: boolean | undefined): Promise<void> {
+  if (json) return print(JSON.stringify({ proven: true, ...grown }))
+  const { logId, from, to, records } = grown
   const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
-  return (
-    `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:\n` +
-    '  its key vouches that no record of the earlier head was changed.'
+  await print(
+    `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:`,
   )
+  await print('  its key vouches that no record of the earlier head was changed.')
 }

@@ -55,7 +55,8 @@ function checkCommand() {
           const key = readPublicKey(await readInput(options.key))
           const receipt = jsonValue(await readInput(path))
           const proven = checkReceipt(key, receipt)
-          await print(options.json ? JSON.stringify(fieldsOf(proven)) : describe(proven))
+          if (options.json) await print(JSON.stringify(fieldsOf(proven)))
+          else for (const line of describe(proven)) await print(line)
           return exitCode.ok
         },
       ),
@@ -76,7 +77,7 @@ function fieldsOf({ logId, partition, offset, record, headTime }: Proven) {
   }
 }
 
-function describe(proven: Proven): string {
+function describe(proven: Proven): string[] {
   const { token, provenBy, logId, ...fields } = fieldsOf(proven)
   const when = new Date(provenBy).toISOString()
   const what =
@@ -84,5 +85,8 @@ function describe(proven: Proven): string {
       ? `${paint.strong(fields.type)} ${JSON.stringify(fields.input)} ` +
         `${fields.requestId}${fields.principal === '' ? '' : ` by ${fields.principal}`}`
       : fields.kind
-  return `${paint.good('✔')} ${what}\n  was in log ${logId} at ${token} by ${when}: its key has signed that.`
+  return [
+    `${paint.good('✔')} ${what}`,
+    `  was in log ${logId} at ${token} by ${when}: its key has signed that.`,
+  ]
 }

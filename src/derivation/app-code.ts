@@ -68,10 +68,10 @@ export class AppCode {
   /** Takes the time of an act. An interruption leaves it under way. */
   #watched(derivation: Derivation, n: number, act: () => void): void {
     const record = this.#recordContext
-    const described = interrupted(derivation, n)
-    record.begins?.(described)
+    record.begins?.(interrupted(derivation, n))
     const since = elapsedMs()
-    record.underWay = { derivation: described, since }
+    // The key of a request is known only later.
+    record.underWay = { n, derivation, since }
     try {
       act()
     } finally {

@@ -57,7 +57,9 @@ export interface RecordContext {
   /** Called, while the time is taken, before each derivation that runs the app's code. */
   readonly begins: ((derivation: Interrupted) => void) | undefined
   /** Such a derivation that has begun and not ended, and when it began. */
-  underWay: { readonly derivation: Interrupted; readonly since: number } | undefined
+  underWay:
+    | { readonly n: number; readonly derivation: Omit<Interrupted, 'n'>; readonly since: number }
+    | undefined
   /** How many derivations of the record have begun. */
   attempts: number
   /** How long the longest of them took, in milliseconds, if the time was taken. */

@@ -3,7 +3,13 @@
 import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import type { Emission } from '../derivation/chain.ts'
-import { type DerivationContext, derivationContext, noRulings, recordContext } from '../derivation/context.ts'
+import {
+  type DerivationContext,
+  derivationContext,
+  noRulings,
+  type RecordContext,
+  recordContext,
+} from '../derivation/context.ts'
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
@@ -174,7 +180,7 @@ export class Processor {
    */
   interruption(): Interruption {
     const { partition, offset, underWay } = this.#recordContext
-    const interruption = new Interruption('derivation-too-long', underWay?.derivation)
+    const interruption = new Interruption('derivation-too-long', underWay && describe(underWay))
     interruption.at = { partition, offset }
     if (underWay !== undefined) interruption.ms = elapsedMs() - underWay.since
     return interruption
@@ -469,6 +475,12 @@ export class Processor {
     return { target, event }
   }
 }
+
+function describe({ n, derivation: { kind, type, key } }: UnderWay): Interrupted {
+  return { n, kind, type, key }
+}
+
+type UnderWay = NonNullable<RecordContext['underWay']>
 
 /** Sets timers off, and nothing else. */
 const tick: LogRecord = { kind: 'tick' }

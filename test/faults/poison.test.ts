@@ -67,7 +67,9 @@ for (const partitions of [1, 2, 8]) {
         const again = await engine.submit(type, input as never, { requestId: 'poison' })
         assert.deepEqual({ ...again, replayed: false }, { ...failed, replayed: false })
         const alarms = reports.filter(({ level }) => level === 'alarm')
-        assert.ok(alarms.some(({ code, message }) => code === 'derivation-ruled' && message.includes(type)))
+        assert.ok(
+          alarms.some(({ code, message }) => code === 'derivation-ruled' && message.includes(`${type} "a"`)),
+        )
         const digest = await engine.digest()
         await engine.close()
 
@@ -283,6 +285,8 @@ test('an operator rules a record out by hand, and never one that was decided', a
     const ruled = findings.filter(({ code }) => code === 'derivation-ruled')
     assert.equal(ruled.length, 1)
     assert.match(ruled[0]!.message, /it fills the heap/)
+    const shown = await hence(['doctor', '--data', data])
+    assert.match(shown.stdout, /^ {2}To do: If that code is in force/m)
 
     const again = await run(data, { type: 'count', id: 'count', input: { jar: 'b' } })
     const counted = String(again.lines.at(-1)!.token)
