@@ -150,7 +150,7 @@ const sayMs = 2_000
 class EarlyServer {
   readonly #options: ServeOptions
   #opening: Promise<StartingServer | undefined> | undefined
-  #server: StartingServer | undefined
+  readonly #server = new StartingServer()
   #saidAt = performance.now()
 
   constructor(options: ServeOptions) {
@@ -158,8 +158,8 @@ class EarlyServer {
   }
 
   progress(progress: { readonly derived: number; readonly of: number }): void {
+    this.#server.progress(progress)
     this.#opening ??= this.#open()
-    this.#server?.progress(progress)
     if (performance.now() - this.#saidAt < sayMs) return
     this.#saidAt = performance.now()
     note(`Starting: ${progress.derived} of ${progress.of} records are derived.`)
@@ -176,15 +176,13 @@ class EarlyServer {
 
   async #open(): Promise<StartingServer | undefined> {
     const { port, host } = this.#options
-    const server = new StartingServer()
     try {
-      await server.listen(port, host)
+      await this.#server.listen(port, host)
     } catch {
       // A predecessor may still have the port; `serve` waits for it.
       return undefined
     }
-    this.#server = server
-    return server
+    return this.#server
   }
 }
 

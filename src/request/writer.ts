@@ -21,6 +21,8 @@ const recordsPerAppendMax = 4_096
 const bytesPerAppendMax = 1024 * 1024
 const retryMsMin = 20
 const retryMsMax = 5_000
+/** After so many failures in a row nobody waits any more: about a tenth of a second. */
+const patience = 3
 
 /**
  * The queue before one partition of the log. Records that arrive while a batch is being fsynced gather for
@@ -39,7 +41,7 @@ export class PartitionWriter {
   #isFinishing = false
   /** How many appends have failed in a row. */
   #failures = 0
-  /** Why nothing can be written, from the second failure in a row until an append succeeds. */
+  /** Why nothing can be written, from some failures in a row until an append succeeds. */
   #heldUp: HenceError | undefined
   #isStopped = false
   /** Ends the pause before the next attempt. */
@@ -137,7 +139,7 @@ export class PartitionWriter {
   async backOff(error: HenceError): Promise<void> {
     this.#failures++
     if (this.#failures === 1) return
-    this.#holdUp(error)
+    if (this.#failures > patience) this.#holdUp(error)
     await pause(this.#clock, backoffMs(this.#failures - 1), this.#hurry.signal)
   }
 
@@ -148,7 +150,7 @@ export class PartitionWriter {
         return await attempt()
       } catch (error) {
         if (!isRetryable(error) || this.#isFinishing) throw error
-        this.#holdUp(error)
+        if (failed > patience) this.#holdUp(error)
         await pause(this.#clock, backoffMs(failed), this.#hurry.signal)
       }
     }

@@ -20,7 +20,7 @@ type Files = ReadonlyMap<string, Buffer>
 const bits = Number(process.env['HENCE_BITS'] ?? 1)
 const partitions = 2
 const logId = '00112233445566778899aabbccddeeff'
-const options = { directory: '/data', sealAfterMs: 60_000, report: () => {} }
+const options = { directory: '/data', segmentBytes: 600, sealAfterMs: 60_000, report: () => {} }
 
 interface Sample {
   readonly files: Files
@@ -33,7 +33,7 @@ interface Sample {
 /** Writes a log of several segments, closed or as a killed process leaves it. */
 async function sample(closed: boolean, newLogId = logId): Promise<Sample> {
   const disk = newDisk()
-  const log = await openFileLog({ ...options, disk, partitions, segmentBytes: 600, newLogId })
+  const log = await openFileLog({ ...options, disk, partitions, newLogId })
   const sent: string[][] = [[], []]
   const lastBatch = [0, 0]
   for (let index = 0; index < 9; index++) {

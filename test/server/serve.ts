@@ -40,7 +40,7 @@ export async function serveNotes(
   options: ServerOptions & {
     readonly partitions?: number
     readonly queueBytesMax?: number
-    /** Nothing becomes durable before this resolves. */
+    /** Nothing that is sent becomes durable before this resolves. */
     readonly held?: Promise<void>
   } = {},
 ): Promise<Served> {
@@ -48,10 +48,11 @@ export async function serveNotes(
   const reports: Report[] = []
   const report = (told: Report) => void reports.push(told)
   const data = memoryStorage({ partitions })
+  let isOpen = false
   if (held !== undefined) {
     const append = data.log.append.bind(data.log)
     data.log.append = async (...args) => {
-      await held
+      if (isOpen) await held
       return append(...args)
     }
   }
@@ -62,6 +63,7 @@ export async function serveNotes(
     audit: true,
     ...(queueBytesMax !== undefined && { queueBytesMax }),
   })
+  isOpen = true
   const { url, call, close } = await serve(t, engine, callers, { report, ...rest })
   return {
     engine,
