@@ -62,6 +62,8 @@ function open(): void {
   if (process.features.inspector && isMainThread) {
     thread = new Worker(threadCode, { eval: true, workerData: shared, execArgv: [], env: {} })
     thread.on('message', ended)
+    // Then there is no limit any more; the engine goes on.
+    thread.on('error', () => {})
     thread.unref()
   }
   port2.on('message', turn)
@@ -133,11 +135,17 @@ const look = () => {
   if (performance.now() - since < words[${limit}]) return
   if (Atomics.compareExchange(words, ${state}, ${running}, ${terminated}) !== ${running}) return
   const session = new Session()
-  session.connectToMainThread()
-  session.post('Runtime.terminateExecution', () => {
-    session.disconnect()
-    parentPort.postMessage(0)
-  })
+  try {
+    session.connectToMainThread()
+    session.post('Runtime.terminateExecution', () => {
+      session.disconnect()
+      parentPort.postMessage(0)
+    })
+  } catch (error) {
+    // Nothing was terminated, and the run must be able to end.
+    Atomics.store(words, ${state}, ${running})
+    throw error
+  }
 }
 const wake = () => { quiet = 0; timer ??= setInterval(look, ${lookMs}) }
 parentPort.on('message', wake)
