@@ -18,8 +18,8 @@ export function expandRequests(app: App): readonly Expansion[] {
 }
 
 const reason: JsonSchema = { type: 'string', minLength: 1 }
-/** With the other parts of its key it may have so many bytes, which no schema can say. */
-const systemId: JsonSchema = { ...reason, maxLength: keyBytesMax }
+/** Those that Hence makes have 36 characters. */
+const systemId: JsonSchema = { ...reason, maxLength: 255 }
 
 const operatorRequests: readonly Expansion[] = [
   {
@@ -111,7 +111,11 @@ function kindsOf(table: TableShape): readonly string[] {
 
 /** A part of a key in a path. All parts together may have so many bytes, which no schema can say. */
 function partOf(type: string): JsonSchema {
-  return type === 'string' ? { type, minLength: 1, maxLength: keyBytesMax } : { type }
+  if (type === 'string') return { type, minLength: 1, maxLength: keyBytesMax }
+  // Beyond these a double rounds whole numbers.
+  return type === 'number'
+    ? { type, minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER }
+    : { type }
 }
 
 /** The part of a Standard Schema that describes it as JSON Schema, where its library has that. */
