@@ -1,8 +1,8 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, hash, type KeyObject } from 'node:crypto'
-import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { readdir, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { HenceError } from '../failure.ts'
-import { realDisk } from '../log/file-log/disk.ts'
+import { realDisk, writeWhole } from '../log/file-log/disk.ts'
 
 /** The key that signs tree heads, in the folder `audit`. It is in no backup. */
 const privateName = 'key.pem'
@@ -133,18 +133,9 @@ function privateKeyOf(path: string, pem: string): KeyObject {
   }
 }
 
-/** Writes a file whole or not at all. */
+/** Writes a file, durably, whole or not at all; only the owner may read it. */
 async function writeNew(path: string, text: string): Promise<void> {
-  const unfinished = `${path}.unfinished`
-  await rm(unfinished, { force: true })
-  const file = await open(unfinished, 'wx', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await rename(unfinished, path)
+  await writeWhole(realDisk, path, Buffer.from(text), 'signing key')
   await realDisk.syncDirectory(dirname(path), 'signing key')
 }
 

@@ -6,7 +6,7 @@ import { rejectionNotReturned } from '../sandbox/from-outside.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import type { Deriving } from '../sandbox/realm-language.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
-import { elapsedMs, type Interrupted, Interruption, isStackOverflow } from '../sandbox/timed.ts'
+import { elapsedMs, Interruption, interrupted, isStackOverflow } from '../sandbox/timed.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 import type { Chain, Origin } from './chain.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
@@ -252,10 +252,6 @@ function throwSlip(deriving: Deriving, result: unknown): void {
   if (slip === undefined) return
   if (!isRejection(slip)) throw slip
   if (!isRejection(result)) throw rejectionNotReturned(slip.reason, 'made')
-}
-
-function interrupted({ kind, type, key }: Derivation, n: number): Interrupted {
-  return { n, kind, type, key }
 }
 
 /** Where a request stands in the log. */

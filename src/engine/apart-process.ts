@@ -3,15 +3,13 @@ import { writeSync } from 'node:fs'
 import { keptCode } from '../generation/codes.ts'
 import { Generation } from '../generation/generation.ts'
 import { openGrowingLog } from '../log/file-log/growing-log.ts'
+import { decidedTimes } from '../processor/limits.ts'
 import { replay } from '../processor/replay.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { Interruption } from '../sandbox/timed.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { kept, stateFolder } from '../storage/storage.ts'
 import type { ApartLine, ApartOptions } from './apart.ts'
-
-/** How many times the limit what comes before the record may take: it was derived before. */
-const decidedTimes = 10
 
 // The engine has ended.
 process.stdin.on('end', () => process.kill(process.pid, 'SIGKILL')).resume()

@@ -6,7 +6,7 @@ import { decodeRecord, encodeMark, encodeRuling, type Ruling } from '../log/reco
 import { recordsAt } from '../log/records-at.ts'
 import type { Applied } from '../processor/applied.ts'
 import { positionNumber } from '../processor/event-order.ts'
-import { cannotDerive, exceeded } from '../processor/limits.ts'
+import { cannotDerive, decidedTimes, exceeded } from '../processor/limits.ts'
 import { type ReplayLimits, replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
 import { Interruption } from '../sandbox/timed.ts'
@@ -17,11 +17,6 @@ import type { RunFile } from '../storage/run-file.ts'
  * one. A derivation that takes longer than that leaves a mark.
  */
 const suspectPart = 10
-/**
- * A record that was derived before may take this many times the limit, since this machine may be slower or
- * busy.
- */
-const decidedTimes = 10
 
 /** How long a group of records may take, in milliseconds, by the limit for one derivation. */
 export function suspectMs(derivationMs: number): number {

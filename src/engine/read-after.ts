@@ -1,5 +1,5 @@
 import { HenceError } from '../failure.ts'
-import type { Log } from '../log/log.ts'
+import { type Log, positionOf } from '../log/log.ts'
 import type { Processor } from '../processor/processor.ts'
 
 /**
@@ -13,9 +13,9 @@ export async function completed(
   settled: () => Promise<Processor>,
   closed: AbortSignal,
 ): Promise<void> {
-  const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
-  if (partition === undefined || offset === undefined || partition >= log.partitions)
-    throw unknownToken(token)
+  const position = positionOf(token, log.partitions)
+  if (position === undefined) throw unknownToken(token)
+  const { partition, offset } = position
   if ((await settled()).completion.isComplete(partition, offset)) return
   if (offset >= (await log.end(partition))) throw unknownToken(token)
   closed.throwIfAborted()

@@ -141,10 +141,6 @@ export class RequestPath {
         continue
       }
       if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
-      if (stored && stored.fingerprint === fingerprintOf({ type, input: sent.text })) {
-        const same = { type, input: sent.text }
-        return this.#admission.replay(identity, same, same, stored, until)
-      }
       if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
       return new Promise((resolve, reject) => {
         const done = (validated: ValidationResult) => {
@@ -169,13 +165,16 @@ export class RequestPath {
     return answer
   }
 
-  /** Answers a retry of a request that the log has, and whose input is not written as it was the first time. */
+  /** Answers a retry of a request that the log has. */
   async #replay(
     identity: Identity,
     sent: { readonly type: string; readonly input: string },
     stored: StoredOutcome,
     until: Until,
   ): Promise<Reply | Enqueued> {
+    // It is written as it was the first time, so the log need not be read.
+    if (stored.fingerprint === fingerprintOf(sent))
+      return this.#admission.replay(identity, sent, sent, stored, until)
     const { reader } = await this.settled()
     const { record } = await reader.request(stored.partition, stored.offset)
     await this.settled()

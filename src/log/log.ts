@@ -82,6 +82,13 @@ export interface Batch {
 /** The largest record a log takes, in bytes. */
 export const recordBytesMax = 16 * 1024 * 1024
 
+/** Reads a position like `0:1234`; undefined if it is none of a log with so many partitions. */
+export function positionOf(token: string, partitions: number): Position | undefined {
+  const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
+  if (partition === undefined || offset === undefined || partition >= partitions) return undefined
+  return { partition, offset }
+}
+
 /** The position of a record in a log. */
 export interface Position {
   readonly partition: number

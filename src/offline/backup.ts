@@ -109,7 +109,7 @@ async function copyData(
     // them.
     await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
     await copyFolder(from, to, (name) => name === 'keys.json')
-    // Whoever has the signing key can sign another history, so it is copied nowhere.
+    // With the signing key anybody could sign another history, so it is copied nowhere.
     await copyFolder(join(from, 'audit'), join(to, 'audit'), isPublicKey)
     if (key !== undefined || newKey === true) await giveKey(join(to, 'audit'), { file: key, isNew: newKey })
     return await verifyCopy(from, to, snapshot.id, work)

@@ -6,9 +6,9 @@ import { truncatePartition } from '../log/file-log/damage-truncation.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
 import { snapshotLog } from '../log/file-log/snapshot.ts'
 import type { Reporter } from '../report.ts'
-import { lockDirectory, lockHolderOf, nameOf } from '../storage/directory-lock.ts'
 import { fileExists } from '../storage/text-file.ts'
 import { type Diagnosis, doctor, readToDamage } from './doctor.ts'
+import { takeDirectory } from './exclusive.ts'
 import type { Repair } from './finding.ts'
 import type { LongWork } from './progress.ts'
 
@@ -32,9 +32,7 @@ export interface RepairOptions extends LongWork {
  */
 export async function repair(options: RepairOptions): Promise<Diagnosis> {
   const { data, repairs, report = () => {}, progress, signal } = options
-  const holder = await lockHolderOf(data)
-  if (holder !== undefined) throw inUse(data, nameOf(holder))
-  const lock = await lockDirectory(data)
+  const lock = await takeDirectory(data, 'repaired')
   try {
     for (const each of repairs) {
       signal?.throwIfAborted()
@@ -91,14 +89,6 @@ async function setAside(
 async function cutTornTails(data: string, report: Reporter): Promise<void> {
   const log = await openFileLog({ directory: data, clock: systemClock, report })
   await log.close()
-}
-
-function inUse(data: string, holder: string): HenceError {
-  return new HenceError(
-    'data-in-use',
-    'retry',
-    `${resolve(data)} is in use by ${holder}, so nothing was repaired. Stop that process first.`,
-  )
 }
 
 function outdated(data: string, partition: number): HenceError {

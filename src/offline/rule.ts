@@ -1,11 +1,10 @@
-import { resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
-import { snapshotLog } from '../log/file-log/snapshot.ts'
-import type { Log } from '../log/log.ts'
-import { decodeRecord, encodeRuling, type LogRecord, type Ruling } from '../log/record.ts'
-import { lockDirectory, lockHolderOf, nameOf } from '../storage/directory-lock.ts'
+import { type Log, positionOf } from '../log/log.ts'
+import { decodeRecord, encodeRuling, isAboutDerivation, type LogRecord, type Ruling } from '../log/record.ts'
+import { snapshotData } from './data-snapshot.ts'
+import { takeDirectory } from './exclusive.ts'
 import { versionInForce } from './version-in-force.ts'
 
 export interface RuleOptions {
@@ -34,18 +33,15 @@ export interface RuledRecord {
  *   `no-log` (change); `log-damaged` (operator)
  */
 export async function rule({ data, record: token, reason }: RuleOptions): Promise<RuledRecord> {
-  const holder = await lockHolderOf(data)
-  if (holder !== undefined) throw inUse(data, nameOf(holder))
-  const snapshot = await snapshotLog(data)
-  if (snapshot === undefined) throw noLog(data)
-  const version = await versionInForce(data, snapshot)
-  const lock = await lockDirectory(data)
+  const snapshot = await snapshotData(data)
+  const lock = await takeDirectory(data, 'ruled out')
   let log: Log | undefined
   try {
+    const version = await versionInForce(data, snapshot)
     log = await openFileLog({ directory: data, clock: systemClock, report: () => {} })
-    const [, partition, offset] = /^(\d{1,4}):(\d{1,16})$/.exec(token)?.map(Number) ?? []
-    if (partition === undefined || offset === undefined || partition >= log.partitions)
-      throw unknownRecord(token)
+    const position = positionOf(token, log.partitions)
+    if (position === undefined) throw unknownRecord(token)
+    const { partition, offset } = position
     if (offset >= (await log.end(partition))) throw unknownRecord(token)
     const found = await examine(log, partition, offset)
     const { kind } = found
@@ -78,6 +74,7 @@ async function examine(log: Log, partition: number, offset: number): Promise<Log
     if (batch.decided > offset)
       throw refused(token, 'it was derived before, and its outcome may have been sent')
     for (const bytes of batch.records) {
+      if (!isAboutDerivation(bytes)) continue
       const later = decodeRecord(bytes)
       if (later.kind === 'mark' && later.mark.offset === offset)
         throw refused(
@@ -104,21 +101,5 @@ function unknownRecord(token: string): HenceError {
     'change',
     `The log has no record ${JSON.stringify(token)}. Give a position as in 0:1234; alarms and \`hence log ` +
       `cat\` show positions.`,
-  )
-}
-
-function noLog(data: string): HenceError {
-  return new HenceError(
-    'no-log',
-    'change',
-    `There is no log in ${resolve(data)}. Give the data directory of an app.`,
-  )
-}
-
-function inUse(data: string, holder: string): HenceError {
-  return new HenceError(
-    'data-in-use',
-    'retry',
-    `${resolve(data)} is in use by ${holder}, so nothing was ruled out. Stop that process first.`,
   )
 }

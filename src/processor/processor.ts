@@ -3,13 +3,7 @@
 import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/judge.ts'
 import type { Emission } from '../derivation/chain.ts'
-import {
-  type DerivationContext,
-  derivationContext,
-  noRulings,
-  type RecordContext,
-  recordContext,
-} from '../derivation/context.ts'
+import { type DerivationContext, derivationContext, noRulings, recordContext } from '../derivation/context.ts'
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
@@ -22,7 +16,7 @@ import type { Link } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
 import type { ControlRecord, EventRecord, LogRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
-import { elapsedMs, type Interrupted, Interruption } from '../sandbox/timed.ts'
+import { elapsedMs, type Interrupted, Interruption, interrupted } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
 import type { State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
@@ -180,7 +174,10 @@ export class Processor {
    */
   interruption(): Interruption {
     const { partition, offset, underWay } = this.#recordContext
-    const interruption = new Interruption('derivation-too-long', underWay && describe(underWay))
+    const interruption = new Interruption(
+      'derivation-too-long',
+      underWay && interrupted(underWay.derivation, underWay.n),
+    )
     interruption.at = { partition, offset }
     if (underWay !== undefined) interruption.ms = elapsedMs() - underWay.since
     return interruption
@@ -475,12 +472,6 @@ export class Processor {
     return { target, event }
   }
 }
-
-function describe({ n, derivation: { kind, type, key } }: UnderWay): Interrupted {
-  return { n, kind, type, key }
-}
-
-type UnderWay = NonNullable<RecordContext['underWay']>
 
 /** Sets timers off, and nothing else. */
 const tick: LogRecord = { kind: 'tick' }

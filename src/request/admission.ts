@@ -187,10 +187,7 @@ export class Admission {
 
   /** Rejects all senders. */
   abandon(error: HenceError): void {
-    for (const entry of this.#inFlight.values()) {
-      this.#leave(entry)
-      for (const waiter of entry.waiters) waiter.reject(error)
-    }
+    for (const identity of this.#inFlight.keys()) this.refuse(identity, error)
   }
 
   #answer(

@@ -11,6 +11,11 @@ export interface Interrupted {
   readonly key: string
 }
 
+/** Describes a derivation, as it stands now: the key of a request is known only while it is derived. */
+export function interrupted({ kind, type, key }: Omit<Interrupted, 'n'>, n: number): Interrupted {
+  return { n, kind, type, key }
+}
+
 /**
  * A derivation was interrupted because it took too long or overflowed the stack. It may have been inside any
  * statement, even of Hence's own code, so nothing in memory that it could change may be used any more. This

@@ -10,7 +10,7 @@ import { createEngine } from 'hence'
 import type poison from '../apps/poison.ts'
 import { Running } from '../hence-process.ts'
 
-// A start that derives for seconds: it listens at once, says how far it is, and stops when told.
+// A start that derives for seconds: it listens at once, says how far it is, and stops on SIGTERM.
 
 const app = fileURLToPath(import.meta.resolve('../apps/poison.ts'))
 

@@ -1,0 +1,18 @@
+import { resolve } from 'node:path'
+import { HenceError } from '../failure.ts'
+import { type DirectoryLock, lockDirectory, lockHolderOf, nameOf } from '../storage/directory-lock.ts'
+
+/**
+ * Takes a data directory for work that no process may run beside.
+ * @param done completes "nothing was …"
+ * @throws HenceError `data-in-use` (retry)
+ */
+export async function takeDirectory(data: string, done: string): Promise<DirectoryLock> {
+  const holder = await lockHolderOf(data)
+  if (holder === undefined) return lockDirectory(data)
+  throw new HenceError(
+    'data-in-use',
+    'retry',
+    `${resolve(data)} is in use by ${nameOf(holder)}, so nothing was ${done}. Stop that process first.`,
+  )
+}
