@@ -20,7 +20,7 @@ import type { IndexOf, KeyPart, Query, Row } from './table.ts'
 export interface Service<A extends App> {
   /**
    * Sends a request; resolves when it is durable and decided. Sent again with the same id, it is not derived
-   * again: every reply has the first outcome.
+   * again: every reply has the first outcome, with `corrected` beside it if promoted code decides otherwise.
    */
   submit<N extends RequestName<A>>(
     type: N,
@@ -65,6 +65,8 @@ export type Reply<Value = unknown, Reason extends string = string> = Outcome<Val
   readonly token: string
   /** Whether this was a retry; the outcome is the first one. */
   readonly replayed: boolean
+  /** Only of a retry: the outcome by the code that was promoted since, if it differs from the first one. */
+  readonly corrected?: Outcome
 }
 
 /** A request that is durable and may be undecided. */

@@ -1,9 +1,9 @@
-import type { Outcome } from '../app/index.ts'
 import type { Story, StoryChange, StoryCorrection } from '../query/story.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
+import { outcomeText, valueText } from './terminal/outcome-text.ts'
 import { note, paint, print } from './terminal/output.ts'
 
 /** `hence explain`: shows the whole story of a request. */
@@ -74,17 +74,6 @@ function tree(story: Story): string[] {
   return [root.text, ...drawn(root.branches)]
 }
 
-function outcomeText(outcome: Outcome | undefined): string {
-  if (outcome === undefined) return 'not decided yet'
-  const text =
-    outcome.status === 'accepted'
-      ? `${paint.good('accepted')} ${valueText(outcome.value)}`
-      : outcome.status === 'rejected'
-        ? `${paint.warn('rejected')} ${outcome.reason} ${valueText(outcome.details)}`
-        : `${paint.bad('failed')} ${outcome.code}: ${outcome.message}`
-  return text.trimEnd()
-}
-
 /** The correction, and below it who approved it, when, and on which diff. */
 function correctionBranch(correction: StoryCorrection): Branch {
   const { number, at, generation, version, principal, requestId, diff, note } = correction.promotion
@@ -118,8 +107,4 @@ export function changeText({ table, key, before, after }: StoryChange): string {
   if (before === undefined) return `${paint.good('+')} ${row} ${JSON.stringify(after)}`
   if (after === undefined) return `${paint.bad('-')} ${row} ${JSON.stringify(before)}`
   return `${paint.warn('~')} ${row} ${JSON.stringify(before)} → ${JSON.stringify(after)}`
-}
-
-function valueText(value: unknown): string {
-  return value === undefined || value === null ? '' : JSON.stringify(value)
 }

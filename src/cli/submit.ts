@@ -1,10 +1,12 @@
 import { text } from 'node:stream/consumers'
 import { InvalidArgumentError } from 'commander'
 import { v7 } from 'uuid'
+import type { Outcome, Reply } from '../app/index.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, jsonValue, runs } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
+import { outcomeText } from './terminal/outcome-text.ts'
 import { note, paint, print } from './terminal/output.ts'
 
 /** `hence submit`: sends one request. */
@@ -44,24 +46,10 @@ interface SubmitCommandOptions extends ServiceOptions {
   readonly id?: string
 }
 
-interface Decided {
-  readonly status: string
-  readonly replayed: boolean
-  readonly token: string
-  readonly value?: unknown
-  readonly reason?: string
-  readonly details?: unknown
-  readonly code?: string
-  readonly message?: string
-}
-
-function describe({ status, value, reason, details, code, message, token, replayed }: Decided): string {
-  const json = (each: unknown) => (each === undefined || each === null ? '' : ` ${JSON.stringify(each)}`)
-  const outcome =
-    status === 'accepted'
-      ? `${paint.good('accepted')}${json(value)}`
-      : status === 'rejected'
-        ? `${paint.warn('rejected')} ${reason}${json(details)}`
-        : `${paint.bad('failed')} ${code}: ${message}`
-  return `${outcome} ${paint.faint(`at ${token}${replayed ? ', decided before' : ''}`)}`
+function describe(reply: Reply): string {
+  const { token, replayed, corrected } = reply
+  const first = `${outcomeText(reply as Outcome)} ${paint.faint(`at ${token}${replayed ? ', decided before' : ''}`)}`
+  return corrected === undefined
+    ? first
+    : `${first}\n${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`
 }

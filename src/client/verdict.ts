@@ -1,4 +1,4 @@
-import type { Enqueued, Reply } from '../app/index.ts'
+import type { Enqueued, Outcome, Reply } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import { type HttpAnswer, notUnderstood, problemOf } from './exchange.ts'
 
@@ -35,7 +35,12 @@ export function verdictOf(
   const { token, replayed } = body
   // The id is compared so that an answer to another request, or one from a cache, does not count.
   const ours = typeof token === 'string' && isId(body['requestId'], requestId)
-  const common = { requestId, token: token as string, replayed: replayed === true }
+  const common = {
+    requestId,
+    token: token as string,
+    replayed: replayed === true,
+    ...(isOutcome(body['corrected']) && { corrected: body['corrected'] }),
+  }
   if (status === 200 && ours && body['status'] === 'accepted') {
     return { kind: 'done', result: { status: 'accepted', value: body['value'], ...common } }
   }
@@ -92,6 +97,11 @@ function outcomeOf(answer: HttpAnswer, body: Fields, common: Omit<Reply, 'status
 
 function again(answer: HttpAnswer): Verdict {
   return { kind: 'again', error: notUnderstood(answer), taken: 'perhaps' }
+}
+
+function isOutcome(value: unknown): value is Outcome {
+  const { status } = fieldsOf(value)
+  return status === 'accepted' || status === 'rejected' || status === 'failed'
 }
 
 /** UUIDs are the same in either case. */

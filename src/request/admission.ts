@@ -199,7 +199,9 @@ export class Admission {
   ): Reply | Enqueued {
     this.replies[replayed ? 'replayed' : outcome.status]++
     const enqueued = enqueuedAt(identity, stored)
-    return until === 'durable' ? enqueued : { ...outcome, ...enqueued, replayed }
+    if (until === 'durable') return enqueued
+    const { corrected } = stored
+    return { ...outcome, ...enqueued, replayed, ...(corrected && { corrected }) }
   }
 
   #leave(entry: InFlight): void {

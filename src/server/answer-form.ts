@@ -23,6 +23,12 @@ export function plain(description: string): AnswerForm {
   return { description, content: { 'text/plain': text } }
 }
 
+const outcome = object({ status: oneOf('accepted', 'rejected', 'failed') })
+const correctedOutcome = {
+  ...outcome,
+  description: 'The outcome by the live code, if it differs from the first.',
+}
+
 export const accepted: AnswerForm = {
   description: 'Accepted. `replayed`: the request had arrived before.',
   headers: { 'Hence-Token': text, 'Hence-Outcome': text, 'Idempotent-Replayed': { const: 'true' } },
@@ -33,6 +39,7 @@ export const accepted: AnswerForm = {
       value: anything,
       token: text,
       replayed: { type: 'boolean' },
+      'corrected?': correctedOutcome,
     }),
   },
 }
@@ -66,9 +73,9 @@ export const problem = object({
   'requestId?': text,
   'token?': text,
   'replayed?': { type: 'boolean' },
+  'corrected?': correctedOutcome,
 })
 
-const outcome = object({ status: oneOf('accepted', 'rejected', 'failed') })
 const objects = list(object({}))
 
 export const story = object({
@@ -79,7 +86,7 @@ export const story = object({
   token: text,
   at: time,
   'outcome?': { ...outcome, description: 'The first outcome; left out while the request is undecided.' },
-  'corrected?': { ...outcome, description: 'The outcome by the live code, if it differs from the first.' },
+  'corrected?': correctedOutcome,
   steps: list(
     object({
       token: text,

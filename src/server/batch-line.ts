@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import type { Outcome } from '../app/index.ts'
 import { HenceError, shown } from '../failure.ts'
 import { parseStrict, textOf } from '../json.ts'
 import type { Access } from './access.ts'
@@ -13,6 +14,7 @@ type LineAnswer = { readonly requestId: string | undefined } & (
       readonly value: unknown
       readonly token: string
       readonly replayed: boolean
+      readonly corrected: Outcome | undefined
     }
   | { readonly status: 'problem'; readonly problem: Problem }
 )
@@ -38,8 +40,8 @@ export async function decide(
         if (reply.status !== 'accepted') {
           return { requestId: reply.requestId, status: 'problem', problem: problemOfOutcome(reply) }
         }
-        const { status, value, token, replayed } = reply
-        return { requestId: reply.requestId, status, value, token, replayed }
+        const { status, value, token, replayed, corrected } = reply
+        return { requestId: reply.requestId, status, value, token, replayed, corrected }
       } catch (error) {
         if (!(error instanceof HenceError && error.code === 'overloaded') || closing.aborted) throw error
         // Once the line before is decided there is room again; if there is none, other callers fill the

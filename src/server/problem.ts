@@ -74,8 +74,8 @@ export function problemOf(error: HenceError): Problem {
 export function problemOfOutcome(
   reply: Extract<Reply, { status: 'rejected' | 'failed' }>,
 ): Problem & { readonly outcome: string } {
-  const { requestId, token, replayed } = reply
-  const more = { outcome: reply.status, requestId, token, replayed }
+  const { requestId, token, replayed, corrected } = reply
+  const more = { outcome: reply.status, requestId, token, replayed, ...(corrected && { corrected }) }
   if (reply.status === 'failed') {
     return { ...problemFor(reply.code, 'change', 500, reply.message), ...more }
   }

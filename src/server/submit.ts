@@ -55,11 +55,11 @@ function replyAnswer(reply: Reply): Answer {
     ? { 'hence-token': token, 'hence-outcome': reply.status, 'idempotent-replayed': 'true' }
     : { 'hence-token': token, 'hence-outcome': reply.status }
   if (reply.status !== 'accepted') return problemAnswer(problemOfOutcome(reply), headers)
-  const { requestId, status, value } = reply
+  const { requestId, status, value, corrected } = reply
   return {
     status: 200,
     headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers },
-    body: JSON.stringify({ requestId, status, value, token, replayed }),
+    body: JSON.stringify({ requestId, status, value, token, replayed, corrected }),
   }
 }
 
