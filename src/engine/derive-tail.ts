@@ -131,7 +131,7 @@ function limitsOf(
       async derived(partition, offset, ms) {
         if (ms < suspectMs(derivationMs)) return
         const bytes = encodeMark({ offset, ms: Math.round(ms) })
-        await log.append(partition, [bytes], decided[partition])
+        await log.append(partition, [bytes])
         live().processor.rulings.note(partition, bytes)
         report({
           level: 'warning',
@@ -216,7 +216,7 @@ async function respond(
     message: messageOf(code, derivationMs),
   }
   const bytes = encodeRuling(ruling)
-  await log.append(partition, [bytes], decided[partition])
+  await log.append(partition, [bytes])
   report({
     level: 'alarm',
     code: 'derivation-ruled',

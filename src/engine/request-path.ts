@@ -91,9 +91,8 @@ export class RequestPath {
     this.#windowMs = options.windowMs
     this.#missingCorrections = given.missingCorrections
     this.#admission = new Admission(options.queueBytesMax, (identity) => this.#processor.decided(identity))
-    const decided = (partition: number) => this.#processor.position(partition)
     this.#writers = everyPartition(log).map(
-      (partition) => new PartitionWriter(partition, log, options.clock, decided, this.#reportHeld),
+      (partition) => new PartitionWriter(partition, log, options.clock, this.#reportHeld),
     )
     this.#ticker = new Ticker(options.clock, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
@@ -267,6 +266,7 @@ export class RequestPath {
 
   /** Records of a batch were applied, and their results passed on. */
   #applied(partition: number, records: readonly OutgoingRecord[]): void {
+    this.#log.derived?.(partition, this.#processor.position(partition))
     for (const { record } of records) {
       if (record.kind === 'result') this.delivery.ended(record.effect)
       else if (record.kind === 'tick') this.#ticker.applied(partition)
@@ -303,7 +303,10 @@ export class RequestPath {
     this.#startOver(this.#writers[0]!).catch((error) => this.halt(error))
   }
 
-  #deriveTail(options: Parameters<typeof deriveTail>[1], given: Partial<TailHost> = {}): Promise<number> {
+  async #deriveTail(
+    options: Parameters<typeof deriveTail>[1],
+    given: Partial<TailHost> = {},
+  ): Promise<number> {
     const host = {
       log: this.#log,
       live: () => this.#live,
@@ -312,7 +315,10 @@ export class RequestPath {
       passOn: this.#passOn,
       ...given,
     }
-    return deriveTail(host, options)
+    const count = await deriveTail(host, options)
+    for (const [partition, position] of this.#processor.positions.entries())
+      this.#log.derived?.(partition, position)
+    return count
   }
 
   /** Answers the senders of decided requests, and passes on events, effects and changes. */
@@ -439,14 +445,12 @@ export class RequestPath {
    */
   async start(given: Pick<TailHost, 'run' | 'deriveApart'>, options: StartWatch): Promise<number> {
     const { signal } = options
-    const { rulings, positions } = this.#processor
+    const decided: number[] = []
     let count = 0
-    for (const [partition, position] of positions.entries()) {
-      const end = await this.#log.end(partition)
-      count += Math.max(0, end - position)
-      await rulings.search(this.#log, partition, position, end)
+    for (const [partition, position] of this.#processor.positions.entries()) {
+      count += Math.max(0, (await this.#log.end(partition)) - position)
+      decided.push((await this.#log.decided?.(partition)) ?? 0)
     }
-    const decided = positions.map((_, partition) => rulings.decided(partition))
     const passOn = (applied: Applied) => this.#reportFailures(applied)
     const rest = startPause(count, { ...options, clock: this.#clock })
     const pause = (derived: number) => rest(derived) ?? this.checkpointer.saveIfDue()

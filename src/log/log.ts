@@ -28,11 +28,16 @@ export interface Log {
   readonly partitions: number
   /**
    * Appends records, at least one, to a partition; resolves when they are durable.
-   * @param decided all records of the partition below this offset were derived, and their outcomes may have
-   *   been sent; default: what an earlier append said. It never goes back
    * @throws HenceError `log-write-failed` (retry), `log-closed` (retry), `record-too-large` (change)
    */
-  append(partition: number, records: readonly Uint8Array[], decided?: number): Promise<Appended>
+  append(partition: number, records: readonly Uint8Array[]): Promise<Appended>
+  /**
+   * All records of the partition below an offset were derived, and their outcomes may have been sent. The log
+   * keeps this with what it writes next, and soon after the last append in any case. It never goes back.
+   */
+  derived?(partition: number, offset: number): void
+  /** Returns the offset that was last kept by `derived`; a log without this method keeps none. */
+  decided?(partition: number): Promise<number>
   /**
    * Reads the durable records from an offset on, in order, up to the end of the log when the reading gets
    * there. The first batch may begin before `from`, never after it.
@@ -69,8 +74,6 @@ export interface Batch {
   readonly offset: number
   /** Log time of all its records, in milliseconds since 1970. */
   readonly time: number
-  /** All records of the partition below this offset had been derived when the batch was written. */
-  readonly decided: number
   /**
    * The hash that covers everything in the partition before the batch, 32 bytes, if the log is a chain of
    * hashes.

@@ -23,22 +23,23 @@ class MemoryLog implements Log {
   readonly partitions: number
   readonly #time: LogTime
   readonly #batches: Batch[][]
+  readonly #decided: number[]
   #closed = false
 
   constructor(id: string, partitions: number, time: LogTime) {
     this.id = id
     this.partitions = partitions
     this.#time = time
+    this.#decided = new Array(partitions).fill(0)
     this.#batches = Array.from({ length: partitions }, () => [])
   }
 
-  async append(partition: number, records: readonly Uint8Array[], decided = 0): Promise<Appended> {
+  async append(partition: number, records: readonly Uint8Array[]): Promise<Appended> {
     const batches = this.#open(partition)
     checkRecords(records)
     const batch = {
       offset: endOf(batches),
       time: this.#time.now(),
-      decided: Math.max(decided, batches.at(-1)?.decided ?? 0),
       records: records.map((record) => Buffer.from(record)),
     }
     batches.push(batch)
@@ -52,6 +53,15 @@ class MemoryLog implements Log {
       yield batches[index]!
       this.#open(partition)
     }
+  }
+
+  derived(partition: number, offset: number): void {
+    this.#decided[partition] = Math.max(this.#decided[partition]!, offset)
+  }
+
+  async decided(partition: number): Promise<number> {
+    this.#open(partition)
+    return this.#decided[partition]!
   }
 
   async end(partition: number): Promise<number> {

@@ -67,12 +67,12 @@ export async function rule({ data, record: token, reason }: RuleOptions): Promis
 
 /** Reads the record, and makes sure that it may be ruled on. */
 async function examine(log: Log, partition: number, offset: number): Promise<LogRecord> {
+  const token = `${partition}:${offset}`
+  if ((await log.decided!(partition)) > offset)
+    throw refused(token, 'it was derived before, and its outcome may have been sent')
   let record: LogRecord | undefined
   for await (const batch of log.read(partition, offset)) {
     record ??= decodeRecord(batch.records[offset - batch.offset]!)
-    const token = `${partition}:${offset}`
-    if (batch.decided > offset)
-      throw refused(token, 'it was derived before, and its outcome may have been sent')
     for (const bytes of batch.records) {
       if (!isAboutDerivation(bytes)) continue
       const later = decodeRecord(bytes)

@@ -23,8 +23,8 @@ export function shadowLog(
   return {
     id,
     partitions,
-    async append(partition, records, decided = 0) {
-      const { offset, time } = await tail.append(partition, records, Math.max(0, decided - ends[partition]!))
+    async append(partition, records) {
+      const { offset, time } = await tail.append(partition, records)
       return { offset: ends[partition]! + offset, time }
     },
     async *read(partition, from): AsyncGenerator<Batch> {
@@ -36,7 +36,7 @@ export function shadowLog(
         }
       }
       for await (const batch of tail.read(partition, Math.max(0, from - end))) {
-        yield { ...batch, offset: end + batch.offset, decided: end + batch.decided }
+        yield { ...batch, offset: end + batch.offset }
       }
     },
     end: async (partition) => ends[partition]! + (await tail.end(partition)),

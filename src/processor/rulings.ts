@@ -4,19 +4,16 @@ import { decodeRecord, isAboutDerivation, type Ruling } from '../log/record.ts'
 import { positionNumber } from './event-order.ts'
 
 /**
- * The facts that the log holds about deriving the records ahead: rulings, marks, and how far each partition
- * had been derived. A ruling comes after its record, so the log is searched ahead before anything is derived.
+ * The facts that the log holds about deriving the records ahead: rulings and marks. A ruling comes after its record, so the log is searched ahead before anything is derived.
  */
 export class Rulings {
   /** By the position of the record. */
   readonly #rulings = new Map<number, Ruling[]>()
   readonly #marked = new Set<number>()
-  readonly #decided: number[]
   /** By partition: the offset up to which the log was searched. */
   readonly #searched: number[]
 
   constructor(partitions: number) {
-    this.#decided = new Array(partitions).fill(0)
     this.#searched = new Array(partitions).fill(0)
   }
 
@@ -24,8 +21,7 @@ export class Rulings {
   async search(log: Log, partition: number, position: number, to: number): Promise<void> {
     const from = Math.max(position, this.#searched[partition]!)
     if (from >= to) return
-    for await (const { offset, records, decided } of log.read(partition, from)) {
-      this.#decided[partition] = Math.max(this.#decided[partition]!, decided)
+    for await (const { offset, records } of log.read(partition, from)) {
       for (const [i, bytes] of records.entries())
         if (isAboutDerivation(bytes) && offset + i >= from) this.note(partition, bytes)
       this.#searched[partition] = offset + records.length
@@ -47,11 +43,6 @@ export class Rulings {
     if (this.#rulings.size === 0) return noRulings
     const found = this.#rulings.get(positionNumber(partition, offset))
     return found === undefined ? noRulings : found.filter((ruling) => ruling.version === version)
-  }
-
-  /** All records of a partition below this offset had been derived when the log was last written. */
-  decided(partition: number): number {
-    return this.#decided[partition]!
   }
 
   /** Whether the derivation of a record took long but ended. */

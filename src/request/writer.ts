@@ -32,7 +32,6 @@ export class PartitionWriter {
   readonly partition: number
   readonly #log: Log
   readonly #clock: Clock
-  readonly #decided: (partition: number) => number
   readonly #held: (writer: PartitionWriter, why: HenceError | undefined) => void
   #queue: OutgoingRecord[] = []
   /** From `add` until `rest`. */
@@ -48,19 +47,16 @@ export class PartitionWriter {
   readonly #hurry = new AbortController()
 
   /**
-   * @param decided returns the offset below which a partition has been derived
    * @param held called when writing is held up, and without a reason when it goes on
    */
   constructor(
     partition: number,
     log: Log,
     clock: Clock,
-    decided: (partition: number) => number,
     held: (writer: PartitionWriter, why: HenceError | undefined) => void,
   ) {
     this.#held = held
     this.partition = partition
-    this.#decided = decided
     this.#log = log
     this.#clock = clock
   }
@@ -80,7 +76,6 @@ export class PartitionWriter {
     const durable = this.#log.append(
       this.partition,
       records.map(({ bytes }) => bytes),
-      this.#decided(this.partition),
     )
     // The promise is awaited later: an earlier rejection must not count as unhandled.
     durable.catch(() => {})

@@ -1,6 +1,6 @@
 /**
  * An engine with little memory. It submits the requests it is given, prints a line for each reply and alarm,
- * and exits.
+ * and exits; with the word `stay` it stays until it is killed.
  */
 import { createEngine } from 'hence'
 import type poison from '../apps/poison.ts'
@@ -16,10 +16,13 @@ const engine = await createEngine<typeof poison>({
 })
 say({ ready: await engine.digest() })
 await Promise.all(
-  requests.map(async (text) => {
-    const { type, input, id } = JSON.parse(text)
-    const { status, token, ...rest } = await engine.submit(type, input as never, { requestId: id })
-    say({ id, status, ...('code' in rest && { code: rest.code }), token })
-  }),
+  requests
+    .filter((text) => text !== 'stay')
+    .map(async (text) => {
+      const { type, input, id } = JSON.parse(text)
+      const { status, token, ...rest } = await engine.submit(type, input as never, { requestId: id })
+      say({ id, status, ...('code' in rest && { code: rest.code }), token })
+    }),
 )
-await engine.close()
+if (requests.includes('stay')) process.stdin.resume()
+else await engine.close()

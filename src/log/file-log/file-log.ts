@@ -109,16 +109,24 @@ class OpenFileLog implements FileLog {
     this.#checkMeta = checkMeta
   }
 
-  async append(partition: number, records: readonly Uint8Array[], decided = 0): Promise<Appended> {
-    return this.#open(partition).append(records, decided)
+  async append(partition: number, records: readonly Uint8Array[]): Promise<Appended> {
+    return this.#open(partition).append(records)
   }
 
   async *read(partition: number, from: number): AsyncGenerator<Batch> {
     yield* this.#open(partition).read(from)
   }
 
+  derived(partition: number, offset: number): void {
+    if (!this.#closed) this.#open(partition).derived(offset)
+  }
+
+  async decided(partition: number): Promise<number> {
+    return (await this.#open(partition).tip()).decided
+  }
+
   async end(partition: number): Promise<number> {
-    return this.#open(partition).end()
+    return (await this.#open(partition).tip()).offset
   }
 
   async check(): Promise<void> {

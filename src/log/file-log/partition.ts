@@ -40,7 +40,6 @@ interface PartitionOptions {
 /** An append that waits for its group commit. */
 interface Waiting {
   readonly records: readonly Uint8Array[]
-  readonly decided: number
   readonly bytes: number
   readonly resolve: (appended: Appended) => void
   readonly reject: (error: Error) => void
@@ -76,6 +75,8 @@ export class Partition {
   readonly #waitingForTip: PromiseWithResolvers<Tip>[] = []
   #running: Promise<void> | undefined
   #sealDue = false
+  /** All records below it were derived. */
+  #derived = 0
   /** Set while a timer runs that seals the partition. */
   #cancelSeal: (() => void) | undefined
   /** When the last batch was written; see `elapsed`. */
@@ -105,18 +106,24 @@ export class Partition {
     return tip
   }
 
-  append(records: readonly Uint8Array[], decided: number): Promise<Appended> {
+  append(records: readonly Uint8Array[]): Promise<Appended> {
     const bytes = checkRecords(records)
     if (this.#closed) throw logClosed()
     if (this.#lost) return Promise.reject(this.#lost)
     return new Promise((resolve, reject) => {
-      this.#queue.push({ records, decided, bytes, resolve, reject })
+      this.#queue.push({ records, bytes, resolve, reject })
       this.#run()
     })
   }
 
-  async end(): Promise<number> {
-    return (await this.#recovered()).offset
+  /** See `Log.derived`; the next batch or seal says so. */
+  derived(offset: number): void {
+    this.#derived = Math.max(this.#derived, offset)
+    if (this.#tip !== undefined) this.#sealLater()
+  }
+
+  async tip(): Promise<Tip> {
+    return this.#recovered()
   }
 
   async *read(from: number): AsyncGenerator<Batch> {
@@ -213,11 +220,9 @@ export class Partition {
   async #commit(appends: readonly Waiting[]): Promise<void> {
     let count = 0
     let bytes = 0
-    let decided = 0
     for (const append of appends) {
       count += append.records.length
       bytes += append.bytes
-      decided = Math.max(decided, append.decided)
     }
     const total = batchBytes(count, bytes)
     await this.#makeRoom(total)
@@ -231,7 +236,7 @@ export class Partition {
     const time = this.#options.time.now()
     let { offset } = this.#tip!
     const batch = { offset, hash: this.#tip!.hash }
-    await this.#write(this.#buffer.subarray(0, total), { count, decided, flags: 0, time }, 'batch')
+    await this.#write(this.#buffer.subarray(0, total), { count, flags: 0, time }, 'batch')
     for (const append of appends) {
       append.resolve({ offset, time, batch })
       offset += append.records.length
@@ -240,13 +245,21 @@ export class Partition {
     this.#sealLater()
   }
 
-  /** Writes a seal: it vouches for the last batch, so that later damage to that is not taken for a torn write. */
+  /** Whether the log's end vouches for its last batch, and says how far the partition was derived. */
+  get #isSealed(): boolean {
+    return this.#tip!.sealed && this.#tip!.decided >= this.#derived
+  }
+
+  /**
+   * Writes a seal: it vouches for the last batch, so that later damage to that is not taken for a torn write,
+   * and for the outcomes of its records.
+   */
   async #seal(): Promise<void> {
     this.#sealDue = false
-    if (this.#tip === undefined || this.#tip.sealed) return
+    if (this.#tip === undefined || this.#isSealed) return
     if (this.#roomFor(headerBytes)) {
       const time = this.#options.time.now()
-      await this.#write(Buffer.alloc(headerBytes), { count: 0, decided: 0, flags: flagSeal, time }, 'seal')
+      await this.#write(Buffer.alloc(headerBytes), { count: 0, flags: flagSeal, time }, 'seal')
     } else {
       await this.#roll(0)
     }
@@ -254,7 +267,7 @@ export class Partition {
 
   /** Seals the partition when no append comes for a while. */
   #sealLater(): void {
-    if (this.#closed || this.#tip!.sealed) return
+    if (this.#closed || this.#isSealed) return
     if (this.#options.sealAfterMs === 0) {
       this.#sealDue = true
       this.#run()
@@ -282,13 +295,13 @@ export class Partition {
    */
   async #write(
     batch: Buffer,
-    given: Pick<BatchHeader, 'count' | 'decided' | 'flags' | 'time'>,
+    given: Pick<BatchHeader, 'count' | 'flags' | 'time'>,
     label: string,
     next?: Segment,
   ): Promise<void> {
     const { position, offset, hash, time: before, decided: decidedBefore } = this.#tip!
     const { count, flags, time } = given
-    const decided = Math.max(given.decided, decidedBefore)
+    const decided = Math.max(this.#derived, decidedBefore)
     assert(time >= before, 'log time never goes backwards', time, before)
     assert(decided <= offset, 'only records in the log were derived', decided, offset)
     const header = {
@@ -346,7 +359,7 @@ export class Partition {
     if (size === undefined || size < wanted) size = await makeSpare(this.#files, wanted)
     const next = await adoptSpare(this.#files, this.#segments.length, this.#tip!.offset, size)
     const time = this.#options.time.now()
-    const last = { count: 0, decided: 0, flags: flagSeal | flagContinued, time }
+    const last = { count: 0, flags: flagSeal | flagContinued, time }
     await this.#write(Buffer.alloc(headerBytes), last, 'last seal', next)
     const active = this.#active
     this.#active = undefined

@@ -77,7 +77,7 @@ export async function* readSegment(
           throw damaged(segment.path, start, 'the lengths of the records do not add up')
         }
         const before = Buffer.from(previousHashOf(window.bytes, at))
-        yield { offset: first, time: header.time, decided: header.decided, before, records }
+        yield { offset: first, time: header.time, before, records }
       }
       // Hashed after the yield: a caller that wanted a single record has left by then.
       hash = hashOf(window.bytes.subarray(at, at + length))
