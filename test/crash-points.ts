@@ -9,6 +9,7 @@ export const crashPoints = {
   // By SIGKILL, in real processes.
   'during start': 'within the first moments of a process',
   'requests in flight': 'while clients wait for replies',
+  'log sealed': 'after a reply, once the log stands still',
   'directory held': 'while other processes wait for the data directory',
   'delivery of effects': 'between the record of an effect and the record of its result',
   'PostgreSQL transaction': 'while a sink or a relay writes, on either side of the connection',

@@ -4,7 +4,8 @@ import { decodeRecord, isAboutDerivation, type Ruling } from '../log/record.ts'
 import { positionNumber } from './event-order.ts'
 
 /**
- * The facts that the log holds about deriving the records ahead: rulings and marks. A ruling comes after its record, so the log is searched ahead before anything is derived.
+ * The facts that the log holds about deriving the records ahead: rulings and marks. A ruling comes after its
+ * record, so the log is searched ahead before anything is derived.
  */
 export class Rulings {
   /** By the position of the record. */

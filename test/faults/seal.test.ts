@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { rule } from 'hence/offline'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { snapshotLog } from '../../src/log/file-log/snapshot.ts'
+import { crashAt } from '../crash-points.ts'
 
 // A process answers a request, is idle, and is killed: nobody may rule on that request afterwards.
 
@@ -38,7 +39,11 @@ for (const { name, request } of [
   // Its derivation takes longer than a seal waits.
   { name: 'a slow request', request: { type: 'walk', input: { jar: 'a', step: 1e-8 } } },
 ]) {
-  test(`after a kill no operator overturns the outcome of ${name} that was sent`, async () => {
+  const point = crashAt(
+    'log sealed',
+    `after a kill no operator overturns the outcome of ${name} that was sent`,
+  )
+  test(point, async () => {
     const data = await mkdtemp(join(tmpdir(), 'hence-seal-'))
     const main = fileURLToPath(import.meta.resolve('./poison-process.ts'))
     const child = spawn(

@@ -153,3 +153,13 @@ export function overtaken(path: string, position: number, epoch: number, own: nu
 export function isFinal(error: unknown): error is HenceError {
   return error instanceof HenceError && (error.code === 'data-lost' || error.code === 'data-taken')
 }
+
+export function writeFailed(directory: string, cause: unknown): HenceError {
+  return new HenceError(
+    'log-write-failed',
+    'retry',
+    `The log could not write to ${directory}: ${(cause as Error).message}. ` +
+      'The records being written are in the log whole or not at all; retry, and the log recovers first.',
+    { cause },
+  )
+}

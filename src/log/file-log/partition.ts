@@ -6,7 +6,7 @@ import type { Reporter } from '../../report.ts'
 import { checkOffset, checkRecords, logClosed } from '../append-check.ts'
 import type { Appended, Batch } from '../log.ts'
 import type { LogTime } from '../log-time.ts'
-import { ActiveSegment, isFinal, lost, overtaken } from './active-segment.ts'
+import { ActiveSegment, isFinal, lost, overtaken, writeFailed } from './active-segment.ts'
 import {
   type BatchHeader,
   batchBytes,
@@ -419,14 +419,4 @@ export class Partition {
     }
     return index
   }
-}
-
-function writeFailed(directory: string, cause: unknown): HenceError {
-  return new HenceError(
-    'log-write-failed',
-    'retry',
-    `The log could not write to ${directory}: ${(cause as Error).message}. ` +
-      'The records being written are in the log whole or not at all; retry, and the log recovers first.',
-    { cause },
-  )
 }
