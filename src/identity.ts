@@ -49,8 +49,11 @@ export function principalOf(identity: Identity): string {
   return Buffer.from(identity.slice(identity.indexOf('\0') + 1), 'latin1').toString()
 }
 
-/** @throws HenceError `request-id-invalid` (change) */
-export function checkRequestId(requestId: string): void {
+/**
+ * @param of where the id was given
+ * @throws HenceError `request-id-invalid` (change)
+ */
+export function checkRequestId(requestId: string, of = 'A request id'): void {
   if (typeof requestId === 'string' && visibleAscii.test(requestId)) return
   throw new HenceError(
     'request-id-invalid',
@@ -58,7 +61,7 @@ export function checkRequestId(requestId: string): void {
     requestId === undefined
       ? 'The request id is missing. Make one, for example a UUID of version 7, store it, and pass it as ' +
           'the option `requestId`.'
-      : 'A request id must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.',
+      : `${of} must be 1 to 255 visible ASCII characters; a UUID of version 7 is the standard form.`,
   )
 }
 

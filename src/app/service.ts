@@ -25,7 +25,7 @@ export interface Service<A extends App> {
   submit<N extends RequestName<A>>(
     type: N,
     input: RequestInput<A, N>,
-    options: { readonly requestId: string },
+    options: SendOptions,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
   /**
    * Like `submit`, but resolves as soon as the request is durable; call `submit` with the same id to get the
@@ -34,7 +34,7 @@ export interface Service<A extends App> {
   enqueue<N extends RequestName<A>>(
     type: N,
     input: RequestInput<A, N>,
-    options: { readonly requestId: string },
+    options: SendOptions,
   ): Promise<Enqueued>
   /** The row under a key: `service.get('lines', ['order-1', 3])`. */
   get<N extends TableName<A>>(
@@ -89,9 +89,17 @@ export interface TableChange {
   readonly token: string
 }
 
-export interface SubmitOptions {
+export interface SendOptions {
   /** Made by the client and stored before it is sent: 1 to 255 visible ASCII characters, for example a UUIDv7. */
   readonly requestId: string
+  /**
+   * The id of the effect, violation or request that this request replies to, for example of the e-mail that
+   * asked for another name. The stories of both then lead to each other. The first try decides it.
+   */
+  readonly inReplyTo?: string
+}
+
+export interface SubmitOptions extends SendOptions {
   /** The sender; ids are scoped by principal. Default: the empty string. */
   readonly principal?: string
 }

@@ -38,7 +38,8 @@ interface Branch {
 
 /** The story as a tree: the request, and below it each of its records with what that did. */
 function tree(story: Story): string[] {
-  const { requestId, principal, type, input, token, at, outcome, corrected, steps } = story
+  const { requestId, principal, type, input, token, at, outcome, corrected, inReplyTo, replies, steps } =
+    story
   const by = principal === '' ? '' : ` by ${principal}`
   const root: Branch = {
     text:
@@ -49,6 +50,7 @@ function tree(story: Story): string[] {
       ...(corrected === undefined
         ? []
         : [{ text: `${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`, branches: [] }]),
+      ...(inReplyTo === undefined ? [] : [{ text: `in reply to ${inReplyTo}`, branches: [] }]),
       ...steps.map((step) => ({
         text:
           `${step.kind} ${paint.strong(step.type)} under ${JSON.stringify(step.key)} ` +
@@ -68,6 +70,10 @@ function tree(story: Story): string[] {
             ? []
             : [{ text: paint.bad(`failed, ${step.failure.code}: ${step.failure.message}`), branches: [] }]),
         ],
+      })),
+      ...replies.map(({ inReplyTo: id, type, requestId: reply, token: place }) => ({
+        text: `reply ${paint.strong(type)} ${reply} to ${id} ${paint.faint(`at ${place}`)}`,
+        branches: [],
       })),
     ],
   }

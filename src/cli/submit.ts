@@ -23,18 +23,23 @@ export function submitCommand() {
       '--id <id>',
       'the request id, to send a request again (default: a new id, printed before sending)',
     )
+    .option('--in-reply-to <id>', 'the effect, violation or request that it replies to')
   return embeddedOptions(serverOptions(submit))
     .addOption(jsonOption())
     .action(
       runs(async (type: string, inputText: string, options: SubmitCommandOptions, _command: unknown) => {
         const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
-        const requestId = options.id ?? v7()
+        const { id, inReplyTo } = options
+        const requestId = id ?? v7()
         if (requestId === '') throw new InvalidArgumentError('--id must not be empty.')
         // Printed before sending: whatever happens then, the same id may be sent again.
         if (options.id === undefined)
           note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
         const reply = await withService(options, ({ service }) =>
-          service.submit(type as never, input as never, { requestId }),
+          service.submit(type as never, input as never, {
+            requestId,
+            ...(inReplyTo !== undefined && { inReplyTo }),
+          }),
         )
         await print(options.json ? JSON.stringify(reply) : describe(reply))
         return reply.status === 'accepted' ? exitCode.ok : exitCode.notAccepted
@@ -44,6 +49,7 @@ export function submitCommand() {
 
 interface SubmitCommandOptions extends ServiceOptions {
   readonly id?: string
+  readonly inReplyTo?: string
 }
 
 function describe(reply: Reply): string {

@@ -61,6 +61,8 @@ export interface ClientSubmitOptions {
    * one queue for all.
    */
   readonly queue?: string
+  /** The id of the effect, violation or request that this request replies to. */
+  readonly inReplyTo?: string
 }
 
 /** A request that is stored and undecided. */
@@ -241,9 +243,12 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
   }
 
   return {
-    async submit(type, input, { requestId = v7({ msecs: clock.now() }), queue = defaultQueue } = {}) {
+    async submit(type, input, options = {}) {
+      const { requestId = v7({ msecs: clock.now() }), queue = defaultQueue, inReplyTo } = options
       checkRequestId(requestId)
-      const stored = { requestId, type, input: jsonText(type, input), queue, since: clock.now() }
+      if (inReplyTo !== undefined) checkRequestId(inReplyTo, 'The id in `inReplyTo`')
+      const reply = inReplyTo !== undefined && { inReplyTo }
+      const stored = { requestId, type, input: jsonText(type, input), queue, since: clock.now(), ...reply }
       return (await opened).submit(stored) as Promise<never>
     },
     pending: async () => (await (await opened).pending()).map((request) => pendingOf(request)),

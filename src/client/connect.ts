@@ -1,4 +1,5 @@
 import type { App, Service, TableChange } from '../app/index.ts'
+import type { SendOptions } from '../app/service.ts'
 import { type Clock, pause, systemClock } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import { checkRequestId } from '../identity.ts'
@@ -59,12 +60,13 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
   const send = async <Result>(
     type: string,
     input: unknown,
-    requestId: string,
+    { requestId, inReplyTo }: SendOptions,
     read: (requestId: string, answer: HttpAnswer) => Verdict<Result>,
     headers: HeaderFields = {},
   ): Promise<Result> => {
     checkRequestId(requestId)
-    const submission = { requestId, type, input: jsonText(type, input) }
+    const reply = inReplyTo !== undefined && { inReplyTo }
+    const submission = { requestId, type, input: jsonText(type, input), ...reply }
     const end = clock.now() + patienceMs
     let perhapsTaken = false
     for (let failures = 1; ; failures++) {
@@ -84,9 +86,8 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
   }
 
   return {
-    submit: (type, input, { requestId }) => send(type, input, requestId, verdictOf) as Promise<never>,
-    enqueue: (type, input, { requestId }) =>
-      send(type, input, requestId, enqueuedOf, { prefer: 'respond-async' }),
+    submit: (type, input, options) => send(type, input, options, verdictOf) as Promise<never>,
+    enqueue: (type, input, options) => send(type, input, options, enqueuedOf, { prefer: 'respond-async' }),
     get: (table, key, options) => reading.get(table, key, tokensOf(options)) as Promise<never>,
     scan: (table, query = {}, options) => reading.scan(table, query, tokensOf(options)) as Promise<never>,
     subscribe(listener, ended) {

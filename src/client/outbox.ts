@@ -11,6 +11,7 @@ export interface StoredRequest {
   readonly queue: string
   /** When it was stored, in milliseconds since 1970, by the clock of the client. */
   readonly since: number
+  readonly inReplyTo?: string
 }
 
 /**

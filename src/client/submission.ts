@@ -8,7 +8,10 @@ interface Submission {
   readonly type: string
   /** JSON text. */
   readonly input: string
+  readonly inReplyTo?: string
 }
+
+const quoted = (id: string) => `"${id.replace(/["\\]/g, '\\$&')}"`
 
 export type Tried<Result> = Verdict<Result> & {
   /** The wait that the server asks for, in milliseconds. */
@@ -21,7 +24,7 @@ export type Tried<Result> = Verdict<Result> & {
  */
 export async function trySubmission<Result>(
   exchange: Exchange,
-  { requestId, type, input }: Submission,
+  { requestId, type, input, inReplyTo }: Submission,
   read: (requestId: string, answer: HttpAnswer) => Verdict<Result>,
   options: { readonly now: number; readonly signal: AbortSignal; readonly headers?: HeaderFields },
 ): Promise<Tried<Result>> {
@@ -29,7 +32,11 @@ export async function trySubmission<Result>(
     const answer = await exchange.ask({
       method: 'POST',
       path: `/requests/${encodeURIComponent(type)}`,
-      headers: { 'idempotency-key': `"${requestId.replace(/["\\]/g, '\\$&')}"`, ...options.headers },
+      headers: {
+        'idempotency-key': quoted(requestId),
+        ...(inReplyTo !== undefined && { 'hence-in-reply-to': quoted(inReplyTo) }),
+        ...options.headers,
+      },
       body: input,
       signal: options.signal,
     })

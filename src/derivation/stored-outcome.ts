@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import type { Outcome } from '../app/index.ts'
+import type { RequestRecord } from '../log/record.ts'
 
 /** The outcome of a request, and the position of the request in the log. */
 export interface StoredOutcome {
@@ -11,6 +12,8 @@ export interface StoredOutcome {
   readonly outcome: Outcome | undefined
   /** The outcome by the code that was promoted since, if it differs; clients still get the first one. */
   readonly corrected?: Outcome
+  /** The id of the request, effect or violation that the request replies to. */
+  readonly inReplyTo?: string
 }
 
 /** A stored outcome, without the fingerprint of its request. */
@@ -21,6 +24,12 @@ export function fingerprintOf({ type, input }: { readonly type: string; readonly
   return hash('sha256', `${type} ${input}`, 'base64').slice(0, 16)
 }
 
+/** The part of a stored outcome that comes from the request itself. */
+export function sentIn(request: RequestRecord): Pick<StoredOutcome, 'fingerprint' | 'inReplyTo'> {
+  const { inReplyTo } = request
+  return { fingerprint: fingerprintOf(request), ...(inReplyTo !== undefined && { inReplyTo }) }
+}
+
 /** The outcome that the code of this generation derived, whichever clients get. */
 export function derivedOutcome({ outcome, corrected }: StoredOutcome): Outcome | undefined {
   return corrected ?? outcome
@@ -28,7 +37,8 @@ export function derivedOutcome({ outcome, corrected }: StoredOutcome): Outcome |
 
 /**
  * `partition:offset:fingerprint outcome`: short, since there is one for every request. The outcome is empty
- * while there is none. A corrected outcome follows after a tab, which JSON text never contains.
+ * while there is none. A corrected outcome follows after a tab, which JSON text never contains. A reply names
+ * right after the fingerprint, which is 16 characters or none, what it replies to.
  */
 export function encodeStoredOutcome({
   partition,
@@ -36,10 +46,11 @@ export function encodeStoredOutcome({
   fingerprint,
   outcome,
   corrected,
+  inReplyTo = '',
 }: StoredOutcome): string {
   const first = outcome === undefined ? '' : JSON.stringify(outcome)
   return (
-    `${partition}:${offset}:${fingerprint} ` +
+    `${partition}:${offset}:${fingerprint}${inReplyTo} ` +
     `${first}${corrected === undefined ? '' : `\t${JSON.stringify(corrected)}`}`
   )
 }
@@ -52,8 +63,9 @@ export function decodeStoredOutcome(text: string): StoredOutcome {
   return {
     partition: Number(text.slice(0, colon)),
     offset: Number(text.slice(colon + 1, second)),
-    fingerprint: text.slice(second + 1, blank),
+    fingerprint: text.slice(second + 1, Math.min(blank, second + 17)),
     outcome: first ? JSON.parse(first) : undefined,
     ...(corrected && { corrected: JSON.parse(corrected) }),
+    ...(blank > second + 17 && { inReplyTo: text.slice(second + 17, blank) }),
   }
 }

@@ -8,7 +8,7 @@ import type { Handlers } from '../effect/handlers.ts'
 import { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
-import { type Identity, identityOf } from '../identity.ts'
+import { checkRequestId, type Identity, identityOf } from '../identity.ts'
 import type { Appended, Log } from '../log/log.ts'
 import { everyPartition, partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, encodeCorrection, encodeEvent, encodeTick } from '../log/record.ts'
@@ -119,7 +119,8 @@ export class RequestPath {
 
   /** Admits a new request; a retry waits for the first outcome, or gets it. */
   async #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
-    const { requestId, principal = '' } = options ?? {}
+    const { requestId, principal = '', inReplyTo } = options ?? {}
+    if (inReplyTo !== undefined) checkRequestId(inReplyTo, 'The id in `inReplyTo`')
     if (this.#intake.reopening) await this.#intake.opened()
     for (;;) {
       if (this.#reloading) await this.settled()
@@ -146,7 +147,7 @@ export class RequestPath {
           if ('error' in validated) reject(validated.error)
           // Another one with this id was admitted meanwhile.
           else if (this.#admission.has(identity)) resolve(this.#send(type, input, options, until))
-          else resolve(this.#admit(identity, validated, until))
+          else resolve(this.#admit(identity, inReplyTo ? { ...validated, inReplyTo } : validated, until))
         }
         this.#validation.add({ definition, input: sent, done })
       })

@@ -37,6 +37,16 @@ test('every version of a message is decoded from its bytes', () => {
   }
 })
 
+test('a request has an output, names what it replies to, both, or neither', () => {
+  for (const output of [undefined, '{"x":"ö"}'])
+    for (const inReplyTo of [undefined, 'r', 'x'.repeat(255)]) {
+      const record = decodeRecord(
+        encodeRequest('x1\0', 'pay', '{"ä":1}', output, 1, inReplyTo),
+      ) as RequestRecord
+      assert.deepEqual([record.input, record.output, record.inReplyTo], ['{"ä":1}', output, inReplyTo])
+    }
+})
+
 test('a ruling and a mark are decoded from their bytes', () => {
   const ruling = {
     version: 'a'.repeat(64),

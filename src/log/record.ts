@@ -11,9 +11,10 @@ import { HenceError } from '../failure.ts'
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
  *   | kind=1 | flags  | identity bytes  |   type bytes    |     version     |
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | input bytes                       | identity | type | input  | output  …
- *   +--------+--------+--------+--------+----------+------+--------+---------
- *     flags bit 0: an output follows the input, to the end of the record
+ *   | input bytes                       | identity | type | input  | output | in reply to | its bytes (1)
+ *   +--------+--------+--------+--------+----------+------+--------+--------+-------------+---------------
+ *     flags bit 0: an output follows the input; bit 1: it names what it replies to, and the last byte says in
+ *     how many bytes
  *     version: of the schema that admitted it
  *
  * Event: a message that a derivation emitted to another partition.
@@ -96,6 +97,8 @@ export interface RequestRecord {
   readonly input: string
   /** The input after the schema, where that differs from the input as it was sent: JSON text. */
   readonly output: string | undefined
+  /** The id of the request, effect or violation that it replies to. */
+  readonly inReplyTo?: string
 }
 
 export interface EventRecord {
@@ -298,6 +301,7 @@ const flagGivenUp = 1
 const shortHead = 8
 const resultHead = 24
 const flagOutput = 1
+const flagReply = 2
 const requestHead = 12
 const eventHead = 60
 
@@ -308,12 +312,15 @@ export function encodeRequest(
   input: string,
   output: string | undefined,
   version: number,
+  inReplyTo?: string,
 ): Buffer {
   const inputBytes = Buffer.byteLength(input)
   const outputBytes = output === undefined ? 0 : Buffer.byteLength(output)
-  const bytes = Buffer.allocUnsafe(requestHead + identity.length + type.length + inputBytes + outputBytes)
+  const replyBytes = inReplyTo === undefined ? 0 : inReplyTo.length + 1
+  const end = requestHead + identity.length + type.length + inputBytes + outputBytes
+  const bytes = Buffer.allocUnsafe(end + replyBytes)
   bytes[0] = kindRequest
-  bytes[1] = output === undefined ? 0 : flagOutput
+  bytes[1] = (output === undefined ? 0 : flagOutput) | (inReplyTo === undefined ? 0 : flagReply)
   bytes.writeUInt16LE(identity.length, 2)
   bytes.writeUInt16LE(type.length, 4)
   bytes.writeUInt16LE(version, 6)
@@ -323,9 +330,10 @@ export function encodeRequest(
     bytes.write(identity + type + input, requestHead, 'latin1')
   } else {
     bytes.write(identity + type, requestHead, 'latin1')
-    bytes.write(input, bytes.length - outputBytes - inputBytes)
+    bytes.write(input, end - outputBytes - inputBytes)
   }
-  if (output !== undefined) bytes.write(output, bytes.length - outputBytes)
+  if (output !== undefined) bytes.write(output, end - outputBytes)
+  if (inReplyTo !== undefined) bytes[end + bytes.write(inReplyTo, end, 'latin1')] = inReplyTo.length
   return bytes
 }
 
@@ -465,8 +473,11 @@ function decodeRequest(bytes: Buffer): RequestRecord {
   const identityEnd = requestHead + bytes.readUInt16LE(2)
   const typeEnd = identityEnd + bytes.readUInt16LE(4)
   const inputEnd = typeEnd + bytes.readUInt32LE(8)
-  const hasOutput = flags === flagOutput
-  if ((flags !== 0 && !hasOutput) || (hasOutput ? inputEnd >= bytes.length : inputEnd !== bytes.length)) {
+  const hasOutput = (flags & flagOutput) !== 0
+  const isReply = (flags & flagReply) !== 0
+  const end = isReply ? bytes.length - 1 - bytes.at(-1)! : bytes.length
+  const fits = hasOutput ? inputEnd < end : inputEnd === end
+  if (flags > (flagOutput | flagReply) || !fits) {
     throw unreadable(`request with flags ${flags}, ${bytes.length} bytes`)
   }
   return {
@@ -475,7 +486,8 @@ function decodeRequest(bytes: Buffer): RequestRecord {
     type: typeIn(bytes, identityEnd, typeEnd),
     version: bytes.readUInt16LE(6),
     input: bytes.toString('utf8', typeEnd, inputEnd),
-    output: hasOutput ? bytes.toString('utf8', inputEnd, bytes.length) : undefined,
+    output: hasOutput ? bytes.toString('utf8', inputEnd, end) : undefined,
+    ...(isReply && { inReplyTo: bytes.toString('latin1', end, bytes.length - 1) }),
   }
 }
 

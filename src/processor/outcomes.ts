@@ -17,11 +17,14 @@ const textCodec = { encode: (text: string) => text, decode: (text: string) => te
 export class Outcomes {
   /** Kept as text, since hardly any is asked for again. */
   readonly #texts: Collection<string>
+  /** For each reply the id that it names, and its identity: keys alone. */
+  readonly #replies: Collection<string>
 
-  static readonly collections = ['decided']
+  static readonly collections = ['decided', 'replies']
 
   constructor(state: State) {
     this.#texts = state.collection('decided', textCodec, false)
+    this.#replies = state.collection('replies', textCodec, false)
   }
 
   has(identity: string): boolean {
@@ -35,6 +38,13 @@ export class Outcomes {
 
   set(identity: string, stored: StoredOutcome): void {
     this.#texts.set(identity, encodeStoredOutcome(stored))
+    if (stored.inReplyTo !== undefined) this.#replies.set(`${stored.inReplyTo}\n${identity}`, '')
+  }
+
+  /** The identities of the requests that reply to a request, an effect or a violation. */
+  *repliesTo(id: string): Generator<string> {
+    for (const [key] of this.#replies.range({ from: `${id}\n`, to: `${id}\v` }))
+      yield key.slice(id.length + 1)
   }
 
   /** Puts the outcome back that clients were given first; what this code derived stands beside it if it differs. */
@@ -55,11 +65,15 @@ export class Outcomes {
    * @param limit how many are forgotten at most
    */
   forget(before: number, limit: number): void {
-    const old: string[] = []
-    for (const [identity] of this.#texts.range({ from: '7', to: identitiesBefore(before) })) {
+    const old: (readonly [identity: string, text: string])[] = []
+    for (const each of this.#texts.range({ from: '7', to: identitiesBefore(before) })) {
       if (old.length >= limit) break
-      old.push(identity)
+      old.push(each)
     }
-    for (const identity of old) this.#texts.delete(identity)
+    for (const [identity, text] of old) {
+      const { inReplyTo } = decodeStoredOutcome(text)
+      if (inReplyTo !== undefined) this.#replies.delete(`${inReplyTo}\n${identity}`)
+      this.#texts.delete(identity)
+    }
   }
 }

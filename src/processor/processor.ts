@@ -7,7 +7,7 @@ import { type DerivationContext, derivationContext, noRulings, recordContext } f
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
-import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
+import { type StoredOutcome, sentIn } from '../derivation/stored-outcome.ts'
 import type { Timers } from '../derivation/timers.ts'
 import type { Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
@@ -196,6 +196,11 @@ export class Processor {
   /** The stored outcome of a request, if it was applied and its id is still kept. */
   decided(identity: string): StoredOutcome | undefined {
     return this.#outcomes.get(identity)
+  }
+
+  /** The identities of the requests that reply to a request, an effect or a violation. */
+  repliesTo(id: string): Iterable<string> {
+    return this.#outcomes.repliesTo(id)
   }
 
   /**
@@ -438,8 +443,8 @@ export class Processor {
       const isRecord = record.kind === 'request' && record.identity === identity
       const before = isRecord ? undefined : this.decided(identity)
       assert(before?.outcome === undefined, 'a request is decided once', identity)
-      const fingerprint = isRecord ? fingerprintOf(record) : (before?.fingerprint ?? '')
-      this.#outcomes.set(identity, { ...stored, fingerprint })
+      const sent = isRecord ? sentIn(record) : { fingerprint: '', ...before }
+      this.#outcomes.set(identity, { ...sent, ...stored })
     }
     if (record.kind === 'correction') this.#outcomes.correct(record)
     for (const { chain, isReleased } of step.parked) {
@@ -457,7 +462,7 @@ export class Processor {
     this.#order.move(partition, { time, target, partition, offset, record, root }, key)
     if (record.kind !== 'request') return
     // The request counts as known from here on: the same one again must not be derived as another.
-    this.#outcomes.set(record.identity, { ...root, fingerprint: fingerprintOf(record), outcome: undefined })
+    this.#outcomes.set(record.identity, { ...root, ...sentIn(record), outcome: undefined })
   }
 
   #send(emission: Emission): Applied['emitted'][number] {

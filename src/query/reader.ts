@@ -5,7 +5,7 @@ import { operatorTables, type Usage, usage, type Violation, violations } from '.
 import { correctionFor } from '../derivation/correction.ts'
 import { type EffectRow, type EffectState, type EffectsQuery, effectState } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
-import { identityOf, principalOf, requestIdOf } from '../identity.ts'
+import { type Identity, identityOf, principalOf, requestIdOf } from '../identity.ts'
 import type { Log, Position } from '../log/log.ts'
 import { type CorrectionRecord, decodeRecord, type LogRecord, type RequestRecord } from '../log/record.ts'
 import { otherRecord, RecordReader } from '../log/records-at.ts'
@@ -17,7 +17,7 @@ import { digest } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { TableRow, TableShape, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
-import type { Story, StoryChange, StoryCorrection, StoryStep } from './story.ts'
+import type { Story, StoryChange, StoryCorrection, StoryReply, StoryStep } from './story.ts'
 
 /** The rows that one record changed, and the position in the feed after it. */
 export interface Changes {
@@ -34,6 +34,8 @@ function withSender(data: { readonly identity?: string }): object {
   if (identity === undefined) return rest
   return { requestId: requestIdOf(identity), principal: principalOf(identity), ...rest }
 }
+
+const repliesMax = 100
 
 /** Reads the derived state. The values that it returns are objects of the main realm. */
 export class Reader {
@@ -89,7 +91,7 @@ export class Reader {
     const identity = identityOf(requestId, principal)
     const decided = this.#processor.decided(identity)
     if (decided === undefined) return undefined
-    const { partition, offset, outcome, corrected } = decided
+    const { partition, offset, outcome, corrected, inReplyTo } = decided
     const { traces } = this.#processor
     const steps: StoryStep[] = []
     let bytes = 0
@@ -116,8 +118,35 @@ export class Reader {
       at: time,
       outcome,
       ...(corrected && { corrected }),
+      ...(inReplyTo !== undefined && { inReplyTo }),
+      replies: await this.#replies(identity, steps),
       steps: steps.sort((a, b) => a.at - b.at),
     }
+  }
+
+  /** The requests that replied to a request, its effects, or violations that it took part in. */
+  async #replies(identity: Identity, steps: readonly StoryStep[]): Promise<StoryReply[]> {
+    const ids = new Set([requestIdOf(identity)])
+    for (const { effects, events } of steps) {
+      for (const { id } of effects) ids.add(id)
+      for (const { data } of events) {
+        const { violation } = (data ?? {}) as { violation?: unknown }
+        if (typeof violation === 'string') ids.add(violation)
+      }
+    }
+    const replies: StoryReply[] = []
+    for (const id of ids) {
+      for (const reply of this.#processor.repliesTo(id)) {
+        // Request ids are scoped by principal; other ids are unique.
+        if (id === requestIdOf(identity) && principalOf(reply) !== principalOf(identity)) continue
+        const { partition, offset } = this.#processor.decided(reply)!
+        const { type } = (await this.request(partition, offset)).record
+        const [requestId, principal] = [requestIdOf(reply), principalOf(reply)]
+        replies.push({ inReplyTo: id, requestId, principal, type, token: `${partition}:${offset}` })
+        if (replies.length === repliesMax) return replies
+      }
+    }
+    return replies
   }
 
   async *changes(

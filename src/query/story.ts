@@ -17,8 +17,22 @@ export interface Story {
   readonly outcome: Outcome | undefined
   /** The outcome by the live code, if it differs from the first one. */
   readonly corrected?: Outcome
+  /** The id of the request, effect or violation that it replies to. */
+  readonly inReplyTo?: string
+  /** The first hundred requests that replied to it, to one of its effects or to one of its violations. */
+  readonly replies: readonly StoryReply[]
   /** The request, then events, timers, results of effects, compensations and corrections that follow from it. */
   readonly steps: readonly StoryStep[]
+}
+
+/** A request that replied to another one, or to something that followed from it. */
+export interface StoryReply {
+  /** The id that it named. */
+  readonly inReplyTo: string
+  readonly requestId: string
+  readonly principal: string
+  readonly type: string
+  readonly token: string
 }
 
 /** One derivation of a story. */

@@ -88,8 +88,8 @@ export class Admission {
     message: AdmittedRequest,
     until: Until,
   ): { readonly outgoing: OutgoingRecord; readonly answer: Promise<Reply | Enqueued> } {
-    const { type, version, input, output } = message
-    const bytes = encodeRequest(identity, type, input, output, version)
+    const { type, version, input, output, inReplyTo } = message
+    const bytes = encodeRequest(identity, type, input, output, version, inReplyTo)
     if (this.#queuedBytes + bytes.length > this.#queueBytesMax && this.#queuedBytes > 0) {
       throw new HenceError(
         'overloaded',
@@ -101,7 +101,8 @@ export class Admission {
     this.#queuedBytes += bytes.length
     const entry: InFlight = { identity, type, input, bytes: bytes.length, waiters: [] }
     this.#inFlight.set(identity, entry)
-    const record = { kind: 'request', identity, type, version, input, output } as const
+    const reply = inReplyTo !== undefined && { inReplyTo }
+    const record = { kind: 'request', identity, type, version, input, output, ...reply } as const
     return { outgoing: { record, bytes }, answer: wait(entry, until) }
   }
 

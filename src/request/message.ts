@@ -17,6 +17,7 @@ export interface AdmittedRequest {
   readonly output: string | undefined
   /** The partition key. */
   readonly key: string
+  readonly inReplyTo?: string
 }
 
 /** The part of a request's definition that admission needs; operator requests have the version 1. */

@@ -87,6 +87,8 @@ export const story = object({
   at: time,
   'outcome?': { ...outcome, description: 'The first outcome; left out while the request is undecided.' },
   'corrected?': correctedOutcome,
+  'inReplyTo?': text,
+  replies: list(object({ inReplyTo: text, requestId: text, principal: text, type: text, token: text })),
   steps: list(
     object({
       token: text,

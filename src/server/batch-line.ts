@@ -31,12 +31,13 @@ export async function decide(
     const request = parseStrict(textOf(line))
     checkLine(request)
     requestId = request.requestId
-    const { type, input } = request
+    const { type, input, inReplyTo } = request
+    const answers = inReplyTo !== undefined && { inReplyTo }
     checkMaySend(access.caller, type)
     const { principal } = access.caller
     for (;;) {
       try {
-        const reply = await engine.submit(type as never, input as never, { requestId, principal })
+        const reply = await engine.submit(type as never, input as never, { requestId, principal, ...answers })
         if (reply.status !== 'accepted') {
           return { requestId: reply.requestId, status: 'problem', problem: problemOfOutcome(reply) }
         }
@@ -76,15 +77,27 @@ export function problemLine(requestId: string | undefined, error: unknown): Line
   }
 }
 
-function checkLine(value: unknown): asserts value is { requestId: string; type: string; input: unknown } {
-  const { requestId, type, ...rest } = (value ?? {}) as Record<string, unknown>
+interface Line {
+  readonly requestId: string
+  readonly type: string
+  readonly input: unknown
+  readonly inReplyTo?: string
+}
+
+function checkLine(value: unknown): asserts value is Line {
+  const { requestId, type, inReplyTo, ...rest } = (value ?? {}) as Record<string, unknown>
   const names = Object.keys(rest)
   const fits =
-    typeof requestId === 'string' && typeof type === 'string' && names.length === 1 && names[0] === 'input'
+    typeof requestId === 'string' &&
+    typeof type === 'string' &&
+    (inReplyTo === undefined || typeof inReplyTo === 'string') &&
+    names.length === 1 &&
+    names[0] === 'input'
   if (fits) return
   throw new HenceError(
     'line-invalid',
     'change',
-    'A line of a batch must be an object with `requestId` and `type`, both text, and `input`, and no other members.',
+    'A line of a batch must be an object with `requestId` and `type`, both text, and `input`; it may have ' +
+      '`inReplyTo`, an id, and no other members.',
   )
 }

@@ -8,17 +8,28 @@ import { HenceError } from '../failure.ts'
  *
  * @throws HenceError `request-id-missing`, `request-id-invalid` (change)
  */
-export function requestIdOf(header: string | null): string {
-  if (header === null || header === '') {
+export function requestIdOf(headers: Headers): string {
+  const id = idIn(headers, 'Idempotency-Key')
+  if (id === undefined) {
     throw new HenceError(
       'request-id-missing',
       'change',
       'The header Idempotency-Key is missing. Make an id (a UUID of version 7), store it, and send it with every try.',
     )
   }
+  return id
+}
+
+/**
+ * The id in a header of that form; undefined without the header.
+ * @throws HenceError `request-id-invalid` (change)
+ */
+export function idIn(headers: Headers, name: string): string | undefined {
+  const header = headers.get(name)
+  if (header === null || header === '') return undefined
   if (header[0] !== '"') {
     if (/^[\x21\x23-\x7e]{1,255}$/.test(header)) return header
-    throw malformed(header)
+    throw malformed(name, header)
   }
   const plain = /^"([\x21\x23-\x5b\x5d-\x7e]+)"$/.exec(header)
   if (plain) return plain[1]!
@@ -26,17 +37,17 @@ export function requestIdOf(header: string | null): string {
   try {
     ;[value] = parseItem(header)
   } catch {
-    throw malformed(header)
+    throw malformed(name, header)
   }
   if (typeof value === 'string' && value !== '') return value
-  throw malformed(header)
+  throw malformed(name, header)
 }
 
-function malformed(header: string): HenceError {
+function malformed(name: string, header: string): HenceError {
   return new HenceError(
     'request-id-invalid',
     'change',
-    `The header Idempotency-Key must be one string in quotes, or 1 to 255 visible ASCII characters without quotes, not ${
+    `The header ${name} must be one string in quotes, or 1 to 255 visible ASCII characters without quotes, not ${
       header.length > 80 ? `${header.slice(0, 80)}…` : header
     }.`,
   )

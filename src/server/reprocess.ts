@@ -99,7 +99,7 @@ export async function diff(
 /** `POST /reprocess/promote`, with an id in the header Idempotency-Key. */
 export async function promote({ engine }: Serving, { request, caller, body }: Arrival): Promise<Answer> {
   const approval = body as { readonly diff: string; readonly note?: string }
-  const requestId = requestIdOf(request.headers.get('idempotency-key'))
+  const requestId = requestIdOf(request.headers)
   const options = { requestId, principal: caller.principal }
   const promotion = await engine.reprocessing.promote(approval, options)
   return answer(promotion, promotion.replayed ? { 'idempotent-replayed': 'true' } : {})

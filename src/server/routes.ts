@@ -50,6 +50,12 @@ const requestId: Header = {
   // A string of RFC 9651, or the same without quotes.
   schema: { type: 'string', pattern: '^([!#-~]{1,255}|"([!#-\\[\\]-~]|\\\\["\\\\]){1,255}")$' },
 }
+const inReplyTo: Header = {
+  name: 'Hence-In-Reply-To',
+  description:
+    'The id of the effect, violation or request that it replies to, in the form of Idempotency-Key.',
+  schema: requestId.schema,
+}
 const prefer: Header = {
   name: 'Prefer',
   description: '`respond-async`: answer when the request is durable, without waiting for its outcome.',
@@ -65,7 +71,7 @@ function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): re
   return [
     // The type of a request, or of a line, decides which permission it takes.
     route('POST /requests/:type', 'known', 'submit', 'Sends a request', {
-      headers: [requestId, prefer],
+      headers: [requestId, inReplyTo, prefer],
       body: { type: 'application/json', schema: {} },
       answers: { 200: forms.accepted, 202: forms.durable },
       problems: [404, 409, 410, 422],

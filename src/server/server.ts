@@ -261,6 +261,7 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
     allowHeaders: [
       'Authorization',
       'Content-Type',
+      'Hence-In-Reply-To',
       'Idempotency-Key',
       'If-None-Match',
       'Last-Event-ID',

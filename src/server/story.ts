@@ -59,12 +59,13 @@ function forReader({ rules }: Serving, caller: Caller, found: Story): object {
 /**
  * The part of a story that its sender may see without `read`: changed rows that are theirs, and when it was
  * corrected. Hidden, because they concern others: the keys and data of events, why a reaction failed, who
- * approved a correction.
+ * approved a correction, replies of others.
  */
 function redacted({ rules }: Serving, caller: Caller, found: Story): object {
   const visible = rules.changes(caller, 'row')
   return {
     ...found,
+    replies: found.replies.filter(({ principal }) => principal === caller.principal),
     steps: found.steps.map(
       ({ token, at, kind, type, key, changes, events, effects, failure, correction }) => ({
         token,

@@ -5,7 +5,7 @@ import { parseStrict, textOf } from '../json.ts'
 import type { Answer } from './answer.ts'
 import { checkMediaType } from './body.ts'
 import { allows, type Caller } from './caller.ts'
-import { requestIdOf } from './idempotency-key.ts'
+import { idIn, requestIdOf } from './idempotency-key.ts'
 import { problemAnswer, problemOfOutcome } from './problem.ts'
 import type { Arrival } from './route.ts'
 import { notAllowed } from './row-rules.ts'
@@ -17,13 +17,14 @@ export async function submit(serving: Serving, arrival: Arrival): Promise<Answer
   const type = arrival.parts[0]!
   checkMaySend(access.caller, type)
   const { headers } = request
-  const requestId = requestIdOf(headers.get('idempotency-key'))
+  const requestId = requestIdOf(headers)
+  const inReplyTo = idIn(headers, 'Hence-In-Reply-To')
   checkMediaType(headers.get('content-type'), /^application\/([\w.+-]+\+)?json *(;|$)/i, 'application/json')
   const { principal } = access.caller
   const input = parseStrict(textOf(await serving.bodies.whole({ request, incoming, principal })))
   // The body may have taken longer than the key or session lasted.
   if (!access.isCurrent) checkMaySend(await access.renew(), type)
-  const options = { requestId, principal }
+  const options = { requestId, principal, ...(inReplyTo !== undefined && { inReplyTo }) }
   if (prefersAsync(headers.get('prefer'))) {
     return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))
   }
