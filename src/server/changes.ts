@@ -102,9 +102,10 @@ export class ChangeStreams {
           yield ': here\n\n'
           continue
         }
-        const changes = found.value.changes.flatMap((change) => {
-          return this.#isAsked(query, change) ? (visible(change) ?? []) : []
-        })
+        const changed = found.value.changes.filter((change) => this.#isAsked(query, change))
+        const changes = await rules.limited('changes', () =>
+          changed.flatMap((change) => visible(change) ?? []),
+        )
         if (changes.length > 0) {
           yield `id: ${found.value.position}\nevent: changes\ndata: ${JSON.stringify(changes)}\n\n`
         }

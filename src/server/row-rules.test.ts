@@ -181,6 +181,20 @@ test('a rule that throws hides the row and is reported, without the row', async 
   assert.doesNotMatch(reports[0]!.message, /"bad"/)
 })
 
+test('a rule that does not end is ended, refused and reported, and others are served', async (t) => {
+  const notes = await serveNotes(t)
+  await notes.submit('admin', 'feel', 'f1', { owner: 'bob', mood: 'endless' })
+  await notes.submit('admin', 'feel', 'f2', { owner: 'ada', mood: 'good' })
+  const endless = notes.call('ada', '/tables/moods/bob')
+  assert.equal((await notes.call('ada', '/tables/moods/ada')).status, 200)
+  assert.deepEqual(await codeOf(await endless), [500, 'read-rule-too-long'])
+  assert.deepEqual(
+    notes.reports.map(({ code }) => code),
+    ['read-rule-too-long'],
+  )
+  assert.equal((await notes.call('ada', '/tables/moods/ada')).status, 200)
+})
+
 test('an app with an invalid rule is refused', () => {
   const [box] = scopes('box')
   const value = z.object({ owner: z.string() })

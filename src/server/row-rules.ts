@@ -3,6 +3,7 @@ import { operatorTables } from '../constraint/tables.ts'
 import { HenceError } from '../failure.ts'
 import type { StoryChange } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
 import type { TableShape } from '../state/table.ts'
 import { allows, type Caller } from './caller.ts'
 
@@ -10,6 +11,9 @@ import { allows, type Caller } from './caller.ts'
 type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
 
 type RangeRule = Exclude<ReadRule<unknown>, string | ((...args: never) => boolean)>
+
+/** How long the rules of one read may take, in milliseconds. */
+const ruleMs = 1_000
 
 const all: Visible = () => true
 const none: Visible = () => false
@@ -27,6 +31,24 @@ export class RowRules {
   constructor(engine: { readonly app: App }, report: Reporter) {
     this.#engine = engine
     this.#report = report
+  }
+
+  /**
+   * Acts with what the other methods return, which runs code of the app, and ends it if it takes too long.
+   * Such code only reads, so the realm that it ran in stays in use.
+   * @throws HenceError `read-rule-too-long` (operator), and what the act throws
+   */
+  async limited<T>(read: string, act: () => T): Promise<T> {
+    let result: { readonly value: T } | undefined
+    await withinLimit(ruleMs, () => {
+      result = { value: act() }
+    })
+    if (result !== undefined) return (result as { readonly value: T }).value
+    const message =
+      `The \`read\` rules took more than ${ruleMs} ms for ${read}, so nothing was read. A regular expression ` +
+      'may backtrack: bound what it repeats.'
+    this.#report({ level: 'alarm', code: 'read-rule-too-long', message })
+    throw new HenceError('read-rule-too-long', 'operator', message)
   }
 
   /**

@@ -23,7 +23,10 @@ export async function story(serving: Serving, arrival: Arrival<SenderQuery>): Pr
   })
   if (found === undefined) throw requestNotFound(requestId)
   const isReader = allows(caller, 'read')
-  return jsonAnswer(request, isReader ? forReader(serving, caller, found) : redacted(serving, caller, found))
+  const shown = await serving.rules.limited('a story', () =>
+    isReader ? forReader(serving, caller, found) : redacted(serving, caller, found),
+  )
+  return jsonAnswer(request, shown)
 }
 
 /**

@@ -16,13 +16,14 @@ export async function row(
   { request, caller, parts, query }: Arrival<{ after: Parameter<readonly string[]> }>,
 ): Promise<Answer> {
   const [name, ...segments] = parts as [string, ...string[]]
-  const visible = serving.rules.row(caller, name)
-  const key = keyOf(serving.rules.table(name), segments)
+  const { rules } = serving
+  const visible = await rules.limited(`a row of table "${name}"`, () => rules.row(caller, name))
+  const key = keyOf(rules.table(name), segments)
   const value = await read(serving, query.after, (options) =>
     serving.engine.get(name as never, key as never, options),
   )
   // A hidden row and a missing one look the same.
-  if (value === undefined || !visible(value, key)) {
+  if (value === undefined || !(await rules.limited(`a row of table "${name}"`, () => visible(value, key)))) {
     throw new HenceError(
       'row-not-found',
       'change',
@@ -49,8 +50,11 @@ export async function page(
   { request, caller, parts, query }: Arrival<PageQuery>,
 ): Promise<Answer> {
   const { limit, cursor, after } = query
-  const table = serving.rules.table(parts[0]!)
-  const asked = serving.rules.query(caller, table.name, queryOf(query))
+  const { rules } = serving
+  const table = rules.table(parts[0]!)
+  const asked = await rules.limited(`table "${table.name}"`, () =>
+    rules.query(caller, table.name, queryOf(query)),
+  )
   if (asked === undefined) return jsonAnswer(request, { rows: [] })
   const from = cursor === undefined ? undefined : readCursor(cursor, asked)
   const positionText = (row: Row) => JSON.stringify(positionOf(table, asked, row))

@@ -37,9 +37,10 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
     ...['derivation', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess', 'engine'],
   ],
   testing: [...below('derivation'), 'derivation', 'request', 'storage', 'processor', 'engine'],
+  // It runs the app's read rules.
   server: [
-    ...['shared', 'app', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request', 'query', 'diff'],
-    ...['reprocess', 'engine'],
+    ...['shared', 'app', 'sandbox', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request'],
+    ...['query', 'diff', 'reprocess', 'engine'],
   ],
   postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine'],
   cli: [

@@ -20,6 +20,7 @@ const moods = person.table('moods', {
   value: z.object({ mood: z.string() }),
   read: (who, row) => {
     if (row.mood === 'bad') throw new Error('a rule that fails')
+    while (row.mood === 'endless');
     return who.id !== ''
   },
 })
