@@ -44,7 +44,17 @@ export interface Constraint<Scope extends string = string, Name extends string =
    * Builds a claim on a key, for a request's `claims` to return.
    * @param units a whole number, at least 1; default 1
    */
-  claim(key: string, units?: number, options?: { readonly priority?: number }): Claim<Name>
+  claim(key: string, units?: number, options?: ClaimOptions): Claim<Name>
+}
+
+export interface ClaimOptions {
+  /** Default 0. */
+  readonly priority?: number
+  /**
+   * Claims the units in exchange for what requests of the same partition key hold there: those units do not
+   * count against the claim, and are released when the request is accepted. If it is refused, they stay.
+   */
+  readonly exchange?: boolean
 }
 
 /** Units of a constraint that a request wants to hold until it releases them or gives way. */
@@ -54,6 +64,7 @@ export interface Claim<Name extends string = string> {
   readonly key: string
   readonly units: number
   readonly priority: number
+  readonly exchange?: true
 }
 
 /** Options of every constraint. */
@@ -107,7 +118,7 @@ export function constraint<S extends string, Name extends string>(
     victims,
     review,
     deadlineMs,
-    claim: (key, units = 1, { priority = 0 } = {}) => {
+    claim: (key, units = 1, { priority = 0, exchange = false } = {}) => {
       if (typeof key !== 'string' || !Number.isFinite(priority)) {
         throw new HenceError(
           'claim-invalid',
@@ -123,7 +134,7 @@ export function constraint<S extends string, Name extends string>(
             `${adjustable ? 'a whole number of units, at least 1' : 'one unit'}, not for ${units}.`,
         )
       }
-      return { constraint: name, key, units, priority }
+      return { constraint: name, key, units, priority, ...(exchange && { exchange }) }
     },
   }
 }

@@ -20,6 +20,7 @@ export {
 export type {
   CapacityOptions,
   Claim,
+  ClaimOptions,
   Constraint,
   ConstraintOptions,
   Mode,

@@ -83,9 +83,10 @@ export interface Tx<Scope extends string = string> {
   /**
    * Releases the claims that requests of this partition key hold on a constraint of any scope.
    * @param key only claims on this key of the constraint
-   * @returns the number of claims released
+   * @param units at most so many units, those of the latest request first; default all
+   * @returns the number of claims released, wholly or in part
    */
-  release(constraint: Constraint, key?: string): number
+  release(constraint: Constraint, key?: string, units?: number): number
   /**
    * Confirms the claims that requests of this partition key hold on a constraint: `settle` keeps them, and
    * they give way last.

@@ -1,8 +1,8 @@
-import type { Claim, Constraint } from '../app/index.ts'
+import type { Claim } from '../app/index.ts'
 import { HenceError } from '../failure.ts'
 import { encodeKey, keyBytesMax } from '../state/keys.ts'
 import type { ClaimHolder, HeldClaim } from './tables.ts'
-import type { Messages, Turn } from './turn.ts'
+import type { Turn } from './turn.ts'
 
 // The side of the request that holds claims: under its own partition key, the claims it asked for and was
 // granted.
@@ -10,29 +10,43 @@ import type { Messages, Turn } from './turn.ts'
 /**
  * The claims of a request in the order that all requests use: strict ones first, by constraint and key.
  * Several claims on one key of a constraint become one.
- * @throws HenceError `unknown-definition`, `key-too-long` (change)
+ * @throws HenceError `unknown-definition`, `key-too-long`, `claim-invalid` (change)
  */
-export function claimsInOrder(
-  identity: string,
-  claims: readonly Claim[],
-  constraintOf: (name: string) => Constraint,
-): HeldClaim[] {
+export function claimsInOrder(turn: Turn, scope: string, claims: readonly Claim[]): HeldClaim[] {
   const merged = new Map<string, HeldClaim>()
-  for (const { constraint, key, units, priority } of claims) {
-    const { mode, adjustable } = constraintOf(constraint)
-    checkJudgedKey(constraint, key, identity)
+  for (const { constraint, key, units, priority, exchange } of claims) {
+    const { mode, adjustable } = turn.constraint(constraint)
+    checkJudgedKey(constraint, key, turn.identity)
     const at = encodeKey([constraint, key])
     const before = merged.get(at)
+    const instead = before?.instead ?? (exchange && holdersOf(turn, scope, constraint, key))
     merged.set(at, {
       constraint,
       key,
       units: before === undefined || !adjustable ? units : before.units + units,
       priority: Math.max(before?.priority ?? priority, priority),
       strict: mode === 'strict',
+      ...(instead && { instead }),
     })
   }
   const rank = (at: string, { strict }: HeldClaim) => (strict ? '0' : '1') + at
   return [...merged].sort(([a, x], [b, y]) => (rank(a, x) < rank(b, y) ? -1 : 1)).map(([, claim]) => claim)
+}
+
+/** How many requests' claims one claim may replace, so that its message has a bound. */
+const exchangedMax = 100
+
+/** The requests whose claims an exchange replaces; undefined if there are none. */
+function holdersOf(turn: Turn, scope: string, constraint: string, key: string): string[] | undefined {
+  const found: string[] = []
+  forHeld(turn, scope, constraint, key, (identity) => found.push(identity))
+  if (found.length <= exchangedMax) return found.length === 0 ? undefined : found
+  throw new HenceError(
+    'claim-invalid',
+    'change',
+    `A claim on "${constraint}" is to be exchanged for those of ${found.length} requests; ${exchangedMax} is ` +
+      'the most. Give what is held together a partition key of its own.',
+  )
 }
 
 /** Room in the keys of a judge's rows for what is not a name: times, ids, tags. In bytes. */
@@ -68,8 +82,25 @@ export function setHolder(
 
 /** Asks the judge for one claim. */
 export function ask(turn: Turn, scope: string, identity: string, claim: HeldClaim): void {
-  const { constraint, key, units, priority, strict } = claim
-  turn.send('hence:claim', key, { constraint, identity, scope, holder: turn.key, units, priority, strict })
+  const { key, ...asked } = claim
+  turn.send('hence:claim', key, { ...asked, identity, scope, holder: turn.key })
+}
+
+/**
+ * The request is accepted and holds its claims: asks for the loose ones, and replaces what it claimed in
+ * exchange.
+ */
+export function hold(turn: Turn, scope: string, identity: string, holder: ClaimHolder): void {
+  const claims: HeldClaim[] = []
+  for (const { instead, ...claim } of holder.claims) {
+    claims.push(claim)
+    if (instead !== undefined) {
+      const { key, ...asked } = claim
+      for (const other of instead) dropClaim(turn, scope, other, claim)
+      turn.send('hence:exchange', key, { ...asked, identity, scope, holder: turn.key, instead })
+    } else if (!claim.strict) ask(turn, scope, identity, claim)
+  }
+  setHolder(turn, scope, identity, { ...holder, state: 'standing', claims })
 }
 
 /** Releases claims at their judges. */
@@ -77,26 +108,65 @@ export function giveBack(turn: Turn, identity: string, claims: readonly HeldClai
   for (const { constraint, key } of claims) turn.send('hence:release', key, { constraint, identity })
 }
 
-/** Releases the claims that the requests of this key hold on a constraint; returns their number. */
-export function releaseHeld(turn: Turn, scope: string, constraint: string, key: string | undefined): number {
-  return forHeld(turn, scope, constraint, key, (identity, holder, named) => {
-    giveBack(turn, identity, named)
-    setHolder(turn, scope, identity, {
-      ...holder,
-      claims: holder.claims.filter((claim) => !named.includes(claim)),
-    })
-  })
+/**
+ * Releases the claims that the requests of this key hold on a constraint, those of the latest request first.
+ * @param most how many units at most
+ * @returns the number of claims released, wholly or in part
+ * @throws HenceError `claim-invalid` (change)
+ */
+export function releaseHeld(
+  turn: Turn,
+  scope: string,
+  constraint: string,
+  key: string | undefined,
+  most: number | undefined,
+): number {
+  if (most !== undefined && !(Number.isSafeInteger(most) && most > 0)) {
+    throw new HenceError(
+      'claim-invalid',
+      'change',
+      `The units of "${constraint}" to release must be a whole number, at least 1, not ${most}.`,
+    )
+  }
+  const held: { identity: string; holder: ClaimHolder; named: readonly HeldClaim[] }[] = []
+  forHeld(turn, scope, constraint, key, (identity, holder, named) => held.push({ identity, holder, named }))
+  if (most !== undefined) held.sort((a, b) => b.holder.at - a.holder.at)
+  let left = most ?? Number.POSITIVE_INFINITY
+  let count = 0
+  for (const { identity, holder, named } of held) {
+    const rest: HeldClaim[] = holder.claims.filter((claim) => !named.includes(claim))
+    for (const claim of named) {
+      const units = Math.min(left, claim.units)
+      left -= units
+      if (units > 0) count++
+      if (units === claim.units) giveBack(turn, identity, [claim])
+      else {
+        rest.push({ ...claim, units: claim.units - units })
+        if (units > 0) turn.send('hence:release', claim.key, { constraint, identity, units })
+      }
+    }
+    setHolder(turn, scope, identity, { ...holder, claims: rest })
+  }
+  return count
 }
 
 /** Confirms the claims that the requests of this key hold on a constraint; returns their number. */
 export function confirmHeld(turn: Turn, scope: string, constraint: string, key: string | undefined): number {
-  return forHeld(turn, scope, constraint, key, (identity, _, named) => {
+  let count = 0
+  forHeld(turn, scope, constraint, key, (identity, _, named) => {
     for (const claim of named) turn.send('hence:confirm', claim.key, { constraint, identity })
+    count += named.length
   })
+  return count
 }
 
 /** Removes a claim that its judge has released. */
-export function lapse(turn: Turn, { identity, scope, constraint, key }: Messages['hence:lapse']): void {
+export function dropClaim(
+  turn: Turn,
+  scope: string,
+  identity: string,
+  { constraint, key }: Pick<HeldClaim, 'constraint' | 'key'>,
+): void {
   const holder = holderOf(turn, scope, identity)
   if (holder === undefined) return
   setHolder(turn, scope, identity, { ...holder, claims: without(holder.claims, constraint, key) })
@@ -112,8 +182,7 @@ function forHeld(
   constraint: string,
   key: string | undefined,
   act: (identity: string, holder: ClaimHolder, named: readonly HeldClaim[]) => void,
-): number {
-  let count = 0
+): void {
   const rows = turn.rows('holders').scan({ prefix: [scope] }, encodeKey([turn.key]))
   for (const row of rows) {
     const holder = row.value as ClaimHolder
@@ -121,9 +190,6 @@ function forHeld(
     const named = holder.claims.filter(
       (claim) => claim.constraint === constraint && (key === undefined || claim.key === key),
     )
-    if (named.length === 0) continue
-    act(row.key[2] as string, holder, named)
-    count += named.length
+    if (named.length > 0) act(row.key[2] as string, holder, named)
   }
-  return count
 }

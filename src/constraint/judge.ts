@@ -18,24 +18,27 @@ export function usageOf(turn: Turn, { name, limit }: Constraint): Usage {
 
 /** Judges a claim: grants or denies a strict one; records a loose one in any case. */
 export function claim(turn: Turn, asked: Messages['hence:claim']): void {
-  const { constraint: name, identity, scope, holder, units, priority, strict } = asked
+  const { constraint: name, identity, scope, holder, strict, instead = [] } = asked
   const constraint = turn.constraint(name)
   const usage = usageOf(turn, constraint)
-  const granted = !strict || usage.claimed + units <= limitWithMargin(constraint, usage)
+  const replaced = instead.flatMap((each) => rowOf(turn, name, each) ?? [])
+  const units = Math.max(
+    0,
+    replaced.reduce((rest, row) => rest - row.units, asked.units),
+  )
+  const granted = !strict || units === 0 || usage.claimed + units <= limitWithMargin(constraint, usage)
   if (granted) {
-    const { victims } = constraint
-    const row: ClaimRow = {
-      constraint: name,
-      units,
-      priority,
-      at: turn.now,
-      confirmed: false,
-      holder,
-      scope,
-      rank: victims === 'lowest-priority' ? priority : 0,
-      order: victims === 'oldest' ? usage.count : -usage.count,
-    }
-    turn.rows('claims').put(encodeKey([turn.key, name, identity]), row)
+    const row = newRow(turn, constraint, usage, { ...asked, units })
+    const added: ClaimRow =
+      instead.length === 0
+        ? row
+        : {
+            ...row,
+            constraint: units === 0 ? null : name,
+            confirmed: replaced.some(({ confirmed }) => confirmed),
+            exchanging: true,
+          }
+    turn.rows('claims').put(encodeKey([turn.key, name, identity]), added)
     const next = { ...usage, claimed: usage.claimed + units, count: usage.count + 1 }
     if (strict) save(turn, constraint, next)
     else review(turn, constraint, next)
@@ -44,19 +47,73 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
     turn.send('hence:verdict', holder, { identity, scope, holder, constraint: name, key: turn.key, granted })
 }
 
-/** Releases a claim, if the request still holds it. */
-export function release(turn: Turn, { constraint: name, identity }: Messages['hence:release']): void {
+function newRow(
+  turn: Turn,
+  { name, victims }: Constraint,
+  { count }: Usage,
+  { units, priority, holder, scope }: Pick<ClaimRow, 'units' | 'priority' | 'holder' | 'scope'>,
+): ClaimRow {
+  return {
+    constraint: name,
+    units,
+    priority,
+    at: turn.now,
+    confirmed: false,
+    holder,
+    scope,
+    rank: victims === 'lowest-priority' ? priority : 0,
+    order: victims === 'oldest' ? count : -count,
+  }
+}
+
+/**
+ * Puts the claim of an accepted request in the place of others. It is as old as the oldest of them, and
+ * confirmed if one of them is. If it has given way since it was granted, the request learns of that, and
+ * only what it replaces is released.
+ */
+export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
+  const { constraint: name, identity, instead = [] } = asked
+  const constraint = turn.constraint(name)
+  const usage = usageOf(turn, constraint)
+  const own = take(turn, name, identity)
+  let { claimed } = usage
+  if (own !== undefined) claimed -= own.units
+  let row = own ?? newRow(turn, constraint, usage, asked)
+  for (const each of instead) {
+    const before = take(turn, name, each)
+    if (before === undefined) continue
+    claimed -= before.units
+    const { at, order } = Math.abs(before.order) < Math.abs(row.order) ? before : row
+    row = { ...row, at, order, confirmed: row.confirmed || before.confirmed }
+  }
+  const count = usage.count + (asked.strict ? 0 : 1)
+  if (own !== undefined || !asked.strict) {
+    const { exchanging: _, ...held } = row
+    const { units } = asked
+    turn.rows('claims').put(encodeKey([turn.key, name, identity]), { ...held, constraint: name, units })
+    claimed += units
+  }
+  review(turn, constraint, { ...usage, claimed, count })
+}
+
+/** Releases a claim, or some of its units, if the request still holds it. */
+export function release(
+  turn: Turn,
+  { constraint: name, identity, units = Number.POSITIVE_INFINITY }: Messages['hence:release'],
+): void {
   const constraint = turn.constraint(name)
   const row = take(turn, name, identity)
   if (row === undefined) return
+  const rest = row.units - units
+  if (rest > 0) turn.rows('claims').put(encodeKey([turn.key, name, identity]), { ...row, units: rest })
   const usage = usageOf(turn, constraint)
-  review(turn, constraint, { ...usage, claimed: usage.claimed - row.units })
+  review(turn, constraint, { ...usage, claimed: usage.claimed - Math.min(row.units, units) })
 }
 
 export function confirm(turn: Turn, { constraint, identity }: Messages['hence:confirm']): void {
-  const key = encodeKey([turn.key, constraint, identity])
-  const row = turn.rows('claims').get(key) as ClaimRow | undefined
-  if (row !== undefined) turn.rows('claims').put(key, { ...row, confirmed: true })
+  const row = rowOf(turn, constraint, identity)
+  if (row === undefined) return
+  turn.rows('claims').put(encodeKey([turn.key, constraint, identity]), { ...row, confirmed: true })
 }
 
 /** @throws HenceError `claim-invalid` (change) */
@@ -154,9 +211,7 @@ export function resolve(
       chooseVictims(turn, constraint, usage, noted, undefined)
       return undefined
     case 'choose': {
-      const known = decision.victims.every((identity) =>
-        turn.rows('claims').get(encodeKey([turn.key, constraint.name, identity])),
-      )
+      const known = decision.victims.every((identity) => rowOf(turn, constraint.name, identity))
       if (!known || decision.victims.length === 0) return 'victim-unknown'
       chooseVictims(turn, constraint, usage, noted, decision.victims)
       return undefined
@@ -296,11 +351,13 @@ function save(turn: Turn, constraint: Constraint, usage: Usage): void {
   else rows.put(key, { ...usage, waived })
 }
 
+function rowOf(turn: Turn, constraint: string, identity: string): ClaimRow | undefined {
+  return turn.rows('claims').get(encodeKey([turn.key, constraint, identity])) as ClaimRow | undefined
+}
+
 function take(turn: Turn, constraint: string, identity: string): ClaimRow | undefined {
-  const rows = turn.rows('claims')
-  const key = encodeKey([turn.key, constraint, identity])
-  const row = rows.get(key) as ClaimRow | undefined
-  if (row !== undefined) rows.delete(key)
+  const row = rowOf(turn, constraint, identity)
+  if (row !== undefined) turn.rows('claims').delete(encodeKey([turn.key, constraint, identity]))
   return row
 }
 

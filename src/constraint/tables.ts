@@ -47,7 +47,8 @@ export interface Usage {
 
 /** A claim as stored under the key that judges it. */
 export interface ClaimRow {
-  readonly constraint: string
+  /** Null if it cannot give way, because it has no units yet: see `exchanging`. */
+  readonly constraint: string | null
   readonly units: number
   readonly priority: number
   /** Log time, in milliseconds since 1970. */
@@ -58,6 +59,8 @@ export interface ClaimRow {
   readonly scope: string
   readonly rank: number
   readonly order: number
+  /** It was granted in exchange for others, which the request still holds; these are the units it adds. */
+  readonly exchanging?: true
 }
 
 /** A claim as stored with the request that holds it. */
@@ -67,6 +70,8 @@ export interface HeldClaim {
   readonly units: number
   readonly priority: number
   readonly strict: boolean
+  /** The requests whose claims it is to replace, until its own request is decided. */
+  readonly instead?: readonly string[]
 }
 
 /** A request that holds claims or asks for them. */

@@ -4,12 +4,13 @@ import type { TableState } from '../state/table.ts'
 /** Messages between the key that judges a claim and the key of the request that holds it. */
 export interface Messages {
   /** Asks for a claim. */
-  'hence:claim': ClaimRef &
-    Holding & { readonly units: number; readonly priority: number; readonly strict: boolean }
+  'hence:claim': Asked
+  /** Puts a claim in the place of others, because its request was accepted. */
+  'hence:exchange': Asked
   /** Answers a strict claim. */
   'hence:verdict': Holding & { readonly constraint: string; readonly key: string; readonly granted: boolean }
-  /** Releases a claim. */
-  'hence:release': ClaimRef
+  /** Releases a claim, or some of its units. */
+  'hence:release': ClaimRef & { readonly units?: number }
   'hence:confirm': ClaimRef
   /** Notifies the holder that `settle` released its unconfirmed claim. */
   'hence:lapse': Holding & { readonly constraint: string; readonly key: string }
@@ -34,6 +35,15 @@ interface ClaimRef {
   readonly constraint: string
   readonly identity: string
 }
+
+type Asked = ClaimRef &
+  Holding & {
+    readonly units: number
+    readonly priority: number
+    readonly strict: boolean
+    /** The requests whose claims it replaces. */
+    readonly instead?: readonly string[]
+  }
 
 /** Identifies the request that holds a claim. */
 interface Holding {

@@ -1,12 +1,21 @@
 import type { Claim, Outcome, Request } from '../app/index.ts'
-import { ask, claimsInOrder, giveBack, holderOf, lapse, setHolder, without } from '../constraint/holder.ts'
-import { claim, compensated, confirm, deadline, release } from '../constraint/judge.ts'
+import {
+  ask,
+  claimsInOrder,
+  dropClaim,
+  giveBack,
+  hold,
+  holderOf,
+  setHolder,
+  without,
+} from '../constraint/holder.ts'
+import { claim, compensated, confirm, deadline, exchange, release } from '../constraint/judge.ts'
 import type { ClaimHolder, HeldClaim } from '../constraint/tables.ts'
 import type { Messages, Turn } from '../constraint/turn.ts'
 import type { RequestRecord } from '../log/record.ts'
 import { type AppCode, unknownMessage } from './app-code.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
-import { constraintNamed, type DerivationContext, type RecordContext } from './context.ts'
+import type { DerivationContext, RecordContext } from './context.ts'
 import { HostTurn } from './host-turn.ts'
 import { requestSeed } from './seed.ts'
 import type { Decision, Derivation } from './step-result.ts'
@@ -43,9 +52,9 @@ export class ClaimMessages {
   ): Outcome | undefined {
     const { scope } = request
     const { identity, rootPartition, rootOffset } = derivation.chain
-    const claims = claimsInOrder(identity, wanted, (name) => constraintNamed(this.#context, name))
     const emissions: Emission[] = []
     const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), origin, emissions)
+    const claims = claimsInOrder(turn, scope, wanted)
     const root = { rootPartition, rootOffset, at: derivation.at }
     const holder = { type: request.name, version, input: output ?? sent, ...root, claims, granted: 0 }
     if (claims[0]!.strict) {
@@ -56,8 +65,7 @@ export class ClaimMessages {
     }
     const outcome = this.#app.decide(derivation, request, input, origin)
     if (outcome.status === 'accepted') {
-      setHolder(turn, scope, identity, { ...holder, state: 'standing' })
-      for (const each of claims) ask(turn, scope, identity, each)
+      hold(turn, scope, identity, { ...holder, state: 'standing' })
       derivation.emissions = [...derivation.emissions, ...emissions]
     }
     return outcome
@@ -85,7 +93,7 @@ export class ClaimMessages {
     if (type === 'hence:lapse') {
       const lapsed = data as Messages['hence:lapse']
       const refusal = this.#refuseIfAsking(turn, lapsed)
-      if (refusal === undefined) lapse(turn, lapsed)
+      if (refusal === undefined) dropClaim(turn, lapsed.scope, lapsed.identity, lapsed)
       return refusal
     }
     const judge = judges[type]
@@ -137,8 +145,7 @@ export class ClaimMessages {
     }
     if (outcome!.status === 'accepted') {
       emissions.unshift(...derivation.emissions)
-      setHolder(turn, scope, identity, { ...holder, granted: count, state: 'standing' })
-      for (const loose of claims.slice(count)) ask(turn, scope, identity, loose)
+      hold(turn, scope, identity, { ...holder, granted: count, state: 'standing' })
     } else {
       giveBack(turn, identity, claims.slice(0, count))
       setHolder(turn, scope, identity, undefined)
@@ -216,6 +223,7 @@ export class ClaimMessages {
 /** The messages to a judged key, and the functions of its judge that derive them. */
 const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T]) => void } = {
   'hence:claim': claim,
+  'hence:exchange': exchange,
   'hence:release': release,
   'hence:confirm': confirm,
   'hence:compensated': compensated,

@@ -210,9 +210,9 @@ export class Transaction implements Tx {
     return this.#context.program.realm.seal(gone) as SettledClaim[]
   }
 
-  release(constraint: Constraint, key?: string): number {
+  release(constraint: Constraint, key?: string, units?: number): number {
     constraintNamed(this.#context, constraint.name)
-    return this.#withTurn((turn) => releaseHeld(turn, this.#scope, constraint.name, key))
+    return this.#withTurn((turn) => releaseHeld(turn, this.#scope, constraint.name, key, units))
   }
 
   confirm(constraint: Constraint, key?: string): number {

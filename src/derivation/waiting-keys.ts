@@ -73,6 +73,7 @@ export const resumeMessage = 'hence:resume'
 /** Messages of the judge of a key, and those that a request waits for. */
 const passing: ReadonlySet<string> = new Set([
   'hence:claim',
+  'hence:exchange',
   'hence:release',
   'hence:confirm',
   'hence:verdict',

@@ -16,7 +16,10 @@ interface Held {
  */
 export function claimsApp(plan: ClaimsPlan) {
   const [holder] = scopes('holder')
-  const holdings = holder.table('holdings', { key: ['string'], value: anything<{ wants: Held[] }>() })
+  const holdings = holder.table('holdings', {
+    key: ['string'],
+    value: anything<{ at: number; wants: Held[] }>(),
+  })
   const sorry = holder.table('sorry', { key: ['string'], value: anything<{ times: number }>() })
   const gone = holder.event('gone', {
     data: anything<Record<'holder' | 'requestId' | 'constraint' | 'key', string>>(),
@@ -73,11 +76,19 @@ export function claimsApp(plan: ClaimsPlan) {
     key: (input) => `h${input.holder}`,
     claims: (input) =>
       input.wants.map(({ of, key, units, priority }) =>
-        constraints[of]!.claim(`k${key}`, plan.constraints[of]!.kind === 'unique' ? 1 : units, { priority }),
+        constraints[of]!.claim(`k${key}`, plan.constraints[of]!.kind === 'unique' ? 1 : units, {
+          priority,
+          exchange: input.exchange ?? false,
+        }),
       ),
     derive(tx, input) {
       if (input.isRejected) return reject('not-wanted')
-      tx.put(holdings, tx.requestId, { wants: wantsOf(input) })
+      const wants = wantsOf(input)
+      const isReplaced = (held: Held) =>
+        wants.some(({ constraint, key }) => held.constraint === constraint && held.key === key)
+      for (const { key, value } of input.exchange ? tx.scan(holdings) : [])
+        tx.put(holdings, key[0], { ...value, wants: value.wants.filter((held) => !isReplaced(held)) })
+      tx.put(holdings, tx.requestId, { at: tx.now, wants })
     },
     compensate(tx) {
       tx.delete(holdings, tx.requestId)
@@ -92,9 +103,30 @@ export function claimsApp(plan: ClaimsPlan) {
       const count = tx.release(constraints[of]!)
       for (const { key, value } of tx.scan(holdings)) {
         const rest = value.wants.filter(({ constraint }) => constraint !== `c${of}`)
-        tx.put(holdings, key[0], { wants: rest })
+        tx.put(holdings, key[0], { ...value, wants: rest })
       }
       return { count }
+    },
+  })
+  const give = holder.request('give', {
+    input: anything<{ holder: number; of: number; key: number; units: number }>(),
+    key: (input) => `h${input.holder}`,
+    derive(tx, { of, key, units }) {
+      const count = tx.release(constraints[of]!, `k${key}`, units)
+      const held = tx.scan(holdings).sort((a, b) => b.value.at - a.value.at)
+      let left = units
+      let seen = 0
+      for (const { key: id, value } of held) {
+        const wants = value.wants.flatMap((want) => {
+          if (want.constraint !== `c${of}` || want.key !== `k${key}` || left === 0) return want
+          const part = Math.min(left, want.units)
+          left -= part
+          seen++
+          return part === want.units ? [] : { ...want, units: want.units - part }
+        })
+        tx.put(holdings, id[0], { ...value, wants })
+      }
+      if (seen !== count) throw new Error(`${count} claims were given back, and not ${seen}`)
     },
   })
   const confirm = holder.request('confirm', {
@@ -106,11 +138,11 @@ export function claimsApp(plan: ClaimsPlan) {
     const row = tx.get(holdings, requestId)
     if (!row) return
     const rest = row.wants.filter((each) => each.constraint !== constraint || each.key !== key)
-    tx.put(holdings, requestId, { wants: rest })
+    tx.put(holdings, requestId, { ...row, wants: rest })
   })
 
   return app('claims', {
-    requests: [want, release, confirm, ...judges.flatMap(({ setLimit, settle }) => [setLimit, settle])],
+    requests: [want, release, give, confirm, ...judges.flatMap(({ setLimit, settle }) => [setLimit, settle])],
     tables: [holdings, sorry],
     constraints,
     reactions: [onGone],

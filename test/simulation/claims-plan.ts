@@ -3,6 +3,9 @@ import type { Mode, Victims } from 'hence'
 
 /** Random apps with claims, as data: their constraints, named `c0`, `c1` …, each in a scope of its own. */
 export interface ClaimsPlan {
+  /** How many keys and holders there are: with few, much happens to one at once. */
+  readonly keys?: number
+  readonly holders?: number
   readonly constraints: readonly {
     readonly kind: 'unique' | 'capacity'
     readonly mode: Mode
@@ -20,6 +23,8 @@ const mode = fc.constantFrom<Mode>('strict', 'loose')
 const victims = fc.constantFrom<Victims>('newest', 'oldest', 'lowest-priority')
 const review = fc.constantFrom<'auto' | 'human'>('auto', 'auto', 'auto', 'human')
 export const claimsPlan: fc.Arbitrary<ClaimsPlan> = fc.record({
+  keys: fc.constantFrom(1, keyCount),
+  holders: fc.constantFrom(1, 2, 6),
   constraints: fc.array(
     fc.oneof(
       fc.record({ kind: fc.constant('unique' as const), mode, limit: fc.constant(1), victims, review }),
@@ -46,6 +51,8 @@ export interface Wants {
     readonly priority: number
   }[]
   readonly isRejected: boolean
+  /** Whether it claims all of that in exchange for what requests of its key hold. */
+  readonly exchange?: boolean
 }
 export const wants: fc.Arbitrary<Wants> = fc.record({
   holder: fc.nat(5),
@@ -59,4 +66,5 @@ export const wants: fc.Arbitrary<Wants> = fc.record({
     { minLength: 1, maxLength: 4 },
   ),
   isRejected: fc.nat(7).map((n) => n === 0),
+  exchange: fc.nat(3).map((n) => n === 0),
 })

@@ -27,6 +27,7 @@ const { runs } = runsOf(150)
 type Moment =
   | { readonly want: Wants }
   | { readonly drop: 'release' | 'confirm'; readonly holder: number; readonly of: number }
+  | { readonly give: number; readonly holder: number; readonly of: number; readonly key: number }
   | { readonly limit: number; readonly of: number; readonly key: number }
   | { readonly settle: number; readonly key: number }
   | { readonly wait: number }
@@ -37,19 +38,26 @@ type Moment =
 
 const of = fc.nat(3)
 const key = fc.nat(keyCount - 1)
-const moment: fc.Arbitrary<Moment> = fc.oneof(
+const settling = { weight: 1, arbitrary: fc.record({ settle: of, key }) }
+const moments: readonly fc.WeightedArbitrary<Moment>[] = [
   { weight: 16, arbitrary: fc.record({ want: wants }) },
   {
     weight: 5,
     arbitrary: fc.record({ drop: fc.constantFrom('release', 'confirm'), holder: fc.nat(5), of }),
   },
+  {
+    weight: 5,
+    arbitrary: fc.record({ give: fc.integer({ min: 1, max: 3 }), holder: fc.nat(5), of, key }),
+  },
   { weight: 7, arbitrary: fc.record({ limit: fc.nat(6), of, key }) },
-  { weight: 1, arbitrary: fc.record({ settle: of, key }) },
   { weight: 4, arbitrary: fc.record({ wait: fc.nat(5) }) },
   { weight: 1, arbitrary: fc.record({ pass: fc.nat(2_000) }) },
   { weight: 2, arbitrary: fc.record({ again: fc.nat(60) }) },
   { weight: 1, arbitrary: fc.constant('crash') },
   { weight: 1, arbitrary: fc.constant('quiet') },
+]
+const anyMoments = [moments, [...moments, settling]].map((some) =>
+  fc.array(fc.oneof(...some), { minLength: 10, maxLength: 120 }),
 )
 
 /** All rows of the app's tables and of the system tables. */
@@ -123,7 +131,7 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
   assert.deepEqual(compensated.sort(), sorry.sort(), 'the victims are not those whose compensate ran')
 }
 
-const counts = { worlds: 0, claims: 0, violations: 0, rejected: 0, crashes: 0, quiet: 0 }
+const counts = { worlds: 0, exchanges: 0, claims: 0, violations: 0, rejected: 0, crashes: 0, quiet: 0 }
 
 type World = [
   plan: ClaimsPlan,
@@ -138,7 +146,7 @@ const worlds = fc.asyncProperty<World>(
   fc.constantFrom(1, 2, 4, 16),
   fc.constantFrom(1, 9, 1_000),
   fc.constantFrom(0, 0.03),
-  fc.array(moment, { minLength: 10, maxLength: 120 }),
+  fc.oneof(...anyMoments),
   fc.nat(),
   (...world) => live(world),
 )
@@ -220,6 +228,8 @@ async function live([plan, partitions, checkpointRows, failing, moments, seed]: 
   }
 
   const count = plan.constraints.length
+  const { keys = keyCount, holders = 6 } = plan
+  const isSettled = moments.some((each) => typeof each === 'object' && 'settle' in each)
   for (const each of moments) {
     if (each === 'crash') {
       counts.crashes++
@@ -228,13 +238,24 @@ async function live([plan, partitions, checkpointRows, failing, moments, seed]: 
     } else if (each === 'quiet') await quiet()
     else if ('want' in each) {
       counts.claims += each.want.wants.length
+      if (each.want.exchange) counts.exchanges++
       wish('want', {
         ...each.want,
-        wants: each.want.wants.map((one) => ({ ...one, of: one.of % count })),
+        holder: each.want.holder % holders,
+        wants: each.want.wants.map((one) => ({ ...one, of: one.of % count, key: one.key % keys })),
       })
-    } else if ('drop' in each) wish(each.drop, { holder: each.holder, of: each.of % count })
-    else if ('limit' in each) wish(`limit-${each.of % count}`, { key: each.key, limit: each.limit })
-    else if ('settle' in each) wish(`settle-${each.settle % count}`, { key: each.key })
+    } else if ('drop' in each) wish(each.drop, { holder: each.holder % holders, of: each.of % count })
+    else if ('give' in each) {
+      // The app learns of what was settled by an event of its own, after the holder.
+      if (isSettled) continue
+      wish('give', {
+        holder: each.holder % holders,
+        key: each.key % keys,
+        units: each.give,
+        of: each.of % count,
+      })
+    } else if ('limit' in each) wish(`limit-${each.of % count}`, { key: each.key % keys, limit: each.limit })
+    else if ('settle' in each) wish(`settle-${each.settle % count}`, { key: each.key % keys })
     else if ('pass' in each) now += each.pass
     else if ('again' in each) {
       const again = sent[each.again % Math.max(1, sent.length)]

@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type * as made from '../../test/apps/tickets.ts'
+import { appsOf } from '../../test/apps.ts'
+import { randomFrom } from '../../test/random.ts'
+import { CrashingStorage } from '../../test/simulation/crashing-storage.ts'
+import { systemClock } from '../clock.ts'
+import { createEngine } from '../engine/open-engine.ts'
+import { scenario } from '../testing/scenario.ts'
+
+const { tickets } = appsOf<typeof made>(import.meta.resolve('../../test/apps/tickets.ts'))
+
+// Claims that grow and shrink. The worst fault would be a request that loses what it holds because it asked
+// for something else.
+
+for (const mode of ['strict', 'loose'] as const) {
+  test(`${mode}: three seats become two, and the third can be claimed`, async () => {
+    scenario(await tickets({ mode, limit: 3 }))
+      .given('hold', { booking: 'a', seats: 3 })
+      .when('give-back', { booking: 'a', units: 1 })
+      .thenAccepted({ count: 1 })
+      .thenClaimed('seats', 's', 2)
+      .given('hold', { booking: 'b', seats: 1 })
+      .thenEffects()
+      .when('give-back', { booking: 'a', units: 5 })
+      .thenAccepted({ count: 1 })
+      .thenClaimed('seats', 's', 1)
+      .when('give-back', { booking: 'a', units: 1 })
+      .thenAccepted({ count: 0 })
+      .when('give-back', { booking: 'a', units: 0 })
+      .thenFailed('claim-invalid')
+  })
+
+  test(`${mode}: three seats become four when one is free, in one step`, async () => {
+    scenario(await tickets({ mode, limit: 4 }))
+      .given('hold', { booking: 'a', seats: 3 })
+      .when('pay', { booking: 'a', seats: 4 })
+      .thenAccepted()
+      .thenClaimed('seats', 's', 4)
+      .thenRow('bookings', ['a'], { seats: 4, state: 'paid' })
+      .when('pay', { booking: 'a', seats: 2 })
+      .thenAccepted()
+      .thenClaimed('seats', 's', 2)
+      .when('give-back', { booking: 'a', units: 9 })
+      .thenAccepted({ count: 1 })
+      .thenClaimed('seats', 's', 0)
+  })
+
+  test(`${mode}: a full house can be paid for, and what is paid for gives way as a whole`, async () => {
+    const s = scenario(await tickets({ mode, limit: 3 }))
+      .given('hold', { booking: 'a', seats: 3 })
+      .when('pay', { booking: 'a', seats: 3 })
+      .thenAccepted()
+      .thenClaimed('seats', 's', 3)
+      .when('set-seats', { seats: 2 })
+      .thenRow('bookings', ['a'], { seats: 0, state: 'sorry' })
+      .thenEffects('sorry')
+      .thenClaimed('seats', 's', 0)
+    assert.deepEqual(
+      s.violations().map(({ victims }) => victims.map(({ units, state }) => [units, state])),
+      [[[3, 'compensated']]],
+    )
+  })
+
+  test(`${mode}: a claim is as old as those it replaces, and confirmed if one of them is`, async () => {
+    scenario(await tickets({ mode, limit: 9 }))
+      .given('hold', { booking: 'a', seats: 2 })
+      .given('hold', { booking: 'b', seats: 1 })
+      .given('pay', { booking: 'a', seats: 1 })
+      .when('set-seats', { seats: 1 })
+      .thenRow('bookings', ['b'], { seats: 0, state: 'sorry' })
+      .given('set-seats', { seats: 9 })
+      .given('enter', { booking: 'a' })
+      .given('pay', { booking: 'a', seats: 2 })
+      .given('hold', { booking: 'b', seats: 1 })
+      .when('begin', {})
+      .thenAccepted({ gone: ['b 1'] })
+      .thenClaimed('seats', 's', 2)
+  })
+}
+
+test('strict: an exchange that is refused leaves what is held', async () => {
+  scenario(await tickets({ limit: 4 }))
+    .given('hold', { booking: 'a', seats: 3 })
+    .given('hold', { booking: 'b', seats: 1 })
+    .given('pay', { booking: 'b', seats: 1, number: 'n1' })
+    .when('pay', { booking: 'a', seats: 4 })
+    .thenRejected('seats', { key: 's' })
+    .when('pay', { booking: 'a', seats: 2, isRejected: true })
+    .thenRejected('not-paid')
+    .when('pay', { booking: 'a', seats: 2, number: 'n1' })
+    .thenRejected('number', { key: 'n1' })
+    .thenRow('bookings', ['a'], { seats: 3, state: 'held' })
+    .thenClaimed('seats', 's', 4)
+    .given('give-back', { booking: 'b', units: 1 })
+    .when('pay', { booking: 'a', seats: 4, number: 'n1' })
+    .thenRejected('number')
+    .thenClaimed('seats', 's', 3)
+})
+
+test('loose: an exchange beyond the limit is accepted, and is a violation', async () => {
+  scenario(await tickets({ mode: 'loose', limit: 4, victims: 'oldest' }))
+    .given('hold', { booking: 'b', seats: 2 })
+    .given('hold', { booking: 'a', seats: 2 })
+    .when('pay', { booking: 'a', seats: 3 })
+    .thenAccepted()
+    .thenRow('bookings', ['b'], { seats: 0, state: 'sorry' })
+    .thenClaimed('seats', 's', 3)
+})
+
+test('a claim replaces those of 100 requests at most', async () => {
+  const s = scenario(await tickets({ limit: 500 }))
+  for (let i = 0; i < 101; i++) s.given('hold', { booking: 'a', seats: 1 })
+  s.when('pay', { booking: 'a', seats: 1 }).thenFailed('claim-invalid')
+  s.given('give-back', { booking: 'a', units: 1 })
+  s.when('pay', { booking: 'a', seats: 1 }).thenAccepted().thenClaimed('seats', 's', 1)
+})
+
+for (const victims of ['newest', 'oldest'] as const) {
+  test(`between the verdict and the decision a limit may fall (${victims})`, async () => {
+    const random = randomFrom(7)
+    const states = new Set<string>()
+    for (let world = 0; world < 100; world++) {
+      const engine = await createEngine({
+        app: await tickets({ limit: 3, victims }),
+        data: new CrashingStorage({ partitions: 8, clock: systemClock, id: '0'.repeat(32), random }).open(),
+        report: ({ level, message }) => assert.notEqual(level, 'alarm', message),
+      })
+      let count = 0
+      const options = () => ({ requestId: `r${count++}` })
+      await engine.submit('hold', { booking: 'b', seats: 2 }, options())
+      const paid = engine.submit('pay', { booking: 'b', seats: 3 }, options())
+      for (let i = 0; i < 8; i++) {
+        if (random() < 0.5) await new Promise(setImmediate)
+        void engine.submit('set-seats', { seats: random() < 0.3 ? 2 : 3 }, options())
+      }
+      const { status } = await paid
+      await engine.idle()
+      const { seats, state } = (await engine.get('bookings', ['b']))!
+      states.add(`${status} ${state}`)
+      const { claimed } = await engine.violations.usage('seats', 's')
+      assert.equal(claimed, seats, `${status} and ${state}, with ${seats} seats`)
+      const violations = await engine.violations.list()
+      assert.ok(violations.every(({ state }) => state === 'resolved'))
+      await engine.submit('give-back', { booking: 'b', units: 9 }, options())
+      await engine.idle()
+      assert.equal((await engine.violations.usage('seats', 's')).claimed, 0, 'a claim that nobody holds')
+      await engine.close()
+    }
+    assert.deepEqual([...states].sort(), ['accepted paid', 'accepted sorry', 'rejected held'])
+  })
+}

@@ -1,0 +1,75 @@
+import { app, type CapacityOptions, effect, reject, scopes } from 'hence'
+import { z } from 'zod'
+
+/** Bookings hold seats of a show, and change how many. A booking is held first, and paid for later. */
+export function tickets(options: CapacityOptions) {
+  const [show, booking] = scopes('show', 'booking')
+  const seats = show.capacity('seats', options)
+  const number = show.unique('number', { mode: 'strict' })
+  const sorry = effect('sorry', { input: z.object({ booking: z.string() }) })
+  const bookings = booking.table('bookings', {
+    value: z.object({ seats: z.int(), state: z.enum(['held', 'paid', 'sorry']) }),
+  })
+  const input = z.object({
+    booking: z.string(),
+    seats: z.int(),
+    show: z.string().default('s'),
+    isRejected: z.boolean().default(false),
+    number: z.string().optional(),
+  })
+  const key = (input: { booking: string }) => input.booking
+
+  const hold = booking.request('hold', {
+    input,
+    key,
+    claims: (input) => [seats.claim(input.show, input.seats)],
+    derive: (tx, input) => tx.put(bookings, { seats: input.seats, state: 'held' }),
+    compensate(tx) {
+      tx.put(bookings, { seats: 0, state: 'sorry' })
+      tx.effect(sorry, { booking: tx.key })
+    },
+  })
+  /** Pays, or changes the seats: another number in exchange for those that the booking holds. */
+  const pay = booking.request('pay', {
+    input,
+    key,
+    claims: (input) => [
+      seats.claim(input.show, input.seats, { exchange: true }),
+      ...(input.number === undefined ? [] : [number.claim(input.number)]),
+    ],
+    derive(tx, input) {
+      if (input.isRejected) return reject('not-paid')
+      tx.put(bookings, { seats: input.seats, state: 'paid' })
+    },
+    compensate(tx) {
+      tx.put(bookings, { seats: 0, state: 'sorry' })
+      tx.effect(sorry, { booking: tx.key })
+    },
+  })
+  const enter = booking.request('enter', {
+    input: z.object({ booking: z.string() }),
+    key,
+    derive: (tx) => ({ confirmed: tx.confirm(seats) }),
+  })
+  const giveBack = booking.request('give-back', {
+    input: z.object({ booking: z.string(), units: z.number() }),
+    key,
+    derive: (tx, { units }) => ({ count: tx.release(seats, undefined, units) }),
+  })
+  const setSeats = show.request('set-seats', {
+    input: z.object({ seats: z.int(), show: z.string().default('s') }),
+    key: (input) => input.show,
+    derive: (tx, input) => tx.setLimit(seats, input.seats),
+  })
+  const begin = show.request('begin', {
+    input: z.object({ show: z.string().default('s') }),
+    key: (input) => input.show,
+    derive: (tx) => ({ gone: tx.settle(seats).map(({ key, units }) => `${key} ${units}`) }),
+  })
+  return app('tickets', {
+    requests: [hold, pay, enter, giveBack, setSeats, begin],
+    tables: [bookings],
+    constraints: [seats, number],
+    effects: [sorry],
+  })
+}
