@@ -34,7 +34,7 @@ export async function derivedDigests(
     await replay(host.log, generation, {
       pause(applied) {
         progress(applied)
-        return generation.state.dirtyCount < rowsMax ? undefined : generation.processor.checkpoint()
+        return generation.state.checkpointsDirty(rowsMax) < 1 ? undefined : generation.processor.checkpoint()
       },
     })
     const { program, tables, processor } = generation

@@ -64,7 +64,7 @@ export interface EngineOptions<A extends App> {
    * the log, and the others go on; after a tenth of it an alarm names the record. Default 5,000.
    */
   readonly derivationMs?: number
-  /** A checkpoint is made after so many changed rows. Default 50,000. */
+  /** A checkpoint is made after so many changed rows, and after 16 MiB of them. Default 50,000. */
   readonly checkpointRows?: number
   /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */
   readonly handlers?: Handlers<A>
@@ -202,6 +202,8 @@ export interface EngineStats {
   readonly queuedBytes: number
   /** Rows changed since the last checkpoint. */
   readonly dirtyRows: number
+  /** About how many bytes of changed values are in memory; a checkpoint is due at 16 MiB. */
+  readonly dirtyBytes: number
   /** Log time of the last record, in milliseconds since 1970. */
   readonly logTime: number
   /** When the next timer goes off, in log time; undefined if none is set. */

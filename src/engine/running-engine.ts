@@ -139,6 +139,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       inFlight: load.inFlight,
       queuedBytes: load.queuedBytes,
       dirtyRows: live.state.dirtyCount,
+      dirtyBytes: live.state.dirtyBytes,
       logTime: processor.time,
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),

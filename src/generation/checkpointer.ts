@@ -6,8 +6,8 @@ const fullAt = 4
 const hopelessAt = 32
 
 /**
- * Checkpoints a generation in the background whenever enough of its rows have changed, one checkpoint at a
- * time.
+ * Checkpoints a generation in the background whenever enough of its rows have changed, or bytes of them, one
+ * checkpoint at a time.
  */
 export class Checkpointer {
   readonly #generation: () => Generation
@@ -15,7 +15,8 @@ export class Checkpointer {
   readonly #keptMs: number
   readonly #failed: (error: unknown, isHopeless: boolean) => void
   #saving: Promise<void> | undefined
-  #dueAt: number
+  /** In checkpoints' worth of changes. */
+  #dueAt = 1
 
   /**
    * @param generation returns the generation to checkpoint, which may be replaced between two checkpoints
@@ -36,7 +37,6 @@ export class Checkpointer {
     this.#rows = options.rows
     this.#keptMs = options.keptMs
     this.#failed = options.failed
-    this.#dueAt = options.rows
   }
 
   /** The checkpoint under way. */
@@ -44,16 +44,20 @@ export class Checkpointer {
     return this.#saving
   }
 
+  get #checkpointsDirty(): number {
+    return this.#generation().state.checkpointsDirty(this.#rows)
+  }
+
   /** Resolves when there is room for more changed rows; undefined while there is. */
   get room(): Promise<void> | undefined {
-    return this.#generation().state.dirtyCount > fullAt * this.#rows ? this.#saving : undefined
+    return this.#checkpointsDirty > fullAt ? this.#saving : undefined
   }
 
   /** Begins a checkpoint if one is due; returns what to wait for before more rows are changed, usually nothing. */
   saveIfDue(): Promise<void> | undefined {
     if (this.#saving) return this.room
     const generation = this.#generation()
-    if (generation.state.dirtyCount < this.#dueAt) return undefined
+    if (this.#checkpointsDirty < this.#dueAt) return undefined
     generation.prune(this.#keptMs, this.#rows)
     this.#saving = this.#save(generation).finally(() => {
       this.#saving = undefined
@@ -66,11 +70,11 @@ export class Checkpointer {
   async #save(generation: Generation): Promise<void> {
     try {
       await generation.checkpoint()
-      this.#dueAt = this.#rows
+      this.#dueAt = 1
     } catch (error) {
-      // Nothing is lost, since the log has everything: the next checkpoint comes after as many rows.
-      this.#dueAt = generation.state.dirtyCount + this.#rows
-      this.#failed(error, this.#dueAt > hopelessAt * this.#rows)
+      // Nothing is lost, since the log has everything: the next checkpoint comes after as many changes.
+      this.#dueAt = this.#checkpointsDirty + 1
+      this.#failed(error, this.#dueAt > hopelessAt)
     }
   }
 }

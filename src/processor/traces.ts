@@ -117,8 +117,9 @@ export class Traces {
   #add(position: Position, trace: Trace): void {
     const { partition, offset } = position
     const line = encode(offset, trace)
-    // A character has at most 3 bytes of UTF-8; a line break comes before every line.
-    const room = line.length * 3 + 1
+    // A character has at most 3 bytes of UTF-8; a line break comes before every line. Of a long line they are
+    // counted, since a chunk keeps all its bytes in memory.
+    const room = 1 + (line.length > chunkBytesMax / 4 ? Buffer.byteLength(line) : line.length * 3)
     const open = this.#open[partition]!
     assert(open.count === 0 || offset >= open.first, 'traces are written in the order of the log', offset)
     if (open.count === chunkTracesMax || open.length + room > open.bytes.length) {

@@ -78,6 +78,9 @@ export class Metrics {
     )
     metric('requests_in_flight', 'gauge', 'Requests between admission and outcome.', [['', stats.inFlight]])
     metric('queued_bytes', 'gauge', 'Bytes of the requests in flight.', [['', stats.queuedBytes]])
+    metric('dirty_bytes', 'gauge', 'Bytes of changed values that are not in a checkpoint yet, roughly.', [
+      ['', stats.dirtyBytes],
+    ])
     metric('dirty_rows', 'gauge', 'Changed rows that are not in a checkpoint yet.', [['', stats.dirtyRows]])
     metric('log_age_seconds', 'gauge', 'Time since the last record.', [
       ['', stats.logTime === 0 ? 0 : Math.max(0, (now - stats.logTime) / 1000)],

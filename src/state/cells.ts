@@ -29,6 +29,8 @@ export interface Shared {
   checkpoint: number
   /** The number of the last completed checkpoint. */
   saved: number
+  /** About how many bytes of values were set since the last checkpoint began. */
+  dirtyBytes: number
   /** Evicts values that the store holds, if there are too many. */
   trim(): void
 }
@@ -123,6 +125,7 @@ export class Cells<V> implements Collection<V> {
 
   set(key: string, value: V): void {
     this.#change(key, value)
+    this.#shared.dirtyBytes += key.length + sizeOf(value)
     if (this.#sets++ % sampled === 0) this.#sample(key, this.#codec.encode(value))
   }
 
@@ -303,6 +306,16 @@ export class Cells<V> implements Collection<V> {
     const bytes = key.length + text.length
     this.#bytesPerEntry += (bytes - this.#bytesPerEntry) / (this.#bytesPerEntry === 0 ? 1 : 8)
   }
+}
+
+/** About how many bytes a value takes in memory. */
+function sizeOf(value: unknown): number {
+  if (typeof value === 'string' || Buffer.isBuffer(value)) return value.length
+  let bytes = 8
+  if (typeof value === 'object') {
+    for (const name in value) bytes += sizeOf((value as Record<string, unknown>)[name])
+  }
+  return bytes
 }
 
 const noEntries: Iterator<[string, string], undefined> = [].values()

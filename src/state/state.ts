@@ -2,6 +2,9 @@ import { HenceError } from '../failure.ts'
 import { Cells, type Codec, type Collection, type Shared, UndoLog } from './cells.ts'
 import type { CollectionChanges, Store } from './store.ts'
 
+/** The bytes of changed values after which a checkpoint is due. */
+const checkpointBytes = 16 * 1024 * 1024
+
 /** The change of one key. */
 export interface StateChange {
   readonly collection: string
@@ -30,13 +33,21 @@ export class State {
   readonly #collections = new Map<string, Cells<unknown>>()
   readonly #shared: Shared
   #writing: Promise<void> | undefined
+  /** The bytes of what the checkpoint under way writes, or the last one failed to write. */
+  #savingBytes = 0
   /** The number of calls of `changes`. */
   #rounds = 0
 
   /** @param cacheBytesMax about how many bytes of saved values to keep in memory */
   constructor(store: Store, cacheBytesMax = 64 * 1024 * 1024) {
     this.#store = store
-    this.#shared = { undo: new UndoLog(), checkpoint: 1, saved: 0, trim: () => this.#trim(cacheBytesMax) }
+    this.#shared = {
+      undo: new UndoLog(),
+      checkpoint: 1,
+      saved: 0,
+      dirtyBytes: 0,
+      trim: () => this.#trim(cacheBytesMax),
+    }
   }
 
   /**
@@ -98,6 +109,19 @@ export class State {
     return count
   }
 
+  /** About how many bytes of changed values are in memory; a value that changed twice counts twice. */
+  get dirtyBytes(): number {
+    return this.#shared.dirtyBytes + this.#savingBytes
+  }
+
+  /**
+   * How many checkpoints' worth of changes are in memory; rows may be large, so bytes count too.
+   * @param rows the changed rows of one checkpoint
+   */
+  checkpointsDirty(rows: number): number {
+    return Math.max(this.dirtyCount / rows, this.dirtyBytes / checkpointBytes)
+  }
+
   /**
    * Saves all changes made before the call in one atomic write; more changes may follow meanwhile. Call it
    * between two records, with an empty undo log, and one at a time.
@@ -110,6 +134,8 @@ export class State {
     if (shared.undo.length > 0) throw new Error('A checkpoint began while a record was being applied.')
     if (this.#writing) throw new Error('A checkpoint began while another one is under way.')
     const number = shared.checkpoint++
+    this.#savingBytes += shared.dirtyBytes
+    shared.dirtyBytes = 0
     for (const cells of this.#collections.values()) cells.beginSaving(number)
     try {
       this.#writing = this.#store.write(this.#saving())
@@ -126,6 +152,7 @@ export class State {
       this.#writing = undefined
     }
     shared.saved = number
+    this.#savingBytes = 0
     for (const cells of this.#collections.values()) cells.endSaving()
     shared.trim()
   }
