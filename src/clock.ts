@@ -21,7 +21,7 @@ export interface Clock {
 }
 
 /** The clock of the machine. */
-export const systemClock: Clock = { now: () => Date.now() }
+export const systemClock: Clock = { now: () => Date.now(), elapsed: () => performance.now() }
 
 const timeoutMsMax = 2 ** 31 - 1
 
@@ -41,6 +41,14 @@ export function setAlarm(clock: Clock, time: number, ring: () => void): () => vo
   }
   timer = setTimeout(wait, Math.max(0, Math.min(time - clock.now(), timeoutMsMax))).unref()
   return () => clearTimeout(timer)
+}
+
+/**
+ * Milliseconds that `now` must not run ahead of. A clock without `elapsed` is taken as it is: it is one that
+ * a test or a simulation moves.
+ */
+export function monotonic(clock: Clock): number {
+  return clock.elapsed ? clock.elapsed() : clock.now()
 }
 
 /** Milliseconds for measuring durations; see `Clock.elapsed`. */

@@ -84,6 +84,10 @@ function recordText({ partition, offset, time, record }: ExportedRecord): string
         `${position} ${paint.strong('mark')} on ${partition}:${record.mark.offset}, derived in ` +
         `${record.mark.ms} ms`
       )
+    case 'watermark': {
+      const before = new Date(record.watermark.before).toISOString()
+      return `${position} ${paint.strong('watermark')} ids from before ${before} are forgotten`
+    }
     case 'result': {
       const { effect, done, text } = record
       return `${position} ${paint.strong(done ? 'done' : 'given up')} ${text} ${paint.faint(`effect ${effect}`)}`

@@ -11,7 +11,13 @@ import type { Generation } from '../generation/generation.ts'
 import { checkRequestId, type Identity, identityOf } from '../identity.ts'
 import type { Appended, Log } from '../log/log.ts'
 import { everyPartition, partitionOf } from '../log/partitions.ts'
-import { type CorrectionRecord, encodeCorrection, encodeEvent, encodeTick } from '../log/record.ts'
+import {
+  type CorrectionRecord,
+  encodeCorrection,
+  encodeEvent,
+  encodeTick,
+  encodeWatermark,
+} from '../log/record.ts'
 import { type Applied, failuresOf } from '../processor/applied.ts'
 import { GroupSize } from '../processor/limits.ts'
 import type { Processor } from '../processor/processor.ts'
@@ -20,7 +26,7 @@ import type { Reporter } from '../report.ts'
 import { Admission, type Until } from '../request/admission.ts'
 import { type AdmittedRequest, inputOf, requestOf } from '../request/message.ts'
 import { Validation, type ValidationResult } from '../request/validation.ts'
-import { checkWindow } from '../request/window.ts'
+import { expired, IdWindow } from '../request/window.ts'
 import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
 import { ChangeFeed } from './change-feed.ts'
@@ -42,7 +48,7 @@ export class RequestPath {
   readonly #log: Log
   readonly #clock: Clock
   readonly #report: Reporter
-  readonly #windowMs: number
+  readonly #ids: IdWindow
   readonly #missingCorrections: (partition: number) => readonly CorrectionRecord[]
   readonly #intake = new Intake()
   readonly #admission: Admission
@@ -80,7 +86,6 @@ export class RequestPath {
       readonly windowMs: number
       readonly queueBytesMax: number
       readonly checkpointRows: number
-      readonly keptMs: number
     },
   ) {
     const { version, live, log } = given
@@ -88,7 +93,7 @@ export class RequestPath {
     this.#log = log
     this.#clock = options.clock
     this.#report = options.report
-    this.#windowMs = options.windowMs
+    this.#ids = new IdWindow(options.clock, options.windowMs)
     this.#missingCorrections = given.missingCorrections
     this.#admission = new Admission(options.queueBytesMax, (identity) => this.#processor.decided(identity))
     this.#writers = everyPartition(log).map(
@@ -99,7 +104,6 @@ export class RequestPath {
     this.delivery = new LiveDelivery({ version, ...options }, (key, result) => this.#writeResult(key, result))
     this.checkpointer = new Checkpointer(() => this.#live, {
       rows: options.checkpointRows,
-      keptMs: options.keptMs,
       failed: (error, isHopeless) => (isHopeless ? this.halt(error) : this.warn(error)),
     })
   }
@@ -129,7 +133,7 @@ export class RequestPath {
       const { realm } = this.#live.program
       const definition = requestOf(this.app, type)
       const identity = identityOf(requestId, principal)
-      checkWindow(identity, this.now(), this.#windowMs)
+      this.#ids.check(identity, this.now(), this.#processor.watermarks.highest)
       const sent = inputOf(type, input, realm)
       const { first, stored } = this.#admission.sentBefore(identity)
       if (first?.certain) {
@@ -162,7 +166,16 @@ export class RequestPath {
     if (heldUp) throw heldUp
     const { outgoing, answer } = this.#admission.admit(identity, message, until)
     this.write(partition, outgoing)
+    this.#moveWatermark()
     return answer
+  }
+
+  /** Seldom, and in the batch of a request: says in all partitions how far ids are forgotten. */
+  #moveWatermark(): void {
+    const watermark = this.#ids.due()
+    if (watermark === undefined) return
+    const outgoing = { record: { kind: 'watermark', watermark }, bytes: encodeWatermark(watermark) } as const
+    for (const partition of everyPartition(this.#log)) this.write(partition, outgoing)
   }
 
   /** Answers a retry of a request that the log has. */
@@ -325,6 +338,7 @@ export class RequestPath {
   /** Answers the senders of decided requests, and passes on events, effects and changes. */
   readonly #passOn = (applied: Applied): void => {
     for (const { identity, stored } of applied.decided) this.#admission.decided(identity, stored)
+    if (applied.expired) this.#admission.refuse(applied.expired, expired(applied.expired))
     for (const { target, event } of applied.emitted)
       this.write(target, { record: event, bytes: encodeEvent(event) })
     this.#reportFailures(applied)
@@ -457,6 +471,7 @@ export class RequestPath {
     const pause = (derived: number) => rest(derived) ?? this.checkpointer.saveIfDue()
     const replayed = await this.#deriveTail({ decided }, { ...given, passOn, pause })
     signal?.throwIfAborted()
+    this.#ids.begin(this.#processor)
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
     return replayed

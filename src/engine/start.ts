@@ -15,7 +15,7 @@ import { printReport } from '../report.ts'
 import { type Manifest, readManifest } from '../reprocess/manifest.ts'
 import type { ControlFact } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
-import { keptMsBeyondWindow, windowMsDefault } from '../request/window.ts'
+import { windowMsDefault } from '../request/window.ts'
 import type { Storage } from '../storage/storage.ts'
 import { deriveApart } from './apart.ts'
 import { Auditing } from './audit.ts'
@@ -123,7 +123,6 @@ function connect(
     report = printReport,
     handlers,
   } = options
-  const keptMs = windowMs + keptMsBeyondWindow
   const path = new RequestPath(
     {
       version: codes.version,
@@ -131,14 +130,13 @@ function connect(
       log,
       missingCorrections: (partition) => reprocessor.missingCorrections(partition),
     },
-    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs, keptMs },
+    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs },
   )
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },
     {
       clock,
       checkpointRows,
-      keptMs,
       next: () => path.feed.next(),
       settled: () => path.settled(),
       isBusy: () => path.load.inFlight > 0,

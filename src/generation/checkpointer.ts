@@ -12,7 +12,6 @@ const hopelessAt = 32
 export class Checkpointer {
   readonly #generation: () => Generation
   readonly #rows: number
-  readonly #keptMs: number
   readonly #failed: (error: unknown, isHopeless: boolean) => void
   #saving: Promise<void> | undefined
   /** In checkpoints' worth of changes. */
@@ -21,7 +20,6 @@ export class Checkpointer {
   /**
    * @param generation returns the generation to checkpoint, which may be replaced between two checkpoints
    * @param options.rows a checkpoint is due after so many changed rows
-   * @param options.keptMs how long outcomes and traces are kept at least, in milliseconds of log time
    * @param options.failed called with the error of a checkpoint, and whether it is hopeless to repeat it,
    *   since too many rows are in memory; an error that it throws rejects the promises that were returned
    */
@@ -29,13 +27,11 @@ export class Checkpointer {
     generation: () => Generation,
     options: {
       readonly rows: number
-      readonly keptMs: number
       readonly failed: (error: unknown, isHopeless: boolean) => void
     },
   ) {
     this.#generation = generation
     this.#rows = options.rows
-    this.#keptMs = options.keptMs
     this.#failed = options.failed
   }
 
@@ -58,7 +54,7 @@ export class Checkpointer {
     if (this.#saving) return this.room
     const generation = this.#generation()
     if (this.#checkpointsDirty < this.#dueAt) return undefined
-    generation.prune(this.#keptMs, this.#rows)
+    generation.processor.forget(this.#rows)
     this.#saving = this.#save(generation).finally(() => {
       this.#saving = undefined
     })

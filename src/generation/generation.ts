@@ -109,18 +109,6 @@ export class Generation implements Replayed {
     return this.#parts.reader
   }
 
-  /**
-   * Forgets outcomes, traces, done effects and resolved violations that are older than they must be kept.
-   * @param keptMs how long they are kept, in milliseconds of log time. Log time never goes back: a replay
-   *   must still recognise duplicates in an old log, and a clock that is wrong for a while must not turn a
-   *   decided id into a new one
-   * @param limit how many of each kind are forgotten at most
-   */
-  prune(keptMs: number, limit: number): void {
-    const { processor } = this
-    processor.forget(processor.time - keptMs, limit)
-  }
-
   /** Saves state and positions together; one checkpoint at a time. */
   async checkpoint(): Promise<void> {
     while (this.#saving) await this.#saving.catch(() => {})

@@ -8,6 +8,7 @@ import {
   encodeRequest,
   encodeRuling,
   encodeTick,
+  encodeWatermark,
   type RequestRecord,
 } from './record.ts'
 
@@ -61,6 +62,8 @@ test('a ruling and a mark are decoded from their bytes', () => {
   assert.deepEqual(decodeRecord(encodeRuling(ruling)), { kind: 'ruling', ruling })
   const mark = { offset: 7, ms: 900 }
   assert.deepEqual(decodeRecord(encodeMark(mark)), { kind: 'mark', mark })
+  const watermark = { before: 1_700_000_000_000, time: 1_790_000_000_000 }
+  assert.deepEqual(decodeRecord(encodeWatermark(watermark)), { kind: 'watermark', watermark })
 })
 
 test('a flag that this version does not know stops the reader', () => {

@@ -64,6 +64,7 @@ import { HenceError } from '../failure.ts'
  * Correction: a difference between two generations, for the promoted one.
  * Ruling: a derivation that did not end, or ended its process, counts as failed.
  * Mark: a derivation took long and ended, so nothing may rule it out later.
+ * Watermark: ids older than a time are forgotten in this partition.
  *
  *   0        1        2                 4                                   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -71,7 +72,7 @@ import { HenceError } from '../failure.ts'
  *   +--------+--------+-----------------+-----------------------------------+
  *   | JSON text, to the end                                                   8
  *   +------------------------------
- *     kind 3: control; 6: correction; 7: ruling; 8: mark; flags are reserved and zero
+ *     kind 3: control; 6: correction; 7: ruling; 8: mark; 9: watermark; flags are reserved and zero
  *
  * A reader stops at a kind or flag that it does not know; it never skips one. Flag bit 7 is reserved in every
  * kind for an area of extension fields.
@@ -85,6 +86,7 @@ export type LogRecord =
   | CorrectionRecord
   | RulingRecord
   | MarkRecord
+  | WatermarkRecord
 
 export interface RequestRecord {
   readonly kind: 'request'
@@ -243,6 +245,19 @@ interface MarkRecord {
   }
 }
 
+interface WatermarkRecord {
+  readonly kind: 'watermark'
+  readonly watermark: Watermark
+}
+
+/** How far a partition forgets the ids of requests, from its record on. */
+export interface Watermark {
+  /** Ids that were made earlier are forgotten: their requests derive nothing. In milliseconds since 1970. */
+  readonly before: number
+  /** The time that it was reckoned from. It advances no faster than the monotonic clock. */
+  readonly time: number
+}
+
 /** A correction, and the key under which the app answers it. */
 export interface RecordedCorrection {
   /** The number of the promotion's control record. */
@@ -297,6 +312,7 @@ const kindResult = 5
 const kindCorrection = 6
 const kindRuling = 7
 const kindMark = 8
+const kindWatermark = 9
 const flagGivenUp = 1
 const shortHead = 8
 const resultHead = 24
@@ -406,6 +422,11 @@ export function encodeMark(mark: MarkRecord['mark']): Buffer {
   return encodeText(kindMark, 0, mark)
 }
 
+/** Encodes a watermark. */
+export function encodeWatermark(watermark: Watermark): Buffer {
+  return encodeText(kindWatermark, 0, watermark)
+}
+
 function encodeText(kind: number, generation: number, value: unknown): Buffer {
   const text = JSON.stringify(value)
   const bytes = Buffer.alloc(shortHead + Buffer.byteLength(text))
@@ -456,6 +477,7 @@ export function decodeRecord(bytes: Buffer): LogRecord {
       return { kind: 'correction', generation, correction: textOf(bytes) as RecordedCorrection }
     if (kind === kindRuling) return { kind: 'ruling', ruling: textOf(bytes) as Ruling }
     if (kind === kindMark) return { kind: 'mark', mark: textOf(bytes) as MarkRecord['mark'] }
+    if (kind === kindWatermark) return { kind: 'watermark', watermark: textOf(bytes) as Watermark }
   }
   throw unreadable(`kind ${kind}, ${bytes.length} bytes`)
 }

@@ -75,6 +75,8 @@ export function exportLine({ partition, offset, time, record }: ExportedRecord):
       return line(record.ruling)
     case 'mark':
       return line(record.mark)
+    case 'watermark':
+      return line(record.watermark)
     case 'result': {
       const { effect, done, tries, text } = record
       return done

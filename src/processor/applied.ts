@@ -13,6 +13,8 @@ export interface Applied {
    * outcome yet.
    */
   readonly decided: readonly { readonly identity: string; readonly stored: DecidedOutcome }[]
+  /** The identity of a request whose id is older than the watermark; it derived nothing. */
+  readonly expired?: string
   /** Events that it emitted, with the partitions that they are for. */
   readonly emitted: readonly { readonly target: number; readonly event: EventRecord }[]
   /** The rows in it are those of the program's realm. */

@@ -5,6 +5,7 @@ import type { Codec } from '../state/cells.ts'
 import type { SavedChannel } from './channels.ts'
 import type { SavedDerivedOrder } from './derived-order.ts'
 import type { SavedTraces } from './traces.ts'
+import type { SavedWatermark } from './watermarks.ts'
 
 /** The state of a processor, which is saved together with the rows. */
 export interface Checkpoint extends SavedTraces {
@@ -23,6 +24,8 @@ export interface Checkpoint extends SavedTraces {
   readonly links: readonly ({ readonly offset: number; readonly hash: string } | null)[]
   /** Log time of the last record of each partition. */
   readonly times: readonly number[]
+  /** By partition: how far ids are forgotten. */
+  readonly watermarks: readonly SavedWatermark[]
   /** The control records so far. */
   readonly history: readonly ControlFact[]
   /** By partition: the number of the last correction of the last promotion, or -1. */
@@ -55,8 +58,8 @@ export function checkCheckpoint(
     saved.generation,
     generation,
   )
-  const { positions, links, times, tracesFrom, feedFrom, corrected, untraced } = saved
-  for (const list of [positions, links, times, tracesFrom, feedFrom, corrected, untraced]) {
+  const { positions, links, times, tracesFrom, feedFrom, corrected, untraced, watermarks } = saved
+  for (const list of [positions, links, times, tracesFrom, feedFrom, corrected, untraced, watermarks]) {
     assert(list.length === partitions, 'a checkpoint has every partition', list.length, partitions)
   }
   for (const [partition, position] of positions.entries()) {

@@ -31,6 +31,7 @@ import { Outcomes } from './outcomes.ts'
 import { Positions } from './positions.ts'
 import { Rulings } from './rulings.ts'
 import { Traces } from './traces.ts'
+import { Watermarks } from './watermarks.ts'
 
 /**
  * Applies the records of all partitions, one at a time and each partition in the order of its log: derives
@@ -48,6 +49,7 @@ export class Processor {
   readonly completion: Completion
   readonly corrections: AppliedCorrections
   readonly rulings: Rulings
+  readonly watermarks: Watermarks
   readonly #program: Program
   readonly #state: State
   readonly #logId: string
@@ -94,6 +96,7 @@ export class Processor {
     this.#checkpoints = state.collection('meta', checkpointCodec, false)
     this.traces = new Traces(state, partitions)
     this.rulings = new Rulings(partitions)
+    this.watermarks = new Watermarks(partitions)
     this.#positions = new Positions(partitions)
     this.#channels = new Channels(this.generation, partitions)
     this.#derivedOrder = new DerivedEventOrder(this.generation, partitions, this.#channels)
@@ -204,12 +207,13 @@ export class Processor {
   }
 
   /**
-   * Forgets what is older than a time: outcomes of ids that hold a time, traces, effects that are done, and
-   * violations that are resolved.
-   * @param before log time, in milliseconds since 1970
+   * Frees the space of what is older than the watermarks of all partitions: outcomes of ids that hold a time,
+   * traces, effects that are done, and violations that are resolved. Results do not depend on it.
    * @param limit how many of each kind are forgotten at most, so that it is done piece by piece
    */
-  forget(before: number, limit: number): void {
+  forget(limit: number): void {
+    const before = this.watermarks.lowest
+    if (before === 0) return
     this.#outcomes.forget(before, limit)
     for (let partition = 0; partition < this.partitions; partition++) {
       this.traces.forget(partition, before, limit)
@@ -254,12 +258,13 @@ export class Processor {
     } else if (derived.kind === 'correction') {
       this.corrections.applied(partition, derived.correction.n)
     }
+    if (record.kind === 'watermark') this.watermarks.apply(partition, time, record.watermark)
     this.#positions.next[partition]!++
     this.rulings.passed(partition, offset)
     this.#state.commit()
     if (record.kind === 'request') {
       this.completion.check(partition, offset)
-      if (derived === tick) applied = withDuplicate(applied, record.identity, this.decided(record.identity)!)
+      if (derived === tick) applied = this.#withRepeated(applied, record.identity)
     }
     if (derived.kind === 'event') this.completion.applied(derived.rootPartition, derived.rootOffset)
     return ahead.length === 0 ? applied : together([...ahead, applied])
@@ -337,6 +342,7 @@ export class Processor {
       links: this.#positions.links.map((link) =>
         link ? { offset: link.offset, hash: link.hash.toString('hex') } : null,
       ),
+      watermarks: this.watermarks.last,
       history: this.#history,
       corrected,
       correctedCount,
@@ -354,6 +360,7 @@ export class Processor {
     checkCheckpoint(saved, this.#logId, this.generation, this.partitions)
     this.#positions.restore(saved, linksOf(saved))
     this.#history = saved.history
+    this.watermarks.restore(saved.watermarks)
     this.traces.restore(saved)
     this.corrections.restore(saved)
     this.#channels.restore(saved.channels)
@@ -399,14 +406,25 @@ export class Processor {
    * or `tick`.
    */
   #toDerive(partition: number, record: LogRecord): LogRecord | 'early' {
-    if (record.kind === 'request') return this.#outcomes.has(record.identity) ? tick : record
+    if (record.kind === 'request') return this.#isRepeated(partition, record.identity) ? tick : record
     if (record.kind === 'correction') {
       return this.corrections.isNext(partition, record, this.#history) ? record : tick
     }
-    if (record.kind === 'ruling' || record.kind === 'mark') return tick
+    if (record.kind === 'ruling' || record.kind === 'mark' || record.kind === 'watermark') return tick
     if (record.kind !== 'event') return record
     const isCauseDerived = this.#positions.next[record.causePartition]! > record.causeOffset
     return this.#order.arrive(partition, record, isCauseDerived) ?? tick
+  }
+
+  /** Whether a request was decided before, or may have been, so that it derives nothing. */
+  #isRepeated(partition: number, identity: string): boolean {
+    return this.watermarks.forgets(partition, identity) || this.#outcomes.has(identity)
+  }
+
+  /** The results of a request that is repeated. */
+  #withRepeated(applied: Applied, identity: string): Applied {
+    if (this.watermarks.forgets(applied.partition, identity)) return { ...applied, expired: identity }
+    return { ...applied, decided: [...applied.decided, { identity, stored: this.decided(identity)! }] }
   }
 
   readonly #timeOf = (partition: number): number => this.#positions.times[partition]!
@@ -496,11 +514,6 @@ function together(all: readonly Applied[]): Applied {
     emitted: all.flatMap(({ emitted }) => emitted),
     trace: { ...last.trace, derivations: all.flatMap(({ trace }) => trace.derivations) },
   }
-}
-
-/** The results of a request that was applied before under the same identity. */
-function withDuplicate(applied: Applied, identity: string, stored: StoredOutcome): Applied {
-  return { ...applied, decided: [...applied.decided, { identity, stored }] }
 }
 
 function notDrained(number: number): HenceError {

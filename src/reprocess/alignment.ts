@@ -10,7 +10,7 @@ import type { ReprocessContext } from './context.ts'
 
 /** Aligns the candidate with the live generation, prunes both by the same rule, and saves both. */
 export async function align(context: ReprocessContext, candidate: Candidate): Promise<void> {
-  const { live, host } = context
+  const { live } = context
   let alignment = await candidate.align(await context.liveProgress())
   if (!alignment.isDrained) {
     // The candidate has messages that belong behind every record of this log time, and such records may still
@@ -28,7 +28,7 @@ export async function align(context: ReprocessContext, candidate: Candidate): Pr
   }
   const [here, there] = [live.processor.positions.join(), alignment.positions.join()]
   assert(here === there, 'an aligned candidate has the positions of the live generation', there, here)
-  live.prune(host.keptMs, Number.POSITIVE_INFINITY)
+  live.processor.forget(Number.POSITIVE_INFINITY)
   await live.checkpoint()
   await candidate.save(true)
 }

@@ -93,7 +93,7 @@ export class CandidateInProcess implements Candidate {
   }
 
   async save(prune: boolean): Promise<void> {
-    if (prune) this.#generation.prune(this.#host.keptMs, Number.POSITIVE_INFINITY)
+    if (prune) this.#generation.processor.forget(Number.POSITIVE_INFINITY)
     await this.#generation.checkpoint()
   }
 

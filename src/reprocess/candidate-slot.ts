@@ -153,7 +153,7 @@ export class CandidateSlot {
   async #open(options: CandidateOptions): Promise<Candidate> {
     const { storage, generations, host } = this.#context
     const { directory } = storage
-    const { checkpointRows, keptMs } = host
+    const { checkpointRows } = host
     const { derivationMs } = this.#context.live
     if (directory === undefined || !canDeriveInChild()) {
       return CandidateInProcess.open(this.#candidateHost(), options)
@@ -164,7 +164,6 @@ export class CandidateSlot {
       directory,
       engine: process.pid,
       checkpointRows,
-      keptMs,
       checked,
       derivationMs,
     }
@@ -183,7 +182,6 @@ export class CandidateSlot {
       sliceMsMax,
       clock: host.clock,
       checkpointRows: Math.ceil(host.checkpointRows / checkpointsPerLive),
-      keptMs: host.keptMs,
       compareShare,
       viewLive: async () => {
         const { app, realm, version } = context.live.program

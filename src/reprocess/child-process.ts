@@ -113,7 +113,7 @@ function exitWith(engine: number): void {
 }
 
 async function open(options: ChildOptions): Promise<void> {
-  const { directory, engine, checkpointRows, keptMs, checked, derivationMs } = options
+  const { directory, engine, checkpointRows, checked, derivationMs } = options
   share = options.share ?? shareDefault
   exitWith(engine)
   // A child that was started before may be about to exit.
@@ -154,7 +154,6 @@ async function open(options: ChildOptions): Promise<void> {
     next: () => new Promise(() => {}),
     sliceMsMax,
     checkpointRows,
-    keptMs,
     compareShare: shareDefault,
     viewLive: async (live) => viewOf(directory, live.generation, await liveProgram(live.version)),
     keep: (name, text) => keep(realDisk, directory, name, text),

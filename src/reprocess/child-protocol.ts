@@ -11,8 +11,6 @@ export interface ChildOptions extends CandidateOptions {
   readonly checkpointRows: number
   /** How long one derivation may take, in milliseconds. */
   readonly derivationMs: number
-  /** How long outcomes and traces are kept at least, in milliseconds of log time. */
-  readonly keptMs: number
   /** Whether every record is derived twice and compared. */
   readonly checked: boolean
 }

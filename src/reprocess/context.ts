@@ -13,8 +13,6 @@ import type { GenerationVersion } from './reprocessing.ts'
 export interface ReprocessorHost {
   readonly clock: Clock
   readonly checkpointRows: number
-  /** How long outcomes and traces are kept at least, in milliseconds of log time. */
-  readonly keptMs: number
   /** Resolves when the live generation has applied another record. */
   next(): Promise<void>
   /** Resolves when the live generation has caught up, if an interruption made it start over. */

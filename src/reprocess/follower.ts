@@ -39,8 +39,6 @@ export interface FollowerHost extends Foreground {
   liveRecords(): number
   /** The number of changed rows after which a checkpoint is due. */
   readonly checkpointRows: number
-  /** How long outcomes and traces are kept at least, in milliseconds of log time. */
-  readonly keptMs: number
   /** Called when the state in `progress` has changed, so that the change can be stored. */
   changed(): void
 }
@@ -92,7 +90,6 @@ export class Follower {
     this.#state = options.paused ? 'paused' : 'deriving'
     this.#checkpointer = new Checkpointer(() => generation, {
       rows: host.checkpointRows,
-      keptMs: host.keptMs,
       failed: (error) => {
         this.#isStopping = true
         this.#fail(error)

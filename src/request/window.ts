@@ -1,36 +1,105 @@
+import { type Clock, monotonic } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Identity, requestIdOf, timeOf } from '../identity.ts'
+import type { ControlFact } from '../log/control-history.ts'
+import type { Watermark } from '../log/record.ts'
 
 /** How old an id may be, and how far a client's clock may be ahead. */
 export const windowMsDefault = 30 * 24 * 60 * 60 * 1000
 const aheadMsMax = 5 * 60 * 1000
 /** Outcomes are kept a little longer than the window, so that none is pruned while its id may still arrive. */
-export const keptMsBeyondWindow = 10 * 60 * 1000
+const keptMsBeyondWindow = 10 * 60 * 1000
+/** The watermark moves this often at most, or each hundredth of a shorter window. */
+const stepMsMax = 60 * 60 * 1000
+
+/** How far the log of an earlier process got: its watermarks, and where its log time ended. */
+interface Begun {
+  readonly history: readonly ControlFact[]
+  readonly watermarks: { readonly last: readonly (Watermark & { readonly at: number })[] }
+  timeOf(partition: number): number
+}
 
 /**
- * Refuses an id older than the window, since its outcome may have been pruned, and one from a clock that is
- * too far ahead, since its outcome would be kept too long. Ids that contain no time pass.
- * @param now log time
- * @throws HenceError `request-id-expired`, `request-id-from-the-future` (change)
+ * Which ids are taken, and how far they are forgotten. The time that this is reckoned from advances no faster
+ * than the monotonic clock, so no jump of the clock makes it forget, or refuse, an id of today. It stands
+ * still while no process runs; nothing is written then that could be forgotten.
  */
-export function checkWindow(identity: Identity, now: number, windowMs: number): void {
-  const made = timeOf(identity)
-  if (made === undefined) return
-  if (made < now - windowMs) {
-    throw new HenceError(
-      'request-id-expired',
-      'change',
-      `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, longer ago than ` +
-        'outcomes are kept, so it is unknown whether it was decided. Check the data, and send a new ' +
-        'request if it is still wanted.',
-    )
+export class IdWindow {
+  readonly #clock: Clock
+  readonly #windowMs: number
+  readonly #stepMs: number
+  /** The time at the start, and the monotonic clock then. */
+  #begun = { time: 0, at: 0 }
+  #latest = 0
+  /** The time of the last watermark. */
+  #moved = 0
+
+  constructor(clock: Clock, windowMs: number) {
+    this.#clock = clock
+    this.#windowMs = windowMs
+    this.#stepMs = Math.min(stepMsMax, windowMs / 100)
   }
-  if (made > now + aheadMsMax) {
-    throw new HenceError(
-      'request-id-from-the-future',
-      'change',
-      `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, more than ` +
-        `${aheadMsMax / 60_000} minutes ahead of the log's clock. Correct the client's clock and send a new request.`,
-    )
+
+  /** Goes on from what the log says. */
+  begin(log: Begun): void {
+    const first = log.history[0]?.at ?? this.#clock.now()
+    let time = 0
+    for (const [partition, last] of log.watermarks.last.entries()) {
+      const from = last.at === 0 ? first : last.time
+      const since = log.timeOf(partition) - (last.at === 0 ? first : last.at)
+      this.#moved = Math.max(this.#moved, from)
+      // The process that wrote it went on for a while; later records may follow a jump.
+      time = Math.max(time, from + Math.max(0, Math.min(since, this.#stepMs)))
+    }
+    this.#begun = { time, at: monotonic(this.#clock) }
+    this.#latest = time
   }
+
+  /** The latest time that no jump of the clock has brought. */
+  get #time(): number {
+    const { time, at } = this.#begun
+    const reached = Math.min(this.#clock.now(), time + monotonic(this.#clock) - at)
+    this.#latest = Math.max(this.#latest, Math.trunc(reached))
+    return this.#latest
+  }
+
+  /**
+   * Refuses an id that is forgotten or soon will be, and one from a clock that is too far ahead, since its
+   * outcome would be kept too long. Ids that contain no time pass.
+   * @param now log time
+   * @param forgotten ids from before this are forgotten
+   * @throws HenceError `request-id-expired`, `request-id-from-the-future` (change)
+   */
+  check(identity: Identity, now: number, forgotten: number): void {
+    const made = timeOf(identity)
+    if (made === undefined) return
+    if (made < forgotten || made < this.#time - this.#windowMs) throw expired(identity)
+    if (made > now + aheadMsMax) {
+      throw new HenceError(
+        'request-id-from-the-future',
+        'change',
+        `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, more than ` +
+          `${aheadMsMax / 60_000} minutes ahead of the log's clock. Correct the client's clock and send a new request.`,
+      )
+    }
+  }
+
+  /** Returns the watermark to write now, if it has moved far enough. */
+  due(): Watermark | undefined {
+    const time = this.#time
+    if (time - this.#moved < this.#stepMs) return undefined
+    this.#moved = time
+    return { before: Math.max(0, time - this.#windowMs - keptMsBeyondWindow), time }
+  }
+}
+
+/** The refusal of an id that is older than outcomes are kept. */
+export function expired(identity: Identity): HenceError {
+  return new HenceError(
+    'request-id-expired',
+    'change',
+    `The request id ${requestIdOf(identity)} is from ${new Date(timeOf(identity)!).toISOString()}, longer ago ` +
+      'than outcomes are kept, so it is unknown whether it was decided. Check the data, and send a new ' +
+      'request if it is still wanted.',
+  )
 }

@@ -141,6 +141,7 @@ function readRecord(bytes: Buffer) {
     }
   }
   if (bytes[0] === 4) return { kind: 'tick' }
+  if (bytes[0] === 9) return { kind: 'watermark', watermark: JSON.parse(text(8, bytes.length)) }
   if (bytes[0] === 5) {
     const end = 24 + bytes.readUInt16LE(2)
     return {
