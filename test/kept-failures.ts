@@ -12,6 +12,8 @@ interface Kept<C> {
   readonly case: C
   /** The defect that it found. */
   readonly why: string
+  /** The defect is not mended yet, so the case still fails. */
+  readonly isOpen?: true
 }
 
 const fileOf = (suite: string) => join(import.meta.dirname, 'regressions', `${suite}.json`)
@@ -20,10 +22,10 @@ const fileOf = (suite: string) => join(import.meta.dirname, 'regressions', `${su
 export function replayKept<C>(suite: string, run: (kept: C) => Promise<unknown>): void {
   const file = fileOf(suite)
   const all: readonly Kept<C>[] = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : []
-  for (const { case: kept, why } of all) {
+  for (const { case: kept, why, isOpen = false } of all) {
     const name =
       typeof kept === 'number' ? `seed ${kept}` : `case ${all.findIndex((each) => each.why === why) + 1}`
-    test(`kept failure, ${suite} ${name}: ${why}`, async () => void (await run(kept)))
+    test(`kept failure, ${suite} ${name}: ${why}`, { todo: isOpen }, async () => void (await run(kept)))
   }
 }
 

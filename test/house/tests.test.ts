@@ -30,17 +30,16 @@ test('every crash point has a test', () => {
 })
 
 test('every random suite replays its kept failures first, and every kept failure belongs to a suite', () => {
-  const suites = files
-    .filter((file) => file.startsWith('simulation/') && /randomFrom|fast-check/.test(textOf(file)))
-    .map((file) => basename(file, '.test.ts'))
-  for (const suite of suites) {
-    const text = textOf(`simulation/${suite}.test.ts`)
-    const replay = text.indexOf(`replayKept('${suite}'`)
-    assert.ok(replay >= 0, `test/simulation/${suite}.test.ts does not replay test/regressions/${suite}.json`)
-    assert.ok(
-      replay < text.search(/^test\(/m),
-      `test/simulation/${suite}.test.ts replays kept failures too late`,
-    )
+  const random = files.filter(
+    (file) => /^(simulation|model)\//.test(file) && /randomFrom|randomWorld|fast-check/.test(textOf(file)),
+  )
+  const suites = random.map((file) => basename(file, '.test.ts'))
+  for (const file of random) {
+    const suite = basename(file, '.test.ts')
+    const text = textOf(file)
+    const replay = text.search(new RegExp(`replayKept(<\\w+>)?\\('${suite}'`))
+    assert.ok(replay >= 0, `test/${file} does not replay test/regressions/${suite}.json`)
+    assert.ok(replay < text.search(/^test\(/m), `test/${file} replays kept failures too late`)
   }
   const kept = readdirSync(join(root, 'regressions'))
   assert.deepEqual(kept.sort(), suites.map((suite) => `${suite}.json`).sort())

@@ -1,0 +1,206 @@
+import { Judging, type Send } from './judge.ts'
+import { type AppPlan, base, type Op, type Place } from './plan.ts'
+import { type Effect, type Granted, identityOf, type Key, keyOf, type Root } from './state.ts'
+
+// One derivation: the operations of the random app, from docs/reference/app.md.
+
+/** A derivation threw an error with this code. */
+export class Thrown extends Error {
+  readonly code: string
+
+  constructor(code: string) {
+    super(code)
+    this.code = code
+  }
+}
+
+export class Rejected {
+  readonly reason: string
+
+  constructor(reason: string) {
+    this.reason = reason
+  }
+}
+
+export interface Context {
+  readonly plan: AppPlan
+  readonly key: Key
+  readonly now: number
+  readonly root: Root
+  readonly cause: string
+  /** Whether this is the `derive` of a request with strict claims, or a derivation that is no judge's either. */
+  readonly isClaiming: boolean
+  readonly send: Send
+  readonly ask: (effect: Effect) => void
+}
+
+/** Runs operations; returns a rejection, or undefined. */
+export function derive(context: Context, ops: readonly Op[]): Rejected | undefined {
+  const { plan, key, now, root, cause, send, ask } = context
+  const { twist, constraints } = plan
+  const judging = new Judging(key, constraints, now, send)
+  const used = new Set<string>()
+  const counted = new Map<string, number>()
+  const holders = () => key.holds.filter(({ asking }) => !asking)
+
+  /** The part of an id that tells messages of one type apart. */
+  function nameIn(type: string, name: string | undefined): string {
+    if (name === undefined) {
+      const n = counted.get(type) ?? 0
+      counted.set(type, n + 1)
+      return `${type}#${n}`
+    }
+    if (used.has(`${type} ${name}`)) throw new Thrown('event-key-reused')
+    used.add(`${type} ${name}`)
+    return `${type}:${name}`
+  }
+
+  function emit(to: Place, ops: readonly Op[], name?: string): void {
+    const id = nameIn(`hop${to.s}`, name)
+    send({ kind: 'event', to, now, root, cause: `${cause}/${id}`, data: { k: to.k, ops } })
+  }
+
+  function demand(text: string, tag: { done: readonly Op[]; dead: readonly Op[] }, name?: string): void {
+    const id = `${cause}/${nameIn('task', name)}`
+    ask({
+      id,
+      input: { text, done: tag.done, dead: tag.dead },
+      place: key.place,
+      root,
+      at: now,
+      state: 'pending',
+    })
+  }
+
+  /** Whether this derivation may use the judge of a constraint. */
+  function judges(c: number): void {
+    if (constraints[c]!.s !== key.place.s) throw new Thrown('scope-crossed')
+    if (context.isClaiming) throw new Thrown('judge-while-claiming')
+  }
+
+  const touching = (c: number, at: string | undefined) => (each: { c: number; at: string }) =>
+    each.c === c && (at === undefined || each.at === at)
+
+  function run(all: readonly Op[]): Rejected | undefined {
+    for (const op of all) {
+      switch (op.do) {
+        case 'note':
+          key.lines.push(op.text + (twist.suffix ?? ''))
+          break
+        case 'who':
+          key.lines.push(`${root.requestId} ${root.principal}`)
+          break
+        case 'now':
+          key.lines.push(`now ${now - base}`)
+          break
+        case 'add':
+          key.n = (key.n ?? 0) + op.by
+          break
+        case 'put':
+          key.rows.set(op.sub, op.n)
+          break
+        case 'del':
+          key.lines.push(`del ${op.sub} ${key.rows.delete(op.sub)}`)
+          break
+        case 'list':
+          key.lines.push(
+            `list ${[...key.rows]
+              .sort(([a], [b]) => (a < b ? -1 : 1))
+              .map((each) => each.join('='))
+              .join()}`,
+          )
+          break
+        case 'emit':
+          if (op.tag === twist.echo) emit(op.to, [{ do: 'note', text: 'echo' }])
+          if (op.tag !== twist.mute) emit(op.to, op.ops, op.name)
+          break
+        case 'set':
+          key.timers.set(op.name, {
+            at: now + op.in,
+            ops: op.ops,
+            root,
+            cause: `ring of ${keyOf(key.place)} ${op.name} ${now + op.in} by ${cause}`,
+          })
+          break
+        case 'cancel':
+          key.lines.push(`cancel ${op.name} ${key.timers.delete(op.name)}`)
+          break
+        case 'ask':
+          if (op.tag === twist.more) demand(`more ${op.text}`, { done: [], dead: [] })
+          if (op.tag !== twist.silent)
+            demand(op.tag === twist.reword ? `${op.text} again` : op.text, op, op.name)
+          break
+        case 'release': {
+          let count = 0
+          for (const hold of holders()) {
+            const gone = hold.claims.filter(touching(op.c, op.at))
+            hold.claims = hold.claims.filter((each) => !gone.includes(each))
+            for (const { c, at } of gone) sendClaim('release', c, at, hold.root)
+            count += gone.length
+          }
+          key.holds = key.holds.filter((each) => each.asking || each.claims.length > 0)
+          key.lines.push(`release ${op.c} ${count}`)
+          break
+        }
+        case 'confirm': {
+          let count = 0
+          for (const hold of holders())
+            for (const { c, at } of hold.claims.filter(touching(op.c, op.at))) {
+              sendClaim('confirm', c, at, hold.root)
+              count++
+            }
+          key.lines.push(`confirm ${op.c} ${count}`)
+          break
+        }
+        case 'usage':
+          judges(op.c)
+          key.lines.push(`usage ${op.c} ${judging.claimed(op.c)}/${judging.limit(op.c)}`)
+          break
+        case 'limit':
+        case 'adjust':
+          judges(op.c)
+          if (constraints[op.c]!.kind === 'unique') throw new Thrown('claim-invalid')
+          if (op.do === 'limit') judging.setLimit(op.c, op.to)
+          else judging.adjustLimit(op.c, op.by)
+          break
+        case 'settle': {
+          judges(op.c)
+          const gone: Granted[] = judging.settle(op.c)
+          const texts = gone.map(
+            (each) => `${each.root.requestId}:${each.root.principal}:${each.holder.k}:${each.units}`,
+          )
+          key.lines.push(`settle ${op.c} ${texts.sort().join()}`)
+          if (op.gone.length > 0)
+            for (const k of [...new Set(gone.map(({ holder }) => holder.k))].sort())
+              emit({ s: op.s, k }, op.gone)
+          break
+        }
+        case 'reject':
+          if (!twist.accepts) return new Rejected(op.reason)
+          break
+        case 'throw':
+          if (!twist.mends) throw new Thrown('derivation-threw')
+          break
+        case 'if': {
+          if ((key.n ?? 0) < op.min) break
+          const rejected = run(op.ops)
+          if (rejected) return rejected
+        }
+      }
+    }
+    return undefined
+  }
+
+  function sendClaim(kind: 'release' | 'confirm', c: number, at: string, of: Root): void {
+    send({
+      kind,
+      c,
+      to: { s: constraints[c]!.s, k: at },
+      now,
+      root: of,
+      cause: `claims of ${identityOf(of)}`,
+    })
+  }
+
+  return run(ops)
+}

@@ -1,0 +1,251 @@
+import type { ConstraintPlan, Place } from './plan.ts'
+import type { Granted, Judge, Key, Message, Root, Violation } from './state.ts'
+import { identityOf } from './state.ts'
+
+// The judge of claims, from docs/how-to/constraints.md and docs/explanation/constraints.md.
+
+export type Send = (message: Message) => void
+
+/** The judging half of one key, for one record at one time. */
+export class Judging {
+  readonly #key: Key
+  readonly #plans: readonly ConstraintPlan[]
+  readonly #now: number
+  readonly #send: Send
+
+  constructor(key: Key, plans: readonly ConstraintPlan[], now: number, send: Send) {
+    this.#key = key
+    this.#plans = plans
+    this.#now = now
+    this.#send = send
+  }
+
+  judge(c: number): Judge {
+    let judge = this.#key.judges.get(c)
+    if (!judge) {
+      judge = { set: undefined, adjusted: 0, settled: false, waived: 0, claims: [] }
+      this.#key.judges.set(c, judge)
+    }
+    return judge
+  }
+
+  limit(c: number): number {
+    const { set, adjusted } = this.judge(c)
+    return Math.max(0, (set ?? this.#plans[c]!.limit) + adjusted)
+  }
+
+  claimed(c: number): number {
+    return this.judge(c).claims.reduce((sum, { units }) => sum + units, 0)
+  }
+
+  /** The limit and the margin above it. */
+  #allowed(c: number): number {
+    const limit = this.limit(c)
+    if (this.judge(c).settled) return limit
+    const { overbook } = this.#plans[c]!
+    return limit + (typeof overbook === 'number' ? overbook : Math.floor((limit * overbook.percent) / 100))
+  }
+
+  /** A claim arrives. Returns the verdict: a strict claim is granted if it fits, a loose one always. */
+  claim(c: number, strict: boolean, granted: Granted): boolean {
+    if (strict && this.claimed(c) + granted.units > this.#allowed(c)) return false
+    this.judge(c).claims.push(granted)
+    this.review(c)
+    return true
+  }
+
+  release(c: number, root: Root): void {
+    const judge = this.judge(c)
+    judge.claims = judge.claims.filter((each) => identityOf(each.root) !== identityOf(root))
+    this.review(c)
+  }
+
+  confirm(c: number, root: Root): void {
+    for (const each of this.judge(c).claims)
+      if (identityOf(each.root) === identityOf(root)) each.confirmed = true
+  }
+
+  setLimit(c: number, limit: number): void {
+    const judge = this.judge(c)
+    judge.set = limit
+    judge.adjusted = 0
+    this.review(c)
+  }
+
+  adjustLimit(c: number, by: number): void {
+    const limit = this.limit(c)
+    this.judge(c).adjusted += Math.max(0, limit + by) - limit
+    this.review(c)
+  }
+
+  settle(c: number): Granted[] {
+    const judge = this.judge(c)
+    const gone = judge.claims.filter(({ confirmed }) => !confirmed)
+    judge.claims = judge.claims.filter(({ confirmed }) => confirmed)
+    judge.settled = true
+    for (const { root, holder } of gone)
+      this.#send({ ...this.#common(holder, root), kind: 'lapse', c, at: this.#key.place.k })
+    this.review(c)
+    return gone
+  }
+
+  #common(to: Place, root: Root) {
+    return { to, now: this.#now, root, cause: `claims of ${identityOf(root)}` }
+  }
+
+  #open(c: number): Violation | undefined {
+    return this.#key.violations.find((each) => each.c === c && each.state === 'open')
+  }
+
+  #excess(c: number): number {
+    const over = Math.max(0, this.claimed(c) - this.#allowed(c))
+    const judge = this.judge(c)
+    judge.waived = Math.min(judge.waived, over)
+    return over - judge.waived
+  }
+
+  /** Compares what is claimed with the limit; opens, changes or clears a violation. */
+  review(c: number): void {
+    const excess = this.#excess(c)
+    const open = this.#open(c)
+    const at = this.#now
+    if (open) {
+      if (excess === 0) {
+        if (open.victims.length > 0) this.#end(open)
+        else {
+          open.history.push({ at, what: 'cleared' })
+          open.state = 'resolved'
+        }
+      } else if (excess > open.excess) {
+        const last = open.history.at(-1)!
+        if (last.what === 'grew') open.history.pop()
+        open.history.push({ at, what: 'grew', units: excess })
+      }
+      open.excess = excess
+      return
+    }
+    if (excess === 0) return
+    const { review, deadlineMs } = this.#plans[c]!
+    const violation: Violation = {
+      id: `${c} ${this.#key.place.k} ${this.#key.violations.length}`,
+      c,
+      at,
+      state: 'open',
+      excess,
+      deadline: review === 'human' ? at + deadlineMs : null,
+      victims: [],
+      history: [{ at, what: 'noticed', units: excess }],
+    }
+    this.#key.violations.push(violation)
+    if (review === 'auto') this.#choose(violation)
+  }
+
+  /** The policy chooses victims until the rest fits. */
+  #choose(violation: Violation): void {
+    const { c } = violation
+    const { victims } = this.#plans[c]!
+    const inOrder = this.judge(c).claims.map((claim, order) => ({ claim, order }))
+    inOrder.sort((a, b) => {
+      if (a.claim.confirmed !== b.claim.confirmed) return a.claim.confirmed ? 1 : -1
+      if (victims === 'oldest') return a.order - b.order
+      if (victims === 'lowest-priority' && a.claim.priority !== b.claim.priority)
+        return a.claim.priority - b.claim.priority
+      return b.order - a.order
+    })
+    violation.history.push({ at: this.#now, what: 'victims-chosen' })
+    for (const { claim } of inOrder) {
+      if (this.#excess(c) === 0) break
+      this.#take(violation, claim)
+    }
+    violation.excess = this.#excess(c)
+    violation.state = 'compensating'
+    this.#endIfDone(violation)
+  }
+
+  #take(violation: Violation, claim: Granted): void {
+    const { c } = violation
+    const judge = this.judge(c)
+    judge.claims = judge.claims.filter((each) => each !== claim)
+    const { root, holder, units } = claim
+    violation.victims.push({ root, key: holder.k, units, state: 'told' })
+    this.#send({
+      ...this.#common(holder, root),
+      kind: 'compensate',
+      c,
+      at: this.#key.place.k,
+      violation: violation.id,
+    })
+  }
+
+  #end(violation: Violation): void {
+    violation.state = 'compensating'
+    this.#endIfDone(violation)
+  }
+
+  #endIfDone(violation: Violation): void {
+    if (violation.state !== 'compensating') return
+    if (violation.victims.some(({ state }) => state === 'told')) return
+    violation.state = 'resolved'
+    violation.history.push({ at: this.#now, what: 'resolved' })
+  }
+
+  compensated(id: string, root: Root, state: 'compensated' | 'released' | 'failed'): void {
+    const violation = this.#key.violations.find((each) => each.id === id)!
+    const victim = violation.victims.find(
+      (each) => identityOf(each.root) === identityOf(root) && each.state === 'told',
+    )!
+    victim.state = state
+    this.#endIfDone(violation)
+  }
+
+  deadline(id: string): void {
+    const violation = this.#key.violations.find((each) => each.id === id)!
+    if (violation.state !== 'open') return
+    violation.history.push({ at: this.#now, what: 'deadline-passed' })
+    this.#choose(violation)
+  }
+
+  /** An operator decides. Returns the reason of a rejection. */
+  resolve(
+    decision: {
+      violation: string
+      action: 'compensate' | 'choose' | 'waive' | 'raise-limit'
+      units?: number
+      victims?: readonly Root[]
+    },
+    by: Root,
+  ): string | undefined {
+    const violation = this.#key.violations.find((each) => each.id === decision.violation)
+    if (!violation) return 'violation-unknown'
+    if (violation.state !== 'open') return 'violation-not-open'
+    const { c } = violation
+    const judge = this.judge(c)
+    const at = this.#now
+    if (decision.action === 'compensate') {
+      violation.history.push({ at, what: 'compensate', by })
+      this.#choose(violation)
+    } else if (decision.action === 'waive') {
+      violation.history.push({ at, what: 'waive', by })
+      judge.waived += this.#excess(c)
+      violation.excess = 0
+      this.#end(violation)
+    } else if (decision.action === 'raise-limit') {
+      if (this.#plans[c]!.kind === 'unique') return 'limit-fixed'
+      violation.history.push({ at, what: 'raise-limit', by })
+      judge.adjusted += decision.units ?? violation.excess
+      violation.excess = this.#excess(c)
+      if (violation.excess === 0) this.#end(violation)
+    } else {
+      const chosen = (decision.victims ?? []).map((root) =>
+        judge.claims.find((each) => identityOf(each.root) === identityOf(root)),
+      )
+      if (chosen.includes(undefined)) return 'victim-unknown'
+      violation.history.push({ at, what: 'choose', by })
+      violation.history.push({ at, what: 'victims-chosen' })
+      for (const claim of chosen) this.#take(violation, claim!)
+      violation.excess = this.#excess(c)
+      if (violation.excess === 0) this.#end(violation)
+    }
+    return undefined
+  }
+}

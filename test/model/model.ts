@@ -1,0 +1,479 @@
+import { derive, Rejected, Thrown } from './derive.ts'
+import { Judging } from './judge.ts'
+import type { AppPlan, Op, Place } from './plan.ts'
+import {
+  type Effect,
+  type Hold,
+  identityOf,
+  type Key,
+  keyOf,
+  type Message,
+  newKey,
+  type Outcome,
+  type Root,
+  type State,
+  type Wanted,
+} from './state.ts'
+
+// The semantics of Hence, written from its documentation alone: one record after the other in each partition,
+// events at once within a partition and in channels between partitions, claims, timers, effects. It shares no
+// code with `src`.
+
+/** CRC-32 of the UTF-8 bytes of a key, as in zlib, modulo the number of partitions. */
+export function partitionOf(key: string, partitions: number): number {
+  let crc = 0xffffffff
+  for (const byte of new TextEncoder().encode(key)) {
+    crc ^= byte
+    for (let i = 0; i < 8; i++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0)
+  }
+  return ((crc ^ 0xffffffff) >>> 0) % partitions
+}
+
+export function newState(partitions: number, now: number): State {
+  return {
+    now,
+    partitions: Array.from({ length: partitions }, () => ({
+      channels: Array.from({ length: partitions }, () => []),
+      requests: [],
+      loose: [],
+    })),
+    keys: new Map(),
+    effects: new Map(),
+    outcomes: new Map(),
+    failures: [],
+  }
+}
+
+/** Chooses one of `n` orders that Hence leaves open. */
+export type Choose = (n: number) => number
+
+export class Model {
+  readonly state: State
+  readonly plan: AppPlan
+
+  constructor(plan: AppPlan, state: State) {
+    this.plan = plan
+    this.state = state
+  }
+
+  key(place: Place): Key {
+    let key = this.state.keys.get(keyOf(place))
+    if (!key) {
+      key = newKey(place)
+      this.state.keys.set(keyOf(place), key)
+    }
+    return key
+  }
+
+  #partition(place: Place): number {
+    return partitionOf(place.k, this.state.partitions.length)
+  }
+
+  /** Adds a request to the log; requests of one partition are added in the order of the log. */
+  request(message: Message): void {
+    this.state.partitions[this.#partition(message.to)]!.requests.push(message)
+  }
+
+  /** Adds the result of an effect to the log. */
+  result(effect: Effect, end: { done: true; got: string } | { done: false; error: string }): void {
+    const { id, input, place, root } = effect
+    const message: Message = {
+      kind: 'result',
+      to: place,
+      now: this.state.now,
+      root,
+      cause: `${id}/end`,
+      input,
+      end,
+    }
+    this.state.partitions[this.#partition(place)]!.loose.push(message)
+  }
+
+  /** When the next timer is due. */
+  get nextDue(): number | undefined {
+    const all = this.#timers().map(({ at }) => at)
+    return all.length === 0 ? undefined : Math.min(...all)
+  }
+
+  /** Timers of the app and deadlines of violations, of keys that do not wait. */
+  #timers(): { readonly at: number; readonly p: number; readonly fire: () => Message }[] {
+    const all: { at: number; p: number; fire: () => Message }[] = []
+    for (const key of this.state.keys.values()) {
+      const to = key.place
+      const p = this.#partition(to)
+      if (key.waiting === undefined)
+        for (const [name, { at, ops, root, cause }] of key.timers)
+          all.push({
+            at,
+            p,
+            fire: () => {
+              key.timers.delete(name)
+              return { kind: 'timer', to, now: at, root, cause, ops }
+            },
+          })
+      for (const { state, deadline, id } of key.violations)
+        if (state === 'open' && deadline !== null) {
+          const root = { requestId: '', principal: '' }
+          const message: Message = {
+            kind: 'deadline',
+            to,
+            now: deadline,
+            root,
+            cause: `deadline ${id}`,
+            violation: id,
+          }
+          all.push({ at: deadline, p, fire: () => message })
+        }
+    }
+    return all
+  }
+
+  /** Applies everything that is under way or due, in an order that is chosen where Hence leaves it open. */
+  settle(choose: Choose): void {
+    for (let steps = 0; ; steps++) {
+      if (steps > 20_000) throw new Error('The model does not come to rest.')
+      const moves: (() => void)[] = []
+      const due = this.#timers().filter(({ at }) => at <= this.state.now)
+      this.state.partitions.forEach((partition, p) => {
+        // Timers fire before the first record that is late enough, the earliest first.
+        const mine = due.filter((each) => each.p === p)
+        const first = Math.min(...mine.map(({ at }) => at))
+        for (const timer of mine)
+          if (timer.at === first) moves.push(() => this.#step(p, timer.fire(), choose))
+        if (mine.length > 0) return
+        if (partition.requests.length > 0)
+          moves.push(() => this.#step(p, partition.requests.shift()!, choose))
+        for (const channel of partition.channels)
+          if (channel.length > 0) moves.push(() => this.#step(p, channel.shift()!, choose))
+        partition.loose.forEach((message, i) => {
+          moves.push(() => {
+            partition.loose.splice(i, 1)
+            this.#step(p, message, choose)
+          })
+        })
+      })
+      if (moves.length === 0) return
+      moves[moves.length === 1 ? 0 : choose(moves.length)]!()
+    }
+  }
+
+  /** One record: with its events within the partition, and what it releases. */
+  #step(p: number, first: Message, choose: Choose): void {
+    const queue = [first]
+    const released: Place[] = []
+    const send = (message: Message) => {
+      const target = this.#partition(message.to)
+      if (target === p) queue.push(message)
+      else this.state.partitions[target]!.channels[p]!.push({ ...message, now: this.state.now })
+    }
+    for (;;) {
+      const key = released
+        .map((place) => this.key(place))
+        .find(({ waiting, parked }) => waiting === undefined && parked.length > 0)
+      if (queue.length === 0 && !key) return
+      // The events of a request precede what waited behind it; messages of claims may come between.
+      const isOpen = key && queue.length > 0 && queue.every(isOfClaims) && choose(2) === 1
+      if (queue.length > 0 && !isOpen) this.#take(queue.shift()!, send, released)
+      else this.#take(key!.parked.shift()!, send, released)
+    }
+  }
+
+  /** A message arrives at its key: it passes, or waits behind a request that waits for verdicts. */
+  #take(message: Message, send: (message: Message) => void, released: Place[]) {
+    const key = this.key(message.to)
+    if (message.kind === 'result') {
+      const effect = this.state.effects.get(message.cause.slice(0, -'/end'.length))
+      if (effect?.state !== 'pending') return
+      effect.state = message.end.done ? 'done' : 'dead'
+      effect.result = message.end.done ? message.end.got : message.end.error
+    }
+    if (key.waiting !== undefined && !passes(message, key.waiting)) {
+      key.parked.push(message)
+      return
+    }
+    const before = key.waiting
+    this.#apply(key, message, send)
+    const after = this.key(message.to)
+    if (before !== undefined && after.waiting === undefined) released.push(message.to)
+  }
+
+  #apply(key: Key, message: Message, send: (message: Message) => void) {
+    const judging = new Judging(key, this.plan.constraints, message.now, send)
+    const { root } = message
+    switch (message.kind) {
+      case 'request':
+        return this.#request(key, message, send)
+      case 'resolve': {
+        const reason = judging.resolve(message.decision, root)
+        const outcome: Outcome =
+          reason === undefined ? { status: 'accepted', value: null } : { status: 'rejected', reason }
+        this.state.outcomes.set(identityOf(root), outcome)
+        return
+      }
+      case 'event':
+        return this.#react(message, message.data.ops, send)
+      case 'timer':
+        return this.#react(message, message.ops, send)
+      case 'result': {
+        const { end, input } = message
+        const text = end.done ? `done ${input.text} ${end.got}` : `dead ${input.text} ${end.error}`
+        return this.#react(message, [{ do: 'note', text }, ...(end.done ? input.done : input.dead)], send)
+      }
+      case 'correction': {
+        if (this.plan.corrects) key.fixes.set(message.what, (key.fixes.get(message.what) ?? 0) + 1)
+        return
+      }
+      case 'claim': {
+        const { want, holder } = message
+        const { c, units, priority, strict } = want
+        const granted = judging.claim(c, strict, { root, holder, units, priority, confirmed: false })
+        if (strict)
+          send({ kind: 'verdict', to: holder, now: message.now, root, cause: message.cause, want, granted })
+        return
+      }
+      case 'release':
+        return judging.release(message.c, root)
+      case 'confirm':
+        return judging.confirm(message.c, root)
+      case 'compensated':
+        return judging.compensated(message.violation, root, message.state)
+      case 'deadline':
+        return judging.deadline(message.violation)
+      case 'verdict':
+        return this.#verdict(key, message, send)
+      case 'lapse': {
+        const hold = holdOf(key, root)
+        if (!hold) return
+        hold.claims = hold.claims.filter((each) => each.c !== message.c || each.at !== message.at)
+        if (hold.asking) this.#refuse(key, hold, message, send)
+        else if (hold.claims.length === 0) remove(key, hold)
+        return
+      }
+      case 'compensate':
+        return this.#compensate(key, message, send)
+    }
+  }
+
+  #request(key: Key, message: Message & { kind: 'request' }, send: (message: Message) => void) {
+    const { root, input, now, cause } = message
+    const hold: Hold = { root, input, asking: true, granted: 0, claims: this.#wanted(input), now, cause }
+    if (!hold.claims.some(({ strict }) => strict)) return this.#decide(key, hold, send)
+    key.holds.push(hold)
+    key.waiting = identityOf(root)
+    this.#ask(key, hold, send)
+  }
+
+  /** Several claims on one key are one. Strict ones come first; then by constraint, then by key. */
+  #wanted({
+    claims,
+  }: {
+    readonly claims: readonly { c: number; at: string; units: number; priority: number }[]
+  }): Wanted[] {
+    const merged = new Map<string, Wanted>()
+    for (const { c, at, units, priority } of claims) {
+      const strict = this.plan.constraints[c]!.mode === 'strict'
+      const before = merged.get(`${c} ${at}`)
+      merged.set(`${c} ${at}`, { c, at, units: units + (before?.units ?? 0), priority, strict })
+    }
+    return [...merged.values()].sort((a, b) => {
+      if (a.strict !== b.strict) return a.strict ? -1 : 1
+      return a.c !== b.c ? a.c - b.c : a.at < b.at ? -1 : 1
+    })
+  }
+
+  #claim(key: Key, hold: Hold, want: Wanted, send: (message: Message) => void): void {
+    const { root, now } = hold
+    const cause = `claims of ${identityOf(root)}`
+    send({ kind: 'claim', to: this.#judgeOf(want), now, root, cause, want, holder: key.place })
+  }
+
+  #judgeOf({ c, at }: { readonly c: number; readonly at: string }): Place {
+    return { s: this.plan.constraints[c]!.s, k: at }
+  }
+
+  #ask(key: Key, hold: Hold, send: (message: Message) => void) {
+    this.#claim(key, hold, hold.claims[hold.granted]!, send)
+  }
+
+  #giveBack(claims: readonly Wanted[], { root, now }: Hold, send: (message: Message) => void): void {
+    const cause = `claims of ${identityOf(root)}`
+    for (const want of claims) send({ kind: 'release', c: want.c, to: this.#judgeOf(want), now, root, cause })
+  }
+
+  #verdict(key: Key, message: Message & { kind: 'verdict' }, send: (message: Message) => void) {
+    const hold = holdOf(key, message.root)
+    const { want, granted } = message
+    if (!hold?.asking) {
+      // The request gave way while this claim was judged.
+      if (granted)
+        send({
+          kind: 'release',
+          c: want.c,
+          to: this.#judgeOf(want),
+          now: message.now,
+          root: message.root,
+          cause: message.cause,
+        })
+      return
+    }
+    if (!granted) {
+      hold.claims = hold.claims.slice(0, hold.granted)
+      return this.#refuse(key, hold, want, send)
+    }
+    hold.granted++
+    if (hold.claims[hold.granted]?.strict) return this.#ask(key, hold, send)
+    remove(key, hold)
+    key.waiting = undefined
+    this.#decide(key, hold, send)
+  }
+
+  /** A request that still asks is rejected, and gives back what it was granted. */
+  #refuse(
+    key: Key,
+    hold: Hold,
+    { c, at }: { readonly c: number; readonly at: string },
+    send: (message: Message) => void,
+  ): void {
+    this.#giveBack(
+      hold.claims.filter(({ strict }, i) => strict && i < hold.granted),
+      hold,
+      send,
+    )
+    remove(key, hold)
+    key.waiting = undefined
+    this.state.outcomes.set(identityOf(hold.root), {
+      status: 'rejected',
+      reason: `c${c}`,
+      details: { key: at },
+    })
+  }
+
+  #decide(key: Key, hold: Hold, send: (message: Message) => void) {
+    const { root, input, now, cause, claims } = hold
+    const strict = claims.filter((each) => each.strict)
+    const outcome = this.#derive(
+      key.place,
+      { now, root, cause, isClaiming: strict.length > 0 },
+      input.ops,
+      send,
+    )
+    this.state.outcomes.set(identityOf(root), outcome)
+    // A derivation that was undone has given the key its former content.
+    const after = this.key(key.place)
+    if (outcome.status !== 'accepted') return this.#giveBack(strict, hold, send)
+    if (claims.length === 0) return
+    hold.asking = false
+    after.holds.push(hold)
+    for (const want of claims) if (!want.strict) this.#claim(after, hold, want, send)
+  }
+
+  #compensate(key: Key, message: Message & { kind: 'compensate' }, send: (message: Message) => void) {
+    const { root, c, at, violation, now } = message
+    const answer = (state: 'compensated' | 'released' | 'failed') =>
+      send({
+        kind: 'compensated',
+        to: this.#judgeOf({ c, at }),
+        now,
+        root,
+        cause: message.cause,
+        violation,
+        state,
+      })
+    const hold = holdOf(key, root)
+    const isHeld = hold?.claims.some(
+      (each, i) => each.c === c && each.at === at && (!hold.asking || i < hold.granted),
+    )
+    if (!hold || !isHeld) return answer('released')
+    if (hold.asking) {
+      const granted = hold.claims.slice(0, hold.granted)
+      hold.claims = granted.filter((each) => each.c !== c || each.at !== at)
+      this.#refuse(key, hold, { c, at }, send)
+      return answer('released')
+    }
+    // Its other claims are released first: while it is compensated it holds nothing.
+    remove(key, hold)
+    this.#giveBack(
+      hold.claims.filter((each) => each.c !== c || each.at !== at),
+      { ...hold, now },
+      send,
+    )
+    const ops: Op[] = [{ do: 'note', text: `lost c${c} ${at}` }, ...hold.input.sorry]
+    const cause = `${hold.cause}/lost ${violation}`
+    const outcome = this.#derive(key.place, { now, root, cause, isClaiming: false }, ops, send)
+    if (outcome.status === 'failed') this.state.failures.push(`${identityOf(root)} ${outcome.code}`)
+    answer(outcome.status === 'failed' ? 'failed' : 'compensated')
+  }
+
+  /** A derivation that is no request; one that throws is undone by itself. */
+  #react(message: Message, ops: readonly Op[], send: (message: Message) => void): void {
+    const { to, now, root, cause } = message
+    const outcome = this.#derive(to, { now, root, cause, isClaiming: false }, ops, send)
+    if (outcome.status === 'failed') this.state.failures.push(`${identityOf(root)} ${outcome.code}`)
+    if (outcome.status === 'rejected') this.state.failures.push(`${identityOf(root)} rejection-not-returned`)
+  }
+
+  /** Derives; what is rejected or thrown leaves nothing behind. */
+  #derive(
+    place: Place,
+    of: { readonly now: number; readonly root: Root; readonly cause: string; readonly isClaiming: boolean },
+    ops: readonly Op[],
+    send: (message: Message) => void,
+  ): Outcome {
+    const key = this.key(place)
+    const before = structuredClone(key)
+    const sent: Message[] = []
+    const asked: Effect[] = []
+    const { plan } = this
+    let outcome: Outcome
+    try {
+      const rejected = derive(
+        { ...of, plan, key, send: (each) => sent.push(each), ask: (each) => asked.push(each) },
+        ops,
+      )
+      outcome =
+        rejected instanceof Rejected
+          ? { status: 'rejected', reason: rejected.reason }
+          : { status: 'accepted', value: { n: key.n ?? 0 } }
+    } catch (error) {
+      if (!(error instanceof Thrown)) throw error
+      outcome = { status: 'failed', code: error.code }
+    }
+    if (outcome.status !== 'accepted') {
+      this.state.keys.set(keyOf(place), before)
+      return outcome
+    }
+    for (const each of sent) send(each)
+    for (const each of asked) this.state.effects.set(each.id, each)
+    return outcome
+  }
+}
+
+function isOfClaims({ kind }: Message): boolean {
+  return !['request', 'resolve', 'event', 'timer', 'result', 'correction'].includes(kind)
+}
+
+/** Messages that belong to claims pass a waiting key; those that make a request give way, only if it waits. */
+function passes(message: Message, waiting: string): boolean {
+  switch (message.kind) {
+    case 'claim':
+    case 'verdict':
+    case 'release':
+    case 'confirm':
+    case 'compensated':
+    case 'deadline':
+      return true
+    case 'compensate':
+    case 'lapse':
+      return identityOf(message.root) === waiting
+    default:
+      return false
+  }
+}
+
+function holdOf(key: Key, root: Root): Hold | undefined {
+  return key.holds.find((each) => identityOf(each.root) === identityOf(root))
+}
+
+function remove(key: Key, hold: Hold): void {
+  key.holds = key.holds.filter((each) => identityOf(each.root) !== identityOf(hold.root))
+}

@@ -1,0 +1,117 @@
+/**
+ * The data of a random app and of a random history. `app.ts` runs it in the engine, `model.ts` in the model;
+ * they share these types and no code.
+ */
+
+/** A partition key: its scope, by number, and its text. */
+export interface Place {
+  readonly s: 0 | 1
+  readonly k: string
+}
+
+/** One thing that a derivation does. Requests, events, timers and effects carry lists of them. */
+export type Op =
+  /** Appends a line to the journal of the key, whose order shows the order of all derivations of the key. */
+  | { readonly do: 'note'; readonly text: string }
+  | { readonly do: 'who' }
+  | { readonly do: 'now' }
+  | { readonly do: 'add'; readonly by: number }
+  | { readonly do: 'put'; readonly sub: string; readonly n: number }
+  | { readonly do: 'del'; readonly sub: string }
+  | { readonly do: 'list' }
+  | {
+      readonly do: 'emit'
+      readonly to: Place
+      readonly tag: number
+      readonly name?: string
+      readonly ops: readonly Op[]
+    }
+  | { readonly do: 'set'; readonly name: string; readonly in: number; readonly ops: readonly Op[] }
+  | { readonly do: 'cancel'; readonly name: string }
+  | {
+      readonly do: 'ask'
+      readonly text: string
+      readonly tag: number
+      readonly name?: string
+      readonly done: readonly Op[]
+      readonly dead: readonly Op[]
+    }
+  | { readonly do: 'release'; readonly c: number; readonly at?: string }
+  | { readonly do: 'confirm'; readonly c: number; readonly at?: string }
+  | { readonly do: 'usage'; readonly c: number }
+  | { readonly do: 'limit'; readonly c: number; readonly to: number }
+  | { readonly do: 'adjust'; readonly c: number; readonly by: number }
+  /** Emits an event with `gone` to each key of scope `s` whose claim was released. */
+  | { readonly do: 'settle'; readonly c: number; readonly s: 0 | 1; readonly gone: readonly Op[] }
+  | { readonly do: 'reject'; readonly reason: string }
+  | { readonly do: 'throw' }
+  /** Does `ops` if the counter of the key is at least `min`. */
+  | { readonly do: 'if'; readonly min: number; readonly ops: readonly Op[] }
+
+export interface Want {
+  readonly c: number
+  readonly at: string
+  readonly units: number
+  readonly priority: number
+}
+
+export interface RunInput {
+  readonly k: string
+  readonly claims: readonly Want[]
+  readonly ops: readonly Op[]
+  /** Done by the request's compensation. */
+  readonly sorry: readonly Op[]
+}
+
+export interface TaskInput {
+  readonly text: string
+  readonly done: readonly Op[]
+  readonly dead: readonly Op[]
+}
+
+export interface HopData {
+  readonly k: string
+  readonly ops: readonly Op[]
+}
+
+export interface ConstraintPlan {
+  readonly s: 0 | 1
+  readonly kind: 'unique' | 'capacity'
+  readonly mode: 'strict' | 'loose'
+  readonly limit: number
+  readonly overbook: number | { readonly percent: number }
+  readonly victims: 'newest' | 'oldest' | 'lowest-priority'
+  readonly review: 'auto' | 'human'
+  readonly deadlineMs: number
+}
+
+/** How a later version of the code differs in deriving. */
+export interface Twist {
+  /** Stands behind each text that is noted. */
+  readonly suffix?: string
+  /** Events with this tag are no longer emitted. */
+  readonly mute?: number
+  /** Before each event with this tag the code emits another one to the same key. */
+  readonly echo?: number
+  /** Effects with this tag get another text. */
+  readonly reword?: number
+  /** Before each effect with this tag the code asks for another one. */
+  readonly more?: number
+  /** Effects with this tag are no longer asked for. */
+  readonly silent?: number
+  /** Nothing is rejected by `reject`. */
+  readonly accepts?: boolean
+  /** Nothing is thrown by `throw`. */
+  readonly mends?: boolean
+  /** Requests whose key ends with this character go to another key. */
+  readonly moves?: string
+}
+
+export interface AppPlan {
+  readonly constraints: readonly ConstraintPlan[]
+  readonly twist: Twist
+  /** Whether its scopes have a `correct`. */
+  readonly corrects: boolean
+}
+
+export const base = Date.UTC(2026, 0, 1)

@@ -1,0 +1,175 @@
+import type { HopData, Op, Place, RunInput, TaskInput } from './plan.ts'
+
+/** The sender and the id of a request. */
+export interface Root {
+  readonly requestId: string
+  readonly principal: string
+}
+
+export const identityOf = ({ requestId, principal }: Root) => `${requestId} ${principal}`
+export const keyOf = ({ s, k }: Place) => `${s} ${k}`
+
+export type Outcome =
+  | { readonly status: 'accepted'; readonly value: unknown }
+  | { readonly status: 'rejected'; readonly reason: string; readonly details?: unknown }
+  | { readonly status: 'failed'; readonly code: string }
+
+/** A claim of a request, merged with its others on the same key of the constraint. */
+export interface Wanted {
+  readonly c: number
+  readonly at: string
+  readonly units: number
+  readonly priority: number
+  readonly strict: boolean
+}
+
+/** A request that asks for claims (`asking`), or holds them. */
+export interface Hold {
+  readonly root: Root
+  readonly input: RunInput
+  asking: boolean
+  granted: number
+  claims: Wanted[]
+  readonly now: number
+  readonly cause: string
+}
+
+/** A claim that the judge has granted. */
+export interface Granted {
+  readonly root: Root
+  readonly holder: Place
+  readonly units: number
+  readonly priority: number
+  confirmed: boolean
+}
+
+export interface Judge {
+  /** The absolute limit that a derivation or an operator has set, and what was added since. */
+  set: number | undefined
+  adjusted: number
+  settled: boolean
+  waived: number
+  /** In the order in which they were granted. */
+  claims: Granted[]
+}
+
+export interface Violation {
+  readonly id: string
+  readonly c: number
+  readonly at: number
+  state: 'open' | 'compensating' | 'resolved'
+  excess: number
+  deadline: number | null
+  victims: { root: Root; key: string; units: number; state: 'told' | 'compensated' | 'released' | 'failed' }[]
+  history: { at: number; what: string; units?: number; by?: Root }[]
+}
+
+export interface Timer {
+  readonly at: number
+  readonly ops: readonly Op[]
+  readonly root: Root
+  readonly cause: string
+}
+
+/** Everything that one key has. */
+export interface Key {
+  readonly place: Place
+  lines: string[]
+  n: number | undefined
+  rows: Map<string, number>
+  fixes: Map<string, number>
+  timers: Map<string, Timer>
+  judges: Map<number, Judge>
+  violations: Violation[]
+  holds: Hold[]
+  /** The identity of the request that waits for verdicts. */
+  waiting: string | undefined
+  parked: Message[]
+}
+
+export interface Effect {
+  readonly id: string
+  readonly input: TaskInput
+  readonly place: Place
+  readonly root: Root
+  readonly at: number
+  state: 'pending' | 'done' | 'dead'
+  result?: unknown
+}
+
+export interface Decision {
+  readonly violation: string
+  readonly action: 'compensate' | 'choose' | 'waive' | 'raise-limit'
+  readonly units?: number
+  readonly victims?: readonly Root[]
+}
+
+interface Common {
+  readonly to: Place
+  /** `tx.now` where the message is derived. */
+  readonly now: number
+  /** The request at the beginning of the chain. */
+  readonly root: Root
+  /** Names the derivation, the same in every generation. */
+  readonly cause: string
+}
+
+export type Message = Common &
+  (
+    | { readonly kind: 'request'; readonly input: RunInput }
+    | { readonly kind: 'resolve'; readonly decision: Decision }
+    | { readonly kind: 'event'; readonly data: HopData }
+    | { readonly kind: 'timer'; readonly ops: readonly Op[] }
+    | {
+        readonly kind: 'result'
+        readonly input: TaskInput
+        readonly end: { done: true; got: string } | { done: false; error: string }
+      }
+    | { readonly kind: 'claim'; readonly want: Wanted; readonly holder: Place }
+    | { readonly kind: 'verdict'; readonly want: Wanted; readonly granted: boolean }
+    | { readonly kind: 'release' | 'confirm'; readonly c: number }
+    | { readonly kind: 'lapse'; readonly c: number; readonly at: string }
+    | { readonly kind: 'compensate'; readonly c: number; readonly at: string; readonly violation: string }
+    | {
+        readonly kind: 'compensated'
+        readonly violation: string
+        readonly state: 'compensated' | 'released' | 'failed'
+      }
+    | { readonly kind: 'deadline'; readonly violation: string }
+    | { readonly kind: 'correction'; readonly what: string }
+  )
+
+export interface Partition {
+  /** By source partition: events on their way, in the order of emission. */
+  readonly channels: Message[][]
+  /** Requests, in the order of the log. */
+  readonly requests: Message[]
+  /** Other records, in any order. */
+  readonly loose: Message[]
+}
+
+export interface State {
+  now: number
+  readonly partitions: Partition[]
+  readonly keys: Map<string, Key>
+  readonly effects: Map<string, Effect>
+  readonly outcomes: Map<string, Outcome>
+  /** By identity of the request: the codes of reactions that threw. */
+  readonly failures: string[]
+}
+
+export function newKey(place: Place): Key {
+  return {
+    place,
+    lines: [],
+    n: undefined,
+    rows: new Map(),
+    fixes: new Map(),
+    timers: new Map(),
+    judges: new Map(),
+    violations: [],
+    holds: [],
+    waiting: undefined,
+    parked: [],
+  }
+}

@@ -1,0 +1,307 @@
+import type { Reply } from 'hence'
+import { randomFrom } from '../random.ts'
+import { changedApp, Dice, randomApp } from './apps.ts'
+import { EngineRun, endOf } from './engine-run.ts'
+import { type Case, type Item, type Phase, randomCase, randomPhases } from './history.ts'
+import { type Choose, Model, newState } from './model.ts'
+import { type Seen, seenOfEngine, seenOfModel } from './observe.ts'
+import type { AppPlan } from './plan.ts'
+import { identityOf, type Message, type Outcome, type Root, type State } from './state.ts'
+
+/** One engine, with many cases beside each other. */
+export interface World {
+  readonly partitions: number
+  readonly plan: AppPlan
+  readonly phases: readonly Phase[]
+  readonly cases: readonly Case[]
+}
+
+const kinds = ['none', 'none', 'continue'] as const
+
+export function randomWorld(seed: number, cases: number): World {
+  const dice = new Dice(randomFrom(seed))
+  const plan = randomApp(dice)
+  const { phases, bursts } = randomPhases(dice, plan, changedApp, kinds)
+  return {
+    partitions: dice.pick([1, 2, 8]),
+    plan,
+    phases,
+    cases: dice.times(cases, (i) => randomCase(dice, plan, String(i), bursts)),
+  }
+}
+
+/** Brings one phase into a model, in an order that is chosen where it is open. */
+type Apply = (model: Model, choose: Choose) => void
+
+/** By case: what each phase did, and what was seen of the engine after it. */
+interface Trail {
+  readonly steps: {
+    readonly phase: string
+    readonly apply: Apply
+    readonly plan: AppPlan
+    readonly seen: Seen
+  }[]
+}
+
+export class Mismatch extends Error {
+  readonly prefix: string
+
+  constructor(prefix: string, message: string) {
+    super(message)
+    this.prefix = prefix
+  }
+}
+
+/** Runs a world in the engine, then each case in the model. Throws a `Mismatch` where they differ. */
+export async function runWorld(world: World): Promise<void> {
+  const { cases } = world
+  let { plan } = world
+  const run = new EngineRun(world.partitions)
+  const start = run.clock.now()
+  await run.open(plan)
+  const prefixes = cases.map(({ prefix }) => prefix)
+  const trails = new Map<string, Trail>(prefixes.map((prefix) => [prefix, { steps: [] }]))
+  const outcomes = new Map<string, Outcome>()
+  const sent = new Map<string, Item & { send: 'run' }>()
+  try {
+    for (const phase of world.phases) {
+      let applies = new Map<string, Apply>()
+      const forAll = (apply: Apply) => {
+        applies = new Map(prefixes.map((prefix) => [prefix, apply]))
+      }
+      if (phase.phase === 'burst') {
+        await run.pass(1)
+        applies = await burst(run, world, phase.n, sent, outcomes)
+      } else if (phase.phase === 'pass') {
+        await run.pass(phase.ms)
+        forAll((model, choose) => pass(model, phase.ms, choose))
+      } else if (phase.phase === 'answer') {
+        await run.answer()
+        forAll((model, choose) => {
+          for (const effect of model.state.effects.values())
+            if (effect.state === 'pending' && !effect.input.text.endsWith('?'))
+              model.result(effect, endOf(effect.input.text))
+          model.settle(choose)
+        })
+      } else {
+        await run.close()
+        if (phase.phase !== 'reopen') plan = phase.plan
+        const how = { reopen: 'refuse', continue: 'continue', promote: 'reprocess' } as const
+        await run.open(plan, how[phase.phase])
+        await run.rest()
+        forAll(() => {})
+      }
+      const seen = await seenOfEngine(run.engine, plan, prefixes)
+      for (const prefix of prefixes)
+        trails.get(prefix)!.steps.push({
+          phase: JSON.stringify(phase),
+          apply: applies.get(prefix) ?? (() => {}),
+          plan,
+          seen: seen.get(prefix)!,
+        })
+      if (phase.phase === 'promote') break
+    }
+    const digest = await run.engine.digest()
+    await run.close()
+    await run.rebuild(plan)
+    const again = await run.engine.digest()
+    if (again !== digest) throw new Mismatch('', 'Derived again from the log, the state has another digest.')
+  } finally {
+    await run.close()
+  }
+  for (const [prefix, { steps }] of trails) compare(prefix, world, start, steps)
+}
+
+function pass(model: Model, ms: number, choose: Choose): void {
+  const target = model.state.now + ms
+  while (model.state.now < target) {
+    model.state.now = Math.min(target, model.nextDue ?? target)
+    model.settle(choose)
+  }
+}
+
+const offsetOf = (token: string) => Number(token.slice(token.indexOf(':') + 1))
+
+/** Sends one burst of every case to the engine. Returns by case how it comes into the model. */
+async function burst(
+  run: EngineRun,
+  { cases, plan }: World,
+  n: number,
+  sent: Map<string, Item & { send: 'run' }>,
+  outcomes: Map<string, Outcome>,
+): Promise<Map<string, Apply>> {
+  const now = run.clock.now()
+  const open = await run.engine.violations.list({ state: 'open', limit: 1_000_000 })
+  const waits: Promise<void>[] = []
+  const applies = new Map<string, Apply>()
+  for (const { prefix, bursts } of cases) {
+    const records: { offset: number; make: (state: State) => Message }[] = []
+    const replies: { root: Root; outcome: Outcome }[] = []
+    const submit = async (root: Root, reply: Promise<Reply>, make: (state: State) => Message) => {
+      const got = await reply
+      const outcome = outcomeOf(got)
+      replies.push({ root, outcome })
+      const first = outcomes.get(identityOf(root))
+      if (first && JSON.stringify(first) !== JSON.stringify(outcome))
+        throw new Mismatch(prefix, `A retry of ${root.requestId} got another outcome.`)
+      if (!first) records.push({ offset: offsetOf(got.token), make })
+      outcomes.set(identityOf(root), outcome)
+    }
+    for (const item of bursts[n] ?? []) {
+      if (item.send === 'run') {
+        const root = { requestId: item.id, principal: item.by }
+        sent.set(item.id, item)
+        const type = item.s === 0 ? 'run-a' : 'run-b'
+        waits.push(
+          submit(root, run.engine.submit(type as never, item.input as never, root), () =>
+            requestOf(item, root, now),
+          ),
+        )
+      } else if (item.send === 'again') {
+        const first = sent.get(item.of)
+        if (!first) continue
+        const root = { requestId: first.id, principal: first.by }
+        const type = first.s === 0 ? 'run-a' : 'run-b'
+        const input = item.other ? { ...first.input, ops: [...first.input.ops, { do: 'who' }] } : first.input
+        const reply = run.engine.submit(type as never, input as never, root)
+        if (item.other)
+          waits.push(
+            reply.then(
+              () => {
+                throw new Mismatch(prefix, `Other content under the id ${first.id} was taken.`)
+              },
+              (error) => {
+                if (error.code !== 'request-id-reused') throw error
+              },
+            ),
+          )
+        else waits.push(submit(root, reply, () => requestOf(first, root, now)))
+      } else {
+        const { c, at, action, id, units } = item
+        const root = { requestId: id, principal: 'olga' }
+        const scope = plan.constraints[c]!.s
+        const found = open.find((each) => each.constraint === `c${c}` && each.key === at)
+        const holder = [...sent.values()].find(
+          (each) =>
+            each.id.startsWith(`${prefix}.`) &&
+            each.input.claims.some((want) => want.c === c && want.at === at),
+        )
+        const victims =
+          action === 'choose' && holder ? [{ requestId: holder.id, principal: holder.by }] : undefined
+        if (action === 'choose' && !victims) continue
+        const decision = {
+          violation: found?.id ?? 'none',
+          key: at,
+          action,
+          reason: 'why',
+          ...(action === 'raise-limit' && units !== undefined && { units }),
+          ...(victims && { victims }),
+        }
+        waits.push(
+          submit(root, run.engine.violations.resolve(decision, root), (state) => ({
+            kind: 'resolve',
+            to: { s: scope, k: at },
+            now,
+            root,
+            cause: id,
+            decision: {
+              action,
+              violation:
+                state.keys
+                  .get(`${scope} ${at}`)
+                  ?.violations.find((each) => each.c === c && each.state === 'open')?.id ?? 'none',
+              ...(action === 'raise-limit' && units !== undefined && { units }),
+              ...(victims && { victims }),
+            },
+          })),
+        )
+      }
+    }
+    applies.set(prefix, (model, choose) => {
+      pass(model, 1, choose)
+      // The violation that a decision is about was looked up before the burst.
+      const messages = records.sort((a, b) => a.offset - b.offset).map(({ make }) => make(model.state))
+      for (const message of messages) model.request(message)
+      model.settle(choose)
+      for (const { root, outcome } of replies) {
+        const expected = model.state.outcomes.get(identityOf(root))
+        if (JSON.stringify(expected) !== JSON.stringify(outcome))
+          throw new OtherOutcome(
+            `${root.requestId}: ${JSON.stringify(outcome)} is not ${JSON.stringify(expected)}`,
+          )
+      }
+    })
+  }
+  await Promise.all(waits)
+  await run.rest()
+  return applies
+}
+
+class OtherOutcome extends Error {}
+
+function requestOf(item: Item & { send: 'run' }, root: Root, now: number): Message {
+  return {
+    kind: 'request',
+    to: { s: item.s, k: item.input.k },
+    now,
+    root,
+    cause: identityOf(root),
+    input: item.input,
+  }
+}
+
+function outcomeOf(reply: Reply): Outcome {
+  if (reply.status === 'accepted') return { status: 'accepted', value: reply.value }
+  if (reply.status === 'failed') return { status: 'failed', code: reply.code }
+  const { reason, details } = reply
+  return { status: 'rejected', reason, ...(details !== undefined && { details }) }
+}
+
+/** Looks for an order of the model that shows after every phase what the engine showed. */
+function compare(prefix: string, world: World, start: number, steps: Trail['steps']): void {
+  const random = randomFrom(1)
+  let worst = { step: -1, text: '' }
+  let walks = 0
+  for (; walks < 60; walks++) {
+    let state = newState(world.partitions, start)
+    let i = 0
+    next: for (; i < steps.length; i++) {
+      const { apply, plan, seen, phase } = steps[i]!
+      for (let turn = 0; turn < 80; turn++) {
+        const isFirst = walks === 0 && turn === 0
+        let choices = 0
+        const choose = (n: number) => {
+          choices++
+          return isFirst ? 0 : Math.floor(random() * n)
+        }
+        const model = new Model(plan, structuredClone(state))
+        let text = ''
+        try {
+          apply(model, choose)
+          text = difference(seenOfModel(model), seen)
+        } catch (error) {
+          if (!(error instanceof OtherOutcome)) throw error
+          text = error.message
+        }
+        if (text === '') {
+          state = model.state
+          continue next
+        }
+        if (i > worst.step) worst = { step: i, text: `after ${phase}:\n${text}` }
+        if (choices === 0) break
+      }
+      break
+    }
+    if (i === steps.length) return
+  }
+  throw new Mismatch(prefix, `case ${prefix}, phase ${worst.step}, ${worst.text}`)
+}
+
+function difference(expected: Seen, actual: Seen): string {
+  const [more, less] = [
+    actual.filter((each) => !expected.includes(each)),
+    expected.filter((each) => !actual.includes(each)),
+  ]
+  if (more.length + less.length === 0 && expected.length === actual.length) return ''
+  return [...less.map((each) => `  model  ${each}`), ...more.map((each) => `  engine ${each}`)].join('\n')
+}
