@@ -18,6 +18,7 @@ export interface App<R extends Request = Request, T extends Table = Table, E ext
   readonly reactions: ReadonlyMap<string, Reaction>
   readonly constraints: ReadonlyMap<string, Constraint>
   readonly effects: ReadonlyMap<string, E>
+  readonly checksSchemas: boolean
 }
 
 /**
@@ -34,6 +35,12 @@ export function app<const R extends Request, const T extends Table, const E exte
     readonly reactions?: readonly Reaction[]
     readonly constraints?: readonly Constraint[]
     readonly effects?: readonly E[]
+    /**
+     * Check rows, the data of events and the inputs of effects against their schemas in production too; what
+     * does not fit is `row-invalid`, and the derivation fails. Default false: a schema often costs more than
+     * the derivation. It is a part of the code, since it decides outcomes.
+     */
+    readonly checksSchemas?: boolean
   },
 ): App<R, T, E> {
   checkName('app', name)
@@ -56,6 +63,7 @@ export function app<const R extends Request, const T extends Table, const E exte
     ),
     constraints: byName('constraint', constraints),
     effects: byName('effect', effects),
+    checksSchemas: parts.checksSchemas === true,
   }
   for (const request of made.requests.values()) checkVersions(`request "${request.name}"`, request)
   for (const event of made.events.values()) checkVersions(`event "${event.name}"`, event)

@@ -2,8 +2,8 @@ import { HenceError, type Schema } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 
 /**
- * Checks a value that a derivation made against its schema, in dev mode and in tests. Production trusts the
- * types, since a schema costs more than the derivation.
+ * Checks a value that a derivation made against its schema: in dev mode, in tests, and where the app asks for
+ * it. Otherwise the types are trusted, since a schema costs more than the derivation.
  * @throws HenceError `row-invalid` (change)
  */
 export function checkRow(what: string, schema: Schema, value: unknown): void {

@@ -37,7 +37,7 @@ export interface DerivationContext {
   readonly earlyResults: EarlyResults
   readonly timers: Timers
   readonly waiting: WaitingKeys
-  /** Whether rows and the data of events are checked against their schemas, and every record is derived twice. */
+  /** Whether rows, the data of events and the inputs of effects are checked against their schemas. */
   readonly checked: boolean
 }
 
@@ -125,7 +125,7 @@ export function derivationContext(
     earlyResults: new EarlyResults(system(earlyResults)),
     timers: new Timers(system(timers)),
     waiting: new WaitingKeys(system(waiting), system(parked)),
-    checked,
+    checked: checked || program.app.checksSchemas,
   }
 }
 

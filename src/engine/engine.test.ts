@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/accounts.ts'
 import { appsOf } from '../../test/apps.ts'
-import { createEngine, type Engine, type EngineOptions, HenceError } from '../index.ts'
+import { createEngine, type Engine, type EngineOptions, HenceError, type Reply } from '../index.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 
 const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/accounts.ts'))
@@ -403,6 +403,29 @@ for (const [what, code] of [
   })
 }
 
+test('an app can ask for the check of its rows in production, and every replay checks them too', async () => {
+  const row = 'a row that does not fit its schema'
+  for (const [checksSchemas, status] of [
+    [false, 'accepted'],
+    [true, 'failed'],
+  ] as const) {
+    const options = { app: await apps.cheating(row, checksSchemas), report: () => {} }
+    const data = memoryStorage()
+    const engine = await createEngine({ ...options, data })
+    const reply: Reply = await engine.submit('cheat', { account: 'ann' }, { requestId: 'c1' })
+    assert.equal(reply.status, status)
+    assert.equal(
+      reply.status === 'failed' ? reply.code : undefined,
+      checksSchemas ? 'row-invalid' : undefined,
+    )
+    const digest = await engine.digest()
+    await engine.close()
+    const again = await createEngine({ ...options, data: { ...memoryStorage(), log: data.log } })
+    assert.equal(await again.digest(), digest)
+    await again.close()
+  }
+})
+
 test('options out of range are refused', async () => {
   for (const bad of [
     { partitions: 0 },
@@ -438,6 +461,7 @@ for (const partitions of [1, 4]) {
         token: reply.token,
         at: 1_790_000_000_000,
         outcome: { status: 'accepted', value: { cents: 300 } },
+        replies: [],
       })
       assert.deepEqual(
         steps.flatMap(({ changes }) => changes),

@@ -86,11 +86,11 @@ function putBadRow(tx: { put(table: unknown, row: unknown): void }): void {
   tx.put(accounts, { cents: 'many' })
 }
 
-export function cheating(way: keyof typeof ways) {
+export function cheating(way: keyof typeof ways, checksSchemas = false) {
   const cheat = account.request('cheat', {
     input: z.object({ account: z.string() }),
     key: (input) => input.account,
     derive: ways[way] as never,
   })
-  return app('cheating', { requests: [cheat], tables: [accounts] })
+  return app('cheating', { requests: [cheat], tables: [accounts], checksSchemas })
 }
