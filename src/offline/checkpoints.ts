@@ -1,9 +1,8 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { HenceError } from '../failure.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { readManifest } from '../reprocess/manifest.ts'
-import { openLmdbStore } from '../state/lmdb-store.ts'
+import { checkLmdbStore, openLmdbStore } from '../state/lmdb-store.ts'
 import { kept, stateFolder } from '../storage/storage.ts'
 
 /** The part of a checkpoint that offline work reads. */
@@ -34,25 +33,16 @@ export async function storedGenerations(
 }
 
 /**
- * Reads the last checkpoint in a folder of state; undefined when there is none.
+ * Reads the last checkpoint in a folder of state, after a check of everything in it; undefined when there is
+ * none.
  * @throws HenceError `state-unreadable` (operator)
  */
 export async function readCheckpoint(folder: string): Promise<CheckpointSummary | undefined> {
-  const names: string[] = await readdir(folder).catch(() => [])
-  if (!names.includes('data.mdb')) return undefined
+  if (!(await checkLmdbStore(folder, { isInUse: true }))) return undefined
   const store = await openLmdbStore({ directory: folder, collections: ['meta'], readOnly: true })
   try {
     const text = store.get('meta', 'checkpoint')
     return text === undefined ? undefined : JSON.parse(text)
-  } catch (error) {
-    if (error instanceof HenceError) throw error
-    throw new HenceError(
-      'state-unreadable',
-      'operator',
-      `The checkpoint in ${folder} is not valid: ${error}. The state holds nothing that the log does not: stop the ` +
-        'process, remove that folder, and start again to derive it anew.',
-      { cause: error },
-    )
   } finally {
     await store.close()
   }

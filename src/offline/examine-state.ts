@@ -5,6 +5,7 @@ import { findControls } from '../log/controls.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { otherBranch } from '../log/links.ts'
 import { linksOf } from '../processor/checkpoint.ts'
+import { isUseless } from '../state/lmdb-store.ts'
 import { codeName } from '../storage/storage.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
@@ -106,7 +107,8 @@ async function examineGeneration(
     checkpoint = await readCheckpoint(folder)
   } catch (error) {
     if (!(error instanceof HenceError) || error.code !== 'state-unreadable') throw error
-    addUseless(error.code, error.message)
+    if (!isUseless(error)) addUseless(error.code, error.message)
+    else add('mended', error.code, error.message, { generation })
     return undefined
   }
   if (checkpoint === undefined) {

@@ -10,10 +10,11 @@ import { keptCode } from '../generation/codes.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { type GrowingLog, openGrowingLog } from '../log/file-log/growing-log.ts'
 import { recordsBefore } from '../log/partitions.ts'
+import { printReport } from '../report.ts'
 import { type Program, sandboxed } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { holdFile } from '../storage/file-lock.ts'
-import { derivingLock, keep, kept, openState, stateFolder, stillDeriving } from '../storage/storage.ts'
+import { derivingLock, keep, kept, stateFolder, stateOpener, stillDeriving } from '../storage/storage.ts'
 import { CandidateInProcess, type InProcessHost, type SavedGeneration } from './candidate-in-process.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
 import { RpcConnection } from './rpc.ts'
@@ -136,7 +137,7 @@ async function open(options: ChildOptions): Promise<void> {
     clock: systemClock,
     generations: {
       log,
-      openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
+      openStore: stateOpener(directory, printReport),
       programOf: async (version) => sandboxed(await codeOf(version)),
       checked,
       derivationMs,

@@ -1,7 +1,9 @@
-import { type FileHandle, open as openFile } from 'node:fs/promises'
+import { rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
-import { HenceError } from '../failure.ts'
+import { HenceError, shown } from '../failure.ts'
+import { checksumLength, checksumOf, collectionSeed } from './checksum.ts'
+import { formatKey, LmdbFile, stateFormat, Useless } from './lmdb-file.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /** Passes keys to LMDB as their bytes. */
@@ -33,7 +35,10 @@ export async function openLmdbStore(options: {
   const { directory, collections, readOnly = false } = options
   let root: RootDatabase<string, string> | undefined
   try {
-    await checkHeader(join(directory, 'data.mdb'))
+    const isWritten = checkHeader(directory)
+    if (!isWritten && readOnly) throw new Error('nothing has been written')
+    // LMDB fails over an empty file, which a process leaves that was killed before its first commit.
+    if (!isWritten) rmSync(join(directory, 'data.mdb'), { force: true })
     root = open<string, string>({
       path: directory,
       noSubdir: false,
@@ -46,6 +51,7 @@ export async function openLmdbStore(options: {
       overlappingSync: false,
       readOnly,
     })
+    await checkFormat(root, readOnly)
     const databases = new Map<string, Database<string, string>>()
     const settings: RootDatabaseOptions = { encoding: 'string', keyEncoder }
     for (const name of collections) databases.set(name, root.openDB<string, string>(name, settings))
@@ -63,7 +69,7 @@ export async function openLmdbStore(options: {
 export async function copyLmdbStore(from: string, to: string): Promise<void> {
   let root: RootDatabase | undefined
   try {
-    await checkHeader(join(from, 'data.mdb'))
+    checkHeader(from)
     root = open({ path: from, noSubdir: false, maxDbs: 1, readOnly: true })
     await root.backup(to, false)
   } catch (error) {
@@ -71,6 +77,45 @@ export async function copyLmdbStore(from: string, to: string): Promise<void> {
   } finally {
     await root?.close()
   }
+}
+
+/**
+ * Checks every page and every value of a store before LMDB maps it: see `LmdbFile`.
+ * @param options.isInUse whether another process, or this one, may write to it meanwhile
+ * @returns whether anything was written
+ * @throws HenceError `state-unreadable` (operator)
+ */
+export async function checkLmdbStore(
+  directory: string,
+  { isInUse }: { readonly isInUse: boolean },
+): Promise<boolean> {
+  let root: RootDatabase | undefined
+  let file: LmdbFile | undefined
+  try {
+    if (!checkHeader(directory)) return false
+    // LMDB keeps the pages of all versions from that of the oldest reader on.
+    if (isInUse) root = open({ path: directory, noSubdir: false, maxDbs: 1, readOnly: true })
+    const reader = root?.useReadTransaction()
+    file = LmdbFile.open(join(directory, 'data.mdb'))
+    try {
+      const format = await file?.check()
+      if (format !== undefined) requireFormat(format)
+      return format !== undefined
+    } finally {
+      reader?.done()
+    }
+  } catch (error) {
+    throw unreadable(directory, error)
+  } finally {
+    file?.close()
+    await root?.close()
+  }
+}
+
+/** Whether a state cannot be read since it is damaged or of another format, and not for a passing reason. */
+export function isUseless(error: unknown): boolean {
+  if (!(error instanceof HenceError) || error.code !== 'state-unreadable') return false
+  return error.cause instanceof Useless
 }
 
 type Databases = ReadonlyMap<string, Database<string, string>>
@@ -90,7 +135,8 @@ class LmdbReading implements Pick<Store, 'get' | 'range'> {
   get(collection: string, key: string): string | undefined {
     const database = databaseOf(this.#databases, collection)
     try {
-      return database.get(key, this.#options)
+      const stored = database.get(key, this.#options)
+      return stored === undefined ? undefined : checked(collection, collectionSeed(collection), key, stored)
     } catch (error) {
       throw unreadable(this.#directory, error)
     }
@@ -103,9 +149,10 @@ class LmdbReading implements Pick<Store, 'get' | 'range'> {
     const range = reverse
       ? { start: to, end: from, reverse: true, exclusiveStart: true, inclusiveEnd: true }
       : { start: from, end: to }
+    const seed = collectionSeed(collection)
     try {
       for (const { key, value } of database.getRange({ ...range, ...this.#options } as object))
-        yield [key, value]
+        yield [key, checked(collection, seed, key, value)]
     } catch (error) {
       throw unreadable(this.#directory, error)
     }
@@ -150,9 +197,10 @@ class LmdbStore implements Store {
       await this.#root.batch(() => {
         for (const [collection, entries] of changes) {
           const database = databaseOf(this.#databases, collection)
+          const seed = collectionSeed(collection)
           for (const [key, value] of entries) {
-            // The binding also takes the bytes of a string.
-            const written = value === undefined ? database.remove(key) : database.put(key, value as string)
+            const written =
+              value === undefined ? database.remove(key) : database.put(key, withChecksum(seed, key, value))
             if (written !== last) handled(written)
             last = written
           }
@@ -190,41 +238,64 @@ function databaseOf(databases: Databases, collection: string): Database<string, 
   return database
 }
 
+function withChecksum(seed: number, key: string, value: string | Buffer): string {
+  const checksum = checksumOf(seed, key, value)
+  if (typeof value === 'string') return value + checksum
+  // The binding also takes the bytes of a string.
+  return Buffer.concat([value, Buffer.from(checksum)]) as unknown as string
+}
+
+function checked(collection: string, seed: number, key: string, stored: string): string {
+  const value = stored.slice(0, -checksumLength)
+  if (stored.endsWith(checksumOf(seed, key, value))) return value
+  throw new Useless(
+    `the value of ${shown(JSON.stringify(key))} of "${collection}" does not have its checksum`,
+  )
+}
+
 /**
- * Checks the header of LMDB's file, if it exists: the binding crashes with a segmentation fault when it opens
- * a file that is not LMDB's, or that has another format.
- *
- *   0   header of the first meta page
- *   24  magic BE EF C0 DE, little-endian
- *   28  format version, 2 bytes, little-endian
+ * Checks that LMDB can map its file: the binding ends the process by a signal where the file is shorter than
+ * its header says, is not LMDB's, or has another format.
+ * @returns whether there is anything in it
  */
-async function checkHeader(path: string): Promise<void> {
-  let file: FileHandle
+function checkHeader(directory: string): boolean {
+  const folder = statSync(directory, { throwIfNoEntry: false })
+  if (folder?.isDirectory() === false) throw new Useless('it is no folder')
+  if (statSync(join(directory, 'lock.mdb'), { throwIfNoEntry: false })?.isDirectory())
+    throw new Useless('lock.mdb is a folder')
+  let file: LmdbFile | undefined
   try {
-    file = await openFile(path)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
-    throw error
-  }
-  try {
-    const { size } = await file.stat()
+    file = LmdbFile.open(join(directory, 'data.mdb'))
     // A process that was killed before its first commit leaves an empty file.
-    if (size === 0) return
-    const { buffer } = await file.read(Buffer.alloc(30), 0, 30, 0)
-    if (size < 8_192 || buffer.readUInt32LE(24) !== 0xbeefc0de || buffer.readUInt16LE(28) !== 2) {
-      throw new Error('data.mdb is not a file of this LMDB version')
-    }
+    if (file === undefined || file.isEmpty) return false
+    file.header()
+    return true
   } finally {
-    await file.close()
+    file?.close()
   }
 }
 
+/** Checks the format of a store, and sets that of one in which nothing was written. */
+async function checkFormat(root: RootDatabase<string, string>, readOnly: boolean): Promise<void> {
+  const stored = root.get(formatKey)
+  if (stored !== undefined) requireFormat(checked('', collectionSeed(''), formatKey, stored))
+  else if ([...root.getKeys({ limit: 1 })].length > 0) requireFormat('none')
+  else if (!readOnly) await root.put(formatKey, withChecksum(collectionSeed(''), formatKey, stateFormat))
+}
+
+function requireFormat(format: string): void {
+  if (format === stateFormat) return
+  throw new Useless(`it has format ${format}, and this version of Hence writes format ${stateFormat}`)
+}
+
 function unreadable(directory: string, cause: unknown): HenceError {
+  if (cause instanceof HenceError) return cause
   return new HenceError(
     'state-unreadable',
     'operator',
     `The derived state in ${directory} cannot be read: ${cause instanceof Error ? cause.message : cause}. ` +
-      'Everything in it can be derived from the log: stop the process, remove that folder, and start again.',
+      'Everything in it can be derived from the log: the next start does so if it finds this damage. ' +
+      'Otherwise stop the process, remove that folder, and start again.',
     { cause },
   )
 }

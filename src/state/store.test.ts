@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { mkdtemp, open as openFile, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { open } from 'lmdb'
 import { HenceError } from '../failure.ts'
 import { storeConformance } from '../testing/store-conformance.ts'
-import { openLmdbStore } from './lmdb-store.ts'
+import { checkLmdbStore, isUseless, openLmdbStore } from './lmdb-store.ts'
 import { memoryStore } from './memory-store.ts'
 
 const places: string[] = []
@@ -65,4 +66,65 @@ test('LMDB store: damage is an error that says what to do', async () => {
   await store.close()
   await truncate(join(cut, 'data.mdb'), 4_096)
   await assert.rejects(openLmdbStore({ directory: cut, collections }), unreadable)
+})
+
+test('LMDB store: a value that changes under it is an error when it is read', async () => {
+  const directory = await newPlace()
+  const store = await openLmdbStore({ directory, collections: ['one'] })
+  await store.write([
+    [
+      'one',
+      [
+        ['a', 'the first value'],
+        ['b', 'another'],
+      ],
+    ],
+  ])
+  assert.equal(store.get('one', 'a'), 'the first value')
+  const at = (await readFile(join(directory, 'data.mdb'))).indexOf('the first value')
+  const file = await openFile(join(directory, 'data.mdb'), 'r+')
+  await file.write('7', at)
+  await file.close()
+  const damaged = (error: unknown) =>
+    isUseless(error) && /the value of "a" of "one" does not have its checksum/.test(String(error))
+  assert.throws(() => store.get('one', 'a'), damaged)
+  assert.throws(() => [...store.range('one')], damaged)
+  assert.equal(store.get('one', 'b'), 'another')
+  await assert.rejects(checkLmdbStore(directory, { isInUse: true }), damaged)
+  await store.close()
+  await assert.rejects(checkLmdbStore(directory, { isInUse: false }), damaged)
+})
+
+test('LMDB store: a check beside writes finds nothing', async () => {
+  const directory = await newPlace()
+  const store = await openLmdbStore({ directory, collections: ['one'] })
+  const writing = (async () => {
+    for (let round = 0; round < 40; round++) {
+      const entries = Array.from(
+        { length: 300 },
+        (_, i) => [`${(i * 7 + round) % 911}`, `${round} `.repeat(i)] as const,
+      )
+      await store.write([['one', entries]])
+    }
+  })()
+  for (let i = 0; i < 40; i++) await checkLmdbStore(directory, { isInUse: true })
+  await writing
+  await store.close()
+  assert.equal(await checkLmdbStore(directory, { isInUse: false }), true)
+})
+
+test('LMDB store: another format is an error that says so', async () => {
+  const directory = await newPlace()
+  const root = open<string, string>({
+    path: directory,
+    noSubdir: false,
+    maxDbs: 2,
+    encoding: 'string',
+    overlappingSync: false,
+  })
+  await root.openDB<string, string>('one', { encoding: 'string' }).put('a', '1')
+  await root.close()
+  const ofNone = (error: unknown) => isUseless(error) && /it has format none/.test(String(error))
+  await assert.rejects(checkLmdbStore(directory, { isInUse: false }), ofNone)
+  await assert.rejects(openLmdbStore({ directory, collections: ['one'] }), ofNone)
 })

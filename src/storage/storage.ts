@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
@@ -6,7 +6,7 @@ import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-lo
 import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
-import { openLmdbStore } from '../state/lmdb-store.ts'
+import { checkLmdbStore, isUseless, openLmdbStore } from '../state/lmdb-store.ts'
 import type { Store } from '../state/store.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
@@ -88,6 +88,7 @@ export async function openDirectory(options: {
     lock = await lockDirectory(directory, options)
     const warning = await warningOfAccess(directory)
     if (warning) options.report(warning)
+    await removeMisplaced(join(directory, 'state'))
     await untilNobodyDerives(directory, options.clock, signal)
     const own = lock
     log = await openFileLog({ ...options, own: () => own.check() })
@@ -103,7 +104,7 @@ export async function openDirectory(options: {
     run,
     directory: resolve(directory),
     audit: join(directory, 'audit'),
-    openStore: (generation, collections, anew) => openState(directory, generation, collections, anew),
+    openStore: stateOpener(directory, options.report),
     dropStore: (generation) => rm(stateFolder(directory, generation), { recursive: true, force: true }),
     keep: (name, text) => keep(realDisk, resolve(directory), name, text),
     kept: (name) => kept(directory, name),
@@ -124,19 +125,47 @@ export function stateFolder(directory: string, generation: number): string {
   return join(directory, 'state', String(generation))
 }
 
-/** Opens the derived state of a generation in a data directory; see `Storage`. */
-export async function openState(
-  directory: string,
-  generation: number,
-  collections: readonly string[],
-  anew: boolean,
-): Promise<Store> {
-  const folder = stateFolder(directory, generation)
-  if (anew) await rm(folder, { recursive: true, force: true })
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  const store = await openLmdbStore({ directory: folder, collections })
-  for (const name of ['data.mdb', 'lock.mdb']) closeToOthers(join(folder, name))
-  return store
+/**
+ * Opens derived states in a data directory; see `Storage`. The first time, each is checked as a whole. One
+ * that is damaged, or of another format, is removed, with a report: it is derived again from the log.
+ */
+export function stateOpener(directory: string, report: Reporter): Storage['openStore'] {
+  const checked = new Set<number>()
+  return async (generation, collections, anew) => {
+    const folder = stateFolder(directory, generation)
+    if (anew) await rm(folder, { recursive: true, force: true })
+    else if (!checked.has(generation)) await removeUseless(folder, generation, report)
+    checked.add(generation)
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    const store = await openLmdbStore({ directory: folder, collections })
+    for (const name of ['data.mdb', 'lock.mdb']) closeToOthers(join(folder, name))
+    return store
+  }
+}
+
+async function removeUseless(folder: string, generation: number, report: Reporter): Promise<void> {
+  try {
+    await checkLmdbStore(folder, { isInUse: false })
+  } catch (error) {
+    if (!isUseless(error)) throw error
+    const why = ((error as HenceError).cause as Error).message
+    const message =
+      `The derived state of generation ${generation}, in ${folder}, cannot be used: ${why}. ` +
+      'It is removed, and derived again from the log.'
+    report({ level: 'alarm', code: 'state-unreadable', message })
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Removes folders in the place of files, and a file in the place of the folder: all of it is derived. */
+async function removeMisplaced(state: string): Promise<void> {
+  const found = await stat(state).catch(() => undefined)
+  if (found?.isFile()) await rm(state)
+  if (!found?.isDirectory()) return
+  for (const entry of await readdir(state, { withFileTypes: true })) {
+    if (entry.isDirectory() && /\.(json|lock)$/.test(entry.name))
+      await rm(join(state, entry.name), { recursive: true })
+  }
 }
 
 const nobodyMsMax = 30_000
