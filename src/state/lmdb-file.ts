@@ -140,8 +140,8 @@ export class LmdbFile {
     if (!isOfNumbers && database.readUInt16LE(4) !== 0) throw damaged(0, 'a database has unknown settings')
     const depth = database.readUInt16LE(6)
     const counted = { branches: 0, leaves: 0, overflow: 0, entries: 0 }
-    let last: Key | undefined
-    let least: Key | undefined
+    let last: KeyInPage | undefined
+    let least: KeyInPage | undefined
     const compare = isOfNumbers ? compareNumbers : compareBytes
     const visit = async (number: number, level: number): Promise<void> => {
       const page = this.#page(number, 1)
@@ -260,16 +260,20 @@ export class LmdbFile {
 }
 
 /** Where a key is in a page: from `key` to `value`. */
-interface Key {
+interface KeyInPage {
   readonly bytes: Buffer
   readonly key: number
   readonly value: number
 }
 
 /** An entry of a leaf. Its value follows after the key, up to `end`; that of a large one is elsewhere. */
-type EntryCheck = (page: number, entry: Key & { end: number; isDatabase: boolean }, large?: Buffer) => void
+type EntryCheck = (
+  page: number,
+  entry: KeyInPage & { end: number; isDatabase: boolean },
+  large?: Buffer,
+) => void
 
-function compareBytes(a: Key, b: Key): number {
+function compareBytes(a: KeyInPage, b: KeyInPage): number {
   const length = Math.min(a.value - a.key, b.value - b.key)
   for (let i = 0; i < length; i++) {
     const difference = a.bytes[a.key + i]! - b.bytes[b.key + i]!
@@ -278,7 +282,7 @@ function compareBytes(a: Key, b: Key): number {
   return a.value - a.key - (b.value - b.key)
 }
 
-function compareNumbers(a: Key, b: Key): number {
+function compareNumbers(a: KeyInPage, b: KeyInPage): number {
   return Number(a.bytes.readBigUInt64LE(a.key) - b.bytes.readBigUInt64LE(b.key))
 }
 
