@@ -12,8 +12,8 @@ export const formatKey = 'format'
  * Checks LMDB's file before LMDB maps it. LMDB trusts its pages: a page that is missing or damaged ends the
  * process by a signal, or hides keys without a word. So everything that LMDB will follow is followed here
  * first: each page once, inside the file; keys in order; each value with its checksum; as many entries as the
- * databases say; and no page in use that is also free, so that an older version of a page is not taken for the
- * newest.
+ * databases say; and no page in use that is also free, so that an older version of a page is not taken for
+ * the newest.
  *
  *   page      0 number, 8 transaction, 18 flags, 20 end of pointers, 22 begin of nodes, 24 pointers …
  *   meta      page 0 or 1: 24 magic, 28 version, 32 address, 40 size of the map, 48 free pages, 96 databases,
