@@ -1,8 +1,10 @@
 /**
  * A warehouse. Orders claim units of its stock, and a forklift may damage claimed units.
  *
- * The limit of `stock` is the number of units in the warehouse; orders claim units until they are shipped. An
- * order that gives way gets an apology with a voucher, which can be used once.
+ * The limit of `stock` is the number of units that came in and were not damaged. Orders claim them, and
+ * shipping confirms the claim. An order for which there is nothing waits: more is ordered from the supplier,
+ * the customer gets an apology for the delay with a voucher, which can be used once, and who waits is served
+ * in order when goods arrive.
  */
 import { app, effect, type Mode, reject, scopes } from 'hence'
 import { z } from 'zod'
@@ -12,12 +14,17 @@ const units = z.int().min(1).max(1_000_000)
 export const discountPercent = 10
 const nothing = { received: 0, shipped: 0, writtenOff: 0 }
 
-/** @param mode `loose`: every order is accepted at once; one beyond the stock is compensated afterwards */
-export function warehouse(mode: Mode) {
+/**
+ * @param mode `loose`: every order is accepted at once; `strict`: one beyond the stock is rejected, unless it
+ *   asks to wait
+ * @param waits whether orders can wait; otherwise they are compensated
+ */
+export function warehouse(mode: Mode, waits = true) {
   const [product, order, voucher] = scopes('product', 'order', 'voucher')
 
   // The newest order gives way first.
-  const stock = product.capacity('stock', { mode, victims: 'newest' })
+  const waitingList = waits ? { waitingList: { victims: true } } : {}
+  const stock = product.capacity('stock', { mode, victims: 'newest', ...waitingList })
   /** Strict in both modes: a discount given twice cannot be taken back. A made-up voucher has limit 0. */
   const discount = voucher.capacity('voucher', { mode: 'strict', limit: 0 })
 
@@ -31,24 +38,26 @@ export function warehouse(mode: Mode) {
       sku: name,
       units,
       discountPercent: z.int(),
-      state: z.enum(['placed', 'shipped', 'cancelled', 'sorry']),
+      state: z.enum(['placed', 'waiting', 'shipped', 'cancelled', 'sorry']),
       /** The voucher of the apology. */
       voucher: z.string().optional(),
     }),
     indexes: { byOwner: ['owner'] },
     read: { index: 'byOwner', equals: (who) => who.id },
   })
-  const apology = effect('apology', {
-    input: z.object({ to: z.string(), order: name, sku: name, voucher: z.string(), percent: z.int() }),
-  })
+  const letter = { to: z.string(), order: name, sku: name, voucher: z.string(), percent: z.int() }
+  const apology = effect('apology', { input: z.object(letter) })
+  const delay = effect('delay', { input: z.object(letter) })
+  const supply = effect('supply', { input: z.object({ sku: name, units }) })
   const voucherMade = voucher.event('voucher-made', {
     data: z.object({ voucher: z.string() }),
     key: (data) => data.voucher,
   })
-  const left = product.event('left', {
-    data: z.object({ sku: name, units }),
-    key: (data) => data.sku,
-  })
+  const about = { data: z.object({ sku: name, units }), key: (data: { sku: string }) => data.sku }
+  const missing = product.event('missing', about)
+  const left = product.event('left', about)
+  /** Units left whose claim had given way while they were shipped. */
+  const leftUnclaimed = product.event('left-unclaimed', about)
 
   const receive = product.request('receive-goods', {
     input: z.object({ sku: name, units }),
@@ -74,10 +83,16 @@ export function warehouse(mode: Mode) {
   })
 
   const place = order.request('place-order', {
-    input: z.object({ order: name, sku: name, units, voucher: z.uuid().optional() }),
+    input: z.object({
+      order: name,
+      sku: name,
+      units,
+      voucher: z.uuid().optional(),
+      wait: z.boolean().default(waits && mode === 'loose'),
+    }),
     key: (input) => input.order,
-    claims: ({ sku, units, voucher }) => [
-      stock.claim(sku, units),
+    claims: ({ sku, units, voucher, wait }) => [
+      stock.claim(sku, units, { wait }),
       ...(voucher === undefined ? [] : [discount.claim(voucher)]),
     ],
     derive(tx, { sku, units, voucher }) {
@@ -86,8 +101,28 @@ export function warehouse(mode: Mode) {
       tx.put(orders, { owner: tx.principal, sku, units, discountPercent: percent, state: 'placed' })
       return { discountPercent: percent }
     },
-    compensate(tx, { order, sku }) {
+    queued(tx, { order, sku, units }) {
       const row = tx.get(orders)!
+      if (row.state === 'shipped') {
+        tx.release(stock)
+        tx.emit(leftUnclaimed, { sku, units })
+        return
+      }
+      tx.emit(missing, { sku, units })
+      const voucher = row.voucher ?? tx.uuid()
+      tx.put(orders, { ...row, state: 'waiting', voucher })
+      // An order that has waited before has its voucher.
+      if (row.voucher !== undefined) return
+      tx.emit(voucherMade, { voucher })
+      tx.effect(delay, { to: row.owner, order, sku, voucher, percent: discountPercent })
+    },
+    served: (tx) => tx.put(orders, { ...tx.get(orders)!, state: 'placed' }),
+    compensate(tx, { order, sku, units }) {
+      const row = tx.get(orders)!
+      if (row.state === 'shipped') {
+        tx.emit(leftUnclaimed, { sku, units })
+        return
+      }
       const made = tx.uuid()
       tx.put(orders, { ...row, state: 'sorry', voucher: made })
       tx.emit(voucherMade, { voucher: made })
@@ -100,7 +135,8 @@ export function warehouse(mode: Mode) {
     key: (input) => input.order,
     derive(tx) {
       const row = tx.get(orders)
-      if (row?.state !== 'placed' || row.owner !== tx.principal) return reject('no-open-order')
+      const isOpen = row?.state === 'placed' || row?.state === 'waiting'
+      if (!isOpen || row.owner !== tx.principal) return reject('no-open-order')
       tx.put(orders, { ...row, state: 'cancelled' })
       tx.release(stock)
       tx.release(discount)
@@ -114,9 +150,7 @@ export function warehouse(mode: Mode) {
       const row = tx.get(orders)
       if (row?.state !== 'placed') return reject('no-open-order')
       tx.put(orders, { ...row, state: 'shipped' })
-      // The claim is released, and its units leave. Both reach the product one right after the other. If the
-      // claim was lost meanwhile, the units are gone anyway, and another order gives way.
-      tx.release(stock)
+      tx.confirm(stock)
       tx.emit(left, { sku: row.sku, units: row.units })
     },
   })
@@ -127,13 +161,14 @@ export function warehouse(mode: Mode) {
     constraints: [stock, discount],
     reactions: [
       voucher.on(voucherMade, (tx) => tx.setLimit(discount, 1)),
+      product.on(missing, (tx, missed) => tx.effect(supply, missed)),
+      product.on(leftUnclaimed, (tx, { units }) => tx.adjustLimit(stock, -units)),
       product.on(left, (tx, { units }) => {
         const row = tx.get(products) ?? nothing
         tx.put(products, { ...row, shipped: row.shipped + units })
-        tx.adjustLimit(stock, -units)
       }),
     ],
-    effects: [apology],
+    effects: [apology, delay, supply],
   })
 }
 

@@ -40,6 +40,7 @@ export interface Constraint<Scope extends string = string, Name extends string =
   readonly review: 'auto' | 'human'
   /** How long a violation waits, in milliseconds of log time, before the `victims` policy decides. */
   readonly deadlineMs: number
+  readonly waitingList?: WaitingList
   /**
    * Builds a claim on a key, for a request's `claims` to return.
    * @param units a whole number, at least 1; default 1
@@ -55,6 +56,24 @@ export interface ClaimOptions {
    * count against the claim, and are released when the request is accepted. If it is refused, they stay.
    */
   readonly exchange?: boolean
+  /** Joins the waiting list of the key instead of being refused or, if it is loose, in excess. */
+  readonly wait?: boolean
+}
+
+/**
+ * Claims of a key that wait for units. They get what comes free in the order in which they were made, and
+ * nobody overtakes them.
+ */
+export interface WaitingList {
+  /** Whether victims wait, instead of being compensated. Default false. */
+  readonly victims?: boolean
+  /**
+   * How long a claim that waited has, once it is served, until `tx.confirm`: then its request is compensated,
+   * and the next one is served. In milliseconds of log time; by default it need not be confirmed.
+   */
+  readonly confirmMs?: number
+  /** The room for the list of one key, about 300 bytes a claim; default 1 MiB. */
+  readonly maxBytes?: number
 }
 
 /** Units of a constraint that a request wants to hold until it releases them or gives way. */
@@ -65,6 +84,7 @@ export interface Claim<Name extends string = string> {
   readonly units: number
   readonly priority: number
   readonly exchange?: true
+  readonly wait?: true
 }
 
 /** Options of every constraint. */
@@ -77,6 +97,8 @@ export interface ConstraintOptions {
   readonly review?: 'auto' | 'human'
   /** With `review: 'human'`: default one day. */
   readonly deadlineMs?: number
+  /** Lets claims wait for units; without it none can. */
+  readonly waitingList?: WaitingList
 }
 
 /** Options of a capacity. */
@@ -97,14 +119,16 @@ export function constraint<S extends string, Name extends string>(
   options: CapacityOptions,
 ): Constraint<S, Name> {
   const { mode = 'strict', victims = 'newest', review = 'auto', deadlineMs = dayMs, overbook = 0 } = options
+  const { waitingList } = options
   const limit = options.limit ?? 0
   const percent = typeof overbook === 'number' ? 0 : overbook.percent
   const margin = typeof overbook === 'number' ? overbook : 0
-  if (!isCount(limit) || !isCount(margin) || !(percent >= 0) || !isCount(deadlineMs)) {
+  const { confirmMs = 0, maxBytes = 0 } = waitingList ?? {}
+  if (!(percent >= 0) || ![limit, margin, deadlineMs, confirmMs, maxBytes].every(isCount)) {
     throw new HenceError(
       'app-invalid',
       'change',
-      `The limit, margin and deadline of constraint "${name}" must be whole numbers from 0.`,
+      `The limit, margin, times and bytes of constraint "${name}" must be whole numbers from 0.`,
     )
   }
   return {
@@ -118,7 +142,8 @@ export function constraint<S extends string, Name extends string>(
     victims,
     review,
     deadlineMs,
-    claim: (key, units = 1, { priority = 0, exchange = false } = {}) => {
+    ...(waitingList && { waitingList }),
+    claim: (key, units = 1, { priority = 0, exchange = false, wait = false } = {}) => {
       if (typeof key !== 'string' || !Number.isFinite(priority)) {
         throw new HenceError(
           'claim-invalid',
@@ -134,7 +159,15 @@ export function constraint<S extends string, Name extends string>(
             `${adjustable ? 'a whole number of units, at least 1' : 'one unit'}, not for ${units}.`,
         )
       }
-      return { constraint: name, key, units, priority, ...(exchange && { exchange }) }
+      if (wait && (exchange || waitingList === undefined)) {
+        throw new HenceError(
+          'claim-invalid',
+          'change',
+          `A claim on "${name}" cannot wait: ` +
+            `${exchange ? 'it is an exchange' : 'the constraint declares no waitingList'}.`,
+        )
+      }
+      return { constraint: name, key, units, priority, ...(exchange && { exchange }), ...(wait && { wait }) }
     },
   }
 }

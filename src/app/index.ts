@@ -26,6 +26,7 @@ export type {
   Mode,
   Overbook,
   Victims,
+  WaitingList,
 } from './constraint.ts'
 export type { Correction, EffectCorrection, OutcomeCorrection, RowCorrection } from './correction.ts'
 export { type Effect, type EffectMessage, effect } from './effect.ts'

@@ -28,15 +28,27 @@ export interface Request<
    * Afterwards all its other claims are released.
    */
   compensate?(tx: Tx<Scope>, input: Output, cause: ViolationCause): void
+  /** Runs there when the accepted request begins to wait for one of its claims. */
+  queued?(tx: Tx<Scope>, input: Output, cause: ViolationCause): void
+  /** Runs there when it gets a claim that it waited for. */
+  served?(tx: Tx<Scope>, input: Output, cause: ServedCause): void
 }
 
-/** Why a request is compensated. */
+/** Why a request is compensated, or waits. */
 export interface ViolationCause {
-  /** The id of the violation. */
-  readonly violation: string
+  /** The id of the violation; null if it is queued at once, or did not confirm in time. */
+  readonly violation: string | null
   readonly constraint: string
   /** The partition key under which the constraint is judged. */
   readonly key: string
+}
+
+/** The claim that a request waited for. */
+export interface ServedCause {
+  readonly constraint: string
+  readonly key: string
+  /** When the claim is lost unless it is confirmed, as log time; null if it need not be. */
+  readonly confirmBy: number | null
 }
 
 /** The value of an accepted request; null where its derivation returns nothing. */

@@ -8,7 +8,7 @@ import {
 import type { Correction, CorrectionMessage } from './correction.ts'
 import type { EffectMessage } from './effect.ts'
 import type { DataOf, Event } from './event.ts'
-import type { Request, ViolationCause } from './request.ts'
+import type { Request, ServedCause, ViolationCause } from './request.ts'
 import type { Frozen, InputOf, OutputOf, Schema } from './schema.ts'
 import type { IndexableField, KeyKind, ReadRule, Table } from './table.ts'
 import type { Tx } from './tx.ts'
@@ -46,7 +46,7 @@ export interface Scope<S extends string = string> {
    * Defines a request. Its input is validated once, at admission; `key` returns its partition key; `derive`
    * decides it and must be deterministic. `claims` returns claims on constraints: strict ones are granted
    * before `derive` runs, loose ones are judged after it. `compensate` runs when the request must give up a
-   * claim.
+   * claim, `queued` when it waits for one, `served` when it gets it.
    *
    * When the schema changes so that old messages no longer fit it, raise `version`; `upcast[n]`, a pure
    * function, turns version n into n + 1.
@@ -66,6 +66,8 @@ export interface Scope<S extends string = string> {
       readonly claims?: (input: Frozen<OutputOf<X>>) => readonly Claim<Claimed>[]
       readonly derive: (tx: Tx<S>, input: Frozen<OutputOf<X>>) => Result
       readonly compensate?: (tx: Tx<S>, input: Frozen<OutputOf<X>>, cause: ViolationCause) => void
+      readonly queued?: (tx: Tx<S>, input: Frozen<OutputOf<X>>, cause: ViolationCause) => void
+      readonly served?: (tx: Tx<S>, input: Frozen<OutputOf<X>>, cause: ServedCause) => void
     } & UpcastersTo<Version, Frozen<OutputOf<X>>> &
       ReturnsNoEmptyObject<Result>,
   ): Request<S, Name, InputOf<X>, Frozen<OutputOf<X>>, Result, Claimed>
@@ -157,6 +159,8 @@ function scope<S extends string>(name: S): Scope<S> {
       ...(definition.claims && { claims: definition.claims }),
       derive: definition.derive,
       ...(definition.compensate && { compensate: definition.compensate }),
+      ...(definition.queued && { queued: definition.queued }),
+      ...(definition.served && { served: definition.served }),
     }),
     event: (eventName, definition) => ({
       kind: 'event',

@@ -68,8 +68,15 @@ export interface Tx<Scope extends string = string> {
   /** Cancels a timer; returns false when there is none, for example because it has fired. */
   cancel<E extends Event<Scope>>(event: E, options?: { readonly key?: string }): boolean
 
-  /** The units claimed of a constraint of this scope at this key, and its limit without the margin. */
-  usage(constraint: Constraint<Scope>): { readonly limit: number; readonly claimed: number }
+  /**
+   * The units claimed of a constraint of this scope at this key, its limit without the margin and, if it has
+   * a waiting list, the number of claims that wait.
+   */
+  usage(constraint: Constraint<Scope>): {
+    readonly limit: number
+    readonly claimed: number
+    readonly waiting?: number
+  }
   /** Sets the limit at this key. A limit below the units claimed is a violation, in either mode. */
   setLimit(constraint: Constraint<Scope>, limit: number): void
   /** Raises or lowers the limit at this key, to 0 at the lowest. */
@@ -93,6 +100,8 @@ export interface Tx<Scope extends string = string> {
    * @returns the number of claims confirmed
    */
   confirm(constraint: Constraint, key?: string): number
+  /** Whether a request of this partition key, this one for example, waits for a claim on a constraint. */
+  waits(constraint: Constraint, key?: string): boolean
 
   /** A number in [0, 1), seeded by the record. */
   random(): number

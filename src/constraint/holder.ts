@@ -14,7 +14,7 @@ import type { Turn } from './turn.ts'
  */
 export function claimsInOrder(turn: Turn, scope: string, claims: readonly Claim[]): HeldClaim[] {
   const merged = new Map<string, HeldClaim>()
-  for (const { constraint, key, units, priority, exchange } of claims) {
+  for (const { constraint, key, units, priority, exchange, wait } of claims) {
     const { mode, adjustable } = turn.constraint(constraint)
     checkJudgedKey(constraint, key, turn.identity)
     const at = encodeKey([constraint, key])
@@ -27,6 +27,7 @@ export function claimsInOrder(turn: Turn, scope: string, claims: readonly Claim[
       priority: Math.max(before?.priority ?? priority, priority),
       strict: mode === 'strict',
       ...(instead && { instead }),
+      ...((wait || before?.wait) && instead === undefined && { wait: true as const }),
     })
   }
   const rank = (at: string, { strict }: HeldClaim) => (strict ? '0' : '1') + at
@@ -92,13 +93,18 @@ export function ask(turn: Turn, scope: string, identity: string, claim: HeldClai
  */
 export function hold(turn: Turn, scope: string, identity: string, holder: ClaimHolder): void {
   const claims: HeldClaim[] = []
-  for (const { instead, ...claim } of holder.claims) {
+  for (const { instead, wait, ...claim } of holder.claims) {
     claims.push(claim)
     if (instead !== undefined) {
       const { key, ...asked } = claim
       for (const other of instead) dropClaim(turn, scope, other, claim)
       turn.send('hence:exchange', key, { ...asked, identity, scope, holder: turn.key, instead })
-    } else if (!claim.strict) ask(turn, scope, identity, claim)
+    } else if (!claim.strict) ask(turn, scope, identity, wait ? { ...claim, wait } : claim)
+    else if (claim.waiting) {
+      const { constraint, key } = claim
+      const about = { identity, scope, holder: turn.key, constraint, key }
+      turn.send('hence:queued', turn.key, { ...about, violation: null })
+    }
   }
   setHolder(turn, scope, identity, { ...holder, state: 'standing', claims })
 }
@@ -154,10 +160,23 @@ export function releaseHeld(
 export function confirmHeld(turn: Turn, scope: string, constraint: string, key: string | undefined): number {
   let count = 0
   forHeld(turn, scope, constraint, key, (identity, _, named) => {
-    for (const claim of named) turn.send('hence:confirm', claim.key, { constraint, identity })
-    count += named.length
+    for (const claim of named) {
+      if (claim.waiting) continue
+      turn.send('hence:confirm', claim.key, { constraint, identity })
+      count++
+    }
   })
   return count
+}
+
+/** Whether a request of this key, decided or not, waits for a claim on a constraint. */
+export function isWaiting(turn: Turn, scope: string, constraint: string, key: string | undefined): boolean {
+  const rows = turn.rows('holders').scan({ prefix: [scope] }, encodeKey([turn.key]))
+  return rows.some(({ value }) =>
+    (value as ClaimHolder).claims.some(
+      (claim) => claim.waiting && claim.constraint === constraint && (key === undefined || claim.key === key),
+    ),
+  )
 }
 
 /** Removes a claim that its judge has released. */

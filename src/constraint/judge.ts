@@ -1,3 +1,4 @@
+// This file is longer than 400 lines, because all that changes what is claimed of a key stands here together.
 import type { Constraint, SettledClaim } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
@@ -6,6 +7,7 @@ import { encodeKey } from '../state/keys.ts'
 import type { TableState } from '../state/table.ts'
 import type { ClaimRow, HistoryEntry, Usage, Victim, Violation } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
+import { leave, queue, serve } from './waiting-list.ts'
 
 // Judges the claims on a key, in the log order of its partition. Each key has exactly one judge, so verdicts
 // agree without locks and without a vote.
@@ -13,12 +15,23 @@ import type { Messages, Turn } from './turn.ts'
 /** The limit and the claimed units of a constraint at this key. */
 export function usageOf(turn: Turn, { name, limit }: Constraint): Usage {
   const usage = turn.rows('usage').get(encodeKey([turn.key, name])) as Usage | undefined
-  return usage ?? { limit, claimed: 0, waived: 0, settled: false, count: 0, violation: null }
+  return (
+    usage ?? {
+      limit,
+      claimed: 0,
+      waived: 0,
+      settled: false,
+      count: 0,
+      waiting: 0,
+      waitingBytes: 0,
+      violation: null,
+    }
+  )
 }
 
-/** Judges a claim: grants or denies a strict one; records a loose one in any case. */
+/** Judges a claim: grants or denies a strict one; records a loose one in any case. Either may wait instead. */
 export function claim(turn: Turn, asked: Messages['hence:claim']): void {
-  const { constraint: name, identity, scope, holder, strict, instead = [] } = asked
+  const { constraint: name, identity, scope, holder, strict, wait, instead = [] } = asked
   const constraint = turn.constraint(name)
   const usage = usageOf(turn, constraint)
   const replaced = instead.flatMap((each) => rowOf(turn, name, each) ?? [])
@@ -26,8 +39,15 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
     0,
     replaced.reduce((rest, row) => rest - row.units, asked.units),
   )
-  const granted = !strict || units === 0 || usage.claimed + units <= limitWithMargin(constraint, usage)
-  if (granted) {
+  const fits = usage.waiting === 0 && usage.claimed + units <= limitWithMargin(constraint, usage)
+  const granted = !strict || units === 0 || fits
+  const about = { identity, scope, holder, constraint: name, key: turn.key }
+  const count = usage.count + 1
+  const waiting = wait && !fits ? queue(turn, constraint, usage, identity, usage.count, asked) : undefined
+  if (waiting !== undefined) {
+    save(turn, constraint, { ...waiting, count })
+    if (!strict) turn.send('hence:queued', holder, { ...about, violation: null })
+  } else if (granted) {
     const row = newRow(turn, constraint, usage, { ...asked, units })
     const added: ClaimRow =
       instead.length === 0
@@ -39,18 +59,19 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
             exchanging: true,
           }
     turn.rows('claims').put(encodeKey([turn.key, name, identity]), added)
-    const next = { ...usage, claimed: usage.claimed + units, count: usage.count + 1 }
+    const next = { ...usage, claimed: usage.claimed + units, count }
     if (strict) save(turn, constraint, next)
     else review(turn, constraint, next)
   }
-  if (strict)
-    turn.send('hence:verdict', holder, { identity, scope, holder, constraint: name, key: turn.key, granted })
+  if (!strict) return
+  const verdict = waiting !== undefined ? 'waits' : granted ? 'granted' : wait ? 'full' : 'denied'
+  turn.send('hence:verdict', holder, { ...about, verdict })
 }
 
 function newRow(
   turn: Turn,
   { name, victims }: Constraint,
-  { count }: Usage,
+  { count }: Pick<Usage, 'count'>,
   { units, priority, holder, scope }: Pick<ClaimRow, 'units' | 'priority' | 'holder' | 'scope'>,
 ): ClaimRow {
   return {
@@ -74,14 +95,17 @@ function newRow(
 export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
   const { constraint: name, identity, instead = [] } = asked
   const constraint = turn.constraint(name)
-  const usage = usageOf(turn, constraint)
+  let usage = usageOf(turn, constraint)
   const own = take(turn, name, identity)
   let { claimed } = usage
   if (own !== undefined) claimed -= own.units
   let row = own ?? newRow(turn, constraint, usage, asked)
   for (const each of instead) {
     const before = take(turn, name, each)
-    if (before === undefined) continue
+    if (before === undefined) {
+      usage = leave(turn, name, usage, each) ?? usage
+      continue
+    }
     claimed -= before.units
     const { at, order } = Math.abs(before.order) < Math.abs(row.order) ? before : row
     row = { ...row, at, order, confirmed: row.confirmed || before.confirmed }
@@ -103,7 +127,11 @@ export function release(
 ): void {
   const constraint = turn.constraint(name)
   const row = take(turn, name, identity)
-  if (row === undefined) return
+  if (row === undefined) {
+    const left = leave(turn, name, usageOf(turn, constraint), identity, units)
+    if (left !== undefined) save(turn, constraint, left)
+    return
+  }
   const rest = row.units - units
   if (rest > 0) turn.rows('claims').put(encodeKey([turn.key, name, identity]), { ...row, units: rest })
   const usage = usageOf(turn, constraint)
@@ -150,6 +178,25 @@ export function settle(turn: Turn, constraint: Constraint): SettledClaim[] {
   }
   review(turn, constraint, { ...usageOf(turn, constraint), claimed, settled: true })
   return gone
+}
+
+/** Takes a served claim away that was not confirmed in time; what it had goes to the next in line. */
+export function unconfirmed(turn: Turn, { constraint: name, identity }: Messages['hence:unconfirmed']): void {
+  const constraint = turn.constraint(name)
+  const row = rowOf(turn, name, identity)
+  if (row === undefined || row.confirmed) return
+  const { scope, holder, units } = row
+  take(turn, name, identity)
+  const about = { identity, scope, holder, constraint: name, key: turn.key }
+  turn.send('hence:compensate', holder, { ...about, violation: null })
+  const usage = usageOf(turn, constraint)
+  review(turn, constraint, { ...usage, claimed: usage.claimed - units })
+}
+
+/** Goes on serving the waiting list. */
+export function serveNext(turn: Turn, { constraint: name }: Messages['hence:serve']): void {
+  const constraint = turn.constraint(name)
+  save(turn, constraint, usageOf(turn, constraint))
 }
 
 /** Records the result of a victim's compensation. */
@@ -277,6 +324,7 @@ function chooseVictims(
 ): void {
   const { name } = constraint
   let { claimed } = usage
+  let next = usage
   const victims: Victim[] = [...violation.victims]
   const give = (identity: string) => {
     const row = take(turn, name, identity)
@@ -284,8 +332,13 @@ function chooseVictims(
     const { units, holder, scope } = row
     claimed -= units
     const told = { requestId: requestIdOf(identity), principal: principalOf(identity), key: holder, units }
-    victims.push({ ...told, state: 'told' })
-    turn.send('hence:compensate', holder, {
+    const waits =
+      constraint.waitingList?.victims && !row.exchanging
+        ? queue(turn, constraint, next, identity, Math.abs(row.order), row)
+        : undefined
+    next = waits ?? next
+    victims.push({ ...told, state: waits === undefined ? 'told' : 'queued' })
+    turn.send(waits === undefined ? 'hence:compensate' : 'hence:queued', holder, {
       identity,
       scope,
       holder,
@@ -307,7 +360,7 @@ function chooseVictims(
   }
   const units = usage.claimed - claimed
   const noted = note(turn, { ...violation, victims }, { what: 'victims-chosen', units })
-  conclude(turn, constraint, { ...usage, claimed }, noted)
+  conclude(turn, constraint, { ...next, claimed }, noted)
 }
 
 /** Computes a violation's state, and saves it with the usage. */
@@ -336,8 +389,14 @@ function excessOf(constraint: Constraint, usage: Usage): number {
   return usage.claimed - limitWithMargin(constraint, usage) - usage.waived
 }
 
-function save(turn: Turn, constraint: Constraint, usage: Usage): void {
+/** Saves the usage; free units go to the claims that wait. */
+function save(turn: Turn, constraint: Constraint, saved: Usage): void {
   const { name, limit } = constraint
+  const room = limitWithMargin(constraint, saved) - saved.claimed
+  const usage = serve(turn, constraint, saved, room, (identity, { number, ...row }) => {
+    const granted = newRow(turn, constraint, { count: number }, row)
+    turn.rows('claims').put(encodeKey([turn.key, name, identity]), granted)
+  })
   const rows = turn.rows('usage')
   const key = encodeKey([turn.key, name])
   // A waiver ends with the claims that it covers.
@@ -347,7 +406,7 @@ function save(turn: Turn, constraint: Constraint, usage: Usage): void {
   assert(usage.waived >= 0, 'a waived excess is never negative', usage.waived)
   assert(usage.count >= 0, 'claims are counted up', usage.count)
   const isAsNew = usage.claimed === 0 && usage.limit === limit && !usage.settled && usage.violation === null
-  if (isAsNew) rows.delete(key)
+  if (isAsNew && usage.waiting === 0) rows.delete(key)
   else rows.put(key, { ...usage, waived })
 }
 

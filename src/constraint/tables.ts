@@ -1,3 +1,4 @@
+import type { Constraint } from '../app/index.ts'
 import type { TableShape } from '../state/table.ts'
 
 /**
@@ -7,6 +8,7 @@ import type { TableShape } from '../state/table.ts'
  *
  *   hence.standings    judged key, constraint              → limit, units claimed
  *   hence.claims       judged key, constraint, identity    → a granted claim
+ *   hence.waiters      judged key, constraint, identity    → a claim that waits
  *   hence.violations   judged key, id                      → a violation and its history
  *   hence.holders      key, scope, identity of a request   → the claims it holds or asks for
  */
@@ -26,10 +28,20 @@ export const violations: TableShape = {
   indexes: { byState: ['state', 'at'] },
 }
 
+export const waiters: TableShape = {
+  name: 'hence.waiters',
+  parts: ['string', 'string'],
+  indexes: { line: ['constraint', 'number'] },
+}
+
 /** System tables that operators read, with their changes, like those of the app. */
-export const operatorTables: ReadonlyMap<string, TableShape> = new Map([[violations.name, violations]])
+export const operatorTables: ReadonlyMap<string, TableShape> = new Map(
+  [violations, waiters].map((table) => [table.name, table]),
+)
 
 export const holders: TableShape = { name: 'hence.holders', parts: ['string', 'string'], indexes: {} }
+
+export const constraintTables = { usage, claims, waiters, violations, holders }
 
 /** The limit of a constraint at one key, and the units claimed. */
 export interface Usage {
@@ -39,10 +51,22 @@ export interface Usage {
   readonly waived: number
   /** Whether `settle` has ended the margin. */
   readonly settled: boolean
-  /** The number of claims ever granted. */
+  /** The number of claims ever granted or queued. */
   readonly count: number
+  /** The number of claims that wait, and what they take up. */
+  readonly waiting: number
+  readonly waitingBytes: number
   /** The id of the open violation. */
   readonly violation: string | null
+}
+
+/** The part of a usage that apps and operators see. */
+export type UsageShown = Pick<Usage, 'limit' | 'claimed'> & Partial<Pick<Usage, 'waiting'>>
+
+/** @param usage undefined: as declared, with nothing claimed */
+export function usageShown(constraint: Constraint, usage: Usage | undefined): UsageShown {
+  const { limit, claimed, waiting } = usage ?? { limit: constraint.limit, claimed: 0, waiting: 0 }
+  return { limit, claimed, ...(constraint.waitingList && { waiting }) }
 }
 
 /** A claim as stored under the key that judges it. */
@@ -63,6 +87,16 @@ export interface ClaimRow {
   readonly exchanging?: true
 }
 
+/** A claim on the waiting list of the key that judges it. */
+export interface WaiterRow extends Pick<ClaimRow, 'units' | 'priority' | 'holder' | 'scope'> {
+  readonly constraint: string
+  /** Its place in line: the number of the claim among those of the key. */
+  readonly number: number
+  /** Since when it waits: log time, in milliseconds since 1970. */
+  readonly at: number
+  readonly bytes: number
+}
+
 /** A claim as stored with the request that holds it. */
 export interface HeldClaim {
   readonly constraint: string
@@ -72,6 +106,10 @@ export interface HeldClaim {
   readonly strict: boolean
   /** The requests whose claims it is to replace, until its own request is decided. */
   readonly instead?: readonly string[]
+  /** Whether it may wait, until its own request is decided. */
+  readonly wait?: true
+  /** Whether it waits. */
+  readonly waiting?: true
 }
 
 /** A request that holds claims or asks for them. */
@@ -118,9 +156,9 @@ export interface Victim {
   readonly units: number
   /**
    * `told`: notified, its compensation is under way; `compensated`: the compensation ran; `released`: the
-   * request had already released the claim; `failed`: the compensation threw.
+   * request had already released the claim; `failed`: the compensation threw; `queued`: it waits instead.
    */
-  readonly state: 'told' | 'compensated' | 'released' | 'failed'
+  readonly state: 'told' | 'compensated' | 'released' | 'failed' | 'queued'
 }
 
 export interface HistoryEntry {

@@ -1,5 +1,6 @@
 import type { Constraint } from '../app/index.ts'
 import type { TableState } from '../state/table.ts'
+import type { constraintTables } from './tables.ts'
 
 /** Messages between the key that judges a claim and the key of the request that holds it. */
 export interface Messages {
@@ -8,18 +9,35 @@ export interface Messages {
   /** Puts a claim in the place of others, because its request was accepted. */
   'hence:exchange': Asked
   /** Answers a strict claim. */
-  'hence:verdict': Holding & { readonly constraint: string; readonly key: string; readonly granted: boolean }
+  'hence:verdict': Holding & {
+    readonly constraint: string
+    readonly key: string
+    /** `full`: denied, and the waiting list has no room. */
+    readonly verdict: 'granted' | 'denied' | 'waits' | 'full'
+  }
   /** Releases a claim, or some of its units. */
   'hence:release': ClaimRef & { readonly units?: number }
   'hence:confirm': ClaimRef
   /** Notifies the holder that `settle` released its unconfirmed claim. */
   'hence:lapse': Holding & { readonly constraint: string; readonly key: string }
-  /** Notifies the holder that it must give way. */
+  /** Notifies the holder that it must give way, or has not confirmed in time. */
   'hence:compensate': Holding & {
     readonly constraint: string
     readonly key: string
-    readonly violation: string
+    readonly violation: string | null
   }
+  /** Notifies the holder that its claim waits. */
+  'hence:queued': Messages['hence:compensate']
+  /** Notifies the holder that it has what it waited for. */
+  'hence:served': Holding & {
+    readonly constraint: string
+    readonly key: string
+    readonly confirmBy: number | null
+  }
+  /** Fires when the time to confirm a served claim has passed. */
+  'hence:unconfirmed': ClaimRef
+  /** Goes on serving the waiting list of a key. */
+  'hence:serve': { readonly constraint: string }
   /** Reports the result of that compensation to the judge. */
   'hence:compensated': {
     readonly violation: string
@@ -41,6 +59,7 @@ type Asked = ClaimRef &
     readonly units: number
     readonly priority: number
     readonly strict: boolean
+    readonly wait?: true
     /** The requests whose claims it replaces. */
     readonly instead?: readonly string[]
   }
@@ -62,7 +81,7 @@ export interface Turn {
   readonly identity: string
   /** @throws HenceError `unknown-definition` (change) */
   constraint(name: string): Constraint
-  rows(table: 'usage' | 'claims' | 'violations' | 'holders'): TableState
+  rows(table: keyof typeof constraintTables): TableState
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void
   /** Sends a message to this key at a future time. */
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void

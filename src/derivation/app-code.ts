@@ -184,20 +184,21 @@ export class AppCode {
     return { status: 'accepted', value }
   }
 
-  /** Compensates a request that lost a claim; the request is that of the chain. */
-  compensate(
+  /** Notifies a request that a claim of it was lost, waits or was served; the request is that of the chain. */
+  notify(
     derivation: Derivation,
     request: Request,
+    hook: ClaimHook,
     chain: Chain,
     input: unknown,
-    lost: { readonly violation: string; readonly constraint: string; readonly key: string },
+    cause: object,
     origin: Origin,
   ): Pick<Transaction, 'emissions' | 'effects'> {
     const { deriving, realm } = this.#context.program
     const facts = { ...this.facts(derivation), chain }
     const tx = this.#transaction(request.scope, derivation.key, facts, origin)
     deriving.active = true
-    const result = request.compensate?.(tx, input, realm.seal(lost) as never)
+    const result = request[hook]?.(tx, input, realm.seal(cause) as never)
     tx.end()
     assertSynchronous(result)
     throwSlip(deriving, undefined)
@@ -253,6 +254,9 @@ function throwSlip(deriving: Deriving, result: unknown): void {
   if (!isRejection(slip)) throw slip
   if (!isRejection(result)) throw rejectionNotReturned(slip.reason, 'made')
 }
+
+/** The functions of a request that run when something happens to a claim of it. */
+export type ClaimHook = 'compensate' | 'queued' | 'served'
 
 /** Where a request stands in the log. */
 type Root = Pick<Chain, 'rootPartition' | 'rootOffset'>

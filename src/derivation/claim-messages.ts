@@ -9,11 +9,20 @@ import {
   setHolder,
   without,
 } from '../constraint/holder.ts'
-import { claim, compensated, confirm, deadline, exchange, release } from '../constraint/judge.ts'
+import {
+  claim,
+  compensated,
+  confirm,
+  deadline,
+  exchange,
+  release,
+  serveNext,
+  unconfirmed,
+} from '../constraint/judge.ts'
 import type { ClaimHolder, HeldClaim } from '../constraint/tables.ts'
 import type { Messages, Turn } from '../constraint/turn.ts'
 import type { RequestRecord } from '../log/record.ts'
-import { type AppCode, unknownMessage } from './app-code.ts'
+import { type AppCode, type ClaimHook, unknownMessage } from './app-code.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
 import { HostTurn } from './host-turn.ts'
@@ -90,6 +99,10 @@ export class ClaimMessages {
     if (type === 'hence:compensate') {
       return this.#compensate(derivation, turn, emissions, data as Messages['hence:compensate'], origin)
     }
+    if (type === 'hence:queued' || type === 'hence:served') {
+      this.#line(derivation, turn, emissions, data as Messages[typeof type], origin)
+      return undefined
+    }
     if (type === 'hence:lapse') {
       const lapsed = data as Messages['hence:lapse']
       const refusal = this.#refuseIfAsking(turn, lapsed)
@@ -109,21 +122,25 @@ export class ClaimMessages {
     derivation: Derivation,
     turn: HostTurn,
     emissions: Emission[],
-    { identity, scope, constraint, key, granted }: Messages['hence:verdict'],
+    { identity, scope, constraint, key, verdict }: Messages['hence:verdict'],
   ): Decision | undefined {
-    const holder = holderOf(turn, scope, identity)
-    if (holder === undefined) {
+    const before = holderOf(turn, scope, identity)
+    const isDenied = verdict === 'denied' || verdict === 'full'
+    if (before === undefined) {
       // The request was refused while this verdict was under way, because it lost a claim granted before.
-      if (granted) turn.send('hence:release', key, { constraint, identity })
+      if (!isDenied) turn.send('hence:release', key, { constraint, identity })
       return undefined
     }
-    const { claims } = holder
     const { chain } = derivation
-    if (!granted) return this.#refuse(turn, scope, holder, chain, { constraint, key })
-    const count = holder.granted + 1
+    const lost = { constraint, key, ...(verdict === 'full' && { isFull: true as const }) }
+    if (isDenied) return this.#refuse(turn, scope, before, chain, lost)
+    const waits = verdict === 'waits'
+    const count = before.granted + 1
+    const claims = waits ? waiting(before.claims, constraint, key, true) : before.claims
+    const holder: ClaimHolder = { ...before, claims, granted: count }
     const next = claims[count]
+    if (waits || next?.strict) setHolder(turn, scope, identity, holder)
     if (next?.strict) {
-      setHolder(turn, scope, identity, { ...holder, granted: count })
       ask(turn, scope, identity, next)
       return undefined
     }
@@ -145,7 +162,7 @@ export class ClaimMessages {
     }
     if (outcome!.status === 'accepted') {
       emissions.unshift(...derivation.emissions)
-      hold(turn, scope, identity, { ...holder, granted: count, state: 'standing' })
+      hold(turn, scope, identity, { ...holder, state: 'standing' })
     } else {
       giveBack(turn, identity, claims.slice(0, count))
       setHolder(turn, scope, identity, undefined)
@@ -160,12 +177,14 @@ export class ClaimMessages {
     scope: string,
     holder: ClaimHolder,
     chain: Chain,
-    { constraint, key }: { readonly constraint: string; readonly key: string },
+    lost: { readonly constraint: string; readonly key: string; readonly isFull?: true },
   ): Decision {
+    const { constraint, key, isFull } = lost
     const granted = holder.claims.slice(0, holder.granted)
     giveBack(turn, chain.identity, without(granted, constraint, key))
     setHolder(turn, scope, chain.identity, undefined)
-    return { chain, outcome: { status: 'rejected', reason: constraint, details: { key } } }
+    const details = { key, ...(isFull && { waitingList: 'full' }) }
+    return { chain, outcome: { status: 'rejected', reason: constraint, details } }
   }
 
   /** A request that loses a claim before it is decided is refused; there is nothing to compensate. */
@@ -180,6 +199,52 @@ export class ClaimMessages {
     return this.#refuse(turn, scope, holder, { identity, rootPartition, rootOffset }, lost)
   }
 
+  /** A claim waits, or was served. */
+  #line(
+    derivation: Derivation,
+    turn: HostTurn,
+    emissions: Emission[],
+    message: Messages['hence:queued'] | Messages['hence:served'],
+    origin: Origin,
+  ): void {
+    const { identity, scope, holder: _, ...cause } = message
+    const { constraint, key } = cause
+    const holder = holderOf(turn, scope, identity)
+    if (holder === undefined || !holds(holder.claims, constraint, key)) return
+    const hook = derivation.type === 'hence:queued' ? 'queued' : 'served'
+    const claims = waiting(holder.claims, constraint, key, hook === 'queued')
+    setHolder(turn, scope, identity, { ...holder, claims })
+    if (holder.state === 'standing')
+      this.#notify(derivation, emissions, identity, holder, hook, cause, origin)
+  }
+
+  /** Runs a function of the app for a request; if it throws, what else is derived stays. */
+  #notify(
+    derivation: Derivation,
+    emissions: Emission[],
+    identity: string,
+    holder: ClaimHolder,
+    hook: ClaimHook,
+    cause: object,
+    origin: Origin,
+  ): void {
+    const { type, version = 1, rootPartition, rootOffset } = holder
+    const request = this.#app.request(type, holder)
+    const chain: Chain = { identity, rootPartition, rootOffset }
+    const notify = () => {
+      if (request[hook] !== undefined) {
+        const input = this.#app.inputOf(request, version, holder.input, holder)
+        const done = this.#app.notify(derivation, request, hook, chain, input, cause, origin)
+        emissions.push(...done.emissions)
+        derivation.effects = done.effects
+      }
+      // From here on the derivation belongs to the story of that request.
+      derivation.chain = chain
+    }
+    const failure = this.#app.attempt(derivation, this.#recordContext.mark(), notify, true)
+    if (failure !== undefined) derivation.failure = failure
+  }
+
   /** A request must give way: its app compensates, and its other claims are released. */
   #compensate(
     derivation: Derivation,
@@ -189,33 +254,20 @@ export class ClaimMessages {
     origin: Origin,
   ): Decision | undefined {
     const { identity, scope, constraint, key, violation } = lost
-    const answer = (how: 'compensated' | 'released' | 'failed') =>
-      turn.send('hence:compensated', key, { violation, identity, how })
+    const answer = (how: 'compensated' | 'released' | 'failed') => {
+      if (violation !== null) turn.send('hence:compensated', key, { violation, identity, how })
+    }
     const holder = holderOf(turn, scope, identity)
     const refusal = this.#refuseIfAsking(turn, lost)
     if (refusal !== undefined || holder === undefined || !holds(holder.claims, constraint, key)) {
       answer('released')
       return refusal
     }
-    const { type, version = 1, rootPartition, rootOffset } = holder
-    const request = this.#app.request(type, holder)
-    const victim: Chain = { identity, rootPartition, rootOffset }
     giveBack(turn, identity, without(holder.claims, constraint, key))
     setHolder(turn, scope, identity, undefined)
-    const compensate = () => {
-      if (request.compensate !== undefined) {
-        const input = this.#app.inputOf(request, version, holder.input, holder)
-        const claim = { violation, constraint, key }
-        const done = this.#app.compensate(derivation, request, victim, input, claim, origin)
-        emissions.push(...done.emissions)
-        derivation.effects = done.effects
-      }
-      // From here on the derivation belongs to the story of the victim.
-      derivation.chain = victim
-    }
-    const failure = this.#app.attempt(derivation, this.#recordContext.mark(), compensate, true)
-    if (failure !== undefined) derivation.failure = failure
-    answer(failure === undefined ? 'compensated' : 'failed')
+    const cause = { violation, constraint, key }
+    this.#notify(derivation, emissions, identity, holder, 'compensate', cause, origin)
+    answer(derivation.failure === undefined ? 'compensated' : 'failed')
     return undefined
   }
 }
@@ -228,11 +280,22 @@ const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T])
   'hence:confirm': confirm,
   'hence:compensated': compensated,
   'hence:deadline': deadline,
+  'hence:unconfirmed': unconfirmed,
+  'hence:serve': serveNext,
 }
 
 /** Whether a system message is derived by the judge of its key. */
 export function isOfJudge(type: string): boolean {
   return Object.hasOwn(judges, type)
+}
+
+/** The claims of a request, of which one waits or waits no longer. */
+function waiting(claims: readonly HeldClaim[], constraint: string, key: string, waits: boolean): HeldClaim[] {
+  return claims.map((claim) => {
+    if (claim.constraint !== constraint || claim.key !== key) return claim
+    const { waiting: _, ...rest } = claim
+    return waits ? { ...rest, waiting: true } : rest
+  })
 }
 
 function holds(claims: readonly HeldClaim[], constraint: string, key: string): boolean {

@@ -1,5 +1,5 @@
 import type { Constraint, Table } from '../app/index.ts'
-import { claims, holders, usage, violations } from '../constraint/tables.ts'
+import { constraintTables } from '../constraint/tables.ts'
 import { effects, Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import type { Ruling } from '../log/record.ts'
@@ -13,10 +13,7 @@ import { parked, WaitingKeys, waiting } from './waiting-keys.ts'
 
 /** The tables that Hence keeps beside those of the app. */
 export const systemTables: readonly TableShape[] = [
-  usage,
-  claims,
-  violations,
-  holders,
+  ...Object.values(constraintTables),
   effects,
   earlyResults,
   timers,
@@ -32,7 +29,7 @@ export interface DerivationContext {
   readonly program: Program
   /** By their definitions, which are objects of the program's realm. */
   readonly tables: ReadonlyMap<Table, Rows>
-  readonly constraints: Readonly<Record<'usage' | 'claims' | 'violations' | 'holders', TableState>>
+  readonly constraints: Readonly<Record<keyof typeof constraintTables, TableState>>
   readonly outbox: Outbox
   readonly earlyResults: EarlyResults
   readonly timers: Timers
@@ -115,12 +112,9 @@ export function derivationContext(
   return {
     program,
     tables: appTables,
-    constraints: {
-      usage: system(usage),
-      claims: system(claims),
-      violations: system(violations),
-      holders: system(holders),
-    },
+    constraints: Object.fromEntries(
+      Object.entries(constraintTables).map(([name, shape]) => [name, system(shape)]),
+    ) as DerivationContext['constraints'],
     outbox: new Outbox(system(effects)),
     earlyResults: new EarlyResults(system(earlyResults)),
     timers: new Timers(system(timers)),

@@ -42,7 +42,7 @@ export class HostTurn implements Turn {
     return constraintNamed(this.#context, name)
   }
 
-  rows(table: 'usage' | 'claims' | 'violations' | 'holders'): TableState {
+  rows(table: Parameters<Turn['rows']>[0]): TableState {
     return this.#context.constraints[table]
   }
 

@@ -11,8 +11,9 @@ import {
   type Tx,
 } from '../app/index.ts'
 import type { KeyPart } from '../app/table.ts'
-import { confirmHeld, releaseHeld } from '../constraint/holder.ts'
+import { confirmHeld, isWaiting, releaseHeld } from '../constraint/holder.ts'
 import { setLimit, settle, usageOf } from '../constraint/judge.ts'
+import { usageShown } from '../constraint/tables.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, checkPartitionKey, encodeKey, encodePart } from '../state/keys.ts'
@@ -189,9 +190,9 @@ export class Transaction implements Tx {
     return this.#outside(() => this.#context.timers.cancel(this.#timerName(event, name)))
   }
 
-  usage(constraint: Constraint): { readonly limit: number; readonly claimed: number } {
-    const { limit, claimed } = this.#judging(constraint, (turn) => usageOf(turn, constraint))
-    return this.#context.program.realm.seal({ limit, claimed }) as { limit: number; claimed: number }
+  usage(constraint: Constraint): ReturnType<Tx['usage']> {
+    const usage = this.#judging(constraint, (turn) => usageShown(constraint, usageOf(turn, constraint)))
+    return this.#context.program.realm.seal(usage) as ReturnType<Tx['usage']>
   }
 
   setLimit(constraint: Constraint, limit: number): void {
@@ -218,6 +219,11 @@ export class Transaction implements Tx {
   confirm(constraint: Constraint, key?: string): number {
     constraintNamed(this.#context, constraint.name)
     return this.#withTurn((turn) => confirmHeld(turn, this.#scope, constraint.name, key))
+  }
+
+  waits(constraint: Constraint, key?: string): boolean {
+    constraintNamed(this.#context, constraint.name)
+    return this.#withTurn((turn) => isWaiting(turn, this.#scope, constraint.name, key))
   }
 
   random(): number {

@@ -79,6 +79,8 @@ const passing: ReadonlySet<string> = new Set([
   'hence:verdict',
   'hence:compensated',
   'hence:deadline',
+  'hence:unconfirmed',
+  'hence:serve',
   resumeMessage,
 ])
 /** They pass if they end the request that waits. */

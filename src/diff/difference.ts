@@ -80,6 +80,8 @@ export interface ComparedClaim {
   /** Partition key and scope of the request that holds it. */
   readonly holder: string
   readonly scope: string
+  /** Its place in line, if it waits. */
+  readonly waiting?: number
 }
 
 /**

@@ -1,6 +1,15 @@
 import type { App } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import { type ClaimRow, claims, type Usage, usage, type Violation, violations } from '../constraint/tables.ts'
+import {
+  type ClaimRow,
+  claims,
+  type Usage,
+  usage,
+  type Violation,
+  violations,
+  type WaiterRow,
+  waiters,
+} from '../constraint/tables.ts'
 import { type Timer, timers } from '../derivation/timers.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
@@ -89,17 +98,35 @@ const comparedEffects = systemTable<EffectRow, DeliveredEffect>(
   { compared: ({ effect: { type, input, scope, key } }) => [type, input, scope, key] },
 )
 
+const claimDifference = (
+  [key, constraint, identity]: readonly string[],
+  sides: BeforeAfter<ComparedClaim>,
+): Difference => ({
+  kind: 'claim',
+  constraint: constraint!,
+  key: key!,
+  requestId: requestIdOf(identity!),
+  principal: principalOf(identity!),
+  ...sides,
+})
+
 const comparedClaims = systemTable<ClaimRow, ComparedClaim>(
   claims,
   ({ units, priority, confirmed, holder, scope }) => ({ units, priority, confirmed, holder, scope }),
-  ([key, constraint, identity], sides) => ({
-    kind: 'claim',
-    constraint: constraint!,
-    key: key!,
-    requestId: requestIdOf(identity!),
-    principal: principalOf(identity!),
-    ...sides,
+  claimDifference,
+)
+
+const comparedWaiters = systemTable<WaiterRow, ComparedClaim>(
+  waiters,
+  ({ units, priority, holder, scope, number }) => ({
+    units,
+    priority,
+    confirmed: false,
+    holder,
+    scope,
+    waiting: number,
   }),
+  claimDifference,
 )
 
 const comparedUsage = systemTable<Usage, NonNullable<UsageDifference['after']>>(
@@ -143,6 +170,7 @@ const comparedTimers = systemTable<Timer, { readonly at: number; readonly data: 
 export const systemTables: readonly SystemTable[] = [
   comparedEffects,
   comparedClaims,
+  comparedWaiters,
   comparedUsage,
   comparedViolations,
   comparedTimers,

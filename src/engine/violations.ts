@@ -1,6 +1,6 @@
 import type { App, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
-import type { Usage, Violation } from '../constraint/tables.ts'
+import type { UsageShown, Violation } from '../constraint/tables.ts'
 import type { ResolveInput } from '../derivation/operator.ts'
 import { HenceError } from '../failure.ts'
 import type { KeyedViolation } from '../query/reader.ts'
@@ -13,10 +13,11 @@ export interface Violations {
   /** One violation, by the key that its constraint is judged under and its id. */
   get(key: string, id: string): Promise<KeyedViolation | undefined>
   /**
-   * The limit of a constraint at a key, without its margin, and how much of it is claimed.
+   * The limit of a constraint at a key, without its margin, how much of it is claimed and, if it has a
+   * waiting list, how many claims wait.
    * @throws HenceError `unknown-definition` (change)
    */
-  usage(constraint: string, key: string): Promise<Pick<Usage, 'limit' | 'claimed'>>
+  usage(constraint: string, key: string): Promise<UsageShown>
   /**
    * Decides an open violation. This is a request like any other: it has an id, a principal and an offset in
    * the log. The limit of a unique constraint stays 1: `limit-fixed`.
@@ -39,7 +40,7 @@ export function violationsOf(path: RequestPath): Violations {
       const { app } = path.live.program
       const definition = app.constraints.get(constraint)
       if (definition === undefined) throw unknownConstraint(app, constraint)
-      return (await path.settled()).reader.usage(constraint, key) ?? { limit: definition.limit, claimed: 0 }
+      return (await path.settled()).reader.usage(definition, key)
     },
     resolve: (decision, options) =>
       path.submit('hence:resolve-violation', decision, options) as Promise<never>,

@@ -1,7 +1,15 @@
-import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
+import type { Constraint, KeyPart, Query, Row, TableChange } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { KeyKind } from '../app/table.ts'
-import { operatorTables, type Usage, usage, type Violation, violations } from '../constraint/tables.ts'
+import {
+  operatorTables,
+  type Usage,
+  type UsageShown,
+  usage,
+  usageShown,
+  type Violation,
+  violations,
+} from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/correction.ts'
 import { type EffectRow, type EffectState, type EffectsQuery, effectState } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
@@ -206,13 +214,11 @@ export class Reader {
       .map(({ key, value }) => ({ ...(value as Violation), key: key[0] as string }))
   }
 
-  /**
-   * The limit of a key and how much of it is claimed; undefined if nothing is and the limit is that of the
-   * definition.
-   */
-  usage(constraint: string, key: string): Pick<Usage, 'limit' | 'claimed'> | undefined {
-    const row = this.#system(usage).get(encodeKey([key, constraint])) as Usage | undefined
-    return row && { limit: row.limit, claimed: row.claimed }
+  usage(constraint: Constraint, key: string): UsageShown {
+    return usageShown(
+      constraint,
+      this.#system(usage).get(encodeKey([key, constraint.name])) as Usage | undefined,
+    )
   }
 
   #system({ name }: TableShape): TableState {

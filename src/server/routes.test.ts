@@ -65,6 +65,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/tables/moods', allowed: ['reader', 'admin'] },
     { path: '/tables/notes?index=byStars', allowed: ['reader', 'admin'] },
     { path: '/tables/hence.violations', allowed: ['operator', 'admin'] },
+    { path: '/tables/hence.waiters', allowed: ['operator', 'admin'] },
   ],
   'GET /tables/:table/*': [
     { path: '/tables/totals/all', allowed: ['reader', 'admin'] },
@@ -201,7 +202,7 @@ test('OpenAPI describes every route, and nothing else', async (t) => {
       length: parts.length + 1,
     }),
   )
-  tables.push({ name: 'hence.violations', length: 2 })
+  tables.push({ name: 'hence.violations', length: 2 }, { name: 'hence.waiters', length: 3 })
   const expected = Object.keys(cases).flatMap((route) => {
     if (route.endsWith(':type')) return names.map((name) => route.replace(':type', name))
     if (route.endsWith(':table')) return tables.map(({ name }) => route.replace(':table', name))

@@ -513,6 +513,8 @@ test('the OpenAPI document has the schemas of the app', async (t) => {
     '/requests/{id}/receipt',
     '/tables/hence.violations',
     '/tables/hence.violations/{key0}/{key1}',
+    '/tables/hence.waiters',
+    '/tables/hence.waiters/{key0}/{key1}/{key2}',
     '/tables/inbox',
     '/tables/inbox/{key0}/{key1}',
     '/tables/moods',

@@ -1,4 +1,4 @@
-import { app, type Constraint, reject, scopes } from 'hence'
+import { app, type Constraint, reject, scopes, type Tx } from 'hence'
 import type { ClaimsPlan, Wants } from '../simulation/claims-plan.ts'
 import { anything } from './anything.ts'
 
@@ -8,6 +8,7 @@ interface Held {
   constraint: string
   key: string
   units: number
+  waits?: true
 }
 
 /**
@@ -28,8 +29,8 @@ export function claimsApp(plan: ClaimsPlan) {
 
   const judges = plan.constraints.map((each, i) => {
     const [judge] = scopes(`judge-${i}`)
-    const { kind, mode, limit, overbook = 0, victims, review } = each
-    const common = { mode, victims, review, deadlineMs }
+    const { kind, mode, limit, overbook = 0, victims, review, waitingList } = each
+    const common = { mode, victims, review, deadlineMs, ...(waitingList && { waitingList }) }
     const constraint: Constraint =
       kind === 'unique'
         ? judge.unique(`c${i}`, common)
@@ -71,6 +72,16 @@ export function claimsApp(plan: ClaimsPlan) {
     return [...merged.values()]
   }
 
+  function mark(tx: Tx<'holder'>, { constraint, key }: { constraint: string; key: string }, waits: boolean) {
+    const row = tx.get(holdings, tx.requestId)!
+    const wants = row.wants.map((each) => {
+      if (each.constraint !== constraint || each.key !== key) return each
+      const { waits: _, ...rest } = each
+      return waits ? { ...rest, waits } : rest
+    })
+    tx.put(holdings, tx.requestId, { ...row, wants })
+  }
+
   const want = holder.request('want', {
     input: anything<Wants>(),
     key: (input) => `h${input.holder}`,
@@ -79,6 +90,7 @@ export function claimsApp(plan: ClaimsPlan) {
         constraints[of]!.claim(`k${key}`, plan.constraints[of]!.kind === 'unique' ? 1 : units, {
           priority,
           exchange: input.exchange ?? false,
+          wait: !input.exchange && input.wait === true && plan.constraints[of]!.waitingList !== undefined,
         }),
       ),
     derive(tx, input) {
@@ -90,8 +102,11 @@ export function claimsApp(plan: ClaimsPlan) {
         tx.put(holdings, key[0], { ...value, wants: value.wants.filter((held) => !isReplaced(held)) })
       tx.put(holdings, tx.requestId, { at: tx.now, wants })
     },
-    compensate(tx) {
+    queued: (tx, _, cause) => mark(tx, cause, true),
+    served: (tx, _, cause) => mark(tx, cause, false),
+    compensate(tx, _, { violation }) {
       tx.delete(holdings, tx.requestId)
+      if (violation === null) return
       tx.put(sorry, tx.requestId, { times: (tx.get(sorry, tx.requestId)?.times ?? 0) + 1 })
     },
   })

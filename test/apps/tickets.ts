@@ -1,14 +1,19 @@
 import { app, type CapacityOptions, effect, reject, scopes } from 'hence'
 import { z } from 'zod'
 
-/** Bookings hold seats of a show, and change how many. A booking is held first, and paid for later. */
+/**
+ * Bookings hold seats of a show, change how many, or wait for some. A booking is held first, and paid for
+ * later.
+ */
 export function tickets(options: CapacityOptions) {
   const [show, booking] = scopes('show', 'booking')
   const seats = show.capacity('seats', options)
   const number = show.unique('number', { mode: 'strict' })
   const sorry = effect('sorry', { input: z.object({ booking: z.string() }) })
+  const delayed = effect('delayed', { input: z.object({ booking: z.string(), isVictim: z.boolean() }) })
+  const seated = effect('seated', { input: z.object({ booking: z.string(), confirmBy: z.int().nullable() }) })
   const bookings = booking.table('bookings', {
-    value: z.object({ seats: z.int(), state: z.enum(['held', 'paid', 'sorry']) }),
+    value: z.object({ seats: z.int(), state: z.enum(['held', 'paid', 'sorry', 'waiting']) }),
   })
   const input = z.object({
     booking: z.string(),
@@ -16,17 +21,33 @@ export function tickets(options: CapacityOptions) {
     show: z.string().default('s'),
     isRejected: z.boolean().default(false),
     number: z.string().optional(),
+    wait: z.boolean().default(false),
   })
   const key = (input: { booking: string }) => input.booking
 
   const hold = booking.request('hold', {
     input,
     key,
-    claims: (input) => [seats.claim(input.show, input.seats)],
-    derive: (tx, input) => tx.put(bookings, { seats: input.seats, state: 'held' }),
+    claims: (input) => [
+      seats.claim(input.show, input.seats, { wait: input.wait }),
+      ...(input.number === undefined ? [] : [number.claim(input.number)]),
+    ],
+    derive(tx, input) {
+      if (input.isRejected) return reject('not-held')
+      tx.put(bookings, { seats: input.seats, state: 'held' })
+      return { waits: tx.waits(seats) }
+    },
     compensate(tx) {
       tx.put(bookings, { seats: 0, state: 'sorry' })
       tx.effect(sorry, { booking: tx.key })
+    },
+    queued(tx, input, { violation }) {
+      tx.put(bookings, { seats: input.seats, state: 'waiting' })
+      tx.effect(delayed, { booking: tx.key, isVictim: violation !== null })
+    },
+    served(tx, input, { confirmBy }) {
+      tx.put(bookings, { seats: input.seats, state: 'held' })
+      tx.effect(seated, { booking: tx.key, confirmBy })
     },
   })
   /** Pays, or changes the seats: another number in exchange for those that the booking holds. */
@@ -59,7 +80,10 @@ export function tickets(options: CapacityOptions) {
   const setSeats = show.request('set-seats', {
     input: z.object({ seats: z.int(), show: z.string().default('s') }),
     key: (input) => input.show,
-    derive: (tx, input) => tx.setLimit(seats, input.seats),
+    derive(tx, input) {
+      tx.setLimit(seats, input.seats)
+      return tx.usage(seats)
+    },
   })
   const begin = show.request('begin', {
     input: z.object({ show: z.string().default('s') }),
@@ -70,6 +94,6 @@ export function tickets(options: CapacityOptions) {
     requests: [hold, pay, enter, giveBack, setSeats, begin],
     tables: [bookings],
     constraints: [seats, number],
-    effects: [sorry],
+    effects: [sorry, delayed, seated],
   })
 }

@@ -17,7 +17,7 @@ function logOf(partitions: number) {
   const alarms: string[] = []
   const open = async (mode: Mode, onCodeChange: Choice = 'refuse', from = data) =>
     createEngine({
-      app: await warehouse(mode),
+      app: await warehouse(mode, false),
       data: from,
       onCodeChange,
       report: ({ level, message }) => level === 'alarm' && alarms.push(message),

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import type { Mode, Victims } from 'hence'
+import type { Mode, Victims, WaitingList } from 'hence'
 
 /** Random apps with claims, as data: their constraints, named `c0`, `c1` …, each in a scope of its own. */
 export interface ClaimsPlan {
@@ -13,6 +13,7 @@ export interface ClaimsPlan {
     readonly overbook?: number
     readonly victims: Victims
     readonly review: 'auto' | 'human'
+    readonly waitingList?: WaitingList
   }[]
 }
 
@@ -22,23 +23,33 @@ export const deadlineMs = 1_000
 const mode = fc.constantFrom<Mode>('strict', 'loose')
 const victims = fc.constantFrom<Victims>('newest', 'oldest', 'lowest-priority')
 const review = fc.constantFrom<'auto' | 'human'>('auto', 'auto', 'auto', 'human')
+const waitingList: fc.Arbitrary<WaitingList> = fc.record(
+  {
+    victims: fc.boolean(),
+    confirmMs: fc.constantFrom(0, 500, 1_500),
+    maxBytes: fc.constantFrom(300, 900, 10_000),
+  },
+  { requiredKeys: [] },
+)
+const constraint = fc.oneof(
+  fc.record({ kind: fc.constant('unique' as const), mode, limit: fc.constant(1), victims, review }),
+  fc.record({
+    kind: fc.constant('capacity' as const),
+    mode,
+    limit: fc.nat(5),
+    overbook: fc.nat(2),
+    victims,
+    review,
+  }),
+)
+const constraintThatLetsWait = fc
+  .tuple(constraint, waitingList)
+  .map(([plain, waitingList]) => ({ ...plain, waitingList }))
+
 export const claimsPlan: fc.Arbitrary<ClaimsPlan> = fc.record({
   keys: fc.constantFrom(1, keyCount),
   holders: fc.constantFrom(1, 2, 6),
-  constraints: fc.array(
-    fc.oneof(
-      fc.record({ kind: fc.constant('unique' as const), mode, limit: fc.constant(1), victims, review }),
-      fc.record({
-        kind: fc.constant('capacity' as const),
-        mode,
-        limit: fc.nat(5),
-        overbook: fc.nat(2),
-        victims,
-        review,
-      }),
-    ),
-    { minLength: 1, maxLength: 4 },
-  ),
+  constraints: fc.array(fc.oneof(constraint, constraintThatLetsWait), { minLength: 1, maxLength: 4 }),
 })
 
 /** The claims that a request asks for. */
@@ -53,6 +64,8 @@ export interface Wants {
   readonly isRejected: boolean
   /** Whether it claims all of that in exchange for what requests of its key hold. */
   readonly exchange?: boolean
+  /** Whether its claims may wait, where the constraint has a waiting list. */
+  readonly wait?: boolean
 }
 export const wants: fc.Arbitrary<Wants> = fc.record({
   holder: fc.nat(5),
@@ -67,4 +80,5 @@ export const wants: fc.Arbitrary<Wants> = fc.record({
   ),
   isRejected: fc.nat(7).map((n) => n === 0),
   exchange: fc.nat(3).map((n) => n === 0),
+  wait: fc.boolean(),
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createEngine, HenceError, type Reply } from 'hence'
-import type { ClaimHolder, ClaimRow, Usage, Violation } from '../../src/constraint/tables.ts'
+import type { ClaimHolder, ClaimRow, Usage, Violation, WaiterRow } from '../../src/constraint/tables.ts'
 import { systemTables } from '../../src/derivation/context.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
 import { State } from '../../src/state/state.ts'
@@ -67,7 +67,12 @@ const all = <V>(rows: Rows, table: string) =>
   rows.get(table) as readonly { readonly key: [string, string, string]; readonly value: V }[]
 /** The app's own row of a request. */
 interface Holding {
-  readonly wants: readonly { readonly constraint: string; readonly key: string; readonly units: number }[]
+  readonly wants: readonly {
+    readonly constraint: string
+    readonly key: string
+    readonly units: number
+    readonly waits?: true
+  }[]
 }
 
 function rowsOf(plan: ClaimsPlan, store: MemoryStore): Rows {
@@ -89,19 +94,32 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
     add(judged, `${constraint} ${judgedKey} ${identity}`, value.units)
     add(granted, `${constraint} ${judgedKey}`, value.units)
   }
+  const inLine = new Map<string, number>()
+  const waiters = new Map<string, WaiterRow[]>()
+  for (const { key, value } of all<WaiterRow>(rows, 'hence.waiters')) {
+    const [judgedKey, constraint, identity] = key
+    counts.waiting++
+    add(inLine, `${constraint} ${judgedKey} ${identity}`, value.units)
+    const line = waiters.get(`${constraint} ${judgedKey}`) ?? []
+    waiters.set(`${constraint} ${judgedKey}`, [...line, value])
+  }
   const held = new Map<string, number>()
+  const waits = new Map<string, number>()
   for (const { key, value } of all<ClaimHolder>(rows, 'hence.holders')) {
     assert.equal(value.state, 'standing', `a request is stuck: ${JSON.stringify([key, value])}`)
-    for (const { constraint, key: judgedKey, units } of value.claims)
-      add(held, `${constraint} ${judgedKey} ${key[2]}`, units)
+    for (const { constraint, key: judgedKey, units, waiting } of value.claims)
+      add(waiting ? waits : held, `${constraint} ${judgedKey} ${key[2]}`, units)
   }
+  assert.deepEqual(sorted(waits), sorted(inLine), 'requests wait for something else than stands in line')
   assert.deepEqual(sorted(held), sorted(judged), 'requests hold something else than the judge granted')
 
   const known = new Map<string, number>()
+  const knownToWait = new Map<string, number>()
   for (const { key, value } of all<Holding>(rows, 'holdings')) {
-    for (const { constraint, key: judgedKey, units } of value.wants)
-      add(known, `${constraint} ${judgedKey} x${key[1]}\0`, units)
+    for (const { constraint, key: judgedKey, units, waits } of value.wants)
+      add(waits ? knownToWait : known, `${constraint} ${judgedKey} x${key[1]}\0`, units)
   }
+  assert.deepEqual(sorted(knownToWait), sorted(inLine), 'the app records something else than stands in line')
   assert.deepEqual(sorted(known), sorted(judged), 'the app records something else than the judge granted')
 
   const claimed = new Map<string, number>()
@@ -110,17 +128,28 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
     add(claimed, `${constraint} ${judgedKey}`, value.claimed)
     const { overbook = 0, review } = plan.constraints[Number(constraint.slice(1))]!
     const most = value.limit + (value.settled ? 0 : overbook)
+    const line = waiters.get(`${constraint} ${judgedKey}`) ?? []
+    line.sort((a, b) => a.number - b.number)
+    assert.equal(value.waiting, line.length, 'the number of those who wait is not that of the line')
+    assert.equal(
+      value.waitingBytes,
+      line.reduce((sum, { bytes }) => sum + bytes, 0),
+    )
+    waiters.delete(`${constraint} ${judgedKey}`)
+    if (line.length > 0)
+      assert.ok(value.claimed + line[0]!.units > most, `${constraint} ${judgedKey} lets one wait who fits`)
     if (value.violation === null)
       assert.ok(value.claimed <= most, `${constraint} ${judgedKey} is over its limit`)
     else assert.ok(review === 'human' && value.claimed > most, 'a violation is open that is not under review')
   }
   assert.deepEqual(sorted(claimed), sorted(granted), 'the sum of a key is not the sum of its grants')
+  assert.equal(waiters.size, 0, 'a line without a usage')
 
   const compensated: string[] = []
   for (const { value } of all<Violation>(rows, 'hence.violations')) {
     assert.notEqual(value.state, 'compensating', 'a victim waits for ever')
     for (const { state, requestId } of value.victims) {
-      assert.ok(state === 'compensated' || state === 'released', `a victim is ${state}`)
+      assert.ok(state !== 'told' && state !== 'failed', `a victim is ${state}`)
       if (state === 'compensated') compensated.push(requestId)
     }
   }
@@ -131,7 +160,16 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
   assert.deepEqual(compensated.sort(), sorry.sort(), 'the victims are not those whose compensate ran')
 }
 
-const counts = { worlds: 0, exchanges: 0, claims: 0, violations: 0, rejected: 0, crashes: 0, quiet: 0 }
+const counts = {
+  worlds: 0,
+  exchanges: 0,
+  waiting: 0,
+  claims: 0,
+  violations: 0,
+  rejected: 0,
+  crashes: 0,
+  quiet: 0,
+}
 
 type World = [
   plan: ClaimsPlan,

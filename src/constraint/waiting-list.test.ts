@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type * as made from '../../test/apps/tickets.ts'
+import { appsOf } from '../../test/apps.ts'
+import { createEngine } from '../engine/open-engine.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
+import { scenario } from '../testing/scenario.ts'
+
+const { tickets } = appsOf<typeof made>(import.meta.resolve('../../test/apps/tickets.ts'))
+
+// The worst faults of a waiting list: somebody overtakes, waits for ever, or is served twice.
+
+const minute = 60_000
+const one = (booking: string) => ({ booking, seats: 1, wait: true })
+const held = { seats: 1, state: 'held' } as const
+const waiting = { seats: 1, state: 'waiting' } as const
+
+for (const mode of ['strict', 'loose'] as const) {
+  test(`${mode}: who waits is served in order, once`, async () => {
+    scenario(await tickets({ mode, limit: 1, waitingList: {} }))
+      .given('hold', one('a'))
+      .thenEffects()
+      .when('hold', one('b'))
+      .thenAccepted({ waits: mode === 'strict' })
+      .thenEffect('delayed', { booking: 'b', isVictim: false })
+      .thenRow('bookings', ['b'], waiting)
+      .given('hold', one('c'))
+      .thenClaimed('seats', 's', 1)
+      .when('set-seats', { seats: 1 })
+      .thenAccepted({ limit: 1, claimed: 1, waiting: 2 })
+      .given('give-back', { booking: 'a', units: 1 })
+      .thenEffect('seated', { booking: 'b', confirmBy: null })
+      .thenRow('bookings', ['b'], held)
+      .thenRow('bookings', ['c'], waiting)
+      .when('set-seats', { seats: 3 })
+      .thenEffect('seated', { booking: 'c', confirmBy: null })
+      .thenClaimed('seats', 's', 2)
+      .given('hold', one('d'))
+      .thenRow('bookings', ['d'], held)
+  })
+
+  test(`${mode}: who leaves the line is not served, and one that is too large holds it up`, async () => {
+    const s = scenario(await tickets({ mode, limit: 2, waitingList: {} }))
+      .given('hold', { booking: 'a', seats: 2 })
+      .given('hold', { booking: 'b', seats: 2, wait: true })
+      .given('hold', one('c'))
+      .given('hold', one('d'))
+      .given('give-back', { booking: 'a', units: 1 })
+      .thenEffects()
+    // A claim overtakes nobody, though a seat is free.
+    if (mode === 'strict') s.when('hold', { booking: 'e', seats: 1 }).thenRejected('seats', { key: 's' })
+    s.given('give-back', { booking: 'c', units: 1 })
+      .thenEffects()
+      .given('give-back', { booking: 'b', units: 1 })
+      .thenEffect('seated', { booking: 'b', confirmBy: null })
+      .thenRow('bookings', ['c'], waiting)
+      .given('give-back', { booking: 'b', units: 1 })
+      .thenEffect('seated', { booking: 'd', confirmBy: null })
+      .when('set-seats', { seats: 2 })
+      .thenAccepted({ limit: 2, claimed: 2, waiting: 0 })
+  })
+
+  test(`${mode}: who does not confirm in time loses the place to the next`, async () => {
+    scenario(await tickets({ mode, limit: 1, waitingList: { confirmMs: minute } }))
+      .given('hold', one('a'))
+      .given('hold', one('b'))
+      .given('hold', one('c'))
+      .when('enter', { booking: 'b' })
+      .thenAccepted({ confirmed: 0 })
+      .given('give-back', { booking: 'a', units: 1 }, { at: 1_800_000_000_000 })
+      .thenEffect('seated', { booking: 'b', confirmBy: 1_800_000_000_000 + minute })
+      .whenTimePasses(minute - 1)
+      .thenEffects()
+      .whenTimePasses(1)
+      .thenRow('bookings', ['b'], { seats: 0, state: 'sorry' })
+      .thenEffect('seated', { booking: 'c', confirmBy: 1_800_000_000_000 + 2 * minute })
+      .given('enter', { booking: 'c' })
+      .whenTimePasses(2 * minute)
+      .thenEffects()
+      .thenRow('bookings', ['c'], held)
+      .thenClaimed('seats', 's', 1)
+  })
+
+  test(`${mode}: victims wait before those who asked after them`, async () => {
+    const s = scenario(await tickets({ mode, limit: 3, waitingList: { victims: true } }))
+    for (const booking of ['a', 'b', 'c', 'd']) s.given('hold', one(booking))
+    s.when('set-seats', { seats: 1 })
+      .thenEffects('delayed', 'delayed')
+      .thenRow('bookings', ['b'], waiting)
+      .thenRow('bookings', ['c'], waiting)
+      .thenClaimed('seats', 's', 1)
+    const [violation] = s.violations()
+    assert.equal(violation!.state, 'resolved')
+    assert.deepEqual(
+      violation!.victims.map(({ key, state }) => `${key} ${state}`),
+      ['c queued', 'b queued'],
+    )
+    for (const [seats, booking] of [
+      [2, 'b'],
+      [3, 'c'],
+      [4, 'd'],
+    ] as const) {
+      s.when('set-seats', { seats }).thenEffect('seated', { booking, confirmBy: null })
+    }
+    s.thenClaimed('seats', 's', 4)
+  })
+
+  test(`${mode}: a full list refuses, or has victims`, async () => {
+    const s = scenario(await tickets({ mode, limit: 1, waitingList: { victims: true, maxBytes: 300 } }))
+      .given('hold', one('a'))
+      .given('hold', one('b'))
+      .when('hold', one('c'))
+    if (mode === 'strict') s.thenRejected('seats', { key: 's', waitingList: 'full' })
+    else s.thenRow('bookings', ['c'], { seats: 0, state: 'sorry' })
+    s.when('set-seats', { seats: 0 })
+      .thenRow('bookings', ['a'], { seats: 0, state: 'sorry' })
+      .thenRow('bookings', ['b'], waiting)
+  })
+}
+
+test('strict: who waits and is refused leaves the line', async () => {
+  scenario(await tickets({ limit: 1, waitingList: {} }))
+    .given('hold', { ...one('a'), number: 'n' })
+    .when('hold', { ...one('b'), isRejected: true })
+    .thenRejected('not-held')
+    .when('hold', { ...one('c'), number: 'n' })
+    .thenRejected('number')
+    .when('set-seats', { seats: 5 })
+    .thenAccepted({ limit: 5, claimed: 1, waiting: 0 })
+    .thenEffects()
+})
+
+test('no-shows make room for those who wait', async () => {
+  scenario(await tickets({ limit: 2, waitingList: {} }))
+    .given('hold', one('a'))
+    .given('hold', one('b'))
+    .given('hold', one('c'))
+    .given('enter', { booking: 'b' })
+    .when('begin', {})
+    .thenEffect('seated', { booking: 'c', confirmBy: null })
+    .thenClaimed('seats', 's', 2)
+})
+
+test('a claim that waits can be exchanged, and one that exchanges grows past nobody', async () => {
+  scenario(await tickets({ limit: 3, waitingList: {} }))
+    .given('hold', { booking: 'a', seats: 2 })
+    .given('hold', { booking: 'b', seats: 2, wait: true })
+    .when('pay', { booking: 'a', seats: 3 })
+    .thenRejected('seats')
+    .when('set-seats', { seats: 3 })
+    .thenAccepted({ limit: 3, claimed: 2, waiting: 1 })
+    .given('give-back', { booking: 'b', units: 2 })
+    .given('hold', { booking: 'b', seats: 2, wait: true })
+    .given('pay', { booking: 'a', seats: 1 })
+    .thenEffect('seated', { booking: 'b', confirmBy: null })
+    .thenClaimed('seats', 's', 3)
+})
+
+test('a claim waits only where a list is declared, and not in exchange', async () => {
+  scenario(await tickets({ limit: 1 }))
+    .when('hold', one('a'))
+    .thenFailed('claim-invalid')
+})
+
+for (const partitions of [1, 8]) {
+  test(`on ${partitions} partitions 300 wait, and operators see them in line`, async () => {
+    const engine = await createEngine({
+      app: await tickets({ limit: 0, waitingList: {} }),
+      data: memoryStorage({ partitions }),
+      report: ({ level, message }) => assert.notEqual(level, 'alarm', message),
+      handlers: { delayed: () => {}, seated: () => {}, sorry: () => {} },
+    })
+    for (let i = 0; i < 300; i++) await engine.submit('hold', one(`b${i}`), { requestId: `r${i}` })
+    await engine.idle()
+    assert.deepEqual(await engine.violations.usage('seats', 's'), { limit: 0, claimed: 0, waiting: 300 })
+    const query = { index: 'line', prefix: ['seats'] } as never
+    const line = (await engine.scan('hence.waiters' as never, query)) as readonly {
+      value: { holder: string }
+    }[]
+    assert.deepEqual(
+      line.map(({ value }) => value.holder),
+      Array.from({ length: 300 }, (_, i) => `b${i}`),
+    )
+    await engine.submit('set-seats', { seats: 299 }, { requestId: 'more' })
+    for (;;) {
+      await engine.idle()
+      if ((await engine.violations.usage('seats', 's')).waiting === 1) break
+      await new Promise(setImmediate)
+    }
+    const rows = await engine.scan('bookings')
+    assert.deepEqual(
+      rows.filter(({ value }) => value.state === 'waiting').map(({ key }) => key[0]),
+      ['b299'],
+    )
+    await engine.close()
+  })
+}

@@ -1,0 +1,94 @@
+import type { Constraint } from '../app/index.ts'
+import { assert } from '../assert.ts'
+import { encodeKey } from '../state/keys.ts'
+import type { ClaimRow, Usage, WaiterRow } from './tables.ts'
+import type { Turn } from './turn.ts'
+
+// The waiting list of a key: claims that its judge could not grant, in the order in which they were made.
+
+/** How many claims one step serves. The judge goes on a moment later. */
+const servedPerStep = 100
+
+const maxBytesByDefault = 1024 * 1024
+/** Room beside the texts of a row: numbers, times, the entries of its index. */
+const overheadBytes = 250
+
+/**
+ * Puts a claim in line.
+ * @returns the usage with it; undefined if the list has no room or there is none
+ */
+export function queue(
+  turn: Turn,
+  { name, waitingList }: Constraint,
+  usage: Usage,
+  identity: string,
+  number: number,
+  { units, priority, holder, scope }: Pick<ClaimRow, 'units' | 'priority' | 'holder' | 'scope'>,
+): Usage | undefined {
+  const { maxBytes = maxBytesByDefault } = waitingList ?? { maxBytes: 0 }
+  const bytes = overheadBytes + Buffer.byteLength(turn.key + name + identity + holder + scope)
+  const waitingBytes = usage.waitingBytes + bytes
+  if (waitingBytes > maxBytes) return undefined
+  const row: WaiterRow = { constraint: name, number, at: turn.now, bytes, units, priority, holder, scope }
+  turn.rows('waiters').put(encodeKey([turn.key, name, identity]), row)
+  return { ...usage, waiting: usage.waiting + 1, waitingBytes }
+}
+
+/**
+ * Takes a claim out of the line, or some of its units.
+ * @returns the usage without it; undefined if it does not wait
+ */
+export function leave(
+  turn: Turn,
+  name: string,
+  usage: Usage,
+  identity: string,
+  units = Number.POSITIVE_INFINITY,
+): Usage | undefined {
+  const rows = turn.rows('waiters')
+  const key = encodeKey([turn.key, name, identity])
+  const row = rows.get(key) as WaiterRow | undefined
+  if (row === undefined) return undefined
+  if (row.units > units) {
+    rows.put(key, { ...row, units: row.units - units })
+    return usage
+  }
+  rows.delete(key)
+  const { waiting, waitingBytes } = usage
+  assert(waiting > 0 && waitingBytes >= row.bytes, 'who waits is counted', waiting, waitingBytes)
+  return { ...usage, waiting: waiting - 1, waitingBytes: waitingBytes - row.bytes }
+}
+
+/**
+ * Gives free units to the claims that wait, the first in line first. One that does not fit holds up the rest.
+ * @param room how many units are free
+ * @param grant records a claim
+ */
+export function serve(
+  turn: Turn,
+  { name, waitingList }: Constraint,
+  usage: Usage,
+  room: number,
+  grant: (identity: string, row: WaiterRow) => void,
+): Usage {
+  if (usage.waiting === 0 || room <= 0) return usage
+  const query = { index: 'line', prefix: [name], limit: Math.min(room, servedPerStep) }
+  const rows = turn.rows('waiters').scan(query, encodeKey([turn.key]))
+  const confirmBy = waitingList?.confirmMs === undefined ? null : turn.now + waitingList.confirmMs
+  let next = usage
+  let left = room
+  for (const { key, value } of rows) {
+    const row = value as WaiterRow
+    const { units, holder, scope } = row
+    if (units > left) return next
+    const identity = key[2] as string
+    left -= units
+    next = leave(turn, name, { ...next, claimed: next.claimed + units }, identity)!
+    grant(identity, row)
+    turn.send('hence:served', holder, { identity, scope, holder, constraint: name, key: turn.key, confirmBy })
+    if (confirmBy === null) continue
+    turn.schedule('hence:unconfirmed', `${name} ${identity}`, confirmBy, { constraint: name, identity })
+  }
+  if (next.waiting > 0 && left > 0) turn.schedule('hence:serve', name, turn.now + 1, { constraint: name })
+  return next
+}
