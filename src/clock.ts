@@ -9,8 +9,8 @@ export interface Clock {
    */
   alarm?(time: number, ring: () => void): () => void
   /**
-   * Milliseconds, with fractions, since any fixed moment; never goes back. For measuring durations. Default:
-   * the runtime's.
+   * Milliseconds, with fractions, since any fixed moment; never goes back. For measuring durations, and so
+   * that an engine notices when `now` jumps. Default: the runtime's, and `now` is followed wherever it goes.
    */
   elapsed?(): number
   /**
@@ -41,14 +41,6 @@ export function setAlarm(clock: Clock, time: number, ring: () => void): () => vo
   }
   timer = setTimeout(wait, Math.max(0, Math.min(time - clock.now(), timeoutMsMax))).unref()
   return () => clearTimeout(timer)
-}
-
-/**
- * Milliseconds that `now` must not run ahead of. A clock without `elapsed` is taken as it is: it is one that
- * a test or a simulation moves.
- */
-export function monotonic(clock: Clock): number {
-  return clock.elapsed ? clock.elapsed() : clock.now()
 }
 
 /** Milliseconds for measuring durations; see `Clock.elapsed`. */

@@ -3,10 +3,15 @@ import type { Clock } from 'hence'
 /** A clock that a test moves by hand. Alarms that are due ring then. */
 export class HandClock implements Clock {
   #now = Date.UTC(2026, 0, 1)
+  #elapsed = 0
   readonly #alarms = new Set<{ readonly time: number; readonly ring: () => void }>()
 
   now(): number {
     return this.#now
+  }
+
+  elapsed(): number {
+    return this.#elapsed
   }
 
   alarm(time: number, ring: () => void): () => void {
@@ -20,8 +25,14 @@ export class HandClock implements Clock {
     return Math.min(...[...this.#alarms].map(({ time }) => time)) - this.#now
   }
 
-  /** Moves the clock, also backward. */
+  /** Lets time pass. */
   pass(ms: number): void {
+    this.#elapsed += ms
+    this.jump(ms)
+  }
+
+  /** Sets the clock, also backward, though no time passes. */
+  jump(ms: number): void {
     this.#now += ms
     for (const alarm of [...this.#alarms]) {
       if (alarm.time > this.#now && ms >= 0) continue

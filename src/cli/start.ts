@@ -42,6 +42,7 @@ export function startCommand() {
         'the secret that posts are signed with; better in the environment',
       ).env('HENCE_PUBLISH_SECRET'),
     )
+    .option('--confirm-clock', 'the clock is right, although the log ends longer ago than ids are kept')
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
     .addOption(
       new Option(
@@ -69,11 +70,12 @@ interface StartOptions extends ServeOptions {
   readonly publish?: readonly string[]
   readonly publishAllow?: readonly string[]
   readonly publishSecret?: string
+  readonly confirmClock?: true
   readonly onCodeChange: 'refuse' | 'continue' | 'reprocess'
 }
 
 async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
-  const { data, partitions, handlers, wait, check, audit, newKey, onCodeChange, json } = options
+  const { data, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } = options
   const publish = publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
@@ -101,6 +103,7 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(wait && { wait }),
     ...(check && { check }),
+    ...(confirmClock && { confirmClock }),
     ...(audit && { audit: { publish, ...(newKey && { newKey }) } }),
   })
   // A signal while it waits for the directory is an ordinary stop.

@@ -91,6 +91,11 @@ export interface EngineOptions<A extends App> {
   readonly audit?: boolean | { readonly publish?: Publish | readonly Publish[]; readonly newKey?: boolean }
   /** Receives warnings and alarms for operators. Default: prints them to standard error. */
   readonly report?: Reporter
+  /**
+   * The clock is right, although it is beyond the log's last record by more than `windowMs`; without this
+   * such a start throws `clock-unconfirmed`. Default false.
+   */
+  readonly confirmClock?: boolean
   /** The clock, for tests and simulations. Default: the system's. */
   readonly clock?: Clock
   /** Returns numbers in [0, 1), used only for delays between attempts. Default: `Math.random`. */
@@ -182,6 +187,8 @@ export interface Engine<A extends App> extends Service<A> {
    * at once.
    */
   health(): Promise<Health>
+  /** After the alarm `clock-jumped`: the machine's clock is right, so it is followed from here on. */
+  confirmClock(): void
   /** A snapshot of the engine's counters, which live in memory; nothing is read. */
   stats(): EngineStats
   /** Refuses new requests, finishes those accepted, makes a checkpoint, and releases the directory. */

@@ -34,6 +34,7 @@ import { LiveDelivery } from './delivery.ts'
 import { deriveTail, suspectMs, type TailHost } from './derive-tail.ts'
 import { Intake } from './intake.ts'
 import { type StartWatch, startPause } from './start-pause.ts'
+import type { SteadyClock } from './steady-clock.ts'
 import { Ticker } from './ticker.ts'
 
 /**
@@ -46,9 +47,10 @@ export class RequestPath {
   readonly delivery: LiveDelivery
   readonly checkpointer: Checkpointer
   readonly #log: Log
-  readonly #clock: Clock
+  readonly #clock: SteadyClock
   readonly #report: Reporter
   readonly #ids: IdWindow
+  readonly #confirmClock: boolean
   readonly #missingCorrections: (partition: number) => readonly CorrectionRecord[]
   readonly #intake = new Intake()
   readonly #admission: Admission
@@ -80,6 +82,8 @@ export class RequestPath {
     },
     options: {
       readonly clock: Clock
+      readonly steady: SteadyClock
+      readonly confirmClock: boolean
       readonly random: () => number
       readonly report: Reporter
       readonly handlers: Handlers<App> | undefined
@@ -91,15 +95,16 @@ export class RequestPath {
     const { version, live, log } = given
     this.#live = live
     this.#log = log
-    this.#clock = options.clock
+    this.#clock = options.steady
     this.#report = options.report
-    this.#ids = new IdWindow(options.clock, options.windowMs)
+    this.#confirmClock = options.confirmClock
+    this.#ids = new IdWindow(options.steady, options.windowMs)
     this.#missingCorrections = given.missingCorrections
     this.#admission = new Admission(options.queueBytesMax, (identity) => this.#processor.decided(identity))
     this.#writers = everyPartition(log).map(
       (partition) => new PartitionWriter(partition, log, options.clock, this.#reportHeld),
     )
-    this.#ticker = new Ticker(options.clock, () => this.tick())
+    this.#ticker = new Ticker(options.steady, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
     this.delivery = new LiveDelivery({ version, ...options }, (key, result) => this.#writeResult(key, result))
     this.checkpointer = new Checkpointer(() => this.#live, {
@@ -133,7 +138,7 @@ export class RequestPath {
       const { realm } = this.#live.program
       const definition = requestOf(this.app, type)
       const identity = identityOf(requestId, principal)
-      this.#ids.check(identity, this.now(), this.#processor.watermarks.highest)
+      this.#ids.check(identity, this.#processor.watermarks.highest)
       const sent = inputOf(type, input, realm)
       const { first, stored } = this.#admission.sentBefore(identity)
       if (first?.certain) {
@@ -424,9 +429,16 @@ export class RequestPath {
     for (const partition of due) this.write(partition, { record: { kind: 'tick' }, bytes: encodeTick() })
   }
 
-  /** The current log time: that of the clock, but never earlier than the last record's. */
+  /** The current log time, never earlier than the last record's. */
   now(): number {
-    return Math.max(this.#processor.time, this.#clock.now())
+    return Math.max(this.#processor.time, this.#clock.logTime())
+  }
+
+  /** The machine's clock is right, although it has jumped. */
+  confirmClock(): void {
+    this.#clock.confirm()
+    this.#ids.begin(this.#processor, true)
+    this.tick()
   }
 
   /** Whether the live generation has caught up; while it starts over, it must not be read. */
@@ -471,7 +483,7 @@ export class RequestPath {
     const pause = (derived: number) => rest(derived) ?? this.checkpointer.saveIfDue()
     const replayed = await this.#deriveTail({ decided }, { ...given, passOn, pause })
     signal?.throwIfAborted()
-    this.#ids.begin(this.#processor)
+    this.#ids.begin(this.#processor, this.#confirmClock)
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
     return replayed

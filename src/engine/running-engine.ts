@@ -128,6 +128,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return this.#health.health()
   }
 
+  confirmClock(): void {
+    this.#path.confirmClock()
+  }
+
   stats(): EngineStats {
     const { live, load } = this.#path
     const { processor } = live

@@ -23,6 +23,7 @@ import type { EngineOptions } from './engine.ts'
 import { HealthCheck } from './health.ts'
 import { RequestPath } from './request-path.ts'
 import { RunningEngine } from './running-engine.ts'
+import { SteadyClock } from './steady-clock.ts'
 
 /**
  * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last
@@ -48,6 +49,10 @@ export async function startEngine<A extends App>(
     checked: options.check ?? false,
     ...(options.derivationMs !== undefined && { derivationMs: options.derivationMs }),
   }
+  const { confirmClock = false, windowMs = windowMsDefault } = options
+  const steady = new SteadyClock(clock, report)
+  const last = log.follow?.({ now: () => steady.logTime() }) ?? 0
+  steady.begin(last, confirmClock ? Number.POSITIVE_INFINITY : windowMs)
   const { history, live, version, manifest } = await findLive(generations, codes, storage)
   const isOtherCode = version !== codes.version
   if (isOtherCode && onCodeChange === 'refuse') throw codeChanged(version, codes.version)
@@ -57,7 +62,7 @@ export async function startEngine<A extends App>(
   let path: RequestPath | undefined
   let reprocessor: Reprocessor | undefined
   try {
-    ;({ path, reprocessor } = connect(options, { codes, storage, generations, generation }))
+    ;({ path, reprocessor } = connect(options, { codes, storage, generations, generation, steady }))
     if (audit) {
       const { publish = [], newKey } = audit === true ? {} : audit
       const signing = { publish: [publish].flat(), newKey }
@@ -110,14 +115,16 @@ function connect(
     readonly storage: Storage
     readonly generations: GenerationHost
     readonly generation: Generation
+    readonly steady: SteadyClock
   },
 ): { path: RequestPath; reprocessor: Reprocessor } {
-  const { codes, storage, generations, generation: live } = given
+  const { codes, storage, generations, generation: live, steady } = given
   const { log } = storage
   const {
     checkpointRows = 50_000,
     queueBytesMax = 64 * 1024 * 1024,
     windowMs = windowMsDefault,
+    confirmClock = false,
     clock = systemClock,
     random = Math.random,
     report = printReport,
@@ -130,7 +137,7 @@ function connect(
       log,
       missingCorrections: (partition) => reprocessor.missingCorrections(partition),
     },
-    { clock, random, report, handlers, checkpointRows, queueBytesMax, windowMs },
+    { clock, steady, confirmClock, random, report, handlers, checkpointRows, queueBytesMax, windowMs },
   )
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },

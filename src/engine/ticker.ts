@@ -1,12 +1,12 @@
-import { type Clock, setAlarm } from '../clock.ts'
 import type { Timers } from '../derivation/timers.ts'
+import type { SteadyClock } from './steady-clock.ts'
 
 /**
  * Lets timers go off on time although no record arrives: it decides when to append a tick, and to which
  * partitions. A tick derives nothing, but its log time sets off the timers of its partition.
  */
 export class Ticker {
-  readonly #clock: Clock
+  readonly #clock: SteadyClock
   readonly #wake: () => void
   /** The time that the alarm is set to. */
   #alarmAt = Number.POSITIVE_INFINITY
@@ -15,7 +15,7 @@ export class Ticker {
   readonly #ticking = new Set<number>()
 
   /** @param wake called when a timer may be due */
-  constructor(clock: Clock, wake: () => void) {
+  constructor(clock: SteadyClock, wake: () => void) {
     this.#clock = clock
     this.#wake = wake
   }
@@ -25,7 +25,7 @@ export class Ticker {
     if (time >= this.#alarmAt) return
     this.#cancelAlarm()
     this.#alarmAt = time
-    this.#cancelAlarm = setAlarm(this.#clock, time, () => {
+    this.#cancelAlarm = this.#clock.alarm(time, () => {
       this.#alarmAt = Number.POSITIVE_INFINITY
       this.#wake()
     })

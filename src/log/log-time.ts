@@ -3,9 +3,19 @@ import type { Clock } from '../clock.ts'
 /** Log time, in milliseconds since 1970: one for all partitions of a log; it never goes backwards. */
 export class LogTime {
   #last = 0
-  readonly #clock: Clock
+  #clock: Pick<Clock, 'now'>
 
-  constructor(clock: Clock) {
+  constructor(clock: Pick<Clock, 'now'>) {
+    this.#clock = clock
+  }
+
+  /** The latest time that is in the log. */
+  get last(): number {
+    return this.#last
+  }
+
+  /** From here on times are those of another clock. */
+  follow(clock: Pick<Clock, 'now'>): void {
     this.#clock = clock
   }
 

@@ -1,3 +1,5 @@
+import type { Clock } from '../clock.ts'
+
 /**
  * The log contract: everything that the rest of Hence may ask of a log.
  *
@@ -36,6 +38,11 @@ export interface Log {
    * keeps this with what it writes next, and soon after the last append in any case. It never goes back.
    */
   derived?(partition: number, offset: number): void
+  /**
+   * From here on records get their times from another clock; a log without this method goes on with its own.
+   * @returns the latest time in the log, 0 if it is empty
+   */
+  follow?(clock: Pick<Clock, 'now'>): number
   /** Returns the offset that was last kept by `derived`; a log without this method keeps none. */
   decided?(partition: number): Promise<number>
   /**

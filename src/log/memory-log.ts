@@ -55,6 +55,11 @@ class MemoryLog implements Log {
     }
   }
 
+  follow(clock: Pick<Clock, 'now'>): number {
+    this.#time.follow(clock)
+    return this.#time.last
+  }
+
   derived(partition: number, offset: number): void {
     this.#decided[partition] = Math.max(this.#decided[partition]!, offset)
   }

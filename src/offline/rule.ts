@@ -38,7 +38,7 @@ export async function rule({ data, record: token, reason }: RuleOptions): Promis
   let log: Log | undefined
   try {
     const version = await versionInForce(data, snapshot)
-    log = await openFileLog({ directory: data, clock: systemClock, report: () => {} })
+    log = await openFileLog({ directory: data, clock: { ...systemClock, now: () => 0 }, report: () => {} })
     const position = positionOf(token, log.partitions)
     if (position === undefined) throw unknownRecord(token)
     const { partition, offset } = position

@@ -1,4 +1,3 @@
-import { type Clock, monotonic } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Identity, requestIdOf, timeOf } from '../identity.ts'
 import type { ControlFact } from '../log/control-history.ts'
@@ -11,6 +10,14 @@ const aheadMsMax = 5 * 60 * 1000
 const keptMsBeyondWindow = 10 * 60 * 1000
 /** The watermark moves this often at most, or each hundredth of a shorter window. */
 const stepMsMax = 60 * 60 * 1000
+
+/** A clock that does not follow jumps. */
+interface IdClock {
+  now(): number
+  elapsed(): number
+  /** The latest time that it may be, if clocks have been wrong. */
+  latest(): number
+}
 
 /** How far the log of an earlier process got: its watermarks, and where its log time ended. */
 interface Begun {
@@ -25,7 +32,7 @@ interface Begun {
  * still while no process runs; nothing is written then that could be forgotten.
  */
 export class IdWindow {
-  readonly #clock: Clock
+  readonly #clock: IdClock
   readonly #windowMs: number
   readonly #stepMs: number
   /** The time at the start, and the monotonic clock then. */
@@ -34,14 +41,17 @@ export class IdWindow {
   /** The time of the last watermark. */
   #moved = 0
 
-  constructor(clock: Clock, windowMs: number) {
+  constructor(clock: IdClock, windowMs: number) {
     this.#clock = clock
     this.#windowMs = windowMs
     this.#stepMs = Math.min(stepMsMax, windowMs / 100)
   }
 
-  /** Goes on from what the log says. */
-  begin(log: Begun): void {
+  /**
+   * Goes on from what the log says.
+   * @param isConfirmed the clock is right, so nothing since then was a jump
+   */
+  begin(log: Begun, isConfirmed: boolean): void {
     const first = log.history[0]?.at ?? this.#clock.now()
     let time = 0
     for (const [partition, last] of log.watermarks.last.entries()) {
@@ -51,14 +61,16 @@ export class IdWindow {
       // The process that wrote it went on for a while; later records may follow a jump.
       time = Math.max(time, from + Math.max(0, Math.min(since, this.#stepMs)))
     }
-    this.#begun = { time, at: monotonic(this.#clock) }
+    if (isConfirmed) time = Math.max(time, this.#clock.now())
+    time = Math.max(time, this.#latest)
+    this.#begun = { time, at: this.#clock.elapsed() }
     this.#latest = time
   }
 
   /** The latest time that no jump of the clock has brought. */
   get #time(): number {
     const { time, at } = this.#begun
-    const reached = Math.min(this.#clock.now(), time + monotonic(this.#clock) - at)
+    const reached = Math.min(this.#clock.now(), time + this.#clock.elapsed() - at)
     this.#latest = Math.max(this.#latest, Math.trunc(reached))
     return this.#latest
   }
@@ -66,20 +78,19 @@ export class IdWindow {
   /**
    * Refuses an id that is forgotten or soon will be, and one from a clock that is too far ahead, since its
    * outcome would be kept too long. Ids that contain no time pass.
-   * @param now log time
    * @param forgotten ids from before this are forgotten
    * @throws HenceError `request-id-expired`, `request-id-from-the-future` (change)
    */
-  check(identity: Identity, now: number, forgotten: number): void {
+  check(identity: Identity, forgotten: number): void {
     const made = timeOf(identity)
     if (made === undefined) return
     if (made < forgotten || made < this.#time - this.#windowMs) throw expired(identity)
-    if (made > now + aheadMsMax) {
+    if (made > this.#clock.latest() + aheadMsMax) {
       throw new HenceError(
         'request-id-from-the-future',
         'change',
         `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, more than ` +
-          `${aheadMsMax / 60_000} minutes ahead of the log's clock. Correct the client's clock and send a new request.`,
+          `${aheadMsMax / 60_000} minutes ahead of the server's clock. Correct the client's clock and send a new request.`,
       )
     }
   }

@@ -76,6 +76,7 @@ export class CrashingStorage {
             yield batch
           }
         },
+        follow: (clock) => log.follow!(clock),
         end: (partition) => (isCut() ? never : log.end(partition)),
         async close() {},
       },

@@ -14,7 +14,8 @@ const apps = appsOf<typeof made>(import.meta.resolve('../apps/boxes.ts'))
 const store = await apps.store()
 
 // Ids are sent again after hours or weeks, while windows change, engines close and crash, and traffic moves
-// the watermark. No id is decided twice, now or in a replay, whatever was pruned.
+// the watermark, and while the machine's clock jumps. No id is decided twice, now or in a replay, whatever
+// was pruned, and an id of today is never refused.
 
 const { runs } = runsOf(150)
 const hour = 3_600_000
@@ -24,10 +25,12 @@ const names = 12
 type Moment =
   | { readonly send: number }
   | { readonly pass: number }
+  | { readonly jump: number }
   | { readonly open: 'close' | 'crash'; readonly windowMs: number }
 const moment: fc.Arbitrary<Moment> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ send: fc.nat(names - 1) }) },
   { weight: 6, arbitrary: fc.record({ pass: fc.constantFrom(60_000, hour, 20 * hour, 8 * day) }) },
+  { weight: 2, arbitrary: fc.record({ jump: fc.constantFrom(-40, -1, 0, 2, 29, 40) }) },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -49,17 +52,21 @@ const worlds = fc.asyncProperty<World>(
 async function live([partitions, checkpointRows, moments, seed]: World): Promise<void> {
   const random = randomFrom(seed)
   let now = Date.UTC(2026, 0, 1)
-  const clock = { now: () => now, elapsed: () => now }
+  let jumped = 0
+  const clock = { now: () => now + jumped, elapsed: () => now }
   const storage = new CrashingStorage({ partitions, clock, id: '0'.repeat(32), random })
   const alarms: string[] = []
-  const open = (windowMs: number) =>
+  const open = (windowMs: number, confirmClock = false) =>
     createEngine({
       app: store,
       data: storage.open(),
       checkpointRows,
       windowMs,
+      confirmClock,
       clock,
-      report: ({ code, message }) => alarms.push(`${code}: ${message}`),
+      report: ({ code, message }) => {
+        if (!/^(clock-|log-time-)/.test(code)) alarms.push(`${code}: ${message}`)
+      },
     })
   let engine = await open(day)
   const ids = new Map<number, string>()
@@ -83,6 +90,8 @@ async function live([partitions, checkpointRows, moments, seed]: World): Promise
       await send(fresh, uuid7(now, random))
       assert.equal(replies.size, before + 1, 'an id of today is refused')
       fresh++
+    } else if ('jump' in each) {
+      jumped = each.jump * day
     } else if ('send' in each) {
       const id = ids.get(each.send) ?? uuid7(now, random)
       ids.set(each.send, id)
@@ -90,7 +99,14 @@ async function live([partitions, checkpointRows, moments, seed]: World): Promise
     } else {
       if (each.open === 'crash') storage.crash()
       else await engine.close()
-      engine = await open(each.windowMs)
+      try {
+        engine = await open(each.windowMs)
+      } catch (error) {
+        assert.ok(error instanceof HenceError && error.code === 'clock-unconfirmed', String(error))
+        // An operator sets the clock right, and confirms it: the log may have stood still for long.
+        jumped = 0
+        engine = await open(each.windowMs, true)
+      }
     }
   }
   await engine.idle()
@@ -103,7 +119,13 @@ async function live([partitions, checkpointRows, moments, seed]: World): Promise
   await sums()
   const digest = await engine.digest()
   await engine.close()
-  engine = await createEngine({ app: store, data: storage.open(true), clock, report: () => {} })
+  engine = await createEngine({
+    app: store,
+    data: storage.open(true),
+    clock,
+    confirmClock: true,
+    report: () => {},
+  })
   await sums()
   assert.equal(await engine.digest(), digest)
   await engine.close()

@@ -25,7 +25,14 @@ test('a request that is twice in an old log is derived once, however late it is 
   for (let i = 1; i <= 20; i++) await data.log.append(0, [record(`other${i}`, i)])
   await data.log.append(0, [twice])
   clock.pass(90 * day)
-  const engine = await createEngine({ app: house, data, clock, checkpointRows: 2, report: () => {} })
+  const engine = await createEngine({
+    app: house,
+    data,
+    clock,
+    checkpointRows: 2,
+    confirmClock: true,
+    report: () => {},
+  })
   assert.deepEqual(await engine.get('boxes', ['a']), { count: 1 })
   await engine.close()
 })

@@ -83,7 +83,7 @@ export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
     (files) => new Partition({ files, segmentBytes, sealAfterMs, clock, time, report, own }),
   )
   for (const [index, partition] of partitions.entries()) await partition.open(findings[index]!)
-  return new OpenFileLog(meta, partitions, () => checkExists(disk, metaPath(directory)))
+  return new OpenFileLog(meta, partitions, time, () => checkExists(disk, metaPath(directory)))
 }
 
 /** A log in files. */
@@ -99,13 +99,15 @@ class OpenFileLog implements FileLog {
   readonly id: string
   readonly partitions: number
   readonly #partitions: readonly Partition[]
+  readonly #time: LogTime
   readonly #checkMeta: () => Promise<void>
   #closed = false
 
-  constructor(meta: Meta, partitions: readonly Partition[], checkMeta: () => Promise<void>) {
+  constructor(meta: Meta, partitions: readonly Partition[], time: LogTime, checkMeta: () => Promise<void>) {
     this.id = meta.logId
     this.partitions = meta.partitions
     this.#partitions = partitions
+    this.#time = time
     this.#checkMeta = checkMeta
   }
 
@@ -115,6 +117,11 @@ class OpenFileLog implements FileLog {
 
   async *read(partition: number, from: number): AsyncGenerator<Batch> {
     yield* this.#open(partition).read(from)
+  }
+
+  follow(clock: Pick<Clock, 'now'>): number {
+    this.#time.follow(clock)
+    return this.#time.last
   }
 
   derived(partition: number, offset: number): void {

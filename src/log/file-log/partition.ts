@@ -258,7 +258,8 @@ export class Partition {
     this.#sealDue = false
     if (this.#tip === undefined || this.#isSealed) return
     if (this.#roomFor(headerBytes)) {
-      const time = this.#options.time.now()
+      // A seal brings no time into the log.
+      const time = this.#options.time.last
       await this.#write(Buffer.alloc(headerBytes), { count: 0, flags: flagSeal, time }, 'seal')
     } else {
       await this.#roll(0)
@@ -358,7 +359,7 @@ export class Partition {
     await this.#active!.check()
     if (size === undefined || size < wanted) size = await makeSpare(this.#files, wanted)
     const next = await adoptSpare(this.#files, this.#segments.length, this.#tip!.offset, size)
-    const time = this.#options.time.now()
+    const time = this.#options.time.last
     const last = { count: 0, flags: flagSeal | flagContinued, time }
     await this.#write(Buffer.alloc(headerBytes), last, 'last seal', next)
     const active = this.#active
