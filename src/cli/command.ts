@@ -1,5 +1,6 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import type { QueryPart } from '../app/index.ts'
+import { fileFailure } from '../file-failure.ts'
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, printError } from './terminal/output.ts'
 
@@ -23,7 +24,8 @@ export function runs<Args extends unknown[]>(
     const options = args.at(-2) as { readonly json?: boolean }
     try {
       process.exitCode = await action(...args)
-    } catch (error) {
+    } catch (caught) {
+      const error = fileFailure(caught) ?? caught
       if (error instanceof CommanderError) {
         note(`error: ${error.message}`)
         process.exitCode = exitCode.usage

@@ -1,6 +1,7 @@
 import type { App } from '../app/index.ts'
 import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import { Codes } from '../generation/codes.ts'
 import { reporterOf } from '../report.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
@@ -16,7 +17,7 @@ import { startEngine } from './start.ts'
  * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
  *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `option-invalid` (change); `log-damaged`,
  *   `log-shorter-than-state`, `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`,
- *   `data-unusable` (operator)
+ *   `data-unusable`, `file-misplaced`, `file-unusable` (operator)
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
@@ -34,7 +35,7 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
     return await startEngine({ ...options, report }, await Codes.open(code, program, storage), storage)
   } catch (error) {
     await storage?.close()
-    throw error
+    throw fileFailure(error) ?? error
   }
 }
 

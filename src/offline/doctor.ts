@@ -1,6 +1,7 @@
 import { stat, statfs } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import { damageLocation } from '../log/file-log/damage.ts'
 import { planTruncation, type Truncation } from '../log/file-log/damage-truncation.ts'
 import {
@@ -11,6 +12,7 @@ import {
 } from '../log/file-log/snapshot.ts'
 import { decodeRecord, type LogRecord, type Ruling } from '../log/record.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
+import { misplaced } from '../storage/layout.ts'
 import { warningOfAccess } from '../storage/permissions.ts'
 import { readSuspect } from '../storage/run-file.ts'
 import { recordsIn } from './data-snapshot.ts'
@@ -69,6 +71,9 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
     add('wrong', 'no-log', `The directory ${resolve(data)} does not exist.`, { todo: 'Give another one.' })
     return undefined
   }
+  const wrong = await misplaced(data)
+  for (const { code, message } of wrong) add('wrong', code, message)
+  if (wrong.length > 0) return undefined
   const holder = await lockHolderOf(data)
   addHolder(holder, add)
   await addSpace(data, add)
@@ -238,7 +243,8 @@ function lossOf({ partition, from, to, later }: Truncation): string {
 }
 
 function addError(error: unknown, add: AddFinding): void {
-  if (!(error instanceof HenceError)) throw error
-  const todo = 'Put the file back from a copy of the data directory.'
-  add('wrong', error.code, error.message, { ...damageLocation(error), todo })
+  const known = error instanceof HenceError ? error : fileFailure(error)
+  if (known === undefined) throw error
+  const todo = known === error ? { todo: 'Put the file back from a copy of the data directory.' } : {}
+  add('wrong', known.code, known.message, { ...damageLocation(known), ...todo })
 }

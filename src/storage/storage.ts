@@ -2,6 +2,7 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-log/disk.ts'
 import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
@@ -10,6 +11,7 @@ import { checkLmdbStore, isUseless, openLmdbStore } from '../state/lmdb-store.ts
 import type { Store } from '../state/store.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
+import { misplaced } from './layout.ts'
 import { closeToOthers, warningOfAccess } from './permissions.ts'
 import { RunFile } from './run-file.ts'
 import { readTextIfThere } from './text-file.ts'
@@ -85,6 +87,8 @@ export async function openDirectory(options: {
   let log: FileLog
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
+    const [wrong] = await misplaced(directory)
+    if (wrong !== undefined) throw wrong
     lock = await lockDirectory(directory, options)
     const warning = await warningOfAccess(directory)
     if (warning) options.report(warning)
@@ -212,8 +216,8 @@ export function dataUnusable(directory: string, cause: unknown): HenceError {
   return new HenceError(
     'data-unusable',
     'operator',
-    `The data directory ${resolve(directory)} cannot be used: ${cause instanceof Error ? cause.message : cause}. ` +
-      'Give a directory that this process may make and write to, on a disk with space.',
+    `The data directory ${resolve(directory)} cannot be used. ` +
+      (fileFailure(cause)?.message ?? `${cause instanceof Error ? cause.message : cause}`),
     { cause },
   )
 }

@@ -13,6 +13,7 @@ const sources = files.filter((file) => !file.endsWith('.test.ts'))
 const textOf = (file: string) => readFileSync(join(src, file), 'utf8')
 
 const shared = [
+  'file-failure.ts',
   'assert.ts',
   'failure.ts',
   'clock.ts',

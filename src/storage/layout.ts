@@ -1,0 +1,40 @@
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HenceError } from '../failure.ts'
+
+/** The parts of a data directory that a start needs, where they exist. */
+const folders = ['log', 'state', 'code', 'promotions', 'audit']
+const files = ['lock', 'lock.json', 'keys.json', 'log/meta.json', 'state/run.json', 'state/generations.json']
+
+/**
+ * Finds what stands in a data directory in the place of something else: a file for a folder, or a folder
+ * for a file. A start refuses these, and `doctor` names them.
+ * @returns HenceError `file-misplaced` (operator) for each
+ */
+export async function misplaced(directory: string): Promise<HenceError[]> {
+  const namesIn = (folder: string) => readdir(join(directory, folder)).catch(() => [])
+  const partitions = (await namesIn('log')).filter((name) => /^p\d+$/.test(name)).map((name) => `log/${name}`)
+  const generations = (await namesIn('state')).filter((name) => /^\d+$/.test(name))
+  const states = generations.map((name) => `state/${name}`)
+  const segments: string[] = []
+  for (const partition of partitions)
+    for (const name of await namesIn(partition))
+      if (name.endsWith('.segment')) segments.push(`${partition}/${name}`)
+  const found: HenceError[] = []
+  const check = async (name: string, is: 'folder' | 'file') => {
+    const there = await stat(join(directory, name)).catch(() => undefined)
+    if (there === undefined || (is === 'folder' ? there.isDirectory() : there.isFile())) return
+    found.push(
+      new HenceError(
+        'file-misplaced',
+        'operator',
+        `${join(directory, name)} must be a ${is}, and is not. Nothing was changed. Move it away, and put the ` +
+          'right one back if there is one.',
+      ),
+    )
+  }
+  for (const name of [...folders, ...partitions, ...states]) await check(name, 'folder')
+  const data = states.map((name) => `${name}/data.mdb`)
+  for (const name of [...files, ...segments, ...data]) await check(name, 'file')
+  return found
+}
