@@ -25,11 +25,12 @@ export type { Audit } from './engine/audit.ts'
 export type { Effects } from './engine/effects.ts'
 export type { Engine, EngineOptions, EngineStats, RowScanOptions, StoryOptions } from './engine/engine.ts'
 export type { Health } from './engine/health.ts'
+export type { LoggedRecord, LogRecords } from './engine/log-records.ts'
 export { createEngine } from './engine/open-engine.ts'
 export type { Violations } from './engine/violations.ts'
 export type { CodeOf } from './generation/codes.ts'
 export type { Appended, Batch, Log, Position } from './log/log.ts'
-export type { Changes, KeyedViolation } from './query/reader.ts'
+export type { Changes, KeyedClaim, KeyedViolation } from './query/reader.ts'
 export type {
   Story,
   StoryChange,

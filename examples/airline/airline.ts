@@ -13,11 +13,14 @@ const name = z.string().min(1).max(64)
 /** The lower fare gives way first. */
 const priorityOf = { saver: 0, flex: 1 } as const
 
-/** @param mode `loose`: every booking is accepted; one beyond the margin is rebooked at once */
-export function airline(mode: Mode, overbook: Overbook = { percent: 5 }) {
+/**
+ * @param mode `loose`: every booking is accepted; one beyond the margin is rebooked at once
+ * @param review `human`: first a person has a day to decide who gives way
+ */
+export function airline(mode: Mode, overbook: Overbook = { percent: 5 }, review: 'auto' | 'human' = 'auto') {
   const [flight, booking] = scopes('flight', 'booking')
 
-  const seats = flight.capacity('seats', { mode, overbook, victims: 'lowest-priority' })
+  const seats = flight.capacity('seats', { mode, overbook, review, victims: 'lowest-priority' })
   const flights = flight.table('flights', {
     value: z.object({ seats: z.int(), state: z.enum(['open', 'departed']) }),
     read: 'everybody',

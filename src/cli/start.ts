@@ -134,7 +134,8 @@ async function start_(path: string, options: StartOptions, _command: unknown): P
         )
       } else {
         await print(`${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)}`)
-        note(`${records} records in ${data}, ready after ${ms} ms. Press Ctrl-C to stop.`)
+        note(`${records} records in ${data}, ready after ${ms} ms. The console is at ${served.url}/console.`)
+        note('Press Ctrl-C to stop.')
       }
       await Promise.race([stop.asked, stopped.promise])
     } finally {

@@ -29,6 +29,7 @@ import type { Storage } from '../storage/storage.ts'
 import type { Audit } from './audit.ts'
 import type { Effects } from './effects.ts'
 import type { Health } from './health.ts'
+import type { LogRecords } from './log-records.ts'
 import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
@@ -174,6 +175,8 @@ export interface Engine<A extends App> extends Service<A> {
   readonly violations: Violations
   /** The effects that the app asked for. */
   readonly effects: Effects
+  /** The records of the log. */
+  readonly log: LogRecords
   /** Signed tree heads and proofs over the log. */
   readonly audit: Audit
   /** Derives everything again with other code, compares, and promotes. */

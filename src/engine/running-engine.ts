@@ -12,6 +12,7 @@ import { auditOf } from './audit.ts'
 import { type Effects, effectsOf } from './effects.ts'
 import type { Engine, EngineStats, RowScanOptions, StoryOptions } from './engine.ts'
 import type { Health, HealthCheck } from './health.ts'
+import { type LogRecords, logRecordsOf } from './log-records.ts'
 import { completed } from './read-after.ts'
 import type { RequestPath } from './request-path.ts'
 import { type Violations, violationsOf } from './violations.ts'
@@ -21,6 +22,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly violations: Violations
   readonly effects: Effects
   readonly audit: Audit
+  readonly log: LogRecords
   readonly reprocessing: Reprocessing
   readonly #path: RequestPath
   readonly #reprocessor: Reprocessor
@@ -50,6 +52,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.violations = violationsOf(path)
     this.effects = effectsOf(path)
     this.audit = auditOf(auditing, path)
+    this.log = logRecordsOf(parts.storage.log, path)
   }
 
   get app(): A {

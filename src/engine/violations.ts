@@ -3,7 +3,7 @@ import type { SubmitOptions } from '../app/service.ts'
 import type { UsageShown, Violation } from '../constraint/tables.ts'
 import type { ResolveInput } from '../derivation/operator.ts'
 import { HenceError } from '../failure.ts'
-import type { KeyedViolation } from '../query/reader.ts'
+import type { KeyedClaim, KeyedViolation } from '../query/reader.ts'
 import type { RequestPath } from './request-path.ts'
 
 /** The violations of an app's constraints, and decisions about them. */
@@ -18,6 +18,8 @@ export interface Violations {
    * @throws HenceError `unknown-definition` (change)
    */
   usage(constraint: string, key: string): Promise<UsageShown>
+  /** The claims on a key, those that give way first before the others. At most `limit`, by default 100. */
+  claims(constraint: string, key: string, options?: { readonly limit?: number }): Promise<KeyedClaim[]>
   /**
    * Decides an open violation. This is a request like any other: it has an id, a principal and an offset in
    * the log. The limit of a unique constraint stays 1: `limit-fixed`.
@@ -41,6 +43,9 @@ export function violationsOf(path: RequestPath): Violations {
       const definition = app.constraints.get(constraint)
       if (definition === undefined) throw unknownConstraint(app, constraint)
       return (await path.settled()).reader.usage(definition, key)
+    },
+    async claims(constraint, key, { limit = 100 } = {}) {
+      return (await path.settled()).reader.claims(constraint, key, limit)
     },
     resolve: (decision, options) =>
       path.submit('hence:resolve-violation', decision, options) as Promise<never>,

@@ -1,8 +1,8 @@
-import { principalOf, requestIdOf } from '../identity.ts'
 import { checkPartition } from '../log/append-check.ts'
 import { type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import { batchesByTime } from '../log/merge-by-time.ts'
-import { decodeRecord, type LogRecord, type RecordedCorrection } from '../log/record.ts'
+import { decodeRecord } from '../log/record.ts'
+import { type ExportedRecord, exportLine } from '../log/record-line.ts'
 import { recordsIn, snapshotData } from './data-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
 
@@ -13,15 +13,6 @@ export interface ExportOptions extends LongWork {
   readonly partition?: number | undefined
   /** Only records from this offset on, of each partition. */
   readonly from?: number | undefined
-}
-
-/** A record, its position and its log time. */
-export interface ExportedRecord {
-  readonly partition: number
-  readonly offset: number
-  /** In milliseconds since 1970. */
-  readonly time: number
-  readonly record: LogRecord
 }
 
 /**
@@ -57,58 +48,6 @@ export async function* recordsOf(options: ExportOptions): AsyncGenerator<Exporte
       yield { partition, offset: offset + i, time, record: decodeRecord(bytes) }
     }
   }
-}
-
-/** One line of the export; see docs/reference/cli.md. */
-export function exportLine({ partition, offset, time, record }: ExportedRecord): string {
-  const common = { token: `${partition}:${offset}`, at: time, kind: record.kind }
-  const line = (more: object, ...raw: (readonly [name: string, json: string])[]) =>
-    `${JSON.stringify({ ...common, ...more }).slice(0, -1)}${raw.map(([name, json]) => `,"${name}":${json}`).join('')}}`
-  switch (record.kind) {
-    case 'tick':
-      return line({})
-    case 'control':
-      return line({ generation: record.generation, ...record.control })
-    case 'correction':
-      return line({ generation: record.generation, ...correctionFields(record.correction) })
-    case 'ruling':
-      return line(record.ruling)
-    case 'mark':
-      return line(record.mark)
-    case 'watermark':
-      return line(record.watermark)
-    case 'result': {
-      const { effect, done, tries, text } = record
-      return done
-        ? line({ effect, done, tries }, ['result', text])
-        : line({ effect, done, tries, error: text })
-    }
-    case 'request': {
-      const { type, version, input, output } = record
-      const raw = output === undefined ? [] : ([['output', output]] as const)
-      return line({ type, version, ...senderFields(record.identity) }, ['input', input], ...raw)
-    }
-    case 'event': {
-      const { type, version, identity, key, depth, channelNumber, generation, data } = record
-      const where = {
-        cause: `${record.causePartition}:${record.causeOffset}`,
-        root: `${record.rootPartition}:${record.rootOffset}`,
-        id: Buffer.from(record.id, 'latin1').toString('hex'),
-      }
-      return line(
-        { type, version, ...senderFields(identity), key, ...where, depth, channelNumber, generation },
-        ['data', data],
-      )
-    }
-  }
-}
-
-function correctionFields({ identity, rootPartition, rootOffset, ...rest }: RecordedCorrection): object {
-  return { ...rest, ...senderFields(identity), root: `${rootPartition}:${rootOffset}` }
-}
-
-function senderFields(identity: string) {
-  return { requestId: requestIdOf(identity), principal: principalOf(identity) }
 }
 
 /** How many records a log holds, and of which types. */

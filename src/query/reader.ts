@@ -2,6 +2,8 @@ import type { Constraint, KeyPart, Query, Row, TableChange } from '../app/index.
 import { isSystemMessage } from '../app/name.ts'
 import type { KeyKind } from '../app/table.ts'
 import {
+  type ClaimRow,
+  claims,
   operatorTables,
   type Usage,
   type UsageShown,
@@ -35,6 +37,14 @@ export interface Changes {
 
 /** A violation, and the partition key that its constraint is judged under. */
 export type KeyedViolation = Violation & { readonly key: string }
+
+/** A claim that was granted, and the request that holds it. */
+export type KeyedClaim = Pick<ClaimRow, 'units' | 'priority' | 'at' | 'confirmed'> & {
+  readonly requestId: string
+  readonly principal: string
+  /** The partition key of that request. */
+  readonly key: string
+}
 
 /** System messages name requests by their identity, whose form is internal. */
 function withSender(data: { readonly identity?: string }): object {
@@ -219,6 +229,17 @@ export class Reader {
       constraint,
       this.#system(usage).get(encodeKey([key, constraint.name])) as Usage | undefined,
     )
+  }
+
+  /** The claims on a key, those that give way first before the others. */
+  claims(constraint: string, key: string, limit: number): KeyedClaim[] {
+    return this.#system(claims)
+      .scan({ index: 'victims', prefix: [constraint], limit }, encodeKey([key]))
+      .map(({ key: [, , identity], value }) => {
+        const { units, priority, at, confirmed, holder } = value as ClaimRow
+        const [requestId, principal] = [requestIdOf(identity as string), principalOf(identity as string)]
+        return { requestId, principal, key: holder, units, priority, at, confirmed }
+      })
   }
 
   #system({ name }: TableShape): TableState {

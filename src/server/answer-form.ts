@@ -29,6 +29,25 @@ const correctedOutcome = {
   description: 'The outcome by the live code, if it differs from the first.',
 }
 
+export const file: AnswerForm = { description: 'The file.', content: { 'text/html': text } }
+
+const count: JsonSchema = { type: 'integer', minimum: 0 }
+
+export const logRecord = object({
+  token: text,
+  at: time,
+  kind: oneOf('request', 'event', 'tick', 'result', 'control', 'correction', 'ruling', 'mark', 'watermark'),
+  'outcome?': oneOf('accepted', 'rejected', 'failed'),
+})
+
+export const logPage = object({
+  partition: count,
+  from: count,
+  next: { ...count, description: 'Where the next page begins.' },
+  end: { ...count, description: 'The offset of the next record of the log.' },
+  records: list(logRecord),
+})
+
 export const accepted: AnswerForm = {
   description: 'Accepted. `replayed`: the request had arrived before.',
   headers: { 'Hence-Token': text, 'Hence-Outcome': text, 'Idempotent-Replayed': { const: 'true' } },
@@ -107,8 +126,6 @@ export const story = object({
     }),
   ),
 })
-
-const count: JsonSchema = { type: 'integer', minimum: 0 }
 
 export const head = object({
   format: { const: 'hence-head' },

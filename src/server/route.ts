@@ -26,6 +26,8 @@ export interface Arrival<P extends Parameters = Parameters> {
 /** The statements of a route beside its address, permission, name and summary. */
 interface Form<P extends Parameters> {
   readonly query?: P
+  /** Its query is for a page in the browser, and is not read here. */
+  readonly anyQuery?: true
   /** Schemas of the parts of the path that it leaves open, by name. Default: any text. */
   readonly parts?: Readonly<Record<string, JsonSchema>>
   readonly headers?: readonly Header[]

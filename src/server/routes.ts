@@ -3,6 +3,7 @@ import * as forms from './answer-form.ts'
 import { consistency, head, headSizes } from './audit.ts'
 import { Batches } from './batch.ts'
 import { ChangeStreams } from './changes.ts'
+import { ConsoleFiles } from './console.ts'
 import { effect, effectStates, effects } from './effects.ts'
 import { expandChanges, expandGet, expandRequests, expandScan } from './expand.ts'
 import { jsonAnswer } from './json-answer.ts'
@@ -15,6 +16,7 @@ import {
   text as textSchema,
   token,
 } from './json-schema.ts'
+import { logPage, logRecord } from './log.ts'
 import type { Metrics, OpenThings } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import { choice, integer, keyParts, text, texts } from './parameter.ts'
@@ -22,9 +24,11 @@ import { receipt } from './receipt.ts'
 import * as reprocess from './reprocess.ts'
 import { type Body, type Header, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
+import { me, status } from './status.ts'
 import { story } from './story.ts'
 import { submit } from './submit.ts'
 import { page, row } from './tables.ts'
+import { violation } from './violation.ts'
 
 /** All routes of the server. */
 export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
@@ -35,6 +39,7 @@ export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
     ...requestRoutes(serving, metrics, batches),
     ...tableRoutes(serving, streams),
     ...operatorRoutes(serving),
+    ...logRoutes(serving),
     ...auditRoutes(serving),
     ...reprocessRoutes(serving),
     ...serverRoutes(serving, metrics, open, () => all),
@@ -152,6 +157,17 @@ function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[]
 
 function operatorRoutes(serving: Serving): readonly Route[] {
   return [
+    route(
+      'GET /violations/:key/:id',
+      'operate',
+      'violation',
+      'A violation, and the claims that may give way',
+      {
+        json: object({}),
+        problems: [404],
+        handle: (arrival) => violation(serving, arrival),
+      },
+    ),
     route('GET /effects', 'operate', 'effects', 'Effects in a state, the oldest first', {
       query: {
         state: choice(effectStates, 'pending', 'Their state.'),
@@ -166,6 +182,29 @@ function operatorRoutes(serving: Serving): readonly Route[] {
       json: object({}),
       problems: [404],
       handle: (arrival) => effect(serving, arrival),
+    }),
+  ]
+}
+
+function logRoutes(serving: Serving): readonly Route[] {
+  return [
+    route('GET /log', 'read', 'log', 'Records of a partition of the log, a page at a time', {
+      query: {
+        partition: integer(0, 1_023, 0, 'The partition.'),
+        from: integer(0, 999_999_999_999_999, 0, 'The offset of the first record to look at.'),
+        limit: integer(1, 1_000, 100, 'How many records a page has at most.'),
+        type: text('Only requests and events of this type, or records of this kind.'),
+        principal: text('Only requests, and what followed from requests, of this sender.', principal),
+        outcome: choice(['any', 'accepted', 'rejected', 'failed'], 'any', 'Only requests with this outcome.'),
+      },
+      json: forms.logPage,
+      handle: (arrival) => logPage(serving, arrival),
+    }),
+    route('GET /log/:token', 'read', 'log-record', 'One record of the log, with its bytes and hashes', {
+      parts: { token },
+      json: forms.logRecord,
+      problems: [404],
+      handle: (arrival) => logRecord(serving, arrival),
     }),
   ]
 }
@@ -280,6 +319,7 @@ function serverRoutes(
   all: () => readonly Route[],
 ): readonly Route[] {
   const { engine, clock, closing } = serving
+  const consoleFiles = new ConsoleFiles()
   let document: { readonly version: string; readonly content: unknown } | undefined
   return [
     route('GET /openapi.json', 'known', 'openapi', 'This document', {
@@ -299,6 +339,25 @@ function serverRoutes(
         const body = metrics.text(engine.stats(), reprocess, clock.now(), open())
         return plain(200, body, 'text/plain; version=0.0.4')
       },
+    }),
+    route('GET /status', 'operate', 'status', 'Counters of the engine, as JSON', {
+      json: object({}),
+      handle: (arrival) => status(serving, metrics, arrival),
+    }),
+    route('GET /me', 'known', 'me', 'Who the caller is, and what the app has', {
+      json: object({}),
+      handle: (arrival) => me(serving, arrival),
+    }),
+    route('GET /console', 'none', 'console', 'Leads to the console', {
+      answers: { 308: { description: 'The console is at `console/`.' } },
+      handle: (arrival) => consoleFiles.answer(arrival),
+    }),
+    route('GET /console/*', 'none', 'console-file', 'A view or a file of the console', {
+      answers: { 200: forms.file },
+      expand: () => [{ path: '/console/{file}' }],
+      anyQuery: true,
+      problems: [404],
+      handle: (arrival) => consoleFiles.answer(arrival),
     }),
     route('GET /livez', 'none', 'livez', 'Whether the process answers at all', {
       answers: { 200: forms.plain('It does.') },

@@ -149,7 +149,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
       (caller) => checkPermission(caller, permission),
     )
     const { caller } = access
-    const query = readQuery(route.query ?? {}, given)
+    const query = route.anyQuery ? {} : readQuery(route.query ?? {}, given)
     if (request.method === 'HEAD' && route.isLong) return headOf(route)
     const sender = { request, incoming, principal: caller.principal }
     const json = body?.isChecked && (await serving.bodies.json(sender, body.schema))

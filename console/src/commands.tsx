@@ -1,0 +1,45 @@
+import { CSPProvider } from '@base-ui/react/csp-provider'
+import { Popover } from '@base-ui/react/popover'
+import { addressOf, key } from './api.ts'
+import { shellQuoted } from './format.ts'
+import { Copy, type Equivalent } from './parts.tsx'
+
+/** The pop-up with the equivalent command line and curl; it opens when it is loaded. */
+export default function CommandPopover({ command, path, query, body }: Equivalent) {
+  const { origin } = addressOf('')
+  const base = addressOf('').href.replace(/\/$/, '')
+  const needsKey = key.get() !== undefined
+  const cli = [needsKey && 'HENCE_KEY=…', 'hence', ...command.map(shellQuoted), '--url', shellQuoted(base)]
+    .filter(Boolean)
+    .join(' ')
+  const curl = [
+    'curl',
+    ...(needsKey ? ['-H "authorization: Bearer $HENCE_KEY"'] : []),
+    ...(body === undefined
+      ? []
+      : [
+          `-H 'content-type: application/json' -H "idempotency-key: $(uuidgen)"`,
+          `-d ${shellQuoted(JSON.stringify(body))}`,
+        ]),
+    shellQuoted(addressOf(path, query).href),
+  ].join(' ')
+  return (
+    <CSPProvider disableStyleElements>
+      <Popover.Root defaultOpen>
+        <Popover.Trigger className="tool">CLI · curl</Popover.Trigger>
+        <Popover.Portal>
+          <Popover.Positioner sideOffset={6} align="end" className="positioner">
+            <Popover.Popup className="popup" aria-label={`The same at ${origin}`}>
+              <Popover.Title className="popup-title">Command line</Popover.Title>
+              <pre className="command">{cli}</pre>
+              <Copy text={cli}>Copy command</Copy>
+              <p className="popup-title">curl</p>
+              <pre className="command">{curl}</pre>
+              <Copy text={curl}>Copy curl</Copy>
+            </Popover.Popup>
+          </Popover.Positioner>
+        </Popover.Portal>
+      </Popover.Root>
+    </CSPProvider>
+  )
+}

@@ -1,0 +1,97 @@
+import { keepPreviousData, useQuery } from '@tanstack/react-query'
+import { useSyncExternalStore } from 'react'
+import { type EffectPage, get, type Me, type Query, type Status, type TablePage } from './api.ts'
+
+// Queries that several pages share. A hidden tab asks for nothing.
+
+export function useMe() {
+  return useQuery({ queryKey: ['me'], queryFn: ({ signal }) => get<Me>('me', {}, signal), staleTime: 30_000 })
+}
+
+export function useStatus() {
+  return useQuery({
+    queryKey: ['status'],
+    queryFn: async ({ signal }) => {
+      const status = await get<Status>('status', {}, signal)
+      history.add(status)
+      return status
+    },
+    refetchInterval: 1_000,
+    retry: false,
+  })
+}
+
+export function useRows(table: string, query: Query, options: { everyMs?: number; enabled?: boolean } = {}) {
+  return useQuery({
+    queryKey: ['rows', table, query],
+    queryFn: ({ signal }) => get<TablePage>(`tables/${encodeURIComponent(table)}`, query, signal),
+    refetchInterval: options.everyMs ?? 2_000,
+    enabled: options.enabled ?? true,
+    placeholderData: keepPreviousData,
+  })
+}
+
+export function useEffects(query: Query, options: { everyMs?: number } = {}) {
+  return useQuery({
+    queryKey: ['effects', query],
+    queryFn: ({ signal }) => get<EffectPage>('effects', query, signal),
+    refetchInterval: options.everyMs ?? 2_000,
+    placeholderData: keepPreviousData,
+  })
+}
+
+/** One second of the server, from two of its counters. */
+export interface Sample {
+  readonly at: number
+  readonly perSecond: number
+  readonly accepted: number
+  readonly rejected: number
+  readonly failed: number
+}
+
+const samplesMax = 300
+
+/** The last minutes of the server, for as long as this tab has watched. */
+class History {
+  #samples: readonly Sample[] = []
+  #before: Status | undefined
+  readonly #listeners = new Set<() => void>()
+
+  add(status: Status): void {
+    const before = this.#before
+    this.#before = status
+    if (before === undefined || status.now <= before.now) return
+    const seconds = (status.now - before.now) / 1_000
+    const rate = (name: 'accepted' | 'rejected' | 'failed') =>
+      Math.max(0, status.replies[name] - before.replies[name]) / seconds
+    const [accepted, rejected, failed] = [rate('accepted'), rate('rejected'), rate('failed')]
+    const sample = { at: status.now, perSecond: accepted + rejected + failed, accepted, rejected, failed }
+    this.#samples = [...this.#samples, sample].slice(-samplesMax)
+    for (const listener of this.#listeners) listener()
+  }
+
+  readonly subscribe = (listener: () => void) => {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+  readonly samples = () => this.#samples
+}
+
+const history = new History()
+
+export function useHistory(): readonly Sample[] {
+  return useSyncExternalStore(history.subscribe, history.samples)
+}
+
+/** The duration, in milliseconds, that a share of the submits did not exceed; undefined without any. */
+export function quantile({ bounds, counts }: Status['submits'], share: number): string | undefined {
+  const total = counts.reduce((sum, n) => sum + n, 0)
+  if (total === 0) return undefined
+  let sum = 0
+  for (const [i, n] of counts.entries()) {
+    sum += n
+    const bound = bounds[i]
+    if (sum >= total * share) return bound === undefined ? '> 10 s' : `≤ ${bound * 1_000} ms`
+  }
+  return undefined
+}

@@ -1,0 +1,294 @@
+import { keepPreviousData, useQueries, useQuery } from '@tanstack/react-query'
+import { Link } from '@tanstack/react-router'
+import { lazy, Suspense, useState } from 'react'
+import { get, type LogPage, type LogRecord, Refused, type Status } from '../api.ts'
+import { brief, count, decimal, exactTime, minuteTime, plural, span } from '../format.ts'
+import { quantile, useEffects, useHistory, useMe, useRows, useStatus } from '../live.ts'
+import { Commands, Empty, Outcome, RecordLink, RequestLink, Vital } from '../parts.tsx'
+import { Page, Problem } from '../shell.tsx'
+
+const Plot = lazy(() => import('../plot.tsx'))
+
+export function Overview() {
+  const me = useMe()
+  const status = useStatus()
+  const tools = <Commands command={['tail']} path="status" />
+  return (
+    <Page title="Overview" tools={tools}>
+      {status.data ? (
+        <>
+          <Vitals status={status.data} />
+          <NeedsYou now={status.data.now} />
+          <Throughput />
+          <Partitions status={status.data} />
+        </>
+      ) : (
+        status.error && <Refusal error={status.error} />
+      )}
+      <Latest partitions={me.data?.partitions ?? 1} ends={status.data?.ends} />
+    </Page>
+  )
+}
+
+/** A caller without the permission `operate` still sees the latest requests. */
+function Refusal({ error }: { error: Error }) {
+  if (!(error instanceof Refused) || error.problem.status !== 403) return <Problem error={error} />
+  return <p className="quiet">The counters of the server take the permission operate.</p>
+}
+
+function Vitals({ status }: { status: Status }) {
+  const samples = useHistory()
+  const { replies, submits, now } = status
+  const decided = replies.accepted + replies.rejected + replies.failed
+  const share = (n: number) => (decided === 0 ? '–' : `${decimal((100 * n) / decided)} %`)
+  const recent = samples.slice(-5)
+  const perSecond = recent.reduce((sum, sample) => sum + sample.perSecond, 0) / Math.max(1, recent.length)
+  const ago = (at: number | undefined) => (at === undefined ? undefined : `${span(now - at)} ago`)
+  return (
+    <dl className="vitals">
+      <Vital
+        name="Requests / s"
+        value={recent.length === 0 ? '–' : decimal(perSecond)}
+        more="last 5 seconds"
+      />
+      <Vital
+        name="Over HTTP"
+        value={quantile(submits, 0.5) ?? '–'}
+        more={`p99 ${quantile(submits, 0.99) ?? '–'}`}
+      />
+      <Vital name="Accepted" value={share(replies.accepted)} more={count(replies.accepted)} />
+      <Vital name="Rejected" value={share(replies.rejected)} more={count(replies.rejected)} />
+      <Vital
+        name="Failed"
+        value={share(replies.failed)}
+        more={count(replies.failed)}
+        look={replies.failed > 0 ? 'bad' : undefined}
+      />
+      <Vital
+        name="Verified"
+        value={ago(status.scrubbedAt) ?? 'never'}
+        more={status.scrubbedAt === undefined ? 'needs --audit' : minuteTime(status.scrubbedAt)}
+      />
+      <Vital
+        name="Head signed"
+        value={ago(status.headAt) ?? 'never'}
+        more={status.headAt === undefined ? 'needs --audit' : minuteTime(status.headAt)}
+      />
+      <Vital name="Generation" value={String(status.generation)} more={status.version.slice(0, 8)} />
+    </dl>
+  )
+}
+
+/** At most this many are counted. */
+const countedMax = 1_000
+
+function NeedsYou({ now }: { now: number }) {
+  const open = useRows('hence.violations', { index: 'byState', prefix: '["open"]', limit: countedMax })
+  const dead = useEffects({ state: 'dead', limit: countedMax })
+  const reprocess = useQuery({
+    queryKey: ['reprocess'],
+    queryFn: ({ signal }) =>
+      get<{ candidate?: { state: string; generation: number } }>('reprocess', {}, signal),
+    refetchInterval: 5_000,
+    retry: false,
+  })
+  const violations = open.data?.rows ?? []
+  const soon = violations.filter(({ value }) => {
+    const { deadline } = value as { deadline: number | null }
+    return deadline !== null && deadline - now < 3_600_000
+  }).length
+  const effects = dead.data?.effects.length ?? 0
+  const candidate = reprocess.data?.candidate
+  const more = (page: { cursor?: string } | undefined) => (page?.cursor === undefined ? '' : ' or more')
+  const isNothing = violations.length === 0 && effects === 0 && candidate?.state !== 'following'
+  return (
+    <section className="needs-you" aria-labelledby="needs-you">
+      <h2 id="needs-you">Needs you</h2>
+      {isNothing && <p className="quiet">Nothing.</p>}
+      <ul>
+        {violations.length > 0 && (
+          <li>
+            <Link to="/violations" search={{ state: 'open' }}>
+              {plural(violations.length, 'violation')}
+              {more(open.data)} to decide
+            </Link>
+            {soon > 0 && <strong className="bad"> · {soon} due within the hour</strong>}
+          </li>
+        )}
+        {effects > 0 && (
+          <li>
+            <Link to="/effects" search={{ state: 'dead' }}>
+              {plural(effects, 'effect')}
+              {more(dead.data)} given up
+            </Link>
+          </li>
+        )}
+        {candidate?.state === 'following' && (
+          <li>Generation {candidate.generation} has caught up: review its diff, then promote it.</li>
+        )}
+      </ul>
+    </section>
+  )
+}
+
+function Throughput() {
+  const samples = useHistory()
+  return (
+    <section aria-labelledby="throughput">
+      <h2 id="throughput">
+        Requests a second <span className="quiet">since this tab was opened</span>
+      </h2>
+      <Suspense fallback={<div className="plot-space" />}>
+        {samples.length < 2 ? <div className="plot-space" /> : <Plot samples={samples} />}
+      </Suspense>
+    </section>
+  )
+}
+
+function Partitions({ status }: { status: Status }) {
+  const { applied, ends, now, oldestEffectAt } = status
+  const longest = Math.max(1, ...ends)
+  return (
+    <section aria-labelledby="partitions">
+      <h2 id="partitions">Partitions</h2>
+      <table className="data">
+        <thead>
+          <tr>
+            <th scope="col" className="number">
+              Partition
+            </th>
+            <th scope="col" className="number">
+              Records
+            </th>
+            <th scope="col" className="wide">
+              <span className="sr">Share</span>
+            </th>
+            <th scope="col" className="number">
+              Lag
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {ends.map((end, partition) => {
+            const lag = Math.max(0, end - (applied[partition] ?? 0))
+            return (
+              // A partition is its number.
+              // biome-ignore lint/suspicious/noArrayIndexKey: see above
+              <tr key={partition}>
+                <td className="number">
+                  <Link to="/log" search={{ partition }}>
+                    {partition}
+                  </Link>
+                </td>
+                <td className="number">{count(end)}</td>
+                <td className="wide">
+                  <span className="bar" style={{ width: `${(100 * end) / longest}%` }} />
+                </td>
+                <td className={`number ${lag > 1_000 ? 'bad' : ''}`}>{count(lag)}</td>
+              </tr>
+            )
+          })}
+        </tbody>
+      </table>
+      <p className="quiet">
+        {oldestEffectAt === undefined
+          ? 'No effect waits.'
+          : `The oldest effect that waits was asked for ${span(now - oldestEffectAt)} ago.`}
+      </p>
+    </section>
+  )
+}
+
+const latestRows = 20
+const readPerPartition = 40
+/** Beyond this many partitions the newest records of the first ones are shown. */
+const partitionsMax = 8
+
+/** The newest records of a partition: asking beyond the end returns where the end is. */
+async function newest(partition: number, end: number | undefined, signal: AbortSignal): Promise<LogPage> {
+  const at = end ?? (await get<LogPage>('log', { partition, from: 999_999_999_999_999 }, signal)).end
+  const from = Math.max(0, at - readPerPartition)
+  return get<LogPage>('log', { partition, from, limit: readPerPartition }, signal)
+}
+
+function Latest({ partitions, ends }: { partitions: number; ends: readonly number[] | undefined }) {
+  const [paused, setPaused] = useState<readonly LogRecord[]>()
+  const pages = useQueries({
+    queries: Array.from({ length: Math.min(partitions, partitionsMax) }, (_, partition) => ({
+      queryKey: ['latest', partition, ends?.[partition]],
+      queryFn: ({ signal }: { signal: AbortSignal }) => newest(partition, ends?.[partition], signal),
+      placeholderData: keepPreviousData<LogPage>,
+      gcTime: 2_000,
+    })),
+  })
+  const error = pages.find((page) => page.error)?.error
+  const now = pages
+    .flatMap(({ data }) => data?.records ?? [])
+    .filter(({ kind }) => kind === 'request')
+    .sort((a, b) => b.at - a.at)
+    .slice(0, latestRows)
+  const shown = paused ?? now
+  return (
+    <section aria-labelledby="latest">
+      <div className="section-head">
+        <h2 id="latest">Latest requests</h2>
+        <button
+          type="button"
+          className="tool"
+          aria-pressed={paused !== undefined}
+          onClick={() => setPaused(paused === undefined ? now : undefined)}
+        >
+          {paused === undefined ? 'Pause' : 'Go on'}
+        </button>
+      </div>
+      {error instanceof Refused && error.problem.status === 403 ? (
+        <p className="quiet">The log takes the permission read.</p>
+      ) : shown.length === 0 ? (
+        <Empty>No request has arrived yet. Send one: hence submit TYPE INPUT</Empty>
+      ) : (
+        <RequestTable records={shown} />
+      )}
+    </section>
+  )
+}
+
+function RequestTable({ records }: { records: readonly LogRecord[] }) {
+  return (
+    <div className="scroll-x">
+      <table className="data latest">
+        <thead>
+          <tr>
+            <th scope="col">Time</th>
+            <th scope="col">Token</th>
+            <th scope="col">Type</th>
+            <th scope="col">Outcome</th>
+            <th scope="col">Request</th>
+            <th scope="col">By</th>
+            <th scope="col" className="wide">
+              Input
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {records.map((record) => (
+            <tr key={record.token}>
+              <td className="time">{exactTime(record.at)}</td>
+              <td>
+                <RecordLink token={record.token} />
+              </td>
+              <td>{record.type}</td>
+              <td>
+                <Outcome value={record.outcome} corrected={record.corrected} />
+              </td>
+              <td>
+                <RequestLink id={record.requestId!} principal={record.principal} />
+              </td>
+              <td>{record.principal}</td>
+              <td className="wide clip mono">{brief(record.input, 90)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  )
+}

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { test } from 'node:test'
+import { serveNotes } from '../../test/server/serve.ts'
+
+// The log over HTTP: pages by offset, filters, and one record with its bytes.
+
+const note = (number: number) => ({ owner: 'ada', number, text: 'x' })
+
+interface Page {
+  readonly from: number
+  readonly next: number
+  readonly end: number
+  readonly records: readonly {
+    token: string
+    kind: string
+    type?: string
+    outcome?: string
+    reason?: string
+  }[]
+}
+
+test('pages of the log go from one to the next, and say what became of each request', async (t) => {
+  const { call, submit } = await serveNotes(t)
+  for (let n = 0; n < 5; n++) await submit('ada', 'write', `n${n}`, note(n))
+  // The same note again under another id is rejected.
+  assert.equal((await submit('ada', 'write', 'again', note(0))).status, 409)
+  const read = async (query: string) => (await (await call('reader', `/log?${query}`)).json()) as Page
+
+  const all: string[] = []
+  for (let from = 0; ; ) {
+    const page = await read(`from=${from}&limit=2`)
+    assert.equal(page.from, from)
+    assert.ok(page.records.length <= 2)
+    all.push(...page.records.map(({ token }) => token))
+    if (page.next === page.end) break
+    from = page.next
+  }
+  assert.deepEqual(
+    all,
+    Array.from({ length: all.length }, (_, i) => `0:${i}`),
+  )
+
+  const [last] = (await read('outcome=rejected')).records
+  assert.deepEqual([last?.type, last?.outcome, last?.reason], ['write', 'rejected', 'note-exists'])
+  assert.equal((await read('type=write&principal=ada&outcome=accepted')).records.length, 5)
+  assert.equal((await read('principal=bob')).records.length, 0)
+  const beyond = await read('from=999999')
+  assert.deepEqual([beyond.records, beyond.from, beyond.next], [[], beyond.end, beyond.end])
+  assert.deepEqual((await read('partition=7')).records, [], 'a partition that is not there')
+})
+
+test('a record comes with its bytes, and the hash of its leaf is that of a receipt', async (t) => {
+  const { call, submit } = await serveNotes(t)
+  const { token } = (await (await submit('ada', 'write', 'n1', note(1))).json()) as { token: string }
+  const record = (await (await call('reader', `/log/${token}`)).json()) as {
+    size: number
+    bytes: string
+    hashes: { leaf: string }
+    input: unknown
+  }
+  const bytes = Buffer.from(record.bytes, 'base64')
+  assert.equal(bytes.length, record.size)
+  assert.deepEqual(record.input, note(1))
+  assert.ok(bytes.includes(JSON.stringify(note(1))))
+  const leaf = createHash('sha256')
+    .update(Buffer.from([0]))
+    .update(bytes)
+    .digest('hex')
+  assert.equal(record.hashes.leaf, leaf)
+  for (const none of ['0:99', '9:0', 'x'])
+    assert.equal((await call('reader', `/log/${none}`)).status, 404, none)
+})

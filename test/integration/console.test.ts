@@ -1,0 +1,293 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, type TestContext, test } from 'node:test'
+import { brotliCompressSync } from 'node:zlib'
+import { createKey } from 'hence/server'
+import type { BrowserContext, Page } from 'playwright-core'
+import { openChromium } from './chromium.ts'
+import { accessibilityFaults, buildConsole, consoleHouse, watchedTab } from './console-house.ts'
+
+// The console in a real browser, over a server that runs the airline with its faults.
+
+const browser = await openChromium()
+const skip = typeof browser === 'string' ? browser : false
+if (skip) console.error(`The console is NOT tested here. ${skip}`)
+else await buildConsole()
+after(async () => {
+  if (typeof browser !== 'string') await browser.close()
+})
+const options = { skip, timeout: 120_000 }
+
+async function profile(t: TestContext, settings: object = {}): Promise<BrowserContext> {
+  assert.ok(typeof browser !== 'string')
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...settings })
+  context.setDefaultTimeout(30_000)
+  t.after(() => context.close())
+  return context
+}
+
+const heading = (page: Page, name: string | RegExp) => page.getByRole('heading', { level: 1, name }).waitFor()
+
+/** Bytes of JavaScript, compressed, that may be loaded before the overview is there. */
+const budget = 150_000
+
+test('the overview is there after at most 150 kB of JavaScript', options, async (t) => {
+  const { url } = await consoleHouse(t, { flights: 1 })
+  const { page, scripts, faults } = await watchedTab(await profile(t), url)
+  await page.goto(url)
+  await heading(page, 'Overview')
+  const loaded = await Promise.all([...scripts])
+  const bytes = loaded.reduce((sum, text) => sum + brotliCompressSync(text).length, 0)
+  t.diagnostic(`${loaded.length} scripts, ${bytes} bytes as brotli`)
+  assert.ok(loaded.length > 0, 'no script was seen')
+  assert.ok(
+    bytes <= budget,
+    `${bytes} bytes of JavaScript before the overview, at most ${budget} are allowed`,
+  )
+  assert.deepEqual(faults, [])
+})
+
+test(
+  'every view keeps the policy and is accessible, in both themes and sizes, below a path',
+  options,
+  async (t) => {
+    const { engine, url } = await consoleHouse(t, { path: '/deep/hence' })
+    const [resolved] = await engine.violations.list({ state: 'resolved' })
+    const { requestId, principal } = resolved!.victims[0]!
+    const [dead] = await engine.effects.list({ state: 'dead' })
+    const views = [
+      ['', 'Latest requests'],
+      [`log?partition=1&from=3&record=1:5`, 'Record 1:5'],
+      ['log?partition=0&outcome=rejected', 'found in'],
+      ['request', 'Request id'],
+      [`request?id=${requestId}&principal=${principal}&step=1`, 'Steps in the order of log time'],
+      ['tables?table=bookings&index=byOwner', 'byOwner'],
+      [`tables?table=bookings&row=${encodeURIComponent('["HE100-day/01"]')}`, 'Copy as JSON'],
+      ['violations', 'Decide'],
+      [`violations?state=resolved&id=${resolved!.id}`, 'Gave way'],
+      [`effects?state=dead&id=${dead!.id}`, 'Redrive'],
+      ['nothing', 'There is no such view'],
+    ] as const
+    for (const [size, viewport, colorScheme] of [
+      ['desktop', { width: 1280, height: 860 }, 'light'],
+      ['phone', { width: 375, height: 760 }, 'dark'],
+    ] as const) {
+      const { page, faults } = await watchedTab(await profile(t, { viewport, colorScheme }), url)
+      for (const [view, shows] of views) {
+        await page.goto(url + view)
+        await page
+          .getByText(shows)
+          .or(page.getByLabel(shows))
+          .or(page.getByRole('heading', { name: shows }))
+          .first()
+          .waitFor({ state: 'attached' })
+        await heading(page, /./)
+        assert.deepEqual(await accessibilityFaults(page), [], `${view} on a ${size}`)
+        const wide = await page.evaluate(`document.documentElement.scrollWidth - innerWidth`)
+        assert.ok((wide as number) <= 0, `${view} is ${wide} pixels wider than a ${size}`)
+        await look(page, `${view.split('?')[0] || 'overview'}-${size}-${colorScheme}`)
+      }
+      await page.goto(`${url}violations`)
+      await page.getByRole('button', { name: 'CLI · curl' }).first().click()
+      await page.getByText(/^hence violations list/).waitFor()
+      assert.deepEqual(await accessibilityFaults(page), [], `the command pop-up on a ${size}`)
+      assert.deepEqual(faults, [], size)
+    }
+  },
+)
+
+test('an overbooking is decided by the keyboard, and the right passenger gives way', options, async (t) => {
+  const { engine, url } = await consoleHouse(t)
+  const open = await engine.violations.list({ state: 'open' })
+  const { id, key, constraint, excess } = open[1]!
+  // The lowest fare first, and the last to book among equals.
+  const expected = (await engine.violations.claims(constraint, key)).slice(0, excess)
+  const { page, faults } = await watchedTab(await profile(t), url)
+  await page.goto(`${url}violations`)
+  await page.getByRole('heading', { level: 2, name: `seats / ${open[0]!.key}` }).waitFor()
+  await page.keyboard.press('j')
+  await page.getByRole('heading', { level: 2, name: `seats / ${key}` }).waitFor()
+  assert.match(page.url(), new RegExp(id), 'the address does not name the violation')
+  for (const victim of expected) assert.ok(await page.getByLabel(`${victim.key} gives way`).isChecked())
+  await page.keyboard.press('w')
+  await page.getByText('Nobody gives way').waitFor()
+  await page.keyboard.press('Escape')
+  await page.locator('main').focus()
+  await page.keyboard.press('c')
+  await page.keyboard.type('sold too many')
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { level: 2, name: `seats / ${open[2]!.key}` }).waitFor()
+  await engine.idle()
+  const decided = (await engine.violations.get(key, id))!
+  assert.deepEqual(
+    decided.victims.map(({ requestId, principal }) => [requestId, principal]),
+    expected.map(({ requestId, principal }) => [requestId, principal]),
+  )
+  assert.equal(decided.history.find(({ what }) => what === 'compensate')?.reason, 'sold too many')
+  for (const { requestId, principal } of expected) {
+    const story = await engine.story(requestId, { principal })
+    const effects = story!.steps.flatMap((step) => step.effects)
+    assert.ok(
+      effects.some(({ type }) => type === 'rebook'),
+      `${requestId} is not rebooked`,
+    )
+  }
+  // Another one is chosen by a person.
+  const next = open[2]!
+  const other = (await engine.violations.claims(next.constraint, next.key)).at(-1)!
+  await page.keyboard.press('x')
+  await page.locator('main').focus()
+  const given = page.getByRole('checkbox', { checked: true })
+  for (let n = await given.count(); n > 0; n--) await given.first().uncheck()
+  await page.getByLabel(`${other.key} gives way`).check()
+  await page.getByLabel('Reason').fill('volunteered')
+  await page.getByRole('button', { name: 'Decide' }).click()
+  await page.getByRole('heading', { name: 'Gave way' }).waitFor()
+  const chosen = (await engine.violations.get(next.key, next.id))!
+  assert.deepEqual(
+    chosen.victims.map(({ requestId }) => requestId),
+    [other.requestId],
+  )
+  assert.deepEqual(faults, [])
+})
+
+test('a story is shared as a file without its payloads, and opened elsewhere', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 3 })
+  const [resolved] = await engine.violations.list({ state: 'resolved' })
+  const { requestId, principal } = resolved!.victims[0]!
+  const { page, faults } = await watchedTab(await profile(t), url)
+  await page.goto(`${url}request?id=${requestId}&principal=${principal}`)
+  await page.getByText('caused by').waitFor()
+  const steps = await page.locator('.lane').count()
+  assert.ok(steps >= 5, `${steps} rows`)
+  const downloading = page.waitForEvent('download')
+  await page.getByRole('button', { name: 'Share' }).click()
+  const text = await readFile(await (await downloading).path(), 'utf8')
+  assert.ok(!text.includes('saver'), 'a payload is in the file')
+  assert.ok(text.includes(requestId))
+
+  const elsewhere = await watchedTab(await profile(t), url)
+  await elsewhere.page.goto(`${url}request`)
+  const transfer = await elsewhere.page.evaluateHandle(
+    `(() => { const data = new DataTransfer(); data.items.add(new File([${JSON.stringify(text)}], 'story.json')); return data })()`,
+  )
+  await elsewhere.page.dispatchEvent('.drop-zone', 'drop', { dataTransfer: transfer })
+  await elsewhere.page.getByText('this server has not confirmed it').waitFor()
+  assert.equal(await elsewhere.page.locator('.lane').count(), steps)
+  assert.deepEqual([faults, elsewhere.faults], [[], []])
+})
+
+test('the log follows its end, and a million records scroll by offset', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 2 })
+  const { page, faults } = await watchedTab(await profile(t), url)
+  await page.goto(`${url}log?partition=0`)
+  const end = await page.locator('.rows .token').last().textContent()
+  for (let i = 0; i < 8; i++) {
+    const input = { flight: `new-${i}`, seats: 1 }
+    await engine.submit('open-flight', input, { requestId: `new-${i}`, principal: 'desk' })
+  }
+  await page.waitForFunction((end) => {
+    const { document } = globalThis as never as Shown
+    return [...document.querySelectorAll('.rows .token')].at(-1)?.textContent !== end
+  }, end)
+
+  const size = 1_234_567
+  const asked: number[] = []
+  await page.route(/:\d+\/log\?/, (route) => {
+    const { searchParams } = new URL(route.request().url())
+    const from = Math.min(size, Number(searchParams.get('from')))
+    const next = Math.min(size, from + Number(searchParams.get('limit') ?? 100))
+    asked.push(from)
+    const records = Array.from({ length: next - from }, (_, i) => {
+      return { token: `0:${from + i}`, at: 1_800_000_000_000 + from + i, kind: 'tick' }
+    })
+    return route.fulfill({ json: { partition: 0, from, next, end: size, records } })
+  })
+  await page.goto(`${url}log?partition=0&from=617283`)
+  const row = (offset: number) => page.getByText(`0:${offset}`, { exact: true })
+  await row(617_283).waitFor()
+  await page.getByRole('button', { name: 'Follow the end' }).click()
+  await row(size - 1).waitFor()
+  // Scrolling up for long passes the beginning of the window, which slides.
+  const rows = page.locator('.rows')
+  for (let from = size; from > 900_000; from -= 90_000) {
+    await rows.evaluate((element) => {
+      ;(element as never as { scrollTop: number }).scrollTop -= 90_000 * 30
+    })
+    await page.waitForFunction(() => {
+      const { document } = globalThis as never as Shown
+      return document.querySelectorAll('.rows .kind').length > 10
+    })
+  }
+  const top = Number((await page.locator('.rows .token').first().textContent())?.split(':')[1])
+  assert.ok(top > 700_000 && top < 1_000_000, `the first row in sight is ${top}`)
+  const height = await rows.evaluate((element) => (element as never as { scrollHeight: number }).scrollHeight)
+  assert.ok(height < 33_000_000, `${height} pixels are more than browsers can show`)
+  await page.getByLabel('Offset', { exact: true }).last().fill('42')
+  await page.keyboard.press('Enter')
+  await row(42).waitFor()
+  await page.keyboard.press('Tab')
+  assert.ok(asked.length < 400, `${asked.length} pages were asked for`)
+  assert.deepEqual(faults, [])
+})
+
+test('a server with keys is opened with a key, which stays in the tab', options, async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'hence-console-'))
+  t.after(() => rm(folder, { recursive: true }))
+  const keys = join(folder, 'keys.json')
+  const wanted = { name: 'console', principal: 'mo', permissions: ['read', 'operate'] }
+  const { secret } = await createKey(keys, wanted)
+  const weak = await createKey(keys, { name: 'weak', principal: 'eve', permissions: ['submit'] })
+  const { engine, url } = await consoleHouse(t, { open: false, keys })
+  const context = await profile(t)
+  const { page, faults } = await watchedTab(context, url)
+  await page.goto(`${url}violations`)
+  await page.getByRole('heading', { name: 'This server asks for a key' }).waitFor()
+  assert.deepEqual(await accessibilityFaults(page), [])
+  await page.getByLabel('API key').fill(`hence_${'x'.repeat(43)}`)
+  await page.keyboard.press('Enter')
+  await page.getByRole('alert').waitFor()
+  await page.getByLabel('API key').fill(secret)
+  await page.keyboard.press('Enter')
+  await heading(page, 'Violations')
+  await page.getByText('mo', { exact: true }).waitFor()
+
+  // Streams carry the key as well.
+  await page.goto(`${url}tables?table=flights`)
+  await page.getByRole('button', { name: 'Watch' }).click()
+  await page.getByRole('button', { name: 'Watching' }).waitFor()
+  await engine.submit('open-flight', { flight: 'AA-new', seats: 3 }, { requestId: 'w', principal: 'desk' })
+  await page.getByRole('link', { name: 'AA-new' }).waitFor()
+
+  await page.goto(`${url}effects?state=dead&type=pay`)
+  await page.locator('.data .id').first().click()
+  await page.getByLabel('Reason').fill('the bank is back')
+  await page.getByRole('button', { name: 'Redrive' }).click()
+  await page.getByText('Sent again').waitFor()
+  assert.equal(await page.evaluate('localStorage.getItem("hence.key")'), null)
+  await page.getByRole('button', { name: 'Sign out' }).click()
+  await page.getByRole('heading', { name: 'This server asks for a key' }).waitFor()
+
+  // Another key sees what it may see, and why not the rest.
+  await page.getByLabel('API key').fill(weak.secret)
+  await page.keyboard.press('Enter')
+  await heading(page, 'Effects')
+  await page.getByText('not-allowed').first().waitFor()
+  await page.getByRole('link', { name: 'Overview' }).click()
+  await page.getByText('take the permission operate').waitFor()
+  assert.deepEqual(faults, [])
+})
+
+type Shown = {
+  document: {
+    querySelectorAll(selector: string): ArrayLike<{ textContent: string }> & Iterable<{ textContent: string }>
+  }
+}
+
+/** With HENCE_SCREENSHOTS=folder, takes screenshots of the views. */
+async function look(page: Page, name: string): Promise<void> {
+  const folder = process.env['HENCE_SCREENSHOTS']
+  if (folder !== undefined) await page.screenshot({ path: join(folder, `console-${name}.png`) })
+}
