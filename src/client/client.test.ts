@@ -241,7 +241,6 @@ for (const [status, code] of [
 for (const [status, code, becomes] of [
   [403, 'not-allowed', 'outcome-unknown'],
   [404, 'unknown-request', 'outcome-unknown'],
-  [410, 'request-id-expired', 'outcome-unknown'],
   // Found only after the id was looked up, or of any try.
   [422, 'input-invalid', 'input-invalid'],
   [413, 'body-too-large', 'body-too-large'],
@@ -252,6 +251,79 @@ for (const [status, code, becomes] of [
     )
     const error = await refused(hence.submit('place', mug), becomes, becomes === code ? 'change' : 'operator')
     if (becomes !== code) assert.equal((error.cause as HenceError).code, code)
+  })
+}
+
+/** A server that judges ids by its clock, as an engine does. */
+const judging = (asked: { readonly headers: Readonly<Record<string, unknown>> }) => {
+  const made = Number.parseInt(String(asked.headers['idempotency-key']).slice(1, 14).replace('-', ''), 16)
+  if (made < Date.now() - 30 * 86_400_000) return problem(410, 'request-id-expired', 'change')
+  if (made > Date.now() + 300_000) return problem(400, 'request-id-from-the-future', 'change')
+  return undefined
+}
+
+test('a device whose clock is 40 days behind gets a new id for what was never taken', async (t) => {
+  const clock = { now: () => Date.now() - 40 * 86_400_000 }
+  const { server, hence } = await open(t, (asked) => judging(asked) ?? accepted(asked), { clock })
+  assert.equal((await hence.submit('place', mug)).status, 'accepted')
+  assert.equal(server.asked.length, 2)
+  // The next id is made by the server's time.
+  assert.equal((await hence.submit('place', mug)).status, 'accepted')
+  assert.equal(server.asked.length, 3)
+  assert.deepEqual(await hence.pending(), [])
+})
+
+test('an id of the future waits, and the next ones are made by the time of the server', async (t) => {
+  const clock = { now: () => Date.now() + 360_000 }
+  let isLater = false
+  const { server, hence } = await open(
+    t,
+    (asked) => (isLater ? undefined : judging(asked)) ?? accepted(asked),
+    { clock },
+  )
+  const first = hence.submit('place', mug, { queue: 'first' })
+  const { problem: why, requestId } = await next(hence, 'stuck')
+  assert.equal(why?.code, 'request-id-from-the-future')
+  assert.equal((await hence.submit('place', mug, { queue: 'second' })).status, 'accepted')
+  assert.equal((await hence.pending())[0]!.requestId, requestId)
+  isLater = true
+  hence.retry()
+  assert.equal((await first).requestId, requestId)
+  assert.ok(server.asked.length >= 3)
+})
+
+for (const choice of [undefined, 'keep', 'anew', 'drop'] as const) {
+  test(`an expired id that may have been taken asks the app: ${choice ?? 'by default it is kept'}`, async (t) => {
+    const clock = { now: () => Date.now() - 40 * 86_400_000 }
+    const asks: string[] = []
+    const { server, hence } = await open(
+      t,
+      (asked) => (server.asked.length === 1 ? cut : (judging(asked) ?? accepted(asked))),
+      {
+        clock,
+        ...(choice && {
+          expired: ({ type, requestId }: { type: string; requestId: string }) => {
+            asks.push(`${type} ${requestId}`)
+            return choice
+          },
+        }),
+      },
+    )
+    const reply = hence.submit('place', mug)
+    reply.catch(() => {})
+    if (choice === 'anew') {
+      assert.equal((await reply).status, 'accepted')
+    } else if (choice === 'drop') {
+      await refused(reply, 'outcome-unknown', 'operator')
+    } else {
+      const { problem: why, requestId } = await next(hence, 'stuck')
+      assert.equal(why?.code, 'outcome-unknown')
+      assert.deepEqual(
+        (await hence.pending()).map((each) => each.requestId),
+        [requestId],
+      )
+    }
+    assert.equal(asks.length > 0, choice !== undefined)
   })
 }
 

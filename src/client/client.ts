@@ -21,7 +21,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { checkRequestId } from '../identity.ts'
 import type { Backoff } from './backoff.ts'
-import { Drain, type OpenRequest } from './drain.ts'
+import { Drain, type ExpiredChoice, type OpenRequest } from './drain.ts'
 import { Exchange, type ExchangeOptions } from './exchange.ts'
 import { jsonText } from './json-text.ts'
 import { Listeners, undisturbed } from './listeners.ts'
@@ -47,6 +47,17 @@ export interface ClientOptions extends ExchangeOptions {
    * know, for example 413 of your proxy.
    */
   readonly isFinal?: (refused: Refused) => boolean | undefined
+  /**
+   * Decides about a request whose id has expired, and which an earlier try may have had accepted: `keep` it
+   * (the default; its queue waits, and `stuck` reports it), send it `anew` under a new id, or `drop` it with
+   * `outcome-unknown`. Look at the data first: sent anew, it may be decided twice.
+   */
+  readonly expired?: (request: {
+    readonly requestId: string
+    readonly type: string
+    readonly input: unknown
+    readonly since: number
+  }) => 'keep' | 'anew' | 'drop'
   readonly clock?: Clock
   /** Numbers in [0, 1) for the jitter of pauses. */
   readonly random?: () => number
@@ -198,6 +209,8 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
   const closing = new AbortController()
   const following = { exchange, backoff, clock, random }
   const reading = new Reading({ ...following, patienceMs, closing: closing.signal })
+  /** By the time of the server, as far as an answer has said it: the clock of a device may be wrong. */
+  const newId = () => v7({ msecs: clock.now() + exchange.aheadMs })
   let draining: Drain | undefined
   const opened = options.outbox.open().then(async (outbox) => {
     draining = await Drain.start({
@@ -205,6 +218,9 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
       outbox,
       parallel,
       isFinal: options.isFinal,
+      newId,
+      expired: ({ stored: { requestId, type, input, since } }): ExpiredChoice =>
+        options.expired?.({ requestId, type, input: JSON.parse(input), since }) ?? 'keep',
       listener: {
         stored: (request) => listeners.tell('pending', pendingOf(request)),
         decided: (request, reply) => {
@@ -244,7 +260,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
 
   return {
     async submit(type, input, options = {}) {
-      const { requestId = v7({ msecs: clock.now() }), queue = defaultQueue, inReplyTo } = options
+      const { requestId = newId(), queue = defaultQueue, inReplyTo } = options
       checkRequestId(requestId)
       if (inReplyTo !== undefined) checkRequestId(inReplyTo, 'The id in `inReplyTo`')
       const reply = inReplyTo !== undefined && { inReplyTo }

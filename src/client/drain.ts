@@ -12,13 +12,15 @@ import { outcomeUnknown, type Refused, verdictOf } from './verdict.ts'
 
 /** A request that is stored and undecided. */
 export interface OpenRequest {
-  readonly stored: StoredRequest
+  stored: StoredRequest
   /** Tries since this client was made. */
   attempts: number
   /** Why the last try decided nothing. */
   problem: HenceError | undefined
   /** Whether an earlier try may have been accepted even though no answer arrived. */
   perhapsTaken: boolean
+  /** Set once it has a new id, because the first had expired. */
+  renewed: boolean
   /** Set once `stuck` was emitted for it. */
   stuck: boolean
   readonly waiters: Waiter[]
@@ -28,6 +30,9 @@ interface Waiter {
   resolve(reply: Reply): void
   reject(error: HenceError): void
 }
+
+/** `keep` stores it on, and its queue waits; `anew` sends it under a new id; `drop` rejects it. */
+export type ExpiredChoice = 'keep' | 'anew' | 'drop'
 
 /** The events of a drain. */
 interface DrainListener {
@@ -47,6 +52,9 @@ interface Lane {
   wake: AbortController | undefined
 }
 
+/** Only such an id has a time, by which it can expire. */
+const isUuid7 = /^.{14}7.{21}$/
+
 /** After this many tries a request counts as stuck. */
 const triesUntilStuck = 10
 
@@ -62,6 +70,8 @@ export class Drain {
   readonly #random: () => number
   readonly #listener: DrainListener
   readonly #isFinal: ((refused: Refused) => boolean | undefined) | undefined
+  readonly #newId: () => string
+  readonly #expired: (request: OpenRequest) => ExpiredChoice
   /** The requests that are being stored. */
   readonly #storing = new Set<Promise<void>>()
   readonly #slots: Slots
@@ -78,6 +88,10 @@ export class Drain {
     readonly random: () => number
     readonly listener: DrainListener
     readonly isFinal: ((refused: Refused) => boolean | undefined) | undefined
+    /** Makes an id by the time of the server. */
+    readonly newId: () => string
+    /** Decides about a request that may have been taken, and whose id has expired. */
+    readonly expired: (request: OpenRequest) => ExpiredChoice
   }): Promise<Drain> {
     const drain = new Drain(options)
     options.outbox.others?.hear((news) => drain.#hear(news))
@@ -93,6 +107,8 @@ export class Drain {
     this.#random = options.random
     this.#listener = options.listener
     this.#isFinal = options.isFinal
+    this.#newId = options.newId
+    this.#expired = options.expired
     this.#slots = new Slots(options.parallel)
   }
 
@@ -222,8 +238,8 @@ export class Drain {
   /** Tries until the request is decided, here or by another client, or until this client closes. */
   async #send(lane: Lane, request: OpenRequest): Promise<void> {
     const { signal } = this.#closing
-    const { requestId } = request.stored
-    while (this.#open.has(requestId) && !signal.aborted) {
+    while (this.#open.has(request.stored.requestId) && !signal.aborted) {
+      const { requestId } = request.stored
       await this.#slots.take()
       let tried: Tried<Reply>
       try {
@@ -240,6 +256,21 @@ export class Drain {
         await this.#settle(lane, request, { reply: tried.result })
       } else if (tried.kind === 'refused') {
         const unknown = tried.blind && request.perhapsTaken
+        if (tried.error.code === 'request-id-expired' && isUuid7.test(requestId) && !request.renewed) {
+          const choice = unknown ? this.#expired(request) : 'anew'
+          if (choice === 'anew') {
+            await this.#renew(request)
+            continue
+          }
+          if (choice === 'keep') {
+            await this.#wait(lane, request, {
+              kind: 'again',
+              error: outcomeUnknown(requestId, tried.error),
+              taken: 'no',
+            })
+            continue
+          }
+        }
         await this.#settle(lane, request, {
           error: unknown ? outcomeUnknown(requestId, tried.error) : tried.error,
         })
@@ -247,6 +278,21 @@ export class Drain {
         await this.#wait(lane, request, tried)
       }
     }
+  }
+
+  /** Stores a request under a new id, by the time of the server, and then forgets the old one. */
+  async #renew(request: OpenRequest): Promise<void> {
+    const { requestId: old } = request.stored
+    const stored = { ...request.stored, requestId: this.#newId() }
+    await this.#outbox.add(stored)
+    this.#open.delete(old)
+    request.stored = stored
+    request.perhapsTaken = false
+    request.renewed = true
+    this.#open.set(stored.requestId, request)
+    this.#outbox.others?.tell({ kind: 'stored', request: stored })
+    this.#listener.stored(request)
+    await this.#outbox.remove(old)
   }
 
   async #wait(
@@ -329,7 +375,7 @@ function toldBy({ reply, refusal }: Extract<News, { kind: 'settled' }>): Told {
 }
 
 function opened(stored: StoredRequest, more: Pick<OpenRequest, 'perhapsTaken' | 'waiters'>): OpenRequest {
-  return { stored, attempts: 0, problem: undefined, stuck: false, ...more }
+  return { stored, attempts: 0, problem: undefined, stuck: false, renewed: false, ...more }
 }
 
 function same(a: StoredRequest, b: StoredRequest): boolean {

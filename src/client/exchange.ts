@@ -39,6 +39,8 @@ export class Exchange {
   readonly #options: ExchangeOptions
   readonly #timeoutMs: number
   readonly #answerBytesMax: number
+  /** How far the server's clock is ahead of this one, in milliseconds; negative if it is behind. */
+  aheadMs = 0
 
   /** @throws HenceError `option-invalid` (change) for an address that fetch could not use */
   constructor(options: ExchangeOptions) {
@@ -89,6 +91,15 @@ export class Exchange {
     }
     text += reader ? decoder.decode() : await response.text()
     return { status, headers, body: jsonOf(text) }
+  }
+
+  /** Learns from an answer how far the clocks differ; less than a minute is no difference. */
+  learn(answer: HttpAnswer, now: number): void {
+    const aheadMs = Date.parse(answer.headers.get('date') ?? '') - now
+    // Nothing on the way may set a device's clock.
+    const { token } = (answer.body ?? {}) as Record<string, unknown>
+    if (Number.isNaN(aheadMs) || (problemOf(answer) === undefined && typeof token !== 'string')) return
+    this.aheadMs = Math.abs(aheadMs) < 60_000 ? 0 : aheadMs
   }
 
   /**

@@ -40,6 +40,7 @@ export async function trySubmission<Result>(
       body: input,
       signal: options.signal,
     })
+    exchange.learn(answer, options.now)
     const askedMs = retryAfterMs(answer, options.now)
     return { ...read(requestId, answer), ...(askedMs === undefined ? {} : { askedMs }) }
   } catch (error) {

@@ -49,6 +49,8 @@ export function verdictOf(
     return ours ? outcomeOf(answer, body, common) : again(answer)
   }
   const isAboutIt = problem !== undefined && status !== 401 && !aboutTheWay.has(problem.code)
+  // The id was made by a clock that is ahead: later it is an id like others.
+  if (problem?.code === 'request-id-from-the-future') return { kind: 'again', error: problem, taken: 'no' }
   const wroteNothing = isAboutIt && problem.advice === 'change'
   const given = status >= 400 && status < 500 ? isFinal({ status, code: problem?.code }) : undefined
   if (given ?? wroteNothing) {
