@@ -38,7 +38,7 @@ export interface Context {
 export function derive(context: Context, ops: readonly Op[]): Rejected | undefined {
   const { plan, key, now, root, cause, send, ask } = context
   const { twist, constraints } = plan
-  const judging = new Judging(key, constraints, now, send)
+  const judging = new Judging(key, constraints, now, cause, send)
   const used = new Set<string>()
   const counted = new Map<string, number>()
   const holders = () => key.holds.filter(({ asking }) => !asking)

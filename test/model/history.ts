@@ -128,7 +128,14 @@ class Writer {
   }
 }
 
-export function randomCase(dice: Dice, plan: AppPlan, prefix: string, bursts: number): Case {
+/** @param decides whether operators decide violations */
+export function randomCase(
+  dice: Dice,
+  plan: AppPlan,
+  prefix: string,
+  bursts: number,
+  decides: boolean,
+): Case {
   const places = placesOf(prefix)
   const writer = new Writer(dice, plan, places)
   const sent: string[] = []
@@ -137,7 +144,7 @@ export function randomCase(dice: Dice, plan: AppPlan, prefix: string, bursts: nu
     const id = `${prefix}.${n++}`
     if (sent.length > 0 && dice.chance(0.12))
       return { send: 'again', of: dice.pick(sent), other: dice.chance(0.3) }
-    if (dice.chance(0.1)) {
+    if (decides && dice.chance(0.1)) {
       const c = dice.int(0, plan.constraints.length - 1)
       const at = dice.pick(places.filter((each) => each.s === plan.constraints[c]!.s)).k
       const action = dice.pick(['compensate', 'choose', 'waive', 'raise-limit'] as const)

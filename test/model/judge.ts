@@ -12,8 +12,12 @@ export class Judging {
   readonly #plans: readonly ConstraintPlan[]
   readonly #now: number
   readonly #send: Send
+  readonly #cause: string
+  #victims = 0
 
-  constructor(key: Key, plans: readonly ConstraintPlan[], now: number, send: Send) {
+  /** @param cause names the derivation that judges */
+  constructor(key: Key, plans: readonly ConstraintPlan[], now: number, cause: string, send: Send) {
+    this.#cause = cause
     this.#key = key
     this.#plans = plans
     this.#now = now
@@ -170,6 +174,7 @@ export class Judging {
     violation.victims.push({ root, key: holder.k, units, state: 'told' })
     this.#send({
       ...this.#common(holder, root),
+      cause: `${this.#cause}/compensate#${this.#victims++}`,
       kind: 'compensate',
       c,
       at: this.#key.place.k,

@@ -10,6 +10,7 @@ import {
   type Message,
   newKey,
   type Outcome,
+  type Recorded,
   type Root,
   type State,
   type Wanted,
@@ -39,7 +40,9 @@ export function newState(partitions: number, now: number): State {
     })),
     keys: new Map(),
     effects: new Map(),
+    early: new Map(),
     outcomes: new Map(),
+    requests: new Map(),
     failures: [],
   }
 }
@@ -75,18 +78,12 @@ export class Model {
   }
 
   /** Adds the result of an effect to the log. */
-  result(effect: Effect, end: { done: true; got: string } | { done: false; error: string }): void {
-    const { id, input, place, root } = effect
-    const message: Message = {
-      kind: 'result',
-      to: place,
-      now: this.state.now,
-      root,
-      cause: `${id}/end`,
-      input,
-      end,
-    }
-    this.state.partitions[this.#partition(place)]!.loose.push(message)
+  result(of: Recorded): void {
+    this.state.partitions[this.#partition(of.place)]!.loose.push(this.#resultOf(of, this.state.now))
+  }
+
+  #resultOf(of: Recorded, now: number): Message {
+    return { kind: 'result', to: of.place, now, root: of.root, cause: `${of.id}/end`, of }
   }
 
   /** When the next timer is due. */
@@ -182,10 +179,13 @@ export class Model {
   #take(message: Message, send: (message: Message) => void, released: Place[]) {
     const key = this.key(message.to)
     if (message.kind === 'result') {
-      const effect = this.state.effects.get(message.cause.slice(0, -'/end'.length))
-      if (effect?.state !== 'pending') return
-      effect.state = message.end.done ? 'done' : 'dead'
-      effect.result = message.end.done ? message.end.got : message.end.error
+      const { id, input, end } = message.of
+      const effect = this.state.effects.get(id)
+      if (!effect) this.state.early.set(id, message.of)
+      // A result reaches the input that it answers, and no other.
+      if (effect?.state !== 'pending' || !isEqual(effect.input, input)) return
+      effect.state = end.done ? 'done' : 'dead'
+      effect.result = end.done ? end.got : end.error
     }
     if (key.waiting !== undefined && !passes(message, key.waiting)) {
       key.parked.push(message)
@@ -198,7 +198,7 @@ export class Model {
   }
 
   #apply(key: Key, message: Message, send: (message: Message) => void) {
-    const judging = new Judging(key, this.plan.constraints, message.now, send)
+    const judging = new Judging(key, this.plan.constraints, message.now, message.cause, send)
     const { root } = message
     switch (message.kind) {
       case 'request':
@@ -215,7 +215,7 @@ export class Model {
       case 'timer':
         return this.#react(message, message.ops, send)
       case 'result': {
-        const { end, input } = message
+        const { end, input } = message.of
         const text = end.done ? `done ${input.text} ${end.got}` : `dead ${input.text} ${end.error}`
         return this.#react(message, [{ do: 'note', text }, ...(end.done ? input.done : input.dead)], send)
       }
@@ -256,6 +256,7 @@ export class Model {
 
   #request(key: Key, message: Message & { kind: 'request' }, send: (message: Message) => void) {
     const { root, input, now, cause } = message
+    this.state.requests.set(identityOf(root), message.to)
     const hold: Hold = { root, input, asking: true, granted: 0, claims: this.#wanted(input), now, cause }
     if (!hold.claims.some(({ strict }) => strict)) return this.#decide(key, hold, send)
     key.holds.push(hold)
@@ -283,7 +284,7 @@ export class Model {
 
   #claim(key: Key, hold: Hold, want: Wanted, send: (message: Message) => void): void {
     const { root, now } = hold
-    const cause = `claims of ${identityOf(root)}`
+    const cause = `${hold.cause}/claim ${want.c} ${want.at}`
     send({ kind: 'claim', to: this.#judgeOf(want), now, root, cause, want, holder: key.place })
   }
 
@@ -398,7 +399,7 @@ export class Model {
       send,
     )
     const ops: Op[] = [{ do: 'note', text: `lost c${c} ${at}` }, ...hold.input.sorry]
-    const cause = `${hold.cause}/lost ${violation}`
+    const { cause } = message
     const outcome = this.#derive(key.place, { now, root, cause, isClaiming: false }, ops, send)
     if (outcome.status === 'failed') this.state.failures.push(`${identityOf(root)} ${outcome.code}`)
     answer(outcome.status === 'failed' ? 'failed' : 'compensated')
@@ -443,9 +444,17 @@ export class Model {
       return outcome
     }
     for (const each of sent) send(each)
-    for (const each of asked) this.state.effects.set(each.id, each)
+    for (const each of asked) {
+      this.state.effects.set(each.id, each)
+      const early = this.state.early.get(each.id)
+      if (early && isEqual(early.input, each.input)) send(this.#resultOf(early, of.now))
+    }
     return outcome
   }
+}
+
+export function isEqual(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
 }
 
 function isOfClaims({ kind }: Message): boolean {

@@ -78,7 +78,7 @@ export function seenOfModel(model: Model): Seen {
       )
       add(k, 'violation', [`c${c}`, scope, state, at, excess, deadline, who, what])
     }
-    const judging = new Judging(key, constraints, 0, () => {})
+    const judging = new Judging(key, constraints, 0, '', () => {})
     for (const [c, { s, limit: declared }] of constraints.entries()) {
       if (s !== key.place.s) continue
       const [claimed, limit] = [judging.claimed(c), judging.limit(c)]

@@ -97,6 +97,17 @@ export interface Effect {
   result?: unknown
 }
 
+/** How an effect ended: a record of the log. */
+export interface Recorded {
+  readonly id: string
+  readonly input: TaskInput
+  readonly place: Place
+  readonly root: Root
+  readonly end:
+    | { readonly done: true; readonly got: string }
+    | { readonly done: false; readonly error: string }
+}
+
 export interface Decision {
   readonly violation: string
   readonly action: 'compensate' | 'choose' | 'waive' | 'raise-limit'
@@ -122,8 +133,7 @@ export type Message = Common &
     | { readonly kind: 'timer'; readonly ops: readonly Op[] }
     | {
         readonly kind: 'result'
-        readonly input: TaskInput
-        readonly end: { done: true; got: string } | { done: false; error: string }
+        readonly of: Recorded
       }
     | { readonly kind: 'claim'; readonly want: Wanted; readonly holder: Place }
     | { readonly kind: 'verdict'; readonly want: Wanted; readonly granted: boolean }
@@ -153,7 +163,11 @@ export interface State {
   readonly partitions: Partition[]
   readonly keys: Map<string, Key>
   readonly effects: Map<string, Effect>
+  /** Results that came before their effects were asked for. */
+  readonly early: Map<string, Recorded>
   readonly outcomes: Map<string, Outcome>
+  /** By identity: the key of a request of the app. */
+  readonly requests: Map<string, Place>
   /** By identity of the request: the codes of reactions that threw. */
   readonly failures: string[]
 }

@@ -1,0 +1,106 @@
+import { randomFrom } from '../random.ts'
+import type { Phase } from './history.ts'
+import { type Choose, Model, newState } from './model.ts'
+import { type Seen, seenOfModel } from './observe.ts'
+import type { AppPlan } from './plan.ts'
+import { promote } from './promote.ts'
+import type { Recorded, State } from './state.ts'
+
+/**
+ * Brings one phase into a model, in an order that is chosen where it is open. Returns the results of effects
+ * that the log got.
+ * @param again if other code derives the phase again: those results
+ */
+export type Apply = (model: Model, choose: Choose, again?: readonly Recorded[]) => readonly Recorded[]
+
+export const nothing: Apply = () => []
+
+/** One phase of a case, and all that was seen of the engine after it. */
+export interface Step {
+  readonly phase: Phase
+  readonly apply: Apply
+  readonly plan: AppPlan
+  readonly seen: Seen
+}
+
+export class Mismatch extends Error {
+  readonly prefix: string
+
+  constructor(prefix: string, message: string) {
+    super(message)
+    this.prefix = prefix
+  }
+}
+
+/** A reply of the engine was another one. */
+export class OtherOutcome extends Error {}
+
+/** How often the whole history is tried in other orders, and each phase of it. */
+const walksMax = 60
+const turnsMax = 80
+
+/** Looks for an order of the model that shows after every phase what the engine showed. */
+export function compare(prefix: string, partitions: number, start: number, steps: readonly Step[]): void {
+  const random = randomFrom(1)
+  let furthest = { step: -1, text: '' }
+  for (let walk = 0; walk < walksMax; walk++) {
+    let state = newState(partitions, start)
+    const results: (readonly Recorded[])[] = []
+    let i = 0
+    for (; i < steps.length; i++) {
+      const step = steps[i]!
+      let found: State | undefined
+      for (let turn = 0; turn < turnsMax && !found; turn++) {
+        let choices = 0
+        const choose: Choose = (n) => {
+          choices++
+          return walk === 0 && turn === 0 ? 0 : Math.floor(random() * n)
+        }
+        const tried = attempt(steps, i, state, results, choose, partitions, start)
+        if (typeof tried !== 'string') found = tried
+        else if (i > furthest.step)
+          furthest = { step: i, text: `after ${JSON.stringify(step.phase)}:\n${tried}` }
+        if (choices === 0) break
+      }
+      if (!found) break
+      state = found
+    }
+    if (i === steps.length) return
+  }
+  throw new Mismatch(prefix, `case ${prefix}, step ${furthest.step}, ${furthest.text}`)
+}
+
+/** One phase in one order: the state after it, or in what it differs from the engine. */
+function attempt(
+  steps: readonly Step[],
+  i: number,
+  before: State,
+  results: (readonly Recorded[])[],
+  choose: Choose,
+  partitions: number,
+  start: number,
+): State | string {
+  const { apply, plan, seen, phase } = steps[i]!
+  const isPromotion = phase.phase === 'promote'
+  const state = isPromotion ? newState(partitions, start) : structuredClone(before)
+  const model = new Model(plan, state)
+  try {
+    if (isPromotion) {
+      steps.slice(0, i).forEach((step, n) => void step.apply(model, choose, results[n]))
+      promote(before, model)
+    } else results[i] = apply(model, choose)
+  } catch (error) {
+    if (!(error instanceof OtherOutcome)) throw error
+    return error.message
+  }
+  return difference(seenOfModel(model), seen) || state
+}
+
+function difference(expected: Seen, actual: Seen): string {
+  const [more, less] = [
+    actual.filter((each) => !expected.includes(each)),
+    expected.filter((each) => !actual.includes(each)),
+  ]
+  if (more.length + less.length === 0 && expected.length === actual.length) return ''
+  return [...less.map((each) => `  model  ${each}`), ...more.map((each) => `  engine ${each}`)].join('\n')
+}
