@@ -1,8 +1,8 @@
 import type { GenerationHost } from '../generation/generation.ts'
 import { Generation } from '../generation/generation.ts'
+import { type Imprint, imprintOf } from '../generation/imprint.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import { replay } from '../processor/replay.ts'
-import { digest } from '../state/digest.ts'
 
 /** The changed rows that are kept in memory at most. */
 const rowsMax = 50_000
@@ -11,8 +11,9 @@ const rowsMax = 50_000
 interface DerivedDigests {
   /** The number of records that it has applied. */
   readonly records: number
-  /** By table of the app in force there. */
-  readonly tables: ReadonlyMap<string, string>
+  readonly imprint: Imprint
+  /** The tables of the app in force there. */
+  readonly tables: ReadonlySet<string>
   /** Whether nothing that it emitted is still under way. */
   readonly isDrained: boolean
 }
@@ -37,11 +38,11 @@ export async function derivedDigests(
         return generation.state.checkpointsDirty(rowsMax) < 1 ? undefined : generation.processor.checkpoint()
       },
     })
-    const { program, tables, processor } = generation
-    const names = [...program.app.tables.keys()]
+    const { program, processor } = generation
     return {
       records: recordsBefore(processor.positions),
-      tables: new Map(names.map((name) => [name, digest([tables.get(name)!])])),
+      imprint: imprintOf(generation),
+      tables: new Set(program.app.tables.keys()),
       isDrained: processor.isDrained,
     }
   } finally {

@@ -25,7 +25,13 @@ export type VerifiedGeneration = Checked & {
 }
 
 type Checked =
-  | { readonly checked: true; readonly tables: number; readonly records: number }
+  | {
+      readonly checked: true
+      readonly tables: number
+      readonly records: number
+      /** One hash over everything that is derived; see the glossary. */
+      readonly imprint: string
+    }
   | { readonly checked: false; readonly reason: string }
 
 /** A copy of the last checkpoint of a generation. */
@@ -68,7 +74,7 @@ interface HistoryToVerify {
 }
 
 /**
- * Derives every stored generation again from the first record on, and compares the digests of its tables.
+ * Derives every stored generation again from the first record on, and compares the parts of its imprint.
  * @throws HenceError what reading the log and the code throws
  */
 export async function verifyHistory(given: HistoryToVerify): Promise<VerifiedHistory> {
@@ -103,7 +109,8 @@ export async function verifyHistory(given: HistoryToVerify): Promise<VerifiedHis
     try {
       const made = await deriveAgain(state, facts, given)
       if (isLive) isDrained = made.isDrained
-      generations.push({ ...is, checked: true, tables: made.tables, records: made.records })
+      const { tables, records, imprint } = made
+      generations.push({ ...is, checked: true, tables, records, imprint })
     } catch (error) {
       flaws.push({ ...flawOf(error), generation })
       generations.push({ ...is, checked: false, reason: 'deriving it failed, as reported above' })
@@ -166,7 +173,7 @@ async function deriveAgain(
   { generation, version, directory: copy }: CopiedState,
   facts: readonly ControlFact[],
   { data, log, temporary, flaws, derived }: HistoryToVerify,
-): Promise<{ tables: number; records: number; isDrained: boolean }> {
+): Promise<{ tables: number; records: number; imprint: string; isDrained: boolean }> {
   const base = baseOf(facts, generation) ?? version
   const derive = (directory: string) => {
     let before = 0
@@ -189,14 +196,16 @@ async function deriveAgain(
     stored.records,
     again.records,
   )
-  for (const [table, digest] of again.tables) {
-    if (stored.tables.get(table) === digest) continue
+  for (const part of new Set([...again.imprint.parts.keys(), ...stored.imprint.parts.keys()])) {
+    if (stored.imprint.parts.get(part) === again.imprint.parts.get(part)) continue
+    const isTable = again.tables.has(part)
     const message =
-      `Table "${table}" of generation ${generation} is not what the log and the code derive. Remove the ` +
-      `folder \`state\` ` +
+      `${isTable ? `Table "${part}"` : `"${part}"`} of generation ${generation} is not what the log and the ` +
+      'code derive. Remove the folder `state` ' +
       'while no process runs: the next start derives it again. Then find out who wrote to it, or what in ' +
       'the code is not deterministic.'
-    flaws.push({ code: 'table-differs', message, generation })
+    flaws.push({ code: isTable ? 'table-differs' : 'state-differs', message, generation })
   }
-  return { tables: again.tables.size, records: again.records, isDrained: again.isDrained }
+  const { records, isDrained } = again
+  return { tables: again.tables.size, records, imprint: again.imprint.sha256, isDrained }
 }

@@ -59,6 +59,11 @@ export class Outcomes {
     this.set(identity, { ...stored, outcome, ...(!isSame && { corrected }) })
   }
 
+  /** The outcomes that are not forgotten, by identity, as stored. */
+  kept(before: number): Iterable<[identity: string, text: string]> {
+    return this.#texts.range({ from: identitiesBefore(before) })
+  }
+
   /**
    * Forgets outcomes of requests whose id holds a time before this one; ids without a time are kept.
    * @param before in milliseconds since 1970

@@ -18,6 +18,7 @@ import type { ControlRecord, EventRecord, LogRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
 import { elapsedMs, type Interrupted, Interruption, interrupted } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
+import { canonicalJson, type NamedEntries } from '../state/digest.ts'
 import type { State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
 import { type Applied, appliedStep } from './applied.ts'
@@ -328,8 +329,28 @@ export class Processor {
   /** Saves state and positions together. Nothing else may be under way in the state. */
   checkpoint(): Promise<void> {
     this.traces.flush()
+    this.#checkpoints.set('checkpoint', this.#saved())
+    this.#state.commit()
+    return this.#state.checkpoint()
+  }
+
+  /**
+   * What is derived beside the rows: outcomes and traces as far as the watermarks keep them, and where each
+   * channel is.
+   */
+  *derived(): Iterable<NamedEntries> {
+    const before = this.watermarks.lowest
+    yield ['outcomes', this.#outcomes.kept(before)]
+    yield ['traces', this.traces.kept(before)]
+    // They depend on checkpoints and batches, not on the log's records alone.
+    const { tracesFrom: _t, feedFrom: _f, links: _l, channels, placing, ...rest } = this.#saved()
+    const order = [...channels, ...placing].map((each) => canonicalJson(each)).sort()
+    yield ['position', [['', canonicalJson(rest)], ...order.map((text) => ['c', text] as const)]]
+  }
+
+  #saved(): Checkpoint {
     const { corrected, correctedCount } = this.corrections.save()
-    this.#checkpoints.set('checkpoint', {
+    return {
       logId: this.#logId,
       generation: this.generation,
       version: this.#program.version,
@@ -348,9 +369,7 @@ export class Processor {
       correctedCount,
       placing: this.#derivedOrder.save(),
       untraced: this.traces.untraced,
-    })
-    this.#state.commit()
-    return this.#state.checkpoint()
+    }
   }
 
   /** Restores the last checkpoint, if there is one. */

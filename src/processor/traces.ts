@@ -175,6 +175,15 @@ export class Traces {
     return found
   }
 
+  /** The traces of records from a time on, by partition, as text. */
+  *kept(before: number): Iterable<[partition: string, line: string]> {
+    for (const partition of this.#open.keys()) {
+      for (const line of this.#lines(partition, 0)) {
+        if (decode(line).time >= before) yield [encodePart(partition), line]
+      }
+    }
+  }
+
   /**
    * Forgets the oldest traces of a partition, in whole chunks.
    * @param before log time, in milliseconds since 1970; chunks that reach it are kept

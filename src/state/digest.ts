@@ -1,17 +1,31 @@
 import { createHash } from 'node:crypto'
 import type { TableState } from './table.ts'
 
+/** Entries in the order of their keys (latin1), under a name. */
+export type NamedEntries = readonly [name: string, entries: Iterable<readonly [key: string, text: string]>]
+
 /**
  * SHA-256, in hexadecimal, over all rows of some tables. Equal rows give equal digests, however they were
- * derived or saved, and whatever the order of the fields in a row.
- *
- * The input, for each table in the order of the names (lengths are 4 bytes, big-endian):
- *
- *   length of the name │ name │ for each row in the order of the keys:
- *     length of the encoded key │ key │ length of the value │ the value as canonical JSON (RFC 8785), UTF-8
- *   │ FF FF FF FF, which no key has as its length
+ * derived or saved, and whatever the order of the fields in a row: a row is canonical JSON (RFC 8785).
  */
 export function digest(tables: Iterable<TableState>): string {
+  return digestOf([...tables].map((table) => [table.name, canonicalRows(table.rows())]))
+}
+
+export function* canonicalRows(rows: Iterable<[key: string, row: unknown]>): Iterable<[string, string]> {
+  for (const [key, row] of rows) yield [key, canonicalJson(row)]
+}
+
+/**
+ * SHA-256, in hexadecimal, over entries.
+ *
+ * The input, in the order of the names (lengths are 4 bytes, big-endian):
+ *
+ *   length of the name │ name │ for each entry in the order of the keys:
+ *     length of the key │ key │ length of the text │ text, UTF-8
+ *   │ FF FF FF FF, which no key has as its length
+ */
+export function digestOf(parts: Iterable<NamedEntries>): string {
   const hash = createHash('sha256')
   const chunk = Buffer.allocUnsafe(64 * 1024)
   let at = 0
@@ -31,11 +45,11 @@ export function digest(tables: Iterable<TableState>): string {
       at += 4 + length
     }
   }
-  for (const table of [...tables].sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    put(table.name, 'utf8')
-    for (const [key, row] of table.rows()) {
+  for (const [name, entries] of [...parts].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    put(name, 'utf8')
+    for (const [key, text] of entries) {
       put(key, 'latin1')
-      put(canonicalJson(row), 'utf8')
+      put(text, 'utf8')
     }
     hash.update(chunk.subarray(0, at)).update('\xff\xff\xff\xff', 'latin1')
     at = 0

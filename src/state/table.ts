@@ -154,6 +154,14 @@ export class TableState {
     return this.#rows.range()
   }
 
+  /** All entries of its indexes, in order, by the name of their collection. */
+  *indexEntries(): Iterable<[collection: string, entries: Iterable<[key: string, true]>]> {
+    for (const { name, entries, scoped } of this.#indexes) {
+      yield [`i:${this.name}:${name}`, entries.range()]
+      if (scoped !== undefined) yield [`s:${this.name}:${name}`, scoped.range()]
+    }
+  }
+
   *#find(query: TableQuery, within: string | undefined): Iterable<[rowKey: string, row: unknown]> {
     const kinds = within === undefined ? this.#kinds : this.#kinds.slice(1)
     if (query.index === undefined) {

@@ -6,6 +6,8 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { bundleApp, createEngine } from 'hence'
+import { verify } from 'hence/offline'
+import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import type stays from '../apps/stays.ts'
 import { firstSeed, runsOf } from '../kept-failures.ts'
 
@@ -14,6 +16,58 @@ import { firstSeed, runsOf } from '../kept-failures.ts'
 // answers anything else, runs a request twice, or dies by a signal. HENCE_RUNS=5000 tries more.
 
 const { runs } = runsOf(24)
+
+test('verify compares everything that is derived, and its imprint is the same after a rebuild', async () => {
+  const data = await mkdtemp(join(tmpdir(), 'hence-imprint-'))
+  try {
+    const app = await bundleApp<typeof stays>(new URL('../apps/stays.ts', import.meta.url))
+    const start = () => createEngine({ app, data, partitions: 2, report: () => {}, checkpointRows: 20 })
+    let engine = await start()
+    for (let i = 0; i < 40; i++) {
+      const input = { stay: `stay ${i}`, room: `room ${i % 3}`, remindAt: Date.now() + 1e9 }
+      await engine.submit('book', input, { requestId: `id-${i}` })
+    }
+    await engine.close()
+    const imprint = async () => {
+      const { flaws, history } = await verify({ data })
+      assert.deepEqual(flaws, [])
+      return history.checked && history.imprint
+    }
+    const before = await imprint()
+    assert.match(String(before), /^[0-9a-f]{64}$/)
+    await rm(join(data, 'state'), { recursive: true })
+    engine = await start()
+    await engine.close()
+    assert.equal(await imprint(), before)
+
+    for (const [collection, change] of [
+      ['decided', (text: string) => text.replace('accepted', 'rejected')],
+      ['decided', () => undefined],
+      ['t:hence.claims', (text: string) => text.replace('"units":1', '"units":2')],
+      ['t:hence.timers', () => undefined],
+      ['i:hence.timers:due', () => undefined],
+      ['traces', (text: string) => text.replace('booked', 'hooked')],
+    ] as const) {
+      const store = await openLmdbStore({ directory: join(data, 'state/0'), collections: [collection] })
+      const [key, text] = [...store.range(collection)][0]!
+      assert.notEqual(change(text), text)
+      await store.write([[collection, [[key, change(text)]]]])
+      await store.close()
+      const { flaws } = await verify({ data })
+      assert.deepEqual(
+        flaws.map(({ code }) => code),
+        ['state-differs'],
+        collection,
+      )
+      const back = await openLmdbStore({ directory: join(data, 'state/0'), collections: [collection] })
+      await back.write([[collection, [[key, text]]]])
+      await back.close()
+    }
+    assert.equal(await imprint(), before)
+  } finally {
+    await rm(data, { recursive: true })
+  }
+})
 
 test('damaged state is derived again from the log, and never answers', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'hence-damage-'))
