@@ -6,7 +6,7 @@ import type { TableState } from '../state/table.ts'
 import type { Generation } from './generation.ts'
 
 /** The version of imprints: what they cover, and how. */
-export const imprintVersion = 2
+const imprintVersion = 2
 
 /** One hash over everything that a generation has derived, and its parts. */
 export interface Imprint {
@@ -16,8 +16,8 @@ export interface Imprint {
 }
 
 /**
- * Hashes everything that a generation has derived: the rows of all tables and their indexes, outcomes, traces,
- * and where each channel is. It is a function of the log up to the positions and of the code: what the
+ * Hashes everything that a generation has derived: the rows of all tables and their indexes, outcomes,
+ * traces, and where each channel is. It is a function of the log up to the positions and of the code: what the
  * watermarks forget does not count, whether it has been removed or not.
  */
 export function imprintOf({ tables, processor }: Pick<Generation, 'tables' | 'processor'>): Imprint {

@@ -335,7 +335,7 @@ export class Processor {
   }
 
   /**
-   * What is derived beside the rows: outcomes and traces as far as the watermarks keep them, and where each
+   * Yields all that is derived beside the rows: outcomes and traces as far as the watermarks keep them, and where each
    * channel is.
    */
   *derived(): Iterable<NamedEntries> {
