@@ -17,8 +17,8 @@ export interface Imprint {
 
 /**
  * Hashes everything that a generation has derived: the rows of all tables and their indexes, outcomes,
- * traces, and where each channel is. It is a function of the log up to the positions and of the code: what the
- * watermarks forget does not count, whether it has been removed or not.
+ * traces, and where each channel is. It is a function of the log up to the positions and of the code: what
+ * the watermarks forget does not count, whether it has been removed or not.
  */
 export function imprintOf({ tables, processor }: Pick<Generation, 'tables' | 'processor'>): Imprint {
   const parts = new Map<string, string>()

@@ -335,8 +335,8 @@ export class Processor {
   }
 
   /**
-   * Yields all that is derived beside the rows: outcomes and traces as far as the watermarks keep them, and where each
-   * channel is.
+   * Yields all that is derived beside the rows: outcomes and traces as far as the watermarks keep them, and
+   * where each channel is.
    */
   *derived(): Iterable<NamedEntries> {
     const before = this.watermarks.lowest
