@@ -25,7 +25,7 @@ export interface Request<
   derive(tx: Tx<Scope>, input: Output): Result
   /**
    * Runs under the request's partition key when one of its claims gives way, to undo and apologise.
-   * Afterwards all its other claims are released.
+   * Its other claims are released just before.
    */
   compensate?(tx: Tx<Scope>, input: Output, cause: ViolationCause): void
   /** Runs there when the accepted request begins to wait for one of its claims. */

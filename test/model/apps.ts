@@ -50,7 +50,13 @@ export function randomApp(dice: Dice): AppPlan {
 }
 
 /** Another version of an app. */
-export function changedApp(dice: Dice, { constraints, corrects }: AppPlan): AppPlan {
+export function changedApp(dice: Dice, { constraints: before, corrects }: AppPlan): AppPlan {
+  // Deriving again takes other modes, for example results that come before what asks for them.
+  const other = (each: ConstraintPlan): ConstraintPlan => ({
+    ...each,
+    mode: each.mode === 'loose' ? 'strict' : 'loose',
+  })
+  const constraints = before.map((each) => (dice.chance(0.3) ? other(each) : each))
   const tag = () => dice.int(0, 2)
   const all: Twist[] = [
     { suffix: "'" },

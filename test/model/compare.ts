@@ -86,9 +86,12 @@ function attempt(
   const model = new Model(plan, state)
   try {
     if (isPromotion) {
+      model.isLive = false
       steps.slice(0, i).forEach((step, n) => void step.apply(model, choose, results[n]))
       promote(before, model)
-    } else results[i] = apply(model, choose)
+      model.begin()
+      model.settle(choose)
+    } else results[i] = [...apply(model, choose), ...model.recorded]
   } catch (error) {
     if (!(error instanceof OtherOutcome)) throw error
     return error.message

@@ -89,7 +89,7 @@ class Writer {
     if (roll < 57) return { do: 'set', name: sub, in: dice.int(1, 30) * 10, ops: deeper(s) }
     if (roll < 59) return { do: 'cancel', name: sub }
     if (roll < 66) {
-      const text = this.text() + dice.pick(['', '', '!', '?'])
+      const text = this.text() + dice.pick(['', '', '!', '?', '*'])
       return { do: 'ask', text, tag: dice.int(0, 2), ...name(), done: deeper(s), dead: deeper(s) }
     }
     const at = dice.chance(0.2) ? { at: this.place().k } : {}

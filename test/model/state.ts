@@ -99,6 +99,8 @@ export interface Effect {
 
 /** How an effect ended: a record of the log. */
 export interface Recorded {
+  /** Log time, if the result came at once. */
+  readonly at?: number
   readonly id: string
   readonly input: TaskInput
   readonly place: Place

@@ -63,8 +63,10 @@ export async function runWorld(world: World): Promise<void> {
         applies = await burst(run, world, phase.n, sent, outcomes)
       } else if (phase.phase === 'pass') {
         await run.pass(phase.ms)
-        forAll((model, choose) => {
-          pass(model, phase.ms, choose)
+        forAll((model, choose, again) => {
+          pass(model, phase.ms, choose, again)
+          arrive(model, again)
+          model.settle(choose)
           return []
         })
       } else if (phase.phase === 'answer') {
@@ -72,9 +74,11 @@ export async function runWorld(world: World): Promise<void> {
         await run.pass(1)
         await run.answer()
         forAll((model, choose, again) => {
-          pass(model, 1, choose)
-          const results = again ?? [...model.state.effects.values()].flatMap(resultOf)
+          pass(model, 1, choose, again)
+          const results =
+            again?.filter(({ at }) => at === undefined) ?? [...model.state.effects.values()].flatMap(resultOf)
           for (const each of results) model.result(each)
+          arrive(model, again)
           model.settle(choose)
           return results
         })
@@ -106,12 +110,23 @@ export async function runWorld(world: World): Promise<void> {
   for (const [prefix, steps] of trails) compare(prefix, world.partitions, start, steps)
 }
 
-function pass(model: Model, ms: number, choose: Choose): void {
+/** Moves the time. Results of the last moment are left to `arrive`. */
+function pass(model: Model, ms: number, choose: Choose, again: readonly Recorded[] = []): void {
   const target = model.state.now + ms
   while (model.state.now < target) {
-    model.state.now = Math.min(target, model.nextDue ?? target)
+    const { now } = model.state
+    const times = again.flatMap(({ at }) => (at !== undefined && at > now ? [at] : []))
+    model.state.now = Math.min(target, model.nextDue ?? target, ...times)
+    model.settle(choose)
+    if (model.state.now === target) return
+    arrive(model, again)
     model.settle(choose)
   }
+}
+
+/** Results that had come at once when the phase was derived by other code. */
+function arrive(model: Model, again: readonly Recorded[] = []): void {
+  for (const each of again) if (each.at === model.state.now) model.result(each)
 }
 
 const offsetOf = (token: string) => Number(token.slice(token.indexOf(':') + 1))
@@ -212,10 +227,11 @@ async function burst(
       }
     }
     applies.set(prefix, (model, choose, again) => {
-      pass(model, 1, choose)
+      pass(model, 1, choose, again)
       // The violation that a decision is about was looked up before the burst.
       const messages = records.sort((a, b) => a.offset - b.offset).map(({ make }) => make(model.state))
       for (const message of messages) model.request(message)
+      arrive(model, again)
       model.settle(choose)
       if (again) return []
       for (const { root, outcome } of replies) {
@@ -253,6 +269,6 @@ function outcomeOf(reply: Reply): Outcome {
 
 /** The result of an effect that waits, unless nobody answers it. */
 function resultOf({ id, input, place, root, state }: Effect): readonly Recorded[] {
-  if (state !== 'pending' || input.text.endsWith('?')) return []
+  if (state !== 'pending' || /[?*]/.test(input.text)) return []
   return [{ id, input, place, root, end: endOf(input.text) }]
 }
