@@ -213,7 +213,6 @@ test('the public entries export exactly these names', async () => {
     'memoryLog',
     'memoryStorage',
     'scenario',
-    'simulatedDisk',
     'storeConformance',
   ])
 })

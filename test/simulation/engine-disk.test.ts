@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEngine, type Engine, HenceError, type Reply, type Storage } from 'hence'
-import { simulatedDisk } from 'hence/testing'
 import type { Disk } from '../../src/log/file-log/disk.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
@@ -12,6 +11,7 @@ import type * as made from '../faults/till.ts'
 import { fullAt } from '../faults/till.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
+import { simulatedDisk } from '../simulated-disk.ts'
 
 const till = await appsOf<typeof made>(import.meta.resolve('../faults/till.ts')).default()
 

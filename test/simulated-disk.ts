@@ -1,5 +1,5 @@
 import { basename, dirname } from 'node:path'
-import type { Disk, DiskFile, FileIdentity } from '../log/file-log/disk.ts'
+import type { Disk, DiskFile, FileIdentity } from '../src/log/file-log/disk.ts'
 
 /** A fault that strikes an operation. */
 export type Fault =
