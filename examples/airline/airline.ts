@@ -43,8 +43,8 @@ export function airline(mode: Mode, overbook: Overbook = { percent: 5 }, review:
   })
   const pay = effect('pay', { input: z.object({ booking: name, to: z.string(), euros: z.int() }) })
   const noShow = booking.event('no-show', {
-    data: z.object({ booking: name }),
-    key: (data) => data.booking,
+    data: z.object({ key: name }),
+    key: (data) => data.key,
   })
 
   const openFlight = flight.request('open-flight', {
@@ -74,12 +74,12 @@ export function airline(mode: Mode, overbook: Overbook = { percent: 5 }, review:
       const row = tx.get(flights)
       if (row?.state !== 'open') return reject('flight-not-open')
       tx.put(flights, { ...row, state: 'departed' })
-      const noShows = tx.settle(seats)
-      for (const { key } of noShows) tx.emit(noShow, { booking: key })
-      const boarded = tx.usage(seats).claimed
+      const noShows = tx.settle(seats, noShow)
+      const { claimed, excess } = tx.usage(seats)
+      const boarded = claimed - excess
       // A plane that has left takes no more passengers.
       tx.setLimit(seats, boarded)
-      return { boarded, noShows: noShows.length }
+      return { boarded, noShows }
     },
   })
 

@@ -46,7 +46,7 @@ export function hotel(mode: Mode, overbook: Overbook = 1) {
     result: z.object({ hotel: name }),
   })
   const refund = effect('refund', { input: z.object({ stay: name, guest: z.string() }) })
-  const notSeen = stay.event('not-seen', { data: z.object({ stay: name }), key: (data) => data.stay })
+  const notSeen = stay.event('not-seen', { data: z.object({ key: name }), key: (data) => data.key })
 
   const setRooms = night.request('set-rooms', {
     input: z.object({ hotel: name, type: name, night: date, rooms: z.int().min(0) }),
@@ -66,10 +66,10 @@ export function hotel(mode: Mode, overbook: Overbook = 1) {
       const row = tx.get(nights)
       if (row?.state !== 'open') return reject('night-not-open')
       tx.put(nights, { ...row, state: 'closed' })
-      const gone = tx.settle(rooms)
-      for (const { key } of gone) tx.emit(notSeen, { stay: key })
-      tx.setLimit(rooms, tx.usage(rooms).claimed)
-      return { noShows: gone.length }
+      const noShows = tx.settle(rooms, notSeen)
+      const { claimed, excess } = tx.usage(rooms)
+      tx.setLimit(rooms, claimed - excess)
+      return { noShows }
     },
   })
 

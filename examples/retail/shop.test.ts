@@ -232,7 +232,7 @@ test('shipped units leave the stock', () => {
     .when('write-off-stock', { number: 'w1', at: order.at, stockCode: '21071', units: -1, reason: 'broken' })
     .thenAccepted()
     .when('count-stock', { stockCode: '21071', units: 2 })
-    .thenAccepted({ limit: 2, claimed: 0 })
+    .thenAccepted({ limit: 2, claimed: 0, excess: 0 })
     .given('credit-note', note)
     .when('place-order', { ...order, number: '536366', lines: [{ ...mug, units: 4 }] }, ann)
     .thenAccepted()

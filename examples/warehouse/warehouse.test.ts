@@ -37,7 +37,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenClaimed('stock', 'mug', 4)
       .thenRow('products', ['mug'], { received: 10, shipped: 4, writtenOff: 0 })
       .when('receive-goods', { sku: 'mug', units: 1 })
-      .thenAccepted({ limit: 11, claimed: 4 })
+      .thenAccepted({ limit: 11, claimed: 4, excess: 0 })
   })
 
   test(`${mode}: after the forklift the last order gets an apology and a voucher, which works once`, () => {
@@ -157,7 +157,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .thenRejected('no-open-order')
       .given('ship-order', { order: 'o1' })
       .when('receive-goods', { sku: 'mug', units: 2 })
-      .thenAccepted({ limit: 4, claimed: 4, waiting: 1 })
+      .thenAccepted({ limit: 4, claimed: 4, excess: 0, waiting: 1 })
       .thenRow('orders', ['o3'], { ...placed('o3', 1), voucher: voucher! })
     assert.deepEqual(
       ['o4', 'o5'].map((order) => s.row('orders', [order])!.state),
@@ -165,7 +165,7 @@ for (const mode of ['strict', 'loose'] as const) {
     )
     s.given('cancel-order', { order: 'o5' }, { principal: 'o5' })
       .when('receive-goods', { sku: 'mug', units: 1 })
-      .thenAccepted({ limit: 5, claimed: 4, waiting: 0 })
+      .thenAccepted({ limit: 5, claimed: 4, excess: 0, waiting: 0 })
       .thenEffects()
       .given('ship-order', { order: 'o3' })
       .when('place-order', mugs('o6', 1, voucher), { principal: 'o3' })

@@ -69,24 +69,35 @@ export interface Tx<Scope extends string = string> {
   cancel<E extends Event<Scope>>(event: E, options?: { readonly key?: string }): boolean
 
   /**
-   * The units claimed of a constraint of this scope at this key, its limit without the margin and, if it has
-   * a waiting list, the number of claims that wait.
+   * A constraint of this scope at this key: its limit without the margin, the units claimed, how many of them
+   * exceed the limit with the margin and, if it has a waiting list, the number of claims that wait. After a
+   * limit has fallen, `excess` says how much is displaced: its claims give way after the derivation (with
+   * `review: 'human'`, once that is decided).
    */
   usage(constraint: Constraint<Scope>): {
     readonly limit: number
     readonly claimed: number
+    readonly excess: number
     readonly waiting?: number
   }
-  /** Sets the limit at this key. A limit below the units claimed is a violation, in either mode. */
+  /**
+   * Sets the limit at this key, for as long as none is set anew: also if another limit is declared. A limit
+   * below the units claimed is a violation, in either mode.
+   */
   setLimit(constraint: Constraint<Scope>, limit: number): void
-  /** Raises or lowers the limit at this key, to 0 at the lowest. */
+  /** Raises or lowers the set or declared limit at this key, to 0 at the lowest. */
   adjustLimit(constraint: Constraint<Scope>, by: number): void
   /**
    * Settles a constraint at this key, as at a departure: releases the claims that are not confirmed, and sets
-   * the margin to 0 from now on.
-   * @returns the released claims
+   * the margin to 0 from now on. They count no more at once; their holders are notified after the derivation,
+   * in several steps if there are many.
+   * @param event emitted for each released claim, with the claim as its data
+   * @returns the units of the released claims
    */
-  settle(constraint: Constraint<Scope>): readonly SettledClaim[]
+  settle<E extends Event>(
+    constraint: Constraint<Scope>,
+    event?: SettledClaim extends DataOf<E> ? E : never,
+  ): number
   /**
    * Releases the claims that requests of this partition key hold on a constraint of any scope.
    * @param key only claims on this key of the constraint
@@ -111,8 +122,11 @@ export interface Tx<Scope extends string = string> {
 
 type EffectInputOf<E extends Effect> = E extends Effect<string, infer I> ? I : never
 
-/** A claim that `settle` released because it was not confirmed. */
+/** A claim that `settle` released because it was not confirmed: the data of an event. */
 export interface SettledClaim {
+  readonly constraint: string
+  /** The key at which it was judged. */
+  readonly judged: string
   readonly requestId: string
   readonly principal: string
   /** The partition key of the request that held the claim. */

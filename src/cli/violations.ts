@@ -1,7 +1,7 @@
 import { Option } from 'commander'
 import { v7 } from 'uuid'
-import type { Violation } from '../constraint/tables.ts'
-import type { KeyedViolation } from '../query/reader.ts'
+import { type Victim, type Violation, victimCount } from '../constraint/tables.ts'
+import { type KeyedViolation, victimsShown } from '../query/reader.ts'
 import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
 import { command, jsonOption, runs, wholeNumber } from './command.ts'
 import { type Opened, withService } from './service.ts'
@@ -139,11 +139,15 @@ async function violationsOf(
     readonly key: readonly string[]
     readonly value: Violation
   }[]
-  return rows.map(({ key, value }) => ({ ...value, key: key[0]! }))
+  return rows.map(({ key, value }) => ({ ...value, key: key[0]!, victims: [] }))
 }
 
 async function violationOf(opened: Opened, id: string): Promise<KeyedViolation | undefined> {
-  return (await violationsOf(opened, 'all')).find((each) => each.id === id)
+  const found = (await violationsOf(opened, 'all')).find((each) => each.id === id)
+  if (found === undefined) return undefined
+  const query = { prefix: [found.key, id], limit: victimsShown }
+  const rows = await opened.service.scan('hence.victims' as never, query as never)
+  return { ...found, victims: rows.map(({ value }) => value as Victim) }
 }
 
 function nothing(id: string): number {
@@ -151,12 +155,13 @@ function nothing(id: string): number {
   return exitCode.nothingFound
 }
 
-function lineOf({ id, constraint, key, state, excess, at, deadline, victims }: KeyedViolation): string {
+function lineOf({ id, constraint, key, state, excess, at, deadline, counts }: KeyedViolation): string {
+  const victims = victimCount(counts)
   const colour = { open: paint.bad, compensating: paint.warn, resolved: paint.good }[state]
   const what =
     state === 'open'
       ? `${excess} in excess${deadline === null ? '' : `, the policy decides at ${new Date(deadline).toISOString()}`}`
-      : `${victims.length} ${victims.length === 1 ? 'victim' : 'victims'}`
+      : `${victims} ${victims === 1 ? 'victim' : 'victims'}`
   return (
     `${colour(state)} ${paint.strong(constraint)} at ${JSON.stringify(key)}: ${what} ` +
     `${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
@@ -164,6 +169,7 @@ function lineOf({ id, constraint, key, state, excess, at, deadline, victims }: K
 }
 
 function describe(violation: KeyedViolation): string[] {
+  const more = victimCount(violation.counts) - violation.victims.length
   return [
     lineOf(violation),
     ...violation.victims.map(
@@ -171,6 +177,7 @@ function describe(violation: KeyedViolation): string[] {
         `  ${state} request ${requestId}${principal === '' ? '' : ` of ${principal}`} under ` +
         `${JSON.stringify(key)}, ${units} unit${units === 1 ? '' : 's'}`,
     ),
+    ...(more > 0 ? [`  and ${more} more, in the table hence.victims`] : []),
     ...violation.history.map(({ at, what, units, by, reason }) => {
       const who =
         by === undefined ? '' : ` by ${by.principal || 'an unnamed principal'}, request ${by.requestId}`

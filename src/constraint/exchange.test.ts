@@ -74,7 +74,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .given('pay', { booking: 'a', seats: 2 })
       .given('hold', { booking: 'b', seats: 1 })
       .when('begin', {})
-      .thenAccepted({ gone: ['b 1'] })
+      .thenAccepted({ gone: 1 })
       .thenClaimed('seats', 's', 2)
   })
 }

@@ -10,6 +10,7 @@ import type { TableShape } from '../state/table.ts'
  *   hence.claims       judged key, constraint, identity    → a granted claim
  *   hence.waiters      judged key, constraint, identity    → a claim that waits
  *   hence.violations   judged key, id                      → a violation and its history
+ *   hence.victims      judged key, violation, n            → a victim of it, numbered as they were chosen
  *   hence.holders      key, scope, identity of a request   → the claims it holds or asks for
  */
 /** The usage of each key. The stored name is older than the word. */
@@ -28,6 +29,9 @@ export const violations: TableShape = {
   indexes: { byState: ['state', 'at'] },
 }
 
+/** A table of their own, so that the row of a violation does not grow with its victims. */
+export const victims: TableShape = { name: 'hence.victims', parts: ['string', 'number'], indexes: {} }
+
 export const waiters: TableShape = {
   name: 'hence.waiters',
   parts: ['string', 'string'],
@@ -36,21 +40,28 @@ export const waiters: TableShape = {
 
 /** System tables that operators read, with their changes, like those of the app. */
 export const operatorTables: ReadonlyMap<string, TableShape> = new Map(
-  [violations, waiters].map((table) => [table.name, table]),
+  [violations, victims, waiters].map((table) => [table.name, table]),
 )
 
 export const holders: TableShape = { name: 'hence.holders', parts: ['string', 'string'], indexes: {} }
 
-export const constraintTables = { usage, claims, waiters, violations, holders }
+export const constraintTables = { usage, claims, waiters, violations, victims, holders }
 
-/** The limit of a constraint at one key, and the units claimed. */
+/** The units claimed of a constraint at one key, and how its limit there differs from the declared one. */
 export interface Usage {
-  readonly limit: number
+  /** The limit that was set; null while none was. */
+  readonly set: number | null
+  /** Units that were added to the set or declared limit. */
+  readonly adjusted: number
   readonly claimed: number
+  /** Those of them that are confirmed. */
+  readonly confirmed: number
   /** The excess that an operator has waived. */
   readonly waived: number
   /** Whether `settle` has ended the margin. */
   readonly settled: boolean
+  /** While `settle` releases claims: those of the first so many ever granted. They count no more. */
+  readonly settling: number | null
   /** The number of claims ever granted or queued. */
   readonly count: number
   /** The number of claims that wait, and what they take up. */
@@ -60,13 +71,50 @@ export interface Usage {
   readonly violation: string | null
 }
 
+/** Where nothing was claimed or set. */
+export const unused: Usage = {
+  set: null,
+  adjusted: 0,
+  claimed: 0,
+  confirmed: 0,
+  waived: 0,
+  settled: false,
+  settling: null,
+  count: 0,
+  waiting: 0,
+  waitingBytes: 0,
+  violation: null,
+}
+
+/** The limit at a key, without the margin. */
+export function limitOf(
+  { limit }: Pick<Constraint, 'limit'>,
+  { set, adjusted }: Pick<Usage, 'set' | 'adjusted'>,
+): number {
+  return Math.max(0, (set ?? limit) + adjusted)
+}
+
+export function limitWithMargin(constraint: Constraint, usage: Usage): number {
+  const { overbook } = constraint
+  const limit = limitOf(constraint, usage)
+  if (usage.settled) return limit
+  return limit + (typeof overbook === 'number' ? overbook : Math.floor((limit * overbook.percent) / 100))
+}
+
+/** The units that must give way. */
+export function excessOf(constraint: Constraint, usage: Usage): number {
+  return Math.max(0, usage.claimed - limitWithMargin(constraint, usage) - usage.waived)
+}
+
 /** The part of a usage that apps and operators see. */
-export type UsageShown = Pick<Usage, 'limit' | 'claimed'> & Partial<Pick<Usage, 'waiting'>>
+export type UsageShown = { readonly limit: number; readonly excess: number } & Pick<Usage, 'claimed'> &
+  Partial<Pick<Usage, 'waiting'>>
 
 /** @param usage undefined: as declared, with nothing claimed */
-export function usageShown(constraint: Constraint, usage: Usage | undefined): UsageShown {
-  const { limit, claimed, waiting } = usage ?? { limit: constraint.limit, claimed: 0, waiting: 0 }
-  return { limit, claimed, ...(constraint.waitingList && { waiting }) }
+export function usageShown(constraint: Constraint, usage: Usage = unused): UsageShown {
+  const { claimed, waiting } = usage
+  const [limit, excess] = [limitOf(constraint, usage), excessOf(constraint, usage)]
+  return { limit, claimed, excess, ...(constraint.waitingList && { waiting }) }
 }
 
 /** A claim as stored under the key that judges it. */
@@ -81,6 +129,7 @@ export interface ClaimRow {
   /** The partition key of the request that holds it, and its scope. */
   readonly holder: string
   readonly scope: string
+  /** How it gives way under the policy in force: by rank, then by order, its number or the negative of it. */
   readonly rank: number
   readonly order: number
   /** It was granted in exchange for others, which the request still holds; these are the units it adds. */
@@ -144,7 +193,10 @@ export interface Violation {
   readonly excess: number
   /** When the policy decides if no operator does, as log time; null if it decides at once. */
   readonly deadline: number | null
-  readonly victims: readonly Victim[]
+  /** Units of which the policy has still to choose the victims; 0 unless it was decided that it does. */
+  readonly choosing: number
+  /** How many victims there are, by their state. */
+  readonly counts: Readonly<Record<Victim['state'], number>>
   readonly history: readonly HistoryEntry[]
 }
 
@@ -161,9 +213,16 @@ export interface Victim {
   readonly state: 'told' | 'compensated' | 'released' | 'failed' | 'queued'
 }
 
+export function victimCount(counts: Violation['counts']): number {
+  return Object.values(counts).reduce((sum, each) => sum + each, 0)
+}
+
 export interface HistoryEntry {
   readonly at: number
-  /** `grew`: more was claimed; consecutive growth is one entry, with the latest time and excess. */
+  /**
+   * `grew`: more was claimed; consecutive growth is one entry, with the latest time and excess.
+   * `victims-chosen`: so are consecutive choices, with the sum of their units.
+   */
   readonly what:
     | 'noticed'
     | 'grew'

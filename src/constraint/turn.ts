@@ -25,6 +25,8 @@ export interface Messages {
     readonly constraint: string
     readonly key: string
     readonly violation: string | null
+    /** Its number among the victims of the violation. */
+    readonly victim?: number
   }
   /** Notifies the holder that its claim waits. */
   'hence:queued': Messages['hence:compensate']
@@ -41,11 +43,22 @@ export interface Messages {
   /** Reports the result of that compensation to the judge. */
   'hence:compensated': {
     readonly violation: string
-    readonly identity: string
+    readonly victim: number
     readonly how: 'compensated' | 'released' | 'failed'
   }
   /** Fires when an operator's time to decide has passed. */
   'hence:deadline': { readonly violation: string }
+  /** Goes on choosing the victims of a violation. */
+  'hence:choose': { readonly violation: string }
+  /** Goes on releasing unconfirmed claims, from an identity on: of the claims granted first, so many. */
+  'hence:settle': {
+    readonly constraint: string
+    readonly before: number
+    readonly from: string
+    readonly event: string | null
+  }
+  /** The constraint is declared otherwise from here on, and claims exceed it now, or did before. */
+  'hence:declared': { readonly constraint: string }
 }
 
 /** Identifies a claim at its judge; the judged key is the key of the message. */
@@ -79,10 +92,13 @@ export interface Turn {
   readonly now: number
   /** The identity of the request at the beginning of the chain. */
   readonly identity: string
+  /** Violations that the policy decides at the end of the derivation of the app. */
+  readonly undecided: Set<string>
   /** @throws HenceError `unknown-definition` (change) */
   constraint(name: string): Constraint
   rows(table: keyof typeof constraintTables): TableState
-  send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void
+  /** @param isLater whether it goes through the log also where it stays in the partition */
+  send<T extends keyof Messages>(type: T, key: string, data: Messages[T], isLater?: boolean): void
   /** Sends a message to this key at a future time. */
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void
   /** A UUID for a name, the same on every replay. */

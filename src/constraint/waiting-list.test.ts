@@ -27,7 +27,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .given('hold', one('c'))
       .thenClaimed('seats', 's', 1)
       .when('set-seats', { seats: 1 })
-      .thenAccepted({ limit: 1, claimed: 1, waiting: 2 })
+      .thenAccepted({ limit: 1, claimed: 1, excess: 0, waiting: 2 })
       .given('give-back', { booking: 'a', units: 1 })
       .thenEffect('seated', { booking: 'b', confirmBy: null })
       .thenRow('bookings', ['b'], held)
@@ -57,7 +57,7 @@ for (const mode of ['strict', 'loose'] as const) {
       .given('give-back', { booking: 'b', units: 1 })
       .thenEffect('seated', { booking: 'd', confirmBy: null })
       .when('set-seats', { seats: 2 })
-      .thenAccepted({ limit: 2, claimed: 2, waiting: 0 })
+      .thenAccepted({ limit: 2, claimed: 2, excess: 0, waiting: 0 })
   })
 
   test(`${mode}: who does not confirm in time loses the place to the next`, async () => {
@@ -126,7 +126,7 @@ test('strict: who waits and is refused leaves the line', async () => {
     .when('hold', { ...one('c'), number: 'n' })
     .thenRejected('number')
     .when('set-seats', { seats: 5 })
-    .thenAccepted({ limit: 5, claimed: 1, waiting: 0 })
+    .thenAccepted({ limit: 5, claimed: 1, excess: 0, waiting: 0 })
     .thenEffects()
 })
 
@@ -148,7 +148,7 @@ test('a claim that waits can be exchanged, and one that exchanges grows past nob
     .when('pay', { booking: 'a', seats: 3 })
     .thenRejected('seats')
     .when('set-seats', { seats: 3 })
-    .thenAccepted({ limit: 3, claimed: 2, waiting: 1 })
+    .thenAccepted({ limit: 3, claimed: 2, excess: 0, waiting: 1 })
     .given('give-back', { booking: 'b', units: 2 })
     .given('hold', { booking: 'b', seats: 2, wait: true })
     .given('pay', { booking: 'a', seats: 1 })
@@ -172,7 +172,12 @@ for (const partitions of [1, 8]) {
     })
     for (let i = 0; i < 300; i++) await engine.submit('hold', one(`b${i}`), { requestId: `r${i}` })
     await engine.idle()
-    assert.deepEqual(await engine.violations.usage('seats', 's'), { limit: 0, claimed: 0, waiting: 300 })
+    assert.deepEqual(await engine.violations.usage('seats', 's'), {
+      limit: 0,
+      claimed: 0,
+      excess: 0,
+      waiting: 300,
+    })
     const query = { index: 'line', prefix: ['seats'] } as never
     const line = (await engine.scan('hence.waiters' as never, query)) as readonly {
       value: { holder: string }

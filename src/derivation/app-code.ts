@@ -8,7 +8,7 @@ import type { Deriving } from '../sandbox/realm-language.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { elapsedMs, Interruption, interrupted, isStackOverflow } from '../sandbox/timed.ts'
 import { checkPartitionKey } from '../state/keys.ts'
-import type { Chain, Origin } from './chain.ts'
+import type { Chain, Emission, Origin } from './chain.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
 import type { Facts } from './host-turn.ts'
 import type { Derivation, Failure } from './step-result.ts'
@@ -149,6 +149,25 @@ export class AppCode {
     deriving.active = false
     derivation.emissions = tx.emissions
     derivation.effects = tx.effects
+  }
+
+  /** The events that a reaction of the app would emit, one for each of some data of Hence's own. */
+  emitEach(
+    derivation: Derivation,
+    name: string,
+    all: readonly object[],
+    origin: Origin,
+  ): readonly Emission[] {
+    const { app, deriving, realm } = this.#context.program
+    const event = app.events.get(name)
+    if (event === undefined) throw unknownMessage(app, this.sourceOf(derivation), 'an event', name)
+    const tx = this.#transaction(event.scope, derivation.key, this.facts(derivation), origin)
+    deriving.active = true
+    for (const data of all) tx.emit(event, realm.seal(data))
+    tx.end()
+    throwSlip(deriving, undefined)
+    deriving.active = false
+    return tx.emissions
   }
 
   /** Decides a request. If the app rejects it, the changes of state are undone. */

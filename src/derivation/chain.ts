@@ -35,6 +35,8 @@ export interface Emission {
   readonly data: unknown
   readonly origin: Origin
   readonly chain: Chain
+  /** Whether it goes through the log also where it stays in the partition, to be derived in a later step. */
+  readonly isLater?: boolean
 }
 
 /** The longest chain of events that may follow from one request. */

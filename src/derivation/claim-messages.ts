@@ -9,16 +9,8 @@ import {
   setHolder,
   without,
 } from '../constraint/holder.ts'
-import {
-  claim,
-  compensated,
-  confirm,
-  deadline,
-  exchange,
-  release,
-  serveNext,
-  unconfirmed,
-} from '../constraint/judge.ts'
+import { claim, confirm, exchange, release, serveNext, settleNext, unconfirmed } from '../constraint/judge.ts'
+import { choose, compensated, deadline, reviewDeclared } from '../constraint/review.ts'
 import type { ClaimHolder, HeldClaim } from '../constraint/tables.ts'
 import type { Messages, Turn } from '../constraint/turn.ts'
 import type { RequestRecord } from '../log/record.ts'
@@ -109,12 +101,31 @@ export class ClaimMessages {
       if (refusal === undefined) dropClaim(turn, lapsed.scope, lapsed.identity, lapsed)
       return refusal
     }
+    if (type === 'hence:settle') {
+      this.#settle(derivation, turn, emissions, data as Messages['hence:settle'], origin)
+      return undefined
+    }
     const judge = judges[type]
     if (judge === undefined) {
       throw unknownMessage(this.#context.program.app, this.#app.sourceOf(derivation), 'an event', type)
     }
     judge(turn, data as never)
     return undefined
+  }
+
+  /** Claims are released because they are not confirmed: the app may have an event emitted for each. */
+  #settle(
+    derivation: Derivation,
+    turn: HostTurn,
+    emissions: Emission[],
+    asked: Messages['hence:settle'],
+    origin: Origin,
+  ): void {
+    const gone = settleNext(turn, asked)
+    const { event } = asked
+    if (event === null || gone.length === 0) return
+    const emit = () => emissions.push(...this.#app.emitEach(derivation, event, gone, origin))
+    derivation.failure = this.#app.attempt(derivation, this.#recordContext.mark(), emit, true)
   }
 
   /** A strict claim was granted or denied: asks for the next one, or decides the request. */
@@ -253,9 +264,10 @@ export class ClaimMessages {
     lost: Messages['hence:compensate'],
     origin: Origin,
   ): Decision | undefined {
-    const { identity, scope, constraint, key, violation } = lost
+    const { identity, scope, constraint, key, violation, victim } = lost
     const answer = (how: 'compensated' | 'released' | 'failed') => {
-      if (violation !== null) turn.send('hence:compensated', key, { violation, identity, how })
+      if (violation !== null && victim !== undefined)
+        turn.send('hence:compensated', key, { violation, victim, how })
     }
     const holder = holderOf(turn, scope, identity)
     const refusal = this.#refuseIfAsking(turn, lost)
@@ -282,6 +294,8 @@ const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T])
   'hence:deadline': deadline,
   'hence:unconfirmed': unconfirmed,
   'hence:serve': serveNext,
+  'hence:choose': choose,
+  'hence:declared': reviewDeclared,
 }
 
 /** Whether a system message is derived by the judge of its key. */

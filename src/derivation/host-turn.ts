@@ -22,6 +22,7 @@ export class HostTurn implements Turn {
   readonly key: string
   readonly now: number
   readonly identity: string
+  readonly undecided = new Set<string>()
   readonly #context: DerivationContext
   readonly #facts: Facts
   readonly #origin: Origin
@@ -46,13 +47,13 @@ export class HostTurn implements Turn {
     return this.#context.constraints[table]
   }
 
-  send<T extends keyof Messages>(type: T, key: string, data: Messages[T]): void {
+  send<T extends keyof Messages>(type: T, key: string, data: Messages[T], isLater = false): void {
     const number = this.#sent++
     const parent = this.#origin
     // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message,
     // the request that waits for the answer would wait for ever; and chains of system messages are finite.
     const origin = new Origin(parent.depth + 1, () => eventId(parent.seed, type, number))
-    this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain })
+    this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain, isLater })
   }
 
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void {

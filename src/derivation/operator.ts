@@ -1,5 +1,5 @@
 import type { Outcome, Schema } from '../app/index.ts'
-import { type OperatorDecision, resolve } from '../constraint/judge.ts'
+import { type OperatorDecision, resolve } from '../constraint/review.ts'
 import type { Turn } from '../constraint/turn.ts'
 import type { Outbox } from '../effect/outbox.ts'
 import { shown } from '../failure.ts'
@@ -65,8 +65,9 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
     if (victims === undefined && action !== 'choose') return undefined
     const named =
       Array.isArray(victims) &&
+      victims.length <= victimsMax &&
       victims.every((victim) => typeof victim === 'object' && victim !== null && isIdentity(victim))
-    return named ? undefined : 'victims must name requests: [{ requestId, principal }]'
+    return named ? undefined : `victims must name ${victimsMax} requests at most: [{ requestId, principal }]`
   }),
   key: ({ key }) => key,
   decide(turn, _, { violation, action, units, victims = [], reason }) {
@@ -79,6 +80,9 @@ const resolveViolation: OperatorRequest<ResolveInput> = {
     return outcomeOf(resolve(turn, violation, decision, reason))
   },
 }
+
+/** So many claims can be taken away in one step. */
+const victimsMax = 100
 
 const redrive: OperatorRequest<RedriveInput> = {
   name: 'hence:redrive',

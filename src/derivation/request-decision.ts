@@ -21,12 +21,20 @@ export class RequestDecider {
   readonly #recordContext: RecordContext
   readonly #app: AppCode
   readonly #claims: ClaimMessages
+  readonly #mustWait: (key: string, type: string) => boolean
 
-  constructor(context: DerivationContext, recordContext: RecordContext, app: AppCode, claims: ClaimMessages) {
+  constructor(
+    context: DerivationContext,
+    recordContext: RecordContext,
+    app: AppCode,
+    claims: ClaimMessages,
+    mustWait: (key: string, type: string) => boolean,
+  ) {
     this.#context = context
     this.#recordContext = recordContext
     this.#app = app
     this.#claims = claims
+    this.#mustWait = mustWait
   }
 
   /** @param isNew whether it comes from the log, and may have to be moved or parked first */
@@ -38,7 +46,7 @@ export class RequestDecider {
     const key = this.#app.keyOf(request, input)
     derivation.key = key
     if (isNew && !this.#recordContext.isHere(key)) return 'moved'
-    if (isNew && this.#context.waiting.mustWait(key, type)) return 'parked'
+    if (isNew && this.#mustWait(key, type)) return 'parked'
     const wanted = this.#app.claimsOf(request, input)
     if (wanted.length > 0) return this.#claims.request(derivation, request, record, input, wanted, origin)
     return this.#app.decide(derivation, request, input, origin)
@@ -51,7 +59,7 @@ export class RequestDecider {
     const input = JSON.parse(record.output ?? record.input) as never
     const key = request.key(input)
     derivation.key = key
-    if (isNew && this.#context.waiting.mustWait(key, type)) return 'parked'
+    if (isNew && this.#mustWait(key, type)) return 'parked'
     const emissions: Emission[] = []
     const turn = new HostTurn(this.#context, key, this.#app.facts(derivation), origin, emissions)
     const { outcome, effects = [] } = request.decide(turn, this.#context.outbox, input)

@@ -33,10 +33,15 @@ const eventsPerRootMax = 100_000
 /** How many parked messages are released in one step. */
 const releasedMax = 100
 
+/** How many due timers of a partition go off in one step, beside those of keys that are released. */
+const timersMax = 100
+
 /**
  * Derives one record at a time: the timers that its time sets off, then the record itself; after each of them
- * the events that stay in the partition, in the order of emission. A derivation that throws is undone by
- * itself, so the result of an event does not depend on whether it stayed in the partition.
+ * the events that stay in the partition, in the order of emission. If more timers are due than go off in one
+ * step, the next records set the rest off; a message for a key that has some of them is parked behind them. A
+ * derivation that throws is undone by itself, so the result of an event does not depend on whether it stayed
+ * in the partition.
  *
  * A message for a key of which a request waits for verdicts is parked (`WaitingKeys`). In the step in which
  * that request ends, what is parked is derived, in order, each message at its own log time.
@@ -59,6 +64,8 @@ export class Deriver {
   /** Keys whose request has ended: what is parked for them is to be released. */
   #ended: Ended[] = []
   #released = 0
+  /** Whether more timers were due than go off in this step. */
+  #hasLate = false
   /** Effects that were asked for, if there are early results. */
   #asked: { readonly id: string; readonly at: number }[] = []
 
@@ -71,7 +78,8 @@ export class Deriver {
     this.recordContext = recordContext
     this.#app = new AppCode(context, recordContext)
     this.#claims = new ClaimMessages(context, recordContext, this.#app)
-    this.#requests = new RequestDecider(context, recordContext, this.#app, this.#claims)
+    const mustWait = (key: string, type: string) => this.#mustWait(key, type)
+    this.#requests = new RequestDecider(context, recordContext, this.#app, this.#claims, mustWait)
   }
 
   /**
@@ -90,8 +98,10 @@ export class Deriver {
     if (this.#own.size > 0) this.#own.clear()
     this.#followed = 0
     this.#released = 0
+    this.#hasLate = false
     this.recordContext.attempts = 0
     this.context.waiting.tidy()
+    this.context.timers.tidy()
     this.#timers()
     if (record.kind === 'request') this.#request(record)
     else if (record.kind === 'event') this.#event(record)
@@ -103,7 +113,10 @@ export class Deriver {
   #timers(): void {
     const { timers, waiting } = this.context
     const { partition, time } = this.recordContext
-    for (let timer = timers.takeDue(partition, time); timer; timer = timers.takeDue(partition, time)) {
+    let n = 0
+    for (; n < timersMax; n++) {
+      const timer = timers.takeDue(partition, time)
+      if (timer === undefined) break
       if (waiting.mustWait(timer.key, timer.event)) {
         timers.park(timer)
         continue
@@ -111,6 +124,7 @@ export class Deriver {
       this.#timer(timer)
       this.#deriveStaying()
     }
+    this.#hasLate = n === timersMax && timers.next(partition) <= time
   }
 
   #timer({ event, version = 1, key, data, id, depth, at, ...chain }: TimerName & Timer): void {
@@ -158,7 +172,7 @@ export class Deriver {
   #event(record: EventRecord): void {
     const { type, version, key, data, id, depth } = record
     const message = { type, version, key, data, depth, ...chainOf(record), at: this.recordContext.time }
-    if (this.context.waiting.mustWait(key, type, data)) this.#parkEvent({ ...message, id: hexOf(id) })
+    if (this.#mustWait(key, type, data)) this.#parkEvent({ ...message, id: hexOf(id) })
     else this.#messageOf('event', message, id)
     this.#deriveStaying()
   }
@@ -174,7 +188,7 @@ export class Deriver {
     seed?: string,
   ): void {
     const { type, version, key, data, id, depth, at } = message
-    const origin = new Origin(depth, () => seed ?? Buffer.from(id!, 'hex').toString('latin1'))
+    const origin = new Origin(depth, () => seed ?? seedOf(id!))
     const derivation = this.#begin(kind, type, key, chainOf(message), at)
     this.#attempt(derivation, () =>
       this.#react(derivation, this.#app.dataOf(derivation, version, data), origin),
@@ -195,7 +209,7 @@ export class Deriver {
 
   /** @param canWait whether the reaction is parked if its key waits */
   #endEffect({ effect: id, done, tries, text }: ResultRecord, at: number, canWait: boolean): void {
-    const { outbox, program, waiting } = this.context
+    const { outbox, program } = this.context
     const end: EffectEnd = done ? { done, tries, result: JSON.parse(text) } : { done, tries, error: text }
     const row = outbox.end(id, end, at)
     if (row === undefined) return
@@ -203,7 +217,7 @@ export class Deriver {
     const message = { ...chainOf(row), at, effect: id, type, scope, depth, input, done, text, redrives }
     const name = `${type}/${done ? 'result' : 'dead'}`
     const hasReaction = program.app.reactions.has(effectReactionName(scope, type, done ? 'result' : 'dead'))
-    if (canWait && hasReaction && waiting.mustWait(key, name)) this.#park(key, { kind: 'result', ...message })
+    if (canWait && hasReaction && this.#mustWait(key, name)) this.#park(key, { kind: 'result', ...message })
     else this.#reactToResult(key, message)
   }
 
@@ -236,12 +250,12 @@ export class Deriver {
   /** A difference that a promotion made: the app may compensate for it. */
   #correction({ correction }: CorrectionRecord): void {
     const { key, identity, rootPartition, rootOffset, what } = correction
-    const { outbox, waiting } = this.context
+    const { outbox } = this.context
     const { time } = this.recordContext
     const isEffect = what.kind === 'effect' && isAskedFor(outbox, what)
     if (isEffect) keepFirstContent(outbox, what, time)
     const chain: Chain = { identity, rootPartition, rootOffset }
-    if (waiting.mustWait(key, what.kind)) {
+    if (this.#mustWait(key, what.kind)) {
       this.#park(key, { kind: 'correction', ...chain, at: time, correction, isAskedFor: isEffect })
     } else this.#reactToCorrection(correction, isEffect, chain, time)
     this.#deriveStaying()
@@ -267,8 +281,28 @@ export class Deriver {
     })
   }
 
+  /** Whether a message must be parked: its key waits, or has timers that are due before it. */
+  #mustWait(key: string, type: string, data?: unknown): boolean {
+    const { waiting, timers } = this.context
+    if (waiting.mustWait(key, type, data)) return true
+    const { partition, time } = this.recordContext
+    return (
+      this.#hasLate &&
+      timers.isDue(partition, key, time) &&
+      type !== resumeMessage &&
+      !waiting.get(key)?.asking
+    )
+  }
+
   #park(key: string, message: Parked): void {
-    this.context.waiting.park(key, message)
+    const { waiting } = this.context
+    if (waiting.get(key) === undefined) {
+      waiting.begin(key, null)
+      const { logId } = this.recordContext
+      const origin = new Origin(0, () => parkedSeed(logId, message))
+      this.#ended.push({ key, origin, chain: chainOf(message) })
+    }
+    waiting.park(key, message)
     this.#result.parked.push({ chain: chainOf(message), isReleased: false })
   }
 
@@ -290,6 +324,7 @@ export class Deriver {
       const timer = timers.nextOf(partition, key, message?.at, time)
       if (message === undefined && timer === undefined) {
         waiting.remove(key)
+        timers.passed(partition, key)
         return
       }
       if (this.#released >= releasedMax) {
@@ -354,7 +389,7 @@ export class Deriver {
       for (const id of derivation.effects) this.#asked.push({ id, at })
     }
     for (const emission of derivation.emissions) {
-      if (!this.recordContext.isHere(emission.key)) {
+      if (emission.isLater || !this.recordContext.isHere(emission.key)) {
         this.#result.outgoing.push(emission)
         continue
       }
@@ -385,7 +420,7 @@ export class Deriver {
       const { type, key, data, origin, chain } = emission
       const own = this.#own.get(emission)
       const at = own ?? this.recordContext.time
-      if (own === undefined && waiting.mustWait(key, type, data)) {
+      if (own === undefined && this.#mustWait(key, type, data)) {
         const { version } = emission
         const { depth, seed } = origin
         const text = JSON.stringify(data)
@@ -442,6 +477,18 @@ type Message = Omit<Extract<Parked, { kind: 'event' }>, 'kind'> & { readonly key
 
 function emptyResult(): StepResult {
   return { derivations: [], outgoing: [], decisions: [], parked: [], moved: [] }
+}
+
+/** The seed of what follows from a parked message, the same in every generation. */
+function parkedSeed(logId: string, message: Parked): string {
+  if (message.kind === 'request') return requestSeed(logId, message.identity)
+  if (message.kind === 'event') return seedOf(message.id)
+  if (message.kind === 'result') return `parked ${message.effect} ${message.redrives}`
+  return correctionSeed(logId, message.correction.promotion, message.correction.n)
+}
+
+function seedOf(id: string): string {
+  return Buffer.from(id, 'hex').toString('latin1')
 }
 
 function chainOf({ identity, rootPartition, rootOffset }: Chain): Chain {

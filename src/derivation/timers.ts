@@ -1,6 +1,6 @@
 import { assert } from '../assert.ts'
 import { encodeKey } from '../state/keys.ts'
-import type { TableShape, TableState } from '../state/table.ts'
+import type { TableRow, TableShape, TableState } from '../state/table.ts'
 import type { Chain } from './chain.ts'
 
 /**
@@ -46,10 +46,14 @@ export class Timers {
   /** By partition: the time of its next timer; undefined if it must be looked up. */
   readonly #next: (number | undefined)[] = []
   /**
-   * By partition: a lower bound of its timers in the order of the index. Timers that were taken leave gaps in
-   * the store until the next checkpoint, and a search from the beginning would go through them one by one.
+   * By partition, or partition and key: a lower bound of the timers in the order of the index. Timers that
+   * were taken leave gaps in the store until the next checkpoint, and a search from the beginning would go
+   * through them one by one.
    */
-  readonly #from: (readonly [at: number, ...key: string[]] | undefined)[] = []
+  readonly #from = new Map<string, readonly [at: number, ...key: string[]]>()
+
+  /** The timers that were set in this step: they are due in a later one. */
+  readonly #fresh = new Set<string>()
 
   constructor(rows: TableState) {
     this.#rows = rows
@@ -58,12 +62,16 @@ export class Timers {
   /** Sets a timer; it replaces one with the same name. */
   set(name: TimerName, timer: Timer): void {
     this.#rows.put(keyOf(name), timer)
+    this.#fresh.add(keyOf(name))
     const { at, partition } = timer
-    this.#next[partition] = undefined
-    const from = this.#from[partition]
-    if (from === undefined) return
-    const entry = [at, name.key, name.scope, name.event, name.name] as const
-    if (encodeKey(entry) < encodeKey(from)) this.#from[partition] = entry
+    if (partition !== parkedPartition) this.#next[partition] = undefined
+    this.#lower(`${partition}`, [at, name.key, name.scope, name.event, name.name])
+    this.#lower(`${partition} ${name.key}`, [at, name.scope, name.event, name.name])
+  }
+
+  #lower(of: string, entry: readonly [at: number, ...key: string[]]): void {
+    const from = this.#from.get(of)
+    if (from !== undefined && encodeKey(entry) < encodeKey(from)) this.#from.set(of, entry)
   }
 
   cancel(name: TimerName): boolean {
@@ -90,7 +98,7 @@ export class Timers {
     const timer = timerOf(first)
     assert(timer.at <= time, 'a timer goes off at its time or later', time, timer.at)
     this.take(timer)
-    this.#from[partition] = [timer.at, ...(first.key as string[])]
+    this.#from.set(`${partition}`, [timer.at, ...(first.key as string[])])
     return timer
   }
 
@@ -102,7 +110,27 @@ export class Timers {
 
   /** Keeps a timer that was taken: its key waits, and it can be cancelled until it waits no longer. */
   park({ key, scope, event, name, ...timer }: TimerName & Timer): void {
-    this.#rows.put(keyOf({ key, scope, event, name }), { ...timer, partition: parkedPartition })
+    this.set({ key, scope, event, name }, { ...timer, partition: parkedPartition })
+  }
+
+  /** Call this at the beginning of a step. */
+  tidy(): void {
+    if (this.#fresh.size > 0) this.#fresh.clear()
+  }
+
+  /** Whether a key has a timer that was due at a time before this step. */
+  isDue(partition: number, key: string, at: number): boolean {
+    if (this.next(partition) > at) return false
+    const query = { index: 'due', prefix: [partition], from: this.#from.get(`${partition} ${key}`) }
+    const isOld = ({ key, value }: TableRow) => (value as Timer).at > at || !this.#fresh.has(encodeKey(key))
+    const last = this.#rows.scan(query, encodeKey([key]), isOld).at(-1)
+    return last !== undefined && (last.value as Timer).at <= at && isOld(last)
+  }
+
+  /** The timers of a key that were due have gone off. */
+  passed(partition: number, key: string): void {
+    this.#from.delete(`${partition} ${key}`)
+    this.#from.delete(`${parkedPartition} ${key}`)
   }
 
   /**
@@ -124,15 +152,19 @@ export class Timers {
   }
 
   #firstOf(partition: number, key: string, until: number): (TimerName & Timer) | undefined {
-    const [first] = this.#rows.scan({ index: 'due', prefix: [partition], limit: 1 }, encodeKey([key]))
-    return first === undefined || (first.value as Timer).at > until ? undefined : timerOf(first)
+    const of = `${partition} ${key}`
+    const query = { index: 'due', prefix: [partition], from: this.#from.get(of), limit: 1 }
+    const [first] = this.#rows.scan(query, encodeKey([key]))
+    if (first === undefined) return undefined
+    this.#from.set(of, [(first.value as Timer).at, ...(first.key.slice(1) as string[])])
+    return (first.value as Timer).at > until ? undefined : timerOf(first)
   }
 
   #first(partition: number) {
     const [first] = this.#rows.scan({
       index: 'due',
       prefix: [partition],
-      from: this.#from[partition],
+      from: this.#from.get(`${partition}`),
       limit: 1,
     })
     return first
@@ -145,7 +177,7 @@ export class Timers {
 
   /** Call this when taking timers was undone, too. */
   forgetTaken(): void {
-    this.#from.length = 0
+    this.#from.clear()
     this.forgetNext()
   }
 }

@@ -6,14 +6,15 @@ import {
   HenceError,
   type Query,
   type Row,
-  type SettledClaim,
   type Table,
   type Tx,
 } from '../app/index.ts'
 import type { KeyPart } from '../app/table.ts'
 import { confirmHeld, isWaiting, releaseHeld } from '../constraint/holder.ts'
-import { setLimit, settle, usageOf } from '../constraint/judge.ts'
+import { changeLimit, settle } from '../constraint/judge.ts'
+import { decideOpen } from '../constraint/review.ts'
 import { usageShown } from '../constraint/tables.ts'
+import { usageOf } from '../constraint/usage.ts'
 import type { EffectRow } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, checkPartitionKey, encodeKey, encodePart } from '../state/keys.ts'
@@ -196,19 +197,18 @@ export class Transaction implements Tx {
   }
 
   setLimit(constraint: Constraint, limit: number): void {
-    this.#judging(constraint, (turn) => setLimit(turn, constraint, limit))
+    this.#judging(constraint, (turn) => changeLimit(turn, constraint, { set: limit }))
   }
 
   adjustLimit(constraint: Constraint, by: number): void {
-    this.#judging(constraint, (turn) => {
-      const { limit } = usageOf(turn, constraint)
-      setLimit(turn, constraint, Math.max(0, limit + by))
-    })
+    this.#judging(constraint, (turn) => changeLimit(turn, constraint, { by }))
   }
 
-  settle(constraint: Constraint): readonly SettledClaim[] {
-    const gone = this.#judging(constraint, (turn) => settle(turn, constraint))
-    return this.#context.program.realm.seal(gone) as SettledClaim[]
+  settle(constraint: Constraint, event?: Event): number {
+    if (event !== undefined) this.#checkEvent(event)
+    const { units, gone } = this.#judging(constraint, (turn) => settle(turn, constraint, event?.name ?? null))
+    if (event !== undefined) for (const claim of gone) this.emit(event, claim)
+    return units
   }
 
   release(constraint: Constraint, key?: string, units?: number): number {
@@ -236,6 +236,12 @@ export class Transaction implements Tx {
 
   /** Call this when the derivation has returned; a `tx` that leaked out of it must not change anything. */
   end(): void {
+    const turn = this.#turn
+    if (turn !== undefined && turn.undecided.size > 0) {
+      this.#outside(() => {
+        for (const id of turn.undecided) decideOpen(turn, id)
+      })
+    }
     this.#ended = true
   }
 
@@ -296,18 +302,21 @@ export class Transaction implements Tx {
     return { key: this.key, scope, event, name }
   }
 
+  #checkEvent(event: Event): void {
+    this.#assertOpen()
+    const { app } = this.#context.program
+    if (app.events.get(event.name) === event) return
+    throw new HenceError(
+      'unknown-definition',
+      'change',
+      `The event "${event.name}" has no reaction in the app "${app.name}": list one under \`reactions\`.`,
+    )
+  }
+
   /** The data of an event as it is stored, and its partition key. */
   #eventData(event: Event, data: unknown): [sealed: unknown, key: string] {
-    this.#assertOpen()
-    const { app, realm } = this.#context.program
-    if (app.events.get(event.name) !== event) {
-      throw new HenceError(
-        'unknown-definition',
-        'change',
-        `The event "${event.name}" has no reaction in the app "${app.name}": list one under \`reactions\`.`,
-      )
-    }
-    const sealed = realm.seal(data)
+    this.#checkEvent(event)
+    const sealed = this.#context.program.realm.seal(data)
     if (this.#context.checked) checkRow(`data of event "${event.name}"`, event.data, sealed)
     const key = event.key(sealed)
     checkPartitionKey(key, `event "${event.name}"`)

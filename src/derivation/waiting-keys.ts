@@ -1,3 +1,4 @@
+import { assert } from '../assert.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import { encodeKey, encodePart } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
@@ -10,7 +11,8 @@ import type { Chain } from './chain.ts'
  *   hence.waiting   key      → the request that waits, and how much is parked behind it
  *   hence.parked    key, n   → a message, numbered in the order in which they came
  *
- * A timer that comes due for such a key stays in its own table, so it can be cancelled: see `Timers`.
+ * A timer that comes due for such a key stays in its own table, so it can be cancelled: see `Timers`. A key
+ * waits also while more timers are due than go off in one step: what comes for it comes after them.
  */
 export const waiting: TableShape = { name: 'hence.waiting', parts: [], indexes: {} }
 export const parked: TableShape = { name: 'hence.parked', parts: ['number'], indexes: {} }
@@ -20,13 +22,23 @@ const parkedBytesMax = 1024 * 1024
 
 /** A key for which messages are parked. */
 interface WaitingKey {
-  /** The request that waits for verdicts; null once it has ended and what is parked is being released. */
+  /** The request that waits for verdicts; null while there is none, and what is parked is being released. */
   readonly asking: { readonly scope: string; readonly identity: string } | null
   /** The number of the first parked message, and of the next one to come. */
   readonly first: number
   readonly next: number
+  /**
+   * The same of messages that do not wait for the request, but for timers. They are released first: if they
+   * waited behind another request that asks, two keys that claim from each other would wait for ever.
+   */
+  readonly aheadFirst: number
+  readonly aheadNext: number
   readonly bytes: number
 }
+
+/** Numbers of messages that are released first lie below 0. */
+const aheadFrom = -(2 ** 50)
+const nobody = { asking: null, first: 0, next: 0, aheadFirst: 0, aheadNext: 0, bytes: 0 }
 
 /** A parked message: its chain, its log time in milliseconds since 1970, and what it needs to be derived. */
 export type Parked = Chain & { readonly at: number } & (
@@ -81,14 +93,17 @@ const passing: ReadonlySet<string> = new Set([
   'hence:deadline',
   'hence:unconfirmed',
   'hence:serve',
+  'hence:choose',
+  'hence:settle',
+  'hence:declared',
   resumeMessage,
 ])
 /** They pass if they end the request that waits. */
 const ending: ReadonlySet<string> = new Set(['hence:compensate', 'hence:lapse'])
 
 /** @param data of an event, or its JSON text */
-function passes(type: string, { asking }: WaitingKey, data: unknown): boolean {
-  if (passing.has(type)) return true
+function passes(type: string, { asking, aheadFirst, aheadNext }: WaitingKey, data: unknown): boolean {
+  if (passing.has(type)) return aheadFirst === aheadNext || type === resumeMessage
   if (asking === null || !ending.has(type)) return false
   const lost = typeof data === 'string' ? JSON.parse(data) : data
   return lost.identity === asking.identity && lost.scope === asking.scope
@@ -129,9 +144,11 @@ export class WaitingKeys {
     return row !== undefined && row.bytes > parkedBytesMax
   }
 
-  /** A request waits for verdicts from here on. */
-  begin(key: string, asking: NonNullable<WaitingKey['asking']>): void {
-    this.#put(key, { ...(this.get(key) ?? { first: 0, next: 0, bytes: 0 }), asking })
+  /** A request waits for verdicts from here on; null: messages wait for timers of their key. */
+  begin(key: string, asking: WaitingKey['asking']): void {
+    const row: WaitingKey = this.get(key) ?? nobody
+    assert(row.aheadFirst === row.aheadNext, 'what waits for timers alone comes before requests', key)
+    this.#put(key, { ...row, asking })
   }
 
   /** The request that waited has ended. The key still waits until all parked messages are released. */
@@ -142,19 +159,31 @@ export class WaitingKeys {
 
   park(key: string, message: Parked): void {
     const row = this.get(key)!
-    this.#parked.put(keyOf(key, row.next), message)
-    this.#put(key, { ...row, next: row.next + 1, bytes: row.bytes + bytesOf(message) })
+    const bytes = row.bytes + bytesOf(message)
+    const isAhead = row.asking === null && message.kind === 'event' && passing.has(message.type)
+    this.#parked.put(keyOf(key, isAhead ? aheadFrom + row.aheadNext : row.next), message)
+    this.#put(
+      key,
+      isAhead ? { ...row, aheadNext: row.aheadNext + 1, bytes } : { ...row, next: row.next + 1, bytes },
+    )
   }
 
   /** The message of a key that is released next. */
-  first(key: string, { first, next }: WaitingKey): Parked | undefined {
+  first(key: string, { first, next, aheadFirst, aheadNext }: WaitingKey): Parked | undefined {
+    if (aheadFirst < aheadNext) return this.#parked.get(keyOf(key, aheadFrom + aheadFirst)) as Parked
     return first === next ? undefined : (this.#parked.get(keyOf(key, first)) as Parked)
   }
 
   /** Removes the first message of a key. */
   shift(key: string, row: WaitingKey, message: Parked): void {
-    this.#parked.delete(keyOf(key, row.first))
-    this.#put(key, { ...row, first: row.first + 1, bytes: row.bytes - bytesOf(message) })
+    const { first, aheadFirst } = row
+    const bytes = row.bytes - bytesOf(message)
+    const isAhead = aheadFirst < row.aheadNext
+    this.#parked.delete(keyOf(key, isAhead ? aheadFrom + aheadFirst : first))
+    this.#put(
+      key,
+      isAhead ? { ...row, aheadFirst: aheadFirst + 1, bytes } : { ...row, first: first + 1, bytes },
+    )
   }
 
   /** Nothing is parked for a key any more. */

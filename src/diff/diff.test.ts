@@ -126,7 +126,8 @@ function kindsOf({ tables }: App): Record<string, Kind> {
     't:hence.standings': {
       key: fc.tuple(texts, fc.constant('seats')),
       value: fc.record({
-        limit: fc.constantFrom(3, 4, 5),
+        set: fc.constantFrom(null, 3, 4),
+        adjusted: fc.constantFrom(0, 1),
         claimed: fc.constantFrom(0, 1),
         waived: fc.constantFrom(0, 1),
         settled: fc.boolean(),
@@ -214,7 +215,7 @@ async function stored(model: Model, options: { shuffled: boolean }): Promise<Sto
 }
 
 /** The compared part of a value in a system table. */
-const essences: Readonly<Record<string, (value: Record<string, never>) => unknown>> = {
+const essences: Readonly<Record<string, (value: Record<string, never>, limit: number) => unknown>> = {
   // `corrected` is the outcome that this side's code derives; the client's first outcome is not compared.
   decided: ({ outcome, corrected }) => corrected ?? outcome,
   't:hence.effects': ({ type, input, scope, key }) => [
@@ -230,7 +231,13 @@ const essences: Readonly<Record<string, (value: Record<string, never>) => unknow
     holder,
     scope,
   ],
-  't:hence.standings': ({ limit, claimed, waived, settled }) => [limit, claimed, waived, settled],
+  // A difference shows the limit, and a row what it was made of.
+  't:hence.standings': ({ set, adjusted = 0, limit, claimed, waived, settled }, declared) => [
+    limit ?? (set ?? declared) + adjusted,
+    claimed,
+    waived,
+    settled,
+  ],
   't:hence.timers': ({ at, data }) => [at, typeof data === 'string' ? JSON.parse(data) : data],
 }
 
@@ -241,7 +248,9 @@ function picture(which: App, model: Model, other: Model): Map<string, string> {
     for (const [parts, value] of entries) {
       if (collection === 'decided' && !other.get('decided')!.has(parts)) continue
       if (collection === 't:hence.timers' && parts.includes('hence:')) continue
-      const essence = essences[collection]?.(value as never) ?? (collection === 'decided' ? undefined : value)
+      const essence =
+        essences[collection]?.(value as never, which.constraints.get('seats')!.limit) ??
+        (collection === 'decided' ? undefined : value)
       if (essence === undefined) continue
       const scope = which.tables.get(collection.slice(2))?.scope
       seen.set(placeOf(collection, scope, JSON.parse(parts)), canonicalJson(essence))
@@ -315,7 +324,7 @@ test('the differences applied to the old store give the new one, and there are n
       const comparedPart = (collection: string, side: unknown) =>
         side === undefined
           ? undefined
-          : canonicalJson((essences[collection] ?? ((all) => all))(side as never))
+          : canonicalJson((essences[collection] ?? ((all) => all))(side as never, 0))
       for (const difference of found) {
         const { collection, key, scope } = placeOfDifference(difference)
         const place = placeOf(collection, scope, key)

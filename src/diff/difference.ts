@@ -89,7 +89,7 @@ export interface ComparedClaim {
  * declares, with nothing claimed; so a side is left out only if its app has no such constraint.
  */
 export interface UsageDifference
-  extends BeforeAfter<Pick<Usage, 'limit' | 'claimed' | 'waived' | 'settled'>> {
+  extends BeforeAfter<{ readonly limit: number } & Pick<Usage, 'claimed' | 'waived' | 'settled'>> {
   readonly kind: 'usage'
   readonly constraint: string
   readonly key: string

@@ -3,6 +3,7 @@ import { isSystemMessage } from '../app/name.ts'
 import {
   type ClaimRow,
   claims,
+  limitOf,
   type Usage,
   usage,
   type Violation,
@@ -35,7 +36,7 @@ interface SystemTable {
  */
 function systemTable<Row, Shown>(
   shape: TableShape,
-  shown: (row: Row) => Shown,
+  shown: (row: Row, app: App, parts: readonly string[]) => Shown,
   difference: (parts: readonly string[], sides: BeforeAfter<Shown>) => Difference | undefined,
   options: {
     readonly compared?: (shown: Shown) => unknown
@@ -46,7 +47,7 @@ function systemTable<Row, Shown>(
   const kinds = ['string', ...shape.parts] as const
   const collection = `t:${shape.name}`
   const read = (app: App, parts: readonly string[], text: string | undefined) =>
-    text === undefined ? absent(app, parts) : shown(JSON.parse(text) as Row)
+    text === undefined ? absent(app, parts) : shown(JSON.parse(text) as Row, app, parts)
   const essence = (side: Shown | undefined) => (side === undefined ? '' : canonicalJson(compared(side)))
   return {
     shape,
@@ -131,7 +132,12 @@ const comparedWaiters = systemTable<WaiterRow, ComparedClaim>(
 
 const comparedUsage = systemTable<Usage, NonNullable<UsageDifference['after']>>(
   usage,
-  ({ limit, claimed, waived, settled }) => ({ limit, claimed, waived, settled }),
+  ({ claimed, waived, settled, ...of }, { constraints }, [, constraint]) => ({
+    limit: limitOf(constraints.get(constraint!) ?? { limit: 0 }, of),
+    claimed,
+    waived,
+    settled,
+  }),
   ([key, constraint], sides) => ({ kind: 'usage', constraint: constraint!, key: key!, ...sides }),
   {
     absent({ constraints }, [, constraint]) {
@@ -165,7 +171,7 @@ const comparedTimers = systemTable<Timer, { readonly at: number; readonly data: 
 
 /**
  * The system tables in the order in which they are compared. `hence.holders` is left out: it says by request
- * what `hence.claims` says by key.
+ * what `hence.claims` says by key; and `hence.victims`: the claims that they lost are compared.
  */
 export const systemTables: readonly SystemTable[] = [
   comparedEffects,

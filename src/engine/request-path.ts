@@ -290,7 +290,9 @@ export class RequestPath {
       if (record.kind === 'result') this.delivery.ended(record.effect)
       else if (record.kind === 'tick') this.#ticker.applied(partition)
     }
-    this.#ticker.wakeAt(this.#processor.timers.next(partition))
+    const next = this.#processor.timers.next(partition)
+    if (next <= this.now()) this.tick()
+    else this.#ticker.wakeAt(next)
     void this.checkpointer.saveIfDue()
   }
 

@@ -13,7 +13,7 @@ export interface Violations {
   /** One violation, by the key that its constraint is judged under and its id. */
   get(key: string, id: string): Promise<KeyedViolation | undefined>
   /**
-   * The limit of a constraint at a key, without its margin, how much of it is claimed and, if it has a
+   * The limit of a constraint at a key, without its margin; the units claimed, those in excess and, if it has a
    * waiting list, how many claims wait.
    * @throws HenceError `unknown-definition` (change)
    */

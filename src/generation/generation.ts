@@ -14,7 +14,7 @@ import { State } from '../state/state.ts'
 import type { Store } from '../state/store.ts'
 import type { TableState } from '../state/table.ts'
 import { TrackingStore } from '../state/tracking-store.ts'
-import { takeOverTables } from './take-over.ts'
+import { takeOverConstraints, takeOverTables } from './take-over.ts'
 
 /** The log, the stores and the code that generations are derived from. */
 export interface GenerationHost {
@@ -133,6 +133,8 @@ export class Generation implements Replayed {
     )
     try {
       await takeOverTables(store, before.app, program.app)
+      const fact = this.processor.history.findLast(({ generation }) => generation === this.number)!
+      await takeOverConstraints(store, before.app, program.app, { fact, logId: this.#host.log.id })
     } finally {
       await store.close()
     }

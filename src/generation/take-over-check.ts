@@ -1,7 +1,7 @@
 import type { App, Event, Request, Table } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { KeyKind } from '../app/table.ts'
-import { type ClaimHolder, holders } from '../constraint/tables.ts'
+import { type ClaimHolder, type ClaimRow, claims, holders, type Usage, usage } from '../constraint/tables.ts'
 import { type Timer, timers } from '../derivation/timers.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
@@ -40,6 +40,25 @@ export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: A
       `the request ${who}, which holds claims and may have to be compensated`,
       `"${type}" (version ${version})`,
     )
+  }
+  for (const [[key, name], row] of rowsOf<Usage>(store, usage)) {
+    const { set, adjusted, claimed, waiting, violation } = row
+    const at = `${JSON.stringify(name)} at ${JSON.stringify(key)}`
+    const constraint = after.constraints.get(name!)
+    const scope = before.constraints.get(name!)?.scope
+    if (constraint === undefined) {
+      if (claimed > 0 || waiting > 0 || violation !== null)
+        throw incomplete(`a claim on ${at}`, `the constraint "${name}"`)
+    } else if (scope !== undefined && constraint.scope !== scope) {
+      throw incomplete(`a claim on ${at}, or a limit of it`, `"${name}" in the scope "${scope}"`)
+    } else if (!constraint.adjustable && (set !== null || adjusted !== 0)) {
+      throw incomplete(`a limit of ${at} that was set`, `"${name}" as a capacity, but as unique`)
+    }
+  }
+  for (const [[key, name], { units }] of rowsOf<ClaimRow>(store, claims)) {
+    if (units === 1 || after.constraints.get(name!)?.adjustable !== false) continue
+    const what = `a claim of ${units} units on ${JSON.stringify(name)} at ${JSON.stringify(key)}`
+    throw incomplete(what, `"${name}" as a capacity, but as unique`)
   }
   for (const [[id], { type, state }] of rowsOf<EffectRow>(store, effects)) {
     if (state === 'pending' && !after.effects.has(type))

@@ -1,4 +1,13 @@
-import type { App, Table } from '../app/index.ts'
+import type { App, Constraint, Table } from '../app/index.ts'
+import { type ClaimRow, claims, excessOf, type Usage, usage } from '../constraint/tables.ts'
+import { placeOf } from '../constraint/usage.ts'
+import { hexOf } from '../derivation/host-turn.ts'
+import { eventId } from '../derivation/seed.ts'
+import { type Timer, timers } from '../derivation/timers.ts'
+import { identityOf } from '../identity.ts'
+import type { ControlFact } from '../log/control-history.ts'
+import { partitionOf } from '../log/partitions.ts'
+import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { KeyRange, Store } from '../state/store.ts'
 import { collectionsOf, indexOf } from '../state/table.ts'
 
@@ -25,6 +34,89 @@ export async function takeOverTables(store: Store, before: App, after: App): Pro
   }
 }
 
+/**
+ * Prepares the constraints in a store that one version derived for the next. Claims give way in the order of
+ * the policy that is declared now. Where a declaration makes an excess, or decides an open violation, a
+ * message to the judge of that key is due at once: a timer, so that so many are derived in one step, and all
+ * before anything else for that key. If it is interrupted, it can be repeated.
+ * @param fact the control record that brings the next version into force
+ */
+export async function takeOverConstraints(
+  store: Store,
+  before: App,
+  after: App,
+  { fact, logId }: { readonly fact: ControlFact; readonly logId: string },
+): Promise<void> {
+  const changed = (...of: readonly (keyof Constraint)[]) => {
+    const essence = (each?: Constraint) => JSON.stringify(of.map((field) => each?.[field]))
+    return [...after.constraints.values()].filter((each) => {
+      const old = before.constraints.get(each.name)
+      return old !== undefined && essence(old) !== essence(each)
+    })
+  }
+  const ranked = new Map(changed('victims').map((each) => [each.name, each]))
+  const { entries: placesOf } = indexOf(claims, 'victims')
+  if (ranked.size > 0) {
+    await rewrite<ClaimRow>(store, `t:${claims.name}`, (rowKey, row) => {
+      const constraint = ranked.get(row.constraint ?? '')
+      if (constraint === undefined) return []
+      const placed = { ...row, ...placeOf(constraint.victims, row.priority, Math.abs(row.order)) }
+      return [
+        ...placesOf(rowKey, row).map(([name, key]) => [name, key, undefined] as const),
+        ...placesOf(rowKey, placed).map(([name, key]) => [name, key, ''] as const),
+        [`t:${claims.name}`, rowKey, JSON.stringify(placed)],
+      ]
+    })
+  }
+  const reviewed = new Map(changed('limit', 'overbook', 'review').map((each) => [each.name, each]))
+  if (reviewed.size === 0) return
+  const type = 'hence:declared'
+  const { number, at, positions } = fact
+  const identity = identityOf(`take-over-${number}`, '')
+  const { entries: dueOf } = indexOf(timers, 'due')
+  await rewrite<Usage>(store, `t:${usage.name}`, (rowKey, row) => {
+    const [key, name] = decodeKey(['string', 'string'], rowKey).parts as [string, string]
+    const constraint = reviewed.get(name)
+    if (constraint === undefined) return []
+    if (row.violation === null && row.waiting === 0 && excessOf(constraint, row) === 0) return []
+    const partition = partitionOf(key, positions.length)
+    const id = hexOf(eventId(`${type} ${logId} ${number}`, key, name))
+    const data = JSON.stringify({ constraint: name })
+    const root = { identity, rootPartition: partition, rootOffset: positions[partition]! }
+    const timer: Timer = { ...root, at, partition, data, id, depth: 0 }
+    const timerKey = encodeKey([key, 'hence', type, name])
+    return [
+      [`t:${timers.name}`, timerKey, JSON.stringify(timer)],
+      ...dueOf(timerKey, timer).map(([name, key]) => [name, key, ''] as const),
+    ]
+  })
+}
+
+/** Writes the entries that follow from each row of a collection; undefined removes one. */
+async function rewrite<Row>(
+  store: Store,
+  collection: string,
+  entriesOf: (
+    rowKey: string,
+    row: Row,
+  ) => readonly (readonly [collection: string, key: string, text: string | undefined])[],
+): Promise<void> {
+  for (let from = ''; ; ) {
+    const rows = some(store, collection, { from })
+    if (rows.length === 0) return
+    const entries = new Map<string, Map<string, string | undefined>>()
+    for (const [rowKey, text] of rows) {
+      for (const [name, key, value] of entriesOf(rowKey, JSON.parse(text))) {
+        const those = entries.get(name) ?? new Map()
+        those.set(key, value)
+        entries.set(name, those)
+      }
+    }
+    if (entries.size > 0) await store.write([...entries].map(([name, those]) => [name, [...those]] as const))
+    from = `${rows.at(-1)![0]}\0`
+  }
+}
+
 async function clear(store: Store, collection: string): Promise<void> {
   for (;;) {
     const keys = some(store, collection, {}).map(([key]) => [key, undefined] as const)
@@ -35,23 +127,9 @@ async function clear(store: Store, collection: string): Promise<void> {
 
 async function fill(store: Store, table: Table, names: readonly string[]): Promise<void> {
   const indexes = names.map((name) => indexOf(table, name))
-  for (let from = ''; ; ) {
-    const rows = some(store, `t:${table.name}`, { from })
-    if (rows.length === 0) return
-    const entries = new Map<string, [string, string][]>()
-    for (const [rowKey, text] of rows) {
-      const row = JSON.parse(text)
-      for (const index of indexes) {
-        for (const [collection, key] of index.entries(rowKey, row)) {
-          const those = entries.get(collection) ?? []
-          those.push([key, ''])
-          entries.set(collection, those)
-        }
-      }
-    }
-    await store.write([...entries])
-    from = `${rows.at(-1)![0]}\0`
-  }
+  await rewrite(store, `t:${table.name}`, (rowKey, row) =>
+    indexes.flatMap(({ entries }) => entries(rowKey, row).map(([name, key]) => [name, key, ''] as const)),
+  )
 }
 
 function some(store: Store, collection: string, range: KeyRange): [key: string, value: string][] {

@@ -1,7 +1,7 @@
 // This file is longer than 400 lines, because everything that moves a position stands here, so that it moves
 // in one step.
 import { assert } from '../assert.ts'
-import { forgetResolved } from '../constraint/judge.ts'
+import { forgetResolved } from '../constraint/review.ts'
 import type { Emission } from '../derivation/chain.ts'
 import { type DerivationContext, derivationContext, noRulings, recordContext } from '../derivation/context.ts'
 import { CheckingDeriver } from '../derivation/divergence.ts'
@@ -221,7 +221,8 @@ export class Processor {
     }
     this.outbox.forget(this.#program.app.effects.keys(), before, limit)
     this.#context.earlyResults.forget(before, limit)
-    forgetResolved(this.#context.constraints.violations, before, limit)
+    const { violations, victims } = this.#context.constraints
+    forgetResolved(violations, victims, before, limit)
     this.#state.commit()
   }
 

@@ -263,8 +263,6 @@ async function noteAhead(
   ends: readonly number[],
   pause: ReplayOptions['pause'] = () => undefined,
 ): Promise<'stop' | undefined> {
-  // With one partition no event is ever sent to another.
-  if (log.partitions === 1) return undefined
   for (const [partition, to] of ends.entries()) {
     const from = processor.position(partition)
     if (from >= to) continue

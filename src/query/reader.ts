@@ -9,7 +9,9 @@ import {
   type UsageShown,
   usage,
   usageShown,
+  type Victim,
   type Violation,
+  victims,
   violations,
 } from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/correction.ts'
@@ -35,8 +37,11 @@ export interface Changes {
   readonly changes: readonly TableChange[]
 }
 
-/** A violation, and the partition key that its constraint is judged under. */
-export type KeyedViolation = Violation & { readonly key: string }
+/** A violation, the key that its constraint is judged under, and its first victims: 100 at most. */
+export type KeyedViolation = Violation & { readonly key: string; readonly victims: readonly Victim[] }
+
+/** How many victims are shown with a violation; `hence.victims` has all. */
+export const victimsShown = 100
 
 /** A claim that was granted, and the request that holds it. */
 export type KeyedClaim = Pick<ClaimRow, 'units' | 'priority' | 'at' | 'confirmed'> & {
@@ -212,7 +217,7 @@ export class Reader {
 
   violation(key: string, id: string): KeyedViolation | undefined {
     const row = this.#system(violations).get(encodeKey([key, id]))
-    return row === undefined ? undefined : { ...(row as Violation), key }
+    return row === undefined ? undefined : this.#withVictims(key, row as Violation)
   }
 
   /** Violations, oldest first within a state. */
@@ -221,7 +226,12 @@ export class Reader {
     const query = { index: 'byState', prefix: state === undefined ? [] : [state], limit }
     return this.#system(violations)
       .scan(query)
-      .map(({ key, value }) => ({ ...(value as Violation), key: key[0] as string }))
+      .map(({ key, value }) => this.#withVictims(key[0] as string, value as Violation))
+  }
+
+  #withVictims(key: string, violation: Violation): KeyedViolation {
+    const rows = this.#system(victims).scan({ prefix: [violation.id], limit: victimsShown }, encodeKey([key]))
+    return { ...violation, key, victims: rows.map(({ value }) => value as Victim) }
   }
 
   usage(constraint: Constraint, key: string): UsageShown {

@@ -15,7 +15,7 @@ import type {
   TableValue,
 } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import type { Violation } from '../constraint/tables.ts'
+import type { Victim, Violation } from '../constraint/tables.ts'
 import { derivationContext, recordContext } from '../derivation/context.ts'
 import { deriveTwice } from '../derivation/divergence.ts'
 import { inputHash } from '../derivation/early-results.ts'
@@ -26,13 +26,14 @@ import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
 import { identityOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
 import { tablesFor } from '../processor/derived-state.ts'
+import { eventOf } from '../processor/event-order.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
 import { type AppBundle, type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import { type Program, sandboxed } from '../sandbox/program.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
-import type { TableState } from '../state/table.ts'
+import type { TableRow, TableState } from '../state/table.ts'
 
 /** The sender of a request in a scenario, and the time; all optional. */
 export interface SentBy {
@@ -221,11 +222,16 @@ export class Scenario<A extends App> {
   }
 
   /** Returns all violations so far, oldest first. */
-  violations(): Violation[] {
+  violations(): (Violation & { readonly victims: readonly Victim[] })[] {
+    const victimsOf = (key: TableRow['key']) =>
+      this.#tables
+        .get('hence.victims')!
+        .scan({ prefix: key })
+        .map(({ value }) => value as Victim)
     return this.#tables
       .get('hence.violations')!
       .scan({})
-      .map(({ value }) => value as Violation)
+      .map(({ key, value }) => ({ ...(value as Violation), victims: victimsOf(key) }))
       .sort((a, b) => a.at - b.at)
   }
 
@@ -260,9 +266,23 @@ export class Scenario<A extends App> {
     const context = recordContext(this.#state, 'scenario', () => true)
     context.offset = this.#count
     context.time = this.#time
-    const deriver = new Deriver(derivationContext(this.#program, this.#tables, true), context)
-    const step = deriveTwice(deriver, deriver, record)
-    this.#state.commit()
+    const derivation = derivationContext(this.#program, this.#tables, true)
+    const deriver = new Deriver(derivation, context)
+    const derive = (each: LogRecord) => {
+      const derived = deriveTwice(deriver, deriver, each)
+      this.#state.commit()
+      return derived
+    }
+    const step = derive(record)
+    // An engine does the rest in steps of their own, one for each record.
+    for (let rest = step; ; ) {
+      const next = step.outgoing.shift()
+      if (next !== undefined) rest = derive({ ...eventOf(next, 0, 0, this.#count), channelNumber: 0 })
+      else if (derivation.timers.next(0) <= this.#time) rest = derive({ kind: 'tick' })
+      else break
+      for (const each of ['derivations', 'outgoing', 'decisions'] as const)
+        step[each].push(...(rest[each] as never[]))
+    }
     this.#last = { type, step }
     return this
   }

@@ -23,8 +23,8 @@ export function claimsApp(plan: ClaimsPlan) {
   })
   const sorry = holder.table('sorry', { key: ['string'], value: anything<{ times: number }>() })
   const gone = holder.event('gone', {
-    data: anything<Record<'holder' | 'requestId' | 'constraint' | 'key', string>>(),
-    key: (data) => data.holder,
+    data: anything<Record<'requestId' | 'constraint' | 'judged' | 'key', string>>(),
+    key: (data) => data.key,
   })
 
   const judges = plan.constraints.map((each, i) => {
@@ -47,10 +47,7 @@ export function claimsApp(plan: ClaimsPlan) {
       input: anything<{ key: number }>(),
       key: (input) => `k${input.key}`,
       derive(tx) {
-        const all = tx.settle(constraint as never)
-        for (const { requestId, key: holder } of all)
-          tx.emit(gone, { holder, requestId, constraint: constraint.name, key: tx.key })
-        return { count: all.length }
+        return { units: tx.settle(constraint as never, gone as never) }
       },
     })
     return { constraint, setLimit, settle }
@@ -149,7 +146,7 @@ export function claimsApp(plan: ClaimsPlan) {
     key: (input) => `h${input.holder}`,
     derive: (tx, { of }) => ({ count: tx.confirm(constraints[of]!) }),
   })
-  const onGone = holder.on(gone, (tx, { requestId, constraint, key }) => {
+  const onGone = holder.on(gone, (tx, { requestId, constraint, judged: key }) => {
     const row = tx.get(holdings, requestId)
     if (!row) return
     const rest = row.wants.filter((each) => each.constraint !== constraint || each.key !== key)

@@ -59,7 +59,7 @@ export function shopWith(options: CapacityOptions) {
   const settle = product.request('settle', {
     input: z.object({ sku: z.string() }),
     key: (input) => input.sku,
-    derive: (tx) => ({ gone: tx.settle(stock).map(({ key }) => key) }),
+    derive: (tx) => ({ gone: tx.settle(stock) }),
   })
   return app('shop', {
     requests: [place, cancel, confirm, restock, settle],

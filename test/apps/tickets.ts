@@ -88,7 +88,7 @@ export function tickets(options: CapacityOptions) {
   const begin = show.request('begin', {
     input: z.object({ show: z.string().default('s') }),
     key: (input) => input.show,
-    derive: (tx) => ({ gone: tx.settle(seats).map(({ key, units }) => `${key} ${units}`) }),
+    derive: (tx) => ({ gone: tx.settle(seats) }),
   })
   return app('tickets', {
     requests: [hold, pay, enter, giveBack, setSeats, begin],

@@ -73,7 +73,7 @@ async function obey(message: Order): Promise<void> {
     const lists = await Promise.all(states.map((state) => engine.effects.list({ state, limit: 100_000 })))
     const effects = lists.flat()
     const victims = (await engine.violations.list({ limit: 100_000 })).reduce(
-      (sum, each) => sum + each.victims.length,
+      (sum, each) => sum + each.counts.compensated + each.counts.released + each.counts.failed,
       0,
     )
     const orders = (await engine.scan('orders')) as never

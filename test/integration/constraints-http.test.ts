@@ -88,7 +88,7 @@ for (const partitions of [1, 8]) {
     for (const reply of replies)
       assert.ok(isAccepted(reply) || (reply.status === 'rejected' && reply.reason === 'seats'))
     await engine.idle()
-    assert.deepEqual(await engine.violations.usage('seats', 'f1'), { limit: 100, claimed: 100 })
+    assert.deepEqual(await engine.violations.usage('seats', 'f1'), { limit: 100, claimed: 100, excess: 0 })
     assert.equal((await engine.scan('bookings')).length, 100)
   })
 
@@ -105,7 +105,7 @@ for (const partitions of [1, 8]) {
     )
     assert.equal(replies.filter(isAccepted).length, 192)
     await engine.idle()
-    assert.deepEqual(await engine.violations.usage('seats', 'f1'), { limit: 100, claimed: 105 })
+    assert.deepEqual(await engine.violations.usage('seats', 'f1'), { limit: 100, claimed: 105, excess: 0 })
     const rows = await engine.scan('bookings')
     const denied = rows.filter(({ value }) => value.state === 'denied').map(({ key }) => key[0])
     assert.equal(denied.length, 192 - 105)

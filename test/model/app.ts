@@ -10,13 +10,6 @@ import {
   type TaskInput,
 } from './plan.ts'
 
-interface SettledClaim {
-  readonly requestId: string
-  readonly principal: string
-  readonly key: string
-  readonly units: number
-}
-
 const textOf = (each: { readonly input: unknown } | undefined) => (each?.input as TaskInput | undefined)?.text
 
 /** The random app, as the engine runs it. */
@@ -115,8 +108,8 @@ export function modelled(plan: AppPlan) {
             note(tx, `confirm ${op.c} ${tx.confirm(c, op.at)}`)
             break
           case 'usage': {
-            const { limit, claimed } = tx.usage(c)
-            note(tx, `usage ${op.c} ${claimed}/${limit}`)
+            const { limit, claimed, excess } = tx.usage(c)
+            note(tx, `usage ${op.c} ${claimed}/${limit} ${excess}`)
             break
           }
           case 'limit':
@@ -126,12 +119,7 @@ export function modelled(plan: AppPlan) {
             tx.adjustLimit(c, op.by)
             break
           case 'settle': {
-            const gone = (tx.settle(c) as SettledClaim[]).map((each) => ({ ...each }))
-            const texts = gone.map((each) => `${each.requestId}:${each.principal}:${each.key}:${each.units}`)
-            note(tx, `settle ${op.c} ${texts.sort().join()}`)
-            if (op.gone.length > 0)
-              for (const k of [...new Set(gone.map((each) => each.key))].sort())
-                emit(tx, { s: op.s, k }, op.gone)
+            note(tx, `settle ${op.c} ${tx.settle(c)}`)
             break
           }
           case 'reject':

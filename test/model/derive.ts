@@ -154,7 +154,9 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
         }
         case 'usage':
           judges(op.c)
-          key.lines.push(`usage ${op.c} ${judging.claimed(op.c)}/${judging.limit(op.c)}`)
+          key.lines.push(
+            `usage ${op.c} ${judging.claimed(op.c)}/${judging.limit(op.c)} ${judging.excess(op.c)}`,
+          )
           break
         case 'limit':
         case 'adjust':
@@ -166,13 +168,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
         case 'settle': {
           judges(op.c)
           const gone: Granted[] = judging.settle(op.c)
-          const texts = gone.map(
-            (each) => `${each.root.requestId}:${each.root.principal}:${each.holder.k}:${each.units}`,
-          )
-          key.lines.push(`settle ${op.c} ${texts.sort().join()}`)
-          if (op.gone.length > 0)
-            for (const k of [...new Set(gone.map(({ holder }) => holder.k))].sort())
-              emit({ s: op.s, k }, op.gone)
+          key.lines.push(`settle ${op.c} ${gone.reduce((sum, { units }) => sum + units, 0)}`)
           break
         }
         case 'reject':
@@ -202,5 +198,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
     })
   }
 
-  return run(ops)
+  const rejected = run(ops)
+  judging.end()
+  return rejected
 }

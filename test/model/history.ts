@@ -102,7 +102,7 @@ class Writer {
     if (roll < 89) return { do: 'usage', c }
     if (roll < 92) return { do: 'limit', c, to: dice.int(0, 4) }
     if (roll < 96) return { do: 'adjust', c, by: dice.int(-2, 2) }
-    return { do: 'settle', c, s: dice.pick([0, 1]), gone: dice.chance(0.5) ? deeper(1) : [] }
+    return { do: 'settle', c }
   }
 
   claims(): Want[] {

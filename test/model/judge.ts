@@ -14,6 +14,7 @@ export class Judging {
   readonly #send: Send
   readonly #cause: string
   #victims = 0
+  readonly #undecided = new Set<Violation>()
 
   /** @param cause names the derivation that judges */
   constructor(key: Key, plans: readonly ConstraintPlan[], now: number, cause: string, send: Send) {
@@ -73,13 +74,13 @@ export class Judging {
     const judge = this.judge(c)
     judge.set = limit
     judge.adjusted = 0
-    this.review(c)
+    this.review(c, true)
   }
 
   adjustLimit(c: number, by: number): void {
     const limit = this.limit(c)
     this.judge(c).adjusted += Math.max(0, limit + by) - limit
-    this.review(c)
+    this.review(c, true)
   }
 
   settle(c: number): Granted[] {
@@ -89,7 +90,7 @@ export class Judging {
     judge.settled = true
     for (const { root, holder } of gone)
       this.#send({ ...this.#common(holder, root), kind: 'lapse', c, at: this.#key.place.k })
-    this.review(c)
+    this.review(c, true)
     return gone
   }
 
@@ -101,7 +102,7 @@ export class Judging {
     return this.#key.violations.find((each) => each.c === c && each.state === 'open')
   }
 
-  #excess(c: number): number {
+  excess(c: number): number {
     const over = Math.max(0, this.claimed(c) - this.#allowed(c))
     const judge = this.judge(c)
     judge.waived = Math.min(judge.waived, over)
@@ -109,8 +110,8 @@ export class Judging {
   }
 
   /** Compares what is claimed with the limit; opens, changes or clears a violation. */
-  review(c: number): void {
-    const excess = this.#excess(c)
+  review(c: number, isOfApp = false): void {
+    const excess = this.excess(c)
     const open = this.#open(c)
     const at = this.#now
     if (open) {
@@ -126,6 +127,7 @@ export class Judging {
         open.history.push({ at, what: 'grew', units: excess })
       }
       open.excess = excess
+      if (isOfApp && excess > 0 && this.#plans[c]!.review === 'auto') this.#undecided.add(open)
       return
     }
     if (excess === 0) return
@@ -141,7 +143,14 @@ export class Judging {
       history: [{ at, what: 'noticed', units: excess }],
     }
     this.#key.violations.push(violation)
-    if (review === 'auto') this.#choose(violation)
+    if (review === 'auto' && isOfApp) this.#undecided.add(violation)
+    else if (review === 'auto') this.#choose(violation)
+  }
+
+  /** A derivation of the app has returned: the policy decides the excess that it made. */
+  end(): void {
+    for (const violation of this.#undecided) if (violation.state === 'open') this.#choose(violation)
+    this.#undecided.clear()
   }
 
   /** The policy chooses victims until the rest fits. */
@@ -158,10 +167,10 @@ export class Judging {
     })
     violation.history.push({ at: this.#now, what: 'victims-chosen' })
     for (const { claim } of inOrder) {
-      if (this.#excess(c) === 0) break
+      if (this.excess(c) === 0) break
       this.#take(violation, claim)
     }
-    violation.excess = this.#excess(c)
+    violation.excess = this.excess(c)
     violation.state = 'compensating'
     this.#endIfDone(violation)
   }
@@ -231,14 +240,14 @@ export class Judging {
       this.#choose(violation)
     } else if (decision.action === 'waive') {
       violation.history.push({ at, what: 'waive', by })
-      judge.waived += this.#excess(c)
+      judge.waived += this.excess(c)
       violation.excess = 0
       this.#end(violation)
     } else if (decision.action === 'raise-limit') {
       if (this.#plans[c]!.kind === 'unique') return 'limit-fixed'
       violation.history.push({ at, what: 'raise-limit', by })
       judge.adjusted += decision.units ?? violation.excess
-      violation.excess = this.#excess(c)
+      violation.excess = this.excess(c)
       if (violation.excess === 0) this.#end(violation)
     } else {
       const chosen = (decision.victims ?? []).map((root) =>
@@ -248,7 +257,7 @@ export class Judging {
       violation.history.push({ at, what: 'choose', by })
       violation.history.push({ at, what: 'victims-chosen' })
       for (const claim of chosen) this.#take(violation, claim!)
-      violation.excess = this.#excess(c)
+      violation.excess = this.excess(c)
       if (violation.excess === 0) this.#end(violation)
     }
     return undefined

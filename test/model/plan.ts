@@ -42,7 +42,7 @@ export type Op =
   | { readonly do: 'limit'; readonly c: number; readonly to: number }
   | { readonly do: 'adjust'; readonly c: number; readonly by: number }
   /** Emits an event with `gone` to each key of scope `s` whose claim was released. */
-  | { readonly do: 'settle'; readonly c: number; readonly s: 0 | 1; readonly gone: readonly Op[] }
+  | { readonly do: 'settle'; readonly c: number }
   | { readonly do: 'reject'; readonly reason: string }
   | { readonly do: 'throw' }
   /** Does `ops` if the counter of the key is at least `min`. */

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createEngine, HenceError, type Reply } from 'hence'
-import type { ClaimHolder, ClaimRow, Usage, Violation, WaiterRow } from '../../src/constraint/tables.ts'
+import type {
+  ClaimHolder,
+  ClaimRow,
+  Usage,
+  Victim,
+  Violation,
+  WaiterRow,
+} from '../../src/constraint/tables.ts'
 import { systemTables } from '../../src/derivation/context.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
 import { State } from '../../src/state/state.ts'
@@ -127,7 +134,9 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
     const [judgedKey, constraint] = key
     add(claimed, `${constraint} ${judgedKey}`, value.claimed)
     const { overbook = 0, review } = plan.constraints[Number(constraint.slice(1))]!
-    const most = value.limit + (value.settled ? 0 : overbook)
+    const declared = plan.constraints[Number(constraint.slice(1))]!
+    const limit = declared.kind === 'unique' ? 1 : (value.set ?? declared.limit) + value.adjusted
+    const most = limit + (value.settled ? 0 : overbook)
     const line = waiters.get(`${constraint} ${judgedKey}`) ?? []
     line.sort((a, b) => a.number - b.number)
     assert.equal(value.waiting, line.length, 'the number of those who wait is not that of the line')
@@ -148,10 +157,12 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
   const compensated: string[] = []
   for (const { value } of all<Violation>(rows, 'hence.violations')) {
     assert.notEqual(value.state, 'compensating', 'a victim waits for ever')
-    for (const { state, requestId } of value.victims) {
-      assert.ok(state !== 'told' && state !== 'failed', `a victim is ${state}`)
-      if (state === 'compensated') compensated.push(requestId)
-    }
+    assert.equal(value.choosing, 0, 'the victims of a violation are chosen for ever')
+  }
+  for (const { value } of all<Victim>(rows, 'hence.victims')) {
+    const { state, requestId } = value
+    assert.ok(state !== 'told' && state !== 'failed', `a victim is ${state}`)
+    if (state === 'compensated') compensated.push(requestId)
   }
   const sorry = all<{ times: number }>(rows, 'sorry').flatMap(({ key, value }) => {
     assert.equal(value.times, 1, `${key[1]} was compensated more than once`)

@@ -36,7 +36,8 @@ const violation = (state: 'compensating' | 'resolved'): Violation => ({
   at: 1,
   excess: 0,
   deadline: null,
-  victims: [],
+  choosing: 0,
+  counts: { told: 0, compensated: 0, released: 0, failed: 0, queued: 0 },
   history: [],
 })
 

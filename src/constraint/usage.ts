@@ -1,0 +1,90 @@
+import type { Constraint, Victims } from '../app/index.ts'
+import { assert } from '../assert.ts'
+import { encodeKey } from '../state/keys.ts'
+import { type ClaimRow, limitWithMargin, type Usage, unused } from './tables.ts'
+import type { Turn } from './turn.ts'
+import { serve } from './waiting-list.ts'
+
+// The rows that a judge keeps of the claims on its key.
+
+/** The usage of a constraint at this key. */
+export function usageOf(turn: Turn, { name }: Constraint): Usage {
+  return (turn.rows('usage').get(encodeKey([turn.key, name])) as Usage | undefined) ?? unused
+}
+
+/** The place of a claim in the order in which claims give way. */
+export function placeOf(victims: Victims, priority: number, n: number): Pick<ClaimRow, 'rank' | 'order'> {
+  return { rank: victims === 'lowest-priority' ? priority : 0, order: victims === 'oldest' ? n : 0 - n }
+}
+
+export function newRow(
+  turn: Turn,
+  { name, victims }: Constraint,
+  { count }: Pick<Usage, 'count'>,
+  { units, priority, holder, scope }: Pick<ClaimRow, 'units' | 'priority' | 'holder' | 'scope'>,
+): ClaimRow {
+  return {
+    constraint: name,
+    units,
+    priority,
+    at: turn.now,
+    confirmed: false,
+    holder,
+    scope,
+    ...placeOf(victims, priority, count),
+  }
+}
+
+/** Saves the usage; free units go to the claims that wait. */
+export function save(turn: Turn, constraint: Constraint, saved: Usage): void {
+  // While `settle` releases claims, a served claim would look like one of them: it may have waited longer.
+  const room = saved.settling === null ? limitWithMargin(constraint, saved) - saved.claimed : 0
+  const usage = serve(turn, constraint, saved, room, (identity, { number, ...row }) => {
+    const granted = newRow(turn, constraint, { count: number }, row)
+    turn.rows('claims').put(encodeKey([turn.key, constraint.name, identity]), granted)
+  })
+  const rows = turn.rows('usage')
+  const key = encodeKey([turn.key, constraint.name])
+  // A waiver ends with the claims that it covers.
+  const waived = Math.min(usage.waived, Math.max(0, usage.claimed - limitWithMargin(constraint, usage)))
+  assert(usage.confirmed >= 0, 'a key never has less than 0 units confirmed', usage.confirmed)
+  assert(usage.claimed >= usage.confirmed, 'confirmed units are claimed', usage.claimed, usage.confirmed)
+  assert(usage.waived >= 0, 'a waived excess is never negative', usage.waived)
+  assert(usage.count >= 0, 'claims are counted up', usage.count)
+  const { set, adjusted, claimed, waiting, settled, violation } = usage
+  const isAsNew = set === null && adjusted === 0 && claimed === 0 && waiting === 0 && !settled
+  if (isAsNew && violation === null) rows.delete(key)
+  else rows.put(key, { ...usage, waived })
+}
+
+/**
+ * A claim at this key; undefined if there is none, or if it counts no more because `settle` is about to
+ * release it.
+ */
+export function claimOf(
+  turn: Turn,
+  { settling }: Usage,
+  constraint: string,
+  identity: string,
+): ClaimRow | undefined {
+  const row = turn.rows('claims').get(encodeKey([turn.key, constraint, identity])) as ClaimRow | undefined
+  const isEnding = row && settling !== null && !row.confirmed && Math.abs(row.order) < settling
+  return isEnding ? undefined : row
+}
+
+/** Takes a claim away, and returns the usage without it. */
+export function take(turn: Turn, usage: Usage, name: string, identity: string, row: ClaimRow): Usage {
+  turn.rows('claims').delete(encodeKey([turn.key, name, identity]))
+  return plus(usage, row, -1)
+}
+
+/** Adds a claim, and returns the usage with it. */
+export function add(turn: Turn, usage: Usage, name: string, identity: string, row: ClaimRow): Usage {
+  turn.rows('claims').put(encodeKey([turn.key, name, identity]), row)
+  return plus(usage, row, 1)
+}
+
+function plus(usage: Usage, { units, confirmed }: ClaimRow, sign: 1 | -1): Usage {
+  const claimed = usage.claimed + sign * units
+  return { ...usage, claimed, confirmed: usage.confirmed + (confirmed ? sign * units : 0) }
+}
