@@ -13,8 +13,8 @@ export interface Violations {
   /** One violation, by the key that its constraint is judged under and its id. */
   get(key: string, id: string): Promise<KeyedViolation | undefined>
   /**
-   * The limit of a constraint at a key, without its margin; the units claimed, those in excess and, if it has a
-   * waiting list, how many claims wait.
+   * The limit of a constraint at a key, without its margin; the units claimed, those in excess and, if it has
+   * a waiting list, how many claims wait.
    * @throws HenceError `unknown-definition` (change)
    */
   usage(constraint: string, key: string): Promise<UsageShown>
