@@ -9,9 +9,14 @@ export default function CommandPopover({ command, path, query, body }: Equivalen
   const { origin } = addressOf('')
   const base = addressOf('').href.replace(/\/$/, '')
   const needsKey = key.get() !== undefined
-  const cli = [needsKey && 'HENCE_KEY=…', 'hence', ...command.map(shellQuoted), '--url', shellQuoted(base)]
-    .filter(Boolean)
-    .join(' ')
+  // A command that reads a directory needs neither an address nor a key.
+  const isOffline = command.includes('--data')
+  const cli = [
+    ...(needsKey && !isOffline ? ['HENCE_KEY=…'] : []),
+    'hence',
+    ...command.map(shellQuoted),
+    ...(isOffline ? [] : ['--url', shellQuoted(base)]),
+  ].join(' ')
   const curl = [
     'curl',
     ...(needsKey ? ['-H "authorization: Bearer $HENCE_KEY"'] : []),

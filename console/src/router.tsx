@@ -10,6 +10,8 @@ type Given = Record<string, unknown>
 
 const text = (value: unknown) =>
   typeof value === 'string' && value !== '' ? value : typeof value === 'number' ? String(value) : undefined
+/** Parts of a key: a JSON list, which the router has parsed, or a text. */
+const parts = (value: unknown) => (Array.isArray(value) ? JSON.stringify(value) : text(value))
 const whole = (value: unknown) =>
   typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined
 const oneOf =
@@ -20,16 +22,11 @@ const oneOf =
 type Readers = Readonly<Record<string, (value: unknown) => unknown>>
 type Search<R extends Readers> = { readonly [N in keyof R]?: ReturnType<R[N]> | undefined }
 
-/** Reads the search parameters of a view; others, and values that do not fit, are left out. */
+/** Reads the search parameters of a view; a value that does not fit is undefined, in place of the given one. */
 const search =
   <R extends Readers>(readers: R) =>
   (given: Given): Search<R> =>
-    Object.fromEntries(
-      Object.entries(readers).flatMap(([name, read]) => {
-        const value = read(given[name])
-        return value === undefined ? [] : [[name, value]]
-      }),
-    ) as Search<R>
+    Object.fromEntries(Object.entries(readers).map(([name, read]) => [name, read(given[name])])) as Search<R>
 
 const root = createRootRoute({ component: Shell, notFoundComponent: NothingHere })
 const view = <P extends string>(path: P) => ({ getParentRoute: () => root, path })
@@ -58,11 +55,11 @@ export const tablesRoute = createRoute({
   validateSearch: search({
     table: text,
     index: text,
-    prefix: text,
-    from: text,
-    to: text,
+    prefix: parts,
+    from: parts,
+    to: parts,
     reverse: oneOf('true'),
-    row: text,
+    row: parts,
   }),
 })
 export const violationsRoute = createRoute({

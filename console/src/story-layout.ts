@@ -10,9 +10,10 @@ export interface StepRow {
   readonly step: Step
   /** Its number among the steps. */
   readonly number: number
-  /** The row that caused it; or the position of a record outside of this story. */
+  /** The row that caused it. */
   readonly cause: number | undefined
-  readonly outside: string | undefined
+  /** The cause, where it belongs to another request: that one, or the position of its record. */
+  readonly outside: { readonly token: string; readonly record?: LogRecord } | undefined
   readonly at: number
 }
 
@@ -48,7 +49,8 @@ export function rowsOf(
     const isForeign =
       record?.requestId !== undefined &&
       (record.requestId !== requestId || (record.principal ?? '') !== principal)
-    const outside = cause !== undefined || number === 0 ? undefined : isForeign ? step.token : named
+    const foreign = isForeign ? { token: step.token, record } : named && { token: named }
+    const outside = cause === undefined && number > 0 ? foreign || undefined : undefined
     const at = rows.push({ kind: 'step', step, number, cause, outside, at: step.at }) - 1
     if (same === undefined) byToken.set(step.token, at)
     for (const effect of step.effects) {

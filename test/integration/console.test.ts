@@ -53,7 +53,7 @@ test(
   'every view keeps the policy and is accessible, in both themes and sizes, below a path',
   options,
   async (t) => {
-    const { engine, url } = await consoleHouse(t, { path: '/deep/hence' })
+    const { engine, url } = await consoleHouse(t, { path: '/deep/hence', flights: 4 })
     const [resolved] = await engine.violations.list({ state: 'resolved' })
     const { requestId, principal } = resolved!.victims[0]!
     const [dead] = await engine.effects.list({ state: 'dead' })
@@ -212,16 +212,16 @@ test('the log follows its end, and a million records scroll by offset', options,
   await row(size - 1).waitFor()
   // Scrolling up for long passes the beginning of the window, which slides.
   const rows = page.locator('.rows')
-  for (let from = size; from > 900_000; from -= 90_000) {
-    await rows.evaluate((element) => {
-      ;(element as never as { scrollTop: number }).scrollTop -= 90_000 * 30
+  const first = async () => Number((await page.locator('.rows .token').first().textContent())?.split(':')[1])
+  let top = await first()
+  for (let i = 0; i < 20 && top > 900_000; i++) {
+    await rows.evaluate(async (element) => {
+      const { requestAnimationFrame } = globalThis as never as Shown
+      ;(element as never as { scrollTop: number }).scrollTop -= 40_000 * 30
+      for (let frame = 0; frame < 3; frame++) await new Promise<void>(requestAnimationFrame)
     })
-    await page.waitForFunction(() => {
-      const { document } = globalThis as never as Shown
-      return document.querySelectorAll('.rows .kind').length > 10
-    })
+    top = await first()
   }
-  const top = Number((await page.locator('.rows .token').first().textContent())?.split(':')[1])
   assert.ok(top > 700_000 && top < 1_000_000, `the first row in sight is ${top}`)
   const height = await rows.evaluate((element) => (element as never as { scrollHeight: number }).scrollHeight)
   assert.ok(height < 33_000_000, `${height} pixels are more than browsers can show`)
@@ -281,6 +281,8 @@ test('a server with keys is opened with a key, which stays in the tab', options,
 })
 
 type Shown = {
+  requestAnimationFrame(callback: () => void): void
+
   document: {
     querySelectorAll(selector: string): ArrayLike<{ textContent: string }> & Iterable<{ textContent: string }>
   }

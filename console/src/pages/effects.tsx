@@ -3,7 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router'
 import { type FormEvent, useState } from 'react'
 import { type Attempts, type EffectPage, type EffectState, get } from '../api.ts'
 import { useDecision } from '../decide.ts'
-import { brief, count, fullTime, shortId, span } from '../format.ts'
+import { brief, count, fullTime, minuteTime, shortId, span } from '../format.ts'
 import { useMe, useStatus } from '../live.ts'
 import { Commands, Copy, Empty, Facts, Json, RequestLink, State } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
@@ -107,7 +107,9 @@ function List({ effects, chosen }: { effects: readonly EffectState[]; chosen: st
         <tbody>
           {effects.map(({ id, type, at, tries, requestId, principal, error, input }) => (
             <tr key={id} className={id === chosen ? 'selected' : ''}>
-              <td className="time">{fullTime(at)}</td>
+              <td className="time" title={fullTime(at)}>
+                {minuteTime(at)}
+              </td>
               <td>{type}</td>
               <td>
                 <Link

@@ -3,7 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router'
 import { type DragEvent, type FormEvent, useEffect, useState } from 'react'
 import { type FullRecord, get, type LogRecord, type Story } from '../api.ts'
 import { brief, exactTime, fullTime, shortId, span } from '../format.ts'
-import { Commands, Empty, Facts, Json, Outcome, RecordLink, State } from '../parts.tsx'
+import { Commands, Empty, Facts, Json, Outcome, RecordLink, RequestLink, State } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
 import { axisOf, type PictureRow, rowsOf, type Step } from '../story-layout.ts'
 
@@ -86,7 +86,7 @@ function Loaded({ id, principal }: { id: string; principal: string | undefined }
   const { data, error } = useQuery({
     queryKey: ['story', id, principal],
     queryFn: ({ signal }) => get<Story>(`requests/${encodeURIComponent(id)}`, { principal }, signal),
-    refetchInterval: 3_000,
+    refetchInterval: ({ state }) => (state.error === null ? 3_000 : false),
   })
   const records = useRecords(data)
   if (error) {
@@ -278,7 +278,12 @@ function StepLane({ row: { step, number, outside }, x, isChosen, choose }: StepL
         )}
         {outside !== undefined && (
           <span className="flag">
-            caused by <RecordLink token={outside} />
+            caused by{' '}
+            {outside.record === undefined ? (
+              <RecordLink token={outside.token} />
+            ) : (
+              <RequestLink id={outside.record.requestId!} principal={outside.record.principal} />
+            )}
           </span>
         )}
         {changes.slice(0, 3).map((change) => (

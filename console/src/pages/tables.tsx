@@ -218,7 +218,7 @@ function Rows({ table, query }: { table: Table; query: Record<string, string | u
                       </Link>
                     </th>
                     {columns.map((name) => (
-                      <td key={name} className="clip">
+                      <td key={name} className="cell">
                         {cell(value[name])}
                       </td>
                     ))}

@@ -364,7 +364,10 @@ function Decide({ view }: { view: ViolationView }) {
             '--action',
             input.action,
             ...(isNamed
-              ? victims.flatMap(({ requestId, principal }) => ['--victim', `${requestId}@${principal}`])
+              ? victims.flatMap(({ requestId, principal }) => [
+                  '--victim',
+                  principal ? `${requestId}@${principal}` : requestId,
+                ])
               : []),
             '--reason',
             reason || 'WHY',
