@@ -440,8 +440,9 @@ test('options out of range are refused', async () => {
 
 for (const partitions of [1, 4]) {
   test(`the story of a request has its changes, events and outcome (${partitions} partitions)`, async () => {
-    const data = memoryStorage({ partitions, clock: { now: () => 1_790_000_000_000 } })
-    let engine = await open({ data })
+    const clock = { now: () => 1_790_000_000_000 }
+    const data = memoryStorage({ partitions, clock })
+    let engine = await open({ data, clock })
     await engine.submit('deposit', { account: 'ann', cents: 500 }, { requestId: 'd1' })
     const reply = await engine.submit(
       'pay',
@@ -484,7 +485,7 @@ for (const partitions of [1, 4]) {
     }
     await look()
     await engine.close()
-    engine = await open({ data })
+    engine = await open({ data, clock })
     await look()
     assert.equal(await engine.story('p1'), undefined, 'another principal has another request p1')
     await engine.close()
