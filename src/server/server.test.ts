@@ -518,6 +518,8 @@ test('the OpenAPI document has the schemas of the app', async (t) => {
     '/requests/{id}',
     '/requests/{id}/receipt',
     '/status',
+    '/tables/hence.victims',
+    '/tables/hence.victims/{key0}/{key1}/{key2}',
     '/tables/hence.violations',
     '/tables/hence.violations/{key0}/{key1}',
     '/tables/hence.waiters',
@@ -530,6 +532,7 @@ test('the OpenAPI document has the schemas of the app', async (t) => {
     '/tables/notes/{key0}/{key1}',
     '/tables/totals',
     '/tables/totals/{key0}',
+    '/violations/{key}/{id}',
   ])
   const input = document.paths['/requests/write']!['post']!['requestBody']!['content']['application/json'][
     'schema'
