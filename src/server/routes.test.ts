@@ -64,6 +64,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/tables/inbox', allowed: 'all known' },
     { path: '/tables/moods', allowed: ['reader', 'admin'] },
     { path: '/tables/notes?index=byStars', allowed: ['reader', 'admin'] },
+    { path: '/tables/hence.victims', allowed: ['operator', 'admin'] },
     { path: '/tables/hence.violations', allowed: ['operator', 'admin'] },
     { path: '/tables/hence.waiters', allowed: ['operator', 'admin'] },
   ],
@@ -216,6 +217,7 @@ test('OpenAPI describes every route, and nothing else', async (t) => {
       length: parts.length + 1,
     }),
   )
+  tables.push({ name: 'hence.victims', length: 3 })
   tables.push({ name: 'hence.violations', length: 2 }, { name: 'hence.waiters', length: 3 })
   const expected = Object.keys(cases).flatMap((route) => {
     if (route.endsWith(':type')) return names.map((name) => route.replace(':type', name))
