@@ -380,7 +380,7 @@ function Decide({ view }: { view: ViolationView }) {
   )
 }
 
-function Victims({ of }: { of: Violation }) {
+function Victims({ of }: { of: ViolationView['violation'] }) {
   return (
     <>
       <h3>Gave way</h3>
