@@ -44,5 +44,8 @@ export function brief(value: unknown, length = 120): string {
 export const shellQuoted = (text: string) =>
   /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 
+/** A count that ended at a bound has a plus. */
+export const bounded = (n: number, more: boolean) => `${count(n)}${more ? '+' : ''}`
+
 /** The number of something, with its noun. */
 export const plural = (n: number, noun: string) => `${count(n)} ${noun}${n === 1 ? '' : 's'}`

@@ -31,6 +31,27 @@ export function useRows(table: string, query: Query, options: { everyMs?: number
   })
 }
 
+/** At most so many violations and effects are counted; one count serves all views. */
+const countedMax = 1_000
+
+/** The open violations, up to a bound; `more` is set if there are more. */
+export function useOpenViolations() {
+  const me = useMe()
+  const query = { index: 'byState', prefix: '["open"]', limit: countedMax }
+  const page = useRows('hence.violations', query, { everyMs: 3_000, enabled: may(me.data, 'operate') })
+  const rows = page.data?.rows ?? []
+  return { rows, more: page.data?.cursor !== undefined }
+}
+
+export function useDeadEffects() {
+  const page = useEffects({ state: 'dead', limit: countedMax }, { everyMs: 3_000 })
+  return { effects: page.data?.effects ?? [], more: page.data?.cursor !== undefined }
+}
+
+export function may(me: Me | undefined, permission: string): boolean {
+  return me?.permissions.some((each) => each === permission || each === 'admin') ?? false
+}
+
 export function useEffects(query: Query, options: { everyMs?: number } = {}) {
   return useQuery({
     queryKey: ['effects', query],

@@ -142,10 +142,17 @@ export function Empty({ children }: { children: ReactNode }) {
   return <p className="empty">{children}</p>
 }
 
-export function Vital(props: { name: string; value: ReactNode; more?: string; look?: 'bad' | undefined }) {
-  const { name, value, more, look } = props
+interface VitalProps {
+  readonly name: string
+  readonly value: ReactNode
+  readonly more?: string
+  readonly title?: string | undefined
+  readonly look?: 'bad' | undefined
+}
+
+export function Vital({ name, value, more, title, look }: VitalProps) {
   return (
-    <div className="vital">
+    <div className="vital" title={title}>
       <dt>{name}</dt>
       <dd className={look}>{value}</dd>
       {more !== undefined && <dd className="more">{more}</dd>}

@@ -37,7 +37,9 @@ export default function Plot({ samples }: { samples: readonly Sample[] }) {
             {
               ...axis,
               size: 26,
-              space: 110,
+              space: 90,
+              // A second is the least step, so no label appears twice.
+              incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600],
               font: '11px system-ui',
               values: (_, at) => at.map((s) => timeOfDay(s * 1_000)),
             },

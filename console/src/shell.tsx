@@ -2,7 +2,8 @@ import { useQueryClient } from '@tanstack/react-query'
 import { type ErrorComponentProps, Link, Outlet, useRouterState } from '@tanstack/react-router'
 import { type FormEvent, type ReactNode, useEffect, useRef, useState } from 'react'
 import { key, Refused } from './api.ts'
-import { useMe, useRows, useStatus } from './live.ts'
+import { bounded } from './format.ts'
+import { useMe, useOpenViolations, useStatus } from './live.ts'
 import { nextTheme, theme } from './theme.ts'
 
 const views = [
@@ -69,19 +70,11 @@ export function Shell() {
 }
 
 function OpenCount() {
-  const me = useMe()
-  const may = me.data?.permissions.some((each) => each === 'operate' || each === 'admin') ?? false
-  const open = useRows(
-    'hence.violations',
-    { index: 'byState', prefix: '["open"]', limit: 100 },
-    { everyMs: 3_000, enabled: may },
-  )
-  const n = open.data?.rows.length ?? 0
-  if (n === 0) return null
+  const { rows, more } = useOpenViolations()
+  if (rows.length === 0) return null
   return (
     <span className="badge" title="open">
-      {n}
-      {open.data?.cursor && '+'}
+      {bounded(rows.length, more)}
     </span>
   )
 }

@@ -2,8 +2,8 @@ import { keepPreviousData, useQueries, useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { lazy, Suspense, useState } from 'react'
 import { get, type LogPage, type LogRecord, Refused, type Status } from '../api.ts'
-import { brief, count, decimal, exactTime, minuteTime, plural, span } from '../format.ts'
-import { quantile, useEffects, useHistory, useMe, useRows, useStatus } from '../live.ts'
+import { bounded, brief, count, decimal, exactTime, fullTime, minuteTime, span } from '../format.ts'
+import { quantile, useDeadEffects, useHistory, useMe, useOpenViolations, useStatus } from '../live.ts'
 import { Commands, Empty, Outcome, RecordLink, RequestLink, Vital } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
 
@@ -68,23 +68,22 @@ function Vitals({ status }: { status: Status }) {
         name="Verified"
         value={ago(status.scrubbedAt) ?? 'never'}
         more={status.scrubbedAt === undefined ? 'needs --audit' : minuteTime(status.scrubbedAt)}
+        title={status.scrubbedAt === undefined ? undefined : fullTime(status.scrubbedAt)}
       />
       <Vital
         name="Head signed"
         value={ago(status.headAt) ?? 'never'}
         more={status.headAt === undefined ? 'needs --audit' : minuteTime(status.headAt)}
+        title={status.headAt === undefined ? undefined : fullTime(status.headAt)}
       />
       <Vital name="Generation" value={String(status.generation)} more={status.version.slice(0, 8)} />
     </dl>
   )
 }
 
-/** At most this many are counted. */
-const countedMax = 1_000
-
 function NeedsYou({ now }: { now: number }) {
-  const open = useRows('hence.violations', { index: 'byState', prefix: '["open"]', limit: countedMax })
-  const dead = useEffects({ state: 'dead', limit: countedMax })
+  const open = useOpenViolations()
+  const dead = useDeadEffects()
   const reprocess = useQuery({
     queryKey: ['reprocess'],
     queryFn: ({ signal }) =>
@@ -92,34 +91,31 @@ function NeedsYou({ now }: { now: number }) {
     refetchInterval: 5_000,
     retry: false,
   })
-  const violations = open.data?.rows ?? []
-  const soon = violations.filter(({ value }) => {
+  const soon = open.rows.filter(({ value }) => {
     const { deadline } = value as { deadline: number | null }
     return deadline !== null && deadline - now < 3_600_000
   }).length
-  const effects = dead.data?.effects.length ?? 0
   const candidate = reprocess.data?.candidate
-  const more = (page: { cursor?: string } | undefined) => (page?.cursor === undefined ? '' : ' or more')
-  const isNothing = violations.length === 0 && effects === 0 && candidate?.state !== 'following'
+  const isNothing = open.rows.length === 0 && dead.effects.length === 0 && candidate?.state !== 'following'
   return (
     <section className="needs-you" aria-labelledby="needs-you">
       <h2 id="needs-you">Needs you</h2>
       {isNothing && <p className="quiet">Nothing.</p>}
       <ul>
-        {violations.length > 0 && (
+        {open.rows.length > 0 && (
           <li>
             <Link to="/violations" search={{ state: 'open' }}>
-              {plural(violations.length, 'violation')}
-              {more(open.data)} to decide
+              {bounded(open.rows.length, open.more)} {open.rows.length === 1 ? 'violation' : 'violations'} to
+              decide
             </Link>
             {soon > 0 && <strong className="bad"> · {soon} due within the hour</strong>}
           </li>
         )}
-        {effects > 0 && (
+        {dead.effects.length > 0 && (
           <li>
             <Link to="/effects" search={{ state: 'dead' }}>
-              {plural(effects, 'effect')}
-              {more(dead.data)} given up
+              {bounded(dead.effects.length, dead.more)} {dead.effects.length === 1 ? 'effect' : 'effects'}{' '}
+              given up
             </Link>
           </li>
         )}

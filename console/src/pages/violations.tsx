@@ -3,8 +3,8 @@ import { getRouteApi, Link } from '@tanstack/react-router'
 import { type FormEvent, useEffect, useRef, useState } from 'react'
 import { get, pathOf, type Violation, type ViolationView } from '../api.ts'
 import { useDecision } from '../decide.ts'
-import { count, exactTime, fullTime, minuteTime, plural, span } from '../format.ts'
-import { useMe, useRows, useStatus } from '../live.ts'
+import { bounded, count, exactTime, fullTime, minuteTime, plural, span } from '../format.ts'
+import { useMe, useOpenViolations, useRows, useStatus } from '../live.ts'
 import { Commands, Empty, RequestLink, State, Vital } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
 import { type Policy, policies, sacrificed } from '../victims.ts'
@@ -15,6 +15,7 @@ const listed = 500
 export function Violations() {
   const { state = 'open', id } = route.useSearch()
   const navigate = route.useNavigate()
+  const open = useOpenViolations()
   const rows = useRows('hence.violations', {
     index: 'byState',
     prefix: JSON.stringify([state]),
@@ -71,7 +72,9 @@ export function Violations() {
             className={each === state ? 'current' : ''}
           >
             {each}
-            {each === state && ` ${list.length}${rows.data?.cursor === undefined ? '' : '+'}`}
+            {each === 'open'
+              ? open.rows.length > 0 && ` ${bounded(open.rows.length, open.more)}`
+              : each === state && ` ${bounded(list.length, rows.data?.cursor !== undefined)}`}
           </Link>
         ))}
       </nav>
