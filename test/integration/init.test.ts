@@ -41,9 +41,15 @@ after(() => rm(home, { recursive: true, force: true }))
 
 test('the package has neither sources nor source maps without sources, and no tests', () => {
   const own = packed.filter((path) => !path.startsWith('template/'))
-  const strange = own.filter((path) => !/^(dist\/.*(\.js|\.d\.ts)|package\.json|[A-Z]+(\.md)?)$/.test(path))
+  const strange = own.filter(
+    (path) =>
+      !/^(dist\/.*(\.js|\.d\.ts)|dist\/console\/[\w/-]+\.(html|css|svg)|package\.json|[A-Z]+(\.md)?)$/.test(
+        path,
+      ),
+  )
   assert.deepEqual(strange, [])
   assert.ok(own.includes('SECURITY.md') && own.includes('dist/cli/main.js'))
+  assert.ok(own.includes('dist/console/index.html'))
   assert.ok(!own.some((path) => path.includes('.test.')))
 })
 
