@@ -3,13 +3,29 @@ import type { Violation } from '../../src/constraint/tables.ts'
 import type { EffectState } from '../../src/effect/outbox.ts'
 import type { Attempts } from '../../src/effect/tries.ts'
 import type { Story } from '../../src/query/story.ts'
+import type { Diff, Promotion, ReprocessStatus } from '../../src/reprocess/reprocessing.ts'
 import type { Problem } from '../../src/server/problem.ts'
+import type { Generations } from '../../src/server/reprocess.ts'
 import type { Me, Status } from '../../src/server/status.ts'
 import type { ViolationView } from '../../src/server/violation.ts'
 
 // The server's API as the console uses it; docs/reference/http.md describes it.
 
-export type { Attempts, EffectState, Me, Outcome, Problem, Status, Story, Violation, ViolationView }
+export type {
+  Attempts,
+  Diff,
+  EffectState,
+  Generations,
+  Me,
+  Outcome,
+  Problem,
+  Promotion,
+  ReprocessStatus,
+  Status,
+  Story,
+  Violation,
+  ViolationView,
+}
 
 /** A record of the log, as a line of `hence log cat --json`. */
 export interface LogRecord {
@@ -107,11 +123,16 @@ export async function get<T>(path: string, query?: Query, signal?: AbortSignal):
 
 /** Sends a request to the log; the same id again has no second effect. */
 export async function submit(type: string, input: unknown, requestId: string): Promise<unknown> {
-  return sent(addressOf(`requests/${pathOf(type)}`), {
-    method: 'POST',
-    body: JSON.stringify(input),
-    headers: { 'content-type': 'application/json', 'idempotency-key': `"${requestId}"` },
-  })
+  return post(`requests/${pathOf(type)}`, input, requestId)
+}
+
+/** Posts to a route of operators; with an id, the same again has no second effect. */
+export async function post<T>(path: string, body: unknown, requestId?: string): Promise<T> {
+  const headers = {
+    'content-type': 'application/json',
+    ...(requestId !== undefined && { 'idempotency-key': `"${requestId}"` }),
+  }
+  return (await sent(addressOf(path), { method: 'POST', body: JSON.stringify(body), headers })) as T
 }
 
 async function sent(url: URL, init: RequestInit): Promise<unknown> {
@@ -121,7 +142,7 @@ async function sent(url: URL, init: RequestInit): Promise<unknown> {
     headers: { ...init.headers, ...(secret && { authorization: `Bearer ${secret}` }) },
   })
   const text = await response.text()
-  if (response.ok) return JSON.parse(text)
+  if (response.ok) return text === '' ? undefined : JSON.parse(text)
   throw new Refused(problemOf(response.status, text))
 }
 

@@ -17,18 +17,26 @@ export function newRequestId(now = Date.now()): string {
  * decided once.
  */
 export function useDecision(type: string, onDone: () => void) {
+  return useOnce((input: object, requestId) => submit(type, input, requestId), onDone)
+}
+
+/** Sends something with an id that stays the same until it has succeeded, or something else is sent. */
+export function useOnce<Input extends object, Result>(
+  send: (input: Input, requestId: string) => Promise<Result>,
+  onDone: (result: Result) => void,
+) {
   const queries = useQueryClient()
   const last = useRef<{ readonly text: string; readonly requestId: string }>(undefined)
   return useMutation({
-    mutationFn: (input: object) => {
+    mutationFn: (input: Input) => {
       const text = JSON.stringify(input)
       if (last.current?.text !== text) last.current = { text, requestId: newRequestId() }
-      return submit(type, input, last.current.requestId)
+      return send(input, last.current.requestId)
     },
-    onSuccess: async () => {
+    onSuccess: async (result) => {
       last.current = undefined
       await queries.invalidateQueries()
-      onDone()
+      onDone(result)
     },
   })
 }

@@ -72,6 +72,11 @@ export const effectsRoute = createRoute({
   component: lazyRouteComponent(() => import('./pages/effects.tsx'), 'Effects'),
   validateSearch: search({ state: oneOf('pending', 'done', 'dead'), type: text, id: text }),
 })
+export const reprocessRoute = createRoute({
+  ...view('/reprocess'),
+  component: lazyRouteComponent(() => import('./pages/reprocess.tsx'), 'Reprocess'),
+  validateSearch: search({ group: text }),
+})
 
 export const router = createRouter({
   routeTree: root.addChildren([
@@ -81,6 +86,7 @@ export const router = createRouter({
     tablesRoute,
     violationsRoute,
     effectsRoute,
+    reprocessRoute,
   ]),
   basepath: consolePath,
   defaultPreload: 'intent',

@@ -13,6 +13,7 @@ const views = [
   ['/tables', 'Tables'],
   ['/violations', 'Violations'],
   ['/effects', 'Effects'],
+  ['/reprocess', 'Reprocess'],
 ] as const
 
 /** The frame around every view; without a key that the server knows, the form that asks for one. */
@@ -28,6 +29,8 @@ export function Shell() {
     // A screen reader learns of another view by the focus; the first view keeps it where it was.
     if (shown.current !== undefined && shown.current !== view) main.current?.focus({ preventScroll: true })
     shown.current = view
+    // On a phone the views are a row that scrolls.
+    document.querySelector('.views .active')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
   }, [view, me.data?.app])
 
   if (me.error instanceof Refused && me.error.problem.status === 401) return <KeyForm />

@@ -7,8 +7,10 @@ import { createEngine, type Engine, HenceError } from 'hence'
 import { type ServerOptions, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import type { BrowserContext, Page } from 'playwright-core'
+import type * as made from '../../examples/airline/airline.ts'
 import type { Airline } from '../../examples/airline/airline.ts'
 import { fly } from '../../examples/airline/traffic.ts'
+import { appsOf } from '../apps.ts'
 import { randomFrom } from '../random.ts'
 
 /** The airline with its faults, served with its console. */
@@ -24,11 +26,16 @@ export async function buildConsole(): Promise<void> {
   await promisify(execFile)(process.execPath, [build, '--if-stale'])
 }
 
-export async function consoleHouse(
-  t: TestContext,
-  options: Partial<ServerOptions> & { readonly flights?: number } = {},
-): Promise<ConsoleHouse> {
-  const { flights = 6, ...serving } = options
+interface HouseOptions extends Partial<ServerOptions> {
+  readonly flights?: number
+  /** Code that lets half as many seats again be sold is derived as the candidate. */
+  readonly candidate?: boolean
+}
+
+const { airline } = appsOf<typeof made>(import.meta.resolve('../../examples/airline/airline.ts'))
+
+export async function consoleHouse(t: TestContext, options: HouseOptions = {}): Promise<ConsoleHouse> {
+  const { flights = 6, candidate = false, ...serving } = options
   const engine = await createEngine<Airline>({
     app: import.meta.resolve('../../examples/airline/reviewed.ts'),
     data: memoryStorage({ partitions: 4 }),
@@ -54,6 +61,10 @@ export async function consoleHouse(
     await engine.idle()
     if ((await engine.effects.list({ limit: 1 })).length === 0) break
     await new Promise(setImmediate)
+  }
+  if (candidate) {
+    await engine.reprocessing.start({ app: await airline('loose', { percent: 50 }, 'human') }, { share: 1 })
+    await engine.reprocessing.caughtUp()
   }
   const web = server(engine, { open: true, report: () => {}, ...serving })
   const { url } = await web.listen()

@@ -53,7 +53,7 @@ test(
   'every view keeps the policy and is accessible, in both themes and sizes, below a path',
   options,
   async (t) => {
-    const { engine, url } = await consoleHouse(t, { path: '/deep/hence', flights: 4 })
+    const { engine, url } = await consoleHouse(t, { path: '/deep/hence', flights: 4, candidate: true })
     const [resolved] = await engine.violations.list({ state: 'resolved' })
     const { requestId, principal } = resolved!.victims[0]!
     const [dead] = await engine.effects.list({ state: 'dead' })
@@ -68,6 +68,7 @@ test(
       ['violations', 'Decide'],
       [`violations?state=resolved&id=${resolved!.id}`, 'Gave way'],
       [`effects?state=dead&id=${dead!.id}`, 'Redrive'],
+      ['reprocess', 'Approve exactly'],
       ['nothing', 'There is no such view'],
     ] as const
     for (const [size, viewport, colorScheme] of [
@@ -150,6 +151,59 @@ test('an overbooking is decided by the keyboard, and the right passenger gives w
     chosen.victims.map(({ requestId }) => requestId),
     [other.requestId],
   )
+  assert.deepEqual(faults, [])
+})
+
+test('exactly the diff that was looked at is promoted, rolled back, and discarded', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 3, candidate: true })
+  const { page, faults } = await watchedTab(await profile(t), url)
+  await page.goto(`${url}reprocess`)
+  const button = (name: string | RegExp) => page.getByRole('button', { name })
+  await button('Approve exactly').waitFor()
+  const { sha256: looked } = await engine.reprocessing.diff()
+  await page.keyboard.press('j')
+  await page.getByText('2 of').waitFor()
+  assert.match(page.url(), /group=/, 'the address does not name the group')
+
+  // Meanwhile a flight sells more than its margin, and somebody else compares.
+  const by = (requestId: string) => ({ requestId, principal: 'desk' })
+  await engine.submit('open-flight', { flight: 'HE-late', seats: 10 }, by('late'))
+  for (let i = 0; i < 13; i++) {
+    await engine.submit('book', { booking: `late/${i}`, flight: 'HE-late', fare: 'saver' }, by(`late-${i}`))
+  }
+  await engine.idle()
+  const { sha256: other } = await engine.reprocessing.diff()
+  assert.notEqual(other, looked)
+  await page.getByText('Another diff was made since').waitFor()
+  await button(`Approve exactly ${looked.slice(0, 8)}`).click()
+  await page.getByText('diff-unknown').waitFor()
+  await page.getByText('Nothing was promoted').waitFor()
+  assert.equal(engine.stats().generation, 0)
+  assert.deepEqual(await accessibilityFaults(page), [])
+
+  await button('Compare again').click()
+  await button(`Approve exactly ${other.slice(0, 8)}`).waitFor()
+  await page.getByLabel('Note').fill('a wider margin')
+  await page.keyboard.press('Enter')
+  await page.getByText('Generation 1 is live').waitFor()
+  const promoted = (await engine.reprocessing.history()).at(-1)!
+  assert.ok(promoted.type === 'promotion')
+  assert.deepEqual([promoted.diff, promoted.note], [other, 'a wider margin'])
+
+  await button('Roll back exactly').click()
+  await page.getByText('Generation 0 is live').waitFor()
+  assert.equal(engine.stats().generation, 0)
+  await button('Pause').click()
+  await button('Resume').click()
+  await button('Pause').waitFor()
+  await button('Discard…').click()
+  await button('Discard generation 1').click()
+  await page.getByText('hence reprocess run airline.ts').waitFor()
+  assert.equal(await engine.reprocessing.status(), undefined)
+  // The code is kept, so it can be derived again.
+  await page.getByLabel('Version whose code is kept').fill(promoted.version)
+  await button('Start').click()
+  await button('Approve exactly').waitFor()
   assert.deepEqual(faults, [])
 })
 

@@ -1,7 +1,7 @@
 import { keepPreviousData, useQueries, useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import { lazy, Suspense, useState } from 'react'
-import { get, type LogPage, type LogRecord, Refused, type Status } from '../api.ts'
+import { type Generations, get, type LogPage, type LogRecord, Refused, type Status } from '../api.ts'
 import { bounded, brief, count, decimal, exactTime, fullTime, minuteTime, span } from '../format.ts'
 import { quantile, useDeadEffects, useHistory, useMe, useOpenViolations, useStatus } from '../live.ts'
 import { Commands, Empty, Outcome, RecordLink, RequestLink, Vital } from '../parts.tsx'
@@ -86,8 +86,7 @@ function NeedsYou({ now }: { now: number }) {
   const dead = useDeadEffects()
   const reprocess = useQuery({
     queryKey: ['reprocess'],
-    queryFn: ({ signal }) =>
-      get<{ candidate?: { state: string; generation: number } }>('reprocess', {}, signal),
+    queryFn: ({ signal }) => get<Generations>('reprocess', {}, signal),
     refetchInterval: 5_000,
     retry: false,
   })
@@ -96,7 +95,8 @@ function NeedsYou({ now }: { now: number }) {
     return deadline !== null && deadline - now < 3_600_000
   }).length
   const candidate = reprocess.data?.candidate
-  const isNothing = open.rows.length === 0 && dead.effects.length === 0 && candidate?.state !== 'following'
+  const waits = candidate?.state === 'following' && !candidate.wasLive
+  const isNothing = open.rows.length === 0 && dead.effects.length === 0 && !waits
   return (
     <section className="needs-you" aria-labelledby="needs-you">
       <h2 id="needs-you">Needs you</h2>
@@ -119,8 +119,10 @@ function NeedsYou({ now }: { now: number }) {
             </Link>
           </li>
         )}
-        {candidate?.state === 'following' && (
-          <li>Generation {candidate.generation} has caught up: review its diff, then promote it.</li>
+        {waits && (
+          <li>
+            <Link to="/reprocess">Generation {candidate.generation} has caught up: review it</Link>
+          </li>
         )}
       </ul>
     </section>

@@ -2,6 +2,7 @@ import { useQueries, useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
 import { type DragEvent, type FormEvent, useEffect, useState } from 'react'
 import { type FullRecord, get, type LogRecord, type Story } from '../api.ts'
+import { Compared } from '../compared.tsx'
 import { brief, exactTime, fullTime, shortId, span } from '../format.ts'
 import { Commands, Empty, Facts, Json, Outcome, RecordLink, RequestLink, State } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
@@ -408,10 +409,8 @@ function StepDetail(props: { step: Step; isRequest: boolean; input: unknown; out
   )
 }
 
-/** A row before and after, field by field. */
+/** A row before and after. */
 function RowChange({ change: { table, key, before, after } }: { change: Change }) {
-  const [old, now] = [(before ?? {}) as Fields, (after ?? {}) as Fields]
-  const fields = Object.keys({ ...old, ...now })
   return (
     <section className="change">
       <h3>
@@ -419,29 +418,7 @@ function RowChange({ change: { table, key, before, after } }: { change: Change }
           {table} / {key.join(' / ')}
         </Link>
       </h3>
-      <div>
-        <table className="data">
-          <thead>
-            <tr>
-              <th scope="col">Field</th>
-              <th scope="col">Before</th>
-              <th scope="col">After</th>
-            </tr>
-          </thead>
-          <tbody>
-            {fields.map((field) => {
-              const isChanged = JSON.stringify(old[field]) !== JSON.stringify(now[field])
-              return (
-                <tr key={field} className={isChanged ? `changed ${before === undefined ? 'new' : ''}` : ''}>
-                  <th scope="row">{field}</th>
-                  <td className="mono">{before === undefined ? '–' : brief(old[field])}</td>
-                  <td className="mono">{after === undefined ? '–' : brief(now[field])}</td>
-                </tr>
-              )
-            })}
-          </tbody>
-        </table>
-      </div>
+      <Compared before={before} after={after} />
     </section>
   )
 }
