@@ -1,7 +1,7 @@
 import { backup, type Copied } from '../offline/index.ts'
-import { command, dataOption, jsonOption, runs } from './command.ts'
+import { command } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { paint, print } from './terminal/output.ts'
+import { paint, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 /** `hence backup`: copies a data directory, also while a process has it open. */
@@ -11,30 +11,29 @@ export function backupCommand() {
     'copy a data directory without its derived state into a new one, and check the copy',
     ['hence backup --data data --to /mnt/backup/2026-11-24'],
   )
-    .addOption(dataOption().makeOptionMandatory())
+    .data()
     .requiredOption('--to <directory>', 'where the copy goes: a new or empty directory')
-    .addOption(jsonOption())
+    .json()
     .addHelpText(
       'after',
       '\nIt may run beside a process that has the directory open. The signing key (audit/key.pem)\nis not ' +
         'in the copy: keep one of it apart. The rest of the copy is as private as the data.',
     )
-    .action(
-      runs(async ({ data, to, json }: { data: string; to: string; json?: true }, _command: unknown) => {
-        const copied = await withProgress((work) => backup({ data, to, ...work }))
-        return copied === undefined ? exitCode.tryAgain : printCopied(copied, json === true)
-      }),
-    )
+    .runs(async ({ data, to, json }: { data: string; to: string; json?: true }) => {
+      const copied = await withProgress((work) => backup({ data, to, ...work }))
+      return printCopied(copied, json)
+    })
 }
 
 /** Prints the result of a copy; returns the exit code. */
-export async function printCopied(copied: Copied, json: boolean): Promise<number> {
+export async function printCopied(copied: Copied, json: boolean | undefined): Promise<number> {
   const { directory, ok, logId, records, flaws } = copied
-  if (json) await print(JSON.stringify(copied))
-  else {
-    for (const { message } of flaws) await print(`${paint.bad('✘')} ${message}`)
-    const mark = ok ? paint.good('✔') : '·'
-    await print(`${mark} ${records} records of log ${logId} are in ${directory}, read back and checked.`)
-  }
+  const mark = ok ? paint.good('✔') : '·'
+  await printResult(
+    json,
+    copied,
+    ...flaws.map(({ message }) => `${paint.bad('✘')} ${message}`),
+    `${mark} ${records} records of log ${logId} are in ${directory}, read back and checked.`,
+  )
   return ok ? exitCode.ok : exitCode.operator
 }

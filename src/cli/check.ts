@@ -1,7 +1,7 @@
 import { Option } from 'commander'
 import { type DryRun, dryRun } from '../offline/index.ts'
 import { Spool } from '../server/spool.ts'
-import { command, dataOption, logTime, runs, wholeNumber } from './command.ts'
+import { command, logTime, wholeNumber } from './command.ts'
 import {
   type DiffOptions,
   formatDiff,
@@ -37,12 +37,8 @@ export function checkCommand() {
     ],
   )
     .argument('<app>', 'the module of the new code, for example shop.ts')
-    .addOption(dataOption().makeOptionMandatory())
-    .addOption(
-      new Option('--sample <records>', 'read about this many records, from the first on').argParser(
-        wholeNumber,
-      ),
-    )
+    .data()
+    .option('--sample <records>', 'read about this many records, from the first on', wholeNumber)
     .option(
       '--until <time>',
       'read records up to this log time: ISO 8601, or milliseconds since 1970',
@@ -54,16 +50,17 @@ export function checkCommand() {
       ]),
     )
   return formatOptions(check)
+    .json()
     .addHelpText(
       'after',
       `
 It works in a temporary directory, and may run beside a process that has the data directory open. It exits with 0 if the
 new code can read the log, and with ${exitCode.unreadable} if the log holds requests whose type or version the code does not know.`,
     )
-    .action(runs(checkCode))
+    .runs(checkCode)
 }
 
-async function checkCode(app: string, options: CheckCommandOptions, _command: unknown): Promise<number> {
+async function checkCode(app: string, options: CheckCommandOptions): Promise<number> {
   const { data, sample: records, until, failOn, samples } = options
   const spool = formatOf(options) === 'ndjson' ? new Spool() : undefined
   const each = spool && ((line: string) => spool.add(line))

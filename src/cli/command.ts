@@ -1,48 +1,77 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import type { QueryPart } from '../app/index.ts'
 import { fileFailure } from '../file-failure.ts'
+import { portDefault } from './address.ts'
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, printError } from './terminal/output.ts'
+import { Stopped } from './terminal/progress.ts'
 
-/** Makes a command; `--help` shows the examples at its end. */
-export function command(name: string, description: string, examples: readonly string[]): Command {
-  return new Command(name)
-    .description(description)
-    .helpCommand(false)
-    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  ${example}`).join('\n')}`)
-}
+/** A command with the options, exit codes and errors that all commands share. */
+export class HenceCommand extends Command {
+  /** Adds the options for the server's address and the caller's key. */
+  server(): this {
+    return this.addOption(
+      new Option('--url <url>', 'the URL where the server is mounted')
+        .env('HENCE_URL')
+        .default(`http://127.0.0.1:${portDefault}`),
+    ).addOption(
+      new Option('--key <secret>', 'the API key; in the environment it stays out of the shell history').env(
+        'HENCE_KEY',
+      ),
+    )
+  }
 
-/**
- * Wraps an action: sets the exit code that it returns, or prints the error that it throws and sets the code
- * for that.
- */
-export function runs<Args extends unknown[]>(
-  action: (...args: Args) => Promise<number>,
-): (...args: Args) => Promise<void> {
-  return async (...args) => {
-    // Commander passes the arguments, the options and the command itself.
-    const options = args.at(-2) as { readonly json?: boolean }
-    try {
-      process.exitCode = await action(...args)
-    } catch (caught) {
-      const error = fileFailure(caught) ?? caught
-      if (error instanceof CommanderError) {
-        note(`error: ${error.message}`)
-        process.exitCode = exitCode.usage
-      } else {
-        printError(error, options.json === true)
-        process.exitCode = exitCodeOf(error)
+  /** Adds the options of `server`, and those for a data directory instead of a server. */
+  engine(): this {
+    return this.server()
+      .option('--data <directory>', 'open this data directory instead of asking a server')
+      .option('--app <module>', 'with --data: the module of the app (default: the code kept there)')
+  }
+
+  /** Adds the option for a data directory that no server is asked for. */
+  data(): this {
+    return this.requiredOption('--data <directory>', dataMeaning)
+  }
+
+  json(): this {
+    return this.option('--json', 'print JSON, for programs')
+  }
+
+  /**
+   * Sets the action. It returns the exit code, by default `ok`; an error that it throws is printed, and
+   * decides the code.
+   */
+  runs<Args extends unknown[]>(action: (...args: Args) => Promise<number | undefined>): this {
+    return this.action(async (...args) => {
+      // Commander passes the arguments, the options and the command itself.
+      const options = args.at(-2) as { readonly json?: boolean }
+      try {
+        process.exitCode = (await action(...(args as Args))) ?? exitCode.ok
+      } catch (caught) {
+        const error = fileFailure(caught) ?? caught
+        if (error instanceof Stopped) {
+          note('Stopped.')
+          process.exitCode = exitCode.tryAgain
+        } else if (error instanceof CommanderError) {
+          note(`error: ${error.message}`)
+          process.exitCode = exitCode.usage
+        } else {
+          printError(error, options.json)
+          process.exitCode = exitCodeOf(error)
+        }
       }
-    }
+    })
   }
 }
 
-export function jsonOption(): Option {
-  return new Option('--json', 'print JSON, for programs')
-}
+export const dataMeaning = 'the data directory: the log and everything derived from it'
 
-export function dataOption(): Option {
-  return new Option('--data <directory>', 'the data directory: the log and everything derived from it')
+/** Makes a command; `--help` shows the examples at its end. */
+export function command(name: string, description: string, examples: readonly string[]): HenceCommand {
+  return new HenceCommand(name)
+    .description(description)
+    .helpCommand(false)
+    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  ${example}`).join('\n')}`)
 }
 
 export function wholeNumber(text: string): number {

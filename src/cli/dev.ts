@@ -11,7 +11,8 @@ import type { Report } from '../report.ts'
 import type { Diff } from '../reprocess/reprocessing.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
-import { command, jsonOption, runs } from './command.ts'
+import { command } from './command.ts'
+import { versionText } from './reprocess/status-text.ts'
 import { guardOf, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { formatSummary } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -27,36 +28,34 @@ export function devCommand() {
     ['hence dev shop.ts', 'hence dev shop.ts --data /tmp/shop --port 4000'],
   ).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(dev)
-    .addOption(jsonOption())
+    .json()
     .addHelpText(
       'after',
       '\nIt derives every record twice and compares. If new code does not build, throws while it loads, ' +
         'or cannot derive the log,\nit prints the error and keeps the old version running. Otherwise it ' +
         'prints what differs and promotes the new code.',
     )
-    .action(
-      runs(async (path: string, given: ServeOptions, _command: unknown) => {
-        const options = { ...given, open: true } as const
-        const stop = stopSignal()
-        const module = resolve(path)
-        const session = await DevSession.open(await load(module), options)
-        let work = Promise.resolve()
-        const watch = new FileWatch(() => {
-          work = work.then(async () => {
-            await session.saved(() => load(module))
-            watch.follow(session.files)
-          })
+    .runs(async (path: string, given: ServeOptions) => {
+      const options = { ...given, open: true } as const
+      const stop = stopSignal()
+      const module = resolve(path)
+      const session = await openSession(await load(module), options)
+      let work = Promise.resolve()
+      const watch = new FileWatch(() => {
+        work = work.then(async () => {
+          await session.saved(() => load(module))
+          watch.follow(session.files())
         })
-        try {
-          watch.follow(session.files)
-          return await Promise.race([stop.asked.then(() => exitCode.ok), session.stopped])
-        } finally {
-          watch.close()
-          await work
-          await session.close()
-        }
-      }),
-    )
+      })
+      try {
+        watch.follow(session.files())
+        return await Promise.race([stop.asked.then(() => exitCode.ok), session.stopped])
+      } finally {
+        watch.close()
+        await work
+        await session.close()
+      }
+    })
 }
 
 /**
@@ -70,85 +69,60 @@ async function load(module: string): Promise<AppBundle> {
   return code
 }
 
-/** A running app, and its replacement by the next version. */
-class DevSession {
-  readonly #options: ServeOptions
-  readonly #engine: Engine<App>
-  readonly #served: Served
-  #code: AppBundle
-  /** Resolves to the exit code when the engine has stopped. */
-  readonly stopped: Promise<number>
-
-  static async open(code: AppBundle, options: ServeOptions): Promise<DevSession> {
-    const { data, partitions, handlers, json } = options
-    await guardOf(options)
-    const before = await codeInForce(data)
-    const show = printReport(json === true)
-    const stopped = Promise.withResolvers<number>()
-    const report = (each: Report) => {
-      show(each)
-      if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
-    }
-    const engine = await createEngine({
-      app: before ?? code,
-      data,
-      check: true,
-      report,
-      // The code in force is unknown here only where there is nothing to compare with.
-      onCodeChange: 'reprocess',
-      ...(partitions !== undefined && { partitions }),
-      ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
-    })
-    try {
-      // Code that was saved while nothing ran is promoted before anything is served.
-      if (before !== undefined && before.hash !== code.hash) await replaceCode(engine, code, options)
-      const served = await serve(engine, options, report)
-      await say(
-        options,
-        `${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)} ${paint.faint(named(code.hash))}`,
-        { event: 'listening', listening: served.url, app: engine.app.name, version: code.hash },
-      )
-      return new DevSession(options, engine, served, code, stopped.promise)
-    } catch (error) {
+/** Runs an app, and replaces it by its next versions. */
+async function openSession(first: AppBundle, options: ServeOptions) {
+  const { data, partitions, handlers, json } = options
+  let code = first
+  await guardOf(options)
+  const before = await codeInForce(data)
+  const show = printReport(json)
+  const stopped = Promise.withResolvers<number>()
+  const report = (each: Report) => {
+    show(each)
+    if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
+  }
+  const engine = await createEngine({
+    app: before ?? code,
+    data,
+    check: true,
+    report,
+    // The code in force is unknown here only where there is nothing to compare with.
+    onCodeChange: 'reprocess',
+    ...(partitions !== undefined && { partitions }),
+    ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
+  })
+  let served: Served
+  try {
+    // Code that was saved while nothing ran is promoted before anything is served.
+    if (before !== undefined && before.hash !== code.hash) await replaceCode(engine, code, options)
+    served = await serve(engine, options, report)
+    const listens = `${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)}`
+    const event = { event: 'listening', listening: served.url, app: engine.app.name, version: code.hash }
+    await say(options, `${listens} ${paint.faint(versionText(code.hash))}`, event)
+  } catch (error) {
+    await engine.close()
+    throw error
+  }
+  return {
+    /** Resolves to the exit code when the engine has stopped. */
+    stopped: stopped.promise,
+    /** The files to watch. */
+    files: () => code.files,
+    /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
+    async saved(load: () => Promise<AppBundle>): Promise<void> {
+      try {
+        const next = await load()
+        if (next.hash !== code.hash) await replaceCode(engine, next, options)
+        code = next
+      } catch (error) {
+        printError(error, json)
+        await say(options, 'The old version keeps running.', { event: 'kept', version: code.hash })
+      }
+    },
+    async close(): Promise<void> {
+      await served.close()
       await engine.close()
-      throw error
-    }
-  }
-
-  private constructor(
-    options: ServeOptions,
-    engine: Engine<App>,
-    served: Served,
-    code: AppBundle,
-    stopped: Promise<number>,
-  ) {
-    this.#options = options
-    this.#engine = engine
-    this.#served = served
-    this.#code = code
-    this.stopped = stopped
-  }
-
-  /** The files to watch. */
-  get files(): readonly string[] {
-    return this.#code.files
-  }
-
-  /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
-  async saved(load: () => Promise<AppBundle>): Promise<void> {
-    try {
-      const code = await load()
-      if (code.hash !== this.#code.hash) await replaceCode(this.#engine, code, this.#options)
-      this.#code = code
-    } catch (error) {
-      printError(error, this.#options.json === true)
-      await say(this.#options, 'The old version keeps running.', { event: 'kept', version: this.#code.hash })
-    }
-  }
-
-  async close(): Promise<void> {
-    await this.#served.close()
-    await this.#engine.close()
+    },
   }
 }
 
@@ -172,7 +146,10 @@ async function replaceCode(
       { diff: diff.sha256, note: 'hence dev' },
       { requestId: v7(), principal: 'dev' },
     )
-    await say(options, `${paint.good('live')} ${named(code.hash)}`, { event: 'live', version: code.hash })
+    await say(options, `${paint.good('live')} ${versionText(code.hash)}`, {
+      event: 'live',
+      version: code.hash,
+    })
   } finally {
     // To go back, one saves the old code.
     if (await reprocessing.status()) await reprocessing.discard()
@@ -190,9 +167,9 @@ async function printDiff(
   },
 ): Promise<void> {
   const { version, records, ms, failed } = facts
-  const lines = [`${records} records derived by ${named(version)} in ${ms} ms.`]
+  const lines = [`${records} records derived by ${versionText(version)} in ${ms} ms.`]
   if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
-  lines.push(formatSummary('text', diff, { before: named(diff.before.version), after: named(version) }))
+  lines.push(formatSummary('text', diff, { before: diff.before.version, after: version }))
   await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
 }
 
@@ -200,5 +177,3 @@ async function printDiff(
 async function say({ json }: ServeOptions, text: string, event: object): Promise<void> {
   await printLines(json ? JSON.stringify(event) : text)
 }
-
-const named = (version: string) => `version ${version.slice(0, 12)}`

@@ -1,8 +1,8 @@
 import { doctor, type Finding, type Repair, repair } from '../offline/index.ts'
-import { command, dataOption, jsonOption, runs } from './command.ts'
+import { command } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, paintError, print, printReport } from './terminal/output.ts'
+import { note, paint, paintError, printReport, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 /** `hence doctor`: shows what a start would find in a data directory, and repairs what can be repaired. */
@@ -12,15 +12,15 @@ export function doctorCommand() {
     'hence doctor --data data --json',
     'hence doctor --data data --repair                 repairs what a start repairs; asks before anything more',
   ])
-    .addOption(dataOption().makeOptionMandatory())
+    .data()
     .option('--repair', 'cut off a torn tail, as a start does; after a confirmation, set damaged parts aside')
     .option('--yes', 'confirm everything that --repair asks; the app loses the records that are set aside')
-    .addOption(jsonOption())
+    .json()
     .addHelpText(
       'after',
       '\nWithout --repair it changes nothing, and may run beside a process that has the directory open.',
     )
-    .action(runs(examineData))
+    .runs(examineData)
 }
 
 interface ExamineOptions {
@@ -30,28 +30,24 @@ interface ExamineOptions {
   readonly yes?: true
 }
 
-async function examineData(options: ExamineOptions): Promise<number> {
-  const { data, json, yes = false } = options
+async function examineData(options: ExamineOptions): Promise<number | undefined> {
+  const { data, json, yes } = options
   const diagnosis = await withProgress((work) => doctor({ data, ...work }))
-  if (diagnosis === undefined) return exitCode.tryAgain
   const { directory, ok, findings, inUse, repairs } = diagnosis
-  if (json) await print(JSON.stringify({ directory, ok, findings }))
-  else for (const line of findings.flatMap(findingLines)) await print(line)
+  await printResult(json, { directory, ok, findings }, ...findings.flatMap(findingLines))
   if (!options.repair) return ok ? exitCode.ok : exitCode.operator
   if (!inUse) {
     for (const each of repairs) if (!(await agreed(each, yes))) return exitCode.operator
   }
-  const report = printReport(json === true)
+  const report = printReport(json)
   const after = await withProgress((work) => repair({ data, repairs, report, ...work }))
-  if (after === undefined) return exitCode.tryAgain
   for (const line of after.findings.filter(({ level }) => level === 'wrong').flatMap(findingLines)) note(line)
   if (!after.ok) return exitCode.operator
   note(paintError.good('Nothing is left that a start would refuse.'))
-  return exitCode.ok
 }
 
 /** Asks before each repair that a start would not do by itself. */
-async function agreed(repair: Repair, yes: boolean): Promise<boolean> {
+async function agreed(repair: Repair, yes: true | undefined): Promise<boolean> {
   switch (repair.kind) {
     case 'cut-torn-tail':
       return true

@@ -1,11 +1,11 @@
-import { Option } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import { v7 } from 'uuid'
 import type { EffectState } from '../effect/outbox.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, runs, wholeNumber } from './command.ts'
-import { withService } from './service.ts'
+import type { ServiceOptions } from './address.ts'
+import { command, wholeNumber } from './command.ts'
+import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, printResult } from './terminal/output.ts'
 
 /** `hence effects`: shows effects and their delivery, and delivers dead ones again. */
 export function effectsCommand() {
@@ -26,7 +26,7 @@ interface ListOptions extends ServiceOptions {
 }
 
 function listCommand() {
-  const list = command('list', 'list effects, oldest first', [
+  return command('list', 'list effects, oldest first', [
     'hence effects list',
     'hence effects list --state dead --type email --json',
   ])
@@ -37,51 +37,32 @@ function listCommand() {
     )
     .option('--type <type>', 'only effects of this type')
     .option('--limit <number>', 'list at most this many, up to 1,000', wholeNumber, 100)
-  return embeddedOptions(serverOptions(list))
-    .addOption(jsonOption())
-    .action(
-      runs(async (options: ListOptions, _command: unknown) => {
-        const { state, type, limit } = options
-        const query = { state, limit, ...(type !== undefined && { type }) }
-        const found = await withService(options, (opened) => opened.effects(query))
-        for (const each of found) await print(options.json ? JSON.stringify(each) : lineOf(each))
-        if (found.length > 0) return exitCode.ok
-        note(`There are no ${state} effects${type === undefined ? '' : ` of type "${type}"`}.`)
-        return exitCode.nothingFound
-      }),
-    )
+    .engine()
+    .json()
+    .runs(async (options: ListOptions) => {
+      const { state, type, limit } = options
+      const query = { state, limit, ...(type !== undefined && { type }) }
+      const found = await withService(options, (opened) => opened.effects(query))
+      for (const each of found) await printResult(options.json, each, lineOf(each))
+      if (found.length > 0) return exitCode.ok
+      note(`There are no ${state} effects${type === undefined ? '' : ` of type "${type}"`}.`)
+      return exitCode.nothingFound
+    })
 }
 
 function showCommand() {
-  const show = command('show', 'show an effect with its tries', ['hence effects show 5f1e4c0a-…']).argument(
-    '<id>',
-    'the id of the effect',
-  )
-  return embeddedOptions(serverOptions(show))
-    .addOption(jsonOption())
-    .action(
-      runs(async (id: string, options: ServiceOptions, _command: unknown) => {
-        const found = await withService(options, (opened) => opened.effect(id))
-        if (found === undefined) {
-          note(`There is no effect ${id}, or it was done too long ago.`)
-          return exitCode.nothingFound
-        }
-        await print(options.json ? JSON.stringify(found) : lineOf(found))
-        if (options.json) return exitCode.ok
-        const { requestId, principal, attempts, result, redrives } = found
-        await print(`  follows from request ${requestId}${principal === '' ? '' : ` of ${principal}`}`)
-        if (result !== undefined && result !== null) await print(`  result ${JSON.stringify(result)}`)
-        if (redrives !== undefined)
-          await print(`  redriven by an operator ${redrives} ${redrives === 1 ? 'time' : 'times'}`)
-        if (attempts !== undefined && attempts.tries > 0) {
-          await print(
-            `  tried ${attempts.tries} times by this process; last error: ${attempts.error}; next try at ` +
-              `${new Date(attempts.nextAt).toISOString()}`,
-          )
-        }
-        return exitCode.ok
-      }),
-    )
+  return command('show', 'show an effect with its tries', ['hence effects show 5f1e4c0a-…'])
+    .argument('<id>', 'the id of the effect')
+    .engine()
+    .json()
+    .runs(async (id: string, options: ServiceOptions) => {
+      const found = await withService(options, (opened) => opened.effect(id))
+      if (found === undefined) {
+        note(`There is no effect ${id}, or it was done too long ago.`)
+        return exitCode.nothingFound
+      }
+      await printResult(options.json, found, ...describe(found))
+    })
 }
 
 interface RedriveOptions extends ServiceOptions {
@@ -92,7 +73,7 @@ interface RedriveOptions extends ServiceOptions {
 }
 
 function redriveCommand() {
-  const redrive = command('redrive', 'deliver effects again that were given up: these, or all of a type', [
+  return command('redrive', 'deliver effects again that were given up: these, or all of a type', [
     'hence effects redrive --type email --dry-run                           only prints which',
     'hence effects redrive --type email --reason "the mail server is back"',
     'hence effects redrive 5f1e4c0a-… --reason "address corrected"',
@@ -105,48 +86,63 @@ function redriveCommand() {
       '--may-repeat',
       'also effects given up more than 24 hours ago: their receiver may act a second time',
     )
-  return embeddedOptions(serverOptions(redrive))
-    .addOption(jsonOption())
-    .action(
-      runs(
-        async (ids: readonly string[], options: RedriveOptions, command: { error(text: string): never }) => {
-          const { type, reason, dryRun, mayRepeat, json } = options
-          if ((ids.length === 0) === (type === undefined))
-            command.error('error: give either ids of effects, or --type.')
-          if (!dryRun && !reason)
-            command.error('error: --reason is missing: give the reason for delivering them again.')
-          return withService(options, async (opened) => {
-            const named = await Promise.all(ids.map((id) => opened.effect(id)))
-            const found =
-              type === undefined
-                ? named.filter((each) => each !== undefined)
-                : await opened.effects({ state: 'dead', type, limit: 1_000 })
-            for (const [i, each] of named.entries())
-              if (each === undefined) note(`There is no effect ${ids[i]}.`)
-            let refused = named.length - named.filter((each) => each !== undefined).length
-            for (const each of found) {
-              const { id, key } = each
-              if (dryRun) {
-                await print(json ? JSON.stringify(each) : lineOf(each))
-                continue
-              }
-              const input = { effect: id, key, reason, ...(mayRepeat && { mayRepeat }) }
-              const reply = await opened.service.submit('hence:redrive' as never, input as never, {
-                requestId: v7(),
-              })
-              const { status, reason: why } = reply as { status: string; reason?: string }
-              if (status !== 'accepted') refused++
-              const result =
-                status === 'accepted' ? paint.good('redriven') : `${paint.warn(status)} ${why ?? ''}`
-              await print(json ? JSON.stringify({ effect: id, ...reply }) : `${id} ${result}`)
-            }
-            if (found.length === 0) note('There are no dead effects to redrive.')
-            if (refused > 0) return exitCode.notAccepted
-            return found.length > 0 ? exitCode.ok : exitCode.nothingFound
+    .engine()
+    .json()
+    .runs(async (ids: readonly string[], options: RedriveOptions) => {
+      const { type, reason, dryRun, mayRepeat, json } = options
+      if ((ids.length === 0) === (type === undefined)) {
+        throw new InvalidArgumentError('Give either ids of effects, or --type.')
+      }
+      if (!dryRun && !reason) {
+        throw new InvalidArgumentError('--reason is missing: give the reason for delivering them again.')
+      }
+      return withService(options, async (opened) => {
+        const named = await Promise.all(ids.map((id) => opened.effect(id)))
+        const missing = ids.filter((_, i) => named[i] === undefined)
+        for (const id of missing) note(`There is no effect ${id}.`)
+        const found =
+          type === undefined
+            ? named.filter((each) => each !== undefined)
+            : await opened.effects({ state: 'dead', type, limit: 1_000 })
+        let refused = missing.length
+        for (const each of found) {
+          const { id, key } = each
+          if (dryRun) {
+            await printResult(json, each, lineOf(each))
+            continue
+          }
+          const input = { effect: id, key, reason, ...(mayRepeat && { mayRepeat }) }
+          const reply = await opened.service.submit('hence:redrive' as never, input as never, {
+            requestId: v7(),
           })
-        },
-      ),
+          const { status, reason: why } = reply as { status: string; reason?: string }
+          if (status !== 'accepted') refused++
+          const result = status === 'accepted' ? paint.good('redriven') : `${paint.warn(status)} ${why ?? ''}`
+          await printResult(json, { effect: id, ...reply }, `${id} ${result}`)
+        }
+        if (found.length === 0) note('There are no dead effects to redrive.')
+        if (refused > 0) return exitCode.notAccepted
+        return found.length > 0 ? exitCode.ok : exitCode.nothingFound
+      })
+    })
+}
+
+function describe(found: NonNullable<Awaited<ReturnType<Opened['effect']>>>): string[] {
+  const { requestId, principal, attempts, result, redrives } = found
+  const lines = [
+    lineOf(found),
+    `  follows from request ${requestId}${principal === '' ? '' : ` of ${principal}`}`,
+  ]
+  if (result !== undefined && result !== null) lines.push(`  result ${JSON.stringify(result)}`)
+  if (redrives !== undefined)
+    lines.push(`  redriven by an operator ${redrives} ${redrives === 1 ? 'time' : 'times'}`)
+  if (attempts !== undefined && attempts.tries > 0) {
+    lines.push(
+      `  tried ${attempts.tries} times by this process; last error: ${attempts.error}; next try at ` +
+        `${new Date(attempts.nextAt).toISOString()}`,
     )
+  }
+  return lines
 }
 
 function lineOf(effect: EffectState): string {

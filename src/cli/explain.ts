@@ -1,34 +1,29 @@
 import type { Story, StoryChange, StoryCorrection } from '../query/story.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, runs } from './command.ts'
+import type { ServiceOptions } from './address.ts'
+import { command } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { outcomeText, valueText } from './terminal/outcome-text.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, printResult } from './terminal/output.ts'
 
 /** `hence explain`: shows the whole story of a request. */
 export function explainCommand() {
-  const explain = command(
-    'explain',
-    'show the whole story of a request: its outcome, and all that followed from it',
-    ['hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11', 'hence explain o1 --principal ada --data data'],
-  )
+  return command('explain', 'show the whole story of a request: its outcome, and all that followed from it', [
+    'hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11',
+    'hence explain o1 --principal ada --data data',
+  ])
     .argument('<request-id>', 'the id that the request was sent with')
     .option('--principal <name>', 'who sent the request (default: the caller)')
-  return embeddedOptions(serverOptions(explain))
-    .addOption(jsonOption())
-    .action(
-      runs(async (requestId: string, options: ServiceOptions & { principal?: string }, _command: unknown) => {
-        const story = await withService(options, (opened) => opened.story(requestId, options.principal))
-        if (story === undefined) {
-          note(`This sender has no request ${requestId}, or its id is older than the window.`)
-          return exitCode.nothingFound
-        }
-        if (options.json) await print(JSON.stringify(story))
-        else for (const line of tree(story)) await print(line)
-        return exitCode.ok
-      }),
-    )
+    .engine()
+    .json()
+    .runs(async (requestId: string, options: ServiceOptions & { principal?: string }) => {
+      const story = await withService(options, (opened) => opened.story(requestId, options.principal))
+      if (story === undefined) {
+        note(`This sender has no request ${requestId}, or its id is older than the window.`)
+        return exitCode.nothingFound
+      }
+      await printResult(options.json, story, ...tree(story))
+    })
 }
 
 interface Branch {

@@ -1,12 +1,12 @@
 import { checkConsistency, compareHeads, type Growth } from '../audit/consistency.ts'
 import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, runs } from './command.ts'
+import type { ServiceOptions } from './address.ts'
+import { command } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, print, printResult } from './terminal/output.ts'
 
 /** `hence head`: lets an outsider check that a log was not changed. */
 export function headCommand() {
@@ -20,26 +20,23 @@ export function headCommand() {
 }
 
 function getCommand() {
-  const get = command(
-    'get',
-    'print the newest signed head, or the proof that the log has only grown since one',
-    [
-      'hence head get --url https://shop.example/hence > monday.json',
-      'hence head get --since monday.json > proof.json',
-      'hence head get --since receipt.json --data data',
-    ],
-  ).option(
-    '--since <file>',
-    'prove that the log has only grown since this head, or the one in this receipt or proof; of several ' +
-      'heads the last; - reads standard input',
-  )
-  return embeddedOptions(serverOptions(get)).action(
-    runs(async ({ since, ...options }: ServiceOptions & { since?: string }, _command: unknown) => {
+  return command('get', 'print the newest signed head, or the proof that the log has only grown since one', [
+    'hence head get --url https://shop.example/hence > monday.json',
+    'hence head get --since monday.json > proof.json',
+    'hence head get --since receipt.json --data data',
+  ])
+    .option(
+      '--since <file>',
+      'prove that the log has only grown since this head, or the one in this receipt or proof; of several ' +
+        'heads the last; - reads standard input',
+    )
+    .engine()
+    .runs(async ({ since, ...options }: ServiceOptions & { since?: string }) => {
       const earlier = since === undefined ? undefined : headIn(await readInput(since))
       return withService({ ...options, audit: true }, async (opened) => {
         if (earlier !== undefined) {
           await print(JSON.stringify(await opened.consistency(earlier.partitions.map(({ size }) => size))))
-          return exitCode.ok
+          return
         }
         const head = await opened.head()
         if (head === undefined) {
@@ -47,10 +44,8 @@ function getCommand() {
           return exitCode.nothingFound
         }
         await print(headLine(head))
-        return exitCode.ok
       })
-    }),
-  )
+    })
 }
 
 interface HeadCheckOptions {
@@ -69,31 +64,28 @@ function checkCommand() {
     )
     .argument('<later>', 'the proof from `hence head get --since`, or a later head')
     .requiredOption('--key <file>', 'the public key: audit/public-key.pem of the data directory, or a copy')
-    .addOption(jsonOption())
-    .action(runs(check))
+    .json()
+    .runs(check)
 }
 
 async function check(
   earlierPath: string,
   laterPath: string,
   { key: keyPath, json }: HeadCheckOptions,
-  _command: unknown,
-): Promise<number> {
+): Promise<number | undefined> {
   const key = readPublicKey(await readInput(keyPath))
   const earlier = headIn(await readInput(earlierPath))
   const text = await readInput(laterPath)
   const proof = jsonIn(text)
   if (proof?.format === 'hence-consistency') {
     const grown = checkConsistency(key, earlier, proof)
-    await printGrowth(grown, json)
-    return exitCode.ok
+    return printGrowth(grown, json)
   }
   const later = headIn(text)
   const open = compareHeads(key, earlier, later)
   const known = { logId: later.logId, from: earlier.time, to: later.time }
   if (open.length === 0) {
-    await printGrowth({ ...known, records: 0 }, json)
-    return exitCode.ok
+    return printGrowth({ ...known, records: 0 }, json)
   }
   if (json) await print(JSON.stringify({ proven: false, ...known, partitions: open }))
   note(
@@ -120,12 +112,13 @@ function jsonIn(text: string): { readonly format?: unknown; readonly head?: unkn
   }
 }
 
-async function printGrowth(grown: Growth, json: boolean | undefined): Promise<void> {
-  if (json) return print(JSON.stringify({ proven: true, ...grown }))
+async function printGrowth(grown: Growth, json: boolean | undefined): Promise<undefined> {
   const { logId, from, to, records } = grown
   const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
-  await print(
+  await printResult(
+    json,
+    { proven: true, ...grown },
     `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:`,
+    '  its key vouches that no record of the earlier head was changed.',
   )
-  await print('  its key vouches that no record of the earlier head was changed.')
 }

@@ -2,9 +2,8 @@ import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { basename, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { checkEmpty } from '../storage/empty-directory.ts'
-import { command, jsonOption, runs } from './command.ts'
-import { exitCode } from './terminal/exit-code.ts'
-import { paint, print, printLines } from './terminal/output.ts'
+import { command } from './command.ts'
+import { paint, printResult } from './terminal/output.ts'
 
 /** The files of a new app. They are compiled and tested with the rest of this repository. */
 const template = fileURLToPath(new URL('../../template/', import.meta.url))
@@ -16,24 +15,22 @@ export function initCommand() {
     'hence init                                         in the current folder',
   ])
     .argument('[directory]', 'an empty folder; created if it does not exist', '.')
-    .addOption(jsonOption())
-    .action(
-      runs(async (directory: string, options: { readonly json?: true }, _command: unknown) => {
-        const folder = resolve(directory)
-        await mkdir(folder, { recursive: true })
-        // A Git repository may be there already.
-        await checkEmpty(folder, ['.git'])
-        const files = await write(folder)
-        if (options.json) {
-          await print(JSON.stringify({ directory: folder, files }))
-          return exitCode.ok
-        }
-        for (const file of files) await print(`${paint.good('wrote')} ${join(relative('', folder), file)}`)
-        const go = folder === process.cwd() ? '' : `cd ${relative('', folder)} && `
-        await printLines(`\nNow: ${paint.strong(`${go}npm install && npm test && npm start`)}`)
-        return exitCode.ok
-      }),
-    )
+    .json()
+    .runs(async (directory: string, options: { readonly json?: true }) => {
+      const folder = resolve(directory)
+      await mkdir(folder, { recursive: true })
+      // A Git repository may be there already.
+      await checkEmpty(folder, ['.git'])
+      const files = await write(folder)
+      const go = folder === process.cwd() ? '' : `cd ${relative('', folder)} && `
+      await printResult(
+        options.json,
+        { directory: folder, files },
+        ...files.map((file) => `${paint.good('wrote')} ${join(relative('', folder), file)}`),
+        '',
+        `Now: ${paint.strong(`${go}npm install && npm test && npm start`)}`,
+      )
+    })
 }
 
 async function write(folder: string): Promise<string[]> {

@@ -3,9 +3,9 @@ import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import { createKey, type Key, listKeys, revokeKey } from '../server/keys.ts'
-import { command, dataOption, jsonOption, runs } from './command.ts'
+import { command } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, print, printResult } from './terminal/output.ts'
 
 /** The file of a data directory's API keys, which its server reads. */
 export const keysFile = (data: string): string => join(data, 'keys.json')
@@ -28,34 +28,31 @@ function createCommand() {
     'hence keys create backup --data data --permission read --expires 2027-01-01',
   ])
     .argument('<name>', 'a name for the key: what it is for')
-    .addOption(dataOption().makeOptionMandatory())
+    .data()
     .option('--principal <name>', 'the principal of its requests (default: the name of the key)')
     .requiredOption(
       '--permission <permissions...>',
       'what the key may do: submit, submit:TYPE, read, operate, admin',
     )
     .option('--expires <date>', 'when it expires: ISO 8601', dateOf)
-    .addOption(jsonOption())
-    .action(
-      runs(async (name: string, options: CreateOptions, _command: unknown) => {
-        const { data, principal = name, permission, expires, json } = options
-        await mkdir(data, { recursive: true, mode: 0o700 })
-        const wanted = { name, principal, permissions: permission, ...(expires && { expires }) }
-        const isFirst = !existsSync(keysFile(data))
-        const { key, secret } = await createKey(keysFile(data), wanted)
-        if (!existsSync(join(data, 'log')))
-          note(`There is no log in ${resolve(data)} yet. The first start with this directory creates one.`)
-        else if (isFirst)
-          note('This is the first key. A server that was started with --open reads it at its next start.')
-        if (json) await print(JSON.stringify({ ...key, secret }))
-        else {
-          note(describe(key))
-          note('The secret, which is shown only now:')
-          await print(secret)
-        }
-        return exitCode.ok
-      }),
-    )
+    .json()
+    .runs(async (name: string, options: CreateOptions) => {
+      const { data, principal = name, permission, expires, json } = options
+      await mkdir(data, { recursive: true, mode: 0o700 })
+      const wanted = { name, principal, permissions: permission, ...(expires && { expires }) }
+      const isFirst = !existsSync(keysFile(data))
+      const { key, secret } = await createKey(keysFile(data), wanted)
+      if (!existsSync(join(data, 'log')))
+        note(`There is no log in ${resolve(data)} yet. The first start with this directory creates one.`)
+      else if (isFirst)
+        note('This is the first key. A server that was started with --open reads it at its next start.')
+      if (json) await print(JSON.stringify({ ...key, secret }))
+      else {
+        note(describe(key))
+        note('The secret, which is shown only now:')
+        await print(secret)
+      }
+    })
 }
 
 interface CreateOptions extends DataOptions {
@@ -71,16 +68,12 @@ interface DataOptions {
 
 function listCommand() {
   return command('list', 'list the keys without their secrets', ['hence keys list --data data'])
-    .addOption(dataOption().makeOptionMandatory())
-    .addOption(jsonOption())
-    .action(
-      runs(async ({ data, json }: DataOptions, _command: unknown) => {
-        const keys = await listKeys(keysFile(data))
-        if (json) await print(JSON.stringify(keys))
-        else for (const key of keys) await print(describe(key))
-        return exitCode.ok
-      }),
-    )
+    .data()
+    .json()
+    .runs(async ({ data, json }: DataOptions) => {
+      const keys = await listKeys(keysFile(data))
+      await printResult(json, keys, ...keys.map(describe))
+    })
 }
 
 function revokeCommand() {
@@ -88,19 +81,16 @@ function revokeCommand() {
     'hence keys revoke 1f0c9a77e2d4 --data data',
   ])
     .argument('<id>', 'the id that `hence keys list` shows')
-    .addOption(dataOption().makeOptionMandatory())
-    .addOption(jsonOption())
-    .action(
-      runs(async (id: string, { data, json }: DataOptions, _command: unknown) => {
-        const was = await revokeKey(keysFile(data), id)
-        if (!was) {
-          note(`There is no key ${id} in ${keysFile(data)}.`)
-          return exitCode.nothingFound
-        }
-        await print(json ? JSON.stringify({ revoked: id }) : `Revoked ${id}.`)
-        return exitCode.ok
-      }),
-    )
+    .data()
+    .json()
+    .runs(async (id: string, { data, json }: DataOptions) => {
+      const was = await revokeKey(keysFile(data), id)
+      if (!was) {
+        note(`There is no key ${id} in ${keysFile(data)}.`)
+        return exitCode.nothingFound
+      }
+      await printResult(json, { revoked: id }, `Revoked ${id}.`)
+    })
 }
 
 function describe({ id, name, principal, permissions, created, expires, last4 }: Key): string {

@@ -4,9 +4,8 @@ import { requestIdOf } from '../identity.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
 import { recordsOf } from '../offline/export-log.ts'
 import { logStats, type PartitionStats } from '../offline/index.ts'
-import { command, dataOption, jsonOption, runs, wholeNumber } from './command.ts'
-import { exitCode } from './terminal/exit-code.ts'
-import { paint, print, printExact } from './terminal/output.ts'
+import { command, wholeNumber } from './command.ts'
+import { paint, print, printExact, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 /** `hence log`: reads a log without its app, also while a process has the directory open. */
@@ -25,12 +24,12 @@ function catCommand() {
     'hence log cat --data data --partition 0 --from 1000 --limit 10',
     'hence log cat --data data --json > export.ndjson     exports everything',
   ])
-    .addOption(dataOption().makeOptionMandatory())
+    .data()
     .option('--partition <number>', 'only this partition', wholeNumber)
     .option('--from <offset>', 'start at this offset (requires --partition)', wholeNumber)
     .option('--limit <number>', 'print at most this many records', wholeNumber)
-    .addOption(jsonOption())
-    .action(runs(printRecords))
+    .json()
+    .runs(printRecords)
 }
 
 interface CatOptions {
@@ -41,13 +40,13 @@ interface CatOptions {
   readonly json?: true
 }
 
-async function printRecords(options: CatOptions, _command: unknown): Promise<number> {
+async function printRecords(options: CatOptions): Promise<undefined> {
   const { data, partition, from, limit = Number.POSITIVE_INFINITY, json } = options
   if (from !== undefined && partition === undefined) {
     throw new InvalidArgumentError('--from is an offset within one partition: give --partition too.')
   }
   let left = limit
-  if (left === 0) return exitCode.ok
+  if (left === 0) return
   try {
     for await (const each of recordsOf({ data, partition, from })) {
       await (json ? printExact(exportLine(each)) : print(recordText(each)))
@@ -57,7 +56,6 @@ async function printRecords(options: CatOptions, _command: unknown): Promise<num
     if (!(error instanceof HenceError) || error.code !== 'partition-unknown') throw error
     throw new InvalidArgumentError(error.message)
   }
-  return exitCode.ok
 }
 
 function recordText({ partition, offset, time, record }: ExportedRecord): string {
@@ -108,24 +106,21 @@ function statsCommand() {
     'hence log stats --data data',
     'hence log stats --data data --json',
   ])
-    .addOption(dataOption().makeOptionMandatory())
-    .addOption(jsonOption())
-    .action(
-      runs(async ({ data, json }: { readonly data: string; readonly json?: true }, _command: unknown) => {
-        const stats = await withProgress((work) => logStats({ data, ...work }))
-        if (stats === undefined) return exitCode.tryAgain
-        if (json) {
-          await print(JSON.stringify(stats))
-          return exitCode.ok
-        }
-        const { logId, partitions, types } = stats
-        await print(`log ${logId}, ${partitions.length} partition${partitions.length === 1 ? '' : 's'}`)
-        for (const each of partitions) await print(partitionText(each))
-        for (const [type, n] of Object.entries(types).sort())
-          await print(`  ${String(n).padStart(10)} ${type}`)
-        return exitCode.ok
-      }),
-    )
+    .data()
+    .json()
+    .runs(async ({ data, json }: { readonly data: string; readonly json?: true }) => {
+      const stats = await withProgress((work) => logStats({ data, ...work }))
+      const { logId, partitions, types } = stats
+      await printResult(
+        json,
+        stats,
+        `log ${logId}, ${partitions.length} partition${partitions.length === 1 ? '' : 's'}`,
+        ...partitions.map(partitionText),
+        ...Object.entries(types)
+          .sort()
+          .map(([type, n]) => `  ${String(n).padStart(10)} ${type}`),
+      )
+    })
 }
 
 function partitionText(stats: PartitionStats): string {

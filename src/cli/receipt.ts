@@ -2,12 +2,12 @@ import { checkReceipt, type Proven } from '../audit/receipt.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { decodeRecord } from '../log/record.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, jsonValue, runs } from './command.ts'
+import type { ServiceOptions } from './address.ts'
+import { command, jsonValue } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, print, printResult } from './terminal/output.ts'
 
 /** `hence receipt`: gets and checks the proof that a request is in the log. */
 export function receiptCommand() {
@@ -20,14 +20,14 @@ export function receiptCommand() {
 }
 
 function getCommand() {
-  const get = command('get', 'print the receipt of a request, as JSON', [
+  return command('get', 'print the receipt of a request, as JSON', [
     'hence receipt get 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 > receipt.json',
     'hence receipt get o1 --principal ada --data data',
   ])
     .argument('<request-id>', 'the id that the request was sent with')
     .option('--principal <name>', 'who sent the request (default: the caller)')
-  return embeddedOptions(serverOptions(get)).action(
-    runs(async (requestId: string, options: ServiceOptions & { principal?: string }, _command: unknown) => {
+    .engine()
+    .runs(async (requestId: string, options: ServiceOptions & { principal?: string }) => {
       const receipt = await withService({ ...options, audit: true }, (opened) =>
         opened.receipt(requestId, options.principal),
       )
@@ -36,9 +36,7 @@ function getCommand() {
         return exitCode.nothingFound
       }
       await print(JSON.stringify(receipt))
-      return exitCode.ok
-    }),
-  )
+    })
 }
 
 function checkCommand() {
@@ -48,19 +46,13 @@ function checkCommand() {
   ])
     .argument('<file>', 'the receipt; - reads it from standard input')
     .requiredOption('--key <file>', 'the public key: audit/public-key.pem of the data directory, or a copy')
-    .addOption(jsonOption())
-    .action(
-      runs(
-        async (path: string, options: { readonly key: string; readonly json?: true }, _command: unknown) => {
-          const key = readPublicKey(await readInput(options.key))
-          const receipt = jsonValue(await readInput(path))
-          const proven = checkReceipt(key, receipt)
-          if (options.json) await print(JSON.stringify(fieldsOf(proven)))
-          else for (const line of describe(proven)) await print(line)
-          return exitCode.ok
-        },
-      ),
-    )
+    .json()
+    .runs(async (path: string, options: { readonly key: string; readonly json?: true }) => {
+      const key = readPublicKey(await readInput(options.key))
+      const receipt = jsonValue(await readInput(path))
+      const proven = checkReceipt(key, receipt)
+      await printResult(options.json, fieldsOf(proven), ...describe(proven))
+    })
 }
 
 function fieldsOf({ logId, partition, offset, record, headTime }: Proven) {

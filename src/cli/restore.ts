@@ -1,8 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { type Copied, type Position, restore } from '../offline/index.ts'
 import { printCopied } from './backup.ts'
-import { command, jsonOption, logTime, runs } from './command.ts'
-import { exitCode } from './terminal/exit-code.ts'
+import { command, logTime } from './command.ts'
 import { note, paintError } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
@@ -38,9 +37,9 @@ export function restoreCommand() {
     )
     .option('--key <file>', 'the key that has signed the heads of this log, which is in no backup')
     .addOption(new Option('--new-key', 'make a new signing key').conflicts('key'))
-    .addOption(jsonOption())
+    .json()
     .addHelpText('after', '\nThe next start derives the tables from the log.')
-    .action(runs(restoreData))
+    .runs(restoreData)
 }
 
 interface RestoreDataOptions {
@@ -53,10 +52,9 @@ interface RestoreDataOptions {
   readonly json?: true
 }
 
-async function restoreData(options: RestoreDataOptions, _command: unknown): Promise<number> {
+async function restoreData(options: RestoreDataOptions): Promise<number> {
   const { from, to, until, at, key, newKey, json } = options
   const copied = await withProgress((work) => restore({ from, to, until, at, key, newKey, ...work }))
-  if (copied === undefined) return exitCode.tryAgain
   if (!json && (at ?? until) !== undefined) note(`The last records are ${lastRecords(copied) || 'none'}.`)
   for (const { partition, offset } of at ?? []) {
     const end = copied.ends[partition]!
@@ -72,7 +70,7 @@ async function restoreData(options: RestoreDataOptions, _command: unknown): Prom
         '`audit/key.pem`, or ask for a new one with `hence start --audit --new-key`.',
     )
   }
-  return printCopied(copied, json === true)
+  return printCopied(copied, json)
 }
 
 function lastRecords({ ends }: Copied): string {

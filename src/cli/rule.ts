@@ -1,8 +1,8 @@
 import { rule } from '../offline/index.ts'
-import { command, dataOption, jsonOption, runs } from './command.ts'
+import { command } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, printResult } from './terminal/output.ts'
 
 interface RuleCommandOptions {
   readonly data: string
@@ -18,33 +18,27 @@ export function ruleCommand() {
     'hence rule 0:1234 --data data --reason "fills the heap, see issue 7" --yes',
   ])
     .argument('<record>', 'the position of the record, as alarms and `hence log cat` show it')
-    .addOption(dataOption().makeOptionMandatory())
+    .data()
     .option('--reason <text>', 'the reason, which the story of the request shows')
     .option('--yes', 'do not ask')
-    .addOption(jsonOption())
+    .json()
     .addHelpText(
       'after',
       '\nAn engine rules by itself on a derivation that does not end, or that ends its process; this is ' +
         'for the case that it cannot.\nNo process may have the directory open. A record whose outcome may ' +
         'have been sent is never ruled out.',
     )
-    .action(
-      runs(async (record: string, { data, reason, yes, json }: RuleCommandOptions, _command: unknown) => {
-        note(`Record ${record} will count as failed for the code in force, for good.`)
-        if (!(await confirmed(`rule out ${record}`, yes === true))) return exitCode.operator
-        const ruled = await rule({ data, record, reason })
-        if (json) await print(JSON.stringify(ruled))
-        else {
-          const { kind, type, version } = ruled
-          await print(
-            `${kind} ${paint.strong(type)} at ${record} counts as failed for version ` +
-              `${version.slice(0, 12)} of the code.`,
-          )
-          note(
-            'Mend the code and promote it: what the record should have done is then derived and corrected.',
-          )
-        }
-        return exitCode.ok
-      }),
-    )
+    .runs(async (record: string, { data, reason, yes, json }: RuleCommandOptions) => {
+      note(`Record ${record} will count as failed for the code in force, for good.`)
+      if (!(await confirmed(`rule out ${record}`, yes))) return exitCode.operator
+      const ruled = await rule({ data, record, reason })
+      const { kind, type, version } = ruled
+      await printResult(
+        json,
+        ruled,
+        `${kind} ${paint.strong(type)} at ${record} counts as failed for version ${version.slice(0, 12)} of the code.`,
+      )
+      if (json) return
+      note('Mend the code and promote it: what the record should have done is then derived and corrected.')
+    })
 }

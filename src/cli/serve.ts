@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { setTimeout as pause } from 'node:timers/promises'
-import { type Command, Option } from 'commander'
+import { Option } from 'commander'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
@@ -8,7 +8,7 @@ import type { Reporter } from '../report.ts'
 import { type StartingServer, server } from '../server/index.ts'
 import { checkUnguarded } from '../server/server.ts'
 import { portDefault } from './address.ts'
-import { wholeNumber } from './command.ts'
+import { dataMeaning, type HenceCommand, wholeNumber } from './command.ts'
 import { keysFile } from './keys.ts'
 
 /** The options of the commands that serve an app. */
@@ -24,34 +24,25 @@ export interface ServeOptions {
   readonly json?: true
 }
 
-export function serveOptions(command: Command): Command {
+export function serveOptions(command: HenceCommand): HenceCommand {
   return command
-    .addOption(
-      new Option('--data <directory>', 'the data directory: the log and everything derived from it').default(
-        'data',
-      ),
-    )
+    .option('--data <directory>', dataMeaning, 'data')
     .addOption(
       new Option('--port <number>', 'the port to listen on; 0: any free port')
         .env('PORT')
         .default(portDefault)
         .argParser(wholeNumber),
     )
-    .addOption(
-      new Option(
-        '--host <address>',
-        'the address to listen on; one that other machines reach requires an API key',
-      ).default('127.0.0.1'),
+    .option(
+      '--host <address>',
+      'the address to listen on; one that other machines reach requires an API key',
+      '127.0.0.1',
     )
     .option(
       '--handlers <module>',
       "the module that runs the app's effects; without it they are stored and not delivered",
     )
-    .addOption(
-      new Option('--partitions <number>', 'the number of partitions of a new log (default: 1)').argParser(
-        wholeNumber,
-      ),
-    )
+    .option('--partitions <number>', 'the number of partitions of a new log (default: 1)', wholeNumber)
 }
 
 /** A server that listens. */

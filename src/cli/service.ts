@@ -39,7 +39,7 @@ async function openService(options: ServiceOptions): Promise<Opened> {
   if (data !== undefined) {
     // Loaded only here: the engine is large, and a command for a server needs none of it.
     const { openEmbedded } = await import('../offline/embedded.ts')
-    const engine = await openEmbedded({ data, app, audit, report: printReport(json === true) })
+    const engine = await openEmbedded({ data, app, audit, report: printReport(json) })
     return {
       service: engine,
       effects: (query) => engine.effects.list(query),

@@ -6,7 +6,7 @@ import { HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
 import { StartingServer } from '../server/index.ts'
-import { command, jsonOption, runs } from './command.ts'
+import { command } from './command.ts'
 import { guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printReport } from './terminal/output.ts'
@@ -53,13 +53,13 @@ export function startCommand() {
         .choices(['refuse', 'continue', 'reprocess'])
         .default('refuse'),
     )
-    .addOption(jsonOption())
+    .json()
     .addHelpText(
       'after',
       '\nOn SIGTERM or SIGINT it accepts nothing more, finishes what it has accepted, saves, and exits ' +
         'with 0. A second signal\nends it at once.',
     )
-    .action(runs(start_))
+    .runs(startApp)
 }
 
 interface StartOptions extends ServeOptions {
@@ -74,14 +74,14 @@ interface StartOptions extends ServeOptions {
   readonly onCodeChange: 'refuse' | 'continue' | 'reprocess'
 }
 
-async function start_(path: string, options: StartOptions, _command: unknown): Promise<number> {
+async function startApp(path: string, options: StartOptions): Promise<number> {
   const { data, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } = options
   const publish = publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()
   let code: number = exitCode.ok
-  const show = printReport(json === true)
+  const show = printReport(json)
   const report = (report: Report) => {
     show(report)
     // The engine accepts nothing more. Exit, so that a supervisor can start it again.

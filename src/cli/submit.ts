@@ -1,17 +1,16 @@
 import { text } from 'node:stream/consumers'
 import { InvalidArgumentError } from 'commander'
-import { v7 } from 'uuid'
 import type { Outcome, Reply } from '../app/index.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, jsonValue, runs } from './command.ts'
+import type { ServiceOptions } from './address.ts'
+import { command, jsonValue } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { outcomeText } from './terminal/outcome-text.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { newRequestId, paint, printResult } from './terminal/output.ts'
 
 /** `hence submit`: sends one request. */
 export function submitCommand() {
-  const submit = command('submit', 'send a request, and print its outcome', [
+  return command('submit', 'send a request, and print its outcome', [
     `hence submit place-order '{"order":"o1","product":"mug","quantity":1,"customer":"ada"}'`,
     'hence submit place-order - < order.json',
     'hence submit place-order --id 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 - < order.json     sends it again',
@@ -24,27 +23,22 @@ export function submitCommand() {
       'the request id, to send a request again (default: a new id, printed before sending)',
     )
     .option('--in-reply-to <id>', 'the effect, violation or request that it replies to')
-  return embeddedOptions(serverOptions(submit))
-    .addOption(jsonOption())
-    .action(
-      runs(async (type: string, inputText: string, options: SubmitCommandOptions, _command: unknown) => {
-        const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
-        const { id, inReplyTo } = options
-        const requestId = id ?? v7()
-        if (requestId === '') throw new InvalidArgumentError('--id must not be empty.')
-        // Printed before sending: whatever happens then, the same id may be sent again.
-        if (options.id === undefined)
-          note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
-        const reply = await withService(options, ({ service }) =>
-          service.submit(type as never, input as never, {
-            requestId,
-            ...(inReplyTo !== undefined && { inReplyTo }),
-          }),
-        )
-        await print(options.json ? JSON.stringify(reply) : describe(reply))
-        return reply.status === 'accepted' ? exitCode.ok : exitCode.notAccepted
-      }),
-    )
+    .engine()
+    .json()
+    .runs(async (type: string, inputText: string, options: SubmitCommandOptions) => {
+      const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
+      const { id, inReplyTo } = options
+      if (id === '') throw new InvalidArgumentError('--id must not be empty.')
+      const requestId = id ?? newRequestId(options.json)
+      const reply = await withService(options, ({ service }) =>
+        service.submit(type as never, input as never, {
+          requestId,
+          ...(inReplyTo !== undefined && { inReplyTo }),
+        }),
+      )
+      await printResult(options.json, reply, ...describe(reply))
+      return reply.status === 'accepted' ? exitCode.ok : exitCode.notAccepted
+    })
 }
 
 interface SubmitCommandOptions extends ServiceOptions {
@@ -52,10 +46,8 @@ interface SubmitCommandOptions extends ServiceOptions {
   readonly inReplyTo?: string
 }
 
-function describe(reply: Reply): string {
+function describe(reply: Reply): string[] {
   const { token, replayed, corrected } = reply
   const first = `${outcomeText(reply as Outcome)} ${paint.faint(`at ${token}${replayed ? ', decided before' : ''}`)}`
-  return corrected === undefined
-    ? first
-    : `${first}\n${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`
+  return [first, ...(corrected ? [`${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`] : [])]
 }

@@ -1,10 +1,10 @@
 import type { KeyPart, Query, QueryPart } from '../app/index.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, keyParts, runs, wholeNumber } from './command.ts'
+import type { ServiceOptions } from './address.ts'
+import { command, keyParts, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { printChanges } from './tail.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print, printLines } from './terminal/output.ts'
+import { note, paint, printResult } from './terminal/output.ts'
 
 /** `hence table`: reads tables. */
 export function tableCommand() {
@@ -19,7 +19,7 @@ export function tableCommand() {
 }
 
 function getCommand() {
-  const get = command('get', 'print a row', [
+  return command('get', 'print a row', [
     'hence table get products mug',
     `hence table get orders mug o1                       a key with two parts`,
     `hence table get lines '["o1",3]'                    a key with a number`,
@@ -27,27 +27,27 @@ function getCommand() {
     .argument('<table>')
     .argument('<key...>', 'the parts of the key, or one JSON list')
     .option('--after <token>', 'wait until the request with this token is applied')
-  return embeddedOptions(serverOptions(get))
-    .addOption(jsonOption())
-    .action(
-      runs(async (table: string, key: readonly string[], options: ReadingOptions, _command: unknown) => {
-        const parts = key.length === 1 ? keyParts(key[0]!) : key
-        const row = await withService(options, ({ service }) =>
-          service.get(table as never, parts as never, afterOf(options)),
-        )
-        if (row === undefined) {
-          note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
-          return exitCode.nothingFound
-        }
-        if (options.json) await print(JSON.stringify({ key: parts, value: row }))
-        else await printLines(JSON.stringify(row, undefined, 2))
-        return exitCode.ok
-      }),
-    )
+    .engine()
+    .json()
+    .runs(async (table: string, key: readonly string[], options: ReadingOptions) => {
+      const parts = key.length === 1 ? keyParts(key[0]!) : key
+      const row = await withService(options, ({ service }) =>
+        service.get(table as never, parts as never, afterOf(options)),
+      )
+      if (row === undefined) {
+        note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
+        return exitCode.nothingFound
+      }
+      await printResult(
+        options.json,
+        { key: parts, value: row },
+        ...JSON.stringify(row, undefined, 2).split('\n'),
+      )
+    })
 }
 
 function scanCommand() {
-  const scan = command('scan', 'print rows in order; with --json, one object a row', [
+  return command('scan', 'print rows in order; with --json, one object a row', [
     'hence table scan products',
     'hence table scan orders --prefix mug --reverse --limit 10',
     `hence table scan orders --index byCustomer --prefix ada`,
@@ -61,49 +61,44 @@ function scanCommand() {
     .option('--reverse', 'from last to first')
     .option('--limit <number>', 'print at most this many rows', wholeNumber)
     .option('--after <token>', 'wait until the request with this token is applied')
-  return embeddedOptions(serverOptions(scan))
-    .addOption(jsonOption())
-    .action(
-      runs(async (table: string, options: ScanOptions, _command: unknown) => {
-        const { index, prefix, from, to, reverse, limit } = options
-        const query: Query = {
-          ...(index !== undefined && { index }),
-          ...(prefix && { prefix }),
-          ...(from && { from }),
-          ...(to && { to }),
-          ...(reverse && { reverse }),
-          ...(limit !== undefined && { limit }),
+    .engine()
+    .json()
+    .runs(async (table: string, options: ScanOptions) => {
+      const { index, prefix, from, to, reverse, limit } = options
+      const query: Query = {
+        ...(index !== undefined && { index }),
+        ...(prefix && { prefix }),
+        ...(from && { from }),
+        ...(to && { to }),
+        ...(reverse && { reverse }),
+        ...(limit !== undefined && { limit }),
+      }
+      await withService(options, async ({ service }) => {
+        for (const row of await service.scan(table as never, query as never, afterOf(options))) {
+          const { key, value } = row as { readonly key: readonly QueryPart[]; readonly value: unknown }
+          await printResult(
+            options.json,
+            { key, value },
+            `${paint.strong(JSON.stringify(key))} ${JSON.stringify(value)}`,
+          )
         }
-        await withService(options, async ({ service }) => {
-          for (const row of await service.scan(table as never, query as never, afterOf(options))) {
-            const { key, value } = row as { readonly key: readonly QueryPart[]; readonly value: unknown }
-            await print(
-              options.json
-                ? JSON.stringify({ key, value })
-                : `${paint.strong(JSON.stringify(key))} ${JSON.stringify(value)}`,
-            )
-          }
-        })
-        return exitCode.ok
-      }),
-    )
+      })
+    })
 }
 
 function watchCommand() {
-  const watch = command('watch', 'print changes of a table as they happen, until stopped', [
+  return command('watch', 'print changes of a table as they happen, until stopped', [
     'hence table watch orders',
     'hence table watch orders mug --json                 only rows under a key',
   ])
     .argument('<table>')
     .argument('[key...]', 'only rows whose key begins with these parts')
-  return serverOptions(watch)
-    .addOption(jsonOption())
-    .action(
-      runs(async (table: string, key: readonly string[], options: ServiceOptions, _command: unknown) => {
-        const parts = key.length === 1 ? keyParts(key[0]!) : key
-        return printChanges(options, { tables: [table], prefix: parts as readonly KeyPart[] })
-      }),
-    )
+    .server()
+    .json()
+    .runs(async (table: string, key: readonly string[], options: ServiceOptions) => {
+      const parts = key.length === 1 ? keyParts(key[0]!) : key
+      return printChanges(options, { tables: [table], prefix: parts as readonly KeyPart[] })
+    })
 }
 
 interface ReadingOptions extends ServiceOptions {

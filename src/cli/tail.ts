@@ -2,33 +2,29 @@ import type { KeyPart } from '../app/index.ts'
 import { Exchange } from '../client/exchange.ts'
 import { type Followed, follow } from '../client/subscription.ts'
 import { systemClock } from '../clock.ts'
-import { type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, runs } from './command.ts'
+import type { ServiceOptions } from './address.ts'
+import { command } from './command.ts'
 import { changeText } from './explain.ts'
-import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 
 /** `hence tail`: prints changed rows as they come. */
 export function tailCommand() {
-  const tail = command('tail', 'print changes of tables as they happen, until stopped', [
+  return command('tail', 'print changes of tables as they happen, until stopped', [
     'hence tail',
     'hence tail orders products --json',
-  ]).argument('[tables...]', 'only these tables (default: all)')
-  return serverOptions(tail)
-    .addOption(jsonOption())
-    .action(
-      runs(async (tables: readonly string[], options: ServiceOptions, _command: unknown) =>
-        printChanges(options, { tables }),
-      ),
-    )
+  ])
+    .argument('[tables...]', 'only these tables (default: all)')
+    .server()
+    .json()
+    .runs(async (tables: readonly string[], options: ServiceOptions) => printChanges(options, { tables }))
 }
 
 /** Prints changes until a signal stops it; reconnects when the connection is lost. */
 export async function printChanges(
   { url, key, json }: ServiceOptions,
   followed: Followed & { readonly prefix?: readonly KeyPart[] },
-): Promise<number> {
+): Promise<undefined> {
   const stop = stopSignal()
   const ended = Promise.withResolvers<never>()
   let opened = 0
@@ -63,5 +59,4 @@ export async function printChanges(
     signal: stop.signal,
   })
   await Promise.race([following, ended.promise])
-  return exitCode.ok
 }

@@ -1,9 +1,9 @@
 import { readPublicKey } from '../audit/signing-key.ts'
 import { type Verification, type VerifiedHistory, verify } from '../offline/index.ts'
-import { command, dataOption, jsonOption, runs } from './command.ts'
+import { command } from './command.ts'
 import { readInput } from './input-file.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { paint, print } from './terminal/output.ts'
+import { paint, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 /** `hence verify`: checks that a data directory holds what was written, signed and derived. */
@@ -17,16 +17,16 @@ export function verifyCommand() {
       'hence verify --data data --no-history --json',
     ],
   )
-    .addOption(dataOption().makeOptionMandatory())
+    .data()
     .option('--head <files...>', 'files of published heads to check, besides those in the data directory')
     .option(
       '--key <files...>',
       'the public key to check heads with, or all that the signer has had (default: those of the data directory)',
     )
     .option('--no-history', 'do not derive the tables again')
-    .addOption(jsonOption())
+    .json()
     .addHelpText('after', '\nIt changes nothing, and may run beside a process that has the directory open.')
-    .action(runs(verifyData))
+    .runs(verifyData)
 }
 
 interface VerifyDataOptions {
@@ -37,14 +37,12 @@ interface VerifyDataOptions {
   readonly json?: true
 }
 
-async function verifyData(options: VerifyDataOptions, _command: unknown): Promise<number> {
+async function verifyData(options: VerifyDataOptions): Promise<number> {
   const { data, head: heads, history, json } = options
   const key =
     options.key && (await Promise.all(options.key.map(async (file) => readPublicKey(await readInput(file)))))
   const result = await withProgress((work) => verify({ data, heads, key, history, ...work }))
-  if (result === undefined) return exitCode.tryAgain
-  if (json) await print(JSON.stringify(result))
-  else for (const line of verificationText(result)) await print(line)
+  await printResult(json, result, ...verificationText(result))
   return result.ok ? exitCode.ok : exitCode.operator
 }
 

@@ -1,12 +1,11 @@
 import { Option } from 'commander'
-import { v7 } from 'uuid'
 import { type Victim, type Violation, victimCount } from '../constraint/tables.ts'
 import { type KeyedViolation, victimsShown } from '../query/reader.ts'
-import { embeddedOptions, type ServiceOptions, serverOptions } from './address.ts'
-import { command, jsonOption, runs, wholeNumber } from './command.ts'
+import type { ServiceOptions } from './address.ts'
+import { command, wholeNumber } from './command.ts'
 import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { newRequestId, note, paint, printResult } from './terminal/output.ts'
 
 /** `hence violations`: shows violations of constraints, and decides those under review. */
 export function violationsCommand() {
@@ -21,44 +20,38 @@ export function violationsCommand() {
 }
 
 function listCommand() {
-  const list = command('list', 'list violations, oldest first', [
+  return command('list', 'list violations, oldest first', [
     'hence violations list',
     'hence violations list --state resolved --json',
-  ]).addOption(
-    new Option('--state <state>', 'only violations in this state')
-      .choices(['open', 'compensating', 'resolved', 'all'])
-      .default('open'),
-  )
-  return embeddedOptions(serverOptions(list))
-    .addOption(jsonOption())
-    .action(
-      runs(async (options: ServiceOptions & { state: Violation['state'] | 'all' }, _command: unknown) => {
-        const found = await withService(options, (opened) => violationsOf(opened, options.state))
-        for (const each of found) await print(options.json ? JSON.stringify(each) : lineOf(each))
-        if (found.length > 0) return exitCode.ok
-        note(
-          options.state === 'all' ? 'There are no violations.' : `There are no ${options.state} violations.`,
-        )
-        return exitCode.nothingFound
-      }),
+  ])
+    .addOption(
+      new Option('--state <state>', 'only violations in this state')
+        .choices(['open', 'compensating', 'resolved', 'all'])
+        .default('open'),
     )
+    .engine()
+    .json()
+    .runs(async (options: ServiceOptions & { state: Violation['state'] | 'all' }) => {
+      const found = await withService(options, (opened) => violationsOf(opened, options.state))
+      for (const each of found) await printResult(options.json, each, lineOf(each))
+      if (found.length > 0) return exitCode.ok
+      note(options.state === 'all' ? 'There are no violations.' : `There are no ${options.state} violations.`)
+      return exitCode.nothingFound
+    })
 }
 
 function showCommand() {
-  const show = command('show', 'show a violation with its victims and its history', [
+  return command('show', 'show a violation with its victims and its history', [
     'hence violations show 5f1e4c0a-…',
-  ]).argument('<id>', 'the id of the violation')
-  return embeddedOptions(serverOptions(show))
-    .addOption(jsonOption())
-    .action(
-      runs(async (id: string, options: ServiceOptions, _command: unknown) => {
-        const found = await withService(options, (opened) => violationOf(opened, id))
-        if (found === undefined) return nothing(id)
-        if (options.json) await print(JSON.stringify(found))
-        else for (const line of describe(found)) await print(line)
-        return exitCode.ok
-      }),
-    )
+  ])
+    .argument('<id>', 'the id of the violation')
+    .engine()
+    .json()
+    .runs(async (id: string, options: ServiceOptions) => {
+      const found = await withService(options, (opened) => violationOf(opened, id))
+      if (found === undefined) return nothing(id)
+      await printResult(options.json, found, ...describe(found))
+    })
 }
 
 interface ResolveOptions extends ServiceOptions {
@@ -70,7 +63,7 @@ interface ResolveOptions extends ServiceOptions {
 }
 
 function resolveCommand() {
-  const resolve = command('resolve', 'decide an open violation', [
+  return command('resolve', 'decide an open violation', [
     'hence violations resolve 5f1e4c0a-… --action compensate --reason "sold out"',
     'hence violations resolve 5f1e4c0a-… --action raise-limit --units 2 --reason "two more arrived"',
     'hence violations resolve 5f1e4c0a-… --action choose --victim REQUEST-ID --victim REQUEST-ID@ann ' +
@@ -93,35 +86,31 @@ function resolveCommand() {
       '--id <id>',
       'the request id, to send the decision again (default: a new id, printed before sending)',
     )
-  return embeddedOptions(serverOptions(resolve))
-    .addOption(jsonOption())
-    .action(
-      runs(async (id: string, options: ResolveOptions, _command: unknown) => {
-        const { action, units, victim = [], reason } = options
-        return withService(options, async (opened) => {
-          const found = await violationOf(opened, id)
-          if (found === undefined) return nothing(id)
-          const requestId = options.id ?? v7()
-          if (options.id === undefined)
-            note(options.json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
-          const input = {
-            violation: id,
-            key: found.key,
-            action,
-            reason,
-            ...(units !== undefined && { units }),
-            ...(action === 'choose' && { victims: victim.map(requestNamed) }),
-          }
-          const reply = await opened.service.submit('hence:resolve-violation' as never, input as never, {
-            requestId,
-          })
-          const { status, reason: why } = reply as { status: string; reason?: string }
-          const result = status === 'accepted' ? paint.good('resolved') : `${paint.warn(status)} ${why ?? ''}`
-          await print(options.json ? JSON.stringify(reply) : result)
-          return status === 'accepted' ? exitCode.ok : exitCode.notAccepted
+    .engine()
+    .json()
+    .runs(async (id: string, options: ResolveOptions) => {
+      const { action, units, victim = [], reason } = options
+      return withService(options, async (opened) => {
+        const found = await violationOf(opened, id)
+        if (found === undefined) return nothing(id)
+        const requestId = options.id ?? newRequestId(options.json)
+        const input = {
+          violation: id,
+          key: found.key,
+          action,
+          reason,
+          ...(units !== undefined && { units }),
+          ...(action === 'choose' && { victims: victim.map(requestNamed) }),
+        }
+        const reply = await opened.service.submit('hence:resolve-violation' as never, input as never, {
+          requestId,
         })
-      }),
-    )
+        const { status, reason: why } = reply as { status: string; reason?: string }
+        const result = status === 'accepted' ? paint.good('resolved') : `${paint.warn(status)} ${why ?? ''}`
+        await printResult(options.json, reply, result)
+        return status === 'accepted' ? exitCode.ok : exitCode.notAccepted
+      })
+    })
 }
 
 /** `REQUEST-ID` or `REQUEST-ID@principal`. */

@@ -3,21 +3,18 @@ import { writeFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { type Command, Option } from 'commander'
+import { Option } from 'commander'
 import { HenceError } from '../../failure.ts'
 import { catchUp, failureOf } from '../../reprocess/catch-up.ts'
+import { noCandidate } from '../../reprocess/errors.ts'
 import type { Diff } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
-import { command, jsonOption, runs, wholeNumber } from '../command.ts'
+import { command, type HenceCommand, wholeNumber } from '../command.ts'
 import { formatSummary, type SummaryFormat, summaryFormats } from '../terminal/diff-format.ts'
-import { exitCode } from '../terminal/exit-code.ts'
 import { note, print, printExact, visible } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
-import { stopSignal } from '../terminal/stop-signal.ts'
-import { noCandidate } from './run.ts'
 import { barText, versionText } from './status-text.ts'
-import { type ReprocessTarget, targetOptions } from './target.ts'
-import { withTarget } from './with-target.ts'
+import { onTarget, type ReprocessTarget } from './target.ts'
 
 /** A summary in one of its formats, or `ndjson`: every difference as a line of JSON. */
 type DiffFormat = SummaryFormat | 'ndjson'
@@ -36,27 +33,27 @@ export function diffCommand() {
     'hence reprocess diff --format ndjson --out diff.ndjson           every difference; its SHA-256 is ' +
       'the hash to approve',
   ])
-  return formatOptions(targetOptions(diff)).action(
-    runs(async (options: DiffOptions, self: Command) => {
-      const stop = stopSignal()
-      return withTarget(options, self, async (target) => {
-        await caughtUp(target, stop.signal)
-        const format = formatOf(options)
-        if (format === 'ndjson') {
-          const { lines, hash } = await target.differences()
-          await writeLines(lines, options.out)
-          note(options.json ? JSON.stringify({ diff: hash }) : `diff ${hash}`)
-        } else {
-          await writeText(formatDiff(format, await target.diff(options.samples)), options.out)
-        }
-        return exitCode.ok
-      })
-    }),
+  return onTarget(
+    formatOptions(diff),
+    async (target, options: DiffOptions, signal) => {
+      await caughtUp(target, signal)
+      const format = formatOf(options)
+      if (format === 'ndjson') {
+        const { lines, hash } = await target.differences()
+        await writeLines(lines, options.out)
+        note(options.json ? JSON.stringify({ diff: hash }) : `diff ${hash}`)
+      } else {
+        await writeText(formatDiff(format, await target.diff(options.samples)), options.out)
+      }
+    },
+    true,
   )
 }
 
+export const samplesDefault = 5
+
 /** Adds the options for the output of a diff. */
-export function formatOptions(command: Command): Command {
+export function formatOptions(command: HenceCommand): HenceCommand {
   return command
     .addOption(
       new Option(
@@ -64,13 +61,8 @@ export function formatOptions(command: Command): Command {
         'text, json: the summary; markdown: for a pull request; ndjson: every difference',
       ).choices([...summaryFormats, 'ndjson']),
     )
-    .addOption(
-      new Option('--samples <number>', 'how many differences of each group are shown')
-        .default(5)
-        .argParser(wholeNumber),
-    )
+    .option('--samples <number>', 'how many differences of each group are shown', wholeNumber, samplesDefault)
     .option('--out <file>', 'write it to a file')
-    .addOption(jsonOption())
 }
 
 /** `--json` means `--format json`. */

@@ -7,7 +7,7 @@ import type { ReprocessTarget } from './target.ts'
 
 /** Opens the engine of a directory with the code that is live there. It serves nothing and delivers no effects. */
 export async function localTarget({ app, json }: ServiceOptions, data: string): Promise<ReprocessTarget> {
-  const engine = await openEmbedded({ data, app, report: printReport(json === true) })
+  const engine = await openEmbedded({ data, app, report: printReport(json) })
   const { reprocessing } = engine
   return {
     generations: () => generationsOf(engine),

@@ -1,7 +1,7 @@
 import { type Plan, plan } from '../../offline/index.ts'
-import { command, dataOption, jsonOption, runs } from '../command.ts'
+import { command } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
-import { paint, print } from '../terminal/output.ts'
+import { paint, printResult } from '../terminal/output.ts'
 import { withProgress } from '../terminal/progress.ts'
 import { count, durationText, versionText } from './status-text.ts'
 
@@ -16,18 +16,14 @@ export function planCommand() {
     'hence reprocess plan shop.ts --data data',
   ])
     .argument('<app>', 'the module of the new code, for example shop.ts')
-    .addOption(dataOption().makeOptionMandatory())
-    .addOption(jsonOption())
+    .data()
+    .json()
     .addHelpText('after', '\nIt only reads the log, and may run beside a running server.')
-    .action(
-      runs(async (app: string, { data, json }: PlanOptions, _command: unknown) => {
-        const made = await withProgress((work) => plan({ data, app, ...work }))
-        if (made === undefined) return exitCode.tryAgain
-        if (json) await print(JSON.stringify(made))
-        else for (const line of planText(made)) await print(line)
-        return made.unreadable.length > 0 ? exitCode.unreadable : exitCode.ok
-      }),
-    )
+    .runs(async (app: string, { data, json }: PlanOptions) => {
+      const made = await withProgress((work) => plan({ data, app, ...work }))
+      await printResult(json, made, ...planText(made))
+      return made.unreadable.length > 0 ? exitCode.unreadable : exitCode.ok
+    })
 }
 
 function planText(plan: Plan): string[] {

@@ -1,10 +1,9 @@
-import type { Command } from 'commander'
 import { HenceError } from '../../failure.ts'
-import { command, runs } from '../command.ts'
+import { command } from '../command.ts'
 import { note } from '../terminal/output.ts'
-import { formatDiff } from './diff.ts'
+import { formatDiff, samplesDefault } from './diff.ts'
 import { type ApprovalOptions, approvalOptions, approve } from './promote.ts'
-import { withTarget } from './with-target.ts'
+import { onTarget } from './target.ts'
 
 /** `hence reprocess rollback` */
 export function rollbackCommand() {
@@ -17,21 +16,15 @@ export function rollbackCommand() {
       'hence reprocess rollback --diff 5f1e4c0a… --yes                a diff that you have looked at already',
     ],
   )
-  return approvalOptions(rollback).action(
-    runs(async (options: ApprovalOptions, self: Command) =>
-      withTarget(options, self, async (target) => {
-        const { candidate } = await target.generations()
-        if (!candidate?.wasLive) throw notKept()
-        if (options.diff !== undefined) return approve(target, options.diff, options)
-        const diff = await target.diff(samplesShown)
-        for (const line of formatDiff('text', diff).trimEnd().split('\n')) note(line)
-        return approve(target, diff.sha256, options)
-      }),
-    ),
-  )
+  return onTarget(approvalOptions(rollback), async (target, options: ApprovalOptions) => {
+    const { candidate } = await target.generations()
+    if (!candidate?.wasLive) throw notKept()
+    if (options.diff !== undefined) return approve(target, options.diff, options)
+    const diff = await target.diff(samplesDefault)
+    for (const line of formatDiff('text', diff).trimEnd().split('\n')) note(line)
+    return approve(target, diff.sha256, options)
+  })
 }
-
-const samplesShown = 5
 
 function notKept(): HenceError {
   return new HenceError(

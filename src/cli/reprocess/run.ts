@@ -1,17 +1,14 @@
-import type { Command } from 'commander'
 import { InvalidArgumentError } from 'commander'
-import { HenceError } from '../../failure.ts'
 import { catchUp, failureOf } from '../../reprocess/catch-up.ts'
+import { noCandidate } from '../../reprocess/errors.ts'
 import type { ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
-import { command, jsonOption, runs } from '../command.ts'
+import { command } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
-import { note, print } from '../terminal/output.ts'
+import { note, printResult } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
-import { stopSignal } from '../terminal/stop-signal.ts'
 import { barText, statusText } from './status-text.ts'
-import { type ReprocessTarget, targetOptions } from './target.ts'
-import { withTarget } from './with-target.ts'
+import { onTarget, type ReprocessTarget } from './target.ts'
 
 interface RunOptions extends ServiceOptions {
   readonly share?: number
@@ -37,29 +34,26 @@ export function runCommand() {
     )
     .option('--again', 'even if this code is live already')
     .option('--detach', 'with a server: exit once it has begun')
-  return targetOptions(run)
-    .addOption(jsonOption())
     .addHelpText(
       'after',
       '\nCtrl-C stops it cleanly; a server continues without this command. No effect of the candidate is ' +
         'sent before it is promoted.',
     )
-    .action(
-      runs(async (module: string | undefined, options: RunOptions, self: Command) => {
-        const stop = stopSignal()
-        return withTarget(options, self, async (target) => {
-          await begin(target, module, options)
-          const statusNow = async () => (await target.generations()).candidate
-          if (options.detach) return finish(await statusNow(), options)
-          const progress = new Progress()
-          const reached = await catchUp(statusNow, stop.signal, (status) =>
-            progress.show((columns) => barText(status, columns)),
-          )
-          progress.end()
-          return finish(reached, options)
-        })
-      }),
-    )
+  return onTarget(
+    run,
+    async (target, options: RunOptions, signal, module: string | undefined) => {
+      await begin(target, module, options)
+      const statusNow = async () => (await target.generations()).candidate
+      if (options.detach) return finish(await statusNow(), options)
+      const progress = new Progress()
+      const reached = await catchUp(statusNow, signal, (status) =>
+        progress.show((columns) => barText(status, columns)),
+      )
+      progress.end()
+      return finish(reached, options)
+    },
+    true,
+  )
 }
 
 async function begin(
@@ -79,22 +73,13 @@ async function begin(
 async function finish(reached: ReprocessStatus | undefined, { json, detach }: RunOptions): Promise<number> {
   // It may have been discarded meanwhile.
   if (reached === undefined) throw noCandidate()
-  if (json) await print(JSON.stringify(reached))
-  else for (const line of statusText(reached)) await print(line)
+  await printResult(json, reached, ...statusText(reached))
   if (reached.state === 'failed') throw failureOf(reached)
   if (reached.state === 'following' || detach) return exitCode.ok
   note(
     reached.state === 'paused' ? 'It was paused.' : 'Stopped. The same command continues where it stopped.',
   )
   return exitCode.tryAgain
-}
-
-export function noCandidate(): HenceError {
-  return new HenceError(
-    'reprocess-none',
-    'change',
-    'There is no candidate, only the live generation. Name the module of the new code: hence reprocess run APP.',
-  )
 }
 
 function shareOf(text: string): number {

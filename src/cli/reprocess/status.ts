@@ -1,13 +1,11 @@
-import type { Command } from 'commander'
 import { catchUp } from '../../reprocess/catch-up.ts'
 import type { ServiceOptions } from '../address.ts'
-import { command, jsonOption, runs } from '../command.ts'
+import { command } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
-import { print } from '../terminal/output.ts'
+import { print, printResult } from '../terminal/output.ts'
 import { stopSignal } from '../terminal/stop-signal.ts'
 import { generationsText, statusText } from './status-text.ts'
-import { type ReprocessTarget, targetOptions } from './target.ts'
-import { withTarget } from './with-target.ts'
+import { onTarget, type ReprocessTarget } from './target.ts'
 
 /** `hence reprocess status` */
 export function statusCommand() {
@@ -20,22 +18,15 @@ export function statusCommand() {
       'hence reprocess status --data data --json',
     ],
   ).option('--watch', 'print a line for each change until it has caught up')
-  return targetOptions(status)
-    .addOption(jsonOption())
-    .action(
-      runs(async (options: ServiceOptions & { watch?: true }, self: Command) =>
-        withTarget(options, self, async (target) => {
-          if (options.watch) await watch(target, options.json === true)
-          const generations = await target.generations()
-          if (options.json) await print(JSON.stringify(generations))
-          else for (const line of generationsText(generations)) await print(line)
-          return generations.candidate?.state === 'failed' ? exitCode.operator : exitCode.ok
-        }),
-      ),
-    )
+  return onTarget(status, async (target, { json, watch }: ServiceOptions & { watch?: true }) => {
+    if (watch) await watchStatus(target, json)
+    const generations = await target.generations()
+    await printResult(json, generations, ...generationsText(generations))
+    return generations.candidate?.state === 'failed' ? exitCode.operator : exitCode.ok
+  })
 }
 
-async function watch(target: ReprocessTarget, json: boolean): Promise<void> {
+async function watchStatus(target: ReprocessTarget, json: true | undefined): Promise<void> {
   const stop = stopSignal()
   let printed = ''
   let printedAt = Number.NEGATIVE_INFINITY

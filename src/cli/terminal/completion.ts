@@ -1,6 +1,5 @@
 import { Argument, type Command } from 'commander'
-import { command, runs } from '../command.ts'
-import { exitCode } from './exit-code.ts'
+import { command } from '../command.ts'
 import { printLines } from './output.ts'
 
 const shells = ['bash', 'zsh', 'fish'] as const
@@ -14,12 +13,9 @@ export function completionCommand(root: Command): Command {
     'hence completion fish > ~/.config/fish/completions/hence.fish',
   ])
     .addArgument(new Argument('<shell>', 'the shell').choices(shells))
-    .action(
-      runs(async (shell: Shell, _options: object, _command: Command) => {
-        await printLines({ bash, zsh, fish }[shell](wordsOf(root, '')))
-        return exitCode.ok
-      }),
-    )
+    .runs(async (shell: Shell) => {
+      await printLines({ bash, zsh, fish }[shell](wordsOf(root, '')))
+    })
 }
 
 /** The words that may follow others on a command line: '' → commands, 'log cat' → options. */

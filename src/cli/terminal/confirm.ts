@@ -5,7 +5,7 @@ import { note, paintError, visible } from './output.ts'
  * Asks for consent to something that cannot be undone: by `--yes`, or by typing a word on a terminal. Without
  * a terminal the answer is no.
  */
-export async function confirmed(word: string, yes: boolean): Promise<boolean> {
+export async function confirmed(word: string, yes: boolean | undefined): Promise<boolean> {
   if (yes) return true
   if (!process.stdin.isTTY) {
     note(`Nothing was changed: confirm with --yes, or on a terminal by typing "${word}".`)

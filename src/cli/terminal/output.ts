@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { type InspectColor, styleText } from 'node:util'
+import { v7 } from 'uuid'
 import { HenceError } from '../../failure.ts'
 import { plain } from '../../plain-text.ts'
 import type { Report } from '../../report.ts'
@@ -48,6 +49,15 @@ export async function printLines(text: string): Promise<void> {
   for (const line of text.split('\n')) await print(line)
 }
 
+/** Prints a result: its value as a line of JSON for programs, or else its lines for people. */
+export async function printResult(
+  json: boolean | undefined,
+  value: unknown,
+  ...lines: readonly string[]
+): Promise<void> {
+  for (const line of json ? [JSON.stringify(value)] : lines) await print(line)
+}
+
 /** Prints a line of JSON for a program, byte for byte; a terminal gets the same value. */
 export function printExact(line: string): Promise<void> {
   return write(`${process.stdout.isTTY ? plain(line) : line}\n`)
@@ -62,11 +72,18 @@ export function note(line: string): void {
   process.stderr.write(`${visible(line)}\n`)
 }
 
+/** Makes a request id, and prints it before it is sent: whatever happens then, it may be sent again. */
+export function newRequestId(json: boolean | undefined): string {
+  const requestId = v7()
+  note(json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
+  return requestId
+}
+
 /**
  * Prints an error: the message of a HenceError, which is meant for users, or the stack of an unexpected
  * error. Further lines are indented, so that none looks like an error of its own.
  */
-export function printError(error: unknown, json: boolean): void {
+export function printError(error: unknown, json: boolean | undefined): void {
   if (json) {
     const { code, advice, message } =
       error instanceof HenceError
@@ -83,7 +100,7 @@ export function printError(error: unknown, json: boolean): void {
 }
 
 /** Returns a reporter that prints each report of an engine or server as a line on standard error. */
-export function printReport(json: boolean): (report: Report) => void {
+export function printReport(json: boolean | undefined): (report: Report) => void {
   return (report) => {
     if (json) {
       note(JSON.stringify(report))

@@ -1,5 +1,5 @@
 import type { LongWork, OfflineProgress } from '../../offline/index.ts'
-import { note, visible } from './output.ts'
+import { visible } from './output.ts'
 import { stopSignal } from './stop-signal.ts'
 
 const everyMs = 100
@@ -22,20 +22,17 @@ export class Progress {
   }
 }
 
-/**
- * Runs offline work with a line of progress. The first SIGINT or SIGTERM stops it; the result is then
- * undefined.
- */
-export async function withProgress<T>(run: (work: LongWork) => Promise<T>): Promise<T | undefined> {
+/** Thrown by `withProgress` when a signal has stopped the work. */
+export class Stopped extends Error {}
+
+/** Runs offline work with a line of progress. The first SIGINT or SIGTERM stops it. */
+export async function withProgress<T>(run: (work: LongWork) => Promise<T>): Promise<T> {
   const { signal } = stopSignal()
   const line = new Progress()
   try {
     return await run({ signal, progress: (progress) => line.show(() => progressText(progress)) })
   } catch (error) {
-    if (!signal.aborted) throw error
-    line.end()
-    note('Stopped.')
-    return undefined
+    throw signal.aborted ? new Stopped() : error
   } finally {
     line.end()
   }
