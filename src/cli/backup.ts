@@ -29,11 +29,9 @@ export function backupCommand() {
 export async function printCopied(copied: Copied, json: boolean | undefined): Promise<number> {
   const { directory, ok, logId, records, flaws } = copied
   const mark = ok ? paint.good('✔') : '·'
-  await printResult(
-    json,
-    copied,
+  await printResult(json, copied, [
     ...flaws.map(({ message }) => `${paint.bad('✘')} ${message}`),
     `${mark} ${records} records of log ${logId} are in ${directory}, read back and checked.`,
-  )
+  ])
   return ok ? exitCode.ok : exitCode.operator
 }

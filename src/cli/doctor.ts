@@ -34,7 +34,7 @@ async function examineData(options: ExamineOptions): Promise<number | undefined>
   const { data, json, yes } = options
   const diagnosis = await withProgress((work) => doctor({ data, ...work }))
   const { directory, ok, findings, inUse, repairs } = diagnosis
-  await printResult(json, { directory, ok, findings }, ...findings.flatMap(findingLines))
+  await printResult(json, { directory, ok, findings }, findings.flatMap(findingLines))
   if (!options.repair) return ok ? exitCode.ok : exitCode.operator
   if (!inUse) {
     for (const each of repairs) if (!(await agreed(each, yes))) return exitCode.operator

@@ -61,7 +61,7 @@ function showCommand() {
         note(`There is no effect ${id}, or it was done too long ago.`)
         return exitCode.nothingFound
       }
-      await printResult(options.json, found, ...describe(found))
+      await printResult(options.json, found, describe(found))
     })
 }
 

@@ -22,7 +22,7 @@ export function explainCommand() {
         note(`This sender has no request ${requestId}, or its id is older than the window.`)
         return exitCode.nothingFound
       }
-      await printResult(options.json, story, ...tree(story))
+      await printResult(options.json, story, tree(story))
     })
 }
 

@@ -115,10 +115,8 @@ function jsonIn(text: string): { readonly format?: unknown; readonly head?: unkn
 async function printGrowth(grown: Growth, json: boolean | undefined): Promise<undefined> {
   const { logId, from, to, records } = grown
   const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
-  await printResult(
-    json,
-    { proven: true, ...grown },
+  await printResult(json, { proven: true, ...grown }, [
     `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:`,
     '  its key vouches that no record of the earlier head was changed.',
-  )
+  ])
 }

@@ -23,13 +23,11 @@ export function initCommand() {
       await checkEmpty(folder, ['.git'])
       const files = await write(folder)
       const go = folder === process.cwd() ? '' : `cd ${relative('', folder)} && `
-      await printResult(
-        options.json,
-        { directory: folder, files },
+      await printResult(options.json, { directory: folder, files }, [
         ...files.map((file) => `${paint.good('wrote')} ${join(relative('', folder), file)}`),
         '',
         `Now: ${paint.strong(`${go}npm install && npm test && npm start`)}`,
-      )
+      ])
     })
 }
 

@@ -72,7 +72,7 @@ function listCommand() {
     .json()
     .runs(async ({ data, json }: DataOptions) => {
       const keys = await listKeys(keysFile(data))
-      await printResult(json, keys, ...keys.map(describe))
+      await printResult(json, keys, keys.map(describe))
     })
 }
 

@@ -111,15 +111,13 @@ function statsCommand() {
     .runs(async ({ data, json }: { readonly data: string; readonly json?: true }) => {
       const stats = await withProgress((work) => logStats({ data, ...work }))
       const { logId, partitions, types } = stats
-      await printResult(
-        json,
-        stats,
+      await printResult(json, stats, [
         `log ${logId}, ${partitions.length} partition${partitions.length === 1 ? '' : 's'}`,
         ...partitions.map(partitionText),
         ...Object.entries(types)
           .sort()
           .map(([type, n]) => `  ${String(n).padStart(10)} ${type}`),
-      )
+      ])
     })
 }
 

@@ -51,7 +51,7 @@ function checkCommand() {
       const key = readPublicKey(await readInput(options.key))
       const receipt = jsonValue(await readInput(path))
       const proven = checkReceipt(key, receipt)
-      await printResult(options.json, fieldsOf(proven), ...describe(proven))
+      await printResult(options.json, fieldsOf(proven), describe(proven))
     })
 }
 

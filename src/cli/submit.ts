@@ -36,7 +36,7 @@ export function submitCommand() {
           ...(inReplyTo !== undefined && { inReplyTo }),
         }),
       )
-      await printResult(options.json, reply, ...describe(reply))
+      await printResult(options.json, reply, describe(reply))
       return reply.status === 'accepted' ? exitCode.ok : exitCode.notAccepted
     })
 }

@@ -41,7 +41,7 @@ function getCommand() {
       await printResult(
         options.json,
         { key: parts, value: row },
-        ...JSON.stringify(row, undefined, 2).split('\n'),
+        JSON.stringify(row, undefined, 2).split('\n'),
       )
     })
 }

@@ -42,7 +42,7 @@ async function verifyData(options: VerifyDataOptions): Promise<number> {
   const key =
     options.key && (await Promise.all(options.key.map(async (file) => readPublicKey(await readInput(file)))))
   const result = await withProgress((work) => verify({ data, heads, key, history, ...work }))
-  await printResult(json, result, ...verificationText(result))
+  await printResult(json, result, verificationText(result))
   return result.ok ? exitCode.ok : exitCode.operator
 }
 

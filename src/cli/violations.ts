@@ -50,7 +50,7 @@ function showCommand() {
     .runs(async (id: string, options: ServiceOptions) => {
       const found = await withService(options, (opened) => violationOf(opened, id))
       if (found === undefined) return nothing(id)
-      await printResult(options.json, found, ...describe(found))
+      await printResult(options.json, found, describe(found))
     })
 }
 

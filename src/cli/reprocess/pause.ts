@@ -14,6 +14,6 @@ function switchCommand(what: 'pause' | 'resume', description: string) {
   const made = command(what, description, [`hence reprocess ${what}`])
   return onTarget(made, async (target, { json }) => {
     const status = await target[what]()
-    await printResult(json, status, ...statusText(status))
+    await printResult(json, status, statusText(status))
   })
 }

@@ -21,7 +21,7 @@ export function planCommand() {
     .addHelpText('after', '\nIt only reads the log, and may run beside a running server.')
     .runs(async (app: string, { data, json }: PlanOptions) => {
       const made = await withProgress((work) => plan({ data, app, ...work }))
-      await printResult(json, made, ...planText(made))
+      await printResult(json, made, planText(made))
       return made.unreadable.length > 0 ? exitCode.unreadable : exitCode.ok
     })
 }

@@ -73,7 +73,7 @@ async function begin(
 async function finish(reached: ReprocessStatus | undefined, { json, detach }: RunOptions): Promise<number> {
   // It may have been discarded meanwhile.
   if (reached === undefined) throw noCandidate()
-  await printResult(json, reached, ...statusText(reached))
+  await printResult(json, reached, statusText(reached))
   if (reached.state === 'failed') throw failureOf(reached)
   if (reached.state === 'following' || detach) return exitCode.ok
   note(

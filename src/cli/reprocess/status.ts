@@ -21,7 +21,7 @@ export function statusCommand() {
   return onTarget(status, async (target, { json, watch }: ServiceOptions & { watch?: true }) => {
     if (watch) await watchStatus(target, json)
     const generations = await target.generations()
-    await printResult(json, generations, ...generationsText(generations))
+    await printResult(json, generations, generationsText(generations))
     return generations.candidate?.state === 'failed' ? exitCode.operator : exitCode.ok
   })
 }

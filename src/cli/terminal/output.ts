@@ -53,9 +53,9 @@ export async function printLines(text: string): Promise<void> {
 export async function printResult(
   json: boolean | undefined,
   value: unknown,
-  ...lines: readonly string[]
+  lines: string | readonly string[],
 ): Promise<void> {
-  for (const line of json ? [JSON.stringify(value)] : lines) await print(line)
+  for (const line of json ? [JSON.stringify(value)] : [lines].flat()) await print(line)
 }
 
 /** Prints a line of JSON for a program, byte for byte; a terminal gets the same value. */
