@@ -13,8 +13,9 @@ import { command, type HenceCommand, wholeNumber } from '../command.ts'
 import { formatSummary, type SummaryFormat, summaryFormats } from '../terminal/diff-format.ts'
 import { note, print, printExact, visible } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
+import { onTarget } from './on-target.ts'
 import { barText, versionText } from './status-text.ts'
-import { onTarget, type ReprocessTarget } from './target.ts'
+import type { ReprocessTarget } from './target.ts'
 
 /** A summary in one of its formats, or `ndjson`: every difference as a line of JSON. */
 type DiffFormat = SummaryFormat | 'ndjson'

@@ -4,8 +4,8 @@ import { command } from '../command.ts'
 import { confirmed } from '../terminal/confirm.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { note, printResult } from '../terminal/output.ts'
+import { onTarget } from './on-target.ts'
 import { statusText } from './status-text.ts'
-import { onTarget } from './target.ts'
 
 /** `hence reprocess discard` */
 export function discardCommand() {

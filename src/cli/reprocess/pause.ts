@@ -1,7 +1,7 @@
 import { command } from '../command.ts'
 import { printResult } from '../terminal/output.ts'
+import { onTarget } from './on-target.ts'
 import { statusText } from './status-text.ts'
-import { onTarget } from './target.ts'
 
 /** `hence reprocess pause` */
 export const pauseCommand = () => switchCommand('pause', 'stop deriving the candidate until `resume`')

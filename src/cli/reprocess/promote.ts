@@ -5,8 +5,9 @@ import { command, type HenceCommand } from '../command.ts'
 import { confirmed } from '../terminal/confirm.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { newRequestId, note, paint, printResult } from '../terminal/output.ts'
+import { onTarget } from './on-target.ts'
 import { statusText, versionText } from './status-text.ts'
-import { onTarget, type ReprocessTarget } from './target.ts'
+import type { ReprocessTarget } from './target.ts'
 
 export interface ApprovalOptions extends ServiceOptions {
   readonly diff?: string

@@ -2,8 +2,8 @@ import { HenceError } from '../../failure.ts'
 import { command } from '../command.ts'
 import { note } from '../terminal/output.ts'
 import { formatDiff, samplesDefault } from './diff.ts'
+import { onTarget } from './on-target.ts'
 import { type ApprovalOptions, approvalOptions, approve } from './promote.ts'
-import { onTarget } from './target.ts'
 
 /** `hence reprocess rollback` */
 export function rollbackCommand() {

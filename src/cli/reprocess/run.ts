@@ -7,8 +7,9 @@ import { command } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { note, printResult } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
+import { onTarget } from './on-target.ts'
 import { barText, statusText } from './status-text.ts'
-import { onTarget, type ReprocessTarget } from './target.ts'
+import type { ReprocessTarget } from './target.ts'
 
 interface RunOptions extends ServiceOptions {
   readonly share?: number
