@@ -1,8 +1,8 @@
 /** Derives everything again beside the live generation, with the same code, and compares both. */
 import { createEngine } from 'hence'
-import { comparedCollections, differences } from '../src/diff/diff.ts'
-import { summarise } from '../src/diff/diff-summary.ts'
+import { comparedCollections } from '../src/diff/diff.ts'
 import { openLmdbStore } from '../src/state/lmdb-store.ts'
+import { differences, summarise } from '../test/differences.ts'
 import app from './app.ts'
 import { reportToParent } from './parent.ts'
 import { childrenOf, processorMicros, processorMicrosOf } from './processor.ts'

@@ -98,14 +98,21 @@ export function backgroundPause(clock: Clock, ms: number, signal: AbortSignal): 
  * Waits for a promise or an abort, whichever comes first. Leaves no listener on the signal, which may be
  * long-lived.
  */
-export async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return promise
+export async function orAborted(promise: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
   const { promise: aborted, resolve } = Promise.withResolvers<void>()
   const stop = () => resolve()
-  signal.addEventListener('abort', stop)
+  if (signal?.aborted) stop()
+  signal?.addEventListener('abort', stop)
   try {
     await Promise.race([promise, aborted])
   } finally {
-    signal.removeEventListener('abort', stop)
+    signal?.removeEventListener('abort', stop)
   }
+}
+
+/** Resolves as a promise does, or to undefined after some milliseconds. */
+export function orAfter<T>(promise: Promise<T>, ms: number, keepsAlive = true): Promise<T | undefined> {
+  const { promise: late, resolve } = Promise.withResolvers<undefined>()
+  const cancel = setTimer(systemClock, ms, () => resolve(undefined), keepsAlive)
+  return Promise.race([promise, late]).finally(cancel)
 }

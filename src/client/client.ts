@@ -24,10 +24,10 @@ import type { Backoff } from './backoff.ts'
 import { Drain, type ExpiredChoice, type OpenRequest } from './drain.ts'
 import { Exchange, type ExchangeOptions } from './exchange.ts'
 import { jsonText } from './json-text.ts'
-import { Listeners, undisturbed } from './listeners.ts'
+import { Listeners } from './listeners.ts'
 import type { Outbox } from './outbox.ts'
 import { Reading, tokensOf } from './reading.ts'
-import { follow } from './subscription.ts'
+import { subscribe } from './subscription.ts'
 import { Tokens } from './tokens.ts'
 import type { Refused } from './verdict.ts'
 
@@ -272,18 +272,16 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     retry: goOn,
     get: (table, key, options = {}) => read(options, (tokens) => reading.get(table, key, tokens)),
     scan: (table, query = {}, options = {}) => read(options, (tokens) => reading.scan(table, query, tokens)),
-    subscribe({ tables, prefix, from, anew, ended }, listener) {
-      const stop = new AbortController()
-      const signal = AbortSignal.any([stop.signal, closing.signal])
-      const heard = {
-        anew: () => undisturbed(() => anew?.()),
-        changes: (changes: readonly object[], position: string) =>
-          undisturbed(() => listener(changes as never, position)),
-        ended: (error: HenceError) => undisturbed(() => ended?.(error)),
-      }
-      void follow({ tables, prefix, from }, heard, { ...following, signal })
-      return () => stop.abort()
-    },
+    subscribe: ({ tables, prefix, from, anew, ended }, listener) =>
+      subscribe(
+        { tables, prefix, from },
+        {
+          changes: (changes, position) => listener(changes as never, position),
+          ...(anew && { anew }),
+          ...(ended && { ended }),
+        },
+        { ...following, closing: closing.signal },
+      ),
     async close() {
       page.removeEventListener?.('online', goOn)
       closing.abort()

@@ -7,10 +7,9 @@ import { type Backoff, pauseMs } from './backoff.ts'
 import { closed } from './closed.ts'
 import { Exchange, type ExchangeOptions, type HeaderFields, type HttpAnswer } from './exchange.ts'
 import { jsonText } from './json-text.ts'
-import { undisturbed } from './listeners.ts'
 import { Reading, tokensOf } from './reading.ts'
 import { trySubmission } from './submission.ts'
-import { follow } from './subscription.ts'
+import { subscribe } from './subscription.ts'
 import { enqueuedOf, outcomeUnknown, type Verdict, verdictOf } from './verdict.ts'
 
 export interface ConnectOptions extends Omit<ExchangeOptions, 'url'> {
@@ -53,8 +52,8 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
   const exchange = new Exchange({ ...options, url })
   const closing = new AbortController()
   const { signal } = closing
-  const trying = { exchange, backoff, clock, random }
-  const reading = new Reading({ ...trying, patienceMs, closing: signal })
+  const asking = { exchange, backoff, clock, random }
+  const reading = new Reading({ ...asking, patienceMs, closing: signal })
 
   /** Sends a request until an answer decides something. */
   const send = async <Result>(
@@ -79,7 +78,7 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
       perhapsTaken ||= tried.taken === 'perhaps'
       // Nobody logs in here, so a refused key stays refused.
       if (tried.error.advice === 'change') throw tried.error
-      const waitMs = pauseMs(backoff, failures, random, tried.askedMs)
+      const waitMs = pauseMs(asking, failures, tried.askedMs)
       if (clock.now() + waitMs >= end) throw tried.error
       await pause(clock, waitMs, signal)
     }
@@ -90,17 +89,8 @@ export function connect<A extends App>(url: string, options: ConnectOptions = {}
     enqueue: (type, input, options) => send(type, input, options, enqueuedOf, { prefer: 'respond-async' }),
     get: (table, key, options) => reading.get(table, key, tokensOf(options)) as Promise<never>,
     scan: (table, query = {}, options) => reading.scan(table, query, tokensOf(options)) as Promise<never>,
-    subscribe(listener, ended) {
-      const stop = new AbortController()
-      const heard = {
-        anew: () => {},
-        changes: (changes: readonly TableChange[]) => undisturbed(() => listener(changes)),
-        ended: (error: HenceError) => undisturbed(() => ended?.(error)),
-      }
-      const both = AbortSignal.any([stop.signal, signal])
-      void follow({ tables: [] }, heard, { ...trying, signal: both })
-      return () => stop.abort()
-    },
+    subscribe: (changes, ended) =>
+      subscribe({ tables: [] }, { changes, ...(ended && { ended }) }, { ...asking, closing: signal }),
     async close() {
       closing.abort()
     },

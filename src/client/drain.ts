@@ -1,10 +1,10 @@
 import canonicalize from 'canonicalize'
 import type { Reply } from '../app/index.ts'
-import { type Clock, pause } from '../clock.ts'
+import { pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { type Backoff, pauseMs } from './backoff.ts'
+import { type Asking, pauseMs } from './backoff.ts'
 import { closed } from './closed.ts'
-import type { Exchange, HttpAnswer } from './exchange.ts'
+import type { HttpAnswer } from './exchange.ts'
 import type { News, OpenOutbox, StoredRequest } from './outbox.ts'
 import { Slots } from './slots.ts'
 import { type Tried, trySubmission } from './submission.ts'
@@ -43,6 +43,17 @@ interface DrainListener {
   stuck(request: OpenRequest): void
 }
 
+interface DrainOptions extends Asking {
+  readonly outbox: OpenOutbox
+  readonly parallel: number
+  readonly listener: DrainListener
+  readonly isFinal: ((refused: Refused) => boolean | undefined) | undefined
+  /** Makes an id by the time of the server. */
+  readonly newId: () => string
+  /** Decides about a request that may have been taken, and whose id has expired. */
+  readonly expired: (request: OpenRequest) => ExpiredChoice
+}
+
 /** The requests of one queue, oldest first. */
 interface Lane {
   readonly name: string
@@ -63,15 +74,7 @@ const triesUntilStuck = 10
  * is sent only after the one ahead of it is decided; queues do not wait for each other, up to a bound.
  */
 export class Drain {
-  readonly #exchange: Exchange
-  readonly #outbox: OpenOutbox
-  readonly #backoff: Backoff
-  readonly #clock: Clock
-  readonly #random: () => number
-  readonly #listener: DrainListener
-  readonly #isFinal: ((refused: Refused) => boolean | undefined) | undefined
-  readonly #newId: () => string
-  readonly #expired: (request: OpenRequest) => ExpiredChoice
+  readonly #options: DrainOptions
   /** The requests that are being stored. */
   readonly #storing = new Set<Promise<void>>()
   readonly #slots: Slots
@@ -79,36 +82,15 @@ export class Drain {
   readonly #lanes = new Map<string, Lane>()
   readonly #closing = new AbortController()
 
-  static async start(options: {
-    readonly exchange: Exchange
-    readonly outbox: OpenOutbox
-    readonly backoff: Backoff
-    readonly parallel: number
-    readonly clock: Clock
-    readonly random: () => number
-    readonly listener: DrainListener
-    readonly isFinal: ((refused: Refused) => boolean | undefined) | undefined
-    /** Makes an id by the time of the server. */
-    readonly newId: () => string
-    /** Decides about a request that may have been taken, and whose id has expired. */
-    readonly expired: (request: OpenRequest) => ExpiredChoice
-  }): Promise<Drain> {
+  static async start(options: DrainOptions): Promise<Drain> {
     const drain = new Drain(options)
     options.outbox.others?.hear((news) => drain.#hear(news))
     for (const stored of await options.outbox.list()) drain.#adopt(stored)
     return drain
   }
 
-  private constructor(options: Parameters<typeof Drain.start>[0]) {
-    this.#exchange = options.exchange
-    this.#outbox = options.outbox
-    this.#backoff = options.backoff
-    this.#clock = options.clock
-    this.#random = options.random
-    this.#listener = options.listener
-    this.#isFinal = options.isFinal
-    this.#newId = options.newId
-    this.#expired = options.expired
+  private constructor(options: DrainOptions) {
+    this.#options = options
     this.#slots = new Slots(options.parallel)
   }
 
@@ -152,18 +134,18 @@ export class Drain {
       for (const waiter of waiters.splice(0)) waiter.reject(closed())
     }
     await Promise.all([...this.#lanes.values()].map(({ running }) => running))
-    await this.#outbox.close()
+    await this.#options.outbox.close()
   }
 
   async #store(request: OpenRequest): Promise<void> {
     try {
-      await this.#outbox.add(request.stored)
+      await this.#options.outbox.add(request.stored)
     } catch (error) {
       this.#open.delete(request.stored.requestId)
       for (const waiter of request.waiters) waiter.reject(notStored(error))
       return
     }
-    this.#outbox.others?.tell({ kind: 'stored', request: request.stored })
+    this.#options.outbox.others?.tell({ kind: 'stored', request: request.stored })
     this.#line(request)
   }
 
@@ -184,12 +166,12 @@ export class Drain {
     }
     lane.requests.push(request)
     lane.running ??= this.#run(lane)
-    this.#listener.stored(request)
+    this.#options.listener.stored(request)
   }
 
   async #run(lane: Lane): Promise<void> {
     const { signal } = this.#closing
-    const others = this.#outbox.others
+    const others = this.#options.outbox.others
     // Begins in a later microtask, after `running` is set.
     await undefined
     for (let failures = 0; lane.requests.length > 0 && !signal.aborted; ) {
@@ -204,7 +186,7 @@ export class Drain {
         failures = 0
       } catch {
         // The outbox did not answer. Keep the known requests and ask again.
-        await pause(this.#clock, pauseMs(this.#backoff, ++failures, this.#random), signal)
+        await pause(this.#options.clock, pauseMs(this.#options, ++failures), signal)
       }
     }
     lane.running = undefined
@@ -217,7 +199,7 @@ export class Drain {
    * outcome.
    */
   async #compare(lane: Lane): Promise<void> {
-    const stored = (await this.#outbox.list()).filter(({ queue }) => queue === lane.name)
+    const stored = (await this.#options.outbox.list()).filter(({ queue }) => queue === lane.name)
     const order = new Map(stored.map(({ requestId }, i) => [requestId, i]))
     for (const request of [...lane.requests]) {
       if (!order.has(request.stored.requestId) && request.waiters.length === 0) this.#drop(lane, request)
@@ -244,9 +226,9 @@ export class Drain {
       let tried: Tried<Reply>
       try {
         if (signal.aborted) return
-        const read = (id: string, answer: HttpAnswer) => verdictOf(id, answer, this.#isFinal)
-        const now = this.#clock.now()
-        tried = await trySubmission(this.#exchange, request.stored, read, { now, signal })
+        const read = (id: string, answer: HttpAnswer) => verdictOf(id, answer, this.#options.isFinal)
+        const now = this.#options.clock.now()
+        tried = await trySubmission(this.#options.exchange, request.stored, read, { now, signal })
       } finally {
         this.#slots.give()
       }
@@ -257,7 +239,7 @@ export class Drain {
       } else if (tried.kind === 'refused') {
         const unknown = tried.blind && request.perhapsTaken
         if (tried.error.code === 'request-id-expired' && isUuid7.test(requestId) && !request.renewed) {
-          const choice = unknown ? this.#expired(request) : 'anew'
+          const choice = unknown ? this.#options.expired(request) : 'anew'
           if (choice === 'anew') {
             await this.#renew(request)
             continue
@@ -283,16 +265,16 @@ export class Drain {
   /** Stores a request under a new id, by the time of the server, and then forgets the old one. */
   async #renew(request: OpenRequest): Promise<void> {
     const { requestId: old } = request.stored
-    const stored = { ...request.stored, requestId: this.#newId() }
-    await this.#outbox.add(stored)
+    const stored = { ...request.stored, requestId: this.#options.newId() }
+    await this.#options.outbox.add(stored)
     this.#open.delete(old)
     request.stored = stored
     request.perhapsTaken = false
     request.renewed = true
     this.#open.set(stored.requestId, request)
-    this.#outbox.others?.tell({ kind: 'stored', request: stored })
-    this.#listener.stored(request)
-    await this.#outbox.remove(old)
+    this.#options.outbox.others?.tell({ kind: 'stored', request: stored })
+    this.#options.listener.stored(request)
+    await this.#options.outbox.remove(old)
   }
 
   async #wait(
@@ -302,26 +284,26 @@ export class Drain {
   ): Promise<void> {
     request.problem = tried.error
     request.perhapsTaken ||= tried.taken !== 'no'
-    const inMs = pauseMs(this.#backoff, request.attempts, this.#random, tried.askedMs)
+    const inMs = pauseMs(this.#options, request.attempts, tried.askedMs)
     const wake = new AbortController()
     // Listeners can call `retry` at once, which ends the pause before it begins.
     lane.wake = wake
-    this.#listener.retrying(request, inMs)
+    this.#options.listener.retrying(request, inMs)
     const needsSomebody = tried.error.advice !== 'retry' || request.attempts >= triesUntilStuck
     if (needsSomebody && !request.stuck) {
       request.stuck = true
-      this.#listener.stuck(request)
+      this.#options.listener.stuck(request)
     }
-    await pause(this.#clock, inMs, wake.signal)
+    await pause(this.#options.clock, inMs, wake.signal)
     lane.wake = undefined
   }
 
   async #settle(lane: Lane, request: OpenRequest, told: Told): Promise<void> {
     this.#tell(lane, request, told)
     const { stored } = request
-    this.#outbox.others?.tell({ kind: 'settled', request: stored, ...newsOf(told) })
+    this.#options.outbox.others?.tell({ kind: 'settled', request: stored, ...newsOf(told) })
     try {
-      await this.#outbox.remove(stored.requestId)
+      await this.#options.outbox.remove(stored.requestId)
     } catch {
       // The next client on this outbox sends it once more and gets the same outcome.
     }
@@ -332,10 +314,10 @@ export class Drain {
     const waiters = request.waiters.splice(0)
     if ('reply' in told) {
       for (const waiter of waiters) waiter.resolve(told.reply)
-      this.#listener.decided(request, told.reply)
+      this.#options.listener.decided(request, told.reply)
     } else {
       for (const waiter of waiters) waiter.reject(told.error)
-      this.#listener.refused(request, told.error)
+      this.#options.listener.refused(request, told.error)
     }
   }
 

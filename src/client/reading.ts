@@ -1,37 +1,25 @@
 import type { KeyPart, Query, ReadOptions, Row } from '../app/index.ts'
-import { type Clock, pause } from '../clock.ts'
+import { pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { type Backoff, pauseMs } from './backoff.ts'
-import { type Exchange, type HttpAnswer, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
+import { type Asking, pauseMs } from './backoff.ts'
+import { type HttpAnswer, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
 
 /** The most rows that a server returns at a time. */
 const pageRows = 1_000
 /** This many tokens make an address of about 2,000 characters, which all proxies accept. */
 const tokensMax = 100
 
+interface ReadingOptions extends Asking {
+  readonly patienceMs: number
+  readonly closing: AbortSignal
+}
+
 /** Reads tables over HTTP. A read that no server answers is retried for a while. */
 export class Reading {
-  readonly #exchange: Exchange
-  readonly #backoff: Backoff
-  readonly #patienceMs: number
-  readonly #clock: Clock
-  readonly #random: () => number
-  readonly #closing: AbortSignal
+  readonly #options: ReadingOptions
 
-  constructor(options: {
-    readonly exchange: Exchange
-    readonly backoff: Backoff
-    readonly patienceMs: number
-    readonly clock: Clock
-    readonly random: () => number
-    readonly closing: AbortSignal
-  }) {
-    this.#exchange = options.exchange
-    this.#backoff = options.backoff
-    this.#patienceMs = options.patienceMs
-    this.#clock = options.clock
-    this.#random = options.random
-    this.#closing = options.closing
+  constructor(options: ReadingOptions) {
+    this.#options = options
   }
 
   /** @param after tokens whose requests the row must show */
@@ -103,24 +91,25 @@ export class Reading {
 
   /** Asks until an answer is not `retry`, or the time is over. */
   async #ask(path: string): Promise<HttpAnswer> {
-    const end = this.#clock.now() + this.#patienceMs
+    const { exchange, clock, patienceMs, closing } = this.#options
+    const end = clock.now() + patienceMs
     for (let failures = 1; ; failures++) {
       let problem: HenceError
       let askedMs: number | undefined
       try {
-        const answer = await this.#exchange.ask({ path, signal: this.#closing })
+        const answer = await exchange.ask({ path, signal: closing })
         const told = answer.status === 200 ? undefined : (problemOf(answer) ?? notUnderstood(answer))
         if (told === undefined || told.advice === 'change') return answer
         problem = told
-        askedMs = retryAfterMs(answer, this.#clock.now())
+        askedMs = retryAfterMs(answer, clock.now())
       } catch (error) {
         if (!(error instanceof HenceError)) throw error
         problem = error
       }
-      if (this.#closing.aborted) throw problem
-      const waitMs = pauseMs(this.#backoff, failures, this.#random, askedMs)
-      if (this.#clock.now() + waitMs >= end) throw problem
-      await pause(this.#clock, waitMs, this.#closing)
+      if (closing.aborted) throw problem
+      const waitMs = pauseMs(this.#options, failures, askedMs)
+      if (clock.now() + waitMs >= end) throw problem
+      await pause(clock, waitMs, closing)
     }
   }
 }

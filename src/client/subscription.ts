@@ -1,9 +1,10 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import type { KeyPart, TableChange } from '../app/index.ts'
-import { type Clock, pause } from '../clock.ts'
+import { pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { type Backoff, pauseMs } from './backoff.ts'
-import { type Exchange, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
+import { type Asking, pauseMs } from './backoff.ts'
+import { notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
+import { undisturbed } from './listeners.ts'
 
 /** A stream that is silent for this long is given up. Servers send a sign of life every 15 s. */
 const silentMsMax = 45_000
@@ -30,20 +31,33 @@ interface FollowListener {
   ended(error: HenceError): void
 }
 
+/**
+ * Follows as `follow` does, for listeners of users: one that throws disturbs nothing.
+ * @returns ends it
+ */
+export function subscribe(
+  followed: Followed,
+  { anew, changes, ended }: Pick<FollowListener, 'changes'> & Partial<FollowListener>,
+  options: Asking & { readonly closing: AbortSignal },
+): () => void {
+  const stop = new AbortController()
+  const listener: FollowListener = {
+    anew: () => undisturbed(() => anew?.()),
+    changes: (...given) => undisturbed(() => changes(...given)),
+    ended: (error) => undisturbed(() => ended?.(error)),
+  }
+  const signal = AbortSignal.any([stop.signal, options.closing])
+  void follow(followed, listener, { ...options, signal })
+  return () => stop.abort()
+}
+
 /** Follows changed rows by server-sent events, over any number of connections, until the signal aborts. */
 export async function follow(
   followed: Followed,
   listener: FollowListener,
-  options: {
-    readonly exchange: Exchange
-    readonly backoff: Backoff
-    readonly clock: Clock
-    readonly random: () => number
-    readonly signal: AbortSignal
-    readonly silentMs?: number
-  },
+  options: Asking & { readonly signal: AbortSignal; readonly silentMs?: number },
 ): Promise<void> {
-  const { exchange, backoff, clock, random, signal, silentMs = silentMsMax } = options
+  const { exchange, clock, signal, silentMs = silentMsMax } = options
   let position = followed.from
   let failures = 0
   while (!signal.aborted) {
@@ -60,7 +74,7 @@ export async function follow(
       if (problem?.advice === 'change' && problem.code !== notAuthenticated) return listener.ended(problem)
     }
     failures++
-    await pause(clock, pauseMs(backoff, failures, random, askedMs), signal)
+    await pause(clock, pauseMs(options, failures, askedMs), signal)
 
     /** One connection, until it ends. */
     async function stream(): Promise<void> {

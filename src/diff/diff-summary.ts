@@ -130,13 +130,6 @@ export class Summariser {
   }
 }
 
-/** Summarises differences; does not await promises that `each` returns. */
-export function summarise(differences: Iterable<Difference>, options: SummaryOptions = {}): DiffSummary {
-  const summariser = new Summariser(options)
-  for (const difference of differences) summariser.add(difference)
-  return summariser.end()
-}
-
 export function changeOf(difference: Difference): 'added' | 'removed' | 'changed' {
   // The request is on both sides, even where it is undecided.
   if (difference.kind === 'outcome') return 'changed'

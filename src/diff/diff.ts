@@ -19,15 +19,11 @@ export function comparedCollections(app: App): string[] {
  * is that of the keys, so it does not depend on the history of the stores.
  *
  * Each store is read once, in order; one pair of entries is in memory at a time. The stores must not change
- * meanwhile: finish or leave the iteration before control returns to the event loop, or pass views.
+ * meanwhile: finish or leave the iteration before control returns to the event loop, or pass views. Now and
+ * then it yields `undefined`, where the caller may let others work.
  *
  * @throws HenceError `state-unreadable` (operator)
  */
-export function* differences(before: ComparedSide, after: ComparedSide): Generator<Difference> {
-  for (const each of comparison(before, after)) if (each !== undefined) yield each
-}
-
-/** Like `differences`, and also yields `undefined` now and then, where the caller may let others work. */
 export function* comparison(before: ComparedSide, after: ComparedSide): Generator<Difference | undefined> {
   const names = new Set([...before.app.tables.keys(), ...after.app.tables.keys()])
   for (const name of [...names].sort()) yield* tableDifferences(name, before, after)

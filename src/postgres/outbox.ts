@@ -1,7 +1,7 @@
 import type { Client } from 'pg'
 import type { App } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import { pause, systemClock } from '../clock.ts'
+import { orAborted, pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
@@ -231,7 +231,7 @@ class Relay {
       }
     })
     // The engine still decides the requests in flight; the next relay writes their outcomes.
-    await Promise.race([Promise.all(sent), whenAborted(signal)])
+    await orAborted(Promise.all(sent), signal)
     return { decided: [...decided], again }
   }
 
@@ -272,11 +272,4 @@ function notOfTheApp(type: string): HenceError {
 /** The name of a channel in PostgreSQL has at most 63 bytes. */
 function channelOf(schema: string, table: string): string {
   return Buffer.from(`${schema}.${table}`).subarray(0, 63).toString()
-}
-
-function whenAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

@@ -3,8 +3,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import { HenceError } from '../failure.ts'
-import type { WrittenKeys } from '../state/tracking-store.ts'
-import type { Alignment, Candidate, PendingPromotion, StoredCorrections } from './candidate.ts'
+import type { Candidate } from './candidate.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
 import { candidatePaused, reprocessFailure } from './errors.ts'
 import type { CandidateProgress, FollowerHost, LiveProgress } from './follower.ts'
@@ -72,25 +71,14 @@ export class CandidateChild implements Candidate {
     await this.#fork({ ...this.#options, anew: false, share: this.#share, paused: false })
   }
 
-  pause(): Promise<void> {
-    return this.#call('pause')
-  }
-
-  caughtUp(): Promise<void> {
-    return this.#call('caughtUp')
-  }
-
-  align(to: LiveProgress): Promise<Alignment> {
-    return this.#call('align', plain(to))
-  }
-
-  save(prune: boolean): Promise<void> {
-    return this.#call('save', prune)
-  }
-
-  snapshot(live: GenerationVersion): Promise<void> {
-    return this.#call('snapshot', live)
-  }
+  readonly pause = () => this.#call('pause')
+  readonly caughtUp = () => this.#call('caughtUp')
+  readonly align = (to: LiveProgress) => this.#call('align', plain(to))
+  readonly save = (prune: boolean) => this.#call('save', prune)
+  readonly snapshot = (live: GenerationVersion) => this.#call('snapshot', live)
+  readonly correctAhead = (...given: Parameters<Candidate['correctAhead']>) =>
+    this.#call('correctAhead', ...given)
+  readonly correct = (...given: Parameters<Candidate['correct']>) => this.#call('correct', ...given)
 
   async compare({ samples, each }: SummaryOptions): Promise<DiffSummary> {
     let thrown: { readonly error: unknown } | undefined
@@ -114,18 +102,6 @@ export class CandidateChild implements Candidate {
 
   stopComparing(): void {
     void this.#call('stopComparing').catch(() => {})
-  }
-
-  correctAhead(live: GenerationVersion, changed: WrittenKeys | undefined): Promise<number> {
-    return this.#call('correctAhead', live, changed)
-  }
-
-  correct(
-    live: GenerationVersion,
-    changed: WrittenKeys | undefined,
-    promotion: PendingPromotion,
-  ): Promise<StoredCorrections> {
-    return this.#call('correct', live, changed, promotion)
   }
 
   async release(): Promise<void> {

@@ -151,23 +151,19 @@ export class CandidateSlot {
 
   /** In a child process if another process can read the data, otherwise in this one. */
   async #open(options: CandidateOptions): Promise<Candidate> {
-    const { storage, generations, host } = this.#context
+    const { storage, generations, host, live } = this.#context
     const { directory } = storage
-    const { checkpointRows } = host
-    const { derivationMs } = this.#context.live
     if (directory === undefined || !canDeriveInChild()) {
       return CandidateInProcess.open(this.#candidateHost(), options)
     }
-    const { checked } = generations
-    const childOptions = {
+    return CandidateChild.open(this.#candidateHost(), {
       ...options,
       directory,
       engine: process.pid,
-      checkpointRows,
-      checked,
-      derivationMs,
-    }
-    return CandidateChild.open(this.#candidateHost(), childOptions)
+      checkpointRows: host.checkpointRows,
+      checked: generations.checked,
+      derivationMs: live.derivationMs,
+    })
   }
 
   #candidateHost(): InProcessHost {

@@ -39,54 +39,43 @@ export interface ReprocessorHost {
   closed(): HenceError | undefined
 }
 
-/** Shared by the parts of reprocessing. */
-export class ReprocessContext {
+/** What reprocessing works with. */
+export interface ReprocessParts {
   readonly log: Log
   readonly storage: Storage
   readonly codes: Codes
   readonly generations: GenerationHost
-  readonly host: ReprocessorHost
   /** The generation that is live; `Promoter` replaces it. */
   live: Generation
+}
 
-  constructor(
-    given: {
-      readonly log: Log
-      readonly storage: Storage
-      readonly codes: Codes
-      readonly generations: GenerationHost
-      readonly live: Generation
+export type ReprocessContext = ReturnType<typeof reprocessContext>
+
+/** Shared by the parts of reprocessing. */
+export function reprocessContext(parts: ReprocessParts, host: ReprocessorHost) {
+  const context = {
+    ...parts,
+    host,
+    /** All control records that the live generation has passed. */
+    get history(): readonly ControlFact[] {
+      return context.live.processor.history
     },
-    host: ReprocessorHost,
-  ) {
-    this.log = given.log
-    this.storage = given.storage
-    this.codes = given.codes
-    this.generations = given.generations
-    this.live = given.live
-    this.host = host
+    get liveVersion(): GenerationVersion {
+      return { generation: context.live.number, version: context.live.program.version }
+    },
+    /** How far the live generation has come; if `beyond` is given, once it has applied a record behind that. */
+    async liveProgress(beyond?: readonly number[]): Promise<LiveProgress> {
+      const isBeyond = (position: number, partition: number) => position > beyond![partition]!
+      while (beyond !== undefined && !context.live.processor.positions.some(isBeyond)) await host.next()
+      await host.settled()
+      const { processor } = context.live
+      const { positions } = processor
+      return {
+        positions: [...positions],
+        lowWatermark: host.lowWatermark(),
+        inFlight: positions.map((_, target) => processor.waitingFor(target)),
+      }
+    },
   }
-
-  /** All control records that the live generation has passed. */
-  get history(): readonly ControlFact[] {
-    return this.live.processor.history
-  }
-
-  get liveVersion(): GenerationVersion {
-    return { generation: this.live.number, version: this.live.program.version }
-  }
-
-  /** How far the live generation has come; if `beyond` is given, once it has applied a record behind that. */
-  async liveProgress(beyond?: readonly number[]): Promise<LiveProgress> {
-    const isBeyond = (position: number, partition: number) => position > beyond![partition]!
-    while (beyond !== undefined && !this.live.processor.positions.some(isBeyond)) await this.host.next()
-    await this.host.settled()
-    const { processor } = this.live
-    const { positions } = processor
-    return {
-      positions: [...positions],
-      lowWatermark: this.host.lowWatermark(),
-      inFlight: positions.map((_, target) => processor.waitingFor(target)),
-    }
-  }
+  return context
 }

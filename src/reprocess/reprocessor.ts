@@ -10,7 +10,12 @@ import type { CorrectionRecord } from '../log/record.ts'
 import { align, saveAhead } from './alignment.ts'
 import type { Candidate } from './candidate.ts'
 import { CandidateSlot } from './candidate-slot.ts'
-import { ReprocessContext, type ReprocessorHost } from './context.ts'
+import {
+  type ReprocessContext,
+  type ReprocessorHost,
+  type ReprocessParts,
+  reprocessContext,
+} from './context.ts'
 import { candidateExists, sameCode, unknownDiff } from './errors.ts'
 import type { Manifest } from './manifest.ts'
 import { Promoter } from './promotion.ts'
@@ -24,8 +29,8 @@ export class Reprocessor implements Reprocessing {
   /** Changes are made one at a time. */
   #changing: Promise<unknown> = Promise.resolve()
 
-  constructor(given: ConstructorParameters<typeof ReprocessContext>[0], host: ReprocessorHost) {
-    this.#context = new ReprocessContext(given, host)
+  constructor(parts: ReprocessParts, host: ReprocessorHost) {
+    this.#context = reprocessContext(parts, host)
     this.#slot = new CandidateSlot(this.#context)
     this.#promoter = new Promoter(this.#context, this.#slot)
   }

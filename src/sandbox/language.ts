@@ -35,20 +35,10 @@ export const language: Readonly<Record<string, string>> = {
   'Symbol.prototype': 'description toString valueOf',
   Error: 'captureStackTrace',
   'Error.prototype': 'message name toString',
-  AggregateError: '',
-  'AggregateError.prototype': 'message name',
-  EvalError: '',
-  'EvalError.prototype': 'message name',
-  RangeError: '',
-  'RangeError.prototype': 'message name',
-  ReferenceError: '',
-  'ReferenceError.prototype': 'message name',
-  SyntaxError: '',
-  'SyntaxError.prototype': 'message name',
-  TypeError: '',
-  'TypeError.prototype': 'message name',
-  URIError: '',
-  'URIError.prototype': 'message name',
+  ...ofEach('Aggregate Eval Range Reference Syntax Type URI', (kind) => [
+    [`${kind}Error`, ''],
+    [`${kind}Error.prototype`, 'message name'],
+  ]),
   Number:
     'EPSILON MAX_SAFE_INTEGER MAX_VALUE MIN_SAFE_INTEGER MIN_VALUE NaN NEGATIVE_INFINITY POSITIVE_INFINITY isFinite ' +
     'isInteger isNaN isSafeInteger parseFloat parseInt',
@@ -85,24 +75,12 @@ export const language: Readonly<Record<string, string>> = {
     'at buffer byteLength byteOffset copyWithin entries every fill filter find findIndex findLast findLastIndex ' +
     'forEach includes indexOf join keys lastIndexOf length map reduce reduceRight reverse set slice some sort ' +
     'subarray toLocaleString toReversed toSorted toString values with',
-  ...Object.fromEntries(
-    [
-      'Int8',
-      'Uint8',
-      'Uint8Clamped',
-      'Int16',
-      'Uint16',
-      'Int32',
-      'Uint32',
-      'BigInt64',
-      'BigUint64',
-      'Float32',
-    ]
-      .concat('Float64')
-      .flatMap((kind) => [
-        [`${kind}Array`, 'BYTES_PER_ELEMENT'],
-        [`${kind}Array.prototype`, 'BYTES_PER_ELEMENT'],
-      ]),
+  ...ofEach(
+    'Int8 Uint8 Uint8Clamped Int16 Uint16 Int32 Uint32 BigInt64 BigUint64 Float32 Float64',
+    (kind) => [
+      [`${kind}Array`, 'BYTES_PER_ELEMENT'],
+      [`${kind}Array.prototype`, 'BYTES_PER_ELEMENT'],
+    ],
   ),
   Map: 'groupBy',
   'Map.prototype': 'clear delete entries forEach get has keys set size values',
@@ -141,4 +119,8 @@ export const language: Readonly<Record<string, string>> = {
   '%RegExpStringIterator%.prototype': 'next',
   '%IteratorHelper%.prototype': 'next return',
   '%WrappedIterator%.prototype': 'next return',
+}
+
+function ofEach(kinds: string, paths: (kind: string) => [path: string, members: string][]) {
+  return Object.fromEntries(kinds.split(' ').flatMap(paths))
 }

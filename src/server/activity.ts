@@ -1,4 +1,5 @@
 import { assert } from '../assert.ts'
+import { orAfter } from '../clock.ts'
 
 /** Counts requests under way, so that a closing server can wait for them. */
 export class Activity {
@@ -19,12 +20,7 @@ export class Activity {
   /** Resolves when nothing is under way, or after `ms`; true if nothing is. */
   async idle(ms: number): Promise<boolean> {
     if (this.#count === 0) return true
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms)
-    })
-    await Promise.race([late, new Promise<void>((resolve) => this.#waiting.push(resolve))])
-    clearTimeout(timer)
+    await orAfter(new Promise<void>((resolve) => this.#waiting.push(resolve)), ms)
     return this.#count === 0
   }
 }

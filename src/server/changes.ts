@@ -1,4 +1,5 @@
 import type { TableChange } from '../app/index.ts'
+import { orAfter } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Access } from './access.ts'
@@ -90,7 +91,7 @@ export class ChangeStreams {
     try {
       let visible = rules.changes(access.caller, 'watch')
       for (let next = first; ; ) {
-        const found = await orAfter(next, limits.heartbeatMs)
+        const found = await orAfter(next, limits.heartbeatMs, false)
         if (found?.done) return
         // Even an idle stream ends with the key or the session of its reader.
         if (!access.isCurrent) {
@@ -128,15 +129,6 @@ type ChangesQuery = {
   readonly table: Parameter<readonly string[]>
   readonly prefix: KeyPartsParameter
   readonly from: Parameter<string | undefined>
-}
-
-/** Resolves as a promise does, or to undefined after a time. */
-async function orAfter<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, ms, undefined).unref()
-  })
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
 function tooManyStreams(): HenceError {

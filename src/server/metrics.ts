@@ -56,7 +56,10 @@ export class Metrics {
       lines.push(`# HELP hence_${name} ${help}`, `# TYPE hence_${name} ${kind}`)
       for (const [labels, value] of series) lines.push(`hence_${name}${labels && `{${labels}}`} ${value}`)
     }
-    const { applied, replies } = stats
+    // Without a value there is no sample: 0 would mean something else.
+    const gauge = (name: string, help: string, value: number | undefined, of = '') =>
+      metric(name, 'gauge', help, value === undefined ? [] : [[of, value]])
+    const age = (at: number | undefined) => at && Math.max(0, (now - at) / 1000)
     // A series is named by the route, never by the path: the parts of a path are data, without a bound.
     const responses = [...this.#responses].flatMap(([{ method, path }, counts]) =>
       [...counts].map(([status, count]): [string, number] => [
@@ -79,69 +82,43 @@ export class Metrics {
       'replies_total',
       'counter',
       'Replies of the engine by outcome; `replayed` counts retries.',
-      Object.entries(replies).map(([outcome, count]) => [labels({ outcome }), count]),
+      Object.entries(stats.replies).map(([outcome, count]) => [labels({ outcome }), count]),
     )
     metric(
       'records_applied',
       'counter',
       'Records applied, by partition.',
-      applied.map((count, partition) => [labels({ partition }), count]),
+      stats.applied.map((count, partition) => [labels({ partition }), count]),
     )
-    metric('requests_in_flight', 'gauge', 'Requests between admission and outcome.', [['', stats.inFlight]])
-    metric('queued_bytes', 'gauge', 'Bytes of the requests in flight.', [['', stats.queuedBytes]])
-    metric('dirty_bytes', 'gauge', 'Bytes of changed values that are not in a checkpoint yet, roughly.', [
-      ['', stats.dirtyBytes],
-    ])
-    metric('dirty_rows', 'gauge', 'Changed rows that are not in a checkpoint yet.', [['', stats.dirtyRows]])
-    metric('log_age_seconds', 'gauge', 'Time since the last record.', [
-      ['', stats.logTime === 0 ? 0 : Math.max(0, (now - stats.logTime) / 1000)],
-    ])
-    metric('oldest_effect_age_seconds', 'gauge', 'Time since the oldest undelivered effect was requested.', [
-      ['', stats.oldestEffectAt === undefined ? 0 : Math.max(0, (now - stats.oldestEffectAt) / 1000)],
-    ])
-    // Before the first time there is no age, so there is no sample.
-    const age = (at: number | undefined): [string, number][] =>
-      at === undefined ? [] : [['', Math.max(0, (now - at) / 1000)]]
-    metric('head_age_seconds', 'gauge', 'Time since the newest tree head was signed.', age(stats.headAt))
-    metric(
+    gauge('requests_in_flight', 'Requests between admission and outcome.', stats.inFlight)
+    gauge('queued_bytes', 'Bytes of the requests in flight.', stats.queuedBytes)
+    gauge(
+      'dirty_bytes',
+      'Bytes of changed values that are not in a checkpoint yet, roughly.',
+      stats.dirtyBytes,
+    )
+    gauge('dirty_rows', 'Changed rows that are not in a checkpoint yet.', stats.dirtyRows)
+    gauge('log_age_seconds', 'Time since the last record.', age(stats.logTime))
+    const effectAge = age(stats.oldestEffectAt) ?? 0
+    gauge('oldest_effect_age_seconds', 'Time since the oldest undelivered effect was requested.', effectAge)
+    gauge('head_age_seconds', 'Time since the newest tree head was signed.', age(stats.headAt))
+    gauge(
       'scrub_age_seconds',
-      'gauge',
       'Time since the scrubber last finished a pass over the whole log.',
       age(stats.scrubbedAt),
     )
-    metric('generation', 'gauge', 'The generation of derived state that is live.', [['', stats.generation]])
-    // Without a candidate there is no sample: 0 would look like a candidate that has finished.
-    const candidate = (value: (status: ReprocessStatus) => number): [string, number][] =>
-      reprocess === undefined ? [] : [[labels({ generation: reprocess.generation }), value(reprocess)]]
-    metric(
-      'reprocess_records',
-      'gauge',
-      'Records that the candidate has derived.',
-      candidate(({ records }) => records),
-    )
-    metric(
-      'reprocess_records_left',
-      'gauge',
-      'Records that the candidate has yet to derive.',
-      candidate(({ records, of }) => of - records),
-    )
-    metric(
-      'reprocess_failures',
-      'gauge',
-      'Derivations of the candidate that threw.',
-      candidate(({ failures }) => failures),
-    )
-    metric(
-      'reprocess_failed',
-      'gauge',
-      '1 if the candidate has failed.',
-      candidate(({ state }) => (state === 'failed' ? 1 : 0)),
-    )
-    metric('change_streams', 'gauge', 'Open streams of changes.', [['', open.streams]])
-    metric('batches', 'gauge', 'Open batches.', [['', open.batches]])
-    metric('body_bytes', 'gauge', 'Bytes of bodies, lines, outcomes and long answers in memory.', [
-      ['', open.bodyBytes],
-    ])
+    gauge('generation', 'The generation of derived state that is live.', stats.generation)
+    const { generation = 0, records, of = 0, failures, state } = reprocess ?? {}
+    const candidate = labels({ generation })
+    const left = records === undefined ? undefined : of - records
+    const failed = state && Number(state === 'failed')
+    gauge('reprocess_records', 'Records that the candidate has derived.', records, candidate)
+    gauge('reprocess_records_left', 'Records that the candidate has yet to derive.', left, candidate)
+    gauge('reprocess_failures', 'Derivations of the candidate that threw.', failures, candidate)
+    gauge('reprocess_failed', '1 if the candidate has failed.', failed, candidate)
+    gauge('change_streams', 'Open streams of changes.', open.streams)
+    gauge('batches', 'Open batches.', open.batches)
+    gauge('body_bytes', 'Bytes of bodies, lines, outcomes and long answers in memory.', open.bodyBytes)
     return `${lines.join('\n')}\n`
   }
 }

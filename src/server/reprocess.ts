@@ -5,7 +5,7 @@ import type { ControlFact, ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { Answer } from './answer.ts'
 import { closingSoon } from './batch.ts'
 import { requestIdOf } from './idempotency-key.ts'
-import { jsonAnswer } from './json-answer.ts'
+import { freshAnswer, jsonAnswer } from './json-answer.ts'
 import type { Parameter } from './parameter.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
@@ -45,12 +45,12 @@ export async function generations({ engine }: Serving, { request }: Arrival): Pr
 export async function start({ engine }: Serving, { body }: Arrival): Promise<Answer> {
   type Body = { readonly version: string; readonly share?: number; readonly again?: boolean }
   const { version, ...options } = body as Body
-  return answer(await engine.reprocessing.start({ version }, options))
+  return freshAnswer(await engine.reprocessing.start({ version }, options))
 }
 
 /** `POST /reprocess/pause` and `/reprocess/resume`. */
 export async function pauseOrResume({ engine }: Serving, action: 'pause' | 'resume'): Promise<Answer> {
-  return answer(await engine.reprocessing[action]())
+  return freshAnswer(await engine.reprocessing[action]())
 }
 
 /** `POST /reprocess/discard`: gives up the candidate. */
@@ -77,7 +77,7 @@ export async function diff(
       signal,
       ...(spool && { each: (line: string) => spool.add(line) }),
     })
-    if (spool === undefined) return answer(made)
+    if (spool === undefined) return freshAnswer(made)
     return {
       status: 200,
       headers: {
@@ -102,7 +102,7 @@ export async function promote({ engine }: Serving, { request, caller, body }: Ar
   const requestId = requestIdOf(request.headers)
   const options = { requestId, principal: caller.principal }
   const promotion = await engine.reprocessing.promote(approval, options)
-  return answer(promotion, promotion.replayed ? { 'idempotent-replayed': 'true' } : {})
+  return freshAnswer(promotion, promotion.replayed ? { 'idempotent-replayed': 'true' } : {})
 }
 
 /**
@@ -117,12 +117,4 @@ function checkCaughtUp(status: ReprocessStatus | undefined): void {
     `The candidate is at ${records} of ${of} records, so it cannot be compared yet: ask again when its ` +
       `state is \`following\`.`,
   )
-}
-
-function answer(body: unknown, headers: Readonly<Record<string, string>> = {}): Answer {
-  return {
-    status: 200,
-    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers },
-    body: JSON.stringify(body),
-  }
 }

@@ -285,21 +285,13 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
 
 /** The answer to an address that no route serves, or none by this method. */
 function nowhere(methods: readonly string[]): Answer {
-  if (methods.length === 0) return problemAnswer(problemOf(noRoute()))
-  const error = new HenceError(
-    'method-not-allowed',
-    'change',
-    `This address takes ${methods.join(', ')} only.`,
-  )
-  return problemAnswer(problemOf(error), { allow: methods.join(', ') })
-}
-
-function noRoute(): HenceError {
-  return new HenceError(
-    'route-not-found',
-    'change',
-    'There is nothing at this address; /openapi.json lists all addresses.',
-  )
+  if (methods.length === 0) {
+    const nothing = 'There is nothing at this address; /openapi.json lists all addresses.'
+    return problemAnswer(problemOf(new HenceError('route-not-found', 'change', nothing)))
+  }
+  const allow = methods.join(', ')
+  const error = new HenceError('method-not-allowed', 'change', `This address takes ${allow} only.`)
+  return problemAnswer(problemOf(error), { allow })
 }
 
 function badAddress(): HenceError {

@@ -6,6 +6,7 @@ import type { Answer } from './answer.ts'
 import { checkMediaType } from './body.ts'
 import { allows, type Caller } from './caller.ts'
 import { idIn, requestIdOf } from './idempotency-key.ts'
+import { freshAnswer } from './json-answer.ts'
 import { problemAnswer, problemOfOutcome } from './problem.ts'
 import type { Arrival } from './route.ts'
 import { notAllowed } from './row-rules.ts'
@@ -57,23 +58,14 @@ function replyAnswer(reply: Reply): Answer {
     : { 'hence-token': token, 'hence-outcome': reply.status }
   if (reply.status !== 'accepted') return problemAnswer(problemOfOutcome(reply), headers)
   const { requestId, status, value, corrected } = reply
-  return {
-    status: 200,
-    headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers },
-    body: JSON.stringify({ requestId, status, value, token, replayed, corrected }),
-  }
+  return freshAnswer({ requestId, status, value, token, replayed, corrected }, headers)
 }
 
 function accepted({ path }: Serving, { requestId, token }: Enqueued): Answer {
-  return {
-    status: 202,
-    headers: {
-      'content-type': 'application/json',
-      'cache-control': 'no-store',
-      'hence-token': token,
-      'preference-applied': 'respond-async',
-      location: `${path}/requests/${encodeURIComponent(requestId)}`,
-    },
-    body: JSON.stringify({ requestId, token }),
+  const headers = {
+    'hence-token': token,
+    'preference-applied': 'respond-async',
+    location: `${path}/requests/${encodeURIComponent(requestId)}`,
   }
+  return freshAnswer({ requestId, token }, headers, 202)
 }

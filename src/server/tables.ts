@@ -1,4 +1,5 @@
 import type { KeyPart, Query, QueryPart, ReadOptions, Row } from '../app/index.ts'
+import { orAfter } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import type { TableShape } from '../state/table.ts'
@@ -130,24 +131,13 @@ async function read<T>(
   reading: (options: ReadOptions) => Promise<T>,
 ): Promise<T> {
   if (after.length === 0) return reading({})
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          new HenceError(
-            'after-too-late',
-            'retry',
-            `The requests at ${after.join(', ')} and their consequences were not applied within ` +
-              `${limits.afterMs} ms. Read again.`,
-          ),
-        ),
-      limits.afterMs,
-    )
-  })
-  try {
-    return await Promise.race([reading({ after }), late])
-  } finally {
-    clearTimeout(timer)
-  }
+  const reply = reading({ after }).then((value) => ({ value }))
+  const found = await orAfter(reply, limits.afterMs)
+  if (found !== undefined) return found.value
+  throw new HenceError(
+    'after-too-late',
+    'retry',
+    `The requests at ${after.join(', ')} and their consequences were not applied within ${limits.afterMs} ms. ` +
+      'Read again.',
+  )
 }
