@@ -9,16 +9,16 @@ const pageRows = 1_000
 /** This many tokens make an address of about 2,000 characters, which all proxies accept. */
 const tokensMax = 100
 
-interface ReadingOptions extends Asking {
+interface TablesOptions extends Asking {
   readonly patienceMs: number
   readonly closing: AbortSignal
 }
 
 /** Reads tables over HTTP. A read that no server answers is retried for a while. */
 export class Reading {
-  readonly #options: ReadingOptions
+  readonly #options: TablesOptions
 
-  constructor(options: ReadingOptions) {
+  constructor(options: TablesOptions) {
     this.#options = options
   }
 

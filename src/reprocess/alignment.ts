@@ -39,7 +39,6 @@ export async function saveAhead({ live }: ReprocessContext, candidate: Candidate
   await candidate.save(false)
 }
 
-/** Appends a control record to all partitions. */
 export async function appendToAll(
   { log, live, host }: ReprocessContext,
   record: Parameters<typeof appendControl>[1],

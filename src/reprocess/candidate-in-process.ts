@@ -34,7 +34,6 @@ export interface SavedGeneration extends Pick<Program, 'app' | 'realm' | 'versio
   readonly store: StoreView
 }
 
-/** The candidate, derived in this process. */
 export class CandidateInProcess implements Candidate {
   readonly #host: InProcessHost
   readonly #generation: Generation

@@ -45,7 +45,6 @@ export class CandidateSlot {
     this.#context = context
   }
 
-  /** The candidate, if it is open. */
   get candidate(): Candidate | undefined {
     return this.#state.kind === 'open' ? this.#state.candidate : undefined
   }
@@ -69,7 +68,6 @@ export class CandidateSlot {
     return { ...manifest, version, paused: state === 'paused' }
   }
 
-  /** Changes the share of the time that the candidate works. */
   async setShare(share: number | undefined): Promise<void> {
     const candidate = this.required()
     const { share: _, ...manifest } = this.manifest!
@@ -81,7 +79,6 @@ export class CandidateSlot {
     await candidate.setShare(share)
   }
 
-  /** The hash of the last diff of the candidate. */
   get diff(): string | undefined {
     return this.manifest?.diff
   }
@@ -237,7 +234,6 @@ export class CandidateSlot {
     await this.#writing.catch(() => {})
   }
 
-  /** Stores which candidate there is. */
   save(): Promise<void> {
     this.#writing = this.#writing
       .catch(() => {})

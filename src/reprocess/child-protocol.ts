@@ -4,12 +4,10 @@ import type { CandidateProgress, LiveProgress } from './follower.ts'
 
 /** The parameters of a child process that derives a generation. */
 export interface ChildOptions extends CandidateOptions {
-  /** The data directory. */
   readonly directory: string
   /** The id of the engine's process. */
   readonly engine: number
   readonly checkpointRows: number
-  /** How long one derivation may take, in milliseconds. */
   readonly derivationMs: number
   /** Whether every record is derived twice and compared. */
   readonly checked: boolean

@@ -25,11 +25,9 @@ export interface ReprocessorHost {
   quiesce<T>(act: () => Promise<T>): Promise<T>
   /** Ends the attempts to deliver effects. */
   stopDelivery(): Promise<void>
-  /** Begins to deliver the effects of the live generation. */
   startDelivery(): void
   /** Called in the moment in which another generation becomes live. */
   promoted(): void
-  /** Appends a correction to the log. */
   write(partition: number, record: CorrectionRecord, bytes: Buffer): void
   /** Resolves when everything written is applied. */
   idle(): Promise<void>
@@ -39,7 +37,7 @@ export interface ReprocessorHost {
   closed(): HenceError | undefined
 }
 
-/** What reprocessing works with. */
+/** The parts of the engine that reprocessing reads and changes. */
 export interface ReprocessParts {
   readonly log: Log
   readonly storage: Storage
@@ -51,7 +49,6 @@ export interface ReprocessParts {
 
 export type ReprocessContext = ReturnType<typeof reprocessContext>
 
-/** Shared by the parts of reprocessing. */
 export function reprocessContext(parts: ReprocessParts, host: ReprocessorHost) {
   const context = {
     ...parts,

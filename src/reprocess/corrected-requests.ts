@@ -8,10 +8,8 @@ import { checkPartitionKey } from '../state/keys.ts'
 
 type AppInRealm = Pick<Program, 'app' | 'realm'>
 
-/** A request whose outcome is corrected. */
 export interface CorrectedRequest {
   readonly type: string
-  /** The input as it was sent. */
   readonly input: unknown
   /** Its partition key; undefined if no version of the code returns one. */
   readonly key: string | undefined

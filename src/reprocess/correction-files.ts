@@ -23,7 +23,6 @@ export type PromotionFact = Extract<ControlFact, { type: 'promotion' }>
 interface CorrectionIndex {
   readonly counts: CorrectionCounts
   readonly effectsNew: number
-  /** SHA-256 of each portion. */
   readonly portions: readonly string[]
 }
 

@@ -1,4 +1,3 @@
-/** The errors of reprocessing. */
 import { HenceError } from '../failure.ts'
 import type { ControlFact } from '../log/control-history.ts'
 import type { CandidateManifest } from './manifest.ts'

@@ -98,7 +98,6 @@ export class Follower {
     })
   }
 
-  /** Counts the derivations that threw. */
   readonly #countFailures = (applied: Applied): void => {
     for (const failure of failuresOf(applied)) {
       this.#failures++
@@ -126,7 +125,6 @@ export class Follower {
     }
   }
 
-  /** Begins, or continues after a pause or a failure. */
   start(): void {
     if (this.#running || this.#ended) return
     // It may be where the live generation is already, for example after a restart.
@@ -143,7 +141,6 @@ export class Follower {
     this.#state = 'paused'
   }
 
-  /** Stops working; `start` continues. */
   async stop(): Promise<void> {
     this.#isStopping = true
     this.#pace.hurry()

@@ -12,7 +12,6 @@ export interface CandidateManifest {
   readonly wasLive: boolean
   readonly paused: boolean
   readonly share?: number
-  /** The hash of the last diff. */
   readonly diff?: string
 }
 

@@ -34,7 +34,6 @@ export class Pace {
     this.share = share
   }
 
-  /** Begins a slice. */
   begin(): void {
     this.#isHurried = false
     this.#begun = this.#now()

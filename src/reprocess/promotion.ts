@@ -18,12 +18,10 @@ import type { Promotion } from './reprocessing.ts'
 const changedKeysMax = 5_000
 
 interface Approval {
-  /** The hash of the diff that is approved. */
   readonly diff: string
   readonly note: string | undefined
   readonly requestId: string
   readonly principal: string
-  /** Of the request id and the principal. */
   readonly identity: string
 }
 

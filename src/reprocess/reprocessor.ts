@@ -224,12 +224,10 @@ export class Reprocessor implements Reprocessing {
     return this.#change(() => this.#slot.discard())
   }
 
-  /** See `Promoter`. */
   finishCorrections(): Promise<void> {
     return this.#promoter.finishCorrections()
   }
 
-  /** See `Promoter`. */
   missingCorrections(partition: number): CorrectionRecord[] {
     return this.#promoter.missingCorrections(partition)
   }

@@ -17,7 +17,6 @@ type RpcMessage =
   | { readonly call: string; readonly id: number; readonly values: readonly unknown[] }
   | { readonly reply: number; readonly value?: unknown; readonly error?: RpcError }
 
-/** An error as plain data. */
 interface RpcError {
   readonly name: string
   readonly message: string
@@ -40,7 +39,6 @@ export class RpcConnection<Remote extends RpcFunctions> {
     transport.receive((message) => void this.#receive(message as RpcMessage, local))
   }
 
-  /** How many calls have no reply yet. */
   get pendingCount(): number {
     return this.#pending.size
   }

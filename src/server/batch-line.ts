@@ -7,7 +7,6 @@ import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem
 import type { Serving } from './serving.ts'
 import { checkMaySend } from './submit.ts'
 
-/** The answer to one line. */
 type LineAnswer = { readonly requestId: string | undefined } & (
   | {
       readonly status: 'accepted'

@@ -5,7 +5,6 @@ import { flawIn, type JsonSchema } from './json-schema.ts'
 import type { Limits } from './limits.ts'
 import { Shares } from './shares.ts'
 
-/** A request whose body is to be read. */
 export interface Sender {
   readonly request: Request
   readonly incoming: IncomingMessage | undefined
@@ -98,7 +97,6 @@ export class BodyReader {
   }
 }
 
-/** A body that is arriving. */
 export interface Arriving {
   /** When it is given up, as `performance.now()`. */
   until: number

@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http'
 
-/** Headers that proxies add. */
 const proxyHeader = /^(forwarded|x-forwarded-.*|x-real-ip|via|cf-.*)$/
 
 /** Whether a request shows that it came through a proxy. */

@@ -88,7 +88,6 @@ export interface Body {
   readonly isChecked?: true
 }
 
-/** How an answer looks. */
 export interface AnswerForm {
   readonly description: string
   /** Media type → schema; left out for an answer without a body. */
@@ -115,7 +114,6 @@ export interface Carrier {
   readonly outgoing?: ServerResponse
 }
 
-/** Finds the route of a request among all. */
 export class Router {
   readonly #routes: readonly { readonly route: Route; readonly parts: readonly string[] }[]
 

@@ -24,12 +24,10 @@ export class StartingServer {
     return this.#listener.open(host, port)
   }
 
-  /** Takes note of how far the start is. */
   progress({ derived, of }: { readonly derived: number; readonly of: number }): void {
     this.#progress = ` ${derived} of ${of} records are derived.`
   }
 
-  /** The listener, for a server that takes it over. */
   handOver(): Listener {
     return this.#listener
   }
