@@ -9,7 +9,8 @@ const built = join(from, '../dist/console/index.html')
 
 if (!process.argv.includes('--if-stale') || (await isStale())) {
   const { build } = await import('vite')
-  await build({ configFile: join(from, 'vite.config.ts') })
+  console.log('Building the console…')
+  await build({ configFile: join(from, 'vite.config.ts'), logLevel: 'warn' })
 }
 
 async function isStale(): Promise<boolean> {

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { createEngine, HenceError } from 'hence'
+import { server } from 'hence/server'
 import { type ShopOptions, shopCommand } from './command.ts'
 import { importAll } from './import.ts'
 import { showProgress } from './progress.ts'
@@ -65,15 +66,24 @@ async function run(): Promise<number> {
     if (!options.once) {
       // With --json the summary stays the last line of the output, for programs.
       const say = options.json ? console.error : console.log
-      say(`\n${await describeBest(engine)}\n\nThe log and the tables are in ${data}. Press Ctrl-C to stop.`)
-      const staysUp = setInterval(() => {}, 3_600_000)
+      const web = server(engine, { open: true, report: () => {} })
+      const { url } = await listen(web)
+      say(
+        `\n${await describeBest(engine)}\n\nThe log and the tables are in ${data}.\n` +
+          `Look at them in the console: ${url}/console. Press Ctrl-C to stop.`,
+      )
       await stop.asked
-      clearInterval(staysUp)
+      await web.close()
     }
     return summary.failed > 0 ? 1 : 0
   } finally {
     await engine.close()
   }
+}
+
+/** At any free port if the usual one is taken. */
+function listen(web: ReturnType<typeof server>) {
+  return web.listen({ port: 4363 }).catch(() => web.listen({ port: 0 }))
 }
 
 /** The first SIGINT or SIGTERM asks for a graceful stop, the second one ends the process. */
