@@ -140,19 +140,20 @@ export function changeLimit(
 /**
  * Ends the margin, and begins to release the claims that are not confirmed. They count no more from here on.
  * @param event the event of the app that is emitted for each
- * @returns the units that they have, and those that are released already
+ * @returns its id, the units that they have, and those claims that are released already
  */
 export function settle(
   turn: Turn,
   constraint: Constraint,
-  event: string | null,
-): { readonly units: number; readonly gone: readonly SettledClaim[] } {
+  event: string | null = null,
+): { readonly id: string; readonly units: number; readonly gone: readonly SettledClaim[] } {
   const usage = usageOf(turn, constraint)
   const { count: before, claimed, confirmed } = usage
   save(turn, constraint, { ...usage, claimed: confirmed, settled: true, settling: before })
-  const gone = settleNext(turn, { constraint: constraint.name, before, from: '', event })
+  const id = turn.id(`settle ${constraint.name}`)
+  const gone = settleNext(turn, { id, constraint: constraint.name, before, from: '', event })
   review(turn, constraint, usageOf(turn, constraint), true)
-  return { units: claimed - confirmed, gone }
+  return { id, units: claimed - confirmed, gone }
 }
 
 /** Goes on releasing claims that are not confirmed, and returns them. */

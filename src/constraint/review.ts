@@ -7,7 +7,6 @@ import {
   type ClaimRow,
   excessOf,
   type HistoryEntry,
-  limitOf,
   type Usage,
   type Victim,
   type Violation,
@@ -140,7 +139,7 @@ export function review(turn: Turn, constraint: Constraint, usage: Usage, isOfApp
     save(turn, constraint, usage)
     return
   }
-  const violation = open ?? opened(turn, constraint, usage, excess)
+  const violation = open ?? opened(turn, constraint, excess)
   conclude(
     turn,
     constraint,
@@ -152,9 +151,9 @@ export function review(turn: Turn, constraint: Constraint, usage: Usage, isOfApp
   else decideOpen(turn, violation.id)
 }
 
-function opened(turn: Turn, constraint: Constraint, usage: Usage, excess: number): Violation {
+function opened(turn: Turn, constraint: Constraint, excess: number): Violation {
   const { name, scope } = constraint
-  const id = turn.id(`violation ${name} ${usage.count} ${usage.claimed} ${limitOf(constraint, usage)}`)
+  const id = turn.id(`violation ${name}`)
   const deadline = constraint.review === 'human' ? turn.now + constraint.deadlineMs : null
   if (deadline !== null) turn.schedule('hence:deadline', id, deadline, { violation: id })
   return {

@@ -52,6 +52,8 @@ export interface Messages {
   'hence:choose': { readonly violation: string }
   /** Goes on releasing unconfirmed claims, from an identity on: of the claims granted first, so many. */
   'hence:settle': {
+    /** Names what follows from it, in whichever step. */
+    readonly id: string
     readonly constraint: string
     readonly before: number
     readonly from: string
@@ -101,6 +103,6 @@ export interface Turn {
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T], isLater?: boolean): void
   /** Sends a message to this key at a future time. */
   schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void
-  /** A UUID for a name, the same on every replay. */
+  /** A new UUID for a name, the same on every replay, and by other code that uses the name as often. */
   id(name: string): string
 }

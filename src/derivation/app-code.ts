@@ -1,4 +1,12 @@
-import { type App, type Claim, HenceError, type Outcome, type Reaction, type Request } from '../app/index.ts'
+import {
+  type App,
+  type Claim,
+  HenceError,
+  type Outcome,
+  type Reaction,
+  type Request,
+  type SettledClaim,
+} from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
 import { shown } from '../failure.ts'
@@ -151,19 +159,20 @@ export class AppCode {
     derivation.effects = tx.effects
   }
 
-  /** The events that a reaction of the app would emit, one for each of some data of Hence's own. */
-  emitEach(
+  /** The events that the app asked for, one for each claim that a settling released. */
+  emitSettled(
     derivation: Derivation,
     name: string,
-    all: readonly object[],
+    id: string,
+    gone: readonly SettledClaim[],
     origin: Origin,
   ): readonly Emission[] {
-    const { app, deriving, realm } = this.#context.program
+    const { app, deriving } = this.#context.program
     const event = app.events.get(name)
     if (event === undefined) throw unknownMessage(app, this.sourceOf(derivation), 'an event', name)
     const tx = this.#transaction(event.scope, derivation.key, this.facts(derivation), origin)
     deriving.active = true
-    for (const data of all) tx.emit(event, realm.seal(data))
+    tx.emitSettled(event, id, gone)
     tx.end()
     throwSlip(deriving, undefined)
     deriving.active = false

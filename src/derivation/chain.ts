@@ -1,3 +1,5 @@
+import { HenceError } from '../failure.ts'
+
 /** The request that everything else in its chain follows from. */
 export interface Chain {
   readonly identity: string
@@ -11,6 +13,7 @@ export class Origin {
   readonly depth: number
   readonly #seed: () => string
   #known: string | undefined
+  #named: Map<string, number> | undefined
 
   constructor(depth: number, seed: () => string) {
     this.depth = depth
@@ -21,6 +24,14 @@ export class Origin {
   get seed(): string {
     this.#known ??= this.#seed()
     return this.#known
+  }
+
+  /** Makes a name one of its own among the system messages and violations of the derivation. */
+  named(name: string): string {
+    this.#named ??= new Map()
+    const count = this.#named.get(name) ?? 0
+    this.#named.set(name, count + 1)
+    return `${count} ${name}`
   }
 }
 
@@ -43,3 +54,11 @@ export interface Emission {
 export const chainDepthMax = 1_000
 /** How many events one derivation may emit. */
 export const emissionsMax = 10_000
+
+export function tooMany(what: string): HenceError {
+  return new HenceError(
+    'too-many-events',
+    'change',
+    `One derivation may emit ${emissionsMax} ${what} at most.`,
+  )
+}

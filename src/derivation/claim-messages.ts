@@ -80,14 +80,15 @@ export class ClaimMessages {
   message(derivation: Derivation, data: unknown, origin: Origin): Decision | undefined {
     const emissions: Emission[] = []
     const type = derivation.type as keyof Messages
-    // A verdict resumes the request itself, so its chain starts anew, however many claims were asked for
-    // before.
-    const from = type === 'hence:verdict' ? new Origin(0, () => origin.seed) : origin
+    // A verdict resumes the request itself: its chain starts anew, and what follows has the same ids however
+    // many claims were asked for before.
+    const isVerdict = type === 'hence:verdict'
+    const { logId } = this.#recordContext
+    const { identity } = data as Messages['hence:verdict']
+    const from = isVerdict ? new Origin(0, () => requestSeed(logId, identity)) : origin
     const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), from, emissions)
     derivation.emissions = emissions
-    if (type === 'hence:verdict') {
-      return this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'])
-    }
+    if (isVerdict) return this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'], from)
     if (type === 'hence:compensate') {
       return this.#compensate(derivation, turn, emissions, data as Messages['hence:compensate'], origin)
     }
@@ -122,9 +123,9 @@ export class ClaimMessages {
     origin: Origin,
   ): void {
     const gone = settleNext(turn, asked)
-    const { event } = asked
+    const { event, id } = asked
     if (event === null || gone.length === 0) return
-    const emit = () => emissions.push(...this.#app.emitEach(derivation, event, gone, origin))
+    const emit = () => emissions.push(...this.#app.emitSettled(derivation, event, id, gone, origin))
     derivation.failure = this.#app.attempt(derivation, this.#recordContext.mark(), emit, true)
   }
 
@@ -134,6 +135,7 @@ export class ClaimMessages {
     turn: HostTurn,
     emissions: Emission[],
     { identity, scope, constraint, key, verdict }: Messages['hence:verdict'],
+    origin: Origin,
   ): Decision | undefined {
     const before = holderOf(turn, scope, identity)
     const isDenied = verdict === 'denied' || verdict === 'full'
@@ -159,7 +161,6 @@ export class ClaimMessages {
     const request = this.#app.request(holder.type, holder)
     derivation.at = at
     const facts = { ...this.#app.facts(derivation), waited: true as const }
-    const origin = new Origin(0, () => requestSeed(this.#recordContext.logId, identity))
     let outcome: Outcome | undefined
     const decide = () => {
       const input = this.#app.inputOf(request, version, holder.input, holder)

@@ -27,7 +27,6 @@ export class HostTurn implements Turn {
   readonly #facts: Facts
   readonly #origin: Origin
   readonly #emissions: Emission[]
-  #sent = 0
 
   constructor(context: DerivationContext, key: string, facts: Facts, origin: Origin, emissions: Emission[]) {
     this.key = key
@@ -48,11 +47,16 @@ export class HostTurn implements Turn {
   }
 
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T], isLater = false): void {
-    const number = this.#sent++
     const parent = this.#origin
+    // Named by its subject, since other code may send more or fewer messages before it. If a violation takes
+    // a claim away, both name the message, whichever step of the judge sends it.
+    const { constraint, key: judged, identity, violation }: Subject = data
+    const isOfViolation = typeof violation === 'string' && identity !== undefined
+    const name = parent.named(`${type} ${key} ${constraint} ${judged} ${identity} ${violation}`)
+    const seed = () => eventId(isOfViolation ? violation : parent.seed, type, name)
     // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message,
     // the request that waits for the answer would wait for ever; and chains of system messages are finite.
-    const origin = new Origin(parent.depth + 1, () => eventId(parent.seed, type, number))
+    const origin = new Origin(parent.depth + 1, seed)
     this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain, isLater })
   }
 
@@ -67,8 +71,16 @@ export class HostTurn implements Turn {
   }
 
   id(name: string): string {
-    return namedUuid(this.#origin.seed, 'id', name)
+    return namedUuid(this.#origin.seed, 'id', this.#origin.named(name))
   }
+}
+
+/** The parts of a system message that say what it is about. */
+interface Subject {
+  readonly constraint?: string
+  readonly key?: string
+  readonly identity?: string
+  readonly violation?: string | null
 }
 
 /**

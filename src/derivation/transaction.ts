@@ -16,9 +16,9 @@ import { decideOpen } from '../constraint/review.ts'
 import { usageShown } from '../constraint/tables.ts'
 import { usageOf } from '../constraint/usage.ts'
 import type { EffectRow } from '../effect/outbox.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
+import { identityOf, principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, checkPartitionKey, encodeKey, encodePart } from '../state/keys.ts'
-import { type Emission, emissionsMax, Origin } from './chain.ts'
+import { type Emission, emissionsMax, Origin, tooMany } from './chain.ts'
 import { checkRow } from './check.ts'
 import { constraintNamed, type DerivationContext, type Rows } from './context.ts'
 import { childOf, type Facts, HostTurn, hexOf } from './host-turn.ts'
@@ -113,12 +113,24 @@ export class Transaction implements Tx {
 
   emit(event: Event, data: unknown, options?: EmitOptions): void {
     const [sealed, key] = this.#eventData(event, data)
-    if (this.emissions.length >= emissionsMax) throw tooMany('events')
     const name = options?.key === undefined ? this.#ordinal(event) : this.#uniqueName(event, options.key)
-    const parent = this.#origin
-    const origin = childOf(parent, event.name, () => eventId(parent.seed, event.name, name))
+    this.#emit(event, sealed, key, () => eventId(this.#origin.seed, event.name, name))
+  }
+
+  #emit(event: Event, data: unknown, key: string, seed: () => string): void {
+    if (this.emissions.length >= emissionsMax) throw tooMany('events')
     const { name: type, version } = event
-    this.emissions.push({ type, version, key, data: sealed, origin, chain: this.#facts.chain })
+    const origin = childOf(this.#origin, type, seed)
+    this.emissions.push({ type, version, key, data, origin, chain: this.#facts.chain })
+  }
+
+  /** Emits an event for each claim that a settling released. Its id is that of the settling and the claim. */
+  emitSettled(event: Event, id: string, gone: ReturnType<typeof settle>['gone']): void {
+    for (const claim of gone) {
+      const [data, key] = this.#eventData(event, claim)
+      const name = identityOf(claim.requestId, claim.principal)
+      this.#emit(event, data, key, () => eventId(id, event.name, name))
+    }
   }
 
   effect(effect: Effect, input: unknown, options?: EmitOptions): string {
@@ -206,8 +218,8 @@ export class Transaction implements Tx {
 
   settle(constraint: Constraint, event?: Event): number {
     if (event !== undefined) this.#checkEvent(event)
-    const { units, gone } = this.#judging(constraint, (turn) => settle(turn, constraint, event?.name ?? null))
-    if (event !== undefined) for (const claim of gone) this.emit(event, claim)
+    const { id, units, gone } = this.#judging(constraint, (turn) => settle(turn, constraint, event?.name))
+    if (event !== undefined) this.emitSettled(event, id, gone)
     return units
   }
 
@@ -410,12 +422,4 @@ export class Transaction implements Tx {
       'A `tx` was used after its derivation returned. Derivations are synchronous, and keep nothing of `tx`.',
     )
   }
-}
-
-function tooMany(what: string): HenceError {
-  return new HenceError(
-    'too-many-events',
-    'change',
-    `One derivation may emit ${emissionsMax} ${what} at most.`,
-  )
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { endsRightAfter } from './consistent-cut.ts'
 import { memoryLog } from './memory-log.ts'
-import { encodeControl, encodeEvent, encodeTick } from './record.ts'
+import { encodeControl, encodeEvent, encodeTick, rulesNow } from './record.ts'
 
 // A cut that keeps an event without its cause makes a log that no start accepts; a cut that drops more loses
 // durable records.
@@ -47,7 +47,7 @@ async function logOf(all: readonly Made[]) {
           ? encodeTick()
           : encodeControl({
               generation: 0,
-              control: { type: 'version', number: control, version: 'v', rules: 2 },
+              control: { type: 'version', number: control, version: 'v', rules: rulesNow },
             })
         : encodeEvent({
             ...event,

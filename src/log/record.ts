@@ -158,9 +158,9 @@ export interface ControlRecord {
 /**
  * The number of Hence's own rules of deriving, which decide with the app's code what a log derives. Raise it
  * when a change would derive something else from an existing log. 2: a key is serial across waits; a result
- * reaches one input.
+ * reaches one input. 3: messages about claims are named by the claims.
  */
-export const rulesNow = 2
+export const rulesNow = 3
 
 /** `number` counts the control records of a log, from 0 without gaps. */
 type Control =

@@ -189,7 +189,11 @@ export class DerivedEventOrder implements EventOrder {
     queue.messages.push(waiting)
     this.#waiting++
     const event = message.record
-    if (isPlaced && event.kind === 'event') this.#placed[queue.target]!.set(event.id, { event, queue })
+    if (isPlaced && event.kind === 'event') {
+      const placed = this.#placed[queue.target]!
+      assert(!placed.has(event.id), 'two events have two ids', event.type)
+      placed.set(event.id, { event, queue })
+    }
     if (queue.messages.length === 1 && !isPlaced) this.#free.add(queue)
   }
 

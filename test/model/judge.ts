@@ -13,7 +13,7 @@ export class Judging {
   readonly #now: number
   readonly #send: Send
   readonly #cause: string
-  #victims = 0
+  readonly #opened = new Map<number, number>()
   readonly #undecided = new Set<Violation>()
 
   /** @param cause names the derivation that judges */
@@ -132,8 +132,11 @@ export class Judging {
     }
     if (excess === 0) return
     const { review, deadlineMs } = this.#plans[c]!
+    const n = this.#opened.get(c) ?? 0
+    this.#opened.set(c, n + 1)
     const violation: Violation = {
-      id: `${c} ${this.#key.place.k} ${this.#key.violations.length}`,
+      // Named by what caused it, whatever else this key has.
+      id: `${this.#cause}/violation c${c} ${this.#key.place.k} ${n}`,
       c,
       at,
       state: 'open',
@@ -183,7 +186,7 @@ export class Judging {
     violation.victims.push({ root, key: holder.k, units, state: 'told' })
     this.#send({
       ...this.#common(holder, root),
-      cause: `${this.#cause}/compensate#${this.#victims++}`,
+      cause: `${violation.id}/compensate ${identityOf(root)}`,
       kind: 'compensate',
       c,
       at: this.#key.place.k,
