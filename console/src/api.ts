@@ -135,12 +135,42 @@ export async function post<T>(path: string, body: unknown, requestId?: string): 
   return (await sent(addressOf(path), { method: 'POST', body: JSON.stringify(body), headers })) as T
 }
 
-async function sent(url: URL, init: RequestInit): Promise<unknown> {
+/** A request that was decided, now or before. */
+export interface Sent {
+  readonly outcome: string
+  readonly token: string
+  /** It had been decided before, under the same id. */
+  readonly replayed: boolean
+  readonly body: unknown
+}
+
+/**
+ * Sends a request of the app; the input is JSON text, which is passed on as it is.
+ * @throws Refused if it was not decided
+ */
+export async function send(type: string, input: string, requestId: string): Promise<Sent> {
+  const response = await answerTo(addressOf(`requests/${pathOf(type)}`), {
+    method: 'POST',
+    body: input,
+    headers: { 'content-type': 'application/json', 'idempotency-key': `"${requestId}"` },
+  })
+  const [outcome, token] = [response.headers.get('hence-outcome'), response.headers.get('hence-token')]
+  const text = await response.text()
+  if (outcome === null || token === null) throw new Refused(problemOf(response.status, text))
+  const replayed = response.headers.get('idempotent-replayed') === 'true'
+  return { outcome, token, replayed, body: JSON.parse(text) }
+}
+
+async function answerTo(url: URL, init: RequestInit): Promise<Response> {
   const secret = key.get()
-  const response = await fetch(url, {
+  return fetch(url, {
     ...init,
     headers: { ...init.headers, ...(secret && { authorization: `Bearer ${secret}` }) },
   })
+}
+
+async function sent(url: URL, init: RequestInit): Promise<unknown> {
+  const response = await answerTo(url, init)
   const text = await response.text()
   if (response.ok) return text === '' ? undefined : JSON.parse(text)
   throw new Refused(problemOf(response.status, text))

@@ -5,7 +5,7 @@ import { shellQuoted } from './format.ts'
 import { Copy, type Equivalent } from './parts.tsx'
 
 /** The pop-up with the equivalent command line and curl; it opens when it is loaded. */
-export default function CommandPopover({ command, path, query, body }: Equivalent) {
+export default function CommandPopover({ command, path, query, body, requestId }: Equivalent) {
   const { origin } = addressOf('')
   const base = addressOf('').href.replace(/\/$/, '')
   const needsKey = key.get() !== undefined
@@ -23,7 +23,7 @@ export default function CommandPopover({ command, path, query, body }: Equivalen
     ...(body === undefined
       ? []
       : [
-          `-H 'content-type: application/json' -H "idempotency-key: $(uuidgen)"`,
+          `-H 'content-type: application/json' -H "idempotency-key: ${requestId ?? '$(uuidgen)'}"`,
           `-d ${shellQuoted(JSON.stringify(body))}`,
         ]),
     shellQuoted(addressOf(path, query).href),

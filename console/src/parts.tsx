@@ -82,6 +82,8 @@ export interface Equivalent {
   readonly query?: Query
   /** Of a request: its body; it takes an id. */
   readonly body?: unknown
+  /** Its id; default: a new one. */
+  readonly requestId?: string
 }
 
 const CommandPopover = lazy(() => import('./commands.tsx'))

@@ -72,6 +72,11 @@ export const effectsRoute = createRoute({
   component: lazyRouteComponent(() => import('./pages/effects.tsx'), 'Effects'),
   validateSearch: search({ state: oneOf('pending', 'done', 'dead'), type: text, id: text }),
 })
+export const sendRoute = createRoute({
+  ...view('/send'),
+  component: lazyRouteComponent(() => import('./pages/send.tsx'), 'Send'),
+  validateSearch: search({ type: text, id: text }),
+})
 export const reprocessRoute = createRoute({
   ...view('/reprocess'),
   component: lazyRouteComponent(() => import('./pages/reprocess.tsx'), 'Reprocess'),
@@ -86,6 +91,7 @@ export const router = createRouter({
     tablesRoute,
     violationsRoute,
     effectsRoute,
+    sendRoute,
     reprocessRoute,
   ]),
   basepath: consolePath,

@@ -13,6 +13,7 @@ const views = [
   ['/tables', 'Tables'],
   ['/violations', 'Violations'],
   ['/effects', 'Effects'],
+  ['/send', 'Send'],
   ['/reprocess', 'Reprocess'],
 ] as const
 
@@ -30,7 +31,7 @@ export function Shell() {
     if (shown.current !== undefined && shown.current !== view) main.current?.focus({ preventScroll: true })
     shown.current = view
     // On a phone the views are a row that scrolls.
-    document.querySelector('.views .active')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
+    document.querySelector('.views .active')?.scrollIntoView({ block: 'nearest', inline: 'center' })
   }, [view, me.data?.app])
 
   if (me.error instanceof Refused && me.error.problem.status === 401) return <KeyForm />

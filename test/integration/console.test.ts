@@ -68,6 +68,7 @@ test(
       ['violations', 'Decide'],
       [`violations?state=resolved&id=${resolved!.id}`, 'Gave way'],
       [`effects?state=dead&id=${dead!.id}`, 'Redrive'],
+      ['send?type=book', 'fare'],
       ['reprocess', 'Approve exactly'],
       ['nothing', 'There is no such view'],
     ] as const
@@ -151,6 +152,41 @@ test('an overbooking is decided by the keyboard, and the right passenger gives w
     chosen.victims.map(({ requestId }) => requestId),
     [other.requestId],
   )
+  assert.deepEqual(faults, [])
+})
+
+test('a request is sent from a form, and sent again it was decided before', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 1 })
+  const { page, faults } = await watchedTab(await profile(t), url)
+  const button = (name: string) => page.getByRole('button', { name, exact: true })
+  const before = async () => (await engine.log.ends()).reduce((sum, end) => sum + end, 0)
+  await page.goto(`${url}send?type=open-flight`)
+  await page.getByRole('textbox', { name: 'flight' }).fill('HE-new')
+  await page.getByRole('textbox', { name: 'seats' }).fill('12')
+  const id = new URL(page.url()).searchParams.get('id')!
+  await page.getByText(id).waitFor()
+  await button('Send').click()
+  await page.getByText('accepted', { exact: true }).waitFor()
+  await engine.idle()
+  const end = await before()
+  await button('Send again').click()
+  await page.getByText('decided before').waitFor()
+  assert.equal(await before(), end, 'sent again it is in the log twice')
+  assert.deepEqual(await engine.get('flights', ['HE-new']), { seats: 12, state: 'open' })
+
+  // Another content under this id is refused; under an id of its own the app decides.
+  await page.getByRole('textbox', { name: 'seats' }).fill('13')
+  await button('Send again').click()
+  await page.getByText('request-id-reused').waitFor()
+  await button('New id').click()
+  await button('Send').click()
+  await page.getByText('rejected', { exact: true }).waitFor()
+  await button('JSON').click()
+  await page.getByLabel('Input as JSON').fill('{"flight": ')
+  assert.ok(await button('Send again').isDisabled())
+  assert.deepEqual(await accessibilityFaults(page), [])
+  await page.getByRole('link', { name: 'everything that followed' }).click()
+  await heading(page, /open-flight/)
   assert.deepEqual(faults, [])
 })
 
