@@ -316,7 +316,7 @@ function longReason(reason: string): HenceError {
 }
 
 /** Code and message, never a stack, which differs between engines. */
-function describe(error: unknown): Failure {
+export function describe(error: unknown): Failure {
   const { code, message } = codeAndMessage(error)
   return { code, message: shown(message.toWellFormed(), messageMax) }
 }

@@ -15,7 +15,7 @@ import type { DerivationContext } from './context.ts'
  *   the app throws
  */
 export function upcast(
-  { program: { realm, deriving }, checked }: DerivationContext,
+  { program: { realm, deriving }, checked }: Pick<DerivationContext, 'program' | 'checked'>,
   message: Request | Event,
   version: number,
   text: string,

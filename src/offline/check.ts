@@ -7,6 +7,7 @@ import { recordsIn, snapshotConsistently } from './data-snapshot.ts'
 import { deriveTwice } from './derive-twice.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
+import { type BusyKey, type SchemaFit, SchemaFits } from './schema-fits.ts'
 import { type MessageCount, type Survey, survey, unreadable } from './survey.ts'
 
 export interface CheckOptions extends LongWork {
@@ -40,6 +41,14 @@ export interface Check {
   readonly messages: readonly MessageCount[]
   /** The requests among them whose type or version the new code does not know. */
   readonly unreadable: readonly MessageCount[]
+  /**
+   * How stored values fit the schemas of the new code: messages by type and version; after `dryRun` also the
+   * rows, waiting effects, results of effects and timers that the code in force derives. New code gets stored
+   * values as they are: nothing validates them again.
+   */
+  readonly schemas: readonly SchemaFit[]
+  /** Partition keys that more than half of the messages of a type have: each is one queue. */
+  readonly busyKeys: readonly BusyKey[]
 }
 
 /** The result of `dryRun`. */
@@ -51,12 +60,13 @@ export interface DryRun extends Check {
 }
 
 /**
- * Checks whether new code can read a log: decodes every record, and compares the type and version of each
- * request with those that the code knows. It changes nothing and derives nothing; see `dryRun`.
+ * Checks whether new code can read a log: decodes every record, compares the type and version of each request
+ * with those that the code knows, and holds messages against its schemas. It changes nothing and derives
+ * nothing; see `dryRun`.
  * @throws HenceError `no-log`, `bundle-failed` (change), `log-damaged`, `record-unreadable` (operator)
  */
 export async function check(options: CheckOptions): Promise<Check> {
-  return checked(await readFor(options))
+  return checked(await readFor(options, true))
 }
 
 /**
@@ -67,13 +77,13 @@ export async function check(options: CheckOptions): Promise<Check> {
  *   error that stopped the new code (operator)
  */
 export async function dryRun(options: DryRunOptions): Promise<DryRun> {
-  const read = await readFor(options)
-  const result = checked(read)
-  if (read.unknown.length > 0) return result
+  const read = await readFor(options, true)
+  if (read.unknown.length > 0) return checked(read)
   const { data, app, samples = 5, each } = options
-  const { snapshot, survey } = read
-  const { status, diff } = await deriveTwice({ data, snapshot, survey, app, samples, each, work: options })
-  return { ...result, failures: status.failures, diff }
+  const { snapshot, survey, fits } = read
+  const work = options
+  const { status, diff } = await deriveTwice({ data, snapshot, survey, app, samples, each, work, fits })
+  return { ...checked(read), failures: status.failures, diff }
 }
 
 export interface ReadForCode {
@@ -84,23 +94,30 @@ export interface ReadForCode {
   readonly ends: readonly number[] | undefined
   readonly survey: Survey
   readonly unknown: readonly MessageCount[]
+  readonly fits: SchemaFits | undefined
 }
 
-/** Loads new code, then reads a log with it in mind. */
-export async function readFor(options: CheckOptions): Promise<ReadForCode> {
+/**
+ * Loads new code, then reads a log with it in mind.
+ * @param compares whether to hold messages against the schemas too
+ */
+export async function readFor(options: CheckOptions, compares = false): Promise<ReadForCode> {
   const { data, records, until } = options
   // First: code that does not build need not be compared with anything.
   const code = await bundleApp(options.app)
-  const { app } = sandboxed(code)
+  const program = sandboxed(code)
+  const { app } = program
+  const fits = compares ? new SchemaFits(program) : undefined
   const { snapshot, ends } = await snapshotConsistently(data)
   const isPart = records !== undefined || until !== undefined
   const step = beginStep(options, 'read', 'records', isPart ? undefined : recordsIn(snapshot))
-  const surveyed = await survey(logOfSnapshot(snapshot, ends), { records, until }, step)
+  const surveyed = await survey(logOfSnapshot(snapshot, ends), { records, until }, step, fits)
   const unknown = unreadable(surveyed.messages, app)
-  return { app, version: code.hash, snapshot, ends, survey: surveyed, unknown }
+  return { app, version: code.hash, snapshot, ends, survey: surveyed, unknown, fits }
 }
 
-function checked({ survey, unknown }: ReadForCode): Check {
+function checked({ survey, unknown, fits }: ReadForCode): Check {
   const { records, bytes, until, isPart, messages } = survey
-  return { records, bytes, until, isPart, messages, unreadable: unknown }
+  const { all: schemas, busyKeys } = fits!
+  return { records, bytes, until, isPart, messages, unreadable: unknown, schemas, busyKeys }
 }

@@ -8,11 +8,14 @@ import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { catchUp, failureOf } from '../reprocess/catch-up.ts'
 import type { Diff, ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { AppSource } from '../sandbox/bundle.ts'
+import { sandboxed } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
+import type { Store } from '../state/store.ts'
 import { kept, type Storage } from '../storage/storage.ts'
 import { readCode } from './code.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
+import type { SchemaFits } from './schema-fits.ts'
 import { shadowLog } from './shadow-log.ts'
 import type { Survey } from './survey.ts'
 import { withTemporaryFolder } from './temporary-folder.ts'
@@ -40,8 +43,10 @@ export function deriveTwice(options: {
   readonly samples: number
   readonly each?: ((line: string) => unknown) | undefined
   readonly work: LongWork
+  /** Receives the rows that the code in force derived. */
+  readonly fits?: SchemaFits | undefined
 }): Promise<DerivedTwice> {
-  const { data, snapshot, survey, app, samples, each, work } = options
+  const { data, snapshot, survey, app, samples, each, work, fits } = options
   const signal = work.signal ?? new AbortController().signal
   return withTemporaryFolder('hence-check-', async (temporary) => {
     let engine: Engine<App> | undefined
@@ -59,9 +64,10 @@ export function deriveTwice(options: {
       }
       const { ends, until } = survey
       const log = shadowLog(logOfSnapshot(snapshot, ends), { ends, until, read })
+      const stores = new Map<number, Store>()
       engine = await createEngine({
         app: code,
-        data: temporaryStorage(temporary, data, log),
+        data: temporaryStorage(temporary, data, log, stores),
         // No timer later than the log fires: the comparison covers what the log holds, and nothing else.
         clock: stoppedAt(until),
         report: () => {},
@@ -80,6 +86,15 @@ export function deriveTwice(options: {
       signal.throwIfAborted()
       if (status!.state === 'failed') throw failureOf(status!)
       const diff = await reprocessing.diff({ samples, signal, ...(each && { each }) })
+      // The diff has saved both generations.
+      if (fits !== undefined) {
+        const view = stores.get(survey.live)!.view()
+        try {
+          await fits.state(view, sandboxed(code).app.tables, beginStep(work, 'compare', 'rows'))
+        } finally {
+          view.close()
+        }
+      }
       return { status: status!, ms, diff }
     } catch (error) {
       signal.throwIfAborted()
@@ -91,13 +106,21 @@ export function deriveTwice(options: {
 }
 
 /** Stores derived state in a folder and kept texts in memory; code that the data directory keeps is read there. */
-function temporaryStorage(folder: string, data: string, log: Storage['log']): Storage {
+function temporaryStorage(
+  folder: string,
+  data: string,
+  log: Storage['log'],
+  stores: Map<number, Store>,
+): Storage {
   const texts = new Map<string, string>()
   const storeFolder = (generation: number) => join(folder, String(generation))
   return {
     log,
-    openStore: (generation, collections) =>
-      openLmdbStore({ directory: storeFolder(generation), collections }),
+    async openStore(generation, collections) {
+      const store = await openLmdbStore({ directory: storeFolder(generation), collections })
+      stores.set(generation, store)
+      return store
+    },
     dropStore: (generation) => rm(storeFolder(generation), { recursive: true, force: true }),
     async keep(name, text) {
       texts.set(name, text)

@@ -1,11 +1,14 @@
 /** How far one step of long work has come. */
 export interface OfflineProgress {
-  /** `copy`: writing a copy. `read`: reading the log. `verify`: checking it. `derive`: applying its records. */
-  readonly step: 'copy' | 'read' | 'verify' | 'derive'
+  /**
+   * `copy`: writing a copy. `read`: reading the log. `verify`: checking it. `derive`: applying its records.
+   * `compare`: holding rows against schemas.
+   */
+  readonly step: 'copy' | 'read' | 'verify' | 'derive' | 'compare'
   readonly done: number
   /** Undefined where it is not known beforehand. */
   readonly total: number | undefined
-  readonly unit: 'bytes' | 'records'
+  readonly unit: 'bytes' | 'records' | 'rows'
 }
 
 /** Options of work that may take long. */

@@ -5,6 +5,7 @@ import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-hist
 import type { Log } from '../log/log.ts'
 import { batchesByTime } from '../log/merge-by-time.ts'
 import { decodeRecord, type LogRecord } from '../log/record.ts'
+import type { SchemaFits } from './schema-fits.ts'
 
 /** The content of a log, up to some moment. */
 export interface Survey {
@@ -19,7 +20,9 @@ export interface Survey {
   readonly isPart: boolean
   /** Requests and events by type and version, in order. */
   readonly messages: readonly MessageCount[]
-  /** The version of the code in force at the end; undefined where the log does not say. */
+  /** The generation that is live at the end. */
+  readonly live: number
+  /** The version of its code; undefined where the log does not say. */
   readonly version: string | undefined
 }
 
@@ -44,12 +47,14 @@ interface SurveyBounds {
  * Reads and decodes the records of a log, in the order of log time. A part of the log ends between two
  * moments, so that it holds no event without its cause.
  * @param read called with the number of records that were read since the last call
+ * @param fits receives the records
  * @throws HenceError `log-damaged`, `record-unreadable` (operator)
  */
 export async function survey(
   log: Log,
   bounds: SurveyBounds,
   read: (records: number) => void,
+  fits?: SchemaFits,
 ): Promise<Survey> {
   const { records: recordsMax = Number.POSITIVE_INFINITY, until: untilMax = Number.POSITIVE_INFINITY } =
     bounds
@@ -70,7 +75,10 @@ export async function survey(
       const record = decodeRecord(each)
       const offset = batch.offset + i
       bytes += each.length
-      countMessage(messages, record, `${partition}:${offset}`)
+      const position = `${partition}:${offset}`
+      countMessage(messages, record, position)
+      const compared = fits?.record(record, position)
+      if (compared !== undefined) await compared
       // A control record is in every partition; it counts once.
       if (record.kind !== 'control' || partition !== 0) continue
       history.push(factOf(record.generation, record.control, [{ offset, time: batch.time }]))
@@ -81,8 +89,10 @@ export async function survey(
     ends[partition] = batch.offset + batch.records.length
   }
   const inOrder = [...messages].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each)
-  const version = versionOf(history, liveOf(history))
-  return { records, bytes, until, ends, isPart, messages: inOrder, version }
+  await fits?.compare()
+  const live = liveOf(history)
+  const version = versionOf(history, live)
+  return { records, bytes, until, ends, isPart, messages: inOrder, live, version }
 }
 
 /** The requests whose type or version an app does not know. Events do not count: new code emits its own. */

@@ -38,7 +38,7 @@ export async function withProgress<T>(run: (work: LongWork) => Promise<T>): Prom
   }
 }
 
-const verbs = { copy: 'copied', read: 'read', verify: 'checked', derive: 'derived' }
+const verbs = { copy: 'copied', read: 'read', verify: 'checked', derive: 'derived', compare: 'compared' }
 
 /** For example `checked 1200 of 5000 records (24 %)`. */
 function progressText({ step, done, total, unit }: OfflineProgress): string {
