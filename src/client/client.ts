@@ -41,10 +41,9 @@ export interface ClientOptions extends ExchangeOptions {
   /** How long a read is retried while no server answers, in milliseconds. Default 10,000. */
   readonly patienceMs?: number
   /**
-   * Decides which refusals (4xx) are final, so that the request leaves the outbox; undefined: as by default.
-   * The default keeps a request that has no login or a wrong address, and everything that is not Hence's own
-   * answer. Such an answer may come although the request was accepted, so name only statuses whose sender you
-   * know, for example 413 of your proxy.
+   * Decides which refusals (4xx) are final, so that the request leaves the outbox; undefined: by default those
+   * that are Hence's own answer to this request. Others may come although it was accepted, so name only
+   * statuses whose sender you know, for example 413 of your proxy.
    */
   readonly isFinal?: (refused: Refused) => boolean | undefined
   /**

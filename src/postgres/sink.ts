@@ -79,11 +79,8 @@ function isOf(target: SinkTarget, { log, code, shapes }: SinkSource): boolean {
 }
 
 class Sink implements PostgresSink {
-  readonly #engine: Engine<App>
-  readonly #schema: string
-  readonly #name: string
+  readonly #options: PostgresSinkOptions<App> & { readonly schema: string; readonly name: string }
   readonly #positions: string
-  readonly #tables: PostgresSinkOptions<App>['tables']
   readonly #working: ReturnType<typeof keepWorking>
   #position: string | undefined
   #snapshots = 0
@@ -95,11 +92,8 @@ class Sink implements PostgresSink {
 
   constructor(options: PostgresSinkOptions<App>) {
     const { engine, connection, schema = 'public', name = engine.app.name } = options
-    this.#engine = engine
-    this.#schema = schema
-    this.#name = name
+    this.#options = { ...options, schema, name }
     this.#positions = `${quoted(schema)}.hence_sinks`
-    this.#tables = options.tables
     // Throws at once if the tables cannot be mirrored.
     this.#source()
     this.#working = keepWorking({
@@ -123,7 +117,7 @@ class Sink implements PostgresSink {
       await turn()
       if (this.#batches?.isWaiting) return
       if (this.#ended) {
-        throw new HenceError('sink-closed', 'retry', `The PostgreSQL sink "${this.#name}" has ended.`)
+        throw new HenceError('sink-closed', 'retry', `The PostgreSQL sink "${this.#options.name}" has ended.`)
       }
       await progress
     }
@@ -146,7 +140,7 @@ class Sink implements PostgresSink {
       const source = this.#source()
       const stored = target && isOf(target, source) ? target.position : undefined
       const tables = new Set(source.mirrors.keys())
-      const batches = new BatchReader(this.#engine, stored ?? this.#engine.position(), tables)
+      const batches = new BatchReader(this.#options.engine, stored ?? this.#options.engine.position(), tables)
       const stop = () => batches.end()
       signal.addEventListener('abort', stop)
       try {
@@ -166,18 +160,16 @@ class Sink implements PostgresSink {
     }
   }
 
-  /**
-   * @throws HenceError `option-invalid` (change) if the live app lacks one of the tables
-   */
+  /** @throws HenceError `option-invalid` (change) if the live app lacks one of the tables */
   #source(): SinkSource {
-    const { logId, version } = this.#engine.stats()
-    const mirrors = mirrorsOf(this.#engine.app, this.#tables, this.#schema)
+    const { logId, version } = this.#options.engine.stats()
+    const mirrors = mirrorsOf(this.#options.engine.app, this.#options.tables, this.#options.schema)
     const shapes = [...mirrors].map(([table, { shape }]) => `${table}: ${shape}`)
     return { mirrors, log: logId, code: version, shapes: shapes.sort().join('; ') }
   }
 
   async #makePositions(client: Client): Promise<void> {
-    await makeSchema(client, this.#schema)
+    await makeSchema(client, this.#options.schema)
     await client.query(
       `CREATE TABLE IF NOT EXISTS ${this.#positions} (
         name text PRIMARY KEY, log text NOT NULL, code text NOT NULL, shapes text NOT NULL,
@@ -186,7 +178,9 @@ class Sink implements PostgresSink {
   }
 
   async #target(client: Client): Promise<SinkTarget | undefined> {
-    const { rows } = await client.query(`SELECT * FROM ${this.#positions} WHERE name = $1`, [this.#name])
+    const { rows } = await client.query(`SELECT * FROM ${this.#positions} WHERE name = $1`, [
+      this.#options.name,
+    ])
     return rows[0]
   }
 
@@ -224,7 +218,7 @@ class Sink implements PostgresSink {
       await client.query(
         `INSERT INTO ${this.#positions} (name, log, code, shapes, position) VALUES ($1, $2, $3, $4, $5)
           ON CONFLICT (name) DO UPDATE SET log = $2, code = $3, shapes = $4, position = $5, changed_at = now()`,
-        [this.#name, log, code, shapes, batch.position],
+        [this.#options.name, log, code, shapes, batch.position],
       )
       return batch.position
     })
@@ -236,7 +230,7 @@ class Sink implements PostgresSink {
     let last: readonly KeyPart[] | undefined
     for (;;) {
       const query = { limit: rowsPerRead, ...(last && { from: last }) }
-      const page = await this.#engine.scan(table, query)
+      const page = await this.#options.engine.scan(table, query)
       // A page begins with the last row of the page before, if that still exists.
       const isAgain = last !== undefined && page[0]?.key.every((part, i) => part === last![i])
       yield page.slice(isAgain ? 1 : 0).map(({ key, value }) => ({ key, json: JSON.stringify(value) }))
@@ -260,7 +254,7 @@ class Sink implements PostgresSink {
           const { rowCount } = await client.query(
             `UPDATE ${this.#positions} SET position = $1, changed_at = now() WHERE name = $2 AND position ` +
               '= $3 AND log = $4',
-            [batch.position, this.#name, position, log],
+            [batch.position, this.#options.name, position, log],
           )
           if (rowCount !== 1) throw new Error('another process has changed the position in the target')
         })
