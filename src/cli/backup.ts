@@ -4,7 +4,6 @@ import { exitCode } from './terminal/exit-code.ts'
 import { paint, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
-/** `hence backup`: copies a data directory, also while a process has it open. */
 export function backupCommand() {
   return command(
     'backup',

@@ -23,10 +23,6 @@ interface CheckCommandOptions extends Pick<DiffOptions, 'format' | 'samples' | '
   readonly allowMisfits?: readonly string[]
 }
 
-/**
- * `hence check`: whether new code can read a log, and what it derives differently; for the checks before a
- * merge.
- */
 export function checkCommand() {
   const check = command(
     'check',

@@ -64,6 +64,12 @@ export class HenceCommand extends Command {
   }
 }
 
+/** The options of a command on a data directory at rest. */
+export interface DataOptions {
+  readonly data: string
+  readonly json?: true
+}
+
 export const dataMeaning = 'the data directory: the log and everything derived from it'
 
 /** Makes a command; `--help` shows the examples at its end. */

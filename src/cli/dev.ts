@@ -20,7 +20,6 @@ import { paint, printError, printLines, printReport } from './terminal/output.ts
 import { stopSignal } from './terminal/stop-signal.ts'
 import { FileWatch } from './watch.ts'
 
-/** `hence dev`: runs an app, and derives everything again whenever its files are saved. */
 export function devCommand() {
   const dev = command(
     'dev',
@@ -106,7 +105,6 @@ async function openSession(first: AppBundle, options: ServeOptions) {
   return {
     /** Resolves to the exit code when the engine has stopped. */
     stopped: stopped.promise,
-    /** The files to watch. */
     files: () => code.files,
     /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
     async saved(load: () => Promise<AppBundle>): Promise<void> {

@@ -1,11 +1,10 @@
 import { doctor, type Finding, type Repair, repair } from '../offline/index.ts'
-import { command } from './command.ts'
+import { command, type DataOptions } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, paintError, printReport, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
-/** `hence doctor`: shows what a start would find in a data directory, and repairs what can be repaired. */
 export function doctorCommand() {
   return command('doctor', 'show what a start would find in a data directory, and what to do about it', [
     'hence doctor --data data',
@@ -23,9 +22,7 @@ export function doctorCommand() {
     .runs(examineData)
 }
 
-interface ExamineOptions {
-  readonly data: string
-  readonly json?: true
+interface ExamineOptions extends DataOptions {
   readonly repair?: true
   readonly yes?: true
 }

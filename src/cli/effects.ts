@@ -7,7 +7,6 @@ import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 
-/** `hence effects`: shows effects and their delivery, and delivers dead ones again. */
 export function effectsCommand() {
   return command('effects', 'show effects, and deliver again those that were given up', [
     'hence effects list --state dead',

@@ -6,7 +6,6 @@ import { exitCode } from './terminal/exit-code.ts'
 import { outcomeText, valueText } from './terminal/outcome-text.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 
-/** `hence explain`: shows the whole story of a request. */
 export function explainCommand() {
   return command('explain', 'show the whole story of a request: its outcome, and all that followed from it', [
     'hence explain 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11',

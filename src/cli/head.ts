@@ -8,7 +8,6 @@ import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printResult } from './terminal/output.ts'
 
-/** `hence head`: lets an outsider check that a log was not changed. */
 export function headCommand() {
   return command('head', 'get the signed head of a log, and check that the log has only grown since', [
     'hence head get > monday.json',

@@ -8,7 +8,6 @@ import { paint, printResult } from './terminal/output.ts'
 /** The files of a new app. They are compiled and tested with the rest of this repository. */
 const template = fileURLToPath(new URL('../../template/', import.meta.url))
 
-/** `hence init`: creates a small app with its test in an empty folder. */
 export function initCommand() {
   return command('init', 'create a small app with its test in an empty folder', [
     'hence init shop && cd shop && npm install && npm test && npm start',

@@ -3,14 +3,13 @@ import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import { createKey, type Key, listKeys, revokeKey } from '../server/keys.ts'
-import { command } from './command.ts'
+import { command, type DataOptions } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printResult } from './terminal/output.ts'
 
 /** The file of a data directory's API keys, which its server reads. */
 export const keysFile = (data: string): string => join(data, 'keys.json')
 
-/** `hence keys`: manages the API keys of a data directory. A running server follows the file. */
 export function keysCommand() {
   return command('keys', 'create, list and revoke API keys; a running server applies the changes', [
     'hence keys create till --data data --principal till-7 --permission submit:place-order',
@@ -59,11 +58,6 @@ interface CreateOptions extends DataOptions {
   readonly principal?: string
   readonly permission: readonly string[]
   readonly expires?: Date
-}
-
-interface DataOptions {
-  readonly data: string
-  readonly json?: true
 }
 
 function listCommand() {

@@ -4,11 +4,10 @@ import { requestIdOf } from '../identity.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
 import { recordsOf } from '../offline/export-log.ts'
 import { logStats, type PartitionStats } from '../offline/index.ts'
-import { command, wholeNumber } from './command.ts'
+import { command, type DataOptions, wholeNumber } from './command.ts'
 import { paint, print, printExact, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
-/** `hence log`: reads a log without its app, also while a process has the directory open. */
 export function logCommand() {
   return command('log', 'read the log of a data directory, also while a process has it open', [
     'hence log stats --data data',
@@ -32,12 +31,10 @@ function catCommand() {
     .runs(printRecords)
 }
 
-interface CatOptions {
-  readonly data: string
+interface CatOptions extends DataOptions {
   readonly partition?: number
   readonly from?: number
   readonly limit?: number
-  readonly json?: true
 }
 
 async function printRecords(options: CatOptions): Promise<undefined> {
@@ -108,7 +105,7 @@ function statsCommand() {
   ])
     .data()
     .json()
-    .runs(async ({ data, json }: { readonly data: string; readonly json?: true }) => {
+    .runs(async ({ data, json }: DataOptions) => {
       const stats = await withProgress((work) => logStats({ data, ...work }))
       const { logId, partitions, types } = stats
       await printResult(json, stats, [

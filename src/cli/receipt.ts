@@ -9,7 +9,6 @@ import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printResult } from './terminal/output.ts'
 
-/** `hence receipt`: gets and checks the proof that a request is in the log. */
 export function receiptCommand() {
   return command('receipt', 'get and check the proof that a request is in the log', [
     'hence receipt get 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 > receipt.json',

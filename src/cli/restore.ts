@@ -5,10 +5,6 @@ import { command, logTime } from './command.ts'
 import { note, paintError } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
-/**
- * `hence restore`: makes a data directory out of a backup or another directory, all of it or as it was at a
- * time.
- */
 export function restoreCommand() {
   return command(
     'restore',

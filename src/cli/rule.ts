@@ -1,17 +1,14 @@
 import { rule } from '../offline/index.ts'
-import { command } from './command.ts'
+import { command, type DataOptions } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 
-interface RuleCommandOptions {
-  readonly data: string
+interface RuleCommandOptions extends DataOptions {
   readonly reason?: string
   readonly yes?: true
-  readonly json?: true
 }
 
-/** `hence rule`: makes the derivation of one record count as failed. */
 export function ruleCommand() {
   return command('rule', 'make the derivation of one record count as failed, so that the others go on', [
     'hence rule 0:1234 --data data',

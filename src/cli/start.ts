@@ -12,7 +12,6 @@ import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printReport } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 
-/** `hence start`: runs an app. */
 export function startCommand() {
   const start = command('start', 'run an app behind an HTTP server', [
     'hence start shop.ts --open                         without API keys, for this machine only',

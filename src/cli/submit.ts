@@ -8,7 +8,6 @@ import { exitCode } from './terminal/exit-code.ts'
 import { outcomeText } from './terminal/outcome-text.ts'
 import { newRequestId, paint, printResult } from './terminal/output.ts'
 
-/** `hence submit`: sends one request. */
 export function submitCommand() {
   return command('submit', 'send a request, and print its outcome', [
     `hence submit place-order '{"order":"o1","product":"mug","quantity":1,"customer":"ada"}'`,

@@ -6,7 +6,6 @@ import { printChanges } from './tail.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 
-/** `hence table`: reads tables. */
 export function tableCommand() {
   return command('table', 'read tables', [
     'hence table get products mug',

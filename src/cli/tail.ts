@@ -8,7 +8,6 @@ import { changeText } from './explain.ts'
 import { note, paint, print } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 
-/** `hence tail`: prints changed rows as they come. */
 export function tailCommand() {
   return command('tail', 'print changes of tables as they happen, until stopped', [
     'hence tail',

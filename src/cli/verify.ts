@@ -1,12 +1,11 @@
 import { readPublicKey } from '../audit/signing-key.ts'
 import { type Verification, type VerifiedHistory, verify } from '../offline/index.ts'
-import { command } from './command.ts'
+import { command, type DataOptions } from './command.ts'
 import { readInput } from './input-file.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
-/** `hence verify`: checks that a data directory holds what was written, signed and derived. */
 export function verifyCommand() {
   return command(
     'verify',
@@ -29,12 +28,10 @@ export function verifyCommand() {
     .runs(verifyData)
 }
 
-interface VerifyDataOptions {
-  readonly data: string
+interface VerifyDataOptions extends DataOptions {
   readonly head?: readonly string[]
   readonly key?: readonly string[]
   readonly history: boolean
-  readonly json?: true
 }
 
 async function verifyData(options: VerifyDataOptions): Promise<number> {

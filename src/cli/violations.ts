@@ -7,7 +7,6 @@ import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { newRequestId, note, paint, printResult } from './terminal/output.ts'
 
-/** `hence violations`: shows violations of constraints, and decides those under review. */
 export function violationsCommand() {
   return command('violations', 'show violations of constraints, and decide those under review', [
     'hence violations list',

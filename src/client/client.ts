@@ -41,9 +41,9 @@ export interface ClientOptions extends ExchangeOptions {
   /** How long a read is retried while no server answers, in milliseconds. Default 10,000. */
   readonly patienceMs?: number
   /**
-   * Decides which refusals (4xx) are final, so that the request leaves the outbox; undefined: by default those
-   * that are Hence's own answer to this request. Others may come although it was accepted, so name only
-   * statuses whose sender you know, for example 413 of your proxy.
+   * Decides which refusals (4xx) are final, so that the request leaves the outbox; undefined: by default
+   * those that are Hence's own answer to this request. Others may come although it was accepted, so name
+   * only statuses whose sender you know, for example 413 of your proxy.
    */
   readonly isFinal?: (refused: Refused) => boolean | undefined
   /**

@@ -26,7 +26,6 @@ export interface DiffOptions extends ServiceOptions {
   readonly out?: string
 }
 
-/** `hence reprocess diff` */
 export function diffCommand() {
   const diff = command('diff', 'show the differences between the candidate and the live generation', [
     'hence reprocess diff',

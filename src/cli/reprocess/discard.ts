@@ -7,7 +7,6 @@ import { note, printResult } from '../terminal/output.ts'
 import { onTarget } from './on-target.ts'
 import { statusText } from './status-text.ts'
 
-/** `hence reprocess discard` */
 export function discardCommand() {
   const discard = command('discard', 'delete the candidate, the generation that is not live', [
     'hence reprocess discard',

@@ -3,10 +3,8 @@ import { printResult } from '../terminal/output.ts'
 import { onTarget } from './on-target.ts'
 import { statusText } from './status-text.ts'
 
-/** `hence reprocess pause` */
 export const pauseCommand = () => switchCommand('pause', 'stop deriving the candidate until `resume`')
 
-/** `hence reprocess resume` */
 export const resumeCommand = () =>
   switchCommand('resume', 'continue to derive the candidate, after a pause or a failure')
 

@@ -1,16 +1,10 @@
 import { type Plan, plan } from '../../offline/index.ts'
-import { command } from '../command.ts'
+import { command, type DataOptions } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { paint, printResult } from '../terminal/output.ts'
 import { withProgress } from '../terminal/progress.ts'
 import { count, durationText, versionText } from './status-text.ts'
 
-interface PlanOptions {
-  readonly data: string
-  readonly json?: true
-}
-
-/** `hence reprocess plan` */
 export function planCommand() {
   return command('plan', 'show what deriving everything again would take; changes nothing', [
     'hence reprocess plan shop.ts --data data',
@@ -19,7 +13,7 @@ export function planCommand() {
     .data()
     .json()
     .addHelpText('after', '\nIt only reads the log, and may run beside a running server.')
-    .runs(async (app: string, { data, json }: PlanOptions) => {
+    .runs(async (app: string, { data, json }: DataOptions) => {
       const made = await withProgress((work) => plan({ data, app, ...work }))
       await printResult(json, made, planText(made))
       return made.unreadable.length > 0 ? exitCode.unreadable : exitCode.ok

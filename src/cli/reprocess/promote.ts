@@ -16,7 +16,6 @@ export interface ApprovalOptions extends ServiceOptions {
   readonly yes?: true
 }
 
-/** `hence reprocess promote` */
 export function promoteCommand() {
   const promote = command('promote', 'make the candidate live, after you have looked at its diff', [
     'hence reprocess promote --diff 5f1e4c0a… --note "totals in cents"',

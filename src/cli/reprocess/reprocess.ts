@@ -8,7 +8,6 @@ import { rollbackCommand } from './rollback.ts'
 import { runCommand } from './run.ts'
 import { statusCommand } from './status.ts'
 
-/** `hence reprocess` */
 export function reprocessCommand() {
   return command(
     'reprocess',

@@ -5,7 +5,6 @@ import { formatDiff, samplesDefault } from './diff.ts'
 import { onTarget } from './on-target.ts'
 import { type ApprovalOptions, approvalOptions, approve } from './promote.ts'
 
-/** `hence reprocess rollback` */
 export function rollbackCommand() {
   const rollback = command(
     'rollback',

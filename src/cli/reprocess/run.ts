@@ -17,7 +17,6 @@ interface RunOptions extends ServiceOptions {
   readonly detach?: true
 }
 
-/** `hence reprocess run` */
 export function runCommand() {
   const run = command('run', 'derive everything again with other code, beside the live generation', [
     'hence reprocess run shop.ts --data data                         without a server',

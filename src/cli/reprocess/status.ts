@@ -8,7 +8,6 @@ import { onTarget } from './on-target.ts'
 import { generationsText, statusText } from './status-text.ts'
 import type { ReprocessTarget } from './target.ts'
 
-/** `hence reprocess status` */
 export function statusCommand() {
   const status = command(
     'status',

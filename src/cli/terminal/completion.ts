@@ -5,7 +5,6 @@ import { printLines } from './output.ts'
 const shells = ['bash', 'zsh', 'fish'] as const
 type Shell = (typeof shells)[number]
 
-/** `hence completion`: a script that completes commands and options. */
 export function completionCommand(root: Command): Command {
   return command('completion', 'print a shell script that completes commands and options', [
     'source <(hence completion bash)                    for ~/.bashrc',
