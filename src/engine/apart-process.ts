@@ -8,7 +8,8 @@ import { replay } from '../processor/replay.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { Interruption } from '../sandbox/timed.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
-import { kept, stateFolder } from '../storage/storage.ts'
+import { stateFolder } from '../storage/states.ts'
+import { kept } from '../storage/storage.ts'
 import type { ApartLine, ApartOptions } from './apart.ts'
 
 // The engine has ended.

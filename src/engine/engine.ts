@@ -227,6 +227,13 @@ export interface EngineStats {
    * before the first, and without `audit`.
    */
   readonly scrubbedAt: number | undefined
+  /**
+   * When all of the stored state was last checked, in milliseconds since 1970; undefined before the first
+   * time, and for state in memory.
+   */
+  readonly stateCheckedAt: number | undefined
+  /** How much of the stored state a check in the background has seen, from 0 to 1; undefined without one. */
+  readonly stateCheckProgress: number | undefined
   /** Records replayed when the engine started. */
   readonly replayed: number
   /** Replies since the start, by outcome; `replayed` counts the retries. */

@@ -52,6 +52,7 @@ export class HealthCheck {
   async #check(): Promise<void> {
     try {
       await this.#storage.check?.()
+      this.#storage.states?.tend(this.#path.live.number).catch((error) => this.#path.halt(error))
     } catch (error) {
       this.#path.halt(error)
     }

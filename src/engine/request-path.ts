@@ -448,9 +448,15 @@ export class RequestPath {
     return this.#reloading === undefined
   }
 
-  /** The live generation, once it has caught up. */
+  /**
+   * The live generation, once it has caught up.
+   * @throws HenceError `engine-stopped` (operator) if its state is damaged
+   */
   async settled(): Promise<Generation> {
     while (this.#reloading) await this.#reloading.promise
+    const { reason } = this.closed
+    // No answer may come from damaged state.
+    if (reason?.cause instanceof HenceError && reason.cause.code === 'state-unreadable') throw reason
     return this.#live
   }
 

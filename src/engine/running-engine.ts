@@ -151,6 +151,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),
       scrubbedAt: this.#auditing.scrubbedAt,
+      stateCheckedAt: this.#storage.states?.checkedAt(live.number),
+      stateCheckProgress: this.#storage.states?.progress,
       headAt: this.#auditing.headAt,
       replayed: this.#replayed,
       replies: { ...load.replies },

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { readManifest } from '../reprocess/manifest.ts'
 import { checkLmdbStore, openLmdbStore } from '../state/lmdb-store.ts'
-import { kept, stateFolder } from '../storage/storage.ts'
+import { stateFolder } from '../storage/states.ts'
+import { kept } from '../storage/storage.ts'
 
 /** The part of a checkpoint that offline work reads. */
 export type CheckpointSummary = Pick<

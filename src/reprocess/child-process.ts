@@ -14,7 +14,8 @@ import { printReport } from '../report.ts'
 import { type Program, sandboxed } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { holdFile } from '../storage/file-lock.ts'
-import { derivingLock, keep, kept, stateFolder, stateOpener, stillDeriving } from '../storage/storage.ts'
+import { States, stateFolder } from '../storage/states.ts'
+import { derivingLock, keep, kept, stillDeriving } from '../storage/storage.ts'
 import { CandidateInProcess, type InProcessHost, type SavedGeneration } from './candidate-in-process.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
 import { RpcConnection } from './rpc.ts'
@@ -133,11 +134,18 @@ async function open(options: ChildOptions): Promise<void> {
     programs.set(version, program)
     return program
   }
+  const states = new States({
+    directory,
+    clock: systemClock,
+    report: printReport,
+    // Nobody waits for this process.
+    checkedFirstBytes: Number.POSITIVE_INFINITY,
+  })
   const host: InProcessHost = {
     clock: systemClock,
     generations: {
       log,
-      openStore: stateOpener(directory, printReport),
+      openStore: (...given) => states.open(...given),
       programOf: async (version) => sandboxed(await codeOf(version)),
       checked,
       derivationMs,

@@ -107,6 +107,16 @@ export class Metrics {
       'Time since the scrubber last finished a pass over the whole log.',
       age(stats.scrubbedAt),
     )
+    gauge(
+      'state_check_age_seconds',
+      'Time since all of the stored state was last checked.',
+      age(stats.stateCheckedAt),
+    )
+    gauge(
+      'state_check_progress',
+      'How much of the stored state the check under way has seen, from 0 to 1.',
+      stats.stateCheckProgress,
+    )
     gauge('generation', 'The generation of derived state that is live.', stats.generation)
     const { generation = 0, records, of = 0, failures, state } = reprocess ?? {}
     const candidate = labels({ generation })

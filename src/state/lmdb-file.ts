@@ -2,10 +2,10 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import { assert } from '../assert.ts'
 import { shown } from '../failure.ts'
-import { checksumLength, collectionSeed, hashOf, isIntact } from './checksum.ts'
+import { checksumLength, collectionHash, hashOf, isIntact } from './checksum.ts'
 
 /** The format of the state: of the stored values, and of what they hold. It stands in the unnamed database. */
-export const stateFormat = '2'
+export const stateFormat = '3'
 export const formatKey = 'format'
 
 /**
@@ -26,13 +26,14 @@ export const formatKey = 'format'
  */
 export class LmdbFile {
   readonly #file: number
-  readonly #bytes: number
+  readonly bytes: number
   #pageSize = 4_096
   #last = 0
   #transaction = 0
   /** A bit for each page that is in use or free. */
   #seen = new Uint8Array(0)
   #pages = 0
+  #pause: (done: number) => Promise<unknown> = turn
 
   /**
    * Checks the header of a file.
@@ -58,15 +59,17 @@ export class LmdbFile {
     this.#file = file
     const found = fstatSync(file)
     if (!found.isFile()) throw new Useless('data.mdb is a folder')
-    this.#bytes = found.size
+    this.bytes = found.size
   }
 
   close(): void {
     closeSync(this.#file)
   }
 
-  get isEmpty(): boolean {
-    return this.#bytes === 0
+  /** Whether pages are missing at the end, which is damage unless they are free. */
+  isCut(): boolean {
+    this.header()
+    return (this.#last + 1) * this.#pageSize > this.bytes
   }
 
   /** Checks that LMDB can map the file; returns the newest meta page. */
@@ -97,8 +100,13 @@ export class LmdbFile {
     return newest
   }
 
-  /** Checks all pages. @returns the format of the state; undefined if nothing has been written */
-  async check(): Promise<string | undefined> {
+  /**
+   * Checks all pages.
+   * @param pause called about every millisecond, with how much has been checked, from 0 to 1
+   * @returns the format of the state; undefined if nothing has been written
+   */
+  async check(pause: (done: number) => Promise<unknown> = () => turn()): Promise<string | undefined> {
+    this.#pause = pause
     const meta = this.header()
     this.#seen = new Uint8Array((this.#last >>> 3) + 1)
     let format: string | undefined
@@ -110,21 +118,19 @@ export class LmdbFile {
       const name = bytes.toString('utf8', key, value).replace(/\0$/, '')
       if (isDatabase && end - value === 48) named.push([name, Buffer.from(bytes.subarray(value, end))])
       else if (name !== formatKey) throw damaged(page, 'it holds an unknown entry')
-      else if (!isIntact(collectionSeed(''), bytes, key, value, end))
+      else if (!isIntact(hashOf(name, collectionHash('')), bytes, value, end))
         throw damaged(page, 'the format of the state does not have its checksum')
       else format = bytes.toString('utf8', value, end - checksumLength)
     })
     // Only now: the format says how values are stored.
     if (isEmpty || format === stateFormat) {
       for (const [name, database] of named) {
-        const seed = collectionSeed(name)
+        const hash = collectionHash(name)
         await this.#tree(database, (page, { bytes, key, value, end, isDatabase }, large) => {
-          const isRight =
-            large === undefined
-              ? isIntact(seed, bytes, key, value, end)
-              : isIntact(hashOf(bytes.toString('latin1', key, value), seed), large, 0, 0, large.length)
-          if (isRight && !isDatabase) return
-          const shownKey = shown(JSON.stringify(bytes.toString('latin1', key, value)))
+          const text = bytes.toString('latin1', key, value)
+          const [from, to] = large === undefined ? [value, end] : [0, large.length]
+          if (!isDatabase && isIntact(hashOf(text, hash), large ?? bytes, from, to)) return
+          const shownKey = shown(JSON.stringify(text))
           throw damaged(page, `the value of ${shownKey} of "${name}" does not have its checksum`)
         })
       }
@@ -147,7 +153,7 @@ export class LmdbFile {
       const page = this.#page(number, 1)
       const isLeaf = level === depth
       if (page.readUInt16LE(18) !== (isLeaf ? 2 : 1)) throw damaged(number, 'it is of another kind')
-      if (++this.#pages % pagesPerTurn === 0) await turn()
+      if (++this.#pages % pagesPerTurn === 0) await this.#pause(this.#pages / (this.#last + 1))
       counted[isLeaf ? 'leaves' : 'branches']++
       const [count, nodes] = [page.readUInt16LE(20) >>> 1, page.readUInt16LE(22)]
       if (
@@ -236,7 +242,7 @@ export class LmdbFile {
 
   #inside(number: number, pages: number): void {
     if (number < 2 || number + pages - 1 > this.#last) throw damaged(number, 'there is no such page')
-    if ((number + pages) * this.#pageSize > this.#bytes) throw damaged(number, 'the file ends before it')
+    if ((number + pages) * this.#pageSize > this.bytes) throw damaged(number, 'the file ends before it')
   }
 
   #see(number: number): void {

@@ -1,8 +1,10 @@
-import { rmSync, statSync } from 'node:fs'
+import { existsSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
 import { HenceError, shown } from '../failure.ts'
-import { checksumLength, checksumOf, collectionSeed } from './checksum.ts'
+import { checksumLength, collectionHash, crcOf, hashIn, hashOf } from './checksum.ts'
 import { formatKey, LmdbFile, stateFormat, Useless } from './lmdb-file.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
@@ -20,6 +22,59 @@ const keyEncoder = {
   },
 }
 
+/** The hash of the names under which the value that was decoded last was written. */
+let decodedHash = 0
+
+/** The buffer that the binding reads small values into, and a plain view of it. */
+let reading: { readonly of: Buffer; readonly view: Buffer } | undefined
+
+/** Values in LMDB are the bytes of a text and its checksum. */
+const encoder = {
+  encode: (slice: Slice) => slice,
+  decode(bytes: Buffer & { readonly isGlobal?: boolean; readonly maxLength?: number }): string {
+    const { length } = bytes
+    if (length < checksumLength) throw new Useless('a value is shorter than its checksum')
+    let view = reading?.view
+    if (reading?.of !== bytes) {
+      // The binding gives its buffer a length of its own, which makes each access slow.
+      view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.maxLength ?? length)
+      if (bytes.isGlobal) reading = { of: bytes, view }
+    }
+    decodedHash = hashIn(view!, 0, length)
+    return view!.toString('utf8', 0, length - checksumLength)
+  },
+}
+
+/** The bytes of a value, which the binding needs until they are committed. It keeps their address here. */
+interface Slice {
+  readonly buffer: ArrayBufferLike
+  start: number
+  end: number
+  address: number
+}
+
+/** Makes values for LMDB, one after the other in large buffers. */
+class Encoding {
+  #bytes = Buffer.allocUnsafeSlow(0)
+  #slice: Slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
+
+  /** @param hash of the collection and the key */
+  encode(hash: number, value: string | Buffer): string {
+    const lengthMax = (typeof value === 'string' ? 3 : 1) * value.length + checksumLength
+    if (this.#slice.end + lengthMax > this.#bytes.length) {
+      const twice = Math.min(2 * this.#bytes.length, 1024 * 1024)
+      this.#bytes = Buffer.allocUnsafeSlow(Math.max(twice, 4_096, lengthMax))
+      this.#slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
+    }
+    const [bytes, slice] = [this.#bytes, this.#slice]
+    const start = slice.end
+    const length = typeof value === 'string' ? bytes.write(value, start, 'utf8') : value.copy(bytes, start)
+    slice.start = start
+    slice.end = bytes.writeInt32LE(crcOf(bytes, start, start + length) ^ hash, start + length)
+    return slice as unknown as string
+  }
+}
+
 /**
  * Opens a store in a directory: one LMDB environment with a database per collection. Creates the directory
  * and the collections if they are missing.
@@ -31,8 +86,10 @@ export async function openLmdbStore(options: {
   readonly collections: readonly string[]
   /** Opens an existing store: nothing is created, and `write` fails. Default false. */
   readonly readOnly?: boolean
+  /** Called when damage is read, before that throws. */
+  readonly damaged?: () => void
 }): Promise<Store> {
-  const { directory, collections, readOnly = false } = options
+  const { directory, collections, readOnly = false, damaged = () => {} } = options
   let root: RootDatabase<string, string> | undefined
   try {
     const isWritten = checkHeader(directory)
@@ -42,7 +99,7 @@ export async function openLmdbStore(options: {
     root = open<string, string>({
       path: directory,
       noSubdir: false,
-      encoding: 'string',
+      encoder,
       maxDbs: collections.length + 1,
       // A batch is one write; a commit of its own around it would have a promise that nobody gets.
       eventTurnBatching: false,
@@ -52,10 +109,17 @@ export async function openLmdbStore(options: {
       readOnly,
     })
     await checkFormat(root, readOnly)
-    const databases = new Map<string, Database<string, string>>()
-    const settings: RootDatabaseOptions = { encoding: 'string', keyEncoder }
-    for (const name of collections) databases.set(name, root.openDB<string, string>(name, settings))
-    return new LmdbStore(directory, root, databases)
+    const databases = new Map<string, StoredCollection>()
+    const settings: RootDatabaseOptions = { encoder, keyEncoder }
+    for (const name of collections) {
+      const database = root.openDB<string, string>(name, settings)
+      databases.set(name, { name, hash: collectionHash(name), database })
+    }
+    const failure = (error: unknown) => {
+      if (error instanceof Useless) damaged()
+      return unreadable(directory, error)
+    }
+    return new LmdbStore(root, databases, failure)
   } catch (error) {
     await root?.close()
     throw unreadable(directory, error)
@@ -82,13 +146,15 @@ export async function copyLmdbStore(from: string, to: string): Promise<void> {
 /**
  * Checks every page and every value of a store before LMDB maps it: see `LmdbFile`.
  * @param options.isInUse whether another process, or this one, may write to it meanwhile
+ * @param options.apart check in a thread of its own, for half of the time
  * @returns whether anything was written
  * @throws HenceError `state-unreadable` (operator)
  */
 export async function checkLmdbStore(
   directory: string,
-  { isInUse }: { readonly isInUse: boolean },
+  { isInUse, apart }: { readonly isInUse: boolean; readonly apart?: Apart },
 ): Promise<boolean> {
+  const path = join(directory, 'data.mdb')
   let root: RootDatabase | undefined
   let file: LmdbFile | undefined
   try {
@@ -96,9 +162,14 @@ export async function checkLmdbStore(
     // LMDB keeps the pages of all versions from that of the oldest reader on.
     if (isInUse) root = open({ path: directory, noSubdir: false, maxDbs: 1, readOnly: true })
     const reader = root?.useReadTransaction()
-    file = LmdbFile.open(join(directory, 'data.mdb'))
     try {
-      const format = await file?.check()
+      let format: string | undefined
+      // An application that is bundled into one file has no such module.
+      if (apart !== undefined && existsSync(threadModule)) format = await checkInThread(path, apart)
+      else {
+        file = LmdbFile.open(path)
+        format = await file?.check()
+      }
       if (format !== undefined) requireFormat(format)
       return format !== undefined
     } finally {
@@ -112,64 +183,119 @@ export async function checkLmdbStore(
   }
 }
 
+interface Apart {
+  /** Called with how much has been checked, from 0 to 1. */
+  readonly progress: (done: number) => void
+  /** Ends the check. */
+  readonly signal: AbortSignal
+}
+
+/** As source or built, like this file. */
+const threadModule = fileURLToPath(
+  new URL(`./check-thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
+)
+
+/** @returns the format of the state; see `LmdbFile.check` */
+async function checkInThread(path: string, { progress, signal }: Apart): Promise<string | undefined> {
+  const thread = new Worker(threadModule, { workerData: path })
+  thread.unref()
+  const stop = () => void thread.terminate()
+  signal.addEventListener('abort', stop)
+  try {
+    return await new Promise((resolve, reject) => {
+      thread.on('message', (found: { done?: number; damage?: string; format?: string }) => {
+        if (found.done !== undefined) progress(found.done)
+        else if (found.damage === undefined) resolve(found.format)
+        else reject(new Useless(found.damage))
+      })
+      thread.on('error', reject)
+      thread.on('exit', () => reject(new Error('the thread that checks it has ended')))
+      if (signal.aborted) stop()
+    })
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+/** Whether a store is small enough for a check before it is opened, or is damaged at first sight. */
+export function needsCheckFirst(directory: string, bytesMax: number): boolean {
+  let file: LmdbFile | undefined
+  try {
+    file = LmdbFile.open(join(directory, 'data.mdb'))
+    return file === undefined || file.bytes <= bytesMax || file.isCut()
+  } catch {
+    return true
+  } finally {
+    file?.close()
+  }
+}
+
 /** Whether a state cannot be read since it is damaged or of another format, and not for a passing reason. */
 export function isUseless(error: unknown): boolean {
   if (!(error instanceof HenceError) || error.code !== 'state-unreadable') return false
   return error.cause instanceof Useless
 }
 
-type Databases = ReadonlyMap<string, Database<string, string>>
+interface StoredCollection {
+  readonly name: string
+  readonly hash: number
+  readonly database: Database<string, string>
+}
+
+type Databases = ReadonlyMap<string, StoredCollection>
+
+/** The error for one of a read. */
+type ReadFailure = (error: unknown) => HenceError
 
 /** Reads the latest data, or the snapshot of a transaction. */
 class LmdbReading implements Pick<Store, 'get' | 'range'> {
-  readonly #directory: string
   readonly #databases: Databases
+  readonly #failure: ReadFailure
   readonly #options: { readonly transaction?: Transaction }
 
-  constructor(directory: string, databases: Databases, transaction?: Transaction) {
-    this.#directory = directory
+  constructor(databases: Databases, failure: ReadFailure, transaction?: Transaction) {
     this.#databases = databases
+    this.#failure = failure
     this.#options = transaction === undefined ? {} : { transaction }
   }
 
   get(collection: string, key: string): string | undefined {
-    const database = databaseOf(this.#databases, collection)
+    const { name, hash, database } = databaseOf(this.#databases, collection)
     try {
-      const stored = database.get(key, this.#options)
-      return stored === undefined ? undefined : checked(collection, collectionSeed(collection), key, stored)
+      const value = database.get(key, this.#options)
+      return value === undefined ? undefined : checked(name, hash, key, value)
     } catch (error) {
-      throw unreadable(this.#directory, error)
+      throw this.#failure(error)
     }
   }
 
   *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[string, string]> {
-    const database = databaseOf(this.#databases, collection)
+    const { name, hash, database } = databaseOf(this.#databases, collection)
     // LMDB's binding includes the first end of a range and excludes the second, in either direction. Both
     // ends are always passed, since the binding has defaults of its own.
     const range = reverse
       ? { start: to, end: from, reverse: true, exclusiveStart: true, inclusiveEnd: true }
       : { start: from, end: to }
-    const seed = collectionSeed(collection)
     try {
       for (const { key, value } of database.getRange({ ...range, ...this.#options } as object))
-        yield [key, checked(collection, seed, key, value)]
+        yield [key, checked(name, hash, key, value)]
     } catch (error) {
-      throw unreadable(this.#directory, error)
+      throw this.#failure(error)
     }
   }
 }
 
 class LmdbStore implements Store {
-  readonly #directory: string
   readonly #root: RootDatabase<string, string>
   readonly #databases: Databases
+  readonly #failure: ReadFailure
   readonly #newest: LmdbReading
 
-  constructor(directory: string, root: RootDatabase<string, string>, databases: Databases) {
-    this.#directory = directory
+  constructor(root: RootDatabase<string, string>, databases: Databases, failure: ReadFailure) {
     this.#root = root
     this.#databases = databases
-    this.#newest = new LmdbReading(directory, databases)
+    this.#failure = failure
+    this.#newest = new LmdbReading(databases, failure)
   }
 
   get(collection: string, key: string): string | undefined {
@@ -182,7 +308,7 @@ class LmdbStore implements Store {
 
   view(): StoreView {
     const transaction = this.#root.useReadTransaction()
-    const then = new LmdbReading(this.#directory, this.#databases, transaction)
+    const then = new LmdbReading(this.#databases, this.#failure, transaction)
     return {
       get: (collection, key) => then.get(collection, key),
       range: (collection, range) => then.range(collection, range),
@@ -193,14 +319,16 @@ class LmdbStore implements Store {
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
     // All puts within one batch, to any database of the environment, are one transaction.
     let last: Promise<boolean> | undefined
+    const encoding = new Encoding()
     try {
       await this.#root.batch(() => {
         for (const [collection, entries] of changes) {
-          const database = databaseOf(this.#databases, collection)
-          const seed = collectionSeed(collection)
+          const { hash, database } = databaseOf(this.#databases, collection)
           for (const [key, value] of entries) {
             const written =
-              value === undefined ? database.remove(key) : database.put(key, withChecksum(seed, key, value))
+              value === undefined
+                ? database.remove(key)
+                : database.put(key, encoding.encode(hashOf(key, hash), value))
             if (written !== last) handled(written)
             last = written
           }
@@ -232,22 +360,15 @@ async function reasonOf(commitError: Promise<never> | undefined, error: unknown)
   return Promise.race([commitError.catch((reason) => reason), soon])
 }
 
-function databaseOf(databases: Databases, collection: string): Database<string, string> {
+function databaseOf(databases: Databases, collection: string): StoredCollection {
   const database = databases.get(collection)
   if (database === undefined) throw new Error(`The store was opened without the collection "${collection}".`)
   return database
 }
 
-function withChecksum(seed: number, key: string, value: string | Buffer): string {
-  const checksum = checksumOf(seed, key, value)
-  if (typeof value === 'string') return value + checksum
-  // The binding also takes the bytes of a string.
-  return Buffer.concat([value, Buffer.from(checksum)]) as unknown as string
-}
-
-function checked(collection: string, seed: number, key: string, stored: string): string {
-  const value = stored.slice(0, -checksumLength)
-  if (stored.endsWith(checksumOf(seed, key, value))) return value
+/** @param value was decoded just now */
+function checked(collection: string, hash: number, key: string, value: string): string {
+  if (decodedHash === hashOf(key, hash)) return value
   throw new Useless(
     `the value of ${shown(JSON.stringify(key))} of "${collection}" does not have its checksum`,
   )
@@ -267,7 +388,7 @@ function checkHeader(directory: string): boolean {
   try {
     file = LmdbFile.open(join(directory, 'data.mdb'))
     // A process that was killed before its first commit leaves an empty file.
-    if (file === undefined || file.isEmpty) return false
+    if (file === undefined || file.bytes === 0) return false
     file.header()
     return true
   } finally {
@@ -278,9 +399,10 @@ function checkHeader(directory: string): boolean {
 /** Checks the format of a store, and sets that of one in which nothing was written. */
 async function checkFormat(root: RootDatabase<string, string>, readOnly: boolean): Promise<void> {
   const stored = root.get(formatKey)
-  if (stored !== undefined) requireFormat(checked('', collectionSeed(''), formatKey, stored))
+  const hash = collectionHash('')
+  if (stored !== undefined) requireFormat(checked('', hash, formatKey, stored))
   else if ([...root.getKeys({ limit: 1 })].length > 0) requireFormat('none')
-  else if (!readOnly) await root.put(formatKey, withChecksum(collectionSeed(''), formatKey, stateFormat))
+  else if (!readOnly) await root.put(formatKey, new Encoding().encode(hashOf(formatKey, hash), stateFormat))
 }
 
 function requireFormat(format: string): void {

@@ -1,4 +1,3 @@
-import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
@@ -7,13 +6,13 @@ import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-lo
 import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
-import { checkLmdbStore, isUseless, openLmdbStore } from '../state/lmdb-store.ts'
 import type { Store } from '../state/store.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
 import { misplaced } from './layout.ts'
-import { closeToOthers, warningOfAccess } from './permissions.ts'
+import { warningOfAccess } from './permissions.ts'
 import { RunFile } from './run-file.ts'
+import { States } from './states.ts'
 import { readTextIfThere } from './text-file.ts'
 
 /** Where an engine keeps its log and the state derived from it. */
@@ -25,6 +24,8 @@ export interface Storage {
   readonly run?: RunFile
   /** The folder for signed tree heads and their proofs; undefined: in memory. */
   readonly audit?: string
+  /** The derived states, where they can be damaged. */
+  readonly states?: States
   /**
    * Opens the derived state of a generation.
    * @param anew begin with an empty one; the old one is removed, and derived again from the log
@@ -77,6 +78,8 @@ export async function openDirectory(options: {
   readonly report: Reporter
   /** The size of a segment of the log; see `openFileLog`. */
   readonly segmentBytes?: number
+  /** See `States`. */
+  readonly checkedFirstBytes?: number
   /** Wait until another process releases the directory. */
   readonly wait?: boolean | undefined
   /** Ends the waiting. */
@@ -84,7 +87,8 @@ export async function openDirectory(options: {
 }): Promise<Storage> {
   const { directory, signal } = options
   let lock: DirectoryLock | undefined
-  let log: FileLog
+  let log: FileLog | undefined
+  let run: RunFile
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     const [wrong] = await misplaced(directory)
@@ -92,83 +96,38 @@ export async function openDirectory(options: {
     lock = await lockDirectory(directory, options)
     const warning = await warningOfAccess(directory)
     if (warning) options.report(warning)
-    await removeMisplaced(join(directory, 'state'))
     await untilNobodyDerives(directory, options.clock, signal)
     const own = lock
     log = await openFileLog({ ...options, own: () => own.check() })
+    run = RunFile.open(directory)
   } catch (error) {
+    await log?.close()
     await lock?.release()
     if (error instanceof HenceError || (signal?.aborted && error === signal.reason)) throw error
     throw dataUnusable(directory, error)
   }
-  const held = lock
-  const run = RunFile.open(directory)
+  const [held, opened] = [lock, log]
+  const states = new States(options)
   return {
-    log,
+    log: opened,
     run,
     directory: resolve(directory),
     audit: join(directory, 'audit'),
-    openStore: stateOpener(directory, options.report),
-    dropStore: (generation) => rm(stateFolder(directory, generation), { recursive: true, force: true }),
+    states,
+    openStore: (...given) => states.open(...given),
+    dropStore: (generation) => states.drop(generation),
     keep: (name, text) => keep(realDisk, resolve(directory), name, text),
     kept: (name) => kept(directory, name),
-    check: () => log.check(),
+    check: () => opened.check(),
     async close() {
       try {
+        await states.close()
         run.close()
-        await log.close()
+        await opened.close()
       } finally {
         await held.release()
       }
     },
-  }
-}
-
-/** Returns the folder of the derived state of a generation. */
-export function stateFolder(directory: string, generation: number): string {
-  return join(directory, 'state', String(generation))
-}
-
-/**
- * Opens derived states in a data directory; see `Storage`. The first time, each is checked as a whole. One
- * that is damaged, or of another format, is removed, with a report: it is derived again from the log.
- */
-export function stateOpener(directory: string, report: Reporter): Storage['openStore'] {
-  const checked = new Set<number>()
-  return async (generation, collections, anew) => {
-    const folder = stateFolder(directory, generation)
-    if (anew) await rm(folder, { recursive: true, force: true })
-    else if (!checked.has(generation)) await removeUseless(folder, generation, report)
-    checked.add(generation)
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    const store = await openLmdbStore({ directory: folder, collections })
-    for (const name of ['data.mdb', 'lock.mdb']) closeToOthers(join(folder, name))
-    return store
-  }
-}
-
-async function removeUseless(folder: string, generation: number, report: Reporter): Promise<void> {
-  try {
-    await checkLmdbStore(folder, { isInUse: false })
-  } catch (error) {
-    if (!isUseless(error)) throw error
-    const why = ((error as HenceError).cause as Error).message
-    const message =
-      `The derived state of generation ${generation}, in ${folder}, cannot be used: ${why}. ` +
-      'It is removed, and derived again from the log.'
-    report({ level: 'alarm', code: 'state-unreadable', message })
-    await rm(folder, { recursive: true, force: true })
-  }
-}
-
-/** Removes folders in the place of files, and a file in the place of the folder: all of it is derived. */
-async function removeMisplaced(state: string): Promise<void> {
-  const found = await stat(state).catch(() => undefined)
-  if (found?.isFile()) await rm(state)
-  if (!found?.isDirectory()) return
-  for (const entry of await readdir(state, { withFileTypes: true })) {
-    if (entry.isDirectory() && /\.(json|lock)$/.test(entry.name))
-      await rm(join(state, entry.name), { recursive: true })
   }
 }
 

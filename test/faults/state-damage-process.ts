@@ -85,7 +85,14 @@ for (const seed of given.seeds) {
       level === 'fine' ? [] : [code],
     )
     codes.verify = (await verify({ data })).flaws.map(({ code }) => code)
-    const engine = await createEngine({ app, data, report: ({ code }) => codes.start.push(code) })
+    const start = () => createEngine({ app, data, report: ({ code }) => codes.start.push(code) })
+    const engine = await start().catch((error) => {
+      // A start does not remove what somebody put there.
+      if (error.code !== 'file-misplaced') throw error
+      codes.start.push(error.code)
+      rmSync(join(data, 'state'), { recursive: true })
+      return start()
+    })
     const replies: unknown[] = []
     for (const [type, input, requestId] of requests)
       replies.push(await engine.submit(type, input, { requestId }))

@@ -153,9 +153,10 @@ test('no file is imported by nothing', () => {
     'offline/index.ts',
     'postgres/index.ts',
     'testing/index.ts',
-    // Started as a process.
+    // Started as processes and as a thread.
     'reprocess/child-process.ts',
     'engine/apart-process.ts',
+    'state/check-thread.ts',
   ])
   for (const file of sources) {
     for (const name of importsOf(file)) imported.add(relative(src, resolve(join(src, dirname(file)), name)))

@@ -18,6 +18,7 @@ const exceptions: Readonly<Record<string, string>> = {
   'server/': 'its timeouts guard the connections of real clients',
   'sandbox/timed.ts': 'it takes the time of the machine, which no simulation can drive',
   'sandbox/watchdog.ts': 'it limits the time of the machine, which no simulation can drive',
+  'state/check-thread.ts': 'it shares the processor of the machine, which no simulation drives',
   'effect/signed-post.ts': 'receivers compare the time of a signature with their own clock',
   'reprocess/candidate-child.ts': 'it watches a process, which a simulation does not have',
   'reprocess/child-process.ts': 'it is that process',
