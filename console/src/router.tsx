@@ -77,6 +77,11 @@ export const sendRoute = createRoute({
   component: lazyRouteComponent(() => import('./pages/send.tsx'), 'Send'),
   validateSearch: search({ type: text, id: text }),
 })
+export const auditRoute = createRoute({
+  ...view('/audit'),
+  component: lazyRouteComponent(() => import('./pages/audit.tsx'), 'Audit'),
+  validateSearch: search({ id: text, principal: text }),
+})
 export const reprocessRoute = createRoute({
   ...view('/reprocess'),
   component: lazyRouteComponent(() => import('./pages/reprocess.tsx'), 'Reprocess'),
@@ -93,6 +98,7 @@ export const router = createRouter({
     effectsRoute,
     sendRoute,
     reprocessRoute,
+    auditRoute,
   ]),
   basepath: consolePath,
   defaultPreload: 'intent',

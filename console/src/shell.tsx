@@ -1,6 +1,6 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { type ErrorComponentProps, Link, Outlet, useRouterState } from '@tanstack/react-router'
-import { type FormEvent, type ReactNode, useEffect, useRef, useState } from 'react'
+import { type FormEvent, lazy, type ReactNode, Suspense, useEffect, useRef, useState } from 'react'
 import { key, Refused } from './api.ts'
 import { bounded } from './format.ts'
 import { useMe, useOpenViolations, useStatus } from './live.ts'
@@ -15,7 +15,10 @@ const views = [
   ['/effects', 'Effects'],
   ['/send', 'Send'],
   ['/reprocess', 'Reprocess'],
+  ['/audit', 'Audit'],
 ] as const
+
+const Palette = lazy(() => import('./palette.tsx'))
 
 /** The frame around every view; without a key that the server knows, the form that asks for one. */
 export function Shell() {
@@ -24,6 +27,7 @@ export function Shell() {
   const path = useRouterState({ select: ({ location }) => location.pathname })
   const main = useRef<HTMLElement>(null)
   const shown = useRef<string>(undefined)
+  const [isFinding, setIsFinding] = useState(false)
   const view = views.find(([to]) => to !== '/' && path.endsWith(to))?.[1] ?? 'Overview'
   useEffect(() => {
     document.title = `${view} · ${me.data?.app ?? 'Hence'}`
@@ -34,10 +38,25 @@ export function Shell() {
     document.querySelector('.views .active')?.scrollIntoView({ block: 'nearest', inline: 'center' })
   }, [view, me.data?.app])
 
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key !== 'k' || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return
+      event.preventDefault()
+      setIsFinding(true)
+    }
+    addEventListener('keydown', onKey)
+    return () => removeEventListener('keydown', onKey)
+  }, [])
+
   if (me.error instanceof Refused && me.error.problem.status === 401) return <KeyForm />
   const isDown = me.error !== null || (status.error !== null && !(status.error instanceof Refused))
   return (
     <div className="shell">
+      {isFinding && (
+        <Suspense>
+          <Palette views={views} onClose={() => setIsFinding(false)} />
+        </Suspense>
+      )}
       <a className="skip" href="#main">
         Skip to the view
       </a>
@@ -54,6 +73,14 @@ export function Shell() {
             </Link>
           ))}
         </nav>
+        <button
+          type="button"
+          className="theme find"
+          aria-haspopup="dialog"
+          onClick={() => setIsFinding(true)}
+        >
+          <span>Find</span> <kbd>Ctrl K</kbd>
+        </button>
         <div className="side-end">
           <Readiness isDown={isDown} notReady={status.data?.notReady} />
           {me.data && <Caller principal={me.data.principal} permissions={me.data.permissions} />}

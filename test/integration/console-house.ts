@@ -30,15 +30,17 @@ interface HouseOptions extends Partial<ServerOptions> {
   readonly flights?: number
   /** Code that lets half as many seats again be sold is derived as the candidate. */
   readonly candidate?: boolean
+  /** A directory; default: memory. */
+  readonly data?: string
 }
 
 const { airline } = appsOf<typeof made>(import.meta.resolve('../../examples/airline/airline.ts'))
 
 export async function consoleHouse(t: TestContext, options: HouseOptions = {}): Promise<ConsoleHouse> {
-  const { flights = 6, candidate = false, ...serving } = options
+  const { flights = 6, candidate = false, data, ...serving } = options
   const engine = await createEngine<Airline>({
     app: import.meta.resolve('../../examples/airline/reviewed.ts'),
-    data: memoryStorage({ partitions: 4 }),
+    ...(data === undefined ? { data: memoryStorage({ partitions: 4 }) } : { data, partitions: 4 }),
     audit: true,
     report: () => {},
     handlers: {

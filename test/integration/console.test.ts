@@ -69,6 +69,7 @@ test(
       [`violations?state=resolved&id=${resolved!.id}`, 'Gave way'],
       [`effects?state=dead&id=${dead!.id}`, 'Redrive'],
       ['send?type=book', 'fare'],
+      ['audit', 'Newest head'],
       ['reprocess', 'Approve exactly'],
       ['nothing', 'There is no such view'],
     ] as const
@@ -187,6 +188,69 @@ test('a request is sent from a form, and sent again it was decided before', opti
   assert.deepEqual(await accessibilityFaults(page), [])
   await page.getByRole('link', { name: 'everything that followed' }).click()
   await heading(page, /open-flight/)
+  assert.deepEqual(faults, [])
+})
+
+test('a receipt is checked in the browser alone, and a changed one is not proven', options, async (t) => {
+  const data = await mkdtemp(join(tmpdir(), 'hence-console-'))
+  const { url } = await consoleHouse(t, { flights: 1, data })
+  t.after(() => rm(data, { recursive: true }))
+  const pem = await readFile(join(data, 'audit/public-key.pem'), 'utf8')
+  const context = await profile(t)
+  const { page, faults } = await watchedTab(context, url)
+  await page.goto(`${url}audit?id=day-00001&principal=desk`)
+  await page.getByText('Not proven yet').waitFor()
+  await page.getByText('has the same bytes there').waitFor()
+  await page.getByLabel('Public key').fill(pem)
+  await page.getByText('✓ Proven').waitFor()
+  assert.deepEqual(await accessibilityFaults(page), [])
+
+  // Without the server, receipts that are dropped are still checked.
+  const answer = await fetch(new URL('../requests/day-00001/receipt?principal=desk', url))
+  const receipt = (await answer.json()) as { head: object }
+  await context.setOffline(true)
+  const drop = async (changed: object) => {
+    const text = JSON.stringify({ ...receipt, ...changed })
+    const transfer = await page.evaluateHandle(
+      `(() => { const data = new DataTransfer(); data.items.add(new File([${JSON.stringify(text)}], 'receipt.json')); return data })()`,
+    )
+    await page.dispatchEvent('.receipt-zone', 'drop', { dataTransfer: transfer })
+  }
+  await drop({ offset: 0 })
+  await page.getByText('the record is not in the tree that was signed').waitFor()
+  await drop({})
+  await page.getByText('✓ Proven').waitFor()
+  await drop({ head: { ...receipt.head, time: 1 } })
+  await page.getByText('its head was not signed with this key').waitFor()
+  assert.deepEqual(faults, [])
+})
+
+test('any id, token, row or name leads to its view', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 3 })
+  const [dead] = await engine.effects.list({ state: 'dead' })
+  const [open] = await engine.violations.list()
+  const { page, faults } = await watchedTab(await profile(t), url)
+  await page.goto(url)
+  await page.getByText('day-00').first().waitFor()
+  const places: readonly (readonly [typed: string, option: RegExp, url: RegExp])[] = [
+    ['day-000', /^Request/, /request\?.*principal=/],
+    ['1:3', /^Record/, /log\?.*record=/],
+    [dead!.id, /^Effect/, /effects\?.*state=dead/],
+    [open!.id, /^Violation/, /violations\?/],
+    ['bookings/HE100-day/01', /^Row/, /tables\?.*row=/],
+    ['repro', /^View/, /reprocess$/],
+  ]
+  for (const [typed, option, address] of places) {
+    await page.keyboard.press('Control+k')
+    await page.getByRole('dialog').getByRole('combobox').fill(typed)
+    const places = page.getByRole('option')
+    await places.filter({ hasText: option }).first().waitFor()
+    if (typed === 'repro') assert.deepEqual(await accessibilityFaults(page), [])
+    await page.keyboard.press('Enter')
+    await page.waitForURL(address)
+    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    await heading(page, /./)
+  }
   assert.deepEqual(faults, [])
 })
 

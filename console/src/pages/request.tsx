@@ -154,6 +154,9 @@ function Picture({ story, records, from }: PictureProps) {
       tools={
         <>
           <Share story={story} records={[...records.values()]} />
+          <Link to="/audit" search={{ id: requestId, ...(principal && { principal }) }} className="tool">
+            Receipt
+          </Link>
           <Commands
             command={['explain', requestId, ...(principal ? ['--principal', principal] : [])]}
             path={`requests/${encodeURIComponent(requestId)}`}
