@@ -73,6 +73,8 @@ export function deriveTwice(options: {
         report: () => {},
       })
       const { reprocessing } = engine
+      // The generation that was live before the last promotion is kept for a way back, here too.
+      if ((await reprocessing.status()) !== undefined) await reprocessing.discard()
       const startedAt = elapsed(systemClock)
       await reprocessing.start({ app }, { share: 1, again: true })
       const status = await catchUp(

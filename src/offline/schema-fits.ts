@@ -1,4 +1,4 @@
-import type { Effect, Event, Request, Schema } from '../app/index.ts'
+import type { Event, Request, Schema } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { issuesText } from '../app/schema.ts'
 import type { KeyKind } from '../app/table.ts'
@@ -147,12 +147,13 @@ export class SchemaFits {
     }
     await rowsOf(effects, (text, key) => {
       const { type, state, input, result } = JSON.parse(text) as EffectRow
-      const effect = (program: Program): Effect => program.app.effects.get(type)!
-      if (!this.#program.app.effects.has(type)) return undefined
       const at = () => String(key()[0])
-      if (state !== 'done') return this.#value('effect', type, input, at, (program) => effect(program).input)
-      if (result === undefined || effect(this.#program).output === undefined) return undefined
-      return this.#value('result', type, result, at, (program) => effect(program).output!)
+      const known = this.#program.app.effects.get(type)
+      if (known === undefined) return undefined
+      if (state !== 'done')
+        return this.#value('effect', type, input, at, ({ app }) => app.effects.get(type)!.input)
+      if (result === undefined || known.output === undefined) return undefined
+      return this.#value('result', type, result, at, ({ app }) => app.effects.get(type)!.output!)
     })
     await rowsOf(timers, (text, key) => {
       const { version = 1, data } = JSON.parse(text) as Timer

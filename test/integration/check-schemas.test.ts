@@ -253,3 +253,22 @@ test('a busy key is found among many, where the new code computes it', async () 
   assert.deepEqual([most.key, most.of], ['most', orders])
   assert.ok(most.count > orders / 2 && most.count <= 0.6 * orders, String(most.count))
 })
+
+test('after a promotion the rows are those of the generation that is live', async () => {
+  const promoted = join(home, 'promoted')
+  const engine = await createEngine({ app: join(home, 'old.ts'), data: promoted, report: () => {} })
+  await engine.submit('place', { order: 'o', qty: '1' } as never, { requestId: 'r' })
+  const { reprocessing } = engine
+  await reprocessing.start({
+    app: await changed('more', ['tx.put(rows, { qty })', 'tx.put(rows, { qty: 99 })']),
+  })
+  const { sha256 } = await reprocessing.diff()
+  await reprocessing.promote({ diff: sha256 }, { requestId: 'p' })
+  await engine.close()
+  const app = await changed('least', [
+    'value: z.object({ qty: z.int() })',
+    'value: z.object({ qty: z.int().max(50) })',
+  ])
+  const { schemas } = await dryRun({ data: promoted, app })
+  assert.deepEqual(counts(schemas)['row orders'], [1, 1])
+})
