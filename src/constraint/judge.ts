@@ -174,7 +174,8 @@ export function settleNext(turn: Turn, asked: Messages['hence:settle']): Settled
   const next = rows[claimsPerStep]
   const constraint = turn.constraint(name)
   const usage = usageOf(turn, constraint)
-  if (next !== undefined) turn.send('hence:settle', turn.key, { ...asked, from: next.key[2] as string }, true)
+  if (next !== undefined)
+    turn.send('hence:settle', turn.key, { ...asked, from: next.key[2] as string }, { isLater: true })
   else if (usage.settling === before) {
     save(turn, constraint, { ...usage, settling: null })
     if (usage.violation !== null) choose(turn, { violation: usage.violation })

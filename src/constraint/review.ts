@@ -203,7 +203,7 @@ function chooseVictims(turn: Turn, constraint: Constraint, violation: Violation)
   assert(victims.length > 0, 'what exceeds a limit is claimed by somebody', choosing)
   const left = Math.max(0, choosing - units)
   conclude(turn, constraint, ...give(turn, constraint, violation, victims), left)
-  if (left > 0) turn.send('hence:choose', turn.key, { violation: violation.id }, true)
+  if (left > 0) turn.send('hence:choose', turn.key, { violation: violation.id }, { isLater: true })
 }
 
 /** Takes claims away, and sends `hence:compensate` to their holders. */
@@ -234,7 +234,7 @@ function give(
     const state = waits === undefined ? 'told' : 'queued'
     turn.rows('victims').put(encodeKey([turn.key, id, n]), { ...who, state } satisfies Victim)
     const lost = { identity, scope, holder, constraint: name, key: turn.key, violation: id, victim: n++ }
-    turn.send(waits === undefined ? 'hence:compensate' : 'hence:queued', holder, lost)
+    turn.send(waits === undefined ? 'hence:compensate' : 'hence:queued', holder, lost, { of: id })
     if (waits === undefined) told++
     else queued++
   }

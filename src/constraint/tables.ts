@@ -144,6 +144,8 @@ export interface WaiterRow extends Pick<ClaimRow, 'units' | 'priority' | 'holder
   /** Since when it waits: log time, in milliseconds since 1970. */
   readonly at: number
   readonly bytes: number
+  /** Names the messages about its end, whichever step serves it. */
+  readonly id: string
 }
 
 /** A claim as stored with the request that holds it. */

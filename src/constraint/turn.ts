@@ -99,10 +99,19 @@ export interface Turn {
   /** @throws HenceError `unknown-definition` (change) */
   constraint(name: string): Constraint
   rows(table: keyof typeof constraintTables): TableState
-  /** @param isLater whether it goes through the log also where it stays in the partition */
-  send<T extends keyof Messages>(type: T, key: string, data: Messages[T], isLater?: boolean): void
-  /** Sends a message to this key at a future time. */
-  schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void
+  send<T extends keyof Messages>(type: T, key: string, data: Messages[T], how?: Sending): void
+  /**
+   * Sends a message to this key at a future time.
+   * @param of as for `send`
+   */
+  schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T], of?: string): void
   /** A new UUID for a name, the same on every replay, and by other code that uses the name as often. */
   id(name: string): string
+}
+
+export interface Sending {
+  /** Whether the message goes through the log also where it stays in the partition. */
+  readonly isLater?: boolean
+  /** The id that names the message, with its subject: then its own id does not depend on the step that sends it. */
+  readonly of?: string
 }

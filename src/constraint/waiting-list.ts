@@ -29,7 +29,8 @@ export function queue(
   const bytes = overheadBytes + Buffer.byteLength(turn.key + name + identity + holder + scope)
   const waitingBytes = usage.waitingBytes + bytes
   if (waitingBytes > maxBytes) return undefined
-  const row: WaiterRow = { constraint: name, number, at: turn.now, bytes, units, priority, holder, scope }
+  const about = { constraint: name, number, units, priority, holder, scope }
+  const row: WaiterRow = { ...about, at: turn.now, bytes, id: turn.id(`wait ${name} ${identity}`) }
   turn.rows('waiters').put(encodeKey([turn.key, name, identity]), row)
   return { ...usage, waiting: usage.waiting + 1, waitingBytes }
 }
@@ -79,15 +80,17 @@ export function serve(
   let left = room
   for (const { key, value } of rows) {
     const row = value as WaiterRow
-    const { units, holder, scope } = row
+    const { units, holder, scope, id: of } = row
     if (units > left) return next
     const identity = key[2] as string
     left -= units
     next = leave(turn, name, { ...next, claimed: next.claimed + units }, identity)!
     grant(identity, row)
-    turn.send('hence:served', holder, { identity, scope, holder, constraint: name, key: turn.key, confirmBy })
+    const about = { identity, scope, holder, constraint: name, key: turn.key }
+    turn.send('hence:served', holder, { ...about, confirmBy }, { of })
     if (confirmBy === null) continue
-    turn.schedule('hence:unconfirmed', `${name} ${identity}`, confirmBy, { constraint: name, identity })
+    const data = { constraint: name, identity }
+    turn.schedule('hence:unconfirmed', `${name} ${identity}`, confirmBy, data, of)
   }
   if (next.waiting > 0 && left > 0) turn.schedule('hence:serve', name, turn.now + 1, { constraint: name })
   return next

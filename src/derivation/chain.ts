@@ -47,7 +47,7 @@ export interface Emission {
   readonly origin: Origin
   readonly chain: Chain
   /** Whether it goes through the log also where it stays in the partition, to be derived in a later step. */
-  readonly isLater?: boolean
+  readonly isLater?: boolean | undefined
 }
 
 /** The longest chain of events that may follow from one request. */

@@ -14,8 +14,8 @@ function turns(seed = 's') {
 }
 
 const claim = (identity: string) => ({ constraint: 'c', identity })
-const lost = (identity: string, violation: string | null) => {
-  return { identity, scope: 's', holder: 'h', constraint: 'c', key: 'k', violation }
+const lost = (identity: string) => {
+  return { identity, scope: 's', holder: 'h', constraint: 'c', key: 'k', violation: null }
 }
 
 test('the messages of a derivation have different ids, whichever turn sends them', () => {
@@ -33,16 +33,16 @@ test('the messages of a derivation have different ids, whichever turn sends them
 
 test('a message has the same id whatever is sent before it', () => {
   const [one, other] = [turns(), turns()]
-  one.turn().send('hence:compensate', 'h', lost('r', null))
-  other.turn().send('hence:compensate', 'h', lost('q', null))
-  other.turn().send('hence:compensate', 'h', lost('r', null))
+  one.turn().send('hence:compensate', 'h', lost('r'))
+  other.turn().send('hence:compensate', 'h', lost('q'))
+  other.turn().send('hence:compensate', 'h', lost('r'))
   assert.equal(one.ids()[0], other.ids()[1])
 })
 
-test('a violation names its compensations, in whichever step they are sent', () => {
+test('a message that has the name of something keeps it, whichever step sends it', () => {
   const [one, other] = [turns('s'), turns('t')]
-  for (const violation of ['v', 'w']) one.turn().send('hence:compensate', 'h', lost('r', violation))
-  other.turn().send('hence:compensate', 'h', lost('r', 'v'))
+  for (const id of ['v', 'w']) one.turn().send('hence:compensate', 'h', lost('r'), { of: id })
+  other.turn().send('hence:compensate', 'h', lost('r'), { of: 'v' })
   assert.equal(one.ids()[0], other.ids()[0])
   assert.notEqual(one.ids()[0], one.ids()[1])
 })

@@ -1,5 +1,5 @@
 import type { Constraint } from '../app/index.ts'
-import type { Messages, Turn } from '../constraint/turn.ts'
+import type { Messages, Sending, Turn } from '../constraint/turn.ts'
 import { HenceError } from '../failure.ts'
 import type { TableState } from '../state/table.ts'
 import { type Chain, chainDepthMax, type Emission, Origin } from './chain.ts'
@@ -46,24 +46,32 @@ export class HostTurn implements Turn {
     return this.#context.constraints[table]
   }
 
-  send<T extends keyof Messages>(type: T, key: string, data: Messages[T], isLater = false): void {
+  send<T extends keyof Messages>(
+    type: T,
+    key: string,
+    data: Messages[T],
+    { isLater, of }: Sending = {},
+  ): void {
     const parent = this.#origin
-    // Named by its subject, since other code may send more or fewer messages before it. If a violation takes
-    // a claim away, both name the message, whichever step of the judge sends it.
+    // Named by its subject, since other code may send more or fewer messages before it.
     const { constraint, key: judged, identity, violation }: Subject = data
-    const isOfViolation = typeof violation === 'string' && identity !== undefined
     const name = parent.named(`${type} ${key} ${constraint} ${judged} ${identity} ${violation}`)
-    const seed = () => eventId(isOfViolation ? violation : parent.seed, type, name)
     // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message,
     // the request that waits for the answer would wait for ever; and chains of system messages are finite.
-    const origin = new Origin(parent.depth + 1, seed)
+    const origin = new Origin(parent.depth + 1, () => eventId(of ?? parent.seed, type, name))
     this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain, isLater })
   }
 
-  schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T]): void {
+  schedule<T extends keyof Messages>(
+    type: T,
+    name: string,
+    at: number,
+    data: Messages[T],
+    of = this.#origin.seed,
+  ): void {
     const { chain, partition } = this.#facts
     const { depth } = this.#origin
-    const seed = eventId(this.#origin.seed, `timer ${type}`, name)
+    const seed = eventId(of, `timer ${type}`, name)
     this.#context.timers.set(
       { key: this.key, scope: 'hence', event: type, name },
       { ...chain, at, partition, data: JSON.stringify(data), id: hexOf(seed), depth: depth + 1 },
