@@ -90,7 +90,7 @@ const oneOfEach: readonly Difference[] = [
   },
 ]
 
-const sha256 = '4e74414902210a9822630b212b209a9bbc77cb7587dce304539f41a65759b613'
+const sha256 = '6fcb504a68b455c90271ad9b48c061f9591a2e962cad562604868e22f9363036'
 
 test('text for a terminal: the counts, then a section for each group', () => {
   assert.equal(
