@@ -3,9 +3,11 @@ import { mkdtemp, open as openFile, readFile, rm, stat, truncate, writeFile } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { crc32 } from 'node:zlib'
 import { open } from 'lmdb'
 import { HenceError } from '../failure.ts'
 import { storeConformance } from '../testing/store-conformance.ts'
+import { checksumLength, crcOf } from './checksum.ts'
 import { checkLmdbStore, isUseless, openLmdbStore } from './lmdb-store.ts'
 import { memoryStore } from './memory-store.ts'
 
@@ -95,6 +97,31 @@ test('LMDB store: a value that changes under it is an error when it is read', as
   await assert.rejects(checkLmdbStore(directory, { isInUse: false }), damaged)
 })
 
+test('LMDB store: a value under the key of another is an error', async () => {
+  const directory = await newPlace()
+  const store = await openLmdbStore({ directory, collections: ['one'] })
+  const [a, b] = ['a value', 'another']
+  const entries = [['a', a] as const, ['b', Buffer.from(b)] as const]
+  await store.write([['one', entries]])
+  const path = join(directory, 'data.mdb')
+  const bytes = await readFile(path)
+  const [ofA, ofB] = [a, b].map((text) => bytes.indexOf(text)) as [number, number]
+  const whole = (at: number) => Buffer.from(bytes.subarray(at, at + a.length + checksumLength))
+  const file = await openFile(path, 'r+')
+  await file.write(whole(ofB), 0, undefined, ofA)
+  await file.write(whole(ofA), 0, undefined, ofB)
+  await file.close()
+  for (const key of ['a', 'b']) assert.throws(() => store.get('one', key), isUseless)
+  await assert.rejects(checkLmdbStore(directory, { isInUse: true }), isUseless)
+  await store.close()
+})
+
+test('the sum of a text is its CRC-32, whatever its length', () => {
+  const bytes = Buffer.from(Array.from({ length: 600 }, (_, i) => (i * i * 7_919) % 251))
+  for (let to = 1; to <= bytes.length; to++)
+    assert.equal(crcOf(bytes, 1, to), crc32(bytes.subarray(1, to)) | 0, `${to - 1} bytes`)
+})
+
 test('LMDB store: a check beside writes finds nothing', async () => {
   const directory = await newPlace()
   const store = await openLmdbStore({ directory, collections: ['one'] })
@@ -107,7 +134,9 @@ test('LMDB store: a check beside writes finds nothing', async () => {
       await store.write([['one', entries]])
     }
   })()
-  for (let i = 0; i < 40; i++) await checkLmdbStore(directory, { isInUse: true })
+  const apart = { progress: () => {}, signal: new AbortController().signal }
+  for (let i = 0; i < 40; i++)
+    await checkLmdbStore(directory, { isInUse: true, ...(i % 8 === 0 && { apart }) })
   await writing
   await store.close()
   assert.equal(await checkLmdbStore(directory, { isInUse: false }), true)
