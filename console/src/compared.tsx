@@ -2,7 +2,7 @@ import { brief } from './format.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 
-/** A value before and after, field by field; undefined where there was none. */
+/** A value before and after, field by field; a side without a value has no column. */
 export function Compared({ before, after }: { before: unknown; after: unknown }) {
   const [old, now] = [fieldsOf(before), fieldsOf(after)]
   return (
@@ -10,18 +10,23 @@ export function Compared({ before, after }: { before: unknown; after: unknown })
       <thead>
         <tr>
           <th scope="col">Field</th>
-          <th scope="col">Before</th>
-          <th scope="col">After</th>
+          {before !== undefined && <th scope="col">Before</th>}
+          {after !== undefined && <th scope="col">After</th>}
         </tr>
       </thead>
       <tbody>
         {Object.keys({ ...old, ...now }).map((field) => {
           const isChanged = JSON.stringify(old[field]) !== JSON.stringify(now[field])
           return (
-            <tr key={field} className={isChanged ? `changed ${before === undefined ? 'new' : ''}` : ''}>
+            <tr
+              key={field}
+              className={
+                isChanged ? `changed ${before === undefined ? 'new' : after === undefined ? 'gone' : ''}` : ''
+              }
+            >
               <th scope="row">{field}</th>
-              <td className="mono">{before === undefined ? '–' : brief(old[field])}</td>
-              <td className="mono">{after === undefined ? '–' : brief(now[field])}</td>
+              {before !== undefined && <td className="mono">{brief(old[field])}</td>}
+              {after !== undefined && <td className="mono">{brief(now[field])}</td>}
             </tr>
           )
         })}
