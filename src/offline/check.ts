@@ -107,7 +107,7 @@ export async function readFor(options: CheckOptions, compares = false): Promise<
   const code = await bundleApp(options.app)
   const program = sandboxed(code)
   const { app } = program
-  const fits = compares ? new SchemaFits(program) : undefined
+  const fits = compares ? new SchemaFits(program, options.signal) : undefined
   const { snapshot, ends } = await snapshotConsistently(data)
   const isPart = records !== undefined || until !== undefined
   const step = beginStep(options, 'read', 'records', isPart ? undefined : recordsIn(snapshot))

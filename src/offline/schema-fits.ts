@@ -88,13 +88,16 @@ const groupCharacters = 1024 * 1024
 /** Holds stored values against the schemas of new code, in its realm and within limits. */
 export class SchemaFits {
   #program: Program
+  readonly #signal: AbortSignal | undefined
   readonly #groups = new Map<string, Group>()
   readonly #keys = new Map<string, { readonly kind: BusyKey['kind']; type: string; keys: FrequentKeys }>()
   #waiting: Stored[] = []
   #characters = 0
 
-  constructor(program: Program) {
+  /** @param signal stops it; its reason is then thrown */
+  constructor(program: Program, signal: AbortSignal | undefined) {
     this.#program = program
+    this.#signal = signal
   }
 
   get all(): SchemaFit[] {
@@ -183,6 +186,7 @@ export class SchemaFits {
   async #alone(stored: Stored): Promise<void> {
     const { group } = stored
     if (group.stopped) return
+    this.#signal?.throwIfAborted()
     let judged: Judged = { issues: `it took more than ${limitMs} ms; a regular expression may backtrack` }
     const tookMs = await withinLimit(limitMs, () => {
       const result = this.#judged(stored)

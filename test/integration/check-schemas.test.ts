@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { createEngine } from 'hence'
-import { backup, check, dryRun, exportLog, type SchemaFit } from 'hence/offline'
+import { backup, check, dryRun, exportLog, type OfflineProgress, type SchemaFit } from 'hence/offline'
 import { hence } from '../hence-process.ts'
 
 // `hence check` holds what is stored against the schemas of new code, and names constant partition keys.
@@ -209,6 +209,13 @@ test('a schema that does not end costs one value, and a type at most three', asy
   const printed = await hence(['check', app, '--data', data, '--json'])
   assert.equal(printed.code, 8, printed.stderr)
   const { schemas } = JSON.parse(printed.stdout) as { schemas: SchemaFit[] }
+  // All is read, and the last values are compared: the signal is aborted after the turn in which one hangs.
+  const stop = new AbortController()
+  const reason = new Error('enough')
+  const progress = ({ done, total }: OfflineProgress) => {
+    if (done === total) setTimeout(() => stop.abort(reason))
+  }
+  await assert.rejects(check({ data, app, signal: stop.signal, progress }), reason)
   const found = counts(schemas)
   assert.deepEqual(
     [found['request open'], found['row counted'], found['request place']],
