@@ -26,7 +26,7 @@ export const formatKey = 'format'
  */
 export class LmdbFile {
   readonly #file: number
-  readonly bytes: number
+  bytes: number
   #pageSize = 4_096
   #last = 0
   #transaction = 0
@@ -90,6 +90,8 @@ export class LmdbFile {
     const newest = numberIn(a, 152) >= numberIn(b, 152) ? a : b
     this.#transaction = numberIn(newest, 152)
     this.#last = numberIn(newest, 144)
+    // After the meta page: a writer may have made the file longer since it was opened.
+    this.bytes = fstatSync(this.#file).size
     // The file may lack pages at its end, if they are free.
     if (this.#last > numberIn(newest, 40) / this.#pageSize)
       throw damaged(0, 'there are more pages than can be mapped')

@@ -126,7 +126,7 @@ test('LMDB store: a check beside writes finds nothing', async () => {
   const directory = await newPlace()
   const store = await openLmdbStore({ directory, collections: ['one'] })
   const writing = (async () => {
-    for (let round = 0; round < 40; round++) {
+    for (let round = 0; round < 200; round++) {
       const entries = Array.from(
         { length: 300 },
         (_, i) => [`${(i * 7 + round) % 911}`, `${round} `.repeat(i)] as const,
@@ -135,7 +135,7 @@ test('LMDB store: a check beside writes finds nothing', async () => {
     }
   })()
   const apart = { progress: () => {}, signal: new AbortController().signal }
-  for (let i = 0; i < 40; i++)
+  for (let i = 0; i < 60; i++)
     await checkLmdbStore(directory, { isInUse: true, ...(i % 8 === 0 && { apart }) })
   await writing
   await store.close()
