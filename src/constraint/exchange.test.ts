@@ -79,6 +79,16 @@ for (const mode of ['strict', 'loose'] as const) {
   })
 }
 
+test('units come from the latest request first, also of those in one millisecond', async () => {
+  const at = 1_800_000_000_000
+  scenario(await tickets({ limit: 9 }))
+    .given('hold', { booking: 'a', seats: 2 }, { requestId: 'z', at })
+    .given('hold', { booking: 'a', seats: 3 }, { requestId: 'b', at })
+    .given('hold', { booking: 'a', seats: 1 }, { requestId: 'm', at })
+    .when('give-back', { booking: 'a', units: 3 }, { at })
+    .thenAccepted({ count: 2 })
+})
+
 test('strict: an exchange that is refused leaves what is held', async () => {
   scenario(await tickets({ limit: 4 }))
     .given('hold', { booking: 'a', seats: 3 })

@@ -136,7 +136,7 @@ export function releaseHeld(
   }
   const held: { identity: string; holder: ClaimHolder; named: readonly HeldClaim[] }[] = []
   forHeld(turn, scope, constraint, key, (identity, holder, named) => held.push({ identity, holder, named }))
-  if (most !== undefined) held.sort((a, b) => b.holder.at - a.holder.at)
+  if (most !== undefined) held.sort((a, b) => b.holder.rootOffset - a.holder.rootOffset)
   let left = most ?? Number.POSITIVE_INFINITY
   let count = 0
   for (const { identity, holder, named } of held) {

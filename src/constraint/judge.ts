@@ -5,7 +5,7 @@ import { encodeKey } from '../state/keys.ts'
 import { choose, claimsPerStep, review } from './review.ts'
 import { type ClaimRow, limitOf, limitWithMargin } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
-import { add, claimOf, newRow, save, take, usageOf } from './usage.ts'
+import { add, claimOf, isSettled, newRow, save, take, usageOf } from './usage.ts'
 import { leave, queue } from './waiting-list.ts'
 
 // Judges the claims on a key, in the log order of its partition. Each key has exactly one judge, so verdicts
@@ -68,8 +68,9 @@ export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
       continue
     }
     usage = take(turn, usage, name, each, before)
-    const { at, order } = Math.abs(before.order) < Math.abs(row.order) ? before : row
-    row = { ...row, at, order, confirmed: row.confirmed || before.confirmed }
+    const { at, order, served } = Math.abs(before.order) < Math.abs(row.order) ? before : row
+    const confirmed = row.confirmed || before.confirmed
+    row = { ...row, at, order, confirmed, ...(served !== undefined && { served }) }
   }
   if (own !== undefined || !asked.strict) {
     const { exchanging: _, ...held } = row
@@ -148,8 +149,9 @@ export function settle(
   event: string | null = null,
 ): { readonly id: string; readonly units: number; readonly gone: readonly SettledClaim[] } {
   const usage = usageOf(turn, constraint)
-  const { count: before, claimed, confirmed } = usage
-  save(turn, constraint, { ...usage, claimed: confirmed, settled: true, settling: before })
+  const { claimed, confirmed } = usage
+  const before = usage.count + 1
+  save(turn, constraint, { ...usage, claimed: confirmed, settled: true, settling: before, count: before })
   const id = turn.id(`settle ${constraint.name}`)
   const gone = settleNext(turn, { id, constraint: constraint.name, before, from: '', event })
   review(turn, constraint, usageOf(turn, constraint), true)
@@ -163,8 +165,8 @@ export function settleNext(turn: Turn, asked: Messages['hence:settle']): Settled
   const rows = turn.rows('claims').scan(query, encodeKey([turn.key]))
   const gone: SettledClaim[] = []
   for (const { key, value } of rows.slice(0, claimsPerStep)) {
-    const { confirmed, order, scope, holder, units } = value as ClaimRow
-    if (confirmed || Math.abs(order) >= before) continue
+    const { scope, holder, units } = value as ClaimRow
+    if (!isSettled(value as ClaimRow, before)) continue
     const identity = key[2] as string
     turn.rows('claims').delete(encodeKey(key))
     turn.send('hence:lapse', holder, { identity, scope, holder, constraint: name, key: turn.key })

@@ -60,9 +60,9 @@ export interface Usage {
   readonly waived: number
   /** Whether `settle` has ended the margin. */
   readonly settled: boolean
-  /** While `settle` releases claims: those of the first so many ever granted. They count no more. */
+  /** While `settle` releases claims: those granted at a lower number. They count no more. */
   readonly settling: number | null
-  /** The number of claims ever granted or queued. */
+  /** The number of claims ever granted or queued, and of times that `settle` ran. */
   readonly count: number
   /** The number of claims that wait, and what they take up. */
   readonly waiting: number
@@ -132,6 +132,8 @@ export interface ClaimRow {
   /** How it gives way under the policy in force: by rank, then by order, its number or the negative of it. */
   readonly rank: number
   readonly order: number
+  /** For a claim that waited: the number of claims when it was served. `settle` sees it as no older. */
+  readonly served?: number
   /** It was granted in exchange for others, which the request still holds; these are the units it adds. */
   readonly exchanging?: true
 }

@@ -37,10 +37,9 @@ export function newRow(
 
 /** Saves the usage; free units go to the claims that wait. */
 export function save(turn: Turn, constraint: Constraint, saved: Usage): void {
-  // While `settle` releases claims, a served claim would look like one of them: it may have waited longer.
-  const room = saved.settling === null ? limitWithMargin(constraint, saved) - saved.claimed : 0
+  const room = limitWithMargin(constraint, saved) - saved.claimed
   const usage = serve(turn, constraint, saved, room, (identity, { number, ...row }) => {
-    const granted = newRow(turn, constraint, { count: number }, row)
+    const granted = { ...newRow(turn, constraint, { count: number }, row), served: saved.count }
     turn.rows('claims').put(encodeKey([turn.key, constraint.name, identity]), granted)
   })
   const rows = turn.rows('usage')
@@ -68,8 +67,12 @@ export function claimOf(
   identity: string,
 ): ClaimRow | undefined {
   const row = turn.rows('claims').get(encodeKey([turn.key, constraint, identity])) as ClaimRow | undefined
-  const isEnding = row && settling !== null && !row.confirmed && Math.abs(row.order) < settling
-  return isEnding ? undefined : row
+  return row && settling !== null && isSettled(row, settling) ? undefined : row
+}
+
+/** Whether `settle` releases a claim: it was granted at a number below `before`, and is not confirmed. */
+export function isSettled({ confirmed, order, served }: ClaimRow, before: number): boolean {
+  return !confirmed && (served ?? Math.abs(order)) < before
 }
 
 /** Takes a claim away, and returns the usage without it. */

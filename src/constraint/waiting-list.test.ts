@@ -163,6 +163,51 @@ test('a claim waits only where a list is declared, and not in exchange', async (
 })
 
 for (const partitions of [1, 8]) {
+  test(`on ${partitions} partitions who is served while no-shows are released is counted once`, async () => {
+    const engine = await createEngine({
+      app: await tickets({ limit: 250, waitingList: {} }),
+      data: memoryStorage({ partitions }),
+      report: ({ level, message }) => assert.notEqual(level, 'alarm', message),
+      handlers: { delayed: () => {}, seated: () => {}, sorry: () => {} },
+    })
+    const settled = async () => {
+      // Claims are released in steps, each of which is a record of its own.
+      for (let before = ''; before !== (await engine.digest()); before = await engine.digest()) {
+        await engine.idle()
+        await new Promise(setImmediate)
+      }
+      return (await engine.violations.usage('seats', 's')).claimed
+    }
+    let count = 0
+    const id = () => ({ requestId: `r${1000 + count++}` })
+    await Promise.all(
+      Array.from({ length: 250 }, (_, i) => engine.submit('hold', { booking: `b${i}`, seats: 1 }, id())),
+    )
+    for (let i = 0; i < 5; i++) await engine.submit('hold', { booking: `w${i}`, seats: 1, wait: true }, id())
+    await engine.idle()
+    // Twice, as by a double click: the second time finds those who were served meanwhile.
+    const begun = await Promise.all([engine.submit('begin', {}, id()), engine.submit('begin', {}, id())])
+    assert.equal(await settled(), 0, 'a seat that nobody holds')
+    assert.deepEqual(
+      begun.map((each) => each.status === 'accepted' && each.value),
+      [{ gone: 250 }, { gone: 5 }],
+    )
+
+    await Promise.all(
+      Array.from({ length: 250 }, (_, i) => engine.submit('hold', { booking: `b${i}`, seats: 1 }, id())),
+    )
+    for (let i = 0; i < 5; i++) await engine.submit('hold', { booking: `w${i}`, seats: 1, wait: true }, id())
+    await engine.idle()
+    await Promise.all([
+      engine.submit('begin', {}, id()),
+      engine.submit('pay', { booking: 'w0', seats: 1 }, id()),
+    ])
+    assert.equal(await settled(), 5)
+    for (let i = 0; i < 5; i++) await engine.submit('give-back', { booking: `w${i}`, units: 1 }, id())
+    assert.equal(await settled(), 0, 'a seat that nobody holds')
+    await engine.close()
+  })
+
   test(`on ${partitions} partitions 300 wait, and operators see them in line`, async () => {
     const engine = await createEngine({
       app: await tickets({ limit: 0, waitingList: {} }),

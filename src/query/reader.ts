@@ -147,14 +147,17 @@ export class Reader {
     }
   }
 
-  /** The requests that replied to a request, its effects, or violations that it took part in. */
+  /** The requests that replied to a request, its effects, or violations that it opened or lost a claim to. */
   async #replies(identity: Identity, steps: readonly StoryStep[]): Promise<StoryReply[]> {
     const ids = new Set([requestIdOf(identity)])
-    for (const { effects, events } of steps) {
+    for (const { effects, events, changes } of steps) {
       for (const { id } of effects) ids.add(id)
-      for (const { data } of events) {
+      for (const { table, key, before } of changes) {
+        if (table === violations.name && before === undefined) ids.add(key[1] as string)
+      }
+      for (const { type, data } of events) {
         const { violation } = (data ?? {}) as { violation?: unknown }
-        if (typeof violation === 'string') ids.add(violation)
+        if (isSystemMessage(type) && typeof violation === 'string') ids.add(violation)
       }
     }
     const replies: StoryReply[] = []

@@ -4,9 +4,11 @@ import { createEngine, type Story } from 'hence'
 import { connect } from 'hence/client'
 import { memoryStorage } from 'hence/testing'
 import type * as made from '../../test/apps/bank.ts'
+import type * as seats from '../../test/apps/tickets.ts'
 import { appsOf } from '../../test/apps.ts'
 import { serve } from '../../test/server/serve.ts'
 
+const { tickets } = appsOf<typeof seats>(import.meta.resolve('../../test/apps/tickets.ts'))
 const { bank } = appsOf<typeof made>(import.meta.resolve('../../test/apps/bank.ts'))
 
 const callers = {
@@ -84,3 +86,24 @@ test('a request names what it replies to, and the stories of both lead to each o
   await check(async (id) => (await engine.story(id, { principal: 'ann' }))!)
   await engine.close()
 })
+
+for (const partitions of [1, 8]) {
+  test(`on ${partitions} partitions a reply to a violation is in the story that opened it`, async () => {
+    const engine = await createEngine({
+      app: await tickets({ mode: 'loose', limit: 1, review: 'human' }),
+      data: memoryStorage({ partitions }),
+      report: () => {},
+      handlers: { sorry: () => {}, delayed: () => {}, seated: () => {} },
+    })
+    await engine.submit('hold', { booking: 'a', seats: 1 }, { requestId: 'a' })
+    await engine.submit('hold', { booking: 'b', seats: 1 }, { requestId: 'b' })
+    await engine.idle()
+    const [violation] = await engine.violations.list()
+    const inReplyTo = violation!.id
+    await engine.submit('give-back', { booking: 'b', units: 1 }, { requestId: 'answer', inReplyTo })
+    const replies = async (id: string) => (await engine.story(id))!.replies.map(({ requestId }) => requestId)
+    assert.deepEqual(await replies('b'), ['answer'])
+    assert.deepEqual(await replies('a'), [])
+    await engine.close()
+  })
+}

@@ -19,7 +19,7 @@ export function claimsApp(plan: ClaimsPlan) {
   const [holder] = scopes('holder')
   const holdings = holder.table('holdings', {
     key: ['string'],
-    value: anything<{ at: number; wants: Held[] }>(),
+    value: anything<{ number: number; wants: Held[] }>(),
   })
   const sorry = holder.table('sorry', { key: ['string'], value: anything<{ times: number }>() })
   const gone = holder.event('gone', {
@@ -97,7 +97,8 @@ export function claimsApp(plan: ClaimsPlan) {
         wants.some(({ constraint, key }) => held.constraint === constraint && held.key === key)
       for (const { key, value } of input.exchange ? tx.scan(holdings) : [])
         tx.put(holdings, key[0], { ...value, wants: value.wants.filter((held) => !isReplaced(held)) })
-      tx.put(holdings, tx.requestId, { at: tx.now, wants })
+      const number = 1 + Math.max(0, ...tx.scan(holdings).map(({ value }) => value.number))
+      tx.put(holdings, tx.requestId, { number, wants })
     },
     queued: (tx, _, cause) => mark(tx, cause, true),
     served: (tx, _, cause) => mark(tx, cause, false),
@@ -125,7 +126,7 @@ export function claimsApp(plan: ClaimsPlan) {
     key: (input) => `h${input.holder}`,
     derive(tx, { of, key, units }) {
       const count = tx.release(constraints[of]!, `k${key}`, units)
-      const held = tx.scan(holdings).sort((a, b) => b.value.at - a.value.at)
+      const held = tx.scan(holdings).sort((a, b) => b.value.number - a.value.number)
       let left = units
       let seen = 0
       for (const { key: id, value } of held) {
