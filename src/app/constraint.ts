@@ -111,26 +111,17 @@ export interface CapacityOptions extends ConstraintOptions {
 
 const dayMs = 86_400_000
 
-/** @throws HenceError `app-invalid` (change) for a limit, margin or deadline that is not a whole number from 0 */
+/** @throws HenceError `app-invalid` (change) for an option that does not exist, or a value that it cannot have */
 export function constraint<S extends string, Name extends string>(
   scope: S,
   name: Name,
   adjustable: boolean,
   options: CapacityOptions,
 ): Constraint<S, Name> {
+  checkOptions(name, options)
   const { mode = 'strict', victims = 'newest', review = 'auto', deadlineMs = dayMs, overbook = 0 } = options
   const { waitingList } = options
   const limit = options.limit ?? 0
-  const percent = typeof overbook === 'number' ? 0 : overbook.percent
-  const margin = typeof overbook === 'number' ? overbook : 0
-  const { confirmMs = 0, maxBytes = 0 } = waitingList ?? {}
-  if (!(percent >= 0) || ![limit, margin, deadlineMs, confirmMs, maxBytes].every(isCount)) {
-    throw new HenceError(
-      'app-invalid',
-      'change',
-      `The limit, margin, times and bytes of constraint "${name}" must be whole numbers from 0.`,
-    )
-  }
   return {
     kind: 'constraint',
     scope,
@@ -169,6 +160,45 @@ export function constraint<S extends string, Name extends string>(
       }
       return { constraint: name, key, units, priority, ...(exchange && { exchange }), ...(wait && { wait }) }
     },
+  }
+}
+
+const isFlag = (value: unknown) => typeof value === 'boolean'
+const oneOf =
+  (...values: readonly unknown[]) =>
+  (value: unknown) =>
+    values.includes(value)
+function isMargin(value: unknown): boolean {
+  const { percent } = (value ?? {}) as { readonly percent?: unknown }
+  return isCount(value) || (typeof percent === 'number' && percent >= 0)
+}
+
+/** By option: the values that it can have. Plain JavaScript has no types, and a slip must not be silent. */
+const checks: Readonly<Record<string, (value: unknown) => boolean>> = {
+  mode: oneOf('strict', 'loose'),
+  victims: oneOf('newest', 'oldest', 'lowest-priority'),
+  review: oneOf('auto', 'human'),
+  deadlineMs: isCount,
+  limit: isCount,
+  overbook: isMargin,
+  waitingList: (value) => typeof value === 'object' && value !== null,
+}
+const waitingChecks: typeof checks = { victims: isFlag, confirmMs: isCount, maxBytes: isCount }
+
+function checkOptions(name: string, options: object, known = checks, path = ''): void {
+  for (const [option, value] of Object.entries(options)) {
+    if (value === undefined) continue
+    if (known[option]?.(value) !== true) {
+      throw new HenceError(
+        'app-invalid',
+        'change',
+        `The option \`${path}${option}\` of constraint "${name}" ` +
+          (known[option] === undefined
+            ? `does not exist; there are ${Object.keys(known).join(', ')}.`
+            : `cannot be ${JSON.stringify(value)}.`),
+      )
+    }
+    if (option === 'waitingList') checkOptions(name, value, waitingChecks, 'waitingList.')
   }
 }
 
