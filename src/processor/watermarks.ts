@@ -11,6 +11,8 @@ export class Watermarks {
   readonly #last: SavedWatermark[]
   /** By partition: the end of the range of the identities that are forgotten. */
   readonly #ends: Identity[]
+  /** Some partition forgets ids that are older; asked for with every request. */
+  #highest = 0
 
   constructor(partitions: number) {
     this.#last = new Array(partitions).fill({ before: 0, time: 0, at: 0 })
@@ -37,9 +39,8 @@ export class Watermarks {
     return Math.min(...this.#last.map(({ before }) => before))
   }
 
-  /** Some partition forgets ids that are older. */
   get highest(): number {
-    return Math.max(...this.#last.map(({ before }) => before))
+    return this.#highest
   }
 
   restore(saved: readonly SavedWatermark[]): void {
@@ -49,5 +50,6 @@ export class Watermarks {
   #set(partition: number, last: SavedWatermark): void {
     this.#last[partition] = last
     this.#ends[partition] = identitiesBefore(last.before)
+    this.#highest = Math.max(...this.#last.map(({ before }) => before))
   }
 }
