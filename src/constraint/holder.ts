@@ -91,7 +91,7 @@ export function ask(turn: Turn, scope: string, identity: string, claim: HeldClai
  * The request is accepted and holds its claims: asks for the loose ones, and replaces what it claimed in
  * exchange.
  */
-export function hold(turn: Turn, scope: string, identity: string, holder: ClaimHolder): void {
+export function hold(turn: Turn, scope: string, identity: string, holder: Omit<ClaimHolder, 'state'>): void {
   const claims: HeldClaim[] = []
   for (const { instead, wait, ...claim } of holder.claims) {
     claims.push(claim)

@@ -66,7 +66,7 @@ export class ClaimMessages {
     }
     const outcome = this.#app.decide(derivation, request, input, origin)
     if (outcome.status === 'accepted') {
-      hold(turn, scope, identity, { ...holder, state: 'standing' })
+      hold(turn, scope, identity, holder)
       derivation.emissions = [...derivation.emissions, ...emissions]
     }
     return outcome
@@ -174,7 +174,7 @@ export class ClaimMessages {
     }
     if (outcome!.status === 'accepted') {
       emissions.unshift(...derivation.emissions)
-      hold(turn, scope, identity, { ...holder, state: 'standing' })
+      hold(turn, scope, identity, holder)
     } else {
       giveBack(turn, identity, claims.slice(0, count))
       setHolder(turn, scope, identity, undefined)

@@ -1,6 +1,7 @@
 import { leafHash } from '../audit/tree.ts'
 import { principalOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
+import { everyPartition } from '../log/partitions.ts'
 import { decodeRecord } from '../log/record.ts'
 import { exportLine } from '../log/record-line.ts'
 import type { RequestPath } from './request-path.ts'
@@ -33,7 +34,7 @@ export interface LoggedRecord {
 
 export function logRecordsOf(log: Log, path: RequestPath): LogRecords {
   return {
-    ends: () => Promise.all(Array.from({ length: log.partitions }, (_, partition) => log.end(partition))),
+    ends: () => Promise.all(everyPartition(log).map((partition) => log.end(partition))),
     async *read(partition, from) {
       const { processor } = await path.settled()
       for await (const { offset: batch, time, before, records } of log.read(partition, from)) {
