@@ -43,7 +43,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
   const counted = new Map<string, number>()
   const holders = () => key.holds.filter(({ asking }) => !asking)
 
-  /** The part of an id that tells messages of one type apart. */
+  /** The part of an id that differs between messages of one type. */
   function nameIn(type: string, name: string | undefined): string {
     if (name === undefined) {
       const n = counted.get(type) ?? 0

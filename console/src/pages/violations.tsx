@@ -26,7 +26,7 @@ export function Violations() {
     key: String(key[0]),
   }))
   const at = list.findIndex((each) => each.id === id)
-  // What was decided leaves the list; its neighbour is next.
+  // A decided violation leaves the list; its neighbour is next.
   const lastAt = useRef(0)
   if (at !== -1) lastAt.current = at
   const chosen =
