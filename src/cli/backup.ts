@@ -1,4 +1,4 @@
-import { backup, type Copied } from '../offline/index.ts'
+import type { Copied } from '../offline/index.ts'
 import { command } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, printResult } from './terminal/output.ts'
@@ -19,6 +19,7 @@ export function backupCommand() {
         'in the copy: keep one of it apart. The rest of the copy is as private as the data.',
     )
     .runs(async ({ data, to, json }: { data: string; to: string; json?: true }) => {
+      const { backup } = await import('../offline/backup.ts')
       const copied = await withProgress((work) => backup({ data, to, ...work }))
       return printCopied(copied, json)
     })

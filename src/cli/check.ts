@@ -1,5 +1,5 @@
 import { Option } from 'commander'
-import { type BusyKey, type DryRun, dryRun, type SchemaFit } from '../offline/index.ts'
+import type { BusyKey, DryRun, SchemaFit } from '../offline/index.ts'
 import { Spool } from '../server/spool.ts'
 import { command, logTime, wholeNumber } from './command.ts'
 import {
@@ -69,6 +69,7 @@ async function checkCode(app: string, options: CheckCommandOptions): Promise<num
   const spool = formatOf(options) === 'ndjson' ? new Spool() : undefined
   const each = spool && ((line: string) => spool.add(line))
   let result: DryRun | undefined
+  const { dryRun } = await import('../offline/check.ts')
   try {
     result = await withProgress((work) => dryRun({ data, app, records, until, samples, each, ...work }))
   } finally {

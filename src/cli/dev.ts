@@ -1,16 +1,11 @@
 import { resolve } from 'node:path'
 import { performance } from 'node:perf_hooks'
-import { v7 } from 'uuid'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
-import { createEngine } from '../engine/open-engine.ts'
 import { loadHandlers } from '../offline/app-module.ts'
-import { keepCode } from '../offline/code.ts'
-import { codeInForce } from '../offline/version-in-force.ts'
 import type { Report } from '../report.ts'
 import type { Diff } from '../reprocess/reprocessing.ts'
-import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
-import { sandboxed } from '../sandbox/program.ts'
+import type { AppBundle } from '../sandbox/bundle.ts'
 import { command } from './command.ts'
 import { versionText } from './reprocess/status-text.ts'
 import { guardOf, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
@@ -62,6 +57,8 @@ export function devCommand() {
  * @throws HenceError `bundle-failed` (change)
  */
 async function load(module: string): Promise<AppBundle> {
+  const { bundleApp } = await import('../sandbox/bundle.ts')
+  const { sandboxed } = await import('../sandbox/program.ts')
   const code = await bundleApp(module)
   // An error while the code loads is thrown here, where nothing depends on it yet.
   sandboxed(code)
@@ -73,6 +70,7 @@ async function openSession(first: AppBundle, options: ServeOptions) {
   const { data, partitions, handlers, json } = options
   let code = first
   await guardOf(options)
+  const { codeInForce } = await import('../offline/version-in-force.ts')
   const before = await codeInForce(data)
   const show = printReport(json)
   const stopped = Promise.withResolvers<number>()
@@ -80,6 +78,7 @@ async function openSession(first: AppBundle, options: ServeOptions) {
     show(each)
     if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
   }
+  const { createEngine } = await import('../engine/open-engine.ts')
   const engine = await createEngine({
     app: before ?? code,
     data,
@@ -131,6 +130,7 @@ async function replaceCode(
   options: ServeOptions,
 ): Promise<void> {
   const startedAt = performance.now()
+  const { keepCode } = await import('../offline/code.ts')
   await keepCode(options.data, code)
   // An earlier session may have left one.
   if (await reprocessing.status()) await reprocessing.discard()
@@ -139,6 +139,7 @@ async function replaceCode(
     const { records, failures } = await reprocessing.caughtUp()
     const diff = await reprocessing.diff()
     const ms = Math.round(performance.now() - startedAt)
+    const { v7 } = await import('uuid')
     await printDiff(options, diff, { version: code.hash, records, ms, failed: failures })
     await reprocessing.promote(
       { diff: diff.sha256, note: 'hence dev' },

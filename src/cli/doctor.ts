@@ -1,4 +1,4 @@
-import { doctor, type Finding, type Repair, repair } from '../offline/index.ts'
+import type { Finding, Repair } from '../offline/index.ts'
 import { command, type DataOptions } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -29,6 +29,7 @@ interface ExamineOptions extends DataOptions {
 
 async function examineData(options: ExamineOptions): Promise<number | undefined> {
   const { data, json, yes } = options
+  const { doctor } = await import('../offline/doctor.ts')
   const diagnosis = await withProgress((work) => doctor({ data, ...work }))
   const { directory, ok, findings, inUse, repairs } = diagnosis
   await printResult(json, { directory, ok, findings }, findings.flatMap(findingLines))
@@ -37,6 +38,7 @@ async function examineData(options: ExamineOptions): Promise<number | undefined>
     for (const each of repairs) if (!(await agreed(each, yes))) return exitCode.operator
   }
   const report = printReport(json)
+  const { repair } = await import('../offline/repair.ts')
   const after = await withProgress((work) => repair({ data, repairs, report, ...work }))
   for (const line of after.findings.filter(({ level }) => level === 'wrong').flatMap(findingLines)) note(line)
   if (!after.ok) return exitCode.operator

@@ -1,5 +1,4 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { v7 } from 'uuid'
 import type { EffectState } from '../effect/outbox.ts'
 import type { ServiceOptions } from './address.ts'
 import { command, wholeNumber } from './command.ts'
@@ -95,6 +94,7 @@ function redriveCommand() {
       if (!dryRun && !reason) {
         throw new InvalidArgumentError('--reason is missing: give the reason for delivering them again.')
       }
+      const { v7 } = await import('uuid')
       return withService(options, async (opened) => {
         const named = await Promise.all(ids.map((id) => opened.effect(id)))
         const missing = ids.filter((_, i) => named[i] === undefined)

@@ -2,8 +2,7 @@ import { InvalidArgumentError } from 'commander'
 import { HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
-import { recordsOf } from '../offline/export-log.ts'
-import { logStats, type PartitionStats } from '../offline/index.ts'
+import type { PartitionStats } from '../offline/index.ts'
 import { command, type DataOptions, wholeNumber } from './command.ts'
 import { paint, print, printExact, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
@@ -44,6 +43,7 @@ async function printRecords(options: CatOptions): Promise<undefined> {
   }
   let left = limit
   if (left === 0) return
+  const { recordsOf } = await import('../offline/export-log.ts')
   try {
     for await (const each of recordsOf({ data, partition, from })) {
       await (json ? printExact(exportLine(each)) : print(recordText(each)))
@@ -106,6 +106,7 @@ function statsCommand() {
     .data()
     .json()
     .runs(async ({ data, json }: DataOptions) => {
+      const { logStats } = await import('../offline/export-log.ts')
       const stats = await withProgress((work) => logStats({ data, ...work }))
       const { logId, partitions, types } = stats
       await printResult(json, stats, [

@@ -3,7 +3,10 @@ import { Command, CommanderError } from 'commander'
 import { exitCode } from './terminal/exit-code.ts'
 import { exitWhenReaderStops } from './terminal/output.ts'
 
-/** Loads only the command that runs: loading all of them takes several times as long. */
+/**
+ * Loads only the command that runs. `--help` loads all of them, so each imports the engine, the server and
+ * the work on directories only when it runs.
+ */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   init: async () => (await import('./init.ts')).initCommand(),
   dev: async () => (await import('./dev.ts')).devCommand(),
@@ -60,8 +63,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 request rejected or failed, 4 not
             6 an operator must look, 7 and 8 results of a check. See docs/reference/cli.md.`,
     )
   const one = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name]
-  for (const load of one ? [one] : Object.values(commands)) hence.addCommand(await load())
-  if (!one) hence.addCommand((await import('./terminal/completion.ts')).completionCommand(hence))
+  const isVersion = name === '--version' || name === '-V'
+  for (const load of one ? [one] : isVersion ? [] : Object.values(commands)) hence.addCommand(await load())
+  if (!one && !isVersion)
+    hence.addCommand((await import('./terminal/completion.ts')).completionCommand(hence))
   strict(hence)
   return hence
 }

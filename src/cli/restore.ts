@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { type Copied, type Position, restore } from '../offline/index.ts'
+import type { Copied, Position } from '../offline/index.ts'
 import { printCopied } from './backup.ts'
 import { command, logTime } from './command.ts'
 import { note, paintError } from './terminal/output.ts'
@@ -50,6 +50,7 @@ interface RestoreDataOptions {
 
 async function restoreData(options: RestoreDataOptions): Promise<number> {
   const { from, to, until, at, key, newKey, json } = options
+  const { restore } = await import('../offline/backup.ts')
   const copied = await withProgress((work) => restore({ from, to, until, at, key, newKey, ...work }))
   if (!json && (at ?? until) !== undefined) note(`The last records are ${lastRecords(copied) || 'none'}.`)
   for (const { partition, offset } of at ?? []) {

@@ -1,4 +1,3 @@
-import { rule } from '../offline/index.ts'
 import { command, type DataOptions } from './command.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -28,6 +27,7 @@ export function ruleCommand() {
     .runs(async (record: string, { data, reason, yes, json }: RuleCommandOptions) => {
       note(`Record ${record} will count as failed for the code in force, for good.`)
       if (!(await confirmed(`rule out ${record}`, yes))) return exitCode.operator
+      const { rule } = await import('../offline/rule.ts')
       const ruled = await rule({ data, record, reason })
       const { kind, type, version } = ruled
       await printResult(

@@ -5,8 +5,7 @@ import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
-import { type StartingServer, server } from '../server/index.ts'
-import { checkUnguarded } from '../server/server.ts'
+import type { StartingServer } from '../server/index.ts'
 import { portDefault } from './address.ts'
 import { dataMeaning, type HenceCommand, wholeNumber } from './command.ts'
 import { keysFile } from './keys.ts'
@@ -71,6 +70,7 @@ export async function guardOf({
   )
   if (isThere) return { keys: file }
   if (!open) throw keysMissing(data)
+  const { checkUnguarded } = await import('../server/server.ts')
   checkUnguarded(host)
   return { open }
 }
@@ -103,6 +103,7 @@ export async function serve(
         'delivered: give --handlers.',
     })
   }
+  const { server } = await import('../server/index.ts')
   const web = server(engine, { report, ...(await guardOf(options)) })
   const deadline = performance.now() + portWaitMs
   for (;;) {

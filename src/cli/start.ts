@@ -1,11 +1,9 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { publishToFile, publishToWebhook } from '../audit/publish.ts'
 import type { Publish } from '../audit/publisher.ts'
-import { createEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
-import { StartingServer } from '../server/index.ts'
+import { StartingServer } from '../server/starting.ts'
 import { command } from './command.ts'
 import { guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -75,7 +73,7 @@ interface StartOptions extends ServeOptions {
 
 async function startApp(path: string, options: StartOptions): Promise<number> {
   const { data, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } = options
-  const publish = publications(options)
+  const publish = await publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()
@@ -91,6 +89,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   }
   await guardOf(options)
   const early = new EarlyServer(options)
+  const { createEngine } = await import('../engine/open-engine.ts')
   const opening = createEngine({
     app: path,
     data,
@@ -190,10 +189,12 @@ class EarlyServer {
 }
 
 /** Where the heads are published. */
-function publications(options: StartOptions): Publish[] {
+async function publications(options: StartOptions): Promise<Publish[]> {
   const { audit, publish = [], publishAllow: allowAddresses = [], publishSecret } = options
   if (publish.length > 0 && !audit)
     throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
+  if (publish.length === 0) return []
+  const { publishToFile, publishToWebhook } = await import('../audit/publish.ts')
   return publish.map((target) => {
     if (!/^https?:/i.test(target)) return publishToFile(target)
     if (publishSecret === undefined) {

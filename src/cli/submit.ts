@@ -28,7 +28,7 @@ export function submitCommand() {
       const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
       const { id, inReplyTo } = options
       if (id === '') throw new InvalidArgumentError('--id must not be empty.')
-      const requestId = id ?? newRequestId(options.json)
+      const requestId = id ?? (await newRequestId(options.json))
       const reply = await withService(options, ({ service }) =>
         service.submit(type as never, input as never, {
           requestId,

@@ -1,5 +1,5 @@
 import { readPublicKey } from '../audit/signing-key.ts'
-import { type Verification, type VerifiedHistory, verify } from '../offline/index.ts'
+import type { Verification, VerifiedHistory } from '../offline/index.ts'
 import { command, type DataOptions } from './command.ts'
 import { readInput } from './input-file.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -38,6 +38,7 @@ async function verifyData(options: VerifyDataOptions): Promise<number> {
   const { data, head: heads, history, json } = options
   const key =
     options.key && (await Promise.all(options.key.map(async (file) => readPublicKey(await readInput(file)))))
+  const { verify } = await import('../offline/verify.ts')
   const result = await withProgress((work) => verify({ data, heads, key, history, ...work }))
   await printResult(json, result, verificationText(result))
   return result.ok ? exitCode.ok : exitCode.operator

@@ -1,6 +1,6 @@
 import { Option } from 'commander'
 import { type Victim, type Violation, victimCount } from '../constraint/tables.ts'
-import { type KeyedViolation, victimsShown } from '../query/reader.ts'
+import type { KeyedViolation } from '../query/reader.ts'
 import type { ServiceOptions } from './address.ts'
 import { command, wholeNumber } from './command.ts'
 import { type Opened, withService } from './service.ts'
@@ -92,7 +92,7 @@ function resolveCommand() {
       return withService(options, async (opened) => {
         const found = await violationOf(opened, id)
         if (found === undefined) return nothing(id)
-        const requestId = options.id ?? newRequestId(options.json)
+        const requestId = options.id ?? (await newRequestId(options.json))
         const input = {
           violation: id,
           key: found.key,
@@ -133,6 +133,7 @@ async function violationsOf(
 async function violationOf(opened: Opened, id: string): Promise<KeyedViolation | undefined> {
   const found = (await violationsOf(opened, 'all')).find((each) => each.id === id)
   if (found === undefined) return undefined
+  const { victimsShown } = await import('../query/reader.ts')
   const query = { prefix: [found.key, id], limit: victimsShown }
   const rows = await opened.service.scan('hence.victims' as never, query as never)
   return { ...found, victims: rows.map(({ value }) => value as Victim) }

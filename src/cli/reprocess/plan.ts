@@ -1,4 +1,4 @@
-import { type Plan, plan } from '../../offline/index.ts'
+import type { Plan } from '../../offline/index.ts'
 import { command, type DataOptions } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { paint, printResult } from '../terminal/output.ts'
@@ -14,6 +14,7 @@ export function planCommand() {
     .json()
     .addHelpText('after', '\nIt only reads the log, and may run beside a running server.')
     .runs(async (app: string, { data, json }: DataOptions) => {
+      const { plan } = await import('../../offline/plan.ts')
       const made = await withProgress((work) => plan({ data, app, ...work }))
       await printResult(json, made, planText(made))
       return made.unreadable.length > 0 ? exitCode.unreadable : exitCode.ok

@@ -52,7 +52,7 @@ export async function approve(
 ): Promise<number | undefined> {
   const { json, note: why, yes } = options
   if (!(await confirmed('promote', yes))) return exitCode.failed
-  const requestId = options.requestId ?? newRequestId(json)
+  const requestId = options.requestId ?? (await newRequestId(json))
   const approval = { diff, ...(why !== undefined && { note: why }) }
   const promotion = await target.promote(approval, { requestId })
   await printResult(json, promotion, promotionText(promotion))

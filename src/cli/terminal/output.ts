@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { type InspectColor, styleText } from 'node:util'
-import { v7 } from 'uuid'
 import { HenceError } from '../../failure.ts'
 import { plain } from '../../plain-text.ts'
 import type { Report } from '../../report.ts'
@@ -73,7 +72,8 @@ export function note(line: string): void {
 }
 
 /** Makes a request id, and prints it before it is sent: whatever happens then, it may be sent again. */
-export function newRequestId(json: boolean | undefined): string {
+export async function newRequestId(json: boolean | undefined): Promise<string> {
+  const { v7 } = await import('uuid')
   const requestId = v7()
   note(json ? JSON.stringify({ requestId }) : `request id ${requestId}`)
   return requestId
