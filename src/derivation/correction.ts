@@ -37,19 +37,39 @@ export type ReplacedEffect = CorrectedEffect & { readonly after: string }
  */
 export function isAskedFor(outbox: Outbox, effect: CorrectedEffect): effect is ReplacedEffect {
   const { id, after } = effect
-  if (after === undefined) return false
+  if (after === undefined || isOfCorrection(effect)) return false
   const row = outbox.get(id)
-  return row !== undefined && canonicalJson(JSON.parse(row.input)) === canonicalJson(JSON.parse(after))
+  return row !== undefined && isSameInput(row.input, after)
+}
+
+/** Whether an earlier correction asked for this effect. */
+export function isOfCorrection({ before }: CorrectedEffect): boolean {
+  return (before as EffectRow).correction === true
 }
 
 /**
- * Puts the row of the generation that was live before in the place of the new one: an id is never used for
- * two contents. An effect that was still pending there ends, so that it is not delivered.
+ * Whether the first content is to be kept although this generation does not ask for what replaces it. If
+ * nothing stood under the id, later code could use it for other content.
+ */
+export function mustStay(outbox: Outbox, effect: CorrectedEffect): boolean {
+  const row = outbox.get(effect.id)
+  if (isOfCorrection(effect)) return !row || !isSameInput(row.input, (effect.before as EffectRow).input)
+  return row === undefined && effect.after === undefined
+}
+
+function isSameInput(a: string, b: string): boolean {
+  return canonicalJson(JSON.parse(a)) === canonicalJson(JSON.parse(b))
+}
+
+/**
+ * Puts the row of the generation that was live before in the place of the new one, or of none: an id is never
+ * used for two contents. An effect that was still pending there ends, so that it is not delivered, unless an
+ * earlier correction asked for it.
  * @param time log time, in milliseconds since 1970
  */
 export function keepFirstContent(outbox: Outbox, { id, before }: CorrectedEffect, time: number): void {
   const row = before as EffectRow
-  if (row.state !== 'pending') outbox.add(id, row)
+  if (row.state !== 'pending' || row.correction) outbox.add(id, row)
   else outbox.add(id, { ...row, state: 'dead', endedAt: time, tries: 0, error: replacedError })
 }
 

@@ -15,7 +15,15 @@ import { AppCode, unknownMessage } from './app-code.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
 import { ClaimMessages, isOfJudge } from './claim-messages.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
-import { askAgain, correctionFor, isAskedFor, keepFirstContent, type ReplacedEffect } from './correction.ts'
+import {
+  askAgain,
+  correctionFor,
+  isAskedFor,
+  isOfCorrection,
+  keepFirstContent,
+  mustStay,
+  type ReplacedEffect,
+} from './correction.ts'
 import { inputHash } from './early-results.ts'
 import { hexOf } from './host-turn.ts'
 import { RequestDecider } from './request-decision.ts'
@@ -253,7 +261,7 @@ export class Deriver {
     const { outbox } = this.context
     const { time } = this.recordContext
     const isEffect = what.kind === 'effect' && isAskedFor(outbox, what)
-    if (isEffect) keepFirstContent(outbox, what, time)
+    if (isEffect || (what.kind === 'effect' && mustStay(outbox, what))) keepFirstContent(outbox, what, time)
     const chain: Chain = { identity, rootPartition, rootOffset }
     if (this.#mustWait(key, what.kind)) {
       this.#park(key, { kind: 'correction', ...chain, at: time, correction, isAskedFor: isEffect })
@@ -267,8 +275,9 @@ export class Deriver {
     const { logId } = this.recordContext
     const origin = new Origin(0, () => correctionSeed(logId, promotion, n))
     const derivation = this.#begin('correction', what.kind, key, chain, at)
-    // An earlier promotion has already corrected this outcome, so the app is not asked again.
-    if (what.kind === 'outcome' && what.kept) return
+    // An earlier promotion has already corrected this outcome, or asked for this effect, so the app is not
+    // asked again.
+    if (what.kind === 'outcome' ? what.kept : what.kind === 'effect' && isOfCorrection(what)) return
     const reaction = program.app.reactions.get(correctionReactionName(scope))
     this.#attempt(derivation, () => {
       if (reaction !== undefined) {

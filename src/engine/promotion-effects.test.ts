@@ -140,6 +140,49 @@ test('after a letter was replaced, promoting the same code again sends nothing, 
   await engine.close()
 })
 
+/** Promotes one code after the other, and returns the letters; expects that no id has two contents. */
+async function promoteAll(styles: readonly Omit<Parameters<typeof greeter>[0], 'name'>[]): Promise<string[]> {
+  const { open, sent } = house()
+  const [first, ...rest] = await Promise.all(styles.map((style, i) => greeter({ name: `g${i}`, ...style })))
+  const engine = await open(first!)
+  await engine.submit('greet', { to: 'ann' } as never, { requestId: 'r1' })
+  await delivered(engine)
+  for (const [i, app] of rest.entries()) {
+    if (i > 0) await engine.reprocessing.discard()
+    await engine.reprocessing.start({ app })
+    await promote(engine, `p${i}`)
+    await delivered(engine)
+    // The same code derives the same from the log, what it keeps of others included.
+    await engine.reprocessing.discard()
+    await engine.reprocessing.start({ app }, { again: true })
+    assert.equal((await engine.reprocessing.diff()).differences, 0)
+  }
+  await engine.close()
+  const contents = new Map<string, string>()
+  for (const each of sent) {
+    const id = each.slice(0, each.indexOf(' '))
+    assert.equal(contents.get(id) ?? each, each)
+    contents.set(id, each)
+  }
+  return texts(sent)
+}
+
+test('an effect that promoted code does not ask for keeps its id when later code asks for another', async () => {
+  const sent = await promoteAll(['hello', '', 'bye', '', 'hello', 'bye'].map((text) => ({ text })))
+  assert.deepEqual(sent, ['ann: bye', 'ann: hello'])
+})
+
+test('an effect that a correction asked for keeps its content when later code corrects otherwise or not at all', async () => {
+  const sent = await promoteAll([
+    { text: 'hello' },
+    { text: '', sorry: 'one' },
+    { text: '', sorry: 'two' },
+    { text: '' },
+    { text: '', sorry: 'three' },
+  ])
+  assert.deepEqual(sent, ['ann: hello', 'ann: sorry: one'])
+})
+
 test('corrections are not repeated when everything is derived again', async () => {
   const [cheap, dear] = [await shop(0), await shop(3)]
   const { open } = house()

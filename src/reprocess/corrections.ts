@@ -49,8 +49,8 @@ const outcomesAtOnce = 10_000
 
 /**
  * The corrections of a promotion: for every outcome that a client has received and the new code decides
- * otherwise, for every effect whose content has changed, and, in scopes whose app has a `correct`, for every
- * effect that the new code does not emit and every row that differs.
+ * otherwise, for every effect whose content has changed or that the new code does not emit, and, in scopes
+ * whose app has a `correct`, for every row that differs.
  *
  * Whether there is a correction under a key depends only on what both generations have under that key. So
  * most of the work is done while both go on, and at the end only the keys that have changed since are
@@ -97,8 +97,6 @@ export class CorrectionSet {
       const paused = pause()
       if (paused) await paused
       if (difference === undefined) continue
-      // An effect that an earlier correction emitted is not corrected again.
-      if (difference.kind === 'effect' && effectRow(before, difference.id)?.correction) continue
       if (isNewEffect(difference)) this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
       if (!isCorrected(difference, after.app)) continue
       if (difference.kind === 'outcome') {
@@ -106,7 +104,13 @@ export class CorrectionSet {
       } else if (difference.kind === 'row') {
         const collection = `t:${difference.table}`
         this.#add(collection, encodeKey(difference.key), 'row', rowDraft(difference))
-      } else this.#add(effectRows, encodeKey([difference.id]), 'effect', effectDraft(difference, before))
+      } else {
+        const row = effectRow(before, difference.id)!
+        // Nobody is asked about an effect of an earlier correction, or one that is only no longer asked for.
+        const isKept = row.correction || (!difference.after && !corrects(after.app, row.scope))
+        const draft = effectDraft(difference, row)
+        this.#add(effectRows, encodeKey([difference.id]), isKept ? 'kept' : 'effect', draft)
+      }
     }
     await flush()
     // An outcome that an earlier promotion corrected, and that both generations derive alike: the new one
@@ -212,14 +216,17 @@ function isCorrected(
   app: App,
 ): difference is RowDifference | EffectDifference | OutcomeDifference {
   const { kind } = difference
-  const corrects = (scope: string) => app.reactions.has(correctionReactionName(scope))
   if (kind === 'outcome') return difference.before !== undefined && difference.after !== undefined
-  if (kind === 'row') return app.tables.has(difference.table) && corrects(difference.scope)
+  if (kind === 'row') return app.tables.has(difference.table) && corrects(app, difference.scope)
   if (kind !== 'effect' || difference.before === undefined) return false
   const { before, after } = difference
-  // If only the scope or key has changed, the outside world has received the right content.
-  if (after !== undefined) return canonicalJson(before.input) !== canonicalJson(after.input)
-  return corrects(before.scope)
+  // If only the scope or key has changed, the outside world has received the right content. An effect that is
+  // not asked for any more stays known, so that later code cannot use its id for something else.
+  return after === undefined || canonicalJson(before.input) !== canonicalJson(after.input)
+}
+
+function corrects(app: App, scope: string): boolean {
+  return app.reactions.has(correctionReactionName(scope))
 }
 
 interface OutcomeChange extends Position {
@@ -267,8 +274,7 @@ function rowDraft({ table, scope, key, before, after }: RowDifference): Correcti
   }
 }
 
-function effectDraft({ id, after }: EffectDifference, before: CorrectedSide): CorrectionDraft {
-  const row = effectRow(before, id)!
+function effectDraft({ id, after }: EffectDifference, row: EffectRow): CorrectionDraft {
   const { type, scope, key, identity, rootPartition, rootOffset } = row
   return {
     scope,

@@ -3,17 +3,26 @@ import { z } from 'zod'
 
 interface Style {
   readonly name: string
-  /** The text of the letter, for all or for one. */
+  /** The text of the letter, for all or for one; an empty one is not sent. */
   readonly text?: string
   readonly texts?: Readonly<Record<string, string>>
   /** Whether the text comes before the name in the letter. */
   readonly textFirst?: boolean
   /** Added to the key. */
   readonly suffix?: string
+  /** The text of the letter that follows each correction. */
+  readonly sorry?: string
 }
 
 /** An app that sends a letter for each request. */
-export function greeter({ name, text: all = 'hello', texts = {}, textFirst = false, suffix = '' }: Style) {
+export function greeter({
+  name,
+  text: all = 'hello',
+  texts = {},
+  textFirst = false,
+  suffix = '',
+  sorry,
+}: Style) {
   const [customer] = scopes('customer')
   const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
   const greet = customer.request('greet', {
@@ -22,11 +31,14 @@ export function greeter({ name, text: all = 'hello', texts = {}, textFirst = fal
     derive(tx, { to }) {
       if (to === '') return reject('nobody')
       const text = texts[to] ?? all
-      tx.effect(letter, textFirst ? { text, to } : { to, text })
+      if (text !== '') tx.effect(letter, textFirst ? { text, to } : { to, text })
       return null
     },
   })
-  return app(name, { requests: [greet], tables: [], effects: [letter] }) as App
+  const apologise = () =>
+    customer.correct((tx) => void tx.effect(letter, { to: tx.key, text: `sorry: ${sorry}` }))
+  const reactions = sorry === undefined ? [] : [apologise()]
+  return app(name, { requests: [greet], tables: [], reactions, effects: [letter] }) as App
 }
 
 /** An app that takes money from accounts, and makes good what a promotion corrects. */

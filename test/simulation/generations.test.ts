@@ -6,7 +6,7 @@ import type * as made from '../apps/bank.ts'
 import type { Variant } from '../apps/bank.ts'
 import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
-import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
+import { eachSeed, firstSeed, oneSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { CrashingStorage } from './crashing-storage.ts'
 
@@ -38,7 +38,11 @@ const expectedCodes = new Set([
   'diff-unknown',
 ])
 
+/** From this seed on, candidates are begun, promoted and discarded more often. */
+const restlessFrom = 2_000
+
 async function world(seed: number): Promise<void> {
+  const isRestless = seed >= restlessFrom
   const random = randomFrom(seed)
   const below = (count: number) => Math.floor(random() * count)
   const partitions = [1, 2, 3, 8][below(4)]!
@@ -133,7 +137,7 @@ async function world(seed: number): Promise<void> {
         await engine.reprocessing.promote({ diff }, { requestId: `p${below(1_000_000)}` })
       }),
     () => wish(() => (random() < 0.5 ? engine.reprocessing.pause() : engine.reprocessing.resume())),
-    () => random() < 0.2 && wish(() => engine.reprocessing.discard()),
+    () => random() < (isRestless ? 0.9 : 0.2) && wish(() => engine.reprocessing.discard()),
     async () => {
       if (random() < 0.6) storage.crash()
       else await engine.close()
@@ -146,7 +150,7 @@ async function world(seed: number): Promise<void> {
       engine = await open(random() < 0.5 ? 'continue' : 'reprocess')
     },
   ]
-  const weights = [5, 2, 6, 2, 1, 2, 1, 1, 2, 1]
+  const weights = isRestless ? [5, 2, 6, 4, 1, 4, 1, 2, 2, 1] : [5, 2, 6, 2, 1, 2, 1, 1, 2, 1]
   const bag = steps.flatMap((step, i) => new Array<() => unknown>(weights[i]!).fill(step))
   for (let i = 0; i < 60; i++) await bag[below(bag.length)]!()
 
@@ -228,4 +232,5 @@ const name = crashAt(
 )
 test(name, async () => {
   await eachSeed('generations', runs, world)
+  for (let i = 0; i < runs; i++) await oneSeed('generations', restlessFrom + firstSeed + i, world)
 })
