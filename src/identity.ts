@@ -65,6 +65,21 @@ export function checkRequestId(requestId: string, of = 'A request id'): void {
   )
 }
 
+/**
+ * The id that a request replies to, as stories know it: a UUID of version 7 in lower case.
+ * @throws HenceError `request-id-invalid` (change)
+ */
+export function answeredId(id: string, requestId: string): string {
+  checkRequestId(id, 'The id in `inReplyTo`')
+  const [answered, own] = [id, requestId].map((each) => (uuid7.test(each) ? each.toLowerCase() : each))
+  if (answered !== own) return answered!
+  throw new HenceError(
+    'request-id-invalid',
+    'change',
+    `The request ${requestId} names itself in \`inReplyTo\`: name what it replies to, or leave it out.`,
+  )
+}
+
 /** The time in a version 7 id, in milliseconds since 1970; undefined for an id without one. */
 export function timeOf(identity: Identity): number | undefined {
   if (identity[0] !== '7') return undefined

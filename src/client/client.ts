@@ -19,7 +19,7 @@ import type {
 import type { IndexOf } from '../app/table.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import { checkRequestId } from '../identity.ts'
+import { answeredId, checkRequestId } from '../identity.ts'
 import type { Backoff } from './backoff.ts'
 import { Drain, type ExpiredChoice, type OpenRequest } from './drain.ts'
 import { Exchange, type ExchangeOptions } from './exchange.ts'
@@ -261,7 +261,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     async submit(type, input, options = {}) {
       const { requestId = newId(), queue = defaultQueue, inReplyTo } = options
       checkRequestId(requestId)
-      if (inReplyTo !== undefined) checkRequestId(inReplyTo, 'The id in `inReplyTo`')
+      if (inReplyTo !== undefined) answeredId(inReplyTo, requestId)
       const reply = inReplyTo !== undefined && { inReplyTo }
       const stored = { requestId, type, input: jsonText(type, input), queue, since: clock.now(), ...reply }
       return (await opened).submit(stored) as Promise<never>

@@ -2,10 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/tickets.ts'
 import { appsOf } from '../../test/apps.ts'
+import { HandClock, settle } from '../../test/hand-clock.ts'
 import { randomFrom } from '../../test/random.ts'
 import { CrashingStorage } from '../../test/simulation/crashing-storage.ts'
 import { systemClock } from '../clock.ts'
 import { createEngine } from '../engine/open-engine.ts'
+import { partitionOf } from '../log/partitions.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
 import { scenario } from '../testing/scenario.ts'
 
 const { tickets } = appsOf<typeof made>(import.meta.resolve('../../test/apps/tickets.ts'))
@@ -158,5 +161,70 @@ for (const victims of ['newest', 'oldest'] as const) {
       await engine.close()
     }
     assert.deepEqual([...states].sort(), ['accepted paid', 'accepted sorry', 'rejected held'])
+  })
+}
+
+/** An engine of 8 partitions, in which the messages to one key can be held up. */
+async function stoppable(options: Parameters<typeof tickets>[0]) {
+  const clock = new HandClock()
+  const data = memoryStorage({ partitions: 8, clock })
+  let gate = { key: '', opened: Promise.resolve(), open() {} }
+  const append = data.log.append.bind(data.log)
+  Object.assign(data.log, {
+    async append(...[partition, records]: Parameters<typeof append>) {
+      if (partition === partitionOf(gate.key, 8)) await gate.opened
+      return append(partition, records)
+    },
+  })
+  const engine = await createEngine({
+    app: await tickets(options),
+    data,
+    clock,
+    report: ({ level, message }) => assert.notEqual(level, 'alarm', message),
+  })
+  let count = 0
+  return {
+    engine,
+    clock,
+    send: (name: string, input: object) =>
+      engine.submit(name as 'hold', input as never, { requestId: `r${count++}` }),
+    /** Messages to a key wait until `open` is called. */
+    stop(key: string) {
+      const { promise: opened, resolve: open } = Promise.withResolvers<void>()
+      gate = { key, opened, open }
+    },
+    open: () => gate.open(),
+    state: async (booking: string) => (await engine.get('bookings', [booking]))?.state,
+    claimed: async () => (await engine.violations.usage('seats', 's')).claimed,
+  }
+}
+
+for (const victims of ['newest', 'oldest'] as const) {
+  test(`between the verdict and the decision the time to confirm may pass: nobody else gives way (${victims})`, async () => {
+    const { engine, clock, send, stop, open, state, claimed } = await stoppable({
+      limit: 3,
+      victims,
+      waitingList: { confirmMs: 1_000 },
+    })
+    await send('hold', { booking: 'a', seats: 3 })
+    await send('hold', { booking: 'b', seats: 2, wait: true })
+    await send('give-back', { booking: 'a', units: 2 })
+    await engine.idle()
+    assert.equal(await state('b'), 'held')
+    await engine.enqueue('pay', { booking: 'b', seats: 2 }, { requestId: 'pay' })
+    stop('b')
+    await settle()
+    clock.pass(1_000)
+    await settle()
+    assert.equal(await claimed(), 1)
+    const other = await send('hold', { booking: 'c', seats: 2 })
+    assert.equal(other.status, 'accepted')
+    open()
+    await engine.idle()
+    assert.equal(await state('c'), 'held', 'its claim was granted, and the limit has not fallen')
+    assert.deepEqual(await Promise.all(['a', 'b'].map(state)), ['held', 'sorry'])
+    assert.equal(await claimed(), 3)
+    assert.deepEqual(await engine.violations.list(), [])
+    await engine.close()
   })
 }

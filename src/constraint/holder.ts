@@ -115,7 +115,8 @@ export function giveBack(turn: Turn, identity: string, claims: readonly HeldClai
 }
 
 /**
- * Releases the claims that the requests of this key hold on a constraint, those of the latest request first.
+ * Releases the claims that the requests of this key hold on a constraint, those of the latest request first,
+ * and those that wait last, since they have no units yet.
  * @param most how many units at most
  * @returns the number of claims released, wholly or in part
  * @throws HenceError `claim-invalid` (change)
@@ -134,26 +135,32 @@ export function releaseHeld(
       `The units of "${constraint}" to release must be a whole number, at least 1, not ${most}.`,
     )
   }
-  const held: { identity: string; holder: ClaimHolder; named: readonly HeldClaim[] }[] = []
-  forHeld(turn, scope, constraint, key, (identity, holder, named) => held.push({ identity, holder, named }))
-  if (most !== undefined) held.sort((a, b) => b.holder.rootOffset - a.holder.rootOffset)
+  const held: { identity: string; holder: ClaimHolder; claim: HeldClaim }[] = []
+  forHeld(turn, scope, constraint, key, (identity, holder, named) => {
+    for (const claim of named) held.push({ identity, holder, claim })
+  })
+  const line = ({ waiting }: HeldClaim) => (waiting ? 1 : 0)
+  if (most !== undefined)
+    held.sort((a, b) => line(a.claim) - line(b.claim) || b.holder.rootOffset - a.holder.rootOffset)
+  const changed = new Map<string, ClaimHolder>()
+  const released = new Map<HeldClaim, number>()
   let left = most ?? Number.POSITIVE_INFINITY
-  let count = 0
-  for (const { identity, holder, named } of held) {
-    const rest: HeldClaim[] = holder.claims.filter((claim) => !named.includes(claim))
-    for (const claim of named) {
-      const units = Math.min(left, claim.units)
-      left -= units
-      if (units > 0) count++
-      if (units === claim.units) giveBack(turn, identity, [claim])
-      else {
-        rest.push({ ...claim, units: claim.units - units })
-        if (units > 0) turn.send('hence:release', claim.key, { constraint, identity, units })
-      }
-    }
-    setHolder(turn, scope, identity, { ...holder, claims: rest })
+  for (const { identity, holder, claim } of held) {
+    if (left === 0) break
+    const units = Math.min(left, claim.units)
+    left -= units
+    released.set(claim, units)
+    changed.set(identity, holder)
+    if (units === claim.units) giveBack(turn, identity, [claim])
+    else turn.send('hence:release', claim.key, { constraint, identity, units })
   }
-  return count
+  for (const [identity, holder] of changed) {
+    const claims = holder.claims
+      .map((claim) => ({ ...claim, units: claim.units - (released.get(claim) ?? 0) }))
+      .filter(({ units }) => units > 0)
+    setHolder(turn, scope, identity, { ...holder, claims })
+  }
+  return released.size
 }
 
 /** Confirms the claims that the requests of this key hold on a constraint; returns their number. */

@@ -52,7 +52,8 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
 /**
  * Puts the claim of an accepted request in the place of others. It is as old as the oldest of them, and
  * confirmed if one of them is. If it has given way since it was granted, the request learns of that, and
- * only what it replaces is released.
+ * only what it replaces is released. If some of them have given way, and what they had is not free, a strict
+ * claim gives way itself: nobody else loses what was granted.
  */
 export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
   const { constraint: name, identity, instead = [] } = asked
@@ -61,6 +62,7 @@ export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
   const own = claimOf(turn, usage, name, identity)
   if (own !== undefined) usage = take(turn, usage, name, identity, own)
   let row = own ?? newRow(turn, constraint, usage, asked)
+  let had = own?.units ?? 0
   for (const each of instead) {
     const before = claimOf(turn, usage, name, each)
     if (before === undefined) {
@@ -68,11 +70,21 @@ export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
       continue
     }
     usage = take(turn, usage, name, each, before)
+    had += before.units
     const { at, order, served } = Math.abs(before.order) < Math.abs(row.order) ? before : row
     const confirmed = row.confirmed || before.confirmed
     row = { ...row, at, order, confirmed, ...(served !== undefined && { served }) }
   }
-  if (own !== undefined || !asked.strict) {
+  const isFree = usage.waiting === 0 && usage.claimed + asked.units <= limitWithMargin(constraint, usage)
+  if (own !== undefined && asked.strict && asked.units > had && !isFree) {
+    const { scope, holder } = asked
+    const waits = constraint.waitingList?.victims
+      ? queue(turn, constraint, usage, identity, Math.abs(row.order), asked)
+      : undefined
+    const lost = { identity, scope, holder, constraint: name, key: turn.key, violation: null }
+    turn.send(waits ? 'hence:queued' : 'hence:compensate', holder, lost)
+    usage = waits ?? usage
+  } else if (own !== undefined || !asked.strict) {
     const { exchanging: _, ...held } = row
     usage = add(turn, usage, name, identity, { ...held, constraint: name, units: asked.units })
   }

@@ -245,3 +245,19 @@ for (const partitions of [1, 8]) {
     await engine.close()
   })
 }
+
+test('units are given back of what is held, and only then of what waits', async () => {
+  scenario(await tickets({ limit: 2, waitingList: {} }))
+    .given('hold', { booking: 'a', seats: 2 })
+    .given('hold', { booking: 'a', seats: 3, wait: true })
+    .when('give-back', { booking: 'a', units: 1 })
+    .thenAccepted({ count: 1 })
+    .thenClaimed('seats', 's', 1)
+    .when('give-back', { booking: 'a', units: 2 })
+    .thenAccepted({ count: 2 })
+    // Of the three that wait one was given back, and two are free now.
+    .thenClaimed('seats', 's', 2)
+    .when('give-back', { booking: 'a', units: 9 })
+    .thenAccepted({ count: 1 })
+    .thenClaimed('seats', 's', 0)
+})

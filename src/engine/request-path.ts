@@ -8,7 +8,7 @@ import type { Handlers } from '../effect/handlers.ts'
 import { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
-import { checkRequestId, type Identity, identityOf } from '../identity.ts'
+import { answeredId, type Identity, identityOf } from '../identity.ts'
 import type { Appended, Log } from '../log/log.ts'
 import { everyPartition, partitionOf } from '../log/partitions.ts'
 import {
@@ -128,8 +128,8 @@ export class RequestPath {
 
   /** Admits a new request; a retry waits for the first outcome, or gets it. */
   async #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
-    const { requestId, principal = '', inReplyTo } = options ?? {}
-    if (inReplyTo !== undefined) checkRequestId(inReplyTo, 'The id in `inReplyTo`')
+    const { requestId, principal = '', inReplyTo: answered } = options ?? {}
+    const inReplyTo = answered === undefined ? undefined : answeredId(answered, requestId)
     if (this.#intake.reopening) await this.#intake.opened()
     for (;;) {
       if (this.#reloading) await this.settled()

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { createEngine, type Story } from 'hence'
 import { connect } from 'hence/client'
 import { memoryStorage } from 'hence/testing'
+import { v7 } from 'uuid'
 import type * as made from '../../test/apps/bank.ts'
 import type * as seats from '../../test/apps/tickets.ts'
 import { appsOf } from '../../test/apps.ts'
@@ -52,10 +53,16 @@ test('a request names what it replies to, and the stories of both lead to each o
   const answers = (await lines.text()).trim().split('\n')
   assert.match(answers[0]!, /"accepted"/)
   assert.match(answers[1]!, /"request-id-invalid"/)
+  const itself = v7()
+  const refused = await pay(itself, 6, { 'hence-in-reply-to': itself.toUpperCase() })
+  assert.match(await refused.text(), /names itself/)
   const service = connect<typeof engine.app>(url, { headers: { authorization: 'Test admin' } } as never)
   t.after(() => service.close())
   const input = { from: 'ann', to: 'bob', cents: 5 } as never
   await service.submit('pay' as never, input, { requestId: 'connected', inReplyTo: letter })
+  const upper = v7().toUpperCase()
+  await service.submit('pay' as never, input, { requestId: upper })
+  await service.submit('pay' as never, input, { requestId: 'to-upper', inReplyTo: upper })
   // The id that the first try named is kept.
   await service.submit('pay' as never, input, { requestId: 'connected', inReplyTo: 'other' })
 
@@ -63,6 +70,10 @@ test('a request names what it replies to, and the stories of both lead to each o
     assert.equal((await from('to-letter')).inReplyTo, letter)
     assert.equal((await from('connected')).inReplyTo, letter)
     assert.equal((await from('first')).inReplyTo, undefined)
+    assert.deepEqual(
+      (await from(upper)).replies.map(({ requestId }) => requestId),
+      ['to-upper'],
+    )
     const { replies } = await from('first')
     assert.deepEqual(
       replies.map(({ inReplyTo, requestId, principal, type }) => [inReplyTo, requestId, principal, type]),
