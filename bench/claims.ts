@@ -10,12 +10,19 @@ import { type Bench, median, type Result, settled } from './result.ts'
 const inFlight = 64
 const productCount = 100
 
+const names = {
+  plain: 'without a claim',
+  strict: 'one strict claim',
+  two: 'strict claims of two keys',
+  loose: 'one loose claim',
+}
+
 /** Requests with a claim against the same requests without one: in one partition, and across partitions. */
 export async function claims({ directory, sized, progress }: Bench): Promise<Result[]> {
   const results: Result[] = []
   for (const partitions of [1, 8]) {
     const data = join(directory, `claims-${partitions}`)
-    await mkdir(data)
+    await mkdir(data, { mode: 0o700 })
     const engine = await createEngine<typeof app>({
       app: import.meta.resolve('./claims-app.ts'),
       data,
@@ -26,7 +33,9 @@ export async function claims({ directory, sized, progress }: Bench): Promise<Res
       const rounds = sized(5, 2, 1)
       const count = sized(20_000, 3_000, 200)
       const types =
-        partitions === 1 ? (['plain', 'strict'] as const) : (['plain', 'strict', 'loose'] as const)
+        partitions === 1
+          ? (['plain', 'strict', 'two'] as const)
+          : (['plain', 'strict', 'two', 'loose'] as const)
       const runs = new Map<string, Run[]>(types.map((type) => [type, []]))
       for (let i = 0; i <= rounds; i++) {
         for (const type of types) {
@@ -42,7 +51,7 @@ export async function claims({ directory, sized, progress }: Bench): Promise<Res
         const ratios = ofType.map(({ perSecond }, i) => perSecond / runs.get('plain')![i]!.perSecond)
         results.push({
           ...summary(ofType),
-          what: `${type === 'plain' ? 'without a claim' : `one ${type} claim`}, ${where}`,
+          what: `${names[type]}, ${where}`,
           ratio: median(ratios),
           note: `${inFlight} in flight; the ratio is to the same request without a claim`,
         })
@@ -54,22 +63,20 @@ export async function claims({ directory, sized, progress }: Bench): Promise<Res
   return results
 }
 
-function send(
-  engine: Engine<typeof app>,
-  type: 'plain' | 'strict' | 'loose',
-  count: number,
-  partitions: number,
-) {
+function send(engine: Engine<typeof app>, type: keyof typeof names, count: number, partitions: number) {
   const wishes = Array.from({ length: count }, (_, i) => ({
     requestId: randomUUID(),
-    input: { order: randomUUID(), sku: `product-${i % productCount}` },
+    input: {
+      order: randomUUID(),
+      sku: `product-${i % productCount}`,
+      other: `product-${(i + 1) % productCount}`,
+    },
   }))
-  // The key of the claim must be in another partition than that of the order; otherwise nothing crosses
+  // The keys of the claims must be in other partitions than that of the order; otherwise nothing crosses
   // partitions.
   for (const { input } of wishes) {
-    while (partitions > 1 && partitionOf(input.order, partitions) === partitionOf(input.sku, partitions)) {
-      input.order = randomUUID()
-    }
+    const taken = [input.sku, input.other].map((key) => partitionOf(key, partitions))
+    while (partitions > 1 && taken.includes(partitionOf(input.order, partitions))) input.order = randomUUID()
   }
   return drive(
     inFlight,

@@ -1,4 +1,4 @@
-import { processorMicros } from './processor.ts'
+import { processorMicros, threadMicros } from './processor.ts'
 import { median, quantile, type Result } from './result.ts'
 
 /** The measurements of many requests. */
@@ -6,6 +6,8 @@ export interface Run {
   readonly perSecond: number
   /** Processor time for each request, in microseconds; that of this process unless stated otherwise. */
   readonly processorMicros: number | undefined
+  /** The part of it that this thread took; undefined for other processes. */
+  readonly threadMicros?: number
   /** The latency of each request, in milliseconds. */
   readonly latencies: Float64Array
 }
@@ -28,10 +30,16 @@ export async function drive<Reply>(
     }
   }
   const processorBefore = processorMicros()
+  const threadBefore = threadMicros()
   const start = performance.now()
   await Promise.all(Array.from({ length: inFlight }, one))
   const perSecond = (count / (performance.now() - start)) * 1000
-  return { perSecond, processorMicros: (processorMicros() - processorBefore) / count, latencies }
+  return {
+    perSecond,
+    processorMicros: (processorMicros() - processorBefore) / count,
+    threadMicros: (threadMicros() - threadBefore) / count,
+    latencies,
+  }
 }
 
 /** Medians of several runs; latencies over all their requests. */
@@ -43,13 +51,18 @@ export function summary(runs: readonly Run[]): Omit<Result, 'what'> {
     ...medianProcessor(runs),
     p50: median(latencies),
     p99: quantile(latencies, 0.99),
+    p999: quantile(latencies, 0.999),
   }
 }
 
 /** The median processor time; left out where the system does not report it. */
 export function medianProcessor(
-  runs: readonly { readonly processorMicros: number | undefined }[],
-): Pick<Result, 'processorMicros'> {
+  runs: readonly Partial<Pick<Run, 'processorMicros' | 'threadMicros'>>[],
+): Pick<Result, 'processorMicros' | 'threadMicros'> {
   const known = runs.flatMap(({ processorMicros }) => processorMicros ?? [])
-  return known.length === 0 ? {} : { processorMicros: median(known) }
+  const ofThread = runs.flatMap(({ threadMicros }) => threadMicros ?? [])
+  return {
+    ...(known.length > 0 && { processorMicros: median(known) }),
+    ...(ofThread.length > 0 && { threadMicros: median(ofThread) }),
+  }
 }

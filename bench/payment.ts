@@ -65,7 +65,7 @@ export function bytesOf({ requestId, input }: Payment): Buffer {
 }
 
 /** A UUID of version 7. */
-function newId(): string {
-  const time = Date.now().toString(16).padStart(12, '0')
+export function newId(now = Date.now()): string {
+  const time = now.toString(16).padStart(12, '0')
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }

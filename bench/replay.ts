@@ -6,14 +6,12 @@ import { runBench } from './process.ts'
 import type { Reading } from './reading-process.ts'
 import { type Bench, median, type Result } from './result.ts'
 
-const goal = 500_000
-
 /** Deriving all tables from the log again, against only reading the same log. */
 export async function replay({ directory, sized, progress }: Bench): Promise<Result[]> {
   const count = sized(500_000, 100_000, 2_000)
   const rounds = sized(5, 2, 1)
   const data = join(directory, 'replay')
-  await mkdir(data)
+  await mkdir(data, { mode: 0o700 })
   progress(`replay: making a log of ${count} requests`)
   await runBench('submitting-process.ts', [data, String(count)])
 
@@ -46,7 +44,12 @@ export async function replay({ directory, sized, progress }: Bench): Promise<Res
   const opening = median(idle.map(({ openSeconds }) => openSeconds))
   const openingMicros = median(idle.map(({ processorMicros }) => processorMicros))
   const reading = records / median(readings.map(({ seconds }) => seconds))
-  const replaying = records / (median(full.map(({ openSeconds }) => openSeconds)) - opening)
+  // It reads the log too. So it is no shorter than that, however long the openings took beside other work.
+  const seconds = Math.max(
+    median(full.map(({ openSeconds }) => openSeconds)) - opening,
+    median(readings.map(({ seconds }) => seconds)),
+  )
+  const replaying = records / seconds
   const perRecord = (micros: number) => ({ processorMicros: micros / records })
   return [
     {
@@ -59,8 +62,9 @@ export async function replay({ directory, sized, progress }: Bench): Promise<Res
       what: 'replay of all records',
       figure: replaying,
       unit: 'records/s',
-      ...medianProcessor(full.map(({ processorMicros }) => perRecord(processorMicros - openingMicros))),
-      goal: { text: `≥ ${goal}/s`, met: replaying >= goal },
+      ...medianProcessor(
+        full.map(({ processorMicros }) => perRecord(Math.max(0, processorMicros - openingMicros))),
+      ),
       note: `${records} records; ${(replaying / reading).toFixed(2)} of only reading; without the time to open (${opening.toFixed(2)} s)`,
     },
     {

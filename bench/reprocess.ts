@@ -8,9 +8,6 @@ import type { Reprocessed } from './reprocessing-process.ts'
 import { type Bench, median, type Result } from './result.ts'
 import type { Verified } from './verifying-process.ts'
 
-const goal = 500_000
-const latencyGoal = 2
-
 /**
  * Deriving everything again beside the live generation, comparing and verifying it, and the latency of
  * requests meanwhile.
@@ -19,7 +16,7 @@ export async function reprocess({ directory, sized, progress }: Bench): Promise<
   const count = sized(500_000, 100_000, 2_000)
   const rounds = sized(5, 2, 1)
   const data = join(directory, 'reprocess')
-  await mkdir(data)
+  await mkdir(data, { mode: 0o700 })
   progress(`reprocess: making a log of ${count} requests`)
   await runBench('submitting-process.ts', [data, String(count)])
   const anew = async () => {
@@ -64,7 +61,6 @@ export async function reprocess({ directory, sized, progress }: Bench): Promise<
       unit: 'records/s',
       ratio: deriving / plainly,
       ...perUnit(again, ({ processorMicros, records }) => processorMicros && processorMicros / records),
-      goal: { text: `≥ ${goal}/s`, met: deriving >= goal },
       note: 'the ratio is to the plain loop; processor time of the engine and the child process',
     },
     {
@@ -113,10 +109,6 @@ function besideResults({ inFlight, alone, besideLoop, beside, derivedPerSecond }
     },
     {
       ...result('beside a reprocess', beside),
-      goal: {
-        text: `p50 and p99 ≤ ${latencyGoal} ×`,
-        met: half <= latencyGoal && most <= latencyGoal,
-      },
       note:
         `p50 ${half.toFixed(2)} ×, p99 ${most.toFixed(2)} × that alone; meanwhile ` +
         `${Math.round(derivedPerSecond).toLocaleString('en-US')} records/s were derived again`,

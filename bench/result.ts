@@ -1,18 +1,21 @@
 import { setTimeout as pause } from 'node:timers/promises'
+import type { Plot } from './plot.ts'
 
 /** One line of the results. */
 export interface Result {
   readonly what: string
   readonly figure: number
-  readonly unit: 'requests/s' | 'records/s' | 'rows/s' | 'MB/s' | 's' | 'MiB'
+  readonly unit: 'requests/s' | 'records/s' | 'rows/s' | 'MB/s' | 's' | 'ms' | 'MiB' | '× the log'
   /** Processor time for each request, record, row or megabyte, in microseconds: user and system, all threads. */
   readonly processorMicros?: number
+  /** The part of it that the thread of the engine takes. */
+  readonly threadMicros?: number
   /** The figure divided by that of the opponent, usually the bare loop. */
   readonly ratio?: number
   /** Latency in milliseconds. */
   readonly p50?: number
   readonly p99?: number
-  readonly goal?: { readonly text: string; readonly met: boolean }
+  readonly p999?: number
   readonly note?: string
 }
 
@@ -24,8 +27,12 @@ export interface Bench {
    * Chooses a number of requests or rounds by the size of the run. `quick` shows whether the bench works and
    * gives rough figures. `tiny` only shows whether it works; it is a test.
    */
-  sized(full: number, quick: number, tiny: number): number
+  sized<T>(full: T, quick: T, tiny: T): T
   progress(line: string): void
+  /** Keeps a plot, where a directory for plots is given. */
+  plot(name: string, plot: Plot): void
+  /** Says what this machine cannot measure, and why. It stands below the results too. */
+  skip(what: string, why: string): void
 }
 
 /** Pauses between two runs, because the engine may still write a checkpoint after the last answer. */

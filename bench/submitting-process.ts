@@ -2,9 +2,9 @@
  * Sends payments at 1,024 in flight and reports its progress. It ends after a number of them, or goes on
  * until it is killed if that number is 0.
  */
-import { readFileSync } from 'node:fs'
 import { createEngine } from 'hence'
 import type app from './app.ts'
+import { anonymousBytes } from './memory.ts'
 import { reportToParent } from './parent.ts'
 import { payment } from './payment.ts'
 import { processorMicros } from './processor.ts'
@@ -48,12 +48,6 @@ function report(): void {
     anonymousBytes: anonymousBytes(),
   }
   reportToParent(progress)
-}
-
-function anonymousBytes(): number | undefined {
-  if (process.platform !== 'linux') return undefined
-  const kibibytes = /^RssAnon:\s*(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]
-  return kibibytes === undefined ? undefined : Number(kibibytes) * 1024
 }
 
 await Promise.all(Array.from({ length: 1_024 }, sendAll))
