@@ -109,7 +109,7 @@ export interface Expansion {
 }
 
 /** Node's own request and response, where the server runs on Node's HTTP. */
-export interface Carrier {
+export interface NodeRequest {
   readonly incoming?: IncomingMessage
   readonly outgoing?: ServerResponse
 }

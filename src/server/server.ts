@@ -22,7 +22,7 @@ import { Listener, type Listening } from './listen.ts'
 import { Metrics } from './metrics.ts'
 import { readQuery } from './parameter.ts'
 import { problemAnswer, problemOf, unforeseen } from './problem.ts'
-import { type Arrival, addressOf, type Carrier, type Route, Router } from './route.ts'
+import { type Arrival, addressOf, type NodeRequest, type Route, Router } from './route.ts'
 import { routes } from './routes.ts'
 import { notAllowed, RowRules } from './row-rules.ts'
 import type { Serving } from './serving.ts'
@@ -128,19 +128,19 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   const router = new Router(table)
 
   /** Finds the route of a request, checks what the route states, and lets it answer. */
-  const answer = async (request: Request, carrier: Carrier): Promise<Answer> => {
+  const answer = async (request: Request, bindings: NodeRequest): Promise<Answer> => {
     const address = addressOf(request.url, path)
     const found = address && router.find(request.method, address.segments)
     if (found === undefined || !('route' in found)) return nowhere(found?.methods ?? [])
     const { route, parts } = found
     const handle = () =>
-      counted(route, () => handled(route, { request, parts, query: address!.query }, carrier))
+      counted(route, () => handled(route, { request, parts, query: address!.query }, bindings))
     return tracing === undefined ? handle() : tracing.run(request, route.path, handle)
   }
   const handled = async (
     route: Route,
     { request, parts, query: given }: Pick<Arrival, 'request' | 'parts'> & { query: URLSearchParams },
-    { incoming }: Carrier,
+    { incoming }: NodeRequest,
   ): Promise<Answer> => {
     const { permission, body } = route
     if (permission !== 'none' && closing.signal.aborted) throw closingSoon()
@@ -181,7 +181,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
 
   if (options.open) report(saysOpen)
 
-  const hono = new Hono<{ Bindings: Carrier }>({ strict: true })
+  const hono = new Hono<{ Bindings: NodeRequest }>({ strict: true })
   if (options.cors) hono.use(corsFor(options.cors))
   hono.all('*', async ({ req: { raw: request }, env: { outgoing, incoming } }) => {
     const answered = await answer(request, { ...(incoming && { incoming }) }).catch(refusal)
@@ -192,7 +192,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     return RESPONSE_ALREADY_SENT
   })
 
-  const node = getRequestListener((request, env) => hono.fetch(request, env as Carrier), {
+  const node = getRequestListener((request, env) => hono.fetch(request, env as NodeRequest), {
     // A library must not replace the `Request` and `Response` of its host.
     overrideGlobalObjects: false,
     errorHandler: () => responseOf(problemAnswer(problemOf(badAddress()))),
