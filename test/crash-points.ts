@@ -12,6 +12,7 @@ export const crashPoints = {
   'log sealed': 'after a reply, once the log stands still',
   'directory held': 'while other processes wait for the data directory',
   'delivery of effects': 'between the record of an effect and the record of its result',
+  'Kafka append': 'while processes append to a topic, on the side of the broker',
   'PostgreSQL transaction': 'while a sink or a relay writes, on either side of the connection',
   'code change': 'while versions of the code take over from each other',
   'candidate deriving': 'while the process of the candidate derives',

@@ -1,5 +1,7 @@
 export { memoryLog } from '../log/memory-log.ts'
+export { type CarrierConformance, carrierConformance } from './carrier-conformance.ts'
 export { type LogConformance, logConformance } from './log-conformance.ts'
+export { CarrierStore, memoryCarrier } from './memory-carrier.ts'
 export { type MemoryStorage, memoryStorage } from './memory-storage.ts'
 export { type Scenario, type SentBy, scenario } from './scenario.ts'
 export { type StoreConformance, storeConformance } from './store-conformance.ts'

@@ -151,6 +151,7 @@ test('no file is imported by nothing', () => {
     'server/index.ts',
     'effect/index.ts',
     'offline/index.ts',
+    'kafka/index.ts',
     'postgres/index.ts',
     'testing/index.ts',
     // Started as processes and as a thread.
@@ -208,9 +209,13 @@ test('the public entries export exactly these names', async () => {
     'rule',
     'verify',
   ])
+  assert.deepEqual(await names('hence/kafka'), ['kafkaLog'])
   assert.deepEqual(await names('hence/postgres'), ['postgresOutbox', 'postgresOutboxSql', 'postgresSink'])
   assert.deepEqual(await names('hence/testing'), [
+    'CarrierStore',
+    'carrierConformance',
     'logConformance',
+    'memoryCarrier',
     'memoryLog',
     'memoryStorage',
     'scenario',

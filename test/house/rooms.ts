@@ -42,6 +42,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
     ...['shared', 'app', 'sandbox', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request'],
     ...['query', 'diff', 'reprocess', 'engine'],
   ],
+  kafka: ['shared', 'log'],
   postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine'],
   cli: [
     ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],

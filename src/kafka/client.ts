@@ -1,0 +1,327 @@
+import { crc32 } from 'node:zlib'
+import type { Admin, BaseOptions, Connection, ConnectionPool, GenericError } from '@platformatic/kafka'
+import { type Clock, elapsed, pause, systemClock } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+
+/** The library and its connections: loaded and made when they are used first. */
+interface OpenClients {
+  readonly library: typeof import('@platformatic/kafka')
+  readonly admin: Admin
+  readonly producing: ConnectionPool
+  readonly fetching: ConnectionPool
+}
+
+/** A read takes about so many bytes at a time, and always a whole record. */
+const fetchBytes = 4 * 1024 * 1024
+
+/** The name of the header that says that a record is ours, and holds the CRC-32 of its value. */
+const checksumHeader = Buffer.from('hence')
+
+export interface KafkaRecord {
+  readonly offset: number
+  readonly key: string | undefined
+  readonly value: Buffer
+  /** CRC-32 of the value. */
+  readonly checksum: number
+}
+
+export interface Fetched {
+  /** Those of ours, checked; others are left out. */
+  readonly records: readonly KafkaRecord[]
+  /** The offset to continue at. */
+  readonly next: number
+  /** The offset after the last record that all replicas in sync have. */
+  readonly end: number
+}
+
+export interface TopicState {
+  readonly id: string
+  readonly partitions: number
+  /** The smallest number of replicas of a partition. */
+  readonly replicas: number
+}
+
+/**
+ * Produces to and fetches from the leaders of partitions, without a group, a transaction or a retry that its
+ * caller does not know of. Each role has connections of its own: a broker answers the requests of a
+ * connection one after another, so a read would wait for an append that waits for replicas.
+ */
+export class KafkaClient {
+  readonly name: string
+  readonly clock: Clock
+  /** How long a broker may take to answer, and how long what may be repeated is repeated. */
+  readonly timeoutMs: number
+  readonly #connecting: BaseOptions
+  #opened: Promise<OpenClients> | undefined
+  readonly #closed = new AbortController()
+
+  constructor(
+    name: string,
+    connecting: BaseOptions,
+    { clock = systemClock, timeoutMs = 10_000 }: { readonly clock?: Clock; readonly timeoutMs?: number },
+  ) {
+    this.name = name
+    this.clock = clock
+    this.timeoutMs = timeoutMs
+    // The broker gives up first, so that its answer says why.
+    const patience = { timeout: timeoutMs * 0.8, requestTimeout: timeoutMs, connectTimeout: timeoutMs }
+    this.#connecting = { ...connecting, ...patience, retries: 0 }
+  }
+
+  /** Returns the state of a topic; undefined if there is none. */
+  topic(topic: string): Promise<TopicState | undefined> {
+    return this.repeated(`topic "${topic}"`, async () => {
+      const found = (await this.#metadata(topic, true))?.topics.get(topic)
+      if (found === undefined) return undefined
+      const replicas = Math.min(...found.partitions.map((partition) => partition.replicas.length))
+      return { id: found.id, partitions: found.partitionsCount, replicas }
+    })
+  }
+
+  /** Returns the state of a topic that was there; a broker that has just started may not know it yet. */
+  async knownTopic(topic: string): Promise<TopicState | undefined> {
+    const start = elapsed(this.clock)
+    for (;;) {
+      const state = await this.topic(topic)
+      if (state !== undefined || elapsed(this.clock) - start > this.timeoutMs) return state
+      await this.pause(200)
+    }
+  }
+
+  /** The connection that appends to a partition go over, to its present leader. */
+  async producing(topic: string, partition: number): Promise<Connection> {
+    return this.repeated(place(topic, partition), async () => {
+      return (await this.#leader('producing', topic, partition)).connection
+    })
+  }
+
+  /** The connection that reads of a partition go over, to its present leader. */
+  async fetching(topic: string, partition: number): Promise<Connection> {
+    return this.repeated(place(topic, partition), async () => {
+      return (await this.#leader('fetching', topic, partition)).connection
+    })
+  }
+
+  /** Appends a record, once; after an error its fate is unknown unless the error is `carrier-unusable`. */
+  async produce(
+    connection: Connection,
+    topic: string,
+    partition: number,
+    key: string | undefined,
+    value: Buffer,
+  ): Promise<KafkaRecord> {
+    const checksum = crc32(value)
+    const written = Buffer.alloc(4)
+    written.writeUInt32BE(checksum)
+    const message = {
+      ...{ topic, partition, value, headers: new Map([[checksumHeader, written]]) },
+      ...(key !== undefined && { key: Buffer.from(key) }),
+      // A broker refuses a time that is far from its own, and nothing here uses it.
+      timestamp: 0n,
+    }
+    try {
+      // -1: all replicas in sync have it.
+      const sent = await (await this.open()).library.produceV9.api.async(
+        connection,
+        -1,
+        this.timeoutMs * 0.8,
+        [message as never],
+      )
+      if (typeof sent === 'boolean') throw new Error('The broker gave no position.')
+      const offset = Number(sent.responses[0]!.partitionResponses[0]!.baseOffset)
+      return { offset, key, value, checksum }
+    } catch (error) {
+      ;(await this.open()).admin.clearMetadata()
+      throw this.#failure(place(topic, partition), error)
+    }
+  }
+
+  /** Reads records from an offset on; nothing yet if that is the end. */
+  async fetch(topic: string, partition: number, from: number): Promise<Fetched> {
+    const read = await this.repeated(place(topic, partition), () => this.#fetch(topic, partition, from))
+    if (read.damaged === undefined) return read
+    // The damage may be on the way, so one more look.
+    const again = await this.repeated(place(topic, partition), () => this.#fetch(topic, partition, from))
+    if (again.damaged === undefined) return again
+    throw new HenceError(
+      'carrier-damaged',
+      'operator',
+      `${this.name}: the record at offset ${again.damaged} of ${place(topic, partition)} is damaged: its ` +
+        'checksum differs. Another replica may have it whole: make that one the leader.',
+    )
+  }
+
+  /** Returns the offset after the last record that all replicas in sync have. */
+  end(topic: string, partition: number): Promise<number> {
+    return this.repeated(place(topic, partition), async () => {
+      const { connection, leaderEpoch } = await this.#leader('fetching', topic, partition)
+      const partitions = [{ partitionIndex: partition, currentLeaderEpoch: leaderEpoch, timestamp: -1n }]
+      const { topics } = await (await this.open()).library.listOffsetsV7.api.async(connection, -1, 0, [
+        { name: topic, partitions },
+      ])
+      return Number(topics[0]!.partitions[0]!.offset)
+    })
+  }
+
+  /** Repeats what may be repeated, with pauses, until it succeeds or the patience ends. */
+  async repeated<T>(what: string, run: () => Promise<T>): Promise<T> {
+    const start = elapsed(this.clock)
+    for (let wait = 20; ; wait = Math.min(wait * 2, 500)) {
+      try {
+        return await run()
+      } catch (error) {
+        const failure = this.#failure(what, error)
+        if (failure.code !== 'carrier-unreachable' || this.#closed.signal.aborted) throw failure
+        if (elapsed(this.clock) - start > this.timeoutMs) throw failure
+        ;(await this.open()).admin.clearMetadata()
+        await this.pause(wait)
+      }
+    }
+  }
+
+  pause(ms: number): Promise<void> {
+    return pause(this.clock, ms, this.#closed.signal)
+  }
+
+  unusable(message: string, cause?: unknown): HenceError {
+    return new HenceError('carrier-unusable', 'operator', `${this.name}: ${message}`, { cause })
+  }
+
+  lost(message: string, cause?: unknown): HenceError {
+    return new HenceError(
+      'carrier-lost-records',
+      'operator',
+      `${this.name}: ${message} Let no process write to it. Restore the topic, or begin a new log from a local ` +
+        'copy that has all of it.',
+      { cause },
+    )
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort()
+    if (this.#opened === undefined) return
+    const { admin, producing, fetching } = await this.#opened
+    await Promise.all([admin.close(), producing.close(), fetching.close()])
+  }
+
+  open(): Promise<OpenClients> {
+    this.#opened ??= import('@platformatic/kafka').then((library) => ({
+      library,
+      admin: new library.Admin(this.#connecting),
+      producing: new library.ConnectionPool('hence', this.#connecting),
+      fetching: new library.ConnectionPool('hence', this.#connecting),
+    }))
+    return this.#opened
+  }
+
+  async #fetch(topic: string, partition: number, from: number): Promise<Fetched & { damaged?: number }> {
+    const { connection, topicId, leaderEpoch } = await this.#leader('fetching', topic, partition)
+    const asked = {
+      ...{ partition, currentLeaderEpoch: leaderEpoch, fetchOffset: BigInt(from), lastFetchedEpoch: -1 },
+      partitionMaxBytes: fetchBytes,
+    }
+    // At once, whatever there is; uncommitted, since there are no transactions; outside of a session.
+    const [waitMs, bytesMin, uncommitted, session, outside] = [0, 0, 0, 0, -1]
+    const topics = [{ topicId, partitions: [asked] }]
+    const response = await (await this.open()).library.fetchV13.api.async(
+      ...([connection, waitMs, bytesMin, fetchBytes, uncommitted] as const),
+      ...[session, outside],
+      topics,
+      [],
+      '',
+    )
+    const found = response.responses[0]!.partitions[0]!
+    const records: KafkaRecord[] = []
+    let next = from
+    let damaged: number | undefined
+    for (const batch of found.records ?? []) {
+      next = Math.max(next, Number(batch.firstOffset) + batch.lastOffsetDelta + 1)
+      for (const { offsetDelta, key, value, headers } of batch.records) {
+        const offset = Number(batch.firstOffset) + offsetDelta
+        const kept = headers.find(([name]) => name?.equals(checksumHeader))?.[1]
+        if (offset < from || kept?.length !== 4 || value === null) continue
+        const checksum = kept.readUInt32BE()
+        if (crc32(value) !== checksum) damaged ??= offset
+        records.push({ offset, key: key?.toString(), value, checksum })
+      }
+    }
+    return { records, next, end: Number(found.highWatermark), ...(damaged !== undefined && { damaged }) }
+  }
+
+  async #leader(
+    role: 'producing' | 'fetching',
+    topic: string,
+    partition: number,
+  ): Promise<{ connection: Connection; topicId: string; leaderEpoch: number }> {
+    const metadata = await this.#metadata(topic, false)
+    const found = metadata?.topics.get(topic)
+    const state = found?.partitions[partition]
+    const broker = metadata?.brokers.get(state?.leader ?? -1)
+    if (found === undefined || state === undefined) throw new Error('The topic is not known to the brokers.')
+    if (broker === undefined) throw new Error('The partition has no leader.')
+    return {
+      connection: await (await this.open())[role].get(broker),
+      topicId: found.id,
+      leaderEpoch: state.leaderEpoch,
+    }
+  }
+
+  /** Returns what the brokers know about a topic; undefined if they do not know it. */
+  async #metadata(topic: string, forceUpdate: boolean) {
+    try {
+      return await (await this.open()).admin.metadata({ topics: [topic], forceUpdate, retries: 0 })
+    } catch (error) {
+      if (error instanceof Error && error.message === `Unknown topic ${topic}.`) return undefined
+      throw error
+    }
+  }
+
+  #failure(what: string, error: unknown): HenceError {
+    if (error instanceof HenceError) return error
+    const { code, detail } = reasonOf(error)
+    if (code === 'OFFSET_OUT_OF_RANGE') return this.lost(`records of ${what} are gone.`, error)
+    const refusal = code === undefined ? undefined : refusals[code]
+    if (refusal !== undefined) return this.unusable(`Kafka refuses ${what}: ${detail} ${refusal}`, error)
+    const advice = code?.startsWith('NOT_ENOUGH_REPLICAS')
+      ? 'Fewer replicas than min.insync.replicas are in sync: are brokers down?'
+      : 'It goes on by itself when the brokers answer.'
+    const message = `${this.name}: no answer for ${what}: ${detail} ${advice}`
+    return new HenceError('carrier-unreachable', 'retry', message, { cause: error })
+  }
+}
+
+export function place(topic: string, partition: number): string {
+  return `topic "${topic}", partition ${partition}`
+}
+
+/** Errors of Kafka after which a repetition would fail too, and what to do. */
+const refusals: Readonly<Record<string, string>> = {
+  MESSAGE_TOO_LARGE: 'Raise max.message.bytes of the topic.',
+  RECORD_LIST_TOO_LARGE: 'Raise segment.bytes of the topic.',
+  TOPIC_AUTHORIZATION_FAILED: 'Allow the user Describe, DescribeConfigs, Read and Write on it.',
+  CLUSTER_AUTHORIZATION_FAILED: 'Allow the user Create on the cluster, or make the topics yourself.',
+  SASL_AUTHENTICATION_FAILED: 'Check the user and its password.',
+  PLT_KFK_AUTHENTICATION: 'Check the user, its password and the mechanism.',
+  UNSUPPORTED_SASL_MECHANISM: 'Give a mechanism that the brokers have enabled.',
+  POLICY_VIOLATION: 'Make the topics yourself, or change the policy.',
+  INVALID_REPLICATION_FACTOR: 'It needs three brokers; for development, see `oneBroker`.',
+  INVALID_CONFIG: 'Make the topics yourself.',
+  INVALID_TOPIC_EXCEPTION: 'Give a name of letters, digits, ".", "_" and "-".',
+  UNSUPPORTED_VERSION: 'It needs Kafka 3.5 or later.',
+}
+
+/** The most telling of the errors that the library has put into one another. */
+function reasonOf(error: unknown): { code: string | undefined; detail: string } {
+  const all: (GenericError & { apiId?: string; errors?: Error[] })[] = []
+  const collect = (each: unknown) => {
+    if (!(each instanceof Error) || all.length > 50) return
+    all.push(each as GenericError)
+    for (const inner of (each as AggregateError).errors ?? []) collect(inner)
+    collect(each.cause)
+  }
+  collect(error)
+  const refused = all.find((each) => refusals[each.apiId ?? each.code] !== undefined)
+  const answered = refused ?? all.find((each) => each.apiId !== undefined) ?? all.at(-1)
+  const code = answered?.apiId ?? answered?.code
+  return { code, detail: `${answered?.apiId ?? answered?.message ?? String(error)}.`.replace(/\.+$/, '.') }
+}

@@ -1,0 +1,283 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { open as fsOpen, mkdtemp, readdir, readFile, rm, truncate } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { Admin, Producer } from '@platformatic/kafka'
+import { HenceError, type Report } from 'hence'
+import { type KafkaLogOptions, kafkaLog } from 'hence/kafka'
+import { carrierConformance } from 'hence/testing'
+import type { Carrier, CarrierBatch, CarrierFacts } from '../../src/log/carrier.ts'
+import { crashAt } from '../crash-points.ts'
+import { type Brokers, NoKafka, startBrokers } from '../kafka-brokers.ts'
+
+// A log on one real broker. Three brokers are in test/kafka, by hand.
+
+const directory = await mkdtemp(join(tmpdir(), 'hence-kafka-'))
+const brokers: Brokers | NoKafka = await startBrokers(1, directory).catch((error) => {
+  if (error instanceof NoKafka) return error
+  throw error
+})
+after(async () => {
+  if (!(brokers instanceof NoKafka)) await brokers.stop()
+  await rm(directory, { recursive: true, force: true })
+})
+
+if (brokers instanceof NoKafka) test(`a log in Kafka`, { skip: brokers.message }, () => {})
+else suite(brokers)
+
+function suite({ all: [broker] }: Brokers): void {
+  const newTopic = () => `log-${randomUUID().slice(0, 8)}`
+  const open = async (topic: string, options: Partial<KafkaLogOptions> = {}) =>
+    kafkaLog({ brokers: [broker!.address], topic, oneBroker: true, report: () => {}, ...options })
+
+  carrierConformance('the carrier in Kafka', { open, newPlace: async () => newTopic() })
+
+  /** Calls with a carrier of a new log, and with what opens further ones. */
+  async function withLog(
+    run: (
+      carrier: Carrier,
+      again: (options?: Partial<KafkaLogOptions>) => Promise<Carrier>,
+      topic: string,
+    ) => Promise<void>,
+    options?: Partial<KafkaLogOptions>,
+  ): Promise<void> {
+    const opened: Carrier[] = []
+    const topic = newTopic()
+    const again = async (options?: Partial<KafkaLogOptions>) => {
+      const carrier = await open(topic, options)
+      opened.push(carrier)
+      await carrier.facts(facts)
+      return carrier
+    }
+    try {
+      await run(await again(options), again, topic)
+    } finally {
+      for (const carrier of opened) await carrier.close()
+    }
+  }
+
+  /** The file of the newest batches of a partition. */
+  const segment = async (topic: string, partition: number) => {
+    const folder = join(broker!.data, `${topic}-${partition}`)
+    const files = (await readdir(folder)).filter((file) => file.endsWith('.log')).sort()
+    return join(folder, files.at(-1)!)
+  }
+
+  test('a topic that would forget, or that lives on one disk, is refused with what it must be', async () => {
+    const topic = newTopic()
+    const admin = new Admin({ clientId: 'test', bootstrapBrokers: [broker!.address] })
+    const carrier = await open(topic)
+    const strict = await open(topic, { oneBroker: false })
+    try {
+      const forgets = [{ name: 'retention.ms', value: '86400000' }]
+      await admin.createTopics({ topics: [topic], partitions: 3, replicas: 1, configs: forgets })
+      await rejects(
+        carrier.facts(facts),
+        'carrier-unusable',
+        /retention\.ms=-1 \(it is 86400000\), 2 partitions \(3\)/,
+      )
+      await rejects(strict.facts(), 'carrier-unusable', /3 replicas \(there are 1\), min\.insync\.replicas=2/)
+    } finally {
+      await Promise.all([admin.close(), carrier.close(), strict.close()])
+    }
+  })
+
+  test('a single broker is taken with a warning', async () => {
+    const reports: Report[] = []
+    const carrier = await open(newTopic(), { report: (report) => reports.push(report) })
+    await carrier.facts(facts)
+    await carrier.close()
+    assert.equal(reports[0]!.code, 'log-not-replicated')
+  })
+
+  test('a topic that was removed, or made again, is refused', () =>
+    withLog(async (_, again, topic) => {
+      const admin = new Admin({ clientId: 'test', bootstrapBrokers: [broker!.address] })
+      try {
+        await admin.deleteTopics({ topics: [topic] })
+        await rejects(again({ timeoutMs: 1_000 }), 'carrier-unusable', /was removed: it had the id/)
+        await admin.createTopics({ topics: [topic], partitions: 2, replicas: 1 })
+        await rejects(again(), 'carrier-unusable', /was removed and made again/)
+      } finally {
+        await admin.close()
+      }
+    }))
+
+  test('a batch that the topic does not take is refused, and is not there', () =>
+    withLog(async (carrier, again, topic) => {
+      const admin = new Admin({ clientId: 'test', bootstrapBrokers: [broker!.address] })
+      const configs = [{ name: 'max.message.bytes', value: '100000', configOperation: 0 as const }]
+      try {
+        await admin.incrementalAlterConfigs({
+          resources: [{ resourceType: 2, resourceName: topic, configs }],
+        })
+      } finally {
+        await admin.close()
+      }
+      const later = await again()
+      assert.ok(later.batchBytesMax < 100_000 && later.batchBytesMax > 98_000, `${later.batchBytesMax}`)
+      const largest = batch(Buffer.alloc(later.batchBytesMax, 1))
+      assert.equal(await later.append(0, largest, 0), 0)
+      await rejects(
+        carrier.append(0, batch(Buffer.alloc(200_000)), 1),
+        'carrier-unusable',
+        /max\.message\.bytes/,
+      )
+      assert.deepEqual(await positions(carrier, 0), [0])
+    }))
+
+  test('records of others in the topic are left out, and damaged ones are not', () =>
+    withLog(async (carrier, again, topic) => {
+      const producer = new Producer({ clientId: 'test', bootstrapBrokers: [broker!.address] })
+      const foreign = { topic, partition: 0, value: Buffer.from('of another program') }
+      assert.equal(await carrier.append(0, batch('ours, no. 1'), 0), 0)
+      await producer.send({ messages: [foreign as never], acks: -1 })
+      await producer.close()
+      assert.equal(await carrier.append(0, batch('ours, no. 2'), 1), 2)
+      assert.deepEqual(await positions(carrier, 0), [0, 2])
+      const file = await segment(topic, 0)
+      const at = (await readFile(file)).indexOf('ours, no. 2')
+      const handle = await fsOpen(file, 'r+')
+      await handle.write('Ours', at)
+      await handle.close()
+      const message = /offset 2 of topic "log-\w+", partition 0 is damaged/
+      await rejects(positions(await again(), 0), 'carrier-damaged', message)
+    }))
+
+  test('a line that is cut, refused and held costs answers, and never a batch', { timeout: 60_000 }, () =>
+    withLog(
+      async (carrier, again) => {
+        const { line } = broker!
+        const acknowledged = new Map<number, string>()
+        const unsure = new Set<string>()
+        const direct = await again({ brokers: [broker!.address] })
+        const faults: Readonly<Record<number, () => void>> = {
+          5: () => line.cut(),
+          10: () => line.hold('answers'),
+          15: () => line.hold(),
+          20: () => line.refuse(),
+        }
+        for (let n = 0; n < 25; n++) {
+          const appending = carrier.append(0, batch(`batch ${n}`), await direct.end(0))
+          faults[n]?.()
+          try {
+            acknowledged.set((await appending)!, `batch ${n}`)
+          } catch (error) {
+            assert.equal((error as HenceError).code, 'carrier-unreachable')
+            unsure.add(`batch ${n}`)
+          }
+          line.release()
+        }
+        assert.ok(unsure.size >= 3, `${unsure.size} were unsure`)
+        for (const reader of [direct, carrier]) {
+          const found = new Map<number, string>()
+          for await (const { position, bytes } of reader.read(0, 0)) found.set(position, String(bytes))
+          for (const [position, content] of acknowledged) assert.equal(found.get(position), content)
+          for (const [position, content] of found) {
+            assert.ok(acknowledged.get(position) === content || unsure.has(content), content)
+          }
+        }
+        assert.equal(acknowledged.size + unsure.size, 25)
+      },
+      { brokers: [broker!.byLine], timeoutMs: 1_000 },
+    ),
+  )
+
+  test(
+    crashAt('Kafka append', 'a broker that is killed loses nothing, and carriers go on by themselves'),
+    { timeout: 120_000 },
+    () =>
+      withLog(
+        async (carrier, again) => {
+          const acknowledged = new Map<number, string>()
+          let n = 0
+          const append = async () => {
+            const content = `batch ${n++}`
+            const position = await carrier.append(0, batch(content), 0)
+            acknowledged.set(position!, content)
+          }
+          for (let each = 0; each < 20; each++) await append()
+          const failing = append().catch(() => {})
+          await broker!.kill('SIGKILL')
+          await failing
+          await rejects(append(), 'carrier-unreachable', /no answer for topic "log-\w+", partition 0/)
+          await broker!.start()
+          for (let each = 0; each < 20; each++) await untilReached(append)
+          for (const reader of [carrier, await again()]) {
+            const found = new Map<number, string>()
+            for await (const { position, bytes } of reader.read(0, 0)) found.set(position, String(bytes))
+            for (const [position, content] of acknowledged) assert.equal(found.get(position), content)
+          }
+        },
+        { timeoutMs: 3_000 },
+      ),
+  )
+
+  test(
+    crashAt('Kafka append', 'a carrier that remembers a tail that the broker has lost refuses to go on'),
+    { timeout: 120_000 },
+    () =>
+      withLog(async (carrier, again, topic) => {
+        const late = await again()
+        for (let n = 0; n < 5; n++) {
+          for (const partition of [0, 1]) await carrier.append(partition, batch(`batch ${n}`), n)
+        }
+        for (const partition of [0, 1]) assert.deepEqual(await positions(late, partition), [0, 1, 2, 3, 4])
+        const files = [await segment(topic, 0), await segment(topic, 1)]
+        await broker!.kill('SIGKILL')
+        for (const file of files) {
+          const bytes = await readFile(file)
+          await truncate(file, bytes.indexOf('batch 3') - 10)
+        }
+        await broker!.start()
+        const other = await again()
+        assert.deepEqual(await positions(other, 0), [0, 1, 2])
+        const lost = /had a record at offset 4, and goes on at \d without it|records of topic .* are gone/
+        // The offsets are given again, to other batches.
+        for (let n = 0; n < 5; n++) await other.append(0, batch(`other ${n}`), 3 + n)
+        for (const each of [carrier, late]) {
+          for (const partition of [0, 1]) {
+            await rejects(positions(each, partition, 5), 'carrier-lost-records', lost)
+            await rejects(each.append(partition, batch('more'), 5), 'carrier-lost-records', lost)
+          }
+        }
+        assert.equal((await positions(other, 0)).length, 8)
+        assert.equal((await positions(other, 1)).length, 3)
+      }),
+  )
+}
+
+const facts: CarrierFacts = { logId: 'c'.repeat(32), partitions: 2, segmentBytes: 1 << 20 }
+
+/** A batch whose place in a chain does not matter. */
+function batch(content: string | Buffer): CarrierBatch {
+  return { bytes: Buffer.from(content), before: Buffer.alloc(32), hash: Buffer.alloc(32, 1), offset: 0 }
+}
+
+async function positions(carrier: Carrier, partition: number, from = 0): Promise<number[]> {
+  const found = []
+  for await (const { position } of carrier.read(partition, from)) found.push(position)
+  return found
+}
+
+/** Calls again until a broker that starts can be reached. */
+async function untilReached(run: () => Promise<void>): Promise<void> {
+  for (;;) {
+    try {
+      return await run()
+    } catch (error) {
+      assert.equal((error as HenceError).code, 'carrier-unreachable')
+    }
+  }
+}
+
+async function rejects(promise: Promise<unknown>, code: string, message: RegExp): Promise<void> {
+  await assert.rejects(promise, (error) => {
+    assert.ok(error instanceof HenceError, `${error}`)
+    assert.equal(error.code, code, error.message)
+    assert.match(error.message, message)
+    return true
+  })
+}
