@@ -1,46 +1,4 @@
-import type { Clock } from 'hence'
-
-/** A clock that a test moves by hand. Alarms that are due ring then. */
-export class HandClock implements Clock {
-  #now = Date.UTC(2026, 0, 1)
-  #elapsed = 0
-  readonly #alarms = new Set<{ readonly time: number; readonly ring: () => void }>()
-
-  now(): number {
-    return this.#now
-  }
-
-  elapsed(): number {
-    return this.#elapsed
-  }
-
-  alarm(time: number, ring: () => void): () => void {
-    const alarm = { time, ring }
-    this.#alarms.add(alarm)
-    return () => this.#alarms.delete(alarm)
-  }
-
-  /** Milliseconds until the next alarm. */
-  get next(): number {
-    return Math.min(...[...this.#alarms].map(({ time }) => time)) - this.#now
-  }
-
-  /** Lets time pass. */
-  pass(ms: number): void {
-    this.#elapsed += ms
-    this.jump(ms)
-  }
-
-  /** Sets the clock, also backward, though no time passes. */
-  jump(ms: number): void {
-    this.#now += ms
-    for (const alarm of [...this.#alarms]) {
-      if (alarm.time > this.#now && ms >= 0) continue
-      this.#alarms.delete(alarm)
-      alarm.ring()
-    }
-  }
-}
+export { HandClock } from '../src/testing/hand-clock.ts'
 
 /** Waits until everything has happened that does not wait for the clock. */
 export async function settle(): Promise<void> {

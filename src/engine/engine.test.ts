@@ -574,3 +574,17 @@ test('an enqueued request is durable, and its outcome can be read later', async 
   assert.ok(reply.status === 'accepted' && reply.replayed)
   await engine.close()
 })
+
+test('a file that fails at the end gives no bare errno, and does not hide why a start failed', async () => {
+  const failing = (log = {}) => {
+    const data = memoryStorage()
+    const error = Object.assign(new Error('EIO'), { code: 'EIO', syscall: 'fstat', path: '/data/log/x' })
+    return { ...data, log: Object.assign(data.log, log), close: () => Promise.reject(error) }
+  }
+  const engine = await open({ data: failing() })
+  await refused(engine.close(), 'file-unusable', 'operator', /\/data\/log\/x cannot be used/)
+  const noEnd = {
+    end: () => Promise.reject(new HenceError('log-read-failed', 'retry', 'The log cannot be read.')),
+  }
+  await refused(open({ data: failing(noEnd) }), 'log-read-failed', 'retry')
+})

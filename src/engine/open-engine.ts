@@ -34,7 +34,8 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
         : data
     return await startEngine({ ...options, report }, await Codes.open(code, program, storage), storage)
   } catch (error) {
-    await storage?.close()
+    // The first error says why; what fails after it does too.
+    await storage?.close().catch(() => {})
     throw fileFailure(error) ?? error
   }
 }

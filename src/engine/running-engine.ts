@@ -1,6 +1,7 @@
 import type { App, Enqueued, Query, ReadOptions, TableChange } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { engineClosed } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Story } from '../query/story.ts'
@@ -200,7 +201,9 @@ export class RunningEngine<A extends App> implements Engine<A> {
     } finally {
       await this.#auditing.close().catch((error) => path.warn(error))
       await path.live.close()
-      await this.#storage.close()
+      await this.#storage.close().catch((error) => {
+        throw fileFailure(error) ?? error
+      })
     }
   }
 }

@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path'
 import { type Disk, makeDirectories } from '../../src/log/file-log/disk.ts'
-import { simulatedDisk } from '../simulated-disk.ts'
+import { simulatedDisk } from '../../src/testing/simulated-disk.ts'
 
 /** A disk in memory, for tests of thousands of cases. It never fails and loses nothing. */
 export function newDisk() {

@@ -219,6 +219,7 @@ test('the public entries export exactly these names', async () => {
     'memoryLog',
     'memoryStorage',
     'scenario',
+    'simulate',
     'storeConformance',
   ])
 })

@@ -36,13 +36,17 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
     ...below('derivation'),
     ...['derivation', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess', 'engine'],
   ],
-  testing: [...below('derivation'), 'derivation', 'request', 'storage', 'processor', 'engine'],
   // It runs the app's read rules.
   server: [
     ...['shared', 'app', 'sandbox', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request'],
     ...['query', 'diff', 'reprocess', 'engine'],
   ],
   kafka: ['shared', 'log'],
+  // It runs the whole pipeline, from the outboxes of clients to the disk.
+  testing: [
+    ...below('derivation'),
+    ...['derivation', 'request', 'storage', 'processor', 'engine', 'client', 'server'],
+  ],
   postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine'],
   cli: [
     ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],

@@ -1,17 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createEngine, type Engine, HenceError, type Reply, type Storage } from 'hence'
-import type { Disk } from '../../src/log/file-log/disk.ts'
-import { openFileLog } from '../../src/log/file-log/file-log.ts'
-import type { Log } from '../../src/log/log.ts'
-import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
+import { createEngine, type Engine, HenceError, type Reply } from 'hence'
+import { SimulatedMachine } from '../../src/testing/simulated-machine.ts'
 import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import type * as made from '../faults/till.ts'
 import { fullAt } from '../faults/till.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
-import { simulatedDisk } from '../simulated-disk.ts'
 
 const till = await appsOf<typeof made>(import.meta.resolve('../faults/till.ts')).default()
 
@@ -29,26 +25,21 @@ type Wish = { readonly id: string } & (
 
 class World {
   readonly random: () => number
-  readonly partitions: number
   readonly failing: number
-  readonly disk
-  store: MemoryStore = memoryStore()
-  life = 0
-  dieAt = Number.POSITIVE_INFINITY
+  readonly machine: SimulatedMachine
   reliable = true
   now = 1_790_000_000_000
   alarms: string[] = []
 
   constructor(seed: number) {
     this.random = randomFrom(seed)
-    this.partitions = 1 + this.below(4)
+    const partitions = 1 + this.below(4)
     this.failing = this.random() < 0.5 ? 0 : 0.01
-    this.disk = simulatedDisk({
+    this.machine = new SimulatedMachine({
       random: this.random,
-      fault: ({ number }) => {
-        if (number >= this.dieAt) return 'crash'
-        return !this.reliable && this.random() < this.failing ? 'fail' : undefined
-      },
+      partitions,
+      segmentBytes: 3_000,
+      fault: () => (!this.reliable && this.random() < this.failing ? 'fail' : undefined),
     })
   }
 
@@ -56,121 +47,20 @@ class World {
     return Math.floor(this.random() * n)
   }
 
-  get dead(): boolean {
-    return this.disk.operations >= this.dieAt
-  }
-
-  /** The storage of one process. Once the process is dead, none of its calls settle. */
-  async storage(): Promise<Storage> {
-    const life = ++this.life
-    const gone = () => life !== this.life || this.dead
-    const never = new Promise<never>(() => {})
-    const alive = <T>(promise: Promise<T>): Promise<T> =>
-      promise.then(
-        (value) => (gone() ? never : value),
-        (error) => {
-          if (gone()) return never
-          throw error
-        },
-      )
-    const log = await openFileLog({
-      directory: '/data',
-      disk: ofProcess(this.disk, gone),
-      partitions: this.partitions,
-      segmentBytes: 3_000,
-      sealAfterMs: 0,
-      newLogId: 'ab'.repeat(16),
-      clock: { now: () => (this.now += this.below(2_001) - 1_000) },
-      report: () => {},
+  async open(): Promise<Engine<Till>> {
+    const process = this.machine.start()
+    // Log time that the log itself takes goes back as often as forward.
+    const data = await process.storage({ now: () => (this.now += this.below(2_001) - 1_000) })
+    return createEngine({
+      app: till,
+      data,
+      checkpointRows: 1 + this.below(30),
+      clock: { now: () => this.now },
+      report: ({ level, code, message }) => {
+        // Some appends fail in a row.
+        if (level === 'alarm' && code !== 'writes-held-up') this.alarms.push(`${code}: ${message}`)
+      },
     })
-    const lasting: Log = {
-      id: log.id,
-      partitions: log.partitions,
-      append: (partition, records) => alive(log.append(partition, records)),
-      end: (partition) => alive(log.end(partition)),
-      // A dead engine must not keep trying to read, or this process never ends.
-      async *read(partition, from) {
-        const batches = log.read(partition, from)[Symbol.asyncIterator]()
-        for (;;) {
-          const next = await alive(batches.next())
-          if (next.done) return
-          yield next.value
-        }
-      },
-      close: () => log.close(),
-    }
-    const delay = async () => {
-      for (let turns = this.below(4); turns > 0; turns--) await new Promise(setImmediate)
-    }
-    return {
-      log: lasting,
-      openStore: async (_generation, _, anew) => {
-        // A checkpoint that was not complete before the crash is gone.
-        this.store = anew ? memoryStore() : this.store.snapshot()
-        const store = this.store
-        return {
-          get: (collection, key) => store.get(collection, key),
-          range: (collection, range) => store.range(collection, range),
-          write: async (changes) => {
-            const all = [...changes].map(([name, entries]) => [name, [...entries]] as const)
-            await delay()
-            if (gone()) return never
-            await store.write(all)
-            await delay()
-            return gone() ? never : undefined
-          },
-          view: () => store.view(),
-          async close() {},
-        }
-      },
-      async dropStore() {},
-      async keep() {},
-      async kept() {
-        return undefined
-      },
-      close: () => log.close(),
-    }
-  }
-
-  open(): Promise<Engine<Till>> {
-    return this.storage().then((data) =>
-      createEngine({
-        app: till,
-        data,
-        checkpointRows: 1 + this.below(30),
-        clock: { now: () => this.now },
-        report: ({ level, code, message }) => {
-          // Some appends fail in a row.
-          if (level === 'alarm' && code !== 'writes-held-up') this.alarms.push(`${code}: ${message}`)
-        },
-      }),
-    )
-  }
-}
-
-/** The disk as one process sees it. Once the process is gone, none of its operations reach the disk. */
-function ofProcess(disk: Disk, gone: () => boolean): Disk {
-  const unlessGone = <T>(act: () => Promise<T>): Promise<T> => (gone() ? new Promise(() => {}) : act())
-  return {
-    async open(path, mode) {
-      const file = await unlessGone(() => disk.open(path, mode))
-      return {
-        size: () => unlessGone(() => file.size()),
-        identify: () => unlessGone(async () => file.identify()),
-        peek: (into, position) => unlessGone(async () => file.peek(into, position)),
-        read: (into, position) => unlessGone(() => file.read(into, position)),
-        write: (bytes, position) => unlessGone(() => file.write(bytes, position)),
-        truncate: (size) => unlessGone(() => file.truncate(size)),
-        sync: (label) => unlessGone(() => file.sync(label)),
-        close: () => unlessGone(() => file.close()),
-      }
-    },
-    list: (path) => unlessGone(() => disk.list(path)),
-    identify: (path) => unlessGone(async () => disk.identify(path)),
-    makeDirectory: (path) => unlessGone(() => disk.makeDirectory(path)),
-    rename: (from, to) => unlessGone(() => disk.rename(from, to)),
-    remove: (path) => unlessGone(() => disk.remove(path)),
-    syncDirectory: (path, label) => unlessGone(() => disk.syncDirectory(path, label)),
   }
 }
 
@@ -217,7 +107,7 @@ async function live(seed: number) {
   for (let life = 0; life < lives; life++) {
     counts.lives++
     world.reliable = true
-    world.dieAt = world.disk.operations + 1 + world.below(world.random() < 0.3 ? 60 : 500)
+    world.machine.dieAfter(1 + world.below(world.random() < 0.3 ? 60 : 500))
     try {
       const engine = await openUnlessItDies(world)
       if (engine !== undefined) {
@@ -226,23 +116,19 @@ async function live(seed: number) {
         const old = [...replies.keys()].filter(() => world.random() < 0.1).map((id) => wishes.get(id)!)
         const send = (wish: Wish) => void submit(engine, wish).catch((error) => broken.push(error))
         for (const wish of [...open, ...old]) send(wish)
-        for (let i = 0; i < 300 && !world.dead; i++) {
+        for (let i = 0; i < 300 && !world.machine.isDead; i++) {
           if (wishes.size - replies.size < 40) send(newWish())
           if (world.random() < 0.3) await turns(world.below(3))
         }
-        for (let i = 0; i < 2_000 && !world.dead && replies.size < wishes.size; i++) await turns(1)
+        for (let i = 0; i < 2_000 && !world.machine.isDead && replies.size < wishes.size; i++) await turns(1)
       }
     } catch (error) {
-      if (!world.dead) throw error
+      if (!world.machine.isDead) throw error
     }
     if (broken.length > 0) throw broken[0]
     assert.deepEqual(world.alarms, [])
-    if (world.dead) counts.died++
-    const ending = world.below(3)
-    world.life++
-    world.dieAt = Number.POSITIVE_INFINITY
-    if (ending === 0) world.disk.endProcess()
-    else world.disk.losePower()
+    if (world.machine.isDead) counts.died++
+    world.machine.end({ losePower: world.below(3) > 0 })
   }
 
   world.reliable = true
@@ -259,7 +145,7 @@ async function live(seed: number) {
   )
   const digest = await engine.digest()
   await engine.close()
-  world.store = memoryStore()
+  world.machine.forgetState()
   const again = await world.open()
   assert.equal(await again.digest(), digest, 'a derivation from offset 0 has another digest')
   await again.close()
@@ -270,7 +156,7 @@ async function live(seed: number) {
 async function openUnlessItDies(world: World): Promise<Engine<Till> | undefined> {
   let isOpening = true
   const dies = async () => {
-    while (isOpening && !world.dead) await new Promise(setImmediate)
+    while (isOpening && !world.machine.isDead) await new Promise(setImmediate)
     return undefined
   }
   try {

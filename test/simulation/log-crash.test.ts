@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import type { Log } from '../../src/log/log.ts'
+import { simulatedDisk } from '../../src/testing/simulated-disk.ts'
 import { crashAt } from '../crash-points.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
-import { simulatedDisk } from '../simulated-disk.ts'
 
 // The file log on a disk that fails, crashes, and loses everything that was not synced. A ledger keeps every
 // record that was acknowledged or read: it must stay at its offset.

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { simulatedDisk } from '../../../test/simulated-disk.ts'
+import { simulatedDisk } from '../../testing/simulated-disk.ts'
 import { damageLocation } from './damage.ts'
 import { planTruncation, truncatePartition } from './damage-truncation.ts'
 import type { Disk } from './disk.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { randomFrom } from '../../../test/random.ts'
-import { type Operation, type SimulatedDisk, simulatedDisk } from '../../../test/simulated-disk.ts'
+import { type Operation, type SimulatedDisk, simulatedDisk } from '../../testing/simulated-disk.ts'
 import type { Log } from '../log.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import { openFileLog } from './file-log.ts'

@@ -1,10 +1,12 @@
 import { basename, dirname } from 'node:path'
-import type { Disk, DiskFile, FileIdentity } from '../src/log/file-log/disk.ts'
+import type { Disk, DiskFile, FileIdentity } from '../log/file-log/disk.ts'
 
 /** A fault that strikes an operation. */
 export type Fault =
   /** The operating system reports an error; a write may be partial, and the data of a failed sync may be lost. */
   | 'fail'
+  /** There is no room: whatever makes a file or a directory, or makes one larger, fails. */
+  | 'full'
   /** The process dies: this and every later operation of it fails. A write may be partial. */
   | 'crash'
 
@@ -12,6 +14,7 @@ export type Fault =
 export interface Operation {
   readonly kind:
     | 'open'
+    | 'create'
     | 'list'
     | 'make'
     | 'rename'
@@ -38,11 +41,16 @@ export interface SimulatedDisk extends Disk {
    * entries that were not durable.
    */
   losePower(): void
+  /**
+   * Flips a random bit of a random file below a directory, also of what is durable.
+   * @returns flips it back, unless it was written meanwhile; undefined if there are no bytes
+   */
+  flipBit(directory: string): (() => void) | undefined
   /** The number of operations so far. */
   readonly operations: number
 }
 
-export interface SimulatedDiskOptions {
+interface SimulatedDiskOptions {
   /** Returns numbers in [0, 1); the only source of randomness. */
   readonly random: () => number
   /** Called before each operation; returns the fault that strikes it. */
@@ -52,6 +60,8 @@ export interface SimulatedDiskOptions {
 }
 
 const sectorBytes = 512
+
+const needsRoom: ReadonlySet<Operation['kind']> = new Set(['make', 'create', 'write', 'truncate'])
 
 /** A change of a file that is not durable. */
 type FileChange = { readonly at: number; readonly bytes: Buffer } | { readonly size: number }
@@ -110,11 +120,12 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
     operations++
     const found = fault?.({ kind, path, label, number: operations })
     if (found === undefined) return run()
+    if (found === 'full' && !needsRoom.has(kind)) return run()
     half?.()
     if (found === 'crash') dead = true
-    throw new Error(
-      found === 'crash' ? `the process died at ${kind} ${path}` : `simulated error: ${kind} ${path}`,
-    )
+    if (found === 'crash') throw new Error(`the process died at ${kind} ${path}`)
+    const code = found === 'full' ? 'ENOSPC' : 'EIO'
+    throw Object.assign(new Error(`${code}: simulated error, ${kind} ${path}`), { code, syscall: kind, path })
   }
 
   function nodeAt(path: string): Node | undefined {
@@ -176,7 +187,7 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
       return operations
     },
     open: (path, mode) =>
-      operate('open', path, () => {
+      operate(mode === 'create' ? 'create' : 'open', path, () => {
         if (mode !== 'create') return opened(fileAt(path), path)
         const parent = directoryAt(dirname(path))
         if (parent.entries.has(basename(path))) throw new Error(`${path} exists`)
@@ -225,6 +236,19 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
         undefined,
         label,
       ),
+    flipBit(directory) {
+      const files = filesBelow(directoryAt(directory))
+      const file = files[Math.floor(random() * files.length)]
+      if (file === undefined || file.content.length === 0) return undefined
+      const at = Math.floor(random() * file.content.length)
+      const right = file.content[at]!
+      const wrong = right ^ (1 << Math.floor(random() * 8))
+      const change = (from: number, to: number) => {
+        for (const content of [file.content, file.durable]) if (content[at] === from) content[at] = to
+      }
+      change(right, wrong)
+      return () => change(wrong, right)
+    },
     endProcess: restart,
     losePower() {
       forget(root, random)
@@ -241,6 +265,12 @@ function read({ content }: SimulatedFile, into: Buffer, position: number): numbe
 
 function identityOf({ id, content }: SimulatedFile): FileIdentity {
   return { id, size: content.length }
+}
+
+function filesBelow(directory: SimulatedDirectory): SimulatedFile[] {
+  return [...directory.entries.values()].flatMap((node) =>
+    node instanceof SimulatedFile ? [node] : filesBelow(node),
+  )
 }
 
 function forget(node: Node, random: () => number): void {
