@@ -3,11 +3,13 @@ import { CarrierStore, memoryCarrier } from './memory-carrier.ts'
 
 const stores = new Map<string, CarrierStore>()
 
-carrierConformance('the carrier in memory', {
-  async newPlace() {
-    const place = String(stores.size)
-    stores.set(place, new CarrierStore())
-    return place
-  },
-  open: async (place) => memoryCarrier(stores.get(place)),
-})
+for (const isConditional of [false, true]) {
+  carrierConformance(`the carrier in memory${isConditional ? ', which appends where it is expected' : ''}`, {
+    async newPlace() {
+      const place = String(stores.size)
+      stores.set(place, new CarrierStore())
+      return place
+    },
+    open: async (place) => memoryCarrier(stores.get(place), { isConditional }),
+  })
+}

@@ -1,5 +1,6 @@
 export { memoryLog } from '../log/memory-log.ts'
 export { type CarrierConformance, carrierConformance } from './carrier-conformance.ts'
+export { DuelBroken, type DuelFigures, type DuelLog, type DuelOptions, duel } from './duel.ts'
 export { type LogConformance, logConformance } from './log-conformance.ts'
 export { CarrierStore, memoryCarrier } from './memory-carrier.ts'
 export { type MemoryStorage, memoryStorage } from './memory-storage.ts'

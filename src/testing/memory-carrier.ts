@@ -28,13 +28,22 @@ export class CarrierStore {
   }
 }
 
-/** A carrier in memory. It appends wherever the end is, as a topic of Kafka does. */
-export function memoryCarrier(store: CarrierStore = new CarrierStore()): Carrier {
+/**
+ * A carrier in memory. It appends wherever the end is, as a topic of Kafka does; or at the expected position
+ * only, as a table of PostgreSQL does.
+ */
+export function memoryCarrier(
+  store: CarrierStore = new CarrierStore(),
+  { isConditional = false }: { readonly isConditional?: boolean } = {},
+): Carrier {
   return {
     name: 'memory',
     batchBytesMax: 17 * 1024 * 1024,
     facts: async (made) => (made === undefined ? store.facts : store.keep(made)),
-    append: async (partition: number, { bytes }: CarrierBatch) => store.add(partition, bytes),
+    async append(partition: number, { bytes }: CarrierBatch, expected: number) {
+      const isFree = !isConditional || store.of(partition).length === expected
+      return isFree ? store.add(partition, bytes) : undefined
+    },
     async *read(partition, from) {
       const batches = store.of(partition)
       for (let position = from; position < batches.length; position++) yield batches[position]!

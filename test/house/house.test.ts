@@ -213,7 +213,9 @@ test('the public entries export exactly these names', async () => {
   assert.deepEqual(await names('hence/postgres'), ['postgresOutbox', 'postgresOutboxSql', 'postgresSink'])
   assert.deepEqual(await names('hence/testing'), [
     'CarrierStore',
+    'DuelBroken',
     'carrierConformance',
+    'duel',
     'logConformance',
     'memoryCarrier',
     'memoryLog',
