@@ -68,7 +68,7 @@ export async function deriveTail(
   const { log, live } = host
   const { decided } = options
   const began = recordsBefore(live().processor.positions)
-  const known: Known = { slow: new Map(), examined: new Set() }
+  const known: Known = { slow: new Map(), examined: new Set(), marks: 0 }
   let { interrupted } = options
   for (let startsOver = options.startOver === true; ; startsOver = true) {
     if (interrupted !== undefined) await respond(host, decided, interrupted, known)
@@ -76,14 +76,18 @@ export async function deriveTail(
     try {
       const isApart = interrupted !== undefined || host.run !== undefined
       const limits = limitsOf(host, decided, isApart ? known : undefined)
-      await replay(log, live(), {
-        ...(!startsOver && options.partitions && { partitions: options.partitions }),
-        pause: host.pause,
-        applied(applied) {
-          if (applied.offset >= decided[applied.partition]!) host.passOn(applied)
-        },
-        limits,
-      })
+      do {
+        known.marks = 0
+        await replay(log, live(), {
+          ...(!startsOver && options.partitions && { partitions: options.partitions }),
+          pause: host.pause,
+          applied(applied) {
+            if (applied.offset >= decided[applied.partition]!) host.passOn(applied)
+          },
+          limits,
+        })
+        // Marks stand behind the end that the replay knew.
+      } while (known.marks > 0)
       host.run?.ended()
       return recordsBefore(live().processor.positions) - began
     } catch (error) {
@@ -99,6 +103,8 @@ interface Known {
   readonly slow: Map<number, number>
   /** Those at which processes died, and which a separate process has then derived. */
   readonly examined: Set<number>
+  /** How many marks this replay has appended. */
+  marks: number
 }
 
 /** @param known undefined: records are derived in groups */
@@ -132,6 +138,7 @@ function limitsOf(
         if (ms < suspectMs(derivationMs)) return
         const bytes = encodeMark({ offset, ms: Math.round(ms) })
         await log.append(partition, [bytes])
+        known.marks++
         live().processor.rulings.note(partition, bytes)
         report({
           level: 'warning',
