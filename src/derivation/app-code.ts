@@ -58,7 +58,9 @@ export class AppCode {
       )
       if (ruling !== undefined) return { code: ruling.code, message: ruling.message }
     }
-    this.#context.program.deriving.slip = undefined
+    const { deriving } = this.#context.program
+    deriving.slip = undefined
+    deriving.bufferBytes = 0
     try {
       if (record.isWatched && isApps) this.#watched(derivation, n, act)
       else act()
@@ -70,6 +72,8 @@ export class AppCode {
       const failure = this.#failureOf(error)
       this.#undo(start)
       return failure
+    } finally {
+      deriving.bufferBytes = undefined
     }
   }
 

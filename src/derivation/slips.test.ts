@@ -39,6 +39,32 @@ before(async () => {
       'asynchronous and caught': () => { try { note({}) } catch {} return 1 },
       promised: () => Promise.resolve(1),
       'then thrown': () => { reject('taken'); throw new Error('x') },
+      'with a large buffer': () => new Uint8Array(2 ** 31).length,
+      'with a large buffer, and caught': () => { try { new ArrayBuffer(2 ** 31) } catch { return 1 } },
+      'with a list of large buffers': () => Float64Array.from({ length: 2 ** 27 }).length,
+      ...Object.fromEntries(Object.entries({
+        new: () => new BigInt64Array(2 ** 13),
+        copied: (a: any) => new Uint8Array(a),
+        from: (a: any) => Uint8Array.from(a),
+        sliced: (a: any) => a.slice(),
+        filtered: (a: any) => a.filter(() => true),
+        mapped: (a: any) => a.map((n: number) => n),
+        'buffer sliced': (a: any) => a.buffer.slice(0),
+        reversed: (a: any) => a.toReversed(),
+        sorted: (a: any) => a.toSorted(),
+        changed: (a: any) => a.with(0, 1),
+      }).map(([name, made]) => ['with many buffers, ' + name, () => {
+        const all = [new Uint8Array(2 ** 16)]
+        while (all.length < 1_100) all.push(made(all[0]) as any)
+        return all.length
+      }])),
+      'with a few buffers': () => {
+        const view = new DataView(new ArrayBuffer(8))
+        view.setFloat64(0, 1)
+        class Bytes extends Uint8Array {}
+        const bytes = new Bytes([3, 1, 2]).toSorted()
+        return [view.getUint8(0), ...bytes, new Uint8Array(bytes.buffer, 1).length, bytes instanceof Uint8Array]
+      },
     }
     const take = seat.request('take', {
       input: any,
@@ -54,8 +80,13 @@ before(async () => {
       key: () => 'a',
       derive: (tx, { list }: any) => list.sort(),
     })
+    const sized = seat.request('sized', {
+      input: any,
+      key: ({ bytes }: any) => String(new Uint8Array(bytes).length),
+      derive: (tx) => null,
+    })
     export default app('slips', {
-      requests: [take, async, frozen],
+      requests: [take, async, frozen, sized],
       tables: [seats],
       reactions: [seat.on(told, () => { reject('late') })],
     })
@@ -79,6 +110,21 @@ for (const [way, expected, message] of [
   ['asynchronous and caught', 'derivation-asynchronous', 'synchronous'],
   ['promised', 'derivation-asynchronous', 'synchronous'],
   ['then thrown', 'derivation-threw', 'Error: x'],
+  ['with a large buffer', 'derivation-too-large', '67108864 bytes'],
+  ['with a large buffer, and caught', 'derivation-too-large', '67108864 bytes'],
+  ['with a list of large buffers', 'derivation-too-large', '67108864 bytes'],
+  ...[
+    'new',
+    'copied',
+    'from',
+    'sliced',
+    'filtered',
+    'mapped',
+    'buffer sliced',
+    'reversed',
+    'sorted',
+    'changed',
+  ].map((way) => [`with many buffers, ${way}`, 'derivation-too-large', '67108864 bytes'] as const),
 ] as const) {
   test(`a derivation that rejects or waits the wrong way (${way}) is ${expected}`, async () => {
     const reply = await engine.submit('take', { way } as never, { requestId: way.replaceAll(' ', '-') })
@@ -91,6 +137,16 @@ for (const [way, expected, message] of [
     assert.equal(await engine.get('seats', ['a'] as never), undefined, 'nothing of it stays')
   })
 }
+
+test('buffers have a bound for each derivation and validation, not for all of them', async () => {
+  for (let i = 0; i < 100; i++) {
+    const few = await engine.submit('take', { way: 'with a few buffers' } as never, { requestId: `few-${i}` })
+    assert.deepEqual(few.status === 'accepted' && few.value, [63, 1, 2, 3, 2, true])
+    const sent = (bytes: number) => engine.submit('sized', { bytes } as never, { requestId: `${bytes}-${i}` })
+    assert.equal((await sent(2 ** 20)).status, 'accepted')
+    await assert.rejects(sent(2 ** 31), /more than 67108864 bytes/)
+  }
+})
 
 test('a reaction cannot reject, which its alarm says', async () => {
   const reply = await engine.submit('take', { way: 'in a reaction' } as never, { requestId: 'reaction' })

@@ -60,7 +60,7 @@ export class RequestPath {
   readonly #groups = new GroupSize()
   readonly #validation = new Validation(
     () => suspectMs(this.#live.derivationMs),
-    () => this.#live.program.realm,
+    () => this.#live.program,
     () => this.#startOverIdle(),
   )
   /** Settles when the live generation, which an interruption made start over, has caught up. */

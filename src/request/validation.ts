@@ -1,5 +1,5 @@
 import { HenceError } from '../failure.ts'
-import type { Realm } from '../sandbox/realm.ts'
+import type { Program } from '../sandbox/program.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import { type AdmittedDefinition, type AdmittedRequest, type Input, messageOf } from './message.ts'
 
@@ -20,7 +20,7 @@ interface Unvalidated {
  */
 export class Validation {
   readonly #limitMs: () => number
-  readonly #realm: () => Realm
+  readonly #program: () => Pick<Program, 'realm' | 'deriving'>
   readonly #interrupted: () => void
   #waiting: Unvalidated[] = []
   /** Settles when all that were added have been validated. */
@@ -28,12 +28,16 @@ export class Validation {
 
   /**
    * @param limitMs returns how long one validation may take, and a group
-   * @param realm returns the realm of the app
+   * @param program returns the app's code
    * @param interrupted called after a validation was interrupted: then the realm must not be used any more
    */
-  constructor(limitMs: () => number, realm: () => Realm, interrupted: () => void) {
+  constructor(
+    limitMs: () => number,
+    program: () => Pick<Program, 'realm' | 'deriving'>,
+    interrupted: () => void,
+  ) {
     this.#limitMs = limitMs
-    this.#realm = realm
+    this.#program = program
     this.#interrupted = interrupted
   }
 
@@ -80,10 +84,14 @@ export class Validation {
   }
 
   #validated({ definition, input }: Unvalidated): ValidationResult {
+    const { realm, deriving } = this.#program()
+    deriving.bufferBytes = 0
     try {
-      return messageOf(definition, input, this.#realm())
+      return messageOf(definition, input, realm)
     } catch (error) {
       return { error }
+    } finally {
+      deriving.bufferBytes = undefined
     }
   }
 }

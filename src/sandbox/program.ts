@@ -20,6 +20,9 @@ export interface Program {
   fresh(): Program
 }
 
+/** The buffers that one derivation or one validation may make, and the largest that anything else may. */
+const bufferBytesMax = 64 * 1024 * 1024
+
 type Wrapped = (
   module: { exports: { default?: App } },
   exports: object,
@@ -56,6 +59,16 @@ function load(script: Script, version: string): Program {
     if (deriving.active) deriving.slip ??= error
     throw error
   }
+  const countBuffer = (bytes: number) => {
+    // An iterator says its length only when it is read; it is read to a list in the heap first.
+    const all = (deriving.bufferBytes ?? 0) + Math.max(bytes, 0)
+    if (all > bufferBytesMax) {
+      const error = buffersTooLarge()
+      if (deriving.active) deriving.slip ??= error
+      throw error
+    }
+    if (deriving.bufferBytes !== undefined) deriving.bufferBytes = all
+  }
   const realm = inContext(makeRealm)(refuseNotJson)
   const freezeGlobals = inContext(installLanguage)({
     deriving,
@@ -63,6 +76,7 @@ function load(script: Script, version: string): Program {
     missingNames,
     refuse: refuseImpure,
     refusePromise,
+    countBuffer,
     ...conversions,
   })
   const definitions = recordDefinitions()
@@ -117,6 +131,15 @@ interface Pure {
   readonly HenceError: typeof HenceError
   readonly reject: typeof reject
   readonly scopes: typeof scopes
+}
+
+function buffersTooLarge(): HenceError {
+  return new HenceError(
+    'derivation-too-large',
+    'change',
+    `The buffers of one derivation, or of one validation, have more than ${bufferBytesMax} bytes: typed arrays, ` +
+      'ArrayBuffers and their copies. Keep large content elsewhere and its hash here.',
+  )
 }
 
 function checkApp(value: App | undefined): App {

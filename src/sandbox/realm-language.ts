@@ -6,6 +6,8 @@ export interface Deriving {
   fault?: unknown
   /** A mistake that makes the derivation fail even if the app catches it or goes on: see `slipOf`. */
   slip?: unknown
+  /** The bytes of buffers that a derivation or validation has made; undefined while there is none. */
+  bufferBytes?: number | undefined
 }
 
 /** The parts of the process that `installLanguage` uses. */
@@ -19,6 +21,8 @@ interface LanguageHost {
   readonly refuse: (what: string) => never
   /** Throws HenceError `derivation-asynchronous`. */
   readonly refusePromise: () => never
+  /** Called before a buffer of so many bytes is made. Throws HenceError `derivation-too-large`. */
+  readonly countBuffer: (bytes: number) => void
   readonly log: (level: 'log' | 'warn' | 'error', ...args: unknown[]) => void
   /** The parts of a URL, in the order of `urlParts` in the realm; undefined if it is not one. */
   readonly urlParts: (url: string, base: string | undefined) => readonly string[] | undefined
@@ -170,6 +174,41 @@ export function installLanguage(host: LanguageHost): () => void {
     Date: StrictDate,
     Function: StrictFunctionClass,
     Promise: NoPromise,
+  }
+  // The memory of buffers is outside the heap, so no limit of the heap holds for it. Their prototypes keep
+  // their constructors: others would make typed arrays slow in the whole process.
+  const { apply, construct } = Reflect
+  const counted = (name: string, bytesOf: (given: unknown) => number) => {
+    const Real = scope[name] as Fun
+    replaced[name] = new Proxy(Real, {
+      construct(_, args, newTarget) {
+        host.countBuffer(bytesOf(args[0]))
+        // No further options, which could make a buffer resizable.
+        return construct(Real, name === 'ArrayBuffer' ? args.slice(0, 1) : args, newTarget)
+      },
+    })
+  }
+  const RealBuffer = ArrayBuffer
+  counted('ArrayBuffer', Number)
+  for (const name in host.language) {
+    const { BYTES_PER_ELEMENT: bytes } = (scope[name] ?? {}) as { BYTES_PER_ELEMENT?: number }
+    if (bytes === undefined) continue
+    counted(name, (given) => {
+      if (typeof given !== 'object' || given === null) return bytes * Number(given)
+      return given instanceof RealBuffer ? 0 : bytes * Number((given as { length?: number }).length)
+    })
+  }
+  for (const path of ['ArrayBuffer.prototype', '%TypedArray%.prototype']) {
+    const owner = objects.get(path) as Record<string, Fun>
+    for (const name of ['filter', 'map', 'slice', 'toReversed', 'toSorted', 'with']) {
+      const copy = owner[name]
+      if (copy === undefined) continue
+      const counting = function (this: ArrayBuffer, ...args: never[]) {
+        host.countBuffer(this.byteLength)
+        return apply(copy, this, args)
+      }
+      fix(owner, name, named(name, counting as Fun))
+    }
   }
   objects.set('Date', StrictDate)
   objects.set('Promise', NoPromise)
