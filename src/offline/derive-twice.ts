@@ -92,7 +92,8 @@ export function deriveTwice(options: {
       if (fits !== undefined) {
         const view = stores.get(survey.live)!.view()
         try {
-          await fits.state(view, sandboxed(code).app.tables, beginStep(work, 'compare', 'rows'))
+          const { tables } = sandboxed(code).app
+          await fits.state(view, tables, log.partitions, beginStep(work, 'compare', 'rows'))
         } finally {
           view.close()
         }

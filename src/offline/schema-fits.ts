@@ -7,7 +7,9 @@ import { type Timer, timers } from '../derivation/timers.ts'
 import { upcast } from '../derivation/upcast.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
 import { shown } from '../failure.ts'
+import { partitionOf } from '../log/partitions.ts'
 import type { LogRecord } from '../log/record.ts'
+import { eventsIn } from '../processor/traces.ts'
 import type { Program } from '../sandbox/program.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import { checkPartitionKey, decodeKey } from '../state/keys.ts'
@@ -121,15 +123,26 @@ export class SchemaFits {
   }
 
   /**
-   * Compares all rows, waiting effects, results of effects and timers of a state.
+   * Compares all rows, waiting effects, results of effects and timers of a state, and the events that stayed
+   * in their partition, which are in no log, as long as the state has their traces.
    * @param before the tables of the code that derived it
+   * @param partitions the number of partitions
    * @param read called with the number of rows that were read since the last call
    */
   async state(
     view: StoreView,
     before: ReadonlyMap<string, TableShape>,
+    partitions: number,
     read: (rows: number) => void,
   ): Promise<void> {
+    for (const [key, chunk] of view.range('traces')) {
+      for (const { partition, offset, event } of eventsIn(key, chunk)) {
+        const [type, target, data, version = 1] = event
+        if (partitionOf(target, partitions) !== partition) continue
+        await this.#message('event', type, version, JSON.stringify(data), () => `${partition}:${offset}`)
+      }
+      read(1)
+    }
     const rowsOf = async (
       { name, parts }: TableShape,
       add: (text: string, key: () => unknown[]) => Promise<void> | undefined,

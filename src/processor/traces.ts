@@ -1,7 +1,7 @@
 import { isSystemMessage } from '../app/name.ts'
 import { assert } from '../assert.ts'
 import { operatorTables, type Violation } from '../constraint/tables.ts'
-import type { Chain } from '../derivation/chain.ts'
+import type { Chain, Emission } from '../derivation/chain.ts'
 import type { Derivation, Failure } from '../derivation/step-result.ts'
 import type { Position } from '../log/log.ts'
 import type { Codec, Collection } from '../state/cells.ts'
@@ -22,8 +22,8 @@ export interface TracedDerivation extends Omit<Chain, 'identity'> {
   readonly key: string
   /** Rows that changed: table, encoded key, value before and after; null where there was none. */
   readonly changes: readonly (readonly [table: string, key: string, before: unknown, after: unknown])[]
-  /** The events that it emitted, in order. */
-  readonly events: readonly (readonly [type: string, key: string, data: unknown])[]
+  /** The events that it emitted, in order; the version is left out if it is 1. */
+  readonly events: readonly (readonly [type: string, key: string, data: unknown, version?: number])[]
   /** The ids of effects that it asked for. */
   readonly effects: readonly string[]
   /** Set if it threw; everything it did was then undone. */
@@ -257,7 +257,7 @@ const lineBreak = 10
 
 const chunkCodec: Codec<Buffer> = { encode: (bytes) => bytes, decode: (text) => Buffer.from(text) }
 
-function linesOf(chunk: Buffer): string[] {
+function linesOf(chunk: Buffer | string): string[] {
   return chunk.toString().split('\n').slice(1)
 }
 
@@ -294,9 +294,26 @@ function tracedOne(derivation: Derivation): TracedDerivation | undefined {
     rootPartition,
     rootOffset,
     changes,
-    events: emissions.length === 0 ? none : emissions.map(({ type, key, data }) => [type, key, data]),
+    events: emissions.length === 0 ? none : emissions.map(tracedEvent),
     effects,
     failure,
+  }
+}
+
+function tracedEvent({ type, key, data, version }: Emission): TracedDerivation['events'][number] {
+  return version === 1 ? [type, key, data] : [type, key, data, version]
+}
+
+/** The events in a stored chunk of traces, each with the position of its cause. */
+export function* eventsIn(
+  key: string,
+  chunk: string,
+): Iterable<Position & { readonly event: TracedDerivation['events'][number] }> {
+  const [partition] = decodeKey(['number', 'number', 'number'], key).parts as [number]
+  for (const line of linesOf(chunk)) {
+    const offset = offsetOf(line)
+    for (const { events } of decode(line).derivations)
+      for (const event of events) yield { partition, offset, event }
   }
 }
 
