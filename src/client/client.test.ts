@@ -327,6 +327,79 @@ for (const choice of [undefined, 'keep', 'anew', 'drop'] as const) {
   })
 }
 
+test('after a reload, what was surely never sent gets a new id, and only the rest asks the app', async (t) => {
+  const calls: string[] = []
+  let isDown = true
+  const stored = memory()
+  const outbox: Outbox = {
+    async open() {
+      const inner = await stored.open()
+      return {
+        ...inner,
+        async add(request) {
+          calls.push(`add ${JSON.parse(request.input).order}${request.unsent ? ' unsent' : ''}`)
+          await inner.add(request)
+        },
+        async replace(request) {
+          calls.push(`sends ${JSON.parse(request.input).order}`)
+          assert.equal(request.unsent, undefined)
+          await inner.replace!(request)
+        },
+      }
+    },
+  }
+  const asks: string[] = []
+  const clock = { now: () => Date.now() - 40 * 86_400_000 }
+  const { server, hence, again } = await open(
+    t,
+    (asked) => {
+      calls.push(`sent ${JSON.parse(asked.body).order}`)
+      return isDown ? cut : (judging(asked) ?? accepted(asked))
+    },
+    {
+      outbox,
+      clock,
+      expired({ input }: { input: unknown }) {
+        asks.push((input as { order: string }).order)
+        return 'anew'
+      },
+    },
+  )
+  const submit = (order: string) => {
+    hence.submit('place', { order, units: 1 }).catch(() => {})
+  }
+  const retrying = next(hence, 'retrying')
+  submit('first')
+  await retrying
+  submit('second')
+  submit('third')
+  assert.equal((await hence.pending()).length, 3)
+  await hence.close()
+  assert.deepEqual(
+    calls.filter((call) => !call.startsWith('sent')),
+    ['add first', 'add second unsent', 'add third unsent'],
+  )
+  isDown = false
+  calls.splice(0)
+  const later = again()
+  const decided = new Promise<void>((resolve) => {
+    let count = 0
+    later.on('decided', () => ++count === 3 && resolve())
+  })
+  await decided
+  assert.deepEqual(asks, ['first'])
+  // A request that is first in its queue is stored as sent with no write of its own.
+  assert.deepEqual(
+    calls.filter((call, i) => call !== calls[i - 1]),
+    [
+      ...['sent first', 'add first', 'sent first'],
+      ...['sends second', 'sent second', 'add second', 'sent second'],
+      ...['sends third', 'sent third', 'add third', 'sent third'],
+    ],
+  )
+  assert.ok(server.asked.length >= 7)
+})
+
 test('overload says that nothing was taken, so a refusal after it is a plain one', async (t) => {
   const { server, hence } = await open(t, () =>
     server.asked.length === 1

@@ -138,8 +138,13 @@ export class Drain {
   }
 
   async #store(request: OpenRequest): Promise<void> {
+    const { outbox } = this.#options
+    // A request that is sent next is stored as sent, with no write of its own. One behind another whose tries
+    // fail may wait for long.
+    const isHeldUp = this.#lanes.get(request.stored.queue)?.requests[0]?.problem !== undefined
+    if (isHeldUp && outbox.replace) request.stored = { ...request.stored, unsent: true }
     try {
-      await this.#options.outbox.add(request.stored)
+      await outbox.add(request.stored)
     } catch (error) {
       this.#open.delete(request.stored.requestId)
       for (const waiter of request.waiters) waiter.reject(notStored(error))
@@ -149,10 +154,15 @@ export class Drain {
     this.#line(request)
   }
 
-  /** Adds a request that another page or an earlier process stored. */
+  /** Adds a request that another page or an earlier process stored, or learns that it was sent there. */
   #adopt(stored: StoredRequest): void {
-    if (this.#open.has(stored.requestId)) return
-    const request = opened(stored, { perhapsTaken: true, waiters: [] })
+    const known = this.#open.get(stored.requestId)
+    if (known?.stored.unsent && !stored.unsent) {
+      known.stored = stored
+      known.perhapsTaken = true
+    }
+    if (known) return
+    const request = opened(stored, { perhapsTaken: !stored.unsent, waiters: [] })
     this.#open.set(stored.requestId, request)
     this.#line(request)
   }
@@ -226,6 +236,11 @@ export class Drain {
       let tried: Tried<Reply>
       try {
         if (signal.aborted) return
+        if (request.stored.unsent) {
+          const { unsent: _, ...stored } = request.stored
+          await this.#options.outbox.replace?.(stored)
+          request.stored = stored
+        }
         const read = (id: string, answer: HttpAnswer) => verdictOf(id, answer, this.#options.isFinal)
         const now = this.#options.clock.now()
         tried = await trySubmission(this.#options.exchange, request.stored, read, { now, signal })

@@ -50,6 +50,22 @@ test('what was added is there in its order when it is opened again, what was rem
   await again.close()
 })
 
+test('a request that is replaced keeps its place, also when the file is opened again', async (t) => {
+  const path = await pathFor(t)
+  const outbox = await file(path).open()
+  for (let i = 0; i < 3; i++) await outbox.add({ ...request(i), unsent: true })
+  await outbox.replace!(request(1))
+  const expected = [{ ...request(0), unsent: true }, request(1), { ...request(2), unsent: true }]
+  assert.deepEqual(await outbox.list(), expected)
+  // As a process that is killed leaves it.
+  await writeFile(`${path}.copy`, await readFile(path))
+  const copy = await file(`${path}.copy`).open()
+  assert.deepEqual(await copy.list(), expected)
+  await copy.close()
+  await outbox.close()
+  assert.deepEqual(await idsIn(path), ['r0', 'r1', 'r2'])
+})
+
 test('an id that was removed may come again', async (t) => {
   const path = await pathFor(t)
   const outbox = await file(path).open()

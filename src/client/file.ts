@@ -19,6 +19,8 @@ const settledBytesMax = 64 * 1024
  *   {"stored":{"requestId":…,"type":…,"input":…,"queue":…,"since":…}}
  *   {"settled":"<request id>"}
  *
+ * A later line about the same id takes the place of the one before.
+ *
  * @throws HenceError when it is opened: `outbox-damaged` (operator), `outbox-failed` (retry)
  */
 export function file(path: string): Outbox {
@@ -79,6 +81,10 @@ class FileOutbox implements OpenOutbox {
     await this.#write({ stored: request })
   }
 
+  async replace(request: StoredRequest): Promise<void> {
+    await this.#write({ stored: request })
+  }
+
   async remove(requestId: string): Promise<void> {
     if (this.#stored.has(requestId)) await this.#write({ settled: requestId })
   }
@@ -127,11 +133,10 @@ class FileOutbox implements OpenOutbox {
   }
 
   #keep(line: OutboxLine): void {
-    if ('settled' in line) {
-      const stored = this.#stored.get(line.settled)
-      this.#settledBytes += Buffer.byteLength(textOf(line))
-      if (stored) this.#settledBytes += Buffer.byteLength(textOf({ stored }))
-    }
+    const isSettled = 'settled' in line
+    const before = this.#stored.get(isSettled ? line.settled : line.stored.requestId)
+    if (isSettled) this.#settledBytes += Buffer.byteLength(textOf(line))
+    if (before) this.#settledBytes += Buffer.byteLength(textOf({ stored: before }))
     keep(this.#stored, line)
   }
 

@@ -255,3 +255,20 @@ test('the browser is asked to keep the data, once there is a request to lose, an
   await outbox.close()
   assert.equal(asked, 1)
 })
+
+test('a request that is replaced keeps its place in the database', async () => {
+  const box = indexedDb({ name: `shop-${databases++}`, persist: false })
+  const outbox = await box.open()
+  const request = (i: number) => ({ requestId: `r${i}`, type: 'place', input: '{}', queue: '', since: i })
+  for (let i = 0; i < 3; i++) await outbox.add({ ...request(i), unsent: true })
+  await outbox.replace!(request(1))
+  await outbox.replace!(request(7))
+  await outbox.close()
+  const again = await box.open()
+  const stored = await again.list()
+  assert.deepEqual(
+    stored.map(({ requestId, unsent }) => `${requestId} ${unsent}`),
+    ['r0 true', 'r1 undefined', 'r2 true'],
+  )
+  await again.close()
+})

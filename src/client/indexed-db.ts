@@ -69,6 +69,11 @@ async function openDatabase(name: string, persist: boolean): Promise<OpenOutbox>
         if (there === undefined) await promised(store.add(request))
       })
     },
+    replace: (request) =>
+      transact('readwrite', async (store) => {
+        const key = await promised(store.index('requestId').getKey(request.requestId))
+        if (key !== undefined) await promised(store.put(request, key))
+      }),
     remove: (requestId) =>
       transact('readwrite', async (store) => {
         const key = await promised(store.index('requestId').getKey(requestId))
@@ -166,6 +171,7 @@ interface DatabaseStore {
   index(name: string): { getKey(key: string): DatabaseRequest<number | undefined> }
   getAll(): DatabaseRequest<unknown[]>
   add(value: unknown): DatabaseRequest<unknown>
+  put(value: unknown, key: number): DatabaseRequest<unknown>
   delete(key: number): DatabaseRequest<unknown>
 }
 

@@ -10,6 +10,9 @@ export function memory(): Outbox {
         async add(request) {
           if (!stored.has(request.requestId)) stored.set(request.requestId, request)
         },
+        async replace(request) {
+          stored.set(request.requestId, request)
+        },
         async remove(requestId) {
           stored.delete(requestId)
         },

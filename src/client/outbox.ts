@@ -12,6 +12,8 @@ export interface StoredRequest {
   /** When it was stored, in milliseconds since 1970, by the clock of the client. */
   readonly since: number
   readonly inReplyTo?: string
+  /** It was surely never sent. Without this it may have been. */
+  readonly unsent?: true
 }
 
 /**
@@ -31,6 +33,11 @@ export interface OpenOutbox {
    * is sent before that. An id that is already stored stays as it is. Calls resolve in order.
    */
   add(request: StoredRequest): Promise<void>
+  /**
+   * Replaces the stored request with this id by this one, in its place; durable when it resolves. An outbox
+   * without this stores no request as `unsent`.
+   */
+  replace?(request: StoredRequest): Promise<void>
   /** Removes a request. If the removal is lost, the request is sent once more, which changes nothing. */
   remove(requestId: string): Promise<void>
   close(): Promise<void>

@@ -37,7 +37,8 @@ export function promote(live: State, candidate: Model): void {
     }
     const what = `effect ${before.state} ${before.input.text} -> ${after?.input.text}`
     corrections.push([candidate.key(before.place), what])
-    if (after) state.effects.set(id, replaced(before))
+    // Its id stands for this content for ever, also where the new code asks for nothing.
+    state.effects.set(id, replaced(before))
     // Without a \`correct\` the other content is sent under a new id.
     if (after && !plan.corrects)
       state.effects.set(`${id} corrected`, { ...after, id: `${id} corrected`, at: state.now })
