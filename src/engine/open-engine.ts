@@ -3,7 +3,7 @@ import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import { Codes } from '../generation/codes.ts'
-import { reporterOf } from '../report.ts'
+import { type Report, reporterOf } from '../report.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { openDirectory, type Storage } from '../storage/storage.ts'
@@ -23,6 +23,8 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
   checkOptions(options ?? {})
   const { app, data, partitions, wait, signal, clock = systemClock } = options
   const report = reporterOf(options.report)
+  const runtime = ['bun', 'deno'].find((name) => name in process.versions)
+  if (runtime !== undefined) report(withoutLimits(runtime))
   const code = await bundleApp(app)
   // Code that does not load touches nothing.
   const program = sandboxed(code)
@@ -68,6 +70,17 @@ function checkOptions(options: EngineOptions<App>): void {
   checkNumber('queueBytesMax', queueBytesMax, 1, Number.MAX_SAFE_INTEGER)
   checkNumber('checkpointRows', checkpointRows, 1, 10_000_000)
   checkNumber('derivationMs', options.derivationMs, 10, 86_400_000)
+}
+
+/** Only Node can end a function of the app that does not return. */
+function withoutLimits(runtime: string): Report {
+  return {
+    level: 'warning',
+    code: 'runtime-without-limits',
+    message:
+      `This process runs on ${runtime}: a derivation that does not end stops it for good, and records derived ` +
+      'here may be derived differently on Node. Develop on it if you like; run production on Node.',
+  }
 }
 
 function checkNumber(name: string, value: number | undefined, min: number, max: number): void {

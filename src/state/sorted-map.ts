@@ -1,9 +1,12 @@
 import commonJs from 'sorted-btree'
 import { compareKeys } from './keys.ts'
 
+// The package is CommonJS compiled from a module: its class is the default of the default export, except in
+// Bun, which unwraps it.
+const BTree = commonJs.default ?? (commonJs as unknown as typeof commonJs.default)
+
 /** A map in key order: a B+ tree. */
-// The package is CommonJS compiled from a module, so its class is the default of the default export.
-export class SortedMap<V> extends commonJs.default<string, V> {
+export class SortedMap<V> extends BTree<string, V> {
   constructor() {
     super(undefined, compareKeys)
   }
