@@ -47,7 +47,7 @@ console.log(JSON.stringify([first.status, again.replayed, refused.status, row]))
 `
 const expected = '["accepted",true,"rejected",{"cents":5}]'
 
-test('Node 22.18, 24 and 26, Bun, Deno; one data directory after another', async (t) => {
+test('Node 22.18, 24 and 26, Bun, Deno', async (t) => {
   const packages = ['zod', 'node22@npm:node@22.18.0', 'node24@npm:node@24', 'bun', 'deno']
   const folder = await project(t, packages, { 'bank.ts': bank, 'embed.ts': embed })
   const bin = (name: string) => join(folder, 'node_modules', name)
