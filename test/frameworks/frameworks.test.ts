@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
+import { crashAt } from '../crash-points.ts'
 import { env, project, root, run } from './packed.ts'
 
 // The recipes of docs/how-to/mount.md for frameworks that compile: each with the newest version of its
@@ -25,7 +26,7 @@ function file(name: string): string {
 const bank = /^```ts bank\.ts\n(.*?)^```$/ms.exec(definitions)![1]!
 const own = { 'bank.ts': bank, 'hence.ts': file('hence.ts') }
 
-test('Next', { timeout: 600_000 }, async (t) => {
+test(crashAt('log sealed', 'Next'), { timeout: 600_000 }, async (t) => {
   const route = 'app/hence/[...path]/route.ts'
   const packages = ['next', 'react', 'react-dom', 'zod', 'typescript@5.9', '@types/react', '@types/node']
   const folder = await project(t, packages, {
@@ -40,7 +41,7 @@ test('Next', { timeout: 600_000 }, async (t) => {
   await use(t, folder, (port) => ['node_modules/next/dist/bin/next', 'start', '-p', port])
 })
 
-test('SvelteKit', { timeout: 600_000 }, async (t) => {
+test(crashAt('log sealed', 'SvelteKit'), { timeout: 600_000 }, async (t) => {
   const route = 'src/routes/hence/[...path]/+server.ts'
   const kit = ['svelte', '@sveltejs/kit', '@sveltejs/adapter-node', '@sveltejs/vite-plugin-svelte']
   const folder = await project(t, [...kit, 'vite', 'zod'], {
@@ -59,7 +60,7 @@ export default defineConfig({ plugins: [sveltekit({ adapter: adapter() })] })
   await use(t, folder, () => ['build'])
 })
 
-test('Nest', { timeout: 600_000 }, async (t) => {
+test(crashAt('log sealed', 'Nest'), { timeout: 600_000 }, async (t) => {
   const nest = ['@nestjs/core', '@nestjs/common', '@nestjs/platform-express', 'reflect-metadata', 'rxjs']
   const types = ['typescript@5.9', '@types/node', '@types/express']
   const options = { target: 'es2022', module: 'nodenext', strict: true, skipLibCheck: true, outDir: 'dist' }
