@@ -29,6 +29,7 @@ export type { LoggedRecord, LogRecords } from './engine/log-records.ts'
 export { createEngine } from './engine/open-engine.ts'
 export type { Violations } from './engine/violations.ts'
 export type { CodeOf } from './generation/codes.ts'
+export type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from './log/carrier.ts'
 export type { Appended, Batch, Log, Position } from './log/log.ts'
 export type { Changes, KeyedClaim, KeyedViolation } from './query/reader.ts'
 export type {

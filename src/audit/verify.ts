@@ -105,12 +105,7 @@ function checkForm(partition: number, offset: number, record: Buffer, flaws: Fla
 async function behindBatches(disk: Disk, { files }: PartitionSnapshot, segment: Segment): Promise<Flaw[]> {
   const file = await disk.open(segment.path, 'read')
   try {
-    const { tip, junkEnd } = await scanSegment(
-      file,
-      segment,
-      files.lineage,
-      new BatchIndex(segment.baseOffset),
-    )
+    const { tip, junkEnd } = await scanSegment(file, segment, files, new BatchIndex(segment.baseOffset))
     if (tip === undefined || junkEnd === tip.position) return []
     const message =
       `After the last batch of ${segment.path}, at byte ${tip.position} or later, there are ` +

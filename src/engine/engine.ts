@@ -20,6 +20,7 @@ import type { IndexOf } from '../app/table.ts'
 import type { Publish } from '../audit/publisher.ts'
 import type { Clock } from '../clock.ts'
 import type { Handlers } from '../effect/handlers.ts'
+import type { Carrier } from '../log/carrier.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Story } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
@@ -40,6 +41,11 @@ export interface EngineOptions<A extends App> {
   readonly app: AppSource<A>
   /** The directory of the log and of everything derived from it; created if it is missing. */
   readonly data: string | Storage
+  /**
+   * Where the log is, if not in the directory: `postgresLog` of `hence/postgres`, for example. The directory
+   * then holds a copy, and what is derived from it. The engine closes it. Default: the directory has the log.
+   */
+  readonly log?: Carrier
   /** The number of partitions of a new log, 1 to 1,024; ignored for an existing log. Default 1. */
   readonly partitions?: number
   /**
@@ -128,7 +134,8 @@ export interface Engine<A extends App> extends Service<A> {
    * derived once, and every retry resolves with the first outcome.
    *
    * @throws HenceError with advice
-   * - `retry` (the same id again): `overloaded`, `log-write-failed`, `engine-closed`
+   * - `retry` (the same id again): `overloaded`, `log-write-failed`, `log-write-unsure`,
+   *   `carrier-unreachable`, `engine-closed`
    * - `change`: `unknown-request`, `input-not-json`, `input-invalid`, `schema-unusable`, `key-invalid`,
    *   `key-too-long`, `value-too-large`, `request-id-invalid`, `principal-invalid`, `request-id-reused`,
    *   `request-id-expired`, `request-id-from-the-future`; nothing was written

@@ -17,11 +17,11 @@ import { startEngine } from './start.ts'
  * @throws HenceError `data-in-use` (retry); `partitions-mismatch`, `code-changed`, `code-not-kept`,
  *   `table-shape-changed`, `take-over-incomplete`, `bundle-failed`, `option-invalid` (change); `log-damaged`,
  *   `log-shorter-than-state`, `state-of-another-log`, `state-unreadable`, `divergence`, `unknown-message`,
- *   `data-unusable`, `file-misplaced`, `file-unusable` (operator)
+ *   `data-unusable`, `file-misplaced`, `file-unusable` (operator); with `log`, also the errors of opening it
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
-  const { app, data, partitions, wait, signal, clock = systemClock } = options
+  const { app, data, log, partitions, wait, signal, clock = systemClock } = options
   const report = reporterOf(options.report)
   const runtime = ['bun', 'deno'].find((name) => name in process.versions)
   if (runtime !== undefined) report(withoutLimits(runtime))
@@ -32,7 +32,7 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
   try {
     storage =
       typeof data === 'string'
-        ? await openDirectory({ directory: data, partitions, clock, report, wait, signal })
+        ? await openDirectory({ directory: data, partitions, clock, report, wait, signal, carrier: log })
         : data
     return await startEngine({ ...options, report }, await Codes.open(code, program, storage), storage)
   } catch (error) {
@@ -60,6 +60,10 @@ function checkOptions(options: EngineOptions<App>): void {
   if (typeof data !== 'string' && data?.log === undefined)
     throw invalid(
       '`data` must be the path of a directory, for example "data", which is made if it is missing',
+    )
+  if (options.log !== undefined && (typeof data !== 'string' || typeof options.log?.append !== 'function'))
+    throw invalid(
+      '`log` must be a carrier, for example of `postgresLog`, and `data` then the path of a directory',
     )
   if (!codeChanges.includes(onCodeChange))
     throw invalid(

@@ -622,10 +622,11 @@ function keyFull(type: string, key: string): HenceError {
 function stopped(cause: unknown): HenceError {
   const message = cause instanceof Error ? cause.message : String(cause)
   const code = cause instanceof HenceError ? cause.code : 'unexpected-error'
-  const isLost = code === 'data-lost' || code === 'data-taken'
+  const isLost = ['data-lost', 'data-taken', 'carrier-lost-records', 'log-taken'].includes(code)
   return new HenceError(
     'engine-stopped',
-    'operator',
+    // The process that has taken the log answers.
+    code === 'log-taken' ? 'retry' : 'operator',
     `The engine has stopped, because continuing could do harm (${code}): ${message}` +
       (isLost ? '' : ' Nothing that was acknowledged is lost: fix the cause and start it again.'),
     { cause },

@@ -1,4 +1,5 @@
 import { HenceError } from '../failure.ts'
+import { batchBytes } from './file-log/batch.ts'
 import { recordBytesMax } from './log.ts'
 
 /** The largest append a log takes, in bytes of all its records together. */
@@ -6,10 +7,14 @@ const appendBytesMax = 64 * 1024 * 1024
 
 /**
  * Checks an append before anything is written.
+ * @param batchBytesMax the largest batch that a carrier takes
  * @returns the bytes of its records together
  * @throws HenceError `append-empty`, `record-too-large` (change)
  */
-export function checkRecords(records: readonly Uint8Array[]): number {
+export function checkRecords(
+  records: readonly Uint8Array[],
+  batchBytesMax = Number.POSITIVE_INFINITY,
+): number {
   if (records.length === 0) {
     throw new HenceError(
       'append-empty',
@@ -29,11 +34,12 @@ export function checkRecords(records: readonly Uint8Array[]): number {
     }
     bytes += length
   }
-  if (bytes > appendBytesMax) {
+  const bytesMax = Math.min(appendBytesMax, batchBytesMax - batchBytes(records.length, 0))
+  if (bytes > bytesMax) {
     throw new HenceError(
       'record-too-large',
       'change',
-      `An append of ${bytes} bytes is larger than the log's limit of ${appendBytesMax}: append fewer records at once.`,
+      `An append of ${bytes} bytes is larger than the log's limit of ${bytesMax}: append fewer records at once.`,
     )
   }
   return bytes

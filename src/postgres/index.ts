@@ -1,5 +1,14 @@
-/** `hence/postgres`: a sink that mirrors tables into PostgreSQL, and an outbox that takes requests from it. */
+/**
+ * `hence/postgres`: the log in PostgreSQL, a sink that mirrors tables into it, and an outbox that takes
+ * requests from it.
+ */
 
+export {
+  migratePostgresLog,
+  type PostgresLogOptions,
+  postgresLog,
+  postgresLogSql,
+} from './log.ts'
 export {
   type PostgresOutbox,
   type PostgresOutboxOptions,

@@ -196,7 +196,7 @@ function heldUp(partition: number, cause: HenceError): HenceError {
     'writes-held-up',
     'retry',
     `Nothing can be written to partition ${partition} of the log at present: ${firstSentence(cause.message)} Nothing of this request was written: ` +
-      'send it again a little later. Is the disk full, or read-only?',
+      'send it again a little later. Is the disk full or read-only, or the database?',
     { cause },
   )
 }
@@ -206,9 +206,9 @@ function firstSentence(message: string): string {
   return `${message.split('. ', 1)[0]!.replace(/\.$/, '')}.`
 }
 
-/** Whether sending the same again can succeed. */
+/** Whether writing the same again, by this process, can succeed. */
 export function isRetryable(error: unknown): error is HenceError {
-  return error instanceof HenceError && error.advice === 'retry'
+  return error instanceof HenceError && error.advice === 'retry' && error.code !== 'log-taken'
 }
 
 /** The pause after this many failures in a row, in milliseconds. */

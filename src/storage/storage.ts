@@ -2,6 +2,7 @@ import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
+import type { Carrier } from '../log/carrier.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-log/disk.ts'
 import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
@@ -68,6 +69,8 @@ export const derivingLock = 'state/deriving.lock'
  *   promotions/       the corrections of each promotion, until they are in the log
  *   audit/            the signing key, signed tree heads, and the derived trees; see `Auditor`
  *
+ * With a carrier, `log/`, `code/` and `promotions/` are copies of what is there.
+ *
  * @throws HenceError `data-in-use` (retry), `data-unusable` (operator), and the errors of opening the log;
  *   the reason of the signal if that ended the waiting
  */
@@ -78,6 +81,8 @@ export async function openDirectory(options: {
   readonly report: Reporter
   /** The size of a segment of the log; see `openFileLog`. */
   readonly segmentBytes?: number
+  /** The carrier that has the log; it is closed with the storage. Default: none, the directory has the log. */
+  readonly carrier?: Carrier | undefined
   /** See `States`. */
   readonly checkedFirstBytes?: number
   /** Wait until another process releases the directory. */
@@ -85,7 +90,7 @@ export async function openDirectory(options: {
   /** Ends the waiting. */
   readonly signal?: AbortSignal | undefined
 }): Promise<Storage> {
-  const { directory, signal } = options
+  const { directory, signal, carrier } = options
   let lock: DirectoryLock | undefined
   let log: FileLog | undefined
   let run: RunFile
@@ -102,6 +107,7 @@ export async function openDirectory(options: {
     run = RunFile.open(directory)
   } catch (error) {
     await log?.close()
+    await carrier?.close()
     await lock?.release()
     if (error instanceof HenceError || (signal?.aborted && error === signal.reason)) throw error
     throw dataUnusable(directory, error)
@@ -116,8 +122,19 @@ export async function openDirectory(options: {
     states,
     openStore: (...given) => states.open(...given),
     dropStore: (generation) => states.drop(generation),
-    keep: (name, text) => keep(realDisk, resolve(directory), name, text),
-    kept: (name) => kept(directory, name),
+    async keep(name, text) {
+      if (carrier && !name.startsWith('state/')) await carrier.put(name, Buffer.from(text))
+      await keep(realDisk, resolve(directory), name, text)
+    },
+    async kept(name) {
+      const here = await kept(directory, name)
+      // The name of code is its hash.
+      const isKnown = name.startsWith('code/') ? here !== undefined : name.startsWith('state/')
+      const there = isKnown ? undefined : (await carrier?.get(name))?.toString()
+      if (there === undefined || there === here) return here
+      await keep(realDisk, resolve(directory), name, there)
+      return there
+    },
     check: () => opened.check(),
     async close() {
       try {
@@ -125,6 +142,7 @@ export async function openDirectory(options: {
         run.close()
         await opened.close()
       } finally {
+        await carrier?.close()
         await held.release()
       }
     },

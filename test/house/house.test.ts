@@ -210,7 +210,14 @@ test('the public entries export exactly these names', async () => {
     'verify',
   ])
   assert.deepEqual(await names('hence/kafka'), ['kafkaLog'])
-  assert.deepEqual(await names('hence/postgres'), ['postgresOutbox', 'postgresOutboxSql', 'postgresSink'])
+  assert.deepEqual(await names('hence/postgres'), [
+    'migratePostgresLog',
+    'postgresLog',
+    'postgresLogSql',
+    'postgresOutbox',
+    'postgresOutboxSql',
+    'postgresSink',
+  ])
   assert.deepEqual(await names('hence/testing'), [
     'CarrierStore',
     'DuelBroken',

@@ -47,7 +47,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
     ...below('derivation'),
     ...['derivation', 'request', 'storage', 'processor', 'engine', 'client', 'server'],
   ],
-  postgres: ['shared', 'app', 'state', 'effect', 'query', 'engine'],
+  postgres: ['shared', 'app', 'log', 'state', 'effect', 'query', 'engine'],
   cli: [
     ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],
     ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server'],

@@ -57,7 +57,7 @@ export class ActiveSegment {
   }
 
   /**
-   * Writes a batch after the last one, and makes it durable.
+   * Writes a batch after the last one, and makes it durable; in a copy, `close` does.
    * @param epoch of this process, to name a writer that came after it
    * @throws HenceError `data-lost`, `data-taken` (operator); then the batch is not acknowledged
    */
@@ -67,7 +67,8 @@ export class ActiveSegment {
     this.#own()
     this.#checkFree(await this.#checkTail(headerBytes), epoch)
     await this.#file.write(batch, position)
-    const synced = this.#file.sync(label)
+    // The carrier has what the copy may lose.
+    const synced = this.#files.isCopy ? Promise.resolve() : this.#file.sync(label)
     synced.catch(() => {}) // Awaited below.
     try {
       // A process that takes the directory from here on finds the batch.
@@ -88,7 +89,11 @@ export class ActiveSegment {
   }
 
   async close(): Promise<void> {
-    await this.#file.close()
+    try {
+      if (this.#files.isCopy) await this.#file.sync('copy')
+    } finally {
+      await this.#file.close()
+    }
   }
 
   async #checkPath(): Promise<void> {
@@ -151,8 +156,16 @@ export function overtaken(path: string, position: number, epoch: number, own: nu
 
 /** Whether an error says that this process must not write the log any more. */
 export function isFinal(error: unknown): error is HenceError {
-  return error instanceof HenceError && (error.code === 'data-lost' || error.code === 'data-taken')
+  return error instanceof HenceError && finalCodes.has(error.code)
 }
+
+const finalCodes: ReadonlySet<string> = new Set([
+  'data-lost',
+  'data-taken',
+  'log-taken',
+  'carrier-lost-records',
+  'carrier-damaged',
+])
 
 export function writeFailed(directory: string, cause: unknown): HenceError {
   return new HenceError(

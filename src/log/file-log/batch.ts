@@ -79,6 +79,11 @@ export function batchBytes(count: number, recordBytes: number): number {
   return headerBytes + 4 * count + recordBytes
 }
 
+/** Whether the partition continues in the next segment after a batch. */
+export function isContinued({ flags }: Pick<BatchHeader, 'flags'>): boolean {
+  return (flags & flagContinued) !== 0
+}
+
 /** Writes one record of a payload; returns the index after it. */
 export function writeRecord(into: Buffer, at: number, record: Uint8Array): number {
   const length = record.length

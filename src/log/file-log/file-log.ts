@@ -1,18 +1,21 @@
 import { randomBytes } from 'node:crypto'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
 import { HenceError } from '../../failure.ts'
 import { printReport, type Reporter } from '../../report.ts'
 import { checkPartition, logClosed } from '../append-check.ts'
+import type { Carrier, CarrierFacts } from '../carrier.ts'
 import type { Appended, Batch, Log } from '../log.ts'
 import { LogTime } from '../log-time.ts'
 import { checkExists } from './active-segment.ts'
+import { CarriedPartition } from './carried.ts'
+import { type CarrierNote, readNote, writeNote } from './carrier-note.ts'
 import { damaged } from './damage.ts'
 import { type Disk, makeDirectories, realDisk } from './disk.ts'
 import { inspect } from './inspection.ts'
 import { type Meta, metaPath, readMeta, writeMeta } from './meta.ts'
 import { Partition } from './partition.ts'
-import { partitionFilesOf } from './partition-files.ts'
+import { type PartitionFiles, partitionFilesOf } from './partition-files.ts'
 import { makeSegment, parseSegmentName, segmentHeaderBytes, segmentName, spareName } from './segment.ts'
 import { findJunkEnd } from './segment-scan.ts'
 
@@ -33,6 +36,10 @@ interface FileLogOptions {
    * write.
    */
   readonly own?: () => void
+  /** The carrier that has the log; the folder is then a copy of it. Default: none, the folder is the log. */
+  readonly carrier?: Carrier | undefined
+  /** Only copy from the carrier, until `claim`. Default false: take the log, so that this process writes it. */
+  readonly follow?: boolean | undefined
   /** The id of a new log: 32 lower-case hexadecimal digits. Default: random. */
   readonly newLogId?: string
 }
@@ -43,8 +50,9 @@ interface FileLogOptions {
  *
  * A torn end, left by a crash in the middle of a write, is copied aside, cut off and reported. Anything else
  * that is not as it was written is damage; then nothing is changed.
- * @throws HenceError `partitions-mismatch` (change), `log-damaged`, `log-format-unknown` (operator),
- *   `log-read-failed` (retry)
+ * @throws HenceError `partitions-mismatch`, `log-is-a-copy`, `log-differs` (change), `log-damaged`,
+ *   `log-format-unknown`, `carrier-lost-records`, `carrier-damaged`, `carrier-unusable` (operator),
+ *   `log-read-failed`, `carrier-unreachable`, `log-taken` (retry)
  */
 export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
   const {
@@ -56,34 +64,45 @@ export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
   } = options
   const directory = join(options.directory, 'log')
   await makeDirectories(disk, directory, 'log directory')
-  const meta =
-    (await readMeta(disk, directory)) ??
-    (await make(
-      disk,
-      directory,
-      {
-        logId: options.newLogId ?? randomBytes(16).toString('hex'),
-        partitions: options.partitions ?? 1,
-      },
-      options.segmentBytes,
-    ))
-  if (options.partitions !== undefined && options.partitions !== meta.partitions) {
-    throw mismatch(options.directory, meta.partitions, options.partitions)
+  const { carrier } = options
+  const note = await readNote(disk, directory)
+  if (note !== undefined && carrier === undefined) throw isACopy(directory, note)
+  let meta = await readMeta(disk, directory)
+  const { partitions: count = 1, newLogId: logId = randomBytes(16).toString('hex') } = options
+  let facts: CarrierFacts = { logId, partitions: meta?.partitions ?? count, segmentBytes: 0 }
+  facts = { ...facts, segmentBytes: options.segmentBytes ?? segmentBytesFor(facts.partitions) }
+  if (meta === undefined) checkCount(facts.partitions)
+  if (carrier !== undefined) facts = await factsOf(carrier, facts, directory, meta)
+  if (options.partitions !== undefined && options.partitions !== facts.partitions) {
+    throw mismatch(carrier?.name ?? options.directory, facts.partitions, options.partitions)
+  }
+  if (meta === undefined) {
+    if (carrier !== undefined) await writeNote(disk, directory, { carrier: carrier.name, known: [] })
+    meta = await make(disk, directory, facts)
   }
   // After a crash the name may exist only in memory, because the machine kept running.
   await disk.syncDirectory(directory, 'meta name')
 
-  const partitionsFiles = partitionFilesOf(disk, directory, meta)
+  const partitionsFiles = partitionFilesOf(disk, directory, meta, carrier !== undefined)
   // All are inspected before any is changed: damage in one leaves the others as they are.
   const findings = []
   for (const files of partitionsFiles) findings.push(await inspect(files))
   const time = new LogTime(clock)
-  const segmentBytes = options.segmentBytes ?? segmentBytesFor(meta.partitions)
+  const shared = { segmentBytes: facts.segmentBytes, sealAfterMs, clock, time, report, own }
+  const copy = carrier && new Copy(carrier, partitionsFiles, note)
   const partitions = partitionsFiles.map(
-    (files) => new Partition({ files, segmentBytes, sealAfterMs, clock, time, report, own }),
+    (files, index) => new Partition({ ...shared, files, ...copy?.of(index) }),
   )
-  for (const [index, partition] of partitions.entries()) await partition.open(findings[index]!)
-  return new OpenFileLog(meta, partitions, time, () => checkExists(disk, metaPath(directory)))
+  const log = new OpenFileLog(meta, partitions, time, () => checkExists(disk, metaPath(directory)), copy)
+  try {
+    for (const [index, partition] of partitions.entries()) await partition.open(findings[index]!)
+    await copy?.begin()
+    if (copy !== undefined) await (options.follow ? log.catchUp() : log.claim())
+  } catch (error) {
+    if (copy !== undefined) await log.close().catch(() => {})
+    throw error
+  }
+  return log
 }
 
 /** A log in files. */
@@ -93,6 +112,13 @@ export interface FileLog extends Log {
    * @throws HenceError `data-lost`, `data-taken` (operator)
    */
   check(): Promise<void>
+  /** Copies what is new in the carrier. */
+  catchUp(): Promise<void>
+  /**
+   * Takes the log in the carrier, so that this process writes it, and no earlier one does. Until then a log
+   * that was opened with `follow` refuses appends.
+   */
+  claim(): Promise<void>
 }
 
 class OpenFileLog implements FileLog {
@@ -101,9 +127,17 @@ class OpenFileLog implements FileLog {
   readonly #partitions: readonly Partition[]
   readonly #time: LogTime
   readonly #checkMeta: () => Promise<void>
+  readonly #copy: Copy | undefined
   #closed = false
 
-  constructor(meta: Meta, partitions: readonly Partition[], time: LogTime, checkMeta: () => Promise<void>) {
+  constructor(
+    meta: Meta,
+    partitions: readonly Partition[],
+    time: LogTime,
+    checkMeta: () => Promise<void>,
+    copy: Copy | undefined,
+  ) {
+    this.#copy = copy
     this.id = meta.logId
     this.partitions = meta.partitions
     this.#partitions = partitions
@@ -142,10 +176,22 @@ class OpenFileLog implements FileLog {
     await this.#checkMeta()
   }
 
+  async catchUp(): Promise<void> {
+    await Promise.all(this.#partitions.map((partition) => partition.catchUp()))
+  }
+
+  async claim(): Promise<void> {
+    // One after the other, so that of two processes one mostly has all partitions.
+    for (const partition of this.#partitions) await partition.claim()
+    // Another process may have taken the first ones meanwhile.
+    await this.catchUp()
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     const closed = await Promise.allSettled(this.#partitions.map((partition) => partition.close()))
     for (const each of closed) if (each.status === 'rejected') throw each.reason
+    await this.#copy?.write()
     await this.#checkMeta()
   }
 
@@ -156,16 +202,79 @@ class OpenFileLog implements FileLog {
   }
 }
 
+/** The folder of a log as a copy of what a carrier has. */
+class Copy {
+  readonly #carrier: Carrier
+  readonly #disk: Disk
+  readonly #folder: string
+  readonly #partitions: readonly CarriedPartition[]
+  #isFound = false
+  #written = Promise.resolve()
+
+  constructor(carrier: Carrier, partitions: readonly PartitionFiles[], note: CarrierNote | undefined) {
+    this.#carrier = carrier
+    const [{ disk, directory }] = partitions as [PartitionFiles]
+    this.#disk = disk
+    this.#folder = dirname(directory)
+    this.#partitions = partitions.map(
+      ({ lineage }, index) => new CarriedPartition(carrier, lineage, note?.known[index]),
+    )
+  }
+
+  of(partition: number): { carried: CarriedPartition; kept: () => Promise<void> } {
+    return { carried: this.#partitions[partition]!, kept: () => this.write() }
+  }
+
+  /** The ends of the copy were found in the carrier: from here on it is one. */
+  begin(): Promise<void> {
+    this.#isFound = true
+    return this.write()
+  }
+
+  /** Writes `carrier.json`. */
+  async write(): Promise<void> {
+    if (!this.#isFound) return
+    this.#written = this.#written
+      .catch(() => {})
+      .then(() => {
+        const known = this.#partitions.map(({ kept }) => kept)
+        return writeNote(this.#disk, this.#folder, { carrier: this.#carrier.name, known })
+      })
+    return this.#written
+  }
+}
+
+/** The facts of a log in a carrier, which gets those given if it has none. */
+async function factsOf(
+  carrier: Carrier,
+  made: CarrierFacts,
+  directory: string,
+  meta: Meta | undefined,
+): Promise<CarrierFacts> {
+  // A log that is here already must be there too.
+  const facts = await carrier.facts(meta === undefined ? made : undefined)
+  if (facts !== undefined && (meta === undefined || meta.logId === facts.logId)) return facts
+  throw new HenceError(
+    'log-differs',
+    'change',
+    `${directory} has log ${meta!.logId}, and ${carrier.name} has ${facts ? `log ${facts.logId}` : 'no log'}. ` +
+      'Nothing was changed. Give the directory that belongs to it, or a new one; `hence log copy` copies a log ' +
+      'to where there is none.',
+  )
+}
+
+function isACopy(directory: string, { carrier }: CarrierNote): HenceError {
+  return new HenceError(
+    'log-is-a-copy',
+    'change',
+    `${directory} is a copy of the log in ${carrier}, and only what is there counts. Give that as the log ` +
+      '(`--log` on the command line), or make a log of its own from it with `hence log copy`.',
+  )
+}
+
 const partitionsMax = 1024
 
-/** Makes a new log. `meta.json` comes last; files left by an attempt that did not finish are replaced. */
-async function make(
-  disk: Disk,
-  directory: string,
-  meta: Meta,
-  segmentBytes = segmentBytesFor(meta.partitions),
-): Promise<Meta> {
-  const { partitions } = meta
+function checkCount(partitions: number): void {
   if (!Number.isInteger(partitions) || partitions < 1 || partitions > partitionsMax) {
     throw new HenceError(
       'option-invalid',
@@ -173,6 +282,10 @@ async function make(
       `The number of partitions must be a whole number from 1 to ${partitionsMax}, not ${partitions}.`,
     )
   }
+}
+
+/** Makes a new log. `meta.json` comes last; files left by an attempt that did not finish are replaced. */
+async function make(disk: Disk, directory: string, { segmentBytes, ...meta }: CarrierFacts): Promise<Meta> {
   for (const name of (await disk.list(directory)) ?? []) {
     if (/^p\d{4}$/.test(name)) await clear(disk, directory, join(directory, name))
   }

@@ -47,13 +47,14 @@ async function inspectLast(files: PartitionFiles, segments: readonly Segment[]):
     }
     if (junkEnd === emptyTip.position) return { ...before, unused: last }
   }
+  if (files.isCopy && before.tip.offset <= last.baseOffset) return { ...before, unused: last }
   throw damaged(before.segments.at(-1)!.path, before.tip.position, `it does not lead on to ${last.path}`)
 }
 
 async function scanned(files: PartitionFiles, segment: Segment, index: BatchIndex) {
   const file = await files.disk.open(segment.path, 'read')
   try {
-    return await scanSegment(file, segment, files.lineage, index)
+    return await scanSegment(file, segment, files, index)
   } finally {
     await file.close()
   }

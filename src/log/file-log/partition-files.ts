@@ -9,24 +9,34 @@ import {
   makeSegment,
   parseSegmentName,
   type Segment,
+  segmentHeaderBytes,
   segmentName,
   spareName,
 } from './segment.ts'
+import { readBytes } from './segment-scan.ts'
 
 /** Where the files of a partition are, and what its headers say: shared by recovery, writing and reading. */
 export interface PartitionFiles {
   readonly disk: Disk
   readonly directory: string
   readonly lineage: Lineage
+  /** Whether a carrier has the truth, so that what is missing at the end is fetched again. */
+  readonly isCopy: boolean
 }
 
 /** Returns the files of each partition of a log whose folder is `directory`. */
-export function partitionFilesOf(disk: Disk, directory: string, meta: Meta): PartitionFiles[] {
+export function partitionFilesOf(
+  disk: Disk,
+  directory: string,
+  meta: Meta,
+  isCopy = false,
+): PartitionFiles[] {
   const logId = Buffer.from(meta.logId, 'hex')
   return Array.from({ length: meta.partitions }, (_, partition) => ({
     disk,
     directory: join(directory, `p${String(partition).padStart(4, '0')}`),
     lineage: { logId, partition },
+    isCopy,
   }))
 }
 
@@ -72,6 +82,33 @@ export async function makeSpare(files: PartitionFiles, bytes: number): Promise<n
   if ((await disk.list(directory))!.includes(spareName)) await disk.remove(path)
   await makeSegment(disk, path, lineage, bytes)
   return bytes
+}
+
+/** Replaces a segment by a larger one with the same bytes up to a position. */
+export async function growSegment(
+  files: PartitionFiles,
+  segment: Segment,
+  position: number,
+  bytes: number,
+): Promise<Segment> {
+  const { disk, directory } = files
+  const path = join(directory, spareName)
+  await makeSpare(files, bytes)
+  const from = await disk.open(segment.path, 'read')
+  try {
+    const to = await disk.open(path, 'write')
+    try {
+      await to.write(await readBytes(from, segmentHeaderBytes, position), segmentHeaderBytes)
+      await to.sync('grown segment')
+    } finally {
+      await to.close()
+    }
+  } finally {
+    await from.close()
+  }
+  await disk.rename(path, segment.path)
+  await disk.syncDirectory(directory, 'grown segment')
+  return { ...segment, size: bytes }
 }
 
 /** Gives the spare its name in the partition, durably. */

@@ -6,24 +6,25 @@ import type { Reporter } from '../../report.ts'
 import { checkOffset, checkRecords, logClosed } from '../append-check.ts'
 import type { Appended, Batch } from '../log.ts'
 import type { LogTime } from '../log-time.ts'
-import { ActiveSegment, isFinal, lost, overtaken, writeFailed } from './active-segment.ts'
+import { isFinal, lost, overtaken, writeFailed } from './active-segment.ts'
+import { AppendQueue, BatchBuffer, type WaitingAppend } from './append-queue.ts'
 import {
   type BatchHeader,
-  batchBytes,
   flagContinued,
   flagSeal,
   hashOf,
   headerBytes,
+  isContinued,
   writeHeader,
-  writeRecord,
 } from './batch.ts'
-import { BatchIndex } from './batch-index.ts'
+import { type CarriedPartition, isUnsure, onlyFollowed, unsure } from './carried.ts'
 import { type Findings, inspect } from './inspection.ts'
-import { adoptSpare, makeSpare, type PartitionFiles } from './partition-files.ts'
+import type { PartitionFiles } from './partition-files.ts'
 import { readPartition, segmentOf } from './partition-read.ts'
-import { type Segment, segmentHeaderBytes } from './segment.ts'
-import { continuedIn, type Tip } from './tip.ts'
+import { segmentHeaderBytes } from './segment.ts'
+import type { Tip } from './tip.ts'
 import { mend } from './torn-tail.ts'
+import { WrittenSegments } from './written-segments.ts'
 
 interface PartitionOptions {
   readonly files: PartitionFiles
@@ -35,46 +36,48 @@ interface PartitionOptions {
   readonly report: Reporter
   /** Throws `data-taken` if another process has taken the directory. */
   readonly own: () => void
+  /** The partition in the carrier of which the files are a copy; undefined: the files are the log. */
+  readonly carried?: CarriedPartition | undefined
+  /** Called when the copy has become durable up to a later batch. */
+  readonly kept?: (() => Promise<void>) | undefined
 }
 
-/** An append that waits for its group commit. */
-interface Waiting {
-  readonly records: readonly Uint8Array[]
-  readonly bytes: number
-  readonly resolve: (appended: Appended) => void
-  readonly reject: (error: Error) => void
-}
-
-/** The bytes of records in one group commit at most, if it holds more than one append. */
-const commitBytesMax = 8 * 1024 * 1024
+/** How often a partition is tried to be taken at a time, while others write there too. */
+const takingMax = 20
 
 /**
  * One partition: group commit, segments, reading. While one batch is made durable (`active-segment.ts`) the
  * next one gathers; there is one write at a time. After a failed write nothing is known about the files, so
  * the next use recovers the partition first, as an opening does. Once the files are not as this process left
  * them, it writes nothing more.
+ *
+ * With a carrier, a batch is written to the files once it is live there, and so the files hold the same bytes
+ * on every machine. To recover is to take the partition anew, with a seal of a new epoch: then the carrier
+ * says which of the batches before are live.
  */
 export class Partition {
   readonly #options: PartitionOptions
   readonly #files: PartitionFiles
-  /** Undefined from a failed write until the partition has been recovered. */
-  #tip: Tip | undefined
+  /** The segments as the last recovery found them, and what was written since. */
+  #written: WrittenSegments | undefined
+  /** False from a failed write until the partition has been recovered. */
+  #isKnown = false
   /** The last tip that was durable: no recovery may find less. */
   #durable: Tip | undefined
   /** Why this process must not write any more. */
   #lost: HenceError | undefined
   #epoch = 0
   #nonce = Buffer.alloc(8)
-  #segments: readonly Segment[] = []
-  /** By segment number: where some batches begin, as far as they have been written or read. */
-  readonly #indexes = new Map<number, BatchIndex>()
-  #active: ActiveSegment | undefined
-  /** The next segment, made ahead of need; resolves to its size. */
-  #spare: Promise<number> | undefined
-  readonly #queue: Waiting[] = []
+  readonly #queue = new AppendQueue()
   readonly #waitingForTip: PromiseWithResolvers<Tip>[] = []
   #running: Promise<void> | undefined
   #sealDue = false
+  /** Reads of what is new in the carrier that are due. */
+  readonly #readings: PromiseWithResolvers<void>[] = []
+  /** Whether this process writes the partition, or follows it. */
+  #isOwner: boolean
+  /** Until this process has taken the partition, nobody may rely on its tip. */
+  #isTaking = false
   /** All records below it were derived. */
   #derived = 0
   /** Set while a timer runs that seals the partition. */
@@ -82,11 +85,13 @@ export class Partition {
   /** When the last batch was written; see `elapsed`. */
   #writtenAt = 0
   #closed = false
-  #buffer = Buffer.allocUnsafeSlow(64 * 1024)
+  readonly #buffer: BatchBuffer
 
   constructor(options: PartitionOptions) {
     this.#options = options
     this.#files = options.files
+    this.#isOwner = options.carried === undefined
+    this.#buffer = new BatchBuffer(!options.files.isCopy)
   }
 
   /** Takes the partition into use, after its files were inspected. */
@@ -94,26 +99,41 @@ export class Partition {
     this.#options.own()
     await mend(this.#files, findings, this.#options.report)
     const { tip } = findings
-    this.#segments = findings.segments
-    this.#indexes.set(this.#segments.length - 1, findings.index)
     this.#epoch = tip.epoch + 1
     this.#nonce = randomBytes(8)
     this.#options.time.atLeast(tip.time)
-    await this.#openActive(tip)
-    this.#tip = tip
+    this.#written = await WrittenSegments.open(this.#options, findings)
+    this.#isKnown = true
     this.#durable = tip
+    await this.#options.carried?.find(tip)
     this.#sealLater()
     return tip
   }
 
+  /** Takes the partition in the carrier: from here on this process writes it, and no earlier one does. */
+  async claim(): Promise<void> {
+    this.#isOwner = true
+    this.#isTaking = true
+    await this.#recovered()
+  }
+
+  /** Copies what is new in the carrier. */
+  async catchUp(): Promise<void> {
+    if (this.#closed) throw logClosed()
+    if (this.#lost) throw this.#lost
+    this.#readings.push(Promise.withResolvers())
+    this.#run()
+    return this.#readings.at(-1)!.promise
+  }
+
   append(records: readonly Uint8Array[]): Promise<Appended> {
-    const bytes = checkRecords(records)
+    const bytes = checkRecords(records, this.#options.carried?.batchBytesMax)
     if (this.#closed) throw logClosed()
     if (this.#lost) return Promise.reject(this.#lost)
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ records, bytes, resolve, reject })
-      this.#run()
-    })
+    if (!this.#isOwner) return Promise.reject(onlyFollowed())
+    const appended = this.#queue.add(records, bytes)
+    this.#run()
+    return appended
   }
 
   /** See `Log.derived`; the next batch or seal says so. */
@@ -129,12 +149,12 @@ export class Partition {
   async *read(from: number): AsyncGenerator<Batch> {
     checkOffset(this.#files.lineage.partition, from, (await this.#recovered()).offset)
     yield* readPartition(this.#files, from, {
-      first: segmentOf(this.#segments, from),
-      segment: (number) => this.#segments[number],
-      index: (segment) => this.#indexOf(segment),
-      limit: async ({ number, size }) => {
-        const tip = await this.#recovered()
-        return number === this.#segments.length - 1 ? tip.position : size
+      first: segmentOf(this.#written!.list, from),
+      segment: (number) => this.#written!.list[number],
+      index: (segment) => this.#written!.indexOf(segment),
+      limit: async (segment) => {
+        await this.#recovered()
+        return this.#written!.limitOf(segment)
       },
     })
   }
@@ -142,13 +162,11 @@ export class Partition {
   /** @throws HenceError `data-lost`, `data-taken` (operator) if the files are not as this process left them */
   async check(): Promise<void> {
     if (this.#lost) throw this.#lost
-    const active = this.#active
     try {
-      await active?.check()
+      await this.#written?.check()
     } catch (error) {
       if (isFinal(error)) this.#fail(error, [])
-      // The partition may have left the segment meanwhile, and closed it.
-      if (isFinal(error) || active === this.#active) throw error
+      throw error
     }
   }
 
@@ -163,11 +181,12 @@ export class Partition {
     this.#sealDue = true
     this.#run()
     await this.#running
-    await this.#spare?.catch(() => undefined)
     try {
-      await this.check()
+      // The files of a log that another process has taken are as they were left.
+      if (this.#lost?.code !== 'log-taken') await this.check()
     } finally {
-      await this.#active?.close()
+      await this.#written?.close()
+      this.#options.carried?.keep()
     }
   }
 
@@ -175,11 +194,16 @@ export class Partition {
   #recovered(): Tip | Promise<Tip> {
     if (this.#closed) throw logClosed()
     if (this.#lost) throw this.#lost
-    if (this.#tip !== undefined) return this.#tip
+    if (this.#tip !== undefined && !this.#isTaking) return this.#tip
     const waiting = Promise.withResolvers<Tip>()
     this.#waitingForTip.push(waiting)
     this.#run()
     return waiting.promise
+  }
+
+  /** The end of the partition; undefined where it is not known. */
+  get #tip(): Tip | undefined {
+    return this.#isKnown ? this.#written!.tip : undefined
   }
 
   #run(): void {
@@ -189,15 +213,15 @@ export class Partition {
   /** Does everything that is due, one thing after the other. */
   async #work(): Promise<void> {
     await undefined // Appends of one turn of the event loop go into one batch.
-    while (this.#queue.length > 0 || this.#waitingForTip.length > 0 || this.#sealDue) {
-      let taken: readonly Waiting[] = []
+    while (this.#isWanted || this.#sealDue) {
+      let taken: readonly WaitingAppend[] = []
       try {
         // After a failed write there is nothing to seal; the next use recovers.
-        if (this.#tip === undefined && (this.#queue.length > 0 || this.#waitingForTip.length > 0)) {
-          await this.#recover()
-        }
+        if ((this.#tip === undefined || this.#isTaking) && this.#isWanted) await this.#recover()
+        else if (this.#readings.length > 0) await this.#readOn()
+        for (const reading of this.#readings.splice(0)) reading.resolve()
         for (const waiting of this.#waitingForTip.splice(0)) waiting.resolve(this.#tip!)
-        taken = this.#takeQueued()
+        taken = this.#queue.take(this.#options.carried?.batchBytesMax)
         if (taken.length > 0) await this.#commit(taken)
         else if (this.#sealDue) await this.#seal()
       } catch (error) {
@@ -207,36 +231,18 @@ export class Partition {
     this.#running = undefined
   }
 
-  /** Takes the appends of the next batch from the queue. */
-  #takeQueued(): readonly Waiting[] {
-    let count = 0
-    for (let bytes = 0; count < this.#queue.length; count++) {
-      bytes += this.#queue[count]!.bytes
-      if (count > 0 && bytes > commitBytesMax) break
-    }
-    return this.#queue.splice(0, count)
+  /** Whether somebody waits for the partition. */
+  get #isWanted(): boolean {
+    return !this.#queue.isEmpty || this.#waitingForTip.length > 0 || this.#readings.length > 0
   }
 
-  async #commit(appends: readonly Waiting[]): Promise<void> {
-    let count = 0
-    let bytes = 0
-    for (const append of appends) {
-      count += append.records.length
-      bytes += append.bytes
-    }
-    const total = batchBytes(count, bytes)
-    await this.#makeRoom(total)
-    if (this.#buffer.length < total)
-      this.#buffer = Buffer.allocUnsafeSlow(Math.max(total, this.#buffer.length * 2))
-    let at = headerBytes
-    for (const append of appends) {
-      for (const record of append.records) at = writeRecord(this.#buffer, at, record)
-    }
-    assert(at === total, 'a batch is as long as its records', at, total)
+  async #commit(appends: readonly WaitingAppend[]): Promise<void> {
+    const { bytes, count } = this.#buffer.batchOf(appends)
+    await this.#makeRoom(bytes.length)
     const time = this.#options.time.now()
     let { offset } = this.#tip!
     const batch = { offset, hash: this.#tip!.hash }
-    await this.#write(this.#buffer.subarray(0, total), { count, flags: 0, time }, 'batch')
+    await this.#write(bytes, { count, flags: 0, time }, 'batch')
     for (const append of appends) {
       append.resolve({ offset, time, batch })
       offset += append.records.length
@@ -256,8 +262,11 @@ export class Partition {
    */
   async #seal(): Promise<void> {
     this.#sealDue = false
-    if (this.#tip === undefined || this.#isSealed) return
-    if (this.#roomFor(headerBytes)) {
+    if (this.#tip !== undefined && !this.#isSealed && this.#isOwner) await this.#writeSeal()
+  }
+
+  async #writeSeal(): Promise<void> {
+    if (this.#written!.roomFor(headerBytes)) {
       // A seal brings no time into the log.
       const time = this.#options.time.last
       await this.#write(Buffer.alloc(headerBytes), { count: 0, flags: flagSeal, time }, 'seal')
@@ -292,18 +301,17 @@ export class Partition {
 
   /**
    * Writes the header of a batch whose payload is in place, then the batch, and makes it durable.
-   * @param next the segment in which the partition continues after the batch
+   * @param nextBytes the size of the segment in which the partition continues, if the batch says so
    */
   async #write(
     batch: Buffer,
     given: Pick<BatchHeader, 'count' | 'flags' | 'time'>,
     label: string,
-    next?: Segment,
+    nextBytes?: number,
   ): Promise<void> {
-    const { position, offset, hash, time: before, decided: decidedBefore } = this.#tip!
-    const { count, flags, time } = given
+    const { offset, hash: before, time: timeBefore, decided: decidedBefore } = this.#tip!
     const decided = Math.max(this.#derived, decidedBefore)
-    assert(time >= before, 'log time never goes backwards', time, before)
+    assert(given.time >= timeBefore, 'log time never goes backwards', given.time, timeBefore)
     assert(decided <= offset, 'only records in the log were derived', decided, offset)
     const header = {
       ...given,
@@ -314,110 +322,104 @@ export class Partition {
       durableOffset: offset,
       payloadBytes: batch.length - headerBytes,
     }
-    writeHeader(batch, this.#files.lineage, header, hash)
-    await this.#active!.write(batch, this.#epoch, label)
-    this.#indexOf(this.#segments.at(-1)!).add(offset, position)
-    const tip = {
-      position: position + batch.length,
-      offset: offset + count,
-      epoch: this.#epoch,
-      time,
-      decided,
-      hash: hashOf(batch),
-      lastPosition: position,
-      sealed: (flags & flagSeal) !== 0,
-      continued: next !== undefined,
-    }
-    // Both at once, so that no reader finds a segment that continues in none.
-    if (next !== undefined) this.#segments = [...this.#segments, next]
-    this.#tip = next === undefined ? tip : continuedIn(tip)
-    this.#durable = this.#tip
+    writeHeader(batch, this.#files.lineage, header, before)
+    const hash = hashOf(batch)
+    const { carried } = this.#options
+    if (carried && !(await carried.append({ bytes: batch, before, hash, offset })))
+      throw unsure(this.#files.lineage.partition)
+    await this.#add(batch, header, hash, label, nextBytes)
+    carried?.wrote(hash)
   }
 
-  /** Whether this many bytes fit into the segment, and after them the seal that ends it. */
-  #roomFor(bytes: number): boolean {
-    return this.#tip!.position + bytes + headerBytes <= this.#segments.at(-1)!.size
+  async #add(...given: Parameters<WrittenSegments['add']>): Promise<void> {
+    await this.#written!.add(...given)
+    this.#durable = this.#written!.tip
+    if (!isContinued(given[1])) return
+    this.#options.carried?.keep()
+    await this.#options.kept?.()
   }
 
   async #makeRoom(bytes: number): Promise<void> {
-    if (!this.#roomFor(bytes)) await this.#roll(bytes)
-    const { size } = this.#segments.at(-1)!
-    if (this.#tip!.position + bytes <= size / 2 || this.#spare !== undefined) return
-    await this.#active!.check()
-    this.#spare = makeSpare(this.#files, this.#options.segmentBytes)
-    this.#spare.catch(() => undefined) // The roll that needs it tries again.
+    const written = this.#written!
+    // A segment of a copy that is still empty grows.
+    const isEmpty = this.#files.isCopy && written.tip.lastPosition === undefined
+    if (!written.roomFor(bytes) && !isEmpty) await this.#roll(bytes)
+    await written.makeSpare(bytes)
   }
 
-  /**
-   * Ends the segment and continues in the next one, which has room for this many bytes. The next one gets its
-   * name before the seal says that it exists, so a missing segment is always noticed.
-   */
+  /** Ends the segment and continues in the next one, which has room for this many bytes. */
   async #roll(bytes: number): Promise<void> {
-    const wanted = Math.max(this.#options.segmentBytes, segmentHeaderBytes + bytes + 2 * headerBytes)
-    let size = await this.#spare?.catch(() => undefined)
-    this.#spare = undefined
-    await this.#active!.check()
-    if (size === undefined || size < wanted) size = await makeSpare(this.#files, wanted)
-    const next = await adoptSpare(this.#files, this.#segments.length, this.#tip!.offset, size)
-    const time = this.#options.time.last
-    const last = { count: 0, flags: flagSeal | flagContinued, time }
-    await this.#write(Buffer.alloc(headerBytes), last, 'last seal', next)
-    const active = this.#active
-    this.#active = undefined
-    await active!.close()
-    await this.#openActive(this.#tip!)
-  }
-
-  async #openActive(tip: Tip): Promise<void> {
-    this.#active = await ActiveSegment.open(
-      this.#files,
-      this.#segments.at(-1)!,
-      tip.position,
-      this.#options.own,
-    )
+    const { carried, segmentBytes } = this.#options
+    const seal = { count: 0, flags: flagSeal | flagContinued, time: this.#options.time.last }
+    // Readers of a carrier do not know yet what comes next; a segment grows where that is needed.
+    const wanted = carried ? 0 : segmentHeaderBytes + bytes + 2 * headerBytes
+    await this.#write(Buffer.alloc(headerBytes), seal, 'last seal', Math.max(segmentBytes, wanted))
   }
 
   /** Rejects everything that waits, and trusts nothing in the files until the partition has been recovered. */
-  #fail(error: unknown, taken: readonly Waiting[]): void {
-    this.#tip = undefined
-    this.#sealDue = false
+  #fail(error: unknown, taken: readonly WaitingAppend[]): void {
     const failure = error instanceof HenceError ? error : writeFailed(this.#files.directory, error)
+    // While a carrier cannot be reached, its copy may be read.
+    if (this.#isOwner || failure.code !== 'carrier-unreachable') this.#isKnown = false
+    this.#sealDue = false
     if (isFinal(failure)) this.#lost ??= failure
     for (const append of taken) append.reject(failure)
-    for (const append of this.#queue.splice(0)) append.reject(failure)
+    this.#queue.reject(failure)
     for (const waiting of this.#waitingForTip.splice(0)) waiting.reject(failure)
+    for (const reading of this.#readings.splice(0)) reading.reject(failure)
+  }
+
+  /** Copies the live batches that are new in the carrier. */
+  async #readOn(): Promise<void> {
+    for await (const { bytes, header, hash } of this.#options.carried?.news(this.#tip!) ?? []) {
+      await this.#add(bytes, header, hash, 'copied batch')
+      this.#options.time.atLeast(header.time)
+    }
+  }
+
+  /**
+   * Takes the partition: appends seals of a new epoch until one is live. Then it is known what became of
+   * every batch of this process that was unsure, since it named a head before that.
+   */
+  async #take(carried: CarriedPartition): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      await this.#readOn()
+      if (tries > 0 && carried.endsWith(this.#nonce)) break
+      if (tries === takingMax) throw unsure(this.#files.lineage.partition)
+      this.#epoch = this.#tip!.epoch + 1
+      this.#nonce = randomBytes(8)
+      carried.begin(this.#nonce)
+      try {
+        await this.#writeSeal()
+        break
+      } catch (error) {
+        if (!isUnsure(error)) throw error
+        await carried.check()
+      }
+    }
+    carried.took(this.#nonce)
   }
 
   async #recover(): Promise<void> {
-    await this.#spare?.catch(() => undefined)
-    this.#spare = undefined
-    const active = this.#active
-    this.#active = undefined
-    await active?.close().catch(() => undefined) // The file is given up either way.
+    await this.#written?.close().catch(() => undefined) // The file is given up either way.
     this.#options.own()
     const findings = await inspect(this.#files)
-    this.#checkNoLoss(findings)
+    const { carried } = this.#options
+    // A copy gets back what it has lost.
+    if (carried === undefined) this.#checkNoLoss(findings)
+    this.#isTaking = carried !== undefined && this.#isOwner
     await this.open(findings)
+    if (this.#isTaking) await this.#take(carried!)
+    else await this.#readOn()
+    this.#isTaking = false
   }
 
   /** A recovery may find more than what was durable before, by this process, and never less. */
   #checkNoLoss({ tip, segments }: Findings): void {
     const { path } = segments.at(-1)!
-    const durable = this.#durable!
+    const { offset } = this.#durable!
     if (tip.epoch > this.#epoch) throw overtaken(path, tip.position, tip.epoch, this.#epoch)
-    if (tip.offset >= durable.offset) return
-    throw lost(
-      path,
-      `it ends at offset ${tip.offset}, but records before offset ${durable.offset} were durable`,
-    )
-  }
-
-  #indexOf(segment: Segment): BatchIndex {
-    let index = this.#indexes.get(segment.number)
-    if (index === undefined) {
-      index = new BatchIndex(segment.baseOffset)
-      this.#indexes.set(segment.number, index)
-    }
-    return index
+    const why = `it ends at offset ${tip.offset}, but records before offset ${offset} were durable`
+    if (tip.offset < offset) throw lost(path, why)
   }
 }

@@ -35,12 +35,14 @@ interface Scan {
  * A record may hold bytes that look like a header of this very log. The search skips them where the header of
  * the torn batch still says its length. Otherwise a torn end looks like damage: then a start is refused
  * without need, and nothing is lost.
+ *
+ * A copy ends before whatever is not whole, since the carrier has the rest.
  * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function scanSegment(
   file: DiskFile,
   segment: Segment,
-  lineage: Lineage,
+  { lineage, isCopy }: { readonly lineage: Lineage; readonly isCopy: boolean },
   index: BatchIndex,
 ): Promise<Scan> {
   const window = new Window(file, segment.path)
@@ -79,7 +81,7 @@ export async function scanSegment(
     position += length
   }
   const junkEnd = await searchTail(file, segment.size, position, (bytes, start) => {
-    const header = findHeader(bytes, Math.max(0, searchFrom - start), lineage)
+    const header = isCopy ? -1 : findHeader(bytes, Math.max(0, searchFrom - start), lineage)
     if (header >= 0) {
       throw damaged(
         segment.path,

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { Batch } from '../log.ts'
 import { BatchIndex } from './batch-index.ts'
+import { readNote } from './carrier-note.ts'
 import { damageLocation } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
 import { type Findings, inspect } from './inspection.ts'
@@ -35,7 +36,9 @@ export async function snapshotLog(
   const meta = await readMeta(disk, folder)
   if (meta === undefined) return undefined
   const partitions: PartitionSnapshot[] = []
-  for (const files of partitionFilesOf(disk, folder, meta)) partitions.push(await snapshotPartition(files))
+  const isCopy = (await readNote(disk, folder)) !== undefined
+  for (const files of partitionFilesOf(disk, folder, meta, isCopy))
+    partitions.push(await snapshotPartition(files))
   return { id: meta.logId, partitions }
 }
 

@@ -30,11 +30,13 @@ export async function mend(files: PartitionFiles, findings: Findings, report: Re
   if (tornEnd === tip.position) return
   const file = await disk.open(path, 'write')
   try {
-    const [copy] = await copyAside(files, 'torn', [{ path, from: tip.position, to: tornEnd }])
+    const [copy] = files.isCopy
+      ? []
+      : await copyAside(files, 'torn', [{ path, from: tip.position, to: tornEnd }])
     // The next batch in this file makes the zeros durable together with itself.
     const bytes = tornEnd - tip.position
     await file.write(Buffer.alloc(bytes), tip.position)
-    report(tornReport(path, tip.position, bytes, copy!))
+    if (copy !== undefined) report(tornReport(path, tip.position, bytes, copy))
   } finally {
     await file.close()
   }

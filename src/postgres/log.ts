@@ -1,0 +1,311 @@
+import type { Pool, PoolClient } from 'pg'
+import { assert } from '../assert.ts'
+import { HenceError } from '../failure.ts'
+import { checkPartition } from '../log/append-check.ts'
+import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
+import { requirePackage } from '../optional-package.ts'
+import { type PostgresConnection, quoted } from './work.ts'
+
+export interface PostgresLogOptions {
+  /** A connection string, or the options of `Pool` in `pg`. */
+  readonly connection: PostgresConnection
+  /** The name of the log: one pair of tables can hold several. Default `main`. */
+  readonly log?: string
+  /** The schema of the tables. Default `public`. */
+  readonly schema?: string
+  /** The name of the table of batches; what is kept beside them is in `<table>_kept`. Default `hence_log`. */
+  readonly table?: string
+  /** How long the database may take for one statement, in milliseconds. Default 10,000. */
+  readonly answerMs?: number
+}
+
+type TableNames = Pick<PostgresLogOptions, 'schema' | 'table'>
+
+/** The version of the tables; a migration to a later one would follow the first in `postgresLogSql`. */
+const version = 1
+const connectMsMax = 10_000
+const connectionsMax = 8
+/** A statement returns batches of about so many bytes together, and so many batches, at most. */
+const pageBytes = 8 * 1024 * 1024
+const pageRows = 1_000
+
+/** Returns the statements that create the tables, or bring them up to date; they may run again. */
+export function postgresLogSql(names: TableNames = {}): string {
+  const { batches, kept } = tablesOf(names)
+  return `
+-- The tables of Hence's log in PostgreSQL, version ${version}.
+CREATE TABLE IF NOT EXISTS ${batches} (
+  log text COLLATE "C" NOT NULL,
+  partition integer NOT NULL,
+  position bigint NOT NULL,
+  base_offset bigint NOT NULL,
+  before bytea NOT NULL,
+  hash bytea NOT NULL,
+  bytes bytea NOT NULL,
+  PRIMARY KEY (log, partition, position)
+);
+CREATE TABLE IF NOT EXISTS ${kept} (
+  log text COLLATE "C" NOT NULL,
+  name text COLLATE "C" NOT NULL,
+  bytes bytea NOT NULL,
+  PRIMARY KEY (log, name)
+);
+INSERT INTO ${kept} (log, name, bytes) VALUES ('', 'version', '${version}')
+  ON CONFLICT (log, name) DO UPDATE SET bytes = excluded.bytes;
+-- The least rights of the user that Hence connects as:
+--   GRANT SELECT, INSERT ON ${batches} TO hence;
+--   GRANT SELECT, INSERT, UPDATE ON ${kept} TO hence;
+`
+}
+
+/**
+ * A log in PostgreSQL, for `createEngine({ log })`. Each batch is one inserted row whose insertion requires
+ * that the row before has the hash that it names. Nothing is updated, locked or listened to, and no statement
+ * depends on the session, so it works behind a transaction pooler. It needs the npm package `pg`, which you
+ * install, and the tables that `hence log migrate` or `postgresLogSql` makes.
+ *
+ * @throws HenceError `package-missing` (change)
+ */
+export function postgresLog(options: PostgresLogOptions): Carrier {
+  requirePackage('pg', 'A log in PostgreSQL needs')
+  return new PostgresCarrier(options)
+}
+
+/**
+ * Makes the tables of a log, or brings them up to date.
+ * @throws HenceError `carrier-unusable` (operator), `carrier-unreachable` (retry)
+ */
+export async function migratePostgresLog(options: PostgresLogOptions): Promise<void> {
+  const carrier = new PostgresCarrier(options)
+  try {
+    await carrier.migrate()
+  } finally {
+    await carrier.close()
+  }
+}
+
+class PostgresCarrier implements Carrier {
+  readonly name: string
+  // A parameter of a statement may have 1 GiB; a batch is in memory several times.
+  readonly batchBytesMax = 128 * 1024 * 1024
+  readonly #options: PostgresLogOptions
+  readonly #log: string
+  readonly #batches: string
+  readonly #kept: string
+  #partitions: number | undefined
+  #pool: Promise<Pool> | undefined
+
+  constructor(options: PostgresLogOptions) {
+    const { log = 'main' } = options
+    this.#options = options
+    this.#log = log
+    const { batches, kept } = tablesOf(options)
+    this.#batches = batches
+    this.#kept = kept
+    this.name = `PostgreSQL (${placeOf(options.connection)}, table ${batches}, log "${log}")`
+  }
+
+  async facts(made?: CarrierFacts): Promise<CarrierFacts | undefined> {
+    await this.#checkServer()
+    if (made !== undefined) {
+      await this.#write(
+        `INSERT INTO ${this.#kept} (log, name, bytes) VALUES ($1, 'facts', $2) ON CONFLICT DO NOTHING`,
+        [this.#log, Buffer.from(JSON.stringify(made))],
+      )
+    }
+    const text = await this.get('facts')
+    const facts = text && (JSON.parse(text.toString()) as CarrierFacts)
+    this.#partitions = facts?.partitions
+    return facts
+  }
+
+  async append(
+    partition: number,
+    { bytes, before, hash, offset }: CarrierBatch,
+    expected: number,
+  ): Promise<number | undefined> {
+    this.#check(partition)
+    const written = await this.#write(
+      `INSERT INTO ${this.#batches} (log, partition, position, base_offset, before, hash, bytes) ` +
+        'SELECT $1, $2, $3::bigint, $4, $5::bytea, $6, $7 WHERE $3::bigint = 0 OR EXISTS (SELECT FROM ' +
+        `${this.#batches} WHERE log = $1 AND partition = $2 AND position = $3::bigint - 1 AND hash = $5::bytea) ` +
+        'ON CONFLICT DO NOTHING',
+      [this.#log, partition, expected, offset, before, hash, bytes],
+    )
+    return written === 0 ? undefined : expected
+  }
+
+  async *read(partition: number, from: number): AsyncGenerator<CarriedBatch> {
+    this.#check(partition)
+    for (let next = from; ; ) {
+      // The sizes are known without reading the batches themselves.
+      const rows = await this.#query<{ position: string; bytes: Buffer; size: number; total: string }>(
+        'SELECT position, bytes, size, total FROM (SELECT *, sum(size) OVER (ORDER BY position) AS total FROM ' +
+          `(SELECT position, bytes, octet_length(bytes) AS size FROM ${this.#batches} WHERE log = $1 AND ` +
+          `partition = $2 AND position >= $3 ORDER BY position LIMIT ${pageRows}) AS page) AS pages ` +
+          `WHERE total - size < ${pageBytes} ORDER BY position`,
+        [this.#log, partition, next],
+      )
+      for (const { position, bytes } of rows) {
+        next = Number(position) + 1
+        yield { position: next - 1, bytes }
+      }
+      if (rows.length < pageRows && Number(rows.at(-1)?.total ?? 0) < pageBytes) return
+    }
+  }
+
+  async end(partition: number): Promise<number> {
+    this.#check(partition)
+    const [row] = await this.#query<{ end: string }>(
+      `SELECT coalesce(max(position) + 1, 0) AS end FROM ${this.#batches} WHERE log = $1 AND partition = $2`,
+      [this.#log, partition],
+    )
+    return Number(row!.end)
+  }
+
+  async put(name: string, bytes: Uint8Array): Promise<void> {
+    await this.#write(
+      `INSERT INTO ${this.#kept} (log, name, bytes) VALUES ($1, $2, $3) ` +
+        'ON CONFLICT (log, name) DO UPDATE SET bytes = excluded.bytes',
+      [this.#log, name, Buffer.from(bytes)],
+    )
+  }
+
+  async get(name: string): Promise<Buffer | undefined> {
+    const [row] = await this.#query<{ bytes: Buffer }>(
+      `SELECT bytes FROM ${this.#kept} WHERE log = $1 AND name = $2`,
+      [this.#log, name],
+    )
+    return row?.bytes
+  }
+
+  async migrate(): Promise<void> {
+    // Several statements without parameters run as one transaction.
+    await this.#run((client) => client.query(postgresLogSql(this.#options)))
+  }
+
+  async close(): Promise<void> {
+    const pool = this.#pool
+    this.#pool = undefined
+    await (await pool?.catch(() => undefined))?.end()
+  }
+
+  #check(partition: number): void {
+    assert(this.#partitions !== undefined, 'the facts of a log are read before its batches')
+    checkPartition(partition, this.#partitions)
+  }
+
+  /** Checks the version of the tables, and that a commit will be durable. */
+  async #checkServer(): Promise<void> {
+    const [row] = await this.#query<{ version: Buffer | null; fsync: string; commit: string }>(
+      `SELECT (SELECT bytes FROM ${this.#kept} WHERE log = '' AND name = 'version') AS version, ` +
+        `current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commit`,
+      [],
+    )
+    const found = row!.version?.toString() ?? 'none'
+    if (found !== String(version))
+      throw this.#unusable(
+        `its tables have version ${found}, and this version of Hence needs ${version}: run \`hence log migrate\``,
+      )
+    for (const [name, value] of Object.entries({ fsync: row!.fsync, synchronous_commit: row!.commit }))
+      if (value === 'off')
+        throw this.#unusable(
+          `its setting ${name} is off, so a crash would lose what was acknowledged: turn it on`,
+        )
+  }
+
+  async #query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
+    return (await this.#run((client) => client.query<Row>(text, values))).rows
+  }
+
+  /** Runs one statement that writes; returns the number of rows written. */
+  async #write(text: string, values: unknown[]): Promise<number> {
+    return this.#run(async (client) => {
+      let warning: string | undefined
+      const noticed = ({ code, message }: { code?: string | undefined; message?: string | undefined }) => {
+        if (code !== '00000') warning = message
+      }
+      client.on('notice', noticed)
+      try {
+        const { rowCount } = await client.query(text, values)
+        // A cancelled wait for a standby is no error, although the standby may not have what was committed.
+        if (warning !== undefined) throw new Error(warning)
+        return rowCount ?? 0
+      } finally {
+        client.off('notice', noticed)
+      }
+    })
+  }
+
+  async #run<Result>(act: (client: PoolClient) => Promise<Result>): Promise<Result> {
+    let client: PoolClient | undefined
+    try {
+      this.#pool ??= this.#connect()
+      client = await (await this.#pool).connect()
+      const result = await act(client)
+      client.release()
+      return result
+    } catch (error) {
+      // Another connection may lead to another server; and the statement may be running still.
+      client?.release(true)
+      throw this.#failure(error)
+    }
+  }
+
+  async #connect(): Promise<Pool> {
+    const { Pool } = (await import('pg')).default
+    const { connection, answerMs = 10_000 } = this.#options
+    const given = typeof connection === 'string' ? { connectionString: connection } : connection
+    const pool = new Pool({
+      connectionTimeoutMillis: connectMsMax,
+      query_timeout: answerMs,
+      keepAlive: true,
+      max: connectionsMax,
+      ...given,
+    })
+    // A connection that breaks while it is idle leaves the pool; the next statement gets another one.
+    pool.on('error', () => {})
+    return pool
+  }
+
+  #failure(cause: unknown): HenceError {
+    if (cause instanceof HenceError) return cause
+    const { code = '', message } = cause as Error & { code?: string }
+    const advice = adviceOf(code)
+    if (advice !== undefined) return this.#unusable(`${message}: ${advice}`, cause)
+    const text = `${this.name} cannot be reached at present: ${message}. Whatever was being written is there whole or not at all; retry.`
+    return new HenceError('carrier-unreachable', 'retry', text, { cause })
+  }
+
+  #unusable(what: string, cause?: unknown): HenceError {
+    const text = `${this.name} cannot have the log: ${what}.`
+    return new HenceError('carrier-unusable', 'operator', text, { cause })
+  }
+}
+
+/** An operator's next step about an error of PostgreSQL or TLS; undefined if a retry may succeed. */
+function adviceOf(code: string): string | undefined {
+  if (code === '42P01' || code === '42703' || code === '3F000')
+    return 'make the tables with `hence log migrate`'
+  if (code === '42501') return 'grant the rights that `hence log migrate --print` ends with'
+  if (code.startsWith('28')) return 'check the user, the password and `pg_hba.conf`'
+  if (code === '3D000') return 'create the database'
+  if (/^(22|23|42|54)/.test(code)) return 'are these the tables that `hence log migrate` made?'
+  if (/CERT|^ERR_TLS|SELF_SIGNED|ISSUER/.test(code)) return 'check the TLS settings of the connection'
+  return undefined
+}
+
+function tablesOf({ schema = 'public', table = 'hence_log' }: TableNames): { batches: string; kept: string } {
+  return {
+    batches: `${quoted(schema)}.${quoted(table)}`,
+    kept: `${quoted(schema)}.${quoted(`${table}_kept`)}`,
+  }
+}
+
+/** The host and database of a connection, without any password. */
+function placeOf(connection: PostgresConnection): string {
+  if (typeof connection !== 'string')
+    return `${connection.host ?? 'localhost'}/${connection.database ?? connection.user ?? ''}`
+  const url = URL.parse(connection)
+  return url === null ? 'a connection string' : `${url.host}${url.pathname}`
+}
