@@ -10,7 +10,7 @@ export function backupCommand() {
     'copy a data directory without its derived state into a new one, and check the copy',
     ['hence backup --data data --to /mnt/backup/2026-11-24'],
   )
-    .data()
+    .readsLog()
     .requiredOption('--to <directory>', 'where the copy goes: a new or empty directory')
     .json()
     .addHelpText(

@@ -34,7 +34,7 @@ export function checkCommand() {
     ],
   )
     .argument('<app>', 'the module of the new code, for example shop.ts')
-    .data()
+    .readsLog()
     .option('--sample <records>', 'read about this many records, from the first on', wholeNumber)
     .option(
       '--until <time>',

@@ -2,12 +2,15 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { QueryPart } from '../app/index.ts'
 import { fileFailure } from '../file-failure.ts'
 import { portDefault } from './address.ts'
+import { carrierAt, logOption } from './log-carrier.ts'
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, printError } from './terminal/output.ts'
-import { Stopped } from './terminal/progress.ts'
+import { Stopped, withProgress } from './terminal/progress.ts'
 
 /** A command with the options, exit codes and errors that all commands share. */
 export class HenceCommand extends Command {
+  #readsLog = false
+
   /** Adds the options for the server's address and the caller's key. */
   server(): this {
     return this.addOption(
@@ -33,6 +36,15 @@ export class HenceCommand extends Command {
     return this.requiredOption('--data <directory>', dataMeaning)
   }
 
+  /**
+   * Adds the options for a data directory whose log is read. Before the action, a copy of a log is brought up
+   * to date, or its age is printed.
+   */
+  readsLog(): this {
+    this.#readsLog = true
+    return this.data().addOption(logOption())
+  }
+
   json(): this {
     return this.option('--json', 'print JSON, for programs')
   }
@@ -44,8 +56,13 @@ export class HenceCommand extends Command {
   runs<Args extends unknown[]>(action: (...args: Args) => Promise<number | undefined>): this {
     return this.action(async (...args) => {
       // Commander passes the arguments, the options and the command itself.
-      const options = args.at(-2) as { readonly json?: boolean }
+      const options = args.at(-2) as {
+        readonly json?: boolean
+        readonly data?: string
+        readonly log?: string
+      }
       try {
+        if (this.#readsLog) await refreshed(options.data!, options.log)
         process.exitCode = (await action(...(args as Args))) ?? exitCode.ok
       } catch (caught) {
         const error = fileFailure(caught) ?? caught
@@ -62,6 +79,18 @@ export class HenceCommand extends Command {
       }
     })
   }
+}
+
+async function refreshed(data: string, log: string | undefined): Promise<void> {
+  const { copyIn, refresh } = await import('../offline/carried-log.ts')
+  if (log !== undefined) {
+    const carrier = await carrierAt(log)
+    return withProgress((work) => refresh({ data, log: carrier, ...work }))
+  }
+  const copy = await copyIn(data)
+  if (copy === undefined) return
+  const at = new Date(copy.at).toISOString()
+  note(`${data} is a copy of the log in ${copy.carrier}, as of ${at}. --log brings it up to date.`)
 }
 
 /** The options of a command on a data directory at rest. */

@@ -11,7 +11,7 @@ export function doctorCommand() {
     'hence doctor --data data --json',
     'hence doctor --data data --repair                 repairs what a start repairs; asks before anything more',
   ])
-    .data()
+    .readsLog()
     .option('--repair', 'cut off a torn tail, as a start does; after a confirmation, set damaged parts aside')
     .option('--yes', 'confirm everything that --repair asks; the app loses the records that are set aside')
     .json()

@@ -4,16 +4,62 @@ import { requestIdOf } from '../identity.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
 import type { PartitionStats } from '../offline/index.ts'
 import { command, type DataOptions, wholeNumber } from './command.ts'
+import { carrierAt, isAddress, logOption } from './log-carrier.ts'
+import { exitCode } from './terminal/exit-code.ts'
 import { paint, print, printExact, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 export function logCommand() {
-  return command('log', 'read the log of a data directory, also while a process has it open', [
-    'hence log stats --data data',
-    'hence log cat --data data --json > export.ndjson',
-  ])
+  return command(
+    'log',
+    'read the log of a data directory, also while a process has it open; copy it elsewhere',
+    ['hence log stats --data data', 'hence log cat --data data --json > export.ndjson'],
+  )
     .addCommand(catCommand())
     .addCommand(statsCommand())
+    .addCommand(copyCommand())
+    .addCommand(migrateCommand())
+}
+
+function copyCommand() {
+  return command(
+    'copy',
+    'copy a log, hash by hash, from a data directory to where it will be, or back into a new directory',
+    [
+      'hence log copy data postgres://hence@db/shop',
+      'hence log copy postgres://hence@db/shop data-of-its-own',
+    ],
+  )
+    .argument('<from>', 'a data directory that no process has open, or the address of a log')
+    .argument('<to>', 'the address of a log that is not there yet, or a new data directory')
+    .json()
+    .addHelpText('after', '\nIt refuses another log in its place. If it was interrupted, run it again.')
+    .runs(async (from: string, to: string, { json }: { json?: true }) => {
+      const { copyLogTo } = await import('../offline/carried-log.ts')
+      const [source, target] = await Promise.all(
+        [from, to].map((each) => (isAddress(each) ? carrierAt(each) : each)),
+      )
+      const copied = await withProgress((work) => copyLogTo({ from: source!, to: target!, ...work }))
+      await printResult(json, copied, [`${paint.good('✔')} ${copied.records} records are copied.`])
+      return exitCode.ok
+    })
+}
+
+function migrateCommand() {
+  return command('migrate', 'make the tables of a log in PostgreSQL, or bring them up to date', [
+    'hence log migrate --log postgres://owner@db/shop',
+    'hence log migrate --log postgres://owner@db/shop --print     prints the statements, and runs nothing',
+  ])
+    .addOption(logOption().makeOptionMandatory())
+    .option('--print', 'print the statements instead of running them')
+    .runs(async ({ log, print: isPrinted }: { log: string; print?: true }) => {
+      if (!/^postgres(ql)?:/.test(log)) throw new InvalidArgumentError('Only a log in PostgreSQL has tables.')
+      const { migratePostgresLog, postgresLogAt, postgresLogSql } = await import('../postgres/log.ts')
+      const options = postgresLogAt(log)
+      if (isPrinted) await print(postgresLogSql(options).trim())
+      else await migratePostgresLog(options)
+      return exitCode.ok
+    })
 }
 
 function catCommand() {
@@ -22,7 +68,7 @@ function catCommand() {
     'hence log cat --data data --partition 0 --from 1000 --limit 10',
     'hence log cat --data data --json > export.ndjson     exports everything',
   ])
-    .data()
+    .readsLog()
     .option('--partition <number>', 'only this partition', wholeNumber)
     .option('--from <offset>', 'start at this offset (requires --partition)', wholeNumber)
     .option('--limit <number>', 'print at most this many records', wholeNumber)
@@ -103,7 +149,7 @@ function statsCommand() {
     'hence log stats --data data',
     'hence log stats --data data --json',
   ])
-    .data()
+    .readsLog()
     .json()
     .runs(async ({ data, json }: DataOptions) => {
       const { logStats } = await import('../offline/export-log.ts')

@@ -1,9 +1,11 @@
 import { command, type DataOptions } from './command.ts'
+import { carrierAt, logOption } from './log-carrier.ts'
 import { confirmed } from './terminal/confirm.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 
 interface RuleCommandOptions extends DataOptions {
+  readonly log?: string
   readonly reason?: string
   readonly yes?: true
 }
@@ -15,6 +17,7 @@ export function ruleCommand() {
   ])
     .argument('<record>', 'the position of the record, as alarms and `hence log cat` show it')
     .data()
+    .addOption(logOption())
     .option('--reason <text>', 'the reason, which the story of the request shows')
     .option('--yes', 'do not ask')
     .json()
@@ -24,11 +27,16 @@ export function ruleCommand() {
         'for the case that it cannot.\nNo process may have the directory open. A record whose outcome may ' +
         'have been sent is never ruled out.',
     )
-    .runs(async (record: string, { data, reason, yes, json }: RuleCommandOptions) => {
+    .runs(async (record: string, { data, log, reason, yes, json }: RuleCommandOptions) => {
       note(`Record ${record} will count as failed for the code in force, for good.`)
       if (!(await confirmed(`rule out ${record}`, yes))) return exitCode.operator
+<<<<<<< HEAD
       const { rule } = await import('../offline/rule.ts')
       const ruled = await rule({ data, record, reason })
+=======
+      const carrier = log === undefined ? undefined : await carrierAt(log)
+      const ruled = await rule({ data, log: carrier, record, reason })
+>>>>>>> e1b2a5b (Commands for a log in PostgreSQL, and hence log copy)
       const { kind, type, version } = ruled
       await printResult(
         json,

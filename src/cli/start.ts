@@ -5,6 +5,7 @@ import { loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
 import { StartingServer } from '../server/starting.ts'
 import { command } from './command.ts'
+import { carrierAt, logOption } from './log-carrier.ts'
 import { guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printReport } from './terminal/output.ts'
@@ -14,11 +15,13 @@ export function startCommand() {
   const start = command('start', 'run an app behind an HTTP server', [
     'hence start shop.ts --open                         without API keys, for this machine only',
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
+    'hence start shop.ts --log postgres://hence@db/shop the log in PostgreSQL; --data has a copy of it',
     'hence start shop.ts --handlers handlers.ts         delivers the effects of the app',
     'hence start shop.ts --wait                         takes over when the old process has drained',
     'hence start shop.ts --on-code-change continue      new code derives the next records',
   ]).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(start)
+    .addOption(logOption())
     .option('--open', 'while the data directory has no API keys, let everybody on this machine do everything')
     .option('--wait', 'wait until another process releases the data directory, then take over')
     .option('--audit', 'sign tree heads of the log, at least every second; receipts require them')
@@ -60,6 +63,8 @@ export function startCommand() {
 }
 
 interface StartOptions extends ServeOptions {
+  /** Where the log is, if not in the data directory. */
+  readonly log?: string
   readonly wait?: true
   readonly check?: true
   readonly audit?: true
@@ -72,8 +77,14 @@ interface StartOptions extends ServeOptions {
 }
 
 async function startApp(path: string, options: StartOptions): Promise<number> {
+<<<<<<< HEAD
   const { data, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } = options
   const publish = await publications(options)
+=======
+  const { data, log, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } =
+    options
+  const publish = publications(options)
+>>>>>>> e1b2a5b (Commands for a log in PostgreSQL, and hence log copy)
   const stop = stopSignal()
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()
@@ -97,6 +108,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     report,
     signal: stop.signal,
     progress: (progress) => early.progress(progress),
+    ...(log !== undefined && { log: await carrierAt(log) }),
     ...(partitions !== undefined && { partitions }),
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(wait && { wait }),

@@ -16,7 +16,7 @@ export function verifyCommand() {
       'hence verify --data data --no-history --json',
     ],
   )
-    .data()
+    .readsLog()
     .option('--head <files...>', 'files of published heads to check, besides those in the data directory')
     .option(
       '--key <files...>',

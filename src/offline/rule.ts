@@ -1,5 +1,6 @@
 import { systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
+import type { Carrier } from '../log/carrier.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
 import { type Log, positionOf } from '../log/log.ts'
 import { decodeRecord, encodeRuling, isAboutDerivation, type LogRecord, type Ruling } from '../log/record.ts'
@@ -10,6 +11,8 @@ import { versionInForce } from './version-in-force.ts'
 export interface RuleOptions {
   /** The data directory. No process may have it open. */
   readonly data: string
+  /** The carrier that has the log, if the directory is a copy. It is closed. */
+  readonly log?: Carrier | undefined
   /** The position of the record: `partition:offset`. */
   readonly record: string
   /** The reason, for the story of the request. Default: that an operator ruled it out. */
@@ -32,13 +35,14 @@ export interface RuledRecord {
  * @throws HenceError `data-in-use` (retry); `token-unknown`, `ruling-refused`, `code-not-kept` (change);
  *   `no-log` (change); `log-damaged` (operator)
  */
-export async function rule({ data, record: token, reason }: RuleOptions): Promise<RuledRecord> {
+export async function rule({ data, log: carrier, record: token, reason }: RuleOptions): Promise<RuledRecord> {
   const snapshot = await snapshotData(data)
   const lock = await takeDirectory(data, 'ruled out')
   let log: Log | undefined
   try {
     const version = await versionInForce(data, snapshot)
-    log = await openFileLog({ directory: data, clock: { ...systemClock, now: () => 0 }, report: () => {} })
+    const clock = { ...systemClock, now: () => 0 }
+    log = await openFileLog({ directory: data, carrier, clock, report: () => {} })
     const position = positionOf(token, log.partitions)
     if (position === undefined) throw unknownRecord(token)
     const { partition, offset } = position
@@ -61,6 +65,7 @@ export async function rule({ data, record: token, reason }: RuleOptions): Promis
     return { record: token, kind, type, version }
   } finally {
     await log?.close()
+    await carrier?.close()
     await lock.release()
   }
 }

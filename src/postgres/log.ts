@@ -72,6 +72,21 @@ export function postgresLog(options: PostgresLogOptions): Carrier {
 }
 
 /**
+ * The options in the address of a log, such as `postgres://user@host/database?log=shop`: `log`, `schema` and
+ * `table`. Its other parameters are those of a connection string, such as `sslmode`.
+ */
+export function postgresLogAt(address: string): PostgresLogOptions {
+  const url = new URL(address)
+  const options: { log?: string; schema?: string; table?: string } = {}
+  for (const name of ['log', 'schema', 'table'] as const) {
+    const value = url.searchParams.get(name)
+    if (value !== null) options[name] = value
+    url.searchParams.delete(name)
+  }
+  return { connection: url.href, ...options }
+}
+
+/**
  * Makes the tables of a log, or brings them up to date.
  * @throws HenceError `carrier-unusable` (operator), `carrier-unreachable` (retry)
  */
@@ -307,5 +322,6 @@ function placeOf(connection: PostgresConnection): string {
   if (typeof connection !== 'string')
     return `${connection.host ?? 'localhost'}/${connection.database ?? connection.user ?? ''}`
   const url = URL.parse(connection)
-  return url === null ? 'a connection string' : `${url.host}${url.pathname}`
+  if (url === null) return 'a connection string'
+  return `${url.host || (url.searchParams.get('host') ?? 'localhost')}${url.pathname}`
 }

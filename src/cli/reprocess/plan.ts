@@ -10,7 +10,7 @@ export function planCommand() {
     'hence reprocess plan shop.ts --data data',
   ])
     .argument('<app>', 'the module of the new code, for example shop.ts')
-    .data()
+    .readsLog()
     .json()
     .addHelpText('after', '\nIt only reads the log, and may run beside a running server.')
     .runs(async (app: string, { data, json }: DataOptions) => {

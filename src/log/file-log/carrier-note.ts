@@ -22,10 +22,15 @@ export interface CarrierNote {
 
 const name = 'carrier.json'
 
+/** Returns the path of the note in the folder of a log. */
+export function notePath(folder: string): string {
+  return join(folder, name)
+}
+
 /** Reads the note in the folder of a log; undefined if the log is not a copy. */
 export async function readNote(disk: Disk, folder: string): Promise<CarrierNote | undefined> {
   if (!(await disk.list(folder))?.includes(name)) return undefined
-  const file = await disk.open(join(folder, name), 'read')
+  const file = await disk.open(notePath(folder), 'read')
   try {
     const text = (await readBytes(file, 0, await file.size())).toString()
     const { carrier, known } = JSON.parse(text) as {
@@ -45,6 +50,6 @@ export async function readNote(disk: Disk, folder: string): Promise<CarrierNote 
 export async function writeNote(disk: Disk, folder: string, { carrier, known }: CarrierNote): Promise<void> {
   const read = known.map((each) => each && { position: each.position, hash: each.hash.toString('hex') })
   const text = JSON.stringify({ carrier, known: read })
-  await writeWhole(disk, join(folder, name), Buffer.from(text), 'carrier note')
+  await writeWhole(disk, notePath(folder), Buffer.from(text), 'carrier note')
   await disk.syncDirectory(folder, 'carrier note')
 }

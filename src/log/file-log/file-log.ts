@@ -253,6 +253,7 @@ async function factsOf(
 ): Promise<CarrierFacts> {
   // A log that is here already must be there too.
   const facts = await carrier.facts(meta === undefined ? made : undefined)
+  if (((await carrier.get(copying))?.length ?? 0) > 0) throw incomplete(carrier)
   if (facts !== undefined && (meta === undefined || meta.logId === facts.logId)) return facts
   throw new HenceError(
     'log-differs',
@@ -260,6 +261,18 @@ async function factsOf(
     `${directory} has log ${meta!.logId}, and ${carrier.name} has ${facts ? `log ${facts.logId}` : 'no log'}. ` +
       'Nothing was changed. Give the directory that belongs to it, or a new one; `hence log copy` copies a log ' +
       'to where there is none.',
+  )
+}
+
+/** The name of a note in a carrier while a log is copied into it: nobody may write there before it is whole. */
+export const copying = 'copying'
+
+function incomplete({ name }: Carrier): HenceError {
+  return new HenceError(
+    'log-incomplete',
+    'operator',
+    `A log is being copied into ${name}, and not all of it is there. Nothing was changed. Wait until the copying ` +
+      'is done; if it was interrupted, run the same `hence log copy` again.',
   )
 }
 

@@ -1,0 +1,33 @@
+import { InvalidArgumentError, Option } from 'commander'
+import { HenceError } from '../failure.ts'
+import type { Carrier } from '../log/carrier.ts'
+
+/** The option that says where the log is, if not in the data directory. */
+export function logOption(): Option {
+  return new Option(
+    '--log <url>',
+    'where the log is, if not in the data directory: postgres://user@host/database',
+  ).env('HENCE_LOG')
+}
+
+/** Opens the carrier at an address. A driver is loaded only for a log that needs it. */
+export async function carrierAt(url: string): Promise<Carrier> {
+  const scheme = /^[a-z]+(?=:\/\/)/.exec(url)?.[0]
+  if (scheme === 'postgres' || scheme === 'postgresql') {
+    const { postgresLog, postgresLogAt } = await import('../postgres/log.ts')
+    return postgresLog(postgresLogAt(checked(url)))
+  }
+  throw new InvalidArgumentError(
+    `--log must be the address of a log, for example postgres://user@host/database, not ${url.split('@').at(-1)}.`,
+  )
+}
+
+/** Whether an argument is the address of a carrier, and not a directory. */
+export function isAddress(text: string): boolean {
+  return /^[a-z]+:\/\//.test(text)
+}
+
+function checked(url: string): string {
+  if (URL.canParse(url)) return url
+  throw new HenceError('option-invalid', 'change', 'The address of the log cannot be read: is it a URL?')
+}
