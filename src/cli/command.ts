@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import type { QueryPart } from '../app/index.ts'
 import { fileFailure } from '../file-failure.ts'
@@ -82,15 +84,16 @@ export class HenceCommand extends Command {
 }
 
 async function refreshed(data: string, log: string | undefined): Promise<void> {
+  // Loaded only here: most directories have no copy.
+  if (log === undefined && !existsSync(join(data, 'log/carrier.json'))) return
   const { copyIn, refresh } = await import('../offline/carried-log.ts')
   if (log !== undefined) {
     const carrier = await carrierAt(log)
     return withProgress((work) => refresh({ data, log: carrier, ...work }))
   }
-  const copy = await copyIn(data)
-  if (copy === undefined) return
-  const at = new Date(copy.at).toISOString()
-  note(`${data} is a copy of the log in ${copy.carrier}, as of ${at}. --log brings it up to date.`)
+  const { carrier, at } = (await copyIn(data))!
+  const time = new Date(at).toISOString()
+  note(`${data} has a copy of the log in ${carrier}, as of ${time}. --log brings it up to date.`)
 }
 
 /** The options of a command on a data directory at rest. */

@@ -30,13 +30,9 @@ export function ruleCommand() {
     .runs(async (record: string, { data, log, reason, yes, json }: RuleCommandOptions) => {
       note(`Record ${record} will count as failed for the code in force, for good.`)
       if (!(await confirmed(`rule out ${record}`, yes))) return exitCode.operator
-<<<<<<< HEAD
       const { rule } = await import('../offline/rule.ts')
-      const ruled = await rule({ data, record, reason })
-=======
       const carrier = log === undefined ? undefined : await carrierAt(log)
       const ruled = await rule({ data, log: carrier, record, reason })
->>>>>>> e1b2a5b (Commands for a log in PostgreSQL, and hence log copy)
       const { kind, type, version } = ruled
       await printResult(
         json,

@@ -77,14 +77,9 @@ interface StartOptions extends ServeOptions {
 }
 
 async function startApp(path: string, options: StartOptions): Promise<number> {
-<<<<<<< HEAD
-  const { data, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } = options
-  const publish = await publications(options)
-=======
   const { data, log, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } =
     options
-  const publish = publications(options)
->>>>>>> e1b2a5b (Commands for a log in PostgreSQL, and hence log copy)
+  const publish = await publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
   const stopped = Promise.withResolvers<void>()

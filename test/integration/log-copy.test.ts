@@ -131,7 +131,7 @@ test('the commands for a directory bring its copy up to date, or say how old it 
   await filled(active, 12, 'commands')
   const old = await count(other)
   assert.equal(old.lines, first.lines)
-  assert.match(old.stderr, /is a copy of the log in PostgreSQL .* as of 20\d\d-.*--log brings it up to date/)
+  assert.match(old.stderr, /has a copy of the log in PostgreSQL .* as of 20\d\d-.*--log brings it up to date/)
   const grown = await count(other, '--log', url)
   assert.equal(grown.lines, first.lines + 12)
   assert.equal(grown.stderr, '')
