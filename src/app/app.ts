@@ -79,7 +79,8 @@ export function app<const R extends Request, const T extends Table, const E exte
   return made
 }
 
-function checkReadRule({ name, indexes, read }: Table): void {
+/** @throws HenceError `app-invalid` (change) */
+export function checkReadRule({ name, indexes, read }: Table): void {
   if (read === undefined || read === 'everybody' || typeof read === 'function') return
   const isRule = typeof read === 'object' && typeof read?.equals === 'function'
   if (isRule && (read.index === undefined || (indexes[read.index]?.length ?? 0) > 0)) return

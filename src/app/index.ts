@@ -38,3 +38,12 @@ export { type Reaction, type Scope, scopes } from './scope.ts'
 export type { Enqueued, ReadOptions, Reply, Service, TableChange } from './service.ts'
 export type { KeyKind, KeyPart, Query, QueryPart, ReadRule, Row, Table, ValueOf, Who } from './table.ts'
 export type { EmitOptions, SettledClaim, Tx } from './tx.ts'
+export {
+  type FoldedChange,
+  type FoldedEvent,
+  type FoldedRequest,
+  type View,
+  type ViewRows,
+  viewsOf,
+  type WithViews,
+} from './view.ts'

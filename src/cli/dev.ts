@@ -67,8 +67,11 @@ async function load(module: string): Promise<AppBundle> {
 
 /** Runs an app, and replaces it by its next versions. */
 async function openSession(first: AppBundle, options: ServeOptions) {
-  const { data, partitions, handlers, json } = options
+  const { data, partitions, handlers, views: modules = [], json } = options
+  const { bundleApp } = await import('../sandbox/bundle.ts')
+  const loadViews = () => Promise.all(modules.map((module) => bundleApp(module)))
   let code = first
+  let views = await loadViews()
   await guardOf(options)
   const { codeInForce } = await import('../offline/version-in-force.ts')
   const before = await codeInForce(data)
@@ -86,6 +89,7 @@ async function openSession(first: AppBundle, options: ServeOptions) {
     report,
     // The code in force is unknown here only where there is nothing to compare with.
     onCodeChange: 'reprocess',
+    views,
     ...(partitions !== undefined && { partitions }),
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
   })
@@ -104,13 +108,21 @@ async function openSession(first: AppBundle, options: ServeOptions) {
   return {
     /** Resolves to the exit code when the engine has stopped. */
     stopped: stopped.promise,
-    files: () => code.files,
+    files: () => [code, ...views].flatMap(({ files }) => files),
     /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
     async saved(load: () => Promise<AppBundle>): Promise<void> {
       try {
         const next = await load()
         if (next.hash !== code.hash) await replaceCode(engine, next, options)
         code = next
+        const nextViews = await loadViews()
+        const hashes = (of: typeof views) => of.map(({ hash }) => hash).join()
+        if (hashes(nextViews) !== hashes(views)) {
+          await engine.useViews(nextViews)
+          const event = { event: 'views', views: engine.stats().views }
+          await say(options, `${paint.good('live')} views`, event)
+        }
+        views = nextViews
       } catch (error) {
         printError(error, json)
         await say(options, 'The old version keeps running.', { event: 'kept', version: code.hash })

@@ -14,6 +14,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   submit: async () => (await import('./submit.ts')).submitCommand(),
   explain: async () => (await import('./explain.ts')).explainCommand(),
   table: async () => (await import('./table.ts')).tableCommand(),
+  views: async () => (await import('./views.ts')).viewsCommand(),
   tail: async () => (await import('./tail.ts')).tailCommand(),
   violations: async () => (await import('./violations.ts')).violationsCommand(),
   effects: async () => (await import('./effects.ts')).effectsCommand(),

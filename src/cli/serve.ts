@@ -18,6 +18,8 @@ export interface ServeOptions {
   readonly partitions?: number
   /** The module of the handlers that run the app's effects. */
   readonly handlers?: string
+  /** The modules of the views. */
+  readonly views?: readonly string[]
   /** Without API keys everybody on this machine may do everything. */
   readonly open?: true
   readonly json?: true
@@ -40,6 +42,11 @@ export function serveOptions(command: HenceCommand): HenceCommand {
     .option(
       '--handlers <module>',
       "the module that runs the app's effects; without it they are stored and not delivered",
+    )
+    .option(
+      '--views <module>',
+      'a module of views, derived beside the app; may be repeated',
+      (module: string, before: readonly string[] = []) => [...before, module],
     )
     .option('--partitions <number>', 'the number of partitions of a new log (default: 1)', wholeNumber)
 }

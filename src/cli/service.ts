@@ -5,9 +5,10 @@ import type { Receipt } from '../audit/receipt.ts'
 import { type Connection, connect } from '../client/connect.ts'
 import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
 import type { EffectState } from '../effect/outbox.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, EngineStats } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import type { Story } from '../query/story.ts'
+import type { ViewStatus } from '../view/views.ts'
 import type { ServiceOptions } from './address.ts'
 import { printReport } from './terminal/output.ts'
 
@@ -18,6 +19,8 @@ export interface Opened {
   effects(query: EffectQuery): Promise<EffectState[]>
   /** Returns an effect; undefined when there is none with this id. */
   effect(id: string): ReturnType<Engine<App>['effects']['get']>
+  /** Returns how far each view is. */
+  views(): Promise<readonly ViewStatus[]>
   /** Returns the story of a request; undefined when its id is not known. */
   story(requestId: string, principal: string | undefined): Promise<Story | undefined>
   /** Returns the proof that a request is in the log; undefined when its id is not known. */
@@ -44,6 +47,7 @@ async function openService(options: ServiceOptions): Promise<Opened> {
       service: engine,
       effects: (query) => engine.effects.list(query),
       effect: (id) => engine.effects.get(id),
+      views: async () => engine.stats().views,
       story: (requestId, principal) => engine.story(requestId, principal === undefined ? {} : { principal }),
       receipt: (requestId, principal) =>
         engine.audit.receipt(requestId, principal === undefined ? {} : { principal }),
@@ -84,6 +88,7 @@ async function openService(options: ServiceOptions): Promise<Opened> {
     },
     effect: async (id) =>
       (await ask(`/effects/${encodeURIComponent(id)}`, 'effect-not-found')) as EffectState,
+    views: async () => ((await ask('/status')) as EngineStats).views,
     story: async (requestId, principal) =>
       (await ask(requestPath(requestId, '', principal), 'request-not-found')) as Story,
     receipt: async (requestId, principal) =>

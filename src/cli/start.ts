@@ -17,6 +17,7 @@ export function startCommand() {
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
     'hence start shop.ts --log postgres://hence@db/shop the log in PostgreSQL; --data has a copy of it',
     'hence start shop.ts --handlers handlers.ts         delivers the effects of the app',
+    'hence start shop.ts --views views.ts              derives its views beside it',
     'hence start shop.ts --wait                         takes over when the old process has drained',
     'hence start shop.ts --on-code-change continue      new code derives the next records',
   ]).argument('<app>', 'the module that exports the app, for example shop.ts')
@@ -77,8 +78,8 @@ interface StartOptions extends ServeOptions {
 }
 
 async function startApp(path: string, options: StartOptions): Promise<number> {
-  const { data, log, partitions, handlers, wait, check, audit, newKey, onCodeChange, confirmClock, json } =
-    options
+  const { data, log, partitions, handlers, views, wait, check, audit, newKey, onCodeChange } = options
+  const { confirmClock, json } = options
   const publish = await publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
@@ -106,6 +107,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     ...(log !== undefined && { log: await carrierAt(log) }),
     ...(partitions !== undefined && { partitions }),
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
+    ...(views && { views }),
     ...(wait && { wait }),
     ...(check && { check }),
     ...(confirmClock && { confirmClock }),

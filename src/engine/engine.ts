@@ -27,6 +27,7 @@ import type { Reporter } from '../report.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { AppSource } from '../sandbox/bundle.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { ViewStatus } from '../view/views.ts'
 import type { Audit } from './audit.ts'
 import type { Effects } from './effects.ts'
 import type { Health } from './health.ts'
@@ -39,6 +40,12 @@ export interface EngineOptions<A extends App> {
    * sandbox. `createEngine<typeof shop>({ app: import.meta.resolve('./shop.ts'), … })` types the engine.
    */
   readonly app: AppSource<A>
+  /**
+   * The modules of views that are derived beside the app: each a path, a file URL or a bundle. A module that
+   * has changed is derived again in the background. A view that none of them defines is dropped; without this
+   * option views stay as they are, and are not read.
+   */
+  readonly views?: readonly AppSource[]
   /** The directory of the log and of everything derived from it; created if it is missing. */
   readonly data: string | Storage
   /**
@@ -125,8 +132,8 @@ export interface StoryOptions {
 
 export interface Engine<A extends App> extends Service<A> {
   /**
-   * The app of the live generation, which is the given one until another is promoted. Its functions run in
-   * the sandbox.
+   * The app of the live generation, which is the given one until another is promoted, with the views among
+   * its tables. Its functions run in the sandbox.
    */
   readonly app: A
   /**
@@ -188,6 +195,11 @@ export interface Engine<A extends App> extends Service<A> {
   readonly audit: Audit
   /** Derives everything again with other code, compares, and promotes. */
   readonly reprocessing: Reprocessing
+  /**
+   * Takes these modules of views in the place of those before, as the option `views` does.
+   * @throws HenceError `bundle-failed`, `app-invalid` (change); then nothing has changed
+   */
+  useViews(modules: readonly AppSource[]): Promise<void>
   /** Resolves when every request that was accepted, with all events that follow, is applied. */
   idle(): Promise<void>
   /** SHA-256 over all tables, in hexadecimal; equal tables have equal digests, whatever their history. */
@@ -243,6 +255,8 @@ export interface EngineStats {
   readonly stateCheckProgress: number | undefined
   /** Records replayed when the engine started. */
   readonly replayed: number
+  /** How far each view is. */
+  readonly views: readonly ViewStatus[]
   /** Replies since the start, by outcome; `replayed` counts the retries. */
   readonly replies: Readonly<Record<'accepted' | 'rejected' | 'failed' | 'replayed', number>>
 }

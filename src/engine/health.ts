@@ -1,6 +1,7 @@
 import { type Clock, setAlarm } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { Views } from '../view/views.ts'
 import type { RequestPath } from './request-path.ts'
 
 /** Whether an engine takes requests, and the error that it refuses them with if it does not. */
@@ -18,12 +19,14 @@ const everyMs = 1_000
 export class HealthCheck {
   readonly #storage: Storage
   readonly #path: RequestPath
+  readonly #views: Views
   readonly #clock: Clock
   #cancel = () => {}
 
-  constructor(storage: Storage, path: RequestPath, clock: Clock) {
+  constructor(storage: Storage, path: RequestPath, views: Views, clock: Clock) {
     this.#storage = storage
     this.#path = path
+    this.#views = views
     this.#clock = clock
     if (storage.check) this.#later()
   }
@@ -52,7 +55,10 @@ export class HealthCheck {
   async #check(): Promise<void> {
     try {
       await this.#storage.check?.()
-      this.#storage.states?.tend(this.#path.live.number).catch((error) => this.#path.halt(error))
+      const { states } = this.#storage
+      states?.tend(this.#path.live.number).catch((error) => this.#path.halt(error))
+      for (const name of this.#views.stores)
+        states?.tend(name).catch((error) => this.#views.damaged(name, error))
     } catch (error) {
       this.#path.halt(error)
     }

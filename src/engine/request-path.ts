@@ -469,6 +469,13 @@ export class RequestPath {
     return lowest
   }
 
+  /** All records with an earlier log time are applied, and more of them will not come. */
+  get frontier(): number {
+    if (this.#writers.some(({ isBusy }) => isBusy)) return this.lowWatermark
+    if (this.#log.partitions === 1) return Number.POSITIVE_INFINITY
+    return Math.max(this.lowWatermark, this.#clock.logTime())
+  }
+
   /** Counters of requests. */
   get load(): Pick<Admission, 'inFlight' | 'queuedBytes' | 'replies'> {
     return this.#admission

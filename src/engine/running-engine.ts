@@ -4,10 +4,15 @@ import { engineClosed } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Changes } from '../query/reader.ts'
+import { rowOf, rowsOf } from '../query/rows.ts'
 import type { Story } from '../query/story.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { Reprocessor } from '../reprocess/reprocessor.ts'
+import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
+import { mainRealm } from '../sandbox/realm.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { ViewFold } from '../view/fold.ts'
+import type { Views } from '../view/views.ts'
 import type { Audit, Auditing } from './audit.ts'
 import { auditOf } from './audit.ts'
 import { type Effects, effectsOf } from './effects.ts'
@@ -30,13 +35,17 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #auditing: Auditing
   readonly #health: HealthCheck
   readonly #storage: Storage
+  readonly #views: Views
   readonly #replayed: number
+  /** The app with the views as they answer, for the app and the switches that it was made of. */
+  #withViews: { readonly app: App; readonly of: App; readonly switches: number } | undefined
   #closing: Promise<void> | undefined
 
   /** @param parts.replayed how many records were replayed at the start */
   constructor(parts: {
     readonly path: RequestPath
     readonly reprocessor: Reprocessor
+    readonly views: Views
     readonly auditing: Auditing
     readonly health: HealthCheck
     readonly storage: Storage
@@ -48,6 +57,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     this.#auditing = auditing
     this.#health = parts.health
     this.#storage = parts.storage
+    this.#views = parts.views
     this.#replayed = parts.replayed
     this.reprocessing = reprocessor
     this.violations = violationsOf(path)
@@ -57,7 +67,14 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   get app(): A {
-    return this.#path.app as A
+    const { app: of } = this.#path
+    const { tables, switches } = this.#views
+    if (tables.size === 0) return of as A
+    if (this.#withViews?.of !== of || this.#withViews.switches !== switches) {
+      const app = { ...of, tables: new Map([...of.tables, ...tables]) }
+      this.#withViews = { app, of, switches }
+    }
+    return this.#withViews.app as A
   }
 
   submit(type: string, input: unknown, options: SubmitOptions): Promise<never> {
@@ -69,13 +86,22 @@ export class RunningEngine<A extends App> implements Engine<A> {
   }
 
   async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
-    const { reader } = await this.#completed(after)
-    return reader.get(table, key) as never
+    const live = await this.#completed(after)
+    if (!this.#views.has(table)) return live.reader.get(table, key) as never
+    const row = rowOf((await this.#view(table, after, live)).table, key)
+    return (row && mainRealm.seal(row)) as never
   }
 
   async scan(table: string, query: Query = {}, { after, until }: RowScanOptions = {}): Promise<never> {
-    const { reader } = await this.#completed(after)
-    return reader.scan(table, query, until) as never
+    const live = await this.#completed(after)
+    if (!this.#views.has(table)) return live.reader.scan(table, query, until) as never
+    const view = await this.#view(table, after, live)
+    return rowsOf(view.table, query, until, (row) => mainRealm.seal(row)) as never
+  }
+
+  /** A view, once it has folded what a read must see. */
+  #view(name: string, after: ReadOptions['after'], { processor }: Generation): Promise<ViewFold> {
+    return this.#views.read(name, after === undefined ? undefined : [...processor.positions])
   }
 
   /** The live generation, once it has applied what a read must see. */
@@ -85,6 +111,10 @@ export class RunningEngine<A extends App> implements Engine<A> {
     for (const token of tokens)
       await completed(token, this.#storage.log, async () => (await path.settled()).processor, path.closed)
     return path.settled()
+  }
+
+  async useViews(modules: readonly AppSource[]): Promise<void> {
+    return this.#views.use(await Promise.all(modules.map((each) => bundleApp(each))))
   }
 
   async story(
@@ -156,6 +186,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       stateCheckProgress: this.#storage.states?.progress,
       headAt: this.#auditing.headAt,
       replayed: this.#replayed,
+      views: this.#views.status(live),
       replies: { ...load.replies },
     }
   }
@@ -190,6 +221,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
     path.close(engineClosed())
     const why = path.closed.reason
     try {
+      await this.#views.close(why)
       await this.#reprocessor.close(why)
       await path.delivery.stop({ atOnce: hadStopped })
       if (!hadStopped) await path.drain()

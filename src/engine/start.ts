@@ -16,7 +16,9 @@ import { type Manifest, readManifest } from '../reprocess/manifest.ts'
 import type { ControlFact } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
 import { windowMsDefault } from '../request/window.ts'
+import { bundleApp } from '../sandbox/bundle.ts'
 import type { Storage } from '../storage/storage.ts'
+import { Views } from '../view/views.ts'
 import { deriveApart } from './apart.ts'
 import { Auditing } from './audit.ts'
 import type { EngineOptions } from './engine.ts'
@@ -24,6 +26,8 @@ import { HealthCheck } from './health.ts'
 import { RequestPath } from './request-path.ts'
 import { RunningEngine } from './running-engine.ts'
 import { SteadyClock } from './steady-clock.ts'
+
+const checkpointRowsDefault = 50_000
 
 /**
  * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last
@@ -52,7 +56,8 @@ export async function startEngine<A extends App>(
   const { confirmClock = false, windowMs = windowMsDefault } = options
   const steady = new SteadyClock(clock, report)
   const last = log.follow?.({ now: () => steady.logTime() }) ?? 0
-  steady.begin(last, confirmClock ? Number.POSITIVE_INFINITY : windowMs)
+  // Views have folded records up to the last one, in all partitions.
+  steady.begin(last, confirmClock ? Number.POSITIVE_INFINITY : windowMs, options.views ? last + 1 : last)
   const { history, live, version, manifest } = await findLive(generations, codes, storage)
   const isOtherCode = version !== codes.version
   if (isOtherCode && onCodeChange === 'refuse') throw codeChanged(version, codes.version)
@@ -61,6 +66,7 @@ export async function startEngine<A extends App>(
   const auditing = new Auditing()
   let path: RequestPath | undefined
   let reprocessor: Reprocessor | undefined
+  let views: Views | undefined
   try {
     ;({ path, reprocessor } = connect(options, { codes, storage, generations, generation, steady }))
     if (audit) {
@@ -78,14 +84,17 @@ export async function startEngine<A extends App>(
       await orAborted(done, options.signal)
       options.signal?.throwIfAborted()
     }
+    views = viewsOf(options, { codes, storage, generations, path })
+    if (options.views) await views.use(await Promise.all(options.views.map((each) => bundleApp(each))))
     path.startDelivery()
     path.tick()
-    const health = new HealthCheck(storage, path, options.clock ?? systemClock)
-    return new RunningEngine({ path, reprocessor, auditing, health, storage, replayed })
+    const health = new HealthCheck(storage, path, views, options.clock ?? systemClock)
+    return new RunningEngine({ path, reprocessor, views, auditing, health, storage, replayed })
   } catch (error) {
     const why = engineClosed()
     path?.close(why)
     path?.stop(why)
+    await views?.close(why)
     await reprocessor?.close(why)
     await auditing.close()
     await (path?.live ?? generation).close()
@@ -107,6 +116,29 @@ function afterDeath({ run, directory, log }: Storage, live: Generation, checked:
   }
 }
 
+/** The views beside a live generation; there are none yet. */
+function viewsOf(
+  { clock = systemClock, report = printReport, checkpointRows = checkpointRowsDefault }: EngineOptions<App>,
+  parts: {
+    readonly codes: Codes
+    readonly storage: Storage
+    readonly generations: GenerationHost
+    readonly path: RequestPath
+  },
+): Views {
+  const { path, ...given } = parts
+  return new Views({
+    ...given,
+    clock,
+    report,
+    checkpointRows,
+    live: () => path.settled(),
+    frontier: () => path.frontier,
+    next: () => path.feed.next(),
+    isBusy: () => path.load.inFlight > 0,
+  })
+}
+
 /** Makes the parts of an engine, and connects them with each other. */
 function connect(
   options: EngineOptions<App>,
@@ -121,7 +153,7 @@ function connect(
   const { codes, storage, generations, generation: live, steady } = given
   const { log } = storage
   const {
-    checkpointRows = 50_000,
+    checkpointRows = checkpointRowsDefault,
     queueBytesMax = 64 * 1024 * 1024,
     windowMs = windowMsDefault,
     confirmClock = false,

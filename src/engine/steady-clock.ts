@@ -31,13 +31,14 @@ export class SteadyClock {
    * A process begins to write to a log.
    * @param last the time of its last record; 0 if there is none
    * @param mostMs the clock may be so far beyond it without a confirmation
+   * @param first the time of the next record, at the earliest
    * @throws HenceError `clock-unconfirmed` (operator)
    */
-  begin(last: number, mostMs: number): void {
+  begin(last: number, mostMs: number, first = last): void {
     const { time } = this.#base
     if (last > 0 && time - last > mostMs) throw unconfirmed(last, time)
     this.#begun = { last, at: this.elapsed() }
-    this.#logTime = { time: last, at: this.#clock.elapsed?.() ?? 0 }
+    this.#logTime = { time: first, at: this.#clock.elapsed?.() ?? 0 }
     if (last - time > driftMsMax)
       this.#report({ level: 'alarm', code: 'log-time-ahead', message: ahead(last, time) })
   }

@@ -11,6 +11,7 @@ import type { AppSource } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Store } from '../state/store.ts'
+import type { StateName } from '../storage/states.ts'
 import { kept, type Storage } from '../storage/storage.ts'
 import { readCode } from './code.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
@@ -64,7 +65,7 @@ export function deriveTwice(options: {
       }
       const { ends, until } = survey
       const log = shadowLog(logOfSnapshot(snapshot, ends), { ends, until, read })
-      const stores = new Map<number, Store>()
+      const stores = new Map<StateName, Store>()
       engine = await createEngine({
         app: code,
         data: temporaryStorage(temporary, data, log, stores),
@@ -113,10 +114,10 @@ function temporaryStorage(
   folder: string,
   data: string,
   log: Storage['log'],
-  stores: Map<number, Store>,
+  stores: Map<StateName, Store>,
 ): Storage {
   const texts = new Map<string, string>()
-  const storeFolder = (generation: number) => join(folder, String(generation))
+  const storeFolder = (generation: StateName) => join(folder, String(generation))
   return {
     log,
     async openStore(generation, collections) {

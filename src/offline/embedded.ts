@@ -2,6 +2,8 @@ import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import type { Reporter } from '../report.ts'
+import { kept } from '../storage/storage.ts'
+import { viewsKept } from '../view/manifest.ts'
 import { readCode } from './code.ts'
 import { snapshotData } from './data-snapshot.ts'
 import { versionInForce } from './version-in-force.ts'
@@ -19,12 +21,14 @@ export async function openEmbedded(options: {
   readonly report: Reporter
 }): Promise<Engine<App>> {
   const { data, report, audit = false } = options
-  if (options.app !== undefined) return createEngine({ app: options.app, data, report, audit })
+  const views = await viewsKept((name) => kept(data, name))
+  if (options.app !== undefined) return createEngine({ app: options.app, data, views, report, audit })
   // Throws for a mistyped name, which must not create a directory.
   const snapshot = await snapshotData(data)
   return createEngine({
     app: await readCode(data, await versionInForce(data, snapshot)),
     data,
+    views,
     report,
     audit,
   })

@@ -5,8 +5,11 @@ import { findControls } from '../log/controls.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { otherBranch } from '../log/links.ts'
 import { linksOf } from '../processor/checkpoint.ts'
-import { isUseless } from '../state/lmdb-store.ts'
-import { codeName } from '../storage/storage.ts'
+import { checkLmdbStore, isUseless } from '../state/lmdb-store.ts'
+import { stateFolder } from '../storage/states.ts'
+import { codeName, kept } from '../storage/storage.ts'
+import { storeOf } from '../view/fold.ts'
+import { readViewsManifest } from '../view/manifest.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
 import { checkCode } from './code.ts'
@@ -51,6 +54,22 @@ export async function examineState(examination: Examination): Promise<void> {
   if (!hasLive)
     add('fine', 'no-state', 'No derived state was saved yet. The next start derives it from the log.')
   await examineCode(data, facts, found, add)
+  await examineViews(data, add)
+}
+
+/** The rows of views, which a start derives again where they are of no use. */
+async function examineViews(data: string, add: AddFinding): Promise<void> {
+  const { answering, building } = await readViewsManifest((name) => kept(data, name))
+  for (const view of [...answering, ...building]) {
+    const todo = 'Start with mended code of the view; the next start derives it again.'
+    if (view.failed !== undefined) add('warning', 'view-failed', view.failed, { todo })
+    try {
+      await checkLmdbStore(stateFolder(data, storeOf(view)), { isInUse: true })
+    } catch (error) {
+      if (!isUseless(error)) throw error
+      add('mended', 'state-unreadable', `The view "${view.name}": ${(error as HenceError).message}`)
+    }
+  }
 }
 
 /** @returns the control records of the log; undefined where it is damaged */

@@ -38,7 +38,7 @@ export function appliedStep(
     const { identity, rootPartition, rootOffset } = chain
     return { identity, stored: { partition: rootPartition, offset: rootOffset, outcome } }
   })
-  return { partition, offset, decided, emitted, trace: { time, derivations: traced(step.derivations) } }
+  return { partition, offset, decided, emitted, trace: { time, derivations: traced(step) } }
 }
 
 /** The derivations of a record that threw. */

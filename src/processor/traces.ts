@@ -2,7 +2,7 @@ import { isSystemMessage } from '../app/name.ts'
 import { assert } from '../assert.ts'
 import { operatorTables, type Violation } from '../constraint/tables.ts'
 import type { Chain, Emission } from '../derivation/chain.ts'
-import type { Derivation, Failure } from '../derivation/step-result.ts'
+import type { Derivation, Failure, StepResult } from '../derivation/step-result.ts'
 import type { Position } from '../log/log.ts'
 import type { Codec, Collection } from '../state/cells.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
@@ -16,7 +16,11 @@ export interface Trace {
 }
 
 export interface TracedDerivation extends Omit<Chain, 'identity'> {
-  readonly kind: Derivation['kind']
+  /**
+   * `waits`: the request that was derived here has no outcome yet; `decides`: a request that was derived
+   * elsewhere got its outcome. Both hold nothing but the position of that request.
+   */
+  readonly kind: Derivation['kind'] | 'waits' | 'decides'
   readonly type: string
   /** The partition key that it was derived under. */
   readonly key: string
@@ -261,11 +265,36 @@ function linesOf(chunk: Buffer | string): string[] {
   return chunk.toString().split('\n').slice(1)
 }
 
-/** Reduces derivations to the part that a trace keeps. */
-export function traced(derivations: readonly Derivation[]): readonly TracedDerivation[] {
+/** Reduces the derivations and decisions of a step to the part that a trace keeps. */
+export function traced({ derivations, decisions }: StepResult): readonly TracedDerivation[] {
   // Most records lead to one derivation; this avoids a list that grows.
-  if (derivations.length === 1) return listOf(tracedOne(derivations[0]!))
-  return derivations.flatMap((each) => listOf(tracedOne(each)))
+  const found =
+    derivations.length === 1
+      ? listOf(tracedOne(derivations[0]!))
+      : derivations.flatMap((each) => listOf(tracedOne(each)))
+  const isUsual = decisions.length === 1 && decisions[0]!.outcome && derivations[0]!.kind === 'request'
+  return isUsual || decisions.length === 0 ? found : [...found, ...marksOf(found, decisions)]
+}
+
+/** Marks the requests that were derived in another step than the one that decided them. */
+function marksOf(found: readonly TracedDerivation[], decisions: StepResult['decisions']): TracedDerivation[] {
+  const marks: TracedDerivation[] = []
+  // A request may begin to wait and be decided in one step: then its last decision counts.
+  const last = new Map(
+    decisions.map((each) => [`${each.chain.rootPartition}:${each.chain.rootOffset}`, each]),
+  )
+  for (const { chain, outcome } of last.values()) {
+    const { rootPartition, rootOffset } = chain
+    const isHere = found.some(
+      (each) =>
+        each.kind === 'request' && each.rootPartition === rootPartition && each.rootOffset === rootOffset,
+    )
+    if (isHere !== (outcome === undefined)) continue
+    const kind = isHere ? 'waits' : 'decides'
+    const nothing = { type: '', key: '', changes: none, events: none, effects: none, failure: undefined }
+    marks.push({ kind, rootPartition, rootOffset, ...nothing })
+  }
+  return marks
 }
 
 function listOf<T>(item: T | undefined): readonly T[] {

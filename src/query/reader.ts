@@ -1,6 +1,5 @@
 import type { Constraint, KeyPart, Query, Row, TableChange } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import type { KeyKind } from '../app/table.ts'
 import {
   type ClaimRow,
   claims,
@@ -29,6 +28,7 @@ import { digest } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { TableRow, TableShape, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
+import { rowOf, rowsOf } from './rows.ts'
 import type { Story, StoryChange, StoryCorrection, StoryReply, StoryStep } from './story.ts'
 
 /** The rows that one record changed, and the position in the feed after it. */
@@ -75,33 +75,13 @@ export class Reader {
   }
 
   get(name: string, key: readonly KeyPart[]): unknown {
-    const { table, kinds } = this.#table(name)
-    const fits =
-      Array.isArray(key) && key.length === kinds.length && key.every((part, i) => typeof part === kinds[i])
-    if (!fits) {
-      throw new HenceError(
-        'key-invalid',
-        'change',
-        `A row of table "${name}" is named by the list [${kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
-      )
-    }
-    const row = table.get(encodeKey(key))
+    const row = rowOf(this.#table(name), key)
     return row === undefined ? undefined : this.#out(name, row)
   }
 
   scan(name: string, query: Query, until?: (row: TableRow) => boolean): Row<KeyPart[], unknown>[] {
-    const { table } = this.#table(name)
-    if (typeof query !== 'object' || query === null) {
-      throw new HenceError(
-        'query-invalid',
-        'change',
-        `A query of table "${name}" is an object, for example { prefix: [...], limit: 10 }, not ` +
-          `${JSON.stringify(query)}.`,
-      )
-    }
-    return table
-      .scan(query, undefined, until)
-      .map(({ key, value }) => ({ key, value: this.#out(name, value) as never }))
+    const out = (value: unknown) => this.#out(name, value)
+    return rowsOf(this.#table(name), query, until, out)
   }
 
   /** SHA-256 of the app's tables. */
@@ -120,11 +100,11 @@ export class Reader {
     let bytes = 0
     for (const at of traces.family(decided)) {
       const trace = traces.get(at)
-      const following = trace?.derivations.filter(
-        ({ rootPartition, rootOffset }) => rootPartition === partition && rootOffset === offset,
-      )
-      for (const derivation of following ?? []) {
-        const step = this.#step(derivation, `${at.partition}:${at.offset}`, trace!.time)
+      for (const derivation of trace?.derivations ?? []) {
+        const { kind, rootPartition, rootOffset } = derivation
+        if (rootPartition !== partition || rootOffset !== offset) continue
+        if (kind === 'waits' || kind === 'decides') continue
+        const step = this.#step({ ...derivation, kind }, `${at.partition}:${at.offset}`, trace!.time)
         steps.push(step.kind === 'correction' ? { ...step, correction: await this.#correction(at) } : step)
         if (bytesMax === undefined) continue
         bytes += Buffer.byteLength(JSON.stringify(steps.at(-1)))
@@ -298,7 +278,7 @@ export class Reader {
     throw otherRecord(partition, offset, 'a correction of a request')
   }
 
-  #step(derivation: TracedDerivation, token: string, at: number): StoryStep {
+  #step(derivation: TracedDerivation & Pick<StoryStep, 'kind'>, token: string, at: number): StoryStep {
     const { kind, type, key, changes, events, effects, failure } = derivation
     return {
       token,
@@ -334,10 +314,9 @@ export class Reader {
     }
   }
 
-  #table(name: string): { readonly table: TableState; readonly kinds: readonly KeyKind[] } {
+  #table(name: string): TableState {
     const { app } = this.#program
-    const definition: TableShape | undefined = app.tables.get(name) ?? operatorTables.get(name)
-    if (definition) return { table: this.#tables.get(name)!, kinds: ['string', ...definition.parts] }
+    if (app.tables.has(name) || operatorTables.has(name)) return this.#tables.get(name)!
     throw new HenceError(
       'unknown-table',
       'change',

@@ -1,5 +1,15 @@
 import { constants, createContext, Script } from 'node:vm'
-import { type App, type app, type effect, HenceError, reject, type scopes } from '../app/index.ts'
+import {
+  type App,
+  type app,
+  type effect,
+  HenceError,
+  reject,
+  type scopes,
+  type View,
+  viewsOf,
+} from '../app/index.ts'
+import { checkViews } from '../app/view.ts'
 import type { AppBundle } from './bundle.ts'
 import { recordDefinitions } from './definitions.ts'
 import { conversions, promiseMade } from './from-outside.ts'
@@ -9,22 +19,30 @@ import { makeRealm, type Realm, refuseNotJson } from './realm.ts'
 import { type Deriving, installLanguage } from './realm-language.ts'
 
 /** An app that is ready to derive: its definitions, and the realm that they live in. */
-export interface Program {
+export interface Program extends Loaded {
   readonly app: App
+  /** The same code in a new realm, without anything that its modules remember. */
+  fresh(): Program
+}
+
+/** The views of a module, and the realm that they live in. */
+export interface ViewProgram extends Loaded {
+  readonly views: ReadonlyMap<string, View>
+}
+
+interface Loaded {
   readonly realm: Realm
   /** Names the version of the code: what one version derived, another does not continue unasked. */
   readonly version: string
   /** While it is active, the realm refuses what is not deterministic. */
   readonly deriving: Deriving
-  /** The same code in a new realm, without anything that its modules remember. */
-  fresh(): Program
 }
 
 /** The buffers that one derivation or one validation may make, and the largest that anything else may. */
 const bufferBytesMax = 64 * 1024 * 1024
 
 type Wrapped = (
-  module: { exports: { default?: App } },
+  module: { exports: { default?: unknown } },
   exports: object,
   require: (name: string) => unknown,
 ) => void
@@ -38,14 +56,31 @@ type Wrapped = (
  *   `unknown-definition` (change) when it defines something that no app lists
  */
 export function sandboxed(bundle: AppBundle): Program {
-  // The code is in a function so that `module` and `require` are not globals of the realm.
-  const script = new Script(`(function (module, exports, require) {'use strict';${bundle.code}\n})`, {
-    filename: `app-${bundle.hash.slice(0, 12)}.js`,
-  })
-  return load(script, bundle.hash)
+  const script = scriptOf(bundle)
+  const fresh = (): Program => {
+    const { exported, ...loaded } = load(script, bundle.hash)
+    return { ...loaded, app: checkApp(exported as App | undefined), fresh }
+  }
+  return fresh()
 }
 
-function load(script: Script, version: string): Program {
+/**
+ * Loads a module of views, like the code of an app.
+ * @throws HenceError `bundle-failed`, `app-invalid` (change)
+ */
+export function sandboxedViews(bundle: AppBundle): ViewProgram {
+  const { exported, ...loaded } = load(scriptOf(bundle), bundle.hash)
+  return { ...loaded, views: checkViews(exported) }
+}
+
+/** The code is in a function so that `module` and `require` are not globals of the realm. */
+function scriptOf({ code, hash }: AppBundle): Script {
+  return new Script(`(function (module, exports, require) {'use strict';${code}\n})`, {
+    filename: `app-${hash.slice(0, 12)}.js`,
+  })
+}
+
+function load(script: Script, version: string): Loaded & { readonly exported: unknown } {
   // An ordinary global object: the one that `vm` makes of an object of ours is slow, and cannot be frozen.
   const context = createContext(constants.DONT_CONTEXTIFY, {
     name: 'hence-app',
@@ -90,9 +125,10 @@ function load(script: Script, version: string): Program {
       if (deriving.active) deriving.slip ??= rejection
       return rejection
     }) as typeof reject,
+    viewsOf,
   })
 
-  const module: { exports: { default?: App } } = { exports: {} }
+  const module: { exports: { default?: unknown } } = { exports: {} }
   try {
     const wrapped: Wrapped = script.runInContext(context)
     wrapped(module, module.exports, (name) => (name === 'hence' ? hence : refuseImpure('require')))
@@ -105,22 +141,22 @@ function load(script: Script, version: string): Program {
     )
   }
   freezeGlobals()
-  const app = checkApp(module.exports.default)
   definitions.check()
-  return { app, realm, version, deriving, fresh: () => load(script, version) }
+  return { exported: module.exports.default, realm, version, deriving }
 }
 
 /** The module `hence` inside the sandbox: evaluated there, so that its functions are the realm's. */
 function wrapHence(hence: Pure): Pure {
   type Fun = (...args: never[]) => unknown
   const wrap = <F extends Fun>(f: F): F => Object.freeze(((...args: never[]) => f(...args)) as F)
-  const { app, effect, HenceError, reject, scopes } = hence
+  const { app, effect, HenceError, reject, scopes, viewsOf } = hence
   return Object.freeze({
     app: wrap(app),
     effect: wrap(effect),
     HenceError,
     reject: wrap(reject),
     scopes: wrap(scopes),
+    viewsOf: wrap(viewsOf),
   })
 }
 
@@ -131,6 +167,7 @@ interface Pure {
   readonly HenceError: typeof HenceError
   readonly reject: typeof reject
   readonly scopes: typeof scopes
+  readonly viewsOf: typeof viewsOf
 }
 
 function buffersTooLarge(): HenceError {

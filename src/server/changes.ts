@@ -47,7 +47,10 @@ export class ChangeStreams {
   async start({ request, access, query }: Arrival<ChangesQuery>): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
     const { principal } = access.caller
-    for (const table of query.table) rules.watch(access.caller, table)
+    for (const table of query.table) {
+      rules.watch(access.caller, table)
+      if (rules.table(table).scope === 'views') throw notWatched(table)
+    }
     if (!this.#open.take(principal)) throw tooManyStreams()
     const ended = new AbortController()
     const end = () => ended.abort()
@@ -129,6 +132,15 @@ type ChangesQuery = {
   readonly table: Parameter<readonly string[]>
   readonly prefix: KeyPartsParameter
   readonly from: Parameter<string | undefined>
+}
+
+function notWatched(view: string): HenceError {
+  return new HenceError(
+    'query-invalid',
+    'change',
+    `"${view}" is a view, and changes of views are not reported: watch the tables that it is made of, and read it ` +
+      'with their tokens as `after`.',
+  )
 }
 
 function tooManyStreams(): HenceError {

@@ -5,7 +5,9 @@ import { Metrics } from './metrics.ts'
 test('a label cannot end itself, its line, or act', () => {
   const metrics = new Metrics()
   metrics.count({ method: 'GET', path: '/a"} 1\nhence_forged 7\\\x9b' }, 200)
-  const stats = { applied: [], replies: {}, logTime: 0 } as unknown as Parameters<typeof metrics.text>[0]
+  const stats = { applied: [], replies: {}, logTime: 0, views: [] } as unknown as Parameters<
+    typeof metrics.text
+  >[0]
   const lines = metrics.text(stats, undefined, 0, { streams: 0, batches: 0, bodyBytes: 0 }).split('\n')
   const [sample = ''] = lines.filter((line) => line.startsWith('hence_http_responses_total{'))
   assert.ok(

@@ -1,6 +1,7 @@
 import type { EngineStats } from '../engine/engine.ts'
 import { plain } from '../plain-text.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
+import type { ViewStatus } from '../view/views.ts'
 
 /** Responses are counted by route. */
 interface CountedRoute {
@@ -126,6 +127,20 @@ export class Metrics {
     gauge('reprocess_records_left', 'Records that the candidate has yet to derive.', left, candidate)
     gauge('reprocess_failures', 'Derivations of the candidate that threw.', failures, candidate)
     gauge('reprocess_failed', '1 if the candidate has failed.', failed, candidate)
+    const ofViews = (value: (view: ViewStatus) => number) =>
+      stats.views.map((view): [string, number] => [labels({ view: view.name }), value(view)])
+    metric(
+      'view_records_left',
+      'gauge',
+      'Records that a view has yet to fold.',
+      ofViews(({ of, records }) => of - records),
+    )
+    metric(
+      'view_failed',
+      'gauge',
+      '1 if a view has stopped.',
+      ofViews(({ state }) => Number(state === 'failed')),
+    )
     gauge('change_streams', 'Open streams of changes.', open.streams)
     gauge('batches', 'Open batches.', open.batches)
     gauge('body_bytes', 'Bytes of bodies, lines, outcomes and long answers in memory.', open.bodyBytes)

@@ -87,14 +87,15 @@ export function indexOf(
 /** The rows of a table and their indexes. */
 export class TableState {
   readonly name: string
-  readonly #kinds: readonly KeyKind[]
+  /** The kinds of all parts of its keys. */
+  readonly kinds: readonly KeyKind[]
   readonly #rows: Collection<unknown>
   readonly #indexes: readonly Index[]
 
   constructor(state: State, shape: TableShape, codec: Codec<unknown>) {
     const { name, parts, indexes } = shape
     this.name = name
-    this.#kinds = ['string', ...parts]
+    this.kinds = ['string', ...parts]
     this.#rows = state.collection(`t:${name}`, codec, true)
     this.#indexes = Object.entries(indexes).map(([index, fields]) => ({
       table: name,
@@ -142,7 +143,7 @@ export class TableState {
     const found: TableRow[] = []
     if (limit === 0) return found
     for (const [rowKey, value] of this.#find(query, within)) {
-      const row = { key: decodeKey(this.#kinds, rowKey).parts, value }
+      const row = { key: decodeKey(this.kinds, rowKey).parts, value }
       found.push(row)
       if (found.length >= limit || until?.(row)) break
     }
@@ -163,7 +164,7 @@ export class TableState {
   }
 
   *#find(query: TableQuery, within: string | undefined): Iterable<[rowKey: string, row: unknown]> {
-    const kinds = within === undefined ? this.#kinds : this.#kinds.slice(1)
+    const kinds = within === undefined ? this.kinds : this.kinds.slice(1)
     if (query.index === undefined) {
       yield* this.#rows.range(this.#range(query, within ?? '', 0, kinds))
       return
@@ -238,7 +239,7 @@ export class TableState {
       steps.push([index, old, fresh])
     }
     if (steps.length === 0) return
-    const scope = this.#kinds.length > 1 ? rowKey.indexOf('\0') + 1 : 0
+    const scope = this.kinds.length > 1 ? rowKey.indexOf('\0') + 1 : 0
     for (const [{ entries, scoped }, old, fresh] of steps) {
       if (old !== undefined) {
         entries.delete(old + rowKey)

@@ -4,7 +4,10 @@ import { HenceError } from '../failure.ts'
 
 /** The parts of a data directory that a start needs, where they exist. */
 const folders = ['log', 'state', 'code', 'promotions', 'audit']
-const files = ['lock', 'lock.json', 'keys.json', 'log/meta.json', 'state/run.json', 'state/generations.json']
+const files = [
+  ...['lock', 'lock.json', 'keys.json', 'log/meta.json'],
+  ...['state/run.json', 'state/generations.json', 'state/views.json'],
+]
 
 /**
  * Finds what stands in a data directory in the place of something else: a file for a folder, or a folder
@@ -14,7 +17,7 @@ const files = ['lock', 'lock.json', 'keys.json', 'log/meta.json', 'state/run.jso
 export async function misplaced(directory: string): Promise<HenceError[]> {
   const namesIn = (folder: string) => readdir(join(directory, folder)).catch(() => [])
   const partitions = (await namesIn('log')).filter((name) => /^p\d+$/.test(name)).map((name) => `log/${name}`)
-  const generations = (await namesIn('state')).filter((name) => /^\d+$/.test(name))
+  const generations = (await namesIn('state')).filter((name) => /^(\d+|view\..+\.\d+)$/.test(name))
   const states = generations.map((name) => `state/${name}`)
   const segments: string[] = []
   for (const partition of partitions)

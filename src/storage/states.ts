@@ -21,6 +21,9 @@ const retryMs = 600_000
  */
 const doubtName = 'unchecked'
 
+/** The name of a derived state: the number of a generation, or `view.…`; see `view/fold.ts`. */
+export type StateName = number | `view.${string}`
+
 interface StatesOptions {
   /** The data directory. */
   readonly directory: string
@@ -38,9 +41,9 @@ interface StatesOptions {
 export class States {
   readonly #options: StatesOptions
   /** When each state that was opened was checked as a whole; undefined: not yet, or not since a doubt. */
-  readonly #checkedAt = new Map<number, number | undefined>()
-  readonly #damaged = new Set<number>()
-  readonly #tended = new Set<number>()
+  readonly #checkedAt = new Map<StateName, number | undefined>()
+  readonly #damaged = new Set<StateName>()
+  readonly #tended = new Set<StateName>()
   readonly #closing = new AbortController()
   #tending: Promise<void> | undefined
   #retryAt = 0
@@ -52,12 +55,12 @@ export class States {
   }
 
   /** When a state was last checked as a whole, in milliseconds since 1970; undefined before the first time. */
-  checkedAt(generation: number): number | undefined {
+  checkedAt(generation: StateName): number | undefined {
     return this.#checkedAt.get(generation)
   }
 
   /** See `Storage.openStore`. */
-  async open(generation: number, collections: readonly string[], anew: boolean): Promise<Store> {
+  async open(generation: StateName, collections: readonly string[], anew: boolean): Promise<Store> {
     const folder = this.#folder(generation)
     if (anew) await rm(folder, { recursive: true, force: true })
     if (anew || !this.#checkedAt.has(generation))
@@ -73,7 +76,7 @@ export class States {
   }
 
   /** Removes a state that is not open, and what was set aside of it. */
-  async drop(generation: number): Promise<void> {
+  async drop(generation: StateName): Promise<void> {
     const folder = this.#folder(generation)
     for (const each of [folder, asideOf(folder)]) await rm(each, { recursive: true, force: true })
   }
@@ -82,7 +85,7 @@ export class States {
    * Does what is due for the live state while its engine runs, one thing at a time.
    * @throws HenceError `state-unreadable` (operator) if it is damaged: then nothing of it may be used
    */
-  async tend(generation: number): Promise<void> {
+  async tend(generation: StateName): Promise<void> {
     if (this.#tending !== undefined || this.#closing.signal.aborted) return
     this.#tending = this.#tend(generation).finally(() => {
       this.#tending = undefined
@@ -90,7 +93,7 @@ export class States {
     return this.#tending
   }
 
-  async #tend(generation: number): Promise<void> {
+  async #tend(generation: StateName): Promise<void> {
     const { clock, report } = this.#options
     const folder = this.#folder(generation)
     if (!this.#tended.has(generation)) await rm(asideOf(folder), { recursive: true, force: true })
@@ -131,7 +134,7 @@ export class States {
   }
 
   /** Checks a state at its first opening; returns when, or undefined if that is left for later. */
-  async #first(folder: string, generation: number): Promise<number | undefined> {
+  async #first(folder: string, generation: StateName): Promise<number | undefined> {
     const { clock, report, checkedFirstBytes: bytes = checkedFirstBytes } = this.#options
     const mark = this.#mark(generation)
     try {
@@ -148,7 +151,7 @@ export class States {
       const aside = asideOf(folder)
       const why = ((error as HenceError).cause as Error).message
       const message =
-        `The derived state of generation ${generation}, in ${folder}, cannot be used: ${why}. It is set aside as ` +
+        `The derived state ${generation}, in ${folder}, cannot be used: ${why}. It is set aside as ` +
         `${aside} until it has been derived again from the log.`
       report({ level: 'alarm', code: 'state-unreadable', message })
       await rm(aside, { recursive: true, force: true })
@@ -157,23 +160,23 @@ export class States {
     return clock.now()
   }
 
-  #doubt(generation: number): void {
+  #doubt(generation: StateName): void {
     this.#damaged.add(generation)
     this.#checkedAt.set(generation, undefined)
     writeFileSync(this.#mark(generation), '', { mode: 0o600 })
   }
 
-  #folder(generation: number): string {
+  #folder(generation: StateName): string {
     return stateFolder(this.#options.directory, generation)
   }
 
-  #mark(generation: number): string {
+  #mark(generation: StateName): string {
     return join(this.#folder(generation), doubtName)
   }
 }
 
 /** Returns the folder of the derived state of a generation. */
-export function stateFolder(directory: string, generation: number): string {
+export function stateFolder(directory: string, generation: StateName): string {
   return join(directory, 'state', String(generation))
 }
 

@@ -13,7 +13,7 @@ import { isHeld } from './file-lock.ts'
 import { misplaced } from './layout.ts'
 import { warningOfAccess } from './permissions.ts'
 import { RunFile } from './run-file.ts'
-import { States } from './states.ts'
+import { type StateName, States } from './states.ts'
 import { readTextIfThere } from './text-file.ts'
 
 /** Where an engine keeps its log and the state derived from it. */
@@ -31,9 +31,9 @@ export interface Storage {
    * Opens the derived state of a generation.
    * @param anew begin with an empty one; the old one is removed, and derived again from the log
    */
-  openStore(generation: number, collections: readonly string[], anew: boolean): Promise<Store>
+  openStore(generation: StateName, collections: readonly string[], anew: boolean): Promise<Store>
   /** Removes the derived state of a generation, which is not open. */
-  dropStore(generation: number): Promise<void>
+  dropStore(generation: StateName): Promise<void>
   /**
    * Keeps a text under a name, for example `code/HASH.js`, and replaces an earlier one. The text is durable
    * when this resolves; names that begin with `state/` may be lost together with the derived state.
@@ -65,6 +65,7 @@ export const derivingLock = 'state/deriving.lock'
  *   log/              the truth; see docs/reference/log-format.md
  *   state/run.json    exists while a process has the directory open; see `RunFile`
  *   state/N/          derived by generation N; may be removed while no process runs
+ *   state/view.…/     the rows of a view, likewise; state/views.json says which of them answer
  *   code/             every bundle that derived state, by its hash
  *   promotions/       the corrections of each promotion, until they are in the log
  *   audit/            the signing key, signed tree heads, and the derived trees; see `Auditor`

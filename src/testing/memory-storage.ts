@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import { type MemoryStore, memoryStore } from '../state/memory-store.ts'
+import type { StateName } from '../storage/states.ts'
 import type { Storage } from '../storage/storage.ts'
 
 /** Storage in memory. It outlives the engines that use it one after another, like a directory. */
@@ -18,7 +19,7 @@ export function memoryStorage({
   readonly clock?: Clock
 } = {}): MemoryStorage {
   const log = memoryLog({ partitions, clock })
-  const stores = new Map<number, MemoryStore>()
+  const stores = new Map<StateName, MemoryStore>()
   const texts = new Map<string, string>()
   return {
     log,

@@ -23,17 +23,20 @@ import { Deriver } from '../derivation/step.ts'
 import type { Derivation, StepResult } from '../derivation/step-result.ts'
 import type { EffectResult } from '../effect/handlers.ts'
 import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
-import { identityOf } from '../identity.ts'
-import type { LogRecord } from '../log/record.ts'
+import { identityOf, principalOf, requestIdOf } from '../identity.ts'
+import type { LogRecord, RequestRecord } from '../log/record.ts'
 import { tablesFor } from '../processor/derived-state.ts'
 import { eventOf } from '../processor/event-order.ts'
+import { traced } from '../processor/traces.ts'
 import { inputOf, messageOf, requestOf } from '../request/message.ts'
 import { type AppBundle, type AppSource, bundleApp } from '../sandbox/bundle.ts'
-import { type Program, sandboxed } from '../sandbox/program.ts'
+import { type Program, sandboxed, sandboxedViews, type ViewProgram } from '../sandbox/program.ts'
 import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
 import type { TableRow, TableState } from '../state/table.ts'
+import { messagesIn } from '../view/feed.ts'
+import { ViewFold } from '../view/fold.ts'
 
 /** The sender of a request in a scenario, and the time; all optional. */
 export interface SentBy {
@@ -48,13 +51,17 @@ export interface SentBy {
  * and compared, and rows are checked against their schemas. Events are applied in the same step, as on one
  * partition.
  *
- * A reaction that throws fails the scenario, unless `thenReactionFailed` expects it.
+ * A reaction that throws fails the scenario, unless `thenReactionFailed` expects it; so does a view.
+ * @param views bundles of modules of views, which fold each record after it was derived
  */
-export function scenario<A extends App>(app: AppBundle<A>): Scenario<A>
-export function scenario<A extends App>(app: string | URL): Promise<Scenario<A>>
-export function scenario<A extends App>(app: AppSource<A>): Scenario<A> | Promise<Scenario<A>> {
-  if (typeof app === 'object' && 'code' in app) return new Scenario(sandboxed(app))
-  return bundleApp<A>(app).then((bundle) => new Scenario(sandboxed(bundle)))
+export function scenario<A extends App>(app: AppBundle<A>, views?: readonly AppBundle[]): Scenario<A>
+export function scenario<A extends App>(app: string | URL, views?: readonly AppBundle[]): Promise<Scenario<A>>
+export function scenario<A extends App>(
+  app: AppSource<A>,
+  views: readonly AppBundle[] = [],
+): Scenario<A> | Promise<Scenario<A>> {
+  const made = (bundle: AppBundle<A>) => new Scenario<A>(sandboxed(bundle), views.map(sandboxedViews))
+  return typeof app === 'object' && 'code' in app ? made(app) : bundleApp<A>(app).then(made)
 }
 
 export class Scenario<A extends App> {
@@ -66,10 +73,15 @@ export class Scenario<A extends App> {
   #count = 0
   #last: { readonly type: string; readonly step: StepResult } | undefined
   #failuresExpected = 0
+  readonly #views = new Map<string, ViewFold>()
+  /** The requests so far, by position. */
+  readonly #requests = new Map<string, RequestRecord>()
 
   /** Use `scenario`. */
-  constructor(program: Program) {
+  constructor(program: Program, modules: readonly ViewProgram[] = []) {
     this.#program = program
+    for (const module of modules)
+      for (const name of module.views.keys()) this.#views.set(name, ViewFold.inMemory(module, name))
     this.#tables = tablesFor(program, this.#state)
     this.#outbox = new Outbox(this.#tables.get('hence.effects')!)
   }
@@ -215,7 +227,7 @@ export class Scenario<A extends App> {
    */
   row<N extends TableName<A>>(table: N, key: TableKey<A, N>): Frozen<TableValue<A, N>> | undefined {
     this.#assertReactionsSeen()
-    const state = this.#tables.get(table)
+    const state = this.#views.get(table)?.table ?? this.#tables.get(table)
     assert.ok(state, `the app has no table "${table}"`)
     const found = state.get(encodeKey(key))
     return found === undefined ? undefined : JSON.parse(JSON.stringify(found))
@@ -284,7 +296,20 @@ export class Scenario<A extends App> {
         step[each].push(...(rest[each] as never[]))
     }
     this.#last = { type, step }
+    if (record.kind === 'request') this.#requests.set(`0:${this.#count}`, record)
+    const trace = { time: this.#time, derivations: traced(step) }
+    const traces = { partition: 0, offset: this.#count, trace }
+    const folded = messagesIn(traces, this.#program.app, (root) => this.#decided(root, step))
+    for (const view of this.#views.values()) view.foldOne(folded)
     return this
+  }
+
+  /** A request as views get it. */
+  #decided(root: string, { decisions }: StepResult) {
+    const { identity, type: name, version, input, output = input } = this.#requests.get(root)!
+    const outcome = decisions.findLast(({ chain }) => chain.identity === identity)!.outcome!
+    const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }
+    return { name, message: { ...sender, version, input: JSON.parse(output), outcome } }
   }
 
   #derivations(): readonly Derivation[] {

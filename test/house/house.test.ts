@@ -185,6 +185,7 @@ test('the public entries export exactly these names', async () => {
     'reject',
     'scopes',
     'systemClock',
+    'viewsOf',
   ])
   assert.deepEqual(await names('hence/client'), ['HenceError', 'client', 'connect', 'indexedDb', 'memory'])
   assert.deepEqual(await names('hence/client/file'), ['file'])

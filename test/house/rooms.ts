@@ -26,31 +26,35 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   audit: ['shared', 'app', 'log', 'state', 'effect', 'derivation', 'processor', 'generation'],
   // Two whole derivations.
   reprocess: [...below('derivation'), 'derivation', 'processor', 'query', 'diff', 'generation', 'storage'],
+  // Read models beside a derivation.
+  view: [...below('derivation'), 'derivation', 'processor', 'generation', 'reprocess', 'storage'],
   // It wires the rooms together.
   engine: [
     ...below('derivation'),
     ...['derivation', 'request', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess'],
+    'view',
   ],
   // A directory at rest.
   offline: [
     ...below('derivation'),
     ...['derivation', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess', 'engine'],
+    'view',
   ],
   // It runs the app's read rules.
   server: [
     ...['shared', 'app', 'sandbox', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request'],
-    ...['query', 'diff', 'reprocess', 'engine'],
+    ...['query', 'diff', 'reprocess', 'engine', 'view'],
   ],
   kafka: ['shared', 'log'],
   // It runs the whole pipeline, from the outboxes of clients to the disk.
   testing: [
     ...below('derivation'),
-    ...['derivation', 'request', 'storage', 'processor', 'engine', 'client', 'server'],
+    ...['derivation', 'request', 'storage', 'processor', 'engine', 'client', 'server', 'view'],
   ],
   postgres: ['shared', 'app', 'log', 'state', 'effect', 'query', 'engine'],
   cli: [
     ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],
-    ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server', 'postgres'],
+    ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server', 'postgres', 'view'],
   ],
 }
 

@@ -3,6 +3,7 @@ import type { Clock } from '../../src/clock.ts'
 import type { Log } from '../../src/log/log.ts'
 import { memoryLog } from '../../src/log/memory-log.ts'
 import { type MemoryStore, memoryStore } from '../../src/state/memory-store.ts'
+import type { StateName } from '../../src/storage/states.ts'
 
 /**
  * Storage in memory that can crash at any moment. After a crash nothing that its engine does arrives, and no
@@ -14,7 +15,7 @@ export class CrashingStorage {
   readonly #random: () => number
   readonly #failing: number
   readonly #saved: (store: MemoryStore) => void
-  readonly #stores = new Map<number, MemoryStore>()
+  readonly #stores = new Map<StateName, MemoryStore>()
   readonly #texts = new Map<string, string>()
   #life = 0
 

@@ -1,0 +1,189 @@
+import { HenceError } from '../failure.ts'
+import type { TableKey, TableName, TableValue } from './app.ts'
+import { type App, checkReadRule, type RequestName, type RequestReason, type RequestValue } from './app.ts'
+import type { Effect } from './effect.ts'
+import { checkName } from './name.ts'
+import type { Outcome } from './outcome.ts'
+import type { Request } from './request.ts'
+import type { Frozen, Schema } from './schema.ts'
+import type {
+  IndexableField,
+  IndexOf,
+  KeyKind,
+  KeyPart,
+  PartsOf,
+  Query,
+  ReadRule,
+  Row,
+  Table,
+  ValueOf,
+} from './table.ts'
+
+/**
+ * A read model: rows under keys of its own choosing, folded from requests and their outcomes, events, and
+ * changed rows of tables. It decides nothing and sends nothing, so it may be added, changed and dropped at
+ * any time. It is read like a table.
+ */
+export interface View<
+  Name extends string = string,
+  // biome-ignore lint/suspicious/noExplicitAny: as with a table of any value.
+  Value = any,
+  P extends readonly KeyKind[] = readonly KeyKind[],
+  Index extends string = string,
+> extends Table<'views', Name, Value, P, Index> {
+  readonly folds: Folds
+}
+
+/** The functions of a view, by the name of the message that each takes. */
+export interface Folds {
+  readonly tables: Readonly<Record<string, Fold>>
+  readonly requests: Readonly<Record<string, Fold>>
+  readonly events: Readonly<Record<string, Fold>>
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a fold takes one kind of message, and this is any fold.
+export type Fold = (rows: any, message: any) => void
+
+/** The rows of a view, in a fold. Keys are whole; rows are frozen. */
+export interface ViewRows<T extends Table> {
+  get(...key: ViewKey<T>): Frozen<ValueOf<T>> | undefined
+  /** Adds or replaces a row: `rows.put('2026-11-29', { count: 1 })`. */
+  put(...keyThenValue: [...key: ViewKey<T>, value: Frozen<ValueOf<T>>]): void
+  /** Removes a row; returns false when there was none. */
+  delete(...key: ViewKey<T>): boolean
+  scan(query?: Query<IndexOf<T>>): Row<ViewKey<T>, ValueOf<T>>[]
+}
+
+type ViewKey<T extends Table> = [first: string, ...rest: Extract<PartsOf<T>, KeyPart[]>]
+
+/** The position and time that a message of a view has. */
+interface Folded {
+  /** Log time, in milliseconds since 1970. */
+  readonly at: number
+  /** The position of the record that it was derived with: `partition:offset`. */
+  readonly token: string
+}
+
+/** A changed row of a table. */
+export interface FoldedChange<Key = readonly KeyPart[], Value = unknown> extends Folded {
+  readonly key: Key
+  /** Left out when the row is new. */
+  readonly before?: Frozen<Value>
+  /** Left out when the row was removed. */
+  readonly after?: Frozen<Value>
+}
+
+/** A request that was decided, also a rejected or failed one. */
+export interface FoldedRequest<Input = unknown, Value = unknown, Reason extends string = string>
+  extends Folded {
+  readonly requestId: string
+  readonly principal: string
+  /** The version of the request's schema when it was admitted; views get no upcast input. */
+  readonly version: number
+  /** The output of the schema. */
+  readonly input: Input
+  /** By the code of the live generation. */
+  readonly outcome: Outcome<Value, Reason>
+}
+
+/** An event, as it was emitted. */
+export interface FoldedEvent extends Folded {
+  /** The partition key that it is for. */
+  readonly key: string
+  /** The version of its schema when it was emitted. */
+  readonly version: number
+  // biome-ignore lint/suspicious/noExplicitAny: the type of an app does not have its events.
+  readonly data: any
+}
+
+type OutputOfRequest<A extends App, N> =
+  A extends App<infer R, Table, Effect>
+    ? Extract<R, { readonly name: N }> extends Request<string, string, infer _I, infer Output>
+      ? Output
+      : never
+    : never
+
+/**
+ * Returns `view`, which defines the views of an app, in a module beside it that imports only the app's type:
+ * so a change of a view is no change of the code that decides.
+ *
+ *   const view = viewsOf<typeof shop>()
+ *   export default [view('sold-by-day', { value, tables: { orders(rows, { before, after }) { … } } })]
+ *
+ * Folds must be deterministic. They get the messages of each partition in the order of its log; those of
+ * several partitions by log time, within a millisecond by partition. `key` names the kinds of the parts of a
+ * key after the first, which is a text.
+ */
+export function viewsOf<A extends App>() {
+  return function view<
+    const Name extends string,
+    V,
+    const P extends readonly KeyKind[] = [],
+    const I extends Readonly<Record<string, readonly IndexableField<V>[]>> = Record<never, never>,
+  >(
+    name: Name,
+    definition: {
+      readonly value: Schema<unknown, V>
+      readonly key?: P
+      readonly indexes?: I
+      readonly read?: ReadRule<V, NoInfer<keyof I & string>>
+      readonly tables?: {
+        readonly [N in TableName<A>]?: (
+          rows: ViewRows<Table<'views', Name, V, P, keyof I & string>>,
+          change: FoldedChange<TableKey<A, N>, TableValue<A, N>>,
+        ) => void
+      }
+      readonly requests?: {
+        readonly [N in RequestName<A>]?: (
+          rows: ViewRows<Table<'views', Name, V, P, keyof I & string>>,
+          request: FoldedRequest<OutputOfRequest<A, N>, RequestValue<A, N>, RequestReason<A, N>>,
+        ) => void
+      }
+      readonly events?: Readonly<
+        Record<
+          string,
+          (rows: ViewRows<Table<'views', Name, V, P, keyof I & string>>, event: FoldedEvent) => void
+        >
+      >
+    },
+  ): View<Name, V, P, keyof I & string> {
+    const { value, key, indexes, read, tables = {}, requests = {}, events = {} } = definition
+    return {
+      kind: 'table',
+      scope: 'views',
+      name,
+      value,
+      parts: (key ?? []) as never,
+      indexes: (indexes ?? {}) as never,
+      read,
+      folds: { tables, requests, events } as never,
+    }
+  }
+}
+
+/** The type of an app together with the views of a module: `connect<WithViews<typeof shop, typeof views>>`. */
+export type WithViews<A extends App, Views extends readonly View[]> =
+  A extends App<infer R, infer T, infer E> ? App<R, T | Views[number], E> : never
+
+/**
+ * Checks the default export of a module of views.
+ * @throws HenceError `app-invalid` (change)
+ */
+export function checkViews(exported: unknown): ReadonlyMap<string, View> {
+  const list = Array.isArray(exported) ? (exported as readonly View[]) : undefined
+  if (list === undefined || list.some((each) => each?.folds === undefined))
+    throw invalid('A module of views must export a list of `view(…)` as its default export.')
+  const views = new Map<string, View>()
+  for (const view of list) {
+    checkName('view', view.name)
+    for (const index of Object.keys(view.indexes)) checkName(`index of view "${view.name}"`, index)
+    checkReadRule(view)
+    if (views.has(view.name)) throw invalid(`The view "${view.name}" is defined twice: rename or remove one.`)
+    views.set(view.name, view)
+  }
+  return views
+}
+
+function invalid(message: string): HenceError {
+  return new HenceError('app-invalid', 'change', message)
+}

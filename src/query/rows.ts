@@ -1,0 +1,41 @@
+import type { KeyPart, Query, Row } from '../app/index.ts'
+import { HenceError } from '../failure.ts'
+import { encodeKey } from '../state/keys.ts'
+import type { TableRow, TableState } from '../state/table.ts'
+
+/**
+ * The row under a key, as it is kept.
+ * @throws HenceError `key-invalid` (change)
+ */
+export function rowOf(table: TableState, key: readonly KeyPart[]): unknown {
+  const { name, kinds } = table
+  const fits =
+    Array.isArray(key) && key.length === kinds.length && key.every((part, i) => typeof part === kinds[i])
+  if (fits) return table.get(encodeKey(key))
+  throw new HenceError(
+    'key-invalid',
+    'change',
+    `A row of table "${name}" is named by the list [${kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
+  )
+}
+
+/**
+ * The rows that match a query.
+ * @param out makes the value that the caller gets
+ * @throws HenceError `query-invalid`, `key-invalid`, `key-too-long` (change)
+ */
+export function rowsOf(
+  table: TableState,
+  query: Query,
+  until: ((row: TableRow) => boolean) | undefined,
+  out: (value: unknown) => unknown,
+): Row<KeyPart[], unknown>[] {
+  if (typeof query === 'object' && query !== null)
+    return table.scan(query, undefined, until).map(({ key, value }) => ({ key, value: out(value) as never }))
+  throw new HenceError(
+    'query-invalid',
+    'change',
+    `A query of table "${table.name}" is an object, for example { prefix: [...], limit: 10 }, not ` +
+      `${JSON.stringify(query)}.`,
+  )
+}

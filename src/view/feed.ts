@@ -1,0 +1,202 @@
+import type { App, FoldedChange, FoldedEvent, FoldedRequest } from '../app/index.ts'
+import { isSystemMessage } from '../app/name.ts'
+import { derivedOutcome } from '../derivation/stored-outcome.ts'
+import { HenceError } from '../failure.ts'
+import { principalOf, requestIdOf } from '../identity.ts'
+import type { Log } from '../log/log.ts'
+import { decodeRecord } from '../log/record.ts'
+import { recordsAt } from '../log/records-at.ts'
+import type { Processor } from '../processor/processor.ts'
+import type { Trace, TracedDerivation } from '../processor/traces.ts'
+import { decodeKey } from '../state/keys.ts'
+import type { FoldedRecord, FoldMessage, ViewFold } from './fold.ts'
+
+/** The trace of a record. */
+export interface TracedRecord {
+  readonly partition: number
+  readonly offset: number
+  readonly trace: Trace
+}
+
+/** How many traces of a partition are read at once. */
+const tracesAtOnce = 256
+
+/**
+ * Reads the traces of a generation in the order in which views fold them: of each partition by offset, those
+ * of several by log time, then by partition. It is the same live, after a crash, and derived again.
+ */
+export class TraceFeed {
+  readonly generation: number
+  readonly views: ViewFold[]
+  /** By partition: the offset from which traces are still to be read. */
+  readonly #read: number[]
+  /** By partition: traces that were read, and not taken. */
+  readonly #waiting: TracedRecord[][]
+
+  constructor(generation: number, positions: readonly number[], views: ViewFold[]) {
+    this.generation = generation
+    this.views = views
+    this.#read = [...positions]
+    this.#waiting = positions.map(() => [])
+  }
+
+  /** By partition: the offset of the next record. */
+  get positions(): number[] {
+    return this.#waiting.map((waiting, partition) => waiting[0]?.offset ?? this.#read[partition]!)
+  }
+
+  /**
+   * Takes the next traces.
+   * @param frontier the processor has applied all records with an earlier log time
+   * @throws HenceError `position-unknown` (change) if traces are no longer kept
+   */
+  take(processor: Processor, frontier: number, max: number): TracedRecord[] {
+    const taken: TracedRecord[] = []
+    while (taken.length < max) {
+      let first: TracedRecord | undefined
+      for (const partition of this.#read.keys()) {
+        const [next] = this.#next(processor, partition)
+        if (next !== undefined && (first === undefined || next.trace.time < first.trace.time)) first = next
+      }
+      if (first === undefined || first.trace.time >= frontier) break
+      taken.push(this.#waiting[first.partition]!.shift()!)
+    }
+    return taken
+  }
+
+  /** Whether traces wait until log time has passed them. */
+  get isWaiting(): boolean {
+    return this.#waiting.some((waiting) => waiting.length > 0)
+  }
+
+  /** The waiting traces of a partition, after reading more if there are none. */
+  #next(processor: Processor, partition: number): readonly TracedRecord[] {
+    const waiting = this.#waiting[partition]!
+    const from = this.#read[partition]!
+    const end = processor.position(partition)
+    if (waiting.length > 0 || from >= end) return waiting
+    if (from < processor.feedFrom(partition)) throw notKept(partition, from)
+    const found = processor.traces.from({ partition, offset: from }, tracesAtOnce)
+    for (const { offset, trace } of found) waiting.push({ partition, offset, trace })
+    this.#read[partition] = found.length < tracesAtOnce ? end : found.at(-1)!.offset + 1
+    return waiting
+  }
+}
+
+function notKept(partition: number, offset: number): HenceError {
+  return new HenceError(
+    'position-unknown',
+    'change',
+    `The changes of partition ${partition} from offset ${offset} on are no longer kept.`,
+  )
+}
+
+/**
+ * Makes the messages that views fold of traces.
+ * @param app of the generation, for the keys of its tables
+ * @param views who gets them
+ * @throws HenceError `position-unknown` (change) if the outcome of a request is no longer kept
+ */
+export async function messagesOf(
+  records: readonly TracedRecord[],
+  { app, log, processor }: { readonly app: App; readonly log: Log; readonly processor: Processor },
+  views: readonly ViewFold[],
+): Promise<FoldedRecord[]> {
+  const requests = views.some((view) => view.takes('requests'))
+    ? await requestsOf(records, log, processor, views)
+    : undefined
+  return records.map((record) => messagesIn(record, app, (root) => requests?.get(root)))
+}
+
+/** A request that was decided, and its name. */
+interface Decided {
+  readonly name: string
+  readonly message: Omit<FoldedRequest, 'at' | 'token'>
+}
+
+/**
+ * Makes the messages of one record.
+ * @param decided returns the request at a position, if any view folds it
+ */
+export function messagesIn(
+  { partition, offset, trace: { time: at, derivations } }: TracedRecord,
+  app: App,
+  decided: (root: string) => Decided | undefined,
+): FoldedRecord {
+  const token = `${partition}:${offset}`
+  const messages: FoldMessage[] = []
+  for (const derivation of derivations) {
+    const request = decides(derivation, derivations) ? decided(rootOf(derivation)) : undefined
+    if (request !== undefined) {
+      const { name, message } = request
+      messages.push({ kind: 'requests', name, message: { ...message, at, token } satisfies FoldedRequest })
+    }
+    for (const [name, key, before, after] of derivation.changes) {
+      const table = app.tables.get(name)
+      if (table === undefined) continue
+      const message: FoldedChange = {
+        key: decodeKey(['string', ...table.parts], key).parts,
+        ...(before !== null && { before: before as never }),
+        ...(after !== null && { after: after as never }),
+        at,
+        token,
+      }
+      messages.push({ kind: 'tables', name, message })
+    }
+    for (const [name, key, data, version = 1] of derivation.events) {
+      if (isSystemMessage(name)) continue
+      messages.push({
+        kind: 'events',
+        name,
+        message: { key, data, version, at, token } satisfies FoldedEvent,
+      })
+    }
+  }
+  return { partition, offset, messages }
+}
+
+const rootOf = ({ rootPartition, rootOffset }: TracedDerivation) => `${rootPartition}:${rootOffset}`
+
+/** Whether the request that a derivation follows from got its outcome there. */
+function decides(derivation: TracedDerivation, all: readonly TracedDerivation[]): boolean {
+  if (derivation.kind !== 'request') return derivation.kind === 'decides'
+  return !all.some((each) => each.kind === 'waits' && rootOf(each) === rootOf(derivation))
+}
+
+/** The requests that were decided, by position, as far as a view folds them. */
+async function requestsOf(
+  records: readonly TracedRecord[],
+  log: Log,
+  processor: Processor,
+  views: readonly ViewFold[],
+): Promise<Map<string, Decided>> {
+  const isTaken = (name: string) => views.some((view) => view.takes('requests', name))
+  const wanted = new Map<number, Set<number>>()
+  for (const { trace } of records) {
+    for (const derivation of trace.derivations) {
+      const { kind, type, rootPartition, rootOffset } = derivation
+      if (!decides(derivation, trace.derivations) || (kind === 'request' && !isTaken(type))) continue
+      if (!wanted.has(rootPartition)) wanted.set(rootPartition, new Set())
+      wanted.get(rootPartition)!.add(rootOffset)
+    }
+  }
+  const found = new Map<string, Decided>()
+  for (const [partition, offsets] of wanted) {
+    for await (const { offset, bytes } of recordsAt(
+      log,
+      partition,
+      [...offsets].sort((a, b) => a - b),
+    )) {
+      const record = decodeRecord(bytes)
+      if (record.kind !== 'request' || !isTaken(record.type)) continue
+      const { identity, version, input, output = input } = record
+      const stored = processor.decided(identity)
+      const outcome = stored && derivedOutcome(stored)
+      if (outcome === undefined) throw notKept(partition, offset)
+      const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }
+      const message = { ...sender, version, input: JSON.parse(output), outcome }
+      found.set(`${partition}:${offset}`, { name: record.type, message })
+    }
+  }
+  return found
+}

@@ -1,0 +1,217 @@
+import { orAborted } from '../clock.ts'
+import type { HenceError } from '../failure.ts'
+import type { Generation } from '../generation/generation.ts'
+import { recordsBefore } from '../log/partitions.ts'
+import { Pace } from '../reprocess/pace.ts'
+import { deriveAgain } from './derive.ts'
+import { messagesOf, type TracedRecord, TraceFeed } from './feed.ts'
+import { stopped, type ViewFold } from './fold.ts'
+import type { ViewsHost } from './host.ts'
+
+/** Is notified of events while views are fed. */
+interface FeedingListener {
+  /** A view has folded all there is. */
+  caughtUp(view: ViewFold): Promise<void>
+  failed(view: ViewFold): Promise<void>
+  /** The changes after the positions of views are no longer kept. */
+  tooOld(views: readonly ViewFold[], live: Generation): Promise<void>
+  otherGeneration(live: Generation): Promise<void>
+}
+
+/** How many records are folded between two looks at the clock. */
+const recordsAtOnce = 256
+/** The share of the time for views while requests are waited for. */
+const share = 0.3
+/** Log time passes the last records of several partitions in so many milliseconds. */
+const passMs = 2
+
+/** Feeds views with what the live generation derives, in slices of time, until it is stopped. */
+export class Feeding {
+  readonly #host: ViewsHost
+  readonly #listener: FeedingListener
+  readonly #pace: Pace
+  readonly #stop = new AbortController()
+  #feeds: TraceFeed[] = []
+  #generation: number
+  #running: Promise<void> | undefined
+  #deriving: Promise<void> | undefined
+  /** Settles when there is another feed. */
+  #added = Promise.withResolvers<void>()
+  #passed = Promise.withResolvers<void>()
+
+  constructor(host: ViewsHost, listener: FeedingListener, generation: number) {
+    this.#host = host
+    this.#listener = listener
+    this.#generation = generation
+    this.#pace = this.#newPace()
+    this.#pace.begin()
+  }
+
+  #newPace(): Pace {
+    const { clock, isBusy, next } = this.#host
+    return new Pace({ clock, isBusy, next, sliceMsMax: 5 }, share)
+  }
+
+  /** The generation that is followed. */
+  get generation(): number {
+    return this.#generation
+  }
+
+  /** Resolves when views have folded more, or never will. */
+  passed(): Promise<void> {
+    return orAborted(this.#passed.promise, this.#stop.signal)
+  }
+
+  /** Begins to feed another generation, and nobody yet. */
+  restart(generation: number): void {
+    this.#generation = generation
+    this.#feeds = []
+  }
+
+  /** Feeds a view from its positions on. */
+  add(view: ViewFold): void {
+    this.#feeds.push(new TraceFeed(this.#generation, view.positions!, [view]))
+  }
+
+  /** Feeds new views from the first record on, which is derived again where its changes are no longer kept. */
+  build(views: ViewFold[], live: Generation): void {
+    if (views.length === 0) return
+    const { processor } = live
+    const start = processor.positions.map(() => 0)
+    if (start.some((_, partition) => processor.feedFrom(partition) > 0)) {
+      this.#derive(views, live)
+      return
+    }
+    for (const view of views) {
+      view.positions = start
+      this.add(view)
+    }
+  }
+
+  remove(view: ViewFold): void {
+    for (const { views } of this.#feeds) if (views.includes(view)) views.splice(views.indexOf(view), 1)
+  }
+
+  /** @param failed called when it ends by itself, since the engine has */
+  start(failed: (error: unknown) => void): void {
+    this.#running = this.#run().catch((error) => {
+      if (!this.#stop.signal.aborted) failed(error)
+      this.#stop.abort()
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort()
+    this.#pace.hurry()
+    await this.#running
+    await this.#deriving
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop
+    while (!signal.aborted) {
+      const live = await this.#host.live()
+      if (live.number !== this.#generation) await this.#listener.otherGeneration(live)
+      // Before reading, so that no record that is applied meanwhile is missed.
+      const next = this.#host.next()
+      next.catch(() => {})
+      const added = this.#added.promise
+      if (await this.round(live)) await this.#pace.rest()
+      else if (this.#feeds.some(({ isWaiting }) => isWaiting)) await this.#pace.sleep(passMs)
+      else await orAborted(Promise.race([next, added]), signal)
+    }
+  }
+
+  /** @returns whether there may be more to fold at once */
+  async round(live: Generation): Promise<boolean> {
+    let isBehind = false
+    for (const feed of [...this.#feeds]) if (await this.#feed(feed, live)) isBehind = true
+    this.#merge()
+    this.#passed.resolve()
+    this.#passed = Promise.withResolvers()
+    return isBehind
+  }
+
+  async #feed(feed: TraceFeed, live: Generation): Promise<boolean> {
+    let records: TracedRecord[]
+    try {
+      records = feed.take(live.processor, this.#host.frontier(), recordsAtOnce)
+      await this.#fold(feed.views, records, live)
+    } catch (error) {
+      this.#feeds.splice(this.#feeds.indexOf(feed), 1)
+      // A promotion closes what is read.
+      if ((await this.#host.live()).number !== live.number) return true
+      if ((error as HenceError).code === 'position-unknown') await this.#listener.tooOld(feed.views, live)
+      else await this.#failAll(feed.views, error)
+      return true
+    }
+    const { positions } = feed
+    for (const view of feed.views) {
+      view.positions = positions
+      await view.saveIfDue(this.#host.checkpointRows)
+    }
+    if (records.length === recordsAtOnce) return true
+    for (const view of [...feed.views]) await this.#listener.caughtUp(view)
+    return false
+  }
+
+  async #fold(views: readonly ViewFold[], traced: readonly TracedRecord[], from: Generation): Promise<void> {
+    const { log } = this.#host.storage
+    const active = views.filter(({ failure }) => failure === undefined)
+    if (traced.length === 0 || active.length === 0) return
+    const { app } = from.program
+    const records = await messagesOf(traced, { app, log, processor: from.processor }, active)
+    for (const view of active) {
+      await view.fold(records, from.derivationMs)
+      if (view.failure) await this.#listener.failed(view)
+    }
+  }
+
+  /** Derives the log again, since what it has changed is no longer kept. */
+  #derive(views: ViewFold[], live: Generation): void {
+    const before = this.#deriving
+    const { signal } = this.#stop
+    const isEnded = () =>
+      signal.aborted || live.number !== this.#generation || views.every(({ failure }) => failure)
+    const fold = async (records: readonly TracedRecord[], from: Generation) => {
+      await this.#fold(views, records, from)
+      const derived = recordsBefore(from.processor.positions)
+      for (const view of views) {
+        view.derived = derived
+        await view.saveIfDue(this.#host.checkpointRows)
+      }
+    }
+    const act = async () => {
+      await before
+      if (isEnded()) return
+      const positions = await deriveAgain(this.#host, live, { fold, isEnded, pace: this.#newPace() })
+      if (positions === undefined) return
+      for (const view of views) {
+        view.positions = positions
+        this.add(view)
+      }
+      this.#added.resolve()
+      this.#added = Promise.withResolvers()
+    }
+    this.#deriving = act().catch((error) => this.#failAll(views, error))
+  }
+
+  async #failAll(views: readonly ViewFold[], error: unknown): Promise<void> {
+    for (const view of views) {
+      view.failure ??= stopped(view.name, 'while the log was read for it', error)
+      await this.#listener.failed(view)
+    }
+  }
+
+  /** Feeds that are at the same positions become one, so that traces are read once. */
+  #merge(): void {
+    const byPosition = new Map<string, TraceFeed>()
+    for (const feed of this.#feeds) {
+      const key = feed.positions.join('.')
+      const other = feed.isWaiting ? undefined : byPosition.get(key)
+      if (other === undefined) byPosition.set(key, feed)
+      else other.views.push(...feed.views.splice(0))
+    }
+    this.#feeds = this.#feeds.filter(({ views }) => views.length > 0)
+  }
+}

@@ -1,0 +1,267 @@
+import type { KeyPart, View } from '../app/index.ts'
+import type { Fold, Folds } from '../app/view.ts'
+import { HenceError, shown } from '../failure.ts'
+import type { ViewProgram } from '../sandbox/program.ts'
+import { assertSynchronous } from '../sandbox/synchronous.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
+import type { Collection } from '../state/cells.ts'
+import { encodeKey } from '../state/keys.ts'
+import { memoryStore } from '../state/memory-store.ts'
+import { State } from '../state/state.ts'
+import { collectionsOf, TableState } from '../state/table.ts'
+import type { StateName } from '../storage/states.ts'
+import type { Storage } from '../storage/storage.ts'
+
+/** The messages of a record for views, in order. */
+export interface FoldedRecord {
+  readonly partition: number
+  readonly offset: number
+  readonly messages: readonly FoldMessage[]
+}
+
+export interface FoldMessage {
+  readonly kind: keyof Folds
+  /** The name of the table, request or event. */
+  readonly name: string
+  /** A value that JSON keeps. */
+  readonly message: unknown
+}
+
+/** The part of the store of a view that says what its rows were folded from. */
+interface SavedPosition {
+  readonly logId: string
+  /** By partition: the offset of the next record. */
+  readonly positions: readonly number[]
+}
+
+/** Which rows of which view: other code, and another generation, has rows of its own. */
+export interface ViewVersion {
+  readonly name: string
+  /** The hash of its module. */
+  readonly version: string
+  /** The generation whose derivation it follows. */
+  readonly generation: number
+}
+
+export function storeOf({ name, version, generation }: ViewVersion): StateName {
+  return `view.${name}.${version.slice(0, 12)}.${generation}`
+}
+
+/** How long a run of folds should hold up the event loop, in milliseconds. */
+const runMs = 2
+const recordsMax = 256
+/** With so many checkpoints' rows in memory, folding waits for the save under way. */
+const fullAt = 4
+
+/**
+ * The rows of one version of a view, and the code that folds them. They are saved together with the
+ * position. A fold that throws or does not end stops its view alone: nothing of the record that it failed at
+ * is kept.
+ */
+export class ViewFold implements ViewVersion {
+  readonly name: string
+  readonly version: string
+  readonly generation: number
+  readonly view: View
+  readonly table: TableState
+  /** By partition: the offset of the next record; undefined while the log is derived again for it. */
+  positions: readonly number[] | undefined
+  /** How many records were derived for it so far. */
+  derived = 0
+  /** Why it has stopped. */
+  failure: HenceError | undefined
+  readonly #program: ViewProgram
+  readonly #logId: string
+  readonly #state: State
+  readonly #saved: Collection<SavedPosition>
+  readonly #rows: object
+  #runRecords = 16
+  #saving: Promise<void> | undefined
+
+  private constructor(of: ViewVersion, program: ViewProgram, state: State, logId: string) {
+    this.name = of.name
+    this.version = of.version
+    this.generation = of.generation
+    this.view = program.views.get(of.name)!
+    this.#program = program
+    this.#logId = logId
+    this.#state = state
+    this.#saved = state.collection('meta', { encode: JSON.stringify, decode: JSON.parse }, false)
+    this.table = new TableState(state, this.view, {
+      encode: (row) => JSON.stringify(row),
+      decode: (text) => program.realm.parseFrozen(text),
+    })
+    this.#rows = rowsFor(this.table, program)
+  }
+
+  /** Opens what was saved of a version of a view; its positions are undefined if there is nothing of use. */
+  static async open(storage: Storage, of: ViewVersion, program: ViewProgram): Promise<ViewFold> {
+    const { id: logId, partitions } = storage.log
+    const open = async (anew: boolean) => {
+      const collections = ['meta', ...collectionsOf([program.views.get(of.name)!])]
+      const store = await storage.openStore(storeOf(of), collections, anew)
+      return new ViewFold(of, program, new State(store), logId)
+    }
+    const fold = await open(false)
+    const saved = fold.#saved.get('position')
+    if (saved?.logId === logId && saved.positions.length === partitions) {
+      fold.positions = saved.positions
+      return fold
+    }
+    await fold.close()
+    return open(true)
+  }
+
+  /** With no rows yet, and none that are kept. */
+  static inMemory(program: ViewProgram, name: string): ViewFold {
+    return new ViewFold(
+      { name, version: program.version, generation: 0 },
+      program,
+      new State(memoryStore()),
+      '',
+    )
+  }
+
+  /** Its entry in the manifest. */
+  get saved(): ViewVersion & { readonly failed?: string } {
+    const { name, version, generation, failure } = this
+    return { name, version, generation, ...(failure && { failed: failure.message }) }
+  }
+
+  /** Whether it folds a kind of message. */
+  takes(kind: keyof Folds, name?: string): boolean {
+    const folds = this.view.folds[kind]
+    return name === undefined ? Object.keys(folds).length > 0 : Object.hasOwn(folds, name)
+  }
+
+  /**
+   * Folds records. The caller then sets `positions`.
+   * @param ms how long a run may take, in milliseconds
+   */
+  async fold(records: readonly FoldedRecord[], ms: number): Promise<void> {
+    const { deriving } = this.#program
+    let done = 0
+    while (done < records.length && this.failure === undefined) {
+      const end = Math.min(records.length, done + this.#runRecords)
+      let tookMs: number | undefined
+      try {
+        tookMs = await withinLimit(ms, () => {
+          for (; done < end; done++) this.foldOne(records[done]!)
+        })
+        if (tookMs === undefined) throw new HenceError('view-failed', 'change', `it did not end in ${ms} ms`)
+      } catch (error) {
+        // After an interruption nothing of its state in memory may be used.
+        const { partition, offset } = records[done]!
+        this.failure = stopped(this.name, `at record ${offset} of partition ${partition}`, error)
+        return
+      } finally {
+        deriving.active = false
+      }
+      if (tookMs > 2 * runMs) this.#runRecords = Math.max(1, this.#runRecords >> 1)
+      else if (tookMs < runMs) this.#runRecords = Math.min(recordsMax, this.#runRecords * 2)
+    }
+  }
+
+  /** Folds a record, however long it takes; if it throws, nothing more may be folded. */
+  foldOne({ messages }: FoldedRecord): void {
+    const { deriving, realm } = this.#program
+    for (const { kind, name, message } of messages) {
+      const fold: Fold | undefined = this.takes(kind, name) ? this.view.folds[kind][name] : undefined
+      if (fold === undefined) continue
+      const sealed = realm.seal(message)
+      deriving.slip = undefined
+      deriving.active = true
+      assertSynchronous(fold(this.#rows, sealed))
+      deriving.active = false
+      if (deriving.slip !== undefined) throw deriving.slip
+    }
+    this.#state.commit()
+  }
+
+  /**
+   * Begins to save if so many rows have changed, one save at a time; returns what to wait for before more is
+   * folded, usually nothing.
+   */
+  saveIfDue(rows: number): Promise<void> | undefined {
+    const dirty = this.#state.checkpointsDirty(rows)
+    if (this.failure !== undefined || dirty < 1) return undefined
+    if (this.#saving === undefined) void this.save()
+    return dirty > fullAt ? this.#saving : undefined
+  }
+
+  /** Saves rows and positions together. If it cannot, the view has failed. */
+  async save(): Promise<void> {
+    await this.#saving
+    if (this.failure !== undefined) return
+    const { positions } = this
+    if (positions !== undefined) this.#saved.set('position', { logId: this.#logId, positions })
+    this.#state.commit()
+    this.#saving = this.#state
+      .checkpoint()
+      .catch((error) => {
+        this.failure = stopped(this.name, 'when its rows were saved', error)
+      })
+      .finally(() => {
+        this.#saving = undefined
+      })
+    await this.#saving
+  }
+
+  async close(): Promise<void> {
+    await this.#saving
+    await this.#state.close()
+  }
+}
+
+/** The rows as folds reach them; the guards of the realm are off while Hence's own code runs. */
+function rowsFor(table: TableState, { realm, deriving }: ViewProgram): object {
+  const outside = <T>(act: () => T): T => {
+    deriving.active = false
+    try {
+      return act()
+    } finally {
+      deriving.active = true
+    }
+  }
+  const keyOf = (key: readonly KeyPart[]) => {
+    if (key.length === table.kinds.length && key.every((part, i) => typeof part === table.kinds[i]))
+      return encodeKey(key)
+    throw new HenceError(
+      'key-invalid',
+      'change',
+      `A row of view "${table.name}" is named by ${table.kinds.join(', ')}, not by ${JSON.stringify(key)}.`,
+    )
+  }
+  return Object.freeze({
+    get: (...key: KeyPart[]) => outside(() => table.get(keyOf(key))),
+    put: (...keyThenValue: unknown[]) => {
+      const row = realm.seal(keyThenValue.pop())
+      if (typeof row !== 'object' || row === null)
+        throw new HenceError(
+          'row-invalid',
+          'change',
+          `A row of view "${table.name}" must be an object or a list.`,
+        )
+      outside(() => table.put(keyOf(keyThenValue as KeyPart[]), row))
+    },
+    delete: (...key: KeyPart[]) => outside(() => table.delete(keyOf(key))),
+    scan: (query = {}) => realm.seal(outside(() => table.scan(query))),
+  })
+}
+
+/** @param where in the words of a message */
+export function stopped(name: string, where: string, error: unknown): HenceError {
+  let why = 'it threw something that has no text'
+  try {
+    why = String((error as Error)?.message ?? error)
+  } catch {
+    // A thrown value may refuse even to be read.
+  }
+  return new HenceError(
+    'view-failed',
+    'operator',
+    `The view "${name}" stopped ${where}: ${shown(why.replace(/\.$/, ''), 1_000)}. Other views and requests go on. Start with mended ` +
+      'code: the view is then derived anew.',
+    { cause: error },
+  )
+}

@@ -1,0 +1,29 @@
+import { keptCode } from '../generation/codes.ts'
+import type { AppBundle } from '../sandbox/bundle.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { ViewVersion } from './fold.ts'
+
+/** Where a data directory keeps which rows of each view answer, and which are being derived. */
+export const manifestName = 'state/views.json'
+
+export interface ViewsManifest {
+  readonly answering: readonly ManifestEntry[]
+  readonly building: readonly ManifestEntry[]
+}
+
+interface ManifestEntry extends ViewVersion {
+  /** Why the view has stopped. */
+  readonly failed?: string
+}
+
+export async function readViewsManifest(kept: Storage['kept']): Promise<ViewsManifest> {
+  const text = await kept(manifestName)
+  return text === undefined ? { answering: [], building: [] } : JSON.parse(text)
+}
+
+/** The modules of the views that a data directory has, so that their rows can be read without the sources. */
+export async function viewsKept(kept: Storage['kept']): Promise<AppBundle[]> {
+  const { answering, building } = await readViewsManifest(kept)
+  const versions = new Map([...answering, ...building].map(({ name, version }) => [name, version]))
+  return Promise.all([...new Set(versions.values())].map((version) => keptCode(kept, version)))
+}

@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { test } from 'node:test'
+import type brokenViews from '../../test/apps/broken-views.ts'
+import type { sales } from '../../test/apps/sales.ts'
+import type views from '../../test/apps/sales-views.ts'
+import { uuid7 } from '../../test/ids.ts'
+import { randomFrom } from '../../test/random.ts'
+import {
+  type AppBundle,
+  bundleApp,
+  createEngine,
+  type Engine,
+  type EngineOptions,
+  type Storage,
+  type WithViews,
+} from '../index.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
+import { scenario } from '../testing/scenario.ts'
+
+type Sales = WithViews<typeof sales, typeof views>
+
+const app = await bundleApp<never>(import.meta.resolve('../../test/apps/sales.ts'))
+const module = await bundleApp<never>(import.meta.resolve('../../test/apps/sales-views.ts'))
+const changed = { ...module, code: `${module.code}\n/* changed */`, hash: '' }
+changed.hash = createHash('sha256').update(changed.code).digest('hex')
+
+function open(data: Storage, options: Partial<EngineOptions<Sales>> = {}): Promise<Engine<Sales>> {
+  return createEngine<Sales>({ app, data, views: [module], report: () => {}, ...options })
+}
+
+/** Sends orders and cancellations, many at once; returns the tokens of the last ones. */
+async function trade(engine: Engine<Sales>, count: number, seed: number): Promise<string[]> {
+  const random = randomFrom(seed)
+  const pick = (most: number) => Math.floor(random() * most)
+  let tokens: string[] = []
+  for (let sent = 0; sent < count; ) {
+    const batch = Array.from({ length: Math.min(40, count - sent) }, () => {
+      const order = `order-${pick(count)}`
+      const requestId = uuid7(Date.now())
+      if (pick(4) === 0) return engine.submit('cancel', { order }, { requestId })
+      const input = { order, sku: `sku-${pick(5)}`, customer: `customer-${pick(7)}`, cents: pick(1_000) }
+      return engine.submit('buy', input, { requestId })
+    })
+    tokens = (await Promise.all(batch)).map(({ token }) => token)
+    sent += batch.length
+    await new Promise(setImmediate)
+  }
+  return tokens
+}
+
+/** All rows of both views, once they have folded everything. */
+async function rowsOf(engine: Engine<Sales>): Promise<unknown> {
+  await engine.idle()
+  for (;;) {
+    const { views: all, applied } = engine.stats()
+    const total = applied.reduce((sum, each) => sum + each, 0)
+    const failed = all.find(({ state }) => state === 'failed')
+    if (failed) throw new Error(failed.error!.message)
+    if (all.every(({ state, records }) => state === 'following' && records === total)) break
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+  return { bySku: await engine.scan('by-sku'), journal: await engine.scan('journal') }
+}
+
+for (const partitions of [1, 2, 8]) {
+  test(`a view fed live, one fed after a restart, and one built later are equal (${partitions} partitions)`, async () => {
+    const data = memoryStorage({ partitions })
+    const engine = await open(data)
+    const tokens = await trade(engine, 400, 1)
+    const after = await engine.scan('by-sku', {}, { after: tokens })
+    const live = (await rowsOf(engine)) as { bySku: unknown; journal: unknown[] }
+    assert.deepEqual(live.bySku, after)
+    // The rows are what the table says.
+    const sums = new Map<string, { orders: number; cents: number }>()
+    for (const { value } of await engine.scan('orders')) {
+      const { orders, cents } = sums.get(value.sku) ?? { orders: 0, cents: 0 }
+      sums.set(value.sku, { orders: orders + 1, cents: cents + value.cents })
+    }
+    for (const { key, value } of await engine.scan('by-sku'))
+      assert.deepEqual(value, sums.get(key[0]) ?? { orders: 0, cents: 0 })
+    assert.ok(live.journal.length > 400)
+    await engine.close()
+
+    // Other requests while no view is open, and then the views again.
+    const without = await createEngine<Sales>({ app, data, report: () => {} })
+    await trade(without, 100, 2)
+    await without.close()
+    const again = await open(data)
+    await trade(again, 100, 3)
+    const fed = await rowsOf(again)
+    await again.close()
+
+    // From the traces, in other storage of the same log.
+    const bare = memoryStorage({ partitions })
+    const other = await open({ ...bare, log: data.log })
+    assert.deepEqual(await rowsOf(other), fed)
+    await other.close()
+  })
+}
+
+test('a scenario has views', () => {
+  scenario(app as AppBundle<Sales>, [module])
+    .given('buy', { order: 'o1', sku: 'mug', customer: 'ann', cents: 300 }, { requestId: 'r1' })
+    .thenRow('by-sku', ['mug'], { orders: 1, cents: 300 })
+    .when('cancel', { order: 'o2' })
+    .thenRejected('no-order')
+    .given('cancel', { order: 'o1' })
+    .thenRow('by-sku', ['mug'], { orders: 0, cents: 0 })
+    .thenRow('journal', ['line', 1], {
+      text:
+        'buy {"requestId":"r1","principal":"","version":1,"input":{"order":"o1","sku":"mug","customer":"ann",' +
+        '"cents":300},"outcome":{"status":"accepted","value":{"cents":300}},"at":1767225601000,"token":"0:1"}',
+    })
+})
+
+test('after a promotion views are derived from the past of the generation that is live', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const engine = await open(data)
+  await trade(engine, 200, 1)
+  const before = await rowsOf(engine)
+  const { reprocessing } = engine
+  await reprocessing.start({ app }, { again: true })
+  const { sha256: diff } = await reprocessing.diff()
+  await reprocessing.promote({ diff }, { requestId: uuid7(Date.now()) })
+  // The same code derives the same rows.
+  assert.deepEqual(await rowsOf(engine), before)
+  await reprocessing.discard()
+  await trade(engine, 100, 2)
+  const fed = await rowsOf(engine)
+  await engine.close()
+  const other = await open({ ...memoryStorage({ partitions: 2 }), log: data.log })
+  assert.deepEqual(await rowsOf(other), fed)
+  await other.close()
+})
+
+test('while a changed view is derived, the rows before answer; then they are gone', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const engine = await open(data)
+  await trade(engine, 200, 1)
+  const before = await rowsOf(engine)
+  const { version } = engine.stats().views[0]!
+  await engine.close()
+  const again = await open(data, { views: [changed] })
+  const [status] = again.stats().views
+  assert.equal(status!.state, 'building')
+  assert.equal(status!.answering, version)
+  assert.deepEqual(await again.scan('by-sku'), (before as { bySku: unknown }).bySku)
+  assert.deepEqual(await rowsOf(again), before)
+  assert.deepEqual(
+    again.stats().views.map(({ version }) => version),
+    [changed.hash, changed.hash],
+  )
+  await again.close()
+})
+
+test('a view that throws, does not end or is not pure stops alone, and is derived anew by mended code', async () => {
+  const broken = await bundleApp<never>(import.meta.resolve('../../test/apps/broken-views.ts'))
+  const data = memoryStorage({ partitions: 2 })
+  const reports: string[] = []
+  const engine = await createEngine<WithViews<typeof sales, typeof brokenViews>>({
+    app,
+    data,
+    views: [broken],
+    derivationMs: 200,
+    report: ({ level, code, message }) => reports.push(`${level} ${code} ${message}`),
+  })
+  const buy = (order: string) => {
+    const input = { order, sku: 'a', customer: 'c', cents: 1 }
+    return engine.submit('buy', input, { requestId: uuid7(Date.now()) })
+  }
+  for (const order of ['o1', 'o2', 'o3', 'o4']) {
+    const { token } = await buy(order)
+    const row = await engine.get('counts', ['orders'], { after: token })
+    assert.equal(row?.n, Number(order[1]))
+  }
+  for (const name of ['throws', 'endless', 'impure'] as const)
+    await assert.rejects(engine.scan(name), { code: 'view-failed', advice: 'operator' })
+  const states = engine.stats().views.map(({ name, state }) => `${name} ${state}`)
+  assert.deepEqual(states, ['throws failed', 'endless failed', 'impure failed', 'counts following'])
+  const failed = reports.filter((each) => each.startsWith('alarm view-failed'))
+  assert.equal(failed.length, 3)
+  assert.match(failed.join(), /"throws" stopped at record \d+ of partition \d: three is too many/)
+  await engine.close()
+  const mended = {
+    ...broken,
+    code: broken.code.replace('n===3', 'n===-1').replace(/while\(n===3\)/, 'while(n===-1)'),
+  }
+  mended.hash = createHash('sha256').update(mended.code).digest('hex')
+  const again = await createEngine<WithViews<typeof sales, typeof brokenViews>>({
+    app,
+    data,
+    views: [mended],
+    report: () => {},
+  })
+  await again.idle()
+  assert.deepEqual(await again.scan('throws'), [{ key: ['orders'], value: { n: 4 } }])
+  assert.deepEqual(await again.scan('endless'), [{ key: ['orders'], value: { n: 4 } }])
+  await again.close()
+})

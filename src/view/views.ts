@@ -1,0 +1,309 @@
+import type { View } from '../app/index.ts'
+import { HenceError } from '../failure.ts'
+import { keptCode } from '../generation/codes.ts'
+import type { Generation } from '../generation/generation.ts'
+import { recordsBefore } from '../log/partitions.ts'
+import type { AppBundle } from '../sandbox/bundle.ts'
+import { sandboxedViews, type ViewProgram } from '../sandbox/program.ts'
+import type { StateName } from '../storage/states.ts'
+import { codeName } from '../storage/storage.ts'
+import { Feeding } from './feeding.ts'
+import { stopped, storeOf, ViewFold, type ViewVersion } from './fold.ts'
+import type { ViewsHost } from './host.ts'
+import { manifestName, readViewsManifest, type ViewsManifest } from './manifest.ts'
+
+/** How far a view is. */
+export interface ViewStatus {
+  readonly name: string
+  /** The version of the code that its rows come from. */
+  readonly version: string
+  /**
+   * `following`: it answers, and follows the log; `building`: it is derived from the log; `failed`: see
+   * `error`.
+   */
+  readonly state: 'following' | 'building' | 'failed'
+  /** Records folded, of those applied by the live generation. */
+  readonly records: number
+  readonly of: number
+  /** While rows are derived anew: the version of those that answer meanwhile. */
+  readonly answering?: string
+  readonly error?: { readonly code: string; readonly message: string }
+}
+
+/** The rows of a view that answer, and those that are to answer. */
+interface Slot {
+  readonly name: string
+  readonly program: ViewProgram
+  answering: ViewFold | undefined
+  building: ViewFold | undefined
+}
+
+/**
+ * The views beside the live generation: rows of new or changed code are derived in the background, and answer
+ * when they have caught up; until then those before answer. No request waits for a view.
+ */
+export class Views {
+  readonly #host: ViewsHost
+  #slots: ReadonlyMap<string, Slot> = new Map()
+  #feeding: Feeding | undefined
+  /** Why nobody may read any more. */
+  #ended: unknown
+  /** Counts how often other rows began to answer. */
+  switches = 0
+
+  constructor(host: ViewsHost) {
+    this.#host = host
+  }
+
+  /**
+   * Takes the views of some modules in the place of those before: opens them at their last positions. Those
+   * that are no longer defined are dropped.
+   * @throws HenceError `bundle-failed`, `app-invalid` (change); then nothing has changed
+   */
+  async use(modules: readonly AppBundle[]): Promise<void> {
+    const { storage } = this.#host
+    const taken = new Set((await this.#host.live()).program.app.tables.keys())
+    const slots = new Map<string, Slot>()
+    for (const bundle of modules) {
+      const program = sandboxedViews(bundle)
+      for (const name of program.views.keys()) {
+        if (taken.has(name)) throw nameTaken(name)
+        taken.add(name)
+        slots.set(name, { name, program, answering: undefined, building: undefined })
+      }
+    }
+    for (const { hash, code } of modules) await storage.keep(codeName(hash), code)
+    await this.#stop()
+    this.#slots = slots
+    this.switches++
+    const live = await this.#host.live()
+    this.#feeding = new Feeding(
+      this.#host,
+      {
+        caughtUp: (view) => this.#answer(view),
+        failed: (view) => this.#failed(view),
+        tooOld: (views, live) => this.#anew(views, live),
+        otherGeneration: (live) => this.#follow(live),
+      },
+      live.number,
+    )
+    await this.#open(live, await readViewsManifest((name) => storage.kept(name)))
+    // A short log is folded by the time that the engine is ready.
+    await this.#feeding.round(live)
+    this.#feeding.start((error) => {
+      this.#ended = error
+    })
+  }
+
+  /** By name, as they answer. */
+  get tables(): ReadonlyMap<string, View> {
+    const all = [...this.#slots.values()]
+    return new Map(
+      all.map(({ name, program, answering }) => [name, (answering?.view ?? program.views.get(name))!]),
+    )
+  }
+
+  has(name: string): boolean {
+    return this.#slots.has(name)
+  }
+
+  status(live: Generation): ViewStatus[] {
+    const of = recordsBefore(live.processor.positions)
+    return [...this.#slots.values()].map(({ name, program, answering, building }) => {
+      const shown = building ?? answering
+      const error = shown?.failure
+      return {
+        name,
+        version: program.version,
+        state: error !== undefined ? 'failed' : building || !answering ? 'building' : 'following',
+        records: recordsOf(shown),
+        of,
+        ...(building && answering && { answering: answering.version }),
+        ...(error && { error: { code: error.code, message: error.message } }),
+      }
+    })
+  }
+
+  /**
+   * The rows of a view.
+   * @param at by partition: wait until it has folded so much
+   * @throws HenceError `view-building` (retry), `view-failed` (operator)
+   */
+  async read(name: string, at?: readonly number[]): Promise<ViewFold> {
+    for (;;) {
+      if (this.#ended) throw this.#ended
+      const { answering, building } = this.#slots.get(name) ?? {}
+      if (answering?.failure) throw answering.failure
+      const isStale = at !== undefined && answering?.generation !== this.#feeding?.generation
+      if (answering === undefined || isStale) throw building?.failure ?? notYet(name, recordsOf(building))
+      if (at?.every((offset, partition) => answering.positions![partition]! >= offset) ?? true)
+        return answering
+      await this.#feeding!.passed()
+    }
+  }
+
+  /** The stores that are open. */
+  get stores(): StateName[] {
+    const { answering, building } = this.#manifest()
+    return [...answering, ...building].map(storeOf)
+  }
+
+  /** A check has found the stored rows of a view damaged: the next start derives them again. */
+  async damaged(store: StateName, error: unknown): Promise<void> {
+    for (const { answering, building } of this.#slots.values()) {
+      for (const view of [answering, building]) {
+        if (view === undefined || storeOf(view) !== store) continue
+        view.failure = stopped(view.name, 'when its stored rows were checked', error)
+        await this.#failed(view)
+      }
+    }
+  }
+
+  /** @param why the reason that pending reads get */
+  async close(why: Error): Promise<void> {
+    this.#ended ??= why
+    await this.#stop()
+  }
+
+  async #stop(): Promise<void> {
+    await this.#feeding?.stop()
+    for (const slot of this.#slots.values()) {
+      const { answering, building } = slot
+      slot.answering = slot.building = undefined
+      for (const each of [answering, building]) {
+        await each?.save()
+        await each?.close()
+      }
+    }
+  }
+
+  /** Finds the rows that there are for a generation, and which are to be derived. */
+  async #open(live: Generation, manifest: ViewsManifest): Promise<void> {
+    const feeding = this.#feeding!
+    const fresh: ViewFold[] = []
+    for (const slot of this.#slots.values()) {
+      const { name, program } = slot
+      const wanted: ViewVersion = { name, version: program.version, generation: live.number }
+      const fold = await ViewFold.open(this.#host.storage, wanted, program)
+      const saved = manifest.answering.find((each) => each.name === name)
+      const before = saved && storeOf(saved) !== storeOf(wanted) ? saved : undefined
+      if (fold.positions !== undefined && saved !== before) slot.answering = fold
+      else {
+        slot.building = fold
+        slot.answering ??= before && (await this.#reopen(before))
+        if (slot.answering?.generation === live.number) feeding.add(slot.answering)
+      }
+      if (fold.positions === undefined) fresh.push(fold)
+      else feeding.add(fold)
+    }
+    // The stores of an earlier time that nobody has opened.
+    const used = new Set(this.stores)
+    for (const each of [...manifest.answering, ...manifest.building].map(storeOf))
+      if (!used.has(each)) await this.#host.storage.dropStore(each)
+    await this.#save()
+    feeding.build(fresh, live)
+  }
+
+  /** The rows that answered before, if they are of use. */
+  async #reopen(before: ViewVersion): Promise<ViewFold | undefined> {
+    const { storage, report } = this.#host
+    try {
+      const program = sandboxedViews(await keptCode((name) => storage.kept(name), before.version))
+      const fold = await ViewFold.open(storage, before, program)
+      if (fold.positions !== undefined) return fold
+      await fold.close()
+    } catch (error) {
+      const { code, message } = error as HenceError
+      report({ level: 'warning', code, message })
+    }
+    return undefined
+  }
+
+  /** Lets rows answer that have caught up. */
+  async #answer(view: ViewFold): Promise<void> {
+    const slot = this.#slots.get(view.name)!
+    if (slot.building !== view || view.failure) return
+    const before = slot.answering
+    await view.save()
+    slot.answering = view
+    slot.building = undefined
+    this.switches++
+    await this.#save()
+    if (before === undefined) return
+    this.#feeding!.remove(before)
+    // Reads of this turn may still have it.
+    await new Promise((resolve) => setImmediate(resolve))
+    await before.close()
+    await this.#host.storage.dropStore(storeOf(before))
+  }
+
+  /** Another generation is live: its rows are derived from its own past, and the present ones answer until then. */
+  async #follow(live: Generation): Promise<void> {
+    const { building } = this.#manifest()
+    this.#feeding!.restart(live.number)
+    for (const slot of this.#slots.values()) {
+      await slot.building?.close()
+      slot.building = undefined
+      await slot.answering?.save()
+    }
+    await this.#open(live, { answering: [], building })
+  }
+
+  /** Derives rows anew that are too old to be fed. */
+  async #anew(views: readonly ViewFold[], live: Generation): Promise<void> {
+    const { storage } = this.#host
+    const fresh: ViewFold[] = []
+    for (const view of views) {
+      const slot = this.#slots.get(view.name)!
+      if (slot.answering === view) slot.answering = undefined
+      await view.close()
+      await storage.dropStore(storeOf(view))
+      if (view.version !== slot.program.version) continue
+      slot.building = await ViewFold.open(storage, view, slot.program)
+      fresh.push(slot.building)
+    }
+    await this.#save()
+    this.#feeding!.build(fresh, live)
+  }
+
+  /** Reports why a view has stopped; `hence doctor` names it too. */
+  async #failed({ failure }: ViewFold): Promise<void> {
+    const { code, message } = failure!
+    this.#host.report({ level: 'alarm', code, message })
+    await this.#save()
+  }
+
+  #manifest(): ViewsManifest {
+    const of = (fold: ViewFold | undefined) => (fold === undefined ? [] : [fold.saved])
+    const slots = [...this.#slots.values()]
+    return {
+      answering: slots.flatMap(({ answering }) => of(answering)),
+      building: slots.flatMap(({ building }) => of(building)),
+    }
+  }
+
+  #save(): Promise<void> {
+    return this.#host.storage.keep(manifestName, JSON.stringify(this.#manifest()))
+  }
+}
+
+function recordsOf(fold: ViewFold | undefined): number {
+  return fold?.positions === undefined ? (fold?.derived ?? 0) : recordsBefore(fold.positions)
+}
+
+function notYet(name: string, records: number): HenceError {
+  return new HenceError(
+    'view-building',
+    'retry',
+    `The view "${name}" is being derived from the log, and has folded ${records} records. Read again later; ` +
+      '`hence views` says how far it is.',
+  )
+}
+
+function nameTaken(name: string): HenceError {
+  return new HenceError(
+    'app-invalid',
+    'change',
+    `The view "${name}" has the name of a table, or of another view: rename one.`,
+  )
+}
