@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/corrected-orders.ts'
+import type * as grownApps from '../../test/apps/grown.ts'
 import { appsOf } from '../../test/apps.ts'
 import { type App, type AppBundle, createEngine, type Engine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
@@ -73,5 +74,26 @@ test('rows of a table that moved to another scope are corrected in both scopes',
   while ((await engine.effects.list({ state: 'pending' })).length > 0) await new Promise(setImmediate)
   const both = ['p', 'q'].flatMap((k) => [`${k} undefined {"n":2}`, `${k} {"n":1} undefined`])
   assert.deepEqual(corrected.sort(), both.sort())
+  await engine.close()
+})
+
+test('rows of a table that the live code lacks are no corrections: nobody has seen them', async () => {
+  const { grown } = appsOf<typeof grownApps>(import.meta.resolve('../../test/apps/grown.ts'))
+  const engine = await open(memoryStorage(), await grown(false))
+  for (let i = 0; i < 100; i++)
+    await engine.submit('put', { key: `k${i}`, n: i % 10 } as never, { requestId: `r${i}` })
+  const records = engine.stats().applied[0]!
+  await engine.reprocessing.start({ app: await grown(true) })
+  const { corrections } = await promote(engine, 'p')
+  await engine.idle()
+  // Each note but those of 0 has doubled; the counts are new.
+  assert.deepEqual(corrections, { outcome: 0, effect: 0, row: 90 })
+  assert.equal(engine.stats().applied[0]! - records, 1 + 90)
+  const letters = await engine.effects.list({ state: 'pending', limit: 1_000 })
+  assert.deepEqual(
+    new Set(letters.map(({ input }) => (input as { table: string }).table)),
+    new Set(['notes']),
+  )
+  assert.equal((await engine.scan('counted' as never)).length, 100)
   await engine.close()
 })

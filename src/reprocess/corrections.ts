@@ -98,7 +98,7 @@ export class CorrectionSet {
       if (paused) await paused
       if (difference === undefined) continue
       if (isNewEffect(difference)) this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
-      if (!isCorrected(difference, after.app)) continue
+      if (!isCorrected(difference, before.app, after.app)) continue
       if (difference.kind === 'outcome') {
         await addOutcome(outcomeChange(difference, before))
       } else if (difference.kind === 'row') {
@@ -213,16 +213,23 @@ function isNewEffect(difference: Difference): difference is EffectDifference {
 
 function isCorrected(
   difference: Difference,
+  before: App,
   app: App,
 ): difference is RowDifference | EffectDifference | OutcomeDifference {
   const { kind } = difference
   if (kind === 'outcome') return difference.before !== undefined && difference.after !== undefined
-  if (kind === 'row') return app.tables.has(difference.table) && corrects(app, difference.scope)
+  // Of a table that the live code lacks nobody has seen a row.
+  if (kind === 'row')
+    return (
+      before.tables.has(difference.table) &&
+      app.tables.has(difference.table) &&
+      corrects(app, difference.scope)
+    )
   if (kind !== 'effect' || difference.before === undefined) return false
-  const { before, after } = difference
+  const { before: was, after } = difference
   // If only the scope or key has changed, the outside world has received the right content. An effect that is
   // not asked for any more stays known, so that later code cannot use its id for something else.
-  return after === undefined || canonicalJson(before.input) !== canonicalJson(after.input)
+  return after === undefined || canonicalJson(was.input) !== canonicalJson(after.input)
 }
 
 function corrects(app: App, scope: string): boolean {
