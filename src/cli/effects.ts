@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError, Option } from 'commander'
 import type { EffectState } from '../effect/outbox.ts'
 import type { ServiceOptions } from './address.ts'
@@ -5,6 +6,7 @@ import { command, wholeNumber } from './command.ts'
 import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
+import { Progress } from './terminal/progress.ts'
 
 export function effectsCommand() {
   return command('effects', 'show effects, and deliver again those that were given up', [
@@ -34,15 +36,20 @@ function listCommand() {
         .default('pending'),
     )
     .option('--type <type>', 'only effects of this type')
-    .option('--limit <number>', 'list at most this many, up to 1,000', wholeNumber, 100)
+    .option('--limit <number>', 'list at most this many', wholeNumber, 100)
     .engine()
     .json()
     .runs(async (options: ListOptions) => {
       const { state, type, limit } = options
-      const query = { state, limit, ...(type !== undefined && { type }) }
-      const found = await withService(options, (opened) => opened.effects(query))
-      for (const each of found) await printResult(options.json, each, lineOf(each))
-      if (found.length > 0) return exitCode.ok
+      const query = { state, ...(type !== undefined && { type }) }
+      let count = 0
+      await withService(options, async (opened) => {
+        for await (const each of opened.effects(query)) {
+          await printResult(options.json, each, lineOf(each))
+          if (++count === limit) break
+        }
+      })
+      if (count > 0) return exitCode.ok
       note(`There are no ${state} effects${type === undefined ? '' : ` of type "${type}"`}.`)
       return exitCode.nothingFound
     })
@@ -68,6 +75,8 @@ interface RedriveOptions extends ServiceOptions {
   readonly reason?: string
   readonly dryRun?: true
   readonly mayRepeat?: true
+  readonly perSecond: number
+  readonly perKey?: number
 }
 
 function redriveCommand() {
@@ -77,7 +86,9 @@ function redriveCommand() {
     'hence effects redrive 5f1e4c0a-… --reason "address corrected"',
   ])
     .argument('[ids...]', 'the ids of effects')
-    .option('--type <type>', 'all effects of this type that were given up, 1,000 at a time')
+    .option('--type <type>', 'all effects of this type that were given up')
+    .option('--per-second <number>', 'redrive at most this many a second', wholeNumber, 100)
+    .option('--per-key <number>', 'redrive at most this many of each key; the others stay', wholeNumber)
     .option('--reason <text>', 'the reason, which is kept in the log')
     .option('--dry-run', 'only print which')
     .option(
@@ -87,7 +98,7 @@ function redriveCommand() {
     .engine()
     .json()
     .runs(async (ids: readonly string[], options: RedriveOptions) => {
-      const { type, reason, dryRun, mayRepeat, json } = options
+      const { type, reason, dryRun, mayRepeat, perSecond, perKey = Number.POSITIVE_INFINITY, json } = options
       if ((ids.length === 0) === (type === undefined)) {
         throw new InvalidArgumentError('Give either ids of effects, or --type.')
       }
@@ -96,32 +107,52 @@ function redriveCommand() {
       }
       const { v7 } = await import('uuid')
       return withService(options, async (opened) => {
-        const named = await Promise.all(ids.map((id) => opened.effect(id)))
-        const missing = ids.filter((_, i) => named[i] === undefined)
-        for (const id of missing) note(`There is no effect ${id}.`)
-        const found =
-          type === undefined
-            ? named.filter((each) => each !== undefined)
-            : await opened.effects({ state: 'dead', type, limit: 1_000 })
-        let refused = missing.length
-        for (const each of found) {
+        const line = new Progress()
+        const ofKey = new Map<string, number>()
+        const counts = { read: 0, redriven: 0, refused: 0, left: 0 }
+        const named = async function* () {
+          for (const id of ids) {
+            const found = await opened.effect(id)
+            if (found) yield found
+            else note(`There is no effect ${id}.`)
+            if (!found) counts.refused++
+          }
+        }
+        const startedAt = performance.now()
+        for await (const each of type === undefined ? named() : opened.effects({ state: 'dead', type })) {
           const { id, key } = each
+          counts.read++
+          const nth = (ofKey.get(key) ?? 0) + 1
+          ofKey.set(key, nth)
+          if (nth > perKey) {
+            counts.left++
+            continue
+          }
           if (dryRun) {
             await printResult(json, each, lineOf(each))
             continue
           }
+          await pause(
+            startedAt + ((counts.redriven + counts.refused) * 1_000) / perSecond - performance.now(),
+          )
           const input = { effect: id, key, reason, ...(mayRepeat && { mayRepeat }) }
           const reply = await opened.service.submit('hence:redrive' as never, input as never, {
             requestId: v7(),
           })
           const { status, reason: why } = reply as { status: string; reason?: string }
-          if (status !== 'accepted') refused++
+          counts[status === 'accepted' ? 'redriven' : 'refused']++
           const result = status === 'accepted' ? paint.good('redriven') : `${paint.warn(status)} ${why ?? ''}`
+          line.end()
           await printResult(json, { effect: id, ...reply }, `${id} ${result}`)
+          line.show(() => `${counts.redriven} redriven, ${counts.refused} refused`)
         }
-        if (found.length === 0) note('There are no dead effects to redrive.')
+        line.end()
+        const { read, redriven, refused, left } = counts
+        if (read + refused === 0) note('There are no dead effects to redrive.')
+        if (type !== undefined && redriven + refused > 0)
+          note(`${redriven} redriven, ${refused} refused${left > 0 ? `, ${left} left by --per-key` : ''}.`)
         if (refused > 0) return exitCode.notAccepted
-        return found.length > 0 ? exitCode.ok : exitCode.nothingFound
+        return read > 0 ? exitCode.ok : exitCode.nothingFound
       })
     })
 }

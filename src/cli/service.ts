@@ -15,8 +15,8 @@ import { printReport } from './terminal/output.ts'
 /** The target of a command: the server at an address, or the engine of a data directory. */
 export interface Opened {
   readonly service: Pick<Connection<App>, 'submit' | 'get' | 'scan' | 'close'>
-  /** Returns effects in a state, oldest first. */
-  effects(query: EffectQuery): Promise<EffectState[]>
+  /** Yields effects in a state, oldest first within a type; reads a page at a time. */
+  effects(query: EffectQuery): AsyncIterable<EffectState>
   /** Returns an effect; undefined when there is none with this id. */
   effect(id: string): ReturnType<Engine<App>['effects']['get']>
   /** Returns how far each view is. */
@@ -34,8 +34,10 @@ export interface Opened {
 interface EffectQuery {
   readonly state: EffectState['state']
   readonly type?: string
-  readonly limit: number
 }
+
+/** Effects are read so many at a time, which is the most that a server lists. */
+const pageMax = 1_000
 
 async function openService(options: ServiceOptions): Promise<Opened> {
   const { url, key, data, app, json, audit = false } = options
@@ -45,7 +47,15 @@ async function openService(options: ServiceOptions): Promise<Opened> {
     const engine = await openEmbedded({ data, app, audit, report: printReport(json) })
     return {
       service: engine,
-      effects: (query) => engine.effects.list(query),
+      async *effects(query) {
+        let from: EffectState | undefined
+        do {
+          const page = await engine.effects.list({ ...query, limit: pageMax, ...(from && { from }) })
+          // A page begins with the last effect of the page before, if that is still in the state.
+          yield* page.filter(({ id }) => id !== from?.id)
+          from = page.length < pageMax ? undefined : page.at(-1)
+        } while (from !== undefined)
+      },
       effect: (id) => engine.effects.get(id),
       views: async () => engine.stats().views,
       story: (requestId, principal) => engine.story(requestId, principal === undefined ? {} : { principal }),
@@ -70,21 +80,19 @@ async function openService(options: ServiceOptions): Promise<Opened> {
   return {
     // A person is waiting, so give up earlier than a program would.
     service: connect<App>(url, { ...reach, patienceMs: 5_000 }),
-    async effects({ state, type, limit }) {
-      const found: EffectState[] = []
+    async *effects({ state, type }) {
       let cursor: string | undefined
       do {
         const query = new URLSearchParams({
           state,
-          limit: String(limit - found.length),
+          limit: String(pageMax),
           ...(type !== undefined && { type }),
           ...(cursor !== undefined && { cursor }),
         })
         const page = (await ask(`/effects?${query}`)) as { effects: EffectState[]; cursor?: string }
-        found.push(...page.effects)
+        yield* page.effects
         cursor = page.cursor
-      } while (cursor !== undefined && found.length < limit)
-      return found
+      } while (cursor !== undefined)
     },
     effect: async (id) =>
       (await ask(`/effects/${encodeURIComponent(id)}`, 'effect-not-found')) as EffectState,

@@ -290,6 +290,7 @@ test('a try that takes too long is aborted and counts as failed, whatever comes 
   await settle()
   const { state, error, tries } = (await engine.effects.get(id))!
   assert.deepEqual([state, error, tries], ['dead', 'it took longer than 20 ms', 2])
+  clock.pass(1_000)
   assert.equal(reports.filter(({ code }) => code === 'effect-dead').length, 1)
   await close()
 })
@@ -334,9 +335,11 @@ test('an effect is given up after its last try, or at once when it is refused; t
     assert.equal(state, 'dead')
     assert.match(error!, /^it was done, but its result does not fit/)
   }
+  clock.pass(60_000)
+  const alarms = reports.filter(({ level }) => level === 'alarm')
   assert.deepEqual(
-    reports.filter(({ level }) => level === 'alarm').map(({ code }) => code),
-    ['effect-dead', 'effect-dead', 'effect-dead', 'effect-dead'],
+    alarms.map(({ code, message }) => `${code}: ${message.replace(/\(?\w+-.*/, '…')}`),
+    ['effect-dead: The effect "charge" …', 'effect-dead: 3 effects "charge" were given up, the last one …'],
   )
   await close()
 })
@@ -638,4 +641,46 @@ test('what comes of an effect reaches the app whatever its size, and is the same
   })
   assert.deepEqual(await again.effects.list({ state: 'dead' }), dead)
   await again.close()
+})
+
+for (const partitions of [1, 3]) {
+  test(`effects of one key arrive in their order, also after a restart, ${partitions} partitions`, async () => {
+    const noting = { order: 'key', triesMax: 2, delayMs: 10 } as const
+    let { remark, notes, data, clock, close } = await start({ noting, partitions })
+    const textsOf = (calls: readonly Held[]) => calls.map(({ input }) => (input as { text: string }).text)
+    const expected = ['remark-0', 'remark-1'].map((name) =>
+      Array.from({ length: 4 }, (_, i) => `${name} ${i}`),
+    )
+    await Promise.all([remark(4), remark(4)])
+    await settle()
+    assert.deepEqual(textsOf(notes.all).sort(), ['remark-0 0', 'remark-1 0'])
+    const byKey = (name: string) => notes.all.filter(({ key }) => key === name)
+    byKey('remark-0')[0]!.done()
+    await settle()
+    assert.deepEqual(textsOf(byKey('remark-0')), ['remark-0 0', 'remark-0 1'])
+    // One that fails holds the others of its key up, until it is given up.
+    byKey('remark-0')[1]!.fail(new Error('later'))
+    await settle()
+    assert.equal(byKey('remark-0').length, 2)
+    clock.pass(10)
+    await settle()
+    byKey('remark-0')[2]!.fail(new Error('never'))
+    await settle()
+    assert.equal(textsOf(byKey('remark-0')).at(-1), 'remark-0 2')
+    await close()
+
+    ;({ notes, clock, close } = await start({ data, clock, noting, partitions }))
+    await settle()
+    for (let done = 0; done < notes.all.length; done++) {
+      notes.all[done]!.done()
+      await settle()
+    }
+    assert.deepEqual(textsOf(byKey('remark-0')), expected[0]!.slice(2))
+    assert.deepEqual(textsOf(byKey('remark-1')), expected[1])
+    await close()
+  })
+}
+
+test('an order that does not exist is refused', async () => {
+  await assert.rejects(start({ noting: { order: 'kye' as 'key' } }), { code: 'option-invalid' })
 })

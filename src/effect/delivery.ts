@@ -1,5 +1,5 @@
 import type { App } from '../app/index.ts'
-import { type Clock, setTimer } from '../clock.ts'
+import { setTimer } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Delivery, Handler } from './handlers.ts'
 import type { EffectRow } from './outbox.ts'
@@ -9,20 +9,18 @@ import { type Attempts, type DeliveryHost, Tries } from './tries.ts'
  * Delivers effects until each is acknowledged or given up; `tries.ts` decides when one is tried again. The
  * end of an effect is appended to the log as a record. Until that record is applied the effect counts as not
  * delivered, so a crash in between leads to another try under the same id.
- *
- * This process counts the tries: after a crash an effect has all of them again.
  */
 export class Deliverer {
   /** By the name of the effect. */
   readonly #tries = new Map<string, Tries>()
-  readonly #clock: Clock
+  readonly #host: DeliveryHost
 
   /**
    * @param handlers by the name of the effect; effects without one wait
    * @throws HenceError `option-invalid` (change)
    */
   constructor(app: App, handlers: Readonly<Record<string, Handler | Delivery>>, host: DeliveryHost) {
-    this.#clock = host.clock
+    this.#host = host
     for (const [name, given] of Object.entries(handlers)) {
       const effect = app.effects.get(name)
       if (effect === undefined) {
@@ -47,6 +45,7 @@ export class Deliverer {
 
   /** Starts with the effects that wait in the outbox. */
   start(): void {
+    this.#host.notes?.keepOnly((id) => this.#host.outbox.get(id)?.state === 'pending')
     for (const tries of this.#tries.values()) tries.start()
   }
 
@@ -69,7 +68,7 @@ export class Deliverer {
   async stop(graceMs: number): Promise<void> {
     const all = [...this.#tries.values()]
     const ended = Promise.all(all.map((tries) => tries.stop()))
-    const cancelTimer = setTimer(this.#clock, graceMs, () => {
+    const cancelTimer = setTimer(this.#host.clock, graceMs, () => {
       for (const tries of all) tries.abort()
     })
     await ended

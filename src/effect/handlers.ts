@@ -10,7 +10,7 @@ export interface Call<Input = unknown> {
    * key.
    */
   readonly id: string
-  /** 1 for the first try of this process. */
+  /** 1 for the first try. Tries are remembered across restarts, unless the derived state was lost. */
   readonly attempt: number
   /** Log time at which the derivation asked for it, in milliseconds since 1970. */
   readonly at: number
@@ -52,6 +52,11 @@ export interface DeliveryOptions {
    * for example because this process was down, is given up instead of done twice. Default: no limit.
    */
   readonly idsKeptMs?: number
+  /**
+   * `key`: effects of one partition key are delivered one after the other, in the order in which they were
+   * asked for; the next begins when the one before is done or given up. Default `none`.
+   */
+  readonly order?: 'none' | 'key'
 }
 
 /** A handler and how it is called. */

@@ -6,7 +6,10 @@ import { principalOf, requestIdOf } from '../identity.ts'
 import type { Reporter } from '../report.ts'
 import { encodeKey } from '../state/keys.ts'
 import { SortedMap } from '../state/sorted-map.ts'
+import { DeadLetters } from './dead-letters.ts'
+import { deliveryOptionsOf } from './delivery-options.ts'
 import type { Delivery, DeliveryOptions, Handler } from './handlers.ts'
+import { KeyOrder } from './key-order.ts'
 import type { EffectEnd, EffectRow, Outbox } from './outbox.ts'
 
 /** The parts of the engine that delivery uses. */
@@ -16,8 +19,25 @@ export interface DeliveryHost {
   /** A number in [0, 1). */
   random(): number
   readonly report: Reporter
+  readonly notes?: TryNotes | undefined
+  /** Where a derivation asked for an effect: effects of one key have the order of their places. */
+  readonly place: (id: string) => readonly [offset: number, nth: number]
   /** Appends an effect's end to the log. It can be lost when the engine stops; then the effect is tried again. */
   end(id: string, row: EffectRow, end: EffectEnd): void
+}
+
+/** Remembers the tries of effects beyond the process. They may be lost with the derived state. */
+export interface TryNotes {
+  /** The tries of an effect, and whether a process ended during the last one. */
+  of(id: string): { readonly tries: number; readonly isUnderWay: boolean } | undefined
+  /** A try begins, and may end the process. */
+  began(id: string, tries: number): void
+  /** No try is under way any more, and so many count. */
+  failed(id: string, tries: number): void
+  /** The effect has ended. */
+  ended(id: string): void
+  /** Forgets the effects that do not wait any more. */
+  keepOnly(isPending: (id: string) => boolean): void
 }
 
 /** The failed tries of an effect, and the time of the next one. */
@@ -26,27 +46,6 @@ export interface Attempts {
   readonly error: string
   /** In milliseconds since 1970. */
   readonly nextAt: number
-}
-
-const defaults = {
-  concurrency: 16,
-  perSecond: Number.POSITIVE_INFINITY,
-  triesMax: 20,
-  delayMs: 1_000,
-  delayMsMax: 2 * 60 * 60 * 1000,
-  timeoutMs: 30_000,
-  idsKeptMs: Number.POSITIVE_INFINITY,
-} as const satisfies Required<DeliveryOptions>
-
-/** The smallest value that each option may have. */
-const least: Required<DeliveryOptions> = {
-  concurrency: 1,
-  perSecond: Number.MIN_VALUE,
-  triesMax: 1,
-  delayMs: 0,
-  delayMsMax: 0,
-  timeoutMs: 1,
-  idsKeptMs: 0,
 }
 
 /**
@@ -59,8 +58,8 @@ const rowsPerRead = 1_000
 const doublingsMax = 60
 /** The longest time, in milliseconds, by which a receiver can postpone the next try. */
 const retryAfterMsMax = 24 * 60 * 60 * 1000
-const timeoutMsMax = 2 ** 31 - 1
 const resultCharactersMax = 1024 * 1024
+const endedError = 'the process ended while it was tried'
 const errorCharactersMax = 1_000
 
 interface Entry {
@@ -69,6 +68,9 @@ interface Entry {
   nextAt: number
   /** The earliest time at which it may have been tried; undefined if it never was. */
   since: number | undefined
+  /** Processes have ended during its tries, more than one in a row: it is tried while nothing else is. */
+  isAlone: boolean
+  readonly key: string
 }
 
 /**
@@ -81,6 +83,9 @@ export class Tries {
   readonly #options: Required<DeliveryOptions>
   readonly #host: DeliveryHost
   readonly #startedAt: number
+  readonly #dead: DeadLetters
+  /** Undefined if no order is kept. */
+  readonly #order: KeyOrder | undefined
   readonly #known = new Map<string, Entry>()
   /** Effects that can be tried now, in order. */
   readonly #ready = new Set<string>()
@@ -94,6 +99,8 @@ export class Tries {
   #slotAt = 0
   #now: number
   #isPumping = false
+  /** Whether the one try that is under way must be the only one. */
+  #isAlone = false
   #stopped = false
   #cancelAlarm: (() => void) | undefined
 
@@ -101,10 +108,11 @@ export class Tries {
   constructor(effect: Effect, { deliver, ...options }: Delivery, host: DeliveryHost) {
     this.#effect = effect
     this.#deliver = deliver
-    this.#options = { ...defaults, ...options }
+    this.#options = deliveryOptionsOf(effect.name, options)
     this.#host = host
     this.#startedAt = this.#now = host.clock.now()
-    checkOptions(effect.name, this.#options)
+    this.#dead = new DeadLetters(effect.name, host)
+    this.#order = this.#options.order === 'key' ? new KeyOrder(host.place) : undefined
   }
 
   /** Starts with the effects that wait in the outbox. */
@@ -116,12 +124,14 @@ export class Tries {
   asked(id: string, row: EffectRow): void {
     const isRead = this.#readTo !== undefined && encodeKey([row.at, id]) < encodeKey(this.#readTo)
     // An effect before the next read position would not be found there.
-    if (isRead || (!this.#hasMore && this.#known.size < knownMax)) this.#add(id, row)
+    if (isRead || (!this.#hasMore && this.#known.size < knownMax))
+      this.#add(id, row, row.redrivenAt === undefined)
     else this.#hasMore = true
     this.#pump()
   }
 
   ended(id: string): void {
+    this.#host.notes?.ended(id)
     this.#forget(id)
     this.#pump()
   }
@@ -136,6 +146,7 @@ export class Tries {
     this.#stopped = true
     this.#cancelAlarm?.()
     while (this.#running.size > 0) await Promise.all([...this.#running.values()].map(({ ended }) => ended))
+    this.#dead.report()
   }
 
   /** Aborts the tries under way. */
@@ -168,7 +179,8 @@ export class Tries {
     let wakeAt =
       next === undefined ? Number.POSITIVE_INFINITY : this.#known.get(this.#waiting.get(next)!)!.nextAt
     for (const id of this.#ready) {
-      if (this.#running.size >= concurrency) break
+      const entry = this.#known.get(id)!
+      if (this.#running.size >= (entry.isAlone || this.#isAlone ? 1 : concurrency)) break
       // The clock counts whole milliseconds: all slots of this one are taken together.
       if (this.#slotAt >= now + 1) {
         wakeAt = Math.min(wakeAt, Math.floor(this.#slotAt))
@@ -176,9 +188,11 @@ export class Tries {
       }
       this.#slotAt = Math.max(this.#slotAt, now) + 1000 / perSecond
       this.#ready.delete(id)
+      this.#isAlone = entry.isAlone
       const abort = new AbortController()
-      const ended = this.#try(id, this.#known.get(id)!, abort).finally(() => {
+      const ended = this.#try(id, entry, abort).finally(() => {
         this.#running.delete(id)
+        this.#isAlone = false
         this.#pump()
       })
       this.#running.set(id, { ended, abort })
@@ -204,24 +218,38 @@ export class Tries {
   #fill(): void {
     while (this.#hasMore && this.#known.size < knownMax) {
       const { name: type } = this.#effect
-      const options = { type, limit: rowsPerRead, from: this.#readTo }
-      const pending = this.#host.outbox.list('pending', options)
+      let pending: [string, EffectRow][]
+      let limit = rowsPerRead
+      do {
+        pending = this.#host.outbox.list('pending', { type, limit, from: this.#readTo })
+        limit *= 2
+        // All that were asked for at one time are read together, since their rows are in no order.
+      } while (this.#order && pending.length === limit / 2 && pending[0]![1].at === pending.at(-1)![1].at)
+      this.#hasMore = pending.length === limit / 2
+      const last = pending.at(-1)
       for (const [id, row] of pending) {
-        // One row stays unread: the next read begins with it.
-        this.#readTo = [row.at, id]
-        if (!this.#known.has(id)) this.#add(id, row)
+        if (this.#hasMore && this.#order && row.at === last![1].at) break
+        this.#add(id, row)
       }
-      this.#hasMore = pending.length === rowsPerRead
+      // One row stays unread: the next read begins with it.
+      if (last) this.#readTo = [last[1].at, this.#hasMore && this.#order ? '' : last[0]]
     }
   }
 
-  #add(id: string, row: EffectRow): void {
+  #add(id: string, row: EffectRow, isNew = false): void {
     if (this.#known.has(id)) return
     const askedAt = row.redrivenAt ?? row.at
     // An earlier process may have tried it.
     const since = askedAt < this.#startedAt ? askedAt : undefined
-    this.#known.set(id, { tries: 0, error: '', nextAt: 0, since })
-    this.#ready.add(id)
+    const { tries, isUnderWay } = this.#host.notes?.of(id) ?? { tries: 0, isUnderWay: false }
+    const error = isUnderWay ? endedError : ''
+    const key = encodeKey([row.scope, row.key])
+    const isFirst = this.#order?.add(key, { id, at: row.at }, isNew, (id) => this.#ready.delete(id)) ?? true
+    this.#known.set(id, { tries, error, nextAt: 0, since, isAlone: isUnderWay && tries > 1, key })
+    if (!isFirst) return
+    // Others get their turn before a try that may end the process again.
+    if (isUnderWay) this.#wait(id, this.#now + this.#delay(tries))
+    else this.#ready.add(id)
   }
 
   #forget(id: string): void {
@@ -230,6 +258,8 @@ export class Tries {
     this.#known.delete(id)
     this.#ready.delete(id)
     this.#waiting.delete(encodeKey([entry.nextAt, id]))
+    const next = this.#order?.remove(entry.key, id)
+    if (next !== undefined) this.#ready.add(next)
   }
 
   #wait(id: string, nextAt: number): void {
@@ -249,16 +279,28 @@ export class Tries {
       this.#giveUp(id, row, { done: false, tries: entry.tries, error })
       return
     }
+    if (entry.tries >= triesMax) {
+      this.#giveUp(id, row, { done: false, tries: entry.tries, error: entry.error || endedError })
+      return
+    }
     entry.since ??= this.#now
     entry.tries++
+    this.#host.notes?.began(id, entry.tries)
     let wasDone = false
     try {
       const given = await this.#call(id, row, entry.tries, abort)
       wasDone = true
+      // It counts once its result is in the log.
+      this.#host.notes?.failed(id, entry.tries - 1)
       this.#host.end(id, row, { done: true, tries: entry.tries, result: this.#checked(given) })
     } catch (thrown) {
       // A closing engine did not give the receiver the promised time, so this does not count as a try.
-      if (this.#stopped && abort.signal.aborted) return
+      if (this.#stopped && abort.signal.aborted) {
+        this.#host.notes?.failed(id, entry.tries - 1)
+        return
+      }
+      this.#host.notes?.failed(id, entry.tries)
+      entry.isAlone = false
       const error = (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, errorCharactersMax)
       entry.error = error
       const isFinal = wasDone || (thrown instanceof HenceError && thrown.advice === 'change')
@@ -301,15 +343,7 @@ export class Tries {
   }
 
   #giveUp(id: string, row: EffectRow, end: EffectEnd & { readonly done: false }): void {
-    const { tries, error } = end
-    this.#host.report({
-      level: 'alarm',
-      code: 'effect-dead',
-      message:
-        `The effect "${this.#effect.name}" ${id} was given up after ${tries} ` +
-        `${tries === 1 ? 'try' : 'tries'}: ${error}. ` +
-        'Mend the cause, then send it again with `hence effects redrive`.',
-    })
+    this.#dead.add(id, end)
     this.#host.end(id, row, end)
   }
 
@@ -349,18 +383,4 @@ export class Tries {
 function retryAfterOf(thrown: unknown): number {
   const ms = (thrown as { retryAfterMs?: unknown } | null | undefined)?.retryAfterMs
   return typeof ms === 'number' && ms > 0 ? Math.ceil(Math.min(ms, retryAfterMsMax)) : 0
-}
-
-function checkOptions(effect: string, options: Required<DeliveryOptions>): void {
-  for (const name of Object.keys(least) as (keyof DeliveryOptions)[]) {
-    const value: unknown = options[name]
-    const isEnough = typeof value === 'number' && value >= least[name]
-    if (isEnough && (name !== 'timeoutMs' || value <= timeoutMsMax)) continue
-    throw new HenceError(
-      'option-invalid',
-      'change',
-      `\`${name}\` of the effect "${effect}" is ${value}; it must be a number from ${least[name]} on` +
-        `${name === 'timeoutMs' ? ` to ${timeoutMsMax}` : ''}.`,
-    )
-  }
 }

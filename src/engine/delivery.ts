@@ -4,7 +4,7 @@ import { inputHash } from '../derivation/early-results.ts'
 import { Deliverer } from '../effect/delivery.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { EffectEnd, Outbox } from '../effect/outbox.ts'
-import type { Attempts } from '../effect/tries.ts'
+import type { Attempts, DeliveryHost, TryNotes } from '../effect/tries.ts'
 import { decodeRecord, encodeResult } from '../log/record.ts'
 import type { Trace } from '../processor/traces.ts'
 import type { Reporter } from '../report.ts'
@@ -18,6 +18,7 @@ interface LiveDeliveryOptions {
   /** The version of the code that the handlers were made for. */
   readonly version: string
   readonly handlers: Handlers<App> | undefined
+  readonly notes: TryNotes | undefined
   readonly clock: Clock
   readonly random: () => number
   readonly report: Reporter
@@ -40,14 +41,19 @@ export class LiveDelivery {
    * Begins to deliver the pending effects of an outbox; does nothing if it has begun already, since two would
    * deliver twice.
    */
-  start({ app, version }: Pick<Program, 'app' | 'version'>, outbox: Outbox): void {
-    const { version: given, handlers, clock, random, report } = this.#options
+  start(
+    { app, version }: Pick<Program, 'app' | 'version'>,
+    { outbox, place }: Pick<DeliveryHost, 'outbox' | 'place'>,
+  ): void {
+    const { version: given, handlers, notes, clock, random, report } = this.#options
     if (handlers === undefined || this.#deliverer !== undefined) return
     // Code that was promoted may lack some effects.
     const known = Object.entries(handlers).filter(([name]) => version === given || app.effects.has(name))
     this.#outbox = outbox
     this.#deliverer = new Deliverer(app, Object.fromEntries(known) as never, {
       outbox,
+      place,
+      notes,
       clock,
       random,
       report,

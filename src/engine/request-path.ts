@@ -5,6 +5,7 @@ import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
+import type { TryNotes } from '../effect/tries.ts'
 import { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
@@ -87,6 +88,8 @@ export class RequestPath {
       readonly random: () => number
       readonly report: Reporter
       readonly handlers: Handlers<App> | undefined
+      /** Of the tries of effects. */
+      readonly notes: TryNotes | undefined
       readonly windowMs: number
       readonly queueBytesMax: number
       readonly checkpointRows: number
@@ -517,7 +520,10 @@ export class RequestPath {
 
   /** Begins to deliver the effects of the live generation. */
   startDelivery(): void {
-    if (!this.closed.aborted) this.delivery.start(this.#live.program, this.#processor.outbox)
+    if (this.closed.aborted) return
+    const { program, processor } = this.#live
+    const { outbox } = processor
+    this.delivery.start(program, { outbox, place: (id) => processor.placeOf(id) })
   }
 
   /** Resolves when every queued record, with all events that follow, is applied. */

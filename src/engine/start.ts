@@ -169,7 +169,10 @@ function connect(
       log,
       missingCorrections: (partition) => reprocessor.missingCorrections(partition),
     },
-    { clock, steady, confirmClock, random, report, handlers, checkpointRows, queueBytesMax, windowMs },
+    {
+      ...{ clock, steady, confirmClock, random, report, handlers, checkpointRows, queueBytesMax, windowMs },
+      notes: storage.tries,
+    },
   )
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },

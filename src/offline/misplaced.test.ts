@@ -19,7 +19,14 @@ test('a file in the place of a folder, and the reverse: doctor and a start say t
   await engine.submit('add', { box: 'a' }, { requestId: 'r1' })
   await engine.close()
   const folders = ['log', 'log/p0000', 'state', 'state/0', 'code', 'promotions', 'audit']
-  const files = ['lock', 'lock.json', 'log/meta.json', 'state/run.json', 'state/generations.json']
+  const files = [
+    'lock',
+    'lock.json',
+    'log/meta.json',
+    'state/run.json',
+    'state/generations.json',
+    'state/tries',
+  ]
   files.push('log/p0000/00000000-0000000000000000.segment', 'state/0/data.mdb')
   for (const name of [...folders, ...files]) {
     const data = join(home, 'damaged')

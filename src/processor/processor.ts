@@ -157,6 +157,20 @@ export class Processor {
     return Math.max(this.traces.completeFrom[partition]!, this.traces.keptFrom[partition]!)
   }
 
+  /**
+   * Where an effect was asked for: the offset in the partition of its key, and its number in the trace there.
+   * Effects whose traces are not kept any more come first.
+   */
+  placeOf(effect: string): readonly [offset: number, nth: number] {
+    const { key, rootPartition, rootOffset } = this.outbox.get(effect)!
+    for (const at of this.traces.family({ partition: rootPartition, offset: rootOffset })) {
+      if (at.partition !== partitionOf(key, this.partitions)) continue
+      const asked = this.traces.get(at)?.derivations.flatMap(({ effects }) => effects) ?? []
+      if (asked.includes(effect)) return [at.offset, asked.indexOf(effect)]
+    }
+    return [-1, 0]
+  }
+
   /** Whether no message is under way between partitions. */
   get isDrained(): boolean {
     return this.completion.isEmpty && this.#order.isEmpty

@@ -6,7 +6,7 @@ import { HenceError } from '../failure.ts'
 const folders = ['log', 'state', 'code', 'promotions', 'audit']
 const files = [
   ...['lock', 'lock.json', 'keys.json', 'log/meta.json'],
-  ...['state/run.json', 'state/generations.json', 'state/views.json'],
+  ...['state/run.json', 'state/generations.json', 'state/views.json', 'state/tries'],
 ]
 
 /**

@@ -15,6 +15,7 @@ import { warningOfAccess } from './permissions.ts'
 import { RunFile } from './run-file.ts'
 import { type StateName, States } from './states.ts'
 import { readTextIfThere } from './text-file.ts'
+import { TryFile } from './try-file.ts'
 
 /** Where an engine keeps its log and the state derived from it. */
 export interface Storage {
@@ -23,6 +24,8 @@ export interface Storage {
   readonly directory?: string
   /** Notes of how the last process ended; undefined where no process can leave any. */
   readonly run?: RunFile
+  /** Notes of the tries of effects; undefined where nothing outlives the process. */
+  readonly tries?: TryFile
   /** The folder for signed tree heads and their proofs; undefined: in memory. */
   readonly audit?: string
   /** The derived states, where they can be damaged. */
@@ -64,6 +67,7 @@ export const derivingLock = 'state/deriving.lock'
  *   lock, lock.json   held by the one process that has the directory open
  *   log/              the truth; see docs/reference/log-format.md
  *   state/run.json    exists while a process has the directory open; see `RunFile`
+ *   state/tries       the tries of effects that wait; see `TryFile`
  *   state/N/          derived by generation N; may be removed while no process runs
  *   state/view.…/     the rows of a view, likewise; state/views.json says which of them answer
  *   code/             every bundle that derived state, by its hash
@@ -95,6 +99,7 @@ export async function openDirectory(options: {
   let lock: DirectoryLock | undefined
   let log: FileLog | undefined
   let run: RunFile
+  let tries: TryFile
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     const [wrong] = await misplaced(directory)
@@ -106,6 +111,7 @@ export async function openDirectory(options: {
     const own = lock
     log = await openFileLog({ ...options, own: () => own.check() })
     run = RunFile.open(directory)
+    tries = new TryFile(directory)
   } catch (error) {
     await log?.close()
     await carrier?.close()
@@ -118,6 +124,7 @@ export async function openDirectory(options: {
   return {
     log: opened,
     run,
+    tries,
     directory: resolve(directory),
     audit: join(directory, 'audit'),
     states,
@@ -141,6 +148,7 @@ export async function openDirectory(options: {
       try {
         await states.close()
         run.close()
+        tries.close()
         await opened.close()
       } finally {
         await carrier?.close()
