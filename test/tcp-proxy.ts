@@ -9,19 +9,21 @@ export class TcpProxy {
   #held = false
   #refusing = false
 
-  static async listen(toPort: () => number): Promise<TcpProxy> {
+  /** @param to a port on loopback, or the path of a socket */
+  static async listen(to: () => number | string): Promise<TcpProxy> {
     const server = createServer()
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
-    return new TcpProxy(server, toPort)
+    return new TcpProxy(server, to)
   }
 
-  private constructor(server: ReturnType<typeof createServer>, toPort: () => number) {
+  private constructor(server: ReturnType<typeof createServer>, to: () => number | string) {
     this.#server = server
     this.port = (server.address() as AddressInfo).port
     server.on('connection', (client) => {
       if (this.#refusing) return client.destroy()
-      const behind = connect(toPort(), '127.0.0.1')
+      const target = to()
+      const behind = typeof target === 'string' ? connect(target) : connect(target, '127.0.0.1')
       const pair = [client, behind] as const
       this.#pairs.add(pair)
       for (const [from, to] of [pair, [behind, client] as const]) {

@@ -280,6 +280,8 @@ class PostgresCarrier implements Carrier {
     })
     // A connection that breaks while it is idle leaves the pool; the next statement gets another one.
     pool.on('error', () => {})
+    // A statement reports the end of its connection; between two statements, nobody would.
+    pool.on('connect', (client) => client.on('error', () => {}))
     return pool
   }
 
