@@ -1,5 +1,7 @@
+import { hostname } from 'node:os'
 import { InvalidArgumentError, Option } from 'commander'
 import type { Publish } from '../audit/publisher.ts'
+import type { StartProgress } from '../engine/start-pause.ts'
 import { HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import type { Report } from '../report.ts'
@@ -23,6 +25,7 @@ export function startCommand() {
   ]).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(start)
     .addOption(logOption())
+    .option('--advertise <url>', 'with --log: where others reach this process; those that follow it say so')
     .option('--open', 'while the data directory has no API keys, let everybody on this machine do everything')
     .option('--wait', 'wait until another process releases the data directory, then take over')
     .option('--audit', 'sign tree heads of the log, at least every second; receipts require them')
@@ -66,6 +69,7 @@ export function startCommand() {
 interface StartOptions extends ServeOptions {
   /** Where the log is, if not in the data directory. */
   readonly log?: string
+  readonly advertise?: string
   readonly wait?: true
   readonly check?: true
   readonly audit?: true
@@ -104,7 +108,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     report,
     signal: stop.signal,
     progress: (progress) => early.progress(progress),
-    ...(log !== undefined && { log: await carrierAt(log) }),
+    ...(log !== undefined && { log: await carrierAt(log), wait: true, address: addressOf(options) }),
     ...(partitions !== undefined && { partitions }),
     ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
     ...(views && { views }),
@@ -154,6 +158,11 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   return code
 }
 
+/** Where others reach the server, as those that follow it say. */
+function addressOf({ advertise, host, port }: StartOptions): string {
+  return advertise ?? `http://${host === '0.0.0.0' || host === '::' ? hostname() : host}:${port}`
+}
+
 /** How often a start that derives says how far it is, in milliseconds. */
 const sayMs = 2_000
 
@@ -163,14 +172,20 @@ class EarlyServer {
   #opening: Promise<StartingServer | undefined> | undefined
   readonly #server = new StartingServer()
   #saidAt = performance.now()
+  /** The process that is active, while this one waits. */
+  #follows: string | undefined
 
   constructor(options: ServeOptions) {
     this.#options = options
   }
 
-  progress(progress: { readonly derived: number; readonly of: number }): void {
+  progress(progress: StartProgress): void {
     this.#server.progress(progress)
     this.#opening ??= this.#open()
+    if (progress.follows !== this.#follows && progress.follows !== undefined)
+      note(`Following ${progress.follows}, which is active. Takes over when it ends.`)
+    this.#follows = progress.follows
+    if (progress.follows !== undefined) return
     if (performance.now() - this.#saidAt < sayMs) return
     this.#saidAt = performance.now()
     note(`Starting: ${progress.derived} of ${progress.of} records are derived.`)

@@ -46,7 +46,10 @@ export interface Connection<A extends App> extends Service<A> {
  * - `retry`: `server-unreachable`, `answer-not-understood`, `client-closed`
  * - `operator`: `outcome-unknown`, when an earlier try may have been accepted and the server refuses to say
  */
-export function connect<A extends App>(url: string, options: ConnectOptions = {}): Connection<A> {
+export function connect<A extends App>(
+  url: string | readonly string[],
+  options: ConnectOptions = {},
+): Connection<A> {
   const { clock = systemClock, random = Math.random, patienceMs = 30_000 } = options
   const backoff = options.backoff ?? { firstMs: 50, mostMs: 5_000 }
   const exchange = new Exchange({ ...options, url })

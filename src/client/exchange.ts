@@ -1,8 +1,11 @@
 import { type Advice, HenceError } from '../failure.ts'
 
 export interface ExchangeOptions {
-  /** Where the server is mounted: absolute, or relative to the page. */
-  readonly url: string
+  /**
+   * Where the server is mounted: absolute, or relative to the page. Several, if several processes follow one
+   * log: the one that is active is found, and asked until it is not.
+   */
+  readonly url: string | readonly string[]
   /** An API key; read before every try, so that a new one takes effect. */
   readonly key?: string | (() => string | Promise<string>)
   /** Further headers, for example a token against cross-site requests. */
@@ -35,7 +38,8 @@ export interface HttpAnswer {
 
 /** One request and its answer over HTTP. It tries once; callers decide what an answer means. */
 export class Exchange {
-  readonly #url: string
+  readonly #urls: readonly string[]
+  #current = 0
   readonly #options: ExchangeOptions
   readonly #timeoutMs: number
   readonly #answerBytesMax: number
@@ -44,7 +48,8 @@ export class Exchange {
 
   /** @throws HenceError `option-invalid` (change) for an address that fetch could not use */
   constructor(options: ExchangeOptions) {
-    this.#url = baseOf(options.url)
+    this.#urls = [options.url].flat().map(baseOf)
+    if (this.#urls.length === 0) throw noAddress(undefined)
     this.#options = options
     this.#timeoutMs = options.timeoutMs ?? 30_000
     this.#answerBytesMax = options.answerBytesMax ?? 64 * 1024 * 1024
@@ -55,13 +60,14 @@ export class Exchange {
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(), this.#timeoutMs)
     const stop = () => late.abort()
+    const url = this.#url
     call.signal?.addEventListener('abort', stop)
     if (call.signal?.aborted) stop()
     try {
       return await this.read(await this.#fetch({ ...call, signal: late.signal }))
     } catch (error) {
       if (error instanceof HenceError) throw error
-      throw unreachable(this.#url, late.signal.aborted ? `no answer within ${this.#timeoutMs} ms` : error)
+      throw this.#unreachable(url, late.signal.aborted ? `no answer within ${this.#timeoutMs} ms` : error)
     } finally {
       clearTimeout(timer)
       call.signal?.removeEventListener('abort', stop)
@@ -90,7 +96,7 @@ export class Exchange {
       text += decoder.decode(value, { stream: true })
     }
     text += reader ? decoder.decode() : await response.text()
-    return { status, headers, body: jsonOf(text) }
+    return this.#orNext({ status, headers, body: jsonOf(text) })
   }
 
   /** Learns from an answer how far the clocks differ; less than a minute is no difference. */
@@ -107,11 +113,36 @@ export class Exchange {
    * @throws HenceError `server-unreachable` (retry)
    */
   async open(call: HttpCall): Promise<Response> {
+    const url = this.#url
     try {
       return await this.#fetch(call)
     } catch (error) {
-      throw unreachable(this.#url, error)
+      throw this.#unreachable(url, error)
     }
+  }
+
+  get #url(): string {
+    return this.#urls[this.#current % this.#urls.length]!
+  }
+
+  /** After this the next address is asked, unless another call has passed over this one already. */
+  #passOver(url: string): void {
+    if (url === this.#url) this.#current++
+  }
+
+  #unreachable(url: string, why: unknown): HenceError {
+    this.#passOver(url)
+    return unreachable(url, why)
+  }
+
+  /** Passes over a process that is not active; another one can be asked without waiting. */
+  #orNext(answer: HttpAnswer): HttpAnswer {
+    const code = problemOf(answer)?.code
+    if (this.#urls.length === 1 || !notActive.includes(code!)) return answer
+    this.#current++
+    const headers = new Headers(answer.headers)
+    headers.delete('retry-after')
+    return { ...answer, headers }
   }
 
   async #fetch({ method = 'GET', path, headers, body, signal }: HttpCall): Promise<Response> {
@@ -169,18 +200,25 @@ export function retryAfterMs(answer: Pick<HttpAnswer, 'headers' | 'body'>, now: 
   return Number.isNaN(ms) ? undefined : Math.min(most, Math.max(0, ms))
 }
 
+/** The codes of a process that is not active, or not yet, or not any more. */
+const notActive = ['engine-standby', 'engine-starting', 'engine-stopped', 'engine-closed', 'log-taken']
+
 function baseOf(url: string): string {
   try {
     const { href } = new URL(url, (globalThis as { location?: { href: string } }).location?.href)
     return href.replace(/[?#].*$/, '').replace(/\/$/, '')
   } catch {
-    throw new HenceError(
-      'option-invalid',
-      'change',
-      `\`url\` must be the address that Hence is mounted at, not ${JSON.stringify(url)}; outside a ` +
-        'browser it must be whole.',
-    )
+    throw noAddress(url)
   }
+}
+
+function noAddress(url: unknown): HenceError {
+  return new HenceError(
+    'option-invalid',
+    'change',
+    `\`url\` must be the address that Hence is mounted at, or several, not ${JSON.stringify(url)}; outside a ` +
+      'browser it must be whole.',
+  )
 }
 
 function jsonOf(text: string): unknown {

@@ -32,6 +32,7 @@ import type { Audit } from './audit.ts'
 import type { Effects } from './effects.ts'
 import type { Health } from './health.ts'
 import type { LogRecords } from './log-records.ts'
+import type { StartProgress } from './start-pause.ts'
 import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
@@ -53,6 +54,8 @@ export interface EngineOptions<A extends App> {
    * then holds a copy, and what is derived from it. The engine closes it. Default: the directory has the log.
    */
   readonly log?: Carrier
+  /** With `log`: the URL where others reach this process. Those that follow it name it. */
+  readonly address?: string
   /** The number of partitions of a new log, 1 to 1,024; ignored for an existing log. Default 1. */
   readonly partitions?: number
   /**
@@ -84,7 +87,9 @@ export interface EngineOptions<A extends App> {
   readonly handlers?: Handlers<A>
   /**
    * Wait until the process that has the directory closes it, instead of throwing `data-in-use`: a deploy is
-   * then a hand-over. Everything that does not need the directory is prepared first. Default false.
+   * then a hand-over. Everything that does not need the directory is prepared first. With `log`: follow the
+   * process that is active on the log, as a warm standby, and take over once it ends or is silent for two
+   * seconds, instead of throwing `log-in-use`. Default false.
    */
   readonly wait?: boolean
   /**
@@ -93,10 +98,10 @@ export interface EngineOptions<A extends App> {
    */
   readonly signal?: AbortSignal
   /**
-   * Called while a start derives the end of the log: how many records of how many, about every tenth of a
-   * second.
+   * Called while a start derives the end of the log, or follows the process that is active on it: how many
+   * records of how many, about every tenth of a second.
    */
-  readonly progress?: (progress: { readonly derived: number; readonly of: number }) => void
+  readonly progress?: (progress: StartProgress) => void
   /**
    * Sign tree heads over the log, at least every second while it grows, and scrub the whole log for damage in
    * the background. Receipts need it. `publish` sends each new head elsewhere, for example to a file or a

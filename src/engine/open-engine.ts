@@ -21,24 +21,37 @@ import { startEngine } from './start.ts'
  */
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
-  const { app, data, log, partitions, wait, signal, clock = systemClock } = options
+  const { app, data, log, address, partitions, wait, signal, clock = systemClock } = options
   const report = reporterOf(options.report)
   const runtime = ['bun', 'deno'].find((name) => name in process.versions)
   if (runtime !== undefined) report(withoutLimits(runtime))
   const code = await bundleApp(app)
   // Code that does not load touches nothing.
   const program = sandboxed(code)
-  let storage: Storage | undefined
-  try {
-    storage =
-      typeof data === 'string'
-        ? await openDirectory({ directory: data, partitions, clock, report, wait, signal, carrier: log })
-        : data
-    return await startEngine({ ...options, report }, await Codes.open(code, program, storage), storage)
-  } catch (error) {
-    // The first error says why; what fails after it does too.
-    await storage?.close().catch(() => {})
-    throw fileFailure(error) ?? error
+  for (;;) {
+    let storage: Storage | undefined
+    try {
+      storage =
+        typeof data === 'string'
+          ? await openDirectory({
+              directory: data,
+              partitions,
+              clock,
+              report,
+              wait,
+              signal,
+              carrier: log,
+              address,
+            })
+          : data
+      return await startEngine({ ...options, report }, await Codes.open(code, program, storage), storage)
+    } catch (error) {
+      // The first error says why; what fails after it does too.
+      await storage?.close().catch(() => {})
+      // Of two processes that wait, one is first, and the other follows that one.
+      const goesOn = wait && error instanceof HenceError && error.code === 'log-taken'
+      if (!goesOn) throw fileFailure(error) ?? error
+    }
   }
 }
 

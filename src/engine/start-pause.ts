@@ -11,7 +11,15 @@ const sliceMs = 50
 export interface StartWatch {
   /** Ends it. */
   readonly signal?: AbortSignal | undefined
-  readonly progress?: ((progress: { readonly derived: number; readonly of: number }) => void) | undefined
+  readonly progress?: ((progress: StartProgress) => void) | undefined
+}
+
+/** How far a start is: how many records are derived, of how many. */
+export interface StartProgress {
+  readonly derived: number
+  readonly of: number
+  /** The process that is active on the log, by its address, while this one follows it. */
+  readonly follows?: string
 }
 
 /**

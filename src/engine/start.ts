@@ -25,6 +25,7 @@ import type { EngineOptions } from './engine.ts'
 import { HealthCheck } from './health.ts'
 import { RequestPath } from './request-path.ts'
 import { RunningEngine } from './running-engine.ts'
+import { becomeActive } from './standby.ts'
 import { SteadyClock } from './steady-clock.ts'
 
 const checkpointRowsDefault = 50_000
@@ -52,6 +53,11 @@ export async function startEngine<A extends App>(
     programOf: (version) => codes.programOf(version),
     checked: options.check ?? false,
     ...(options.derivationMs !== undefined && { derivationMs: options.derivationMs }),
+  }
+  if (storage.carried) {
+    const { checkpointRows = checkpointRowsDefault, wait = false, signal, progress } = options
+    const standby = { clock, report, checkpointRows, wait, signal, progress }
+    await becomeActive({ ...storage.carried, storage, codes, generations }, standby)
   }
   const { confirmClock = false, windowMs = windowMsDefault } = options
   const steady = new SteadyClock(clock, report)

@@ -27,6 +27,11 @@ interface ReplayOptions {
    * is applied. Default: there are no records from the ends on.
    */
   readonly frontier?: number | undefined
+  /**
+   * Whether causes may come later, since the partitions were not read at one moment: then the replay ends
+   * before events that wait for one. Default false: such a log is damaged.
+   */
+  readonly grows?: boolean
   /** The most records applied between two pauses; default: a batch of the log. */
   readonly atOnce?: number
   /**
@@ -139,6 +144,7 @@ async function replayMerged(
     if (taken === 0) {
       if (merge.cursors.some((cursor) => cursor.time > frontier)) return applied
       const control = controlOf(merge.cursors, processor)
+      if (control === undefined && options.grows) return applied
       if (control === undefined) throw stuck(merge.cursors)
       // The other partitions do not have the control record yet, so the replay ends before it.
       if (!isWhole || merge.cursors.length < log.partitions) return applied

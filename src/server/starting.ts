@@ -1,3 +1,4 @@
+import type { StartProgress } from '../engine/start-pause.ts'
 import { HenceError } from '../failure.ts'
 import { type Answer, writeAnswer } from './answer.ts'
 import { type Limits, limitsOf } from './limits.ts'
@@ -10,12 +11,12 @@ import { problemAnswer, problemOf } from './problem.ts'
  */
 export class StartingServer {
   readonly #listener: Listener
-  #progress = ''
+  #problem = starting('')
 
   constructor(limits: Partial<Limits> = {}) {
     this.#listener = new Listener((request, response) => {
       const isLive = request.url === '/livez' && (request.method === 'GET' || request.method === 'HEAD')
-      writeAnswer(response, isLive ? live : problemAnswer(problemOf(starting(this.#progress))))
+      writeAnswer(response, isLive ? live : problemAnswer(problemOf(this.#problem)))
     }, limitsOf(limits))
   }
 
@@ -24,8 +25,9 @@ export class StartingServer {
     return this.#listener.open(host, port)
   }
 
-  progress({ derived, of }: { readonly derived: number; readonly of: number }): void {
-    this.#progress = ` ${derived} of ${of} records are derived.`
+  progress({ derived, of, follows }: StartProgress): void {
+    const progress = `${derived} of ${of} records are derived.`
+    this.#problem = follows === undefined ? starting(` ${progress}`) : standby(follows, progress)
   }
 
   handOver(): Listener {
@@ -39,6 +41,15 @@ export class StartingServer {
 }
 
 const live: Answer = { status: 200, headers: { 'content-type': 'text/plain' }, body: 'live\n' }
+
+function standby(follows: string, progress: string): HenceError {
+  return new HenceError(
+    'engine-standby',
+    'retry',
+    `This process follows the log, and ${follows} is active. ${progress} Nothing was written: send the same ` +
+      'request there.',
+  )
+}
 
 function starting(progress: string): HenceError {
   return new HenceError(

@@ -8,6 +8,7 @@ import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
 import type { Store } from '../state/store.ts'
+import { ActiveNote } from './active-note.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
 import { misplaced } from './layout.ts'
@@ -20,6 +21,8 @@ import { TryFile } from './try-file.ts'
 /** Where an engine keeps its log and the state derived from it. */
 export interface Storage {
   readonly log: Log
+  /** With a log in a carrier: the local copy, which only follows until it is claimed, and who is active. */
+  readonly carried?: { readonly log: FileLog; readonly note: ActiveNote }
   /** The data directory, if there is one: then another process can read its files. */
   readonly directory?: string
   /** Notes of how the last process ended; undefined where no process can leave any. */
@@ -88,6 +91,8 @@ export async function openDirectory(options: {
   readonly segmentBytes?: number
   /** The carrier that has the log; it is closed with the storage. Default: none, the directory has the log. */
   readonly carrier?: Carrier | undefined
+  /** With a carrier: the URL where others reach this process. */
+  readonly address?: string | undefined
   /** See `States`. */
   readonly checkedFirstBytes?: number
   /** Wait until another process releases the directory. */
@@ -109,7 +114,7 @@ export async function openDirectory(options: {
     if (warning) options.report(warning)
     await untilNobodyDerives(directory, options.clock, signal)
     const own = lock
-    log = await openFileLog({ ...options, own: () => own.check() })
+    log = await openFileLog({ ...options, follow: carrier !== undefined, own: () => own.check() })
     run = RunFile.open(directory)
     tries = new TryFile(directory)
   } catch (error) {
@@ -121,10 +126,12 @@ export async function openDirectory(options: {
   }
   const [held, opened] = [lock, log]
   const states = new States(options)
+  const note = carrier && new ActiveNote(carrier, options.clock, options.address)
   return {
     log: opened,
     run,
     tries,
+    ...(note && { carried: { log: opened, note } }),
     directory: resolve(directory),
     audit: join(directory, 'audit'),
     states,
@@ -143,7 +150,10 @@ export async function openDirectory(options: {
       await keep(realDisk, resolve(directory), name, there)
       return there
     },
-    check: () => opened.check(),
+    async check() {
+      note?.check()
+      await opened.check()
+    },
     async close() {
       try {
         await states.close()
@@ -151,6 +161,7 @@ export async function openDirectory(options: {
         tries.close()
         await opened.close()
       } finally {
+        await note?.release().catch(() => {}) // Its silence says the same, a little later.
         await carrier?.close()
         await held.release()
       }

@@ -1,0 +1,124 @@
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import { type Clock, elapsed, setTimer } from '../clock.ts'
+import { HenceError } from '../failure.ts'
+import type { Carrier } from '../log/carrier.ts'
+
+/** How often the active process writes its note, in milliseconds. */
+const beatMs = 500
+/** The active process has gone when its note has not changed for so long. */
+export const silentMs = 2_000
+const name = 'active'
+
+interface Note {
+  /** Random, for each process that becomes active. */
+  readonly process: string
+  readonly host: string
+  readonly pid: number
+  /** Where others reach it. */
+  readonly address?: string
+  /** Counts the beats; undefined once it has released the log. */
+  readonly beat?: number
+}
+
+/**
+ * A note beside a log in a carrier that says which process is active. It spares the others a take-over, and
+ * no more: which process writes is decided in the log itself, whatever the note says. Others judge its age by
+ * their own clock, by when they saw it change.
+ */
+export class ActiveNote {
+  readonly #carrier: Carrier
+  readonly #clock: Clock
+  readonly #own: Note
+  #seen: Note | undefined
+  #seenAt: number | undefined
+  #beat = 0
+  #isActive = false
+  #cancel = () => {}
+  #writing: Promise<void> = Promise.resolve()
+  /** Why this process is not active any more. */
+  #taken: HenceError | undefined
+
+  constructor(carrier: Carrier, clock: Clock, address: string | undefined) {
+    this.#carrier = carrier
+    this.#clock = clock
+    const process_ = randomBytes(8).toString('hex')
+    this.#own = { process: process_, host: hostname(), pid: process.pid, ...(address && { address }) }
+  }
+
+  /**
+   * Looks who is active.
+   * @returns the process that is, in words, and its address; undefined if there is none, or it has been silent
+   * @throws HenceError `carrier-unreachable` (retry), `carrier-unusable` (operator)
+   */
+  async holder(): Promise<{ readonly who: string; readonly address?: string | undefined } | undefined> {
+    const note = await this.#read()
+    const now = elapsed(this.#clock)
+    if (
+      this.#seenAt === undefined ||
+      note?.process !== this.#seen?.process ||
+      note?.beat !== this.#seen?.beat
+    )
+      this.#seenAt = now
+    this.#seen = note
+    if (note?.beat === undefined || now - this.#seenAt > silentMs) return undefined
+    return { who: `process ${note.pid} on ${note.host}`, address: note.address }
+  }
+
+  /** Says from here on that this process is active. */
+  async begin(): Promise<void> {
+    this.#isActive = true
+    await this.#write(this.#beat)
+    this.#later()
+  }
+
+  /** @throws HenceError `log-taken` (retry) if another process has become active */
+  check(): void {
+    if (this.#taken) throw this.#taken
+  }
+
+  /** Lets another process take over at once, unless one has already. */
+  async release(): Promise<void> {
+    this.#cancel()
+    if (!this.#isActive) return
+    this.#isActive = false
+    await this.#writing
+    if (this.#taken === undefined) await this.#write(undefined)
+  }
+
+  #later(): void {
+    this.#cancel = setTimer(this.#clock, beatMs, () => {
+      this.#writing = this.#pulse().then(() => {
+        if (this.#isActive && this.#taken === undefined) this.#later()
+      })
+    })
+  }
+
+  async #pulse(): Promise<void> {
+    try {
+      const note = await this.#read()
+      if (note !== undefined && note.process !== this.#own.process) this.#taken = taken(note)
+      else await this.#write(++this.#beat)
+    } catch {
+      // Appending meets the same failure, and reports it.
+    }
+  }
+
+  async #read(): Promise<Note | undefined> {
+    const text = await this.#carrier.get(name)
+    return text && (JSON.parse(text.toString()) as Note)
+  }
+
+  #write(beat: number | undefined): Promise<void> {
+    return this.#carrier.put(name, Buffer.from(JSON.stringify({ ...this.#own, beat })))
+  }
+}
+
+function taken({ pid, host }: Note): HenceError {
+  return new HenceError(
+    'log-taken',
+    'retry',
+    `Process ${pid} on ${host} has taken the log, since this process was silent. This one writes and ` +
+      'acknowledges nothing more. Send the same request to the other.',
+  )
+}

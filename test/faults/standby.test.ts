@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { connect } from 'hence/client'
+import { migratePostgresLog } from 'hence/postgres'
+import type counter from '../apps/counter.ts'
+import { crashAt } from '../crash-points.ts'
+import { hence, Running } from '../hence-process.ts'
+import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
+
+// Two machines, each with a directory of its own, and a log in PostgreSQL. The worst results would be a request
+// that was acknowledged and is gone, that was counted twice, or that both machines acknowledged.
+
+const app = fileURLToPath(import.meta.resolve('../apps/counter.ts'))
+const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
+const clusterHome = await mkdtemp(join(tmpdir(), 'hence-cluster-'))
+let cluster: Cluster | undefined
+let why: string | false = false
+try {
+  cluster = await startCluster(clusterHome)
+} catch (error) {
+  if (!(error instanceof NoPostgres)) throw error
+  why = error.message
+}
+if (cluster !== undefined) await migratePostgresLog({ connection: cluster.connection })
+const running = new Set<Running>()
+after(async () => {
+  for (const { process } of running) process.kill('SIGKILL')
+  await cluster?.stop()
+  for (const each of [home, clusterHome]) await rm(each, { recursive: true, force: true })
+})
+const { host = '', user, database } = cluster?.connection ?? {}
+const log = `postgres:///${database}?host=${encodeURIComponent(host)}&user=${user}`
+
+/** A machine that starts the app again and again. */
+class Machine {
+  readonly data = join(home, randomUUID())
+  readonly url: string
+  readonly #port: string
+  process!: Running
+
+  constructor(port: number) {
+    this.#port = `${port}`
+    this.url = `http://127.0.0.1:${port}`
+  }
+
+  start(): void {
+    const place = ['--data', this.data, '--log', log, '--partitions', '2', '--port', this.#port]
+    this.process = new Running(['start', app, ...place, '--open', '--json'])
+    running.add(this.process)
+  }
+
+  isActive(): Promise<string> {
+    return this.process.line(/"listening"/)
+  }
+
+  /** Waits until it follows another machine. */
+  async follows(other: Machine): Promise<void> {
+    await this.process.error(new RegExp(`Following ${other.url}`))
+  }
+}
+
+const claim = 'one of two machines goes on, and every request counts once'
+const name = crashAt(['requests in flight', 'log sealed'], claim)
+test(name, { skip: why, timeout: 300_000 }, async () => {
+  const [a, b] = [new Machine(await freePort()), new Machine(await freePort())]
+  a.start()
+  await a.isActive()
+  b.start()
+  await b.follows(a)
+  const refused = await fetch(`${b.url}/requests/count`, { method: 'POST' })
+  const { code, detail } = (await refused.json()) as { code: string; detail: string }
+  assert.deepEqual([refused.status, code], [503, 'engine-standby'])
+  assert.ok(detail.includes(a.url))
+
+  const clients = new Clients([a.url, b.url])
+  await clients.acknowledged(100)
+  a.process.process.kill('SIGKILL')
+  await a.process.ended
+  await b.isActive()
+  await clients.acknowledged(100)
+
+  a.start()
+  await a.follows(b)
+  assert.equal(await b.process.stop(), 0)
+  await a.isActive()
+  await clients.acknowledged(100)
+
+  b.start()
+  await b.follows(a)
+  a.process.process.kill('SIGSTOP')
+  await b.isActive()
+  await clients.acknowledged(100)
+  a.process.process.kill('SIGCONT')
+  assert.equal(await a.process.ended, 6, a.process.errors)
+  assert.match(a.process.errors, /log-taken/)
+  await clients.acknowledged(100)
+
+  await clients.stop()
+  const sums = await clients.checkRetries()
+  const hence_ = connect<typeof counter>(b.url)
+  for (const [key, n] of sums) assert.deepEqual(await hence_.get('counts', [key]), { n })
+  await hence_.close()
+  assert.equal(await b.process.stop(), 0)
+  const verified = await hence(['verify', '--data', b.data, '--log', log])
+  assert.equal(verified.code, 0, verified.stdout + verified.stderr)
+})
+
+/** Clients that go on sending, whichever machine answers. */
+class Clients {
+  readonly #hence
+  readonly #stopping = new AbortController()
+  readonly #acknowledged = new Map<string, { key: string; token: string; value: unknown }>()
+  readonly #loops: Promise<void>[]
+  #waiting: { count: number; resolve: () => void } | undefined
+
+  constructor(urls: readonly string[]) {
+    this.#hence = connect<typeof counter>(urls, { timeoutMs: 1_000, patienceMs: 120_000 })
+    this.#loops = Array.from({ length: 8 }, (_, n) => this.#loop(`k${n}`))
+  }
+
+  async #loop(key: string): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      const requestId = randomUUID()
+      const reply = await this.#hence.submit('count', { key }, { requestId })
+      assert.equal(reply.status, 'accepted')
+      this.#acknowledged.set(requestId, { key, token: reply.token, value: reply.value })
+      if (this.#waiting && this.#acknowledged.size >= this.#waiting.count) this.#waiting.resolve()
+    }
+  }
+
+  /** Waits for so many more. */
+  async acknowledged(more: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#waiting = { count: this.#acknowledged.size + more, resolve }
+    await Promise.race([promise, ...this.#loops])
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await Promise.all(this.#loops)
+  }
+
+  /** Sends each request again; returns how many there are of each key. */
+  async checkRetries(): Promise<Map<string, number>> {
+    const sums = new Map<string, number>()
+    for (const [requestId, { key, token, value }] of this.#acknowledged) {
+      const again = await this.#hence.submit('count', { key }, { requestId })
+      assert.deepEqual(
+        [again.replayed, again.token, again.status === 'accepted' && again.value],
+        [true, token, value],
+      )
+      sums.set(key, (sums.get(key) ?? 0) + 1)
+    }
+    await this.#hence.close()
+    return sums
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
