@@ -37,8 +37,8 @@ interface StandbyHost {
  * derives what the active process appends, so that the start that follows has little left to derive. It
  * appends nothing before it has the log, and answers nothing.
  *
- * @throws HenceError `log-in-use` (retry) if another process is active and `wait` is false; `log-taken` (retry)
- *   if another one was first; the reason of the signal
+ * @throws HenceError `log-in-use` (retry) if another process is active and `wait` is false; `log-taken`
+ *   (retry) if another one was first; the reason of the signal
  */
 export async function becomeActive(host: StandbyHost, options: StandbyOptions): Promise<void> {
   const { log, note, storage } = host

@@ -48,7 +48,7 @@ export class ActiveNote {
 
   /**
    * Looks who is active.
-   * @returns the process that is, in words, and its address; undefined if there is none, or it has been silent
+   * @returns the process that is, in words, and its address; undefined if there is none, or it is silent
    * @throws HenceError `carrier-unreachable` (retry), `carrier-unusable` (operator)
    */
   async holder(): Promise<{ readonly who: string; readonly address?: string | undefined } | undefined> {

@@ -15,8 +15,8 @@ import { crashAt } from '../crash-points.ts'
 import { hence, Running } from '../hence-process.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 
-// Two machines, each with a directory of its own, and a log in PostgreSQL. The worst results would be a request
-// that was acknowledged and is gone, that was counted twice, or that both machines acknowledged.
+// Two machines, each with a directory of its own, and a log in PostgreSQL. The worst results would be a
+// request that was acknowledged and is gone, that was counted twice, or that both machines acknowledged.
 
 const app = fileURLToPath(import.meta.resolve('../apps/counter.ts'))
 const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
