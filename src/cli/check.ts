@@ -4,7 +4,7 @@ import { Spool } from '../server/spool.ts'
 import { command, logTime, wholeNumber } from './command.ts'
 import {
   type DiffOptions,
-  formatDiff,
+  diffLines,
   formatOf,
   formatOptions,
   writeLines,
@@ -30,7 +30,6 @@ export function checkCommand() {
     [
       'hence check shop.ts --data data',
       'hence check shop.ts --data /mnt/backup/2026-11-24 --sample 100000 --fail-on differences',
-      'hence check shop.ts --data data --format markdown --out diff.md',
     ],
   )
     .argument('<app>', 'the module of the new code, for example shop.ts')
@@ -97,10 +96,9 @@ async function printDiff(
 ): Promise<void> {
   const format = formatOf(options)
   if (spool !== undefined) return writeLines(spool.texts(), options.out)
-  if (format === 'json') return writeText(JSON.stringify(result), options.out)
+  if (format === 'json') return writeText([JSON.stringify(result)], options.out)
   if (format === 'ndjson') return
-  await writeText(formatDiff(format, result.diff!), options.out)
-  if (format !== 'text') return
+  await writeText(diffLines(result.diff!), options.out)
   const { records, isPart, failures = 0 } = result
   const part = isPart ? ' (the log has more)' : ''
   const misfits = misfitsIn(result)
@@ -151,7 +149,7 @@ function busyKeyText({ kind, type, key, count: many, of }: BusyKey): string {
 }
 
 async function printUnreadable(result: DryRun, options: CheckCommandOptions): Promise<void> {
-  if (formatOf(options) === 'json') return writeText(JSON.stringify(result), options.out)
+  if (formatOf(options) === 'json') return writeText([JSON.stringify(result)], options.out)
   for (const { type, version, count: many, first } of result.unreadable) {
     note(
       `${paint.bad('✘')} The new code does not know ${count(many)} requests in the log: ` +

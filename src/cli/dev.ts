@@ -9,7 +9,7 @@ import type { AppBundle } from '../sandbox/bundle.ts'
 import { command } from './command.ts'
 import { versionText } from './reprocess/status-text.ts'
 import { guardOf, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
-import { formatSummary } from './terminal/diff-format.ts'
+import { summaryLines } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, printError, printLines, printReport } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
@@ -180,7 +180,7 @@ async function printDiff(
   const { version, records, ms, failed } = facts
   const lines = [`${records} records derived by ${versionText(version)} in ${ms} ms.`]
   if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
-  lines.push(formatSummary('text', diff, { before: diff.before.version, after: version }))
+  lines.push(...summaryLines(diff))
   await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
 }
 

@@ -10,15 +10,15 @@ import { noCandidate } from '../../reprocess/errors.ts'
 import type { Diff } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command, type HenceCommand, wholeNumber } from '../command.ts'
-import { formatSummary, type SummaryFormat, summaryFormats } from '../terminal/diff-format.ts'
+import { summaryLines } from '../terminal/diff-format.ts'
 import { note, print, printExact, visible } from '../terminal/output.ts'
 import { Progress } from '../terminal/progress.ts'
 import { onTarget } from './on-target.ts'
 import { barText, versionText } from './status-text.ts'
 import type { ReprocessTarget } from './target.ts'
 
-/** A summary in one of its formats, or `ndjson`: every difference as a line of JSON. */
-type DiffFormat = SummaryFormat | 'ndjson'
+const formats = ['text', 'json', 'ndjson'] as const
+type DiffFormat = (typeof formats)[number]
 
 export interface DiffOptions extends ServiceOptions {
   readonly format?: DiffFormat
@@ -29,7 +29,7 @@ export interface DiffOptions extends ServiceOptions {
 export function diffCommand() {
   const diff = command('diff', 'show the differences between the candidate and the live generation', [
     'hence reprocess diff',
-    'hence reprocess diff --format markdown --out diff.md             for a pull request',
+    'hence reprocess diff --samples 20 --out diff.txt',
     'hence reprocess diff --format ndjson --out diff.ndjson           every difference; its SHA-256 is ' +
       'the hash to approve',
   ])
@@ -43,7 +43,8 @@ export function diffCommand() {
         await writeLines(lines, options.out)
         note(options.json ? JSON.stringify({ diff: hash }) : `diff ${hash}`)
       } else {
-        await writeText(formatDiff(format, await target.diff(options.samples)), options.out)
+        const diff = await target.diff(options.samples)
+        await writeText(format === 'json' ? [JSON.stringify(diff)] : diffLines(diff), options.out)
       }
     },
     true,
@@ -56,10 +57,7 @@ export const samplesDefault = 5
 export function formatOptions(command: HenceCommand): HenceCommand {
   return command
     .addOption(
-      new Option(
-        '--format <form>',
-        'text, json: the summary; markdown: for a pull request; ndjson: every difference',
-      ).choices([...summaryFormats, 'ndjson']),
+      new Option('--format <form>', 'text, json: the summary; ndjson: every difference').choices(formats),
     )
     .option('--samples <number>', 'how many differences of each group are shown', wholeNumber, samplesDefault)
     .option('--out <file>', 'write it to a file')
@@ -70,23 +68,16 @@ export function formatOf({ format, json }: Pick<DiffOptions, 'format' | 'json'>)
   return format ?? (json ? 'json' : 'text')
 }
 
-/** Formats a diff, with a line break at its end. */
-export function formatDiff(format: SummaryFormat, diff: Diff): string {
-  const [before, after] = [diff.before, diff.after].map(({ version }) => version.slice(0, 12)) as [
-    string,
-    string,
-  ]
-  const heading =
-    format === 'text'
-      ? `generation ${diff.before.generation}, ${versionText(before)} → generation ` +
-        `${diff.after.generation}, ${versionText(after)}\n`
-      : ''
-  return `${heading}${formatSummary(format, diff, { before, after })}\n`
+/** A diff for people. */
+export function diffLines(diff: Diff): string[] {
+  const [before, after] = [diff.before, diff.after].map(
+    ({ generation, version }) => `generation ${generation}, ${versionText(version)}`,
+  )
+  return [`${before} → ${after}`, ...summaryLines(diff)]
 }
 
-/** Writes a text whose line breaks are Hence's own to a file, or to standard output. */
-export async function writeText(text: string, file: string | undefined): Promise<void> {
-  const lines = text.trimEnd().split('\n')
+/** Writes lines to a file, or to standard output. */
+export async function writeText(lines: readonly string[], file: string | undefined): Promise<void> {
   if (file === undefined) for (const line of lines) await print(line)
   else await writeFile(file, lines.map((line) => `${visible(line, false)}\n`).join(''))
 }

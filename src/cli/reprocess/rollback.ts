@@ -1,7 +1,7 @@
 import { HenceError } from '../../failure.ts'
 import { command } from '../command.ts'
 import { note } from '../terminal/output.ts'
-import { formatDiff, samplesDefault } from './diff.ts'
+import { diffLines, samplesDefault } from './diff.ts'
 import { onTarget } from './on-target.ts'
 import { type ApprovalOptions, approvalOptions, approve } from './promote.ts'
 
@@ -20,7 +20,7 @@ export function rollbackCommand() {
     if (!candidate?.wasLive) throw notKept()
     if (options.diff !== undefined) return approve(target, options.diff, options)
     const diff = await target.diff(samplesDefault)
-    for (const line of formatDiff('text', diff).trimEnd().split('\n')) note(line)
+    for (const line of diffLines(diff)) note(line)
     return approve(target, diff.sha256, options)
   })
 }

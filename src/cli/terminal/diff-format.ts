@@ -1,4 +1,4 @@
-/** How people and programs are shown the summary of a diff: as text, as Markdown, as JSON. */
+/** How people are shown the summary of a diff. */
 import type { Outcome } from '../../app/index.ts'
 import { changeOf, type DiffGroup, type DiffPart, type DiffSummary } from '../../diff/diff-summary.ts'
 import type { BeforeAfter, ComparedEffect, Difference, EffectDifference } from '../../diff/difference.ts'
@@ -6,27 +6,6 @@ import { plain } from '../../plain-text.ts'
 import { canonicalJson } from '../../state/digest.ts'
 import { cut, cutToDifference, widthOf } from './columns.ts'
 import { paint } from './output.ts'
-
-export const summaryFormats = ['text', 'markdown', 'json'] as const
-export type SummaryFormat = (typeof summaryFormats)[number]
-
-/** The two versions of the code that are compared, by any name that the reader knows: a hash or a tag. */
-interface Versions {
-  readonly before: string
-  readonly after: string
-}
-
-/** Formats a summary, without a line break at the end. */
-export function formatSummary(format: SummaryFormat, summary: DiffSummary, versions: Versions): string {
-  switch (format) {
-    case 'text':
-      return textLines(summary).join('\n')
-    case 'markdown':
-      return markdownPage(summary, versions).trimEnd()
-    case 'json':
-      return JSON.stringify(summary)
-  }
-}
 
 const titles: readonly (readonly [part: DiffPart, title: string])[] = [
   ['tables', 'Rows'],
@@ -38,22 +17,8 @@ const titles: readonly (readonly [part: DiffPart, title: string])[] = [
   ['timers', 'Timers'],
 ]
 
-interface Section {
-  readonly title: string
-  readonly groups: readonly DiffGroup[]
-}
-
-/** The parts of a summary that hold a difference. */
-function sectionsOf(summary: DiffSummary): Section[] {
-  return titles
-    .map(([part, title]) => ({ title, groups: summary[part] }))
-    .filter(({ groups }) => groups.length > 0)
-}
-
 const countHeads = ['added', 'removed', 'changed'] as const
-const countCells = (group: DiffGroup) => countHeads.map((head) => numeral(group[head]))
 const numeral = (count: number) => count.toLocaleString('en-US')
-const differencesText = (count: number) => `${numeral(count)} ${count === 1 ? 'difference' : 'differences'}`
 
 /** `12 added, 3 removed`; for effects also how many had been delivered. */
 function countsText(group: DiffGroup & { readonly delivered?: number }): string {
@@ -61,13 +26,6 @@ function countsText(group: DiffGroup & { readonly delivered?: number }): string 
   if (group.delivered) counts.push(`${numeral(group.delivered)} already delivered`)
   return counts.join(', ')
 }
-
-/** How many differences of a group are not among its samples. */
-function hiddenOf({ added, removed, changed, samples }: DiffGroup): number {
-  return added + removed + changed - samples.length
-}
-
-// Text.
 
 const columns = 80
 const countColumns = 11
@@ -79,13 +37,15 @@ const fieldsMax = 4
 const missing = '(none)'
 
 /** Lines of at most 80 columns: the counts, then samples of each group, cut where they are longer. */
-function textLines(summary: DiffSummary): string[] {
+export function summaryLines(summary: DiffSummary): string[] {
   const { differences, sha256 } = summary
   if (differences === 0) return ['Nothing differs.']
-  const sections = sectionsOf(summary)
+  const sections = titles
+    .map(([part, title]) => ({ title, groups: summary[part] }))
+    .filter(({ groups }) => groups.length > 0)
   const aligned = (cells: readonly string[]) => cells.map((cell) => cell.padStart(countColumns)).join('')
   return [
-    differencesText(differences),
+    `${numeral(differences)} ${differences === 1 ? 'difference' : 'differences'}`,
     paint.faint(`sha256 ${sha256}`),
     '',
     paint.faint(' '.repeat(nameColumns) + aligned(countHeads)),
@@ -93,7 +53,7 @@ function textLines(summary: DiffSummary): string[] {
       paint.strong(title),
       ...groups.slice(0, groupsMax).map((group) => {
         const name = cut(plain(group.name), nameColumns - 2)
-        return `  ${name}${' '.repeat(nameColumns - 2 - widthOf(name))}${aligned(countCells(group))}`
+        return `  ${name}${' '.repeat(nameColumns - 2 - widthOf(name))}${aligned(countHeads.map((head) => numeral(group[head])))}`
       }),
       ...moreText(groups.length - groupsMax, '  '),
     ]),
@@ -108,19 +68,20 @@ function moreText(count: number, indent: string): string[] {
 }
 
 function groupText(title: string, group: DiffGroup): string[] {
-  if (group.samples.length === 0) return []
+  const { added, removed, changed, samples } = group
+  if (samples.length === 0) return []
   const counts = countsText(group)
   const name = cut(plain(group.name), columns - widthOf(`${title}, : ${counts}`))
   return [
     '',
     `${title}, ${paint.strong(name)}: ${counts}`,
-    ...group.samples.flatMap(sampleText),
-    ...moreText(hiddenOf(group), '  '),
+    ...samples.flatMap(sampleText),
+    ...moreText(added + removed + changed - samples.length, '  '),
   ]
 }
 
 function sampleText(difference: Difference): string[] {
-  const subject = subjectOf(difference)
+  const subject = plain(nameOf(difference))
   const changes = changesOf(difference)
   const room = columns - 4
   switch (changeOf(difference)) {
@@ -141,116 +102,7 @@ function sampleText(difference: Difference): string[] {
   }
 }
 
-// Markdown.
-
-/** GitHub accepts 65,536 characters in a description or a comment. */
-const pageCharactersMax = 60_000
-const linesMax = 12
-const valueColumnsMax = 200
-const codeColumnsMax = 80
-
-/**
- * A page for the description of a pull request, in GitHub's Markdown and at most 60,000 characters long.
- * Values are cut to 200 columns. The page counts everything that it leaves out.
- */
-function markdownPage(summary: DiffSummary, { before, after }: Versions): string {
-  const { differences, sha256 } = summary
-  const heading = `# What differs: ${code(before)} → ${code(after)}\n`
-  if (differences === 0) return `${heading}\nNothing differs.\n`
-  const sections = sectionsOf(summary)
-  const page = [
-    heading,
-    `${differencesText(differences)}. SHA-256 of the full output: \`${sha256}\`\n`,
-    `${countsTable(sections).join('\n')}\n`,
-  ]
-  let length = page.join('\n').length
-  let leftOut = 0
-  for (const { title, groups } of sections) {
-    let titled = false
-    for (const group of groups) {
-      if (group.samples.length === 0) continue
-      const text = `${titled ? '' : `## ${title}\n\n`}${groupMarkdown(group)}`
-      // After the first group that does not fit, no group is shown: the page is the beginning of the diff,
-      // without gaps.
-      if (leftOut > 0 || length + text.length > pageCharactersMax) {
-        leftOut++
-        continue
-      }
-      titled = true
-      length += text.length + 1
-      page.push(text)
-    }
-  }
-  if (leftOut > 0) {
-    const groups = leftOut === 1 ? 'group is' : 'groups are'
-    page.push(`The page ends here: ${numeral(leftOut)} more ${groups} left out.\n`)
-  }
-  return page.join('\n')
-}
-
-function countsTable(sections: readonly Section[]): string[] {
-  // A pipe ends a cell, even inside code.
-  const cell = (name: string) => code(name).replaceAll('|', '\\|')
-  return [
-    `| | | ${countHeads.join(' | ')} |`,
-    `| --- | --- | ${countHeads.map(() => '---:').join(' | ')} |`,
-    ...sections.flatMap(({ title, groups }) => {
-      const hidden = groups.length - groupsMax
-      const rows = groups
-        .slice(0, groupsMax)
-        .map((group) => `| ${title} | ${cell(group.name)} | ${countCells(group).join(' | ')} |`)
-      if (hidden > 0)
-        rows.push(`| ${title} | … and ${numeral(hidden)} more |${' |'.repeat(countHeads.length)}`)
-      return rows
-    }),
-  ]
-}
-
-function groupMarkdown(group: DiffGroup): string {
-  const hidden = hiddenOf(group)
-  return [
-    `### ${code(group.name)}`,
-    '',
-    countsText(group),
-    '',
-    // Every line in the block begins with a character of ours, so no value can end the block.
-    '```diff',
-    ...group.samples.flatMap(sampleMarkdown),
-    '```',
-    '',
-    ...(hidden > 0 ? [`… and ${numeral(hidden)} more.`, ''] : []),
-  ].join('\n')
-}
-
-function sampleMarkdown(difference: Difference): string[] {
-  const lines = changesOf(difference).flatMap(({ field, before, after }) => {
-    const name = field === undefined ? '' : `${cut(field, codeColumnsMax)}: `
-    if (before === undefined) return [`+ ${name}${cut(after!, valueColumnsMax)}`]
-    if (after === undefined) return [`- ${name}${cut(before, valueColumnsMax)}`]
-    const [was, is] = cutToDifference(before, after, valueColumnsMax)
-    return [`- ${name}${was}`, `+ ${name}${is}`]
-  })
-  const hidden = lines.length - linesMax
-  if (hidden > 0) lines.splice(linesMax, hidden, `  … and ${numeral(hidden)} more lines`)
-  return [`@@ ${cut(subjectOf(difference), valueColumnsMax)} @@`, ...lines]
-}
-
-/** Inline code, between more backticks than the text has in a row (CommonMark 6.1). */
-function code(text: string): string {
-  const shown = cut(plain(text), codeColumnsMax)
-  const longest = Math.max(0, ...(shown.match(/`+/g) ?? []).map(({ length }) => length))
-  const fence = '`'.repeat(longest + 1)
-  const pad = /^[` ]|[` ]$/.test(shown) || shown === '' ? ' ' : ''
-  return `${fence}${pad}${shown}${pad}${fence}`
-}
-
-// One difference, for both.
-
 /** Names a difference within its group. */
-function subjectOf(difference: Difference): string {
-  return plain(nameOf(difference))
-}
-
 function nameOf(d: Difference): string {
   const by = (requestId: string, principal: string) =>
     principal === '' ? requestId : `${requestId} by ${principal}`
