@@ -1,4 +1,3 @@
-import type { App } from '../app/index.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import type { Diff } from '../reprocess/reprocessing.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
@@ -66,7 +65,7 @@ export interface DryRun extends Check {
  * @throws HenceError `no-log`, `bundle-failed` (change), `log-damaged`, `record-unreadable` (operator)
  */
 export async function check(options: CheckOptions): Promise<Check> {
-  return checked(await readFor(options, true))
+  return checked(await readFor(options))
 }
 
 /**
@@ -77,7 +76,7 @@ export async function check(options: CheckOptions): Promise<Check> {
  *   error that stopped the new code (operator)
  */
 export async function dryRun(options: DryRunOptions): Promise<DryRun> {
-  const read = await readFor(options, true)
+  const read = await readFor(options)
   if (read.unknown.length > 0) return checked(read)
   const { data, app, samples = 5, each } = options
   const { snapshot, survey, fits } = read
@@ -86,38 +85,28 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
   return { ...checked(read), failures: status.failures, diff }
 }
 
-export interface ReadForCode {
-  readonly app: App
-  /** The version of the new code. */
-  readonly version: string
+interface ReadForCode {
   readonly snapshot: LogSnapshot
-  readonly ends: readonly number[] | undefined
   readonly survey: Survey
   readonly unknown: readonly MessageCount[]
-  readonly fits: SchemaFits | undefined
+  readonly fits: SchemaFits
 }
 
-/**
- * Loads new code, then reads a log with it in mind.
- * @param compares whether to hold messages against the schemas too
- */
-export async function readFor(options: CheckOptions, compares = false): Promise<ReadForCode> {
+/** Loads new code, then reads a log with it in mind. */
+async function readFor(options: CheckOptions): Promise<ReadForCode> {
   const { data, records, until } = options
   // First: code that does not build need not be compared with anything.
-  const code = await bundleApp(options.app)
-  const program = sandboxed(code)
-  const { app } = program
-  const fits = compares ? new SchemaFits(program, options.signal) : undefined
+  const program = sandboxed(await bundleApp(options.app))
+  const fits = new SchemaFits(program, options.signal)
   const { snapshot, ends } = await snapshotConsistently(data)
   const isPart = records !== undefined || until !== undefined
   const step = beginStep(options, 'read', 'records', isPart ? undefined : recordsIn(snapshot))
   const surveyed = await survey(logOfSnapshot(snapshot, ends), { records, until }, step, fits)
-  const unknown = unreadable(surveyed.messages, app)
-  return { app, version: code.hash, snapshot, ends, survey: surveyed, unknown, fits }
+  return { snapshot, survey: surveyed, unknown: unreadable(surveyed.messages, program.app), fits }
 }
 
 function checked({ survey, unknown, fits }: ReadForCode): Check {
   const { records, bytes, until, isPart, messages } = survey
-  const { all: schemas, busyKeys } = fits!
+  const { all: schemas, busyKeys } = fits
   return { records, bytes, until, isPart, messages, unreadable: unknown, schemas, busyKeys }
 }

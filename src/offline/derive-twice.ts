@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { App } from '../app/index.ts'
-import { type Clock, elapsed, systemClock } from '../clock.ts'
+import type { Clock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
@@ -25,8 +25,6 @@ import { versionInForce } from './version-in-force.ts'
 interface DerivedTwice {
   /** The status of the generation that the new code derived. */
   readonly status: ReprocessStatus
-  /** How long the new code took, in milliseconds. */
-  readonly ms: number
   readonly diff: Diff
 }
 
@@ -45,7 +43,7 @@ export function deriveTwice(options: {
   readonly each?: ((line: string) => unknown) | undefined
   readonly work: LongWork
   /** Receives the rows that the code in force derived. */
-  readonly fits?: SchemaFits | undefined
+  readonly fits: SchemaFits
 }): Promise<DerivedTwice> {
   const { data, snapshot, survey, app, samples, each, work, fits } = options
   const signal = work.signal ?? new AbortController().signal
@@ -76,7 +74,6 @@ export function deriveTwice(options: {
       const { reprocessing } = engine
       // The generation that was live before the last promotion is kept for a way back, here too.
       if ((await reprocessing.status()) !== undefined) await reprocessing.discard()
-      const startedAt = elapsed(systemClock)
       await reprocessing.start({ app }, { share: 1, again: true })
       const status = await catchUp(
         () => reprocessing.status(),
@@ -85,21 +82,18 @@ export function deriveTwice(options: {
           reached(survey.records + records)
         },
       )
-      const ms = elapsed(systemClock) - startedAt
       signal.throwIfAborted()
       if (status!.state === 'failed') throw failureOf(status!)
       const diff = await reprocessing.diff({ samples, signal, ...(each && { each }) })
       // The diff has saved both generations.
-      if (fits !== undefined) {
-        const view = stores.get(survey.live)!.view()
-        try {
-          const { tables } = sandboxed(code).app
-          await fits.state(view, tables, log.partitions, beginStep(work, 'compare', 'rows'))
-        } finally {
-          view.close()
-        }
+      const view = stores.get(survey.live)!.view()
+      try {
+        const { tables } = sandboxed(code).app
+        await fits.state(view, tables, log.partitions, beginStep(work, 'compare', 'rows'))
+      } finally {
+        view.close()
       }
-      return { status: status!, ms, diff }
+      return { status: status!, diff }
     } catch (error) {
       signal.throwIfAborted()
       throw error

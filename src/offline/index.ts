@@ -19,7 +19,6 @@ export {
 export { type Diagnosis, type DoctorOptions, doctor } from './doctor.ts'
 export { type ExportOptions, exportLog, type LogStats, logStats, type PartitionStats } from './export-log.ts'
 export type { Finding, Repair } from './finding.ts'
-export { type DefinitionChange, type Plan, plan } from './plan.ts'
 export type { LongWork, OfflineProgress } from './progress.ts'
 export { type RepairOptions, repair } from './repair.ts'
 export { type RuledRecord, type RuleOptions, rule } from './rule.ts'

@@ -54,7 +54,7 @@ export async function survey(
   log: Log,
   bounds: SurveyBounds,
   read: (records: number) => void,
-  fits?: SchemaFits,
+  fits: SchemaFits,
 ): Promise<Survey> {
   const { records: recordsMax = Number.POSITIVE_INFINITY, until: untilMax = Number.POSITIVE_INFINITY } =
     bounds
@@ -77,7 +77,7 @@ export async function survey(
       bytes += each.length
       const position = `${partition}:${offset}`
       countMessage(messages, record, position)
-      const compared = fits?.record(record, position)
+      const compared = fits.record(record, position)
       if (compared !== undefined) await compared
       // A control record is in every partition; it counts once.
       if (record.kind !== 'control' || partition !== 0) continue
@@ -89,7 +89,7 @@ export async function survey(
     ends[partition] = batch.offset + batch.records.length
   }
   const inOrder = [...messages].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each)
-  await fits?.compare()
+  await fits.compare()
   const live = liveOf(history)
   const version = versionOf(history, live)
   return { records, bytes, until, ends, isPart, messages: inOrder, live, version }

@@ -206,7 +206,6 @@ test('the public entries export exactly these names', async () => {
     'dryRun',
     'exportLog',
     'logStats',
-    'plan',
     'refresh',
     'repair',
     'restore',

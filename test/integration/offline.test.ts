@@ -12,7 +12,6 @@ import {
   exportLog,
   logStats,
   type OfflineProgress,
-  plan,
   repair,
   restore,
   verify,
@@ -157,7 +156,7 @@ test('a backup beside an engine is whole, and restores to a record', async () =>
   await assert.rejects(verify({ data: join(home, 'nowhere') }), { code: 'no-log' })
 })
 
-test('check, dryRun and plan: what new code can read, and what it derives differently', async () => {
+test('check and dryRun: what new code can read, and what it derives differently', async () => {
   const module = modules.fee
   const read = await check({ data, app: module })
   assert.deepEqual([read.unreadable, read.isPart], [[], false])
@@ -174,14 +173,6 @@ test('check, dryRun and plan: what new code can read, and what it derives differ
 
   const closed = await dryRun({ data, app: modules.closed })
   assert.deepEqual([closed.unreadable.map(({ type }) => type), closed.diff], [['pay'], undefined])
-
-  const planned = await plan({ data, app: modules.closed })
-  assert.deepEqual([planned.records, planned.estimateMs], [read.records, undefined])
-  assert.deepEqual(planned.definitions, [
-    { kind: 'request', name: 'pay', change: 'removed' },
-    { kind: 'request', name: 'transfer', change: 'added' },
-  ])
-  assert.ok((await plan({ data, app: module })).estimateMs! > 0)
 })
 
 test('a damaged file: a flaw, a finding and a repair', async () => {
@@ -241,7 +232,7 @@ test('an aborted signal stops the work, which leaves nothing behind', async (t) 
     verify: [['verify', 'derive'], (work) => verify({ data, ...work })],
     backup: [['copy', 'verify'], (work) => backup({ data, to: join(home, 'stopped'), ...work })],
     dryRun: [['read', 'derive'], (work) => dryRun({ data, app: modules.fee, ...work })],
-    plan: [['read'], (work) => plan({ data, app: modules.fee, ...work })],
+    check: [['read'], (work) => check({ data, app: modules.fee, ...work })],
     doctor: [['read'], (work) => doctor({ data, ...work })],
     logStats: [['read'], (work) => logStats({ data, ...work })],
   }

@@ -2,7 +2,6 @@ import { command } from '../command.ts'
 import { diffCommand } from './diff.ts'
 import { discardCommand } from './discard.ts'
 import { pauseCommand, resumeCommand } from './pause.ts'
-import { planCommand } from './plan.ts'
 import { promoteCommand } from './promote.ts'
 import { rollbackCommand } from './rollback.ts'
 import { runCommand } from './run.ts'
@@ -13,14 +12,12 @@ export function reprocessCommand() {
     'reprocess',
     'derive everything again with other code beside the live generation, compare both, and promote it',
     [
-      'hence reprocess plan shop.ts --data data           what it would take; changes nothing',
       'hence reprocess run shop.ts --data data',
       'hence reprocess diff --data data',
       'hence reprocess promote --data data --diff 5f1e4c0a…',
       'hence reprocess rollback --data data               possible until `discard`',
     ],
   )
-    .addCommand(planCommand())
     .addCommand(runCommand())
     .addCommand(statusCommand())
     .addCommand(diffCommand())

@@ -54,7 +54,7 @@ function paceText({ perSecond, leftMs }: ReprocessStatus): string {
 }
 
 /** A duration, rounded up to seconds, minutes, or hours and minutes. */
-export function durationText(ms: number): string {
+function durationText(ms: number): string {
   const seconds = Math.ceil(ms / 1000)
   if (seconds < 60) return `${seconds} s`
   const minutes = Math.ceil(seconds / 60)

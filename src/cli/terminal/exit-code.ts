@@ -20,7 +20,7 @@ export const exitCode = {
   operator: 6,
   /** `check --fail-on differences`: the new code derives something differently. */
   differs: 7,
-  /** `check`, `reprocess plan`: the log holds requests that the new code cannot read. */
+  /** `check`: the log holds requests that the new code cannot read. */
   unreadable: 8,
 } as const
 
