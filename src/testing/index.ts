@@ -10,4 +10,3 @@ export { type Observation, type Simulated, type SimulateOptions, simulate } from
 export type { SimulatedRequest } from './simulated-clients.ts'
 export type { SimulatedDelivery } from './simulated-receivers.ts'
 export type { FaultName } from './simulation-plan.ts'
-export { type StoreConformance, storeConformance } from './store-conformance.ts'

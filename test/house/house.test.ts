@@ -232,7 +232,6 @@ test('the public entries export exactly these names', async () => {
     'memoryStorage',
     'scenario',
     'simulate',
-    'storeConformance',
   ])
 })
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { keyBytesMax } from '../state/keys.ts'
-import type { CollectionChanges, KeyRange, Store } from '../state/store.ts'
+import { keyBytesMax } from '../src/state/keys.ts'
+import type { CollectionChanges, KeyRange, Store } from '../src/state/store.ts'
 
 /** Creates the stores that the suite tests. */
-export interface StoreConformance {
+interface StoreConformance {
   /** Opens the store of a place with these collections; a new place gets an empty store. */
   open(place: string, collections: readonly string[]): Promise<Store>
   /** Creates a new place, for example a directory. */
