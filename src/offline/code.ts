@@ -3,9 +3,11 @@ import { readdir } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { HenceError } from '../failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
-import type { AppBundle } from '../sandbox/bundle.ts'
+import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
+import { sandboxed } from '../sandbox/program.ts'
 import { codeName, keep, kept } from '../storage/storage.ts'
 import { readText } from '../storage/text-file.ts'
+import { snapshotData } from './data-snapshot.ts'
 
 const nameOf = (version: string) => basename(codeName(version))
 const hashOf = (code: string) => createHash('sha256').update(code).digest('hex')
@@ -48,4 +50,18 @@ export async function readCode(directory: string, version: string): Promise<AppB
 /** Keeps the code of a version in a data directory, durably once this resolves. */
 export function keepCode(directory: string, { code, hash }: AppBundle): Promise<void> {
   return keep(realDisk, resolve(directory), codeName(hash), code)
+}
+
+/**
+ * Bundles an app as its files are now, and keeps its code in a data directory.
+ * @returns its version
+ * @throws HenceError `no-log`, `bundle-failed` (change)
+ */
+export async function putCode(directory: string, app: string): Promise<string> {
+  // Throws if this is not a data directory, before anything is written there.
+  await snapshotData(directory)
+  const code = await bundleApp(app)
+  sandboxed(code)
+  await keepCode(directory, code)
+  return code.hash
 }

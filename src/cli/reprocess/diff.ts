@@ -4,18 +4,13 @@ import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Option } from 'commander'
-import { HenceError } from '../../failure.ts'
-import { catchUp, failureOf } from '../../reprocess/catch-up.ts'
-import { noCandidate } from '../../reprocess/errors.ts'
 import type { Diff } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command, type HenceCommand, wholeNumber } from '../command.ts'
 import { summaryLines } from '../terminal/diff-format.ts'
 import { note, print, printExact, visible } from '../terminal/output.ts'
-import { Progress } from '../terminal/progress.ts'
-import { onTarget } from './on-target.ts'
-import { barText, versionText } from './status-text.ts'
-import type { ReprocessTarget } from './target.ts'
+import { versionText } from './status-text.ts'
+import { caughtUp, onTarget } from './target.ts'
 
 const formats = ['text', 'json', 'ndjson'] as const
 type DiffFormat = (typeof formats)[number]
@@ -90,23 +85,4 @@ export async function writeLines(lines: AsyncIterable<string>, file: string | un
     crlfDelay: Number.POSITIVE_INFINITY,
   }))
     await printExact(line)
-}
-
-async function caughtUp(target: ReprocessTarget, signal: AbortSignal): Promise<void> {
-  const progress = new Progress()
-  const status = async () => (await target.generations()).candidate
-  const candidate = await catchUp(status, signal, (now) => progress.show((columns) => barText(now, columns)))
-  progress.end()
-  if (candidate === undefined) throw noCandidate()
-  if (candidate.state === 'failed') throw failureOf(candidate)
-  // If it is paused, the comparison throws.
-  if (candidate.state === 'deriving') throw stopped()
-}
-
-function stopped(): HenceError {
-  return new HenceError(
-    'reprocess-behind',
-    'retry',
-    'Stopped: the candidate has not caught up with the log, so it cannot be compared yet.',
-  )
 }

@@ -1,15 +1,16 @@
 import { InvalidArgumentError } from 'commander'
+import { HenceError } from '../../failure.ts'
 import type { Promotion } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command, type HenceCommand } from '../command.ts'
 import { confirmed } from '../terminal/confirm.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { newRequestId, note, paint, printResult } from '../terminal/output.ts'
-import { onTarget } from './on-target.ts'
+import { diffLines, samplesDefault } from './diff.ts'
 import { statusText, versionText } from './status-text.ts'
-import type { ReprocessTarget } from './target.ts'
+import { caughtUp, onTarget, type ReprocessTarget } from './target.ts'
 
-export interface ApprovalOptions extends ServiceOptions {
+interface ApprovalOptions extends ServiceOptions {
   readonly diff?: string
   readonly note?: string
   readonly requestId?: string
@@ -35,8 +36,38 @@ export function promoteCommand() {
   })
 }
 
+export function rollbackCommand() {
+  const rollback = command(
+    'rollback',
+    'promote the generation that was live before, after showing the diff',
+    [
+      'hence reprocess rollback',
+      'hence reprocess rollback --yes --note "wrong sums"             in a script',
+      'hence reprocess rollback --diff 5f1e4c0a… --yes                a diff that you have looked at already',
+    ],
+  )
+  return onTarget(approvalOptions(rollback), async (target, options: ApprovalOptions, signal) => {
+    const { candidate } = await target.generations()
+    if (!candidate?.wasLive) throw notKept()
+    if (options.diff !== undefined) return approve(target, options.diff, options)
+    await caughtUp(target, signal)
+    const diff = await target.diff(samplesDefault)
+    for (const line of diffLines(diff)) note(line)
+    return approve(target, diff.sha256, options)
+  })
+}
+
+function notKept(): HenceError {
+  return new HenceError(
+    'reprocess-none',
+    'change',
+    'There is no generation that was live before: nothing was promoted, or it was discarded. ' +
+      'To go back, derive everything again with the old code (`hence reprocess run APP`) and promote that.',
+  )
+}
+
 /** Adds the options of an approval. */
-export function approvalOptions(command: HenceCommand): HenceCommand {
+function approvalOptions(command: HenceCommand): HenceCommand {
   return command
     .option('--diff <hash>', 'the hash of the diff that you approve; it must be the last one', hashOf)
     .option('--note <text>', 'the reason; it is kept in the log')
@@ -45,7 +76,7 @@ export function approvalOptions(command: HenceCommand): HenceCommand {
 }
 
 /** Asks for confirmation, promotes and prints the result. Returns the exit code. */
-export async function approve(
+async function approve(
   target: ReprocessTarget,
   diff: string,
   options: ApprovalOptions,
@@ -54,7 +85,7 @@ export async function approve(
   if (!(await confirmed('promote', yes))) return exitCode.failed
   const requestId = options.requestId ?? (await newRequestId(json))
   const approval = { diff, ...(why !== undefined && { note: why }) }
-  const promotion = await target.promote(approval, { requestId })
+  const promotion = await target.promote(approval, requestId)
   await printResult(json, promotion, promotionText(promotion))
 }
 

@@ -1,9 +1,7 @@
 import { command } from '../command.ts'
+import { discardCommand, pauseCommand, resumeCommand } from './candidate.ts'
 import { diffCommand } from './diff.ts'
-import { discardCommand } from './discard.ts'
-import { pauseCommand, resumeCommand } from './pause.ts'
-import { promoteCommand } from './promote.ts'
-import { rollbackCommand } from './rollback.ts'
+import { promoteCommand, rollbackCommand } from './promote.ts'
 import { runCommand } from './run.ts'
 import { statusCommand } from './status.ts'
 

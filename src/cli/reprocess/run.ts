@@ -1,15 +1,13 @@
 import { InvalidArgumentError } from 'commander'
-import { catchUp, failureOf } from '../../reprocess/catch-up.ts'
+import { failureOf } from '../../reprocess/catch-up.ts'
 import { noCandidate } from '../../reprocess/errors.ts'
 import type { ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { note, printResult } from '../terminal/output.ts'
-import { Progress } from '../terminal/progress.ts'
-import { onTarget } from './on-target.ts'
-import { barText, statusText } from './status-text.ts'
-import type { ReprocessTarget } from './target.ts'
+import { statusText } from './status-text.ts'
+import { catchUpShown, onTarget, type ReprocessTarget } from './target.ts'
 
 interface RunOptions extends ServiceOptions {
   readonly share?: number
@@ -43,14 +41,8 @@ export function runCommand() {
     run,
     async (target, options: RunOptions, signal, module: string | undefined) => {
       await begin(target, module, options)
-      const statusNow = async () => (await target.generations()).candidate
-      if (options.detach) return finish(await statusNow(), options)
-      const progress = new Progress()
-      const reached = await catchUp(statusNow, signal, (status) =>
-        progress.show((columns) => barText(status, columns)),
-      )
-      progress.end()
-      return finish(reached, options)
+      if (options.detach) return finish((await target.generations()).candidate, options)
+      return finish(await catchUpShown(target, signal), options)
     },
     true,
   )

@@ -4,9 +4,8 @@ import { command } from '../command.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { print, printResult } from '../terminal/output.ts'
 import { stopSignal } from '../terminal/stop-signal.ts'
-import { onTarget } from './on-target.ts'
 import { generationsText, statusText } from './status-text.ts'
-import type { ReprocessTarget } from './target.ts'
+import { onTarget, type ReprocessTarget } from './target.ts'
 
 export function statusCommand() {
   const status = command(

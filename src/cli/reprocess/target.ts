@@ -1,21 +1,126 @@
+import type { Command } from 'commander'
+import { Exchange, type ExchangeOptions, notUnderstood, problemOf } from '../../client/exchange.ts'
+import { HenceError } from '../../failure.ts'
+import { catchUp, failureOf } from '../../reprocess/catch-up.ts'
+import { noCandidate } from '../../reprocess/errors.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { Generations } from '../../server/reprocess.ts'
+import type { ServiceOptions } from '../address.ts'
+import type { HenceCommand } from '../command.ts'
+import { ask, openServer } from '../service.ts'
+import { Progress } from '../terminal/progress.ts'
+import { stopSignal } from '../terminal/stop-signal.ts'
 
-/** The engine that the commands act on: one that this process opens in a directory, or a server's. */
-export interface ReprocessTarget {
-  generations(): Promise<Generations>
-  /** Starts a candidate with the code of a module, as its files are now. */
-  start(app: string, options: { readonly share?: number; readonly again?: boolean }): Promise<ReprocessStatus>
-  pause(): Promise<ReprocessStatus>
-  resume(): Promise<ReprocessStatus>
-  /** Returns the summary of a diff, with this many samples of each group. */
-  diff(samples: number): Promise<Diff>
-  /** Returns every difference as a line of JSON, in texts of any length, and the hash of the whole diff. */
-  differences(): Promise<{ readonly lines: AsyncIterable<string>; readonly hash: string }>
-  promote(
-    approval: { readonly diff: string; readonly note?: string },
-    options: { readonly requestId: string },
-  ): Promise<Promotion>
-  discard(): Promise<void>
-  close(): Promise<void>
+import { barText } from './status-text.ts'
+
+/** A diff reads all derived state, and a promotion may wait for one. */
+const timeoutMs = 30 * 60_000
+
+/** The server that the commands act on. */
+export type ReprocessTarget = ReturnType<typeof targetOf>
+
+/**
+ * @param data the data directory of the server: it takes no code over HTTP, so new code is put there, on the
+ *   same machine
+ */
+function targetOf(reach: ExchangeOptions, data: string | undefined) {
+  const exchange = new Exchange({ timeoutMs, ...reach })
+  const post = <T>(path: string, body: object = {}, headers = {}) =>
+    ask(exchange, { method: 'POST', path, body: JSON.stringify(body), headers }) as Promise<T>
+  return {
+    generations: () => ask(exchange, { path: '/reprocess' }) as Promise<Generations>,
+    /** Starts a candidate with the code of a module, as its files are now. */
+    async start(app: string, options: { readonly share?: number; readonly again?: boolean }) {
+      if (data === undefined) throw noDirectory()
+      const { putCode } = await import('../../offline/code.ts')
+      await post('/reprocess', { version: await putCode(data, app), ...options })
+    },
+    pause: () => post<ReprocessStatus>('/reprocess/pause'),
+    resume: () => post<ReprocessStatus>('/reprocess/resume'),
+    /** Returns the summary of a diff, with this many samples of each group. */
+    diff: (samples: number) => ask(exchange, { path: `/reprocess/diff?samples=${samples}` }) as Promise<Diff>,
+    /** Returns every difference as a line of JSON, in texts of any length, and the hash of the whole diff. */
+    async differences() {
+      const headers = { accept: 'application/x-ndjson, application/problem+json' }
+      const response = await exchange.open({ path: '/reprocess/diff?samples=0', headers })
+      const hash = response.headers.get('hence-diff')
+      if (response.ok && response.body !== null && hash !== null) {
+        return { lines: response.body.pipeThrough(new TextDecoderStream()), hash }
+      }
+      const body: unknown = await response.json().catch(() => undefined)
+      throw problemOf({ body }) ?? notUnderstood(response)
+    },
+    promote: (approval: { readonly diff: string; readonly note?: string }, requestId: string) =>
+      post<Promotion>('/reprocess/promote', approval, { 'idempotency-key': `"${requestId}"` }),
+    discard: () => post('/reprocess/discard'),
+  }
+}
+
+/**
+ * Adds the options that name the target, and an action, while which the target is open. With `--data` alone
+ * this process opens the directory, with the code that is live there: it delivers no effects. With `--data`
+ * and `--url` the server does the work, and the directory is where new code is put.
+ * @param stops whether SIGINT and SIGTERM abort the signal that the action gets, from before the target is
+ *   opened, instead of ending the process
+ */
+export function onTarget<Options extends ServiceOptions, Args extends unknown[]>(
+  command: HenceCommand,
+  act: (
+    target: ReprocessTarget,
+    options: Options,
+    signal: AbortSignal,
+    ...args: Args
+  ) => Promise<number | undefined>,
+  stops = false,
+): HenceCommand {
+  return command
+    .engine()
+    .json()
+    .runs(async (...given: unknown[]) => {
+      const [options, self] = given.slice(-2) as [Options, Command]
+      const { data } = options
+      const isLocal = data !== undefined && self.getOptionValueSource('url') !== 'cli'
+      const { signal } = stops ? stopSignal() : new AbortController()
+      const { reach, close } = await openServer(options, isLocal ? data : undefined)
+      try {
+        return await act(targetOf(reach, data), options, signal, ...(given.slice(0, -2) as Args))
+      } finally {
+        await close()
+      }
+    })
+}
+
+/** Waits until the candidate has caught up or the signal aborts, with a line of progress. */
+export async function catchUpShown(
+  target: ReprocessTarget,
+  signal: AbortSignal,
+): Promise<ReprocessStatus | undefined> {
+  const progress = new Progress()
+  const status = async () => (await target.generations()).candidate
+  const reached = await catchUp(status, signal, (now) => progress.show((columns) => barText(now, columns)))
+  progress.end()
+  return reached
+}
+
+/** As `catchUpShown`; throws if the candidate cannot be compared then. */
+export async function caughtUp(target: ReprocessTarget, signal: AbortSignal): Promise<void> {
+  const candidate = await catchUpShown(target, signal)
+  if (candidate === undefined) throw noCandidate()
+  if (candidate.state === 'failed') throw failureOf(candidate)
+  // If it is paused, the comparison throws.
+  if (candidate.state !== 'deriving') return
+  throw new HenceError(
+    'reprocess-behind',
+    'retry',
+    'Stopped: the candidate has not caught up with the log, so it cannot be compared yet.',
+  )
+}
+
+function noDirectory(): HenceError {
+  return new HenceError(
+    'code-not-kept',
+    'change',
+    'A server takes no code over HTTP. Run this on its machine and name its data directory too (--data ' +
+      'DIR --url URL), so that the code can be put there.',
+  )
 }

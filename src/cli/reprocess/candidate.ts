@@ -4,8 +4,21 @@ import { command } from '../command.ts'
 import { confirmed } from '../terminal/confirm.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { note, printResult } from '../terminal/output.ts'
-import { onTarget } from './on-target.ts'
 import { statusText } from './status-text.ts'
+import { onTarget } from './target.ts'
+
+export const pauseCommand = () => switchCommand('pause', 'stop deriving the candidate until `resume`')
+
+export const resumeCommand = () =>
+  switchCommand('resume', 'continue to derive the candidate, after a pause or a failure')
+
+function switchCommand(what: 'pause' | 'resume', description: string) {
+  const made = command(what, description, [`hence reprocess ${what}`])
+  return onTarget(made, async (target, { json }) => {
+    const status = await target[what]()
+    await printResult(json, status, statusText(status))
+  })
+}
 
 export function discardCommand() {
   const discard = command('discard', 'delete the candidate, the generation that is not live', [
