@@ -74,7 +74,7 @@ export type Enqueued = Pick<Reply, 'requestId' | 'token'>
 
 export interface ReadOptions {
   /** Tokens of replies: the read waits until those requests, and all events that follow, are applied. */
-  readonly after?: string | readonly string[]
+  readonly after?: string | readonly string[] | undefined
 }
 
 /** One changed row. */
@@ -96,10 +96,10 @@ export interface SendOptions {
    * The id of the effect, violation or request that this request replies to, for example of the e-mail that
    * asked for another name. The stories of both then lead to each other. The first try decides it.
    */
-  readonly inReplyTo?: string
+  readonly inReplyTo?: string | undefined
 }
 
 export interface SubmitOptions extends SendOptions {
   /** The sender; ids are scoped by principal. Default: the empty string. */
-  readonly principal?: string
+  readonly principal?: string | undefined
 }

@@ -68,15 +68,15 @@ export type IndexableField<V> = {
  * UTF-8 bytes); with it, by the indexed fields, then by key.
  */
 export interface Query<Index extends string = string> {
-  readonly index?: Index
+  readonly index?: Index | undefined
   /** Only rows whose key (or indexed fields, then key) starts with these parts. */
-  readonly prefix?: readonly QueryPart[]
+  readonly prefix?: readonly QueryPart[] | undefined
   /** Lower bound, inclusive: the parts after the prefix. */
-  readonly from?: readonly QueryPart[]
+  readonly from?: readonly QueryPart[] | undefined
   /** Upper bound, exclusive: the parts after the prefix. */
-  readonly to?: readonly QueryPart[]
-  readonly reverse?: boolean
-  readonly limit?: number
+  readonly to?: readonly QueryPart[] | undefined
+  readonly reverse?: boolean | undefined
+  readonly limit?: number | undefined
 }
 
 /** A row with its key. */

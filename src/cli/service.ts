@@ -27,7 +27,7 @@ export async function openServer(
   { url, key, app, json, audit = false }: ServiceOptions,
   data: string | undefined,
 ): Promise<{ readonly reach: ExchangeOptions; close(): Promise<void> }> {
-  if (data === undefined) return { reach: { url, ...(key !== undefined && { key }) }, close: async () => {} }
+  if (data === undefined) return { reach: { url, key }, close: async () => {} }
   // Loaded only here: the engine is large, and a command for a server needs none of it.
   const { openEmbedded } = await import('../offline/embedded.ts')
   const { server } = await import('../server/index.ts')

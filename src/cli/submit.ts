@@ -30,10 +30,7 @@ export function submitCommand() {
       if (id === '') throw new InvalidArgumentError('--id must not be empty.')
       const requestId = id ?? (await newRequestId(options.json))
       const reply = await withService(options, ({ service }) =>
-        service.submit(type as never, input as never, {
-          requestId,
-          ...(inReplyTo !== undefined && { inReplyTo }),
-        }),
+        service.submit(type as never, input as never, { requestId, inReplyTo }),
       )
       await printResult(options.json, reply, describe(reply))
       return reply.status === 'accepted' ? exitCode.ok : exitCode.notAccepted

@@ -31,7 +31,7 @@ function getCommand() {
     .runs(async (table: string, key: readonly string[], options: ReadingOptions) => {
       const parts = key.length === 1 ? keyParts(key[0]!) : key
       const row = await withService(options, ({ service }) =>
-        service.get(table as never, parts as never, afterOf(options)),
+        service.get(table as never, parts as never, { after: options.after }),
       )
       if (row === undefined) {
         note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
@@ -63,17 +63,10 @@ function scanCommand() {
     .engine()
     .json()
     .runs(async (table: string, options: ScanOptions) => {
-      const { index, prefix, from, to, reverse, limit } = options
-      const query: Query = {
-        ...(index !== undefined && { index }),
-        ...(prefix && { prefix }),
-        ...(from && { from }),
-        ...(to && { to }),
-        ...(reverse && { reverse }),
-        ...(limit !== undefined && { limit }),
-      }
+      const { after, index, prefix, from, to, reverse, limit } = options
+      const query: Query = { index, prefix, from, to, reverse, limit }
       await withService(options, async ({ service }) => {
-        for (const row of await service.scan(table as never, query as never, afterOf(options))) {
+        for (const row of await service.scan(table as never, query as never, { after })) {
           const { key, value } = row as { readonly key: readonly QueryPart[]; readonly value: unknown }
           await printResult(
             options.json,
@@ -105,7 +98,3 @@ interface ReadingOptions extends ServiceOptions {
 }
 
 interface ScanOptions extends ReadingOptions, Query {}
-
-function afterOf({ after }: ReadingOptions): { after?: string } {
-  return after === undefined ? {} : { after }
-}

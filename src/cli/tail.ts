@@ -48,7 +48,7 @@ export async function printChanges(
     },
     ended: ended.reject,
   }
-  const exchange = new Exchange({ url, ...(key !== undefined && { key }) })
+  const exchange = new Exchange({ url, key })
   const backoff = { firstMs: 50, mostMs: 5_000 }
   const following = follow(followed, listener, {
     exchange,

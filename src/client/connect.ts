@@ -67,8 +67,7 @@ export function connect<A extends App>(
     headers: HeaderFields = {},
   ): Promise<Result> => {
     checkRequestId(requestId)
-    const reply = inReplyTo !== undefined && { inReplyTo }
-    const submission = { requestId, type, input: jsonText(type, input), ...reply }
+    const submission = { requestId, type, input: jsonText(type, input), inReplyTo }
     const end = clock.now() + patienceMs
     let perhapsTaken = false
     for (let failures = 1; ; failures++) {

@@ -7,7 +7,7 @@ export interface ExchangeOptions {
    */
   readonly url: string | readonly string[]
   /** An API key; read before every try, so that a new one takes effect. */
-  readonly key?: string | (() => string | Promise<string>)
+  readonly key?: string | (() => string | Promise<string>) | undefined
   /** Further headers, for example a token against cross-site requests. */
   readonly headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>)
   readonly fetch?: typeof globalThis.fetch

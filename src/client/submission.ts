@@ -8,7 +8,7 @@ interface Submission {
   readonly type: string
   /** JSON text. */
   readonly input: string
-  readonly inReplyTo?: string
+  readonly inReplyTo?: string | undefined
 }
 
 const quoted = (id: string) => `"${id.replace(/["\\]/g, '\\$&')}"`

@@ -62,9 +62,9 @@ const outcomeGroupsMax = 100
 
 export interface SummaryOptions {
   /** How many differences of each group become samples; default 5. */
-  readonly samples?: number
+  readonly samples?: number | undefined
   /** Called with the line of every difference, without its line break; a promise that it returns is awaited. */
-  readonly each?: (line: string) => unknown
+  readonly each?: ((line: string) => unknown) | undefined
 }
 
 /** Counts differences in one pass. Memory grows with the number of groups and samples, not of differences. */

@@ -76,11 +76,11 @@ export interface EffectState {
 export interface EffectsQuery {
   /** Default `pending`. */
   readonly state?: EffectRow['state']
-  readonly type?: string
+  readonly type?: string | undefined
   /** Default 100. */
   readonly limit?: number
   /** Only effects from this one on. */
-  readonly from?: Pick<EffectState, 'type' | 'at' | 'id'>
+  readonly from?: Pick<EffectState, 'type' | 'at' | 'id'> | undefined
   /** Sees each effect; the list ends with the first that it returns true for, for example to bound its bytes. */
   until?(effect: EffectState): boolean
 }

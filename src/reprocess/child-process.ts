@@ -214,10 +214,7 @@ async function compare({ samples, lines }: Parameters<ChildFunctions['compare']>
     length += line.length
     return length < pieceLength ? undefined : send()
   }
-  const summary = await candidate!.compare({
-    ...(samples !== undefined && { samples }),
-    ...(lines && { each }),
-  })
+  const summary = await candidate!.compare({ samples, each: lines ? each : undefined })
   if (piece.length > 0) await send()
   return summary
 }

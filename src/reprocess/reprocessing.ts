@@ -45,7 +45,7 @@ export interface Reprocessing {
    */
   start(
     code: CodeOf,
-    options?: { readonly share?: number; readonly again?: boolean },
+    options?: { readonly share?: number | undefined; readonly again?: boolean | undefined },
   ): Promise<ReprocessStatus>
   /** Returns the status of the candidate; undefined if there is none. */
   status(): Promise<ReprocessStatus | undefined>
@@ -67,9 +67,9 @@ export interface Reprocessing {
    * @throws HenceError `reprocess-none` (change); what `caughtUp` throws
    */
   diff(options?: {
-    readonly samples?: number
-    readonly each?: (line: string) => unknown
-    readonly signal?: AbortSignal
+    readonly samples?: number | undefined
+    readonly each?: ((line: string) => unknown) | undefined
+    readonly signal?: AbortSignal | undefined
   }): Promise<Diff>
   /**
    * Makes the candidate live in one moment: no read sees a mixture. Requests wait while the last differences
@@ -80,7 +80,7 @@ export interface Reprocessing {
    *   `request-id-reused` (change)
    */
   promote(
-    approval: { readonly diff: string; readonly note?: string },
+    approval: { readonly diff: string; readonly note?: string | undefined },
     options: SubmitOptions,
   ): Promise<Promotion>
   /** Deletes the candidate. Throws `reprocess-none` (change). */

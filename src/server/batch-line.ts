@@ -31,12 +31,11 @@ export async function decide(
     checkLine(request)
     requestId = request.requestId
     const { type, input, inReplyTo } = request
-    const answers = inReplyTo !== undefined && { inReplyTo }
     checkMaySend(access.caller, type)
     const { principal } = access.caller
     for (;;) {
       try {
-        const reply = await engine.submit(type as never, input as never, { requestId, principal, ...answers })
+        const reply = await engine.submit(type as never, input as never, { requestId, principal, inReplyTo })
         if (reply.status !== 'accepted') {
           return { requestId: reply.requestId, status: 'problem', problem: problemOfOutcome(reply) }
         }

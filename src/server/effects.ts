@@ -25,13 +25,7 @@ export async function effects(
   const { state, type, limit, cursor } = query
   const from = cursor === undefined ? undefined : effectAt(cursor)
   const page = new Page<EffectState>(limit, ({ id }) => id === from?.id)
-  await engine.effects.list({
-    state,
-    limit: Number.POSITIVE_INFINITY,
-    until: page.ends,
-    ...(type !== undefined && { type }),
-    ...(from && { from }),
-  })
+  await engine.effects.list({ state, type, from, limit: Number.POSITIVE_INFINITY, until: page.ends })
   return page.answer(request, 'effects', ({ type, at, id }) => makeCursor([type, at, id]))
 }
 

@@ -75,7 +75,7 @@ export async function diff(
     const made = await engine.reprocessing.diff({
       samples,
       signal,
-      ...(spool && { each: (line: string) => spool.add(line) }),
+      each: spool && ((line: string) => spool.add(line)),
     })
     if (spool === undefined) return freshAnswer(made)
     return {

@@ -25,7 +25,7 @@ export async function submit(serving: Serving, arrival: Arrival): Promise<Answer
   const input = parseStrict(textOf(await serving.bodies.whole({ request, incoming, principal })))
   // The body may have taken longer than the key or session lasted.
   if (!access.isCurrent) checkMaySend(await access.renew(), type)
-  const options = { requestId, principal, ...(inReplyTo !== undefined && { inReplyTo }) }
+  const options = { requestId, principal, inReplyTo }
   if (prefersAsync(headers.get('prefer'))) {
     return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))
   }

@@ -7,7 +7,7 @@ import type { Answer } from './answer.ts'
 import { makeCursor, type RowPosition, readCursor } from './cursor.ts'
 import { jsonAnswer } from './json-answer.ts'
 import { Page } from './page.ts'
-import type { KeyPartsParameter, Parameter, ValuesOf } from './parameter.ts'
+import type { KeyPartsParameter, Parameter } from './parameter.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 
@@ -50,18 +50,18 @@ export async function page(
   serving: Serving,
   { request, caller, parts, query }: Arrival<PageQuery>,
 ): Promise<Answer> {
-  const { limit, cursor, after } = query
+  const { limit, cursor, after, index, prefix, from, to, reverse } = query
   const { rules } = serving
   const table = rules.table(parts[0]!)
   const asked = await rules.limited(`table "${table.name}"`, () =>
-    rules.query(caller, table.name, queryOf(query)),
+    rules.query(caller, table.name, { index, prefix, from, to, reverse: reverse === 'true' }),
   )
   if (asked === undefined) return jsonAnswer(request, { rows: [] })
-  const from = cursor === undefined ? undefined : readCursor(cursor, asked)
+  const position = cursor === undefined ? undefined : readCursor(cursor, asked)
   const positionText = (row: Row) => JSON.stringify(positionOf(table, asked, row))
-  const seen = JSON.stringify(from)
+  const seen = JSON.stringify(position)
   const rows = new Page<Row>(limit, (row) => positionText(row) === seen)
-  const rest = from?.slice(asked.prefix?.length ?? 0)
+  const rest = position?.slice(asked.prefix?.length ?? 0)
   // A range includes its beginning but not its end, so forwards the row at the position comes again.
   const behind = rest && (asked.reverse ? { to: rest } : { from: rest })
   if (!(asked.reverse && rest?.length === 0)) {
@@ -80,16 +80,6 @@ function positionOf(table: TableShape, { index }: Query, { key, value }: Row): R
   if (index === undefined) return key
   const fields = table.indexes[index] ?? []
   return [...fields.map((field) => (value as Record<string, QueryPart>)[field]!), ...key]
-}
-
-function queryOf({ index, prefix, from, to, reverse }: ValuesOf<PageQuery>): Query {
-  return {
-    ...(index !== undefined && { index }),
-    ...(prefix && { prefix }),
-    ...(from && { from }),
-    ...(to && { to }),
-    ...(reverse === 'true' && { reverse: true }),
-  }
 }
 
 function keyOf(table: TableShape, segments: readonly string[]): readonly KeyPart[] {

@@ -81,11 +81,10 @@ async function approve(
   diff: string,
   options: ApprovalOptions,
 ): Promise<number | undefined> {
-  const { json, note: why, yes } = options
+  const { json, note, yes } = options
   if (!(await confirmed('promote', yes))) return exitCode.failed
   const requestId = options.requestId ?? (await newRequestId(json))
-  const approval = { diff, ...(why !== undefined && { note: why }) }
-  const promotion = await target.promote(approval, requestId)
+  const promotion = await target.promote({ diff, note }, requestId)
   await printResult(json, promotion, promotionText(promotion))
 }
 

@@ -53,9 +53,7 @@ async function begin(
   module: string | undefined,
   { share, again }: RunOptions,
 ): Promise<void> {
-  if (module !== undefined) {
-    await target.start(module, { ...(share !== undefined && { share }), ...(again && { again }) })
-  }
+  if (module !== undefined) await target.start(module, { share, again })
   const { candidate } = await target.generations()
   if (candidate === undefined) throw noCandidate()
   if (candidate.state === 'paused') await target.resume()

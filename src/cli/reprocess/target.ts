@@ -30,7 +30,10 @@ function targetOf(reach: ExchangeOptions, data: string | undefined) {
   return {
     generations: () => ask(exchange, { path: '/reprocess' }) as Promise<Generations>,
     /** Starts a candidate with the code of a module, as its files are now. */
-    async start(app: string, options: { readonly share?: number; readonly again?: boolean }) {
+    async start(
+      app: string,
+      options: { readonly share: number | undefined; readonly again: true | undefined },
+    ) {
       if (data === undefined) throw noDirectory()
       const { putCode } = await import('../../offline/code.ts')
       await post('/reprocess', { version: await putCode(data, app), ...options })
@@ -50,7 +53,7 @@ function targetOf(reach: ExchangeOptions, data: string | undefined) {
       const body: unknown = await response.json().catch(() => undefined)
       throw problemOf({ body }) ?? notUnderstood(response)
     },
-    promote: (approval: { readonly diff: string; readonly note?: string }, requestId: string) =>
+    promote: (approval: { readonly diff: string; readonly note: string | undefined }, requestId: string) =>
       post<Promotion>('/reprocess/promote', approval, { 'idempotency-key': `"${requestId}"` }),
     discard: () => post('/reprocess/discard'),
   }
