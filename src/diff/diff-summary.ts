@@ -72,15 +72,7 @@ export class Summariser {
   readonly #samplesMax: number
   readonly #each: SummaryOptions['each']
   readonly #hash = createHash('sha256')
-  readonly #parts: Readonly<Record<DiffPart, Map<string, OpenGroup>>> = {
-    tables: new Map(),
-    outcomes: new Map(),
-    effects: new Map(),
-    claims: new Map(),
-    usage: new Map(),
-    violations: new Map(),
-    timers: new Map(),
-  }
+  readonly #parts = new Map(Object.values(partOf).map((part) => [part, new Map<string, OpenGroup>()]))
   #count = 0
 
   constructor({ samples = 5, each }: SummaryOptions = {}) {
@@ -93,15 +85,16 @@ export class Summariser {
     const line = lineOf(difference)
     this.#hash.update(line).update('\n')
     this.#count++
-    const groups = this.#parts[partOf[difference.kind]]
+    const groups = this.#parts.get(partOf[difference.kind])!
     const name = groupNameOf(difference, groups)
     let group = groups.get(name)
     if (group === undefined) {
-      group = { name, added: 0, removed: 0, changed: 0, delivered: 0, samples: [] }
+      const delivered = difference.kind === 'effect' && { delivered: 0 }
+      group = { name, added: 0, removed: 0, changed: 0, ...delivered, samples: [] }
       groups.set(name, group)
     }
     group[changeOf(difference)]++
-    if (difference.kind === 'effect' && difference.delivery === 'done') group.delivered++
+    if (difference.kind === 'effect' && difference.delivery === 'done') group.delivered!++
     if (group.samples.length < this.#samplesMax) group.samples.push(difference)
     const room = this.#each?.(line)
     return room instanceof Promise ? room : undefined
@@ -109,24 +102,12 @@ export class Summariser {
 
   /** Returns the summary; call it once, last. */
   end(): DiffSummary {
-    const groups = Object.values(this.#parts).flatMap((part) => [...part.values()])
+    const groups = [...this.#parts.values()].flatMap((part) => [...part.values()])
     const counted = groups.reduce((sum, { added, removed, changed }) => sum + added + removed + changed, 0)
     assert(counted === this.#count, 'the groups of a diff count every difference once', counted, this.#count)
-    return {
-      differences: this.#count,
-      sha256: this.#hash.digest('hex'),
-      tables: this.#plain('tables'),
-      outcomes: this.#plain('outcomes'),
-      effects: inOrder(this.#parts.effects),
-      claims: this.#plain('claims'),
-      usage: this.#plain('usage'),
-      violations: this.#plain('violations'),
-      timers: this.#plain('timers'),
-    }
-  }
-
-  #plain(part: DiffPart): DiffGroup[] {
-    return inOrder(this.#parts[part]).map(({ delivered: _, ...group }) => group)
+    const parts = [...this.#parts].map(([part, found]) => [part, inOrder(found)] as const)
+    const summary = { differences: this.#count, sha256: this.#hash.digest('hex') }
+    return { ...summary, ...(Object.fromEntries(parts) as unknown as Pick<DiffSummary, DiffPart>) }
   }
 }
 
@@ -137,12 +118,12 @@ export function changeOf(difference: Difference): 'added' | 'removed' | 'changed
   return difference.after === undefined ? 'removed' : 'changed'
 }
 
-interface OpenGroup {
-  readonly name: string
+interface OpenGroup extends DiffGroup {
   added: number
   removed: number
   changed: number
-  delivered: number
+  /** Of effects. */
+  delivered?: number
   readonly samples: Difference[]
 }
 
