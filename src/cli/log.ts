@@ -2,7 +2,6 @@ import { InvalidArgumentError } from 'commander'
 import { HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
-import type { PartitionStats } from '../offline/index.ts'
 import { command, type DataOptions, wholeNumber } from './command.ts'
 import { carrierAt, isAddress, logOption } from './log-carrier.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -13,10 +12,9 @@ export function logCommand() {
   return command(
     'log',
     'read the log of a data directory, also while a process has it open; copy it elsewhere',
-    ['hence log stats --data data', 'hence log cat --data data --json > export.ndjson'],
+    ['hence log cat --data data --json > export.ndjson'],
   )
     .addCommand(catCommand())
-    .addCommand(statsCommand())
     .addCommand(copyCommand())
     .addCommand(migrateCommand())
 }
@@ -142,35 +140,4 @@ function recordText({ partition, offset, time, record }: ExportedRecord): string
       return `${position} ${paint.strong(record.type)} ${record.data} ${paint.faint(`${cause}, ${id}`)}`
     }
   }
-}
-
-function statsCommand() {
-  return command('stats', 'count what a log holds, and check every byte of it', [
-    'hence log stats --data data',
-    'hence log stats --data data --json',
-  ])
-    .readsLog()
-    .json()
-    .runs(async ({ data, json }: DataOptions) => {
-      const { logStats } = await import('../offline/export-log.ts')
-      const stats = await withProgress((work) => logStats({ data, ...work }))
-      const { logId, partitions, types } = stats
-      await printResult(json, stats, [
-        `log ${logId}, ${partitions.length} partition${partitions.length === 1 ? '' : 's'}`,
-        ...partitions.map(partitionText),
-        ...Object.entries(types)
-          .sort()
-          .map(([type, n]) => `  ${String(n).padStart(10)} ${type}`),
-      ])
-    })
-}
-
-function partitionText(stats: PartitionStats): string {
-  const { partition, records, requests, events, bytes, segments, firstAt, lastAt } = stats
-  const when =
-    firstAt === null ? '' : `, ${new Date(firstAt).toISOString()} to ${new Date(lastAt!).toISOString()}`
-  return (
-    `partition ${partition}: ${records} records (${requests} requests, ${events} events), ` +
-    `${bytes} bytes in ${segments} segment${segments === 1 ? '' : 's'}${when}`
-  )
 }

@@ -1,5 +1,5 @@
 import { checkPartition } from '../log/append-check.ts'
-import { type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
+import { readSnapshot } from '../log/file-log/snapshot.ts'
 import { batchesByTime } from '../log/merge-by-time.ts'
 import { decodeRecord } from '../log/record.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
@@ -48,68 +48,4 @@ export async function* recordsOf(options: ExportOptions): AsyncGenerator<Exporte
       yield { partition, offset: offset + i, time, record: decodeRecord(bytes) }
     }
   }
-}
-
-/** How many records a log holds, and of which types. */
-export interface LogStats {
-  readonly logId: string
-  readonly partitions: readonly PartitionStats[]
-  /** By type (of requests and events) or kind: the number of records in all partitions. */
-  readonly types: Readonly<Record<string, number>>
-}
-
-export interface PartitionStats {
-  readonly partition: number
-  readonly records: number
-  readonly requests: number
-  readonly events: number
-  readonly bytes: number
-  readonly segments: number
-  /** The log times of the first and the last record, in milliseconds since 1970; null without records. */
-  readonly firstAt: number | null
-  readonly lastAt: number | null
-  readonly byType: Readonly<Record<string, number>>
-}
-
-/**
- * Counts the records of a log, and checks every byte of it. A process may have the directory open.
- * @throws HenceError `no-log` (change), `log-damaged`, `record-unreadable` (operator)
- */
-export async function logStats(options: LongWork & { readonly data: string }): Promise<LogStats> {
-  const snapshot = await snapshotData(options.data)
-  const read = beginStep(options, 'read', 'records', recordsIn(snapshot))
-  const partitions: PartitionStats[] = []
-  for (const each of snapshot.partitions) partitions.push(await statsOf(each, read))
-  const types: Record<string, number> = {}
-  for (const { byType } of partitions) {
-    for (const [type, n] of Object.entries(byType)) types[type] = (types[type] ?? 0) + n
-  }
-  return { logId: snapshot.id, partitions, types }
-}
-
-async function statsOf(
-  snapshot: PartitionSnapshot,
-  read: (records: number) => void,
-): Promise<PartitionStats> {
-  const byType: Record<string, number> = {}
-  let [records, requests, events, bytes] = [0, 0, 0, 0]
-  let firstAt: number | null = null
-  let lastAt: number | null = null
-  for await (const batch of readSnapshot(snapshot)) {
-    firstAt ??= batch.time
-    lastAt = batch.time
-    for (const each of batch.records) {
-      records++
-      const record = decodeRecord(each)
-      const type = 'type' in record ? record.type : record.kind
-      byType[type] = (byType[type] ?? 0) + 1
-      bytes += each.length
-      if (record.kind === 'request') requests++
-      else if (record.kind === 'event') events++
-    }
-    read(batch.records.length)
-  }
-  const { partition } = snapshot.files.lineage
-  const segments = snapshot.findings?.segments.length ?? 0
-  return { partition, records, requests, events, bytes, segments, firstAt, lastAt, byType }
 }

@@ -17,7 +17,7 @@ export {
   dryRun,
 } from './check.ts'
 export { type Diagnosis, type DoctorOptions, doctor } from './doctor.ts'
-export { type ExportOptions, exportLog, type LogStats, logStats, type PartitionStats } from './export-log.ts'
+export { type ExportOptions, exportLog } from './export-log.ts'
 export type { Finding, Repair } from './finding.ts'
 export type { LongWork, OfflineProgress } from './progress.ts'
 export { type RepairOptions, repair } from './repair.ts'

@@ -205,7 +205,6 @@ test('the public entries export exactly these names', async () => {
     'doctor',
     'dryRun',
     'exportLog',
-    'logStats',
     'refresh',
     'repair',
     'restore',
