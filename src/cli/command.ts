@@ -11,6 +11,8 @@ import { Stopped, withProgress } from './terminal/progress.ts'
 
 /** A command with the options, exit codes and errors that all commands share. */
 export class HenceCommand extends Command {
+  /** The first of its examples. */
+  example = ''
   #readsLog = false
 
   /** Adds the options for the server's address and the caller's key. */
@@ -106,10 +108,18 @@ export const dataMeaning = 'the data directory: the log and everything derived f
 
 /** Makes a command; `--help` shows the examples at its end. */
 export function command(name: string, description: string, examples: readonly string[]): HenceCommand {
-  return new HenceCommand(name)
+  const made = new HenceCommand(name)
+  made.example = examples[0]!
+  return made
     .description(description)
     .helpCommand(false)
     .addHelpText('after', `\nExamples:\n${examples.map((example) => `  ${example}`).join('\n')}`)
+}
+
+/** Makes a command of subcommands; its examples are the first ones of those. */
+export function group(name: string, description: string, parts: readonly HenceCommand[]): HenceCommand {
+  const examples = parts.map(({ example }) => example)
+  return parts.reduce((made, each) => made.addCommand(each), command(name, description, examples))
 }
 
 export function wholeNumber(text: string): number {

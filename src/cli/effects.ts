@@ -2,21 +2,18 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError, Option } from 'commander'
 import type { EffectState } from '../effect/outbox.ts'
 import type { ServiceOptions } from './address.ts'
-import { command, wholeNumber } from './command.ts'
+import { command, group, wholeNumber } from './command.ts'
 import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 import { Progress } from './terminal/progress.ts'
 
 export function effectsCommand() {
-  return command('effects', 'show effects, and deliver again those that were given up', [
-    'hence effects list --state dead',
-    'hence effects show 5f1e4c0a-…',
-    'hence effects redrive --type email --dry-run',
+  return group('effects', 'show effects, and deliver again those that were given up', [
+    listCommand(),
+    showCommand(),
+    redriveCommand(),
   ])
-    .addCommand(listCommand())
-    .addCommand(showCommand())
-    .addCommand(redriveCommand())
 }
 
 interface ListOptions extends ServiceOptions {

@@ -2,20 +2,17 @@ import { checkConsistency, compareHeads, type Growth } from '../audit/consistenc
 import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
 import type { ServiceOptions } from './address.ts'
-import { command } from './command.ts'
+import { command, group } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printResult } from './terminal/output.ts'
 
 export function headCommand() {
-  return command('head', 'get the signed head of a log, and check that the log has only grown since', [
-    'hence head get > monday.json',
-    'hence head get --since monday.json > proof.json',
-    'hence head check monday.json proof.json --key public-key.pem',
+  return group('head', 'get the signed head of a log, and check that the log has only grown since', [
+    getCommand(),
+    checkCommand(),
   ])
-    .addCommand(getCommand())
-    .addCommand(checkCommand())
 }
 
 function getCommand() {

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
 import { createKey, type Key, listKeys, revokeKey } from '../server/keys.ts'
-import { command, type DataOptions } from './command.ts'
+import { command, type DataOptions, group } from './command.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printResult } from './terminal/output.ts'
 
@@ -11,14 +11,11 @@ import { note, paint, print, printResult } from './terminal/output.ts'
 export const keysFile = (data: string): string => join(data, 'keys.json')
 
 export function keysCommand() {
-  return command('keys', 'create, list and revoke API keys; a running server applies the changes', [
-    'hence keys create till --data data --principal till-7 --permission submit:place-order',
-    'hence keys list --data data',
-    'hence keys revoke 1f0c9a77e2d4 --data data',
+  return group('keys', 'create, list and revoke API keys; a running server applies the changes', [
+    createCommand(),
+    listCommand(),
+    revokeCommand(),
   ])
-    .addCommand(createCommand())
-    .addCommand(listCommand())
-    .addCommand(revokeCommand())
 }
 
 function createCommand() {

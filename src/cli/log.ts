@@ -2,21 +2,18 @@ import { InvalidArgumentError } from 'commander'
 import { HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
-import { command, type DataOptions, wholeNumber } from './command.ts'
+import { command, type DataOptions, group, wholeNumber } from './command.ts'
 import { carrierAt, isAddress, logOption } from './log-carrier.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, print, printExact, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 export function logCommand() {
-  return command(
+  return group(
     'log',
     'read the log of a data directory, also while a process has it open; copy it elsewhere',
-    ['hence log cat --data data --json > export.ndjson'],
+    [catCommand(), copyCommand(), migrateCommand()],
   )
-    .addCommand(catCommand())
-    .addCommand(copyCommand())
-    .addCommand(migrateCommand())
 }
 
 function copyCommand() {

@@ -3,19 +3,17 @@ import { readPublicKey } from '../audit/signing-key.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { decodeRecord } from '../log/record.ts'
 import type { ServiceOptions } from './address.ts'
-import { command, jsonValue } from './command.ts'
+import { command, group, jsonValue } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print, printResult } from './terminal/output.ts'
 
 export function receiptCommand() {
-  return command('receipt', 'get and check the proof that a request is in the log', [
-    'hence receipt get 0197f5a0-7c2e-7d3a-8b1e-2f4c6a8e0d11 > receipt.json',
-    'hence receipt check receipt.json --key public-key.pem',
+  return group('receipt', 'get and check the proof that a request is in the log', [
+    getCommand(),
+    checkCommand(),
   ])
-    .addCommand(getCommand())
-    .addCommand(checkCommand())
 }
 
 function getCommand() {

@@ -1,20 +1,13 @@
 import type { KeyPart, Query, QueryPart } from '../app/index.ts'
 import type { ServiceOptions } from './address.ts'
-import { command, keyParts, wholeNumber } from './command.ts'
+import { command, group, keyParts, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { printChanges } from './tail.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 
 export function tableCommand() {
-  return command('table', 'read tables', [
-    'hence table get products mug',
-    'hence table scan orders --index byCustomer --prefix ada',
-    'hence table watch orders mug',
-  ])
-    .addCommand(getCommand())
-    .addCommand(scanCommand())
-    .addCommand(watchCommand())
+  return group('table', 'read tables', [getCommand(), scanCommand(), watchCommand()])
 }
 
 function getCommand() {

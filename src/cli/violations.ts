@@ -2,20 +2,17 @@ import { Option } from 'commander'
 import { type Victim, type Violation, victimCount } from '../constraint/tables.ts'
 import type { KeyedViolation } from '../query/reader.ts'
 import type { ServiceOptions } from './address.ts'
-import { command, wholeNumber } from './command.ts'
+import { command, group, wholeNumber } from './command.ts'
 import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { newRequestId, note, paint, printResult } from './terminal/output.ts'
 
 export function violationsCommand() {
-  return command('violations', 'show violations of constraints, and decide those under review', [
-    'hence violations list',
-    'hence violations show 5f1e4c0a-…',
-    'hence violations resolve 5f1e4c0a-… --action waive --reason "there is an extra chair"',
+  return group('violations', 'show violations of constraints, and decide those under review', [
+    listCommand(),
+    showCommand(),
+    resolveCommand(),
   ])
-    .addCommand(listCommand())
-    .addCommand(showCommand())
-    .addCommand(resolveCommand())
 }
 
 function listCommand() {
