@@ -33,7 +33,7 @@ export class CandidateChild implements Candidate {
   #connection: RpcConnection<ChildFunctions> | undefined
   #exited: Promise<void> = Promise.resolve()
   #progress: CandidateProgress
-  #share: number | undefined
+  #share: number
   #ended: HenceError | undefined
   #each: SummaryOptions['each']
 
@@ -47,7 +47,7 @@ export class CandidateChild implements Candidate {
     this.#host = host
     this.#options = options
     this.#share = options.share
-    const { base: version, paused, share = 1 } = options
+    const { base: version, paused, share } = options
     this.#progress = { version, state: paused ? 'paused' : 'deriving', records: 0, failures: 0, share }
   }
 
@@ -59,7 +59,7 @@ export class CandidateChild implements Candidate {
     return this.#progress
   }
 
-  async setShare(share: number | undefined): Promise<void> {
+  async setShare(share: number): Promise<void> {
     this.#share = share
     // If the child process has exited, the next one gets it.
     if (this.#connection) await this.#call('setShare', share)

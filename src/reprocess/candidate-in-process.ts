@@ -22,8 +22,6 @@ import type { GenerationVersion } from './reprocessing.ts'
 
 export interface InProcessHost extends Omit<FollowerHost, 'log'> {
   readonly generations: GenerationHost
-  /** The share of the time for a comparison, unless the candidate has a share. */
-  readonly compareShare: number
   /** A view of the saved state of the live generation. */
   viewLive(live: GenerationVersion): Promise<SavedGeneration>
   keep(name: string, text: string): Promise<void>
@@ -38,7 +36,7 @@ export class CandidateInProcess implements Candidate {
   readonly #host: InProcessHost
   readonly #generation: Generation
   readonly #follower: Follower
-  #share: number | undefined
+  #share: number
   #snapshots: { readonly before: SavedGeneration; readonly after: SavedGeneration } | undefined
   /** Settles when nobody reads the snapshots any more. */
   #reading: Promise<unknown> = Promise.resolve()
@@ -68,7 +66,7 @@ export class CandidateInProcess implements Candidate {
     return this.#follower.progress
   }
 
-  async setShare(share: number | undefined): Promise<void> {
+  async setShare(share: number): Promise<void> {
     this.#share = share
     this.#follower.share = share
   }
@@ -130,7 +128,7 @@ export class CandidateInProcess implements Candidate {
       stopped.reject(given)
     }
     const summariser = new Summariser(options)
-    const pace = new Pace(this.#host, this.#share ?? this.#host.compareShare)
+    const pace = new Pace(this.#host, this.#share)
     pace.begin()
     for (const difference of comparison(before, after)) {
       if (difference !== undefined) {
@@ -153,7 +151,7 @@ export class CandidateInProcess implements Candidate {
     await this.#follower.stop()
     const own = this.#takeWrittenKeys()
     await this.save(false)
-    return this.#updateCorrections(live, changed, own, this.#share ?? this.#host.compareShare)
+    return this.#updateCorrections(live, changed, own, this.#share)
   }
 
   /**

@@ -16,8 +16,11 @@ import type { ReprocessStatus } from './reprocessing.ts'
  * for it.
  */
 const sliceMsMax = 2
-/** The default share of a comparison in the engine's process. */
-const compareShare = 0.5
+/**
+ * The default share of the time in the engine's process: with it, live work takes at most twice as long. A
+ * child process never rests by default: the operating system shares the processors.
+ */
+const shareInProcess = 0.5
 /**
  * In the engine's process the candidate saves smaller checkpoints than the live generation, because they
  * block live work.
@@ -38,11 +41,14 @@ type SlotState =
  */
 export class CandidateSlot {
   readonly #context: ReprocessContext
+  /** The data directory, if a child process can derive in it. */
+  readonly #childDirectory: string | undefined
   #state: SlotState = { kind: 'empty' }
   #writing: Promise<void> = Promise.resolve()
 
   constructor(context: ReprocessContext) {
     this.#context = context
+    this.#childDirectory = canDeriveInChild() ? context.storage.directory : undefined
   }
 
   get candidate(): Candidate | undefined {
@@ -76,7 +82,7 @@ export class CandidateSlot {
       candidate,
       manifest: { ...manifest, ...(share !== undefined && { share }) },
     }
-    await candidate.setShare(share)
+    await candidate.setShare(share ?? this.#shareDefault)
   }
 
   get diff(): string | undefined {
@@ -92,7 +98,7 @@ export class CandidateSlot {
     const state = this.#state
     if (state.kind === 'empty') return undefined
     const of = recordsBefore(this.#context.live.processor.positions)
-    const { generation, wasLive, diff, version, share = compareShare } = state.manifest
+    const { generation, wasLive, diff, version, share = this.#shareDefault } = state.manifest
     if (state.kind !== 'open') {
       const is = { generation, version, wasLive, records: 0, of, failures: 0, share }
       if (state.kind === 'opening') return { ...is, state: 'deriving' }
@@ -118,7 +124,7 @@ export class CandidateSlot {
    */
   async open(manifest: CandidateManifest, anew = false): Promise<void> {
     const { history } = this.#context
-    const { generation, version, paused, share } = manifest
+    const { generation, version, paused, share = this.#shareDefault } = manifest
     const base = baseOf(history, generation) ?? version
     const lineage = lineageOf(history, generation)
     const candidate = await this.#open({ lineage, base, anew, paused, share })
@@ -148,9 +154,9 @@ export class CandidateSlot {
 
   /** In a child process if another process can read the data, otherwise in this one. */
   async #open(options: CandidateOptions): Promise<Candidate> {
-    const { storage, generations, host, live } = this.#context
-    const { directory } = storage
-    if (directory === undefined || !canDeriveInChild()) {
+    const { generations, host, live } = this.#context
+    const directory = this.#childDirectory
+    if (directory === undefined) {
       return CandidateInProcess.open(this.#candidateHost(), options)
     }
     return CandidateChild.open(this.#candidateHost(), {
@@ -161,6 +167,10 @@ export class CandidateSlot {
       checked: generations.checked,
       derivationMs: live.derivationMs,
     })
+  }
+
+  get #shareDefault(): number {
+    return this.#childDirectory === undefined ? shareInProcess : 1
   }
 
   #candidateHost(): InProcessHost {
@@ -175,7 +185,6 @@ export class CandidateSlot {
       sliceMsMax,
       clock: host.clock,
       checkpointRows: Math.ceil(host.checkpointRows / checkpointsPerLive),
-      compareShare,
       viewLive: async () => {
         const { app, realm, version } = context.live.program
         return { app, realm, version, store: context.live.store.view() }

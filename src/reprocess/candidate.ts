@@ -9,8 +9,8 @@ import type { GenerationVersion } from './reprocessing.ts'
 export interface Candidate {
   /** How far it has come, according to its last report. */
   readonly progress: CandidateProgress
-  /** Sets the share of the time that it works, over 0 to 1; undefined: the default of where it is derived. */
-  setShare(share: number | undefined): Promise<void>
+  /** Sets the share of the time that it works, over 0 to 1. */
+  setShare(share: number): Promise<void>
   /** Begins, or continues after a pause or a failure. */
   start(): Promise<void>
   /** Stops until `start`. */
@@ -86,6 +86,6 @@ export interface CandidateOptions {
   readonly base: string
   /** Derive from the beginning; state from an earlier run is deleted. */
   readonly anew: boolean
-  readonly share: number | undefined
+  readonly share: number
   readonly paused: boolean
 }

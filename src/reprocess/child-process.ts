@@ -26,8 +26,6 @@ const progressMs = 100
 const aliveMs = 1_000
 /** Lines of a diff are sent together, in pieces of about this many characters. */
 const pieceLength = 64 * 1024
-/** By default it never rests: the operating system shares the processors. */
-const shareDefault = 1
 /** How long a call may have to wait, in milliseconds. */
 const sliceMsMax = 20
 /** How often it tries to get the lock, and the time between tries, in milliseconds. */
@@ -35,7 +33,7 @@ const triesMax = 100
 const tryMs = 50
 
 let candidate: CandidateInProcess | undefined
-let share = shareDefault
+let share = 1
 let log: GrowingLog | undefined
 /** In a variable of the module, because a lock that is garbage-collected is released. */
 let lock: ReturnType<typeof holdFile>
@@ -61,7 +59,7 @@ function reporting<Values extends unknown[], T>(act: (...values: Values) => T | 
 
 const local: ChildFunctions = {
   open: reporting(open),
-  setShare: reporting((given = shareDefault) => {
+  setShare: reporting((given) => {
     share = given
     return candidate!.setShare(share)
   }),
@@ -116,7 +114,7 @@ function exitWith(engine: number): void {
 
 async function open(options: ChildOptions): Promise<void> {
   const { directory, engine, checkpointRows, checked, derivationMs } = options
-  share = options.share ?? shareDefault
+  share = options.share
   exitWith(engine)
   // A child that was started before may be about to exit.
   for (let tries = 0; lock === undefined; tries++) {
@@ -163,14 +161,13 @@ async function open(options: ChildOptions): Promise<void> {
     next: () => new Promise(() => {}),
     sliceMsMax,
     checkpointRows,
-    compareShare: shareDefault,
     viewLive: async (live) => viewOf(directory, live.generation, await liveProgram(live.version)),
     keep: (name, text) => keep(realDisk, directory, name, text),
     changed: reportProgress,
   }
   // Before it starts it must know how many records there are, or it would count as caught up.
   await host.liveProgress()
-  candidate = await CandidateInProcess.open(host, { ...options, share })
+  candidate = await CandidateInProcess.open(host, options)
   setInterval(reportProgress, progressMs)
 }
 

@@ -63,7 +63,6 @@ export class Follower {
   readonly #generation: Generation
   readonly #host: FollowerHost
   readonly #pace: Pace
-  #share: number | undefined
   #state: CandidateProgress['state']
   #error: HenceError | undefined
   #running: Promise<void> | undefined
@@ -81,12 +80,11 @@ export class Follower {
   constructor(
     generation: Generation,
     host: FollowerHost,
-    options: { readonly share: number | undefined; readonly paused: boolean },
+    options: { readonly share: number; readonly paused: boolean },
   ) {
     this.#generation = generation
     this.#host = host
-    this.#share = options.share
-    this.#pace = new Pace(host, options.share ?? shareMin)
+    this.#pace = new Pace(host, options.share)
     this.#state = options.paused ? 'paused' : 'deriving'
     this.#checkpointer = new Checkpointer(() => generation, {
       rows: host.checkpointRows,
@@ -105,10 +103,9 @@ export class Follower {
     }
   }
 
-  /** The share of the time that it works; undefined: adapted to the growth of the log. */
-  set share(share: number | undefined) {
-    this.#share = share
-    this.#pace.share = share ?? shareMin
+  /** The share of the time that it works. */
+  set share(share: number) {
+    this.#pace.share = share
   }
 
   get progress(): CandidateProgress {
@@ -275,43 +272,28 @@ export class Follower {
     })
   }
 
-  /** Measures the speed, once a second, and adapts the share to the growth of the log. */
+  /** Measures the speed, once a second. */
   #measure(): void {
     const before = this.#measured!
     const now = this.#measurement()
     const ms = now.at - before.at
     if (ms < 1_000) return
     this.#measured = now
-    const derived = now.records - before.records
-    const speed = (derived * 1_000) / ms
+    const speed = ((now.records - before.records) * 1_000) / ms
     this.#perSecond = Math.round(this.#perSecond === undefined ? speed : (this.#perSecond + speed) / 2)
-    if (this.#share !== undefined) return
-    const lead = derived / (now.live - before.live)
-    if (lead < leadMin) this.#pace.share = Math.min(shareMax, this.#pace.share + shareStep)
-    else if (lead > 2 * leadMin) this.#pace.share = Math.max(shareMin, this.#pace.share - shareStep)
   }
 
   #measurement(): Measurement {
-    return { at: elapsed(this.#host.clock), records: this.#records, live: this.#host.liveRecords() }
+    return { at: elapsed(this.#host.clock), records: this.#records }
   }
 }
 
-/** How many records each generation had applied at a time. */
+/** How many records it had applied at a time. */
 interface Measurement {
   /** In milliseconds; see `Clock.elapsed`. */
   readonly at: number
   readonly records: number
-  readonly live: number
 }
-
-/**
- * Share of the time beside live work: 0.5, rising to 0.8 while replay is slower than 1.5 × the growth of the
- * log, because it must catch up. With 0.5, live work takes at most twice as long.
- */
-const shareMin = 0.5
-const shareMax = 0.8
-const shareStep = 0.05
-const leadMin = 1.5
 
 /**
  * It counts as caught up when it is at most this many records behind, or as many as it derives in this many

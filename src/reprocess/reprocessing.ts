@@ -36,8 +36,7 @@ export interface Reprocessing {
   /**
    * Begins a candidate, or resolves at once if this code is being derived already. It continues in the
    * background, and after a restart. If the data is a directory, it runs in a child
-   * process, without rest. Otherwise it shares the event loop with live work, and its default share is 0.5,
-   * rising to 0.8 if it would not catch up.
+   * process, without rest. Otherwise it shares the event loop with live work, and its default share is 0.5.
    * @param options.share the share of the time that it works, over 0 to 1
    * @throws HenceError `reprocess-exists` (change) if there is another candidate: discard it first;
    *   `reprocess-same-code` (change) for the code that is live, unless `options.again`; `bundle-failed`,
