@@ -1,22 +1,19 @@
 import { v7 } from 'uuid'
-import type { TableNamed } from '../app/app.ts'
 import type {
   App,
   Frozen,
   KeyPart,
-  Query,
   ReadOptions,
   Reply,
   RequestInput,
   RequestName,
   RequestReason,
   RequestValue,
-  Row,
+  Service,
   TableKey,
   TableName,
   TableValue,
 } from '../app/index.ts'
-import type { IndexOf } from '../app/table.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { answeredId, checkRequestId } from '../identity.ts'
@@ -140,8 +137,11 @@ export interface Subscription<A extends App, N extends TableName<A>> {
   readonly ended?: (error: HenceError) => void
 }
 
-/** Sends an app's requests until they are decided, and reads its tables. */
-export interface Client<A extends App> {
+/**
+ * Sends an app's requests until they are decided, and reads its tables. A read reflects every outcome that this
+ * client has received.
+ */
+export interface Client<A extends App> extends Pick<Service<A>, 'get' | 'scan'> {
   /**
    * Stores a request, sends it, and resolves when it is decided. Until then it stays stored, whatever happens
    * to this page or process, and the next client on the same outbox sends it again.
@@ -167,18 +167,6 @@ export interface Client<A extends App> {
   on<E extends keyof ClientEvents<A>>(event: E, listener: (detail: ClientEvents<A>[E]) => void): () => void
   /** Tries everything that waits now, for example after a login. Browsers do so when they come online. */
   retry(): void
-  /** The row under a key. It reflects every outcome that this client has received. */
-  get<N extends TableName<A>>(
-    table: N,
-    key: TableKey<A, N>,
-    options?: ReadOptions,
-  ): Promise<Frozen<TableValue<A, N>> | undefined>
-  /** The rows that match a query, in order; all of them, unless it has a limit. */
-  scan<N extends TableName<A>>(
-    table: N,
-    query?: Query<IndexOf<TableNamed<A, N>>>,
-    options?: ReadOptions,
-  ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
   /**
    * Calls back with changed rows of some tables, across lost connections and restarts of the server.
    * @returns ends the subscription
