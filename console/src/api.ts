@@ -4,10 +4,10 @@ import type { EffectState } from '../../src/effect/outbox.ts'
 import type { Attempts } from '../../src/effect/tries.ts'
 import type { Story } from '../../src/query/story.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../src/reprocess/reprocessing.ts'
+import type { ViolationView } from '../../src/server/operator.ts'
 import type { Problem } from '../../src/server/problem.ts'
 import type { Generations } from '../../src/server/reprocess.ts'
 import type { Me, Status } from '../../src/server/status.ts'
-import type { ViolationView } from '../../src/server/violation.ts'
 
 // The server's API as the console uses it; docs/reference/http.md describes it.
 

@@ -4,12 +4,21 @@ import { HenceError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
-import type { KeyPartsParameter, Parameter, ValuesOf } from './parameter.ts'
+import { keyParts, text, texts, type ValuesOf } from './parameter.ts'
 import { problemOf, unforeseen } from './problem.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Shares } from './shares.ts'
 import { textStream } from './text-stream.ts'
+
+export const changesQuery = {
+  table: texts('The tables; without it, all that the caller may read.'),
+  prefix: keyParts('The first parts of the key, as a JSON list.'),
+  from: text('The position to continue from; the header Last-Event-ID takes precedence.', {
+    type: 'string',
+    pattern: '^\\d{1,16}(\\.\\d{1,16})*$',
+  }),
+}
 
 /**
  * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent
@@ -44,7 +53,7 @@ export class ChangeStreams {
    * @throws HenceError `unknown-table`, `not-allowed`, `position-unknown` (change), `too-many-streams`
    *   (retry)
    */
-  async start({ request, access, query }: Arrival<ChangesQuery>): Promise<Answer> {
+  async start({ request, access, query }: Arrival<typeof changesQuery>): Promise<Answer> {
     const { engine, limits, rules } = this.#serving
     const { principal } = access.caller
     for (const table of query.table) {
@@ -87,7 +96,7 @@ export class ChangeStreams {
     first: Promise<IteratorResult<Changes>>,
     from: string,
     access: Access,
-    query: ValuesOf<ChangesQuery>,
+    query: ValuesOf<typeof changesQuery>,
   ): AsyncGenerator<string> {
     const { limits, rules } = this.#serving
     yield `id: ${from}\nevent: open\ndata: {}\n\n`
@@ -122,16 +131,13 @@ export class ChangeStreams {
   }
 
   /** A promotion may change the tables of the app while the stream is open. */
-  #isAsked({ table: named, prefix = [] }: ValuesOf<ChangesQuery>, { table, key }: TableChange): boolean {
+  #isAsked(
+    { table: named, prefix = [] }: ValuesOf<typeof changesQuery>,
+    { table, key }: TableChange,
+  ): boolean {
     const isAsked = named.length > 0 ? named.includes(table) : this.#serving.engine.app.tables.has(table)
     return isAsked && prefix.every((part, i) => key[i] === part)
   }
-}
-
-type ChangesQuery = {
-  readonly table: Parameter<readonly string[]>
-  readonly prefix: KeyPartsParameter
-  readonly from: Parameter<string | undefined>
 }
 
 function notWatched(view: string): HenceError {

@@ -1,5 +1,15 @@
 import { parseItem } from 'structured-headers'
 import { HenceError } from '../failure.ts'
+import type { Header } from './route.ts'
+
+export const requestIdHeader: Header = {
+  name: 'Idempotency-Key',
+  required: true,
+  description:
+    'The id of the request, made and stored by the client; a UUID of version 7 is the standard form.',
+  // A string of RFC 9651, or the same without quotes.
+  schema: { type: 'string', pattern: '^([!#-~]{1,255}|"([!#-\\[\\]-~]|\\\\["\\\\]){1,255}")$' },
+}
 
 /**
  * The request id in the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07), which is a

@@ -1,25 +1,42 @@
 import { HenceError } from '../failure.ts'
 import type { Answer } from './answer.ts'
+import * as forms from './answer-form.ts'
 import { jsonTextAnswer } from './json-answer.ts'
-import type { Parameter } from './parameter.ts'
-import type { Arrival } from './route.ts'
+import { principal, token } from './json-schema.ts'
+import { choice, integer, text } from './parameter.ts'
+import { type Arrival, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
 
-type LogQuery = {
-  readonly partition: Parameter<number>
-  readonly from: Parameter<number>
-  readonly limit: Parameter<number>
-  readonly type: Parameter<string | undefined>
-  readonly principal: Parameter<string | undefined>
-  readonly outcome: Parameter<'any' | 'accepted' | 'rejected' | 'failed'>
+const logQuery = {
+  partition: integer(0, 1_023, 0, 'The partition.'),
+  from: integer(0, 999_999_999_999_999, 0, 'The offset of the first record to look at.'),
+  limit: integer(1, 1_000, 100, 'How many records a page has at most.'),
+  type: text('Only requests and events of this type, or records of this kind.'),
+  principal: text('Only requests, and what followed from requests, of this sender.', principal),
+  outcome: choice(['any', 'accepted', 'rejected', 'failed'], 'any', 'Only requests with this outcome.'),
+}
+
+export function logRoutes(serving: Serving): readonly Route[] {
+  return [
+    route('GET /log', 'read', 'log', 'Records of a partition of the log, a page at a time', {
+      query: logQuery,
+      json: forms.logPage,
+      handle: (arrival) => logPage(serving, arrival),
+    }),
+    route('GET /log/:token', 'read', 'log-record', 'One record of the log, with its bytes and hashes', {
+      parts: { token },
+      json: forms.logRecord,
+      problems: [404],
+      handle: (arrival) => logRecord(serving, arrival),
+    }),
+  ]
 }
 
 /** A page ends after so many records, matching or not, or bytes of JSON. */
 const scannedMax = 10_000
 const bytesMax = 1024 * 1024
 
-/** `GET /log`: the records of a partition from an offset on, as the log holds them. */
-export async function logPage({ engine }: Serving, { request, query }: Arrival<LogQuery>): Promise<Answer> {
+async function logPage({ engine }: Serving, { request, query }: Arrival<typeof logQuery>): Promise<Answer> {
   const { partition, from, limit, type, principal, outcome } = query
   const end = await endOf(engine, partition)
   const texts: string[] = []
@@ -41,8 +58,7 @@ export async function logPage({ engine }: Serving, { request, query }: Arrival<L
   return jsonTextAnswer(request, `${facts.slice(0, -1)},"records":[${texts.join()}]}`)
 }
 
-/** `GET /log/{token}`: one record with its bytes and hashes. */
-export async function logRecord({ engine }: Serving, { request, parts: [token] }: Arrival): Promise<Answer> {
+async function logRecord({ engine }: Serving, { request, parts: [token] }: Arrival): Promise<Answer> {
   const [, partition, offset] = /^(\d{1,4}):(\d{1,15})$/.exec(token!)?.map(Number) ?? [0, 0, Infinity]
   if (offset! < (await endOf(engine, partition!))) {
     for await (const { json, bytes, hashes } of engine.log.read(partition!, offset!)) {

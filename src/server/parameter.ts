@@ -51,6 +51,12 @@ export function text(
   return parameter<string | undefined>(schema, description, undefined, (given) => given)
 }
 
+/** The cursor of a page. */
+export const cursorAfter = text('The `cursor` of the page before; the other parameters stay as they were.', {
+  type: 'string',
+  pattern: '^[\\w-]+$',
+})
+
 /** It may be repeated. */
 export function texts(
   description: string,
@@ -81,10 +87,8 @@ export function choice<const V extends string>(
   })
 }
 
-export type KeyPartsParameter = Parameter<readonly QueryPart[] | undefined>
-
 /** Parts of a key or of an index, as a JSON list: `["ada",3]`. */
-export function keyParts(description: string): KeyPartsParameter {
+export function keyParts(description: string): Parameter<readonly QueryPart[] | undefined> {
   const schema = list({ type: ['string', 'number', 'boolean'] })
   const read = (given: string, name: string) => {
     const parts = parseStrict(given)

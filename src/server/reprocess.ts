@@ -3,11 +3,13 @@ import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import type { ControlFact, ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { Answer } from './answer.ts'
+import * as forms from './answer-form.ts'
 import { closingSoon } from './batch.ts'
-import { requestIdOf } from './idempotency-key.ts'
+import { requestIdHeader, requestIdOf } from './idempotency-key.ts'
 import { freshAnswer, jsonAnswer } from './json-answer.ts'
-import type { Parameter } from './parameter.ts'
-import type { Arrival } from './route.ts'
+import { closed, type JsonSchema, object, sha256, text } from './json-schema.ts'
+import { integer } from './parameter.ts'
+import { type Arrival, type Body, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Spool } from './spool.ts'
 import { textStream } from './text-stream.ts'
@@ -21,9 +23,7 @@ export interface Generations {
   readonly history: readonly ControlFact[]
 }
 
-export async function generationsOf(
-  engine: Pick<Engine<App>, 'stats' | 'reprocessing'>,
-): Promise<Generations> {
+async function generationsOf(engine: Pick<Engine<App>, 'stats' | 'reprocessing'>): Promise<Generations> {
   const { generation, version } = engine.stats()
   const candidate = await engine.reprocessing.status()
   return {
@@ -33,39 +33,98 @@ export async function generationsOf(
   }
 }
 
-/** `GET /reprocess`: the generations, and the progress of the candidate. */
-export async function generations({ engine }: Serving, { request }: Arrival): Promise<Answer> {
-  return jsonAnswer(request, await generationsOf(engine))
-}
+const body = (members: Readonly<Record<string, JsonSchema>>): Body => ({
+  type: 'application/json',
+  isChecked: true,
+  schema: closed(members),
+})
+const part = { type: 'number', exclusiveMinimum: 0, maximum: 1 }
+const beginning = body({
+  version: { ...sha256, description: 'The hash of the bundle.' },
+  'share?': { ...part, description: 'The share of time it may work.' },
+  'again?': { type: 'boolean', description: 'Even if this code is live.' },
+})
+const approval = body({ diff: { ...sha256, description: 'The hash of the last diff.' }, 'note?': text })
+const diffQuery = { samples: integer(0, 1_000, 5, 'How many differences of each kind the summary holds.') }
 
-/**
- * `POST /reprocess`: begins with code that the data directory keeps. Code is never taken from the network:
- * only those who can write to the directory can run code here.
- */
-export async function start({ engine }: Serving, { body }: Arrival): Promise<Answer> {
-  type Body = { readonly version: string; readonly share?: number; readonly again?: boolean }
-  const { version, ...options } = body as Body
-  return freshAnswer(await engine.reprocessing.start({ version }, options))
-}
-
-/** `POST /reprocess/pause` and `/reprocess/resume`. */
-export async function pauseOrResume({ engine }: Serving, action: 'pause' | 'resume'): Promise<Answer> {
-  return freshAnswer(await engine.reprocessing[action]())
-}
-
-/** `POST /reprocess/discard`: gives up the candidate. */
-export async function discard({ engine }: Serving): Promise<Answer> {
-  await engine.reprocessing.discard()
-  return { status: 204, headers: { 'cache-control': 'no-store' }, body: null }
+export function reprocessRoutes(serving: Serving): readonly Route[] {
+  const { engine } = serving
+  const { reprocessing } = engine
+  const switched = (action: 'pause' | 'resume', summary: string) =>
+    route(`POST /reprocess/${action}`, 'admin', `${action}-reprocess`, summary, {
+      body: body({}),
+      json: object({}),
+      problems: [404],
+      handle: async () => freshAnswer(await reprocessing[action]()),
+    })
+  return [
+    route(
+      'GET /reprocess',
+      'admin',
+      'generations',
+      'The live generation, the candidate, and all promotions',
+      {
+        json: object({}),
+        handle: async ({ request }) => jsonAnswer(request, await generationsOf(engine)),
+      },
+    ),
+    // Code is never taken from the network: only those who can write to the directory can run code here.
+    route(
+      'POST /reprocess',
+      'admin',
+      'reprocess',
+      'Starts to derive everything again with code that is kept',
+      {
+        body: beginning,
+        json: object({}),
+        problems: [404, 409, 422],
+        async handle({ body }) {
+          type Beginning = { readonly version: string; readonly share?: number; readonly again?: boolean }
+          const { version, ...options } = body as Beginning
+          return freshAnswer(await reprocessing.start({ version }, options))
+        },
+      },
+    ),
+    switched('pause', 'Pauses the candidate'),
+    switched('resume', 'Resumes the candidate'),
+    route('POST /reprocess/discard', 'admin', 'discard-reprocess', 'Gives up the candidate', {
+      body: body({}),
+      answers: { 204: { description: 'Only the live generation is left.' } },
+      problems: [404],
+      async handle() {
+        await reprocessing.discard()
+        return { status: 204, headers: { 'cache-control': 'no-store' }, body: null }
+      },
+    }),
+    route('GET /reprocess/diff', 'admin', 'diff', 'How the candidate differs from the live generation', {
+      query: diffQuery,
+      answers: { 200: forms.diff },
+      isLong: true,
+      problems: [404, 409],
+      handle: (arrival) => diff(serving, arrival),
+    }),
+    route('POST /reprocess/promote', 'admin', 'promote', 'Makes the candidate live', {
+      headers: [requestIdHeader],
+      body: approval,
+      json: object({}),
+      problems: [404, 409, 410, 422],
+      async handle({ request, caller, body }) {
+        const approved = body as { readonly diff: string; readonly note?: string }
+        const options = { requestId: requestIdOf(request.headers), principal: caller.principal }
+        const promotion = await reprocessing.promote(approved, options)
+        return freshAnswer(promotion, promotion.replayed ? { 'idempotent-replayed': 'true' } : {})
+      },
+    }),
+  ]
 }
 
 /**
  * `GET /reprocess/diff`: counts and samples; with `Accept: application/x-ndjson` every difference as a line,
  * and the hash of the diff in `Hence-Diff`.
  */
-export async function diff(
+async function diff(
   { engine, closing, limits }: Serving,
-  { request, access, query: { samples } }: Arrival<{ samples: Parameter<number> }>,
+  { request, access, query: { samples } }: Arrival<typeof diffQuery>,
 ): Promise<Answer> {
   checkCaughtUp(await engine.reprocessing.status())
   const signal = AbortSignal.any([closing, request.signal])
@@ -94,15 +153,6 @@ export async function diff(
     spool?.drop()
     throw closing.aborted && !(error instanceof HenceError) ? closingSoon() : error
   }
-}
-
-/** `POST /reprocess/promote`, with an id in the header Idempotency-Key. */
-export async function promote({ engine }: Serving, { request, caller, body }: Arrival): Promise<Answer> {
-  const approval = body as { readonly diff: string; readonly note?: string }
-  const requestId = requestIdOf(request.headers)
-  const options = { requestId, principal: caller.principal }
-  const promotion = await engine.reprocessing.promote(approval, options)
-  return freshAnswer(promotion, promotion.replayed ? { 'idempotent-replayed': 'true' } : {})
 }
 
 /**

@@ -3,18 +3,21 @@ import type { Story, StoryCorrection } from '../query/story.ts'
 import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { jsonAnswer } from './json-answer.ts'
-import type { Parameter } from './parameter.ts'
+import { principal } from './json-schema.ts'
+import { text } from './parameter.ts'
 import type { Arrival } from './route.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
-export type SenderQuery = { readonly principal: Parameter<string | undefined> }
+export const senderQuery = {
+  principal: text('Whose request it is, for callers with the permission read.', principal),
+}
 
 /** The most bytes of the steps of a story. */
 const storyBytes = 8 * 1024 * 1024
 
 /** `GET /requests/{id}`: everything that followed from a request; with `read`, of any principal. */
-export async function story(serving: Serving, arrival: Arrival<SenderQuery>): Promise<Answer> {
+export async function story(serving: Serving, arrival: Arrival<typeof senderQuery>): Promise<Answer> {
   const { request, caller } = arrival
   const requestId = arrival.parts[0]!
   const found = await serving.engine.story(requestId, {
@@ -33,7 +36,7 @@ export async function story(serving: Serving, arrival: Arrival<SenderQuery>): Pr
  * The principal whose request is meant: the caller, unless another one is asked for.
  * @throws HenceError `not-allowed` (change) for another one without the permission `read`
  */
-export function senderOf({ caller, query }: Arrival<SenderQuery>): string {
+export function senderOf({ caller, query }: Arrival<typeof senderQuery>): string {
   const { principal = caller.principal } = query
   if (principal !== caller.principal && !allows(caller, 'read')) {
     throw notAllowed('read', 'requests of others')

@@ -4,17 +4,61 @@ import { HenceError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
+import * as forms from './answer-form.ts'
+import { type ChangeStreams, changesQuery } from './changes.ts'
 import { makeCursor, type RowPosition, readCursor } from './cursor.ts'
+import { expandChanges, expandGet, expandScan } from './expand.ts'
 import { jsonAnswer } from './json-answer.ts'
+import { token } from './json-schema.ts'
 import { Page } from './page.ts'
-import type { KeyPartsParameter, Parameter } from './parameter.ts'
-import type { Arrival } from './route.ts'
+import { choice, cursorAfter, integer, keyParts, text, texts } from './parameter.ts'
+import { type Arrival, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
 
-/** `GET /tables/{table}/{key…}`: one row; each part of the key is a segment of the path. */
-export async function row(
+const after = texts('Tokens of replies: the read waits until those requests are applied.', token)
+const rowQuery = { after }
+const pageQuery = {
+  index: text('Order by the fields of this index.'),
+  prefix: keyParts('Only rows whose key, or index fields and key, begins so: a JSON list.'),
+  from: keyParts('Only rows from here on; a JSON list of parts after the prefix.'),
+  to: keyParts('Only rows before this; a JSON list of parts after the prefix.'),
+  reverse: choice(['true', 'false'], 'false', 'The last row first.'),
+  limit: integer(1, 1_000, 100, 'How many rows a page has at most.'),
+  cursor: cursorAfter,
+  after,
+}
+
+export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[] {
+  return [
+    route('GET /tables/:table', 'known', 'scan', 'Rows of a table, a page at a time', {
+      query: pageQuery,
+      json: {},
+      problems: [404, 422],
+      expand: expandScan,
+      handle: (arrival) => page(serving, arrival),
+    }),
+    route('GET /tables/:table/*', 'known', 'get', 'One row of a table', {
+      query: rowQuery,
+      json: {},
+      problems: [404, 422],
+      expand: expandGet,
+      handle: (arrival) => row(serving, arrival),
+    }),
+    route('GET /changes', 'known', 'changes', 'Changed rows as server-sent events', {
+      query: changesQuery,
+      answers: { 200: forms.events('The stream.') },
+      problems: [404, 410, 429],
+      expand: expandChanges,
+      isLong: true,
+      handle: (arrival) => streams.start(arrival),
+    }),
+  ]
+}
+
+/** Each part of the key is a segment of the path. */
+async function row(
   serving: Serving,
-  { request, caller, parts, query }: Arrival<{ after: Parameter<readonly string[]> }>,
+  { request, caller, parts, query }: Arrival<typeof rowQuery>,
 ): Promise<Answer> {
   const [name, ...segments] = parts as [string, ...string[]]
   const { rules } = serving
@@ -34,21 +78,10 @@ export async function row(
   return jsonAnswer(request, { key, value })
 }
 
-type PageQuery = {
-  readonly index: Parameter<string | undefined>
-  readonly prefix: KeyPartsParameter
-  readonly from: KeyPartsParameter
-  readonly to: KeyPartsParameter
-  readonly reverse: Parameter<'true' | 'false'>
-  readonly limit: Parameter<number>
-  readonly cursor: Parameter<string | undefined>
-  readonly after: Parameter<readonly string[]>
-}
-
-/** `GET /tables/{table}`: the rows that the caller may see, in order, a page at a time. */
-export async function page(
+/** The rows that the caller may see. */
+async function page(
   serving: Serving,
-  { request, caller, parts, query }: Arrival<PageQuery>,
+  { request, caller, parts, query }: Arrival<typeof pageQuery>,
 ): Promise<Answer> {
   const { limit, cursor, after, index, prefix, from, to, reverse } = query
   const { rules } = serving

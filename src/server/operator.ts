@@ -1,0 +1,86 @@
+import type { EffectState } from '../effect/outbox.ts'
+import { HenceError } from '../failure.ts'
+import type { KeyedClaim, KeyedViolation } from '../query/reader.ts'
+import { cursorInvalid, makeCursor, readCursor } from './cursor.ts'
+import { jsonAnswer } from './json-answer.ts'
+import { object } from './json-schema.ts'
+import { Page } from './page.ts'
+import { choice, cursorAfter, integer, text } from './parameter.ts'
+import { type Route, route } from './route.ts'
+import type { Serving } from './serving.ts'
+
+/** The answer of `GET /violations/{key}/{id}`. */
+export interface ViolationView {
+  readonly violation: KeyedViolation
+  /** The limit at its key, without its margin, and the units claimed. */
+  readonly limit: number
+  readonly claimed: number
+  /** The first claims in the order in which they give way. */
+  readonly claims: readonly KeyedClaim[]
+}
+
+const claimsMax = 200
+
+export function operatorRoutes({ engine: { effects, violations } }: Serving): readonly Route[] {
+  return [
+    route(
+      'GET /violations/:key/:id',
+      'operate',
+      'violation',
+      'A violation, and the claims that may give way',
+      {
+        json: object({}),
+        problems: [404],
+        async handle({ request, parts }) {
+          const [key, id] = parts as [string, string]
+          const violation = await violations.get(key, id)
+          if (violation === undefined) {
+            throw new HenceError(
+              'violation-not-found',
+              'change',
+              `There is no violation ${JSON.stringify(id)} at ${JSON.stringify(key)}, or it was resolved long ago.`,
+            )
+          }
+          const { limit, claimed } = await violations.usage(violation.constraint, key)
+          const claims = await violations.claims(violation.constraint, key, { limit: claimsMax })
+          return jsonAnswer(request, { violation, limit, claimed, claims } satisfies ViolationView)
+        },
+      },
+    ),
+    route('GET /effects', 'operate', 'effects', 'Effects in a state, the oldest first', {
+      query: {
+        state: choice(['pending', 'done', 'dead'], 'pending', 'Their state.'),
+        type: text('Only effects of this type.'),
+        limit: integer(1, 1_000, 100, 'How many a page has at most.'),
+        cursor: cursorAfter,
+      },
+      json: object({}),
+      async handle({ request, query: { state, type, limit, cursor } }) {
+        const from = cursor === undefined ? undefined : effectAt(cursor)
+        const page = new Page<EffectState>(limit, ({ id }) => id === from?.id)
+        await effects.list({ state, type, from, limit: Number.POSITIVE_INFINITY, until: page.ends })
+        return page.answer(request, 'effects', ({ type, at, id }) => makeCursor([type, at, id]))
+      },
+    }),
+    route('GET /effects/:id', 'operate', 'effect', 'One effect, with its tries', {
+      json: object({}),
+      problems: [404],
+      async handle({ request, parts: [id] }) {
+        const found = await effects.get(id!)
+        if (found !== undefined) return jsonAnswer(request, found)
+        throw new HenceError(
+          'effect-not-found',
+          'change',
+          `There is no effect ${JSON.stringify(id)}, or it was done long ago.`,
+        )
+      },
+    }),
+  ]
+}
+
+/** The effect that a cursor names. */
+function effectAt(cursor: string): Pick<EffectState, 'type' | 'at' | 'id'> {
+  const [type, at, id] = readCursor(cursor, {})
+  if (typeof type !== 'string' || typeof at !== 'number' || typeof id !== 'string') throw cursorInvalid()
+  return { type, at, id }
+}
