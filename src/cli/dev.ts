@@ -3,15 +3,14 @@ import { performance } from 'node:perf_hooks'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { loadHandlers } from '../offline/app-module.ts'
-import type { Report } from '../report.ts'
 import type { Diff } from '../reprocess/reprocessing.ts'
 import type { AppBundle } from '../sandbox/bundle.ts'
 import { command } from './command.ts'
 import { versionText } from './reprocess/status-text.ts'
-import { guardOf, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
+import { engineReport, guardOf, type Served, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { summaryLines } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { paint, printError, printLines, printReport } from './terminal/output.ts'
+import { paint, printError, printLines } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 import { FileWatch } from './watch.ts'
 
@@ -75,12 +74,7 @@ async function openSession(first: AppBundle, options: ServeOptions) {
   await guardOf(options)
   const { codeInForce } = await import('../offline/version-in-force.ts')
   const before = await codeInForce(data)
-  const show = printReport(json)
-  const stopped = Promise.withResolvers<number>()
-  const report = (each: Report) => {
-    show(each)
-    if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
-  }
+  const { report, stopped } = engineReport(json)
   const { createEngine } = await import('../engine/open-engine.ts')
   const engine = await createEngine({
     app: before ?? code,
@@ -90,8 +84,8 @@ async function openSession(first: AppBundle, options: ServeOptions) {
     // The code in force is unknown here only where there is nothing to compare with.
     onCodeChange: 'reprocess',
     views,
-    ...(partitions !== undefined && { partitions }),
-    ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
+    partitions,
+    handlers: await loadHandlers(handlers),
   })
   let served: Served
   try {
@@ -107,7 +101,7 @@ async function openSession(first: AppBundle, options: ServeOptions) {
   }
   return {
     /** Resolves to the exit code when the engine has stopped. */
-    stopped: stopped.promise,
+    stopped,
     files: () => [code, ...views].flatMap(({ files }) => files),
     /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
     async saved(load: () => Promise<AppBundle>): Promise<void> {

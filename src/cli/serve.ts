@@ -4,11 +4,13 @@ import { Option } from 'commander'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
-import type { Reporter } from '../report.ts'
+import type { Report, Reporter } from '../report.ts'
 import type { StartingServer } from '../server/index.ts'
 import { portDefault } from './address.ts'
 import { dataMeaning, type HenceCommand, wholeNumber } from './command.ts'
 import { keysFile } from './keys.ts'
+import { exitCode } from './terminal/exit-code.ts'
+import { printReport } from './terminal/output.ts'
 
 /** The options of the commands that serve an app. */
 export interface ServeOptions {
@@ -90,6 +92,18 @@ function keysMissing(data: string): HenceError {
   hence keys create NAME --data ${data} --permission submit read
 or, for development, start with --open: then everybody on this machine may do everything.`,
   )
+}
+
+/** Reports as `printReport`; `stopped` resolves to the exit code when the engine accepts nothing more. */
+export function engineReport(json: true | undefined) {
+  const stopped = Promise.withResolvers<number>()
+  const show = printReport(json)
+  const report = (each: Report) => {
+    show(each)
+    // The process exits, so that a supervisor can start it again.
+    if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
+  }
+  return { report, stopped: stopped.promise }
 }
 
 /** Serves an engine to callers that `guardOf` lets in. */

@@ -69,7 +69,11 @@ function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
     async *effects(wanted: { readonly state: EffectState['state']; readonly type?: string }) {
       let cursor: string | undefined
       do {
-        const query = new URLSearchParams({ ...wanted, limit: '1000', ...(cursor !== undefined && { cursor }) })
+        const query = new URLSearchParams({
+          ...wanted,
+          limit: '1000',
+          ...(cursor !== undefined && { cursor }),
+        })
         const page = await get<{ effects: EffectState[]; cursor?: string }>(`/effects?${query}`)
         yield* page.effects
         cursor = page.cursor

@@ -4,13 +4,12 @@ import type { Publish } from '../audit/publisher.ts'
 import type { StartProgress } from '../engine/start-pause.ts'
 import { HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
-import type { Report } from '../report.ts'
 import { StartingServer } from '../server/starting.ts'
 import { command } from './command.ts'
 import { carrierAt, logOption } from './log-carrier.ts'
-import { guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
+import { engineReport, guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print, printReport } from './terminal/output.ts'
+import { note, paint, print } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 
 export function startCommand() {
@@ -87,17 +86,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   const publish = await publications(options)
   const stop = stopSignal()
   const startedAt = performance.now()
-  const stopped = Promise.withResolvers<void>()
-  let code: number = exitCode.ok
-  const show = printReport(json)
-  const report = (report: Report) => {
-    show(report)
-    // The engine accepts nothing more. Exit, so that a supervisor can start it again.
-    if (report.code === 'engine-stopped') {
-      code = exitCode.operator
-      stopped.resolve()
-    }
-  }
+  const { report, stopped } = engineReport(json)
   await guardOf(options)
   const early = new EarlyServer(options)
   const { createEngine } = await import('../engine/open-engine.ts')
@@ -105,17 +94,17 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     app: path,
     data,
     onCodeChange,
+    partitions,
+    wait,
+    check,
+    confirmClock,
     report,
     signal: stop.signal,
     progress: (progress) => early.progress(progress),
     ...(log !== undefined && { log: await carrierAt(log), wait: true, address: addressOf(options) }),
-    ...(partitions !== undefined && { partitions }),
-    ...(handlers !== undefined && { handlers: await loadHandlers(handlers) }),
+    handlers: await loadHandlers(handlers),
     ...(views && { views }),
-    ...(wait && { wait }),
-    ...(check && { check }),
-    ...(confirmClock && { confirmClock }),
-    ...(audit && { audit: { publish, ...(newKey && { newKey }) } }),
+    audit: audit ? { publish, newKey: newKey === true } : false,
   })
   // A signal while it waits for the directory is an ordinary stop.
   const engine = await opening.catch(async (error) => {
@@ -148,14 +137,13 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
         note(`${records} records in ${data}, ready after ${ms} ms. The console is at ${served.url}/console.`)
         note('Press Ctrl-C to stop.')
       }
-      await Promise.race([stop.asked, stopped.promise])
+      return await Promise.race([stop.asked.then(() => exitCode.ok), stopped])
     } finally {
       await served.close()
     }
   } finally {
     await engine.close()
   }
-  return code
 }
 
 /** Where others reach the server, as those that follow it say. */

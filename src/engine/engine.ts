@@ -57,7 +57,7 @@ export interface EngineOptions<A extends App> {
   /** With `log`: the URL where others reach this process. Those that follow it name it. */
   readonly address?: string
   /** The number of partitions of a new log, 1 to 1,024; ignored for an existing log. Default 1. */
-  readonly partitions?: number
+  readonly partitions?: number | undefined
   /**
    * How to start if the code differs from the code in force.
    *
@@ -68,7 +68,7 @@ export interface EngineOptions<A extends App> {
    */
   readonly onCodeChange?: 'refuse' | 'continue' | 'reprocess'
   /** Dev mode: derive every record twice and compare, and check rows against their schemas. Default false. */
-  readonly check?: boolean
+  readonly check?: boolean | undefined
   /** How old a request id may be when it arrives, in milliseconds. Default 30 days. */
   readonly windowMs?: number
   /**
@@ -84,14 +84,14 @@ export interface EngineOptions<A extends App> {
   /** A checkpoint is made after so many changed rows, and after 16 MiB of them. Default 50,000. */
   readonly checkpointRows?: number
   /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */
-  readonly handlers?: Handlers<A>
+  readonly handlers?: Handlers<A> | undefined
   /**
    * Wait until the process that has the directory closes it, instead of throwing `data-in-use`: a deploy is
    * then a hand-over. Everything that does not need the directory is prepared first. With `log`: follow the
    * process that is active on the log, as a warm standby, and take over once it ends or is silent for two
    * seconds, instead of throwing `log-in-use`. Default false.
    */
-  readonly wait?: boolean
+  readonly wait?: boolean | undefined
   /**
    * Ends the waiting and the deriving of a start: `createEngine` then throws the signal's reason. The next
    * start goes on from there.
@@ -114,7 +114,7 @@ export interface EngineOptions<A extends App> {
    * The clock is right, although it is beyond the log's last record by more than `windowMs`; without this
    * such a start throws `clock-unconfirmed`. Default false.
    */
-  readonly confirmClock?: boolean
+  readonly confirmClock?: boolean | undefined
   /** The clock, for tests and simulations. Default: the system's. */
   readonly clock?: Clock
   /** Returns numbers in [0, 1), used only for delays between attempts. Default: `Math.random`. */

@@ -9,7 +9,8 @@ import { HenceError } from '../failure.ts'
  * Loads a module whose default export is the handlers of an app's effects.
  * @throws HenceError `app-unusable` (change)
  */
-export async function loadHandlers(path: string): Promise<Handlers<App>> {
+export async function loadHandlers(path: string | undefined): Promise<Handlers<App> | undefined> {
+  if (path === undefined) return undefined
   const file = resolve(path)
   let exported: unknown
   try {
