@@ -100,7 +100,7 @@ export class Auditor {
       heads = await KeptHeads.open(folder, before.own || before.public, (message) =>
         options.report({ level: 'alarm', code: 'heads-lost', message }),
       )
-      const key = await openSigningKey(folder, hadHeads, { isNew: options.newKey })
+      const key = await openSigningKey(folder, hadHeads, options.newKey)
       const expected = new Map<number, TreeHead['partitions'][number]>()
       for (const partition of all) {
         const path = join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)

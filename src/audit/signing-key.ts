@@ -10,60 +10,32 @@ const privateName = 'key.pem'
 export const publicKeyName = 'public-key.pem'
 const publicKeyNames = /^public-key(-[0-9a-f]{16})?\.pem$/
 
-/** The key to give to a folder that has none. */
-export interface WantedKey {
-  /** A file with the private key, PEM. */
-  readonly file?: string | undefined
-  /** Makes a new key where the old one is lost. Everybody who checks needs its public half. */
-  readonly isNew?: boolean | undefined
-}
-
 /**
  * Reads the signing key of a folder, or makes it the first time. Only the owner may read its file.
  * @param hasHeads whether heads were signed before
+ * @param isNew makes a new key where the old one is lost; everybody who checks needs its public half. The public
+ *   half of the old one stays, under another name
  * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch` (operator)
  */
-export async function openSigningKey(
-  folder: string,
-  hasHeads: boolean,
-  wanted: WantedKey = {},
-): Promise<KeyObject> {
+export async function openSigningKey(folder: string, hasHeads: boolean, isNew = false): Promise<KeyObject> {
   const path = join(folder, privateName)
-  const text = await read(path)
-  const known = await read(join(folder, publicKeyName))
-  if (text === undefined) {
-    const isFirst = known === undefined && !hasHeads
-    if (!isFirst && wanted.isNew !== true && wanted.file === undefined) throw missing(path)
-    return placeSigningKey(folder, wanted)
-  }
-  const key = privateKeyOf(path, text)
-  if (known === undefined) await writeNew(join(folder, publicKeyName), publicPem(key))
-  else if (publicPem(key) !== publicPem(readPublicKey(known))) throw mismatch(path, folder)
-  return key
-}
-
-/**
- * Writes a key into a folder that has none: that of a file, or a new one. The public half of an earlier key
- * stays, under another name.
- * @throws HenceError `signing-key-unusable`, `signing-key-mismatch` (operator)
- */
-export async function placeSigningKey(folder: string, { file }: WantedKey): Promise<KeyObject> {
   const publicPath = join(folder, publicKeyName)
+  const text = await read(path)
   const known = await read(publicPath)
-  let key: KeyObject
-  if (file === undefined) {
-    key = newSigningKey()
-    if (known !== undefined) {
-      const print = hash('sha256', publicPem(readPublicKey(known))).slice(0, 16)
-      await rename(publicPath, join(folder, `public-key-${print}.pem`))
-    }
-  } else {
-    key = privateKeyOf(file, (await read(file)) ?? '')
-    if (known !== undefined && publicPem(key) !== publicPem(readPublicKey(known)))
-      throw mismatch(file, folder)
+  if (text !== undefined) {
+    const key = privateKeyOf(path, text)
+    if (known === undefined) await writeNew(publicPath, publicPem(key))
+    else if (publicPem(key) !== publicPem(readPublicKey(known))) throw mismatch(path, folder)
+    return key
   }
-  await writeNew(join(folder, privateName), key.export({ type: 'pkcs8', format: 'pem' }) as string)
-  if (file === undefined || known === undefined) await writeNew(publicPath, publicPem(key))
+  if ((known !== undefined || hasHeads) && !isNew) throw missing(path)
+  const key = newSigningKey()
+  if (known !== undefined) {
+    const print = hash('sha256', publicPem(readPublicKey(known))).slice(0, 16)
+    await rename(publicPath, join(folder, `public-key-${print}.pem`))
+  }
+  await writeNew(path, key.export({ type: 'pkcs8', format: 'pem' }) as string)
+  await writeNew(publicPath, publicPem(key))
   return key
 }
 

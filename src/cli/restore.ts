@@ -31,8 +31,6 @@ export function restoreCommand() {
         .argParser(positionsOf)
         .conflicts('until'),
     )
-    .option('--key <file>', 'the key that has signed the heads of this log, which is in no backup')
-    .addOption(new Option('--new-key', 'make a new signing key').conflicts('key'))
     .json()
     .addHelpText('after', '\nThe next start derives the tables from the log.')
     .runs(restoreData)
@@ -43,15 +41,13 @@ interface RestoreDataOptions {
   readonly to: string
   readonly until?: number
   readonly at?: readonly Position[]
-  readonly key?: string
-  readonly newKey?: true
   readonly json?: true
 }
 
 async function restoreData(options: RestoreDataOptions): Promise<number> {
-  const { from, to, until, at, key, newKey, json } = options
+  const { from, to, until, at, json } = options
   const { restore } = await import('../offline/backup.ts')
-  const copied = await withProgress((work) => restore({ from, to, until, at, key, newKey, ...work }))
+  const copied = await withProgress((work) => restore({ from, to, until, at, ...work }))
   if (!json && (at ?? until) !== undefined) note(`The last records are ${lastRecords(copied) || 'none'}.`)
   for (const { partition, offset } of at ?? []) {
     const end = copied.ends[partition]!

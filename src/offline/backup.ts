@@ -4,9 +4,8 @@ import { assert } from '../assert.ts'
 import { headLine } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
-import { halvesIn, isPublicKey, placeSigningKey, publicKeysIn, type WantedKey } from '../audit/signing-key.ts'
+import { halvesIn, isPublicKey, publicKeysIn } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
-import { HenceError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { findControls } from '../log/controls.ts'
 import { copyLog } from '../log/file-log/copy.ts'
@@ -40,13 +39,6 @@ export interface RestoreOptions extends LongWork {
    * in its partition.
    */
   readonly at?: readonly Position[] | undefined
-  /**
-   * A file with the signing key of the log, PEM: it is in no backup. Without it, the copy signs no heads at
-   * first.
-   */
-  readonly key?: string | undefined
-  /** Makes a new signing key. Everybody who checks needs its public half. */
-  readonly newKey?: boolean | undefined
 }
 
 /** The result of `backup` and `restore`. */
@@ -83,8 +75,8 @@ export function backup({ data, to, ...work }: BackupOptions): Promise<Copied> {
  * @throws HenceError `no-log`, `folder-not-empty` (change), `token-unknown` (change) for a position in `at`
  *   without a record, `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
  */
-export function restore({ from, to, until, at, key, newKey, ...work }: RestoreOptions): Promise<Copied> {
-  return copyData(from, to, { until, at, key, newKey }, work)
+export function restore({ from, to, until, at, ...work }: RestoreOptions): Promise<Copied> {
+  return copyData(from, to, { until, at }, work)
 }
 
 /** The entries of a data directory that a copy may have. */
@@ -93,7 +85,7 @@ const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']
 async function copyData(
   from: string,
   to: string,
-  { until, at, key, newKey }: Pick<RestoreOptions, 'until' | 'at' | 'key' | 'newKey'>,
+  { until, at }: Pick<RestoreOptions, 'until' | 'at'>,
   work: LongWork,
 ): Promise<Copied> {
   const { snapshot, ends } = await snapshotConsistently(from)
@@ -111,25 +103,12 @@ async function copyData(
     await copyFolder(from, to, (name) => name === 'keys.json')
     // With the signing key anybody could sign another history, so it is copied nowhere.
     await copyFolder(join(from, 'audit'), join(to, 'audit'), isPublicKey)
-    if (key !== undefined || newKey === true) await giveKey(join(to, 'audit'), { file: key, isNew: newKey })
     return await verifyCopy(from, to, snapshot.id, work)
   } catch (error) {
     // A part of a copy must not be taken for a backup, nor stand in the way of the next try.
     for (const name of copiedNames) await rm(join(to, name), { recursive: true, force: true })
     throw error instanceof Error && 'syscall' in error ? dataUnusable(to, error) : error
   }
-}
-
-async function giveKey(folder: string, wanted: WantedKey): Promise<void> {
-  if (wanted.file !== undefined && wanted.isNew === true) {
-    throw new HenceError(
-      'option-invalid',
-      'change',
-      'A restored log gets its own signing key or a new one: give `key` or `newKey`, not both.',
-    )
-  }
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  await placeSigningKey(folder, wanted)
 }
 
 async function verifyCopy(from: string, to: string, logId: string, work: LongWork): Promise<Copied> {
