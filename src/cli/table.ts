@@ -1,13 +1,12 @@
-import type { KeyPart, Query, QueryPart } from '../app/index.ts'
+import type { Query, QueryPart } from '../app/index.ts'
 import type { ServiceOptions } from './address.ts'
 import { command, group, keyParts, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
-import { printChanges } from './tail.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, printResult } from './terminal/output.ts'
 
 export function tableCommand() {
-  return group('table', 'read tables', [getCommand(), scanCommand(), watchCommand()])
+  return group('table', 'read tables', [getCommand(), scanCommand()])
 }
 
 function getCommand() {
@@ -68,21 +67,6 @@ function scanCommand() {
           )
         }
       })
-    })
-}
-
-function watchCommand() {
-  return command('watch', 'print changes of a table as they happen, until stopped', [
-    'hence table watch orders',
-    'hence table watch orders mug --json                 only rows under a key',
-  ])
-    .argument('<table>')
-    .argument('[key...]', 'only rows whose key begins with these parts')
-    .server()
-    .json()
-    .runs(async (table: string, key: readonly string[], options: ServiceOptions) => {
-      const parts = key.length === 1 ? keyParts(key[0]!) : key
-      return printChanges(options, { tables: [table], prefix: parts as readonly KeyPart[] })
     })
 }
 

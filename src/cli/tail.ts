@@ -1,28 +1,34 @@
 import type { KeyPart } from '../app/index.ts'
 import { Exchange } from '../client/exchange.ts'
-import { type Followed, follow } from '../client/subscription.ts'
+import { follow } from '../client/subscription.ts'
 import { systemClock } from '../clock.ts'
 import type { ServiceOptions } from './address.ts'
-import { command } from './command.ts'
+import { command, keyParts } from './command.ts'
 import { changeText } from './explain.ts'
 import { note, paint, print } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
+
+interface TailOptions extends ServiceOptions {
+  readonly prefix?: readonly KeyPart[]
+}
 
 export function tailCommand() {
   return command('tail', 'print changes of tables as they happen, until stopped', [
     'hence tail',
     'hence tail orders products --json',
+    'hence tail orders --prefix mug                      only rows under a key',
   ])
     .argument('[tables...]', 'only these tables (default: all)')
+    .option('--prefix <parts>', 'only rows whose key begins with this: a text, or a JSON list', keyParts)
     .server()
     .json()
-    .runs(async (tables: readonly string[], options: ServiceOptions) => printChanges(options, { tables }))
+    .runs(printChanges)
 }
 
 /** Prints changes until a signal stops it; reconnects when the connection is lost. */
-export async function printChanges(
-  { url, key, json }: ServiceOptions,
-  followed: Followed & { readonly prefix?: readonly KeyPart[] },
+async function printChanges(
+  tables: readonly string[],
+  { url, key, json, prefix }: TailOptions,
 ): Promise<undefined> {
   const stop = stopSignal()
   const ended = Promise.withResolvers<never>()
@@ -50,7 +56,7 @@ export async function printChanges(
   }
   const exchange = new Exchange({ url, key })
   const backoff = { firstMs: 50, mostMs: 5_000 }
-  const following = follow(followed, listener, {
+  const following = follow({ tables, prefix }, listener, {
     exchange,
     backoff,
     clock: systemClock,

@@ -68,7 +68,7 @@ test('start, submit, explain, table and tail: one request id from the command li
   const server = await started([app, '--data', data])
   t.after(() => server.stop())
   const env = { HENCE_URL: server.url }
-  const tail = new Running(['table', 'watch', 'orders', 'mug', '--json'], { env })
+  const tail = new Running(['tail', 'orders', '--prefix', 'mug', '--json'], { env })
   t.after(() => tail.stop())
   await tail.error(/"following"/)
 
@@ -613,6 +613,6 @@ test('completion: the script completes commands, subcommands and options', async
     return (await run('bash', ['-c', `${script}\n${line}`])).stdout.trim().split(' ')
   }
   assert.deepEqual(await completed('hence', 'ta'), ['table', 'tail'])
-  assert.deepEqual(await completed('hence', 'table', 'w'), ['watch'])
+  assert.deepEqual(await completed('hence', 'table', 's'), ['scan'])
   assert.deepEqual(await completed('hence', 'log', 'cat', '--par'), ['--partition'])
 })
