@@ -13,8 +13,8 @@ const publicKeyNames = /^public-key(-[0-9a-f]{16})?\.pem$/
 /**
  * Reads the signing key of a folder, or makes it the first time. Only the owner may read its file.
  * @param hasHeads whether heads were signed before
- * @param isNew makes a new key where the old one is lost; everybody who checks needs its public half. The public
- *   half of the old one stays, under another name
+ * @param isNew makes a new key where the old one is lost; everybody who checks needs its public half. That of
+ *   the old one stays, under another name
  * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch` (operator)
  */
 export async function openSigningKey(folder: string, hasHeads: boolean, isNew = false): Promise<KeyObject> {

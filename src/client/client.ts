@@ -138,8 +138,8 @@ export interface Subscription<A extends App, N extends TableName<A>> {
 }
 
 /**
- * Sends an app's requests until they are decided, and reads its tables. A read reflects every outcome that this
- * client has received.
+ * Sends an app's requests until they are decided, and reads its tables. A read reflects every outcome that
+ * this client has received.
  */
 export interface Client<A extends App> extends Pick<Service<A>, 'get' | 'scan'> {
   /**

@@ -11,7 +11,7 @@ const silentMsMax = 45_000
 /** The longest event that is accepted, in characters. */
 const eventLengthMax = 64 * 1024 * 1024
 
-export interface Followed {
+interface Followed {
   /** The tables to follow; none means all that the caller may read. */
   readonly tables: readonly string[]
   /** Only rows whose key begins with these parts. */

@@ -47,7 +47,7 @@ export function closed(members: Readonly<Record<string, JsonSchema>>): JsonSchem
   return object(members, { additionalProperties: false })
 }
 
-interface Checked {
+interface MemberSchema {
   readonly type: 'string' | 'number' | 'boolean'
   readonly pattern?: string
   readonly exclusiveMinimum?: number
@@ -65,7 +65,7 @@ export function flawIn({ properties, required = [] }: JsonSchema, body: unknown)
   for (const [name, value] of Object.entries(body)) {
     if (!Object.hasOwn(properties as object, name))
       return `the body must not have the member ${JSON.stringify(shown(name))}`
-    const { type, pattern, exclusiveMinimum, maximum } = (properties as Record<string, Checked>)[name]!
+    const { type, pattern, exclusiveMinimum, maximum } = (properties as Record<string, MemberSchema>)[name]!
     if (typeof value !== type) return `${name} must be a ${type}`
     if (pattern !== undefined && !new RegExp(pattern).test(value)) return `${name} must match ${pattern}`
     if (value <= (exclusiveMinimum ?? Number.NaN)) return `${name} must be more than ${exclusiveMinimum}`
