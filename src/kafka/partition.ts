@@ -15,6 +15,10 @@ export class KafkaPartition {
   /** Whether the brokers may remove a record that has a successor with the same key. */
   readonly #compacted: boolean
   #last: Pick<KafkaRecord, 'offset' | 'checksum'> | undefined
+  /** The end is there or later. */
+  #end = 0
+  /** The connections that were read from. */
+  readonly #used = new WeakSet<Connection>()
   /** The connections over which the last record was found. */
   readonly #trusted = new WeakSet<Connection>()
 
@@ -37,9 +41,13 @@ export class KafkaPartition {
 
   /** Reads from an offset up to the end, and at least up to the last record that is known here. */
   async *read(from: number): AsyncGenerator<KafkaRecord> {
-    await this.#check(await this.#client.fetching(this.#topic, this.#partition))
+    const connection = await this.#client.fetching(this.#topic, this.#partition)
+    await this.#check(connection)
+    // A new leader may show less than it has; this call waits until it knows its end.
+    if (!this.#used.has(connection)) this.#end = Math.max(this.#end, await this.end())
+    this.#used.add(connection)
     for (let next = from; ; ) {
-      const isKnown = this.#last !== undefined && next <= this.#last.offset
+      const isKnown = next < this.#end || (this.#last !== undefined && next <= this.#last.offset)
       const fetched = await (isKnown ? this.#fetchKnown(next) : this.#fetch(next))
       for (const record of fetched.records) {
         if (this.#last === undefined || record.offset > this.#last.offset) this.#last = record
@@ -79,7 +87,7 @@ export class KafkaPartition {
   }
 
   #lost(end: number): HenceError {
-    const { offset } = this.#last!
+    const offset = this.#last?.offset ?? this.#end - 1
     const where = place(this.#topic, this.#partition)
     return this.#client.lost(`${where} had a record at offset ${offset}, and goes on at ${end} without it.`)
   }

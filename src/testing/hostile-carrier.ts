@@ -23,8 +23,8 @@ export class SlowLine {
 
 /**
  * One process's way to a carrier, as bad as the contract of `Carrier` allows: answers that are lost and that
- * wait, appends that are lost, late, done twice, and done after all; reads that stop before the end, though
- * never before what this process has seen. It can be stopped as a process is, and cut for good.
+ * wait, appends that are lost, late, done twice, and done after all; reads that take long, and have only what
+ * was there when they began. It can be stopped as a process is, and cut for good.
  */
 export class HostileCarrier implements Carrier {
   readonly name: string
@@ -33,8 +33,6 @@ export class HostileCarrier implements Carrier {
   readonly #random: () => number
   /** From 0, all is well, to 1. */
   readonly #hostility: number
-  /** The position after everything that this process has seen of each partition. */
-  readonly #seen: number[] = []
   #running = Promise.resolve()
   #wake = () => {}
   #isDead = false
@@ -88,18 +86,16 @@ export class HostileCarrier implements Carrier {
     const position = await append()
     if (fate === 5) throw unreachable('the answer is lost')
     await this.#pass()
-    if (position !== undefined) this.#see(partition, position)
     return position
   }
 
   async *read(partition: number, from: number): AsyncGenerator<CarriedBatch> {
     await this.#pass()
     const isShort = this.#random() < this.#hostility
+    const end = isShort ? await this.#inner.end(partition) : Number.POSITIVE_INFINITY
     for await (const batch of this.#inner.read(partition, from)) {
-      const isNew = batch.position >= (this.#seen[partition] ?? 0)
-      if (isShort && isNew && this.#random() < 0.5) return
+      if (batch.position >= end) return
       if (this.#random() < 0.2) await this.#pass()
-      this.#see(partition, batch.position)
       yield batch
     }
   }
@@ -120,10 +116,6 @@ export class HostileCarrier implements Carrier {
   }
 
   async close(): Promise<void> {}
-
-  #see(partition: number, position: number): void {
-    this.#seen[partition] = Math.max(this.#seen[partition] ?? 0, position + 1)
-  }
 
   /** Lets others run, and something late arrive. */
   async #pass(): Promise<void> {

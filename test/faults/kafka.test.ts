@@ -5,12 +5,25 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { Admin, Producer } from '@platformatic/kafka'
-import { HenceError, type Report } from 'hence'
+import { type App, createEngine, type Engine, HenceError, type Report } from 'hence'
 import { type KafkaLogOptions, kafkaLog } from 'hence/kafka'
 import { carrierConformance } from 'hence/testing'
+import type * as airlineMade from '../../examples/airline/airline.ts'
+import { fly } from '../../examples/airline/traffic.ts'
+import { importAll } from '../../examples/retail/import.ts'
+import { sample } from '../../examples/retail/sample.ts'
+import type * as shopMade from '../../examples/retail/shop.ts'
 import type { Carrier, CarrierBatch, CarrierFacts } from '../../src/log/carrier.ts'
+import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { type Brokers, NoKafka, startBrokers } from '../kafka-brokers.ts'
+import { randomFrom } from '../random.ts'
+import { processDuel } from './duel-processes.ts'
+
+type Airline = airlineMade.Airline
+type Shop = shopMade.Shop
+const airlines = appsOf<typeof airlineMade>(import.meta.resolve('../../examples/airline/airline.ts'))
+const shops = appsOf<typeof shopMade>(import.meta.resolve('../../examples/retail/shop.ts'))
 
 // A log on one real broker. Three brokers are in test/kafka, by hand.
 
@@ -215,6 +228,80 @@ function suite({ all: [broker] }: Brokers): void {
       ),
   )
 
+  test('retail and the airline derive the same from files and from Kafka, on one machine after another', async () => {
+    const clock = { now: () => 1_800_000_000_000, alarm: () => () => {} }
+    const orders = sample({ orders: 150 })
+    const sends = {
+      retail: (engine: Engine<Shop>) =>
+        importAll(engine, orders, { signal: new AbortController().signal, onDecided() {}, inFlightMax: 2 }),
+      airline: (engine: Engine<Airline>) => fly(engine, { name: 'a', flights: 3, random: randomFrom(1) }),
+    }
+    for (const [name, send] of Object.entries(sends)) {
+      const app = await (name === 'retail' ? shops.default() : airlines.default())
+      const topic = newTopic()
+      const engineOn = async (data: string, log?: Carrier) => {
+        const given = { app: app as never, partitions: 3, clock, report: () => {} }
+        return createEngine({ ...given, data: join(directory, `${topic}-${data}`), ...(log && { log }) })
+      }
+      const inFiles = await engineOn('files')
+      await send(inFiles as never)
+      await inFiles.idle()
+      const digest = await inFiles.digest()
+      await inFiles.close()
+      // The first is overtaken in the middle, and everything is sent again to the other.
+      const first = await engineOn('first', await open(topic))
+      const [reached, opened] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+      let sent = 0
+      const sending = send(
+        withSubmit(first, async (...given) => {
+          if (++sent === 40) reached.resolve()
+          if (sent >= 40) await opened.promise
+          return first.submit(...given)
+        }),
+      ).catch((error: HenceError) => error)
+      await reached.promise
+      const second = await engineOn('second', await open(topic))
+      opened.resolve()
+      assert.equal(((await sending) as HenceError).advice, 'retry')
+      // A batch that the first still sends is dead, and may make the second unsure of its own.
+      await send(
+        withSubmit(second, async (...given) => {
+          for (;;) {
+            const reply = await second.submit(...given).catch((error: HenceError) => error)
+            if (!(reply instanceof HenceError)) return reply
+            assert.equal(reply.advice, 'retry', reply.message)
+          }
+        }),
+      )
+      await second.idle()
+      assert.equal(await second.digest(), digest, name)
+      await second.close()
+      await first.close().catch(() => {})
+      const third = await engineOn('third', await open(topic))
+      assert.equal(await third.digest(), digest, name)
+      await third.close()
+    }
+  })
+
+  test(crashAt('Kafka append', 'processes that duel for a log agree about all of it'), {
+    timeout: 120_000,
+  }, async () => {
+    const kafka = { topic: newTopic(), oneBroker: true, timeoutMs: 2_000 }
+    const lines = [broker!.address, broker!.byLine, broker!.byLine]
+    const figures = await processDuel({
+      ...{
+        directory: join(directory, 'duel'),
+        random: randomFrom(Date.now()),
+        faults: 30,
+        acknowledged: 500,
+      },
+      carriers: lines.map((address) => ({ kafka: { ...kafka, brokers: [address] } })),
+      fault: () => broker!.line.cut(),
+    })
+    console.log(figures)
+    for (const each of ['claims', 'taken', 'stops', 'kills'] as const) assert.ok(figures[each]! > 0, each)
+  })
+
   test(
     crashAt('Kafka append', 'a carrier that remembers a tail that the broker has lost refuses to go on'),
     { timeout: 120_000 },
@@ -247,6 +334,13 @@ function suite({ all: [broker] }: Brokers): void {
         assert.equal((await positions(other, 1)).length, 3)
       }),
   )
+}
+
+/** An engine with another `submit`. */
+function withSubmit<E extends Engine<App>>(engine: E, submit: E['submit']): never {
+  const own = (value: unknown) => (typeof value === 'function' ? value.bind(engine) : value)
+  const get = (_: object, name: string) => (name === 'submit' ? submit : own(Reflect.get(engine, name)))
+  return new Proxy(engine, { get }) as never
 }
 
 const facts: CarrierFacts = { logId: 'c'.repeat(32), partitions: 2, segmentBytes: 1 << 20 }

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CarrierStore, DuelBroken, type DuelFigures, duel, memoryCarrier } from 'hence/testing'
+import { openFileLog } from '../../src/log/file-log/file-log.ts'
+import { simulatedDisk } from '../../src/testing/simulated-disk.ts'
+import { crashAt } from '../crash-points.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { randomFrom } from '../random.ts'
 import { type Rule, SmallChain } from './small-chain.ts'
@@ -9,7 +12,6 @@ import { type Rule, SmallChain } from './small-chain.ts'
 // of `Carrier`, without fences, transactions or epochs that anybody checks. Each weaker rule breaks.
 
 const partitions = 2
-const { runs, isSample } = runsOf(200)
 
 /** With an odd seed over a carrier that refuses what does not come at the expected position. */
 const smallDuel = (seed: number, rule: Rule): Promise<DuelFigures> =>
@@ -20,16 +22,50 @@ const smallDuel = (seed: number, rule: Rule): Promise<DuelFigures> =>
     open: async (_, carrier, clock) => new SmallChain(carrier, partitions, rule, () => clock.now()),
   })
 
-replayKept<number>('carrier-duel', (seed) => smallDuel(seed, 'chain'))
+const quiet = { report: () => {}, sealAfterMs: 60_000, segmentBytes: 2048 }
 
-test(`the chain's rule stands in ${runs} duels`, async () => {
-  const all = await eachSeed('carrier-duel', runs, (seed) => smallDuel(seed, 'chain'))
-  if (isSample) return
+/** The log as it is, with its copies on disks that lose power. */
+const logDuel = (seed: number): Promise<DuelFigures> => {
+  const random = randomFrom(seed)
+  const disks = Array.from({ length: 4 }, () => simulatedDisk({ random }))
+  return duel({
+    random,
+    partitions,
+    carrier: memoryCarrier(new CarrierStore(), { isConditional: seed % 2 === 1 }),
+    open: (process, carrier, clock) => {
+      const place = { directory: '/log', disk: disks[process]!, carrier, partitions }
+      return openFileLog({ ...place, clock, follow: true, ...quiet })
+    },
+    died: (process) => (random() < 0.5 ? disks[process]!.endProcess() : disks[process]!.losePower()),
+  })
+}
+
+replayKept<number>('carrier-duel', async (seed) => {
+  await smallDuel(seed, 'chain')
+  await logDuel(seed)
+})
+
+const small = runsOf(200)
+const large = runsOf(40)
+
+test(`the chain's rule stands in ${small.runs} duels`, () =>
+  stands(small, (seed) => smallDuel(seed, 'chain')))
+
+test(crashAt('any turn of the event loop', `the log stands in ${large.runs} duels`), () =>
+  stands(large, logDuel),
+)
+
+async function stands(
+  { runs, isSample }: ReturnType<typeof runsOf>,
+  run: (seed: number) => Promise<DuelFigures>,
+) {
+  const all = await eachSeed('carrier-duel', runs, run)
+  if (!isSample) return
   for (const each of ['acknowledged', 'absent', 'unsure', 'claims', 'overtaken', 'deaths'] as const) {
     const sum = all.reduce((total, figures) => total + figures[each], 0)
     assert.ok(sum >= runs / 4, `${each} is only ${sum} in ${runs} duels`)
   }
-})
+}
 
 const weaker: Readonly<Record<Exclude<Rule, 'chain'>, RegExp>> = {
   epochs: /time of partition|is there twice|read other records/,
