@@ -6,7 +6,7 @@ import type { Carrier } from '../log/carrier.ts'
 export function logOption(): Option {
   return new Option(
     '--log <url>',
-    'where the log is, if not in the data directory: postgres://user@host/database',
+    'where the log is, if not in the data directory: postgres://user@host/database or kafka://host:port/topic',
   ).env('HENCE_LOG')
 }
 
@@ -17,8 +17,13 @@ export async function carrierAt(url: string): Promise<Carrier> {
     const { postgresLog, postgresLogAt } = await import('../postgres/log.ts')
     return postgresLog(postgresLogAt(checked(url)))
   }
+  if (scheme === 'kafka') {
+    const { kafkaLog } = await import('../kafka/carrier.ts')
+    const { kafkaLogAt } = await import('../kafka/address.ts')
+    return kafkaLog(kafkaLogAt(url))
+  }
   throw new InvalidArgumentError(
-    `--log must be the address of a log, for example postgres://user@host/database, not ${url.split('@').at(-1)}.`,
+    `--log must be the address of a log, postgres://user@host/database or kafka://host:port/topic, not ${url.split('@').at(-1)}.`,
   )
 }
 

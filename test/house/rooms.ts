@@ -54,7 +54,7 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   postgres: ['shared', 'app', 'log', 'state', 'effect', 'query', 'engine'],
   cli: [
     ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],
-    ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server', 'postgres', 'view'],
+    ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server', 'kafka', 'postgres', 'view'],
   ],
 }
 
