@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { carriers } from './carriers.ts'
 import { claims } from './claims.ts'
 import { goalsOf } from './goals.ts'
 import { growth } from './growth.ts'
@@ -34,6 +35,7 @@ const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   transfers,
   sqlite,
   postgres,
+  carriers,
 }
 
 interface Options {
