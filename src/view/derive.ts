@@ -12,7 +12,7 @@ const storeName = 'view.derive'
 /** So few records behind the live generation its traces serve. */
 const nearRecords = 1_000
 /** Records are folded when so many have gathered. */
-const gatheredMax = 256
+const gatheredMax = 1_024
 
 /**
  * Derives the live generation again from the first record, in a store that is dropped afterwards, and hands

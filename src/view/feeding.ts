@@ -18,8 +18,12 @@ interface FeedingListener {
   otherGeneration(live: Generation): Promise<void>
 }
 
-/** How many records are folded between two looks at the clock. */
-const recordsAtOnce = 256
+/** How many traces are read in one turn of the event loop. */
+const tracesAtOnce = 128
+/** How many records are folded together: their requests are read from the log at once. */
+const recordsAtOnce = 1_024
+/** Once all views have caught up, records gather for this long, in milliseconds, unless a reader waits. */
+const restMs = 20
 /** The share of the time for views while requests are waited for. */
 const share = 0.3
 /** Log time passes the last records of several partitions in so many milliseconds. */
@@ -38,12 +42,16 @@ export class Feeding {
   /** Settles when there is another feed. */
   #added = Promise.withResolvers<void>()
   #passed = Promise.withResolvers<void>()
+  /** Lets records gather. */
+  readonly #gathering: Pace
+  #isAwaited = false
 
   constructor(host: ViewsHost, listener: FeedingListener, generation: number) {
     this.#host = host
     this.#listener = listener
     this.#generation = generation
     this.#pace = this.#newPace()
+    this.#gathering = this.#newPace()
     this.#pace.begin()
   }
 
@@ -57,8 +65,10 @@ export class Feeding {
     return this.#generation
   }
 
-  /** Resolves when views have folded more, or never will. */
+  /** Resolves when views have folded more, or never will. Until then no time is lost. */
   passed(): Promise<void> {
+    this.#isAwaited = true
+    this.#gathering.hurry()
     return orAborted(this.#passed.promise, this.#stop.signal)
   }
 
@@ -103,6 +113,7 @@ export class Feeding {
   async stop(): Promise<void> {
     this.#stop.abort()
     this.#pace.hurry()
+    this.#gathering.hurry()
     await this.#running
     await this.#deriving
   }
@@ -116,9 +127,11 @@ export class Feeding {
       const next = this.#host.next()
       next.catch(() => {})
       const added = this.#added.promise
-      if (await this.round(live)) await this.#pace.rest()
-      else if (this.#feeds.some(({ isWaiting }) => isWaiting)) await this.#pace.sleep(passMs)
+      if (await this.round(live)) continue
+      if (this.#feeds.some(({ isWaiting }) => isWaiting)) await this.#pace.sleep(passMs)
       else await orAborted(Promise.race([next, added]), signal)
+      this.#gathering.begin()
+      if (!this.#isAwaited) await this.#gathering.sleep(restMs)
     }
   }
 
@@ -127,21 +140,32 @@ export class Feeding {
     let isBehind = false
     for (const feed of [...this.#feeds]) if (await this.#feed(feed, live)) isBehind = true
     this.#merge()
+    this.#isAwaited = false
     this.#passed.resolve()
     this.#passed = Promise.withResolvers()
     return isBehind
   }
 
   async #feed(feed: TraceFeed, live: Generation): Promise<boolean> {
-    let records: TracedRecord[]
+    const records: TracedRecord[] = []
+    const { processor } = live
+    let isBehind = true
     try {
-      records = feed.take(live.processor, this.#host.frontier(), recordsAtOnce)
-      await this.#fold(feed.views, records, live)
+      while (isBehind && records.length < recordsAtOnce) {
+        const taken = feed.take(processor, this.#host.frontier(), tracesAtOnce)
+        records.push(...taken)
+        isBehind = taken.length === tracesAtOnce
+        await this.#pace.rest()
+      }
+      await this.#fold(feed.views, records, live, this.#pace)
     } catch (error) {
       this.#feeds.splice(this.#feeds.indexOf(feed), 1)
-      // A promotion closes what is read.
-      if ((await this.#host.live()).number !== live.number) return true
-      if ((error as HenceError).code === 'position-unknown') await this.#listener.tooOld(feed.views, live)
+      // A promotion closes what is read, and so does a generation that starts over.
+      const now = await this.#host.live()
+      if (now.number !== live.number) return true
+      if (now.processor !== processor) for (const view of feed.views) this.add(view)
+      else if ((error as HenceError).code === 'position-unknown')
+        await this.#listener.tooOld(feed.views, live)
       else await this.#failAll(feed.views, error)
       return true
     }
@@ -150,19 +174,24 @@ export class Feeding {
       view.positions = positions
       await view.saveIfDue(this.#host.checkpointRows)
     }
-    if (records.length === recordsAtOnce) return true
+    if (isBehind) return true
     for (const view of [...feed.views]) await this.#listener.caughtUp(view)
     return false
   }
 
-  async #fold(views: readonly ViewFold[], traced: readonly TracedRecord[], from: Generation): Promise<void> {
+  async #fold(
+    views: readonly ViewFold[],
+    traced: readonly TracedRecord[],
+    from: Generation,
+    pace: Pace,
+  ): Promise<void> {
     const { log } = this.#host.storage
     const active = views.filter(({ failure }) => failure === undefined)
     if (traced.length === 0 || active.length === 0) return
     const { app } = from.program
     const records = await messagesOf(traced, { app, log, processor: from.processor }, active)
     for (const view of active) {
-      await view.fold(records, from.derivationMs)
+      await view.fold(records, from.derivationMs, () => pace.rest())
       if (view.failure) await this.#listener.failed(view)
     }
   }
@@ -173,8 +202,9 @@ export class Feeding {
     const { signal } = this.#stop
     const isEnded = () =>
       signal.aborted || live.number !== this.#generation || views.every(({ failure }) => failure)
+    const pace = this.#newPace()
     const fold = async (records: readonly TracedRecord[], from: Generation) => {
-      await this.#fold(views, records, from)
+      await this.#fold(views, records, from, pace)
       const derived = recordsBefore(from.processor.positions)
       for (const view of views) {
         view.derived = derived
@@ -184,7 +214,7 @@ export class Feeding {
     const act = async () => {
       await before
       if (isEnded()) return
-      const positions = await deriveAgain(this.#host, live, { fold, isEnded, pace: this.#newPace() })
+      const positions = await deriveAgain(this.#host, live, { fold, isEnded, pace })
       if (positions === undefined) return
       for (const view of views) {
         view.positions = positions

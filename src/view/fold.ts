@@ -137,8 +137,13 @@ export class ViewFold implements ViewVersion {
   /**
    * Folds records. The caller then sets `positions`.
    * @param ms how long a run may take, in milliseconds
+   * @param rest called after each run
    */
-  async fold(records: readonly FoldedRecord[], ms: number): Promise<void> {
+  async fold(
+    records: readonly FoldedRecord[],
+    ms: number,
+    rest: () => Promise<void> | undefined,
+  ): Promise<void> {
     const { deriving } = this.#program
     let done = 0
     while (done < records.length && this.failure === undefined) {
@@ -159,6 +164,7 @@ export class ViewFold implements ViewVersion {
       }
       if (tookMs > 2 * runMs) this.#runRecords = Math.max(1, this.#runRecords >> 1)
       else if (tookMs < runMs) this.#runRecords = Math.min(recordsMax, this.#runRecords * 2)
+      await rest()
     }
   }
 

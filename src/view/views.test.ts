@@ -137,7 +137,7 @@ test('after a promotion views are derived from the past of the generation that i
 test('while a changed view is derived, the rows before answer; then they are gone', async () => {
   const data = memoryStorage({ partitions: 2 })
   const engine = await open(data)
-  await trade(engine, 200, 1)
+  await trade(engine, 1_500, 1)
   const before = await rowsOf(engine)
   const { version } = engine.stats().views[0]!
   await engine.close()
