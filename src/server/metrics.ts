@@ -20,7 +20,7 @@ export interface OpenThings {
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
 
 /** How long requests took, since the start: how many in each bucket, the last one without an upper bound. */
-export interface Submits {
+interface Submits {
   /** The upper bounds of the buckets, in seconds. */
   readonly bounds: readonly number[]
   readonly counts: readonly number[]

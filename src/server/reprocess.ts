@@ -1,7 +1,7 @@
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
-import type { ControlFact, ReprocessStatus } from '../reprocess/reprocessing.ts'
+import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { Answer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { closingSoon } from './batch.ts'
@@ -15,20 +15,15 @@ import { Spool } from './spool.ts'
 import { textStream } from './text-stream.ts'
 
 /** The generations, and how they came to be. */
-export interface Generations {
-  readonly live: { readonly generation: number; readonly version: string }
-  /** The candidate; left out if there is none. */
-  readonly candidate?: ReprocessStatus
-  /** All promotions and changes of code, the oldest first. */
-  readonly history: readonly ControlFact[]
-}
+export type Generations = Awaited<ReturnType<typeof generationsOf>>
 
-async function generationsOf(engine: Pick<Engine<App>, 'stats' | 'reprocessing'>): Promise<Generations> {
+async function generationsOf(engine: Pick<Engine<App>, 'stats' | 'reprocessing'>) {
   const { generation, version } = engine.stats()
-  const candidate = await engine.reprocessing.status()
   return {
     live: { generation, version },
-    ...(candidate && { candidate }),
+    /** Left out if there is none. */
+    candidate: await engine.reprocessing.status(),
+    /** All promotions and changes of code, the oldest first. */
     history: await engine.reprocessing.history(),
   }
 }

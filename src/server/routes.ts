@@ -126,11 +126,11 @@ function serverRoutes(
     }),
     route('GET /status', 'operate', 'status', 'Counters of the engine, as JSON', {
       json: object({}),
-      handle: (arrival) => status(serving, metrics, arrival),
+      handle: async ({ request }) => jsonAnswer(request, await status(serving, metrics)),
     }),
     route('GET /me', 'known', 'me', 'Who the caller is, and what the app has', {
       json: object({}),
-      handle: (arrival) => me(serving, arrival),
+      handle: ({ request, caller }) => jsonAnswer(request, me(serving, caller)),
     }),
     route('GET /console', 'none', 'console', 'Leads to the console', {
       answers: { 308: { description: 'The console is at `console/`.' } },
