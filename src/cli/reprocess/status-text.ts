@@ -1,6 +1,7 @@
 import type { ControlFact, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { Generations } from '../../server/reprocess.ts'
 import { paint } from '../terminal/output.ts'
+import { progressText } from '../terminal/progress.ts'
 
 export const versionText = (version: string): string => `version ${version.slice(0, 12)}`
 
@@ -37,15 +38,10 @@ export function statusText(status: ReprocessStatus): string[] {
   return lines
 }
 
-/** A progress bar in one line of a terminal. */
-export function barText(status: ReprocessStatus, columns: number): string {
+/** How far a candidate is, for a line of progress. */
+export function progressOf(status: ReprocessStatus): string {
   const { records, of } = status
-  const share = of === 0 ? 1 : Math.min(1, records / of)
-  const end = ` ${Math.floor(share * 100)} % of ${count(of)} records${paceText(status)}`
-  const width = Math.min(40, columns - end.length - 3)
-  if (width < 5) return end.slice(1, columns)
-  const full = Math.floor(share * width)
-  return `[${'#'.repeat(full)}${'-'.repeat(width - full)}]${end}`
+  return `${progressText({ step: 'derive', done: records, total: of, unit: 'records' })}${paceText(status)}`
 }
 
 function paceText({ perSecond, leftMs }: ReprocessStatus): string {

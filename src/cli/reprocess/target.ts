@@ -11,7 +11,7 @@ import { ask, openServer } from '../service.ts'
 import { Progress } from '../terminal/progress.ts'
 import { stopSignal } from '../terminal/stop-signal.ts'
 
-import { barText } from './status-text.ts'
+import { progressOf } from './status-text.ts'
 
 /** A diff reads all derived state, and a promotion may wait for one. */
 const timeoutMs = 30 * 60_000
@@ -100,7 +100,7 @@ export async function catchUpShown(
 ): Promise<ReprocessStatus | undefined> {
   const progress = new Progress()
   const status = async () => (await target.generations()).candidate
-  const reached = await catchUp(status, signal, (now) => progress.show((columns) => barText(now, columns)))
+  const reached = await catchUp(status, signal, (now) => progress.show(() => progressOf(now)))
   progress.end()
   return reached
 }

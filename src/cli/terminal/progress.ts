@@ -9,11 +9,11 @@ export class Progress {
   readonly #isShown = process.stderr.isTTY
   #shownAt = 0
 
-  show(text: (columns: number) => string): void {
+  show(text: () => string): void {
     const now = performance.now()
     if (!this.#isShown || now - this.#shownAt < everyMs) return
     this.#shownAt = now
-    process.stderr.write(`\r\x1b[K${visible(text(process.stderr.columns))}`)
+    process.stderr.write(`\r\x1b[K${visible(text().slice(0, process.stderr.columns))}`)
   }
 
   /** Removes the line. */
@@ -41,7 +41,7 @@ export async function withProgress<T>(run: (work: LongWork) => Promise<T>): Prom
 const verbs = { copy: 'copied', read: 'read', verify: 'checked', derive: 'derived', compare: 'compared' }
 
 /** For example `checked 1200 of 5000 records (24 %)`. */
-function progressText({ step, done, total, unit }: OfflineProgress): string {
+export function progressText({ step, done, total, unit }: OfflineProgress): string {
   const scale = unit === 'bytes' ? 1024 * 1024 : 1
   const name = unit === 'bytes' ? 'MiB' : unit
   const [now, end] = [done, total ?? 0].map((amount) => Math.floor(amount / scale))
