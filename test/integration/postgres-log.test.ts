@@ -11,6 +11,7 @@ import { Client, type ClientConfig } from 'pg'
 import { type FileLog, openFileLog } from '../../src/log/file-log/file-log.ts'
 import type * as made from '../apps/boxes.ts'
 import { appsOf } from '../apps.ts'
+import { appsOnCarrier } from '../apps-on-carrier.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 
 // The log in a real PostgreSQL. The worst result would be a record that was acknowledged and is not there, or
@@ -128,6 +129,10 @@ test('an engine derives the same from a directory and from PostgreSQL, on any ma
   await send(second as never, 40)
   assert.equal(await second.digest(), await inFiles.digest())
 })
+
+test('retail and the airline derive the same from files and from PostgreSQL', skip, () =>
+  appsOnCarrier(home, async (log) => carrierOf(log)),
+)
 
 test('of two processes that fight for the log each acknowledged record is there once', skip, async () => {
   const place = newPlace()
