@@ -11,7 +11,7 @@ import { Client, type ClientConfig } from 'pg'
 import { type FileLog, openFileLog } from '../../src/log/file-log/file-log.ts'
 import type * as made from '../apps/boxes.ts'
 import { appsOf } from '../apps.ts'
-import { appsOnCarrier } from '../apps-on-carrier.ts'
+import { appsOnCarrier, releaseFalsely } from '../apps-on-carrier.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 
 // The log in a real PostgreSQL. The worst result would be a record that was acknowledged and is not there, or
@@ -112,9 +112,8 @@ test('an engine derives the same from a directory and from PostgreSQL, on any ma
   for (const engine of [inFiles, first]) await send(engine as never, 0)
   assert.equal(await first.digest(), await inFiles.digest())
   // Another machine takes the log, and finds the code there.
-  const second = closedAfter(
-    await createEngine({ ...shared, data: join(home, randomUUID()), log: carrierOf(place) }),
-  )
+  const log = await releaseFalsely(carrierOf(place))
+  const second = closedAfter(await createEngine({ ...shared, data: join(home, randomUUID()), log }))
   assert.equal(await second.digest(), await inFiles.digest())
   assert.equal(second.stats().logId, first.stats().logId)
   for (const engine of [inFiles, second]) await send(engine as never, 20)
