@@ -19,13 +19,6 @@ export interface OpenThings {
 /** Upper bounds of the buckets of durations, in seconds. */
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
 
-/** How long requests took, since the start: how many in each bucket, the last one without an upper bound. */
-interface Submits {
-  /** The upper bounds of the buckets, in seconds. */
-  readonly bounds: readonly number[]
-  readonly counts: readonly number[]
-}
-
 /** Counts requests and durations, for Prometheus (text format, version 0.0.4). */
 export class Metrics {
   /** By route, then by status. */
@@ -47,7 +40,11 @@ export class Metrics {
     this.#seconds += seconds
   }
 
-  get submits(): Submits {
+  /**
+   * How long requests took, since the start: the upper bounds of the buckets in seconds, and how many are in
+   * each; the last bucket has no upper bound.
+   */
+  get submits(): { readonly bounds: readonly number[]; readonly counts: readonly number[] } {
     return { bounds: buckets, counts: [...this.#durations] }
   }
 
