@@ -1,4 +1,5 @@
 import type { Claim } from '../app/index.ts'
+import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import { encodeKey, keyBytesMax } from '../state/keys.ts'
 import type { ClaimHolder, HeldClaim } from './tables.ts'
@@ -69,7 +70,36 @@ export function holderOf(turn: Turn, scope: string, identity: string): ClaimHold
   return turn.rows('holders').get(encodeKey([turn.key, scope, identity])) as ClaimHolder | undefined
 }
 
-/** Stores the claims that a request asks for or holds; removes the row when there are none. */
+/** How many consecutive records of a partition keep their inputs in one row. */
+const inputsPerRow = 16
+
+type RequestPosition = Pick<ClaimHolder, 'rootPartition' | 'rootOffset'>
+
+function inputsKey({ rootPartition, rootOffset }: RequestPosition): string {
+  return encodeKey([`${rootPartition}`, Math.floor(rootOffset / inputsPerRow)])
+}
+
+/** The schema's output for a request that holds claims or asks for them, as JSON text. */
+export function inputOf(turn: Turn, root: RequestPosition): string {
+  const row = turn.rows('inputs').get(inputsKey(root)) as Readonly<Record<number, string>> | undefined
+  const input = row?.[root.rootOffset]
+  assert(input !== undefined, 'a request that holds claims keeps its input', root.rootOffset)
+  return input!
+}
+
+export function keepInput(turn: Turn, root: RequestPosition, input: string): void {
+  const key = inputsKey(root)
+  turn.rows('inputs').put(key, { ...(turn.rows('inputs').get(key) as object), [root.rootOffset]: input })
+}
+
+function dropInput(turn: Turn, root: RequestPosition): void {
+  const key = inputsKey(root)
+  const { [root.rootOffset]: _, ...rest } = turn.rows('inputs').get(key) as Record<number, string>
+  if (Object.keys(rest).length === 0) turn.rows('inputs').delete(key)
+  else turn.rows('inputs').put(key, rest)
+}
+
+/** Stores the claims that a request asks for or holds; removes the row, and its input, when there are none. */
 export function setHolder(
   turn: Turn,
   scope: string,
@@ -77,8 +107,14 @@ export function setHolder(
   holder: ClaimHolder | undefined,
 ): void {
   const key = encodeKey([turn.key, scope, identity])
-  if (holder === undefined || holder.claims.length === 0) turn.rows('holders').delete(key)
-  else turn.rows('holders').put(key, holder)
+  if (holder !== undefined && holder.claims.length > 0) {
+    turn.rows('holders').put(key, holder)
+    return
+  }
+  const before = turn.rows('holders').get(key) as ClaimHolder | undefined
+  if (before === undefined) return
+  dropInput(turn, before)
+  turn.rows('holders').delete(key)
 }
 
 /** Asks the judge for one claim. */

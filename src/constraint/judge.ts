@@ -5,7 +5,7 @@ import { encodeKey } from '../state/keys.ts'
 import { choose, claimsPerStep, review } from './review.ts'
 import { type ClaimRow, limitOf, limitWithMargin } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
-import { add, claimOf, isSettled, newRow, save, take, usageOf } from './usage.ts'
+import { add, claimOf, isSettled, newRow, order, save, take, unorderedMax, usageOf } from './usage.ts'
 import { leave, queue } from './waiting-list.ts'
 
 // Judges the claims on a key, in the log order of its partition. Each key has exactly one judge, so verdicts
@@ -15,7 +15,8 @@ import { leave, queue } from './waiting-list.ts'
 export function claim(turn: Turn, asked: Messages['hence:claim']): void {
   const { constraint: name, identity, scope, holder, strict, wait, instead = [] } = asked
   const constraint = turn.constraint(name)
-  const usage = usageOf(turn, constraint)
+  const before = usageOf(turn, constraint)
+  const usage = before.count < unorderedMax ? before : order(turn, constraint)
   const replaced = instead.flatMap((each) => claimOf(turn, usage, name, each) ?? [])
   const units = Math.max(
     0,
@@ -36,7 +37,7 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
         ? row
         : {
             ...row,
-            constraint: units === 0 ? null : name,
+            constraint: units === 0 ? null : row.constraint,
             confirmed: replaced.some(({ confirmed }) => confirmed),
             exchanging: true,
           }
@@ -86,7 +87,8 @@ export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
     usage = waits ?? usage
   } else if (own !== undefined || !asked.strict) {
     const { exchanging: _, ...held } = row
-    usage = add(turn, usage, name, identity, { ...held, constraint: name, units: asked.units })
+    const indexed = usage.ordered ? name : null
+    usage = add(turn, usage, name, identity, { ...held, constraint: indexed, units: asked.units })
   }
   review(turn, constraint, { ...usage, count: usage.count + (asked.strict ? 0 : 1) })
 }

@@ -13,7 +13,7 @@ import {
   victimCount,
 } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
-import { claimOf, save, take, usageOf } from './usage.ts'
+import { claimOf, order, save, take, usageOf } from './usage.ts'
 import { queue } from './waiting-list.ts'
 
 // Finds claims that exceed the limit, and makes some of them give way. A judge does so under its own key.
@@ -190,6 +190,7 @@ function chooseVictims(turn: Turn, constraint: Constraint, violation: Violation)
     put(turn, violation, choosing)
     return
   }
+  order(turn, constraint)
   // A claim has at least one unit, so there are at most as many victims as units.
   const limit = Math.min(claimsPerStep, choosing)
   const rows = turn.rows('claims').scan({ index: 'victims', prefix: [name], limit }, encodeKey([turn.key]))

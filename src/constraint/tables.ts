@@ -12,6 +12,7 @@ import type { TableShape } from '../state/table.ts'
  *   hence.violations   judged key, id                      → a violation and its history
  *   hence.victims      judged key, violation, n            → a victim of it, numbered as they were chosen
  *   hence.holders      key, scope, identity of a request   → the claims it holds or asks for
+ *   hence.inputs       partition, group of offsets         → the inputs of these requests, by offset
  */
 /** The usage of each key. The stored name is older than the word. */
 export const usage: TableShape = { name: 'hence.standings', parts: ['string'], indexes: {} }
@@ -19,8 +20,10 @@ export const usage: TableShape = { name: 'hence.standings', parts: ['string'], i
 export const claims: TableShape = {
   name: 'hence.claims',
   parts: ['string', 'string'],
-  // The order in which claims give way: confirmed ones last, since they are the hardest to undo.
+  // The order in which claims give way: confirmed ones last, since they are the hardest to undo. It holds the
+  // claims of a key from its first excess on: see `Usage.ordered`.
   indexes: { victims: ['constraint', 'confirmed', 'rank', 'order'] },
+  isScoped: true,
 }
 
 export const violations: TableShape = {
@@ -43,9 +46,55 @@ export const operatorTables: ReadonlyMap<string, TableShape> = new Map(
   [violations, victims, waiters].map((table) => [table.name, table]),
 )
 
+/** Whether a collection holds rows that an app or an operator can read. */
+export function isReadable(collection: string): boolean {
+  if (!collection.startsWith('t:')) return false
+  return !collection.startsWith('t:hence.') || operatorTables.has(collection.slice(2))
+}
+
 export const holders: TableShape = { name: 'hence.holders', parts: ['string', 'string'], indexes: {} }
 
-export const constraintTables = { usage, claims, waiters, violations, victims, holders }
+/** Consecutive claims that differ in keys and units alone: `constraint, strict, key, units, key, units …`. */
+type ClaimRun = [constraint: string, strict: 0 | 1, ...keysAndUnits: (string | number)[]]
+
+/** Short text for the holder of many claims. */
+export const holderText = {
+  encode(row: unknown): string {
+    const lists: (ClaimRun | HeldClaim)[] = []
+    for (const claim of (row as ClaimHolder).claims) {
+      const { constraint, key, units, priority, strict, ...more } = claim
+      if (priority !== 0 || Object.keys(more).length > 0) {
+        lists.push(claim)
+        continue
+      }
+      const run = lists.at(-1)
+      const mode = strict ? 1 : 0
+      if (Array.isArray(run) && run[0] === constraint && run[1] === mode) run.push(key, units)
+      else lists.push([constraint, mode, key, units])
+    }
+    return JSON.stringify({ ...(row as ClaimHolder), claims: lists })
+  },
+  decode(text: string): ClaimHolder {
+    const row = JSON.parse(text)
+    const claims = row.claims.flatMap((list: ClaimRun | HeldClaim): HeldClaim | HeldClaim[] => {
+      if (!Array.isArray(list)) return list
+      const [constraint, mode, ...pairs] = list
+      return Array.from({ length: pairs.length / 2 }, (_, i) => {
+        const [key, units] = [pairs[2 * i] as string, pairs[2 * i + 1] as number]
+        return { constraint, key, units, priority: 0, strict: mode === 1 }
+      })
+    })
+    return { ...row, claims }
+  },
+}
+
+/**
+ * The inputs of requests that hold claims, for their compensations: rows apart, since they never change, and
+ * of several requests together, since the store compresses large values well.
+ */
+const inputs: TableShape = { name: 'hence.inputs', parts: ['number'], indexes: {}, isCold: true }
+
+export const constraintTables = { usage, claims, waiters, violations, victims, holders, inputs }
 
 /** The units claimed of a constraint at one key, and how its limit there differs from the declared one. */
 export interface Usage {
@@ -69,6 +118,8 @@ export interface Usage {
   readonly waitingBytes: number
   /** The id of the open violation. */
   readonly violation: string | null
+  /** Whether its claims are indexed in the order in which they give way; most keys never need that. */
+  readonly ordered?: true
 }
 
 /** Where nothing was claimed or set. */
@@ -119,7 +170,10 @@ export function usageShown(constraint: Constraint, usage: Usage = unused): Usage
 
 /** A claim as stored under the key that judges it. */
 export interface ClaimRow {
-  /** Null if it cannot give way, because it has no units yet: see `exchanging`. */
+  /**
+   * Set if it is in the index `victims`: null while `Usage.ordered` is not set, or if it cannot give way,
+   * because it has no units yet; see `exchanging`.
+   */
   readonly constraint: string | null
   readonly units: number
   readonly priority: number
@@ -172,8 +226,7 @@ export interface ClaimHolder {
   readonly type: string
   /** The version of the input; 1 if absent. */
   readonly version?: number
-  /** The schema's output, as JSON text. */
-  readonly input: string
+  /** Its position in the log; its input stands apart, see `inputOf`. */
   readonly rootPartition: number
   readonly rootOffset: number
   /** Log time of the request, in milliseconds since 1970. */

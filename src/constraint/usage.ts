@@ -20,11 +20,11 @@ export function placeOf(victims: Victims, priority: number, n: number): Pick<Cla
 export function newRow(
   turn: Turn,
   { name, victims }: Constraint,
-  { count }: Pick<Usage, 'count'>,
+  { count, ordered }: Pick<Usage, 'count' | 'ordered'>,
   { units, priority, holder, scope }: Pick<ClaimRow, 'units' | 'priority' | 'holder' | 'scope'>,
 ): ClaimRow {
   return {
-    constraint: name,
+    constraint: ordered ? name : null,
     units,
     priority,
     at: turn.now,
@@ -35,12 +35,32 @@ export function newRow(
   }
 }
 
+/** A key with more claims than this has them in order before its first excess, so that no step takes long. */
+export const unorderedMax = 4_096
+
+/**
+ * Indexes the claims at this key in the order in which they give way, if they are not: at its first excess.
+ * Most keys never have one, and the index takes as much space as the claims.
+ */
+export function order(turn: Turn, constraint: Constraint): Usage {
+  const { name } = constraint
+  const usage = usageOf(turn, constraint)
+  if (usage.ordered) return usage
+  const rows = turn.rows('claims')
+  for (const { key, value } of rows.scan({ prefix: [name] }, encodeKey([turn.key]))) {
+    if ((value as ClaimRow).units > 0) rows.put(encodeKey(key), { ...(value as ClaimRow), constraint: name })
+  }
+  const ordered: Usage = { ...usage, ordered: true }
+  turn.rows('usage').put(encodeKey([turn.key, name]), ordered)
+  return ordered
+}
+
 /** Saves the usage; free units go to the claims that wait. */
 export function save(turn: Turn, constraint: Constraint, saved: Usage): void {
   const room = limitWithMargin(constraint, saved) - saved.claimed
   const usage = serve(turn, constraint, saved, room, (identity, { number, ...row }) => {
-    const granted = { ...newRow(turn, constraint, { count: number }, row), served: saved.count }
-    turn.rows('claims').put(encodeKey([turn.key, constraint.name, identity]), granted)
+    const granted = { ...newRow(turn, constraint, { ...saved, count: number }, row), served: saved.count }
+    turn.rows('claims').put(encodeKey([turn.key, constraint.name, identity]), granted, true)
   })
   const rows = turn.rows('usage')
   const key = encodeKey([turn.key, constraint.name])
@@ -81,9 +101,9 @@ export function take(turn: Turn, usage: Usage, name: string, identity: string, r
   return plus(usage, row, -1)
 }
 
-/** Adds a claim, and returns the usage with it. */
+/** Adds a claim that the key does not have, and returns the usage with it. */
 export function add(turn: Turn, usage: Usage, name: string, identity: string, row: ClaimRow): Usage {
-  turn.rows('claims').put(encodeKey([turn.key, name, identity]), row)
+  turn.rows('claims').put(encodeKey([turn.key, name, identity]), row, true)
   return plus(usage, row, 1)
 }
 

@@ -6,6 +6,8 @@ import {
   giveBack,
   hold,
   holderOf,
+  inputOf,
+  keepInput,
   setHolder,
   without,
 } from '../constraint/holder.ts'
@@ -57,8 +59,9 @@ export class ClaimMessages {
     const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), origin, emissions)
     const claims = claimsInOrder(turn, scope, wanted)
     const root = { rootPartition, rootOffset, at: derivation.at }
-    const holder = { type: request.name, version, input: output ?? sent, ...root, claims, granted: 0 }
+    const holder = { type: request.name, version, ...root, claims, granted: 0 }
     if (claims[0]!.strict) {
+      keepInput(turn, root, output ?? sent)
       setHolder(turn, scope, identity, { ...holder, state: 'asking' })
       ask(turn, scope, identity, claims[0]!)
       derivation.emissions = emissions
@@ -66,6 +69,7 @@ export class ClaimMessages {
     }
     const outcome = this.#app.decide(derivation, request, input, origin)
     if (outcome.status === 'accepted') {
+      keepInput(turn, root, output ?? sent)
       hold(turn, scope, identity, holder)
       derivation.emissions = [...derivation.emissions, ...emissions]
     }
@@ -163,7 +167,7 @@ export class ClaimMessages {
     const facts = { ...this.#app.facts(derivation), waited: true as const }
     let outcome: Outcome | undefined
     const decide = () => {
-      const input = this.#app.inputOf(request, version, holder.input, holder)
+      const input = this.#app.inputOf(request, version, inputOf(turn, holder), holder)
       outcome = this.#app.decide(derivation, request, input, origin, facts)
     }
     const failure = this.#app.attempt(derivation, this.#recordContext.mark(), decide, true)
@@ -227,7 +231,7 @@ export class ClaimMessages {
     const claims = waiting(holder.claims, constraint, key, hook === 'queued')
     setHolder(turn, scope, identity, { ...holder, claims })
     if (holder.state === 'standing')
-      this.#notify(derivation, emissions, identity, holder, hook, cause, origin)
+      this.#notify(derivation, emissions, identity, holder, inputOf(turn, holder), hook, cause, origin)
   }
 
   /** Runs a function of the app for a request; if it throws, what else is derived stays. */
@@ -236,6 +240,7 @@ export class ClaimMessages {
     emissions: Emission[],
     identity: string,
     holder: ClaimHolder,
+    sent: string,
     hook: ClaimHook,
     cause: object,
     origin: Origin,
@@ -245,7 +250,7 @@ export class ClaimMessages {
     const chain: Chain = { identity, rootPartition, rootOffset }
     const notify = () => {
       if (request[hook] !== undefined) {
-        const input = this.#app.inputOf(request, version, holder.input, holder)
+        const input = this.#app.inputOf(request, version, sent, holder)
         const done = this.#app.notify(derivation, request, hook, chain, input, cause, origin)
         emissions.push(...done.emissions)
         derivation.effects = done.effects
@@ -276,10 +281,11 @@ export class ClaimMessages {
       answer('released')
       return refusal
     }
+    const sent = inputOf(turn, holder)
     giveBack(turn, identity, without(holder.claims, constraint, key))
     setHolder(turn, scope, identity, undefined)
     const cause = { violation, constraint, key }
-    this.#notify(derivation, emissions, identity, holder, 'compensate', cause, origin)
+    this.#notify(derivation, emissions, identity, holder, sent, 'compensate', cause, origin)
     answer(derivation.failure === undefined ? 'compensated' : 'failed')
     return undefined
   }

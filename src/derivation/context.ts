@@ -1,5 +1,5 @@
 import type { Constraint, Table } from '../app/index.ts'
-import { constraintTables } from '../constraint/tables.ts'
+import { constraintTables, isReadable } from '../constraint/tables.ts'
 import { effects, Outbox } from '../effect/outbox.ts'
 import { HenceError } from '../failure.ts'
 import type { Ruling } from '../log/record.ts'
@@ -67,6 +67,8 @@ export interface RecordContext {
   undo(mark: number): void
   /** The changes of state since a mark. */
   changes(mark: number): readonly StateChange[]
+  /** Those of rows that an app or an operator can read. */
+  readableChanges(mark: number): readonly StateChange[]
 }
 
 /**
@@ -94,6 +96,7 @@ export function recordContext(
     mark: () => state.mark(),
     undo: (mark: number) => state.undo(mark),
     changes: (mark: number) => state.changes(mark),
+    readableChanges: (mark: number) => state.changes(mark, isReadable),
   }
   return context
 }

@@ -392,7 +392,7 @@ export class Deriver {
       derivation.emissions = []
       derivation.effects = []
     }
-    derivation.changes = this.recordContext.changes(start)
+    derivation.changes = this.recordContext.readableChanges(start)
     const { key, at } = derivation
     if (derivation.effects.length > 0 && !this.context.earlyResults.isEmpty) {
       for (const id of derivation.effects) this.#asked.push({ id, at })

@@ -236,8 +236,10 @@ export interface EngineStats {
   readonly queuedBytes: number
   /** Rows changed since the last checkpoint. */
   readonly dirtyRows: number
-  /** About how many bytes of changed values are in memory; a checkpoint is due at 16 MiB. */
+  /** About how many bytes of memory the changed values take; a checkpoint is due at 16 MiB. */
   readonly dirtyBytes: number
+  /** About how many bytes of memory the values take that are cached since they are saved: 32 MiB at most. */
+  readonly cacheBytes: number
   /** Log time of the last record, in milliseconds since 1970. */
   readonly logTime: number
   /** When the next timer goes off, in log time; undefined if none is set. */

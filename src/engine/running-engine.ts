@@ -178,6 +178,7 @@ export class RunningEngine<A extends App> implements Engine<A> {
       queuedBytes: load.queuedBytes,
       dirtyRows: live.state.dirtyCount,
       dirtyBytes: live.state.dirtyBytes,
+      cacheBytes: live.state.cacheBytes,
       logTime: processor.time,
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),

@@ -6,7 +6,7 @@ import type { TableState } from '../state/table.ts'
 import type { Generation } from './generation.ts'
 
 /** The version of imprints: what they cover, and how. */
-const imprintVersion = 2
+const imprintVersion = 3
 
 /** One hash over everything that a generation has derived, and its parts. */
 export interface Imprint {

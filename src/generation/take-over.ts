@@ -58,7 +58,8 @@ export async function takeOverConstraints(
   const { entries: placesOf } = indexOf(claims, 'victims')
   if (ranked.size > 0) {
     await rewrite<ClaimRow>(store, `t:${claims.name}`, (rowKey, row) => {
-      const constraint = ranked.get(row.constraint ?? '')
+      const [, name] = decodeKey(['string', 'string', 'string'], rowKey).parts as string[]
+      const constraint = ranked.get(name!)
       if (constraint === undefined) return []
       const placed = { ...row, ...placeOf(constraint.victims, row.priority, Math.abs(row.order)) }
       return [

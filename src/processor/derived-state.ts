@@ -1,3 +1,4 @@
+import { holders, holderText } from '../constraint/tables.ts'
 import { systemTables } from '../derivation/context.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { State } from '../state/state.ts'
@@ -19,7 +20,10 @@ export function tablesFor({ app, realm }: Program, state: State): Map<string, Ta
   }
   const tables = new Map<string, TableState>()
   for (const shape of app.tables.values()) tables.set(shape.name, new TableState(state, shape, rows))
-  for (const shape of systemTables)
-    tables.set(shape.name, new TableState(state, shape, { encode: JSON.stringify, decode: JSON.parse }))
+  for (const shape of systemTables) {
+    const encode = shape.isCold ? (row: unknown) => Buffer.from(JSON.stringify(row)) : JSON.stringify
+    const codec = shape === holders ? holderText : { encode, decode: JSON.parse }
+    tables.set(shape.name, new TableState(state, shape, codec))
+  }
   return tables
 }

@@ -1,12 +1,12 @@
 import { isSystemMessage } from '../app/name.ts'
 import { assert } from '../assert.ts'
-import { operatorTables, type Violation } from '../constraint/tables.ts'
-import type { Chain, Emission } from '../derivation/chain.ts'
-import type { Derivation, Failure, StepResult } from '../derivation/step-result.ts'
+import type { Messages } from '../constraint/turn.ts'
+import type { Chain } from '../derivation/chain.ts'
+import type { Derivation, Failure } from '../derivation/step-result.ts'
 import type { Position } from '../log/log.ts'
 import type { Codec, Collection } from '../state/cells.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
-import type { State, StateChange } from '../state/state.ts'
+import type { State } from '../state/state.ts'
 
 /** The derivations of one record of the log, for stories and for the feed of changes. */
 export interface Trace {
@@ -45,8 +45,11 @@ export interface SavedTraces {
 }
 
 /** How many traces and bytes a chunk has at most: few writes, and little to read for one trace. */
-const chunkTracesMax = 128
-const chunkBytesMax = 64 * 1024
+const chunkTracesMax = 1024
+/** The store compresses chunks, large ones better: to a tenth. It is for all partitions together. */
+const openBytesMax = 8 * 1024 * 1024
+const chunkBytesMax = 256 * 1024
+const chunkBytesMin = 16 * 1024
 
 /** A trace may be split after so many derivations: the record that they wait for may never come. */
 const gatheredMax = 256
@@ -69,6 +72,7 @@ export class Traces {
   readonly #descendants: Collection<true>
   /** By partition: the chunk that is being filled. */
   readonly #open: readonly OpenChunk[]
+  readonly #chunkBytes: number
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
   /** By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint. */
@@ -82,6 +86,7 @@ export class Traces {
     this.keptFrom = new Array(partitions).fill(0)
     this.completeFrom = new Array(partitions).fill(0)
     this.#gathered = new Array(partitions).fill(none)
+    this.#chunkBytes = Math.min(chunkBytesMax, Math.max(chunkBytesMin, Math.floor(openBytesMax / partitions)))
     this.#open = Array.from({ length: partitions }, () => ({ first: 0, count: 0, bytes: noBytes, length: 0 }))
     this.#chunks = state.collection('traces', chunkCodec, false)
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
@@ -123,13 +128,13 @@ export class Traces {
     const line = encode(offset, trace)
     // A character has at most 3 bytes of UTF-8; a line break comes before every line. Of a long line they are
     // counted, since a chunk keeps all its bytes in memory.
-    const room = 1 + (line.length > chunkBytesMax / 4 ? Buffer.byteLength(line) : line.length * 3)
+    const room = 1 + (line.length > this.#chunkBytes / 4 ? Buffer.byteLength(line) : line.length * 3)
     const open = this.#open[partition]!
     assert(open.count === 0 || offset >= open.first, 'traces are written in the order of the log', offset)
     if (open.count === chunkTracesMax || open.length + room > open.bytes.length) {
       this.#closeChunk(partition)
       open.first = offset
-      open.bytes = Buffer.allocUnsafeSlow(Math.max(chunkBytesMax, room))
+      open.bytes = Buffer.allocUnsafeSlow(Math.max(this.#chunkBytes, room))
     }
     open.bytes[open.length++] = lineBreak
     open.length += open.bytes.write(line, open.length)
@@ -234,12 +239,11 @@ export class Traces {
     const prefix = encodePart(partition)
     // An earlier chunk may have traces from this offset on, too.
     const upTo = { from: prefix, to: keyOf({ partition, offset: from }), reverse: true }
-    let start: string = upTo.to
-    for (const [key] of this.#chunks.range(upTo)) {
-      start = key
+    for (const [, chunk] of this.#chunks.range(upTo)) {
+      for (const line of linesOf(chunk)) if (offsetOf(line) >= from) yield line
       break
     }
-    for (const [, chunk] of this.#chunks.range({ from: start, to: endOfPrefix(prefix) })) {
+    for (const [, chunk] of this.#chunks.range({ from: upTo.to, to: endOfPrefix(prefix) })) {
       for (const line of linesOf(chunk)) if (offsetOf(line) >= from) yield line
     }
     const { bytes, length } = this.#open[partition]!
@@ -265,74 +269,6 @@ function linesOf(chunk: Buffer | string): string[] {
   return chunk.toString().split('\n').slice(1)
 }
 
-/** Reduces the derivations and decisions of a step to the part that a trace keeps. */
-export function traced({ derivations, decisions }: StepResult): readonly TracedDerivation[] {
-  // Most records lead to one derivation; this avoids a list that grows.
-  const found =
-    derivations.length === 1
-      ? listOf(tracedOne(derivations[0]!))
-      : derivations.flatMap((each) => listOf(tracedOne(each)))
-  const isUsual = decisions.length === 1 && decisions[0]!.outcome && derivations[0]!.kind === 'request'
-  return isUsual || decisions.length === 0 ? found : [...found, ...marksOf(found, decisions)]
-}
-
-/** Marks the requests that were derived in another step than the one that decided them. */
-function marksOf(found: readonly TracedDerivation[], decisions: StepResult['decisions']): TracedDerivation[] {
-  const marks: TracedDerivation[] = []
-  // A request may begin to wait and be decided in one step: then its last decision counts.
-  const last = new Map(
-    decisions.map((each) => [`${each.chain.rootPartition}:${each.chain.rootOffset}`, each]),
-  )
-  for (const { chain, outcome } of last.values()) {
-    const { rootPartition, rootOffset } = chain
-    const isHere = found.some(
-      (each) =>
-        each.kind === 'request' && each.rootPartition === rootPartition && each.rootOffset === rootOffset,
-    )
-    if (isHere !== (outcome === undefined)) continue
-    const kind = isHere ? 'waits' : 'decides'
-    const nothing = { type: '', key: '', changes: none, events: none, effects: none, failure: undefined }
-    marks.push({ kind, rootPartition, rootOffset, ...nothing })
-  }
-  return marks
-}
-
-function listOf<T>(item: T | undefined): readonly T[] {
-  return item === undefined ? none : [item]
-}
-
-/**
- * Reduces a derivation to the part that a trace keeps. A system message without visible consequences, for
- * example a claim that was granted, leaves no trace, since there are many.
- */
-function tracedOne(derivation: Derivation): TracedDerivation | undefined {
-  const { kind, type, key, chain, emissions, effects, failure } = derivation
-  const changes: TracedDerivation['changes'][number][] = []
-  for (const change of derivation.changes) {
-    if (!isTraced(derivation, change)) continue
-    const { collection, key, before, after } = change
-    changes.push([collection.slice(2), key, before ?? null, after ?? null])
-  }
-  const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
-  if (isQuiet && isSystemMessage(type) && kind !== 'request') return undefined
-  const { rootPartition, rootOffset } = chain
-  return {
-    kind,
-    type,
-    key,
-    rootPartition,
-    rootOffset,
-    changes,
-    events: emissions.length === 0 ? none : emissions.map(tracedEvent),
-    effects,
-    failure,
-  }
-}
-
-function tracedEvent({ type, key, data, version }: Emission): TracedDerivation['events'][number] {
-  return version === 1 ? [type, key, data] : [type, key, data, version]
-}
-
 /** The events in a stored chunk of traces, each with the position of its cause. */
 export function* eventsIn(
   key: string,
@@ -348,23 +284,6 @@ export function* eventsIn(
 
 const none: readonly never[] = []
 
-/** Whether a trace keeps a change: of rows that an app or an operator can read. */
-function isTraced({ type }: Derivation, { collection, before, after }: StateChange): boolean {
-  if (!isReadable(collection)) return false
-  // A violation lists all its victims. Kept for each victim that was compensated, a thousand of them would
-  // make hundreds of megabytes; the last state of the violation has the results of all.
-  return type !== 'hence:compensated' || stateOf(before) !== stateOf(after)
-}
-
-function stateOf(row: unknown): Violation['state'] | undefined {
-  return (row as Violation | undefined)?.state
-}
-
-function isReadable(collection: string): boolean {
-  if (!collection.startsWith('t:')) return false
-  return !collection.startsWith('t:hence.') || operatorTables.has(collection.slice(2))
-}
-
 function keyOf({ partition, offset }: Position): string {
   return encodePart(partition) + encodePart(offset)
 }
@@ -376,25 +295,54 @@ function positionOf(key: string): Position {
 
 /**
  * JSON, which has no line breaks; the offset comes first, so that it is found without parsing the rest. The
- * empty text is where older versions had the identity of the request, which follows from its position.
+ * holder that sends system messages stands once, before them.
  */
 function encode(offset: number, { time, derivations }: Trace): string {
   return JSON.stringify([
     offset,
     time,
-    ...derivations.map((each) => [
-      each.kind,
-      each.type,
-      each.key,
-      '',
-      each.rootPartition,
-      each.rootOffset,
-      each.changes,
-      each.events,
-      each.effects,
-      each.failure,
-    ]),
+    ...derivations.map((each) => {
+      const [sender, events] = withoutSender(each.events)
+      return [
+        each.kind,
+        each.type,
+        each.key,
+        sender,
+        each.rootPartition,
+        each.rootOffset,
+        each.changes,
+        events,
+        each.effects,
+        each.failure,
+      ]
+    }),
   ])
+}
+
+/** The request that sends a system message: its identity, its scope, and its key. */
+type MessageSender = readonly [identity: string, scope: string, holder: string]
+
+/** Takes the sender out of the messages that have the same one as the first; a 1 stands in its place. */
+function withoutSender(events: TracedDerivation['events']): [MessageSender | 0, TracedDerivation['events']] {
+  let sender: MessageSender | 0 = 0
+  const without = events.map((event) => {
+    const [type, key, data] = event
+    if (!isSystemMessage(type)) return event
+    const { identity, scope, holder, ...rest } = data as Partial<Messages['hence:claim']>
+    if (identity === undefined || scope === undefined || holder === undefined) return event
+    if (sender === 0) sender = [identity, scope, holder]
+    const isSame = identity === sender[0] && scope === sender[1] && holder === sender[2]
+    return isSame ? ([type, key, rest, 1] as const) : event
+  })
+  return [sender, without as never]
+}
+
+/** System messages have version 1, so a fourth element of theirs is the 1 in the place of the sender. */
+function withSender(event: TracedDerivation['events'][number], sender: MessageSender): typeof event {
+  const [type, key, data, isSent] = event
+  if (isSent === undefined || !isSystemMessage(type)) return event
+  const [identity, scope, holder] = sender
+  return [type, key, { ...(data as object), identity, scope, holder }]
 }
 
 function decode(line: string): Trace {
@@ -403,7 +351,7 @@ function decode(line: string): Trace {
 }
 
 function decodeDerivation(fields: never[]): TracedDerivation {
-  const [kind, type, key, , rootPartition, rootOffset, changes, events, effects, failure] = fields
+  const [kind, type, key, sender, rootPartition, rootOffset, changes, events, effects, failure] = fields
   return {
     kind: kind!,
     type: type!,
@@ -411,7 +359,7 @@ function decodeDerivation(fields: never[]): TracedDerivation {
     rootPartition: rootPartition!,
     rootOffset: rootOffset!,
     changes: changes!,
-    events: events!,
+    events: (events! as TracedDerivation['events']).map((event) => withSender(event, sender!)),
     effects: effects!,
     failure: failure ?? undefined,
   }

@@ -60,6 +60,16 @@ function withSender(data: { readonly identity?: string }): object {
 
 const repliesMax = 100
 
+function byOrder({ key: [, , a], value: x }: TableRow, { key: [, , b], value: y }: TableRow): number {
+  const [first, second] = [x as ClaimRow, y as ClaimRow]
+  return (
+    Number(first.confirmed) - Number(second.confirmed) ||
+    first.rank - second.rank ||
+    first.order - second.order ||
+    (a! < b! ? -1 : 1)
+  )
+}
+
 /** Reads the derived state. The values that it returns are objects of the main realm. */
 export class Reader {
   readonly #program: Program
@@ -226,13 +236,15 @@ export class Reader {
 
   /** The claims on a key, those that give way first before the others. */
   claims(constraint: string, key: string, limit: number): KeyedClaim[] {
-    return this.#system(claims)
-      .scan({ index: 'victims', prefix: [constraint], limit }, encodeKey([key]))
-      .map(({ key: [, , identity], value }) => {
-        const { units, priority, at, confirmed, holder } = value as ClaimRow
-        const [requestId, principal] = [requestIdOf(identity as string), principalOf(identity as string)]
-        return { requestId, principal, key: holder, units, priority, at, confirmed }
-      })
+    const row = this.#system(usage).get(encodeKey([key, constraint])) as Usage | undefined
+    const query = { prefix: [constraint], ...(row?.ordered && { index: 'victims', limit }) }
+    const rows = this.#system(claims).scan(query, encodeKey([key]))
+    const inOrder = row?.ordered ? rows : rows.sort(byOrder).slice(0, limit)
+    return inOrder.map(({ key: [, , identity], value }) => {
+      const { units, priority, at, confirmed, holder } = value as ClaimRow
+      const [requestId, principal] = [requestIdOf(identity as string), principalOf(identity as string)]
+      return { requestId, principal, key: holder, units, priority, at, confirmed }
+    })
   }
 
   #system({ name }: TableShape): TableState {

@@ -95,6 +95,7 @@ export class Metrics {
       'Bytes of changed values that are not in a checkpoint yet, roughly.',
       stats.dirtyBytes,
     )
+    gauge('cache_bytes', 'Bytes of saved values that are cached, roughly.', stats.cacheBytes)
     gauge('dirty_rows', 'Changed rows that are not in a checkpoint yet.', stats.dirtyRows)
     gauge('log_age_seconds', 'Time since the last record.', age(stats.logTime))
     const effectAge = age(stats.oldestEffectAt) ?? 0

@@ -29,7 +29,7 @@ export interface Shared {
   checkpoint: number
   /** The number of the last completed checkpoint. */
   saved: number
-  /** About how many bytes of values were set since the last checkpoint began. */
+  /** About how many bytes of memory the values take that were set since the last checkpoint began. */
   dirtyBytes: number
   /** Evicts values that the store holds, if there are too many. */
   trim(): void
@@ -42,6 +42,8 @@ interface Cell<V> {
   value: V | Absence
   /** The number of the checkpoint that saves it, or saved it. */
   checkpoint: number
+  /** Its part of `dirtyBytes` for that checkpoint. */
+  bytes: number
   /** The last call of `changes` that reported this cell. */
   round: number
   /** Whether it was read since eviction last considered it. */
@@ -124,13 +126,12 @@ export class Cells<V> implements Collection<V> {
   }
 
   set(key: string, value: V): void {
-    this.#change(key, value)
-    this.#shared.dirtyBytes += key.length + sizeOf(value)
+    this.#change(key, value, cellBytes + key.length + sizeOf(value))
     if (this.#sets++ % sampled === 0) this.#sample(key, this.#codec.encode(value))
   }
 
   delete(key: string): void {
-    this.#change(key, deleted)
+    this.#change(key, deleted, cellBytes + key.length)
   }
 
   *range(range: KeyRange = {}): Iterable<[string, V]> {
@@ -248,17 +249,21 @@ export class Cells<V> implements Collection<V> {
     this.#lastCell = undefined
   }
 
-  #change(key: string, value: V | typeof deleted): void {
-    const { undo, checkpoint } = this.#shared
+  #change(key: string, value: V | typeof deleted, bytes: number): void {
+    const shared = this.#shared
+    const { undo, checkpoint } = shared
     let cell = this.#find(key)
     if (cell === undefined) {
-      cell = { key, home: this, value: unread, checkpoint: 0, round: 0, used: true }
+      cell = { key, home: this, value: unread, checkpoint: 0, bytes: 0, round: 0, used: true }
       this.#keep(cell)
     }
     if (cell.checkpoint !== checkpoint) {
       cell.checkpoint = checkpoint
+      cell.bytes = 0
       this.#dirty.add(cell)
     }
+    shared.dirtyBytes += bytes - cell.bytes
+    cell.bytes = bytes
     undo.cells[undo.length] = cell as Cell<unknown>
     undo.before[undo.length++] = cell.value
     cell.value = value
@@ -268,7 +273,7 @@ export class Cells<V> implements Collection<V> {
   #load(key: string): V | undefined {
     const value = this.#read(key)
     if (value === undefined || !this.#kept) return value
-    this.#keep({ key, home: this, value, checkpoint: 0, round: 0, used: false })
+    this.#keep({ key, home: this, value, checkpoint: 0, bytes: 0, round: 0, used: false })
     if (this.#loads++ % 1_024 === 0) this.#shared.trim()
     return value
   }

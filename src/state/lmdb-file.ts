@@ -4,8 +4,11 @@ import { assert } from '../assert.ts'
 import { shown } from '../failure.ts'
 import { checksumLength, collectionHash, hashOf, isIntact } from './checksum.ts'
 
-/** The format of the state: of the stored values, and of what they hold. It stands in the unnamed database. */
-export const stateFormat = '3'
+/**
+ * The format of the state: of the stored values, and of what they hold. It stands in the unnamed database.
+ * 4: compressed values; claims in blocks; inputs beside the holders of claims.
+ */
+export const stateFormat = '4'
 export const formatKey = 'format'
 
 /**

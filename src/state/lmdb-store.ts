@@ -3,9 +3,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
-import { HenceError, shown } from '../failure.ts'
-import { checksumLength, collectionHash, crcOf, hashIn, hashOf } from './checksum.ts'
+import { HenceError } from '../failure.ts'
+import { collectionHash, hashOf } from './checksum.ts'
+import { CompactStore } from './compact-store.ts'
 import { formatKey, LmdbFile, stateFormat, Useless } from './lmdb-file.ts'
+import { checked, Encoding, encoder } from './lmdb-values.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /** Passes keys to LMDB as their bytes. */
@@ -22,59 +24,6 @@ const keyEncoder = {
   },
 }
 
-/** The hash of the names under which the value that was decoded last was written. */
-let decodedHash = 0
-
-/** The buffer that the binding reads small values into, and a plain view of it. */
-let reading: { readonly of: Buffer; readonly view: Buffer } | undefined
-
-/** Values in LMDB are the bytes of a text and its checksum. */
-const encoder = {
-  encode: (slice: Slice) => slice,
-  decode(bytes: Buffer & { readonly isGlobal?: boolean; readonly maxLength?: number }): string {
-    const { length } = bytes
-    if (length < checksumLength) throw new Useless('a value is shorter than its checksum')
-    let view = reading?.view
-    if (reading?.of !== bytes) {
-      // The binding gives its buffer a length of its own, which makes each access slow.
-      view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.maxLength ?? length)
-      if (bytes.isGlobal) reading = { of: bytes, view }
-    }
-    decodedHash = hashIn(view!, 0, length)
-    return view!.toString('utf8', 0, length - checksumLength)
-  },
-}
-
-/** The bytes of a value, which the binding needs until they are committed. It keeps their address here. */
-interface Slice {
-  readonly buffer: ArrayBufferLike
-  start: number
-  end: number
-  address: number
-}
-
-/** Makes values for LMDB, one after the other in large buffers. */
-class Encoding {
-  #bytes = Buffer.allocUnsafeSlow(0)
-  #slice: Slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
-
-  /** @param hash of the collection and the key */
-  encode(hash: number, value: string | Buffer): string {
-    const lengthMax = (typeof value === 'string' ? 3 : 1) * value.length + checksumLength
-    if (this.#slice.end + lengthMax > this.#bytes.length) {
-      const twice = Math.min(2 * this.#bytes.length, 1024 * 1024)
-      this.#bytes = Buffer.allocUnsafeSlow(Math.max(twice, 4_096, lengthMax))
-      this.#slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
-    }
-    const [bytes, slice] = [this.#bytes, this.#slice]
-    const start = slice.end
-    const length = typeof value === 'string' ? bytes.write(value, start, 'utf8') : value.copy(bytes, start)
-    slice.start = start
-    slice.end = bytes.writeInt32LE(crcOf(bytes, start, start + length) ^ hash, start + length)
-    return slice as unknown as string
-  }
-}
-
 /**
  * Opens a store in a directory: one LMDB environment with a database per collection. Creates the directory
  * and the collections if they are missing.
@@ -88,8 +37,11 @@ export async function openLmdbStore(options: {
   readonly readOnly?: boolean
   /** Called when damage is read, before that throws. */
   readonly damaged?: () => void
+  /** The collections that are stored in blocks; for tests. */
+  readonly packed?: ReadonlySet<string>
 }): Promise<Store> {
-  const { directory, collections, readOnly = false, damaged = () => {} } = options
+  const { directory, readOnly = false, damaged = () => {}, packed } = options
+  const collections = CompactStore.collections(options.collections)
   let root: RootDatabase<string, string> | undefined
   try {
     const isWritten = checkHeader(directory)
@@ -115,11 +67,12 @@ export async function openLmdbStore(options: {
       const database = root.openDB<string, string>(name, settings)
       databases.set(name, { name, hash: collectionHash(name), database })
     }
-    const failure = (error: unknown) => {
+    const failure = (error: unknown): HenceError => {
       if (error instanceof Useless) damaged()
       return unreadable(directory, error)
     }
-    return new LmdbStore(root, databases, failure)
+    const store = new LmdbStore(root, databases, failure)
+    return new CompactStore(store, options.collections, (why) => failure(new Useless(why)), packed)
   } catch (error) {
     await root?.close()
     throw unreadable(directory, error)
@@ -364,14 +317,6 @@ function databaseOf(databases: Databases, collection: string): StoredCollection 
   const database = databases.get(collection)
   if (database === undefined) throw new Error(`The store was opened without the collection "${collection}".`)
   return database
-}
-
-/** @param value was decoded just now */
-function checked(collection: string, hash: number, key: string, value: string): string {
-  if (decodedHash === hashOf(key, hash)) return value
-  throw new Useless(
-    `the value of ${shown(JSON.stringify(key))} of "${collection}" does not have its checksum`,
-  )
 }
 
 /**

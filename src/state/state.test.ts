@@ -543,6 +543,27 @@ test('changes that wait for a checkpoint are counted, also after a failed one', 
   assert.equal([...store.inner.range('rows')].length, 101)
 })
 
+test('a value that changes often counts once in the bytes that wait for a checkpoint', async () => {
+  const state = new State(memoryStore())
+  const rows = state.collection<{ text: string }>('rows', codec, true)
+  const change = (length: number) => {
+    rows.set('row', { text: 'x'.repeat(length) })
+    state.commit()
+  }
+  change(1_000_000)
+  const once = state.dirtyBytes
+  for (let i = 0; i < 50; i++) change(1_000_000)
+  assert.equal(state.dirtyBytes, once)
+  change(1_000)
+  assert.ok(state.dirtyBytes < 2_000, `${state.dirtyBytes}`)
+  const saving = state.checkpoint()
+  change(1_000)
+  assert.ok(state.dirtyBytes > 2_000, `${state.dirtyBytes}`)
+  await saving
+  await state.checkpoint()
+  assert.equal(state.dirtyBytes, 0)
+})
+
 /** Counts what is read. */
 class CountingStore extends FailingStore {
   reads = 0

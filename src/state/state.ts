@@ -39,7 +39,7 @@ export class State {
   #rounds = 0
 
   /** @param cacheBytesMax about how many bytes of saved values to keep in memory */
-  constructor(store: Store, cacheBytesMax = 64 * 1024 * 1024) {
+  constructor(store: Store, cacheBytesMax = 32 * 1024 * 1024) {
     this.#store = store
     this.#shared = {
       undo: new UndoLog(),
@@ -78,8 +78,9 @@ export class State {
   /**
    * The keys changed since a mark, each once, in the order of their first change. A key that had no value at
    * the mark and has none now is left out.
+   * @param isWanted of which collections; the values before are read from the store, which costs time
    */
-  changes(mark: number): StateChange[] {
+  changes(mark: number, isWanted: (collection: string) => boolean = () => true): StateChange[] {
     const { undo } = this.#shared
     const found: StateChange[] = []
     const round = ++this.#rounds
@@ -88,6 +89,7 @@ export class State {
       if (cell.round === round) continue
       cell.round = round
       const { key, home } = cell
+      if (!isWanted(home.name)) continue
       const before = home.resolve(key, undo.before[i])
       const after = home.resolve(key, cell.value)
       if (before !== undefined || after !== undefined)
@@ -109,7 +111,14 @@ export class State {
     return count
   }
 
-  /** About how many bytes of changed values are in memory; a value that changed twice counts twice. */
+  /** About how many bytes of memory the saved values take that are cached. */
+  get cacheBytes(): number {
+    let bytes = 0
+    for (const cells of this.#collections.values()) bytes += cells.bytes
+    return bytes
+  }
+
+  /** About how many bytes of memory the changed values take. */
   get dirtyBytes(): number {
     return this.#shared.dirtyBytes + this.#savingBytes
   }
@@ -170,8 +179,7 @@ export class State {
   }
 
   #trim(bytesMax: number): void {
-    let bytes = 0
-    for (const cells of this.#collections.values()) bytes += cells.bytes
+    const bytes = this.cacheBytes
     if (bytes <= bytesMax) return
     for (const cells of this.#collections.values()) cells.trim((bytesMax / bytes) * 0.9)
   }

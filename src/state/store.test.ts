@@ -32,6 +32,12 @@ storeConformance('LMDB store', {
   open: (directory, collections) => openLmdbStore({ directory, collections }),
 })
 
+storeConformance('LMDB store in blocks', {
+  durable: true,
+  newPlace,
+  open: (directory, collections) => openLmdbStore({ directory, collections, packed: new Set(collections) }),
+})
+
 test('memory store: a snapshot has what is durable, and does not change', async () => {
   const store = memoryStore()
   await store.write([['one', [['a', '1']]]])

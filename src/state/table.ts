@@ -20,6 +20,10 @@ export interface TableShape {
   readonly parts: readonly KeyKind[]
   /** Index name → indexed fields, in order. */
   readonly indexes: Readonly<Record<string, readonly string[]>>
+  /** Whether its indexes serve scans within a partition key alone. */
+  readonly isScoped?: true
+  /** Whether its rows are seldom read again: then they are not cached, and large ones are compressed. */
+  readonly isCold?: true
 }
 
 /** A row with the parts of its key, the partition key first. */
@@ -45,15 +49,16 @@ export interface TableQuery {
  *   i:TABLE:INDEX   indexed values, partition key, parts  → nothing
  *   s:TABLE:INDEX   partition key, indexed values, parts  → nothing
  *
- * `s:` serves scans within a partition key, and exists only for tables with many rows per partition key. A
- * row in which an indexed field is missing or null is not in that index.
+ * `s:` serves scans within a partition key, and exists only for tables with many rows per partition key; `i:`
+ * is missing where all scans are such. A row in which an indexed field is missing or null is not in that
+ * index.
  */
 export function collectionsOf(shapes: Iterable<TableShape>): string[] {
   const names: string[] = []
-  for (const { name, parts, indexes } of shapes) {
+  for (const { name, parts, indexes, isScoped } of shapes) {
     names.push(`t:${name}`)
     for (const index of Object.keys(indexes)) {
-      names.push(`i:${name}:${index}`)
+      if (!isScoped) names.push(`i:${name}:${index}`)
       if (parts.length > 0) names.push(`s:${name}:${index}`)
     }
   }
@@ -62,24 +67,25 @@ export function collectionsOf(shapes: Iterable<TableShape>): string[] {
 
 /** The collections of one index, and the entries of a row in them, for filling a new index. */
 export function indexOf(
-  { name, parts, indexes }: TableShape,
+  shape: TableShape,
   index: string,
 ): {
   readonly collections: readonly string[]
   entries(rowKey: string, row: unknown): readonly (readonly [collection: string, key: string])[]
 } {
+  const { name, parts, indexes } = shape
   const fields = indexes[index]!
   const [all, scoped] = [`i:${name}:${index}`, `s:${name}:${index}`]
-  const isScoped = parts.length > 0
   return {
-    collections: isScoped ? [all, scoped] : [all],
+    collections: collectionsOf([{ ...shape, indexes: { [index]: fields } }]).slice(1),
     entries(rowKey, row) {
       const values = valuesOf({ fields }, row)
       if (values === undefined) return []
       const entry = [all, checkKeyLength(values + rowKey)] as const
-      if (!isScoped) return [entry]
+      if (parts.length === 0) return [entry]
       const scope = rowKey.indexOf('\0') + 1
-      return [entry, [scoped, rowKey.slice(0, scope) + values + rowKey.slice(scope)]]
+      const within = [scoped, rowKey.slice(0, scope) + values + rowKey.slice(scope)] as const
+      return shape.isScoped ? [within] : [entry, within]
     },
   }
 }
@@ -93,15 +99,15 @@ export class TableState {
   readonly #indexes: readonly Index[]
 
   constructor(state: State, shape: TableShape, codec: Codec<unknown>) {
-    const { name, parts, indexes } = shape
+    const { name, parts, indexes, isScoped } = shape
     this.name = name
     this.kinds = ['string', ...parts]
-    this.#rows = state.collection(`t:${name}`, codec, true)
+    this.#rows = state.collection(`t:${name}`, codec, !shape.isCold)
     this.#indexes = Object.entries(indexes).map(([index, fields]) => ({
       table: name,
       name: index,
       fields,
-      entries: state.collection(`i:${name}:${index}`, nothingCodec, false),
+      entries: isScoped ? undefined : state.collection(`i:${name}:${index}`, nothingCodec, false),
       scoped: parts.length > 0 ? state.collection(`s:${name}:${index}`, nothingCodec, false) : undefined,
     }))
   }
@@ -113,11 +119,12 @@ export class TableState {
   /**
    * Sets a row, in its indexes too.
    * @param rowKey the encoded partition key and parts
+   * @param isNew whether it is certain that there is no such row, which saves the reading of it
    * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; nothing is
    *   changed
    */
-  put(rowKey: string, row: unknown): void {
-    if (this.#indexes.length > 0) this.#reindex(rowKey, this.#rows.get(rowKey), row)
+  put(rowKey: string, row: unknown, isNew = false): void {
+    if (this.#indexes.length > 0) this.#reindex(rowKey, isNew ? undefined : this.#rows.get(rowKey), row)
     this.#rows.set(rowKey, row)
   }
 
@@ -158,7 +165,7 @@ export class TableState {
   /** All entries of its indexes, in order, by the name of their collection. */
   *indexEntries(): Iterable<[collection: string, entries: Iterable<[key: string, true]>]> {
     for (const { name, entries, scoped } of this.#indexes) {
-      yield [`i:${this.name}:${name}`, entries.range()]
+      if (entries !== undefined) yield [`i:${this.name}:${name}`, entries.range()]
       if (scoped !== undefined) yield [`s:${this.name}:${name}`, scoped.range()]
     }
   }
@@ -173,6 +180,7 @@ export class TableState {
     if (index === undefined) throw this.#invalid(`it has no index ${JSON.stringify(query.index)}`)
     const { fields, entries, scoped } = index
     if (within === undefined) {
+      if (entries === undefined) throw this.#invalid(`its index ${query.index} is within a key alone`)
       for (const [entry] of entries.range(this.#range(query, '', fields.length, kinds))) {
         const rowKey = entry.slice(skipValues(entry, 0, fields.length))
         yield [rowKey, this.#rows.get(rowKey)]
@@ -242,11 +250,11 @@ export class TableState {
     const scope = this.kinds.length > 1 ? rowKey.indexOf('\0') + 1 : 0
     for (const [{ entries, scoped }, old, fresh] of steps) {
       if (old !== undefined) {
-        entries.delete(old + rowKey)
+        entries?.delete(old + rowKey)
         scoped?.delete(rowKey.slice(0, scope) + old + rowKey.slice(scope))
       }
       if (fresh !== undefined) {
-        entries.set(fresh + rowKey, true)
+        entries?.set(fresh + rowKey, true)
         scoped?.set(rowKey.slice(0, scope) + fresh + rowKey.slice(scope), true)
       }
     }
@@ -265,7 +273,7 @@ interface Index {
   readonly table: string
   readonly name: string
   readonly fields: readonly string[]
-  readonly entries: Collection<true>
+  readonly entries: Collection<true> | undefined
   /** The same entries under the partition key. */
   readonly scoped: Collection<true> | undefined
 }

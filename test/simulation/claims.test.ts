@@ -2,13 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createEngine, HenceError, type Reply } from 'hence'
-import type {
-  ClaimHolder,
-  ClaimRow,
-  Usage,
-  Victim,
-  Violation,
-  WaiterRow,
+import {
+  type ClaimHolder,
+  type ClaimRow,
+  holderText,
+  type Usage,
+  type Victim,
+  type Violation,
+  type WaiterRow,
 } from '../../src/constraint/tables.ts'
 import { systemTables } from '../../src/derivation/context.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
@@ -86,7 +87,8 @@ function rowsOf(plan: ClaimsPlan, store: MemoryStore): Rows {
   const state = new State(store)
   const codec = { encode: JSON.stringify, decode: JSON.parse }
   const shapes = [...claimsApp(plan).tables.values(), ...systemTables]
-  return new Map(shapes.map((shape) => [shape.name, new TableState(state, shape, codec).scan({})]))
+  const codecOf = ({ name }: { name: string }) => (name === 'hence.holders' ? holderText : codec)
+  return new Map(shapes.map((shape) => [shape.name, new TableState(state, shape, codecOf(shape)).scan({})]))
 }
 
 /** The judge, the holder and the app each know which units a request holds. They must agree. */
@@ -117,6 +119,17 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
     for (const { constraint, key: judgedKey, units, waiting } of value.claims)
       add(waiting ? waits : held, `${constraint} ${judgedKey} ${key[2]}`, units)
   }
+  const inputs = all<object>(rows, 'hence.inputs').flatMap(({ key: [partition], value }) =>
+    Object.keys(value).map((offset) => `${partition}:${offset}`),
+  )
+  const roots = all<ClaimHolder>(rows, 'hence.holders').map(
+    ({ value }) => `${value.rootPartition}:${value.rootOffset}`,
+  )
+  assert.deepEqual(
+    inputs.sort(),
+    roots.sort(),
+    'inputs are kept of other requests than those that hold claims',
+  )
   assert.deepEqual(sorted(waits), sorted(inLine), 'requests wait for something else than stands in line')
   assert.deepEqual(sorted(held), sorted(judged), 'requests hold something else than the judge granted')
 

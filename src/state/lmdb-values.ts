@@ -1,0 +1,83 @@
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { shown } from '../failure.ts'
+import { checksumLength, crcOf, hashIn, hashOf } from './checksum.ts'
+import { Useless } from './lmdb-file.ts'
+
+/** The hash of the names under which the value that was decoded last was written. */
+let decodedHash = 0
+/** Whether that value is compressed; then it was decoded as latin1. */
+let isCompressed = false
+
+/** Values that are given as bytes, so many at least, are compressed: traces and inputs, seldom read again. */
+const compressedBytesMin = 2_048
+/** Zstandard's first four bytes, which no UTF-8 text begins with. */
+const zstdMagic = 0xfd2fb528
+/** Its default output buffers, of more than 128 KiB each, would be most of the memory. */
+const outputBytes = 32 * 1024
+const compression = { chunkSize: outputBytes, params: { [constants.ZSTD_c_compressionLevel]: 1 } }
+const decompression = { chunkSize: outputBytes }
+
+/** The buffer that the binding reads small values into, and a plain view of it. */
+let reading: { readonly of: Buffer; readonly view: Buffer } | undefined
+
+/** Values in LMDB are the bytes of a text, or those bytes compressed, and a checksum. */
+export const encoder = {
+  encode: (slice: Slice) => slice,
+  decode(bytes: Buffer & { readonly isGlobal?: boolean; readonly maxLength?: number }): string {
+    const { length } = bytes
+    if (length < checksumLength) throw new Useless('a value is shorter than its checksum')
+    let view = reading?.view
+    if (reading?.of !== bytes) {
+      // The binding gives its buffer a length of its own, which makes each access slow.
+      view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.maxLength ?? length)
+      if (bytes.isGlobal) reading = { of: bytes, view }
+    }
+    decodedHash = hashIn(view!, 0, length)
+    isCompressed = length >= 2 * checksumLength && view!.readUInt32LE(0) === zstdMagic
+    return view!.toString(isCompressed ? 'latin1' : 'utf8', 0, length - checksumLength)
+  },
+}
+
+/** The bytes of a value, which the binding needs until they are committed. It keeps their address here. */
+interface Slice {
+  readonly buffer: ArrayBufferLike
+  start: number
+  end: number
+  address: number
+}
+
+/** Makes values for LMDB, one after the other in large buffers. */
+export class Encoding {
+  #bytes = Buffer.allocUnsafeSlow(0)
+  #slice: Slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
+
+  /** @param hash of the collection and the key */
+  encode(hash: number, given: string | Buffer): string {
+    const isLarge = typeof given !== 'string' && given.length >= compressedBytesMin
+    const value = isLarge ? zstdCompressSync(given, compression) : given
+    const lengthMax = (typeof value === 'string' ? 3 : 1) * value.length + checksumLength
+    if (this.#slice.end + lengthMax > this.#bytes.length) {
+      const twice = Math.min(2 * this.#bytes.length, 1024 * 1024)
+      this.#bytes = Buffer.allocUnsafeSlow(Math.max(twice, 4_096, lengthMax))
+      this.#slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
+    }
+    const [bytes, slice] = [this.#bytes, this.#slice]
+    const start = slice.end
+    const length = typeof value === 'string' ? bytes.write(value, start, 'utf8') : value.copy(bytes, start)
+    slice.start = start
+    slice.end = bytes.writeInt32LE(crcOf(bytes, start, start + length) ^ hash, start + length)
+    return slice as unknown as string
+  }
+}
+
+/**
+ * The text of a value, after its checksum.
+ * @param value was decoded just now
+ */
+export function checked(collection: string, hash: number, key: string, value: string): string {
+  if (decodedHash === hashOf(key, hash))
+    return isCompressed ? zstdDecompressSync(Buffer.from(value, 'latin1'), decompression).toString() : value
+  throw new Useless(
+    `the value of ${shown(JSON.stringify(key))} of "${collection}" does not have its checksum`,
+  )
+}
