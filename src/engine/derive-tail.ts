@@ -92,6 +92,7 @@ export async function deriveTail(
       return recordsBefore(live().processor.positions) - began
     } catch (error) {
       if (!(error instanceof Interruption)) throw error
+      live().state.abandon()
       interrupted = error
     }
   }

@@ -282,6 +282,7 @@ export class RequestPath {
 
   /** Lets nobody use the live generation until `#startOver`. */
   #hold(undecided?: { readonly partition: number; readonly offset: number }): void {
+    this.#live.state.abandon()
     this.#undecided = undecided
     this.#reloading = Promise.withResolvers<void>()
   }

@@ -148,6 +148,7 @@ export class Generation implements Replayed {
    * interruption nothing in memory can be relied on. Those who wait for requests go on waiting.
    */
   async reload(): Promise<void> {
+    this.state.abandon()
     await this.#saving?.catch(() => {})
     const { completion } = this.processor
     await this.close()

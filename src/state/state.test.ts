@@ -564,6 +564,19 @@ test('a value that changes often counts once in the bytes that wait for a checkp
   assert.equal(state.dirtyBytes, 0)
 })
 
+test('a checkpoint that completes after an interruption touches nothing in memory', async () => {
+  const state = new State(memoryStore())
+  const rows = state.collection<{ text: string }>('rows', codec, true)
+  rows.set('row', { text: '' })
+  state.commit()
+  const saving = state.checkpoint()
+  state.abandon()
+  await saving
+  assert.equal(state.dirtyCount, 1, 'what it saved still counts as not saved')
+  await assert.rejects(state.checkpoint(), /while a record was being applied/)
+  await state.close()
+})
+
 /** Counts what is read. */
 class CountingStore extends FailingStore {
   reads = 0

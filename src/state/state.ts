@@ -33,6 +33,7 @@ export class State {
   readonly #collections = new Map<string, Cells<unknown>>()
   readonly #shared: Shared
   #writing: Promise<void> | undefined
+  #isAbandoned = false
   /** The bytes of what the checkpoint under way writes, or the last one failed to write. */
   #savingBytes = 0
   /** The number of calls of `changes`. */
@@ -140,7 +141,8 @@ export class State {
    */
   async checkpoint(): Promise<void> {
     const shared = this.#shared
-    if (shared.undo.length > 0) throw new Error('A checkpoint began while a record was being applied.')
+    if (shared.undo.length > 0 || this.#isAbandoned)
+      throw new Error('A checkpoint began while a record was being applied.')
     if (this.#writing) throw new Error('A checkpoint began while another one is under way.')
     const number = shared.checkpoint++
     this.#savingBytes += shared.dirtyBytes
@@ -160,10 +162,20 @@ export class State {
     } finally {
       this.#writing = undefined
     }
+    // The memory may be in pieces. Of cells that no map finds, for example, `trim` would see no end.
+    if (this.#isAbandoned) return
     shared.saved = number
     this.#savingBytes = 0
     for (const cells of this.#collections.values()) cells.endSaving()
     shared.trim()
+  }
+
+  /**
+   * Nothing in memory is used from here on: code was interrupted that changed it. A checkpoint under way
+   * still completes in the store, since all that it writes was handed over before.
+   */
+  abandon(): void {
+    this.#isAbandoned = true
   }
 
   /** Waits for a checkpoint under way, then closes the store. Unsaved changes can be derived from the log. */
