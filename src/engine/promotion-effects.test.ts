@@ -203,3 +203,28 @@ test('corrections are not repeated when everything is derived again', async () =
   )
   await engine.close()
 })
+
+test('the answer to a question is not given to other code that asks another one under its id', async () => {
+  let isOpen = true
+  const answer = ({ input: { text } }: { input: { text: string } }) => {
+    if (!isOpen) throw new Error('nobody answers')
+    return `yes, ${text}`
+  }
+  const engine = await createEngine({
+    app: await apps.asker('tea?'),
+    data: memoryStorage({ partitions: 2 }),
+    report: () => {},
+    handlers: { ask: { deliver: answer, delayMs: 1, delayMsMax: 1, triesMax: 1_000_000 } },
+  })
+  await engine.submit('request', { who: 'ann' }, { requestId: 'r1' })
+  await delivered(engine as never)
+  assert.deepEqual(await engine.get('answers', ['ann']), { question: 'tea?', answer: 'yes, tea?' })
+  isOpen = false
+  await engine.reprocessing.start({ app: await apps.asker('milk?') })
+  await promote(engine as never, 'p')
+  assert.equal(await engine.get('answers', ['ann']), undefined)
+  isOpen = true
+  await delivered(engine as never)
+  assert.deepEqual(await engine.get('answers', ['ann']), { question: 'milk?', answer: 'yes, milk?' })
+  await engine.close()
+})

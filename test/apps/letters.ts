@@ -61,4 +61,20 @@ export function shop(fee: number) {
   return app('shop', { requests: [pay], tables: [rows], reactions: [good] }) as App
 }
 
+/** An app that asks a question for each request, and keeps it with its answer. */
+export function asker(question: string) {
+  const [customer] = scopes('customer')
+  const ask = effect('ask', { input: z.object({ text: z.string() }), result: z.string() })
+  const answers = customer.table('answers', { value: z.object({ question: z.string(), answer: z.string() }) })
+  const request = customer.request('request', {
+    input: z.object({ who: z.string() }),
+    key: ({ who }) => who,
+    derive: (tx) => void tx.effect(ask, { text: question }),
+  })
+  const answered = customer.on(ask.result, (tx, { input, result }) => {
+    tx.put(answers, { question: input.text, answer: result })
+  })
+  return app('asker', { requests: [request], tables: [answers], reactions: [answered], effects: [ask] })
+}
+
 export const texts = (sent: readonly string[]) => sent.map((each) => each.slice(each.indexOf(' ') + 1)).sort()

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
+import { bugs, lineOf } from '../bugs/bugs.ts'
 import { mayImport } from './rooms.ts'
 
 // The pages for contributors are true: rooms, file names, claims about the source, environment variables.
@@ -62,4 +63,35 @@ test('CONTRIBUTING.md lists every environment variable of the tests, and no othe
   for (const name of ['HENCE_URL', 'HENCE_KEY', 'HENCE_PUBLISH_SECRET']) used.delete(name)
   const listed = [...read('CONTRIBUTING.md').matchAll(/^\| `(HENCE_\w+)`/gm)].map((match) => match[1]!)
   assert.deepEqual([...listed].sort(), [...used].sort())
+})
+
+test('every promise of guarantees.md names a test that shows it', () => {
+  const promises = read('docs/explanation/guarantees.md').split('\n## Promises\n')[1]!.split('\n## ')[0]!
+  const numbered = promises.split(/^\*\*(?=\d+\. )/m).slice(1)
+  assert.ok(numbered.length >= 16)
+  for (const [at, promise] of numbered.entries()) {
+    assert.ok(promise.startsWith(`${at + 1}. `), `promise ${at + 1} has another number`)
+    // That the file exists is checked above.
+    assert.match(promise, /`(?:src|test)\/[\w/-]+\.test\.ts`/, promise.slice(0, 60))
+  }
+})
+
+test('every seeded bug applies, and the test that must notice it exists', () => {
+  assert.ok(bugs.length >= 40)
+  assert.equal(new Set(bugs.map(({ id }) => id)).size, bugs.length)
+  for (const bug of bugs) {
+    const [file, name] = bug.test
+    assert.equal(
+      read(`src/${bug.file}`).split(bug.old).length,
+      2,
+      `${bug.id} does not apply to src/${bug.file}`,
+    )
+    assert.ok(read(file).includes(name), `${file} has no test "${name}", which must notice ${bug.id}`)
+  }
+})
+
+test('seeded-bugs.md lists every seeded bug', () => {
+  // The formatter pads the cells.
+  const lines = read('docs/explanation/seeded-bugs.md').replaceAll(/ +\|/g, ' |').split('\n')
+  assert.deepEqual(lines.filter((line) => line.endsWith(' |')).slice(2), bugs.map(lineOf))
 })
