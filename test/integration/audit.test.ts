@@ -150,9 +150,9 @@ test('the holder of an earlier head can check that the log has only grown since'
   // The log is restored to Monday under the same key, and continues differently.
   const { code, stderr } = await hence([
     ...['restore', '--from', data, '--to', file('again'), '--at', '0:0,1:0'],
-    ...['--key', join(data, 'audit/key.pem')],
   ])
   assert.equal(code, 0, stderr)
+  await copyFile(join(data, 'audit/key.pem'), join(file('again'), 'audit/key.pem'))
   const there = ['--data', file('again'), '--app', notes]
   const refused = await hence(['head', 'get', '--since', file('tuesday.json'), ...there])
   assert.equal(refused.code, 6)

@@ -71,7 +71,6 @@ test('no command and no line of the server’s log lets text of a sender act', a
   assert.equal(await running.stop(), 0)
   await keep(['table', 'get', 'said', 'ann', '--data', data])
   await keep(['table', 'scan', 'said', '--data', data])
-  await keep(['log', 'stats', '--data', data])
   const cat = await hence(['log', 'cat', '--data', data])
   outputs.set('log cat', cat.stdout)
   for (const [command, output] of outputs) checkLines(output, command)
