@@ -8,6 +8,7 @@ import { hashOf, previousHashOf } from '../log/file-log/batch.ts'
 import { notePath, readNote } from '../log/file-log/carrier-note.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { copying, openFileLog } from '../log/file-log/file-log.ts'
+import { readMeta } from '../log/file-log/meta.ts'
 import { rawBatches } from '../log/file-log/raw-batches.ts'
 import type { PartitionSnapshot } from '../log/file-log/snapshot.ts'
 import { everyPartition } from '../log/partitions.ts'
@@ -29,11 +30,14 @@ export interface RefreshOptions extends LongWork {
 
 /**
  * Brings the copy of a log in a directory up to date, with the code that derives it. A process that has the
- * directory open does so itself, and then nothing is done here. The carrier is closed.
+ * directory open does so itself, and then nothing is done here; nor to a log of its own, such as a backup.
+ * The carrier is closed.
  */
 export async function refresh({ data, log: carrier, ...work }: RefreshOptions): Promise<void> {
   try {
-    if ((await lockHolderOf(data)) === undefined) await fill(data, carrier, work)
+    const folder = join(data, 'log')
+    const isOwn = (await readNote(realDisk, folder)) === undefined && (await readMeta(realDisk, folder))
+    if (!isOwn && (await lockHolderOf(data)) === undefined) await fill(data, carrier, work)
   } finally {
     await carrier.close()
   }

@@ -143,10 +143,13 @@ test('the commands for a directory bring its copy up to date, or say how old it 
   const verified = await verify({ data: other })
   assert.ok(verified.ok, JSON.stringify(verified))
   assert.deepEqual(await readdir(join(other, 'code')), await readdir(join(active, 'code')))
-  // A backup is a log of its own.
+  // A backup is a log of its own, which no command changes.
+  await filled(active, 14, 'commands')
+  assert.equal((await hence(['verify', '--data', join(home, 'backup'), '--log', url])).code, 0)
+  assert.ok((await segmentOf(join(home, 'backup'))).equals(await segmentOf(other)))
   assert.equal((await hence(['doctor', '--data', join(home, 'backup')])).code, 0)
   await (await createEngine({ app: store, data: join(home, 'backup'), ...quiet })).close()
-  await refresh({ data: join(home, 'third'), log: carrierOf('commands') })
+  for (const each of [other, join(home, 'third')]) await refresh({ data: each, log: carrierOf('commands') })
   assert.ok((await segmentOf(join(home, 'third'))).equals(await segmentOf(other)))
   const lost = join(home, 'ahead')
   await cp(active, lost, { recursive: true })
