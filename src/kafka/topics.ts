@@ -29,6 +29,8 @@ export async function makeTopic(client: KafkaClient, topic: string, rules: Topic
     'max.message.bytes': String(messageBytes),
     // A process with a wrong clock may write, and who looks at the topic finds the time of the broker.
     'message.timestamp.type': 'LogAppendTime',
+    // The active process writes there twice a second, and who opens the log reads all of it.
+    ...(rules.cleanup === 'compact' && { 'segment.ms': '600000', 'min.cleanable.dirty.ratio': '0.1' }),
   }
   const configs = Object.entries(settings).map(([name, value]) => ({ name, value }))
   const replicas = rules.oneBroker ? 1 : replicasMin
