@@ -165,7 +165,8 @@ export type UsageShown = { readonly limit: number; readonly excess: number } & P
 export function usageShown(constraint: Constraint, usage: Usage = unused): UsageShown {
   const { claimed, waiting } = usage
   const [limit, excess] = [limitOf(constraint, usage), excessOf(constraint, usage)]
-  return { limit, claimed, excess, ...(constraint.waitingList && { waiting }) }
+  const hasLine = constraint.waitingList !== undefined || waiting > 0
+  return { limit, claimed, excess, ...(hasLine && { waiting }) }
 }
 
 /** A claim as stored under the key that judges it. */

@@ -261,3 +261,25 @@ test('units are given back of what is held, and only then of what waits', async 
     .thenAccepted({ count: 1 })
     .thenClaimed('seats', 's', 0)
 })
+
+test('code that declares no list any more serves and shows those who wait', async () => {
+  const data = memoryStorage()
+  let engine = await createEngine({
+    app: await tickets({ limit: 1, waitingList: {} }),
+    data,
+    report: () => {},
+  })
+  let count = 0
+  const options = () => ({ requestId: `r${count++}` })
+  await engine.submit('hold', { booking: 'a', seats: 1 }, options())
+  await engine.submit('hold', { booking: 'b', seats: 1, wait: true }, options())
+  await engine.close()
+  const app = await tickets({ limit: 1 })
+  engine = await createEngine({ app, data, onCodeChange: 'continue', report: () => {} })
+  const usage = () => engine.violations.usage('seats', 's')
+  assert.deepEqual(await usage(), { limit: 1, claimed: 1, excess: 0, waiting: 1 })
+  await engine.submit('give-back', { booking: 'a', units: 1 }, options())
+  assert.equal((await engine.get('bookings', ['b']))!.state, 'held')
+  assert.deepEqual(await usage(), { limit: 1, claimed: 1, excess: 0 })
+  await engine.close()
+})
