@@ -1,6 +1,7 @@
+import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { bundleApp } from 'hence'
-import { scenario } from 'hence/testing'
+import { scenario, simulate } from 'hence/testing'
 import type shop from './shop.ts'
 
 const app = await bundleApp<typeof shop>(import.meta.resolve('./shop.ts'))
@@ -30,4 +31,16 @@ test('an unknown product is rejected', () => {
   scenario(app)
     .when('place-order', { order: 'o1', product: 'unicorn', quantity: 1, customer: 'ada' })
     .thenRejected('no-such-product')
+})
+
+// The whole pipeline, with crashes, lost messages and full disks, from a seed.
+test('stock is never sold twice, whatever fails', async () => {
+  await simulate(app, {
+    runs: 3,
+    clients: (draw) =>
+      draw.chance(0.2)
+        ? ['stock-product', mugs]
+        : ['place-order', { order: `o${draw.below(30)}`, product: 'mug', quantity: 1, customer: 'ada' }],
+    invariant: ({ rows }) => assert.ok(rows('products').every(({ value }) => value.stock >= 0)),
+  })
 })

@@ -81,7 +81,7 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
 
   await run('npm', ['install', '--prefer-offline'], { cwd: shop, env })
   const tested = await run('npm', ['test'], { cwd: shop, env })
-  assert.match(tested.stdout, /pass 3/)
+  assert.match(tested.stdout, /pass 4/)
 
   const started = spawn('npm', ['start', '--', '--port', '0'], {
     cwd: shop,
