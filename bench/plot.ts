@@ -72,6 +72,7 @@ export function svgOf({ title, x, y, series }: Plot): string {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" ` +
       'font-size="12" fill="#222">',
+    `<title>${escaped(title)}</title>`,
     ...parts,
     '</svg>\n',
   ].join('\n')
