@@ -71,7 +71,7 @@ export function holderOf(turn: Turn, scope: string, identity: string): ClaimHold
 }
 
 /** How many consecutive records of a partition keep their inputs in one row. */
-const inputsPerRow = 16
+const inputsPerRow = 32
 
 type RequestPosition = Pick<ClaimHolder, 'rootPartition' | 'rootOffset'>
 

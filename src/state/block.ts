@@ -9,7 +9,7 @@
 type Block = string
 
 /** In characters. Larger ones are split, unless they have one entry. */
-const blockLengthMax = 32 * 1024
+const blockLengthMax = 64 * 1024
 const headLength = 3
 const upper = 0x4000
 

@@ -8,7 +8,7 @@ import { memoryStore } from './memory-store.ts'
 import type { Store } from './store.ts'
 
 /** The longest block, in characters. */
-const blockLengthMax = 32 * 1024
+const blockLengthMax = 64 * 1024
 
 const unreadable = (why: string) => new Error(why)
 const rows = 't:rows'
