@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Client } from 'pg'
 import type { App, KeyPart, TableName } from '../app/index.ts'
+import { isView } from '../app/view.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { type Reporter, reporterOf } from '../report.ts'
@@ -293,11 +294,12 @@ function mirrorsOf(
     const table = app.tables.get(name)
     const target =
       given ?? name.replaceAll('-', '_').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-    if (table === undefined || target === '' || Buffer.byteLength(target) > 63 || taken.has(target)) {
+    const isTable = table !== undefined && !isView(table)
+    if (!isTable || target === '' || Buffer.byteLength(target) > 63 || taken.has(target)) {
       throw new HenceError(
         'option-invalid',
         'change',
-        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, and its ` +
+        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app and not a view, and its ` +
           'name in PostgreSQL must have at most 63 bytes and be used by no other table of the sink.',
       )
     }

@@ -1,4 +1,5 @@
 import type { TableChange } from '../app/index.ts'
+import { isView } from '../app/view.ts'
 import { orAfter } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
@@ -58,7 +59,7 @@ export class ChangeStreams {
     const { principal } = access.caller
     for (const table of query.table) {
       rules.watch(access.caller, table)
-      if (rules.table(table).scope === 'views') throw notWatched(table)
+      if (isView(rules.table(table))) throw notWatched(table)
     }
     if (!this.#open.take(principal)) throw tooManyStreams()
     const ended = new AbortController()

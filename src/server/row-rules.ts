@@ -121,7 +121,7 @@ export class RowRules {
   }
 
   /** A table of the app, or a system table that operators read. */
-  table(name: string): TableShape & Partial<Pick<Table, 'read' | 'scope'>> {
+  table(name: string): TableShape & Partial<Pick<Table, 'read'>> {
     const { app } = this.#engine
     const table = operatorTables.get(name) ?? app.tables.get(name)
     if (table) return table

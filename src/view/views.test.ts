@@ -12,9 +12,11 @@ import {
   createEngine,
   type Engine,
   type EngineOptions,
+  type Row,
   type Storage,
   type WithViews,
 } from '../index.ts'
+import { partitionOf } from '../log/partitions.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { scenario } from '../testing/scenario.ts'
 
@@ -29,16 +31,18 @@ function open(data: Storage, options: Partial<EngineOptions<Sales>> = {}): Promi
   return createEngine<Sales>({ app, data, views: [module], report: () => {}, ...options })
 }
 
-/** Sends orders and cancellations, many at once; returns the tokens of the last ones. */
-async function trade(engine: Engine<Sales>, count: number, seed: number): Promise<string[]> {
+/** Sends orders and cancellations, many at once; returns the tokens of the last ones, and the number of orders. */
+async function trade(engine: Engine<Sales>, count: number, seed: number) {
   const random = randomFrom(seed)
   const pick = (most: number) => Math.floor(random() * most)
   let tokens: string[] = []
+  let orders = 0
   for (let sent = 0; sent < count; ) {
     const batch = Array.from({ length: Math.min(40, count - sent) }, () => {
       const order = `order-${pick(count)}`
       const requestId = uuid7(Date.now())
       if (pick(4) === 0) return engine.submit('cancel', { order }, { requestId })
+      orders++
       const input = { order, sku: `sku-${pick(5)}`, customer: `customer-${pick(7)}`, cents: pick(1_000) }
       return engine.submit('buy', input, { requestId })
     })
@@ -46,7 +50,7 @@ async function trade(engine: Engine<Sales>, count: number, seed: number): Promis
     sent += batch.length
     await new Promise(setImmediate)
   }
-  return tokens
+  return { tokens, orders }
 }
 
 /** All rows of both views, once they have folded everything. */
@@ -67,9 +71,9 @@ for (const partitions of [1, 2, 8]) {
   test(`a view fed live, one fed after a restart, and one built later are equal (${partitions} partitions)`, async () => {
     const data = memoryStorage({ partitions })
     const engine = await open(data)
-    const tokens = await trade(engine, 400, 1)
+    const { tokens, orders } = await trade(engine, 400, 1)
     const after = await engine.scan('by-sku', {}, { after: tokens })
-    const live = (await rowsOf(engine)) as { bySku: unknown; journal: unknown[] }
+    const live = (await rowsOf(engine)) as { bySku: unknown; journal: Row<string[], { text: string }>[] }
     assert.deepEqual(live.bySku, after)
     // The rows are what the table says.
     const sums = new Map<string, { orders: number; cents: number }>()
@@ -79,7 +83,16 @@ for (const partitions of [1, 2, 8]) {
     }
     for (const { key, value } of await engine.scan('by-sku'))
       assert.deepEqual(value, sums.get(key[0]) ?? { orders: 0, cents: 0 })
-    assert.ok(live.journal.length > 400)
+    // Each request once, also where its claims were judged in another partition.
+    const decided = live.journal.filter(({ value }) => value.text.startsWith('buy '))
+    assert.equal(decided.length, orders)
+    assert.ok(decided.some(({ value }) => value.text.includes('"rejected"')))
+    // A request comes with what it has changed.
+    const tokenOf = ({ value }: { readonly value: { readonly text: string } }) =>
+      JSON.parse(value.text.slice(value.text.indexOf('{'))).token as string
+    const changed = new Set(live.journal.filter(({ value }) => value.text.startsWith('orders ')).map(tokenOf))
+    for (const each of decided)
+      if (each.value.text.includes('"accepted"')) assert.ok(changed.has(tokenOf(each)), each.value.text)
     await engine.close()
 
     // Other requests while no view is open, and then the views again.
@@ -98,6 +111,41 @@ for (const partitions of [1, 2, 8]) {
     await other.close()
   })
 }
+
+test('a record waits for an earlier one of another partition whose append is under way', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const append = data.log.append.bind(data.log)
+  const gate = Promise.withResolvers<void>()
+  let isHeld = false
+  data.log.append = async (partition, records) => {
+    const appended = await append(partition, records)
+    if (isHeld && partition === 0) await gate.promise
+    return appended
+  }
+  const engine = await open(data)
+  const orderIn = (partition: number) => {
+    for (let i = 0; ; i++) if (partitionOf(`o${i}`, 2) === partition) return `o${i}`
+  }
+  const cancel = (partition: number) =>
+    engine.submit('cancel', { order: orderIn(partition) }, { requestId: uuid7(Date.now()) })
+  isHeld = true
+  const first = cancel(0)
+  await new Promise((resolve) => setTimeout(resolve, 5)) // Another millisecond of log time.
+  const { token } = await cancel(1)
+  const reading = engine.scan('journal', {}, { after: token })
+  for (let turns = 0; turns < 100; turns++) await new Promise(setImmediate)
+  assert.deepEqual(await engine.scan('journal'), [])
+  gate.resolve()
+  await Promise.all([first, reading])
+  const texts = (await engine.scan('journal', {}, { after: (await first).token })).map(
+    ({ value }) => value.text,
+  )
+  assert.deepEqual(
+    texts.map((text) => /"token":"(\d):/.exec(text)![1]),
+    ['0', '1'],
+  )
+  await engine.close()
+})
 
 test('a scenario has views', () => {
   scenario(app as AppBundle<Sales>, [module])
