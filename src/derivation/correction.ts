@@ -1,4 +1,5 @@
-import type { Correction, Outcome } from '../app/index.ts'
+import { correctionReactionName } from '../app/app.ts'
+import type { App, Correction, Outcome } from '../app/index.ts'
 import { type EffectRow, type Outbox, replacedError } from '../effect/outbox.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import type { CorrectedEffect, CorrectionRecord } from '../log/record.ts'
@@ -64,12 +65,19 @@ function isSameInput(a: string, b: string): boolean {
 /**
  * Puts the row of the generation that was live before in the place of the new one, or of none: an id is never
  * used for two contents. An effect that was still pending there ends, so that it is not delivered, unless an
- * earlier correction asked for it.
+ * earlier correction asked for it, and the code still has a say in corrections of its scope: a rollback to code
+ * that has none takes the letter back.
  * @param time log time, in milliseconds since 1970
  */
-export function keepFirstContent(outbox: Outbox, { id, before }: CorrectedEffect, time: number): void {
+export function keepFirstContent(
+  app: App,
+  outbox: Outbox,
+  { id, before }: CorrectedEffect,
+  time: number,
+): void {
   const row = before as EffectRow
-  if (row.state !== 'pending' || row.correction) outbox.add(id, row)
+  const stays = row.correction && app.reactions.has(correctionReactionName(row.scope))
+  if (row.state !== 'pending' || stays) outbox.add(id, row)
   else outbox.add(id, { ...row, state: 'dead', endedAt: time, tries: 0, error: replacedError })
 }
 

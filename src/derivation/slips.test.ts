@@ -44,8 +44,8 @@ before(async () => {
       'with a list of large buffers': () => Float64Array.from({ length: 2 ** 27 }).length,
       ...Object.fromEntries(Object.entries({
         new: () => new BigInt64Array(2 ** 13),
-        copied: (a: any) => new Uint8Array(a),
-        from: (a: any) => Uint8Array.from(a),
+        copied: (a: any) => new Float64Array(a),
+        from: (a: any) => Float64Array.from(a),
         sliced: (a: any) => a.slice(),
         filtered: (a: any) => a.filter(() => true),
         mapped: (a: any) => a.map((n: number) => n),
@@ -54,7 +54,7 @@ before(async () => {
         sorted: (a: any) => a.toSorted(),
         changed: (a: any) => a.with(0, 1),
       }).map(([name, made]) => ['with many buffers, ' + name, () => {
-        const all = [new Uint8Array(2 ** 16)]
+        const all = [new Float64Array(2 ** 13)]
         while (all.length < 1_100) all.push(made(all[0]) as any)
         return all.length
       }])),

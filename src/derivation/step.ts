@@ -258,10 +258,11 @@ export class Deriver {
   /** A difference that a promotion made: the app may compensate for it. */
   #correction({ correction }: CorrectionRecord): void {
     const { key, identity, rootPartition, rootOffset, what } = correction
-    const { outbox } = this.context
+    const { outbox, program } = this.context
     const { time } = this.recordContext
     const isEffect = what.kind === 'effect' && isAskedFor(outbox, what)
-    if (isEffect || (what.kind === 'effect' && mustStay(outbox, what))) keepFirstContent(outbox, what, time)
+    if (isEffect || (what.kind === 'effect' && mustStay(outbox, what)))
+      keepFirstContent(program.app, outbox, what, time)
     const chain: Chain = { identity, rootPartition, rootOffset }
     if (this.#mustWait(key, what.kind)) {
       this.#park(key, { kind: 'correction', ...chain, at: time, correction, isAskedFor: isEffect })
