@@ -65,8 +65,8 @@ function isSameInput(a: string, b: string): boolean {
 /**
  * Puts the row of the generation that was live before in the place of the new one, or of none: an id is never
  * used for two contents. An effect that was still pending there ends, so that it is not delivered, unless an
- * earlier correction asked for it, and the code still has a say in corrections of its scope: a rollback to code
- * that has none takes the letter back.
+ * earlier correction asked for it and the code still answers corrections of its scope: a rollback to code
+ * that does not takes a letter back.
  * @param time log time, in milliseconds since 1970
  */
 export function keepFirstContent(
