@@ -101,7 +101,7 @@ export interface Tx<Scope extends string = string> {
   /**
    * Releases the claims that requests of this partition key hold on a constraint of any scope.
    * @param key only claims on this key of the constraint
-   * @param units at most so many units, those of the latest request first; default all
+   * @param units at most so many units, those of the latest request first, and what waits last; default all
    * @returns the number of claims released, wholly or in part
    */
   release(constraint: Constraint, key?: string, units?: number): number

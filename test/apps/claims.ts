@@ -126,18 +126,22 @@ export function claimsApp(plan: ClaimsPlan) {
     key: (input) => `h${input.holder}`,
     derive(tx, { of, key, units }) {
       const count = tx.release(constraints[of]!, `k${key}`, units)
-      const held = tx.scan(holdings).sort((a, b) => b.value.number - a.value.number)
       let left = units
       let seen = 0
-      for (const { key: id, value } of held) {
-        const wants = value.wants.flatMap((want) => {
-          if (want.constraint !== `c${of}` || want.key !== `k${key}` || left === 0) return want
-          const part = Math.min(left, want.units)
-          left -= part
-          seen++
-          return part === want.units ? [] : { ...want, units: want.units - part }
-        })
-        tx.put(holdings, id[0], { ...value, wants })
+      // Claims in line have no units yet, and are given back last.
+      for (const isInLine of [false, true]) {
+        const held = tx.scan(holdings).sort((a, b) => b.value.number - a.value.number)
+        for (const { key: id, value } of held) {
+          const wants = value.wants.flatMap((want) => {
+            if (want.constraint !== `c${of}` || want.key !== `k${key}` || left === 0) return want
+            if ((want.waits ?? false) !== isInLine) return want
+            const part = Math.min(left, want.units)
+            left -= part
+            seen++
+            return part === want.units ? [] : { ...want, units: want.units - part }
+          })
+          tx.put(holdings, id[0], { ...value, wants })
+        }
       }
       if (seen !== count) throw new Error(`${count} claims were given back, and not ${seen}`)
     },
