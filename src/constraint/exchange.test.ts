@@ -92,6 +92,26 @@ test('units come from the latest request first, also of those in one millisecond
     .thenAccepted({ count: 2 })
 })
 
+test('units come from the latest request first, also if new code moved earlier ones', async () => {
+  const [before, after] = [await tickets({ limit: 9 }), await tickets({ limit: 9 }, 'new ')]
+  assert.notEqual(partitionOf('a', 8), partitionOf('new a', 8))
+  const engine = await createEngine({ app: before, data: memoryStorage({ partitions: 8 }), report: () => {} })
+  let count = 0
+  const id = () => ({ requestId: `r${count++}` })
+  // The offset of the first claim in its partition is higher than that of the second in another one.
+  for (let i = 0; i < 20; i++) await engine.submit('enter', { booking: 'a' }, id())
+  await engine.submit('hold', { booking: 'a', seats: 2 }, id())
+  await engine.reprocessing.start({ app: after })
+  await engine.reprocessing.caughtUp()
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff }, id())
+  await engine.submit('hold', { booking: 'a', seats: 1 }, id())
+  // All of the second, and one more.
+  const given = await engine.submit('give-back', { booking: 'a', units: 2 }, id())
+  assert.deepEqual(given.status === 'accepted' && given.value, { count: 2 })
+  await engine.close()
+})
+
 test('strict: an exchange that is refused leaves what is held', async () => {
   scenario(await tickets({ limit: 4 }))
     .given('hold', { booking: 'a', seats: 3 })

@@ -176,8 +176,9 @@ export function releaseHeld(
     for (const claim of named) held.push({ identity, holder, claim })
   })
   const line = ({ waiting }: HeldClaim) => (waiting ? 1 : 0)
-  if (most !== undefined)
-    held.sort((a, b) => line(a.claim) - line(b.claim) || b.holder.rootOffset - a.holder.rootOffset)
+  // Offsets count within one millisecond only: that of a request that moved here is of another partition.
+  const later = (a: ClaimHolder, b: ClaimHolder) => b.at - a.at || b.rootOffset - a.rootOffset
+  if (most !== undefined) held.sort((a, b) => line(a.claim) - line(b.claim) || later(a.holder, b.holder))
   const changed = new Map<string, ClaimHolder>()
   const released = new Map<HeldClaim, number>()
   let left = most ?? Number.POSITIVE_INFINITY

@@ -4,8 +4,9 @@ import { z } from 'zod'
 /**
  * Bookings hold seats of a show, change how many, or wait for some. A booking is held first, and paid for
  * later.
+ * @param prefix of their keys
  */
-export function tickets(options: CapacityOptions) {
+export function tickets(options: CapacityOptions, prefix = '') {
   const [show, booking] = scopes('show', 'booking')
   const seats = show.capacity('seats', options)
   const number = show.unique('number', { mode: 'strict' })
@@ -23,7 +24,7 @@ export function tickets(options: CapacityOptions) {
     number: z.string().optional(),
     wait: z.boolean().default(false),
   })
-  const key = (input: { booking: string }) => input.booking
+  const key = (input: { booking: string }) => prefix + input.booking
 
   const hold = booking.request('hold', {
     input,
