@@ -141,6 +141,30 @@ test('loose: an exchange beyond the limit is accepted, and is a violation', asyn
     .thenClaimed('seats', 's', 3)
 })
 
+/** Its request has released what it replaces before it is decided: for a moment the key has no units claimed. */
+const releasedAndPaid = async () =>
+  scenario(await tickets({ limit: 3 }))
+    .given('hold', { booking: 'a', seats: 1 })
+    .given('pay', { booking: 'a', seats: 1, releases: true })
+    .thenClaimed('seats', 's', 1)
+
+test('a claim whose request released what it replaces keeps its place in the order', async () => {
+  const s = await releasedAndPaid()
+  s.given('hold', { booking: 'b', seats: 2 })
+    .given('set-seats', { seats: 2 })
+    .thenRow('bookings', ['a'], { seats: 1, state: 'paid' })
+    .thenRow('bookings', ['b'], { seats: 0, state: 'sorry' })
+})
+
+test('settle releases a claim whose request released what it replaces', async () => {
+  const s = await releasedAndPaid()
+  s.when('begin', {})
+    .thenAccepted({ gone: 1 })
+    .thenClaimed('seats', 's', 0)
+    .when('give-back', { booking: 'a', units: 1 })
+    .thenAccepted({ count: 0 })
+})
+
 test('a claim replaces those of 100 requests at most', async () => {
   const s = scenario(await tickets({ limit: 500 }))
   for (let i = 0; i < 101; i++) s.given('hold', { booking: 'a', seats: 1 })

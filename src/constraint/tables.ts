@@ -113,6 +113,8 @@ export interface Usage {
   readonly settling: number | null
   /** The number of claims ever granted or queued, and of times that `settle` ran. */
   readonly count: number
+  /** The number of claims that have no units yet, see `ClaimRow.exchanging`; none if absent. */
+  readonly empty?: number
   /** The number of claims that wait, and what they take up. */
   readonly waiting: number
   readonly waitingBytes: number

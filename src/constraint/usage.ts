@@ -71,7 +71,8 @@ export function save(turn: Turn, constraint: Constraint, saved: Usage): void {
   assert(usage.waived >= 0, 'a waived excess is never negative', usage.waived)
   assert(usage.count >= 0, 'claims are counted up', usage.count)
   const { set, adjusted, claimed, waiting, settled, violation } = usage
-  const isAsNew = set === null && adjusted === 0 && claimed === 0 && waiting === 0 && !settled
+  const isUnclaimed = claimed === 0 && waiting === 0 && !usage.empty
+  const isAsNew = set === null && adjusted === 0 && isUnclaimed && !settled
   if (isAsNew && violation === null) rows.delete(key)
   else rows.put(key, { ...usage, waived })
 }
@@ -108,6 +109,7 @@ export function add(turn: Turn, usage: Usage, name: string, identity: string, ro
 }
 
 function plus(usage: Usage, { units, confirmed }: ClaimRow, sign: 1 | -1): Usage {
+  if (units === 0) return { ...usage, empty: (usage.empty ?? 0) + sign }
   const claimed = usage.claimed + sign * units
   return { ...usage, claimed, confirmed: usage.confirmed + (confirmed ? sign * units : 0) }
 }

@@ -21,6 +21,7 @@ export function tickets(options: CapacityOptions, prefix = '') {
     seats: z.int(),
     show: z.string().default('s'),
     isRejected: z.boolean().default(false),
+    releases: z.boolean().default(false),
     number: z.string().optional(),
     wait: z.boolean().default(false),
   })
@@ -61,6 +62,7 @@ export function tickets(options: CapacityOptions, prefix = '') {
     ],
     derive(tx, input) {
       if (input.isRejected) return reject('not-paid')
+      if (input.releases) tx.release(seats)
       tx.put(bookings, { seats: input.seats, state: 'paid' })
     },
     compensate(tx) {
