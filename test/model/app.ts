@@ -12,6 +12,13 @@ import {
 
 const textOf = (each: { readonly input: unknown } | undefined) => (each?.input as TaskInput | undefined)?.text
 
+interface Line {
+  readonly constraint: string
+  readonly key: string
+  readonly violation?: string | null
+  readonly confirmBy?: number | null
+}
+
 /** The random app, as the engine runs it. */
 export function modelled(plan: AppPlan) {
   const { twist } = plan
@@ -21,8 +28,8 @@ export function modelled(plan: AppPlan) {
   const task = effect('task', { input: anything<TaskInput>(), result: anything<{ got: string }>() })
 
   const constraints: Constraint[] = plan.constraints.map((each, i) => {
-    const { kind, mode, limit, overbook, victims, review, deadlineMs } = each
-    const common = { mode, victims, review, deadlineMs }
+    const { kind, mode, limit, overbook, victims, review, deadlineMs, waitingList } = each
+    const common = { mode, victims, review, deadlineMs, ...(waitingList && { waitingList }) }
     return kind === 'unique'
       ? both[each.s]!.unique(`c${i}`, common)
       : both[each.s]!.capacity(`c${i}`, { ...common, limit, overbook })
@@ -102,14 +109,17 @@ export function modelled(plan: AppPlan) {
             break
           }
           case 'release':
-            note(tx, `release ${op.c} ${tx.release(c, op.at)}`)
+            note(tx, `release ${op.c} ${tx.release(c, op.at, op.units)}`)
+            break
+          case 'waits':
+            note(tx, `waits ${op.c} ${tx.waits(c, op.at)}`)
             break
           case 'confirm':
             note(tx, `confirm ${op.c} ${tx.confirm(c, op.at)}`)
             break
           case 'usage': {
-            const { limit, claimed, excess } = tx.usage(c)
-            note(tx, `usage ${op.c} ${claimed}/${limit} ${excess}`)
+            const { limit, claimed, excess, waiting = 0 } = tx.usage(c)
+            note(tx, `usage ${op.c} ${claimed}/${limit} ${excess} ${waiting}`)
             break
           }
           case 'limit':
@@ -148,10 +158,20 @@ export function modelled(plan: AppPlan) {
       input: anything<RunInput>(),
       key: ({ k }: RunInput) => (twist.moves !== undefined && k.endsWith(twist.moves) ? `${k}m` : k),
       claims: ({ claims }: RunInput) =>
-        claims.map(({ c, at, units, priority }) => constraints[c]!.claim(at, units, { priority })),
+        claims.map(({ c, at, units, priority, exchange = false, wait = false }) => {
+          const canWait = plan.constraints[c]!.waitingList !== undefined
+          return constraints[c]!.claim(at, units, { priority, exchange, wait: wait && canWait })
+        }),
       derive: (tx: Tx<'a'>, { ops }: RunInput) => run(tx, ops) ?? { n: tx.get(counts)?.n ?? 0 },
       compensate(tx: Tx<'a'>, { sorry }: RunInput, { constraint, key }: { constraint: string; key: string }) {
         run(tx, [{ do: 'note', text: `lost ${constraint} ${key}` }, ...sorry])
+      },
+      queued(tx: Tx<'a'>, { queued = [] }: RunInput, { constraint, key, violation }: Line) {
+        const why = violation === null ? 'asked' : 'victim'
+        run(tx, [{ do: 'note', text: `queued ${constraint} ${key} ${why}` }, ...queued])
+      },
+      served(tx: Tx<'a'>, { served = [] }: RunInput, { constraint, key, confirmBy }: Line) {
+        run(tx, [{ do: 'note', text: `served ${constraint} ${key} ${confirmBy}` }, ...served])
       },
     })
     const reactions = [

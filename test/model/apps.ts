@@ -38,7 +38,13 @@ function randomConstraint(dice: Dice): ConstraintPlan {
     victims: dice.pick(['newest', 'oldest', 'lowest-priority']),
     review: dice.chance(0.35) ? 'human' : 'auto',
     deadlineMs: 1_000,
+    ...(dice.chance(0.5) && { waitingList: randomList(dice) }),
   }
+}
+
+function randomList(dice: Dice): NonNullable<ConstraintPlan['waitingList']> {
+  const confirmMs = dice.pick([undefined, 50, 200])
+  return { victims: dice.chance(0.5), ...(confirmMs && { confirmMs }) }
 }
 
 export function randomApp(dice: Dice): AppPlan {
@@ -56,7 +62,11 @@ export function changedApp(dice: Dice, { constraints: before, corrects }: AppPla
     ...each,
     mode: each.mode === 'loose' ? 'strict' : 'loose',
   })
-  const constraints = before.map((each) => (dice.chance(0.3) ? other(each) : each))
+  const listed = ({ waitingList, ...each }: ConstraintPlan): ConstraintPlan =>
+    waitingList ? each : { ...each, waitingList: randomList(dice) }
+  const constraints = before
+    .map((each) => (dice.chance(0.3) ? other(each) : each))
+    .map((each) => (dice.chance(0.2) ? listed(each) : each))
   const tag = () => dice.int(0, 2)
   const all: Twist[] = [
     { suffix: "'" },

@@ -82,7 +82,9 @@ function attempt(
 ): State | string {
   const { apply, plan, seen, phase } = steps[i]!
   const isPromotion = phase.phase === 'promote'
-  const state = isPromotion ? newState(partitions, start) : structuredClone(before)
+  const state = isPromotion
+    ? { ...newState(partitions, start), records: structuredClone(before.records) }
+    : structuredClone(before)
   const model = new Model(plan, state)
   try {
     if (isPromotion) {

@@ -1,6 +1,15 @@
 import { Judging, type Send } from './judge.ts'
 import { type AppPlan, base, type Op, type Place } from './plan.ts'
-import { type Effect, type Granted, identityOf, type Key, keyOf, type Root } from './state.ts'
+import {
+  type Effect,
+  type Granted,
+  type Hold,
+  identityOf,
+  type Key,
+  keyOf,
+  type Root,
+  type Wanted,
+} from './state.ts'
 
 // One derivation: the operations of the random app, from docs/reference/app.md.
 
@@ -30,6 +39,10 @@ export interface Context {
   readonly cause: string
   /** Whether this is the `derive` of a request with strict claims, or a derivation that is no judge's either. */
   readonly isClaiming: boolean
+  /** The request that is decided. */
+  readonly own?: Hold
+  /** Chooses one of so many. */
+  readonly choose: (n: number) => number
   readonly send: Send
   readonly ask: (effect: Effect) => void
 }
@@ -130,23 +143,20 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
           if (op.tag !== twist.silent)
             demand(op.tag === twist.reword ? `${op.text} again` : op.text, op, op.name)
           break
-        case 'release': {
-          let count = 0
-          for (const hold of holders()) {
-            const gone = hold.claims.filter(touching(op.c, op.at))
-            hold.claims = hold.claims.filter((each) => !gone.includes(each))
-            for (const { c, at } of gone) sendClaim('release', c, at, hold.root)
-            count += gone.length
-          }
-          key.holds = key.holds.filter((each) => each.asking || each.claims.length > 0)
-          key.lines.push(`release ${op.c} ${count}`)
+        case 'release':
+          key.lines.push(`release ${op.c} ${release(op)}`)
+          break
+        case 'waits': {
+          const all = [...key.holds, ...(context.own ? [context.own] : [])].flatMap(({ claims }) => claims)
+          key.lines.push(`waits ${op.c} ${all.some((each) => each.waiting && touching(op.c, op.at)(each))}`)
           break
         }
         case 'confirm': {
           let count = 0
           for (const hold of holders())
-            for (const { c, at } of hold.claims.filter(touching(op.c, op.at))) {
-              sendClaim('confirm', c, at, hold.root)
+            for (const claim of hold.claims.filter(touching(op.c, op.at))) {
+              if (claim.waiting) continue
+              sendClaim('confirm', claim, hold.root)
               count++
             }
           key.lines.push(`confirm ${op.c} ${count}`)
@@ -155,7 +165,8 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
         case 'usage':
           judges(op.c)
           key.lines.push(
-            `usage ${op.c} ${judging.claimed(op.c)}/${judging.limit(op.c)} ${judging.excess(op.c)}`,
+            `usage ${op.c} ${judging.claimed(op.c)}/${judging.limit(op.c)} ${judging.excess(op.c)} ` +
+              judging.judge(op.c).line.length,
           )
           break
         case 'limit':
@@ -187,15 +198,47 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
     return undefined
   }
 
-  function sendClaim(kind: 'release' | 'confirm', c: number, at: string, of: Root): void {
-    send({
-      kind,
-      c,
-      to: { s: constraints[c]!.s, k: at },
-      now,
-      root: of,
-      cause: `claims of ${identityOf(of)}`,
-    })
+  /** Releases claims, or units of them: of the latest request first, and last of those that wait. */
+  function release({ c, at, units }: Extract<Op, { do: 'release' }>): number {
+    const named = holders().flatMap((hold) =>
+      hold.claims.filter(touching(c, at)).map((claim) => ({ hold, claim })),
+    )
+    const order = holders()
+    if (units !== undefined)
+      named.sort(
+        (a, b) =>
+          Number(a.claim.waiting ?? false) - Number(b.claim.waiting ?? false) ||
+          order.indexOf(b.hold) - order.indexOf(a.hold),
+      )
+    // In which order all are released is open.
+    else
+      for (let i = 1; i < named.length; i++) {
+        const [one] = named.splice(i, 1)
+        named.splice(context.choose(i + 1), 0, one!)
+      }
+    let left = units ?? Number.POSITIVE_INFINITY
+    let count = 0
+    for (const { hold, claim } of named) {
+      const less = Math.min(left, claim.units)
+      if (less === 0) break
+      left -= less
+      count++
+      const isWhole = less === claim.units
+      sendClaim('release', claim, hold.root, isWhole ? undefined : less)
+      hold.claims = hold.claims.flatMap((each) => {
+        if (each !== claim) return [each]
+        return isWhole ? [] : [{ ...claim, units: claim.units - less }]
+      })
+    }
+    key.holds = key.holds.filter((each) => each.asking || each.claims.length > 0)
+    return count
+  }
+
+  function sendClaim(kind: 'release' | 'confirm', { c, at }: Wanted, of: Root, units?: number): void {
+    const cause = `claims of ${identityOf(of)}`
+    const common = { c, to: { s: constraints[c]!.s, k: at }, now, root: of, cause }
+    if (kind === 'confirm') send({ ...common, kind })
+    else send({ ...common, kind, ...(units !== undefined && { units }) })
   }
 
   const rejected = run(ops)

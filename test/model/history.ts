@@ -93,8 +93,9 @@ class Writer {
       return { do: 'ask', text, tag: dice.int(0, 2), ...name(), done: deeper(s), dead: deeper(s) }
     }
     const at = dice.chance(0.2) ? { at: this.place().k } : {}
-    if (roll < 73) return { do: 'release', c, ...at }
-    if (roll < 78) return { do: 'confirm', c, ...at }
+    if (roll < 73) return { do: 'release', c, ...at, ...(dice.chance(0.3) && { units: dice.int(1, 2) }) }
+    if (roll < 77) return { do: 'confirm', c, ...at }
+    if (roll < 78) return { do: 'waits', c, ...at }
     if (roll < 80) return { do: 'throw' }
     if (roll < 82 && depth === 0) return { do: 'reject', reason: dice.pick(['no', 'never']) }
     if (roll < 85) return { do: 'if', min: dice.int(1, 3), ops: deeper(s) }
@@ -112,7 +113,9 @@ class Writer {
       const c = dice.int(0, this.#plan.constraints.length - 1)
       const { s, kind } = this.#plan.constraints[c]!
       const at = dice.pick(this.#places.filter((each) => each.s === s).slice(0, 2)).k
-      return { c, at, units: kind === 'unique' ? 1 : dice.int(1, 2), priority: dice.int(0, 2) }
+      const units = kind === 'unique' ? 1 : dice.int(1, 2)
+      const how = dice.chance(0.25) ? { exchange: true } : dice.chance(0.6) ? { wait: true } : {}
+      return { c, at, units, priority: dice.int(0, 2), ...how }
     })
     // Which priority claims on one key have together, and how many units of a unique one, is not documented.
     return all.filter((each, i) => all.findIndex(({ c, at }) => c === each.c && at === each.at) === i)
@@ -123,7 +126,14 @@ class Writer {
     const { s, k } = this.place()
     const claims = this.claims()
     const isStrict = claims.some(({ c }) => this.#plan.constraints[c]!.mode === 'strict')
-    const input = { k, claims, ops: this.ops(s, 0, !isStrict), sorry: this.ops(s, 1, true) }
+    const input = {
+      k,
+      claims,
+      ops: this.ops(s, 0, !isStrict),
+      sorry: this.ops(s, 1, true),
+      queued: this.ops(s, 2, true),
+      served: this.ops(s, 2, true),
+    }
     return { send: 'run', s, input, id, by: dice.pick(['ann', 'bob', '']) }
   }
 }

@@ -1,5 +1,5 @@
 import type { ConstraintPlan, Place } from './plan.ts'
-import type { Granted, Judge, Key, Message, Root, Violation } from './state.ts'
+import type { Granted, Judge, Key, Message, Root, Violation, Waiter, Wanted } from './state.ts'
 import { identityOf } from './state.ts'
 
 // The judge of claims, from docs/how-to/constraints.md and docs/explanation/constraints.md.
@@ -28,7 +28,7 @@ export class Judging {
   judge(c: number): Judge {
     let judge = this.#key.judges.get(c)
     if (!judge) {
-      judge = { set: undefined, adjusted: 0, settled: false, waived: 0, claims: [] }
+      judge = { set: undefined, adjusted: 0, settled: false, waived: 0, claims: [], line: [], count: 0 }
       this.#key.judges.set(c, judge)
     }
     return judge
@@ -51,17 +51,119 @@ export class Judging {
     return limit + (typeof overbook === 'number' ? overbook : Math.floor((limit * overbook.percent) / 100))
   }
 
-  /** A claim arrives. Returns the verdict: a strict claim is granted if it fits, a loose one always. */
-  claim(c: number, strict: boolean, granted: Granted): boolean {
-    if (strict && this.claimed(c) + granted.units > this.#allowed(c)) return false
-    this.judge(c).claims.push(granted)
-    this.review(c)
-    return true
+  /** A claim arrives. A strict one is granted if it fits, a loose one always; either may wait instead. */
+  claim(want: Wanted, root: Root, holder: Place): 'granted' | 'denied' | 'waits' {
+    const { c, strict, priority, instead, wait } = want
+    const judge = this.judge(c)
+    const replaced = judge.claims.filter((each) => (instead ?? []).some(isOf(each)))
+    const units = Math.max(
+      0,
+      replaced.reduce((rest, each) => rest - each.units, want.units),
+    )
+    // Nobody overtakes the line.
+    const fits = judge.line.length === 0 && this.claimed(c) + units <= this.#allowed(c)
+    const n = judge.count++
+    if (wait && !fits) {
+      this.#queue(c, { root, holder, units, priority, n })
+      if (!strict) this.#sendQueued(c, root, holder, null, this.#cause)
+      return 'waits'
+    }
+    if (strict && units > 0 && !fits) return 'denied'
+    const confirmed = replaced.some((each) => each.confirmed)
+    const granted = { root, holder, units, priority, n, confirmed }
+    judge.claims.push(instead ? { ...granted, exchanging: true } : granted)
+    if (!strict) this.review(c)
+    return 'granted'
   }
 
-  release(c: number, root: Root): void {
+  #queue(c: number, waiter: Omit<Waiter, 'id'>): void {
+    this.judge(c).line.push({ ...waiter, id: `${this.#cause}/wait c${c} ${identityOf(waiter.root)}` })
+  }
+
+  #sendQueued(c: number, root: Root, to: Place, violation: string | null, of: string): void {
+    const cause = `${of}/queued ${identityOf(root)}`
+    this.#send({ ...this.#common(to, root), cause, kind: 'queued', c, at: this.#key.place.k, violation })
+  }
+
+  #sendLost(c: number, root: Root, to: Place, violation: string | null, of: string): void {
+    const cause = `${of}/compensate ${identityOf(root)}`
+    this.#send({ ...this.#common(to, root), cause, kind: 'compensate', c, at: this.#key.place.k, violation })
+  }
+
+  /** Free units go to the line, the first first; one that does not fit holds up the rest. */
+  #serve(c: number): void {
     const judge = this.judge(c)
-    judge.claims = judge.claims.filter((each) => identityOf(each.root) !== identityOf(root))
+    for (;;) {
+      const room = this.#allowed(c) - this.claimed(c)
+      const first = judge.line.toSorted((a, b) => a.n - b.n)[0]
+      if (!first || room <= 0 || first.units > room) return
+      const { id, root, holder, units, priority, n } = first
+      const { confirmMs } = this.#plans[c]!.waitingList ?? {}
+      const confirmBy = confirmMs === undefined ? undefined : this.#now + confirmMs
+      judge.line = judge.line.filter((each) => each !== first)
+      judge.claims.push({
+        root,
+        holder,
+        units,
+        priority,
+        n,
+        confirmed: false,
+        wait: id,
+        ...(confirmBy && { confirmBy }),
+      })
+      this.#send({
+        ...this.#common(holder, root),
+        cause: `${id}/served`,
+        kind: 'served',
+        c,
+        at: this.#key.place.k,
+        confirmBy: confirmBy ?? null,
+      })
+    }
+  }
+
+  /** The claim of an accepted request takes the place of others. */
+  exchange(want: Wanted, root: Root, holder: Place): void {
+    const { c, strict, units, priority, instead = [] } = want
+    const judge = this.judge(c)
+    const own = judge.claims.find(isOf({ root }))
+    const gone = judge.claims.filter((each) => each === own || instead.some(isOf(each)))
+    judge.claims = judge.claims.filter((each) => !gone.includes(each))
+    judge.line = judge.line.filter((each) => !instead.some(isOf(each)))
+    const had = gone.reduce((sum, each) => sum + each.units, 0)
+    const n = Math.min(own ? own.n : judge.count++, ...gone.map((each) => each.n))
+    const isFree = judge.line.length === 0 && this.claimed(c) + units <= this.#allowed(c)
+    if (own && strict && units > had && !isFree) {
+      // The claims that it was to replace have given way, and are not free: so it gives way itself.
+      if (this.#plans[c]!.waitingList?.victims) {
+        this.#queue(c, { root, holder, units, priority, n })
+        this.#sendQueued(c, root, holder, null, this.#cause)
+      } else this.#sendLost(c, root, holder, null, this.#cause)
+    } else if (own || !strict) {
+      judge.claims.push({ root, holder, units, priority, n, confirmed: gone.some((each) => each.confirmed) })
+    }
+    this.review(c)
+  }
+
+  release(c: number, root: Root, units = Number.POSITIVE_INFINITY): void {
+    const judge = this.judge(c)
+    const less = <T extends Granted | Waiter>(all: readonly T[]): T[] =>
+      all.flatMap((each) => {
+        if (!isOf(each)({ root })) return [each]
+        return each.units > units ? [{ ...each, units: each.units - units }] : []
+      })
+    if (judge.claims.some(isOf({ root }))) judge.claims = less(judge.claims)
+    else judge.line = less(judge.line)
+    this.review(c)
+  }
+
+  /** A served claim was not confirmed in time. */
+  unconfirmed(c: number, root: Root): void {
+    const judge = this.judge(c)
+    const claim = judge.claims.find(isOf({ root }))
+    if (!claim || claim.confirmed) return
+    judge.claims = judge.claims.filter((each) => each !== claim)
+    this.#sendLost(c, root, claim.holder, null, this.#cause)
     this.review(c)
   }
 
@@ -88,6 +190,7 @@ export class Judging {
     const gone = judge.claims.filter(({ confirmed }) => !confirmed)
     judge.claims = judge.claims.filter(({ confirmed }) => confirmed)
     judge.settled = true
+    this.#serve(c)
     for (const { root, holder } of gone)
       this.#send({ ...this.#common(holder, root), kind: 'lapse', c, at: this.#key.place.k })
     this.review(c, true)
@@ -109,14 +212,19 @@ export class Judging {
     return over - judge.waived
   }
 
-  /** Compares what is claimed with the limit; opens, changes or clears a violation. */
+  /** Compares what is claimed with the limit; opens, changes or clears a violation. Then the line is served. */
   review(c: number, isOfApp = false): void {
+    this.#review(c, isOfApp)
+    this.#serve(c)
+  }
+
+  #review(c: number, isOfApp: boolean): void {
     const excess = this.excess(c)
     const open = this.#open(c)
     const at = this.#now
     if (open) {
       if (excess === 0) {
-        if (open.victims.length > 0) this.#end(open)
+        if (open.victims.length > 0 || open.history.at(-1)!.by) this.#end(open)
         else {
           open.history.push({ at, what: 'cleared' })
           open.state = 'resolved'
@@ -152,7 +260,11 @@ export class Judging {
 
   /** A derivation of the app has returned: the policy decides the excess that it made. */
   end(): void {
-    for (const violation of this.#undecided) if (violation.state === 'open') this.#choose(violation)
+    for (const violation of this.#undecided)
+      if (violation.state === 'open') {
+        this.#choose(violation)
+        this.#serve(violation.c)
+      }
     this.#undecided.clear()
   }
 
@@ -160,16 +272,15 @@ export class Judging {
   #choose(violation: Violation): void {
     const { c } = violation
     const { victims } = this.#plans[c]!
-    const inOrder = this.judge(c).claims.map((claim, order) => ({ claim, order }))
+    const inOrder = this.judge(c).claims.filter(({ units }) => units > 0)
     inOrder.sort((a, b) => {
-      if (a.claim.confirmed !== b.claim.confirmed) return a.claim.confirmed ? 1 : -1
-      if (victims === 'oldest') return a.order - b.order
-      if (victims === 'lowest-priority' && a.claim.priority !== b.claim.priority)
-        return a.claim.priority - b.claim.priority
-      return b.order - a.order
+      if (a.confirmed !== b.confirmed) return a.confirmed ? 1 : -1
+      if (victims === 'oldest') return a.n - b.n
+      if (victims === 'lowest-priority' && a.priority !== b.priority) return a.priority - b.priority
+      return b.n - a.n
     })
     violation.history.push({ at: this.#now, what: 'victims-chosen' })
-    for (const { claim } of inOrder) {
+    for (const claim of inOrder) {
       if (this.excess(c) === 0) break
       this.#take(violation, claim)
     }
@@ -182,16 +293,13 @@ export class Judging {
     const { c } = violation
     const judge = this.judge(c)
     judge.claims = judge.claims.filter((each) => each !== claim)
-    const { root, holder, units } = claim
-    violation.victims.push({ root, key: holder.k, units, state: 'told' })
-    this.#send({
-      ...this.#common(holder, root),
-      cause: `${violation.id}/compensate ${identityOf(root)}`,
-      kind: 'compensate',
-      c,
-      at: this.#key.place.k,
-      violation: violation.id,
-    })
+    const { root, holder, units, priority, n, exchanging } = claim
+    const waits = this.#plans[c]!.waitingList?.victims === true && !exchanging
+    violation.victims.push({ root, key: holder.k, units, state: waits ? 'queued' : 'told' })
+    if (waits) {
+      this.#queue(c, { root, holder, units, priority, n })
+      this.#sendQueued(c, root, holder, violation.id, violation.id)
+    } else this.#sendLost(c, root, holder, violation.id, violation.id)
   }
 
   #end(violation: Violation): void {
@@ -220,6 +328,7 @@ export class Judging {
     if (violation.state !== 'open') return
     violation.history.push({ at: this.#now, what: 'deadline-passed' })
     this.#choose(violation)
+    this.#serve(violation.c)
   }
 
   /** An operator decides. Returns the reason of a rejection. */
@@ -263,6 +372,12 @@ export class Judging {
       violation.excess = this.excess(c)
       if (violation.excess === 0) this.#end(violation)
     }
+    this.#serve(c)
     return undefined
   }
+}
+
+/** Whether something is of the same request. */
+function isOf({ root }: { readonly root: Root }): (other: Root | { readonly root: Root }) => boolean {
+  return (other) => identityOf('root' in other ? other.root : other) === identityOf(root)
 }

@@ -1,6 +1,6 @@
-import { derive, Rejected, Thrown } from './derive.ts'
+import { type Context, derive, Rejected, Thrown } from './derive.ts'
 import { Judging } from './judge.ts'
-import type { AppPlan, Op, Place } from './plan.ts'
+import type { AppPlan, Op, Place, RunInput } from './plan.ts'
 import {
   type Effect,
   type Hold,
@@ -44,6 +44,7 @@ export function newState(partitions: number, now: number): State {
     outcomes: new Map(),
     requests: new Map(),
     failures: [],
+    records: new Map(),
   }
 }
 
@@ -55,8 +56,9 @@ export class Model {
   readonly plan: AppPlan
   /** Results that came at once. */
   readonly recorded: Recorded[] = []
-  /** Whether its effects are sent. */
+  /** Whether its effects are sent, and its timers have ticks. */
   isLive = true
+  #choose: Choose = () => 0
 
   constructor(plan: AppPlan, state: State) {
     this.plan = plan
@@ -70,6 +72,11 @@ export class Model {
       this.state.keys.set(keyOf(place), key)
     }
     return key
+  }
+
+  /** A request that waits holds up its partition key, in all scopes. */
+  #gate({ k }: Place): Key {
+    return this.key({ s: 0, k })
   }
 
   #partition(place: Place): number {
@@ -105,10 +112,24 @@ export class Model {
     return { kind: 'result', to: of.place, now, root: of.root, cause: `${of.id}/end`, of }
   }
 
-  /** When the next timer is due. */
+  /** When the next timer is due; if it is derived again, also when the log has its next record. */
   get nextDue(): number | undefined {
     const all = this.#timers().map(({ at }) => at)
-    return all.length === 0 ? undefined : Math.min(...all)
+    if (!this.isLive) all.push(...this.state.records.keys())
+    const later = all.filter((at) => at > this.state.now)
+    return later.length === 0 ? undefined : Math.min(...later)
+  }
+
+  /**
+   * Whether a timer of a partition may wait for a later record. Only other code sets one for a time at which
+   * the log has no record of this case; it may have one of another case.
+   * @param isOver as for `settle`
+   */
+  #isOpen(p: number, isOver: boolean): boolean {
+    const { records, now, partitions } = this.state
+    if (this.isLive || (isOver && records.get(now)?.has(p))) return false
+    const { requests, loose, channels } = partitions[p]!
+    return [requests, loose, ...channels].every(({ length }) => length === 0)
   }
 
   /** Timers of the app and deadlines of violations, of keys that do not wait. */
@@ -117,7 +138,7 @@ export class Model {
     for (const key of this.state.keys.values()) {
       const to = key.place
       const p = this.#partition(to)
-      if (key.waiting === undefined)
+      if (this.#gate(to).waiting === undefined)
         for (const [name, { at, ops, root, cause }] of key.timers)
           all.push({
             at,
@@ -127,6 +148,13 @@ export class Model {
               return { kind: 'timer', to, now: at, root, cause, ops }
             },
           })
+      for (const [c, judge] of key.judges)
+        for (const { root, confirmed, confirmBy, wait } of judge.claims)
+          if (confirmBy !== undefined && !confirmed) {
+            const cause = `${wait}/unconfirmed`
+            const message: Message = { kind: 'unconfirmed', to, now: confirmBy, root, cause, c }
+            all.push({ at: confirmBy, p, fire: () => message })
+          }
       for (const { state, deadline, id } of key.violations)
         if (state === 'open' && deadline !== null) {
           const root = { requestId: '', principal: '' }
@@ -144,8 +172,13 @@ export class Model {
     return all
   }
 
-  /** Applies everything that is under way or due, in an order that is chosen where Hence leaves it open. */
-  settle(choose: Choose): void {
+  /**
+   * Applies everything that is under way or due, in an order that is chosen where Hence leaves it open.
+   * @param isOver whether all records of this time are there
+   */
+  settle(choose: Choose, isOver = true): void {
+    this.#choose = choose
+    const waits = new Map<number, boolean>()
     for (let steps = 0; ; steps++) {
       if (steps > 20_000) throw new Error('The model does not come to rest.')
       const moves: (() => void)[] = []
@@ -153,6 +186,10 @@ export class Model {
       this.state.partitions.forEach((partition, p) => {
         // Timers fire before the first record that is late enough, the earliest first.
         const mine = due.filter((each) => each.p === p)
+        if (mine.length > 0 && this.#isOpen(p, isOver)) {
+          if (!waits.has(p)) waits.set(p, choose(2) === 1)
+          if (waits.get(p)) return
+        }
         const first = Math.min(...mine.map(({ at }) => at))
         for (const timer of mine)
           if (timer.at === first) moves.push(() => this.#step(p, timer.fire(), choose))
@@ -175,6 +212,8 @@ export class Model {
 
   /** One record: with its events within the partition, and what it releases. */
   #step(p: number, first: Message, choose: Choose): void {
+    const { records, now } = this.state
+    if (this.isLive) records.set(now, (records.get(now) ?? new Set()).add(p))
     const queue = [first]
     const released: Place[] = []
     const send = (message: Message) => {
@@ -184,7 +223,7 @@ export class Model {
     }
     for (;;) {
       const key = released
-        .map((place) => this.key(place))
+        .map((place) => this.#gate(place))
         .find(({ waiting, parked }) => waiting === undefined && parked.length > 0)
       if (queue.length === 0 && !key) return
       // The events of a request precede what waited behind it; messages of claims may come between.
@@ -206,13 +245,14 @@ export class Model {
       effect.state = end.done ? 'done' : 'dead'
       effect.result = end.done ? end.got : end.error
     }
-    if (key.waiting !== undefined && !passes(message, key.waiting)) {
-      key.parked.push(message)
+    const gate = this.#gate(message.to)
+    if (gate.waiting !== undefined && !passes(message, gate.waiting)) {
+      gate.parked.push(message)
       return
     }
-    const before = key.waiting
+    const before = gate.waiting
     this.#apply(key, message, send)
-    const after = this.key(message.to)
+    const after = this.#gate(message.to)
     if (before !== undefined && after.waiting === undefined) released.push(message.to)
   }
 
@@ -244,14 +284,20 @@ export class Model {
       }
       case 'claim': {
         const { want, holder } = message
-        const { c, units, priority, strict } = want
-        const granted = judging.claim(c, strict, { root, holder, units, priority, confirmed: false })
-        if (strict)
-          send({ kind: 'verdict', to: holder, now: message.now, root, cause: message.cause, want, granted })
+        const verdict = judging.claim(want, root, holder)
+        if (want.strict)
+          send({ kind: 'verdict', to: holder, now: message.now, root, cause: message.cause, want, verdict })
         return
       }
+      case 'exchange':
+        return judging.exchange(message.want, root, message.holder)
+      case 'unconfirmed':
+        return judging.unconfirmed(message.c, root)
+      case 'queued':
+      case 'served':
+        return this.#line(key, message, send)
       case 'release':
-        return judging.release(message.c, root)
+        return judging.release(message.c, root, message.units)
       case 'confirm':
         return judging.confirm(message.c, root)
       case 'compensated':
@@ -276,24 +322,30 @@ export class Model {
   #request(key: Key, message: Message & { kind: 'request' }, send: (message: Message) => void) {
     const { root, input, now, cause } = message
     this.state.requests.set(identityOf(root), message.to)
-    const hold: Hold = { root, input, asking: true, granted: 0, claims: this.#wanted(input), now, cause }
+    const claims = this.#wanted(key, input)
+    const hold: Hold = { root, input, asking: true, granted: 0, claims, now, cause }
     if (!hold.claims.some(({ strict }) => strict)) return this.#decide(key, hold, send)
     key.holds.push(hold)
-    key.waiting = identityOf(root)
+    this.#gate(key.place).waiting = identityOf(root)
     this.#ask(key, hold, send)
   }
 
   /** Several claims on one key are one. Strict ones come first; then by constraint, then by key. */
-  #wanted({
-    claims,
-  }: {
-    readonly claims: readonly { c: number; at: string; units: number; priority: number }[]
-  }): Wanted[] {
+  #wanted({ holds }: Key, { claims }: RunInput): Wanted[] {
     const merged = new Map<string, Wanted>()
-    for (const { c, at, units, priority } of claims) {
-      const strict = this.plan.constraints[c]!.mode === 'strict'
+    for (const { c, at, units, priority, exchange, wait } of claims) {
+      const { mode, waitingList } = this.plan.constraints[c]!
       const before = merged.get(`${c} ${at}`)
-      merged.set(`${c} ${at}`, { c, at, units: units + (before?.units ?? 0), priority, strict })
+      const others = holds.filter(({ asking, claims }) => !asking && claims.some(isOn({ c, at })))
+      merged.set(`${c} ${at}`, {
+        c,
+        at,
+        units: units + (before?.units ?? 0),
+        priority,
+        strict: mode === 'strict',
+        ...(exchange && others.length > 0 && { instead: others.map(({ root }) => root) }),
+        ...(wait && waitingList && { wait: true }),
+      })
     }
     return [...merged.values()].sort((a, b) => {
       if (a.strict !== b.strict) return a.strict ? -1 : 1
@@ -322,10 +374,10 @@ export class Model {
 
   #verdict(key: Key, message: Message & { kind: 'verdict' }, send: (message: Message) => void) {
     const hold = holdOf(key, message.root)
-    const { want, granted } = message
+    const { want, verdict } = message
     if (!hold?.asking) {
       // The request gave way while this claim was judged.
-      if (granted)
+      if (verdict !== 'denied')
         send({
           kind: 'release',
           c: want.c,
@@ -336,14 +388,15 @@ export class Model {
         })
       return
     }
-    if (!granted) {
+    if (verdict === 'denied') {
       hold.claims = hold.claims.slice(0, hold.granted)
       return this.#refuse(key, hold, want, send)
     }
+    if (verdict === 'waits') hold.claims[hold.granted] = { ...hold.claims[hold.granted]!, waiting: true }
     hold.granted++
     if (hold.claims[hold.granted]?.strict) return this.#ask(key, hold, send)
     remove(key, hold)
-    key.waiting = undefined
+    this.#gate(key.place).waiting = undefined
     this.#decide(key, hold, send)
   }
 
@@ -360,7 +413,7 @@ export class Model {
       send,
     )
     remove(key, hold)
-    key.waiting = undefined
+    this.#gate(key.place).waiting = undefined
     this.state.outcomes.set(identityOf(hold.root), {
       status: 'rejected',
       reason: `c${c}`,
@@ -373,7 +426,7 @@ export class Model {
     const strict = claims.filter((each) => each.strict)
     const outcome = this.#derive(
       key.place,
-      { now, root, cause, isClaiming: strict.length > 0 },
+      { now, root, cause, isClaiming: strict.length > 0, own: hold },
       input.ops,
       send,
     )
@@ -384,12 +437,57 @@ export class Model {
     if (claims.length === 0) return
     hold.asking = false
     after.holds.push(hold)
-    for (const want of claims) if (!want.strict) this.#claim(after, hold, want, send)
+    for (const want of claims) {
+      const { c, at, instead, strict, waiting } = want
+      const on = { to: this.#judgeOf(want), now, root }
+      for (const each of instead ?? []) {
+        const other = holdOf(after, each)
+        if (!other) continue
+        other.claims = other.claims.filter((claim) => !isOn(want)(claim))
+        if (other.claims.length === 0) remove(after, other)
+      }
+      if (instead)
+        send({ ...on, kind: 'exchange', cause: `${cause}/exchange ${c} ${at}`, want, holder: key.place })
+      else if (!strict) this.#claim(after, hold, want, send)
+      else if (waiting)
+        send({
+          ...on,
+          to: key.place,
+          kind: 'queued',
+          cause: `${cause}/queued ${c} ${at}`,
+          c,
+          at,
+          violation: null,
+        })
+    }
+    hold.claims = claims.map(({ instead: _, wait: __, ...claim }) => claim)
+  }
+
+  /** A claim of a request waits, or got what it waited for. */
+  #line(key: Key, message: Message & { kind: 'queued' | 'served' }, send: (message: Message) => void) {
+    const { kind, root, c, at, now, cause } = message
+    const hold = holdOf(key, root)
+    if (!hold?.claims.some(isOn(message))) return
+    hold.claims = hold.claims.map((each) => {
+      if (!isOn(message)(each)) return each
+      const { waiting: _, ...claim } = each
+      return kind === 'queued' ? { ...claim, waiting: true } : claim
+    })
+    const { queued = [], served = [] } = hold.input
+    const ops: Op[] =
+      message.kind === 'queued'
+        ? [
+            { do: 'note', text: `queued c${c} ${at} ${message.violation === null ? 'asked' : 'victim'}` },
+            ...queued,
+          ]
+        : [{ do: 'note', text: `served c${c} ${at} ${message.confirmBy}` }, ...served]
+    this.#react({ ...message, to: key.place, now, root, cause }, ops, send)
   }
 
   #compensate(key: Key, message: Message & { kind: 'compensate' }, send: (message: Message) => void) {
     const { root, c, at, violation, now } = message
-    const answer = (state: 'compensated' | 'released' | 'failed') =>
+    const answer = (state: 'compensated' | 'released' | 'failed') => {
+      if (violation === null) return
       send({
         kind: 'compensated',
         to: this.#judgeOf({ c, at }),
@@ -399,6 +497,7 @@ export class Model {
         violation,
         state,
       })
+    }
     const hold = holdOf(key, root)
     const isHeld = hold?.claims.some(
       (each, i) => each.c === c && each.at === at && (!hold.asking || i < hold.granted),
@@ -435,7 +534,7 @@ export class Model {
   /** Derives; what is rejected or thrown leaves nothing behind. */
   #derive(
     place: Place,
-    of: { readonly now: number; readonly root: Root; readonly cause: string; readonly isClaiming: boolean },
+    of: Pick<Context, 'now' | 'root' | 'cause' | 'isClaiming' | 'own'>,
     ops: readonly Op[],
     send: (message: Message) => void,
   ): Outcome {
@@ -447,7 +546,14 @@ export class Model {
     let outcome: Outcome
     try {
       const rejected = derive(
-        { ...of, plan, key, send: (each) => sent.push(each), ask: (each) => asked.push(each) },
+        {
+          ...of,
+          plan,
+          key,
+          choose: this.#choose,
+          send: (each) => sent.push(each),
+          ask: (each) => asked.push(each),
+        },
         ops,
       )
       outcome =
@@ -478,16 +584,18 @@ export function isEqual(a: unknown, b: unknown): boolean {
 }
 
 function isOfClaims({ kind }: Message): boolean {
-  return !['request', 'resolve', 'event', 'timer', 'result', 'correction'].includes(kind)
+  return !['request', 'resolve', 'event', 'timer', 'result', 'correction', 'queued', 'served'].includes(kind)
 }
 
 /** Messages that belong to claims pass a waiting key; those that make a request give way, only if it waits. */
 function passes(message: Message, waiting: string): boolean {
   switch (message.kind) {
     case 'claim':
+    case 'exchange':
     case 'verdict':
     case 'release':
     case 'confirm':
+    case 'unconfirmed':
     case 'compensated':
     case 'deadline':
       return true
@@ -497,6 +605,11 @@ function passes(message: Message, waiting: string): boolean {
     default:
       return false
   }
+}
+
+/** Whether a claim is on a constraint and key. */
+function isOn({ c, at }: { readonly c: number; readonly at: string }): (claim: Wanted) => boolean {
+  return (claim) => claim.c === c && claim.at === at
 }
 
 function holdOf(key: Key, root: Root): Hold | undefined {

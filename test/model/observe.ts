@@ -49,8 +49,9 @@ export async function seenOfEngine(
   for (const prefix of prefixes)
     for (const k of new Set(placesOf(prefix).map((place) => place.k)))
       for (const [c, { limit: declared }] of constraints.entries()) {
-        const { limit, claimed } = await engine.violations.usage(`c${c}`, k)
-        if (claimed !== 0 || limit !== declared) add(k, `usage ${c}`, `${claimed}/${limit}`)
+        const { limit, claimed, waiting = 0 } = await engine.violations.usage(`c${c}`, k)
+        if (claimed !== 0 || limit !== declared || waiting !== 0)
+          add(k, `usage ${c}`, `${claimed}/${limit} ${waiting}`)
       }
   for (const each of lines.values()) each.sort()
   return lines
@@ -81,8 +82,9 @@ export function seenOfModel(model: Model): Seen {
     const judging = new Judging(key, constraints, 0, '', () => {})
     for (const [c, { s, limit: declared }] of constraints.entries()) {
       if (s !== key.place.s) continue
-      const [claimed, limit] = [judging.claimed(c), judging.limit(c)]
-      if (claimed !== 0 || limit !== declared) add(k, `usage ${c}`, `${claimed}/${limit}`)
+      const [claimed, limit, waiting] = [judging.claimed(c), judging.limit(c), judging.judge(c).line.length]
+      if (claimed !== 0 || limit !== declared || waiting !== 0)
+        add(k, `usage ${c}`, `${claimed}/${limit} ${waiting}`)
     }
   }
   for (const { input, place, root, at, state, result } of model.state.effects.values())

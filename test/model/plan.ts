@@ -36,7 +36,8 @@ export type Op =
       readonly done: readonly Op[]
       readonly dead: readonly Op[]
     }
-  | { readonly do: 'release'; readonly c: number; readonly at?: string }
+  | { readonly do: 'release'; readonly c: number; readonly at?: string; readonly units?: number }
+  | { readonly do: 'waits'; readonly c: number; readonly at?: string }
   | { readonly do: 'confirm'; readonly c: number; readonly at?: string }
   | { readonly do: 'usage'; readonly c: number }
   | { readonly do: 'limit'; readonly c: number; readonly to: number }
@@ -53,6 +54,9 @@ export interface Want {
   readonly at: string
   readonly units: number
   readonly priority: number
+  readonly exchange?: boolean
+  /** It waits if its constraint has a waiting list. */
+  readonly wait?: boolean
 }
 
 export interface RunInput {
@@ -61,6 +65,9 @@ export interface RunInput {
   readonly ops: readonly Op[]
   /** Done by the request's compensation. */
   readonly sorry: readonly Op[]
+  /** Done when a claim of the request begins to wait, and when it gets what it waited for. */
+  readonly queued?: readonly Op[]
+  readonly served?: readonly Op[]
 }
 
 export interface TaskInput {
@@ -83,6 +90,7 @@ export interface ConstraintPlan {
   readonly victims: 'newest' | 'oldest' | 'lowest-priority'
   readonly review: 'auto' | 'human'
   readonly deadlineMs: number
+  readonly waitingList?: { readonly confirmMs?: number; readonly victims?: boolean }
 }
 
 /** How a later version of the code differs in deriving. */

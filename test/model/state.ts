@@ -21,6 +21,11 @@ export interface Wanted {
   readonly units: number
   readonly priority: number
   readonly strict: boolean
+  readonly wait?: boolean
+  /** The requests whose claims it replaces. */
+  readonly instead?: readonly Root[]
+  /** Its holder knows that it waits. */
+  readonly waiting?: boolean
 }
 
 /** A request that asks for claims (`asking`), or holds them. */
@@ -41,6 +46,23 @@ export interface Granted {
   readonly units: number
   readonly priority: number
   confirmed: boolean
+  /** Its place in the order of claims. */
+  readonly n: number
+  /** The request is not decided, and what it replaces counts by itself. */
+  readonly exchanging?: boolean
+  /** The wait that ended with it, and until when it must be confirmed. */
+  readonly wait?: string
+  readonly confirmBy?: number
+}
+
+/** A claim in line. */
+export interface Waiter {
+  readonly id: string
+  readonly root: Root
+  readonly holder: Place
+  readonly units: number
+  readonly priority: number
+  readonly n: number
 }
 
 export interface Judge {
@@ -49,8 +71,10 @@ export interface Judge {
   adjusted: number
   settled: boolean
   waived: number
-  /** In the order in which they were granted. */
   claims: Granted[]
+  line: Waiter[]
+  /** How many claims were made. */
+  count: number
 }
 
 export interface Violation {
@@ -60,7 +84,12 @@ export interface Violation {
   state: 'open' | 'compensating' | 'resolved'
   excess: number
   deadline: number | null
-  victims: { root: Root; key: string; units: number; state: 'told' | 'compensated' | 'released' | 'failed' }[]
+  victims: {
+    root: Root
+    key: string
+    units: number
+    state: 'told' | 'queued' | 'compensated' | 'released' | 'failed'
+  }[]
   history: { at: number; what: string; units?: number; by?: Root }[]
 }
 
@@ -138,10 +167,19 @@ export type Message = Common &
         readonly of: Recorded
       }
     | { readonly kind: 'claim'; readonly want: Wanted; readonly holder: Place }
-    | { readonly kind: 'verdict'; readonly want: Wanted; readonly granted: boolean }
-    | { readonly kind: 'release' | 'confirm'; readonly c: number }
+    | { readonly kind: 'exchange'; readonly want: Wanted; readonly holder: Place }
+    | { readonly kind: 'verdict'; readonly want: Wanted; readonly verdict: 'granted' | 'denied' | 'waits' }
+    | { readonly kind: 'release'; readonly c: number; readonly units?: number }
+    | { readonly kind: 'confirm' | 'unconfirmed'; readonly c: number }
     | { readonly kind: 'lapse'; readonly c: number; readonly at: string }
-    | { readonly kind: 'compensate'; readonly c: number; readonly at: string; readonly violation: string }
+    | {
+        readonly kind: 'compensate'
+        readonly c: number
+        readonly at: string
+        readonly violation: string | null
+      }
+    | { readonly kind: 'queued'; readonly c: number; readonly at: string; readonly violation: string | null }
+    | { readonly kind: 'served'; readonly c: number; readonly at: string; readonly confirmBy: number | null }
     | {
         readonly kind: 'compensated'
         readonly violation: string
@@ -172,6 +210,8 @@ export interface State {
   readonly requests: Map<string, Place>
   /** By identity of the request: the codes of reactions that threw. */
   readonly failures: string[]
+  /** By log time: the partitions that have a record of then. */
+  readonly records: Map<number, Set<number>>
 }
 
 export function newKey(place: Place): Key {

@@ -117,7 +117,7 @@ function pass(model: Model, ms: number, choose: Choose, again: readonly Recorded
     const { now } = model.state
     const times = again.flatMap(({ at }) => (at !== undefined && at > now ? [at] : []))
     model.state.now = Math.min(target, model.nextDue ?? target, ...times)
-    model.settle(choose)
+    model.settle(choose, false)
     if (model.state.now === target) return
     arrive(model, again)
     model.settle(choose)
