@@ -77,8 +77,9 @@ export interface EngineOptions<A extends App> {
    */
   readonly queueBytesMax?: number
   /**
-   * How long one derivation may take, in milliseconds. One that takes longer counts as failed, by a ruling in
-   * the log, and the others go on; after a tenth of it an alarm names the record. Default 5,000.
+   * How long one derivation may take, in milliseconds; time in which the process gets no processor does not
+   * count. One that takes longer counts as failed, by a ruling in the log, and the others go on; after a
+   * tenth of it an alarm names the record. Default 5,000.
    */
   readonly derivationMs?: number
   /** A checkpoint is made after so many changed rows, and after 16 MiB of them. Default 50,000. */
