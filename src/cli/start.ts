@@ -170,8 +170,11 @@ class EarlyServer {
   progress(progress: StartProgress): void {
     this.#server.progress(progress)
     this.#opening ??= this.#open()
-    if (progress.follows !== this.#follows && progress.follows !== undefined)
-      note(`Following ${progress.follows}, which is active. Takes over when it ends.`)
+    if (progress.follows !== this.#follows && progress.follows !== undefined) {
+      const text = `Following ${progress.follows}, which is active. Takes over when it ends.`
+      // A script that reads this line may send a request next.
+      void this.#opening.then(() => note(text))
+    }
     this.#follows = progress.follows
     if (progress.follows !== undefined) return
     if (performance.now() - this.#saidAt < sayMs) return
