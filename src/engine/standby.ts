@@ -9,12 +9,14 @@ import type { FileLog } from '../log/file-log/file-log.ts'
 import { everyPartition, recordsBefore } from '../log/partitions.ts'
 import { replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
-import { type ActiveNote, silentMs } from '../storage/active-note.ts'
+import type { ActiveNote } from '../storage/active-note.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type StartWatch, startPause } from './start-pause.ts'
 
 /** How often a standby looks for new records, and who is active, in milliseconds. */
 const lookMs = 50
+/** The same while the carrier cannot be reached. */
+const againMs = 1_000
 
 interface StandbyOptions extends StartWatch {
   readonly clock: Clock
@@ -47,24 +49,31 @@ export async function becomeActive(host: StandbyHost, options: StandbyOptions): 
   // A record at which the process before this one died is met by the start, which can derive it apart.
   let isWarm = storage.run?.died !== true
   let said: string | undefined
+  let unreachable = false
   try {
     for (;;) {
       signal.throwIfAborted()
-      const holder = await note.holder()
-      if (holder === undefined) {
-        await standby.close()
-        await log.claim()
-        return await note.begin()
+      try {
+        const holder = await note.holder()
+        if (holder === undefined) {
+          await standby.close()
+          await log.claim()
+          return await note.begin()
+        }
+        // One that has died looks alike for a moment.
+        if (!wait && holder.isAlive) throw inUse(holder)
+        const { who, address } = holder
+        if (said !== who)
+          report({ level: 'info', code: 'log-followed', message: `${who} is active; this one follows.` })
+        said = who
+        await log.catchUp()
+        progress?.({ ...(await standby.behind()), follows: address ?? who })
+        unreachable = false
+      } catch (error) {
+        if (!wait || !isUnreachable(error)) throw error
+        if (!unreachable) report({ level: 'warning', code: 'carrier-unreachable', message: error.message })
+        unreachable = true
       }
-      const { who, address } = holder
-      // One look cannot tell a process that is active from one that has died.
-      if (!wait && said !== undefined) throw inUse(holder)
-      if (said !== who)
-        report({ level: 'info', code: 'log-followed', message: `${who} is active; this one follows.` })
-      said = who
-      const follows = address ?? who
-      await log.catchUp()
-      progress?.({ ...(await standby.behind()), follows })
       try {
         if (isWarm) await standby.derive()
       } catch (error) {
@@ -72,7 +81,7 @@ export async function becomeActive(host: StandbyHost, options: StandbyOptions): 
         report({ level: 'warning', code: 'standby-not-warm', message: notWarm(error) })
         await standby.close()
       }
-      await pause(clock, wait ? lookMs : silentMs / 2, signal)
+      await pause(clock, unreachable ? againMs : lookMs, signal)
     }
   } finally {
     await standby.close()
@@ -145,6 +154,11 @@ class Standby {
     if (version === undefined) return undefined
     return Generation.open(this.#generations, lineageOf(facts, live), () => this.#codes.programOf(version))
   }
+}
+
+/** Whether to try again: a standby outlives a database that is away for a while. */
+function isUnreachable(error: unknown): error is HenceError {
+  return error instanceof HenceError && error.advice === 'retry' && error.code !== 'log-taken'
 }
 
 function inUse({ who, address }: { who: string; address?: string | undefined }): HenceError {

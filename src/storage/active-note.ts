@@ -7,7 +7,7 @@ import type { Carrier } from '../log/carrier.ts'
 /** How often the active process writes its note, in milliseconds. */
 const beatMs = 500
 /** The active process has gone when its note has not changed for so long. */
-export const silentMs = 2_000
+const silentMs = 2_000
 const name = 'active'
 
 interface Note {
@@ -21,6 +21,12 @@ interface Note {
   readonly beat?: number
 }
 
+interface Holder {
+  readonly who: string
+  readonly address: string | undefined
+  readonly isAlive: boolean
+}
+
 /**
  * A note beside a log in a carrier that says which process is active. It spares the others a take-over, and
  * no more: which process writes is decided in the log itself, whatever the note says. Others judge its age by
@@ -32,6 +38,8 @@ export class ActiveNote {
   readonly #own: Note
   #seen: Note | undefined
   #seenAt: number | undefined
+  /** Whether the process that is seen has given a sign of life since it was first seen. */
+  #isAlive = false
   #beat = 0
   #isActive = false
   #cancel = () => {}
@@ -48,21 +56,24 @@ export class ActiveNote {
 
   /**
    * Looks who is active.
-   * @returns the process that is, in words, and its address; undefined if there is none, or it is silent
+   * @returns the process that is, its address, and whether it has given a sign of life since it was first
+   *   seen; undefined if there is none, or it is silent
    * @throws HenceError `carrier-unreachable` (retry), `carrier-unusable` (operator)
    */
-  async holder(): Promise<{ readonly who: string; readonly address?: string | undefined } | undefined> {
-    const note = await this.#read()
+  async holder(): Promise<Holder | undefined> {
+    const note = await this.#read().catch((error) => {
+      // Nothing is known of the time in which nobody could write or read it.
+      this.#seenAt = undefined
+      throw error
+    })
     const now = elapsed(this.#clock)
-    if (
-      this.#seenAt === undefined ||
-      note?.process !== this.#seen?.process ||
-      note?.beat !== this.#seen?.beat
-    )
-      this.#seenAt = now
+    const isSame = this.#seenAt !== undefined && note?.process === this.#seen?.process
+    const hasBeaten = isSame && note?.beat !== this.#seen?.beat
+    if (!isSame || hasBeaten) this.#seenAt = now
+    this.#isAlive = hasBeaten || (isSame && this.#isAlive)
     this.#seen = note
-    if (note?.beat === undefined || now - this.#seenAt > silentMs) return undefined
-    return { who: `process ${note.pid} on ${note.host}`, address: note.address }
+    if (note?.beat === undefined || now - this.#seenAt! > silentMs) return undefined
+    return { who: `process ${note.pid} on ${note.host}`, address: note.address, isAlive: this.#isAlive }
   }
 
   /** Says from here on that this process is active. */
