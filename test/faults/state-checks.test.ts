@@ -113,7 +113,7 @@ test('damage that the check finds stops the engine, and the next start derives a
   await isRight(next)
   assert.deepEqual(await checked(next), { ready: true })
   await next.close()
-  assert.deepEqual(readdirSync(join(data, 'state')).sort(), ['0', 'generations.json'])
+  assert.deepEqual(readdirSync(join(data, 'state')).sort(), ['0', 'generations.json', 'tries'])
 })
 
 test('damage that a read finds has the state checked by the next start', async (t) => {
