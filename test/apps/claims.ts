@@ -95,7 +95,8 @@ export function claimsApp(plan: ClaimsPlan) {
       const wants = wantsOf(input)
       const isReplaced = (held: Held) =>
         wants.some(({ constraint, key }) => held.constraint === constraint && held.key === key)
-      for (const { key, value } of input.exchange ? tx.scan(holdings) : [])
+      if (input.gives) for (const { of, key } of input.wants) tx.release(constraints[of]!, `k${key}`)
+      for (const { key, value } of input.exchange || input.gives ? tx.scan(holdings) : [])
         tx.put(holdings, key[0], { ...value, wants: value.wants.filter((held) => !isReplaced(held)) })
       const number = 1 + Math.max(0, ...tx.scan(holdings).map(({ value }) => value.number))
       tx.put(holdings, tx.requestId, { number, wants })

@@ -64,6 +64,8 @@ export interface Wants {
   readonly isRejected: boolean
   /** Whether it claims all of that in exchange for what requests of its key hold. */
   readonly exchange?: boolean
+  /** Whether it releases what its key holds of that, when it is accepted. */
+  readonly gives?: boolean
   /** Whether its claims may wait, where the constraint has a waiting list. */
   readonly wait?: boolean
 }
@@ -80,5 +82,6 @@ export const wants: fc.Arbitrary<Wants> = fc.record({
   ),
   isRejected: fc.nat(7).map((n) => n === 0),
   exchange: fc.nat(3).map((n) => n === 0),
+  gives: fc.nat(5).map((n) => n === 0),
   wait: fc.boolean(),
 })
