@@ -5,7 +5,7 @@ import { type ExportedRecord, exportLine } from '../log/record-line.ts'
 import { command, type DataOptions, group, wholeNumber } from './command.ts'
 import { carrierAt, isAddress, logOption } from './log-carrier.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { paint, print, printExact, printResult } from './terminal/output.ts'
+import { paint, print, printExact, printLines, printResult } from './terminal/output.ts'
 import { withProgress } from './terminal/progress.ts'
 
 export function logCommand() {
@@ -51,7 +51,7 @@ function migrateCommand() {
       if (!/^postgres(ql)?:/.test(log)) throw new InvalidArgumentError('Only a log in PostgreSQL has tables.')
       const { migratePostgresLog, postgresLogAt, postgresLogSql } = await import('../postgres/log.ts')
       const options = postgresLogAt(log)
-      if (isPrinted) await print(postgresLogSql(options).trim())
+      if (isPrinted) await printLines(postgresLogSql(options).trim())
       else await migratePostgresLog(options)
       return exitCode.ok
     })

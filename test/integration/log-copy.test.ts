@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { createEngine, HenceError } from 'hence'
 import { copyLogTo, refresh, verify } from 'hence/offline'
-import { migratePostgresLog, postgresLog } from 'hence/postgres'
+import { migratePostgresLog, postgresLog, postgresLogSql } from 'hence/postgres'
 import { Client } from 'pg'
 import type * as made from '../apps/boxes.ts'
 import { appsOf } from '../apps.ts'
@@ -61,7 +61,7 @@ test('the tables are made by a command, and by nothing else', { skip: why }, asy
   const before = await hence(['log', 'cat', '--data', join(home, 'none'), '--log', address])
   assert.match(before.stderr, /carrier-unusable|hence log migrate/)
   const printed = await hence(['log', 'migrate', '--log', address, '--print'])
-  assert.match(printed.stdout, /CREATE TABLE IF NOT EXISTS "public"."fresh"/)
+  assert.equal(printed.stdout.trim(), postgresLogSql({ table: 'fresh' }).trim())
   for (let n = 0; n < 2; n++) {
     const made = await hence(['log', 'migrate', '--log', address])
     assert.equal(made.code, 0, made.stderr)
