@@ -7,6 +7,7 @@ import { accepted, cut, problem, type Script, ScriptedServer } from '../../test/
 import { app, type Frozen, HenceError, type Reply, reject, scopes } from '../app/index.ts'
 import { type Client, type ClientOptions, client } from './client.ts'
 import { connect } from './connect.ts'
+import { Exchange } from './exchange.ts'
 import { memory } from './memory.ts'
 import type { Outbox } from './outbox.ts'
 
@@ -204,6 +205,36 @@ test('a server that is not there yet is waited for, and one that does not answer
   isThere = true
   assert.equal((await reply).status, 'accepted')
   assert.equal(server.asked.length, 2)
+})
+
+test('of two processes one that hangs is given up after five seconds, by many calls together', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const hung: string[] = []
+  const exchange = new Exchange({
+    url: ['http://hangs', 'http://answers'],
+    fetch: async (input, init) => {
+      if (`${input}`.startsWith('http://answers')) return Response.json({ of: 'another' })
+      hung.push(`${input}`)
+      return new Promise((_, reject) =>
+        init!.signal!.addEventListener('abort', () => reject(new Error('late'))),
+      )
+    },
+  })
+  const calls = [1, 2].map((n) => exchange.ask({ path: `/${n}` }))
+  while (hung.length < 2) await new Promise(setImmediate)
+  t.mock.timers.tick(5_000)
+  for (const call of calls) await assert.rejects(call, /within 5000 ms/)
+  assert.deepEqual((await exchange.ask({ path: '/1' })).body, { of: 'another' })
+})
+
+test('calls that meet a standby together go to the process after it', async () => {
+  const standby = { code: 'engine-standby', advice: 'retry', detail: 'Another one is active.' }
+  const exchange = new Exchange({
+    url: ['http://standby', 'http://active'],
+    fetch: async (input) => Response.json(`${input}`.startsWith('http://active') ? {} : standby),
+  })
+  await Promise.all([exchange.ask({ path: '/1' }), exchange.ask({ path: '/2' })])
+  assert.deepEqual((await exchange.ask({ path: '/1' })).body, {})
 })
 
 test('Retry-After is honoured, and retry() does not wait for it', async (t) => {

@@ -11,7 +11,10 @@ export interface ExchangeOptions {
   /** Further headers, for example a token against cross-site requests. */
   readonly headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>)
   readonly fetch?: typeof globalThis.fetch
-  /** How long to wait for an answer, in milliseconds. Default 30,000. */
+  /**
+   * How long to wait for an answer, in milliseconds. Default 30,000. With several addresses an answer must begin
+   * within 5,000, or another process is asked: one that hangs is not waited for.
+   */
   readonly timeoutMs?: number
   /** The bytes of an answer that are read at most, after decompression. Default 64 MiB. */
   readonly answerBytesMax?: number
@@ -36,6 +39,9 @@ export interface HttpAnswer {
   readonly body: unknown
 }
 
+/** How soon an answer must begin where another process may be active, in milliseconds. */
+const beginsMsMax = 5_000
+
 /** One request and its answer over HTTP. It tries once; callers decide what an answer means. */
 export class Exchange {
   readonly #urls: readonly string[]
@@ -58,16 +64,21 @@ export class Exchange {
   /** @throws HenceError `server-unreachable` (retry) if no complete answer came; `answer-too-large` (operator) */
   async ask(call: HttpCall): Promise<HttpAnswer> {
     const late = new AbortController()
-    const timer = setTimeout(() => late.abort(), this.#timeoutMs)
     const stop = () => late.abort()
+    let waitMs = this.#urls.length === 1 ? this.#timeoutMs : Math.min(this.#timeoutMs, beginsMsMax)
+    let timer = setTimeout(stop, waitMs)
     const url = this.#url
     call.signal?.addEventListener('abort', stop)
     if (call.signal?.aborted) stop()
     try {
-      return await this.read(await this.#fetch({ ...call, signal: late.signal }))
+      const response = await this.#fetch({ ...call, signal: late.signal }, url)
+      clearTimeout(timer)
+      waitMs = this.#timeoutMs
+      timer = setTimeout(stop, waitMs)
+      return await this.read(response, url)
     } catch (error) {
       if (error instanceof HenceError) throw error
-      throw this.#unreachable(url, late.signal.aborted ? `no answer within ${this.#timeoutMs} ms` : error)
+      throw this.#unreachable(url, late.signal.aborted ? `no answer within ${waitMs} ms` : error)
     } finally {
       clearTimeout(timer)
       call.signal?.removeEventListener('abort', stop)
@@ -78,7 +89,7 @@ export class Exchange {
    * Reads an answer to its end, up to the bound: a few bytes may decompress to gigabytes.
    * @throws HenceError `answer-too-large` (operator), and the errors of the platform
    */
-  async read(response: Response): Promise<HttpAnswer> {
+  async read(response: Response, url = this.#url): Promise<HttpAnswer> {
     const { status, headers, body } = response
     // React Native has no streams in answers.
     const reader = body?.getReader()
@@ -91,12 +102,12 @@ export class Exchange {
       bytes += value.byteLength
       if (bytes > this.#answerBytesMax) {
         await reader?.cancel().catch(() => {})
-        throw tooLarge(this.#url, this.#answerBytesMax)
+        throw tooLarge(url, this.#answerBytesMax)
       }
       text += decoder.decode(value, { stream: true })
     }
     text += reader ? decoder.decode() : await response.text()
-    return this.#orNext({ status, headers, body: jsonOf(text) })
+    return this.#orNext({ status, headers, body: jsonOf(text) }, url)
   }
 
   /** Learns from an answer how far the clocks differ; less than a minute is no difference. */
@@ -115,7 +126,7 @@ export class Exchange {
   async open(call: HttpCall): Promise<Response> {
     const url = this.#url
     try {
-      return await this.#fetch(call)
+      return await this.#fetch(call, url)
     } catch (error) {
       throw this.#unreachable(url, error)
     }
@@ -136,20 +147,20 @@ export class Exchange {
   }
 
   /** Passes over a process that is not active; another one can be asked without waiting. */
-  #orNext(answer: HttpAnswer): HttpAnswer {
+  #orNext(answer: HttpAnswer, url: string): HttpAnswer {
     const code = problemOf(answer)?.code
     if (this.#urls.length === 1 || !notActive.includes(code!)) return answer
-    this.#current++
+    this.#passOver(url)
     const headers = new Headers(answer.headers)
     headers.delete('retry-after')
     return { ...answer, headers }
   }
 
-  async #fetch({ method = 'GET', path, headers, body, signal }: HttpCall): Promise<Response> {
+  async #fetch({ method = 'GET', path, headers, body, signal }: HttpCall, url: string): Promise<Response> {
     const { key, headers: own, fetch = globalThis.fetch } = this.#options
     const bearer = typeof key === 'function' ? await key() : key
     const fields = typeof own === 'function' ? await own() : own
-    return fetch(`${this.#url}${path}`, {
+    return fetch(`${url}${path}`, {
       method,
       headers: {
         accept: 'application/json, application/problem+json',
