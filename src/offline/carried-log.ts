@@ -5,7 +5,7 @@ import { HenceError } from '../failure.ts'
 import type { CarriedBatch, Carrier } from '../log/carrier.ts'
 import { findControls } from '../log/controls.ts'
 import { hashOf, previousHashOf } from '../log/file-log/batch.ts'
-import { notePath, readNote } from '../log/file-log/carrier-note.ts'
+import { type KnownBatch, notePath, readNote, writeNote } from '../log/file-log/carrier-note.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { copying, openFileLog } from '../log/file-log/file-log.ts'
 import { readMeta } from '../log/file-log/meta.ts'
@@ -160,9 +160,11 @@ async function copyOut(data: string, carrier: Carrier, work: LongWork): Promise<
       for (const name of await readdir(join(data, folder)).catch(() => []))
         await carrier.put(`${folder}/${name}`, await readFile(join(data, folder, name)))
     const progress = beginStep(work, 'copy', 'bytes')
-    await Promise.all(
+    const known = await Promise.all(
       partitions.map((partition, index) => copyPartition(partition, index, { data, carrier, progress })),
     )
+    // From here on only what is in the carrier counts.
+    await writeNote(realDisk, join(data, 'log'), { carrier: carrier.name, known })
     if (isNew) await carrier.put(copying, Buffer.alloc(0))
     return { records: recordsIn(snapshot) }
   } finally {
@@ -176,10 +178,11 @@ async function copyPartition(
   partition: PartitionSnapshot,
   index: number,
   { data, carrier, progress }: { data: string; carrier: Carrier; progress: (bytes: number) => void },
-): Promise<void> {
+): Promise<KnownBatch | undefined> {
   const theirs = carrier.read(index, 0)[Symbol.asyncIterator]()
   let there = await theirs.next()
   let next = 0
+  let last: KnownBatch | undefined
   for await (const { bytes, header } of rawBatches(partition)) {
     if (there.done !== true) {
       if (!there.value.bytes.equals(bytes)) throw differs(data, carrier, `differs at position ${next}`)
@@ -192,9 +195,11 @@ async function copyPartition(
         throw differs(data, carrier, 'is written by another process')
       next++
     }
+    last = { position: next - 1, hash: hashOf(bytes) }
     progress(bytes.length)
   }
   if (there.done !== true) throw differs(data, carrier, `has more records than ${data}`)
+  return last
 }
 
 function differs(data: string, carrier: Carrier, what: string): HenceError {

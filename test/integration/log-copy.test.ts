@@ -75,6 +75,8 @@ test('a log goes into PostgreSQL and back, hash by hash', { skip: why }, async (
   const digest = await filled(data)
   const copied = await hence(['log', 'copy', data, addressOf('copied'), '--json'])
   assert.equal(copied.code, 0, copied.stderr)
+  // It may not go on by itself: what it acknowledged then would not be in PostgreSQL.
+  await assert.rejects(createEngine({ app: store, data, ...quiet }), failsWith('log-is-a-copy'))
   // Again, as after an interruption.
   assert.equal((await hence(['log', 'copy', data, addressOf('copied')])).code, 0)
   const other = join(home, 'other')
