@@ -12,8 +12,8 @@ export interface ExchangeOptions {
   readonly headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>)
   readonly fetch?: typeof globalThis.fetch
   /**
-   * How long to wait for an answer, in milliseconds. Default 30,000. With several addresses an answer must begin
-   * within 5,000, or another process is asked: one that hangs is not waited for.
+   * How long to wait for an answer, in milliseconds. Default 30,000. With several addresses an answer must
+   * begin within 5,000, or another process is asked: one that hangs is not waited for.
    */
   readonly timeoutMs?: number
   /** The bytes of an answer that are read at most, after decompression. Default 64 MiB. */
