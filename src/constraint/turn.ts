@@ -102,9 +102,16 @@ export interface Turn {
   send<T extends keyof Messages>(type: T, key: string, data: Messages[T], how?: Sending): void
   /**
    * Sends a message to this key at a future time.
+   * @param at null: not any more
    * @param of as for `send`
    */
-  schedule<T extends keyof Messages>(type: T, name: string, at: number, data: Messages[T], of?: string): void
+  schedule<T extends keyof Messages>(
+    type: T,
+    name: string,
+    at: number | null,
+    data: Messages[T],
+    of?: string,
+  ): void
   /** A new UUID for a name, the same on every replay, and by other code that uses the name as often. */
   id(name: string): string
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/tickets.ts'
 import { appsOf } from '../../test/apps.ts'
+import { HandClock } from '../../test/hand-clock.ts'
 import { createEngine } from '../engine/open-engine.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { scenario } from '../testing/scenario.ts'
@@ -260,6 +261,31 @@ test('units are given back of what is held, and only then of what waits', async 
     .when('give-back', { booking: 'a', units: 9 })
     .thenAccepted({ count: 1 })
     .thenClaimed('seats', 's', 0)
+})
+
+test('who is served again under code without a time to confirm keeps the place', async () => {
+  const clock = new HandClock()
+  const data = memoryStorage({ clock })
+  const report = () => {}
+  let app = await tickets({ limit: 1, waitingList: { victims: true, confirmMs: minute } })
+  let engine = await createEngine({ app, data, clock, report })
+  let count = 0
+  const options = () => ({ requestId: `r${count++}` })
+  const stateOfB = async () => (await engine.get('bookings', ['b']))!.state
+  await engine.submit('hold', { booking: 'a', seats: 1 }, options())
+  await engine.submit('hold', one('b'), options())
+  await engine.submit('give-back', { booking: 'a', units: 1 }, options())
+  await engine.close()
+  app = await tickets({ limit: 1, waitingList: { victims: true } })
+  engine = await createEngine({ app, data, clock, onCodeChange: 'continue', report })
+  await engine.submit('set-seats', { seats: 0 }, options())
+  assert.equal(await stateOfB(), 'waiting')
+  await engine.submit('set-seats', { seats: 1 }, options())
+  clock.pass(minute)
+  await engine.submit('set-seats', { seats: 1 }, options())
+  await engine.idle()
+  assert.equal(await stateOfB(), 'held')
+  await engine.close()
 })
 
 test('code that declares no list any more serves and shows those who wait', async () => {

@@ -88,7 +88,7 @@ export function serve(
     grant(identity, row)
     const about = { identity, scope, holder, constraint: name, key: turn.key }
     turn.send('hence:served', holder, { ...about, confirmBy }, { of })
-    if (confirmBy === null) continue
+    // Null ends the time to confirm of an earlier place, that other code gave.
     const data = { constraint: name, identity }
     turn.schedule('hence:unconfirmed', `${name} ${identity}`, confirmBy, data, of)
   }

@@ -65,17 +65,17 @@ export class HostTurn implements Turn {
   schedule<T extends keyof Messages>(
     type: T,
     name: string,
-    at: number,
+    at: number | null,
     data: Messages[T],
     of = this.#origin.seed,
   ): void {
     const { chain, partition } = this.#facts
-    const { depth } = this.#origin
-    const seed = eventId(of, `timer ${type}`, name)
-    this.#context.timers.set(
-      { key: this.key, scope: 'hence', event: type, name },
-      { ...chain, at, partition, data: JSON.stringify(data), id: hexOf(seed), depth: depth + 1 },
-    )
+    const { timers } = this.#context
+    const timer = { key: this.key, scope: 'hence', event: type, name }
+    const id = hexOf(eventId(of, `timer ${type}`, name))
+    const depth = this.#origin.depth + 1
+    if (at === null) timers.cancel(timer)
+    else timers.set(timer, { ...chain, at, partition, data: JSON.stringify(data), id, depth })
   }
 
   id(name: string): string {
