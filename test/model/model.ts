@@ -215,17 +215,24 @@ export class Model {
     const { records, now } = this.state
     if (this.isLive) records.set(now, (records.get(now) ?? new Set()).add(p))
     const queue = [first]
+    const early: Message[] = []
     const released: Place[] = []
     const send = (message: Message) => {
       const target = this.#partition(message.to)
-      if (target === p) queue.push(message)
+      if (target === p) (message.kind === 'result' ? early : queue).push(message)
       else this.state.partitions[target]!.channels[p]!.push({ ...message, now: this.state.now })
     }
     for (;;) {
       const key = released
         .map((place) => this.#gate(place))
         .find(({ waiting, parked }) => waiting === undefined && parked.length > 0)
-      if (queue.length === 0 && !key) return
+      const isLast = queue.length === 0 && !key
+      if (isLast && early.length === 0) return
+      // A result that came before stands right after what asks; between messages of other keys that is open.
+      if (early.length > 0 && (isLast || choose(2) === 1)) {
+        this.#take(early.shift()!, send, released)
+        continue
+      }
       // The events of a request precede what waited behind it; messages of claims may come between.
       const isOpen = key && queue.length > 0 && queue.every(isOfClaims) && choose(2) === 1
       if (queue.length > 0 && !isOpen) this.#take(queue.shift()!, send, released)
