@@ -216,9 +216,13 @@ export class Model {
     if (this.isLive) records.set(now, (records.get(now) ?? new Set()).add(p))
     const queue = [first]
     const early: Message[] = []
+    // What the derivations of a key have sent to that key.
+    const own = new Set<Message>()
+    let from = first.to.k
     const released: Place[] = []
     const send = (message: Message) => {
       const target = this.#partition(message.to)
+      if (message.to.k === from) own.add(message)
       if (target === p) (message.kind === 'result' ? early : queue).push(message)
       else this.state.partitions[target]!.channels[p]!.push({ ...message, now: this.state.now })
     }
@@ -233,10 +237,11 @@ export class Model {
         this.#take(early.shift()!, send, released)
         continue
       }
-      // The events of a request precede what waited behind it; messages of claims may come between.
-      const isOpen = key && queue.length > 0 && queue.every(isOfClaims) && choose(2) === 1
-      if (queue.length > 0 && !isOpen) this.#take(queue.shift()!, send, released)
-      else this.#take(key!.parked.shift()!, send, released)
+      // What a key sent itself precedes what waited behind its request; messages of others may come between.
+      const isOpen = key && queue.length > 0 && !queue.some((each) => own.has(each) && !isOfClaims(each))
+      const next = queue.length > 0 && !(isOpen && choose(2) === 1) ? queue.shift()! : key!.parked.shift()!
+      from = next.to.k
+      this.#take(next, send, released)
     }
   }
 
