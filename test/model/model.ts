@@ -216,7 +216,7 @@ export class Model {
     if (this.isLive) records.set(now, (records.get(now) ?? new Set()).add(p))
     const queue = [first]
     const early: Message[] = []
-    // What the derivations of a key have sent to that key.
+    // Messages that the derivations of a key have sent to that key.
     const own = new Set<Message>()
     let from = first.to.k
     const released: Place[] = []
@@ -237,7 +237,7 @@ export class Model {
         this.#take(early.shift()!, send, released)
         continue
       }
-      // What a key sent itself precedes what waited behind its request; messages of others may come between.
+      // Messages of a key to itself precede what waited behind its request; messages of others may come between.
       const isOpen = key && queue.length > 0 && !queue.some((each) => own.has(each) && !isOfClaims(each))
       const next = queue.length > 0 && !(isOpen && choose(2) === 1) ? queue.shift()! : key!.parked.shift()!
       from = next.to.k
