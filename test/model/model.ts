@@ -237,7 +237,7 @@ export class Model {
         this.#take(early.shift()!, send, released)
         continue
       }
-      // Messages of a key to itself precede what waited behind its request; messages of others may come between.
+      // Messages of a key to itself precede what waited behind its request; those of others may come between.
       const isOpen = key && queue.length > 0 && !queue.some((each) => own.has(each) && !isOfClaims(each))
       const next = queue.length > 0 && !(isOpen && choose(2) === 1) ? queue.shift()! : key!.parked.shift()!
       from = next.to.k
