@@ -51,7 +51,8 @@ export function connect<A extends App>(
   options: ConnectOptions = {},
 ): Connection<A> {
   const { clock = systemClock, random = Math.random, patienceMs = 30_000 } = options
-  const backoff = options.backoff ?? { firstMs: 50, mostMs: 5_000 }
+  // Of several processes another one may be active in a moment.
+  const backoff = options.backoff ?? { firstMs: 50, mostMs: typeof url === 'string' ? 5_000 : 500 }
   const exchange = new Exchange({ ...options, url })
   const closing = new AbortController()
   const { signal } = closing
