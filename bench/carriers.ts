@@ -1,17 +1,15 @@
-import { once } from 'node:events'
-import { mkdir } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createEngine } from 'hence'
 import { connect } from 'hence/client'
 import { migratePostgresLog, postgresLog } from 'hence/postgres'
+import { freePort } from '../test/free-port.ts'
 import { Running } from '../test/hence-process.ts'
-import { type Cluster, NoPostgres, startCluster } from '../test/postgres-cluster.ts'
+import { type Cluster, logAddress } from '../test/postgres-cluster.ts'
 import type app from './app.ts'
 import { drive, summary } from './drive.ts'
 import { type Payment, payments } from './payment.ts'
+import { clusterIn } from './postgres.ts'
 import { type Bench, median, type Result, settled } from './result.ts'
 
 const appPath = fileURLToPath(import.meta.resolve('./app.ts'))
@@ -20,17 +18,10 @@ const appPath = fileURLToPath(import.meta.resolve('./app.ts'))
  * The log in PostgreSQL, on the same disk: `engine.submit`, and how long nobody answers when a standby takes
  * over. The database's own processor time is not counted.
  */
-export async function carriers({ directory, sized, progress, skip }: Bench): Promise<Result[]> {
-  const data = join(directory, 'carriers')
-  await mkdir(data)
-  let cluster: Cluster
-  try {
-    cluster = await startCluster(data)
-  } catch (error) {
-    if (!(error instanceof NoPostgres)) throw error
-    skip('the log in PostgreSQL', error.message)
-    return []
-  }
+export async function carriers(bench: Bench): Promise<Result[]> {
+  const { directory, sized, progress } = bench
+  const cluster = await clusterIn(join(directory, 'carriers'), 'the log in PostgreSQL', bench)
+  if (cluster === undefined) return []
   try {
     const { connection } = cluster
     await migratePostgresLog({ connection })
@@ -65,10 +56,10 @@ export async function carriers({ directory, sized, progress, skip }: Bench): Pro
 /** Two processes on one log; the one that is active is ended again and again. */
 async function takeOvers(
   directory: string,
-  { connection: { host = '', user, database } }: Cluster,
+  cluster: Cluster,
   { sized, progress }: Pick<Bench, 'sized' | 'progress'>,
 ): Promise<Result[]> {
-  const log = `postgres:///${database}?host=${encodeURIComponent(host)}&user=${user}`
+  const log = logAddress(cluster)
   const ports = [await freePort(), await freePort()]
   const start = async (index: number): Promise<Running> => {
     const place = ['--data', join(directory, `machine-${index}`), '--log', log, '--port', `${ports[index]}`]
@@ -107,13 +98,4 @@ async function takeOvers(
     for (const each of running) await each.stop('SIGKILL')
   }
   return results
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -13,22 +13,32 @@ import { type Transfer, transfers } from './transfer.ts'
 const batchMax = 64
 const batchConnections = 2
 
+/** Starts a PostgreSQL in a new folder; undefined where none can run, which is then said of this part. */
+export async function clusterIn(
+  folder: string,
+  part: string,
+  { skip }: Pick<Bench, 'skip'>,
+): Promise<Cluster | undefined> {
+  await mkdir(folder)
+  try {
+    return await startCluster(folder)
+  } catch (error) {
+    if (!(error instanceof NoPostgres)) throw error
+    skip(part, error.message)
+    return undefined
+  }
+}
+
 /**
  * Two ways with PostgreSQL that are safe to retry, both with an idempotency table: a hand-written transaction
  * for each request, and a stored procedure that takes as many requests as have gathered, at most 64, in one
  * transaction. Processor time is that of the client and of the server's processes for its connections.
  */
-export async function postgres({ directory, sized, progress, skip }: Bench): Promise<Result[]> {
+export async function postgres(bench: Bench): Promise<Result[]> {
+  const { directory, sized, progress } = bench
   const data = join(directory, 'postgres')
-  await mkdir(data)
-  let cluster: Cluster
-  try {
-    cluster = await startCluster(data)
-  } catch (error) {
-    if (!(error instanceof NoPostgres)) throw error
-    skip('PostgreSQL', error.message)
-    return []
-  }
+  const cluster = await clusterIn(data, 'PostgreSQL', bench)
+  if (cluster === undefined) return []
   const bare = await BareLoop.open(data)
   const results: Result[] = []
   let made = 0

@@ -7,6 +7,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { migratePostgresLog } from 'hence/postgres'
 import { Client, type ClientConfig } from 'pg'
 
 const run = promisify(execFile)
@@ -32,6 +33,44 @@ const running = new Set<ChildProcess>()
 process.on('exit', () => {
   for (const child of running) child.kill('SIGQUIT')
 })
+
+/** A PostgreSQL with the tables of a log, for the tests of one file. */
+export interface LogCluster {
+  /** Undefined if none can run here. */
+  readonly cluster: Cluster | undefined
+  /** Why there is none; false if there is one. */
+  readonly skip: string | false
+  /** Stops it and removes its files; to be called once nothing uses it. */
+  end(): Promise<void>
+}
+
+/** Starts a PostgreSQL in a folder of its own, and makes the tables of a log. */
+export async function startLogCluster(): Promise<LogCluster> {
+  const home = await mkdtemp(join(tmpdir(), 'hence-cluster-'))
+  let cluster: Cluster | undefined
+  let skip: string | false = false
+  try {
+    cluster = await startCluster(home)
+  } catch (error) {
+    if (!(error instanceof NoPostgres)) throw error
+    skip = error.message
+  }
+  if (cluster !== undefined) await migratePostgresLog({ connection: cluster.connection })
+  return {
+    cluster,
+    skip,
+    async end() {
+      await cluster?.stop()
+      await rm(home, { recursive: true, force: true })
+    },
+  }
+}
+
+/** The address of a log in a cluster, as the command line takes it. */
+export function logAddress(cluster: Cluster | undefined, log = 'main'): string {
+  const { host = '', user, database } = cluster?.connection ?? {}
+  return `postgres:///${database}?host=${encodeURIComponent(host)}&user=${user}&log=${log}`
+}
 
 /**
  * Starts a separate PostgreSQL with its default settings (fsync and synchronous_commit on), reachable only by

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { freePort } from '../free-port.ts'
 import { hence, Running } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import { ManyClients } from './many-clients.ts'
@@ -75,12 +75,3 @@ test(`${deploys} deploys under ${clients} clients: nothing is lost or done twice
   assert.equal(await serving.stop(), 0, serving.errors)
   t.diagnostic(JSON.stringify({ requests: many.told.size, ...many.counts, pauseMsMax }))
 })
-
-/** A free port. All processes of this test use it, one after the other. */
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}

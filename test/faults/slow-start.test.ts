@@ -1,26 +1,17 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createEngine } from 'hence'
 import type poison from '../apps/poison.ts'
+import { freePort } from '../free-port.ts'
 import { Running } from '../hence-process.ts'
 
 // A start that derives for seconds: it listens at once, says how far it is, and stops on SIGTERM.
 
 const app = fileURLToPath(import.meta.resolve('../apps/poison.ts'))
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 /** Waits for the first answer of a server, and returns it. */
 async function firstAnswer(url: string): Promise<Response> {

@@ -1,43 +1,30 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { connect } from 'hence/client'
-import { migratePostgresLog } from 'hence/postgres'
 import type counter from '../apps/counter.ts'
 import { crashAt } from '../crash-points.ts'
+import { freePort } from '../free-port.ts'
 import { hence, Running } from '../hence-process.ts'
-import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
+import { logAddress, startLogCluster } from '../postgres-cluster.ts'
 
 // Two machines, each with a directory of its own, and a log in PostgreSQL. The worst results would be a
 // request that was acknowledged and is gone, that was counted twice, or that both machines acknowledged.
 
 const app = fileURLToPath(import.meta.resolve('../apps/counter.ts'))
 const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
-const clusterHome = await mkdtemp(join(tmpdir(), 'hence-cluster-'))
-let cluster: Cluster | undefined
-let why: string | false = false
-try {
-  cluster = await startCluster(clusterHome)
-} catch (error) {
-  if (!(error instanceof NoPostgres)) throw error
-  why = error.message
-}
-if (cluster !== undefined) await migratePostgresLog({ connection: cluster.connection })
+const { cluster, skip: why, end } = await startLogCluster()
 const running = new Set<Running>()
 after(async () => {
   for (const { process } of running) process.kill('SIGKILL')
-  await cluster?.stop()
-  for (const each of [home, clusterHome]) await rm(each, { recursive: true, force: true })
+  await end()
+  await rm(home, { recursive: true, force: true })
 })
-const { host = '', user, database } = cluster?.connection ?? {}
-const log = `postgres:///${database}?host=${encodeURIComponent(host)}&user=${user}`
+const log = logAddress(cluster)
 
 /** A machine that starts the app again and again. */
 class Machine {
@@ -168,13 +155,4 @@ class Clients {
     await this.#hence.close()
     return sums
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

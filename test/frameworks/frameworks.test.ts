@@ -2,12 +2,11 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { crashAt } from '../crash-points.ts'
+import { freePort } from '../free-port.ts'
 import { env, project, root, run } from './packed.ts'
 
 // The recipes of docs/how-to/mount.md for frameworks that compile: each with the newest version of its
@@ -109,13 +108,4 @@ async function answered(ask: () => Promise<Response>): Promise<Response> {
       await setTimeout(100)
     }
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { createEngine, HenceError } from 'hence'
 import { copyLogTo, refresh, verify } from 'hence/offline'
-import { migratePostgresLog, postgresLog, postgresLogSql } from 'hence/postgres'
+import { postgresLog, postgresLogSql } from 'hence/postgres'
 import { Client } from 'pg'
 import type * as made from '../apps/boxes.ts'
 import { appsOf } from '../apps.ts'
 import { releaseFalsely } from '../apps-on-carrier.ts'
 import { hence, Running } from '../hence-process.ts'
-import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
+import { logAddress, startLogCluster } from '../postgres-cluster.ts'
 
 // The commands on a log in PostgreSQL, and the way of a log from files into it and back. The worst result
 // would be a copy that lacks a record, or that takes the place of another log.
@@ -19,23 +19,12 @@ import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 const app = import.meta.resolve('../apps/boxes.ts')
 const store = await appsOf<typeof made>(app).store()
 const home = await mkdtemp(join(tmpdir(), 'hence-log-copy-'))
-const clusterHome = await mkdtemp(join(tmpdir(), 'hence-cluster-'))
-let cluster: Cluster | undefined
-let why: string | false = false
-try {
-  cluster = await startCluster(clusterHome)
-} catch (error) {
-  if (!(error instanceof NoPostgres)) throw error
-  why = error.message
-}
-if (cluster !== undefined) await migratePostgresLog({ connection: cluster.connection })
+const { cluster, skip: why, end } = await startLogCluster()
 after(async () => {
-  await cluster?.stop()
-  for (const each of [home, clusterHome]) await rm(each, { recursive: true, force: true })
+  await end()
+  await rm(home, { recursive: true, force: true })
 })
-const { host = '', user, database } = cluster?.connection ?? {}
-const addressOf = (log: string) =>
-  `postgres:///${database}?host=${encodeURIComponent(host)}&user=${user}&log=${log}`
+const addressOf = (log: string) => logAddress(cluster, log)
 const carrierOf = (log: string) => postgresLog({ connection: cluster!.connection, log })
 const quiet = { report: () => {} }
 const failsWith = (code: string) => (error: unknown) => error instanceof HenceError && error.code === code

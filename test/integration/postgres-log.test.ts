@@ -5,37 +5,28 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { type Carrier, createEngine, type Engine, HenceError } from 'hence'
-import { migratePostgresLog, type PostgresLogOptions, postgresLog, postgresLogSql } from 'hence/postgres'
+import { type PostgresLogOptions, postgresLog, postgresLogSql } from 'hence/postgres'
 import { logConformance } from 'hence/testing'
 import { Client, type ClientConfig } from 'pg'
 import { type FileLog, openFileLog } from '../../src/log/file-log/file-log.ts'
 import type * as made from '../apps/boxes.ts'
 import { appsOf } from '../apps.ts'
 import { appsOnCarrier, releaseFalsely } from '../apps-on-carrier.ts'
-import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
+import { startLogCluster } from '../postgres-cluster.ts'
 
 // The log in a real PostgreSQL. The worst result would be a record that was acknowledged and is not there, or
 // that is there twice.
 
 const store = await appsOf<typeof made>(import.meta.resolve('../apps/boxes.ts')).store()
 const home = await mkdtemp(join(tmpdir(), 'hence-postgres-log-'))
-const clusterHome = await mkdtemp(join(tmpdir(), 'hence-cluster-'))
-let cluster: Cluster | undefined
-let why: string | false = false
-try {
-  cluster = await startCluster(clusterHome)
-} catch (error) {
-  if (!(error instanceof NoPostgres)) throw error
-  why = error.message
-}
+const { cluster, skip: why, end } = await startLogCluster()
 const connection: ClientConfig = cluster?.connection ?? {}
-if (cluster !== undefined) await migratePostgresLog({ connection })
 
 const open: { close(): Promise<void> }[] = []
 after(async () => {
   for (const each of open.reverse()) await each.close().catch(() => {})
-  await cluster?.stop()
-  for (const each of [home, clusterHome]) await rm(each, { recursive: true, force: true })
+  await end()
+  await rm(home, { recursive: true, force: true })
 })
 function closedAfter<T extends { close(): Promise<void> }>(each: T): T {
   open.push(each)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -10,6 +10,7 @@ import { createEngine } from 'hence'
 import { createKey, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import { limitsDefault } from '../../src/server/limits.ts'
+import { freePort } from '../free-port.ts'
 import type notes from '../server/notes.ts'
 import { serveNotes } from '../server/serve.ts'
 
@@ -62,15 +63,6 @@ ${sites} }`,
       return ['run', '--adapter', 'caddyfile', '--config', file]
     },
   },
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as { port: number }
-  probe.close()
-  await once(probe, 'close')
-  return port
 }
 
 /** Starts a proxy before a server. @returns its address */
