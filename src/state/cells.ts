@@ -109,7 +109,7 @@ export class Cells<V> implements Collection<V> {
 
   /** About how many bytes of memory eviction could free. */
   get bytes(): number {
-    return this.#savedCount * (cellBytes + 2 * this.#bytesPerEntry)
+    return Math.round(this.#savedCount * (cellBytes + 2 * this.#bytesPerEntry))
   }
 
   /** The number of cells that are neither changed nor being saved. */

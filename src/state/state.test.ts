@@ -617,3 +617,12 @@ test('saved values are cached up to a bound, those read lately longest', async (
   none.get(key(1))
   assert.equal(store.reads, 2)
 })
+
+test('the bytes of cached values are a whole number, as a metric of bytes is', async () => {
+  const state = new State(memoryStore())
+  const rows = state.collection<{ text: string }>('rows', codec, true)
+  for (let length = 0; length < 300; length++) rows.set(`row${length}`, { text: 'x'.repeat(length) })
+  state.commit()
+  await state.checkpoint()
+  assert.ok(state.cacheBytes > 0 && Number.isInteger(state.cacheBytes), `${state.cacheBytes}`)
+})
