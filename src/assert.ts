@@ -1,4 +1,4 @@
-import { HenceError } from './failure.ts'
+import { operatorError } from './failure.ts'
 
 /**
  * Throws if something that this code relies on does not hold: a bug in Hence, or damage that nothing else has
@@ -9,7 +9,7 @@ import { HenceError } from './failure.ts'
  *   of a request
  */
 export function assert(holds: boolean, belief: string, actual?: unknown, expected?: unknown): asserts holds {
-  if (!holds) throw new HenceError('assertion-failed', 'operator', messageOf(belief, actual, expected))
+  if (!holds) throw operatorError('assertion-failed', messageOf(belief, actual, expected))
 }
 
 function messageOf(belief: string, actual: unknown, expected: unknown): string {

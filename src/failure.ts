@@ -23,16 +23,18 @@ export class HenceError extends Error {
   }
 }
 
+export const retryError = (code: string, message: string, options?: ErrorOptions) =>
+  new HenceError(code, 'retry', message, options)
+export const changeError = (code: string, message: string, options?: ErrorOptions) =>
+  new HenceError(code, 'change', message, options)
+export const operatorError = (code: string, message: string, options?: ErrorOptions) =>
+  new HenceError(code, 'operator', message, options)
+
 /** The beginning of a text that a message repeats: a sender may have made it as long as its request. */
 export function shown(text: string, charactersMax = 100): string {
   return text.length <= charactersMax ? text : `${text.slice(0, charactersMax).toWellFormed()}…`
 }
 
 /** Thrown to callers of a closed engine, and to those who wait when it closes. */
-export function engineClosed(): HenceError {
-  return new HenceError(
-    'engine-closed',
-    'retry',
-    'The engine is closed. Send the same request to the next one.',
-  )
-}
+export const engineClosed = () =>
+  retryError('engine-closed', 'The engine is closed. Send the same request to the next one.')

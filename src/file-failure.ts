@@ -1,4 +1,4 @@
-import { HenceError } from './failure.ts'
+import { type HenceError, operatorError } from './failure.ts'
 
 /** By the errno of a failed call to the file system: the reason, and the action. */
 const reasons: Readonly<Record<string, readonly [reason: string, todo: string]>> = {
@@ -29,12 +29,7 @@ export function fileFailure(error: unknown): HenceError | undefined {
   if (code === undefined || syscall === undefined) return undefined
   const [reason, todo] = reasons[code] ?? [message, 'See that this process can read and write there.']
   const where = path === undefined ? 'A file' : path
-  return new HenceError(
-    'file-unusable',
-    'operator',
-    `${where} cannot be used: ${reason} (${code}). ${todo}`,
-    {
-      cause: error,
-    },
-  )
+  return operatorError('file-unusable', `${where} cannot be used: ${reason} (${code}). ${todo}`, {
+    cause: error,
+  })
 }

@@ -1,4 +1,4 @@
-import { HenceError } from './failure.ts'
+import { changeError } from './failure.ts'
 
 /**
  * The identity of a request: its id and its principal in one latin1 string, the key that its outcome is
@@ -31,9 +31,8 @@ export function identityOf(requestId: string, principal: string): Identity {
     !principal.isWellFormed() ||
     Buffer.byteLength(principal) > 255
   ) {
-    throw new HenceError(
+    throw changeError(
       'principal-invalid',
-      'change',
       'A principal must be text of at most 255 bytes without control characters.',
     )
   }
@@ -55,9 +54,8 @@ export function principalOf(identity: Identity): string {
  */
 export function checkRequestId(requestId: string, of = 'A request id'): void {
   if (typeof requestId === 'string' && visibleAscii.test(requestId)) return
-  throw new HenceError(
+  throw changeError(
     'request-id-invalid',
-    'change',
     requestId === undefined
       ? 'The request id is missing. Make one, for example a UUID of version 7, store it, and pass it as ' +
           'the option `requestId`.'
@@ -73,9 +71,8 @@ export function answeredId(id: string, requestId: string): string {
   checkRequestId(id, 'The id in `inReplyTo`')
   const [answered, own] = [id, requestId].map((each) => (uuid7.test(each) ? each.toLowerCase() : each))
   if (answered !== own) return answered!
-  throw new HenceError(
+  throw changeError(
     'request-id-invalid',
-    'change',
     `The request ${requestId} names itself in \`inReplyTo\`: name what it replies to, or leave it out.`,
   )
 }

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { HenceError, shown } from './failure.ts'
+import { changeError, type HenceError, shown } from './failure.ts'
 
 /** How deep lists and objects may be nested; the engine has the same limit. */
 export const depthMax = 64
@@ -151,5 +151,5 @@ function digitsOf(token: string): string {
 
 function invalid(why: string, at?: number): HenceError {
   const position = at === undefined ? '' : ` (at character ${at})`
-  return new HenceError('json-invalid', 'change', `The JSON is refused: ${why}${position}.`)
+  return changeError('json-invalid', `The JSON is refused: ${why}${position}.`)
 }

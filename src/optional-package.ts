@@ -1,4 +1,4 @@
-import { HenceError } from './failure.ts'
+import { changeError } from './failure.ts'
 
 /**
  * Throws unless an optional package is installed.
@@ -9,9 +9,8 @@ export function requirePackage(name: string, need: string): void {
   try {
     import.meta.resolve(name)
   } catch (cause) {
-    throw new HenceError(
+    throw changeError(
       'package-missing',
-      'change',
       `${need} the package "${name}", which is not installed here: \`npm install ${name}\`.`,
       { cause },
     )

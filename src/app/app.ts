@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Constraint } from './constraint.ts'
 import type { Effect } from './effect.ts'
 import type { Event } from './event.ts'
@@ -69,9 +69,8 @@ export function app<const R extends Request, const T extends Table, const E exte
   for (const event of made.events.values()) checkVersions(`event "${event.name}"`, event)
   for (const { event } of reactions) {
     if (event.kind === 'effect-message' && !made.effects.has(event.effect as never)) {
-      throw new HenceError(
+      throw changeError(
         'app-invalid',
-        'change',
         `The app reacts to the effect "${event.effect}" but does not list it: add it to \`effects\`.`,
       )
     }
@@ -84,9 +83,8 @@ export function checkReadRule({ name, indexes, read }: Table): void {
   if (read === undefined || read === 'everybody' || typeof read === 'function') return
   const isRule = typeof read === 'object' && typeof read?.equals === 'function'
   if (isRule && (read.index === undefined || (indexes[read.index]?.length ?? 0) > 0)) return
-  throw new HenceError(
+  throw changeError(
     'app-invalid',
-    'change',
     isRule
       ? `The \`read\` rule of table "${name}" names the index "${read.index}", which the table does not define.`
       : `The \`read\` rule of table "${name}" must be 'everybody', { index, equals }, or a function of a row.`,
@@ -131,11 +129,7 @@ function unique<D>(
   const named = new Map<string, D>()
   for (const [name, definition] of entries) {
     if (named.has(name)) {
-      throw new HenceError(
-        'app-invalid',
-        'change',
-        `The app defines ${kind} "${name}" twice: rename or remove one.`,
-      )
+      throw changeError('app-invalid', `The app defines ${kind} "${name}" twice: rename or remove one.`)
     }
     named.set(name, definition)
   }

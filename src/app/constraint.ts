@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * When a claim is judged. `strict`: before the client gets its answer; a claim beyond the limit is refused.
@@ -136,24 +136,21 @@ export function constraint<S extends string, Name extends string>(
     ...(waitingList && { waitingList }),
     claim: (key, units = 1, { priority = 0, exchange = false, wait = false } = {}) => {
       if (typeof key !== 'string' || !Number.isFinite(priority)) {
-        throw new HenceError(
+        throw changeError(
           'claim-invalid',
-          'change',
           `A claim on "${name}" needs a string as its key and a finite number as its priority.`,
         )
       }
       if (!isCount(units) || units === 0 || (!adjustable && units !== 1)) {
-        throw new HenceError(
+        throw changeError(
           'claim-invalid',
-          'change',
           `A claim on "${name}" must be for ` +
             `${adjustable ? 'a whole number of units, at least 1' : 'one unit'}, not for ${units}.`,
         )
       }
       if (wait && (exchange || waitingList === undefined)) {
-        throw new HenceError(
+        throw changeError(
           'claim-invalid',
-          'change',
           `A claim on "${name}" cannot wait: ` +
             `${exchange ? 'it is an exchange' : 'the constraint declares no waitingList'}.`,
         )
@@ -189,9 +186,8 @@ function checkOptions(name: string, options: object, known = checks, path = ''):
   for (const [option, value] of Object.entries(options)) {
     if (value === undefined) continue
     if (known[option]?.(value) !== true) {
-      throw new HenceError(
+      throw changeError(
         'app-invalid',
-        'change',
         `The option \`${path}${option}\` of constraint "${name}" ` +
           (known[option] === undefined
             ? `does not exist; there are ${Object.keys(known).join(', ')}.`

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Checks a name. Names appear in records, file names, URLs and key prefixes.
@@ -6,9 +6,8 @@ import { HenceError } from '../failure.ts'
  */
 export function checkName(kind: string, name: string): void {
   if (/^[a-z][a-zA-Z0-9-]{0,63}$/.test(name)) return
-  throw new HenceError(
+  throw changeError(
     'app-invalid',
-    'change',
     `The ${kind} name ${JSON.stringify(name)} must be 1 to 64 letters, digits and hyphens, and begin with ` +
       'a lowercase letter.',
   )

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * The versions of a message type. The log keeps each message as written; reading upcasts it to the newest
@@ -64,9 +64,7 @@ export function checkVersions(of: string, { version, upcast }: Versioned): void 
   }
 }
 
-function invalid(message: string): HenceError {
-  return new HenceError('app-invalid', 'change', message)
-}
+const invalid = (message: string) => changeError('app-invalid', message)
 
 /**
  * Turns a value of an older version into one of the newest, one upcaster after the other.

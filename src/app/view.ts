@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { TableKey, TableName, TableValue } from './app.ts'
 import { type App, checkReadRule, type RequestName, type RequestReason, type RequestValue } from './app.ts'
 import type { Effect } from './effect.ts'
@@ -189,6 +189,4 @@ export function checkViews(exported: unknown): ReadonlyMap<string, View> {
   return views
 }
 
-function invalid(message: string): HenceError {
-  return new HenceError('app-invalid', 'change', message)
-}
+const invalid = (message: string) => changeError('app-invalid', message)

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Clock, setAlarm } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError, operatorError, retryError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
 import { type Consistency, makeConsistency } from './consistency.ts'
@@ -157,9 +157,8 @@ export class Auditor {
     const isOld = this.#last === undefined || this.#options.clock.now() - this.#last.time >= headEveryMs
     if (isOld) await this.#covered()
     if (this.#last !== undefined) return this.#last
-    throw new HenceError(
+    throw changeError(
       'head-not-found',
-      'change',
       'No tree head was signed yet, because the log is empty. Ask again after the first request.',
     )
   }
@@ -352,18 +351,16 @@ export class Auditor {
 
 function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
   if (from.length !== partitions.length || !from.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-    throw new HenceError(
+    throw changeError(
       'head-sizes-invalid',
-      'change',
       `These are not the sizes of a head of this log: it has ${partitions.length} partitions, and a size ` +
         'for each is the number of its records.',
     )
   }
   const partition = partitions.findIndex(({ size }, i) => size < from[i]!)
   if (partition < 0) return
-  throw new HenceError(
+  throw operatorError(
     'log-shorter-than-head',
-    'operator',
     `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, ` +
       `and the head in question ${from[partition]}: the log was put back to an earlier time, or the head ` +
       'is not of this log.',
@@ -376,45 +373,37 @@ async function openTree(path: string, size: number): Promise<{ tree: Tree; hashe
   return hashes && { tree: new Tree(hashes, size), hashes }
 }
 
-function mismatch(partition: number, size: number, what: string): HenceError {
-  return new HenceError(
+const mismatch = (partition: number, size: number, what: string) =>
+  operatorError(
     'head-mismatch',
-    'operator',
     `The last signed tree head covers ${size} records of partition ${partition}, but ${what}. ` +
       'The log was changed after it was signed. No more heads are signed; `hence verify` shows where it differs.',
   )
-}
 
-function otherLog(signed: string, found: string): HenceError {
-  return new HenceError(
+const otherLog = (signed: string, found: string) =>
+  operatorError(
     'head-mismatch',
-    'operator',
     `The last signed tree head is of log ${signed}, and this is log ${found}. No more heads are signed. ` +
       'Put back the folder `audit` that belongs to this log, or start without it.',
   )
-}
 
 /** Whether a file could not be written or read this time; the bytes before are as they were. */
 function isOfDisk(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error
 }
 
-function heldUp(cause: unknown): HenceError {
-  return new HenceError(
+const heldUp = (cause: unknown) =>
+  retryError(
     'audit-held-up',
-    'retry',
     `Tree heads cannot be stored: ${(cause as Error).message}. It is tried again, at least every minute. ` +
       'Requests are still taken; receipts wait. Make room on the disk, or remove the cause.',
     { cause },
   )
-}
 
-function failed(cause: unknown): HenceError {
-  return new HenceError(
+const failed = (cause: unknown) =>
+  operatorError(
     'audit-failed',
-    'operator',
     `Tree heads are no longer signed: ${(cause as Error).message} Requests are still taken. ` +
       'Remove the cause and start the engine again.',
     { cause },
   )
-}

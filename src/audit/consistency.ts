@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto'
-import { HenceError } from '../failure.ts'
+import { changeError, operatorError } from '../failure.ts'
 import { isSignedBy, parseHead, type SignedHead } from './head.ts'
 import { isConsistent } from './proof.ts'
 
@@ -107,19 +107,15 @@ function pathsOf(paths: unknown, partitions: number): Buffer[][] | undefined {
   return paths.map((path) => path.map((hash: string) => Buffer.from(hash, 'hex')))
 }
 
-function invalid(what: string): HenceError {
-  return new HenceError(
+const invalid = (what: string) =>
+  changeError(
     'consistency-invalid',
-    'change',
     `Nothing is proven: ${what}. Give the earlier head, a proof that was asked for with it, and the key of that log.`,
   )
-}
 
-function notConsistent(what: string): HenceError {
-  return new HenceError(
+const notConsistent = (what: string) =>
+  operatorError(
     'not-consistent',
-    'operator',
     `The log has not only grown: ${what}, though its key has signed both heads. Ask for the proof once ` +
       'more; if it stays so, the log was rewritten, or put back to an earlier time, after the earlier head was signed.',
   )
-}

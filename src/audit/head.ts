@@ -1,5 +1,5 @@
 import { type KeyObject, sign, verify } from 'node:crypto'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /** The sizes and roots of all trees of a log at one time. */
 export interface TreeHead {
@@ -82,10 +82,8 @@ export function parseHead(line: string): SignedHead {
   return { format, version, logId, time: time!, partitions: trees, signature }
 }
 
-function invalid(what: string): HenceError {
-  return new HenceError(
+const invalid = (what: string) =>
+  changeError(
     'head-invalid',
-    'change',
     `This is no signed tree head: ${what}. Give a line of audit/heads.ndjson, or of a published copy.`,
   )
-}

@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { isSignedBy, parseHead, type SignedHead } from './head.ts'
 import { rootOfInclusion } from './proof.ts'
 
@@ -73,10 +73,8 @@ export function checkReceipt(key: KeyObject, receipt: unknown): Proven {
   }
 }
 
-function invalid(what: string): HenceError {
-  return new HenceError(
+const invalid = (what: string) =>
+  changeError(
     'receipt-invalid',
-    'change',
     `The receipt proves nothing: ${what}. Either it was changed, or the key is that of another log.`,
   )
-}

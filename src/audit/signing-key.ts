@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, hash, type KeyObject } from 'node:crypto'
 import { readdir, readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { changeError, operatorError } from '../failure.ts'
 import { realDisk, writeWhole } from '../log/file-log/disk.ts'
 
 /** The key that signs tree heads, in the folder `audit`. It is in no backup. */
@@ -87,9 +87,8 @@ export function readPublicKey(pem: string): KeyObject {
   } catch {
     // Falls through to the error, like a key of another kind.
   }
-  throw new HenceError(
+  throw changeError(
     'public-key-invalid',
-    'change',
     `This is no Ed25519 public key in PEM: give the file audit/${publicKeyName} of the data directory of ` +
       'the log, or a copy.',
   )
@@ -111,31 +110,25 @@ async function writeNew(path: string, text: string): Promise<void> {
   await realDisk.syncDirectory(dirname(path), 'signing key')
 }
 
-function unusable(path: string, cause: unknown): HenceError {
-  return new HenceError(
+const unusable = (path: string, cause: unknown) =>
+  operatorError(
     'signing-key-unusable',
-    'operator',
     `The key ${path}, which signs tree heads, cannot be used: ${(cause as Error).message}. Put it back from a copy. ` +
       'Only if there is none, move it away and ask for a new one: `hence start --audit --new-key`.',
     { cause },
   )
-}
 
-function missing(path: string): HenceError {
-  return new HenceError(
+const missing = (path: string) =>
+  operatorError(
     'signing-key-missing',
-    'operator',
     `The key ${path}, which has signed tree heads of this log, is missing. Nothing was signed or changed. ` +
       'Put it back from a copy. Only if there is none, ask for a new one: `hence start --audit ' +
       '--new-key`, or `newKey` in code.',
   )
-}
 
-function mismatch(path: string, folder: string): HenceError {
-  return new HenceError(
+const mismatch = (path: string, folder: string) =>
+  operatorError(
     'signing-key-mismatch',
-    'operator',
     `The key ${path} does not belong to ${join(folder, publicKeyName)}, which everybody checks with. ` +
       'Nothing was signed or changed. Give the key that has signed the heads of this log.',
   )
-}

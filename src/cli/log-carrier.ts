@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 
 /** The option that says where the log is, if not in the data directory. */
@@ -34,5 +34,5 @@ export function isAddress(text: string): boolean {
 
 function checked(url: string): string {
   if (URL.canParse(url)) return url
-  throw new HenceError('option-invalid', 'change', 'The address of the log cannot be read: is it a URL?')
+  throw changeError('option-invalid', 'The address of the log cannot be read: is it a URL?')
 }

@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Option } from 'commander'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Report, Reporter } from '../report.ts'
 import type { StartingServer } from '../server/index.ts'
 import { portDefault } from './address.ts'
@@ -78,20 +78,16 @@ export async function guardOf({
     (error) => error.code !== 'ENOENT',
   )
   if (isThere) return { keys: file }
-  if (!open) throw keysMissing(data)
+  if (!open)
+    throw changeError(
+      'keys-missing',
+      `There are no API keys in ${keysFile(data)}, and nothing was started. Make one:
+  hence keys create NAME --data ${data} --permission submit read
+or, for development, start with --open: then everybody on this machine may do everything.`,
+    )
   const { checkUnguarded } = await import('../server/server.ts')
   checkUnguarded(host)
   return { open }
-}
-
-function keysMissing(data: string): HenceError {
-  return new HenceError(
-    'keys-missing',
-    'change',
-    `There are no API keys in ${keysFile(data)}, and nothing was started. Make one:
-  hence keys create NAME --data ${data} --permission submit read
-or, for development, start with --open: then everybody on this machine may do everything.`,
-  )
 }
 
 /** Reports as `printReport`; `stopped` resolves to the exit code when the engine accepts nothing more. */

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { InvalidArgumentError, Option } from 'commander'
 import type { Publish } from '../audit/publisher.ts'
 import type { StartProgress } from '../engine/start-pause.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import { StartingServer } from '../server/starting.ts'
 import { command } from './command.ts'
@@ -227,9 +227,8 @@ async function publications(options: StartOptions): Promise<Publish[]> {
 /** Adds the commands to choose from, ready to copy. */
 function withCommands(error: HenceError, path: string, data: string): HenceError {
   const [app, directory] = [path, data].map(shellWord)
-  return new HenceError(
+  return changeError(
     'code-changed',
-    'change',
     `${error.message}
 To see what the new code derives differently, and then make it live:
   hence reprocess run ${app} --data ${directory}

@@ -15,7 +15,7 @@ import type {
   TableValue,
 } from '../app/index.ts'
 import { type Clock, systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { answeredId, checkRequestId } from '../identity.ts'
 import type { Backoff } from './backoff.ts'
 import { Drain, type ExpiredChoice, type OpenRequest } from './drain.ts'
@@ -289,9 +289,5 @@ function pendingOf<A extends App>({ stored, attempts, problem }: OpenRequest): P
 
 function checkParallel(value: number): void {
   if (Number.isSafeInteger(value) && value >= 1) return
-  throw new HenceError(
-    'option-invalid',
-    'change',
-    `\`parallel\` must be a whole number from 1 on, not ${value}.`,
-  )
+  throw changeError('option-invalid', `\`parallel\` must be a whole number from 1 on, not ${value}.`)
 }

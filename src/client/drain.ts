@@ -1,7 +1,7 @@
 import canonicalize from 'canonicalize'
 import type { Reply } from '../app/index.ts'
 import { pause } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError, retryError } from '../failure.ts'
 import { type Asking, pauseMs } from './backoff.ts'
 import { closed } from './closed.ts'
 import type { HttpAnswer } from './exchange.ts'
@@ -380,20 +380,17 @@ function same(a: StoredRequest, b: StoredRequest): boolean {
   return a.input === b.input || canonicalize(JSON.parse(a.input)) === canonicalize(JSON.parse(b.input))
 }
 
-function reused({ requestId, type }: StoredRequest): HenceError {
-  return new HenceError(
+const reused = ({ requestId, type }: StoredRequest) =>
+  changeError(
     'request-id-reused',
-    'change',
     `The request id ${requestId} is that of a request "${type}" which is on its way, with another content: ` +
       'a new wish needs a new id.',
   )
-}
 
 function notStored(cause: unknown): HenceError {
   if (cause instanceof HenceError) return cause
-  return new HenceError(
+  return retryError(
     'outbox-failed',
-    'retry',
     `The request could not be stored, so it was not sent: ${cause instanceof Error ? cause.message : cause}. ` +
       'Make room, or let the page store data, and try again.',
     { cause },

@@ -1,4 +1,4 @@
-import { type Advice, HenceError } from '../failure.ts'
+import { type Advice, changeError, HenceError, operatorError, retryError } from '../failure.ts'
 
 export interface ExchangeOptions {
   /**
@@ -188,14 +188,12 @@ export function problemOf({ body }: Pick<HttpAnswer, 'body'>): HenceError | unde
 const advices: readonly Advice[] = ['retry', 'change', 'operator']
 
 /** Thrown when the answer is not one of a working Hence server. */
-export function notUnderstood({ status }: Pick<HttpAnswer, 'status'>): HenceError {
-  return new HenceError(
+export const notUnderstood = ({ status }: Pick<HttpAnswer, 'status'>) =>
+  retryError(
     'answer-not-understood',
-    'retry',
     `Something answered with status ${status} that does not speak as a Hence server does: a proxy, a login page of a ` +
       'network, or another address than the one that Hence is mounted at. Nothing follows from it; try again.',
   )
-}
 
 /** No Hence server can silence a client for longer than this, in milliseconds. */
 const askedMsMax = 60 * 60 * 1000
@@ -223,14 +221,12 @@ function baseOf(url: string): string {
   }
 }
 
-function noAddress(url: unknown): HenceError {
-  return new HenceError(
+const noAddress = (url: unknown) =>
+  changeError(
     'option-invalid',
-    'change',
     `\`url\` must be the address that Hence is mounted at, or several, not ${JSON.stringify(url)}; outside a ` +
       'browser it must be whole.',
   )
-}
 
 function jsonOf(text: string): unknown {
   try {
@@ -242,20 +238,17 @@ function jsonOf(text: string): unknown {
 
 function unreachable(url: string, why: unknown): HenceError {
   const cause = why instanceof Error && why.cause instanceof Error ? why.cause : why
-  return new HenceError(
+  return retryError(
     'server-unreachable',
-    'retry',
     `No whole answer came from ${url}: ${cause instanceof Error ? cause.message : cause}. Whether the ` +
       'server acted is not known.',
     { cause: why },
   )
 }
 
-function tooLarge(url: string, bytesMax: number): HenceError {
-  return new HenceError(
+const tooLarge = (url: string, bytesMax: number) =>
+  operatorError(
     'answer-too-large',
-    'operator',
     `The answer of ${url} is longer than ${bytesMax} bytes, so it was not read. Is that the address of Hence? If the ` +
       'answer is meant to be so long, raise `answerBytesMax`.',
   )
-}

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { HenceError, operatorError, retryError } from '../failure.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
@@ -242,21 +242,17 @@ async function writeAnew(path: string, stored: ReadonlyMap<string, StoredRequest
   }
 }
 
-function damaged(path: string, line: number): HenceError {
-  return new HenceError(
+const damaged = (path: string, line: number) =>
+  operatorError(
     'outbox-damaged',
-    'operator',
     `Line ${line} of the outbox ${path} is not one that was written there, and lines after it are. ` +
       'Nothing is skipped: mend the line, or take it out if it cannot be read, and open the outbox again.',
   )
-}
 
-function failed(path: string, cause: unknown): HenceError {
-  return new HenceError(
+const failed = (path: string, cause: unknown) =>
+  retryError(
     'outbox-failed',
-    'retry',
     `The outbox ${path} cannot be used: ${cause instanceof Error ? cause.message : cause}. Nothing was ` +
       'sent that it does not hold. Mend the cause, and open it again.',
     { cause },
   )
-}

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { retryError } from '../failure.ts'
 import type { News, OpenOutbox, Others, Outbox, StoredRequest } from './outbox.ts'
 
 /**
@@ -124,15 +124,13 @@ function completed(transaction: DatabaseTransaction): Promise<void> {
   })
 }
 
-function unavailable(name: string, cause: unknown): HenceError {
-  return new HenceError(
+const unavailable = (name: string, cause: unknown) =>
+  retryError(
     'outbox-failed',
-    'retry',
     `The IndexedDB database "${name}" cannot be used: ${cause instanceof Error ? cause.message : cause}. ` +
       'Nothing was sent. Make room, or let the page store data, and try again.',
     { cause },
   )
-}
 
 // The parts of the browser's interfaces that are used here. Node's types lack them, and with the library
 // `dom` a use of `document` in the engine would compile.

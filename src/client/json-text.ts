@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * The JSON text of an input. A value that JSON would drop or change is refused here, before it is stored: a
@@ -7,9 +7,8 @@ import { HenceError } from '../failure.ts'
  */
 export function jsonText(type: string, input: unknown): string {
   const fail = (path: readonly (string | number)[], what: string): never => {
-    throw new HenceError(
+    throw changeError(
       'input-not-json',
-      'change',
       `The input of "${type}" is not JSON: ${path.length === 0 ? 'it' : path.join('.')} is ${what}.`,
     )
   }

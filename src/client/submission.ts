@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { HenceError, retryError } from '../failure.ts'
 import { type Exchange, type HeaderFields, type HttpAnswer, retryAfterMs } from './exchange.ts'
 import type { Verdict } from './verdict.ts'
 
@@ -51,7 +51,7 @@ export async function trySubmission<Result>(
 /** An error thrown by the caller's own `key`, `headers` or `fetch` is reported with its text. */
 function asHenceError(error: unknown): HenceError {
   if (error instanceof HenceError) return error
-  return new HenceError('server-unreachable', 'retry', `The request could not be sent: ${error}.`, {
+  return retryError('server-unreachable', `The request could not be sent: ${error}.`, {
     cause: error,
   })
 }

@@ -1,5 +1,5 @@
 import type { Enqueued, Outcome, Reply } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 import { type HttpAnswer, notUnderstood, problemOf } from './exchange.ts'
 
 /** The meaning of an answer for the request that was sent; `Result` is its value. */
@@ -118,12 +118,10 @@ function fieldsOf(body: unknown): Fields {
 }
 
 /** The error when a request may have been accepted and the server will not say. */
-export function outcomeUnknown(requestId: string, refusal: HenceError): HenceError {
-  return new HenceError(
+export const outcomeUnknown = (requestId: string, refusal: HenceError) =>
+  operatorError(
     'outcome-unknown',
-    'operator',
     `Request ${requestId} may have been taken by an earlier try whose answer was lost, and now the server ` +
       `refuses it: ${refusal.message} Look at the data before you send the wish as a new request.`,
     { cause: refusal },
   )
-}

@@ -1,6 +1,6 @@
 import type { Claim } from '../app/index.ts'
 import { assert } from '../assert.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { encodeKey, keyBytesMax } from '../state/keys.ts'
 import type { ClaimHolder, HeldClaim } from './tables.ts'
 import type { Turn } from './turn.ts'
@@ -43,9 +43,8 @@ function holdersOf(turn: Turn, scope: string, constraint: string, key: string): 
   const found: string[] = []
   forHeld(turn, scope, constraint, key, (identity) => found.push(identity))
   if (found.length <= exchangedMax) return found.length === 0 ? undefined : found
-  throw new HenceError(
+  throw changeError(
     'claim-invalid',
-    'change',
     `A claim on "${constraint}" is to be exchanged for those of ${found.length} requests; ${exchangedMax} is ` +
       'the most. Give what is held together a partition key of its own.',
   )
@@ -58,9 +57,8 @@ const otherKeyBytes = 128
 function checkJudgedKey(constraint: string, key: string, identity: string): void {
   const bytes = encodeKey([key, constraint, constraint, identity]).length + otherKeyBytes
   if (bytes <= keyBytesMax) return
-  throw new HenceError(
+  throw changeError(
     'key-too-long',
-    'change',
     `A claim on "${constraint}" is on a key that is too long: together with the id and the principal of its request, ` +
       `${bytes} bytes of ${keyBytesMax}. Use a shorter key, or a hash of the long one.`,
   )
@@ -165,9 +163,8 @@ export function releaseHeld(
   most: number | undefined,
 ): number {
   if (most !== undefined && !(Number.isSafeInteger(most) && most > 0)) {
-    throw new HenceError(
+    throw changeError(
       'claim-invalid',
-      'change',
       `The units of "${constraint}" to release must be a whole number, at least 1, not ${most}.`,
     )
   }

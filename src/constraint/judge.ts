@@ -1,5 +1,5 @@
 import type { Constraint, SettledClaim } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
 import { choose, claimsPerStep, review } from './review.ts'
@@ -131,9 +131,8 @@ export function changeLimit(
   change: { set: number } | { by: number },
 ): void {
   if (!constraint.adjustable) {
-    throw new HenceError(
+    throw changeError(
       'claim-invalid',
-      'change',
       `The limit of the unique constraint "${constraint.name}" is 1 and cannot be changed.`,
     )
   }
@@ -141,9 +140,8 @@ export function changeLimit(
   const before = limitOf(constraint, usage)
   const limit = 'set' in change ? change.set : Math.max(0, before + change.by)
   if (!Number.isSafeInteger(limit) || limit < 0) {
-    throw new HenceError(
+    throw changeError(
       'claim-invalid',
-      'change',
       `The limit of "${constraint.name}" must be a whole number from 0, not ${limit}.`,
     )
   }

@@ -9,7 +9,7 @@ import {
 } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
-import { shown } from '../failure.ts'
+import { changeError, operatorError, shown } from '../failure.ts'
 import { rejectionNotReturned } from '../sandbox/from-outside.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import type { Deriving } from '../sandbox/realm-language.ts'
@@ -203,9 +203,13 @@ export class AppCode {
       deriving.active = false
       this.#undo(start)
       const { reason, details } = result
-      if (typeof reason !== 'string')
-        throw new HenceError('not-json', 'change', 'The reason of a rejection must be text.')
-      if (reason.length > reasonMax || !reason.isWellFormed()) throw longReason(reason)
+      if (typeof reason !== 'string') throw changeError('not-json', 'The reason of a rejection must be text.')
+      if (reason.length > reasonMax || !reason.isWellFormed())
+        throw changeError(
+          'value-too-large',
+          `The reason of a rejection has ${reason.length} characters, or half a surrogate pair; at most ` +
+            `${reasonMax} are stored. Put the rest in its details.`,
+        )
       if (details === undefined) return { status: 'rejected', reason }
       return { status: 'rejected', reason, details: mainRealm.seal(details) as never }
     }
@@ -296,28 +300,17 @@ type Root = Pick<Chain, 'rootPartition' | 'rootOffset'>
 const none: readonly never[] = []
 
 /** A type that the code does not know is not a failure of the derivation: going on would lose the message. */
-export function unknownMessage(app: App, where: string, what: string, type: string): HenceError {
-  return new HenceError(
+export const unknownMessage = (app: App, where: string, what: string, type: string) =>
+  operatorError(
     'unknown-message',
-    'operator',
     `${where} holds ${what} "${type}", which the app "${app.name}" does not define. ` +
       'Put its definition back; what is in the log must stay readable.',
   )
-}
 
 /** A reason is a word for programs; what a person reads belongs in the details. */
 const reasonMax = 1_000
 /** How much of the message of an error is stored, in characters: the app may have put its input there. */
 const messageMax = 2_000
-
-function longReason(reason: string): HenceError {
-  return new HenceError(
-    'value-too-large',
-    'change',
-    `The reason of a rejection has ${reason.length} characters, or half a surrogate pair; at most ` +
-      `${reasonMax} are stored. Put the rest in its details.`,
-  )
-}
 
 /** Code and message, never a stack, which differs between engines. */
 export function describe(error: unknown): Failure {

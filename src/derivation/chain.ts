@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /** The request that everything else in its chain follows from. */
 export interface Chain {
@@ -55,10 +55,5 @@ export const chainDepthMax = 1_000
 /** How many events one derivation may emit. */
 export const emissionsMax = 10_000
 
-export function tooMany(what: string): HenceError {
-  return new HenceError(
-    'too-many-events',
-    'change',
-    `One derivation may emit ${emissionsMax} ${what} at most.`,
-  )
-}
+export const tooMany = (what: string) =>
+  changeError('too-many-events', `One derivation may emit ${emissionsMax} ${what} at most.`)

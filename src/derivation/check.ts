@@ -1,5 +1,6 @@
-import { HenceError, type Schema } from '../app/index.ts'
+import type { Schema } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Checks a value that a derivation made against its schema: in dev mode, in tests, and where the app asks for
@@ -10,9 +11,5 @@ export function checkRow(what: string, schema: Schema, value: unknown): void {
   // The realm has no promises, so this is not one.
   const result = schema['~standard'].validate(value) as Awaited<ReturnType<Schema['~standard']['validate']>>
   if (result.issues === undefined) return
-  throw new HenceError(
-    'row-invalid',
-    'change',
-    `A ${what} does not fit its schema: ${issuesText(result.issues)}.`,
-  )
+  throw changeError('row-invalid', `A ${what} does not fit its schema: ${issuesText(result.issues)}.`)
 }

@@ -1,7 +1,7 @@
 import type { Constraint, Table } from '../app/index.ts'
 import { constraintTables, isReadable } from '../constraint/tables.ts'
 import { effects, Outbox } from '../effect/outbox.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Ruling } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { Interrupted } from '../sandbox/timed.ts'
@@ -153,9 +153,8 @@ function sealedIn({ realm }: Program, table: TableState): Rows {
 export function constraintNamed({ program: { app } }: DerivationContext, name: string): Constraint {
   const constraint = app.constraints.get(name)
   if (constraint !== undefined) return constraint
-  throw new HenceError(
+  throw changeError(
     'unknown-definition',
-    'change',
     `The constraint "${name}" is not one of the app's: list it under \`constraints\`.`,
   )
 }

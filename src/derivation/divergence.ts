@@ -1,5 +1,5 @@
 import canonicalize from 'canonicalize'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { requestIdOf } from '../identity.ts'
 import type { LogRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
@@ -143,17 +143,15 @@ function failedResult(
   }
 }
 
-function notDeterministic(
+const notDeterministic = (
   record: LogRecord,
   what: string,
   first: string | undefined,
   second: string | undefined,
-): HenceError {
-  return new HenceError(
+) =>
+  changeError(
     'divergence',
-    'change',
     `The derivation of ${record.kind}${'type' in record ? ` "${record.type}"` : ''} is not deterministic: ` +
       `${what} was ${first ?? 'nothing'} the first time and ${second ?? 'nothing'} the second. It may use ` +
       `its tables, its input and \`tx\` only, and no variable that outlives it.`,
   )
-}

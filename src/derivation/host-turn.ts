@@ -1,6 +1,6 @@
 import type { Constraint } from '../app/index.ts'
 import type { Messages, Sending, Turn } from '../constraint/turn.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { TableState } from '../state/table.ts'
 import { type Chain, chainDepthMax, type Emission, Origin } from './chain.ts'
 import { constraintNamed, type DerivationContext } from './context.ts'
@@ -97,9 +97,8 @@ interface Subject {
  */
 export function childOf(parent: Origin, type: string, seed: () => string): Origin {
   if (parent.depth < chainDepthMax) return new Origin(parent.depth + 1, seed)
-  throw new HenceError(
+  throw changeError(
     'chain-too-deep',
-    'change',
     `The event "${type}" would be number ${parent.depth + 1} in its chain, and ${chainDepthMax} is the limit: ` +
       'do its reactions emit each other without end?',
   )

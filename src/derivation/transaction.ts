@@ -16,6 +16,7 @@ import { decideOpen } from '../constraint/review.ts'
 import { usageShown } from '../constraint/tables.ts'
 import { usageOf } from '../constraint/usage.ts'
 import type { EffectRow } from '../effect/outbox.ts'
+import { changeError } from '../failure.ts'
 import { identityOf, principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, checkPartitionKey, encodeKey, encodePart } from '../state/keys.ts'
 import { type Emission, emissionsMax, Origin, tooMany } from './chain.ts'
@@ -82,11 +83,7 @@ export class Transaction implements Tx {
     const row = this.#context.program.realm.seal(partsThenValue.pop())
     const key = this.#rowKey(table, partsThenValue as KeyPart[])
     if (typeof row !== 'object' || row === null) {
-      throw new HenceError(
-        'row-invalid',
-        'change',
-        `A row of table "${table.name}" must be an object or a list.`,
-      )
+      throw changeError('row-invalid', `A row of table "${table.name}" must be an object or a list.`)
     }
     const { checked, program } = this.#context
     if (checked) checkRow(`row of table "${table.name}"`, table.value, row)
@@ -137,9 +134,8 @@ export class Transaction implements Tx {
     this.#assertOpen()
     const { app, realm } = this.#context.program
     if (app.effects.get(effect.name) !== effect) {
-      throw new HenceError(
+      throw changeError(
         'unknown-definition',
-        'change',
         `The effect "${effect.name}" is not one of the app's: list it under \`effects\`.`,
       )
     }
@@ -167,18 +163,16 @@ export class Transaction implements Tx {
   schedule(event: Event, data: unknown, { at, key: name = '' }: { at: number; key?: string }): void {
     const [sealed, key] = this.#eventData(event, data)
     if (event.scope !== this.#scope || key !== this.key) {
-      throw new HenceError(
+      throw changeError(
         'scope-crossed',
-        'change',
         `The timer "${event.name}" is for ${JSON.stringify(key)} of scope "${event.scope}", and this is ` +
           `${JSON.stringify(this.key)} of scope "${this.#scope}". A timer belongs to the key that sets ` +
           'it: emit an event there.',
       )
     }
     if (!Number.isSafeInteger(at) || at < 0) {
-      throw new HenceError(
+      throw changeError(
         'key-invalid',
-        'change',
         `The timer "${event.name}" is set to ${at}; a time is a whole number of milliseconds since 1970.`,
       )
     }
@@ -289,17 +283,15 @@ export class Transaction implements Tx {
   #judging<T>(constraint: Constraint, act: (turn: HostTurn) => T): T {
     const { name, scope } = constraintNamed(this.#context, constraint.name)
     if (scope !== this.#scope) {
-      throw new HenceError(
+      throw changeError(
         'scope-crossed',
-        'change',
         `A derivation of scope "${this.#scope}" used the constraint "${name}" of scope "${scope}", which ` +
           'is judged under its own keys. Claim it by a request, or emit an event to that scope.',
       )
     }
     if (this.#facts.waited) {
-      const error = new HenceError(
+      const error = changeError(
         'judge-while-claiming',
-        'change',
         `A request with strict claims used the constraint "${name}", which is judged under its own key ` +
           `${JSON.stringify(this.key)}. The judge goes on while the request waits for its claims: emit an ` +
           'event to the same key, and use the constraint there.',
@@ -318,9 +310,8 @@ export class Transaction implements Tx {
     this.#assertOpen()
     const { app } = this.#context.program
     if (app.events.get(event.name) === event) return
-    throw new HenceError(
+    throw changeError(
       'unknown-definition',
-      'change',
       `The event "${event.name}" has no reaction in the app "${app.name}": list one under \`reactions\`.`,
     )
   }
@@ -345,16 +336,14 @@ export class Transaction implements Tx {
     this.#assertOpen()
     const state = this.#context.tables.get(table)
     if (state === undefined) {
-      throw new HenceError(
+      throw changeError(
         'unknown-definition',
-        'change',
         `The table "${table?.name}" is not one of the app's: list it under \`tables\`.`,
       )
     }
     if (table.scope !== this.#scope) {
-      throw new HenceError(
+      throw changeError(
         'scope-crossed',
-        'change',
         `A derivation of scope "${this.#scope}" used table "${table.name}" of scope "${table.scope}". ` +
           'It reaches only rows under its own partition key: emit an event to the other scope instead.',
       )
@@ -367,9 +356,8 @@ export class Transaction implements Tx {
     let fits = parts.length === kinds.length
     for (let i = 0; fits && i < kinds.length; i++) fits = typeof parts[i] === kinds[i]
     if (!fits) {
-      throw new HenceError(
+      throw changeError(
         'key-invalid',
-        'change',
         `A row of table "${table.name}" is named by [${kinds.join(', ')}] after its partition key, not by ` +
           `${JSON.stringify(parts)}.`,
       )
@@ -393,9 +381,8 @@ export class Transaction implements Tx {
   #uniqueName(event: Event | Effect, key: string): string {
     // In plain JavaScript it may be anything, and two texts with half a surrogate pair have the same bytes.
     if (typeof key !== 'string' || !key.isWellFormed()) {
-      throw new HenceError(
+      throw changeError(
         'key-invalid',
-        'change',
         `The key of ${event.kind} "${event.name}" must be text without half a surrogate pair, not ` +
           `${JSON.stringify(key)}.`,
       )
@@ -403,9 +390,8 @@ export class Transaction implements Tx {
     this.#names ??= new Set()
     const name = `${event.kind}\0${event.name}\0${key}`
     if (this.#names.has(name)) {
-      throw new HenceError(
+      throw changeError(
         'event-key-reused',
-        'change',
         `Two ${event.kind}s "${event.name}" of one derivation have the key ${JSON.stringify(key)}: give ` +
           'each its own key.',
       )
@@ -416,9 +402,8 @@ export class Transaction implements Tx {
 
   #assertOpen(): void {
     if (!this.#ended) return
-    throw new HenceError(
+    throw changeError(
       'transaction-ended',
-      'change',
       'A `tx` was used after its derivation returned. Derivations are synchronous, and keep nothing of `tx`.',
     )
   }

@@ -1,6 +1,7 @@
-import { type Event, HenceError, type Request } from '../app/index.ts'
+import type { Event, Request } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { upcastToNewest } from '../app/version.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { checkRow } from './check.ts'
 import type { DerivationContext } from './context.ts'
@@ -53,9 +54,8 @@ export function unknownVersion(
   const needed = isSystemMessage(type)
     ? 'the version of Hence that wrote it'
     : `code that defines "${type}" with version ${version} or a later one`
-  return new HenceError(
+  return operatorError(
     'unknown-version',
-    'operator',
     `${where} holds ${what} "${type}" of version ${version}, and this code knows ${known}. It was written ` +
       `by newer code: start with ${needed}. Nothing was derived from it.`,
   )

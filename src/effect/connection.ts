@@ -2,7 +2,7 @@ import dns from 'node:dns'
 import http from 'node:http'
 import https from 'node:https'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /** The hosts that a webhook may connect to, and how. */
 export interface ConnectionOptions {
@@ -135,19 +135,15 @@ function rangesOf(texts: readonly string[]): BlockList {
   return ranges
 }
 
-function notAllowed(host: string): HenceError {
-  return new HenceError(
+const notAllowed = (host: string) =>
+  changeError(
     'address-not-allowed',
-    'change',
     `The address of ${host} is not public, so nothing was sent there. If it is meant, allow it ` +
       `(\`allowAddresses\`, \`--publish-allow\`).`,
   )
-}
 
-function invalid(what: string): HenceError {
-  return new HenceError(
+const invalid = (what: string) =>
+  changeError(
     'option-invalid',
-    'change',
     `A webhook was made with an invalid option: ${what}. Write addresses like "127.0.0.1", ranges like "10.0.0.0/8".`,
   )
-}

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { DeliveryOptions } from './handlers.ts'
 
 const timeoutMsMax = 2 ** 31 - 1
@@ -32,9 +32,8 @@ const least: Required<Omit<DeliveryOptions, 'order'>> = {
 export function deliveryOptionsOf(effect: string, given: DeliveryOptions): Required<DeliveryOptions> {
   const options = { ...defaults, ...given }
   if (options.order !== 'none' && options.order !== 'key') {
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       `\`order\` of the effect "${effect}" is ${JSON.stringify(options.order)}; it must be "none" or "key".`,
     )
   }
@@ -42,9 +41,8 @@ export function deliveryOptionsOf(effect: string, given: DeliveryOptions): Requi
     const value: unknown = options[name]
     const isEnough = typeof value === 'number' && value >= least[name]
     if (isEnough && (name !== 'timeoutMs' || value <= timeoutMsMax)) continue
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       `\`${name}\` of the effect "${effect}" is ${value}; it must be a number from ${least[name]} on` +
         `${name === 'timeoutMs' ? ` to ${timeoutMsMax}` : ''}.`,
     )

@@ -1,6 +1,6 @@
 import type { App } from '../app/index.ts'
 import { setTimer } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Delivery, Handler } from './handlers.ts'
 import type { EffectRow } from './outbox.ts'
 import { type Attempts, type DeliveryHost, Tries } from './tries.ts'
@@ -24,9 +24,8 @@ export class Deliverer {
     for (const [name, given] of Object.entries(handlers)) {
       const effect = app.effects.get(name)
       if (effect === undefined) {
-        throw new HenceError(
+        throw changeError(
           'option-invalid',
-          'change',
           `There is a handler for the effect "${name}", which the app "${app.name}" does not define.`,
         )
       }

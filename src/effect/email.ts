@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { requirePackage } from '../optional-package.ts'
 import type { Call, Handler } from './handlers.ts'
 
@@ -70,9 +70,8 @@ export function email<Input>(
   const { from, message = (call) => call.input as unknown as Letter } = options
   const domain = options.domain ?? /@([^@\s<>]+)>?\s*$/.exec(from)?.[1]
   if (domain === undefined || !/^[\w.-]+$/.test(domain)) {
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       `\`from\` is ${JSON.stringify(from)}, which has no domain for Message-IDs: give an address, or \`domain\`.`,
     )
   }
@@ -106,7 +105,7 @@ export function email<Input>(
       return { messageId, response: String(sent.response ?? '') }
     } catch (error) {
       throw isRefusal(error)
-        ? new HenceError('effect-refused', 'change', (error as Error).message, { cause: error })
+        ? changeError('effect-refused', (error as Error).message, { cause: error })
         : error
     }
   }
@@ -120,11 +119,9 @@ function isRefusal(error: unknown): boolean {
   return responseCode === undefined || (typeof responseCode === 'number' && responseCode >= 500)
 }
 
-function takenForSome({ accepted, rejected }: { accepted: unknown[]; rejected: unknown[] }): HenceError {
-  return new HenceError(
+const takenForSome = ({ accepted, rejected }: { accepted: unknown[]; rejected: unknown[] }) =>
+  changeError(
     'effect-refused',
-    'change',
     `it was taken for ${accepted.join(', ')}, and refused for ${rejected.join(', ')}; sending it again ` +
       'sends copies to the former. One effect for each recipient keeps them apart.',
   )
-}

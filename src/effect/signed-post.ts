@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { Webhook } from 'standardwebhooks'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { type Connections, discard } from './connection.ts'
 
 /** A JSON body and its receiver. */
@@ -85,14 +85,14 @@ export function signersOf(
 
 /** Both codes are written out, so that a search finds where each is thrown. */
 function failing(code: 'option-invalid' | 'effect-refused', message: string): HenceError {
-  if (code === 'option-invalid') return new HenceError('option-invalid', 'change', message)
-  return new HenceError('effect-refused', 'change', message)
+  if (code === 'option-invalid') return changeError('option-invalid', message)
+  return changeError('effect-refused', message)
 }
 
 function refusal(status: number, retryAfter: string | undefined, { host }: URL): Error {
   const isRefused = status >= 400 && status < 500 && !notRefused.has(status)
   if (isRefused) {
-    return new HenceError('effect-refused', 'change', `${host} refused it with status ${status}`)
+    return changeError('effect-refused', `${host} refused it with status ${status}`)
   }
   const isRedirect = status >= 300 && status < 400
   const text = `${host} answered with status ${status}${isRedirect ? ', and redirects are not followed' : ''}`

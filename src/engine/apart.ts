@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { getHeapStatistics } from 'node:v8'
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Position } from '../log/log.ts'
 import { type Interrupted, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
@@ -80,13 +80,11 @@ export async function deriveApart(
   return new Interruption('derivation-too-large', last.begins)
 }
 
-function notExamined({ partition, offset }: Position, errors: string): HenceError {
-  return new HenceError(
+const notExamined = ({ partition, offset }: Position, errors: string) =>
+  operatorError(
     'derivation-not-examined',
-    'operator',
     `Processes have died at record ${partition}:${offset}, and the process that should derive it by ` +
       'itself did not get there: ' +
       `${errors.trim() || 'it said nothing'}. Give it more memory, or rule the record out: \`hence rule ` +
       `${partition}:${offset}\`.`,
   )
-}

@@ -3,7 +3,7 @@ import type { Consistency } from '../audit/consistency.ts'
 import type { SignedHead } from '../audit/head.ts'
 import type { Receipt } from '../audit/receipt.ts'
 import { Scrubber } from '../audit/scrubber.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { identityOf } from '../identity.ts'
 import type { RequestPath } from './request-path.ts'
 
@@ -55,7 +55,11 @@ export class Auditing {
 
   /** @throws HenceError `audit-off` (change) */
   needed(): Auditor {
-    if (this.#auditor === undefined) throw auditOff()
+    if (this.#auditor === undefined)
+      throw changeError(
+        'audit-off',
+        'This engine signs no tree heads, so it proves nothing: start it with the option `audit` (`hence start --audit`).',
+      )
     return this.#auditor
   }
 
@@ -74,12 +78,4 @@ export class Auditing {
       await this.#auditor?.close()
     }
   }
-}
-
-function auditOff(): HenceError {
-  return new HenceError(
-    'audit-off',
-    'change',
-    'This engine signs no tree heads, so it proves nothing: start it with the option `audit` (`hence start --audit`).',
-  )
 }

@@ -1,5 +1,5 @@
 import type { TableChange } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Changes } from '../query/reader.ts'
 
@@ -70,7 +70,12 @@ export class ChangeFeed {
   ): AsyncGenerator<Changes> {
     const { reader } = live()
     const checkLive = () => {
-      if (live().reader !== reader) throw anotherIsLive()
+      if (live().reader !== reader)
+        throw changeError(
+          'position-unknown',
+          'Another generation became live, and its promotion is not reported row by row. ' +
+            'Read the tables again, and go on from the present position.',
+        )
     }
     const next = async () => {
       checkLive()
@@ -88,13 +93,4 @@ export class ChangeFeed {
       if (error !== this.#closed.reason) throw error
     }
   }
-}
-
-function anotherIsLive(): HenceError {
-  return new HenceError(
-    'position-unknown',
-    'change',
-    'Another generation became live, and its promotion is not reported row by row. ' +
-      'Read the tables again, and go on from the present position.',
-  )
 }

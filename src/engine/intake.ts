@@ -1,5 +1,5 @@
 import { assert } from '../assert.ts'
-import { HenceError } from '../failure.ts'
+import { retryError } from '../failure.ts'
 
 /** How many requests may wait while the intake is closed. */
 const waitingMax = 100_000
@@ -32,19 +32,15 @@ export class Intake {
    */
   async opened(): Promise<void> {
     while (this.#closed) {
-      if (this.#waiting >= waitingMax) throw tooManyWait()
+      if (this.#waiting >= waitingMax)
+        throw retryError(
+          'overloaded',
+          'Too many requests wait while another generation becomes live. Nothing was written: send the same ' +
+            'request again a little later.',
+        )
       this.#waiting++
       await this.#closed.promise
       this.#waiting--
     }
   }
-}
-
-function tooManyWait(): HenceError {
-  return new HenceError(
-    'overloaded',
-    'retry',
-    'Too many requests wait while another generation becomes live. Nothing was written: send the same ' +
-      'request again a little later.',
-  )
 }

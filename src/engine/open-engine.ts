@@ -1,6 +1,6 @@
 import type { App } from '../app/index.ts'
 import { systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import { Codes } from '../generation/codes.ts'
 import { type Report, reporterOf } from '../report.ts'
@@ -105,10 +105,5 @@ function checkNumber(name: string, value: number | undefined, min: number, max: 
   throw invalid(`\`${name}\` must be a whole number from ${min} to ${max}, not ${value}`)
 }
 
-function invalid(what: string): HenceError {
-  return new HenceError(
-    'option-invalid',
-    'change',
-    `createEngine was called with an invalid option: ${what}.`,
-  )
-}
+const invalid = (what: string) =>
+  changeError('option-invalid', `createEngine was called with an invalid option: ${what}.`)

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { type Log, positionOf } from '../log/log.ts'
 import type { Processor } from '../processor/processor.ts'
 
@@ -22,10 +22,8 @@ export async function completed(
   await (await settled()).completion.wait(partition, offset)
 }
 
-function unknownToken(token: string): HenceError {
-  return new HenceError(
+const unknownToken = (token: string) =>
+  changeError(
     'token-unknown',
-    'change',
     `The token ${JSON.stringify(token)} names no record of this log; tokens come with the replies of submit.`,
   )
-}

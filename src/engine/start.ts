@@ -1,6 +1,6 @@
 import type { App } from '../app/index.ts'
 import { orAborted, systemClock } from '../clock.ts'
-import { engineClosed, HenceError } from '../failure.ts'
+import { changeError, engineClosed } from '../failure.ts'
 import type { Codes } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
 import { checkTakeOver } from '../generation/take-over-check.ts'
@@ -269,14 +269,12 @@ async function reprocess(reprocessing: Reprocessor, live: Generation, version: s
   await reprocessing.promote({ diff, note: 'onCodeChange: reprocess' }, { requestId })
 }
 
-function codeChanged(before: string, now: string): HenceError {
-  return new HenceError(
+const codeChanged = (before: string, now: string) =>
+  changeError(
     'code-changed',
-    'change',
     `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ` +
       `${now.slice(0, 12)}. Nothing was changed. ` +
       'To continue from here with the new code, start with `--on-code-change continue`. To derive the ' +
       'past again as well, start the old code and run `hence reprocess run`, which shows the differences ' +
       'before anything changes; or start with `--on-code-change reprocess`, which does not. (In code: `onCodeChange`.)',
   )
-}

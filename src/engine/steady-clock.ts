@@ -1,6 +1,6 @@
 import { uptime } from 'node:os'
 import { type Clock, setAlarm, systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
 
 /** The clock may leave the monotonic one by so much in an hour, in milliseconds. */
@@ -130,12 +130,10 @@ function ahead(last: number, now: number): string {
   )
 }
 
-function unconfirmed(last: number, now: number): HenceError {
-  return new HenceError(
+const unconfirmed = (last: number, now: number) =>
+  operatorError(
     'clock-unconfirmed',
-    'operator',
     `The clock says ${iso(now)}, and the last record of the log is from ${iso(last)}, longer ago than ids are ` +
       'kept. Nothing was written. If the clock is wrong, set it right. If the log has stood still so long, ' +
       'start with `--confirm-clock` (in code: `confirmClock: true`).',
   )
-}

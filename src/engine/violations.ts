@@ -1,8 +1,8 @@
-import type { App, Reply } from '../app/index.ts'
+import type { Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import type { UsageShown, Violation } from '../constraint/tables.ts'
 import type { ResolveInput } from '../derivation/operator.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { KeyedClaim, KeyedViolation } from '../query/reader.ts'
 import type { RequestPath } from './request-path.ts'
 
@@ -41,7 +41,11 @@ export function violationsOf(path: RequestPath): Violations {
     async usage(constraint, key) {
       const { app } = path.live.program
       const definition = app.constraints.get(constraint)
-      if (definition === undefined) throw unknownConstraint(app, constraint)
+      if (definition === undefined)
+        throw changeError(
+          'unknown-definition',
+          `The app "${app.name}" has no constraint "${constraint}"; it has ${[...app.constraints.keys()].join(', ')}.`,
+        )
       return (await path.settled()).reader.usage(definition, key)
     },
     async claims(constraint, key, { limit = 100 } = {}) {
@@ -50,12 +54,4 @@ export function violationsOf(path: RequestPath): Violations {
     resolve: (decision, options) =>
       path.submit('hence:resolve-violation', decision, options) as Promise<never>,
   }
-}
-
-function unknownConstraint(app: App, constraint: string): HenceError {
-  return new HenceError(
-    'unknown-definition',
-    'change',
-    `The app "${app.name}" has no constraint "${constraint}"; it has ${[...app.constraints.keys()].join(', ')}.`,
-  )
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { type AppBundle, type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import { type Program, sandboxed } from '../sandbox/program.ts'
 import { codeName, type Storage } from '../storage/storage.ts'
@@ -69,9 +69,8 @@ export async function keptCode(kept: Storage['kept'], version: string): Promise<
   if (code !== undefined && createHash('sha256').update(code).digest('hex') === version) {
     return { code, hash: version, files: [] }
   }
-  throw new HenceError(
+  throw changeError(
     'code-not-kept',
-    'change',
     `The code of version ${version.slice(0, 12)} is missing in the folder \`code\` of the data directory. ` +
       'Restore it from a copy: without it, the records that it derived cannot be derived again.',
   )

@@ -1,5 +1,5 @@
 import { assert } from '../assert.ts'
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import { ofOtherBranch, otherBranch } from '../log/links.ts'
 import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
@@ -223,9 +223,8 @@ export async function savedCheckpoint(
   }
   if (saved === undefined || (saved.logId === log.id && saved.positions.length === log.partitions))
     return saved
-  throw new HenceError(
+  throw operatorError(
     'state-of-another-log',
-    'operator',
     `The derived state belongs to log ${saved.logId}, the log here is ${log.id}. ` +
       'Restore the right log, or remove the folder `state`: it is derived again from the log.',
   )

@@ -4,7 +4,7 @@ import type { KeyKind } from '../app/table.ts'
 import { type ClaimHolder, type ClaimRow, claims, holders, type Usage, usage } from '../constraint/tables.ts'
 import { type Timer, timers } from '../derivation/timers.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
@@ -24,7 +24,12 @@ export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: A
   for (const table of after.tables.values()) {
     const old = before.tables.get(table.name)
     if (old === undefined) continue
-    if (shapeOf(old) !== shapeOf(table)) throw keyedOtherwise(old, table)
+    if (shapeOf(old) !== shapeOf(table))
+      throw changeError(
+        'table-shape-changed',
+        `The key of table "${table.name}" was ${shapeOf(old)}, and in the new code it is ${shapeOf(table)}, ` +
+          `so the new code cannot continue with the existing rows. ${otherwise}`,
+      )
     checkIndexes(store, table, newIndexes(old, table))
   }
   for (const [[key, , event], timer] of rowsOf<Timer>(store, timers)) {
@@ -101,32 +106,20 @@ function shapeOf({ scope, parts }: Table): string {
 const otherwise =
   'Nothing was changed. Derive everything again with the new code (`hence reprocess`), or give the table another name.'
 
-function keyedOtherwise(old: Table, table: Table): HenceError {
-  return new HenceError(
-    'table-shape-changed',
-    'change',
-    `The key of table "${table.name}" was ${shapeOf(old)}, and in the new code it is ${shapeOf(table)}, ` +
-      `so the new code cannot continue with the existing rows. ${otherwise}`,
-  )
-}
-
 function notIndexed({ name, parts }: Table, index: string, rowKey: string, cause: unknown): HenceError {
   const key = JSON.stringify(decodeKey(['string', ...parts], rowKey).parts)
-  return new HenceError(
+  return changeError(
     'table-shape-changed',
-    'change',
     `The new index "${index}" cannot take the row of table "${name}" at ${key}: ` +
       `${cause instanceof Error ? cause.message : cause} ${otherwise}`,
     { cause },
   )
 }
 
-function incomplete(what: string, lacks: string): HenceError {
-  return new HenceError(
+const incomplete = (what: string, lacks: string) =>
+  changeError(
     'take-over-incomplete',
-    'change',
     `The new code cannot continue: there is ${what}, and it does not define ${lacks}. Nothing was changed. ` +
       'Restore the definition until nothing needs it, or derive everything again with the new code ' +
       '(`hence reprocess`).',
   )
-}

@@ -1,5 +1,5 @@
 import type { SASLMechanismValue } from '@platformatic/kafka'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { KafkaLogOptions } from './carrier.ts'
 
 const address = /^kafka:\/\/(?:([^:@/]+):([^@/]*)@)?([^@/?]+)\/([\w.-]+)(?:\?(.*))?$/
@@ -14,9 +14,8 @@ export function kafkaLogAt(url: string): KafkaLogOptions {
   const given = new URLSearchParams(query)
   const known = ['tls', 'mechanism', 'oneBroker']
   if (hosts === undefined || topic === undefined || [...given.keys()].some((name) => !known.includes(name))) {
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       'A log in Kafka has an address like kafka://user:password@host:9092,host:9092/topic, after which may ' +
         `stand ?tls, &mechanism=SCRAM-SHA-256 (or PLAIN) and &oneBroker.`,
     )

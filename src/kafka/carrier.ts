@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { ConnectionOptions } from 'node:tls'
 import type { SASLOptions } from '@platformatic/kafka'
 import type { Clock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
 import { type Reporter, reporterOf } from '../report.ts'
@@ -163,9 +163,8 @@ class KafkaCarrier implements Carrier {
   #partition(partition: number): KafkaPartition {
     const found = this.#partitions[partition]
     if (found !== undefined) return found
-    throw new HenceError(
+    throw changeError(
       'partition-unknown',
-      'change',
       `${this.name} has ${this.#partitions.length} partitions; ${partition} is none of them.`,
     )
   }

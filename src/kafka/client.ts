@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib'
 import type { Admin, BaseOptions, Connection, ConnectionPool, GenericError } from '@platformatic/kafka'
 import { type Clock, elapsed, pause, systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, operatorError, retryError } from '../failure.ts'
 
 /** The library and its connections: loaded and made when they are used first. */
 interface OpenClients {
@@ -143,9 +143,8 @@ export class KafkaClient {
     // The damage may be on the way, so one more look.
     const again = await this.repeated(place(topic, partition), () => this.#fetch(topic, partition, from))
     if (again.damaged === undefined) return again
-    throw new HenceError(
+    throw operatorError(
       'carrier-damaged',
-      'operator',
       `${this.name}: the record at offset ${again.damaged} of ${place(topic, partition)} is damaged: its ` +
         'checksum differs. Another replica may have it whole: make that one the leader.',
     )
@@ -184,13 +183,12 @@ export class KafkaClient {
   }
 
   unusable(message: string, cause?: unknown): HenceError {
-    return new HenceError('carrier-unusable', 'operator', `${this.name}: ${message}`, { cause })
+    return operatorError('carrier-unusable', `${this.name}: ${message}`, { cause })
   }
 
   lost(message: string, cause?: unknown): HenceError {
-    return new HenceError(
+    return operatorError(
       'carrier-lost-records',
-      'operator',
       `${this.name}: ${message} Let no process write to it. Restore the topic, or begin a new log from a local ` +
         'copy that has all of it.',
       { cause },
@@ -286,7 +284,7 @@ export class KafkaClient {
       ? 'Fewer replicas than min.insync.replicas are in sync: are brokers down?'
       : 'It goes on by itself when the brokers answer.'
     const message = `${this.name}: no answer for ${what}: ${detail} ${advice}`
-    return new HenceError('carrier-unreachable', 'retry', message, { cause: error })
+    return retryError('carrier-unreachable', message, { cause: error })
   }
 }
 

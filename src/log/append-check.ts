@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError, operatorError, retryError } from '../failure.ts'
 import { batchBytes } from './file-log/batch.ts'
 import { recordBytesMax } from './log.ts'
 
@@ -16,19 +16,14 @@ export function checkRecords(
   batchBytesMax = Number.POSITIVE_INFINITY,
 ): number {
   if (records.length === 0) {
-    throw new HenceError(
-      'append-empty',
-      'change',
-      'An append must hold at least one record: leave the call out.',
-    )
+    throw changeError('append-empty', 'An append must hold at least one record: leave the call out.')
   }
   let bytes = 0
   for (let index = 0; index < records.length; index++) {
     const length = records[index]!.length
     if (length > recordBytesMax) {
-      throw new HenceError(
+      throw changeError(
         'record-too-large',
-        'change',
         `A record of ${length} bytes is larger than the log's limit of ${recordBytesMax}: make it smaller.`,
       )
     }
@@ -36,9 +31,8 @@ export function checkRecords(
   }
   const bytesMax = Math.min(appendBytesMax, batchBytesMax - batchBytes(records.length, 0))
   if (bytes > bytesMax) {
-    throw new HenceError(
+    throw changeError(
       'record-too-large',
-      'change',
       `An append of ${bytes} bytes is larger than the log's limit of ${bytesMax}: append fewer records at once.`,
     )
   }
@@ -48,9 +42,8 @@ export function checkRecords(
 /** @throws HenceError `partition-unknown` (change) */
 export function checkPartition(partition: number, partitions: number): void {
   if (Number.isInteger(partition) && partition >= 0 && partition < partitions) return
-  throw new HenceError(
+  throw changeError(
     'partition-unknown',
-    'change',
     `The log has the partitions 0 to ${partitions - 1}, not ${partition}.`,
   )
 }
@@ -61,15 +54,12 @@ export function checkPartition(partition: number, partitions: number): void {
  */
 export function checkOffset(partition: number, from: number, end: number): void {
   if (Number.isInteger(from) && from >= 0 && from <= end) return
-  throw new HenceError(
+  throw operatorError(
     'offset-out-of-range',
-    'operator',
     `Partition ${partition} of the log ends at offset ${end}, but a read asks for ${from}. ` +
       'Was the state derived from this log? If so, the log has lost records.',
   )
 }
 
 /** The error of every call on a closed log. */
-export function logClosed(): HenceError {
-  return new HenceError('log-closed', 'retry', 'The log is closed: open it again, then retry.')
-}
+export const logClosed = () => retryError('log-closed', 'The log is closed: open it again, then retry.')

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Log } from './log.ts'
 import { MergeByTime, type PartitionCursor } from './merge-by-time.ts'
 import { decodeRecord } from './record.ts'
@@ -80,9 +80,8 @@ async function timeOf(log: Log, partition: number, offset: number): Promise<numb
   if (partition < log.partitions && offset < (await log.end(partition))) {
     for await (const { time } of log.read(partition, offset)) return time
   }
-  throw new HenceError(
+  throw changeError(
     'token-unknown',
-    'change',
     `The log has no record ${partition}:${offset}. \`hence log cat\` shows which there are, with their tokens.`,
   )
 }

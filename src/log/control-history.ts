@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { type ControlRecord, rulesNow } from './record.ts'
 
@@ -91,10 +91,9 @@ export function factOf(
   }
 }
 
-function otherRules(number: number, rules: number): HenceError {
-  return new HenceError(
+const otherRules = (number: number, rules: number) =>
+  operatorError(
     'rules-unknown',
-    'operator',
     `Control record ${number} of the log puts the rules of deriving number ${rules} in force, and this ` +
       `version of Hence has ${rulesNow}. ` +
       (rules > rulesNow
@@ -102,4 +101,3 @@ function otherRules(number: number, rules: number): HenceError {
         : 'No release has written such a log: export its requests with the version that wrote it, and ' +
           'import them into a new one.'),
   )
-}

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { HenceError, operatorError } from '../failure.ts'
 import { type ControlFact, factOf } from './control-history.ts'
 import type { Log } from './log.ts'
 import { type ControlRecord, decodeRecord, encodeControl, isControl } from './record.ts'
@@ -51,9 +51,8 @@ export async function appendControl(
       await appendOnce(log, partition, bytes)
     } catch (error) {
       if (i === 0 || !(error instanceof HenceError)) throw error
-      throw new HenceError(
+      throw operatorError(
         'control-unfinished',
-        'operator',
         `A change of code or generation is in ${i} of ${partitions.length} partitions, and could not be ` +
           `written to partition ${partition}: ${error.message} The next start finishes it.`,
         { cause: error },

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import type { Link, Log } from './log.ts'
 
 /**
@@ -22,12 +22,10 @@ export async function otherBranch(
   return undefined
 }
 
-export function ofOtherBranch(partition: number): HenceError {
-  return new HenceError(
+export const ofOtherBranch = (partition: number) =>
+  operatorError(
     'state-of-another-log',
-    'operator',
     `The derived state was derived from other records of partition ${partition} than this log has: it is ` +
       'that of a copy of the directory that went on by itself. Restore the right log, or remove the ' +
       'folder `state`: it is derived again from the log.',
   )
-}

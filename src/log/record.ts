@@ -1,6 +1,6 @@
 // This file is longer than 400 lines, because each record's layout stands above the code that reads and
 // writes it.
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 
 /**
  * A record of the log, as bytes. All integers are little-endian; text is UTF-8 unless it says latin1.
@@ -571,11 +571,9 @@ function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000
 }
 
-function unreadable(what: string): HenceError {
-  return new HenceError(
+const unreadable = (what: string) =>
+  operatorError(
     'record-unreadable',
-    'operator',
     `The log holds a record that this version of Hence cannot read (${what}). ` +
       'It was written by a newer version, or changed: open it with the version that wrote it.',
   )
-}

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import type { Log } from './log.ts'
 
 /** A gap of up to this many records is read through; a larger one is skipped by a new reading. */
@@ -88,11 +88,9 @@ export class RecordReader {
   }
 }
 
-export function otherRecord(partition: number, offset: number, what: string): HenceError {
-  return new HenceError(
+export const otherRecord = (partition: number, offset: number, what: string) =>
+  operatorError(
     'log-damaged',
-    'operator',
     `Record ${offset} of partition ${partition} should be ${what}, and is not. \`hence doctor\` shows ` +
       'what can be done.',
   )
-}

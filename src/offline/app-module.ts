@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { App } from '../app/index.ts'
 import type { Handlers } from '../effect/handlers.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Loads a module whose default export is the handlers of an app's effects.
@@ -23,11 +23,9 @@ export async function loadHandlers(path: string | undefined): Promise<Handlers<A
   throw unusable(file, 'it does not export `handlers(…)` as its default export')
 }
 
-function unusable(file: string, why: string, cause?: unknown): HenceError {
-  return new HenceError(
+const unusable = (file: string, why: string, cause?: unknown) =>
+  changeError(
     'app-unusable',
-    'change',
     `The module ${file} has no handlers: ${why}. Give the path of the module, for example handlers.ts.`,
     { cause },
   )
-}

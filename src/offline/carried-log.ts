@@ -1,7 +1,7 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { CarriedBatch, Carrier } from '../log/carrier.ts'
 import { findControls } from '../log/controls.ts'
 import { hashOf, previousHashOf } from '../log/file-log/batch.ts'
@@ -79,9 +79,8 @@ export async function copyLogTo({ from, to, ...work }: CopyLogOptions): Promise<
   } finally {
     for (const each of [from, to]) if (typeof each !== 'string') await each.close()
   }
-  throw new HenceError(
+  throw changeError(
     'option-invalid',
-    'change',
     'A log is copied from a directory to a carrier, or from a carrier to a directory. Between two directories, ' +
       'use `hence backup`; between two carriers, copy to a directory first.',
   )
@@ -90,7 +89,8 @@ export async function copyLogTo({ from, to, ...work }: CopyLogOptions): Promise<
 async function fill(data: string, carrier: Carrier, work: LongWork): Promise<void> {
   const progress = beginStep(work, 'copy', 'bytes')
   // Without a log nothing is made.
-  if ((await carrier.facts()) === undefined) throw noLog(carrier)
+  if ((await carrier.facts()) === undefined)
+    throw changeError('no-log', `There is no log in ${carrier.name}.`)
   const counted: Carrier = {
     name: carrier.name,
     batchBytesMax: carrier.batchBytesMax,
@@ -202,14 +202,8 @@ async function copyPartition(
   return last
 }
 
-function differs(data: string, carrier: Carrier, what: string): HenceError {
-  return new HenceError(
+const differs = (data: string, carrier: Carrier, what: string) =>
+  changeError(
     'log-differs',
-    'change',
     `The log in ${data} cannot be copied: ${carrier.name} ${what}. Nothing of it was overwritten.`,
   )
-}
-
-function noLog(carrier: Carrier): HenceError {
-  return new HenceError('no-log', 'change', `There is no log in ${carrier.name}.`)
-}

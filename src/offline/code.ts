@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
@@ -39,9 +39,8 @@ export async function checkCode(
 export async function readCode(directory: string, version: string): Promise<AppBundle> {
   const code = await kept(directory, codeName(version))
   if (code !== undefined && hashOf(code) === version) return { code, hash: version, files: [] }
-  throw new HenceError(
+  throw changeError(
     'code-not-kept',
-    'change',
     `The code of version ${version.slice(0, 12)}, which derived the tables in ${directory}, ` +
       `${code === undefined ? 'is not kept there' : 'was changed there'}. Name the app's module with --app.`,
   )

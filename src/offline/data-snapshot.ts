@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
 import { lockHolderOf } from '../storage/directory-lock.ts'
@@ -14,9 +14,8 @@ export async function snapshotData(directory: string): Promise<LogSnapshot> {
   const snapshot = await snapshotLog(directory)
   if (snapshot) return snapshot
   const what = (await fileExists(directory)) ? 'holds no log' : 'does not exist'
-  throw new HenceError(
+  throw changeError(
     'no-log',
-    'change',
     `The directory ${resolve(directory)} ${what}. Give the data directory of the app: the one that ` +
       `\`hence start\` uses.`,
   )

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { retryError } from '../failure.ts'
 import { type DirectoryLock, lockDirectory, lockHolderOf, nameOf } from '../storage/directory-lock.ts'
 
 /**
@@ -10,9 +10,8 @@ import { type DirectoryLock, lockDirectory, lockHolderOf, nameOf } from '../stor
 export async function takeDirectory(data: string, done: string): Promise<DirectoryLock> {
   const holder = await lockHolderOf(data)
   if (holder === undefined) return lockDirectory(data)
-  throw new HenceError(
+  throw retryError(
     'data-in-use',
-    'retry',
     `${resolve(data)} is in use by ${nameOf(holder)}, so nothing was ${done}. Stop that process first.`,
   )
 }

@@ -1,7 +1,7 @@
 import { rename } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { truncatePartition } from '../log/file-log/damage-truncation.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
 import { snapshotLog } from '../log/file-log/snapshot.ts'
@@ -91,11 +91,9 @@ async function cutTornTails(data: string, report: Reporter): Promise<void> {
   await log.close()
 }
 
-function outdated(data: string, partition: number): HenceError {
-  return new HenceError(
+const outdated = (data: string, partition: number) =>
+  changeError(
     'repair-outdated',
-    'change',
     `Partition ${partition} of the log in ${resolve(data)} is not damaged where it was when it was examined. ` +
       'Nothing more was repaired: examine it again.',
   )
-}

@@ -1,5 +1,5 @@
 import { systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
 import { type Log, positionOf } from '../log/log.ts'
@@ -91,20 +91,16 @@ async function examine(log: Log, partition: number, offset: number): Promise<Log
   return record!
 }
 
-function refused(token: string, why: string): HenceError {
-  return new HenceError(
+const refused = (token: string, why: string) =>
+  changeError(
     'ruling-refused',
-    'change',
     `Record ${token} cannot be ruled out: ${why}. Nothing was written. If it stops each start, promote ` +
       'code that can derive it.',
   )
-}
 
-function unknownRecord(token: string): HenceError {
-  return new HenceError(
+const unknownRecord = (token: string) =>
+  changeError(
     'token-unknown',
-    'change',
     `The log has no record ${JSON.stringify(token)}. Give a position as in 0:1234; alarms and \`hence log ` +
       `cat\` show positions.`,
   )
-}

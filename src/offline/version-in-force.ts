@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { factOf, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
 import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
@@ -22,9 +22,8 @@ export async function versionInForce(data: string, snapshot: LogSnapshot): Promi
   if (unfinished) history.push(factOf(unfinished.record.generation, unfinished.record.control, []))
   const version = versionOf(history, liveOf(history)) ?? checkpoint?.version
   if (version !== undefined) return version
-  throw new HenceError(
+  throw changeError(
     'code-not-kept',
-    'change',
     `Neither the log nor a checkpoint in ${resolve(data)} names the code that derived the tables. ` +
       "Name the app's module with --app, or start the app once.",
   )

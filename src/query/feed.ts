@@ -1,5 +1,5 @@
 import { orAborted } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Trace } from '../processor/traces.ts'
 
 /** The source of a feed. */
@@ -70,11 +70,9 @@ function positionsOf(text: string, ends: readonly number[]): number[] {
   throw unknownPosition(text)
 }
 
-function unknownPosition(text: string): HenceError {
-  return new HenceError(
+const unknownPosition = (text: string) =>
+  changeError(
     'position-unknown',
-    'change',
     `The position ${JSON.stringify(text)} does not belong to this log, or the changes after it are no longer kept. ` +
       'Read the tables again, and go on from the present position.',
   )
-}

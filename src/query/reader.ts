@@ -15,7 +15,7 @@ import {
 } from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/correction.ts'
 import { type EffectRow, type EffectState, type EffectsQuery, effectState } from '../effect/outbox.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { type Identity, identityOf, principalOf, requestIdOf } from '../identity.ts'
 import type { Log, Position } from '../log/log.ts'
 import { type CorrectionRecord, decodeRecord, type LogRecord, type RequestRecord } from '../log/record.ts'
@@ -329,9 +329,8 @@ export class Reader {
   #table(name: string): TableState {
     const { app } = this.#program
     if (app.tables.has(name) || operatorTables.has(name)) return this.#tables.get(name)!
-    throw new HenceError(
+    throw changeError(
       'unknown-table',
-      'change',
       `The app "${app.name}" has no table "${name}"; it has ${[...app.tables.keys()].join(', ')}.`,
     )
   }
@@ -342,11 +341,9 @@ export class Reader {
   }
 }
 
-function storyTooLarge(requestId: string, bytes: number): HenceError {
-  return new HenceError(
+const storyTooLarge = (requestId: string, bytes: number) =>
+  changeError(
     'story-too-large',
-    'change',
     `The steps of the request ${JSON.stringify(requestId)} take more than ${bytes} bytes as JSON. Read its ` +
       'rows and effects one by one.',
   )
-}

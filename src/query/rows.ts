@@ -1,5 +1,5 @@
 import type { KeyPart, Query, Row } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { encodeKey } from '../state/keys.ts'
 import type { TableRow, TableState } from '../state/table.ts'
 
@@ -12,9 +12,8 @@ export function rowOf(table: TableState, key: readonly KeyPart[]): unknown {
   const fits =
     Array.isArray(key) && key.length === kinds.length && key.every((part, i) => typeof part === kinds[i])
   if (fits) return table.get(encodeKey(key))
-  throw new HenceError(
+  throw changeError(
     'key-invalid',
-    'change',
     `A row of table "${name}" is named by the list [${kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
   )
 }
@@ -32,9 +31,8 @@ export function rowsOf(
 ): Row<KeyPart[], unknown>[] {
   if (typeof query === 'object' && query !== null)
     return table.scan(query, undefined, until).map(({ key, value }) => ({ key, value: out(value) as never }))
-  throw new HenceError(
+  throw changeError(
     'query-invalid',
-    'change',
     `A query of table "${table.name}" is an object, for example { prefix: [...], limit: 10 }, not ` +
       `${JSON.stringify(query)}.`,
   )

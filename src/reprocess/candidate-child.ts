@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, operatorError } from '../failure.ts'
 import type { Candidate } from './candidate.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
 import { candidatePaused, reprocessFailure } from './errors.ts'
@@ -232,9 +232,8 @@ export class CandidateChild implements Candidate {
     if (this.#connection !== connection) return
     this.#connection = undefined
     this.#child = undefined
-    const error = new HenceError(
+    const error = operatorError(
       'reprocess-failed',
-      'operator',
       `The process that derives generation ${this.#generation} is gone: ${why}. Its last checkpoint is ` +
         'kept, and requests are served as before; `hence reprocess resume` continues from there.',
     )

@@ -9,7 +9,7 @@
  */
 import { createHash } from 'node:crypto'
 import { assert } from '../assert.ts'
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import type { ControlFact } from '../log/control-history.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -144,11 +144,9 @@ export async function checkCorrectionFiles(
   return { missing, changed }
 }
 
-function lost(promotion: number, name: string): HenceError {
-  return new HenceError(
+const lost = (promotion: number, name: string) =>
+  operatorError(
     'corrections-lost',
-    'operator',
     `The log lacks some corrections of promotion ${promotion}, and \`${name}\` in the data directory is ` +
       'missing or has changed. Put that file back from a backup.',
   )
-}

@@ -1,7 +1,7 @@
 import type { SubmitOptions } from '../app/service.ts'
 import { orAborted } from '../clock.ts'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import type { CodeOf } from '../generation/codes.ts'
 import { type Generation, savedCheckpoint } from '../generation/generation.ts'
 import { identityOf } from '../identity.ts'
@@ -75,11 +75,7 @@ export class Reprocessor implements Reprocessing {
     { share, again = false }: { readonly share?: number; readonly again?: boolean } = {},
   ): Promise<ReprocessStatus> {
     if (share !== undefined && !(share > 0 && share <= 1)) {
-      throw new HenceError(
-        'option-invalid',
-        'change',
-        `\`share\` must be over 0 and at most 1, not ${share}.`,
-      )
+      throw changeError('option-invalid', `\`share\` must be over 0 and at most 1, not ${share}.`)
     }
     return this.#change(async () => {
       const slot = this.#slot

@@ -1,7 +1,7 @@
 import type { Enqueued, Outcome, Reply } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import type { DecidedOutcome, StoredOutcome } from '../derivation/stored-outcome.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError, retryError } from '../failure.ts'
 import { type Identity, requestIdOf } from '../identity.ts'
 import { encodeRequest } from '../log/record.ts'
 import { type AdmittedRequest, sameMessage } from './message.ts'
@@ -91,9 +91,8 @@ export class Admission {
     const { type, version, input, output, inReplyTo } = message
     const bytes = encodeRequest(identity, type, input, output, version, inReplyTo)
     if (this.#queuedBytes + bytes.length > this.#queueBytesMax && this.#queuedBytes > 0) {
-      throw new HenceError(
+      throw retryError(
         'overloaded',
-        'retry',
         `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes are waiting, and the limit is ` +
           `${this.#queueBytesMax} bytes. Nothing was written: send the same request again later.`,
       )
@@ -227,9 +226,8 @@ function wait(entry: InFlight, until: Until, stored?: DecidedOutcome): Promise<R
 
 function checkSame(identity: Identity, first: SentMessage, sent: SentMessage): void {
   if (sameMessage(first, sent)) return
-  throw new HenceError(
+  throw changeError(
     'request-id-reused',
-    'change',
     `The request id ${requestIdOf(identity)} was sent before with other content, as "${first.type}". ` +
       'Nothing was changed: a new request needs a new id, and a retry must send the same input.',
   )

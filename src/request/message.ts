@@ -2,7 +2,7 @@ import canonicalize from 'canonicalize'
 import type { App, Request, Schema } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
-import { HenceError, shown } from '../failure.ts'
+import { changeError, HenceError, shown } from '../failure.ts'
 import type { Realm } from '../sandbox/realm.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 
@@ -30,9 +30,8 @@ export type AdmittedDefinition = Pick<Request, 'name' | 'input' | 'key'> & Parti
 export function requestOf(app: App, type: string): AdmittedDefinition {
   const request: AdmittedDefinition | undefined = app.requests.get(type) ?? operatorRequests.get(type)
   if (request) return request
-  throw new HenceError(
+  throw changeError(
     'unknown-request',
-    'change',
     `The app "${app.name}" has no request "${shown(type)}"; it has ${[...app.requests.keys()].join(', ')}.`,
   )
 }
@@ -55,11 +54,7 @@ export function inputOf(type: string, value: unknown, realm: Realm): Input {
     return { text: JSON.stringify(sealed), value: sealed }
   } catch (error) {
     if (error instanceof HenceError && error.code === 'value-too-large') throw error
-    throw new HenceError(
-      'input-not-json',
-      'change',
-      `The input of "${type}" is not JSON. ${(error as Error).message}`,
-    )
+    throw changeError('input-not-json', `The input of "${type}" is not JSON. ${(error as Error).message}`)
   }
 }
 
@@ -72,9 +67,8 @@ export function messageOf(request: AdmittedDefinition, input: Input, realm: Real
   const { name: type, version = 1 } = request
   const result = validated(type, request.input, input.value)
   if (result.issues !== undefined) {
-    throw new HenceError(
+    throw changeError(
       'input-invalid',
-      'change',
       `The input of "${type}" does not fit its schema: ${issuesText(result.issues)}.`,
     )
   }
@@ -98,7 +92,7 @@ function validated(type: string, schema: Schema, value: unknown): Validated {
     return schema['~standard'].validate(value) as Validated
   } catch (error) {
     const why = error instanceof HenceError ? error.message : String(error)
-    throw new HenceError('schema-unusable', 'change', `The schema of "${type}" threw: ${why}`, {
+    throw changeError('schema-unusable', `The schema of "${type}" threw: ${why}`, {
       cause: error,
     })
   }
@@ -110,9 +104,8 @@ function sealed(type: string, value: unknown, realm: Realm): unknown {
   try {
     return realm.seal(value)
   } catch (error) {
-    throw new HenceError(
+    throw changeError(
       'schema-unusable',
-      'change',
       `The output of the schema of "${type}" is not JSON, so it cannot be stored. ${(error as Error).message}`,
     )
   }
@@ -139,12 +132,9 @@ function keyOf(request: AdmittedDefinition, input: unknown): string {
   try {
     key = request.key(input)
   } catch (error) {
-    throw new HenceError(
-      'key-invalid',
-      'change',
-      `The \`key\` of request "${request.name}" threw: ${error}`,
-      { cause: error },
-    )
+    throw changeError('key-invalid', `The \`key\` of request "${request.name}" threw: ${error}`, {
+      cause: error,
+    })
   }
   checkPartitionKey(key, `request "${request.name}"`)
   return key

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Program } from '../sandbox/program.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import { type AdmittedDefinition, type AdmittedRequest, type Input, messageOf } from './message.ts'
@@ -96,11 +96,9 @@ export class Validation {
   }
 }
 
-function tookTooLong({ definition }: Unvalidated, limitMs: number): HenceError {
-  return new HenceError(
+const tookTooLong = ({ definition }: Unvalidated, limitMs: number) =>
+  changeError(
     'validation-too-long',
-    'change',
     `The schema or the \`key\` of "${definition.name}" took more than ${Math.round(limitMs)} ms for this ` +
       'input. Nothing was written. A regular expression may backtrack: bound what it repeats.',
   )
-}

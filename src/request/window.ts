@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { type Identity, requestIdOf, timeOf } from '../identity.ts'
 import type { ControlFact } from '../log/control-history.ts'
 import type { Watermark } from '../log/record.ts'
@@ -86,9 +86,8 @@ export class IdWindow {
     if (made === undefined) return
     if (made < forgotten || made < this.#time - this.#windowMs) throw expired(identity)
     if (made > this.#clock.latest() + aheadMsMax) {
-      throw new HenceError(
+      throw changeError(
         'request-id-from-the-future',
-        'change',
         `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, more than ` +
           `${aheadMsMax / 60_000} minutes ahead of the server's clock. Correct the client's clock and send a new request.`,
       )
@@ -105,12 +104,10 @@ export class IdWindow {
 }
 
 /** The refusal of an id that is older than outcomes are kept. */
-export function expired(identity: Identity): HenceError {
-  return new HenceError(
+export const expired = (identity: Identity) =>
+  changeError(
     'request-id-expired',
-    'change',
     `The request id ${requestIdOf(identity)} is from ${new Date(timeOf(identity)!).toISOString()}, longer ago ` +
       'than outcomes are kept, so it is unknown whether it was decided. Check the data, and send a new ' +
       'request if it is still wanted.',
   )
-}

@@ -1,5 +1,5 @@
 import { type Clock, pause } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, retryError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { LogRecord } from '../log/record.ts'
 
@@ -191,15 +191,13 @@ export class PartitionWriter {
   }
 }
 
-function heldUp(partition: number, cause: HenceError): HenceError {
-  return new HenceError(
+const heldUp = (partition: number, cause: HenceError) =>
+  retryError(
     'writes-held-up',
-    'retry',
     `Nothing can be written to partition ${partition} of the log at present: ${firstSentence(cause.message)} Nothing of this request was written: ` +
       'send it again a little later. Is the disk full or read-only, or the database?',
     { cause },
   )
-}
 
 /** Without the advice, which is for the failed append itself. */
 function firstSentence(message: string): string {

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type Message, type Plugin } from 'esbuild'
 import type { App } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { passOnStackErrors } from './catches.ts'
 
 /** The pure module of an app and all that it imports, as one script. It may be used any number of times. */
@@ -90,9 +90,8 @@ export async function bundleApp<A extends App = App>(app: AppSource<A>): Promise
   } catch (error) {
     const errors = (error as { errors?: Message[] }).errors
     const lines = errors?.map(({ text, location: at }) => (at ? `${at.file}:${at.line}: ${text}` : text))
-    throw new HenceError(
+    throw changeError(
       'bundle-failed',
-      'change',
       `The module ${path} could not be bundled for the sandbox:\n${lines?.join('\n') ?? (error as Error).message}`,
       { cause: error },
     )

@@ -1,4 +1,5 @@
-import { app, effect, HenceError, type Scope, scopes } from '../app/index.ts'
+import { app, effect, type Scope, scopes } from '../app/index.ts'
+import { changeError } from '../failure.ts'
 
 /** The part of a definition that identifies it. */
 interface Definition {
@@ -54,9 +55,8 @@ export function recordDefinitions() {
         const { kind, name, scope, event } = definition
         const what =
           name ?? (event as Definition).name ?? (event as { effect?: string }).effect ?? 'corrections'
-        throw new HenceError(
+        throw changeError(
           'unknown-definition',
-          'change',
           `The module defines the ${kind} ${kind === 'reaction' ? 'to ' : ''}"${what}"` +
             `${scope === undefined ? '' : ` of scope "${scope}"`} and no app lists it: add ` +
             `${kind === 'event' ? 'its reaction' : 'it'} to \`${lists[kind]}\` of \`app(…)\`, or remove it.`,

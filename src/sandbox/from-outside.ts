@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError } from '../failure.ts'
 
 /** The functions that a realm calls in the process: from text to text. */
 export const conversions = {
@@ -21,21 +21,18 @@ function attempt(convert: (text: string) => string, text: string): string | unde
 }
 
 /** A promise is refused where it is made, since nobody would wait for it: the derivation has ended by then. */
-export function promiseMade(): HenceError {
-  return new HenceError(
+export const promiseMade = () =>
+  changeError(
     'derivation-asynchronous',
-    'change',
     'The app called an async function or made a promise. Derivations, keys, schemas and upcasters are synchronous: ' +
       'bring what they wait for as the input of a request.',
   )
-}
 
 /** A rejection that the derivation made and did not return, so that the request would have been accepted. */
 export function rejectionNotReturned(reason: unknown, how: 'made' | 'thrown'): HenceError {
   const text = JSON.stringify(String(reason))
-  return new HenceError(
+  return changeError(
     'rejection-not-returned',
-    'change',
     how === 'made'
       ? `The derivation called reject(${text}) and did not return it: write \`return reject(${text})\`. Only the ` +
           'derivation of a request can reject; a reaction or a compensation emits an event or asks for an effect.'

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /** Names that are absent from the realm, each with its replacement. */
 const instead: Readonly<Record<string, string>> = {
@@ -43,5 +43,5 @@ export const missingNames: readonly string[] = Object.keys(instead).filter(
 /** @throws HenceError `impure` (change), always; it says what to use instead */
 export function refuseImpure(what: string): never {
   const use = instead[what.split(' (')[0]!] ?? 'what tx offers'
-  throw new HenceError('impure', 'change', `A derivation used ${what}. Use ${use}.`)
+  throw changeError('impure', `A derivation used ${what}. Use ${use}.`)
 }

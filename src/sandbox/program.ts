@@ -10,6 +10,7 @@ import {
   viewsOf,
 } from '../app/index.ts'
 import { checkViews } from '../app/view.ts'
+import { changeError } from '../failure.ts'
 import type { AppBundle } from './bundle.ts'
 import { recordDefinitions } from './definitions.ts'
 import { conversions, promiseMade } from './from-outside.ts'
@@ -133,9 +134,8 @@ function load(script: Script, version: string): Loaded & { readonly exported: un
     const wrapped: Wrapped = script.runInContext(context)
     wrapped(module, module.exports, (name) => (name === 'hence' ? hence : refuseImpure('require')))
   } catch (error) {
-    throw new HenceError(
+    throw changeError(
       'bundle-failed',
-      'change',
       `The app's module threw while it was loaded: ${error instanceof HenceError ? error.message : error}`,
       { cause: error },
     )
@@ -170,20 +170,14 @@ interface Pure {
   readonly viewsOf: typeof viewsOf
 }
 
-function buffersTooLarge(): HenceError {
-  return new HenceError(
+const buffersTooLarge = () =>
+  changeError(
     'derivation-too-large',
-    'change',
     `The buffers of one derivation, or of one validation, have more than ${bufferBytesMax} bytes: typed arrays, ` +
       'ArrayBuffers and their copies. Keep large content elsewhere and its hash here.',
   )
-}
 
 function checkApp(value: App | undefined): App {
   if (value?.requests instanceof Map) return value
-  throw new HenceError(
-    'bundle-failed',
-    'change',
-    "The app's module must export `app(…)` as its default export.",
-  )
+  throw changeError('bundle-failed', "The app's module must export `app(…)` as its default export.")
 }

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Makes JSON values that belong to one JavaScript realm. A value that a derivation gets must have the
@@ -142,17 +142,15 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
 /** Errors for `makeRealm`, made outside: a realm's own error classes are unknown to the process. */
 export function refuseNotJson(path: readonly (string | number)[], why: string): never {
   if (why === 'too large') {
-    throw new HenceError(
+    throw changeError(
       'value-too-large',
-      'change',
       'The value has more than 1,048,576 characters (names and texts, and 8 for each value). Keep large content ' +
         'elsewhere and its hash here.',
     )
   }
   const place = path.length === 0 ? 'The value' : `The value at ${path.join('.')}`
-  throw new HenceError(
+  throw changeError(
     'not-json',
-    'change',
     `${place} is ${why}, which JSON does not keep. Use text, finite numbers, booleans, null, lists and plain objects.`,
   )
 }

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Refuses a promise where a derivation, or what belongs to it, should give a value.
@@ -10,9 +10,8 @@ export function assertSynchronous(result: unknown): void {
   if (!isPromise)
     return // Whatever it comes to, nobody waits for it; unheard, a rejection would end the process.
   ;(result as Promise<unknown>).then(undefined, () => {})
-  throw new HenceError(
+  throw changeError(
     'derivation-asynchronous',
-    'change',
     'A derivation returned a promise. Derivations are synchronous: bring what it waits for as the input of a request.',
   )
 }

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Caller } from './caller.ts'
 
 /** A caller, as identified by a key or by the host. */
@@ -58,7 +58,7 @@ export class Access {
     })
     const identity = await this.#renewing
     if (identity.caller.principal !== this.caller.principal) {
-      throw new HenceError('not-authenticated', 'change', 'The session belongs to another principal now.')
+      throw changeError('not-authenticated', 'The session belongs to another principal now.')
     }
     this.#check(identity.caller)
     this.#identity = identity

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import * as forms from './answer-form.ts'
 import { jsonAnswer } from './json-answer.ts'
 import type { Parameter } from './parameter.ts'
@@ -15,9 +15,8 @@ const headSizes: Parameter<readonly number[]> = {
   isRepeatable: false,
   read([given = ''], name) {
     if (sizesForm.test(given)) return given.split(',').map(Number)
-    throw new HenceError(
+    throw changeError(
       'head-sizes-invalid',
-      'change',
       `The query parameter \`${name}\` must be the sizes in the earlier head, by partition, separated by commas: ` +
         'from=3,0.',
     )

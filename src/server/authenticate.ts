@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Clock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { IdentifiedCaller } from './access.ts'
 import type { Caller } from './caller.ts'
 import type { Keys } from './keys.ts'
@@ -62,9 +62,8 @@ export function authenticator(options: {
     const askedAt = clock.now()
     const caller = await (callerOf ? callerOf() : authenticate?.(request, { incoming }))
     if (caller) return { caller, isCurrent: () => Math.abs(clock.now() - askedAt) < sessionMs }
-    throw new HenceError(
+    throw changeError(
       'not-authenticated',
-      'change',
       keys === undefined
         ? 'The host does not know the sender of this request.'
         : 'Send an API key as `Authorization: Bearer hence_…`; this one is missing, unknown, revoked or expired.',
@@ -97,9 +96,8 @@ function checkLocal(
   // A proxy on this machine connects from it, whoever it connects for.
   const forwarded = cameByProxy(headers, incoming)
   if (address === undefined || !isLoopback(address) || forwarded || !isLoopback(nameOf(host))) {
-    throw new HenceError(
+    throw changeError(
       'host-refused',
-      'change',
       'This server has neither keys nor `authenticate`, so it answers this machine only, as localhost. ' +
         'Make a key (`hence keys create`), or pass `authenticate`.',
     )
@@ -110,9 +108,8 @@ function checkLocal(
       ? headers.get('sec-fetch-site') === 'cross-site'
       : origin !== `http://${host}` && origin !== `https://${host}`
   if (foreign && !(origin !== null && origins.includes(origin))) {
-    throw new HenceError(
+    throw changeError(
       'origin-refused',
-      'change',
       'A page of another origin sent this to a server without authentication. Name the origin in `cors` to allow it.',
     )
   }

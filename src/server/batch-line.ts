@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Outcome } from '../app/index.ts'
-import { HenceError, shown } from '../failure.ts'
+import { changeError, HenceError, shown } from '../failure.ts'
 import { parseStrict, textOf } from '../json.ts'
 import type { Access } from './access.ts'
 import { type Problem, problemOf, problemOfOutcome, unforeseen } from './problem.ts'
@@ -92,9 +92,8 @@ function checkLine(value: unknown): asserts value is Line {
     names.length === 1 &&
     names[0] === 'input'
   if (fits) return
-  throw new HenceError(
+  throw changeError(
     'line-invalid',
-    'change',
     'A line of a batch must be an object with `requestId` and `type`, both text, and `input`; it may have ' +
       '`inReplyTo`, an id, and no other members.',
   )

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError, retryError } from '../failure.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
 import { asFirst, decide, isReplay, problemLine } from './batch-line.ts'
@@ -32,7 +32,11 @@ export class Batches {
     )
     const { activity, limits } = this.#serving
     const { principal } = access.caller
-    if (!this.#open.take(principal)) throw tooManyBatches()
+    if (!this.#open.take(principal))
+      throw retryError(
+        'too-many-batches',
+        'As many batches are open as the server or your share of it allows. Nothing was read: send the batch again later.',
+      )
     activity.begin()
     const sender = { request, incoming, principal }
     const batch = new RequestBatch(this.#serving, access, sender)
@@ -321,27 +325,15 @@ function withoutByteOrderMark(line: Uint8Array): Uint8Array {
   return line[0] === 0xef && line[1] === 0xbb && line[2] === 0xbf ? line.subarray(3) : line
 }
 
-function lineTooLong(bytes: number): HenceError {
-  return new HenceError(
+const lineTooLong = (bytes: number) =>
+  changeError(
     'body-too-large',
-    'change',
     `A line of the batch has more than ${bytes} bytes, the limit. The lines before it were taken; it and ` +
       'those after it were not.',
   )
-}
 
-function tooManyBatches(): HenceError {
-  return new HenceError(
-    'too-many-batches',
-    'retry',
-    'As many batches are open as the server or your share of it allows. Nothing was read: send the batch again later.',
-  )
-}
-
-export function closingSoon(): HenceError {
-  return new HenceError(
+export const closingSoon = () =>
+  retryError(
     'server-closing',
-    'retry',
     'The server is closing. Send the same request again: the next server gives the same answer.',
   )
-}

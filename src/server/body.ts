@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError, retryError } from '../failure.ts'
 import { parseStrict, textOf } from '../json.ts'
 import { flawIn, type JsonSchema } from './json-schema.ts'
 import type { Limits } from './limits.ts'
@@ -56,11 +56,7 @@ export class BodyReader {
     const body = parseStrict(textOf(await this.whole(sender)))
     const flaw = flawIn(schema, body)
     if (flaw === undefined) return body
-    throw new HenceError(
-      'body-invalid',
-      'change',
-      `The body does not fit its schema in /openapi.json: ${flaw}.`,
-    )
+    throw changeError('body-invalid', `The body does not fit its schema in /openapi.json: ${flaw}.`)
   }
 
   /**
@@ -77,7 +73,11 @@ export class BodyReader {
     signal?: AbortSignal,
   ): Promise<void> {
     const encoding = request.headers.get('content-encoding')
-    if (encoding !== null && encoding.toLowerCase() !== 'identity') throw encoded(encoding)
+    if (encoding !== null && encoding.toLowerCase() !== 'identity')
+      throw changeError(
+        'encoding-unsupported',
+        `The body has the content encoding ${encoding}, and none is supported: send it without one.`,
+      )
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const arriving: Arriving = { until, reject }
     const end = () => resolve()
@@ -240,52 +240,35 @@ class Deadlines {
 export function checkMediaType(header: string | null, form: RegExp, name: string): void {
   const isUtf8 = /^(?!.*;\s*charset\s*=(?!\s*(utf-8|"utf-8")\s*(;|$)))/i
   if (header !== null && form.test(header) && isUtf8.test(header)) return
-  throw new HenceError(
+  throw changeError(
     'media-type-unsupported',
-    'change',
     `The body must have the media type ${name}, in UTF-8, not ${header ?? 'none'}: send the header Content-Type.`,
   )
 }
 
-function encoded(encoding: string): HenceError {
-  return new HenceError(
-    'encoding-unsupported',
-    'change',
-    `The body has the content encoding ${encoding}, and none is supported: send it without one.`,
-  )
-}
-
-function tooLarge(bytes: number): HenceError {
-  return new HenceError(
+const tooLarge = (bytes: number) =>
+  changeError(
     'body-too-large',
-    'change',
     `The body has more than ${bytes} bytes, the limit. Keep large content elsewhere and its hash here, or ` +
       'send a batch.',
   )
-}
 
-function tooSlow(): HenceError {
-  return new HenceError(
+const tooSlow = () =>
+  retryError(
     'body-too-slow',
-    'retry',
     'The body did not arrive in time. Nothing was written: send the same request again.',
   )
-}
 
-function cutOff(cause: unknown): HenceError {
-  return new HenceError(
+const cutOff = (cause: unknown) =>
+  retryError(
     'body-cut-off',
-    'retry',
     'The connection ended before the body did. Nothing was written: send the same request again.',
     { cause },
   )
-}
 
-export function overloaded(): HenceError {
-  return new HenceError(
+export const overloaded = () =>
+  retryError(
     'overloaded',
-    'retry',
     'More bytes of bodies are arriving than the server or your share of it holds. Nothing was written: send the same ' +
       'request again a little later.',
   )
-}

@@ -1,7 +1,7 @@
 import type { TableChange } from '../app/index.ts'
 import { isView } from '../app/view.ts'
 import { orAfter } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError, retryError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
@@ -61,7 +61,11 @@ export class ChangeStreams {
       rules.watch(access.caller, table)
       if (isView(rules.table(table))) throw notWatched(table)
     }
-    if (!this.#open.take(principal)) throw tooManyStreams()
+    if (!this.#open.take(principal))
+      throw retryError(
+        'too-many-streams',
+        'As many streams of changes are open as the server or your share of it allows. Try again later.',
+      )
     const ended = new AbortController()
     const end = () => ended.abort()
     this.#ends.add(end)
@@ -141,19 +145,9 @@ export class ChangeStreams {
   }
 }
 
-function notWatched(view: string): HenceError {
-  return new HenceError(
+const notWatched = (view: string) =>
+  changeError(
     'query-invalid',
-    'change',
     `"${view}" is a view, and changes of views are not reported: watch the tables that it is made of, and read it ` +
       'with their tokens as `after`.',
   )
-}
-
-function tooManyStreams(): HenceError {
-  return new HenceError(
-    'too-many-streams',
-    'retry',
-    'As many streams of changes are open as the server or your share of it allows. Try again later.',
-  )
-}

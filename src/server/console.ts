@@ -3,7 +3,7 @@ import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { brotliCompress } from 'node:zlib'
-import { HenceError } from '../failure.ts'
+import { changeError, operatorError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import type { Arrival } from './route.ts'
 
@@ -40,14 +40,17 @@ export class ConsoleFiles {
     const files = await this.#files
     if (files.size === 0) {
       this.#files = undefined
-      throw notBuilt()
+      throw operatorError(
+        'console-not-built',
+        'The files of the console are not there. In the repository, build them with `npm run build:console`.',
+      )
     }
     const path = parts.join('/')
     const isView = parts.length === 1 && extname(path) === ''
     const name = isView ? 'index.html' : path
     const file = files.get(name)
     if (file === undefined) {
-      throw new HenceError('route-not-found', 'change', `The console has no file ${JSON.stringify(path)}.`)
+      throw changeError('route-not-found', `The console has no file ${JSON.stringify(path)}.`)
     }
     const headers = {
       'content-type': types[extname(name)] ?? 'application/octet-stream',
@@ -75,12 +78,4 @@ async function filesIn([folder, ...more]: readonly string[]): Promise<ReadonlyMa
     files.set(name.replaceAll('\\', '/'), { text: await readFile(join(folder, name), 'utf8') })
   }
   return files.has('index.html') ? files : filesIn(more)
-}
-
-function notBuilt(): HenceError {
-  return new HenceError(
-    'console-not-built',
-    'operator',
-    'The files of the console are not there. In the repository, build them with `npm run build:console`.',
-  )
 }

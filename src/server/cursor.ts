@@ -1,5 +1,5 @@
 import type { Query, QueryPart } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /** The position of a row in the order of a query: the indexed values, then the key. */
 export type RowPosition = readonly QueryPart[]
@@ -21,10 +21,5 @@ export function readCursor(cursor: string, { prefix = [] }: Query): RowPosition 
   return position
 }
 
-export function cursorInvalid(): HenceError {
-  return new HenceError(
-    'cursor-invalid',
-    'change',
-    'The cursor belongs to another query: start with the first page.',
-  )
-}
+export const cursorInvalid = () =>
+  changeError('cursor-invalid', 'The cursor belongs to another query: start with the first page.')

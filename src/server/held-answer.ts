@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { retryError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import type { Serving } from './serving.ts'
 import { textStream } from './text-stream.ts'
@@ -23,7 +23,12 @@ export function heldAnswer(
   const bytes = Buffer.byteLength(body)
   // An answer beyond the share takes all of it.
   const counted = Math.min(bytes, limits.bodiesBytesPerCaller, limits.bodiesBytes)
-  if (!held.take(principal, counted)) throw unread()
+  if (!held.take(principal, counted))
+    throw retryError(
+      'overloaded',
+      'More bytes of bodies and of answers that nobody has read are in memory than the server or your share of it ' +
+        'holds. Read the answers, and send the same request again a little later.',
+    )
   let isCounted = true
   const release = () => {
     if (isCounted) held.release(principal, counted)
@@ -53,13 +58,4 @@ async function* partsOf(text: string, onLast: () => void): AsyncGenerator<string
     yield text.slice(start, end)
     start = end
   }
-}
-
-function unread(): HenceError {
-  return new HenceError(
-    'overloaded',
-    'retry',
-    'More bytes of bodies and of answers that nobody has read are in memory than the server or your share of it ' +
-      'holds. Read the answers, and send the same request again a little later.',
-  )
 }

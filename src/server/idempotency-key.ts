@@ -1,5 +1,5 @@
 import { parseItem } from 'structured-headers'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Header } from './route.ts'
 
 export const requestIdHeader: Header = {
@@ -21,9 +21,8 @@ export const requestIdHeader: Header = {
 export function requestIdOf(headers: Headers): string {
   const id = idIn(headers, 'Idempotency-Key')
   if (id === undefined) {
-    throw new HenceError(
+    throw changeError(
       'request-id-missing',
-      'change',
       'The header Idempotency-Key is missing. Make an id (a UUID of version 7), store it, and send it with every try.',
     )
   }
@@ -53,12 +52,10 @@ export function idIn(headers: Headers, name: string): string | undefined {
   throw malformed(name, header)
 }
 
-function malformed(name: string, header: string): HenceError {
-  return new HenceError(
+const malformed = (name: string, header: string) =>
+  changeError(
     'request-id-invalid',
-    'change',
     `The header ${name} must be one string in quotes, or 1 to 255 visible ASCII characters without quotes, not ${
       header.length > 80 ? `${header.slice(0, 80)}…` : header
     }.`,
   )
-}

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { open, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Clock, systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, operatorError, retryError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
 import type { Caller } from './caller.ts'
 
@@ -232,27 +232,19 @@ function checkWanted({
       .filter((permission) => !permissionForm.test(permission))
       .map((permission) => `${JSON.stringify(permission)} is not a permission`)[0]
   if (!wrong) return
-  throw new HenceError(
+  throw changeError(
     'key-options-invalid',
-    'change',
     `No key was made: ${wrong}. Permissions are submit, submit:TYPE, read, operate and admin.`,
   )
 }
 
-function busy(file: string): HenceError {
-  return new HenceError(
-    'keys-busy',
-    'retry',
-    `Another process is changing ${file}. Try again in a few seconds.`,
-  )
-}
+const busy = (file: string) =>
+  retryError('keys-busy', `Another process is changing ${file}. Try again in a few seconds.`)
 
-function unreadable(file: string, cause: unknown): HenceError {
-  return new HenceError(
+const unreadable = (file: string, cause: unknown) =>
+  operatorError(
     'keys-unreadable',
-    'operator',
     `The keys in ${file} cannot be read: ${(cause as Error).message}. Every key is refused until it is mended: ` +
       'restore the file from a copy, or remove it and make new keys.',
     { cause },
   )
-}

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 export const limitsDefault = {
   /** The longest body of a request, and the longest line of a batch. Default 1 MiB. */
@@ -50,9 +50,8 @@ export function limitsOf(given: Partial<Limits> = {}): Limits {
   for (const [name, value] of Object.entries(given)) {
     const known = name in limitsDefault
     if (known && Number.isSafeInteger(value) && value > 0 && value < 2 ** 31) continue
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       known
         ? `The limit \`${name}\` must be a whole number from 1 to 2,147,483,647, not ${value}.`
         : `There is no limit \`${name}\`; there are ${Object.keys(limitsDefault).join(', ')}.`,

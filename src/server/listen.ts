@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import type { Limits } from './limits.ts'
 
 /** An open listener. */
@@ -124,12 +124,10 @@ export class Listener {
   }
 }
 
-function notListening(host: string, port: number, cause: Error): HenceError {
-  return new HenceError(
+const notListening = (host: string, port: number, cause: Error) =>
+  operatorError(
     'listen-failed',
-    'operator',
     `The server cannot listen on ${host}, port ${port}: ${cause.message}. Choose another port, or end the ` +
       'process that uses it.',
     { cause },
   )
-}

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { jsonTextAnswer } from './json-answer.ts'
@@ -66,7 +66,7 @@ async function logRecord({ engine }: Serving, { request, parts: [token] }: Arriv
       return jsonTextAnswer(request, `${json.slice(0, -1)},${more.slice(1)}`)
     }
   }
-  throw new HenceError('record-not-found', 'change', `The log has no record ${JSON.stringify(token)}.`)
+  throw changeError('record-not-found', `The log has no record ${JSON.stringify(token)}.`)
 }
 
 /** @returns the offset of the next record; 0 if there is no such partition */

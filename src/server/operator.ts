@@ -1,5 +1,5 @@
 import type { EffectState } from '../effect/outbox.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { KeyedClaim, KeyedViolation } from '../query/reader.ts'
 import { cursorInvalid, makeCursor, readCursor } from './cursor.ts'
 import { jsonAnswer } from './json-answer.ts'
@@ -35,9 +35,8 @@ export function operatorRoutes({ engine: { effects, violations } }: Serving): re
           const [key, id] = parts as [string, string]
           const violation = await violations.get(key, id)
           if (violation === undefined) {
-            throw new HenceError(
+            throw changeError(
               'violation-not-found',
-              'change',
               `There is no violation ${JSON.stringify(id)} at ${JSON.stringify(key)}, or it was resolved long ago.`,
             )
           }
@@ -68,9 +67,8 @@ export function operatorRoutes({ engine: { effects, violations } }: Serving): re
       async handle({ request, parts: [id] }) {
         const found = await effects.get(id!)
         if (found !== undefined) return jsonAnswer(request, found)
-        throw new HenceError(
+        throw changeError(
           'effect-not-found',
-          'change',
           `There is no effect ${JSON.stringify(id)}, or it was done long ago.`,
         )
       },

@@ -1,5 +1,5 @@
 import type { QueryPart } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import { type JsonSchema, list } from './json-schema.ts'
 
@@ -117,6 +117,5 @@ function parameter<Value>(
   }
 }
 
-function queryInvalid(why: string): HenceError {
-  return new HenceError('query-invalid', 'change', `The query of the address is invalid: ${why}.`)
-}
+const queryInvalid = (why: string) =>
+  changeError('query-invalid', `The query of the address is invalid: ${why}.`)

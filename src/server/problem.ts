@@ -1,5 +1,5 @@
 import type { Reply } from '../app/index.ts'
-import { HenceError, shown } from '../failure.ts'
+import { type HenceError, operatorError, shown } from '../failure.ts'
 import type { Answer } from './answer.ts'
 
 /**
@@ -115,11 +115,9 @@ export function problemAnswer(problem: Problem, headers: Readonly<Record<string,
 }
 
 /** The problem for an unexpected error: without its text, which may hold anything. */
-export function unforeseen(): HenceError {
-  return new HenceError(
+export const unforeseen = () =>
+  operatorError(
     'internal-error',
-    'operator',
     'The server failed unexpectedly; its report has the reason. Send a request again with the same id to learn ' +
       'whether it was taken.',
   )
-}

@@ -1,6 +1,6 @@
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, retryError } from '../failure.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { Answer } from './answer.ts'
 import * as forms from './answer-form.ts'
@@ -156,9 +156,8 @@ async function diff(
 function checkCaughtUp(status: ReprocessStatus | undefined): void {
   if (status?.state !== 'deriving') return
   const { records, of } = status
-  throw new HenceError(
+  throw retryError(
     'reprocess-behind',
-    'retry',
     `The candidate is at ${records} of ${of} records, so it cannot be compared yet: ask again when its ` +
       `state is \`following\`.`,
   )

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { App } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
 import type { Caller, Permission } from './caller.ts'
@@ -188,6 +188,6 @@ export function addressOf(
       query: query === '' ? none : new URLSearchParams(query),
     }
   } catch {
-    throw new HenceError('url-invalid', 'change', 'The address is not percent-encoded UTF-8.')
+    throw changeError('url-invalid', 'The address is not percent-encoded UTF-8.')
   }
 }

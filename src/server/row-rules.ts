@@ -1,6 +1,6 @@
 import type { App, KeyPart, Query, QueryPart, ReadRule, Table } from '../app/index.ts'
 import { operatorTables } from '../constraint/tables.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError, operatorError } from '../failure.ts'
 import type { StoryChange } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
@@ -48,7 +48,7 @@ export class RowRules {
       `The \`read\` rules took more than ${ruleMs} ms for ${read}, so nothing was read. A regular expression ` +
       'may backtrack: bound what it repeats.'
     this.#report({ level: 'alarm', code: 'read-rule-too-long', message })
-    throw new HenceError('read-rule-too-long', 'operator', message)
+    throw operatorError('read-rule-too-long', message)
   }
 
   /**
@@ -93,9 +93,8 @@ export class RowRules {
     if (index !== asked.index) return { ...asked, index: index!, prefix: [own, ...prefix] }
     if (prefix.length > 0) return prefix[0] === own ? asked : undefined
     if (from === undefined && to === undefined) return { ...asked, prefix: [own] }
-    throw new HenceError(
+    throw changeError(
       'query-invalid',
-      'change',
       `Without the permission \`read\`, \`from\` and \`to\` on table "${name}" need a \`prefix\` that ` +
         'begins with your own value.',
     )
@@ -125,9 +124,8 @@ export class RowRules {
     const { app } = this.#engine
     const table = operatorTables.get(name) ?? app.tables.get(name)
     if (table) return table
-    throw new HenceError(
+    throw changeError(
       'unknown-table',
-      'change',
       `The app "${app.name}" has no table ${JSON.stringify(name)}; it has ${[...app.tables.keys()].join(', ')}.`,
     )
   }
@@ -219,23 +217,18 @@ function indexFor(
   throw notByThis(name, `ask with index=${ruled}`)
 }
 
-export function notAllowed(permission: string, what: string): HenceError {
-  return new HenceError('not-allowed', 'change', `The permission \`${permission}\` is needed for ${what}.`)
-}
+export const notAllowed = (permission: string, what: string) =>
+  changeError('not-allowed', `The permission \`${permission}\` is needed for ${what}.`)
 
-function notByThis(name: string, instead: string): HenceError {
-  return new HenceError(
+const notByThis = (name: string, instead: string) =>
+  changeError(
     'not-allowed',
-    'change',
     `The permission \`read\` is needed to read table "${name}" in this order: without it, ${instead}.`,
   )
-}
 
-function singleKeysOnly(name: string): HenceError {
-  return new HenceError(
+const singleKeysOnly = (name: string) =>
+  changeError(
     'not-allowed',
-    'change',
     `The permission \`read\` is needed to scan or watch table "${name}": without it, its rows can only be ` +
       'read one by one, by key.',
   )
-}

@@ -6,7 +6,7 @@ import { cors as corsHeaders } from 'hono/cors'
 import type { App } from '../app/index.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError, operatorError } from '../failure.ts'
 import { type Report, type Reporter, reporterOf } from '../report.ts'
 import { Access, type IdentifiedCaller } from './access.ts'
 import { Activity } from './activity.ts'
@@ -87,9 +87,8 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   const { clock = systemClock, authenticate, path = '' } = options
   const report = reporterOf(options.report)
   if (!/^(\/[\w.~-]+)*$/.test(path)) {
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       `\`path\` must be like "/hence", without a slash at its end, not ${JSON.stringify(path)}.`,
     )
   }
@@ -287,39 +286,33 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
 function nowhere(methods: readonly string[]): Answer {
   if (methods.length === 0) {
     const nothing = 'There is nothing at this address; /openapi.json lists all addresses.'
-    return problemAnswer(problemOf(new HenceError('route-not-found', 'change', nothing)))
+    return problemAnswer(problemOf(changeError('route-not-found', nothing)))
   }
   const allow = methods.join(', ')
-  const error = new HenceError('method-not-allowed', 'change', `This address takes ${allow} only.`)
+  const error = changeError('method-not-allowed', `This address takes ${allow} only.`)
   return problemAnswer(problemOf(error), { allow })
 }
 
-function badAddress(): HenceError {
-  return new HenceError('url-invalid', 'change', 'The address or the header Host is invalid.')
-}
+const badAddress = () => changeError('url-invalid', 'The address or the header Host is invalid.')
 
-function bodyIsGone(): HenceError {
-  return new HenceError(
+const bodyIsGone = () =>
+  operatorError(
     'body-already-read',
-    'operator',
     'The host has read the body already, so Hence cannot read it as it was sent. Mount Hence before body parsers.',
   )
-}
 
 /** @throws HenceError `keys-missing`, `option-invalid` (change) */
 function checkGuard({ keys, authenticate, open }: ServerOptions): void {
   const isGuarded = keys !== undefined || authenticate !== undefined
   if (isGuarded !== (open === true)) return
   if (isGuarded) {
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       'With `open` everybody may do everything: leave it out, or `keys` and `authenticate`.',
     )
   }
-  throw new HenceError(
+  throw changeError(
     'keys-missing',
-    'change',
     'Nobody would be authenticated. Pass `keys` (the file of API keys) or `authenticate`; or for development `open: ' +
       'true`, which lets everybody on this machine do everything.',
   )
@@ -338,9 +331,8 @@ const saysOpen: Report = {
  */
 export function checkUnguarded(host: string): void {
   if (isLoopback(host)) return
-  throw new HenceError(
+  throw changeError(
     'listen-unsafe',
-    'change',
     `An open server, without keys or \`authenticate\`, would let anybody who reaches ${host} do ` +
       'everything. Set one of them, or listen on 127.0.0.1.',
   )

@@ -1,5 +1,5 @@
 import type { StartProgress } from '../engine/start-pause.ts'
-import { HenceError } from '../failure.ts'
+import { retryError } from '../failure.ts'
 import { type Answer, writeAnswer } from './answer.ts'
 import { type Limits, limitsOf } from './limits.ts'
 import { Listener, type Listening } from './listen.ts'
@@ -42,19 +42,15 @@ export class StartingServer {
 
 const live: Answer = { status: 200, headers: { 'content-type': 'text/plain' }, body: 'live\n' }
 
-function standby(follows: string, progress: string): HenceError {
-  return new HenceError(
+const standby = (follows: string, progress: string) =>
+  retryError(
     'engine-standby',
-    'retry',
     `This process follows the log, and ${follows} is active. ${progress} Nothing was written: send the same ` +
       'request there.',
   )
-}
 
-function starting(progress: string): HenceError {
-  return new HenceError(
+const starting = (progress: string) =>
+  retryError(
     'engine-starting',
-    'retry',
     `The engine is starting.${progress} Nothing was written: send the same request again a little later.`,
   )
-}

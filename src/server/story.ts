@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { Story, StoryCorrection } from '../query/story.ts'
 import type { Answer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
@@ -44,13 +44,11 @@ export function senderOf({ caller, query }: Arrival<typeof senderQuery>): string
   return principal
 }
 
-export function requestNotFound(requestId: string): HenceError {
-  return new HenceError(
+export const requestNotFound = (requestId: string) =>
+  changeError(
     'request-not-found',
-    'change',
     `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
   )
-}
 
 /** The whole story, except for violations, which operators alone may see. */
 function forReader({ rules }: Serving, caller: Caller, found: Story): object {

@@ -1,6 +1,6 @@
 import type { KeyPart, Query, QueryPart, ReadOptions, Row } from '../app/index.ts'
 import { orAfter } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, retryError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
@@ -69,11 +69,7 @@ async function row(
   )
   // A hidden row and a missing one look the same.
   if (value === undefined || !(await rules.limited(`a row of table "${name}"`, () => visible(value, key)))) {
-    throw new HenceError(
-      'row-not-found',
-      'change',
-      `Table "${name}" has no row ${JSON.stringify(key)} for you.`,
-    )
+    throw changeError('row-not-found', `Table "${name}" has no row ${JSON.stringify(key)} for you.`)
   }
   return jsonAnswer(request, { key, value })
 }
@@ -121,9 +117,8 @@ function keyOf(table: TableShape, segments: readonly string[]): readonly KeyPart
     if (kinds[i] !== 'number') return segment
     const number = numberIn(segment)
     if (number === undefined) {
-      throw new HenceError(
+      throw changeError(
         'key-invalid',
-        'change',
         `Part ${i + 1} of a key of table "${table.name}" is a number that a double holds, not ` +
           `${JSON.stringify(segment)}.`,
       )
@@ -157,9 +152,8 @@ async function read<T>(
   const reply = reading({ after }).then((value) => ({ value }))
   const found = await orAfter(reply, limits.afterMs)
   if (found !== undefined) return found.value
-  throw new HenceError(
+  throw retryError(
     'after-too-late',
-    'retry',
     `The requests at ${after.join(', ')} and their consequences were not applied within ${limits.afterMs} ms. ` +
       'Read again.',
   )

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { operatorError } from '../failure.ts'
 import { CellMap } from './cell-map.ts'
 import { Overlay } from './overlay.ts'
 import type { KeyRange, Store } from './store.ts'
@@ -296,9 +296,8 @@ export class Cells<V> implements Collection<V> {
     try {
       return this.#codec.decode(text)
     } catch (error) {
-      throw new HenceError(
+      throw operatorError(
         'state-unreadable',
-        'operator',
         `The derived state has an unreadable value for ${JSON.stringify(key)} of "${this.name}": ` +
           `${error instanceof Error ? error.message : error}. Everything in it can be derived from the log: stop ` +
           'the process, remove the state folder, and start again.',

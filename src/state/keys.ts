@@ -1,5 +1,5 @@
 import type { KeyKind, KeyPart } from '../app/table.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Keys are latin1 strings, one character per byte. Their order, in JavaScript as in LMDB, is the order of
@@ -39,9 +39,8 @@ export function encodeKey(parts: readonly KeyPart[]): string {
 export function encodePart(part: KeyPart): string {
   if (typeof part === 'string') return encodeText(part)
   if (typeof part === 'number') return encodeNumber(part)
-  throw new HenceError(
+  throw changeError(
     'key-invalid',
-    'change',
     `A part of a key must be a string or a number, not of type ${typeof part}.`,
   )
 }
@@ -49,9 +48,8 @@ export function encodePart(part: KeyPart): string {
 /** @throws HenceError `key-too-long` (change) */
 export function checkKeyLength(key: string): string {
   if (key.length <= keyBytesMax) return key
-  throw new HenceError(
+  throw changeError(
     'key-too-long',
-    'change',
     `A key of ${key.length} bytes is too long: all its parts together may have ${keyBytesMax} bytes. ` +
       'Use shorter parts, or a hash of the long one.',
   )
@@ -83,9 +81,8 @@ export function encodeIndexValue(value: IndexValue): string {
   if (value === true) return '\x02'
   if (typeof value === 'number') return `\x03${encodeNumber(value)}`
   if (typeof value === 'string') return `\x04${encodeText(value)}`
-  throw new HenceError(
+  throw changeError(
     'key-invalid',
-    'change',
     'An indexed value must be a string, a number or a boolean, not ' +
       `${Array.isArray(value) ? 'a list' : `of type ${typeof value}`}.`,
   )
@@ -117,9 +114,8 @@ function encodeText(text: string): string {
 
 function encodeUnusualText(text: string): string {
   if (!text.isWellFormed()) {
-    throw new HenceError(
+    throw changeError(
       'key-invalid',
-      'change',
       `A part of a key is not valid Unicode, it has a lone surrogate: ${JSON.stringify(text)}.`,
     )
   }
@@ -142,7 +138,7 @@ const bits = new DataView(new ArrayBuffer(8))
 
 function encodeNumber(number: number): string {
   if (Number.isNaN(number)) {
-    throw new HenceError('key-invalid', 'change', 'A part of a key is NaN, which has no order.')
+    throw changeError('key-invalid', 'A part of a key is NaN, which has no order.')
   }
   // Adding 0 turns -0 into 0: they are equal, so they must be one key.
   bits.setFloat64(0, number + 0)
@@ -197,11 +193,7 @@ export function compareKeys(a: string, b: string): number {
 /** @throws HenceError `key-invalid`, `key-too-long` (change) */
 export function checkPartitionKey(key: unknown, of: string): asserts key is string {
   if (typeof key !== 'string') {
-    throw new HenceError(
-      'key-invalid',
-      'change',
-      `The partition key of ${of} must be a string, not ${typeof key}.`,
-    )
+    throw changeError('key-invalid', `The partition key of ${of} must be a string, not ${typeof key}.`)
   }
   encodeKey([key])
 }

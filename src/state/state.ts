@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { retryError } from '../failure.ts'
 import { Cells, type Codec, type Collection, type Shared, UndoLog } from './cells.ts'
 import type { CollectionChanges, Store } from './store.ts'
 
@@ -152,9 +152,8 @@ export class State {
       this.#writing = this.#store.write(this.#saving())
       await this.#writing
     } catch (error) {
-      throw new HenceError(
+      throw retryError(
         'checkpoint-failed',
-        'retry',
         `The derived state could not be saved: ${error instanceof Error ? error.message : error}. ` +
           'Nothing is lost: the next checkpoint saves it. Is the disk full?',
         { cause: error },

@@ -1,5 +1,5 @@
 import type { KeyKind, KeyPart } from '../app/table.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import type { Codec, Collection } from './cells.ts'
 import {
   checkKeyLength,
@@ -261,9 +261,8 @@ export class TableState {
   }
 
   #invalid(why: string): HenceError {
-    return new HenceError(
+    return changeError(
       'query-invalid',
-      'change',
       `A query on table "${this.name}" is invalid: ${why}. See the table's \`key\` and \`indexes\`.`,
     )
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { type Clock, elapsed, setTimer } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { type HenceError, retryError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 
 /** How often the active process writes its note, in milliseconds. */
@@ -125,11 +125,9 @@ export class ActiveNote {
   }
 }
 
-function taken({ pid, host }: Note): HenceError {
-  return new HenceError(
+const taken = ({ pid, host }: Note) =>
+  retryError(
     'log-taken',
-    'retry',
     `Process ${pid} on ${host} has taken the log, since this process was silent. This one writes and ` +
       'acknowledges nothing more. Send the same request to the other.',
   )
-}

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, pause, systemClock } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { type HenceError, operatorError, retryError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { holdFile, isHeld } from './file-lock.ts'
 import { type Flock, flockDirectory } from './flock.ts'
@@ -77,7 +77,12 @@ export async function lockDirectory(directory: string, options: LockOptions = {}
     }
     const holder = await readHolder(directory)
     const isCertain = !file || clock.now() > checkedUntil!
-    if (!wait && isCertain) throw inUse(directory, holder)
+    if (!wait && isCertain)
+      throw retryError(
+        'data-in-use',
+        `${directory} is in use by ${nameOf(holder)}. ` +
+          'Stop that process first, wait for it (`wait`; `--wait` on the command line), or give another directory.',
+      )
     if (wait && !isReported) {
       const whom = holder ? `waiting for pid ${holder.pid}` : 'waiting'
       report({ level: 'info', code: 'waiting-for-data', message: `${directory} is in use: ${whom}.` })
@@ -183,15 +188,6 @@ export function nameOf(holder: LockHolder | 'unknown' | undefined): string {
   return `another process (${holder.pid} on ${holder.host}, since ${holder.since})`
 }
 
-function inUse(directory: string, holder: LockHolder | undefined): HenceError {
-  return new HenceError(
-    'data-in-use',
-    'retry',
-    `${directory} is in use by ${nameOf(holder)}. ` +
-      'Stop that process first, wait for it (`wait`; `--wait` on the command line), or give another directory.',
-  )
-}
-
 function taken(directory: string, text: string | undefined): HenceError {
   let holder: LockHolder | undefined
   try {
@@ -199,9 +195,8 @@ function taken(directory: string, text: string | undefined): HenceError {
   } catch {
     holder = undefined
   }
-  return new HenceError(
+  return operatorError(
     'data-taken',
-    'operator',
     text === undefined
       ? `The lock files of ${directory} were removed, so another process may have taken it. This one ` +
           'writes nothing more: start it again.'

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Checks that a directory is empty or does not exist.
@@ -11,9 +11,8 @@ export async function checkEmpty(directory: string, ignored: readonly string[] =
   const names: string[] = await readdir(directory).catch(() => [])
   const found = names.filter((name) => !ignored.includes(name))
   if (found.length === 0) return
-  throw new HenceError(
+  throw changeError(
     'folder-not-empty',
-    'change',
     `${resolve(directory)} is not empty (${found.slice(0, 3).join(', ')}${found.length > 3 ? ' …' : ''}), ` +
       'and nothing was written. Give an empty directory, or the name of a new one.',
   )

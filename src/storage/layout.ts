@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { HenceError } from '../failure.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 
 /** The parts of a data directory that a start needs, where they exist. */
 const folders = ['log', 'state', 'code', 'promotions', 'audit']
@@ -28,9 +28,8 @@ export async function misplaced(directory: string): Promise<HenceError[]> {
     const there = await stat(join(directory, name)).catch(() => undefined)
     if (there === undefined || (is === 'folder' ? there.isDirectory() : there.isFile())) return
     found.push(
-      new HenceError(
+      operatorError(
         'file-misplaced',
-        'operator',
         `${join(directory, name)} must be a ${is}, and is not. Nothing was changed. Move it away, and put the ` +
           'right one back if there is one.',
       ),

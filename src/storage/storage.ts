@@ -1,6 +1,6 @@
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, operatorError, retryError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-log/disk.ts'
@@ -200,21 +200,17 @@ export function kept(directory: string, name: string): Promise<string | undefine
 }
 
 /** The error for a process that still derives although its engine has ended. */
-export function stillDeriving(directory: string): HenceError {
-  return new HenceError(
+export const stillDeriving = (directory: string) =>
+  retryError(
     'data-in-use',
-    'retry',
     `A process of an engine that has ended still derives in ${resolve(directory)}. It ends by itself as ` +
       'soon as it notices; if it does not, stop it: it holds `state/deriving.lock`.',
   )
-}
 
-export function dataUnusable(directory: string, cause: unknown): HenceError {
-  return new HenceError(
+export const dataUnusable = (directory: string, cause: unknown) =>
+  operatorError(
     'data-unusable',
-    'operator',
     `The data directory ${resolve(directory)} cannot be used. ` +
       (fileFailure(cause)?.message ?? `${cause instanceof Error ? cause.message : cause}`),
     { cause },
   )
-}

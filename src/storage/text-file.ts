@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 
 /**
  * Reads a text file; undefined when there is none.
@@ -33,11 +33,9 @@ export function fileExists(path: string): Promise<boolean> {
   )
 }
 
-export function fileUnreadable(path: string, cause: unknown): HenceError {
-  return new HenceError(
+export const fileUnreadable = (path: string, cause: unknown) =>
+  changeError(
     'file-unreadable',
-    'change',
     `The file ${path} cannot be read: ${(cause as Error).message}. Give a file that exists and that you may read.`,
     { cause },
   )
-}

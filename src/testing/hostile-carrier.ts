@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import { HenceError } from '../failure.ts'
+import { retryError } from '../failure.ts'
 import type { CarriedBatch, Carrier, CarrierBatch } from '../log/carrier.ts'
 
 /** Batches that were sent and have not arrived; their sender may be dead by then. */
@@ -126,6 +126,4 @@ export class HostileCarrier implements Carrier {
   }
 }
 
-function unreachable(why: string): HenceError {
-  return new HenceError('carrier-unreachable', 'retry', `No answer: ${why}.`)
-}
+const unreachable = (why: string) => retryError('carrier-unreachable', `No answer: ${why}.`)

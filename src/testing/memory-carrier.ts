@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 
 /** The batches of a carrier in memory; several carriers on one store are several processes on one log. */
@@ -18,7 +18,7 @@ export class CarrierStore {
     const found = this.partitions[partition]
     if (found !== undefined) return found
     const message = `The log has ${this.partitions.length} partitions; ${partition} is none of them.`
-    throw new HenceError('partition-unknown', 'change', message)
+    throw changeError('partition-unknown', message)
   }
 
   keep(made: CarrierFacts): CarrierFacts {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { relative } from 'node:path'
 import type { App, RequestInput, RequestName, Row, TableKey, TableName, TableValue } from '../app/index.ts'
 import type { Handlers } from '../effect/handlers.ts'
-import { HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { Draw } from './random.ts'
@@ -120,9 +120,8 @@ function receiversOf<A extends App>(app: App, given: Partial<Handlers<A>>) {
   for (const { name, output } of app.effects.values()) {
     if (name in all) continue
     if (output !== undefined) {
-      throw new HenceError(
+      throw changeError(
         'option-invalid',
-        'change',
         `The effect "${name}" has a result: give \`simulate\` a receiver for it, { ${name}: (call) => … }.`,
       )
     }

@@ -237,7 +237,8 @@ test('the public entries export exactly these names', async () => {
 test('docs/reference/errors.md has an entry for every error code, and none for others', () => {
   const thrown = new Set<string>()
   for (const file of sources) {
-    for (const match of textOf(file).matchAll(/new HenceError\(\s*'([^']+)'/g)) thrown.add(match[1]!)
+    for (const match of textOf(file).matchAll(/(?:new Hence|retry|change|operator)Error\(\s*'([^']+)'/g))
+      thrown.add(match[1]!)
   }
   // Codes of outcomes that are built without an error object.
   const rulings = [

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander'
-import { HenceError } from '../../failure.ts'
+import { changeError } from '../../failure.ts'
 import type { Promotion } from '../../reprocess/reprocessing.ts'
 import type { ServiceOptions } from '../address.ts'
 import { command, type HenceCommand } from '../command.ts'
@@ -48,22 +48,18 @@ export function rollbackCommand() {
   )
   return onTarget(approvalOptions(rollback), async (target, options: ApprovalOptions, signal) => {
     const { candidate } = await target.generations()
-    if (!candidate?.wasLive) throw notKept()
+    if (!candidate?.wasLive)
+      throw changeError(
+        'reprocess-none',
+        'There is no generation that was live before: nothing was promoted, or it was discarded. ' +
+          'To go back, derive everything again with the old code (`hence reprocess run APP`) and promote that.',
+      )
     if (options.diff !== undefined) return approve(target, options.diff, options)
     await caughtUp(target, signal)
     const diff = await target.diff(samplesDefault)
     for (const line of diffLines(diff)) note(line)
     return approve(target, diff.sha256, options)
   })
-}
-
-function notKept(): HenceError {
-  return new HenceError(
-    'reprocess-none',
-    'change',
-    'There is no generation that was live before: nothing was promoted, or it was discarded. ' +
-      'To go back, derive everything again with the old code (`hence reprocess run APP`) and promote that.',
-  )
 }
 
 /** Adds the options of an approval. */

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { Exchange, type ExchangeOptions, notUnderstood, problemOf } from '../../client/exchange.ts'
-import { HenceError } from '../../failure.ts'
+import { changeError, retryError } from '../../failure.ts'
 import { catchUp, failureOf } from '../../reprocess/catch-up.ts'
 import { noCandidate } from '../../reprocess/errors.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../reprocess/reprocessing.ts'
@@ -34,7 +34,12 @@ function targetOf(reach: ExchangeOptions, data: string | undefined) {
       app: string,
       options: { readonly share: number | undefined; readonly again: true | undefined },
     ) {
-      if (data === undefined) throw noDirectory()
+      if (data === undefined)
+        throw changeError(
+          'code-not-kept',
+          'A server takes no code over HTTP. Run this on its machine and name its data directory too (--data ' +
+            'DIR --url URL), so that the code can be put there.',
+        )
       const { putCode } = await import('../../offline/code.ts')
       await post('/reprocess', { version: await putCode(data, app), ...options })
     },
@@ -112,18 +117,8 @@ export async function caughtUp(target: ReprocessTarget, signal: AbortSignal): Pr
   if (candidate.state === 'failed') throw failureOf(candidate)
   // If it is paused, the comparison throws.
   if (candidate.state !== 'deriving') return
-  throw new HenceError(
+  throw retryError(
     'reprocess-behind',
-    'retry',
     'Stopped: the candidate has not caught up with the log, so it cannot be compared yet.',
-  )
-}
-
-function noDirectory(): HenceError {
-  return new HenceError(
-    'code-not-kept',
-    'change',
-    'A server takes no code over HTTP. Run this on its machine and name its data directory too (--data ' +
-      'DIR --url URL), so that the code can be put there.',
   )
 }

@@ -1,5 +1,5 @@
 import { assert } from '../../assert.ts'
-import { HenceError } from '../../failure.ts'
+import { HenceError, operatorError, retryError } from '../../failure.ts'
 import { headerBytes, readHeader } from './batch.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import type { PartitionFiles } from './partition-files.ts'
@@ -134,25 +134,21 @@ export async function checkExists(disk: Disk, path: string): Promise<void> {
 }
 
 /** The error for files of the log that are not as this process left them. */
-export function lost(path: string, what: string): HenceError {
-  return new HenceError(
+export const lost = (path: string, what: string) =>
+  operatorError(
     'data-lost',
-    'operator',
     `The log is not as this process left it, in ${path}: ${what}. Nothing more is acknowledged, and what ` +
       'was may be lost. Keep the files as they are, find out what changed them, and run `hence doctor`; ' +
       'then restore a backup if need be.',
   )
-}
 
 /** The error for a batch that another process wrote. */
-export function overtaken(path: string, position: number, epoch: number, own: number): HenceError {
-  return new HenceError(
+export const overtaken = (path: string, position: number, epoch: number, own: number) =>
+  operatorError(
     'data-taken',
-    'operator',
     `Another process writes ${path}: the batch at byte ${position} has epoch ${epoch}, and this process has ${own}. ` +
       'This process writes nothing more; stop it.',
   )
-}
 
 /** Whether an error says that this process must not write the log any more. */
 export function isFinal(error: unknown): error is HenceError {
@@ -167,12 +163,10 @@ const finalCodes: ReadonlySet<string> = new Set([
   'carrier-damaged',
 ])
 
-export function writeFailed(directory: string, cause: unknown): HenceError {
-  return new HenceError(
+export const writeFailed = (directory: string, cause: unknown) =>
+  retryError(
     'log-write-failed',
-    'retry',
     `The log could not write to ${directory}: ${(cause as Error).message}. ` +
       'The records being written are in the log whole or not at all; retry, and the log recovers first.',
     { cause },
   )
-}

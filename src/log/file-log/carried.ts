@@ -1,4 +1,4 @@
-import { HenceError } from '../../failure.ts'
+import { HenceError, operatorError, retryError } from '../../failure.ts'
 import type { Carrier, CarrierBatch } from '../carrier.ts'
 import {
   type BatchHeader,
@@ -184,9 +184,8 @@ export class CarriedPartition {
   }
 
   #damaged(position: number, what: string): HenceError {
-    return new HenceError(
+    return operatorError(
       'carrier-damaged',
-      'operator',
       `At position ${position} in ${this.#place}: ${what}. Nothing more is read or written. Find out what wrote ` +
         'there or changed it: only Hence may. Then restore the records, or begin a new log from a local copy ' +
         'with `hence log copy`.',
@@ -194,9 +193,8 @@ export class CarriedPartition {
   }
 
   #lost(what: string): HenceError {
-    return new HenceError(
+    return operatorError(
       'carrier-lost-records',
-      'operator',
       `Records that were acknowledged are gone from ${this.#place}: ${what}. Was a backup restored, or did a ` +
         'replica take over that lacked them? Nothing more is written, and the local copy still has them: keep ' +
         'it, and begin a new log from it with `hence log copy`.',
@@ -204,9 +202,8 @@ export class CarriedPartition {
   }
 
   #taken(position: number, epoch: number): HenceError {
-    return new HenceError(
+    return retryError(
       'log-taken',
-      'retry',
       `Another process has taken the log: the batch at position ${position} in ${this.#place} is its own, with ` +
         `epoch ${epoch}. This process writes and acknowledges nothing more. Send the same request to the other.`,
     )
@@ -214,24 +211,20 @@ export class CarriedPartition {
 }
 
 /** The error for an append that was not the first to name the head, or may not have been. */
-export function unsure(partition: number): HenceError {
-  return new HenceError(
+export const unsure = (partition: number) =>
+  retryError(
     'log-write-unsure',
-    'retry',
     `Something else stands where the log meant to write in partition ${partition}. The records being written ` +
       'are in the log whole or not at all; retry, and the log finds out first.',
   )
-}
 
 export function isUnsure(error: unknown): boolean {
   return error instanceof HenceError && error.code === 'log-write-unsure'
 }
 
 /** The error for an append by a process that only follows the log. */
-export function onlyFollowed(): HenceError {
-  return new HenceError(
+export const onlyFollowed = () =>
+  retryError(
     'log-followed',
-    'retry',
     'This process follows the log and writes nothing. Send the same request to the process that writes it.',
   )
-}

@@ -1,4 +1,4 @@
-import { HenceError } from '../../failure.ts'
+import { HenceError, operatorError } from '../../failure.ts'
 
 /** Where the log is damaged; the cause of a `log-damaged` error. */
 export interface DamageLocation {
@@ -10,15 +10,13 @@ export interface DamageLocation {
  * The error for damage that is not the torn end of an unfinished write: Hence refuses it, and never repairs
  * or skips it.
  */
-export function damaged(file: string, byte: number, what: string): HenceError {
-  return new HenceError(
+export const damaged = (file: string, byte: number, what: string) =>
+  operatorError(
     'log-damaged',
-    'operator',
     `The log is damaged in ${file} at byte ${byte}: ${what}. Nothing was changed. ` +
       'Restore the file from a copy of the data directory, then start again; `hence doctor` shows what is left.',
     { cause: { file, byte } satisfies DamageLocation },
   )
-}
 
 /** Returns the location that a `log-damaged` error names; undefined for other errors. */
 export function damageLocation(error: unknown): DamageLocation | undefined {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
-import { HenceError } from '../../failure.ts'
+import { changeError, operatorError } from '../../failure.ts'
 import { printReport, type Reporter } from '../../report.ts'
 import { checkPartition, logClosed } from '../append-check.ts'
 import type { Carrier, CarrierFacts } from '../carrier.ts'
@@ -255,9 +255,8 @@ async function factsOf(
   const facts = await carrier.facts(meta === undefined ? made : undefined)
   if (((await carrier.get(copying))?.length ?? 0) > 0) throw incomplete(carrier)
   if (facts !== undefined && (meta === undefined || meta.logId === facts.logId)) return facts
-  throw new HenceError(
+  throw changeError(
     'log-differs',
-    'change',
     `${directory} has log ${meta!.logId}, and ${carrier.name} has ${facts ? `log ${facts.logId}` : 'no log'}. ` +
       'Nothing was changed. Give the directory that belongs to it, or a new one; `hence log copy` copies a log ' +
       'to where there is none.',
@@ -267,31 +266,26 @@ async function factsOf(
 /** The name of a note in a carrier while a log is copied into it: nobody may write there before it is whole. */
 export const copying = 'copying'
 
-function incomplete({ name }: Carrier): HenceError {
-  return new HenceError(
+const incomplete = ({ name }: Carrier) =>
+  operatorError(
     'log-incomplete',
-    'operator',
     `A log is being copied into ${name}, and not all of it is there. Nothing was changed. Wait until the copying ` +
       'is done; if it was interrupted, run the same `hence log copy` again.',
   )
-}
 
-function isACopy(directory: string, { carrier }: CarrierNote): HenceError {
-  return new HenceError(
+const isACopy = (directory: string, { carrier }: CarrierNote) =>
+  changeError(
     'log-is-a-copy',
-    'change',
     `${directory} is a copy of the log in ${carrier}, and only what is there counts. Give that as the log ` +
       '(`--log` on the command line), or make a log of its own from it with `hence log copy`.',
   )
-}
 
 const partitionsMax = 1024
 
 function checkCount(partitions: number): void {
   if (!Number.isInteger(partitions) || partitions < 1 || partitions > partitionsMax) {
-    throw new HenceError(
+    throw changeError(
       'option-invalid',
-      'change',
       `The number of partitions must be a whole number from 1 to ${partitionsMax}, not ${partitions}.`,
     )
   }
@@ -338,11 +332,9 @@ function segmentBytesFor(partitions: number): number {
   return Math.max(4 * mebibyte, Math.min(64 * mebibyte, Math.floor((256 * mebibyte) / partitions)))
 }
 
-function mismatch(directory: string, has: number, wanted: number): HenceError {
-  return new HenceError(
+const mismatch = (directory: string, has: number, wanted: number) =>
+  changeError(
     'partitions-mismatch',
-    'change',
     `The log in ${directory} has ${has} partitions, and that cannot be changed; the option says ${wanted}. ` +
       `Leave the option out, or give ${has}, or begin in another directory.`,
   )
-}

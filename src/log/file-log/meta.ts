@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
-import { HenceError } from '../../failure.ts'
+import { operatorError } from '../../failure.ts'
 import { damaged } from './damage.ts'
 import { type Disk, writeWhole } from './disk.ts'
 import { readBytes } from './segment-scan.ts'
@@ -55,9 +55,8 @@ export async function readMeta(disk: Disk, directory: string): Promise<Meta | un
   }
   if (text === metaText({ logId, partitions }, version)) return { logId, partitions }
   if (typeof meta.version === 'number' && text === metaText({ logId, partitions }, meta.version)) {
-    throw new HenceError(
+    throw operatorError(
       'log-format-unknown',
-      'operator',
       `${path} says that the log has format version ${meta.version}, but this version of Hence knows only ` +
         `${version}. Open it with the version of Hence that made it.`,
     )

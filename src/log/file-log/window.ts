@@ -1,4 +1,4 @@
-import { HenceError } from '../../failure.ts'
+import { retryError } from '../../failure.ts'
 import type { DiskFile } from './disk.ts'
 
 const bytesMin = 64 * 1024
@@ -50,12 +50,10 @@ export class Window {
 }
 
 /** The error for a file of the log that the operating system does not let Hence read. */
-export function readFailed(path: string, cause: unknown): HenceError {
-  return new HenceError(
+export const readFailed = (path: string, cause: unknown) =>
+  retryError(
     'log-read-failed',
-    'retry',
     `The log could not read ${path}: ${(cause as Error).message}. ` +
       'Retry; if it fails again, check the disk and the permissions.',
     { cause },
   )
-}
