@@ -3,7 +3,9 @@ import { test } from 'node:test'
 import type * as made from '../../test/apps/tickets.ts'
 import { appsOf } from '../../test/apps.ts'
 import { HandClock } from '../../test/hand-clock.ts'
+import type * as model from '../../test/model/app.ts'
 import { createEngine } from '../engine/open-engine.ts'
+import type { AppBundle } from '../sandbox/bundle.ts'
 import { memoryStorage } from '../testing/memory-storage.ts'
 import { scenario } from '../testing/scenario.ts'
 
@@ -246,6 +248,25 @@ for (const partitions of [1, 8]) {
     await engine.close()
   })
 }
+
+test('a line in which nobody confirms is no endless chain, however long it is', async () => {
+  const { modelled } = appsOf<typeof model>(import.meta.resolve('../../test/model/app.ts'))
+  const seat = { s: 0, kind: 'unique', mode: 'loose', limit: 1, overbook: 0, victims: 'newest' } as const
+  const constraint = { ...seat, review: 'auto', deadlineMs: 1, waitingList: { confirmMs: 1 } } as const
+  const app = (await modelled({ constraints: [constraint], twist: {}, corrects: false })) as AppBundle
+  const clock = new HandClock()
+  const engine = await createEngine({ app, data: memoryStorage({ clock }), clock, report: () => {} })
+  const claims = [{ c: 0, at: 'x', units: 1, priority: 0, wait: true }]
+  const served = [{ do: 'emit', to: { s: 0, k: 'z' }, tag: 0, ops: [{ do: 'add', by: 1 }] }]
+  const run = (requestId: string, input: object) =>
+    engine.submit('run-a', { k: requestId, claims, ops: [], sorry: [], served, ...input }, { requestId })
+  await Promise.all(Array.from({ length: 1_010 }, (_, i) => run(`y${i}`, {})))
+  await run('free', { k: 'y0', claims: [], ops: [{ do: 'release', c: 0 }] })
+  clock.pass(2_000)
+  await engine.idle()
+  assert.deepEqual(await engine.get('counts-a', ['z'] as never), { n: 1_009 })
+  await engine.close()
+})
 
 test('units are given back of what is held, and only then of what waits', async () => {
   scenario(await tickets({ limit: 2, waitingList: {} }))

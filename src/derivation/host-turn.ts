@@ -1,6 +1,6 @@
 import type { Constraint } from '../app/index.ts'
 import type { Messages, Sending, Turn } from '../constraint/turn.ts'
-import { changeError } from '../failure.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import type { TableState } from '../state/table.ts'
 import { type Chain, chainDepthMax, type Emission, Origin } from './chain.ts'
 import { constraintNamed, type DerivationContext } from './context.ts'
@@ -57,7 +57,7 @@ export class HostTurn implements Turn {
     const { constraint, key: judged, identity, violation }: Subject = data
     const name = parent.named(`${type} ${key} ${constraint} ${judged} ${identity} ${violation}`)
     // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message,
-    // the request that waits for the answer would wait for ever; and chains of system messages are finite.
+    // the request that waits for the answer would wait for ever. Such chains end, as no limit changes there.
     const origin = new Origin(parent.depth + 1, () => eventId(of ?? parent.seed, type, name))
     this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain, isLater })
   }
@@ -73,7 +73,8 @@ export class HostTurn implements Turn {
     const { timers } = this.#context
     const timer = { key: this.key, scope: 'hence', event: type, name }
     const id = hexOf(eventId(of, `timer ${type}`, name))
-    const depth = this.#origin.depth + 1
+    // Time ends a chain, as in `tx.schedule`.
+    const depth = at !== null && at > this.now ? 1 : this.#origin.depth + 1
     if (at === null) timers.cancel(timer)
     else timers.set(timer, { ...chain, at, partition, data: JSON.stringify(data), id, depth })
   }
@@ -96,11 +97,15 @@ interface Subject {
  * @throws HenceError `chain-too-deep` (change)
  */
 export function childOf(parent: Origin, type: string, seed: () => string): Origin {
-  if (parent.depth < chainDepthMax) return new Origin(parent.depth + 1, seed)
-  throw changeError(
+  if (parent.depth >= chainDepthMax) throw tooDeep(`The event "${type}"`, parent)
+  return new Origin(parent.depth + 1, seed)
+}
+
+export function tooDeep(what: string, { depth }: Origin): HenceError {
+  return changeError(
     'chain-too-deep',
-    `The event "${type}" would be number ${parent.depth + 1} in its chain, and ${chainDepthMax} is the limit: ` +
-      'do its reactions emit each other without end?',
+    `${what} would be number ${depth + 1} in its chain, and ${chainDepthMax} is the limit: ` +
+      'do its reactions follow from each other without end?',
   )
 }
 

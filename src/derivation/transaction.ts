@@ -19,10 +19,10 @@ import type { EffectRow } from '../effect/outbox.ts'
 import { changeError } from '../failure.ts'
 import { identityOf, principalOf, requestIdOf } from '../identity.ts'
 import { checkKeyLength, checkPartitionKey, encodeKey, encodePart } from '../state/keys.ts'
-import { type Emission, emissionsMax, Origin, tooMany } from './chain.ts'
+import { chainDepthMax, type Emission, emissionsMax, Origin, tooMany } from './chain.ts'
 import { checkRow } from './check.ts'
 import { constraintNamed, type DerivationContext, type Rows } from './context.ts'
-import { childOf, type Facts, HostTurn, hexOf } from './host-turn.ts'
+import { childOf, type Facts, HostTurn, hexOf, tooDeep } from './host-turn.ts'
 import { eventId, namedUuid, RandomStream } from './seed.ts'
 
 /** The `tx` of one derivation; the public interface `Tx` documents each method. */
@@ -203,11 +203,18 @@ export class Transaction implements Tx {
   }
 
   setLimit(constraint: Constraint, limit: number): void {
-    this.#judging(constraint, (turn) => changeLimit(turn, constraint, { set: limit }))
+    this.#changeLimit(constraint, { set: limit })
   }
 
   adjustLimit(constraint: Constraint, by: number): void {
-    this.#judging(constraint, (turn) => changeLimit(turn, constraint, { by }))
+    this.#changeLimit(constraint, { by })
+  }
+
+  /** A limit that changes serves and displaces claims, so `served` and `queued` could change it without end. */
+  #changeLimit(constraint: Constraint, change: Parameters<typeof changeLimit>[2]): void {
+    if (this.#origin.depth > chainDepthMax)
+      throw tooDeep(`The change of the limit of "${constraint.name}"`, this.#origin)
+    this.#judging(constraint, (turn) => changeLimit(turn, constraint, change))
   }
 
   settle(constraint: Constraint, event?: Event): number {

@@ -38,6 +38,11 @@ test('every version of a message is decoded from its bytes', () => {
   }
 })
 
+test('a chain of messages may be of any length', () => {
+  const decoded = decodeRecord(encodeEvent({ ...event, depth: 70_000 })) as EventRecord
+  assert.deepEqual(decoded, { ...event, depth: 65_535 })
+})
+
 test('a request has an output, names what it replies to, both, or neither', () => {
   for (const output of [undefined, '{"x":"ö"}'])
     for (const inReplyTo of [undefined, 'r', 'x'.repeat(255)]) {

@@ -365,7 +365,8 @@ export function encodeEvent(event: EventRecord): Buffer {
   bytes.writeUInt16LE(event.generation, 2)
   bytes.writeUInt16LE(event.causePartition, 4)
   bytes.writeUInt16LE(event.rootPartition, 6)
-  bytes.writeUInt16LE(event.depth, 8)
+  // Only chains of system messages are longer, and nothing depends on how long such a one is.
+  bytes.writeUInt16LE(Math.min(event.depth, 0xffff), 8)
   bytes.writeUInt16LE(event.identity.length, 10)
   bytes.writeUInt16LE(event.type.length, 12)
   bytes.writeUInt16LE(keyBytes, 14)

@@ -38,25 +38,29 @@ export class OtherOutcome extends Error {}
 /** How often the whole history is tried in other orders, and each phase of it. */
 const walksMax = 60
 const turnsMax = 80
+/** How many messages all that takes at most. */
+const messagesMax = 400_000
 
 /** Looks for an order of the model that shows after every phase what the engine showed. */
 export function compare(prefix: string, partitions: number, start: number, steps: readonly Step[]): void {
   const random = randomFrom(1)
   let furthest = { step: -1, text: '' }
-  for (let walk = 0; walk < walksMax; walk++) {
+  let messages = 0
+  for (let walk = 0; walk < walksMax && messages < messagesMax; walk++) {
     let state = newState(partitions, start)
     const results: (readonly Recorded[])[] = []
     let i = 0
     for (; i < steps.length; i++) {
       const step = steps[i]!
       let found: State | undefined
-      for (let turn = 0; turn < turnsMax && !found; turn++) {
+      for (let turn = 0; turn < turnsMax && messages < messagesMax && !found; turn++) {
         let choices = 0
         const choose: Choose = (n) => {
           choices++
           return walk === 0 && turn === 0 ? 0 : Math.floor(random() * n)
         }
-        const tried = attempt(steps, i, state, results, choose, partitions, start)
+        const [tried, taken] = attempt(steps, i, state, results, choose, partitions, start)
+        messages += taken
         if (typeof tried !== 'string') found = tried
         else if (i > furthest.step)
           furthest = { step: i, text: `after ${JSON.stringify(step.phase)}:\n${tried}` }
@@ -67,10 +71,14 @@ export function compare(prefix: string, partitions: number, start: number, steps
     }
     if (i === steps.length) return
   }
-  throw new Mismatch(prefix, `case ${prefix}, step ${furthest.step}, ${furthest.text}`)
+  const cost = `in ${messages} messages of the model`
+  throw new Mismatch(
+    prefix,
+    `case ${prefix}, no order found ${cost}, step ${furthest.step}, ${furthest.text}`,
+  )
 }
 
-/** One phase in one order: the state after it, or in what it differs from the engine. */
+/** One phase in one order: the state after it, or in what it differs from the engine; and the messages it took. */
 function attempt(
   steps: readonly Step[],
   i: number,
@@ -79,7 +87,7 @@ function attempt(
   choose: Choose,
   partitions: number,
   start: number,
-): State | string {
+): [found: State | string, messages: number] {
   const { apply, plan, seen, phase } = steps[i]!
   const isPromotion = phase.phase === 'promote'
   const state = isPromotion
@@ -96,11 +104,11 @@ function attempt(
     } else results[i] = [...apply(model, choose), ...model.recorded]
   } catch (error) {
     if (!(error instanceof OtherOutcome)) throw error
-    return error.message
+    return [error.message, model.taken]
   }
   const isPromoted = steps.slice(0, i + 1).some((step) => step.phase.phase === 'promote')
   const [expected, actual] = [seenOfModel(model), seen].map((all) => (isPromoted ? all.map(timeless) : all))
-  return difference(expected!, actual!) || state
+  return [difference(expected!, actual!) || state, model.taken]
 }
 
 /**

@@ -37,6 +37,8 @@ export interface Context {
   readonly now: number
   readonly root: Root
   readonly cause: string
+  /** As in a message. */
+  readonly depth: number
   /** Whether this is the `derive` of a request with strict claims, or a derivation that is no judge's either. */
   readonly isClaiming: boolean
   /** The request that is decided. */
@@ -46,6 +48,9 @@ export interface Context {
   readonly send: Send
   readonly ask: (effect: Effect) => void
 }
+
+/** The messages that a chain may have. */
+const chainMax = 1_000
 
 /** Runs operations; returns a rejection, or undefined. */
 export function derive(context: Context, ops: readonly Op[]): Rejected | undefined {
@@ -70,6 +75,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
 
   function emit(to: Place, ops: readonly Op[], name?: string): void {
     const id = nameIn(`hop${to.s}`, name)
+    if (context.depth >= chainMax) throw new Thrown('chain-too-deep')
     send({ kind: 'event', to, now, root, cause: `${cause}/${id}`, data: { k: to.k, ops } })
   }
 
@@ -81,6 +87,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
       place: key.place,
       root,
       at: now,
+      depth: context.depth,
       state: 'pending',
     })
   }
@@ -172,6 +179,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
         case 'limit':
         case 'adjust':
           judges(op.c)
+          if (context.depth > chainMax) throw new Thrown('chain-too-deep')
           if (constraints[op.c]!.kind === 'unique') throw new Thrown('claim-invalid')
           if (op.do === 'limit') judging.setLimit(op.c, op.to)
           else judging.adjustLimit(op.c, op.by)

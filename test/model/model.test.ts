@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { firstSeed, replayKept, runsOf } from '../kept-failures.ts'
 import { Mismatch } from './compare.ts'
 import { shrunk } from './shrink.ts'
+import { watched } from './watch.ts'
 import { randomWorld, runWorld, type World } from './world.ts'
 
 // Random apps and histories run through the engine and through a model of its semantics that was written from
@@ -22,7 +23,7 @@ async function failureOf(world: World): Promise<Error | undefined> {
 }
 
 replayKept<World>('model', async (world) => {
-  const failure = await failureOf(world)
+  const failure = await watched('A kept case of the model', () => failureOf(world))
   if (failure) throw failure
 })
 
@@ -32,7 +33,7 @@ test(`the engine does what the docs say, in ${runs} random cases`, async () => {
   const end = firstSeed + Math.ceil(runs / together)
   for (let seed = firstSeed; seed < end; seed++) {
     const world = randomWorld(seed, together)
-    const failure = await failureOf(world)
+    const failure = await watched(`model, seed ${seed},`, () => failureOf(world))
     if (!failure) continue
     assert.fail(
       new Error(
@@ -49,7 +50,11 @@ test(`the engine does what the docs say, in ${runs} random cases`, async () => {
 async function reduced(world: World, failure: Error): Promise<string> {
   if (!(failure instanceof Mismatch)) return String(failure.stack)
   const alone = { ...world, cases: world.cases.filter(({ prefix }) => prefix === failure.prefix) }
-  const fails = async (each: World) => (await failureOf(each)) instanceof Mismatch
+  const fails = (each: World) =>
+    watched(
+      `A smaller case of ${failure.message.slice(0, 2_000)}`,
+      async () => (await failureOf(each)) instanceof Mismatch,
+    )
   if (!(await fails(alone))) return `Only together with the other cases: ${failure.message}`
   const smallest = await shrunk(alone, fails)
   const kept = JSON.stringify({ case: smallest, why: '…' })

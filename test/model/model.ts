@@ -13,6 +13,7 @@ import {
   type Recorded,
   type Root,
   type State,
+  type Violation,
   type Wanted,
 } from './state.ts'
 
@@ -51,11 +52,15 @@ export function newState(partitions: number, now: number): State {
 /** Chooses one of `n` orders that Hence leaves open. */
 export type Choose = (n: number) => number
 
+const takenMax = 50_000
+
 export class Model {
   readonly state: State
   readonly plan: AppPlan
   /** Results that came at once. */
   readonly recorded: Recorded[] = []
+  /** How many messages were applied or parked. */
+  taken = 0
   /** Whether its effects are sent, and its timers have ticks. */
   isLive = true
   #choose: Choose = () => 0
@@ -109,7 +114,8 @@ export class Model {
   }
 
   #resultOf(of: Recorded, now: number): Message {
-    return { kind: 'result', to: of.place, now, root: of.root, cause: `${of.id}/end`, of }
+    const depth = (this.state.effects.get(of.id)?.depth ?? 0) + 1
+    return { kind: 'result', to: of.place, now, root: of.root, cause: `${of.id}/end`, depth, of }
   }
 
   /** When the next timer is due; if it is derived again, also when the log has its next record. */
@@ -145,14 +151,14 @@ export class Model {
             p,
             fire: () => {
               key.timers.delete(name)
-              return { kind: 'timer', to, now: at, root, cause, ops }
+              return { kind: 'timer', to, now: at, root, cause, depth: 1, ops }
             },
           })
       for (const [c, judge] of key.judges)
         for (const { root, confirmed, confirmBy, wait } of judge.claims)
           if (confirmBy !== undefined && !confirmed) {
             const cause = `${wait}/unconfirmed`
-            const message: Message = { kind: 'unconfirmed', to, now: confirmBy, root, cause, c }
+            const message: Message = { kind: 'unconfirmed', to, now: confirmBy, root, cause, depth: 1, c }
             all.push({ at: confirmBy, p, fire: () => message })
           }
       for (const { state, deadline, id } of key.violations)
@@ -164,6 +170,7 @@ export class Model {
             now: deadline,
             root,
             cause: `deadline ${id}`,
+            depth: 1,
             violation: id,
           }
           all.push({ at: deadline, p, fire: () => message })
@@ -179,8 +186,7 @@ export class Model {
   settle(choose: Choose, isOver = true): void {
     this.#choose = choose
     const waits = new Map<number, boolean>()
-    for (let steps = 0; ; steps++) {
-      if (steps > 20_000) throw new Error('The model does not come to rest.')
+    for (;;) {
       const moves: (() => void)[] = []
       const due = this.#timers().filter(({ at }) => at <= this.state.now)
       this.state.partitions.forEach((partition, p) => {
@@ -218,11 +224,13 @@ export class Model {
     const early: Message[] = []
     // Messages that the derivations of a key have sent to that key.
     const own = new Set<Message>()
-    let from = first.to.k
+    let current = first
     const released: Place[] = []
-    const send = (message: Message) => {
+    const send = (sent: Message) => {
+      // A verdict goes on with its request, at the beginning of the chain.
+      const message = { ...sent, depth: current.kind === 'verdict' ? 1 : (current.depth ?? 0) + 1 }
       const target = this.#partition(message.to)
-      if (message.to.k === from) own.add(message)
+      if (message.to.k === current.to.k) own.add(message)
       if (target === p) (message.kind === 'result' ? early : queue).push(message)
       else this.state.partitions[target]!.channels[p]!.push({ ...message, now: this.state.now })
     }
@@ -234,19 +242,21 @@ export class Model {
       if (isLast && early.length === 0) return
       // A result that came before stands right after what asks; between messages of other keys that is open.
       if (early.length > 0 && (isLast || choose(2) === 1)) {
-        this.#take(early.shift()!, send, released)
+        current = early.shift()!
+        this.#take(current, send, released)
         continue
       }
       // Messages of a key to itself precede what waited behind its request; those of others may come between.
       const isOpen = key && queue.length > 0 && !queue.some((each) => own.has(each) && !isOfClaims(each))
       const next = queue.length > 0 && !(isOpen && choose(2) === 1) ? queue.shift()! : key!.parked.shift()!
-      from = next.to.k
+      current = next
       this.#take(next, send, released)
     }
   }
 
   /** A message arrives at its key: it passes, or waits behind a request that waits for verdicts. */
   #take(message: Message, send: (message: Message) => void, released: Place[]) {
+    if (++this.taken > takenMax) throw new Error('The model does not come to rest.')
     const key = this.key(message.to)
     if (message.kind === 'result') {
       const { id, input, end } = message.of
@@ -438,7 +448,7 @@ export class Model {
     const strict = claims.filter((each) => each.strict)
     const outcome = this.#derive(
       key.place,
-      { now, root, cause, isClaiming: strict.length > 0, own: hold },
+      { now, root, cause, depth: 0, isClaiming: strict.length > 0, own: hold },
       input.ops,
       send,
     )
@@ -477,7 +487,7 @@ export class Model {
 
   /** A claim of a request waits, or got what it waited for. */
   #line(key: Key, message: Message & { kind: 'queued' | 'served' }, send: (message: Message) => void) {
-    const { kind, root, c, at, now, cause } = message
+    const { kind, root, c, at } = message
     const hold = holdOf(key, root)
     if (!hold?.claims.some(isOn(message))) return
     hold.claims = hold.claims.map((each) => {
@@ -493,7 +503,7 @@ export class Model {
             ...queued,
           ]
         : [{ do: 'note', text: `served c${c} ${at} ${message.confirmBy}` }, ...served]
-    this.#react({ ...message, to: key.place, now, root, cause }, ops, send)
+    this.#react({ ...message, to: key.place }, ops, send)
   }
 
   #compensate(key: Key, message: Message & { kind: 'compensate' }, send: (message: Message) => void) {
@@ -529,16 +539,16 @@ export class Model {
       send,
     )
     const ops: Op[] = [{ do: 'note', text: `lost c${c} ${at}` }, ...hold.input.sorry]
-    const { cause } = message
-    const outcome = this.#derive(key.place, { now, root, cause, isClaiming: false }, ops, send)
+    const { cause, depth = 0 } = message
+    const outcome = this.#derive(key.place, { now, root, cause, depth, isClaiming: false }, ops, send)
     if (outcome.status === 'failed') this.state.failures.push(`${identityOf(root)} ${outcome.code}`)
     answer(outcome.status === 'failed' ? 'failed' : 'compensated')
   }
 
   /** A derivation that is no request; one that throws is undone by itself. */
   #react(message: Message, ops: readonly Op[], send: (message: Message) => void): void {
-    const { to, now, root, cause } = message
-    const outcome = this.#derive(to, { now, root, cause, isClaiming: false }, ops, send)
+    const { to, now, root, cause, depth = 0 } = message
+    const outcome = this.#derive(to, { now, root, cause, depth, isClaiming: false }, ops, send)
     if (outcome.status === 'failed') this.state.failures.push(`${identityOf(root)} ${outcome.code}`)
     if (outcome.status === 'rejected') this.state.failures.push(`${identityOf(root)} rejection-not-returned`)
   }
@@ -546,12 +556,18 @@ export class Model {
   /** Derives; what is rejected or thrown leaves nothing behind. */
   #derive(
     place: Place,
-    of: Pick<Context, 'now' | 'root' | 'cause' | 'isClaiming' | 'own'>,
+    of: Pick<Context, 'now' | 'root' | 'cause' | 'depth' | 'isClaiming' | 'own'>,
     ops: readonly Op[],
     send: (message: Message) => void,
   ): Outcome {
     const key = this.key(place)
-    const before = structuredClone(key)
+    // A violation that is resolved stays as it is, and there may be hundreds.
+    const [resolved, others] = [
+      key.violations.filter(isResolved),
+      key.violations.filter((v) => !isResolved(v)),
+    ]
+    const before = structuredClone({ ...key, violations: others })
+    before.violations.unshift(...resolved)
     const sent: Message[] = []
     const asked: Effect[] = []
     const { plan } = this
@@ -589,6 +605,10 @@ export class Model {
     }
     return outcome
   }
+}
+
+function isResolved({ state }: Violation): boolean {
+  return state === 'resolved'
 }
 
 export function isEqual(a: unknown, b: unknown): boolean {

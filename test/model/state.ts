@@ -122,6 +122,8 @@ export interface Effect {
   readonly place: Place
   readonly root: Root
   readonly at: number
+  /** Of the derivation that asked for it. */
+  readonly depth: number
   state: 'pending' | 'done' | 'dead'
   result?: unknown
 }
@@ -154,6 +156,8 @@ interface Common {
   readonly root: Root
   /** Names the derivation, the same in every generation. */
   readonly cause: string
+  /** How many messages of its chain precede it; none precede a record. */
+  readonly depth?: number
 }
 
 export type Message = Common &
