@@ -23,7 +23,14 @@ export type { EffectState, EffectsQuery } from './effect/outbox.ts'
 export type { Attempts } from './effect/tries.ts'
 export type { Audit } from './engine/audit.ts'
 export type { Effects } from './engine/effects.ts'
-export type { Engine, EngineOptions, EngineStats, RowScanOptions, StoryOptions } from './engine/engine.ts'
+export type {
+  Engine,
+  EngineOptions,
+  EngineStats,
+  RowScanOptions,
+  Standby,
+  StoryOptions,
+} from './engine/engine.ts'
 export type { Health } from './engine/health.ts'
 export type { LoggedRecord, LogRecords } from './engine/log-records.ts'
 export { createEngine } from './engine/open-engine.ts'

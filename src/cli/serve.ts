@@ -5,7 +5,7 @@ import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { changeError } from '../failure.ts'
 import type { Report, Reporter } from '../report.ts'
-import type { StartingServer } from '../server/index.ts'
+import type { Server, StartingServer, server } from '../server/index.ts'
 import { portDefault } from './address.ts'
 import { dataMeaning, type HenceCommand, wholeNumber } from './command.ts'
 import { keysFile } from './keys.ts'
@@ -102,7 +102,17 @@ export function engineReport(json: true | undefined) {
   return { report, stopped: stopped.promise }
 }
 
-/** Serves an engine to callers that `guardOf` lets in. */
+/** A server for callers that `guardOf` lets in. */
+export async function serverOf(
+  engine: Parameters<typeof server>[0],
+  options: ServeOptions,
+  report: Reporter,
+): Promise<Server> {
+  const { server } = await import('../server/index.ts')
+  return server(engine, { report, ...(await guardOf(options)) })
+}
+
+/** Serves an engine. */
 export async function serve(
   engine: Engine<App>,
   options: ServeOptions,
@@ -120,8 +130,7 @@ export async function serve(
         'delivered: give --handlers.',
     })
   }
-  const { server } = await import('../server/index.ts')
-  const web = server(engine, { report, ...(await guardOf(options)) })
+  const web = await serverOf(engine, options, report)
   const deadline = performance.now() + portWaitMs
   for (;;) {
     try {

@@ -1,13 +1,16 @@
 import { hostname } from 'node:os'
 import { InvalidArgumentError, Option } from 'commander'
+import type { App } from '../app/index.ts'
 import type { Publish } from '../audit/publisher.ts'
+import type { Standby } from '../engine/engine.ts'
 import type { StartProgress } from '../engine/start-pause.ts'
 import { changeError, HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
+import type { Reporter } from '../report.ts'
 import { StartingServer } from '../server/starting.ts'
 import { command } from './command.ts'
 import { carrierAt, logOption } from './log-carrier.ts'
-import { engineReport, guardOf, type ServeOptions, serve, serveOptions } from './serve.ts'
+import { engineReport, guardOf, type ServeOptions, serve, serveOptions, serverOf } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint, print } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
@@ -101,6 +104,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     report,
     signal: stop.signal,
     progress: (progress) => early.progress(progress),
+    standby: (standby) => void early.serve(standby, report),
     ...(log !== undefined && { log: await carrierAt(log), wait: true, address: addressOf(options) }),
     handlers: await loadHandlers(handlers),
     ...(views && { views }),
@@ -180,6 +184,11 @@ class EarlyServer {
     if (performance.now() - this.#saidAt < sayMs) return
     this.#saidAt = performance.now()
     note(`Starting: ${progress.derived} of ${progress.of} records are derived.`)
+  }
+
+  /** Serves reads while this process follows the active one. */
+  async serve(standby: Standby<App>, report: Reporter): Promise<void> {
+    this.#server.serve(await serverOf(standby, this.#options, report))
   }
 
   /** The server that listens already, if there is one. */

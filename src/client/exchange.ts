@@ -16,6 +16,11 @@ export interface ExchangeOptions {
    * begin within 5,000, or another process is asked: one that hangs is not waited for.
    */
   readonly timeoutMs?: number
+  /**
+   * With several addresses: how old rows may be, in milliseconds. With 0, the default, only the active
+   * process answers reads; with more, also a standby that follows it as closely.
+   */
+  readonly ageMsMax?: number
   /** The bytes of an answer that are read at most, after decompression. Default 64 MiB. */
   readonly answerBytesMax?: number
 }
@@ -157,7 +162,7 @@ export class Exchange {
   }
 
   async #fetch({ method = 'GET', path, headers, body, signal }: HttpCall, url: string): Promise<Response> {
-    const { key, headers: own, fetch = globalThis.fetch } = this.#options
+    const { key, headers: own, fetch = globalThis.fetch, ageMsMax = 0 } = this.#options
     const bearer = typeof key === 'function' ? await key() : key
     const fields = typeof own === 'function' ? await own() : own
     return fetch(`${url}${path}`, {
@@ -165,6 +170,7 @@ export class Exchange {
       headers: {
         accept: 'application/json, application/problem+json',
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(this.#urls.length > 1 && method === 'GET' ? { 'hence-age-max': `${ageMsMax}` } : {}),
         ...fields,
         ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
         ...headers,

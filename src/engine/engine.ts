@@ -20,6 +20,7 @@ import type { IndexOf } from '../app/table.ts'
 import type { Publish } from '../audit/publisher.ts'
 import type { Clock } from '../clock.ts'
 import type { Handlers } from '../effect/handlers.ts'
+import type { HenceError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Story } from '../query/story.ts'
@@ -93,6 +94,11 @@ export interface EngineOptions<A extends App> {
    * seconds, instead of throwing `log-in-use`. Default false.
    */
   readonly wait?: boolean | undefined
+  /**
+   * With `log` and `wait`: called with a reader once this process, as a standby, has derived the log to its
+   * end. The reader answers until this process takes over.
+   */
+  standby?(standby: Standby<A>): void
   /**
    * Ends the waiting and the deriving of a start: `createEngine` then throws the signal's reason. The next
    * start goes on from there.
@@ -267,4 +273,19 @@ export interface EngineStats {
   readonly views: readonly ViewStatus[]
   /** Replies since the start, by outcome; `replayed` counts the retries. */
   readonly replies: Readonly<Record<'accepted' | 'rejected' | 'failed' | 'replayed', number>>
+}
+
+/**
+ * Reads in a process that follows the log while another one is active. They throw `engine-standby` (retry)
+ * while the state is not derived to the end of the log for the first time, and once this process takes over.
+ */
+export interface Standby<A extends App> extends Pick<Engine<A>, 'app' | 'get' | 'scan' | 'story'> {
+  /**
+   * How old the state is: so many milliseconds ago it had everything in the log. Take it before a read: the
+   * answer is at most so much older than its arrival.
+   */
+  readonly ageMs: number
+  stats(): Pick<EngineStats, 'logId' | 'version' | 'generation' | 'applied' | 'logTime' | 'views'>
+  /** The error for everything else, with the address of the active process: `engine-standby` (retry). */
+  refusal(): HenceError
 }

@@ -1,4 +1,4 @@
-import { changeError } from '../failure.ts'
+import { changeError, retryError } from '../failure.ts'
 import { type Log, positionOf } from '../log/log.ts'
 import type { Processor } from '../processor/processor.ts'
 
@@ -22,7 +22,14 @@ export async function completed(
   await (await settled()).completion.wait(partition, offset)
 }
 
-const unknownToken = (token: string) =>
+/** The error for a read whose tokens were not applied in time. */
+export const afterTooLate = (tokens: readonly string[], ms: number) =>
+  retryError(
+    'after-too-late',
+    `The requests at ${tokens.join(', ')} and their consequences were not applied within ${ms} ms. Read again.`,
+  )
+
+export const unknownToken = (token: string) =>
   changeError(
     'token-unknown',
     `The token ${JSON.stringify(token)} names no record of this log; tokens come with the replies of submit.`,

@@ -1,30 +1,26 @@
-import type { App, Enqueued, Query, ReadOptions, TableChange } from '../app/index.ts'
+import type { App, Enqueued, TableChange } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { engineClosed } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
-import type { Generation } from '../generation/generation.ts'
 import type { Changes } from '../query/reader.ts'
-import { rowOf, rowsOf } from '../query/rows.ts'
-import type { Story } from '../query/story.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { Reprocessor } from '../reprocess/reprocessor.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
-import { mainRealm } from '../sandbox/realm.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { ViewFold } from '../view/fold.ts'
 import type { Views } from '../view/views.ts'
 import type { Audit, Auditing } from './audit.ts'
 import { auditOf } from './audit.ts'
 import { type Effects, effectsOf } from './effects.ts'
-import type { Engine, EngineStats, RowScanOptions, StoryOptions } from './engine.ts'
+import type { Engine, EngineStats } from './engine.ts'
 import type { Health, HealthCheck } from './health.ts'
 import { type LogRecords, logRecordsOf } from './log-records.ts'
 import { completed } from './read-after.ts'
+import { Reads } from './reads.ts'
 import type { RequestPath } from './request-path.ts'
 import { type Violations, violationsOf } from './violations.ts'
 
 /** An engine that was started; `Engine` documents its members, and `RequestPath` does the work. */
-export class RunningEngine<A extends App> implements Engine<A> {
+export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> {
   readonly violations: Violations
   readonly effects: Effects
   readonly audit: Audit
@@ -37,8 +33,6 @@ export class RunningEngine<A extends App> implements Engine<A> {
   readonly #storage: Storage
   readonly #views: Views
   readonly #replayed: number
-  /** The app with the views as they answer, for the app and the switches that it was made of. */
-  #withViews: { readonly app: App; readonly of: App; readonly switches: number } | undefined
   #closing: Promise<void> | undefined
 
   /** @param parts.replayed how many records were replayed at the start */
@@ -51,30 +45,29 @@ export class RunningEngine<A extends App> implements Engine<A> {
     readonly storage: Storage
     readonly replayed: number
   }) {
-    const { path, reprocessor, auditing } = parts
+    const { path, reprocessor, auditing, views, storage } = parts
+    super({
+      views,
+      foldsAll: false,
+      get live() {
+        return path.live
+      },
+      settled: () => path.settled(),
+      completed: (token) =>
+        completed(token, storage.log, async () => (await path.settled()).processor, path.closed),
+    })
     this.#path = path
     this.#reprocessor = reprocessor
     this.#auditing = auditing
     this.#health = parts.health
-    this.#storage = parts.storage
-    this.#views = parts.views
+    this.#storage = storage
+    this.#views = views
     this.#replayed = parts.replayed
     this.reprocessing = reprocessor
     this.violations = violationsOf(path)
     this.effects = effectsOf(path)
     this.audit = auditOf(auditing, path)
-    this.log = logRecordsOf(parts.storage.log, path)
-  }
-
-  get app(): A {
-    const { app: of } = this.#path
-    const { tables, switches } = this.#views
-    if (tables.size === 0) return of as A
-    if (this.#withViews?.of !== of || this.#withViews.switches !== switches) {
-      const app = { ...of, tables: new Map([...of.tables, ...tables]) }
-      this.#withViews = { app, of, switches }
-    }
-    return this.#withViews.app as A
+    this.log = logRecordsOf(storage.log, path)
   }
 
   submit(type: string, input: unknown, options: SubmitOptions): Promise<never> {
@@ -85,51 +78,8 @@ export class RunningEngine<A extends App> implements Engine<A> {
     return this.#path.enqueue(type, input, options)
   }
 
-  async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
-    const live = await this.#completed(after)
-    if (!this.#views.has(table)) return live.reader.get(table, key) as never
-    const row = rowOf((await this.#view(table, after, live)).table, key)
-    return (row && mainRealm.seal(row)) as never
-  }
-
-  async scan(table: string, query: Query = {}, { after, until }: RowScanOptions = {}): Promise<never> {
-    const live = await this.#completed(after)
-    if (!this.#views.has(table)) return live.reader.scan(table, query, until) as never
-    const view = await this.#view(table, after, live)
-    return rowsOf(view.table, query, until, (row) => mainRealm.seal(row)) as never
-  }
-
-  /** A view, once it has folded what a read must see. */
-  #view(name: string, after: ReadOptions['after'], { processor }: Generation): Promise<ViewFold> {
-    return this.#views.read(name, after === undefined ? undefined : [...processor.positions])
-  }
-
-  /** The live generation, once it has applied what a read must see. */
-  async #completed(after: ReadOptions['after']): Promise<Generation> {
-    const path = this.#path
-    const tokens = Array.isArray(after) ? after : [after ?? []].flat()
-    for (const token of tokens)
-      await completed(token, this.#storage.log, async () => (await path.settled()).processor, path.closed)
-    return path.settled()
-  }
-
   async useViews(modules: readonly AppSource[]): Promise<void> {
     return this.#views.use(await Promise.all(modules.map((each) => bundleApp(each))))
-  }
-
-  async story(
-    requestId: string,
-    { principal = '', bytesMax }: StoryOptions = {},
-  ): Promise<Story | undefined> {
-    for (;;) {
-      const { reader } = await this.#path.settled()
-      try {
-        return await reader.story(requestId, principal, bytesMax)
-      } catch (error) {
-        // Another generation became live, or this one started over, and what was read was closed.
-        if (reader === this.#path.live.reader) throw error
-      }
-    }
   }
 
   subscribe(listener: (changes: readonly TableChange[]) => void): () => void {

@@ -1,22 +1,31 @@
-import { type Clock, pause } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import type { App } from '../app/index.ts'
+import { type Clock, elapsed, orAfter, pause } from '../clock.ts'
+import { HenceError, retryError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Codes } from '../generation/codes.ts'
 import { Generation, type GenerationHost } from '../generation/generation.ts'
 import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
 import type { FileLog } from '../log/file-log/file-log.ts'
+import { positionOf } from '../log/log.ts'
 import { everyPartition, recordsBefore } from '../log/partitions.ts'
 import { replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
+import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import type { ActiveNote } from '../storage/active-note.ts'
 import type { Storage } from '../storage/storage.ts'
-import { type StartWatch, startPause } from './start-pause.ts'
+import { Views } from '../view/views.ts'
+import type { Standby } from './engine.ts'
+import { afterTooLate, unknownToken } from './read-after.ts'
+import { Reads, type ReadsHost } from './reads.ts'
+import { type StartProgress, type StartWatch, startPause } from './start-pause.ts'
 
 /** How often a standby looks for new records, and who is active, in milliseconds. */
 const lookMs = 50
 /** The same while the carrier cannot be reached. */
 const againMs = 1_000
+/** How long a read may wait for `after`, in milliseconds. */
+const afterMsMax = 10_000
 
 interface StandbyOptions extends StartWatch {
   readonly clock: Clock
@@ -24,6 +33,8 @@ interface StandbyOptions extends StartWatch {
   readonly checkpointRows: number
   /** Whether to wait until no other process is active. */
   readonly wait: boolean
+  readonly views?: readonly AppSource[] | undefined
+  standby?(standby: Standby<App>): void
 }
 
 interface StandbyHost {
@@ -36,8 +47,8 @@ interface StandbyHost {
 
 /**
  * Waits until no other process is active on a log in a carrier, then takes the log. Meanwhile it copies and
- * derives what the active process appends, so that the start that follows has little left to derive. It
- * appends nothing before it has the log, and answers nothing.
+ * derives what the active process appends, and answers reads from that. So the start that follows has little
+ * left to derive. It appends nothing before it has the log.
  *
  * @throws HenceError `log-in-use` (retry) if another process is active and `wait` is false; `log-taken`
  *   (retry) if another one was first; the reason of the signal
@@ -45,7 +56,7 @@ interface StandbyHost {
 export async function becomeActive(host: StandbyHost, options: StandbyOptions): Promise<void> {
   const { log, note, storage } = host
   const { clock, report, wait, progress, signal = new AbortController().signal } = options
-  const standby = new Standby(host, options)
+  const warm = new WarmStandby(host, options)
   // A record at which the process before this one died is met by the start, which can derive it apart.
   let isWarm = storage.run?.died !== true
   let said: string | undefined
@@ -53,10 +64,11 @@ export async function becomeActive(host: StandbyHost, options: StandbyOptions): 
   try {
     for (;;) {
       signal.throwIfAborted()
+      const look: Look = { at: elapsed(clock), frontier: undefined }
       try {
         const holder = await note.holder()
         if (holder === undefined) {
-          await standby.close()
+          await warm.close()
           await log.claim()
           return await note.begin()
         }
@@ -66,8 +78,10 @@ export async function becomeActive(host: StandbyHost, options: StandbyOptions): 
         if (said !== who)
           report({ level: 'info', code: 'log-followed', message: `${who} is active; this one follows.` })
         said = who
+        look.frontier = holder.frontier
         await log.catchUp()
-        progress?.({ ...(await standby.behind()), follows: address ?? who })
+        const far = await warm.follow(address ?? who)
+        progress?.(far)
         unreachable = false
       } catch (error) {
         if (!wait || !isUnreachable(error)) throw error
@@ -75,32 +89,50 @@ export async function becomeActive(host: StandbyHost, options: StandbyOptions): 
         unreachable = true
       }
       try {
-        if (isWarm) await standby.derive()
+        if (isWarm && !unreachable) await warm.derive(look)
       } catch (error) {
         isWarm = false
         report({ level: 'warning', code: 'standby-not-warm', message: notWarm(error) })
-        await standby.close()
+        await warm.close()
       }
       await pause(clock, unreachable ? againMs : lookMs, signal)
     }
   } finally {
-    await standby.close()
+    await warm.close()
   }
 }
 
+/** One look at the log. */
+interface Look {
+  /** When it began, by the monotonic clock. */
+  readonly at: number
+  /** All records with an earlier log time were there. */
+  frontier: number | undefined
+}
+
 /** The live generation of a log that another process writes, derived as far as the local copy goes. */
-class Standby {
+class WarmStandby implements ReadsHost {
   readonly #log: FileLog
-  readonly #generations: GenerationHost
-  readonly #codes: Codes
+  readonly #host: StandbyHost
   readonly #options: StandbyOptions
   readonly #checkpointer: Checkpointer
   #generation: Generation | undefined
+  views: Views | undefined
+  readonly foldsAll = true
+  #progress: StartProgress & { readonly follows: string } = { derived: 0, of: 0, follows: '' }
+  /** When the last look began whose records are all derived. */
+  #derivedAt: number | undefined
+  /** All records with an earlier log time are derived. */
+  #frontier = 0
+  /** Resolves after the next look, or at the end. */
+  #next = Promise.withResolvers<void>()
+  /** Resolves once the generation has taken over other code. */
+  #changed: Promise<void> | undefined
+  #isOffered = false
 
-  constructor({ log, generations, codes }: StandbyHost, options: StandbyOptions) {
-    this.#log = log
-    this.#generations = generations
-    this.#codes = codes
+  constructor(host: StandbyHost, options: StandbyOptions) {
+    this.#log = host.log
+    this.#host = host
     this.#options = options
     this.#checkpointer = new Checkpointer(() => this.#generation!, {
       rows: options.checkpointRows,
@@ -110,29 +142,96 @@ class Standby {
     })
   }
 
-  /** How many records of the copy are derived. */
-  async behind(): Promise<{ readonly derived: number; readonly of: number }> {
+  /** Notes who is active, and how many records of the copy are derived. */
+  async follow(follows: string): Promise<StartProgress> {
     const ends = await Promise.all(everyPartition(this.#log).map((partition) => this.#log.end(partition)))
     const positions = this.#generation?.processor.positions
-    return { derived: positions ? recordsBefore(positions) : 0, of: recordsBefore(ends) }
+    this.#progress = { derived: positions ? recordsBefore(positions) : 0, of: recordsBefore(ends), follows }
+    return this.#progress
   }
 
-  async derive(): Promise<void> {
+  /** Derives what the copy has since a look. */
+  async derive(look: Look): Promise<void> {
     this.#generation ??= await this.#open()
     const generation = this.#generation
     if (generation === undefined) return
-    const { derived, of } = await this.behind()
-    if (derived === of) return
-    const rest = startPause(of - derived, { clock: this.#options.clock, signal: this.#options.signal })
-    const pausing = (applied: number) => rest(applied) ?? this.#checkpointer.saveIfDue()
-    await replay(this.#log, generation, { grows: true, pause: pausing })
-    // After a promotion another generation is live.
-    if (liveOf(generation.processor.history) !== generation.number) await this.close()
+    const { clock, signal } = this.#options
+    const left = this.#progress.of - recordsBefore(generation.processor.positions)
+    if (left > 0) {
+      const rest = startPause(left, { clock, signal })
+      const pausing = (applied: number) => rest(applied) ?? this.#checkpointer.saveIfDue()
+      const followCode = () => {
+        this.#changed = generation.followCode()
+        return this.#changed
+      }
+      const { derivationMs } = generation
+      const replayed = {
+        ...{ derivationMs, followCode },
+        get processor() {
+          return generation.processor
+        },
+      }
+      await replay(this.#log, replayed, { grows: true, pause: pausing })
+      // After a promotion another generation is live.
+      if (liveOf(generation.processor.history) !== generation.number) return this.close()
+    }
+    if (signal?.aborted) return
+    this.#frontier = Math.max(look.frontier ?? 0, this.#frontier)
+    this.views ??= await this.#openViews()
+    this.#derivedAt = look.at
+    this.#passed()
+    if (!this.#isOffered) this.#options.standby?.(new StandbyReads(this))
+    this.#isOffered = true
+  }
+
+  get live(): Generation {
+    if (this.#derivedAt === undefined || this.#generation === undefined) throw this.refusal()
+    return this.#generation
+  }
+
+  async settled(): Promise<Generation> {
+    await this.#changed
+    return this.live
+  }
+
+  async completed(token: string): Promise<void> {
+    const position = positionOf(token, this.#log.partitions)
+    if (position === undefined) throw unknownToken(token)
+    const { clock } = this.#options
+    for (const until = elapsed(clock) + afterMsMax; ; ) {
+      const { processor } = await this.settled()
+      if (processor.completion.isComplete(position.partition, position.offset)) return
+      const left = until - elapsed(clock)
+      if (left <= 0) throw afterTooLate([token], afterMsMax)
+      await orAfter(this.#next.promise, left)
+    }
+  }
+
+  get ageMs(): number {
+    if (this.#derivedAt === undefined) throw this.refusal()
+    return elapsed(this.#options.clock) - this.#derivedAt
+  }
+
+  get logId(): string {
+    return this.#log.id
+  }
+
+  refusal(): HenceError {
+    const { follows, derived, of } = this.#progress
+    return retryError(
+      'engine-standby',
+      `This process follows the log, and ${follows} is active. ${derived} of ${of} records are derived. ` +
+        'Nothing was written: send the same request there.',
+    )
   }
 
   /** Saves what was derived, so that a start goes on from there. */
   async close(): Promise<void> {
     const generation = this.#generation
+    const { views } = this
+    this.#derivedAt = this.views = undefined
+    this.#passed()
+    await views?.close(this.refusal())
     this.#generation = undefined
     if (generation === undefined) return
     try {
@@ -143,8 +242,14 @@ class Standby {
     }
   }
 
+  #passed(): void {
+    this.#next.resolve()
+    this.#next = Promise.withResolvers()
+  }
+
   /** Opens the live generation; undefined while the log has none. */
   async #open(): Promise<Generation | undefined> {
+    const { codes, generations } = this.#host
     const { facts } = await findControls(
       this.#log,
       everyPartition(this.#log).map(() => 0),
@@ -152,7 +257,52 @@ class Standby {
     const live = liveOf(facts)
     const version = baseOf(facts, live) ?? versionOf(facts, live)
     if (version === undefined) return undefined
-    return Generation.open(this.#generations, lineageOf(facts, live), () => this.#codes.programOf(version))
+    return Generation.open(generations, lineageOf(facts, live), () => codes.programOf(version))
+  }
+
+  async #openViews(): Promise<Views | undefined> {
+    const { views: modules } = this.#options
+    if (modules === undefined) return undefined
+    const isOne = this.#log.partitions === 1
+    const views = new Views({
+      ...this.#host,
+      ...this.#options,
+      live: async () => {
+        await this.#changed
+        return this.#generation!
+      },
+      frontier: () => (isOne ? Number.POSITIVE_INFINITY : this.#frontier),
+      next: () => this.#next.promise,
+      isBusy: () => false,
+    })
+    await views.use(await Promise.all(modules.map((each) => bundleApp(each))))
+    return views
+  }
+}
+
+class StandbyReads extends Reads<App> implements Standby<App> {
+  readonly #warm: WarmStandby
+
+  constructor(warm: WarmStandby) {
+    super(warm)
+    this.#warm = warm
+  }
+
+  get ageMs(): number {
+    return this.#warm.ageMs
+  }
+
+  stats(): ReturnType<Standby<App>['stats']> {
+    const { live, views, logId } = this.#warm
+    const { program, number: generation, processor } = live
+    return {
+      ...{ logId, version: program.version, generation, applied: [...processor.positions] },
+      ...{ logTime: processor.time, views: views?.status(live) ?? [] },
+    }
+  }
+
+  refusal(): HenceError {
+    return this.#warm.refusal()
   }
 }
 

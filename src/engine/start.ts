@@ -55,9 +55,9 @@ export async function startEngine<A extends App>(
     ...(options.derivationMs !== undefined && { derivationMs: options.derivationMs }),
   }
   if (storage.carried) {
-    const { checkpointRows = checkpointRowsDefault, wait = false, signal, progress } = options
-    const standby = { clock, report, checkpointRows, wait, signal, progress }
-    await becomeActive({ ...storage.carried, storage, codes, generations }, standby)
+    const { checkpointRows = checkpointRowsDefault, wait = false } = options
+    const waiting = { ...options, clock, report, checkpointRows, wait }
+    await becomeActive({ ...storage.carried, storage, codes, generations }, waiting)
   }
   const { confirmClock = false, windowMs = windowMsDefault } = options
   const steady = new SteadyClock(clock, report)
@@ -80,6 +80,7 @@ export async function startEngine<A extends App>(
       const signing = { publish: [publish].flat(), newKey }
       await auditing.open({ log, folder: storage.audit, clock, report, random, ...signing })
     }
+    if (storage.carried) storage.carried.note.frontier = () => path!.frontier
     const replayed = await path.start(afterDeath(storage, generation, options.check ?? false), options)
     await reprocessor.finishCorrections()
     if (isOtherCode && onCodeChange === 'continue') await takeOver(path, log, codes)

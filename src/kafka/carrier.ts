@@ -103,6 +103,10 @@ class KafkaCarrier implements Carrier {
     return this.#partition(partition).end()
   }
 
+  async ends(): Promise<readonly number[]> {
+    return this.#client.ends(this.#topic, [...this.#partitions.keys()])
+  }
+
   async put(name: string, bytes: Uint8Array): Promise<void> {
     await this.#kept.append(`name ${name}`, Buffer.from(bytes))
   }

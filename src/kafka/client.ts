@@ -150,15 +150,25 @@ export class KafkaClient {
     )
   }
 
-  /** Returns the offset after the last record that all replicas in sync have. */
-  end(topic: string, partition: number): Promise<number> {
-    return this.repeated(place(topic, partition), async () => {
-      const { connection, leaderEpoch } = await this.#leader('fetching', topic, partition)
-      const partitions = [{ partitionIndex: partition, currentLeaderEpoch: leaderEpoch, timestamp: -1n }]
-      const { topics } = await (await this.open()).library.listOffsetsV7.api.async(connection, -1, 0, [
-        { name: topic, partitions },
-      ])
-      return Number(topics[0]!.partitions[0]!.offset)
+  /** Returns the offsets after the last records that all replicas in sync have, with one call a broker. */
+  ends(topic: string, partitions: readonly number[]): Promise<number[]> {
+    return this.repeated(`topic "${topic}"`, async () => {
+      const asked = new Map<Connection, object[]>()
+      for (const partitionIndex of partitions) {
+        const { connection, leaderEpoch } = await this.#leader('fetching', topic, partitionIndex)
+        const one = { partitionIndex, currentLeaderEpoch: leaderEpoch, timestamp: -1n }
+        asked.set(connection, [...(asked.get(connection) ?? []), one])
+      }
+      const { listOffsetsV7 } = (await this.open()).library
+      const answers = await Promise.all(
+        [...asked].map(([connection, partitions]) =>
+          listOffsetsV7.api.async(connection, -1, 0, [{ name: topic, partitions: partitions as never }]),
+        ),
+      )
+      const found = answers.flatMap(({ topics }) => topics[0]!.partitions)
+      return partitions.map((partition) =>
+        Number(found.find(({ partitionIndex }) => partitionIndex === partition)!.offset),
+      )
     })
   }
 

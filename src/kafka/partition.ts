@@ -59,7 +59,7 @@ export class KafkaPartition {
   }
 
   async end(): Promise<number> {
-    const end = await this.#client.end(this.#topic, this.#partition)
+    const [end] = (await this.#client.ends(this.#topic, [this.#partition])) as [number]
     return Math.max(end, this.#last === undefined ? 0 : this.#last.offset + 1)
   }
 

@@ -42,6 +42,8 @@ export interface Carrier {
   read(partition: number, from: number): AsyncIterable<CarriedBatch>
   /** Returns the position after the last batch of a partition. */
   end(partition: number): Promise<number>
+  /** Returns what `end` does, of all partitions at once. Without it a standby reads each to see what is new. */
+  ends?(): Promise<readonly number[]>
   /**
    * Keeps bytes under a name, beside the log, in place of earlier ones: bundles of code, and who is active.
    * The last writer wins; nothing that must not be lost or overtaken rests on it alone.

@@ -178,6 +178,15 @@ class PostgresCarrier implements Carrier {
     return Number(row!.end)
   }
 
+  async ends(): Promise<readonly number[]> {
+    const rows = await this.#query<{ end: string }>(
+      `SELECT coalesce((SELECT max(position) FROM ${this.#batches} WHERE log = $1 AND partition = each) + 1, 0) ` +
+        'AS end FROM generate_series(0, $2 - 1) AS each ORDER BY each',
+      [this.#log, this.#partitions],
+    )
+    return rows.map(({ end }) => Number(end))
+  }
+
   async put(name: string, bytes: Uint8Array): Promise<void> {
     await this.#write(
       `INSERT INTO ${this.#kept} (log, name, bytes) VALUES ($1, $2, $3) ` +

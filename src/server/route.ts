@@ -42,6 +42,8 @@ interface Form<P extends Parameters> {
   expand?(app: App): readonly Expansion[]
   /** Whether it sends a stream, or works for long: HEAD is answered without it. */
   readonly isLong?: true
+  /** Whether a standby serves it too. */
+  readonly standby?: true
   handle(arrival: Arrival<P>): Answer | Promise<Answer>
 }
 

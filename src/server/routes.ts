@@ -15,6 +15,7 @@ import { operatorRoutes } from './operator.ts'
 import { reprocessRoutes } from './reprocess.ts'
 import { type Header, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
+import { ageMax } from './standby.ts'
 import { me, status } from './status.ts'
 import { requestNotFound, senderOf, senderQuery, story } from './story.ts'
 import { submit } from './submit.ts'
@@ -76,8 +77,10 @@ function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): re
     }),
     route('GET /requests/:id', 'known', 'story', 'Everything that followed from a request', {
       query: senderQuery,
+      headers: [ageMax],
       parts: { id: requestId },
       json: forms.story,
+      standby: true,
       problems: [404, 422],
       handle: (arrival) => story(serving, arrival),
     }),
@@ -108,6 +111,7 @@ function serverRoutes(
   return [
     route('GET /openapi.json', 'known', 'openapi', 'This document', {
       json: object({}),
+      standby: true,
       handle({ request }) {
         const { version } = engine.stats()
         if (document?.version !== version) {
@@ -130,6 +134,7 @@ function serverRoutes(
     }),
     route('GET /me', 'known', 'me', 'Who the caller is, and what the app has', {
       json: object({}),
+      standby: true,
       handle: ({ request, caller }) => jsonAnswer(request, me(serving, caller)),
     }),
     route('GET /console', 'none', 'console', 'Leads to the console', {
@@ -145,6 +150,7 @@ function serverRoutes(
     }),
     route('GET /livez', 'none', 'livez', 'Whether the process answers at all', {
       answers: { 200: forms.plain('It does.') },
+      standby: true,
       handle: () => plain(200, 'live\n'),
     }),
     route('GET /readyz', 'none', 'readyz', 'Whether the server takes requests', {

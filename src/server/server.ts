@@ -5,7 +5,7 @@ import { Hono } from 'hono'
 import { cors as corsHeaders } from 'hono/cors'
 import type { App } from '../app/index.ts'
 import { type Clock, systemClock } from '../clock.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, Standby } from '../engine/engine.ts'
 import { changeError, HenceError, operatorError } from '../failure.ts'
 import { type Report, type Reporter, reporterOf } from '../report.ts'
 import { Access, type IdentifiedCaller } from './access.ts'
@@ -26,6 +26,7 @@ import { type Arrival, addressOf, type NodeRequest, type Route, Router } from '.
 import { routes } from './routes.ts'
 import { notAllowed, RowRules } from './row-rules.ts'
 import type { Serving } from './serving.ts'
+import { byStandby } from './standby.ts'
 import type { StartingServer } from './starting.ts'
 import { openTelemetry, type Tracing } from './telemetry.ts'
 
@@ -79,11 +80,11 @@ export interface Server {
 }
 
 /**
- * Serves an engine over HTTP; see docs/reference/http.md for its routes.
+ * Serves an engine, or the reads of a standby, over HTTP; see docs/reference/http.md for its routes.
  * @throws HenceError `keys-missing` (change) without `keys`, `authenticate` and `open`; `option-invalid`
  *   (change)
  */
-export function server<A extends App>(engine: Engine<A>, options: ServerOptions = {}): Server {
+export function server<A extends App>(engine: Engine<A> | Standby<A>, options: ServerOptions = {}): Server {
   const { clock = systemClock, authenticate, path = '' } = options
   const report = reporterOf(options.report)
   if (!/^(\/[\w.~-]+)*$/.test(path)) {
@@ -94,6 +95,7 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
   }
   checkGuard(options)
   const limits = limitsOf(options.limits)
+  const standby = 'refusal' in engine ? (engine as unknown as Standby<App>) : undefined
   const closing = new AbortController()
   const activity = new Activity()
   const metrics = new Metrics()
@@ -132,8 +134,9 @@ export function server<A extends App>(engine: Engine<A>, options: ServerOptions 
     const found = address && router.find(request.method, address.segments)
     if (found === undefined || !('route' in found)) return nowhere(found?.methods ?? [])
     const { route, parts } = found
+    const handleIt = () => handled(route, { request, parts, query: address!.query }, bindings)
     const handle = () =>
-      counted(route, () => handled(route, { request, parts, query: address!.query }, bindings))
+      counted(route, () => (standby ? byStandby(standby, route, request, handleIt) : handleIt()))
     return tracing === undefined ? handle() : tracing.run(request, route.path, handle)
   }
   const handled = async (
@@ -260,6 +263,7 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
     allowHeaders: [
       'Authorization',
       'Content-Type',
+      'Hence-Age-Max',
       'Hence-In-Reply-To',
       'Idempotency-Key',
       'If-None-Match',
@@ -270,6 +274,7 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
     ],
     exposeHeaders: [
       'ETag',
+      'Hence-Age',
       'Hence-Diff',
       'Hence-Outcome',
       'Hence-Token',

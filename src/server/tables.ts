@@ -1,6 +1,7 @@
 import type { KeyPart, Query, QueryPart, ReadOptions, Row } from '../app/index.ts'
 import { orAfter } from '../clock.ts'
-import { changeError, retryError } from '../failure.ts'
+import { afterTooLate } from '../engine/read-after.ts'
+import { changeError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
@@ -14,6 +15,7 @@ import { Page } from './page.ts'
 import { choice, cursorAfter, integer, keyParts, text, texts } from './parameter.ts'
 import { type Arrival, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
+import { ageMax } from './standby.ts'
 
 const after = texts('Tokens of replies: the read waits until those requests are applied.', token)
 const rowQuery = { after }
@@ -32,16 +34,20 @@ export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly 
   return [
     route('GET /tables/:table', 'known', 'scan', 'Rows of a table, a page at a time', {
       query: pageQuery,
+      headers: [ageMax],
       json: {},
       problems: [404, 422],
       expand: expandScan,
+      standby: true,
       handle: (arrival) => page(serving, arrival),
     }),
     route('GET /tables/:table/*', 'known', 'get', 'One row of a table', {
       query: rowQuery,
+      headers: [ageMax],
       json: {},
       problems: [404, 422],
       expand: expandGet,
+      standby: true,
       handle: (arrival) => row(serving, arrival),
     }),
     route('GET /changes', 'known', 'changes', 'Changed rows as server-sent events', {
@@ -152,9 +158,5 @@ async function read<T>(
   const reply = reading({ after }).then((value) => ({ value }))
   const found = await orAfter(reply, limits.afterMs)
   if (found !== undefined) return found.value
-  throw retryError(
-    'after-too-late',
-    `The requests at ${after.join(', ')} and their consequences were not applied within ${limits.afterMs} ms. ` +
-      'Read again.',
-  )
+  throw afterTooLate(after, limits.afterMs)
 }

@@ -18,13 +18,17 @@ interface Note {
   /** Where others reach it. */
   readonly address?: string
   /** Counts the beats; undefined once it has released the log. */
-  readonly beat?: number
+  readonly beat?: number | undefined
+  /** No record with an earlier log time comes any more; left out where nobody says so. */
+  readonly frontier?: number | undefined
 }
 
 interface Holder {
   readonly who: string
   readonly address: string | undefined
   readonly isAlive: boolean
+  /** No record with an earlier log time comes after what the log has now. */
+  readonly frontier: number | undefined
 }
 
 /**
@@ -36,6 +40,8 @@ export class ActiveNote {
   readonly #carrier: Carrier
   readonly #clock: Clock
   readonly #own: Note
+  /** Returns the least log time that a record to come may have. */
+  frontier: (() => number) | undefined
   #seen: Note | undefined
   #seenAt: number | undefined
   /** Whether the process that is seen has given a sign of life since it was first seen. */
@@ -73,7 +79,8 @@ export class ActiveNote {
     this.#isAlive = hasBeaten || (isSame && this.#isAlive)
     this.#seen = note
     if (note?.beat === undefined || now - this.#seenAt! > silentMs) return undefined
-    return { who: `process ${note.pid} on ${note.host}`, address: note.address, isAlive: this.#isAlive }
+    const { address, frontier } = note
+    return { who: `process ${note.pid} on ${note.host}`, address, isAlive: this.#isAlive, frontier }
   }
 
   /** Says from here on that this process is active. */
@@ -121,7 +128,8 @@ export class ActiveNote {
   }
 
   #write(beat: number | undefined): Promise<void> {
-    return this.#carrier.put(name, Buffer.from(JSON.stringify({ ...this.#own, beat })))
+    const note: Note = { ...this.#own, beat, frontier: this.frontier?.() }
+    return this.#carrier.put(name, Buffer.from(JSON.stringify(note)))
   }
 }
 

@@ -73,7 +73,9 @@ export function carrierConformance(name: string, made: CarrierConformance): void
     for (const [index, { position }] of sent.entries()) {
       assert.deepEqual(await contents(reader, 1, position), sent.slice(index))
     }
-    assert.deepEqual(await contents(reader, 1, await reader.end(1)), [])
+    const ends = await Promise.all([reader.end(0), reader.end(1)])
+    assert.deepEqual(await contents(reader, 1, ends[1]), [])
+    if (reader.ends) assert.deepEqual(await reader.ends(), ends)
   })
 
   check('of batches that compete every reader finds the same, in one order', async (carrier, another) => {

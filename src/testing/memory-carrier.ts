@@ -49,6 +49,7 @@ export function memoryCarrier(
       for (let position = from; position < batches.length; position++) yield batches[position]!
     },
     end: async (partition) => store.of(partition).length,
+    ends: async () => store.partitions.map(({ length }) => length),
     async put(name, bytes) {
       store.kept.set(name, Buffer.from(bytes))
     },

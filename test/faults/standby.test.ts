@@ -69,6 +69,8 @@ test(name, { skip: why, timeout: 300_000 }, async () => {
 
   const clients = new Clients([a.url, b.url])
   await clients.acknowledged(100)
+  // The standby answers reads, behind what was acknowledged, for clients that ask it alone.
+  await clients.checkReads(b.url)
   await cluster!.halt('killed')
   await b.process.error(/carrier-unreachable/)
   await cluster!.resume()
@@ -134,6 +136,17 @@ class Clients {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#waiting = { count: this.#acknowledged.size + more, resolve }
     await Promise.race([promise, ...this.#loops])
+  }
+
+  /** Reads at one machine what was acknowledged last. */
+  async checkReads(url: string): Promise<void> {
+    const reader = connect<typeof counter>(url, { patienceMs: 60_000 })
+    const { key, token, value } = [...this.#acknowledged.values()].at(-1)!
+    const row = await reader.get('counts', [key], { after: token })
+    assert.ok(row!.n >= (value as { n: number }).n, JSON.stringify({ row, value }))
+    await reader.close()
+    const answer = await fetch(`${url}/tables/counts/${key}`)
+    assert.match(answer.headers.get('hence-age') ?? '', /^\d+$/)
   }
 
   async stop(): Promise<void> {

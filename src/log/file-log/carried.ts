@@ -31,7 +31,6 @@ export class CarriedPartition {
   #known: KnownBatch | undefined
   /** The last one that the copy has durably. */
   #kept: KnownBatch | undefined
-  /** The position after everything that was read or written. */
   #next = 0
   /** The nonces of this process under which a batch may still become live. */
   #nonces = new Set<string>()
@@ -55,6 +54,11 @@ export class CarriedPartition {
   /** The copy is durable up to the last live batch. */
   keep(): void {
     if (this.#next > 0) this.#kept = this.#known
+  }
+
+  /** The position after everything that was read or written. */
+  get next(): number {
+    return this.#next
   }
 
   /** The largest batch that the carrier takes, in bytes. */

@@ -177,7 +177,8 @@ class OpenFileLog implements FileLog {
   }
 
   async catchUp(): Promise<void> {
-    await Promise.all(this.#partitions.map((partition) => partition.catchUp()))
+    const isRead = await this.#copy?.whole()
+    await Promise.all(this.#partitions.map((partition, index) => isRead?.[index] || partition.catchUp()))
   }
 
   async claim(): Promise<void> {
@@ -223,6 +224,12 @@ class Copy {
 
   of(partition: number): { carried: CarriedPartition; kept: () => Promise<void> } {
     return { carried: this.#partitions[partition]!, kept: () => this.write() }
+  }
+
+  /** By partition: whether all of it was read; undefined where that takes as long as reading. */
+  async whole(): Promise<readonly boolean[] | undefined> {
+    const ends = await this.#carrier.ends?.()
+    return ends?.map((end, partition) => end > 0 && end === this.#partitions[partition]!.next)
   }
 
   /** The ends of the copy were found in the carrier: from here on it is one. */

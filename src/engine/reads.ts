@@ -1,0 +1,84 @@
+import type { App, Query, ReadOptions } from '../app/index.ts'
+import type { Generation } from '../generation/generation.ts'
+import { rowOf, rowsOf } from '../query/rows.ts'
+import type { Story } from '../query/story.ts'
+import { mainRealm } from '../sandbox/realm.ts'
+import type { Views } from '../view/views.ts'
+import type { RowScanOptions, StoryOptions } from './engine.ts'
+
+/** The state that reads are answered from. */
+export interface ReadsHost {
+  /** Undefined: there are none yet. */
+  readonly views: Views | undefined
+  /** Whether a view answers only once it has folded all that the generation has applied. */
+  readonly foldsAll: boolean
+  readonly live: Generation
+  /** The live generation, once it has caught up. */
+  settled(): Promise<Generation>
+  /**
+   * Waits until the request of a token, and all events that follow from it, are applied.
+   * @throws HenceError `token-unknown` (change)
+   */
+  completed(token: string): Promise<void>
+}
+
+/** Reads of the live generation and of the views beside it. */
+export class Reads<A extends App> {
+  readonly #host: ReadsHost
+  /** The app with the views as they answer, for the app and the switches that it was made of. */
+  #withViews: { readonly app: App; readonly of: App; readonly switches: number } | undefined
+
+  constructor(host: ReadsHost) {
+    this.#host = host
+  }
+
+  get app(): A {
+    const { app: of } = this.#host.live.program
+    const { views } = this.#host
+    if (!views?.tables.size) return of as A
+    const { tables, switches } = views
+    if (this.#withViews?.of !== of || this.#withViews.switches !== switches) {
+      const app = { ...of, tables: new Map([...of.tables, ...tables]) }
+      this.#withViews = { app, of, switches }
+    }
+    return this.#withViews.app as A
+  }
+
+  async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
+    const { live, view } = await this.#at(table, after)
+    if (view === undefined) return live.reader.get(table, key) as never
+    const row = rowOf(view.table, key)
+    return (row && mainRealm.seal(row)) as never
+  }
+
+  async scan(table: string, query: Query = {}, { after, until }: RowScanOptions = {}): Promise<never> {
+    const { live, view } = await this.#at(table, after)
+    if (view === undefined) return live.reader.scan(table, query, until) as never
+    return rowsOf(view.table, query, until, (row) => mainRealm.seal(row)) as never
+  }
+
+  /** The live generation, once it has applied what a read must see; and the view, once it has folded that. */
+  async #at(table: string, after: ReadOptions['after']) {
+    const { views, foldsAll } = this.#host
+    for (const token of [after ?? []].flat()) await this.#host.completed(token)
+    const live = await this.#host.settled()
+    if (!views?.has(table)) return { live }
+    const all = foldsAll || after !== undefined
+    return { live, view: await views.read(table, all ? [...live.processor.positions] : undefined) }
+  }
+
+  async story(
+    requestId: string,
+    { principal = '', bytesMax }: StoryOptions = {},
+  ): Promise<Story | undefined> {
+    for (;;) {
+      const { reader } = await this.#host.settled()
+      try {
+        return await reader.story(requestId, principal, bytesMax)
+      } catch (error) {
+        // Another generation became live, or this one started over, and what was read was closed.
+        if (reader === this.#host.live.reader) throw error
+      }
+    }
+  }
+}

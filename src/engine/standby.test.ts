@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { createEngine, type Engine, type EngineOptions, HenceError, type Standby } from 'hence'
+import { server } from 'hence/server'
+import { CarrierStore, memoryCarrier } from '../../src/testing/memory-carrier.ts'
+import type sales from '../../test/apps/sales.ts'
+
+type Sales = typeof sales
+
+test('a standby answers reads, says how old they are, and takes over', async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
+  const engines: Engine<Sales>[] = []
+  const stop = new AbortController()
+  t.after(async () => {
+    stop.abort()
+    for (const engine of engines) await engine.close()
+    await rm(home, { recursive: true })
+  })
+  const store = new CarrierStore()
+  let isCut = false
+  const start = async (name: string, more: Partial<EngineOptions<Sales>> = {}) => {
+    const log = memoryCarrier(store, { isConditional: true })
+    const ends = async () => {
+      if (isCut) throw new HenceError('carrier-unreachable', 'retry', 'It is cut.')
+      return store.partitions.map(({ length }) => length)
+    }
+    const engine = await createEngine<Sales>({
+      app: import.meta.resolve('../../test/apps/sales.ts'),
+      views: [import.meta.resolve('../../test/apps/sales-views.ts')],
+      ...{ data: join(home, name), log: { ...log, ends }, partitions: 3, address: `http://${name}` },
+      ...{ report: () => {}, signal: stop.signal, ...more },
+    })
+    engines.push(engine)
+    return engine
+  }
+  const buy = (engine: Engine<Sales>, order: string) => {
+    const input = { order, sku: `sku-${order.length}`, customer: `c-${order}`, cents: 500 }
+    return engine.submit('buy', input, { requestId: `r-${order}` })
+  }
+  const active = await start('a')
+  for (const order of ['x', 'yy', 'zz']) await buy(active, order)
+  const { promise: offered, resolve: standby } = Promise.withResolvers<Standby<Sales>>()
+  const next = start('b', { wait: true, standby })
+  const reads = await offered
+
+  // Reads behind a token wait until the copy has it, and the views have folded it.
+  const { token } = await buy(active, 'www')
+  assert.deepEqual(await reads.get('orders', ['www'], { after: token }), await active.get('orders', ['www']))
+  assert.deepEqual(await reads.get('totals', ['c-www'], { after: token }), { cents: 500 })
+  const view = reads.get('by-sku' as never, ['sku-3'] as never, { after: token })
+  assert.deepEqual(await view, { orders: 1, cents: 500 })
+  const journal = (from: { scan: (...given: never[]) => unknown }, after: string) =>
+    from.scan('journal' as never, {} as never, { after } as never)
+  assert.deepEqual(await journal(reads, token), await journal(active, token))
+  assert.deepEqual(await reads.story('r-www'), await active.story('r-www'))
+  assert.equal(await reads.story('r-none'), undefined)
+  await assert.rejects(reads.get('orders', ['x'], { after: 'no-token' }), { code: 'token-unknown' })
+
+  // Rules and permissions hold as they do elsewhere.
+  const web = server(reads, {
+    report: () => {},
+    authenticate: ({ headers }) => {
+      const principal = headers.get('x-user') ?? ''
+      return { principal, permissions: principal === 'reader' ? ['read'] : ['submit'] }
+    },
+  })
+  const ask = async (method: string, path: string, headers: Record<string, string> = {}) => {
+    const answer = await web.fetch(new Request(`http://b${path}`, { method, headers }))
+    const text = await answer.text()
+    const code = /"code":"([\w-]+)"/.exec(text)?.[1]
+    return { status: answer.status, code, age: answer.headers.get('hence-age'), text }
+  }
+  const found = await ask('GET', `/tables/orders/www?after=${token}`, { 'x-user': 'reader' })
+  assert.deepEqual([found.status, found.text.includes('"sku-3"')], [200, true])
+  assert.match(found.age!, /^\d+$/)
+  assert.equal((await ask('GET', '/tables/orders/www', { 'x-user': 'sender' })).code, 'not-allowed')
+  assert.equal((await ask('GET', '/tables/by-sku/sku-3', { 'x-user': 'sender' })).status, 200)
+  const exact = { 'x-user': 'reader', 'hence-age-max': '0' }
+  const post = { 'x-user': 'sender', 'idempotency-key': '"r-new"', 'content-type': 'application/json' }
+  for (const refused of [
+    await ask('GET', '/tables/orders/www', exact),
+    await ask('GET', '/readyz'),
+    await ask('GET', '/changes', { 'x-user': 'reader' }),
+    await ask('POST', '/requests/buy', post),
+  ]) {
+    assert.deepEqual([refused.status, refused.code], [503, 'engine-standby'])
+    assert.match(refused.text, /http:\/\/a is active/)
+  }
+
+  // While the carrier cannot be reached, the answers grow older, and say so.
+  isCut = true
+  while (reads.ageMs < 1_000) await turn()
+  assert.deepEqual(await reads.get('orders', ['x']), await active.get('orders', ['x']))
+  assert.ok(Number((await ask('GET', '/tables/orders/x', { 'x-user': 'reader' })).age) >= 1_000)
+  isCut = false
+
+  await active.close()
+  const taken = await next
+  await assert.rejects(reads.get('orders', ['x']), { code: 'engine-standby' })
+  assert.equal((await buy(taken, 'www')).token, token)
+  assert.equal((await buy(taken, 'vvvv')).status, 'accepted')
+  await web.close()
+})
