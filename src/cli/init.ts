@@ -1,26 +1,31 @@
 import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { basename, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Option } from 'commander'
 import { checkEmpty } from '../storage/empty-directory.ts'
 import { command } from './command.ts'
 import { paint, printResult } from './terminal/output.ts'
 
-/** The files of a new app. They are compiled and tested with the rest of this repository. */
-const template = fileURLToPath(new URL('../../template/', import.meta.url))
+/** A folder for each kind of new app. They are compiled and tested with the rest of this repository. */
+const templates = fileURLToPath(new URL('../../template/', import.meta.url))
 
 export function initCommand() {
   return command('init', 'create a small app with its test in an empty folder', [
     'hence init shop && cd shop && npm install && npm test && npm start',
     'hence init                                         in the current folder',
+    'hence init hotel --template bookings               rooms that are overbooked, and a decision',
   ])
     .argument('[directory]', 'an empty folder; created if it does not exist', '.')
+    .addOption(
+      new Option('--template <name>', 'the app').choices(['shop', 'bookings', 'ledger']).default('shop'),
+    )
     .json()
-    .runs(async (directory: string, options: { readonly json?: true }) => {
+    .runs(async (directory: string, options: { readonly json?: true; readonly template: string }) => {
       const folder = resolve(directory)
       await mkdir(folder, { recursive: true })
       // A Git repository may be there already.
       await checkEmpty(folder, ['.git'])
-      const files = await write(folder)
+      const files = await write(join(templates, options.template), folder)
       const go = folder === process.cwd() ? '' : `cd ${relative('', folder)} && `
       await printResult(options.json, { directory: folder, files }, [
         ...files.map((file) => `${paint.good('wrote')} ${join(relative('', folder), file)}`),
@@ -30,7 +35,7 @@ export function initCommand() {
     })
 }
 
-async function write(folder: string): Promise<string[]> {
+async function write(template: string, folder: string): Promise<string[]> {
   const files: string[] = []
   for (const name of (await readdir(template)).sort()) {
     const target = renamed[name] ?? name

@@ -95,3 +95,31 @@ test('seeded-bugs.md lists every seeded bug', () => {
   const lines = read('docs/explanation/seeded-bugs.md').replaceAll(/ +\|/g, ' |').split('\n')
   assert.deepEqual(lines.filter((line) => line.endsWith(' |')).slice(2), bugs.map(lineOf))
 })
+
+/** Alarms with the code of an error that they pass on: where, and which. */
+const passedOn: Readonly<Record<string, readonly string[]>> = {
+  'src/audit/auditor.ts': ['audit-failed', 'head-mismatch', 'log-shorter-than-head'],
+  'src/audit/scrubber.ts': ['log-damaged', 'scrub-failed'],
+  'src/engine/request-path.ts': ['engine-stopped', 'writes-held-up'],
+  'src/view/views.ts': ['view-failed'],
+}
+
+test('operate.md says what to do about every alarm, and about no other', () => {
+  const own: string[] = []
+  const passing = new Set<string>()
+  for (const file of under('src').filter((file) => /(?<!\.test)\.ts$/.test(file))) {
+    const sites = read(file).matchAll(/'alarm'(?: : 'warning')?,\s*(?:code(?:: ([^,}]+))?|('[\w-]+'))/g)
+    for (const [, named, bare] of sites) {
+      const code = named ?? bare ?? 'passed on'
+      if (code.startsWith("'")) own.push(code.slice(1, -1))
+      // In the type of a function it is any text.
+      else if (code !== 'string') passing.add(file)
+    }
+  }
+  assert.deepEqual([...passing].sort(), Object.keys(passedOn))
+  const rows = read('docs/how-to/operate.md').split('| alarm ')[1]!.split('\n\n')[0]!
+  const listed = [...rows.matchAll(/^\| (`[^|]+`) +\|/gm)].flatMap(([, cell]) =>
+    [...cell!.matchAll(/`([\w-]+)`/g)].map(([, code]) => code!),
+  )
+  assert.deepEqual(listed.sort(), [...new Set([...own, ...Object.values(passedOn).flat()])].sort())
+})

@@ -29,7 +29,7 @@ before(async () => {
   await mkdir(join(root, 'data'), { recursive: true })
   home = await mkdtemp(join(root, 'data/cli-'))
   app = join(home, 'shop.ts')
-  await copyFile(join(root, 'template/shop.ts'), app)
+  await copyFile(join(root, 'template/shop/shop.ts'), app)
 })
 after(() => rm(home, { recursive: true, force: true }))
 

@@ -7,6 +7,10 @@ import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
+import { crashAt } from '../crash-points.ts'
+import { freePort } from '../free-port.ts'
+import { openChromium } from './chromium.ts'
+import { watchedTab } from './console-house.ts'
 
 // A new user installs the published package, makes an app in an empty folder, tests it, and runs it. The
 // package comes from a tarball made here, its dependencies from the registry.
@@ -40,7 +44,7 @@ before(async () => {
 after(() => rm(home, { recursive: true, force: true }))
 
 test('the package has neither sources nor source maps without sources, and no tests', () => {
-  const own = packed.filter((path) => !path.startsWith('template/'))
+  const own = packed.filter((path) => !/^(template|kit|docs|bench|examples)\//.test(path))
   const strange = own.filter(
     (path) =>
       !/^(dist\/.*(\.js|\.d\.ts)|dist\/console\/[\w/-]+\.(html|css|svg)|package\.json|[A-Z]+(\.md)?)$/.test(
@@ -51,6 +55,17 @@ test('the package has neither sources nor source maps without sources, and no te
   assert.ok(own.includes('SECURITY.md') && own.includes('dist/cli/main.js'))
   assert.ok(own.includes('dist/console/index.html'))
   assert.ok(!own.some((path) => path.includes('.test.')))
+})
+
+test('the links of the package lead to files of the package', async () => {
+  for (const page of packed.filter((path) => path.endsWith('.md'))) {
+    const text = await readFile(join(root, page), 'utf8')
+    for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)/g)) {
+      const file = join(page, '..', target!)
+      const isFolder = packed.some((path) => path.startsWith(`${file}/`))
+      assert.ok(isFolder || packed.includes(file), `${page} links to ${target}, which is not in the package`)
+    }
+  }
 })
 
 test('npm install, hence init, npm install && npm test && npm start', { timeout: 300_000 }, async () => {
@@ -113,4 +128,121 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
     process.kill(-started.pid!, 'SIGTERM')
     await once(started, 'close')
   }
+})
+
+test(crashAt('log sealed', 'the first five minutes, word for word'), { timeout: 600_000 }, async (t) => {
+  const browser = await openChromium()
+  if (typeof browser === 'string') return t.skip(browser)
+  t.after(() => browser.close())
+  const page = await readFile(join(root, 'docs/first-five-minutes.md'), 'utf8')
+  /** Checks that the page says so, before it is done. */
+  const says = <Text extends string>(text: Text): Text => {
+    assert.ok(page.replaceAll(/\s+/g, ' ').includes(text), `the page does not say: ${text}`)
+    return text
+  }
+  const tool = join(home, 'five')
+  await mkdir(tool)
+  await writeFile(join(tool, 'package.json'), '{"private":true}')
+  await run('npm', ['install', '--prefer-offline', tarball], { cwd: tool, env })
+  await run('sh', ['-c', says('npx hence init hotel --template bookings && cd hotel')], { cwd: tool, env })
+  const cwd = join(tool, 'hotel')
+  const manifest = await readFile(join(cwd, 'package.json'), 'utf8')
+  // The version under test is not in the registry.
+  const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+  await writeFile(join(cwd, 'package.json'), manifest.replace(`"^${version}"`, `"file:${tarball}"`))
+  await run('npm', ['install', '--prefer-offline'], { cwd, env })
+
+  const port = `${await freePort()}`
+  const url = `http://127.0.0.1:${port}`
+  const own = { ...env, PORT: port, HENCE_URL: url }
+  const start = async () => {
+    const running = spawn('npm', says('npm start').split(' ').slice(1), {
+      cwd,
+      env: own,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      detached: true,
+    })
+    const lines = createInterface({ input: running.stdout })[Symbol.asyncIterator]()
+    const line = async (fits: RegExp) => {
+      for (;;) {
+        const { value, done } = await lines.next()
+        assert.ok(!done, `npm start ended before it printed ${fits}`)
+        if (fits.test(value)) return value as string
+      }
+    }
+    await line(/listens on/)
+    return { running, line }
+  }
+  const blocks = [...page.matchAll(/^```console\n(.*?)^```$/gms)].map(([, block]) => block!)
+  /** Types the commands of the next block, and compares what they print. */
+  const terminal = async () => {
+    for (const [, command, output] of blocks.shift()!.matchAll(/^\$ (.*)\n((?:(?!\$ ).*\n)*)/gm)) {
+      const typed = command!.replace('http://127.0.0.1:4362', url)
+      const { stdout } = await run('sh', ['-c', typed], { cwd, env: own })
+      const pattern = output!.split('…').map((part) => part.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
+      assert.match(stdout, new RegExp(`^${pattern.join('[^]*?')}$`), command!)
+    }
+  }
+
+  let { running, line } = await start()
+  t.after(async () => {
+    if (running.exitCode !== null || running.signalCode !== null) return
+    process.kill(-running.pid!, 'SIGTERM')
+    await once(running, 'close')
+  })
+  const { page: tab, faults } = await watchedTab(await browser.newContext(), `${url}/console/`)
+  tab.setDefaultTimeout(60_000)
+  await tab.goto(`${url}/console`)
+  const view = (name: string) => tab.getByRole('link', { name }).first().click()
+  const button = (name: string | RegExp) => tab.getByRole('button', { name })
+  const enter = (label: string, value: string) =>
+    tab.getByRole('textbox', { name: label, exact: true }).fill(value)
+
+  says('under **Send**')
+  await view('Send')
+  await tab.getByRole('combobox', { name: 'Request' }).selectOption(says('open-night'))
+  await enter('night', says('2027-06-01'))
+  await enter('rooms', '2')
+  says('press **Send**: _accepted_')
+  await button('Send').click()
+  await tab.getByText('accepted', { exact: true }).waitFor()
+  await tab.getByRole('combobox', { name: 'Request' }).selectOption('book')
+  says('enter `b1`, `2027-06-01` and the guest `ada`')
+  await enter('booking', 'b1')
+  await enter('night', '2027-06-01')
+  await enter('guest', 'ada')
+  await button('Send').click()
+  await tab.getByText('accepted', { exact: true }).waitFor()
+
+  const crashed = once(running, 'close')
+  await terminal()
+  await crashed
+  ;({ running, line } = await start())
+  await button(says('Send again')).click()
+  await tab.getByText(says('decided before')).waitFor()
+  await terminal()
+
+  await terminal()
+  await view(says('Violations'))
+  await tab.getByText('1 over', { exact: true }).waitFor()
+  says('Press `c`, type the reason `The roof leaks.`, and press Enter.')
+  await tab.keyboard.press('c')
+  await tab.keyboard.type('The roof leaks.')
+  await tab.keyboard.press('Enter')
+  assert.match(await line(/sorry/), /^To cy: we are sorry about 2027-06-01\. \(.+\)$/)
+  await terminal()
+
+  const app = join(cwd, 'bookings.ts')
+  const code = await readFile(app, 'utf8')
+  const [, from, to] = /replace `(.+?)` with\s`(.+?)`/.exec(page)!
+  assert.ok(code.includes(from!))
+  await writeFile(app, code.replace(from!, to!))
+  await terminal()
+  await view(says('Reprocess'))
+  await button(says('Approve exactly')).click()
+  await tab.getByText('Generation 1 is live').waitFor()
+  await button(says('Roll back exactly')).waitFor()
+  await terminal()
+  assert.deepEqual(blocks, [])
+  assert.deepEqual(faults, [])
 })

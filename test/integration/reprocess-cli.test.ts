@@ -20,7 +20,7 @@ before(async () => {
   // Within the project, so that the apps can import Hence.
   await mkdir(join(root, 'data'), { recursive: true })
   home = await mkdtemp(join(root, 'data/reprocess-'))
-  const source = await readFile(join(root, 'template/shop.ts'), 'utf8')
+  const source = await readFile(join(root, 'template/shop/shop.ts'), 'utf8')
   // Version 1 does not subtract ordered units from the stock.
   const right = 'tx.put(products, { ...row, stock: row.stock - quantity })'
   assert.ok(source.includes(right))

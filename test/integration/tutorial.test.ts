@@ -17,7 +17,7 @@ test('the commands of the tutorial print the output that it shows', async (t) =>
   const home = await mkdtemp(join(root, 'data/tutorial-'))
   t.after(() => rm(home, { recursive: true, force: true }))
   const app = join(home, 'shop.ts')
-  await copyFile(join(root, 'template/shop.ts'), app)
+  await copyFile(join(root, 'template/shop/shop.ts'), app)
   // A replacement for npx that runs the command from its sources.
   const npx = `#!/bin/sh\nshift\nexec "${process.execPath}" -C hence-source "${join(root, 'src/cli/main.ts')}" "$@"\n`
   await writeFile(join(home, 'npx'), npx)
@@ -43,6 +43,6 @@ test('the files of the tutorial are those of the template', async () => {
   const page = await readFile(join(root, 'docs/tutorial.md'), 'utf8')
   for (const name of ['shop.ts', 'shop.test.ts']) {
     const shown = page.split(`\`\`\`ts ${name}\n`)[1]?.split('```')[0]
-    assert.equal(shown, await readFile(join(root, 'template', name), 'utf8'))
+    assert.equal(shown, await readFile(join(root, 'template/shop', name), 'utf8'))
   }
 })
