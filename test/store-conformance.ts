@@ -14,6 +14,8 @@ interface StoreConformance {
 }
 
 const collections = ['one', 'two']
+/** Else a checkpoint of 50,000 rows would keep everything waiting for a tenth of a second. */
+const rowsInTurnMax = 2_000
 
 /**
  * Tests with `node:test` that a store keeps the contract of `Store`. Call it in a test file, once per kind of
@@ -70,6 +72,39 @@ export function storeConformance(name: string, made: StoreConformance): void {
       assert.equal(store.get('one', 'key'), `${round}`)
     }
   })
+
+  check(
+    'a write of many rows is spread over turns of the event loop, and yet visible as a whole',
+    async (store) => {
+      const entries = (round: number) =>
+        Array.from({ length: 9_000 }, (_, i) => [`k${i}`, `${round}`] as const)
+      await store.write(collections.map((collection) => [collection, entries(0)]))
+      let [inTurn, most, isDone] = [0, 0, false]
+      function* counted(): CollectionChanges[1] {
+        for (const entry of entries(1)) {
+          if (inTurn++ === 0)
+            setImmediate(() => {
+              most = Math.max(most, inTurn)
+              inTurn = 0
+            })
+          yield entry
+        }
+      }
+      const writing = store.write(collections.map((collection) => [collection, counted()])).then(() => {
+        isDone = true
+      })
+      while (!isDone) {
+        const seen = collections.flatMap((collection) =>
+          ['k0', 'k8999'].map((key) => store.get(collection, key)),
+        )
+        assert.equal(new Set(seen).size, 1, `${seen}`)
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      await writing
+      if (made.durable) assert.ok(most <= rowsInTurnMax, `${most} rows in one turn`)
+      assert.equal([...store.range('two')].filter(([, value]) => value === '1').length, 9_000)
+    },
+  )
 
   check('a view stays as it was, whatever is written and however long a range stays open', async (store) => {
     const keys = Array.from({ length: 2_000 }, (_, i) => `k${String(i).padStart(4, '0')}`)

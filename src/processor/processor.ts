@@ -378,12 +378,12 @@ export class Processor {
       links: this.#positions.links.map((link) =>
         link ? { offset: link.offset, hash: link.hash.toString('hex') } : null,
       ),
-      watermarks: this.watermarks.last,
+      watermarks: [...this.watermarks.last],
       history: this.#history,
       corrected,
       correctedCount,
       placing: this.#derivedOrder.save(),
-      untraced: this.traces.untraced,
+      untraced: [...this.traces.untraced],
     }
   }
 

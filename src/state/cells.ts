@@ -83,6 +83,8 @@ export class Cells<V> implements Collection<V> {
   readonly #cells = new CellMap<Cell<V>>()
   #dirty = new Overlay<Cell<V>>()
   saving = new Overlay<Cell<V>>()
+  /** The values of the cells that are being saved, as of when that began. */
+  #saved: readonly (V | Absence)[] = []
   /** The greatest key of the store; most new keys are greater, for example ids that start with the time. */
   #highest = ''
   #lastKey: string | undefined
@@ -189,6 +191,7 @@ export class Cells<V> implements Collection<V> {
     }
     this.saving = this.#dirty
     this.#dirty = new Overlay<Cell<V>>()
+    this.#saved = this.saving.cells().map(({ value }) => value)
     for (const { key } of this.saving.cells()) if (key > this.#highest) this.#highest = key
   }
 
@@ -200,10 +203,13 @@ export class Cells<V> implements Collection<V> {
       if (useless && cell.checkpoint <= saved) this.#drop(cell)
     }
     this.saving = new Overlay<Cell<V>>()
+    this.#saved = []
   }
 
+  /** The entries that are being saved; their cells may change meanwhile. */
   *encoded(): Iterable<[string, string | Buffer | undefined]> {
-    for (const { key, value } of this.saving.cells()) {
+    for (const [i, { key }] of this.saving.cells().entries()) {
+      const value = this.#saved[i]!
       if (value === unread) continue
       yield [key, value === deleted ? undefined : this.#codec.encode(value as V)]
     }

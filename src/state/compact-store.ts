@@ -70,7 +70,12 @@ export class CompactStore implements Store {
   }
 
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
-    await this.#store.write(this.#compact(changes))
+    const before = this.#store.view()
+    try {
+      await this.#store.write(this.#compact(changes, before))
+    } finally {
+      before.close()
+    }
     for (const each of this.#names.values()) each.stored = each.names.count
   }
 
@@ -78,7 +83,7 @@ export class CompactStore implements Store {
     return this.#store.close()
   }
 
-  *#compact(changes: Iterable<CollectionChanges>): Iterable<CollectionChanges> {
+  *#compact(changes: Iterable<CollectionChanges>, before: StoreView): Iterable<CollectionChanges> {
     const packed = new Map<string, BlockChange[]>()
     for (const [collection, entries] of changes) {
       const names = this.#names.get(collection)?.names
@@ -88,17 +93,21 @@ export class CompactStore implements Store {
       }
       const gathered = packed.get(collection) ?? []
       packed.set(collection, gathered)
-      for (const [key, value] of names === undefined ? entries : shortened(names, entries))
+      for (const [key, value] of names === undefined ? entries : shortened(names, entries)) {
         gathered.push([key, value?.toString()])
+        // So that the other store counts it as a row.
+        yield [collection, []]
+      }
     }
-    for (const [collection, gathered] of packed) yield [collection, this.#blocks(collection, gathered)]
+    for (const [collection, gathered] of packed)
+      yield [collection, this.#blocks(before, collection, gathered)]
     for (const [collection, { names, stored }] of this.#names) {
       if (names.count > stored) yield [namesCollection, [[collection, names.text]]]
     }
   }
 
   /** The changed blocks of a collection. */
-  *#blocks(collection: string, changes: BlockChange[]): CollectionChanges[1] {
+  *#blocks(before: StoreView, collection: string, changes: BlockChange[]): CollectionChanges[1] {
     // Of several changes of a key, the last one counts.
     const sorted = [...new Map(changes)].sort(([a], [b]) => (a < b ? -1 : 1))
     let blocks: Iterator<[string, string], undefined> | undefined
@@ -111,7 +120,7 @@ export class CompactStore implements Store {
       if (blocks === undefined || !isIn(from)) {
         const first = this.#reading.blockOf(collection, sorted[from]![0])
         blocks?.return?.()
-        blocks = this.#store.range(collection, { from: first })[Symbol.iterator]()
+        blocks = before.range(collection, { from: first })[Symbol.iterator]()
         ;[block, next] = [blocks.next().value, blocks.next().value]
       }
       for (to = from + 1; to < sorted.length && isIn(to); ) to++

@@ -1,5 +1,6 @@
 import { existsSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
@@ -7,8 +8,12 @@ import { HenceError } from '../failure.ts'
 import { collectionHash, hashOf } from './checksum.ts'
 import { CompactStore } from './compact-store.ts'
 import { formatKey, LmdbFile, stateFormat, Useless } from './lmdb-file.ts'
-import { checked, Encoding, encoder } from './lmdb-values.ts'
+import { checked, Encoding, encoder, type Slice } from './lmdb-values.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
+
+/** A write encodes so many rows in a turn of the event loop, or so many characters of values. */
+const turnRows = 2_000
+const turnLength = 256 * 1024
 
 /** Passes keys to LMDB as their bytes. */
 const keyEncoder = {
@@ -270,21 +275,45 @@ class LmdbStore implements Store {
   }
 
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
+    // By row. Objects would be moved by the garbage collector, which costs more than encoding them.
+    const databases: Database<string, string>[] = []
+    const keys: string[] = []
+    const slices: (Slice | undefined)[] = []
+    const ends: number[] = []
+    const encoding = new Encoding()
+    let [rows, length] = [0, 0]
+    const rest = (): Promise<void> | undefined => {
+      if (++rows < turnRows && length < turnLength) return undefined
+      rows = length = 0
+      return turn()
+    }
+    for (const [collection, entries] of changes) {
+      const { hash, database } = databaseOf(this.#databases, collection)
+      for (const [key, value] of entries) {
+        const slice = value === undefined ? undefined : encoding.encode(hashOf(key, hash), value)
+        databases.push(database)
+        keys.push(key)
+        slices.push(slice)
+        ends.push(slice?.start ?? 0, slice?.end ?? 0)
+        length += value?.length ?? 0
+        const resting = rest()
+        if (resting) await resting
+      }
+      await rest()
+    }
     // All puts within one batch, to any database of the environment, are one transaction.
     let last: Promise<boolean> | undefined
-    const encoding = new Encoding()
     try {
       await this.#root.batch(() => {
-        for (const [collection, entries] of changes) {
-          const { hash, database } = databaseOf(this.#databases, collection)
-          for (const [key, value] of entries) {
-            const written =
-              value === undefined
-                ? database.remove(key)
-                : database.put(key, encoding.encode(hashOf(key, hash), value))
-            if (written !== last) handled(written)
-            last = written
-          }
+        for (let i = 0; i < keys.length; i++) {
+          const slice = slices[i]
+          if (slice !== undefined) [slice.start, slice.end] = [ends[2 * i]!, ends[2 * i + 1]!]
+          const written =
+            slice === undefined
+              ? databases[i]!.remove(keys[i]!)
+              : databases[i]!.put(keys[i]!, slice as unknown as string)
+          if (written !== last) handled(written)
+          last = written
         }
       })
       await this.#root.flushed
@@ -347,7 +376,10 @@ async function checkFormat(root: RootDatabase<string, string>, readOnly: boolean
   const hash = collectionHash('')
   if (stored !== undefined) requireFormat(checked('', hash, formatKey, stored))
   else if ([...root.getKeys({ limit: 1 })].length > 0) requireFormat('none')
-  else if (!readOnly) await root.put(formatKey, new Encoding().encode(hashOf(formatKey, hash), stateFormat))
+  else if (!readOnly) {
+    const slice = new Encoding().encode(hashOf(formatKey, hash), stateFormat)
+    await root.put(formatKey, slice as unknown as string)
+  }
 }
 
 function requireFormat(format: string): void {

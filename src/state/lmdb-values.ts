@@ -39,7 +39,7 @@ export const encoder = {
 }
 
 /** The bytes of a value, which the binding needs until they are committed. It keeps their address here. */
-interface Slice {
+export interface Slice {
   readonly buffer: ArrayBufferLike
   start: number
   end: number
@@ -51,8 +51,11 @@ export class Encoding {
   #bytes = Buffer.allocUnsafeSlow(0)
   #slice: Slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
 
-  /** @param hash of the collection and the key */
-  encode(hash: number, given: string | Buffer): string {
+  /**
+   * @param hash of the collection and the key
+   * @returns a slice whose ends change with the next value
+   */
+  encode(hash: number, given: string | Buffer): Slice {
     const isLarge = typeof given !== 'string' && given.length >= compressedBytesMin
     const value = isLarge ? zstdCompressSync(given, compression) : given
     const lengthMax = (typeof value === 'string' ? 3 : 1) * value.length + checksumLength
@@ -66,7 +69,7 @@ export class Encoding {
     const length = typeof value === 'string' ? bytes.write(value, start, 'utf8') : value.copy(bytes, start)
     slice.start = start
     slice.end = bytes.writeInt32LE(crcOf(bytes, start, start + length) ^ hash, start + length)
-    return slice as unknown as string
+    return slice
   }
 }
 

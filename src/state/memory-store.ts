@@ -41,9 +41,16 @@ class TreeStore implements MemoryStore {
   }
 
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
-    const all = Array.from(changes, ([collection, entries]) => [collection, [...entries]] as const)
-    // A write takes a turn of the event loop, so that tests find code that reads too early or stops half-way.
-    this.#writing = new Promise((resolve) => setImmediate(resolve))
+    const all: [string, CollectionChanges[1]][] = []
+    // A write takes turns of the event loop, so that tests find code that reads too early, stops half-way, or
+    // changes what is being written.
+    const gathering = async () => {
+      for (const [collection, entries] of changes) {
+        await new Promise((resolve) => setImmediate(resolve))
+        all.push([collection, [...entries]])
+      }
+    }
+    this.#writing = gathering()
     await this.#writing
     for (const [collection, entries] of all) {
       let tree = this.#trees.get(collection)

@@ -171,7 +171,7 @@ export class State {
 
   /**
    * Nothing in memory is used from here on: code was interrupted that changed it. A checkpoint under way
-   * still completes in the store, since all that it writes was handed over before.
+   * still completes in the store, since all that it writes was put aside before.
    */
   abandon(): void {
     this.#isAbandoned = true

@@ -13,7 +13,7 @@
  *
  * Callers guarantee: one open store per directory and one `write` at a time; a range iteration ends before
  * control returns to the event loop; every collection was named when the store was opened. `write` iterates
- * over its changes before it returns its promise.
+ * over its changes in many turns of the event loop, so they are those of one moment.
  *
  * When `write` rejects, its changes were not applied, or, after a disk failure, it is unknown whether all
  * were; the same changes may be written again. Everything in a store can be derived again from the log.

@@ -24,7 +24,10 @@ export class TrackingStore implements Store {
     this.#count = 0
   }
 
-  /** Returns the keys written since the last call or since `track`, undefined if unknown. Tracking continues. */
+  /**
+   * Returns the keys written since the last call or since `track`, undefined if unknown. Tracking continues:
+   * the next call returns the other keys of a write under way.
+   */
   takeWrittenKeys(): WrittenKeys | undefined {
     const tracked = this.#tracked
     this.track(this.#collections)
@@ -57,16 +60,14 @@ export class TrackingStore implements Store {
   }
 
   *#tracking(changes: Iterable<CollectionChanges>): Iterable<CollectionChanges> {
-    for (const [collection, entries] of changes) {
-      const keys = this.#tracked?.get(collection)
-      yield [collection, keys === undefined ? entries : this.#trackingKeys(keys, entries)]
-    }
+    for (const [collection, entries] of changes) yield [collection, this.#trackingKeys(collection, entries)]
   }
 
-  *#trackingKeys(keys: Set<string>, entries: CollectionChanges[1]): CollectionChanges[1] {
+  *#trackingKeys(collection: string, entries: CollectionChanges[1]): CollectionChanges[1] {
     for (const entry of entries) {
-      keys.add(entry[0])
-      this.#count++
+      // Others while the write goes on, if they were taken.
+      const keys = this.#tracked?.get(collection)
+      if (keys?.add(entry[0])) this.#count++
       yield entry
     }
   }
