@@ -108,8 +108,7 @@ export async function serverOf(
   options: ServeOptions,
   report: Reporter,
 ): Promise<Server> {
-  const { server } = await import('../server/index.ts')
-  return server(engine, { report, ...(await guardOf(options)) })
+  return (await import('../server/index.ts')).server(engine, { report, ...(await guardOf(options)) })
 }
 
 /** Serves an engine. */
