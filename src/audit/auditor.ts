@@ -6,7 +6,7 @@ import { type Clock, setAlarm } from '../clock.ts'
 import { changeError, HenceError, operatorError, retryError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
-import { type Consistency, makeConsistency } from './consistency.ts'
+import { type Consistency, checkSizes, makeConsistency } from './consistency.ts'
 import { HashFile } from './hash-file.ts'
 import { hashMemory } from './hash-memory.ts'
 import { type SignedHead, signHead, type TreeHead } from './head.ts'
@@ -14,6 +14,7 @@ import { hasHeads, KeptHeads } from './kept-heads.ts'
 import { isConsistent } from './proof.ts'
 import { type Publish, Publisher } from './publisher.ts'
 import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
+import { type Rehearsed, signRehearsal } from './rehearsed.ts'
 import { halvesIn, newSigningKey, openSigningKey } from './signing-key.ts'
 import { hashesOf, leafHash, Tree } from './tree.ts'
 
@@ -209,6 +210,21 @@ export class Auditor {
     throw failed(new Error(`The log has no record ${offset} in partition ${partition}.`))
   }
 
+  /**
+   * Signs what a rehearsal found equal, with a head that covers it.
+   * @throws HenceError `head-mismatch`, `audit-failed` (operator)
+   */
+  async attest(rehearsed: Rehearsed): Promise<string> {
+    const isBehind = ({ partitions }: TreeHead) =>
+      rehearsed.positions.some((position, i) => position > partitions[i]!.size)
+    let head = await this.newest()
+    while (isBehind(head)) {
+      await this.#covered()
+      head = this.#last!
+    }
+    return signRehearsal(this.#key, { time: this.#options.clock.now(), ...rehearsed, head })
+  }
+
   /** Signs a last head if there is something new, and closes the files. */
   async close(): Promise<void> {
     if (this.#closed) return
@@ -347,24 +363,6 @@ export class Auditor {
     this.#reported = message
     return failure
   }
-}
-
-function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
-  if (from.length !== partitions.length || !from.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-    throw changeError(
-      'head-sizes-invalid',
-      `These are not the sizes of a head of this log: it has ${partitions.length} partitions, and a size ` +
-        'for each is the number of its records.',
-    )
-  }
-  const partition = partitions.findIndex(({ size }, i) => size < from[i]!)
-  if (partition < 0) return
-  throw operatorError(
-    'log-shorter-than-head',
-    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, ` +
-      `and the head in question ${from[partition]}: the log was put back to an earlier time, or the head ` +
-      'is not of this log.',
-  )
 }
 
 /** Opens the kept tree of a partition with this many records; undefined if fewer hashes are kept. */

@@ -119,3 +119,22 @@ const notConsistent = (what: string) =>
     `The log has not only grown: ${what}, though its key has signed both heads. Ask for the proof once ` +
       'more; if it stays so, the log was rewritten, or put back to an earlier time, after the earlier head was signed.',
   )
+
+/** @throws HenceError `head-sizes-invalid` (change), `log-shorter-than-head` (operator) */
+export function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
+  if (from.length !== partitions.length || !from.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+    throw changeError(
+      'head-sizes-invalid',
+      `These are not the sizes of a head of this log: it has ${partitions.length} partitions, and a size ` +
+        'for each is the number of its records.',
+    )
+  }
+  const partition = partitions.findIndex(({ size }, i) => size < from[i]!)
+  if (partition < 0) return
+  throw operatorError(
+    'log-shorter-than-head',
+    `The newest head of this log covers ${partitions[partition]!.size} records of partition ${partition}, ` +
+      `and the head in question ${from[partition]}: the log was put back to an earlier time, or the head ` +
+      'is not of this log.',
+  )
+}

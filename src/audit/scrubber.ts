@@ -15,7 +15,16 @@ export interface ScrubberOptions {
   readonly bytesPerSecond?: number
   /** The time from the end of a pass to the beginning of the next, in milliseconds. Default an hour. */
   readonly restMs?: number
+  /**
+   * Derives the log again and compares, after a pass and at most once a day; the result is a line about what
+   * was found equal, and undefined if there was nothing to compare.
+   */
+  readonly rehearse?: ((signal: AbortSignal) => Promise<string | undefined>) | undefined
 }
+
+/** The time between two rehearsals, and from a start to the first, in milliseconds. */
+const rehearsalEveryMs = 86_400_000
+const rehearsalFirstMs = 60_000
 
 /**
  * Reads the whole log, slowly, again and again. A disk can lose data that nobody reads, and the loss should
@@ -26,22 +35,37 @@ export class Scrubber {
   readonly #stopping = new AbortController()
   readonly #done: Promise<void>
   #passedAt: number | undefined
+  #rehearsedAt: number | undefined
 
   static async open(options: ScrubberOptions): Promise<Scrubber> {
-    const text = await readFile(fileIn(options.folder), 'utf8').catch(() => '')
-    const at = /^\{"passedAt":(\d{1,16})\}$/.exec(text)?.[1]
-    return new Scrubber(options, at === undefined ? undefined : Number(at))
+    const { folder = '' } = options
+    const timeIn = async (name: string, field: RegExp) => {
+      const at = field.exec(await readFile(join(folder, name), 'utf8').catch(() => ''))?.[1]
+      return at === undefined ? undefined : Number(at)
+    }
+    const passedAt = await timeIn(passName, /^\{"passedAt":(\d{1,16})\}$/)
+    return new Scrubber(options, passedAt, await timeIn(rehearsalName, /^\{.*?"time":(\d{1,16}),/))
   }
 
-  private constructor(options: ScrubberOptions, passedAt: number | undefined) {
-    this.#options = { bytesPerSecond: 4 * 1024 * 1024, restMs: 3_600_000, ...options }
+  private constructor(
+    options: ScrubberOptions,
+    passedAt: number | undefined,
+    rehearsedAt: number | undefined,
+  ) {
+    this.#options = { bytesPerSecond: 4 * 1024 * 1024, restMs: 3_600_000, rehearse: undefined, ...options }
     this.#passedAt = passedAt
+    this.#rehearsedAt = rehearsedAt
     this.#done = this.#run()
   }
 
   /** When the last full pass without a finding ended, in milliseconds since 1970; undefined before the first. */
   get passedAt(): number | undefined {
     return this.#passedAt
+  }
+
+  /** When the last rehearsal that found no difference ended; otherwise like `passedAt`. */
+  get rehearsedAt(): number | undefined {
+    return this.#rehearsedAt
   }
 
   async close(): Promise<void> {
@@ -51,6 +75,7 @@ export class Scrubber {
 
   async #run(): Promise<void> {
     const { clock, restMs, report } = this.#options
+    const openedAt = clock.now()
     let rest = this.#passedAt === undefined ? 0 : this.#passedAt + restMs - clock.now()
     for (;;) {
       await this.#pause(Math.min(restMs, Math.max(0, rest)))
@@ -59,7 +84,9 @@ export class Scrubber {
       try {
         await this.#pass()
         if (this.#isStopping) return
-        await this.#passed(clock.now())
+        this.#passedAt = clock.now()
+        await this.#write(passName, JSON.stringify({ passedAt: this.#passedAt }))
+        await this.#rehearse(openedAt)
       } catch (error) {
         if (this.#isStopping) return
         // For as long as it lasts, the age of the last pass shows it too.
@@ -91,14 +118,23 @@ export class Scrubber {
     return this.#stopping.signal.aborted
   }
 
-  async #passed(at: number): Promise<void> {
-    this.#passedAt = at
+  async #rehearse(openedAt: number): Promise<void> {
+    const { clock, rehearse } = this.#options
+    if (rehearse === undefined || clock.now() - (this.#rehearsedAt ?? 0) < rehearsalEveryMs) return
+    await this.#pause(openedAt + rehearsalFirstMs - clock.now())
+    const line = this.#isStopping ? undefined : await rehearse(this.#stopping.signal)
+    if (line === undefined) return
+    this.#rehearsedAt = clock.now()
+    await this.#write(rehearsalName, line)
+  }
+
+  async #write(name: string, text: string): Promise<void> {
     const { folder } = this.#options
     if (folder === undefined) return
     await mkdir(folder, { recursive: true, mode: 0o700 })
-    const unfinished = `${fileIn(folder)}.unfinished`
-    await writeFile(unfinished, JSON.stringify({ passedAt: at }), { mode: 0o600 })
-    await rename(unfinished, fileIn(folder))
+    const path = join(folder, name)
+    await writeFile(`${path}.unfinished`, text, { mode: 0o600 })
+    await rename(`${path}.unfinished`, path)
   }
 
   #pause(ms: number): Promise<void> {
@@ -109,7 +145,8 @@ export class Scrubber {
 /** Shorter pauses are not worth their cost. */
 const pauseMsMin = 20
 
-const fileIn = (folder = '') => join(folder, 'scrub.json')
+const passName = 'scrub.json'
+export const rehearsalName = 'rehearsal.json'
 
 function failed(cause: unknown): { readonly code: string; readonly message: string } {
   return { code: 'scrub-failed', message: `The log could not be read again: ${(cause as Error).message}` }

@@ -7,10 +7,13 @@ import type { Generation } from '../generation/generation.ts'
 import type { Position } from '../log/log.ts'
 import { type Interrupted, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
 
-/** The main module of the process, as source or built, like this file. */
-const mainModule = fileURLToPath(
-  new URL(`./apart-process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
-)
+const mainModule = moduleBeside('apart-process')
+
+/** The main module of a process, as source or built, like this file. */
+export function moduleBeside(name: string): string {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  return fileURLToPath(new URL(`./${name}.${extension}`, import.meta.url))
+}
 
 /** The parameters of a process that derives up to a record. */
 export interface ApartOptions {
@@ -49,27 +52,9 @@ export async function deriveApart(
   const { heap_size_limit } = getHeapStatistics()
   const given: ApartOptions = { ...options, derivationMs: live.derivationMs }
   const megabytes = Math.max(32, Math.floor(heap_size_limit / 1024 / 1024))
-  const child = spawn(
-    process.execPath,
-    [...process.execArgv, `--max-old-space-size=${megabytes}`, mainModule, JSON.stringify(given)],
-    { stdio: ['pipe', 'pipe', 'pipe'] },
-  )
-  // It ends when this pipe closes, as it does when this process dies.
-  child.stdin.on('error', () => {})
-  let lines = ''
-  let errors = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    lines += text
-  })
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    errors = `${errors}${text}`.slice(-2_000)
-  })
-  await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve))
-  const found = lines
-    .split('\n')
-    .filter((line) => line.endsWith('}'))
-    .map((line) => JSON.parse(line) as ApartLine)
-  const last = found.at(-1)
+  const execArgv = [...process.execArgv, `--max-old-space-size=${megabytes}`]
+  const { lines, errors } = await runApart(mainModule, given, execArgv)
+  const last = lines.at(-1) as ApartLine | undefined
   if (last === undefined) throw notExamined(options.at, errors)
   if ('ended' in last) return undefined
   if ('interrupted' in last) {
@@ -80,11 +65,38 @@ export async function deriveApart(
   return new Interruption('derivation-too-large', last.begins)
 }
 
+/** Runs a process that gets options and prints lines of JSON; returns them, and the end of its errors. */
+export async function runApart(
+  module: string,
+  options: object,
+  execArgv: readonly string[],
+  signal?: AbortSignal,
+): Promise<{ readonly lines: readonly unknown[]; readonly errors: string }> {
+  const child = spawn(process.execPath, [...execArgv, module, JSON.stringify(options)], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    killSignal: 'SIGKILL',
+    signal,
+  })
+  // It ends when this pipe closes, as it does when this process dies.
+  child.stdin.on('error', () => {})
+  let text = ''
+  let errors = ''
+  child.stdout.setEncoding('utf8').on('data', (piece: string) => {
+    text += piece
+  })
+  child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+    errors = `${errors}${piece}`.slice(-2_000)
+  })
+  await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve))
+  const whole = text.split('\n').filter((line) => line.endsWith('}'))
+  return { lines: whole.map((line) => JSON.parse(line)), errors: errors.trim() }
+}
+
 const notExamined = ({ partition, offset }: Position, errors: string) =>
   operatorError(
     'derivation-not-examined',
     `Processes have died at record ${partition}:${offset}, and the process that should derive it by ` +
       'itself did not get there: ' +
-      `${errors.trim() || 'it said nothing'}. Give it more memory, or rule the record out: \`hence rule ` +
+      `${errors || 'it said nothing'}. Give it more memory, or rule the record out: \`hence rule ` +
       `${partition}:${offset}\`.`,
   )

@@ -5,6 +5,7 @@ import type { Receipt } from '../audit/receipt.ts'
 import { Scrubber } from '../audit/scrubber.ts'
 import { changeError } from '../failure.ts'
 import { identityOf } from '../identity.ts'
+import { type RehearsalOptions, rehearse } from './rehearsal.ts'
 import type { RequestPath } from './request-path.ts'
 
 /** Signed tree heads and proofs over the log; all of them throw `audit-off` (change) without the option `audit`. */
@@ -48,9 +49,15 @@ export class Auditing {
   #auditor: Auditor | undefined
   #scrubber: Scrubber | undefined
 
-  async open(options: AuditorOptions): Promise<void> {
-    this.#auditor = await Auditor.open(options)
-    this.#scrubber = await Scrubber.open(options)
+  /** @param rehearsal where there is a directory, what is derived again now and then */
+  async open(options: AuditorOptions, rehearsal?: () => RehearsalOptions): Promise<void> {
+    const auditor = await Auditor.open(options)
+    this.#auditor = auditor
+    const rehearsing = async (signal: AbortSignal) => {
+      const rehearsed = await rehearse(rehearsal!(), signal)
+      return rehearsed && auditor.attest(rehearsed)
+    }
+    this.#scrubber = await Scrubber.open({ ...options, rehearse: rehearsal && rehearsing })
   }
 
   /** @throws HenceError `audit-off` (change) */
@@ -69,6 +76,10 @@ export class Auditing {
 
   get scrubbedAt(): number | undefined {
     return this.#scrubber?.passedAt
+  }
+
+  get rehearsedAt(): number | undefined {
+    return this.#scrubber?.rehearsedAt
   }
 
   async close(): Promise<void> {

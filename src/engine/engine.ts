@@ -261,6 +261,11 @@ export interface EngineStats {
    */
   readonly scrubbedAt: number | undefined
   /**
+   * When the log was last derived again in the background and gave the live state; otherwise like
+   * `scrubbedAt`.
+   */
+  readonly rehearsedAt: number | undefined
+  /**
    * When all of the stored state was last checked, in milliseconds since 1970; undefined before the first
    * time, and for state in memory.
    */

@@ -133,6 +133,7 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),
       scrubbedAt: this.#auditing.scrubbedAt,
+      rehearsedAt: this.#auditing.rehearsedAt,
       stateCheckedAt: this.#storage.states?.checkedAt(live.number),
       stateCheckProgress: this.#storage.states?.progress,
       headAt: this.#auditing.headAt,

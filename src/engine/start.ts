@@ -78,7 +78,13 @@ export async function startEngine<A extends App>(
     if (audit) {
       const { publish = [], newKey } = audit === true ? {} : audit
       const signing = { publish: [publish].flat(), newKey }
-      await auditing.open({ log, folder: storage.audit, clock, report, random, ...signing })
+      const { directory } = storage
+      const rehearsal = () => {
+        const { number, derivationMs } = path!.live
+        return { directory: directory!, generation: number, derivationMs }
+      }
+      const given = { log, folder: storage.audit, clock, report, random, ...signing }
+      await auditing.open(given, directory === undefined ? undefined : rehearsal)
     }
     if (storage.carried) storage.carried.note.frontier = () => path!.frontier
     const replayed = await path.start(afterDeath(storage, generation, options.check ?? false), options)

@@ -1,5 +1,8 @@
 import { stat, statfs } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
+import { readRehearsal } from '../audit/rehearsed.ts'
+import { rehearsalName } from '../audit/scrubber.ts'
+import { publicKeysIn } from '../audit/signing-key.ts'
 import { HenceError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import { damageLocation } from '../log/file-log/damage.ts'
@@ -15,6 +18,7 @@ import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
 import { misplaced } from '../storage/layout.ts'
 import { warningOfAccess } from '../storage/permissions.ts'
 import { readSuspect } from '../storage/run-file.ts'
+import { readTextIfThere } from '../storage/text-file.ts'
 import { recordsIn } from './data-snapshot.ts'
 import { examineState, type UselessState } from './examine-state.ts'
 import type { AddFinding, Finding, Repair } from './finding.ts'
@@ -93,6 +97,7 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
   const read = beginStep(work, 'read', 'records', recordsIn(snapshot))
   const ends: (number | undefined)[] = []
   for (const each of snapshot.partitions) ends.push(await examinePartition(each, examined, add, read))
+  await addRehearsal(data, add)
   await examineState({ data, snapshot, ends, add, useless: examined.useless })
   return examined
 }
@@ -132,6 +137,25 @@ async function addSpace(data: string, add: AddFinding): Promise<void> {
   else {
     const todo = 'Make room: an engine that cannot write refuses all requests.'
     add('wrong', 'disk-space', `Only ${mebibytes} MiB of the disk are free.`, { todo })
+  }
+}
+
+async function addRehearsal(data: string, add: AddFinding): Promise<void> {
+  const folder = join(data, 'audit')
+  const line = await readTextIfThere(join(folder, rehearsalName))
+  if (line === undefined) return
+  const rehearsed = readRehearsal(await publicKeysIn(folder), line)
+  if (rehearsed === undefined)
+    add('warning', 'rehearsed', `${rehearsalName} is not signed with the key of this log.`)
+  else {
+    const { time, positions, generation } = rehearsed
+    const when = new Date(time).toISOString()
+    const records = positions.reduce((sum, position) => sum + position, 0)
+    add(
+      'fine',
+      'rehearsed',
+      `At ${when} the log, derived again from ${records} records, gave generation ${generation} as it was.`,
+    )
   }
 }
 

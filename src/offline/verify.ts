@@ -3,12 +3,14 @@ import { join, resolve } from 'node:path'
 import { parseHead, type SignedHead } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { someHeads } from '../audit/head-file.ts'
+import { readRehearsal } from '../audit/rehearsed.ts'
+import { rehearsalName } from '../audit/scrubber.ts'
 import { publicKeyName, publicKeysIn, readPublicKey } from '../audit/signing-key.ts'
 import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
 import { HenceError } from '../failure.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { lockHolderOf } from '../storage/directory-lock.ts'
-import { fileExists, fileUnreadable, readText } from '../storage/text-file.ts'
+import { fileExists, fileUnreadable, readText, readTextIfThere } from '../storage/text-file.ts'
 import { type ConsistentSnapshot, recordsIn, snapshotConsistently } from './data-snapshot.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
@@ -58,7 +60,7 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
   const flaws: Flaw[] = []
   const inUse = (await lockHolderOf(data)) !== undefined
   // Read before the log: the log must hold all that was signed until now.
-  const signed = await gatherHeads(options)
+  const signed = await gatherHeads(options, flaws)
   return withTemporaryFolder('hence-verify-', async (temporary) => {
     // Copied before the log is read, so that the log is never behind them.
     const states = options.history === false ? undefined : await copyStates(data, temporary, flaws)
@@ -121,7 +123,10 @@ async function snapshotOrFlaw(data: string, flaws: Flaw[]): Promise<ConsistentSn
 }
 
 /** The heads of the data directory and of the files given, and the keys to check them with. */
-async function gatherHeads({ data, heads: given = [], key }: VerifyOptions): Promise<{
+async function gatherHeads(
+  { data, heads: given = [], key }: VerifyOptions,
+  flaws: Flaw[],
+): Promise<{
   readonly heads: readonly (readonly [source: string, head: SignedHead])[]
   readonly keys: readonly KeyObject[] | undefined
 }> {
@@ -135,10 +140,19 @@ async function gatherHeads({ data, heads: given = [], key }: VerifyOptions): Pro
     for (const head of found) heads.push([file, head])
   }
   if (heads.length === 0) return { heads, keys: undefined }
-  if (key !== undefined) return { heads, keys: [key].flat() }
+  const keys = key === undefined ? await publicKeysIn(folder) : [key].flat()
   // Without any key the missing file is the error.
-  const keys = await publicKeysIn(folder)
   if (keys.length === 0) keys.push(readPublicKey(await readText(join(folder, publicKeyName))))
+  const rehearsal = join(folder, rehearsalName)
+  const line = await readTextIfThere(rehearsal)
+  const signed = line === undefined ? undefined : readRehearsal(keys, line)
+  if (signed !== undefined) heads.push([rehearsal, signed.head])
+  else if (line !== undefined)
+    flaws.push({
+      code: 'head-mismatch',
+      message: `${rehearsal} is not signed with the key of this log. Remove it, and find out who wrote it.`,
+      file: rehearsal,
+    })
   return { heads, keys }
 }
 

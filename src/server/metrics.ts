@@ -107,6 +107,11 @@ export class Metrics {
       age(stats.scrubbedAt),
     )
     gauge(
+      'rehearsal_age_seconds',
+      'Time since the log was last derived again and gave the live state.',
+      age(stats.rehearsedAt),
+    )
+    gauge(
       'state_check_age_seconds',
       'Time since all of the stored state was last checked.',
       age(stats.stateCheckedAt),

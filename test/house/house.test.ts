@@ -157,6 +157,7 @@ test('no file is imported by nothing', () => {
     // Started as processes and as a thread.
     'reprocess/child-process.ts',
     'engine/apart-process.ts',
+    'engine/rehearsal-process.ts',
     'state/check-thread.ts',
   ])
   for (const file of sources) {

@@ -44,6 +44,12 @@ function NewestHead({ head }: { head: Head }) {
           more={status?.scrubbedAt === undefined ? 'since the start' : fullTime(status.scrubbedAt)}
         />
         <Vital
+          name="Derived again"
+          value={status?.rehearsedAt === undefined ? 'not yet' : `${span(now - status.rehearsedAt)} ago`}
+          more={status?.rehearsedAt === undefined ? 'once a day' : 'no difference'}
+          title={status?.rehearsedAt === undefined ? undefined : fullTime(status.rehearsedAt)}
+        />
+        <Vital
           name="Log"
           value={<code title={logId}>{logId.slice(0, 8)}</code>}
           more={`signed ${signature.slice(0, 8)}…`}

@@ -1,0 +1,63 @@
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Rehearsed } from '../audit/rehearsed.ts'
+import { HenceError, operatorError, retryError } from '../failure.ts'
+import { moduleBeside, runApart } from './apart.ts'
+
+/** The parameters of a process that rehearses. */
+export interface RehearsalOptions {
+  readonly directory: string
+  /** The live generation. */
+  readonly generation: number
+  readonly derivationMs: number
+}
+
+/** The line that the process prints; none if no state was saved yet. */
+export type RehearsalLine = Rehearsed | { readonly differs: string }
+
+/** The folder in a data directory with a copy of the live state, and what is derived beside it. */
+export const rehearsalFolder = (directory: string) => join(directory, 'state', 'rehearsal')
+
+/**
+ * Derives the log again up to the last checkpoint, in a process of its own that works
+ * a tenth of the time, and compares everything with the live state.
+ * @returns undefined where there is nothing to compare
+ * @throws HenceError `rehearsal-differs` (operator), `rehearsal-failed` (retry)
+ */
+export async function rehearse(
+  options: RehearsalOptions,
+  signal: AbortSignal,
+): Promise<Rehearsed | undefined> {
+  const mainModule = moduleBeside('rehearsal-process')
+  // An application that is bundled into one file has no such module.
+  if (!existsSync(mainModule)) return undefined
+  const folder = rehearsalFolder(options.directory)
+  try {
+    await rm(folder, { recursive: true, force: true })
+    // V8's helper threads would compete with live work for the processors.
+    const { lines, errors } = await runApart(mainModule, options, ['--single-threaded'], signal)
+    const found = lines.at(-1) as RehearsalLine | undefined
+    if (found !== undefined && 'differs' in found) throw differs(found.differs)
+    if (found === undefined && errors !== '') throw new Error(errors)
+    return found
+  } catch (error) {
+    if (error instanceof HenceError) throw error
+    throw retryError(
+      'rehearsal-failed',
+      `The log could not be derived again to compare: ${(error as Error).message}. It is tried again after the ` +
+        'next reading of the log; the live state is not affected.',
+      { cause: error },
+    )
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+const differs = (what: string) =>
+  operatorError(
+    'rehearsal-differs',
+    `The live state is not what the log and the code derive: ${what}. Stop the process and remove the folder ` +
+      '`state`: the next start derives it again. Then find out who wrote to it, or what in the code is not ' +
+      'deterministic.',
+  )
