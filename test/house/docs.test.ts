@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { bugs, lineOf } from '../bugs/bugs.ts'
+import { llmsTxt } from '../llms.ts'
 import { mayImport } from './rooms.ts'
 
 // The pages for contributors are true: rooms, file names, claims about the source, environment variables.
@@ -122,4 +123,10 @@ test('operate.md says what to do about every alarm, and about no other', () => {
     [...cell!.matchAll(/`([\w-]+)`/g)].map(([, code]) => code!),
   )
   assert.deepEqual(listed.sort(), [...new Set([...own, ...Object.values(passedOn).flat()])].sort())
+})
+
+test('llms.txt is the index of all pages, as the README lists them', async () => {
+  assert.equal(read('llms.txt'), await llmsTxt(), '`npm run llms` writes it')
+  for (const page of pages.filter((page) => page.startsWith('docs/')))
+    assert.ok(read('llms.txt').includes(`(${page})`), `${page} is not in llms.txt: link it in the README`)
 })

@@ -47,7 +47,7 @@ test('the package has neither sources nor source maps without sources, and no te
   const own = packed.filter((path) => !/^(template|kit|docs|bench|examples)\//.test(path))
   const strange = own.filter(
     (path) =>
-      !/^(dist\/.*(\.js|\.d\.ts)|dist\/console\/[\w/-]+\.(html|css|svg)|package\.json|[A-Z]+(\.md)?)$/.test(
+      !/^(dist\/.*(\.js|\.d\.ts)|dist\/console\/[\w/-]+\.(html|css|svg)|package\.json|llms\.txt|[A-Z]+(\.md)?)$/.test(
         path,
       ),
   )
