@@ -241,6 +241,10 @@ export interface EngineStats {
   readonly inFlight: number
   /** The bytes of those requests. */
   readonly queuedBytes: number
+  /** The bytes of events that wait to be written. */
+  readonly heldBytes: number
+  /** For how long the oldest record has waited that is not written yet, in milliseconds. */
+  readonly unwrittenMs: number
   /** Rows changed since the last checkpoint. */
   readonly dirtyRows: number
   /** About how many bytes of memory the changed values take; a checkpoint is due at 16 MiB. */

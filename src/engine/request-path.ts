@@ -2,7 +2,7 @@
 import type { App, Enqueued, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, setTimer } from '../clock.ts'
 import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { TryNotes } from '../effect/tries.ts'
@@ -28,7 +28,13 @@ import { Admission, type Until } from '../request/admission.ts'
 import { type AdmittedRequest, inputOf, requestOf } from '../request/message.ts'
 import { Validation, type ValidationResult } from '../request/validation.ts'
 import { expired, IdWindow } from '../request/window.ts'
-import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
+import {
+  type Append,
+  isDerived,
+  isRetryable,
+  type OutgoingRecord,
+  PartitionWriter,
+} from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
 import { ChangeFeed } from './change-feed.ts'
 import { LiveDelivery } from './delivery.ts'
@@ -37,6 +43,13 @@ import { Intake } from './intake.ts'
 import { type StartWatch, startPause } from './start-pause.ts'
 import type { SteadyClock } from './steady-clock.ts'
 import { Ticker } from './ticker.ts'
+
+/**
+ * A record that was not written for so long holds others up, in milliseconds; and how often those are looked
+ * for who wait for it. Together nobody waits for two seconds.
+ */
+const stalledMs = 800
+const watchMs = 400
 
 /**
  * The way of one request from `submit` to its reply, in the order of this file: it is admitted, appended to
@@ -49,6 +62,7 @@ export class RequestPath {
   readonly checkpointer: Checkpointer
   readonly #log: Log
   readonly #clock: SteadyClock
+  readonly #timers: Clock
   readonly #report: Reporter
   readonly #ids: IdWindow
   readonly #confirmClock: boolean
@@ -69,6 +83,8 @@ export class RequestPath {
   /** Why nothing more is admitted. */
   #refusal: HenceError | undefined
   /** The first record of the group that was interrupted. */
+  /** Whether `#watchClaims` looks again. */
+  #isWatching = false
   #undecided: { readonly partition: number; readonly offset: number } | undefined
   #live: Generation
 
@@ -99,6 +115,7 @@ export class RequestPath {
     this.#live = live
     this.#log = log
     this.#clock = options.steady
+    this.#timers = options.clock
     this.#report = options.report
     this.#confirmClock = options.confirmClock
     this.#ids = new IdWindow(options.steady, options.windowMs)
@@ -172,7 +189,7 @@ export class RequestPath {
     const partition = partitionOf(message.key, this.#log.partitions)
     const { heldUp } = this.#writers[partition]!
     if (heldUp) throw heldUp
-    const { outgoing, answer } = this.#admission.admit(identity, message, until)
+    const { outgoing, answer } = this.#admission.admit(identity, message, until, this.heldBytes)
     this.write(partition, outgoing)
     this.#moveWatermark()
     return answer
@@ -348,7 +365,10 @@ export class RequestPath {
 
   /** Answers the senders of decided requests, and passes on events, effects and changes. */
   readonly #passOn = (applied: Applied): void => {
-    for (const { identity, stored } of applied.decided) this.#admission.decided(identity, stored)
+    for (const { identity, stored } of applied.decided) {
+      this.#admission.decided(identity, stored)
+      if (stored.outcome === undefined) this.#watchClaims()
+    }
     if (applied.expired) this.#admission.refuse(applied.expired, expired(applied.expired))
     for (const { target, event } of applied.emitted)
       this.write(target, { record: event, bytes: encodeEvent(event) })
@@ -358,6 +378,17 @@ export class RequestPath {
     if (!this.feed.hasSubscribers) return
     const changes = this.#reader.changesOf(applied.partition, applied.offset, applied.trace)
     if (changes.length > 0) for (const error of this.feed.publish(changes)) this.warn(error)
+  }
+
+  /** Looks now and then whether requests wait for claims that cannot be judged at present. */
+  #watchClaims(): void {
+    if (this.#isWatching || this.closed.aborted) return
+    this.#isWatching = true
+    const look = () => {
+      this.#isWatching = false
+      if (this.#admission.answerWaiting(this.unwrittenMs > stalledMs)) this.#watchClaims()
+    }
+    setTimer(this.#timers, watchMs, look, false)
   }
 
   /** After a failed append: applies what the log holds, and queues what it lacks. */
@@ -375,10 +406,19 @@ export class RequestPath {
     // Reading may work where writing does not, for example on a disk that is read-only.
     await writer.backOff(error)
     await writer.persist(async () => {
-      await this.#deriveTail({ decided: [...this.#processor.positions], partitions: [partition] })
+      const found = await this.#deriveTail({
+        decided: [...this.#processor.positions],
+        partitions: [partition],
+      })
       for (const outgoing of records) this.#settle(partition, outgoing)
       this.tick()
-      writer.requeue(this.#missing(partition))
+      // Many may wait, so they are made anew only where the log has some of them.
+      if (found > 0) writer.requeue(this.#missing(partition), true)
+      else
+        writer.requeue(
+          records.filter(({ record }) => isDerived(record)),
+          false,
+        )
     })
     // Finds out whether writing works again, also if nobody sends anything.
     if (writer.heldUp && writer.isEmpty)
@@ -393,6 +433,16 @@ export class RequestPath {
     this.#report({ level: 'alarm', code: why.code, message: why.message })
     for (const { record } of writer.takeRequests())
       if (record.kind === 'request') this.#admission.refuse(record.identity, why)
+  }
+
+  /** The bytes of events that wait to be written. */
+  get heldBytes(): number {
+    return this.#writers.reduce((sum, { heldBytes }) => sum + heldBytes, 0)
+  }
+
+  /** For how long the oldest record that is not written has waited, in milliseconds. */
+  get unwrittenMs(): number {
+    return this.#writers.reduce((most, { waitsMs }) => Math.max(most, waitsMs), 0)
   }
 
   /** Why requests are refused at present; undefined if they are taken. */

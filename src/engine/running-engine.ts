@@ -126,6 +126,8 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
       applied: [...processor.positions],
       inFlight: load.inFlight,
       queuedBytes: load.queuedBytes,
+      heldBytes: this.#path.heldBytes,
+      unwrittenMs: this.#path.unwrittenMs,
       dirtyRows: live.state.dirtyCount,
       dirtyBytes: live.state.dirtyBytes,
       cacheBytes: live.state.cacheBytes,

@@ -4,6 +4,7 @@ import { HenceError } from '../failure.ts'
 import { checkPartition } from '../log/append-check.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
+import { type Reporter, reporterOf } from '../report.ts'
 import { type PostgresConnection, quoted } from './work.ts'
 
 export interface PostgresLogOptions {
@@ -17,6 +18,8 @@ export interface PostgresLogOptions {
   readonly table?: string
   /** How long the database may take for one statement, in milliseconds. Default 10,000. */
   readonly answerMs?: number
+  /** Receives a warning where the database has one copy of the log only. Default: standard error. */
+  readonly report?: Reporter
 }
 
 type TableNames = Pick<PostgresLogOptions, 'schema' | 'table'>
@@ -109,10 +112,12 @@ class PostgresCarrier implements Carrier {
   readonly #kept: string
   #partitions: number | undefined
   #pool: Promise<Pool> | undefined
+  readonly #report: Reporter
 
   constructor(options: PostgresLogOptions) {
     const { log = 'main' } = options
     this.#options = options
+    this.#report = reporterOf(options.report)
     this.#log = log
     const { batches, kept } = tablesOf(options)
     this.#batches = batches
@@ -221,9 +226,15 @@ class PostgresCarrier implements Carrier {
 
   /** Checks the version of the tables, and that a commit will be durable. */
   async #checkServer(): Promise<void> {
-    const [row] = await this.#query<{ version: Buffer | null; fsync: string; commit: string }>(
+    const [row] = await this.#query<{
+      version: Buffer | null
+      fsync: string
+      commit: string
+      standbys: string
+    }>(
       `SELECT (SELECT bytes FROM ${this.#kept} WHERE log = '' AND name = 'version') AS version, ` +
-        `current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commit`,
+        `current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commit, ` +
+        `current_setting('synchronous_standby_names') AS standbys`,
       [],
     )
     const found = row!.version?.toString() ?? 'none'
@@ -236,6 +247,9 @@ class PostgresCarrier implements Carrier {
         throw this.#unusable(
           `its setting ${name} is off, so a crash would lose what was acknowledged: turn it on`,
         )
+    if (row!.standbys !== '' && row!.commit !== 'local') return
+    const message = `${this.name} waits for no synchronous standby: a disk that fails takes the log with it.`
+    this.#report({ level: 'warning', code: 'log-not-replicated', message })
   }
 
   async #query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
@@ -297,7 +311,7 @@ class PostgresCarrier implements Carrier {
   #failure(cause: unknown): HenceError {
     if (cause instanceof HenceError) return cause
     const { code = '', message } = cause as Error & { code?: string }
-    const advice = adviceOf(code)
+    const advice = adviceOf(code, message)
     if (advice !== undefined) return this.#unusable(`${message}: ${advice}`, cause)
     const text = `${this.name} cannot be reached at present: ${message}. Whatever was being written is there whole or not at all; retry.`
     return new HenceError('carrier-unreachable', 'retry', text, { cause })
@@ -310,7 +324,10 @@ class PostgresCarrier implements Carrier {
 }
 
 /** An operator's next step about an error of PostgreSQL or TLS; undefined if a retry may succeed. */
-function adviceOf(code: string): string | undefined {
+function adviceOf(code: string, message: string): string | undefined {
+  // `pg` gives this error no code.
+  if (message.includes('does not support SSL'))
+    return 'turn TLS on there (`ssl = on`), or connect without `sslmode`'
   if (code === '42P01' || code === '42703' || code === '3F000')
     return 'make the tables with `hence log migrate`'
   if (code === '42501') return 'grant the rights that `hence log migrate --print` ends with'

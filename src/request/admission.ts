@@ -24,6 +24,8 @@ interface InFlight extends SentMessage {
   readonly waiters: WaitingSender[]
   /** Set when it was appended earlier, for example by another process, and waits for its claims. */
   readonly stored?: DecidedOutcome
+  /** Where the log has it, once it waits for its claims. */
+  waitsAt?: DecidedOutcome
   /** Set while it is unknown whether the log has it; resolves when that is known. */
   certain?: Promise<void>
   setCertain?: () => void
@@ -36,6 +38,8 @@ interface SentBefore {
 
 interface WaitingSender {
   readonly until: Until
+  /** Whether it has waited since an earlier look at what is held up. */
+  isLate?: true
   resolve(answer: Reply | Enqueued): void
   reject(error: unknown): void
 }
@@ -80,6 +84,7 @@ export class Admission {
 
   /**
    * Admits a request that was not sent before.
+   * @param heldBytes the bytes of events that wait to be written, which count too
    * @returns the record to append, and the answer
    * @throws HenceError `overloaded` (retry)
    */
@@ -87,14 +92,16 @@ export class Admission {
     identity: Identity,
     message: AdmittedRequest,
     until: Until,
+    heldBytes: number,
   ): { readonly outgoing: OutgoingRecord; readonly answer: Promise<Reply | Enqueued> } {
     const { type, version, input, output, inReplyTo } = message
     const bytes = encodeRequest(identity, type, input, output, version, inReplyTo)
-    if (this.#queuedBytes + bytes.length > this.#queueBytesMax && this.#queuedBytes > 0) {
+    const waiting = this.#queuedBytes + heldBytes
+    if (waiting + bytes.length > this.#queueBytesMax && waiting > 0) {
       throw retryError(
         'overloaded',
-        `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes are waiting, and the limit is ` +
-          `${this.#queueBytesMax} bytes. Nothing was written: send the same request again later.`,
+        `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes are waiting, and ${heldBytes} bytes of events, ` +
+          `and the limit is ${this.#queueBytesMax} bytes. Nothing was written: send the same request again later.`,
       )
     }
     this.#queuedBytes += bytes.length
@@ -148,6 +155,7 @@ export class Admission {
     if (entry === undefined) return
     const { outcome } = stored
     if (outcome === undefined) {
+      entry.waitsAt = stored
       for (const { until, resolve } of entry.waiters)
         if (until === 'durable') resolve(enqueuedAt(identity, stored))
       return
@@ -169,6 +177,26 @@ export class Admission {
     entry.certain = new Promise((resolve) => {
       entry.setCertain = resolve
     })
+  }
+
+  /**
+   * Answers those who wait for claims of a request that is in the log, while these cannot be judged. A retry
+   * waits again.
+   * @param isStalled whether anything is held up: then those are answered who have waited since the last call
+   * @returns whether anybody waits for claims
+   */
+  answerWaiting(isStalled: boolean): boolean {
+    let anybody = false
+    for (const { identity, waiters, stored, waitsAt = stored } of this.#inFlight.values()) {
+      if (waitsAt === undefined) continue
+      anybody = true
+      if (!isStalled) continue
+      for (const waiter of waiters.splice(0)) {
+        if (waiter.isLate) waiter.reject(undecided(enqueuedAt(identity, waitsAt)))
+        else waiters.push(Object.assign(waiter, { isLate: true }))
+      }
+    }
+    return anybody
   }
 
   /** A request that was admitted is not appended: rejects its senders. */
@@ -223,6 +251,13 @@ function wait(entry: InFlight, until: Until, stored?: DecidedOutcome): Promise<R
     if (stored !== undefined && until === 'durable') resolve(enqueuedAt(entry.identity, stored))
   })
 }
+
+const undecided = ({ requestId, token }: Enqueued) =>
+  retryError(
+    'not-decided-yet',
+    `The request ${JSON.stringify(requestId)} is in the log, at ${token}, and waits for claims that cannot be judged at ` +
+      'present, since a partition cannot be written. Send the same request again for its outcome, or read its story.',
+  )
 
 function checkSame(identity: Identity, first: SentMessage, sent: SentMessage): void {
   if (sameMessage(first, sent)) return

@@ -1,4 +1,4 @@
-import { type Clock, pause } from '../clock.ts'
+import { type Clock, elapsed, pause } from '../clock.ts'
 import { HenceError, retryError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import type { LogRecord } from '../log/record.ts'
@@ -43,6 +43,12 @@ export class PartitionWriter {
   /** Why nothing can be written, from some failures in a row until an append succeeds. */
   #heldUp: HenceError | undefined
   #isStopped = false
+  /** Since when the oldest record that is not written has waited, at most, by the monotonic clock. */
+  #since: number | undefined
+  /** When the last append was begun: what was queued later has waited since then at most. */
+  #takenAt = 0
+  /** The bytes of events and corrections that are queued. */
+  heldBytes = 0
   /** Ends the pause before the next attempt. */
   readonly #hurry = new AbortController()
 
@@ -64,8 +70,10 @@ export class PartitionWriter {
   /** Queues a record. Returns true if nobody appends yet: the caller must then do so, until `rest`. */
   add(outgoing: OutgoingRecord): boolean {
     this.#queue.push(outgoing)
+    this.heldBytes += derivedBytes(outgoing)
     if (this.#isBusy) return false
     this.#isBusy = true
+    this.#since = elapsed(this.#clock)
     return true
   }
 
@@ -73,6 +81,7 @@ export class PartitionWriter {
   append(): Append | undefined {
     if (this.#isStopped || this.#queue.length === 0) return undefined
     const records = this.#take()
+    this.#takenAt = elapsed(this.#clock)
     const durable = this.#log.append(
       this.partition,
       records.map(({ bytes }) => bytes),
@@ -85,6 +94,7 @@ export class PartitionWriter {
   /** The caller of `append` has nothing left to append. */
   rest(): void {
     this.#isBusy = false
+    this.#since = undefined
     for (const resolve of this.#idle.splice(0)) resolve()
   }
 
@@ -102,9 +112,15 @@ export class PartitionWriter {
   /** An append has succeeded. */
   succeeded(): void {
     this.#failures = 0
+    this.#since = this.#takenAt
     if (this.#heldUp === undefined) return
     this.#heldUp = undefined
     this.#held(this, undefined)
+  }
+
+  /** For how long the oldest record that is not written has waited, at most, in milliseconds. */
+  get waitsMs(): number {
+    return this.#since === undefined ? 0 : elapsed(this.#clock) - this.#since
   }
 
   /** Why nothing can be written at present; undefined if it can, as far as is known. */
@@ -154,10 +170,12 @@ export class PartitionWriter {
   /**
    * Puts the events and corrections that the log lacks first, since later ones of the same channel may
    * already be queued.
+   * @param isAll whether these are all; otherwise those that are queued come after them
    */
-  requeue(missing: readonly OutgoingRecord[]): void {
-    const others = this.#queue.filter(({ record: { kind } }) => kind !== 'event' && kind !== 'correction')
+  requeue(missing: readonly OutgoingRecord[], isAll: boolean): void {
+    const others = isAll ? this.#queue.filter(({ record }) => !isDerived(record)) : this.#queue
     this.#queue = [...missing, ...others]
+    this.heldBytes = this.#queue.reduce((sum, outgoing) => sum + derivedBytes(outgoing), 0)
   }
 
   /** From now on, attempts are not repeated. */
@@ -180,7 +198,9 @@ export class PartitionWriter {
     let count = 0
     let bytes = 0
     while (count < this.#queue.length && count < recordsPerAppendMax && bytes < bytesPerAppendMax) {
-      bytes += this.#queue[count++]!.bytes.length
+      const outgoing = this.#queue[count++]!
+      bytes += outgoing.bytes.length
+      this.heldBytes -= derivedBytes(outgoing)
     }
     if (count === this.#queue.length) {
       const all = this.#queue
@@ -190,6 +210,13 @@ export class PartitionWriter {
     return this.#queue.splice(0, count)
   }
 }
+
+/** Whether a record follows from others, so that it can be made again. */
+export function isDerived({ kind }: LogRecord): boolean {
+  return kind === 'event' || kind === 'correction'
+}
+
+const derivedBytes = ({ record, bytes }: OutgoingRecord) => (isDerived(record) ? bytes.length : 0)
 
 const heldUp = (partition: number, cause: HenceError) =>
   retryError(

@@ -90,6 +90,8 @@ export class Metrics {
     )
     gauge('requests_in_flight', 'Requests between admission and outcome.', stats.inFlight)
     gauge('queued_bytes', 'Bytes of the requests in flight.', stats.queuedBytes)
+    gauge('held_bytes', 'Bytes of events that wait to be written.', stats.heldBytes)
+    gauge('unwritten_seconds', 'Age of the oldest record that is not written.', stats.unwrittenMs / 1000)
     gauge(
       'dirty_bytes',
       'Bytes of changed values that are not in a checkpoint yet, roughly.',

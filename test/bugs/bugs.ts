@@ -159,8 +159,8 @@ export const bugs: readonly Bug[] = [
   {
     id: 'queue-without-a-bound',
     file: 'request/admission.ts',
-    old: '    if (this.#queuedBytes + bytes.length > this.#queueBytesMax && this.#queuedBytes > 0) {\n',
-    new: '    if (this.#queuedBytes < 0) {\n',
+    old: '    if (waiting + bytes.length > this.#queueBytesMax && waiting > 0) {\n',
+    new: '    if (waiting < 0) {\n',
     test: [engine, 'overload is refused before anything is written'],
   },
   {

@@ -36,7 +36,7 @@ function closedAfter<T extends { close(): Promise<void> }>(each: T): T {
 let places = 0
 const newPlace = () => `place-${++places}`
 const carrierOf = (log: string, more: Partial<PostgresLogOptions> = {}) =>
-  postgresLog({ connection, log, ...more })
+  postgresLog({ connection, log, report: () => {}, ...more })
 const quiet = { report: () => {}, sealAfterMs: 60_000 }
 const logOf = async (carrier: Carrier, more: object = {}) =>
   closedAfter(
@@ -173,6 +173,10 @@ test('what PostgreSQL refuses is a clear error, and nothing is lost', skip, asyn
     open({ connection: { ...connection, host: '/nowhere' } }),
     failsWith('carrier-unreachable'),
   )
+  await assert.rejects(open({ connection: { ...connection, ssl: true } }), (error) => {
+    assert.ok(failsWith('carrier-unusable')(error))
+    return /turn TLS on/.test((error as Error).message)
+  })
 
   await ask('CREATE ROLE reader LOGIN; GRANT SELECT ON hence_log, hence_log_kept TO reader')
   const reader = { ...connection, user: 'reader' }
@@ -189,7 +193,9 @@ test('what PostgreSQL refuses is a clear error, and nothing is lost', skip, asyn
   await ask(grants.join('\n'))
   const place = newPlace()
   const least = { connection: { ...connection, user: 'hence_user' } }
-  const log = await logOf(carrierOf(place, least))
+  const reports: string[] = []
+  const log = await logOf(carrierOf(place, { ...least, report: ({ code }) => reports.push(code) }))
+  assert.deepEqual(reports, ['log-not-replicated'])
   await log.append(0, bytesOf('a'))
 
   // A server that only reads, as during a failover, is waited for.
