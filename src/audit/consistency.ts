@@ -34,7 +34,6 @@ export interface Growth {
   /** When the earlier and the later head were signed, in milliseconds since 1970. */
   readonly from: number
   readonly to: number
-  /** The number of records between them. */
   readonly records: number
 }
 

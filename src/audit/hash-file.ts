@@ -11,7 +11,6 @@ const hashBytes = 32
  */
 export class HashFile implements HashList {
   readonly #file: FileHandle
-  /** The number of hashes in the file. */
   #saved: number
   #pending: Hash[] = []
   /** Whether a write has failed, so that part of it may be in the file. */

@@ -9,7 +9,6 @@ const rowsMax = 50_000
 
 /** The state of a generation at the end of a log. */
 interface DerivedDigests {
-  /** The number of records that it has applied. */
   readonly records: number
   readonly imprint: Imprint
   /** The tables of the app in force there. */

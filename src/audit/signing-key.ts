@@ -50,10 +50,8 @@ export async function publicKeysIn(folder: string): Promise<KeyObject[]> {
   return keys
 }
 
-/** Whether a name in the folder is that of a public key. */
 export const isPublicKey = (name: string): boolean => publicKeyNames.test(name)
 
-/** Which halves of a signing key a folder has. */
 export async function halvesIn(folder: string): Promise<{ readonly own: boolean; readonly public: boolean }> {
   const has = async (name: string) => (await read(join(folder, name))) !== undefined
   return { own: await has(privateName), public: await has(publicKeyName) }

@@ -23,7 +23,6 @@ export interface HashList {
  */
 export class Tree {
   readonly #hashes: HashList
-  /** The number of leaves. */
   #size: number
 
   /** Continues a kept tree; hashes after its last whole leaf, left by a crash, must have been removed. */
@@ -50,7 +49,6 @@ export class Tree {
     this.#size++
   }
 
-  /** Returns the hash of a leaf. */
   leaf(index: number): Hash {
     this.#check(index, this.#size - 1)
     return this.#whole(index, 1)

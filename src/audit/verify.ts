@@ -87,7 +87,6 @@ export async function verifyPartition(
   return { records: frontier.size, bytes, flaws }
 }
 
-/** Makes a flaw of an error of the log. */
 export function flawOf(error: unknown): Flaw {
   if (!(error instanceof HenceError)) throw error
   return { code: error.code, message: error.message, ...damageLocation(error) }

@@ -20,7 +20,6 @@ export interface ServeOptions {
   readonly partitions?: number
   /** The module of the handlers that run the app's effects. */
   readonly handlers?: string
-  /** The modules of the views. */
   readonly views?: readonly string[]
   /** Without API keys everybody on this machine may do everything. */
   readonly open?: true
@@ -53,7 +52,6 @@ export function serveOptions(command: HenceCommand): HenceCommand {
     .option('--partitions <number>', 'the number of partitions of a new log (default: 1)', wholeNumber)
 }
 
-/** A server that listens. */
 export interface Served {
   readonly url: string
   close(): Promise<void>

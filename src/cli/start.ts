@@ -212,7 +212,6 @@ class EarlyServer {
   }
 }
 
-/** Where the heads are published. */
 async function publications(options: StartOptions): Promise<Publish[]> {
   const { audit, publish = [], publishAllow: allowAddresses = [], publishSecret } = options
   if (publish.length > 0 && !audit)

@@ -34,7 +34,6 @@ interface Waiter {
 /** `keep` stores it on, and its queue waits; `anew` sends it under a new id; `drop` rejects it. */
 export type ExpiredChoice = 'keep' | 'anew' | 'drop'
 
-/** The events of a drain. */
 interface DrainListener {
   stored(request: OpenRequest): void
   decided(request: OpenRequest, reply: Reply): void

@@ -46,7 +46,6 @@ class FileOutbox implements OpenOutbox {
   readonly #closed: () => void
   readonly #stored: Map<string, StoredRequest>
   #file: FileHandle
-  /** Bytes in the file. */
   #bytes: number
   /** Those of them that are about settled requests. */
   #settledBytes = 0

@@ -115,7 +115,6 @@ export function setHolder(
   turn.rows('holders').delete(key)
 }
 
-/** Asks the judge for one claim. */
 export function ask(turn: Turn, scope: string, identity: string, claim: HeldClaim): void {
   const { key, ...asked } = claim
   turn.send('hence:claim', key, { ...asked, identity, scope, holder: turn.key })

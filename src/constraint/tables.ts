@@ -103,7 +103,6 @@ export interface Usage {
   /** Units that were added to the set or declared limit. */
   readonly adjusted: number
   readonly claimed: number
-  /** Those of them that are confirmed. */
   readonly confirmed: number
   /** The excess that an operator has waived. */
   readonly waived: number
@@ -218,7 +217,6 @@ export interface HeldClaim {
   readonly instead?: readonly string[]
   /** Whether it may wait, until its own request is decided. */
   readonly wait?: true
-  /** Whether it waits. */
   readonly waiting?: true
 }
 
@@ -263,7 +261,6 @@ export interface Violation {
 export interface Victim {
   readonly requestId: string
   readonly principal: string
-  /** The key of the request. */
   readonly key: string
   readonly units: number
   /**

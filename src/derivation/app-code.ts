@@ -107,7 +107,6 @@ export class AppCode {
     return upcast(this.#context, event, version, data, this.sourceOf(derivation))
   }
 
-  /** The input of a request, in the version that the app knows. */
   inputOf(request: Request, version: number, text: string, { rootPartition, rootOffset }: Root): unknown {
     if (version === request.version) return this.#context.program.realm.parseFrozen(text)
     return upcast(this.#context, request, version, text, `Record ${rootPartition}:${rootOffset}`)

@@ -21,7 +21,6 @@ export const systemTables: readonly TableShape[] = [
   parked,
 ]
 
-/** The rows of a table, as a derivation uses them. */
 export type Rows = Pick<TableState, 'get' | 'put' | 'delete' | 'scan'>
 
 /** A program, and the state that it derives. */
@@ -47,7 +46,6 @@ export interface RecordContext {
   readonly time: number
   /** The position of a request that this code derives in another partition than that of its record. */
   readonly root: { readonly partition: number; readonly offset: number } | undefined
-  /** The rulings on derivations of the record. */
   readonly rulings: readonly Ruling[]
   /** Whether the time of each derivation that runs the app's code is taken. */
   readonly isWatched: boolean
@@ -65,7 +63,6 @@ export interface RecordContext {
   isHere(key: string): boolean
   mark(): number
   undo(mark: number): void
-  /** The changes of state since a mark. */
   changes(mark: number): readonly StateChange[]
   /** Those of rows that an app or an operator can read. */
   readableChanges(mark: number): readonly StateChange[]

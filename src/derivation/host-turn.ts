@@ -11,7 +11,6 @@ export interface Facts {
   readonly chain: Chain
   /** Log time of the record, in milliseconds since 1970. */
   readonly time: number
-  /** The partition of the record. */
   readonly partition: number
   /** Set for a request that waited for strict claims: the judge of its key went on meanwhile. */
   readonly waited?: true

@@ -54,7 +54,6 @@ export function requestSeed(logId: string, identity: string): string {
   return digest16(`request\0${logId}\0${identity}`)
 }
 
-/** The seed of the derivation of a correction. */
 export function correctionSeed(logId: string, promotion: number, n: number): string {
   return digest16(`correction\0${logId}\0${promotion}\0${n}`)
 }

@@ -13,7 +13,6 @@ export const timers: TableShape = {
   indexes: { due: ['partition', 'at'] },
 }
 
-/** The row of a timer. */
 export interface Timer extends Chain {
   /** The time at which it goes off: log time, in milliseconds since 1970. */
   readonly at: number

@@ -122,7 +122,6 @@ export class WaitingKeys {
     this.#parked = parked
   }
 
-  /** Whether no key waits. */
   get isEmpty(): boolean {
     return this.#known().size === 0
   }
@@ -192,7 +191,6 @@ export class WaitingKeys {
     this.#removed.push(key)
   }
 
-  /** Everything that is parked. */
   *all(): Iterable<Parked> {
     if (this.isEmpty) return
     for (const [, message] of this.#parked.rows()) yield message as Parked

@@ -34,7 +34,6 @@ export interface TryNotes {
   began(id: string, tries: number): void
   /** No try is under way any more, and so many count. */
   failed(id: string, tries: number): void
-  /** The effect has ended. */
   ended(id: string): void
   /** Forgets the effects that do not wait any more. */
   keepOnly(isPending: (id: string) => boolean): void

@@ -19,7 +19,6 @@ import { takeOverConstraints, takeOverTables } from './take-over.ts'
 /** The log, the stores and the code that generations are derived from. */
 export interface GenerationHost {
   readonly log: Log
-  /** Opens the store of a generation. */
   openStore(generation: number, collections: readonly string[], anew: boolean): Promise<Store>
   /**
    * The code of a version.

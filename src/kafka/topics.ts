@@ -21,7 +21,6 @@ const overheadBytes = 1024
 /** The largest value that a topic made here takes, in bytes. */
 export const batchBytesMade = messageBytes - overheadBytes
 
-/** Makes a topic unless there is one. */
 export async function makeTopic(client: KafkaClient, topic: string, rules: TopicRules): Promise<TopicState> {
   const settings = {
     ...must(rules),

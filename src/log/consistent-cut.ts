@@ -75,7 +75,6 @@ function controlAt(cursors: readonly PartitionCursor[], partitions: number): num
   return numbers.every((number) => number === numbers[0]) ? numbers[0] : undefined
 }
 
-/** Returns the log time of a record. */
 async function timeOf(log: Log, partition: number, offset: number): Promise<number> {
   if (partition < log.partitions && offset < (await log.end(partition))) {
     for await (const { time } of log.read(partition, offset)) return time

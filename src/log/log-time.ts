@@ -9,7 +9,6 @@ export class LogTime {
     this.#clock = clock
   }
 
-  /** The latest time that is in the log. */
   get last(): number {
     return this.#last
   }

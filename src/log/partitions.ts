@@ -6,7 +6,6 @@ export function partitionOf(key: string, partitions: number): number {
   return partitions === 1 ? 0 : crc32(key) % partitions
 }
 
-/** Returns the number of records before some positions, in all partitions. */
 export function recordsBefore(positions: readonly number[]): number {
   return positions.reduce((total, each) => total + each, 0)
 }

@@ -321,7 +321,6 @@ const flagReply = 2
 const requestHead = 12
 const eventHead = 60
 
-/** Encodes a request record. */
 export function encodeRequest(
   identity: string,
   type: string,
@@ -353,7 +352,6 @@ export function encodeRequest(
   return bytes
 }
 
-/** Encodes an event record. */
 export function encodeEvent(event: EventRecord): Buffer {
   const keyBytes = Buffer.byteLength(event.key)
   const dataBytes = Buffer.byteLength(event.data)
@@ -383,14 +381,12 @@ export function encodeEvent(event: EventRecord): Buffer {
   return bytes
 }
 
-/** Encodes a tick. */
 export function encodeTick(): Buffer {
   const bytes = Buffer.alloc(shortHead)
   bytes[0] = kindTick
   return bytes
 }
 
-/** Encodes a result record. */
 export function encodeResult({ effect, input, done, tries, text }: ResultRecord): Buffer {
   const bytes = Buffer.alloc(resultHead + effect.length + Buffer.byteLength(text))
   bytes[0] = kindResult
@@ -403,27 +399,22 @@ export function encodeResult({ effect, input, done, tries, text }: ResultRecord)
   return bytes
 }
 
-/** Encodes a control record. */
 export function encodeControl({ generation, control }: Omit<ControlRecord, 'kind'>): Buffer {
   return encodeText(kindControl, generation, control)
 }
 
-/** Encodes a correction. */
 export function encodeCorrection({ generation, correction }: Omit<CorrectionRecord, 'kind'>): Buffer {
   return encodeText(kindCorrection, generation, correction)
 }
 
-/** Encodes a ruling. */
 export function encodeRuling(ruling: Ruling): Buffer {
   return encodeText(kindRuling, 0, ruling)
 }
 
-/** Encodes a mark. */
 export function encodeMark(mark: MarkRecord['mark']): Buffer {
   return encodeText(kindMark, 0, mark)
 }
 
-/** Encodes a watermark. */
 export function encodeWatermark(watermark: Watermark): Buffer {
   return encodeText(kindWatermark, 0, watermark)
 }

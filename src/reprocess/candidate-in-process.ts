@@ -22,12 +22,10 @@ import type { GenerationVersion } from './reprocessing.ts'
 
 export interface InProcessHost extends Omit<FollowerHost, 'log'> {
   readonly generations: GenerationHost
-  /** A view of the saved state of the live generation. */
   viewLive(live: GenerationVersion): Promise<SavedGeneration>
   keep(name: string, text: string): Promise<void>
 }
 
-/** A generation as it was saved at one moment. */
 export interface SavedGeneration extends Pick<Program, 'app' | 'realm' | 'version'> {
   readonly store: StoreView
 }

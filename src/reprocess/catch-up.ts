@@ -22,7 +22,6 @@ export async function catchUp(
   }
 }
 
-/** The error in a status, to be thrown. */
 export function failureOf({ error }: ReprocessStatus): HenceError {
   return new HenceError(
     error?.code ?? 'unexpected-error',

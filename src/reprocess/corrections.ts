@@ -41,7 +41,6 @@ type FoundCorrection = readonly [kind: FoundKind, text: string]
 
 type FoundKind = (typeof kindsInOrder)[number] | 'new'
 
-/** The kinds of corrections, in the order in which they are numbered. */
 const kindsInOrder = ['row', 'outcome', 'effect', 'kept'] as const
 
 /** How many outcomes are looked up in the log at a time. */
@@ -238,7 +237,6 @@ function corrects(app: App, scope: string): boolean {
 
 interface OutcomeChange extends Position {
   readonly identity: string
-  /** The outcome that the client received. */
   readonly received: unknown
   /** The outcomes that the two generations derive. */
   readonly before?: unknown

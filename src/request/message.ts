@@ -15,7 +15,6 @@ export interface AdmittedRequest {
   readonly input: string
   /** JSON text of the schema's output, where it differs. */
   readonly output: string | undefined
-  /** The partition key. */
   readonly key: string
   readonly inReplyTo?: string
 }
@@ -40,7 +39,6 @@ export function requestOf(app: App, type: string): AdmittedDefinition {
 export interface Input {
   /** The stored text, which a retry is compared with. */
   readonly text: string
-  /** The value of the text. */
   readonly value: unknown
 }
 

@@ -3,10 +3,8 @@ import type { Program } from '../sandbox/program.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import { type AdmittedDefinition, type AdmittedRequest, type Input, messageOf } from './message.ts'
 
-/** A validated request, or the error of validating it. */
 export type ValidationResult = AdmittedRequest | { readonly error: unknown }
 
-/** A request whose input is to be validated. */
 interface Unvalidated {
   readonly definition: AdmittedDefinition
   readonly input: Input
@@ -68,7 +66,6 @@ export class Validation {
     }
   }
 
-  /** Validates a group again, one by one. */
   async #singly(group: readonly Unvalidated[], limitMs: number): Promise<ValidationResult[]> {
     const results: ValidationResult[] = []
     for (const request of group) {

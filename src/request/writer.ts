@@ -9,7 +9,6 @@ export interface OutgoingRecord {
   readonly bytes: Buffer
 }
 
-/** Records that are being appended. */
 export interface Append {
   readonly records: readonly OutgoingRecord[]
   /** Resolves when they are durable: the offset of the first, and their log time. */
@@ -109,7 +108,6 @@ export class PartitionWriter {
     return new Promise((resolve) => this.#idle.push(resolve))
   }
 
-  /** An append has succeeded. */
   succeeded(): void {
     this.#failures = 0
     this.#since = this.#takenAt

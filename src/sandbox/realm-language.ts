@@ -1,6 +1,5 @@
 /** The state of a realm while the app's code runs in it. */
 export interface Deriving {
-  /** Whether a derivation runs. */
   active: boolean
   /** An error that `tx` threw and that is not the app's own fault, for example a state that cannot be read. */
   fault?: unknown

@@ -24,7 +24,6 @@ export function interrupted({ kind, type, key }: Omit<Interrupted, 'n'>, n: numb
 export class Interruption extends Error {
   override readonly name = 'Interruption'
   readonly code: InterruptionCode
-  /** The derivation, where it is known. */
   readonly derivation: Interrupted | undefined
   /** How long the derivation had taken, in milliseconds. */
   ms = 0

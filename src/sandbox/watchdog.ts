@@ -70,7 +70,6 @@ function open(): void {
   port2.on('message', turn)
 }
 
-/** Runs one job. */
 function turn(): void {
   // The job before was terminated, and the thread's message about it is still under way.
   if (current !== undefined) {

@@ -3,7 +3,6 @@ import type { AddressInfo, Socket } from 'node:net'
 import { operatorError } from '../failure.ts'
 import type { Limits } from './limits.ts'
 
-/** An open listener. */
 export interface Listening {
   readonly host: string
   readonly port: number

@@ -3,7 +3,6 @@ import { plain } from '../plain-text.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { ViewStatus } from '../view/views.ts'
 
-/** Responses are counted by route. */
 interface CountedRoute {
   readonly method: string
   readonly path: string

@@ -76,7 +76,6 @@ export function operatorRoutes({ engine: { effects, violations } }: Serving): re
   ]
 }
 
-/** The effect that a cursor names. */
 function effectAt(cursor: string): Pick<EffectState, 'type' | 'at' | 'id'> {
   const [type, at, id] = readCursor(cursor, {})
   if (typeof type !== 'string' || typeof at !== 'number' || typeof id !== 'string') throw cursorInvalid()

@@ -21,7 +21,6 @@ import { requestNotFound, senderOf, senderQuery, story } from './story.ts'
 import { submit } from './submit.ts'
 import { tableRoutes } from './tables.ts'
 
-/** All routes of the server. */
 export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   const streams = new ChangeStreams(serving)
   const batches = new Batches(serving)

@@ -18,6 +18,5 @@ export interface Serving {
   readonly bodies: BodyReader
   readonly rules: RowRules
   readonly activity: Activity
-  /** Aborts when the server closes. */
   readonly closing: AbortSignal
 }

@@ -19,7 +19,6 @@ export function me({ engine }: Serving, { principal, permissions }: Caller) {
     version,
     partitions: applied.length,
     requests: [...app.requests.keys()],
-    /** With the kinds of the parts of its key. */
     tables: tables.map(({ name, parts, indexes }) => ({ name, key: ['string', ...parts], indexes })),
     effects: [...app.effects.keys()],
     constraints: [...app.constraints.values()].map(({ name, scope, mode, victims, review }) => {
@@ -31,7 +30,6 @@ export function me({ engine }: Serving, { principal, permissions }: Caller) {
 /** The answer of `GET /status`. */
 export type Status = Awaited<ReturnType<typeof status>>
 
-/** The counters of the engine and its server. */
 export async function status({ engine, clock }: Serving, metrics: Metrics) {
   const health = await engine.health()
   return {

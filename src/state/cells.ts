@@ -22,7 +22,6 @@ export interface Collection<V> {
   range(range?: KeyRange): Iterable<[key: string, value: V]>
 }
 
-/** State that the collections share. */
 export interface Shared {
   readonly undo: UndoLog
   /** The number of the checkpoint that will save present changes. */

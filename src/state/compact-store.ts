@@ -9,7 +9,6 @@ import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
  */
 const packedCollections: ReadonlySet<string> = new Set(['t:hence.claims'])
 
-/** The collection of the names of fields, by collection. */
 const namesCollection = '#names'
 
 /**
@@ -136,7 +135,6 @@ function* shortened(names: FieldNames, entries: CollectionChanges[1]): Collectio
   for (const [key, value] of entries) yield [key, typeof value === 'string' ? names.shorten(value) : value]
 }
 
-/** Reads a compact store, or a view of one. */
 class CompactReading {
   readonly #store: Pick<Store, 'get' | 'range'>
   readonly #packed: ReadonlySet<string>
@@ -155,7 +153,6 @@ class CompactReading {
     this.#unreadable = unreadable
   }
 
-  /** The same for a view of the store. */
   of(view: StoreView): CompactReading {
     return new CompactReading(view, this.#packed, this.#names, this.#unreadable)
   }

@@ -16,7 +16,6 @@ import { changeError } from '../failure.ts'
  * (The usual escape, 00 FF for a 00 inside text, is ambiguous without tags: a large number starts with FF.)
  */
 
-/** A value of an index. */
 export type IndexValue = string | number | boolean
 
 /** The maximum length of a key in bytes; LMDB's is 1,978. */

@@ -1,7 +1,6 @@
 import { SortedMap } from './sorted-map.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
-/** A store in memory. */
 export interface MemoryStore extends Store {
   /** An independent copy of all that is durable: the store as a process would find it after a crash now. */
   snapshot(): MemoryStore

@@ -5,7 +5,6 @@ import type { CollectionChanges, Store } from './store.ts'
 /** The bytes of changed values after which a checkpoint is due. */
 const checkpointBytes = 16 * 1024 * 1024
 
-/** The change of one key. */
 export interface StateChange {
   readonly collection: string
   readonly key: string

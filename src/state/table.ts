@@ -93,7 +93,6 @@ export function indexOf(
 /** The rows of a table and their indexes. */
 export class TableState {
   readonly name: string
-  /** The kinds of all parts of its keys. */
   readonly kinds: readonly KeyKind[]
   readonly #rows: Collection<unknown>
   readonly #indexes: readonly Index[]

@@ -1,6 +1,5 @@
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
-/** Keys, by their collections. */
 export type WrittenKeys = ReadonlyMap<string, ReadonlySet<string>>
 
 /** Beyond this many written keys, tracking stops and the keys count as unknown. */

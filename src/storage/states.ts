@@ -25,7 +25,6 @@ const doubtName = 'unchecked'
 export type StateName = number | `view.${string}`
 
 interface StatesOptions {
-  /** The data directory. */
   readonly directory: string
   readonly clock: Clock
   readonly report: Reporter
@@ -175,7 +174,6 @@ export class States {
   }
 }
 
-/** Returns the folder of the derived state of a generation. */
 export function stateFolder(directory: string, generation: StateName): string {
   return join(directory, 'state', String(generation))
 }

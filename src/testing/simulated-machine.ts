@@ -161,7 +161,6 @@ export class SimulatedMachine {
   }
 }
 
-/** A process on a simulated machine. */
 export interface SimulatedProcess {
   /** Whether it has died or was ended. */
   readonly isGone: boolean
@@ -174,7 +173,6 @@ export interface SimulatedProcess {
 
 type Lasting = <T>(act: () => T | Promise<T>) => Promise<T>
 
-/** The disk as one process sees it. */
 function ofProcess(disk: Disk, lasting: Lasting): Disk {
   return {
     async open(path, mode) {

@@ -30,7 +30,6 @@ export class SimulatedReceivers {
     this.#broken = broken
   }
 
-  /** The handlers of an engine in a process. */
   handlersOf(process: SimulatedProcess): Readonly<Record<string, Delivery>> {
     return Object.fromEntries(
       Object.entries(this.#given).map(([type, given]) => {

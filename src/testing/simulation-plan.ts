@@ -1,6 +1,5 @@
 import type { Draw } from './random.ts'
 
-/** The faults that a simulation injects. */
 export const faults = {
   crash: 'the process dies at any operation',
   power: 'the process dies, and random parts of what was not synced are lost',
@@ -37,7 +36,6 @@ export type Step = {
   | { readonly do: 'pause'; readonly ms: number }
 )
 
-/** The plan of a seed. */
 export function planOf(
   draw: Draw,
   options: {
@@ -89,7 +87,6 @@ function faultOf(name: FaultName, draw: Draw, clients: number): PlannedFault {
   }
 }
 
-/** A step as a line of text. */
 export function textOf({ turns, ...step }: Step): string {
   const { do: what, ...rest } = step
   const of = Object.entries(rest).map(([name, value]) => `${name} ${JSON.stringify(value)}`)

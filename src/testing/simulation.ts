@@ -31,7 +31,6 @@ export interface SimulationRun {
   /** SHA-256 of everything that happened, in order; in hexadecimal. */
   readonly hash: string
   readonly requests: number
-  /** Processes of the engine. */
   readonly processes: number
   /** Operations on the disk, the store and the network. */
   readonly operations: number

@@ -63,7 +63,6 @@ export function formatOf({ format, json }: Pick<DiffOptions, 'format' | 'json'>)
   return format ?? (json ? 'json' : 'text')
 }
 
-/** A diff for people. */
 export function diffLines(diff: Diff): string[] {
   const [before, after] = [diff.before, diff.after].map(
     ({ generation, version }) => `generation ${generation}, ${versionText(version)}`,

@@ -62,7 +62,6 @@ export function rollbackCommand() {
   })
 }
 
-/** Adds the options of an approval. */
 function approvalOptions(command: HenceCommand): HenceCommand {
   return command
     .option('--diff <hash>', 'the hash of the diff that you approve; it must be the last one', hashOf)

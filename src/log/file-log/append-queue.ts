@@ -28,7 +28,6 @@ export class AppendQueue {
     })
   }
 
-  /** Takes the appends of the next batch. */
   take(batchBytesMax = commitBytesMax): readonly WaitingAppend[] {
     const max = Math.min(commitBytesMax, batchBytesMax)
     let count = 0

@@ -74,7 +74,6 @@ export interface BatchHeader {
   readonly payloadBytes: number
 }
 
-/** Returns the size of a batch in bytes. */
 export function batchBytes(count: number, recordBytes: number): number {
   return headerBytes + 4 * count + recordBytes
 }

@@ -22,7 +22,6 @@ export interface CarrierNote {
 
 const name = 'carrier.json'
 
-/** Returns the path of the note in the folder of a log. */
 export function notePath(folder: string): string {
   return join(folder, name)
 }

@@ -33,7 +33,6 @@ export interface FileIdentity {
   readonly size: number
 }
 
-/** An open file. */
 export interface DiskFile {
   size(): Promise<number>
   identify(): FileIdentity | Promise<FileIdentity>
@@ -44,7 +43,6 @@ export interface DiskFile {
   read(into: Buffer, position: number): Promise<number>
   /** Like `read`, for a few bytes that this process has just written: fast, as they are still in memory. */
   peek(into: Buffer, position: number): number | Promise<number>
-  /** Writes the whole buffer. */
   write(bytes: Buffer, position: number): Promise<void>
   /** Sets the size; new bytes read as zero. */
   truncate(size: number): Promise<void>

@@ -105,7 +105,6 @@ export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
   return log
 }
 
-/** A log in files. */
 export interface FileLog extends Log {
   /**
    * Checks that the files are as this process left them: that they exist, and how each partition ends.

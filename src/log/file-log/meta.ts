@@ -23,7 +23,6 @@ export interface Meta {
 const name = 'meta.json'
 const version = 2
 
-/** Returns the path of the file in the folder of a log. */
 export function metaPath(directory: string): string {
   return join(directory, name)
 }

@@ -6,9 +6,7 @@ import { missing, type PartitionFiles } from './partition-files.ts'
 import type { Segment } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 
-/** The segments of a partition, as one reading of it finds them. */
 interface SegmentSource {
-  /** The number of the segment to begin in. */
   readonly first: number
   /** Returns a segment by its number; undefined if the partition has no such segment. */
   segment(number: number): Segment | undefined | Promise<Segment | undefined>

@@ -19,7 +19,6 @@ import { Window } from './window.ts'
 const pieceBytes = 1024 * 1024
 const zeros = Buffer.alloc(pieceBytes)
 
-/** The result of a scan. */
 interface Scan {
   /** Undefined if the segment has no whole batch. */
   readonly tip: Tip | undefined
