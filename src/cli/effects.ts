@@ -3,9 +3,9 @@ import { InvalidArgumentError, Option } from 'commander'
 import type { EffectState } from '../effect/outbox.ts'
 import type { ServiceOptions } from './address.ts'
 import { command, group, wholeNumber } from './command.ts'
-import { type Opened, withService } from './service.ts'
-import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, printResult } from './terminal/output.ts'
+import { withService } from './service.ts'
+import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
+import { note, paint, printError, printResult } from './terminal/output.ts'
 import { Progress } from './terminal/progress.ts'
 
 export function effectsCommand() {
@@ -59,11 +59,7 @@ function showCommand() {
     .json()
     .runs(async (id: string, options: ServiceOptions) => {
       const found = await withService(options, (opened) => opened.effect(id))
-      if (found === undefined) {
-        note(`There is no effect ${id}, or it was done too long ago.`)
-        return exitCode.nothingFound
-      }
-      await printResult(options.json, found, describe(found))
+      await printResult(options.json, found)
     })
 }
 
@@ -109,10 +105,13 @@ function redriveCommand() {
         const counts = { read: 0, redriven: 0, refused: 0, left: 0 }
         const named = async function* () {
           for (const id of ids) {
-            const found = await opened.effect(id)
-            if (found) yield found
-            else note(`There is no effect ${id}.`)
-            if (!found) counts.refused++
+            try {
+              yield await opened.effect(id)
+            } catch (error) {
+              if (exitCodeOf(error) !== exitCode.nothingFound) throw error
+              printError(error, json)
+              counts.refused++
+            }
           }
         }
         const startedAt = performance.now()
@@ -152,24 +151,6 @@ function redriveCommand() {
         return read > 0 ? exitCode.ok : exitCode.nothingFound
       })
     })
-}
-
-function describe(found: NonNullable<Awaited<ReturnType<Opened['effect']>>>): string[] {
-  const { requestId, principal, attempts, result, redrives } = found
-  const lines = [
-    lineOf(found),
-    `  follows from request ${requestId}${principal === '' ? '' : ` of ${principal}`}`,
-  ]
-  if (result !== undefined && result !== null) lines.push(`  result ${JSON.stringify(result)}`)
-  if (redrives !== undefined)
-    lines.push(`  redriven by an operator ${redrives} ${redrives === 1 ? 'time' : 'times'}`)
-  if (attempts !== undefined && attempts.tries > 0) {
-    lines.push(
-      `  tried ${attempts.tries} times by this process; last error: ${attempts.error}; next try at ` +
-        `${new Date(attempts.nextAt).toISOString()}`,
-    )
-  }
-  return lines
 }
 
 function lineOf(effect: EffectState): string {

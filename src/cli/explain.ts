@@ -2,9 +2,8 @@ import type { Story, StoryChange, StoryCorrection } from '../query/story.ts'
 import type { ServiceOptions } from './address.ts'
 import { command } from './command.ts'
 import { withService } from './service.ts'
-import { exitCode } from './terminal/exit-code.ts'
 import { outcomeText, valueText } from './terminal/outcome-text.ts'
-import { note, paint, printResult } from './terminal/output.ts'
+import { paint, printResult } from './terminal/output.ts'
 
 export function explainCommand() {
   return command('explain', 'show the whole story of a request: its outcome, and all that followed from it', [
@@ -17,10 +16,6 @@ export function explainCommand() {
     .json()
     .runs(async (requestId: string, options: ServiceOptions & { principal?: string }) => {
       const story = await withService(options, (opened) => opened.story(requestId, options.principal))
-      if (story === undefined) {
-        note(`This sender has no request ${requestId}, or its id is older than the window.`)
-        return exitCode.nothingFound
-      }
       await printResult(options.json, story, tree(story))
     })
 }

@@ -29,17 +29,9 @@ function getCommand() {
     .engine()
     .runs(async ({ since, ...options }: ServiceOptions & { since?: string }) => {
       const earlier = since === undefined ? undefined : headIn(await readInput(since))
-      return withService({ ...options, audit: true }, async (opened) => {
-        if (earlier !== undefined) {
-          await print(JSON.stringify(await opened.consistency(earlier.partitions.map(({ size }) => size))))
-          return
-        }
-        const head = await opened.head()
-        if (head === undefined) {
-          note('No tree head was signed yet: the log is empty.')
-          return exitCode.nothingFound
-        }
-        await print(headLine(head))
+      await withService({ ...options, audit: true }, async (opened) => {
+        if (earlier === undefined) await print(headLine(await opened.head()))
+        else await print(JSON.stringify(await opened.consistency(earlier.partitions.map(({ size }) => size))))
       })
     })
 }

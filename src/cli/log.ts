@@ -1,6 +1,5 @@
 import { InvalidArgumentError } from 'commander'
 import { HenceError } from '../failure.ts'
-import { requestIdOf } from '../identity.ts'
 import { type ExportedRecord, exportLine } from '../log/record-line.ts'
 import { command, type DataOptions, group, wholeNumber } from './command.ts'
 import { carrierAt, isAddress, logOption } from './log-carrier.ts'
@@ -96,45 +95,9 @@ async function printRecords(options: CatOptions): Promise<undefined> {
   }
 }
 
-function recordText({ partition, offset, time, record }: ExportedRecord): string {
+function recordText(exported: ExportedRecord): string {
+  const { partition, offset, time, record } = exported
   const position = paint.faint(`${new Date(time).toISOString()} ${`${partition}:${offset}`.padEnd(8)}`)
-  switch (record.kind) {
-    case 'tick':
-      return `${position} ${paint.strong('tick')}`
-    case 'control': {
-      const { generation, control } = record
-      return (
-        `${position} ${paint.strong(control.type)} generation ${generation} ` +
-        `${paint.faint(`code ${control.version.slice(0, 12)}`)}`
-      )
-    }
-    case 'correction': {
-      const { key, what } = record.correction
-      return `${position} ${paint.strong('correction')} ${what.kind} ${JSON.stringify(key)}`
-    }
-    case 'ruling': {
-      const { offset, type, key, code } = record.ruling
-      return `${position} ${paint.strong('ruling')} on ${partition}:${offset} ${type} ${JSON.stringify(key)}: ${code}`
-    }
-    case 'mark':
-      return (
-        `${position} ${paint.strong('mark')} on ${partition}:${record.mark.offset}, derived in ` +
-        `${record.mark.ms} ms`
-      )
-    case 'watermark': {
-      const before = new Date(record.watermark.before).toISOString()
-      return `${position} ${paint.strong('watermark')} ids from before ${before} are forgotten`
-    }
-    case 'result': {
-      const { effect, done, text } = record
-      return `${position} ${paint.strong(done ? 'done' : 'given up')} ${text} ${paint.faint(`effect ${effect}`)}`
-    }
-    case 'request':
-      return `${position} ${paint.strong(record.type)} ${record.input} ${paint.faint(requestIdOf(record.identity))}`
-    case 'event': {
-      const cause = `event of ${record.causePartition}:${record.causeOffset}`
-      const id = requestIdOf(record.identity)
-      return `${position} ${paint.strong(record.type)} ${record.data} ${paint.faint(`${cause}, ${id}`)}`
-    }
-  }
+  const { token: _, at: __, kind: ___, ...fields } = JSON.parse(exportLine(exported))
+  return `${position} ${paint.strong(record.kind)} ${JSON.stringify(fields)}`
 }

@@ -66,8 +66,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 request rejected or failed, 4 not
   const one = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name]
   const isVersion = name === '--version' || name === '-V'
   for (const load of one ? [one] : isVersion ? [] : Object.values(commands)) hence.addCommand(await load())
-  if (!one && !isVersion)
-    hence.addCommand((await import('./terminal/completion.ts')).completionCommand(hence))
   strict(hence)
   return hence
 }

@@ -6,8 +6,7 @@ import type { ServiceOptions } from './address.ts'
 import { command, group, jsonValue } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'
-import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print, printResult } from './terminal/output.ts'
+import { paint, print, printResult } from './terminal/output.ts'
 
 export function receiptCommand() {
   return group('receipt', 'get and check the proof that a request is in the log', [
@@ -28,10 +27,6 @@ function getCommand() {
       const receipt = await withService({ ...options, audit: true }, (opened) =>
         opened.receipt(requestId, options.principal),
       )
-      if (receipt === undefined) {
-        note(`This sender has no request ${requestId}, or its id is older than the window.`)
-        return exitCode.nothingFound
-      }
       await print(JSON.stringify(receipt))
     })
 }

@@ -43,22 +43,20 @@ export async function openServer(
 }
 
 /**
- * Asks a server, and returns the body of its answer; undefined if it answers with the error `missing`.
+ * Asks a server, and returns the body of its answer.
  * @throws HenceError the error that it answers with
  */
-export async function ask(exchange: Exchange, call: HttpCall, missing?: string): Promise<unknown> {
+export async function ask(exchange: Exchange, call: HttpCall): Promise<unknown> {
   const answer = await exchange.ask(call)
   if (answer.status === 200 || answer.status === 204) return answer.body
-  const problem = problemOf(answer) ?? notUnderstood(answer)
-  if (problem.code === missing) return undefined
-  throw problem
+  throw problemOf(answer) ?? notUnderstood(answer)
 }
 
 export type Opened = ReturnType<typeof serviceOf>
 
 function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
   const exchange = new Exchange(reach)
-  const get = <T>(path: string, missing?: string) => ask(exchange, { path }, missing) as Promise<T>
+  const get = <T>(path: string) => ask(exchange, { path }) as Promise<T>
   const ofRequest = (requestId: string, below: string, principal: string | undefined) => {
     const query = principal === undefined ? '' : `?principal=${encodeURIComponent(principal)}`
     return `/requests/${encodeURIComponent(requestId)}${below}${query}`
@@ -81,20 +79,16 @@ function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
     },
     /** Returns how far each view is. */
     views: async () => (await get<EngineStats>('/status')).views,
-    /** Returns an effect; undefined when there is none with this id. */
     effect: (id: string) =>
-      get<Awaited<ReturnType<Engine<App>['effects']['get']>>>(
+      get<NonNullable<Awaited<ReturnType<Engine<App>['effects']['get']>>>>(
         `/effects/${encodeURIComponent(id)}`,
-        'effect-not-found',
       ),
-    /** Returns the story of a request; undefined when its id is not known. */
     story: (requestId: string, principal: string | undefined) =>
-      get<Story | undefined>(ofRequest(requestId, '', principal), 'request-not-found'),
-    /** Returns the proof that a request is in the log; undefined when its id is not known. */
+      get<Story>(ofRequest(requestId, '', principal)),
+    /** Returns the proof that a request is in the log. */
     receipt: (requestId: string, principal: string | undefined) =>
-      get<Receipt | undefined>(ofRequest(requestId, '/receipt', principal), 'request-not-found'),
-    /** Returns the newest signed head; undefined while the log is empty. */
-    head: () => get<SignedHead | undefined>('/audit/head', 'head-not-found'),
+      get<Receipt>(ofRequest(requestId, '/receipt', principal)),
+    head: () => get<SignedHead>('/audit/head'),
     /** Returns the proof that the log has only grown since a head of these sizes. */
     consistency: (from: readonly number[]) => get<Consistency>(`/audit/consistency?from=${from.join(',')}`),
   }

@@ -3,7 +3,7 @@ import type { ServiceOptions } from './address.ts'
 import { command, group, keyParts, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, printResult } from './terminal/output.ts'
+import { indented, note, paint, printResult } from './terminal/output.ts'
 
 export function tableCommand() {
   return group('table', 'read tables', [getCommand(), scanCommand()])
@@ -29,11 +29,7 @@ function getCommand() {
         note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
         return exitCode.nothingFound
       }
-      await printResult(
-        options.json,
-        { key: parts, value: row },
-        JSON.stringify(row, undefined, 2).split('\n'),
-      )
+      await printResult(options.json, { key: parts, value: row }, indented(row))
     })
 }
 

@@ -1,5 +1,6 @@
 import { Option } from 'commander'
 import { type Victim, type Violation, victimCount } from '../constraint/tables.ts'
+import { changeError } from '../failure.ts'
 import type { KeyedViolation } from '../query/reader.ts'
 import type { ServiceOptions } from './address.ts'
 import { command, group, wholeNumber } from './command.ts'
@@ -45,8 +46,7 @@ function showCommand() {
     .json()
     .runs(async (id: string, options: ServiceOptions) => {
       const found = await withService(options, (opened) => violationOf(opened, id))
-      if (found === undefined) return nothing(id)
-      await printResult(options.json, found, describe(found))
+      await printResult(options.json, found)
     })
 }
 
@@ -88,7 +88,6 @@ function resolveCommand() {
       const { action, units, victim = [], reason } = options
       return withService(options, async (opened) => {
         const found = await violationOf(opened, id)
-        if (found === undefined) return nothing(id)
         const requestId = options.id ?? (await newRequestId(options.json))
         const input = {
           violation: id,
@@ -127,18 +126,13 @@ async function violationsOf(
   return rows.map(({ key, value }) => ({ ...value, key: key[0]!, victims: [] }))
 }
 
-async function violationOf(opened: Opened, id: string): Promise<KeyedViolation | undefined> {
+async function violationOf(opened: Opened, id: string): Promise<KeyedViolation> {
   const found = (await violationsOf(opened, 'all')).find((each) => each.id === id)
-  if (found === undefined) return undefined
+  if (found === undefined) throw changeError('violation-not-found', `There is no violation ${id}.`)
   const { victimsShown } = await import('../query/reader.ts')
   const query = { prefix: [found.key, id], limit: victimsShown }
   const rows = await opened.service.scan('hence.victims' as never, query as never)
   return { ...found, victims: rows.map(({ value }) => value as Victim) }
-}
-
-function nothing(id: string): number {
-  note(`There is no violation ${id}.`)
-  return exitCode.nothingFound
 }
 
 function lineOf({ id, constraint, key, state, excess, at, deadline, counts }: KeyedViolation): string {
@@ -152,25 +146,4 @@ function lineOf({ id, constraint, key, state, excess, at, deadline, counts }: Ke
     `${colour(state)} ${paint.strong(constraint)} at ${JSON.stringify(key)}: ${what} ` +
     `${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
   )
-}
-
-function describe(violation: KeyedViolation): string[] {
-  const more = victimCount(violation.counts) - violation.victims.length
-  return [
-    lineOf(violation),
-    ...violation.victims.map(
-      ({ requestId, principal, key, units, state }) =>
-        `  ${state} request ${requestId}${principal === '' ? '' : ` of ${principal}`} under ` +
-        `${JSON.stringify(key)}, ${units} unit${units === 1 ? '' : 's'}`,
-    ),
-    ...(more > 0 ? [`  and ${more} more, in the table hence.victims`] : []),
-    ...violation.history.map(({ at, what, units, by, reason }) => {
-      const who =
-        by === undefined ? '' : ` by ${by.principal || 'an unnamed principal'}, request ${by.requestId}`
-      return (
-        `  ${paint.faint(new Date(at).toISOString())} ${what} ` +
-        `${units}${who}${reason === undefined ? '' : `: ${reason}`}`
-      )
-    }),
-  ]
 }

@@ -138,7 +138,6 @@ test('an unreachable server: try again (5); a wrong command line: usage (2); nei
     ['submit', 'place-order', '{'],
     ['log', 'cat', '--from', '1', '--data', home],
     ['table', 'scan', 'orders', '--limit', '-1'],
-    ['completion', 'fish'],
   ]) {
     const { code, stdout, stderr } = await hence(args, { env })
     assert.deepEqual([code, stdout], [2, ''], args.join(' '))
@@ -604,15 +603,4 @@ test('doctor: unreadable state is reported, and the next start derives it again'
   const row = await hence(['table', 'get', 'products', 'mug', '--json'], { env: { HENCE_URL: server.url } })
   assert.deepEqual(json(row), [{ key: ['mug'], value: { title: 'A mug', stock: 1 } }])
   await server.stop()
-})
-
-test('completion: the script completes commands, subcommands and options', async () => {
-  const { stdout: script } = await hence(['completion'])
-  const completed = async (...words: string[]) => {
-    const line = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _hence; echo "\${COMPREPLY[@]}"`
-    return (await run('bash', ['-c', `${script}\n${line}`])).stdout.trim().split(' ')
-  }
-  assert.deepEqual(await completed('hence', 'ta'), ['table', 'tail'])
-  assert.deepEqual(await completed('hence', 'table', 's'), ['scan'])
-  assert.deepEqual(await completed('hence', 'log', 'cat', '--par'), ['--partition'])
 })

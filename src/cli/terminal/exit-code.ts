@@ -24,7 +24,12 @@ export const exitCode = {
   unreadable: 8,
 } as const
 
+const notFound: ReadonlySet<string> = new Set([
+  ...['request-not-found', 'effect-not-found', 'violation-not-found', 'head-not-found'],
+])
+
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof HenceError)) return exitCode.failed
+  if (notFound.has(error.code)) return exitCode.nothingFound
   return { change: exitCode.failed, retry: exitCode.tryAgain, operator: exitCode.operator }[error.advice]
 }

@@ -48,11 +48,16 @@ export async function printLines(text: string): Promise<void> {
   for (const line of text.split('\n')) await print(line)
 }
 
-/** Prints a result: its value as a line of JSON for programs, or else its lines for people. */
+export const indented = (value: unknown) => JSON.stringify(value, undefined, 2).split('\n')
+
+/**
+ * Prints a result: its value as a line of JSON for programs, or else its lines for people, by default those
+ * of the value.
+ */
 export async function printResult(
   json: boolean | undefined,
   value: unknown,
-  lines: string | readonly string[],
+  lines: string | readonly string[] = indented(value),
 ): Promise<void> {
   for (const line of json ? [JSON.stringify(value)] : [lines].flat()) await print(line)
 }
