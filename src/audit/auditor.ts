@@ -26,7 +26,6 @@ export interface AuditorOptions {
   readonly report: Reporter
   /** Each publishes the newest head, once it is stored. */
   readonly publish?: readonly Publish[]
-  readonly random?: (() => number) | undefined
   /** Makes a new key if the folder has lost its own. */
   readonly newKey?: boolean | undefined
 }
@@ -136,8 +135,8 @@ export class Auditor {
     this.#last = heads?.last
     this.#trees = trees
     this.#expected = expected
-    const { publish = [], clock, report, random } = options
-    this.#publishers = publish.map((each) => new Publisher({ publish: each, clock, report, random }))
+    const { publish = [], clock, report } = options
+    this.#publishers = publish.map((each) => new Publisher({ publish: each, clock, report }))
     // The process before this one may have ended before it published its last head.
     if (this.#last !== undefined) this.#publish(this.#last)
     this.#later()

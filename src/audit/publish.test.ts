@@ -1,18 +1,14 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { once } from 'node:events'
 import { appendFile, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { createServer, type IncomingHttpHeaders } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { Webhook } from 'standardwebhooks'
-import { headLine, isSignedBy, parseHead, type SignedHead, signHead } from './head.ts'
+import { headLine, type SignedHead, signHead } from './head.ts'
 import { readHeads } from './head-file.ts'
-import { publishToFile, publishToWebhook } from './publish.ts'
+import { publishToFile } from './publisher.ts'
 
-const { privateKey, publicKey } = generateKeyPairSync('ed25519')
+const { privateKey } = generateKeyPairSync('ed25519')
 const { signal } = new AbortController()
 
 function headOf(size: number, partitions = 1): SignedHead {
@@ -59,42 +55,4 @@ test('a file that cannot be written, or holds something else, is not written to'
   await writeFile(path, 'a shopping list\n')
   await assert.rejects(async () => publishToFile(path)(headOf(1), signal), { code: 'head-invalid' })
   assert.equal(await readFile(path, 'utf8'), 'a shopping list\n')
-})
-
-test('a webhook is verified by its receiver, and holds a head that verifies', async (t) => {
-  const secret = `whsec_${Buffer.from('a secret of the notary').toString('base64')}`
-  const got: { headers: IncomingHttpHeaders; body: string }[] = []
-  let status = 204
-  const server = createServer(async (request, response) => {
-    let body = ''
-    for await (const chunk of request) body += chunk
-    got.push({ headers: request.headers, body })
-    response.writeHead(status, status === 429 ? { 'retry-after': '7' } : {}).end()
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => server.close())
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/heads`
-  const publish = publishToWebhook({ url, secret, allowAddresses: ['127.0.0.1'] })
-  await publish(headOf(5), signal)
-  await publish(headOf(5), signal)
-  await publish(headOf(6), signal)
-  const ids = got.map(({ headers }) => headers['webhook-id'])
-  assert.equal(ids[0], ids[1])
-  assert.notEqual(ids[1], ids[2])
-  const [{ headers, body }] = got as [(typeof got)[0]]
-  const { type, timestamp, data } = new Webhook(secret).verify(body, headers as Record<string, string>) as {
-    readonly type: string
-    readonly timestamp: string
-    readonly data: unknown
-  }
-  assert.deepEqual([type, timestamp], ['hence.head', '1970-01-01T00:00:00.005Z'])
-  assert.equal(JSON.stringify(data), headLine(headOf(5)))
-  assert.ok(isSignedBy(publicKey, parseHead(JSON.stringify(data))))
-  status = 429
-  await assert.rejects(async () => publish(headOf(7), signal), { retryAfterMs: 7_000 })
-  status = 403
-  await assert.rejects(async () => publish(headOf(7), signal), /status 403/)
-  assert.throws(() => publishToWebhook({ url: 'ftp://x', secret }), { code: 'option-invalid' })
-  assert.throws(() => publishToWebhook({ url, secret }), { code: 'address-not-allowed' })
-  assert.throws(() => publishToWebhook({ url, secret: [] }), { code: 'option-invalid' })
 })

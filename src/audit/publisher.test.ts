@@ -23,7 +23,6 @@ function publisherOf(publish: Publish) {
     publish,
     clock,
     report: (each) => void reports.push(each),
-    random: () => 1,
   })
   return { publisher, clock, reports: () => reports.map(({ level, code }) => `${level} ${code}`) }
 }
@@ -73,25 +72,6 @@ test('after an outage the newest head is published; its beginning and its end ar
   assert.equal(reports().length, 3)
   await publisher.close()
   assert.deepEqual([state.tries, shown.length], [103, 2])
-})
-
-test('a receiver gets the pause that it asks for, an hour at most', async () => {
-  const { state, publish } = receiver()
-  const { publisher, clock } = publisherOf(publish)
-  for (const [asked, given] of [
-    [5_000, 5_000],
-    [1e12, 3_600_000],
-    [-1, 4_000],
-    [Number.NaN, 8_000],
-  ] as const) {
-    state.error = Object.assign(new Error('later'), { retryAfterMs: asked })
-    if (state.tries === 0) publisher.offer(headOf(1))
-    else clock.pass(clock.next)
-    await settle()
-    assert.equal(clock.next, given)
-  }
-  state.error = undefined
-  await publisher.close()
 })
 
 test('during a call only the newest head waits', async () => {

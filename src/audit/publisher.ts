@@ -1,29 +1,41 @@
 import { backgroundPause, type Clock, setAlarm } from '../clock.ts'
 import type { Reporter } from '../report.ts'
-import type { SignedHead } from './head.ts'
+import { headLine, type SignedHead } from './head.ts'
+import { HeadFile } from './head-file.ts'
 
 /**
  * Publishes a head to a third party; that party's copy is what binds the owner of the log. Called with one
- * head at a time, the newest. If it throws, it is called again later with the head that is newest then, at
- * the earliest after the `retryAfterMs` of the error, if it has one. After a restart the same head may come
- * again.
+ * head at a time, the newest. If it throws, it is called again later with the head that is newest then. After
+ * a restart the same head may come again.
  * @param signal aborts when the call takes too long or the engine has closed
  */
 export type Publish = (head: SignedHead, signal: AbortSignal) => void | Promise<void>
+
+/**
+ * Appends heads to a file, a line each, as `hence verify --head` reads them; each is durable before the next
+ * one comes. Opens the file for each head, so that it may be moved away, and makes it if it is missing. Never
+ * repeats its last line.
+ */
+export function publishToFile(path: string): Publish {
+  return async (head) => {
+    const file = await HeadFile.open(path, 0o644)
+    try {
+      if (file.last === undefined || headLine(file.last) !== headLine(head)) await file.add(head)
+    } finally {
+      await file.close()
+    }
+  }
+}
 
 interface PublisherOptions {
   readonly publish: Publish
   readonly clock: Clock
   readonly report: Reporter
-  /** Numbers in [0, 1), for the delays between tries. */
-  readonly random?: (() => number) | undefined
 }
 
 /** The delay after the first failed try, in milliseconds; it doubles with each further one. */
 const delayMs = 1_000
 const delayMsMax = 60_000
-/** The longest delay that a receiver may ask for. */
-const retryAfterMsMax = 60 * 60 * 1000
 const tryMs = 10_000
 /** How long a close waits for the last head to be published: a deploy hands the directory over only after it. */
 const closeMs = 1_000
@@ -76,7 +88,7 @@ export class Publisher {
         this.#waiting ??= head
         this.#failed(error as Error)
         if (isLast) break
-        const ms = Math.max(this.#delay(++tries), retryAfterOf(error))
+        const ms = Math.min(delayMsMax, delayMs * 2 ** Math.min(tries++, 30))
         await backgroundPause(this.#options.clock, ms, closing)
       }
     }
@@ -106,11 +118,6 @@ export class Publisher {
     }
   }
 
-  #delay(tries: number): number {
-    const { random = Math.random } = this.#options
-    return Math.min(delayMsMax, delayMs * 2 ** Math.min(tries - 1, 30)) * (0.5 + random() / 2)
-  }
-
   /** Reports an outage once, and its end once. */
   #failed({ message }: Error): void {
     if (this.#failing) return
@@ -133,9 +140,4 @@ export class Publisher {
       message: 'Tree heads are published again, the newest one now. The heads of the outage were left out.',
     })
   }
-}
-
-function retryAfterOf(error: unknown): number {
-  const { retryAfterMs } = (error ?? {}) as { readonly retryAfterMs?: unknown }
-  return typeof retryAfterMs === 'number' && retryAfterMs > 0 ? Math.min(retryAfterMs, retryAfterMsMax) : 0
 }

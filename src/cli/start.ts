@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { InvalidArgumentError, Option } from 'commander'
 import type { App } from '../app/index.ts'
-import type { Publish } from '../audit/publisher.ts'
+import { publishToFile } from '../audit/publisher.ts'
 import type { Standby } from '../engine/engine.ts'
 import type { StartProgress } from '../engine/start-pause.ts'
 import { changeError, HenceError } from '../failure.ts'
@@ -33,20 +33,9 @@ export function startCommand() {
     .option('--audit', 'sign tree heads of the log, at least every second; receipts require them')
     .option('--new-key', 'with --audit: make a new signing key if that of the data directory is lost')
     .option(
-      '--publish <file-or-url>',
-      'with --audit: append each head to this file, or post it to this URL; may be repeated',
+      '--publish <file>',
+      'with --audit: append each head to this file; may be repeated',
       (target: string, before: readonly string[] = []) => [...before, target],
-    )
-    .option(
-      '--publish-allow <address>',
-      'an address, or a range such as 10.0.0.0/8, that is not public and that heads may be posted to; may be repeated',
-      (range: string, before: readonly string[] = []) => [...before, range],
-    )
-    .addOption(
-      new Option(
-        '--publish-secret <secret>',
-        'the secret that posts are signed with; better in the environment',
-      ).env('HENCE_PUBLISH_SECRET'),
     )
     .option('--confirm-clock', 'the clock is right, although the log ends longer ago than ids are kept')
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
@@ -77,8 +66,6 @@ interface StartOptions extends ServeOptions {
   readonly audit?: true
   readonly newKey?: true
   readonly publish?: readonly string[]
-  readonly publishAllow?: readonly string[]
-  readonly publishSecret?: string
   readonly confirmClock?: true
   readonly onCodeChange: 'refuse' | 'continue' | 'reprocess'
 }
@@ -86,7 +73,9 @@ interface StartOptions extends ServeOptions {
 async function startApp(path: string, options: StartOptions): Promise<number> {
   const { data, log, partitions, handlers, views, wait, check, audit, newKey, onCodeChange } = options
   const { confirmClock, json } = options
-  const publish = await publications(options)
+  const { publish: files = [] } = options
+  if (files.length > 0 && !audit)
+    throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
   const stop = stopSignal()
   const startedAt = performance.now()
   const { report, stopped } = engineReport(json)
@@ -108,7 +97,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     ...(log !== undefined && { log: await carrierAt(log), wait: true, address: addressOf(options) }),
     handlers: await loadHandlers(handlers),
     ...(views && { views }),
-    audit: audit ? { publish, newKey: newKey === true } : false,
+    audit: audit ? { publish: files.map(publishToFile), newKey: newKey === true } : false,
   })
   // A signal while it waits for the directory is an ordinary stop.
   const engine = await opening.catch(async (error) => {
@@ -210,26 +199,6 @@ class EarlyServer {
     }
     return this.#server
   }
-}
-
-async function publications(options: StartOptions): Promise<Publish[]> {
-  const { audit, publish = [], publishAllow: allowAddresses = [], publishSecret } = options
-  if (publish.length > 0 && !audit)
-    throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
-  if (publish.length === 0) return []
-  const { publishToFile, publishToWebhook } = await import('../audit/publish.ts')
-  return publish.map((target) => {
-    if (!/^https?:/i.test(target)) return publishToFile(target)
-    if (publishSecret === undefined) {
-      throw new InvalidArgumentError(
-        'HENCE_PUBLISH_SECRET is missing: the secret that posts are signed with, in base64, for example ' +
-          '"whsec_MfKQ9r8GKYqrTwjU".',
-      )
-    }
-    // There are several while a receiver changes its secret.
-    const secret = publishSecret.split(/\s+/).filter(Boolean)
-    return publishToWebhook({ url: target, secret, allowAddresses })
-  })
 }
 
 /** Adds the commands to choose from, ready to copy. */

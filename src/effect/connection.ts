@@ -139,7 +139,7 @@ const notAllowed = (host: string) =>
   changeError(
     'address-not-allowed',
     `The address of ${host} is not public, so nothing was sent there. If it is meant, allow it ` +
-      `(\`allowAddresses\`, \`--publish-allow\`).`,
+      `(\`allowAddresses\`).`,
   )
 
 const invalid = (what: string) =>

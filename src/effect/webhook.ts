@@ -1,8 +1,9 @@
 import type { IncomingMessage } from 'node:http'
+import { Webhook } from 'standardwebhooks'
+import { changeError, HenceError } from '../failure.ts'
 import { parseStrict, textOf } from '../json.ts'
 import { type ConnectionOptions, Connections, discard } from './connection.ts'
 import type { Call, Handler } from './handlers.ts'
-import { addressOf, noAnswer, postSigned, signersOf } from './signed-post.ts'
 
 /** One value for all calls, or a function of the call. */
 type PerCall<T, Input> = T | ((call: Call<Input>) => T | Promise<T>)
@@ -51,17 +52,22 @@ export function webhook<Input = unknown, Result = unknown>(
     const address = addressOf(await valueFor(url, call), 'effect-refused')
     const signers = signersOf(await valueFor(secret, call), 'effect-refused')
     const { id, type, at, input, signal } = call
-    const further = headers && (await valueFor(headers, call))
-    const body = { type, timestamp: new Date(at).toISOString(), data: input }
-    const response = await postSigned({
-      connections,
-      address,
-      signers,
-      id,
-      body,
-      signal,
-      ...(further && { further }),
+    const body = JSON.stringify({ type, timestamp: new Date(at).toISOString(), data: input })
+    const now = new Date()
+    const fields = new Headers(headers && (await valueFor(headers, call)))
+    fields.set('content-type', 'application/json')
+    fields.set('idempotency-key', id)
+    fields.set('webhook-id', id)
+    fields.set('webhook-timestamp', String(Math.floor(now.getTime() / 1000)))
+    fields.set('webhook-signature', signers.map((signer) => signer.sign(id, now, body)).join(' '))
+    const response = await connections.post(address, fields, body, signal).catch((error) => {
+      throw error instanceof HenceError ? error : noAnswer(address, error, signal)
     })
+    const { statusCode: status = 0 } = response
+    if (status < 200 || status >= 300) {
+      discard(response)
+      throw refusal(status, response.headers['retry-after'], address)
+    }
     return (await resultOf(response, responseBytesMax).catch((error) => {
       throw noAnswer(address, error, signal)
     })) as Result
@@ -91,4 +97,74 @@ async function resultOf(response: IncomingMessage, bytesMax: number): Promise<un
   } catch {
     return null
   }
+}
+
+/** Statuses that may differ at the next try; the rest of 4xx are refusals. */
+const notRefused = new Set([
+  408, // It took the receiver too long to read the request.
+  409, // Another try under this id is being worked on.
+  425, // It does not want to be replayed to so early.
+  429, // It has too much to do.
+])
+
+/**
+ * Parses the address of a webhook.
+ * @throws HenceError of this code (change) if it is not a usable address
+ */
+function addressOf(given: string | URL, code: 'option-invalid' | 'effect-refused'): URL {
+  const url = URL.parse(String(given))
+  if (url && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '') return url
+  throw failing(
+    code,
+    'The `url` of a webhook must be an address with http: or https:, without user name and password.',
+  )
+}
+
+/**
+ * Makes a signer for each secret.
+ * @throws HenceError of this code (change) if one is not a secret
+ */
+function signersOf(
+  given: string | readonly string[],
+  code: 'option-invalid' | 'effect-refused',
+): readonly Webhook[] {
+  const secrets = typeof given === 'string' ? [given] : given
+  try {
+    if (secrets.length === 0) throw new Error('there is none')
+    return secrets.map((secret) => new Webhook(secret))
+  } catch {
+    // The library's message may quote the secret.
+    throw failing(code, 'The `secret` of a webhook must be base64, as in "whsec_MfKQ9r8GKYqrTwjU".')
+  }
+}
+
+/** Both codes are written out, so that a search finds where each is thrown. */
+function failing(code: 'option-invalid' | 'effect-refused', message: string): HenceError {
+  if (code === 'option-invalid') return changeError('option-invalid', message)
+  return changeError('effect-refused', message)
+}
+
+function refusal(status: number, retryAfter: string | undefined, { host }: URL): Error {
+  const isRefused = status >= 400 && status < 500 && !notRefused.has(status)
+  if (isRefused) {
+    return changeError('effect-refused', `${host} refused it with status ${status}`)
+  }
+  const isRedirect = status >= 300 && status < 400
+  const text = `${host} answered with status ${status}${isRedirect ? ', and redirects are not followed' : ''}`
+  const retryAfterMs = retryAfterMsOf(retryAfter)
+  return Object.assign(new Error(text), retryAfterMs !== undefined && { retryAfterMs })
+}
+
+/** Seconds, or the time of day (RFC 9110, 10.2.3). */
+function retryAfterMsOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now()
+  return Number.isNaN(ms) ? undefined : Math.max(0, ms)
+}
+
+/** No complete answer arrived. Only the error's code is reported: its text may quote headers. */
+function noAnswer({ host }: URL, error: unknown, signal: AbortSignal): Error {
+  if (signal.aborted) return signal.reason
+  const { code } = error as { code?: unknown }
+  return new Error(`${host} gave no answer${typeof code === 'string' ? ` (${code})` : ''}`)
 }

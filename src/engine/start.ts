@@ -40,13 +40,7 @@ export async function startEngine<A extends App>(
   storage: Storage,
 ): Promise<RunningEngine<A>> {
   const { log } = storage
-  const {
-    onCodeChange = 'refuse',
-    audit = false,
-    clock = systemClock,
-    report = printReport,
-    random,
-  } = options
+  const { onCodeChange = 'refuse', audit = false, clock = systemClock, report = printReport } = options
   const generations: GenerationHost = {
     log,
     openStore: (generation, collections, anew) => storage.openStore(generation, collections, anew),
@@ -83,7 +77,7 @@ export async function startEngine<A extends App>(
         const { number, derivationMs } = path!.live
         return { directory: directory!, generation: number, derivationMs }
       }
-      const given = { log, folder: storage.audit, clock, report, random, ...signing }
+      const given = { log, folder: storage.audit, clock, report, ...signing }
       await auditing.open(given, directory === undefined ? undefined : rehearsal)
     }
     if (storage.carried) storage.carried.note.frontier = () => path!.frontier

@@ -181,7 +181,6 @@ test('the public entries export exactly these names', async () => {
     'effect',
     'handlers',
     'publishToFile',
-    'publishToWebhook',
     'readPublicKey',
     'reject',
     'scopes',

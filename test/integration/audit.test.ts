@@ -1,14 +1,9 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { copyFile, cp, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { SignedHead } from 'hence'
-import { Webhook } from 'standardwebhooks'
 import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { hence, started } from '../hence-process.ts'
 
@@ -61,44 +56,6 @@ test('a receipt from a server can be checked later with the public key alone', a
   assert.match(changed.stderr, /receipt-invalid/)
   assert.match((await check('receipt.json', 'receipt.json')).stderr, /public-key-invalid/)
   assert.match((await check('nowhere.json')).stderr, /file-unreadable/)
-})
-
-test('heads are posted to a receiver that is down at first, and the last head is posted before the process exits', async (t) => {
-  const folder = await folderFor(t)
-  const data = join(folder, 'data')
-  const secret = 'whsec_c2hhcmVkIHdpdGggdGhlIG5vdGFyeQ=='
-  const got: SignedHead[] = []
-  let isDown = true
-  const notary = createServer(async (request, response) => {
-    let body = ''
-    for await (const chunk of request) body += chunk
-    if (isDown) return response.writeHead(503).end()
-    const { data } = new Webhook(secret).verify(body, request.headers as never) as { data: SignedHead }
-    got.push(data)
-    response.writeHead(204).end()
-  }).listen(0, '127.0.0.1')
-  await once(notary, 'listening')
-  t.after(() => notary.close())
-  const url = `http://127.0.0.1:${(notary.address() as AddressInfo).port}`
-  const args = [notes, '--data', data, '--audit', '--publish', join(folder, 'heads.ndjson'), '--publish', url]
-  args.push('--publish-allow', '127.0.0.1')
-  assert.equal((await hence(['start', ...args])).code, 2)
-  assert.equal((await hence(['start', ...args.filter((each) => each !== '--audit')])).code, 2)
-  const server = await started(args, { env: { HENCE_PUBLISH_SECRET: secret } })
-  t.after(() => server.stop())
-  assert.equal((await hence([...write(1), '--url', server.url])).code, 0)
-  await server.error(/heads-not-published/)
-  isDown = false
-  assert.equal((await hence([...write(2), '--url', server.url])).code, 0)
-  assert.equal(await server.stop(), 0)
-  const stored = (await readFile(join(data, 'audit/heads.ndjson'), 'utf8')).trim().split('\n')
-  assert.equal(JSON.stringify(got.at(-1)), stored.at(-1))
-  const key = join(data, 'audit/public-key.pem')
-  await writeFile(join(folder, 'got.ndjson'), `${JSON.stringify(got.at(-1))}\n`)
-  for (const file of ['got.ndjson', 'heads.ndjson']) {
-    const verified = await hence(['verify', '--data', data, '--head', join(folder, file), '--key', key])
-    assert.equal(verified.code, 0, verified.stdout + verified.stderr)
-  }
 })
 
 test('the holder of an earlier head can check that the log has only grown since', async (t) => {
