@@ -56,17 +56,6 @@ export async function decide(
   }
 }
 
-export function isReplay(answer: LineAnswer): boolean {
-  return answer.status === 'accepted' ? answer.replayed : answer.problem['replayed'] === true
-}
-
-/** An answer that was dropped and is there again, as it was. */
-export function asFirst(answer: LineAnswer, replayed: boolean): LineAnswer {
-  if (answer.status === 'accepted') return { ...answer, replayed }
-  const { problem } = answer
-  return 'replayed' in problem ? { ...answer, problem: { ...problem, replayed } } : answer
-}
-
 export function problemLine(requestId: string | undefined, error: unknown): LineAnswer {
   return {
     requestId: requestId && shown(requestId, 255),

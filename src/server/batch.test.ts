@@ -2,8 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { HandClock } from '../../test/hand-clock.ts'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
+import { createEngine } from '../engine/open-engine.ts'
 import { HenceError } from '../failure.ts'
+import { memoryStorage } from '../testing/memory-storage.ts'
 import { problemOf } from './problem.ts'
+import { server } from './server.ts'
 
 interface LineAnswer {
   readonly requestId?: string
@@ -268,6 +271,43 @@ test('outcomes that wait for the end of a body have the bound of their caller, a
     assert.equal(answers.at(-1)!.problem?.code, 'overloaded')
   }
   assert.equal((await engine.scan('notes', { prefix: ['ada'], limit: 1_000 })).length, 500)
+})
+
+test('an outcome without room is refused, and is there when its request is sent again', async (t) => {
+  const engine = await createEngine({
+    app: import.meta.resolve('../../test/apps/long-texts.ts'),
+    data: memoryStorage(),
+    report: () => {},
+  })
+  t.after(() => engine.close())
+  const limits = { bodiesBytesPerCaller: 30_000 }
+  const authenticate = () => ({ principal: 'ada', permissions: ['submit'] })
+  const { fetch } = server(engine, { authenticate, limits, report: () => {} })
+  const ids = Array.from({ length: 20 }, (_, i) => `r${i}`)
+  const answers = new Map<string, LineAnswer>()
+  let rounds = 0
+  for (let left = ids; left.length > 0; rounds++) {
+    const body = left.map((id) =>
+      JSON.stringify({ requestId: id, type: 'say', input: { box: id, length: 9_000 } }),
+    )
+    const headers = { 'content-type': 'application/x-ndjson' }
+    const request = new Request('http://localhost/requests', {
+      method: 'POST',
+      headers,
+      body: body.join('\n'),
+    })
+    const found = (await (await fetch(request)).text()).trimEnd().split('\n')
+    const lines = found.map((line) => JSON.parse(line) as LineAnswer)
+    assert.deepEqual(
+      lines.map(({ requestId }) => requestId),
+      left,
+    )
+    for (const line of lines)
+      if (line.status === 'accepted') answers.set(line.requestId!, line)
+      else assert.equal(line.problem!.code, 'overloaded')
+    left = left.filter((id) => !answers.has(id))
+  }
+  assert.ok(rounds > 1, 'all outcomes had room')
 })
 
 test('a line that is too long ends the batch; the lines before it count', async (t) => {

@@ -1,7 +1,7 @@
 import { changeError, retryError } from '../failure.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
-import { asFirst, decide, isReplay, problemLine } from './batch-line.ts'
+import { decide, problemLine } from './batch-line.ts'
 import { type Arriving, checkMediaType, Gathered, overloaded, type Sender } from './body.ts'
 import { cameByProxy } from './proxy.ts'
 import type { Arrival } from './route.ts'
@@ -67,8 +67,6 @@ interface BatchLine {
   text: string | undefined
   /** The bytes counted for it: those of the line, then those of its answer. */
   bytes: number
-  /** Gets its answer again, which had no room and was dropped. */
-  again: (() => void) | undefined
 }
 
 /** Answers up to this length are kept in any case: `batchInFlight` bounds them. */
@@ -82,7 +80,7 @@ const shortAnswer = 1024
  * Up to `batchInFlight` lines are under way at once, within the caller's share of bytes; then reading pauses
  * until the oldest is decided and sent. The batch waits for an overloaded engine. So an importer may send as
  * fast as it can, as long as it reads the outcomes. How long an outcome is shows only when the line is
- * decided: one without room is dropped, and got again by its id when its turn comes.
+ * decided: in the place of one without room stands `overloaded`, and its request may be sent again.
  *
  * Proxies such as nginx stop passing a body on when the answer begins. So through a proxy the answer begins
  * when the body has arrived; if the outcomes fill the caller's share of bytes earlier, the batch ends there.
@@ -143,10 +141,7 @@ class RequestBatch {
   /** The next outcomes; empty after the last. */
   async #next(): Promise<string> {
     const isWaiting = () => (this.#lines.length === 0 ? !this.#isRead : this.#lines[0]!.text === undefined)
-    while (isWaiting() && !this.#isOver) {
-      this.#lines[0]?.again?.()
-      await this.#moved.promise
-    }
+    while (isWaiting() && !this.#isOver) await this.#moved.promise
     let text = ''
     let taken = 0
     for (; this.#lines[taken]?.text !== undefined && text.length < textMax; taken++) {
@@ -167,7 +162,7 @@ class RequestBatch {
       await this.#takeLine(this.#partial.bytes)
     } catch (error) {
       const text = JSON.stringify(problemLine(undefined, error))
-      this.#lines.push({ answered: Promise.resolve(), text, bytes: 0, again: undefined })
+      this.#lines.push({ answered: Promise.resolve(), text, bytes: 0 })
     } finally {
       this.#isRead = true
       this.#partial.clear()
@@ -253,14 +248,12 @@ class RequestBatch {
       this.#undecided--
       if (this.#isOver) return
       const text = JSON.stringify(answer)
-      if (this.#keeps(line, text)) return this.#answer(line, text)
-      const replayed = isReplay(answer)
-      line.again = () => void this.#answerAgain(line, copy, replayed)
-      this.#move()
+      line.text = this.#keeps(line, text) ? text : JSON.stringify(problemLine(answer.requestId, noRoom()))
+      this.#count(line, line.text.length)
+      if (!this.#isSending || line === this.#lines[0]) this.#move()
     })
     this.#undecided++
-    const copy = Buffer.from(bytes)
-    const line: BatchLine = { answered, text: undefined, bytes: 0, again: undefined }
+    const line: BatchLine = { answered, text: undefined, bytes: 0 }
     this.#count(line, bytes.length)
     this.#lines.push(line)
     if (this.#lines.length === 1) this.#move()
@@ -270,19 +263,6 @@ class RequestBatch {
   #keeps(line: BatchLine, { length }: string): boolean {
     if (length <= shortAnswer || line === this.#lines[0]) return true
     return this.#serving.bodies.held.hasRoom(this.#sender.principal, Math.max(0, length - line.bytes))
-  }
-
-  #answer(line: BatchLine, text: string): void {
-    line.text = text
-    this.#count(line, text.length)
-    if (!this.#isSending || line === this.#lines[0]) this.#move()
-  }
-
-  /** A request that is sent again has the same outcome. */
-  async #answerAgain(line: BatchLine, bytes: Uint8Array, replayed: boolean): Promise<void> {
-    line.again = undefined
-    const answer = await decide(this.#serving, this.#access, bytes, undefined)
-    if (!this.#isOver) this.#answer(line, JSON.stringify(asFirst(answer, replayed)))
   }
 
   #count(line: BatchLine, bytes: number): void {
@@ -330,6 +310,13 @@ const lineTooLong = (bytes: number) =>
     'body-too-large',
     `A line of the batch has more than ${bytes} bytes, the limit. The lines before it were taken; it and ` +
       'those after it were not.',
+  )
+
+const noRoom = () =>
+  retryError(
+    'overloaded',
+    'The request is decided, and your share of bytes has no room for its outcome. Read the outcomes before it, then ' +
+      'send it again.',
   )
 
 export const closingSoon = () =>
