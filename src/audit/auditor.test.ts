@@ -10,13 +10,12 @@ import type { Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import type { Report } from '../report.ts'
 import { Auditor } from './auditor.ts'
-import { hashMemory } from './hash-memory.ts'
 import { isSignedBy, parseHead, type SignedHead, signHead } from './head.ts'
 import { readHeads } from './head-file.ts'
 import { isConsistent } from './proof.ts'
 import { checkReceipt } from './receipt.ts'
 import { publicKeysIn, readPublicKey } from './signing-key.ts'
-import { Tree } from './tree.ts'
+import { hashMemory, Tree } from './tree.ts'
 
 // Worse than no proof is one that is not true: a head that does not cover what it says, or a receipt that
 // checks although its record is another.

@@ -8,15 +8,14 @@ import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
 import { type Consistency, checkSizes, makeConsistency } from './consistency.ts'
 import { HashFile } from './hash-file.ts'
-import { hashMemory } from './hash-memory.ts'
 import { type SignedHead, signHead, type TreeHead } from './head.ts'
-import { hasHeads, KeptHeads } from './kept-heads.ts'
+import { hasHeads, KeptHeads } from './head-file.ts'
 import { isConsistent } from './proof.ts'
 import { type Publish, Publisher } from './publisher.ts'
 import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
 import { type Rehearsed, signRehearsal } from './rehearsed.ts'
 import { halvesIn, newSigningKey, openSigningKey } from './signing-key.ts'
-import { hashesOf, leafHash, Tree } from './tree.ts'
+import { hashesOf, hashMemory, leafHash, Tree } from './tree.ts'
 
 export interface AuditorOptions {
   readonly log: Log

@@ -7,9 +7,8 @@ import type { Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import { Auditor } from './auditor.ts'
 import { type Consistency, checkConsistency, compareHeads, makeConsistency } from './consistency.ts'
-import { hashMemory } from './hash-memory.ts'
 import { type SignedHead, signHead } from './head.ts'
-import { Tree } from './tree.ts'
+import { hashMemory, Tree } from './tree.ts'
 
 // Worse than no proof is one for a log that was rewritten.
 

@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
-import { Frontier } from './frontier.ts'
-import { hashMemory } from './hash-memory.ts'
 import { isConsistent, rootOfInclusion } from './proof.ts'
-import { emptyRoot, type Hash, hashesOf, Tree } from './tree.ts'
+import { emptyRoot, Frontier, type Hash, hashesOf, hashMemory, Tree } from './tree.ts'
 
 // The inputs and figures that implementations of Certificate Transparency share (RFC 6962 and RFC 9162).
 const inputs = [

@@ -158,3 +158,41 @@ function leftLeaves(leaves: number): number {
   while (left * 2 < leaves) left *= 2
   return left
 }
+
+/** Computes the root of a growing tree in one pass over the records, without keeping its inner nodes. */
+export class Frontier {
+  /** The roots of the whole subtrees, the largest first: one for each binary digit 1 of the size. */
+  readonly #subtrees: Hash[] = []
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  append(record: Uint8Array): void {
+    let hash = leafHash(record)
+    for (let left = this.#size; left % 2 === 1; left = (left - 1) / 2) {
+      hash = nodeHash(this.#subtrees.pop()!, hash)
+    }
+    this.#subtrees.push(hash)
+    this.#size++
+  }
+
+  root(): Hash {
+    return this.#subtrees.length === 0
+      ? emptyRoot
+      : this.#subtrees.reduceRight((right, left) => nodeHash(left, right))
+  }
+}
+
+/** Hashes in memory: for a log in memory, and for a tree that is built once to be compared. */
+export function hashMemory(): HashList {
+  const hashes: Hash[] = []
+  return {
+    get length() {
+      return hashes.length
+    },
+    at: (index) => hashes[index]!,
+    push: (hash) => void hashes.push(hash),
+  }
+}

@@ -6,8 +6,8 @@ import type { Segment } from '../log/file-log/segment.ts'
 import { scanSegment } from '../log/file-log/segment-scan.ts'
 import { type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import { decodeRecord } from '../log/record.ts'
-import { Frontier } from './frontier.ts'
 import type { HeadCheck } from './head-check.ts'
+import { Frontier } from './tree.ts'
 
 /** A difference from what was written or signed. */
 export interface Flaw {

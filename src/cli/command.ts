@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import type { QueryPart } from '../app/index.ts'
 import { fileFailure } from '../file-failure.ts'
-import { portDefault } from './address.ts'
 import { carrierAt, logOption } from './log-carrier.ts'
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, printError } from './terminal/output.ts'
@@ -151,4 +150,18 @@ export function keyParts(text: string): readonly QueryPart[] {
     return value
   }
   throw new InvalidArgumentError('It must be a JSON list of strings, numbers and booleans.')
+}
+
+/** HENC on a telephone keypad. */
+export const portDefault = 4362
+
+/** The options of a command that asks a server or opens a data directory. */
+export interface ServiceOptions {
+  readonly url: string
+  readonly key?: string
+  readonly data?: string
+  readonly app?: string
+  /** With `data`: whether the engine signs tree heads. */
+  readonly audit?: boolean
+  readonly json?: true
 }

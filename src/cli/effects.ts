@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError, Option } from 'commander'
 import type { EffectState } from '../effect/outbox.ts'
-import type { ServiceOptions } from './address.ts'
+import type { ServiceOptions } from './command.ts'
 import { command, group, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'

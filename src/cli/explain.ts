@@ -1,5 +1,5 @@
 import type { Story, StoryChange, StoryCorrection } from '../query/story.ts'
-import type { ServiceOptions } from './address.ts'
+import type { ServiceOptions } from './command.ts'
 import { command } from './command.ts'
 import { withService } from './service.ts'
 import { outcomeText, valueText } from './terminal/outcome-text.ts'

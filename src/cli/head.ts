@@ -1,7 +1,7 @@
 import { checkConsistency, compareHeads, type Growth } from '../audit/consistency.ts'
 import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
-import type { ServiceOptions } from './address.ts'
+import type { ServiceOptions } from './command.ts'
 import { command, group } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'

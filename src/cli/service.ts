@@ -13,7 +13,7 @@ import {
 import type { EffectState } from '../effect/outbox.ts'
 import type { Engine, EngineStats } from '../engine/engine.ts'
 import type { Story } from '../query/story.ts'
-import type { ServiceOptions } from './address.ts'
+import type { ServiceOptions } from './command.ts'
 import { printReport } from './terminal/output.ts'
 
 /** An engine works as long as it takes, and answers within this process, in milliseconds. */

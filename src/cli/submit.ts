@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { InvalidArgumentError } from 'commander'
 import type { Outcome, Reply } from '../app/index.ts'
-import type { ServiceOptions } from './address.ts'
+import type { ServiceOptions } from './command.ts'
 import { command, jsonValue } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'

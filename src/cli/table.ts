@@ -1,5 +1,5 @@
 import type { Query, QueryPart } from '../app/index.ts'
-import type { ServiceOptions } from './address.ts'
+import type { ServiceOptions } from './command.ts'
 import { command, group, keyParts, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'

@@ -1,4 +1,4 @@
-import type { ServiceOptions } from './address.ts'
+import type { ServiceOptions } from './command.ts'
 import { command } from './command.ts'
 import { versionText } from './reprocess/status-text.ts'
 import { withService } from './service.ts'

@@ -25,7 +25,6 @@ import { Listeners } from './listeners.ts'
 import type { Outbox } from './outbox.ts'
 import { Reading, tokensOf } from './reading.ts'
 import { subscribe } from './subscription.ts'
-import { Tokens } from './tokens.ts'
 import type { Refused } from './verdict.ts'
 
 export interface ClientOptions extends ExchangeOptions {
@@ -290,4 +289,32 @@ function pendingOf<A extends App>({ stored, attempts, problem }: OpenRequest): P
 function checkParallel(value: number): void {
   if (Number.isSafeInteger(value) && value >= 1) return
   throw changeError('option-invalid', `\`parallel\` must be a whole number from 1 on, not ${value}.`)
+}
+
+/** How many tokens are kept; the events of requests decided longer ago have long been applied. */
+const tokensMax = 1_000
+
+/**
+ * Tokens of accepted requests that this client has not read past yet. Reads wait for these tokens, so that a
+ * caller who received an outcome sees it, in whatever partition it is. Each token stands for its own request,
+ * so the latest does not replace those before it. Once a read has waited for a token, all later reads see it.
+ */
+class Tokens {
+  readonly #tokens = new Set<string>()
+
+  note(token: string): void {
+    this.#tokens.add(token)
+    if (this.#tokens.size <= tokensMax) return
+    const [oldest] = this.#tokens
+    this.#tokens.delete(oldest!)
+  }
+
+  list(): string[] {
+    return [...this.#tokens]
+  }
+
+  /** Called when a read that waited for these tokens has answered. */
+  seen(tokens: readonly string[]): void {
+    for (const token of tokens) this.#tokens.delete(token)
+  }
 }

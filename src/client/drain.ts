@@ -6,7 +6,6 @@ import { type Asking, pauseMs } from './backoff.ts'
 import { closed } from './closed.ts'
 import type { HttpAnswer } from './exchange.ts'
 import type { News, OpenOutbox, StoredRequest } from './outbox.ts'
-import { Slots } from './slots.ts'
 import { type Tried, trySubmission } from './submission.ts'
 import { outcomeUnknown, type Refused, verdictOf } from './verdict.ts'
 
@@ -394,4 +393,25 @@ function notStored(cause: unknown): HenceError {
       'Make room, or let the page store data, and try again.',
     { cause },
   )
+}
+
+/** Admits a number of callers at a time; the others wait in order. */
+class Slots {
+  #free: number
+  readonly #waiting: (() => void)[] = []
+
+  constructor(count: number) {
+    this.#free = count
+  }
+
+  async take(): Promise<void> {
+    if (this.#free > 0) this.#free--
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+  }
+
+  give(): void {
+    const next = this.#waiting.shift()
+    if (next) next()
+    else this.#free++
+  }
 }

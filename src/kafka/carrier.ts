@@ -1,14 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { ConnectionOptions } from 'node:tls'
-import type { SASLOptions } from '@platformatic/kafka'
-import type { Clock } from '../clock.ts'
-import { changeError } from '../failure.ts'
+import type { Connection, SASLOptions } from '@platformatic/kafka'
+import { type Clock, elapsed } from '../clock.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
 import { type Reporter, reporterOf } from '../report.ts'
-import { KafkaClient } from './client.ts'
-import { KafkaPartition } from './partition.ts'
-import { batchBytesMade, checkTopic, makeTopic, type TopicRules } from './topics.ts'
+import { type Fetched, KafkaClient, type KafkaRecord, place, type TopicState } from './client.ts'
 
 export interface KafkaLogOptions {
   /** Some of the brokers, as `host:port`. */
@@ -172,4 +170,180 @@ class KafkaCarrier implements Carrier {
       `${this.name} has ${this.#partitions.length} partitions; ${partition} is none of them.`,
     )
   }
+}
+
+/**
+ * A partition of a topic, and the last record that was appended or read here. That one must never go: after
+ * an election of a replica that lacks it, or a loss of power, the partition would continue at offsets that
+ * other records had before. So it is looked for over every new connection.
+ */
+class KafkaPartition {
+  readonly #client: KafkaClient
+  readonly #topic: string
+  readonly #partition: number
+  /** Whether the brokers may remove a record that has a successor with the same key. */
+  readonly #compacted: boolean
+  #last: Pick<KafkaRecord, 'offset' | 'checksum'> | undefined
+  /** The end is there or later. */
+  #end = 0
+  /** The connections that were read from. */
+  readonly #used = new WeakSet<Connection>()
+  /** The connections over which the last record was found. */
+  readonly #trusted = new WeakSet<Connection>()
+
+  constructor(client: KafkaClient, topic: string, partition: number, compacted = false) {
+    this.#client = client
+    this.#topic = topic
+    this.#partition = partition
+    this.#compacted = compacted
+  }
+
+  /** Appends a record, once. After an error its fate is unknown, unless the error is `carrier-unusable`. */
+  async append(key: string | undefined, value: Buffer): Promise<number> {
+    const connection = await this.#client.producing(this.#topic, this.#partition)
+    await this.#check(connection)
+    const record = await this.#client.produce(connection, this.#topic, this.#partition, key, value)
+    if (this.#last !== undefined && record.offset <= this.#last.offset) throw this.#lost(record.offset)
+    this.#last = record
+    return record.offset
+  }
+
+  /** Reads from an offset up to the end, and at least up to the last record that is known here. */
+  async *read(from: number): AsyncGenerator<KafkaRecord> {
+    const connection = await this.#client.fetching(this.#topic, this.#partition)
+    await this.#check(connection)
+    // A new leader may show less than it has; this call waits until it knows its end.
+    if (!this.#used.has(connection)) this.#end = Math.max(this.#end, await this.end())
+    this.#used.add(connection)
+    for (let next = from; ; ) {
+      const isKnown = next < this.#end || (this.#last !== undefined && next <= this.#last.offset)
+      const fetched = await (isKnown ? this.#fetchKnown(next) : this.#fetch(next))
+      for (const record of fetched.records) {
+        if (this.#last === undefined || record.offset > this.#last.offset) this.#last = record
+        yield record
+      }
+      if (fetched.next === next) return
+      next = fetched.next
+    }
+  }
+
+  async end(): Promise<number> {
+    const [end] = (await this.#client.ends(this.#topic, [this.#partition])) as [number]
+    return Math.max(end, this.#last === undefined ? 0 : this.#last.offset + 1)
+  }
+
+  #fetch(from: number): Promise<Fetched> {
+    return this.#client.fetch(this.#topic, this.#partition, from)
+  }
+
+  /** Fetches where a record was. A new leader does not know at once that all replicas have it. */
+  async #fetchKnown(offset: number): Promise<Fetched> {
+    const start = elapsed(this.#client.clock)
+    for (;;) {
+      const fetched = await this.#fetch(offset)
+      if (fetched.next > offset) return fetched
+      if (elapsed(this.#client.clock) - start > this.#client.timeoutMs) throw this.#lost(fetched.end)
+      await this.#client.pause(50)
+    }
+  }
+
+  async #check(connection: Connection): Promise<void> {
+    const last = this.#last
+    if (last === undefined || this.#compacted || this.#trusted.has(connection)) return
+    const { records, end } = await this.#fetchKnown(last.offset)
+    if (records[0]?.offset !== last.offset || records[0].checksum !== last.checksum) throw this.#lost(end)
+    this.#trusted.add(connection)
+  }
+
+  #lost(end: number): HenceError {
+    const offset = this.#last?.offset ?? this.#end - 1
+    const where = place(this.#topic, this.#partition)
+    return this.#client.lost(`${where} had a record at offset ${offset}, and goes on at ${end} without it.`)
+  }
+}
+
+/** How a topic is made, and what it must be. */
+interface TopicRules {
+  readonly cleanup: 'delete' | 'compact'
+  readonly partitions: number
+  /** One broker is enough: an acknowledged record then goes with its disk. */
+  readonly oneBroker: boolean
+}
+
+const replicasMin = 3
+const inSyncMin = 2
+
+/** The size that topics are made with: the largest record of a log in a batch of its own, with its headers. */
+const messageBytes = 17 * 1024 * 1024
+
+/** The most that Kafka adds to a value. */
+const overheadBytes = 1024
+
+/** The largest value that a topic made here takes, in bytes. */
+const batchBytesMade = messageBytes - overheadBytes
+
+async function makeTopic(client: KafkaClient, topic: string, rules: TopicRules): Promise<TopicState> {
+  const settings = {
+    ...must(rules),
+    'min.insync.replicas': String(rules.oneBroker ? 1 : inSyncMin),
+    'max.message.bytes': String(messageBytes),
+    // A process with a wrong clock may write, and who looks at the topic finds the time of the broker.
+    'message.timestamp.type': 'LogAppendTime',
+    // The active process writes there twice a second, and who opens the log reads all of it.
+    ...(rules.cleanup === 'compact' && { 'segment.ms': '600000', 'min.cleanable.dirty.ratio': '0.1' }),
+  }
+  const configs = Object.entries(settings).map(([name, value]) => ({ name, value }))
+  const replicas = rules.oneBroker ? 1 : replicasMin
+  return client.repeated(`topic "${topic}"`, async () => {
+    const found = await client.topic(topic)
+    if (found !== undefined) return found
+    await (await client.open()).admin.createTopics({
+      topics: [{ topic, partitions: rules.partitions, replicas }],
+      configs,
+    })
+    throw new Error('It was made just now.')
+  })
+}
+
+/**
+ * Checks that a topic keeps what it has taken.
+ * @returns the largest value that it takes, in bytes
+ * @throws HenceError `carrier-unusable` (operator)
+ */
+async function checkTopic(
+  client: KafkaClient,
+  topic: string,
+  rules: TopicRules,
+  report: Reporter,
+): Promise<number> {
+  const state = (await client.topic(topic))!
+  const described = await client.repeated(`the settings of topic "${topic}"`, async () =>
+    (await client.open()).admin.describeConfigs({ resources: [{ resourceType: 2, resourceName: topic }] }),
+  )
+  const settings = new Map(described[0]!.configs.map(({ name, value }) => [name, value]))
+  const wrong = Object.entries(must(rules))
+    .filter(([name, value]) => settings.get(name) !== value)
+    .map(([name, value]) => `${name}=${value} (it is ${settings.get(name)})`)
+  const weak = [
+    ...(state.replicas < replicasMin ? [`${replicasMin} replicas (there are ${state.replicas})`] : []),
+    ...(Number(settings.get('min.insync.replicas')) < inSyncMin
+      ? [`min.insync.replicas=${inSyncMin} (it is ${settings.get('min.insync.replicas')})`]
+      : []),
+  ]
+  if (state.partitions !== rules.partitions)
+    wrong.push(`${rules.partitions} partitions (${state.partitions})`)
+  if (!rules.oneBroker) wrong.push(...weak.splice(0))
+  if (wrong.length > 0) {
+    throw client.unusable(`Topic "${topic}" would not keep a log. It must have ${wrong.join(', ')}.`)
+  }
+  if (weak.length > 0) {
+    const message = `${client.name}: for development only, since a disk that fails takes the log with it: topic "${topic}" lacks ${weak.join(', ')}.`
+    report({ level: 'warning', code: 'log-not-replicated', message })
+  }
+  return Number(settings.get('max.message.bytes')) - overheadBytes
+}
+
+function must({ cleanup }: TopicRules): Readonly<Record<string, string>> {
+  const safe = { 'cleanup.policy': cleanup, 'unclean.leader.election.enable': 'false' }
+  return cleanup === 'compact' ? safe : { ...safe, 'retention.ms': '-1', 'retention.bytes': '-1' }
 }

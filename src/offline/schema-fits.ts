@@ -15,7 +15,6 @@ import { withinLimit } from '../sandbox/watchdog.ts'
 import { checkPartitionKey, decodeKey } from '../state/keys.ts'
 import type { StoreView } from '../state/store.ts'
 import type { TableShape } from '../state/table.ts'
-import { FrequentKeys } from './frequent-keys.ts'
 
 /** How stored values fit the schema that new code has for them. */
 export interface SchemaFit {
@@ -344,4 +343,37 @@ function differenceAt(stored: unknown, returned: unknown): string[] | undefined 
     if (place !== undefined) return [name, ...place]
   }
   return undefined
+}
+
+/** How many keys are counted at a time. */
+const countedMax = 64
+
+/**
+ * Finds the key that more than half of many messages have, in bounded memory: Misra and Gries, *Finding
+ * repeated elements* (1982). A count is too low by at most a 65th of the messages, and exact while there were
+ * no more than 64 keys.
+ */
+class FrequentKeys {
+  readonly #counts = new Map<string, number>()
+  #all = 0
+
+  add(key: string): void {
+    this.#all++
+    const known = this.#counts.get(key)
+    if (known !== undefined || this.#counts.size < countedMax) {
+      this.#counts.set(key, (known ?? 0) + 1)
+      return
+    }
+    for (const [each, count] of this.#counts) {
+      if (count === 1) this.#counts.delete(each)
+      else this.#counts.set(each, count - 1)
+    }
+  }
+
+  /** The key with the greatest count, and how many keys were added. */
+  most(): { readonly key: string; readonly count: number; readonly of: number } {
+    let most: readonly [string, number] = ['', 0]
+    for (const each of this.#counts) if (each[1] > most[1]) most = each
+    return { key: most[0], count: most[1], of: this.#all }
+  }
 }

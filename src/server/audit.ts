@@ -1,6 +1,6 @@
 import { changeError } from '../failure.ts'
+import { jsonAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
-import { jsonAnswer } from './json-answer.ts'
 import type { Parameter } from './parameter.ts'
 import { type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'

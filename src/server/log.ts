@@ -1,7 +1,7 @@
 import { changeError } from '../failure.ts'
 import type { Answer } from './answer.ts'
+import { jsonTextAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
-import { jsonTextAnswer } from './json-answer.ts'
 import { principal, token } from './json-schema.ts'
 import { choice, integer, text } from './parameter.ts'
 import { type Arrival, type Route, route } from './route.ts'

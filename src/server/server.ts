@@ -15,7 +15,6 @@ import { type Authenticate, authenticator, type CallerOf, isLoopback } from './a
 import { closingSoon } from './batch.ts'
 import { BodyReader } from './body.ts'
 import { allows, type Caller } from './caller.ts'
-import { heldAnswer } from './held-answer.ts'
 import { Keys } from './keys.ts'
 import { type Limits, limitsOf } from './limits.ts'
 import { Listener, type Listening } from './listen.ts'
@@ -29,6 +28,7 @@ import type { Serving } from './serving.ts'
 import { byStandby } from './standby.ts'
 import type { StartingServer } from './starting.ts'
 import { openTelemetry, type Tracing } from './telemetry.ts'
+import { heldAnswer } from './text-stream.ts'
 
 export interface ServerOptions {
   /** The host's own sessions or tokens. */

@@ -1,3 +1,6 @@
+import { retryError } from '../failure.ts'
+import type { Answer } from './answer.ts'
+import type { Serving } from './serving.ts'
 /**
  * A body that is made while it is read, part by part. Nothing is made before the first read, and a reader
  * that takes nothing for `stalledMs` is cut off, whether a client that does not read or a host that has
@@ -55,4 +58,61 @@ export function textStream(
     },
     { highWaterMark: 0 },
   )
+}
+
+/** Shorter answers are not counted: each connection has one at most that its client has not read. */
+const uncountedMax = 64 * 1024
+/** A long answer is sent in parts of so many characters. */
+const partLength = 64 * 1024
+
+/**
+ * A long answer is counted against its caller's share until the client has taken it, and a client that takes
+ * nothing for `stalledMs` is cut off.
+ * @throws HenceError `overloaded` (retry) beyond the share
+ */
+export function heldAnswer(
+  { bodies: { held }, limits, activity }: Serving,
+  principal: string,
+  answer: Answer,
+): Answer {
+  const { body } = answer
+  if (typeof body !== 'string' || body.length <= uncountedMax) return answer
+  const bytes = Buffer.byteLength(body)
+  // An answer beyond the share takes all of it.
+  const counted = Math.min(bytes, limits.bodiesBytesPerCaller, limits.bodiesBytes)
+  if (!held.take(principal, counted))
+    throw retryError(
+      'overloaded',
+      'More bytes of bodies and of answers that nobody has read are in memory than the server or your share of it ' +
+        'holds. Read the answers, and send the same request again a little later.',
+    )
+  let isCounted = true
+  const release = () => {
+    if (isCounted) held.release(principal, counted)
+    isCounted = false
+  }
+  activity.begin()
+  return {
+    ...answer,
+    headers: { ...answer.headers, 'content-length': String(bytes) },
+    body: textStream(() => partsOf(body, release), {
+      stalledMs: limits.stalledMs,
+      onEnd: () => {
+        release()
+        activity.end()
+      },
+    }),
+  }
+}
+
+/** @param onLast called before the last part, behind which a client may send its next request at once */
+async function* partsOf(text: string, onLast: () => void): AsyncGenerator<string> {
+  for (let start = 0; start < text.length; ) {
+    let end = start + partLength
+    // The halves of a surrogate pair stay together.
+    if ((text.charCodeAt(end - 1) & 0xfc00) === 0xd800) end--
+    if (end >= text.length) onLast()
+    yield text.slice(start, end)
+    start = end
+  }
 }

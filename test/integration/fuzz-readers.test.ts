@@ -26,8 +26,8 @@ import {
   encodeWatermark,
   eventIn,
 } from '../../src/log/record.ts'
-import { readCursor } from '../../src/server/cursor.ts'
 import { idIn } from '../../src/server/idempotency-key.ts'
+import { readCursor } from '../../src/server/page.ts'
 import { checkProperty, runsOf } from '../kept-failures.ts'
 
 // Readers of bytes that others wrote, or that a disk has changed. They read, or refuse with a code and say

@@ -1,4 +1,3 @@
-import { copyAside } from './aside.ts'
 import { findHeader, readHeader } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { DamageLocation } from './damage.ts'
@@ -6,6 +5,7 @@ import { listSegments, type PartitionFiles } from './partition-files.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 import { readBytes } from './segment-scan.ts'
+import { copyAside } from './torn-tail.ts'
 
 /**
  * The plan to end a damaged partition before its damage, and its cost. A torn tail is no damage: see

@@ -1,13 +1,16 @@
 import { join } from 'node:path'
 import type { Batch } from '../log.ts'
+import { type BatchHeader, headerBytes, isContinued, payloadIsWhole, readHeader } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import { readNote } from './carrier-note.ts'
-import { damageLocation } from './damage.ts'
+import { damaged, damageLocation } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
 import { type Findings, inspect } from './inspection.ts'
 import { readMeta } from './meta.ts'
 import { listSegments, type PartitionFiles, partitionFilesOf } from './partition-files.ts'
 import { readPartition, segmentOf } from './partition-read.ts'
+import { segmentHeaderBytes } from './segment.ts'
+import { Window } from './window.ts'
 
 /** A log as it is at one moment, found by reading alone: from outside, also while a process writes it. */
 export interface LogSnapshot {
@@ -86,4 +89,42 @@ export async function* readSnapshot(
     throw current >= segments.length - 1 && damage ? damage : error
   }
   if (damage) throw damage
+}
+
+/** A batch with the bytes that were written. */
+interface RawBatch {
+  readonly header: BatchHeader
+  readonly bytes: Buffer
+}
+
+/**
+ * Yields all batches of a partition, seals too, up to where the snapshot ends. The caller checks that they
+ * follow each other.
+ * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
+ */
+export async function* rawBatches({ files, findings, damage }: PartitionSnapshot): AsyncGenerator<RawBatch> {
+  if (findings === undefined) throw damage
+  const { segments, tip } = findings
+  for (const { path, number, size } of segments) {
+    const limit = number === segments.length - 1 ? tip.position : size
+    const file = await files.disk.open(path, 'read')
+    try {
+      const window = new Window(file, path)
+      for (let position = segmentHeaderBytes; position < limit; ) {
+        if (window.indexOf(position, headerBytes) < 0) await window.load(position, headerBytes, limit)
+        const header = readHeader(window.bytes, window.indexOf(position, 0), files.lineage)
+        if (header === undefined) throw damaged(path, position, 'there is no batch header')
+        const length = headerBytes + header.payloadBytes
+        if (window.indexOf(position, length) < 0) await window.load(position, length, limit)
+        const at = window.indexOf(position, length)
+        if (at < 0 || !payloadIsWhole(window.bytes, at, header))
+          throw damaged(path, position, 'the payload of the batch is not what was written')
+        yield { header, bytes: Buffer.from(window.bytes.subarray(at, at + length)) }
+        if (isContinued(header)) break
+        position += length
+      }
+    } finally {
+      await file.close()
+    }
+  }
 }
