@@ -2,9 +2,9 @@
 import type { Outcome } from '../../app/index.ts'
 import { changeOf, type DiffGroup, type DiffPart, type DiffSummary } from '../../diff/diff-summary.ts'
 import type { BeforeAfter, ComparedEffect, Difference, EffectDifference } from '../../diff/difference.ts'
+import { shown } from '../../failure.ts'
 import { plain } from '../../plain-text.ts'
 import { canonicalJson } from '../../state/digest.ts'
-import { cut, cutToDifference, widthOf } from './columns.ts'
 import { paint } from './output.ts'
 
 const titles: readonly (readonly [part: DiffPart, title: string])[] = [
@@ -27,75 +27,64 @@ function countsText(group: DiffGroup & { readonly delivered?: number }): string 
   return counts.join(', ')
 }
 
-const columns = 80
-const countColumns = 11
-const nameColumns = columns - countColumns * countHeads.length
-/** The largest number of groups of each part that a table of counts lists. */
+/** The largest number of groups of each part that are shown. */
 const groupsMax = 50
 const fieldsMax = 4
+/** The longest value that is shown whole, in characters. */
+const valueMax = 200
 /** Stands for a missing field; it is not valid JSON, so no value looks like it. */
 const missing = '(none)'
 
-/** Lines of at most 80 columns: the counts, then samples of each group, cut where they are longer. */
+/** The counts of each group and its samples, cut where they are longer than some lines. */
 export function summaryLines(summary: DiffSummary): string[] {
   const { differences, sha256 } = summary
   if (differences === 0) return ['Nothing differs.']
-  const sections = titles
-    .map(([part, title]) => ({ title, groups: summary[part] }))
-    .filter(({ groups }) => groups.length > 0)
-  const aligned = (cells: readonly string[]) => cells.map((cell) => cell.padStart(countColumns)).join('')
   return [
     `${numeral(differences)} ${differences === 1 ? 'difference' : 'differences'}`,
     paint.faint(`sha256 ${sha256}`),
-    '',
-    paint.faint(' '.repeat(nameColumns) + aligned(countHeads)),
-    ...sections.flatMap(({ title, groups }) => [
-      paint.strong(title),
-      ...groups.slice(0, groupsMax).map((group) => {
-        const name = cut(plain(group.name), nameColumns - 2)
-        return `  ${name}${' '.repeat(nameColumns - 2 - widthOf(name))}${aligned(countHeads.map((head) => numeral(group[head])))}`
-      }),
-      ...moreText(groups.length - groupsMax, '  '),
+    ...titles.flatMap(([part, title]) => [
+      ...summary[part].slice(0, groupsMax).flatMap((group) => groupText(title, group)),
+      ...moreText(summary[part].length - groupsMax, `${title}: `),
     ]),
-    ...sections.flatMap(({ title, groups }) =>
-      groups.slice(0, groupsMax).flatMap((group) => groupText(title, group)),
-    ),
   ]
 }
 
-function moreText(count: number, indent: string): string[] {
-  return count > 0 ? [paint.faint(`${indent}… and ${numeral(count)} more`)] : []
+function moreText(count: number, before: string): string[] {
+  return count > 0 ? [paint.faint(`${before}… and ${numeral(count)} more`)] : []
 }
 
 function groupText(title: string, group: DiffGroup): string[] {
   const { added, removed, changed, samples } = group
-  if (samples.length === 0) return []
-  const counts = countsText(group)
-  const name = cut(plain(group.name), columns - widthOf(`${title}, : ${counts}`))
   return [
     '',
-    `${title}, ${paint.strong(name)}: ${counts}`,
+    `${title}, ${paint.strong(shown(plain(group.name)))}: ${countsText(group)}`,
     ...samples.flatMap(sampleText),
     ...moreText(added + removed + changed - samples.length, '  '),
   ]
 }
 
 function sampleText(difference: Difference): string[] {
-  const subject = plain(nameOf(difference))
+  const subject = shown(plain(nameOf(difference)), valueMax)
   const changes = changesOf(difference)
-  const room = columns - 4
+  const value = (text = missing) => shown(text, valueMax)
   switch (changeOf(difference)) {
     case 'added':
-      return [`  ${paint.good('+')} ${cut(`${subject} ${changes[0]!.after}`, room)}`]
+      return [`  ${paint.good('+')} ${subject} ${value(changes[0]!.after)}`]
     case 'removed':
-      return [`  ${paint.bad('-')} ${cut(`${subject} ${changes[0]!.before}`, room)}`]
+      return [`  ${paint.bad('-')} ${subject} ${value(changes[0]!.before)}`]
     case 'changed':
       return [
-        `  ${paint.warn('~')} ${cut(subject, room)}`,
+        `  ${paint.warn('~')} ${subject}`,
         ...changes.slice(0, fieldsMax).map(({ field, before, after }) => {
-          const name = field === undefined ? '' : `${cut(field, 20)}: `
-          const each = Math.floor((columns - 6 - widthOf(name) - 3) / 2)
-          return `      ${name}${cutToDifference(before ?? missing, after ?? missing, each).join(' → ')}`
+          const name = field === undefined ? '' : `${shown(field, 20)}: `
+          // What both have before the first difference would push it out of sight.
+          const [was = missing, is = missing] = [before, after]
+          let same = 0
+          while (same < was.length && was[same] === is[same]) same++
+          const from = same > valueMax / 2 ? same - 20 : 0
+          const cut = (text: string) =>
+            (from > 0 ? '…' : '') + shown(text.slice(from).toWellFormed(), valueMax)
+          return `      ${name}${cut(was)} → ${cut(is)}`
         }),
         ...moreText(changes.length - fieldsMax, '      '),
       ]
