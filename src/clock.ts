@@ -44,9 +44,7 @@ export function setAlarm(clock: Clock, time: number, ring: () => void): () => vo
 }
 
 /** Milliseconds for measuring durations; see `Clock.elapsed`. */
-export function elapsed(clock: Clock): number {
-  return clock.elapsed ? clock.elapsed() : performance.now()
-}
+export const elapsed = (clock: Clock): number => (clock.elapsed ? clock.elapsed() : performance.now())
 
 /**
  * Calls back once when a duration has passed; see `Clock.timer`.

@@ -40,9 +40,7 @@ export function identityOf(requestId: string, principal: string): Identity {
   return `${id}\0${ascii.test(principal) ? principal : Buffer.from(principal).toString('latin1')}`
 }
 
-export function requestIdOf(identity: Identity): string {
-  return identity.slice(1, identity.indexOf('\0'))
-}
+export const requestIdOf = (identity: Identity): string => identity.slice(1, identity.indexOf('\0'))
 
 export function principalOf(identity: Identity): string {
   return Buffer.from(identity.slice(identity.indexOf('\0') + 1), 'latin1').toString()

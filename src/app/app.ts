@@ -104,9 +104,7 @@ export function effectReactionName(scope: string, effect: string, part: 'result'
 }
 
 /** Each scope has at most one. The name cannot collide with that of an effect's reaction. */
-export function correctionReactionName(scope: string): string {
-  return `${scope}/correct`
-}
+export const correctionReactionName = (scope: string): string => `${scope}/correct`
 
 function byName<D extends { readonly name: string; readonly scope?: string }>(
   kind: string,

@@ -14,6 +14,4 @@ export function checkName(kind: string, name: string): void {
 }
 
 /** Whether a message is a system message, such as a claim or an operator's decision. No app can use such a name. */
-export function isSystemMessage(type: string): boolean {
-  return type.startsWith('hence:')
-}
+export const isSystemMessage = (type: string): boolean => type.startsWith('hence:')

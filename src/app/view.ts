@@ -42,9 +42,7 @@ export interface Folds {
 }
 
 /** Whether a table is a view: the changes of its rows are not reported. */
-export function isView(table: object): table is View {
-  return 'folds' in table
-}
+export const isView = (table: object): table is View => 'folds' in table
 
 // biome-ignore lint/suspicious/noExplicitAny: a fold takes one kind of message, and this is any fold.
 export type Fold = (rows: any, message: any) => void

@@ -384,9 +384,7 @@ const otherLog = (signed: string, found: string) =>
   )
 
 /** Whether a file could not be written or read this time; the bytes before are as they were. */
-function isOfDisk(error: unknown): boolean {
-  return error instanceof Error && 'syscall' in error
-}
+const isOfDisk = (error: unknown): boolean => error instanceof Error && 'syscall' in error
 
 const heldUp = (cause: unknown) =>
   retryError(

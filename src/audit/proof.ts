@@ -59,10 +59,6 @@ export function isConsistent(earlier: TreeView, later: TreeView, path: readonly 
   return last === 0 && before.equals(earlier.root) && after.equals(later.root)
 }
 
-function half(value: number): number {
-  return Math.floor(value / 2)
-}
+const half = (value: number): number => Math.floor(value / 2)
 
-function isCount(value: number): boolean {
-  return Number.isSafeInteger(value) && value >= 0
-}
+const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0

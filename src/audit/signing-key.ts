@@ -64,9 +64,7 @@ function read(path: string): Promise<string | undefined> {
   })
 }
 
-export function newSigningKey(): KeyObject {
-  return generateKeyPairSync('ed25519').privateKey
-}
+export const newSigningKey = (): KeyObject => generateKeyPairSync('ed25519').privateKey
 
 /** Returns the public key as PEM (SPKI), from a private or public key. */
 function publicPem(key: KeyObject): string {

@@ -72,9 +72,7 @@ async function check(
   const later = headIn(text)
   const open = compareHeads(key, earlier, later)
   const known = { logId: later.logId, from: earlier.time, to: later.time }
-  if (open.length === 0) {
-    return printGrowth({ ...known, records: 0 }, json)
-  }
+  if (open.length === 0) return printGrowth({ ...known, records: 0 }, json)
   if (json) await print(JSON.stringify({ proven: false, ...known, partitions: open }))
   note(
     'The heads do not contradict each other, but they prove nothing about partitions that have grown ' +

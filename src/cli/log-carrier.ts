@@ -28,9 +28,7 @@ export async function carrierAt(url: string): Promise<Carrier> {
 }
 
 /** Whether an argument is the address of a carrier, and not a directory. */
-export function isAddress(text: string): boolean {
-  return /^[a-z]+:\/\//.test(text)
-}
+export const isAddress = (text: string): boolean => /^[a-z]+:\/\//.test(text)
 
 function checked(url: string): string {
   if (URL.canParse(url)) return url

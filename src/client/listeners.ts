@@ -12,9 +12,7 @@ export class Listeners<Events extends object> {
   }
 
   tell<E extends keyof Events>(event: E, detail: Events[E]): void {
-    for (const listener of this.#heard.get(event) ?? []) {
-      undisturbed(() => listener(detail as never))
-    }
+    for (const listener of this.#heard.get(event) ?? []) undisturbed(() => listener(detail as never))
   }
 }
 

@@ -122,9 +122,7 @@ export async function follow(
   function hear({ event, id, data }: EventSourceMessage, resumes: string | undefined): void {
     // Events that were read ahead when the listener ended the subscription are dropped.
     if (signal.aborted) return
-    if (event === 'problem') {
-      throw problemOf({ body: JSON.parse(data) }) ?? notUnderstood({ status: 200 })
-    }
+    if (event === 'problem') throw problemOf({ body: JSON.parse(data) }) ?? notUnderstood({ status: 200 })
     if (id === undefined) return
     failures = 0
     position = id

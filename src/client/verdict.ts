@@ -45,9 +45,7 @@ export function verdictOf(
     return { kind: 'done', result: { status: 'accepted', value: body['value'], ...common } }
   }
   const problem = problemOf(answer)
-  if (problem && body['outcome'] !== undefined) {
-    return ours ? outcomeOf(answer, body, common) : again(answer)
-  }
+  if (problem && body['outcome'] !== undefined) return ours ? outcomeOf(answer, body, common) : again(answer)
   const isAboutIt = problem !== undefined && status !== 401 && !aboutTheWay.has(problem.code)
   // The id was made by a clock that is ahead: later it is an id like others.
   if (problem?.code === 'request-id-from-the-future') return { kind: 'again', error: problem, taken: 'no' }
@@ -113,9 +111,8 @@ function isId(told: unknown, requestId: string): boolean {
 
 type Fields = Readonly<Record<string, unknown>>
 
-function fieldsOf(body: unknown): Fields {
-  return typeof body === 'object' && body !== null ? (body as Fields) : {}
-}
+const fieldsOf = (body: unknown): Fields =>
+  typeof body === 'object' && body !== null ? (body as Fields) : {}
 
 /** The error when a request may have been accepted and the server will not say. */
 export const outcomeUnknown = (requestId: string, refusal: HenceError) =>

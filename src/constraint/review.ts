@@ -244,9 +244,7 @@ function give(
 }
 
 /** Whether a violation counts for the usage: until its victims are chosen. After that an excess is a new one. */
-function isCurrent({ state, choosing }: Violation): boolean {
-  return state === 'open' || choosing > 0
-}
+const isCurrent = ({ state, choosing }: Violation): boolean => state === 'open' || choosing > 0
 
 /**
  * Computes the state of a current violation, and saves it with the usage.

@@ -306,9 +306,7 @@ const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T])
 }
 
 /** Whether a system message is derived by the judge of its key. */
-export function isOfJudge(type: string): boolean {
-  return Object.hasOwn(judges, type)
-}
+export const isOfJudge = (type: string): boolean => Object.hasOwn(judges, type)
 
 /** The claims of a request, of which one waits or waits no longer. */
 function waiting(claims: readonly HeldClaim[], constraint: string, key: string, waits: boolean): HeldClaim[] {

@@ -108,6 +108,4 @@ export function tooDeep(what: string, { depth }: Origin): HenceError {
   )
 }
 
-export function hexOf(id: string): string {
-  return Buffer.from(id, 'latin1').toString('hex')
-}
+export const hexOf = (id: string): string => Buffer.from(id, 'latin1').toString('hex')

@@ -155,6 +155,4 @@ function isKey(...parts: readonly string[]): boolean {
   }
 }
 
-function isText(value: unknown): value is string {
-  return typeof value === 'string' && value !== ''
-}
+const isText = (value: unknown): value is string => typeof value === 'string' && value !== ''

@@ -186,6 +186,4 @@ function timerOf(row: ReturnType<TableState['scan']>[number]): TimerName & Timer
   return { ...(row.value as Timer), key, scope, event, name }
 }
 
-function keyOf({ key, scope, event, name }: TimerName): string {
-  return encodeKey([key, scope, event, name])
-}
+const keyOf = ({ key, scope, event, name }: TimerName): string => encodeKey([key, scope, event, name])

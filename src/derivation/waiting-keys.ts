@@ -227,6 +227,4 @@ function bytesOf(message: Parked): number {
 }
 
 /** Not limited like other keys, since a message that was accepted must not be refused for its number. */
-function keyOf(key: string, n: number): string {
-  return encodePart(key) + encodePart(n)
-}
+const keyOf = (key: string, n: number): string => encodePart(key) + encodePart(n)

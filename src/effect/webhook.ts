@@ -146,9 +146,7 @@ function failing(code: 'option-invalid' | 'effect-refused', message: string): He
 
 function refusal(status: number, retryAfter: string | undefined, { host }: URL): Error {
   const isRefused = status >= 400 && status < 500 && !notRefused.has(status)
-  if (isRefused) {
-    return changeError('effect-refused', `${host} refused it with status ${status}`)
-  }
+  if (isRefused) return changeError('effect-refused', `${host} refused it with status ${status}`)
   const isRedirect = status >= 300 && status < 400
   const text = `${host} answered with status ${status}${isRedirect ? ', and redirects are not followed' : ''}`
   const retryAfterMs = retryAfterMsOf(retryAfter)

@@ -19,9 +19,7 @@ import type { RunFile } from '../storage/run-file.ts'
 const suspectPart = 10
 
 /** How long a group of records may take, in milliseconds, by the limit for one derivation. */
-export function suspectMs(derivationMs: number): number {
-  return Math.max(1, derivationMs / suspectPart)
-}
+export const suspectMs = (derivationMs: number): number => Math.max(1, derivationMs / suspectPart)
 
 /** The parts of an engine that `deriveTail` works with. */
 export interface TailHost {

@@ -99,9 +99,7 @@ function checkIndexes(store: Pick<Store, 'range'>, table: Table, names: readonly
   }
 }
 
-function shapeOf({ scope, parts }: Table): string {
-  return `[${[`a key of scope ${scope}`, ...parts].join(', ')}]`
-}
+const shapeOf = ({ scope, parts }: Table): string => `[${[`a key of scope ${scope}`, ...parts].join(', ')}]`
 
 const otherwise =
   'Nothing was changed. Derive everything again with the new code (`hence reprocess`), or give the table another name.'

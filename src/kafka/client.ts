@@ -298,9 +298,7 @@ export class KafkaClient {
   }
 }
 
-export function place(topic: string, partition: number): string {
-  return `topic "${topic}", partition ${partition}`
-}
+export const place = (topic: string, partition: number): string => `topic "${topic}", partition ${partition}`
 
 /** Errors of Kafka after which a repetition would fail too, and what to do. */
 const refusals: Readonly<Record<string, string>> = {

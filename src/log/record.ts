@@ -407,17 +407,11 @@ export function encodeCorrection({ generation, correction }: Omit<CorrectionReco
   return encodeText(kindCorrection, generation, correction)
 }
 
-export function encodeRuling(ruling: Ruling): Buffer {
-  return encodeText(kindRuling, 0, ruling)
-}
+export const encodeRuling = (ruling: Ruling): Buffer => encodeText(kindRuling, 0, ruling)
 
-export function encodeMark(mark: MarkRecord['mark']): Buffer {
-  return encodeText(kindMark, 0, mark)
-}
+export const encodeMark = (mark: MarkRecord['mark']): Buffer => encodeText(kindMark, 0, mark)
 
-export function encodeWatermark(watermark: Watermark): Buffer {
-  return encodeText(kindWatermark, 0, watermark)
-}
+export const encodeWatermark = (watermark: Watermark): Buffer => encodeText(kindWatermark, 0, watermark)
 
 function encodeText(kind: number, generation: number, value: unknown): Buffer {
   const text = JSON.stringify(value)
@@ -429,14 +423,10 @@ function encodeText(kind: number, generation: number, value: unknown): Buffer {
 }
 
 /** Whether these are the bytes of a control record. */
-export function isControl(bytes: Buffer): boolean {
-  return bytes[0] === kindControl
-}
+export const isControl = (bytes: Buffer): boolean => bytes[0] === kindControl
 
 /** Whether these are the bytes of a ruling or a mark. */
-export function isAboutDerivation(bytes: Buffer): boolean {
-  return bytes[0] === kindRuling || bytes[0] === kindMark
-}
+export const isAboutDerivation = (bytes: Buffer): boolean => bytes[0] === kindRuling || bytes[0] === kindMark
 
 /** Decodes only the generation, id and cause of an event; undefined if these are not the bytes of an event. */
 export function eventIn(

@@ -33,9 +33,7 @@ export async function* recordsAt(
       }
       if (at === offsets.length || offsets[at]! - end > passedMax) break
     }
-    if (at === before) {
-      throw otherRecord(partition, offsets[at]!, 'there, since state was derived from it')
-    }
+    if (at === before) throw otherRecord(partition, offsets[at]!, 'there, since state was derived from it')
   }
 }
 

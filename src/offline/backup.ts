@@ -65,9 +65,7 @@ export interface Copied {
  * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator),
  *   `log-read-failed` (retry)
  */
-export function backup({ data, to, ...work }: BackupOptions): Promise<Copied> {
-  return copyData(data, to, {}, work)
-}
+export const backup = ({ data, to, ...work }: BackupOptions): Promise<Copied> => copyData(data, to, {}, work)
 
 /**
  * Makes a data directory out of a backup or another data directory: all of it, as it was at a log time, or
@@ -199,6 +197,4 @@ async function headCheck(data: string, logId: string): Promise<HeadCheck | undef
   return check
 }
 
-function headsIn(data: string): string {
-  return join(data, 'audit', 'heads.ndjson')
-}
+const headsIn = (data: string): string => join(data, 'audit', 'heads.ndjson')

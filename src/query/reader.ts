@@ -281,9 +281,7 @@ export class Reader {
       ...(note !== undefined && { note }),
     }
     const made = correctionFor((record as CorrectionRecord).correction)
-    if (made.kind === 'outcome') {
-      return { promotion, kind: 'outcome', before: made.before, after: made.after }
-    }
+    if (made.kind === 'outcome') return { promotion, kind: 'outcome', before: made.before, after: made.after }
     if (made.kind === 'effect') {
       return { promotion, kind: 'effect', effect: made.id, before: made.before, after: made.after }
     }

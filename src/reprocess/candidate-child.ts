@@ -18,9 +18,7 @@ const childModule = fileURLToPath(
 )
 
 /** Whether a child process can be started; an application that is bundled into one file has no such module. */
-export function canDeriveInChild(): boolean {
-  return existsSync(childModule)
-}
+export const canDeriveInChild = (): boolean => existsSync(childModule)
 
 /**
  * The candidate, derived in a child process: live requests then wait neither for its turns of the event loop

@@ -156,9 +156,7 @@ export class CandidateSlot {
   async #open(options: CandidateOptions): Promise<Candidate> {
     const { generations, host, live } = this.#context
     const directory = this.#childDirectory
-    if (directory === undefined) {
-      return CandidateInProcess.open(this.#candidateHost(), options)
-    }
+    if (directory === undefined) return CandidateInProcess.open(this.#candidateHost(), options)
     return CandidateChild.open(this.#candidateHost(), {
       ...options,
       directory,

@@ -186,9 +186,7 @@ function keepsReceived(text: string | undefined, received: unknown): boolean {
 
 const effectRows = 't:hence.effects'
 
-function placeOf(collection: string, key: string): string {
-  return `${collection}\0${key}`
-}
+const placeOf = (collection: string, key: string): string => `${collection}\0${key}`
 
 /** A side whose ranges have only these keys; `get` still finds every key. */
 function restrictedTo(keys: WrittenKeys, { app, store }: CorrectedSide): CorrectedSide {
@@ -231,9 +229,7 @@ function isCorrected(
   return after === undefined || canonicalJson(was.input) !== canonicalJson(after.input)
 }
 
-function corrects(app: App, scope: string): boolean {
-  return app.reactions.has(correctionReactionName(scope))
-}
+const corrects = (app: App, scope: string): boolean => app.reactions.has(correctionReactionName(scope))
 
 interface OutcomeChange extends Position {
   readonly identity: string

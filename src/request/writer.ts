@@ -51,9 +51,7 @@ export class PartitionWriter {
   /** Ends the pause before the next attempt. */
   readonly #hurry = new AbortController()
 
-  /**
-   * @param held called when writing is held up, and without a reason when it goes on
-   */
+  /** @param held called when writing is held up, and without a reason when it goes on */
   constructor(
     partition: number,
     log: Log,
@@ -225,9 +223,7 @@ const heldUp = (partition: number, cause: HenceError) =>
   )
 
 /** Without the advice, which is for the failed append itself. */
-function firstSentence(message: string): string {
-  return `${message.split('. ', 1)[0]!.replace(/\.$/, '')}.`
-}
+const firstSentence = (message: string): string => `${message.split('. ', 1)[0]!.replace(/\.$/, '')}.`
 
 /** Whether writing the same again, by this process, can succeed. */
 export function isRetryable(error: unknown): error is HenceError {
@@ -235,6 +231,4 @@ export function isRetryable(error: unknown): error is HenceError {
 }
 
 /** The pause after this many failures in a row, in milliseconds. */
-function backoffMs(failed: number): number {
-  return Math.min(retryMsMin * 2 ** Math.min(failed - 1, 16), retryMsMax)
-}
+const backoffMs = (failed: number): number => Math.min(retryMsMin * 2 ** Math.min(failed - 1, 16), retryMsMax)

@@ -51,6 +51,4 @@ export function isStackOverflow(error: unknown): boolean {
 }
 
 /** Milliseconds since an arbitrary moment, to time derivations with. */
-export function elapsedMs(): number {
-  return performance.now()
-}
+export const elapsedMs = (): number => performance.now()

@@ -115,9 +115,7 @@ function checkLocal(
   }
 }
 
-function nameOf(host: string): string {
-  return host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
-}
+const nameOf = (host: string): string => host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
 
 /** Whether an address or a host name can only mean this machine. */
 export function isLoopback(name: string): boolean {

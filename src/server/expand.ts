@@ -64,9 +64,7 @@ const operatorRequests: readonly Expansion[] = [
 ]
 
 /** Every table that has rows to read, the app's and the operators'. */
-function tablesOf(app: App): readonly TableShape[] {
-  return [...app.tables.values(), ...operatorTables.values()]
-}
+const tablesOf = (app: App): readonly TableShape[] => [...app.tables.values(), ...operatorTables.values()]
 
 export function expandScan(app: App): readonly Expansion[] {
   return tablesOf(app).map((table) => {
@@ -105,9 +103,7 @@ function rowOf(app: App, table: TableShape): JsonSchema {
   return object({ key: { type: 'array', prefixItems: kindsOf(table).map((type) => ({ type })) }, value })
 }
 
-function kindsOf(table: TableShape): readonly string[] {
-  return ['string', ...table.parts]
-}
+const kindsOf = (table: TableShape): readonly string[] => ['string', ...table.parts]
 
 /** A part of a key in a path. All parts together may have so many bytes, which no schema can say. */
 function partOf(type: string): JsonSchema {

@@ -163,9 +163,7 @@ export class Keys {
 const othersMask = 0o077
 const absent = { ino: 0, mtimeMs: 0, size: -1, mode: 0 }
 
-function hashOf(secret: string): string {
-  return createHash('sha256').update(secret).digest('hex')
-}
+const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex')
 
 async function read(file: string): Promise<readonly StoredKey[]> {
   let text: string

@@ -65,9 +65,7 @@ const byAdvice = { change: 400, retry: 503, operator: 500 } as const
 /** How long a client should wait before it tries again, in seconds. */
 const retryAfterSeconds = '1'
 
-function statusOf({ code, advice }: HenceError): number {
-  return statuses[code] ?? byAdvice[advice]
-}
+const statusOf = ({ code, advice }: HenceError): number => statuses[code] ?? byAdvice[advice]
 
 export function problemOf(error: HenceError): Problem {
   return problemFor(error.code, error.advice, statusOf(error), error.message)
@@ -79,9 +77,7 @@ export function problemOfOutcome(
 ): Problem & { readonly outcome: string } {
   const { requestId, token, replayed, corrected } = reply
   const more = { outcome: reply.status, requestId, token, replayed, ...(corrected && { corrected }) }
-  if (reply.status === 'failed') {
-    return { ...problemFor(reply.code, 'change', 500, reply.message), ...more }
-  }
+  if (reply.status === 'failed') return { ...problemFor(reply.code, 'change', 500, reply.message), ...more }
   const { reason, details } = reply
   return {
     ...problemFor('rejected', 'change', 409, `The app refused the request: ${reason}.`),

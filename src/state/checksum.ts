@@ -14,9 +14,7 @@ export function hashOf(text: string, begin: number): number {
 }
 
 /** The hash of a collection, with which those of its keys begin. */
-export function collectionHash(name: string): number {
-  return hashOf(name, 0x811c9dc5)
-}
+export const collectionHash = (name: string): number => hashOf(name, 0x811c9dc5)
 
 /** Whether bytes end with the checksum of the text in them, from an offset on, for a hash of its names. */
 export function isIntact(hash: number, bytes: Buffer, from: number, end: number): boolean {

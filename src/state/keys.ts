@@ -136,9 +136,7 @@ function decodeText(encoded: string): string {
 const bits = new DataView(new ArrayBuffer(8))
 
 function encodeNumber(number: number): string {
-  if (Number.isNaN(number)) {
-    throw changeError('key-invalid', 'A part of a key is NaN, which has no order.')
-  }
+  if (Number.isNaN(number)) throw changeError('key-invalid', 'A part of a key is NaN, which has no order.')
   // Adding 0 turns -0 into 0: they are equal, so they must be one key.
   bits.setFloat64(0, number + 0)
   let high = bits.getUint32(0)
@@ -185,9 +183,7 @@ function decode32(key: string, at: number): number {
 }
 
 /** Compares keys by their bytes. */
-export function compareKeys(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0
-}
+export const compareKeys = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 
 /** @throws HenceError `key-invalid`, `key-too-long` (change) */
 export function checkPartitionKey(key: unknown, of: string): asserts key is string {

@@ -306,9 +306,7 @@ const mapBytesMax = 2 ** 44
 const outside = 'an entry lies outside of it'
 const unordered = 'its keys are not in order'
 
-function numberIn(bytes: Buffer, at: number): number {
-  return Number(bytes.readBigUInt64LE(at))
-}
+const numberIn = (bytes: Buffer, at: number): number => Number(bytes.readBigUInt64LE(at))
 
 /** Damage, or another format: the state is of no use any more, and must be derived again. */
 export class Useless extends Error {}

@@ -7,9 +7,7 @@ export interface MemoryStore extends Store {
 }
 
 /** Creates an empty store in memory, for tests and simulations. */
-export function memoryStore(): MemoryStore {
-  return new TreeStore(new Map())
-}
+export const memoryStore = (): MemoryStore => new TreeStore(new Map())
 
 class TreeStore implements MemoryStore {
   readonly #trees: Map<string, SortedMap<string>>

@@ -54,9 +54,7 @@ export class Overlay<Cell extends { readonly key: string }> {
   }
 }
 
-function byKey(a: { readonly key: string }, b: { readonly key: string }): number {
-  return compareKeys(a.key, b.key)
-}
+const byKey = (a: { readonly key: string }, b: { readonly key: string }): number => compareKeys(a.key, b.key)
 
 function* walk<Cell>(tree: SortedMap<Cell>, { from, to, reverse }: KeyRange): Generator<Cell, undefined> {
   if (reverse) {

@@ -141,9 +141,7 @@ class HeldLock implements DirectoryLock {
 /** A file, and the time of its last change: a replaced file differs in one of them. */
 type Stamp = Pick<fs.Stats, 'ino' | 'ctimeMs'>
 
-function stampOf(path: string): Stamp | undefined {
-  return fs.statSync(path, { throwIfNoEntry: false })
-}
+const stampOf = (path: string): Stamp | undefined => fs.statSync(path, { throwIfNoEntry: false })
 
 function textOf(path: string): string | undefined {
   try {

@@ -45,6 +45,4 @@ export function isHeld(path: string): boolean {
   }
 }
 
-function isBusy(error: unknown): boolean {
-  return (error as { errcode?: number }).errcode === sqliteBusy
-}
+const isBusy = (error: unknown): boolean => (error as { errcode?: number }).errcode === sqliteBusy

@@ -57,9 +57,7 @@ export interface Storage {
 }
 
 /** Returns the name under which the code of a version is kept. */
-export function codeName(version: string): string {
-  return `code/${version}.js`
-}
+export const codeName = (version: string): string => `code/${version}.js`
 
 /** The lock of the process that derives a candidate generation. */
 export const derivingLock = 'state/deriving.lock'

@@ -105,6 +105,4 @@ export class SimulatedClients {
   }
 }
 
-function nameOf(index: number): string {
-  return `client-${index}`
-}
+const nameOf = (index: number): string => `client-${index}`

@@ -59,9 +59,7 @@ function durationText(ms: number): string {
 }
 
 /** Groups digits by spaces, independent of the locale. */
-export function count(n: number): string {
-  return String(n).replace(/\B(?=(\d{3})+$)/g, ' ')
-}
+export const count = (n: number): string => String(n).replace(/\B(?=(\d{3})+$)/g, ' ')
 
 function factText(fact: ControlFact): string {
   const at = paint.faint(new Date(fact.at).toISOString())

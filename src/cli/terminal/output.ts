@@ -39,9 +39,7 @@ export function visible(line: string, coloured = true): string {
 }
 
 /** Prints a line of the result. Resolves when there is room for more, so that a slow reader sets the pace. */
-export function print(line: string): Promise<void> {
-  return write(`${visible(line)}\n`)
-}
+export const print = (line: string): Promise<void> => write(`${visible(line)}\n`)
 
 /** Prints a text whose line breaks are Hence's own. */
 export async function printLines(text: string): Promise<void> {

@@ -79,9 +79,7 @@ export function batchBytes(count: number, recordBytes: number): number {
 }
 
 /** Whether the partition continues in the next segment after a batch. */
-export function isContinued({ flags }: Pick<BatchHeader, 'flags'>): boolean {
-  return (flags & flagContinued) !== 0
-}
+export const isContinued = ({ flags }: Pick<BatchHeader, 'flags'>): boolean => (flags & flagContinued) !== 0
 
 /** Writes one record of a payload; returns the index after it. */
 export function writeRecord(into: Buffer, at: number, record: Uint8Array): number {
@@ -164,13 +162,9 @@ export function follows(bytes: Buffer, at: number, previousHash: Uint8Array): bo
 }
 
 /** Returns the hash of the batch before, as the batch at this index carries it. */
-export function previousHashOf(bytes: Buffer, at: number): Buffer {
-  return bytes.subarray(at + 64, at + 96)
-}
+export const previousHashOf = (bytes: Buffer, at: number): Buffer => bytes.subarray(at + 64, at + 96)
 
-export function hashOf(batch: Buffer): Buffer {
-  return hash('sha256', batch, 'buffer')
-}
+export const hashOf = (batch: Buffer): Buffer => hash('sha256', batch, 'buffer')
 
 /** Returns the records of the batch at this index, as views; undefined if their lengths do not add up. */
 export function recordsOf(bytes: Buffer, at: number, header: BatchHeader): Buffer[] | undefined {

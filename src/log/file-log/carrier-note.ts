@@ -22,9 +22,7 @@ export interface CarrierNote {
 
 const name = 'carrier.json'
 
-export function notePath(folder: string): string {
-  return join(folder, name)
-}
+export const notePath = (folder: string): string => join(folder, name)
 
 /** Reads the note in the folder of a log; undefined if the log is not a copy. */
 export async function readNote(disk: Disk, folder: string): Promise<CarrierNote | undefined> {

@@ -42,9 +42,7 @@ async function inspectLast(files: PartitionFiles, segments: readonly Segment[]):
 
   const before = await inspectLast(files, segments.slice(0, -1))
   if (before.tip.offset === last.baseOffset) {
-    if (before.tip.continued) {
-      return { ...found, tip: continuedIn(before.tip), lastBatch: before.lastBatch }
-    }
+    if (before.tip.continued) return { ...found, tip: continuedIn(before.tip), lastBatch: before.lastBatch }
     if (junkEnd === emptyTip.position) return { ...before, unused: last }
   }
   if (files.isCopy && before.tip.offset <= last.baseOffset) return { ...before, unused: last }

@@ -23,9 +23,7 @@ export interface Meta {
 const name = 'meta.json'
 const version = 2
 
-export function metaPath(directory: string): string {
-  return join(directory, name)
-}
+export const metaPath = (directory: string): string => join(directory, name)
 
 /**
  * Reads `meta.json` in the folder of a log; undefined if there is none.
