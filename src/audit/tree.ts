@@ -135,7 +135,7 @@ export function hashesOf(size: number): number {
 }
 
 /** The root of a tree without a leaf: the hash of nothing. */
-export const emptyRoot: Hash = hash('sha256', '', 'buffer')
+const emptyRoot: Hash = hash('sha256', '', 'buffer')
 
 export function leafHash(record: Uint8Array): Hash {
   const bytes = Buffer.allocUnsafe(record.length + 1)

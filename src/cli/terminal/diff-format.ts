@@ -77,7 +77,7 @@ function sampleText(difference: Difference): string[] {
         `  ${paint.warn('~')} ${subject}`,
         ...changes.slice(0, fieldsMax).map(({ field, before, after }) => {
           const name = field === undefined ? '' : `${shown(field, 20)}: `
-          // What both have before the first difference would push it out of sight.
+          // A long common beginning would push the first difference out of sight.
           const [was = missing, is = missing] = [before, after]
           let same = 0
           while (same < was.length && was[same] === is[same]) same++
