@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { carriers } from './carriers.ts'
 import { claims } from './claims.ts'
+import { cut } from './cut.ts'
 import { goalsOf } from './goals.ts'
 import { growth } from './growth.ts'
 import { http } from './http.ts'
@@ -36,6 +37,7 @@ const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   sqlite,
   postgres,
   carriers,
+  cut,
 }
 
 interface Options {

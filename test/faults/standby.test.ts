@@ -56,7 +56,7 @@ class Machine {
 
 const claim = 'one of two machines goes on, and every request counts once'
 const name = crashAt(['requests in flight', 'log sealed', 'PostgreSQL transaction'], claim)
-test(name, { skip: why, timeout: 300_000 }, async () => {
+test(name, { skip: why, timeout: 300_000 }, async (t) => {
   const [a, b] = [new Machine(await freePort()), new Machine(await freePort())]
   a.start()
   await a.isActive()
@@ -77,16 +77,21 @@ test(name, { skip: why, timeout: 300_000 }, async () => {
   // The active one is still the same.
   await clients.acknowledged(100)
   assert.equal((await fetch(`${b.url}/readyz`)).status, 503)
+  clients.longestPause()
   a.process.process.kill('SIGKILL')
   await a.process.ended
   await b.isActive()
   await clients.acknowledged(100)
+  const killed = clients.longestPause()
 
   a.start()
   await a.follows(b)
+  clients.longestPause()
   assert.equal(await b.process.stop(), 0)
   await a.isActive()
   await clients.acknowledged(100)
+  const stopped = clients.longestPause()
+  t.diagnostic(`nothing was acknowledged for ${killed} ms after SIGKILL, and for ${stopped} ms at SIGTERM`)
 
   b.start()
   await b.follows(a)
@@ -114,6 +119,8 @@ class Clients {
   readonly #stopping = new AbortController()
   readonly #acknowledged = new Map<string, { key: string; token: string; value: unknown }>()
   readonly #loops: Promise<void>[]
+  #lastAt = performance.now()
+  #pauseMs = 0
   #waiting: { count: number; resolve: () => void } | undefined
 
   constructor(urls: readonly string[]) {
@@ -126,9 +133,18 @@ class Clients {
       const requestId = randomUUID()
       const reply = await this.#hence.submit('count', { key }, { requestId })
       assert.equal(reply.status, 'accepted')
+      this.#pauseMs = Math.max(this.#pauseMs, performance.now() - this.#lastAt)
+      this.#lastAt = performance.now()
       this.#acknowledged.set(requestId, { key, token: reply.token, value: reply.value })
       if (this.#waiting && this.#acknowledged.size >= this.#waiting.count) this.#waiting.resolve()
     }
+  }
+
+  /** The longest time without an acknowledgement since the last call, in milliseconds. */
+  longestPause(): number {
+    const longest = Math.round(this.#pauseMs)
+    this.#pauseMs = 0
+    return longest
   }
 
   /** Waits for so many more. */

@@ -55,6 +55,7 @@ const lines = [
   'everything outside the log',
   'peak anonymous memory of that import',
   'transfers from a hot account: engine.submit',
+  'loose bookings while their judge is cut off',
   'SQLite, 1 request a transaction',
   'SQLite, 64 requests a transaction',
   'transfers from a hot account: SQLite',
