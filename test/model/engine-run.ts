@@ -14,6 +14,35 @@ interface Gate {
   readonly open: (end: 'answer' | 'close') => void
 }
 
+/** One process of an engine: it dies at an append, which is in the log or not. */
+interface Life {
+  /** How many it still begins. */
+  appends: number
+  /** Whether the last of them is in the log. */
+  readonly isWritten: boolean
+  isOver: boolean
+  readonly end: Promise<void>
+  readonly kill: () => void
+}
+
+const never = new Promise<never>(() => {})
+
+/** What a process uses; once it is dead, nothing that it does has an effect or an end. */
+function mortal<T extends object>(of: T, life: Life): T {
+  return new Proxy(of, {
+    get(target, name) {
+      const value = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]) => {
+        if (life.isOver) return never
+        if (name !== 'append' || --life.appends > 0) return value.apply(target, args)
+        life.kill()
+        return life.isWritten ? Promise.resolve(value.apply(target, args)).then(() => never) : never
+      }
+    },
+  })
+}
+
 /** An engine in memory, on a clock that is moved by hand, whose effects wait until they are answered. */
 export class EngineRun {
   readonly clock = new HandClock()
@@ -23,6 +52,7 @@ export class EngineRun {
   #gates: Gate[] = []
   /** By id: the content that its handler was called with, and whether it was answered. */
   readonly #calls = new Map<string, { text: string; isAnswered: boolean }>()
+  #life!: Life
   engine!: Engine<App>
 
   constructor(partitions: number) {
@@ -31,15 +61,65 @@ export class EngineRun {
   }
 
   async open(plan: AppPlan, onCodeChange: 'refuse' | 'continue' | 'reprocess' = 'refuse', data = this.#data) {
+    await this.#open(plan, onCodeChange, data, this.#begin())
+  }
+
+  /** As `open`, by a process that may die, and then by another one. */
+  async openTwice(plan: AppPlan, onCodeChange: 'refuse' | 'continue' | 'reprocess', crash: number) {
+    const life = this.#begin(crash)
+    await Promise.race([this.#open(plan, onCodeChange, this.#data, life), life.end])
+    if (life.isOver) await this.open(plan, onCodeChange)
+    else life.appends = Number.POSITIVE_INFINITY
+  }
+
+  /** @param crash dies at half this append, counted from 1; an odd one is in the log */
+  #begin(crash = Number.POSITIVE_INFINITY): Life {
+    let end = () => {}
+    const life: Life = {
+      appends: Math.ceil(crash / 2),
+      isWritten: crash % 2 === 1,
+      isOver: false,
+      end: new Promise((resolve) => {
+        end = resolve
+      }),
+      kill: () => {
+        life.isOver = true
+        // Results that are not in the log are lost with the process.
+        for (const call of this.#calls.values()) call.isAnswered = false
+        this.#gates = []
+        end()
+      },
+    }
+    return life
+  }
+
+  /** Does something in which the process dies, at the latest at its end; then again in another process. */
+  async twice(plan: AppPlan, crash: number, act: () => Promise<unknown>): Promise<void> {
+    const life = this.#life
+    const { appends, isWritten } = this.#begin(crash)
+    Object.assign(life, { appends, isWritten })
+    await Promise.race([act().then(() => this.rest()), life.end])
+    if (!life.isOver) life.kill()
+    await this.open(plan)
+    await act()
+  }
+
+  async #open(
+    plan: AppPlan,
+    onCodeChange: 'refuse' | 'continue' | 'reprocess',
+    data: ReturnType<typeof memoryStorage>,
+    life: Life,
+  ) {
+    this.#life = life
     this.engine = await createEngine<App>({
       app: (await modelled(plan)) as never,
-      data,
+      data: mortal({ ...data, log: mortal(data.log, life) }, life),
       onCodeChange,
       clock: this.clock,
       report: ({ level, code, message }) => level === 'alarm' && this.alarms.push(`${code}: ${message}`),
       handlers: {
         task: {
-          deliver: (call: Call<TaskInput>) => this.#deliver(call),
+          deliver: (call: Call<TaskInput>) => (life.isOver ? never : this.#deliver(call)),
           concurrency: 10_000,
           delayMs: 1,
           timeoutMs: 600_000,

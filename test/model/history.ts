@@ -24,11 +24,12 @@ export type Item =
 
 /** The same for all cases of a world: they share the engine, and no keys. */
 export type Phase =
-  | { readonly phase: 'burst'; readonly n: number }
+  /** `crash`: the process dies at some append. */
+  | { readonly phase: 'burst'; readonly n: number; readonly crash?: number }
   | { readonly phase: 'pass'; readonly ms: number }
   | { readonly phase: 'answer' }
   | { readonly phase: 'reopen' }
-  | { readonly phase: 'continue' | 'promote'; readonly plan: AppPlan }
+  | { readonly phase: 'continue' | 'promote'; readonly plan: AppPlan; readonly crash?: number }
 
 export interface Case {
   /** All its keys begin with it. */
@@ -178,13 +179,13 @@ export function randomPhases(
   let code = plan
   const changes = dice.pick(kinds)
   for (let i = 0, length = dice.int(6, 10); i < length; i++) {
-    phases.push({ phase: 'burst', n: bursts++ })
+    phases.push({ phase: 'burst', n: bursts++, ...(dice.chance(0.1) && { crash: dice.int(1, 40) }) })
     if (dice.chance(0.35)) phases.push({ phase: 'pass', ms: dice.int(1, 40) * 10 })
     if (dice.chance(0.35)) phases.push({ phase: 'answer' })
     if (dice.chance(0.1)) phases.push({ phase: 'reopen' })
     if (changes !== 'none' && i === Math.floor(length / 2)) {
       code = change(dice, code)
-      phases.push({ phase: changes, plan: code })
+      phases.push({ phase: changes, plan: code, ...(dice.chance(0.3) && { crash: dice.int(1, 12) }) })
     }
   }
   phases.push({ phase: 'answer' }, { phase: 'pass', ms: 2_000 })

@@ -60,7 +60,7 @@ export async function runWorld(world: World): Promise<void> {
       }
       if (phase.phase === 'burst') {
         await run.pass(1)
-        applies = await burst(run, world, phase.n, sent, outcomes)
+        applies = await burst(run, { ...world, plan }, phase, sent, outcomes)
       } else if (phase.phase === 'pass') {
         await run.pass(phase.ms)
         forAll((model, choose, again) => {
@@ -86,7 +86,8 @@ export async function runWorld(world: World): Promise<void> {
         await run.close()
         if (phase.phase !== 'reopen') plan = phase.plan
         const how = { reopen: 'refuse', continue: 'continue', promote: 'reprocess' } as const
-        await run.open(plan, how[phase.phase])
+        if (phase.phase === 'reopen' || phase.crash === undefined) await run.open(plan, how[phase.phase])
+        else await run.openTwice(plan, how[phase.phase], phase.crash)
         await run.rest()
         forAll(nothing)
       }
@@ -135,15 +136,14 @@ const offsetOf = (token: string) => Number(token.slice(token.indexOf(':') + 1))
 async function burst(
   run: EngineRun,
   { cases, plan }: World,
-  n: number,
+  { n, crash }: Phase & { readonly phase: 'burst' },
   sent: Map<string, Item & { send: 'run' }>,
   outcomes: Map<string, Outcome>,
 ): Promise<Map<string, Apply>> {
   const now = run.clock.now()
   const open = await run.engine.violations.list({ state: 'open', limit: 1_000_000 })
-  const waits: Promise<void>[] = []
   const applies = new Map<string, Apply>()
-  for (const { prefix, bursts } of cases) {
+  const sending = cases.map(({ prefix, bursts }) => {
     const records: { offset: number; make: (state: State) => Message }[] = []
     const replies: { root: Root; outcome: Outcome }[] = []
     const submit = async (root: Root, reply: Promise<Reply>, make: (state: State) => Message) => {
@@ -156,75 +156,81 @@ async function burst(
       if (!first) records.push({ offset: offsetOf(got.token), make })
       outcomes.set(identityOf(root), outcome)
     }
-    for (const item of bursts[n] ?? []) {
-      if (item.send === 'run') {
-        const root = { requestId: item.id, principal: item.by }
-        sent.set(item.id, item)
-        const type = item.s === 0 ? 'run-a' : 'run-b'
-        waits.push(
-          submit(root, run.engine.submit(type as never, item.input as never, root), () =>
-            requestOf(item, root, now),
-          ),
-        )
-      } else if (item.send === 'again') {
-        const first = sent.get(item.of)
-        if (!first) continue
-        const root = { requestId: first.id, principal: first.by }
-        const type = first.s === 0 ? 'run-a' : 'run-b'
-        const input = item.other ? { ...first.input, ops: [...first.input.ops, { do: 'who' }] } : first.input
-        const reply = run.engine.submit(type as never, input as never, root)
-        if (item.other)
+    const send = () => {
+      const waits: Promise<void>[] = []
+      for (const item of bursts[n] ?? []) {
+        if (item.send === 'run') {
+          const root = { requestId: item.id, principal: item.by }
+          sent.set(item.id, item)
+          const type = item.s === 0 ? 'run-a' : 'run-b'
           waits.push(
-            reply.then(
-              () => {
-                throw new Mismatch(prefix, `Other content under the id ${first.id} was taken.`)
-              },
-              (error) => {
-                if (error.code !== 'request-id-reused') throw error
-              },
+            submit(root, run.engine.submit(type as never, item.input as never, root), () =>
+              requestOf(item, root, now),
             ),
           )
-        else waits.push(submit(root, reply, () => requestOf(first, root, now)))
-      } else {
-        const { c, at, action, id, units } = item
-        const root = { requestId: id, principal: 'olga' }
-        const scope = plan.constraints[c]!.s
-        const found = open.find((each) => each.constraint === `c${c}` && each.key === at)
-        const holder = [...sent.values()].find(
-          (each) =>
-            each.id.startsWith(`${prefix}.`) &&
-            each.input.claims.some((want) => want.c === c && want.at === at),
-        )
-        const victims =
-          action === 'choose' && holder ? [{ requestId: holder.id, principal: holder.by }] : undefined
-        if (action === 'choose' && !victims) continue
-        const decision = {
-          violation: found?.id ?? 'none',
-          key: at,
-          action,
-          reason: 'why',
-          ...(action === 'raise-limit' && units !== undefined && { units }),
-          ...(victims && { victims }),
+        } else if (item.send === 'again') {
+          const first = sent.get(item.of)
+          if (!first) continue
+          const root = { requestId: first.id, principal: first.by }
+          const type = first.s === 0 ? 'run-a' : 'run-b'
+          const input = item.other
+            ? { ...first.input, ops: [...first.input.ops, { do: 'who' }] }
+            : first.input
+          const reply = run.engine.submit(type as never, input as never, root)
+          if (item.other)
+            waits.push(
+              reply.then(
+                () => {
+                  throw new Mismatch(prefix, `Other content under the id ${first.id} was taken.`)
+                },
+                (error) => {
+                  if (error.code !== 'request-id-reused') throw error
+                },
+              ),
+            )
+          else waits.push(submit(root, reply, () => requestOf(first, root, now)))
+        } else {
+          const { c, at, action, id, units } = item
+          const root = { requestId: id, principal: 'olga' }
+          const scope = plan.constraints[c]!.s
+          const found = open.find((each) => each.constraint === `c${c}` && each.key === at)
+          const holder = [...sent.values()].find(
+            (each) =>
+              each.id.startsWith(`${prefix}.`) &&
+              each.input.claims.some((want) => want.c === c && want.at === at),
+          )
+          const victims =
+            action === 'choose' && holder ? [{ requestId: holder.id, principal: holder.by }] : undefined
+          if (action === 'choose' && !victims) continue
+          const decision = {
+            violation: found?.id ?? 'none',
+            key: at,
+            action,
+            reason: 'why',
+            ...(action === 'raise-limit' && units !== undefined && { units }),
+            ...(victims && { victims }),
+          }
+          waits.push(
+            submit(root, run.engine.violations.resolve(decision, root), (state) => ({
+              kind: 'resolve',
+              to: { s: scope, k: at },
+              now,
+              root,
+              cause: id,
+              decision: {
+                action,
+                violation:
+                  state.keys
+                    .get(`${scope} ${at}`)
+                    ?.violations.find((each) => each.c === c && each.state === 'open')?.id ?? 'none',
+                ...(action === 'raise-limit' && units !== undefined && { units }),
+                ...(victims && { victims }),
+              },
+            })),
+          )
         }
-        waits.push(
-          submit(root, run.engine.violations.resolve(decision, root), (state) => ({
-            kind: 'resolve',
-            to: { s: scope, k: at },
-            now,
-            root,
-            cause: id,
-            decision: {
-              action,
-              violation:
-                state.keys
-                  .get(`${scope} ${at}`)
-                  ?.violations.find((each) => each.c === c && each.state === 'open')?.id ?? 'none',
-              ...(action === 'raise-limit' && units !== undefined && { units }),
-              ...(victims && { victims }),
-            },
-          })),
-        )
       }
+      return waits
     }
     applies.set(prefix, (model, choose, again) => {
       pass(model, 1, choose, again)
@@ -243,8 +249,11 @@ async function burst(
       }
       return []
     })
-  }
-  await Promise.all(waits)
+    return send
+  })
+  const sendAll = () => Promise.all(sending.flatMap((send) => send()))
+  if (crash === undefined) await sendAll()
+  else await run.twice(plan, crash, sendAll)
   await run.rest()
   return applies
 }
