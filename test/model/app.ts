@@ -41,12 +41,16 @@ export function modelled(plan: AppPlan) {
     rows: scope.table(`rows-${scope.name}`, { key: ['string'], value: anything<{ n: number }>() }),
     fixes: scope.table(`fixes-${scope.name}`, { key: ['string'], value: anything<{ times: number }>() }),
   }))
-  const hops = both.map((scope) =>
-    scope.event(`hop-${scope.name}`, { data: anything<HopData>(), key: (data: HopData) => data.k }),
-  )
-  const rings = both.map((scope) =>
-    scope.event(`ring-${scope.name}`, { data: anything<HopData>(), key: (data: HopData) => data.k }),
-  )
+  const older = (ops: readonly Op[] = []): Op[] => [...ops, { do: 'note', text: 'older' }]
+  const versions = (upcast: (data: never) => unknown): object =>
+    twist.upcasts ? { version: 2, upcast: { 1: upcast } } : {}
+  const hop = {
+    data: anything<HopData>(),
+    key: (data: HopData) => data.k,
+    ...versions((data: HopData) => ({ ...data, ops: older(data.ops) })),
+  }
+  const hops = both.map((scope) => scope.event(`hop-${scope.name}`, hop))
+  const rings = both.map((scope) => scope.event(`ring-${scope.name}`, hop))
 
   function doer(s: 0 | 1) {
     const { journal, counts, rows } = tablesOf[s]!
@@ -156,6 +160,13 @@ export function modelled(plan: AppPlan) {
     const { counts, fixes } = tablesOf[i]!
     const request = scope.request(`run-${scope.name}`, {
       input: anything<RunInput>(),
+      ...versions((input: RunInput) => ({
+        ...input,
+        ops: older(input.ops),
+        sorry: older(input.sorry),
+        queued: older(input.queued),
+        served: older(input.served),
+      })),
       key: ({ k }: RunInput) => (twist.moves !== undefined && k.endsWith(twist.moves) ? `${k}m` : k),
       claims: ({ claims }: RunInput) =>
         claims.map(({ c, at, units, priority, exchange = false, wait = false }) => {

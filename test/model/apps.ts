@@ -77,6 +77,8 @@ export function changedApp(dice: Dice, { constraints: before, corrects }: AppPla
     { silent: tag() },
     { accepts: true },
     { mends: true },
+    { moves: dice.pick(['x', 'u']) },
+    { upcasts: true },
   ]
   const twist = Object.assign({}, ...dice.times(dice.int(1, 3), () => dice.pick(all)))
   return { constraints, twist, corrects }

@@ -78,7 +78,7 @@ export function compare(prefix: string, partitions: number, start: number, steps
   )
 }
 
-/** One phase in one order: the state after it, or in what it differs from the engine; and the messages it took. */
+/** One phase in one order: the state after it, or how the engine differs; and how many messages it took. */
 function attempt(
   steps: readonly Step[],
   i: number,
@@ -91,7 +91,7 @@ function attempt(
   const { apply, plan, seen, phase } = steps[i]!
   const isPromotion = phase.phase === 'promote'
   const state = isPromotion
-    ? { ...newState(partitions, start), records: structuredClone(before.records) }
+    ? { ...newState(partitions, start), records: structuredClone(before.records), decided: before.decided }
     : structuredClone(before)
   const model = new Model(plan, state)
   try {

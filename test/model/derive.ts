@@ -49,6 +49,11 @@ export interface Context {
   readonly ask: (effect: Effect) => void
 }
 
+/** The version of the messages that an app writes. */
+export function versionOf({ twist }: AppPlan): number {
+  return twist.upcasts ? 2 : 1
+}
+
 /** The messages that a chain may have. */
 const chainMax = 1_000
 
@@ -138,6 +143,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
           key.timers.set(op.name, {
             at: now + op.in,
             ops: op.ops,
+            version: versionOf(plan),
             root,
             cause: `ring of ${keyOf(key.place)} ${op.name} ${now + op.in} by ${cause}`,
           })

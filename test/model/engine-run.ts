@@ -27,7 +27,7 @@ interface Life {
 
 const never = new Promise<never>(() => {})
 
-/** What a process uses; once it is dead, nothing that it does has an effect or an end. */
+/** Storage or a log of a process; once that is dead, nothing that it does has an effect or an end. */
 function mortal<T extends object>(of: T, life: Life): T {
   return new Proxy(of, {
     get(target, name) {

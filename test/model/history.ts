@@ -139,14 +139,7 @@ class Writer {
   }
 }
 
-/** @param decides whether operators decide violations */
-export function randomCase(
-  dice: Dice,
-  plan: AppPlan,
-  prefix: string,
-  bursts: number,
-  decides: boolean,
-): Case {
+export function randomCase(dice: Dice, plan: AppPlan, prefix: string, bursts: number): Case {
   const places = placesOf(prefix)
   const writer = new Writer(dice, plan, places)
   const sent: string[] = []
@@ -155,7 +148,7 @@ export function randomCase(
     const id = `${prefix}.${n++}`
     if (sent.length > 0 && dice.chance(0.12))
       return { send: 'again', of: dice.pick(sent), other: dice.chance(0.3) }
-    if (decides && dice.chance(0.1)) {
+    if (dice.chance(0.1)) {
       const c = dice.int(0, plan.constraints.length - 1)
       const at = dice.pick(places.filter((each) => each.s === plan.constraints[c]!.s)).k
       const action = dice.pick(['compensate', 'choose', 'waive', 'raise-limit'] as const)
@@ -185,6 +178,8 @@ export function randomPhases(
     if (dice.chance(0.1)) phases.push({ phase: 'reopen' })
     if (changes !== 'none' && i === Math.floor(length / 2)) {
       code = change(dice, code)
+      // At which key effects and corrections of a moved request are, is not documented.
+      if (changes === 'promote') code = { ...code, twist: { ...code.twist, moves: undefined } }
       phases.push({ phase: changes, plan: code, ...(dice.chance(0.3) && { crash: dice.int(1, 12) }) })
     }
   }

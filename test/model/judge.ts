@@ -81,12 +81,12 @@ export class Judging {
   }
 
   #sendQueued(c: number, root: Root, to: Place, violation: string | null, of: string): void {
-    const cause = `${of}/queued ${identityOf(root)}`
+    const cause = `${of}/queued ${to.k} ${identityOf(root)}`
     this.#send({ ...this.#common(to, root), cause, kind: 'queued', c, at: this.#key.place.k, violation })
   }
 
   #sendLost(c: number, root: Root, to: Place, violation: string | null, of: string): void {
-    const cause = `${of}/compensate ${identityOf(root)}`
+    const cause = `${of}/compensate ${to.k} ${identityOf(root)}`
     this.#send({ ...this.#common(to, root), cause, kind: 'compensate', c, at: this.#key.place.k, violation })
   }
 
@@ -113,7 +113,7 @@ export class Judging {
       })
       this.#send({
         ...this.#common(holder, root),
-        cause: `${id}/served`,
+        cause: `${id}/served ${holder.k}`,
         kind: 'served',
         c,
         at: this.#key.place.k,

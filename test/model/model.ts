@@ -1,4 +1,4 @@
-import { type Context, derive, Rejected, Thrown } from './derive.ts'
+import { type Context, derive, Rejected, Thrown, versionOf } from './derive.ts'
 import { Judging } from './judge.ts'
 import type { AppPlan, Op, Place, RunInput } from './plan.ts'
 import {
@@ -45,6 +45,7 @@ export function newState(partitions: number, now: number): State {
     outcomes: new Map(),
     requests: new Map(),
     failures: [],
+    decided: new Map(),
     records: new Map(),
   }
 }
@@ -89,13 +90,31 @@ export class Model {
   }
 
   /** Adds a request to the log; requests of one partition are added in the order of the log. */
-  request(message: Message): void {
-    this.state.partitions[this.#partition(message.to)]!.requests.push(message)
+  request(sent: Message): void {
+    const [source, message] = [this.#partition(sent.to), this.#moved(sent)]
+    const target = this.#partition(message.to)
+    const { requests, channels } = this.state.partitions[target]!
+    // Where another partition has the log of it, it comes from there.
+    if (target === source || this.isLive) requests.push(message)
+    else channels[source]!.push(message)
+  }
+
+  #moved(message: Message): Message {
+    const { s, k } = message.to
+    const { moves } = this.plan.twist
+    if (message.kind !== 'request' || moves === undefined || !k.endsWith(moves)) return message
+    return { ...message, to: { s, k: `${k}m` } }
+  }
+
+  /** Operations as they are in a message of this version. */
+  #upcast(ops: readonly Op[], version: number): readonly Op[] {
+    return version === versionOf(this.plan) ? ops : [...ops, { do: 'note', text: 'older' }]
   }
 
   /** Adds the result of an effect to the log. */
   result(of: Recorded): void {
-    this.state.partitions[this.#partition(of.place)]!.loose.push(this.#resultOf(of, this.state.now))
+    const message = this.#resultOf(of, this.state.now)
+    this.state.partitions[this.#partition(message.to)]!.loose.push(message)
   }
 
   /** Some effects are answered at once. */
@@ -114,8 +133,9 @@ export class Model {
   }
 
   #resultOf(of: Recorded, now: number): Message {
-    const depth = (this.state.effects.get(of.id)?.depth ?? 0) + 1
-    return { kind: 'result', to: of.place, now, root: of.root, cause: `${of.id}/end`, depth, of }
+    // Other code may have asked for it at another key.
+    const { depth = 0, place } = this.state.effects.get(of.id) ?? of
+    return { kind: 'result', to: place, now, root: of.root, cause: `${of.id}/end`, depth: depth + 1, of }
   }
 
   /** When the next timer is due; if it is derived again, also when the log has its next record. */
@@ -145,13 +165,13 @@ export class Model {
       const to = key.place
       const p = this.#partition(to)
       if (this.#gate(to).waiting === undefined)
-        for (const [name, { at, ops, root, cause }] of key.timers)
+        for (const [name, { at, ops, version, root, cause }] of key.timers)
           all.push({
             at,
             p,
             fire: () => {
               key.timers.delete(name)
-              return { kind: 'timer', to, now: at, root, cause, depth: 1, ops }
+              return { kind: 'timer', to, now: at, root, cause, depth: 1, ops, version }
             },
           })
       for (const [c, judge] of key.judges)
@@ -294,7 +314,7 @@ export class Model {
       case 'event':
         return this.#react(message, message.data.ops, send)
       case 'timer':
-        return this.#react(message, message.ops, send)
+        return this.#react(message, this.#upcast(message.ops, message.version), send)
       case 'result': {
         const { end, input } = message.of
         const text = end.done ? `done ${input.text} ${end.got}` : `dead ${input.text} ${end.error}`
@@ -342,10 +362,10 @@ export class Model {
   }
 
   #request(key: Key, message: Message & { kind: 'request' }, send: (message: Message) => void) {
-    const { root, input, now, cause } = message
+    const { root, input, version, now, cause } = message
     this.state.requests.set(identityOf(root), message.to)
     const claims = this.#wanted(key, input)
-    const hold: Hold = { root, input, asking: true, granted: 0, claims, now, cause }
+    const hold: Hold = { root, input, version, asking: true, granted: 0, claims, now, cause }
     if (!hold.claims.some(({ strict }) => strict)) return this.#decide(key, hold, send)
     key.holds.push(hold)
     this.#gate(key.place).waiting = identityOf(root)
@@ -449,7 +469,7 @@ export class Model {
     const outcome = this.#derive(
       key.place,
       { now, root, cause, depth: 0, isClaiming: strict.length > 0, own: hold },
-      input.ops,
+      this.#upcast(input.ops, hold.version),
       send,
     )
     this.state.outcomes.set(identityOf(root), outcome)
@@ -500,9 +520,12 @@ export class Model {
       message.kind === 'queued'
         ? [
             { do: 'note', text: `queued c${c} ${at} ${message.violation === null ? 'asked' : 'victim'}` },
-            ...queued,
+            ...this.#upcast(queued, hold.version),
           ]
-        : [{ do: 'note', text: `served c${c} ${at} ${message.confirmBy}` }, ...served]
+        : [
+            { do: 'note', text: `served c${c} ${at} ${message.confirmBy}` },
+            ...this.#upcast(served, hold.version),
+          ]
     this.#react({ ...message, to: key.place }, ops, send)
   }
 
@@ -538,7 +561,10 @@ export class Model {
       { ...hold, now },
       send,
     )
-    const ops: Op[] = [{ do: 'note', text: `lost c${c} ${at}` }, ...hold.input.sorry]
+    const ops: Op[] = [
+      { do: 'note', text: `lost c${c} ${at}` },
+      ...this.#upcast(hold.input.sorry, hold.version),
+    ]
     const { cause, depth = 0 } = message
     const outcome = this.#derive(key.place, { now, root, cause, depth, isClaiming: false }, ops, send)
     if (outcome.status === 'failed') this.state.failures.push(`${identityOf(root)} ${outcome.code}`)

@@ -47,7 +47,7 @@ export async function seenOfEngine(
     add(key, 'violation', [constraint, scope, state, at, excess, deadline, who, what])
   }
   for (const prefix of prefixes)
-    for (const k of new Set(placesOf(prefix).map((place) => place.k)))
+    for (const k of new Set(placesOf(prefix).flatMap((place) => [place.k, `${place.k}m`])))
       for (const [c, { limit: declared }] of constraints.entries()) {
         const { limit, claimed, waiting = 0 } = await engine.violations.usage(`c${c}`, k)
         if (claimed !== 0 || limit !== declared || waiting !== 0)

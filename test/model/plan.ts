@@ -112,7 +112,9 @@ export interface Twist {
   /** Nothing is thrown by `throw`. */
   readonly mends?: boolean
   /** Requests whose key ends with this character go to another key. */
-  readonly moves?: string
+  readonly moves?: string | undefined
+  /** Messages have version 2: those of version 1 also note that they are older. */
+  readonly upcasts?: boolean
 }
 
 export interface AppPlan {

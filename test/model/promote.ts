@@ -23,7 +23,7 @@ export function promote(live: State, candidate: Model): void {
   }
   for (const [identity, before] of live.outcomes) {
     const after = state.outcomes.get(identity)
-    const place = live.requests.get(identity)
+    const place = state.requests.get(identity) ?? live.requests.get(identity)
     if (place && after && !isEqual(before, after))
       corrections.push([candidate.key(place), `outcome ${nameOf(identity)} ${before.status} ${after.status}`])
     // Retries get the first outcome.
@@ -32,7 +32,7 @@ export function promote(live: State, candidate: Model): void {
   for (const [id, before] of live.effects) {
     const after = state.effects.get(id)
     if (after && isEqual(before.input, after.input)) {
-      state.effects.set(id, { ...before })
+      state.effects.set(id, { ...before, place: after.place })
       continue
     }
     const what = `effect ${before.state} ${before.input.text} -> ${after?.input.text}`

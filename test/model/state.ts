@@ -32,6 +32,7 @@ export interface Wanted {
 export interface Hold {
   readonly root: Root
   readonly input: RunInput
+  readonly version: number
   asking: boolean
   granted: number
   claims: Wanted[]
@@ -96,6 +97,7 @@ export interface Violation {
 export interface Timer {
   readonly at: number
   readonly ops: readonly Op[]
+  readonly version: number
   readonly root: Root
   readonly cause: string
 }
@@ -132,6 +134,7 @@ export interface Effect {
 export interface Recorded {
   /** Log time, if the result came at once. */
   readonly at?: number
+  readonly depth?: number
   readonly id: string
   readonly input: TaskInput
   readonly place: Place
@@ -162,10 +165,10 @@ interface Common {
 
 export type Message = Common &
   (
-    | { readonly kind: 'request'; readonly input: RunInput }
+    | { readonly kind: 'request'; readonly input: RunInput; readonly version: number }
     | { readonly kind: 'resolve'; readonly decision: Decision }
     | { readonly kind: 'event'; readonly data: HopData }
-    | { readonly kind: 'timer'; readonly ops: readonly Op[] }
+    | { readonly kind: 'timer'; readonly ops: readonly Op[]; readonly version: number }
     | {
         readonly kind: 'result'
         readonly of: Recorded
@@ -214,6 +217,8 @@ export interface State {
   readonly requests: Map<string, Place>
   /** By identity of the request: the codes of reactions that threw. */
   readonly failures: string[]
+  /** By identity of a decision: the violation that it is about. */
+  readonly decided: Map<string, string>
   /** By log time: the partitions that have a record of then. */
   readonly records: Map<number, Set<number>>
 }

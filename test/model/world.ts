@@ -2,14 +2,16 @@ import type { Reply } from 'hence'
 import { randomFrom } from '../random.ts'
 import { changedApp, Dice, randomApp } from './apps.ts'
 import { type Apply, compare, Mismatch, nothing, OtherOutcome, type Step } from './compare.ts'
+import { versionOf } from './derive.ts'
 import { EngineRun, endOf } from './engine-run.ts'
 import { type Case, type Item, type Phase, randomCase, randomPhases } from './history.ts'
 import type { Choose, Model } from './model.ts'
 import { seenOfEngine } from './observe.ts'
-import type { AppPlan } from './plan.ts'
+import type { AppPlan, Place } from './plan.ts'
 import {
   type Effect,
   identityOf,
+  keyOf,
   type Message,
   type Outcome,
   type Recorded,
@@ -31,13 +33,11 @@ export function randomWorld(seed: number, cases: number): World {
   const dice = new Dice(randomFrom(seed))
   const plan = randomApp(dice)
   const { phases, bursts } = randomPhases(dice, plan, changedApp, kinds)
-  // The id that a violation has by other code is not documented.
-  const decides = !phases.some(({ phase }) => phase === 'promote')
   return {
     partitions: dice.pick([1, 2, 8]),
     plan,
     phases,
-    cases: dice.times(cases, (i) => randomCase(dice, plan, String(i), bursts, decides)),
+    cases: dice.times(cases, (i) => randomCase(dice, plan, String(i), bursts)),
   }
 }
 
@@ -165,7 +165,7 @@ async function burst(
           const type = item.s === 0 ? 'run-a' : 'run-b'
           waits.push(
             submit(root, run.engine.submit(type as never, item.input as never, root), () =>
-              requestOf(item, root, now),
+              requestOf(item, root, now, versionOf(plan)),
             ),
           )
         } else if (item.send === 'again') {
@@ -188,7 +188,7 @@ async function burst(
                 },
               ),
             )
-          else waits.push(submit(root, reply, () => requestOf(first, root, now)))
+          else waits.push(submit(root, reply, () => requestOf(first, root, now, versionOf(plan))))
         } else {
           const { c, at, action, id, units } = item
           const root = { requestId: id, principal: 'olga' }
@@ -219,10 +219,7 @@ async function burst(
               cause: id,
               decision: {
                 action,
-                violation:
-                  state.keys
-                    .get(`${scope} ${at}`)
-                    ?.violations.find((each) => each.c === c && each.state === 'open')?.id ?? 'none',
+                violation: decidedBy(state, id, { s: scope, k: at }, c),
                 ...(action === 'raise-limit' && units !== undefined && { units }),
                 ...(victims && { victims }),
               },
@@ -258,9 +255,18 @@ async function burst(
   return applies
 }
 
-function requestOf(item: Item & { send: 'run' }, root: Root, now: number): Message {
+/** The violation that was open when a decision was sent, by its id, also where other code has none. */
+function decidedBy({ keys, decided }: State, by: string, place: Place, c: number): string {
+  const open = keys.get(keyOf(place))?.violations.find((each) => each.c === c && each.state === 'open')
+  const id = decided.get(by) ?? open?.id ?? 'none'
+  decided.set(by, id)
+  return id
+}
+
+function requestOf(item: Item & { send: 'run' }, root: Root, now: number, version: number): Message {
   return {
     kind: 'request',
+    version,
     to: { s: item.s, k: item.input.k },
     now,
     root,
