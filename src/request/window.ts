@@ -37,6 +37,7 @@ export class IdWindow {
   readonly #stepMs: number
   /** The time at the start, and the monotonic clock then. */
   #begun = { time: 0, at: 0 }
+  /** The latest time that no jump of the clock has brought, as of the last check. */
   #latest = 0
   /** The time of the last watermark. */
   #moved = 0
@@ -67,14 +68,6 @@ export class IdWindow {
     this.#latest = time
   }
 
-  /** The latest time that no jump of the clock has brought. */
-  get #time(): number {
-    const { time, at } = this.#begun
-    const reached = Math.min(this.#clock.now(), time + this.#clock.elapsed() - at)
-    this.#latest = Math.max(this.#latest, Math.trunc(reached))
-    return this.#latest
-  }
-
   /**
    * Refuses an id that is forgotten or soon will be, and one from a clock that is too far ahead, since its
    * outcome would be kept too long. Ids that contain no time pass.
@@ -82,10 +75,15 @@ export class IdWindow {
    * @throws HenceError `request-id-expired`, `request-id-from-the-future` (change)
    */
   check(identity: Identity, forgotten: number): void {
+    const now = this.#clock.now()
+    const { time, at } = this.#begun
+    const reached = Math.min(now, time + this.#clock.elapsed() - at)
+    this.#latest = Math.max(this.#latest, Math.trunc(reached))
     const made = timeOf(identity)
     if (made === undefined) return
-    if (made < forgotten || made < this.#time - this.#windowMs) throw expired(identity)
-    if (made > this.#clock.latest() + aheadMsMax) {
+    if (made < forgotten || made < this.#latest - this.#windowMs) throw expired(identity)
+    // The latest time is no earlier than now; to ask for it costs more.
+    if (made > now + aheadMsMax && made > this.#clock.latest() + aheadMsMax) {
       throw changeError(
         'request-id-from-the-future',
         `The request id ${requestIdOf(identity)} is from ${new Date(made).toISOString()}, more than ` +
@@ -94,9 +92,9 @@ export class IdWindow {
     }
   }
 
-  /** Returns the watermark to write now, if it has moved far enough. */
+  /** Returns the watermark to write, if the time of the last check is far enough from the one before. */
   due(): Watermark | undefined {
-    const time = this.#time
+    const time = this.#latest
     if (time - this.#moved < this.#stepMs) return undefined
     this.#moved = time
     return { before: Math.max(0, time - this.#windowMs - keptMsBeyondWindow), time }

@@ -166,7 +166,7 @@ export const bugs: readonly Bug[] = [
   {
     id: 'take-an-expired-id-for-a-new-one',
     file: 'request/window.ts',
-    old: '    if (made < forgotten || made < this.#time - this.#windowMs) throw expired(identity)\n',
+    old: '    if (made < forgotten || made < this.#latest - this.#windowMs) throw expired(identity)\n',
     new: '    if (made < forgotten) throw expired(identity)\n',
     test: [engine, 'an id is accepted only within its window'],
   },
@@ -180,7 +180,7 @@ export const bugs: readonly Bug[] = [
   {
     id: 'let-forgetting-follow-a-jump-of-the-clock',
     file: 'request/window.ts',
-    old: '    const reached = Math.min(this.#clock.now(), time + this.#clock.elapsed() - at)\n',
+    old: '    const reached = Math.min(now, time + this.#clock.elapsed() - at)\n',
     new: '    const reached = Math.max(this.#clock.latest(), time + this.#clock.elapsed() - at)\n',
     test: forgetting,
     isSlow: true,
