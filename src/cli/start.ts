@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { InvalidArgumentError, Option } from 'commander'
 import type { App } from '../app/index.ts'
@@ -80,8 +81,12 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   const startedAt = performance.now()
   const { report, stopped } = engineReport(json)
   await guardOf(options)
-  const early = new EarlyServer(options)
+  const carrier = log === undefined ? undefined : await carrierAt(log)
+  const loaded = await loadHandlers(handlers)
   const { createEngine } = await import('../engine/open-engine.ts')
+  const early = new EarlyServer(options)
+  // A new directory has no predecessor that still has the port, and is not made in vain.
+  if (!existsSync(data)) await early.listen()
   const opening = createEngine({
     app: path,
     data,
@@ -94,8 +99,8 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     signal: stop.signal,
     progress: (progress) => early.progress(progress),
     standby: (standby) => void early.serve(standby, report),
-    ...(log !== undefined && { log: await carrierAt(log), wait: true, address: addressOf(options) }),
-    handlers: await loadHandlers(handlers),
+    ...(carrier && { log: carrier, wait: true, address: addressOf(options) }),
+    handlers: loaded,
     ...(views && { views }),
     audit: audit ? { publish: files.map(publishToFile), newKey: newKey === true } : false,
   })
@@ -162,7 +167,8 @@ class EarlyServer {
 
   progress(progress: StartProgress): void {
     this.#server.progress(progress)
-    this.#opening ??= this.#open()
+    // A predecessor may still have the port; `serve` waits for it.
+    this.#opening ??= this.listen().catch(() => undefined)
     if (progress.follows !== this.#follows && progress.follows !== undefined) {
       const text = `Following ${progress.follows}, which is active. Takes over when it ends.`
       // A script that reads this line may send a request next.
@@ -173,6 +179,13 @@ class EarlyServer {
     if (performance.now() - this.#saidAt < sayMs) return
     this.#saidAt = performance.now()
     note(`Starting: ${progress.derived} of ${progress.of} records are derived.`)
+  }
+
+  /** @throws HenceError `listen-failed` (operator) */
+  listen(): Promise<StartingServer | undefined> {
+    const { port, host } = this.#options
+    this.#opening = this.#server.listen(port, host).then(() => this.#server)
+    return this.#opening
   }
 
   /** Serves reads while this process follows the active one. */
@@ -187,17 +200,6 @@ class EarlyServer {
 
   async close(): Promise<void> {
     await (await this.#opening)?.close()
-  }
-
-  async #open(): Promise<StartingServer | undefined> {
-    const { port, host } = this.#options
-    try {
-      await this.#server.listen(port, host)
-    } catch {
-      // A predecessor may still have the port; `serve` waits for it.
-      return undefined
-    }
-    return this.#server
   }
 }
 

@@ -100,7 +100,7 @@ test('seeded-bugs.md lists every seeded bug', () => {
 /** Alarms with the code of an error that they pass on: where, and which. */
 const passedOn: Readonly<Record<string, readonly string[]>> = {
   'src/audit/auditor.ts': ['audit-failed', 'head-mismatch', 'log-shorter-than-head'],
-  'src/audit/scrubber.ts': ['log-damaged', 'scrub-failed'],
+  'src/audit/scrubber.ts': ['log-damaged', 'rehearsal-differs', 'scrub-failed'],
   'src/engine/request-path.ts': ['engine-stopped', 'writes-held-up'],
   'src/view/views.ts': ['view-failed'],
 }
@@ -129,4 +129,23 @@ test('llms.txt is the index of all pages, as the README lists them', async () =>
   assert.equal(read('llms.txt'), await llmsTxt(), '`npm run llms` writes it')
   for (const page of pages.filter((page) => page.startsWith('docs/')))
     assert.ok(read('llms.txt').includes(`(${page})`), `${page} is not in llms.txt: link it in the README`)
+})
+
+/** Metrics for looking into something, not for watching it. */
+const notWatched = [
+  'dirty_rows',
+  'state_check_progress',
+  'generation',
+  'reprocess_records',
+  'reprocess_failures',
+]
+
+test('every metric is in the dashboard or an alert of the kit, unless nobody watches it', () => {
+  const kit = read('kit/grafana/hence.json') + read('kit/prometheus/alerts.yaml')
+  const metrics = [...read('src/server/metrics.ts').matchAll(/(?:gauge|metric)\(\s*'(\w+)'/g)]
+  assert.ok(metrics.length > 20)
+  assert.deepEqual(
+    metrics.map(([, name]) => name!).filter((name) => !new RegExp(`hence_${name}\\b`).test(kit)),
+    notWatched,
+  )
 })

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import {
+  access,
   appendFile,
   copyFile,
   mkdir,
@@ -12,6 +14,7 @@ import {
   stat,
   writeFile,
 } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
@@ -603,4 +606,19 @@ test('doctor: unreadable state is reported, and the next start derives it again'
   const row = await hence(['table', 'get', 'products', 'mug', '--json'], { env: { HENCE_URL: server.url } })
   assert.deepEqual(json(row), [{ key: ['mug'], value: { title: 'A mug', stock: 1 } }])
   await server.stop()
+})
+
+test('a port in use leaves no directory', async (t) => {
+  const other = createServer().listen(0, '127.0.0.1')
+  await once(other, 'listening')
+  t.after(() => other.close())
+  const { port } = other.address() as AddressInfo
+  const data = join(home, 'never')
+  const { code, stderr } = await hence(['start', app, '--data', data, '--open', '--port', `${port}`])
+  assert.equal(code, 6)
+  assert.match(stderr, /listen-failed/)
+  await assert.rejects(access(data), { code: 'ENOENT' })
+  // A start that fails otherwise does not keep the port, and ends.
+  const none = ['start', app, '--data', data, '--open', '--port', '0', '--handlers', 'no-such-handlers.ts']
+  assert.notEqual((await hence(none)).code, 0)
 })
