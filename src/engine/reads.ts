@@ -1,4 +1,6 @@
 import type { App, Query, ReadOptions } from '../app/index.ts'
+import { orAfter } from '../clock.ts'
+import { retryError } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import { rowOf, rowsOf } from '../query/rows.ts'
 import type { Story } from '../query/story.ts'
@@ -10,8 +12,8 @@ import type { RowScanOptions, StoryOptions } from './engine.ts'
 export interface ReadsHost {
   /** Undefined: there are none yet. */
   readonly views: Views | undefined
-  /** Whether a view answers only once it has folded all that the generation has applied. */
-  readonly foldsAll: boolean
+  /** A view answers once it has folded all that the generation has applied, within so many milliseconds. */
+  readonly foldsWithinMs?: number
   readonly live: Generation
   /** The live generation, once it has caught up. */
   settled(): Promise<Generation>
@@ -59,12 +61,15 @@ export class Reads<A extends App> {
 
   /** The live generation, once it has applied what a read must see; and the view, once it has folded that. */
   async #at(table: string, after: ReadOptions['after']) {
-    const { views, foldsAll } = this.#host
+    const { views, foldsWithinMs } = this.#host
     for (const token of [after ?? []].flat()) await this.#host.completed(token)
     const live = await this.#host.settled()
     if (!views?.has(table)) return { live }
-    const all = foldsAll || after !== undefined
-    return { live, view: await views.read(table, all ? [...live.processor.positions] : undefined) }
+    const isAll = foldsWithinMs !== undefined || after !== undefined
+    const reading = views.read(table, isAll ? [...live.processor.positions] : undefined)
+    const view = await (foldsWithinMs === undefined ? reading : orAfter(reading, foldsWithinMs))
+    if (view === undefined) throw lagging(table, foldsWithinMs!)
+    return { live, view }
   }
 
   async story(
@@ -82,3 +87,9 @@ export class Reads<A extends App> {
     }
   }
 }
+
+const lagging = (view: string, ms: number) =>
+  retryError(
+    'after-too-late',
+    `The view ${JSON.stringify(view)} has not folded all records that are derived within ${ms} ms. Read again.`,
+  )

@@ -48,7 +48,6 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
     const { path, reprocessor, auditing, views, storage } = parts
     super({
       views,
-      foldsAll: false,
       get live() {
         return path.live
       },

@@ -24,7 +24,7 @@ import { type StartProgress, type StartWatch, startPause } from './start-pause.t
 const lookMs = 50
 /** The same while the carrier cannot be reached. */
 const againMs = 1_000
-/** How long a read may wait for `after`, in milliseconds. */
+/** How long a read may wait for `after`, or for a view, in milliseconds. */
 const afterMsMax = 10_000
 
 interface StandbyOptions extends StartWatch {
@@ -118,7 +118,7 @@ class WarmStandby implements ReadsHost {
   readonly #checkpointer: Checkpointer
   #generation: Generation | undefined
   views: Views | undefined
-  readonly foldsAll = true
+  readonly foldsWithinMs = afterMsMax
   #progress: StartProgress & { readonly follows: string } = { derived: 0, of: 0, follows: '' }
   /** When the last look began whose records are all derived. */
   #derivedAt: number | undefined
