@@ -1,5 +1,6 @@
 import { type Clock, setAlarm } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Views } from '../view/views.ts'
 import type { RequestPath } from './request-path.ts'
@@ -22,6 +23,8 @@ export class HealthCheck {
   readonly #views: Views
   readonly #clock: Clock
   #cancel = () => {}
+  /** Why the last check could not tell; undefined if it could. */
+  #unsure: HenceError | undefined
 
   constructor(storage: Storage, path: RequestPath, views: Views, clock: Clock) {
     this.#storage = storage
@@ -34,7 +37,7 @@ export class HealthCheck {
   async health(): Promise<Health> {
     const { closed } = this.#path
     if (!closed.aborted) await this.#check()
-    const why = closed.aborted ? (closed.reason as HenceError) : this.#path.heldUp
+    const why = closed.aborted ? (closed.reason as HenceError) : (this.#path.heldUp ?? this.#unsure)
     if (why === undefined) return { ready: true }
     const { code, message } = why
     return { ready: false, code, message }
@@ -55,12 +58,18 @@ export class HealthCheck {
   async #check(): Promise<void> {
     try {
       await this.#storage.check?.()
+      this.#unsure = undefined
       const { states } = this.#storage
       states?.tend(this.#path.live.number).catch((error) => this.#path.halt(error))
       for (const name of this.#views.stores)
         states?.tend(name).catch((error) => this.#views.damaged(name, error))
     } catch (error) {
-      this.#path.halt(error)
+      // A call that fails does not say that the files are lost: an append checks by itself, and the next check
+      // may succeed.
+      const unsure = fileFailure(error)
+      if (unsure === undefined) return this.#path.halt(error)
+      if (this.#unsure === undefined) this.#path.warn(unsure)
+      this.#unsure = unsure
     }
   }
 }

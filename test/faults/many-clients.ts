@@ -10,6 +10,8 @@ import type till from './till.ts'
 export class ManyClients {
   readonly wishes = new Map<string, Wish>()
   readonly told = new Map<string, Reply>()
+  /** The codes of the answers for which a client tried again. */
+  readonly problems = new Set<string>()
   /**
    * `replayed`: replies to a retry whose earlier answer was lost. `longestMs`: the longest that one request
    * took, with its retries. `silentMsMax`: the longest time without a reply to any client.
@@ -91,7 +93,10 @@ export class ManyClients {
       random,
     })
     this.#clients.push(hence)
-    hence.on('retrying', () => this.counts.retries++)
+    hence.on('retrying', ({ problem }) => {
+      this.counts.retries++
+      this.problems.add(problem?.code ?? 'no code')
+    })
     for (let made = 0; !this.#isOver; made++) {
       const id = `c${number}-${made}`
       const into = `till ${below(12)}`
