@@ -6,6 +6,7 @@ import { Codes } from '../generation/codes.ts'
 import { type Report, reporterOf } from '../report.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
+import { makeReserve } from '../storage/reserve.ts'
 import { openDirectory, type Storage } from '../storage/storage.ts'
 import type { Engine, EngineOptions } from './engine.ts'
 import { startEngine } from './start.ts'
@@ -44,7 +45,10 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
               address,
             })
           : data
-      return await startEngine({ ...options, report }, await Codes.open(code, program, storage), storage)
+      const codes = await Codes.open(code, program, storage)
+      const engine = await startEngine({ ...options, report }, codes, storage)
+      if (typeof data === 'string') makeReserve(data)
+      return engine
     } catch (error) {
       // The first error says why; what fails after it does too.
       await storage?.close().catch(() => {})

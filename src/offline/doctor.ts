@@ -136,7 +136,7 @@ async function addSpace(data: string, add: AddFinding): Promise<void> {
   if (mebibytes >= spaceMinMebibytes) add('fine', 'disk-space', `${mebibytes} MiB of the disk are free.`)
   else {
     const todo = 'Make room: an engine that cannot write refuses all requests.'
-    add('wrong', 'disk-space', `Only ${mebibytes} MiB of the disk are free.`, { todo })
+    add('warning', 'disk-space', `Only ${mebibytes} MiB of the disk are free.`, { todo })
   }
 }
 

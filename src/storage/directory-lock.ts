@@ -8,6 +8,7 @@ import { type Clock, pause, systemClock } from '../clock.ts'
 import { type HenceError, operatorError, retryError } from '../failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { holdFile, isHeld } from './file-lock.ts'
+import { useReserve } from './reserve.ts'
 
 interface LockOptions {
   /** Wait until the process that has the directory releases it, instead of an error. Default false. */
@@ -108,6 +109,7 @@ class HeldLock implements DirectoryLock {
     this.#path = join(directory, holderName)
     const since = new Date(clock.now()).toISOString()
     this.#holder = JSON.stringify({ pid: process.pid, host: hostname(), since, id: randomUUID() })
+    useReserve(directory)
     const unfinished = `${this.#path}.unfinished`
     fs.writeFileSync(unfinished, this.#holder, { mode: 0o600 })
     fs.renameSync(unfinished, this.#path)

@@ -5,7 +5,7 @@ import { type HenceError, operatorError } from '../failure.ts'
 /** The parts of a data directory that a start needs, where they exist. */
 const folders = ['log', 'state', 'code', 'promotions', 'audit']
 const files = [
-  ...['lock', 'lock.json', 'keys.json', 'log/meta.json'],
+  ...['lock', 'lock.json', 'reserve', 'keys.json', 'log/meta.json'],
   ...['state/run.json', 'state/generations.json', 'state/views.json', 'state/tries'],
 ]
 

@@ -66,6 +66,7 @@ export const derivingLock = 'state/deriving.lock'
  * Storage in a directory:
  *
  *   lock, lock.json   held by the one process that has the directory open
+ *   reserve           space that a start on a full disk uses
  *   log/              the truth; see docs/reference/log-format.md
  *   state/run.json    exists while a process has the directory open; see `RunFile`
  *   state/tries       the tries of effects that wait; see `TryFile`

@@ -3,6 +3,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { bundleApp, createEngine, type HenceError } from 'hence'
+import { doctor, verify } from 'hence/offline'
 import type { Report } from '../../src/report.ts'
 import type poison from '../apps/poison.ts'
 import { smallDisk } from '../small-disk.ts'
@@ -67,3 +68,42 @@ test('on a full disk requests are refused, reads go on, and writing goes on by i
     await reopened.submit('count', { jar: `last-${i}` }, { requestId: `last-${i}` }).catch(() => {})
   await reopened.close()
 })
+
+for (const audit of [false, true]) {
+  const name = `starts on a full disk${audit ? ', with audit,' : ''} serve reads, and write once there is space`
+  test(name, async (t) => {
+    const disk = await smallDisk(t, 8_192)
+    if (disk === undefined) return t.skip('this process may not mount a file system')
+    const app = await bundleApp<typeof poison>(new URL('../apps/poison.ts', import.meta.url))
+    const data = join(disk, 'data')
+    const open = () => createEngine({ app, data, audit, report: () => {} })
+    const first = await open()
+    for (let i = 0; i < 50; i++) await first.submit('count', { jar: 'a' }, { requestId: `a-${i}` })
+    await first.close()
+    const filling = join(disk, 'filling')
+    await writeFile(filling, Buffer.alloc(16 * 1024 * 1024)).catch(() => {})
+    const accepted: string[] = []
+    for (let start = 0; start < 4; start++) {
+      assert.equal((await doctor({ data })).ok, true, 'doctor says that it starts')
+      if (start === 3) await rm(filling)
+      const engine = await open()
+      assert.deepEqual(await engine.get('counts', ['a']), { n: 50 })
+      for (let i = 0; i < 20; i++) {
+        const jar = `${start}-${i}`.padEnd(900, '.')
+        const sent = engine.submit('count', { jar }, { requestId: `b-${start}-${i}` })
+        const code = await sent.then(
+          () => accepted.push(jar),
+          ({ code }: HenceError) => code,
+        )
+        assert.ok(
+          typeof code === 'number' || ['log-write-failed', 'writes-held-up'].includes(code),
+          `${code}`,
+        )
+      }
+      for (const jar of accepted) assert.deepEqual(await engine.get('counts', [jar]), { n: 1 })
+      await engine.close()
+    }
+    assert.ok(accepted.length >= 20 && accepted.length < 80, `${accepted.length} were accepted`)
+    assert.deepEqual((await verify({ data })).flaws, [])
+  })
+}
