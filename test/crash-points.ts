@@ -18,6 +18,7 @@ export const crashPoints = {
   'candidate deriving': 'while the process of the candidate derives',
   'candidate paused': 'while the candidate is paused',
   'candidate following': 'while the candidate follows the end of the log',
+  backup: 'while a data directory is copied',
   views: 'while views are derived, fed and saved',
   diff: 'while two generations are compared',
   promotion: 'between the request for a promotion and its last correction',

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, open, readdir, rm } from 'node:fs/promises'
+import { copyFile, mkdir, open, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
 import { headLine } from '../audit/head.ts'
@@ -13,7 +13,7 @@ import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import type { Position } from '../log/log.ts'
 import { checkEmpty } from '../storage/empty-directory.ts'
 import { dataUnusable } from '../storage/storage.ts'
-import { fileExists } from '../storage/text-file.ts'
+import { fileExists, readTextIfThere } from '../storage/text-file.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { recordsIn, snapshotConsistently, snapshotData } from './data-snapshot.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
@@ -61,7 +61,7 @@ export interface Copied {
  * Copies a data directory without its derived state and without the signing key (the log, code, corrections
  * of promotions, API keys, signed heads and the public key), then reads the copy back and checks it. The copy
  * holds all that was acknowledged before the call, and no event without its cause. If it fails or is aborted,
- * it removes what it has written.
+ * it removes what it has written; if its process is killed, the same call goes on where it stopped.
  * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator),
  *   `log-read-failed` (retry)
  */
@@ -80,6 +80,9 @@ export function restore({ from, to, until, at, ...work }: RestoreOptions): Promi
 /** The entries of a data directory that a copy may have. */
 const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']
 
+/** What is being copied; it is there until the copy is whole, so that the next call can go on. */
+const noteName = 'unfinished.json'
+
 async function copyData(
   from: string,
   to: string,
@@ -88,9 +91,15 @@ async function copyData(
 ): Promise<Copied> {
   const { snapshot, ends } = await snapshotConsistently(from)
   const log = logOfSnapshot(snapshot, ends)
-  await checkEmpty(to)
+  const note = join(to, noteName)
+  const wanted = JSON.stringify({ logId: snapshot.id, until, at })
+  const goesOn = (await readTextIfThere(note)) === wanted
+  await checkEmpty(to, goesOn ? [noteName, ...copiedNames] : [])
   const cut = at === undefined ? ends : await endsRightAfter(log, offsetsOf(at))
   try {
+    if (goesOn) await removeCopied(to, copiedNames.slice(1))
+    await mkdir(to, { recursive: true, mode: 0o700 })
+    await writeFile(note, wanted, { mode: 0o600 })
     const copied = beginStep(work, 'copy', 'bytes', bytesIn(snapshot))
     copied(0)
     await copyLog(snapshot, to, { copied, ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
@@ -101,12 +110,18 @@ async function copyData(
     await copyFolder(from, to, (name) => name === 'keys.json')
     // With the signing key anybody could sign another history, so it is copied nowhere.
     await copyFolder(join(from, 'audit'), join(to, 'audit'), isPublicKey)
-    return await verifyCopy(from, to, snapshot.id, work)
+    const copy = await verifyCopy(from, to, snapshot.id, work)
+    await rm(note)
+    return copy
   } catch (error) {
     // A part of a copy must not be taken for a backup, nor stand in the way of the next try.
-    for (const name of copiedNames) await rm(join(to, name), { recursive: true, force: true })
+    await removeCopied(to, [...copiedNames, noteName])
     throw error instanceof Error && 'syscall' in error ? dataUnusable(to, error) : error
   }
+}
+
+async function removeCopied(to: string, names: readonly string[]): Promise<void> {
+  for (const name of names) await rm(join(to, name), { recursive: true, force: true })
 }
 
 async function verifyCopy(from: string, to: string, logId: string, work: LongWork): Promise<Copied> {

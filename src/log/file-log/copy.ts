@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import {
   type BatchHeader,
@@ -36,7 +37,7 @@ interface CopyEnd {
 }
 
 /**
- * Copies a log, as a snapshot found it, into a directory without one. Records never change, so this may run
+ * Copies a log, as a snapshot found it, into a directory without one, or with a part of its copy. Records never change, so this may run
  * beside the process that writes the log.
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
@@ -159,7 +160,11 @@ async function copySegment(
   { position, shortened }: Kept,
   copied: (bytes: number) => void,
 ): Promise<void> {
-  const file = await realDisk.open(path, 'create')
+  // One that an earlier try has copied stays; where more was written since, there are zeros.
+  if (shortened === undefined && (await isCopied(from, path, size, position))) return copied(position)
+  const unfinished = `${path}.unfinished`
+  await rm(unfinished, { force: true })
+  const file = await realDisk.open(unfinished, 'create')
   try {
     await file.truncate(size)
     const piece = Buffer.allocUnsafe(pieceBytes)
@@ -170,6 +175,19 @@ async function copySegment(
     }
     if (shortened !== undefined) await file.write(shortened, position)
     await file.sync('copied segment')
+  } finally {
+    await file.close()
+  }
+  await realDisk.rename(unfinished, path)
+}
+
+/** Whether a file ends like the kept part of another one; all of it is verified later. */
+async function isCopied(from: DiskFile, path: string, size: number, position: number): Promise<boolean> {
+  if ((await realDisk.identify(path))?.size !== size) return false
+  const file = await realDisk.open(path, 'read')
+  try {
+    const at = Math.max(0, position - 4_096)
+    return (await readBytes(file, at, position)).equals(await readBytes(from, at, position))
   } finally {
     await file.close()
   }
