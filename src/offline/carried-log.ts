@@ -7,7 +7,7 @@ import { findControls } from '../log/controls.ts'
 import { hashOf, previousHashOf } from '../log/file-log/batch.ts'
 import { type KnownBatch, notePath, readNote, writeNote } from '../log/file-log/carrier-note.ts'
 import { realDisk } from '../log/file-log/disk.ts'
-import { copying, openFileLog } from '../log/file-log/file-log.ts'
+import { copying, logDiffers, openFileLog } from '../log/file-log/file-log.ts'
 import { readMeta } from '../log/file-log/meta.ts'
 import type { PartitionSnapshot } from '../log/file-log/snapshot.ts'
 import { rawBatches } from '../log/file-log/snapshot.ts'
@@ -32,12 +32,17 @@ export interface RefreshOptions extends LongWork {
  * Brings the copy of a log in a directory up to date, with the code that derives it. A process that has the
  * directory open does so itself, and then nothing is done here; nor to a log of its own, such as a backup.
  * The carrier is closed.
+ * @throws HenceError `log-differs` (change) for a log of its own that is another one
  */
 export async function refresh({ data, log: carrier, ...work }: RefreshOptions): Promise<void> {
   try {
     const folder = join(data, 'log')
-    const isOwn = (await readNote(realDisk, folder)) === undefined && (await readMeta(realDisk, folder))
-    if (!isOwn && (await lockHolderOf(data)) === undefined) await fill(data, carrier, work)
+    const isCopy = (await readNote(realDisk, folder)) !== undefined
+    const own = isCopy ? undefined : await readMeta(realDisk, folder)
+    if (own !== undefined) {
+      const facts = await carrier.facts()
+      if (facts?.logId !== own.logId) throw logDiffers(carrier, facts, data, own)
+    } else if ((await lockHolderOf(data)) === undefined) await fill(data, carrier, work)
   } finally {
     await carrier.close()
   }

@@ -7,6 +7,7 @@ import { createEngine, HenceError } from 'hence'
 import { copyLogTo, refresh, verify } from 'hence/offline'
 import { postgresLog, postgresLogSql } from 'hence/postgres'
 import { Client } from 'pg'
+import { memoryCarrier } from '../../src/testing/memory-carrier.ts'
 import type * as made from '../apps/boxes.ts'
 import { appsOf } from '../apps.ts'
 import { releaseFalsely } from '../apps-on-carrier.ts'
@@ -182,4 +183,14 @@ test('hence start keeps the log where --log says, and stops when another takes i
   assert.match(first.running.errors, /log-taken/)
   assert.match((await send(second.url, 'request-1')).stdout, /"replayed":true/)
   assert.match((await send(second.url, 'request-2')).stdout, /"replayed":false/)
+})
+
+test('a command on a directory with a log of its own refuses another log', async () => {
+  const [own, other] = [join(home, 'own'), join(home, 'copy-of-other')]
+  await filled(own, 3)
+  const log = memoryCarrier()
+  const engine = await createEngine({ app: store, data: other, log, ...quiet })
+  await engine.close()
+  await assert.rejects(refresh({ data: own, log }), failsWith('log-differs'))
+  await assert.rejects(refresh({ data: own, log: memoryCarrier() }), failsWith('log-differs'))
 })

@@ -261,13 +261,22 @@ async function factsOf(
   const facts = await carrier.facts(meta === undefined ? made : undefined)
   if (((await carrier.get(copying))?.length ?? 0) > 0) throw incomplete(carrier)
   if (facts !== undefined && (meta === undefined || meta.logId === facts.logId)) return facts
-  throw changeError(
+  throw logDiffers(carrier, facts, directory, meta!)
+}
+
+/** The error for a directory that has another log than a carrier. */
+export const logDiffers = (
+  carrier: Carrier,
+  facts: CarrierFacts | undefined,
+  directory: string,
+  meta: Meta,
+) =>
+  changeError(
     'log-differs',
-    `${directory} has log ${meta!.logId}, and ${carrier.name} has ${facts ? `log ${facts.logId}` : 'no log'}. ` +
+    `${directory} has log ${meta.logId}, and ${carrier.name} has ${facts ? `log ${facts.logId}` : 'no log'}. ` +
       'Nothing was changed. Give the directory that belongs to it, or a new one; `hence log copy` copies a log ' +
       'to where there is none.',
   )
-}
 
 /** The name of a note in a carrier while a log is copied into it: nobody may write there before it is whole. */
 export const copying = 'copying'
