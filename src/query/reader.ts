@@ -108,6 +108,11 @@ export class Reader {
     const { traces } = this.#processor
     const steps: StoryStep[] = []
     let bytes = 0
+    const add = (step: object) => {
+      if (bytesMax === undefined) return
+      bytes += Buffer.byteLength(JSON.stringify(step))
+      if (bytes > bytesMax) throw storyTooLarge(requestId, bytesMax)
+    }
     for (const at of traces.family(decided)) {
       const trace = traces.get(at)
       for (const derivation of trace?.derivations ?? []) {
@@ -115,11 +120,17 @@ export class Reader {
         if (rootPartition !== partition || rootOffset !== offset) continue
         if (kind === 'waits' || kind === 'decides') continue
         const step = this.#step({ ...derivation, kind }, `${at.partition}:${at.offset}`, trace!.time)
-        steps.push(step.kind === 'correction' ? { ...step, correction: await this.#correction(at) } : step)
-        if (bytesMax === undefined) continue
-        bytes += Buffer.byteLength(JSON.stringify(steps.at(-1)))
-        if (bytes > bytesMax) throw storyTooLarge(requestId, bytesMax)
+        steps.push(step)
+        add(step)
       }
+    }
+    // From the last one back: each belongs to the last record before it that no later one belongs to.
+    const taken = new Set<string>()
+    for (const [i, step] of [...steps.entries()].reverse()) {
+      if (step.kind !== 'correction') continue
+      const correction = await this.#correction(step, decided, taken)
+      steps[i] = { ...step, correction }
+      add(correction)
     }
     const { record, time } = await this.request(partition, offset)
     return {
@@ -263,12 +274,29 @@ export class Reader {
     return { record: decodeRecord(bytes), time }
   }
 
-  /** The correction at a position of the log, and its promotion. */
-  async #correction({ partition, offset }: Position): Promise<StoryCorrection> {
-    const { record } = await this.#record(partition, offset)
+  /**
+   * The correction that was derived in a step of a request's story, and its promotion. It may have waited, for
+   * example for a timer of its key: then its record stands before that of the step.
+   */
+  async #correction(step: StoryStep, root: Position, taken: Set<string>): Promise<StoryCorrection> {
+    const [partition, last] = step.token.split(':').map(Number) as [number, number]
+    let record: LogRecord | undefined
+    const isIts = (found: LogRecord): found is CorrectionRecord =>
+      found.kind === 'correction' &&
+      found.correction.rootPartition === root.partition &&
+      found.correction.rootOffset === root.offset &&
+      found.correction.what.kind === step.type &&
+      found.correction.key === step.key
+    for (let offset = last; record === undefined && offset >= 0; offset--) {
+      if (taken.has(`${partition}:${offset}`)) continue
+      const { record: found } = await this.#record(partition, offset)
+      if (!isIts(found)) continue
+      taken.add(`${partition}:${offset}`)
+      record = found
+    }
     const { history } = this.#processor
-    const fact = record.kind === 'correction' ? history[record.correction.promotion] : undefined
-    if (fact?.type !== 'promotion') throw otherRecord(partition, offset, 'a correction')
+    const fact = record?.kind === 'correction' ? history[record.correction.promotion] : undefined
+    if (fact?.type !== 'promotion') throw otherRecord(partition, last, 'a correction')
     const { number, at, generation, version, principal, requestId, diff, note } = fact
     const promotion = {
       number,
@@ -285,7 +313,7 @@ export class Reader {
     if (made.kind === 'effect') {
       return { promotion, kind: 'effect', effect: made.id, before: made.before, after: made.after }
     }
-    throw otherRecord(partition, offset, 'a correction of a request')
+    throw otherRecord(partition, last, 'a correction of a request')
   }
 
   #step(derivation: TracedDerivation & Pick<StoryStep, 'kind'>, token: string, at: number): StoryStep {
