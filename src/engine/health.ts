@@ -64,8 +64,8 @@ export class HealthCheck {
       for (const name of this.#views.stores)
         states?.tend(name).catch((error) => this.#views.damaged(name, error))
     } catch (error) {
-      // A call that fails does not say that the files are lost: an append checks by itself, and the next check
-      // may succeed.
+      // A call that fails does not say that the files are lost: an append checks by itself, and the next
+      // check may succeed.
       const unsure = fileFailure(error)
       if (unsure === undefined) return this.#path.halt(error)
       if (this.#unsure === undefined) this.#path.warn(unsure)

@@ -80,7 +80,7 @@ export function restore({ from, to, until, at, ...work }: RestoreOptions): Promi
 /** The entries of a data directory that a copy may have. */
 const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']
 
-/** What is being copied; it is there until the copy is whole, so that the next call can go on. */
+/** It names the copy, and is there until that is whole, so that the next call can go on. */
 const noteName = 'unfinished.json'
 
 async function copyData(

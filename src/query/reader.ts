@@ -275,8 +275,8 @@ export class Reader {
   }
 
   /**
-   * The correction that was derived in a step of a request's story, and its promotion. It may have waited, for
-   * example for a timer of its key: then its record stands before that of the step.
+   * The correction that was derived in a step of a request's story, and its promotion. It may have waited,
+   * for example for a timer of its key: then its record stands before that of the step.
    */
   async #correction(step: StoryStep, root: Position, taken: Set<string>): Promise<StoryCorrection> {
     const [partition, last] = step.token.split(':').map(Number) as [number, number]

@@ -14,7 +14,7 @@ const textOf = (file: string) => readFileSync(join(root, file), 'utf8')
 const house = files.filter((file) => !file.startsWith('house/'))
 
 /** Files that kill processes only to clean up after themselves. */
-const onlyCleanUp = ['faults/deploy.test.ts', 'integration/cli.test.ts']
+const onlyCleanUp = ['faults/deploy.test.ts', 'faults/errnos.test.ts', 'integration/cli.test.ts']
 
 test('every test that crashes a process names its crash points', () => {
   for (const file of house) {

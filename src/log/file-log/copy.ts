@@ -37,8 +37,8 @@ interface CopyEnd {
 }
 
 /**
- * Copies a log, as a snapshot found it, into a directory without one, or with a part of its copy. Records never change, so this may run
- * beside the process that writes the log.
+ * Copies a log, as a snapshot found it, into a directory without one, or with a part of its copy. Records
+ * never change, so this may run beside the process that writes the log.
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
 export async function copyLog(snapshot: LogSnapshot, directory: string, end: CopyEnd = {}): Promise<void> {
