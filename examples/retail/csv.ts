@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
-import { parse } from 'csv-parse'
+import { CsvError, parse } from 'csv-parse/sync'
 import { HenceError } from 'hence'
 import { parseMoney } from './money.ts'
 
@@ -54,44 +54,70 @@ const header = [
  */
 export async function openInvoices(path: string): Promise<InvoiceFile> {
   const lastLines = new Map<string, number>()
-  for await (const row of readRows(path)) lastLines.set(row.invoice, row.lineNumber)
+  for await (const rows of readRows(path)) for (const row of rows) lastLines.set(row.invoice, row.lineNumber)
   return {
     count: lastLines.size,
     async *invoices() {
       const open = new Map<string, [InvoiceRow, ...InvoiceRow[]]>()
-      for await (const row of readRows(path)) {
-        const rows = open.get(row.invoice)
-        if (rows) rows.push(row)
-        else open.set(row.invoice, [row])
-        if (lastLines.get(row.invoice) !== row.lineNumber) continue
-        yield open.get(row.invoice)!
-        open.delete(row.invoice)
+      for await (const read of readRows(path)) {
+        for (const row of read) {
+          const rows = open.get(row.invoice)
+          if (rows) rows.push(row)
+          else open.set(row.invoice, [row])
+          if (lastLines.get(row.invoice) !== row.lineNumber) continue
+          yield open.get(row.invoice)!
+          open.delete(row.invoice)
+        }
       }
     },
   }
 }
 
-async function* readRows(path: string): AsyncGenerator<InvoiceRow> {
-  // The parser counts the lines of a record before it knows that its fields are too few or too many.
-  const parser = parse({ info: true, relax_column_count: true })
+/** The rows of the file, some at a time. */
+async function* readRows(path: string): AsyncGenerator<InvoiceRow[]> {
   const file = createReadStream(path)
-  const done = () => {} // The pipeline destroys the parser with the error, so errors arrive there.
-  if (path.endsWith('.gz')) pipeline(file, createGunzip(), decodeText, parser, done)
-  else pipeline(file, decodeText, parser, done)
+  // The pipeline destroys its last stream with the error, so errors arrive there.
+  const bytes = path.endsWith('.gz') ? pipeline(file, createGunzip(), () => {}) : file
   let headerSeen = false
+  let lineNumber = 0
+  /** A record whose quotes are still open, and the line before it. */
+  let open = { text: '', before: 0 }
+  const read = (line: string): InvoiceRow[] => {
+    lineNumber++
+    const isOpen = open.text !== ''
+    const hasQuotes = line.includes('"')
+    if (!isOpen && !hasQuotes) return row((line.endsWith('\r') ? line.slice(0, -1) : line).split(','))
+    open = isOpen ? { ...open, text: `${open.text}\n${line}` } : { text: line, before: lineNumber - 1 }
+    const closes = hasQuotes && line.split('"').length % 2 === (isOpen ? 0 : 1)
+    return closes ? close() : []
+  }
+  const row = (fields: string[]): InvoiceRow[] => {
+    if (headerSeen) return [rowOf(fields, lineNumber)]
+    checkHeader(fields)
+    headerSeen = true
+    return []
+  }
+  const close = (): InvoiceRow[] => {
+    const { text, before } = open
+    open = { text: '', before }
+    const [fields] = parse(text, { relax_column_count: true, record_delimiter: ['\n', '\r\n'] })
+    return row(fields!)
+  }
   try {
-    for await (const { record, info } of parser as AsyncIterable<{
-      record: string[]
-      info: { lines: number }
-    }>) {
-      if (headerSeen) yield rowOf(record, info.lines)
-      else checkHeader(record)
-      headerSeen = true
+    let rest = ''
+    for await (const text of decodeText(bytes)) {
+      const lines = (rest + text).split('\n')
+      rest = lines.pop()!
+      yield lines.flatMap(read)
     }
+    if (rest !== '') yield read(rest)
+    if (open.text !== '') yield close()
     if (!headerSeen) throw invalid(1, 'the file is empty')
   } catch (error) {
     if (!(error instanceof Error)) throw error
-    const line = (error as { lines?: unknown }).lines
+    const { lines } = error as { lines?: number }
+    // The parser counts lines from the first one of the record.
+    const line = lines !== undefined && error instanceof CsvError ? open.before + lines : lines
     const place = line === undefined ? path : `${path}, line ${line}`
     throw new HenceError(
       'csv-invalid',
@@ -151,8 +177,16 @@ function rowOf(fields: readonly string[], lineNumber: number): InvoiceRow {
 }
 type Eight<T> = [T, T, T, T, T, T, T, T]
 
+/** The time that was read last: most rows have the one of the row before. */
+let latest: { readonly text: string; readonly time: string | undefined } = { text: '', time: undefined }
+
 /** Reads `2010-12-01 08:26:00`, and `12/1/2010 8:26` (month first) as in the original spreadsheet. */
 function parseTime(text: string): string | undefined {
+  if (text !== latest.text) latest = { text, time: timeOf(text) }
+  return latest.time
+}
+
+function timeOf(text: string): string | undefined {
   const iso =
     /^(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[ T](?<hour>\d\d):(?<minute>\d\d)(:(?<second>\d\d))?$/
   const us = /^(?<month>\d{1,2})\/(?<day>\d{1,2})\/(?<year>\d{4}) (?<hour>\d{1,2}):(?<minute>\d\d)$/
