@@ -1,7 +1,7 @@
 import type { Claim } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import { changeError } from '../failure.ts'
-import { encodeKey, keyBytesMax } from '../state/keys.ts'
+import { compareKeys, encodeKey, keyBytesMax } from '../state/keys.ts'
 import type { ClaimHolder, HeldClaim } from './tables.ts'
 import type { Turn } from './turn.ts'
 
@@ -31,8 +31,9 @@ export function claimsInOrder(turn: Turn, scope: string, claims: readonly Claim[
       ...((wait || before?.wait) && instead === undefined && { wait: true as const }),
     })
   }
-  const rank = (at: string, { strict }: HeldClaim) => (strict ? '0' : '1') + at
-  return [...merged].sort(([a, x], [b, y]) => (rank(a, x) < rank(b, y) ? -1 : 1)).map(([, claim]) => claim)
+  return [...merged]
+    .sort(([a, x], [b, y]) => Number(y.strict) - Number(x.strict) || compareKeys(a, b))
+    .map(([, claim]) => claim)
 }
 
 /** How many requests' claims one claim may replace, so that its message has a bound. */
@@ -55,6 +56,8 @@ const otherKeyBytes = 128
 
 /** Refuses the claim at the request, since a judge that cannot store its row could not answer. */
 function checkJudgedKey(constraint: string, key: string, identity: string): void {
+  // A character has 3 bytes at most, and few have so many.
+  if (3 * (key.length + 2 * constraint.length + identity.length) + 4 + otherKeyBytes <= keyBytesMax) return
   const bytes = encodeKey([key, constraint, constraint, identity]).length + otherKeyBytes
   if (bytes <= keyBytesMax) return
   throw changeError(

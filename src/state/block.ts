@@ -10,10 +10,14 @@ type Block = string
 
 /** In characters. Larger ones are split, unless they have one entry. */
 const blockLengthMax = 64 * 1024
+/** Those of runs are smaller: a row is looked for in one of each. */
+const runLengthMax = 16 * 1024
+/** The value of an entry of a run that removes a key; no text in JSON begins so. */
+export const removed = '\0'
 const headLength = 3
 const upper = 0x4000
 
-type BlockEntry = readonly [key: string, value: string]
+export type BlockEntry = readonly [key: string, value: string]
 /** Undefined removes the entry. */
 export type BlockChange = readonly [key: string, value: string | undefined]
 
@@ -52,9 +56,7 @@ export function merged(block: Block, changes: readonly BlockChange[]): [first: s
   const entries: [key: string, entry: string][] = []
   let next = 0
   const apply = ([key, value]: BlockChange) => {
-    if (value === undefined) return
-    const head = String.fromCharCode(key.length, Math.floor(value.length / upper), value.length % upper)
-    entries.push([key, head + key + value])
+    if (value !== undefined) entries.push([key, entryOf(key, value)])
   }
   for (let at = 0; at < block.length; ) {
     const begin = at
@@ -67,7 +69,22 @@ export function merged(block: Block, changes: readonly BlockChange[]): [first: s
   const isAppend = next === 0
   for (; next < changes.length; next++) apply(changes[next]!)
   const total = entries.reduce((sum, [, entry]) => sum + entry.length, 0)
-  const lengthMax = isAppend ? blockLengthMax : Math.ceil(total / Math.ceil(total / blockLengthMax))
+  return blocksOf(entries, isAppend ? blockLengthMax : Math.ceil(total / Math.ceil(total / blockLengthMax)))
+}
+
+/** Changes, in the order of their keys, as blocks; each with the key of its first entry. */
+export function runOf(changes: readonly BlockChange[]): [first: string, block: Block][] {
+  return blocksOf(
+    changes.map(([key, value = removed]) => [key, entryOf(key, value)]),
+    runLengthMax,
+  )
+}
+
+function entryOf(key: string, value: string): string {
+  return String.fromCharCode(key.length, Math.floor(value.length / upper), value.length % upper) + key + value
+}
+
+function blocksOf(entries: readonly [key: string, entry: string][], lengthMax: number) {
   const blocks: [first: string, block: Block][] = []
   let [first, gathered] = ['', '']
   for (const [key, entry] of entries) {

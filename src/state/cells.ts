@@ -14,6 +14,8 @@ export interface Collection<V> {
   /** The value; two calls need not return the same object. */
   get(key: string): V | undefined
   set(key: string, value: V): void
+  /** The same for a key that has no value, and that has none in the store either if it was not changed since. */
+  add(key: string, value: V): void
   delete(key: string): void
   /**
    * Iterates over a range in order. Until the iteration ends, the state must not change and control must not
@@ -39,6 +41,8 @@ interface Cell<V> {
   readonly key: string
   readonly home: Cells<V>
   value: V | Absence
+  /** Whether the store may have a value for the key. */
+  isStored: boolean
   /** The number of the checkpoint that saves it, or saved it. */
   checkpoint: number
   /** Its part of `dirtyBytes` for that checkpoint. */
@@ -127,12 +131,20 @@ export class Cells<V> implements Collection<V> {
   }
 
   set(key: string, value: V): void {
-    this.#change(key, value, cellBytes + key.length + sizeOf(value))
+    this.#set(key, value, true)
+  }
+
+  add(key: string, value: V): void {
+    this.#set(key, value, false)
+  }
+
+  #set(key: string, value: V, isStored: boolean): void {
+    this.#change(key, value, cellBytes + key.length + sizeOf(value), isStored)
     if (this.#sets++ % sampled === 0) this.#sample(key, this.#codec.encode(value))
   }
 
   delete(key: string): void {
-    this.#change(key, deleted, cellBytes + key.length)
+    this.#change(key, deleted, cellBytes + key.length, true)
   }
 
   *range(range: KeyRange = {}): Iterable<[string, V]> {
@@ -207,9 +219,12 @@ export class Cells<V> implements Collection<V> {
 
   /** The entries that are being saved; their cells may change meanwhile. */
   *encoded(): Iterable<[string, string | Buffer | undefined]> {
-    for (const [i, { key }] of this.saving.cells().entries()) {
+    for (const [i, cell] of this.saving.cells().entries()) {
+      const { key } = cell
       const value = this.#saved[i]!
-      if (value === unread) continue
+      // For example, the entry of an index that was replaced since the last checkpoint.
+      if (value === unread || (value === deleted && !cell.isStored)) continue
+      cell.isStored = true
       yield [key, value === deleted ? undefined : this.#codec.encode(value as V)]
     }
   }
@@ -254,12 +269,13 @@ export class Cells<V> implements Collection<V> {
     this.#lastCell = undefined
   }
 
-  #change(key: string, value: V | typeof deleted, bytes: number): void {
+  /** @param isStored whether the store may have a value for the key, if no cell knows better */
+  #change(key: string, value: V | typeof deleted, bytes: number, isStored: boolean): void {
     const shared = this.#shared
     const { undo, checkpoint } = shared
     let cell = this.#find(key)
     if (cell === undefined) {
-      cell = { key, home: this, value: unread, checkpoint: 0, bytes: 0, round: 0, used: true }
+      cell = { key, home: this, value: unread, isStored, checkpoint: 0, bytes: 0, round: 0, used: true }
       this.#keep(cell)
     }
     if (cell.checkpoint !== checkpoint) {
@@ -278,7 +294,7 @@ export class Cells<V> implements Collection<V> {
   #load(key: string): V | undefined {
     const value = this.#read(key)
     if (value === undefined || !this.#kept) return value
-    this.#keep({ key, home: this, value, checkpoint: 0, bytes: 0, round: 0, used: false })
+    this.#keep({ key, home: this, value, isStored: true, checkpoint: 0, bytes: 0, round: 0, used: false })
     if (this.#loads++ % 1_024 === 0) this.#shared.trim()
     return value
   }

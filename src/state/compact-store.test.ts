@@ -78,6 +78,47 @@ test('compact store: names of a write that failed are stored with the next one',
   assert.throws(() => compact(inner).get(rows, 'b'), /fields without names/)
 })
 
+test('runs: a packed collection reads as its last changes say, whatever was merged', async () => {
+  const inner = memoryStore()
+  const store = new CompactStore(inner, [rows], unreadable, new Set([rows]))
+  const model = new Map<string, string>()
+  const key = fc.integer({ min: 0, max: 60 }).map((n) => `k${String(n).padStart(3, '0')}`)
+  const change = fc.tuple(
+    key,
+    fc.option(
+      fc.nat().map((n) => `{"n":${n}}`),
+      { nil: undefined },
+    ),
+  )
+  const writes = fc.sample(fc.array(change, { minLength: 1, maxLength: 12 }), { numRuns: 60, seed: 7 })
+  let merges = 0
+  for (const [i, changes] of writes.entries()) {
+    const view = store.view()
+    const before = [...model].sort()
+    await store.write([[rows, changes]])
+    for (const [name, value] of changes) {
+      if (value === undefined) model.delete(name)
+      else model.set(name, value)
+    }
+    if (inner.get('#runs', rows) === undefined) merges++
+    const all = [...model].sort()
+    const [from, to] = [`k0${i % 60}`, `k0${(i % 60) + 5}`]
+    assert.deepEqual([...view.range(rows)], before)
+    assert.deepEqual([...store.range(rows)], all)
+    assert.deepEqual([...store.range(rows, { reverse: true })], all.toReversed())
+    const within = all.filter(([name]) => name >= from && name < to)
+    assert.deepEqual([...store.range(rows, { from, to })], within)
+    assert.deepEqual([...store.range(rows, { from, to, reverse: true })], within.toReversed())
+    for (let n = 0; n <= 60; n++) {
+      const name = `k${String(n).padStart(3, '0')}`
+      assert.equal(store.get(rows, name), model.get(name))
+    }
+    view.close()
+  }
+  assert.equal(merges, 6)
+  assert.equal([...inner.range('#runs')].length > 1, true)
+})
+
 test('blocks: entries that follow on all others fill them; a split in the middle leaves room', () => {
   const value = 'v'.repeat(500)
   const some = (from: number, to: number, step: number) =>

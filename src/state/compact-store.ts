@@ -1,15 +1,37 @@
-import { type BlockChange, entriesOf, merged, valueIn } from './block.ts'
+import { type BlockChange, type BlockEntry, entriesOf, merged, removed, runOf, valueIn } from './block.ts'
 import { FieldNames } from './field-names.ts'
+import { endOfPrefix } from './keys.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /**
  * The collections that are stored in blocks: one row for each claim that is held, seldom read again. To read
- * a row that is not in memory takes about 0.1 ms, and a checkpoint writes a block anew if one of its rows
- * changed.
+ * a row that is not in memory takes 0.1 to 0.4 ms. A checkpoint writes a run, its changes alone; after some
+ * runs all of them are merged into the blocks, and a block is written anew if one of its rows changed.
  */
 const packedCollections: ReadonlySet<string> = new Set(['t:hence.claims'])
 
 const namesCollection = '#names'
+
+/**
+ * The runs of the collections in blocks.
+ *
+ *   collection                                        → how many there are
+ *   collection, 00, number of the run from 1, a key   → a block of it that begins with this key
+ */
+const runsCollection = '#runs'
+/** With so many runs, the next changes are merged into the blocks. */
+const runsMax = 8
+
+/** Blocks of one collection: a run of it, or what its runs are merged into. */
+interface Layer {
+  readonly collection: string
+  /** Before the keys of the blocks. */
+  readonly prefix: string
+}
+
+function runOfCollection(collection: string, number: number): Layer {
+  return { collection: runsCollection, prefix: `${collection}\0${String.fromCharCode(number)}` }
+}
 
 /**
  * A store that takes less space in another store: rows of tables have short codes in the place of the names
@@ -24,7 +46,7 @@ export class CompactStore implements Store {
 
   /** The collections that the other store must have. */
   static collections(collections: readonly string[]): string[] {
-    return [namesCollection, ...collections]
+    return [namesCollection, runsCollection, ...collections]
   }
 
   /**
@@ -98,37 +120,59 @@ export class CompactStore implements Store {
         yield [collection, []]
       }
     }
-    for (const [collection, gathered] of packed)
-      yield [collection, this.#blocks(before, collection, gathered)]
+    const reading = this.#reading.of(before)
+    for (const [collection, gathered] of packed) {
+      // Of several changes of a key, the last one counts.
+      const sorted = [...new Map(gathered)].sort(([a], [b]) => (a < b ? -1 : 1))
+      const count = reading.runs(collection)
+      if (count < runsMax) {
+        yield [runsCollection, run(collection, count + 1, sorted)]
+        continue
+      }
+      yield [collection, blocks(before, reading, collection, reading.unmerged(collection, sorted))]
+      yield [runsCollection, reading.withoutRuns(collection)]
+    }
     for (const [collection, { names, stored }] of this.#names) {
       if (names.count > stored) yield [namesCollection, [[collection, names.text]]]
     }
   }
+}
 
-  /** The changed blocks of a collection. */
-  *#blocks(before: StoreView, collection: string, changes: BlockChange[]): CollectionChanges[1] {
-    // Of several changes of a key, the last one counts.
-    const sorted = [...new Map(changes)].sort(([a], [b]) => (a < b ? -1 : 1))
-    let blocks: Iterator<[string, string], undefined> | undefined
-    let block: [string, string] | undefined
-    let next: [string, string] | undefined
-    for (let from = 0, to = 0; from < sorted.length; from = to) {
-      const isIn = (at: number) => next === undefined || sorted[at]![0] < next[0]
-      // Most changes are in neighbouring blocks. If not, the right one is looked up.
-      if (blocks !== undefined) [block, next] = [next, blocks.next().value]
-      if (blocks === undefined || !isIn(from)) {
-        const first = this.#reading.blockOf(collection, sorted[from]![0])
-        blocks?.return?.()
-        blocks = before.range(collection, { from: first })[Symbol.iterator]()
-        ;[block, next] = [blocks.next().value, blocks.next().value]
-      }
-      for (to = from + 1; to < sorted.length && isIn(to); ) to++
-      const fresh = merged(block?.[1] ?? '', sorted.slice(from, to))
-      if (block !== undefined && block[0] !== fresh[0]?.[0]) yield [block[0], undefined]
-      for (const [key, text] of fresh) yield [key, Buffer.from(text)]
+/** The changed blocks of a collection, into which changes are merged in the order of their keys. */
+function* blocks(
+  before: StoreView,
+  reading: CompactReading,
+  collection: string,
+  changes: Iterator<BlockChange, undefined>,
+): CollectionChanges[1] {
+  let all: Iterator<[string, string], undefined> | undefined
+  let block: [string, string] | undefined
+  let next: [string, string] | undefined
+  for (let change = changes.next().value; change !== undefined; ) {
+    // Most changes are in neighbouring blocks. If not, the right one is looked up.
+    if (all !== undefined) [block, next] = [next, all.next().value]
+    if (all === undefined || (next !== undefined && change[0] >= next[0])) {
+      const first = reading.blockOf({ collection, prefix: '' }, change[0])
+      all?.return?.()
+      all = before.range(collection, { from: first })[Symbol.iterator]()
+      ;[block, next] = [all.next().value, all.next().value]
     }
-    blocks?.return?.()
+    const within = [change]
+    for (change = changes.next().value; change !== undefined; change = changes.next().value) {
+      if (next !== undefined && change[0] >= next[0]) break
+      within.push(change)
+    }
+    const fresh = merged(block?.[1] ?? '', within)
+    if (block !== undefined && block[0] !== fresh[0]?.[0]) yield [block[0], undefined]
+    for (const [key, text] of fresh) yield [key, Buffer.from(text)]
   }
+  all?.return?.()
+}
+
+function* run(collection: string, number: number, changes: readonly BlockChange[]): CollectionChanges[1] {
+  const { prefix } = runOfCollection(collection, number)
+  for (const [first, block] of runOf(changes)) yield [prefix + first, Buffer.from(block)]
+  yield [collection, String(number)]
 }
 
 function* shortened(names: FieldNames, entries: CollectionChanges[1]): CollectionChanges[1] {
@@ -158,34 +202,99 @@ class CompactReading {
   }
 
   get(collection: string, key: string): string | undefined {
-    let text: string | undefined
-    if (!this.#packed.has(collection)) text = this.#store.get(collection, key)
-    else {
-      for (const [, block] of this.#store.range(collection, { to: `${key}\0`, reverse: true })) {
-        text = valueIn(block, key)
-        break
-      }
-    }
+    const text = this.#packed.has(collection)
+      ? this.#unpacked(collection, key)
+      : this.#store.get(collection, key)
     return text === undefined ? undefined : this.#expand(collection, text)
   }
 
   *range(collection: string, range: KeyRange): Iterable<[string, string]> {
     const entries = this.#packed.has(collection)
-      ? this.#unpacked(collection, range)
+      ? this.#newest(
+          this.#layers(collection).map((layer) => this.#entries(layer, range)),
+          range.reverse,
+        )
       : this.#store.range(collection, range)
-    for (const [key, text] of entries) yield [key, this.#expand(collection, text)]
+    for (const [key, text] of entries) if (text !== removed) yield [key, this.#expand(collection, text)]
   }
 
-  /** The key of the block that a key belongs into: the first one if it comes before all; '' if there is none. */
-  blockOf(collection: string, key: string): string {
-    for (const [first] of this.#store.range(collection, { to: `${key}\0`, reverse: true })) return first
-    for (const [first] of this.#store.range(collection)) return first
-    return ''
+  /** How many runs a collection has. */
+  runs(collection: string): number {
+    return Number(this.#store.get(runsCollection, collection) ?? 0)
   }
 
-  *#unpacked(collection: string, { from, to, reverse }: KeyRange): Iterable<readonly [string, string]> {
-    const first = from === undefined ? undefined : this.blockOf(collection, from)
-    for (const [, block] of this.#store.range(collection, { from: first, to, reverse })) {
+  /** Changes together with those of all runs, in the order of their keys. */
+  *unmerged(collection: string, changes: readonly BlockChange[]): Iterator<BlockChange, undefined> {
+    const runs = this.#layers(collection).slice(0, -1)
+    const layers = [changes.values(), ...runs.map((layer) => this.#entries(layer, {}))]
+    for (const [key, text] of this.#newest<BlockChange>(layers))
+      yield [key, text === removed ? undefined : text]
+  }
+
+  /** The changes that remove all runs. */
+  *withoutRuns(collection: string): CollectionChanges[1] {
+    for (const [key] of this.#store.range(runsCollection, { from: collection, to: `${collection}\x01` }))
+      yield [key, undefined]
+  }
+
+  /**
+   * The key, in its collection, of the block of a layer that a key belongs into: the first one if it comes
+   * before all; the prefix if there is none.
+   */
+  blockOf({ collection, prefix }: Layer, key: string): string {
+    const before = { from: prefix, to: `${prefix}${key}\0`, reverse: true }
+    for (const [first] of this.#store.range(collection, before)) return first
+    for (const [first] of this.#store.range(collection, { from: prefix, to: endOfPrefix(prefix) }))
+      return first
+    return prefix
+  }
+
+  /** Newest first: the runs, and what they are merged into. */
+  #layers(collection: string): Layer[] {
+    const layers: Layer[] = [{ collection, prefix: '' }]
+    for (let n = 1; n <= this.runs(collection); n++) layers.unshift(runOfCollection(collection, n))
+    return layers
+  }
+
+  #unpacked(collection: string, key: string): string | undefined {
+    for (const { collection: name, prefix } of this.#layers(collection)) {
+      const before = { from: prefix, to: `${prefix}${key}\0`, reverse: true }
+      for (const [, block] of this.#store.range(name, before)) {
+        const text = valueIn(block, key)
+        if (text !== undefined) return text === removed ? undefined : text
+        break
+      }
+    }
+    return undefined
+  }
+
+  /** The entries of layers, newest first, in the order of their keys: of each key the newest one. */
+  *#newest<Entry extends BlockChange = BlockEntry>(
+    layers: readonly Iterator<Entry, undefined>[],
+    reverse = false,
+  ): Iterable<Entry> {
+    try {
+      const heads = layers.map((each) => each.next().value)
+      for (;;) {
+        let next: Entry | undefined
+        for (const head of heads) {
+          if (head === undefined || head[0] === next?.[0]) continue
+          if (next === undefined || head[0] < next[0] !== reverse) next = head
+        }
+        if (next === undefined) return
+        for (const [i, head] of heads.entries()) if (head?.[0] === next[0]) heads[i] = layers[i]!.next().value
+        yield next
+      }
+    } finally {
+      for (const each of layers) each.return?.()
+    }
+  }
+
+  *#entries(layer: Layer, { from, to, reverse }: KeyRange): Iterator<BlockEntry, undefined> {
+    const { collection, prefix } = layer
+    const first = from === undefined ? prefix : this.blockOf(layer, from)
+    const end = to === undefined ? endOfPrefix(prefix) : prefix + to
+    for (const [, block] of this.#store.range(collection, { from: first, to: end, reverse })) {
       const entries = [...entriesOf(block)]
       for (const entry of reverse ? entries.reverse() : entries)
         if ((from === undefined || entry[0] >= from) && (to === undefined || entry[0] < to)) yield entry

@@ -111,7 +111,11 @@ function encodeText(text: string): string {
   return `${text}\0`
 }
 
+/** The text that was encoded last: the identity of a request, for example, is part of many keys. */
+let latest = { text: '', encoded: '' }
+
 function encodeUnusualText(text: string): string {
+  if (text === latest.text) return latest.encoded
   if (!text.isWellFormed()) {
     throw changeError(
       'key-invalid',
@@ -120,7 +124,9 @@ function encodeUnusualText(text: string): string {
   }
   const bytes = Buffer.from(text).toString('latin1')
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the two bytes that are written otherwise.
-  return `${bytes.replace(/[\x00\x01]/g, (byte) => (byte === '\0' ? '\x01\x01' : '\x01\x02'))}\0`
+  const encoded = `${bytes.replace(/[\x00\x01]/g, (byte) => (byte === '\0' ? '\x01\x01' : '\x01\x02'))}\0`
+  latest = { text, encoded }
+  return encoded
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the bytes of a key that are not plain ASCII text.

@@ -6,9 +6,9 @@ import { checksumLength, collectionHash, hashOf, isIntact } from './checksum.ts'
 
 /**
  * The format of the state: of the stored values, and of what they hold. It stands in the unnamed database.
- * 4: compressed values; claims in blocks; inputs beside the holders of claims.
+ * 4: compressed values; claims in blocks; inputs beside the holders of claims. 5: runs beside the blocks.
  */
-export const stateFormat = '4'
+export const stateFormat = '5'
 export const formatKey = 'format'
 
 /**

@@ -253,8 +253,8 @@ export class TableState {
         scoped?.delete(rowKey.slice(0, scope) + old + rowKey.slice(scope))
       }
       if (fresh !== undefined) {
-        entries?.set(fresh + rowKey, true)
-        scoped?.set(rowKey.slice(0, scope) + fresh + rowKey.slice(scope), true)
+        entries?.add(fresh + rowKey, true)
+        scoped?.add(rowKey.slice(0, scope) + fresh + rowKey.slice(scope), true)
       }
     }
   }
