@@ -40,9 +40,12 @@ export class RequestDecider {
   /** @param isNew whether it comes from the log, and may have to be moved or parked first */
   decide(derivation: Derivation, record: RequestRecord, origin: Origin, isNew: boolean): NextStep {
     if (operatorRequests.has(record.type)) return this.#decideAsOperator(derivation, record, origin, isNew)
-    const { type, version } = record
+    const { type, version, parsed } = record
     const request = this.#app.request(type, derivation.chain)
-    const input = this.#app.inputOf(request, version, record.output ?? record.input, derivation.chain)
+    const input =
+      parsed?.realm === this.#context.program.realm && version === request.version
+        ? parsed.value
+        : this.#app.inputOf(request, version, record.output ?? record.input, derivation.chain)
     const key = this.#app.keyOf(request, input)
     derivation.key = key
     if (isNew && !this.#recordContext.isHere(key)) return 'moved'

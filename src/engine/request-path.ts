@@ -24,7 +24,7 @@ import { GroupSize } from '../processor/limits.ts'
 import type { Processor } from '../processor/processor.ts'
 import type { Reader } from '../query/reader.ts'
 import type { Reporter } from '../report.ts'
-import { Admission, type Until } from '../request/admission.ts'
+import { Admission, type Until, type WaitingSender } from '../request/admission.ts'
 import { type AdmittedRequest, inputOf, requestOf } from '../request/message.ts'
 import { Validation, type ValidationResult } from '../request/validation.ts'
 import { expired, IdWindow } from '../request/window.ts'
@@ -147,12 +147,14 @@ export class RequestPath {
   }
 
   /** Admits a new request; a retry waits for the first outcome, or gets it. */
-  async #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
-    const { requestId, principal = '', inReplyTo: answered } = options ?? {}
-    const inReplyTo = answered === undefined ? undefined : answeredId(answered, requestId)
-    if (this.#intake.reopening) await this.#intake.opened()
-    for (;;) {
-      if (this.#reloading) await this.settled()
+  #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
+    const again = () => this.#send(type, input, options, until)
+    // One promise for each request, which the outcome itself resolves; more of them are a tenth of its cost.
+    return new Promise((resolve, reject) => {
+      const { requestId, principal = '', inReplyTo: answered } = options ?? {}
+      const inReplyTo = answered === undefined ? undefined : answeredId(answered, requestId)
+      if (this.#intake.reopening) return resolve(this.#intake.opened().then(again))
+      if (this.#reloading) return resolve(this.settled().then(again))
       if (this.#refusal) throw this.#refusal
       this.closed.throwIfAborted()
       const { realm } = this.#live.program
@@ -166,33 +168,33 @@ export class RequestPath {
         // attempt.
         const { heldUp } = this
         if (heldUp) throw heldUp
-        await first.certain
-        continue
+        return resolve(first.certain.then(again))
       }
-      if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
-      if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
-      return new Promise((resolve, reject) => {
-        const done = (validated: ValidationResult) => {
-          if ('error' in validated) reject(validated.error)
-          // Another one with this id was admitted meanwhile.
-          else if (this.#admission.has(identity)) resolve(this.#send(type, input, options, until))
-          else resolve(this.#admit(identity, inReplyTo ? { ...validated, inReplyTo } : validated, until))
+      if (first) return resolve(this.#admission.join(first, { type, input: sent.text }, stored, until))
+      if (stored) return resolve(this.#replay(identity, { type, input: sent.text }, stored, until))
+      const done = (validated: ValidationResult) => {
+        // Another one with this id was admitted meanwhile.
+        if (!('error' in validated) && this.#admission.has(identity)) return resolve(again())
+        try {
+          if ('error' in validated) throw validated.error
+          const message = inReplyTo ? { ...validated, inReplyTo } : validated
+          this.#admit(identity, message, { until, resolve, reject })
+        } catch (error) {
+          reject(error)
         }
-        this.#validation.add({ definition, input: sent, done })
-      })
-    }
+      }
+      this.#validation.add({ definition, input: sent, done })
+    })
   }
 
-  async #admit(identity: Identity, message: AdmittedRequest, until: Until): Promise<Reply | Enqueued> {
+  #admit(identity: Identity, message: AdmittedRequest, sender: WaitingSender): void {
     this.closed.throwIfAborted()
     if (this.#processor.isFull(message.key)) throw keyFull(message.type, message.key)
     const partition = partitionOf(message.key, this.#log.partitions)
     const { heldUp } = this.#writers[partition]!
     if (heldUp) throw heldUp
-    const { outgoing, answer } = this.#admission.admit(identity, message, until, this.heldBytes)
-    this.write(partition, outgoing)
+    this.write(partition, this.#admission.admit(identity, message, sender, this.heldBytes))
     this.#moveWatermark()
-    return answer
   }
 
   /** Seldom, and in the batch of a request: says in all partitions how far ids are forgotten. */

@@ -101,6 +101,8 @@ export interface RequestRecord {
   readonly output: string | undefined
   /** The id of the request, effect or violation that it replies to. */
   readonly inReplyTo?: string
+  /** The value of `output` or else `input`, frozen, in a realm; if it is at hand. The log does not have it. */
+  readonly parsed?: { readonly realm: object; readonly value: unknown } | undefined
 }
 
 export interface EventRecord {

@@ -36,7 +36,7 @@ interface SentBefore {
   readonly stored: StoredOutcome | undefined
 }
 
-interface WaitingSender {
+export interface WaitingSender {
   readonly until: Until
   /** Whether it has waited since an earlier look at what is held up. */
   isLate?: true
@@ -85,16 +85,16 @@ export class Admission {
   /**
    * Admits a request that was not sent before.
    * @param heldBytes the bytes of events that wait to be written, which count too
-   * @returns the record to append, and the answer
+   * @returns the record to append
    * @throws HenceError `overloaded` (retry)
    */
   admit(
     identity: Identity,
     message: AdmittedRequest,
-    until: Until,
+    sender: WaitingSender,
     heldBytes: number,
-  ): { readonly outgoing: OutgoingRecord; readonly answer: Promise<Reply | Enqueued> } {
-    const { type, version, input, output, inReplyTo } = message
+  ): OutgoingRecord {
+    const { type, version, input, output, parsed, inReplyTo } = message
     const bytes = encodeRequest(identity, type, input, output, version, inReplyTo)
     const waiting = this.#queuedBytes + heldBytes
     if (waiting + bytes.length > this.#queueBytesMax && waiting > 0) {
@@ -105,11 +105,10 @@ export class Admission {
       )
     }
     this.#queuedBytes += bytes.length
-    const entry: InFlight = { identity, type, input, bytes: bytes.length, waiters: [] }
+    const entry: InFlight = { identity, type, input, bytes: bytes.length, waiters: [sender] }
     this.#inFlight.set(identity, entry)
     const reply = inReplyTo !== undefined && { inReplyTo }
-    const record = { kind: 'request', identity, type, version, input, output, ...reply } as const
-    return { outgoing: { record, bytes }, answer: wait(entry, until) }
+    return { record: { kind: 'request', identity, type, version, input, output, ...reply, parsed }, bytes }
   }
 
   /**

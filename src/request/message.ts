@@ -17,6 +17,8 @@ export interface AdmittedRequest {
   readonly output: string | undefined
   readonly key: string
   readonly inReplyTo?: string
+  /** The value of `output` or else `input`, which a derivation in the same realm need not parse. */
+  readonly parsed: { readonly realm: Realm; readonly value: unknown }
 }
 
 /** The part of a request's definition that admission needs; operator requests have the version 1. */
@@ -70,17 +72,16 @@ export function messageOf(request: AdmittedDefinition, input: Input, realm: Real
       `The input of "${type}" does not fit its schema: ${issuesText(result.issues)}.`,
     )
   }
-  if (sameValue(input.value, result.value)) {
-    return { type, version, input: input.text, output: undefined, key: keyOf(request, input.value) }
-  }
-  const value = sealed(type, result.value, realm)
-  const output = JSON.stringify(value)
+  const isSame = sameValue(input.value, result.value)
+  const value = isSame ? input.value : sealed(type, result.value, realm)
+  const output = isSame ? input.text : JSON.stringify(value)
   return {
     type,
     version,
     input: input.text,
     output: output === input.text ? undefined : output,
     key: keyOf(request, value),
+    parsed: { realm, value },
   }
 }
 
