@@ -83,7 +83,7 @@ export interface EngineOptions<A extends App> {
    * tenth of it an alarm names the record. Default 5,000.
    */
   readonly derivationMs?: number
-  /** A checkpoint is made after so many changed rows, and after 16 MiB of them. Default 50,000. */
+  /** A checkpoint is made after so many changed rows, and after 16 MiB of them. Default 20,000. */
   readonly checkpointRows?: number
   /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */
   readonly handlers?: Handlers<A> | undefined

@@ -28,7 +28,7 @@ import { RunningEngine } from './running-engine.ts'
 import { becomeActive } from './standby.ts'
 import { SteadyClock } from './steady-clock.ts'
 
-const checkpointRowsDefault = 50_000
+const checkpointRowsDefault = 20_000
 
 /**
  * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last

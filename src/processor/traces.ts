@@ -5,6 +5,7 @@ import type { Chain } from '../derivation/chain.ts'
 import type { Derivation, Failure } from '../derivation/step-result.ts'
 import type { Position } from '../log/log.ts'
 import type { Codec, Collection } from '../state/cells.ts'
+import { compressed, textOf } from '../state/compression.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
 import type { State } from '../state/state.ts'
 
@@ -63,9 +64,9 @@ const gatheredMax = 256
  *
  * Derivations between two records belong to the offset of the second, and may take several lines.
  *
- * A trace is written into a chunk at once: one value of the state for a hundred records costs far less than a
- * hundred values, and bytes outside the heap cost the garbage collector nothing, while objects that live
- * until the next checkpoint would be moved by it.
+ * A trace is written into a chunk at once, which is compressed when it is full: one value of the state for a
+ * hundred records costs far less than a hundred values, and bytes outside the heap cost the garbage collector
+ * nothing, while objects that live until the next checkpoint would be moved by it.
  */
 export class Traces {
   readonly #chunks: Collection<Buffer>
@@ -131,10 +132,11 @@ export class Traces {
     const room = 1 + (line.length > this.#chunkBytes / 4 ? Buffer.byteLength(line) : line.length * 3)
     const open = this.#open[partition]!
     assert(open.count === 0 || offset >= open.first, 'traces are written in the order of the log', offset)
-    if (open.count === chunkTracesMax || open.length + room > open.bytes.length) {
+    if (open.count === 0 || open.count === chunkTracesMax || open.length + room > open.bytes.length) {
       this.#closeChunk(partition)
       open.first = offset
-      open.bytes = Buffer.allocUnsafeSlow(Math.max(this.#chunkBytes, room))
+      if (open.bytes.length !== this.#chunkBytes || room > this.#chunkBytes)
+        open.bytes = Buffer.allocUnsafeSlow(Math.max(this.#chunkBytes, room))
     }
     open.bytes[open.length++] = lineBreak
     open.length += open.bytes.write(line, open.length)
@@ -226,8 +228,9 @@ export class Traces {
     const prefix = keyOf({ partition, offset: open.first })
     let key = prefix + encodePart(0)
     for (let count = 1; this.#chunks.get(key) !== undefined; count++) key = prefix + encodePart(count)
-    this.#chunks.set(key, open.bytes.subarray(0, open.length))
-    open.bytes = noBytes
+    const bytes = open.bytes.subarray(0, open.length)
+    const chunk = compressed(bytes)
+    this.#chunks.set(key, chunk === bytes ? Buffer.from(bytes) : chunk)
     open.count = open.length = 0
   }
 
@@ -266,7 +269,7 @@ const lineBreak = 10
 const chunkCodec: Codec<Buffer> = { encode: (bytes) => bytes, decode: (text) => Buffer.from(text) }
 
 function linesOf(chunk: Buffer | string): string[] {
-  return chunk.toString().split('\n').slice(1)
+  return (typeof chunk === 'string' ? chunk : textOf(chunk)).split('\n').slice(1)
 }
 
 /** The events in a stored chunk of traces, each with the position of its cause. */

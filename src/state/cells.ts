@@ -3,7 +3,7 @@ import { CellMap } from './cell-map.ts'
 import { Overlay } from './overlay.ts'
 import type { KeyRange, Store } from './store.ts'
 
-/** Converts the values of a collection to text, or to the UTF-8 bytes of a text, and back. */
+/** Converts the values of a collection to text, or to the UTF-8 bytes of a text, perhaps `compressed`, and back. */
 export interface Codec<V> {
   encode(value: V): string | Buffer
   decode(text: string): V

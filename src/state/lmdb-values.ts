@@ -1,21 +1,12 @@
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { shown } from '../failure.ts'
 import { checksumLength, crcOf, hashIn, hashOf } from './checksum.ts'
+import { compressed, isCompressed, textOf } from './compression.ts'
 import { Useless } from './lmdb-file.ts'
 
 /** The hash of the names under which the value that was decoded last was written. */
 let decodedHash = 0
 /** Whether that value is compressed; then it was decoded as latin1. */
-let isCompressed = false
-
-/** Values that are given as bytes, so many at least, are compressed: traces and inputs, seldom read again. */
-const compressedBytesMin = 2_048
-/** Zstandard's first four bytes, which no UTF-8 text begins with. */
-const zstdMagic = 0xfd2fb528
-/** Its default output buffers, of more than 128 KiB each, would be most of the memory. */
-const outputBytes = 32 * 1024
-const compression = { chunkSize: outputBytes, params: { [constants.ZSTD_c_compressionLevel]: 1 } }
-const decompression = { chunkSize: outputBytes }
+let wasCompressed = false
 
 /** The buffer that the binding reads small values into, and a plain view of it. */
 let reading: { readonly of: Buffer; readonly view: Buffer } | undefined
@@ -33,8 +24,8 @@ export const encoder = {
       if (bytes.isGlobal) reading = { of: bytes, view }
     }
     decodedHash = hashIn(view!, 0, length)
-    isCompressed = length >= 2 * checksumLength && view!.readUInt32LE(0) === zstdMagic
-    return view!.toString(isCompressed ? 'latin1' : 'utf8', 0, length - checksumLength)
+    wasCompressed = isCompressed(view!, length - checksumLength)
+    return view!.toString(wasCompressed ? 'latin1' : 'utf8', 0, length - checksumLength)
   },
 }
 
@@ -56,8 +47,7 @@ export class Encoding {
    * @returns a slice whose ends change with the next value
    */
   encode(hash: number, given: string | Buffer): Slice {
-    const isLarge = typeof given !== 'string' && given.length >= compressedBytesMin
-    const value = isLarge ? zstdCompressSync(given, compression) : given
+    const value = typeof given === 'string' ? given : compressed(given)
     const lengthMax = (typeof value === 'string' ? 3 : 1) * value.length + checksumLength
     if (this.#slice.end + lengthMax > this.#bytes.length) {
       const twice = Math.min(2 * this.#bytes.length, 1024 * 1024)
@@ -78,8 +68,7 @@ export class Encoding {
  * @param value was decoded just now
  */
 export function checked(collection: string, hash: number, key: string, value: string): string {
-  if (decodedHash === hashOf(key, hash))
-    return isCompressed ? zstdDecompressSync(Buffer.from(value, 'latin1'), decompression).toString() : value
+  if (decodedHash === hashOf(key, hash)) return wasCompressed ? textOf(Buffer.from(value, 'latin1')) : value
   throw new Useless(
     `the value of ${shown(JSON.stringify(key))} of "${collection}" does not have its checksum`,
   )

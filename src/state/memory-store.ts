@@ -1,3 +1,4 @@
+import { textOf } from './compression.ts'
 import { SortedMap } from './sorted-map.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
@@ -57,7 +58,7 @@ class TreeStore implements MemoryStore {
       }
       for (const [key, value] of entries) {
         if (value === undefined) tree.delete(key)
-        else tree.set(key, value.toString())
+        else tree.set(key, typeof value === 'string' ? value : textOf(value))
       }
     }
   }
