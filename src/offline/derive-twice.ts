@@ -72,6 +72,8 @@ export function deriveTwice(options: {
         // No timer later than the log fires: the comparison covers what the log holds, and nothing else.
         clock: stoppedAt(until),
         report: () => {},
+        // Two engines' worth of rows are in memory.
+        checkpointRows: 5_000,
       })
       const { reprocessing } = engine
       // The generation that was live before the last promotion is kept for a way back, here too.
