@@ -65,7 +65,7 @@ messages, rows, waiting effects or results do not fit its schemas.`,
 }
 
 async function checkCode(app: string, options: CheckCommandOptions): Promise<number> {
-  // Of what it would need to derive everything twice, a third is garbage that V8 need not collect yet.
+  // It derives everything twice, and a third of its memory would be garbage that V8 need not collect yet.
   for (const flag of ['--heap-growing-percent=20', '--semi-space-growth-factor=1']) setFlagsFromString(flag)
   const { data, sample: records, until, failOn, allowMisfits = [], samples } = options
   const spool = formatOf(options) === 'ndjson' ? new Spool() : undefined

@@ -149,7 +149,7 @@ export class RequestPath {
   /** Admits a new request; a retry waits for the first outcome, or gets it. */
   #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
     const again = () => this.#send(type, input, options, until)
-    // One promise for each request, which the outcome itself resolves; more of them are a tenth of its cost.
+    // One promise for each request, which the outcome itself resolves.
     return new Promise((resolve, reject) => {
       const { requestId, principal = '', inReplyTo: answered } = options ?? {}
       const inReplyTo = answered === undefined ? undefined : answeredId(answered, requestId)

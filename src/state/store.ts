@@ -27,7 +27,8 @@ export interface Store {
    */
   range(collection: string, options?: KeyRange): Iterable<[key: string, value: string]>
   /**
-   * Sets keys to values, given as text, as its UTF-8 bytes, or as these `compressed`, and removes the keys whose value is undefined.
+   * Sets keys to values, given as text, as its UTF-8 bytes, or as these `compressed`, and removes the keys
+   * whose value is undefined.
    * The bytes must not change until `write` resolves.
    */
   write(changes: Iterable<CollectionChanges>): Promise<void>
