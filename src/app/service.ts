@@ -17,7 +17,7 @@ import type { IndexOf, KeyPart, Query, Row } from './table.ts'
  * Takes an app's requests and reads its tables: the engine in this process, or a connection to another
  * process that runs it. Code written against this interface works with both.
  */
-export interface Service<A extends App> {
+export interface Service<A extends App, Send = SendOptions, Scan = ReadOptions> {
   /**
    * Sends a request; resolves when it is durable and decided. Sent again with the same id, it is not derived
    * again: every reply has the first outcome, with `corrected` beside it if promoted code decides otherwise.
@@ -25,17 +25,13 @@ export interface Service<A extends App> {
   submit<N extends RequestName<A>>(
     type: N,
     input: RequestInput<A, N>,
-    options: SendOptions,
+    options: Send,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
   /**
    * Like `submit`, but resolves as soon as the request is durable; call `submit` with the same id to get the
-   * outcome.
+   * outcome, or read its story.
    */
-  enqueue<N extends RequestName<A>>(
-    type: N,
-    input: RequestInput<A, N>,
-    options: SendOptions,
-  ): Promise<Enqueued>
+  enqueue<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, options: Send): Promise<Enqueued>
   /** The row under a key: `service.get('lines', ['order-1', 3])`. */
   get<N extends TableName<A>>(
     table: N,
@@ -46,7 +42,7 @@ export interface Service<A extends App> {
   scan<N extends TableName<A>>(
     table: N,
     query?: Query<IndexOf<TableNamed<A, N>>>,
-    options?: ReadOptions,
+    options?: Scan,
   ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
   /**
    * Calls a listener for every changed row, in the order of each partition, after its record is durable and

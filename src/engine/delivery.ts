@@ -1,10 +1,10 @@
 import type { App } from '../app/index.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, setTimer } from '../clock.ts'
 import { inputHash } from '../derivation/early-results.ts'
-import { Deliverer } from '../effect/delivery.ts'
-import type { Handlers } from '../effect/handlers.ts'
+import type { Delivery, Handler, Handlers } from '../effect/handlers.ts'
 import type { EffectEnd, Outbox } from '../effect/outbox.ts'
-import type { Attempts, DeliveryHost, TryNotes } from '../effect/tries.ts'
+import { type Attempts, type DeliveryHost, Tries, type TryNotes } from '../effect/tries.ts'
+import { changeError } from '../failure.ts'
 import { decodeRecord, encodeResult } from '../log/record.ts'
 import type { Trace } from '../processor/traces.ts'
 import type { Reporter } from '../report.ts'
@@ -24,11 +24,17 @@ interface LiveDeliveryOptions {
   readonly report: Reporter
 }
 
-/** Delivers the effects of the live generation, if the engine has handlers. */
+/**
+ * Delivers the effects of the live generation, if the engine has handlers, until each is acknowledged or given
+ * up; `tries.ts` decides when one is tried again. The end of an effect is appended to the log as a record.
+ * Until that record is applied the effect counts as not delivered, so a crash in between leads to another try
+ * under the same id.
+ */
 export class LiveDelivery {
   readonly #options: LiveDeliveryOptions
   readonly #write: (key: string, result: OutgoingRecord) => void
-  #deliverer: Deliverer | undefined
+  /** By the name of the effect; undefined while nothing is delivered. */
+  #tries: ReadonlyMap<string, Tries> | undefined
   #outbox: Outbox | undefined
 
   /** @param write brings the result of an effect to the log of the key that asked for it */
@@ -40,45 +46,72 @@ export class LiveDelivery {
   /**
    * Begins to deliver the pending effects of an outbox; does nothing if it has begun already, since two would
    * deliver twice.
+   * @throws HenceError `option-invalid` (change)
    */
   start(
     { app, version }: Pick<Program, 'app' | 'version'>,
     { outbox, place }: Pick<DeliveryHost, 'outbox' | 'place'>,
   ): void {
-    const { version: given, handlers, notes, clock, random, report } = this.#options
-    if (handlers === undefined || this.#deliverer !== undefined) return
-    // Code that was promoted may lack some effects.
-    const known = Object.entries(handlers).filter(([name]) => version === given || app.effects.has(name))
-    this.#outbox = outbox
-    this.#deliverer = new Deliverer(app, Object.fromEntries(known) as never, {
+    const { version: given, handlers, ...shared } = this.#options
+    if (handlers === undefined || this.#tries !== undefined) return
+    const host: DeliveryHost = {
+      ...shared,
       outbox,
       place,
-      notes,
-      clock,
-      random,
-      report,
       end: (id, row, end) => this.#write(row.key, resultOf(id, row.input, end)),
-    })
-    this.#deliverer.start()
+    }
+    const tries = new Map<string, Tries>()
+    for (const [name, handler] of Object.entries<Handler | Delivery>(handlers)) {
+      const effect = app.effects.get(name)
+      if (effect !== undefined) {
+        tries.set(
+          name,
+          new Tries(effect, typeof handler === 'function' ? { deliver: handler } : handler, host),
+        )
+      } else if (version === given) {
+        throw changeError(
+          'option-invalid',
+          `There is a handler for the effect "${name}", which the app "${app.name}" does not define.`,
+        )
+      } // Code that was promoted may lack some effects.
+    }
+    for (const name of app.effects.keys()) {
+      if (tries.has(name)) continue
+      shared.report({
+        level: 'warning',
+        code: 'effect-without-handler',
+        message: `The effect "${name}" has no handler here: effects of this type are kept and not delivered.`,
+      })
+    }
+    this.#outbox = outbox
+    this.#tries = tries
+    shared.notes?.keepOnly((id) => outbox.get(id)?.state === 'pending')
+    for (const each of tries.values()) each.start()
   }
 
   get isRunning(): boolean {
-    return this.#deliverer !== undefined
+    return this.#tries !== undefined
   }
 
-  /** Begins no new attempts, waits a grace period for those under way, and aborts the rest. */
+  /** Begins no new tries, waits a grace period for those under way, and aborts the rest. */
   async stop({ atOnce = false } = {}): Promise<void> {
-    await this.#deliverer?.stop(atOnce ? 0 : graceMs)
-    this.#deliverer = undefined
+    const all = [...(this.#tries?.values() ?? [])]
+    const ended = Promise.all(all.map((tries) => tries.stop()))
+    const cancelTimer = setTimer(this.#options.clock, atOnce ? 0 : graceMs, () => {
+      for (const tries of all) tries.abort()
+    })
+    await ended
+    cancelTimer()
+    this.#tries = undefined
   }
 
   /** Delivers the effects that a record asked for. */
   asked({ derivations }: Trace): void {
-    if (this.#deliverer === undefined) return
+    if (this.#tries === undefined) return
     for (const { effects } of derivations) {
       for (const id of effects) {
         const row = this.#outbox!.get(id)
-        if (row?.state === 'pending') this.#deliverer.asked(id, row)
+        if (row?.state === 'pending') this.#tries.get(row.type)?.asked(id, row)
       }
     }
   }
@@ -86,12 +119,12 @@ export class LiveDelivery {
   /** The result of an effect was applied. */
   ended(id: string): void {
     const row = this.#outbox?.get(id)
-    if (row !== undefined) this.#deliverer?.ended(row.type, id)
+    if (row !== undefined) this.#tries?.get(row.type)?.ended(id)
   }
 
   /** The failed attempts of an effect that is not delivered yet. */
   attempts(type: string, id: string): Attempts | undefined {
-    return this.#deliverer?.attempts(type, id)
+    return this.#tries?.get(type)?.attempts(id)
   }
 }
 

@@ -1,22 +1,5 @@
-import type { TableNamed } from '../app/app.ts'
-import type {
-  App,
-  Enqueued,
-  Query,
-  ReadOptions,
-  Reply,
-  RequestInput,
-  RequestName,
-  RequestReason,
-  RequestValue,
-  Row,
-  Service,
-  TableKey,
-  TableName,
-  TableValue,
-} from '../app/index.ts'
+import type { App, ReadOptions, Row, Service } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
-import type { IndexOf } from '../app/table.ts'
 import type { Publish } from '../audit/publisher.ts'
 import type { Clock } from '../clock.ts'
 import type { Handlers } from '../effect/handlers.ts'
@@ -128,7 +111,6 @@ export interface EngineOptions<A extends App> {
   readonly random?: () => number
 }
 
-/** Accepts requests, derives tables from them, and answers queries from the tables. */
 /** Options of a scan in the process of the engine. */
 export interface RowScanOptions extends ReadOptions {
   /** Sees each row; the scan ends with the first that it returns true for, for example to bound its bytes. */
@@ -142,43 +124,23 @@ export interface StoryOptions {
   readonly bytesMax?: number
 }
 
-export interface Engine<A extends App> extends Service<A> {
+/**
+ * Accepts requests, derives tables from them, and answers queries from the tables.
+ *
+ * `submit` and `enqueue` throw a HenceError with advice
+ * - `retry` (the same id again): `overloaded`, `log-write-failed`, `log-write-unsure`, `carrier-unreachable`,
+ *   `engine-closed`
+ * - `change`: `unknown-request`, `input-not-json`, `input-invalid`, `schema-unusable`, `key-invalid`,
+ *   `key-too-long`, `value-too-large`, `request-id-invalid`, `principal-invalid`, `request-id-reused`,
+ *   `request-id-expired`, `request-id-from-the-future`; nothing was written
+ * - `operator`: `engine-stopped`, `log-damaged`
+ */
+export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScanOptions> {
   /**
    * The app of the live generation, which is the given one until another is promoted, with the views among
    * its tables. Its functions run in the sandbox.
    */
   readonly app: A
-  /**
-   * Sends a request; resolves when it is durable and decided. However often it is sent under one id, it is
-   * derived once, and every retry resolves with the first outcome.
-   *
-   * @throws HenceError with advice
-   * - `retry` (the same id again): `overloaded`, `log-write-failed`, `log-write-unsure`,
-   *   `carrier-unreachable`, `engine-closed`
-   * - `change`: `unknown-request`, `input-not-json`, `input-invalid`, `schema-unusable`, `key-invalid`,
-   *   `key-too-long`, `value-too-large`, `request-id-invalid`, `principal-invalid`, `request-id-reused`,
-   *   `request-id-expired`, `request-id-from-the-future`; nothing was written
-   * - `operator`: `engine-stopped`, `log-damaged`
-   */
-  submit<N extends RequestName<A>>(
-    type: N,
-    input: RequestInput<A, N>,
-    options: SubmitOptions,
-  ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
-  /**
-   * Like `submit`, but resolves as soon as the request is durable. Read its outcome with `story`, or with
-   * `submit` under the same id. Throws the same errors as `submit`.
-   */
-  enqueue<N extends RequestName<A>>(
-    type: N,
-    input: RequestInput<A, N>,
-    options: SubmitOptions,
-  ): Promise<Enqueued>
-  scan<N extends TableName<A>>(
-    table: N,
-    query?: Query<IndexOf<TableNamed<A, N>>>,
-    options?: RowScanOptions,
-  ): Promise<Row<TableKey<A, N>, TableValue<A, N>>[]>
   /**
    * The story of a request: everything derived from it. Undefined if its id is unknown, or was forgotten.
    * @throws HenceError `story-too-large` (change) beyond `bytesMax`
