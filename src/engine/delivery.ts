@@ -25,10 +25,10 @@ interface LiveDeliveryOptions {
 }
 
 /**
- * Delivers the effects of the live generation, if the engine has handlers, until each is acknowledged or given
- * up; `tries.ts` decides when one is tried again. The end of an effect is appended to the log as a record.
- * Until that record is applied the effect counts as not delivered, so a crash in between leads to another try
- * under the same id.
+ * Delivers the effects of the live generation, if the engine has handlers, until each is acknowledged or
+ * given up; `tries.ts` decides when one is tried again. The end of an effect is appended to the log as a
+ * record. Until that record is applied the effect counts as not delivered, so a crash in between leads to
+ * another try under the same id.
  */
 export class LiveDelivery {
   readonly #options: LiveDeliveryOptions
