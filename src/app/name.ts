@@ -15,3 +15,10 @@ export function checkName(kind: string, name: string): void {
 
 /** Whether a message is a system message, such as a claim or an operator's decision. No app can use such a name. */
 export const isSystemMessage = (type: string): boolean => type.startsWith('hence:')
+
+/** The name in SQL of a table or a view: `order-lines` → `order_lines`. */
+export const sqlName = (name: string): string =>
+  name.replaceAll('-', '_').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+
+/** An identifier in SQL. */
+export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`

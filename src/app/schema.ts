@@ -26,3 +26,25 @@ export function issuesText(issues: readonly StandardSchemaV1.Issue[]): string {
   })
   return lines.join('; ')
 }
+
+/** The part of a Standard Schema that describes it as JSON Schema, where its library has that. */
+interface JsonSchemaSource {
+  readonly jsonSchema?: Readonly<Record<'input' | 'output', (options: { target: string }) => object>>
+}
+
+/** The JSON Schema (2020-12) of a schema; undefined if its library has none of it. */
+export function jsonSchemaOf(
+  schema: Schema,
+  side: 'input' | 'output',
+): Readonly<Record<string, unknown>> | undefined {
+  const source = (schema['~standard'] as JsonSchemaSource).jsonSchema
+  for (const each of side === 'output' ? (['output', 'input'] as const) : (['input'] as const)) {
+    try {
+      const { $schema: _, ...described } = source![each]({ target: 'draft-2020-12' }) as { $schema?: string }
+      return described
+    } catch {
+      // The library has no JSON Schema of this one.
+    }
+  }
+  return undefined
+}

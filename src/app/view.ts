@@ -2,7 +2,7 @@ import { changeError } from '../failure.ts'
 import type { TableKey, TableName, TableValue } from './app.ts'
 import { type App, checkReadRule, type RequestName, type RequestReason, type RequestValue } from './app.ts'
 import type { Effect } from './effect.ts'
-import { checkName } from './name.ts'
+import { checkName, sqlName } from './name.ts'
 import type { Outcome } from './outcome.ts'
 import type { Request } from './request.ts'
 import type { Frozen, Schema } from './schema.ts'
@@ -32,6 +32,8 @@ export interface View<
   Index extends string = string,
 > extends Table<'views', Name, Value, P, Index> {
   readonly folds: Folds
+  /** The name under which its rows are in SQLite; undefined if they are not. */
+  readonly sql: string | undefined
 }
 
 /** The functions of a view, by the name of the message that each takes. */
@@ -130,6 +132,11 @@ export function viewsOf<A extends App>() {
       readonly key?: P
       readonly indexes?: I
       readonly read?: ReadRule<V, NoInfer<keyof I & string>>
+      /**
+       * Keeps the rows in SQLite, in columns made of the schema, under this name; `true`: `by-day` is
+       * `by_day`.
+       */
+      readonly sql?: true | string
       readonly tables?: {
         readonly [N in TableName<A>]?: (
           rows: ViewRows<Table<'views', Name, V, P, keyof I & string>>,
@@ -150,7 +157,7 @@ export function viewsOf<A extends App>() {
       >
     },
   ): View<Name, V, P, keyof I & string> {
-    const { value, key, indexes, read, tables = {}, requests = {}, events = {} } = definition
+    const { value, key, indexes, read, sql, tables = {}, requests = {}, events = {} } = definition
     return {
       kind: 'table',
       scope: 'views',
@@ -159,6 +166,7 @@ export function viewsOf<A extends App>() {
       parts: (key ?? []) as never,
       indexes: (indexes ?? {}) as never,
       read,
+      sql: sql === true ? sqlName(name) : sql,
       folds: { tables, requests, events } as never,
     }
   }

@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   explain: async () => (await import('./explain.ts')).explainCommand(),
   table: async () => (await import('./table.ts')).tableCommand(),
   views: async () => (await import('./views.ts')).viewsCommand(),
+  sql: async () => (await import('./sql.ts')).sqlCommand(),
   tail: async () => (await import('./tail.ts')).tailCommand(),
   violations: async () => (await import('./violations.ts')).violationsCommand(),
   effects: async () => (await import('./effects.ts')).effectsCommand(),

@@ -10,6 +10,7 @@ import { stateFolder } from '../storage/states.ts'
 import { codeName, kept } from '../storage/storage.ts'
 import { storeOf } from '../view/fold.ts'
 import { readViewsManifest } from '../view/manifest.ts'
+import { checkSql, openSql } from '../view/sql.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
 import { checkCode } from './code.ts'
@@ -64,9 +65,10 @@ async function examineViews(data: string, add: AddFinding): Promise<void> {
     const todo = 'Start with mended code of the view; the next start derives it again.'
     if (view.failed !== undefined) add('warning', 'view-failed', view.failed, { todo })
     try {
-      await checkLmdbStore(stateFolder(data, storeOf(view)), { isInUse: true })
+      if (view.sql === undefined) await checkLmdbStore(stateFolder(data, storeOf(view)), { isInUse: true })
+      else checkSql(openSql(data)).close()
     } catch (error) {
-      if (!isUseless(error)) throw error
+      if (view.sql === undefined && !isUseless(error)) throw error
       add('mended', 'state-unreadable', `The view "${view.name}": ${(error as HenceError).message}`)
     }
   }

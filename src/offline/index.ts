@@ -6,6 +6,7 @@
 export type { Flaw } from '../audit/verify.ts'
 export type { Position } from '../log/log.ts'
 export type { Diff } from '../reprocess/reprocessing.ts'
+export { openSql } from '../view/sql.ts'
 export { type BackupOptions, backup, type Copied, type RestoreOptions, restore } from './backup.ts'
 export { type CopyLogOptions, copyIn, copyLogTo, type RefreshOptions, refresh } from './carried-log.ts'
 export {

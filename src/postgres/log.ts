@@ -1,11 +1,12 @@
 import type { Pool, PoolClient } from 'pg'
+import { quoted } from '../app/name.ts'
 import { assert } from '../assert.ts'
 import { HenceError } from '../failure.ts'
 import { checkPartition } from '../log/append-check.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
 import { type Reporter, reporterOf } from '../report.ts'
-import { type PostgresConnection, quoted } from './work.ts'
+import type { PostgresConnection } from './work.ts'
 
 export interface PostgresLogOptions {
   /** A connection string, or the options of `Pool` in `pg`. */

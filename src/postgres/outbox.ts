@@ -1,12 +1,12 @@
 import type { Client } from 'pg'
 import type { App } from '../app/index.ts'
-import { isSystemMessage } from '../app/name.ts'
+import { isSystemMessage, quoted } from '../app/name.ts'
 import { orAborted, pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import { type Reporter, reporterOf } from '../report.ts'
-import { keepWorking, makeSchema, type PostgresConnection, quoted } from './work.ts'
+import { keepWorking, makeSchema, type PostgresConnection } from './work.ts'
 
 export interface PostgresOutboxOptions<A extends App> {
   readonly engine: Engine<A>

@@ -1,13 +1,14 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Client } from 'pg'
 import type { App, KeyPart, TableName } from '../app/index.ts'
+import { quoted, sqlName } from '../app/name.ts'
 import { isView } from '../app/view.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
 import { type Reporter, reporterOf } from '../report.ts'
 import { BatchReader, type MirroredRow } from './batches.ts'
 import { Mirror } from './mirror.ts'
-import { inTransaction, keepWorking, makeSchema, type PostgresConnection, quoted } from './work.ts'
+import { inTransaction, keepWorking, makeSchema, type PostgresConnection } from './work.ts'
 
 export interface PostgresSinkOptions<A extends App> {
   readonly engine: Engine<A>
@@ -292,8 +293,7 @@ function mirrorsOf(
   const taken = new Set(['hence_sinks'])
   for (const [name, given] of names) {
     const table = app.tables.get(name)
-    const target =
-      given ?? name.replaceAll('-', '_').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+    const target = given ?? sqlName(name)
     const isTable = table !== undefined && !isView(table)
     if (!isTable || target === '' || Buffer.byteLength(target) > 63 || taken.has(target)) {
       throw new HenceError(

@@ -1,4 +1,5 @@
 import type { Client, ClientConfig } from 'pg'
+import { quoted } from '../app/name.ts'
 import { pause, systemClock } from '../clock.ts'
 import { requirePackage } from '../optional-package.ts'
 import type { Reporter } from '../report.ts'
@@ -133,11 +134,6 @@ export async function inTransaction<T>(client: Client, act: () => Promise<T>): P
     await client.query('ROLLBACK').catch(() => {})
     throw error
   }
-}
-
-/** An identifier in SQL. */
-export function quoted(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`
 }
 
 /** Creates a schema only if it is missing, so that the right to create one is needed only then. */

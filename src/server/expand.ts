@@ -1,4 +1,5 @@
 import type { App, Schema } from '../app/index.ts'
+import { jsonSchemaOf } from '../app/schema.ts'
 import { operatorTables } from '../constraint/tables.ts'
 import { keyBytesMax } from '../state/keys.ts'
 import type { TableShape } from '../state/table.ts'
@@ -114,23 +115,12 @@ function partOf(type: string): JsonSchema {
     : { type }
 }
 
-/** The part of a Standard Schema that describes it as JSON Schema, where its library has that. */
-interface JsonSchemaSource {
-  readonly jsonSchema?: Readonly<Record<'input' | 'output', (options: { target: string }) => JsonSchema>>
-}
-
 function schemaOf(schema: Schema, side: 'input' | 'output', id: string): JsonSchema {
-  const source = (schema['~standard'] as JsonSchemaSource).jsonSchema
-  for (const each of side === 'output' ? (['output', 'input'] as const) : (['input'] as const)) {
-    try {
-      const { $schema: _, ...described } = source![each]({ target: 'draft-2020-12' })
-      // References within it count from its root, which the id makes it have.
-      return JSON.stringify(described).includes('"$ref"')
-        ? { $id: `urn:hence:schema:${id}`, ...described }
-        : described
-    } catch {
-      // The library has no JSON Schema of this one.
-    }
-  }
-  return { description: 'The schema library does not describe this schema as JSON Schema.' }
+  const described = jsonSchemaOf(schema, side)
+  if (described === undefined)
+    return { description: 'The schema library does not describe this schema as JSON Schema.' }
+  // References within it count from its root, which the id makes it have.
+  return JSON.stringify(described).includes('"$ref"')
+    ? { $id: `urn:hence:schema:${id}`, ...described }
+    : described
 }

@@ -6,7 +6,7 @@ import { type HenceError, operatorError } from '../failure.ts'
 const folders = ['log', 'state', 'code', 'promotions', 'audit']
 const files = [
   ...['lock', 'lock.json', 'reserve', 'keys.json', 'log/meta.json'],
-  ...['state/run.json', 'state/generations.json', 'state/views.json', 'state/tries'],
+  ...['state/run.json', 'state/generations.json', 'state/views.json', 'state/views.sqlite', 'state/tries'],
 ]
 
 /**

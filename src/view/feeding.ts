@@ -170,13 +170,17 @@ export class Feeding {
       return true
     }
     const { positions } = feed
-    for (const view of feed.views) {
+    await this.#dropFailed(feed.views)
+    for (const view of [...feed.views]) {
       view.positions = positions
       await view.saveIfDue(this.#host.checkpointRows)
+      if (isBehind) continue
+      // SQL reads what was saved.
+      if (view.view.sql !== undefined) void view.saveIfDue(1)
+      await this.#listener.caughtUp(view)
     }
-    if (isBehind) return true
-    for (const view of [...feed.views]) await this.#listener.caughtUp(view)
-    return false
+    await this.#dropFailed(feed.views)
+    return isBehind
   }
 
   async #fold(
@@ -186,13 +190,17 @@ export class Feeding {
     pace: Pace,
   ): Promise<void> {
     const { log } = this.#host.storage
-    const active = views.filter(({ failure }) => failure === undefined)
-    if (traced.length === 0 || active.length === 0) return
+    if (traced.length === 0 || views.length === 0) return
     const { app } = from.program
-    const records = await messagesOf(traced, { app, log, processor: from.processor }, active)
-    for (const view of active) {
-      await view.fold(records, from.derivationMs, () => pace.rest())
-      if (view.failure) await this.#listener.failed(view)
+    const records = await messagesOf(traced, { app, log, processor: from.processor }, views)
+    for (const view of views) await view.fold(records, from.derivationMs, () => pace.rest())
+  }
+
+  /** Takes out the views that have failed, and reports them. */
+  async #dropFailed(views: ViewFold[]): Promise<void> {
+    for (const view of views.filter(({ failure }) => failure)) {
+      views.splice(views.indexOf(view), 1)
+      await this.#listener.failed(view)
     }
   }
 
@@ -200,11 +208,11 @@ export class Feeding {
   #derive(views: ViewFold[], live: Generation): void {
     const before = this.#deriving
     const { signal } = this.#stop
-    const isEnded = () =>
-      signal.aborted || live.number !== this.#generation || views.every(({ failure }) => failure)
+    const isEnded = () => signal.aborted || live.number !== this.#generation || views.length === 0
     const pace = this.#newPace()
     const fold = async (records: readonly TracedRecord[], from: Generation) => {
       await this.#fold(views, records, from, pace)
+      await this.#dropFailed(views)
       const derived = recordsBefore(from.processor.positions)
       for (const view of views) {
         view.derived = derived

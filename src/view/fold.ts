@@ -11,6 +11,7 @@ import { State } from '../state/state.ts'
 import { collectionsOf, TableState } from '../state/table.ts'
 import type { StateName } from '../storage/states.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { SqlViews } from './sql.ts'
 
 /** The messages of a record for views, in order. */
 export interface FoldedRecord {
@@ -43,6 +44,14 @@ export interface ViewVersion {
   readonly generation: number
 }
 
+/** Its entry in the manifest; see `manifest.ts`. */
+export interface ManifestEntry extends ViewVersion {
+  /** Why the view has stopped. */
+  readonly failed?: string
+  /** The name of its rows in SQLite, if they are there. */
+  readonly sql?: string
+}
+
 export function storeOf({ name, version, generation }: ViewVersion): StateName {
   return `view.${name}.${version.slice(0, 12)}.${generation}`
 }
@@ -70,6 +79,8 @@ export class ViewFold implements ViewVersion {
   derived = 0
   /** Why it has stopped. */
   failure: HenceError | undefined
+  /** Called when its rows could not be saved. */
+  saveFailed = () => {}
   readonly #program: ViewProgram
   readonly #logId: string
   readonly #state: State
@@ -95,11 +106,17 @@ export class ViewFold implements ViewVersion {
   }
 
   /** Opens what was saved of a version of a view; its positions are undefined if there is nothing of use. */
-  static async open(storage: Storage, of: ViewVersion, program: ViewProgram): Promise<ViewFold> {
+  static async open(
+    { storage, sql }: { readonly storage: Storage; readonly sql?: SqlViews | undefined },
+    of: ViewVersion,
+    program: ViewProgram,
+  ): Promise<ViewFold> {
+    const view = program.views.get(of.name)!
     const { id: logId, partitions } = storage.log
     const open = async (anew: boolean) => {
-      const collections = ['meta', ...collectionsOf([program.views.get(of.name)!])]
-      const store = await storage.openStore(storeOf(of), collections, anew)
+      const store = await (view.sql === undefined || sql === undefined
+        ? storage.openStore(storeOf(of), ['meta', ...collectionsOf([view])], anew)
+        : sql.store(storeOf(of), view, anew))
       return new ViewFold(of, program, new State(store), logId)
     }
     const fold = await open(false)
@@ -122,10 +139,10 @@ export class ViewFold implements ViewVersion {
     )
   }
 
-  /** Its entry in the manifest. */
-  get saved(): ViewVersion & { readonly failed?: string } {
-    const { name, version, generation, failure } = this
-    return { name, version, generation, ...(failure && { failed: failure.message }) }
+  get saved(): ManifestEntry {
+    const { name, version, generation, failure, view } = this
+    const how = { ...(failure && { failed: failure.message }), ...(view.sql && { sql: view.sql }) }
+    return { name, version, generation, ...how }
   }
 
   /** Whether it folds a kind of message. */
@@ -195,22 +212,30 @@ export class ViewFold implements ViewVersion {
     return dirty > fullAt ? this.#saving : undefined
   }
 
-  /** Saves rows and positions together. If it cannot, the view has failed. */
-  async save(): Promise<void> {
-    await this.#saving
+  /**
+   * Saves rows and positions together; fold nothing until it has begun, which is at once unless a save is
+   * under way. If it cannot, the view has failed.
+   */
+  save(): Promise<void> {
+    const saving = this.#save(this.#saving).finally(() => {
+      if (this.#saving === saving) this.#saving = undefined
+    })
+    this.#saving = saving
+    return saving
+  }
+
+  async #save(before: Promise<void> | undefined): Promise<void> {
+    if (before) await before
     if (this.failure !== undefined) return
     const { positions } = this
     if (positions !== undefined) this.#saved.set('position', { logId: this.#logId, positions })
     this.#state.commit()
-    this.#saving = this.#state
-      .checkpoint()
-      .catch((error) => {
-        this.failure = stopped(this.name, 'when its rows were saved', error)
-      })
-      .finally(() => {
-        this.#saving = undefined
-      })
-    await this.#saving
+    try {
+      await this.#state.checkpoint()
+    } catch (error) {
+      this.failure = stopped(this.name, 'when its rows were saved', error)
+      this.saveFailed()
+    }
   }
 
   async close(): Promise<void> {

@@ -1,7 +1,7 @@
 import { keptCode } from '../generation/codes.ts'
 import type { AppBundle } from '../sandbox/bundle.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { ViewVersion } from './fold.ts'
+import type { ManifestEntry } from './fold.ts'
 
 /** Where a data directory keeps which rows of each view answer, and which are being derived. */
 export const manifestName = 'state/views.json'
@@ -9,11 +9,6 @@ export const manifestName = 'state/views.json'
 export interface ViewsManifest {
   readonly answering: readonly ManifestEntry[]
   readonly building: readonly ManifestEntry[]
-}
-
-interface ManifestEntry extends ViewVersion {
-  /** Why the view has stopped. */
-  readonly failed?: string
 }
 
 export async function readViewsManifest(kept: Storage['kept']): Promise<ViewsManifest> {

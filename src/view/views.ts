@@ -11,6 +11,7 @@ import { Feeding } from './feeding.ts'
 import { stopped, storeOf, ViewFold, type ViewVersion } from './fold.ts'
 import type { ViewsHost } from './host.ts'
 import { manifestName, readViewsManifest, type ViewsManifest } from './manifest.ts'
+import { SqlViews } from './sql.ts'
 
 /** How far a view is. */
 export interface ViewStatus {
@@ -46,6 +47,8 @@ export class Views {
   readonly #host: ViewsHost
   #slots: ReadonlyMap<string, Slot> = new Map()
   #feeding: Feeding | undefined
+  #sql: SqlViews | undefined
+  readonly #reported = new WeakSet<ViewFold>()
   /** Why nobody may read any more. */
   #ended: unknown
   /** Counts how often other rows began to answer. */
@@ -61,20 +64,23 @@ export class Views {
    * @throws HenceError `bundle-failed`, `app-invalid` (change); then nothing has changed
    */
   async use(modules: readonly AppBundle[]): Promise<void> {
-    const { storage } = this.#host
+    const { storage, report } = this.#host
     const taken = new Set((await this.#host.live()).program.app.tables.keys())
+    const names = new Set<string>()
     const slots = new Map<string, Slot>()
     for (const bundle of modules) {
       const program = sandboxedViews(bundle)
-      for (const name of program.views.keys()) {
-        if (taken.has(name)) throw nameTaken(name)
+      for (const [name, { sql }] of program.views) {
+        if (taken.has(name) || names.has(sql?.toLowerCase() ?? '')) throw nameTaken(name)
         taken.add(name)
+        if (sql !== undefined) names.add(sql.toLowerCase())
         slots.set(name, { name, program, answering: undefined, building: undefined })
       }
     }
     for (const { hash, code } of modules) await storage.keep(codeName(hash), code)
     await this.#stop()
     this.#slots = slots
+    this.#sql = SqlViews.open(storage.directory, names.size > 0, report)
     this.switches++
     const live = await this.#host.live()
     this.#feeding = new Feeding(
@@ -144,8 +150,12 @@ export class Views {
 
   /** The stores that are open. */
   get stores(): StateName[] {
+    return this.#opened.filter(({ sql }) => sql === undefined).map(storeOf)
+  }
+
+  get #opened() {
     const { answering, building } = this.#manifest()
-    return [...answering, ...building].map(storeOf)
+    return [...answering, ...building]
   }
 
   /** A check has found the stored rows of a view damaged: the next start derives them again. */
@@ -175,6 +185,24 @@ export class Views {
         await each?.close()
       }
     }
+    await this.#sql?.close()
+    this.#sql = undefined
+  }
+
+  async #openFold(of: ViewVersion, program: ViewProgram): Promise<ViewFold> {
+    const fold = await ViewFold.open({ storage: this.#host.storage, sql: this.#sql }, of, program)
+    fold.saveFailed = () => void this.#failed(fold)
+    return fold
+  }
+
+  async #drop(store: StateName): Promise<void> {
+    await this.#host.storage.dropStore(store)
+    await this.#sql?.drop(store)
+  }
+
+  /** Lets SQL read a view that answers. */
+  async #answerSql(fold: ViewFold): Promise<void> {
+    if (fold.view.sql !== undefined) await this.#sql?.answer(storeOf(fold), fold.view)
   }
 
   /** Finds the rows that there are for a generation, and which are to be derived. */
@@ -184,7 +212,7 @@ export class Views {
     for (const slot of this.#slots.values()) {
       const { name, program } = slot
       const wanted: ViewVersion = { name, version: program.version, generation: live.number }
-      const fold = await ViewFold.open(this.#host.storage, wanted, program)
+      const fold = await this.#openFold(wanted, program)
       const saved = manifest.answering.find((each) => each.name === name)
       const before = saved && storeOf(saved) !== storeOf(wanted) ? saved : undefined
       if (fold.positions !== undefined && saved !== before) slot.answering = fold
@@ -193,28 +221,29 @@ export class Views {
         slot.answering ??= before && (await this.#reopen(before))
         if (slot.answering?.generation === live.number) feeding.add(slot.answering)
       }
+      if (slot.answering !== undefined) await this.#answerSql(slot.answering)
+      if (fold.positions === undefined && saved !== before) this.#warn(lost(name))
       if (fold.positions === undefined) fresh.push(fold)
       else feeding.add(fold)
     }
     // The stores of an earlier time that nobody has opened.
-    const used = new Set(this.stores)
+    const used = new Set(this.#opened.map(storeOf))
     for (const each of [...manifest.answering, ...manifest.building].map(storeOf))
-      if (!used.has(each)) await this.#host.storage.dropStore(each)
+      if (!used.has(each)) await this.#drop(each)
     await this.#save()
     feeding.build(fresh, live)
   }
 
   /** The rows that answered before, if they are of use. */
   async #reopen(before: ViewVersion): Promise<ViewFold | undefined> {
-    const { storage, report } = this.#host
+    const { storage } = this.#host
     try {
       const program = sandboxedViews(await keptCode((name) => storage.kept(name), before.version))
-      const fold = await ViewFold.open(storage, before, program)
+      const fold = await this.#openFold(before, program)
       if (fold.positions !== undefined) return fold
       await fold.close()
     } catch (error) {
-      const { code, message } = error as HenceError
-      report({ level: 'warning', code, message })
+      this.#warn(error as HenceError)
     }
     return undefined
   }
@@ -225,16 +254,18 @@ export class Views {
     if (slot.building !== view || view.failure) return
     const before = slot.answering
     await view.save()
+    if (view.failure) return
     slot.answering = view
     slot.building = undefined
     this.switches++
     await this.#save()
+    await this.#answerSql(view)
     if (before === undefined) return
     this.#feeding!.remove(before)
     // Reads of this turn may still have it.
     await new Promise((resolve) => setImmediate(resolve))
     await before.close()
-    await this.#host.storage.dropStore(storeOf(before))
+    await this.#drop(storeOf(before))
   }
 
   /** Another generation is live: its rows are derived from its own past, and the present ones answer until then. */
@@ -251,15 +282,14 @@ export class Views {
 
   /** Derives rows anew that are too old to be fed. */
   async #anew(views: readonly ViewFold[], live: Generation): Promise<void> {
-    const { storage } = this.#host
     const fresh: ViewFold[] = []
     for (const view of views) {
       const slot = this.#slots.get(view.name)!
       if (slot.answering === view) slot.answering = undefined
       await view.close()
-      await storage.dropStore(storeOf(view))
+      await this.#drop(storeOf(view))
       if (view.version !== slot.program.version) continue
-      slot.building = await ViewFold.open(storage, view, slot.program)
+      slot.building = await this.#openFold(view, slot.program)
       fresh.push(slot.building)
     }
     await this.#save()
@@ -267,10 +297,16 @@ export class Views {
   }
 
   /** Reports why a view has stopped; `hence doctor` names it too. */
-  async #failed({ failure }: ViewFold): Promise<void> {
-    const { code, message } = failure!
+  async #failed(fold: ViewFold): Promise<void> {
+    if (this.#reported.has(fold)) return
+    this.#reported.add(fold)
+    const { code, message } = fold.failure!
     this.#host.report({ level: 'alarm', code, message })
     await this.#save()
+  }
+
+  #warn({ code, message }: HenceError): void {
+    this.#host.report({ level: 'warning', code, message })
   }
 
   #manifest(): ViewsManifest {
@@ -300,10 +336,18 @@ function notYet(name: string, records: number): HenceError {
   )
 }
 
+function lost(name: string): HenceError {
+  return new HenceError(
+    'state-unreadable',
+    'operator',
+    `The stored rows of the view "${name}" are gone, or of another log: it is derived again.`,
+  )
+}
+
 function nameTaken(name: string): HenceError {
   return new HenceError(
     'app-invalid',
     'change',
-    `The view "${name}" has the name of a table, or of another view: rename one.`,
+    `The view "${name}" has the name of a table, or of another view, perhaps in SQL: rename one.`,
   )
 }

@@ -9,6 +9,7 @@ const bySku = view('by-sku', {
   value: z.object({ orders: z.int(), cents: z.int() }),
   indexes: { byCents: ['cents'] },
   read: 'everybody',
+  sql: true,
   tables: {
     orders(rows, { before, after }) {
       for (const [row, sign] of [
@@ -27,6 +28,7 @@ const bySku = view('by-sku', {
 const journal = view('journal', {
   value: z.object({ text: z.string() }),
   key: ['number'],
+  sql: 'lines',
   tables: {
     orders: (rows, change) => note(rows, 'orders', change),
     totals: (rows, change) => note(rows, 'totals', change),

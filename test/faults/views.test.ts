@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { bundleApp, createEngine, type WithViews } from 'hence'
+import { openSql } from 'hence/offline'
 import type { sales } from '../apps/sales.ts'
 import type views from '../apps/sales-views.ts'
 import { crashAt } from '../crash-points.ts'
@@ -30,6 +31,7 @@ async function rowsIn(data: string): Promise<unknown[][]> {
     views: [module],
     report: () => {},
   })
+  const rows: unknown[][] = []
   try {
     await engine.idle()
     for (;;) {
@@ -46,10 +48,32 @@ async function rowsIn(data: string): Promise<unknown[][]> {
       sums.set(value.sku, (sums.get(value.sku) ?? 0) + value.cents)
     const bySku = await engine.scan('by-sku')
     for (const { key, value } of bySku) assert.equal(value.cents, sums.get(key[0]) ?? 0, key[0])
-    return [bySku, await engine.scan('journal')]
+    rows.push(bySku, await engine.scan('journal'))
   } finally {
     await engine.close()
   }
+  const sql = openSql(data)
+  const bySku = sql.prepare('SELECT * FROM by_sku ORDER BY key').all()
+  assert.deepEqual(
+    bySku.map(({ key, ...value }) => ({ key: [key], value })),
+    rows[0],
+  )
+  const lines = sql.prepare('SELECT * FROM lines ORDER BY key, part1').all()
+  assert.deepEqual(
+    lines.map(({ key, part1, text }) => ({ key: [key, part1], value: { text } })),
+    rows[1],
+  )
+  sql.close()
+  return rows
+}
+
+/** Whatever moment a process died at, SQL finds the lines up to one of them, and none half. */
+function checkLines(data: string): void {
+  const sql = openSql(data)
+  const isThere = sql.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'lines'").get()
+  const [found] = isThere ? sql.prepare('SELECT count(*) AS n, max(part1) AS last FROM lines').all() : []
+  assert.equal(found?.['last'] ?? 0, found?.['n'] ?? 0)
+  sql.close()
 }
 
 for (const partitions of [1, 2, 8]) {
@@ -75,6 +99,7 @@ for (const partitions of [1, 2, 8]) {
       await new Promise((resolve) => setTimeout(resolve, ms))
       child.kill('SIGKILL')
       assert.equal((await exited)[1], 'SIGKILL')
+      checkLines(data)
     }
     const rows = await rowsIn(data)
     assert.ok(rows[1]!.length > 0)

@@ -205,6 +205,7 @@ test('the public entries export exactly these names', async () => {
     'doctor',
     'dryRun',
     'exportLog',
+    'openSql',
     'refresh',
     'repair',
     'restore',

@@ -1,0 +1,294 @@
+import { existsSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import type { DatabaseSync } from 'node:sqlite'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { View } from '../app/index.ts'
+import { quoted } from '../app/name.ts'
+import { jsonSchemaOf } from '../app/schema.ts'
+import { fileFailure } from '../file-failure.ts'
+import type { Reporter } from '../report.ts'
+import { decodeKey } from '../state/keys.ts'
+import type { CollectionChanges, KeyRange, Store } from '../state/store.ts'
+import { collectionsOf } from '../state/table.ts'
+import { closeToOthers } from '../storage/permissions.ts'
+import type { StateName } from '../storage/states.ts'
+
+/** Where a data directory keeps the rows of views that SQL reads. */
+export const sqlFile = 'state/views.sqlite'
+/** Up to this size a start checks the whole file, which takes about a quarter of a second. */
+const checkedBytes = 64 * 1024 * 1024
+/** How many rows are written in one turn of the event loop. */
+const rowsAtOnce = 64
+
+/**
+ * Opens the views of a data directory that are in SQLite, for reading, also while an engine writes them. A
+ * reader sees all views as of one moment in each transaction: end it soon, since it keeps old pages in the
+ * file.
+ * @throws Error if there is no such file
+ */
+export function openSql(directory: string): DatabaseSync {
+  const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
+  return new DatabaseSync(join(directory, sqlFile), { readOnly: true, timeout: 5_000 })
+}
+
+/** @throws Error if the database is damaged */
+export function checkSql(db: DatabaseSync): DatabaseSync {
+  const [found] = db.prepare('PRAGMA quick_check(1)').all()
+  if (found!['quick_check'] !== 'ok')
+    throw Object.assign(new Error(`${found!['quick_check']}`), { errcode: 11 })
+  return db
+}
+
+/**
+ * The rows of views in SQLite. Each version of a view has tables of its own, with a column for each field
+ * that SQLite computes from the row. Readers find the version that answers under the name of the view: an
+ * SQL view, which is replaced in one transaction.
+ *
+ * A commit does not wait for the disk: after a loss of power rows and position are those of an earlier
+ * moment.
+ */
+export class SqlViews {
+  readonly #db: DatabaseSync
+  #last: Promise<unknown> = Promise.resolve()
+
+  /** Opens it if a view needs it, or if there is one. */
+  static open(directory: string | undefined, isNeeded: boolean, report: Reporter): SqlViews | undefined {
+    if (directory === undefined) return undefined
+    const path = join(directory, sqlFile)
+    return isNeeded || existsSync(path) ? new SqlViews(path, report) : undefined
+  }
+
+  private constructor(path: string, report: Reporter) {
+    this.#db = openChecked(path, report)
+    closeToOthers(path)
+  }
+
+  /** Opens the rows of a version of a view. */
+  async store(name: StateName, view: View, anew: boolean): Promise<Store> {
+    await this.#transaction(() => {
+      if (anew) this.#drop(name)
+      for (const statement of definitionsOf(name, view)) this.#db.exec(statement)
+    })
+    return new SqlStore(this.#db, name, view, (act) => this.#transaction(act))
+  }
+
+  /** Lets SQL find a version of a view under the view's name. */
+  answer(name: StateName, view: View): Promise<void> {
+    return this.#transaction(() => {
+      const columns = columnsOf(view).map((column) => column.name)
+      this.#db.exec(`DROP VIEW IF EXISTS ${quoted(view.sql!)}`)
+      this.#db.exec(
+        `CREATE VIEW ${quoted(view.sql!)} AS SELECT ${columns} FROM ${tableOf(name, `t:${view.name}`)}`,
+      )
+    })
+  }
+
+  drop(name: StateName): Promise<void> {
+    return this.#transaction(() => this.#drop(name))
+  }
+
+  async close(): Promise<void> {
+    await this.#last
+    this.#db.close()
+  }
+
+  #drop(name: StateName): void {
+    const all = this.#db.prepare(
+      "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND instr(sql, ?)",
+    )
+    for (const each of all.all(`"${name} `))
+      this.#db.exec(`DROP ${each['type']} ${quoted(`${each['name']}`)}`)
+  }
+
+  /** One after another: they may span turns, and there is one connection. */
+  #transaction(act: () => Promise<void> | void): Promise<void> {
+    const run = async () => {
+      this.#db.exec('BEGIN IMMEDIATE')
+      try {
+        await act()
+        this.#db.exec('COMMIT')
+      } catch (error) {
+        // The error may have ended it.
+        if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
+        throw error
+      }
+    }
+    const done = this.#last.then(run)
+    this.#last = done.catch(() => {})
+    return done
+  }
+}
+
+function openChecked(path: string, report: Reporter): DatabaseSync {
+  const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
+  const isThere = existsSync(path)
+  const db = new DatabaseSync(path)
+  try {
+    db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+    if (statSync(path).size <= checkedBytes) checkSql(db)
+    return db
+  } catch (error) {
+    db.close()
+    const { errcode = 0, message } = error as Error & { readonly errcode?: number }
+    // 11: damaged; 26: no database.
+    if (!isThere || ![11, 26].includes(errcode & 0xff)) throw fileFailure(error) ?? error
+    const text = `The rows of views in ${path} are damaged (${message}). The file is removed, and they are derived again.`
+    report({ level: 'alarm', code: 'state-unreadable', message: text })
+    for (const end of ['', '-wal', '-shm']) rmSync(path + end, { force: true })
+    return openChecked(path, report)
+  }
+}
+
+/** A collection is a table of keys and texts. */
+class SqlStore implements Store {
+  readonly #db: DatabaseSync
+  readonly #name: StateName
+  readonly #view: View
+  readonly #transaction: (act: () => Promise<void>) => Promise<void>
+  readonly #get = new Map<string, ReturnType<DatabaseSync['prepare']>>()
+
+  constructor(
+    db: DatabaseSync,
+    name: StateName,
+    view: View,
+    transaction: (act: () => Promise<void>) => Promise<void>,
+  ) {
+    this.#db = db
+    this.#name = name
+    this.#view = view
+    this.#transaction = transaction
+  }
+
+  get(collection: string, key: string): string | undefined {
+    let get = this.#get.get(collection)
+    if (get === undefined) {
+      get = this.#db.prepare(`SELECT hence_row FROM ${tableOf(this.#name, collection)} WHERE hence_key = ?`)
+      this.#get.set(collection, get)
+    }
+    return get.get(Buffer.from(key, 'latin1'))?.['hence_row'] as string | undefined
+  }
+
+  *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[key: string, value: string]> {
+    const bounds = [from === undefined ? [] : ['hence_key >= ?'], to === undefined ? [] : ['hence_key < ?']]
+    const where = ['true', ...bounds.flat()].join(' AND ')
+    const order = reverse ? 'DESC' : 'ASC'
+    const rows = this.#db
+      .prepare(
+        `SELECT hence_key, hence_row FROM ${tableOf(this.#name, collection)} WHERE ${where} ORDER BY hence_key ${order}`,
+      )
+      .iterate(...[from ?? [], to ?? []].flat().map((key) => Buffer.from(key, 'latin1')))
+    for (const row of rows)
+      yield [Buffer.from(row['hence_key'] as Uint8Array).toString('latin1'), row['hence_row'] as string]
+  }
+
+  async write(changes: Iterable<CollectionChanges>): Promise<void> {
+    const all = Array.from(changes, ([collection, entries]) => [collection, [...entries]] as const)
+    await this.#transaction(async () => {
+      let written = 0
+      for (const [collection, entries] of all) {
+        const table = tableOf(this.#name, collection)
+        const kinds = collection === `t:${this.#view.name}` ? (['string', ...this.#view.parts] as const) : []
+        const columns = ['hence_key', 'hence_row', ...keyNames(kinds.length)]
+        const put = this.#db.prepare(
+          `INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')}) ` +
+            'ON CONFLICT (hence_key) DO UPDATE SET hence_row = excluded.hence_row',
+        )
+        const remove = this.#db.prepare(`DELETE FROM ${table} WHERE hence_key = ?`)
+        for (const [key, value] of entries) {
+          const bytes = Buffer.from(key, 'latin1')
+          if (value === undefined) remove.run(bytes)
+          else put.run(bytes, value.toString(), ...(kinds.length > 0 ? decodeKey(kinds, key).parts : []))
+          if (++written % rowsAtOnce === 0) await turn()
+        }
+      }
+    })
+  }
+
+  view(): never {
+    throw new Error('The rows of a view in SQLite have no snapshots: SQL reads them.')
+  }
+
+  async close(): Promise<void> {}
+}
+
+const tableOf = (name: StateName, collection: string) => quoted(`${name} ${collection}`)
+
+/** `key`, `part1`, …, as in the mirror of a table in PostgreSQL. */
+const keyNames = (count: number) => Array.from({ length: count }, (_, i) => (i === 0 ? 'key' : `part${i}`))
+
+function definitionsOf(name: StateName, view: View): string[] {
+  const rows = tableOf(name, `t:${view.name}`)
+  const columns = columnsOf(view)
+  const own = 'hence_key BLOB PRIMARY KEY, hence_row TEXT NOT NULL'
+  const tables = ['meta', ...collectionsOf([view])].map((collection) => {
+    const more = tableOf(name, collection) === rows ? columns.map(({ definition }) => `, ${definition}`) : []
+    return `CREATE TABLE IF NOT EXISTS ${tableOf(name, collection)} (${own}${more.join('')}) STRICT, WITHOUT ROWID`
+  })
+  const indexes = Object.entries(view.indexes).map(([index, fields]) => {
+    const names = fields.map((field) => columns.find((column) => column.field === field)?.name)
+    return names.includes(undefined)
+      ? ''
+      : `CREATE INDEX IF NOT EXISTS ${tableOf(name, `index ${index}`)} ON ${rows} (${names})`
+  })
+  return [...tables, ...indexes]
+}
+
+interface Column {
+  readonly name: string
+  readonly definition: string
+  readonly field?: string
+}
+
+/** The columns of the rows of a view: the parts of its key, then its fields, or the whole value as `value`. */
+function columnsOf({ parts, value }: View): Column[] {
+  // SQL takes names that differ in case alone for the same.
+  const taken = new Set(['hence_key', 'hence_row'])
+  const free = (name: string): string => {
+    if (taken.has(name.toLowerCase())) return free(`${name}_`)
+    taken.add(name.toLowerCase())
+    return quoted(name)
+  }
+  const keys = keyNames(parts.length + 1).map((name, i): Column => {
+    const column = free(name)
+    return {
+      name: column,
+      definition: `${column} ${i > 0 && parts[i - 1] === 'number' ? 'REAL' : 'TEXT'} NOT NULL`,
+    }
+  })
+  const { properties, required = [] } = (jsonSchemaOf(value, 'output') ?? {}) as FieldSchema
+  if (properties === undefined) return [...keys, { name: 'value', definition: 'value TEXT AS (hence_row)' }]
+  const fields = Object.entries(properties).map(([field, schema]): Column => {
+    const name = free(field)
+    const path = `$.${JSON.stringify(field)}`.replaceAll("'", "''")
+    return {
+      name,
+      field,
+      definition: `${name} ${typeOf(schema, required.includes(field))} AS (hence_row ->> '${path}') STORED`,
+    }
+  })
+  return [...keys, ...fields]
+}
+
+interface FieldSchema {
+  readonly type?: string | readonly string[]
+  readonly anyOf?: readonly FieldSchema[]
+  readonly properties?: Readonly<Record<string, FieldSchema>>
+  readonly required?: readonly string[]
+}
+
+const types: Readonly<Record<string, string>> = {
+  string: 'TEXT',
+  integer: 'INTEGER',
+  number: 'REAL',
+  boolean: 'INTEGER',
+  object: 'TEXT',
+  array: 'TEXT',
+}
+
+/** The type of a column: for example `TEXT NOT NULL`. Objects and lists are JSON. */
+function typeOf(schema: FieldSchema, isRequired: boolean): string {
+  const kinds = new Set((schema.anyOf ?? [schema]).flatMap(({ type = 'any' }) => type))
+  const isNullable = kinds.delete('null') || kinds.has('any') || !isRequired
+  const [type, ...others] = new Set([...kinds].map((kind) => types[kind] ?? 'ANY'))
+  return `${others.length > 0 ? 'ANY' : type}${isNullable ? '' : ' NOT NULL'}`
+}
