@@ -43,7 +43,7 @@ export interface Folds {
   readonly events: Readonly<Record<string, Fold>>
 }
 
-/** Whether a table is a view: the changes of its rows are not reported. */
+/** Whether a table is a view: its changes have positions of their own. */
 export const isView = (table: object): table is View => 'folds' in table
 
 // biome-ignore lint/suspicious/noExplicitAny: a fold takes one kind of message, and this is any fold.

@@ -150,15 +150,24 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
    * The changed rows of each record after a position, or from now on, and then of each new record. It reads
    * stored changes, so a reader may be slow, and may resume after a restart. Ends when the signal aborts or
    * the engine closes.
+   *
+   * With `view`, those of a view: in the order in which it folds records, from a position of `viewPosition`.
+   * The latest 10,000 changed rows are kept, in memory.
    * @throws HenceError `position-unknown` (change) if changes after the position are no longer kept, or when
-   *   another generation becomes live: read the tables again
+   *   another generation becomes live, or other rows of the view: read the tables again
    */
-  changes(options?: { readonly from?: string; readonly signal?: AbortSignal }): AsyncIterable<Changes>
+  changes(options?: {
+    readonly from?: string
+    readonly signal?: AbortSignal
+    readonly view?: string
+  }): AsyncIterable<Changes>
   /**
    * The current position, a snapshot of counters in memory. To follow a table, take the position, read the
    * table, and pass the position to `changes`.
    */
   position(): string
+  /** The same of a view, for `changes({ view })`. */
+  viewPosition(view: string): Promise<string>
   /** Violations of constraints, and decisions about them. */
   readonly violations: Violations
   /** The effects that the app asked for. */

@@ -88,11 +88,18 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
   changes({
     from,
     signal,
+    view,
   }: {
     readonly from?: string
     readonly signal?: AbortSignal
+    readonly view?: string
   } = {}): AsyncGenerator<Changes> {
+    if (view !== undefined) return this.#views.changes(view, from, signal)
     return this.#path.feed.read(() => this.#path.live, from, signal)
+  }
+
+  viewPosition(view: string): Promise<string> {
+    return this.#views.position(view)
   }
 
   position(): string {

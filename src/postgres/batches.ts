@@ -36,11 +36,16 @@ export class BatchReader {
   #position: string
   #isWaiting = false
 
-  constructor(engine: Engine<App>, from: string, tables: ReadonlySet<string>) {
+  readonly #view: string | undefined
+
+  /** @param view the view whose changes it reads, instead of those of tables */
+  constructor(engine: Engine<App>, from: string, tables: ReadonlySet<string>, view: string | undefined) {
     this.#engine = engine
     this.#tables = tables
     this.#position = from
-    this.#changes = engine.changes({ from, signal: this.#ending.signal })[Symbol.asyncIterator]()
+    this.#view = view
+    const following = { from, signal: this.#ending.signal, ...(view !== undefined && { view }) }
+    this.#changes = engine.changes(following)[Symbol.asyncIterator]()
     this.#next = this.#ask()
   }
 
@@ -72,7 +77,7 @@ export class BatchReader {
     if (item === undefined) {
       isAll = true
       // The records behind the last change have changed no row.
-      this.#position = this.#engine.position()
+      if (this.#view === undefined) this.#position = this.#engine.position()
     }
     return {
       position: this.#position,

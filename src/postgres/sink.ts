@@ -15,8 +15,8 @@ export interface PostgresSinkOptions<A extends App> {
   /** A connection string, or the options of `Client` in `pg`. */
   readonly connection: PostgresConnection
   /**
-   * The tables to mirror; an object also gives their names in PostgreSQL. Default name: `order-lines` →
-   * `order_lines`.
+   * The tables to mirror, or one view; an object also gives their names in PostgreSQL. Default name:
+   * `order-lines` → `order_lines`.
    */
   readonly tables: readonly TableName<A>[] | { readonly [N in TableName<A>]?: string }
   /** The schema of the mirrored tables. Default `public`. */
@@ -142,7 +142,11 @@ class Sink implements PostgresSink {
       const source = this.#source()
       const stored = target && isOf(target, source) ? target.position : undefined
       const tables = new Set(source.mirrors.keys())
-      const batches = new BatchReader(this.#options.engine, stored ?? this.#options.engine.position(), tables)
+      const { engine } = this.#options
+      const view = [...tables].find((name) => isView(engine.app.tables.get(name)!))
+      // Of other rows than the source, the feed ends at once.
+      const from = stored ?? (view === undefined ? engine.position() : await engine.viewPosition(view))
+      const batches = new BatchReader(engine, from, tables, view)
       const stop = () => batches.end()
       signal.addEventListener('abort', stop)
       try {
@@ -294,12 +298,12 @@ function mirrorsOf(
   for (const [name, given] of names) {
     const table = app.tables.get(name)
     const target = given ?? sqlName(name)
-    const isTable = table !== undefined && !isView(table)
+    const isTable = table !== undefined && (!isView(table) || names.length === 1)
     if (!isTable || target === '' || Buffer.byteLength(target) > 63 || taken.has(target)) {
       throw new HenceError(
         'option-invalid',
         'change',
-        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app and not a view, and its ` +
+        `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, or a view alone, and its ` +
           'name in PostgreSQL must have at most 63 bytes and be used by no other table of the sink.',
       )
     }

@@ -17,14 +17,14 @@ export const changesQuery = {
   prefix: keyParts('The first parts of the key, as a JSON list.'),
   from: text('The position to continue from; the header Last-Event-ID takes precedence.', {
     type: 'string',
-    pattern: '^\\d{1,16}(\\.\\d{1,16})*$',
+    pattern: '^\\d{1,16}(\\.\\d{1,16})*(@[0-9a-f]{12}\\.\\d+)?$',
   }),
 }
 
 /**
- * `GET /changes?table=…`: changed rows of those tables, or of all that the caller may read, as server-sent
- * events, record by record. The id of an event is the position behind it, so a client that returns with
- * `Last-Event-ID` (or `?from=`) misses nothing.
+ * `GET /changes?table=…`: changed rows of those tables, or of one view, or of all tables that the caller may
+ * read, as server-sent events, record by record. The id of an event is the position behind it, so a client
+ * that returns with `Last-Event-ID` (or `?from=`) misses nothing.
  *
  *   event: open     first; its id is the position to resume from if nothing else has been received
  *   event: changes  data: a JSON list of changes
@@ -59,8 +59,11 @@ export class ChangeStreams {
     const { principal } = access.caller
     for (const table of query.table) {
       rules.watch(access.caller, table)
-      if (isView(rules.table(table))) throw notWatched(table)
+      if (isView(rules.table(table)) && query.table.length > 1) throw notTogether(table)
     }
+    const [first] = query.table
+    const view = first !== undefined && isView(rules.table(first)) ? { view: first } : {}
+    const here = view.view === undefined ? engine.position() : await engine.viewPosition(view.view)
     if (!this.#open.take(principal))
       throw retryError(
         'too-many-streams',
@@ -74,17 +77,17 @@ export class ChangeStreams {
       this.#ends.delete(end)
       this.#open.release(principal)
     }
-    const from = request.headers.get('last-event-id') ?? query.from ?? engine.position()
-    const feed = engine.changes({ from, signal: ended.signal })[Symbol.asyncIterator]()
-    const first = feed.next()
+    const from = request.headers.get('last-event-id') ?? query.from ?? here
+    const feed = engine.changes({ from, signal: ended.signal, ...view })[Symbol.asyncIterator]()
+    const found = feed.next()
     // A position that is no longer kept fails at once, while the answer can still have a status.
     try {
-      await Promise.race([first, new Promise(setImmediate)])
+      await Promise.race([found, new Promise(setImmediate)])
     } catch (error) {
       onEnd()
       throw error
     }
-    const texts = () => this.#texts(feed, first, from, access, query)
+    const texts = () => this.#texts(feed, found, from, access, query)
     return {
       status: 200,
       headers: {
@@ -145,9 +148,8 @@ export class ChangeStreams {
   }
 }
 
-const notWatched = (view: string) =>
+const notTogether = (view: string) =>
   changeError(
     'query-invalid',
-    `"${view}" is a view, and changes of views are not reported: watch the tables that it is made of, and read it ` +
-      'with their tokens as `after`.',
+    `"${view}" is a view, which has positions of its own: open a stream for it alone.`,
   )

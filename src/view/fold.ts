@@ -11,6 +11,7 @@ import { State } from '../state/state.ts'
 import { collectionsOf, TableState } from '../state/table.ts'
 import type { StateName } from '../storage/states.ts'
 import type { Storage } from '../storage/storage.ts'
+import { RecentChanges } from './recent.ts'
 import type { SqlViews } from './sql.ts'
 
 /** The messages of a record for views, in order. */
@@ -73,14 +74,14 @@ export class ViewFold implements ViewVersion {
   readonly generation: number
   readonly view: View
   readonly table: TableState
-  /** By partition: the offset of the next record; undefined while the log is derived again for it. */
-  positions: readonly number[] | undefined
   /** How many records were derived for it so far. */
   derived = 0
   /** Why it has stopped. */
   failure: HenceError | undefined
   /** Called when its rows could not be saved. */
   saveFailed = () => {}
+  readonly recent: RecentChanges
+  #positions: readonly number[] | undefined
   readonly #program: ViewProgram
   readonly #logId: string
   readonly #state: State
@@ -103,6 +104,17 @@ export class ViewFold implements ViewVersion {
       decode: (text) => program.realm.parseFrozen(text),
     })
     this.#rows = rowsFor(this.table, program)
+    this.recent = new RecentChanges(this.table, `${of.version.slice(0, 12)}.${of.generation}`)
+  }
+
+  /** By partition: the offset of the next record; undefined while the log is derived again for it. */
+  get positions(): readonly number[] | undefined {
+    return this.#positions
+  }
+
+  set positions(positions: readonly number[]) {
+    this.#positions = positions
+    this.recent.reached(positions)
   }
 
   /** Opens what was saved of a version of a view; its positions are undefined if there is nothing of use. */
@@ -186,7 +198,7 @@ export class ViewFold implements ViewVersion {
   }
 
   /** Folds a record, however long it takes; if it throws, nothing more may be folded. */
-  foldOne({ messages }: FoldedRecord): void {
+  foldOne({ partition, offset, messages }: FoldedRecord): void {
     const { deriving, realm } = this.#program
     for (const { kind, name, message } of messages) {
       const fold: Fold | undefined = this.takes(kind, name) ? this.view.folds[kind][name] : undefined
@@ -198,6 +210,13 @@ export class ViewFold implements ViewVersion {
       deriving.active = false
       if (deriving.slip !== undefined) throw deriving.slip
     }
+    const rows = `t:${this.name}`
+    if (this.recent.isKept)
+      this.recent.add(
+        partition,
+        offset,
+        this.#state.changes(0, (name) => name === rows),
+      )
     this.#state.commit()
   }
 
@@ -239,6 +258,7 @@ export class ViewFold implements ViewVersion {
   }
 
   async close(): Promise<void> {
+    this.recent.end()
     await this.#saving
     await this.#state.close()
   }

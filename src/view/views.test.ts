@@ -24,8 +24,12 @@ type Sales = WithViews<typeof sales, typeof views>
 
 const app = await bundleApp<never>(import.meta.resolve('../../test/apps/sales.ts'))
 const module = await bundleApp<never>(import.meta.resolve('../../test/apps/sales-views.ts'))
-const changed = { ...module, code: `${module.code}\n/* changed */`, hash: '' }
-changed.hash = createHash('sha256').update(changed.code).digest('hex')
+const withCode = (code: string) => ({
+  ...module,
+  code,
+  hash: createHash('sha256').update(code).digest('hex'),
+})
+const changed = withCode(`${module.code}\n/* changed */`)
 
 function open(data: Storage, options: Partial<EngineOptions<Sales>> = {}): Promise<Engine<Sales>> {
   return createEngine<Sales>({ app, data, views: [module], report: () => {}, ...options })
@@ -144,6 +148,58 @@ test('a record waits for an earlier one of another partition whose append is und
     texts.map((text) => /"token":"(\d):/.exec(text)![1]),
     ['0', '1'],
   )
+  await engine.close()
+})
+
+test('the changes of a view: in its order, after a position, also after a crash; not of other rows', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  // Rows in SQL are saved at once: then only what a follower has missed since is folded again.
+  const views = [withCode(module.code.replace('sql:"lines",', ''))]
+  const engine = await open(data, { views })
+  const start = await engine.viewPosition('journal')
+  const stop = new AbortController()
+  type Line = {
+    readonly position: string
+    readonly key: unknown
+    readonly before: unknown
+    readonly text: string
+  }
+  const read = async (of: Engine<Sales>, from: string, count: number): Promise<Line[]> => {
+    const lines: Line[] = []
+    for await (const { position, changes } of of.changes({ view: 'journal', from, signal: stop.signal })) {
+      for (const { key, before, after, table, token } of changes) {
+        const { text } = after as { readonly text: string }
+        assert.equal(table, 'journal')
+        assert.ok(text.includes(`"token":"${token}"`))
+        lines.push({ position, key, before, text })
+      }
+      if (lines.length >= count) break
+    }
+    return lines
+  }
+  const following = read(engine, start, 300)
+  const { tokens } = await trade(engine, 200, 1)
+  const rows = await engine.scan('journal', {}, { after: tokens })
+  const lines = await following
+  assert.ok(lines.every(({ before }) => before === undefined))
+  const expected = rows.map(({ key, value }) => ({ key, text: value.text }))
+  const shown = (of: readonly Line[]) => of.map(({ key, text }) => ({ key, text }))
+  assert.deepEqual(shown(lines), expected.slice(0, lines.length))
+  // Another engine finds what was saved alone, and folds the rest again; the follower gets what it lacks.
+  const crashed = await open(data, { views })
+  const at = lines[150]!.position
+  const rest = lines.findIndex(({ position }, i) => i > 150 && position !== at)
+  assert.deepEqual(shown(await read(crashed, at, expected.length - rest)), expected.slice(rest))
+  for (const from of ['0.0', `9999.9999@${at.split('@')[1]}`, at.replace('@', '@f'), ''])
+    await assert.rejects(read(crashed, from, 1), { code: 'position-unknown' }, from)
+  const here = await crashed.viewPosition('journal')
+  const ending = assert.rejects(read(crashed, here, 1), { code: 'position-unknown' })
+  await crashed.useViews([changed])
+  await ending
+  await assert.rejects(read(crashed, at, 1), { code: 'position-unknown' })
+  const last = read(crashed, await crashed.viewPosition('journal'), 1)
+  await crashed.close()
+  assert.deepEqual(await last, [])
   await engine.close()
 })
 

@@ -148,6 +148,23 @@ export class Views {
     }
   }
 
+  /** The position of the rows of a view; see `changes`. */
+  async position(name: string): Promise<string> {
+    return (await this.read(name)).recent.position
+  }
+
+  /**
+   * The changes of a view after a position, record by record, and then as it folds. Ends when the signal
+   * aborts or the engine closes.
+   * @throws HenceError `position-unknown` (change), also when other rows begin to answer
+   */
+  async *changes(name: string, from: string | undefined, signal: AbortSignal | undefined) {
+    const fold = await this.read(name)
+    const ends = (await this.#host.live()).processor.positions
+    yield* fold.recent.follow(from ?? fold.recent.position, ends, signal)
+    if (!signal?.aborted && this.#ended === undefined) throw fold.failure ?? otherRows(name)
+  }
+
   /** The stores that are open. */
   get stores(): StateName[] {
     return this.#opened.filter(({ sql }) => sql === undefined).map(storeOf)
@@ -300,6 +317,7 @@ export class Views {
   async #failed(fold: ViewFold): Promise<void> {
     if (this.#reported.has(fold)) return
     this.#reported.add(fold)
+    fold.recent.end()
     const { code, message } = fold.failure!
     this.#host.report({ level: 'alarm', code, message })
     await this.#save()
@@ -333,6 +351,14 @@ function notYet(name: string, records: number): HenceError {
     'retry',
     `The view "${name}" is being derived from the log, and has folded ${records} records. Read again later; ` +
       '`hence views` says how far it is.',
+  )
+}
+
+function otherRows(name: string): HenceError {
+  return new HenceError(
+    'position-unknown',
+    'change',
+    `Other rows of the view "${name}" answer now. Read it again, and go on from its present position.`,
   )
 }
 

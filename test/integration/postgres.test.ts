@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
-import { createEngine, type Engine, type Report } from 'hence'
+import { bundleApp, createEngine, type Engine, type Report, type WithViews } from 'hence'
 import * as ways from 'hence/postgres'
 import { memoryStorage } from 'hence/testing'
 import { Client } from 'pg'
 import type * as made from '../apps/boxes.ts'
+import type { sales } from '../apps/sales.ts'
+import type views from '../apps/sales-views.ts'
 import { appsOf } from '../apps.ts'
 import { HandClock, settle } from '../hand-clock.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
@@ -81,6 +84,40 @@ async function mirrored(schema: string) {
 async function opened(data = memoryStorage({ partitions: 3 })) {
   return closedAfter(await createEngine({ app: store, data, ...quiet }))
 }
+
+test('a sink mirrors a view, and copies it again when other rows answer', async (t) => {
+  if (!cluster) return t.skip(why)
+  const module = await bundleApp(import.meta.resolve('../apps/sales-views.ts'))
+  const engine = closedAfter(
+    await createEngine<WithViews<typeof sales, typeof views>>({
+      app: import.meta.resolve('../apps/sales.ts'),
+      views: [module],
+      data: memoryStorage({ partitions: 2 }),
+      ...quiet,
+    }),
+  )
+  const buy = async (order: string, cents: number) => {
+    const input = { order, sku: 'mug', customer: 'ada', cents }
+    const { token } = await engine.submit('buy', input, { requestId: order })
+    return engine.scan('by-sku', {}, { after: token })
+  }
+  await buy('o1', 100)
+  const { connection } = cluster
+  const sink = postgresSink({ engine, connection, tables: ['by-sku'], schema: 'views', ...quiet })
+  await sink.caughtUp()
+  const mirrored = async () => (await client.query('SELECT key, value FROM views.by_sku')).rows
+  assert.deepEqual(await mirrored(), [{ key: 'mug', value: { orders: 1, cents: 100 } }])
+  await buy('o2', 200)
+  await sink.caughtUp()
+  assert.deepEqual(await mirrored(), [{ key: 'mug', value: { orders: 2, cents: 300 } }])
+  const code = module.code.replace('sign*row.cents', '2*sign*row.cents')
+  assert.notEqual(code, module.code)
+  await engine.useViews([{ ...module, code, hash: createHash('sha256').update(code).digest('hex') }])
+  while (sink.stats().snapshots < 2) await new Promise(setImmediate)
+  await buy('o3', 300)
+  await sink.caughtUp()
+  assert.deepEqual(await mirrored(), [{ key: 'mug', value: { orders: 3, cents: 1_200 } }])
+})
 
 test('a sink copies all rows, follows changes, and continues after a restart of either side', async (t) => {
   if (!cluster) return t.skip(why)

@@ -26,7 +26,7 @@ const lines = ({ stdout }: Ended) =>
     .split('\n')
     .map((line) => JSON.parse(line))
 
-test('a view over HTTP: rows after a token, pages, row rules, OpenAPI, metrics; and no stream of changes', async (t) => {
+test('a view over HTTP: rows after a token, pages, row rules, OpenAPI, metrics, and its changes', async (t) => {
   const engine = await createEngine<Sales>({
     app: pathOf('sales'),
     views: [pathOf('sales-views')],
@@ -64,9 +64,37 @@ test('a view over HTTP: rows after a token, pages, row rules, OpenAPI, metrics; 
   const [, api] = await json('admin', '/openapi.json')
   assert.ok(api.paths!['/tables/by-sku/{key0}'])
   assert.match(await (await call('admin', '/metrics')).text(), /hence_view_failed\{view="by-sku"\} 0/)
-  const [status, problem] = await json('admin', '/changes?table=by-sku')
+  const [status, problem] = await json('admin', '/changes?table=by-sku&table=orders')
   assert.deepEqual([status, problem.code], [400, 'query-invalid'])
-  const sink = { engine, connection: {}, tables: ['by-sku'], schema: 'mirror', name: 'mirror' } as const
+  // A watch follows the rows, resumes, and hides those of others.
+  assert.equal((await call('nobody', '/changes?table=journal')).status, 403)
+  const reader = (await call('nobody', '/changes?table=by-sku')).body!.getReader()
+  const streamed = async (until: RegExp) => {
+    let text = ''
+    while (!until.test(text)) text += new TextDecoder().decode((await reader.read()).value)
+    return text
+  }
+  const [, position] = /id: (.+)\nevent: open/.exec(await streamed(/open\ndata: {}\n\n/))!
+  assert.match(position!, /^\d+\.\d+@[0-9a-f]{12}\.0$/)
+  await engine.submit('cancel', { order: 'o2' }, { requestId: 'r9' })
+  assert.match(
+    await streamed(/event: changes\n.*\n\n/),
+    /"table":"by-sku","key":\["mug"\],"before":{"orders":2,"cents":400},"after":{"orders":1,"cents":100}/,
+  )
+  await reader.cancel()
+  const again = await call('nobody', `/changes?table=by-sku&from=${position}`)
+  const resumed = again.body!.getReader()
+  let text = ''
+  while (!text.includes('"after":')) text += new TextDecoder().decode((await resumed.read()).value)
+  assert.match(text, /"orders":1,"cents":100/)
+  await resumed.cancel()
+  const sink = {
+    engine,
+    connection: {},
+    tables: ['by-sku', 'orders'],
+    schema: 'mirror',
+    name: 'mirror',
+  } as const
   assert.throws(() => postgresSink(sink), { code: 'option-invalid' })
 })
 
