@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
-import { randomInt } from 'node:crypto'
+import { createHash, randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -22,7 +22,10 @@ const kills = Number(process.env['HENCE_KILLS'] ?? 6)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 
 const app = await bundleApp<never>(import.meta.resolve('../apps/sales.ts'))
-const module = await bundleApp(import.meta.resolve('../apps/sales-views.ts'))
+const { code, files } = await bundleApp(import.meta.resolve('../apps/sales-views.ts'))
+/** That of the last process, whose rows have outlived kills. */
+const changed = `${code}\n/* ${Math.floor((kills - 1) / 3)} */`
+const module = { code: changed, hash: createHash('sha256').update(changed).digest('hex'), files }
 
 async function rowsIn(data: string): Promise<unknown[][]> {
   const engine = await createEngine<WithViews<typeof sales, typeof views>>({
