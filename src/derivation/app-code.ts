@@ -58,12 +58,17 @@ export class AppCode {
       )
       if (ruling !== undefined) return { code: ruling.code, message: ruling.message }
     }
+    const isWatched = record.isWatched && isApps
     const { deriving } = this.#context.program
     deriving.slip = undefined
     deriving.bufferBytes = 0
     try {
-      if (record.isWatched && isApps) this.#watched(derivation, n, act)
-      else act()
+      if (isWatched) {
+        record.begins?.(interrupted(derivation, n))
+        // The key of a request is known only later.
+        record.underWay = { n, derivation, since: elapsedMs() }
+      }
+      act()
       this.#throwFault()
       return undefined
     } catch (error) {
@@ -74,21 +79,11 @@ export class AppCode {
       return failure
     } finally {
       deriving.bufferBytes = undefined
-    }
-  }
-
-  /** Takes the time of an act. An interruption leaves it under way. */
-  #watched(derivation: Derivation, n: number, act: () => void): void {
-    const record = this.#recordContext
-    record.begins?.(interrupted(derivation, n))
-    const since = elapsedMs()
-    // The key of a request is known only later.
-    record.underWay = { n, derivation, since }
-    try {
-      act()
-    } finally {
-      record.underWay = undefined
-      record.longestMs = Math.max(record.longestMs, elapsedMs() - since)
+      // An interruption leaves it under way, also while the app's error says its message.
+      if (isWatched && record.underWay !== undefined) {
+        record.longestMs = Math.max(record.longestMs, elapsedMs() - record.underWay.since)
+        record.underWay = undefined
+      }
     }
   }
 

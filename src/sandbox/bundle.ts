@@ -74,7 +74,12 @@ export async function bundleApp<A extends App = App>(app: AppSource<A>): Promise
       conditions: ['import'],
       target: 'es2024',
       // They become generators that call the realm's Promise, which refuses: so no promise escapes it.
-      supported: { 'async-await': false, 'async-generator': false, 'for-await': false },
+      supported: {
+        'async-await': false,
+        'async-generator': false,
+        'for-await': false,
+        'dynamic-import': false,
+      },
       // Comments and layout are no part of a version; names are kept, since errors show them.
       minifyWhitespace: true,
       legalComments: 'none',

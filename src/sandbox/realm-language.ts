@@ -148,6 +148,7 @@ export function installLanguage(host: LanguageHost): () => void {
   const RealFunction = Function
   const StrictFunction = named('Function', (...args: unknown[]) => {
     const body = `'use strict';${args.length === 0 ? '' : args.at(-1)}`
+    if (/(?<!\.)\b(import\s*\(|async\s*(\*|\(|function\b|[\w$]+\s*(\(|=>)))/.test(body)) host.refusePromise()
     return Reflect.construct(RealFunction, [...args.slice(0, -1), body])
   })
   const StrictFunctionClass = new Proxy(RealFunction, {

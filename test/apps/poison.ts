@@ -104,6 +104,21 @@ const dive = jar.request('dive', {
   },
 })
 
+/** Throws an error whose message never ends with step 0. */
+const blame = jar.request('blame', {
+  input,
+  key: (input) => input.jar,
+  derive(tx, { step }): number {
+    add(tx)
+    throw {
+      get message() {
+        for (let x = 0; x < 10; x += step);
+        return 'none'
+      },
+    }
+  },
+})
+
 /** Uses up the heap with many steps. */
 const fill = jar.request('fill', {
   input,
@@ -121,7 +136,7 @@ const arrives = jar.on(sent, (tx, { step }) => {
 })
 
 export default app('poison', {
-  requests: [count, walk, send, name, find, match, dive, sink, fill],
+  requests: [count, walk, send, name, find, match, dive, blame, sink, fill],
   tables: [counts],
   reactions: [arrives],
 })

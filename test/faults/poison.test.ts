@@ -44,6 +44,7 @@ async function withEngines(
 const poisons = {
   walk: { type: 'walk', input: { jar: 'a', step: 0 }, code: 'derivation-too-long' },
   match: { type: 'match', input: { jar: 'a', text: `${'a'.repeat(60)}b` }, code: 'derivation-too-long' },
+  blame: { type: 'blame', input: { jar: 'a', step: 0 }, code: 'derivation-too-long' },
   sink: { type: 'sink', input: { jar: 'a', step: 1e9 }, code: 'derivation-too-deep' },
   dive: { type: 'dive', input: { jar: 'a', step: 1e9 }, code: 'derivation-too-deep' },
 } as const
