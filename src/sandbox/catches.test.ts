@@ -12,6 +12,12 @@ test('no catch keeps the error that the stack is used up', () => {
     `${endless}try{down()}catch({message,name:n='x'}){return message+n}`,
     `${endless}try{try{down()}catch{}return 2}catch(e){try{throw e}catch{return 3}}`,
     `${endless}const f=()=>{try{down()}catch(e){return 4}};return f()`,
+    `${endless}try{down()}finally{return 5}`,
+    `${endless}try{throw 1}catch{down()}finally{return 6}`,
+    `${endless}a:try{down()}finally{break a}return 7`,
+    `${endless}for(;;)try{try{down()}finally{break}}finally{try{}finally{return 8}}`,
+    'const f=()=>{try{f()}finally{return 9}};return f()',
+    'const g=function*(){try{yield*g()}finally{return}};return[...g()]',
   ]) {
     assert.throws(() => run(code), RangeError, code)
   }
@@ -28,6 +34,11 @@ test('every other error is caught as before', () => {
     ["const s='catch(e){';try{throw s}catch(e){try{throw e+1}catch(e){return e}}", 'catch(e){1'],
     ['try{throw 1}catch(e){let x=e;{let e=2;return x+e}}', 3],
     ['try{return 1}catch{return 2}finally{}', 1],
+    ['try{throw 1}finally{return 2}', 2],
+    ['try{throw 1}catch(e){return e}finally{try{throw 2}finally{return 3}}', 3],
+    ['let n=0;a:for(;;)try{n++;continue}finally{try{}finally{if(n>2)break a}}return n', 3],
+    ['let n=0;if(n)try{n=1}finally{return 5}else try{n=2}finally{n++;for(;;)break}return n', 3],
+    ['let n=0;try{n=1}finally{for(;;)break}try{n++}finally{for(;;)break}return n', 2],
   ] as const) {
     assert.deepEqual(run(code), value, code)
   }

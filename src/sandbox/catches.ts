@@ -1,39 +1,61 @@
-import { type CatchClause, type Node, type Pattern, parse } from 'acorn'
+import { type CatchClause, parse, type TryStatement } from 'acorn'
 
 /** The message of the error that a stack overflow throws. */
 export const stackMessage = 'Maximum call stack size exceeded'
 
 /**
- * Makes every `catch` of a script pass on stack overflows. How deep the stack goes depends on the machine and
- * on how often the code has run, so the app must not turn an overflow into an outcome: see `Interruption`.
+ * Makes every `catch` of a script pass on stack overflows, and every `finally` that may leave by itself. How
+ * deep the stack goes depends on the machine and on how often the code has run, so the app must not turn an
+ * overflow into an outcome: see `Interruption`.
  */
 export function passOnStackErrors(code: string): string {
-  const pieces: string[] = []
-  let at = 0
-  for (const { param, body } of catchesOf(code)) {
-    // The statement is inline, since a call might overflow the stack again.
-    const rethrow = (name: string) => `if(${name}!=null&&${name}.message==="${stackMessage}")throw ${name};`
+  // The statement is inline, since a call might overflow the stack again.
+  const rethrow = (name: string) => `if(${name}!=null&&${name}.message==="${stackMessage}")throw ${name};`
+  const edits: Edit[] = []
+  const insert = (from: number, rank: number, text: string) => edits.push({ from, to: from, rank, text })
+  for (const each of clausesOf(code)) {
+    if (each.type === 'TryStatement') {
+      const { start, end, block, handler, finalizer } = each
+      insert(start, 2, handler ? '{let $henceLost;try{' : '{let $henceLost;')
+      insert((handler ?? block).end, 0, `${handler ? '}' : ''}${keepLost}`)
+      insert(finalizer!.start + 1, 1, rethrow('$henceLost'))
+      insert(end, 0, '}')
+      continue
+    }
+    const { param, body } = each
     const start = body.start + 1
     if (param?.type === 'Identifier') {
-      pieces.push(code.slice(at, start), rethrow(code.slice(param.start, param.end)))
+      insert(start, 1, rethrow(code.slice(param.start, param.end)))
     } else if (param) {
-      const name = '$henceCaught'
-      const pattern = code.slice(param.start, param.end)
-      pieces.push(code.slice(at, param.start), name, code.slice(param.end, start), rethrow(name))
-      pieces.push(`let ${pattern}=${name};`)
+      edits.push({ from: param.start, to: param.end, rank: 1, text: '$henceCaught' })
+      insert(start, 1, `${rethrow('$henceCaught')}let ${code.slice(param.start, param.end)}=$henceCaught;`)
     } else {
-      const name = '$henceCaught'
-      pieces.push(code.slice(at, body.start), `(${name})`, code.slice(body.start, start), rethrow(name))
+      insert(body.start, 1, '($henceCaught)')
+      insert(start, 1, rethrow('$henceCaught'))
     }
-    at = start
   }
-  pieces.push(code.slice(at))
-  return pieces.join('')
+  let at = 0
+  let changed = ''
+  for (const { from, to, text } of edits.sort((a, b) => a.from - b.from || a.rank - b.rank)) {
+    changed += code.slice(at, from) + text
+    at = to
+  }
+  return changed + code.slice(at)
 }
 
-/** The catch clauses of a script, in the order of the text. */
-function catchesOf(code: string): (CatchClause & { param: Pattern | null })[] {
-  const found: CatchClause[] = []
+const keepLost = 'catch($henceCaught){$henceLost=$henceCaught;throw $henceCaught}'
+
+interface Edit {
+  readonly from: number
+  readonly to: number
+  /** At one place what ends comes first, and a statement that begins comes last. */
+  readonly rank: number
+  readonly text: string
+}
+
+/** The catch clauses of a script, and the statements whose `finally` may return, break or continue. */
+function clausesOf(code: string): (CatchClause | TryStatement)[] {
+  const found: (CatchClause | TryStatement)[] = []
   // Without recursion, since bundles may nest deeply.
   const waiting: unknown[] = [
     parse(code, { ecmaVersion: 'latest', sourceType: 'script', allowReturnOutsideFunction: true }),
@@ -41,9 +63,15 @@ function catchesOf(code: string): (CatchClause & { param: Pattern | null })[] {
   while (waiting.length > 0) {
     const each = waiting.pop()
     if (typeof each !== 'object' || each === null) continue
-    if ((each as Node).type === 'CatchClause') found.push(each as CatchClause)
+    const { type, finalizer } = each as {
+      readonly type: string
+      readonly finalizer?: TryStatement['finalizer']
+    }
+    if (type === 'CatchClause') found.push(each as CatchClause)
+    if (finalizer && /\b(return|break|continue)\b/.test(code.slice(finalizer.start, finalizer.end)))
+      found.push(each as TryStatement)
     for (const value of Object.values(each))
       if (typeof value === 'object' && value !== null) waiting.push(value)
   }
-  return found.sort((a, b) => a.body.start - b.body.start) as (CatchClause & { param: Pattern | null })[]
+  return found
 }
