@@ -13,6 +13,7 @@ import {
 import { checkViews } from '../app/view.ts'
 import { changeError } from '../failure.ts'
 import type { AppBundle } from './bundle.ts'
+import { passOnStackErrors } from './catches.ts'
 import { conversions, promiseMade } from './from-outside.ts'
 import { language, missingNames, refuseImpure } from './language.ts'
 import { makeRealm, type Realm, refuseNotJson } from './realm.ts'
@@ -111,6 +112,7 @@ function load(script: Script, version: string): Loaded & { readonly exported: un
     missingNames,
     refuse: refuseImpure,
     refusePromise,
+    passOn,
     countBuffer,
     ...conversions,
   })
@@ -142,6 +144,16 @@ function load(script: Script, version: string): Loaded & { readonly exported: un
   freezeGlobals()
   definitions.check()
   return { exported: module.exports.default, realm, version, deriving }
+}
+
+function passOn(body: string): string {
+  if (!/\b(catch|finally)\b/.test(body)) return body
+  try {
+    return passOnStackErrors(body)
+  } catch {
+    // It is no script: the realm's own error says so.
+    return body
+  }
 }
 
 /** The module `hence` inside the sandbox: evaluated there, so that its functions are the realm's. */

@@ -20,6 +20,8 @@ interface LanguageHost {
   readonly refuse: (what: string) => never
   /** Throws HenceError `derivation-asynchronous`. */
   readonly refusePromise: () => never
+  /** Changes the body of a function as `passOnStackErrors` does. */
+  readonly passOn: (body: string) => string
   /** Called before a buffer of so many bytes is made. Throws HenceError `derivation-too-large`. */
   readonly countBuffer: (bytes: number) => void
   readonly log: (level: 'log' | 'warn' | 'error', ...args: unknown[]) => void
@@ -149,7 +151,7 @@ export function installLanguage(host: LanguageHost): () => void {
   const StrictFunction = named('Function', (...args: unknown[]) => {
     const body = `'use strict';${args.length === 0 ? '' : args.at(-1)}`
     if (/(?<!\.)\b(import\s*\(|async\s*(\*|\(|function\b|[\w$]+\s*(\(|=>)))/.test(body)) host.refusePromise()
-    return Reflect.construct(RealFunction, [...args.slice(0, -1), body])
+    return Reflect.construct(RealFunction, [...args.slice(0, -1), host.passOn(body)])
   })
   const StrictFunctionClass = new Proxy(RealFunction, {
     apply: (_, _this, args) => StrictFunction(...args),
