@@ -230,6 +230,11 @@ export class ClaimMessages {
     const hook = derivation.type === 'hence:queued' ? 'queued' : 'served'
     const claims = waiting(holder.claims, constraint, key, hook === 'queued')
     setHolder(turn, scope, identity, { ...holder, claims })
+    if ('violation' in message && message.violation !== null) {
+      const { rootPartition, rootOffset } = holder
+      derivation.chain = { identity, rootPartition, rootOffset }
+      derivation.violation = message.violation
+    }
     if (holder.state === 'standing')
       this.#notify(derivation, emissions, identity, holder, inputOf(turn, holder), hook, cause, origin)
   }

@@ -37,6 +37,8 @@ export interface Derivation {
   effects: readonly string[]
   /** Set if the derivation threw; everything it did was then undone. */
   failure: Failure | undefined
+  /** The violation because of which the claim of its request waits. */
+  violation?: string
 }
 
 export interface Decision {

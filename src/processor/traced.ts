@@ -46,14 +46,15 @@ function listOf<T>(item: T | undefined): readonly T[] {
  * example a claim that was granted, leaves no trace, since there are many.
  */
 function tracedOne(derivation: Derivation): TracedDerivation | undefined {
-  const { kind, type, key, chain, emissions, effects, failure } = derivation
+  const { kind, type, key, chain, emissions, effects, failure, violation } = derivation
   const changes: TracedDerivation['changes'][number][] = []
   for (const change of derivation.changes) {
     if (!isTraced(derivation, change)) continue
     const { collection, key, before, after } = change
     changes.push([collection.slice(2), key, before ?? null, after ?? null])
   }
-  const isQuiet = changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure
+  const isQuiet =
+    changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure && !violation
   if (isQuiet && isSystemMessage(type) && kind !== 'request') return undefined
   const { rootPartition, rootOffset } = chain
   return {
@@ -66,6 +67,7 @@ function tracedOne(derivation: Derivation): TracedDerivation | undefined {
     events: emissions.length === 0 ? none : emissions.map(tracedEvent),
     effects,
     failure,
+    ...(violation !== undefined && { violation }),
   }
 }
 

@@ -33,6 +33,8 @@ export interface TracedDerivation extends Omit<Chain, 'identity'> {
   readonly effects: readonly string[]
   /** Set if it threw; everything it did was then undone. */
   readonly failure: Failure | undefined
+  /** The violation because of which the claim of its request waits. */
+  readonly violation?: string
 }
 
 /** The part of the traces that a checkpoint keeps, beside the chunks; each by partition. */
@@ -317,6 +319,7 @@ function encode(offset: number, { time, derivations }: Trace): string {
         events,
         each.effects,
         each.failure,
+        ...(each.violation === undefined ? [] : [each.violation]),
       ]
     }),
   ])
@@ -354,7 +357,8 @@ function decode(line: string): Trace {
 }
 
 function decodeDerivation(fields: never[]): TracedDerivation {
-  const [kind, type, key, sender, rootPartition, rootOffset, changes, events, effects, failure] = fields
+  const [kind, type, key, sender, rootPartition, rootOffset, changes, events, effects, failure, violation] =
+    fields
   return {
     kind: kind!,
     type: type!,
@@ -365,6 +369,7 @@ function decodeDerivation(fields: never[]): TracedDerivation {
     events: (events! as TracedDerivation['events']).map((event) => withSender(event, sender!)),
     effects: effects!,
     failure: failure ?? undefined,
+    ...(violation !== undefined && { violation }),
   }
 }
 

@@ -107,6 +107,7 @@ export class Reader {
     const { partition, offset, outcome, corrected, inReplyTo } = decided
     const { traces } = this.#processor
     const steps: StoryStep[] = []
+    const answerable = new Set([requestIdOf(identity)])
     let bytes = 0
     const add = (step: object) => {
       if (bytesMax === undefined) return
@@ -116,9 +117,10 @@ export class Reader {
     for (const at of traces.family(decided)) {
       const trace = traces.get(at)
       for (const derivation of trace?.derivations ?? []) {
-        const { kind, rootPartition, rootOffset } = derivation
+        const { kind, rootPartition, rootOffset, violation } = derivation
         if (rootPartition !== partition || rootOffset !== offset) continue
         if (kind === 'waits' || kind === 'decides') continue
+        if (violation !== undefined) answerable.add(violation)
         const step = this.#step({ ...derivation, kind }, `${at.partition}:${at.offset}`, trace!.time)
         steps.push(step)
         add(step)
@@ -143,14 +145,13 @@ export class Reader {
       outcome,
       ...(corrected && { corrected }),
       ...(inReplyTo !== undefined && { inReplyTo }),
-      replies: await this.#replies(identity, steps),
+      replies: await this.#replies(identity, steps, answerable),
       steps: steps.sort((a, b) => a.at - b.at),
     }
   }
 
   /** The requests that replied to a request, its effects, or violations that it opened or lost a claim to. */
-  async #replies(identity: Identity, steps: readonly StoryStep[]): Promise<StoryReply[]> {
-    const ids = new Set([requestIdOf(identity)])
+  async #replies(identity: Identity, steps: readonly StoryStep[], ids: Set<string>): Promise<StoryReply[]> {
     for (const { effects, events, changes } of steps) {
       for (const { id } of effects) ids.add(id)
       for (const { table, key, before } of changes) {

@@ -117,4 +117,23 @@ for (const partitions of [1, 8]) {
     assert.deepEqual(await replies('a'), [])
     await engine.close()
   })
+
+  test(`on ${partitions} partitions a reply to a violation is in the story of whom it made wait`, async () => {
+    const engine = await createEngine({
+      app: await tickets({ mode: 'strict', limit: 2, waitingList: { victims: true } }),
+      data: memoryStorage({ partitions }),
+      report: () => {},
+      handlers: { sorry: () => {}, delayed: () => {}, seated: () => {} },
+    })
+    await engine.submit('hold', { booking: 'a', seats: 2 }, { requestId: 'a' })
+    await engine.submit('set-seats', { seats: 0 }, { requestId: 'fewer' })
+    await engine.idle()
+    const [violation] = await engine.violations.list()
+    const inReplyTo = violation!.id
+    await engine.submit('give-back', { booking: 'a', units: 1 }, { requestId: 'answer', inReplyTo })
+    const replies = async (id: string) => (await engine.story(id))!.replies.map(({ requestId }) => requestId)
+    assert.deepEqual(await replies('a'), ['answer'])
+    assert.deepEqual(await replies('fewer'), ['answer'])
+    await engine.close()
+  })
 }
