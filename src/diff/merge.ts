@@ -9,7 +9,7 @@ export interface ComparedSide {
 }
 
 /** A key whose text differs between two collections; undefined where a collection has no such key. */
-interface UnequalEntry {
+export interface UnequalEntry {
   readonly key: string
   readonly before: string | undefined
   readonly after: string | undefined

@@ -4,22 +4,24 @@ import { mkdir, stat, statfs } from 'node:fs/promises'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { comparison } from '../diff/diff.ts'
+import { type UnequalEntry, unequalEntries } from '../diff/merge.ts'
 import { keptCode } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
-import { imprintOf } from '../generation/imprint.ts'
-import { baseOf, lineageOf } from '../log/control-history.ts'
+import { imprintOf, partsOf } from '../generation/imprint.ts'
+import { requestIdOf } from '../identity.ts'
+import { baseOf, lineageOf, liveOf } from '../log/control-history.ts'
 import { openGrowingLog } from '../log/file-log/growing-log.ts'
+import { decidedTimes } from '../processor/limits.ts'
 import { replay } from '../processor/replay.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { decodeKey } from '../state/keys.ts'
 import { copyLmdbStore, openLmdbStore } from '../state/lmdb-store.ts'
+import type { TableState } from '../state/table.ts'
 import { stateFolder } from '../storage/states.ts'
 import { kept } from '../storage/storage.ts'
 import { type RehearsalLine, type RehearsalOptions, rehearsalFolder } from './rehearsal.ts'
 
-/** Its share of the time, and how long it works at least between two rests, in milliseconds. */
-const share = 0.1
+/** How long it works at least between two rests, in milliseconds. */
 const sliceMsMin = 20
 /** The changed rows that are kept in memory at most. */
 const rowsMax = 50_000
@@ -28,7 +30,8 @@ const rowsMax = 50_000
 process.stdin.on('end', () => process.kill(process.pid, 'SIGKILL')).resume()
 setPriority(5)
 
-const { directory, generation: number, derivationMs } = JSON.parse(process.argv[2]!) as RehearsalOptions
+const given = JSON.parse(process.argv[2]!) as RehearsalOptions
+const { directory, generation: number, share = 0.1 } = given
 const folder = rehearsalFolder(directory)
 const log = await openGrowingLog(directory)
 const programOf = async (hash: string) => sandboxed(await keptCode((name) => kept(directory, name), hash))
@@ -37,12 +40,14 @@ const hostOf = (name: string): GenerationHost => ({
   openStore: (_, collections) => openLmdbStore({ directory: join(folder, name), collections }),
   programOf,
   checked: false,
-  derivationMs,
+  // All of it was derived before.
+  derivationMs: decidedTimes * given.derivationMs,
 })
 
 await copyLive()
 const saved = await savedCheckpoint(hostOf('live'), number)
-if (saved !== undefined) await rehearseTo(saved)
+// While it was a candidate, messages under way waited for what the live one was about to do.
+if (saved !== undefined && liveOf(saved.history) === number) await rehearseTo(saved)
 process.exit()
 
 async function copyLive(): Promise<void> {
@@ -61,6 +66,8 @@ async function copyLive(): Promise<void> {
 async function rehearseTo({ positions, history, version }: NonNullable<typeof saved>): Promise<void> {
   // All records that a checkpoint holds are durable.
   log.grow(positions)
+  // A ruling on a record before the checkpoint may stand behind it.
+  log.grow(given.positions)
   const open = (name: string) =>
     Generation.open(hostOf(name), lineageOf(history, number), () =>
       programOf(baseOf(history, number) ?? version),
@@ -78,6 +85,8 @@ async function rehearseTo({ positions, history, version }: NonNullable<typeof sa
     pause() {
       const isFull = again.state.checkpointsDirty(rowsMax) >= 1
       if (!isFull && performance.now() - began < sliceMsMin) return undefined
+      // As the engine does, so that it takes no more space than the live state.
+      if (isFull) again.processor.forget(rowsMax)
       return rest(isFull ? again.processor.checkpoint() : undefined)
     },
   })
@@ -86,32 +95,28 @@ async function rehearseTo({ positions, history, version }: NonNullable<typeof sa
   const part = [...is.parts.keys(), ...was.parts.keys()].find(
     (name) => was.parts.get(name) !== is.parts.get(name),
   )
-  if (part === undefined) say({ generation: number, version, positions, imprint: is.sha256 })
-  else say({ differs: difference(live, again) ?? `"${part}"` })
+  if (part === undefined)
+    say({ generation: number, version: again.program.version, positions, imprint: is.sha256 })
+  else say({ differs: difference(part, live, again) })
 }
 
-/** The first difference, in words; undefined if it is in nothing that has a name. */
-function difference(live: Generation, again: Generation): string | undefined {
-  const sides = [live, again].map(({ program: { app }, store }) => ({ app, store })) as never
-  for (const found of comparison(...(sides as Parameters<typeof comparison>))) {
-    if (found === undefined) continue
-    const { before, after, ...names } = found
-    const record = found.kind === 'row' ? lastRecordOf(again, found.table, found.key) : undefined
-    const where = record === undefined ? '' : `, which record ${record} changed last`
-    return `${JSON.stringify(names)}${where}, is ${short(before)} and should be ${short(after)}`
-  }
-  return undefined
+/** The first difference in a part of the imprint, in words. */
+function difference(part: string, live: Generation, again: Generation): string {
+  const entriesIn = (each: Generation) => [...partsOf(each)].find(([name]) => name === part)?.[1] ?? []
+  let entry: UnequalEntry | undefined
+  for (entry of unequalEntries(entriesIn(live), entriesIn(again))) if (entry !== undefined) break
+  if (entry === undefined) return `"${part}"`
+  const table = again.tables.get(part) ?? live.tables.get(part)
+  const key = table === undefined ? [requestIdOf(entry.key)] : decodeKey(table.kinds, entry.key).parts
+  const record = table === undefined ? undefined : lastRecordOf(again, table, entry.key)
+  const where = record === undefined ? '' : `, which record ${record} changed last`
+  return `${JSON.stringify({ table: part, key })}${where}, is ${short(entry.before)} and should be ${short(entry.after)}`
 }
 
 /** The last record that changed a row, by the traces. */
-function lastRecordOf(
-  { program, processor }: Generation,
-  name: string,
-  key: readonly unknown[],
-): string | undefined {
-  const kinds = ['string', ...program.app.tables.get(name)!.parts] as const
-  const isRow = ([table, encoded]: readonly [string, string, ...unknown[]]) =>
-    table === name && JSON.stringify(decodeKey(kinds, encoded).parts) === JSON.stringify(key)
+function lastRecordOf({ processor }: Generation, { name }: TableState, key: string): string | undefined {
+  const isRow = ([table, changed]: readonly [string, string, ...unknown[]]) =>
+    table === name && changed === key
   let last: string | undefined
   for (const partition of processor.positions.keys()) {
     for (let offset = 0; ; ) {
@@ -125,8 +130,8 @@ function lastRecordOf(
   return last
 }
 
-function short(value: unknown): string {
-  return value === undefined ? 'absent' : JSON.stringify(value).slice(0, 200)
+function short(text: string | undefined): string {
+  return text === undefined ? 'absent' : text.slice(0, 200)
 }
 
 function say(line: RehearsalLine): void {

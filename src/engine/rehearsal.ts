@@ -11,6 +11,10 @@ export interface RehearsalOptions {
   /** The live generation. */
   readonly generation: number
   readonly derivationMs: number
+  /** By partition: how far it had come when the process was started. */
+  readonly positions: readonly number[]
+  /** Its share of the time. Default a tenth. */
+  readonly share?: number
 }
 
 /** The line that the process prints; none if no state was saved yet. */

@@ -74,8 +74,8 @@ export async function startEngine<A extends App>(
       const signing = { publish: [publish].flat(), newKey }
       const { directory } = storage
       const rehearsal = () => {
-        const { number, derivationMs } = path!.live
-        return { directory: directory!, generation: number, derivationMs }
+        const { number, derivationMs, processor } = path!.live
+        return { directory: directory!, generation: number, derivationMs, positions: processor.positions }
       }
       const given = { log, folder: storage.audit, clock, report, ...signing }
       await auditing.open(given, directory === undefined ? undefined : rehearsal)

@@ -116,12 +116,15 @@ async function replayMerged(
   const groups = new GroupSize()
   const isWhole = (partitions?.length ?? log.partitions) === log.partitions
   let applied = 0
-  for (const [partition, end] of ends.entries()) {
-    // The list is sparse if not all partitions are replayed.
-    if (end === undefined) continue
-    const { processor } = replayed
-    await processor.rulings.search(log, partition, processor.position(partition), end)
+  const searchRulings = async ({ processor }: Replayed) => {
+    for (const [partition, end] of ends.entries()) {
+      // The list is sparse if not all partitions are replayed. A ruling may stand behind the end.
+      if (end === undefined) continue
+      const to = await log.end(partition)
+      await processor.rulings.search(log, partition, processor.position(partition), to)
+    }
   }
+  await searchRulings(replayed)
   if (isWhole && !replayed.processor.isLive) {
     if ((await noteAhead(log, replayed.processor, ends, pause)) === 'stop') return applied
   }
@@ -159,6 +162,7 @@ async function replayMerged(
       await merge.skipAll()
       if (wasLive && !processor.isLive) await noteAhead(log, processor, ends)
       await replayed.followCode()
+      if (replayed.processor !== processor) await searchRulings(replayed)
       continue
     }
     const paused = pause(applied)
