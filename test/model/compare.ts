@@ -37,7 +37,7 @@ export class OtherOutcome extends Error {}
 
 /** How often the whole history is tried in other orders, and each phase of it. */
 const walksMax = 60
-const turnsMax = 80
+const turnsMax = 200
 /** How many messages all that takes at most. */
 const messagesMax = 400_000
 
@@ -53,18 +53,23 @@ export function compare(prefix: string, partitions: number, start: number, steps
     for (; i < steps.length; i++) {
       const step = steps[i]!
       let found: State | undefined
+      let trail: number[] = []
       for (let turn = 0; turn < turnsMax && messages < messagesMax && !found; turn++) {
-        let choices = 0
+        // Most of what was chosen last is kept.
+        const kept = trail.slice(0, Math.floor(trail.length * (1 - random() ** 3)))
+        const choices: number[] = []
         const choose: Choose = (n) => {
-          choices++
-          return walk === 0 && turn === 0 ? 0 : Math.floor(random() * n)
+          const chosen = walk === 0 && turn === 0 ? 0 : Math.floor(random() * n)
+          choices.push(kept[choices.length] ?? chosen)
+          return choices.at(-1)!
         }
         const [tried, taken] = attempt(steps, i, state, results, choose, partitions, start)
         messages += taken
         if (typeof tried !== 'string') found = tried
         else if (i > furthest.step)
           furthest = { step: i, text: `after ${JSON.stringify(step.phase)}:\n${tried}` }
-        if (choices === 0) break
+        if (choices.length === 0) break
+        trail = choices
       }
       if (!found) break
       state = found
@@ -94,6 +99,24 @@ function attempt(
     ? { ...newState(partitions, start), records: structuredClone(before.records), decided: before.decided }
     : structuredClone(before)
   const model = new Model(plan, state)
+  const isPromoted = steps.slice(0, i + 1).some((step) => step.phase.phase === 'promote')
+  const form = isPromoted ? timeless : (text: string) => text
+  const journals = new Map(
+    seen
+      .filter((each) => each.startsWith('journal-'))
+      .map((each) => {
+        const [table, key, lines] = each.split(/ (\S+) (.*)/s) as [string, string, string]
+        return [`${table} ${key}`, JSON.parse(lines) as string[]]
+      }),
+  )
+  // Lines are only added, so an order that has others leads nowhere.
+  model.watch = ({ place, lines }) => {
+    const name = `journal-${'ab'[place.s]} ${place.k}`
+    const all = journals.get(name) ?? []
+    for (const [n, line] of lines.entries())
+      if (all[n] === undefined || form(all[n]) !== form(line))
+        throw new OtherOutcome(`${name} has ${JSON.stringify(lines)}, engine ${JSON.stringify(all)}`)
+  }
   try {
     if (isPromotion) {
       model.isLive = false
@@ -106,8 +129,7 @@ function attempt(
     if (!(error instanceof OtherOutcome)) throw error
     return [error.message, model.taken]
   }
-  const isPromoted = steps.slice(0, i + 1).some((step) => step.phase.phase === 'promote')
-  const [expected, actual] = [seenOfModel(model), seen].map((all) => (isPromoted ? all.map(timeless) : all))
+  const [expected, actual] = [seenOfModel(model), seen].map((all) => all.map(form))
   return [difference(expected!, actual!) || state, model.taken]
 }
 

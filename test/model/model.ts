@@ -64,6 +64,8 @@ export class Model {
   taken = 0
   /** Whether its effects are sent, and its timers have ticks. */
   isLive = true
+  /** Is called with each key that a message was derived for. */
+  watch: (key: Key) => void = () => {}
   #choose: Choose = () => 0
 
   constructor(plan: AppPlan, state: State) {
@@ -248,9 +250,11 @@ export class Model {
     const released: Place[] = []
     const send = (sent: Message) => {
       // A verdict goes on with its request, at the beginning of the chain.
-      const message = { ...sent, depth: current.kind === 'verdict' ? 1 : (current.depth ?? 0) + 1 }
+      const depth = current.kind === 'verdict' ? 1 : (current.depth ?? 0) + 1
+      const message = { ...sent, depth, from: current.to.k }
       const target = this.#partition(message.to)
-      if (message.to.k === current.to.k) own.add(message)
+      if (message.to.k === current.to.k && !(isAnswer(message) && current.kind !== 'verdict'))
+        own.add(message)
       if (target === p) (message.kind === 'result' ? early : queue).push(message)
       else this.state.partitions[target]!.channels[p]!.push({ ...message, now: this.state.now })
     }
@@ -268,17 +272,32 @@ export class Model {
       }
       // Messages of a key to itself precede what waited behind its request; those of others may come between.
       const isOpen = key && queue.length > 0 && !queue.some((each) => own.has(each) && !isOfClaims(each))
-      const next = queue.length > 0 && !(isOpen && choose(2) === 1) ? queue.shift()! : key!.parked.shift()!
-      current = next
-      this.#take(next, send, released)
+      const isReleased = queue.length === 0 || (isOpen && choose(2) === 1)
+      if (!isReleased && this.#waits(queue[0]!, own, choose)) {
+        this.#gate(queue[0]!.to).parked.push(queue.shift()!)
+        continue
+      }
+      current = isReleased ? key!.parked.shift()! : queue.shift()!
+      this.#take(current, send, released, isReleased)
     }
   }
 
+  /**
+   * Whether a message waits behind what waited for its key and is not derived yet. It must not come before
+   * others of its source; before those of other sources it may.
+   */
+  #waits(message: Message, own: ReadonlySet<Message>, choose: Choose): boolean {
+    const { waiting, parked } = this.#gate(message.to)
+    if (waiting !== undefined || parked.length === 0 || own.has(message) || passes(message, '')) return false
+    return parked.some(({ from }) => from === message.from) || choose(2) === 1
+  }
+
   /** A message arrives at its key: it passes, or waits behind a request that waits for verdicts. */
-  #take(message: Message, send: (message: Message) => void, released: Place[]) {
+  #take(message: Message, send: (message: Message) => void, released: Place[], isReleased = false) {
     if (++this.taken > takenMax) throw new Error('The model does not come to rest.')
     const key = this.key(message.to)
-    if (message.kind === 'result') {
+    // One that waited has ended its effect when it came.
+    if (message.kind === 'result' && !isReleased) {
       const { id, input, end } = message.of
       const effect = this.state.effects.get(id)
       if (!effect) this.state.early.set(id, message.of)
@@ -294,6 +313,7 @@ export class Model {
     }
     const before = gate.waiting
     this.#apply(key, message, send)
+    this.watch(this.key(message.to))
     const after = this.#gate(message.to)
     if (before !== undefined && after.waiting === undefined) released.push(message.to)
   }
@@ -639,6 +659,11 @@ function isResolved({ state }: Violation): boolean {
 
 export function isEqual(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b)
+}
+
+/** A judge sends it to a request that holds claims. */
+function isAnswer({ kind }: Message): boolean {
+  return ['queued', 'served', 'compensate', 'lapse'].includes(kind)
 }
 
 function isOfClaims({ kind }: Message): boolean {

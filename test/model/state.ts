@@ -161,6 +161,8 @@ interface Common {
   readonly cause: string
   /** How many messages of its chain precede it; none precede a record. */
   readonly depth?: number
+  /** The key that sent it, if one did. */
+  readonly from?: string
 }
 
 export type Message = Common &
