@@ -268,6 +268,31 @@ test('a line in which nobody confirms is no endless chain, however long it is', 
   await engine.close()
 })
 
+test('a request learns that it waits before it learns that it is served', async () => {
+  const { modelled } = appsOf<typeof model>(import.meta.resolve('../../test/model/app.ts'))
+  const common = { s: 0, kind: 'capacity', overbook: 0, victims: 'newest', review: 'auto', deadlineMs: 1 }
+  const own = { ...common, mode: 'loose', limit: 0, waitingList: {} }
+  const far = { ...common, mode: 'strict', limit: 1 }
+  const plan = { constraints: [own, far], twist: {}, corrects: false }
+  const app = (await modelled(plan as never)) as AppBundle
+  const clock = new HandClock()
+  const data = memoryStorage({ partitions: 2, clock })
+  const engine = await createEngine({ app, data, clock, report: () => {} })
+  const run = (requestId: string, claims: object[], ops: object[]) =>
+    engine.submit('run-a', { k: 'x', claims, ops, sorry: [] }, { requestId })
+  // The second request is parked while the first one asks the other partition.
+  const claims = [
+    { c: 0, at: 'x', units: 1, wait: true },
+    { c: 1, at: 'far', units: 1 },
+  ]
+  await Promise.all([run('books', claims, []), run('frees', [], [{ do: 'limit', c: 0, to: 1 }])])
+  await run('asks', [], [{ do: 'waits', c: 0 }])
+  assert.deepEqual(await engine.get('journal-a', ['x'] as never), {
+    lines: ['queued c0 x asked', 'served c0 x null', 'waits 0 false'],
+  })
+  await engine.close()
+})
+
 test('units are given back of what is held, and only then of what waits', async () => {
   scenario(await tickets({ limit: 2, waitingList: {} }))
     .given('hold', { booking: 'a', seats: 2 })

@@ -394,7 +394,7 @@ export class Deriver {
       derivation.effects = []
     }
     derivation.changes = this.recordContext.readableChanges(start)
-    const { key, at } = derivation
+    const { key, type, at } = derivation
     if (derivation.effects.length > 0 && !this.context.earlyResults.isEmpty) {
       for (const id of derivation.effects) this.#asked.push({ id, at })
     }
@@ -405,7 +405,9 @@ export class Deriver {
       }
       this.#staying.push(emission)
       if (emission.key !== key || (at === this.recordContext.time && this.context.waiting.isEmpty)) continue
-      if (!isOfJudge(derivation.type)) this.#own.set(emission, at)
+      // Answers of this key's judge are parked like those before them, so none overtakes another.
+      const isAnswer = isSystemMessage(emission.type) && !isOfJudge(emission.type)
+      if (!isOfJudge(type) && (!isAnswer || type === 'hence:verdict')) this.#own.set(emission, at)
     }
   }
 
