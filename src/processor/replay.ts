@@ -96,7 +96,10 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
     if (!(error instanceof Interruption) || options.limits !== undefined) throw error
     throw cannotDerive(
       error,
-      'Where this code is in force, start an engine, which rules on the record; mend code that is not.',
+      replayed.processor.isLive
+        ? 'Start an engine with this code, which rules on the record.'
+        : 'Nothing rules on it for code that is not live: mend the code for this record too, derive everything ' +
+            'again with it, and promote that.',
     )
   } finally {
     await merge.close()
