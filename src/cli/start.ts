@@ -97,6 +97,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     confirmClock,
     report,
     signal: stop.signal,
+    stopping: stop.signal,
     progress: (progress) => early.progress(progress),
     standby: (standby) => void early.serve(standby, report),
     ...(carrier && { log: carrier, wait: true, address: addressOf(options) }),

@@ -1,4 +1,6 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { assert } from '../assert.ts'
+import { engineClosed } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log, Position } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
@@ -27,6 +29,8 @@ export interface TailHost {
   readonly live: () => Generation
   readonly report: Reporter
   readonly pause: (applied: number) => Promise<unknown> | undefined
+  /** Whether the process is to end: then no record is tried again, or ruled on. */
+  readonly stops: () => boolean
   /** Called with the results of each record that were not passed on before. */
   readonly passOn: (applied: Applied) => void
   /** Names the record at which the process before this one died, and notes each record that this one begins. */
@@ -51,7 +55,7 @@ const deathsMax = 2
  * @param interrupted the interruption that made this necessary; then the generation starts over
  * @returns how many records were applied
  * @throws HenceError `derivation-too-long`, `derivation-too-deep` (operator) for a record that nothing may
- *   rule on
+ *   rule on; `engine-closed` (retry) if `stops` leaves a record to the next start
  */
 export async function deriveTail(
   host: TailHost,
@@ -69,8 +73,14 @@ export async function deriveTail(
   const known: Known = { slow: new Map(), examined: new Set(), marks: 0 }
   let { interrupted } = options
   for (let startsOver = options.startOver === true; ; startsOver = true) {
-    if (interrupted !== undefined) await respond(host, decided, interrupted, known)
+    if (interrupted !== undefined) {
+      // A signal that came during the derivation is dispatched by the second turn at the latest.
+      for (let turns = 0; turns < 2; turns++) await turn()
+      if (host.stops()) throw engineClosed()
+      await respond(host, decided, interrupted, known)
+    }
     if (startsOver) await live().reload()
+    if (interrupted !== undefined && host.stops()) throw engineClosed()
     try {
       const isApart = interrupted !== undefined || host.run !== undefined
       const limits = limitsOf(host, decided, isApart ? known : undefined)

@@ -88,6 +88,11 @@ export interface EngineOptions<A extends App> {
    */
   readonly signal?: AbortSignal
   /**
+   * Aborted when `close` will follow, for example once a server has answered what is under way. Then a record
+   * whose derivation takes too long is left to the next start, and who waits gets `engine-closed` (retry).
+   */
+  readonly stopping?: AbortSignal
+  /**
    * Called while a start derives the end of the log, or follows the process that is active on it: how many
    * records of how many, about every tenth of a second.
    */

@@ -66,6 +66,7 @@ export class RequestPath {
   readonly #report: Reporter
   readonly #ids: IdWindow
   readonly #confirmClock: boolean
+  readonly #stopping: AbortSignal | undefined
   readonly #missingCorrections: (partition: number) => readonly CorrectionRecord[]
   readonly #intake = new Intake()
   readonly #admission: Admission
@@ -78,13 +79,16 @@ export class RequestPath {
     () => this.#live.program,
     () => this.#startOverIdle(),
   )
-  /** Settles when the live generation, which an interruption made start over, has caught up. */
+  /**
+   * Settles when the live generation, which an interruption made start over, has caught up; rejected, and
+   * kept, if it cannot, since nothing in its memory may be used any more.
+   */
   #reloading: PromiseWithResolvers<void> | undefined
   /** Why nothing more is admitted. */
   #refusal: HenceError | undefined
-  /** The first record of the group that was interrupted. */
   /** Whether `#watchClaims` looks again. */
   #isWatching = false
+  /** The first record of the group that was interrupted. */
   #undecided: { readonly partition: number; readonly offset: number } | undefined
   #live: Generation
 
@@ -109,6 +113,7 @@ export class RequestPath {
       readonly windowMs: number
       readonly queueBytesMax: number
       readonly checkpointRows: number
+      readonly stopping: AbortSignal | undefined
     },
   ) {
     const { version, live, log } = given
@@ -118,6 +123,7 @@ export class RequestPath {
     this.#timers = options.clock
     this.#report = options.report
     this.#confirmClock = options.confirmClock
+    this.#stopping = options.stopping
     this.#ids = new IdWindow(options.steady, options.windowMs)
     this.#missingCorrections = given.missingCorrections
     this.#admission = new Admission(options.queueBytesMax, (identity) => this.#processor.decided(identity))
@@ -304,6 +310,7 @@ export class RequestPath {
     this.#live.state.abandon()
     this.#undecided = undecided
     this.#reloading = Promise.withResolvers<void>()
+    this.#reloading.promise.catch(() => {})
   }
 
   /** Records of a batch were applied, and their results passed on. */
@@ -330,11 +337,13 @@ export class RequestPath {
       await writer.persist(
         async () => void (await this.#deriveTail({ decided, interrupted, startOver: true })),
       )
-    } finally {
-      const { resolve } = this.#reloading!
-      this.#reloading = undefined
-      resolve()
+    } catch (error) {
+      this.#reloading!.reject(error)
+      throw error
     }
+    const { resolve } = this.#reloading!
+    this.#reloading = undefined
+    resolve()
     if (delivers) this.startDelivery()
     this.tick()
   }
@@ -356,6 +365,7 @@ export class RequestPath {
       live: () => this.#live,
       report: this.#report,
       pause: () => this.checkpointer.saveIfDue(),
+      stops: () => this.#refusal !== undefined || this.#stopping?.aborted === true,
       passOn: this.#passOn,
       ...given,
     }
@@ -552,8 +562,9 @@ export class RequestPath {
     const passOn = (applied: Applied) => this.#reportFailures(applied)
     const rest = startPause(count, { ...options, clock: this.#clock })
     const pause = (derived: number) => rest(derived) ?? this.checkpointer.saveIfDue()
-    const replayed = await this.#deriveTail({ decided }, { ...given, passOn, pause })
-    signal?.throwIfAborted()
+    const stops = () => signal?.aborted === true
+    const deriving = this.#deriveTail({ decided }, { ...given, passOn, pause, stops })
+    const replayed = await deriving.finally(() => signal?.throwIfAborted())
     this.#ids.begin(this.#processor, this.#confirmClock)
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
@@ -610,15 +621,17 @@ export class RequestPath {
 
   /** Stops the engine because going on could do harm. */
   halt(error: unknown): void {
+    const isClosing = error instanceof HenceError && error.code === 'engine-closed'
     // A closing engine need not be stopped, but it cannot finish what was admitted, and reports that.
     if (this.closed.aborted) {
-      this.warn(error)
+      if (!isClosing) this.warn(error)
       return
     }
-    const why = stopped(error)
+    const why = isClosing ? error : stopped(error)
     this.#ending.abort(why)
     this.stop(why)
     void this.delivery.stop({ atOnce: true })
+    if (isClosing) return
     this.#report({ level: 'alarm', code: why.code, message: why.message })
   }
 

@@ -184,12 +184,16 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
       await this.#views.close(why)
       await this.#reprocessor.close(why)
       await path.delivery.stop({ atOnce: hadStopped })
-      if (!hadStopped) await path.drain()
-      path.stop(why)
+      try {
+        if (!hadStopped) await path.drain()
+      } finally {
+        path.stop(why)
+      }
       await path.checkpointer.saving
       if (!hadStopped) await path.live.checkpoint()
     } catch (error) {
-      path.warn(error)
+      // A record whose derivation does not end is left to the next start.
+      if (path.isSettled) path.warn(error)
     } finally {
       await this.#auditing.close().catch((error) => path.warn(error))
       await path.live.close()

@@ -179,6 +179,7 @@ function connect(
     {
       ...{ clock, steady, confirmClock, random, report, handlers, checkpointRows, queueBytesMax, windowMs },
       notes: storage.tries,
+      stopping: options.stopping,
     },
   )
   const reprocessor = new Reprocessor(

@@ -227,8 +227,10 @@ const firstSentence = (message: string): string => `${message.split('. ', 1)[0]!
 
 /** Whether writing the same again, by this process, can succeed. */
 export function isRetryable(error: unknown): error is HenceError {
-  return error instanceof HenceError && error.advice === 'retry' && error.code !== 'log-taken'
+  return error instanceof HenceError && error.advice === 'retry' && !isFinal(error)
 }
+
+const isFinal = ({ code }: HenceError): boolean => code === 'log-taken' || code === 'engine-closed'
 
 /** The pause after this many failures in a row, in milliseconds. */
 const backoffMs = (failed: number): number => Math.min(retryMsMin * 2 ** Math.min(failed - 1, 16), retryMsMax)

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createEngine } from 'hence'
+import { doctor } from 'hence/offline'
+import type { Report } from '../../src/report.ts'
 import type poison from '../apps/poison.ts'
 import { freePort } from '../free-port.ts'
-import { Running } from '../hence-process.ts'
+import { Running, started } from '../hence-process.ts'
 
 // A start that derives for seconds: it listens at once, says how far it is, and stops on SIGTERM.
 
@@ -64,6 +66,50 @@ test('a start that derives listens at once, says how far it is, and stops on SIG
     const after = await createEngine<typeof poison>({ app, data, report: () => {} })
     assert.equal(await after.digest(), digest)
     await after.close()
+  } finally {
+    await rm(data, { recursive: true })
+  }
+})
+
+test('SIGTERM leaves a record that does not end to the next start, in service and in a start', async () => {
+  const data = await mkdtemp(join(tmpdir(), 'hence-slow-'))
+  const rulings = async () => {
+    const { findings } = await doctor({ data })
+    return findings.filter(({ code }) => code === 'derivation-ruled').length
+  }
+  try {
+    const serving = await started([app, '--data', data])
+    const post = (type: string, id: string, input: object) =>
+      fetch(`${serving.url}/requests/${type}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'idempotency-key': `"${id}"` },
+        body: JSON.stringify(input),
+      })
+    assert.equal((await post('count', 'first', { jar: 'a' })).status, 200)
+    const waiting = post('walk', 'endless', { jar: 'a', step: 0 })
+    await serving.error(/has been deriving/)
+    assert.equal(await serving.stop('SIGTERM'), 0, serving.errors)
+    const answer = await waiting
+    assert.equal(answer.status, 503)
+    assert.equal(((await answer.json()) as { code: string }).code, 'engine-closed')
+    assert.equal(await rulings(), 0)
+
+    const starting = new Running(['start', app, '--data', data, '--port', '0', '--open'])
+    await starting.error(/has been deriving/)
+    assert.equal(await starting.stop('SIGTERM'), 0, starting.errors)
+    assert.equal(await rulings(), 0)
+    // Neither process has died.
+    assert.ok(!(await readdir(join(data, 'state'))).includes('run.json'))
+
+    const reports: Report[] = []
+    const report = (each: Report) => void reports.push(each)
+    const engine = await createEngine<typeof poison>({ app, data, derivationMs: 400, report })
+    const reply = await engine.submit('walk', { jar: 'a', step: 0 }, { requestId: 'endless' })
+    assert.equal(reply.status === 'failed' && reply.code, 'derivation-too-long')
+    assert.deepEqual(await engine.get('counts', ['a']), { n: 1 })
+    await engine.close()
+    assert.equal(await rulings(), 1)
+    assert.ok(!reports.some(({ code }) => code === 'derivation-suspected'))
   } finally {
     await rm(data, { recursive: true })
   }
