@@ -35,6 +35,9 @@ export function shown(text: string, charactersMax = 100): string {
   return text.length <= charactersMax ? text : `${text.slice(0, charactersMax).toWellFormed()}…`
 }
 
+/** The partition key of a derivation that failed, which may have been before the key was known. */
+export const failedKey = (key: string) => (key === '' ? 'no known key' : JSON.stringify(key))
+
 /** Thrown to callers of a closed engine, and to those who wait when it closes. */
 export const engineClosed = () =>
   retryError('engine-closed', 'The engine is closed. Send the same request to the next one.')

@@ -56,7 +56,12 @@ export class AppCode {
       const ruling = record.rulings.find((each) =>
         each.n === undefined ? each.kind === derivation.kind : each.n === n,
       )
-      if (ruling !== undefined) return { code: ruling.code, message: ruling.message }
+      if (ruling !== undefined) {
+        const { code, message, key } = ruling
+        // That of a request is not derived.
+        derivation.key ||= key
+        return { code, message }
+      }
     }
     const isWatched = record.isWatched && isApps
     const { deriving } = this.#context.program

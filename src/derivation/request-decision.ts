@@ -1,5 +1,6 @@
 import type { Outcome } from '../app/index.ts'
 import type { RequestRecord } from '../log/record.ts'
+import { interrupted } from '../sandbox/timed.ts'
 import type { AppCode } from './app-code.ts'
 import type { Emission, Origin } from './chain.ts'
 import type { ClaimMessages } from './claim-messages.ts'
@@ -48,6 +49,9 @@ export class RequestDecider {
         : this.#app.inputOf(request, version, record.output ?? record.input, derivation.chain)
     const key = this.#app.keyOf(request, input)
     derivation.key = key
+    const { begins, underWay } = this.#recordContext
+    // Again, now that its key is known: the process may die in what follows.
+    begins?.(interrupted(derivation, underWay!.n))
     if (isNew && !this.#recordContext.isHere(key)) return 'moved'
     if (isNew && this.#mustWait(key, type)) return 'parked'
     const wanted = this.#app.claimsOf(request, input)

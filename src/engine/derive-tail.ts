@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { assert } from '../assert.ts'
-import { engineClosed } from '../failure.ts'
+import { engineClosed, failedKey } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log, Position } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
@@ -237,7 +237,7 @@ async function respond(
     level: 'alarm',
     code: 'derivation-ruled',
     message:
-      `${name} (${type} ${JSON.stringify(derivation.key)}) was ruled on: ${ruling.message} It counts as ` +
+      `${name} (${type} ${failedKey(derivation.key)}) was ruled on: ${ruling.message} It counts as ` +
       'failed for this version of the code. Mend the code and promote it: what the record should have ' +
       'done is then derived and corrected.',
   })

@@ -6,7 +6,7 @@ import { type Clock, setTimer } from '../clock.ts'
 import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { TryNotes } from '../effect/tries.ts'
-import { HenceError } from '../failure.ts'
+import { failedKey, HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
 import { answeredId, type Identity, identityOf } from '../identity.ts'
@@ -671,7 +671,7 @@ export class RequestPath {
       this.#report({
         level: 'alarm',
         code: 'derivation-failed',
-        message: `Record ${offset} of partition ${partition} (${type} ${JSON.stringify(key)}) failed with ${code}: ${message}`,
+        message: `Record ${offset} of partition ${partition} (${type} ${failedKey(key)}) failed with ${code}: ${message}`,
       })
     }
   }

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { readRehearsal } from '../audit/rehearsed.ts'
 import { rehearsalName } from '../audit/scrubber.ts'
 import { publicKeysIn } from '../audit/signing-key.ts'
-import { HenceError } from '../failure.ts'
+import { failedKey, HenceError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import { damageLocation } from '../log/file-log/damage.ts'
 import { planTruncation, type Truncation } from '../log/file-log/damage-truncation.ts'
@@ -159,11 +159,15 @@ async function addRehearsal(data: string, add: AddFinding): Promise<void> {
   }
 }
 
-function addRuling(partition: number, { offset, type, version, message }: Ruling, add: AddFinding): void {
+function addRuling(
+  partition: number,
+  { offset, type, key, version, message }: Ruling,
+  add: AddFinding,
+): void {
   add(
     'warning',
     'derivation-ruled',
-    `Record ${partition}:${offset} (${type}) counts as failed for version ${version.slice(0, 12)} of the ` +
+    `Record ${partition}:${offset} (${type} ${failedKey(key)}) counts as failed for version ${version.slice(0, 12)} of the ` +
       `code: ${message}`,
     { todo: 'If that code is in force, mend it and promote it: the record is then derived, and corrected.' },
   )

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { failedKey, HenceError } from '../failure.ts'
 import type { Interruption, InterruptionCode } from '../sandbox/timed.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import type { Processor } from './processor.ts'
@@ -40,7 +40,7 @@ export class GroupSize {
 
 /** The error for a record that cannot be derived within the limits and that nothing may rule on. */
 export function cannotDerive({ code, at, derivation }: Interruption, why: string): HenceError {
-  const what = derivation === undefined ? '' : ` (${derivation.type} ${JSON.stringify(derivation.key)})`
+  const what = derivation === undefined ? '' : ` (${derivation.type} ${failedKey(derivation.key)})`
   const where = at === undefined ? 'A record' : `Record ${at.partition}:${at.offset}${what}`
   return new HenceError(code, 'operator', `${where} cannot be derived: ${exceeded[code]}. ${why}`)
 }

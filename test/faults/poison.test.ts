@@ -75,6 +75,13 @@ for (const partitions of [1, 2, 8]) {
         assert.ok(
           alarms.some(({ code, message }) => code === 'derivation-ruled' && message.includes(`${type} "a"`)),
         )
+        assert.ok(
+          alarms.some(({ code, message }) => code === 'derivation-failed' && message.includes(`${type} "a"`)),
+        )
+        assert.deepEqual(
+          (await engine.story('poison'))!.steps.map(({ key }) => key),
+          ['a'],
+        )
         const digest = await engine.digest()
         await engine.close()
 
@@ -249,7 +256,11 @@ test('a record that fills the heap ends three processes, and the fourth rules on
       [['failed', 'derivation-too-large']],
     )
     assert.equal(lines.filter(({ status }) => status === 'accepted').length, 3)
-    assert.equal(lines.filter(({ report }) => report === 'derivation-ruled').length, 1)
+    for (const alarm of ['derivation-ruled', 'derivation-failed'])
+      assert.deepEqual(
+        lines.filter(({ report }) => report === alarm).map(({ message }) => /\(.*?\)/.exec(`${message}`)![0]),
+        ['(fill "a")'],
+      )
     const digest = lines.find(({ ready }) => ready !== undefined)!.ready
     await rm(join(data, 'state'), { recursive: true })
     const rebuilt = await run(data, fill)
@@ -320,7 +331,9 @@ test('an operator rules a record out by hand, and never one that was decided', a
     const { findings } = await doctor({ data })
     const ruled = findings.filter(({ code }) => code === 'derivation-ruled')
     assert.equal(ruled.length, 1)
-    assert.match(ruled[0]!.message, /it fills the heap/)
+    assert.match(ruled[0]!.message, /\(fill no known key\).* it fills the heap/)
+    const explained = await hence(['explain', 'fill', '--data', data])
+    assert.match(explained.stdout, /request fill under no known key/)
     const shown = await hence(['doctor', '--data', data])
     assert.match(shown.stdout, /^ {2}To do: If that code is in force/m)
 
