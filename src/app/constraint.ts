@@ -56,7 +56,7 @@ export interface ClaimOptions {
    * count against the claim, and are released when the request is accepted. If it is refused, they stay.
    */
   readonly exchange?: boolean
-  /** Joins the waiting list of the key instead of being refused or, if it is loose, in excess. */
+  /** Joins the waiting list of the key instead of being refused or, if loose, in excess. Not for an exchange. */
   readonly wait?: boolean
 }
 

@@ -6,7 +6,7 @@ import { choose, claimsPerStep, review } from './review.ts'
 import { type ClaimRow, limitOf, limitWithMargin } from './tables.ts'
 import type { Messages, Turn } from './turn.ts'
 import { add, claimOf, isSettled, newRow, order, save, take, unorderedMax, usageOf } from './usage.ts'
-import { leave, queue } from './waiting-list.ts'
+import { isNext, leave, numberOf, queue } from './waiting-list.ts'
 
 // Judges the claims on a key, in the log order of its partition. Each key has exactly one judge, so verdicts
 // agree without locks and without a vote.
@@ -22,7 +22,8 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
     0,
     replaced.reduce((rest, row) => rest - row.units, asked.units),
   )
-  const fits = usage.waiting === 0 && usage.claimed + units <= limitWithMargin(constraint, usage)
+  const isFirst = usage.waiting === 0 || isNext(turn, name, instead, units)
+  const fits = isFirst && usage.claimed + units <= limitWithMargin(constraint, usage)
   const granted = !strict || units === 0 || fits
   const about = { identity, scope, holder, constraint: name, key: turn.key }
   const count = usage.count + 1
@@ -52,9 +53,9 @@ export function claim(turn: Turn, asked: Messages['hence:claim']): void {
 
 /**
  * Puts the claim of an accepted request in the place of others. It is as old as the oldest of them, and
- * confirmed if one of them is. If it has given way since it was granted, the request learns of that, and
- * only what it replaces is released. If some of them have given way, and what they had is not free, a strict
- * claim gives way itself: nobody else loses what was granted.
+ * confirmed if one of them is; one that waits is as old as its place in line. If it has given way since it
+ * was granted, the request learns of that, and only what it replaces is released. If some of them have given
+ * way, and what they had is not free, a strict claim gives way itself: nobody else loses what was granted.
  */
 export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
   const { constraint: name, identity, instead = [] } = asked
@@ -67,7 +68,11 @@ export function exchange(turn: Turn, asked: Messages['hence:exchange']): void {
   for (const each of instead) {
     const before = claimOf(turn, usage, name, each)
     if (before === undefined) {
+      const number = numberOf(turn, name, each)
       usage = leave(turn, name, usage, each) ?? usage
+      const granted = Math.abs(row.order)
+      const { order } = newRow(turn, constraint, { ...usage, count: number }, asked)
+      if (number < granted) row = { ...row, order, served: row.served ?? granted }
       continue
     }
     usage = take(turn, usage, name, each, before)

@@ -159,6 +159,26 @@ test('a claim that waits can be exchanged, and one that exchanges grows past nob
     .thenClaimed('seats', 's', 3)
 })
 
+for (const mode of ['strict', 'loose'] as const) {
+  test(`${mode}: the first in line takes less by an exchange, with its age and before nobody`, async () => {
+    const s = scenario(await tickets({ mode, limit: 5, waitingList: { victims: true } }))
+      .given('hold', { booking: 'a', seats: 5 })
+      .given('hold', one('b'))
+      .when('set-seats', { seats: 3 })
+      .thenRow('bookings', ['a'], { seats: 5, state: 'waiting' })
+    if (mode === 'strict') s.when('pay', { booking: 'b', seats: 1 }).thenRejected('seats')
+    if (mode === 'strict') s.when('pay', { booking: 'a', seats: 4 }).thenRejected('seats')
+    s.when('pay', { booking: 'a', seats: 2 })
+      .thenAccepted()
+      .thenEffect('seated', { booking: 'b', confirmBy: null })
+      .thenClaimed('seats', 's', 3)
+      // The victim is the newest claim, and `a` is as old as its place in line.
+      .when('set-seats', { seats: 2 })
+      .thenRow('bookings', ['b'], waiting)
+      .thenClaimed('seats', 's', 2)
+  })
+}
+
 test('a claim waits only where a list is declared, and not in exchange', async () => {
   scenario(await tickets({ limit: 1 }))
     .when('hold', one('a'))

@@ -35,6 +35,19 @@ export function queue(
   return { ...usage, waiting: usage.waiting + 1, waitingBytes }
 }
 
+/** The place in line of a claim; infinite if it does not wait. */
+export function numberOf(turn: Turn, name: string, identity: string): number {
+  const row = turn.rows('waiters').get(encodeKey([turn.key, name, identity])) as WaiterRow | undefined
+  return row?.number ?? Number.POSITIVE_INFINITY
+}
+
+/** Whether one of these requests is the first in line, for at least these units: then nobody is overtaken. */
+export function isNext(turn: Turn, name: string, identities: readonly string[], units: number): boolean {
+  const query = { index: 'line', prefix: [name], limit: 1 }
+  const [first] = turn.rows('waiters').scan(query, encodeKey([turn.key]))
+  return identities.includes(first!.key[2] as string) && units <= (first!.value as WaiterRow).units
+}
+
 /**
  * Takes a claim out of the line, or some of its units.
  * @returns the usage without it; undefined if it does not wait

@@ -60,8 +60,10 @@ export class Judging {
       0,
       replaced.reduce((rest, each) => rest - each.units, want.units),
     )
-    // Nobody overtakes the line.
-    const fits = judge.line.length === 0 && this.claimed(c) + units <= this.#allowed(c)
+    // Nobody overtakes the line, and the first in it may take less instead.
+    const [first] = judge.line.toSorted((a, b) => a.n - b.n)
+    const isNext = !first || (instead ?? []).some(isOf(first))
+    const fits = isNext && this.claimed(c) + units <= this.#allowed(c)
     const n = judge.count++
     if (wait && !fits) {
       this.#queue(c, { root, holder, units, priority, n })
@@ -129,9 +131,10 @@ export class Judging {
     const own = judge.claims.find(isOf({ root }))
     const gone = judge.claims.filter((each) => each === own || instead.some(isOf(each)))
     judge.claims = judge.claims.filter((each) => !gone.includes(each))
-    judge.line = judge.line.filter((each) => !instead.some(isOf(each)))
+    const left = judge.line.filter((each) => instead.some(isOf(each)))
+    judge.line = judge.line.filter((each) => !left.includes(each))
     const had = gone.reduce((sum, each) => sum + each.units, 0)
-    const n = Math.min(own ? own.n : judge.count++, ...gone.map((each) => each.n))
+    const n = Math.min(own ? own.n : judge.count++, ...[...gone, ...left].map((each) => each.n))
     const isFree = judge.line.length === 0 && this.claimed(c) + units <= this.#allowed(c)
     if (own && strict && units > had && !isFree) {
       // The claims that it was to replace have given way, and are not free: so it gives way itself.
