@@ -1,5 +1,4 @@
 import { InvalidArgumentError, Option } from 'commander'
-import { changeError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 
 /** The option that says where the log is, if not in the data directory. */
@@ -15,7 +14,7 @@ export async function carrierAt(url: string): Promise<Carrier> {
   const scheme = /^[a-z]+(?=:\/\/)/.exec(url)?.[0]
   if (scheme === 'postgres' || scheme === 'postgresql') {
     const { postgresLog, postgresLogAt } = await import('../postgres/log.ts')
-    return postgresLog(postgresLogAt(checked(url)))
+    return postgresLog(postgresLogAt(url))
   }
   if (scheme === 'kafka') {
     const { kafkaLog } = await import('../kafka/carrier.ts')
@@ -29,8 +28,3 @@ export async function carrierAt(url: string): Promise<Carrier> {
 
 /** Whether an argument is the address of a carrier, and not a directory. */
 export const isAddress = (text: string): boolean => /^[a-z]+:\/\//.test(text)
-
-function checked(url: string): string {
-  if (URL.canParse(url)) return url
-  throw changeError('option-invalid', 'The address of the log cannot be read: is it a URL?')
-}

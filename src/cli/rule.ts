@@ -28,11 +28,14 @@ export function ruleCommand() {
         'have been sent is never ruled out.',
     )
     .runs(async (record: string, { data, log, reason, yes, json }: RuleCommandOptions) => {
-      note(`Record ${record} will count as failed for the code in force, for good.`)
-      if (!(await confirmed(`rule out ${record}`, yes))) return exitCode.operator
+      const confirm = () => {
+        note(`Record ${record} will count as failed for the code in force, for good.`)
+        return confirmed(`rule out ${record}`, yes)
+      }
       const { rule } = await import('../offline/rule.ts')
       const carrier = log === undefined ? undefined : await carrierAt(log)
-      const ruled = await rule({ data, log: carrier, record, reason })
+      const ruled = await rule({ data, log: carrier, record, reason, confirm })
+      if (ruled === undefined) return exitCode.operator
       const { kind, type, version } = ruled
       await printResult(
         json,

@@ -740,12 +740,13 @@ test('a connection tries for as long as its patience, and stores nothing', async
 
 test('what makes no sense is refused at once', async () => {
   const options = { outbox: memory(), url: 'http://localhost/hence' }
-  for (const wrong of [{ url: '/hence' }, { parallel: 0 }]) {
+  for (const wrong of [{ url: '/hence' }, { parallel: 0 }, { outbox: undefined as never }]) {
     assert.throws(
       () => client<Shop>({ ...options, ...wrong }),
       (error) => error instanceof HenceError && error.code === 'option-invalid',
     )
   }
+  assert.throws(() => client<Shop>(undefined as never), { code: 'option-invalid' })
   const hence = client<Shop>(options)
   const self: Record<string, unknown> = {}
   self['self'] = self

@@ -186,6 +186,8 @@ const defaultQueue = ''
  * @throws HenceError `option-invalid` (change)
  */
 export function client<A extends App>(options: ClientOptions): Client<A> {
+  if (options?.outbox === undefined)
+    throw changeError('option-invalid', 'A client needs options with an `outbox`: indexedDb(), for example.')
   const { clock = systemClock, random = Math.random, parallel = 6, patienceMs = 10_000 } = options
   const backoff = options.backoff ?? { firstMs: 250, mostMs: 60_000 }
   checkParallel(parallel)

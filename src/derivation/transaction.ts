@@ -133,10 +133,10 @@ export class Transaction implements Tx {
   effect(effect: Effect, input: unknown, options?: EmitOptions): string {
     this.#assertOpen()
     const { app, realm } = this.#context.program
-    if (app.effects.get(effect.name) !== effect) {
+    if (!effect || app.effects.get(effect.name) !== effect) {
       throw changeError(
         'unknown-definition',
-        `The effect "${effect.name}" is not one of the app's: list it under \`effects\`.`,
+        `The effect "${effect?.name}" is not one of the app's: list it under \`effects\`.`,
       )
     }
     if (this.effects.length >= emissionsMax) throw tooMany('effects')
@@ -316,10 +316,10 @@ export class Transaction implements Tx {
   #checkEvent(event: Event): void {
     this.#assertOpen()
     const { app } = this.#context.program
-    if (app.events.get(event.name) === event) return
+    if (event && app.events.get(event.name) === event) return
     throw changeError(
       'unknown-definition',
-      `The event "${event.name}" has no reaction in the app "${app.name}": list one under \`reactions\`.`,
+      `The event "${event?.name}" has no reaction in the app "${app.name}": list one under \`reactions\`.`,
     )
   }
 

@@ -232,6 +232,8 @@ test('invalid requests are refused before anything is written', async () => {
     'change',
     /no request "deposits"; it has deposit, pay/,
   )
+  await refused(bad(undefined as never, good), 'unknown-request', 'change')
+  assert.throws(() => engine.subscribe(undefined as never), { code: 'option-invalid' })
   await refused(bad('deposit', { account: 'ann', cents: 'x' }), 'input-invalid', 'change', /cents: /)
   await refused(bad('deposit', undefined), 'input-not-json', 'change')
   await refused(

@@ -1,6 +1,6 @@
 import type { App, Enqueued, TableChange } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
-import { engineClosed } from '../failure.ts'
+import { changeError, engineClosed } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
@@ -82,7 +82,8 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
   }
 
   subscribe(listener: (changes: readonly TableChange[]) => void): () => void {
-    return this.#path.feed.subscribe(listener)
+    if (typeof listener === 'function') return this.#path.feed.subscribe(listener)
+    throw changeError('option-invalid', '`subscribe` needs a function that it calls with the changes.')
   }
 
   changes({

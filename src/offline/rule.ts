@@ -17,6 +17,8 @@ export interface RuleOptions {
   readonly record: string
   /** The reason, for the story of the request. Default: that an operator ruled it out. */
   readonly reason?: string | undefined
+  /** Is asked once the record is found and may be ruled on; if it returns false, nothing is written. */
+  readonly confirm?: (() => Promise<boolean>) | undefined
 }
 
 /** A record that was ruled out. */
@@ -32,10 +34,12 @@ export interface RuledRecord {
 /**
  * Rules out the derivation of a record, by the code in force: it counts as failed, and the next start goes on
  * after it. For a record that stops each start before Hence can rule on it by itself.
+ * @returns undefined if it was not confirmed
  * @throws HenceError `data-in-use` (retry); `token-unknown`, `ruling-refused`, `code-not-kept` (change);
  *   `no-log` (change); `log-damaged` (operator)
  */
-export async function rule({ data, log: carrier, record: token, reason }: RuleOptions): Promise<RuledRecord> {
+export async function rule(options: RuleOptions): Promise<RuledRecord | undefined> {
+  const { data, log: carrier, record: token, reason, confirm } = options
   const snapshot = await snapshotData(data)
   const lock = await takeDirectory(data, 'ruled out')
   let log: Log | undefined
@@ -61,6 +65,7 @@ export async function rule({ data, log: carrier, record: token, reason }: RuleOp
       code: 'derivation-ruled-out',
       message: reason ?? 'An operator ruled it out.',
     }
+    if (confirm && !(await confirm())) return undefined
     await log.append(partition, [encodeRuling(ruling)])
     return { record: token, kind, type, version }
   } finally {

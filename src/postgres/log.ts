@@ -1,7 +1,7 @@
 import type { Pool, PoolClient } from 'pg'
 import { quoted } from '../app/name.ts'
 import { assert } from '../assert.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { checkPartition } from '../log/append-check.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
@@ -78,8 +78,11 @@ export function postgresLog(options: PostgresLogOptions): Carrier {
 /**
  * The options in the address of a log, such as `postgres://user@host/database?log=shop`: `log`, `schema` and
  * `table`. Its other parameters are those of a connection string, such as `sslmode`.
+ * @throws HenceError `option-invalid` (change)
  */
 export function postgresLogAt(address: string): PostgresLogOptions {
+  if (!URL.canParse(address))
+    throw changeError('option-invalid', 'The address of the log cannot be read: is it a URL?')
   const url = new URL(address)
   const options: { log?: string; schema?: string; table?: string } = {}
   for (const name of ['log', 'schema', 'table'] as const) {

@@ -33,7 +33,7 @@ export function requestOf(app: App, type: string): AdmittedDefinition {
   if (request) return request
   throw changeError(
     'unknown-request',
-    `The app "${app.name}" has no request "${shown(type)}"; it has ${[...app.requests.keys()].join(', ')}.`,
+    `The app "${app.name}" has no request "${shown(`${type}`)}"; it has ${[...app.requests.keys()].join(', ')}.`,
   )
 }
 

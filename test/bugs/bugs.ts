@@ -294,8 +294,8 @@ export const bugs: readonly Bug[] = [
   {
     id: 'grant-one-unit-too-many',
     file: 'constraint/judge.ts',
-    old: '  const fits = usage.waiting === 0 && usage.claimed + units <= limitWithMargin(constraint, usage)\n',
-    new: '  const fits = usage.waiting === 0 && usage.claimed + units <= limitWithMargin(constraint, usage) + 1\n',
+    old: '  const fits = isFirst && usage.claimed + units <= limitWithMargin(constraint, usage)\n',
+    new: '  const fits = isFirst && usage.claimed + units <= limitWithMargin(constraint, usage) + 1\n',
     test: [claims, 'strict: a claim beyond the limit is rejected'],
   },
   {

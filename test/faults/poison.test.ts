@@ -343,6 +343,9 @@ test('an operator rules a record out by hand, and never one that was decided', a
     await assert.rejects(rule({ data, record: counted }), { code: 'ruling-refused' })
     await assert.rejects(rule({ data, record: '0:999' }), { code: 'token-unknown' })
     await assert.rejects(rule({ data, record: 'x' }), { code: 'token-unknown' })
+    const asked = await hence(['rule', '0:999', '--data', data])
+    assert.match(asked.stderr, /token-unknown/)
+    assert.doesNotMatch(asked.stderr, /confirm/)
   } finally {
     await rm(data, { recursive: true })
   }

@@ -50,6 +50,8 @@ test('the tables are made by a command, and by nothing else', { skip: why }, asy
   const address = `${addressOf('none')}&table=fresh`
   const before = await hence(['log', 'cat', '--data', join(home, 'none'), '--log', address])
   assert.match(before.stderr, /carrier-unusable|hence log migrate/)
+  const malformed = await hence(['log', 'migrate', '--log', 'postgres://[', '--print'])
+  assert.match(malformed.stderr, /option-invalid/)
   const printed = await hence(['log', 'migrate', '--log', address, '--print'])
   assert.equal(printed.stdout.trim(), postgresLogSql({ table: 'fresh' }).trim())
   for (let n = 0; n < 2; n++) {
