@@ -282,6 +282,13 @@ export const bugs: readonly Bug[] = [
     test: ['src/engine/promotion-effects.test.ts', 'the answer to a question is not given to other code'],
   },
   {
+    id: 'answers-of-a-keys-judge-overtake',
+    file: 'derivation/step.ts',
+    old: "(!isAnswer || type === 'hence:verdict')",
+    new: 'true',
+    test: [waiting, 'a request learns that it waits before it learns'],
+  },
+  {
     id: 'a-timer-goes-off-early',
     file: 'derivation/timers.ts',
     old: '    if (this.next(partition) > time) return undefined\n    const first',
