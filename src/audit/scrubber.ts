@@ -124,8 +124,8 @@ export class Scrubber {
     await this.#pause(openedAt + rehearsalFirstMs - clock.now())
     const line = this.#isStopping ? undefined : await rehearse(this.#stopping.signal)
     if (line === undefined) return
-    this.#rehearsedAt = clock.now()
     await this.#write(rehearsalName, line)
+    this.#rehearsedAt = clock.now()
   }
 
   async #write(name: string, text: string): Promise<void> {
