@@ -80,10 +80,7 @@ async function house(t: TestContext, partitions: number) {
   /** The last checkpoint is equal to what the log gives; undefined if there is none to compare. */
   const rehearsed = (generation = 0, positions: readonly number[] = []) => {
     const directory = data
-    return rehearse(
-      { directory, generation, derivationMs: 400, positions, share: 1 },
-      AbortSignal.timeout(60_000),
-    )
+    return rehearse({ directory, generation, derivationMs: 400, positions, share: 1 }, t.signal)
   }
   return { data, clock, open, work, rehearsed }
 }

@@ -52,7 +52,10 @@ async function passUntil(
 ): Promise<void> {
   while (engine.stats().scrubbedAt === undefined) await leaveTime()
   clock.pass(ms)
-  while (!isSo()) await leaveTime()
+  for (; !isSo(); await leaveTime()) {
+    const failed = reports.find(({ code }) => code === 'rehearsal-failed')
+    if (failed) assert.fail(failed.message)
+  }
 }
 
 let sent = 0
