@@ -89,7 +89,8 @@ async function refreshed(data: string, log: string | undefined): Promise<void> {
   if (log === undefined && !existsSync(join(data, 'log/carrier.json'))) return
   const { copyIn, refresh } = await import('../offline/carried-log.ts')
   if (log !== undefined) {
-    const carrier = await carrierAt(log)
+    // How safe the log is matters to a start, which says it.
+    const carrier = await carrierAt(log, () => {})
     return withProgress((work) => refresh({ data, log: carrier, ...work }))
   }
   const { carrier, at } = (await copyIn(data))!

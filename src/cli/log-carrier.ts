@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander'
 import type { Carrier } from '../log/carrier.ts'
+import { printReport, type Reporter } from '../report.ts'
 
 /** The option that says where the log is, if not in the data directory. */
 export function logOption(): Option {
@@ -10,16 +11,16 @@ export function logOption(): Option {
 }
 
 /** Opens the carrier at an address. A driver is loaded only for a log that needs it. */
-export async function carrierAt(url: string): Promise<Carrier> {
+export async function carrierAt(url: string, report: Reporter = printReport): Promise<Carrier> {
   const scheme = /^[a-z]+(?=:\/\/)/.exec(url)?.[0]
   if (scheme === 'postgres' || scheme === 'postgresql') {
     const { postgresLog, postgresLogAt } = await import('../postgres/log.ts')
-    return postgresLog(postgresLogAt(url))
+    return postgresLog({ ...postgresLogAt(url), report })
   }
   if (scheme === 'kafka') {
     const { kafkaLog } = await import('../kafka/carrier.ts')
     const { kafkaLogAt } = await import('../kafka/address.ts')
-    return kafkaLog(kafkaLogAt(url))
+    return kafkaLog({ ...kafkaLogAt(url), report })
   }
   throw new InvalidArgumentError(
     `--log must be the address of a log, postgres://user@host/database or kafka://host:port/topic, not ${url.split('@').at(-1)}.`,
