@@ -273,7 +273,7 @@ export class Model {
       // Messages of a key to itself precede what waited behind its request; those of others may come between.
       const isOpen = key && queue.length > 0 && !queue.some((each) => own.has(each) && !isOfClaims(each))
       const isReleased = queue.length === 0 || (isOpen && choose(2) === 1)
-      if (!isReleased && this.#waits(queue[0]!, own, choose)) {
+      if (!isReleased && this.#waits(queue[0]!, own, released, choose)) {
         this.#gate(queue[0]!.to).parked.push(queue.shift()!)
         continue
       }
@@ -283,12 +283,13 @@ export class Model {
   }
 
   /**
-   * Whether a message waits behind what waited for its key and is not derived yet. It must not come before
-   * others of its source; before those of other sources it may.
+   * Whether a message for a key whose request has just ended waits behind what waited, and behind what that
+   * sends. It must not come before others of its source; before those of other sources it may.
    */
-  #waits(message: Message, own: ReadonlySet<Message>, choose: Choose): boolean {
+  #waits(message: Message, own: ReadonlySet<Message>, released: readonly Place[], choose: Choose): boolean {
     const { waiting, parked } = this.#gate(message.to)
-    if (waiting !== undefined || parked.length === 0 || own.has(message) || passes(message, '')) return false
+    if (waiting !== undefined || own.has(message) || passes(message, '')) return false
+    if (!released.some(({ k }) => k === message.to.k)) return false
     return parked.some(({ from }) => from === message.from) || choose(2) === 1
   }
 
