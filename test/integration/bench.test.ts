@@ -101,7 +101,7 @@ test('a tiny run of the whole bench measures every line, each rate with its proc
     realOrders === undefined,
   )
   const drawn = await readdir(plots)
-  assert.deepEqual(drawn.sort(), ['growth.svg', 'latency.svg', 'load.svg', 'throughput.svg'])
+  assert.deepEqual(drawn.sort(), ['cut.svg', 'growth.svg', 'latency.svg', 'load.svg', 'throughput.svg'])
   for (const file of drawn) {
     const svg = await readFile(join(plots, file), 'utf8')
     assert.match(svg, /<polyline points="\d/)
