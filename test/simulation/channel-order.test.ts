@@ -110,7 +110,7 @@ interface Request {
 async function live([partitions, moments, startsAt, seed]: World): Promise<void> {
   const random = randomFrom(seed)
   let now = 1_790_000_000_000
-  const clock = { now: () => now, alarm: () => () => {} }
+  const clock = { now: () => now, alarm: () => () => {}, elapsed: () => now }
   const data = memoryStorage({ partitions, clock })
   const [before, after] = (await Promise.all([relays(0), relays(1)])) as unknown as AppBundle[]
   const open = (app: AppBundle, given = data) =>

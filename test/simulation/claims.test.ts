@@ -216,7 +216,7 @@ const worlds = fc.asyncProperty<World>(
 async function live([plan, partitions, checkpointRows, failing, moments, seed]: World): Promise<void> {
   const random = randomFrom(seed)
   let now = 1_790_000_000_000
-  const clock = { now: () => now, alarm: () => () => {} }
+  const clock = { now: () => now, alarm: () => () => {}, elapsed: () => now }
   let saved: MemoryStore | undefined
   const storage = new CrashingStorage({
     partitions,

@@ -51,7 +51,7 @@ async function world(
   const requests: { readonly id: string; readonly name: string }[] = []
 
   const open = async (directory: string, carrier: ReturnType<typeof memoryCarrier>): Promise<Engine<App>> => {
-    const clock = { now: () => now, alarm: () => () => {} }
+    const clock = { now: () => now, alarm: () => () => {}, elapsed: () => now }
     const report = ({ level, code, message }: { level: string; code: string; message: string }) => {
       if (level === 'alarm' && code !== 'writes-held-up' && !message.includes('log-taken'))
         alarms.push(message)

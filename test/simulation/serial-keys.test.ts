@@ -29,7 +29,7 @@ const startMs = 1_790_000_000_000
 async function open(partitions: number, held?: number) {
   let now = startMs
   const alarms: string[] = []
-  const clock = { now: () => now, alarm: () => () => {} }
+  const clock = { now: () => now, alarm: () => () => {}, elapsed: () => now }
   const storage = memoryStorage({ partitions, clock })
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
   let isHeld = false
@@ -246,7 +246,7 @@ async function outcomeOf(
 ): Promise<unknown> {
   const random = randomFrom(seed)
   let now = startMs
-  const clock = { now: () => now, alarm: () => () => {} }
+  const clock = { now: () => now, alarm: () => () => {}, elapsed: () => now }
   const storage = new CrashingStorage({ partitions, clock, id: '0'.repeat(32), random })
   const alarms: string[] = []
   const open = () =>

@@ -74,7 +74,7 @@ async function live(seed: number) {
     if (underWay > 0) counts.underWay++
   }
   const broken: unknown[] = []
-  const clock = { now: () => 1_790_000_000_000 + below(1_000), alarm: () => () => {} }
+  const clock = { now: () => 1_790_000_000_000 + below(1_000), alarm: () => () => {}, elapsed: () => 0 }
   const storage = new CrashingStorage({
     partitions,
     clock,
