@@ -1,8 +1,8 @@
 // This file is longer than 400 lines, because the order in which one step derives stands here as a whole.
 import { correctionReactionName, effectReactionName } from '../app/app.ts'
-import { HenceError } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import type { EffectEnd } from '../effect/outbox.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import type {
   CorrectionRecord,
   EventRecord,
@@ -508,9 +508,8 @@ function chainOf({ identity, rootPartition, rootOffset }: Chain): Chain {
 }
 
 function endless(type: string): HenceError {
-  return new HenceError(
+  return changeError(
     'too-many-events',
-    'change',
     `"${type}" comes after ${eventsPerRootMax} others that follow from one record in its partition: do ` +
       'reactions emit each other without end?',
   )

@@ -1,19 +1,13 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { getHeapStatistics } from 'node:v8'
 import { operatorError } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Position } from '../log/log.ts'
+import { moduleBeside } from '../module-beside.ts'
 import { type Interrupted, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
 
-const mainModule = moduleBeside('apart-process')
-
-/** The main module of a process, as source or built, like this file. */
-export function moduleBeside(name: string): string {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  return fileURLToPath(new URL(`./${name}.${extension}`, import.meta.url))
-}
+const mainModule = moduleBeside(import.meta.url, 'apart-process')
 
 /** The parameters of a process that derives up to a record. */
 export interface ApartOptions {

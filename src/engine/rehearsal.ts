@@ -3,7 +3,8 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Rehearsed } from '../audit/rehearsed.ts'
 import { HenceError, operatorError, retryError } from '../failure.ts'
-import { moduleBeside, runApart } from './apart.ts'
+import { moduleBeside } from '../module-beside.ts'
+import { runApart } from './apart.ts'
 
 /** The parameters of a process that rehearses. */
 export interface RehearsalOptions {
@@ -33,7 +34,7 @@ export async function rehearse(
   options: RehearsalOptions,
   signal: AbortSignal,
 ): Promise<Rehearsed | undefined> {
-  const mainModule = moduleBeside('rehearsal-process')
+  const mainModule = moduleBeside(import.meta.url, 'rehearsal-process')
   // An application that is bundled into one file has no such module.
   if (!existsSync(mainModule)) return undefined
   const folder = rehearsalFolder(options.directory)

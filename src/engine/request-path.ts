@@ -6,7 +6,7 @@ import { type Clock, setTimer } from '../clock.ts'
 import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { TryNotes } from '../effect/tries.ts'
-import { failedKey, HenceError } from '../failure.ts'
+import { failedKey, HenceError, retryError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
 import { answeredId, type Identity, identityOf } from '../identity.ts'
@@ -690,9 +690,8 @@ export class RequestPath {
 }
 
 function keyFull(type: string, key: string): HenceError {
-  return new HenceError(
+  return retryError(
     'overloaded',
-    'retry',
     `Too many requests of the key ${JSON.stringify(key)} wait for one that waits for its claims. Nothing was written: send the ` +
       `same request ("${type}") again later. If this is frequent, too much has this one key.`,
   )

@@ -312,9 +312,8 @@ function isUnreachable(error: unknown): error is HenceError {
 }
 
 function inUse({ who, address }: { who: string; address?: string | undefined }): HenceError {
-  return new HenceError(
+  return retryError(
     'log-in-use',
-    'retry',
     `The log is in use: ${who} is active${address ? `, at ${address}` : ''}. Start with \`wait\` to follow it ` +
       'and take over when it ends, or stop it first.',
   )

@@ -1,7 +1,7 @@
 import type { Pool, PoolClient } from 'pg'
 import { quoted } from '../app/name.ts'
 import { assert } from '../assert.ts'
-import { changeError, HenceError } from '../failure.ts'
+import { changeError, HenceError, operatorError, retryError } from '../failure.ts'
 import { checkPartition } from '../log/append-check.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
@@ -318,12 +318,12 @@ class PostgresCarrier implements Carrier {
     const advice = adviceOf(code, message)
     if (advice !== undefined) return this.#unusable(`${message}: ${advice}`, cause)
     const text = `${this.name} cannot be reached at present: ${message}. Whatever was being written is there whole or not at all; retry.`
-    return new HenceError('carrier-unreachable', 'retry', text, { cause })
+    return retryError('carrier-unreachable', text, { cause })
   }
 
   #unusable(what: string, cause?: unknown): HenceError {
     const text = `${this.name} cannot have the log: ${what}.`
-    return new HenceError('carrier-unusable', 'operator', text, { cause })
+    return operatorError('carrier-unusable', text, { cause })
   }
 }
 

@@ -3,7 +3,7 @@ import type { App } from '../app/index.ts'
 import { isSystemMessage, quoted } from '../app/name.ts'
 import { orAborted, pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import { type Reporter, reporterOf } from '../report.ts'
 import { keepWorking, makeSchema, type PostgresConnection } from './work.ts'
@@ -99,7 +99,7 @@ export function postgresOutbox<A extends App>(options: PostgresOutboxOptions<A>)
   const { batch = 256, pollMs = 1_000, keepMs } = options
   for (const [name, value] of Object.entries({ batch, pollMs })) {
     if (Number.isInteger(value) && value >= 1) continue
-    throw new HenceError('option-invalid', 'change', `\`${name}\` must be a positive integer, not ${value}.`)
+    throw changeError('option-invalid', `\`${name}\` must be a positive integer, not ${value}.`)
   }
   const engine = options.engine as unknown as Engine<App>
   const relay = new Relay({ engine, schema, table, report, batch, pollMs, keepMs })
@@ -266,7 +266,7 @@ class Relay {
 
 /** Requests of operators need more than the right to insert a row. */
 function notOfTheApp(type: string): HenceError {
-  return new HenceError('unknown-request', 'change', `The app defines no request "${type}".`)
+  return changeError('unknown-request', `The app defines no request "${type}".`)
 }
 
 /** The name of a channel in PostgreSQL has at most 63 bytes. */

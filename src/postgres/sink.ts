@@ -4,7 +4,7 @@ import type { App, KeyPart, TableName } from '../app/index.ts'
 import { quoted, sqlName } from '../app/name.ts'
 import { isView } from '../app/view.ts'
 import type { Engine } from '../engine/engine.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError, retryError } from '../failure.ts'
 import { type Reporter, reporterOf } from '../report.ts'
 import { BatchReader, type MirroredRow } from './batches.ts'
 import { Mirror } from './mirror.ts'
@@ -119,7 +119,7 @@ class Sink implements PostgresSink {
       await turn()
       if (this.#batches?.isWaiting) return
       if (this.#ended) {
-        throw new HenceError('sink-closed', 'retry', `The PostgreSQL sink "${this.#options.name}" has ended.`)
+        throw retryError('sink-closed', `The PostgreSQL sink "${this.#options.name}" has ended.`)
       }
       await progress
     }
@@ -300,9 +300,8 @@ function mirrorsOf(
     const target = given ?? sqlName(name)
     const isTable = table !== undefined && (!isView(table) || names.length === 1)
     if (!isTable || target === '' || Buffer.byteLength(target) > 63 || taken.has(target)) {
-      throw new HenceError(
+      throw changeError(
         'option-invalid',
-        'change',
         `The table "${name}" cannot be mirrored as "${target}": it must be a table of the app, or a view alone, and its ` +
           'name in PostgreSQL must have at most 63 bytes and be used by no other table of the sink.',
       )

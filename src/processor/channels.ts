@@ -1,5 +1,5 @@
 import { assert } from '../assert.ts'
-import { HenceError } from '../failure.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 import { decodeRecord, type EventRecord, encodeEvent } from '../log/record.ts'
 import type { DueMessage, EventOrder } from './event-order.ts'
 import { Queue } from './queue.ts'
@@ -34,9 +34,8 @@ export class Channels implements EventOrder {
   }
 
   move(_: number, { partition, offset }: DueMessage, key: string): never {
-    throw new HenceError(
+    throw operatorError(
       'divergence',
-      'operator',
       `Record ${offset} of partition ${partition} has the key ${JSON.stringify(key)}, which belongs to ` +
         'another partition: the code that computes keys has changed, or is not deterministic.',
     )
@@ -157,27 +156,24 @@ export interface SavedChannel {
 }
 
 function gap(target: number, event: EventRecord, expected: number): HenceError {
-  return new HenceError(
+  return operatorError(
     'channel-gap',
-    'operator',
     `Partition ${target} got event ${event.channelNumber} from partition ${event.causePartition} before ` +
       `event ${expected}. The log has lost an event or holds one out of order; it must be repaired from a copy.`,
   )
 }
 
 function foreign(target: number, event: EventRecord, live: number): HenceError {
-  return new HenceError(
+  return operatorError(
     'divergence',
-    'operator',
     `The log of partition ${target} holds the event "${event.type}" of generation ${event.generation} ` +
       `where generation ${live} is live. The log is damaged, or was written by two processes.`,
   )
 }
 
 function diverged(target: number, event: EventRecord, emitted: string): HenceError {
-  return new HenceError(
+  return operatorError(
     'divergence',
-    'operator',
     `The log of partition ${target} holds the event "${event.type}" (version ${event.version}) for ` +
       `${JSON.stringify(event.key)} with ${event.data}, caused by record ${event.causeOffset} of ` +
       `partition ${event.causePartition}; derived again, that record emits ${emitted}. The code has ` +

@@ -1,4 +1,4 @@
-import { failedKey, HenceError } from '../failure.ts'
+import { failedKey, type HenceError, operatorError } from '../failure.ts'
 import type { Interruption, InterruptionCode } from '../sandbox/timed.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import type { Processor } from './processor.ts'
@@ -42,7 +42,7 @@ export class GroupSize {
 export function cannotDerive({ code, at, derivation }: Interruption, why: string): HenceError {
   const what = derivation === undefined ? '' : ` (${derivation.type} ${failedKey(derivation.key)})`
   const where = at === undefined ? 'A record' : `Record ${at.partition}:${at.offset}${what}`
-  return new HenceError(code, 'operator', `${where} cannot be derived: ${exceeded[code]}. ${why}`)
+  return operatorError(code, `${where} cannot be derived: ${exceeded[code]}. ${why}`)
 }
 
 /** How messages say which limit was exceeded. */

@@ -10,7 +10,7 @@ import type { StepResult } from '../derivation/step-result.ts'
 import { type StoredOutcome, sentIn } from '../derivation/stored-outcome.ts'
 import type { Timers } from '../derivation/timers.ts'
 import type { Outbox } from '../effect/outbox.ts'
-import { HenceError } from '../failure.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
 import type { Link } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
@@ -551,9 +551,8 @@ function together(all: readonly Applied[]): Applied {
 }
 
 function notDrained(number: number): HenceError {
-  return new HenceError(
+  return operatorError(
     'divergence',
-    'operator',
     `Control record ${number} comes while events are under way, and events before it must be applied first. ` +
       'The code has changed, or is not deterministic.',
   )

@@ -1,4 +1,4 @@
-import { HenceError } from '../failure.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
@@ -295,9 +295,8 @@ async function noteAhead(
 }
 
 function shorter(partition: number, end: number, position: number): HenceError {
-  return new HenceError(
+  return operatorError(
     'log-shorter-than-state',
-    'operator',
     `Partition ${partition} of the log ends at offset ${end}, but the tables were derived from ${position} records. ` +
       'Part of the log is gone: put it back from a copy.',
   )
@@ -305,9 +304,8 @@ function shorter(partition: number, end: number, position: number): HenceError {
 
 function stuck(cursors: readonly PartitionCursor[]): HenceError {
   const where = cursors.map(({ partition, batch }) => `partition ${partition} near offset ${batch.offset}`)
-  return new HenceError(
+  return operatorError(
     'divergence',
-    'operator',
     `Events in the log wait for a cause that never comes: ${where.join(', ')}. The log is damaged.`,
   )
 }

@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import { HenceError, operatorError } from '../failure.ts'
+import { moduleBeside } from '../module-beside.ts'
 import type { Candidate } from './candidate.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
 import { candidatePaused, reprocessFailure } from './errors.ts'
@@ -12,10 +12,7 @@ import { RpcConnection } from './rpc.ts'
 
 type ChildHost = Pick<FollowerHost, 'liveProgress' | 'changed'>
 
-/** The main module of the child process, as source or built, like this file. */
-const childModule = fileURLToPath(
-  new URL(`./child-process${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
-)
+const childModule = moduleBeside(import.meta.url, 'child-process')
 
 /** Whether a child process can be started; an application that is bundled into one file has no such module. */
 export const canDeriveInChild = (): boolean => existsSync(childModule)

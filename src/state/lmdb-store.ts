@@ -1,10 +1,10 @@
 import { existsSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
-import { HenceError } from '../failure.ts'
+import { HenceError, operatorError } from '../failure.ts'
+import { moduleBeside } from '../module-beside.ts'
 import { collectionHash, hashOf } from './checksum.ts'
 import { CompactStore } from './compact-store.ts'
 import { formatKey, LmdbFile, stateFormat, Useless } from './lmdb-file.ts'
@@ -148,10 +148,7 @@ interface Apart {
   readonly signal: AbortSignal
 }
 
-/** As source or built, like this file. */
-const threadModule = fileURLToPath(
-  new URL(`./check-thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
-)
+const threadModule = moduleBeside(import.meta.url, 'check-thread')
 
 /** @returns the format of the state; see `LmdbFile.check` */
 async function checkInThread(path: string, { progress, signal }: Apart): Promise<string | undefined> {
@@ -389,9 +386,8 @@ function requireFormat(format: string): void {
 
 function unreadable(directory: string, cause: unknown): HenceError {
   if (cause instanceof HenceError) return cause
-  return new HenceError(
+  return operatorError(
     'state-unreadable',
-    'operator',
     `The derived state in ${directory} cannot be read: ${cause instanceof Error ? cause.message : cause}. ` +
       'Everything in it can be derived from the log: the next start does so if it finds this damage. ' +
       'Otherwise stop the process, remove that folder, and start again.',

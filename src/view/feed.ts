@@ -1,7 +1,7 @@
 import type { App, FoldedChange, FoldedEvent, FoldedRequest } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { derivedOutcome } from '../derivation/stored-outcome.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
 import { decodeRecord } from '../log/record.ts'
@@ -84,9 +84,8 @@ export class TraceFeed {
 }
 
 function notKept(partition: number, offset: number): HenceError {
-  return new HenceError(
+  return changeError(
     'position-unknown',
-    'change',
     `The changes of partition ${partition} from offset ${offset} on are no longer kept.`,
   )
 }

@@ -1,6 +1,6 @@
 import type { KeyPart, View } from '../app/index.ts'
 import type { Fold, Folds } from '../app/view.ts'
-import { HenceError, shown } from '../failure.ts'
+import { changeError, type HenceError, operatorError, shown } from '../failure.ts'
 import type { ViewProgram } from '../sandbox/program.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
@@ -182,7 +182,7 @@ export class ViewFold implements ViewVersion {
         tookMs = await withinLimit(ms, () => {
           for (; done < end; done++) this.foldOne(records[done]!)
         })
-        if (tookMs === undefined) throw new HenceError('view-failed', 'change', `it did not end in ${ms} ms`)
+        if (tookMs === undefined) throw changeError('view-failed', `it did not end in ${ms} ms`)
       } catch (error) {
         // After an interruption nothing of its state in memory may be used.
         const { partition, offset } = records[done]!
@@ -277,9 +277,8 @@ function rowsFor(table: TableState, { realm, deriving }: ViewProgram): object {
   const keyOf = (key: readonly KeyPart[]) => {
     if (key.length === table.kinds.length && key.every((part, i) => typeof part === table.kinds[i]))
       return encodeKey(key)
-    throw new HenceError(
+    throw changeError(
       'key-invalid',
-      'change',
       `A row of view "${table.name}" is named by ${table.kinds.join(', ')}, not by ${JSON.stringify(key)}.`,
     )
   }
@@ -288,11 +287,7 @@ function rowsFor(table: TableState, { realm, deriving }: ViewProgram): object {
     put: (...keyThenValue: unknown[]) => {
       const row = realm.seal(keyThenValue.pop())
       if (typeof row !== 'object' || row === null)
-        throw new HenceError(
-          'row-invalid',
-          'change',
-          `A row of view "${table.name}" must be an object or a list.`,
-        )
+        throw changeError('row-invalid', `A row of view "${table.name}" must be an object or a list.`)
       outside(() => table.put(keyOf(keyThenValue as KeyPart[]), row))
     },
     delete: (...key: KeyPart[]) => outside(() => table.delete(keyOf(key))),
@@ -308,9 +303,8 @@ export function stopped(name: string, where: string, error: unknown): HenceError
   } catch {
     // A thrown value may refuse even to be read.
   }
-  return new HenceError(
+  return operatorError(
     'view-failed',
-    'operator',
     `The view "${name}" stopped ${where}: ${shown(why.replace(/\.$/, ''), 1_000)}. Other views and requests go on. Start with mended ` +
       'code: the view is then derived anew.',
     { cause: error },

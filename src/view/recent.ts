@@ -1,6 +1,6 @@
 import type { KeyPart, TableChange } from '../app/index.ts'
 import { orAborted } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError } from '../failure.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { StateChange } from '../state/state.ts'
@@ -113,9 +113,8 @@ export class RecentChanges {
 }
 
 function unknown(position: string): HenceError {
-  return new HenceError(
+  return changeError(
     'position-unknown',
-    'change',
     `The position ${JSON.stringify(position)} is none of these rows, or too far behind. Read the view again, and go on from its ` +
       'present position.',
   )

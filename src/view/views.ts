@@ -1,5 +1,5 @@
 import type { View } from '../app/index.ts'
-import { HenceError } from '../failure.ts'
+import { changeError, type HenceError, operatorError, retryError } from '../failure.ts'
 import { keptCode } from '../generation/codes.ts'
 import type { Generation } from '../generation/generation.ts'
 import { recordsBefore } from '../log/partitions.ts'
@@ -346,34 +346,30 @@ function recordsOf(fold: ViewFold | undefined): number {
 }
 
 function notYet(name: string, records: number): HenceError {
-  return new HenceError(
+  return retryError(
     'view-building',
-    'retry',
     `The view "${name}" is being derived from the log, and has folded ${records} records. Read again later; ` +
       '`hence views` says how far it is.',
   )
 }
 
 function otherRows(name: string): HenceError {
-  return new HenceError(
+  return changeError(
     'position-unknown',
-    'change',
     `Other rows of the view "${name}" answer now. Read it again, and go on from its present position.`,
   )
 }
 
 function lost(name: string): HenceError {
-  return new HenceError(
+  return operatorError(
     'state-unreadable',
-    'operator',
     `The stored rows of the view "${name}" are gone, or of another log: it is derived again.`,
   )
 }
 
 function nameTaken(name: string): HenceError {
-  return new HenceError(
+  return changeError(
     'app-invalid',
-    'change',
     `The view "${name}" has the name of a table, or of another view, perhaps in SQL: rename one.`,
   )
 }

@@ -21,6 +21,7 @@ const shared = [
   'report.ts',
   'optional-package.ts',
   'json.ts',
+  'module-beside.ts',
   'plain-text.ts',
 ]
 const roomOf = (file: string): string => {
