@@ -3,6 +3,7 @@ import type * as made from '../examples/airline/airline.ts'
 import { partitionOf } from '../src/log/partitions.ts'
 import { appsOf } from '../test/apps.ts'
 import { CutStorage } from '../test/cut-log.ts'
+import { processorMicros } from './processor.ts'
 import type { Bench, Result } from './result.ts'
 
 const { airline } = appsOf<typeof made>(import.meta.resolve('../examples/airline/airline.ts'))
@@ -24,7 +25,7 @@ const around = 1_000
 export async function cut({ sized, progress, plot }: Bench): Promise<Result[]> {
   const points: [number, number][] = []
   const lengths = sized([1, 10, 60, 300, 900, 3_600], [1, 60, 900], [1, 30])
-  let last = { before: 0, during: 0 }
+  let last: Omit<Sold, 'apologies'> = { before: 0, during: 0, processorMicros: 0 }
   for (const seconds of lengths) {
     const sold = await sell(seconds)
     points.push([seconds, sold.apologies])
@@ -42,13 +43,24 @@ export async function cut({ sized, progress, plot }: Bench): Promise<Result[]> {
       what: 'loose bookings while their judge is cut off',
       figure: last.during,
       unit: 'requests/s',
+      processorMicros: last.processorMicros,
       ratio: last.during / last.before,
       note: `${lengths.at(-1)} s of one booking a second; the ratio is to those before the cut`,
     },
   ]
 }
 
-async function sell(seconds: number) {
+interface Sold {
+  /** Bookings in a second of this machine, before the cut and during it. */
+  readonly before: number
+  readonly during: number
+  /** Of one booking during the cut. */
+  readonly processorMicros: number
+  /** For 1,000 bookings of the cut. */
+  readonly apologies: number
+}
+
+async function sell(seconds: number): Promise<Sold> {
   const line = new CutStorage({ partitions })
   const app = await airline('loose', { percent: 0 })
   const engine = await createEngine<Airline>({ app, data: line.storage, report: () => {} })
@@ -57,12 +69,19 @@ async function sell(seconds: number) {
   const before = await sale.rate(around)
   const known = await sale.denied()
   line.cut(judge)
+  const processorBefore = processorMicros()
   const during = await sale.rate(seconds)
+  const processor = processorMicros() - processorBefore
   line.mend()
   await engine.idle()
   const apologies = (await sale.denied()) - known
   await engine.close()
-  return { before, during, apologies: (1_000 * apologies) / seconds }
+  return {
+    before,
+    during,
+    processorMicros: processor / seconds,
+    apologies: (1_000 * apologies) / seconds,
+  }
 }
 
 class Sale {

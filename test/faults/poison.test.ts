@@ -194,16 +194,22 @@ for (const partitions of [1, 2, 8]) {
 }
 
 test('what took long and ended is never ruled on later', async () => {
-  const step = slowStep()
+  // How fast the loop runs in the realm differs from here, so it may end before it is called slow.
+  for (let step = slowStep(); !(await tookLong(step)); step /= 2);
+})
+
+/** @returns false if the derivation was not slow, so that nothing was shown */
+async function tookLong(step: number): Promise<boolean> {
+  let isSlow = false
   await withEngines(1, async (open, reports, data) => {
     const slow = await open({ derivationMs: 8_000 })
     await slow.submit('count', { jar: 'a' }, { requestId: 'first' })
     const reply = await slow.submit('walk', { jar: 'a', step }, { requestId: 'slow' })
-    const isMarked = reports.some(({ code, level }) => code === 'derivation-slow' && level === 'warning')
     assert.equal(reply.status, 'accepted')
-    assert.ok(isMarked)
     const digest = await slow.digest()
     await slow.close()
+    isSlow = reports.some(({ code, level }) => code === 'derivation-slow' && level === 'warning')
+    if (!isSlow) return
     await rm(join(data, 'state'), { recursive: true })
     await assert.rejects(open({ derivationMs: 10 }), (error: HenceError) => {
       assert.equal(error.code, 'derivation-too-long')
@@ -215,7 +221,8 @@ test('what took long and ended is never ruled on later', async () => {
     assert.equal(await again.digest(), digest)
     await again.close()
   })
-})
+  return isSlow
+}
 
 interface Run {
   readonly code: number | null

@@ -44,7 +44,9 @@ function isThere(): Promise<boolean> {
 async function install(): Promise<void> {
   console.error('chromium is missing; it is installed by apt-get.')
   const options = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, timeout: 600_000 }
-  const aptGet = (...args: string[]) => promisify(execFile)('apt-get', ['-qq', ...args], options)
+  // Another test file may install it at the same time: apt-get waits for that one then.
+  const waits = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'APT::Get::Lock::Timeout=300']
+  const aptGet = (...args: string[]) => promisify(execFile)('apt-get', ['-qq', ...waits, ...args], options)
   await aptGet('update')
   await aptGet('install', '-y', '--no-install-recommends', 'chromium')
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -34,7 +34,14 @@ let packed: readonly string[]
 
 before(async () => {
   home = await mkdtemp(join(tmpdir(), 'hence-init-'))
-  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', home], { cwd: root, env })
+  // Packing builds, which removes the console that another test may be serving: so it is done in a copy.
+  const source = join(home, 'source')
+  const { stdout: tracked } = await run('git', ['ls-files', '-z'], { cwd: root, env })
+  for (const file of tracked.split('\0').filter(Boolean)) {
+    await cp(join(root, file), join(source, file))
+  }
+  await symlink(join(root, 'node_modules'), join(source, 'node_modules'))
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', home], { cwd: source, env })
   const [{ filename, files }] = JSON.parse(stdout.slice(stdout.indexOf('['))) as [
     { filename: string; files: { path: string }[] },
   ]
