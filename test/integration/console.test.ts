@@ -387,6 +387,53 @@ test('the log follows its end, and a million records scroll by offset', options,
   assert.deepEqual(faults, [])
 })
 
+test(
+  'six tabs of a browser share one stream, and the next tab reads it when one closes',
+  options,
+  async (t) => {
+    const { engine, url } = await consoleHouse(t, { flights: 2 })
+    const context = await profile(t)
+    const streams = async () => {
+      const text = await (await fetch(new URL('../metrics', url))).text()
+      return Number(/^hence_change_streams (\d+)$/m.exec(text)?.[1])
+    }
+    const open = async (flight: string) => {
+      const input = { flight, seats: 3 }
+      await engine.submit('open-flight', input, { requestId: flight, principal: 'desk' })
+    }
+    const row = (page: Page, flight: string) => page.getByRole('link', { name: flight })
+    const tabs = await Promise.all(Array.from({ length: 6 }, () => watchedTab(context, url)))
+    for (const [i, { page }] of tabs.entries()) {
+      await page.goto(`${url}tables?table=${i === 5 ? 'bookings' : 'flights'}`)
+      await page.getByRole('button', { name: 'Watch' }).click()
+      await page.getByRole('button', { name: 'Watching' }).waitFor()
+    }
+    // A seventh has a connection left: HTTP/1.1 has six to a server.
+    const seventh = await watchedTab(context, url)
+    await seventh.page.goto(`${url}log?partition=0`)
+    await heading(seventh.page, 'Log')
+    await open('AA-1')
+    for (const { page } of tabs.slice(0, 5)) await row(page, 'AA-1').waitFor()
+    assert.equal(await streams(), 1)
+
+    // Other tables are watched by other tabs, and the tab that reads is closed.
+    const passenger = { booking: 'AA-1/01', flight: 'AA-1', fare: 'saver' } as const
+    await engine.submit('book', passenger, { requestId: 'aa', principal: 'zoe' })
+    await row(tabs[5]!.page, '["AA-1/01"]').or(row(tabs[5]!.page, 'AA-1/01')).first().waitFor()
+    await tabs[0]!.page.close()
+    await open('AA-2')
+    for (const { page } of tabs.slice(1, 5)) await row(page, 'AA-2').waitFor()
+    await tabs[1]!.page.getByRole('button', { name: 'Watching' }).click()
+    await open('AA-3')
+    for (const { page } of tabs.slice(2, 5)) await row(page, 'AA-3').waitFor()
+    assert.equal(await streams(), 1)
+    assert.deepEqual(
+      [...tabs, seventh].flatMap(({ faults }) => faults),
+      [],
+    )
+  },
+)
+
 test('a server with keys is opened with a key, which stays in the tab', options, async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'hence-console-'))
   t.after(() => rm(folder, { recursive: true }))
