@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import { promisify } from 'node:util'
 
 // The examples in the docs are compiled and run. A block that begins with
@@ -45,38 +45,52 @@ const borrowed: Readonly<Record<string, string>> = {
   'docs/reference/offline.md': 'docs/reference/app.md',
 }
 
+// Within the project, so that `hence` resolves to this repository.
+await mkdir(join(root, 'data'), { recursive: true })
+const folder = await mkdtemp(join(root, 'data/docs-'))
+after(() => rm(folder, { recursive: true, force: true }))
+const folderOf = (page: string) => join(folder, page.replace(/\.md$/, ''))
+
+const blocksByPage = new Map<string, Block[]>()
+/** The files of each page with examples, those of another that it uses included. */
+const filesByPage = new Map<string, Block[]>()
 for (const page of await pages()) {
   const blocks = await blocksOf(page)
   if (blocks.length === 0) continue
+  const other = borrowed[page]
+  const files = [...(other ? await blocksOf(other) : []), ...blocks].filter(({ kind }) => kind === 'ts')
+  await mkdir(folderOf(page), { recursive: true })
+  for (const { name, text } of files) await writeFile(join(folderOf(page), name), text)
+  blocksByPage.set(page, blocks)
+  filesByPage.set(page, files)
+}
 
-  test(`${page}: its files compile, its tests pass, its programs print the shown output`, async () => {
-    // Within the project, so that `hence` resolves to this repository.
-    await mkdir(join(root, 'data'), { recursive: true })
-    const folder = await mkdtemp(join(root, 'data/docs-'))
-    try {
-      const other = borrowed[page]
-      const files = [...(other ? await blocksOf(other) : []), ...blocks].filter(({ kind }) => kind === 'ts')
-      for (const { name, text } of files) await writeFile(join(folder, name), text)
-      await writeFile(
-        join(folder, 'tsconfig.json'),
-        JSON.stringify({ extends: relative(folder, join(root, 'tsconfig.json')), include: ['*.ts'] }),
-      )
-      const node = (...args: string[]) =>
-        run(process.execPath, ['-C', 'hence-source', ...args], { cwd: folder, env })
-      await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch(
-        failWithOutput,
-      )
-      for (const { name } of files) {
-        if (name.endsWith('.test.ts')) await node('--test', name).catch(failWithOutput)
-      }
-      for (const { kind, name, text } of blocks) {
-        if (kind !== 'text') continue
-        assert.equal((await node(name).catch(failWithOutput)).stdout, text)
-        // The tutorial says that its program can be run again.
-        if (page === 'docs/tutorial.md') assert.equal((await node(name).catch(failWithOutput)).stdout, text)
-      }
-    } finally {
-      await rm(folder, { recursive: true, force: true })
+test('the files of every page compile', async () => {
+  await writeFile(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({ extends: relative(folder, join(root, 'tsconfig.json')), include: ['**/*.ts'] }),
+  )
+  await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch(
+    failWithOutput,
+  )
+})
+
+for (const [page, blocks] of blocksByPage) {
+  const tests = filesByPage.get(page)!.filter(({ name }) => name.endsWith('.test.ts'))
+  const outputs = blocks.filter(({ kind }) => kind === 'text')
+  if (tests.length === 0 && outputs.length === 0) continue
+
+  test(`${page}: its tests pass, its programs print the shown output`, async () => {
+    const node = async (...args: string[]) => {
+      const options = { cwd: folderOf(page), env }
+      const ended = run(process.execPath, ['-C', 'hence-source', ...args], options)
+      return (await ended.catch(failWithOutput)).stdout
+    }
+    for (const { name } of tests) await node('--test', name)
+    for (const { name, text } of outputs) {
+      assert.equal(await node(name), text)
+      // The tutorial says that its program can be run again.
+      if (page === 'docs/tutorial.md') assert.equal(await node(name), text)
     }
   })
 }
